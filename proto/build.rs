@@ -1,0 +1,18 @@
+//! Generates the `c3.v1` code with protox, so that no `protoc` is needed on the machine.
+
+use std::path::PathBuf;
+
+use prost::Message;
+use prost_types::FileDescriptorSet;
+
+const FILES: [&str; 4] =
+    ["c3/v1/types.proto", "c3/v1/compressor.proto", "c3/v1/decoder.proto", "c3/v1/gateway.proto"];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let descriptors: FileDescriptorSet = protox::compile(FILES, ["proto"])?;
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    std::fs::write(out.join("c3_descriptor.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    Ok(())
+}

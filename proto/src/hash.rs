@@ -1,0 +1,166 @@
+//! Names made of BLAKE3 hashes.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bytes::Bytes;
+
+use crate::Invalid;
+
+/// Bytes of a BLAKE3 hash.
+const HASH_BYTES: usize = 32;
+
+macro_rules! hash_name {
+    ($(#[$doc:meta])* $name:ident, $field:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name([u8; HASH_BYTES]);
+
+        impl $name {
+            /// The name of these bytes.
+            pub fn of(bytes: &[u8]) -> Self {
+                Self(*blake3::hash(bytes).as_bytes())
+            }
+
+            /// The hash itself.
+            pub fn as_bytes(&self) -> &[u8; HASH_BYTES] {
+                &self.0
+            }
+
+            /// The hash as it travels.
+            pub fn to_wire(self) -> Bytes {
+                Bytes::copy_from_slice(&self.0)
+            }
+        }
+
+        impl From<blake3::Hash> for $name {
+            fn from(hash: blake3::Hash) -> Self {
+                Self(*hash.as_bytes())
+            }
+        }
+
+        impl TryFrom<&[u8]> for $name {
+            type Error = Invalid;
+
+            fn try_from(bytes: &[u8]) -> Result<Self, Invalid> {
+                <[u8; HASH_BYTES]>::try_from(bytes).map(Self).map_err(|_| {
+                    let given = bytes.len();
+                    Invalid::new($field, format!("{given} bytes given, a BLAKE3 hash has {HASH_BYTES}"))
+                })
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Invalid;
+
+            fn from_str(hex: &str) -> Result<Self, Invalid> {
+                blake3::Hash::from_hex(hex).map(Self::from).map_err(|_| {
+                    Invalid::new($field, format!("`{}` is not a hash of 64 hexadecimal digits", shown(hex)))
+                })
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                blake3::Hash::from_bytes(self.0).to_hex().fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({self})", stringify!($name))
+            }
+        }
+    };
+}
+
+hash_name!(
+    /// A document: the BLAKE3 hash of its UTF-8 bytes.
+    DocumentId,
+    "id"
+);
+hash_name!(
+    /// A shard: the BLAKE3 hash of its bytes.
+    ShardHash,
+    "shard"
+);
+hash_name!(
+    /// A window's text: the BLAKE3 hash of its bytes.
+    WindowHash,
+    "hash"
+);
+hash_name!(
+    /// A stage of a cascade: BLAKE3 over its config, tokenizer and weights.
+    Fingerprint,
+    "fingerprint"
+);
+
+/// The beginning of a document id, as people type it: 4 to 64 hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdPrefix(String);
+
+impl IdPrefix {
+    /// Fewest digits: fewer would name a document by accident.
+    pub const DIGITS_MIN: usize = 4;
+
+    /// The digits, in lower case.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The id itself, where all digits are given.
+    pub fn whole(&self) -> Option<DocumentId> {
+        self.0.parse().ok()
+    }
+}
+
+impl FromStr for IdPrefix {
+    type Err = Invalid;
+
+    fn from_str(typed: &str) -> Result<Self, Invalid> {
+        let digits = (Self::DIGITS_MIN..=2 * HASH_BYTES).contains(&typed.len());
+        if digits && typed.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Ok(Self(typed.to_ascii_lowercase()));
+        }
+        let problem = format!(
+            "`{}` is not a document id: 64 hexadecimal digits, or the first {} or more of them",
+            shown(typed),
+            Self::DIGITS_MIN
+        );
+        Err(Invalid::new("id", problem))
+    }
+}
+
+/// What an error repeats of what was typed.
+fn shown(typed: &str) -> String {
+    const SHOWN_CHARS_MAX: usize = 80;
+    typed.chars().take(SHOWN_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_survives_both_of_its_spellings() {
+        let id = DocumentId::of(b"text");
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!(DocumentId::try_from(id.to_wire().as_ref()), Ok(id));
+    }
+
+    #[test]
+    fn a_hash_of_another_length_is_refused_by_field() {
+        let error = Fingerprint::try_from([0; 31].as_slice()).unwrap_err();
+        assert_eq!(error.field, "fingerprint");
+    }
+
+    #[test]
+    fn prefixes_are_hexadecimal_and_not_too_short() {
+        for wrong in ["", "abc", "xyzw", "12345g", &"a".repeat(65), "../../etc"] {
+            assert!(wrong.parse::<IdPrefix>().is_err(), "{wrong}");
+        }
+        let prefix: IdPrefix = "ABcd".parse().unwrap();
+        assert_eq!(prefix.as_str(), "abcd");
+        assert_eq!(prefix.whole(), None);
+    }
+}

@@ -1,0 +1,79 @@
+//! A run of a document's bytes.
+
+use std::str::FromStr;
+
+use crate::Invalid;
+
+/// Bytes `start..end` of a document; an open end means the document's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ByteRange {
+    start: u64,
+    end: Option<u64>,
+}
+
+impl ByteRange {
+    /// The range from `start` (0 where open) to `end` (the document's where open).
+    pub fn new(start: Option<u64>, end: Option<u64>) -> Result<Self, Invalid> {
+        let start = start.unwrap_or(0);
+        match end {
+            Some(end) if end < start => {
+                Err(Invalid::new("range", format!("ends at byte {end}, before it starts at byte {start}")))
+            }
+            _ => Ok(Self { start, end }),
+        }
+    }
+
+    /// Start and end as they travel.
+    pub fn to_wire(self) -> (Option<u64>, Option<u64>) {
+        (Some(self.start), self.end)
+    }
+
+    /// First byte and the byte after the last, in a document of `bytes`.
+    pub fn within(self, bytes: u64) -> Result<std::ops::Range<u64>, Invalid> {
+        let end = self.end.unwrap_or(bytes);
+        if self.start <= end && end <= bytes {
+            return Ok(self.start..end);
+        }
+        let (start, problem) = (self.start, "reaches past the document");
+        Err(Invalid::new("range", format!("{start}..{end} {problem}, which has {bytes} bytes")))
+    }
+}
+
+impl FromStr for ByteRange {
+    type Err = Invalid;
+
+    /// `A..B`, `A..`, `..B` or `..`.
+    fn from_str(typed: &str) -> Result<Self, Invalid> {
+        let wrong = || Invalid::new("range", format!("`{typed}` is not A..B, A.., or ..B in bytes"));
+        let (start, end) = typed.split_once("..").ok_or_else(wrong)?;
+        let bound = |digits: &str| match digits {
+            "" => Ok(None),
+            digits => digits.parse().map(Some).map_err(|_| wrong()),
+        };
+        Self::new(bound(start)?, bound(end)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_read_as_typed() {
+        let range: ByteRange = "3..7".parse().unwrap();
+        assert_eq!(range.within(10), Ok(3..7));
+        assert_eq!("..".parse::<ByteRange>().unwrap().within(10), Ok(0..10));
+        assert_eq!("4..".parse::<ByteRange>().unwrap().within(10), Ok(4..10));
+        assert_eq!("..4".parse::<ByteRange>().unwrap().within(4), Ok(0..4));
+        for wrong in ["7..3", "a..b", "-1..3", "3", "1..2..3"] {
+            assert!(wrong.parse::<ByteRange>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_range_past_the_document_is_refused() {
+        assert!("3..11".parse::<ByteRange>().unwrap().within(10).is_err());
+        assert!("11..".parse::<ByteRange>().unwrap().within(10).is_err());
+        assert_eq!("10..".parse::<ByteRange>().unwrap().within(10), Ok(10..10));
+    }
+}
