@@ -1,0 +1,183 @@
+//! Sizes and settings of a stage, from GGUF metadata or from the published `config.json`.
+
+use std::collections::HashMap;
+
+use candle_core::quantized::gguf_file::{Content, Value};
+use serde::Deserialize;
+
+use super::Stage;
+use super::files::Files;
+use crate::Error;
+use crate::layout::{Layout, PositionLayout};
+
+/// Widths of heads must be a multiple of this: the kernels' lanes.
+const HEAD_DIM_STEP: usize = 16;
+
+/// Sizes of a Qwen2 network.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct NetworkConfig {
+    pub(crate) hidden: usize,
+    pub(crate) layers: usize,
+    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) vocabulary: usize,
+    pub(crate) rope_theta: f32,
+    pub(crate) rms_norm_eps: f32,
+}
+
+impl NetworkConfig {
+    /// Width of one head.
+    pub(crate) fn head_dim(&self) -> usize {
+        self.hidden / self.heads
+    }
+
+    fn checked(self) -> Result<Self, Error> {
+        let sizes = [self.hidden, self.layers, self.heads, self.kv_heads, self.vocabulary];
+        if sizes.contains(&0)
+            || !self.hidden.is_multiple_of(HEAD_DIM_STEP * self.heads)
+            || !self.heads.is_multiple_of(self.kv_heads)
+        {
+            return Err(Error::checkpoint(format!("the network's sizes do not fit together: {self:?}")));
+        }
+        Ok(self)
+    }
+}
+
+/// Ratios that a checkpoint accepts.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Ratios {
+    pub(crate) min: usize,
+    pub(crate) max: usize,
+    pub(crate) default: usize,
+    pub(crate) made_for: Vec<usize>,
+}
+
+/// The ratio taken where nobody names one: the paper's 98 %.
+const RATIO_DEFAULT: usize = 20;
+
+/// All that a stage's configuration says.
+pub(super) struct Settings {
+    pub(super) network: NetworkConfig,
+    pub(super) layout: Layout,
+    pub(super) ratios: Ratios,
+    pub(super) end_ids: Vec<u32>,
+}
+
+impl Settings {
+    pub(super) fn from_gguf(content: &Content) -> Result<Self, Error> {
+        let metadata = Metadata(&content.metadata);
+        let architecture = metadata.string("general.architecture")?;
+        if architecture != "qwen2" {
+            return Err(Error::checkpoint(format!(
+                "architecture {architecture} is not served: only qwen2 is"
+            )));
+        }
+        let network = NetworkConfig {
+            hidden: metadata.size("qwen2.embedding_length")?,
+            layers: metadata.size("qwen2.block_count")?,
+            heads: metadata.size("qwen2.attention.head_count")?,
+            kv_heads: metadata.size("qwen2.attention.head_count_kv")?,
+            vocabulary: metadata.size("qwen2.vocab_size")?,
+            rope_theta: metadata.float("qwen2.rope.freq_base")?,
+            rms_norm_eps: metadata.float("qwen2.attention.layer_norm_rms_epsilon")?,
+        };
+        let positions = match metadata.string("c3.position_layout")?.as_str() {
+            "aligned" => PositionLayout::Aligned,
+            "published" => PositionLayout::Published,
+            other => return Err(Error::checkpoint(format!("position layout {other} is not served"))),
+        };
+        let made_for = metadata.sizes("c3.ratios")?;
+        let (min, max) = (metadata.size("c3.min_ratio")?, metadata.size("c3.max_ratio")?);
+        Ok(Self {
+            network: network.checked()?,
+            layout: Layout { positions, latent_token_len: metadata.size("c3.latent_token_len")? },
+            ratios: Ratios { min, max, default: RATIO_DEFAULT.clamp(min, max), made_for },
+            end_ids: Vec::new(),
+        })
+    }
+
+    pub(super) fn from_published(files: &Files, stage: Stage) -> Result<Self, Error> {
+        let main: PublishedMain = read_json(files, "config.json")?;
+        let network: PublishedNetwork = match stage {
+            Stage::Compressor => read_json(files, "llm1/config.json")?,
+            Stage::Decoder => read_json(files, "config.json")?,
+        };
+        if network.use_sliding_window || network.rope_scaling.is_some() {
+            return Err(Error::checkpoint("sliding windows and scaled rotary positions are not served"));
+        }
+        let network = NetworkConfig {
+            hidden: network.hidden_size,
+            layers: network.num_hidden_layers,
+            heads: network.num_attention_heads,
+            kv_heads: network.num_key_value_heads,
+            vocabulary: network.vocab_size,
+            rope_theta: network.rope_theta,
+            rms_norm_eps: network.rms_norm_eps,
+        };
+        Ok(Self {
+            network: network.checked()?,
+            layout: Layout { positions: PositionLayout::Published, latent_token_len: main.latent_token_len },
+            // The paper trains and measures windows of up to 40 text tokens a latent.
+            ratios: Ratios { min: 1, max: 40, default: RATIO_DEFAULT, made_for: vec![20, 40] },
+            end_ids: vec![main.eos_token_id],
+        })
+    }
+}
+
+/// What `config.json` says of the cascade.
+#[derive(Deserialize)]
+struct PublishedMain {
+    latent_token_len: usize,
+    eos_token_id: u32,
+}
+
+/// What either `config.json` says of its network.
+#[derive(Deserialize)]
+struct PublishedNetwork {
+    hidden_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    num_key_value_heads: usize,
+    vocab_size: usize,
+    rope_theta: f32,
+    rms_norm_eps: f32,
+    #[serde(default)]
+    use_sliding_window: bool,
+    rope_scaling: Option<serde_json::Value>,
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(files: &Files, name: &str) -> Result<T, Error> {
+    serde_json::from_slice(&files.read(name)?).map_err(|error| {
+        Error::checkpoint(format!("{name} cannot be read ({error}): take the checkpoint's own"))
+    })
+}
+
+/// GGUF metadata with errors that name the key.
+struct Metadata<'a>(&'a HashMap<String, Value>);
+
+impl Metadata<'_> {
+    fn get<T>(&self, key: &str, read: impl Fn(&Value) -> candle_core::Result<T>) -> Result<T, Error> {
+        let value = self.0.get(key).and_then(|value| read(value).ok());
+        value.ok_or_else(|| Error::checkpoint(format!("the GGUF file's {key} is missing or not of its type")))
+    }
+
+    fn size(&self, key: &str) -> Result<usize, Error> {
+        self.get(key, size)
+    }
+
+    fn sizes(&self, key: &str) -> Result<Vec<usize>, Error> {
+        self.get(key, |value| value.to_vec()?.iter().map(size).collect())
+    }
+
+    fn float(&self, key: &str) -> Result<f32, Error> {
+        self.get(key, Value::to_f32)
+    }
+
+    fn string(&self, key: &str) -> Result<String, Error> {
+        self.get(key, |value| value.to_string().cloned())
+    }
+}
+
+fn size(value: &Value) -> candle_core::Result<usize> {
+    value.to_u32().map(|v| v as usize).or_else(|_| value.to_i32().map(|v| v.max(0) as usize))
+}

@@ -1,0 +1,140 @@
+//! The first stage: text to latents.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use candle_core::{DType, Tensor};
+
+use crate::checkpoint::{Checkpoint, Source, Stage};
+use crate::device::Options;
+use crate::layout::Layout;
+use crate::network::{Pattern, Qwen2, Sequence};
+use crate::tokenizer::Tokenizer;
+use crate::{Error, StageInfo, chat};
+
+/// The first stage of a cascade: `llm1` and the query embedding.
+pub struct Compressor {
+    network: Qwen2,
+    /// `[latent_token_len, hidden]`
+    query: Tensor,
+    layout: Layout,
+    tokenizer: Arc<Tokenizer>,
+    image_start: u32,
+    info: StageInfo,
+}
+
+/// A window of a shard: its tokens and what they stand for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenWindow {
+    /// Ids of the text's tokens.
+    pub tokens: Vec<u32>,
+    /// Text tokens a latent that are asked for.
+    pub ratio: usize,
+    /// The window's bytes in the shard. It may begin and end inside a character.
+    pub bytes: Range<usize>,
+}
+
+impl Compressor {
+    /// Loads the compressor of a checkpoint; every file of it is checked first.
+    pub fn load(source: Source<'_>, options: &Options) -> Result<Self, Error> {
+        let mut checkpoint = Checkpoint::open(source, Stage::Compressor, options)?;
+        let query = checkpoint.query()?;
+        let network = Qwen2::load(&mut checkpoint)?;
+        if query.dims() != [checkpoint.layout.latent_token_len, network.hidden()] {
+            let shape = query.dims();
+            return Err(Error::checkpoint(format!(
+                "the query embedding's shape {shape:?} does not fit the network"
+            )));
+        }
+        Ok(Self {
+            info: checkpoint.info(network.hidden()),
+            image_start: checkpoint.tokenizer.special("<img>")?,
+            layout: checkpoint.layout,
+            tokenizer: checkpoint.tokenizer,
+            network,
+            query,
+        })
+    }
+
+    /// What this stage says of itself.
+    pub fn info(&self) -> &StageInfo {
+        &self.info
+    }
+
+    /// Tokenizes a shard whole, special tokens read as text, and cuts it into windows of at most
+    /// `latent_token_len * ratio` tokens, as even in length as can be. Errors: a ratio out of range.
+    pub fn windows(&self, text: &str, ratio: usize) -> Result<Vec<TokenWindow>, Error> {
+        let (min, max) = (self.info.ratio_min, self.info.ratio_max);
+        if !(min..=max).contains(&ratio) {
+            return Err(Error::input(format!("ratio {ratio} is not a whole number from {min} to {max}")));
+        }
+        let tokens = self.tokenizer.document(text)?;
+        let length = |id: &u32| self.tokenizer.text(*id).map_or(0, <[u8]>::len);
+        let mut start = 0;
+        let window = |range: Range<usize>| {
+            let tokens = tokens[range].to_vec();
+            let bytes = start..start + tokens.iter().map(length).sum::<usize>();
+            start = bytes.end;
+            TokenWindow { tokens, ratio, bytes }
+        };
+        Ok(self.layout.windows(tokens.len(), ratio).into_iter().map(window).collect())
+    }
+
+    /// A text as one window of the published chat, which recognises special tokens in it. Errors: where the published
+    /// code raises.
+    pub fn chat_context(&self, text: &str) -> Result<TokenWindow, Error> {
+        let tokens = self.tokenizer.prompt(text)?;
+        chat::check_context(&tokens, &self.tokenizer, self.layout.latent_token_len)?;
+        let ratio = tokens.len().div_ceil(self.layout.latent_token_len).max(1);
+        Ok(TokenWindow { tokens, ratio, bytes: 0..text.len() })
+    }
+
+    /// Compresses a batch of windows. Each result is a tensor `latents × latent_width`, row after row; a window's
+    /// result does not depend on the others. Errors: an id out of the vocabulary, more tokens than a window has.
+    pub fn compress(&self, windows: &[&TokenWindow]) -> Result<Vec<Vec<f32>>, Error> {
+        if windows.is_empty() {
+            return Ok(Vec::new());
+        }
+        windows.iter().try_for_each(|window| self.check(window))?;
+        let counts: Vec<usize> =
+            windows.iter().map(|w| self.layout.latents(w.tokens.len(), w.ratio)).collect();
+        let mut positions = Vec::new();
+        let mut inputs = Vec::new(); // [tokens + 1, hidden], then [latents, hidden], of each window
+        for (window, &latents) in windows.iter().zip(&counts) {
+            let ids: Vec<u32> = window.tokens.iter().copied().chain([self.image_start]).collect();
+            inputs.extend([self.network.embed(&ids)?, self.query.narrow(0, 0, latents)?]);
+            positions.extend(self.layout.compress_positions(window.tokens.len(), window.ratio));
+        }
+        let mut caches: Vec<_> = windows.iter().map(|_| self.network.cache()).collect();
+        let mut sequences: Vec<_> = caches
+            .iter_mut()
+            .zip(windows)
+            .zip(&counts)
+            .map(|((cache, w), n)| Sequence { cache, rows: w.tokens.len() + 1 + n, pattern: Pattern::Causal })
+            .collect();
+        let hidden = self.network.forward(Tensor::cat(&inputs, 0)?, &positions, &mut sequences)?;
+        let mut end = 0;
+        let mut latents = Vec::with_capacity(windows.len());
+        for (window, count) in windows.iter().zip(counts) {
+            end += window.tokens.len() + 1 + count;
+            let rows = hidden.narrow(0, end - count, count)?.to_dtype(DType::F32)?;
+            latents.push(rows.flatten_all()?.to_vec1()?);
+        }
+        Ok(latents)
+    }
+
+    fn check(&self, window: &TokenWindow) -> Result<(), Error> {
+        let most = self.layout.latent_token_len * window.ratio;
+        let least = usize::from(!self.layout.fixed_latents());
+        if !(least..=most).contains(&window.tokens.len()) {
+            let (given, ratio) = (window.tokens.len(), window.ratio);
+            return Err(Error::input(format!(
+                "a window at {ratio}x has {least} to {most} tokens, {given} given"
+            )));
+        }
+        match window.tokens.iter().find(|&&id| id as usize >= self.tokenizer.vocabulary()) {
+            Some(id) => Err(Error::input(format!("token id {id} is out of the vocabulary"))),
+            None => Ok(()),
+        }
+    }
+}

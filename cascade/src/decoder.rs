@@ -1,0 +1,236 @@
+//! The second stage: latents to text, and what it would write held against the truth.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use crate::chat::{self, Generation};
+use crate::checkpoint::{Checkpoint, Source, Stage};
+use crate::decoding::{self, DecodeWindow, Decoding};
+use crate::device::Options;
+use crate::layout::Layout;
+use crate::network::{Pattern, Projector, Qwen2, Sequence};
+use crate::prompt::{Frame, Prompt, REPEAT};
+use crate::tokenizer::Tokenizer;
+use crate::{Error, StageInfo};
+
+/// Rows whose logits are on the host at once: 16 MB for the default model.
+const LOGIT_ROWS_MAX: usize = 256;
+
+/// The second stage of a cascade: the main model and the projector.
+pub struct Decoder {
+    pub(crate) network: Qwen2,
+    projector: Projector,
+    pub(crate) layout: Layout,
+    pub(crate) tokenizer: Arc<Tokenizer>,
+    pub(crate) repeat: Prompt,
+    pub(crate) pad: u32,
+    end_ids: Vec<u32>,
+    not_text: Vec<u32>,
+    info: StageInfo,
+}
+
+/// A tensor of latents, row after row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Latents {
+    /// `count * width` floats.
+    pub values: Vec<f32>,
+    /// Number of latents.
+    pub count: usize,
+    /// Width of a latent, d₁.
+    pub width: usize,
+}
+
+/// A window to verify.
+#[derive(Clone, Copy, Debug)]
+pub struct VerifyWindow<'a> {
+    /// Its latents as they will be decoded.
+    pub latents: &'a Latents,
+    /// Its true tokens.
+    pub tokens: &'a [u32],
+    /// Text tokens a latent.
+    pub ratio: usize,
+}
+
+/// What the decoder, fed the true text so far, makes of one token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TokenVerdict {
+    /// The token that it would write: the largest logit among text, the smallest id where equal.
+    pub written: u32,
+    /// Whether that is the true one.
+    pub right: bool,
+    /// Logit of the true token less that of the best other.
+    pub margin: f32,
+}
+
+impl Decoder {
+    /// Loads the decoder of a checkpoint; every file of it is checked first.
+    pub fn load(source: Source<'_>, options: &Options) -> Result<Self, Error> {
+        let mut checkpoint = Checkpoint::open(source, Stage::Decoder, options)?;
+        let (weight, bias) = checkpoint.projector()?;
+        let network = Qwen2::load(&mut checkpoint)?;
+        let (out, latent_width) = weight.dims2()?;
+        if out != network.hidden() || bias.dims() != [out] {
+            return Err(Error::checkpoint(format!(
+                "the projector writes {out} values, the network reads others"
+            )));
+        }
+        let tokenizer = checkpoint.tokenizer.clone();
+        Ok(Self {
+            info: checkpoint.info(latent_width),
+            projector: Projector::new(weight, bias),
+            layout: checkpoint.layout,
+            repeat: Prompt::new(&tokenizer, REPEAT)?,
+            pad: tokenizer.special("<imgpad>")?,
+            end_ids: checkpoint.end_ids,
+            not_text: tokenizer.not_text(),
+            tokenizer,
+            network,
+        })
+    }
+
+    /// What this stage says of itself.
+    pub fn info(&self) -> &StageInfo {
+        &self.info
+    }
+
+    /// Bytes that tokens stand for. Errors: an id that is not text.
+    pub fn text(&self, tokens: &[u32]) -> Result<Vec<u8>, Error> {
+        let mut text = Vec::new();
+        for &id in tokens {
+            let bytes = self.tokenizer.text(id);
+            text.extend(bytes.ok_or_else(|| Error::input(format!("token id {id} is not text")))?);
+        }
+        Ok(text)
+    }
+
+    /// Checks each window's tokens against what the decoder would write: one verdict a token, in the text's order.
+    /// A window's verdicts do not depend on the others. Errors: latents of a wrong shape, ids that are not text.
+    pub fn verify(&self, windows: &[VerifyWindow<'_>]) -> Result<Vec<Vec<TokenVerdict>>, Error> {
+        let mut frames = Vec::with_capacity(windows.len());
+        let mut inputs = Vec::with_capacity(2 * windows.len()); // prompt, then slots, of each window
+        let mut positions = Vec::new();
+        for window in windows {
+            self.text(window.tokens)?;
+            let frame = self.frame(window.latents, window.tokens.len(), window.ratio)?;
+            let slots = || (0..frame.blocks.steps()).flat_map(|step| frame.blocks.slots(step));
+            let ids: Vec<u32> = slots().map(|slot| frame.reads(slot, window.tokens)).collect();
+            inputs.extend([
+                frame.prompt_rows(&self.prompt_input(&self.repeat, window.latents)?)?,
+                self.network.embed(&ids)?,
+            ]);
+            positions.extend(frame.prompt_positions(&self.layout));
+            positions.extend(slots().map(|slot| frame.slot_position(slot)));
+            frames.push(frame);
+        }
+        let Some(_) = inputs.first() else { return Ok(Vec::new()) };
+        let mut caches: Vec<_> = windows.iter().map(|_| self.network.cache()).collect();
+        let mut sequences: Vec<_> = caches
+            .iter_mut()
+            .zip(&frames)
+            .map(|(cache, f)| Sequence {
+                cache,
+                rows: f.blocks.prompt + f.blocks.tokens,
+                pattern: Pattern::Blocks(f.blocks),
+            })
+            .collect();
+        let hidden = self.network.forward(Tensor::cat(&inputs, 0)?, &positions, &mut sequences)?;
+        let mut first = 0;
+        let mut verdicts = Vec::with_capacity(windows.len());
+        for (window, frame) in windows.iter().zip(&frames) {
+            let rows = hidden.narrow(0, first + frame.blocks.prompt, frame.blocks.tokens)?;
+            verdicts.push(self.verdicts(&rows, window.tokens, frame)?);
+            first += frame.blocks.prompt + frame.blocks.tokens;
+        }
+        Ok(verdicts)
+    }
+
+    /// Begins to decode a window; nothing is computed before the first [`Self::step`]. Errors: latents of a wrong
+    /// shape, corrections that are not text, a prompt where the checkpoint takes none.
+    pub fn start(&self, window: DecodeWindow) -> Result<Decoding, Error> {
+        Decoding::new(self, window)
+    }
+
+    /// Writes one token in every block of every window that is not done.
+    pub fn step(&self, live: &mut [&mut Decoding]) -> Result<(), Error> {
+        decoding::step(self, live)
+    }
+
+    /// What the network reads in the latents' place: `count × hidden`, row after row.
+    pub fn projected(&self, latents: &Latents) -> Result<Vec<f32>, Error> {
+        Ok(self.project(latents)?.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1()?)
+    }
+
+    /// A generation as the published chat runs it, behind `prompt` with `latents` latents in it. Errors: where the
+    /// published code raises.
+    pub fn generation(&self, prompt: &str, latents: usize, tokens_max: usize) -> Result<Generation, Error> {
+        let ids = Prompt::new(&self.tokenizer, prompt)?.ids(self.pad, latents);
+        chat::check_prompt(&ids, &self.tokenizer)?;
+        Generation::new(ids, tokens_max, self.end_ids.clone(), self.tokenizer.clone())
+    }
+
+    pub(crate) fn frame(&self, latents: &Latents, tokens: usize, ratio: usize) -> Result<Frame, Error> {
+        Frame::new(&self.layout, &self.repeat, self.pad, latents, tokens, ratio)
+    }
+
+    /// Hidden states that the network reads for a whole prompt: prefix, latents, suffix.
+    pub(crate) fn prompt_input(&self, prompt: &Prompt, latents: &Latents) -> Result<Tensor, Error> {
+        let [prefix, suffix] = [self.network.embed(&prompt.prefix)?, self.network.embed(&prompt.suffix)?];
+        Ok(Tensor::cat(&[&prefix, &self.project(latents)?, &suffix], 0)?)
+    }
+
+    fn project(&self, latents: &Latents) -> Result<Tensor, Error> {
+        let Latents { values, count, width } = latents;
+        if *width != self.info.latent_width || values.len() != count * width {
+            let own = self.info.latent_width;
+            return Err(Error::input(format!("latents of width {width} given, this cascade's have {own}")));
+        }
+        self.projector.forward(values, *count)
+    }
+
+    /// The largest logit among text and its id, and the largest but for that one.
+    pub(crate) fn best(&self, logits: &mut [f32]) -> Best {
+        for &id in &self.not_text {
+            logits[id as usize] = f32::NEG_INFINITY;
+        }
+        Best::of(logits)
+    }
+
+    /// Verdicts in the text's order on `hidden`, the slots' rows in the order of the blocks' steps.
+    fn verdicts(&self, hidden: &Tensor, tokens: &[u32], frame: &Frame) -> Result<Vec<TokenVerdict>, Error> {
+        let slots: Vec<usize> = (0..frame.blocks.steps()).flat_map(|step| frame.blocks.slots(step)).collect();
+        let unknown = TokenVerdict { written: 0, right: false, margin: 0.0 };
+        let mut verdicts = vec![unknown; tokens.len()];
+        for (chunk, slots) in slots.chunks(LOGIT_ROWS_MAX).enumerate() {
+            let rows = hidden.narrow(0, chunk * LOGIT_ROWS_MAX, slots.len())?;
+            let mut logits = self.network.logits(&rows)?;
+            for (logits, &slot) in logits.chunks_exact_mut(self.info.vocabulary).zip(slots) {
+                let (truth, best) = (tokens[slot], self.best(logits));
+                let right = best.id == truth;
+                let other = if right { best.second } else { best.logit };
+                verdicts[slot] =
+                    TokenVerdict { written: best.id, right, margin: logits[truth as usize] - other };
+            }
+        }
+        Ok(verdicts)
+    }
+}
+
+/// The largest logit.
+pub(crate) struct Best {
+    pub(crate) id: u32,
+    pub(crate) logit: f32,
+    /// The largest but for that one.
+    pub(crate) second: f32,
+}
+
+impl Best {
+    /// The largest of `logits`; the smallest id where equal.
+    pub(crate) fn of(logits: &[f32]) -> Self {
+        let logit = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let id = logits.iter().position(|&x| x == logit).unwrap_or_default();
+        let (before, behind) = (&logits[..id], &logits[id + 1..]);
+        let second = before.iter().chain(behind).copied().fold(f32::NEG_INFINITY, f32::max);
+        Self { id: id as u32, logit, second }
+    }
+}
