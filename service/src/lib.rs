@@ -1,1 +1,29 @@
-//! Placeholder.
+//! What every server of C3 Serve shares, and nothing of what a single one does.
+//!
+//! For all three roles:
+//! - [`program`]: the skeleton of a `main`: telemetry → listener → run → drain; every error is one line.
+//! - [`server`]: the one builder with all layers, health, reflection, `/metrics` and the graceful drain.
+//! - [`readiness`]: loading → ready → draining, and the gRPC health that follows it.
+//! - [`error`]: kinds of errors, and the one map from them to gRPC status.
+//! - [`telemetry`], [`propagation`], [`metrics`]: logs, traces and numbers.
+//!
+
+mod admission;
+mod body;
+mod calls;
+mod deadline;
+pub mod error;
+pub mod metrics;
+
+pub mod program;
+pub mod propagation;
+
+pub mod readiness;
+pub mod server;
+mod signal;
+pub mod telemetry;
+
+pub use error::{Fault, Kind};
+pub use readiness::Readiness;
+pub use server::{Server, ServerArgs, serve};
+pub use signal::shutdown_signal;

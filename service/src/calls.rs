@@ -1,0 +1,98 @@
+//! The layer that sees every call: its span, whose parent is the caller's, and its numbers.
+
+use std::time::Instant;
+
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::Response,
+};
+use http::HeaderMap;
+use tonic::{Code, Status};
+use tracing::{Instrument, Span, field::Empty};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use crate::{
+    body::{Watch, watched},
+    metrics::Metrics,
+    propagation,
+};
+
+/// Traces and counts a call until its last byte, or until its caller leaves.
+pub(crate) async fn observe(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
+    let method = request.uri().path().trim_start_matches('/').to_owned();
+    let span = span(&method, request.headers());
+    let mut outcome = Outcome { metrics, method, span, started: Instant::now(), code: None };
+    let response = next.run(request).instrument(outcome.span.clone()).await;
+    // A call that fails before its stream begins has its status in the headers.
+    outcome.ended(response.headers());
+    watched(response, outcome)
+}
+
+fn span(method: &str, headers: &HeaderMap) -> Span {
+    let (service, name) = method.split_once('/').unwrap_or((method, ""));
+    // OpenTelemetry's names for server spans of gRPC.
+    let span = tracing::info_span!(
+        "rpc",
+        otel.name = method,
+        otel.kind = "server",
+        otel.status_code = Empty,
+        rpc.system = "grpc",
+        rpc.service = service,
+        rpc.method = name,
+        rpc.grpc.status_code = Empty,
+    );
+    // Fails where traces are off: there is no parent to set then.
+    let _ = span.set_parent(propagation::extract(headers));
+    span
+}
+
+/// How a call ended; told when the call is dropped, whatever the reason.
+struct Outcome {
+    metrics: Metrics,
+    method: String,
+    span: Span,
+    started: Instant,
+    code: Option<Code>,
+}
+
+impl Watch for Outcome {
+    fn span(&self) -> Span {
+        self.span.clone()
+    }
+
+    fn ended(&mut self, trailers: &HeaderMap) {
+        if let Some(status) = Status::from_header_map(trailers) {
+            self.code = Some(status.code());
+        }
+    }
+}
+
+impl Drop for Outcome {
+    fn drop(&mut self) {
+        let code = self.code.unwrap_or(Code::Cancelled);
+        let took = self.started.elapsed();
+        self.span.record("rpc.grpc.status_code", code as i32);
+        if is_servers_fault(code) {
+            self.span.record("otel.status_code", "ERROR");
+        }
+        self.span.in_scope(|| tracing::debug!(?code, seconds = took.as_secs_f64(), "call ended"));
+        // Paths that no service knows come from outside and would make labels without end.
+        let known = code != Code::Unimplemented;
+        let method = if known { std::mem::take(&mut self.method) } else { "other".to_owned() };
+        self.metrics.call(method, code, took);
+    }
+}
+
+/// The codes that OpenTelemetry counts as errors of a server.
+fn is_servers_fault(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
+    )
+}

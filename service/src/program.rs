@@ -1,0 +1,75 @@
+//! The skeleton of a server's `main`: telemetry → listener → run → drain. Every error is one line on stderr.
+
+use std::{fmt::Display, io, net::SocketAddr, process::ExitCode, time::Duration};
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    shutdown_signal,
+    telemetry::{Telemetry, TelemetryConfig},
+};
+
+/// How long work that cannot be cancelled may hold up a program that ends.
+const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why there is no listener.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Another program has the address.
+    #[error("{0} is in use: stop the program that listens there, or choose another address with --listen")]
+    InUse(SocketAddr),
+    /// Anything else.
+    #[error("cannot listen on {address} ({source}): choose another address with --listen")]
+    Other {
+        /// What was asked for.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// Listens on `address`.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address).await.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => BindError::InUse(address),
+        _ => BindError::Other { address, source },
+    })
+}
+
+/// Runs one server as a program: exit code 0 after a drain, 1 and `error: …` on stderr otherwise.
+pub fn run<E, F>(
+    role: &'static str,
+    telemetry: &TelemetryConfig,
+    listen: SocketAddr,
+    server: impl FnOnce(TcpListener, CancellationToken) -> F,
+) -> ExitCode
+where
+    E: Display,
+    F: Future<Output = Result<(), E>>,
+{
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(error),
+    };
+    let code = runtime.block_on(async {
+        let telemetry = match Telemetry::start(role, telemetry) {
+            Ok(telemetry) => telemetry,
+            Err(error) => return failed(error),
+        };
+        let shutdown = shutdown_signal();
+        let code = match bind(listen).await {
+            Ok(listener) => server(listener, shutdown).await.map_or_else(failed, |()| ExitCode::SUCCESS),
+            Err(error) => failed(error),
+        };
+        telemetry.shutdown().await;
+        code
+    });
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
+    code
+}
+
+fn failed(error: impl Display) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
+}

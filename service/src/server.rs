@@ -1,0 +1,191 @@
+//! The one way in which a server of ours serves: layers, health, reflection, metrics, and the graceful drain.
+
+use std::time::Duration;
+
+use axum::{
+    Router, http::header::CONTENT_TYPE, middleware::from_fn_with_state, response::IntoResponse, routing::get,
+};
+use c3_proto::pb;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::{service::Routes, transport::server::TcpIncoming};
+use tonic_health::{ServingStatus, server::HealthReporter};
+use tower::ServiceBuilder;
+
+use crate::{
+    Readiness,
+    admission::{Gate, admit},
+    calls::observe,
+    deadline::bound,
+    metrics::{self, Metrics},
+    readiness::State,
+};
+
+/// How often an idle connection is asked whether the other side still lives.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
+/// How long it has to answer. A caller whose machine died frees its places after both.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Settings that every server has.
+#[derive(clap::Args, Clone, Debug)]
+pub struct ServerArgs {
+    /// Milliseconds that calls in flight have to end in when the server is asked to stop
+    #[arg(long, env = "C3_DRAIN_MS", value_name = "MS", default_value_t = Self::default().drain_ms)]
+    pub drain_ms: u64,
+    /// Calls served at once; more are refused with RESOURCE_EXHAUSTED
+    #[arg(long, env = "C3_CALLS_MAX", value_name = "CALLS", default_value_t = Self::default().calls_max)]
+    pub calls_max: u32,
+}
+
+impl Default for ServerArgs {
+    fn default() -> Self {
+        Self { drain_ms: 20_000, calls_max: 1024 }
+    }
+}
+
+/// A server before it serves.
+#[derive(Debug)]
+pub struct Server {
+    /// Name in logs and metrics.
+    pub role: &'static str,
+    /// Full name of its gRPC service, whose health is told beside the server's own.
+    pub service: &'static str,
+    /// Its gRPC service. Message sizes are bounded on the generated server, the only place that knows them.
+    pub routes: Routes,
+    /// Whether it takes calls.
+    pub readiness: Readiness,
+    /// Longest time that a call may take, where there is one.
+    pub call_timeout: Option<Duration>,
+    /// The rest.
+    pub args: ServerArgs,
+}
+
+/// Why a server stopped without being asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The listener has no address.
+    #[error("cannot read the listener's address: {0}")]
+    Listener(#[from] std::io::Error),
+    /// The reflection service rejected our descriptors.
+    #[error("cannot offer reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The transport failed.
+    #[error("cannot serve: {0}")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// Serves until `shutdown` is cancelled and the calls in flight have ended, or their time to drain is over.
+pub async fn serve(server: Server, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
+    let Server { role, service, ref readiness, ref args, .. } = server;
+    let (drain, address) = (Duration::from_millis(args.drain_ms), listener.local_addr()?);
+    if !address.ip().is_loopback() {
+        tracing::warn!(role, %address, "listening beyond this machine without TLS or authentication");
+    }
+    let mut health = Health::new(service).await;
+    let routes = all_routes(&server, &health)?;
+    let closing = CancellationToken::new();
+    let serving = tonic::transport::Server::builder()
+        // Metrics are scraped over HTTP/1.1.
+        .accept_http1(true)
+        // A caller whose machine died must not hold its places for ever.
+        .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+        // One connection may use all places; it cannot queue more behind them.
+        .max_concurrent_streams(args.calls_max)
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            closing.clone().cancelled_owned(),
+        );
+    tokio::pin!(serving);
+    tracing::info!(role, %address, "listening");
+    tokio::select! {
+        ended = &mut serving => return Ok(ended?),
+        () = health.follow(readiness) => {}
+        () = shutdown.cancelled() => {}
+    }
+    // Health flips first, so that whoever balances load looks elsewhere before connections close.
+    readiness.set_draining();
+    health.close().await;
+    closing.cancel();
+    tracing::info!(role, drain_ms = args.drain_ms, "draining");
+    match tokio::time::timeout(drain, serving).await {
+        Ok(ended) => ended?,
+        Err(_) => tracing::warn!(role, "calls in flight did not end in time and are cut"),
+    }
+    tracing::info!(role, "stopped");
+    Ok(())
+}
+
+/// The role's service behind its layers; health, reflection and metrics beside them, so that they answer always.
+fn all_routes(server: &Server, health: &Health) -> Result<Routes, Error> {
+    let gate = Gate::new(server.readiness.clone(), server.args.calls_max as usize);
+    let layers = ServiceBuilder::new()
+        // Outermost: calls that the layers below refuse are traced and counted as well.
+        .layer(from_fn_with_state(Metrics::new(server.role), observe))
+        // Before a place is taken, so that a call that is late gives its place back.
+        .layer(from_fn_with_state(server.call_timeout, bound))
+        // Innermost: holds the place exactly as long as the service works.
+        .layer(from_fn_with_state(gate, admit));
+    let service = server.routes.clone().into_axum_router().layer(layers);
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(pb::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let health = tonic_health::server::HealthService::from_health_reporter(health.reporter.clone());
+    let beside = Router::new().route("/metrics", get(render_metrics));
+    let routes = Routes::from(service.merge(beside));
+    Ok(routes.add_service(tonic_health::pb::health_server::HealthServer::new(health)).add_service(reflection))
+}
+
+async fn render_metrics() -> axum::response::Response {
+    match metrics::render() {
+        Ok(text) => ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(error) => (http::StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+/// What gRPC health tells: of the server as a whole (the empty name) and of its service.
+struct Health {
+    reporter: HealthReporter,
+    names: [&'static str; 2],
+}
+
+impl Health {
+    async fn new(service: &'static str) -> Self {
+        let health = Self { reporter: HealthReporter::new(), names: ["", service] };
+        health.set(ServingStatus::NotServing).await;
+        health
+    }
+
+    async fn set(&self, status: ServingStatus) {
+        for name in self.names {
+            self.reporter.set_service_status(name, status).await;
+        }
+    }
+
+    /// Tells of the server's state until it drains.
+    async fn follow(&self, readiness: &Readiness) {
+        let mut states = readiness.subscribe();
+        loop {
+            let state = *states.borrow_and_update();
+            match state {
+                State::Loading => {}
+                State::Ready => self.set(ServingStatus::Serving).await,
+                State::Draining => return,
+            }
+            if states.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Tells that the server does not serve any more, and ends the streams of those who watch: they would hold up
+    /// the drain.
+    async fn close(&mut self) {
+        self.set(ServingStatus::NotServing).await;
+        for name in self.names {
+            self.reporter.clear_service_status(name).await;
+        }
+    }
+}
