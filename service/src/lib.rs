@@ -7,6 +7,10 @@
 //! - [`error`]: kinds of errors, and the one map from them to gRPC status.
 //! - [`telemetry`], [`propagation`], [`metrics`]: logs, traces and numbers.
 //!
+//! For the two nodes (the part of them that needs no network):
+//! - [`queue`]: the bounded, token-weighted queue between gRPC calls and the model's thread.
+//! - [`worker`]: that thread.
+//! - [`node`]: their common settings, counters and description.
 
 mod admission;
 mod body;
@@ -14,14 +18,15 @@ mod calls;
 mod deadline;
 pub mod error;
 pub mod metrics;
-
+pub mod node;
 pub mod program;
 pub mod propagation;
-
+pub mod queue;
 pub mod readiness;
 pub mod server;
 mod signal;
 pub mod telemetry;
+pub mod worker;
 
 pub use error::{Fault, Kind};
 pub use readiness::Readiness;
