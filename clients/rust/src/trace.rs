@@ -22,3 +22,28 @@ pub(crate) fn inject(mut request: Request<()>) -> Result<Request<()>, Status> {
     }
     Ok(request)
 }
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::trace::TracerProvider;
+    use tracing_subscriber::layer::SubscriberExt;
+
+    use super::*;
+
+    #[test]
+    fn a_recorded_span_travels_and_no_span_does_not() {
+        let provider = opentelemetry_sdk::trace::SdkTracerProvider::builder().build();
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+        let _subscriber = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
+        let parent = || {
+            let request = inject(Request::new(())).unwrap();
+            request.metadata().get("traceparent").map(|parent| parent.to_str().unwrap().to_owned())
+        };
+        assert_eq!(parent(), None);
+        let span = tracing::info_span!("call");
+        let trace = span.context().span().span_context().trace_id();
+        let parent = span.in_scope(parent).unwrap();
+        assert_eq!(parent.len(), "00-".len() + 32 + "-".len() + 16 + "-01".len());
+        assert!(parent.starts_with(&format!("00-{trace}-")) && parent.ends_with("-01"), "{parent}");
+    }
+}
