@@ -1,2 +1,23 @@
-//! Placeholder.
-fn main() {}
+//! The compressor node as a program.
+
+use std::process::ExitCode;
+
+use c3_compressor_node::{Config, ROLE, run};
+use c3_service::{program, telemetry::TelemetryConfig};
+use clap::Parser;
+
+/// Compressor node of C3 Serve: texts in, latent groups out, over gRPC
+#[derive(Parser)]
+#[command(name = "compressor-node", version)]
+struct Arguments {
+    #[command(flatten)]
+    config: Config,
+    #[command(flatten)]
+    telemetry: TelemetryConfig,
+}
+
+fn main() -> ExitCode {
+    let Arguments { config, telemetry } = Arguments::parse();
+    let listen = config.listen;
+    program::run(ROLE, &telemetry, listen, |listener, shutdown| run(config, listener, shutdown))
+}

@@ -11,10 +11,7 @@ const END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a model's thread failed.
 #[derive(Debug, thiserror::Error)]
-pub enum Error<E> {
-    /// Its work did.
-    #[error(transparent)]
-    Work(E),
+pub enum Error {
     /// It could not be started.
     #[error("cannot start the model's thread ({0}): allow this program more threads")]
     Start(#[from] io::Error),
@@ -40,7 +37,7 @@ impl<E: Send + 'static> Worker<E> {
         threads: Option<usize>,
         ended: CancellationToken,
         work: impl FnOnce() -> Result<(), E> + Send + 'static,
-    ) -> Result<Self, Error<E>> {
+    ) -> Result<Self, Error> {
         let pool = match threads {
             Some(threads) => {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
@@ -61,14 +58,15 @@ impl<E: Send + 'static> Worker<E> {
         Ok(Self { result })
     }
 
-    /// Waits for the thread's end. One that is held up in a batch is left behind: it ends with the program.
-    pub async fn end(self) -> Result<(), Error<E>> {
+    /// Waits for the thread's end and says how its work ended. One that is held up in a batch is left behind: it ends
+    /// with the program.
+    pub async fn end(self) -> Result<Result<(), E>, Error> {
         match tokio::time::timeout(END_TIMEOUT, self.result).await {
-            Ok(Ok(result)) => result.map_err(Error::Work),
+            Ok(Ok(result)) => Ok(result),
             Ok(Err(_)) => Err(Error::Panicked),
             Err(_) => {
                 tracing::warn!("the model did not leave its last batch in time");
-                Ok(())
+                Ok(Ok(()))
             }
         }
     }
@@ -89,7 +87,7 @@ mod tests {
     async fn a_failure_ends_the_server_and_is_told() {
         let (worker, ended) = start(|| Err("no model".to_owned()));
         ended.cancelled().await;
-        assert!(matches!(worker.end().await, Err(Error::Work(problem)) if problem == "no model"));
+        assert_eq!(worker.end().await.unwrap(), Err("no model".to_owned()));
     }
 
     #[tokio::test]
@@ -106,7 +104,7 @@ mod tests {
             let _ = held.recv();
             Ok(())
         });
-        assert!(worker.end().await.is_ok());
+        assert_eq!(worker.end().await.unwrap(), Ok(()));
         assert!(!ended.is_cancelled());
         drop(release);
     }
