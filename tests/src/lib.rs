@@ -1,1 +1,17 @@
-//! Placeholder.
+//! End-to-end tests and proofs that start the real programs.
+//!
+//! [`process`] starts a program and [`cluster`] three of them; [`calls`] talks to a gateway as the protocol has it, the
+//! public client as people do. [`spine`] measures: what it gives are rows, quantities beside their bounds. A test
+//! asserts them on short texts, the binary `prove` prints them for whole books.
+
+pub mod calls;
+pub mod cluster;
+pub mod compose;
+pub mod fixtures;
+pub mod golden;
+pub mod otlp;
+pub mod process;
+pub mod row;
+pub mod spine;
+pub mod vectors;
+pub mod wait;

@@ -1,0 +1,45 @@
+# What people run on this repository. `just` lists it.
+
+# A tool that is missing is installed by .ci/run, or by `pip install` with the names that stand there.
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+_default:
+    @just --list --unsorted
+
+# Build everything, optimised
+build:
+    cargo build --release --workspace --locked
+
+# Every test: unit, doc and end-to-end with the real programs
+test:
+    cargo build --workspace --bins --locked
+    cargo test --workspace --doc --locked --quiet
+    cargo nextest run --workspace --locked
+
+# Measure a topic's table anew: just prove spine [ROW] [--full]
+prove *arguments:
+    cargo build --release --workspace --bins --locked
+    target/release/prove {{ arguments }}
+
+# All that CI checks
+ci: fmt lint doc deny unused test
+
+# Formatting
+fmt:
+    cargo fmt --all --check
+
+# Clippy, every warning an error
+lint:
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# The documentation of the crates, every warning an error
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+
+# Licences, bans and sources of the dependencies
+deny:
+    cargo deny --all-features check licenses bans sources
+
+# Dependencies that nothing uses
+unused:
+    cargo shear

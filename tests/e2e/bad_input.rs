@@ -1,0 +1,34 @@
+//! The table of bad input.
+
+use c3_tests::row::assert_all;
+use c3_tests::spine::{damage, requests, startup, texts};
+
+#[tokio::test]
+async fn what_is_not_utf8_is_refused_with_its_offset() {
+    assert_all(&texts::not_utf8(&crate::page()).await.unwrap());
+}
+
+#[tokio::test]
+async fn ratios_out_of_range_are_refused_with_the_range() {
+    assert_all(&requests::ratios(&crate::page()).await.unwrap());
+}
+
+#[tokio::test]
+async fn ids_that_name_no_one_document_are_refused() {
+    assert_all(&requests::ids().await.unwrap());
+}
+
+#[tokio::test]
+async fn latents_of_another_model_are_refused() {
+    assert_all(&requests::other_model(&crate::page()).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_flipped_bit_is_never_a_wrong_text() {
+    assert_all(&damage::flipped_bits(&crate::page()).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_cannot_start_says_what_to_do() {
+    assert_all(&startup::refusals().await.unwrap());
+}

@@ -1,0 +1,122 @@
+//! `c3` as people and scripts use it.
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use c3_tests::cluster::{Cluster, Plan};
+use c3_tests::fixtures;
+use c3_tests::process::{Launch, Program};
+use serde_json::Value;
+
+async fn run(c3: Launch) -> Output {
+    c3.output().await.expect("c3 is built")
+}
+
+async fn c3(args: &[&str]) -> Output {
+    run(Launch::new(Program::C3).args(args)).await
+}
+
+async fn at(cluster: &Cluster, args: &[&str]) -> Output {
+    run(Launch::new(Program::C3).args(args).env("C3_GATEWAY", cluster.gateway.url())).await
+}
+
+#[track_caller]
+fn said(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).expect("c3 prints UTF-8")
+}
+
+#[track_caller]
+fn json(output: &Output) -> Value {
+    let said = said(output);
+    assert_eq!(said.lines().count(), 1, "{said}");
+    serde_json::from_str(&said).expect("the line is JSON")
+}
+
+fn page() -> String {
+    fixtures::root().join("tests/fixtures/texts/page.txt").display().to_string()
+}
+
+#[tokio::test]
+async fn roundtrip_needs_no_servers_and_ends_with_its_verdict() {
+    let output = c3(&["roundtrip", &page()]).await;
+    assert_eq!(said(&output).lines().last(), Some("identical: yes"));
+}
+
+#[tokio::test]
+async fn one_line_of_json_tells_everything() {
+    let report = json(&c3(&["roundtrip", "--json", "--ratio", "40", &page()]).await);
+    assert_eq!(report["bytes"], crate::page().len());
+    assert_eq!(report["ratio"], 40);
+    assert_eq!((&report["identical"], &report["verified"]), (&Value::Bool(true), &Value::Bool(true)));
+    for field in ["tokens", "latents", "fidelity", "corrections"] {
+        assert!(report[field].is_number(), "{field}: {report}");
+    }
+    for stage in ["put", "get", "compress", "verify"] {
+        assert!(report["seconds"][stage].is_number(), "{stage}: {report}");
+    }
+}
+
+#[tokio::test]
+async fn a_document_is_put_listed_read_and_forgotten() {
+    let cluster = Plan::default().start().await.unwrap();
+    let id = json(&at(&cluster, &["put", "--json", &page()]).await)["id"].as_str().unwrap().to_owned();
+    let short = &id[..8];
+
+    let whole = at(&cluster, &["get", short]).await;
+    assert_eq!(said(&whole), crate::page());
+    let part = at(&cluster, &["get", short, "--range", "10..20"]).await;
+    assert_eq!(said(&part), crate::page()[10..20]);
+    let stat = json(&at(&cluster, &["stat", "--json", short]).await);
+    assert_eq!(stat["id"], id.as_str());
+    assert!(said(&at(&cluster, &["ls"]).await).contains(&id[..12]));
+    assert!(said(&at(&cluster, &["nodes"]).await).contains(cluster.decoders[0].address()));
+
+    said(&at(&cluster, &["rm", short]).await);
+    let gone = at(&cluster, &["get", short]).await;
+    assert_eq!(gone.status.code(), Some(1), "{}", String::from_utf8_lossy(&gone.stderr));
+}
+
+#[tokio::test]
+async fn latents_leave_and_become_the_text_again() {
+    let cluster = Plan::default().start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let latents = folder.path().join("page.safetensors").display().to_string();
+    said(&at(&cluster, &["compress", &page(), "--output", &latents]).await);
+    assert_eq!(said(&at(&cluster, &["ls", "--json"]).await).trim(), r#"{"documents":[]}"#);
+    assert_eq!(said(&at(&cluster, &["decompress", &latents]).await), crate::page());
+
+    let id = json(&at(&cluster, &["put", "--json", &page()]).await)["id"].as_str().unwrap().to_owned();
+    said(&at(&cluster, &["latents", &id, "--output", &latents]).await);
+    assert!(fs::metadata(&latents).unwrap().len() > 0);
+    assert_eq!(said(&at(&cluster, &["decompress", &latents]).await), crate::page());
+}
+
+#[tokio::test]
+async fn wrong_calls_and_failed_work_have_their_exit_codes() {
+    for wrong in [["get", "zz"], ["fetch", "x"], ["put", "--ratio=x"], ["get", "--range=9..3"]] {
+        assert_eq!(c3(&wrong).await.status.code(), Some(2), "{wrong:?}");
+    }
+    let missing = c3(&["roundtrip", "/no/such/file"]).await;
+    assert_eq!(missing.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&missing.stderr);
+    assert!(said.starts_with("error: ") && said.trim().lines().count() == 1, "{said}");
+    let nobody = c3(&["ls", "--gateway", "http://127.0.0.1:9"]).await;
+    assert_eq!(nobody.status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn serve_holds_all_three_roles() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut serve = Launch::new(Program::C3).args(["serve", "--data"]).arg(folder.path().join("data"));
+    serve = serve.env("C3_LOG_FORMAT", "json");
+    let mut served = serve.serve(folder.path()).await.unwrap();
+    let gateway = served.url();
+    let put = c3(&["roundtrip", "--json", "--gateway", &gateway, &page()]).await;
+    assert_eq!(json(&put)["identical"], true);
+    let nodes = said(&c3(&["nodes", "--gateway", &gateway]).await);
+    assert!(nodes.lines().count() >= 2, "{nodes}");
+    served.terminate().await.unwrap();
+    assert!(Path::new(&folder.path().join("data")).is_dir());
+}

@@ -1,0 +1,39 @@
+//! What can be checked of the deployment without a container engine.
+
+use std::fs;
+
+use c3_client::Client;
+use c3_tests::compose::Compose;
+use c3_tests::fixtures;
+use c3_tests::process::Program;
+use c3_tests::spine::roundtrip;
+
+#[tokio::test]
+async fn the_compose_file_starts_and_serves() {
+    let compose = Compose::read().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let programs = compose.start(folder.path()).await.unwrap();
+    assert_eq!(programs.len(), 5);
+    let client = Client::connect(&programs["gateway"].url()).await.unwrap();
+    assert_eq!(client.nodes().await.unwrap().len(), 4);
+    assert!(roundtrip::trip(&client, &crate::page(), 20).await.unwrap().identical);
+    assert!(fs::exists(folder.path().join("documents")).unwrap());
+}
+
+#[test]
+fn only_the_gateway_is_published_and_on_the_loopback() {
+    for (name, service) in Compose::read().unwrap().services {
+        assert_eq!(service.ports.is_empty(), name != "gateway", "{name}");
+        assert!(service.ports.iter().all(|port| port.starts_with("127.0.0.1:")), "{name}");
+    }
+}
+
+#[test]
+fn the_image_holds_every_program_and_no_root() {
+    let containerfile = fs::read_to_string(fixtures::root().join("deploy/Containerfile")).unwrap();
+    for program in [Program::CompressorNode, Program::DecoderNode, Program::Gateway, Program::C3] {
+        assert!(containerfile.contains(&format!("--bin {}", program.name())), "{program:?}");
+        assert!(containerfile.contains(&format!("/src/target/release/{}", program.name())), "{program:?}");
+    }
+    assert!(containerfile.contains("\nUSER c3\n"));
+}

@@ -1,0 +1,14 @@
+//! Sizes that are refused and memory that stays bounded.
+
+use c3_tests::row::assert_all;
+use c3_tests::spine::{roundtrip, texts};
+
+#[tokio::test]
+async fn what_is_too_large_is_refused_early() {
+    assert_all(&texts::too_large(&crate::page()).await.unwrap());
+}
+
+#[tokio::test]
+async fn the_gateway_stays_small() {
+    assert_all(&roundtrip::memory(&crate::chapter(), 256).await.unwrap());
+}

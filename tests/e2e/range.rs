@@ -1,0 +1,28 @@
+//! Reads of a part.
+
+use c3_tests::calls::id_of;
+use c3_tests::cluster::Plan;
+use c3_tests::row::assert_all;
+use c3_tests::spine::reading;
+use tonic::Code;
+
+#[tokio::test]
+async fn a_range_decodes_only_the_windows_that_it_touches() {
+    assert_all(&reading::range(&crate::chapter(), 500, 2).await.unwrap());
+}
+
+#[tokio::test]
+async fn ranges_are_bytes_of_the_document() {
+    let cluster = Plan::default().start().await.unwrap();
+    let calls = cluster.calls().unwrap();
+    let text = crate::page();
+    let id = id_of(&calls.put_at(text.as_bytes(), 20).await.unwrap().document.unwrap());
+    let bytes = text.len() as u64;
+    for range in [0..0, 0..1, 7..7, 100..1000, bytes - 1..bytes, bytes..bytes, 0..bytes] {
+        let got = calls.get_range(&id, range.clone()).await.unwrap();
+        assert_eq!(got.text, &text.as_bytes()[range.start as usize..range.end as usize], "{range:?}");
+    }
+    let past = calls.get_range(&id, 5..bytes + 1).await.unwrap_err();
+    assert_eq!(past.code(), Code::InvalidArgument, "{past}");
+    assert!(past.message().contains(&bytes.to_string()), "{past}");
+}

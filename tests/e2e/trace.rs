@@ -1,0 +1,11 @@
+//! One trace through all programs.
+
+use c3_tests::fixtures;
+use c3_tests::row::assert_all;
+use c3_tests::spine::trace;
+
+#[tokio::test]
+async fn a_roundtrip_is_one_trace_of_four_programs() {
+    let file = fixtures::root().join("tests/fixtures/texts/page.txt");
+    assert_all(&trace::trace(&file).await.unwrap());
+}

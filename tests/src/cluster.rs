@@ -1,0 +1,203 @@
+//! The three programs together: nodes of both stages behind a gateway, each its own process.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use c3_proto::pb::compressor_client::CompressorClient;
+use c3_proto::pb::decoder_client::DecoderClient;
+use c3_proto::pb::{DescribeRequest, DescribeResponse, NodeCounters, NodeState};
+use tempfile::TempDir;
+
+use crate::calls::Calls;
+use crate::fixtures;
+use crate::process::{Launch, Process, Program};
+use crate::wait::until;
+
+/// Longest time until a gateway knows its nodes, or until nodes are idle again.
+const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Checkpoint of the nodes.
+    pub model: PathBuf,
+    /// Number of compressor nodes.
+    pub compressors: usize,
+    /// Number of decoder nodes.
+    pub decoders: usize,
+    /// Further arguments of every node.
+    pub node_args: Vec<String>,
+    /// Further arguments of the gateway.
+    pub gateway_args: Vec<String>,
+    /// Environment of all programs.
+    pub env: Vec<(String, String)>,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            model: fixtures::default_model(),
+            compressors: 1,
+            decoders: 1,
+            node_args: Vec::new(),
+            gateway_args: Vec::new(),
+            env: Vec::new(),
+        }
+    }
+}
+
+impl Plan {
+    /// One node of each stage with this checkpoint.
+    pub fn of_model(model: PathBuf) -> Self {
+        Self { model, ..Self::default() }
+    }
+
+    /// The default model behind a gateway with further arguments.
+    pub fn with_gateway_args(args: &[&str]) -> Self {
+        Self { gateway_args: args.iter().map(ToString::to_string).collect(), ..Self::default() }
+    }
+
+    fn launch(&self, program: Program) -> Launch {
+        let launch = Launch::new(program);
+        self.env.iter().fold(launch, |launch, (name, value)| launch.env(name, value))
+    }
+
+    async fn nodes(&self, program: Program, count: usize, folder: &Path) -> Result<Vec<Process>> {
+        let launch = self.launch(program).arg("--model").arg(&self.model).args(&self.node_args);
+        let mut nodes = Vec::new();
+        for _ in 0..count {
+            nodes.push(launch.serve(folder).await?);
+        }
+        Ok(nodes)
+    }
+
+    /// Starts everything and waits until the gateway sees every node ready.
+    pub async fn start(self) -> Result<Cluster> {
+        let folder = TempDir::with_prefix("c3-cluster-")?;
+        self.start_in(folder).await
+    }
+
+    async fn start_in(self, folder: TempDir) -> Result<Cluster> {
+        let compressors = self.nodes(Program::CompressorNode, self.compressors, folder.path()).await?;
+        let decoders = self.nodes(Program::DecoderNode, self.decoders, folder.path()).await?;
+        let gateway = self.gateway(&compressors, &decoders, folder.path()).await?;
+        let cluster = Cluster { gateway, compressors, decoders, plan: self, folder };
+        cluster.sees_all_nodes().await?;
+        Ok(cluster)
+    }
+
+    async fn gateway(&self, compressors: &[Process], decoders: &[Process], folder: &Path) -> Result<Process> {
+        let mut launch = self.launch(Program::Gateway).arg("--data").arg(folder.join("data"));
+        for node in compressors {
+            launch = launch.arg("--compressor").arg(node.url());
+        }
+        for node in decoders {
+            launch = launch.arg("--decoder").arg(node.url());
+        }
+        launch.args(&self.gateway_args).serve(folder).await
+    }
+}
+
+/// Programs that run and serve.
+#[derive(Debug)]
+pub struct Cluster {
+    /// What clients talk to. Dropped first, so that it never logs the loss of its nodes.
+    pub gateway: Process,
+    /// First stage.
+    pub compressors: Vec<Process>,
+    /// Second stage.
+    pub decoders: Vec<Process>,
+    plan: Plan,
+    folder: TempDir,
+}
+
+impl Cluster {
+    /// Calls of the gateway.
+    pub fn calls(&self) -> Result<Calls> {
+        Calls::to(&self.gateway)
+    }
+
+    /// Where the gateway keeps its documents.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Stops everything in good order and starts it anew over the same data: all caches are cold.
+    pub async fn restart(mut self) -> Result<Self> {
+        self.gateway.terminate().await?;
+        for node in self.compressors.iter_mut().chain(&mut self.decoders) {
+            node.terminate().await?;
+        }
+        self.plan.start_in(self.folder).await
+    }
+
+    /// Kills the gateway and starts another over the same data and nodes.
+    pub async fn restart_gateway(&mut self) -> Result<()> {
+        self.gateway.kill()?;
+        self.gateway = self.plan.gateway(&self.compressors, &self.decoders, self.folder.path()).await?;
+        self.sees_all_nodes().await
+    }
+
+    /// What the first compressor node says of itself.
+    pub async fn compressor_says(&self) -> Result<DescribeResponse> {
+        let node = self.compressors.first().context("no compressor")?;
+        let answer = CompressorClient::new(node.channel()?).describe(DescribeRequest {}).await?;
+        Ok(answer.into_inner())
+    }
+
+    /// What the first decoder node says of itself.
+    pub async fn decoder_says(&self) -> Result<DescribeResponse> {
+        let node = self.decoders.first().context("no decoder")?;
+        let answer = DecoderClient::new(node.channel()?).describe(DescribeRequest {}).await?;
+        Ok(answer.into_inner())
+    }
+
+    /// Counters of the first compressor and the first decoder.
+    pub async fn counters(&self) -> Result<(NodeCounters, NodeCounters)> {
+        let compressor = self.compressor_says().await?.counters.context("no counters")?;
+        let decoder = self.decoder_says().await?.counters.context("no counters")?;
+        Ok((compressor, decoder))
+    }
+
+    /// Waits until the first node of each stage has nothing queued and nothing running, and the gateway no call in flight.
+    pub async fn becomes_idle(&self) -> Result<()> {
+        let calls = self.calls()?;
+        let idle = until("nodes to be idle", SETTLE_LIMIT, async || {
+            let said = [self.compressor_says().await.ok()?, self.decoder_says().await.ok()?];
+            let loads = said.iter().map(|said| said.load.unwrap_or_default());
+            let busy = loads.map(|load| load.queued_tokens + load.running_tokens).sum::<u64>();
+            let nodes = calls.nodes().await.ok()?;
+            let calls = nodes.iter().map(|node| node.calls_in_flight).sum::<u32>();
+            (busy == 0 && calls == 0).then_some(())
+        });
+        idle.await
+    }
+
+    async fn sees_all_nodes(&self) -> Result<()> {
+        let calls = self.calls()?;
+        let expected = self.compressors.len() + self.decoders.len();
+        let seen = until("the gateway to see its nodes", SETTLE_LIMIT, async || {
+            let nodes = calls.nodes().await.ok()?;
+            let ready = nodes.iter().filter(|node| node.state() == NodeState::Ready).count();
+            (ready == expected).then_some(())
+        });
+        seen.await.with_context(|| self.gateway.log())
+    }
+}
+
+/// Every file under `folder`.
+pub fn files_under(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            files.extend(files_under(&path)?);
+        } else {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}

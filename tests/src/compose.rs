@@ -1,0 +1,99 @@
+//! The compose file without a container engine: its exact commands and environment as processes of this machine.
+//!
+//! What a container engine would do is done by hand: a service's name becomes a port of the loopback, a volume a folder.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+use crate::fixtures;
+use crate::process::{Launch, Process, Program, free_address};
+
+/// Variable that says where a program listens.
+const LISTEN: &str = "C3_LISTEN";
+
+/// What the test needs of a compose file.
+#[derive(Debug, Deserialize)]
+pub struct Compose {
+    /// By name.
+    pub services: BTreeMap<String, Service>,
+}
+
+/// A service of a compose file.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Service {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Its variables.
+    pub environment: BTreeMap<String, String>,
+    /// `name:folder`.
+    #[serde(default)]
+    pub volumes: Vec<String>,
+    /// Published ports.
+    #[serde(default)]
+    pub ports: Vec<String>,
+    /// Services that start before.
+    #[serde(default)]
+    pub depends_on: Vec<String>,
+}
+
+impl Compose {
+    /// Reads `deploy/compose.yaml`.
+    pub fn read() -> Result<Self> {
+        let path = fixtures::root().join("deploy/compose.yaml");
+        let mut page: serde_yaml_ng::Value = serde_yaml_ng::from_str(&fs::read_to_string(path)?)?;
+        page.apply_merge()?;
+        Ok(serde_yaml_ng::from_value(page)?)
+    }
+
+    /// Starts every service, those that others depend on first. Logs and volumes go to `folder`.
+    pub async fn start(&self, folder: &Path) -> Result<BTreeMap<String, Process>> {
+        let mut places = Vec::new();
+        for (name, service) in &self.services {
+            let listen =
+                service.environment.get(LISTEN).with_context(|| format!("{name} has no {LISTEN}"))?;
+            let port = listen.rsplit(':').next().unwrap_or_default();
+            places.push((format!("//{name}:{port}"), free_address()?));
+        }
+        let mut order: Vec<_> = self.services.iter().zip(&places).collect();
+        order.sort_by_key(|((_, service), _)| service.depends_on.len());
+        let mut started = BTreeMap::new();
+        for ((name, service), (_, address)) in order {
+            let mut process = service.launch(&places, address, folder)?.spawn(folder, address.clone())?;
+            process.ready().await.with_context(|| name.clone())?;
+            started.insert(name.clone(), process);
+        }
+        Ok(started)
+    }
+}
+
+impl Service {
+    fn launch(&self, places: &[(String, String)], address: &str, folder: &Path) -> Result<Launch> {
+        let (program, args) = self.command.split_first().context("a service without a command")?;
+        let program = Program::named(program).with_context(|| format!("no program is called {program}"))?;
+        let mut launch = Launch::new(program).args(args);
+        for (name, value) in &self.environment {
+            let mut value = value.clone();
+            if name == LISTEN {
+                ensure!(
+                    value.starts_with("0.0.0.0:"),
+                    "{LISTEN}={value} is not reached from other containers"
+                );
+                value = address.to_owned();
+            }
+            for (service, address) in places {
+                value = value.replace(service, &format!("//{address}"));
+            }
+            for (volume, mounted) in self.volumes.iter().filter_map(|volume| volume.split_once(':')) {
+                if value == mounted {
+                    value = folder.join(volume).display().to_string();
+                }
+            }
+            launch = launch.env(name, value);
+        }
+        Ok(launch)
+    }
+}

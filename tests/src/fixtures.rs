@@ -1,0 +1,117 @@
+//! Checkpoints and texts that the tests use.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+
+/// Part of a longer text that a short proof takes.
+const SHORT_SHARE: usize = 10;
+
+/// Root of the repository.
+pub fn root() -> PathBuf {
+    let parent = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    parent.expect("the crate's folder lies in the repository").to_path_buf()
+}
+
+/// The default cascade.
+pub fn default_model() -> PathBuf {
+    root().join("models/c3-mini")
+}
+
+/// The tiny checkpoint in the published layout, with its vectors.
+pub fn golden() -> PathBuf {
+    root().join("tests/fixtures/golden")
+}
+
+/// A short text of `tests/fixtures/texts`.
+pub fn text(name: &str) -> Result<String> {
+    let path = root().join("tests/fixtures/texts").join(name);
+    fs::read_to_string(&path).with_context(|| path.display().to_string())
+}
+
+/// What the proofs measure with: files that are no part of the repository.
+#[derive(Clone, Copy, Debug)]
+pub struct Shared {
+    /// Whole texts and counts instead of a tenth.
+    pub full: bool,
+}
+
+impl Shared {
+    /// A file of the folder beside the repository.
+    pub fn path(self, name: &str) -> Result<PathBuf> {
+        let path = root().join("../shared").join(name);
+        ensure!(path.exists(), "{} is missing: proofs measure with it", path.display());
+        Ok(path)
+    }
+
+    /// A whole book.
+    pub fn whole_book(self, name: &str) -> Result<String> {
+        Ok(fs::read_to_string(self.path(&format!("texts/{name}.txt"))?)?)
+    }
+
+    /// A book, or about a tenth of it from its middle.
+    pub fn book(self, name: &str) -> Result<String> {
+        let book = self.whole_book(name)?;
+        Ok(if self.full { book } else { middle(&book, book.len() / SHORT_SHARE).to_owned() })
+    }
+
+    /// `bytes` bytes of the books one after another, or a tenth of them.
+    pub fn long_text(self, bytes: usize) -> Result<String> {
+        let names = ["little-colonels-hero", "dickens-and-music", "critical-and-historical-essays"];
+        let books: String = names.iter().map(|name| self.whole_book(name)).collect::<Result<_>>()?;
+        let bytes = if self.full { bytes } else { bytes / SHORT_SHARE };
+        // A second round through the books would find its shards stored: turned about, it is another text.
+        let again: String = books.lines().rev().flat_map(|line| [line, "\n"]).collect();
+        let text = books + &again;
+        ensure!(text.len() >= bytes, "the books have fewer than {bytes} bytes");
+        Ok(text[..text.floor_char_boundary(bytes)].to_owned())
+    }
+
+    /// The published-layout checkpoint with its tokenizer inside, as a folder that `--model` takes.
+    pub fn golden_model(self) -> Result<TempDir> {
+        let folder = TempDir::with_prefix("c3-golden-")?;
+        let from = self.path("golden")?;
+        fs::create_dir(folder.path().join("llm1"))?;
+        let (checkpoint, to) = (from.join("checkpoint"), folder.path());
+        let files = ["config.json", "generation_config.json", "model.safetensors"];
+        for file in files {
+            fs::copy(checkpoint.join(file), to.join(file))?;
+            fs::copy(checkpoint.join("llm1").join(file), to.join("llm1").join(file))?;
+        }
+        fs::copy(from.join("tokenizer.json"), to.join("tokenizer.json"))?;
+        Ok(folder)
+    }
+}
+
+/// `bytes` bytes from about the middle of a text, from the beginning of a paragraph where it has any.
+pub fn middle(text: &str, bytes: usize) -> &str {
+    let from = text.floor_char_boundary((text.len() - bytes.min(text.len())) / 2);
+    let from = text[from..].find("\n\n").map_or(from, |paragraph| from + paragraph + 2);
+    &text[from..text.floor_char_boundary((from + bytes).min(text.len()))]
+}
+
+/// A line of `bytes` letters and digits without a space, unlike any other part of itself.
+pub fn line_without_space(bytes: usize) -> String {
+    let hashes = (0u64..).map(|i| blake3::hash(&i.to_le_bytes()).to_hex().to_string());
+    let mut line: String = hashes.take(bytes.div_ceil(64)).collect();
+    line.truncate(bytes);
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_middle_begins_at_a_paragraph() {
+        assert_eq!(middle("aaaa\n\nbbbb\n\ncccc", 8), "bbbb\n\ncc");
+        assert_eq!(middle("ünü", 100), "ünü");
+    }
+
+    #[test]
+    fn lines_have_the_length_asked_for() {
+        assert_eq!(line_without_space(130).len(), 130);
+    }
+}

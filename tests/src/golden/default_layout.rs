@@ -1,0 +1,94 @@
+//! The default model against the vectors that PyTorch computed from its weights.
+
+use std::path::Path;
+
+use anyhow::Result;
+use c3_cascade::{
+    Compressor, Decoder, Latents, Options, Source, Task, TokenVerdict, TokenWindow, VerifyWindow,
+};
+use c3_proto::LatentCodec;
+use serde::Deserialize;
+
+use super::{Computed, Vectors, decode, relative};
+use crate::row::Row;
+
+#[derive(Deserialize)]
+struct Index {
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    text: String,
+    ratio: usize,
+    tokens: usize,
+}
+
+/// How far the numbers of one path may be from PyTorch's f32.
+struct Tolerance {
+    /// Of latents and what is projected from them, as a share of their norm.
+    latents: f64,
+    /// An argmax must be equal where its margin is over this.
+    margin: f32,
+}
+
+/// Holds the model in `model` against `vectors.*` in `vectors`.
+pub fn default_layout(
+    model: &Path,
+    vectors: &Path,
+    options: Options,
+    computed: Computed,
+) -> Result<Vec<Row>> {
+    let options = computed.options(options);
+    let tolerance = match computed {
+        Computed::F32 => Tolerance { latents: 1e-4, margin: 0.01 },
+        Computed::Served => Tolerance { latents: 0.02, margin: 2.0 },
+    };
+    let compressor = Compressor::load(Source::Folder(model), &options)?;
+    let decoder = Decoder::load(Source::Folder(model), &options)?;
+    let index: Index = serde_json::from_slice(&std::fs::read(vectors.join("vectors.json"))?)?;
+    let vectors = Vectors::read(&vectors.join("vectors.safetensors"))?;
+    let mut rows = Vec::new();
+    for case in &index.cases {
+        let name = |what: &str| format!("golden-default-{}-{}-{what}", computed.name(), case.name);
+        let vector = |what: &str| vectors.floats(&format!("{}.{what}", case.name));
+        let ids = |what: &str| vectors.ids(&format!("{}.{what}", case.name));
+        let tokens = ids("token_ids")?;
+        let first: Vec<u32> =
+            compressor.windows(&case.text, case.ratio)?.into_iter().flat_map(|w| w.tokens).collect();
+        rows.push(Row::holds(name("tokens"), first[..case.tokens] == *tokens, "the vectors' ids"));
+        let window = TokenWindow { tokens: tokens.to_vec(), ratio: case.ratio, bytes: 0..0 };
+        let values = compressor.compress(&[&window])?.remove(0);
+        rows.push(Row::at_most(name("latents"), relative(&values, vector("latents")?), tolerance.latents));
+        let width = compressor.info().latent_width;
+        let given = Latents { values: vector("latents")?.to_vec(), count: values.len() / width, width };
+        let projected = relative(&decoder.projected(&given)?, vector("projected")?);
+        rows.push(Row::at_most(name("projected"), projected, tolerance.latents));
+        let rounded = LatentCodec::Q4_0.decode(&LatentCodec::Q4_0.encode(&given.values));
+        let rounding = relative(&rounded, vector("latents_q4_0")?);
+        rows.push(Row::at_most(name("q4_0"), rounding, 1e-6));
+        let given_q4_0 = Latents { values: rounded, ..given.clone() };
+        let checked = |latents| VerifyWindow { latents, tokens, ratio: case.ratio };
+        let verdicts = decoder.verify(&[checked(&given), checked(&given_q4_0)])?;
+        for (verdicts, kind) in verdicts.iter().zip(["", "_q4_0"]) {
+            let (argmax, margins) =
+                (ids(&format!("verify_argmax{kind}"))?, vector(&format!("verify_margin{kind}"))?);
+            let differ = differences(verdicts, argmax, margins, tolerance.margin);
+            rows.push(Row::equal(name(&format!("argmax{kind}")), differ, 0));
+        }
+        if computed == Computed::F32 {
+            let task = Task::Reconstruct { tokens: case.tokens, ratio: case.ratio, corrections: Vec::new() };
+            let (greedy, _) = decode(&decoder, given, task)?;
+            let differ = greedy.iter().zip(ids("greedy_tokens")?).filter(|(a, b)| a != b).count();
+            rows.push(Row::equal(name("greedy"), differ, 0));
+        }
+    }
+    Ok(rows)
+}
+
+/// Number of tokens whose argmax is another than PyTorch's, which has it by more than `margin`.
+fn differences(verdicts: &[TokenVerdict], argmax: &[u32], margins: &[f32], margin: f32) -> usize {
+    let tokens = verdicts.iter().zip(argmax).zip(margins);
+    tokens.filter(|((verdict, argmax), own)| **own > margin && verdict.written != **argmax).count()
+}

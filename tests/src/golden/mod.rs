@@ -1,0 +1,94 @@
+//! Golden vectors: what the PyTorch code computed, held against what the network computes.
+
+mod default_layout;
+mod published;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use c3_cascade::{DecodeWindow, Decoder, Latents, Options, Precision, Task};
+use safetensors::SafeTensors;
+
+pub use default_layout::default_layout;
+pub use published::published_layout;
+
+/// The path through the network that a proof runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Computed {
+    /// Weights dequantised, everything in f32.
+    F32,
+    /// As served: int8 activations where the weights are quantised.
+    Served,
+}
+
+impl Computed {
+    fn options(self, options: Options) -> Options {
+        match self {
+            Self::F32 => Options { precision: Precision::F32, ..options },
+            Self::Served => Options { precision: Precision::Auto, ..options },
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Served => "served",
+        }
+    }
+}
+
+/// Tensors of a file of vectors.
+struct Vectors {
+    floats: HashMap<String, Vec<f32>>,
+    ids: HashMap<String, Vec<u32>>,
+}
+
+impl Vectors {
+    fn read(file: &Path) -> Result<Self> {
+        let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
+        let (mut floats, mut ids) = (HashMap::new(), HashMap::new());
+        for (name, tensor) in SafeTensors::deserialize(&bytes)?.tensors() {
+            let words = tensor.data().as_chunks::<4>().0.iter();
+            match tensor.dtype() {
+                safetensors::Dtype::F32 => {
+                    floats.insert(name, words.map(|w| f32::from_le_bytes(*w)).collect()).is_none()
+                }
+                _ => ids.insert(name, words.map(|w| u32::from_le_bytes(*w)).collect()).is_none(),
+            };
+        }
+        Ok(Self { floats, ids })
+    }
+
+    fn floats(&self, name: &str) -> Result<&[f32]> {
+        self.floats.get(name).map(Vec::as_slice).with_context(|| format!("no vector {name}"))
+    }
+
+    fn ids(&self, name: &str) -> Result<&[u32]> {
+        self.ids.get(name).map(Vec::as_slice).with_context(|| format!("no vector {name}"))
+    }
+}
+
+/// Largest difference of two tensors, value by value.
+fn furthest(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len(), "tensors of two shapes");
+    a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max)
+}
+
+/// Norm of the difference of two tensors over the norm of the second.
+fn relative(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len(), "tensors of two shapes");
+    let norm =
+        |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied())
+}
+
+/// Runs a window to its end and returns its token ids.
+fn decode(decoder: &Decoder, latents: Latents, task: Task) -> Result<(Vec<u32>, String)> {
+    let mut decoding = decoder.start(DecodeWindow { latents, task })?;
+    while !decoding.done() {
+        decoder.step(&mut [&mut decoding])?;
+    }
+    let text = String::from_utf8_lossy(&decoding.take_text()).into_owned();
+    Ok((decoding.token_ids().to_vec(), text))
+}

@@ -1,0 +1,165 @@
+//! The tiny checkpoint in the published layout against what the published code computed.
+
+use std::path::Path;
+
+use anyhow::Result;
+use c3_cascade::{Compressor, Decoder, Latents, Options, Source, Task};
+use serde::Deserialize;
+
+use super::{Computed, Vectors, decode, furthest};
+use crate::row::Row;
+
+/// How far latents, projections and logits may be from the published code's.
+const TOLERANCE: f64 = 1e-4;
+
+#[derive(Deserialize)]
+struct Index {
+    cases: Vec<Case>,
+    scripted: Vec<Scripted>,
+    odd_inputs: Vec<OddInput>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    case: usize,
+    name: String,
+    context: String,
+    prompt: String,
+    prompt_ids: Vec<u32>,
+    greedy_tokens: Vec<u32>,
+    returned_text: String,
+}
+
+/// A generation whose logits are given.
+#[derive(Deserialize)]
+struct Scripted {
+    name: String,
+    prompt: String,
+    max_new_tokens: usize,
+    script: Vec<Vec<u32>>,
+    prompt_ids: Vec<u32>,
+    output_tokens: Vec<u32>,
+    raw_decode: String,
+    returned_text: String,
+}
+
+/// Special tokens, or nothing, where text is expected.
+#[derive(Deserialize)]
+struct OddInput {
+    name: String,
+    context: String,
+    prompt: String,
+    raises: Option<String>,
+    #[serde(default)]
+    prompt_ids: Vec<u32>,
+    #[serde(default)]
+    output_tokens: Vec<u32>,
+    #[serde(default)]
+    prompt_logit_top5: Vec<(u32, f32)>,
+}
+
+/// Holds the checkpoint in `model` against `vectors.*` in `vectors`.
+pub fn published_layout(model: &Path, vectors: &Path, options: Options) -> Result<Vec<Row>> {
+    let options = Computed::F32.options(options);
+    let compressor = Compressor::load(Source::Folder(model), &options)?;
+    let decoder = Decoder::load(Source::Folder(model), &options)?;
+    let index: Index = serde_json::from_slice(&std::fs::read(vectors.join("vectors.json"))?)?;
+    let vectors = Vectors::read(&vectors.join("vectors.safetensors"))?;
+    let mut rows = Vec::new();
+    for case in &index.cases {
+        rows.extend(numbers(case, &vectors, &compressor, &decoder)?);
+    }
+    for case in &index.scripted {
+        rows.extend(scripted(case, &decoder)?);
+    }
+    for case in &index.odd_inputs {
+        rows.extend(odd_input(case, &compressor, &decoder)?);
+    }
+    Ok(rows)
+}
+
+fn latents(compressor: &Compressor, context: &str) -> Result<Latents> {
+    let values = compressor.compress(&[&compressor.chat_context(context)?])?.remove(0);
+    let width = compressor.info().latent_width;
+    Ok(Latents { count: values.len() / width, values, width })
+}
+
+fn generate(prompt: &str, tokens_max: usize) -> Task {
+    Task::Generate { prompt: prompt.to_owned(), tokens_max }
+}
+
+fn numbers(case: &Case, vectors: &Vectors, compressor: &Compressor, decoder: &Decoder) -> Result<Vec<Row>> {
+    let name = |what: &str| format!("golden-published-f32-{}-{what}", case.name);
+    let vector = |what: &str| vectors.floats(&format!("case{}.{what}", case.case));
+    let latents = latents(compressor, &case.context)?;
+    let projected = decoder.projected(&latents)?;
+    let logits = decoder.prompt_logits(&case.prompt, &latents)?;
+    let prompt = decoder.generation(&case.prompt, latents.count, 0)?.prompt().to_vec();
+    let [of_latents, of_projected] = [vector("latents")?, vector("projected")?];
+    let mut rows = vec![
+        Row::at_most(name("latents"), furthest(&latents.values, of_latents), TOLERANCE),
+        Row::at_most(name("projected"), furthest(&projected, of_projected), TOLERANCE),
+        Row::at_most(name("logits"), furthest(&logits, vector("prompt_logits")?), TOLERANCE),
+        Row::holds(name("prompt"), prompt == case.prompt_ids, "the vectors' ids"),
+    ];
+    let task = generate(&case.prompt, case.greedy_tokens.len());
+    let (tokens, text) = decode(decoder, latents, task)?;
+    rows.push(Row::holds(name("greedy"), tokens == case.greedy_tokens, "the vectors' ids"));
+    rows.push(Row::equal(name("text"), text, case.returned_text.clone()));
+    Ok(rows)
+}
+
+fn scripted(case: &Scripted, decoder: &Decoder) -> Result<Vec<Row>> {
+    let name = |what: &str| format!("golden-published-scripted-{}-{what}", case.name);
+    let latents = decoder.info().latent_token_len;
+    let mut generation = decoder.generation(&case.prompt, latents, case.max_new_tokens)?;
+    let mut script = case.script.iter();
+    while !generation.done() {
+        let mut logits = vec![0.0; decoder.info().vocabulary];
+        let end = vec![0];
+        for (place, &id) in script.next().unwrap_or(&end).iter().enumerate() {
+            logits[id as usize] = 30.0 - 5.0 * place as f32;
+        }
+        generation.write(&mut logits);
+    }
+    Ok(vec![
+        Row::holds(name("prompt"), generation.prompt() == case.prompt_ids, "the vectors' ids"),
+        Row::equal(name("tokens"), generation.tokens().to_vec(), case.output_tokens.clone()),
+        Row::equal(name("raw"), generation.raw_text(), case.raw_decode.clone()),
+        Row::equal(name("text"), generation.text(), case.returned_text.clone()),
+    ])
+}
+
+fn odd_input(case: &OddInput, compressor: &Compressor, decoder: &Decoder) -> Result<Vec<Row>> {
+    let name = |what: &str| format!("golden-published-odd-{}-{what}", case.name);
+    let run = || -> Result<_> {
+        let latents = latents(compressor, &case.context)?;
+        let prompt = decoder.generation(&case.prompt, latents.count, 0)?.prompt().to_vec();
+        Ok((latents, prompt))
+    };
+    let (latents, prompt) = match (run(), &case.raises) {
+        (Err(error), Some(raises)) => {
+            let refused = error.downcast_ref::<c3_cascade::Error>();
+            let ours = matches!(refused, Some(c3_cascade::Error::InvalidInput(_)));
+            return Ok(vec![Row::seen(
+                name("refused"),
+                error.to_string(),
+                ours,
+                format!("an error, as {raises}"),
+            )]);
+        }
+        (Ok(_), Some(raises)) => {
+            return Ok(vec![Row::seen(name("refused"), "accepted", false, format!("an error, as {raises}"))]);
+        }
+        (run, None) => run?,
+    };
+    let logits = decoder.prompt_logits(&case.prompt, &latents)?;
+    let top = case.prompt_logit_top5.iter();
+    let furthest = top.map(|&(id, logit)| f64::from((logits[id as usize] - logit).abs())).fold(0.0, f64::max);
+    let (tokens, _) = decode(decoder, latents, generate(&case.prompt, case.output_tokens.len()))?;
+    Ok(vec![
+        Row::holds(name("prompt"), prompt == case.prompt_ids, "the vectors' ids"),
+        Row::at_most(name("logits"), furthest, TOLERANCE),
+        Row::equal(name("tokens"), tokens, case.output_tokens.clone()),
+    ])
+}

@@ -1,0 +1,109 @@
+//! A real OTLP receiver: what the programs export, they export to it.
+
+use std::sync::{Arc, Mutex};
+
+use anyhow::Result;
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status};
+
+/// A span that arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// `service.name` of the program.
+    pub service: String,
+    /// Its trace.
+    pub trace: Vec<u8>,
+    /// Itself.
+    pub id: Vec<u8>,
+    /// The span that it is part of; empty for a root.
+    pub parent: Vec<u8>,
+    /// What it is called.
+    pub name: String,
+}
+
+/// A receiver that listens until it is dropped.
+#[derive(Debug)]
+pub struct Receiver {
+    url: String,
+    spans: Arc<Mutex<Vec<Span>>>,
+    server: JoinHandle<()>,
+}
+
+impl Receiver {
+    /// Listens on a free port of the loopback.
+    pub async fn start() -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let spans = Arc::<Mutex<Vec<Span>>>::default();
+        let service = TraceServiceServer::new(Collector(spans.clone()));
+        let serving =
+            Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener));
+        let server = tokio::spawn(async move {
+            if let Err(error) = serving.await {
+                eprintln!("the OTLP receiver ended: {error}");
+            }
+        });
+        Ok(Self { url, spans, server })
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Every span so far.
+    pub fn spans(&self) -> Vec<Span> {
+        self.spans.lock().expect("nothing panics while it holds the spans").clone()
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+struct Collector(Arc<Mutex<Vec<Span>>>);
+
+#[tonic::async_trait]
+impl TraceService for Collector {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let mut spans = self.0.lock().expect("nothing panics while it holds the spans");
+        for of_resource in request.into_inner().resource_spans {
+            let service = service_name(of_resource.resource.as_ref());
+            for span in of_resource.scope_spans.into_iter().flat_map(|of_scope| of_scope.spans) {
+                spans.push(Span {
+                    service: service.clone(),
+                    trace: span.trace_id,
+                    id: span.span_id,
+                    parent: span.parent_span_id,
+                    name: span.name,
+                });
+            }
+        }
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+fn service_name(resource: Option<&Resource>) -> String {
+    let attributes = resource.map(|resource| resource.attributes.as_slice()).unwrap_or_default();
+    let named = attributes.iter().find(|attribute| attribute.key == "service.name");
+    match named.and_then(|attribute| attribute.value.as_ref()?.value.as_ref()) {
+        Some(Value::StringValue(name)) => name.clone(),
+        _ => String::new(),
+    }
+}

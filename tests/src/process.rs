@@ -1,0 +1,233 @@
+//! A real program, started on a free port, its log kept in a file.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use tonic::transport::{Channel, Endpoint};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::wait::until;
+
+/// Longest time from start to ready: an unoptimised build loads a model on a busy machine.
+const READY_LIMIT: Duration = Duration::from_secs(120);
+/// Longest time from a signal to the end of the program.
+const EXIT_LIMIT: Duration = Duration::from_secs(60);
+/// How often another free port is tried when somebody was faster.
+const PORT_TRIES: usize = 5;
+/// Lines of a log that an error repeats.
+const LOG_TAIL_LINES: usize = 20;
+
+/// One of the workspace's programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// The first stage.
+    CompressorNode,
+    /// The second stage.
+    DecoderNode,
+    /// What clients talk to.
+    Gateway,
+    /// The command line.
+    C3,
+}
+
+impl Program {
+    /// Name of the binary.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CompressorNode => "compressor-node",
+            Self::DecoderNode => "decoder-node",
+            Self::Gateway => "gateway",
+            Self::C3 => "c3",
+        }
+    }
+
+    /// The program with this binary name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::CompressorNode, Self::DecoderNode, Self::Gateway, Self::C3]
+            .into_iter()
+            .find(|p| p.name() == name)
+    }
+
+    /// Where the build put it: beside this executable, or above it for a test.
+    pub fn path(self) -> Result<PathBuf> {
+        let here = std::env::current_exe().context("this executable has no path")?;
+        let beside = here.ancestors().skip(1).take(2).map(|folder| folder.join(self.name()));
+        let found = beside.into_iter().find(|path| path.is_file());
+        found.with_context(|| {
+            format!("{} is not built: run `cargo build --workspace --bins` first", self.name())
+        })
+    }
+}
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    program: Program,
+    args: Vec<OsString>,
+    env: Vec<(String, String)>,
+}
+
+impl Launch {
+    /// The program without arguments.
+    pub fn new(program: Program) -> Self {
+        Self { program, args: Vec::new(), env: Vec::new() }
+    }
+
+    /// Adds an argument.
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args(mut self, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Adds an environment variable.
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// The command as the system runs it.
+    pub fn command(&self) -> Result<Command> {
+        let mut command = Command::new(self.program.path()?);
+        command.args(&self.args).envs(self.env.iter().cloned()).stdin(Stdio::null());
+        Ok(command)
+    }
+
+    /// Runs it to its end.
+    pub async fn output(&self) -> Result<Output> {
+        let mut command = self.command()?;
+        Ok(tokio::task::spawn_blocking(move || command.output()).await??)
+    }
+
+    /// Starts a server on a free port of the loopback and waits until it is healthy. Its log goes to `folder`.
+    pub async fn serve(&self, folder: &Path) -> Result<Process> {
+        for _ in 0..PORT_TRIES {
+            let address = free_address()?;
+            let mut process = self.clone().arg("--listen").arg(&address).spawn(folder, address)?;
+            match process.ready().await {
+                Ok(()) => return Ok(process),
+                Err(_) if process.log().contains("in use") => continue,
+                Err(error) => return Err(error),
+            }
+        }
+        bail!("no free port after {PORT_TRIES} tries")
+    }
+
+    /// Starts a server that was told elsewhere to listen at `address`; it need not be ready.
+    pub fn spawn(&self, folder: &Path, address: String) -> Result<Process> {
+        let port = address.rsplit(':').next().unwrap_or_default();
+        let log = folder.join(format!("{}-{port}.log", self.program.name()));
+        let out = File::create(&log)?;
+        let mut command = self.command()?;
+        let child = command.stdout(out.try_clone()?).stderr(out).spawn();
+        let child = child.with_context(|| format!("{} does not start", self.program.name()))?;
+        Ok(Process { program: self.program, child, address, log })
+    }
+}
+
+/// An address of the loopback that nobody listens at just now.
+pub fn free_address() -> Result<String> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+}
+
+/// A server that runs. Dropping it kills it.
+#[derive(Debug)]
+pub struct Process {
+    program: Program,
+    child: Child,
+    address: String,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Waits until it says that it serves.
+    pub async fn ready(&mut self) -> Result<()> {
+        let mut health = HealthClient::new(self.channel()?);
+        let name = self.program.name();
+        let what = format!("{name} to be ready");
+        let ended = until(&what, READY_LIMIT, async || {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Some(Some(status));
+            }
+            let answer = health.check(HealthCheckRequest::default()).await.ok()?;
+            (answer.get_ref().status() == ServingStatus::Serving).then_some(None)
+        });
+        match ended.await.with_context(|| self.log_tail())? {
+            None => Ok(()),
+            Some(status) => bail!("{name} ended with {status}:\n{}", self.log_tail()),
+        }
+    }
+
+    /// A connection to it, made when first used.
+    pub fn channel(&self) -> Result<Channel> {
+        Ok(Endpoint::from_shared(self.url())?.connect_lazy())
+    }
+
+    /// Host and port.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Its address as a URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Everything that it printed so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Kills it as a lost machine would go: no drain, no good-bye.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Asks it to drain and waits for its end. Errors where it does not end well.
+    pub async fn terminate(&mut self) -> Result<()> {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("sh").args(["-c", "kill -s TERM \"$0\"", &pid]).status()?;
+        ensure!(sent.success(), "SIGTERM was not sent");
+        let name = self.program.name();
+        let what = format!("{name} to drain");
+        let status: ExitStatus =
+            until(&what, EXIT_LIMIT, async || self.child.try_wait().ok().flatten()).await?;
+        ensure!(status.success(), "{name} ended with {status}:\n{}", self.log_tail());
+        Ok(())
+    }
+
+    /// Largest resident memory so far, in bytes.
+    pub fn peak_bytes(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib: u64 = line.context("no VmHWM")?.trim().trim_end_matches(" kB").parse()?;
+        Ok(kib << 10)
+    }
+
+    fn log_tail(&self) -> String {
+        let log = self.log();
+        let skipped = log.lines().count().saturating_sub(LOG_TAIL_LINES);
+        log.lines().skip(skipped).collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already: then there is nothing left to kill.
+        let _ = self.kill();
+    }
+}

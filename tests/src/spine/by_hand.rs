@@ -1,0 +1,80 @@
+//! The three programs as README says to start them, on the ports that it names.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+
+use crate::fixtures;
+use crate::process::Program;
+use crate::row::Row;
+use crate::wait::until;
+
+/// Longest time until the last of the programs serves.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+
+/// Runs README's commands line by line: what starts a server goes on, what else ends. `text` is the file that they
+/// put and get.
+pub async fn by_hand(text: &str) -> Result<Vec<Row>> {
+    let folder = TempDir::with_prefix("c3-by-hand-")?;
+    fs::write(folder.path().join("book.txt"), text)?;
+    let (servers, commands) = lines_of_readme()?;
+    let mut running = Vec::new();
+    for line in &servers {
+        running.push(Server(shell(line, folder.path())?.spawn()?));
+    }
+    let nodes = "c3 nodes";
+    let ready = until("the three programs to serve", READY_LIMIT, async || {
+        let output = shell(nodes, folder.path()).ok()?.output().ok()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        (output.status.success() && said.matches("ready").count() == servers.len() - 1).then_some(())
+    });
+    ready.await?;
+    for line in &commands {
+        let status: ExitStatus = shell(line, folder.path())?.status()?;
+        ensure!(status.success(), "`{line}` ended with {status}");
+    }
+    let back = fs::read(folder.path().join("back.txt"))?;
+    Ok(vec![Row::holds("by-hand-identical", back == text.as_bytes(), "identical")])
+}
+
+/// The commands of README's section on the three programs: servers, and what is done with them.
+fn lines_of_readme() -> Result<(Vec<String>, Vec<String>)> {
+    let readme = fs::read_to_string(fixtures::root().join("README.md"))?;
+    let section = readme.split("\n## ").find(|section| section.starts_with("The three programs"));
+    let section = section.context("README has no section on the three programs")?;
+    let blocks = section.split("```").skip(1).step_by(2);
+    let lines = blocks.flat_map(|block| block.lines().skip(1)).filter(|line| !line.is_empty());
+    let (servers, commands): (Vec<_>, Vec<_>) = lines.map(str::to_owned).partition(|line| {
+        let first = line.split_whitespace().next().unwrap_or_default();
+        Program::named(first).is_some_and(|program| program != Program::C3)
+    });
+    let commands =
+        commands.into_iter().filter(|line| !line.starts_with("cargo ") && !line.starts_with("export "));
+    Ok((servers, commands.collect()))
+}
+
+/// A line as a shell reads it, with the programs of this build on its path.
+fn shell(line: &str, folder: &Path) -> Result<Command> {
+    let programs = Program::C3.path()?;
+    let programs = programs.parent().context("the program lies in no folder")?;
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut command = Command::new("sh");
+    command.args(["-ec", &format!("exec {line}")]).current_dir(folder);
+    command.env("PATH", format!("{}:{path}", programs.display()));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Ok(command)
+}
+
+/// A server that is killed with the proof.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already: then there is nothing left to kill.
+        let _ = self.0.kill().and_then(|()| self.0.wait());
+    }
+}

@@ -1,0 +1,186 @@
+//! Fidelity computed from the decoder alone, and a search for the text where it must not lie.
+//!
+//! The gateway says how many tokens the decoder writes without help. Here the same number comes from another side:
+//! each window is decoded without corrections and then, wrong token after wrong token, told the truth until it is
+//! exact. What had to be told was wrong.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use c3_cascade::{Compressor, Decoder, Options, Source};
+use c3_proto::pb::decoder_client::DecoderClient;
+use c3_proto::pb::{self, decode_request::Task};
+use futures::stream;
+use tonic::transport::Channel;
+
+use crate::calls::id_of;
+use crate::cluster::{Plan, files_under};
+use crate::fixtures;
+use crate::row::Row;
+
+/// Length of the runs of text that may lie nowhere.
+const RUN_BYTES: usize = 40;
+
+/// Puts a text, restarts everything and computes its fidelity anew; then searches what is stored for the text.
+pub async fn fidelity(row: &str, text: &str, ratio: u32) -> Result<Vec<Row>> {
+    let cluster = Plan::default().start().await?;
+    let put = cluster.calls()?.put_at(text.as_bytes(), ratio).await?;
+    let document = put.document.context("no document")?;
+    let cluster = cluster.restart().await?;
+
+    let windows = cluster.calls()?.windows(&id_of(&document)).await?;
+    let model = Model::load(&fixtures::default_model())?;
+    let truths = model.truths(text, &windows)?;
+    let mut decoder = DecoderClient::new(cluster.decoders[0].channel()?);
+    let mut told = 0;
+    for (window, truth) in windows.into_iter().zip(&truths) {
+        told += truth.tokens_to_tell(&mut decoder, window.group.context("no latents")?).await?;
+    }
+    let tokens: usize = truths.iter().map(|truth| truth.tokens.len()).sum();
+    cluster.calls()?.get(&id_of(&document)).await?;
+    let found = files_with_runs_of(text.as_bytes(), &cluster.data())?;
+    let wrong = document.tokens - document.tokens_right;
+    Ok(vec![
+        Row::equal(format!("{row}-tokens"), document.tokens, tokens as u64),
+        Row::equal(format!("{row}-tokens-wrong"), wrong, told),
+        Row::equal(format!("{row}-files-with-text"), found, Vec::new()),
+    ])
+}
+
+/// What knows the true tokens of a text.
+struct Model {
+    compressor: Compressor,
+    decoder: Decoder,
+}
+
+/// A window's true tokens, each with its bytes.
+struct Truth {
+    tokens: Vec<(u32, Vec<u8>)>,
+    ratio: usize,
+}
+
+impl Model {
+    fn load(folder: &Path) -> Result<Self> {
+        let options = Options::default();
+        let compressor = Compressor::load(Source::Folder(folder), &options)?;
+        Ok(Self { compressor, decoder: Decoder::load(Source::Folder(folder), &options)? })
+    }
+
+    /// The true tokens of every window, from the text and where its shards begin and end.
+    fn truths(&self, text: &str, windows: &[pb::WindowLatents]) -> Result<Vec<Truth>> {
+        let mut truths = Vec::new();
+        for shard in windows.chunk_by(|a, b| a.shard == b.shard) {
+            let (first, last) = (&shard[0], &shard[shard.len() - 1]);
+            let ratio = first.group.as_ref().context("no latents")?.ratio as usize;
+            let text = &text[first.start as usize..last.end as usize];
+            let cut = self.compressor.windows(text, ratio)?;
+            ensure!(cut.len() == shard.len(), "{} windows stored, {} due", shard.len(), cut.len());
+            for window in cut {
+                let bytes = |&token: &u32| Ok((token, self.decoder.text(&[token])?));
+                truths.push(Truth { tokens: window.tokens.iter().map(bytes).collect::<Result<_>>()?, ratio });
+            }
+        }
+        Ok(truths)
+    }
+}
+
+impl Truth {
+    /// Number of tokens that the decoder has to be told before it writes the window.
+    async fn tokens_to_tell(
+        &self,
+        decoder: &mut DecoderClient<Channel>,
+        group: pb::LatentGroup,
+    ) -> Result<u64> {
+        ensure!(
+            group.tokens as usize == self.tokens.len(),
+            "{} tokens stored, {} true",
+            group.tokens,
+            self.tokens.len()
+        );
+        let mut told = BTreeMap::new();
+        loop {
+            let written = decode(decoder, group.clone(), &told).await?;
+            let Some(at) = self.first_wrong(&written) else { return Ok(told.len() as u64) };
+            // Where the token is true by being told, it was the one before that ran on into its bytes.
+            let block = at - at % self.ratio;
+            let wrong = (block..=at).rev().find(|&at| told.remove(&(at as u32)).is_none());
+            let wrong = wrong.context("a block differs though all of it was told")?;
+            told.insert(wrong as u32, self.tokens[wrong].0);
+        }
+    }
+
+    /// Where the bytes first stop being those of the true tokens.
+    fn first_wrong(&self, written: &[u8]) -> Option<usize> {
+        let mut rest = written;
+        for (at, (_, bytes)) in self.tokens.iter().enumerate() {
+            match rest.strip_prefix(bytes.as_slice()) {
+                Some(after) => rest = after,
+                None => return Some(at),
+            }
+        }
+        (!rest.is_empty()).then(|| self.tokens.len() - 1)
+    }
+}
+
+async fn decode(
+    decoder: &mut DecoderClient<Channel>,
+    group: pb::LatentGroup,
+    told: &BTreeMap<u32, u32>,
+) -> Result<Vec<u8>> {
+    let corrections = pb::Corrections {
+        positions: told.keys().copied().collect(),
+        tokens: told.values().copied().collect(),
+    };
+    let task = Task::Reconstruct(pb::Reconstruct { corrections: Some(corrections) });
+    let request = pb::DecodeRequest { window: 0, group: Some(group), task: Some(task) };
+    let mut pieces = decoder.decode(stream::iter([request])).await?.into_inner();
+    let mut written = Vec::new();
+    while let Some(piece) = pieces.message().await? {
+        written.extend(piece.text);
+    }
+    Ok(written)
+}
+
+/// Names of the files under `folder` that hold a run of the text.
+fn files_with_runs_of(text: &[u8], folder: &Path) -> Result<Vec<String>> {
+    let runs: HashSet<&[u8]> = text.windows(RUN_BYTES).collect();
+    let files = files_under(folder)?;
+    ensure!(!files.is_empty(), "nothing is stored in {}", folder.display());
+    let mut found = Vec::new();
+    for file in files {
+        if fs::read(&file)?.windows(RUN_BYTES).any(|run| runs.contains(run)) {
+            found.push(file.display().to_string());
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn truth() -> Truth {
+        let tokens = ["the", " cat", " sat"].iter().enumerate();
+        Truth { tokens: tokens.map(|(id, token)| (id as u32, token.as_bytes().to_vec())).collect(), ratio: 3 }
+    }
+
+    #[test]
+    fn the_first_wrong_token_is_found() {
+        assert_eq!(truth().first_wrong(b"the cat sat"), None);
+        assert_eq!(truth().first_wrong(b"the dog sat"), Some(1));
+        assert_eq!(truth().first_wrong(b"the cat sat."), Some(2));
+        assert_eq!(truth().first_wrong(b""), Some(0));
+    }
+
+    #[test]
+    fn a_run_of_the_text_is_found_wherever_it_lies() {
+        let text = b"It was the best of times, it was the worst of times, it was the age of wisdom";
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("clean"), &text[..RUN_BYTES - 1]).unwrap();
+        assert_eq!(files_with_runs_of(text, folder.path()).unwrap(), Vec::<String>::new());
+        fs::write(folder.path().join("spoilt"), [b"\0\0", &text[7..7 + RUN_BYTES], b"\0"].concat()).unwrap();
+        assert_eq!(files_with_runs_of(text, folder.path()).unwrap().len(), 1);
+    }
+}

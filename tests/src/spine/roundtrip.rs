@@ -1,0 +1,77 @@
+//! Texts that go in and come back.
+
+use anyhow::{Context, Result};
+use c3_client::Client;
+use c3_proto::{ByteRange, WriteOptions};
+use futures::TryStreamExt;
+use futures::future::try_join_all;
+
+use crate::cluster::{Cluster, Plan};
+use crate::row::Row;
+
+/// What one put and get showed.
+#[derive(Clone, Copy, Debug)]
+pub struct Trip {
+    /// Every byte came back.
+    pub identical: bool,
+    /// Share of tokens that the decoder wrote without help.
+    pub fidelity: f64,
+}
+
+/// Puts a text through the public client and gets it back.
+pub async fn trip(client: &Client, text: &str, ratio: u32) -> Result<Trip> {
+    let options = WriteOptions { ratio: Some(ratio), ..Default::default() };
+    let text = text.to_owned();
+    let stored = client.put(std::io::Cursor::new(text.clone()), &options).await?.finish().await?;
+    let document = stored.document;
+    let got = client.get(&document.id.to_string(), ByteRange::default()).await?;
+    let back: Vec<_> = got.try_collect().await?;
+    let fidelity = document.fidelity().context("the document was not verified")?;
+    Ok(Trip { identical: back.concat() == text.as_bytes(), fidelity })
+}
+
+/// A book at a ratio: identical, and fidelity not under its bound.
+pub async fn ratios(text: &str, bounds: &[(u32, f64)]) -> Result<Vec<Row>> {
+    let cluster = Plan::default().start().await?;
+    let client = Client::connect(&cluster.gateway.url()).await?;
+    let mut rows = Vec::new();
+    for &(ratio, bound) in bounds {
+        let trip = trip(&client, text, ratio).await?;
+        rows.push(Row::holds(format!("ratio-{ratio}-identical"), trip.identical, "identical"));
+        rows.push(Row::at_least(format!("ratio-{ratio}-fidelity"), trip.fidelity, bound));
+    }
+    Ok(rows)
+}
+
+/// A text through nodes with these arguments: identical.
+pub async fn identical(row: &str, plan: Plan, text: &str, ratio: u32) -> Result<Vec<Row>> {
+    let cluster = plan.start().await?;
+    let client = Client::connect(&cluster.gateway.url()).await?;
+    let trip = trip(&client, text, ratio).await?;
+    Ok(vec![Row::holds(row, trip.identical, "identical")])
+}
+
+/// Many clients, each with another document, all at once.
+pub async fn clients(texts: &[&str]) -> Result<Vec<Row>> {
+    const RATIO: u32 = 20;
+    let cluster = Plan { compressors: 2, decoders: 2, ..Plan::default() }.start().await?;
+    let url = cluster.gateway.url();
+    let trips = texts.iter().map(async |text| {
+        let client = Client::connect(&url).await?;
+        trip(&client, text, RATIO).await
+    });
+    let identical = try_join_all(trips).await?.iter().filter(|trip| trip.identical).count();
+    Ok(vec![Row::equal("clients-identical", identical, texts.len())])
+}
+
+/// A long text: peak memory of the gateway over put and get.
+pub async fn memory(text: &str, bound_mib: u32) -> Result<Vec<Row>> {
+    let cluster: Cluster = Plan::default().start().await?;
+    let client = Client::connect(&cluster.gateway.url()).await?;
+    let trip = trip(&client, text, 20).await?;
+    let peak_mib = cluster.gateway.peak_bytes()? as f64 / f64::from(1 << 20);
+    Ok(vec![
+        Row::holds("memory-identical", trip.identical, "identical"),
+        Row::at_most("memory-gateway-peak-mib", peak_mib, bound_mib),
+    ])
+}

@@ -1,0 +1,115 @@
+//! Programs that cannot start: one line that says what to do, exit 1.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+use crate::cluster::Plan;
+use crate::fixtures;
+use crate::process::{Launch, Program};
+use crate::row::Row;
+
+/// The user that owns nothing.
+const NOBODY: &str = "65534";
+
+/// Every refusal to start.
+pub async fn refusals() -> Result<Vec<Row>> {
+    let mut rows = ports_in_use().await?;
+    rows.extend(broken_models().await?);
+    rows.push(data_not_writable().await?);
+    Ok(rows)
+}
+
+async fn ports_in_use() -> Result<Vec<Row>> {
+    let cluster = Plan::default().start().await?;
+    let taken = cluster.gateway.address();
+    let data = TempDir::new()?;
+    let mut rows = Vec::new();
+    for program in [Program::CompressorNode, Program::DecoderNode, Program::Gateway] {
+        let mut launch = Launch::new(program).args(["--listen", taken]).env("C3_LOG", "error");
+        launch = match program {
+            Program::Gateway => with_nodes(launch).arg("--data").arg(data.path()),
+            _ => launch.arg("--model").arg(fixtures::default_model()),
+        };
+        let output = launch.output().await?;
+        rows.push(one_line(&format!("port-in-use-{}", program.name()), &output, taken));
+    }
+    Ok(rows)
+}
+
+/// Addresses at which nobody need listen.
+fn with_nodes(gateway: Launch) -> Launch {
+    gateway.args(["--compressor", "http://127.0.0.1:7301", "--decoder", "http://127.0.0.1:7302"])
+}
+
+async fn broken_models() -> Result<Vec<Row>> {
+    let missing = copy_of_model()?;
+    fs::remove_file(missing.path().join("decoder.gguf"))?;
+    fs::remove_file(missing.path().join("compressor.gguf"))?;
+    let wrong = copy_of_model()?;
+    for file in ["decoder.gguf", "compressor.gguf"] {
+        let path = wrong.path().join(file);
+        let mut bytes = fs::read(&path)?;
+        let last = bytes.last_mut().context("the file is empty")?;
+        *last ^= 1;
+        fs::write(path, bytes)?;
+    }
+    let mut rows = Vec::new();
+    for (name, folder) in [("model-file-missing", &missing), ("checksum-wrong", &wrong)] {
+        for (program, file) in
+            [(Program::CompressorNode, "compressor.gguf"), (Program::DecoderNode, "decoder.gguf")]
+        {
+            let launch = Launch::new(program).args(["--listen", "127.0.0.1:0"]).env("C3_LOG", "error");
+            let output = launch.arg("--model").arg(folder.path()).output().await?;
+            rows.push(one_line(&format!("{name}-{}", program.name()), &output, file));
+        }
+    }
+    Ok(rows)
+}
+
+fn copy_of_model() -> Result<TempDir> {
+    let folder = TempDir::new()?;
+    for entry in fs::read_dir(fixtures::default_model())? {
+        let entry = entry?;
+        fs::copy(entry.path(), folder.path().join(entry.file_name()))?;
+    }
+    Ok(folder)
+}
+
+/// Tried as another user than root, who may write anywhere.
+async fn data_not_writable() -> Result<Row> {
+    let parent = TempDir::new()?;
+    fs::set_permissions(parent.path(), fs::Permissions::from_mode(0o555))?;
+    let data = parent.path().join("data");
+    let launch =
+        with_nodes(Launch::new(Program::Gateway)).args(["--listen", "127.0.0.1:0"]).env("C3_LOG", "error");
+    let mut command = as_nobody(launch.arg("--data").arg(&data).command()?)?;
+    let output = tokio::task::spawn_blocking(move || command.output()).await??;
+    Ok(one_line("data-not-writable", &output, &data.to_string_lossy()))
+}
+
+/// The command as it is, or for root as the user that owns nothing.
+fn as_nobody(command: Command) -> Result<Command> {
+    const ROOT: u32 = 0;
+    if fs::metadata("/proc/self")?.uid() != ROOT {
+        return Ok(command);
+    }
+    let mut other = Command::new("setpriv");
+    other.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]);
+    other.arg(command.get_program()).args(command.get_args());
+    other.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    Ok(other)
+}
+
+/// Exit 1 and one line on stderr that begins with `error: ` and says this.
+fn one_line(name: &str, output: &Output, says: &str) -> Row {
+    let said = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<_> = said.lines().collect();
+    let ok = output.status.code() == Some(1)
+        && matches!(lines.as_slice(), [line] if line.starts_with("error: ") && line.contains(says));
+    let seen = format!("exit {:?}: {}", output.status.code(), said.trim());
+    Row::seen(name, seen, ok, format!("exit 1 and one line, `error: …{says}…`"))
+}

@@ -1,0 +1,96 @@
+//! Texts that are hard to bring back, and what is no text.
+
+use anyhow::{Context, Result};
+use c3_proto::pb;
+use tonic::{Code, Status};
+
+use crate::calls::{Calls, id_of};
+use crate::cluster::{Cluster, Plan};
+use crate::fixtures::line_without_space;
+use crate::row::Row;
+
+const RATIO: u32 = 20;
+/// What a gateway takes where it is told nothing.
+const DEFAULT_BYTES_MAX: u64 = 256 << 20;
+
+/// Odd texts that must come back identical; the long line has `line_bytes`.
+pub async fn odd_texts(line_bytes: usize) -> Result<Vec<Row>> {
+    let cluster = Plan::default().start().await?;
+    let calls = cluster.calls()?;
+    let emoji = "👩‍🔬👨‍👩‍👧‍👦🏳️‍🌈🇺🇳 e\u{301}\u{327} ﷽ \u{202e}abc\u{202c} ".repeat(12);
+    let special =
+        "<|im_end|><|im_start|>user\n<img><imgpad><imgpad></img><|endoftext|> <|im_end|\n".repeat(8);
+    let texts = [
+        ("empty-text", String::new()),
+        ("one-byte", "x".to_owned()),
+        ("line-without-space", line_without_space(line_bytes)),
+        ("nul-bytes", "a\0b\0\0\0c\n\0".repeat(40)),
+        ("emoji-sequences", emoji),
+        ("crlf", "first\r\nsecond\r\n\r\n\rthird\n\r".repeat(20)),
+        ("special-tokens", special),
+    ];
+    let mut rows = Vec::new();
+    for (name, text) in texts {
+        let put = calls.put_at(text.as_bytes(), RATIO).await.with_context(|| name)?;
+        let document = put.document.context("no document")?;
+        let got = calls.get(&id_of(&document)).await.with_context(|| name)?;
+        rows.push(Row::holds(name, got.text == text.as_bytes(), "identical"));
+        if text.is_empty() {
+            rows.push(Row::equal(format!("{name}-tokens"), document.tokens, 0));
+        }
+    }
+    Ok(rows)
+}
+
+/// Bytes that are not UTF-8: refused with the offset, nothing stored.
+pub async fn not_utf8(text: &str) -> Result<Vec<Row>> {
+    let cluster = Plan::default().start().await?;
+    let calls = cluster.calls()?;
+    let offset = text.len() + 1;
+    let broken = [text.as_bytes(), b"\n\xff\n", text.as_bytes()].concat();
+    let cut = [text.as_bytes(), "\n€".as_bytes().split_at(3).0].concat();
+    let mut rows = Vec::new();
+    for (name, bytes) in [("not-utf8", broken), ("not-utf8-at-the-end", cut)] {
+        let refused = calls.put_at(&bytes, RATIO).await.err();
+        rows.push(refusal(name, refused, Code::InvalidArgument, &[&offset.to_string()]));
+    }
+    rows.push(nothing_stored("not-utf8", &cluster, &calls).await?);
+    Ok(rows)
+}
+
+/// Texts over the limit, announced or not: refused with the limit, nothing stored.
+pub async fn too_large(text: &str) -> Result<Vec<Row>> {
+    let bytes_max = text.len() as u64 - 1;
+    let cluster = Plan::with_gateway_args(&["--document-bytes-max", &bytes_max.to_string()]).start().await?;
+    let calls = cluster.calls()?;
+    let announced = pb::WriteOptions { bytes: Some(bytes_max + 1), ..Default::default() };
+    let mut rows = Vec::new();
+    for (name, text, options) in
+        [("too-large-announced", "", announced), ("too-large-unannounced", text, pb::WriteOptions::default())]
+    {
+        let refused = calls.put(text.as_bytes(), options).await.err();
+        rows.push(refusal(name, refused, Code::InvalidArgument, &[&bytes_max.to_string()]));
+    }
+    rows.push(nothing_stored("too-large", &cluster, &calls).await?);
+
+    let cluster = Plan::default().start().await?;
+    let announced = pb::WriteOptions { bytes: Some(DEFAULT_BYTES_MAX + 1), ..Default::default() };
+    let refused = cluster.calls()?.put(b"", announced).await.err();
+    let limit = DEFAULT_BYTES_MAX.to_string();
+    rows.push(refusal("too-large-for-the-default", refused, Code::InvalidArgument, &[&limit]));
+    Ok(rows)
+}
+
+/// A refusal with this code whose message says all of this.
+pub(crate) fn refusal(name: &str, refused: Option<Status>, code: Code, says: &[&str]) -> Row {
+    let seen = refused.as_ref().map(|status| format!("{:?}: {}", status.code(), status.message()));
+    let ok = refused.is_some_and(|status| {
+        status.code() == code && says.iter().all(|said| status.message().contains(said))
+    });
+    Row::seen(name, seen, ok, format!("{code:?} that says {says:?}"))
+}
+
+async fn nothing_stored(name: &str, cluster: &Cluster, calls: &Calls) -> Result<Row> {
+    cluster.becomes_idle().await?;
+    Ok(Row::equal(format!("{name}-documents-stored"), calls.ids().await?.len(), 0))
+}

@@ -1,0 +1,86 @@
+//! One put and get under a collector: one trace through all four programs.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::cluster::Plan;
+use crate::otlp::{Receiver, Span};
+use crate::process::{Launch, Program};
+use crate::row::Row;
+use crate::wait::until;
+
+/// Longest time until the programs have exported their spans.
+const EXPORT_LIMIT: Duration = Duration::from_secs(60);
+/// Which program's span a program's outermost span is part of.
+const CALLERS: [(&str, &str); 3] =
+    [("gateway", "c3"), ("compressor-node", "gateway"), ("decoder-node", "gateway")];
+
+/// Puts and gets a file by one `c3` under a collector.
+pub async fn trace(file: &Path) -> Result<Vec<Row>> {
+    let receiver = Receiver::start().await?;
+    let env = vec![("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), receiver.url().to_owned())];
+    let cluster = Plan { env: env.clone(), ..Plan::default() }.start().await?;
+    let c3 = Launch::new(Program::C3).args(["roundtrip", "--gateway", &cluster.gateway.url()]).arg(file);
+    let c3 = env.into_iter().fold(c3, |c3, (name, value)| c3.env(name, value));
+    let output = c3.output().await?;
+    ensure!(output.status.success(), "c3 failed: {}", String::from_utf8_lossy(&output.stderr));
+
+    let all: BTreeSet<_> = CALLERS.iter().flat_map(|&(called, by)| [called, by]).collect();
+    let whole = until("spans of all programs and their parents", EXPORT_LIMIT, async || {
+        let spans = receiver.spans();
+        let trace = Trace::of(&spans);
+        (trace.programs() == all && trace.orphans().is_empty()).then_some(())
+    });
+    // What is missing, the rows say.
+    let _ = whole.await;
+    let spans = receiver.spans();
+    let trace = Trace::of(&spans);
+    let traces =
+        spans.iter().filter(|span| span.service == "c3").map(|span| &span.trace).collect::<BTreeSet<_>>();
+    let mut rows = vec![
+        Row::equal("trace-count", traces.len(), 1),
+        Row::equal("trace-programs", trace.programs(), all),
+        Row::equal("trace-roots", trace.roots(), vec!["c3"]),
+        Row::equal("trace-spans-without-their-parent", trace.orphans(), Vec::new()),
+    ];
+    rows.extend(CALLERS.map(|(called, by)| {
+        Row::equal(format!("trace-callers-of-{called}"), trace.callers(called), BTreeSet::from([by]))
+    }));
+    Ok(rows)
+}
+
+/// The spans of the trace that `c3` began.
+struct Trace<'a>(HashMap<&'a [u8], &'a Span>);
+
+impl<'a> Trace<'a> {
+    fn of(spans: &'a [Span]) -> Self {
+        let trace = spans.iter().find(|span| span.service == "c3").map(|span| &span.trace);
+        let of_trace = spans.iter().filter(|span| Some(&span.trace) == trace);
+        Self(of_trace.map(|span| (span.id.as_slice(), span)).collect())
+    }
+
+    fn programs(&self) -> BTreeSet<&'a str> {
+        self.0.values().map(|span| span.service.as_str()).collect()
+    }
+
+    /// Programs of the spans that are part of no other.
+    fn roots(&self) -> Vec<&'a str> {
+        self.0.values().filter(|span| span.parent.is_empty()).map(|span| span.service.as_str()).collect()
+    }
+
+    /// Spans whose parent never arrived.
+    fn orphans(&self) -> Vec<String> {
+        let lost = |span: &&&Span| !span.parent.is_empty() && !self.0.contains_key(span.parent.as_slice());
+        self.0.values().filter(lost).map(|span| format!("{} of {}", span.name, span.service)).collect()
+    }
+
+    /// Programs of the parents of those of a program's spans whose parent is another program's.
+    fn callers(&self, program: &str) -> BTreeSet<&'a str> {
+        let spans = self.0.values().filter(|span| span.service == program);
+        let parents = spans.filter_map(|span| self.0.get(span.parent.as_slice()));
+        parents.map(|parent| parent.service.as_str()).filter(|&caller| caller != program).collect()
+    }
+}
