@@ -1,2 +1,23 @@
-//! Placeholder.
-fn main() {}
+//! The decoder node as a program.
+
+use std::process::ExitCode;
+
+use c3_decoder_node::{Config, ROLE, run};
+use c3_service::{program, telemetry::TelemetryConfig};
+use clap::Parser;
+
+/// Decoder node of C3 Serve: latent groups in, text or corrections out, over gRPC
+#[derive(Parser)]
+#[command(name = "decoder-node", version)]
+struct Arguments {
+    #[command(flatten)]
+    config: Config,
+    #[command(flatten)]
+    telemetry: TelemetryConfig,
+}
+
+fn main() -> ExitCode {
+    let Arguments { config, telemetry } = Arguments::parse();
+    let listen = config.listen;
+    program::run(ROLE, &telemetry, listen, |listener, shutdown| run(config, listener, shutdown))
+}

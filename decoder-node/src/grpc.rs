@@ -1,0 +1,178 @@
+//! gRPC to the node's words and back.
+
+use c3_proto::{
+    Corrections, Invalid, LatentGroup,
+    limits::{SHARD_BYTES_MAX, WINDOW_TOKENS_MAX},
+    pb,
+};
+use c3_service::node::count;
+use futures::{StreamExt, stream::BoxStream};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{
+    job::Decoded,
+    node::{DecodeTask, Node, ToDecode, ToVerify, Verdict},
+};
+
+/// Windows of one call that are worked on at once: enough to keep the model busy while answers travel, few enough that
+/// a call cannot fill the queue by itself.
+const CALL_WINDOWS_MAX: usize = 16;
+
+/// The service.
+#[derive(Clone)]
+pub(crate) struct Grpc(Node);
+
+impl Grpc {
+    pub(crate) fn new(node: Node) -> Self {
+        Self(node)
+    }
+}
+
+// Nothing runs ahead of a caller: its stream is polled when the connection has room for more.
+#[tonic::async_trait]
+impl pb::decoder_server::Decoder for Grpc {
+    type DecodeStream = BoxStream<'static, Result<pb::DecodeResponse, Status>>;
+    type VerifyStream = BoxStream<'static, Result<pb::VerifyResponse, Status>>;
+
+    async fn decode(
+        &self,
+        request: Request<Streaming<pb::DecodeRequest>>,
+    ) -> Result<Response<Self::DecodeStream>, Status> {
+        let node = self.0.clone();
+        let windows = request.into_inner().map(move |request| decode(node.clone(), request));
+        Ok(Response::new(windows.buffer_unordered(CALL_WINDOWS_MAX).boxed()))
+    }
+
+    async fn verify(
+        &self,
+        request: Request<Streaming<pb::VerifyRequest>>,
+    ) -> Result<Response<Self::VerifyStream>, Status> {
+        let node = self.0.clone();
+        let windows = request.into_inner().map(move |request| verify(node.clone(), request));
+        Ok(Response::new(windows.buffer_unordered(CALL_WINDOWS_MAX).boxed()))
+    }
+
+    async fn describe(
+        &self,
+        _: Request<pb::DescribeRequest>,
+    ) -> Result<Response<pb::DescribeResponse>, Status> {
+        Ok(Response::new(self.0.describe()?))
+    }
+}
+
+async fn decode(
+    node: Node,
+    request: Result<pb::DecodeRequest, Status>,
+) -> Result<pb::DecodeResponse, Status> {
+    let request = request?;
+    let window = request.window;
+    let Decoded { text, tokens } = node.decode(to_decode(request)?).await?;
+    // A window's text is final at its end only, so it travels whole.
+    Ok(pb::DecodeResponse { window, text: text.into(), last: true, tokens: count(tokens) })
+}
+
+async fn verify(
+    node: Node,
+    request: Result<pb::VerifyRequest, Status>,
+) -> Result<pb::VerifyResponse, Status> {
+    let request = request?;
+    let window = request.window;
+    let Verdict { right, corrections, hash } = node.verify(to_verify(request)?).await?;
+    Ok(pb::VerifyResponse {
+        window,
+        right: count(right),
+        corrections: Some(corrections.to_wire()),
+        hash: hash.to_wire(),
+    })
+}
+
+fn to_decode(request: pb::DecodeRequest) -> Result<ToDecode, Invalid> {
+    let group = group(request.group)?;
+    let task = match request.task.ok_or_else(|| Invalid::new("task", "must be given"))? {
+        pb::decode_request::Task::Reconstruct(pb::Reconstruct { corrections }) => {
+            let corrections = corrections.unwrap_or_default();
+            DecodeTask::Reconstruct(Corrections::from_wire(&corrections, group.tokens())?)
+        }
+        pb::decode_request::Task::Generate(pb::Generate { prompt, tokens_max }) => {
+            if prompt.len() > SHARD_BYTES_MAX {
+                let problem = format!("{} bytes given, at most {SHARD_BYTES_MAX} are read", prompt.len());
+                return Err(Invalid::new("generate.prompt", problem));
+            }
+            if tokens_max > WINDOW_TOKENS_MAX {
+                let problem = format!("{tokens_max} is over the limit of {WINDOW_TOKENS_MAX}");
+                return Err(Invalid::new("generate.tokens_max", problem));
+            }
+            DecodeTask::Generate { prompt, tokens_max: tokens_max as usize }
+        }
+    };
+    Ok(ToDecode { group, task })
+}
+
+fn to_verify(request: pb::VerifyRequest) -> Result<ToVerify, Invalid> {
+    let pb::VerifyRequest { group: given, token_ids: tokens, margin, .. } = request;
+    let group = group(given)?;
+    if tokens.len() != group.tokens() as usize {
+        let problem = format!("{} given, the group stands for {}", tokens.len(), group.tokens());
+        return Err(Invalid::new("token_ids", problem));
+    }
+    if !(margin.is_finite() && margin >= 0.0) {
+        return Err(Invalid::new("margin", format!("{margin} is not a finite number of 0 or more")));
+    }
+    Ok(ToVerify { group, tokens, margin })
+}
+
+fn group(given: Option<pb::LatentGroup>) -> Result<LatentGroup, Invalid> {
+    LatentGroup::from_wire(given.ok_or_else(|| Invalid::new("group", "must be given"))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use c3_proto::{Fingerprint, LatentCodec, Provenance};
+    use pb::decode_request::Task;
+
+    use super::*;
+
+    fn wire() -> Option<pb::LatentGroup> {
+        let of = Provenance { compressor: Fingerprint::of(b"model"), tokens: 3, ratio: 20 };
+        Some(LatentGroup::encode(&[0.5; 64], 64, LatentCodec::F32, of).unwrap().to_wire())
+    }
+
+    fn to_write(task: Option<Task>) -> pb::DecodeRequest {
+        pb::DecodeRequest { window: 1, group: wire(), task }
+    }
+
+    fn truth(token_ids: &[u32], margin: f32) -> pb::VerifyRequest {
+        pb::VerifyRequest { window: 1, group: wire(), token_ids: token_ids.to_vec(), margin }
+    }
+
+    #[test]
+    fn each_wrong_field_of_a_window_to_decode_is_named() {
+        let corrections = Some(pb::Corrections { positions: vec![3], tokens: vec![9] });
+        let long = "a".repeat(SHARD_BYTES_MAX + 1);
+        for (request, field) in [
+            (pb::DecodeRequest::default(), "group"),
+            (to_write(None), "task"),
+            (to_write(Some(Task::Reconstruct(pb::Reconstruct { corrections }))), "corrections.positions"),
+            (to_write(Some(Task::Generate(pb::Generate { prompt: long, tokens_max: 0 }))), "generate.prompt"),
+            (
+                to_write(Some(Task::Generate(pb::Generate { tokens_max: u32::MAX, ..Default::default() }))),
+                "generate.tokens_max",
+            ),
+        ] {
+            assert_eq!(to_decode(request).unwrap_err().field, field);
+        }
+    }
+
+    #[test]
+    fn each_wrong_field_of_a_window_to_verify_is_named() {
+        for (request, field) in [
+            (pb::VerifyRequest::default(), "group"),
+            (truth(&[1, 2], 0.0), "token_ids"),
+            (truth(&[1, 2, 3], -1.0), "margin"),
+            (truth(&[1, 2, 3], f32::NAN), "margin"),
+        ] {
+            assert_eq!(to_verify(request).unwrap_err().field, field);
+        }
+        assert!(to_verify(truth(&[1, 2, 3], 2.0)).is_ok());
+    }
+}

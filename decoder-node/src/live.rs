@@ -1,0 +1,85 @@
+//! The windows that are being decoded: they join and leave between steps.
+
+use c3_cascade::{Decoder, Decoding};
+use c3_service::queue::{Running, Taken};
+use tokio::sync::oneshot;
+use tonic::Status;
+
+use crate::{
+    error::status,
+    job::{DecodeJob, Decoded},
+};
+
+/// The windows that are being decoded.
+#[derive(Default)]
+pub(crate) struct Live(Vec<Window>);
+
+struct Window {
+    decoding: Decoding,
+    reply: oneshot::Sender<Result<Decoded, Status>>,
+    // Counts the window as running for as long as it is here.
+    _place: Running,
+}
+
+/// What a step did.
+pub(crate) struct Step {
+    /// Windows that it went through.
+    pub(crate) windows: usize,
+    /// Tokens that it wrote.
+    pub(crate) tokens: usize,
+}
+
+impl Live {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Rows of keys and values that all windows hold at their end.
+    pub(crate) fn kv_rows(&self) -> usize {
+        self.0.iter().map(|window| window.decoding.kv_rows()).sum()
+    }
+
+    /// Lets a window in, or tells its caller why not.
+    pub(crate) fn join(&mut self, taken: Taken<DecodeJob>, decoder: &Decoder) {
+        let Taken { job: DecodeJob { window, reply }, place } = taken;
+        match decoder.start(window) {
+            Ok(decoding) => self.0.push(Window { decoding, reply, _place: place }),
+            // A caller that left meanwhile misses nothing, here and below.
+            Err(error) => drop(reply.send(Err(status(&error)))),
+        }
+    }
+
+    /// Drops the windows whose callers left.
+    pub(crate) fn drop_gone(&mut self) {
+        self.0.retain(|window| !window.reply.is_closed());
+    }
+
+    /// Writes one token in every block of every window. A step that fails leaves no window whole: all callers are
+    /// told, and may try another node.
+    pub(crate) fn step(&mut self, decoder: &Decoder) -> Option<Step> {
+        let before = self.tokens();
+        let mut live: Vec<&mut Decoding> = self.0.iter_mut().map(|window| &mut window.decoding).collect();
+        if let Err(error) = decoder.step(&mut live) {
+            for window in self.0.drain(..) {
+                drop(window.reply.send(Err(status(&error))));
+            }
+            return None;
+        }
+        Some(Step { windows: self.0.len(), tokens: self.tokens() - before })
+    }
+
+    /// Answers the windows that are done, and lets them go: how many tokens each has.
+    pub(crate) fn finish(&mut self) -> Vec<usize> {
+        let done = self.0.extract_if(.., |window| window.decoding.done());
+        done.map(|mut window| {
+            let (text, tokens) = (window.decoding.take_text(), window.decoding.tokens());
+            drop(window.reply.send(Ok(Decoded { text, tokens })));
+            tokens
+        })
+        .collect()
+    }
+
+    fn tokens(&self) -> usize {
+        self.0.iter().map(|window| window.decoding.tokens()).sum()
+    }
+}
