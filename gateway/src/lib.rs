@@ -1,1 +1,91 @@
-//! Placeholder.
+//! The gateway: documents in, documents out.
+//!
+//! ```text
+//!            ┌─ write/: text ─ chunker ─ shard by shard ─ nodes (compress, verify) ─ store ─ manifest
+//! grpc ──────┤
+//! (converts) └─ read/:  manifest ─ windows in range ─ cache, store ─ nodes (decode) ─ hash ─ text
+//! ```
+//!
+//! - [`write`], [`read`]: the pipelines, from a stream to a stream. What belongs to neither is in [`gateway`].
+//! - [`chunker`], [`text`]: where a text is cut, and what makes it one.
+//! - [`store`]: what is durable, sealed by checksums. [`cache`]: what of it is in memory.
+//! - [`nodes`]: which node is asked, and what happens when it fails.
+//! - [`flight`], [`task`]: work done once, and work that outlasts a slow caller and not a gone one.
+//!
+//! It holds no truth that is not in the store, and neither holds the text itself. It knows nothing of the network in
+//! the nodes: latents are bytes with a shape.
+
+mod cache;
+mod chunker;
+mod config;
+mod error;
+mod flight;
+mod gateway;
+mod grpc;
+mod metrics;
+mod nodes;
+mod read;
+mod store;
+mod task;
+mod text;
+mod write;
+
+use std::sync::Arc;
+
+use c3_proto::limits::MESSAGE_BYTES_MAX;
+use c3_proto::pb::gateway_server::GatewayServer;
+use c3_service::{Readiness, Server, serve};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::server::NamedService;
+use tonic::service::Routes;
+
+pub use config::Config;
+pub use error::Error;
+
+use crate::cache::ShardCache;
+use crate::gateway::Gateway;
+use crate::grpc::Grpc;
+use crate::metrics::Metrics;
+use crate::nodes::Nodes;
+use crate::store::Store;
+use crate::write::shard::Flights;
+
+/// The gateway's name in logs, metrics and traces.
+pub const ROLE: &str = "gateway";
+
+/// Serves until `shutdown` is cancelled and the calls in flight have ended, or their time to drain is over.
+pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
+    config.check()?;
+    let metrics = Metrics::new();
+    let store = Store::open(&config.data).await?;
+    // Nodes are watched until the last call has ended, not only until the drain begins.
+    let watching = CancellationToken::new();
+    let _stop_watching = watching.clone().drop_guard();
+    let nodes =
+        Nodes::watch(&config.compressors(), &config.decoders(), config.calls(), metrics.clone(), &watching)?;
+    let gateway = Arc::new(Gateway {
+        cache: ShardCache::new(config.cache_bytes, metrics.clone()),
+        flights: Flights::new(),
+        store,
+        nodes,
+        metrics,
+        config: config.clone(),
+    });
+    let readiness = Readiness::default();
+    readiness.set_ready();
+    let server = Server {
+        role: ROLE,
+        service: GatewayServer::<Grpc>::NAME,
+        routes: Routes::new(
+            GatewayServer::new(Grpc::new(gateway))
+                .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(MESSAGE_BYTES_MAX),
+        ),
+        readiness,
+        // A large text takes as long as it takes; each call on a node has its time-out.
+        call_timeout: None,
+        args: config.server,
+    };
+    serve(server, listener, shutdown).await.map_err(|error| Error::Serve(error.to_string()))
+}

@@ -1,2 +1,29 @@
-//! Placeholder.
-fn main() {}
+//! The gateway as a program.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+
+use c3_gateway::{Config, ROLE, run};
+use c3_service::{program, telemetry::TelemetryConfig};
+use clap::Parser;
+
+/// Where the gateway listens by default.
+const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7300);
+
+/// Gateway of C3 Serve: documents in, documents out, over gRPC
+#[derive(Parser)]
+#[command(name = "gateway", version)]
+struct Arguments {
+    /// Address to listen on
+    #[arg(long, env = "C3_LISTEN", value_name = "ADDRESS", default_value_t = LISTEN)]
+    listen: SocketAddr,
+    #[command(flatten)]
+    config: Config,
+    #[command(flatten)]
+    telemetry: TelemetryConfig,
+}
+
+fn main() -> ExitCode {
+    let Arguments { listen, config, telemetry } = Arguments::parse();
+    program::run(ROLE, &telemetry, listen, |listener, shutdown| run(config, listener, shutdown))
+}

@@ -1,0 +1,139 @@
+//! What can go wrong: [`Error`] stops the program, a [`Failure`] answers a request.
+
+use c3_proto::{DocumentId, Fingerprint, Invalid, Stage};
+use c3_service::Kind;
+use tonic::Status;
+
+use crate::store::StoreError;
+
+/// Why the gateway does not run. The message is one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting does not hold what it must.
+    #[error("{setting}: {problem}")]
+    Setting {
+        /// The flag.
+        setting: &'static str,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+    /// The data folder cannot be used.
+    #[error(
+        "data folder {folder} is not writable ({reason}): give another with --data, or change its permissions"
+    )]
+    Data {
+        /// The folder, or the address of the store.
+        folder: String,
+        /// What the system says.
+        reason: String,
+    },
+    /// The server failed.
+    #[error("{0}")]
+    Serve(String),
+}
+
+/// Why a request is refused or fails. Callers that share one flight share its failure.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The request does not hold what it must.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The caller's stream broke off.
+    #[error("the request broke off ({})", .0.message())]
+    Inbound(Status),
+    /// No such document.
+    #[error("no document {0} is stored here")]
+    NotFound(String),
+    /// No node of a stage does it.
+    #[error("no {wanted} answers; tried {tried}")]
+    NoNode {
+        /// The stage and what else it must be.
+        wanted: String,
+        /// Addresses with what each said.
+        tried: String,
+    },
+    /// A node finds the request wrong: another would, too.
+    #[error("{message}")]
+    Refused {
+        /// What is wrong with it.
+        kind: Kind,
+        /// What the node says.
+        message: String,
+    },
+    /// Nodes of the stage refuse for want of room.
+    #[error("every {stage} is full: try again in {retry_after_ms} ms")]
+    Full {
+        /// The stage.
+        stage: Stage,
+        /// When to try again.
+        retry_after_ms: u64,
+    },
+    /// Nodes of the stage did not answer in time.
+    #[error("no {stage} answered in time; tried {tried}")]
+    Late {
+        /// The stage.
+        stage: Stage,
+        /// Addresses with what each said.
+        tried: String,
+    },
+    /// Latents are not of the model that is served.
+    #[error("the latents are of {stage} {given}, served is {served}")]
+    WrongModel {
+        /// The stage whose fingerprints differ.
+        stage: Stage,
+        /// Fingerprint of what was given.
+        given: Fingerprint,
+        /// Fingerprint that is served.
+        served: String,
+    },
+    /// The checkpoint cannot do what is asked.
+    #[error("{0}")]
+    Unsupported(String),
+    /// What is stored, or what comes back, is not what was put.
+    #[error("{0}")]
+    DataLoss(String),
+    /// Ours.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl Failure {
+    /// What a task that panicked answers with.
+    pub(crate) fn gone() -> Self {
+        Self::Internal("a task panicked".to_owned())
+    }
+
+    /// A failure of the store while it reads or writes `what` of a document.
+    pub(crate) fn of_document(id: DocumentId, what: &str, error: &StoreError) -> Self {
+        match error {
+            StoreError::Missing { .. } | StoreError::Damaged { .. } => {
+                Self::DataLoss(format!("document {id}, {what}: {error}; put its text again to repair it"))
+            }
+            StoreError::Io { .. } => Self::from(error.clone()),
+        }
+    }
+}
+
+impl c3_service::Fault for Failure {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Invalid(_) => Kind::InvalidInput,
+            Self::Inbound(status) => Kind::of(status),
+            Self::NotFound(_) => Kind::NotFound,
+            Self::NoNode { .. } => Kind::Unavailable,
+            Self::Refused { kind, .. } => *kind,
+            Self::Full { retry_after_ms, .. } => Kind::Full { retry_after_ms: *retry_after_ms },
+            Self::Late { .. } => Kind::Late,
+            Self::WrongModel { .. } | Self::Unsupported(_) => Kind::WrongModel,
+            Self::DataLoss(_) => Kind::DataLoss,
+            Self::Internal(_) => Kind::Internal,
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Internal(error.to_string())
+    }
+}

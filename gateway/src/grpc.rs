@@ -1,0 +1,252 @@
+//! The gRPC surface: messages to domain calls and back. Decides nothing.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use c3_proto::pb::{
+    self, compress_text_request, decompress_request, get_latents_response, get_text_response,
+    put_document_request, put_document_response, put_latents_request,
+};
+use c3_proto::{ByteRange, DocumentId, Invalid, Window, WriteOptions};
+use c3_service::Fault;
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt, TryStreamExt};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::error::Failure;
+use crate::gateway::SharedGateway;
+use crate::read::document::{GetEvent, get_text};
+use crate::read::latents::{LatentsEvent, get_latents};
+use crate::read::oneshot::{DecompressOptions, Prompt, decompress};
+use crate::write::document::{Put, PutEvent, put_document};
+use crate::write::latents::{Claim, put_latents};
+use crate::write::oneshot::compress;
+
+/// The `c3.v1.Gateway` service.
+pub(crate) struct Grpc {
+    gateway: SharedGateway,
+}
+
+impl Grpc {
+    /// The service over a gateway.
+    pub(crate) fn new(gateway: SharedGateway) -> Self {
+        Self { gateway }
+    }
+
+    fn gateway(&self) -> SharedGateway {
+        SharedGateway::clone(&self.gateway)
+    }
+}
+
+#[tonic::async_trait]
+impl pb::gateway_server::Gateway for Grpc {
+    type PutDocumentStream = Answers<pb::PutDocumentResponse>;
+    type GetTextStream = Answers<pb::GetTextResponse>;
+    type GetLatentsStream = Answers<pb::GetLatentsResponse>;
+    type CompressStream = Answers<pb::CompressTextResponse>;
+    type DecompressStream = Answers<pb::DecompressResponse>;
+
+    async fn put_document(
+        &self,
+        request: Request<Streaming<pb::PutDocumentRequest>>,
+    ) -> Result<Response<Self::PutDocumentStream>, Status> {
+        use put_document_request::Part as Wire;
+        let (options, text) = open(request.into_inner(), |message| match message.part {
+            Some(Wire::Options(options)) => Ok(Part::Head(WriteOptions::from_wire(options)?)),
+            Some(Wire::Text(text)) => Ok(Part::Body(text)),
+            None => Ok(Part::Body(Bytes::new())),
+        })
+        .await?;
+        let events = put_document(self.gateway(), options.unwrap_or_default(), text);
+        answers(events, put_event)
+    }
+
+    async fn get_text(
+        &self,
+        request: Request<pb::GetTextRequest>,
+    ) -> Result<Response<Self::GetTextStream>, Status> {
+        let pb::GetTextRequest { id, start, end } = request.into_inner();
+        let range = ByteRange::new(start, end)?;
+        answers(get_text(self.gateway(), id, range), get_event)
+    }
+
+    async fn get_latents(
+        &self,
+        request: Request<pb::GetLatentsRequest>,
+    ) -> Result<Response<Self::GetLatentsStream>, Status> {
+        answers(get_latents(self.gateway(), request.into_inner().id), latents_event)
+    }
+
+    async fn put_latents(
+        &self,
+        request: Request<Streaming<pb::PutLatentsRequest>>,
+    ) -> Result<Response<pb::PutLatentsResponse>, Status> {
+        use put_latents_request::Part as Wire;
+        let (claim, windows) = open(request.into_inner(), |message| match message.part {
+            Some(Wire::Document(document)) => Ok(Part::Head(Claim::from_wire(document)?)),
+            Some(Wire::Window(window)) => Ok(Part::Body(Window::from_wire(window)?)),
+            None => Err(Invalid::new("part", "must be a document or a window")),
+        })
+        .await?;
+        let claim = claim.ok_or_else(|| Invalid::new("document", "must be given first"))?;
+        let document = put_latents(self.gateway(), claim, windows).await.map_err(status)?;
+        Ok(Response::new(pb::PutLatentsResponse { document: Some(document) }))
+    }
+
+    async fn stat(&self, request: Request<pb::StatRequest>) -> Result<Response<pb::StatResponse>, Status> {
+        let document = self.gateway.stat(&request.into_inner().id).await.map_err(status)?;
+        Ok(Response::new(pb::StatResponse { document: Some(document) }))
+    }
+
+    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
+        let pb::ListRequest { prefix, page_size, page_token } = request.into_inner();
+        let after = match page_token.as_str() {
+            "" => None,
+            token => Some(
+                token
+                    .parse::<DocumentId>()
+                    .map_err(|_| Invalid::new("page_token", "is not one that a list gave"))?,
+            ),
+        };
+        let page = self.gateway.list(&prefix, page_size, after).await.map_err(status)?;
+        let next_page_token = page.next.map_or_else(String::new, |id| id.to_string());
+        Ok(Response::new(pb::ListResponse { documents: page.documents, next_page_token }))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<pb::DeleteRequest>,
+    ) -> Result<Response<pb::DeleteResponse>, Status> {
+        let id = self.gateway.delete(&request.into_inner().id).await.map_err(status)?;
+        Ok(Response::new(pb::DeleteResponse { id: id.to_wire() }))
+    }
+
+    async fn compress(
+        &self,
+        request: Request<Streaming<pb::CompressTextRequest>>,
+    ) -> Result<Response<Self::CompressStream>, Status> {
+        use compress_text_request::Part as Wire;
+        let (options, text) = open(request.into_inner(), |message| match message.part {
+            Some(Wire::Options(options)) => Ok(Part::Head(WriteOptions::from_wire(options)?)),
+            Some(Wire::Text(text)) => Ok(Part::Body(text)),
+            None => Ok(Part::Body(Bytes::new())),
+        })
+        .await?;
+        let windows = compress(self.gateway(), options.unwrap_or_default(), text);
+        answers(windows, |window| pb::CompressTextResponse { window: Some(window.to_wire()) })
+    }
+
+    async fn decompress(
+        &self,
+        request: Request<Streaming<pb::DecompressRequest>>,
+    ) -> Result<Response<Self::DecompressStream>, Status> {
+        use decompress_request::Part as Wire;
+        let (options, windows) = open(request.into_inner(), |message| match message.part {
+            Some(Wire::Options(options)) => Ok(Part::Head(decompress_options(options))),
+            Some(Wire::Window(window)) => Ok(Part::Body(Window::from_wire(window)?)),
+            None => Err(Invalid::new("part", "must be options or a window")),
+        })
+        .await?;
+        let texts = decompress(self.gateway(), options.unwrap_or_default(), windows);
+        answers(texts, |text| pb::DecompressResponse { text })
+    }
+
+    async fn nodes(&self, _: Request<pb::NodesRequest>) -> Result<Response<pb::NodesResponse>, Status> {
+        Ok(Response::new(pb::NodesResponse { nodes: self.gateway.nodes() }))
+    }
+}
+
+/// A stream of answers.
+type Answers<T> = BoxStream<'static, Result<T, Status>>;
+
+fn answers<E: 'static, T: 'static>(
+    events: impl Stream<Item = Result<E, Failure>> + Send + 'static,
+    to_wire: fn(E) -> T,
+) -> Result<Response<Answers<T>>, Status> {
+    Ok(Response::new(events.map_ok(to_wire).map_err(status).boxed()))
+}
+
+fn status(failure: Failure) -> Status {
+    failure.status()
+}
+
+/// A message of a caller's stream: what comes at most once and first, or what follows.
+enum Part<H, B> {
+    Head(H),
+    Body(B),
+}
+
+/// Parts what comes first from what follows.
+async fn open<M, H, B>(
+    mut inbound: Streaming<M>,
+    read: impl Fn(M) -> Result<Part<H, B>, Invalid> + Send + 'static,
+) -> Result<(Option<H>, impl Stream<Item = Result<B, Failure>> + Send + 'static), Status>
+where
+    M: Send + 'static,
+    H: Send + 'static,
+    B: Send + 'static,
+{
+    let first = inbound.message().await?.map(&read).transpose()?;
+    let (head, body) = match first {
+        Some(Part::Head(head)) => (Some(head), None),
+        Some(Part::Body(body)) => (None, Some(Ok(body))),
+        None => (None, None),
+    };
+    let rest = inbound.map(move |message| match read(message.map_err(Failure::Inbound)?)? {
+        Part::Body(body) => Ok(body),
+        Part::Head(_) => Err(Invalid::new("part", "options or a document come first, and once").into()),
+    });
+    Ok((head, stream::iter(body).chain(rest)))
+}
+
+fn decompress_options(wire: pb::DecompressOptions) -> DecompressOptions {
+    let tokens_max = wire.tokens_max;
+    DecompressOptions {
+        cascade: Some(wire.cascade).filter(|name| !name.is_empty()),
+        prompt: wire.prompt.map(|text| Prompt { text, tokens_max }),
+    }
+}
+
+fn put_event(event: PutEvent) -> pb::PutDocumentResponse {
+    use put_document_response::Event;
+    let event = match event {
+        PutEvent::Progress { bytes, tokens } => {
+            Event::Progress(pb::PutProgress { bytes_done: bytes, tokens_done: tokens })
+        }
+        PutEvent::Done(put) => Event::Result(put_result(put)),
+    };
+    pb::PutDocumentResponse { event: Some(event) }
+}
+
+fn put_result(put: Put) -> pb::PutResult {
+    let seconds = |duration: Duration| duration.as_secs_f64();
+    pb::PutResult {
+        document: Some(put.document),
+        shards_reused: put.shards_reused,
+        seconds: Some(pb::StageSeconds {
+            compress: seconds(put.times.compress),
+            verify: seconds(put.times.verify),
+            store: seconds(put.times.store),
+        }),
+    }
+}
+
+fn get_event(event: GetEvent) -> pb::GetTextResponse {
+    use get_text_response::Part;
+    let part = match event {
+        GetEvent::Header { document, range } => {
+            Part::Header(pb::TextHeader { document: Some(document), start: range.start, end: range.end })
+        }
+        GetEvent::Text(text) => Part::Text(text),
+    };
+    pb::GetTextResponse { part: Some(part) }
+}
+
+fn latents_event(event: LatentsEvent) -> pb::GetLatentsResponse {
+    use get_latents_response::Part;
+    let part = match event {
+        LatentsEvent::Document(document) => Part::Document(document),
+        LatentsEvent::Window(window) => Part::Window(window.to_wire()),
+    };
+    pb::GetLatentsResponse { part: Some(part) }
+}

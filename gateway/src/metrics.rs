@@ -1,0 +1,83 @@
+//! The gateway's numbers, beside those that every role has.
+
+use c3_proto::Stage;
+use c3_service::Kind;
+use c3_service::metrics::{self, Metrics as Shared};
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::Counter;
+
+use crate::ROLE;
+
+/// The gateway's instruments.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    /// Cache lookups and corrections.
+    pub(crate) shared: Shared,
+    shards: Counter<u64>,
+    bytes: Counter<u64>,
+    tokens: Counter<u64>,
+    node_calls: Counter<u64>,
+}
+
+/// Which way a text goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Direction {
+    In,
+    Out,
+}
+
+impl Direction {
+    fn name(self) -> &'static str {
+        match self {
+            Self::In => "in",
+            Self::Out => "out",
+        }
+    }
+}
+
+impl Metrics {
+    /// The instruments.
+    pub(crate) fn new() -> Self {
+        let meter = metrics::meter();
+        let counter = |name, what| meter.u64_counter(name).with_description(what).build();
+        Self {
+            shared: Shared::new(ROLE),
+            shards: counter(
+                "c3_shards",
+                "Shards written, by whether the store had them (reused, compressed)",
+            ),
+            bytes: counter("c3_text_bytes", "Bytes of text that came in and went out"),
+            tokens: counter("c3_text_tokens", "Text tokens that came in and went out"),
+            node_calls: counter("c3_node_calls", "Calls to nodes, by stage, method and outcome"),
+        }
+    }
+
+    /// A shard was written.
+    pub(crate) fn shard(&self, reused: bool) {
+        let outcome = if reused { "reused" } else { "compressed" };
+        self.shards.add(1, &[role(), KeyValue::new("outcome", outcome)]);
+    }
+
+    /// Text came in or went out.
+    pub(crate) fn text(&self, direction: Direction, bytes: u64, tokens: u64) {
+        let labels = [role(), KeyValue::new("direction", direction.name())];
+        self.bytes.add(bytes, &labels);
+        self.tokens.add(tokens, &labels);
+    }
+
+    /// A call to a node ended.
+    pub(crate) fn node_call(&self, stage: Stage, method: &'static str, failed: Option<Kind>) {
+        let outcome = failed.map_or("ok", Kind::name);
+        let labels = [
+            role(),
+            KeyValue::new("stage", stage.to_string()),
+            KeyValue::new("method", method),
+            KeyValue::new("outcome", outcome),
+        ];
+        self.node_calls.add(1, &labels);
+    }
+}
+
+fn role() -> KeyValue {
+    KeyValue::new("role", ROLE)
+}

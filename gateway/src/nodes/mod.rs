@@ -1,0 +1,437 @@
+//! Calls to nodes: the right node is picked, and a call that fails on one is tried on another.
+//!
+//! [`registry`] knows the nodes, [`node`] is one of them, [`balance`] picks, [`calls`] are the four things that are
+//! asked; this file is the loop around them.
+
+mod balance;
+pub(crate) mod calls;
+mod node;
+mod registry;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use c3_proto::{Description, Fingerprint, Invalid, Stage, pb};
+use c3_service::Kind;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
+
+use self::node::Lease;
+pub(crate) use self::node::{Condition, Node};
+use self::registry::Registry;
+use crate::error::{Error, Failure};
+use crate::metrics::Metrics;
+
+/// On how many nodes a call is tried, a node that came back counted again.
+const TRIES_MAX: usize = 4;
+/// Longest wait before a full node is asked again, whatever it says: its queue may empty sooner.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
+
+/// How nodes are called.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CallSettings {
+    /// Most calls in flight on one node; more wait here, where the freest node takes the next.
+    pub(crate) calls_max: usize,
+    /// How long to wait for a node where none takes calls.
+    pub(crate) node_wait: Duration,
+    /// Longest time of one call, its wait in the node's queue included.
+    pub(crate) call_timeout: Duration,
+}
+
+/// The nodes, and how they are called.
+pub(crate) struct Nodes {
+    registry: Arc<Registry>,
+    settings: CallSettings,
+    turn: AtomicUsize,
+    metrics: Metrics,
+}
+
+/// What a call needs of a node.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Need<'a> {
+    pub(crate) stage: Stage,
+    /// Fingerprint of the stage.
+    pub(crate) fingerprint: Fingerprint,
+    /// Name of the arithmetic, where it must be that one.
+    pub(crate) arithmetic: Option<&'a str>,
+    /// Nodes that are not to be asked (again).
+    pub(crate) avoid: &'a [Arc<Node>],
+}
+
+/// An answer and who gave it.
+#[derive(Debug)]
+pub(crate) struct Answer<T> {
+    pub(crate) value: T,
+    pub(crate) node: Arc<Node>,
+    /// How long the node took.
+    pub(crate) took: Duration,
+}
+
+/// Why a call on one node failed.
+#[derive(Debug)]
+enum Fault {
+    /// It answered with an error, or the connection broke.
+    Status(Status),
+    /// Its answer contradicts the request.
+    Wrong(String),
+    /// No answer in time.
+    Late,
+}
+
+impl From<Status> for Fault {
+    fn from(status: Status) -> Self {
+        Self::Status(status)
+    }
+}
+
+/// What there is for a call now.
+enum Seat {
+    Taken(Lease),
+    /// Nodes that fit have no place.
+    Full,
+    /// All nodes that fit were asked.
+    Spent,
+    /// No node that fits takes calls.
+    Nobody,
+}
+
+/// The tries of one call.
+#[derive(Default)]
+struct Tries {
+    failed: Vec<(Arc<Node>, String)>,
+    late: usize,
+    /// Not to be asked again.
+    spent: Vec<Arc<Node>>,
+    /// Full when asked, since the last pause, and when to ask again.
+    full: Vec<(Arc<Node>, Duration)>,
+}
+
+impl Nodes {
+    /// The nodes at these addresses, watched until `shutdown`.
+    pub(crate) fn watch(
+        compressors: &[String],
+        decoders: &[String],
+        settings: CallSettings,
+        metrics: Metrics,
+        shutdown: &CancellationToken,
+    ) -> Result<Self, Error> {
+        let registry = Arc::new(Registry::new(compressors, decoders)?);
+        registry.watch(shutdown);
+        Ok(Self { registry, settings, turn: AtomicUsize::new(0), metrics })
+    }
+
+    /// Every node with its condition.
+    pub(crate) fn list(&self) -> &[Arc<Node>] {
+        self.registry.nodes()
+    }
+
+    /// What the cascade of this name, or the only one, is like.
+    pub(crate) async fn cascade(&self, name: Option<&str>) -> Result<Arc<Description>, Failure> {
+        let mut cascades = self.cascades().await?;
+        let found = match name {
+            Some(name) => cascades.remove(name),
+            None if cascades.len() == 1 => cascades.pop_first().map(|(_, only)| only),
+            None => None,
+        };
+        found.ok_or_else(|| {
+            let names = Vec::from_iter(cascades.into_keys()).join(", ");
+            let problem = match name {
+                Some(name) => format!("`{name}` is not served here, these are: {names}"),
+                None => format!("several are served, name one of them: {names}"),
+            };
+            Invalid::new("cascade", problem).into()
+        })
+    }
+
+    /// What the cascade of this name, or any, whose compressor made these latents is like.
+    pub(crate) async fn cascade_of_latents(
+        &self,
+        name: Option<&str>,
+        made_by: Fingerprint,
+    ) -> Result<Arc<Description>, Failure> {
+        let candidates = match name {
+            Some(name) => vec![self.cascade(Some(name)).await?],
+            None => Vec::from_iter(self.cascades().await?.into_values()),
+        };
+        let served = Vec::from_iter(candidates.iter().map(|known| known.cascade.compressor.to_string()));
+        let fitting = candidates.into_iter().find(|known| known.cascade.compressor == made_by);
+        fitting.ok_or_else(|| Failure::WrongModel {
+            stage: Stage::Compressor,
+            given: made_by,
+            served: served.join(", "),
+        })
+    }
+
+    /// What every cascade is like that was ever seen, by name; waits for the first.
+    async fn cascades(&self) -> Result<BTreeMap<String, Arc<Description>>, Failure> {
+        let known = || Some(self.registry.cascades()).filter(|cascades| !cascades.is_empty());
+        let found = self.registry.wait_for(self.wait_deadline(), known).await;
+        found.ok_or_else(|| self.nobody(Stage::Compressor, None, &Tries::default()))
+    }
+
+    /// The arithmetic in which most of the ready decoders with this fingerprint compute.
+    pub(crate) async fn arithmetic(&self, decoder: Fingerprint) -> Result<String, Failure> {
+        let need = Need { stage: Stage::Decoder, fingerprint: decoder, arithmetic: None, avoid: &[] };
+        let look = || {
+            let fitting = self.registry.stage(Stage::Decoder).filter(|node| need.fits(node));
+            let mut names: Vec<String> =
+                fitting.filter_map(|node| Some(node.ready()?.description.arithmetic.clone())).collect();
+            names.sort_unstable();
+            let counted = names.chunk_by(|a, b| a == b);
+            // Of equally common ones the first by name, so that a text put again finds its corrections.
+            counted.rev().max_by_key(|equal| equal.len()).map(|equal| equal[0].clone())
+        };
+        let found = self.registry.wait_for(self.wait_deadline(), look).await;
+        found.ok_or_else(|| self.nobody_fits(&need, &Tries::default()))
+    }
+
+    /// Asks nodes that fit, one after another, until one answers. `tokens` is what the call costs them, near enough.
+    async fn call<T, F>(
+        &self,
+        need: Need<'_>,
+        method: &'static str,
+        tokens: u64,
+        ask: impl Fn(Arc<Node>) -> F,
+    ) -> Result<Answer<T>, Failure>
+    where
+        F: Future<Output = Result<T, Fault>>,
+    {
+        let (begun, mut tries) = (Instant::now(), Tries::default());
+        while tries.failed.len() < TRIES_MAX {
+            let lease = match self.seat(&need, tokens, &tries).await {
+                Seat::Taken(lease) => lease,
+                _ if tries.full.is_empty() => break,
+                _ if begun.elapsed() > self.settings.call_timeout => {
+                    let retry_after_ms = RETRY_AFTER_MAX.as_millis() as u64;
+                    return Err(Failure::Full { stage: need.stage, retry_after_ms });
+                }
+                _ => {
+                    tries.pause().await;
+                    continue;
+                }
+            };
+            let node = Arc::clone(lease.node());
+            let asked = Instant::now();
+            let span = call_span(need.stage, method, &node.address);
+            let answer = timeout(self.settings.call_timeout, ask(Arc::clone(&node)));
+            let answer = answer.instrument(span.clone()).await.unwrap_or(Err(Fault::Late));
+            self.metrics.node_call(need.stage, method, answer.as_ref().err().map(Fault::kind));
+            match answer {
+                Ok(value) => return Ok(Answer { value, node, took: asked.elapsed() }),
+                Err(fault) => {
+                    record(&span, &fault);
+                    tries.failed_on(&need, node, fault)?;
+                }
+            }
+        }
+        Err(self.nobody_fits(&need, &tries))
+    }
+
+    /// A place on the least loaded node that fits; waits while all of them have their hands full.
+    async fn seat(&self, need: &Need<'_>, tokens: u64, tries: &Tries) -> Seat {
+        loop {
+            let mut seat = Seat::Nobody;
+            let look = || {
+                seat = self.look_for_seat(need, tokens, tries);
+                matches!(seat, Seat::Taken(_) | Seat::Spent).then_some(())
+            };
+            let found = self.registry.wait_for(self.wait_deadline(), look).await;
+            if found.is_some() || !matches!(seat, Seat::Full) {
+                return seat;
+            }
+        }
+    }
+
+    fn look_for_seat(&self, need: &Need<'_>, tokens: u64, tries: &Tries) -> Seat {
+        let fitting = Vec::from_iter(self.registry.stage(need.stage).filter(|node| need.fits(node)));
+        if fitting.is_empty() && !self.all_are_of_other_models(need) {
+            return Seat::Nobody;
+        }
+        let left = fitting.into_iter().filter(|node| !need.avoids(node) && !tries.rule_out(node));
+        let mut left = Vec::from_iter(left);
+        if left.is_empty() {
+            return Seat::Spent;
+        }
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        loop {
+            let loads = Vec::from_iter(left.iter().map(|node| node.load()));
+            let Some(least) = balance::least_loaded(&loads, turn) else { return Seat::Full };
+            match left[least].lease(tokens, self.settings.calls_max) {
+                Some(lease) => return Seat::Taken(lease),
+                None => left.remove(least),
+            };
+        }
+    }
+
+    /// Whether waiting is in vain: every node of the stage takes calls, but for another model.
+    fn all_are_of_other_models(&self, need: &Need<'_>) -> bool {
+        let other = |node: &Arc<Node>| {
+            node.ready().is_some_and(|known| known.cascade().fingerprint(need.stage) != need.fingerprint)
+        };
+        self.registry.stage(need.stage).all(other)
+    }
+
+    fn wait_deadline(&self) -> Instant {
+        Instant::now() + self.settings.node_wait
+    }
+
+    fn nobody_fits(&self, need: &Need<'_>, tries: &Tries) -> Failure {
+        if tries.failed.is_empty() && self.all_are_of_other_models(need) {
+            let served = self.registry.stage(need.stage).filter_map(|node| node.ready());
+            let served = served.map(|known| known.cascade().fingerprint(need.stage).to_string());
+            return Failure::WrongModel {
+                stage: need.stage,
+                given: need.fingerprint,
+                served: Vec::from_iter(served).join(", "),
+            };
+        }
+        if tries.late > 0 && tries.late == tries.failed.len() {
+            return Failure::Late { stage: need.stage, tried: self.tried(need.stage, tries) };
+        }
+        self.nobody(need.stage, need.arithmetic, tries)
+    }
+
+    fn nobody(&self, stage: Stage, arithmetic: Option<&str>, tries: &Tries) -> Failure {
+        let wanted = match arithmetic {
+            Some(arithmetic) => format!("{stage} with arithmetic {arithmetic}"),
+            None => stage.to_string(),
+        };
+        Failure::NoNode { wanted, tried: self.tried(stage, tries) }
+    }
+
+    /// Every address of a stage with what its node said.
+    fn tried(&self, stage: Stage, tries: &Tries) -> String {
+        let of = |node: &Arc<Node>| {
+            let said = tries.failed.iter().rfind(|(tried, _)| Arc::ptr_eq(tried, node));
+            let said = match (said, node.condition()) {
+                (Some((_, said)), _) => said.clone(),
+                (None, Condition::Ready) => "it does not fit".to_owned(),
+                (
+                    None,
+                    Condition::Unreachable(why) | Condition::NotServing(why) | Condition::Refused(why),
+                ) => why,
+            };
+            format!("{} ({said})", node.address)
+        };
+        Vec::from_iter(self.registry.stage(stage).map(of)).join(", ")
+    }
+}
+
+impl Need<'_> {
+    fn fits(&self, node: &Arc<Node>) -> bool {
+        node.ready().is_some_and(|known| {
+            let arithmetic = self.arithmetic.is_none_or(|name| name == known.description.arithmetic);
+            arithmetic && known.cascade().fingerprint(self.stage) == self.fingerprint
+        })
+    }
+
+    fn avoids(&self, node: &Arc<Node>) -> bool {
+        self.avoid.iter().any(|avoided| Arc::ptr_eq(avoided, node))
+    }
+}
+
+impl Tries {
+    fn rule_out(&self, node: &Arc<Node>) -> bool {
+        let full = self.full.iter().map(|(full, _)| full);
+        self.spent.iter().chain(full).any(|out| Arc::ptr_eq(out, node))
+    }
+
+    /// Every node that is left is full: waits until the first of them asked to be asked again.
+    async fn pause(&mut self) {
+        let soonest = self.full.drain(..).map(|(_, after)| after).min().unwrap_or_default();
+        tokio::time::sleep(soonest.min(RETRY_AFTER_MAX)).await;
+    }
+
+    /// Takes note of a fault; errors where no other node would do better.
+    fn failed_on(&mut self, need: &Need<'_>, node: Arc<Node>, fault: Fault) -> Result<(), Failure> {
+        let said = match &fault {
+            Fault::Status(status) => registry::reason(status),
+            Fault::Wrong(problem) => problem.clone(),
+            Fault::Late => "no answer in time".to_owned(),
+        };
+        tracing::info!(stage = %need.stage, address = node.address, said, "a call failed on a node");
+        match (fault.kind(), &fault) {
+            (Kind::Full { retry_after_ms }, _) => {
+                self.full.push((node, Duration::from_millis(retry_after_ms)));
+                return Ok(());
+            }
+            (kind @ (Kind::InvalidInput | Kind::WrongModel), _) => {
+                return Err(Failure::Refused { kind, message: said });
+            }
+            // It is left out until it answers again, and may then be tried again.
+            (Kind::Unavailable, Fault::Status(status)) => node.set(registry::condition_of(status)),
+            (kind, _) => {
+                self.late += usize::from(kind == Kind::Late);
+                self.spent.push(Arc::clone(&node));
+            }
+        }
+        self.failed.push((node, said));
+        Ok(())
+    }
+}
+
+impl Fault {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Status(status) => Kind::of(status),
+            Self::Wrong(_) => Kind::Internal,
+            Self::Late => Kind::Late,
+        }
+    }
+}
+
+impl Node {
+    /// The node as callers see it.
+    pub(crate) fn to_wire(&self) -> pb::Node {
+        let (state, problem) = match self.condition() {
+            Condition::Ready => (pb::NodeState::Ready, String::new()),
+            Condition::Unreachable(why) => (pb::NodeState::Unreachable, why),
+            Condition::NotServing(why) => (pb::NodeState::NotServing, why),
+            Condition::Refused(why) => (pb::NodeState::Refused, why),
+        };
+        pb::Node {
+            address: self.address.clone(),
+            stage: self.stage.to_wire(),
+            state: state as i32,
+            problem,
+            description: self.known().map(|known| pb::DescribeResponse::clone(&known.wire)),
+            calls_in_flight: self.load().calls as u32,
+        }
+    }
+
+    /// Name of the order and precision in which it computes, where it ever said.
+    pub(crate) fn arithmetic(&self) -> Option<String> {
+        self.known().map(|known| known.description.arithmetic.clone())
+    }
+}
+
+/// OpenTelemetry's names for client spans of gRPC.
+fn call_span(stage: Stage, method: &'static str, address: &str) -> Span {
+    let service = match stage {
+        Stage::Compressor => "c3.v1.Compressor",
+        Stage::Decoder => "c3.v1.Decoder",
+    };
+    tracing::info_span!(
+        "call",
+        otel.name = format!("{service}/{method}"),
+        otel.kind = "client",
+        otel.status_code = Empty,
+        rpc.system = "grpc",
+        rpc.service = service,
+        rpc.method = method,
+        rpc.grpc.status_code = Empty,
+        server.address = address,
+    )
+}
+
+fn record(span: &Span, fault: &Fault) {
+    span.record("otel.status_code", "ERROR");
+    if let Fault::Status(status) = fault {
+        span.record("rpc.grpc.status_code", status.code() as i32);
+    }
+}

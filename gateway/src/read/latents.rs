@@ -1,0 +1,46 @@
+//! GetLatents: a document's windows as they are stored.
+
+use async_stream::try_stream;
+use c3_proto::{Window, pb};
+use futures::Stream;
+
+use crate::error::Failure;
+use crate::gateway::SharedGateway;
+
+/// What the caller is told.
+#[derive(Debug)]
+pub(crate) enum LatentsEvent {
+    /// First.
+    Document(pb::Document),
+    /// The next window.
+    Window(Window),
+}
+
+/// Streams the windows of a document, in order.
+pub(crate) fn get_latents(
+    gateway: SharedGateway,
+    id: String,
+) -> impl Stream<Item = Result<LatentsEvent, Failure>> + Send {
+    try_stream! {
+        let found = gateway.find(&id).await?;
+        let manifest = found.value;
+        yield LatentsEvent::Document(manifest.document(found.bytes));
+        let mut start = 0;
+        for (number, entry) in manifest.shards.iter().enumerate() {
+            let end = start + entry.bytes();
+            let shard = gateway.cache.get(&manifest.names(entry), &gateway.store).await;
+            let what = format!("shard {number} (bytes {start}..{end})");
+            let shard = shard.map_err(|error| Failure::of_document(manifest.id, &what, &error))?;
+            for window in &shard.windows {
+                yield LatentsEvent::Window(Window {
+                    shard: number as u32,
+                    bytes: start + u64::from(window.bytes.start)..start + u64::from(window.bytes.end),
+                    group: window.group.clone(),
+                    hash: window.hash,
+                    corrections: window.corrections.clone(),
+                });
+            }
+            start = end;
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! The manifest: what a document is made of. Writing it makes the document; replacing it switches all at once.
+
+use bytes::Bytes;
+use c3_proto::{CascadeName, DocumentId, Invalid, LatentCodec, ShardHash, pb};
+use prost::Message;
+
+use super::layout::{CorrectionSettings, LatentSettings, OutsideDigest, ShardNames};
+use super::shard::{ShardCorrections, ShardLatents};
+
+/// What a document is made of.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Manifest {
+    pub(crate) id: DocumentId,
+    pub(crate) cascade: CascadeName,
+    pub(crate) ratio: u32,
+    pub(crate) codec: LatentCodec,
+    /// How the corrections were made; `None` where nobody verified the document.
+    pub(crate) verification: Option<Verification>,
+    pub(crate) created_unix_ms: u64,
+    pub(crate) shards: Vec<ShardEntry>,
+}
+
+/// How corrections are made.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Verification {
+    /// Logits by which a token must win to need no correction.
+    pub(crate) margin: f32,
+    /// Name of the order and precision in which the decoder computed.
+    pub(crate) arithmetic: String,
+}
+
+/// A shard of a document.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ShardEntry {
+    pub(crate) hash: ShardHash,
+    /// Bytes of each of its windows, none empty.
+    pub(crate) window_bytes: Vec<u32>,
+    pub(crate) tokens: u64,
+    pub(crate) latents: u64,
+    /// Tokens right without help.
+    pub(crate) right: u64,
+    pub(crate) corrections: u64,
+    /// Bytes of its objects.
+    pub(crate) stored_bytes: u64,
+    /// Set where its latents came from outside.
+    pub(crate) outside: Option<OutsideDigest>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ManifestPayload {
+    #[prost(bytes = "bytes", tag = "1")]
+    id: Bytes,
+    #[prost(message, optional, tag = "2")]
+    cascade: Option<pb::Cascade>,
+    #[prost(uint32, tag = "3")]
+    ratio: u32,
+    #[prost(int32, tag = "4")]
+    codec: i32,
+    #[prost(message, optional, tag = "5")]
+    verification: Option<VerificationPayload>,
+    #[prost(uint64, tag = "6")]
+    created_unix_ms: u64,
+    #[prost(message, repeated, tag = "7")]
+    shards: Vec<ShardPayload>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct VerificationPayload {
+    #[prost(float, tag = "1")]
+    margin: f32,
+    #[prost(string, tag = "2")]
+    arithmetic: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ShardPayload {
+    #[prost(bytes = "bytes", tag = "1")]
+    hash: Bytes,
+    #[prost(uint32, repeated, tag = "2")]
+    window_bytes: Vec<u32>,
+    #[prost(uint64, tag = "3")]
+    tokens: u64,
+    #[prost(uint64, tag = "4")]
+    latents: u64,
+    #[prost(uint64, tag = "5")]
+    right: u64,
+    #[prost(uint64, tag = "6")]
+    corrections: u64,
+    #[prost(uint64, tag = "7")]
+    stored_bytes: u64,
+    #[prost(bytes = "bytes", optional, tag = "8")]
+    outside: Option<Bytes>,
+}
+
+impl Manifest {
+    /// The payload of the manifest object.
+    pub(crate) fn encode(&self) -> Bytes {
+        let verification = self.verification.as_ref();
+        let payload = ManifestPayload {
+            id: self.id.to_wire(),
+            cascade: Some(self.cascade.to_wire()),
+            ratio: self.ratio,
+            codec: self.codec.to_wire(),
+            verification: verification.map(|Verification { margin, arithmetic }| VerificationPayload {
+                margin: *margin,
+                arithmetic: arithmetic.clone(),
+            }),
+            created_unix_ms: self.created_unix_ms,
+            shards: self.shards.iter().map(ShardEntry::to_payload).collect(),
+        };
+        payload.encode_to_vec().into()
+    }
+
+    /// Reads the payload of a manifest object.
+    pub(crate) fn decode(payload: Bytes) -> Result<Self, Invalid> {
+        let payload = ManifestPayload::decode(payload);
+        let payload = payload.map_err(|error| Invalid::new("payload", error.to_string()))?;
+        let cascade = payload.cascade.ok_or_else(|| Invalid::new("cascade", "must be given"))?;
+        let codec = LatentCodec::from_wire(payload.codec)?;
+        let verification = payload.verification;
+        Ok(Self {
+            id: DocumentId::try_from(payload.id.as_ref())?,
+            cascade: CascadeName::from_wire(cascade)?,
+            ratio: payload.ratio,
+            codec: codec.ok_or_else(|| Invalid::new("codec", "must be given"))?,
+            verification: verification
+                .map(|VerificationPayload { margin, arithmetic }| Verification { margin, arithmetic }),
+            created_unix_ms: payload.created_unix_ms,
+            shards: payload.shards.into_iter().map(ShardEntry::from_payload).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Bytes of the text.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.shards.iter().map(ShardEntry::bytes).sum()
+    }
+
+    /// Where a shard's objects lie.
+    pub(crate) fn names(&self, shard: &ShardEntry) -> ShardNames {
+        let latents =
+            LatentSettings { compressor: self.cascade.compressor, ratio: self.ratio, codec: self.codec };
+        let verification = self.verification.as_ref();
+        let corrections = verification.map(|Verification { margin, arithmetic }| CorrectionSettings {
+            decoder: self.cascade.decoder,
+            arithmetic: arithmetic.clone(),
+            margin: *margin,
+        });
+        ShardNames::new(shard.hash, &latents, corrections.as_ref(), shard.outside)
+    }
+
+    /// What callers are told of the document, whose manifest takes so many bytes.
+    pub(crate) fn document(&self, manifest_bytes: u64) -> pb::Document {
+        let sum = |part: fn(&ShardEntry) -> u64| self.shards.iter().map(part).sum();
+        let verification = self.verification.as_ref();
+        pb::Document {
+            id: self.id.to_wire(),
+            bytes: self.bytes(),
+            tokens: sum(|shard| shard.tokens),
+            latents: sum(|shard| shard.latents),
+            ratio: self.ratio,
+            codec: self.codec.to_wire(),
+            verified: verification.is_some(),
+            tokens_right: sum(|shard| shard.right),
+            corrections: sum(|shard| shard.corrections),
+            margin: verification.map_or(0.0, |how| how.margin),
+            cascade: Some(self.cascade.to_wire()),
+            arithmetic: verification.map_or_else(String::new, |how| how.arithmetic.clone()),
+            shards: self.shards.len() as u64,
+            windows: sum(|shard| shard.window_bytes.len() as u64),
+            stored_bytes: manifest_bytes + sum(|shard| shard.stored_bytes),
+            created_unix_ms: self.created_unix_ms,
+        }
+    }
+}
+
+impl ShardEntry {
+    /// The entry of a shard with these latents and corrections of its own.
+    pub(crate) fn new(
+        hash: ShardHash,
+        latents: &ShardLatents,
+        corrections: Option<&ShardCorrections>,
+    ) -> Self {
+        let window_bytes = latents.windows.iter().map(|window| window.bytes.end - window.bytes.start);
+        let (right, corrections) = corrections.map_or((0, 0), ShardCorrections::counts);
+        let window_bytes = window_bytes.collect();
+        let (tokens, latents) = latents.counts();
+        Self { hash, window_bytes, tokens, latents, right, corrections, stored_bytes: 0, outside: None }
+    }
+
+    /// Bytes of its text.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.window_bytes.iter().map(|&bytes| u64::from(bytes)).sum()
+    }
+
+    fn to_payload(&self) -> ShardPayload {
+        ShardPayload {
+            hash: self.hash.to_wire(),
+            window_bytes: self.window_bytes.clone(),
+            tokens: self.tokens,
+            latents: self.latents,
+            right: self.right,
+            corrections: self.corrections,
+            stored_bytes: self.stored_bytes,
+            outside: self.outside.map(|digest| Bytes::copy_from_slice(&digest)),
+        }
+    }
+
+    fn from_payload(payload: ShardPayload) -> Result<Self, Invalid> {
+        let wrong = |_| Invalid::new("outside", "must have 32 bytes");
+        Ok(Self {
+            hash: ShardHash::try_from(payload.hash.as_ref())?,
+            window_bytes: payload.window_bytes,
+            tokens: payload.tokens,
+            latents: payload.latents,
+            right: payload.right,
+            corrections: payload.corrections,
+            stored_bytes: payload.stored_bytes,
+            outside: payload.outside.map(|bytes| bytes.as_ref().try_into().map_err(wrong)).transpose()?,
+        })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use c3_proto::Fingerprint;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A manifest of shards with these windows.
+    pub(crate) fn manifest(windows: &[Vec<u32>], verified: bool) -> Manifest {
+        let shards = windows.iter().map(|window_bytes| ShardEntry {
+            hash: ShardHash::of(format!("{window_bytes:?}").as_bytes()),
+            window_bytes: window_bytes.clone(),
+            tokens: 40,
+            latents: 2,
+            right: 39,
+            corrections: 1,
+            stored_bytes: 400,
+            outside: None,
+        });
+        Manifest {
+            id: DocumentId::of(b"text"),
+            cascade: CascadeName {
+                name: "c3-mini".to_owned(),
+                compressor: Fingerprint::of(b"compressor"),
+                decoder: Fingerprint::of(b"decoder"),
+            },
+            ratio: 20,
+            codec: LatentCodec::Q4_0,
+            verification: verified.then(|| Verification { margin: 2.0, arithmetic: "f32".to_owned() }),
+            created_unix_ms: 1,
+            shards: shards.collect(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_manifest_is_read_as_written(
+            windows in prop::collection::vec(prop::collection::vec(1u32..5000, 1..5), 0..5),
+            verified: bool,
+            outside: Option<[u8; 32]>,
+        ) {
+            let mut manifest = manifest(&windows, verified);
+            for shard in &mut manifest.shards {
+                shard.outside = outside;
+            }
+            prop_assert_eq!(Manifest::decode(manifest.encode()).unwrap(), manifest);
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            let _ = Manifest::decode(bytes.into());
+        }
+    }
+
+    #[test]
+    fn a_document_sums_its_shards() {
+        let document = manifest(&[vec![10, 20], vec![30]], true).document(100);
+        assert_eq!((document.bytes, document.tokens, document.latents), (60, 80, 4));
+        assert_eq!((document.shards, document.windows, document.stored_bytes), (2, 3, 900));
+        assert_eq!((document.verified, document.tokens_right, document.corrections), (true, 78, 2));
+    }
+}

@@ -1,0 +1,220 @@
+//! A shard's two objects: its latents, and the corrections that make them exact.
+//!
+//! Both are protobuf. A shard's text is in neither: window hashes prove it, corrections hold the few tokens that the
+//! decoder must be told.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use c3_proto::{Corrections, Invalid, LatentGroup, Window, WindowHash, pb};
+use prost::Message;
+
+/// A window of a shard as latents.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct WindowLatents {
+    /// Its bytes in the shard.
+    pub(crate) bytes: Range<u32>,
+    pub(crate) group: LatentGroup,
+    pub(crate) hash: WindowHash,
+}
+
+/// A shard as latents: the content of its latents object.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ShardLatents {
+    /// One after the other over the whole shard.
+    pub(crate) windows: Vec<WindowLatents>,
+}
+
+/// What the decoder needs to be told of a window, and how much it knew.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct WindowCorrections {
+    /// Tokens that it writes without help.
+    pub(crate) right: u32,
+    pub(crate) corrections: Corrections,
+}
+
+/// A shard's corrections: the content of its corrections object.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ShardCorrections {
+    /// Digest of the latents that they correct: others need others.
+    pub(crate) latents: Digest,
+    pub(crate) windows: Vec<WindowCorrections>,
+}
+
+/// BLAKE3 of an object's payload.
+pub(crate) type Digest = [u8; 32];
+
+/// Digest of a payload.
+pub(crate) fn digest(payload: &[u8]) -> Digest {
+    *blake3::hash(payload).as_bytes()
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct LatentsPayload {
+    /// Bytes count from the start of the shard.
+    #[prost(message, repeated, tag = "1")]
+    windows: Vec<pb::WindowLatents>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct CorrectionsPayload {
+    #[prost(bytes = "bytes", tag = "1")]
+    latents: Bytes,
+    #[prost(message, repeated, tag = "2")]
+    windows: Vec<CorrectionsWindow>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct CorrectionsWindow {
+    #[prost(uint32, tag = "1")]
+    right: u32,
+    #[prost(message, optional, tag = "2")]
+    corrections: Option<pb::Corrections>,
+}
+
+impl ShardLatents {
+    /// The payload of the latents object.
+    pub(crate) fn encode(&self) -> Bytes {
+        let windows = self.windows.iter().map(|window| pb::WindowLatents {
+            start: window.bytes.start.into(),
+            end: window.bytes.end.into(),
+            group: Some(window.group.to_wire()),
+            hash: window.hash.to_wire(),
+            ..Default::default()
+        });
+        LatentsPayload { windows: windows.collect() }.encode_to_vec().into()
+    }
+
+    /// Reads the payload of a latents object.
+    pub(crate) fn decode(payload: Bytes) -> Result<Self, Invalid> {
+        let payload = LatentsPayload::decode(payload).map_err(not_protobuf)?;
+        let mut end = 0;
+        let windows = payload.windows.into_iter().map(|wire| {
+            let window = Window::from_wire(wire)?;
+            let wrong = |_| Invalid::new("window.end", "is past any shard");
+            let bytes = end..u32::try_from(window.bytes.end).map_err(wrong)?;
+            if u64::from(end) != window.bytes.start {
+                return Err(Invalid::new("window.start", "is not where the window before ends"));
+            }
+            end = bytes.end;
+            Ok(WindowLatents { bytes, group: window.group, hash: window.hash })
+        });
+        Ok(Self { windows: windows.collect::<Result<_, _>>()? })
+    }
+
+    /// Text tokens and latents of all windows.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let groups = self.windows.iter().map(|window| &window.group);
+        groups.fold((0, 0), |(tokens, latents), group| {
+            (tokens + u64::from(group.tokens()), latents + u64::from(group.latents()))
+        })
+    }
+}
+
+impl ShardCorrections {
+    /// The payload of the corrections object.
+    pub(crate) fn encode(&self) -> Bytes {
+        let windows = self.windows.iter().map(|window| CorrectionsWindow {
+            right: window.right,
+            corrections: Some(window.corrections.to_wire()),
+        });
+        let latents = Bytes::copy_from_slice(&self.latents);
+        CorrectionsPayload { latents, windows: windows.collect() }.encode_to_vec().into()
+    }
+
+    /// Reads the payload of a corrections object, for these latents with this digest.
+    pub(crate) fn decode(payload: Bytes, of: &ShardLatents, digest: Digest) -> Result<Self, Invalid> {
+        let payload = CorrectionsPayload::decode(payload).map_err(not_protobuf)?;
+        if payload.latents.as_ref() != digest || payload.windows.len() != of.windows.len() {
+            return Err(Invalid::new("corrections", "were made for other latents of this shard"));
+        }
+        let windows = payload.windows.iter().zip(&of.windows).map(|(window, latents)| {
+            let corrections = window.corrections.clone().unwrap_or_default();
+            let corrections = Corrections::from_wire(&corrections, latents.group.tokens())?;
+            Ok(WindowCorrections { right: window.right, corrections })
+        });
+        Ok(Self { latents: digest, windows: windows.collect::<Result<_, _>>()? })
+    }
+
+    /// Tokens right without help, and corrections, of all windows.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        self.windows.iter().fold((0, 0), |(right, corrections), window| {
+            (right + u64::from(window.right), corrections + window.corrections.as_slice().len() as u64)
+        })
+    }
+}
+
+fn not_protobuf(error: prost::DecodeError) -> Invalid {
+    Invalid::new("payload", error.to_string())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use c3_proto::{Correction, Fingerprint, LatentCodec, Provenance};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A shard of windows with these many tokens.
+    pub(crate) fn shard(tokens: &[u32]) -> ShardLatents {
+        let mut end = 0;
+        let windows = tokens.iter().map(|&tokens| {
+            let of = Provenance { compressor: Fingerprint::of(b"compressor"), tokens, ratio: 20 };
+            let values: Vec<f32> = (0..64).map(|i| (i * tokens) as f32 / 64.0).collect();
+            let bytes = end..end + 3 * tokens;
+            end = bytes.end;
+            let group = LatentGroup::encode(&values, 32, LatentCodec::Q4_0, of).unwrap();
+            WindowLatents { bytes, group, hash: WindowHash::of(&tokens.to_le_bytes()) }
+        });
+        ShardLatents { windows: windows.collect() }
+    }
+
+    /// Corrections of the first token of every window.
+    pub(crate) fn corrections(latents: &ShardLatents) -> ShardCorrections {
+        let windows = latents.windows.iter().map(|window| {
+            let (tokens, first) = (window.group.tokens(), Correction { position: 0, token: 9 });
+            WindowCorrections {
+                right: tokens - 1,
+                corrections: Corrections::new(vec![first], tokens).unwrap(),
+            }
+        });
+        ShardCorrections { latents: digest(&latents.encode()), windows: windows.collect() }
+    }
+
+    proptest! {
+        #[test]
+        fn both_objects_are_read_as_written(tokens in prop::collection::vec(1u32..2000, 0..6)) {
+            let latents = shard(&tokens);
+            let payload = latents.encode();
+            let digest = digest(&payload);
+            prop_assert_eq!(ShardLatents::decode(payload).unwrap(), latents.clone());
+            let corrections = corrections(&latents);
+            let read = ShardCorrections::decode(corrections.encode(), &latents, digest).unwrap();
+            prop_assert_eq!(&read, &corrections);
+            let all: u32 = tokens.iter().sum();
+            prop_assert_eq!(latents.counts().0, u64::from(all));
+            prop_assert_eq!(corrections.counts(), (u64::from(all) - tokens.len() as u64, tokens.len() as u64));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            let _ = ShardLatents::decode(bytes.clone().into());
+            let _ = ShardCorrections::decode(bytes.into(), &shard(&[5]), [0; 32]);
+        }
+    }
+
+    #[test]
+    fn corrections_of_other_latents_are_refused() {
+        let (latents, other) = (shard(&[40, 7]), shard(&[41, 7]));
+        let payload = corrections(&latents).encode();
+        let problem = ShardCorrections::decode(payload, &other, digest(&other.encode())).unwrap_err();
+        assert_eq!(problem.field, "corrections");
+    }
+
+    #[test]
+    fn windows_follow_one_another() {
+        let mut latents = shard(&[40, 7]);
+        latents.windows.remove(0);
+        assert_eq!(ShardLatents::decode(latents.encode()).unwrap_err().field, "window.start");
+    }
+}

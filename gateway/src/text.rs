@@ -1,0 +1,171 @@
+//! Text on its way in: checked (UTF-8, size) while it streams, and cut into shards.
+
+use async_stream::try_stream;
+use bytes::Bytes;
+use c3_proto::{DocumentId, Invalid};
+use futures::{Stream, StreamExt, pin_mut};
+
+use crate::chunker::Chunker;
+use crate::error::Failure;
+
+/// Bounds of one text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TextLimits {
+    /// Most bytes.
+    pub(crate) bytes_max: u64,
+    /// Bytes that the caller said it has.
+    pub(crate) bytes_declared: Option<u64>,
+}
+
+/// What a text becomes.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Part {
+    /// The next shard.
+    Shard(Bytes),
+    /// All of it was read.
+    End {
+        /// Hash of the bytes.
+        id: DocumentId,
+    },
+}
+
+impl TextLimits {
+    /// Whether a text of the declared size may come at all.
+    pub(crate) fn check_declared(&self) -> Result<(), Invalid> {
+        self.check(self.bytes_declared.unwrap_or(0))
+    }
+
+    fn check(&self, bytes: u64) -> Result<(), Invalid> {
+        let most = self.bytes_max;
+        if bytes > most {
+            let problem = format!("a document may have {most}, this one has {bytes} or more: split it");
+            return Err(Invalid::new("bytes", problem));
+        }
+        Ok(())
+    }
+
+    fn check_end(&self, bytes: u64) -> Result<(), Invalid> {
+        match self.bytes_declared {
+            Some(declared) if declared != bytes => {
+                Err(Invalid::new("bytes", format!("{declared} declared, but the text has {bytes}")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Cuts a text into shards as it arrives. Reads on only when the next shard is asked for.
+pub(crate) fn shards<S>(pieces: S, limits: TextLimits) -> impl Stream<Item = Result<Part, Failure>> + Send
+where
+    S: Stream<Item = Result<Bytes, Failure>> + Send,
+{
+    try_stream! {
+        limits.check_declared()?;
+        let (mut utf8, mut chunker) = (Utf8Check::default(), Chunker::default());
+        let (mut hasher, mut bytes) = (blake3::Hasher::new(), 0);
+        pin_mut!(pieces);
+        while let Some(piece) = pieces.next().await {
+            let piece = piece?;
+            bytes += piece.len() as u64;
+            limits.check(bytes)?;
+            utf8.push(&piece)?;
+            hasher.update(&piece);
+            chunker.push(&piece);
+            while let Some(shard) = chunker.next_shard() {
+                yield Part::Shard(shard);
+            }
+        }
+        utf8.finish()?;
+        limits.check_end(bytes)?;
+        while let Some(shard) = chunker.last_shard() {
+            yield Part::Shard(shard);
+        }
+        yield Part::End { id: hasher.finalize().into() };
+    }
+}
+
+/// Checks UTF-8 that arrives in pieces which may end inside a character.
+#[derive(Default)]
+pub(crate) struct Utf8Check {
+    /// The beginning of a character whose end is still to come: at most 3 bytes.
+    pending: Vec<u8>,
+    /// Bytes before `pending`.
+    checked: u64,
+}
+
+impl Utf8Check {
+    /// Checks the next piece. The error names the offset of the first byte that fits no character.
+    pub(crate) fn push(&mut self, piece: &[u8]) -> Result<(), Invalid> {
+        self.pending.extend_from_slice(piece);
+        let valid = match std::str::from_utf8(&self.pending) {
+            Ok(text) => text.len(),
+            Err(error) if error.error_len().is_none() => error.valid_up_to(),
+            Err(error) => return Err(self.invalid_at(error.valid_up_to())),
+        };
+        self.pending.drain(..valid);
+        self.checked += valid as u64;
+        Ok(())
+    }
+
+    /// Checks that the text does not end inside a character.
+    pub(crate) fn finish(self) -> Result<(), Invalid> {
+        if self.pending.is_empty() { Ok(()) } else { Err(self.invalid_at(0)) }
+    }
+
+    fn invalid_at(&self, pending_at: usize) -> Invalid {
+        let offset = self.checked + pending_at as u64;
+        Invalid::new("text", format!("not UTF-8 at byte {offset}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn problem(pieces: &[&[u8]]) -> Option<String> {
+        let mut check = Utf8Check::default();
+        let pushed = pieces.iter().try_for_each(|piece| check.push(piece));
+        pushed.and_then(|()| check.finish()).err().map(|invalid| invalid.to_string())
+    }
+
+    #[test]
+    fn the_offset_of_the_first_wrong_byte_is_named() {
+        assert_eq!(problem(&[b"ab\xffc"]).as_deref(), Some("text: not UTF-8 at byte 2"));
+        assert_eq!(problem(&[b"a\xc3", b"\xa4b\xa4"]).as_deref(), Some("text: not UTF-8 at byte 4"));
+        assert_eq!(problem(&[b"a\xf0\x9f", b"\x91"]).as_deref(), Some("text: not UTF-8 at byte 1"));
+        assert_eq!(problem(&[b"", b"\0"]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_are_judged_as_the_whole(bytes in prop::collection::vec(any::<u8>(), 0..40), text in any::<String>(),
+                                          size in 1usize..8) {
+            let joined = [text.as_bytes(), &bytes].concat();
+            let expected = std::str::from_utf8(&joined).err().map(|error| error.valid_up_to());
+            let pieces: Vec<&[u8]> = joined.chunks(size).collect();
+            let expected = expected.map(|at| format!("text: not UTF-8 at byte {at}"));
+            prop_assert_eq!(problem(&pieces), expected);
+        }
+    }
+
+    async fn parts(pieces: &[&'static [u8]], limits: TextLimits) -> Result<Vec<Part>, Failure> {
+        let pieces = pieces.iter().map(|piece| Ok(Bytes::from_static(piece)));
+        let parts: Vec<_> = shards(futures::stream::iter(pieces), limits).collect().await;
+        parts.into_iter().collect()
+    }
+
+    #[tokio::test]
+    async fn sizes_are_held_to() {
+        let limits = |bytes_max, bytes_declared| TextLimits { bytes_max, bytes_declared };
+        let text: [&'static [u8]; 2] = [b"four", b" and six"];
+        let parts_of_all = parts(&text, limits(12, Some(12))).await.unwrap();
+        let id = DocumentId::of(b"four and six");
+        assert_eq!(parts_of_all, [Part::Shard("four and six".into()), Part::End { id }]);
+        for wrong in [limits(11, None), limits(12, Some(13)), limits(100, Some(11)), limits(100, Some(13))] {
+            let failure = parts(&text, wrong).await.unwrap_err();
+            assert!(matches!(failure, Failure::Invalid(Invalid { field: "bytes", .. })), "{failure}");
+        }
+    }
+}

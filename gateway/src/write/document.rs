@@ -1,0 +1,134 @@
+//! PutDocument: a text becomes a document.
+//!
+//! Shards are written several side by side and counted in order. The next one is read from the caller only when there
+//! is room for it, so a slow store or a busy node slows the caller and fills no memory. The manifest is written last:
+//! before it nothing is visible, after it all is durable.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_stream::try_stream;
+use bytes::Bytes;
+use c3_proto::{DocumentId, WriteOptions, pb};
+use futures::{Stream, StreamExt, pin_mut};
+
+use super::now_unix_ms;
+use super::plan::Plan;
+use super::shard::{StageTimes, WrittenShard, write_shard};
+use crate::error::Failure;
+use crate::gateway::SharedGateway;
+use crate::metrics::Direction;
+use crate::store::manifest::{Manifest, ShardEntry};
+use crate::task;
+use crate::text::{self, Part, TextLimits};
+
+/// Least time between two reports: a caller that sends all before it reads finds only a few waiting.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+
+/// What the caller of a put is told.
+#[derive(Debug)]
+pub(crate) enum PutEvent {
+    Progress { bytes: u64, tokens: u64 },
+    Done(Put),
+}
+
+/// A document that is durable.
+#[derive(Debug)]
+pub(crate) struct Put {
+    pub(crate) document: pb::Document,
+    pub(crate) shards_reused: u64,
+    pub(crate) times: StageTimes,
+}
+
+/// What a part of the text became.
+enum Written {
+    Shard(WrittenShard),
+    End { id: DocumentId },
+}
+
+/// Stores a text that arrives in pieces. Ends with [`PutEvent::Done`] or a failure.
+pub(crate) fn put_document<S>(
+    gateway: SharedGateway,
+    options: WriteOptions,
+    pieces: S,
+) -> impl Stream<Item = Result<PutEvent, Failure>> + Send
+where
+    S: Stream<Item = Result<Bytes, Failure>> + Send,
+{
+    try_stream! {
+        let limits = TextLimits { bytes_max: gateway.config.document_bytes_max, bytes_declared: options.bytes };
+        limits.check_declared()?;
+        let plan = Arc::new(Plan::new(&options, &gateway).await?);
+        let written = text::shards(pieces, limits)
+            .map(|part| {
+                let (gateway, plan) = (Arc::clone(&gateway), Arc::clone(&plan));
+                task::begin(write_part(gateway, plan, part))
+            })
+            .buffered(gateway.config.shards_in_flight);
+        pin_mut!(written);
+
+        let (mut tally, mut reported) = (Tally::default(), Instant::now());
+        while let Some(part) = written.next().await {
+            match part? {
+                Written::Shard(shard) => {
+                    tally.add(shard);
+                    if reported.elapsed() >= PROGRESS_INTERVAL {
+                        reported = Instant::now();
+                        yield PutEvent::Progress { bytes: tally.bytes, tokens: tally.tokens };
+                    }
+                }
+                Written::End { id } => yield PutEvent::Done(tally.commit(&gateway, &plan, id).await?),
+            }
+        }
+    }
+}
+
+async fn write_part(
+    gateway: SharedGateway,
+    plan: Arc<Plan>,
+    part: Result<Part, Failure>,
+) -> Result<Written, Failure> {
+    match part? {
+        Part::Shard(text) => Ok(Written::Shard(write_shard(gateway, plan, text).await?)),
+        Part::End { id } => Ok(Written::End { id }),
+    }
+}
+
+/// What was written so far.
+#[derive(Default)]
+struct Tally {
+    bytes: u64,
+    tokens: u64,
+    shards: Vec<ShardEntry>,
+    reused: u64,
+    times: StageTimes,
+}
+
+impl Tally {
+    fn add(&mut self, shard: WrittenShard) {
+        self.bytes += shard.entry.bytes();
+        self.tokens += shard.entry.tokens;
+        self.reused += u64::from(shard.reused);
+        self.times += shard.times;
+        self.shards.push(shard.entry);
+    }
+
+    /// Makes it a document.
+    async fn commit(&mut self, gateway: &SharedGateway, plan: &Plan, id: DocumentId) -> Result<Put, Failure> {
+        let manifest = Manifest {
+            id,
+            cascade: plan.cascade.clone(),
+            ratio: plan.ratio,
+            codec: plan.codec,
+            verification: plan.verification.clone(),
+            created_unix_ms: now_unix_ms(),
+            shards: std::mem::take(&mut self.shards),
+        };
+        let begun = Instant::now();
+        let manifest_bytes = gateway.store.put_manifest(&manifest).await?;
+        self.times.store += begun.elapsed();
+        gateway.metrics.text(Direction::In, self.bytes, self.tokens);
+        tracing::info!(%id, bytes = self.bytes, tokens = self.tokens, reused = self.reused, "stored a document");
+        Ok(Put { document: manifest.document(manifest_bytes), shards_reused: self.reused, times: self.times })
+    }
+}

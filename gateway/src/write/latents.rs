@@ -1,0 +1,319 @@
+//! PutLatents: latents that come from outside become a document.
+//!
+//! Nothing that the caller claims is taken on trust. Every window is decoded here, and only where its hash holds, and
+//! all bytes together have the hash that is the document's id, is the document made. Its objects serve no other
+//! document: latents that decode right may still be worse than those that our compressors make.
+//!
+//! What is reported is what was proven: the arithmetic is that of the decoders that were asked, the margin is 0, and a
+//! token that has a correction does not count as right without help.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_stream::try_stream;
+use bytes::Bytes;
+use c3_proto::limits::SHARD_BYTES_MAX;
+use c3_proto::{CascadeName, DocumentId, Invalid, LatentCodec, ShardHash, Stage, Window, WindowHash, pb};
+use futures::{Stream, StreamExt, TryStreamExt, pin_mut, stream};
+
+use super::now_unix_ms;
+use crate::error::Failure;
+use crate::gateway::{Gateway, SharedGateway};
+use crate::metrics::Direction;
+use crate::nodes::Need;
+use crate::nodes::calls::ReconstructJob;
+use crate::store::Existing;
+use crate::store::manifest::{Manifest, ShardEntry, Verification};
+use crate::store::shard::{self, ShardCorrections, ShardLatents, WindowCorrections, WindowLatents};
+use crate::task;
+use crate::text::Utf8Check;
+
+/// Windows of a shard that are decoded side by side.
+const WINDOWS_AT_ONCE: usize = 4;
+
+/// What the caller says that the latents stand for.
+#[derive(Clone, Debug)]
+pub(crate) struct Claim {
+    pub(crate) id: DocumentId,
+    pub(crate) bytes: u64,
+    pub(crate) ratio: u32,
+    pub(crate) codec: LatentCodec,
+    pub(crate) cascade: CascadeName,
+}
+
+impl Claim {
+    /// Checks what arrived.
+    pub(crate) fn from_wire(wire: pb::Document) -> Result<Self, Invalid> {
+        let missing = |field| move || Invalid::new(field, "must be given");
+        let cascade = wire.cascade.ok_or_else(missing("document.cascade"))?;
+        Ok(Self {
+            id: DocumentId::try_from(wire.id.as_ref())?,
+            bytes: wire.bytes,
+            ratio: wire.ratio,
+            codec: LatentCodec::from_wire(wire.codec)?.ok_or_else(missing("document.codec"))?,
+            cascade: CascadeName::from_wire(cascade)?,
+        })
+    }
+
+    fn check(&self, window: &Window) -> Result<(), Failure> {
+        let group = &window.group;
+        let (given, claimed) = (group.compressor(), self.cascade.compressor);
+        if given != claimed {
+            let served = claimed.to_string();
+            return Err(Failure::WrongModel { stage: Stage::Compressor, given, served });
+        }
+        if (group.ratio(), group.codec()) != (self.ratio, self.codec) {
+            let problem =
+                format!("ratio and codec must be the document's: {} and {}", self.ratio, self.codec);
+            return Err(Invalid::new("window.group", problem).into());
+        }
+        if window.bytes.is_empty() || window.bytes.end > self.bytes {
+            return Err(Invalid::new("window.end", "a window has bytes, all within the document").into());
+        }
+        Ok(())
+    }
+}
+
+/// Stores a document given as latents.
+pub(crate) async fn put_latents<S>(
+    gateway: SharedGateway,
+    claim: Claim,
+    windows: S,
+) -> Result<pb::Document, Failure>
+where
+    S: Stream<Item = Result<Window, Failure>> + Send,
+{
+    let most = gateway.config.document_bytes_max;
+    if claim.bytes > most {
+        let problem = format!("a document may have {most}, this one has {}", claim.bytes);
+        return Err(Invalid::new("document.bytes", problem).into());
+    }
+    let served = gateway.nodes.cascade_of_latents(None, claim.cascade.compressor).await?;
+    let arithmetic = gateway.nodes.arithmetic(served.cascade.decoder).await?;
+    let put = Arc::new(LatentsPut { gateway, cascade: served.cascade.clone(), arithmetic, claim });
+
+    let shards = shards(&put.claim, windows)
+        .map(|shard| task::begin(Arc::clone(&put).write(shard)))
+        .buffered(put.gateway.config.shards_in_flight);
+    pin_mut!(shards);
+    let (mut utf8, mut hasher, mut entries) = (Utf8Check::default(), blake3::Hasher::new(), Vec::new());
+    while let Some((entry, text)) = shards.try_next().await? {
+        utf8.push(&text)?;
+        hasher.update(&text);
+        entries.push(entry);
+    }
+    utf8.finish()?;
+    let (id, bytes) =
+        (DocumentId::from(hasher.finalize()), entries.iter().map(ShardEntry::bytes).sum::<u64>());
+    if (id, bytes) != (put.claim.id, put.claim.bytes) {
+        let problem = format!("the windows are {bytes} bytes with id {id}, but {} with id", put.claim.bytes);
+        return Err(Failure::DataLoss(format!("{problem} {} were announced", put.claim.id)));
+    }
+    put.commit(entries).await
+}
+
+/// Windows put together to shards.
+fn shards<S>(claim: &Claim, windows: S) -> impl Stream<Item = Result<Vec<Window>, Failure>>
+where
+    S: Stream<Item = Result<Window, Failure>>,
+{
+    try_stream! {
+        let mut shard: Vec<Window> = Vec::new();
+        let (mut number, mut end) = (0, 0);
+        pin_mut!(windows);
+        while let Some(window) = windows.try_next().await? {
+            claim.check(&window)?;
+            if window.bytes.start != end {
+                Err(Invalid::new("window.start", format!("must be {end}, where the window before ends")))?;
+            }
+            if !shard.is_empty() && window.shard == number + 1 {
+                yield std::mem::take(&mut shard);
+                number += 1;
+            }
+            if window.shard != number {
+                Err(Invalid::new("window.shard", format!("must be {number}, or one more after its windows")))?;
+            }
+            end = window.bytes.end;
+            let start = shard.first().map_or(window.bytes.start, |first| first.bytes.start);
+            if end - start > SHARD_BYTES_MAX as u64 {
+                Err(Invalid::new("window.shard", format!("a shard has at most {SHARD_BYTES_MAX} bytes")))?;
+            }
+            shard.push(window);
+        }
+        if !shard.is_empty() {
+            yield shard;
+        }
+    }
+}
+
+/// A put of latents, under way.
+struct LatentsPut {
+    gateway: SharedGateway,
+    cascade: CascadeName,
+    arithmetic: String,
+    claim: Claim,
+}
+
+impl LatentsPut {
+    /// Proves a shard and makes it durable. Returns its line of the manifest, and its text.
+    async fn write(
+        self: Arc<Self>,
+        windows: Result<Vec<Window>, Failure>,
+    ) -> Result<(ShardEntry, Bytes), Failure> {
+        let windows = windows?;
+        let decoding = Vec::from_iter(windows.iter().map(|window| self.decode(window)));
+        let texts = stream::iter(decoding).buffered(WINDOWS_AT_ONCE);
+        let text = Bytes::from(texts.try_collect::<Vec<_>>().await?.concat());
+
+        let (latents, corrections) = part(windows);
+        let (latents_payload, corrections_payload) = (latents.encode(), corrections.encode());
+        let outside = shard::digest(&[latents_payload, corrections_payload].concat());
+        let hash = ShardHash::of(&text);
+        let mut entry =
+            ShardEntry { outside: Some(outside), ..ShardEntry::new(hash, &latents, Some(&corrections)) };
+        let names = self.manifest(Vec::new()).names(&entry);
+        let store = &self.gateway.store;
+        // The name holds a digest of the content: what is replaced is equal, or damaged.
+        let latents = store.put_latents(&names.latents, latents, Existing::Replace).await?;
+        let corrections_name = names.corrections.expect("a manifest with a verification names corrections");
+        let corrections_bytes = store.put_corrections(&corrections_name, &corrections).await?;
+        entry.stored_bytes = latents.bytes + corrections_bytes;
+        Ok((entry, text))
+    }
+
+    async fn decode(&self, window: &Window) -> Result<Bytes, Failure> {
+        let Range { start, end } = window.bytes;
+        let need = Need {
+            stage: Stage::Decoder,
+            fingerprint: self.cascade.decoder,
+            arithmetic: Some(&self.arithmetic),
+            avoid: &[],
+        };
+        let job = ReconstructJob {
+            group: &window.group,
+            corrections: window.corrections.as_ref(),
+            bytes: end - start,
+        };
+        let text = self.gateway.nodes.reconstruct(need, job).await?.value;
+        if WindowHash::of(&text) != window.hash || text.len() as u64 != end - start {
+            let problem = "what the decoder writes does not have its hash and size";
+            return Err(Failure::DataLoss(format!("window of bytes {start}..{end}: {problem}")));
+        }
+        Ok(text)
+    }
+
+    async fn commit(&self, shards: Vec<ShardEntry>) -> Result<pb::Document, Failure> {
+        let gateway: &Gateway = &self.gateway;
+        let manifest = self.manifest(shards);
+        let manifest_bytes = gateway.store.put_manifest(&manifest).await?;
+        let document = manifest.document(manifest_bytes);
+        gateway.metrics.text(Direction::In, document.bytes, document.tokens);
+        tracing::info!(id = %manifest.id, bytes = document.bytes, "stored a document from latents");
+        Ok(document)
+    }
+
+    fn manifest(&self, shards: Vec<ShardEntry>) -> Manifest {
+        Manifest {
+            id: self.claim.id,
+            cascade: self.cascade.clone(),
+            ratio: self.claim.ratio,
+            codec: self.claim.codec,
+            verification: Some(Verification { margin: 0.0, arithmetic: self.arithmetic.clone() }),
+            created_unix_ms: now_unix_ms(),
+            shards,
+        }
+    }
+}
+
+/// A shard's windows as its two objects hold them.
+fn part(windows: Vec<Window>) -> (ShardLatents, ShardCorrections) {
+    let start = windows.first().map_or(0, |first| first.bytes.start);
+    // Within a shard, so within 32 bits.
+    let in_shard = |bytes: &Range<u64>| (bytes.start - start) as u32..(bytes.end - start) as u32;
+    let (mut latents, mut corrections) = (Vec::new(), Vec::new());
+    for window in windows {
+        let of_window = window.corrections.unwrap_or_default();
+        let right = window.group.tokens() - of_window.as_slice().len() as u32;
+        corrections.push(WindowCorrections { right, corrections: of_window });
+        latents.push(WindowLatents {
+            bytes: in_shard(&window.bytes),
+            group: window.group,
+            hash: window.hash,
+        });
+    }
+    let latents = ShardLatents { windows: latents };
+    let corrections = ShardCorrections { latents: shard::digest(&latents.encode()), windows: corrections };
+    (latents, corrections)
+}
+
+#[cfg(test)]
+mod tests {
+    use c3_proto::Fingerprint;
+
+    use super::*;
+    use crate::store::shard::tests::shard;
+
+    fn claim() -> Claim {
+        let (compressor, decoder) = (Fingerprint::of(b"compressor"), Fingerprint::of(b"decoder"));
+        Claim {
+            id: DocumentId::of(b"text"),
+            bytes: 9 * 60,
+            ratio: 20,
+            codec: LatentCodec::Q4_0,
+            cascade: CascadeName { name: "c3-mini".to_owned(), compressor, decoder },
+        }
+    }
+
+    /// Windows of 60 bytes, in shards of these numbers.
+    fn windows(shards: &[u32]) -> Vec<Window> {
+        let windows = shard(&vec![20; shards.len()]).windows;
+        let window = |(window, &shard): (WindowLatents, &u32)| Window {
+            shard,
+            bytes: window.bytes.start.into()..window.bytes.end.into(),
+            group: window.group,
+            hash: window.hash,
+            corrections: None,
+        };
+        windows.into_iter().zip(shards).map(window).collect()
+    }
+
+    async fn put_together(windows: Vec<Window>) -> Result<Vec<usize>, Failure> {
+        let (claim, windows) = (claim(), stream::iter(windows.into_iter().map(Ok)));
+        shards(&claim, windows).map_ok(|shard| shard.len()).try_collect().await
+    }
+
+    #[tokio::test]
+    async fn windows_become_shards() {
+        assert_eq!(put_together(windows(&[0, 0, 1, 2, 2, 2])).await.unwrap(), [2, 1, 3]);
+        assert_eq!(put_together(Vec::new()).await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn what_does_not_follow_is_refused_by_field() {
+        type Change = fn(&mut Vec<Window>);
+        let changes: [(&str, Change); 5] = [
+            ("window.shard", |w| w[0].shard = 1),
+            ("window.shard", |w| w[3].shard = 3),
+            ("window.shard", |w| w[2].shard = 0),
+            ("window.start", |w| drop(w.remove(1))),
+            ("window.end", |w| w[1].bytes.end = 541),
+        ];
+        for (field, change) in changes {
+            let mut windows = windows(&[0, 1, 1, 2]);
+            change(&mut windows);
+            match put_together(windows).await {
+                Err(Failure::Invalid(invalid)) => assert_eq!(invalid.field, field),
+                other => panic!("{field}: {other:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn latents_of_another_model_are_refused() {
+        let mut claim = claim();
+        claim.cascade.compressor = Fingerprint::of(b"other");
+        let window = windows(&[0]).remove(0);
+        let failure = claim.check(&window).unwrap_err();
+        assert!(matches!(failure, Failure::WrongModel { .. }), "{failure}");
+    }
+}

@@ -1,0 +1,72 @@
+//! One-shot Compress: a text's latents go to the caller, and nothing is stored.
+
+use std::sync::Arc;
+
+use async_stream::try_stream;
+use bytes::Bytes;
+use c3_proto::{Window, WriteOptions};
+use futures::{Stream, StreamExt, pin_mut};
+
+use super::plan::Plan;
+use super::shard::compress_shard;
+use crate::error::Failure;
+use crate::gateway::SharedGateway;
+use crate::metrics::Direction;
+use crate::store::Shard;
+use crate::task;
+use crate::text::{self, Part, TextLimits};
+
+/// The windows of a text, in order.
+pub(crate) fn compress<S>(
+    gateway: SharedGateway,
+    options: WriteOptions,
+    pieces: S,
+) -> impl Stream<Item = Result<Window, Failure>> + Send
+where
+    S: Stream<Item = Result<Bytes, Failure>> + Send,
+{
+    try_stream! {
+        let limits = TextLimits { bytes_max: gateway.config.document_bytes_max, bytes_declared: options.bytes };
+        limits.check_declared()?;
+        let plan = Arc::new(Plan::new(&options, &gateway).await?);
+        let shards = text::shards(pieces, limits)
+            .map(|part| {
+                let (gateway, plan) = (Arc::clone(&gateway), Arc::clone(&plan));
+                task::begin(compress_part(gateway, plan, part))
+            })
+            .buffered(gateway.config.shards_in_flight)
+            .enumerate();
+        pin_mut!(shards);
+
+        let (mut start, mut tokens) = (0, 0);
+        while let Some((number, shard)) = shards.next().await {
+            let Some(shard) = shard? else { break };
+            let mut end = start;
+            for window in shard.windows {
+                end = start + u64::from(window.bytes.end);
+                tokens += u64::from(window.group.tokens());
+                yield Window {
+                    shard: number as u32,
+                    bytes: start + u64::from(window.bytes.start)..end,
+                    group: window.group,
+                    hash: window.hash,
+                    corrections: window.corrections,
+                };
+            }
+            start = end;
+        }
+        gateway.metrics.text(Direction::In, start, tokens);
+    }
+}
+
+/// A shard's windows; `None` at the end of the text.
+async fn compress_part(
+    gateway: SharedGateway,
+    plan: Arc<Plan>,
+    part: Result<Part, Failure>,
+) -> Result<Option<Shard>, Failure> {
+    match part? {
+        Part::Shard(text) => Ok(Some(compress_shard(&gateway, &plan, &text).await?)),
+        Part::End { .. } => Ok(None),
+    }
+}

@@ -1,0 +1,52 @@
+//! How a text will be written: the caller's options, the checkpoint's defaults and the gateway's settings made one.
+
+use c3_proto::{CascadeName, LatentCodec, WriteOptions};
+
+use crate::error::Failure;
+use crate::gateway::Gateway;
+use crate::store::layout::{CorrectionSettings, LatentSettings, ShardNames};
+use crate::store::manifest::Verification;
+
+/// How a text is written.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Plan {
+    pub(crate) cascade: CascadeName,
+    pub(crate) ratio: u32,
+    pub(crate) codec: LatentCodec,
+    /// `None` where it is skipped.
+    pub(crate) verification: Option<Verification>,
+}
+
+impl Plan {
+    /// Decides, or says which option cannot be.
+    pub(crate) async fn new(options: &WriteOptions, gateway: &Gateway) -> Result<Self, Failure> {
+        let served = gateway.nodes.cascade(options.cascade.as_deref()).await?;
+        let ratio = served.ratios.check(options.ratio.unwrap_or(0))?;
+        let verification = match options.skip_verification {
+            true => None,
+            // One arithmetic for all of a document, so that it can be read exactly as it was verified.
+            false => Some(Verification {
+                margin: options.margin.unwrap_or(gateway.config.margin),
+                arithmetic: gateway.nodes.arithmetic(served.cascade.decoder).await?,
+            }),
+        };
+        Ok(Self {
+            cascade: served.cascade.clone(),
+            ratio,
+            codec: options.codec.or(gateway.config.codec).unwrap_or(served.codec),
+            verification,
+        })
+    }
+
+    /// Where a shard written so is stored.
+    pub(crate) fn names(&self, shard: c3_proto::ShardHash) -> ShardNames {
+        let latents =
+            LatentSettings { compressor: self.cascade.compressor, ratio: self.ratio, codec: self.codec };
+        let corrections = self.verification.as_ref().map(|how| CorrectionSettings {
+            decoder: self.cascade.decoder,
+            arithmetic: how.arithmetic.clone(),
+            margin: how.margin,
+        });
+        ShardNames::new(shard, &latents, corrections.as_ref(), None)
+    }
+}
