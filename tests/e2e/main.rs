@@ -7,6 +7,7 @@ mod cache;
 mod cli;
 mod deploy;
 mod failover;
+mod golden;
 mod limits;
 mod range;
 mod roundtrip;

@@ -13,5 +13,4 @@ pub mod otlp;
 pub mod process;
 pub mod row;
 pub mod spine;
-pub mod vectors;
 pub mod wait;

@@ -68,6 +68,12 @@ impl Row {
         measured.unwrap_or_else(|error| vec![Self::failed(name, &error)])
     }
 
+    /// The row under another name.
+    pub fn named(mut self, rename: impl FnOnce(&str) -> String) -> Self {
+        self.row = rename(&self.row);
+        self
+    }
+
     /// Whether it is out of bounds.
     pub fn is_wrong(&self) -> bool {
         self.ok == Some(false)

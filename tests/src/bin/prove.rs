@@ -81,7 +81,7 @@ async fn spine(row: &str, shared: Shared) -> Result<Vec<Row>> {
         "ci" => bare::ci(),
         "ratios" => roundtrip::ratios(&hero()?, &FIDELITY_MIN).await,
         "by-hand" => by_hand::by_hand(&dickens()?).await,
-        "golden" => golden::vectors(shared, "cpu", ""),
+        "golden" => golden::vectors(shared, "cpu"),
         "golden-model" => golden::model(shared, &page(shared)?).await,
         "fidelity" => computed_fidelity(shared).await,
         "gpu" => gpu::gpu(shared).await,

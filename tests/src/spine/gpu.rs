@@ -19,7 +19,8 @@ pub async fn gpu(shared: Shared) -> Result<Vec<Row>> {
         let rows = ["gpu-golden-published", "gpu-golden-default", "gpu-identical"];
         return Ok(rows.map(|row| Row::not_here(row, "NVIDIA card", "as on the processor")).into());
     }
-    let mut rows = golden::vectors(shared, DEVICE, "gpu-")?;
+    let rows = golden::vectors(shared, DEVICE)?;
+    let mut rows: Vec<Row> = rows.into_iter().map(|row| row.named(|name| format!("gpu-{name}"))).collect();
     let node_args = ["--device", DEVICE].map(str::to_owned).into();
     let plan = Plan { node_args, ..Plan::default() };
     rows.extend(roundtrip::identical("gpu-identical", plan, &shared.book("dickens-and-music")?, 20).await?);

@@ -9,8 +9,6 @@ pub mod damage;
 pub mod faults;
 pub mod fidelity;
 pub mod golden;
-mod golden_default;
-mod golden_published;
 pub mod gpu;
 pub mod reading;
 pub mod requests;

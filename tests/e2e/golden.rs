@@ -1,0 +1,20 @@
+//! The network against what the PyTorch code computed.
+
+use c3_cascade::Options;
+use c3_tests::fixtures;
+use c3_tests::golden::{Computed, default_layout, published_layout};
+use c3_tests::row::assert_all;
+
+#[test]
+fn the_published_layout_computes_what_the_published_code_does() {
+    let golden = fixtures::golden();
+    assert_all(&published_layout(&golden.join("checkpoint"), &golden, Options::default()).unwrap());
+}
+
+#[test]
+fn the_default_model_computes_what_training_did() {
+    let vectors = fixtures::root().join("tests/fixtures/c3-mini");
+    for path in [Computed::F32, Computed::Served] {
+        assert_all(&default_layout(&fixtures::default_model(), &vectors, Options::default(), path).unwrap());
+    }
+}
