@@ -1,0 +1,387 @@
+//! What people type.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use c3_client::{ByteRange, LatentCodec, WriteOptions};
+use c3_proto::IdPrefix;
+use c3_service::telemetry::TelemetryConfig;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::failure::Failure;
+use crate::serve::{self, ModelArgs, ServeArgs};
+
+/// Where `c3 serve` listens when not told otherwise.
+pub(crate) const DEFAULT_GATEWAY: &str = "http://127.0.0.1:7300";
+
+/// The telemetry flag whose default depends on the command.
+const LOG_FLAG: &str = "log";
+
+/// Keeps texts as a few latent tokens and writes them back byte for byte
+#[derive(Debug, Parser)]
+#[command(name = "c3", version, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 fine, 1 the work failed, 2 the call was wrong.")]
+pub(crate) struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Logs and traces.
+    #[command(flatten)]
+    pub(crate) telemetry: TelemetryConfig,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a gateway with its nodes
+    Serve(Box<ServeArgs>),
+    /// Ask a gateway.
+    #[command(flatten)]
+    Client(ClientCommand),
+}
+
+/// What to ask a gateway for.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClientCommand {
+    /// Store a text
+    Put(PutArgs),
+    /// Write a stored text, or a part of it, to standard output or a file
+    Get(GetArgs),
+    /// Tell what is known of a document
+    Stat(IdArgs),
+    /// List the documents
+    Ls(LsArgs),
+    /// Forget a document
+    Rm(IdArgs),
+    /// List a document's latent groups, or write them to a safetensors file
+    Latents(LatentsArgs),
+    /// List the nodes that the gateway knows
+    Nodes(RemoteArgs),
+    /// Put files, get them back and compare byte for byte
+    ///
+    /// Starts all that it needs, and keeps nothing, where no gateway is named. At a gateway that is named the documents
+    /// stay stored.
+    Roundtrip(RoundtripArgs),
+    /// Compress a text to a safetensors file; nothing is stored
+    Compress(CompressArgs),
+    /// Write the text of a safetensors file that `compress` or `latents` wrote; nothing is stored
+    Decompress(DecompressArgs),
+}
+
+impl ClientCommand {
+    /// The name of its span.
+    pub(crate) fn span_name(&self) -> &'static str {
+        match self {
+            Self::Put(_) => "c3 put",
+            Self::Get(_) => "c3 get",
+            Self::Stat(_) => "c3 stat",
+            Self::Ls(_) => "c3 ls",
+            Self::Rm(_) => "c3 rm",
+            Self::Latents(_) => "c3 latents",
+            Self::Nodes(_) => "c3 nodes",
+            Self::Roundtrip(_) => "c3 roundtrip",
+            Self::Compress(_) => "c3 compress",
+            Self::Decompress(_) => "c3 decompress",
+        }
+    }
+}
+
+/// The gateway and how to answer.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct RemoteArgs {
+    /// The gateway to ask
+    #[arg(long, value_name = "URL", env = "C3_GATEWAY", default_value = DEFAULT_GATEWAY)]
+    pub(crate) gateway: String,
+    /// Answer in one line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How a text is to be compressed.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct WriteArgs {
+    /// Text tokens that a latent token stands for: 10, 20, 40 and 80 are what the default model was made for, and it
+    /// takes any whole number from 8 to 80 [default: the model's, 20 for the default model]
+    #[arg(long, value_name = "N", value_parser = ratio, allow_negative_numbers = true)]
+    pub(crate) ratio: Option<u32>,
+    /// Name of the model, where the gateway serves several
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cascade: Option<String>,
+    /// How latents are written: f32, bf16, q8_0 or q4_0 [default: the model's]
+    #[arg(long)]
+    pub(crate) codec: Option<LatentCodec>,
+    /// Do not look whether the text comes back
+    #[arg(long)]
+    pub(crate) no_verify: bool,
+}
+
+impl WriteArgs {
+    /// The options of a call for a text of `bytes` bytes, where known.
+    pub(crate) fn options(&self, bytes: Option<u64>) -> WriteOptions {
+        WriteOptions {
+            cascade: self.cascade.clone(),
+            ratio: self.ratio,
+            codec: self.codec,
+            skip_verification: self.no_verify,
+            margin: None,
+            bytes,
+        }
+    }
+}
+
+/// Arguments of `put`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PutArgs {
+    /// The text, UTF-8; `-` is standard input
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) write: WriteArgs,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+/// Arguments of `get`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct GetArgs {
+    /// The document's id, or enough first digits of it
+    #[arg(value_parser = id)]
+    pub(crate) id: String,
+    /// Bytes from A up to but not including B; either may be left out
+    #[arg(
+        long,
+        value_name = "A..B",
+        default_value = "..",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
+    pub(crate) range: ByteRange,
+    /// Where to write; `-` is standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+/// Arguments of `stat` and `rm`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct IdArgs {
+    /// The document's id, or enough first digits of it
+    #[arg(value_parser = id)]
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+/// Arguments of `ls`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct LsArgs {
+    /// Only ids that begin with these digits
+    #[arg(default_value = "", hide_default_value = true)]
+    pub(crate) prefix: String,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+/// Arguments of `latents`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct LatentsArgs {
+    /// The document's id, or enough first digits of it
+    #[arg(value_parser = id)]
+    pub(crate) id: String,
+    /// The safetensors file to write; `-` is standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+/// Arguments of `roundtrip`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RoundtripArgs {
+    /// The texts, UTF-8
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) write: WriteArgs,
+    /// The gateway to ask [default: one that is started for this]
+    #[arg(long, value_name = "URL", env = "C3_GATEWAY")]
+    pub(crate) gateway: Option<String>,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Answer in one line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `compress`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CompressArgs {
+    /// The text, UTF-8; `-` is standard input
+    pub(crate) file: PathBuf,
+    /// The safetensors file to write; `-` is standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) write: WriteArgs,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+/// Arguments of `decompress`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DecompressArgs {
+    /// The safetensors file; `-` is standard input
+    pub(crate) file: PathBuf,
+    /// Where to write; `-` is standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Answer this about the text, as the published chat does, where the model takes a prompt
+    #[arg(long)]
+    pub(crate) prompt: Option<String>,
+    /// Most tokens of the answer [default: 4096]
+    #[arg(long, value_name = "N", requires = "prompt", default_value_t = 0, hide_default_value = true)]
+    pub(crate) tokens_max: u32,
+    /// Name of the model, where the gateway serves several
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cascade: Option<String>,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+/// A ratio that some model might take; which one it is the gateway knows.
+fn ratio(typed: &str) -> Result<u32, String> {
+    match typed.parse() {
+        Ok(0) | Err(_) => {
+            Err("not a whole number of text tokens; the default model takes 8 to 80".to_owned())
+        }
+        Ok(ratio) => Ok(ratio),
+    }
+}
+
+/// An id as typed, once it can be one.
+fn id(typed: &str) -> Result<String, c3_proto::Invalid> {
+    typed.parse::<IdPrefix>().map(|prefix| prefix.as_str().to_owned())
+}
+
+/// What the command line says, or the failure that it is; `None` where it asked for help, which was given.
+pub(crate) fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Option<Args>, Failure> {
+    let parsed = command().try_get_matches_from(line).and_then(|matches| {
+        let mut args = Args::from_arg_matches(&matches)?;
+        // What a client says is its answer; a server is watched through its log.
+        let unsaid = matches.value_source(LOG_FLAG) == Some(ValueSource::DefaultValue);
+        if unsaid && !matches!(args.command, Command::Serve(_)) {
+            args.telemetry.log = "off".to_owned();
+        }
+        Ok(args)
+    });
+    match parsed {
+        Ok(args) => Ok(Some(args)),
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            // A reader who went away wants no help.
+            let _ = error.print();
+            Ok(None)
+        }
+        Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            Err(Failure::CallWrong("say what to do; `c3 --help` lists the commands".to_owned()))
+        }
+        Err(error) => Err(Failure::CallWrong(one_line(&error))),
+    }
+}
+
+/// The flags of telemetry may stand before or after the command, and `serve` has defaults of its own.
+fn command() -> clap::Command {
+    Args::command().mut_args(|arg| arg.global(true)).mut_subcommand("serve", serve::with_defaults)
+}
+
+/// What clap has to say in one line: its paragraphs up to the usage.
+pub(crate) fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let paragraphs = text.split("\n\n").map(|paragraph| {
+        let lines: Vec<&str> = paragraph.lines().map(str::trim).collect();
+        lines.join(" ").trim().trim_start_matches("error: ").to_owned()
+    });
+    let said = paragraphs.take_while(|said| !said.starts_with("Usage:") && !said.starts_with("For more"));
+    said.collect::<Vec<String>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Args, Failure> {
+        let words = std::iter::once("c3").chain(line.split_whitespace()).map(OsString::from);
+        parse(words).map(|args| args.expect("no line below asks for help"))
+    }
+
+    fn refusal(line: &str) -> String {
+        match parsed(line) {
+            Err(Failure::CallWrong(message)) => message,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_flags_of_clap_are_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn a_ratio_is_a_whole_number_of_one_or_more() {
+        for ratio in ["0", "-3", "x", "2.5", "99999999999"] {
+            let message = refusal(&format!("put book.txt --ratio {ratio}"));
+            assert!(message.contains("8 to 80") && !message.contains('\n'), "{message}");
+        }
+        let Command::Client(ClientCommand::Put(put)) = parsed("put book.txt --ratio 40").unwrap().command
+        else {
+            panic!("not put")
+        };
+        assert_eq!(put.write.options(Some(7)).ratio, Some(40));
+    }
+
+    #[test]
+    fn wrong_calls_are_told_in_one_line() {
+        for line in
+            ["", "fetch", "put", "get zz", "get abcd --range 9..3", "get abcd --range x", "put f --codec q5"]
+        {
+            let message = refusal(line);
+            assert!(
+                !message.is_empty() && !message.contains('\n') && !message.contains("error:"),
+                "{message}"
+            );
+        }
+        assert!(refusal("put f --rati 20").contains("--ratio"));
+        assert!(refusal("roundtrip").contains("FILE"));
+    }
+
+    #[test]
+    fn help_names_the_ratios_of_the_default_model() {
+        let mut command = command();
+        for name in ["put", "roundtrip", "compress"] {
+            let help = command.find_subcommand_mut(name).unwrap().render_long_help().to_string();
+            let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(words.contains("10, 20, 40 and 80") && words.contains("8 to 80"), "{help}");
+        }
+    }
+
+    #[test]
+    fn clients_are_quiet_and_servers_are_not_unless_told() {
+        let log = |line| parsed(line).unwrap().telemetry.log;
+        assert_eq!(log("ls"), "off");
+        assert_eq!(log("serve"), "info");
+        assert_eq!(log("--log debug ls"), "debug");
+        assert_eq!(log("ls --log debug"), "debug");
+    }
+
+    #[test]
+    fn the_whole_document_is_the_range_where_none_is_given() {
+        let range = |line| match parsed(line).unwrap().command {
+            Command::Client(ClientCommand::Get(get)) => get.range,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(range("get abcd").within(10), Ok(0..10));
+        assert_eq!(range("get abcd --range 3..7").within(10), Ok(3..7));
+        assert_eq!(range("get abcd --range ..4 -o f").within(10), Ok(0..4));
+    }
+}

@@ -1,0 +1,38 @@
+//! `c3 get`: a stored document's text, or a part of it.
+
+use std::time::Instant;
+
+use c3_client::Client;
+use futures::TryStreamExt;
+
+use crate::args::GetArgs;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::report::{Report, Seconds};
+use crate::{progress, report};
+
+/// Writes the text and, where it does not go to standard output, reports.
+pub(crate) async fn run(args: GetArgs) -> Result<(), Failure> {
+    let mut output = Output::open(args.output.as_deref())?;
+    let client = Client::connect(&args.remote.gateway).await?;
+    let begun = Instant::now();
+    let mut text = client.get(&args.id, args.range).await?;
+    let bytes = text.range().end - text.range().start;
+    let progress = progress::bar("get", Some(bytes));
+    while let Some(piece) = text.try_next().await? {
+        output.write(&piece).await?;
+        progress.more(piece.len() as u64);
+    }
+    drop(progress);
+    let to_stdout = output.is_stdout();
+    output.finish().await?;
+
+    let total = begun.elapsed().as_secs_f64();
+    let seconds = Seconds { get: Some(total), total, ..Seconds::default() };
+    let report = Report { bytes, seconds, ..Report::of(text.document()) };
+    match (args.remote.json, to_stdout) {
+        (true, _) => report::tell(&report.json(), to_stdout),
+        (false, true) => Ok(()),
+        (false, false) => report::tell(&format!("{bytes} bytes in {total:.2} s"), to_stdout),
+    }
+}

@@ -1,0 +1,73 @@
+//! `c3 latents`: a document's latent groups, listed or as a safetensors file.
+
+use c3_client::{Client, Window};
+use futures::TryStreamExt;
+use indicatif::HumanCount;
+
+use crate::args::LatentsArgs;
+use crate::failure::Failure;
+use crate::output::{Output, print};
+use crate::tensors::{self, Record};
+use crate::{progress, report};
+
+/// Lists the groups or writes them.
+pub(crate) async fn run(args: LatentsArgs) -> Result<(), Failure> {
+    let client = Client::connect(&args.remote.gateway).await?;
+    match &args.output {
+        Some(path) => {
+            let output = Output::open(Some(path))?;
+            write(&client, &args.id, output, args.remote.json).await
+        }
+        None if args.remote.json => {
+            let windows: Vec<Window> = client.latents(&args.id).await?.try_collect().await?;
+            let groups: Vec<Record> = windows.iter().map(Record::of).collect();
+            print(&report::json(&serde_json::json!({ "windows": groups })))
+        }
+        None => list(&client, &args.id).await,
+    }
+}
+
+/// One line a window, as they come.
+async fn list(client: &Client, id: &str) -> Result<(), Failure> {
+    let mut latents = client.latents(id).await?;
+    print(&report::describe(latents.document()))?;
+    print("\nwindow  shard  bytes                     tokens  latents  corrections")?;
+    let mut number = 0;
+    while let Some(window) = latents.try_next().await? {
+        let Window { shard, bytes, group, corrections, .. } = window;
+        let bytes = format!("{}..{}", bytes.start, bytes.end);
+        let (tokens, rows) = (group.tokens(), group.latents());
+        let corrections = corrections.map_or("-".to_owned(), |known| known.as_slice().len().to_string());
+        print(&format!("{number:6}  {shard:5}  {bytes:24}  {tokens:6}  {rows:7}  {corrections:>11}"))?;
+        number += 1;
+    }
+    Ok(())
+}
+
+/// All windows into one file.
+async fn write(client: &Client, id: &str, mut output: Output, json: bool) -> Result<(), Failure> {
+    let mut latents = client.latents(id).await?;
+    let document = latents.document().clone();
+    let progress = progress::bar("latents", Some(document.bytes));
+    let mut windows = Vec::new();
+    while let Some(window) = latents.try_next().await? {
+        progress.done(window.bytes.end);
+        windows.push(window);
+    }
+    drop(progress);
+    let file = tensors::write(&windows).map_err(|error| Failure::WorkFailed(error.to_string()))?;
+    output.write(&file).await?;
+    let to_stdout = output.is_stdout();
+    output.finish().await?;
+    let (id, groups, rows) = (document.id, windows.len(), document.latents);
+    match (json, to_stdout) {
+        (true, _) => {
+            let line = serde_json::json!({ "id": id.to_string(), "windows": groups, "latents": rows });
+            report::tell(&report::json(&line), to_stdout)
+        }
+        (false, true) => Ok(()),
+        (false, false) => {
+            print(&format!("{} latents in {} windows", HumanCount(rows), HumanCount(groups as u64)))
+        }
+    }
+}

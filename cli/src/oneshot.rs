@@ -1,0 +1,99 @@
+//! `c3 compress` and `c3 decompress`: nothing is stored.
+
+use std::time::Instant;
+
+use c3_client::{Client, Window, pb};
+use futures::{TryStreamExt, stream};
+use tokio::io::AsyncReadExt;
+
+use crate::args::{CompressArgs, DecompressArgs};
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::remote::connect_to_write;
+use crate::report::{Report, Seconds};
+use crate::source::Source;
+use crate::{progress, report, tensors};
+
+/// Writes a text's latents.
+pub(crate) async fn compress(args: CompressArgs) -> Result<(), Failure> {
+    let source = Source::open(&args.file).await?;
+    let mut output = Output::open(Some(&args.output))?;
+    let client = connect_to_write(&args.remote.gateway, &args.write).await?;
+    let begun = Instant::now();
+    let progress = progress::bar("compress", source.bytes);
+    let mut answers = client.compress(source.text, &args.write.options(source.bytes)).await?;
+    let mut windows: Vec<Window> = Vec::new();
+    while let Some(window) = answers.try_next().await? {
+        progress.done(window.bytes.end);
+        windows.push(window);
+    }
+    drop(progress);
+    let file = tensors::write(&windows).map_err(|error| Failure::WorkFailed(error.to_string()))?;
+    output.write(&file).await?;
+    let to_stdout = output.is_stdout();
+    output.finish().await?;
+
+    let total = begun.elapsed().as_secs_f64();
+    let report =
+        Report { seconds: Seconds { compress: Some(total), total, ..Seconds::default() }, ..of(&windows) };
+    match (args.remote.json, to_stdout) {
+        (true, _) => report::tell(&report.json(), to_stdout),
+        (false, true) => Ok(()),
+        (false, false) => report::tell(&report.to_string(), to_stdout),
+    }
+}
+
+/// Windows that are not stored, as a report.
+fn of(windows: &[Window]) -> Report {
+    let corrections = windows.iter().map(|window| Some(window.corrections.as_ref()?.as_slice().len() as u64));
+    let corrections: Option<u64> = corrections.sum();
+    Report {
+        bytes: windows.last().map_or(0, |last| last.bytes.end),
+        tokens: windows.iter().map(|window| u64::from(window.group.tokens())).sum(),
+        latents: windows.iter().map(|window| u64::from(window.group.latents())).sum(),
+        ratio: windows.first().map_or(0, |first| first.group.ratio()),
+        verified: corrections.is_some(),
+        corrections,
+        ..Report::default()
+    }
+}
+
+/// Writes the text of latents, or an answer about it.
+pub(crate) async fn decompress(args: DecompressArgs) -> Result<(), Failure> {
+    let mut file = Vec::new();
+    let mut source = Source::open(&args.file).await?;
+    source.text.read_to_end(&mut file).await.map_err(|error| Failure::at(&args.file, &error))?;
+    let windows = tensors::read(&file);
+    let windows =
+        windows.map_err(|error| Failure::WorkFailed(format!("{}: {error}", args.file.display())))?;
+    let mut output = Output::open(args.output.as_deref())?;
+    let mut report = of(&windows);
+    let client = Client::connect(&args.remote.gateway).await?;
+    let options = pb::DecompressOptions {
+        cascade: args.cascade.unwrap_or_default(),
+        tokens_max: args.tokens_max,
+        prompt: args.prompt,
+    };
+    let begun = Instant::now();
+    // An answer's length nobody knows beforehand.
+    let bytes = options.prompt.is_none().then_some(report.bytes);
+    let progress = progress::bar("decompress", bytes);
+    let mut text = client.decompress(stream::iter(windows), options).await?;
+    report.bytes = 0;
+    while let Some(piece) = text.try_next().await? {
+        output.write(&piece).await?;
+        report.bytes += piece.len() as u64;
+        progress.done(report.bytes);
+    }
+    drop(progress);
+    let to_stdout = output.is_stdout();
+    output.finish().await?;
+
+    let total = begun.elapsed().as_secs_f64();
+    report.seconds = Seconds { total, ..Seconds::default() };
+    match (args.remote.json, to_stdout) {
+        (true, _) => report::tell(&report.json(), to_stdout),
+        (false, true) => Ok(()),
+        (false, false) => report::tell(&format!("{} bytes in {total:.2} s", report.bytes), to_stdout),
+    }
+}

@@ -1,0 +1,35 @@
+//! `c3 put`: a text becomes a stored document.
+
+use std::time::{Duration, Instant};
+
+use c3_client::{Client, Stored};
+
+use crate::args::{PutArgs, WriteArgs};
+use crate::failure::Failure;
+use crate::output::print;
+use crate::progress;
+use crate::remote::connect_to_write;
+use crate::report::Report;
+use crate::source::Source;
+
+/// Stores the text and reports.
+pub(crate) async fn run(args: PutArgs) -> Result<(), Failure> {
+    let source = Source::open(&args.file).await?;
+    let client = connect_to_write(&args.remote.gateway, &args.write).await?;
+    let (stored, took) = store(&client, source, &args.write).await?;
+    let report = Report::of_stored(&stored, took);
+    print(&if args.remote.json { report.json() } else { report.to_string() })
+}
+
+/// Stores a text under a progress bar, and says how long that took.
+pub(crate) async fn store(
+    client: &Client,
+    source: Source,
+    write: &WriteArgs,
+) -> Result<(Stored, Duration), Failure> {
+    let begun = Instant::now();
+    let progress = progress::bar("put", source.bytes);
+    let put = client.put(source.text, &write.options(source.bytes)).await?;
+    let stored = put.finish_with(|bytes| progress.done(bytes)).await?;
+    Ok((stored, begun.elapsed()))
+}
