@@ -8,7 +8,7 @@ use c3_proto::{Correction, Corrections, Fingerprint, LatentGroup, Stage, WindowH
 use c3_service::{
     Kind,
     metrics::Metrics,
-    node::{Counters, ModelFacts, NodeArgs, count},
+    node::{Counters, ModelFacts, NodeArgs},
     queue::{Queue, stopping},
 };
 use tokio::sync::oneshot;
