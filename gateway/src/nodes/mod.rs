@@ -1,12 +1,13 @@
 //! Calls to nodes: the right node is picked, and a call that fails on one is tried on another.
 //!
 //! [`registry`] knows the nodes, [`node`] is one of them, [`balance`] picks, [`calls`] are the four things that are
-//! asked; this file is the loop around them.
+//! asked; this file is the loop around them, and [`tries`] what it remembers.
 
 mod balance;
 pub(crate) mod calls;
 mod node;
 mod registry;
+mod tries;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,23 +15,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use c3_proto::{Description, Fingerprint, Invalid, Stage, pb};
-use c3_service::Kind;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
 use self::node::Lease;
 pub(crate) use self::node::{Condition, Node};
 use self::registry::Registry;
+use self::tries::{Fault, RETRY_AFTER_MAX, Tries};
 use crate::error::{Error, Failure};
 use crate::metrics::Metrics;
 
 /// On how many nodes a call is tried, a node that came back counted again.
 const TRIES_MAX: usize = 4;
-/// Longest wait before a full node is asked again, whatever it says: its queue may empty sooner.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
 
 /// How nodes are called.
 #[derive(Clone, Copy, Debug)]
@@ -72,23 +70,6 @@ pub(crate) struct Answer<T> {
     pub(crate) took: Duration,
 }
 
-/// Why a call on one node failed.
-#[derive(Debug)]
-enum Fault {
-    /// It answered with an error, or the connection broke.
-    Status(Status),
-    /// Its answer contradicts the request.
-    Wrong(String),
-    /// No answer in time.
-    Late,
-}
-
-impl From<Status> for Fault {
-    fn from(status: Status) -> Self {
-        Self::Status(status)
-    }
-}
-
 /// What there is for a call now.
 enum Seat {
     Taken(Lease),
@@ -98,17 +79,6 @@ enum Seat {
     Spent,
     /// No node that fits takes calls.
     Nobody,
-}
-
-/// The tries of one call.
-#[derive(Default)]
-struct Tries {
-    failed: Vec<(Arc<Node>, String)>,
-    late: usize,
-    /// Not to be asked again.
-    spent: Vec<Arc<Node>>,
-    /// Full when asked, since the last pause, and when to ask again.
-    full: Vec<(Arc<Node>, Duration)>,
 }
 
 impl Nodes {
@@ -332,56 +302,6 @@ impl Need<'_> {
 
     fn avoids(&self, node: &Arc<Node>) -> bool {
         self.avoid.iter().any(|avoided| Arc::ptr_eq(avoided, node))
-    }
-}
-
-impl Tries {
-    fn rule_out(&self, node: &Arc<Node>) -> bool {
-        let full = self.full.iter().map(|(full, _)| full);
-        self.spent.iter().chain(full).any(|out| Arc::ptr_eq(out, node))
-    }
-
-    /// Every node that is left is full: waits until the first of them asked to be asked again.
-    async fn pause(&mut self) {
-        let soonest = self.full.drain(..).map(|(_, after)| after).min().unwrap_or_default();
-        tokio::time::sleep(soonest.min(RETRY_AFTER_MAX)).await;
-    }
-
-    /// Takes note of a fault; errors where no other node would do better.
-    fn failed_on(&mut self, need: &Need<'_>, node: Arc<Node>, fault: Fault) -> Result<(), Failure> {
-        let said = match &fault {
-            Fault::Status(status) => registry::reason(status),
-            Fault::Wrong(problem) => problem.clone(),
-            Fault::Late => "no answer in time".to_owned(),
-        };
-        tracing::info!(stage = %need.stage, address = node.address, said, "a call failed on a node");
-        match (fault.kind(), &fault) {
-            (Kind::Full { retry_after_ms }, _) => {
-                self.full.push((node, Duration::from_millis(retry_after_ms)));
-                return Ok(());
-            }
-            (kind @ (Kind::InvalidInput | Kind::WrongModel), _) => {
-                return Err(Failure::Refused { kind, message: said });
-            }
-            // It is left out until it answers again, and may then be tried again.
-            (Kind::Unavailable, Fault::Status(status)) => node.set(registry::condition_of(status)),
-            (kind, _) => {
-                self.late += usize::from(kind == Kind::Late);
-                self.spent.push(Arc::clone(&node));
-            }
-        }
-        self.failed.push((node, said));
-        Ok(())
-    }
-}
-
-impl Fault {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::Status(status) => Kind::of(status),
-            Self::Wrong(_) => Kind::Internal,
-            Self::Late => Kind::Late,
-        }
     }
 }
 

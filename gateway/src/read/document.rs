@@ -157,7 +157,7 @@ mod tests {
                 let cut = cut(&place.bytes, &range);
                 place.bytes.start + cut.start as u64..place.bytes.start + cut.end as u64
             });
-            prop_assert!(joined.eq(range));
+            prop_assert!(joined.eq(range.clone()));
             prop_assert!(touched.iter().all(|place| !cut(&place.bytes, &range_of(&touched)).is_empty()));
         }
     }

@@ -1,0 +1,101 @@
+//! The tries of one call: which node said what, and which is not to be asked again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use c3_service::Kind;
+use tonic::Status;
+
+use super::node::Node;
+use super::{Need, registry};
+use crate::error::Failure;
+
+/// Longest wait before a full node is asked again, whatever it says: its queue may empty sooner.
+pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
+
+/// Why a call on one node failed.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// It answered with an error, or the connection broke.
+    Status(Status),
+    /// Its answer contradicts the request.
+    Wrong(String),
+    /// No answer in time.
+    Late,
+}
+
+impl From<Status> for Fault {
+    fn from(status: Status) -> Self {
+        Self::Status(status)
+    }
+}
+
+/// The tries of one call.
+#[derive(Default)]
+pub(super) struct Tries {
+    /// Who failed, and what each said.
+    pub(super) failed: Vec<(Arc<Node>, String)>,
+    /// How many of them did not answer in time.
+    pub(super) late: usize,
+    /// Not to be asked again.
+    spent: Vec<Arc<Node>>,
+    /// Full when asked, since the last pause, and when to ask again.
+    pub(super) full: Vec<(Arc<Node>, Duration)>,
+}
+
+impl Tries {
+    /// Whether it is not to be asked now.
+    pub(super) fn rule_out(&self, node: &Arc<Node>) -> bool {
+        let full = self.full.iter().map(|(full, _)| full);
+        self.spent.iter().chain(full).any(|out| Arc::ptr_eq(out, node))
+    }
+
+    /// Every node that is left is full: waits until the first of them asked to be asked again.
+    pub(super) async fn pause(&mut self) {
+        let soonest = self.full.drain(..).map(|(_, after)| after).min().unwrap_or_default();
+        tokio::time::sleep(soonest.min(RETRY_AFTER_MAX)).await;
+    }
+
+    /// Takes note of a fault; errors where no other node would do better.
+    pub(super) fn failed_on(
+        &mut self,
+        need: &Need<'_>,
+        node: Arc<Node>,
+        fault: Fault,
+    ) -> Result<(), Failure> {
+        let said = match &fault {
+            Fault::Status(status) => registry::reason(status),
+            Fault::Wrong(problem) => problem.clone(),
+            Fault::Late => "no answer in time".to_owned(),
+        };
+        tracing::info!(stage = %need.stage, address = node.address, said, "a call failed on a node");
+        match (fault.kind(), &fault) {
+            (Kind::Full { retry_after_ms }, _) => {
+                self.full.push((node, Duration::from_millis(retry_after_ms)));
+                return Ok(());
+            }
+            (kind @ (Kind::InvalidInput | Kind::WrongModel), _) => {
+                return Err(Failure::Refused { kind, message: said });
+            }
+            // It is left out until it answers again, and may then be tried again.
+            (Kind::Unavailable, Fault::Status(status)) => node.set(registry::condition_of(status)),
+            (kind, _) => {
+                self.late += usize::from(kind == Kind::Late);
+                self.spent.push(Arc::clone(&node));
+            }
+        }
+        self.failed.push((node, said));
+        Ok(())
+    }
+}
+
+impl Fault {
+    /// What can be done about it.
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Status(status) => Kind::of(status),
+            Self::Wrong(_) => Kind::Internal,
+            Self::Late => Kind::Late,
+        }
+    }
+}
