@@ -6,6 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use c3_proto::DocumentId;
 use tempfile::TempDir;
 
 use crate::fixtures;
@@ -30,11 +31,12 @@ pub async fn by_hand(text: &str) -> Result<Vec<Row>> {
     let ready = until("the three programs to serve", READY_LIMIT, async || {
         let output = shell(nodes, folder.path()).ok()?.output().ok()?;
         let said = String::from_utf8_lossy(&output.stdout);
-        (output.status.success() && said.matches("ready").count() == servers.len() - 1).then_some(())
+        (output.status.success() && said.matches("  ready").count() == servers.len() - 1).then_some(())
     });
     ready.await?;
-    for line in &commands {
-        let status: ExitStatus = shell(line, folder.path())?.status()?;
+    let id = DocumentId::of(text.as_bytes()).to_string();
+    for line in commands.iter().map(|line| line.replace(" ID ", &format!(" {id} "))) {
+        let status: ExitStatus = shell(&line, folder.path())?.status()?;
         ensure!(status.success(), "`{line}` ended with {status}");
     }
     let back = fs::read(folder.path().join("back.txt"))?;

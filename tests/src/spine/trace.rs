@@ -16,7 +16,9 @@ use crate::wait::until;
 const EXPORT_LIMIT: Duration = Duration::from_secs(60);
 /// Which program's span a program's outermost span is part of.
 const CALLERS: [(&str, &str); 3] =
-    [("gateway", "c3"), ("compressor-node", "gateway"), ("decoder-node", "gateway")];
+    [("c3-gateway", CLI), ("c3-compressor", "c3-gateway"), ("c3-decoder", "c3-gateway")];
+/// The program that begins the trace, by its `service.name`.
+const CLI: &str = "c3-cli";
 
 /// Puts and gets a file by one `c3` under a collector.
 pub async fn trace(file: &Path) -> Result<Vec<Row>> {
@@ -39,11 +41,11 @@ pub async fn trace(file: &Path) -> Result<Vec<Row>> {
     let spans = receiver.spans();
     let trace = Trace::of(&spans);
     let traces =
-        spans.iter().filter(|span| span.service == "c3").map(|span| &span.trace).collect::<BTreeSet<_>>();
+        spans.iter().filter(|span| span.service == CLI).map(|span| &span.trace).collect::<BTreeSet<_>>();
     let mut rows = vec![
         Row::equal("trace-count", traces.len(), 1),
         Row::equal("trace-programs", trace.programs(), all),
-        Row::equal("trace-roots", trace.roots(), vec!["c3"]),
+        Row::equal("trace-roots", trace.roots(), vec![CLI]),
         Row::equal("trace-spans-without-their-parent", trace.orphans(), Vec::new()),
     ];
     rows.extend(CALLERS.map(|(called, by)| {
@@ -57,7 +59,7 @@ struct Trace<'a>(HashMap<&'a [u8], &'a Span>);
 
 impl<'a> Trace<'a> {
     fn of(spans: &'a [Span]) -> Self {
-        let trace = spans.iter().find(|span| span.service == "c3").map(|span| &span.trace);
+        let trace = spans.iter().find(|span| span.service == CLI).map(|span| &span.trace);
         let of_trace = spans.iter().filter(|span| Some(&span.trace) == trace);
         Self(of_trace.map(|span| (span.id.as_slice(), span)).collect())
     }
