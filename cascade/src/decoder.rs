@@ -161,6 +161,17 @@ impl Decoder {
         Ok(self.project(latents)?.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1()?)
     }
 
+    /// Logits at the end of `prompt`, one a vocabulary id, before the published chat does anything to them.
+    pub fn prompt_logits(&self, prompt: &str, latents: &Latents) -> Result<Vec<f32>, Error> {
+        let input = self.prompt_input(&Prompt::new(&self.tokenizer, prompt)?, latents)?;
+        let rows = input.dim(0)?;
+        let positions: Vec<u32> = (0..rows as u32).collect();
+        let mut cache = self.network.cache();
+        let sequence = Sequence { cache: &mut cache, rows, pattern: Pattern::Causal };
+        let hidden = self.network.forward(input, &positions, &mut [sequence])?;
+        self.network.logits(&hidden.narrow(0, rows - 1, 1)?)
+    }
+
     /// A generation as the published chat runs it, behind `prompt` with `latents` latents in it. Errors: where the
     /// published code raises.
     pub fn generation(&self, prompt: &str, latents: usize, tokens_max: usize) -> Result<Generation, Error> {

@@ -5,35 +5,53 @@ use std::sync::Arc;
 use candle_core::quantized::{QMatMul, QTensor};
 use candle_core::{Device, Module, Tensor};
 
+use super::int8;
 use crate::Error;
 use crate::checkpoint::{Matrix, Weights};
 use crate::device::Numbers;
 
 /// `x W^T + b`, with `W` `[out, in]`.
 #[derive(Clone)]
-pub(super) struct Linear {
-    weight: QMatMul,
-    bias: Option<Tensor>,
+pub(super) enum Linear {
+    /// In candle's operations: dense weights, and quantised ones that our kernel does not know.
+    Candle { weight: QMatMul, bias: Option<Tensor> },
+    /// By our kernel.
+    Int8 { weight: Arc<int8::Weight>, bias: Option<Arc<[f32]>> },
+}
+
+/// Rows that several layers read, made ready once.
+pub(super) struct Input<'a> {
+    rows: &'a Tensor,
+    rounded: Option<int8::Rows>,
+}
+
+impl<'a> Input<'a> {
+    /// Makes `rows` `[rows, in]` ready for layers of these numbers.
+    pub(super) fn new(rows: &'a Tensor, numbers: Numbers) -> Result<Self, Error> {
+        let rounded = match numbers {
+            Numbers::Int8 => Some(int8::Rows::of(rows)?),
+            Numbers::Dense(_) => None,
+        };
+        Ok(Self { rows, rounded })
+    }
 }
 
 impl Linear {
     /// `[rows, in]` to `[rows, out]`.
-    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor, Error> {
-        let y = self.weight.forward(x)?;
-        match &self.bias {
-            Some(bias) => Ok(y.broadcast_add(bias)?),
-            None => Ok(y),
+    pub(super) fn forward(&self, input: &Input<'_>) -> Result<Tensor, Error> {
+        match (self, &input.rounded) {
+            (Self::Int8 { weight, bias }, Some(rows)) => weight.forward(rows, bias.as_deref()),
+            (Self::Int8 { weight, bias }, None) => {
+                weight.forward(&int8::Rows::of(input.rows)?, bias.as_deref())
+            }
+            (Self::Candle { weight, bias }, _) => {
+                let y = weight.forward(input.rows)?;
+                match bias {
+                    Some(bias) => Ok(y.broadcast_add(bias)?),
+                    None => Ok(y),
+                }
+            }
         }
-    }
-
-    /// Rows of the weight, as a table of embeddings is read.
-    pub(super) fn rows(&self, ids: &Tensor) -> Result<Tensor, Error> {
-        Ok(self.weight.embedding(ids)?)
-    }
-
-    /// A layer of dense tensors.
-    pub(super) fn dense(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Self { weight: QMatMul::Tensor(weight), bias }
     }
 }
 
@@ -50,10 +68,22 @@ impl Loader<'_> {
         let bias = format!("{name}.bias");
         let bias = if self.weights.has(&bias) { Some(self.vector(&bias)?) } else { None };
         match (self.weights.get(&format!("{name}.weight"))?, self.numbers) {
-            (Matrix::Quantised(weight), Numbers::Int8) => {
-                Ok(Linear { weight: QMatMul::from_arc(Arc::new(weight))?, bias })
-            }
-            (matrix, _) => Ok(Linear::dense(self.dense(matrix)?, bias)),
+            (Matrix::Quantised(stored), Numbers::Int8) => match int8::Weight::pack(&stored)? {
+                Some(weight) => {
+                    let bias = bias.map(|bias| bias.to_vec1::<f32>()).transpose()?;
+                    Ok(Linear::Int8 { weight: Arc::new(weight), bias: bias.map(Arc::from) })
+                }
+                None => Ok(Linear::Candle { weight: QMatMul::from_qtensor(stored)?, bias }),
+            },
+            (matrix, _) => Ok(Linear::Candle { weight: QMatMul::Tensor(self.dense(matrix)?), bias }),
+        }
+    }
+
+    /// The table of this published name, whose rows are read by token id.
+    pub(super) fn table(&mut self, name: &str) -> Result<QMatMul, Error> {
+        match (self.weights.get(&format!("{name}.weight"))?, self.numbers) {
+            (Matrix::Quantised(table), Numbers::Int8) => Ok(QMatMul::from_qtensor(table)?),
+            (matrix, _) => Ok(QMatMul::Tensor(self.dense(matrix)?)),
         }
     }
 
@@ -72,21 +102,22 @@ impl Loader<'_> {
     }
 }
 
-/// Latents of the compressor's width to hidden states of the decoder's.
+/// Latents of the compressor's width to hidden states of the decoder's: dense, at either end of the wire.
 pub(crate) struct Projector {
     weight: Tensor,
-    linear: Linear,
+    bias: Tensor,
 }
 
 impl Projector {
     /// `weight` is `[hidden, latent width]`, `bias` `[hidden]`.
     pub(crate) fn new(weight: Tensor, bias: Tensor) -> Self {
-        Self { linear: Linear::dense(weight.clone(), Some(bias)), weight }
+        Self { weight, bias }
     }
 
     /// `count` latents, row after row, to `[count, hidden]`.
     pub(crate) fn forward(&self, values: &[f32], count: usize) -> Result<Tensor, Error> {
         let latents = Tensor::new(values, self.weight.device())?.reshape((count, ()))?;
-        self.linear.forward(&latents.to_dtype(self.weight.dtype())?)
+        let latents = latents.to_dtype(self.weight.dtype())?;
+        Ok(latents.matmul(&self.weight.t()?)?.broadcast_add(&self.bias)?)
     }
 }

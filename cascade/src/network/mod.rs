@@ -6,9 +6,14 @@
 
 mod attention;
 mod cache;
+mod cpu;
+mod exp;
+mod int8;
 mod linear;
 mod rotary;
+mod swiglu;
 
+use candle_core::quantized::QMatMul;
 use candle_core::{D, DType, Tensor};
 
 use crate::Error;
@@ -17,8 +22,8 @@ use crate::device::Numbers;
 use attention::Heads;
 pub(crate) use attention::Pattern;
 pub(crate) use cache::KvCache;
-use linear::Linear;
 pub(crate) use linear::Projector;
+use linear::{Input, Linear};
 use rotary::Rotary;
 
 /// A run of new rows of one sequence.
@@ -33,7 +38,7 @@ pub(crate) struct Sequence<'a> {
 
 /// A Qwen2 network.
 pub(crate) struct Qwen2 {
-    embedding: Linear,
+    embedding: QMatMul,
     layers: Vec<Layer>,
     norm: Tensor,
     head: Linear,
@@ -64,9 +69,9 @@ impl Qwen2 {
             numbers: checkpoint.numbers,
             device: &checkpoint.device,
         };
-        let embedding = load.linear("model.embed_tokens")?;
-        let head =
-            if load.weights.has("lm_head.weight") { load.linear("lm_head")? } else { embedding.clone() };
+        let embedding = load.table("model.embed_tokens")?;
+        let head = if load.weights.has("lm_head.weight") { "lm_head" } else { "model.embed_tokens" };
+        let head = load.linear(head)?;
         let layers = (0..config.layers).map(|i| Layer::load(&mut load, &format!("model.layers.{i}")));
         let layers = layers.collect::<Result<_, _>>()?;
         let norm = load.vector("model.norm.weight")?;
@@ -95,7 +100,7 @@ impl Qwen2 {
     /// Rows of the token table: `[ids, hidden]`.
     pub(crate) fn embed(&self, ids: &[u32]) -> Result<Tensor, Error> {
         let ids = Tensor::new(ids, self.norm.device())?;
-        Ok(self.embedding.rows(&ids)?.to_dtype(self.numbers.dtype())?)
+        Ok(self.embedding.embedding(&ids)?.to_dtype(self.numbers.dtype())?)
     }
 
     /// Runs `hidden` `[rows, hidden]`, the new rows of all sequences in order, and returns the hidden states after the
@@ -110,15 +115,17 @@ impl Qwen2 {
         let plan = attention::Plan::new(sequences, &hidden)?;
         let mut hidden = hidden;
         for (number, layer) in self.layers.iter().enumerate() {
-            let input = self.rms_norm(&hidden, &layer.input_norm)?;
+            let normed = self.rms_norm(&hidden, &layer.input_norm)?;
+            let input = Input::new(&normed, self.numbers)?;
             let q = turns.apply(&layer.q.forward(&input)?, self.heads.query)?;
             let k = turns.apply(&layer.k.forward(&input)?, self.heads.key)?;
             let v = layer.v.forward(&input)?;
             let mixed = plan.attend(number, sequences, self.heads, [&q, &k, &v])?;
-            hidden = (hidden + layer.o.forward(&mixed)?)?;
-            let input = self.rms_norm(&hidden, &layer.mlp_norm)?;
-            let gate = candle_nn::ops::silu(&layer.gate.forward(&input)?)?;
-            hidden = (hidden + layer.down.forward(&(gate * layer.up.forward(&input)?)?)?)?;
+            hidden = (hidden + layer.o.forward(&Input::new(&mixed, self.numbers)?)?)?;
+            let normed = self.rms_norm(&hidden, &layer.mlp_norm)?;
+            let input = Input::new(&normed, self.numbers)?;
+            let gated = swiglu::swiglu(&layer.gate.forward(&input)?, &layer.up.forward(&input)?)?;
+            hidden = (hidden + layer.down.forward(&Input::new(&gated, self.numbers)?)?)?;
         }
         for sequence in sequences.iter_mut() {
             sequence.cache.grew(sequence.rows);
@@ -128,7 +135,7 @@ impl Qwen2 {
 
     /// Logits of hidden states `[rows, hidden]`, row after row on the host, `vocabulary` floats each.
     pub(crate) fn logits(&self, hidden: &Tensor) -> Result<Vec<f32>, Error> {
-        let logits = self.head.forward(hidden)?;
+        let logits = self.head.forward(&Input::new(hidden, self.numbers)?)?;
         debug_assert_eq!(logits.dim(D::Minus1)?, self.config.vocabulary);
         Ok(logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
     }

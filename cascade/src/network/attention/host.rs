@@ -7,10 +7,11 @@
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
-use super::exp::exp;
 use super::{Heads, Pattern, Sequence};
 use crate::Error;
 use crate::network::cache::LayerCache;
+use crate::network::cpu::for_this_cpu;
+use crate::network::exp::exp;
 
 /// Sums run in so many lanes side by side, which are added up as a tree.
 const LANES: usize = 16;
@@ -68,34 +69,9 @@ struct Scratch {
     scores: Vec<f32>,
 }
 
-/// Runs [`attend_row`] compiled for what this CPU has. All compilations compute the same bits.
-fn dispatch(row: &Row<'_>, q: &[f32], mixed: &mut [f32], heads: Heads, scratch: &mut Scratch) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") {
-            // SAFETY: the CPU has the feature that the function is compiled for.
-            #[allow(unsafe_code)]
-            return unsafe { attend_row_avx512(row, q, mixed, heads, scratch) };
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            // SAFETY: the CPU has the features that the function is compiled for.
-            #[allow(unsafe_code)]
-            return unsafe { attend_row_avx2(row, q, mixed, heads, scratch) };
-        }
-    }
-    attend_row(row, q, mixed, heads, scratch);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn attend_row_avx512(row: &Row<'_>, q: &[f32], mixed: &mut [f32], heads: Heads, scratch: &mut Scratch) {
-    attend_row(row, q, mixed, heads, scratch);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn attend_row_avx2(row: &Row<'_>, q: &[f32], mixed: &mut [f32], heads: Heads, scratch: &mut Scratch) {
-    attend_row(row, q, mixed, heads, scratch);
+for_this_cpu! {
+    /// Mixes all heads of one row.
+    fn dispatch(row: &Row<'_>, q: &[f32], mixed: &mut [f32], heads: Heads, scratch: &mut Scratch) = attend_row;
 }
 
 /// All heads of one row.

@@ -1,7 +1,6 @@
 //! Attention: what each row of a sequence sees, computed by a kernel of ours on the CPU and by candle on a card.
 
 mod device;
-mod exp;
 mod host;
 
 use candle_core::Tensor;
