@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -25,7 +25,8 @@ pub async fn by_hand(text: &str) -> Result<Vec<Row>> {
     let (servers, commands) = lines_of_readme()?;
     let mut running = Vec::new();
     for line in &servers {
-        running.push(Server(shell(line, folder.path())?.spawn()?));
+        let mut server = shell(line, folder.path())?;
+        running.push(Server(server.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?));
     }
     let nodes = "c3 nodes";
     let ready = until("the three programs to serve", READY_LIMIT, async || {
@@ -36,8 +37,8 @@ pub async fn by_hand(text: &str) -> Result<Vec<Row>> {
     ready.await?;
     let id = DocumentId::of(text.as_bytes()).to_string();
     for line in commands.iter().map(|line| line.replace(" ID ", &format!(" {id} "))) {
-        let status: ExitStatus = shell(&line, folder.path())?.status()?;
-        ensure!(status.success(), "`{line}` ended with {status}");
+        let output = shell(&line, folder.path())?.output()?;
+        ensure!(output.status.success(), "`{line}`: {}", String::from_utf8_lossy(&output.stderr));
     }
     let back = fs::read(folder.path().join("back.txt"))?;
     Ok(vec![Row::holds("by-hand-identical", back == text.as_bytes(), "identical")])
@@ -67,7 +68,7 @@ fn shell(line: &str, folder: &Path) -> Result<Command> {
     let mut command = Command::new("sh");
     command.args(["-ec", &format!("exec {line}")]).current_dir(folder);
     command.env("PATH", format!("{}:{path}", programs.display()));
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.stdin(Stdio::null());
     Ok(command)
 }
 
