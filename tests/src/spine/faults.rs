@@ -70,14 +70,14 @@ pub async fn no_node(text: &str) -> Result<Vec<Row>> {
     let put = calls.put_at(text.as_bytes(), RATIO).await?;
     let id = id_of(&put.document.context("no document")?);
 
-    cluster.decoders[0].kill()?;
-    let begun = Instant::now();
-    let error = calls.get(&id).await.err();
-    let mut rows = unavailable("decoder", cluster.decoders[0].address(), begun, error);
     cluster.compressors[0].kill()?;
     let begun = Instant::now();
     let error = calls.put_at(format!("{text} again").as_bytes(), RATIO).await.err();
-    rows.extend(unavailable("compressor", cluster.compressors[0].address(), begun, error));
+    let mut rows = unavailable("compressor", cluster.compressors[0].address(), begun, error);
+    cluster.decoders[0].kill()?;
+    let begun = Instant::now();
+    let error = calls.get(&id).await.err();
+    rows.extend(unavailable("decoder", cluster.decoders[0].address(), begun, error));
     Ok(rows)
 }
 
@@ -94,13 +94,11 @@ fn unavailable(stage: &str, address: &str, begun: Instant, error: Option<tonic::
     ]
 }
 
-/// Callers that leave half-way through a put and through a get.
+/// Callers that leave half-way through a put and through a get. `text` is longer than the largest shard.
 pub async fn callers_leave(text: &str) -> Result<Vec<Row>> {
     let cluster = Plan::default().start().await?;
     let calls = cluster.calls()?;
-    let half = text.floor_char_boundary(text.len() / 2);
-    let messages =
-        put_messages(&text.as_bytes()[..half], pb::WriteOptions { ratio: RATIO, ..Default::default() });
+    let messages = put_messages(text.as_bytes(), pb::WriteOptions { ratio: RATIO, ..Default::default() });
     // The text never ends, and the caller leaves once nodes are at work on it.
     let unending = futures::StreamExt::chain(stream::iter(messages), stream::pending());
     let putting = tokio::spawn({
