@@ -213,7 +213,7 @@ fn put_event(event: PutEvent) -> pb::PutDocumentResponse {
         PutEvent::Progress { bytes, tokens } => {
             Event::Progress(pb::PutProgress { bytes_done: bytes, tokens_done: tokens })
         }
-        PutEvent::Done(put) => Event::Result(put_result(put)),
+        PutEvent::Done(put) => Event::Result(put_result(*put)),
     };
     pb::PutDocumentResponse { event: Some(event) }
 }
@@ -235,7 +235,7 @@ fn get_event(event: GetEvent) -> pb::GetTextResponse {
     use get_text_response::Part;
     let part = match event {
         GetEvent::Header { document, range } => {
-            Part::Header(pb::TextHeader { document: Some(document), start: range.start, end: range.end })
+            Part::Header(pb::TextHeader { document: Some(*document), start: range.start, end: range.end })
         }
         GetEvent::Text(text) => Part::Text(text),
     };

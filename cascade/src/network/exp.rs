@@ -4,7 +4,7 @@
 /// Cephes' `expf`.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
-    const LN2_HIGH: f32 = 0.693_359_375;
+    const LN2_HIGH: f32 = 355.0 / 512.0;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     /// Adding it rounds to a whole number, ties to even.
     const ROUND: f32 = 12_582_912.0;

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use candle_core::quantized::{QMatMul, QTensor};
 use candle_core::{Device, Module, Tensor};
+use candle_transformers::models::with_tracing::Linear as DenseLinear;
+use candle_transformers::quantized_nn::Linear as QuantisedLinear;
 
 use super::int8;
 use crate::Error;
@@ -13,10 +15,14 @@ use crate::device::Numbers;
 /// `x W^T + b`, with `W` `[out, in]`.
 #[derive(Clone)]
 pub(super) enum Linear {
-    /// In candle's operations: dense weights, and quantised ones that our kernel does not know.
-    Candle { weight: QMatMul, bias: Option<Tensor> },
+    Dense(DenseLinear),
+    /// Of a type or shape that our kernel does not know.
+    Quantised(QuantisedLinear),
     /// By our kernel.
-    Int8 { weight: Arc<int8::Weight>, bias: Option<Arc<[f32]>> },
+    Int8 {
+        weight: Arc<int8::Weight>,
+        bias: Option<Arc<[f32]>>,
+    },
 }
 
 /// Rows that several layers read, made ready once.
@@ -44,13 +50,8 @@ impl Linear {
             (Self::Int8 { weight, bias }, None) => {
                 weight.forward(&int8::Rows::of(input.rows)?, bias.as_deref())
             }
-            (Self::Candle { weight, bias }, _) => {
-                let y = weight.forward(input.rows)?;
-                match bias {
-                    Some(bias) => Ok(y.broadcast_add(bias)?),
-                    None => Ok(y),
-                }
-            }
+            (Self::Dense(linear), _) => Ok(linear.forward(input.rows)?),
+            (Self::Quantised(linear), _) => Ok(linear.forward(input.rows)?),
         }
     }
 }
@@ -73,9 +74,9 @@ impl Loader<'_> {
                     let bias = bias.map(|bias| bias.to_vec1::<f32>()).transpose()?;
                     Ok(Linear::Int8 { weight: Arc::new(weight), bias: bias.map(Arc::from) })
                 }
-                None => Ok(Linear::Candle { weight: QMatMul::from_qtensor(stored)?, bias }),
+                None => Ok(Linear::Quantised(QuantisedLinear::from_arc(Arc::new(stored), bias)?)),
             },
-            (matrix, _) => Ok(Linear::Candle { weight: QMatMul::Tensor(self.dense(matrix)?), bias }),
+            (matrix, _) => Ok(Linear::Dense(DenseLinear::from_weights(self.dense(matrix)?, bias))),
         }
     }
 

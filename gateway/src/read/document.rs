@@ -23,7 +23,7 @@ use crate::task;
 #[derive(Debug)]
 pub(crate) enum GetEvent {
     /// First: the document and the bytes that follow.
-    Header { document: pb::Document, range: Range<u64> },
+    Header { document: Box<pb::Document>, range: Range<u64> },
     /// The next bytes.
     Text(Bytes),
 }
@@ -58,7 +58,7 @@ pub(crate) fn get_text(
         let found = gateway.find(&id).await?;
         let manifest = Arc::new(found.value);
         let range = range.within(manifest.bytes())?;
-        yield GetEvent::Header { document: manifest.document(found.bytes), range: range.clone() };
+        yield GetEvent::Header { document: Box::new(manifest.document(found.bytes)), range: range.clone() };
 
         let places = Vec::from_iter(places(&manifest).filter(|place| touches(place, &range)));
         let last = places.len().saturating_sub(1);

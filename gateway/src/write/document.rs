@@ -29,7 +29,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(crate) enum PutEvent {
     Progress { bytes: u64, tokens: u64 },
-    Done(Put),
+    Done(Box<Put>),
 }
 
 /// A document that is durable.
@@ -77,7 +77,7 @@ where
                         yield PutEvent::Progress { bytes: tally.bytes, tokens: tally.tokens };
                     }
                 }
-                Written::End { id } => yield PutEvent::Done(tally.commit(&gateway, &plan, id).await?),
+                Written::End { id } => yield PutEvent::Done(Box::new(tally.commit(&gateway, &plan, id).await?)),
             }
         }
     }
