@@ -22,7 +22,9 @@ const UNAVAILABLE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Two decoders; the one with a call in flight is killed in the middle of a get.
 pub async fn failover(text: &str) -> Result<Vec<Row>> {
-    let mut cluster = Plan { decoders: 2, ..Plan::default() }.start().await?;
+    // A short look-ahead: else all windows are under way before the first has come.
+    let gateway_args = ["--look-ahead", "2"].map(str::to_owned).into();
+    let mut cluster = Plan { decoders: 2, gateway_args, ..Plan::default() }.start().await?;
     let calls = cluster.calls()?;
     let put = calls.put_at(text.as_bytes(), RATIO).await?;
     let id = id_of(&put.document.context("no document")?);
