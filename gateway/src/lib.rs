@@ -6,7 +6,7 @@
 //! (converts) └─ read/:  manifest ─ windows in range ─ cache, store ─ nodes (decode) ─ hash ─ text
 //! ```
 //!
-//! - [`write`], [`read`]: the pipelines, from a stream to a stream. What belongs to neither is in [`gateway`].
+//! - [`mod@write`], [`read`]: the pipelines, from a stream to a stream. What belongs to neither is in [`gateway`].
 //! - [`chunker`], [`text`]: where a text is cut, and what makes it one.
 //! - [`store`]: what is durable, sealed by checksums. [`cache`]: what of it is in memory.
 //! - [`nodes`]: which node is asked, and what happens when it fails.
