@@ -93,7 +93,7 @@ pub(crate) fn write(windows: &[Window]) -> Result<Vec<u8>, Error> {
     Ok(safetensors::serialize(tensors, Some(metadata))?)
 }
 
-/// The windows of a file that [`write`] made, in order.
+/// The windows of a file that [`write()`] made, in order.
 pub(crate) fn read(file: &[u8]) -> Result<Vec<Window>, Error> {
     let (_, header) = SafeTensors::read_metadata(file)?;
     let tensors = SafeTensors::deserialize(file)?;
