@@ -45,20 +45,10 @@ async fn list(client: &Client, id: &str) -> Result<(), Failure> {
 }
 
 /// All windows into one file.
-async fn write(client: &Client, id: &str, mut output: Output, json: bool) -> Result<(), Failure> {
-    let mut latents = client.latents(id).await?;
-    let document = latents.document().clone();
-    let progress = progress::bar("latents", Some(document.bytes));
-    let mut windows = Vec::new();
-    while let Some(window) = latents.try_next().await? {
-        progress.done(window.bytes.end);
-        windows.push(window);
-    }
-    drop(progress);
-    let file = tensors::write(&windows).map_err(|error| Failure::WorkFailed(error.to_string()))?;
-    output.write(&file).await?;
-    let to_stdout = output.is_stdout();
-    output.finish().await?;
+async fn write(client: &Client, id: &str, output: Output, json: bool) -> Result<(), Failure> {
+    let latents = client.latents(id).await?;
+    let (document, to_stdout) = (latents.document().clone(), output.is_stdout());
+    let windows = tensors::save(latents, progress::bar("latents", Some(document.bytes)), output).await?;
     let (id, groups, rows) = (document.id, windows.len(), document.latents);
     match (json, to_stdout) {
         (true, _) => {

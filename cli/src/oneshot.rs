@@ -17,21 +17,13 @@ use crate::{progress, report, tensors};
 /// Writes a text's latents.
 pub(crate) async fn compress(args: CompressArgs) -> Result<(), Failure> {
     let source = Source::open(&args.file).await?;
-    let mut output = Output::open(Some(&args.output))?;
+    let output = Output::open(Some(&args.output))?;
+    let to_stdout = output.is_stdout();
     let client = connect_to_write(&args.remote.gateway, &args.write).await?;
     let begun = Instant::now();
     let progress = progress::bar("compress", source.bytes);
-    let mut answers = client.compress(source.text, &args.write.options(source.bytes)).await?;
-    let mut windows: Vec<Window> = Vec::new();
-    while let Some(window) = answers.try_next().await? {
-        progress.done(window.bytes.end);
-        windows.push(window);
-    }
-    drop(progress);
-    let file = tensors::write(&windows).map_err(|error| Failure::WorkFailed(error.to_string()))?;
-    output.write(&file).await?;
-    let to_stdout = output.is_stdout();
-    output.finish().await?;
+    let answers = client.compress(source.text, &args.write.options(source.bytes)).await?;
+    let windows = tensors::save(answers, progress, output).await?;
 
     let total = begun.elapsed().as_secs_f64();
     let report =

@@ -9,8 +9,13 @@ use std::collections::HashMap;
 
 use c3_client::{Corrections, LatentGroup, Window};
 use c3_proto::{Correction, Fingerprint, Invalid, Provenance, WindowHash};
+use futures::{Stream, TryStreamExt};
 use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::progress::Progress;
 
 /// Metadata that says what the file is.
 const FORMAT: (&str, &str) = ("format", "c3.latents.1");
@@ -91,6 +96,24 @@ pub(crate) fn write(windows: &[Window]) -> Result<Vec<u8>, Error> {
     metadata.insert(FORMAT.0.to_owned(), FORMAT.1.to_owned());
     let tensors = windows.iter().map(Rows::of).enumerate().map(|(number, rows)| (name(number), rows));
     Ok(safetensors::serialize(tensors, Some(metadata))?)
+}
+
+/// Writes the windows that arrive into one file, and gives them back.
+pub(crate) async fn save(
+    mut arriving: impl Stream<Item = Result<Window, c3_client::Error>> + Unpin,
+    progress: Progress,
+    mut output: Output,
+) -> Result<Vec<Window>, Failure> {
+    let mut windows = Vec::new();
+    while let Some(window) = arriving.try_next().await? {
+        progress.done(window.bytes.end);
+        windows.push(window);
+    }
+    drop(progress);
+    let file = write(&windows).map_err(|error| Failure::WorkFailed(error.to_string()))?;
+    output.write(&file).await?;
+    output.finish().await?;
+    Ok(windows)
 }
 
 /// The windows of a file that [`write()`] made, in order.

@@ -2,8 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use c3_cascade::{DeviceChoice, Options, Precision};
-use c3_service::node::NodeArgs;
+use c3_node::Settings;
 
 /// The compressor node's settings.
 #[derive(clap::Args, Clone, Debug)]
@@ -11,30 +10,13 @@ pub struct Config {
     /// Address to listen on
     #[arg(long, env = "C3_LISTEN", value_name = "ADDRESS", default_value_t = Self::default().listen)]
     pub listen: SocketAddr,
-    /// Where to compute: auto, cpu or cuda:N
-    #[arg(long, env = "C3_DEVICE", value_name = "DEVICE", default_value_t)]
-    pub device: DeviceChoice,
-    /// How precisely to compute: auto, f32 or bf16
-    #[arg(long, env = "C3_PRECISION", value_name = "PRECISION", default_value_t)]
-    pub precision: Precision,
     /// Settings that both nodes have
     #[command(flatten)]
-    pub node: NodeArgs,
+    pub node: Settings,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            listen: (Ipv4Addr::LOCALHOST, 7301).into(),
-            device: DeviceChoice::default(),
-            precision: Precision::default(),
-            node: NodeArgs::default(),
-        }
-    }
-}
-
-impl Config {
-    pub(crate) fn options(&self) -> Options {
-        Options { device: self.device, precision: self.precision }
+        Self { listen: (Ipv4Addr::LOCALHOST, 7301).into(), node: Settings::default() }
     }
 }

@@ -1,11 +1,14 @@
 //! gRPC to the node's words and back.
 
+use c3_node::{ModelFacts, count};
 use c3_proto::{Invalid, LatentCodec, limits::SHARD_BYTES_MAX, pb};
-use c3_service::node::{ModelFacts, count};
 use futures::{StreamExt, TryStreamExt, stream, stream::BoxStream};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::node::{Node, Shard, Window};
+use crate::{
+    model::Node,
+    shard::{Shard, Window, compress},
+};
 
 /// Shards of one call that are worked on at once: enough to keep the model busy while answers travel, few enough that
 /// a call cannot fill the queue by itself.
@@ -55,7 +58,7 @@ async fn shard(
     let request = request?;
     let (number, with_token_ids) = (request.shard, request.with_token_ids);
     let shard = checked(request, &node.served()?.facts)?;
-    let windows = node.compress(shard).await?;
+    let windows = compress(&node, shard).await?;
     let of = count(windows.len());
     let answers = windows.into_iter().enumerate().map(|(i, window)| {
         let Window { bytes, tokens, group } = window;

@@ -2,20 +2,20 @@
 
 use std::{sync::Arc, time::Instant};
 
-use c3_cascade::{Compressor, Source, StageInfo, TokenWindow};
-use c3_proto::{CascadeName, Fingerprint, RatioRange};
-use c3_service::{
-    metrics::Metrics,
-    node::{ModelFacts, count},
-    queue::{Job, Room, Taken},
+use c3_cascade::{Compressor, Source, TokenWindow};
+use c3_node::{
+    Error, ModelFacts,
+    batch::{self, Work},
+    queue::{Job, Room},
 };
 use tokio::sync::oneshot;
 use tonic::Status;
 
-use crate::{Config, Error, error::status, node::Node};
-
 /// Warms the model; any text would do.
 const WARM_UP: &str = "The first batch pays for what later ones find ready.";
+
+/// A handle on the node.
+pub(crate) type Node = c3_node::Node<CompressJob, Arc<Compressor>>;
 
 /// A window that waits for its latents.
 pub(crate) struct CompressJob {
@@ -39,64 +39,36 @@ impl Job for CompressJob {
     }
 }
 
-/// The loaded model.
-pub(crate) struct Model {
-    pub(crate) compressor: Arc<Compressor>,
-    pub(crate) facts: ModelFacts,
-    batch_tokens_max: usize,
+/// Loads and warms the model, and computes until the queue closes.
+pub(crate) fn work(node: &Node, ready: &dyn Fn()) -> Result<(), Error> {
+    let (compressor, facts) = load(node)?;
+    node.serve(compressor.clone(), facts);
+    ready();
+    let counted = Work { name: "compress", counter: &node.counters().compressed, metrics: node.metrics() };
+    while node.queue().wait() {
+        let mut room = Room::new(node.settings().batch_tokens_max, 0);
+        let batch = node.queue().take(|job| if room.fits(job.tokens()) { Ok(job) } else { Err(job) });
+        let compress = |jobs: &[&CompressJob]| {
+            compressor.compress(&jobs.iter().map(|job| &job.window).collect::<Vec<_>>())
+        };
+        batch::compute(batch, &counted, &compress, &|CompressJob { window, reply }, latents| {
+            // A caller that left meanwhile misses nothing.
+            let _ = reply.send(latents.map(|latents| Compressed { window, latents }));
+        });
+    }
+    Ok(())
 }
 
-impl Model {
-    /// Loads and warms the model.
-    pub(crate) fn load(config: &Config) -> Result<Self, Error> {
-        let began = Instant::now();
-        let source = match &config.node.model {
-            Some(folder) => Source::Folder(folder),
-            None => embedded().ok_or(Error::NoModel)?,
-        };
-        let compressor = Compressor::load(source, &config.options())?;
-        let facts = facts(compressor.info())?;
-        let warm_up = compressor.windows(WARM_UP, compressor.info().ratio_default)?;
-        compressor.compress(&warm_up.iter().collect::<Vec<_>>())?;
-        let (cascade, device, arithmetic) = (&facts.cascade.name, &facts.device, &facts.arithmetic);
-        let seconds = began.elapsed().as_secs_f64();
-        tracing::info!(%cascade, %device, %arithmetic, seconds, "compressor is loaded and warm");
-        Ok(Self { compressor: Arc::new(compressor), facts, batch_tokens_max: config.node.batch_tokens_max })
-    }
-
-    /// Computes until the queue closes.
-    pub(crate) fn work(&self, node: &Node, metrics: &Metrics) {
-        while node.queue().wait() {
-            let mut room = Room::new(self.batch_tokens_max, 0);
-            let batch = node.queue().take(|job| if room.fits(job.tokens()) { Ok(job) } else { Err(job) });
-            self.compress(batch, node, metrics);
-        }
-    }
-
-    fn compress(&self, batch: Vec<Taken<CompressJob>>, node: &Node, metrics: &Metrics) {
-        let windows: Vec<&TokenWindow> = batch.iter().map(|taken| &taken.job.window).collect();
-        let (began, tokens) = (Instant::now(), windows.iter().map(|window| window.tokens.len()).sum());
-        match self.compressor.compress(&windows) {
-            Ok(latents) => {
-                node.counters().compressed.add(batch.len(), tokens);
-                metrics.batch("compress", batch.len(), tokens, began.elapsed());
-                for (Taken { job, place: _place }, latents) in batch.into_iter().zip(latents) {
-                    let CompressJob { window, reply } = job;
-                    // A caller that left meanwhile misses nothing.
-                    let _ = reply.send(Ok(Compressed { window, latents }));
-                }
-            }
-            // One bad window must not fail those that happened to come with it.
-            Err(_) if batch.len() > 1 => {
-                batch.into_iter().for_each(|taken| self.compress(vec![taken], node, metrics));
-            }
-            Err(error) => {
-                for taken in batch {
-                    let _ = taken.job.reply.send(Err(status(&error)));
-                }
-            }
-        }
-    }
+fn load(node: &Node) -> Result<(Arc<Compressor>, ModelFacts), Error> {
+    let began = Instant::now();
+    let compressor = Compressor::load(node.source(embedded())?, &node.settings().options())?;
+    let facts = ModelFacts::new(compressor.info())?;
+    let warm_up = compressor.windows(WARM_UP, compressor.info().ratio_default)?;
+    compressor.compress(&warm_up.iter().collect::<Vec<_>>())?;
+    let (cascade, device, arithmetic) = (&facts.cascade.name, &facts.device, &facts.arithmetic);
+    let seconds = began.elapsed().as_secs_f64();
+    tracing::info!(%cascade, %device, %arithmetic, seconds, "compressor is loaded and warm");
+    Ok((Arc::new(compressor), facts))
 }
 
 #[cfg(feature = "embedded-model")]
@@ -107,28 +79,4 @@ fn embedded() -> Option<Source<'static>> {
 #[cfg(not(feature = "embedded-model"))]
 fn embedded() -> Option<Source<'static>> {
     None
-}
-
-fn facts(info: &StageInfo) -> Result<ModelFacts, Error> {
-    Ok(ModelFacts {
-        cascade: CascadeName {
-            name: info.cascade.clone(),
-            compressor: Fingerprint::try_from(info.compressor_fingerprint.as_slice())?,
-            decoder: Fingerprint::try_from(info.decoder_fingerprint.as_slice())?,
-        },
-        arithmetic: info.arithmetic.clone(),
-        device: info.device.clone(),
-        latent_width: info.latent_width,
-        latent_token_len: info.latent_token_len,
-        fixed_latents: info.fixed_latents,
-        ratio: RatioRange {
-            min: count(info.ratio_min),
-            max: count(info.ratio_max),
-            default: count(info.ratio_default),
-        },
-        ratios: info.ratios.clone(),
-        codec: info.latent_codec.parse()?,
-        takes_prompt: info.takes_prompt,
-        vocabulary: info.vocabulary,
-    })
 }

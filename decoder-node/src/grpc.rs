@@ -1,17 +1,18 @@
 //! gRPC to the node's words and back.
 
+use c3_node::count;
 use c3_proto::{
     Corrections, Invalid, LatentGroup,
     limits::{SHARD_BYTES_MAX, WINDOW_TOKENS_MAX},
     pb,
 };
-use c3_service::node::count;
 use futures::{StreamExt, stream::BoxStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     job::Decoded,
-    node::{DecodeTask, Node, ToDecode, ToVerify, Verdict},
+    model::Node,
+    window::{self, DecodeTask, ToDecode, ToVerify, Verdict},
 };
 
 /// Windows of one call that are worked on at once: enough to keep the model busy while answers travel, few enough that
@@ -65,10 +66,10 @@ async fn decode(
     request: Result<pb::DecodeRequest, Status>,
 ) -> Result<pb::DecodeResponse, Status> {
     let request = request?;
-    let window = request.window;
-    let Decoded { text, tokens } = node.decode(to_decode(request)?).await?;
+    let number = request.window;
+    let Decoded { text, tokens } = window::decode(&node, to_decode(request)?).await?;
     // A window's text is final at its end only, so it travels whole.
-    Ok(pb::DecodeResponse { window, text: text.into(), last: true, tokens: count(tokens) })
+    Ok(pb::DecodeResponse { window: number, text: text.into(), last: true, tokens: count(tokens) })
 }
 
 async fn verify(
@@ -76,10 +77,10 @@ async fn verify(
     request: Result<pb::VerifyRequest, Status>,
 ) -> Result<pb::VerifyResponse, Status> {
     let request = request?;
-    let window = request.window;
-    let Verdict { right, corrections, hash } = node.verify(to_verify(request)?).await?;
+    let number = request.window;
+    let Verdict { right, corrections, hash } = window::verify(&node, to_verify(request)?).await?;
     Ok(pb::VerifyResponse {
-        window,
+        window: number,
         right: count(right),
         corrections: Some(corrections.to_wire()),
         hash: hash.to_wire(),

@@ -1,7 +1,7 @@
 //! What waits for the model, and what its callers get.
 
-use c3_cascade::{DecodeWindow, Latents, Task, TokenVerdict, chat};
-use c3_service::queue;
+use c3_cascade::{DecodeWindow, Latents, Task, TokenVerdict, VerifyWindow, chat};
+use c3_node::queue;
 use tokio::sync::oneshot;
 use tonic::Status;
 
@@ -38,6 +38,12 @@ pub(crate) struct Truth {
     pub(crate) ratio: usize,
 }
 
+impl Truth {
+    pub(crate) fn borrow(&self) -> VerifyWindow<'_> {
+        VerifyWindow { latents: &self.latents, tokens: &self.tokens, ratio: self.ratio }
+    }
+}
+
 /// A verified window.
 #[derive(Debug)]
 pub(crate) struct Verified {
@@ -49,15 +55,25 @@ impl queue::Job for Job {
     fn tokens(&self) -> usize {
         match self {
             Self::Decode(job) => job.tokens(),
-            Self::Verify(job) => job.window.tokens.len(),
+            Self::Verify(job) => job.tokens(),
         }
     }
 
     fn is_gone(&self) -> bool {
         match self {
             Self::Decode(job) => job.reply.is_closed(),
-            Self::Verify(job) => job.reply.is_closed(),
+            Self::Verify(job) => job.is_gone(),
         }
+    }
+}
+
+impl queue::Job for VerifyJob {
+    fn tokens(&self) -> usize {
+        self.window.tokens.len()
+    }
+
+    fn is_gone(&self) -> bool {
+        self.reply.is_closed()
     }
 }
 

@@ -1,14 +1,14 @@
 //! The windows that are being decoded: they join and leave between steps.
 
 use c3_cascade::{Decoder, Decoding};
-use c3_service::queue::{Running, Taken};
+use c3_node::{
+    queue::{Running, Taken},
+    status,
+};
 use tokio::sync::oneshot;
 use tonic::Status;
 
-use crate::{
-    error::status,
-    job::{DecodeJob, Decoded},
-};
+use crate::job::{DecodeJob, Decoded};
 
 /// The windows that are being decoded.
 #[derive(Default)]

@@ -3,8 +3,8 @@
 
 use std::{error::Error, net::Ipv4Addr, path::Path, time::Duration};
 
+use c3_node::Settings;
 use c3_proto::{limits::MESSAGE_BYTES_MAX, pb};
-use c3_service::node::NodeArgs;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use pb::{compressor_client::CompressorClient, decode_request::Task, decoder_client::DecoderClient};
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -26,7 +26,7 @@ struct Pair {
 impl Pair {
     async fn start() -> Outcome<Self> {
         let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/c3-mini");
-        let node = NodeArgs { model: Some(model), ..Default::default() };
+        let node = Settings { model: Some(model), ..Default::default() };
         let shutdown = CancellationToken::new();
         let [first, second] = [listen().await?, listen().await?];
         let (compressor, decoder) = (connect(&first)?, connect(&second)?);

@@ -1,16 +1,11 @@
 //! What every server of C3 Serve shares, and nothing of what a single one does.
 //!
-//! For all three roles:
+//! The parts:
 //! - [`program`]: the skeleton of a `main`: telemetry → listener → run → drain; every error is one line.
 //! - [`server`]: the one builder with all layers, health, reflection, `/metrics` and the graceful drain.
 //! - [`readiness`]: loading → ready → draining, and the gRPC health that follows it.
 //! - [`error`]: kinds of errors, and the one map from them to gRPC status.
 //! - [`telemetry`], [`propagation`], [`metrics`]: logs, traces and numbers.
-//!
-//! For the two nodes (the part of them that needs no network):
-//! - [`queue`]: the bounded, token-weighted queue between gRPC calls and the model's thread.
-//! - [`worker`]: that thread.
-//! - [`node`]: their common settings, counters and description.
 
 mod admission;
 mod body;
@@ -18,15 +13,12 @@ mod calls;
 mod deadline;
 pub mod error;
 pub mod metrics;
-pub mod node;
 pub mod program;
 pub mod propagation;
-pub mod queue;
 pub mod readiness;
 pub mod server;
 mod signal;
 pub mod telemetry;
-pub mod worker;
 
 pub use error::{Fault, Kind};
 pub use readiness::Readiness;

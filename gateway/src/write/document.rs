@@ -12,6 +12,7 @@ use bytes::Bytes;
 use c3_proto::{DocumentId, WriteOptions, pb};
 use futures::{Stream, StreamExt, pin_mut};
 
+use super::each_part;
 use super::now_unix_ms;
 use super::plan::Plan;
 use super::shard::{StageTimes, WrittenShard, write_shard};
@@ -19,8 +20,7 @@ use crate::error::Failure;
 use crate::gateway::SharedGateway;
 use crate::metrics::Direction;
 use crate::store::manifest::{Manifest, ShardEntry};
-use crate::task;
-use crate::text::{self, Part, TextLimits};
+use crate::text::Part;
 
 /// Least time between two reports: a caller that sends all before it reads finds only a few waiting.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
@@ -56,15 +56,7 @@ where
     S: Stream<Item = Result<Bytes, Failure>> + Send,
 {
     try_stream! {
-        let limits = TextLimits { bytes_max: gateway.config.document_bytes_max, bytes_declared: options.bytes };
-        limits.check_declared()?;
-        let plan = Arc::new(Plan::new(&options, &gateway).await?);
-        let written = text::shards(pieces, limits)
-            .map(|part| {
-                let (gateway, plan) = (Arc::clone(&gateway), Arc::clone(&plan));
-                task::begin(write_part(gateway, plan, part))
-            })
-            .buffered(gateway.config.shards_in_flight);
+        let (plan, written) = each_part(Arc::clone(&gateway), &options, pieces, write_part).await?;
         pin_mut!(written);
 
         let (mut tally, mut reported) = (Tally::default(), Instant::now());
@@ -83,12 +75,8 @@ where
     }
 }
 
-async fn write_part(
-    gateway: SharedGateway,
-    plan: Arc<Plan>,
-    part: Result<Part, Failure>,
-) -> Result<Written, Failure> {
-    match part? {
+async fn write_part(gateway: SharedGateway, plan: Arc<Plan>, part: Part) -> Result<Written, Failure> {
+    match part {
         Part::Shard(text) => Ok(Written::Shard(write_shard(gateway, plan, text).await?)),
         Part::End { id } => Ok(Written::End { id }),
     }

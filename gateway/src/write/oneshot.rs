@@ -7,14 +7,14 @@ use bytes::Bytes;
 use c3_proto::{Window, WriteOptions};
 use futures::{Stream, StreamExt, pin_mut};
 
+use super::each_part;
 use super::plan::Plan;
 use super::shard::compress_shard;
 use crate::error::Failure;
 use crate::gateway::SharedGateway;
 use crate::metrics::Direction;
 use crate::store::Shard;
-use crate::task;
-use crate::text::{self, Part, TextLimits};
+use crate::text::Part;
 
 /// The windows of a text, in order.
 pub(crate) fn compress<S>(
@@ -26,16 +26,8 @@ where
     S: Stream<Item = Result<Bytes, Failure>> + Send,
 {
     try_stream! {
-        let limits = TextLimits { bytes_max: gateway.config.document_bytes_max, bytes_declared: options.bytes };
-        limits.check_declared()?;
-        let plan = Arc::new(Plan::new(&options, &gateway).await?);
-        let shards = text::shards(pieces, limits)
-            .map(|part| {
-                let (gateway, plan) = (Arc::clone(&gateway), Arc::clone(&plan));
-                task::begin(compress_part(gateway, plan, part))
-            })
-            .buffered(gateway.config.shards_in_flight)
-            .enumerate();
+        let (_, shards) = each_part(Arc::clone(&gateway), &options, pieces, compress_part).await?;
+        let shards = shards.enumerate();
         pin_mut!(shards);
 
         let (mut start, mut tokens) = (0, 0);
@@ -63,9 +55,9 @@ where
 async fn compress_part(
     gateway: SharedGateway,
     plan: Arc<Plan>,
-    part: Result<Part, Failure>,
+    part: Part,
 ) -> Result<Option<Shard>, Failure> {
-    match part? {
+    match part {
         Part::Shard(text) => Ok(Some(compress_shard(&gateway, &plan, &text).await?)),
         Part::End { .. } => Ok(None),
     }

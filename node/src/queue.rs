@@ -14,9 +14,8 @@ use std::{
 };
 
 use c3_proto::pb;
+use c3_service::{Kind, metrics::Metrics};
 use tonic::Status;
-
-use crate::{Kind, metrics::Metrics};
 
 /// Shortest and longest time that a refused caller is asked to stay away.
 const RETRY_AFTER: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(10)];

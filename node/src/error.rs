@@ -1,7 +1,9 @@
 //! Why the node stops, and how a failed computation looks to a caller.
 
-use c3_service::{Kind, server, worker};
+use c3_service::{Kind, server};
 use tonic::Status;
+
+use crate::worker;
 
 /// Why the node does not serve.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +26,7 @@ pub enum Error {
 }
 
 /// How a failed computation looks to a caller.
-pub(crate) fn status(error: &c3_cascade::Error) -> Status {
+pub fn status(error: &c3_cascade::Error) -> Status {
     let kind = match error {
         c3_cascade::Error::InvalidInput(_) => Kind::InvalidInput,
         _ => Kind::Internal,

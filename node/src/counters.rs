@@ -1,0 +1,52 @@
+//! What a node did since it started.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use c3_proto::pb;
+
+/// Windows and text tokens that a node computed since it started.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Compressed.
+    pub compressed: Counter,
+    /// Verified.
+    pub verified: Counter,
+    /// Decoded.
+    pub decoded: Counter,
+}
+
+/// Windows and text tokens of one kind of work.
+#[derive(Debug, Default)]
+pub struct Counter {
+    windows: AtomicU64,
+    tokens: AtomicU64,
+}
+
+impl Counter {
+    /// So many windows were computed, which have so many text tokens.
+    pub fn add(&self, windows: usize, tokens: usize) {
+        self.windows.fetch_add(windows as u64, Ordering::Relaxed);
+        self.tokens.fetch_add(tokens as u64, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> (u64, u64) {
+        (self.windows.load(Ordering::Relaxed), self.tokens.load(Ordering::Relaxed))
+    }
+}
+
+impl Counters {
+    /// The counters as they travel.
+    pub fn to_wire(&self) -> pb::NodeCounters {
+        let (windows_compressed, tokens_compressed) = self.compressed.read();
+        let (windows_verified, tokens_verified) = self.verified.read();
+        let (windows_decoded, tokens_decoded) = self.decoded.read();
+        pb::NodeCounters {
+            windows_compressed,
+            windows_verified,
+            windows_decoded,
+            tokens_compressed,
+            tokens_verified,
+            tokens_decoded,
+        }
+    }
+}

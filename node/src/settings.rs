@@ -1,0 +1,85 @@
+//! The settings that both nodes have.
+
+use std::{path::PathBuf, time::Duration};
+
+use c3_cascade::{DeviceChoice, Options, Precision};
+use c3_proto::{limits, pb};
+use c3_service::ServerArgs;
+
+/// Settings that both nodes have.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Settings {
+    /// Folder of the model's files; without it, the model inside this program is served
+    #[arg(long, env = "C3_MODEL", value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// Where to compute: auto, cpu or cuda:N
+    #[arg(long, env = "C3_DEVICE", value_name = "DEVICE", default_value_t)]
+    pub device: DeviceChoice,
+    /// How precisely to compute: auto, f32 or bf16
+    #[arg(long, env = "C3_PRECISION", value_name = "PRECISION", default_value_t)]
+    pub precision: Precision,
+    /// Threads that compute; without it, one for each core
+    #[arg(long, env = "C3_THREADS", value_name = "THREADS", value_parser = positive)]
+    pub threads: Option<usize>,
+    /// Text tokens that may wait; more are refused with RESOURCE_EXHAUSTED
+    #[arg(long, env = "C3_QUEUE_TOKENS_MAX", value_name = "TOKENS", value_parser = positive,
+        default_value_t = Self::default().queue_tokens_max)]
+    pub queue_tokens_max: usize,
+    /// Text tokens that compute side by side
+    #[arg(long, env = "C3_BATCH_TOKENS_MAX", value_name = "TOKENS", value_parser = positive,
+        default_value_t = Self::default().batch_tokens_max)]
+    pub batch_tokens_max: usize,
+    /// Longest time that a call may take, in milliseconds
+    #[arg(long, env = "C3_CALL_TIMEOUT_MS", value_name = "MS",
+        default_value_t = Self::default().call_timeout_ms)]
+    pub call_timeout_ms: u64,
+    /// Settings that every server has
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            model: None,
+            device: DeviceChoice::default(),
+            precision: Precision::default(),
+            threads: None,
+            // About a megabyte of English: seconds of work for a card, a minute or two for a small CPU.
+            queue_tokens_max: 262_144,
+            // Enough to fill a CPU's caches with weights once; a card gains little beyond it either.
+            batch_tokens_max: 4096,
+            call_timeout_ms: 600_000,
+            server: ServerArgs::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// Longest time that a call may take.
+    pub fn call_timeout(&self) -> Duration {
+        Duration::from_millis(self.call_timeout_ms)
+    }
+
+    /// How the model is loaded.
+    pub fn options(&self) -> Options {
+        Options { device: self.device, precision: self.precision }
+    }
+
+    /// The limits as the node tells them.
+    pub(crate) fn limits(&self) -> pb::NodeLimits {
+        pb::NodeLimits {
+            shard_bytes_max: limits::SHARD_BYTES_MAX as u64,
+            message_bytes_max: limits::MESSAGE_BYTES_MAX as u64,
+            queue_tokens_max: self.queue_tokens_max as u64,
+            batch_tokens_max: self.batch_tokens_max as u64,
+        }
+    }
+}
+
+fn positive(typed: &str) -> Result<usize, String> {
+    match typed.parse() {
+        Ok(0) | Err(_) => Err("give a whole number of 1 or more".to_owned()),
+        Ok(number) => Ok(number),
+    }
+}
