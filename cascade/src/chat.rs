@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::Error;
-use crate::decoder::Best;
+use crate::network::Best;
 use crate::tokenizer::Tokenizer;
 
 /// No run of so many tokens is written twice, the prompt's included.
@@ -69,7 +69,7 @@ impl Generation {
         for banned in self.banned() {
             logits[banned as usize] = f32::NEG_INFINITY;
         }
-        let id = Best::of(logits).id;
+        let id = Best::of(logits, None).id;
         self.ids.push(id);
         self.plain.extend(self.tokenizer.text(id).unwrap_or_default());
         let written = self.tokens().len();

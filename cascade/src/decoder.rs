@@ -9,13 +9,10 @@ use crate::checkpoint::{Checkpoint, Source, Stage};
 use crate::decoding::{self, DecodeWindow, Decoding};
 use crate::device::Options;
 use crate::layout::Layout;
-use crate::network::{Pattern, Projector, Qwen2, Sequence};
+use crate::network::{KvCache, Pattern, Projector, Qwen2, Sequence};
 use crate::prompt::{Frame, Prompt, REPEAT};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, StageInfo};
-
-/// Rows whose logits are on the host at once: 16 MB for the default model.
-const LOGIT_ROWS_MAX: usize = 256;
 
 /// The second stage of a cascade: the main model and the projector.
 pub struct Decoder {
@@ -24,9 +21,11 @@ pub struct Decoder {
     pub(crate) layout: Layout,
     pub(crate) tokenizer: Arc<Tokenizer>,
     pub(crate) repeat: Prompt,
+    /// Keys and values of the prompt's prefix, which every window shares.
+    pub(crate) prefix: KvCache,
     pub(crate) pad: u32,
     end_ids: Vec<u32>,
-    not_text: Vec<u32>,
+    pub(crate) not_text: Vec<u32>,
     info: StageInfo,
 }
 
@@ -76,11 +75,17 @@ impl Decoder {
             )));
         }
         let tokenizer = checkpoint.tokenizer.clone();
+        let repeat = Prompt::new(&tokenizer, REPEAT)?;
+        let mut prefix = network.cache();
+        let positions: Vec<u32> = (0..repeat.prefix.len() as u32).collect();
+        let rows = Sequence { cache: &mut prefix, rows: positions.len(), pattern: Pattern::Causal };
+        network.forward(network.embed(&repeat.prefix)?, &positions, &mut [rows])?;
         Ok(Self {
             info: checkpoint.info(latent_width),
-            projector: Projector::new(weight, bias),
+            projector: network.projector(weight, bias)?,
             layout: checkpoint.layout,
-            repeat: Prompt::new(&tokenizer, REPEAT)?,
+            repeat,
+            prefix,
             pad: tokenizer.special("<imgpad>")?,
             end_ids: checkpoint.end_ids,
             not_text: tokenizer.not_text(),
@@ -124,23 +129,24 @@ impl Decoder {
             frames.push(frame);
         }
         let Some(_) = inputs.first() else { return Ok(Vec::new()) };
-        let mut caches: Vec<_> = windows.iter().map(|_| self.network.cache()).collect();
+        let mut caches: Vec<_> = windows.iter().map(|_| self.prefix.clone()).collect();
         let mut sequences: Vec<_> = caches
             .iter_mut()
             .zip(&frames)
             .map(|(cache, f)| Sequence {
                 cache,
-                rows: f.blocks.prompt + f.blocks.tokens,
-                pattern: Pattern::Blocks(f.blocks),
+                rows: f.blocks.prompt + f.blocks.tokens - self.prefix.rows(),
+                pattern: Pattern::blocks(f.blocks),
             })
             .collect();
         let hidden = self.network.forward(Tensor::cat(&inputs, 0)?, &positions, &mut sequences)?;
         let mut first = 0;
         let mut verdicts = Vec::with_capacity(windows.len());
         for (window, frame) in windows.iter().zip(&frames) {
-            let rows = hidden.narrow(0, first + frame.blocks.prompt, frame.blocks.tokens)?;
+            first += frame.blocks.prompt - self.prefix.rows();
+            let rows = hidden.narrow(0, first, frame.blocks.tokens)?;
             verdicts.push(self.verdicts(&rows, window.tokens, frame)?);
-            first += frame.blocks.prompt + frame.blocks.tokens;
+            first += frame.blocks.tokens;
         }
         Ok(verdicts)
     }
@@ -165,8 +171,8 @@ impl Decoder {
     pub fn prompt_logits(&self, prompt: &str, latents: &Latents) -> Result<Vec<f32>, Error> {
         let input = self.prompt_input(&Prompt::new(&self.tokenizer, prompt)?, latents)?;
         let rows = input.dim(0)?;
-        let positions: Vec<u32> = (0..rows as u32).collect();
-        let mut cache = self.network.cache();
+        let mut cache = self.prefix.clone();
+        let positions: Vec<u32> = (cache.rows() as u32..).take(rows).collect();
         let sequence = Sequence { cache: &mut cache, rows, pattern: Pattern::Causal };
         let hidden = self.network.forward(input, &positions, &mut [sequence])?;
         self.network.logits(&hidden.narrow(0, rows - 1, 1)?)
@@ -184,10 +190,9 @@ impl Decoder {
         Frame::new(&self.layout, &self.repeat, self.pad, latents, tokens, ratio)
     }
 
-    /// Hidden states that the network reads for a whole prompt: prefix, latents, suffix.
+    /// Hidden states that the network reads for a prompt behind its prefix: latents, suffix.
     pub(crate) fn prompt_input(&self, prompt: &Prompt, latents: &Latents) -> Result<Tensor, Error> {
-        let [prefix, suffix] = [self.network.embed(&prompt.prefix)?, self.network.embed(&prompt.suffix)?];
-        Ok(Tensor::cat(&[&prefix, &self.project(latents)?, &suffix], 0)?)
+        Ok(Tensor::cat(&[self.project(latents)?, self.network.embed(&prompt.suffix)?], 0)?)
     }
 
     fn project(&self, latents: &Latents) -> Result<Tensor, Error> {
@@ -199,49 +204,17 @@ impl Decoder {
         self.projector.forward(values, *count)
     }
 
-    /// The largest logit among text and its id, and the largest but for that one.
-    pub(crate) fn best(&self, logits: &mut [f32]) -> Best {
-        for &id in &self.not_text {
-            logits[id as usize] = f32::NEG_INFINITY;
-        }
-        Best::of(logits)
-    }
-
     /// Verdicts in the text's order on `hidden`, the slots' rows in the order of the blocks' steps.
     fn verdicts(&self, hidden: &Tensor, tokens: &[u32], frame: &Frame) -> Result<Vec<TokenVerdict>, Error> {
         let slots: Vec<usize> = (0..frame.blocks.steps()).flat_map(|step| frame.blocks.slots(step)).collect();
-        let unknown = TokenVerdict { written: 0, right: false, margin: 0.0 };
-        let mut verdicts = vec![unknown; tokens.len()];
-        for (chunk, slots) in slots.chunks(LOGIT_ROWS_MAX).enumerate() {
-            let rows = hidden.narrow(0, chunk * LOGIT_ROWS_MAX, slots.len())?;
-            let mut logits = self.network.logits(&rows)?;
-            for (logits, &slot) in logits.chunks_exact_mut(self.info.vocabulary).zip(slots) {
-                let (truth, best) = (tokens[slot], self.best(logits));
-                let right = best.id == truth;
-                let other = if right { best.second } else { best.logit };
-                verdicts[slot] =
-                    TokenVerdict { written: best.id, right, margin: logits[truth as usize] - other };
-            }
+        let truth: Vec<u32> = slots.iter().map(|&slot| tokens[slot]).collect();
+        let best = self.network.best(hidden, &self.not_text, Some(&truth))?;
+        let mut verdicts = vec![TokenVerdict { written: 0, right: false, margin: 0.0 }; tokens.len()];
+        for ((slot, truth), best) in slots.into_iter().zip(truth).zip(best) {
+            let right = best.id == truth;
+            let other = if right { best.second } else { best.logit };
+            verdicts[slot] = TokenVerdict { written: best.id, right, margin: best.truth - other };
         }
         Ok(verdicts)
-    }
-}
-
-/// The largest logit.
-pub(crate) struct Best {
-    pub(crate) id: u32,
-    pub(crate) logit: f32,
-    /// The largest but for that one.
-    pub(crate) second: f32,
-}
-
-impl Best {
-    /// The largest of `logits`; the smallest id where equal.
-    pub(crate) fn of(logits: &[f32]) -> Self {
-        let logit = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let id = logits.iter().position(|&x| x == logit).unwrap_or_default();
-        let (before, behind) = (&logits[..id], &logits[id + 1..]);
-        let second = before.iter().chain(behind).copied().fold(f32::NEG_INFINITY, f32::max);
-        Self { id: id as u32, logit, second }
     }
 }

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use crate::chat::Generation;
-use crate::network::{KvCache, Pattern, Sequence};
+use crate::network::{Best, KvCache, Pattern, Sequence};
 use crate::prompt::{Frame, Prompt};
 use crate::{Decoder, Error, Latents};
 
@@ -81,7 +81,7 @@ impl Decoding {
             },
         };
         decoder.projected(&latents)?;
-        Ok(Self { latents, cache: decoder.network.cache(), state, taken: false })
+        Ok(Self { latents, cache: decoder.prefix.clone(), state, taken: false })
     }
 
     /// Whether nothing is left to write.
@@ -130,7 +130,8 @@ impl Decoding {
     /// The next rows that the network reads: `[rows, hidden]`, their position ids, and how many of the last ones
     /// predict tokens.
     fn next_rows(&self, decoder: &Decoder) -> Result<(Tensor, Vec<u32>, usize), Error> {
-        let begins = self.cache.rows() == 0;
+        let prefix = decoder.prefix.rows();
+        let begins = self.cache.rows() == prefix;
         match &self.state {
             State::Reconstruct(window) => {
                 let frame = &window.frame;
@@ -142,12 +143,13 @@ impl Decoding {
                     return Ok((rows, positions.collect(), ids.len()));
                 }
                 let prompt = frame.prompt_rows(&decoder.prompt_input(&decoder.repeat, &self.latents)?)?;
-                let positions = frame.prompt_positions(&decoder.layout).into_iter().chain(positions);
+                let prompt_positions = frame.prompt_positions(&decoder.layout);
+                let positions = prompt_positions.into_iter().chain(positions);
                 Ok((Tensor::cat(&[prompt, rows], 0)?, positions.collect(), ids.len()))
             }
             State::Generate { prompt, .. } if begins => {
                 let rows = decoder.prompt_input(prompt, &self.latents)?;
-                let positions = (0..rows.dim(0)? as u32).collect();
+                let positions = (prefix as u32..).take(rows.dim(0)?).collect();
                 Ok((rows, positions, 1))
             }
             State::Generate { generation, .. } => {
@@ -159,32 +161,18 @@ impl Decoding {
 
     fn pattern(&self) -> Pattern {
         match &self.state {
-            State::Reconstruct(window) => Pattern::Blocks(window.frame.blocks),
+            State::Reconstruct(window) => Pattern::blocks(window.frame.blocks),
             State::Generate { .. } => Pattern::Causal,
-        }
-    }
-
-    /// Takes the logits of the rows that predict tokens.
-    fn write(&mut self, decoder: &Decoder, logits: &mut [f32]) -> Result<(), Error> {
-        match &mut self.state {
-            State::Reconstruct(window) => window.write(decoder, logits),
-            State::Generate { generation, .. } => {
-                generation.write(logits);
-                Ok(())
-            }
         }
     }
 }
 
 impl Reconstruction {
-    fn write(&mut self, decoder: &Decoder, logits: &mut [f32]) -> Result<(), Error> {
-        let rows = logits.chunks_exact_mut(decoder.info().vocabulary);
-        for (slot, logits) in self.frame.blocks.slots(self.step).zip(rows) {
+    /// Writes a token in every block: the best ones, but where there is a correction.
+    fn write(&mut self, decoder: &Decoder, best: &[Best]) -> Result<(), Error> {
+        for (slot, best) in self.frame.blocks.slots(self.step).zip(best) {
             let forced = self.corrections.binary_search_by_key(&(slot as u32), |(position, _)| *position);
-            self.tokens[slot] = match forced {
-                Ok(i) => self.corrections[i].1,
-                Err(_) => decoder.best(logits).id,
-            };
+            self.tokens[slot] = forced.map_or(best.id, |i| self.corrections[i].1);
         }
         self.step += 1;
         if self.step == self.frame.blocks.steps() {
@@ -213,16 +201,26 @@ pub(crate) fn step(decoder: &Decoder, live: &mut [&mut Decoding]) -> Result<(), 
         .collect();
     let hidden = decoder.network.forward(input, &positions, &mut sequences)?;
     let mut end = 0;
-    let mut predicting = Vec::with_capacity(next.len());
-    for (_, positions, tokens) in &next {
+    let (mut written, mut predicting) = (Vec::new(), Vec::new());
+    for (decoding, (_, positions, tokens)) in live.into_iter().zip(&next) {
         end += positions.len();
-        predicting.push(hidden.narrow(0, end - tokens, *tokens)?);
+        let rows = hidden.narrow(0, end - tokens, *tokens)?;
+        match &mut decoding.state {
+            State::Generate { generation, .. } => generation.write(&mut decoder.network.logits(&rows)?),
+            State::Reconstruct(window) => {
+                written.push((window, *tokens));
+                predicting.push(rows);
+            }
+        }
     }
-    let mut logits = decoder.network.logits(&Tensor::cat(&predicting, 0)?)?;
-    let mut rest = logits.as_mut_slice();
-    for (decoding, (_, _, tokens)) in live.iter_mut().zip(&next) {
-        let (own, others) = rest.split_at_mut(tokens * decoder.info().vocabulary);
-        decoding.write(decoder, own)?;
+    if predicting.is_empty() {
+        return Ok(());
+    }
+    let best = decoder.network.best(&Tensor::cat(&predicting, 0)?, &decoder.not_text, None)?;
+    let mut rest = best.as_slice();
+    for (window, tokens) in written {
+        let (own, others) = rest.split_at(tokens);
+        window.write(decoder, own)?;
         rest = others;
     }
     Ok(())

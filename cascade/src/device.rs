@@ -6,6 +6,7 @@ use std::str::FromStr;
 use candle_core::{DType, Device};
 
 use crate::Error;
+use crate::network::host::{self, Isa};
 
 /// The device that a stage should run on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,6 +96,49 @@ impl fmt::Display for Precision {
     }
 }
 
+/// The instructions that the kernels for a CPU use. All compute the same bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kernels {
+    /// The fastest that the CPU has.
+    #[default]
+    Auto,
+    /// AVX-512 with VNNI.
+    Avx512,
+    /// AVX2 with VNNI.
+    AvxVnni,
+    /// AVX2.
+    Avx2,
+    /// Any CPU's.
+    Portable,
+}
+
+impl Kernels {
+    const NAMES: [(&str, Self); 5] = [
+        ("auto", Self::Auto),
+        ("avx512", Self::Avx512),
+        ("avxvnni", Self::AvxVnni),
+        ("avx2", Self::Avx2),
+        ("portable", Self::Portable),
+    ];
+}
+
+impl FromStr for Kernels {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        let known = Self::NAMES.into_iter().find(|(known, _)| *known == name);
+        known.map(|(_, kernels)| kernels).ok_or_else(|| {
+            Error::Device(format!("`{name}` are no kernels: auto, avx512, avxvnni, avx2 or portable"))
+        })
+    }
+}
+
+impl fmt::Display for Kernels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(Self::NAMES.iter().find(|(_, kernels)| kernels == self).map_or("", |(name, _)| name))
+    }
+}
+
 /// How a stage should be loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -102,29 +146,37 @@ pub struct Options {
     pub device: DeviceChoice,
     /// How precisely.
     pub precision: Precision,
+    /// With which instructions, on a CPU.
+    pub kernels: Kernels,
 }
 
 /// Precision as it was settled for one checkpoint on one device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Numbers {
-    /// Quantised weights × activations of int8 with a scale per 32; all else f32.
-    Int8,
+    /// Quantised weights × activations of int8, see [`host`].
+    Int8(Isa),
     /// Everything in this type.
     Dense(DType),
 }
 
 impl Numbers {
-    /// Settles `asked` for weights that are quantised, or dense in `stored`.
-    pub(crate) fn settle(asked: Precision, device: &Device, stored: Option<DType>) -> Result<Self, Error> {
+    /// Settles what was asked for weights that are dense in `stored`, or quantised and perhaps such that the host's
+    /// kernels know them all.
+    pub(crate) fn settle(
+        options: &Options,
+        device: &Device,
+        stored: Option<DType>,
+        fits_host: bool,
+    ) -> Result<Self, Error> {
         let own = match stored {
             Some(DType::BF16 | DType::F16) => DType::BF16,
             _ => DType::F32,
         };
-        match (asked, device.is_cpu()) {
+        match (options.precision, device.is_cpu()) {
             (Precision::Bf16, true) => {
                 Err(Error::Device("bf16 is not for a CPU: use --precision f32 or auto".into()))
             }
-            (Precision::Auto, true) if stored.is_none() => Ok(Self::Int8),
+            (Precision::Auto, true) if fits_host => Ok(Self::Int8(Isa::choose(options.kernels)?)),
             (Precision::Auto, true) | (Precision::F32, _) => Ok(Self::Dense(DType::F32)),
             (Precision::Bf16, false) => Ok(Self::Dense(DType::BF16)),
             (Precision::Auto, false) => Ok(Self::Dense(own)),
@@ -134,17 +186,18 @@ impl Numbers {
     /// The type that hidden states have between layers.
     pub(crate) fn dtype(self) -> DType {
         match self {
-            Self::Int8 => DType::F32,
+            Self::Int8(_) => DType::F32,
             Self::Dense(dtype) => dtype,
         }
     }
 
-    /// Its name in an arithmetic.
-    pub(crate) fn name(self) -> &'static str {
+    /// Name of the arithmetic on `device`.
+    pub(crate) fn arithmetic(self, device: &Device) -> String {
+        let machine = if device.is_cpu() { std::env::consts::ARCH } else { "cuda" };
         match self {
-            Self::Int8 => "int8",
-            Self::Dense(DType::BF16) => "bf16",
-            Self::Dense(_) => "f32",
+            Self::Int8(_) => host::ARITHMETIC.to_owned(),
+            Self::Dense(DType::BF16) => format!("candle-0.11/{machine}/bf16"),
+            Self::Dense(_) => format!("candle-0.11/{machine}/f32"),
         }
     }
 }
@@ -154,7 +207,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn devices_are_read_as_shown() {
+    fn choices_are_read_as_shown() {
+        for (name, kernels) in Kernels::NAMES {
+            assert_eq!((name.parse::<Kernels>().unwrap(), kernels.to_string()), (kernels, name.to_owned()));
+        }
+        assert!("sse".parse::<Kernels>().is_err());
         for choice in [DeviceChoice::Auto, DeviceChoice::Cpu, DeviceChoice::Cuda(3)] {
             assert_eq!(choice.to_string().parse::<DeviceChoice>().unwrap(), choice);
         }
@@ -164,7 +221,12 @@ mod tests {
 
     #[test]
     fn a_cpu_takes_no_bf16() {
-        assert!(Numbers::settle(Precision::Bf16, &Device::Cpu, None).is_err());
-        assert_eq!(Numbers::settle(Precision::Auto, &Device::Cpu, None).unwrap(), Numbers::Int8);
+        let settle = |precision, fits_host| {
+            let options = Options { precision, ..Default::default() };
+            Numbers::settle(&options, &Device::Cpu, None, fits_host)
+        };
+        assert!(settle(Precision::Bf16, true).is_err());
+        assert!(matches!(settle(Precision::Auto, true), Ok(Numbers::Int8(_))));
+        assert!(matches!(settle(Precision::Auto, false), Ok(Numbers::Dense(DType::F32))));
     }
 }

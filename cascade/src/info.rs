@@ -12,8 +12,8 @@ pub struct StageInfo {
     pub compressor_fingerprint: [u8; 32],
     /// BLAKE3 of the decoder's config, tokenizer and weights.
     pub decoder_fingerprint: [u8; 32],
-    /// Order and precision of the computation. Until every step of it is fixed, equal names write the same text only
-    /// where margins are not thin.
+    /// Order and precision of the computation. Where it is `c3-int8-1`, every CPU computes the same bits; others write
+    /// the same text where margins are not thin.
     pub arithmetic: String,
     /// `cpu` or `cuda:N`.
     pub device: String,
@@ -42,12 +42,11 @@ pub struct StageInfo {
 impl StageInfo {
     pub(crate) fn of(checkpoint: &Checkpoint, latent_width: usize) -> Self {
         let published = checkpoint.layout.positions == PositionLayout::Published;
-        let machine = if checkpoint.device.is_cpu() { std::env::consts::ARCH } else { "cuda" };
         Self {
             cascade: checkpoint.manifest.name.clone(),
             compressor_fingerprint: *checkpoint.manifest.compressor.fingerprint.as_bytes(),
             decoder_fingerprint: *checkpoint.manifest.decoder.fingerprint.as_bytes(),
-            arithmetic: format!("candle-0.11/{machine}/{}", checkpoint.numbers.name()),
+            arithmetic: checkpoint.numbers.arithmetic(&checkpoint.device),
             device: checkpoint.device_name.clone(),
             latent_width,
             latent_token_len: checkpoint.layout.latent_token_len,

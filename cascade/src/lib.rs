@@ -29,6 +29,6 @@ pub use checkpoint::{Manifest, Source, StageFiles};
 pub use compressor::{Compressor, TokenWindow};
 pub use decoder::{Decoder, Latents, TokenVerdict, VerifyWindow};
 pub use decoding::{DecodeWindow, Decoding, Task};
-pub use device::{DeviceChoice, Options, Precision};
+pub use device::{DeviceChoice, Kernels, Options, Precision};
 pub use error::Error;
 pub use info::StageInfo;

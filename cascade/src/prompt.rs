@@ -78,16 +78,16 @@ impl Frame {
         Ok(Self { prompt: shape, blocks, start, first_position: layout.first_slot_position(&shape) })
     }
 
-    /// Position ids of the prompt's rows.
+    /// Position ids of the prompt's rows behind its prefix.
     pub(crate) fn prompt_positions(&self, layout: &Layout) -> Vec<u32> {
         let mut positions = layout.prompt_positions(&self.prompt);
         positions.truncate(self.blocks.prompt);
-        positions
+        positions.split_off(self.prompt.prefix)
     }
 
-    /// The prompt's rows of `whole`, which holds all of its tokens: `[rows, hidden]`.
+    /// The prompt's rows behind its prefix, of `whole`, which holds all such tokens: `[rows, hidden]`.
     pub(crate) fn prompt_rows(&self, whole: &Tensor) -> Result<Tensor, Error> {
-        Ok(whole.narrow(0, 0, self.blocks.prompt)?)
+        Ok(whole.narrow(0, 0, self.blocks.prompt - self.prompt.prefix)?)
     }
 
     /// What slot `slot` reads, where the text so far is `tokens`.

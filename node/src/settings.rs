@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use c3_cascade::{DeviceChoice, Options, Precision};
+use c3_cascade::{DeviceChoice, Kernels, Options, Precision};
 use c3_proto::{limits, pb};
 use c3_service::ServerArgs;
 
@@ -18,6 +18,9 @@ pub struct Settings {
     /// How precisely to compute: auto, f32 or bf16
     #[arg(long, env = "C3_PRECISION", value_name = "PRECISION", default_value_t)]
     pub precision: Precision,
+    /// Instructions to use on a CPU: auto, avx512, avxvnni, avx2 or portable; all compute the same
+    #[arg(long, env = "C3_KERNELS", value_name = "KERNELS", default_value_t)]
+    pub kernels: Kernels,
     /// Threads that compute; without it, one for each core
     #[arg(long, env = "C3_THREADS", value_name = "THREADS", value_parser = positive)]
     pub threads: Option<usize>,
@@ -44,6 +47,7 @@ impl Default for Settings {
             model: None,
             device: DeviceChoice::default(),
             precision: Precision::default(),
+            kernels: Kernels::default(),
             threads: None,
             // About a megabyte of English: seconds of work for a card, a minute or two for a small CPU.
             queue_tokens_max: 262_144,
@@ -63,7 +67,7 @@ impl Settings {
 
     /// How the model is loaded.
     pub fn options(&self) -> Options {
-        Options { device: self.device, precision: self.precision }
+        Options { device: self.device, precision: self.precision, kernels: self.kernels }
     }
 
     /// The limits as the node tells them.

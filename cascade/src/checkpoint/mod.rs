@@ -16,6 +16,7 @@ pub(crate) use weights::{Matrix, Weights};
 
 use crate::device::{Numbers, Options};
 use crate::layout::Layout;
+use crate::network::host;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, StageInfo};
 use config::Settings;
@@ -75,7 +76,8 @@ impl Checkpoint {
         } else {
             (Settings::from_published(&files, stage)?, Weights::Dense(weights::open_dense(&files, stage)?))
         };
-        let numbers = Numbers::settle(options.precision, &device, weights.stored_dtype()?)?;
+        let fits_host = host::fits(&weights, &settings.network);
+        let numbers = Numbers::settle(options, &device, weights.stored_dtype()?, fits_host)?;
         let tokenizer = Tokenizer::read(&files.read("tokenizer.json")?, settings.network.vocabulary)?;
         Ok(Self {
             manifest,

@@ -1,6 +1,6 @@
 //! The tensors of a stage, under their published names, from GGUF or safetensors.
 
-use candle_core::quantized::QTensor;
+use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::quantized::gguf_file::Content;
 use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
@@ -24,6 +24,16 @@ pub(crate) enum Matrix {
     Dense(Tensor),
 }
 
+impl Matrix {
+    /// Its values, as they are stored or as quantised ones stand for.
+    pub(crate) fn dense(self) -> Result<Tensor, Error> {
+        match self {
+            Self::Quantised(tensor) => Ok(tensor.dequantize(&Device::Cpu)?),
+            Self::Dense(tensor) => Ok(tensor),
+        }
+    }
+}
+
 impl Weights {
     /// A tensor under its published name, as stored, on the CPU.
     pub(crate) fn get(&mut self, name: &str) -> Result<Matrix, Error> {
@@ -38,6 +48,17 @@ impl Weights {
         match self {
             Self::Gguf(gguf) => gguf.content.tensor_infos.contains_key(&gguf_name(name)),
             Self::Dense(tensors) => tensors.get(name).is_ok(),
+        }
+    }
+
+    /// Whether the weights are quantised and `fits` holds for the type and shape of every matrix.
+    pub(crate) fn all_quantised(&self, fits: impl Fn(GgmlDType, &[usize]) -> bool) -> bool {
+        match self {
+            Self::Gguf(gguf) => {
+                let mut matrices = gguf.content.tensor_infos.values().filter(|info| info.shape.rank() > 1);
+                matrices.all(|info| fits(info.ggml_dtype, info.shape.dims()))
+            }
+            Self::Dense(_) => false,
         }
     }
 

@@ -3,28 +3,23 @@
 //! A forward pass takes rows of hidden states, packed without padding: runs of rows of several sequences one after the
 //! other. Norms and products act on all rows at once; attention alone knows where a sequence begins and what each of
 //! its rows sees. Follows Qwen2 as in transformers 4.49, which the published code runs on.
+//!
+//! Two implementations: [`candle`] for dense weights on any device, in candle's operations, and [`host`] for quantised
+//! weights on a CPU, in kernels of ours with one named arithmetic.
 
-mod attention;
-mod cache;
-mod cpu;
-mod exp;
-mod int8;
-mod linear;
-mod rotary;
-mod swiglu;
+mod candle;
+pub(crate) mod host;
 
-use candle_core::quantized::QMatMul;
-use candle_core::{D, DType, Tensor};
+use candle_core::{DType, Tensor};
 
 use crate::Error;
-use crate::checkpoint::{Checkpoint, NetworkConfig};
+use crate::checkpoint::Checkpoint;
 use crate::device::Numbers;
-use attention::Heads;
-pub(crate) use attention::Pattern;
-pub(crate) use cache::KvCache;
-pub(crate) use linear::Projector;
-use linear::{Input, Linear};
-use rotary::Rotary;
+use crate::layout::Blocks;
+use host::{Dense, LayerKv};
+
+/// Rows whose logits are on the host at once where a card computed them: 16 MB for the default model.
+const LOGIT_ROWS_MAX: usize = 256;
 
 /// A run of new rows of one sequence.
 pub(crate) struct Sequence<'a> {
@@ -36,71 +31,138 @@ pub(crate) struct Sequence<'a> {
     pub(crate) pattern: Pattern,
 }
 
-/// A Qwen2 network.
-pub(crate) struct Qwen2 {
-    embedding: QMatMul,
-    layers: Vec<Layer>,
-    norm: Tensor,
-    head: Linear,
-    rotary: Rotary,
-    heads: Heads,
-    config: NetworkConfig,
-    numbers: Numbers,
+/// What each row of a sequence sees. Every row sees itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pattern {
+    /// All rows before it.
+    Causal,
+    /// In the prompt: the rows before it. In a block: the whole prompt and its own block's slots before it.
+    Blocks(Blocks),
 }
 
-struct Layer {
-    input_norm: Tensor,
-    q: Linear,
-    k: Linear,
-    v: Linear,
-    o: Linear,
-    mlp_norm: Tensor,
-    gate: Linear,
-    up: Linear,
-    down: Linear,
+impl Pattern {
+    /// A prompt and its blocks. A single block is one sequence with its prompt.
+    pub(crate) fn blocks(blocks: Blocks) -> Self {
+        if blocks.count() == 1 { Self::Causal } else { Self::Blocks(blocks) }
+    }
+}
+
+/// Keys and values of the rows of one sequence.
+#[derive(Clone)]
+pub(crate) struct KvCache {
+    layers: Layers,
+    rows: usize,
+}
+
+/// Keys and values, layer by layer.
+#[derive(Clone)]
+enum Layers {
+    Host(Vec<LayerKv>),
+    Candle(Vec<candle::LayerCache>),
+}
+
+impl KvCache {
+    /// Rows that every layer holds.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn host(&self) -> &[LayerKv] {
+        match &self.layers {
+            Layers::Host(layers) => layers,
+            Layers::Candle(_) => &[],
+        }
+    }
+
+    fn host_mut(&mut self) -> &mut [LayerKv] {
+        match &mut self.layers {
+            Layers::Host(layers) => layers,
+            Layers::Candle(_) => &mut [],
+        }
+    }
+
+    fn candle_mut(&mut self) -> &mut [candle::LayerCache] {
+        match &mut self.layers {
+            Layers::Candle(layers) => layers,
+            Layers::Host(_) => &mut [],
+        }
+    }
+}
+
+/// The token with the largest logit, and what stands beside it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Best {
+    /// The smallest id where several logits are equal.
+    pub(crate) id: u32,
+    pub(crate) logit: f32,
+    /// The largest logit but for that one.
+    pub(crate) second: f32,
+    /// The logit of the token that was asked for.
+    pub(crate) truth: f32,
+}
+
+impl Best {
+    /// Of one row's logits.
+    pub(crate) fn of(logits: &[f32], truth: Option<u32>) -> Self {
+        let logit = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let id = logits.iter().position(|&x| x == logit).unwrap_or_default();
+        let (before, behind) = (&logits[..id], &logits[id + 1..]);
+        let second = before.iter().chain(behind).copied().fold(f32::NEG_INFINITY, f32::max);
+        let truth = truth.map_or(f32::NEG_INFINITY, |id| logits[id as usize]);
+        Self { id: id as u32, logit, second, truth }
+    }
+}
+
+/// A Qwen2 network.
+pub(crate) struct Qwen2 {
+    hidden: usize,
+    numbers: Numbers,
+    kind: Kind,
+}
+
+enum Kind {
+    Host(Box<host::Network>),
+    Candle(Box<candle::Network>),
 }
 
 impl Qwen2 {
     /// Reads the weights of the stage that was opened.
     pub(crate) fn load(checkpoint: &mut Checkpoint) -> Result<Self, Error> {
-        let config = checkpoint.network.clone();
-        let mut load = linear::Loader {
-            weights: &mut checkpoint.weights,
-            numbers: checkpoint.numbers,
-            device: &checkpoint.device,
+        let (config, numbers) = (&checkpoint.network, checkpoint.numbers);
+        let kind = match numbers {
+            Numbers::Int8(isa) => {
+                Kind::Host(Box::new(host::Network::load(&mut checkpoint.weights, config, isa)?))
+            }
+            Numbers::Dense(dtype) => Kind::Candle(Box::new(candle::Network::load(
+                &mut checkpoint.weights,
+                config,
+                dtype,
+                &checkpoint.device,
+            )?)),
         };
-        let embedding = load.table("model.embed_tokens")?;
-        let head = if load.weights.has("lm_head.weight") { "lm_head" } else { "model.embed_tokens" };
-        let head = load.linear(head)?;
-        let layers = (0..config.layers).map(|i| Layer::load(&mut load, &format!("model.layers.{i}")));
-        let layers = layers.collect::<Result<_, _>>()?;
-        let norm = load.vector("model.norm.weight")?;
-        Ok(Self {
-            embedding,
-            layers,
-            norm,
-            head,
-            rotary: Rotary::new(&config),
-            heads: Heads { query: config.heads, key: config.kv_heads, dim: config.head_dim() },
-            numbers: checkpoint.numbers,
-            config,
-        })
+        Ok(Self { hidden: config.hidden, numbers, kind })
     }
 
     /// Width of a hidden state.
     pub(crate) fn hidden(&self) -> usize {
-        self.config.hidden
+        self.hidden
     }
 
     /// An empty cache for one sequence.
     pub(crate) fn cache(&self) -> KvCache {
-        KvCache::new(self.layers.len(), self.norm.device())
+        let layers = match &self.kind {
+            Kind::Host(network) => Layers::Host(network.cache()),
+            Kind::Candle(network) => Layers::Candle(network.cache()),
+        };
+        KvCache { layers, rows: 0 }
     }
 
     /// Rows of the token table: `[ids, hidden]`.
     pub(crate) fn embed(&self, ids: &[u32]) -> Result<Tensor, Error> {
-        let ids = Tensor::new(ids, self.norm.device())?;
-        Ok(self.embedding.embedding(&ids)?.to_dtype(self.numbers.dtype())?)
+        match &self.kind {
+            Kind::Host(network) => self.tensor(network.embed(ids)),
+            Kind::Candle(network) => network.embed(ids),
+        }
     }
 
     /// Runs `hidden` `[rows, hidden]`, the new rows of all sequences in order, and returns the hidden states after the
@@ -111,52 +173,96 @@ impl Qwen2 {
         positions: &[u32],
         sequences: &mut [Sequence<'_>],
     ) -> Result<Tensor, Error> {
-        let turns = self.rotary.turns(positions, &hidden)?;
-        let plan = attention::Plan::new(sequences, &hidden)?;
-        let mut hidden = hidden;
-        for (number, layer) in self.layers.iter().enumerate() {
-            let normed = self.rms_norm(&hidden, &layer.input_norm)?;
-            let input = Input::new(&normed, self.numbers)?;
-            let q = turns.apply(&layer.q.forward(&input)?, self.heads.query)?;
-            let k = turns.apply(&layer.k.forward(&input)?, self.heads.key)?;
-            let v = layer.v.forward(&input)?;
-            let mixed = plan.attend(number, sequences, self.heads, [&q, &k, &v])?;
-            hidden = (hidden + layer.o.forward(&Input::new(&mixed, self.numbers)?)?)?;
-            let normed = self.rms_norm(&hidden, &layer.mlp_norm)?;
-            let input = Input::new(&normed, self.numbers)?;
-            let gated = swiglu::swiglu(&layer.gate.forward(&input)?, &layer.up.forward(&input)?)?;
-            hidden = (hidden + layer.down.forward(&Input::new(&gated, self.numbers)?)?)?;
+        let hidden = match &self.kind {
+            Kind::Host(network) => {
+                let mut rows = floats(&hidden)?;
+                network.forward(&mut rows, positions, sequences);
+                self.tensor(rows)
+            }
+            Kind::Candle(network) => network.forward(hidden, positions, sequences),
+        }?;
+        for sequence in sequences {
+            sequence.cache.rows += sequence.rows;
         }
-        for sequence in sequences.iter_mut() {
-            sequence.cache.grew(sequence.rows);
-        }
-        self.rms_norm(&hidden, &self.norm)
+        Ok(hidden)
     }
 
     /// Logits of hidden states `[rows, hidden]`, row after row on the host, `vocabulary` floats each.
     pub(crate) fn logits(&self, hidden: &Tensor) -> Result<Vec<f32>, Error> {
-        let logits = self.head.forward(&Input::new(hidden, self.numbers)?)?;
-        debug_assert_eq!(logits.dim(D::Minus1)?, self.config.vocabulary);
-        Ok(logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+        match &self.kind {
+            Kind::Host(network) => Ok(network.logits(&floats(hidden)?)),
+            Kind::Candle(network) => floats(&network.logits(hidden)?),
+        }
     }
 
-    fn rms_norm(&self, hidden: &Tensor, weight: &Tensor) -> Result<Tensor, Error> {
-        Ok(candle_nn::ops::rms_norm(hidden, weight, self.config.rms_norm_eps)?)
+    /// The best token of each of `hidden`'s rows `[rows, hidden]`, ids of `skip` left out. `truth` names a token of each
+    /// row whose logit is told.
+    pub(crate) fn best(
+        &self,
+        hidden: &Tensor,
+        skip: &[u32],
+        truth: Option<&[u32]>,
+    ) -> Result<Vec<Best>, Error> {
+        if let Kind::Host(network) = &self.kind {
+            return Ok(network.best(&floats(hidden)?, skip, truth));
+        }
+        let rows = hidden.dim(0)?;
+        let mut best = Vec::with_capacity(rows);
+        for first in (0..rows).step_by(LOGIT_ROWS_MAX) {
+            let count = LOGIT_ROWS_MAX.min(rows - first);
+            let mut logits = self.logits(&hidden.narrow(0, first, count)?)?;
+            let vocabulary = logits.len() / count;
+            for (row, logits) in logits.chunks_exact_mut(vocabulary).enumerate() {
+                skip.iter().for_each(|&id| logits[id as usize] = f32::NEG_INFINITY);
+                best.push(Best::of(logits, truth.map(|ids| ids[first + row])));
+            }
+        }
+        Ok(best)
+    }
+
+    /// The layer from latents to hidden states: `weight` is `[hidden, latent width]`, `bias` `[hidden]`.
+    pub(crate) fn projector(&self, weight: Tensor, bias: Tensor) -> Result<Projector, Error> {
+        match self.numbers {
+            Numbers::Int8(isa) => {
+                Ok(Projector::Host(Dense::new(isa, &floats(&weight)?, floats(&bias)?), self.hidden))
+            }
+            Numbers::Dense(_) => Ok(Projector::Candle { weight, bias }),
+        }
+    }
+
+    fn tensor(&self, rows: Vec<f32>) -> Result<Tensor, Error> {
+        let count = rows.len() / self.hidden;
+        Ok(Tensor::from_vec(rows, (count, self.hidden), &candle_core::Device::Cpu)?)
     }
 }
 
-impl Layer {
-    fn load(load: &mut linear::Loader<'_>, name: &str) -> Result<Self, Error> {
-        Ok(Self {
-            input_norm: load.vector(&format!("{name}.input_layernorm.weight"))?,
-            q: load.linear(&format!("{name}.self_attn.q_proj"))?,
-            k: load.linear(&format!("{name}.self_attn.k_proj"))?,
-            v: load.linear(&format!("{name}.self_attn.v_proj"))?,
-            o: load.linear(&format!("{name}.self_attn.o_proj"))?,
-            mlp_norm: load.vector(&format!("{name}.post_attention_layernorm.weight"))?,
-            gate: load.linear(&format!("{name}.mlp.gate_proj"))?,
-            up: load.linear(&format!("{name}.mlp.up_proj"))?,
-            down: load.linear(&format!("{name}.mlp.down_proj"))?,
-        })
+/// Latents of the compressor's width to hidden states of the decoder's: dense, at either end of the wire.
+pub(crate) enum Projector {
+    /// In the host's arithmetic, and how wide its rows are.
+    Host(Dense, usize),
+    /// On any device.
+    Candle {
+        weight: Tensor,
+        bias: Tensor,
+    },
+}
+
+impl Projector {
+    /// `count` latents, row after row, to `[count, hidden]`.
+    pub(crate) fn forward(&self, values: &[f32], count: usize) -> Result<Tensor, Error> {
+        match self {
+            Self::Host(dense, hidden) => {
+                Ok(Tensor::from_vec(dense.forward(values), (count, *hidden), &candle_core::Device::Cpu)?)
+            }
+            Self::Candle { weight, bias } => {
+                let latents = Tensor::new(values, weight.device())?.reshape((count, ()))?;
+                let latents = latents.to_dtype(weight.dtype())?;
+                Ok(latents.matmul(&weight.t()?)?.broadcast_add(bias)?)
+            }
+        }
     }
+}
+
+fn floats(tensor: &Tensor) -> Result<Vec<f32>, Error> {
+    Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
 }

@@ -9,14 +9,16 @@ pub(super) fn exp(x: f32) -> f32 {
     /// Adding it rounds to a whole number, ties to even.
     const ROUND: f32 = 12_582_912.0;
     let x = x.max(-87.0);
-    let n = x.mul_add(std::f32::consts::LOG2_E, ROUND) - ROUND;
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
+    let n = shifted - ROUND;
     let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, x));
     let mut p = 1.987_569_2e-4_f32;
     for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
         p = p.mul_add(r, coefficient);
     }
     let p = p.mul_add(r * r, r + 1.0);
-    f32::from_bits(((n as i32 + 127) << 23) as u32) * p
+    // The whole number stands in the low bits of what was shifted: it becomes the exponent.
+    f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23)) * p
 }
 
 #[cfg(test)]

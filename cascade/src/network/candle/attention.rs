@@ -1,8 +1,8 @@
-//! Attention on a card, in candle's operations: one sequence at a time, everything it could see behind a mask.
+//! Attention in candle's operations: one sequence at a time, everything it could see behind a mask.
 
 use candle_core::{D, Tensor};
 
-use super::{Heads, Sequence};
+use super::{Heads, Pattern, Sequence};
 use crate::Error;
 
 /// 0 where a new row sees a row, minus infinity elsewhere: `[new rows, rows]`.
@@ -12,12 +12,25 @@ pub(super) fn mask(sequence: &Sequence<'_>, hidden: &Tensor) -> Result<Tensor, E
     let mut mask = vec![f32::NEG_INFINITY; sequence.rows * all];
     let mut own = Vec::new();
     for (row, seen) in mask.chunks_exact_mut(all).enumerate() {
-        let lead = sequence.pattern.sees(before + row, &mut own);
+        let lead = sees(sequence.pattern, before + row, &mut own);
         seen[..lead].fill(0.0);
         own.iter().for_each(|&row| seen[row as usize] = 0.0);
     }
     let mask = Tensor::from_vec(mask, (sequence.rows, all), hidden.device())?;
     Ok(mask.to_dtype(hidden.dtype())?)
+}
+
+/// The rows that `row` sees: the first so many, and then `own`.
+fn sees(pattern: Pattern, row: usize, own: &mut Vec<u32>) -> usize {
+    own.clear();
+    match pattern {
+        Pattern::Blocks(blocks) if row >= blocks.prompt => {
+            let (block, step) = blocks.place(row);
+            own.extend((0..=step).map(|step| blocks.row(block, step) as u32));
+            blocks.prompt
+        }
+        _ => row + 1,
+    }
 }
 
 /// `q` is `[new, query heads * dim]`, `k` and `v` `[all, key heads * dim]`.

@@ -1,0 +1,83 @@
+//! The stages on the default model: tokens a second of compressing, verifying and decoding.
+//!
+//! `cargo bench -p c3-cascade --bench stages`
+
+use std::path::Path;
+
+use c3_cascade::{
+    Compressor, DecodeWindow, Decoder, Latents, Options, Source, Task, TokenWindow, VerifyWindow,
+};
+use divan::Bencher;
+use divan::counter::ItemsCount;
+
+const RATIO: usize = 20;
+
+fn main() {
+    divan::main();
+}
+
+struct Stages {
+    compressor: Compressor,
+    decoder: Decoder,
+    windows: Vec<TokenWindow>,
+    latents: Vec<Latents>,
+}
+
+impl Stages {
+    /// The stages and `count` whole windows of a text.
+    fn with(count: usize) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/c3-mini");
+        let source = Source::Folder(&folder);
+        let options = Options::default();
+        let compressor = Compressor::load(source, &options).expect("the default model loads");
+        let decoder = Decoder::load(source, &options).expect("the default model loads");
+        let text = include_str!("../../ARCHITECTURE.md").repeat(20);
+        let mut windows = compressor.windows(&text, RATIO).expect("the ratio is in range");
+        windows.truncate(count);
+        let latents = compressor.compress(&windows.iter().collect::<Vec<_>>()).expect("the windows are whole");
+        let width = compressor.info().latent_width;
+        let latents = latents.into_iter().map(|values| Latents { count: values.len() / width, values, width });
+        Self { latents: latents.collect(), compressor, decoder, windows }
+    }
+
+    fn tokens(&self) -> usize {
+        self.windows.iter().map(|window| window.tokens.len()).sum()
+    }
+
+    fn decode(&self) {
+        let windows = self.latents.iter().zip(&self.windows).map(|(latents, window)| DecodeWindow {
+            latents: latents.clone(),
+            task: Task::Reconstruct { tokens: window.tokens.len(), ratio: RATIO, corrections: Vec::new() },
+        });
+        let live: Result<Vec<_>, _> = windows.map(|window| self.decoder.start(window)).collect();
+        let mut live = live.expect("the latents fit");
+        while live.iter().any(|window| !window.done()) {
+            self.decoder.step(&mut live.iter_mut().collect::<Vec<_>>()).expect("a step is computed");
+        }
+    }
+}
+
+#[divan::bench(args = [1, 8])]
+fn compress(bencher: Bencher<'_, '_>, windows: usize) {
+    let stages = Stages::with(windows);
+    let windows: Vec<&TokenWindow> = stages.windows.iter().collect();
+    bencher.counter(ItemsCount::new(stages.tokens())).bench_local(|| stages.compressor.compress(&windows));
+}
+
+#[divan::bench(args = [1, 8])]
+fn verify(bencher: Bencher<'_, '_>, windows: usize) {
+    let stages = Stages::with(windows);
+    let windows: Vec<_> = stages
+        .latents
+        .iter()
+        .zip(&stages.windows)
+        .map(|(latents, window)| VerifyWindow { latents, tokens: &window.tokens, ratio: RATIO })
+        .collect();
+    bencher.counter(ItemsCount::new(stages.tokens())).bench_local(|| stages.decoder.verify(&windows));
+}
+
+#[divan::bench(args = [1, 20])]
+fn decode(bencher: Bencher<'_, '_>, windows: usize) {
+    let stages = Stages::with(windows);
+    bencher.counter(ItemsCount::new(stages.tokens())).bench_local(|| stages.decode());
+}

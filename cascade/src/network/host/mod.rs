@@ -1,0 +1,420 @@
+//! The network on a CPU: quantised weights, activations in int8, and one arithmetic.
+//!
+//! [`ARITHMETIC`] names the order and precision of every step. It depends on nothing else: not on the rows beside a row,
+//! the number of threads, the CPU's instructions or how a window is cut into passes. So text comes back the same from
+//! every CPU. What it fixes:
+//!
+//! - products ([`product`]): activations in int8 with a scale per 32, dot products of 32 exact in i32, sums over the blocks
+//!   of 32 in order in f32, multiply-adds fused;
+//! - attention ([`attention`]): keys and values in half precision, sums over dimensions and rows in order;
+//! - norms and sums of softmax ([`rowwise`]): 16 lanes, added up as a tree;
+//! - [`exp`], and sines and cosines by the crate libm, which computes the same everywhere.
+//!
+//! Between two attentions rows are independent: a task takes a run of rows from one attention to the next, so that they
+//! stay in its cache while the weights stream through.
+
+mod attention;
+mod dense;
+mod exp;
+mod head;
+mod kv;
+mod product;
+mod rows;
+mod rowwise;
+mod simd;
+mod weight;
+
+use candle_core::quantized::QTensor;
+use rayon::prelude::*;
+
+use super::{Best, Pattern, Sequence};
+use crate::Error;
+use crate::checkpoint::{Matrix, NetworkConfig, Weights};
+
+pub(super) use dense::Dense;
+pub(super) use kv::LayerKv;
+use rows::Rows;
+use rowwise::Turns;
+pub(crate) use simd::Isa;
+use simd::LANES;
+use weight::{BLOCK, Weight};
+
+
+/// Name of the arithmetic.
+pub(crate) const ARITHMETIC: &str = "c3-int8-1";
+
+/// Most rows of a task: with their intermediate values they fit the second cache.
+const CHUNK_ROWS: usize = 64;
+/// Rows that a product computes at once: a task of fewer would waste registers.
+const CHUNK_ROWS_MIN: usize = 8;
+
+/// Whether the kernels know every matrix of a stage.
+pub(crate) fn fits(weights: &Weights, config: &NetworkConfig) -> bool {
+    config.head_dim().is_multiple_of(BLOCK) && weights.all_quantised(Weight::fits)
+}
+
+/// Number and width of heads.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heads {
+    pub(super) query: usize,
+    pub(super) key: usize,
+    pub(super) dim: usize,
+}
+
+impl Heads {
+    /// Query heads that share a key head.
+    #[inline(always)]
+    fn group(self) -> usize {
+        self.query / self.key
+    }
+
+    /// What scores are scaled by.
+    #[inline(always)]
+    fn scale(self) -> f32 {
+        1.0 / (self.dim as f32).sqrt()
+    }
+
+    /// Width of a row of queries, keys and values.
+    fn width(self) -> usize {
+        (self.query + 2 * self.key) * self.dim
+    }
+}
+
+/// A Qwen2 network with quantised weights.
+pub(super) struct Network {
+    isa: Isa,
+    table: Weight,
+    head: Option<Weight>,
+    layers: Vec<Layer>,
+    norm: Vec<f32>,
+    frequencies: Vec<f64>,
+    heads: Heads,
+    config: NetworkConfig,
+}
+
+struct Layer {
+    input_norm: Vec<f32>,
+    /// Queries, keys and values in one.
+    qkv: Weight,
+    o: Weight,
+    mlp_norm: Vec<f32>,
+    gate: Weight,
+    up: Weight,
+    down: Weight,
+}
+
+/// Buffers that a task uses again.
+#[derive(Default)]
+struct Buffers {
+    normed: Vec<f32>,
+    rows: Rows,
+    panels: Vec<[f32; LANES]>,
+    up: Vec<[f32; LANES]>,
+}
+
+/// How work is cut for the threads that there are.
+#[derive(Clone, Copy)]
+struct Cut {
+    /// Rows of a task.
+    chunk: usize,
+    /// Tiles of a task within a product: all, but where there are more threads than chunks.
+    run: usize,
+}
+
+impl Cut {
+    fn of(rows: usize) -> Self {
+        let threads = rayon::current_num_threads();
+        let chunk = rows.div_ceil(threads).next_multiple_of(CHUNK_ROWS_MIN).min(CHUNK_ROWS);
+        let chunks = rows.div_ceil(chunk);
+        Self { chunk, run: if chunks < threads { 4 } else { usize::MAX } }
+    }
+}
+
+impl Network {
+    /// Reads the weights of a stage, all of which must fit.
+    pub(super) fn load(weights: &mut Weights, config: &NetworkConfig, isa: Isa) -> Result<Self, Error> {
+        let mut load = Loader { weights };
+        let head = load.weights.has("lm_head.weight").then(|| load.weight(&["lm_head"])).transpose()?;
+        let (dim, theta) = (config.head_dim(), f64::from(config.rope_theta));
+        let layers = (0..config.layers).map(|i| Layer::load(&mut load, &format!("model.layers.{i}")));
+        let layers = layers.collect::<Result<_, _>>()?;
+        Ok(Self {
+            isa,
+            table: load.weight(&["model.embed_tokens"])?,
+            head,
+            layers,
+            norm: load.vector("model.norm.weight")?,
+            frequencies: (0..dim / 2).map(|i| libm::pow(theta, -((2 * i) as f64) / dim as f64)).collect(),
+            heads: Heads { query: config.heads, key: config.kv_heads, dim },
+            config: config.clone(),
+        })
+    }
+
+    /// An empty cache for one sequence.
+    pub(super) fn cache(&self) -> Vec<LayerKv> {
+        self.layers.iter().map(|_| LayerKv::default()).collect()
+    }
+
+    /// Rows of the token table, row after row.
+    pub(super) fn embed(&self, ids: &[u32]) -> Vec<f32> {
+        let mut rows = vec![0.0; ids.len() * self.config.hidden];
+        for (id, row) in ids.iter().zip(rows.chunks_exact_mut(self.config.hidden)) {
+            self.table.row(*id as usize, row);
+        }
+        rows
+    }
+
+    /// See [`super::Qwen2::forward`].
+    pub(super) fn forward(&self, hidden: &mut [f32], positions: &[u32], sequences: &mut [Sequence<'_>]) {
+        let Self { isa, heads, .. } = *self;
+        let (width, qkv_width) = (self.config.hidden, heads.width());
+        let cut = Cut::of(positions.len());
+        let turns = self.turns(positions);
+        let mut qkv = vec![0.0; positions.len() * qkv_width];
+        let mut mixed = vec![0.0; positions.len() * heads.query * heads.dim];
+        let units = units(sequences);
+        for number in 0..=self.layers.len() {
+            let chunks = hidden.par_chunks_mut(cut.chunk * width).zip(qkv.par_chunks_mut(cut.chunk * qkv_width));
+            let chunks = chunks.zip(mixed.par_chunks(cut.chunk * heads.query * heads.dim)).enumerate();
+            chunks.for_each_init(Buffers::default, |buffers, (chunk, ((hidden, qkv), mixed))| {
+                if let Some(before) = number.checked_sub(1) {
+                    self.finish(&self.layers[before], hidden, mixed, cut, buffers);
+                }
+                match self.layers.get(number) {
+                    Some(layer) => self.begin(layer, hidden, &turns, chunk * cut.chunk, qkv, cut, buffers),
+                    None => {
+                        buffers.normed.resize(hidden.len(), 0.0);
+                        let epsilon = self.config.rms_norm_eps;
+                        rowwise::rms_norm(isa, hidden, &self.norm, epsilon, &mut buffers.normed);
+                        hidden.copy_from_slice(&buffers.normed);
+                    }
+                }
+            });
+            if number < self.layers.len() {
+                keep(number, sequences, heads, &qkv);
+                self.attend(number, sequences, &units, &qkv, &mut mixed);
+            }
+        }
+    }
+
+    /// The first half of a layer: queries, keys and values of rows.
+    #[allow(clippy::too_many_arguments)]
+    fn begin(
+        &self,
+        layer: &Layer,
+        hidden: &[f32],
+        turns: &Turns,
+        first: usize,
+        qkv: &mut [f32],
+        cut: Cut,
+        buffers: &mut Buffers,
+    ) {
+        let Buffers { normed, rows, panels, .. } = buffers;
+        let (isa, width, heads) = (self.isa, self.heads.width(), self.heads);
+        normed.resize(hidden.len(), 0.0);
+        rowwise::rms_norm(isa, hidden, &layer.input_norm, self.config.rms_norm_eps, normed);
+        rows.round(isa, normed, self.config.hidden);
+        panels.resize(layer.qkv.tiles() * rows.count, [0.0; LANES]);
+        layer.qkv.product(isa, rows, cut.run, panels);
+        rowwise::copy_panels(panels, qkv, width);
+        for (row, qkv) in qkv.chunks_exact_mut(width).enumerate() {
+            turns.apply(isa, first + row, &mut qkv[..(heads.query + heads.key) * heads.dim]);
+        }
+    }
+
+    /// The second half of a layer: what attention mixed goes back to the residual stream, and through the MLP.
+    fn finish(&self, layer: &Layer, hidden: &mut [f32], mixed: &[f32], cut: Cut, buffers: &mut Buffers) {
+        let Buffers { normed, rows, panels, up } = buffers;
+        let (isa, width) = (self.isa, self.config.hidden);
+        rows.round(isa, mixed, self.heads.query * self.heads.dim);
+        panels.resize(layer.o.tiles() * rows.count, [0.0; LANES]);
+        layer.o.product(isa, rows, cut.run, panels);
+        rowwise::add_panels(panels, hidden, width);
+        normed.resize(hidden.len(), 0.0);
+        rowwise::rms_norm(isa, hidden, &layer.mlp_norm, self.config.rms_norm_eps, normed);
+        rows.round(isa, normed, width);
+        panels.resize(layer.gate.tiles() * rows.count, [0.0; LANES]);
+        up.resize(layer.up.tiles() * rows.count, [0.0; LANES]);
+        let tiles = panels.par_chunks_exact_mut(rows.count).zip(up.par_chunks_exact_mut(rows.count));
+        tiles.enumerate().with_min_len(cut.run).for_each(|(tile, (gate, up))| {
+            layer.gate.panel(isa, tile, rows, gate);
+            layer.up.panel(isa, tile, rows, up);
+            rowwise::swiglu(isa, gate, up);
+        });
+        let count = rows.count;
+        rows.round_panels(isa, panels, count, layer.down.inputs);
+        panels.resize(layer.down.tiles() * count, [0.0; LANES]);
+        layer.down.product(isa, rows, cut.run, panels);
+        rowwise::add_panels(panels, hidden, width);
+    }
+
+    fn attend(
+        &self,
+        layer: usize,
+        sequences: &[Sequence<'_>],
+        units: &[RowUnit],
+        qkv: &[f32],
+        mixed: &mut [f32],
+    ) {
+        let (heads, width) = (self.heads, self.heads.width());
+        let mut rest = mixed;
+        let work: Vec<_> = units
+            .iter()
+            .map(|unit| {
+                let (own, others) = std::mem::take(&mut rest).split_at_mut(unit.rows * heads.query * heads.dim);
+                rest = others;
+                (unit, own)
+            })
+            .collect();
+        work.into_par_iter().for_each_init(
+            || (attention::Scratch::default(), Vec::new()),
+            |(scratch, queries), (unit, out)| {
+                queries.clear();
+                for row in qkv[unit.first * width..(unit.first + unit.rows) * width].chunks_exact(width) {
+                    queries.extend_from_slice(&row[..heads.query * heads.dim]);
+                }
+                let kv = &sequences[unit.sequence].cache.host()[layer];
+                attention::attend(self.isa, unit.unit, kv, heads, queries, out, scratch);
+            },
+        );
+    }
+
+    /// The best token of each of `hidden`'s rows.
+    pub(super) fn best(&self, hidden: &[f32], skip: &[u32], truth: Option<&[u32]>) -> Vec<Best> {
+        let cut = Cut::of(hidden.len() / self.config.hidden);
+        self.output().best(self.isa, hidden, skip, truth, cut.chunk)
+    }
+
+    /// All logits of `hidden`'s rows.
+    pub(super) fn logits(&self, hidden: &[f32]) -> Vec<f32> {
+        self.output().logits(self.isa, hidden, 4)
+    }
+
+    fn output(&self) -> &Weight {
+        self.head.as_ref().unwrap_or(&self.table)
+    }
+
+    fn turns(&self, positions: &[u32]) -> Turns {
+        let angle = |&position: &u32| self.frequencies.iter().map(move |f| f64::from(position) * f);
+        let turn = |angle: f64| {
+            let (sin, cos) = libm::sincos(angle);
+            (sin as f32, cos as f32)
+        };
+        let (sin, cos) = positions.iter().flat_map(angle).map(turn).unzip();
+        Turns { cos, sin, half: self.frequencies.len() }
+    }
+}
+
+/// Rows of the batch that attention computes together.
+struct RowUnit {
+    sequence: usize,
+    /// In the batch.
+    first: usize,
+    rows: usize,
+    unit: attention::Unit,
+}
+
+/// The units of all new rows, in the order of the rows.
+fn units(sequences: &[Sequence<'_>]) -> Vec<RowUnit> {
+    let (mut units, mut first) = (Vec::new(), 0);
+    for (sequence, Sequence { cache, rows, pattern }) in sequences.iter().enumerate() {
+        let (mut row, end) = (cache.rows(), cache.rows() + rows);
+        while row < end {
+            let (unit, rows) = match pattern {
+                Pattern::Blocks(blocks) if row >= blocks.prompt => {
+                    let (block, step) = blocks.place(row);
+                    let (group, groups) = (block / LANES, blocks.count().div_ceil(LANES));
+                    (attention::Unit::Slots { step, group, groups }, (blocks.live(step) - block).min(LANES))
+                }
+                Pattern::Blocks(blocks) => {
+                    (attention::Unit::Lead { first: row }, (blocks.prompt.min(end) - row).min(attention::LEAD_ROWS))
+                }
+                Pattern::Causal => (attention::Unit::Lead { first: row }, (end - row).min(attention::LEAD_ROWS)),
+            };
+            units.push(RowUnit { sequence, first, rows, unit });
+            row += rows;
+            first += rows;
+        }
+    }
+    units
+}
+
+/// Keeps the new rows' keys and values.
+fn keep(layer: usize, sequences: &mut [Sequence<'_>], heads: Heads, qkv: &[f32]) {
+    let width = heads.width();
+    let mut rest = qkv;
+    let work: Vec<_> = sequences
+        .iter_mut()
+        .map(|sequence| {
+            let (own, others) = rest.split_at(sequence.rows * width);
+            rest = others;
+            (sequence, own)
+        })
+        .collect();
+    work.into_par_iter().for_each(|(sequence, qkv)| {
+        let (before, pattern) = (sequence.cache.rows(), sequence.pattern);
+        let LayerKv { lead, own } = &mut sequence.cache.host_mut()[layer];
+        for (row, qkv) in (before..).zip(qkv.chunks_exact(width)) {
+            let (k, v) = qkv[heads.query * heads.dim..].split_at(heads.key * heads.dim);
+            match &pattern {
+                Pattern::Blocks(blocks) if row >= blocks.prompt => {
+                    let (block, step) = blocks.place(row);
+                    own.set(heads, blocks, [block, step], k, v);
+                }
+                _ => lead.push(heads, k, v),
+            }
+        }
+    });
+}
+
+/// Reads a stage's stored tensors.
+struct Loader<'a> {
+    weights: &'a mut Weights,
+}
+
+impl Loader<'_> {
+    /// The layers of these published names in one, with their biases where they have them.
+    fn weight(&mut self, names: &[&str]) -> Result<Weight, Error> {
+        let stored = names.iter().map(|name| self.quantised(&format!("{name}.weight")));
+        let stored: Vec<QTensor> = stored.collect::<Result<_, _>>()?;
+        let biases = names.iter().map(|name| format!("{name}.bias"));
+        let mut bias = Vec::new();
+        for name in biases.filter(|name| self.weights.has(name)).collect::<Vec<_>>() {
+            bias.extend(self.vector(&name)?);
+        }
+        let bias = (!bias.is_empty()).then_some(bias);
+        let weight = Weight::pack(&stored.iter().collect::<Vec<_>>(), bias)?;
+        if weight.bias.as_ref().is_some_and(|bias| bias.len() != weight.outputs) {
+            return Err(Error::checkpoint(format!("{} do not all have a bias of their length", names.join(", "))));
+        }
+        Ok(weight)
+    }
+
+    fn vector(&mut self, name: &str) -> Result<Vec<f32>, Error> {
+        let stored = self.weights.get(name)?.dense()?;
+        Ok(stored.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1()?)
+    }
+
+    fn quantised(&mut self, name: &str) -> Result<QTensor, Error> {
+        match self.weights.get(name)? {
+            Matrix::Quantised(stored) => Ok(stored),
+            Matrix::Dense(_) => Err(Error::checkpoint(format!("{name} is not quantised"))),
+        }
+    }
+}
+
+impl Layer {
+    fn load(load: &mut Loader<'_>, name: &str) -> Result<Self, Error> {
+        let part = |part: &str| format!("{name}.{part}");
+        let qkv = ["q", "k", "v"].map(|x| part(&format!("self_attn.{x}_proj")));
+        Ok(Self {
+            input_norm: load.vector(&part("input_layernorm.weight"))?,
+            qkv: load.weight(&qkv.each_ref().map(String::as_str))?,
+            o: load.weight(&[&part("self_attn.o_proj")])?,
+            mlp_norm: load.vector(&part("post_attention_layernorm.weight"))?,
+            gate: load.weight(&[&part("mlp.gate_proj")])?,
+            up: load.weight(&[&part("mlp.up_proj")])?,
+            down: load.weight(&[&part("mlp.down_proj")])?,
+        })
+    }
+}

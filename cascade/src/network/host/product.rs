@@ -1,0 +1,207 @@
+//! Products of quantised weights with int8 rows.
+//!
+//! Dot products of 32 are exact in i32; their sums run in f32 over the blocks in order. So a row's result does not
+//! depend on the rows beside it, on threads or on the CPU.
+
+use rayon::prelude::*;
+
+use super::rows::{Panels, Rows};
+use super::simd::{Isa, LANES, Simd, kernel};
+use super::weight::{Block, Blocks, Weight};
+
+impl Weight {
+    /// Number of tiles of 16 outputs.
+    pub(super) fn tiles(&self) -> usize {
+        self.outputs / LANES
+    }
+
+    /// `x W^T + b` as panels; tiles are computed on several threads in runs of `run`.
+    pub(super) fn product(&self, isa: Isa, x: &Rows, run: usize, out: &mut Panels) {
+        let panels = out.par_chunks_exact_mut(x.count).enumerate();
+        panels.with_min_len(run).for_each(|(tile, panel)| self.panel(isa, tile, x, panel));
+    }
+
+    /// One tile of the product: `panel[row]` gets 16 outputs.
+    pub(super) fn panel(&self, isa: Isa, tile: usize, x: &Rows, panel: &mut Panels) {
+        let blocks = tile * x.blocks..(tile + 1) * x.blocks;
+        let bias = self.bias.as_ref().map_or(&[0.0; LANES], |bias| &bias.as_chunks().0[tile]);
+        match &self.blocks {
+            Blocks::Q4(all) => q4_panel(isa, &all[blocks], bias, x, panel),
+            Blocks::Q8(all) => q8_panel(isa, &all[blocks], bias, x, panel),
+        }
+    }
+}
+
+kernel! {
+    fn q4_panel(blocks: &[Block<4>], bias: &[f32; LANES], x: &Rows, panel: &mut Panels) = panel_body;
+}
+
+kernel! {
+    fn q8_panel(blocks: &[Block<8>], bias: &[f32; LANES], x: &Rows, panel: &mut Panels) = panel_body;
+}
+
+/// A block as the kernel reads it.
+trait Dot {
+    /// What its values are too large by.
+    const OFFSET: i32;
+
+    /// Adds to `sums`, one a row, the products of 32 columns with `x`.
+    fn dot<S: Simd, const M: usize>(&self, simd: S, sums: &mut [S::Sums; M], x: [&[i8; 32]; M]);
+
+    fn scales(&self) -> &[u16; LANES];
+}
+
+impl Dot for Block<4> {
+    const OFFSET: i32 = 8;
+
+    #[inline(always)]
+    fn dot<S: Simd, const M: usize>(&self, simd: S, sums: &mut [S::Sums; M], x: [&[i8; 32]; M]) {
+        for (i, bytes) in self.bytes.iter().enumerate() {
+            let [low, high] = simd.nibbles(simd.bytes(bytes));
+            for m in 0..M {
+                sums[m] = simd.dot_nibbles(sums[m], low, x[m].as_chunks().0[2 * i]);
+                sums[m] = simd.dot_nibbles(sums[m], high, x[m].as_chunks().0[2 * i + 1]);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn scales(&self) -> &[u16; LANES] {
+        &self.scales
+    }
+}
+
+impl Dot for Block<8> {
+    const OFFSET: i32 = 128;
+
+    #[inline(always)]
+    fn dot<S: Simd, const M: usize>(&self, simd: S, sums: &mut [S::Sums; M], x: [&[i8; 32]; M]) {
+        for (i, bytes) in self.bytes.iter().enumerate() {
+            let bytes = simd.bytes(bytes);
+            for m in 0..M {
+                sums[m] = simd.dot_bytes(sums[m], bytes, x[m].as_chunks().0[i]);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn scales(&self) -> &[u16; LANES] {
+        &self.scales
+    }
+}
+
+#[inline(always)]
+fn panel_body<S: Simd, B: Dot>(simd: S, blocks: &[B], bias: &[f32; LANES], x: &Rows, panel: &mut Panels) {
+    assert!(panel.len() == x.count && x.blocks == blocks.len());
+    let mut row = 0;
+    while row + S::ROWS <= x.count {
+        match S::ROWS {
+            8 => rows::<S, B, 8>(simd, blocks, bias, x, row, panel),
+            4 => rows::<S, B, 4>(simd, blocks, bias, x, row, panel),
+            _ => rows::<S, B, 2>(simd, blocks, bias, x, row, panel),
+        }
+        row += if S::ROWS > 4 { 8 } else if S::ROWS > 2 { 4 } else { 2 };
+    }
+    if S::ROWS > 4 && row + 4 <= x.count {
+        rows::<S, B, 4>(simd, blocks, bias, x, row, panel);
+        row += 4;
+    }
+    if S::ROWS > 2 && row + 2 <= x.count {
+        rows::<S, B, 2>(simd, blocks, bias, x, row, panel);
+        row += 2;
+    }
+    if row < x.count {
+        rows::<S, B, 1>(simd, blocks, bias, x, row, panel);
+    }
+}
+
+/// The tile for `M` rows from `first` on.
+#[inline(always)]
+fn rows<S: Simd, B: Dot, const M: usize>(
+    simd: S,
+    blocks: &[B],
+    bias: &[f32; LANES],
+    x: &Rows,
+    first: usize,
+    panel: &mut Panels,
+) {
+    let of_row = |m: usize| (first + m) * blocks.len()..(first + m + 1) * blocks.len();
+    let values: [&[[i8; 32]]; M] = std::array::from_fn(|m| &x.values[of_row(m)]);
+    let scales: [&[f32]; M] = std::array::from_fn(|m| &x.scales[of_row(m)]);
+    let offsets: [&[i32]; M] = std::array::from_fn(|m| &x.sums[of_row(m)]);
+    let mut totals = [simd.splat(0.0); M];
+    for (i, block) in blocks.iter().enumerate() {
+        let mut sums: [S::Sums; M] = std::array::from_fn(|m| simd.sums(-B::OFFSET * offsets[m][i]));
+        block.dot(simd, &mut sums, std::array::from_fn(|m| &values[m][i]));
+        let weights = simd.load_f16(block.scales());
+        for m in 0..M {
+            let scale = simd.mul(weights, simd.splat(scales[m][i]));
+            totals[m] = simd.fma(simd.floats(sums[m]), scale, totals[m]);
+        }
+    }
+    let (bias, one) = (simd.load(bias), simd.splat(1.0));
+    for (m, total) in totals.into_iter().enumerate() {
+        simd.store(simd.fma(total, one, bias), &mut panel[first + m]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::quantized::{GgmlDType, QTensor};
+    use candle_core::{Device, Tensor};
+
+    use super::*;
+
+    /// Numbers that look random, from -1 to 1.
+    fn noise(count: usize, mut seed: u32) -> Vec<f32> {
+        let mut next = || {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    fn product(weight: &Weight, isa: Isa, x: &[f32]) -> Vec<f32> {
+        let mut rows = Rows::default();
+        rows.round(isa, x, weight.inputs);
+        let mut panels = vec![[0.0; LANES]; weight.tiles() * rows.count];
+        weight.product(isa, &rows, 1, &mut panels);
+        let value = |row: usize, out: usize| panels[out / LANES * rows.count + row][out % LANES];
+        (0..rows.count).flat_map(|row| (0..weight.outputs).map(move |out| value(row, out))).collect()
+    }
+
+    #[test]
+    fn every_cpu_computes_the_same_bits_near_the_exact_product() {
+        let (outputs, inputs, count) = (48, 96, 29);
+        for dtype in [GgmlDType::Q4_0, GgmlDType::Q8_0] {
+            let dense = Tensor::from_vec(noise(outputs * inputs, 1), (outputs, inputs), &Device::Cpu).unwrap();
+            let stored = QTensor::quantize(&dense, dtype).unwrap();
+            let exact = stored.dequantize(&Device::Cpu).unwrap();
+            let x = noise(count * inputs, 2);
+            let rows = Tensor::from_vec(x.clone(), (count, inputs), &Device::Cpu).unwrap();
+            let exact_product = rows.matmul(&exact.t().unwrap()).unwrap();
+            let exact_product = exact_product.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let bias = noise(outputs, 3);
+            let packed = Weight::pack(&[&stored], Some(bias.clone())).unwrap();
+            let exact = exact.to_vec2::<f32>().unwrap();
+            for (number, exact) in exact.iter().enumerate() {
+                let mut row = vec![0.0; inputs];
+                packed.row(number, &mut row);
+                assert_eq!(row, *exact);
+            }
+            let all = Isa::all();
+            let (_, portable) = all.last().unwrap();
+            let portable = product(&packed, *portable, &x);
+            for (i, (ours, exact)) in portable.iter().zip(&exact_product).enumerate() {
+                assert!((ours - exact - bias[i % outputs]).abs() < 0.1, "{i}: {ours} {exact}");
+            }
+            for (name, isa) in all {
+                assert_eq!(product(&packed, isa, &x), portable, "{name}");
+                for row in 0..count {
+                    let alone = product(&packed, isa, &x[row * inputs..(row + 1) * inputs]);
+                    assert_eq!(alone, portable[row * outputs..(row + 1) * outputs], "{name}");
+                }
+            }
+        }
+    }
+}

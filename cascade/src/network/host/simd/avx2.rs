@@ -1,0 +1,213 @@
+//! AVX2, with and without VNNI: two registers a vector.
+
+use std::arch::x86_64::*;
+
+use super::{LANES, Simd};
+
+/// AVX2, FMA and F16C.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx2(());
+
+/// AVX2, FMA, F16C and AVX-VNNI.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AvxVnni(Avx2);
+
+impl Avx2 {
+    /// Where the CPU has all of it.
+    pub(super) fn detect() -> Option<Self> {
+        let has = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
+        has.then_some(Self(()))
+    }
+}
+
+impl AvxVnni {
+    /// Where the CPU has all of it.
+    pub(super) fn detect() -> Option<Self> {
+        Avx2::detect().filter(|_| is_x86_feature_detected!("avxvnni")).map(Self)
+    }
+}
+
+fn word(values: [i8; 4]) -> i32 {
+    i32::from_ne_bytes(values.map(|value| value as u8))
+}
+
+// SAFETY of all blocks below: `self` exists, so the CPU has the instructions; pointers come from arrays of the length
+// that is read or written, and none of these loads and stores needs alignment.
+#[allow(unsafe_code, clippy::undocumented_unsafe_blocks)]
+impl Simd for Avx2 {
+    type Floats = [__m256; 2];
+    type Sums = [__m256i; 2];
+    type Bytes = [__m256i; 2];
+
+    const ROWS: usize = 2;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> [__m256; 2] {
+        [unsafe { _mm256_set1_ps(x) }; 2]
+    }
+
+    #[inline(always)]
+    fn load(self, x: &[f32; LANES]) -> [__m256; 2] {
+        unsafe { [_mm256_loadu_ps(x.as_ptr()), _mm256_loadu_ps(x.as_ptr().add(8))] }
+    }
+
+    #[inline(always)]
+    fn load_f16(self, x: &[u16; LANES]) -> [__m256; 2] {
+        let half = |i: usize| unsafe { _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().add(8 * i).cast())) };
+        [half(0), half(1)]
+    }
+
+    #[inline(always)]
+    fn store(self, x: [__m256; 2], to: &mut [f32; LANES]) {
+        unsafe {
+            _mm256_storeu_ps(to.as_mut_ptr(), x[0]);
+            _mm256_storeu_ps(to.as_mut_ptr().add(8), x[1]);
+        }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
+        unsafe { [_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])] }
+    }
+
+    #[inline(always)]
+    fn fma(self, a: [__m256; 2], b: [__m256; 2], c: [__m256; 2]) -> [__m256; 2] {
+        unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
+    }
+
+    #[inline(always)]
+    fn floats(self, sums: [__m256i; 2]) -> [__m256; 2] {
+        unsafe { [_mm256_cvtepi32_ps(sums[0]), _mm256_cvtepi32_ps(sums[1])] }
+    }
+
+    #[inline(always)]
+    fn sums(self, x: i32) -> [__m256i; 2] {
+        [unsafe { _mm256_set1_epi32(x) }; 2]
+    }
+
+    #[inline(always)]
+    fn bytes(self, x: &[u8; 4 * LANES]) -> [__m256i; 2] {
+        unsafe {
+            [_mm256_loadu_si256(x.as_ptr().cast()), _mm256_loadu_si256(x.as_ptr().add(32).cast())]
+        }
+    }
+
+    #[inline(always)]
+    fn nibbles(self, x: [__m256i; 2]) -> [[__m256i; 2]; 2] {
+        unsafe {
+            let low = _mm256_set1_epi8(15);
+            let high = |x| _mm256_and_si256(_mm256_srli_epi16::<4>(x), low);
+            [
+                [_mm256_and_si256(x[0], low), _mm256_and_si256(x[1], low)],
+                [high(x[0]), high(x[1])],
+            ]
+        }
+    }
+
+    /// A product of a nibble with an int8 is at most 15 * 127, so that two fit 16 bits.
+    #[inline(always)]
+    fn dot_nibbles(self, sums: [__m256i; 2], weights: [__m256i; 2], values: [i8; 4]) -> [__m256i; 2] {
+        unsafe {
+            let values = _mm256_set1_epi32(word(values));
+            let add = |sum, weights| {
+                let pairs = _mm256_maddubs_epi16(weights, values);
+                _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+            };
+            [add(sums[0], weights[0]), add(sums[1], weights[1])]
+        }
+    }
+
+    /// `weight * value` as `(weight - 128) * value + 128 * value`: two of the former, at most 128 * 127, fit 16 bits.
+    #[inline(always)]
+    fn dot_bytes(self, sums: [__m256i; 2], weights: [__m256i; 2], values: [i8; 4]) -> [__m256i; 2] {
+        let offset = 128 * values.iter().map(|&value| i32::from(value)).sum::<i32>();
+        unsafe {
+            let values = _mm256_set1_epi32(word(values));
+            let add = |sum, weights| {
+                let weights = _mm256_xor_si256(weights, _mm256_set1_epi8(-128));
+                let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(values, weights));
+                let dot = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+                _mm256_add_epi32(_mm256_add_epi32(sum, dot), _mm256_set1_epi32(offset))
+            };
+            [add(sums[0], weights[0]), add(sums[1], weights[1])]
+        }
+    }
+}
+
+// SAFETY of the block below: as above.
+#[allow(unsafe_code, clippy::undocumented_unsafe_blocks)]
+impl Simd for AvxVnni {
+    type Floats = [__m256; 2];
+    type Sums = [__m256i; 2];
+    type Bytes = [__m256i; 2];
+
+    const ROWS: usize = 2;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> [__m256; 2] {
+        self.0.splat(x)
+    }
+
+    #[inline(always)]
+    fn load(self, x: &[f32; LANES]) -> [__m256; 2] {
+        self.0.load(x)
+    }
+
+    #[inline(always)]
+    fn load_f16(self, x: &[u16; LANES]) -> [__m256; 2] {
+        self.0.load_f16(x)
+    }
+
+    #[inline(always)]
+    fn store(self, x: [__m256; 2], to: &mut [f32; LANES]) {
+        self.0.store(x, to);
+    }
+
+    #[inline(always)]
+    fn mul(self, a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
+        self.0.mul(a, b)
+    }
+
+    #[inline(always)]
+    fn fma(self, a: [__m256; 2], b: [__m256; 2], c: [__m256; 2]) -> [__m256; 2] {
+        self.0.fma(a, b, c)
+    }
+
+    #[inline(always)]
+    fn floats(self, sums: [__m256i; 2]) -> [__m256; 2] {
+        self.0.floats(sums)
+    }
+
+    #[inline(always)]
+    fn sums(self, x: i32) -> [__m256i; 2] {
+        self.0.sums(x)
+    }
+
+    #[inline(always)]
+    fn bytes(self, x: &[u8; 4 * LANES]) -> [__m256i; 2] {
+        self.0.bytes(x)
+    }
+
+    #[inline(always)]
+    fn nibbles(self, x: [__m256i; 2]) -> [[__m256i; 2]; 2] {
+        self.0.nibbles(x)
+    }
+
+    #[inline(always)]
+    fn dot_nibbles(self, sums: [__m256i; 2], weights: [__m256i; 2], values: [i8; 4]) -> [__m256i; 2] {
+        self.dot_bytes(sums, weights, values)
+    }
+
+    #[inline(always)]
+    fn dot_bytes(self, sums: [__m256i; 2], weights: [__m256i; 2], values: [i8; 4]) -> [__m256i; 2] {
+        unsafe {
+            let values = _mm256_set1_epi32(word(values));
+            [
+                _mm256_dpbusd_avx_epi32(sums[0], weights[0], values),
+                _mm256_dpbusd_avx_epi32(sums[1], weights[1], values),
+            ]
+        }
+    }
+}

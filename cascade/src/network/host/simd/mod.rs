@@ -1,0 +1,199 @@
+//! Sixteen lanes side by side, whatever a CPU has for them.
+//!
+//! A kernel is written once, over [`Simd`], and compiled for each [`Isa`]. All compute the same bits: dot products of
+//! bytes are exact, floats are fused multiply-adds lane by lane, and no operation mixes lanes. What a kernel sums across
+//! lanes, it sums in one order that it names.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::{Avx2, AvxVnni};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::Avx512;
+pub(crate) use portable::Portable;
+
+use crate::{Error, Kernels};
+
+/// Lanes of a vector.
+pub(crate) const LANES: usize = 16;
+
+/// What a kernel may use. Values of these types exist only where the CPU has the instructions.
+pub(crate) trait Simd: Copy + Send + Sync {
+    /// 16 floats.
+    type Floats: Copy;
+    /// 16 sums in i32.
+    type Sums: Copy;
+    /// 64 bytes, four for each of the 16 sums.
+    type Bytes: Copy;
+
+    /// Rows that a product computes at once: as many as there are registers for.
+    const ROWS: usize;
+
+    /// The same float in all lanes.
+    fn splat(self, x: f32) -> Self::Floats;
+    /// From memory.
+    fn load(self, x: &[f32; LANES]) -> Self::Floats;
+    /// From memory, where they are kept in half precision.
+    fn load_f16(self, x: &[u16; LANES]) -> Self::Floats;
+    /// To memory.
+    fn store(self, x: Self::Floats, to: &mut [f32; LANES]);
+    /// `a * b`
+    fn mul(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// `a * b + c`, rounded once.
+    fn fma(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+    /// The nearest floats.
+    fn floats(self, sums: Self::Sums) -> Self::Floats;
+
+    /// The same sum in all lanes.
+    fn sums(self, x: i32) -> Self::Sums;
+    /// From memory.
+    fn bytes(self, x: &[u8; 4 * LANES]) -> Self::Bytes;
+    /// The low and the high halves of bytes.
+    fn nibbles(self, x: Self::Bytes) -> [Self::Bytes; 2];
+    /// Adds to each sum the product of its four `weights`, each at most 15, with the four `values`.
+    fn dot_nibbles(self, sums: Self::Sums, weights: Self::Bytes, values: [i8; 4]) -> Self::Sums;
+    /// Adds to each sum the product of its four `weights` with the four `values`, none of which is -128.
+    fn dot_bytes(self, sums: Self::Sums, weights: Self::Bytes, values: [i8; 4]) -> Self::Sums;
+}
+
+/// The instructions that kernels use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Isa {
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni(AvxVnni),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    Portable(Portable),
+}
+
+impl Isa {
+    /// What was asked for. Errors: instructions that this CPU lacks.
+    pub(crate) fn choose(asked: Kernels) -> Result<Self, Error> {
+        let chosen = Self::all().into_iter().find(|(name, _)| asked == Kernels::Auto || *name == asked);
+        let lacks = || {
+            let has: Vec<String> = Self::all().iter().map(|(name, _)| name.to_string()).collect();
+            Error::Device(format!(
+                "this CPU has no instructions for --kernels {asked}: it has those for {}",
+                has.join(", ")
+            ))
+        };
+        chosen.map(|(_, isa)| isa).ok_or_else(lacks)
+    }
+
+    /// All that this CPU has, the fastest first.
+    pub(crate) fn all() -> Vec<(Kernels, Self)> {
+        #[allow(unused_mut)]
+        let mut all = vec![(Kernels::Portable, Self::Portable(Portable))];
+        #[cfg(target_arch = "x86_64")]
+        {
+            all.extend(Avx2::detect().map(|isa| (Kernels::Avx2, Self::Avx2(isa))));
+            all.extend(AvxVnni::detect().map(|isa| (Kernels::AvxVnni, Self::AvxVnni(isa))));
+            all.extend(Avx512::detect().map(|isa| (Kernels::Avx512, Self::Avx512(isa))));
+        }
+        all.reverse();
+        all
+    }
+}
+
+/// Defines `$name(isa, …)`, which runs `$body(simd, …)`, an `#[inline(always)]` function over [`Simd`], compiled for
+/// `isa`.
+macro_rules! kernel {
+    ($(#[$doc:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) = $body:path;) => {
+        $(#[$doc])*
+        fn $name(isa: $crate::network::host::simd::Isa, $($argument: $type),*) {
+            use $crate::network::host::simd::*;
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+            fn avx512(simd: Avx512, $($argument: $type),*) {
+                $body(simd, $($argument),*);
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+            fn avx_vnni(simd: AvxVnni, $($argument: $type),*) {
+                $body(simd, $($argument),*);
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c")]
+            fn avx2(simd: Avx2, $($argument: $type),*) {
+                $body(simd, $($argument),*);
+            }
+            match isa {
+                // SAFETY: the CPU has what `simd` exists for, here and below.
+                #[cfg(target_arch = "x86_64")]
+                #[allow(unsafe_code)]
+                Isa::Avx512(simd) => unsafe { avx512(simd, $($argument),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                #[allow(unsafe_code)]
+                Isa::AvxVnni(simd) => unsafe { avx_vnni(simd, $($argument),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                #[allow(unsafe_code)]
+                Isa::Avx2(simd) => unsafe { avx2(simd, $($argument),*) },
+                Isa::Portable(simd) => $body(simd, $($argument),*),
+            }
+        }
+    };
+}
+
+pub(crate) use kernel;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Case = ([u8; 64], [i8; 4], [u16; 16]);
+
+    #[inline(always)]
+    fn everything<S: Simd>(simd: S, case: &Case, out: &mut Vec<[f32; 16]>) {
+        let (weights, values, halves) = case;
+        let mut keep = |floats| {
+            let mut lanes = [0.0; 16];
+            simd.store(floats, &mut lanes);
+            out.push(lanes);
+        };
+        let bytes = simd.bytes(weights);
+        keep(simd.floats(simd.dot_bytes(simd.sums(7), bytes, *values)));
+        for nibbles in simd.nibbles(bytes) {
+            keep(simd.floats(simd.dot_nibbles(simd.sums(-7), nibbles, *values)));
+        }
+        let halves = simd.load_f16(halves);
+        keep(halves);
+        keep(simd.fma(halves, simd.splat(0.1), simd.mul(halves, simd.splat(3.3))));
+    }
+
+    kernel! {
+        fn run(case: &Case, out: &mut Vec<[f32; 16]>) = everything;
+    }
+
+    #[test]
+    fn all_cpus_compute_the_same_bits() {
+        let mut seed = 1u32;
+        let mut next = || {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 16) as u16
+        };
+        for round in 0..500 {
+            let extreme = |value: u16, most: u16| if round % 5 == 0 { most } else { value };
+            let weights = std::array::from_fn(|_| extreme(next(), 255) as u8);
+            let values = std::array::from_fn(|_| (extreme(next() % 255, 254) as i16 - 127) as i8);
+            let halves = std::array::from_fn(|_| next() & 0x7bff | (next() & 0x8000));
+            let case = (weights, values, halves);
+            let of = |isa| {
+                let mut out = Vec::new();
+                run(isa, &case, &mut out);
+                out
+            };
+            let portable = of(Isa::Portable(Portable));
+            for (name, isa) in Isa::all() {
+                assert_eq!(of(isa), portable, "{name}");
+            }
+        }
+    }
+}
