@@ -34,9 +34,11 @@ impl Stages {
         let text = include_str!("../../ARCHITECTURE.md").repeat(20);
         let mut windows = compressor.windows(&text, RATIO).expect("the ratio is in range");
         windows.truncate(count);
-        let latents = compressor.compress(&windows.iter().collect::<Vec<_>>()).expect("the windows are whole");
+        let latents =
+            compressor.compress(&windows.iter().collect::<Vec<_>>()).expect("the windows are whole");
         let width = compressor.info().latent_width;
-        let latents = latents.into_iter().map(|values| Latents { count: values.len() / width, values, width });
+        let latents =
+            latents.into_iter().map(|values| Latents { count: values.len() / width, values, width });
         Self { latents: latents.collect(), compressor, decoder, windows }
     }
 

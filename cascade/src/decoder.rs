@@ -151,6 +151,11 @@ impl Decoder {
         Ok(verdicts)
     }
 
+    /// Bytes that a row of keys and values takes in memory, all layers together.
+    pub fn kv_row_bytes(&self) -> usize {
+        self.network.kv_row_bytes()
+    }
+
     /// Begins to decode a window; nothing is computed before the first [`Self::step`]. Errors: latents of a wrong
     /// shape, corrections that are not text, a prompt where the checkpoint takes none.
     pub fn start(&self, window: DecodeWindow) -> Result<Decoding, Error> {

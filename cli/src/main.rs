@@ -1,6 +1,7 @@
 //! `c3`, the command line: serves, stores texts and gets them back.
 
 mod args;
+mod bench;
 mod failure;
 mod get;
 mod latents;
@@ -75,6 +76,7 @@ async fn ask(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Latents(args) => latents::run(args).await,
         ClientCommand::Nodes(args) => list::nodes(args).await,
         ClientCommand::Roundtrip(args) => roundtrip::run(args).await,
+        ClientCommand::Bench(args) => bench::run(*args).await,
         ClientCommand::Compress(args) => oneshot::compress(args).await,
         ClientCommand::Decompress(args) => oneshot::decompress(args).await,
     }

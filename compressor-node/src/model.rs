@@ -42,11 +42,12 @@ impl Job for CompressJob {
 /// Loads and warms the model, and computes until the queue closes.
 pub(crate) fn work(node: &Node, ready: &dyn Fn()) -> Result<(), Error> {
     let (compressor, facts) = load(node)?;
+    let tokens_max = node.settings().batch_tokens_max(&facts.device);
     node.serve(compressor.clone(), facts);
     ready();
     let counted = Work { name: "compress", counter: &node.counters().compressed, metrics: node.metrics() };
     while node.queue().wait() {
-        let mut room = Room::new(node.settings().batch_tokens_max, 0);
+        let mut room = Room::new(tokens_max, 0);
         let batch = node.queue().take(|job| if room.fits(job.tokens()) { Ok(job) } else { Err(job) });
         let compress = |jobs: &[&CompressJob]| {
             compressor.compress(&jobs.iter().map(|job| &job.window).collect::<Vec<_>>())

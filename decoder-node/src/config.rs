@@ -10,9 +10,13 @@ pub struct Config {
     /// Address to listen on
     #[arg(long, env = "C3_LISTEN", value_name = "ADDRESS", default_value_t = Self::default().listen)]
     pub listen: SocketAddr,
-    /// Rows of keys and values that windows being decoded may hold; others wait
-    #[arg(long, env = "C3_KV_ROWS_MAX", value_name = "ROWS", default_value_t = Self::default().kv_rows_max)]
-    pub kv_rows_max: usize,
+    /// Memory for keys and values of windows being decoded, in MiB; windows for which there is none wait
+    #[arg(long, env = "C3_KV_MIB_MAX", value_name = "MIB", default_value_t = Self::default().kv_mib_max)]
+    pub kv_mib_max: usize,
+    /// Share of the device's time that decoding gets where windows wait to be verified too, in percent
+    #[arg(long, env = "C3_DECODE_SHARE", value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=99),
+        default_value_t = Self::default().decode_share)]
+    pub decode_share: u8,
     /// Settings that both nodes have
     #[command(flatten)]
     pub node: Settings,
@@ -22,9 +26,17 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: (Ipv4Addr::LOCALHOST, 7302).into(),
-            // 300 MB for the default model, which is 23 windows at 20x or 6 at 80x.
-            kv_rows_max: 16_384,
+            // On a CPU 40 windows of the default model at 20x, or 11 at 80x.
+            kv_mib_max: 256,
+            // Readers and writers get the same: neither can starve the other, and a put costs more elsewhere.
+            decode_share: 50,
             node: Settings::default(),
         }
+    }
+}
+
+impl Config {
+    pub(crate) fn kv_bytes_max(&self) -> u64 {
+        (self.kv_mib_max as u64) << 20
     }
 }

@@ -21,11 +21,14 @@ const CALL_WINDOWS_MAX: usize = 16;
 
 /// The service.
 #[derive(Clone)]
-pub(crate) struct Grpc(Node);
+pub(crate) struct Grpc {
+    node: Node,
+    kv_bytes_max: u64,
+}
 
 impl Grpc {
-    pub(crate) fn new(node: Node) -> Self {
-        Self(node)
+    pub(crate) fn new(node: Node, kv_bytes_max: u64) -> Self {
+        Self { node, kv_bytes_max }
     }
 }
 
@@ -39,7 +42,7 @@ impl pb::decoder_server::Decoder for Grpc {
         &self,
         request: Request<Streaming<pb::DecodeRequest>>,
     ) -> Result<Response<Self::DecodeStream>, Status> {
-        let node = self.0.clone();
+        let node = self.node.clone();
         let windows = request.into_inner().map(move |request| decode(node.clone(), request));
         Ok(Response::new(windows.buffer_unordered(CALL_WINDOWS_MAX).boxed()))
     }
@@ -48,7 +51,7 @@ impl pb::decoder_server::Decoder for Grpc {
         &self,
         request: Request<Streaming<pb::VerifyRequest>>,
     ) -> Result<Response<Self::VerifyStream>, Status> {
-        let node = self.0.clone();
+        let node = self.node.clone();
         let windows = request.into_inner().map(move |request| verify(node.clone(), request));
         Ok(Response::new(windows.buffer_unordered(CALL_WINDOWS_MAX).boxed()))
     }
@@ -57,7 +60,10 @@ impl pb::decoder_server::Decoder for Grpc {
         &self,
         _: Request<pb::DescribeRequest>,
     ) -> Result<Response<pb::DescribeResponse>, Status> {
-        Ok(Response::new(self.0.describe()?))
+        let mut description = self.node.describe()?;
+        let limits = description.limits.unwrap_or_default();
+        description.limits = Some(pb::NodeLimits { kv_bytes_max: self.kv_bytes_max, ..limits });
+        Ok(Response::new(description))
     }
 }
 

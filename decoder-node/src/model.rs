@@ -1,5 +1,5 @@
-//! The model on its own thread: continuous batching of what is to be decoded, and batches of what is to be verified
-//! between its steps.
+//! The model on its own thread: continuous batching of what is to be decoded, and between its steps batches of what is
+//! to be verified, as the share of time says.
 
 use std::{sync::Arc, time::Instant};
 
@@ -13,29 +13,38 @@ use c3_node::{
 use crate::{
     job::{Job, Verified, VerifyJob},
     live::Live,
+    share::{Share, Turn},
 };
 
 /// A handle on the node.
 pub(crate) type Node = c3_node::Node<Job, Arc<Decoder>>;
 
 /// Loads and warms the model, and computes until the queue closes.
-pub(crate) fn work(node: &Node, ready: &dyn Fn(), kv_rows_max: usize) -> Result<(), Error> {
+pub(crate) fn work(node: &Node, ready: &dyn Fn(), kv_bytes_max: u64, mut share: Share) -> Result<(), Error> {
     let (decoder, facts) = load(node)?;
+    let tokens_max = node.settings().batch_tokens_max(&facts.device);
     node.serve(decoder.clone(), facts);
     ready();
     let (mut live, queue) = (Live::default(), node.queue());
     while (!live.is_empty() || queue.wait()) && !queue.is_closed() {
         live.drop_gone();
-        admit(&mut live, node, &decoder, kv_rows_max);
-        verify(node, &decoder);
-        step(&mut live, node, &decoder);
+        admit(&mut live, node, &decoder, kv_bytes_max);
+        let verifying = queue.any(|job| matches!(job, Job::Verify(_)));
+        let Some(turn) = share.next(!live.is_empty(), verifying) else { continue };
+        let began = Instant::now();
+        match turn {
+            Turn::Verify => verify(node, &decoder, tokens_max),
+            Turn::Decode => step(&mut live, node, &decoder),
+        }
+        share.spent(turn, began.elapsed().as_secs_f64());
     }
     Ok(())
 }
 
 /// Lets waiting windows in, as many as there is room for their keys and values.
-fn admit(live: &mut Live, node: &Node, decoder: &Decoder, kv_rows_max: usize) {
-    let mut room = Room::new(kv_rows_max, live.kv_rows());
+fn admit(live: &mut Live, node: &Node, decoder: &Decoder, kv_bytes_max: u64) {
+    let rows = kv_bytes_max / decoder.kv_row_bytes() as u64;
+    let mut room = Room::new(usize::try_from(rows).unwrap_or(usize::MAX), live.kv_rows());
     let joining = node.queue().take(|job| match job {
         Job::Decode(job) if room.fits(job.kv_rows()) => Ok(job),
         stays => Err(stays),
@@ -44,8 +53,8 @@ fn admit(live: &mut Live, node: &Node, decoder: &Decoder, kv_rows_max: usize) {
 }
 
 /// One batch of the windows that wait to be verified; more would hold up those being decoded.
-fn verify(node: &Node, decoder: &Decoder) {
-    let mut room = Room::new(node.settings().batch_tokens_max, 0);
+fn verify(node: &Node, decoder: &Decoder, tokens_max: usize) {
+    let mut room = Room::new(tokens_max, 0);
     let batch = node.queue().take(|job| match job {
         Job::Verify(job) if room.fits(job.window.tokens.len()) => Ok(job),
         stays => Err(stays),
@@ -65,9 +74,6 @@ fn verify(node: &Node, decoder: &Decoder) {
 
 /// One token in every block of every live window.
 fn step(live: &mut Live, node: &Node, decoder: &Decoder) {
-    if live.is_empty() {
-        return;
-    }
     let began = Instant::now();
     if let Some(step) = live.step(decoder) {
         node.metrics().batch("decode", step.windows, step.tokens, began.elapsed());

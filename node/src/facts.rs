@@ -78,7 +78,7 @@ impl ModelFacts {
                 takes_prompt: self.takes_prompt,
                 vocabulary: count(self.vocabulary),
             }),
-            limits: Some(settings.limits()),
+            limits: Some(settings.limits(&self.device)),
             load: None,
             counters: None,
         }

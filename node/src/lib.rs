@@ -4,7 +4,7 @@
 //! a stage's grpc -> Node (what is served, or that it loads) -> Queue -> the model's thread -> answers
 //! ```
 //!
-//! - [`run`]: a node's life: the thread loads and warms the model, the server takes calls, both end together.
+//! - [`run()`]: a node's life: the thread loads and warms the model, the server takes calls, both end together.
 //! - [`Node`]: the handle between calls and thread.
 //! - [`queue`]: the bounded, token-weighted queue between them.
 //! - [`batch`]: computing what was taken side by side.

@@ -130,6 +130,11 @@ impl<J: Job> Queue<J> {
         !state.unwrap_or_else(PoisonError::into_inner).closed
     }
 
+    /// Whether something waits that `is` such a job.
+    pub fn any(&self, is: impl Fn(&J) -> bool) -> bool {
+        self.state().waiting.iter().any(|waiting| is(&waiting.job))
+    }
+
     /// Takes, in the order in which they came, the jobs that `pick` turns into work; those that it gives back stay.
     pub fn take<T>(&self, mut pick: impl FnMut(J) -> Result<T, J>) -> Vec<Taken<T>> {
         let mut taken = Vec::new();

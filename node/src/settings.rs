@@ -28,10 +28,9 @@ pub struct Settings {
     #[arg(long, env = "C3_QUEUE_TOKENS_MAX", value_name = "TOKENS", value_parser = positive,
         default_value_t = Self::default().queue_tokens_max)]
     pub queue_tokens_max: usize,
-    /// Text tokens that compute side by side
-    #[arg(long, env = "C3_BATCH_TOKENS_MAX", value_name = "TOKENS", value_parser = positive,
-        default_value_t = Self::default().batch_tokens_max)]
-    pub batch_tokens_max: usize,
+    /// Text tokens that compute side by side; without it, 1024 on a CPU and 8192 on a card
+    #[arg(long, env = "C3_BATCH_TOKENS_MAX", value_name = "TOKENS", value_parser = positive)]
+    pub batch_tokens_max: Option<usize>,
     /// Longest time that a call may take, in milliseconds
     #[arg(long, env = "C3_CALL_TIMEOUT_MS", value_name = "MS",
         default_value_t = Self::default().call_timeout_ms)]
@@ -51,8 +50,7 @@ impl Default for Settings {
             threads: None,
             // About a megabyte of English: seconds of work for a card, a minute or two for a small CPU.
             queue_tokens_max: 262_144,
-            // Enough to fill a CPU's caches with weights once; a card gains little beyond it either.
-            batch_tokens_max: 4096,
+            batch_tokens_max: None,
             call_timeout_ms: 600_000,
             server: ServerArgs::default(),
         }
@@ -70,13 +68,20 @@ impl Settings {
         Options { device: self.device, precision: self.precision, kernels: self.kernels }
     }
 
+    /// Text tokens that compute side by side on `device`. A CPU is full at a few hundred, and what comes next waits the
+    /// less the smaller a batch is.
+    pub fn batch_tokens_max(&self, device: &str) -> usize {
+        self.batch_tokens_max.unwrap_or(if device == "cpu" { 1024 } else { 8192 })
+    }
+
     /// The limits as the node tells them.
-    pub(crate) fn limits(&self) -> pb::NodeLimits {
+    pub(crate) fn limits(&self, device: &str) -> pb::NodeLimits {
         pb::NodeLimits {
             shard_bytes_max: limits::SHARD_BYTES_MAX as u64,
             message_bytes_max: limits::MESSAGE_BYTES_MAX as u64,
             queue_tokens_max: self.queue_tokens_max as u64,
-            batch_tokens_max: self.batch_tokens_max as u64,
+            batch_tokens_max: self.batch_tokens_max(device) as u64,
+            kv_bytes_max: 0,
         }
     }
 }

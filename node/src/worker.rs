@@ -38,20 +38,12 @@ impl<E: Send + 'static> Worker<E> {
         ended: CancellationToken,
         work: impl FnOnce() -> Result<(), E> + Send + 'static,
     ) -> Result<Self, Error> {
-        let pool = match threads {
-            Some(threads) => {
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-                Some(pool.thread_name(move |number| format!("{name}-{number}")).build()?)
-            }
-            None => None,
-        };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or_default());
+        let pool = pool.thread_name(move |number| format!("{name}-{number}")).build()?;
         let (send, result) = oneshot::channel();
         std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             let _ended = ended.drop_guard();
-            let result = match &pool {
-                Some(pool) => pool.install(work),
-                None => work(),
-            };
+            let result = pool.install(work);
             // Nobody listens any more where the program would not wait.
             let _ = send.send(result);
         })?;

@@ -1,7 +1,7 @@
 //! The tensors of a stage, under their published names, from GGUF or safetensors.
 
-use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::quantized::gguf_file::Content;
+use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
 

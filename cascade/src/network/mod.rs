@@ -157,6 +157,14 @@ impl Qwen2 {
         KvCache { layers, rows: 0 }
     }
 
+    /// Bytes that a row of keys and values takes, all layers together.
+    pub(crate) fn kv_row_bytes(&self) -> usize {
+        match &self.kind {
+            Kind::Host(network) => network.kv_row_bytes(),
+            Kind::Candle(network) => network.kv_row_bytes(),
+        }
+    }
+
     /// Rows of the token table: `[ids, hidden]`.
     pub(crate) fn embed(&self, ids: &[u32]) -> Result<Tensor, Error> {
         match &self.kind {
@@ -241,10 +249,7 @@ pub(crate) enum Projector {
     /// In the host's arithmetic, and how wide its rows are.
     Host(Dense, usize),
     /// On any device.
-    Candle {
-        weight: Tensor,
-        bias: Tensor,
-    },
+    Candle { weight: Tensor, bias: Tensor },
 }
 
 impl Projector {

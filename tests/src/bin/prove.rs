@@ -3,22 +3,19 @@
 //! A row is `{"row", "value", "bound", "ok"}`; `ok` is null where this machine lacks the hardware. Ends with 1 where a
 //! quantity is out of bounds.
 
-use std::fs;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail, ensure};
-use c3_tests::fixtures::{self, Shared, middle};
+use c3_tests::fixtures::Shared;
 use c3_tests::row::Row;
-use c3_tests::spine::{
-    bare, by_hand, damage, faults, fidelity, golden, gpu, reading, requests, roundtrip, startup, texts, trace,
-};
-use clap::Parser;
+use c3_tests::{speed, spine};
+use clap::{Parser, ValueEnum};
 
 /// Measures a topic's table anew on the real programs.
 #[derive(Parser)]
 struct Arguments {
-    /// The topic: spine.
-    topic: String,
+    /// The topic.
+    topic: Topic,
     /// One row of its table; all of them where none is given.
     row: Option<String>,
     /// Whole texts and counts, and what is built from nothing.
@@ -26,125 +23,47 @@ struct Arguments {
     full: bool,
 }
 
-/// Rows of the table, in its order.
-const SPINE: [&str; 16] = [
-    "bare-clone",
-    "ratios",
-    "by-hand",
-    "golden",
-    "golden-model",
-    "fidelity",
-    "gpu",
-    "range",
-    "reuse",
-    "failover",
-    "memory",
-    "clients",
-    "trace",
-    "bad-texts",
-    "bad-calls",
-    "ci",
-];
-/// Fidelity that little-colonels-hero must reach at each ratio.
-const FIDELITY_MIN: [(u32, f64); 3] = [(20, 0.9995), (40, 0.996), (80, 0.94)];
-/// Clients that put and get at once.
-const CLIENTS: usize = 32;
-/// Size of a page and of a client's text.
-const PAGE_BYTES: usize = 3000;
+/// What there are tables of.
+#[derive(Clone, Copy, ValueEnum)]
+enum Topic {
+    /// A book goes through two nodes and a gateway, and comes back byte for byte.
+    Spine,
+    /// Speed on a CPU.
+    SpeedCpu,
+}
+
+impl Topic {
+    fn rows(self) -> &'static [&'static str] {
+        match self {
+            Self::Spine => &spine::table::ROWS,
+            Self::SpeedCpu => &speed::table::ROWS,
+        }
+    }
+
+    async fn measure(self, row: &str, shared: Shared) -> Result<Vec<Row>> {
+        match self {
+            Self::Spine => spine::table::measure(row, shared).await,
+            Self::SpeedCpu => speed::table::measure(row, shared).await,
+        }
+    }
+}
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
-    let arguments = Arguments::parse();
-    ensure!(arguments.topic == "spine", "there is no topic `{}`: spine", arguments.topic);
-    let shared = Shared { full: arguments.full };
-    let rows: Vec<&str> = match &arguments.row {
-        Some(row) if SPINE.contains(&row.as_str()) => vec![row],
-        Some(row) => bail!("spine has no row `{row}`: {}", SPINE.join(", ")),
-        None => SPINE.to_vec(),
+    let Arguments { topic, row, full } = Arguments::parse();
+    let known = topic.rows();
+    let rows = match &row {
+        Some(row) if known.contains(&row.as_str()) => vec![row.as_str()],
+        Some(row) => bail!("there is no row `{row}`: {}", known.join(", ")),
+        None => known.to_vec(),
     };
+    ensure!(!rows.is_empty(), "the topic has no rows");
     let mut wrong = false;
     for name in rows {
-        for row in Row::of(name, spine(name, shared).await) {
+        for row in Row::of(name, topic.measure(name, Shared { full }).await) {
             println!("{}", serde_json::to_string(&row)?);
             wrong |= row.is_wrong();
         }
     }
     Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-async fn spine(row: &str, shared: Shared) -> Result<Vec<Row>> {
-    let hero = || shared.book("little-colonels-hero");
-    let dickens = || shared.book("dickens-and-music");
-    match row {
-        "bare-clone" | "ci" if !shared.full => Ok(Vec::new()),
-        "bare-clone" => bare::first_command(),
-        "ci" => bare::ci(),
-        "ratios" => roundtrip::ratios(&hero()?, &FIDELITY_MIN).await,
-        "by-hand" => by_hand::by_hand(&dickens()?).await,
-        "golden" => golden::vectors(shared, "cpu"),
-        "golden-model" => golden::model(shared, &page(shared)?).await,
-        "fidelity" => computed_fidelity(shared).await,
-        "gpu" => gpu::gpu(shared).await,
-        "range" => reading::range(&hero()?, 500, 2).await,
-        "reuse" => reading::reuse(&hero()?, 3).await,
-        "failover" => faults::failover(&hero()?).await,
-        "memory" => roundtrip::memory(&shared.long_text(1_000_000)?, 256).await,
-        "clients" => clients(shared).await,
-        "trace" => traced(shared).await,
-        "bad-texts" => bad_texts(shared).await,
-        "bad-calls" => bad_calls(shared).await,
-        row => bail!("nothing measures `{row}`"),
-    }
-}
-
-/// About a page of a book.
-fn page(shared: Shared) -> Result<String> {
-    Ok(middle(&shared.whole_book("dickens-and-music")?, PAGE_BYTES).to_owned())
-}
-
-/// At 20x and, where more tokens are wrong, at 40x.
-async fn computed_fidelity(shared: Shared) -> Result<Vec<Row>> {
-    let hero = shared.whole_book("little-colonels-hero")?;
-    let mut rows = fidelity::fidelity("fidelity-20", &shared.book("little-colonels-hero")?, 20).await?;
-    rows.extend(fidelity::fidelity("fidelity-40", middle(&hero, 4 * PAGE_BYTES), 40).await?);
-    Ok(rows)
-}
-
-async fn clients(shared: Shared) -> Result<Vec<Row>> {
-    let book = shared.whole_book("critical-and-historical-essays")?;
-    let share = book.len() / CLIENTS;
-    let from = |client: usize| &book[book.floor_char_boundary(client * share)..];
-    let texts: Vec<&str> =
-        (0..CLIENTS).map(|client| &from(client)[..from(client).floor_char_boundary(PAGE_BYTES)]).collect();
-    roundtrip::clients(&texts).await
-}
-
-async fn traced(shared: Shared) -> Result<Vec<Row>> {
-    let file = tempfile::NamedTempFile::new()?;
-    fs::write(file.path(), page(shared)?)?;
-    trace::trace(file.path()).await
-}
-
-/// Rows of the table of bad input that are about texts.
-async fn bad_texts(shared: Shared) -> Result<Vec<Row>> {
-    const LINE_BYTES: usize = 200_000;
-    let page = page(shared)?;
-    let mut rows = texts::odd_texts(if shared.full { LINE_BYTES } else { LINE_BYTES / 10 }).await?;
-    rows.extend(texts::not_utf8(&page).await?);
-    rows.extend(texts::too_large(&page).await?);
-    Ok(rows)
-}
-
-/// The other rows of the table of bad input.
-async fn bad_calls(shared: Shared) -> Result<Vec<Row>> {
-    let page = page(shared)?;
-    let long = fixtures::middle(&shared.whole_book("dickens-and-music")?, 10 * PAGE_BYTES).to_owned();
-    let mut rows = Row::of("bad-ratios", requests::ratios(&page).await);
-    rows.extend(Row::of("bad-ids", requests::ids().await));
-    rows.extend(Row::of("other-model", requests::other_model(&page).await));
-    rows.extend(Row::of("flipped-bits", damage::flipped_bits(&page).await));
-    rows.extend(Row::of("no-node", faults::no_node(&page).await));
-    rows.extend(Row::of("refused-starts", startup::refusals().await));
-    rows.extend(Row::of("callers-leave", faults::callers_leave(&long).await));
-    Ok(rows)
 }

@@ -14,5 +14,6 @@ pub mod reading;
 pub mod requests;
 pub mod roundtrip;
 pub mod startup;
+pub mod table;
 pub mod texts;
 pub mod trace;

@@ -77,6 +77,11 @@ impl Network {
         self.layers.iter().map(|_| LayerCache::default()).collect()
     }
 
+    /// Bytes that a row of keys and values takes, all layers together.
+    pub(super) fn kv_row_bytes(&self) -> usize {
+        self.layers.len() * 2 * self.heads.key * self.heads.dim * self.norm.dtype().size_in_bytes()
+    }
+
     /// Rows of the token table: `[ids, hidden]`.
     pub(super) fn embed(&self, ids: &[u32]) -> Result<Tensor, Error> {
         Ok(self.embedding.forward(&Tensor::new(ids, self.norm.device())?)?)
@@ -101,7 +106,8 @@ impl Network {
             let mixed = self.attend(number, sequences, &masks, [&q, &k, &v])?;
             hidden = (hidden + layer.o.forward(&mixed)?)?;
             let normed = self.rms_norm(&hidden, &layer.mlp_norm)?;
-            let gated = (candle_nn::ops::silu(&layer.gate.forward(&normed)?)? * layer.up.forward(&normed)?)?;
+            let gated =
+                (candle_nn::ops::silu(&layer.gate.forward(&normed)?)? * layer.up.forward(&normed)?)?;
             hidden = (hidden + layer.down.forward(&gated)?)?;
         }
         self.rms_norm(&hidden, &self.norm)

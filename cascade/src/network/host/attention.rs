@@ -6,7 +6,7 @@
 
 use super::Heads;
 use super::exp::exp;
-use super::kv::{Lead, LayerKv, Own};
+use super::kv::{LayerKv, Lead, Own};
 use super::rowwise::sum_lanes;
 use super::simd::{Isa, LANES, Simd, kernel};
 
@@ -262,9 +262,9 @@ impl Scratch {
         let width = heads.query * dim;
         let rows = q.len() / width * heads.group();
         self.queries.resize(rows.div_ceil(SCORE_ROWS) * dim, [0.0; SCORE_ROWS]);
-        let of_head = q.chunks_exact(width).flat_map(|q| {
-            q[head * heads.group() * dim..][..heads.group() * dim].chunks_exact(dim)
-        });
+        let of_head = q
+            .chunks_exact(width)
+            .flat_map(|q| q[head * heads.group() * dim..][..heads.group() * dim].chunks_exact(dim));
         for (row, q) in of_head.enumerate() {
             for (to, x) in self.queries[row / SCORE_ROWS * dim..].iter_mut().zip(q) {
                 to[row % SCORE_ROWS] = x * scale;

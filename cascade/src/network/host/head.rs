@@ -93,13 +93,13 @@ kernel! {
 #[inline(always)]
 fn keep_best_body<S: Simd>(_: S, tile: u32, panel: &Panels, lanes: &mut [Lanes]) {
     for (logits, lanes) in panel.iter().zip(lanes) {
-        for lane in 0..LANES {
-            let (x, first) = (logits[lane], lanes.first[lane]);
-            let better = x > first;
-            let loser = if better { first } else { x };
-            lanes.second[lane] = lanes.second[lane].max(loser);
-            lanes.first[lane] = if better { x } else { first };
-            lanes.tile[lane] = if better { tile } else { lanes.tile[lane] };
+        let Lanes { first, second, tile: of } = lanes;
+        let kept = first.iter_mut().zip(second).zip(of);
+        for (x, ((first, second), of)) in logits.iter().zip(kept) {
+            let better = *x > *first;
+            *second = second.max(if better { *first } else { *x });
+            *of = if better { tile } else { *of };
+            *first = if better { *x } else { *first };
         }
     }
 }

@@ -35,6 +35,13 @@ pub(super) struct Own {
 }
 
 impl Lead {
+    /// Takes memory for `rows` more rows, and no more than that.
+    pub(super) fn reserve(&mut self, heads: Heads, rows: usize) {
+        let width = heads.key * heads.dim;
+        self.keys.reserve_exact((self.rows + rows).div_ceil(LANES) * LANES * width - self.keys.len());
+        self.values.reserve_exact(rows * width);
+    }
+
     /// Appends a row.
     pub(super) fn push(&mut self, heads: Heads, k: &[f32], v: &[f32]) {
         let (width, lane) = (heads.key * heads.dim, self.rows % LANES);
@@ -65,8 +72,22 @@ impl Lead {
 }
 
 impl Own {
+    /// Takes memory for all slots of `blocks`, which is used as they come.
+    pub(super) fn reserve(&mut self, heads: Heads, blocks: &Blocks) {
+        let whole = blocks.steps() * blocks.count().div_ceil(LANES) * heads.key * heads.dim * LANES;
+        self.keys.reserve_exact(whole - self.keys.len());
+        self.values.reserve_exact(whole - self.values.len());
+    }
+
     /// Writes the slot at `step` of `block`.
-    pub(super) fn set(&mut self, heads: Heads, blocks: &Blocks, [block, step]: [usize; 2], k: &[f32], v: &[f32]) {
+    pub(super) fn set(
+        &mut self,
+        heads: Heads,
+        blocks: &Blocks,
+        [block, step]: [usize; 2],
+        k: &[f32],
+        v: &[f32],
+    ) {
         let size = heads.key * heads.dim * LANES;
         let groups = blocks.count().div_ceil(LANES);
         let whole = (step + 1) * groups * size;

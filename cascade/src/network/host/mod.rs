@@ -39,7 +39,6 @@ pub(crate) use simd::Isa;
 use simd::LANES;
 use weight::{BLOCK, Weight};
 
-
 /// Name of the arithmetic.
 pub(crate) const ARITHMETIC: &str = "c3-int8-1";
 
@@ -155,6 +154,11 @@ impl Network {
         self.layers.iter().map(|_| LayerKv::default()).collect()
     }
 
+    /// Bytes that a row of keys and values takes, all layers together.
+    pub(super) fn kv_row_bytes(&self) -> usize {
+        self.layers.len() * 2 * self.heads.key * self.heads.dim * size_of::<u16>()
+    }
+
     /// Rows of the token table, row after row.
     pub(super) fn embed(&self, ids: &[u32]) -> Vec<f32> {
         let mut rows = vec![0.0; ids.len() * self.config.hidden];
@@ -174,7 +178,8 @@ impl Network {
         let mut mixed = vec![0.0; positions.len() * heads.query * heads.dim];
         let units = units(sequences);
         for number in 0..=self.layers.len() {
-            let chunks = hidden.par_chunks_mut(cut.chunk * width).zip(qkv.par_chunks_mut(cut.chunk * qkv_width));
+            let chunks =
+                hidden.par_chunks_mut(cut.chunk * width).zip(qkv.par_chunks_mut(cut.chunk * qkv_width));
             let chunks = chunks.zip(mixed.par_chunks(cut.chunk * heads.query * heads.dim)).enumerate();
             chunks.for_each_init(Buffers::default, |buffers, (chunk, ((hidden, qkv), mixed))| {
                 if let Some(before) = number.checked_sub(1) {
@@ -261,7 +266,8 @@ impl Network {
         let work: Vec<_> = units
             .iter()
             .map(|unit| {
-                let (own, others) = std::mem::take(&mut rest).split_at_mut(unit.rows * heads.query * heads.dim);
+                let (own, others) =
+                    std::mem::take(&mut rest).split_at_mut(unit.rows * heads.query * heads.dim);
                 rest = others;
                 (unit, own)
             })
@@ -326,10 +332,13 @@ fn units(sequences: &[Sequence<'_>]) -> Vec<RowUnit> {
                     let (group, groups) = (block / LANES, blocks.count().div_ceil(LANES));
                     (attention::Unit::Slots { step, group, groups }, (blocks.live(step) - block).min(LANES))
                 }
-                Pattern::Blocks(blocks) => {
-                    (attention::Unit::Lead { first: row }, (blocks.prompt.min(end) - row).min(attention::LEAD_ROWS))
+                Pattern::Blocks(blocks) => (
+                    attention::Unit::Lead { first: row },
+                    (blocks.prompt.min(end) - row).min(attention::LEAD_ROWS),
+                ),
+                Pattern::Causal => {
+                    (attention::Unit::Lead { first: row }, (end - row).min(attention::LEAD_ROWS))
                 }
-                Pattern::Causal => (attention::Unit::Lead { first: row }, (end - row).min(attention::LEAD_ROWS)),
             };
             units.push(RowUnit { sequence, first, rows, unit });
             row += rows;
@@ -353,7 +362,17 @@ fn keep(layer: usize, sequences: &mut [Sequence<'_>], heads: Heads, qkv: &[f32])
         .collect();
     work.into_par_iter().for_each(|(sequence, qkv)| {
         let (before, pattern) = (sequence.cache.rows(), sequence.pattern);
+        let rows = sequence.rows;
         let LayerKv { lead, own } = &mut sequence.cache.host_mut()[layer];
+        match &pattern {
+            Pattern::Blocks(blocks) => {
+                lead.reserve(heads, blocks.prompt.saturating_sub(before));
+                own.reserve(heads, blocks);
+            }
+            // One by one they come in a generation: then doubling is cheaper.
+            Pattern::Causal if rows > LANES => lead.reserve(heads, rows),
+            Pattern::Causal => {}
+        }
         for (row, qkv) in (before..).zip(qkv.chunks_exact(width)) {
             let (k, v) = qkv[heads.query * heads.dim..].split_at(heads.key * heads.dim);
             match &pattern {
@@ -385,7 +404,10 @@ impl Loader<'_> {
         let bias = (!bias.is_empty()).then_some(bias);
         let weight = Weight::pack(&stored.iter().collect::<Vec<_>>(), bias)?;
         if weight.bias.as_ref().is_some_and(|bias| bias.len() != weight.outputs) {
-            return Err(Error::checkpoint(format!("{} do not all have a bias of their length", names.join(", "))));
+            return Err(Error::checkpoint(format!(
+                "{} do not all have a bias of their length",
+                names.join(", ")
+            )));
         }
         Ok(weight)
     }

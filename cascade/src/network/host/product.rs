@@ -100,7 +100,13 @@ fn panel_body<S: Simd, B: Dot>(simd: S, blocks: &[B], bias: &[f32; LANES], x: &R
             4 => rows::<S, B, 4>(simd, blocks, bias, x, row, panel),
             _ => rows::<S, B, 2>(simd, blocks, bias, x, row, panel),
         }
-        row += if S::ROWS > 4 { 8 } else if S::ROWS > 2 { 4 } else { 2 };
+        row += if S::ROWS > 4 {
+            8
+        } else if S::ROWS > 2 {
+            4
+        } else {
+            2
+        };
     }
     if S::ROWS > 4 && row + 4 <= x.count {
         rows::<S, B, 4>(simd, blocks, bias, x, row, panel);
@@ -174,7 +180,8 @@ mod tests {
     fn every_cpu_computes_the_same_bits_near_the_exact_product() {
         let (outputs, inputs, count) = (48, 96, 29);
         for dtype in [GgmlDType::Q4_0, GgmlDType::Q8_0] {
-            let dense = Tensor::from_vec(noise(outputs * inputs, 1), (outputs, inputs), &Device::Cpu).unwrap();
+            let dense =
+                Tensor::from_vec(noise(outputs * inputs, 1), (outputs, inputs), &Device::Cpu).unwrap();
             let stored = QTensor::quantize(&dense, dtype).unwrap();
             let exact = stored.dequantize(&Device::Cpu).unwrap();
             let x = noise(count * inputs, 2);

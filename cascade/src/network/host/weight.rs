@@ -49,7 +49,10 @@ impl Weight {
         let mut outputs = 0;
         for weight in stored {
             let (out, width) = weight.shape().dims2()?;
-            if !Self::fits(weight.dtype(), weight.shape().dims()) || width != inputs || weight.dtype() != stored[0].dtype() {
+            if !Self::fits(weight.dtype(), weight.shape().dims())
+                || width != inputs
+                || weight.dtype() != stored[0].dtype()
+            {
                 return Err(Error::checkpoint("weights that are read together differ in type or width"));
             }
             outputs += out;

@@ -89,9 +89,7 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn bytes(self, x: &[u8; 4 * LANES]) -> [__m256i; 2] {
-        unsafe {
-            [_mm256_loadu_si256(x.as_ptr().cast()), _mm256_loadu_si256(x.as_ptr().add(32).cast())]
-        }
+        unsafe { [_mm256_loadu_si256(x.as_ptr().cast()), _mm256_loadu_si256(x.as_ptr().add(32).cast())] }
     }
 
     #[inline(always)]
@@ -99,10 +97,7 @@ impl Simd for Avx2 {
         unsafe {
             let low = _mm256_set1_epi8(15);
             let high = |x| _mm256_and_si256(_mm256_srli_epi16::<4>(x), low);
-            [
-                [_mm256_and_si256(x[0], low), _mm256_and_si256(x[1], low)],
-                [high(x[0]), high(x[1])],
-            ]
+            [[_mm256_and_si256(x[0], low), _mm256_and_si256(x[1], low)], [high(x[0]), high(x[1])]]
         }
     }
 

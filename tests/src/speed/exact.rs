@@ -1,0 +1,109 @@
+//! Speed changes no bit, and int8 costs no fidelity.
+
+use anyhow::{Context, Result};
+use c3_cascade::{Kernels, Latents, TokenVerdict, TokenWindow};
+
+use super::stages::{Stages, tokens};
+use crate::row::Row;
+
+/// Everything that the stages compute of windows, as bits.
+#[derive(Debug, PartialEq)]
+struct Computed {
+    latents: Vec<Vec<u32>>,
+    margins: Vec<Vec<(u32, u32)>>,
+    decoded: Vec<Vec<u32>>,
+}
+
+impl Computed {
+    fn of(latents: &[Latents], verdicts: Vec<Vec<TokenVerdict>>, decoded: Vec<Vec<u32>>) -> Self {
+        let bits = |latents: &Latents| latents.values.iter().map(|value| value.to_bits()).collect();
+        let margins = |verdicts: Vec<TokenVerdict>| {
+            verdicts.into_iter().map(|verdict| (verdict.written, verdict.margin.to_bits())).collect()
+        };
+        Self {
+            latents: latents.iter().map(bits).collect(),
+            margins: verdicts.into_iter().map(margins).collect(),
+            decoded,
+        }
+    }
+
+    /// All windows in one batch.
+    fn together(stages: &Stages, windows: &[TokenWindow]) -> Result<Self> {
+        let latents = stages.compress(windows)?;
+        let verdicts = stages.verify(windows, &latents)?;
+        Ok(Self::of(&latents, verdicts, stages.decode(windows, &latents, 0)?))
+    }
+
+    /// Each window by itself, but for decoding: there each joins some steps after the one before.
+    fn apart(stages: &Stages, windows: &[TokenWindow]) -> Result<Self> {
+        let (mut latents, mut verdicts) = (Vec::new(), Vec::new());
+        for window in windows.chunks(1) {
+            latents.extend(stages.compress(window)?);
+            verdicts.extend(stages.verify(window, &latents[latents.len() - 1..])?);
+        }
+        let decoded = stages.decode(windows, &latents, 3)?;
+        Ok(Self::of(&latents, verdicts, decoded))
+    }
+}
+
+/// Batches, threads, instructions and packings: the same bits.
+pub fn identical(text: &str, windows_max: usize) -> Result<Vec<Row>> {
+    let stages = Stages::served(Kernels::Auto)?;
+    let mut windows = Vec::new();
+    for ratio in [10, 20, 40, 80] {
+        windows.extend(stages.windows(text, ratio, windows_max.div_ceil(ratio / 10))?);
+    }
+    // A short last window: fewer blocks than lanes, the last of them shorter than the others.
+    let short = windows[0].tokens[..45].to_vec();
+    windows.push(TokenWindow { tokens: short, ratio: 20, bytes: 0..0 });
+    let expected = Computed::together(&stages, &windows)?;
+    let same = |name: &str, computed: Computed| {
+        Row::holds(format!("identical-{name}"), computed == expected, "bit-identical")
+    };
+    let mut rows = vec![same("alone", Computed::apart(&stages, &windows)?)];
+    for threads in [1, 2, 3] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+        let computed = pool.install(|| Computed::together(&stages, &windows))?;
+        rows.push(same(&format!("threads-{threads}"), computed));
+    }
+    let narrow = [Kernels::Avx512, Kernels::AvxVnni, Kernels::Avx2, Kernels::Portable];
+    // The portable path fuses multiply-adds in software: a few windows are enough of it.
+    let few: Vec<TokenWindow> = windows.iter().rev().take(2).cloned().collect();
+    let expected_of_few = Computed::together(&stages, &few)?;
+    for kernels in narrow {
+        let row = format!("identical-{kernels}");
+        match Stages::served(kernels) {
+            Ok(stages) if kernels == Kernels::Portable => {
+                let computed = Computed::together(&stages, &few)?;
+                rows.push(Row::holds(row, computed == expected_of_few, "bit-identical"));
+            }
+            Ok(stages) => rows.push(same(&kernels.to_string(), Computed::together(&stages, &windows)?)),
+            Err(_) => rows.push(Row::not_here(row, &format!("CPU with {kernels}"), "bit-identical")),
+        }
+    }
+    Ok(rows)
+}
+
+/// Share of tokens that the decoder writes right, int8 against f32, latents as stored.
+pub fn fidelity(texts: &[(&str, String)], windows: usize) -> Result<Vec<Row>> {
+    let (served, exact) = (Stages::served(Kernels::Auto)?, Stages::f32()?);
+    let mut rows = Vec::new();
+    for ratio in [20, 40] {
+        for (name, text) in texts {
+            let windows = served.windows(text, ratio, (windows * 20).div_ceil(ratio))?;
+            let right = |stages: &Stages| -> Result<f64> {
+                let mut right = 0;
+                for window in windows.chunks(1) {
+                    let verdicts = stages.verify(window, &stages.stored(window)?)?;
+                    right += verdicts.first().context("no verdict")?.iter().filter(|v| v.right).count();
+                }
+                Ok(right as f64 / tokens(&windows) as f64)
+            };
+            let (int8, f32) = (right(&served)?, right(&exact)?);
+            let row = format!("fidelity-{ratio}-{name}");
+            rows.push(Row::seen(format!("{row}-int8-f32"), [int8, f32], true, "told only"));
+            rows.push(Row::at_most(format!("{row}-lost"), f32 - int8, 0.0005));
+        }
+    }
+    Ok(rows)
+}

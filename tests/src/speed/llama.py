@@ -1,0 +1,58 @@
+"""Measures llama.cpp on a GGUF file: one JSON request a line in, one JSON answer a line out.
+
+{"do": "open", "model": PATH, "ubatch": N, "flash": BOOL, "threads": N}
+{"do": "prefill", "tokens": N, "times": N}     -> {"seconds": S}
+{"do": "generate", "prompt": N, "tokens": N}   -> {"seconds": S}
+
+A prefill computes the logits of its last token only.
+"""
+
+import json
+import random
+import sys
+import time
+
+from llama_cpp import Llama
+
+llama = None
+
+
+def tokens(count):
+    return [random.randrange(6, 16384) for _ in range(count)]
+
+
+def prefill(count):
+    llama.reset()
+    llama.eval(tokens(count))
+
+
+for line in sys.stdin:
+    request = json.loads(line)
+    if request["do"] == "open":
+        llama = None
+        llama = Llama(
+            model_path=request["model"],
+            n_ctx=4096,
+            n_batch=4096,
+            n_ubatch=request["ubatch"],
+            flash_attn=request["flash"],
+            n_threads=request["threads"],
+            n_threads_batch=request["threads"],
+            logits_all=False,
+            verbose=False,
+        )
+        prefill(64)
+        answer = {}
+    elif request["do"] == "prefill":
+        begun = time.perf_counter()
+        for _ in range(request["times"]):
+            prefill(request["tokens"])
+        answer = {"seconds": time.perf_counter() - begun}
+    elif request["do"] == "generate":
+        prefill(request["prompt"])
+        ids = tokens(request["tokens"])
+        begun = time.perf_counter()
+        for token in ids:
+            llama.eval([token])
+        answer = {"seconds": time.perf_counter() - begun}
+    print(json.dumps(answer), flush=True)

@@ -1,0 +1,120 @@
+//! llama.cpp on the same GGUF files, in a process of its own.
+
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::fixtures;
+
+/// The release that is measured.
+const PACKAGE: &str = "llama-cpp-python==0.3.36";
+/// Physical batches that are tried.
+const UBATCHES: [usize; 3] = [128, 256, 512];
+/// Prefills of a trial.
+const TRIAL_TIMES: usize = 3;
+
+/// llama.cpp with a model, at its best settings.
+#[derive(Debug)]
+pub struct Llama {
+    worker: Worker,
+    /// What its best settings are.
+    pub settings: Value,
+}
+
+impl Llama {
+    /// Opens a model with the settings that prefill `tokens` tokens fastest.
+    pub fn at_its_best(model: &Path, tokens: usize) -> Result<Self> {
+        let mut worker = Worker::start()?;
+        let threads = std::thread::available_parallelism()?.get();
+        let mut best: Option<(f64, Value)> = None;
+        for ubatch in UBATCHES {
+            for flash in [false, true] {
+                let settings = json!({"do": "open", "model": model, "ubatch": ubatch, "flash": flash, "threads": threads});
+                worker.ask(&settings)?;
+                let trial = json!({"do": "prefill", "tokens": tokens, "times": TRIAL_TIMES});
+                let seconds = seconds(&worker.ask(&trial)?)?;
+                if best.as_ref().is_none_or(|(least, _)| seconds < *least) {
+                    best = Some((seconds, settings));
+                }
+            }
+        }
+        let (_, settings) = best.context("nothing was tried")?;
+        worker.ask(&settings)?;
+        Ok(Self { worker, settings })
+    }
+
+    /// Tokens a second of reading prompts of so many tokens.
+    pub fn prefill(&mut self, tokens: usize, times: usize) -> Result<f64> {
+        let answer = self.worker.ask(&json!({"do": "prefill", "tokens": tokens, "times": times}))?;
+        Ok((tokens * times) as f64 / seconds(&answer)?)
+    }
+
+    /// Tokens a second of writing one stream behind a prompt.
+    pub fn generation(&mut self, prompt: usize, tokens: usize) -> Result<f64> {
+        let answer = self.worker.ask(&json!({"do": "generate", "prompt": prompt, "tokens": tokens}))?;
+        Ok(tokens as f64 / seconds(&answer)?)
+    }
+}
+
+fn seconds(answer: &Value) -> Result<f64> {
+    answer["seconds"].as_f64().context("llama.cpp told no seconds")
+}
+
+#[derive(Debug)]
+struct Worker {
+    child: Child,
+    requests: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+}
+
+impl Worker {
+    fn start() -> Result<Self> {
+        let script = fixtures::root().join("tests/src/speed/llama.py");
+        let mut child = Command::new(python()?)
+            .arg(script)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let requests = child.stdin.take().context("no standard input")?;
+        let answers = BufReader::new(child.stdout.take().context("no standard output")?).lines();
+        Ok(Self { child, requests, answers })
+    }
+
+    fn ask(&mut self, request: &Value) -> Result<Value> {
+        writeln!(self.requests, "{request}")?;
+        let answer = self.answers.next().context("llama.cpp ended")??;
+        Ok(serde_json::from_str(&answer)?)
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // It may have ended already: then there is nothing left to kill.
+        let _ = self.child.kill().and_then(|()| self.child.wait());
+    }
+}
+
+/// A Python that has llama.cpp, which is built the first time.
+fn python() -> Result<PathBuf> {
+    let folder = fixtures::root().join("target/llama");
+    let python = folder.join("bin/python");
+    let has = |python: &Path| {
+        let asked = Command::new(python).args(["-c", "import llama_cpp"]).stderr(Stdio::null()).status();
+        asked.is_ok_and(|status| status.success())
+    };
+    if !has(&python) {
+        eprintln!("building {PACKAGE} in {}", folder.display());
+        let made = Command::new("python3").args(["-m", "venv"]).arg(&folder).status()?;
+        ensure!(made.success(), "python3 -m venv failed: install Python's venv");
+        let installed = Command::new(folder.join("bin/pip"))
+            .args(["install", "--quiet", PACKAGE])
+            .stdout(Stdio::null())
+            .status()?;
+        ensure!(installed.success() && has(&python), "pip install {PACKAGE} failed: see above");
+    }
+    Ok(python)
+}

@@ -1,0 +1,80 @@
+//! What a node takes: memory, and time to start.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use c3_cascade::Kernels;
+use c3_proto::pb;
+use c3_proto::pb::decode_request::Task;
+use c3_proto::pb::decoder_client::DecoderClient;
+use c3_proto::{Fingerprint, LatentCodec, LatentGroup, Provenance};
+use futures::future::try_join_all;
+use futures::{TryStreamExt, stream};
+use tempfile::TempDir;
+
+use super::median;
+use super::stages::{Stages, tokens};
+use crate::fixtures;
+use crate::process::{Launch, Program};
+use crate::row::Row;
+use crate::wait::until;
+
+/// Windows that are decoded at once.
+const LIVE: usize = 32;
+/// Longest time until all are.
+const LIVE_LIMIT: Duration = Duration::from_secs(30);
+/// Starts of which the median is taken.
+const STARTS: usize = 7;
+
+/// Peak resident memory of a decoder node that decodes 32 windows at once.
+pub async fn memory(text: &str) -> Result<Vec<Row>> {
+    let stages = Stages::served(Kernels::Auto)?;
+    let windows = stages.windows(text, 20, LIVE)?;
+    let info = stages.compressor.info();
+    let (compressor, codec): (_, LatentCodec) =
+        (Fingerprint::try_from(info.compressor_fingerprint.as_slice())?, info.latent_codec.parse()?);
+    let mut requests = Vec::new();
+    for (number, (window, latents)) in (0..).zip(windows.iter().zip(stages.stored(&windows)?)) {
+        let of = Provenance { compressor, tokens: window.tokens.len() as u32, ratio: 20 };
+        let group = LatentGroup::encode(&latents.values, latents.width as u32, codec, of)?;
+        let task = Some(Task::Reconstruct(pb::Reconstruct { corrections: None }));
+        requests.push(pb::DecodeRequest { window: number, group: Some(group.to_wire()), task });
+    }
+    let folder = TempDir::with_prefix("c3-memory-")?;
+    let node = Launch::new(Program::DecoderNode).arg("--model").arg(fixtures::default_model());
+    let node = node.serve(folder.path()).await?;
+    let live = until("all windows to be decoded at once", LIVE_LIMIT, async || {
+        let said = DecoderClient::new(node.channel().ok()?).describe(pb::DescribeRequest {}).await.ok()?;
+        let running = said.into_inner().load?.running_tokens;
+        (running == tokens(&windows) as u64).then_some(())
+    });
+    // A call takes some windows at once: two calls have all of them live.
+    let calls = try_join_all(requests.chunks(LIVE / 2).map(async |requests| {
+        let requests = stream::iter(requests.to_vec());
+        let answers = DecoderClient::new(node.channel()?).decode(requests).await?.into_inner();
+        Ok::<_, anyhow::Error>(answers.try_collect::<Vec<_>>().await?.len())
+    }));
+    let (answered, ()) = tokio::try_join!(calls, live)?;
+    let mib = node.peak_bytes()? as f64 / f64::from(1 << 20);
+    Ok(vec![
+        Row::equal("memory-windows-live", answered.into_iter().sum::<usize>(), LIVE),
+        Row::at_most("memory-decoder-peak-mib", mib, 400.0),
+    ])
+}
+
+/// Time from the start of a program to ready, the model embedded.
+pub async fn start() -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for program in [Program::CompressorNode, Program::DecoderNode] {
+        let mut seconds = Vec::new();
+        for _ in 0..STARTS {
+            let folder = TempDir::with_prefix("c3-start-")?;
+            let began = Instant::now();
+            let node = Launch::new(program).serve(folder.path()).await?;
+            seconds.push(began.elapsed().as_secs_f64());
+            drop(node);
+        }
+        rows.push(Row::at_most(format!("start-{}-seconds", program.name()), median(seconds), 1.5));
+    }
+    Ok(rows)
+}

@@ -1,0 +1,120 @@
+//! Rates of the stages beside llama.cpp's on the same files.
+
+use anyhow::Result;
+use c3_cascade::{Kernels, TokenWindow};
+
+use super::llama::Llama;
+use super::stages::{Stages, tokens};
+use super::{median, rate};
+use crate::fixtures;
+use crate::row::Row;
+
+const RATIO: usize = 20;
+/// Rounds of which the median is taken.
+const ROUNDS: usize = 7;
+/// Windows of the document.
+const WINDOWS: usize = 20;
+/// Documents that are decoded at once, and their windows.
+const DOCUMENTS: [usize; 2] = [8, 2];
+/// Tokens that llama.cpp reads at once: as many as a window has.
+const PREFILL: [usize; 2] = [640, 5];
+/// Tokens that llama.cpp writes behind a prompt as long as ours.
+const GENERATION: [usize; 2] = [66, 128];
+
+/// Tokens a second of one thing, round by round.
+#[derive(Default)]
+struct Rates(Vec<f64>);
+
+impl Rates {
+    fn add(&mut self, rate: Result<f64>) -> Result<()> {
+        self.0.push(rate?);
+        Ok(())
+    }
+
+    fn median(&self) -> f64 {
+        median(self.0.clone())
+    }
+}
+
+/// All rates, interleaved.
+pub fn beside_llama(text: &str) -> Result<Vec<Row>> {
+    let stages = Stages::served(Kernels::Auto)?;
+    let windows = stages.windows(text, RATIO, WINDOWS)?;
+    let latents = stages.stored(&windows)?;
+    let several = DOCUMENTS[0] * DOCUMENTS[1];
+    let model = fixtures::default_model();
+    let mut first = Llama::at_its_best(&model.join("compressor.gguf"), PREFILL[0])?;
+    let mut second = Llama::at_its_best(&model.join("decoder.gguf"), PREFILL[0])?;
+    let [mut compress, mut verify, mut document, mut documents, mut window] =
+        [(); 5].map(|()| Rates::default());
+    let [mut reads_first, mut reads_second, mut writes] = [(); 3].map(|()| Rates::default());
+    for _ in 0..ROUNDS {
+        compress.add(rate(tokens(&windows), || stages.compress(&windows)))?;
+        reads_first.add(first.prefill(PREFILL[0], PREFILL[1]))?;
+        verify.add(rate(tokens(&windows), || stages.verify(&windows, &latents)))?;
+        reads_second.add(second.prefill(PREFILL[0], PREFILL[1]))?;
+        document.add(rate(tokens(&windows), || stages.decode(&windows, &latents, 0)))?;
+        writes.add(second.generation(GENERATION[0], GENERATION[1]))?;
+        let some = (&windows[..several], &latents[..several]);
+        documents.add(rate(tokens(some.0), || stages.decode(some.0, some.1, 0)))?;
+        window.add(rate(tokens(&windows[..1]), || stages.decode(&windows[..1], &latents[..1], 0)))?;
+    }
+    let told = [
+        ("compress", &compress),
+        ("verify", &verify),
+        ("decode-document", &document),
+        ("decode-8-documents", &documents),
+        ("decode-window", &window),
+        ("llama-prefill-compressor", &reads_first),
+        ("llama-prefill-decoder", &reads_second),
+        ("llama-generation", &writes),
+    ];
+    let mut rows: Vec<Row> = told
+        .into_iter()
+        .map(|(name, rates)| Row::seen(format!("rate-{name}"), rates.median(), true, "tokens/s, told only"))
+        .collect();
+    rows.push(Row::seen("llama-settings", [&first.settings, &second.settings], true, "told only"));
+    for (name, ours, theirs, bound) in [
+        ("compress", &compress, &reads_first, 1.2),
+        ("verify", &verify, &reads_second, 1.0),
+        ("decode-document", &document, &writes, 4.0),
+        ("decode-8-documents", &documents, &reads_second, 1.0),
+        ("decode-window", &window, &writes, 2.5),
+    ] {
+        rows.push(Row::at_least(format!("{name}-over-llama"), ours.median() / theirs.median(), bound));
+    }
+    Ok(rows)
+}
+
+/// A batch of windows of very different lengths against the same tokens in windows of one length.
+pub fn mixed(text: &str) -> Result<Vec<Row>> {
+    /// At 80x a window may have them all.
+    const LENGTHS: [usize; 16] = [1, 2560, 7, 1280, 31, 640, 100, 2048, 3, 320, 64, 1600, 500, 13, 900, 1933];
+    const RATIO: usize = 80;
+    let stages = Stages::served(Kernels::Auto)?;
+    let all: Vec<u32> =
+        stages.windows(text, RATIO, usize::MAX)?.into_iter().flat_map(|window| window.tokens).collect();
+    let cut = |lengths: &[usize]| -> Vec<TokenWindow> {
+        let mut rest = all.as_slice();
+        let mut next = |&length: &usize| {
+            let (tokens, others) = rest.split_at(length);
+            rest = others;
+            TokenWindow { tokens: tokens.to_vec(), ratio: RATIO, bytes: 0..0 }
+        };
+        lengths.iter().map(&mut next).collect()
+    };
+    let equal = LENGTHS.iter().sum::<usize>() / LENGTHS.len();
+    let (mixed, equal) = (cut(&LENGTHS), cut(&[equal; LENGTHS.len()]));
+    let (mixed_latents, equal_latents) = (stages.stored(&mixed)?, stages.stored(&equal)?);
+    let [mut a, mut b, mut c, mut d] = [(); 4].map(|()| Rates::default());
+    for _ in 0..ROUNDS {
+        a.add(rate(tokens(&mixed), || stages.compress(&mixed)))?;
+        b.add(rate(tokens(&equal), || stages.compress(&equal)))?;
+        c.add(rate(tokens(&mixed), || stages.verify(&mixed, &mixed_latents)))?;
+        d.add(rate(tokens(&equal), || stages.verify(&equal, &equal_latents)))?;
+    }
+    Ok(vec![
+        Row::at_least("mixed-compress-over-equal", a.median() / b.median(), 0.9),
+        Row::at_least("mixed-verify-over-equal", c.median() / d.median(), 0.9),
+    ])
+}

@@ -1,0 +1,110 @@
+//! The stages in this process, on the default model.
+
+use anyhow::{Result, ensure};
+use c3_cascade::{
+    Compressor, DecodeWindow, Decoder, Decoding, Kernels, Latents, Options, Precision, Source, Task,
+    TokenVerdict, TokenWindow, VerifyWindow,
+};
+use c3_proto::LatentCodec;
+
+use crate::fixtures;
+
+/// Both stages.
+pub struct Stages {
+    /// The first.
+    pub compressor: Compressor,
+    /// The second.
+    pub decoder: Decoder,
+}
+
+impl Stages {
+    /// As they are served, with these kernels.
+    pub fn served(kernels: Kernels) -> Result<Self> {
+        Self::load(Options { kernels, ..Default::default() })
+    }
+
+    /// In f32.
+    pub fn f32() -> Result<Self> {
+        Self::load(Options { precision: Precision::F32, ..Default::default() })
+    }
+
+    fn load(options: Options) -> Result<Self> {
+        let folder = fixtures::default_model();
+        let source = Source::Folder(&folder);
+        let options = Options { device: c3_cascade::DeviceChoice::Cpu, ..options };
+        Ok(Self {
+            compressor: Compressor::load(source, &options)?,
+            decoder: Decoder::load(source, &options)?,
+        })
+    }
+
+    /// The first `count` windows of a text, or all there are.
+    pub fn windows(&self, text: &str, ratio: usize, count: usize) -> Result<Vec<TokenWindow>> {
+        let mut windows = self.compressor.windows(text, ratio)?;
+        windows.truncate(count);
+        ensure!(!windows.is_empty(), "the text has no window");
+        Ok(windows)
+    }
+
+    /// The latents of windows, a batch of them.
+    pub fn compress(&self, windows: &[TokenWindow]) -> Result<Vec<Latents>> {
+        let width = self.compressor.info().latent_width;
+        let latents = self.compressor.compress(&windows.iter().collect::<Vec<_>>())?;
+        let latents =
+            latents.into_iter().map(|values| Latents { count: values.len() / width, values, width });
+        Ok(latents.collect())
+    }
+
+    /// The latents of windows as they are stored.
+    pub fn stored(&self, windows: &[TokenWindow]) -> Result<Vec<Latents>> {
+        let codec: LatentCodec = self.compressor.info().latent_codec.parse()?;
+        let rounded =
+            |latents: Latents| Latents { values: codec.decode(&codec.encode(&latents.values)), ..latents };
+        Ok(self.compress(windows)?.into_iter().map(rounded).collect())
+    }
+
+    /// Verdicts on windows, a batch of them.
+    pub fn verify(&self, windows: &[TokenWindow], latents: &[Latents]) -> Result<Vec<Vec<TokenVerdict>>> {
+        let windows: Vec<_> = windows
+            .iter()
+            .zip(latents)
+            .map(|(window, latents)| VerifyWindow { latents, tokens: &window.tokens, ratio: window.ratio })
+            .collect();
+        Ok(self.decoder.verify(&windows)?)
+    }
+
+    /// Begins to decode a window, its tokens unknown.
+    pub fn start(&self, window: &TokenWindow, latents: &Latents) -> Result<Decoding> {
+        let task =
+            Task::Reconstruct { tokens: window.tokens.len(), ratio: window.ratio, corrections: Vec::new() };
+        Ok(self.decoder.start(DecodeWindow { latents: latents.clone(), task })?)
+    }
+
+    /// Decodes windows side by side: their token ids. Each joins `stagger` steps after the one before.
+    pub fn decode(
+        &self,
+        windows: &[TokenWindow],
+        latents: &[Latents],
+        stagger: usize,
+    ) -> Result<Vec<Vec<u32>>> {
+        let mut waiting = windows.iter().zip(latents);
+        let mut live: Vec<Decoding> = Vec::new();
+        let mut steps = 0;
+        loop {
+            while stagger == 0 || steps >= live.len() * stagger {
+                let Some((window, latents)) = waiting.next() else { break };
+                live.push(self.start(window, latents)?);
+            }
+            if live.len() == windows.len() && live.iter().all(Decoding::done) {
+                return Ok(live.iter().map(|window| window.token_ids().to_vec()).collect());
+            }
+            self.decoder.step(&mut live.iter_mut().collect::<Vec<_>>())?;
+            steps += 1;
+        }
+    }
+}
+
+/// Text tokens of windows.
+pub fn tokens(windows: &[TokenWindow]) -> usize {
+    windows.iter().map(|window| window.tokens.len()).sum()
+}

@@ -1,0 +1,158 @@
+//! The whole system: what of the stages' speed reaches a client.
+
+use std::fs;
+use std::io::Write;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use c3_cascade::Kernels;
+use c3_client::Client;
+use c3_proto::{ByteRange, WriteOptions};
+use futures::TryStreamExt;
+use serde_json::Value;
+use tempfile::NamedTempFile;
+
+use super::stages::{Stages, tokens};
+use super::{median, rate};
+use crate::cluster::{Cluster, Plan};
+use crate::process::{Launch, Program};
+use crate::row::Row;
+
+/// Rounds of which the median is taken.
+const ROUNDS: usize = 7;
+
+/// Put and get through the gateway over what the stages alone give on the same cores, and the share of CPU time that is
+/// not the models'.
+pub async fn put_get(text: &str) -> Result<Vec<Row>> {
+    const RATIO: usize = 20;
+    let stages = Stages::served(Kernels::Auto)?;
+    // As they come out of shards: that is what the nodes compute.
+    let windows = stages.windows(text, RATIO, usize::MAX)?;
+    let latents = stages.stored(&windows)?;
+    let cluster = Plan::default().start().await?;
+    let client = Client::connect(&cluster.gateway.url()).await?;
+    let options = WriteOptions { ratio: Some(RATIO as u32), ..Default::default() };
+    let [mut compress, mut verify, mut decode, mut put, mut get] = [(); 5].map(|()| Vec::new());
+    let before = cpu(&cluster)?;
+    for round in 0..ROUNDS {
+        let batches = || windows.chunks(8).zip(latents.chunks(8));
+        compress.push(rate(tokens(&windows), || {
+            windows.chunks(8).try_for_each(|windows| stages.compress(windows).map(drop))
+        })?);
+        verify.push(rate(tokens(&windows), || {
+            batches().try_for_each(|(windows, latents)| stages.verify(windows, latents).map(drop))
+        })?);
+        decode.push(rate(tokens(&windows), || {
+            windows
+                .chunks(20)
+                .zip(latents.chunks(20))
+                .try_for_each(|(windows, latents)| stages.decode(windows, latents, 0).map(drop))
+        })?);
+        // Each round's text is another: a shard that is stored would cost nothing.
+        let text: String = text.split_inclusive('\n').map(|line| format!("{round} {line}")).collect();
+        let began = Instant::now();
+        let stored = client.put(std::io::Cursor::new(text.clone()), &options).await?.finish().await?;
+        put.push(stored.document.tokens as f64 / began.elapsed().as_secs_f64());
+        let began = Instant::now();
+        let got = client.get(&stored.document.id.to_string(), ByteRange::default()).await?;
+        let back: Vec<_> = got.try_collect().await?;
+        get.push(stored.document.tokens as f64 / began.elapsed().as_secs_f64());
+        ensure!(back.concat() == text.as_bytes(), "the text did not come back");
+    }
+    let after = cpu(&cluster)?;
+    let (models, all) = (after.models - before.models, after.all - before.all);
+    let stages_put = 1.0 / (1.0 / median(compress) + 1.0 / median(verify));
+    Ok(vec![
+        Row::at_least("put-over-stages", median(put) / stages_put, 0.85),
+        Row::at_least("get-over-stages", median(get) / median(decode), 0.85),
+        Row::at_most("gateway-and-transport-cpu-share", 1.0 - models / all, 0.05),
+    ])
+}
+
+/// Processor time of the three programs so far, in ticks.
+struct Cpu {
+    /// Of the threads that compute.
+    models: f64,
+    all: f64,
+}
+
+fn cpu(cluster: &Cluster) -> Result<Cpu> {
+    let mut cpu = Cpu { models: 0.0, all: 0.0 };
+    let nodes = cluster.compressors.iter().chain(&cluster.decoders);
+    for process in nodes.chain([&cluster.gateway]) {
+        for task in fs::read_dir(format!("/proc/{}/task", process.id()))? {
+            let stat = fs::read_to_string(task?.path().join("stat"))?;
+            // The name stands in brackets and may hold spaces.
+            let (name, rest) = stat.rsplit_once(") ").context("no stat")?;
+            let ticks = |field: usize| rest.split(' ').nth(field).and_then(|x| x.parse::<f64>().ok());
+            let ticks = ticks(11).context("no utime")? + ticks(12).context("no stime")?;
+            let computes = ["(c3-compress", "(c3-decode"].iter().any(|thread| name.contains(thread));
+            cpu.models += if computes { ticks } else { 0.0 };
+            cpu.all += ticks;
+        }
+    }
+    Ok(cpu)
+}
+
+/// Time to the first byte under load, over that without.
+pub async fn open_loop(text: &str, seconds: u64) -> Result<Vec<Row>> {
+    let cluster = Plan::default().start().await?;
+    let bench = Bench::of(&cluster, text)?;
+    let alone = bench.run(&["--clients", "1", "--seconds", "10"]).await?;
+    let unloaded = number(&alone, "/get/first_byte_ms/p50")?;
+    let full = bench.run(&["--clients", "16", "--seconds", "15"]).await?;
+    let capacity = number(&full, "/get/calls_per_second")?;
+    let rate = (0.8 * capacity).to_string();
+    let loaded = bench.run(&["--rate", &rate, "--seconds", &seconds.to_string()]).await?;
+    let p99 = number(&loaded, "/get/first_byte_ms/p99")?;
+    Ok(vec![
+        Row::seen("open-loop-unloaded-ms", unloaded, true, "told only"),
+        Row::seen("open-loop-capacity-calls", capacity, true, "told only"),
+        Row::equal("open-loop-failed", number(&loaded, "/get/failed")?, 0.0),
+        Row::at_most("open-loop-first-byte-p99-over-unloaded", p99 / unloaded, 8.0),
+    ])
+}
+
+/// Rates of puts and gets at once, over each alone.
+pub async fn both(text: &str, seconds: u64) -> Result<Vec<Row>> {
+    let cluster = Plan::default().start().await?;
+    let bench = Bench::of(&cluster, text)?;
+    let seconds = seconds.to_string();
+    let common = ["--bytes", "20000", "--clients", "4", "--seconds", &seconds];
+    let run = async |operations: &[&str]| bench.run(&[operations, &common].concat()).await;
+    let (puts, gets) = (run(&["--op", "put"]).await?, run(&["--op", "get"]).await?);
+    let both = run(&["--op", "put", "--op", "get"]).await?;
+    let over = |side: &str, alone: &Value| -> Result<f64> {
+        let path = format!("/{side}/tokens_per_second");
+        Ok(number(&both, &path)? / number(alone, &path)?)
+    };
+    Ok(vec![
+        Row::at_least("both-put-over-alone", over("put", &puts)?, 0.35),
+        Row::at_least("both-get-over-alone", over("get", &gets)?, 0.35),
+    ])
+}
+
+/// `c3 bench` on a gateway.
+struct Bench {
+    gateway: String,
+    file: NamedTempFile,
+}
+
+impl Bench {
+    fn of(cluster: &Cluster, text: &str) -> Result<Self> {
+        let mut file = NamedTempFile::new()?;
+        file.write_all(text.as_bytes())?;
+        Ok(Self { gateway: cluster.gateway.url(), file })
+    }
+
+    async fn run(&self, args: &[&str]) -> Result<Value> {
+        let bench = Launch::new(Program::C3).arg("bench").arg(self.file.path());
+        let output = bench.args(["--json", "--gateway", &self.gateway]).args(args).output().await?;
+        ensure!(output.status.success(), "c3 bench: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+}
+
+fn number(report: &Value, path: &str) -> Result<f64> {
+    report.pointer(path).and_then(Value::as_f64).with_context(|| format!("no {path} in {report}"))
+}
