@@ -88,8 +88,7 @@ pub fn beside_llama(text: &str) -> Result<Vec<Row>> {
 
 /// A batch of windows of very different lengths against the same tokens in windows of one length.
 pub fn mixed(text: &str) -> Result<Vec<Row>> {
-    /// At 80x a window may have them all.
-    const LENGTHS: [usize; 16] = [1, 2560, 7, 1280, 31, 640, 100, 2048, 3, 320, 64, 1600, 500, 13, 900, 1933];
+    const WINDOWS: usize = 16;
     const RATIO: usize = 80;
     let stages = Stages::served(Kernels::Auto)?;
     let all: Vec<u32> =
@@ -103,8 +102,10 @@ pub fn mixed(text: &str) -> Result<Vec<Row>> {
         };
         lengths.iter().map(&mut next).collect()
     };
-    let equal = LENGTHS.iter().sum::<usize>() / LENGTHS.len();
-    let (mixed, equal) = (cut(&LENGTHS), cut(&[equal; LENGTHS.len()]));
+    // From 1 to the 2,560 tokens that a window may have at 80x, evenly apart and out of order.
+    let lengths: Vec<usize> = (0..WINDOWS).map(|i| 1 + i * 7 % WINDOWS * 2559 / (WINDOWS - 1)).collect();
+    let equal = lengths.iter().sum::<usize>() / WINDOWS;
+    let (mixed, equal) = (cut(&lengths), cut(&[equal; WINDOWS]));
     let (mixed_latents, equal_latents) = (stages.stored(&mixed)?, stages.stored(&equal)?);
     let [mut a, mut b, mut c, mut d] = [(); 4].map(|()| Rates::default());
     for _ in 0..ROUNDS {

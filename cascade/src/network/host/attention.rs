@@ -1,21 +1,24 @@
 //! Attention.
 //!
-//! A row's scores, their softmax and the mix of values are summed in one order, which depends only on what the row sees:
-//! dimension after dimension, row after row. What shares keys is computed together, so that they are read once: rows of
+//! Scores are products of int8 queries and keys, as any product here. Softmax and the mix of values are summed in one
+//! order, which depends only on what the row sees: row after row. What shares keys is computed together, so that they are read once: rows of
 //! a prompt, and the slots of a step, which see the same prompt. The slots of 16 blocks lie in 16 lanes.
 
 use super::Heads;
 use super::exp::exp;
 use super::kv::{LayerKv, Lead, Own};
+use super::product::each_row;
+use super::rows::{Rows, round_block};
 use super::rowwise::sum_lanes;
 use super::simd::{Isa, LANES, Simd, kernel};
+use super::weight::BLOCK;
 
 /// Rows of a prompt that are computed together.
 pub(super) const LEAD_ROWS: usize = 8;
-/// Query rows whose scores are computed together.
-const SCORE_ROWS: usize = 8;
 /// Query rows whose values are mixed together.
 const MIX_ROWS: usize = 4;
+/// Rows of the lead whose values are mixed before the next.
+const MIX_TILE: usize = 32;
 
 /// Rows that are computed together.
 #[derive(Clone, Copy)]
@@ -29,16 +32,20 @@ pub(super) enum Unit {
 /// Buffers that a thread uses again.
 #[derive(Default)]
 pub(super) struct Scratch {
-    /// Scaled queries of the heads that share keys, 8 rows side by side: `[rows * heads / 8][dim][8]`.
-    queries: Vec<[f32; SCORE_ROWS]>,
+    /// Scaled queries of the heads that share keys: `[rows * heads][dim]`.
+    queries: Rows,
     /// Their scores over the lead: `[rows * heads][lead rows]`.
     scores: Vec<f32>,
+    /// Values of some rows of the lead: `[rows][dim]`.
+    values: Vec<[f32; LANES]>,
     /// The mix of the lead's values: `[rows * heads][dim]`.
     mixed: Vec<f32>,
     /// What divides the mix: one a query row.
     sums: Vec<f32>,
-    /// Queries of 16 blocks: `[dim][16]`.
-    own_queries: Vec<[f32; LANES]>,
+    /// Queries of 16 blocks: `[dim / 4][16][4]`, their scales and offsets, `[dim / 32][16]` each.
+    own_queries: Vec<[u8; 4 * LANES]>,
+    own_scales: Vec<[f32; LANES]>,
+    own_offsets: Vec<[i32; LANES]>,
     /// Scores over the own blocks: `[step][16]`.
     own_scores: Vec<[f32; LANES]>,
     /// The mix of the own blocks' values: `[dim][16]`.
@@ -87,7 +94,7 @@ fn attend_body<S: Simd>(
                 scores(simd, &kv.lead, heads, head, kv.lead.rows, scratch);
                 for query in 0..heads.group() {
                     let place = Place { head, query, step, group, groups };
-                    own_scores(simd, &kv.own, heads, place, q, scratch);
+                    own_scores(simd, &kv.own, heads, place, scratch);
                     scratch.softmax_slots(kv.lead.rows, heads, query);
                     own_mix(simd, &kv.own, heads, place, scratch);
                     scratch.give_slots(heads, place, out);
@@ -114,70 +121,85 @@ struct Place {
 /// Scores over the first `seen` rows of the lead.
 #[inline(always)]
 fn scores<S: Simd>(simd: S, lead: &Lead, heads: Heads, head: usize, seen: usize, scratch: &mut Scratch) {
-    let (dim, tiles) = (heads.dim, seen.div_ceil(LANES));
-    let width = tiles * LANES;
-    scratch.scores.resize(scratch.rows(heads) * width, 0.0);
-    for (block, queries) in scratch.queries.chunks_exact(dim).enumerate() {
-        let first = block * SCORE_ROWS;
-        for tile in 0..tiles {
-            let keys = lead.keys(heads, head, tile);
-            let mut totals = [simd.splat(0.0); SCORE_ROWS];
-            for (key, queries) in keys.iter().zip(queries) {
-                let key = simd.load_f16(key);
-                for (total, query) in totals.iter_mut().zip(queries) {
-                    *total = simd.fma(simd.splat(*query), key, *total);
-                }
-            }
-            for (m, total) in totals.into_iter().enumerate() {
-                let at = (first + m) * width + tile * LANES;
-                simd.store(total, &mut scratch.scores[at..].as_chunks_mut().0[0]);
-            }
-        }
+    let tiles = seen.div_ceil(LANES);
+    let Scratch { queries, scores, .. } = scratch;
+    scores.resize(queries.count * tiles * LANES, 0.0);
+    let scores = scores.as_chunks_mut().0;
+    for tile in 0..tiles {
+        let keys = lead.keys(heads, head, tile);
+        each_row(simd, keys, queries, |row, total| simd.store(total, &mut scores[row * tiles + tile]));
     }
 }
 
 /// Mixes the values of the first `seen` rows of the lead by the weights in `scores`.
 #[inline(always)]
 fn mix<S: Simd>(simd: S, lead: &Lead, heads: Heads, head: usize, seen: usize, scratch: &mut Scratch) {
-    const CHUNKS: usize = 4;
-    let (dim, width) = (heads.dim, seen.div_ceil(LANES) * LANES);
-    let rows = scratch.rows(heads);
-    scratch.mixed.resize(rows * dim, 0.0);
-    for first in (0..rows).step_by(MIX_ROWS) {
-        let weights: [&[f32]; MIX_ROWS] =
-            std::array::from_fn(|m| &scratch.scores[(first + m) * width..][..seen]);
-        let mut chunk = 0;
-        while chunk < dim / LANES {
-            let count = if dim / LANES - chunk >= CHUNKS { CHUNKS } else { 1 };
-            let mixed = &mut scratch.mixed[first * dim..(first + MIX_ROWS) * dim];
-            if count == CHUNKS {
-                mix_chunks::<S, CHUNKS>(simd, lead, heads, head, weights, chunk, mixed);
-            } else {
-                mix_chunks::<S, 1>(simd, lead, heads, head, weights, chunk, mixed);
+    let (chunks, width) = (heads.dim / LANES, seen.div_ceil(LANES) * LANES);
+    let Scratch { queries, scores, values, mixed, .. } = scratch;
+    let rows = queries.count;
+    mixed.clear();
+    mixed.resize(rows * heads.dim, 0.0);
+    values.resize(MIX_TILE * chunks, [0.0; LANES]);
+    let mut stored = lead.values(heads, head);
+    for first in (0..seen).step_by(MIX_TILE) {
+        let count = MIX_TILE.min(seen - first);
+        for (values, stored) in values.chunks_exact_mut(chunks).zip(stored.by_ref().take(count)) {
+            for (values, stored) in values.iter_mut().zip(stored) {
+                simd.store(simd.load_f16(stored), values);
             }
-            chunk += count;
+        }
+        let values = &values[..count * chunks];
+        let mut row = 0;
+        while row + MIX_ROWS <= rows {
+            mix_rows::<S, MIX_ROWS>(simd, values, chunks, &scores[row * width + first..], width, mixed, row);
+            row += MIX_ROWS;
+        }
+        while row < rows {
+            mix_rows::<S, 1>(simd, values, chunks, &scores[row * width + first..], width, mixed, row);
+            row += 1;
         }
     }
 }
 
+/// Adds values by their weights, which stand `width` apart from row to row, to what `M` rows from `row` on have mixed.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn mix_chunks<S: Simd, const C: usize>(
+fn mix_rows<S: Simd, const M: usize>(
     simd: S,
-    lead: &Lead,
-    heads: Heads,
-    head: usize,
-    weights: [&[f32]; MIX_ROWS],
-    chunk: usize,
+    values: &[[f32; LANES]],
+    chunks: usize,
+    weights: &[f32],
+    width: usize,
     mixed: &mut [f32],
+    row: usize,
 ) {
-    let mut totals = [[simd.splat(0.0); C]; MIX_ROWS];
-    let seen = weights[0].len();
-    let weights = weights.map(|weights| &weights[..seen]);
-    for (row, values) in (0..seen).zip(lead.values(heads, head)) {
-        let values = &values[chunk..chunk + C];
-        let values: [S::Floats; C] = std::array::from_fn(|c| simd.load_f16(&values[c]));
-        for m in 0..MIX_ROWS {
+    let mixed = &mut mixed.as_chunks_mut().0[row * chunks..(row + M) * chunks];
+    let count = values.len() / chunks;
+    let weights: [&[f32]; M] = std::array::from_fn(|m| &weights[m * width..][..count]);
+    let mut chunk = 0;
+    while chunk + 4 <= chunks {
+        mix_chunks::<S, M, 4>(simd, values, chunks, weights, mixed, chunk);
+        chunk += 4;
+    }
+    while chunk < chunks {
+        mix_chunks::<S, M, 1>(simd, values, chunks, weights, mixed, chunk);
+        chunk += 1;
+    }
+}
+
+#[inline(always)]
+fn mix_chunks<S: Simd, const M: usize, const C: usize>(
+    simd: S,
+    values: &[[f32; LANES]],
+    chunks: usize,
+    weights: [&[f32]; M],
+    mixed: &mut [[f32; LANES]],
+    chunk: usize,
+) {
+    let mut totals: [[S::Floats; C]; M] =
+        std::array::from_fn(|m| std::array::from_fn(|c| simd.load(&mixed[m * chunks + chunk + c])));
+    for (row, values) in values.chunks_exact(chunks).enumerate() {
+        let values: [S::Floats; C] = std::array::from_fn(|c| simd.load(&values[chunk + c]));
+        for m in 0..M {
             let weight = simd.splat(weights[m][row]);
             for c in 0..C {
                 totals[m][c] = simd.fma(weight, values[c], totals[m][c]);
@@ -185,46 +207,35 @@ fn mix_chunks<S: Simd, const C: usize>(
         }
     }
     for (m, totals) in totals.into_iter().enumerate() {
-        let mixed = &mut mixed[m * heads.dim..(m + 1) * heads.dim].as_chunks_mut().0[chunk..];
-        for (mixed, total) in mixed.iter_mut().zip(totals) {
-            simd.store(total, mixed);
+        for (c, total) in totals.into_iter().enumerate() {
+            simd.store(total, &mut mixed[m * chunks + chunk + c]);
         }
     }
 }
 
 /// Scores of 16 blocks over their own slots up to their own.
 #[inline(always)]
-fn own_scores<S: Simd>(simd: S, own: &Own, heads: Heads, place: Place, q: &[f32], scratch: &mut Scratch) {
-    const STEPS: usize = 4;
+fn own_scores<S: Simd>(simd: S, own: &Own, heads: Heads, place: Place, scratch: &mut Scratch) {
     let Place { head, query, step, group, groups } = place;
-    let (dim, width) = (heads.dim, heads.query * heads.dim);
-    let scale = heads.scale();
-    scratch.own_queries.clear();
-    scratch.own_queries.resize(dim, [0.0; LANES]);
-    for (block, q) in q.chunks_exact(width).enumerate() {
-        let q = &q[(head * heads.group() + query) * dim..][..dim];
-        for (lanes, x) in scratch.own_queries.iter_mut().zip(q) {
-            lanes[block] = x * scale;
-        }
-    }
-    // Past the step there are no keys: its own are read again, and what comes of it is not used.
-    let seen = step + 1;
-    scratch.own_scores.resize(seen.div_ceil(STEPS) * STEPS, [0.0; LANES]);
-    for first in (0..seen).step_by(STEPS) {
-        let keys: [&[[u16; LANES]]; STEPS] =
-            std::array::from_fn(|i| own.keys(heads, head, (first + i).min(step) * groups + group));
-        let mut totals = [simd.splat(0.0); STEPS];
-        for (d, query) in scratch.own_queries.iter().enumerate() {
-            let query = simd.load(query);
-            for i in 0..STEPS {
-                totals[i] = simd.fma(query, simd.load_f16(&keys[i][d]), totals[i]);
+    scratch.take_own_queries(heads, query);
+    let Scratch { own_queries, own_scales, own_offsets, own_scores, .. } = scratch;
+    own_scores.resize(step + 1, [0.0; LANES]);
+    for (step, scores) in own_scores.iter_mut().enumerate() {
+        let keys = own.keys(heads, head, step * groups + group);
+        let mut total = simd.splat(0.0);
+        let queries =
+            own_queries.as_chunks::<{ BLOCK / 4 }>().0.iter().zip(own_scales.iter().zip(own_offsets.iter()));
+        let keys = keys.bytes.as_chunks::<{ BLOCK / 4 }>().0.iter().zip(keys.scales);
+        for ((queries, (query_scales, offsets)), (keys, key_scales)) in queries.zip(keys) {
+            let mut sums = simd.load_sums(offsets);
+            for (query, key) in queries.iter().zip(keys) {
+                sums = simd.dot_lanes(sums, simd.bytes(key), simd.bytes(query));
             }
+            let scale = simd.mul(simd.load(key_scales), simd.load(query_scales));
+            total = simd.fma(simd.floats(sums), scale, total);
         }
-        for (total, scores) in totals.into_iter().zip(&mut scratch.own_scores[first..]) {
-            simd.store(total, scores);
-        }
+        simd.store(total, scores);
     }
-    scratch.own_scores.truncate(seen);
 }
 
 /// Mixes the values of 16 blocks' own slots.
@@ -249,37 +260,49 @@ fn own_mix<S: Simd>(simd: S, own: &Own, heads: Heads, place: Place, scratch: &mu
 }
 
 impl Scratch {
-    /// Query rows, filled up to a multiple of what is computed together.
-    #[inline(always)]
-    fn rows(&self, heads: Heads) -> usize {
-        self.queries.len() / heads.dim * SCORE_ROWS
-    }
-
-    /// Copies and scales the queries of the heads that share a key head.
+    /// Rounds the scaled queries of the heads that share a key head.
     #[inline(always)]
     fn take_queries(&mut self, heads: Heads, head: usize, q: &[f32]) {
-        let (dim, scale) = (heads.dim, heads.scale());
+        let (dim, scale, group) = (heads.dim, heads.scale(), heads.group());
         let width = heads.query * dim;
-        let rows = q.len() / width * heads.group();
-        self.queries.resize(rows.div_ceil(SCORE_ROWS) * dim, [0.0; SCORE_ROWS]);
-        let of_head = q
-            .chunks_exact(width)
-            .flat_map(|q| q[head * heads.group() * dim..][..heads.group() * dim].chunks_exact(dim));
-        for (row, q) in of_head.enumerate() {
-            for (to, x) in self.queries[row / SCORE_ROWS * dim..].iter_mut().zip(q) {
-                to[row % SCORE_ROWS] = x * scale;
+        self.queries.resize(q.len() / width * group, dim);
+        let of_head =
+            q.chunks_exact(width).flat_map(|q| q[head * group * dim..][..group * dim].as_chunks().0);
+        for (at, q) in of_head.enumerate() {
+            round_block(&q.map(|x| x * scale), at, &mut self.queries);
+        }
+        self.sums.resize(self.queries.count, 1.0);
+    }
+
+    /// Puts the queries of one head of 16 blocks side by side.
+    #[inline(always)]
+    fn take_own_queries(&mut self, heads: Heads, query: usize) {
+        let Self { queries, own_queries, own_scales, own_offsets, .. } = self;
+        own_queries.clear();
+        own_queries.resize(heads.dim / 4, [0; 4 * LANES]);
+        own_scales.clear();
+        own_scales.resize(queries.blocks, [0.0; LANES]);
+        own_offsets.clear();
+        own_offsets.resize(queries.blocks, [0; LANES]);
+        for (lane, row) in (query..queries.count).step_by(heads.group()).enumerate() {
+            for block in 0..queries.blocks {
+                let at = row * queries.blocks + block;
+                own_scales[block][lane] = queries.scales[at];
+                own_offsets[block][lane] = -128 * queries.sums[at];
+                let bytes = &mut own_queries[block * BLOCK / 4..];
+                for (bytes, values) in bytes.iter_mut().zip(queries.values[at].as_chunks::<4>().0) {
+                    bytes[4 * lane..4 * lane + 4].copy_from_slice(&values.map(|value| value as u8));
+                }
             }
         }
-        self.sums.resize(self.rows(heads), 1.0);
     }
 
     /// Softmax of rows of the lead, which see all rows up to their own.
     #[inline(always)]
     fn softmax_lead(&mut self, first: usize, heads: Heads) {
-        let rows = self.rows(heads);
-        let width = self.scores.len() / rows;
+        let width = self.scores.len() / self.queries.count;
         for (row, scores) in self.scores.chunks_exact_mut(width).enumerate() {
-            let seen = (first + row / heads.group() + 1).min(width);
+            let seen = first + row / heads.group() + 1;
             let (scores, unseen) = scores.split_at_mut(seen);
             let largest = largest(scores);
             self.sums[row] = numerators(scores, largest);
@@ -291,11 +314,10 @@ impl Scratch {
     #[inline(always)]
     fn softmax_slots(&mut self, lead: usize, heads: Heads, query: usize) {
         let group = heads.group();
-        let rows = self.rows(heads);
-        let width = self.scores.len() / rows;
+        let width = self.scores.len() / self.queries.count;
         let mut most = [f32::NEG_INFINITY; LANES];
         let rows_of = |block: usize| block * group + query;
-        let blocks = LANES.min((rows - query).div_ceil(group));
+        let blocks = self.queries.count / group;
         for (block, most) in most.iter_mut().enumerate().take(blocks) {
             *most = largest(&self.scores[rows_of(block) * width..][..lead]);
         }

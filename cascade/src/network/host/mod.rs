@@ -6,7 +6,7 @@
 //!
 //! - products ([`product`]): activations in int8 with a scale per 32, dot products of 32 exact in i32, sums over the blocks
 //!   of 32 in order in f32, multiply-adds fused;
-//! - attention ([`attention`]): keys and values in half precision, sums over dimensions and rows in order;
+//! - attention ([`attention`]): queries and keys in int8 likewise, values in half precision, sums over rows in order;
 //! - norms and sums of softmax ([`rowwise`]): 16 lanes, added up as a tree;
 //! - [`exp`], and sines and cosines by the crate libm, which computes the same everywhere.
 //!
@@ -156,7 +156,7 @@ impl Network {
 
     /// Bytes that a row of keys and values takes, all layers together.
     pub(super) fn kv_row_bytes(&self) -> usize {
-        self.layers.len() * 2 * self.heads.key * self.heads.dim * size_of::<u16>()
+        self.layers.len() * kv::row_bytes(self.heads)
     }
 
     /// Rows of the token table, row after row.

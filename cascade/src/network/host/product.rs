@@ -41,7 +41,7 @@ kernel! {
 }
 
 /// A block as the kernel reads it.
-trait Dot {
+pub(super) trait Dot {
     /// What its values are too large by.
     const OFFSET: i32;
 
@@ -92,44 +92,50 @@ impl Dot for Block<8> {
 
 #[inline(always)]
 fn panel_body<S: Simd, B: Dot>(simd: S, blocks: &[B], bias: &[f32; LANES], x: &Rows, panel: &mut Panels) {
-    assert!(panel.len() == x.count && x.blocks == blocks.len());
+    assert!(panel.len() == x.count);
+    let (bias, one) = (simd.load(bias), simd.splat(1.0));
+    each_row(simd, blocks, x, |row, total| simd.store(simd.fma(total, one, bias), &mut panel[row]));
+}
+
+/// The products of every row of `x` with a tile, handed to `give` with the row's number.
+#[inline(always)]
+pub(super) fn each_row<S: Simd, B: Dot>(
+    simd: S,
+    blocks: &[B],
+    x: &Rows,
+    mut give: impl FnMut(usize, S::Floats),
+) {
+    assert!(x.blocks == blocks.len());
     let mut row = 0;
-    while row + S::ROWS <= x.count {
-        match S::ROWS {
-            8 => rows::<S, B, 8>(simd, blocks, bias, x, row, panel),
-            4 => rows::<S, B, 4>(simd, blocks, bias, x, row, panel),
-            _ => rows::<S, B, 2>(simd, blocks, bias, x, row, panel),
+    if S::ROWS >= 8 {
+        while row + 8 <= x.count {
+            rows::<S, B, 8>(simd, blocks, x, row, &mut give);
+            row += 8;
         }
-        row += if S::ROWS > 4 {
-            8
-        } else if S::ROWS > 2 {
-            4
-        } else {
-            2
-        };
     }
-    if S::ROWS > 4 && row + 4 <= x.count {
-        rows::<S, B, 4>(simd, blocks, bias, x, row, panel);
-        row += 4;
+    if S::ROWS >= 4 {
+        while row + 4 <= x.count {
+            rows::<S, B, 4>(simd, blocks, x, row, &mut give);
+            row += 4;
+        }
     }
-    if S::ROWS > 2 && row + 2 <= x.count {
-        rows::<S, B, 2>(simd, blocks, bias, x, row, panel);
+    while row + 2 <= x.count {
+        rows::<S, B, 2>(simd, blocks, x, row, &mut give);
         row += 2;
     }
     if row < x.count {
-        rows::<S, B, 1>(simd, blocks, bias, x, row, panel);
+        rows::<S, B, 1>(simd, blocks, x, row, &mut give);
     }
 }
 
-/// The tile for `M` rows from `first` on.
+/// `M` rows from `first` on.
 #[inline(always)]
 fn rows<S: Simd, B: Dot, const M: usize>(
     simd: S,
     blocks: &[B],
-    bias: &[f32; LANES],
     x: &Rows,
     first: usize,
-    panel: &mut Panels,
+    give: &mut impl FnMut(usize, S::Floats),
 ) {
     let of_row = |m: usize| (first + m) * blocks.len()..(first + m + 1) * blocks.len();
     let values: [&[[i8; 32]]; M] = std::array::from_fn(|m| &x.values[of_row(m)]);
@@ -145,9 +151,8 @@ fn rows<S: Simd, B: Dot, const M: usize>(
             totals[m] = simd.fma(simd.floats(sums[m]), scale, totals[m]);
         }
     }
-    let (bias, one) = (simd.load(bias), simd.splat(1.0));
     for (m, total) in totals.into_iter().enumerate() {
-        simd.store(simd.fma(total, one, bias), &mut panel[first + m]);
+        give(first + m, total);
     }
 }
 

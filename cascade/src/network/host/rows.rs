@@ -21,7 +21,8 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    fn resize(&mut self, count: usize, width: usize) {
+    /// Makes room for `count` rows of `width` values.
+    pub(super) fn resize(&mut self, count: usize, width: usize) {
         (self.count, self.blocks) = (count, width / BLOCK);
         self.values.resize(count * self.blocks, [0; BLOCK]);
         self.scales.resize(count * self.blocks, 0.0);
@@ -69,7 +70,13 @@ fn round_panels_body<S: Simd>(_: S, panels: &Panels, rows: &mut Rows) {
 }
 
 #[inline(always)]
-fn round_block(x: &[f32; BLOCK], at: usize, rows: &mut Rows) {
+pub(super) fn round_block(x: &[f32; BLOCK], at: usize, rows: &mut Rows) {
+    (rows.scales[at], rows.sums[at]) = round_values(x, &mut rows.values[at]);
+}
+
+/// Rounds 32 values to int8, and returns their scale and the sum of what they were rounded to.
+#[inline(always)]
+pub(super) fn round_values(x: &[f32; BLOCK], rounded: &mut [i8; BLOCK]) -> (f32, i32) {
     /// Adding it rounds to a whole number, ties to even, and leaves that in the low bits.
     const ROUND: f32 = 12_582_912.0;
     let (low, high) = (&x.as_chunks::<LANES>().0[0], &x.as_chunks::<LANES>().0[1]);
@@ -87,13 +94,12 @@ fn round_block(x: &[f32; BLOCK], at: usize, rows: &mut Rows) {
     let most = most[0];
     let steps = if most > 0.0 { 127.0 / most } else { 0.0 };
     let mut sums = [0; LANES];
-    for (x, values) in x.as_chunks::<LANES>().0.iter().zip(rows.values[at].as_chunks_mut::<LANES>().0) {
+    for (x, values) in x.as_chunks::<LANES>().0.iter().zip(rounded.as_chunks_mut::<LANES>().0) {
         for lane in 0..LANES {
             let rounded = (x[lane] * steps + ROUND).to_bits() as i8;
             values[lane] = rounded;
             sums[lane] += i32::from(rounded);
         }
     }
-    rows.scales[at] = most / 127.0;
-    rows.sums[at] = sums.iter().sum();
+    (most / 127.0, sums.iter().sum())
 }

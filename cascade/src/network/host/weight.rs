@@ -88,6 +88,10 @@ impl Weight {
     }
 }
 
+impl<const N: usize> Block<N> {
+    pub(super) const ZERO: Self = Self { bytes: [[0; 4 * LANES]; N], scales: [0; LANES] };
+}
+
 impl Block<4> {
     fn unpack(&self, out: usize, row: &mut [f32; BLOCK]) {
         let scale = f16::from_bits(self.scales[out]).to_f32();
@@ -109,7 +113,7 @@ impl Block<8> {
 }
 
 fn pack_q4<'a>(stored: impl Fn(usize) -> &'a [u8; 18]) -> Block<4> {
-    let mut block = Block { bytes: [[0; 4 * LANES]; 4], scales: [0; LANES] };
+    let mut block = Block::ZERO;
     for out in 0..LANES {
         let bytes = stored(out);
         block.scales[out] = u16::from_le_bytes([bytes[0], bytes[1]]);
@@ -128,7 +132,7 @@ fn pack_q4<'a>(stored: impl Fn(usize) -> &'a [u8; 18]) -> Block<4> {
 }
 
 fn pack_q8<'a>(stored: impl Fn(usize) -> &'a [u8; 34]) -> Block<8> {
-    let mut block = Block { bytes: [[0; 4 * LANES]; 8], scales: [0; LANES] };
+    let mut block = Block::ZERO;
     for out in 0..LANES {
         let bytes = stored(out);
         block.scales[out] = u16::from_le_bytes([bytes[0], bytes[1]]);

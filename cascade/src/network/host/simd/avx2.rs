@@ -88,6 +88,11 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn load_sums(self, x: &[i32; LANES]) -> [__m256i; 2] {
+        unsafe { [_mm256_loadu_si256(x.as_ptr().cast()), _mm256_loadu_si256(x.as_ptr().add(8).cast())] }
+    }
+
+    #[inline(always)]
     fn bytes(self, x: &[u8; 4 * LANES]) -> [__m256i; 2] {
         unsafe { [_mm256_loadu_si256(x.as_ptr().cast()), _mm256_loadu_si256(x.as_ptr().add(32).cast())] }
     }
@@ -114,19 +119,24 @@ impl Simd for Avx2 {
         }
     }
 
-    /// `weight * value` as `(weight - 128) * value + 128 * value`: two of the former, at most 128 * 127, fit 16 bits.
     #[inline(always)]
     fn dot_bytes(self, sums: [__m256i; 2], weights: [__m256i; 2], values: [i8; 4]) -> [__m256i; 2] {
-        let offset = 128 * values.iter().map(|&value| i32::from(value)).sum::<i32>();
+        self.dot_lanes(sums, weights, [unsafe { _mm256_set1_epi32(word(values)) }; 2])
+    }
+
+    /// `weight * value` as `(weight - 128) * value + 128 * value`: two of the former, at most 128 * 127, fit 16 bits.
+    #[inline(always)]
+    fn dot_lanes(self, sums: [__m256i; 2], weights: [__m256i; 2], values: [__m256i; 2]) -> [__m256i; 2] {
         unsafe {
-            let values = _mm256_set1_epi32(word(values));
-            let add = |sum, weights| {
+            let add = |sum, weights, values| {
                 let weights = _mm256_xor_si256(weights, _mm256_set1_epi8(-128));
                 let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(values, weights));
                 let dot = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
-                _mm256_add_epi32(_mm256_add_epi32(sum, dot), _mm256_set1_epi32(offset))
+                let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), values);
+                let offset = _mm256_madd_epi16(pairs, _mm256_set1_epi16(128));
+                _mm256_add_epi32(_mm256_add_epi32(sum, dot), offset)
             };
-            [add(sums[0], weights[0]), add(sums[1], weights[1])]
+            [add(sums[0], weights[0], values[0]), add(sums[1], weights[1], values[1])]
         }
     }
 }
@@ -181,6 +191,11 @@ impl Simd for AvxVnni {
     }
 
     #[inline(always)]
+    fn load_sums(self, x: &[i32; LANES]) -> [__m256i; 2] {
+        self.0.load_sums(x)
+    }
+
+    #[inline(always)]
     fn bytes(self, x: &[u8; 4 * LANES]) -> [__m256i; 2] {
         self.0.bytes(x)
     }
@@ -197,11 +212,15 @@ impl Simd for AvxVnni {
 
     #[inline(always)]
     fn dot_bytes(self, sums: [__m256i; 2], weights: [__m256i; 2], values: [i8; 4]) -> [__m256i; 2] {
+        self.dot_lanes(sums, weights, [unsafe { _mm256_set1_epi32(word(values)) }; 2])
+    }
+
+    #[inline(always)]
+    fn dot_lanes(self, sums: [__m256i; 2], weights: [__m256i; 2], values: [__m256i; 2]) -> [__m256i; 2] {
         unsafe {
-            let values = _mm256_set1_epi32(word(values));
             [
-                _mm256_dpbusd_avx_epi32(sums[0], weights[0], values),
-                _mm256_dpbusd_avx_epi32(sums[1], weights[1], values),
+                _mm256_dpbusd_avx_epi32(sums[0], weights[0], values[0]),
+                _mm256_dpbusd_avx_epi32(sums[1], weights[1], values[1]),
             ]
         }
     }

@@ -74,6 +74,11 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn load_sums(self, x: &[i32; LANES]) -> __m512i {
+        unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
     fn bytes(self, x: &[u8; 4 * LANES]) -> __m512i {
         unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }
     }
@@ -95,5 +100,10 @@ impl Simd for Avx512 {
     fn dot_bytes(self, sums: __m512i, weights: __m512i, values: [i8; 4]) -> __m512i {
         let values = i32::from_ne_bytes(values.map(|value| value as u8));
         unsafe { _mm512_dpbusd_epi32(sums, weights, _mm512_set1_epi32(values)) }
+    }
+
+    #[inline(always)]
+    fn dot_lanes(self, sums: __m512i, weights: __m512i, values: __m512i) -> __m512i {
+        unsafe { _mm512_dpbusd_epi32(sums, weights, values) }
     }
 }

@@ -51,6 +51,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// The same sum in all lanes.
     fn sums(self, x: i32) -> Self::Sums;
     /// From memory.
+    fn load_sums(self, x: &[i32; LANES]) -> Self::Sums;
+    /// From memory.
     fn bytes(self, x: &[u8; 4 * LANES]) -> Self::Bytes;
     /// The low and the high halves of bytes.
     fn nibbles(self, x: Self::Bytes) -> [Self::Bytes; 2];
@@ -58,6 +60,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn dot_nibbles(self, sums: Self::Sums, weights: Self::Bytes, values: [i8; 4]) -> Self::Sums;
     /// Adds to each sum the product of its four `weights` with the four `values`, none of which is -128.
     fn dot_bytes(self, sums: Self::Sums, weights: Self::Bytes, values: [i8; 4]) -> Self::Sums;
+    /// The same, where each sum has four `values` of its own, to be read as i8.
+    fn dot_lanes(self, sums: Self::Sums, weights: Self::Bytes, values: Self::Bytes) -> Self::Sums;
 }
 
 /// The instructions that kernels use.
@@ -160,6 +164,9 @@ mod tests {
         };
         let bytes = simd.bytes(weights);
         keep(simd.floats(simd.dot_bytes(simd.sums(7), bytes, *values)));
+        let lanes =
+            simd.bytes(&std::array::from_fn(|i| values[i % 4].wrapping_add(i as i8 / 4).max(-127) as u8));
+        keep(simd.floats(simd.dot_lanes(simd.load_sums(&std::array::from_fn(|i| i as i32)), bytes, lanes)));
         for nibbles in simd.nibbles(bytes) {
             keep(simd.floats(simd.dot_nibbles(simd.sums(-7), nibbles, *values)));
         }

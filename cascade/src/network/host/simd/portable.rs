@@ -56,6 +56,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn load_sums(self, x: &[i32; LANES]) -> Self::Sums {
+        *x
+    }
+
+    #[inline(always)]
     fn bytes(self, x: &[u8; 4 * LANES]) -> Self::Bytes {
         *x
     }
@@ -75,6 +80,17 @@ impl Simd for Portable {
         for (sum, weights) in sums.iter_mut().zip(weights.as_chunks::<4>().0) {
             for (weight, value) in weights.iter().zip(values) {
                 *sum += i32::from(*weight) * i32::from(value);
+            }
+        }
+        sums
+    }
+
+    #[inline(always)]
+    fn dot_lanes(self, mut sums: Self::Sums, weights: Self::Bytes, values: Self::Bytes) -> Self::Sums {
+        let lanes = weights.as_chunks::<4>().0.iter().zip(values.as_chunks::<4>().0);
+        for (sum, (weights, values)) in sums.iter_mut().zip(lanes) {
+            for (weight, value) in weights.iter().zip(values) {
+                *sum += i32::from(*weight) * i32::from(*value as i8);
             }
         }
         sums
