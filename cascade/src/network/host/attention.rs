@@ -14,7 +14,7 @@ use super::simd::{Isa, LANES, Simd, kernel};
 use super::weight::BLOCK;
 
 /// Rows of a prompt that are computed together.
-pub(super) const LEAD_ROWS: usize = 8;
+pub(super) const LEAD_ROWS: usize = 16;
 /// Query rows whose values are mixed together.
 const MIX_ROWS: usize = 4;
 /// Rows of the lead whose values are mixed before the next.

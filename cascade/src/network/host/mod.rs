@@ -162,9 +162,8 @@ impl Network {
     /// Rows of the token table, row after row.
     pub(super) fn embed(&self, ids: &[u32]) -> Vec<f32> {
         let mut rows = vec![0.0; ids.len() * self.config.hidden];
-        for (id, row) in ids.iter().zip(rows.chunks_exact_mut(self.config.hidden)) {
-            self.table.row(*id as usize, row);
-        }
+        let work = rows.par_chunks_exact_mut(self.config.hidden).zip(ids).with_min_len(CHUNK_ROWS_MIN);
+        work.for_each(|(row, id)| self.table.row(*id as usize, row));
         rows
     }
 
@@ -301,13 +300,16 @@ impl Network {
     }
 
     fn turns(&self, positions: &[u32]) -> Turns {
-        let angle = |&position: &u32| self.frequencies.iter().map(move |f| f64::from(position) * f);
-        let turn = |angle: f64| {
-            let (sin, cos) = libm::sincos(angle);
-            (sin as f32, cos as f32)
-        };
-        let (sin, cos) = positions.iter().flat_map(angle).map(turn).unzip();
-        Turns { cos, sin, half: self.frequencies.len() }
+        let half = self.frequencies.len();
+        let [mut cos, mut sin] = [(); 2].map(|()| vec![0.0; positions.len() * half]);
+        let rows = cos.par_chunks_exact_mut(half).zip(sin.par_chunks_exact_mut(half)).zip(positions);
+        rows.with_min_len(CHUNK_ROWS_MIN).for_each(|((cos, sin), position)| {
+            for ((cos, sin), frequency) in cos.iter_mut().zip(sin).zip(&self.frequencies) {
+                let (s, c) = libm::sincos(f64::from(*position) * frequency);
+                (*cos, *sin) = (c as f32, s as f32);
+            }
+        });
+        Turns { cos, sin, half }
     }
 }
 
