@@ -6,7 +6,7 @@ use candle_core::Tensor;
 
 use crate::chat::{self, Generation};
 use crate::checkpoint::{Checkpoint, Source, Stage};
-use crate::decoding::{self, DecodeWindow, Decoding};
+use crate::decoding::{self, DecodeWindow, Decoding, Task};
 use crate::device::Options;
 use crate::layout::Layout;
 use crate::network::{KvCache, Pattern, Projector, Qwen2, Sequence};
@@ -154,6 +154,16 @@ impl Decoder {
     /// Bytes that a row of keys and values takes in memory, all layers together.
     pub fn kv_row_bytes(&self) -> usize {
         self.network.kv_row_bytes()
+    }
+
+    /// Rows that each step of a window has: one a block, where it reconstructs.
+    pub fn step_rows(&self, task: &Task) -> usize {
+        match task {
+            Task::Reconstruct { tokens, ratio, .. } => {
+                tokens.div_ceil(self.layout.block_len(*tokens, *ratio).max(1))
+            }
+            Task::Generate { .. } => 1,
+        }
     }
 
     /// Begins to decode a window; nothing is computed before the first [`Self::step`]. Errors: latents of a wrong

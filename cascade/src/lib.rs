@@ -32,3 +32,9 @@ pub use decoding::{DecodeWindow, Decoding, Task};
 pub use device::{DeviceChoice, Kernels, Options, Precision};
 pub use error::Error;
 pub use info::StageInfo;
+
+/// The kernels by themselves, for `cargo bench`: no part of what the crate promises.
+#[doc(hidden)]
+pub mod bench {
+    pub use crate::network::host::bench::{PEAK_MACS, Product, peak};
+}

@@ -26,7 +26,6 @@ pub use config::Config;
 use crate::{
     grpc::Grpc,
     model::{Node, work},
-    share::Share,
 };
 
 /// The node's name in logs, metrics and traces.
@@ -36,13 +35,12 @@ pub const ROLE: &str = "decoder";
 /// connections at once, calls when the model is loaded and warm.
 pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
     let role = Role { name: ROLE, thread: "c3-decode", service: DecoderServer::<Grpc>::NAME };
-    let (kv_bytes_max, share) = (config.kv_bytes_max(), Share::new(config.decode_share));
-    let node = Node::new(Stage::Decoder, config.node, Metrics::new(ROLE));
-    let service = DecoderServer::new(Grpc::new(node.clone(), kv_bytes_max))
+    let node = Node::new(Stage::Decoder, config.node.clone(), Metrics::new(ROLE));
+    let service = DecoderServer::new(Grpc::new(node.clone(), config.kv_bytes_max()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     c3_node::run(role, node, Routes::new(service), listener, shutdown, move |node, ready| {
-        work(node, ready, kv_bytes_max, share)
+        work(node, ready, &config)
     })
     .await
 }

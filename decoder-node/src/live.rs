@@ -16,6 +16,7 @@ pub(crate) struct Live(Vec<Window>);
 
 struct Window {
     decoding: Decoding,
+    step_rows: usize,
     reply: oneshot::Sender<Result<Decoded, Status>>,
     // Counts the window as running for as long as it is here.
     _place: Running,
@@ -39,11 +40,17 @@ impl Live {
         self.0.iter().map(|window| window.decoding.kv_rows()).sum()
     }
 
+    /// Rows that a step computes at the most.
+    pub(crate) fn step_rows(&self) -> usize {
+        self.0.iter().map(|window| window.step_rows).sum()
+    }
+
     /// Lets a window in, or tells its caller why not.
     pub(crate) fn join(&mut self, taken: Taken<DecodeJob>, decoder: &Decoder) {
         let Taken { job: DecodeJob { window, reply }, place } = taken;
+        let step_rows = decoder.step_rows(&window.task);
         match decoder.start(window) {
-            Ok(decoding) => self.0.push(Window { decoding, reply, _place: place }),
+            Ok(decoding) => self.0.push(Window { decoding, step_rows, reply, _place: place }),
             // A caller that left meanwhile misses nothing, here and below.
             Err(error) => drop(reply.send(Err(status(&error)))),
         }

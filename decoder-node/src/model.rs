@@ -11,6 +11,8 @@ use c3_node::{
 };
 
 use crate::{
+    Config,
+    config::Bounds,
     job::{Job, Verified, VerifyJob},
     live::Live,
     share::{Share, Turn},
@@ -20,15 +22,16 @@ use crate::{
 pub(crate) type Node = c3_node::Node<Job, Arc<Decoder>>;
 
 /// Loads and warms the model, and computes until the queue closes.
-pub(crate) fn work(node: &Node, ready: &dyn Fn(), kv_bytes_max: u64, mut share: Share) -> Result<(), Error> {
+pub(crate) fn work(node: &Node, ready: &dyn Fn(), config: &Config) -> Result<(), Error> {
     let (decoder, facts) = load(node)?;
-    let tokens_max = node.settings().batch_tokens_max(&facts.device);
+    let (tokens_max, bounds) = (config.node.batch_tokens_max(&facts.device), config.bounds(&facts.device));
+    let mut share = Share::new(config.decode_share);
     node.serve(decoder.clone(), facts);
     ready();
     let (mut live, queue) = (Live::default(), node.queue());
     while (!live.is_empty() || queue.wait()) && !queue.is_closed() {
         live.drop_gone();
-        admit(&mut live, node, &decoder, kv_bytes_max);
+        admit(&mut live, node, &decoder, bounds);
         let verifying = queue.any(|job| matches!(job, Job::Verify(_)));
         let Some(turn) = share.next(!live.is_empty(), verifying) else { continue };
         let began = Instant::now();
@@ -41,12 +44,15 @@ pub(crate) fn work(node: &Node, ready: &dyn Fn(), kv_bytes_max: u64, mut share: 
     Ok(())
 }
 
-/// Lets waiting windows in, as many as there is room for their keys and values.
-fn admit(live: &mut Live, node: &Node, decoder: &Decoder, kv_bytes_max: u64) {
-    let rows = kv_bytes_max / decoder.kv_row_bytes() as u64;
-    let mut room = Room::new(usize::try_from(rows).unwrap_or(usize::MAX), live.kv_rows());
+/// Lets waiting windows in, as many as there is room for their keys and values and use for their rows.
+fn admit(live: &mut Live, node: &Node, decoder: &Decoder, bounds: Bounds) {
+    let kv_rows = bounds.kv_bytes / decoder.kv_row_bytes() as u64;
+    let mut kv = Room::new(usize::try_from(kv_rows).unwrap_or(usize::MAX), live.kv_rows());
+    let mut rows = Room::new(bounds.step_rows, live.step_rows());
     let joining = node.queue().take(|job| match job {
-        Job::Decode(job) if room.fits(job.kv_rows()) => Ok(job),
+        Job::Decode(job) if rows.fits(decoder.step_rows(&job.window.task)) && kv.fits(job.kv_rows()) => {
+            Ok(job)
+        }
         stays => Err(stays),
     });
     joining.into_iter().for_each(|taken| live.join(taken, decoder));

@@ -42,7 +42,8 @@ pub async fn memory(text: &str) -> Result<Vec<Row>> {
     }
     let folder = TempDir::with_prefix("c3-memory-")?;
     let node = Launch::new(Program::DecoderNode).arg("--model").arg(fixtures::default_model());
-    let node = node.serve(folder.path()).await?;
+    // As many as fit the default memory, however many use the CPU has for.
+    let node = node.args(["--step-rows-max", "100000"]).serve(folder.path()).await?;
     let live = until("all windows to be decoded at once", LIVE_LIMIT, async || {
         let said = DecoderClient::new(node.channel().ok()?).describe(pb::DescribeRequest {}).await.ok()?;
         let running = said.into_inner().load?.running_tokens;

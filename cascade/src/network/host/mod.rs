@@ -14,6 +14,7 @@
 //! stay in its cache while the weights stream through.
 
 mod attention;
+pub(crate) mod bench;
 mod dense;
 mod exp;
 mod head;
