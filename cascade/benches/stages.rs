@@ -10,7 +10,8 @@ use c3_cascade::{
 use divan::Bencher;
 use divan::counter::ItemsCount;
 
-const RATIO: usize = 20;
+/// Windows and their ratio.
+type Case = [usize; 2];
 
 fn main() {
     divan::main();
@@ -24,15 +25,15 @@ struct Stages {
 }
 
 impl Stages {
-    /// The stages and `count` whole windows of a text.
-    fn with(count: usize) -> Self {
+    /// The stages and whole windows of a text.
+    fn with([count, ratio]: Case) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/c3-mini");
         let source = Source::Folder(&folder);
         let options = Options::default();
         let compressor = Compressor::load(source, &options).expect("the default model loads");
         let decoder = Decoder::load(source, &options).expect("the default model loads");
         let text = include_str!("../../ARCHITECTURE.md").repeat(20);
-        let mut windows = compressor.windows(&text, RATIO).expect("the ratio is in range");
+        let mut windows = compressor.windows(&text, ratio).expect("the ratio is in range");
         windows.truncate(count);
         let latents =
             compressor.compress(&windows.iter().collect::<Vec<_>>()).expect("the windows are whole");
@@ -49,7 +50,7 @@ impl Stages {
     fn decode(&self) {
         let windows = self.latents.iter().zip(&self.windows).map(|(latents, window)| DecodeWindow {
             latents: latents.clone(),
-            task: Task::Reconstruct { tokens: window.tokens.len(), ratio: RATIO, corrections: Vec::new() },
+            task: Task::Reconstruct { tokens: window.tokens.len(), ratio: window.ratio, corrections: Vec::new() },
         });
         let live: Result<Vec<_>, _> = windows.map(|window| self.decoder.start(window)).collect();
         let mut live = live.expect("the latents fit");
@@ -59,27 +60,27 @@ impl Stages {
     }
 }
 
-#[divan::bench(args = [1, 8])]
-fn compress(bencher: Bencher<'_, '_>, windows: usize) {
-    let stages = Stages::with(windows);
+#[divan::bench(args = [[1, 20], [8, 20], [2, 80]])]
+fn compress(bencher: Bencher<'_, '_>, case: Case) {
+    let stages = Stages::with(case);
     let windows: Vec<&TokenWindow> = stages.windows.iter().collect();
     bencher.counter(ItemsCount::new(stages.tokens())).bench_local(|| stages.compressor.compress(&windows));
 }
 
-#[divan::bench(args = [1, 8])]
-fn verify(bencher: Bencher<'_, '_>, windows: usize) {
-    let stages = Stages::with(windows);
+#[divan::bench(args = [[1, 20], [8, 20], [2, 80]])]
+fn verify(bencher: Bencher<'_, '_>, case: Case) {
+    let stages = Stages::with(case);
     let windows: Vec<_> = stages
         .latents
         .iter()
         .zip(&stages.windows)
-        .map(|(latents, window)| VerifyWindow { latents, tokens: &window.tokens, ratio: RATIO })
+        .map(|(latents, window)| VerifyWindow { latents, tokens: &window.tokens, ratio: window.ratio })
         .collect();
     bencher.counter(ItemsCount::new(stages.tokens())).bench_local(|| stages.decoder.verify(&windows));
 }
 
-#[divan::bench(args = [1, 20])]
-fn decode(bencher: Bencher<'_, '_>, windows: usize) {
-    let stages = Stages::with(windows);
+#[divan::bench(args = [[1, 20], [4, 20], [20, 20]])]
+fn decode(bencher: Bencher<'_, '_>, case: Case) {
+    let stages = Stages::with(case);
     bencher.counter(ItemsCount::new(stages.tokens())).bench_local(|| stages.decode());
 }

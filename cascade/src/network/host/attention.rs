@@ -17,6 +17,8 @@ use super::weight::BLOCK;
 pub(super) const LEAD_ROWS: usize = 16;
 /// Query rows whose values are mixed together.
 const MIX_ROWS: usize = 4;
+/// Rows of the lead whose values are mixed before the next.
+const MIX_TILE: usize = 32;
 
 /// Rows that are computed together.
 #[derive(Clone, Copy)]
@@ -32,25 +34,19 @@ pub(super) enum Unit {
 pub(super) struct Scratch {
     /// Scaled queries of the heads that share keys: `[rows * heads][dim]`.
     queries: Rows,
-    /// Lead rows that each query row sees.
-    seen: Vec<usize>,
-    /// Scores over the lead, a tile of 16 of its rows after the other: `[tile][rows * heads][16]`.
-    scores: Vec<[f32; LANES]>,
-    /// The largest of them, lane by lane: `[rows * heads][16]`.
-    largest: Vec<[f32; LANES]>,
-    /// The largest score of a query row, over all that it sees.
-    most: Vec<f32>,
-    /// Sums of weights over the lead, lane by lane: `[rows * heads][16]`.
-    totals: Vec<[f32; LANES]>,
-    /// Values of a tile: `[16 rows][dim / 16][16]`.
+    /// Their scores over the lead: `[rows * heads][lead rows]`.
+    scores: Vec<f32>,
+    /// Values of some rows of the lead: `[rows][dim]`.
     values: Vec<[f32; LANES]>,
-    /// The mix of the lead's values: `[rows * heads][dim / 16][16]`.
-    mixed: Vec<[f32; LANES]>,
+    /// The mix of the lead's values: `[rows * heads][dim]`.
+    mixed: Vec<f32>,
+    /// What divides the mix: one a query row.
+    sums: Vec<f32>,
     /// Queries of 16 blocks: `[dim / 4][16][4]`, their scales and offsets, `[dim / 32][16]` each.
     own_queries: Vec<[u8; 4 * LANES]>,
     own_scales: Vec<[f32; LANES]>,
     own_offsets: Vec<[i32; LANES]>,
-    /// Scores over the own blocks: `[head][step][16]`.
+    /// Scores over the own blocks: `[step][16]`.
     own_scores: Vec<[f32; LANES]>,
     /// The mix of the own blocks' values: `[dim][16]`.
     own_mixed: Vec<[f32; LANES]>,
@@ -84,31 +80,27 @@ fn attend_body<S: Simd>(
     out: &mut [f32],
     scratch: &mut Scratch,
 ) {
-    let rows = out.len() / (heads.query * heads.dim);
-    scratch.seen.clear();
-    scratch.seen.extend((0..rows * heads.group()).map(|row| match unit {
-        Unit::Lead { first } => first + row / heads.group() + 1,
-        Unit::Slots { .. } => kv.lead.rows,
-    }));
     for head in 0..heads.key {
         scratch.take_queries(heads, head, q);
-        scores(simd, &kv.lead, heads, head, scratch);
         match unit {
-            Unit::Lead { .. } => {
-                mix(simd, &kv.lead, heads, head, scratch);
+            Unit::Lead { first } => {
+                let rows = out.len() / (heads.query * heads.dim);
+                scores(simd, &kv.lead, heads, head, first + rows, scratch);
+                scratch.softmax_lead(first, heads);
+                mix(simd, &kv.lead, heads, head, first + rows, scratch);
                 scratch.give_lead(heads, head, out);
             }
             Unit::Slots { step, group, groups } => {
-                let place = |query| Place { head, query, step, group, groups };
-                scratch.own_scores.resize(heads.group() * (step + 1), [0.0; LANES]);
+                scores(simd, &kv.lead, heads, head, kv.lead.rows, scratch);
                 for query in 0..heads.group() {
-                    own_scores(simd, &kv.own, heads, place(query), scratch);
+                    let place = Place { head, query, step, group, groups };
+                    own_scores(simd, &kv.own, heads, place, scratch);
+                    scratch.softmax_slots(kv.lead.rows, heads, query);
+                    own_mix(simd, &kv.own, heads, place, scratch);
+                    scratch.give_slots(heads, place, out);
                 }
-                mix(simd, &kv.lead, heads, head, scratch);
-                for query in 0..heads.group() {
-                    own_mix(simd, &kv.own, heads, place(query), scratch);
-                    scratch.give_slots(heads, place(query), out);
-                }
+                mix(simd, &kv.lead, heads, head, kv.lead.rows, scratch);
+                scratch.add_lead(heads, head, out);
             }
         }
     }
@@ -126,83 +118,63 @@ struct Place {
     groups: usize,
 }
 
-/// Scores over the lead, and the largest of each query row. What a row does not see is minus infinity.
+/// Scores over the first `seen` rows of the lead.
 #[inline(always)]
-fn scores<S: Simd>(simd: S, lead: &Lead, heads: Heads, head: usize, scratch: &mut Scratch) {
-    let Scratch { queries, seen, scores, largest, most, .. } = scratch;
-    let (rows, last) = (queries.count, seen[seen.len() - 1]);
-    let tiles = last.div_ceil(LANES);
-    scores.resize(tiles * rows, [0.0; LANES]);
-    largest.clear();
-    largest.resize(rows, [f32::NEG_INFINITY; LANES]);
-    for (tile, scores) in scores.chunks_exact_mut(rows).enumerate() {
+fn scores<S: Simd>(simd: S, lead: &Lead, heads: Heads, head: usize, seen: usize, scratch: &mut Scratch) {
+    let tiles = seen.div_ceil(LANES);
+    let Scratch { queries, scores, .. } = scratch;
+    scores.resize(queries.count * tiles * LANES, 0.0);
+    let scores = scores.as_chunks_mut().0;
+    for tile in 0..tiles {
         let keys = lead.keys(heads, head, tile);
-        each_row(simd, keys, queries, |row, total| simd.store(total, &mut scores[row]));
-        if (tile + 1) * LANES > seen[0] {
-            for (scores, seen) in scores.iter_mut().zip(seen.iter()) {
-                let seen = seen.saturating_sub(tile * LANES).min(LANES);
-                scores[seen..].fill(f32::NEG_INFINITY);
-            }
-        }
-        for (largest, scores) in largest.iter_mut().zip(scores) {
-            for lane in 0..LANES {
-                largest[lane] = largest[lane].max(scores[lane]);
-            }
-        }
+        each_row(simd, keys, queries, |row, total| simd.store(total, &mut scores[row * tiles + tile]));
     }
-    most.clear();
-    most.extend(largest.iter().map(|lanes| lanes.iter().copied().fold(f32::NEG_INFINITY, f32::max)));
 }
 
-/// Turns scores over the lead into weights and mixes its values by them, a tile of 16 rows after the other.
+/// Mixes the values of the first `seen` rows of the lead by the weights in `scores`.
 #[inline(always)]
-fn mix<S: Simd>(simd: S, lead: &Lead, heads: Heads, head: usize, scratch: &mut Scratch) {
-    let chunks = heads.dim / LANES;
-    let Scratch { queries, scores, most, totals, values, mixed, .. } = scratch;
+fn mix<S: Simd>(simd: S, lead: &Lead, heads: Heads, head: usize, seen: usize, scratch: &mut Scratch) {
+    let (chunks, width) = (heads.dim / LANES, seen.div_ceil(LANES) * LANES);
+    let Scratch { queries, scores, values, mixed, .. } = scratch;
     let rows = queries.count;
-    totals.clear();
-    totals.resize(rows, [0.0; LANES]);
     mixed.clear();
-    mixed.resize(rows * chunks, [0.0; LANES]);
-    values.resize(LANES * chunks, [0.0; LANES]);
+    mixed.resize(rows * heads.dim, 0.0);
+    values.resize(MIX_TILE * chunks, [0.0; LANES]);
     let mut stored = lead.values(heads, head);
-    for weights in scores.chunks_exact_mut(rows) {
-        for ((weights, most), total) in weights.iter_mut().zip(most.iter()).zip(totals.iter_mut()) {
-            for lane in 0..LANES {
-                let score = weights[lane];
-                let weight = if score == f32::NEG_INFINITY { 0.0 } else { exp(score - most) };
-                weights[lane] = weight;
-                total[lane] += weight;
-            }
-        }
-        let mut count = 0;
-        for (values, stored) in values.chunks_exact_mut(chunks).zip(stored.by_ref()) {
+    for first in (0..seen).step_by(MIX_TILE) {
+        let count = MIX_TILE.min(seen - first);
+        for (values, stored) in values.chunks_exact_mut(chunks).zip(stored.by_ref().take(count)) {
             for (values, stored) in values.iter_mut().zip(stored) {
                 simd.store(simd.load_f16(stored), values);
             }
-            count += 1;
         }
         let values = &values[..count * chunks];
-        let (whole, rest) = weights.as_chunks::<MIX_ROWS>();
-        let (mixed, of_rest) = mixed.split_at_mut(whole.len() * MIX_ROWS * chunks);
-        for (weights, mixed) in whole.iter().zip(mixed.chunks_exact_mut(MIX_ROWS * chunks)) {
-            mix_rows::<S, MIX_ROWS>(simd, values, chunks, weights, mixed);
+        let mut row = 0;
+        while row + MIX_ROWS <= rows {
+            mix_rows::<S, MIX_ROWS>(simd, values, chunks, &scores[row * width + first..], width, mixed, row);
+            row += MIX_ROWS;
         }
-        for (weights, mixed) in rest.iter().zip(of_rest.chunks_exact_mut(chunks)) {
-            mix_rows::<S, 1>(simd, values, chunks, std::array::from_ref(weights), mixed);
+        while row < rows {
+            mix_rows::<S, 1>(simd, values, chunks, &scores[row * width + first..], width, mixed, row);
+            row += 1;
         }
     }
 }
 
-/// Adds the values of a tile by their weights to what `M` rows have mixed.
+/// Adds values by their weights, which stand `width` apart from row to row, to what `M` rows from `row` on have mixed.
 #[inline(always)]
 fn mix_rows<S: Simd, const M: usize>(
     simd: S,
     values: &[[f32; LANES]],
     chunks: usize,
-    weights: &[[f32; LANES]; M],
-    mixed: &mut [[f32; LANES]],
+    weights: &[f32],
+    width: usize,
+    mixed: &mut [f32],
+    row: usize,
 ) {
+    let mixed = &mut mixed.as_chunks_mut().0[row * chunks..(row + M) * chunks];
+    let count = values.len() / chunks;
+    let weights: [&[f32]; M] = std::array::from_fn(|m| &weights[m * width..][..count]);
     let mut chunk = 0;
     while chunk + 4 <= chunks {
         mix_chunks::<S, M, 4>(simd, values, chunks, weights, mixed, chunk);
@@ -219,13 +191,13 @@ fn mix_chunks<S: Simd, const M: usize, const C: usize>(
     simd: S,
     values: &[[f32; LANES]],
     chunks: usize,
-    weights: &[[f32; LANES]; M],
+    weights: [&[f32]; M],
     mixed: &mut [[f32; LANES]],
     chunk: usize,
 ) {
     let mut totals: [[S::Floats; C]; M] =
         std::array::from_fn(|m| std::array::from_fn(|c| simd.load(&mixed[m * chunks + chunk + c])));
-    for (row, values) in (0..LANES).zip(values.chunks_exact(chunks)) {
+    for (row, values) in values.chunks_exact(chunks).enumerate() {
         let values: [S::Floats; C] = std::array::from_fn(|c| simd.load(&values[chunk + c]));
         for m in 0..M {
             let weight = simd.splat(weights[m][row]);
@@ -246,13 +218,13 @@ fn mix_chunks<S: Simd, const M: usize, const C: usize>(
 fn own_scores<S: Simd>(simd: S, own: &Own, heads: Heads, place: Place, scratch: &mut Scratch) {
     let Place { head, query, step, group, groups } = place;
     scratch.take_own_queries(heads, query);
-    let Scratch { own_queries, own_scales, own_offsets, own_scores, most, .. } = scratch;
-    let mut largest = [f32::NEG_INFINITY; LANES];
-    for (step, scores) in own_scores[query * (step + 1)..][..=step].iter_mut().enumerate() {
+    let Scratch { own_queries, own_scales, own_offsets, own_scores, .. } = scratch;
+    own_scores.resize(step + 1, [0.0; LANES]);
+    for (step, scores) in own_scores.iter_mut().enumerate() {
         let keys = own.keys(heads, head, step * groups + group);
         let mut total = simd.splat(0.0);
-        let queries = own_queries.as_chunks::<{ BLOCK / 4 }>().0.iter();
-        let queries = queries.zip(own_scales.iter().zip(own_offsets.iter()));
+        let queries =
+            own_queries.as_chunks::<{ BLOCK / 4 }>().0.iter().zip(own_scales.iter().zip(own_offsets.iter()));
         let keys = keys.bytes.as_chunks::<{ BLOCK / 4 }>().0.iter().zip(keys.scales);
         for ((queries, (query_scales, offsets)), (keys, key_scales)) in queries.zip(keys) {
             let mut sums = simd.load_sums(offsets);
@@ -263,49 +235,25 @@ fn own_scores<S: Simd>(simd: S, own: &Own, heads: Heads, place: Place, scratch: 
             total = simd.fma(simd.floats(sums), scale, total);
         }
         simd.store(total, scores);
-        for lane in 0..LANES {
-            largest[lane] = largest[lane].max(scores[lane]);
-        }
-    }
-    for (most, largest) in most[query..].iter_mut().step_by(heads.group()).zip(largest) {
-        *most = most.max(largest);
     }
 }
 
-/// Turns scores of 16 blocks over their own slots into weights and mixes their values.
+/// Mixes the values of 16 blocks' own slots.
 #[inline(always)]
 fn own_mix<S: Simd>(simd: S, own: &Own, heads: Heads, place: Place, scratch: &mut Scratch) {
     const DIMS: usize = 8;
-    let Place { head, query, step, group, groups } = place;
-    let Scratch { own_scores, own_mixed, most, totals, .. } = scratch;
-    let weights = &mut own_scores[query * (step + 1)..][..=step];
-    // Lanes without a block weigh something too; nobody reads them.
-    let (mut of_lanes, mut sums) = ([0.0; LANES], [0.0; LANES]);
-    let rows = || (query..most.len()).step_by(heads.group());
-    for ((of_lane, sum), row) in of_lanes.iter_mut().zip(&mut sums).zip(rows()) {
-        (*of_lane, *sum) = (most[row], sum_lanes(totals[row]));
-    }
-    for weights in weights.iter_mut() {
-        for lane in 0..LANES {
-            weights[lane] = exp((weights[lane] - of_lanes[lane]).min(0.0));
-            sums[lane] += weights[lane];
-        }
-    }
-    for (sum, row) in sums.into_iter().zip(rows()) {
-        totals[row] = [0.0; LANES];
-        totals[row][0] = sum;
-    }
-    own_mixed.resize(heads.dim, [0.0; LANES]);
+    let Place { head, group, groups, .. } = place;
+    scratch.own_mixed.resize(heads.dim, [0.0; LANES]);
     for first in (0..heads.dim).step_by(DIMS) {
         let mut totals = [simd.splat(0.0); DIMS];
-        for (step, weights) in weights.iter().enumerate() {
+        for (step, weights) in scratch.own_scores.iter().enumerate() {
             let values = &own.values(heads, head, step * groups + group)[first..first + DIMS];
             let weights = simd.load(weights);
             for d in 0..DIMS {
                 totals[d] = simd.fma(weights, simd.load_f16(&values[d]), totals[d]);
             }
         }
-        for (total, mixed) in totals.into_iter().zip(&mut own_mixed[first..]) {
+        for (total, mixed) in totals.into_iter().zip(&mut scratch.own_mixed[first..]) {
             simd.store(total, mixed);
         }
     }
@@ -323,6 +271,7 @@ impl Scratch {
         for (at, q) in of_head.enumerate() {
             round_block(&q.map(|x| x * scale), at, &mut self.queries);
         }
+        self.sums.resize(self.queries.count, 1.0);
     }
 
     /// Puts the queries of one head of 16 blocks side by side.
@@ -348,34 +297,122 @@ impl Scratch {
         }
     }
 
+    /// Softmax of rows of the lead, which see all rows up to their own.
+    #[inline(always)]
+    fn softmax_lead(&mut self, first: usize, heads: Heads) {
+        let width = self.scores.len() / self.queries.count;
+        for (row, scores) in self.scores.chunks_exact_mut(width).enumerate() {
+            let seen = first + row / heads.group() + 1;
+            let (scores, unseen) = scores.split_at_mut(seen);
+            let largest = largest(scores);
+            self.sums[row] = numerators(scores, largest);
+            unseen.fill(0.0);
+        }
+    }
+
+    /// Softmax of the slots of one query head: over the lead and their own blocks.
+    #[inline(always)]
+    fn softmax_slots(&mut self, lead: usize, heads: Heads, query: usize) {
+        let group = heads.group();
+        let width = self.scores.len() / self.queries.count;
+        let mut most = [f32::NEG_INFINITY; LANES];
+        let rows_of = |block: usize| block * group + query;
+        let blocks = self.queries.count / group;
+        for (block, most) in most.iter_mut().enumerate().take(blocks) {
+            *most = largest(&self.scores[rows_of(block) * width..][..lead]);
+        }
+        for scores in &self.own_scores {
+            for lane in 0..LANES {
+                most[lane] = most[lane].max(scores[lane]);
+            }
+        }
+        let mut sums = [0.0; LANES];
+        for block in 0..blocks {
+            let scores = &mut self.scores[rows_of(block) * width..][..width];
+            let (scores, unseen) = scores.split_at_mut(lead);
+            sums[block] = numerators(scores, most[block]);
+            unseen.fill(0.0);
+        }
+        for scores in &mut self.own_scores {
+            for lane in 0..LANES {
+                scores[lane] = exp((scores[lane] - most[lane]).min(0.0));
+                sums[lane] += scores[lane];
+            }
+        }
+        for (block, sum) in sums.into_iter().enumerate().take(blocks) {
+            self.sums[rows_of(block)] = sum;
+        }
+    }
+
     /// Writes the mix of the lead's values.
     #[inline(always)]
     fn give_lead(&self, heads: Heads, head: usize, out: &mut [f32]) {
-        let (dim, group) = (heads.dim, heads.group());
+        let dim = heads.dim;
         for (row, out) in out.chunks_exact_mut(heads.query * dim).enumerate() {
-            let out = &mut out[head * group * dim..][..group * dim];
+            let out = &mut out[head * heads.group() * dim..][..heads.group() * dim];
             for (query, out) in out.chunks_exact_mut(dim).enumerate() {
-                let row = row * group + query;
-                let (sum, mixed) =
-                    (sum_lanes(self.totals[row]), self.mixed[row * dim / LANES..].as_flattened());
-                for (out, x) in out.iter_mut().zip(mixed) {
-                    *out = x / sum;
+                let row = row * heads.group() + query;
+                for (out, x) in out.iter_mut().zip(&self.mixed[row * dim..]) {
+                    *out = x / self.sums[row];
                 }
             }
         }
     }
 
-    /// Writes the mix of the lead's values and that of the own blocks'.
+    /// Writes the mix of the own blocks' values.
     #[inline(always)]
     fn give_slots(&self, heads: Heads, place: Place, out: &mut [f32]) {
-        let (dim, group) = (heads.dim, heads.group());
+        let dim = heads.dim;
         for (block, out) in out.chunks_exact_mut(heads.query * dim).enumerate() {
-            let row = block * group + place.query;
-            let out = &mut out[(place.head * group + place.query) * dim..][..dim];
-            let (sum, mixed) = (self.totals[row][0], self.mixed[row * dim / LANES..].as_flattened());
-            for ((out, x), own) in out.iter_mut().zip(mixed).zip(&self.own_mixed) {
-                *out = (own[block] + x) / sum;
+            let out = &mut out[(place.head * heads.group() + place.query) * dim..][..dim];
+            for (out, lanes) in out.iter_mut().zip(&self.own_mixed) {
+                *out = lanes[block];
             }
         }
     }
+
+    /// Adds the mix of the lead's values to that of the own blocks', and divides.
+    #[inline(always)]
+    fn add_lead(&self, heads: Heads, head: usize, out: &mut [f32]) {
+        let dim = heads.dim;
+        for (row, out) in out.chunks_exact_mut(heads.query * dim).enumerate() {
+            let out = &mut out[head * heads.group() * dim..][..heads.group() * dim];
+            for (query, out) in out.chunks_exact_mut(dim).enumerate() {
+                let row = row * heads.group() + query;
+                for (out, x) in out.iter_mut().zip(&self.mixed[row * dim..]) {
+                    *out = (*out + x) / self.sums[row];
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn largest(scores: &[f32]) -> f32 {
+    let mut largest = [f32::NEG_INFINITY; LANES];
+    let (chunks, rest) = scores.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            largest[lane] = largest[lane].max(chunk[lane]);
+        }
+    }
+    largest.into_iter().chain(rest.iter().copied()).fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// Replaces scores by `e^(score - largest)` and returns their sum.
+#[inline(always)]
+fn numerators(scores: &mut [f32], largest: f32) -> f32 {
+    let mut total = [0.0; LANES];
+    let (chunks, rest) = scores.as_chunks_mut::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            chunk[lane] = exp(chunk[lane] - largest);
+            total[lane] += chunk[lane];
+        }
+    }
+    for (total, score) in total.iter_mut().zip(rest) {
+        *score = exp(*score - largest);
+        *total += *score;
+    }
+    sum_lanes(total)
 }
