@@ -50,7 +50,11 @@ impl Stages {
     fn decode(&self) {
         let windows = self.latents.iter().zip(&self.windows).map(|(latents, window)| DecodeWindow {
             latents: latents.clone(),
-            task: Task::Reconstruct { tokens: window.tokens.len(), ratio: window.ratio, corrections: Vec::new() },
+            task: Task::Reconstruct {
+                tokens: window.tokens.len(),
+                ratio: window.ratio,
+                corrections: Vec::new(),
+            },
         });
         let live: Result<Vec<_>, _> = windows.map(|window| self.decoder.start(window)).collect();
         let mut live = live.expect("the latents fit");

@@ -11,6 +11,7 @@ mod golden;
 mod limits;
 mod range;
 mod roundtrip;
+mod speed;
 mod trace;
 
 /// A page of a book.

@@ -1,0 +1,39 @@
+//! That speed changes nothing, and that it can be measured.
+
+use c3_tests::cluster::Plan;
+use c3_tests::fixtures;
+use c3_tests::process::{Launch, Program};
+use c3_tests::row::assert_all;
+use c3_tests::speed::exact;
+use serde_json::Value;
+
+#[test]
+fn batches_threads_and_instructions_change_no_bit() {
+    assert_all(&exact::identical(&crate::page(), 1).unwrap());
+}
+
+#[tokio::test]
+async fn a_bench_tells_what_callers_saw() {
+    let cluster = Plan::default().start().await.unwrap();
+    let file = fixtures::root().join("tests/fixtures/texts/essay.txt");
+    let bench = Launch::new(Program::C3).arg("bench").arg(file);
+    let bench =
+        bench.args(["--json", "--gateway", &cluster.gateway.url(), "--bytes", "300", "--seconds", "1"]);
+    let closed = ["--op", "put", "--op", "get", "--clients", "2", "--documents", "2"];
+    for (args, sides) in [(&closed[..], &["put", "get"][..]), (&["--rate", "3"], &["get"])] {
+        let output = bench.clone().args(args).output().await.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        for side in sides {
+            let number =
+                |path: &str| report.pointer(&format!("/{side}/{path}")).and_then(Value::as_f64).unwrap();
+            assert_eq!(number("failed"), 0.0, "{report}");
+            assert!(number("calls") >= 1.0 && number("tokens_per_second") > 0.0, "{report}");
+            let (first, whole) = (number("first_byte_ms/p50"), number("total_ms/p50"));
+            assert!(0.1 < first && first <= whole && whole <= number("total_ms/max"), "{report}");
+        }
+    }
+    let wrong = bench.args(["--bytes", "100000000"]).output().await.unwrap();
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("--bytes"));
+}
