@@ -10,7 +10,8 @@ use crate::calls::id_of;
 use crate::cluster::{Plan, files_under};
 use crate::row::Row;
 
-const RATIO: u32 = 40;
+/// At which some tokens always need a correction.
+const RATIO: u32 = 80;
 
 /// Flips a bit at several places of every stored file, one at a time, and reads with a cold gateway.
 pub async fn flipped_bits(text: &str) -> Result<Vec<Row>> {
