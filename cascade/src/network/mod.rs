@@ -31,6 +31,14 @@ pub(crate) struct Sequence<'a> {
     pub(crate) pattern: Pattern,
 }
 
+/// Number and width of heads.
+#[derive(Clone, Copy, Debug)]
+struct Heads {
+    query: usize,
+    key: usize,
+    dim: usize,
+}
+
 /// What each row of a sequence sees. Every row sees itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pattern {

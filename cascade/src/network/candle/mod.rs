@@ -8,19 +8,11 @@ use candle_core::{D, DType, Device, Tensor};
 use candle_nn::{Embedding, Module};
 use candle_transformers::models::with_tracing::Linear;
 
-use super::{Pattern, Sequence};
+use super::{Heads, Pattern, Sequence};
 use crate::Error;
 use crate::checkpoint::{NetworkConfig, Weights};
 pub(super) use cache::LayerCache;
 use rotary::Rotary;
-
-/// Number and width of heads.
-#[derive(Clone, Copy, Debug)]
-struct Heads {
-    query: usize,
-    key: usize,
-    dim: usize,
-}
 
 /// A Qwen2 network with dense weights.
 pub(super) struct Network {

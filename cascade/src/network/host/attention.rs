@@ -1,8 +1,8 @@
 //! Attention.
 //!
 //! Scores are products of int8 queries and keys, as any product here. Softmax and the mix of values are summed in one
-//! order, which depends only on what the row sees: row after row. What shares keys is computed together, so that they are read once: rows of
-//! a prompt, and the slots of a step, which see the same prompt. The slots of 16 blocks lie in 16 lanes.
+//! order, which depends only on what the row sees: row after row. What shares keys is computed together, so that they are
+//! read once: rows of a prompt, and the slots of a step, which see the same prompt. The slots of 16 blocks lie in 16 lanes.
 
 use super::Heads;
 use super::exp::exp;
@@ -10,7 +10,7 @@ use super::kv::{LayerKv, Lead, Own};
 use super::product::each_row;
 use super::rows::{Rows, round_block};
 use super::rowwise::sum_lanes;
-use super::simd::{Isa, LANES, Simd, kernel};
+use super::simd::{LANES, Simd, kernel};
 use super::weight::BLOCK;
 
 /// Rows of a prompt that are computed together.
@@ -52,22 +52,16 @@ pub(super) struct Scratch {
     own_mixed: Vec<[f32; LANES]>,
 }
 
-/// Mixes the values that a unit's rows see. `q` and `out` are rows of `heads.query * heads.dim`.
-pub(super) fn attend(
-    isa: Isa,
-    unit: Unit,
-    kv: &LayerKv,
-    heads: Heads,
-    q: &[f32],
-    out: &mut [f32],
-    scratch: &mut Scratch,
-) {
-    attend_unit(isa, unit, kv, heads, q, out, scratch);
-}
-
 kernel! {
-    fn attend_unit(unit: Unit, kv: &LayerKv, heads: Heads, q: &[f32], out: &mut [f32], scratch: &mut Scratch)
-        = attend_body;
+    /// Mixes the values that a unit's rows see. `q` and `out` are rows of `heads.query * heads.dim`.
+    pub(super) fn attend(
+        unit: Unit,
+        kv: &LayerKv,
+        heads: Heads,
+        q: &[f32],
+        out: &mut [f32],
+        scratch: &mut Scratch,
+    ) = attend_body;
 }
 
 #[inline(always)]
@@ -80,6 +74,7 @@ fn attend_body<S: Simd>(
     out: &mut [f32],
     scratch: &mut Scratch,
 ) {
+    out.fill(0.0);
     for head in 0..heads.key {
         scratch.take_queries(heads, head, q);
         match unit {
@@ -88,7 +83,6 @@ fn attend_body<S: Simd>(
                 scores(simd, &kv.lead, heads, head, first + rows, scratch);
                 scratch.softmax_lead(first, heads);
                 mix(simd, &kv.lead, heads, head, first + rows, scratch);
-                scratch.give_lead(heads, head, out);
             }
             Unit::Slots { step, group, groups } => {
                 scores(simd, &kv.lead, heads, head, kv.lead.rows, scratch);
@@ -100,9 +94,9 @@ fn attend_body<S: Simd>(
                     scratch.give_slots(heads, place, out);
                 }
                 mix(simd, &kv.lead, heads, head, kv.lead.rows, scratch);
-                scratch.add_lead(heads, head, out);
             }
         }
+        scratch.add_lead(heads, head, out);
     }
 }
 
@@ -344,21 +338,6 @@ impl Scratch {
         }
     }
 
-    /// Writes the mix of the lead's values.
-    #[inline(always)]
-    fn give_lead(&self, heads: Heads, head: usize, out: &mut [f32]) {
-        let dim = heads.dim;
-        for (row, out) in out.chunks_exact_mut(heads.query * dim).enumerate() {
-            let out = &mut out[head * heads.group() * dim..][..heads.group() * dim];
-            for (query, out) in out.chunks_exact_mut(dim).enumerate() {
-                let row = row * heads.group() + query;
-                for (out, x) in out.iter_mut().zip(&self.mixed[row * dim..]) {
-                    *out = x / self.sums[row];
-                }
-            }
-        }
-    }
-
     /// Writes the mix of the own blocks' values.
     #[inline(always)]
     fn give_slots(&self, heads: Heads, place: Place, out: &mut [f32]) {
@@ -371,7 +350,7 @@ impl Scratch {
         }
     }
 
-    /// Adds the mix of the lead's values to that of the own blocks', and divides.
+    /// Adds the mix of the lead's values to what is written, and divides.
     #[inline(always)]
     fn add_lead(&self, heads: Heads, head: usize, out: &mut [f32]) {
         let dim = heads.dim;

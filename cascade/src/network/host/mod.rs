@@ -19,21 +19,22 @@ mod dense;
 mod exp;
 mod head;
 mod kv;
+mod load;
 mod product;
 mod rows;
 mod rowwise;
 mod simd;
 mod weight;
 
-use candle_core::quantized::QTensor;
 use rayon::prelude::*;
 
-use super::{Best, Pattern, Sequence};
+use super::{Best, Heads, Pattern, Sequence};
 use crate::Error;
-use crate::checkpoint::{Matrix, NetworkConfig, Weights};
+use crate::checkpoint::{NetworkConfig, Weights};
 
 pub(super) use dense::Dense;
 pub(super) use kv::LayerKv;
+use load::Loader;
 use rows::Rows;
 use rowwise::Turns;
 pub(crate) use simd::Isa;
@@ -51,14 +52,6 @@ const CHUNK_ROWS_MIN: usize = 8;
 /// Whether the kernels know every matrix of a stage.
 pub(crate) fn fits(weights: &Weights, config: &NetworkConfig) -> bool {
     config.head_dim().is_multiple_of(BLOCK) && weights.all_quantised(Weight::fits)
-}
-
-/// Number and width of heads.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Heads {
-    pub(super) query: usize,
-    pub(super) key: usize,
-    pub(super) dim: usize,
 }
 
 impl Heads {
@@ -106,6 +99,8 @@ struct Layer {
 /// Buffers that a task uses again.
 #[derive(Default)]
 struct Buffers {
+    /// Tiles of a task within a product.
+    run: usize,
     normed: Vec<f32>,
     rows: Rows,
     panels: Vec<[f32; LANES]>,
@@ -181,20 +176,23 @@ impl Network {
             let chunks =
                 hidden.par_chunks_mut(cut.chunk * width).zip(qkv.par_chunks_mut(cut.chunk * qkv_width));
             let chunks = chunks.zip(mixed.par_chunks(cut.chunk * heads.query * heads.dim)).enumerate();
-            chunks.for_each_init(Buffers::default, |buffers, (chunk, ((hidden, qkv), mixed))| {
-                if let Some(before) = number.checked_sub(1) {
-                    self.finish(&self.layers[before], hidden, mixed, cut, buffers);
-                }
-                match self.layers.get(number) {
-                    Some(layer) => self.begin(layer, hidden, &turns, chunk * cut.chunk, qkv, cut, buffers),
-                    None => {
-                        buffers.normed.resize(hidden.len(), 0.0);
-                        let epsilon = self.config.rms_norm_eps;
-                        rowwise::rms_norm(isa, hidden, &self.norm, epsilon, &mut buffers.normed);
-                        hidden.copy_from_slice(&buffers.normed);
+            chunks.for_each_init(
+                || Buffers { run: cut.run, ..Default::default() },
+                |buffers, (chunk, ((hidden, qkv), mixed))| {
+                    if let Some(before) = number.checked_sub(1) {
+                        self.finish(&self.layers[before], hidden, mixed, buffers);
                     }
-                }
-            });
+                    match self.layers.get(number) {
+                        Some(layer) => self.begin(layer, hidden, &turns, chunk * cut.chunk, qkv, buffers),
+                        None => {
+                            buffers.normed.resize(hidden.len(), 0.0);
+                            let epsilon = self.config.rms_norm_eps;
+                            rowwise::rms_norm(isa, hidden, &self.norm, epsilon, &mut buffers.normed);
+                            hidden.copy_from_slice(&buffers.normed);
+                        }
+                    }
+                },
+            );
             if number < self.layers.len() {
                 keep(number, sequences, heads, &qkv);
                 self.attend(number, sequences, &units, &qkv, &mut mixed);
@@ -203,7 +201,6 @@ impl Network {
     }
 
     /// The first half of a layer: queries, keys and values of rows.
-    #[allow(clippy::too_many_arguments)]
     fn begin(
         &self,
         layer: &Layer,
@@ -211,16 +208,15 @@ impl Network {
         turns: &Turns,
         first: usize,
         qkv: &mut [f32],
-        cut: Cut,
         buffers: &mut Buffers,
     ) {
-        let Buffers { normed, rows, panels, .. } = buffers;
+        let Buffers { run, normed, rows, panels, .. } = buffers;
         let (isa, width, heads) = (self.isa, self.heads.width(), self.heads);
         normed.resize(hidden.len(), 0.0);
         rowwise::rms_norm(isa, hidden, &layer.input_norm, self.config.rms_norm_eps, normed);
         rows.round(isa, normed, self.config.hidden);
         panels.resize(layer.qkv.tiles() * rows.count, [0.0; LANES]);
-        layer.qkv.product(isa, rows, cut.run, panels);
+        layer.qkv.product(isa, rows, *run, panels);
         rowwise::copy_panels(panels, qkv, width);
         for (row, qkv) in qkv.chunks_exact_mut(width).enumerate() {
             turns.apply(isa, first + row, &mut qkv[..(heads.query + heads.key) * heads.dim]);
@@ -228,12 +224,12 @@ impl Network {
     }
 
     /// The second half of a layer: what attention mixed goes back to the residual stream, and through the MLP.
-    fn finish(&self, layer: &Layer, hidden: &mut [f32], mixed: &[f32], cut: Cut, buffers: &mut Buffers) {
-        let Buffers { normed, rows, panels, up } = buffers;
+    fn finish(&self, layer: &Layer, hidden: &mut [f32], mixed: &[f32], buffers: &mut Buffers) {
+        let Buffers { run, normed, rows, panels, up } = buffers;
         let (isa, width) = (self.isa, self.config.hidden);
         rows.round(isa, mixed, self.heads.query * self.heads.dim);
         panels.resize(layer.o.tiles() * rows.count, [0.0; LANES]);
-        layer.o.product(isa, rows, cut.run, panels);
+        layer.o.product(isa, rows, *run, panels);
         rowwise::add_panels(panels, hidden, width);
         normed.resize(hidden.len(), 0.0);
         rowwise::rms_norm(isa, hidden, &layer.mlp_norm, self.config.rms_norm_eps, normed);
@@ -241,7 +237,7 @@ impl Network {
         panels.resize(layer.gate.tiles() * rows.count, [0.0; LANES]);
         up.resize(layer.up.tiles() * rows.count, [0.0; LANES]);
         let tiles = panels.par_chunks_exact_mut(rows.count).zip(up.par_chunks_exact_mut(rows.count));
-        tiles.enumerate().with_min_len(cut.run).for_each(|(tile, (gate, up))| {
+        tiles.enumerate().with_min_len(*run).for_each(|(tile, (gate, up))| {
             layer.gate.panel(isa, tile, rows, gate);
             layer.up.panel(isa, tile, rows, up);
             rowwise::swiglu(isa, gate, up);
@@ -249,7 +245,7 @@ impl Network {
         let count = rows.count;
         rows.round_panels(isa, panels, count, layer.down.inputs);
         panels.resize(layer.down.tiles() * count, [0.0; LANES]);
-        layer.down.product(isa, rows, cut.run, panels);
+        layer.down.product(isa, rows, *run, panels);
         rowwise::add_panels(panels, hidden, width);
     }
 
@@ -335,12 +331,12 @@ fn units(sequences: &[Sequence<'_>]) -> Vec<RowUnit> {
                     let (group, groups) = (block / LANES, blocks.count().div_ceil(LANES));
                     (attention::Unit::Slots { step, group, groups }, (blocks.live(step) - block).min(LANES))
                 }
-                Pattern::Blocks(blocks) => (
-                    attention::Unit::Lead { first: row },
-                    (blocks.prompt.min(end) - row).min(attention::LEAD_ROWS),
-                ),
-                Pattern::Causal => {
-                    (attention::Unit::Lead { first: row }, (end - row).min(attention::LEAD_ROWS))
+                pattern => {
+                    let lead = match pattern {
+                        Pattern::Blocks(blocks) => blocks.prompt.min(end),
+                        Pattern::Causal => end,
+                    };
+                    (attention::Unit::Lead { first: row }, (lead - row).min(attention::LEAD_ROWS))
                 }
             };
             units.push(RowUnit { sequence, first, rows, unit });
@@ -387,59 +383,4 @@ fn keep(layer: usize, sequences: &mut [Sequence<'_>], heads: Heads, qkv: &[f32])
             }
         }
     });
-}
-
-/// Reads a stage's stored tensors.
-struct Loader<'a> {
-    weights: &'a mut Weights,
-}
-
-impl Loader<'_> {
-    /// The layers of these published names in one, with their biases where they have them.
-    fn weight(&mut self, names: &[&str]) -> Result<Weight, Error> {
-        let stored = names.iter().map(|name| self.quantised(&format!("{name}.weight")));
-        let stored: Vec<QTensor> = stored.collect::<Result<_, _>>()?;
-        let biases = names.iter().map(|name| format!("{name}.bias"));
-        let mut bias = Vec::new();
-        for name in biases.filter(|name| self.weights.has(name)).collect::<Vec<_>>() {
-            bias.extend(self.vector(&name)?);
-        }
-        let bias = (!bias.is_empty()).then_some(bias);
-        let weight = Weight::pack(&stored.iter().collect::<Vec<_>>(), bias)?;
-        if weight.bias.as_ref().is_some_and(|bias| bias.len() != weight.outputs) {
-            return Err(Error::checkpoint(format!(
-                "{} do not all have a bias of their length",
-                names.join(", ")
-            )));
-        }
-        Ok(weight)
-    }
-
-    fn vector(&mut self, name: &str) -> Result<Vec<f32>, Error> {
-        let stored = self.weights.get(name)?.dense()?;
-        Ok(stored.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1()?)
-    }
-
-    fn quantised(&mut self, name: &str) -> Result<QTensor, Error> {
-        match self.weights.get(name)? {
-            Matrix::Quantised(stored) => Ok(stored),
-            Matrix::Dense(_) => Err(Error::checkpoint(format!("{name} is not quantised"))),
-        }
-    }
-}
-
-impl Layer {
-    fn load(load: &mut Loader<'_>, name: &str) -> Result<Self, Error> {
-        let part = |part: &str| format!("{name}.{part}");
-        let qkv = ["q", "k", "v"].map(|x| part(&format!("self_attn.{x}_proj")));
-        Ok(Self {
-            input_norm: load.vector(&part("input_layernorm.weight"))?,
-            qkv: load.weight(&qkv.each_ref().map(String::as_str))?,
-            o: load.weight(&[&part("self_attn.o_proj")])?,
-            mlp_norm: load.vector(&part("post_attention_layernorm.weight"))?,
-            gate: load.weight(&[&part("mlp.gate_proj")])?,
-            up: load.weight(&[&part("mlp.up_proj")])?,
-            down: load.weight(&[&part("mlp.down_proj")])?,
-        })
-    }
 }

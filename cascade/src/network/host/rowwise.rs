@@ -17,13 +17,9 @@ pub(super) fn sum_lanes(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-/// RMSNorm of rows as wide as `weight`.
-pub(super) fn rms_norm(isa: Isa, x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
-    norm(isa, x, weight, epsilon, out);
-}
-
 kernel! {
-    fn norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) = norm_body;
+    /// RMSNorm of rows as wide as `weight`.
+    pub(super) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) = norm_body;
 }
 
 #[inline(always)]
@@ -71,13 +67,9 @@ fn turn_body<S: Simd>(_: S, cos: &[f32], sin: &[f32], x: &mut [f32]) {
     }
 }
 
-/// Replaces `gate` by `silu(gate) * up`.
-pub(super) fn swiglu(isa: Isa, gate: &mut Panels, up: &Panels) {
-    swiglu_panels(isa, gate, up);
-}
-
 kernel! {
-    fn swiglu_panels(gate: &mut Panels, up: &Panels) = swiglu_body;
+    /// Replaces `gate` by `silu(gate) * up`.
+    pub(super) fn swiglu(gate: &mut Panels, up: &Panels) = swiglu_body;
 }
 
 #[inline(always)]

@@ -4,28 +4,18 @@ use std::arch::x86_64::*;
 
 use super::{LANES, Simd};
 
-/// AVX2, FMA and F16C.
+/// AVX2, FMA and F16C, and AVX-VNNI where `VNNI` says so.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Avx2(());
+pub(crate) struct Avx2<const VNNI: bool>(());
 
-/// AVX2, FMA, F16C and AVX-VNNI.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct AvxVnni(Avx2);
-
-impl Avx2 {
+impl<const VNNI: bool> Avx2<VNNI> {
     /// Where the CPU has all of it.
     pub(super) fn detect() -> Option<Self> {
         let has = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("f16c");
+            && is_x86_feature_detected!("f16c")
+            && (!VNNI || is_x86_feature_detected!("avxvnni"));
         has.then_some(Self(()))
-    }
-}
-
-impl AvxVnni {
-    /// Where the CPU has all of it.
-    pub(super) fn detect() -> Option<Self> {
-        Avx2::detect().filter(|_| is_x86_feature_detected!("avxvnni")).map(Self)
     }
 }
 
@@ -36,7 +26,7 @@ fn word(values: [i8; 4]) -> i32 {
 // SAFETY of all blocks below: `self` exists, so the CPU has the instructions; pointers come from arrays of the length
 // that is read or written, and none of these loads and stores needs alignment.
 #[allow(unsafe_code, clippy::undocumented_unsafe_blocks)]
-impl Simd for Avx2 {
+impl<const VNNI: bool> Simd for Avx2<VNNI> {
     type Floats = [__m256; 2];
     type Sums = [__m256i; 2];
     type Bytes = [__m256i; 2];
@@ -109,6 +99,9 @@ impl Simd for Avx2 {
     /// A product of a nibble with an int8 is at most 15 * 127, so that two fit 16 bits.
     #[inline(always)]
     fn dot_nibbles(self, sums: [__m256i; 2], weights: [__m256i; 2], values: [i8; 4]) -> [__m256i; 2] {
+        if VNNI {
+            return self.dot_bytes(sums, weights, values);
+        }
         unsafe {
             let values = _mm256_set1_epi32(word(values));
             let add = |sum, weights| {
@@ -124,9 +117,13 @@ impl Simd for Avx2 {
         self.dot_lanes(sums, weights, [unsafe { _mm256_set1_epi32(word(values)) }; 2])
     }
 
-    /// `weight * value` as `(weight - 128) * value + 128 * value`: two of the former, at most 128 * 127, fit 16 bits.
+    /// Without VNNI, `weight * value` as `(weight - 128) * value + 128 * value`: two of the former, at most 128 * 127, fit 16 bits.
     #[inline(always)]
     fn dot_lanes(self, sums: [__m256i; 2], weights: [__m256i; 2], values: [__m256i; 2]) -> [__m256i; 2] {
+        if VNNI {
+            let dot = |sum, weights, values| unsafe { _mm256_dpbusd_avx_epi32(sum, weights, values) };
+            return [dot(sums[0], weights[0], values[0]), dot(sums[1], weights[1], values[1])];
+        }
         unsafe {
             let add = |sum, weights, values| {
                 let weights = _mm256_xor_si256(weights, _mm256_set1_epi8(-128));
@@ -137,91 +134,6 @@ impl Simd for Avx2 {
                 _mm256_add_epi32(_mm256_add_epi32(sum, dot), offset)
             };
             [add(sums[0], weights[0], values[0]), add(sums[1], weights[1], values[1])]
-        }
-    }
-}
-
-// SAFETY of the block below: as above.
-#[allow(unsafe_code, clippy::undocumented_unsafe_blocks)]
-impl Simd for AvxVnni {
-    type Floats = [__m256; 2];
-    type Sums = [__m256i; 2];
-    type Bytes = [__m256i; 2];
-
-    const ROWS: usize = 2;
-
-    #[inline(always)]
-    fn splat(self, x: f32) -> [__m256; 2] {
-        self.0.splat(x)
-    }
-
-    #[inline(always)]
-    fn load(self, x: &[f32; LANES]) -> [__m256; 2] {
-        self.0.load(x)
-    }
-
-    #[inline(always)]
-    fn load_f16(self, x: &[u16; LANES]) -> [__m256; 2] {
-        self.0.load_f16(x)
-    }
-
-    #[inline(always)]
-    fn store(self, x: [__m256; 2], to: &mut [f32; LANES]) {
-        self.0.store(x, to);
-    }
-
-    #[inline(always)]
-    fn mul(self, a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
-        self.0.mul(a, b)
-    }
-
-    #[inline(always)]
-    fn fma(self, a: [__m256; 2], b: [__m256; 2], c: [__m256; 2]) -> [__m256; 2] {
-        self.0.fma(a, b, c)
-    }
-
-    #[inline(always)]
-    fn floats(self, sums: [__m256i; 2]) -> [__m256; 2] {
-        self.0.floats(sums)
-    }
-
-    #[inline(always)]
-    fn sums(self, x: i32) -> [__m256i; 2] {
-        self.0.sums(x)
-    }
-
-    #[inline(always)]
-    fn load_sums(self, x: &[i32; LANES]) -> [__m256i; 2] {
-        self.0.load_sums(x)
-    }
-
-    #[inline(always)]
-    fn bytes(self, x: &[u8; 4 * LANES]) -> [__m256i; 2] {
-        self.0.bytes(x)
-    }
-
-    #[inline(always)]
-    fn nibbles(self, x: [__m256i; 2]) -> [[__m256i; 2]; 2] {
-        self.0.nibbles(x)
-    }
-
-    #[inline(always)]
-    fn dot_nibbles(self, sums: [__m256i; 2], weights: [__m256i; 2], values: [i8; 4]) -> [__m256i; 2] {
-        self.dot_bytes(sums, weights, values)
-    }
-
-    #[inline(always)]
-    fn dot_bytes(self, sums: [__m256i; 2], weights: [__m256i; 2], values: [i8; 4]) -> [__m256i; 2] {
-        self.dot_lanes(sums, weights, [unsafe { _mm256_set1_epi32(word(values)) }; 2])
-    }
-
-    #[inline(always)]
-    fn dot_lanes(self, sums: [__m256i; 2], weights: [__m256i; 2], values: [__m256i; 2]) -> [__m256i; 2] {
-        unsafe {
-            [
-                _mm256_dpbusd_avx_epi32(sums[0], weights[0], values[0]),
-                _mm256_dpbusd_avx_epi32(sums[1], weights[1], values[1]),
-            ]
         }
     }
 }

@@ -11,7 +11,7 @@ mod avx512;
 mod portable;
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use avx2::{Avx2, AvxVnni};
+pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512;
 pub(crate) use portable::Portable;
@@ -70,9 +70,9 @@ pub(crate) enum Isa {
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
     #[cfg(target_arch = "x86_64")]
-    AvxVnni(AvxVnni),
+    AvxVnni(Avx2<true>),
     #[cfg(target_arch = "x86_64")]
-    Avx2(Avx2),
+    Avx2(Avx2<false>),
     Portable(Portable),
 }
 
@@ -92,25 +92,24 @@ impl Isa {
 
     /// All that this CPU has, the fastest first.
     pub(crate) fn all() -> Vec<(Kernels, Self)> {
-        #[allow(unused_mut)]
-        let mut all = vec![(Kernels::Portable, Self::Portable(Portable))];
         #[cfg(target_arch = "x86_64")]
-        {
-            all.extend(Avx2::detect().map(|isa| (Kernels::Avx2, Self::Avx2(isa))));
-            all.extend(AvxVnni::detect().map(|isa| (Kernels::AvxVnni, Self::AvxVnni(isa))));
-            all.extend(Avx512::detect().map(|isa| (Kernels::Avx512, Self::Avx512(isa))));
-        }
-        all.reverse();
-        all
+        let special = [
+            Avx512::detect().map(|isa| (Kernels::Avx512, Self::Avx512(isa))),
+            Avx2::detect().map(|isa| (Kernels::AvxVnni, Self::AvxVnni(isa))),
+            Avx2::detect().map(|isa| (Kernels::Avx2, Self::Avx2(isa))),
+        ];
+        #[cfg(not(target_arch = "x86_64"))]
+        let special: [Option<(Kernels, Self)>; 0] = [];
+        special.into_iter().flatten().chain([(Kernels::Portable, Self::Portable(Portable))]).collect()
     }
 }
 
 /// Defines `$name(isa, …)`, which runs `$body(simd, …)`, an `#[inline(always)]` function over [`Simd`], compiled for
 /// `isa`.
 macro_rules! kernel {
-    ($(#[$doc:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) = $body:path;) => {
+    ($(#[$doc:meta])* $visibility:vis fn $name:ident($($argument:ident: $type:ty),* $(,)?) = $body:path;) => {
         $(#[$doc])*
-        fn $name(isa: $crate::network::host::simd::Isa, $($argument: $type),*) {
+        $visibility fn $name(isa: $crate::network::host::simd::Isa, $($argument: $type),*) {
             use $crate::network::host::simd::*;
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
@@ -119,12 +118,12 @@ macro_rules! kernel {
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
-            fn avx_vnni(simd: AvxVnni, $($argument: $type),*) {
+            fn avx_vnni(simd: Avx2<true>, $($argument: $type),*) {
                 $body(simd, $($argument),*);
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c")]
-            fn avx2(simd: Avx2, $($argument: $type),*) {
+            fn avx2(simd: Avx2<false>, $($argument: $type),*) {
                 $body(simd, $($argument),*);
             }
             match isa {
