@@ -2,6 +2,7 @@
 
 use c3_cascade::{Decoder, Decoding};
 use c3_node::{
+    Counter,
     queue::{Running, Taken},
     status,
 };
@@ -18,8 +19,8 @@ struct Window {
     decoding: Decoding,
     step_rows: usize,
     reply: oneshot::Sender<Result<Decoded, Status>>,
-    // Counts the window as running for as long as it is here.
-    _place: Running,
+    /// Counts the window as running for as long as it is here.
+    place: Running,
 }
 
 /// What a step did.
@@ -50,7 +51,7 @@ impl Live {
         let Taken { job: DecodeJob { window, reply }, place } = taken;
         let step_rows = decoder.step_rows(&window.task);
         match decoder.start(window) {
-            Ok(decoding) => self.0.push(Window { decoding, step_rows, reply, _place: place }),
+            Ok(decoding) => self.0.push(Window { decoding, step_rows, reply, place }),
             // A caller that left meanwhile misses nothing, here and below.
             Err(error) => drop(reply.send(Err(status(&error)))),
         }
@@ -75,15 +76,16 @@ impl Live {
         Some(Step { windows: self.0.len(), tokens: self.tokens() - before })
     }
 
-    /// Answers the windows that are done, and lets them go: how many tokens each has.
-    pub(crate) fn finish(&mut self) -> Vec<usize> {
-        let done = self.0.extract_if(.., |window| window.decoding.done());
-        done.map(|mut window| {
-            let (text, tokens) = (window.decoding.take_text(), window.decoding.tokens());
-            drop(window.reply.send(Ok(Decoded { text, tokens })));
-            tokens
-        })
-        .collect()
+    /// Counts the windows that are done, lets them go and answers them, in this order: who has an answer finds its
+    /// window counted, and its place free.
+    pub(crate) fn finish(&mut self, counter: &Counter) {
+        for window in self.0.extract_if(.., |window| window.decoding.done()) {
+            let Window { mut decoding, reply, place, .. } = window;
+            let (text, tokens) = (decoding.take_text(), decoding.tokens());
+            counter.add(1, tokens);
+            drop((decoding, place));
+            drop(reply.send(Ok(Decoded { text, tokens })));
+        }
     }
 
     fn tokens(&self) -> usize {

@@ -84,7 +84,7 @@ fn step(live: &mut Live, node: &Node, decoder: &Decoder) {
     if let Some(step) = live.step(decoder) {
         node.metrics().batch("decode", step.windows, step.tokens, began.elapsed());
     }
-    live.finish().into_iter().for_each(|tokens| node.counters().decoded.add(1, tokens));
+    live.finish(&node.counters().decoded);
 }
 
 fn load(node: &Node) -> Result<(Arc<Decoder>, ModelFacts), Error> {

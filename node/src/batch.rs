@@ -25,15 +25,19 @@ pub fn compute<J: Job, T>(
         Ok(results) => {
             work.counter.add(batch.len(), tokens);
             work.metrics.batch(work.name, batch.len(), tokens, began.elapsed());
-            // The place is given up when the answer is out.
-            for (Taken { job, place: _place }, result) in batch.into_iter().zip(results) {
+            // Who has an answer finds its place free.
+            for (Taken { job, place }, result) in batch.into_iter().zip(results) {
+                drop(place);
                 answer(job, Ok(result));
             }
         }
         Err(_) if batch.len() > 1 => {
             batch.into_iter().for_each(|taken| compute(vec![taken], work, model, answer));
         }
-        Err(error) => batch.into_iter().for_each(|taken| answer(taken.job, Err(status(&error)))),
+        Err(error) => batch.into_iter().for_each(|Taken { job, place }| {
+            drop(place);
+            answer(job, Err(status(&error)));
+        }),
     }
 }
 
