@@ -21,6 +21,10 @@ prove *arguments:
     cargo build --release --workspace --bins --locked
     target/release/prove {{ arguments }}
 
+# The kernels' tests under AddressSanitizer, which takes a nightly toolchain
+asan:
+    RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/asan cargo +nightly test --target "$(rustc --print host-tuple)" --package c3-cascade --lib network
+
 # All that CI checks
 ci: fmt lint doc deny unused test
 

@@ -12,7 +12,7 @@ pub struct StageInfo {
     pub compressor_fingerprint: [u8; 32],
     /// BLAKE3 of the decoder's config, tokenizer and weights.
     pub decoder_fingerprint: [u8; 32],
-    /// Order and precision of the computation. Where it is `c3-int8-1`, every CPU computes the same bits; others write
+    /// Order and precision of the computation. Where it is `c3-int8-2`, every CPU computes the same bits; others write
     /// the same text where margins are not thin.
     pub arithmetic: String,
     /// `cpu` or `cuda:N`.

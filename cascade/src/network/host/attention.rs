@@ -1,24 +1,21 @@
 //! Attention.
 //!
-//! Scores are products of int8 queries and keys, as any product here. Softmax and the mix of values are summed in one
-//! order, which depends only on what the row sees: row after row. What shares keys is computed together, so that they are
-//! read once: rows of a prompt, and the slots of a step, which see the same prompt. The slots of 16 blocks lie in 16 lanes.
+//! Over the lead, scores are products of int8 queries and keys, as any product here, and so is the mix of values: of int8
+//! values with weights that are rounded once more, 32 rows at a time. All sums run in one order, which depends only on what
+//! the row sees. What shares keys is computed together, so that they are read once: rows of a prompt, and the slots of a
+//! step, which see the same prompt. The slots of 16 blocks lie in 16 lanes; what they see of their own is mixed in f32.
 
 use super::Heads;
 use super::exp::exp;
-use super::kv::{LayerKv, Lead, Own};
+use super::kv::{LayerKv, Lead, Own, Values};
 use super::product::each_row;
-use super::rows::{Rows, round_block};
+use super::rows::{Rows, load, round_block};
 use super::rowwise::sum_lanes;
 use super::simd::{LANES, Simd, kernel};
 use super::weight::BLOCK;
 
 /// Rows of a prompt that are computed together.
 pub(super) const LEAD_ROWS: usize = 16;
-/// Query rows whose values are mixed together.
-const MIX_ROWS: usize = 4;
-/// Rows of the lead whose values are mixed before the next.
-const MIX_TILE: usize = 32;
 
 /// Rows that are computed together.
 #[derive(Clone, Copy)]
@@ -34,10 +31,10 @@ pub(super) enum Unit {
 pub(super) struct Scratch {
     /// Scaled queries of the heads that share keys: `[rows * heads][dim]`.
     queries: Rows,
-    /// Their scores over the lead: `[rows * heads][lead rows]`.
+    /// Their scores over the lead: `[rows * heads][lead rows]`, in whole blocks of 32.
     scores: Vec<f32>,
-    /// Values of some rows of the lead: `[rows][dim]`.
-    values: Vec<[f32; LANES]>,
+    /// What the lead's values are mixed by, their scales in it: `[rows * heads][lead rows]`.
+    weights: Rows,
     /// The mix of the lead's values: `[rows * heads][dim]`.
     mixed: Vec<f32>,
     /// What divides the mix: one a query row.
@@ -76,7 +73,7 @@ fn attend_body<S: Simd>(
 ) {
     out.fill(0.0);
     for head in 0..heads.key {
-        scratch.take_queries(heads, head, q);
+        scratch.take_queries(simd, heads, head, q);
         match unit {
             Unit::Lead { first } => {
                 let rows = out.len() / (heads.query * heads.dim);
@@ -115,95 +112,35 @@ struct Place {
 /// Scores over the first `seen` rows of the lead.
 #[inline(always)]
 fn scores<S: Simd>(simd: S, lead: &Lead, heads: Heads, head: usize, seen: usize, scratch: &mut Scratch) {
-    let tiles = seen.div_ceil(LANES);
+    let (tiles, width) = (seen.div_ceil(LANES), seen.div_ceil(BLOCK) * BLOCK);
     let Scratch { queries, scores, .. } = scratch;
-    scores.resize(queries.count * tiles * LANES, 0.0);
+    scores.resize(queries.count * width, 0.0);
     let scores = scores.as_chunks_mut().0;
     for tile in 0..tiles {
         let keys = lead.keys(heads, head, tile);
-        each_row(simd, keys, queries, |row, total| simd.store(total, &mut scores[row * tiles + tile]));
+        let at = |row: usize| row * width / LANES + tile;
+        each_row(simd, keys, queries, |row, total| simd.store(total, &mut scores[at(row)]));
     }
 }
 
 /// Mixes the values of the first `seen` rows of the lead by the weights in `scores`.
 #[inline(always)]
 fn mix<S: Simd>(simd: S, lead: &Lead, heads: Heads, head: usize, seen: usize, scratch: &mut Scratch) {
-    let (chunks, width) = (heads.dim / LANES, seen.div_ceil(LANES) * LANES);
-    let Scratch { queries, scores, values, mixed, .. } = scratch;
-    let rows = queries.count;
-    mixed.clear();
-    mixed.resize(rows * heads.dim, 0.0);
-    values.resize(MIX_TILE * chunks, [0.0; LANES]);
-    let mut stored = lead.values(heads, head);
-    for first in (0..seen).step_by(MIX_TILE) {
-        let count = MIX_TILE.min(seen - first);
-        for (values, stored) in values.chunks_exact_mut(chunks).zip(stored.by_ref().take(count)) {
-            for (values, stored) in values.iter_mut().zip(stored) {
-                simd.store(simd.load_f16(stored), values);
-            }
-        }
-        let values = &values[..count * chunks];
-        let mut row = 0;
-        while row + MIX_ROWS <= rows {
-            mix_rows::<S, MIX_ROWS>(simd, values, chunks, &scores[row * width + first..], width, mixed, row);
-            row += MIX_ROWS;
-        }
-        while row < rows {
-            mix_rows::<S, 1>(simd, values, chunks, &scores[row * width + first..], width, mixed, row);
-            row += 1;
-        }
+    let (chunks, blocks) = (heads.dim / LANES, seen.div_ceil(BLOCK));
+    let Scratch { queries, scores, weights, mixed, .. } = scratch;
+    let Values { tiles, scales } = lead.values(head);
+    weights.resize(queries.count, blocks * BLOCK);
+    let with_scales = scores.as_chunks().0.iter().zip(scales[..blocks].iter().cycle());
+    for (at, (scores, scales)) in with_scales.enumerate() {
+        let (scores, scales) = (load(simd, scores), load(simd, scales));
+        round_block(simd, [simd.mul(scores[0], scales[0]), simd.mul(scores[1], scales[1])], at, weights);
     }
-}
-
-/// Adds values by their weights, which stand `width` apart from row to row, to what `M` rows from `row` on have mixed.
-#[inline(always)]
-fn mix_rows<S: Simd, const M: usize>(
-    simd: S,
-    values: &[[f32; LANES]],
-    chunks: usize,
-    weights: &[f32],
-    width: usize,
-    mixed: &mut [f32],
-    row: usize,
-) {
-    let mixed = &mut mixed.as_chunks_mut().0[row * chunks..(row + M) * chunks];
-    let count = values.len() / chunks;
-    let weights: [&[f32]; M] = std::array::from_fn(|m| &weights[m * width..][..count]);
-    let mut chunk = 0;
-    while chunk + 4 <= chunks {
-        mix_chunks::<S, M, 4>(simd, values, chunks, weights, mixed, chunk);
-        chunk += 4;
-    }
-    while chunk < chunks {
-        mix_chunks::<S, M, 1>(simd, values, chunks, weights, mixed, chunk);
-        chunk += 1;
-    }
-}
-
-#[inline(always)]
-fn mix_chunks<S: Simd, const M: usize, const C: usize>(
-    simd: S,
-    values: &[[f32; LANES]],
-    chunks: usize,
-    weights: [&[f32]; M],
-    mixed: &mut [[f32; LANES]],
-    chunk: usize,
-) {
-    let mut totals: [[S::Floats; C]; M] =
-        std::array::from_fn(|m| std::array::from_fn(|c| simd.load(&mixed[m * chunks + chunk + c])));
-    for (row, values) in values.chunks_exact(chunks).enumerate() {
-        let values: [S::Floats; C] = std::array::from_fn(|c| simd.load(&values[chunk + c]));
-        for m in 0..M {
-            let weight = simd.splat(weights[m][row]);
-            for c in 0..C {
-                totals[m][c] = simd.fma(weight, values[c], totals[m][c]);
-            }
-        }
-    }
-    for (m, totals) in totals.into_iter().enumerate() {
-        for (c, total) in totals.into_iter().enumerate() {
-            simd.store(total, &mut mixed[m * chunks + chunk + c]);
-        }
+    mixed.resize(queries.count * heads.dim, 0.0);
+    let mixed = mixed.as_chunks_mut().0;
+    for (chunk, tile) in tiles.iter().enumerate() {
+        each_row(simd, &tile[..blocks], weights, |row, total| {
+            simd.store(total, &mut mixed[row * chunks + chunk]);
+        });
     }
 }
 
@@ -256,14 +193,15 @@ fn own_mix<S: Simd>(simd: S, own: &Own, heads: Heads, place: Place, scratch: &mu
 impl Scratch {
     /// Rounds the scaled queries of the heads that share a key head.
     #[inline(always)]
-    fn take_queries(&mut self, heads: Heads, head: usize, q: &[f32]) {
-        let (dim, scale, group) = (heads.dim, heads.scale(), heads.group());
+    fn take_queries<S: Simd>(&mut self, simd: S, heads: Heads, head: usize, q: &[f32]) {
+        let (dim, scale, group) = (heads.dim, simd.splat(heads.scale()), heads.group());
         let width = heads.query * dim;
         self.queries.resize(q.len() / width * group, dim);
         let of_head =
             q.chunks_exact(width).flat_map(|q| q[head * group * dim..][..group * dim].as_chunks().0);
         for (at, q) in of_head.enumerate() {
-            round_block(&q.map(|x| x * scale), at, &mut self.queries);
+            let q = load(simd, q);
+            round_block(simd, [simd.mul(q[0], scale), simd.mul(q[1], scale)], at, &mut self.queries);
         }
         self.sums.resize(self.queries.count, 1.0);
     }
@@ -368,14 +306,15 @@ impl Scratch {
 
 #[inline(always)]
 fn largest(scores: &[f32]) -> f32 {
-    let mut largest = [f32::NEG_INFINITY; LANES];
+    let larger = |a: f32, b: f32| if a > b { a } else { b };
+    let mut most = [f32::NEG_INFINITY; LANES];
     let (chunks, rest) = scores.as_chunks::<LANES>();
     for chunk in chunks {
         for lane in 0..LANES {
-            largest[lane] = largest[lane].max(chunk[lane]);
+            most[lane] = larger(chunk[lane], most[lane]);
         }
     }
-    largest.into_iter().chain(rest.iter().copied()).fold(f32::NEG_INFINITY, f32::max)
+    most.into_iter().chain(rest.iter().copied()).fold(f32::NEG_INFINITY, larger)
 }
 
 /// Replaces scores by `e^(score - largest)` and returns their sum.
@@ -394,4 +333,112 @@ fn numerators(scores: &mut [f32], largest: f32) -> f32 {
         *total += *score;
     }
     sum_lanes(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kv::{append, write_slot};
+    use super::super::simd::Isa;
+    use super::*;
+    use crate::layout::Blocks;
+
+    const HEADS: Heads = Heads { query: 6, key: 2, dim: 64 };
+    const BLOCKS: Blocks = Blocks { prompt: 70, tokens: 50, block: 3 };
+
+    /// Rows of queries, keys and values.
+    struct Rows {
+        q: Vec<Vec<f32>>,
+        k: Vec<Vec<f32>>,
+        v: Vec<Vec<f32>>,
+    }
+
+    fn rows(count: usize) -> Rows {
+        let mut seed = 5u32;
+        let mut next = || {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        let mut of = |width: usize| -> Vec<Vec<f32>> {
+            (0..count).map(|_| (0..width).map(|_| next()).collect()).collect()
+        };
+        let width = HEADS.key * HEADS.dim;
+        Rows { q: of(HEADS.query * HEADS.dim), k: of(width), v: of(width) }
+    }
+
+    /// What a row mixes of the rows that it sees, in floats.
+    fn plain(rows: &Rows, row: usize, seen: &[usize]) -> Vec<f32> {
+        let (dim, group) = (HEADS.dim, HEADS.group());
+        let mut out = Vec::new();
+        for head in 0..HEADS.query {
+            let (q, at) = (&rows.q[row][head * dim..][..dim], head / group * dim);
+            let score = |key: &usize| {
+                let k = &rows.k[*key][at..][..dim];
+                q.iter().zip(k).map(|(q, k)| q * k).sum::<f32>() * HEADS.scale()
+            };
+            let weights: Vec<f32> = seen.iter().map(|key| score(key).exp()).collect();
+            let sum: f32 = weights.iter().sum();
+            out.extend((at..at + dim).map(|d| {
+                seen.iter().zip(&weights).map(|(key, weight)| rows.v[*key][d] * weight).sum::<f32>() / sum
+            }));
+        }
+        out
+    }
+
+    /// Attention over a prompt of 70 rows and 17 blocks of up to 3 slots, unit by unit.
+    fn attended(isa: Isa, rows: &Rows, unit_rows: usize) -> Vec<Vec<f32>> {
+        let (mut kv, mut scratch, mut out) = (LayerKv::default(), Scratch::default(), Vec::new());
+        let width = HEADS.query * HEADS.dim;
+        for row in 0..BLOCKS.prompt {
+            append(isa, &mut kv.lead, HEADS, &rows.k[row], &rows.v[row]);
+        }
+        let mut run = |unit, kv: &LayerKv, rows: &[Vec<f32>]| {
+            let mut mixed = vec![0.0; rows.len() * width];
+            attend(isa, unit, kv, HEADS, &rows.concat(), &mut mixed, &mut scratch);
+            out.extend(mixed.chunks(width).map(<[f32]>::to_vec));
+        };
+        for first in (0..BLOCKS.prompt).step_by(unit_rows) {
+            let unit = first..BLOCKS.prompt.min(first + unit_rows);
+            run(Unit::Lead { first }, &kv, &rows.q[unit]);
+        }
+        let groups = BLOCKS.count().div_ceil(LANES);
+        for step in 0..BLOCKS.steps() {
+            let live = BLOCKS.live(step);
+            let slots = (0..live).map(|block| (block, BLOCKS.row(block, step)));
+            for (block, row) in slots {
+                write_slot(isa, &mut kv.own, HEADS, &BLOCKS, [block, step], &rows.k[row], &rows.v[row]);
+            }
+            for group in 0..groups {
+                let blocks = group * LANES..live.min((group + 1) * LANES);
+                let queries: Vec<_> = blocks.map(|block| rows.q[BLOCKS.row(block, step)].clone()).collect();
+                if !queries.is_empty() {
+                    run(Unit::Slots { step, group, groups }, &kv, &queries);
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn rows_mix_what_they_see_in_the_same_bits_everywhere() {
+        let rows = rows(BLOCKS.prompt + BLOCKS.tokens);
+        let all = Isa::all();
+        let ours = attended(all[0].1, &rows, LEAD_ROWS);
+        for (row, ours) in ours.iter().enumerate() {
+            let seen: Vec<usize> = match row.checked_sub(BLOCKS.prompt) {
+                None => (0..=row).collect(),
+                Some(_) => {
+                    let (block, step) = BLOCKS.place(row);
+                    (0..BLOCKS.prompt).chain((0..=step).map(|step| BLOCKS.row(block, step))).collect()
+                }
+            };
+            for (ours, plain) in ours.iter().zip(plain(&rows, row, &seen)) {
+                assert!((ours - plain).abs() < 0.006, "row {row}: {ours} {plain}");
+            }
+        }
+        for (name, isa) in all {
+            for unit_rows in [1, 7, LEAD_ROWS] {
+                assert!(attended(isa, &rows, unit_rows) == ours, "{name}, {unit_rows} rows a unit");
+            }
+        }
+    }
 }

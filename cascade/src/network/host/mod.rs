@@ -6,7 +6,8 @@
 //!
 //! - products ([`product`]): activations in int8 with a scale per 32, dot products of 32 exact in i32, sums over the blocks
 //!   of 32 in order in f32, multiply-adds fused;
-//! - attention ([`attention`]): queries and keys in int8 likewise, values in half precision, sums over rows in order;
+//! - attention ([`attention`]): queries and keys in int8 likewise, softmax's weights and a prompt's values too, the values of
+//!   a block's own slots in half precision, sums over rows in order;
 //! - norms and sums of softmax ([`rowwise`]): 16 lanes, added up as a tree;
 //! - [`exp`], and sines and cosines by the crate libm, which computes the same everywhere.
 //!
@@ -42,7 +43,7 @@ use simd::LANES;
 use weight::{BLOCK, Weight};
 
 /// Name of the arithmetic.
-pub(crate) const ARITHMETIC: &str = "c3-int8-1";
+pub(crate) const ARITHMETIC: &str = "c3-int8-2";
 
 /// Most rows of a task: with their intermediate values they fit the second cache.
 const CHUNK_ROWS: usize = 64;
@@ -194,7 +195,7 @@ impl Network {
                 },
             );
             if number < self.layers.len() {
-                keep(number, sequences, heads, &qkv);
+                keep(isa, number, sequences, heads, &qkv);
                 self.attend(number, sequences, &units, &qkv, &mut mixed);
             }
         }
@@ -348,7 +349,7 @@ fn units(sequences: &[Sequence<'_>]) -> Vec<RowUnit> {
 }
 
 /// Keeps the new rows' keys and values.
-fn keep(layer: usize, sequences: &mut [Sequence<'_>], heads: Heads, qkv: &[f32]) {
+fn keep(isa: Isa, layer: usize, sequences: &mut [Sequence<'_>], heads: Heads, qkv: &[f32]) {
     let width = heads.width();
     let mut rest = qkv;
     let work: Vec<_> = sequences
@@ -377,9 +378,9 @@ fn keep(layer: usize, sequences: &mut [Sequence<'_>], heads: Heads, qkv: &[f32])
             match &pattern {
                 Pattern::Blocks(blocks) if row >= blocks.prompt => {
                     let (block, step) = blocks.place(row);
-                    own.set(heads, blocks, [block, step], k, v);
+                    kv::write_slot(isa, own, heads, blocks, [block, step], k, v);
                 }
-                _ => lead.push(heads, k, v),
+                _ => kv::append(isa, lead, heads, k, v),
             }
         }
     });

@@ -51,55 +51,39 @@ kernel! {
 }
 
 #[inline(always)]
-fn round_rows_body<S: Simd>(_: S, x: &[[f32; BLOCK]], rows: &mut Rows) {
+fn round_rows_body<S: Simd>(simd: S, x: &[[f32; BLOCK]], rows: &mut Rows) {
     for (i, x) in x.iter().enumerate() {
-        round_block(x, i, rows);
+        round_block(simd, load(simd, x), i, rows);
     }
 }
 
 #[inline(always)]
-fn round_panels_body<S: Simd>(_: S, panels: &Panels, rows: &mut Rows) {
-    let mut x = [0.0; BLOCK];
+fn round_panels_body<S: Simd>(simd: S, panels: &Panels, rows: &mut Rows) {
     for block in 0..rows.blocks {
         for row in 0..rows.count {
-            x[..LANES].copy_from_slice(&panels[2 * block * rows.count + row]);
-            x[LANES..].copy_from_slice(&panels[(2 * block + 1) * rows.count + row]);
-            round_block(&x, row * rows.blocks + block, rows);
+            let half = |i: usize| simd.load(&panels[(2 * block + i) * rows.count + row]);
+            round_block(simd, [half(0), half(1)], row * rows.blocks + block, rows);
         }
     }
 }
 
+/// 32 values as the kernels take them.
 #[inline(always)]
-pub(super) fn round_block(x: &[f32; BLOCK], at: usize, rows: &mut Rows) {
-    (rows.scales[at], rows.sums[at]) = round_values(x, &mut rows.values[at]);
+pub(super) fn load<S: Simd>(simd: S, x: &[f32; BLOCK]) -> [S::Floats; 2] {
+    let halves = x.as_chunks().0;
+    [simd.load(&halves[0]), simd.load(&halves[1])]
 }
 
-/// Rounds 32 values to int8, and returns their scale and the sum of what they were rounded to.
+/// Rounds 32 values, which become block `at` of `rows`.
 #[inline(always)]
-pub(super) fn round_values(x: &[f32; BLOCK], rounded: &mut [i8; BLOCK]) -> (f32, i32) {
-    /// Adding it rounds to a whole number, ties to even, and leaves that in the low bits.
-    const ROUND: f32 = 12_582_912.0;
-    let (low, high) = (&x.as_chunks::<LANES>().0[0], &x.as_chunks::<LANES>().0[1]);
-    let mut most = [0.0f32; LANES];
-    for lane in 0..LANES {
-        most[lane] = low[lane].abs().max(high[lane].abs());
-    }
-    let mut half = LANES / 2;
-    while half > 0 {
-        for lane in 0..half {
-            most[lane] = most[lane].max(most[lane + half]);
-        }
-        half /= 2;
-    }
-    let most = most[0];
-    let steps = if most > 0.0 { 127.0 / most } else { 0.0 };
-    let mut sums = [0; LANES];
-    for (x, values) in x.as_chunks::<LANES>().0.iter().zip(rounded.as_chunks_mut::<LANES>().0) {
-        for lane in 0..LANES {
-            let rounded = (x[lane] * steps + ROUND).to_bits() as i8;
-            values[lane] = rounded;
-            sums[lane] += i32::from(rounded);
-        }
-    }
-    (most / 127.0, sums.iter().sum())
+pub(super) fn round_block<S: Simd>(simd: S, x: [S::Floats; 2], at: usize, rows: &mut Rows) {
+    let most = simd.largest(x);
+    (rows.scales[at], rows.sums[at]) = (most / 127.0, round(simd, x, most, &mut rows.values[at]));
+}
+
+/// Rounds 32 values to int8, where `most`, which no magnitude exceeds, becomes 127, and returns their sum.
+#[inline(always)]
+pub(super) fn round<S: Simd>(simd: S, x: [S::Floats; 2], most: f32, to: &mut [i8; BLOCK]) -> i32 {
+    let steps = simd.splat(if most > 0.0 { 127.0 / most } else { 0.0 });
+    simd.round([simd.mul(x[0], steps), simd.mul(x[1], steps)], to)
 }

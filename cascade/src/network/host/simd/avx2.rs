@@ -19,6 +19,20 @@ impl<const VNNI: bool> Avx2<VNNI> {
     }
 }
 
+/// The sum of bytes from -128 to 127.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub(super) fn sum_bytes(bytes: __m256i) -> i32 {
+    // SAFETY: only types that exist where the CPU has AVX2 call it.
+    unsafe {
+        let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes);
+        let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+        let sums = _mm_add_epi32(_mm256_castsi256_si128(fours), _mm256_extracti128_si256::<1>(fours));
+        let sums = _mm_add_epi32(sums, _mm_shuffle_epi32::<0b_01_00_11_10>(sums));
+        _mm_cvtsi128_si32(_mm_add_epi32(sums, _mm_shuffle_epi32::<0b_10_11_00_01>(sums)))
+    }
+}
+
 fn word(values: [i8; 4]) -> i32 {
     i32::from_ne_bytes(values.map(|value| value as u8))
 }
@@ -70,6 +84,30 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     #[inline(always)]
     fn floats(self, sums: [__m256i; 2]) -> [__m256; 2] {
         unsafe { [_mm256_cvtepi32_ps(sums[0]), _mm256_cvtepi32_ps(sums[1])] }
+    }
+
+    #[inline(always)]
+    fn largest(self, [[a, b], [c, d]]: [[__m256; 2]; 2]) -> f32 {
+        unsafe {
+            let abs = |x| _mm256_andnot_ps(_mm256_set1_ps(-0.0), x);
+            let most = _mm256_max_ps(_mm256_max_ps(abs(a), abs(b)), _mm256_max_ps(abs(c), abs(d)));
+            let most = _mm_max_ps(_mm256_castps256_ps128(most), _mm256_extractf128_ps::<1>(most));
+            let most = _mm_max_ps(most, _mm_movehl_ps(most, most));
+            _mm_cvtss_f32(_mm_max_ss(most, _mm_movehdup_ps(most)))
+        }
+    }
+
+    #[inline(always)]
+    fn round(self, x: [[__m256; 2]; 2], to: &mut [i8; 2 * LANES]) -> i32 {
+        unsafe {
+            let pairs =
+                x.map(|[low, high]| _mm256_packs_epi32(_mm256_cvtps_epi32(low), _mm256_cvtps_epi32(high)));
+            // Packing goes by halves of a register: the fours of bytes are put in order again.
+            let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+            let rounded = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(pairs[0], pairs[1]), order);
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), rounded);
+            sum_bytes(rounded)
+        }
     }
 
     #[inline(always)]

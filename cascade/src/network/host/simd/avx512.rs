@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{LANES, Simd};
+use super::{LANES, Simd, avx2};
 
 /// AVX-512 F, BW, VL, DQ and VNNI.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +66,21 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn floats(self, sums: __m512i) -> __m512 {
         unsafe { _mm512_cvtepi32_ps(sums) }
+    }
+
+    #[inline(always)]
+    fn largest(self, x: [__m512; 2]) -> f32 {
+        unsafe { _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(x[0]), _mm512_abs_ps(x[1]))) }
+    }
+
+    #[inline(always)]
+    fn round(self, x: [__m512; 2], to: &mut [i8; 2 * LANES]) -> i32 {
+        unsafe {
+            let rounded = x.map(|x| _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
+            let rounded = _mm256_set_m128i(rounded[1], rounded[0]);
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), rounded);
+            avx2::sum_bytes(rounded)
+        }
     }
 
     #[inline(always)]

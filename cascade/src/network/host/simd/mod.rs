@@ -1,8 +1,8 @@
 //! Sixteen lanes side by side, whatever a CPU has for them.
 //!
 //! A kernel is written once, over [`Simd`], and compiled for each [`Isa`]. All compute the same bits: dot products of
-//! bytes are exact, floats are fused multiply-adds lane by lane, and no operation mixes lanes. What a kernel sums across
-//! lanes, it sums in one order that it names.
+//! bytes are exact, floats are fused multiply-adds lane by lane, and no operation mixes lanes but where their order makes
+//! no difference. What a kernel sums across lanes, it sums in one order that it names.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -47,6 +47,10 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn fma(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
     /// The nearest floats.
     fn floats(self, sums: Self::Sums) -> Self::Floats;
+    /// The largest magnitude of all lanes.
+    fn largest(self, x: [Self::Floats; 2]) -> f32;
+    /// Rounds to the nearest, ties to even, values of a magnitude of at most 127, and returns their sum.
+    fn round(self, x: [Self::Floats; 2], to: &mut [i8; 2 * LANES]) -> i32;
 
     /// The same sum in all lanes.
     fn sums(self, x: i32) -> Self::Sums;
@@ -156,11 +160,12 @@ mod tests {
     #[inline(always)]
     fn everything<S: Simd>(simd: S, case: &Case, out: &mut Vec<[f32; 16]>) {
         let (weights, values, halves) = case;
-        let mut keep = |floats| {
+        let lanes_of = |floats| {
             let mut lanes = [0.0; 16];
             simd.store(floats, &mut lanes);
-            out.push(lanes);
+            lanes
         };
+        let mut keep = |floats| out.push(lanes_of(floats));
         let bytes = simd.bytes(weights);
         keep(simd.floats(simd.dot_bytes(simd.sums(7), bytes, *values)));
         let lanes =
@@ -171,7 +176,15 @@ mod tests {
         }
         let halves = simd.load_f16(halves);
         keep(halves);
-        keep(simd.fma(halves, simd.splat(0.1), simd.mul(halves, simd.splat(3.3))));
+        let mixed = simd.fma(halves, simd.splat(0.1), simd.mul(halves, simd.splat(3.3)));
+        keep(mixed);
+        let most = simd.largest([halves, mixed]);
+        keep(simd.splat(most));
+        let mut rounded = [0; 32];
+        let steps = simd.splat(127.0 / most);
+        let sum = simd.round([simd.mul(halves, steps), simd.mul(mixed, steps)], &mut rounded);
+        keep(simd.floats(simd.sums(sum)));
+        out.extend(rounded.as_chunks().0.iter().map(|half: &[i8; 16]| half.map(f32::from)));
     }
 
     kernel! {

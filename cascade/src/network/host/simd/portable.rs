@@ -51,6 +51,21 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn largest(self, [a, b]: [Self::Floats; 2]) -> f32 {
+        a.into_iter().chain(b).map(f32::abs).fold(0.0, f32::max)
+    }
+
+    #[inline(always)]
+    fn round(self, [a, b]: [Self::Floats; 2], to: &mut [i8; 2 * LANES]) -> i32 {
+        /// Adding it rounds to a whole number and leaves that in the low bits.
+        const ROUND: f32 = 12_582_912.0;
+        for (to, x) in to.iter_mut().zip(a.into_iter().chain(b)) {
+            *to = (x + ROUND).to_bits() as i8;
+        }
+        to.iter().map(|value| i32::from(*value)).sum()
+    }
+
+    #[inline(always)]
     fn sums(self, x: i32) -> Self::Sums {
         [x; LANES]
     }
