@@ -214,7 +214,7 @@ fn check_verdict(window: &WindowLatents, answer: pb::VerifyResponse) -> Result<W
             answer.right
         )));
     }
-    Ok(WindowCorrections { right: answer.right, corrections })
+    Ok(WindowCorrections { tokens, right: answer.right, corrections })
 }
 
 /// The text of a window; what goes past `bytes_max` is not read.

@@ -3,6 +3,7 @@
 //! [`layout`] names the objects, [`objects`] seals and moves them, [`manifest`] and [`shard`] are what they hold; this
 //! file puts the four together.
 
+mod coding;
 pub(crate) mod layout;
 pub(crate) mod manifest;
 pub(crate) mod objects;

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use c3_proto::{Corrections, Invalid, LatentGroup, Window, WindowHash, pb};
 use prost::Message;
 
+use super::coding;
+
 /// A window of a shard as latents.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct WindowLatents {
@@ -28,6 +30,8 @@ pub(crate) struct ShardLatents {
 /// What the decoder needs to be told of a window, and how much it knew.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct WindowCorrections {
+    /// Tokens of the window.
+    pub(crate) tokens: u32,
     /// Tokens that it writes without help.
     pub(crate) right: u32,
     pub(crate) corrections: Corrections,
@@ -56,12 +60,16 @@ struct LatentsPayload {
     windows: Vec<pb::WindowLatents>,
 }
 
+/// The first format has `windows`, the second `coded`; which one it is, is which one is there.
 #[derive(Clone, PartialEq, Message)]
 struct CorrectionsPayload {
     #[prost(bytes = "bytes", tag = "1")]
     latents: Bytes,
     #[prost(message, repeated, tag = "2")]
     windows: Vec<CorrectionsWindow>,
+    /// All windows, as [`coding`] writes them.
+    #[prost(bytes = "bytes", optional, tag = "3")]
+    coded: Option<Bytes>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -114,26 +122,27 @@ impl ShardLatents {
 impl ShardCorrections {
     /// The payload of the corrections object.
     pub(crate) fn encode(&self) -> Bytes {
-        let windows = self.windows.iter().map(|window| CorrectionsWindow {
-            right: window.right,
-            corrections: Some(window.corrections.to_wire()),
-        });
-        let latents = Bytes::copy_from_slice(&self.latents);
-        CorrectionsPayload { latents, windows: windows.collect() }.encode_to_vec().into()
+        let (latents, coded) = (Bytes::copy_from_slice(&self.latents), coding::encode(&self.windows));
+        CorrectionsPayload { latents, windows: Vec::new(), coded: Some(coded) }.encode_to_vec().into()
     }
 
     /// Reads the payload of a corrections object, for these latents with this digest.
     pub(crate) fn decode(payload: Bytes, of: &ShardLatents, digest: Digest) -> Result<Self, Invalid> {
         let payload = CorrectionsPayload::decode(payload).map_err(not_protobuf)?;
-        if payload.latents.as_ref() != digest || payload.windows.len() != of.windows.len() {
-            return Err(Invalid::new("corrections", "were made for other latents of this shard"));
+        let other = || Invalid::new("corrections", "were made for other latents of this shard");
+        if payload.latents.as_ref() != digest {
+            return Err(other());
         }
-        let windows = payload.windows.iter().zip(&of.windows).map(|(window, latents)| {
-            let corrections = window.corrections.clone().unwrap_or_default();
-            let corrections = Corrections::from_wire(&corrections, latents.group.tokens())?;
-            Ok(WindowCorrections { right: window.right, corrections })
-        });
-        Ok(Self { latents: digest, windows: windows.collect::<Result<_, _>>()? })
+        let tokens = of.windows.iter().map(|window| window.group.tokens());
+        let windows = match payload.coded {
+            Some(_) if !payload.windows.is_empty() => {
+                return Err(Invalid::new("corrections", "are there in two formats"));
+            }
+            Some(coded) => coding::decode(&coded, tokens)?,
+            None if payload.windows.len() != of.windows.len() => return Err(other()),
+            None => payload.windows.iter().zip(tokens).map(first_format).collect::<Result<_, _>>()?,
+        };
+        Ok(Self { latents: digest, windows })
     }
 
     /// Tokens right without help, and corrections, of all windows.
@@ -142,6 +151,12 @@ impl ShardCorrections {
             (right + u64::from(window.right), corrections + window.corrections.as_slice().len() as u64)
         })
     }
+}
+
+fn first_format((window, tokens): (&CorrectionsWindow, u32)) -> Result<WindowCorrections, Invalid> {
+    let corrections = window.corrections.clone().unwrap_or_default();
+    let corrections = Corrections::from_wire(&corrections, tokens)?;
+    Ok(WindowCorrections { tokens, right: window.right, corrections })
 }
 
 fn not_protobuf(error: prost::DecodeError) -> Invalid {
@@ -173,10 +188,8 @@ pub(crate) mod tests {
     pub(crate) fn corrections(latents: &ShardLatents) -> ShardCorrections {
         let windows = latents.windows.iter().map(|window| {
             let (tokens, first) = (window.group.tokens(), Correction { position: 0, token: 9 });
-            WindowCorrections {
-                right: tokens - 1,
-                corrections: Corrections::new(vec![first], tokens).unwrap(),
-            }
+            let corrections = Corrections::new(vec![first], tokens).unwrap();
+            WindowCorrections { tokens, right: tokens - 1, corrections }
         });
         ShardCorrections { latents: digest(&latents.encode()), windows: windows.collect() }
     }
@@ -201,6 +214,30 @@ pub(crate) mod tests {
             let _ = ShardLatents::decode(bytes.clone().into());
             let _ = ShardCorrections::decode(bytes.into(), &shard(&[5]), [0; 32]);
         }
+    }
+
+    #[test]
+    fn the_first_format_of_corrections_stays_readable() {
+        let latents = shard(&[40, 7]);
+        let corrections = corrections(&latents);
+        let windows = corrections.windows.iter().map(|window| CorrectionsWindow {
+            right: window.right,
+            corrections: Some(window.corrections.to_wire()),
+        });
+        let mut payload = CorrectionsPayload {
+            latents: Bytes::copy_from_slice(&corrections.latents),
+            windows: windows.collect(),
+            coded: None,
+        };
+        let read = |payload: &CorrectionsPayload| {
+            ShardCorrections::decode(payload.encode_to_vec().into(), &latents, corrections.latents)
+        };
+        assert_eq!(read(&payload).unwrap(), corrections);
+        payload.coded = Some(coding::encode(&corrections.windows));
+        assert!(read(&payload).unwrap_err().problem.contains("two formats"));
+        payload.windows.pop();
+        payload.coded = None;
+        assert!(read(&payload).is_err());
     }
 
     #[test]

@@ -233,8 +233,9 @@ fn part(windows: Vec<Window>) -> (ShardLatents, ShardCorrections) {
     let (mut latents, mut corrections) = (Vec::new(), Vec::new());
     for window in windows {
         let of_window = window.corrections.unwrap_or_default();
-        let right = window.group.tokens() - of_window.as_slice().len() as u32;
-        corrections.push(WindowCorrections { right, corrections: of_window });
+        let tokens = window.group.tokens();
+        let right = tokens - of_window.as_slice().len() as u32;
+        corrections.push(WindowCorrections { tokens, right, corrections: of_window });
         latents.push(WindowLatents {
             bytes: in_shard(&window.bytes),
             group: window.group,

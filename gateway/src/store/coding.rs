@@ -1,0 +1,364 @@
+//! Corrections as an entropy coder writes them.
+//!
+//! A window is four kinds of numbers: how many corrections it has, how many tokens are wrong, the gaps between the
+//! positions, and token ids. A number `v` is written as the length of `v + 1` in bits, by a model that learns from the
+//! numbers of its kind before it, and the bits below the first as they are. All models are of whole numbers: what one
+//! machine writes every other reads. The range coder is `constriction`'s.
+//!
+//! What is read is checked as it comes: nothing is kept that the window has no place for, and a payload that ends early
+//! or late is refused.
+
+use std::borrow::Borrow;
+use std::num::NonZeroU16;
+
+use bytes::Bytes;
+use c3_proto::limits::SHARD_BYTES_MAX;
+use c3_proto::{Correction, Corrections, Invalid};
+use constriction::backends::ReadWords;
+use constriction::stream::model::{DecoderModel, EncoderModel, EntropyModel, UniformModel};
+use constriction::stream::queue::{SmallRangeDecoder, SmallRangeEncoder};
+use constriction::stream::{Decode, Encode};
+use constriction::{Queue, UnwrapInfallible};
+
+use super::shard::WindowCorrections;
+
+/// Bits of a probability: few, so that the coder's own 16 lose next to nothing.
+const PRECISION: usize = 12;
+/// Lengths that `v + 1` can have for a `v` of 32 bits.
+const LENGTHS: usize = 33;
+/// What a length counts more by once it was seen: a few tell the model where it is.
+const SEEN: u16 = 12;
+/// Sum of counts at which all are halved, so that old ones weigh less.
+const SUM_MAX: u16 = 1 << 11;
+/// Words past the end that a reader of a whole payload asks for.
+const WORDS_PAST_END_MAX: u32 = 2;
+
+/// Writes the corrections of windows.
+pub(super) fn encode(windows: &[WindowCorrections]) -> Bytes {
+    let mut writer = Writer { coder: SmallRangeEncoder::new(), models: Models::default() };
+    for window in windows {
+        let (tokens, corrections) = (window.tokens, window.corrections.as_slice());
+        writer.number(Kind::Count, corrections.len() as u32, tokens);
+        writer.number(Kind::Wrong, tokens.saturating_sub(window.right), tokens);
+        let mut next = 0;
+        for correction in corrections {
+            // `Corrections` cannot be made with positions that do not rise, or past the window.
+            writer.number(Kind::Gap, correction.position - next, tokens - 1 - next);
+            writer.number(Kind::Token, correction.token, u32::MAX);
+            next = correction.position + 1;
+        }
+    }
+    let words: Vec<u16> = writer.coder.into_compressed().unwrap_infallible();
+    words.into_iter().flat_map(u16::to_le_bytes).collect()
+}
+
+/// Reads the corrections of windows with these many tokens.
+pub(super) fn decode(
+    payload: &[u8],
+    tokens: impl Iterator<Item = u32>,
+) -> Result<Vec<WindowCorrections>, Invalid> {
+    let (words, odd) = payload.as_chunks();
+    if !odd.is_empty() {
+        return Err(Invalid::new("corrections", "are cut short"));
+    }
+    let coder = SmallRangeDecoder::with_backend(Words { words, past_end: 0 }).map_err(|PastEnd| cut())?;
+    let mut reader = Reader { coder, models: Models::default(), left: SHARD_BYTES_MAX };
+    let windows = tokens.map(|tokens| reader.window(tokens)).collect::<Result<_, _>>()?;
+    match reader.coder.maybe_exhausted() {
+        true => Ok(windows),
+        false => Err(Invalid::new("corrections", "go on past the last window")),
+    }
+}
+
+fn cut() -> Invalid {
+    Invalid::new("corrections", "end before the last window")
+}
+
+/// What a number stands for: each kind has a model of its own.
+#[derive(Clone, Copy)]
+enum Kind {
+    Count,
+    Wrong,
+    Gap,
+    Token,
+}
+
+#[derive(Default)]
+struct Models([Lengths; 4]);
+
+impl Models {
+    fn of(&mut self, kind: Kind) -> &mut Lengths {
+        &mut self.0[kind as usize]
+    }
+}
+
+struct Writer {
+    coder: SmallRangeEncoder,
+    models: Models,
+}
+
+impl Writer {
+    /// Writes a number of at most `max`.
+    fn number(&mut self, kind: Kind, value: u32, max: u32) {
+        const FITS: &str = "the models have room for every number, and memory for every word";
+        let model = self.models.of(kind);
+        let length = length_of(value);
+        if let Some(lengths) = model.up_to(max) {
+            self.coder.encode_symbol(length, lengths).expect(FITS);
+        }
+        model.saw(length);
+        let value = u64::from(value) + 1;
+        for (bits, shift) in pieces(length) {
+            let piece = (value >> shift) as usize & ((1 << bits) - 1);
+            self.coder.encode_symbol(piece, uniform(bits)).expect(FITS);
+        }
+    }
+}
+
+struct Reader<'a> {
+    coder: SmallRangeDecoder<Words<'a>>,
+    models: Models,
+    /// Corrections that there still can be: a shard has no more tokens than bytes.
+    left: usize,
+}
+
+impl Reader<'_> {
+    fn window(&mut self, tokens: u32) -> Result<WindowCorrections, Invalid> {
+        let count = self.number(Kind::Count, tokens)?;
+        let wrong = self.number(Kind::Wrong, tokens)?;
+        let too_many = || Invalid::new("corrections", "are more than there are tokens");
+        self.left = self.left.checked_sub(count as usize).ok_or_else(too_many)?;
+        let (mut corrections, mut next) = (Vec::new(), 0);
+        for _ in 0..count {
+            let last = tokens.checked_sub(next + 1).ok_or_else(too_many)?;
+            let position = next + self.number(Kind::Gap, last)?;
+            corrections.push(Correction { position, token: self.number(Kind::Token, u32::MAX)? });
+            next = position + 1;
+        }
+        let corrections = Corrections::new(corrections, tokens)?;
+        Ok(WindowCorrections { tokens, right: tokens - wrong, corrections })
+    }
+
+    /// Reads a number of at most `max`.
+    fn number(&mut self, kind: Kind, max: u32) -> Result<u32, Invalid> {
+        let model = self.models.of(kind);
+        let length = match model.up_to(max) {
+            Some(lengths) => self.coder.decode_symbol(lengths).map_err(|_| cut())?,
+            None => 0,
+        };
+        model.saw(length);
+        let mut value = 1u64;
+        for (bits, _) in pieces(length) {
+            let piece = self.coder.decode_symbol(uniform(bits)).map_err(|_| cut())?;
+            value = value << bits | piece as u64;
+        }
+        let value = u32::try_from(value - 1).ok().filter(|&value| value <= max);
+        value.ok_or_else(|| Invalid::new("corrections", format!("hold a number over {max}")))
+    }
+}
+
+/// Bits of `value + 1` below its first.
+fn length_of(value: u32) -> usize {
+    (u64::from(value) + 1).ilog2() as usize
+}
+
+/// The bits below the first in pieces that a model has room for, highest first: how many, and how many follow.
+fn pieces(length: usize) -> impl Iterator<Item = (usize, usize)> {
+    let ends = (0..length).rev().step_by(PRECISION - 1).map(|last| last + 1);
+    ends.map(|end| (end.min(PRECISION - 1), end - end.min(PRECISION - 1)))
+}
+
+fn uniform(bits: usize) -> UniformModel<u16, PRECISION> {
+    UniformModel::new(1 << bits)
+}
+
+/// How often each length was seen.
+struct Lengths {
+    counts: [u16; LENGTHS],
+    sum: u16,
+}
+
+impl Default for Lengths {
+    fn default() -> Self {
+        Self { counts: [1; LENGTHS], sum: LENGTHS as u16 }
+    }
+}
+
+impl Lengths {
+    /// The model of numbers up to `max`; `None` where there is only one.
+    fn up_to(&self, max: u32) -> Option<LengthModel<'_>> {
+        let counts = &self.counts[..=length_of(max)];
+        (counts.len() > 1).then(|| LengthModel { counts, sum: counts.iter().sum() })
+    }
+
+    fn saw(&mut self, length: usize) {
+        self.counts[length] += SEEN;
+        self.sum += SEEN;
+        if self.sum > SUM_MAX {
+            self.counts.iter_mut().for_each(|count| *count = count.div_ceil(2));
+            self.sum = self.counts.iter().sum();
+        }
+    }
+}
+
+/// Counts as probabilities: every length has one, however rare.
+#[derive(Clone, Copy)]
+struct LengthModel<'a> {
+    counts: &'a [u16],
+    sum: u16,
+}
+
+impl LengthModel<'_> {
+    /// Where the share of the lengths below begins, of `1 << PRECISION`.
+    fn share(&self, below: usize, counted: u16) -> u16 {
+        let spread = (1 << PRECISION) - self.counts.len() as u32;
+        // Under `1 << PRECISION`, so within 16 bits.
+        (u32::from(counted) * spread / u32::from(self.sum)) as u16 + below as u16
+    }
+
+    fn probability(&self, from: u16, length: usize, counted: u16) -> NonZeroU16 {
+        let to = self.share(length + 1, counted + self.counts[length]);
+        NonZeroU16::new(to - from).expect("every length adds one")
+    }
+}
+
+impl EntropyModel<PRECISION> for LengthModel<'_> {
+    type Symbol = usize;
+    type Probability = u16;
+}
+
+impl EncoderModel<PRECISION> for LengthModel<'_> {
+    fn left_cumulative_and_probability(&self, length: impl Borrow<usize>) -> Option<(u16, NonZeroU16)> {
+        let length = *length.borrow();
+        let counted = self.counts.get(..length)?.iter().sum();
+        let from = self.share(length, counted);
+        (length < self.counts.len()).then(|| (from, self.probability(from, length, counted)))
+    }
+}
+
+impl DecoderModel<PRECISION> for LengthModel<'_> {
+    fn quantile_function(&self, quantile: u16) -> (usize, u16, NonZeroU16) {
+        let (mut length, mut counted) = (0, 0);
+        while length + 1 < self.counts.len()
+            && self.share(length + 1, counted + self.counts[length]) <= quantile
+        {
+            counted += self.counts[length];
+            length += 1;
+        }
+        let from = self.share(length, counted);
+        (length, from, self.probability(from, length, counted))
+    }
+}
+
+/// The words of a payload.
+struct Words<'a> {
+    words: &'a [[u8; 2]],
+    past_end: u32,
+}
+
+/// More was asked for than any whole payload has.
+#[derive(Debug)]
+struct PastEnd;
+
+impl ReadWords<u16, Queue> for Words<'_> {
+    type ReadError = PastEnd;
+
+    fn read(&mut self) -> Result<Option<u16>, PastEnd> {
+        match self.words.split_first() {
+            Some((word, rest)) => {
+                self.words = rest;
+                Ok(Some(u16::from_le_bytes(*word)))
+            }
+            None if self.past_end < WORDS_PAST_END_MAX => {
+                self.past_end += 1;
+                Ok(None)
+            }
+            None => Err(PastEnd),
+        }
+    }
+
+    fn maybe_exhausted(&self) -> bool {
+        self.words.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Windows of these many tokens with corrections at these places, told these tokens.
+    fn windows(of: &[(u32, Vec<(u32, u32)>)]) -> (Vec<WindowCorrections>, Vec<u32>) {
+        let windows = of.iter().map(|(tokens, places)| {
+            let mut places: Vec<_> = places.iter().map(|&(at, token)| (at % tokens, token)).collect();
+            places.sort_unstable();
+            places.dedup_by_key(|(at, _)| *at);
+            let corrections = places.into_iter().map(|(position, token)| Correction { position, token });
+            let corrections = Corrections::new(corrections.collect(), *tokens).unwrap();
+            let right = tokens - corrections.as_slice().len() as u32 / 2;
+            WindowCorrections { tokens: *tokens, right, corrections }
+        });
+        (windows.collect(), of.iter().map(|(tokens, _)| *tokens).collect())
+    }
+
+    fn places() -> impl Strategy<Value = Vec<(u32, Vec<(u32, u32)>)>> {
+        let token = prop_oneof![Just(0), Just(u32::MAX), 0u32..20_000, any::<u32>()];
+        prop::collection::vec((1u32..3000, prop::collection::vec((any::<u32>(), token), 0..60)), 0..6)
+    }
+
+    proptest! {
+        #[test]
+        fn windows_are_read_as_written(of in places()) {
+            let (windows, tokens) = windows(&of);
+            let payload = encode(&windows);
+            prop_assert_eq!(decode(&payload, tokens.iter().copied()).unwrap(), windows);
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            tokens in prop::collection::vec(1u32..=16_384, 0..8),
+        ) {
+            if let Ok(read) = decode(&bytes, tokens.iter().copied()) {
+                let corrections: usize = read.iter().map(|window| window.corrections.as_slice().len()).sum();
+                prop_assert!(corrections <= SHARD_BYTES_MAX);
+            }
+        }
+
+        #[test]
+        fn what_is_cut_or_goes_on_is_refused(of in places(), cut in 1usize..8, more in 3usize..6) {
+            let (windows, tokens) = windows(&of);
+            let payload = encode(&windows);
+            let short = payload.len().saturating_sub(2 * cut + 4);
+            let read = decode(&payload[..short], tokens.iter().copied());
+            prop_assert!(payload.is_empty() || read.ok().as_ref() != Some(&windows));
+            let long = [&payload[..], &vec![0xa5; 2 * more]].concat();
+            prop_assert!(decode(&long, tokens.iter().copied()).is_err());
+        }
+    }
+
+    #[test]
+    fn the_format_stays() {
+        let (windows, _) = windows(&[(640, vec![(3, 7), (200, 5000), (639, 16_000)]), (40, vec![])]);
+        let payload = encode(&windows);
+        assert_eq!(hex(&payload), "e333a6e6895bfa34db11dc27");
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn it_is_far_less_than_the_numbers_alone() {
+        // Every ninth token of three windows, ids as a Zipf law has them.
+        let zipf = |i: u32| (16_384f64.powf(f64::from(i * 7919 % 1000) / 1000.0)) as u32;
+        let places = |w: u32| (0..284).map(|i| (9 * i + w * i % 3, zipf(i + w))).collect();
+        let of: Vec<_> = (0..3).map(|w| (2560, places(w))).collect();
+        let (windows, _) = windows(&of);
+        let coded = encode(&windows).len();
+        let plain: usize =
+            windows.iter().map(|window| prost::Message::encoded_len(&window.corrections.to_wire())).sum();
+        assert!(5 * coded < 3 * plain, "{coded} of {plain} bytes");
+    }
+}
