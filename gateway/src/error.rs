@@ -45,6 +45,9 @@ pub(crate) enum Failure {
     /// No such document.
     #[error("no document {0} is stored here")]
     NotFound(String),
+    /// It is not the document any more that the request began with.
+    #[error("document {0} was changed meanwhile: try again")]
+    Changed(DocumentId),
     /// No node of a stage does it.
     #[error("no {wanted} answers; tried {tried}")]
     NoNode {
@@ -121,7 +124,7 @@ impl c3_service::Fault for Failure {
             Self::Invalid(_) => Kind::InvalidInput,
             Self::Inbound(status) => Kind::of(status),
             Self::NotFound(_) => Kind::NotFound,
-            Self::NoNode { .. } => Kind::Unavailable,
+            Self::NoNode { .. } | Self::Changed(_) => Kind::Unavailable,
             Self::Refused { kind, .. } => *kind,
             Self::Full { retry_after_ms, .. } => Kind::Full { retry_after_ms: *retry_after_ms },
             Self::Late { .. } => Kind::Late,

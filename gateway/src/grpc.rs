@@ -21,6 +21,7 @@ use crate::read::oneshot::{DecompressOptions, Prompt, decompress};
 use crate::write::document::{Put, PutEvent, put_document};
 use crate::write::latents::{Claim, put_latents};
 use crate::write::oneshot::compress;
+use crate::write::recode::recode;
 
 /// The `c3.v1.Gateway` service.
 pub(crate) struct Grpc {
@@ -43,6 +44,7 @@ impl pb::gateway_server::Gateway for Grpc {
     type PutDocumentStream = Answers<pb::PutDocumentResponse>;
     type GetTextStream = Answers<pb::GetTextResponse>;
     type GetLatentsStream = Answers<pb::GetLatentsResponse>;
+    type RecodeStream = Answers<pb::PutDocumentResponse>;
     type CompressStream = Answers<pb::CompressTextResponse>;
     type DecompressStream = Answers<pb::DecompressResponse>;
 
@@ -119,6 +121,17 @@ impl pb::gateway_server::Gateway for Grpc {
     ) -> Result<Response<pb::DeleteResponse>, Status> {
         let id = self.gateway.delete(&request.into_inner().id).await.map_err(status)?;
         Ok(Response::new(pb::DeleteResponse { id: id.to_wire() }))
+    }
+
+    async fn recode(
+        &self,
+        request: Request<pb::RecodeRequest>,
+    ) -> Result<Response<Self::RecodeStream>, Status> {
+        let pb::RecodeRequest { id, options } = request.into_inner();
+        let mut options = options.unwrap_or_default();
+        // A bound on stored bytes needs the text's size, which the document has.
+        options.bytes = Some(0);
+        answers(recode(self.gateway(), id, WriteOptions::from_wire(options)?), put_event)
     }
 
     async fn compress(
@@ -228,6 +241,7 @@ fn put_result(put: Put) -> pb::PutResult {
             verify: seconds(put.times.verify),
             store: seconds(put.times.store),
         }),
+        bound_met: put.bound_met,
     }
 }
 

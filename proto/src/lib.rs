@@ -44,6 +44,6 @@ pub use description::{CascadeName, Description, Stage};
 pub use hash::{DocumentId, Fingerprint, IdPrefix, ShardHash, WindowHash};
 pub use invalid::Invalid;
 pub use latents::{LatentGroup, Provenance};
-pub use options::{RatioRange, WriteOptions};
+pub use options::{AutoBound, AutoRatio, RatioRange, WriteOptions};
 pub use range::ByteRange;
 pub use window::Window;

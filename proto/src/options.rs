@@ -42,6 +42,62 @@ pub struct WriteOptions {
     pub margin: Option<f32>,
     /// Size of the text, where known.
     pub bytes: Option<u64>,
+    /// How to choose a ratio for each shard, in place of one for all.
+    pub auto_ratio: Option<AutoRatio>,
+}
+
+/// Ratios to choose from, shard by shard, and what the document must keep.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AutoRatio {
+    /// By rising size, none twice; empty: the gateway's to choose.
+    pub ratios: Vec<u32>,
+    /// What the document must keep.
+    pub bound: AutoBound,
+}
+
+/// What a document must keep whose ratios are chosen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum AutoBound {
+    /// Share of its tokens that the decoder writes right without help: the highest ratios are sought that keep it.
+    FidelityMin(f64),
+    /// Bytes that it takes in the store: the lowest ratios are sought that keep it.
+    StoredBytesMax(u64),
+}
+
+impl AutoRatio {
+    /// Most ratios to choose from.
+    const RATIOS_MAX: usize = 16;
+
+    /// Checks what arrived. The ratios' range is the checkpoint's to check.
+    pub fn from_wire(wire: pb::AutoRatio) -> Result<Self, Invalid> {
+        let bound = match (wire.fidelity_min, wire.stored_bytes_max) {
+            (Some(share), None) if share > 0.0 && share <= 1.0 => AutoBound::FidelityMin(share),
+            (Some(share), None) => {
+                let problem = format!("{share} is not a share over 0 and up to 1");
+                return Err(Invalid::new("auto_ratio.fidelity_min", problem));
+            }
+            (None, Some(bytes)) => AutoBound::StoredBytesMax(bytes),
+            _ => return Err(Invalid::new("auto_ratio", "give one of fidelity_min and stored_bytes_max")),
+        };
+        let mut ratios = wire.ratios;
+        ratios.sort_unstable();
+        ratios.dedup();
+        if ratios.len() > Self::RATIOS_MAX || ratios.first() == Some(&0) {
+            let problem = format!("give up to {} whole numbers of 1 or more", Self::RATIOS_MAX);
+            return Err(Invalid::new("auto_ratio.ratios", problem));
+        }
+        Ok(Self { ratios, bound })
+    }
+
+    /// As it travels.
+    pub fn to_wire(&self) -> pb::AutoRatio {
+        let mut wire = pb::AutoRatio { ratios: self.ratios.clone(), ..Default::default() };
+        match self.bound {
+            AutoBound::FidelityMin(share) => wire.fidelity_min = Some(share),
+            AutoBound::StoredBytesMax(bytes) => wire.stored_bytes_max = Some(bytes),
+        }
+        wire
+    }
 }
 
 impl WriteOptions {
@@ -53,6 +109,19 @@ impl WriteOptions {
             }
             _ => {}
         }
+        let auto_ratio = wire.auto_ratio.map(AutoRatio::from_wire).transpose()?;
+        match &auto_ratio {
+            Some(_) if wire.ratio != 0 => {
+                return Err(Invalid::new("auto_ratio", "give a ratio or let it be chosen, not both"));
+            }
+            Some(_) if wire.skip_verification => {
+                return Err(Invalid::new("auto_ratio", "ratios are chosen by what verification says"));
+            }
+            Some(AutoRatio { bound: AutoBound::StoredBytesMax(_), .. }) if wire.bytes.is_none() => {
+                return Err(Invalid::new("auto_ratio.stored_bytes_max", "needs the size of the text"));
+            }
+            _ => {}
+        }
         Ok(Self {
             cascade: Some(wire.cascade).filter(|name| !name.is_empty()),
             ratio: Some(wire.ratio).filter(|&ratio| ratio != 0),
@@ -60,6 +129,7 @@ impl WriteOptions {
             skip_verification: wire.skip_verification,
             margin: wire.margin,
             bytes: wire.bytes,
+            auto_ratio,
         })
     }
 
@@ -72,6 +142,43 @@ impl WriteOptions {
             skip_verification: self.skip_verification,
             margin: self.margin,
             bytes: self.bytes,
+            auto_ratio: self.auto_ratio.as_ref().map(AutoRatio::to_wire),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn auto(ratios: &[u32], fidelity_min: Option<f64>, stored_bytes_max: Option<u64>) -> pb::WriteOptions {
+        let auto_ratio = pb::AutoRatio { ratios: ratios.to_vec(), fidelity_min, stored_bytes_max };
+        pb::WriteOptions { auto_ratio: Some(auto_ratio), bytes: Some(9), ..Default::default() }
+    }
+
+    #[test]
+    fn chosen_ratios_survive_the_wire_in_order() {
+        let options = WriteOptions::from_wire(auto(&[40, 10, 40], Some(0.999), None)).unwrap();
+        assert_eq!(options.auto_ratio.as_ref().unwrap().ratios, [10, 40]);
+        assert_eq!(WriteOptions::from_wire(options.to_wire()), Ok(options));
+    }
+
+    #[test]
+    fn what_cannot_be_chosen_by_is_refused() {
+        let right = || auto(&[], None, Some(100));
+        assert!(WriteOptions::from_wire(right()).is_ok());
+        for wrong in [
+            auto(&[], None, None),
+            auto(&[], Some(0.9), Some(1)),
+            auto(&[], Some(1.1), None),
+            auto(&[], Some(f64::NAN), None),
+            auto(&[0, 20], Some(0.9), None),
+            auto(&(1..=17).collect::<Vec<_>>(), Some(0.9), None),
+            pb::WriteOptions { ratio: 20, ..right() },
+            pb::WriteOptions { skip_verification: true, ..right() },
+            pb::WriteOptions { bytes: None, ..right() },
+        ] {
+            assert!(WriteOptions::from_wire(wrong.clone()).is_err(), "{wrong:?}");
         }
     }
 }

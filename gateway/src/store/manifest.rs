@@ -12,6 +12,7 @@ use super::shard::{ShardCorrections, ShardLatents};
 pub(crate) struct Manifest {
     pub(crate) id: DocumentId,
     pub(crate) cascade: CascadeName,
+    /// 0 where its shards have different ones.
     pub(crate) ratio: u32,
     pub(crate) codec: LatentCodec,
     /// How the corrections were made; `None` where nobody verified the document.
@@ -33,6 +34,7 @@ pub(crate) struct Verification {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ShardEntry {
     pub(crate) hash: ShardHash,
+    pub(crate) ratio: u32,
     /// Bytes of each of its windows, none empty.
     pub(crate) window_bytes: Vec<u32>,
     pub(crate) tokens: u64,
@@ -90,6 +92,9 @@ struct ShardPayload {
     stored_bytes: u64,
     #[prost(bytes = "bytes", optional, tag = "8")]
     outside: Option<Bytes>,
+    /// 0: the document's.
+    #[prost(uint32, tag = "16")]
+    ratio: u32,
 }
 
 impl Manifest {
@@ -106,7 +111,7 @@ impl Manifest {
                 arithmetic: arithmetic.clone(),
             }),
             created_unix_ms: self.created_unix_ms,
-            shards: self.shards.iter().map(ShardEntry::to_payload).collect(),
+            shards: self.shards.iter().map(|shard| shard.to_payload(self.ratio)).collect(),
         };
         payload.encode_to_vec().into()
     }
@@ -118,6 +123,7 @@ impl Manifest {
         let cascade = payload.cascade.ok_or_else(|| Invalid::new("cascade", "must be given"))?;
         let codec = LatentCodec::from_wire(payload.codec)?;
         let verification = payload.verification;
+        let shards = payload.shards.into_iter().map(|shard| ShardEntry::from_payload(shard, payload.ratio));
         Ok(Self {
             id: DocumentId::try_from(payload.id.as_ref())?,
             cascade: CascadeName::from_wire(cascade)?,
@@ -126,8 +132,17 @@ impl Manifest {
             verification: verification
                 .map(|VerificationPayload { margin, arithmetic }| Verification { margin, arithmetic }),
             created_unix_ms: payload.created_unix_ms,
-            shards: payload.shards.into_iter().map(ShardEntry::from_payload).collect::<Result<_, _>>()?,
+            shards: shards.collect::<Result<_, _>>()?,
         })
+    }
+
+    /// The ratio of a document with these shards: theirs, 0 where they differ, `planned` where there are none.
+    pub(crate) fn ratio_of(shards: &[ShardEntry], planned: u32) -> u32 {
+        match shards {
+            [] => planned,
+            [first, rest @ ..] if rest.iter().all(|shard| shard.ratio == first.ratio) => first.ratio,
+            _ => 0,
+        }
     }
 
     /// Bytes of the text.
@@ -138,7 +153,7 @@ impl Manifest {
     /// Where a shard's objects lie.
     pub(crate) fn names(&self, shard: &ShardEntry) -> ShardNames {
         let latents =
-            LatentSettings { compressor: self.cascade.compressor, ratio: self.ratio, codec: self.codec };
+            LatentSettings { compressor: self.cascade.compressor, ratio: shard.ratio, codec: self.codec };
         let verification = self.verification.as_ref();
         let corrections = verification.map(|Verification { margin, arithmetic }| CorrectionSettings {
             decoder: self.cascade.decoder,
@@ -183,8 +198,19 @@ impl ShardEntry {
         let window_bytes = latents.windows.iter().map(|window| window.bytes.end - window.bytes.start);
         let (right, corrections) = corrections.map_or((0, 0), ShardCorrections::counts);
         let window_bytes = window_bytes.collect();
+        let ratio = latents.windows.first().map_or(0, |window| window.group.ratio());
         let (tokens, latents) = latents.counts();
-        Self { hash, window_bytes, tokens, latents, right, corrections, stored_bytes: 0, outside: None }
+        Self {
+            hash,
+            ratio,
+            window_bytes,
+            tokens,
+            latents,
+            right,
+            corrections,
+            stored_bytes: 0,
+            outside: None,
+        }
     }
 
     /// Bytes of its text.
@@ -192,7 +218,8 @@ impl ShardEntry {
         self.window_bytes.iter().map(|&bytes| u64::from(bytes)).sum()
     }
 
-    fn to_payload(&self) -> ShardPayload {
+    /// As the manifest of a document with this ratio has it.
+    fn to_payload(&self, ratio: u32) -> ShardPayload {
         ShardPayload {
             hash: self.hash.to_wire(),
             window_bytes: self.window_bytes.clone(),
@@ -202,13 +229,15 @@ impl ShardEntry {
             corrections: self.corrections,
             stored_bytes: self.stored_bytes,
             outside: self.outside.map(|digest| Bytes::copy_from_slice(&digest)),
+            ratio: if self.ratio == ratio { 0 } else { self.ratio },
         }
     }
 
-    fn from_payload(payload: ShardPayload) -> Result<Self, Invalid> {
+    fn from_payload(payload: ShardPayload, ratio: u32) -> Result<Self, Invalid> {
         let wrong = |_| Invalid::new("outside", "must have 32 bytes");
         Ok(Self {
             hash: ShardHash::try_from(payload.hash.as_ref())?,
+            ratio: if payload.ratio == 0 { ratio } else { payload.ratio },
             window_bytes: payload.window_bytes,
             tokens: payload.tokens,
             latents: payload.latents,
@@ -231,6 +260,7 @@ pub(crate) mod tests {
     pub(crate) fn manifest(windows: &[Vec<u32>], verified: bool) -> Manifest {
         let shards = windows.iter().map(|window_bytes| ShardEntry {
             hash: ShardHash::of(format!("{window_bytes:?}").as_bytes()),
+            ratio: 20,
             window_bytes: window_bytes.clone(),
             tokens: 40,
             latents: 2,
@@ -260,10 +290,13 @@ pub(crate) mod tests {
             windows in prop::collection::vec(prop::collection::vec(1u32..5000, 1..5), 0..5),
             verified: bool,
             outside: Option<[u8; 32]>,
+            mixed: bool,
         ) {
             let mut manifest = manifest(&windows, verified);
-            for shard in &mut manifest.shards {
+            manifest.ratio = if mixed { 0 } else { 20 };
+            for (shard, number) in manifest.shards.iter_mut().zip(1..) {
                 shard.outside = outside;
+                shard.ratio = if mixed { 10 * number } else { 20 };
             }
             prop_assert_eq!(Manifest::decode(manifest.encode()).unwrap(), manifest);
         }

@@ -14,6 +14,7 @@ use std::ops::Range;
 
 use c3_proto::{Corrections, DocumentId, Invalid, LatentGroup, WindowHash};
 use futures::{TryStreamExt, pin_mut};
+use tokio::sync::RwLock;
 
 use self::layout::{Name, ObjectKind, ShardNames};
 use self::manifest::Manifest;
@@ -25,6 +26,8 @@ use crate::error::Error;
 /// The durable store.
 pub(crate) struct Store {
     objects: Objects,
+    /// Held shared by whoever makes or removes a document, and alone by whoever switches one.
+    switching: RwLock<()>,
 }
 
 /// Something stored, with the bytes that it takes.
@@ -62,7 +65,7 @@ pub(crate) struct ShardWindow {
 impl Store {
     /// Opens the folder or the store at an address, and proves that it can be written.
     pub(crate) async fn open(data: &str) -> Result<Self, Error> {
-        Ok(Self { objects: Objects::open(data).await? })
+        Ok(Self { objects: Objects::open(data).await?, switching: RwLock::default() })
     }
 
     /// A document's manifest.
@@ -75,12 +78,32 @@ impl Store {
 
     /// Makes a document, or switches it to other objects at once. Returns the size of the manifest.
     pub(crate) async fn put_manifest(&self, manifest: &Manifest) -> Result<u64, StoreError> {
+        let _shared = self.switching.read().await;
+        self.replace_manifest(manifest).await
+    }
+
+    /// Switches a document to other objects at once if it is still as `from` says: `None` where it is not. What another
+    /// gateway does at the very moment is not seen.
+    pub(crate) async fn switch_manifest(
+        &self,
+        from: &Manifest,
+        to: &Manifest,
+    ) -> Result<Option<u64>, StoreError> {
+        let _alone = self.switching.write().await;
+        match self.manifest(from.id).await?.value == *from {
+            true => self.replace_manifest(to).await.map(Some),
+            false => Ok(None),
+        }
+    }
+
+    async fn replace_manifest(&self, manifest: &Manifest) -> Result<u64, StoreError> {
         let (name, payload) = (layout::manifest(manifest.id), manifest.encode());
         self.replace(ObjectKind::Manifest, &name, &payload).await
     }
 
     /// Removes a document. Its shards' objects stay: other documents may share them.
     pub(crate) async fn delete(&self, id: DocumentId) -> Result<(), StoreError> {
+        let _shared = self.switching.read().await;
         self.objects.delete(&layout::manifest(id)).await
     }
 
@@ -257,6 +280,22 @@ mod tests {
         let replaced = store.put_latents(&name, second.clone(), Existing::Replace).await.unwrap();
         assert_eq!((&replaced.value, replaced.digest), (&second, shard::digest(&second.encode())));
         assert_eq!(store.latents(&name).await.unwrap().value, second);
+    }
+
+    #[tokio::test]
+    async fn only_what_is_as_it_was_is_switched() {
+        let (_folder, store) = store().await;
+        let first = manifest::tests::manifest(&[vec![10]], true);
+        let (second, third) =
+            (Manifest { ratio: 40, ..first.clone() }, Manifest { ratio: 80, ..first.clone() });
+        store.put_manifest(&first).await.unwrap();
+        assert!(store.switch_manifest(&first, &second).await.unwrap().is_some());
+        assert_eq!(store.switch_manifest(&first, &third).await.unwrap(), None);
+        assert_eq!(store.manifest(first.id).await.unwrap().value, second);
+        store.delete(first.id).await.unwrap();
+        let gone = store.switch_manifest(&second, &third).await;
+        assert!(matches!(gone, Err(StoreError::Missing { .. })));
+        assert!(matches!(store.manifest(first.id).await, Err(StoreError::Missing { .. })));
     }
 
     #[tokio::test]

@@ -10,17 +10,18 @@ use std::time::{Duration, Instant};
 use async_stream::try_stream;
 use bytes::Bytes;
 use c3_proto::{DocumentId, WriteOptions, pb};
+use futures::future::Either;
 use futures::{Stream, StreamExt, pin_mut};
 
-use super::each_part;
-use super::now_unix_ms;
+use super::auto::{Choice, choose};
 use super::plan::Plan;
 use super::shard::{StageTimes, WrittenShard, write_shard};
+use super::{each_part, limits, now_unix_ms, recode};
 use crate::error::Failure;
 use crate::gateway::SharedGateway;
 use crate::metrics::Direction;
 use crate::store::manifest::{Manifest, ShardEntry};
-use crate::text::Part;
+use crate::text::{self, Part};
 
 /// Least time between two reports: a caller that sends all before it reads finds only a few waiting.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
@@ -38,10 +39,12 @@ pub(crate) struct Put {
     pub(crate) document: pb::Document,
     pub(crate) shards_reused: u64,
     pub(crate) times: StageTimes,
+    /// Where its ratios were chosen: whether it keeps the bound.
+    pub(crate) bound_met: Option<bool>,
 }
 
 /// What a part of the text became.
-enum Written {
+pub(super) enum Written {
     Shard(WrittenShard),
     End { id: DocumentId },
 }
@@ -56,7 +59,39 @@ where
     S: Stream<Item = Result<Bytes, Failure>> + Send,
 {
     try_stream! {
-        let (plan, written) = each_part(Arc::clone(&gateway), &options, pieces, write_part).await?;
+        let limits = limits(&gateway, &options)?;
+        let plan = Arc::new(Plan::new(&options, &gateway).await?);
+        let events = write_text(gateway, plan, options, text::shards(pieces, limits), None);
+        pin_mut!(events);
+        while let Some(event) = events.next().await {
+            yield event?;
+        }
+    }
+}
+
+/// Stores a text, in the place of `replaces` where that is given.
+pub(super) fn write_text<S>(
+    gateway: SharedGateway,
+    plan: Arc<Plan>,
+    options: WriteOptions,
+    parts: S,
+    replaces: Option<Manifest>,
+) -> impl Stream<Item = Result<PutEvent, Failure>> + Send
+where
+    S: Stream<Item = Result<Part, Failure>> + Send,
+{
+    try_stream! {
+        let (choice, written) = match &options.auto_ratio {
+            Some(auto) => {
+                let choice = Choice::new(auto, &plan, &options, &gateway).await?;
+                let written = choose(Arc::clone(&gateway), choice.clone(), parts);
+                (Some(choice), Either::Left(written))
+            }
+            None => {
+                let written = each_part(Arc::clone(&gateway), Arc::clone(&plan), parts, write_part);
+                (None, Either::Right(written))
+            }
+        };
         pin_mut!(written);
 
         let (mut tally, mut reported) = (Tally::default(), Instant::now());
@@ -69,7 +104,11 @@ where
                         yield PutEvent::Progress { bytes: tally.bytes, tokens: tally.tokens };
                     }
                 }
-                Written::End { id } => yield PutEvent::Done(Box::new(tally.commit(&gateway, &plan, id).await?)),
+                Written::End { id } => {
+                    let mut put = tally.commit(&gateway, &plan, id, replaces.as_ref()).await?;
+                    put.bound_met = choice.as_ref().map(|choice| choice.is_met(&put.document));
+                    yield PutEvent::Done(Box::new(put));
+                }
             }
         }
     }
@@ -101,22 +140,37 @@ impl Tally {
         self.shards.push(shard.entry);
     }
 
-    /// Makes it a document.
-    async fn commit(&mut self, gateway: &SharedGateway, plan: &Plan, id: DocumentId) -> Result<Put, Failure> {
+    /// Makes it a document, or what `replaces` becomes.
+    async fn commit(
+        &mut self,
+        gateway: &SharedGateway,
+        plan: &Plan,
+        id: DocumentId,
+        replaces: Option<&Manifest>,
+    ) -> Result<Put, Failure> {
+        let shards = std::mem::take(&mut self.shards);
         let manifest = Manifest {
             id,
             cascade: plan.cascade.clone(),
-            ratio: plan.ratio,
+            ratio: Manifest::ratio_of(&shards, plan.ratio),
             codec: plan.codec,
             verification: plan.verification.clone(),
-            created_unix_ms: now_unix_ms(),
-            shards: std::mem::take(&mut self.shards),
+            created_unix_ms: replaces.map_or_else(now_unix_ms, |old| old.created_unix_ms),
+            shards,
         };
         let begun = Instant::now();
-        let manifest_bytes = gateway.store.put_manifest(&manifest).await?;
+        let manifest_bytes = match replaces {
+            Some(old) => recode::switch(gateway, old, &manifest).await?,
+            None => gateway.store.put_manifest(&manifest).await?,
+        };
         self.times.store += begun.elapsed();
         gateway.metrics.text(Direction::In, self.bytes, self.tokens);
         tracing::info!(%id, bytes = self.bytes, tokens = self.tokens, reused = self.reused, "stored a document");
-        Ok(Put { document: manifest.document(manifest_bytes), shards_reused: self.reused, times: self.times })
+        Ok(Put {
+            document: manifest.document(manifest_bytes),
+            shards_reused: self.reused,
+            times: self.times,
+            bound_met: None,
+        })
     }
 }

@@ -36,6 +36,7 @@ const WINDOWS_AT_ONCE: usize = 4;
 pub(crate) struct Claim {
     pub(crate) id: DocumentId,
     pub(crate) bytes: u64,
+    /// 0: each shard has its own.
     pub(crate) ratio: u32,
     pub(crate) codec: LatentCodec,
     pub(crate) cascade: CascadeName,
@@ -62,7 +63,7 @@ impl Claim {
             let served = claimed.to_string();
             return Err(Failure::WrongModel { stage: Stage::Compressor, given, served });
         }
-        if (group.ratio(), group.codec()) != (self.ratio, self.codec) {
+        if group.codec() != self.codec || (self.ratio != 0 && group.ratio() != self.ratio) {
             let problem =
                 format!("ratio and codec must be the document's: {} and {}", self.ratio, self.codec);
             return Err(Invalid::new("window.group", problem).into());
@@ -129,6 +130,9 @@ where
             if !shard.is_empty() && window.shard == number + 1 {
                 yield std::mem::take(&mut shard);
                 number += 1;
+            }
+            if shard.first().is_some_and(|first| first.group.ratio() != window.group.ratio()) {
+                Err(Invalid::new("window.group", "all windows of a shard have one ratio"))?;
             }
             if window.shard != number {
                 Err(Invalid::new("window.shard", format!("must be {number}, or one more after its windows")))?;
@@ -216,7 +220,7 @@ impl LatentsPut {
         Manifest {
             id: self.claim.id,
             cascade: self.cascade.clone(),
-            ratio: self.claim.ratio,
+            ratio: Manifest::ratio_of(&shards, self.claim.ratio),
             codec: self.claim.codec,
             verification: Some(Verification { margin: 0.0, arithmetic: self.arithmetic.clone() }),
             created_unix_ms: now_unix_ms(),

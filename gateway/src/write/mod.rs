@@ -1,54 +1,55 @@
 //! The write pipelines: text → shards → latents → corrections → store.
 //!
 //! [`document`] stores a text, [`oneshot`] hands its latents out and stores nothing; both go by a [`plan`] and do one
-//! [`shard`] after another. [`latents`] stores latents that come from outside.
+//! [`shard`] after another. [`recode`] stores a document's text anew, [`auto`] chooses ratios. [`latents`] stores latents
+//! that come from outside.
 
+pub(crate) mod auto;
 pub(crate) mod document;
 pub(crate) mod latents;
 pub(crate) mod oneshot;
 pub(crate) mod plan;
+pub(crate) mod recode;
 pub(crate) mod shard;
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use c3_proto::WriteOptions;
 use futures::{Stream, StreamExt};
 
 use crate::error::Failure;
 use crate::gateway::SharedGateway;
 use crate::task;
-use crate::text::{self, Part, TextLimits};
+use crate::text::{Part, TextLimits};
 
 use plan::Plan;
 
-/// Gives each part of a text that arrives in pieces to `work`: several side by side, their results in order.
-async fn each_part<S, T, W>(
+/// The bounds of a text that is to be written with these options, if the size that it declares keeps them.
+fn limits(gateway: &SharedGateway, options: &WriteOptions) -> Result<TextLimits, Failure> {
+    let limits = TextLimits { bytes_max: gateway.config.document_bytes_max, bytes_declared: options.bytes };
+    limits.check_declared()?;
+    Ok(limits)
+}
+
+/// Gives each part of a text to `work`: several side by side, their results in order.
+fn each_part<S, T, W>(
     gateway: SharedGateway,
-    options: &WriteOptions,
-    pieces: S,
+    plan: Arc<Plan>,
+    parts: S,
     work: fn(SharedGateway, Arc<Plan>, Part) -> W,
-) -> Result<(Arc<Plan>, impl Stream<Item = Result<T, Failure>> + Send), Failure>
+) -> impl Stream<Item = Result<T, Failure>> + Send
 where
-    S: Stream<Item = Result<Bytes, Failure>> + Send,
+    S: Stream<Item = Result<Part, Failure>> + Send,
     T: Send + 'static,
     W: Future<Output = Result<T, Failure>> + Send + 'static,
 {
-    let limits = TextLimits { bytes_max: gateway.config.document_bytes_max, bytes_declared: options.bytes };
-    limits.check_declared()?;
-    let plan = Arc::new(Plan::new(options, &gateway).await?);
     let at_once = gateway.config.shards_in_flight;
-    let done = text::shards(pieces, limits)
-        .map({
-            let plan = Arc::clone(&plan);
-            move |part| {
-                let (gateway, plan) = (Arc::clone(&gateway), Arc::clone(&plan));
-                task::begin(async move { work(gateway, plan, part?).await })
-            }
-        })
-        .buffered(at_once);
-    Ok((plan, done))
+    let begin = move |part| {
+        let (gateway, plan) = (Arc::clone(&gateway), Arc::clone(&plan));
+        task::begin(async move { work(gateway, plan, part?).await })
+    };
+    parts.map(begin).buffered(at_once)
 }
 
 fn now_unix_ms() -> u64 {

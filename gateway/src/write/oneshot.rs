@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use async_stream::try_stream;
 use bytes::Bytes;
-use c3_proto::{Window, WriteOptions};
+use c3_proto::{Invalid, Window, WriteOptions};
 use futures::{Stream, StreamExt, pin_mut};
 
-use super::each_part;
 use super::plan::Plan;
 use super::shard::compress_shard;
+use super::{each_part, limits};
 use crate::error::Failure;
 use crate::gateway::SharedGateway;
 use crate::metrics::Direction;
 use crate::store::Shard;
-use crate::text::Part;
+use crate::text::{self, Part};
 
 /// The windows of a text, in order.
 pub(crate) fn compress<S>(
@@ -26,8 +26,12 @@ where
     S: Stream<Item = Result<Bytes, Failure>> + Send,
 {
     try_stream! {
-        let (_, shards) = each_part(Arc::clone(&gateway), &options, pieces, compress_part).await?;
-        let shards = shards.enumerate();
+        if options.auto_ratio.is_some() {
+            Err(Invalid::new("auto_ratio", "ratios are chosen for texts that are stored: give one"))?;
+        }
+        let parts = text::shards(pieces, limits(&gateway, &options)?);
+        let plan = Arc::new(Plan::new(&options, &gateway).await?);
+        let shards = each_part(Arc::clone(&gateway), plan, parts, compress_part).enumerate();
         pin_mut!(shards);
 
         let (mut start, mut tokens) = (0, 0);

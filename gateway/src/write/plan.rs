@@ -1,6 +1,9 @@
 //! How a text will be written: the caller's options, the checkpoint's defaults and the gateway's settings made one.
 
-use c3_proto::{CascadeName, LatentCodec, WriteOptions};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use c3_proto::{CascadeName, LatentCodec, ShardHash, WriteOptions};
 
 use crate::error::Failure;
 use crate::gateway::Gateway;
@@ -15,6 +18,8 @@ pub(crate) struct Plan {
     pub(crate) codec: LatentCodec,
     /// `None` where it is skipped.
     pub(crate) verification: Option<Verification>,
+    /// Shards that have a ratio of their own.
+    pub(crate) ratios: Arc<HashMap<ShardHash, u32>>,
 }
 
 impl Plan {
@@ -35,11 +40,20 @@ impl Plan {
             ratio,
             codec: options.codec.or(gateway.config.codec).unwrap_or(served.codec),
             verification,
+            ratios: Arc::default(),
         })
     }
 
+    /// The plan of a shard: the document's, with the shard's own ratio where it has one.
+    pub(crate) fn of(self: Arc<Self>, shard: ShardHash) -> Arc<Self> {
+        match self.ratios.get(&shard) {
+            Some(&ratio) => Arc::new(Self { ratio, ..Self::clone(&self) }),
+            None => self,
+        }
+    }
+
     /// Where a shard written so is stored.
-    pub(crate) fn names(&self, shard: c3_proto::ShardHash) -> ShardNames {
+    pub(crate) fn names(&self, shard: ShardHash) -> ShardNames {
         let latents =
             LatentSettings { compressor: self.cascade.compressor, ratio: self.ratio, codec: self.codec };
         let corrections = self.verification.as_ref().map(|how| CorrectionSettings {

@@ -55,6 +55,7 @@ pub(crate) async fn write_shard(
     text: Bytes,
 ) -> Result<WrittenShard, Failure> {
     let hash = ShardHash::of(&text);
+    let plan = plan.of(hash);
     let names = plan.names(hash);
     let write = ShardWrite { gateway: Arc::clone(&gateway), plan, text, hash, names: names.clone() };
     gateway.flights.run(names, write.run(), || Err(Failure::gone())).await

@@ -1,0 +1,148 @@
+//! Recode: a stored document is written anew with other options.
+//!
+//! Its text is decoded and goes the way of every text that is stored: compressed, verified, made durable. Then the
+//! manifest is switched, if it is still the one that was read. Until then the document is as it was, whatever happens;
+//! one that was deleted meanwhile stays deleted.
+//!
+//! Latents are compressed anew also where only the codec differs. The true tokens, which a verification needs, are
+//! nowhere stored, so the text has to be decoded in any case; compressing it is the small part of the work, and what
+//! comes out is what a put with these options makes, bit for bit, and shared with it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_stream::try_stream;
+use c3_proto::{ByteRange, WriteOptions};
+use futures::{Stream, StreamExt, TryStreamExt, pin_mut};
+
+use super::document::{Put, PutEvent, write_text};
+use super::limits;
+use super::plan::Plan;
+use super::shard::StageTimes;
+use crate::error::Failure;
+use crate::gateway::SharedGateway;
+use crate::read::document::{GetEvent, get_text};
+use crate::store::StoreError;
+use crate::store::manifest::Manifest;
+use crate::text;
+
+/// Writes a document anew. What `options` leave open stays as the document has it. Ends as a put does.
+pub(crate) fn recode(
+    gateway: SharedGateway,
+    id: String,
+    options: WriteOptions,
+) -> impl Stream<Item = Result<PutEvent, Failure>> + Send {
+    try_stream! {
+        let found = gateway.find(&id).await?;
+        let old = found.value;
+        let options = completed(options, &old);
+        let limits = limits(&gateway, &options)?;
+        let mut plan = Plan::new(&options, &gateway).await?;
+        if options.auto_ratio.is_none() && options.ratio.is_none() {
+            plan.ratios = Arc::new(HashMap::from_iter(old.shards.iter().map(|shard| (shard.hash, shard.ratio))));
+        }
+        if options.auto_ratio.is_none() && is_written_so(&old, &plan) {
+            let document = old.document(found.bytes);
+            let (shards_reused, times) = (document.shards, StageTimes::default());
+            yield PutEvent::Done(Box::new(Put { document, shards_reused, times, bound_met: None }));
+            return;
+        }
+        let text = get_text(Arc::clone(&gateway), old.id.to_string(), ByteRange::default());
+        let pieces = text.try_filter_map(async |event| match event {
+            GetEvent::Header { .. } => Ok(None),
+            GetEvent::Text(text) => Ok(Some(text)),
+        });
+        let events = write_text(gateway, Arc::new(plan), options, text::shards(pieces, limits), Some(old));
+        pin_mut!(events);
+        while let Some(event) = events.next().await {
+            yield event?;
+        }
+    }
+}
+
+/// Replaces `old` by `new` if it is still there, and as it was. Returns the size of the new one.
+pub(super) async fn switch(gateway: &SharedGateway, old: &Manifest, new: &Manifest) -> Result<u64, Failure> {
+    if new.id != old.id {
+        let problem = "its windows are right, but together they are another text";
+        return Err(Failure::DataLoss(format!("document {}: {problem}", old.id)));
+    }
+    match gateway.store.switch_manifest(old, new).await {
+        Ok(Some(bytes)) => Ok(bytes),
+        Ok(None) => Err(Failure::Changed(old.id)),
+        Err(StoreError::Missing { .. }) => Err(Failure::NotFound(old.id.to_string())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What is left open is the document's. Only the caller can say that it is not to be verified.
+fn completed(options: WriteOptions, old: &Manifest) -> WriteOptions {
+    // Latents from outside were proven and not verified: their margin is 0, and nobody asked for it.
+    let margin = old.verification.as_ref().map(|how| how.margin).filter(|&margin| margin > 0.0);
+    let one_ratio = Some(old.ratio).filter(|&ratio| ratio != 0 && options.auto_ratio.is_none());
+    WriteOptions {
+        cascade: options.cascade.or_else(|| Some(old.cascade.name.clone())),
+        ratio: options.ratio.or(one_ratio),
+        codec: options.codec.or(Some(old.codec)),
+        margin: options.margin.or(margin),
+        bytes: Some(old.bytes()),
+        ..options
+    }
+}
+
+/// Whether there is nothing to do.
+fn is_written_so(old: &Manifest, plan: &Plan) -> bool {
+    let ratios = old.shards.iter().all(|shard| {
+        let ratio = plan.ratios.get(&shard.hash).unwrap_or(&plan.ratio);
+        shard.outside.is_none() && shard.ratio == *ratio
+    });
+    ratios && (&old.cascade, old.codec, &old.verification) == (&plan.cascade, plan.codec, &plan.verification)
+}
+
+#[cfg(test)]
+mod tests {
+    use c3_proto::LatentCodec;
+
+    use super::*;
+    use crate::store::manifest::tests::manifest;
+
+    fn plan(old: &Manifest) -> Plan {
+        Plan {
+            cascade: old.cascade.clone(),
+            ratio: 20,
+            codec: old.codec,
+            verification: old.verification.clone(),
+            ratios: Arc::default(),
+        }
+    }
+
+    #[test]
+    fn what_is_left_open_is_the_documents() {
+        let old = manifest(&[vec![10]], true);
+        let given = WriteOptions { codec: Some(LatentCodec::F32), ..WriteOptions::default() };
+        let options = completed(given, &old);
+        assert_eq!((options.ratio, options.codec), (Some(20), Some(LatentCodec::F32)));
+        assert_eq!((options.margin, options.bytes), (Some(2.0), Some(10)));
+        assert_eq!(options.cascade.as_deref(), Some("c3-mini"));
+        let mixed = completed(WriteOptions::default(), &Manifest { ratio: 0, ..old });
+        assert_eq!(mixed.ratio, None);
+    }
+
+    #[test]
+    fn only_what_is_written_otherwise_is_written_anew() {
+        let old = manifest(&[vec![10], vec![20]], true);
+        assert!(is_written_so(&old, &plan(&old)));
+        let mut unverified = old.clone();
+        unverified.verification = None;
+        let mut outside = old.clone();
+        outside.shards[1].outside = Some([1; 32]);
+        let mut mixed = old.clone();
+        mixed.shards[1].ratio = 40;
+        let codec = Manifest { codec: LatentCodec::F32, ..old.clone() };
+        for other in [unverified, outside, mixed.clone(), codec] {
+            assert!(!is_written_so(&other, &plan(&old)));
+        }
+        let mut kept = plan(&old);
+        kept.ratios = Arc::new(mixed.shards.iter().map(|shard| (shard.hash, shard.ratio)).collect());
+        assert!(is_written_so(&mixed, &kept));
+    }
+}
