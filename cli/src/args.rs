@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use c3_client::{ByteRange, LatentCodec, WriteOptions};
+use c3_client::ByteRange;
 use c3_proto::IdPrefix;
 use c3_service::telemetry::TelemetryConfig;
 use clap::error::ErrorKind;
@@ -12,6 +12,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::failure::Failure;
 use crate::serve::{self, ModelArgs, ServeArgs};
+use crate::write::WriteArgs;
 
 /// Where `c3 serve` listens when not told otherwise.
 pub(crate) const DEFAULT_GATEWAY: &str = "http://127.0.0.1:7300";
@@ -30,6 +31,21 @@ pub(crate) struct Args {
     /// Logs and traces.
     #[command(flatten)]
     pub(crate) telemetry: TelemetryConfig,
+}
+
+impl Args {
+    /// How a text is to be compressed, where the command writes one.
+    fn write(&self) -> Option<&WriteArgs> {
+        let Command::Client(command) = &self.command else { return None };
+        match command {
+            ClientCommand::Put(args) => Some(&args.write),
+            ClientCommand::Recode(args) => Some(&args.write),
+            ClientCommand::Roundtrip(args) => Some(&args.write),
+            ClientCommand::Bench(args) => Some(&args.write),
+            ClientCommand::Compress(args) => Some(&args.write),
+            _ => None,
+        }
+    }
 }
 
 /// What to do.
@@ -55,6 +71,10 @@ pub(crate) enum ClientCommand {
     Ls(LsArgs),
     /// Forget a document
     Rm(IdArgs),
+    /// Write stored documents anew with another ratio, codec or model
+    ///
+    /// What is not given stays as the document has it. A document is as it was until the new one is verified.
+    Recode(RecodeArgs),
     /// List a document's latent groups, or write them to a safetensors file
     Latents(LatentsArgs),
     /// List the nodes that the gateway knows
@@ -84,6 +104,7 @@ impl ClientCommand {
             Self::Stat(_) => "c3 stat",
             Self::Ls(_) => "c3 ls",
             Self::Rm(_) => "c3 rm",
+            Self::Recode(_) => "c3 recode",
             Self::Latents(_) => "c3 latents",
             Self::Nodes(_) => "c3 nodes",
             Self::Roundtrip(_) => "c3 roundtrip",
@@ -103,38 +124,6 @@ pub(crate) struct RemoteArgs {
     /// Answer in one line of JSON
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-/// How a text is to be compressed.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub(crate) struct WriteArgs {
-    /// Text tokens that a latent token stands for: 10, 20, 40 and 80 are what the default model was made for, and it
-    /// takes any whole number from 8 to 80 [default: the model's, 20 for the default model]
-    #[arg(long, value_name = "N", value_parser = ratio, allow_negative_numbers = true)]
-    pub(crate) ratio: Option<u32>,
-    /// Name of the model, where the gateway serves several
-    #[arg(long, value_name = "NAME")]
-    pub(crate) cascade: Option<String>,
-    /// How latents are written: f32, bf16, q8_0 or q4_0 [default: the model's]
-    #[arg(long)]
-    pub(crate) codec: Option<LatentCodec>,
-    /// Do not look whether the text comes back
-    #[arg(long)]
-    pub(crate) no_verify: bool,
-}
-
-impl WriteArgs {
-    /// The options of a call for a text of `bytes` bytes, where known.
-    pub(crate) fn options(&self, bytes: Option<u64>) -> WriteOptions {
-        WriteOptions {
-            cascade: self.cascade.clone(),
-            ratio: self.ratio,
-            codec: self.codec,
-            skip_verification: self.no_verify,
-            margin: None,
-            bytes,
-        }
-    }
 }
 
 /// Arguments of `put`.
@@ -176,6 +165,21 @@ pub(crate) struct IdArgs {
     /// The document's id, or enough first digits of it
     #[arg(value_parser = id)]
     pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+/// Arguments of `recode`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RecodeArgs {
+    /// The documents' ids, or enough first digits of each
+    #[arg(value_parser = id, required_unless_present = "all", value_name = "ID")]
+    pub(crate) ids: Vec<String>,
+    /// Every stored document
+    #[arg(long, conflicts_with = "ids")]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) write: WriteArgs,
     #[command(flatten)]
     pub(crate) remote: RemoteArgs,
 }
@@ -300,16 +304,6 @@ pub(crate) struct DecompressArgs {
     pub(crate) remote: RemoteArgs,
 }
 
-/// A ratio that some model might take; which one it is the gateway knows.
-fn ratio(typed: &str) -> Result<u32, String> {
-    match typed.parse() {
-        Ok(0) | Err(_) => {
-            Err("not a whole number of text tokens; the default model takes 8 to 80".to_owned())
-        }
-        Ok(ratio) => Ok(ratio),
-    }
-}
-
 fn positive(typed: &str) -> Result<usize, String> {
     typed.parse().ok().filter(|number| *number > 0).ok_or("give a whole number of 1 or more".to_owned())
 }
@@ -336,7 +330,10 @@ pub(crate) fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Option<A
         Ok(args)
     });
     match parsed {
-        Ok(args) => Ok(Some(args)),
+        Ok(args) => match args.write().map_or(Ok(()), WriteArgs::check) {
+            Ok(()) => Ok(Some(args)),
+            Err(wrong) => Err(Failure::CallWrong(wrong)),
+        },
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             // A reader who went away wants no help.
             let _ = error.print();
@@ -367,6 +364,8 @@ pub(crate) fn one_line(error: &clap::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use c3_client::AutoBound;
+
     use super::*;
 
     fn parsed(line: &str) -> Result<Args, Failure> {
@@ -400,6 +399,35 @@ mod tests {
     }
 
     #[test]
+    fn a_ratio_may_be_chosen_by_one_bound() {
+        let options = |line| match parsed(line).unwrap().command {
+            Command::Client(ClientCommand::Put(put)) => put.write.options(Some(7)).auto_ratio,
+            other => panic!("{other:?}"),
+        };
+        let auto = options("put f --ratio auto --ratios 40,20").unwrap();
+        assert_eq!((auto.ratios, auto.bound), (vec![40, 20], AutoBound::FidelityMin(0.999)));
+        let auto = options("put f --ratio auto --stored-bytes-max 900").unwrap();
+        assert_eq!(auto.bound, AutoBound::StoredBytesMax(900));
+        assert!(options("put f --ratio 20").is_none());
+        for wrong in [
+            "put f --fidelity-min 0.9",
+            "put f --ratio 20 --fidelity-min 0.9",
+            "put f --ratio auto --no-verify",
+            "put f --ratio auto --fidelity-min 1.5",
+            "put f --ratio auto --fidelity-min 0.9 --stored-bytes-max 9",
+        ] {
+            assert!(!refusal(wrong).is_empty());
+        }
+    }
+
+    #[test]
+    fn what_is_recoded_is_named() {
+        assert!(refusal("recode --codec f32").contains("ID"));
+        assert!(refusal("recode abcd --all").contains("--all"));
+        assert!(parsed("recode --all --codec f32").is_ok() && parsed("recode abcd ef01 --ratio 40").is_ok());
+    }
+
+    #[test]
     fn wrong_calls_are_told_in_one_line() {
         for line in
             ["", "fetch", "put", "get zz", "get abcd --range 9..3", "get abcd --range x", "put f --codec q5"]
@@ -417,7 +445,7 @@ mod tests {
     #[test]
     fn help_names_the_ratios_of_the_default_model() {
         let mut command = command();
-        for name in ["put", "roundtrip", "compress"] {
+        for name in ["put", "roundtrip", "recode", "compress"] {
             let help = command.find_subcommand_mut(name).unwrap().render_long_help().to_string();
             let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
             assert!(words.contains("10, 20, 40 and 80") && words.contains("8 to 80"), "{help}");

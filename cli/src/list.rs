@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::args::{IdArgs, LsArgs, RemoteArgs};
 use crate::failure::Failure;
 use crate::output::print;
-use crate::report::{self, age, percent};
+use crate::report::{self, age, percent, times};
 
 /// Digits of an id in a list: enough to be unique, few enough to read.
 const ID_DIGITS_SHOWN: usize = 12;
@@ -83,7 +83,7 @@ pub(crate) async fn ls(args: LsArgs) -> Result<(), Failure> {
         let id = document.id.to_string();
         let bytes = HumanCount(document.bytes).to_string();
         let tokens = HumanCount(document.tokens).to_string();
-        let ratio = format!("{}x", document.ratio);
+        let ratio = times(document.ratio);
         let fidelity = document.fidelity().map_or_else(|| "-".to_owned(), percent);
         let columns =
             (&id[..ID_DIGITS_SHOWN], bytes.as_str(), tokens.as_str(), ratio.as_str(), fidelity.as_str());

@@ -10,6 +10,7 @@ mod oneshot;
 mod output;
 mod progress;
 mod put;
+mod recode;
 mod remote;
 mod report;
 mod roundtrip;
@@ -17,6 +18,7 @@ mod serve;
 mod source;
 mod stack;
 mod tensors;
+mod write;
 
 use std::process::ExitCode;
 
@@ -73,6 +75,7 @@ async fn ask(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Stat(args) => list::stat(args).await,
         ClientCommand::Ls(args) => list::ls(args).await,
         ClientCommand::Rm(args) => list::rm(args).await,
+        ClientCommand::Recode(args) => recode::run(args).await,
         ClientCommand::Latents(args) => latents::run(args).await,
         ClientCommand::Nodes(args) => list::nodes(args).await,
         ClientCommand::Roundtrip(args) => roundtrip::run(args).await,

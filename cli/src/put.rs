@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use c3_client::{Client, Stored};
 
-use crate::args::{PutArgs, WriteArgs};
+use crate::args::PutArgs;
 use crate::failure::Failure;
 use crate::output::print;
 use crate::progress;
 use crate::remote::connect_to_write;
 use crate::report::Report;
 use crate::source::Source;
+use crate::write::WriteArgs;
 
 /// Stores the text and reports.
 pub(crate) async fn run(args: PutArgs) -> Result<(), Failure> {

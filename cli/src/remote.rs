@@ -3,8 +3,8 @@
 use c3_client::Client;
 use c3_proto::Description;
 
-use crate::args::WriteArgs;
 use crate::failure::Failure;
+use crate::write::WriteArgs;
 
 /// Connects, and checks what the gateway's models can tell of `write` before a text is sent.
 pub(crate) async fn connect_to_write(gateway: &str, write: &WriteArgs) -> Result<Client, Failure> {
@@ -15,7 +15,10 @@ pub(crate) async fn connect_to_write(gateway: &str, write: &WriteArgs) -> Result
 
 /// Refuses a ratio that the model does not take. Where no node answers, the gateway is left to say so.
 pub(crate) async fn check(client: &Client, write: &WriteArgs) -> Result<(), Failure> {
-    let Some(ratio) = write.ratio else { return Ok(()) };
+    let ratios = write.asked();
+    if ratios.is_empty() {
+        return Ok(());
+    }
     let nodes = client.nodes().await?;
     let described = nodes.into_iter().filter_map(|node| Description::from_wire(node.description?).ok());
     let mut ranges = described.filter(|node| match &write.cascade {
@@ -25,10 +28,8 @@ pub(crate) async fn check(client: &Client, write: &WriteArgs) -> Result<(), Fail
     match ranges.next() {
         // Several models and none named: the gateway asks which.
         Some(node) if ranges.all(|other| other.cascade.name == node.cascade.name) => {
-            match node.ratios.check(ratio) {
-                Ok(_) => Ok(()),
-                Err(wrong) => Err(Failure::CallWrong(wrong.to_string())),
-            }
+            let wrong = ratios.into_iter().find_map(|ratio| node.ratios.check(ratio).err());
+            wrong.map_or(Ok(()), |wrong| Err(Failure::CallWrong(wrong.to_string())))
         }
         _ => Ok(()),
     }

@@ -20,12 +20,16 @@ pub(crate) struct Report {
     pub(crate) bytes: u64,
     pub(crate) tokens: u64,
     pub(crate) latents: u64,
+    /// 0 where shards have ratios of their own.
     pub(crate) ratio: u32,
     /// Share of tokens that the decoder writes right without help; null where nobody looked.
     pub(crate) fidelity: Option<f64>,
     /// Tokens that the decoder is told; null where nobody looked.
     pub(crate) corrections: Option<u64>,
     pub(crate) verified: bool,
+    /// Where ratios were chosen: whether the bound is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bound_met: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) identical: Option<bool>,
     pub(crate) seconds: Seconds,
@@ -79,7 +83,7 @@ impl Report {
             total: took.as_secs_f64(),
             ..Seconds::default()
         };
-        Self { seconds, ..Self::of(&stored.document) }
+        Self { seconds, bound_met: stored.bound_met, ..Self::of(&stored.document) }
     }
 
     /// Several texts as one: sums, fidelity by tokens, identical where all are. One is itself.
@@ -96,7 +100,8 @@ impl Report {
             bytes: sum(|report| report.bytes),
             tokens,
             latents: sum(|report| report.latents),
-            ratio: reports.first().map_or(0, |report| report.ratio),
+            ratio: common(reports.iter().map(|report| report.ratio)),
+            bound_met: reports.iter().filter_map(|report| report.bound_met).reduce(|a, b| a && b),
             fidelity: right.map(|right| if tokens == 0 { 1.0 } else { right / tokens as f64 }),
             corrections: reports.iter().map(|report| report.corrections).sum(),
             verified: reports.iter().all(|report| report.verified),
@@ -137,13 +142,16 @@ impl fmt::Display for Report {
             writeln!(f, "id         {id}")?;
         }
         writeln!(f, "text       {} bytes, {} tokens", HumanCount(self.bytes), HumanCount(self.tokens))?;
-        writeln!(f, "latents    {} at {}x", HumanCount(self.latents), self.ratio)?;
+        writeln!(f, "latents    {} at {}", HumanCount(self.latents), times(self.ratio))?;
         match (self.fidelity, self.corrections) {
             (Some(fidelity), Some(corrections)) => {
                 let corrections = HumanCount(corrections);
                 writeln!(f, "fidelity   {} without help, {corrections} corrections", percent(fidelity))?;
             }
             _ => writeln!(f, "fidelity   not verified")?,
+        }
+        if let Some(met) = self.bound_met {
+            writeln!(f, "bound      {}", if met { "met" } else { "not met" })?;
         }
         write!(f, "seconds    {}", self.seconds)
     }
@@ -171,14 +179,25 @@ pub(crate) fn percent(share: f64) -> String {
     if share >= 1.0 { "100 %".to_owned() } else { format!("{:.3} %", (share * 1e5).floor() / 1e3) }
 }
 
+/// A ratio as people read it.
+pub(crate) fn times(ratio: u32) -> String {
+    if ratio == 0 { "mixed".to_owned() } else { format!("{ratio}x") }
+}
+
+/// The ratio of all, 0 where they differ.
+fn common(mut ratios: impl Iterator<Item = u32>) -> u32 {
+    let first = ratios.next().unwrap_or(0);
+    if ratios.all(|ratio| ratio == first) { first } else { 0 }
+}
+
 /// A document in a report for people.
 pub(crate) fn describe(document: &Document) -> String {
     let mut lines = String::new();
     let mut line = |name: &str, value: String| lines.push_str(&format!("{name:<10} {value}\n"));
     line("id", document.id.to_string());
     line("text", format!("{} bytes, {} tokens", HumanCount(document.bytes), HumanCount(document.tokens)));
-    let (latents, ratio, codec) = (HumanCount(document.latents), document.ratio, document.codec);
-    line("latents", format!("{latents} at {ratio}x, written as {codec}"));
+    let (latents, ratio) = (HumanCount(document.latents), times(document.ratio));
+    line("latents", format!("{latents} at {ratio}, written as {}", document.codec));
     line("windows", format!("{} in {} shards", HumanCount(document.windows), HumanCount(document.shards)));
     match (document.fidelity(), &document.verification) {
         (Some(fidelity), Some(verification)) => {
@@ -258,6 +277,14 @@ mod tests {
         assert_eq!(sum.files.len(), 2);
         let differs = both(report(100, Some(1.0), true), report(1, None, false));
         assert_eq!((differs.identical, differs.fidelity, differs.verified), (Some(false), None, false));
+    }
+
+    #[test]
+    fn ratios_that_differ_are_mixed() {
+        let other = Report { ratio: 40, bound_met: Some(false), ..report(1, None, true) };
+        let sum = Report::together(vec![Report { bound_met: Some(true), ..report(1, None, true) }, other]);
+        assert_eq!((sum.ratio, sum.bound_met), (0, Some(false)));
+        assert_eq!((times(0), times(20)), ("mixed".to_owned(), "20x".to_owned()));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use c3_tests::fixtures;
 mod bad_input;
 mod cache;
 mod cli;
+mod codecs;
 mod deploy;
 mod failover;
 mod golden;

@@ -11,8 +11,8 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::texts::Texts;
-use crate::args::WriteArgs;
 use crate::failure::Failure;
+use crate::write::WriteArgs;
 
 /// Times are kept to a microsecond and three digits.
 const DIGITS: u8 = 3;

@@ -149,6 +149,14 @@ impl Client {
         Ok(DocumentId::try_from(answer.id.as_ref())?)
     }
 
+    /// Writes a stored document anew with other options; what they leave open stays as it is. Until the new one is
+    /// verified and durable the document is as it was. `id` may be a unique prefix.
+    pub async fn recode(&self, id: &str, options: &WriteOptions) -> Result<Put, Error> {
+        let request = pb::RecodeRequest { id: id.to_owned(), options: Some(options.to_wire()) };
+        let answers = self.gateway.clone().recode(request).await?.into_inner();
+        Ok(Put(Answers::new(answers, Reading::none())))
+    }
+
     /// Compresses a text and stores nothing.
     pub async fn compress(
         &self,

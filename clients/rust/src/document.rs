@@ -13,7 +13,7 @@ pub struct Document {
     pub tokens: u64,
     /// Latent tokens that stand for them.
     pub latents: u64,
-    /// Text tokens a latent that were asked for.
+    /// Text tokens a latent that were asked for; 0 where its shards have ratios of their own.
     pub ratio: u32,
     /// How the latents are written.
     pub codec: LatentCodec,

@@ -29,7 +29,10 @@ mod put;
 mod trace;
 mod upload;
 
-pub use c3_proto::{ByteRange, Corrections, DocumentId, LatentCodec, LatentGroup, Window, WriteOptions, pb};
+pub use c3_proto::{
+    AutoBound, AutoRatio, ByteRange, Corrections, DocumentId, LatentCodec, LatentGroup, Window, WriteOptions,
+    pb,
+};
 pub use client::{Client, TimeOuts};
 pub use document::{Document, Verification};
 pub use download::{DocumentLatents, Text, Windows};

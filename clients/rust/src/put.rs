@@ -1,4 +1,4 @@
-//! A put under way: how far it is, then what was stored.
+//! A put or a recode under way: how far it is, then what was stored.
 
 use c3_proto::pb::{self, put_document_response::Event};
 use futures::StreamExt;
@@ -30,6 +30,8 @@ pub struct Stored {
     pub shards_reused: u64,
     /// Seconds that the gateway's calls of each stage took, summed over calls side by side.
     pub seconds: pb::StageSeconds,
+    /// Where ratios were chosen: whether the document keeps the bound that they were chosen by.
+    pub bound_met: Option<bool>,
 }
 
 impl Put {
@@ -44,6 +46,7 @@ impl Put {
                     document: Document::from_wire(document)?,
                     shards_reused: result.shards_reused,
                     seconds: result.seconds.unwrap_or_default(),
+                    bound_met: result.bound_met,
                 }))))
             }
         }

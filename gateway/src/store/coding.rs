@@ -332,7 +332,9 @@ mod tests {
             let payload = encode(&windows);
             let short = payload.len().saturating_sub(2 * cut + 4);
             let read = decode(&payload[..short], tokens.iter().copied());
-            prop_assert!(payload.is_empty() || read.ok().as_ref() != Some(&windows));
+            // Where nothing is told, nothing is missed.
+            let told = windows.iter().any(|window| !window.corrections.as_slice().is_empty());
+            prop_assert!(!told || read.ok().as_ref() != Some(&windows));
             let long = [&payload[..], &vec![0xa5; 2 * more]].concat();
             prop_assert!(decode(&long, tokens.iter().copied()).is_err());
         }

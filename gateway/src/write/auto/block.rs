@@ -5,8 +5,8 @@ use bytes::Bytes;
 use super::{Choice, Known, Sum};
 use crate::write::shard::WrittenShard;
 
-/// Shards that are tried a step back on a guess, once a block keeps the bound.
-const GUESSES_MAX: u32 = 2;
+/// Shards of a block for each that may be tried a step back on a guess, beside the first.
+const SHARDS_TO_A_GUESS: usize = 16;
 
 /// Shards that are decided together.
 pub(super) struct Block {
@@ -39,7 +39,7 @@ enum Phase {
     /// Which shards go a step further, for the bound is broken.
     Mend,
     /// Which shards go a step back, for there is room.
-    Ease { guesses: u32 },
+    Ease { guesses: usize },
 }
 
 /// A shard and the step at which it is to be written.
@@ -145,7 +145,8 @@ impl Block {
     fn mend(&mut self, known: &Known) -> (Vec<Write>, Option<Phase>) {
         let mut over = self.cost(known) - self.allowance(known);
         if over <= 0.0 {
-            return (Vec::new(), Some(Phase::Ease { guesses: GUESSES_MAX }));
+            let guesses = 1 + self.shards.len() / SHARDS_TO_A_GUESS;
+            return (Vec::new(), Some(Phase::Ease { guesses }));
         }
         let further = |at: usize| self.shards[at].taken.map(|step| step + 1);
         let movable = |&at: &usize| further(at).is_some_and(|step| step < known.tried.len());
@@ -163,7 +164,7 @@ impl Block {
         (self.take(moved), None)
     }
 
-    fn ease(&mut self, known: &Known, guesses: u32) -> (Vec<Write>, Option<Phase>) {
+    fn ease(&mut self, known: &Known, guesses: usize) -> (Vec<Write>, Option<Phase>) {
         let room = self.allowance(known) - self.cost(known);
         let back = |at: usize| Some((at, self.shards[at].taken?.checked_sub(1)?));
         let back = Vec::from_iter((0..self.shards.len()).filter_map(back));

@@ -1,0 +1,116 @@
+//! Ratios that are chosen: whether the bound is kept, and at what cost.
+
+use anyhow::{Context, Result};
+use c3_proto::pb;
+
+use super::kinds::Kind;
+use crate::calls::id_of;
+use crate::cluster::{Cluster, Plan};
+use crate::row::Row;
+
+/// What to choose from.
+const RATIOS: [u32; 4] = [10, 20, 40, 80];
+/// Share of tokens that must need no help.
+const FIDELITY_MIN: f64 = 0.999;
+/// Share of the tokens that may be compressed beside those of one put, over all texts.
+const EXTRA_MAX: f64 = 0.6;
+
+/// Texts of several kinds at ratios that are chosen, each beside the best single ratio.
+pub async fn auto(texts: &[Kind]) -> Result<Vec<Row>> {
+    let cluster = Plan::default().start().await?;
+    let (mut rows, mut compressed, mut tokens) = (Vec::new(), 0, 0);
+    for (kind, text) in texts {
+        let before = compressed_tokens(&cluster).await?;
+        let put = cluster.calls()?.put(text.as_bytes(), options()).await?;
+        let done = compressed_tokens(&cluster).await? - before;
+        let document = put.document.context("no document")?;
+        let name = |what: &str| format!("auto-{kind}-{what}");
+
+        let fidelity = fidelity(&document);
+        let kept = fidelity >= FIDELITY_MIN;
+        let told = put.bound_met.context("the answer does not say whether the bound is met")?;
+        rows.push(Row::seen(
+            name("fidelity"),
+            fidelity,
+            kept || !told,
+            format!(">= {FIDELITY_MIN}, or told"),
+        ));
+        rows.push(Row::equal(name("bound-met"), told, kept));
+        let same = cluster.calls()?.get(&id_of(&document)).await?.text == text.as_bytes();
+        rows.push(Row::holds(name("identical"), same, "identical"));
+        let extra = done as f64 / document.tokens as f64 - 1.0;
+        rows.push(Row::seen(name("extra-work"), extra, true, "told only: the sum is bounded"));
+        (compressed, tokens) = (compressed + done, tokens + document.tokens);
+
+        let again = compressed_tokens(&cluster).await?;
+        let put = cluster.calls()?.put(text.as_bytes(), options()).await?;
+        rows.push(Row::equal(name("again-tokens-compressed"), compressed_tokens(&cluster).await? - again, 0));
+        rows.push(Row::equal(
+            name("again-latents"),
+            put.document.map_or(0, |of| of.latents),
+            document.latents,
+        ));
+
+        let best = best_single(&cluster, text).await?;
+        let over = best.map(|best| document.latents as f64 / best as f64);
+        let ok = over.is_none_or(|over| over <= 1.0);
+        rows.push(Row::seen(name("latents-over-best-single"), over, ok, "<= 1"));
+    }
+    rows.push(Row::at_most("auto-extra-work", compressed as f64 / tokens as f64 - 1.0, EXTRA_MAX));
+    Ok(rows)
+}
+
+/// A bound on what is stored: kept, at a ratio as low as fits.
+pub async fn stored_bytes(text: &str) -> Result<Vec<Row>> {
+    let cluster = Plan::default().start().await?;
+    let calls = cluster.calls()?;
+    let [low, high] = [20, 80].map(|ratio| calls.put_at(text.as_bytes(), ratio));
+    let (low, high) = (low.await?.document.unwrap_or_default(), high.await?.document.unwrap_or_default());
+    let mut rows = Vec::new();
+    for (name, most, met) in [
+        ("generous", 2 * low.stored_bytes, true),
+        ("between", (low.stored_bytes + high.stored_bytes) / 2, true),
+        ("impossible", 100, false),
+    ] {
+        let auto = pb::AutoRatio { ratios: vec![20, 80], stored_bytes_max: Some(most), ..Default::default() };
+        let bytes = Some(text.len() as u64);
+        let options = pb::WriteOptions { auto_ratio: Some(auto), bytes, ..Default::default() };
+        let put = calls.put(text.as_bytes(), options).await?;
+        let stored = put.document.context("no document")?;
+        rows.push(Row::equal(format!("auto-bytes-{name}-met"), put.bound_met, Some(met)));
+        let expected = match name {
+            "generous" => stored.latents == low.latents,
+            "between" => stored.stored_bytes <= most && stored.latents > high.latents,
+            _ => stored.latents == high.latents,
+        };
+        let latents = (stored.latents, stored.stored_bytes);
+        rows.push(Row::seen(format!("auto-bytes-{name}"), latents, expected, "the lowest ratios that fit"));
+    }
+    Ok(rows)
+}
+
+fn options() -> pb::WriteOptions {
+    let auto =
+        pb::AutoRatio { ratios: RATIOS.into(), fidelity_min: Some(FIDELITY_MIN), ..Default::default() };
+    pb::WriteOptions { auto_ratio: Some(auto), ..Default::default() }
+}
+
+fn fidelity(document: &pb::Document) -> f64 {
+    document.tokens_right as f64 / document.tokens.max(1) as f64
+}
+
+async fn compressed_tokens(cluster: &Cluster) -> Result<u64> {
+    Ok(cluster.counters().await?.0.tokens_compressed)
+}
+
+/// Latents of the highest ratio for the whole text that keeps the bound.
+async fn best_single(cluster: &Cluster, text: &str) -> Result<Option<u64>> {
+    for ratio in RATIOS.into_iter().rev() {
+        let put = cluster.calls()?.put_at(text.as_bytes(), ratio).await?;
+        let document = put.document.context("no document")?;
+        if fidelity(&document) >= FIDELITY_MIN {
+            return Ok(Some(document.latents));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,152 @@
+//! Documents that are written anew, while nothing happens and while everything does.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use c3_proto::{LatentCodec, pb};
+use prost::Message;
+use tonic::{Code, Status, Streaming};
+
+use crate::calls::{Calls, id_of};
+use crate::cluster::{Cluster, Plan, files_under};
+use crate::row::Row;
+use crate::wait::until;
+
+/// Longest time until a recode writes its first object.
+const WRITE_LIMIT: Duration = Duration::from_secs(120);
+/// Ratios that documents are recoded to while gateways are killed: each makes objects that are not there yet.
+const RATIOS: std::ops::RangeInclusive<u32> = 9..=80;
+
+/// Every codec and back: identical each time, and in the end the very latents and corrections of the beginning.
+pub async fn codecs(text: &str) -> Result<Vec<Row>> {
+    let cluster = Plan::default().start().await?;
+    let calls = cluster.calls()?;
+    let document = calls.put_at(text.as_bytes(), 20).await?.document.context("no document")?;
+    let id = id_of(&document);
+    let windows = digest(&calls, &id).await?;
+    let codec = |codec: LatentCodec| pb::WriteOptions { codec: codec.to_wire(), ..Default::default() };
+    let mut steps = Vec::from_iter(LatentCodec::ALL.map(|to| (to.to_string(), codec(to))));
+    steps.push(("40x".to_owned(), pb::WriteOptions { ratio: 40, ..Default::default() }));
+    steps.push(("20x".to_owned(), pb::WriteOptions { ratio: 20, ..Default::default() }));
+
+    let mut rows = Vec::new();
+    let mut last = document.clone();
+    for (to, options) in steps {
+        let expected = (
+            if options.codec == 0 { last.codec } else { options.codec },
+            if options.ratio == 0 { last.ratio } else { options.ratio },
+        );
+        last = finish(recode(&calls, &id, options).await?).await?;
+        let stored = calls.stat(&id).await?;
+        rows.push(Row::equal(format!("recode-{to}-recorded"), (stored.codec, stored.ratio), expected));
+        let same = calls.get(&id).await?.text == text.as_bytes() && stored.verified;
+        rows.push(Row::holds(format!("recode-{to}-identical"), same, "identical, and verified"));
+    }
+    rows.push(Row::equal("recode-back-objects", digest(&calls, &id).await?, windows));
+    rows.push(Row::equal("recode-created", last.created_unix_ms, document.created_unix_ms));
+    rows.push(Row::equal("recode-documents", calls.ids().await?, vec![id]));
+    let nothing = recode(&calls, "abcdef", pb::WriteOptions::default()).await;
+    let refused = match nothing {
+        Ok(events) => finish(events).await.err(),
+        Err(status) => Some(status),
+    };
+    rows.push(Row::equal(
+        "recode-unknown",
+        refused.map(|status| format!("{:?}", status.code())),
+        Some("NotFound".to_owned()),
+    ));
+    Ok(rows)
+}
+
+/// A document that is deleted while it is recoded stays deleted.
+pub async fn deleted(text: &str) -> Result<Vec<Row>> {
+    let cluster = Plan::default().start().await?;
+    let calls = cluster.calls()?;
+    let id = id_of(&calls.put_at(text.as_bytes(), 20).await?.document.context("no document")?);
+    let before = stored_bytes(&cluster.data())?;
+    let events = recode(&calls, &id, pb::WriteOptions { ratio: 40, ..Default::default() }).await?;
+    let recoding = tokio::spawn(finish(events));
+    grows(&cluster, before).await?;
+    calls.raw().delete(pb::DeleteRequest { id: id.clone() }).await?;
+    let outcome = recoding.await?.err().map(|status| format!("{:?}", status.code()));
+    let stat = calls.stat(&id).await.err().map(|status| status.code());
+    Ok(vec![
+        Row::equal("recode-deleted-answer", outcome, Some("NotFound".to_owned())),
+        Row::holds("recode-deleted-stays", stat == Some(Code::NotFound), "NotFound"),
+    ])
+}
+
+/// Gateways that are killed in the middle of a recode: the document is as it was or as it was to be, and whole.
+pub async fn kills(text: &str, count: usize) -> Result<Vec<Row>> {
+    let mut cluster = Plan::with_gateway_args(&["--shards-in-flight", "1"]).start().await?;
+    let id = id_of(&cluster.calls()?.put_at(text.as_bytes(), 8).await?.document.context("no document")?);
+    let (mut lost, mut between, mut old) = (0, 0, cluster.calls()?.stat(&id).await?);
+    let codecs =
+        LatentCodec::ALL.into_iter().cycle().flat_map(|codec| RATIOS.map(move |ratio| (ratio, codec)));
+    for (ratio, codec) in codecs.take(count) {
+        let before = stored_bytes(&cluster.data())?;
+        let options = pb::WriteOptions { ratio, codec: codec.to_wire(), ..Default::default() };
+        let recoding = tokio::spawn(finish(recode(&cluster.calls()?, &id, options).await?));
+        grows(&cluster, before).await?;
+        cluster.restart_gateway().await?;
+        recoding.abort();
+        let calls = cluster.calls()?;
+        let now = calls.stat(&id).await;
+        let whole = calls.get(&id).await.is_ok_and(|got| got.text == text.as_bytes());
+        let known = now.as_ref().is_ok_and(|now| {
+            between += usize::from((now.ratio, now.codec) == (old.ratio, old.codec));
+            [(old.ratio, old.codec), (ratio, codec.to_wire())].contains(&(now.ratio, now.codec))
+        });
+        lost += usize::from(!(whole && known));
+        old = now?;
+    }
+    let last =
+        finish(recode(&cluster.calls()?, &id, pb::WriteOptions { ratio: 20, ..Default::default() }).await?);
+    let after = last.await?.ratio;
+    Ok(vec![
+        Row::equal("recode-kills-lost", lost, 0),
+        Row::at_least("recode-kills-between-writes", between as f64 / count as f64, 0.8),
+        Row::equal("recode-after-kills", after, 20),
+    ])
+}
+
+async fn recode(
+    calls: &Calls,
+    id: &str,
+    options: pb::WriteOptions,
+) -> Result<Streaming<pb::PutDocumentResponse>, Status> {
+    let request = pb::RecodeRequest { id: id.to_owned(), options: Some(options) };
+    Ok(calls.raw().recode(request).await?.into_inner())
+}
+
+async fn finish(mut events: Streaming<pb::PutDocumentResponse>) -> Result<pb::Document, Status> {
+    let mut document = None;
+    while let Some(event) = events.message().await? {
+        if let Some(pb::put_document_response::Event::Result(result)) = event.event {
+            document = result.document;
+        }
+    }
+    document.ok_or_else(|| Status::internal("the recode ended without a result"))
+}
+
+/// Waits until something more is stored than there was.
+async fn grows(cluster: &Cluster, before: u64) -> Result<()> {
+    let data = cluster.data();
+    until("the recode to write", WRITE_LIMIT, async || {
+        // A file may go while it is looked at.
+        stored_bytes(&data).ok().filter(|&now| now > before).map(drop)
+    })
+    .await
+}
+
+fn stored_bytes(data: &Path) -> Result<u64> {
+    files_under(data)?.iter().map(|file| Ok(file.metadata()?.len())).sum()
+}
+
+/// Hash of all windows of a document.
+async fn digest(calls: &Calls, id: &str) -> Result<String> {
+    let windows = calls.windows(id).await?;
+    let bytes = windows.iter().map(Message::encode_to_vec).collect::<Vec<_>>().concat();
+    Ok(blake3::hash(&bytes).to_hex().to_string())
+}
