@@ -35,6 +35,8 @@ use block::Block;
 const BLOCK_SHARDS: usize = 32;
 /// Ratios to choose from where the caller names none, as far as the checkpoint takes them.
 const RATIOS: [u32; 4] = [10, 20, 40, 80];
+/// By how much the share of wrong tokens falls from a ratio to half of it: the default model's falls 2 to 40 times.
+const WRONG_FALL: f64 = 5.0;
 /// Bytes that a shard takes in the manifest, near enough.
 const ENTRY_BYTES: u64 = 100;
 
@@ -91,6 +93,15 @@ impl Choice {
         }
     }
 
+    /// By how much the cost falls from a step to the next, as far as can be said beforehand.
+    fn fall(&self, step: usize) -> f64 {
+        let [this, next] = [step, step + 1].map(|step| f64::from(self.steps[step].ratio));
+        match self.bound {
+            AutoBound::FidelityMin(_) => WRONG_FALL.powf((this / next).log2()),
+            AutoBound::StoredBytesMax(_) => next / this,
+        }
+    }
+
     /// What a shard adds to what the document may cost.
     fn allowance(&self, shard: &ShardEntry) -> f64 {
         match self.bound {
@@ -121,6 +132,8 @@ impl Sum {
 struct Known {
     /// All that was tried at each step.
     tried: Vec<Sum>,
+    /// By how much the cost falls from each step to the next, as far as can be said beforehand.
+    falls: Vec<f64>,
     /// What was taken, of blocks that are decided.
     taken: Sum,
     /// The step that is safe.
@@ -130,13 +143,28 @@ struct Known {
 impl Known {
     fn new(choice: &Choice) -> Self {
         let steps = choice.steps.len();
-        Self { tried: vec![Sum::default(); steps], taken: Sum::default(), safe: 1.min(steps - 1) }
+        let falls = (0..steps - 1).map(|step| choice.fall(step)).collect();
+        Self { tried: vec![Sum::default(); steps], falls, taken: Sum::default(), safe: 1.min(steps - 1) }
     }
 
-    /// What a byte of text costs at a step, as far as it was tried.
+    /// Whether a step was tried.
+    fn is_tried(&self, step: usize) -> bool {
+        self.tried[step].bytes > 0.0
+    }
+
+    /// What a byte of text costs at a step, by what was tried at it or, else, at the steps before it.
     fn rate(&self, step: usize) -> Option<f64> {
         let Sum { bytes, cost, .. } = self.tried[step];
-        (bytes > 0.0).then(|| cost / bytes)
+        match self.is_tried(step) {
+            true => Some(cost / bytes),
+            false => step.checked_sub(1).and_then(|before| Some(self.rate(before)? / self.falls[before])),
+        }
+    }
+
+    /// What it costs where a few shards more than the others tell nothing of the next: dearer, the less was seen.
+    fn rate_with_care(&self, step: usize) -> Option<f64> {
+        let cost = self.tried[step].cost.max(1.0);
+        Some(self.rate(step)? * (1.0 + cost.sqrt().recip()))
     }
 
     /// What a byte of text adds to what the document may cost.

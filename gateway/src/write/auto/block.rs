@@ -7,6 +7,8 @@ use crate::write::shard::WrittenShard;
 
 /// Shards of a block for each that may be tried a step back on a guess, beside the first.
 const SHARDS_TO_A_GUESS: usize = 16;
+/// Share of a block's text that may have been written beside once, a guess included.
+const EXTRA_MAX: f64 = 0.5;
 
 /// Shards that are decided together.
 pub(super) struct Block {
@@ -94,17 +96,19 @@ impl Block {
         None
     }
 
-    /// The middle shard tells: a text begins and ends unlike itself.
     fn settle(&self, known: &mut Known) -> (Vec<Write>, Option<Phase>) {
-        let sample = self.shards.len() / 2;
+        let sample = self.sample();
         loop {
             let allowed = known.allowed_rate();
-            let Some(rate) = known.rate(known.safe) else {
-                return (vec![(sample, known.safe)], Some(Phase::Settle));
-            };
-            if rate > allowed && known.safe + 1 < known.tried.len() {
+            if known.rate(known.safe).is_some_and(|rate| rate > allowed) && known.safe + 1 < known.tried.len()
+            {
                 known.safe += 1;
                 continue;
+            }
+            // The last step is taken whatever it costs.
+            let is_last = known.safe + 1 == known.tried.len() && known.safe > 0;
+            if !known.is_tried(known.safe) && !is_last {
+                return (vec![(sample, known.safe)], Some(Phase::Settle));
             }
             let Some(bold) = known.safe.checked_sub(1) else { break };
             match known.rate(bold) {
@@ -116,6 +120,14 @@ impl Block {
         (Vec::new(), Some(Phase::Bold))
     }
 
+    /// The shard that tells for all: the smallest, for it is written more than once, but no scrap.
+    fn sample(&self) -> usize {
+        let bytes = |shard: &Shard| shard.text.len();
+        let mean = self.shards.iter().map(bytes).sum::<usize>() / self.shards.len();
+        let fit = self.shards.iter().enumerate().filter(|(_, shard)| 2 * bytes(shard) >= mean);
+        fit.min_by_key(|(_, shard)| bytes(shard)).map_or(0, |(at, _)| at)
+    }
+
     fn bold(&mut self, known: &Known) -> (Vec<Write>, Option<Phase>) {
         let Some(bold) = known.safe.checked_sub(1) else { return (Vec::new(), Some(Phase::Safe)) };
         let mut open = Vec::from_iter((0..self.shards.len()).filter(|&at| self.shards[at].taken.is_none()));
@@ -125,7 +137,11 @@ impl Block {
         let safe: f64 = open.iter().map(|&at| expected(at, known.safe)).sum();
         let mut room = self.allowance(known) - self.cost(known) - safe;
         let fit = open.iter().take_while(|&&at| {
-            room -= expected(at, bold) - expected(at, known.safe);
+            let cost = match &self.shards[at].tried[bold] {
+                Some(tried) => tried.sum.cost,
+                None => known.rate_with_care(bold).unwrap_or(0.0) * self.shards[at].text.len() as f64,
+            };
+            room -= cost - expected(at, known.safe);
             room >= 0.0
         });
         let fit = fit.count();
@@ -174,11 +190,21 @@ impl Block {
         if let Some(sure) = sure {
             return (self.take(vec![sure]), Some(Phase::Ease { guesses }));
         }
-        let guessed =
-            |write: &Write| !tried(write) && known.rate(write.1).is_some() && more(write) <= 2.0 * room;
+        let guessed = |write: &Write| {
+            let likely = known.rate(write.1).is_some() && more(write) <= 2.0 * room;
+            !tried(write) && likely && self.extra_with(write.0) <= EXTRA_MAX
+        };
         let guess = back.into_iter().find(guessed).filter(|_| guesses > 0);
         // It is not taken before it is known.
         guess.map_or((Vec::new(), None), |guess| (vec![guess], Some(Phase::Ease { guesses: guesses - 1 })))
+    }
+
+    /// Share of the text that was written beside once, if this shard is written once more.
+    fn extra_with(&self, shard: usize) -> f64 {
+        let bytes = |shard: &Shard| shard.text.len() as f64;
+        let times = |shard: &Shard| shard.tried.iter().flatten().count() as f64 - 1.0;
+        let extra: f64 = self.shards.iter().map(|shard| times(shard) * bytes(shard)).sum();
+        (extra + bytes(&self.shards[shard])) / self.shards.iter().map(bytes).sum::<f64>()
     }
 
     fn take(&mut self, writes: Vec<Write>) -> Vec<Write> {
