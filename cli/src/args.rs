@@ -83,7 +83,7 @@ pub(crate) enum ClientCommand {
     ///
     /// Starts all that it needs, and keeps nothing, where no gateway is named. At a gateway that is named the documents
     /// stay stored.
-    Roundtrip(RoundtripArgs),
+    Roundtrip(Box<RoundtripArgs>),
     /// Measure how fast a gateway takes texts and gives them back
     ///
     /// Starts all that it needs, and keeps nothing, where no gateway is named. At a gateway that is named the documents

@@ -78,7 +78,7 @@ async fn ask(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Recode(args) => recode::run(args).await,
         ClientCommand::Latents(args) => latents::run(args).await,
         ClientCommand::Nodes(args) => list::nodes(args).await,
-        ClientCommand::Roundtrip(args) => roundtrip::run(args).await,
+        ClientCommand::Roundtrip(args) => roundtrip::run(*args).await,
         ClientCommand::Bench(args) => bench::run(*args).await,
         ClientCommand::Compress(args) => oneshot::compress(args).await,
         ClientCommand::Decompress(args) => oneshot::decompress(args).await,
