@@ -93,6 +93,9 @@ pub(crate) enum Failure {
     /// What is stored, or what comes back, is not what was put.
     #[error("{0}")]
     DataLoss(String),
+    /// The store is not as it was when the request began: another try finds it so.
+    #[error("{0}")]
+    Again(String),
     /// Ours.
     #[error("{0}")]
     Internal(String),
@@ -110,7 +113,7 @@ impl Failure {
             StoreError::Missing { .. } | StoreError::Damaged { .. } => {
                 Self::DataLoss(format!("document {id}, {what}: {error}; put its text again to repair it"))
             }
-            StoreError::Io { .. } => Self::from(error.clone()),
+            error => Self::from(error.clone()),
         }
     }
 }
@@ -127,6 +130,7 @@ impl c3_service::Fault for Failure {
             Self::Late { .. } => Kind::Late,
             Self::WrongModel { .. } | Self::Unsupported(_) => Kind::WrongModel,
             Self::DataLoss(_) => Kind::DataLoss,
+            Self::Again(_) => Kind::Unavailable,
             Self::Internal(_) => Kind::Internal,
         }
     }
@@ -134,6 +138,9 @@ impl c3_service::Fault for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        Self::Internal(error.to_string())
+        match error {
+            StoreError::Swept { .. } | StoreError::Ended => Self::Again(error.to_string()),
+            error => Self::Internal(error.to_string()),
+        }
     }
 }

@@ -42,6 +42,8 @@ pub struct WriteOptions {
     pub margin: Option<f32>,
     /// Size of the text, where known.
     pub bytes: Option<u64>,
+    /// Seconds after which the document is not found; `None`: never.
+    pub ttl_seconds: Option<u64>,
 }
 
 impl WriteOptions {
@@ -60,6 +62,7 @@ impl WriteOptions {
             skip_verification: wire.skip_verification,
             margin: wire.margin,
             bytes: wire.bytes,
+            ttl_seconds: Some(wire.ttl_seconds).filter(|&seconds| seconds != 0),
         })
     }
 
@@ -72,6 +75,7 @@ impl WriteOptions {
             skip_verification: self.skip_verification,
             margin: self.margin,
             bytes: self.bytes,
+            ttl_seconds: self.ttl_seconds.unwrap_or_default(),
         }
     }
 }

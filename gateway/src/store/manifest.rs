@@ -1,22 +1,27 @@
-//! The manifest: what a document is made of. Writing it makes the document; replacing it switches all at once.
+//! The manifest: what a document is made of. Writing it makes the document; a later version switches all at once.
 
 use bytes::Bytes;
 use c3_proto::{CascadeName, DocumentId, Invalid, LatentCodec, ShardHash, pb};
 use prost::Message;
 
-use super::layout::{CorrectionSettings, LatentSettings, OutsideDigest, ShardNames};
+use super::layout::{CorrectionSettings, LatentSettings, OutsideDigest, ShardFamilies, ShardNames};
 use super::shard::{ShardCorrections, ShardLatents};
+use super::stamp::Stamp;
 
 /// What a document is made of.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Manifest {
     pub(crate) id: DocumentId,
+    /// Above that of every earlier manifest of the document.
+    pub(crate) version: Stamp,
     pub(crate) cascade: CascadeName,
     pub(crate) ratio: u32,
     pub(crate) codec: LatentCodec,
     /// How the corrections were made; `None` where nobody verified the document.
     pub(crate) verification: Option<Verification>,
     pub(crate) created_unix_ms: u64,
+    /// From when on it is not found, if ever.
+    pub(crate) expires_unix_ms: Option<u64>,
     pub(crate) shards: Vec<ShardEntry>,
 }
 
@@ -44,6 +49,16 @@ pub(crate) struct ShardEntry {
     pub(crate) stored_bytes: u64,
     /// Set where its latents came from outside.
     pub(crate) outside: Option<OutsideDigest>,
+    pub(crate) place: Place,
+}
+
+/// Where a shard's latents and corrections lie.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Place {
+    /// In objects of these generations, which documents share.
+    Objects { latents: Stamp, corrections: Stamp },
+    /// In the manifest: what the objects' payloads would be.
+    Inline { latents: Bytes, corrections: Option<Bytes> },
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -62,6 +77,10 @@ struct ManifestPayload {
     created_unix_ms: u64,
     #[prost(message, repeated, tag = "7")]
     shards: Vec<ShardPayload>,
+    #[prost(fixed64, tag = "8")]
+    version: u64,
+    #[prost(uint64, optional, tag = "9")]
+    expires_unix_ms: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -90,6 +109,20 @@ struct ShardPayload {
     stored_bytes: u64,
     #[prost(bytes = "bytes", optional, tag = "8")]
     outside: Option<Bytes>,
+    #[prost(fixed64, tag = "9")]
+    latents_generation: u64,
+    #[prost(fixed64, tag = "10")]
+    corrections_generation: u64,
+    #[prost(message, optional, tag = "11")]
+    inline: Option<InlinePayload>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct InlinePayload {
+    #[prost(bytes = "bytes", tag = "1")]
+    latents: Bytes,
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    corrections: Option<Bytes>,
 }
 
 impl Manifest {
@@ -107,6 +140,8 @@ impl Manifest {
             }),
             created_unix_ms: self.created_unix_ms,
             shards: self.shards.iter().map(ShardEntry::to_payload).collect(),
+            version: self.version.to_wire(),
+            expires_unix_ms: self.expires_unix_ms,
         };
         payload.encode_to_vec().into()
     }
@@ -125,7 +160,9 @@ impl Manifest {
             codec: codec.ok_or_else(|| Invalid::new("codec", "must be given"))?,
             verification: verification
                 .map(|VerificationPayload { margin, arithmetic }| Verification { margin, arithmetic }),
+            version: Stamp::from_wire(payload.version),
             created_unix_ms: payload.created_unix_ms,
+            expires_unix_ms: payload.expires_unix_ms,
             shards: payload.shards.into_iter().map(ShardEntry::from_payload).collect::<Result<_, _>>()?,
         })
     }
@@ -135,8 +172,13 @@ impl Manifest {
         self.shards.iter().map(ShardEntry::bytes).sum()
     }
 
-    /// Where a shard's objects lie.
-    pub(crate) fn names(&self, shard: &ShardEntry) -> ShardNames {
+    /// Whether it is past its time.
+    pub(crate) fn is_expired(&self, now_unix_ms: u64) -> bool {
+        self.expires_unix_ms.is_some_and(|expires| expires <= now_unix_ms)
+    }
+
+    /// Where all generations of a shard's objects lie.
+    pub(crate) fn families(&self, shard: &ShardEntry) -> ShardFamilies {
         let latents =
             LatentSettings { compressor: self.cascade.compressor, ratio: self.ratio, codec: self.codec };
         let verification = self.verification.as_ref();
@@ -145,7 +187,17 @@ impl Manifest {
             arithmetic: arithmetic.clone(),
             margin: *margin,
         });
-        ShardNames::new(shard.hash, &latents, corrections.as_ref(), shard.outside)
+        ShardFamilies::new(shard.hash, &latents, corrections.as_ref(), shard.outside)
+    }
+
+    /// Where a shard's objects lie; `None` where it has none.
+    pub(crate) fn names(&self, shard: &ShardEntry) -> Option<ShardNames> {
+        let Place::Objects { latents, corrections } = shard.place else { return None };
+        let families = self.families(shard);
+        Some(ShardNames {
+            latents: families.latents.at(latents),
+            corrections: families.corrections.map(|family| family.at(corrections)),
+        })
     }
 
     /// What callers are told of the document, whose manifest takes so many bytes.
@@ -169,22 +221,37 @@ impl Manifest {
             windows: sum(|shard| shard.window_bytes.len() as u64),
             stored_bytes: manifest_bytes + sum(|shard| shard.stored_bytes),
             created_unix_ms: self.created_unix_ms,
+            expires_unix_ms: self.expires_unix_ms,
         }
     }
 }
 
 impl ShardEntry {
-    /// The entry of a shard with these latents and corrections of its own.
+    /// The entry of a shard with these latents and corrections, in the manifest itself.
     pub(crate) fn new(
         hash: ShardHash,
         latents: &ShardLatents,
         corrections: Option<&ShardCorrections>,
     ) -> Self {
+        let place = Place::Inline {
+            latents: latents.encode(),
+            corrections: corrections.map(ShardCorrections::encode),
+        };
         let window_bytes = latents.windows.iter().map(|window| window.bytes.end - window.bytes.start);
         let (right, corrections) = corrections.map_or((0, 0), ShardCorrections::counts);
         let window_bytes = window_bytes.collect();
         let (tokens, latents) = latents.counts();
-        Self { hash, window_bytes, tokens, latents, right, corrections, stored_bytes: 0, outside: None }
+        Self {
+            hash,
+            window_bytes,
+            tokens,
+            latents,
+            right,
+            corrections,
+            stored_bytes: 0,
+            outside: None,
+            place,
+        }
     }
 
     /// Bytes of its text.
@@ -193,6 +260,12 @@ impl ShardEntry {
     }
 
     fn to_payload(&self) -> ShardPayload {
+        let (latents_generation, corrections_generation, inline) = match &self.place {
+            Place::Objects { latents, corrections } => (latents.to_wire(), corrections.to_wire(), None),
+            Place::Inline { latents, corrections } => {
+                (0, 0, Some(InlinePayload { latents: latents.clone(), corrections: corrections.clone() }))
+            }
+        };
         ShardPayload {
             hash: self.hash.to_wire(),
             window_bytes: self.window_bytes.clone(),
@@ -202,6 +275,9 @@ impl ShardEntry {
             corrections: self.corrections,
             stored_bytes: self.stored_bytes,
             outside: self.outside.map(|digest| Bytes::copy_from_slice(&digest)),
+            latents_generation,
+            corrections_generation,
+            inline,
         }
     }
 
@@ -216,6 +292,13 @@ impl ShardEntry {
             corrections: payload.corrections,
             stored_bytes: payload.stored_bytes,
             outside: payload.outside.map(|bytes| bytes.as_ref().try_into().map_err(wrong)).transpose()?,
+            place: match payload.inline {
+                Some(InlinePayload { latents, corrections }) => Place::Inline { latents, corrections },
+                None => Place::Objects {
+                    latents: Stamp::from_wire(payload.latents_generation),
+                    corrections: Stamp::from_wire(payload.corrections_generation),
+                },
+            },
         })
     }
 }
@@ -238,9 +321,11 @@ pub(crate) mod tests {
             corrections: 1,
             stored_bytes: 400,
             outside: None,
+            place: Place::Objects { latents: Stamp::NONE, corrections: Stamp::NONE },
         });
         Manifest {
             id: DocumentId::of(b"text"),
+            version: Stamp::NONE,
             cascade: CascadeName {
                 name: "c3-mini".to_owned(),
                 compressor: Fingerprint::of(b"compressor"),
@@ -250,6 +335,7 @@ pub(crate) mod tests {
             codec: LatentCodec::Q4_0,
             verification: verified.then(|| Verification { margin: 2.0, arithmetic: "f32".to_owned() }),
             created_unix_ms: 1,
+            expires_unix_ms: None,
             shards: shards.collect(),
         }
     }
@@ -260,10 +346,18 @@ pub(crate) mod tests {
             windows in prop::collection::vec(prop::collection::vec(1u32..5000, 1..5), 0..5),
             verified: bool,
             outside: Option<[u8; 32]>,
+            inline: Option<(Vec<u8>, Option<Vec<u8>>)>,
+            expires_unix_ms: Option<u64>,
         ) {
             let mut manifest = manifest(&windows, verified);
+            manifest.version = Stamp::after(Stamp::NONE);
+            manifest.expires_unix_ms = expires_unix_ms;
             for shard in &mut manifest.shards {
                 shard.outside = outside;
+                if let Some((latents, corrections)) = inline.clone() {
+                    let corrections = corrections.map(Bytes::from);
+                    shard.place = Place::Inline { latents: latents.into(), corrections };
+                }
             }
             prop_assert_eq!(Manifest::decode(manifest.encode()).unwrap(), manifest);
         }

@@ -13,13 +13,13 @@ use c3_proto::{DocumentId, WriteOptions, pb};
 use futures::{Stream, StreamExt, pin_mut};
 
 use super::each_part;
-use super::now_unix_ms;
 use super::plan::Plan;
-use super::shard::{StageTimes, WrittenShard, write_shard};
+use super::shard::{Keep, StageTimes, WrittenShard, write_shard};
 use crate::error::Failure;
 use crate::gateway::SharedGateway;
 use crate::metrics::Direction;
 use crate::store::manifest::{Manifest, ShardEntry};
+use crate::store::stamp::{Stamp, now_unix_ms};
 use crate::text::Part;
 
 /// Least time between two reports: a caller that sends all before it reads finds only a few waiting.
@@ -56,6 +56,7 @@ where
     S: Stream<Item = Result<Bytes, Failure>> + Send,
 {
     try_stream! {
+        let _under_way = gateway.store.begin_put();
         let (plan, written) = each_part(Arc::clone(&gateway), &options, pieces, write_part).await?;
         pin_mut!(written);
 
@@ -77,7 +78,8 @@ where
 
 async fn write_part(gateway: SharedGateway, plan: Arc<Plan>, part: Part) -> Result<Written, Failure> {
     match part {
-        Part::Shard(text) => Ok(Written::Shard(write_shard(gateway, plan, text).await?)),
+        Part::Shard(text) => Ok(Written::Shard(write_shard(gateway, plan, text, Keep::Shared).await?)),
+        Part::Whole(text) => Ok(Written::Shard(write_shard(gateway, plan, text, Keep::Inline).await?)),
         Part::End { id } => Ok(Written::End { id }),
     }
 }
@@ -103,20 +105,28 @@ impl Tally {
 
     /// Makes it a document.
     async fn commit(&mut self, gateway: &SharedGateway, plan: &Plan, id: DocumentId) -> Result<Put, Failure> {
+        let created_unix_ms = now_unix_ms();
+        let ttl_ms = plan.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
         let manifest = Manifest {
             id,
+            version: Stamp::NONE,
             cascade: plan.cascade.clone(),
             ratio: plan.ratio,
             codec: plan.codec,
             verification: plan.verification.clone(),
-            created_unix_ms: now_unix_ms(),
+            created_unix_ms,
+            expires_unix_ms: ttl_ms.map(|ttl_ms| created_unix_ms.saturating_add(ttl_ms)),
             shards: std::mem::take(&mut self.shards),
         };
         let begun = Instant::now();
-        let manifest_bytes = gateway.store.put_manifest(&manifest).await?;
+        let stored = gateway.store.put_manifest(manifest).await?;
         self.times.store += begun.elapsed();
         gateway.metrics.text(Direction::In, self.bytes, self.tokens);
         tracing::info!(%id, bytes = self.bytes, tokens = self.tokens, reused = self.reused, "stored a document");
-        Ok(Put { document: manifest.document(manifest_bytes), shards_reused: self.reused, times: self.times })
+        Ok(Put {
+            document: stored.value.document(stored.bytes),
+            shards_reused: self.reused,
+            times: self.times,
+        })
     }
 }

@@ -10,7 +10,6 @@ pub(crate) mod plan;
 pub(crate) mod shard;
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use c3_proto::WriteOptions;
@@ -49,9 +48,4 @@ where
         })
         .buffered(at_once);
     Ok((plan, done))
-}
-
-fn now_unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,10 +1,12 @@
 //! How a text will be written: the caller's options, the checkpoint's defaults and the gateway's settings made one.
 
+use std::time::Duration;
+
 use c3_proto::{CascadeName, LatentCodec, WriteOptions};
 
 use crate::error::Failure;
 use crate::gateway::Gateway;
-use crate::store::layout::{CorrectionSettings, LatentSettings, ShardNames};
+use crate::store::layout::{CorrectionSettings, LatentSettings, ShardFamilies};
 use crate::store::manifest::Verification;
 
 /// How a text is written.
@@ -15,6 +17,8 @@ pub(crate) struct Plan {
     pub(crate) codec: LatentCodec,
     /// `None` where it is skipped.
     pub(crate) verification: Option<Verification>,
+    /// How long the document is found; `None`: for ever.
+    pub(crate) ttl: Option<Duration>,
 }
 
 impl Plan {
@@ -35,11 +39,12 @@ impl Plan {
             ratio,
             codec: options.codec.or(gateway.config.codec).unwrap_or(served.codec),
             verification,
+            ttl: options.ttl_seconds.map(Duration::from_secs),
         })
     }
 
-    /// Where a shard written so is stored.
-    pub(crate) fn names(&self, shard: c3_proto::ShardHash) -> ShardNames {
+    /// Where all generations of a shard written so are stored.
+    pub(crate) fn families(&self, shard: c3_proto::ShardHash) -> ShardFamilies {
         let latents =
             LatentSettings { compressor: self.cascade.compressor, ratio: self.ratio, codec: self.codec };
         let corrections = self.verification.as_ref().map(|how| CorrectionSettings {
@@ -47,6 +52,6 @@ impl Plan {
             arithmetic: how.arithmetic.clone(),
             margin: how.margin,
         });
-        ShardNames::new(shard, &latents, corrections.as_ref(), None)
+        ShardFamilies::new(shard, &latents, corrections.as_ref(), None)
     }
 }
