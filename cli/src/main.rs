@@ -17,6 +17,7 @@ mod serve;
 mod source;
 mod stack;
 mod tensors;
+mod upkeep;
 
 use std::process::ExitCode;
 
@@ -73,6 +74,8 @@ async fn ask(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Stat(args) => list::stat(args).await,
         ClientCommand::Ls(args) => list::ls(args).await,
         ClientCommand::Rm(args) => list::rm(args).await,
+        ClientCommand::Gc(args) => upkeep::gc(args).await,
+        ClientCommand::Fsck(args) => upkeep::fsck(args).await,
         ClientCommand::Latents(args) => latents::run(args).await,
         ClientCommand::Nodes(args) => list::nodes(args).await,
         ClientCommand::Roundtrip(args) => roundtrip::run(args).await,

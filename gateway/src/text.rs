@@ -176,7 +176,7 @@ mod tests {
         let text: [&'static [u8]; 2] = [b"four", b" and six"];
         let parts_of_all = parts(&text, limits(12, Some(12))).await.unwrap();
         let id = DocumentId::of(b"four and six");
-        assert_eq!(parts_of_all, [Part::Shard("four and six".into()), Part::End { id }]);
+        assert_eq!(parts_of_all, [Part::Whole("four and six".into()), Part::End { id }]);
         for wrong in [limits(11, None), limits(12, Some(13)), limits(100, Some(11)), limits(100, Some(13))] {
             let failure = parts(&text, wrong).await.unwrap_err();
             assert!(matches!(failure, Failure::Invalid(Invalid { field: "bytes", .. })), "{failure}");
