@@ -12,6 +12,7 @@ mod limits;
 mod range;
 mod roundtrip;
 mod speed;
+mod store;
 mod trace;
 
 /// A page of a book.
