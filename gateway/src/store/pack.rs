@@ -95,7 +95,8 @@ pub(crate) fn index(name: &Name, size: u64, index_and_trailer: &Bytes) -> Result
             u64::from_le_bytes(std::array::from_fn(|i| if at + i < ENTRY_BYTES { entry[at + i] } else { 0 }))
         };
         let (start, length) = (number(40), number(48));
-        let end = start.checked_add(length).filter(|&end| end <= records_end);
+        let end = start.checked_add(length);
+        let end = end.filter(|&end| start >= LENGTH_BYTES as u64 && end <= records_end);
         Ok(Entry {
             id: DocumentId::try_from(&entry[..32]).map_err(|invalid| invalid.to_string())?,
             version: Stamp::from_wire(number(32)),
