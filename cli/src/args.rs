@@ -75,6 +75,13 @@ pub(crate) enum ClientCommand {
     ///
     /// What is not given stays as the document has it. A document is as it was until the new one is verified.
     Recode(RecodeArgs),
+    /// Remove what no document refers to any more from the store
+    Gc(GcArgs),
+    /// Check every object of the store
+    ///
+    /// Ends with 0 where nothing is wrong, 1 where all that was wrong is repaired, 2 where faults are left, 3 where it
+    /// could not look.
+    Fsck(FsckArgs),
     /// List a document's latent groups, or write them to a safetensors file
     Latents(LatentsArgs),
     /// List the nodes that the gateway knows
@@ -105,6 +112,8 @@ impl ClientCommand {
             Self::Ls(_) => "c3 ls",
             Self::Rm(_) => "c3 rm",
             Self::Recode(_) => "c3 recode",
+            Self::Gc(_) => "c3 gc",
+            Self::Fsck(_) => "c3 fsck",
             Self::Latents(_) => "c3 latents",
             Self::Nodes(_) => "c3 nodes",
             Self::Roundtrip(_) => "c3 roundtrip",
@@ -131,8 +140,35 @@ pub(crate) struct RemoteArgs {
 pub(crate) struct PutArgs {
     /// The text, UTF-8; `-` is standard input
     pub(crate) file: PathBuf,
+    /// Seconds after which the document is not found any more [default: it stays]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) ttl: Option<u64>,
     #[command(flatten)]
     pub(crate) write: WriteArgs,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+/// Arguments of `gc`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct GcArgs {
+    /// Seconds for which what nothing refers to is left alone: longer than any put lasts, or that put fails [default:
+    /// the gateway's setting, an hour]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) grace_s: Option<u64>,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+/// Arguments of `fsck`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct FsckArgs {
+    /// Repair what can be rebuilt
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// A text whose document is put again where a fault touches it
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "repair")]
+    pub(crate) original: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) remote: RemoteArgs,
 }

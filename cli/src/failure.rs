@@ -11,6 +11,11 @@ const WORK_FAILED: u8 = 1;
 /// Exit code where the call was wrong.
 const CALL_WRONG: u8 = 2;
 
+/// Exit codes of a check: all faults are repaired, some are left, nobody could look.
+const REPAIRED: u8 = 1;
+const FAULTS_LEFT: u8 = 2;
+const NOT_CHECKED: u8 = 3;
+
 /// What of a refused call is the text and not the call: the field that the gateway's message begins with.
 const FIELDS_OF_THE_TEXT: [&str; 2] = ["text", "bytes"];
 
@@ -26,6 +31,15 @@ pub(crate) enum Failure {
     /// The work failed, and the report has said so.
     #[error("what came back is not what was put")]
     Told,
+    /// A check found faults and repaired all, and the report has said so.
+    #[error("all faults are repaired")]
+    Repaired,
+    /// A check found faults that are not repaired, and the report has said so.
+    #[error("faults are left")]
+    FaultsLeft,
+    /// A check could not be made.
+    #[error("{0}")]
+    NotChecked(String),
     /// Whoever read the output went away, which is theirs to decide.
     #[error("the reader of the output went away")]
     ReaderGone,
@@ -50,7 +64,10 @@ impl Failure {
         let code = match self {
             Self::CallWrong(_) => CALL_WRONG,
             Self::WorkFailed(_) => WORK_FAILED,
+            Self::NotChecked(_) => NOT_CHECKED,
             Self::Told => return ExitCode::from(WORK_FAILED),
+            Self::Repaired => return ExitCode::from(REPAIRED),
+            Self::FaultsLeft => return ExitCode::from(FAULTS_LEFT),
             Self::ReaderGone => return ExitCode::SUCCESS,
         };
         eprintln!("error: {self}");

@@ -1,6 +1,6 @@
 //! `c3 stat`, `ls`, `rm` and `nodes`: what the gateway knows.
 
-use c3_client::{Client, Document, pb};
+use c3_client::{Client, Document, Listed, pb};
 use c3_proto::Fingerprint;
 use futures::TryStreamExt;
 use indicatif::HumanCount;
@@ -31,6 +31,8 @@ struct DocumentRecord {
     windows: u64,
     stored_bytes: u64,
     created_unix_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_unix_ms: Option<u64>,
 }
 
 impl From<&Document> for DocumentRecord {
@@ -50,6 +52,7 @@ impl From<&Document> for DocumentRecord {
             windows: document.windows,
             stored_bytes: document.stored_bytes,
             created_unix_ms: document.created_unix_ms,
+            expires_unix_ms: document.expires_unix_ms,
         }
     }
 }
@@ -63,10 +66,19 @@ pub(crate) async fn stat(args: IdArgs) -> Result<(), Failure> {
     }
 }
 
-/// Lists the documents.
+/// Lists the documents, and warns of those that cannot be read.
 pub(crate) async fn ls(args: LsArgs) -> Result<(), Failure> {
     let client = Client::connect(&args.remote.gateway).await?;
-    let mut documents = client.list(&args.prefix);
+    let documents = client.list(&args.prefix).try_filter_map(|listed| {
+        std::future::ready(Ok(match listed {
+            Listed::Document(document) => Some(*document),
+            Listed::Damaged { id, problem } => {
+                eprintln!("warning: {id}: {problem}; see `c3 fsck`");
+                None
+            }
+        }))
+    });
+    let mut documents = std::pin::pin!(documents);
     if args.remote.json {
         let all: Vec<Document> = documents.try_collect().await?;
         let all: Vec<DocumentRecord> = all.iter().map(DocumentRecord::from).collect();

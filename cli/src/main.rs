@@ -18,6 +18,7 @@ mod serve;
 mod source;
 mod stack;
 mod tensors;
+mod upkeep;
 mod write;
 
 use std::process::ExitCode;
@@ -76,6 +77,8 @@ async fn ask(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Ls(args) => list::ls(args).await,
         ClientCommand::Rm(args) => list::rm(args).await,
         ClientCommand::Recode(args) => recode::run(args).await,
+        ClientCommand::Gc(args) => upkeep::gc(args).await,
+        ClientCommand::Fsck(args) => upkeep::fsck(args).await,
         ClientCommand::Latents(args) => latents::run(args).await,
         ClientCommand::Nodes(args) => list::nodes(args).await,
         ClientCommand::Roundtrip(args) => roundtrip::run(*args).await,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use c3_client::{Client, Stored};
+use c3_client::{Client, Stored, WriteOptions};
 
 use crate::args::PutArgs;
 use crate::failure::Failure;
@@ -17,7 +17,8 @@ use crate::write::WriteArgs;
 pub(crate) async fn run(args: PutArgs) -> Result<(), Failure> {
     let source = Source::open(&args.file).await?;
     let client = connect_to_write(&args.remote.gateway, &args.write).await?;
-    let (stored, took) = store(&client, source, &args.write).await?;
+    let options = WriteOptions { ttl_seconds: args.ttl, ..args.write.options(source.bytes) };
+    let (stored, took) = store(&client, source, &options).await?;
     let report = Report::of_stored(&stored, took);
     print(&if args.remote.json { report.json() } else { report.to_string() })
 }
@@ -26,11 +27,11 @@ pub(crate) async fn run(args: PutArgs) -> Result<(), Failure> {
 pub(crate) async fn store(
     client: &Client,
     source: Source,
-    write: &WriteArgs,
+    options: &WriteOptions,
 ) -> Result<(Stored, Duration), Failure> {
     let begun = Instant::now();
     let progress = progress::bar("put", source.bytes);
-    let put = client.put(source.text, &write.options(source.bytes)).await?;
+    let put = client.put(source.text, options).await?;
     let stored = put.finish_with(|bytes| progress.done(bytes)).await?;
     Ok((stored, begun.elapsed()))
 }

@@ -66,7 +66,9 @@ async fn each(args: &RoundtripArgs, gateway: &str, reports: &mut Vec<Report>) ->
 
 /// Puts a file, gets it and compares.
 async fn one(client: &Client, file: &Path, args: &RoundtripArgs) -> Result<Report, Failure> {
-    let (stored, took) = put::store(client, Source::open(file).await?, &args.write).await?;
+    let source = Source::open(file).await?;
+    let options = args.write.options(source.bytes);
+    let (stored, took) = put::store(client, source, &options).await?;
     let mut report = Report::of_stored(&stored, took);
     let begun = Instant::now();
     let text = client.get(&stored.document.id.to_string(), ByteRange::default()).await?;

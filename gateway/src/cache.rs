@@ -52,9 +52,9 @@ mod tests {
     use c3_proto::{Fingerprint, LatentCodec, ShardHash};
 
     use super::*;
-    use crate::store::Existing;
-    use crate::store::layout::LatentSettings;
+    use crate::store::layout::{LatentSettings, ShardFamilies};
     use crate::store::shard::tests::shard;
+    use crate::store::stamp::Stamp;
 
     #[tokio::test]
     async fn a_shard_is_read_once_and_again_when_there_is_no_room() {
@@ -62,10 +62,12 @@ mod tests {
         let store = Store::open(folder.path().to_str().unwrap()).await.unwrap();
         let settings =
             LatentSettings { compressor: Fingerprint::of(b"c"), ratio: 20, codec: LatentCodec::Q4_0 };
-        let names = ShardNames::new(ShardHash::of(b"s"), &settings, None, None);
+        let family = ShardFamilies::new(ShardHash::of(b"s"), &settings, None, None).latents;
         let (small, roomy) = (ShardCache::new(0, Metrics::new()), ShardCache::new(1 << 20, Metrics::new()));
-        assert!(matches!(roomy.get(&names, &store).await, Err(StoreError::Missing { .. })));
-        store.put_latents(&names.latents, shard(&[40]), Existing::Keep).await.unwrap();
+        let absent = ShardNames { latents: family.at(Stamp::NONE), corrections: None };
+        assert!(matches!(roomy.get(&absent, &store).await, Err(StoreError::Missing { .. })));
+        let (generation, _) = store.put_latents(&family, shard(&[40])).await.unwrap();
+        let names = ShardNames { latents: family.at(generation), corrections: None };
         for cache in [&small, &roomy] {
             assert_eq!(cache.get(&names, &store).await.unwrap().windows.len(), 1);
         }

@@ -56,6 +56,12 @@ pub struct Config {
     #[arg(long, env = "C3_NODE_TIMEOUT_MS", value_name = "MS",
         default_value_t = Self::default().node_timeout_ms)]
     pub node_timeout_ms: u64,
+    /// How often the store is swept of what nothing refers to any more, in seconds; 0: only when asked
+    #[arg(long, env = "C3_SWEEP_EVERY_S", value_name = "SECONDS", default_value_t = Self::default().sweep_every_s)]
+    pub sweep_every_s: u64,
+    /// How long what nothing refers to is left alone, in seconds: longer than any put
+    #[arg(long, env = "C3_GRACE_S", value_name = "SECONDS", default_value_t = Self::default().grace_s)]
+    pub grace_s: u64,
     /// Settings that every server has
     #[command(flatten)]
     pub server: ServerArgs,
@@ -81,6 +87,8 @@ impl Default for Config {
             node_wait_ms: 5_000,
             // A full queue of a node on a small CPU takes minutes.
             node_timeout_ms: 300_000,
+            sweep_every_s: 3600,
+            grace_s: 3600,
             server: ServerArgs::default(),
         }
     }
@@ -102,6 +110,11 @@ impl Config {
             return Err(Error::Setting { setting: "--margin", problem });
         }
         Ok(())
+    }
+
+    /// How long what nothing refers to is left alone.
+    pub(crate) fn grace(&self) -> Duration {
+        Duration::from_secs(self.grace_s)
     }
 
     /// Addresses of the compressors.

@@ -96,6 +96,9 @@ pub(crate) enum Failure {
     /// What is stored, or what comes back, is not what was put.
     #[error("{0}")]
     DataLoss(String),
+    /// The store is not as it was when the request began: another try finds it so.
+    #[error("{0}")]
+    Again(String),
     /// Ours.
     #[error("{0}")]
     Internal(String),
@@ -113,7 +116,7 @@ impl Failure {
             StoreError::Missing { .. } | StoreError::Damaged { .. } => {
                 Self::DataLoss(format!("document {id}, {what}: {error}; put its text again to repair it"))
             }
-            StoreError::Io { .. } => Self::from(error.clone()),
+            error => Self::from(error.clone()),
         }
     }
 }
@@ -130,6 +133,7 @@ impl c3_service::Fault for Failure {
             Self::Late { .. } => Kind::Late,
             Self::WrongModel { .. } | Self::Unsupported(_) => Kind::WrongModel,
             Self::DataLoss(_) => Kind::DataLoss,
+            Self::Again(_) => Kind::Unavailable,
             Self::Internal(_) => Kind::Internal,
         }
     }
@@ -137,6 +141,9 @@ impl c3_service::Fault for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        Self::Internal(error.to_string())
+        match error {
+            StoreError::Swept { .. } | StoreError::Ended => Self::Again(error.to_string()),
+            error => Self::Internal(error.to_string()),
+        }
     }
 }

@@ -3,17 +3,26 @@
 //! The pipelines are in [`crate::write`] and [`crate::read`].
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use async_stream::try_stream;
 use c3_proto::{DocumentId, IdPrefix, Invalid, pb};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{Stream, StreamExt, TryStreamExt, pin_mut, stream};
+use tokio::time::MissedTickBehavior;
 
 use crate::cache::ShardCache;
 use crate::config::Config;
 use crate::error::Failure;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
-use crate::store::manifest::Manifest;
-use crate::store::{Store, StoreError, Stored};
+use crate::store::check::{CheckEvent, Faults, check};
+use crate::store::documents::Located;
+use crate::store::layout;
+use crate::store::manifest::{Manifest, ShardEntry};
+use crate::store::shards::inline_shard;
+use crate::store::stamp::now_unix_ms;
+use crate::store::sweep::Swept;
+use crate::store::{Shard, Store, StoreError, Stored};
 use crate::write::shard::Flights;
 
 /// Documents of a page, where the caller names no number, and at most.
@@ -32,11 +41,15 @@ pub(crate) struct Gateway {
     /// Shards being written, each once.
     pub(crate) flights: Flights,
     pub(crate) metrics: Metrics,
+    /// Held by the sweep that is under way.
+    pub(crate) sweeping: tokio::sync::Mutex<()>,
 }
 
 /// A page of documents.
 pub(crate) struct Page {
     pub(crate) documents: Vec<pb::Document>,
+    /// Those that are there and cannot be read, with what is wrong.
+    pub(crate) damaged: Vec<(DocumentId, String)>,
     /// Where the next page begins, if there is one.
     pub(crate) next: Option<DocumentId>,
 }
@@ -48,13 +61,29 @@ impl Gateway {
         self.manifest(id).await
     }
 
+    /// A shard of a document: from its manifest, from memory or from the store.
+    pub(crate) async fn shard(
+        &self,
+        manifest: &Manifest,
+        entry: &ShardEntry,
+    ) -> Result<Arc<Shard>, StoreError> {
+        match (inline_shard(manifest, entry), manifest.names(entry)) {
+            (Some(shard), _) => shard.map(Arc::new),
+            (None, Some(names)) => self.cache.get(&names, &self.store).await,
+            (None, None) => {
+                let object = layout::manifest(manifest.id, manifest.version);
+                Err(StoreError::damaged(&object, "it does not say where its shards are"))
+            }
+        }
+    }
+
     /// A document as callers see it.
     pub(crate) async fn stat(&self, typed: &str) -> Result<pb::Document, Failure> {
         let found = self.find(typed).await?;
         Ok(found.value.document(found.bytes))
     }
 
-    /// Removes a document. Its shards' objects stay: other documents, also ones being written, may share them.
+    /// Removes a document. Its shards' objects, which other documents may share, are left to the sweep.
     pub(crate) async fn delete(&self, typed: &str) -> Result<DocumentId, Failure> {
         let id = self.resolve(typed).await?;
         match self.store.delete(id).await {
@@ -84,12 +113,57 @@ impl Gateway {
         if more {
             ids.pop_last();
         }
-        let next = ids.last().copied().filter(|_| more);
-        let manifests = stream::iter(ids).map(|id| self.manifest(id)).buffered(MANIFESTS_AT_ONCE);
-        // One that was deleted since is not listed.
-        let there = manifests.filter(|found| std::future::ready(!matches!(found, Err(Failure::NotFound(_)))));
-        let documents = there.map_ok(|found| found.value.document(found.bytes)).try_collect().await?;
-        Ok(Page { documents, next })
+        let next = ids.last_key_value().map(|(&id, _)| id).filter(|_| more);
+        let manifests = stream::iter(ids).map(|(id, found)| self.listed(id, found));
+        let mut manifests = manifests.buffered(MANIFESTS_AT_ONCE);
+        let mut page = Page { documents: Vec::new(), damaged: Vec::new(), next };
+        while let Some((id, read)) = manifests.next().await {
+            match read {
+                Ok(found) => page.documents.push(found.value.document(found.bytes)),
+                // Deleted since, or past its time.
+                Err(StoreError::Missing { .. }) => {}
+                Err(error @ StoreError::Damaged { .. }) => page.damaged.push((id, error.to_string())),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(page)
+    }
+
+    async fn listed(
+        &self,
+        id: DocumentId,
+        found: Located,
+    ) -> (DocumentId, Result<Stored<Manifest>, StoreError>) {
+        let read = match self.store.read_manifest(id, &found).await {
+            // Moved since, or past its time.
+            Err(StoreError::Missing { .. }) => self.store.manifest(id).await,
+            Ok(manifest) if manifest.value.is_expired(now_unix_ms()) => self.store.manifest(id).await,
+            read => read,
+        };
+        (id, read)
+    }
+
+    /// Removes what nothing refers to any more.
+    pub(crate) async fn sweep(&self, grace: Option<Duration>) -> Result<Swept, Failure> {
+        let _one_at_a_time = self.sweeping.lock().await;
+        let begun = Instant::now();
+        let swept = self.store.sweep(grace.unwrap_or(self.config.grace())).await;
+        self.metrics.sweep(begun.elapsed(), swept.as_ref().ok());
+        let swept = swept?;
+        tracing::info!(?swept, "swept the store");
+        Ok(swept)
+    }
+
+    /// Sweeps for ever, so often.
+    pub(crate) async fn keep_sweeping(self: Arc<Self>, every: Duration) {
+        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.sweep(None).await {
+                tracing::error!(%error, "the sweep failed; the next one goes on");
+            }
+        }
     }
 
     /// Every node with its condition.
@@ -103,10 +177,10 @@ impl Gateway {
             return Ok(id);
         }
         let ids = self.store.documents(prefix.as_str(), None, CANDIDATES_MAX + 1).await?;
-        let mut names = Vec::from_iter(ids.iter().map(ToString::to_string));
+        let mut names = Vec::from_iter(ids.keys().map(ToString::to_string));
         match ids.len() {
             0 => Err(Failure::NotFound(prefix.as_str().to_owned())),
-            1 => Ok(*ids.first().expect("there is one")),
+            1 => Ok(*ids.first_key_value().expect("there is one").0),
             count => {
                 names.truncate(CANDIDATES_MAX);
                 let more = if count > CANDIDATES_MAX { ", and more" } else { "" };
@@ -121,6 +195,20 @@ impl Gateway {
             StoreError::Missing { .. } => Failure::NotFound(id.to_string()),
             error => Failure::of_document(id, "its manifest", &error),
         })
+    }
+}
+
+/// Reads every object and tells what is wrong with it.
+pub(crate) fn check_store(
+    gateway: SharedGateway,
+    faults: Faults,
+) -> impl Stream<Item = Result<CheckEvent, Failure>> + Send {
+    try_stream! {
+        let events = check(&gateway.store, faults);
+        pin_mut!(events);
+        while let Some(event) = events.try_next().await? {
+            yield event;
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use c3_proto::pb::{
-    self, compress_text_request, decompress_request, get_latents_response, get_text_response,
+    self, check_response, compress_text_request, decompress_request, get_latents_response, get_text_response,
     put_document_request, put_document_response, put_latents_request,
 };
 use c3_proto::{ByteRange, DocumentId, Invalid, Window, WriteOptions};
@@ -14,10 +14,12 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::error::Failure;
-use crate::gateway::SharedGateway;
+use crate::gateway::{SharedGateway, check_store};
 use crate::read::document::{GetEvent, get_text};
 use crate::read::latents::{LatentsEvent, get_latents};
 use crate::read::oneshot::{DecompressOptions, Prompt, decompress};
+use crate::store::check::{CheckEvent, Counts, Faults, Finding};
+use crate::store::sweep::Swept;
 use crate::write::document::{Put, PutEvent, put_document};
 use crate::write::latents::{Claim, put_latents};
 use crate::write::oneshot::compress;
@@ -47,6 +49,7 @@ impl pb::gateway_server::Gateway for Grpc {
     type RecodeStream = Answers<pb::PutDocumentResponse>;
     type CompressStream = Answers<pb::CompressTextResponse>;
     type DecompressStream = Answers<pb::DecompressResponse>;
+    type CheckStream = Answers<pb::CheckResponse>;
 
     async fn put_document(
         &self,
@@ -112,7 +115,10 @@ impl pb::gateway_server::Gateway for Grpc {
         };
         let page = self.gateway.list(&prefix, page_size, after).await.map_err(status)?;
         let next_page_token = page.next.map_or_else(String::new, |id| id.to_string());
-        Ok(Response::new(pb::ListResponse { documents: page.documents, next_page_token }))
+        let damaged = page.damaged.into_iter();
+        let damaged = damaged.map(|(id, problem)| pb::DamagedDocument { id: id.to_wire(), problem });
+        let (documents, damaged) = (page.documents, damaged.collect());
+        Ok(Response::new(pb::ListResponse { documents, next_page_token, damaged }))
     }
 
     async fn delete(
@@ -132,6 +138,25 @@ impl pb::gateway_server::Gateway for Grpc {
         // A bound on stored bytes needs the text's size, which the document has.
         options.bytes = Some(0);
         answers(recode(self.gateway(), id, WriteOptions::from_wire(options)?), put_event)
+    }
+
+    async fn sweep(&self, request: Request<pb::SweepRequest>) -> Result<Response<pb::SweepResponse>, Status> {
+        let grace = request.into_inner().grace_seconds.map(Duration::from_secs);
+        let swept = self.gateway.sweep(grace).await.map_err(status)?;
+        let Swept { condemned, removed, removed_bytes, expired, packed, unreadable } = swept;
+        Ok(Response::new(pb::SweepResponse {
+            condemned,
+            removed,
+            removed_bytes,
+            expired,
+            packed,
+            unreadable,
+        }))
+    }
+
+    async fn check(&self, request: Request<pb::CheckRequest>) -> Result<Response<Self::CheckStream>, Status> {
+        let faults = if request.into_inner().repair { Faults::Repair } else { Faults::Tell };
+        answers(check_store(self.gateway(), faults), check_event)
     }
 
     async fn compress(
@@ -254,6 +279,24 @@ fn get_event(event: GetEvent) -> pb::GetTextResponse {
         GetEvent::Text(text) => Part::Text(text),
     };
     pb::GetTextResponse { part: Some(part) }
+}
+
+fn check_event(event: CheckEvent) -> pb::CheckResponse {
+    use check_response::Part;
+    let part = match event {
+        CheckEvent::Finding(Finding { object, problem, touches, repaired }) => Part::Finding(pb::Finding {
+            object,
+            problem,
+            document: touches.map_or_else(Bytes::new, |touched| touched.document.to_wire()),
+            first_window: touches.map_or(0, |touched| touched.first_window),
+            windows: touches.map_or(0, |touched| touched.windows),
+            repaired,
+        }),
+        CheckEvent::Done(Counts { objects, documents }) => {
+            Part::Summary(pb::CheckSummary { objects, documents })
+        }
+    };
+    pb::CheckResponse { part: Some(part) }
 }
 
 fn latents_event(event: LatentsEvent) -> pb::GetLatentsResponse {

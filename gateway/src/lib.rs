@@ -31,12 +31,14 @@ mod text;
 mod write;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use c3_proto::limits::MESSAGE_BYTES_MAX;
 use c3_proto::pb::gateway_server::GatewayServer;
 use c3_service::{Readiness, Server, serve};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 
@@ -71,7 +73,12 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         nodes,
         metrics,
         config: config.clone(),
+        sweeping: tokio::sync::Mutex::default(),
     });
+    let every = Duration::from_secs(config.sweep_every_s);
+    // Ends with the program: a sweep that is cut short at any instant loses nothing.
+    let _sweeping = (!every.is_zero())
+        .then(|| AbortOnDropHandle::new(tokio::spawn(Arc::clone(&gateway).keep_sweeping(every))));
     let readiness = Readiness::default();
     readiness.set_ready();
     let server = Server {

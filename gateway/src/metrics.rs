@@ -1,5 +1,7 @@
 //! The gateway's numbers, beside those that every role has.
 
+use std::time::Duration;
+
 use c3_proto::Stage;
 use c3_service::Kind;
 use c3_service::metrics::{self, Metrics as Shared};
@@ -7,6 +9,7 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::Counter;
 
 use crate::ROLE;
+use crate::store::sweep::Swept;
 
 /// The gateway's instruments.
 #[derive(Clone, Debug)]
@@ -17,6 +20,9 @@ pub(crate) struct Metrics {
     bytes: Counter<u64>,
     tokens: Counter<u64>,
     node_calls: Counter<u64>,
+    sweeps: Counter<u64>,
+    sweep_seconds: Counter<f64>,
+    swept: Counter<u64>,
 }
 
 /// Which way a text goes.
@@ -49,6 +55,15 @@ impl Metrics {
             bytes: counter("c3_text_bytes", "Bytes of text that came in and went out"),
             tokens: counter("c3_text_tokens", "Text tokens that came in and went out"),
             node_calls: counter("c3_node_calls", "Calls to nodes, by stage, method and outcome"),
+            sweeps: counter("c3_sweeps", "Sweeps of the store, by outcome"),
+            sweep_seconds: meter
+                .f64_counter("c3_sweep_seconds")
+                .with_description("Time that sweeps took")
+                .build(),
+            swept: counter(
+                "c3_swept",
+                "What sweeps did: objects condemned, objects and bytes removed, documents expired and packed",
+            ),
         }
     }
 
@@ -63,6 +78,24 @@ impl Metrics {
         let labels = [role(), KeyValue::new("direction", direction.name())];
         self.bytes.add(bytes, &labels);
         self.tokens.add(tokens, &labels);
+    }
+
+    /// A sweep ended; `None` where it failed.
+    pub(crate) fn sweep(&self, took: Duration, swept: Option<&Swept>) {
+        let outcome = if swept.is_some() { "ok" } else { "failed" };
+        self.sweeps.add(1, &[role(), KeyValue::new("outcome", outcome)]);
+        self.sweep_seconds.add(took.as_secs_f64(), &[role()]);
+        let Some(swept) = swept else { return };
+        let done = [
+            ("condemned", swept.condemned),
+            ("removed", swept.removed),
+            ("removed_bytes", swept.removed_bytes),
+            ("expired", swept.expired),
+            ("packed", swept.packed),
+        ];
+        for (what, count) in done {
+            self.swept.add(count, &[role(), KeyValue::new("what", what)]);
+        }
     }
 
     /// A call to a node ended.

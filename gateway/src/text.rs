@@ -22,6 +22,8 @@ pub(crate) struct TextLimits {
 pub(crate) enum Part {
     /// The next shard.
     Shard(Bytes),
+    /// The only shard of a text.
+    Whole(Bytes),
     /// All of it was read.
     End {
         /// Hash of the bytes.
@@ -63,6 +65,8 @@ where
         limits.check_declared()?;
         let (mut utf8, mut chunker) = (Utf8Check::default(), Chunker::default());
         let (mut hasher, mut bytes) = (blake3::Hasher::new(), 0);
+        // Whether it is the only one is known when the second is.
+        let (mut first, mut several) = (None, false);
         pin_mut!(pieces);
         while let Some(piece) = pieces.next().await {
             let piece = piece?;
@@ -72,13 +76,23 @@ where
             hasher.update(&piece);
             chunker.push(&piece);
             while let Some(shard) = chunker.next_shard() {
-                yield Part::Shard(shard);
+                if !several && first.is_none() {
+                    first = Some(shard);
+                    continue;
+                }
+                several = true;
+                for shard in first.take().into_iter().chain([shard]) {
+                    yield Part::Shard(shard);
+                }
             }
         }
         utf8.finish()?;
         limits.check_end(bytes)?;
-        while let Some(shard) = chunker.last_shard() {
-            yield Part::Shard(shard);
+        let mut last = Vec::from_iter(first);
+        last.extend(std::iter::from_fn(|| chunker.last_shard()));
+        let alone = !several && last.len() == 1;
+        for shard in last {
+            yield if alone { Part::Whole(shard) } else { Part::Shard(shard) };
         }
         yield Part::End { id: hasher.finalize().into() };
     }
@@ -162,7 +176,7 @@ mod tests {
         let text: [&'static [u8]; 2] = [b"four", b" and six"];
         let parts_of_all = parts(&text, limits(12, Some(12))).await.unwrap();
         let id = DocumentId::of(b"four and six");
-        assert_eq!(parts_of_all, [Part::Shard("four and six".into()), Part::End { id }]);
+        assert_eq!(parts_of_all, [Part::Whole("four and six".into()), Part::End { id }]);
         for wrong in [limits(11, None), limits(12, Some(13)), limits(100, Some(11)), limits(100, Some(13))] {
             let failure = parts(&text, wrong).await.unwrap_err();
             assert!(matches!(failure, Failure::Invalid(Invalid { field: "bytes", .. })), "{failure}");

@@ -44,6 +44,8 @@ pub struct WriteOptions {
     pub bytes: Option<u64>,
     /// How to choose a ratio for each shard, in place of one for all.
     pub auto_ratio: Option<AutoRatio>,
+    /// Seconds after which the document is not found; `None`: never.
+    pub ttl_seconds: Option<u64>,
 }
 
 /// Ratios to choose from, shard by shard, and what the document must keep.
@@ -130,6 +132,7 @@ impl WriteOptions {
             margin: wire.margin,
             bytes: wire.bytes,
             auto_ratio,
+            ttl_seconds: Some(wire.ttl_seconds).filter(|&seconds| seconds != 0),
         })
     }
 
@@ -143,6 +146,7 @@ impl WriteOptions {
             margin: self.margin,
             bytes: self.bytes,
             auto_ratio: self.auto_ratio.as_ref().map(AutoRatio::to_wire),
+            ttl_seconds: self.ttl_seconds.unwrap_or_default(),
         }
     }
 }

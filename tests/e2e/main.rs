@@ -13,6 +13,7 @@ mod limits;
 mod range;
 mod roundtrip;
 mod speed;
+mod store;
 mod trace;
 
 /// A page of a book.

@@ -16,7 +16,7 @@ use tonic::{Request, Status};
 
 use crate::download::Answers;
 use crate::upload::{self, Reading};
-use crate::{Document, DocumentLatents, Error, Put, Text, Windows, trace};
+use crate::{Check, Document, DocumentLatents, Error, Listed, Put, Text, Windows, trace};
 
 type Injector = fn(Request<()>) -> Result<Request<()>, Status>;
 
@@ -125,8 +125,9 @@ impl Client {
         Ok(Document::from_wire(answer.document.ok_or_else(|| Error::missing("document"))?)?)
     }
 
-    /// Every document whose id begins with `prefix`, by id; asks for further pages as they are needed.
-    pub fn list(&self, prefix: &str) -> BoxStream<'static, Result<Document, Error>> {
+    /// Every document whose id begins with `prefix`, by id; asks for further pages as they are needed. Of a page, those
+    /// that cannot be read come last.
+    pub fn list(&self, prefix: &str) -> BoxStream<'static, Result<Listed, Error>> {
         let (client, prefix) = (self.clone(), prefix.to_owned());
         let pages = stream::try_unfold(Some(String::new()), move |page_token| {
             let (client, prefix) = (client.clone(), prefix.clone());
@@ -135,11 +136,30 @@ impl Client {
                 let request = client.soon(pb::ListRequest { prefix, page_size: 0, page_token });
                 let page = client.gateway.clone().list(request).await?.into_inner();
                 let next = Some(page.next_page_token).filter(|token| !token.is_empty());
-                let documents = page.documents.into_iter().map(|wire| Ok(Document::from_wire(wire)?));
-                Ok::<_, Error>(Some((stream::iter(documents), next)))
+                let documents = page.documents.into_iter();
+                let documents =
+                    documents.map(|wire| Ok(Listed::Document(Box::new(Document::from_wire(wire)?))));
+                let damaged = page.damaged.into_iter().map(|wire| {
+                    let id = DocumentId::try_from(wire.id.as_ref())?;
+                    Ok(Listed::Damaged { id, problem: wire.problem })
+                });
+                Ok::<_, Error>(Some((stream::iter(documents.chain(damaged)), next)))
             }
         });
         pages.try_flatten().boxed()
+    }
+
+    /// Removes what no document refers to any more; `grace_seconds` in place of the gateway's setting. Puts that last
+    /// longer than the grace fail.
+    pub async fn sweep(&self, grace_seconds: Option<u64>) -> Result<pb::SweepResponse, Error> {
+        let request = pb::SweepRequest { grace_seconds };
+        Ok(self.gateway.clone().sweep(request).await?.into_inner())
+    }
+
+    /// Reads every object of the store; with `repair`, what can be rebuilt without a text is.
+    pub async fn check(&self, repair: bool) -> Result<Check, Error> {
+        let answers = self.gateway.clone().check(pb::CheckRequest { repair }).await?.into_inner();
+        Ok(Check(Answers::new(answers, Reading::none())))
     }
 
     /// Forgets a document. `id` may be a unique prefix; the whole id comes back.

@@ -29,6 +29,8 @@ pub struct Document {
     pub stored_bytes: u64,
     /// When it was stored, milliseconds since 1970.
     pub created_unix_ms: u64,
+    /// From when on it is not found, milliseconds since 1970; `None`: it stays.
+    pub expires_unix_ms: Option<u64>,
 }
 
 /// What the decoder made of a document's latents when it was stored.
@@ -73,6 +75,7 @@ impl Document {
             windows: wire.windows,
             stored_bytes: wire.stored_bytes,
             created_unix_ms: wire.created_unix_ms,
+            expires_unix_ms: wire.expires_unix_ms,
         })
     }
 
@@ -90,6 +93,7 @@ impl Document {
             windows: self.windows,
             stored_bytes: self.stored_bytes,
             created_unix_ms: self.created_unix_ms,
+            expires_unix_ms: self.expires_unix_ms,
             ..Default::default()
         };
         if let Some(verification) = &self.verification {
@@ -129,6 +133,7 @@ mod tests {
             windows: 1,
             stored_bytes: 1000,
             created_unix_ms: 1,
+            expires_unix_ms: Some(2),
         }
     }
 

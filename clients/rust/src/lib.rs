@@ -27,6 +27,7 @@ mod download;
 mod error;
 mod put;
 mod trace;
+mod upkeep;
 mod upload;
 
 pub use c3_proto::{
@@ -38,3 +39,4 @@ pub use document::{Document, Verification};
 pub use download::{DocumentLatents, Text, Windows};
 pub use error::Error;
 pub use put::{Put, PutEvent, Stored};
+pub use upkeep::{Check, CheckEvent, Finding, Listed};

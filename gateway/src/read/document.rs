@@ -113,15 +113,14 @@ fn cut(window: &Range<u64>, range: &Range<u64>) -> Range<usize> {
 async fn decode(gateway: &Gateway, manifest: &Manifest, place: Place) -> Result<Decoded, Failure> {
     let Range { start, end } = place.bytes;
     let in_document = format!("window {} (bytes {start}..{end})", place.number);
-    let names = manifest.names(&manifest.shards[place.shard]);
-    let shard = gateway.cache.get(&names, &gateway.store).await;
+    let shard = gateway.shard(manifest, &manifest.shards[place.shard]).await;
     let shard = shard.map_err(|error| Failure::of_document(manifest.id, &in_document, &error))?;
 
     let what = format!("document {}, {in_document}", manifest.id);
     let window = shard.windows.get(place.in_shard);
     let window = window.filter(|window| u64::from(window.bytes.end - window.bytes.start) == end - start);
     let window = window.ok_or_else(|| {
-        Failure::DataLoss(format!("{what}: {} holds other windows than the manifest says", names.latents))
+        Failure::DataLoss(format!("{what}: its shard holds other windows than the manifest says"))
     })?;
     let sealed = Sealed {
         decoder: manifest.cascade.decoder,

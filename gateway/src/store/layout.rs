@@ -1,25 +1,34 @@
 //! Names of stored objects. The names are the index: nothing else says what is stored.
 //!
 //! ```text
-//! documents/<ab>/<document>                                                       the manifest: the document exists
-//! latents/<compressor>/<ratio>-<codec>/<ab>/<shard>                               a shard's windows
-//! corrections/<compressor>/<ratio>-<codec>/<decoder>/<arithmetic>/<margin>/<ab>/<shard>
+//! documents/<ab>/<document>.<stamp>                                               a manifest: the document exists
+//! packs/<stamp>                                                                   many small documents' manifests
+//! deleted/<ab>/<document>.<stamp>                                                 versions up to this one are gone
+//! latents/<compressor>/<ratio>-<codec>/<ab>/<shard>.<stamp>                       a shard's windows
+//! corrections/<compressor>/<ratio>-<codec>/<decoder>/<arithmetic>/<margin>/<ab>/<shard>.<stamp>
+//! gc/<stamp>                                                                      what a sweep is about to remove
 //! ```
 //! `<ab>` is the first two digits of the name that follows. A shard's objects carry everything that they depend on in
-//! their names, so that documents share them. Those of latents that came from outside end in `.<digest>` of their
-//! content: they serve only the document that was put with them.
+//! their names, so that documents share them; those of latents that came from outside have `.<digest>` of their content
+//! before the stamp: they serve only the document that was put with them. The stamp is a document's version or an
+//! object's generation. Nothing is ever replaced. Objects of format 1 have no stamp.
 
 use std::fmt;
 
 use c3_proto::{DocumentId, Fingerprint, LatentCodec, ShardHash};
 use object_store::path::Path;
 
+use super::stamp::Stamp;
+
 /// What an object is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum ObjectKind {
     Manifest,
     Latents,
     Corrections,
+    PackIndex,
+    Tombstone,
+    Condemned,
 }
 
 impl ObjectKind {
@@ -29,6 +38,9 @@ impl ObjectKind {
             Self::Manifest => 1,
             Self::Latents => 2,
             Self::Corrections => 3,
+            Self::PackIndex => 4,
+            Self::Tombstone => 5,
+            Self::Condemned => 6,
         }
     }
 }
@@ -38,15 +50,58 @@ impl ObjectKind {
 pub(crate) struct Name(Path);
 
 impl Name {
+    /// The object that lies there.
+    pub(crate) fn at(path: Path) -> Self {
+        Self(path)
+    }
+
     /// The path below the root of the store.
     pub(crate) fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// The first folder of the path, which tells what lies there.
+    pub(crate) fn folder(&self) -> &str {
+        self.0.as_ref().split('/').next().unwrap_or_default()
+    }
+
+    /// What all generations of the object have in common, and which one this is.
+    pub(crate) fn family(&self) -> (Family, Stamp) {
+        let whole = self.0.as_ref();
+        match whole.rsplit_once('.').and_then(|(family, stamp)| Some((family, stamp.parse().ok()?))) {
+            Some((family, stamp)) => (Family(parsed(family)), stamp),
+            None => (Family(self.0.clone()), Stamp::NONE),
+        }
+    }
+
+    /// Bytes of memory that the name takes.
+    pub(crate) fn weight(&self) -> usize {
+        self.0.as_ref().len()
     }
 }
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// What all generations of an object have in common.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Family(Path);
+
+impl Family {
+    /// The object of this generation.
+    pub(crate) fn at(&self, generation: Stamp) -> Name {
+        match generation {
+            Stamp::NONE => Name(self.0.clone()),
+            stamp => Name(parsed(&format!("{}.{stamp}", self.0))),
+        }
+    }
+
+    /// Its path, which the names of all generations begin with.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
     }
 }
 
@@ -69,6 +124,14 @@ pub(crate) struct CorrectionSettings {
 /// Digest of a shard's objects that came from outside.
 pub(crate) type OutsideDigest = [u8; 32];
 
+/// Where all generations of a shard's objects lie.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ShardFamilies {
+    pub(crate) latents: Family,
+    /// `None` where nobody verified the shard.
+    pub(crate) corrections: Option<Family>,
+}
+
 /// Where a shard's objects lie.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ShardNames {
@@ -77,7 +140,7 @@ pub(crate) struct ShardNames {
     pub(crate) corrections: Option<Name>,
 }
 
-impl ShardNames {
+impl ShardFamilies {
     /// The names of a shard's objects.
     pub(crate) fn new(
         shard: ShardHash,
@@ -92,44 +155,92 @@ impl ShardNames {
             Some(digest) => format!("{shard}.{}", blake3::Hash::from_bytes(digest).to_hex()),
             None => shard.clone(),
         };
-        let name = |folders: &[&[String]]| {
+        let family = |folders: &[&[String]]| {
             let folders = folders.concat();
-            Name(folders.into_iter().chain([fan_out(&shard).to_owned(), file.clone()]).collect())
+            Family(folders.into_iter().chain([fan_out(&shard).to_owned(), file.clone()]).collect())
         };
         let corrections = corrections.map(|CorrectionSettings { decoder, arithmetic, margin }| {
             let checked_by = [decoder.to_string(), arithmetic.clone(), margin.to_string()];
-            name(&[&["corrections".to_owned()], &made_by, &checked_by])
+            family(&[&[CORRECTIONS.to_owned()], &made_by, &checked_by])
         });
-        Self { latents: name(&[&["latents".to_owned()], &made_by]), corrections }
+        Self { latents: family(&[&[LATENTS.to_owned()], &made_by]), corrections }
     }
 }
 
 impl ShardNames {
+    /// Both names, where there are two.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Name> {
+        std::iter::once(&self.latents).chain(&self.corrections)
+    }
+
     /// Bytes of memory that the names take.
     pub(crate) fn weight(&self) -> usize {
-        let names = [Some(&self.latents), self.corrections.as_ref()];
-        names.into_iter().flatten().map(|name| name.0.as_ref().len()).sum()
+        self.all().map(Name::weight).sum()
     }
 }
 
 /// Folder of all manifests.
-const DOCUMENTS: &str = "documents";
+pub(crate) const DOCUMENTS: &str = "documents";
+/// Folder of all packs.
+pub(crate) const PACKS: &str = "packs";
+/// Folder of all tombstones.
+pub(crate) const DELETED: &str = "deleted";
+/// Folder of all latents.
+pub(crate) const LATENTS: &str = "latents";
+/// Folder of all corrections.
+pub(crate) const CORRECTIONS: &str = "corrections";
+/// Folder of all condemned lists.
+pub(crate) const CONDEMNED: &str = "gc";
 
-/// The name of a document's manifest.
-pub(crate) fn manifest(id: DocumentId) -> Name {
+/// The name of a document's manifest in this version.
+pub(crate) fn manifest(id: DocumentId, version: Stamp) -> Name {
+    of_document(DOCUMENTS, id).at(version)
+}
+
+/// The name of what says that all versions up to this one are deleted.
+pub(crate) fn tombstone(id: DocumentId, version: Stamp) -> Name {
+    of_document(DELETED, id).at(version)
+}
+
+/// The name of a pack.
+pub(crate) fn pack(stamp: Stamp) -> Name {
+    Name([PACKS, &stamp.to_string()].into_iter().collect())
+}
+
+/// The name of a list of what a sweep is about to remove.
+pub(crate) fn condemned(stamp: Stamp) -> Name {
+    Name([CONDEMNED, &stamp.to_string()].into_iter().collect())
+}
+
+/// What the names of a document in one of these folders begin with.
+pub(crate) fn of_document(folder: &str, id: DocumentId) -> Family {
     let id = id.to_string();
-    Name([DOCUMENTS, fan_out(&id), &id].into_iter().collect())
+    Family([folder, fan_out(&id), &id].into_iter().collect())
 }
 
-/// The narrowest folder that holds all manifests whose id begins with these digits.
-pub(crate) fn manifests(prefix: &str) -> Path {
-    let folder = (prefix.len() >= FAN_OUT_DIGITS).then(|| fan_out(prefix));
-    [DOCUMENTS].into_iter().chain(folder).collect()
+/// The narrowest folder that holds all ids that begin with these digits.
+pub(crate) fn narrowest(folder: &str, prefix: &str) -> Path {
+    let fan_out = (prefix.len() >= FAN_OUT_DIGITS).then(|| fan_out(prefix));
+    [folder].into_iter().chain(fan_out).collect()
 }
 
-/// The document whose manifest lies there.
-pub(crate) fn document_at(path: &Path) -> Option<DocumentId> {
+/// The document, and its version, whose manifest or tombstone lies there.
+pub(crate) fn document_at(path: &Path) -> Option<(DocumentId, Stamp)> {
+    let file = path.filename()?;
+    match file.split_once('.') {
+        Some((id, version)) => Some((id.parse().ok()?, version.parse().ok()?)),
+        None => Some((file.parse().ok()?, Stamp::NONE)),
+    }
+}
+
+/// The stamp that is all of the name.
+pub(crate) fn stamp_at(path: &Path) -> Option<Stamp> {
     path.filename()?.parse().ok()
+}
+
+/// A path that was one before a stamp was taken from it or added.
+fn parsed(path: &str) -> Path {
+    Path::parse(path).expect("hexadecimal digits make no path invalid")
 }
 
 /// Digits that name the folder of an object, so that no folder holds all of them.
@@ -153,22 +264,33 @@ mod tests {
         let (c, d, s) = (Fingerprint::of(b"c"), Fingerprint::of(b"d"), shard.to_string());
         let ab = &s[..2];
 
-        let names = ShardNames::new(shard, &latents, Some(&corrections), None);
-        assert_eq!(names.latents.to_string(), format!("latents/{c}/20-q4_0/{ab}/{s}"));
+        let families = ShardFamilies::new(shard, &latents, Some(&corrections), None);
+        assert_eq!(families.latents.at(Stamp::NONE).to_string(), format!("latents/{c}/20-q4_0/{ab}/{s}"));
         let expected = format!("corrections/{c}/20-q4_0/{d}/cpu%2Fint8 ..%2Fx/2.5/{ab}/{s}");
-        assert_eq!(names.corrections.unwrap().to_string(), expected);
+        let corrections = families.corrections.unwrap();
+        assert_eq!(corrections.at(Stamp::NONE).to_string(), expected);
+        let stamp = Stamp::after(Stamp::NONE);
+        let name = corrections.at(stamp);
+        assert_eq!(name.to_string(), format!("{expected}.{stamp}"));
+        assert_eq!(name.family(), (corrections.clone(), stamp));
+        assert_eq!(corrections.at(Stamp::NONE).family(), (corrections, Stamp::NONE));
 
-        let outside = ShardNames::new(shard, &latents, None, Some([7; 32]));
-        assert_eq!(outside.latents.to_string(), format!("latents/{c}/20-q4_0/{ab}/{s}.{}", "07".repeat(32)));
+        let outside = ShardFamilies::new(shard, &latents, None, Some([7; 32]));
+        let digest = "07".repeat(32);
+        let name = outside.latents.at(stamp);
+        assert_eq!(name.to_string(), format!("latents/{c}/20-q4_0/{ab}/{s}.{digest}.{stamp}"));
+        assert_eq!(outside.latents.at(Stamp::NONE).family().1, Stamp::NONE);
         assert_eq!(outside.corrections, None);
     }
 
     #[test]
     fn a_document_is_found_by_its_manifests_name() {
         let id = DocumentId::of(b"text");
-        let name = manifest(id);
-        assert_eq!(document_at(name.path()), Some(id));
-        assert!(name.path().prefix_matches(&manifests(&id.to_string())));
-        assert_eq!(manifests("a"), Path::from("documents"));
+        for version in [Stamp::NONE, Stamp::after(Stamp::NONE)] {
+            let name = manifest(id, version);
+            assert_eq!(document_at(name.path()), Some((id, version)));
+            assert!(name.path().prefix_matches(&narrowest(DOCUMENTS, &id.to_string())));
+        }
+        assert_eq!(narrowest(DOCUMENTS, "a"), Path::from("documents"));
     }
 }

@@ -1,16 +1,19 @@
-//! The manifest: what a document is made of. Writing it makes the document; replacing it switches all at once.
+//! The manifest: what a document is made of. Writing it makes the document; a later version switches all at once.
 
 use bytes::Bytes;
 use c3_proto::{CascadeName, DocumentId, Invalid, LatentCodec, ShardHash, pb};
 use prost::Message;
 
-use super::layout::{CorrectionSettings, LatentSettings, OutsideDigest, ShardNames};
+use super::layout::{CorrectionSettings, LatentSettings, OutsideDigest, ShardFamilies, ShardNames};
 use super::shard::{ShardCorrections, ShardLatents};
+use super::stamp::Stamp;
 
 /// What a document is made of.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Manifest {
     pub(crate) id: DocumentId,
+    /// Above that of every earlier manifest of the document.
+    pub(crate) version: Stamp,
     pub(crate) cascade: CascadeName,
     /// 0 where its shards have different ones.
     pub(crate) ratio: u32,
@@ -18,6 +21,8 @@ pub(crate) struct Manifest {
     /// How the corrections were made; `None` where nobody verified the document.
     pub(crate) verification: Option<Verification>,
     pub(crate) created_unix_ms: u64,
+    /// From when on it is not found, if ever.
+    pub(crate) expires_unix_ms: Option<u64>,
     pub(crate) shards: Vec<ShardEntry>,
 }
 
@@ -46,6 +51,16 @@ pub(crate) struct ShardEntry {
     pub(crate) stored_bytes: u64,
     /// Set where its latents came from outside.
     pub(crate) outside: Option<OutsideDigest>,
+    pub(crate) place: Place,
+}
+
+/// Where a shard's latents and corrections lie.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Place {
+    /// In objects of these generations, which documents share.
+    Objects { latents: Stamp, corrections: Stamp },
+    /// In the manifest: what the objects' payloads would be.
+    Inline { latents: Bytes, corrections: Option<Bytes> },
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -64,6 +79,10 @@ struct ManifestPayload {
     created_unix_ms: u64,
     #[prost(message, repeated, tag = "7")]
     shards: Vec<ShardPayload>,
+    #[prost(fixed64, tag = "8")]
+    version: u64,
+    #[prost(uint64, optional, tag = "9")]
+    expires_unix_ms: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -92,9 +111,23 @@ struct ShardPayload {
     stored_bytes: u64,
     #[prost(bytes = "bytes", optional, tag = "8")]
     outside: Option<Bytes>,
+    #[prost(fixed64, tag = "9")]
+    latents_generation: u64,
+    #[prost(fixed64, tag = "10")]
+    corrections_generation: u64,
+    #[prost(message, optional, tag = "11")]
+    inline: Option<InlinePayload>,
     /// 0: the document's.
     #[prost(uint32, tag = "16")]
     ratio: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct InlinePayload {
+    #[prost(bytes = "bytes", tag = "1")]
+    latents: Bytes,
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    corrections: Option<Bytes>,
 }
 
 impl Manifest {
@@ -112,6 +145,8 @@ impl Manifest {
             }),
             created_unix_ms: self.created_unix_ms,
             shards: self.shards.iter().map(|shard| shard.to_payload(self.ratio)).collect(),
+            version: self.version.to_wire(),
+            expires_unix_ms: self.expires_unix_ms,
         };
         payload.encode_to_vec().into()
     }
@@ -131,7 +166,9 @@ impl Manifest {
             codec: codec.ok_or_else(|| Invalid::new("codec", "must be given"))?,
             verification: verification
                 .map(|VerificationPayload { margin, arithmetic }| Verification { margin, arithmetic }),
+            version: Stamp::from_wire(payload.version),
             created_unix_ms: payload.created_unix_ms,
+            expires_unix_ms: payload.expires_unix_ms,
             shards: shards.collect::<Result<_, _>>()?,
         })
     }
@@ -150,8 +187,13 @@ impl Manifest {
         self.shards.iter().map(ShardEntry::bytes).sum()
     }
 
-    /// Where a shard's objects lie.
-    pub(crate) fn names(&self, shard: &ShardEntry) -> ShardNames {
+    /// Whether it is past its time.
+    pub(crate) fn is_expired(&self, now_unix_ms: u64) -> bool {
+        self.expires_unix_ms.is_some_and(|expires| expires <= now_unix_ms)
+    }
+
+    /// Where all generations of a shard's objects lie.
+    pub(crate) fn families(&self, shard: &ShardEntry) -> ShardFamilies {
         let latents =
             LatentSettings { compressor: self.cascade.compressor, ratio: shard.ratio, codec: self.codec };
         let verification = self.verification.as_ref();
@@ -160,7 +202,17 @@ impl Manifest {
             arithmetic: arithmetic.clone(),
             margin: *margin,
         });
-        ShardNames::new(shard.hash, &latents, corrections.as_ref(), shard.outside)
+        ShardFamilies::new(shard.hash, &latents, corrections.as_ref(), shard.outside)
+    }
+
+    /// Where a shard's objects lie; `None` where it has none.
+    pub(crate) fn names(&self, shard: &ShardEntry) -> Option<ShardNames> {
+        let Place::Objects { latents, corrections } = shard.place else { return None };
+        let families = self.families(shard);
+        Some(ShardNames {
+            latents: families.latents.at(latents),
+            corrections: families.corrections.map(|family| family.at(corrections)),
+        })
     }
 
     /// What callers are told of the document, whose manifest takes so many bytes.
@@ -184,17 +236,22 @@ impl Manifest {
             windows: sum(|shard| shard.window_bytes.len() as u64),
             stored_bytes: manifest_bytes + sum(|shard| shard.stored_bytes),
             created_unix_ms: self.created_unix_ms,
+            expires_unix_ms: self.expires_unix_ms,
         }
     }
 }
 
 impl ShardEntry {
-    /// The entry of a shard with these latents and corrections of its own.
+    /// The entry of a shard with these latents and corrections, in the manifest itself.
     pub(crate) fn new(
         hash: ShardHash,
         latents: &ShardLatents,
         corrections: Option<&ShardCorrections>,
     ) -> Self {
+        let place = Place::Inline {
+            latents: latents.encode(),
+            corrections: corrections.map(ShardCorrections::encode),
+        };
         let window_bytes = latents.windows.iter().map(|window| window.bytes.end - window.bytes.start);
         let (right, corrections) = corrections.map_or((0, 0), ShardCorrections::counts);
         let window_bytes = window_bytes.collect();
@@ -210,6 +267,7 @@ impl ShardEntry {
             corrections,
             stored_bytes: 0,
             outside: None,
+            place,
         }
     }
 
@@ -220,6 +278,12 @@ impl ShardEntry {
 
     /// As the manifest of a document with this ratio has it.
     fn to_payload(&self, ratio: u32) -> ShardPayload {
+        let (latents_generation, corrections_generation, inline) = match &self.place {
+            Place::Objects { latents, corrections } => (latents.to_wire(), corrections.to_wire(), None),
+            Place::Inline { latents, corrections } => {
+                (0, 0, Some(InlinePayload { latents: latents.clone(), corrections: corrections.clone() }))
+            }
+        };
         ShardPayload {
             hash: self.hash.to_wire(),
             window_bytes: self.window_bytes.clone(),
@@ -229,6 +293,9 @@ impl ShardEntry {
             corrections: self.corrections,
             stored_bytes: self.stored_bytes,
             outside: self.outside.map(|digest| Bytes::copy_from_slice(&digest)),
+            latents_generation,
+            corrections_generation,
+            inline,
             ratio: if self.ratio == ratio { 0 } else { self.ratio },
         }
     }
@@ -245,6 +312,13 @@ impl ShardEntry {
             corrections: payload.corrections,
             stored_bytes: payload.stored_bytes,
             outside: payload.outside.map(|bytes| bytes.as_ref().try_into().map_err(wrong)).transpose()?,
+            place: match payload.inline {
+                Some(InlinePayload { latents, corrections }) => Place::Inline { latents, corrections },
+                None => Place::Objects {
+                    latents: Stamp::from_wire(payload.latents_generation),
+                    corrections: Stamp::from_wire(payload.corrections_generation),
+                },
+            },
         })
     }
 }
@@ -268,9 +342,11 @@ pub(crate) mod tests {
             corrections: 1,
             stored_bytes: 400,
             outside: None,
+            place: Place::Objects { latents: Stamp::NONE, corrections: Stamp::NONE },
         });
         Manifest {
             id: DocumentId::of(b"text"),
+            version: Stamp::NONE,
             cascade: CascadeName {
                 name: "c3-mini".to_owned(),
                 compressor: Fingerprint::of(b"compressor"),
@@ -280,6 +356,7 @@ pub(crate) mod tests {
             codec: LatentCodec::Q4_0,
             verification: verified.then(|| Verification { margin: 2.0, arithmetic: "f32".to_owned() }),
             created_unix_ms: 1,
+            expires_unix_ms: None,
             shards: shards.collect(),
         }
     }
@@ -291,12 +368,20 @@ pub(crate) mod tests {
             verified: bool,
             outside: Option<[u8; 32]>,
             mixed: bool,
+            inline: Option<(Vec<u8>, Option<Vec<u8>>)>,
+            expires_unix_ms: Option<u64>,
         ) {
             let mut manifest = manifest(&windows, verified);
+            manifest.version = Stamp::after(Stamp::NONE);
+            manifest.expires_unix_ms = expires_unix_ms;
             manifest.ratio = if mixed { 0 } else { 20 };
             for (shard, number) in manifest.shards.iter_mut().zip(1..) {
                 shard.outside = outside;
                 shard.ratio = if mixed { 10 * number } else { 20 };
+                if let Some((latents, corrections)) = inline.clone() {
+                    let corrections = corrections.map(Bytes::from);
+                    shard.place = Place::Inline { latents: latents.into(), corrections };
+                }
             }
             prop_assert_eq!(Manifest::decode(manifest.encode()).unwrap(), manifest);
         }

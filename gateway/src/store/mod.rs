@@ -1,47 +1,55 @@
 //! What is durable: manifests, latents and corrections. Never a text.
 //!
-//! [`layout`] names the objects, [`objects`] seals and moves them, [`manifest`] and [`shard`] are what they hold; this
-//! file puts the four together.
+//! [`layout`] names the objects by [`stamp`], [`seal`] proves them and [`objects`] moves them; [`manifest`] and [`shard`]
+//! are what they hold. [`documents`] are found as objects by themselves or in a [`pack`], which [`packs`] knows and
+//! [`group`] writes; [`shards`] in their newest generation. [`sweep`] removes what nothing refers to, by way of
+//! [`condemned`] lists; [`merge`] makes new packs of old documents, and [`check`] reads everything. docs/store.md tells
+//! the formats and why it is safe.
 
+pub(crate) mod check;
 mod coding;
+pub(crate) mod condemned;
+pub(crate) mod documents;
+pub(crate) mod group;
 pub(crate) mod layout;
 pub(crate) mod manifest;
+mod mark;
+mod merge;
 pub(crate) mod objects;
+mod pack;
+mod packs;
+mod seal;
 pub(crate) mod shard;
+pub(crate) mod shards;
+pub(crate) mod stamp;
+pub(crate) mod sweep;
 
-use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::Arc;
 
-use c3_proto::{Corrections, DocumentId, Invalid, LatentGroup, WindowHash};
-use futures::{TryStreamExt, pin_mut};
-use tokio::sync::RwLock;
+use c3_proto::{Corrections, Invalid, LatentGroup, WindowHash};
 
-use self::layout::{Name, ObjectKind, ShardNames};
-use self::manifest::Manifest;
-pub(crate) use self::objects::{Existing, StoreError};
-use self::objects::{Objects, Written};
-use self::shard::{Digest, ShardCorrections, ShardLatents, WindowCorrections};
+use self::condemned::Condemned;
+use self::group::{Group, PutUnderWay};
+use self::layout::Name;
+use self::objects::Objects;
+pub(crate) use self::objects::StoreError;
+use self::packs::Packs;
+use self::shard::{ShardLatents, WindowCorrections};
 use crate::error::Error;
 
 /// The durable store.
 pub(crate) struct Store {
-    objects: Objects,
-    /// Held shared by whoever makes or removes a document, and alone by whoever switches one.
-    switching: RwLock<()>,
+    objects: Arc<Objects>,
+    packs: Arc<Packs>,
+    group: Group,
+    condemned: Condemned,
 }
 
 /// Something stored, with the bytes that it takes.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored<T> {
     pub(crate) value: T,
-    pub(crate) bytes: u64,
-}
-
-/// A shard's latents as stored, which corrections name by their digest.
-#[derive(Clone, Debug)]
-pub(crate) struct StoredLatents {
-    pub(crate) value: ShardLatents,
-    pub(crate) digest: Digest,
     pub(crate) bytes: u64,
 }
 
@@ -65,129 +73,15 @@ pub(crate) struct ShardWindow {
 impl Store {
     /// Opens the folder or the store at an address, and proves that it can be written.
     pub(crate) async fn open(data: &str) -> Result<Self, Error> {
-        Ok(Self { objects: Objects::open(data).await?, switching: RwLock::default() })
+        let objects = Arc::new(Objects::open(data).await?);
+        let packs = Arc::new(Packs::new(Arc::clone(&objects)));
+        let group = Group::start(Arc::clone(&objects), Arc::clone(&packs));
+        Ok(Self { condemned: Condemned::new(Arc::clone(&objects)), objects, packs, group })
     }
 
-    /// A document's manifest.
-    pub(crate) async fn manifest(&self, id: DocumentId) -> Result<Stored<Manifest>, StoreError> {
-        let name = layout::manifest(id);
-        let (payload, bytes) = self.objects.get(ObjectKind::Manifest, &name).await?;
-        let value = Manifest::decode(payload).map_err(|invalid| damaged(&name, &invalid))?;
-        Ok(Stored { value, bytes })
-    }
-
-    /// Makes a document, or switches it to other objects at once. Returns the size of the manifest.
-    pub(crate) async fn put_manifest(&self, manifest: &Manifest) -> Result<u64, StoreError> {
-        let _shared = self.switching.read().await;
-        self.replace_manifest(manifest).await
-    }
-
-    /// Switches a document to other objects at once if it is still as `from` says: `None` where it is not. What another
-    /// gateway does at the very moment is not seen.
-    pub(crate) async fn switch_manifest(
-        &self,
-        from: &Manifest,
-        to: &Manifest,
-    ) -> Result<Option<u64>, StoreError> {
-        let _alone = self.switching.write().await;
-        match self.manifest(from.id).await?.value == *from {
-            true => self.replace_manifest(to).await.map(Some),
-            false => Ok(None),
-        }
-    }
-
-    async fn replace_manifest(&self, manifest: &Manifest) -> Result<u64, StoreError> {
-        let (name, payload) = (layout::manifest(manifest.id), manifest.encode());
-        self.replace(ObjectKind::Manifest, &name, &payload).await
-    }
-
-    /// Removes a document. Its shards' objects stay: other documents may share them.
-    pub(crate) async fn delete(&self, id: DocumentId) -> Result<(), StoreError> {
-        let _shared = self.switching.read().await;
-        self.objects.delete(&layout::manifest(id)).await
-    }
-
-    /// The first `most` documents whose id begins with these digits and comes after `after`, by id.
-    pub(crate) async fn documents(
-        &self,
-        prefix: &str,
-        after: Option<DocumentId>,
-        most: usize,
-    ) -> Result<BTreeSet<DocumentId>, StoreError> {
-        let folder = layout::manifests(prefix);
-        let offset = after.map_or_else(|| folder.clone(), |id| layout::manifest(id).path().clone());
-        let objects = self.objects.list(&folder, &offset);
-        pin_mut!(objects);
-        let mut first = BTreeSet::new();
-        while let Some(object) = objects.try_next().await? {
-            let id = layout::document_at(&object.location);
-            first.extend(id.filter(|id| id.to_string().starts_with(prefix)));
-            if first.len() > most {
-                first.pop_last();
-            }
-        }
-        Ok(first)
-    }
-
-    /// A shard's latents.
-    pub(crate) async fn latents(&self, name: &Name) -> Result<StoredLatents, StoreError> {
-        let (payload, bytes) = self.objects.get(ObjectKind::Latents, name).await?;
-        let digest = shard::digest(&payload);
-        let value = ShardLatents::decode(payload).map_err(|invalid| damaged(name, &invalid))?;
-        Ok(StoredLatents { value, digest, bytes })
-    }
-
-    /// Stores a shard's latents. Where `existing` ones are kept, those are returned: what is stored is what counts.
-    pub(crate) async fn put_latents(
-        &self,
-        name: &Name,
-        latents: ShardLatents,
-        existing: Existing,
-    ) -> Result<StoredLatents, StoreError> {
-        let payload = latents.encode();
-        match self.objects.put(ObjectKind::Latents, name, &payload, existing).await? {
-            Written::Durably { bytes } => {
-                Ok(StoredLatents { value: latents, digest: shard::digest(&payload), bytes })
-            }
-            Written::Kept => self.latents(name).await,
-        }
-    }
-
-    /// The corrections of a shard with these latents.
-    pub(crate) async fn corrections(
-        &self,
-        name: &Name,
-        of: &StoredLatents,
-    ) -> Result<Stored<ShardCorrections>, StoreError> {
-        let (payload, bytes) = self.objects.get(ObjectKind::Corrections, name).await?;
-        let value = ShardCorrections::decode(payload, &of.value, of.digest);
-        Ok(Stored { value: value.map_err(|invalid| damaged(name, &invalid))?, bytes })
-    }
-
-    /// Stores a shard's corrections. Returns the size of the object.
-    pub(crate) async fn put_corrections(
-        &self,
-        name: &Name,
-        corrections: &ShardCorrections,
-    ) -> Result<u64, StoreError> {
-        self.replace(ObjectKind::Corrections, name, &corrections.encode()).await
-    }
-
-    /// A shard with all that a decoder needs of it.
-    pub(crate) async fn shard(&self, names: &ShardNames) -> Result<Shard, StoreError> {
-        let latents = self.latents(&names.latents).await?;
-        let corrections = match &names.corrections {
-            Some(name) => Some(self.corrections(name, &latents).await?.value.windows),
-            None => None,
-        };
-        Ok(Shard::new(latents.value, corrections))
-    }
-
-    async fn replace(&self, kind: ObjectKind, name: &Name, payload: &[u8]) -> Result<u64, StoreError> {
-        match self.objects.put(kind, name, payload, Existing::Replace).await? {
-            Written::Durably { bytes } => Ok(bytes),
-            Written::Kept => Err(StoreError::damaged(name, "the store did not replace it")),
-        }
+    /// A put begins: small documents that are put at the same time are stored together.
+    pub(crate) fn begin_put(&self) -> PutUnderWay {
+        self.group.begin()
     }
 }
 
@@ -219,107 +113,4 @@ fn damaged(name: &Name, invalid: &Invalid) -> StoreError {
 }
 
 #[cfg(test)]
-mod tests {
-    use c3_proto::{Fingerprint, LatentCodec, ShardHash};
-
-    use super::layout::{CorrectionSettings, LatentSettings};
-    use super::*;
-
-    async fn store() -> (tempfile::TempDir, Store) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path().to_str().unwrap()).await.unwrap();
-        (folder, store)
-    }
-
-    fn names() -> ShardNames {
-        let latents =
-            LatentSettings { compressor: Fingerprint::of(b"c"), ratio: 20, codec: LatentCodec::Q4_0 };
-        let arithmetic = "f32".to_owned();
-        let corrections = CorrectionSettings { decoder: Fingerprint::of(b"d"), arithmetic, margin: 2.0 };
-        ShardNames::new(ShardHash::of(b"shard"), &latents, Some(&corrections), None)
-    }
-
-    #[tokio::test]
-    async fn a_flipped_bit_in_any_file_is_damage() {
-        let (folder, store) = store().await;
-        let (names, latents) = (names(), shard::tests::shard(&[40, 7]));
-        let corrections_name = names.corrections.clone().unwrap();
-        store.put_latents(&names.latents, latents.clone(), Existing::Keep).await.unwrap();
-        store.put_corrections(&corrections_name, &shard::tests::corrections(&latents)).await.unwrap();
-        let manifest = manifest::tests::manifest(&[vec![120, 21]], true);
-        store.put_manifest(&manifest).await.unwrap();
-        assert_eq!(store.manifest(manifest.id).await.unwrap().value, manifest);
-        assert_eq!(store.shard(&names).await.unwrap().windows.len(), 2);
-
-        for name in [&names.latents, &corrections_name, &layout::manifest(manifest.id)] {
-            let path = folder.path().join(name.path().as_ref());
-            let intact = std::fs::read(&path).unwrap();
-            for byte in 0..intact.len() {
-                let mut flipped = intact.clone();
-                flipped[byte] ^= 1 << (byte % 8);
-                std::fs::write(&path, flipped).unwrap();
-                let read = match *name == layout::manifest(manifest.id) {
-                    true => store.manifest(manifest.id).await.map(drop),
-                    false => store.shard(&names).await.map(drop),
-                };
-                let error = read.expect_err("a flipped bit must be found");
-                let StoreError::Damaged { object, .. } = error else { panic!("{error}") };
-                assert_eq!(object, name.to_string());
-            }
-            std::fs::write(&path, intact).unwrap();
-        }
-    }
-
-    #[tokio::test]
-    async fn the_first_latents_stay_unless_they_are_to_be_replaced() {
-        let (_folder, store) = store().await;
-        let (name, first, second) = (names().latents, shard::tests::shard(&[40]), shard::tests::shard(&[41]));
-        store.put_latents(&name, first.clone(), Existing::Keep).await.unwrap();
-        let kept = store.put_latents(&name, second.clone(), Existing::Keep).await.unwrap();
-        assert_eq!(kept.value, first);
-        let replaced = store.put_latents(&name, second.clone(), Existing::Replace).await.unwrap();
-        assert_eq!((&replaced.value, replaced.digest), (&second, shard::digest(&second.encode())));
-        assert_eq!(store.latents(&name).await.unwrap().value, second);
-    }
-
-    #[tokio::test]
-    async fn only_what_is_as_it_was_is_switched() {
-        let (_folder, store) = store().await;
-        let first = manifest::tests::manifest(&[vec![10]], true);
-        let (second, third) =
-            (Manifest { ratio: 40, ..first.clone() }, Manifest { ratio: 80, ..first.clone() });
-        store.put_manifest(&first).await.unwrap();
-        assert!(store.switch_manifest(&first, &second).await.unwrap().is_some());
-        assert_eq!(store.switch_manifest(&first, &third).await.unwrap(), None);
-        assert_eq!(store.manifest(first.id).await.unwrap().value, second);
-        store.delete(first.id).await.unwrap();
-        let gone = store.switch_manifest(&second, &third).await;
-        assert!(matches!(gone, Err(StoreError::Missing { .. })));
-        assert!(matches!(store.manifest(first.id).await, Err(StoreError::Missing { .. })));
-    }
-
-    #[tokio::test]
-    async fn documents_are_listed_by_id_and_prefix() {
-        let (_folder, store) = store().await;
-        assert!(store.documents("", None, 10).await.unwrap().is_empty());
-        let mut ids = BTreeSet::new();
-        for number in 0..20u8 {
-            let mut manifest = manifest::tests::manifest(&[], false);
-            manifest.id = DocumentId::of(&[number]);
-            ids.insert(manifest.id);
-            store.put_manifest(&manifest).await.unwrap();
-        }
-        let ids: Vec<DocumentId> = ids.into_iter().collect();
-        let page = |prefix: String, after, most| {
-            let store = &store;
-            async move { Vec::from_iter(store.documents(&prefix, after, most).await.unwrap()) }
-        };
-        assert_eq!(page(String::new(), None, 7).await, ids[..7]);
-        assert_eq!(page(String::new(), Some(ids[6]), 7).await, ids[7..14]);
-        assert_eq!(page(String::new(), Some(ids[19]), 7).await, []);
-        assert_eq!(page(ids[3].to_string(), None, 7).await, [ids[3]]);
-        assert_eq!(page(ids[3].to_string()[..5].to_owned(), None, 7).await, [ids[3]]);
-        store.delete(ids[3]).await.unwrap();
-        assert_eq!(page(ids[3].to_string(), None, 7).await, []);
-    }
-}
+mod tests;

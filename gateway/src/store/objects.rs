@@ -1,33 +1,19 @@
-//! Sealed objects: a header with a BLAKE3 checksum, then the payload.
-//!
-//! | bytes | what |
-//! |---|---|
-//! | 8 | `C3 store` |
-//! | 1 | what the object is |
-//! | 1 | version of its format |
-//! | 32 | BLAKE3 of the 10 bytes above, the object's name, a zero byte, and the payload |
-//! | rest | the payload |
-//!
-//! A bit that flips anywhere, a file cut short or put under another name is found before its payload is read.
+//! Sealed objects in a local folder, or in whatever else `object_store` speaks to. None is ever replaced.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{Stream, TryStreamExt};
+use futures::{Stream, TryStreamExt, pin_mut};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
-use super::layout::{Name, ObjectKind};
+use super::layout::{Family, Name, ObjectKind};
+use super::seal::{seal, unseal};
 use crate::error::Error;
-
-const MAGIC: &[u8; 8] = b"C3 store";
-/// Format of the payloads in [`super::manifest`] and [`super::shard`].
-const VERSION: u8 = 1;
-const CHECKSUM_AT: usize = MAGIC.len() + 2;
-const PAYLOAD_AT: usize = CHECKSUM_AT + 32;
 
 /// Why an object cannot be had or kept.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -38,6 +24,12 @@ pub(crate) enum StoreError {
     /// It is not what was written.
     #[error("{object} is damaged: {problem}")]
     Damaged { object: String, problem: String },
+    /// A sweep took it while a document was being made of it.
+    #[error("{object} was swept away while the text was stored: put it again")]
+    Swept { object: String },
+    /// The gateway is about to end.
+    #[error("the gateway ends: put the text again")]
+    Ended,
     /// The store itself fails.
     #[error("store: {0}")]
     Io(Arc<object_store::Error>),
@@ -63,28 +55,19 @@ impl From<object_store::Error> for StoreError {
     }
 }
 
-/// What happens to an object that is already there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Existing {
-    /// It stays, and the write says so.
-    Keep,
-    /// It is replaced at once as a whole.
-    Replace,
-}
-
 /// The outcome of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Written {
     /// It is durable; the size of the object.
     Durably { bytes: u64 },
-    /// There was one already, and it was to stay.
+    /// There was one already, which stays.
     Kept,
 }
 
 /// A store of sealed objects: a local folder, or whatever else `object_store` speaks to.
 pub(crate) struct Objects {
     store: Arc<dyn ObjectStore>,
-    /// Set where the store is a local folder.
+    /// Set where the store is a local folder, which lists in no order; others list by name.
     folder: Option<PathBuf>,
 }
 
@@ -125,43 +108,99 @@ impl Objects {
 
     /// Reads an object's payload; the second number is the size of the object.
     pub(crate) async fn get(&self, kind: ObjectKind, name: &Name) -> Result<(Bytes, u64), StoreError> {
-        let found = self.store.get(name.path()).await.map_err(|error| StoreError::of(name, error))?;
-        let object = found.bytes().await.map_err(|error| StoreError::of(name, error))?;
+        let object = self.read(name).await?;
         let bytes = object.len() as u64;
         let payload = unseal(kind, name, object).map_err(|problem| StoreError::damaged(name, problem))?;
         Ok((payload, bytes))
     }
 
-    /// Writes an object. It is durable when this returns.
+    /// Reads an object as it lies there.
+    pub(crate) async fn read(&self, name: &Name) -> Result<Bytes, StoreError> {
+        let found = self.store.get(name.path()).await.map_err(|error| StoreError::of(name, error))?;
+        found.bytes().await.map_err(|error| StoreError::of(name, error))
+    }
+
+    /// Reads a part of an object as it lies there.
+    pub(crate) async fn read_range(&self, name: &Name, range: Range<u64>) -> Result<Bytes, StoreError> {
+        let Range { start, end } = range;
+        let wanted = end - start;
+        let read = self.store.get_range(name.path(), start..end).await;
+        match read {
+            Ok(bytes) if bytes.len() as u64 == wanted => Ok(bytes),
+            Err(error @ object_store::Error::NotFound { .. }) => Err(StoreError::of(name, error)),
+            // Every kind of store has an error of its own for a range past the end.
+            Err(error) if self.size(name).await? >= end => Err(error.into()),
+            _ => Err(StoreError::damaged(name, "it is cut short")),
+        }
+    }
+
+    /// Size of an object, if it is there.
+    pub(crate) async fn size(&self, name: &Name) -> Result<u64, StoreError> {
+        let found = self.store.head(name.path()).await.map_err(|error| StoreError::of(name, error))?;
+        Ok(found.size)
+    }
+
+    /// Seals an object and writes it, unless there is one of the name. It is durable when this returns.
     pub(crate) async fn put(
         &self,
         kind: ObjectKind,
         name: &Name,
         payload: &[u8],
-        existing: Existing,
     ) -> Result<Written, StoreError> {
-        let object = seal(kind, name, payload);
+        self.write(name, seal(kind, name, payload)).await
+    }
+
+    /// Writes an object as it is, unless there is one of the name. It is durable when this returns.
+    pub(crate) async fn write(&self, name: &Name, object: Bytes) -> Result<Written, StoreError> {
         let bytes = object.len() as u64;
-        let mode = match existing {
-            Existing::Keep => PutMode::Create,
-            Existing::Replace => PutMode::Overwrite,
-        };
-        match self.store.put_opts(name.path(), object.into(), PutOptions::from(mode)).await {
+        match self.store.put_opts(name.path(), object.into(), PutOptions::from(PutMode::Create)).await {
             Ok(_) => Ok(Written::Durably { bytes }),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(Written::Kept),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Removes an object, durably. Errors where there is none.
+    /// Seals an object and writes it in the place of a damaged one that held the same.
+    pub(crate) async fn mend(&self, kind: ObjectKind, name: &Name, payload: &[u8]) -> Result<(), StoreError> {
+        self.store.put(name.path(), seal(kind, name, payload).into()).await?;
+        Ok(())
+    }
+
+    /// Removes an object, durably, if it is there.
     pub(crate) async fn delete(&self, name: &Name) -> Result<(), StoreError> {
-        // Some stores delete what is not there without a word.
-        self.store.head(name.path()).await.map_err(|error| StoreError::of(name, error))?;
-        self.store.delete(name.path()).await.map_err(|error| StoreError::of(name, error))?;
+        match self.store.delete(name.path()).await {
+            Ok(()) => {}
+            Err(object_store::Error::NotFound { .. }) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
         match &self.folder {
             Some(folder) => sync_parent(folder.join(name.path().as_ref())).await,
             None => Ok(()),
         }
+    }
+
+    /// All generations of an object that are there, oldest first.
+    pub(crate) async fn generations(&self, family: &Family) -> Result<Vec<Name>, StoreError> {
+        let (whole, in_order) = (family.path().as_ref(), self.folder.is_none());
+        let path = |part: &str| Path::parse(part).map_err(object_store::Error::from);
+        let folder = path(whole.rsplit_once('/').map_or("", |(folder, _)| folder))?;
+        // The name without its last digit comes just before it.
+        let before = path(&whole[..whole.len() - 1])?;
+        let objects = self.list(&folder, &before);
+        pin_mut!(objects);
+        let mut found = Vec::new();
+        while let Some(object) = objects.try_next().await? {
+            let location = object.location.as_ref();
+            let name = Name::at(object.location.clone());
+            match location.starts_with(whole) {
+                true if name.family().0 == *family => found.push(name),
+                true => {}
+                false if in_order && location > whole => break,
+                false => {}
+            }
+        }
+        found.sort_by_key(|name| name.family().1);
+        Ok(found)
     }
 
     /// What lies below a folder and, by name, after `offset`, in no order.
@@ -197,90 +236,38 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
         .map_or_else(String::new, ToString::to_string)
 }
 
-fn seal(kind: ObjectKind, name: &Name, payload: &[u8]) -> Bytes {
-    let mut object = Vec::with_capacity(PAYLOAD_AT + payload.len());
-    object.extend_from_slice(MAGIC);
-    object.extend_from_slice(&[kind.tag(), VERSION]);
-    let checksum = checksum(&object, name, payload);
-    object.extend_from_slice(checksum.as_bytes());
-    object.extend_from_slice(payload);
-    object.into()
-}
-
-fn unseal(kind: ObjectKind, name: &Name, object: Bytes) -> Result<Bytes, String> {
-    if object.len() < PAYLOAD_AT {
-        return Err("it is cut short".to_owned());
-    }
-    let (header, payload) = (&object[..CHECKSUM_AT], object.slice(PAYLOAD_AT..));
-    if checksum(header, name, &payload).as_bytes() != &object[CHECKSUM_AT..PAYLOAD_AT] {
-        return Err("its checksum does not hold".to_owned());
-    }
-    // From here on it is as it was written, but by whom?
-    match header {
-        [magic @ .., tag, version] if magic == MAGIC && *tag == kind.tag() => match *version {
-            VERSION => Ok(payload),
-            other => Err(format!("it has format {other}, this program reads {VERSION}")),
-        },
-        _ => Err("it is another kind of object".to_owned()),
-    }
-}
-
-fn checksum(header: &[u8], name: &Name, payload: &[u8]) -> blake3::Hash {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(header).update(name.to_string().as_bytes()).update(&[0]).update(payload);
-    hasher.finalize()
-}
-
 #[cfg(test)]
 mod tests {
     use c3_proto::DocumentId;
-    use proptest::prelude::*;
 
     use super::*;
     use crate::store::layout;
-
-    fn name(text: &[u8]) -> Name {
-        layout::manifest(DocumentId::of(text))
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_sealed_is_unsealed(payload in prop::collection::vec(any::<u8>(), 0..200)) {
-            let object = seal(ObjectKind::Latents, &name(b"a"), &payload);
-            prop_assert_eq!(unseal(ObjectKind::Latents, &name(b"a"), object.clone()), Ok(payload.into()));
-            prop_assert!(unseal(ObjectKind::Corrections, &name(b"a"), object.clone()).is_err());
-            prop_assert!(unseal(ObjectKind::Latents, &name(b"b"), object).is_err());
-        }
-    }
-
-    #[test]
-    fn a_flipped_bit_anywhere_is_found() {
-        let object = seal(ObjectKind::Manifest, &name(b"a"), b"what a document is made of");
-        for bit in 0..8 * object.len() {
-            let mut flipped = object.to_vec();
-            flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(unseal(ObjectKind::Manifest, &name(b"a"), flipped.into()).is_err(), "bit {bit}");
-        }
-        for length in 0..object.len() {
-            assert!(unseal(ObjectKind::Manifest, &name(b"a"), object.slice(..length)).is_err(), "{length}");
-        }
-    }
+    use crate::store::stamp::Stamp;
 
     #[tokio::test]
-    async fn objects_are_kept_replaced_and_removed() {
+    async fn objects_are_kept_and_removed() {
         let folder = tempfile::tempdir().unwrap();
         let objects = Objects::open(folder.path().join("new").to_str().unwrap()).await.unwrap();
-        let (kind, name) = (ObjectKind::Manifest, name(b"a"));
+        let (kind, id) = (ObjectKind::Manifest, DocumentId::of(b"a"));
+        let name = layout::manifest(id, Stamp::NONE);
         assert!(matches!(objects.get(kind, &name).await, Err(StoreError::Missing { .. })));
-        assert!(matches!(objects.delete(&name).await, Err(StoreError::Missing { .. })));
+        objects.delete(&name).await.unwrap();
 
-        let first = objects.put(kind, &name, b"first", Existing::Keep).await.unwrap();
-        assert_eq!(first, Written::Durably { bytes: PAYLOAD_AT as u64 + 5 });
-        assert_eq!(objects.put(kind, &name, b"second", Existing::Keep).await.unwrap(), Written::Kept);
+        let first = objects.put(kind, &name, b"first").await.unwrap();
+        assert_eq!(first, Written::Durably { bytes: 42 + 5 });
+        assert_eq!(objects.put(kind, &name, b"second").await.unwrap(), Written::Kept);
         assert_eq!(objects.get(kind, &name).await.unwrap().0, "first");
-        objects.put(kind, &name, b"third", Existing::Replace).await.unwrap();
-        assert_eq!(objects.get(kind, &name).await.unwrap().0, "third");
+        assert_eq!(objects.read_range(&name, 42..44).await.unwrap(), "fi");
+        for past in [40..48, 50..60] {
+            let read = objects.read_range(&name, past).await;
+            assert!(matches!(read, Err(StoreError::Damaged { .. })), "{read:?}");
+        }
 
+        let newer = layout::manifest(id, Stamp::after(Stamp::NONE));
+        objects.put(kind, &newer, b"newer").await.unwrap();
+        objects.put(kind, &layout::manifest(DocumentId::of(b"b"), Stamp::NONE), b"other").await.unwrap();
+        let all = objects.generations(&layout::of_document(layout::DOCUMENTS, id)).await.unwrap();
+        assert_eq!(all, [name.clone(), newer]);
         objects.delete(&name).await.unwrap();
         assert!(matches!(objects.get(kind, &name).await, Err(StoreError::Missing { .. })));
     }

@@ -20,7 +20,7 @@ use futures::{Stream, StreamExt, TryStreamExt, pin_mut, stream};
 
 use super::document::Written;
 use super::plan::Plan;
-use super::shard::{WrittenShard, write_shard};
+use super::shard::{Keep, WrittenShard, write_shard};
 use crate::error::Failure;
 use crate::gateway::{Gateway, SharedGateway};
 use crate::store::manifest::ShardEntry;
@@ -192,7 +192,8 @@ where
             let (mut texts, mut end) = (Vec::new(), None);
             for part in parts {
                 match part? {
-                    Part::Shard(text) => texts.push(text),
+                    // Objects also for a small text: what each ratio takes is then known before it is chosen.
+                    Part::Shard(text) | Part::Whole(text) => texts.push(text),
                     Part::End { id } => end = Some(id),
                 }
             }
@@ -219,7 +220,7 @@ async fn decide(
     while let Some(wave) = block.next(known) {
         let writes = wave.iter().map(|&(shard, step)| (Arc::clone(&choice.steps[step]), block.text(shard)));
         let written = stream::iter(Vec::from_iter(writes))
-            .map(|(plan, text)| task::begin(write_shard(Arc::clone(gateway), plan, text)))
+            .map(|(plan, text)| task::begin(write_shard(Arc::clone(gateway), plan, text, Keep::Shared)))
             .buffered(gateway.config.shards_in_flight);
         let written: Vec<WrittenShard> = written.try_collect().await?;
         for (write, written) in wave.into_iter().zip(written) {
@@ -242,7 +243,7 @@ mod tests {
         let step = |&ratio: &u32| {
             let cascade = CascadeName { name: "c3-mini".to_owned(), compressor, decoder };
             let codec = LatentCodec::Q4_0;
-            Arc::new(Plan { cascade, ratio, codec, verification: None, ratios: Arc::default() })
+            Arc::new(Plan { cascade, ratio, codec, verification: None, ratios: Arc::default(), ttl: None })
         };
         Choice { steps: ratios.iter().map(step).collect(), bound, bytes }
     }

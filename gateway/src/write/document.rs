@@ -15,12 +15,13 @@ use futures::{Stream, StreamExt, pin_mut};
 
 use super::auto::{Choice, choose};
 use super::plan::Plan;
-use super::shard::{StageTimes, WrittenShard, write_shard};
-use super::{each_part, limits, now_unix_ms, recode};
+use super::shard::{Keep, StageTimes, WrittenShard, write_shard};
+use super::{each_part, limits, recode};
 use crate::error::Failure;
 use crate::gateway::SharedGateway;
 use crate::metrics::Direction;
 use crate::store::manifest::{Manifest, ShardEntry};
+use crate::store::stamp::{Stamp, now_unix_ms};
 use crate::text::{self, Part};
 
 /// Least time between two reports: a caller that sends all before it reads finds only a few waiting.
@@ -81,6 +82,7 @@ where
     S: Stream<Item = Result<Part, Failure>> + Send,
 {
     try_stream! {
+        let _under_way = gateway.store.begin_put();
         let (choice, written) = match &options.auto_ratio {
             Some(auto) => {
                 let choice = Choice::new(auto, &plan, &options, &gateway).await?;
@@ -116,7 +118,8 @@ where
 
 async fn write_part(gateway: SharedGateway, plan: Arc<Plan>, part: Part) -> Result<Written, Failure> {
     match part {
-        Part::Shard(text) => Ok(Written::Shard(write_shard(gateway, plan, text).await?)),
+        Part::Shard(text) => Ok(Written::Shard(write_shard(gateway, plan, text, Keep::Shared).await?)),
+        Part::Whole(text) => Ok(Written::Shard(write_shard(gateway, plan, text, Keep::Inline).await?)),
         Part::End { id } => Ok(Written::End { id }),
     }
 }
@@ -149,25 +152,30 @@ impl Tally {
         replaces: Option<&Manifest>,
     ) -> Result<Put, Failure> {
         let shards = std::mem::take(&mut self.shards);
+        let created_unix_ms = replaces.map_or_else(now_unix_ms, |old| old.created_unix_ms);
+        let ttl_ms = plan.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+        let expires_unix_ms = ttl_ms.map(|ttl_ms| created_unix_ms.saturating_add(ttl_ms));
         let manifest = Manifest {
             id,
+            version: Stamp::NONE,
             cascade: plan.cascade.clone(),
             ratio: Manifest::ratio_of(&shards, plan.ratio),
             codec: plan.codec,
             verification: plan.verification.clone(),
-            created_unix_ms: replaces.map_or_else(now_unix_ms, |old| old.created_unix_ms),
+            created_unix_ms,
+            expires_unix_ms: expires_unix_ms.or_else(|| replaces?.expires_unix_ms),
             shards,
         };
         let begun = Instant::now();
-        let manifest_bytes = match replaces {
-            Some(old) => recode::switch(gateway, old, &manifest).await?,
-            None => gateway.store.put_manifest(&manifest).await?,
+        let stored = match replaces {
+            Some(old) => recode::switch(gateway, old, manifest).await?,
+            None => gateway.store.put_manifest(manifest).await?,
         };
         self.times.store += begun.elapsed();
         gateway.metrics.text(Direction::In, self.bytes, self.tokens);
         tracing::info!(%id, bytes = self.bytes, tokens = self.tokens, reused = self.reused, "stored a document");
         Ok(Put {
-            document: manifest.document(manifest_bytes),
+            document: stored.value.document(stored.bytes),
             shards_reused: self.reused,
             times: self.times,
             bound_met: None,

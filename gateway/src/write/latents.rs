@@ -16,15 +16,14 @@ use c3_proto::limits::SHARD_BYTES_MAX;
 use c3_proto::{CascadeName, DocumentId, Invalid, LatentCodec, ShardHash, Stage, Window, WindowHash, pb};
 use futures::{Stream, StreamExt, TryStreamExt, pin_mut, stream};
 
-use super::now_unix_ms;
 use crate::error::Failure;
 use crate::gateway::{Gateway, SharedGateway};
 use crate::metrics::Direction;
 use crate::nodes::Need;
 use crate::nodes::calls::ReconstructJob;
-use crate::store::Existing;
-use crate::store::manifest::{Manifest, ShardEntry, Verification};
+use crate::store::manifest::{Manifest, Place, ShardEntry, Verification};
 use crate::store::shard::{self, ShardCorrections, ShardLatents, WindowCorrections, WindowLatents};
+use crate::store::stamp::{Stamp, now_unix_ms};
 use crate::task;
 use crate::text::Utf8Check;
 
@@ -175,12 +174,20 @@ impl LatentsPut {
         let hash = ShardHash::of(&text);
         let mut entry =
             ShardEntry { outside: Some(outside), ..ShardEntry::new(hash, &latents, Some(&corrections)) };
-        let names = self.manifest(Vec::new()).names(&entry);
+        let families = self.manifest(Vec::new()).families(&entry);
         let store = &self.gateway.store;
-        // The name holds a digest of the content: what is replaced is equal, or damaged.
-        let latents = store.put_latents(&names.latents, latents, Existing::Replace).await?;
-        let corrections_name = names.corrections.expect("a manifest with a verification names corrections");
-        let corrections_bytes = store.put_corrections(&corrections_name, &corrections).await?;
+        // The name holds a digest of the content: what is there is equal, or damaged.
+        let (latents_generation, latents) = match store.usable_latents(&families.latents).await? {
+            Some(there) => there,
+            None => store.put_latents(&families.latents, latents).await?,
+        };
+        let family = families.corrections.expect("a manifest with a verification names corrections");
+        let (corrections_generation, corrections_bytes) =
+            match store.usable_corrections(&family, &latents).await? {
+                Some((generation, there)) => (generation, there.bytes),
+                None => store.put_corrections(&family, &corrections).await?,
+            };
+        entry.place = Place::Objects { latents: latents_generation, corrections: corrections_generation };
         entry.stored_bytes = latents.bytes + corrections_bytes;
         Ok((entry, text))
     }
@@ -209,21 +216,23 @@ impl LatentsPut {
     async fn commit(&self, shards: Vec<ShardEntry>) -> Result<pb::Document, Failure> {
         let gateway: &Gateway = &self.gateway;
         let manifest = self.manifest(shards);
-        let manifest_bytes = gateway.store.put_manifest(&manifest).await?;
-        let document = manifest.document(manifest_bytes);
+        let stored = gateway.store.put_manifest(manifest).await?;
+        let document = stored.value.document(stored.bytes);
         gateway.metrics.text(Direction::In, document.bytes, document.tokens);
-        tracing::info!(id = %manifest.id, bytes = document.bytes, "stored a document from latents");
+        tracing::info!(id = %stored.value.id, bytes = document.bytes, "stored a document from latents");
         Ok(document)
     }
 
     fn manifest(&self, shards: Vec<ShardEntry>) -> Manifest {
         Manifest {
             id: self.claim.id,
+            version: Stamp::NONE,
             cascade: self.cascade.clone(),
             ratio: Manifest::ratio_of(&shards, self.claim.ratio),
             codec: self.claim.codec,
             verification: Some(Verification { margin: 0.0, arithmetic: self.arithmetic.clone() }),
             created_unix_ms: now_unix_ms(),
+            expires_unix_ms: None,
             shards,
         }
     }

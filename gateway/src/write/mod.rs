@@ -13,7 +13,6 @@ pub(crate) mod recode;
 pub(crate) mod shard;
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use c3_proto::WriteOptions;
 use futures::{Stream, StreamExt};
@@ -50,9 +49,4 @@ where
         task::begin(async move { work(gateway, plan, part?).await })
     };
     parts.map(begin).buffered(at_once)
-}
-
-fn now_unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -62,7 +62,7 @@ async fn compress_part(
     part: Part,
 ) -> Result<Option<Shard>, Failure> {
     match part {
-        Part::Shard(text) => Ok(Some(compress_shard(&gateway, &plan, &text).await?)),
+        Part::Shard(text) | Part::Whole(text) => Ok(Some(compress_shard(&gateway, &plan, &text).await?)),
         Part::End { .. } => Ok(None),
     }
 }

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use c3_proto::{CascadeName, LatentCodec, ShardHash, WriteOptions};
 
 use crate::error::Failure;
 use crate::gateway::Gateway;
-use crate::store::layout::{CorrectionSettings, LatentSettings, ShardNames};
+use crate::store::layout::{CorrectionSettings, LatentSettings, ShardFamilies};
 use crate::store::manifest::Verification;
 
 /// How a text is written.
@@ -20,6 +21,8 @@ pub(crate) struct Plan {
     pub(crate) verification: Option<Verification>,
     /// Shards that have a ratio of their own.
     pub(crate) ratios: Arc<HashMap<ShardHash, u32>>,
+    /// How long the document is found; `None`: for ever.
+    pub(crate) ttl: Option<Duration>,
 }
 
 impl Plan {
@@ -41,6 +44,7 @@ impl Plan {
             codec: options.codec.or(gateway.config.codec).unwrap_or(served.codec),
             verification,
             ratios: Arc::default(),
+            ttl: options.ttl_seconds.map(Duration::from_secs),
         })
     }
 
@@ -52,8 +56,8 @@ impl Plan {
         }
     }
 
-    /// Where a shard written so is stored.
-    pub(crate) fn names(&self, shard: ShardHash) -> ShardNames {
+    /// Where all generations of a shard written so are stored.
+    pub(crate) fn families(&self, shard: ShardHash) -> ShardFamilies {
         let latents =
             LatentSettings { compressor: self.cascade.compressor, ratio: self.ratio, codec: self.codec };
         let corrections = self.verification.as_ref().map(|how| CorrectionSettings {
@@ -61,6 +65,6 @@ impl Plan {
             arithmetic: how.arithmetic.clone(),
             margin: how.margin,
         });
-        ShardNames::new(shard, &latents, corrections.as_ref(), None)
+        ShardFamilies::new(shard, &latents, corrections.as_ref(), None)
     }
 }

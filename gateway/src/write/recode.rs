@@ -22,8 +22,8 @@ use super::shard::StageTimes;
 use crate::error::Failure;
 use crate::gateway::SharedGateway;
 use crate::read::document::{GetEvent, get_text};
-use crate::store::StoreError;
 use crate::store::manifest::Manifest;
+use crate::store::{StoreError, Stored};
 use crate::text;
 
 /// Writes a document anew. What `options` leave open stays as the document has it. Ends as a put does.
@@ -60,14 +60,18 @@ pub(crate) fn recode(
     }
 }
 
-/// Replaces `old` by `new` if it is still there, and as it was. Returns the size of the new one.
-pub(super) async fn switch(gateway: &SharedGateway, old: &Manifest, new: &Manifest) -> Result<u64, Failure> {
+/// Replaces `old` by `new` if it is still there, and as it was.
+pub(super) async fn switch(
+    gateway: &SharedGateway,
+    old: &Manifest,
+    new: Manifest,
+) -> Result<Stored<Manifest>, Failure> {
     if new.id != old.id {
         let problem = "its windows are right, but together they are another text";
         return Err(Failure::DataLoss(format!("document {}: {problem}", old.id)));
     }
     match gateway.store.switch_manifest(old, new).await {
-        Ok(Some(bytes)) => Ok(bytes),
+        Ok(Some(stored)) => Ok(stored),
         Ok(None) => Err(Failure::Changed(old.id)),
         Err(StoreError::Missing { .. }) => Err(Failure::NotFound(old.id.to_string())),
         Err(error) => Err(error.into()),
@@ -112,6 +116,7 @@ mod tests {
             codec: old.codec,
             verification: old.verification.clone(),
             ratios: Arc::default(),
+            ttl: None,
         }
     }
 

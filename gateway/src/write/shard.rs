@@ -1,26 +1,41 @@
 //! One shard on its way into the store: found there, or compressed and verified, then stored.
 //!
 //! Equal shards asked for at once, by whomever, are done once ([`crate::flight`]). The store and not the cache is asked
-//! what is there, checksums and all: what is acknowledged is on the disk, and a damaged object is made anew.
+//! what is there, checksums and all: what is acknowledged is on the disk, and a damaged object is made anew. A text that
+//! is one small shard is kept in its manifest, where no other document finds it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use c3_proto::ShardHash;
+use c3_proto::{DocumentId, ShardHash};
 
 use super::plan::Plan;
 use crate::error::Failure;
 use crate::flight::SingleFlight;
 use crate::gateway::{Gateway, SharedGateway};
 use crate::nodes::calls::{CompressJob, CompressedWindow, TokenIds, VerifyJob};
-use crate::store::layout::ShardNames;
-use crate::store::manifest::{ShardEntry, Verification};
-use crate::store::shard::{ShardCorrections, ShardLatents, WindowCorrections};
-use crate::store::{Existing, Shard, StoreError, Stored, StoredLatents};
+use crate::store::layout::{ShardFamilies, ShardNames};
+use crate::store::manifest::{Place, ShardEntry, Verification};
+use crate::store::shard::{self, ShardCorrections, ShardLatents, WindowCorrections};
+use crate::store::shards::StoredLatents;
+use crate::store::stamp::Stamp;
+use crate::store::{Shard, StoreError, Stored};
+
+/// Most bytes of latents and corrections that a manifest holds.
+const INLINE_BYTES_MAX: usize = 8 << 10;
 
 /// Shards being written, by where they are stored.
-pub(crate) type Flights = SingleFlight<ShardNames, Result<WrittenShard, Failure>>;
+pub(crate) type Flights = SingleFlight<(ShardFamilies, Keep), Result<WrittenShard, Failure>>;
+
+/// Where a shard is to be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Keep {
+    /// In objects of its own, which documents share.
+    Shared,
+    /// In the manifest of the document that it is all of, where it is small enough.
+    Inline,
+}
 
 /// A shard that is durable.
 #[derive(Clone, Debug)]
@@ -53,12 +68,14 @@ pub(crate) async fn write_shard(
     gateway: SharedGateway,
     plan: Arc<Plan>,
     text: Bytes,
+    keep: Keep,
 ) -> Result<WrittenShard, Failure> {
     let hash = ShardHash::of(&text);
     let plan = plan.of(hash);
-    let names = plan.names(hash);
-    let write = ShardWrite { gateway: Arc::clone(&gateway), plan, text, hash, names: names.clone() };
-    gateway.flights.run(names, write.run(), || Err(Failure::gone())).await
+    let families = plan.families(hash);
+    let key = (families.clone(), keep);
+    let write = ShardWrite { gateway: Arc::clone(&gateway), plan, text, hash, families, keep };
+    gateway.flights.run(key, write.run(), || Err(Failure::gone())).await
 }
 
 /// Compresses a shard and, where planned, verifies it. Stores nothing.
@@ -78,93 +95,162 @@ struct ShardWrite {
     plan: Arc<Plan>,
     text: Bytes,
     hash: ShardHash,
-    names: ShardNames,
+    families: ShardFamilies,
+    keep: Keep,
 }
+
+/// A shard's objects, with their generations.
+type Latents = (Stamp, StoredLatents);
+type Corrections = (Stamp, Stored<ShardCorrections>);
 
 impl ShardWrite {
     async fn run(self) -> Result<WrittenShard, Failure> {
         let mut times = StageTimes::default();
-        let (latents, existing) = match self.gateway.store.latents(&self.names.latents).await {
-            Ok(latents) => (Some(latents), Existing::Keep),
-            Err(StoreError::Missing { .. }) => (None, Existing::Keep),
-            Err(error @ StoreError::Damaged { .. }) => {
-                tracing::warn!(%error, "a damaged object is made anew");
-                (None, Existing::Replace)
-            }
-            Err(error) => return Err(error.into()),
-        };
-        if let Some(latents) = &latents
-            && let Some(corrections) = self.stored_corrections(latents).await?
+        if self.keep == Keep::Inline
+            && let Some(entry) = self.stored_inline().await?
         {
-            return Ok(self.written(latents, corrections.as_ref(), true, times));
+            return Ok(self.written(entry, true, times));
+        }
+        let latents = self.gateway.store.usable_latents(&self.families.latents).await?;
+        if let Some(latents) = &latents
+            && let Some(corrections) = self.stored_corrections(&latents.1).await?
+        {
+            return Ok(self.written(self.entry(latents, corrections.as_ref()), true, times));
         }
         let windows = compress(&self.gateway, &self.plan, &self.text, &mut times).await?;
         let (made, token_ids) = part(windows);
-        // Where another made the same shard first, its latents stay, and the corrections are made for them.
-        let latents = match latents {
-            Some(stored) => stored,
-            None => {
-                let begun = Instant::now();
-                let stored = self.gateway.store.put_latents(&self.names.latents, made, existing).await?;
-                times.store += begun.elapsed();
-                stored
+        match (self.keep, latents) {
+            (Keep::Inline, None) => self.make_inline(made, token_ids, times).await,
+            // Where there are latents without corrections, corrections are made for them.
+            (_, stored) => self.make_objects(made, stored, token_ids, times).await,
+        }
+    }
+
+    /// The text's entry in a manifest that was written with the same settings.
+    async fn stored_inline(&self) -> Result<Option<ShardEntry>, Failure> {
+        let manifest = match self.gateway.store.manifest(DocumentId::of(&self.text)).await {
+            Ok(found) => found.value,
+            Err(StoreError::Missing { .. }) => return Ok(None),
+            Err(error @ StoreError::Damaged { .. }) => {
+                tracing::warn!(%error, "a damaged manifest is made anew");
+                return Ok(None);
             }
+            Err(error) => return Err(error.into()),
         };
-        let corrections = self.correct(&latents, token_ids, &mut times).await?;
-        let shard =
-            Shard::new(latents.value.clone(), corrections.as_ref().map(|of| of.value.windows.clone()));
-        self.gateway.cache.put(self.names.clone(), shard).await;
-        Ok(self.written(&latents, corrections.as_ref(), false, times))
+        let Plan { cascade, ratio, codec, verification, .. } = &*self.plan;
+        let same = (&manifest.cascade, &manifest.ratio, &manifest.codec, &manifest.verification)
+            == (cascade, ratio, codec, verification);
+        Ok(manifest
+            .shards
+            .into_iter()
+            .next()
+            .filter(|entry| same && entry.hash == self.hash && matches!(entry.place, Place::Inline { .. })))
     }
 
     /// The corrections that the plan asks for, if the store has them: `Some(None)` where it asks for none.
     async fn stored_corrections(
         &self,
         latents: &StoredLatents,
-    ) -> Result<Option<Option<Stored<ShardCorrections>>>, Failure> {
-        let Some(name) = &self.names.corrections else { return Ok(Some(None)) };
-        match self.gateway.store.corrections(name, latents).await {
-            Ok(corrections) => Ok(Some(Some(corrections))),
-            Err(StoreError::Missing { .. }) => Ok(None),
-            Err(error @ StoreError::Damaged { .. }) => {
-                tracing::warn!(%error, "a damaged object is made anew");
-                Ok(None)
+    ) -> Result<Option<Option<Corrections>>, Failure> {
+        let Some(family) = &self.families.corrections else { return Ok(Some(None)) };
+        Ok(self.gateway.store.usable_corrections(family, latents).await?.map(Some))
+    }
+
+    /// Corrects latents that no object holds. What is too large for a manifest is put into objects after all.
+    async fn make_inline(
+        &self,
+        made: ShardLatents,
+        token_ids: Vec<Vec<u32>>,
+        mut times: StageTimes,
+    ) -> Result<WrittenShard, Failure> {
+        let payload = made.encode();
+        if payload.len() > INLINE_BYTES_MAX {
+            return self.make_objects(made, None, token_ids, times).await;
+        }
+        let corrections = match &self.plan.verification {
+            Some(how) => {
+                let windows = verify(&self.gateway, &self.plan, how, &made, token_ids, &mut times).await?;
+                Some(ShardCorrections { latents: shard::digest(&payload), windows })
             }
-            Err(error) => Err(error.into()),
+            None => None,
+        };
+        let corrected = corrections.as_ref().map_or(0, |corrections| corrections.encode().len());
+        if payload.len() + corrected <= INLINE_BYTES_MAX {
+            let entry = ShardEntry::new(self.hash, &made, corrections.as_ref());
+            return Ok(self.written(entry, false, times));
+        }
+        let begun = Instant::now();
+        let latents = self.gateway.store.put_latents(&self.families.latents, made).await?;
+        let corrections = match corrections {
+            Some(corrections) => self.put_corrections(corrections).await?,
+            None => None,
+        };
+        times.store += begun.elapsed();
+        Ok(self.written(self.entry(&latents, corrections.as_ref()), false, times))
+    }
+
+    /// Stores latents, unless there are any, and their corrections.
+    async fn make_objects(
+        &self,
+        made: ShardLatents,
+        stored: Option<Latents>,
+        token_ids: Vec<Vec<u32>>,
+        mut times: StageTimes,
+    ) -> Result<WrittenShard, Failure> {
+        let begun = Instant::now();
+        let latents = match stored {
+            Some(stored) => stored,
+            None => self.gateway.store.put_latents(&self.families.latents, made).await?,
+        };
+        times.store += begun.elapsed();
+        let corrections = match &self.plan.verification {
+            Some(how) => {
+                let of = &latents.1;
+                let windows =
+                    verify(&self.gateway, &self.plan, how, &of.value, token_ids, &mut times).await?;
+                let begun = Instant::now();
+                let value = ShardCorrections { latents: of.digest, windows };
+                let corrections = self.put_corrections(value).await?;
+                times.store += begun.elapsed();
+                corrections
+            }
+            None => None,
+        };
+        let shard = Shard::new(
+            latents.1.value.clone(),
+            corrections.as_ref().map(|(_, corrections)| corrections.value.windows.clone()),
+        );
+        self.gateway.cache.put(self.names(&latents, corrections.as_ref()), shard).await;
+        Ok(self.written(self.entry(&latents, corrections.as_ref()), false, times))
+    }
+
+    async fn put_corrections(&self, value: ShardCorrections) -> Result<Option<Corrections>, Failure> {
+        let Some(family) = &self.families.corrections else { return Ok(None) };
+        let (generation, bytes) = self.gateway.store.put_corrections(family, &value).await?;
+        Ok(Some((generation, Stored { value, bytes })))
+    }
+
+    fn names(&self, latents: &Latents, corrections: Option<&Corrections>) -> ShardNames {
+        let family = self.families.corrections.as_ref();
+        let corrections = family.zip(corrections).map(|(family, (generation, _))| family.at(*generation));
+        ShardNames { latents: self.families.latents.at(latents.0), corrections }
+    }
+
+    /// The line of the manifest of a shard in these objects.
+    fn entry(&self, latents: &Latents, corrections: Option<&Corrections>) -> ShardEntry {
+        let corrections_bytes = corrections.map_or(0, |(_, corrections)| corrections.bytes);
+        ShardEntry {
+            stored_bytes: latents.1.bytes + corrections_bytes,
+            place: Place::Objects {
+                latents: latents.0,
+                corrections: corrections.map(|(generation, _)| *generation).unwrap_or_default(),
+            },
+            ..ShardEntry::new(self.hash, &latents.1.value, corrections.map(|(_, of)| &of.value))
         }
     }
 
-    /// Makes and stores the corrections that the plan asks for.
-    async fn correct(
-        &self,
-        latents: &StoredLatents,
-        token_ids: Vec<Vec<u32>>,
-        times: &mut StageTimes,
-    ) -> Result<Option<Stored<ShardCorrections>>, Failure> {
-        let (Some(how), Some(name)) = (&self.plan.verification, &self.names.corrections) else {
-            return Ok(None);
-        };
-        let windows = verify(&self.gateway, &self.plan, how, &latents.value, token_ids, times).await?;
-        let value = ShardCorrections { latents: latents.digest, windows };
-        let begun = Instant::now();
-        let bytes = self.gateway.store.put_corrections(name, &value).await?;
-        times.store += begun.elapsed();
-        Ok(Some(Stored { value, bytes }))
-    }
-
-    fn written(
-        &self,
-        latents: &StoredLatents,
-        corrections: Option<&Stored<ShardCorrections>>,
-        reused: bool,
-        times: StageTimes,
-    ) -> WrittenShard {
+    fn written(&self, entry: ShardEntry, reused: bool, times: StageTimes) -> WrittenShard {
         self.gateway.metrics.shard(reused);
-        let corrections_bytes = corrections.map_or(0, |of| of.bytes);
-        let entry = ShardEntry {
-            stored_bytes: latents.bytes + corrections_bytes,
-            ..ShardEntry::new(self.hash, &latents.value, corrections.map(|of| &of.value))
-        };
         WrittenShard { entry, reused, times }
     }
 }

@@ -30,7 +30,7 @@ enum Topic {
     Spine,
     /// Speed on a CPU.
     SpeedCpu,
-    /// What is stored: codecs, ratios, and that nothing is lost.
+    /// The store: nothing is lost, no wrong text, codecs and ratios.
     Store,
 }
 

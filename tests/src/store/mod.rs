@@ -1,7 +1,16 @@
-//! What is stored: how large it is, how it changes, and that nothing is lost.
+//! The store: that it loses nothing, tells no wrong text and stays small; what codecs and ratios cost.
+//!
+//! Where the store and not the models is measured, texts are short. Seeds are printed with the rows.
 
 pub mod auto;
 pub mod codecs;
+pub mod deletes;
+pub mod flips;
+pub mod gateways;
+pub mod kills;
 pub mod kinds;
+pub mod many;
+pub mod ops;
 pub mod recode;
+pub mod syscalls;
 pub mod table;

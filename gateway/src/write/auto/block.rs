@@ -251,7 +251,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::store::manifest::ShardEntry;
+    use crate::store::manifest::{Place, ShardEntry};
+    use crate::store::stamp::Stamp;
     use crate::write::auto::tests::choice;
     use crate::write::shard::StageTimes;
 
@@ -270,6 +271,7 @@ mod tests {
             corrections: wrong,
             stored_bytes: 0,
             outside: None,
+            place: Place::Objects { latents: Stamp::NONE, corrections: Stamp::NONE },
         };
         WrittenShard { entry, reused: false, times: StageTimes::default() }
     }

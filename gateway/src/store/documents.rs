@@ -1,0 +1,265 @@
+//! Documents: which version of one counts, wherever it lies.
+//!
+//! A version is a manifest, as an object by itself or as a record of a pack. The highest counts, unless a tombstone of
+//! it or of a higher one is there. So a version may be moved or lie in two places, in any order and by any gateway, and
+//! what was deleted stays so.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+
+use c3_proto::DocumentId;
+use futures::{TryStreamExt, future, pin_mut};
+
+use super::layout::{self, DELETED, DOCUMENTS, Name, ObjectKind, ShardNames};
+use super::manifest::{Manifest, Place};
+use super::objects::{StoreError, Written};
+use super::pack::Record;
+use super::seal::unseal;
+use super::stamp::{Stamp, now_unix_ms};
+use super::{Store, Stored, damaged};
+
+/// How often a document is looked for again where it was moved while it was read.
+const TRIES: usize = 10;
+
+/// A version of a document, and where it lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Located {
+    pub(crate) version: Stamp,
+    pub(crate) at: At,
+}
+
+/// Where a version of a document lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum At {
+    Object,
+    Pack { pack: Name, range: Range<u64> },
+}
+
+/// What there is of a document.
+struct Versions {
+    objects: Vec<Stamp>,
+    packed: Option<Located>,
+    deleted: Option<Stamp>,
+}
+
+impl Versions {
+    fn newest(&self) -> Option<Located> {
+        let object = self.objects.last().map(|&version| Located { version, at: At::Object });
+        let newest = object.into_iter().chain(self.packed.clone()).max_by_key(|found| found.version);
+        newest.filter(|found| Some(found.version) > self.deleted)
+    }
+
+    fn highest(&self) -> Stamp {
+        let packed = self.packed.as_ref().map(|found| found.version);
+        let all = [self.objects.last().copied(), packed, self.deleted];
+        all.into_iter().flatten().max().unwrap_or(Stamp::NONE)
+    }
+}
+
+impl Store {
+    /// A document's manifest. Missing where it is deleted or past its time.
+    pub(crate) async fn manifest(&self, id: DocumentId) -> Result<Stored<Manifest>, StoreError> {
+        for attempt in 0..TRIES {
+            if attempt > 0 {
+                self.packs.refresh().await?;
+            }
+            let found = self.newest(id).await?.ok_or_else(|| missing(id))?;
+            match self.read_manifest(id, &found).await {
+                // It was moved meanwhile, or deleted.
+                Err(StoreError::Missing { .. }) => {}
+                Ok(manifest) if manifest.value.is_expired(now_unix_ms()) => break,
+                read => return read,
+            }
+        }
+        Err(missing(id))
+    }
+
+    /// Reads a version of a document where it lies.
+    pub(crate) async fn read_manifest(
+        &self,
+        id: DocumentId,
+        found: &Located,
+    ) -> Result<Stored<Manifest>, StoreError> {
+        let name = layout::manifest(id, found.version);
+        let (object, holder) = match &found.at {
+            At::Object => (self.objects.read(&name).await?, &name),
+            At::Pack { pack, range } => (self.objects.read_range(pack, range.clone()).await?, pack),
+        };
+        let bytes = object.len() as u64;
+        let payload = unseal(ObjectKind::Manifest, &name, object);
+        let payload = payload.map_err(|problem| StoreError::damaged(holder, problem))?;
+        let value = Manifest::decode(payload).map_err(|invalid| damaged(holder, &invalid))?;
+        Ok(Stored { value, bytes })
+    }
+
+    /// Makes a document, or switches it to other objects at once, and gives its manifest back as it was stored. The
+    /// version is chosen here. Fails where a sweep took an object that the manifest names.
+    pub(crate) async fn put_manifest(&self, mut manifest: Manifest) -> Result<Stored<Manifest>, StoreError> {
+        loop {
+            self.packs.refresh().await?;
+            let there = self.versions(manifest.id).await?;
+            manifest.version = Stamp::after(there.highest());
+            let record = Record::of(&manifest);
+            let bytes = record.object.len() as u64;
+            // Where another version lies by itself, this one must too: others would not look for it in new packs.
+            let small = manifest.shards.iter().all(|shard| matches!(shard.place, Place::Inline { .. }));
+            let written = match small && there.newest().is_none() {
+                true => self.group.put(record).await?,
+                false => {
+                    self.objects.write(&layout::manifest(record.id, record.version), record.object).await?
+                }
+            };
+            if written == Written::Kept {
+                continue;
+            }
+            self.check_objects(&manifest).await?;
+            for &version in &there.objects {
+                self.objects.delete(&layout::manifest(manifest.id, version)).await?;
+            }
+            return Ok(Stored { value: manifest, bytes });
+        }
+    }
+
+    /// Switches a document to other objects at once if `from` is still the version that counts: `None` where another is.
+    /// Missing where it is deleted, also meanwhile and by another gateway.
+    pub(crate) async fn switch_manifest(
+        &self,
+        from: &Manifest,
+        to: Manifest,
+    ) -> Result<Option<Stored<Manifest>>, StoreError> {
+        if self.manifest(from.id).await?.value.version != from.version {
+            return Ok(None);
+        }
+        let stored = self.put_manifest(to).await?;
+        // Whoever deletes looks for new versions after the tombstone, so one of the two sees the other.
+        if self.versions(from.id).await?.deleted >= Some(from.version) {
+            self.bury(from.id, stored.value.version).await?;
+            return Err(missing(from.id));
+        }
+        Ok(Some(stored))
+    }
+
+    /// That what the new manifest names is there and will stay. Else the manifest is taken back.
+    async fn check_objects(&self, manifest: &Manifest) -> Result<(), StoreError> {
+        let names = Vec::from_iter(manifest.shards.iter().filter_map(|shard| manifest.names(shard)));
+        for name in names.iter().flat_map(ShardNames::all) {
+            let there = match self.objects.size(name).await {
+                Err(StoreError::Missing { .. }) => false,
+                size => size.map(|_| true)?,
+            };
+            if !there || self.condemned.names(name).await? {
+                self.objects.delete(&layout::manifest(manifest.id, manifest.version)).await?;
+                return Err(StoreError::Swept { object: name.to_string() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a document: it is not found any more when this returns. Missing where there is none.
+    pub(crate) async fn delete(&self, id: DocumentId) -> Result<(), StoreError> {
+        self.packs.refresh().await?;
+        match self.manifest(id).await {
+            // What cannot be read can be deleted.
+            Ok(_) | Err(StoreError::Damaged { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let mut newest = Some(self.versions(id).await?.newest().ok_or_else(|| missing(id))?);
+        // A recode may have switched to a new version meanwhile: it goes too.
+        while let Some(found) = newest {
+            self.bury(id, found.version).await?;
+            self.packs.refresh().await?;
+            let there = self.versions(id).await?;
+            newest = there.newest();
+            for version in there.objects.into_iter().filter(|&version| version <= found.version) {
+                self.objects.delete(&layout::manifest(id, version)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes all versions up to this one unreadable.
+    pub(crate) async fn bury(&self, id: DocumentId, version: Stamp) -> Result<(), StoreError> {
+        self.objects.put(ObjectKind::Tombstone, &layout::tombstone(id, version), b"").await.map(drop)
+    }
+
+    /// The first `most` documents whose id begins with these digits and comes after `after`, by id.
+    pub(crate) async fn documents(
+        &self,
+        prefix: &str,
+        after: Option<DocumentId>,
+        most: usize,
+    ) -> Result<BTreeMap<DocumentId, Located>, StoreError> {
+        let wanted = |id: DocumentId| Some(id) > after && id.to_string().starts_with(prefix);
+        // Objects before packs, and packs before tombstones: what is moved or deleted meanwhile is found so.
+        let objects = self.newest_below(DOCUMENTS, prefix).await?;
+        self.packs.refresh().await?;
+        let deleted = self.newest_below(DELETED, prefix).await?;
+        let mut all = BTreeMap::new();
+        let objects = objects.into_iter().map(|(id, version)| (id, Located { version, at: At::Object }));
+        for (id, found) in objects.filter(|(id, _)| wanted(*id)) {
+            all.insert(id, found);
+        }
+        for pack in self.packs.known() {
+            for entry in pack.entries.iter().filter(|entry| wanted(entry.id)) {
+                let at = At::Pack { pack: pack.name.clone(), range: entry.range.clone() };
+                let found = Located { version: entry.version, at };
+                let newest = all.entry(entry.id).or_insert_with(|| found.clone());
+                if newest.version < found.version {
+                    *newest = found;
+                }
+            }
+        }
+        all.retain(|id, found| deleted.get(id).is_none_or(|&deleted| deleted < found.version));
+        Ok(all.into_iter().take(most).collect())
+    }
+
+    /// The highest stamp of each document in a folder.
+    pub(crate) async fn newest_below(
+        &self,
+        folder: &str,
+        prefix: &str,
+    ) -> Result<HashMap<DocumentId, Stamp>, StoreError> {
+        let folder = layout::narrowest(folder, prefix);
+        let objects = self.objects.list(&folder, &folder);
+        pin_mut!(objects);
+        let mut newest = HashMap::new();
+        while let Some(object) = objects.try_next().await? {
+            if let Some((id, stamp)) = layout::document_at(&object.location) {
+                let highest = newest.entry(id).or_insert(stamp);
+                *highest = stamp.max(*highest);
+            }
+        }
+        Ok(newest)
+    }
+
+    /// The version of a document that counts.
+    async fn newest(&self, id: DocumentId) -> Result<Option<Located>, StoreError> {
+        let found = self.versions(id).await?.newest();
+        if found.is_some() {
+            return Ok(found);
+        }
+        // Another gateway may have put it into a pack, or moved it there.
+        self.packs.refresh().await?;
+        Ok(self.versions(id).await?.newest())
+    }
+
+    async fn versions(&self, id: DocumentId) -> Result<Versions, StoreError> {
+        let (documents, tombstones) = (layout::of_document(DOCUMENTS, id), layout::of_document(DELETED, id));
+        let objects = self.objects.generations(&documents);
+        let deleted = self.objects.generations(&tombstones);
+        let (objects, deleted) = future::try_join(objects, deleted).await?;
+        let packed = self.packs.newest(id).map(|(pack, entry)| Located {
+            version: entry.version,
+            at: At::Pack { pack: pack.name.clone(), range: entry.range },
+        });
+        Ok(Versions {
+            objects: objects.iter().map(|name| name.family().1).collect(),
+            packed,
+            deleted: deleted.last().map(|name| name.family().1),
+        })
+    }
+}
+
+fn missing(id: DocumentId) -> StoreError {
+    StoreError::Missing { object: layout::manifest(id, Stamp::NONE).to_string() }
+}

@@ -1,0 +1,103 @@
+//! Small documents that are put at the same time go into one pack; a lone one becomes an object by itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use super::layout;
+use super::objects::{Objects, StoreError, Written};
+use super::pack::Record;
+use super::packs::Packs;
+
+/// Most documents of a pack that is written at once.
+const RECORDS_MAX: usize = 256;
+/// How long the first document of a pack waits for others while other texts are being put. Nodes answer in batches, so
+/// they come close together.
+const WAIT: Duration = Duration::from_millis(20);
+
+/// A record that was written: whether it has its name, or another had it before.
+type Answer = oneshot::Sender<Result<Written, StoreError>>;
+
+/// Where small documents are handed in.
+pub(crate) struct Group {
+    queue: mpsc::Sender<(Record, Answer)>,
+    /// Puts under way, whatever their size.
+    under_way: Arc<AtomicUsize>,
+}
+
+/// A put that is under way.
+pub(crate) struct PutUnderWay(Arc<AtomicUsize>);
+
+impl Drop for PutUnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Group {
+    /// Writes what is handed in, until the handle is dropped.
+    pub(crate) fn start(objects: Arc<Objects>, packs: Arc<Packs>) -> Self {
+        let (queue, waiting) = mpsc::channel(RECORDS_MAX);
+        let under_way = Arc::new(AtomicUsize::new(0));
+        let writer = Writer { objects, packs, waiting, under_way: Arc::clone(&under_way) };
+        tokio::spawn(writer.run());
+        Self { queue, under_way }
+    }
+
+    /// A put begins. While others are under way, small documents wait a little for them.
+    pub(crate) fn begin(&self) -> PutUnderWay {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        PutUnderWay(Arc::clone(&self.under_way))
+    }
+
+    /// Makes a record durable.
+    pub(crate) async fn put(&self, record: Record) -> Result<Written, StoreError> {
+        let (answer, written) = oneshot::channel();
+        let ended = || StoreError::Ended;
+        self.queue.send((record, answer)).await.map_err(|_| ended())?;
+        written.await.unwrap_or_else(|_| Err(ended()))
+    }
+}
+
+struct Writer {
+    objects: Arc<Objects>,
+    packs: Arc<Packs>,
+    waiting: mpsc::Receiver<(Record, Answer)>,
+    under_way: Arc<AtomicUsize>,
+}
+
+impl Writer {
+    async fn run(mut self) {
+        while let Some(first) = self.waiting.recv().await {
+            let mut batch = vec![first];
+            let deadline = Instant::now() + WAIT;
+            while batch.len() < RECORDS_MAX.min(self.under_way.load(Ordering::Relaxed)) {
+                match timeout_at(deadline, self.waiting.recv()).await {
+                    Ok(Some(next)) => batch.push(next),
+                    Ok(None) | Err(_) => break,
+                }
+            }
+            // Callers that left want nothing written.
+            batch.retain(|(_, answer)| !answer.is_closed());
+            self.write(batch).await;
+        }
+    }
+
+    async fn write(&self, batch: Vec<(Record, Answer)>) {
+        let (records, answers): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+        let written = match &records[..] {
+            [] => return,
+            [alone] => {
+                self.objects.write(&layout::manifest(alone.id, alone.version), alone.object.clone()).await
+            }
+            _ => self.packs.put(records).await.map(|bytes| Written::Durably { bytes }),
+        };
+        for answer in answers {
+            // A caller that left meanwhile has a document that it was not told of.
+            let _ = answer.send(written.clone());
+        }
+    }
+}

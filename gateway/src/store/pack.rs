@@ -1,0 +1,200 @@
+//! A pack: many small documents' manifests in one object.
+//!
+//! | bytes | what |
+//! |---|---|
+//! | for each record: 4 | its length, little-endian |
+//! | … | the manifest object, sealed under the name that it would have by itself |
+//! | … | the index: an object sealed under the pack's name; 52 bytes a record, by id: id, version, offset, length |
+//! | 8 | length of the index, little-endian |
+//!
+//! A record can so be moved from pack to pack, or out of one, as it is; and where the index is damaged, the records are
+//! found without it.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use c3_proto::DocumentId;
+
+use super::layout::{self, Name, ObjectKind};
+use super::manifest::Manifest;
+use super::seal::{PAYLOAD_AT, seal, unseal};
+use super::stamp::Stamp;
+
+/// Bytes of the index for a record.
+pub(crate) const ENTRY_BYTES: usize = 32 + 8 + 8 + 4;
+/// Bytes before a record that tell its length.
+const LENGTH_BYTES: usize = 4;
+/// Bytes at the end that tell the length of the index.
+pub(crate) const TRAILER_BYTES: usize = 8;
+
+/// A document's manifest object on its way into a pack.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    pub(crate) id: DocumentId,
+    pub(crate) version: Stamp,
+    /// Sealed as the object that it would be by itself.
+    pub(crate) object: Bytes,
+}
+
+/// Where a pack holds a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) id: DocumentId,
+    pub(crate) version: Stamp,
+    pub(crate) range: Range<u64>,
+}
+
+impl Record {
+    /// A manifest as a record.
+    pub(crate) fn of(manifest: &Manifest) -> Self {
+        let name = layout::manifest(manifest.id, manifest.version);
+        let object = seal(ObjectKind::Manifest, &name, &manifest.encode());
+        Self { id: manifest.id, version: manifest.version, object }
+    }
+}
+
+/// The pack object of this name with these records.
+pub(crate) fn encode(name: &Name, mut records: Vec<Record>) -> Bytes {
+    records.sort_by_key(|record| (record.id, record.version));
+    let mut pack = Vec::new();
+    let mut index = Vec::with_capacity(records.len() * ENTRY_BYTES);
+    for Record { id, version, object } in &records {
+        // Records are small: what is larger is an object by itself.
+        let length = (object.len() as u32).to_le_bytes();
+        pack.extend_from_slice(&length);
+        index.extend_from_slice(id.as_bytes());
+        index.extend_from_slice(&version.to_wire().to_le_bytes());
+        index.extend_from_slice(&(pack.len() as u64).to_le_bytes());
+        index.extend_from_slice(&length);
+        pack.extend_from_slice(object);
+    }
+    let index = seal(ObjectKind::PackIndex, name, &index);
+    pack.extend_from_slice(&index);
+    pack.extend_from_slice(&(index.len() as u64).to_le_bytes());
+    pack.into()
+}
+
+/// Bytes from the end of a pack of this size to the start of its index; the argument is the pack's last bytes.
+pub(crate) fn index_and_trailer(size: u64, last: &[u8]) -> Result<u64, String> {
+    let trailer = last.last_chunk::<TRAILER_BYTES>().ok_or("it is cut short")?;
+    let bytes = u64::from_le_bytes(*trailer).checked_add(TRAILER_BYTES as u64);
+    bytes.filter(|&bytes| bytes <= size).ok_or_else(|| "its end is not that of a pack".to_owned())
+}
+
+/// Reads the index of a pack of this size, given with the trailer. By id.
+pub(crate) fn index(name: &Name, size: u64, index_and_trailer: &Bytes) -> Result<Vec<Entry>, String> {
+    let index = index_and_trailer.slice(..index_and_trailer.len() - TRAILER_BYTES);
+    let index = unseal(ObjectKind::PackIndex, name, index)?;
+    let records_end = size - index_and_trailer.len() as u64;
+    let (entries, rest) = index.as_chunks::<ENTRY_BYTES>();
+    if !rest.is_empty() {
+        return Err("its index is cut short".to_owned());
+    }
+    let entries = entries.iter().map(|entry| {
+        let number = |at: usize| {
+            u64::from_le_bytes(std::array::from_fn(|i| if at + i < ENTRY_BYTES { entry[at + i] } else { 0 }))
+        };
+        let (start, length) = (number(40), number(48));
+        let end = start.checked_add(length);
+        let end = end.filter(|&end| start >= LENGTH_BYTES as u64 && end <= records_end);
+        Ok(Entry {
+            id: DocumentId::try_from(&entry[..32]).map_err(|invalid| invalid.to_string())?,
+            version: Stamp::from_wire(number(32)),
+            range: start..end.ok_or("its index points past the records")?,
+        })
+    });
+    entries.collect()
+}
+
+/// What can be found of the records of a whole pack without its index. By id.
+pub(crate) fn salvage(pack: &Bytes) -> Vec<Entry> {
+    let (mut entries, mut at) = (Vec::new(), 0);
+    while let Some(length) = pack.get(at..).and_then(|rest| rest.first_chunk::<LENGTH_BYTES>()) {
+        let start = at + LENGTH_BYTES;
+        let end = start + u32::from_le_bytes(*length) as usize;
+        if end > pack.len() || end < start + PAYLOAD_AT {
+            break;
+        }
+        // Only the payload can tell the name that it was sealed under.
+        if let Ok(manifest) = Manifest::decode(pack.slice(start + PAYLOAD_AT..end)) {
+            let name = layout::manifest(manifest.id, manifest.version);
+            if unseal(ObjectKind::Manifest, &name, pack.slice(start..end)).is_ok() {
+                let range = start as u64..end as u64;
+                entries.push(Entry { id: manifest.id, version: manifest.version, range });
+            }
+        }
+        at = end;
+    }
+    entries.sort_by_key(|entry| (entry.id, entry.version));
+    entries
+}
+
+/// Whether the records of this index are all that lies before it.
+pub(crate) fn covers(entries: &[Entry], index_start: u64) -> bool {
+    let mut ranges = Vec::from_iter(entries.iter().map(|entry| entry.range.clone()));
+    ranges.sort_by_key(|range| range.start);
+    let end = ranges
+        .iter()
+        .try_fold(0, |end, range| (range.start == end + LENGTH_BYTES as u64).then_some(range.end));
+    end == Some(index_start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::manifest::tests::manifest;
+
+    fn pack(count: u8) -> (Name, Vec<Record>, Bytes) {
+        let name = layout::pack(Stamp::after(Stamp::NONE));
+        let records = (0..count).map(|number| {
+            let mut manifest = manifest(&[vec![u32::from(number) + 1]], true);
+            manifest.id = DocumentId::of(&[number]);
+            manifest.version = Stamp::after(Stamp::NONE);
+            Record::of(&manifest)
+        });
+        let records = Vec::from_iter(records);
+        let pack = encode(&name, records.clone());
+        (name, records, pack)
+    }
+
+    #[test]
+    fn records_are_found_with_the_index_and_without_it() {
+        let (name, records, pack) = pack(9);
+        let size = pack.len() as u64;
+        let start = size - index_and_trailer(size, &pack).unwrap();
+        let entries = index(&name, size, &pack.slice(start as usize..)).unwrap();
+        assert_eq!(entries, salvage(&pack));
+        assert!(covers(&entries, start) && !covers(&entries[1..], start));
+        assert!(entries.is_sorted_by_key(|entry| entry.id));
+        for record in records {
+            let entry = entries.iter().find(|entry| entry.id == record.id).unwrap();
+            let range = entry.range.start as usize..entry.range.end as usize;
+            assert_eq!((entry.version, pack.slice(range)), (record.version, record.object));
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_is_found_and_costs_one_record_at_most() {
+        let (name, records, pack) = pack(3);
+        let size = pack.len() as u64;
+        for byte in 0..pack.len() {
+            let mut flipped = pack.to_vec();
+            flipped[byte] ^= 1 << (byte % 8);
+            let flipped = Bytes::from(flipped);
+            let read = index_and_trailer(size, &flipped)
+                .and_then(|bytes| index(&name, size, &flipped.slice((size - bytes) as usize..)));
+            match read {
+                // The records' own seals find the rest, but for the lengths, which `salvage` alone needs.
+                Ok(entries) => assert_eq!(entries.len(), records.len(), "byte {byte}"),
+                Err(_) => assert_eq!(salvage(&flipped).len(), records.len(), "byte {byte}"),
+            }
+        }
+        for length in 0..pack.len() {
+            let cut = pack.slice(..length);
+            let size = length as u64;
+            let read = index_and_trailer(size, &cut)
+                .and_then(|bytes| index(&name, size, &cut.slice((size - bytes) as usize..)));
+            assert!(read.is_err(), "{length}");
+        }
+    }
+}

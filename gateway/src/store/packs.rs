@@ -1,0 +1,127 @@
+//! The packs that a gateway knows: their indexes in memory, read once each, found by listing.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::TryStreamExt;
+use object_store::path::Path;
+
+use super::layout::{self, Name};
+use super::objects::{Objects, StoreError, Written};
+use super::pack::{self, Entry, Record};
+use super::stamp::Stamp;
+use c3_proto::DocumentId;
+
+/// Last bytes of a pack that are read at first: the index of some thousand records.
+const TAIL_BYTES: u64 = 64 << 10;
+
+/// The packs that a gateway knows.
+pub(crate) struct Packs {
+    objects: Arc<Objects>,
+    known: Mutex<Known>,
+    /// Held while they are listed, so that an index is read once.
+    listing: tokio::sync::Mutex<()>,
+}
+
+type Known = BTreeMap<Stamp, Arc<Pack>>;
+
+/// A pack's index.
+#[derive(Debug)]
+pub(crate) struct Pack {
+    pub(crate) name: Name,
+    /// By id.
+    pub(crate) entries: Vec<Entry>,
+    /// What is wrong with the index, where `entries` were found without it.
+    pub(crate) damage: Option<String>,
+}
+
+impl Pack {
+    /// The newest version of a document in it.
+    pub(crate) fn newest(&self, id: DocumentId) -> Option<&Entry> {
+        let after = self.entries.partition_point(|entry| entry.id <= id);
+        after.checked_sub(1).map(|last| &self.entries[last]).filter(|entry| entry.id == id)
+    }
+}
+
+impl Packs {
+    /// None known yet.
+    pub(crate) fn new(objects: Arc<Objects>) -> Self {
+        Self { objects, known: Mutex::default(), listing: tokio::sync::Mutex::default() }
+    }
+
+    /// All that are known.
+    pub(crate) fn known(&self) -> Vec<Arc<Pack>> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// The newest version of a document in the packs that are known.
+    pub(crate) fn newest(&self, id: DocumentId) -> Option<(Arc<Pack>, Entry)> {
+        let known = self.lock();
+        let found = known.values().filter_map(|pack| Some((pack, pack.newest(id)?)));
+        let newest = found.max_by_key(|(_, entry)| entry.version);
+        newest.map(|(pack, entry)| (Arc::clone(pack), entry.clone()))
+    }
+
+    /// Learns which packs there are now.
+    pub(crate) async fn refresh(&self) -> Result<(), StoreError> {
+        let _one_at_a_time = self.listing.lock().await;
+        let folder = Path::from(layout::PACKS);
+        let objects: Vec<_> = self.objects.list(&folder, &folder).try_collect().await?;
+        let there =
+            objects.into_iter().filter_map(|object| Some((layout::stamp_at(&object.location)?, object)));
+        let there = BTreeMap::from_iter(there);
+        let fresh = {
+            let mut known = self.lock();
+            known.retain(|stamp, _| there.contains_key(stamp));
+            Vec::from_iter(there.iter().filter(|(stamp, _)| !known.contains_key(stamp)))
+        };
+        for (stamp, object) in fresh {
+            match self.open(Name::at(object.location.clone()), object.size).await {
+                Ok(pack) => drop(self.lock().insert(*stamp, Arc::new(pack))),
+                // Merged into another since, which the next look finds.
+                Err(StoreError::Missing { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn open(&self, name: Name, bytes: u64) -> Result<Pack, StoreError> {
+        match self.index(&name, bytes).await {
+            Ok(entries) => Ok(Pack { name, entries, damage: None }),
+            Err(StoreError::Damaged { object, problem }) => {
+                tracing::warn!("{object} is damaged ({problem}): its records are looked for one by one");
+                let whole = self.objects.read(&name).await?;
+                Ok(Pack { name, entries: pack::salvage(&whole), damage: Some(problem) })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn index(&self, name: &Name, bytes: u64) -> Result<Vec<Entry>, StoreError> {
+        let damaged = |problem: String| StoreError::damaged(name, problem);
+        let tail = self.objects.read_range(name, bytes.saturating_sub(TAIL_BYTES)..bytes).await?;
+        let length = pack::index_and_trailer(bytes, &tail).map_err(damaged)?;
+        let index = match length <= tail.len() as u64 {
+            true => tail.slice(tail.len() - length as usize..),
+            false => self.objects.read_range(name, bytes - length..bytes).await?,
+        };
+        pack::index(name, bytes, &index).map_err(damaged)
+    }
+
+    /// Writes a pack of these records. They are durable when this returns.
+    pub(crate) async fn put(&self, records: Vec<Record>) -> Result<u64, StoreError> {
+        loop {
+            let name = layout::pack(Stamp::after(Stamp::NONE));
+            match self.objects.write(&name, pack::encode(&name, records.clone())).await? {
+                Written::Durably { bytes } => return Ok(bytes),
+                Written::Kept => {}
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
+        // Nothing panics under the lock, and what is known stays known.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,336 @@
+//! The store as a whole, over a folder.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use c3_proto::DocumentId;
+use futures::{TryStreamExt, future, pin_mut};
+
+use super::check::{CheckEvent, Faults, Finding, check};
+use super::layout::{Name, ShardNames};
+use super::manifest::tests::manifest;
+use super::manifest::{Manifest, Place, ShardEntry, Verification};
+use super::shard::tests::{corrections, shard};
+use super::stamp::{Stamp, now_unix_ms};
+use super::*;
+
+async fn open(folder: &Path) -> Store {
+    Store::open(folder.to_str().unwrap()).await.unwrap()
+}
+
+async fn store() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    (folder, store)
+}
+
+/// A small document: all of it in its manifest.
+fn small(text: &str) -> Manifest {
+    let mut small = manifest(&[vec![120, 21]], true);
+    small.id = DocumentId::of(text.as_bytes());
+    let latents = shard(&[40, 7]);
+    let hash = small.shards[0].hash;
+    small.shards = vec![ShardEntry::new(hash, &latents, Some(&corrections(&latents)))];
+    small
+}
+
+/// A document of one shard in objects that are written now.
+async fn large(store: &Store, text: &str) -> (Manifest, ShardNames) {
+    let mut large = manifest(&[vec![120, 21]], true);
+    large.id = DocumentId::of(text.as_bytes());
+    let families = large.families(&large.shards[0]);
+    let latents = shard(&[40, 7]);
+    let corrected = corrections(&latents);
+    let (generation, _) = store.put_latents(&families.latents, latents).await.unwrap();
+    let family = families.corrections.unwrap();
+    let (of_corrections, _) = store.put_corrections(&family, &corrected).await.unwrap();
+    large.shards[0].place = Place::Objects { latents: generation, corrections: of_corrections };
+    let names = large.names(&large.shards[0]).unwrap();
+    (large, names)
+}
+
+fn path(folder: &Path, name: &Name) -> std::path::PathBuf {
+    folder.join(name.path().as_ref())
+}
+
+fn files(folder: &Path, below: &str) -> usize {
+    let Ok(entries) = fs::read_dir(folder.join(below)) else { return 0 };
+    entries
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                files(folder, path.strip_prefix(folder).unwrap().to_str().unwrap())
+            } else {
+                1
+            }
+        })
+        .sum()
+}
+
+async fn findings(store: &Store, faults: Faults) -> Vec<Finding> {
+    let events = check(store, faults);
+    pin_mut!(events);
+    let mut findings = Vec::new();
+    while let Some(event) = events.try_next().await.unwrap() {
+        if let CheckEvent::Finding(finding) = event {
+            findings.push(finding);
+        }
+    }
+    findings
+}
+
+fn missing<T>(read: &Result<T, StoreError>) -> bool {
+    matches!(read, Err(StoreError::Missing { .. }))
+}
+
+/// Puts as many small documents at once as make a pack.
+async fn put_together(store: &Store, count: usize) -> Vec<DocumentId> {
+    let under_way = Vec::from_iter((0..count).map(|_| store.begin_put()));
+    let puts = (0..count).map(|number| store.put_manifest(small(&number.to_string())));
+    let stored = future::try_join_all(puts).await.unwrap();
+    drop(under_way);
+    stored.into_iter().map(|stored| stored.value.id).collect()
+}
+
+#[tokio::test]
+async fn a_store_of_the_first_format_is_read_and_swept() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/store-v1");
+    let mut folders = vec![fixture.clone()];
+    while let Some(from) = folders.pop() {
+        fs::create_dir_all(folder.path().join(from.strip_prefix(&fixture).unwrap())).unwrap();
+        for entry in fs::read_dir(&from).unwrap() {
+            let from = entry.unwrap().path();
+            match from.is_dir() {
+                true => folders.push(from),
+                false => {
+                    let to = folder.path().join(from.strip_prefix(&fixture).unwrap());
+                    fs::write(to, fs::read(&from).unwrap()).unwrap();
+                }
+            }
+        }
+    }
+    let store = open(folder.path()).await;
+    let id = DocumentId::of(b"text");
+    let read = store.manifest(id).await.unwrap().value;
+    assert_eq!((read.version, read.bytes()), (Stamp::NONE, 141));
+    let names = read.names(&read.shards[0]).unwrap();
+    assert_eq!(store.shard(&names).await.unwrap().windows.len(), 2);
+    assert_eq!(findings(&store, Faults::Tell).await, []);
+    store.sweep(Duration::ZERO).await.unwrap();
+    assert_eq!(store.manifest(id).await.unwrap().value, read);
+    assert_eq!(store.shard(&names).await.unwrap().windows.len(), 2);
+    store.delete(id).await.unwrap();
+    assert!(missing(&store.manifest(id).await));
+    store.sweep(Duration::ZERO).await.unwrap();
+    assert_eq!(files(folder.path(), ""), 0);
+}
+
+#[tokio::test]
+async fn a_lone_small_document_is_one_file_and_many_are_one_pack() {
+    let (folder, store) = store().await;
+    store.put_manifest(small("alone")).await.unwrap();
+    assert_eq!(files(folder.path(), ""), 1);
+    let ids = put_together(&store, 40).await;
+    assert_eq!((files(folder.path(), "documents"), files(folder.path(), "packs")), (1, 1));
+    let other = open(folder.path()).await;
+    for id in &ids {
+        let read = other.manifest(*id).await.unwrap().value;
+        assert_eq!(shards::inline_shard(&read, &read.shards[0]).unwrap().unwrap().windows.len(), 2);
+    }
+    assert_eq!(other.documents("", None, 100).await.unwrap().len(), 41);
+}
+
+#[tokio::test]
+async fn what_is_deleted_is_gone_for_every_gateway_and_can_be_put_again() {
+    let (folder, store) = store().await;
+    let other = open(folder.path()).await;
+    let ids = put_together(&store, 20).await;
+    other.manifest(ids[3]).await.unwrap();
+    store.delete(ids[3]).await.unwrap();
+    assert!(missing(&other.manifest(ids[3]).await) && missing(&store.manifest(ids[3]).await));
+    assert!(missing(&other.delete(ids[3]).await));
+    assert_eq!(other.documents("", None, 100).await.unwrap().len(), 19);
+    store.put_manifest(small("3")).await.unwrap();
+    other.manifest(ids[3]).await.unwrap();
+    // A pack that is mostly dead is rewritten, and its tombstones go.
+    for id in &ids[5..] {
+        other.delete(*id).await.unwrap();
+    }
+    store.sweep(Duration::ZERO).await.unwrap();
+    assert_eq!((files(folder.path(), "packs"), files(folder.path(), "deleted")), (1, 0));
+    for (number, id) in ids.iter().enumerate() {
+        assert_eq!(missing(&other.manifest(*id).await), number >= 5, "{number}");
+    }
+}
+
+#[tokio::test]
+async fn a_document_past_its_time_is_not_found_and_then_removed() {
+    let (folder, store) = store().await;
+    let mut brief = small("brief");
+    brief.expires_unix_ms = Some(now_unix_ms());
+    let id = store.put_manifest(brief).await.unwrap().value.id;
+    assert!(missing(&store.manifest(id).await) && missing(&store.delete(id).await));
+    assert_eq!(store.sweep(Duration::ZERO).await.unwrap().expired, 1);
+    assert_eq!(files(folder.path(), ""), 0);
+}
+
+#[tokio::test]
+async fn a_new_version_takes_the_place_of_the_old_one() {
+    let (folder, store) = store().await;
+    let first = store.put_manifest(small("text")).await.unwrap().value;
+    let second = store.put_manifest(small("text")).await.unwrap().value;
+    assert!(first.version < second.version);
+    assert_eq!(files(folder.path(), "documents"), 1);
+    assert_eq!(store.manifest(first.id).await.unwrap().value, second);
+}
+
+#[tokio::test]
+async fn a_sweep_takes_only_what_is_old_and_unreferenced() {
+    let (folder, store) = store().await;
+    let (kept, kept_names) = large(&store, "kept").await;
+    store.put_manifest(kept).await.unwrap();
+    let (gone, _) = large(&store, "gone").await;
+    let gone = store.put_manifest(gone).await.unwrap().value.id;
+    store.delete(gone).await.unwrap();
+    let swept = store.sweep(Duration::from_secs(3600)).await.unwrap();
+    assert_eq!((swept.condemned, swept.removed), (0, 0));
+    let swept = store.sweep(Duration::ZERO).await.unwrap();
+    assert_eq!(swept.condemned, 2);
+    assert_eq!((files(folder.path(), "latents"), files(folder.path(), "corrections")), (1, 1));
+    assert_eq!((files(folder.path(), "gc"), files(folder.path(), "deleted")), (0, 0));
+    store.shard(&kept_names).await.unwrap();
+    assert_eq!(findings(&store, Faults::Tell).await, []);
+}
+
+#[tokio::test]
+async fn nothing_is_built_on_what_is_condemned() {
+    let (_folder, store) = store().await;
+    let (document, names) = large(&store, "text").await;
+    let family = document.families(&document.shards[0]).latents;
+    assert!(store.usable_latents(&family).await.unwrap().is_some());
+    store.condemned.put(&[names.latents]).await.unwrap();
+    assert!(store.usable_latents(&family).await.unwrap().is_none());
+    // Nor does a put that had chosen it before become a document.
+    let id = document.id;
+    let put = store.put_manifest(document).await;
+    assert!(matches!(put, Err(StoreError::Swept { .. })), "{put:?}");
+    assert!(missing(&store.manifest(id).await));
+}
+
+#[tokio::test]
+async fn a_flipped_bit_anywhere_is_found_and_never_read() {
+    let (folder, store) = store().await;
+    let packed = put_together(&store, 3).await;
+    let alone = store.put_manifest(small("alone")).await.unwrap().value.id;
+    let (document, names) = large(&store, "large").await;
+    let large = store.put_manifest(document).await.unwrap().value.id;
+    store.bury(DocumentId::of(b"nobody"), Stamp::NONE).await.unwrap();
+    let mut all = Vec::new();
+    for below in ["packs", "documents", "latents", "corrections", "deleted"] {
+        let below = object_store::path::Path::from(below);
+        let listed: Vec<_> = store.objects.list(&below, &below).try_collect().await.unwrap();
+        all.extend(listed.into_iter().map(|object| Name::at(object.location)));
+    }
+    assert_eq!(all.len(), 1 + 2 + 1 + 1 + 1);
+    for name in all {
+        let path = path(folder.path(), &name);
+        let intact = fs::read(&path).unwrap();
+        for byte in (0..intact.len()).step_by(7) {
+            let mut flipped = intact.clone();
+            flipped[byte] ^= 1 << (byte % 8);
+            fs::write(&path, flipped).unwrap();
+            let found = findings(&store, Faults::Tell).await;
+            assert!(
+                found.iter().any(|finding| finding.object == name.to_string()),
+                "{name} {byte}: {found:?}"
+            );
+            let cold = open(folder.path()).await;
+            for id in packed.iter().chain([&alone, &large]) {
+                if let Ok(read) = cold.manifest(*id).await {
+                    assert_eq!(read.value.id, *id);
+                }
+            }
+            if let Ok(shard) = cold.shard(&names).await {
+                assert_eq!(shard.windows.len(), 2);
+            }
+        }
+        fs::write(&path, intact).unwrap();
+    }
+    assert_eq!(findings(&store, Faults::Tell).await, []);
+}
+
+#[tokio::test]
+async fn faults_are_named_and_repaired_where_something_is_left() {
+    let (folder, store) = store().await;
+    let ids = put_together(&store, 3).await;
+    let (first, names) = large(&store, "large").await;
+    let id = store.put_manifest(first).await.unwrap().value.id;
+    let flip = |name: &Name, from_end: usize| {
+        let path = path(folder.path(), name);
+        let mut object = fs::read(&path).unwrap();
+        let at = object.len() - from_end;
+        object[at] ^= 1;
+        fs::write(path, object).unwrap();
+    };
+    flip(&names.latents, 1);
+    let found = findings(&store, Faults::Tell).await;
+    let touched = found[0].touches.unwrap();
+    assert_eq!((touched.document, touched.first_window, touched.windows), (id, 0, 2));
+    // Nothing else has the shard, until another document brings it.
+    assert!(findings(&store, Faults::Repair).await.iter().any(|finding| !finding.repaired));
+    let (again, _) = large(&store, "other").await;
+    store.put_manifest(again).await.unwrap();
+    assert!(findings(&store, Faults::Repair).await.iter().all(|finding| finding.repaired));
+    assert_eq!(findings(&store, Faults::Repair).await, []);
+
+    // The index of a pack is made anew from its records.
+    let pack = store.packs.known()[0].name.clone();
+    flip(&pack, 20);
+    let found = findings(&store, Faults::Repair).await;
+    assert!(!found.is_empty() && found.iter().all(|finding| finding.repaired), "{found:?}");
+    assert_eq!(findings(&store, Faults::Tell).await, []);
+    for id in ids {
+        store.manifest(id).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn documents_are_listed_by_id_and_prefix() {
+    let (_folder, store) = store().await;
+    assert!(store.documents("", None, 10).await.unwrap().is_empty());
+    let mut ids = put_together(&store, 12).await;
+    for number in 12..20 {
+        ids.push(store.put_manifest(small(&number.to_string())).await.unwrap().value.id);
+    }
+    ids.sort();
+    let page = |prefix: String, after, most| {
+        let store = &store;
+        async move { Vec::from_iter(store.documents(&prefix, after, most).await.unwrap().into_keys()) }
+    };
+    assert_eq!(page(String::new(), None, 7).await, ids[..7]);
+    assert_eq!(page(String::new(), Some(ids[6]), 7).await, ids[7..14]);
+    assert_eq!(page(String::new(), Some(ids[19]), 7).await, []);
+    assert_eq!(page(ids[3].to_string(), None, 7).await, [ids[3]]);
+    assert_eq!(page(ids[3].to_string()[..5].to_owned(), None, 7).await, [ids[3]]);
+    store.delete(ids[3]).await.unwrap();
+    assert_eq!(page(ids[3].to_string(), None, 7).await, []);
+}
+
+#[tokio::test]
+async fn only_what_is_as_it_was_is_switched() {
+    let (_folder, store) = store().await;
+    let first = store.put_manifest(small("text")).await.unwrap().value;
+    let changed = |margin| {
+        let verification = Some(Verification { margin, arithmetic: "f32".to_owned() });
+        Manifest { verification, ..first.clone() }
+    };
+    let second = store.switch_manifest(&first, changed(3.0)).await.unwrap().expect("nothing changed").value;
+    assert!(store.switch_manifest(&first, changed(4.0)).await.unwrap().is_none());
+    assert_eq!(store.manifest(first.id).await.unwrap().value, second);
+    store.delete(first.id).await.unwrap();
+    let gone = store.switch_manifest(&second, changed(4.0)).await;
+    assert!(matches!(gone, Err(StoreError::Missing { .. })));
+    assert!(matches!(store.manifest(first.id).await, Err(StoreError::Missing { .. })));
+}

@@ -1,0 +1,94 @@
+//! That the store loses nothing, tells no wrong text, and stays small.
+
+use std::fs;
+
+use c3_tests::calls::id_of;
+use c3_tests::cluster::{Plan, files_under};
+use c3_tests::process::{Launch, Program};
+use c3_tests::row::assert_all;
+use c3_tests::store::ops::{small_text, unverified};
+use c3_tests::store::{deletes, flips, gateways, kills, many};
+use tonic::Code;
+
+#[tokio::test]
+async fn a_killed_gateway_loses_nothing() {
+    assert_all(&kills::kills(2, 1).await.unwrap());
+}
+
+#[tokio::test]
+async fn damage_is_found_and_never_read() {
+    assert_all(&flips::flips(25, 1).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_is_deleted_stays_so_during_a_sweep() {
+    assert_all(&deletes::deletes(60, 1).await.unwrap());
+}
+
+#[tokio::test]
+async fn many_small_documents_are_few_files() {
+    assert_all(&many::many(300).await.unwrap());
+}
+
+#[tokio::test]
+async fn two_gateways_are_of_one_mind() {
+    assert_all(&gateways::gateways(150, 1).await.unwrap());
+}
+
+#[tokio::test]
+async fn fsck_tells_repairs_and_ends_with_its_code() {
+    let cluster = Plan::default().start().await.unwrap();
+    let calls = cluster.calls().unwrap();
+    let text = small_text(1);
+    let put = calls.put(text.as_bytes(), unverified()).await.unwrap();
+    let id = id_of(&put.document.unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let original = folder.path().join("original");
+    fs::write(&original, &text).unwrap();
+    let c3 = |args: &[&str]| {
+        let launch = Launch::new(Program::C3).args(args).args(["--gateway", &cluster.gateway.url()]);
+        async move { launch.output().await.unwrap() }
+    };
+    assert_eq!(c3(&["fsck"]).await.status.code(), Some(0));
+
+    let file = files_under(&cluster.data()).unwrap().remove(0);
+    let mut damaged = fs::read(&file).unwrap();
+    *damaged.last_mut().unwrap() ^= 1;
+    fs::write(&file, damaged).unwrap();
+    let told = c3(&["fsck"]).await;
+    assert_eq!(told.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&told.stdout).contains(&id[..12]));
+    assert_eq!(calls.get(&id).await.unwrap_err().code(), Code::DataLoss);
+    let listed = c3(&["ls"]).await;
+    assert!(listed.status.success());
+    assert!(String::from_utf8_lossy(&listed.stderr).contains(&id));
+
+    let original = original.display().to_string();
+    let repaired = c3(&["fsck", "--repair", "--original", &original]).await;
+    assert_eq!(repaired.status.code(), Some(1), "{}", String::from_utf8_lossy(&repaired.stdout));
+    assert_eq!(calls.get(&id).await.unwrap().text, text.as_bytes());
+    assert_eq!(c3(&["fsck"]).await.status.code(), Some(0));
+    let nobody = Launch::new(Program::C3).args(["fsck", "--gateway", "http://127.0.0.1:9"]).output().await;
+    assert_eq!(nobody.unwrap().status.code(), Some(3));
+    assert!(c3(&["gc", "--grace-s", "0"]).await.status.success());
+}
+
+#[tokio::test]
+async fn a_document_past_its_time_is_not_found() {
+    let cluster = Plan::default().start().await.unwrap();
+    let calls = cluster.calls().unwrap();
+    let options = c3_proto::pb::WriteOptions { ttl_seconds: 1, ..unverified() };
+    let put = calls.put(small_text(1).as_bytes(), options).await.unwrap();
+    let document = put.document.unwrap();
+    assert_eq!(document.expires_unix_ms, Some(document.created_unix_ms + 1000));
+    let gone =
+        c3_tests::wait::until("the document to expire", std::time::Duration::from_secs(10), async || {
+            calls
+                .stat(&id_of(&document))
+                .await
+                .is_err_and(|status| status.code() == Code::NotFound)
+                .then_some(())
+        });
+    gone.await.unwrap();
+    assert!(calls.ids().await.unwrap().is_empty());
+}

@@ -1,0 +1,64 @@
+//! What is deleted is not found from then on, whatever a sweep does meanwhile.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use futures::future::try_join_all;
+use tonic::Code;
+
+use super::ops::{self, Dice, large_text, small_text, sweep, unverified};
+use crate::calls::id_of;
+use crate::cluster::Plan;
+use crate::row::Row;
+
+/// Documents, every second of which is deleted.
+const DOCUMENTS: usize = 40;
+
+/// Deletes documents and reads at random, `reads` times, while the store is swept.
+pub async fn deletes(reads: usize, seed: u64) -> Result<Vec<Row>> {
+    let cluster = Plan::default().start().await?;
+    let calls = cluster.calls()?;
+    let texts = Vec::from_iter((0..DOCUMENTS).map(|number| match number % 10 {
+        0 | 1 => large_text(number),
+        _ => small_text(number),
+    }));
+    let puts = try_join_all(texts.iter().map(|text| calls.put(text.as_bytes(), unverified()))).await?;
+    let mut ids = Vec::new();
+    for put in puts {
+        ids.push(id_of(&put.document.context("no document")?));
+    }
+    for id in ids.iter().step_by(2) {
+        ops::delete(&calls, id).await?;
+    }
+    let done = Arc::new(AtomicBool::new(false));
+    let sweeping = {
+        let (calls, done) = (calls.clone(), Arc::clone(&done));
+        tokio::spawn(async move {
+            let mut removed = 0;
+            while !done.load(Ordering::Relaxed) {
+                removed += sweep(&calls, 0).await?.removed;
+            }
+            Ok::<_, tonic::Status>(removed)
+        })
+    };
+    let mut dice = Dice::new(seed);
+    let (mut found, mut wrong) = (0, 0);
+    for _ in 0..reads {
+        let number = dice.roll(DOCUMENTS);
+        let read = calls.get(&ids[number]).await;
+        match number % 2 == 0 {
+            true => found += usize::from(!read.is_err_and(|status| status.code() == Code::NotFound)),
+            false => wrong += usize::from(!read.is_ok_and(|got| got.text == texts[number].as_bytes())),
+        }
+    }
+    done.store(true, Ordering::Relaxed);
+    let removed = sweeping.await??;
+    Ok(vec![
+        Row::equal(format!("deleted-but-found (seed {seed}, {reads} reads)"), found, 0),
+        Row::equal("kept-but-wrong", wrong, 0),
+        Row::at_least("swept-objects", removed as f64, 1.0),
+        Row::equal("documents-left", calls.ids().await?.len(), DOCUMENTS / 2),
+        Row::equal("findings-after", ops::check(&calls, false).await?.len(), 0),
+    ])
+}

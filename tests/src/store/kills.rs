@@ -1,0 +1,155 @@
+//! A gateway that is killed while it writes: what it acknowledged stays, and nothing dangles.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::time::{Instant, sleep};
+use tonic::Code;
+
+use super::ops::{self, Dice, check, large_text, small_text, sweep, unverified};
+use crate::calls::{Calls, id_of};
+use crate::cluster::{Cluster, Plan, files_under};
+use crate::row::Row;
+
+/// Texts that are put at once when the gateway is killed.
+const PUTS: usize = 4;
+/// Fewest kills of which a share can be asked for.
+const COUNT_MIN: usize = 20;
+/// Documents that a sweep has to do with.
+const DELETED_AT_ONCE: usize = 2;
+
+/// What must be there.
+type Model = BTreeMap<String, String>;
+
+/// Kills `count` times during puts, and `count` times during deletes and sweeps.
+pub async fn kills(count: usize, seed: u64) -> Result<Vec<Row>> {
+    let mut cluster = Plan::with_gateway_args(&["--grace-s", "1"]).start().await?;
+    let (mut dice, mut model) = (Dice::new(seed), Model::new());
+    let mut rows = Vec::new();
+    let mut inside = 0;
+    for round in 0..count {
+        inside += usize::from(during_puts(&mut cluster, round, &mut dice, &mut model).await?);
+    }
+    rows.extend(verdict("put", seed, count, inside, &cluster, &model).await?);
+    let mut inside = 0;
+    for round in 0..count {
+        inside += usize::from(during_sweeps(&mut cluster, count + round, &mut dice, &mut model).await?);
+    }
+    rows.extend(verdict("sweep", seed, count, inside, &cluster, &model).await?);
+    Ok(rows)
+}
+
+/// Puts several texts and kills at a random instant. Whether files were being written when it was.
+async fn during_puts(
+    cluster: &mut Cluster,
+    round: usize,
+    dice: &mut Dice,
+    model: &mut Model,
+) -> Result<bool> {
+    let before = files_under(&cluster.data())?.len();
+    let calls = cluster.calls()?;
+    let puts = Vec::from_iter((0..PUTS).map(|put| {
+        let number = round * PUTS + put;
+        let text = if put == 0 { large_text(number) } else { small_text(number) };
+        let calls = calls.clone();
+        tokio::spawn(async move {
+            let put = calls.put(text.as_bytes(), unverified()).await?;
+            Ok::<_, tonic::Status>((id_of(&put.document.unwrap_or_default()), text))
+        })
+    }));
+    // From the first write on: what comes before it is the models' work.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while files_under(&cluster.data())?.len() == before && Instant::now() < deadline {
+        sleep(Duration::from_millis(1)).await;
+    }
+    sleep(Duration::from_micros(dice.roll(120_000) as u64)).await;
+    cluster.gateway.kill()?;
+    let mut acknowledged = 0;
+    for put in puts {
+        if let Ok((id, text)) = put.await? {
+            model.insert(id, text);
+            acknowledged += 1;
+        }
+    }
+    cluster.restart_gateway().await?;
+    Ok(acknowledged < PUTS)
+}
+
+/// Deletes, sweeps and kills at a random instant. Whether they were under way when it was.
+async fn during_sweeps(
+    cluster: &mut Cluster,
+    round: usize,
+    dice: &mut Dice,
+    model: &mut Model,
+) -> Result<bool> {
+    let calls = cluster.calls()?;
+    for number in [2 * round, 2 * round + 1] {
+        let text = if number % 2 == 0 { small_text(number + 500_000) } else { large_text(number + 500_000) };
+        let put = calls.put(text.as_bytes(), unverified()).await?;
+        model.insert(id_of(&put.document.context("no document")?), text);
+    }
+    let victims = Vec::from_iter((0..DELETED_AT_ONCE.min(model.len())).map(|_| {
+        let nth = dice.roll(model.len());
+        model.keys().nth(nth).cloned().unwrap_or_default()
+    }));
+    let upkeep = {
+        let (calls, victims) = (calls.clone(), victims.clone());
+        tokio::spawn(async move {
+            for id in &victims {
+                match ops::delete(&calls, id).await {
+                    Err(status) if status.code() != Code::NotFound => return Err(status),
+                    _ => {}
+                }
+            }
+            sweep(&calls, 0).await.map(drop)
+        })
+    };
+    sleep(Duration::from_micros(dice.roll(20_000) as u64)).await;
+    let under_way = !upkeep.is_finished();
+    cluster.gateway.kill()?;
+    drop(upkeep.await?);
+    cluster.restart_gateway().await?;
+    // Whether a delete came to its end nobody was told: it did or did not, as a whole.
+    for id in victims {
+        if is_gone(&cluster.calls()?, &id).await? {
+            model.remove(&id);
+        }
+    }
+    Ok(under_way)
+}
+
+async fn is_gone(calls: &Calls, id: &str) -> Result<bool> {
+    match calls.stat(id).await {
+        Ok(_) => Ok(false),
+        Err(status) if status.code() == Code::NotFound => Ok(true),
+        Err(status) => Err(status.into()),
+    }
+}
+
+async fn verdict(
+    what: &str,
+    seed: u64,
+    count: usize,
+    inside: usize,
+    cluster: &Cluster,
+    model: &Model,
+) -> Result<Vec<Row>> {
+    let calls = cluster.calls()?;
+    let mut lost = 0;
+    for (id, text) in model {
+        let same = calls.get(id).await.is_ok_and(|got| got.text == text.as_bytes());
+        lost += usize::from(!same);
+    }
+    let findings = check(&calls, false).await?;
+    let dangling = findings.iter().filter(|finding| finding.problem.contains("missing")).count();
+    let share = inside as f64 / count as f64;
+    let name = format!("kills-{what}-inside (seed {seed}, {count} kills)");
+    Ok(vec![
+        Row::seen(name, share, share >= 0.8 || count < COUNT_MIN, format!(">= 0.8 of {COUNT_MIN} or more")),
+        Row::seen(format!("kills-{what}-documents"), model.len(), !model.is_empty(), "some are acknowledged"),
+        Row::equal(format!("kills-{what}-lost"), lost, 0),
+        Row::equal(format!("kills-{what}-dangling"), dangling, 0),
+        Row::equal(format!("kills-{what}-findings"), findings.len(), 0),
+    ])
+}
