@@ -2,7 +2,7 @@
 
 use c3_client::{Client, Document, Listed, pb};
 use c3_proto::Fingerprint;
-use futures::TryStreamExt;
+use futures::{Stream, TryStreamExt};
 use indicatif::HumanCount;
 use serde::Serialize;
 
@@ -66,19 +66,26 @@ pub(crate) async fn stat(args: IdArgs) -> Result<(), Failure> {
     }
 }
 
-/// Lists the documents, and warns of those that cannot be read.
-pub(crate) async fn ls(args: LsArgs) -> Result<(), Failure> {
-    let client = Client::connect(&args.remote.gateway).await?;
-    let documents = client.list(&args.prefix).try_filter_map(|listed| {
-        std::future::ready(Ok(match listed {
+/// The documents whose id begins with `prefix`; warns of those that cannot be read.
+pub(crate) fn readable(
+    client: &Client,
+    prefix: &str,
+) -> impl Stream<Item = Result<Document, c3_client::Error>> + use<> {
+    client.list(prefix).try_filter_map(async |listed| {
+        Ok(match listed {
             Listed::Document(document) => Some(*document),
             Listed::Damaged { id, problem } => {
                 eprintln!("warning: {id}: {problem}; see `c3 fsck`");
                 None
             }
-        }))
-    });
-    let mut documents = std::pin::pin!(documents);
+        })
+    })
+}
+
+/// Lists the documents.
+pub(crate) async fn ls(args: LsArgs) -> Result<(), Failure> {
+    let client = Client::connect(&args.remote.gateway).await?;
+    let mut documents = std::pin::pin!(readable(&client, &args.prefix));
     if args.remote.json {
         let all: Vec<Document> = documents.try_collect().await?;
         let all: Vec<DocumentRecord> = all.iter().map(DocumentRecord::from).collect();

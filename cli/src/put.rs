@@ -11,7 +11,6 @@ use crate::progress;
 use crate::remote::connect_to_write;
 use crate::report::Report;
 use crate::source::Source;
-use crate::write::WriteArgs;
 
 /// Stores the text and reports.
 pub(crate) async fn run(args: PutArgs) -> Result<(), Failure> {

@@ -7,6 +7,7 @@ use futures::TryStreamExt;
 
 use crate::args::RecodeArgs;
 use crate::failure::Failure;
+use crate::list::readable;
 use crate::output::print;
 use crate::progress;
 use crate::remote::connect_to_write;
@@ -16,7 +17,7 @@ use crate::report::Report;
 pub(crate) async fn run(args: RecodeArgs) -> Result<(), Failure> {
     let client = connect_to_write(&args.remote.gateway, &args.write).await?;
     let ids = match args.all {
-        true => client.list("").map_ok(|document| document.id.to_string()).try_collect().await?,
+        true => readable(&client, "").map_ok(|document| document.id.to_string()).try_collect().await?,
         false => args.ids.clone(),
     };
     let mut reports = Vec::new();

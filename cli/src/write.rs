@@ -95,6 +95,7 @@ impl WriteArgs {
             skip_verification: self.no_verify,
             margin: None,
             bytes,
+            ttl_seconds: None,
             auto_ratio: (self.ratio == Some(Ratio::Auto)).then(auto),
         }
     }

@@ -201,7 +201,7 @@ where
             decide(&gateway, &choice, &mut known, &mut block).await?;
             for shard in block.taken() {
                 known.taken.add(&choice, &shard.entry);
-                yield Written::Shard(shard);
+                yield Written::Shard(Box::new(shard));
             }
             if let Some(id) = end {
                 yield Written::End { id };

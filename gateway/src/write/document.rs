@@ -46,7 +46,7 @@ pub(crate) struct Put {
 
 /// What a part of the text became.
 pub(super) enum Written {
-    Shard(WrittenShard),
+    Shard(Box<WrittenShard>),
     End { id: DocumentId },
 }
 
@@ -100,7 +100,7 @@ where
         while let Some(part) = written.next().await {
             match part? {
                 Written::Shard(shard) => {
-                    tally.add(shard);
+                    tally.add(*shard);
                     if reported.elapsed() >= PROGRESS_INTERVAL {
                         reported = Instant::now();
                         yield PutEvent::Progress { bytes: tally.bytes, tokens: tally.tokens };
@@ -117,9 +117,10 @@ where
 }
 
 async fn write_part(gateway: SharedGateway, plan: Arc<Plan>, part: Part) -> Result<Written, Failure> {
+    let written = |shard| Ok(Written::Shard(Box::new(shard)));
     match part {
-        Part::Shard(text) => Ok(Written::Shard(write_shard(gateway, plan, text, Keep::Shared).await?)),
-        Part::Whole(text) => Ok(Written::Shard(write_shard(gateway, plan, text, Keep::Inline).await?)),
+        Part::Shard(text) => written(write_shard(gateway, plan, text, Keep::Shared).await?),
+        Part::Whole(text) => written(write_shard(gateway, plan, text, Keep::Inline).await?),
         Part::End { id } => Ok(Written::End { id }),
     }
 }

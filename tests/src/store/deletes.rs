@@ -47,7 +47,7 @@ pub async fn deletes(reads: usize, seed: u64) -> Result<Vec<Row>> {
     for _ in 0..reads {
         let number = dice.roll(DOCUMENTS);
         let read = calls.get(&ids[number]).await;
-        match number % 2 == 0 {
+        match number.is_multiple_of(2) {
             true => found += usize::from(!read.is_err_and(|status| status.code() == Code::NotFound)),
             false => wrong += usize::from(!read.is_ok_and(|got| got.text == texts[number].as_bytes())),
         }
