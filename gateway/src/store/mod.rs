@@ -1,8 +1,10 @@
 //! What is durable: manifests, latents and corrections. Never a text.
 //!
-//! [`layout`] names the objects, [`objects`] seals and moves them, [`manifest`] and [`shard`] are what they hold; this
-//! file puts the four together.
+//! [`layout`] names the objects, [`objects`] seals and moves them to a [`backend`], [`manifest`] and [`shard`] are what
+//! they hold; this file puts them together.
 
+pub(crate) mod backend;
+mod certain;
 pub(crate) mod layout;
 pub(crate) mod manifest;
 pub(crate) mod objects;
@@ -14,6 +16,7 @@ use std::ops::Range;
 use c3_proto::{Corrections, DocumentId, Invalid, LatentGroup, WindowHash};
 use futures::{TryStreamExt, pin_mut};
 
+use self::backend::BackendSettings;
 use self::layout::{Name, ObjectKind, ShardNames};
 use self::manifest::Manifest;
 pub(crate) use self::objects::{Existing, StoreError};
@@ -60,8 +63,8 @@ pub(crate) struct ShardWindow {
 
 impl Store {
     /// Opens the folder or the store at an address, and proves that it can be written.
-    pub(crate) async fn open(data: &str) -> Result<Self, Error> {
-        Ok(Self { objects: Objects::open(data).await? })
+    pub(crate) async fn open(backend: impl Into<BackendSettings>) -> Result<Self, Error> {
+        Ok(Self { objects: Objects::open(&backend.into()).await? })
     }
 
     /// A document's manifest.
