@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail, ensure};
 use c3_tests::fixtures::Shared;
 use c3_tests::row::Row;
-use c3_tests::{speed, spine};
+use c3_tests::{speed, spine, store};
 use clap::{Parser, ValueEnum};
 
 /// Measures a topic's table anew on the real programs.
@@ -30,6 +30,8 @@ enum Topic {
     Spine,
     /// Speed on a CPU.
     SpeedCpu,
+    /// The store and its tiers under faults.
+    Store,
 }
 
 impl Topic {
@@ -37,6 +39,7 @@ impl Topic {
         match self {
             Self::Spine => &spine::table::ROWS,
             Self::SpeedCpu => &speed::table::ROWS,
+            Self::Store => &store::table::ROWS,
         }
     }
 
@@ -44,6 +47,7 @@ impl Topic {
         match self {
             Self::Spine => spine::table::measure(row, shared).await,
             Self::SpeedCpu => speed::table::measure(row, shared).await,
+            Self::Store => store::table::measure(row, shared).await,
         }
     }
 }
