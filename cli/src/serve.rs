@@ -65,7 +65,8 @@ impl ModelArgs {
 pub(crate) async fn run(args: ServeArgs, shutdown: CancellationToken) -> Result<(), Failure> {
     let listener = program::bind(args.listen).await;
     let listener = listener.map_err(|error| Failure::WorkFailed(error.to_string()))?;
-    let plan = Plan { listener, gateway: args.gateway, model: args.model };
+    let gateway = args.gateway.with_cloud(std::env::vars_os());
+    let plan = Plan { listener, gateway, model: args.model };
     let mut stack = Stack::start(plan).await?;
     let asked = async {
         shutdown.cancelled().await;

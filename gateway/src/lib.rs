@@ -8,7 +8,7 @@
 //!
 //! - [`mod@write`], [`read`]: the pipelines, from a stream to a stream. What belongs to neither is in [`gateway`].
 //! - [`chunker`], [`text`]: where a text is cut, and what makes it one.
-//! - [`store`]: what is durable, sealed by checksums. [`cache`]: what of it is in memory.
+//! - [`store`]: what is durable, sealed by checksums. [`cache`]: what of it is nearer, in memory or in Redis.
 //! - [`nodes`]: which node is asked, and what happens when it fails.
 //! - [`flight`], [`task`]: work done once, and work that outlasts a slow caller and not a gone one.
 //!
@@ -42,7 +42,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 
-pub use config::Config;
+pub use config::{CloudSettings, Config};
 pub use error::Error;
 
 use crate::cache::ShardCache;
@@ -60,14 +60,14 @@ pub const ROLE: &str = "gateway";
 pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
     config.check()?;
     let metrics = Metrics::new();
-    let store = Store::open(&config.data).await?;
+    let store = Store::open(config.backend()).await?;
     // Nodes are watched until the last call has ended, not only until the drain begins.
     let watching = CancellationToken::new();
     let _stop_watching = watching.clone().drop_guard();
     let nodes =
         Nodes::watch(&config.compressors(), &config.decoders(), config.calls(), metrics.clone(), &watching)?;
     let gateway = Arc::new(Gateway {
-        cache: ShardCache::new(config.cache_bytes, metrics.clone()),
+        cache: ShardCache::new(config.cache_bytes, config.redis()?, metrics.clone()),
         flights: Flights::new(),
         store,
         nodes,

@@ -1,12 +1,12 @@
 //! The gateway's numbers, beside those that every role has.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use c3_proto::Stage;
 use c3_service::Kind;
 use c3_service::metrics::{self, Metrics as Shared};
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::Counter;
+use opentelemetry::metrics::{Counter, Histogram};
 
 use crate::ROLE;
 use crate::store::sweep::Swept;
@@ -14,7 +14,7 @@ use crate::store::sweep::Swept;
 /// The gateway's instruments.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
-    /// Cache lookups and corrections.
+    /// Corrections, and what the server itself counts.
     pub(crate) shared: Shared,
     shards: Counter<u64>,
     bytes: Counter<u64>,
@@ -23,6 +23,48 @@ pub(crate) struct Metrics {
     sweeps: Counter<u64>,
     sweep_seconds: Counter<f64>,
     swept: Counter<u64>,
+    tier_seconds: Histogram<f64>,
+}
+
+/// Bounds of a tier's seconds: from a look into memory to a cloud that is slow.
+const TIER_SECONDS: [f64; 12] =
+    [0.000_001, 0.000_01, 0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 2.5, 30.0];
+
+/// Where a shard is looked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Tier {
+    Memory,
+    Redis,
+    Store,
+}
+
+impl Tier {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Redis => "redis",
+            Self::Store => "store",
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Outcome {
+    Hit,
+    Miss,
+    /// The tier did not answer, or not with what was written.
+    Failed,
+}
+
+impl Outcome {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// Which way a text goes.
@@ -64,6 +106,13 @@ impl Metrics {
                 "c3_swept",
                 "What sweeps did: objects condemned, objects and bytes removed, documents expired and packed",
             ),
+            tier_seconds: meter
+                .f64_histogram("c3_tier_seconds")
+                .with_description(
+                    "Seconds that a tier took to look for a shard, by outcome (hit, miss, failed)",
+                )
+                .with_boundaries(TIER_SECONDS.to_vec())
+                .build(),
         }
     }
 
@@ -71,6 +120,12 @@ impl Metrics {
     pub(crate) fn shard(&self, reused: bool) {
         let outcome = if reused { "reused" } else { "compressed" };
         self.shards.add(1, &[role(), KeyValue::new("outcome", outcome)]);
+    }
+
+    /// A tier was asked for a shard, from `begun` until now.
+    pub(crate) fn tier(&self, tier: Tier, outcome: Outcome, begun: Instant) {
+        let labels = [role(), KeyValue::new("tier", tier.name()), KeyValue::new("outcome", outcome.name())];
+        self.tier_seconds.record(begun.elapsed().as_secs_f64(), &labels);
     }
 
     /// Text came in or went out.

@@ -52,15 +52,6 @@ pub fn render() -> Result<String, prometheus::Error> {
     TextEncoder::new().encode_to_string(&EXPORTER.registry.gather())
 }
 
-/// Whether a cache had what was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lookup {
-    /// It had.
-    Hit,
-    /// It had not.
-    Miss,
-}
-
 /// The instruments that roles share, labelled with one role.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -73,7 +64,6 @@ pub struct Metrics {
     batch_windows: Histogram<u64>,
     batch_seconds: Histogram<f64>,
     queue: Gauge<u64>,
-    lookups: Counter<u64>,
     corrections: Counter<u64>,
 }
 
@@ -101,7 +91,6 @@ impl Metrics {
                 .u64_gauge("c3_queue_tokens")
                 .with_description("Text tokens that wait for the model")
                 .build(),
-            lookups: counter("c3_cache_lookups", "Lookups by cache and outcome (hit, miss)"),
             corrections: counter("c3_corrections", "Corrections that verified windows needed"),
         }
     }
@@ -118,16 +107,6 @@ impl Metrics {
     /// So many text tokens wait for the model now.
     pub fn queued(&self, tokens: u64) {
         self.queue.record(tokens, std::slice::from_ref(&self.role));
-    }
-
-    /// A cache was asked.
-    pub fn lookup(&self, cache: &'static str, outcome: Lookup) {
-        let outcome = match outcome {
-            Lookup::Hit => "hit",
-            Lookup::Miss => "miss",
-        };
-        let labels = [self.role.clone(), KeyValue::new("cache", cache), KeyValue::new("outcome", outcome)];
-        self.lookups.add(1, &labels);
     }
 
     /// Verified windows needed so many corrections.
@@ -179,13 +158,13 @@ mod tests {
     fn roles_share_one_registry_and_keep_apart() {
         for role in ["here", "there"] {
             let metrics = Metrics::new(role);
-            metrics.lookup("latents", Lookup::Hit);
+            metrics.corrections(2);
             metrics.call("c3.v1.Gateway/Stat".to_owned(), Code::NotFound, Duration::from_millis(3));
         }
         let text = render().unwrap();
         for expected in [
-            r#"c3_cache_lookups_total{cache="latents",outcome="hit",role="here"} 1"#,
-            r#"c3_cache_lookups_total{cache="latents",outcome="hit",role="there"} 1"#,
+            r#"c3_corrections_total{role="here"} 2"#,
+            r#"c3_corrections_total{role="there"} 2"#,
             r#"c3_errors_total{kind="not_found",method="c3.v1.Gateway/Stat",role="here"} 1"#,
             r#"c3_requests_total{code="NOT_FOUND",method="c3.v1.Gateway/Stat",role="there"} 1"#,
         ] {

@@ -31,6 +31,8 @@ pub struct Plan {
     pub node_args: Vec<String>,
     /// Further arguments of the gateway.
     pub gateway_args: Vec<String>,
+    /// Where the gateway keeps its documents; `None`: in [`Cluster::data`].
+    pub data: Option<String>,
     /// Environment of all programs.
     pub env: Vec<(String, String)>,
 }
@@ -43,6 +45,7 @@ impl Default for Plan {
             decoders: 1,
             node_args: Vec::new(),
             gateway_args: Vec::new(),
+            data: None,
             env: Vec::new(),
         }
     }
@@ -89,7 +92,8 @@ impl Plan {
     }
 
     async fn gateway(&self, compressors: &[Process], decoders: &[Process], folder: &Path) -> Result<Process> {
-        let mut launch = self.launch(Program::Gateway).arg("--data").arg(folder.join("data"));
+        let data = self.data.clone().map_or_else(|| folder.join("data").into_os_string(), Into::into);
+        let mut launch = self.launch(Program::Gateway).arg("--data").arg(data);
         for node in compressors {
             launch = launch.arg("--compressor").arg(node.url());
         }

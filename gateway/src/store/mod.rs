@@ -1,11 +1,13 @@
 //! What is durable: manifests, latents and corrections. Never a text.
 //!
-//! [`layout`] names the objects by [`stamp`], [`seal`] proves them and [`objects`] moves them; [`manifest`] and [`shard`]
+//! [`layout`] names the objects by [`stamp`], [`seal`] proves them and [`objects`] moves them to a [`backend`]; [`manifest`] and [`shard`]
 //! are what they hold. [`documents`] are found as objects by themselves or in a [`pack`], which [`packs`] knows and
 //! [`group`] writes; [`shards`] in their newest generation. [`sweep`] removes what nothing refers to, by way of
 //! [`condemned`] lists; [`merge`] makes new packs of old documents, and [`check`] reads everything. docs/store.md tells
 //! the formats and why it is safe.
 
+pub(crate) mod backend;
+mod certain;
 pub(crate) mod check;
 mod coding;
 pub(crate) mod condemned;
@@ -29,6 +31,7 @@ use std::sync::Arc;
 
 use c3_proto::{Corrections, Invalid, LatentGroup, WindowHash};
 
+use self::backend::BackendSettings;
 use self::condemned::Condemned;
 use self::group::{Group, PutUnderWay};
 use self::layout::Name;
@@ -72,8 +75,8 @@ pub(crate) struct ShardWindow {
 
 impl Store {
     /// Opens the folder or the store at an address, and proves that it can be written.
-    pub(crate) async fn open(data: &str) -> Result<Self, Error> {
-        let objects = Arc::new(Objects::open(data).await?);
+    pub(crate) async fn open(backend: impl Into<BackendSettings>) -> Result<Self, Error> {
+        let objects = Arc::new(Objects::open(&backend.into()).await?);
         let packs = Arc::new(Packs::new(Arc::clone(&objects)));
         let group = Group::start(Arc::clone(&objects), Arc::clone(&packs));
         Ok(Self { condemned: Condemned::new(Arc::clone(&objects)), objects, packs, group })

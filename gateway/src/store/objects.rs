@@ -6,11 +6,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt, pin_mut};
-use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::prefix::PrefixStore;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
+use super::backend::{Backend, BackendSettings};
 use super::layout::{Family, Name, ObjectKind};
 use super::seal::{seal, unseal};
 use crate::error::Error;
@@ -64,7 +63,7 @@ pub(crate) enum Written {
     Kept,
 }
 
-/// A store of sealed objects: a local folder, or whatever else `object_store` speaks to.
+/// A store of sealed objects.
 pub(crate) struct Objects {
     store: Arc<dyn ObjectStore>,
     /// Set where the store is a local folder, which lists in no order; others list by name.
@@ -72,38 +71,10 @@ pub(crate) struct Objects {
 }
 
 impl Objects {
-    /// Opens the folder, which is made where it is not there, or the store at an address, and proves that it can be
-    /// written.
-    pub(crate) async fn open(data: &str) -> Result<Self, Error> {
-        let failed = |reason: String| Error::Data { folder: data.to_owned(), reason };
-        let objects = match data.contains("://") {
-            true => Self::at_url(data).map_err(failed)?,
-            false => Self::in_folder(PathBuf::from(data)).map_err(|error| failed(error.to_string()))?,
-        };
-        objects.prove_writable().await.map_err(|error| failed(innermost(&error)))?;
-        Ok(objects)
-    }
-
-    fn in_folder(folder: PathBuf) -> std::io::Result<Self> {
-        std::fs::create_dir_all(&folder)?;
-        // With fsync a write returns when the file and the folders above it are on the disk.
-        let store = LocalFileSystem::new_with_prefix(&folder).map_err(std::io::Error::from)?.with_fsync(true);
-        Ok(Self { store: Arc::new(store), folder: Some(folder) })
-    }
-
-    fn at_url(data: &str) -> Result<Self, String> {
-        let url = url::Url::parse(data).map_err(|error| error.to_string())?;
-        if let Ok(folder) = url.to_file_path() {
-            return Self::in_folder(folder).map_err(|error| error.to_string());
-        }
-        let (store, prefix) = object_store::parse_url(&url).map_err(|error| error.to_string())?;
-        Ok(Self { store: Arc::new(PrefixStore::new(store, prefix)), folder: None })
-    }
-
-    async fn prove_writable(&self) -> Result<(), object_store::Error> {
-        let probe = Path::from("probe");
-        self.store.put(&probe, Bytes::new().into()).await?;
-        self.store.delete(&probe).await
+    /// Opens the backend.
+    pub(crate) async fn open(settings: &BackendSettings) -> Result<Self, Error> {
+        let Backend { store, folder } = Backend::open(settings).await?;
+        Ok(Self { store, folder })
     }
 
     /// Reads an object's payload; the second number is the size of the object.
@@ -229,13 +200,6 @@ async fn sync_parent(_: PathBuf) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// What the system says, without what the layers above it add.
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    std::iter::successors(Some(error), |error| error.source())
-        .last()
-        .map_or_else(String::new, ToString::to_string)
-}
-
 #[cfg(test)]
 mod tests {
     use c3_proto::DocumentId;
@@ -247,7 +211,7 @@ mod tests {
     #[tokio::test]
     async fn objects_are_kept_and_removed() {
         let folder = tempfile::tempdir().unwrap();
-        let objects = Objects::open(folder.path().join("new").to_str().unwrap()).await.unwrap();
+        let objects = Objects::open(&folder.path().to_str().unwrap().into()).await.unwrap();
         let (kind, id) = (ObjectKind::Manifest, DocumentId::of(b"a"));
         let name = layout::manifest(id, Stamp::NONE);
         assert!(matches!(objects.get(kind, &name).await, Err(StoreError::Missing { .. })));
@@ -270,16 +234,5 @@ mod tests {
         assert_eq!(all, [name.clone(), newer]);
         objects.delete(&name).await.unwrap();
         assert!(matches!(objects.get(kind, &name).await, Err(StoreError::Missing { .. })));
-    }
-
-    #[tokio::test]
-    async fn a_folder_that_cannot_be_is_refused_in_one_line() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("file");
-        std::fs::write(&file, b"").unwrap();
-        for data in [file.to_str().unwrap(), "s3://bucket/prefix", "nonsense://"] {
-            let error = Objects::open(data).await.err().expect("must not open").to_string();
-            assert!(error.contains(data) && !error.contains('\n'), "{error}");
-        }
     }
 }

@@ -30,7 +30,7 @@ enum Topic {
     Spine,
     /// Speed on a CPU.
     SpeedCpu,
-    /// The store: nothing is lost, no wrong text, codecs and ratios.
+    /// The store and its tiers: nothing is lost, no wrong text, codecs and ratios.
     Store,
 }
 

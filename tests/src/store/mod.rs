@@ -3,6 +3,7 @@
 //! Where the store and not the models is measured, texts are short. Seeds are printed with the rows.
 
 pub mod auto;
+pub mod cloud;
 pub mod codecs;
 pub mod deletes;
 pub mod flips;
@@ -12,5 +13,6 @@ pub mod kinds;
 pub mod many;
 pub mod ops;
 pub mod recode;
+pub mod shared;
 pub mod syscalls;
 pub mod table;

@@ -2,13 +2,13 @@
 
 use anyhow::{Result, bail};
 
-use super::{auto, codecs, deletes, flips, gateways, kills, kinds, many, recode, syscalls};
+use super::{auto, cloud, codecs, deletes, flips, gateways, kills, kinds, many, recode, shared, syscalls};
 use crate::fixtures::{Shared, middle};
 use crate::row::Row;
 
 /// Its rows, in the order.
-pub const ROWS: [&str; 9] =
-    ["kills", "syscalls", "flips", "many", "deletes", "gateways", "recode", "codecs", "auto"];
+pub const ROWS: [&str; 11] =
+    ["kills", "syscalls", "flips", "s3", "redis", "many", "deletes", "gateways", "recode", "codecs", "auto"];
 /// Where all random choices begin.
 const SEED: u64 = 6;
 
@@ -21,6 +21,8 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
         "kills" => kills::kills(count(200), SEED).await,
         "syscalls" => syscalls::syscalls().await,
         "flips" => flips::flips(count(2000), SEED).await,
+        "s3" => cloud::faulty_s3(&prose()?, sized(30, 200)).await,
+        "redis" => shared::killed_redis(&prose()?, sized(8, 40)).await,
         "many" => many::many(count(10_000)).await,
         "deletes" => deletes::deletes(count(1000), SEED).await,
         "gateways" => gateways::gateways(count(10_000), SEED).await,
@@ -35,4 +37,10 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
         "auto" => auto::auto(&kinds::all(&prose()?, sized(40_000, 200_000))?).await,
         row => bail!("nothing measures `{row}`"),
     }
+}
+
+/// A part of a text that begins at its `number`-th stretch of `bytes` bytes.
+pub(super) fn stretch(text: &str, number: usize, bytes: usize) -> &str {
+    let from = text.floor_char_boundary(number * bytes % (text.len() - bytes));
+    &text[from..text.floor_char_boundary(from + bytes)]
 }

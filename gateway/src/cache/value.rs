@@ -1,0 +1,146 @@
+//! A shard as a shared cache holds it: under a key that says all that it depends on, sealed by a checksum.
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 32 | BLAKE3 of the key and the payload |
+//! | rest | the payload: protobuf, the shard's windows as `c3.v1.WindowLatents`, bytes counted from its start |
+//!
+//! Whatever a cache gives back is read or refused, as what comes from outside.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use c3_proto::{Window, pb};
+use prost::Message;
+
+use crate::store::layout::ShardNames;
+use crate::store::{Shard, ShardWindow};
+
+/// Begins every key; the number is the format's version, of keys and values.
+const PREFIX: &[u8] = b"c3:shard:1:";
+const CHECKSUM_BYTES: usize = 32;
+
+#[derive(Clone, PartialEq, Message)]
+struct Payload {
+    #[prost(message, repeated, tag = "1")]
+    windows: Vec<pb::WindowLatents>,
+}
+
+/// The key of a shard.
+pub(crate) fn key(names: &ShardNames) -> Bytes {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(names.latents.to_string().as_bytes()).update(&[0]);
+    if let Some(corrections) = &names.corrections {
+        hasher.update(corrections.to_string().as_bytes());
+    }
+    [PREFIX, hasher.finalize().as_bytes()].concat().into()
+}
+
+/// A shard as a value under this key.
+pub(crate) fn seal(key: &[u8], shard: &Shard) -> Bytes {
+    let windows = shard.windows.iter().map(|window| {
+        let window = Window {
+            shard: 0,
+            bytes: window.bytes.start.into()..window.bytes.end.into(),
+            group: window.group.clone(),
+            hash: window.hash,
+            corrections: window.corrections.clone(),
+        };
+        window.to_wire()
+    });
+    let payload = Payload { windows: windows.collect() };
+    let mut value = BytesMut::with_capacity(CHECKSUM_BYTES + payload.encoded_len());
+    value.put_bytes(0, CHECKSUM_BYTES);
+    payload.encode_raw(&mut value);
+    let checksum = checksum(key, &value[CHECKSUM_BYTES..]);
+    value[..CHECKSUM_BYTES].copy_from_slice(checksum.as_bytes());
+    value.freeze()
+}
+
+/// The shard that was sealed under this key; `None` where the value is anything else.
+pub(crate) fn unseal(key: &[u8], value: &Bytes) -> Option<Shard> {
+    let (sum, payload) = (value.get(..CHECKSUM_BYTES)?, value.slice(CHECKSUM_BYTES..));
+    if checksum(key, &payload).as_bytes() != sum {
+        return None;
+    }
+    let payload = Payload::decode(payload).ok()?;
+    let windows = payload.windows.into_iter().map(|wire| {
+        let window = Window::from_wire(wire).ok()?;
+        Some(ShardWindow {
+            bytes: u32::try_from(window.bytes.start).ok()?..u32::try_from(window.bytes.end).ok()?,
+            group: window.group,
+            hash: window.hash,
+            corrections: window.corrections,
+        })
+    });
+    Some(Shard { windows: windows.collect::<Option<_>>()? })
+}
+
+fn checksum(key: &[u8], payload: &[u8]) -> blake3::Hash {
+    blake3::Hasher::new().update(key).update(payload).finalize()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use c3_proto::{Fingerprint, LatentCodec, ShardHash};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::layout::{CorrectionSettings, LatentSettings, ShardFamilies};
+    use crate::store::shard::tests::{corrections, shard};
+    use crate::store::stamp::Stamp;
+
+    /// Where a shard's generations lie, elsewhere for every number.
+    pub(crate) fn families(number: u32, verified: bool) -> ShardFamilies {
+        let latents =
+            LatentSettings { compressor: Fingerprint::of(b"c"), ratio: 20, codec: LatentCodec::Q4_0 };
+        let how =
+            CorrectionSettings { decoder: Fingerprint::of(b"d"), arithmetic: "f32".to_owned(), margin: 2.0 };
+        let how = verified.then_some(&how);
+        ShardFamilies::new(ShardHash::of(&number.to_le_bytes()), &latents, how, None)
+    }
+
+    /// Names of a shard, unlike those of any other number.
+    pub(crate) fn names(number: u32, verified: bool) -> ShardNames {
+        let families = families(number, verified);
+        let corrections = families.corrections.map(|family| family.at(Stamp::NONE));
+        ShardNames { latents: families.latents.at(Stamp::NONE), corrections }
+    }
+
+    /// A shard of windows with these many tokens, with corrections or without.
+    pub(crate) fn whole(tokens: &[u32], verified: bool) -> Shard {
+        let latents = shard(tokens);
+        let corrections = verified.then(|| corrections(&latents).windows);
+        Shard::new(latents, corrections)
+    }
+
+    proptest! {
+        #[test]
+        fn a_shard_comes_back_as_it_was(tokens in prop::collection::vec(1u32..2000, 0..6), verified: bool) {
+            let (key, shard) = (key(&names(1, verified)), whole(&tokens, verified));
+            let back = unseal(&key, &seal(&key, &shard));
+            prop_assert_eq!(format!("{back:?}"), format!("{:?}", Some(shard)));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(unseal(b"key", &bytes.into()).is_none());
+        }
+    }
+
+    #[test]
+    fn what_was_sealed_otherwise_is_refused() {
+        let key_of = |number, verified| key(&names(number, verified));
+        let (here, value) = (key_of(1, true), seal(&key_of(1, true), &whole(&[40], true)));
+        assert!(unseal(&here, &value).is_some());
+        for other in [key_of(2, true), key_of(1, false)] {
+            assert!(other.starts_with(PREFIX) && unseal(&other, &value).is_none());
+        }
+        for bit in 0..8 * value.len() {
+            let mut flipped = value.to_vec();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(unseal(&here, &flipped.into()).is_none(), "bit {bit}");
+        }
+        for length in 0..value.len() {
+            assert!(unseal(&here, &value.slice(..length)).is_none(), "{length}");
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Servers that are not ours: programs of this machine that proofs run beside ours.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::net::TcpStream;
+
+use crate::fixtures;
+use crate::wait::until;
+
+/// Longest time until a server takes connections.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// A server that runs. Dropping it kills it.
+#[derive(Debug)]
+pub struct Tool {
+    /// Host and port.
+    pub address: String,
+    child: Child,
+}
+
+impl Tool {
+    /// Starts a program and waits until it takes connections at `address`.
+    pub async fn start(
+        program: &Path,
+        args: impl IntoIterator<Item = impl Into<OsString>>,
+        address: String,
+    ) -> Result<Self> {
+        let args = args.into_iter().map(Into::into);
+        let mut command = Command::new(program);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().with_context(|| format!("{} does not start", program.display()))?;
+        let tool = Self { address, child };
+        let what = format!("{} to listen", program.display());
+        let taken =
+            until(&what, START_LIMIT, async || TcpStream::connect(&tool.address).await.ok().map(drop));
+        taken.await?;
+        Ok(tool)
+    }
+
+    /// Kills it as a lost machine would go.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Tool {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.kill();
+    }
+}
+
+/// Where a program lies: in `target/tools/bin`, or where the system looks. `None` where it is not installed.
+pub fn path_of(name: &str) -> Option<PathBuf> {
+    let target = std::env::current_exe().ok()?;
+    let ours = target.ancestors().map(|folder| folder.join("tools/bin"));
+    let ours = ours.chain([fixtures::root().join("target/tools/bin")]);
+    let systems = std::env::var_os("PATH")?;
+    let systems = Vec::from_iter(std::env::split_paths(&systems));
+    ours.chain(systems).map(|folder| folder.join(name)).find(|path| path.is_file())
+}
