@@ -6,7 +6,7 @@ use c3_tests::calls::id_of;
 use c3_tests::cluster::{Plan, files_under};
 use c3_tests::process::{Launch, Program};
 use c3_tests::row::assert_all;
-use c3_tests::store::ops::{small_text, unverified};
+use c3_tests::store::ops::{small_text, written};
 use c3_tests::store::{deletes, flips, gateways, kills, many};
 use tonic::Code;
 
@@ -40,7 +40,7 @@ async fn fsck_tells_repairs_and_ends_with_its_code() {
     let cluster = Plan::default().start().await.unwrap();
     let calls = cluster.calls().unwrap();
     let text = small_text(1);
-    let put = calls.put(text.as_bytes(), unverified()).await.unwrap();
+    let put = calls.put(text.as_bytes(), written()).await.unwrap();
     let id = id_of(&put.document.unwrap());
     let folder = tempfile::tempdir().unwrap();
     let original = folder.path().join("original");
@@ -77,7 +77,7 @@ async fn fsck_tells_repairs_and_ends_with_its_code() {
 async fn a_document_past_its_time_is_not_found() {
     let cluster = Plan::default().start().await.unwrap();
     let calls = cluster.calls().unwrap();
-    let options = c3_proto::pb::WriteOptions { ttl_seconds: 1, ..unverified() };
+    let options = c3_proto::pb::WriteOptions { ttl_seconds: 1, ..written() };
     let put = calls.put(small_text(1).as_bytes(), options).await.unwrap();
     let document = put.document.unwrap();
     assert_eq!(document.expires_unix_ms, Some(document.created_unix_ms + 1000));

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use futures::future::try_join_all;
 use tonic::Code;
 
-use super::ops::{self, Dice, large_text, small_text, sweep, unverified};
+use super::ops::{self, Dice, large_text, small_text, sweep, written};
 use crate::calls::id_of;
 use crate::cluster::Plan;
 use crate::row::Row;
@@ -23,7 +23,7 @@ pub async fn deletes(reads: usize, seed: u64) -> Result<Vec<Row>> {
         0 | 1 => large_text(number),
         _ => small_text(number),
     }));
-    let puts = try_join_all(texts.iter().map(|text| calls.put(text.as_bytes(), unverified()))).await?;
+    let puts = try_join_all(texts.iter().map(|text| calls.put(text.as_bytes(), written()))).await?;
     let mut ids = Vec::new();
     for put in puts {
         ids.push(id_of(&put.document.context("no document")?));

@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
-use super::ops::{Dice, check, large_text, small_text, unverified};
+use super::ops::{Dice, check, large_text, small_text, written};
 use crate::calls::{Calls, id_of};
 use crate::cluster::{Plan, files_under};
 use crate::row::Row;
@@ -17,7 +17,7 @@ pub async fn flips(count: usize, seed: u64) -> Result<Vec<Row>> {
     let mut cluster = Plan::default().start().await?;
     let calls = cluster.calls()?;
     let mut texts = Vec::from_iter((0..PACKED).map(small_text));
-    let puts = texts.iter().map(|text| calls.put(text.as_bytes(), unverified()));
+    let puts = texts.iter().map(|text| calls.put(text.as_bytes(), written()));
     let mut ids = Vec::new();
     for put in futures::future::try_join_all(puts).await? {
         ids.push(id_of(&put.document.context("no document")?));
@@ -27,7 +27,7 @@ pub async fn flips(count: usize, seed: u64) -> Result<Vec<Row>> {
         ids.push(id_of(&put.document.context("no document")?));
         texts.push(text);
     }
-    let gone = calls.put(small_text(200).as_bytes(), unverified()).await?;
+    let gone = calls.put(small_text(200).as_bytes(), written()).await?;
     super::ops::delete(&calls, &id_of(&gone.document.context("no document")?)).await?;
 
     let files = files_under(&cluster.data())?;

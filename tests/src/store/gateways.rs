@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use tonic::Code;
 
-use super::ops::{self, Dice, check, small_text, sweep, unverified};
+use super::ops::{self, Dice, check, small_text, sweep, written};
 use crate::calls::{Calls, id_of};
 use crate::cluster::Plan;
 use crate::process::{Launch, Program};
@@ -72,7 +72,7 @@ pub async fn gateways(count: usize, seed: u64) -> Result<Vec<Row>> {
 
 async fn put(calls: &Calls, number: usize, which: usize, model: &mut BTreeMap<usize, u32>) -> Result<bool> {
     let ratio = [20, 40][which];
-    let options = c3_proto::pb::WriteOptions { ratio, ..unverified() };
+    let options = c3_proto::pb::WriteOptions { ratio, ..written() };
     let put = calls.put(small_text(number).as_bytes(), options).await?;
     let document = put.document.context("no document")?;
     ensure!(!id_of(&document).is_empty(), "no id");

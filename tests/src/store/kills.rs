@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use tokio::time::{Instant, sleep};
 use tonic::Code;
 
-use super::ops::{self, Dice, check, large_text, small_text, sweep, unverified};
+use super::ops::{self, Dice, check, large_text, small_text, sweep, written};
 use crate::calls::{Calls, id_of};
 use crate::cluster::{Cluster, Plan, files_under};
 use crate::row::Row;
@@ -56,7 +56,7 @@ async fn during_puts(
         let text = if put == 0 { large_text(number) } else { small_text(number) };
         let calls = calls.clone();
         tokio::spawn(async move {
-            let put = calls.put(text.as_bytes(), unverified()).await?;
+            let put = calls.put(text.as_bytes(), written()).await?;
             Ok::<_, tonic::Status>((id_of(&put.document.unwrap_or_default()), text))
         })
     }));
@@ -88,7 +88,7 @@ async fn during_sweeps(
     let calls = cluster.calls()?;
     for number in [2 * round, 2 * round + 1] {
         let text = if number % 2 == 0 { small_text(number + 500_000) } else { large_text(number + 500_000) };
-        let put = calls.put(text.as_bytes(), unverified()).await?;
+        let put = calls.put(text.as_bytes(), written()).await?;
         model.insert(id_of(&put.document.context("no document")?), text);
     }
     let victims = Vec::from_iter((0..DELETED_AT_ONCE.min(model.len())).map(|_| {

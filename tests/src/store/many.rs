@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::ops::{small_text, sweep, unverified};
+use super::ops::{small_text, sweep, written};
 use crate::cluster::{Plan, files_under};
 use crate::row::Row;
 
@@ -23,7 +23,7 @@ pub async fn many(count: usize) -> Result<Vec<Row>> {
     let begun = Instant::now();
     let puts = stream::iter(0..count).map(|number| {
         let calls = calls.clone();
-        async move { calls.put(small_text(number).as_bytes(), unverified()).await.map(drop) }
+        async move { calls.put(small_text(number).as_bytes(), written()).await.map(drop) }
     });
     puts.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
     let put_seconds = begun.elapsed().as_secs_f64();

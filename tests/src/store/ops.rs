@@ -21,9 +21,9 @@ pub fn large_text(number: usize) -> String {
     (0..90).map(|line| small_text(number * 1000 + line)).collect()
 }
 
-/// How a proof writes: nothing is lost by skipping the verification, which the store does not see.
-pub fn unverified() -> pb::WriteOptions {
-    pb::WriteOptions { ratio: 20, skip_verification: true, ..Default::default() }
+/// How a proof writes: verified, for a text that is not may come back wrong by the model's fault.
+pub fn written() -> pb::WriteOptions {
+    pb::WriteOptions { ratio: 20, ..Default::default() }
 }
 
 /// Sweeps with this grace.

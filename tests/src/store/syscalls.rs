@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::ops::{large_text, small_text, unverified};
+use super::ops::{large_text, small_text, written};
 use crate::cluster::{Plan, files_under};
 use crate::row::Row;
 use crate::wait::until;
@@ -38,7 +38,7 @@ pub async fn syscalls() -> Result<Vec<Row>> {
             (tracer.trim() != "0").then_some(())
         });
         attached.await?;
-        calls.put(text.as_bytes(), unverified()).await?;
+        calls.put(text.as_bytes(), written()).await?;
         // What was synced after the answer is not in the trace any more.
         let stopped = Command::new("kill").args(["-INT", &strace.id().to_string()]).status()?;
         ensure!(stopped.success(), "strace was not stopped");
