@@ -14,9 +14,11 @@ use super::packs::Packs;
 
 /// Most documents of a pack that is written at once.
 const RECORDS_MAX: usize = 256;
-/// How long the first document of a pack waits for others while other texts are being put. Nodes answer in batches, so
-/// they come close together.
-const WAIT: Duration = Duration::from_millis(20);
+/// How long the first document of a pack waits for others, for each text that is being put: the more there are, the longer
+/// each takes in any case, and the more come together.
+const WAIT_EACH: Duration = Duration::from_millis(10);
+/// The longest that it waits.
+const WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// A record that was written: whether it has its name, or another had it before.
 type Answer = oneshot::Sender<Result<Written, StoreError>>;
@@ -73,8 +75,14 @@ impl Writer {
     async fn run(mut self) {
         while let Some(first) = self.waiting.recv().await {
             let mut batch = vec![first];
-            let deadline = Instant::now() + WAIT;
-            while batch.len() < RECORDS_MAX.min(self.under_way.load(Ordering::Relaxed)) {
+            let begun = Instant::now();
+            loop {
+                let under_way = self.under_way.load(Ordering::Relaxed);
+                if batch.len() >= under_way.min(RECORDS_MAX) {
+                    break;
+                }
+                let wait = WAIT_EACH.saturating_mul(u32::try_from(under_way).unwrap_or(u32::MAX));
+                let deadline = begun + wait.min(WAIT_MAX);
                 match timeout_at(deadline, self.waiting.recv()).await {
                     Ok(Some(next)) => batch.push(next),
                     Ok(None) | Err(_) => break,
