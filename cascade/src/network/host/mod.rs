@@ -120,7 +120,9 @@ struct Cut {
 impl Cut {
     fn of(rows: usize) -> Self {
         let threads = rayon::current_num_threads();
-        let chunk = rows.div_ceil(threads).next_multiple_of(CHUNK_ROWS_MIN).min(CHUNK_ROWS);
+        // As many tasks for each thread: none waits for one that has a task more.
+        let tasks = threads * rows.div_ceil(threads * CHUNK_ROWS).max(1);
+        let chunk = rows.div_ceil(tasks).next_multiple_of(CHUNK_ROWS_MIN);
         let chunks = rows.div_ceil(chunk);
         Self { chunk, run: if chunks < threads { 4 } else { usize::MAX } }
     }
