@@ -270,6 +270,16 @@ pub(crate) enum BenchOperation {
     Get,
 }
 
+/// When the calls of an open loop come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Arrivals {
+    /// As far apart as can be, as those of wrk2, vegeta and k6.
+    Even,
+    /// At random times: a Poisson process, as many callers who know nothing of each other.
+    Poisson,
+}
+
 /// Arguments of `bench`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct BenchArgs {
@@ -284,9 +294,12 @@ pub(crate) struct BenchArgs {
     /// Callers of each operation, each calling again as soon as it was answered
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = positive)]
     pub(crate) clients: usize,
-    /// Calls a second of each operation, at random times, in place of a number of callers
+    /// Calls a second of each operation, whether or not those before were answered, in place of a number of callers
     #[arg(long, value_name = "RATE", conflicts_with = "clients", value_parser = rate)]
     pub(crate) rate: Option<f64>,
+    /// With `--rate`: when calls come
+    #[arg(long, value_name = "HOW", requires = "rate", default_value = "even", value_enum)]
+    pub(crate) arrivals: Arrivals,
     /// How long to call
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(crate) seconds: u64,

@@ -1,8 +1,8 @@
 //! `c3 bench`: how fast a gateway that lives takes texts and gives them back.
 //!
-//! *Closed*: so many callers, each calling again as soon as it was answered. *Open*: calls come at a rate, at random times
-//! (Poisson), whether or not those before were answered, and a call's time counts from when it was due, so that a queue
-//! shows.
+//! *Closed*: so many callers, each calling again as soon as it was answered. *Open*: calls come at a rate, evenly or at random
+//! times (Poisson), whether or not those before were answered, and a call's time counts from when it was due, so that a
+//! queue shows.
 
 mod load;
 mod side;
@@ -20,7 +20,7 @@ use crate::output::print;
 use crate::report;
 use crate::stack::Stack;
 
-use load::Load;
+use load::{Load, Open};
 use side::{Side, SideReport};
 use texts::Texts;
 
@@ -58,7 +58,8 @@ async fn measure(args: &BenchArgs, gateway: &str, texts: Texts) -> Result<BenchR
     let does = |operation| {
         args.operation.is_empty() && operation == BenchOperation::Get || args.operation.contains(&operation)
     };
-    let load = Load { clients: args.clients, rate: args.rate, seconds: args.seconds };
+    let open = args.rate.map(|rate| Open { rate, arrivals: args.arrivals });
+    let load = Load { clients: args.clients, open, seconds: args.seconds };
     let mut sides = Vec::new();
     if does(BenchOperation::Put) {
         sides.push(Side::puts(client.clone(), texts.clone(), args.write.clone()));

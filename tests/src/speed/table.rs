@@ -27,7 +27,7 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
         "identical" => exact::identical(&hero()?, windows(4, 24)),
         "memory" => nodes::memory(&hero()?).await,
         "start" => nodes::start().await,
-        "open-loop" => whole::open_loop(&hero()?, 60).await,
+        "open-loop" => whole::open_loop(&hero()?, 60, windows(1, 7)).await,
         "both" => whole::both(&hero()?, 30).await,
         row => bail!("nothing measures `{row}`"),
     }
