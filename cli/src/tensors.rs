@@ -161,7 +161,7 @@ impl Record {
 }
 
 /// The file of these windows, and of the document that they are.
-pub(crate) fn write(windows: &[Window], document: Option<&Document>) -> Result<Vec<u8>, Error> {
+fn write(windows: &[Window], document: Option<&Document>) -> Result<Vec<u8>, Error> {
     let records = windows.iter().map(Record::of).collect();
     let header = Header { document: document.map(DocumentRecord::of), windows: records };
     let metadata = HashMap::from([(ENTRY.to_owned(), crate::report::json(&header))]);

@@ -161,3 +161,31 @@ impl From<StoreError> for Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use c3_service::Fault;
+    use tonic::Code;
+
+    use super::*;
+
+    fn status(system: i32) -> Status {
+        let path = "/srv/secret-folder".to_owned();
+        let source = Box::new(io::Error::new(io::Error::from_raw_os_error(system).kind(), path));
+        let error = object_store::Error::Generic { store: "LocalFileSystem", source };
+        Failure::from(StoreError::from(error)).status()
+    }
+
+    #[test]
+    fn a_store_that_fails_says_what_to_do_and_no_path() {
+        let [no_space, read_only, denied, broken] = [28, 30, 13, 5].map(status);
+        assert_eq!((no_space.code(), read_only.code()), (Code::ResourceExhausted, Code::Unavailable));
+        assert_eq!((denied.code(), broken.code()), (Code::Unavailable, Code::Internal));
+        assert_eq!(no_space.metadata().get("retry-after-ms").unwrap(), "30000");
+        for status in [no_space, read_only, denied, broken] {
+            assert!(!status.message().contains("secret"), "{status}");
+        }
+    }
+}

@@ -52,7 +52,7 @@ impl Store {
         &self,
         family: &Family,
     ) -> Result<Option<(Stamp, StoredLatents)>, StoreError> {
-        self.newest_usable(family, async |name| self.latents(name).await).await
+        self.newest_usable(family, |name| async move { self.latents(&name).await }).await
     }
 
     /// The newest sound corrections of these latents that no sweep is about to remove, with their generation.
@@ -61,7 +61,7 @@ impl Store {
         family: &Family,
         of: &StoredLatents,
     ) -> Result<Option<(Stamp, Stored<ShardCorrections>)>, StoreError> {
-        self.newest_usable(family, async |name| self.corrections(name, of).await).await
+        self.newest_usable(family, |name| async move { self.corrections(&name, of).await }).await
     }
 
     /// Stores a shard's latents in a new generation.
@@ -100,13 +100,16 @@ impl Store {
     }
 
     /// The newest generation that `read` finds sound and that no condemned list names.
-    async fn newest_usable<T>(
+    async fn newest_usable<T, R>(
         &self,
         family: &Family,
-        read: impl AsyncFn(&Name) -> Result<T, StoreError>,
-    ) -> Result<Option<(Stamp, T)>, StoreError> {
+        read: impl Fn(Name) -> R,
+    ) -> Result<Option<(Stamp, T)>, StoreError>
+    where
+        R: Future<Output = Result<T, StoreError>>,
+    {
         for name in self.objects.generations(family).await?.into_iter().rev() {
-            match read(&name).await {
+            match read(name.clone()).await {
                 Ok(_) if self.condemned.names(&name).await? => {}
                 Ok(found) => return Ok(Some((name.family().1, found))),
                 Err(StoreError::Missing { .. }) => {}

@@ -6,7 +6,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 /// A file younger than this is being written, whatever grace a sweep is given: it takes seconds, also on a slow disk. A
@@ -55,6 +55,8 @@ fn there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     fn write(path: PathBuf, age: Duration) -> PathBuf {

@@ -29,7 +29,8 @@ impl Trouble {
         if let Stored::PermissionDenied { .. } | Stored::Unauthenticated { .. } = error {
             return Some(Self::Denied);
         }
-        let causes = std::iter::successors(Some(error as &dyn Error), |error| error.source());
+        let outermost: &(dyn Error + 'static) = error;
+        let causes = std::iter::successors(Some(outermost), |&error| error.source());
         let kind = causes.filter_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind).last();
         match kind {
             Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => Some(Self::Full),

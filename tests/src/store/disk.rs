@@ -123,7 +123,7 @@ impl Fault {
         for text in texts {
             kept.push((put(&calls, &text).await?, text));
         }
-        let mut ids = calls.ids().await.unwrap_or_default();
+        let mut ids = calls.ids().await?;
 
         cause()?;
         let new = [text(4, small_text), text(5, large_text)];

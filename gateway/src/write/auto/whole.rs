@@ -5,6 +5,7 @@
 //! where its ratio is given, and then no try leaves anything behind.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -31,8 +32,7 @@ pub(super) async fn write_whole(
     text: Bytes,
 ) -> Result<WrittenShard, Failure> {
     let write = |step: usize| {
-        let plan = choice.steps[step].clone();
-        write_shard(gateway.clone(), plan, text.clone(), Keep::Inline)
+        write_shard(Arc::clone(gateway), Arc::clone(&choice.steps[step]), text.clone(), Keep::Inline)
     };
     let last = choice.steps.len() - 1;
     let mut tries = PIECES_TRIED_MAX;
@@ -79,14 +79,14 @@ fn verdict(seen: &Sum) -> Option<bool> {
 }
 
 /// Pieces of a text, each whole characters, those of the middle first. None where they would tell nothing.
-fn pieces(text: &Bytes) -> impl Iterator<Item = Range<usize>> {
+fn pieces(text: &Bytes) -> Vec<Range<usize>> {
     let is_start = |at: usize| text.get(at).is_none_or(|byte| byte & 0xc0 != 0x80);
     let boundary = |part: usize| {
         let at = text.len() * part / PIECES;
-        (0..at + 1).rev().find(|&at| is_start(at)).unwrap_or(0)
+        (0..=at).rev().find(|&at| is_start(at)).unwrap_or(0)
     };
-    let order = if text.len() / PIECES < PIECE_BYTES_MIN { &[][..] } else { &[3, 1, 4][..] };
-    order.iter().map(|&part| boundary(part)..boundary(part + 1)).collect::<Vec<_>>().into_iter()
+    let order: &[usize] = if text.len() / PIECES < PIECE_BYTES_MIN { &[] } else { &[3, 1, 4] };
+    order.iter().map(|&part| boundary(part)..boundary(part + 1)).collect()
 }
 
 #[cfg(test)]
@@ -107,12 +107,12 @@ mod tests {
     #[test]
     fn pieces_are_whole_characters_of_half_the_text_at_most() {
         let text = Bytes::from("道可道，非常道。".repeat(50));
-        let pieces = Vec::from_iter(pieces(&text));
+        let pieces = pieces(&text);
         assert_eq!(pieces.len(), PIECES_TRIED_MAX);
         for piece in &pieces {
             assert!(std::str::from_utf8(&text[piece.clone()]).is_ok_and(|piece| !piece.is_empty()));
         }
         assert!(2 * pieces.iter().map(ExactSizeIterator::len).sum::<usize>() <= text.len() + 3 * PIECES);
-        assert_eq!(super::pieces(&Bytes::from_static(b"short")).count(), 0);
+        assert_eq!(super::pieces(&Bytes::from_static(b"short")), []);
     }
 }

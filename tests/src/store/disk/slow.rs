@@ -44,10 +44,10 @@ pub(super) async fn slow() -> Result<Vec<Row>> {
     took.truncate(PUTS);
     took.sort();
     let together = Vec::from_iter((200..200 + PUTS).map(small_text));
-    for (put, text) in
+    for (stored, text) in
         join_all(together.iter().map(|text| put(&calls, text))).await.into_iter().zip(&together)
     {
-        match put {
+        match stored {
             Ok(id) => kept.push((id, text.clone())),
             Err(_) => failed += 1,
         }
