@@ -10,8 +10,12 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::bench::args::BenchArgs;
 use crate::failure::Failure;
-use crate::serve::{self, ModelArgs, ServeArgs};
+use crate::put_latents::PutLatentsArgs;
+use crate::roundtrip::RoundtripArgs;
+use crate::serve::{self, ServeArgs};
+use crate::upkeep::{FsckArgs, GcArgs};
 use crate::write::WriteArgs;
 
 /// Where `c3 serve` listens when not told otherwise.
@@ -84,6 +88,10 @@ pub(crate) enum ClientCommand {
     Fsck(FsckArgs),
     /// List a document's latent groups, or write them to a safetensors file
     Latents(LatentsArgs),
+    /// Store a document from the safetensors file that `latents` wrote
+    ///
+    /// The gateway decodes it, and refuses it unless model, shapes and every hash hold.
+    PutLatents(PutLatentsArgs),
     /// List the nodes that the gateway knows
     Nodes(RemoteArgs),
     /// Put files, get them back and compare byte for byte
@@ -115,6 +123,7 @@ impl ClientCommand {
             Self::Gc(_) => "c3 gc",
             Self::Fsck(_) => "c3 fsck",
             Self::Latents(_) => "c3 latents",
+            Self::PutLatents(_) => "c3 put-latents",
             Self::Nodes(_) => "c3 nodes",
             Self::Roundtrip(_) => "c3 roundtrip",
             Self::Bench(_) => "c3 bench",
@@ -145,30 +154,6 @@ pub(crate) struct PutArgs {
     pub(crate) ttl: Option<u64>,
     #[command(flatten)]
     pub(crate) write: WriteArgs,
-    #[command(flatten)]
-    pub(crate) remote: RemoteArgs,
-}
-
-/// Arguments of `gc`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct GcArgs {
-    /// Seconds for which what nothing refers to is left alone: longer than any put lasts, or that put fails [default:
-    /// the gateway's setting, an hour]
-    #[arg(long, value_name = "SECONDS")]
-    pub(crate) grace_s: Option<u64>,
-    #[command(flatten)]
-    pub(crate) remote: RemoteArgs,
-}
-
-/// Arguments of `fsck`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct FsckArgs {
-    /// Repair what can be rebuilt
-    #[arg(long)]
-    pub(crate) repair: bool,
-    /// A text whose document is put again where a fault touches it
-    #[arg(long, value_name = "FILE", num_args = 1.., requires = "repair")]
-    pub(crate) original: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) remote: RemoteArgs,
 }
@@ -243,81 +228,6 @@ pub(crate) struct LatentsArgs {
     pub(crate) remote: RemoteArgs,
 }
 
-/// Arguments of `roundtrip`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct RoundtripArgs {
-    /// The texts, UTF-8
-    #[arg(required = true, value_name = "FILE")]
-    pub(crate) files: Vec<PathBuf>,
-    #[command(flatten)]
-    pub(crate) write: WriteArgs,
-    /// The gateway to ask [default: one that is started for this]
-    #[arg(long, value_name = "URL", env = "C3_GATEWAY")]
-    pub(crate) gateway: Option<String>,
-    #[command(flatten)]
-    pub(crate) model: ModelArgs,
-    /// Answer in one line of JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// What `bench` measures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum BenchOperation {
-    /// Texts are stored.
-    Put,
-    /// Stored texts are read.
-    Get,
-}
-
-/// When the calls of an open loop come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Arrivals {
-    /// As far apart as can be, as those of wrk2, vegeta and k6.
-    Even,
-    /// At random times: a Poisson process, as many callers who know nothing of each other.
-    Poisson,
-}
-
-/// Arguments of `bench`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct BenchArgs {
-    /// The file that texts are cut from, UTF-8
-    pub(crate) file: PathBuf,
-    /// What to measure; given twice, both at once [default: get]
-    #[arg(long = "op", value_name = "OPERATION")]
-    pub(crate) operation: Vec<BenchOperation>,
-    /// Size of a text
-    #[arg(long, value_name = "BYTES", default_value_t = 2000)]
-    pub(crate) bytes: usize,
-    /// Callers of each operation, each calling again as soon as it was answered
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = positive)]
-    pub(crate) clients: usize,
-    /// Calls a second of each operation, whether or not those before were answered, in place of a number of callers
-    #[arg(long, value_name = "RATE", conflicts_with = "clients", value_parser = rate)]
-    pub(crate) rate: Option<f64>,
-    /// With `--rate`: when calls come
-    #[arg(long, value_name = "HOW", requires = "rate", default_value = "even", value_enum)]
-    pub(crate) arrivals: Arrivals,
-    /// How long to call
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    pub(crate) seconds: u64,
-    /// Documents that are stored to be read
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = positive)]
-    pub(crate) documents: usize,
-    #[command(flatten)]
-    pub(crate) write: WriteArgs,
-    /// The gateway to ask [default: one that is started for this]
-    #[arg(long, value_name = "URL", env = "C3_GATEWAY")]
-    pub(crate) gateway: Option<String>,
-    #[command(flatten)]
-    pub(crate) model: ModelArgs,
-    /// Answer in one line of JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
 /// Arguments of `compress`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CompressArgs {
@@ -351,15 +261,6 @@ pub(crate) struct DecompressArgs {
     pub(crate) cascade: Option<String>,
     #[command(flatten)]
     pub(crate) remote: RemoteArgs,
-}
-
-fn positive(typed: &str) -> Result<usize, String> {
-    typed.parse().ok().filter(|number| *number > 0).ok_or("give a whole number of 1 or more".to_owned())
-}
-
-fn rate(typed: &str) -> Result<f64, String> {
-    let rate = typed.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0);
-    rate.ok_or("give a number of calls a second over 0".to_owned())
 }
 
 /// An id as typed, once it can be one.

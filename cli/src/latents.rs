@@ -48,7 +48,8 @@ async fn list(client: &Client, id: &str) -> Result<(), Failure> {
 async fn write(client: &Client, id: &str, output: Output, json: bool) -> Result<(), Failure> {
     let latents = client.latents(id).await?;
     let (document, to_stdout) = (latents.document().clone(), output.is_stdout());
-    let windows = tensors::save(latents, progress::bar("latents", Some(document.bytes)), output).await?;
+    let progress = progress::bar("latents", Some(document.bytes));
+    let windows = tensors::save(latents, Some(&document), progress, output).await?;
     let (id, groups, rows) = (document.id, windows.len(), document.latents);
     match (json, to_stdout) {
         (true, _) => {

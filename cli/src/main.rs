@@ -10,6 +10,7 @@ mod oneshot;
 mod output;
 mod progress;
 mod put;
+mod put_latents;
 mod recode;
 mod remote;
 mod report;
@@ -80,6 +81,7 @@ async fn ask(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Gc(args) => upkeep::gc(args).await,
         ClientCommand::Fsck(args) => upkeep::fsck(args).await,
         ClientCommand::Latents(args) => latents::run(args).await,
+        ClientCommand::PutLatents(args) => put_latents::run(args).await,
         ClientCommand::Nodes(args) => list::nodes(args).await,
         ClientCommand::Roundtrip(args) => roundtrip::run(*args).await,
         ClientCommand::Bench(args) => bench::run(*args).await,

@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use c3_client::{Client, Window, pb};
 use futures::{TryStreamExt, stream};
-use tokio::io::AsyncReadExt;
 
 use crate::args::{CompressArgs, DecompressArgs};
 use crate::failure::Failure;
@@ -23,7 +22,7 @@ pub(crate) async fn compress(args: CompressArgs) -> Result<(), Failure> {
     let begun = Instant::now();
     let progress = progress::bar("compress", source.bytes);
     let answers = client.compress(source.text, &args.write.options(source.bytes)).await?;
-    let windows = tensors::save(answers, progress, output).await?;
+    let windows = tensors::save(answers, None, progress, output).await?;
 
     let total = begun.elapsed().as_secs_f64();
     let report =
@@ -52,12 +51,7 @@ fn of(windows: &[Window]) -> Report {
 
 /// Writes the text of latents, or an answer about it.
 pub(crate) async fn decompress(args: DecompressArgs) -> Result<(), Failure> {
-    let mut file = Vec::new();
-    let mut source = Source::open(&args.file).await?;
-    source.text.read_to_end(&mut file).await.map_err(|error| Failure::at(&args.file, &error))?;
-    let windows = tensors::read(&file);
-    let windows =
-        windows.map_err(|error| Failure::WorkFailed(format!("{}: {error}", args.file.display())))?;
+    let windows = tensors::open(&args.file).await?.windows;
     let mut output = Output::open(args.output.as_deref())?;
     let mut report = of(&windows);
     let client = Client::connect(&args.remote.gateway).await?;

@@ -1,6 +1,6 @@
 //! `c3 roundtrip`: files are put, got and compared byte for byte.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -8,13 +8,32 @@ use c3_client::{ByteRange, Client, Error};
 use futures::{Stream, TryStreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::args::RoundtripArgs;
 use crate::failure::Failure;
 use crate::output::print;
 use crate::report::Report;
+use crate::serve::ModelArgs;
 use crate::source::Source;
 use crate::stack::Stack;
+use crate::write::WriteArgs;
 use crate::{progress, put, remote};
+
+/// Arguments of `roundtrip`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RoundtripArgs {
+    /// The texts, UTF-8
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) write: WriteArgs,
+    /// The gateway to ask [default: one that is started for this]
+    #[arg(long, value_name = "URL", env = "C3_GATEWAY")]
+    pub(crate) gateway: Option<String>,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Answer in one line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 /// Puts, gets and compares each file. Fails where one differs.
 pub(crate) async fn run(args: RoundtripArgs) -> Result<(), Failure> {

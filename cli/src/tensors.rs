@@ -1,24 +1,27 @@
 //! Latent groups as a safetensors file, which other programs read too.
 //!
-//! Each window is a tensor `window.N` of latents × width in f32. The file's metadata says under the same name, in
-//! JSON, what the window stands for. Values are those of the latents as they are written at rest, so encoding them
-//! again gives the same bytes.
+//! Each window is a tensor `window.N` of latents × width in f32. The file's metadata has one entry, in JSON: what each
+//! window stands for and, where they are a document's, which. Values are those of the latents as they are written at
+//! rest, so encoding them again gives the same bytes; and one document gives one file, byte for byte.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::path::Path;
 
-use c3_client::{Corrections, LatentGroup, Window};
-use c3_proto::{Correction, Fingerprint, Invalid, Provenance, WindowHash};
+use c3_client::{Corrections, Document, LatentGroup, Window};
+use c3_proto::{CascadeName, Correction, Fingerprint, Invalid, Provenance, WindowHash};
 use futures::{Stream, TryStreamExt};
 use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
+use tokio::io::AsyncReadExt;
 
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::progress::Progress;
+use crate::source::Source;
 
-/// Metadata that says what the file is.
-const FORMAT: (&str, &str) = ("format", "c3.latents.1");
+/// The metadata's entry, which also says what the file is. One, for several would lie in any order.
+const ENTRY: &str = "c3.latents.2";
 
 /// Why a file cannot be read as latents.
 #[derive(Debug, thiserror::Error)]
@@ -26,9 +29,77 @@ pub(crate) enum Error {
     #[error("not a safetensors file: {0}")]
     Safetensors(#[from] safetensors::SafeTensorError),
     #[error("{0}; give a file that `c3 compress` or `c3 latents` wrote")]
-    Window(String),
+    Foreign(String),
     #[error(transparent)]
     Invalid(#[from] Invalid),
+}
+
+/// What a file holds.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Latents {
+    /// Whose latents they are, as the file claims; `None` where they are no document's.
+    pub(crate) document: Option<Document>,
+    pub(crate) windows: Vec<Window>,
+}
+
+/// The metadata's entry.
+#[derive(Debug, Serialize, Deserialize)]
+struct Header {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    document: Option<DocumentRecord>,
+    windows: Vec<Record>,
+}
+
+/// What of a document latents do not say themselves.
+#[derive(Debug, Serialize, Deserialize)]
+struct DocumentRecord {
+    id: String,
+    bytes: u64,
+    ratio: u32,
+    codec: String,
+    cascade: String,
+    compressor: String,
+    decoder: String,
+}
+
+impl DocumentRecord {
+    fn of(document: &Document) -> Self {
+        let CascadeName { name, compressor, decoder } = &document.cascade;
+        Self {
+            id: document.id.to_string(),
+            bytes: document.bytes,
+            ratio: document.ratio,
+            codec: document.codec.to_string(),
+            cascade: name.clone(),
+            compressor: compressor.to_string(),
+            decoder: decoder.to_string(),
+        }
+    }
+
+    /// The document that these windows claim to be. What is to be proven first is left open.
+    fn document(self, windows: &[Window]) -> Result<Document, Invalid> {
+        let sum =
+            |of: fn(&LatentGroup) -> u32| windows.iter().map(|window| u64::from(of(&window.group))).sum();
+        Ok(Document {
+            id: self.id.parse()?,
+            bytes: self.bytes,
+            tokens: sum(LatentGroup::tokens),
+            latents: sum(LatentGroup::latents),
+            ratio: self.ratio,
+            codec: self.codec.parse()?,
+            verification: None,
+            cascade: CascadeName {
+                name: self.cascade,
+                compressor: self.compressor.parse()?,
+                decoder: self.decoder.parse()?,
+            },
+            shards: windows.last().map_or(0, |last| u64::from(last.shard) + 1),
+            windows: windows.len() as u64,
+            stored_bytes: 0,
+            created_unix_ms: 0,
+            expires_unix_ms: None,
+        })
+    }
 }
 
 /// What a window stands for.
@@ -89,11 +160,11 @@ impl Record {
     }
 }
 
-/// The file of these windows.
-pub(crate) fn write(windows: &[Window]) -> Result<Vec<u8>, Error> {
-    let records = windows.iter().map(|window| crate::report::json(&Record::of(window)));
-    let mut metadata: HashMap<String, String> = (0..).map(name).zip(records).collect();
-    metadata.insert(FORMAT.0.to_owned(), FORMAT.1.to_owned());
+/// The file of these windows, and of the document that they are.
+fn write(windows: &[Window], document: Option<&Document>) -> Result<Vec<u8>, Error> {
+    let records = windows.iter().map(Record::of).collect();
+    let header = Header { document: document.map(DocumentRecord::of), windows: records };
+    let metadata = HashMap::from([(ENTRY.to_owned(), crate::report::json(&header))]);
     let tensors = windows.iter().map(Rows::of).enumerate().map(|(number, rows)| (name(number), rows));
     Ok(safetensors::serialize(tensors, Some(metadata))?)
 }
@@ -101,6 +172,7 @@ pub(crate) fn write(windows: &[Window]) -> Result<Vec<u8>, Error> {
 /// Writes the windows that arrive into one file, and gives them back.
 pub(crate) async fn save(
     mut arriving: impl Stream<Item = Result<Window, c3_client::Error>> + Unpin,
+    document: Option<&Document>,
     progress: Progress,
     mut output: Output,
 ) -> Result<Vec<Window>, Failure> {
@@ -110,35 +182,43 @@ pub(crate) async fn save(
         windows.push(window);
     }
     drop(progress);
-    let file = write(&windows).map_err(|error| Failure::WorkFailed(error.to_string()))?;
+    let file = write(&windows, document).map_err(|error| Failure::WorkFailed(error.to_string()))?;
     output.write(&file).await?;
     output.finish().await?;
     Ok(windows)
 }
 
-/// The windows of a file that [`write()`] made, in order.
-pub(crate) fn read(file: &[u8]) -> Result<Vec<Window>, Error> {
-    let (_, header) = SafeTensors::read_metadata(file)?;
-    let tensors = SafeTensors::deserialize(file)?;
-    let metadata = header.metadata().as_ref();
-    if metadata.and_then(|metadata| metadata.get(FORMAT.0)).is_none_or(|format| format != FORMAT.1) {
-        return Err(Error::Window(format!("its metadata does not say {} {}", FORMAT.0, FORMAT.1)));
-    }
-    (0..tensors.len()).map(|number| window(&tensors, metadata, &name(number))).collect()
+/// Reads a file, or standard input, that [`write()`] made.
+pub(crate) async fn open(path: &Path) -> Result<Latents, Failure> {
+    let mut file = Vec::new();
+    let mut source = Source::open(path).await?;
+    source.text.read_to_end(&mut file).await.map_err(|error| Failure::at(path, &error))?;
+    read(&file).map_err(|error| Failure::WorkFailed(format!("{}: {error}", path.display())))
 }
 
-fn window(
-    tensors: &SafeTensors<'_>,
-    metadata: Option<&HashMap<String, String>>,
-    name: &str,
-) -> Result<Window, Error> {
-    let wrong = |problem: &str| Error::Window(format!("{name} {problem}"));
-    let record = metadata.and_then(|metadata| metadata.get(name)).ok_or_else(|| wrong("has no metadata"))?;
-    let record: Record =
-        serde_json::from_str(record).map_err(|error| wrong(&format!("is unclear: {error}")))?;
+/// What a file holds that [`write()`] made, windows in order.
+fn read(file: &[u8]) -> Result<Latents, Error> {
+    let (_, header) = SafeTensors::read_metadata(file)?;
+    let tensors = SafeTensors::deserialize(file)?;
+    let entry = header.metadata().as_ref().and_then(|metadata| metadata.get(ENTRY));
+    let entry = entry.ok_or_else(|| Error::Foreign(format!("its metadata has no entry {ENTRY}")))?;
+    let header: Header = serde_json::from_str(entry)
+        .map_err(|error| Error::Foreign(format!("{ENTRY} is unclear: {error}")))?;
+    if header.windows.len() != tensors.len() {
+        let counts = format!("{} tensors and {} windows", tensors.len(), header.windows.len());
+        return Err(Error::Foreign(format!("it has {counts}")));
+    }
+    let windows = header.windows.into_iter().enumerate();
+    let windows: Vec<_> =
+        windows.map(|(number, record)| window(&tensors, record, &name(number))).collect::<Result<_, _>>()?;
+    let document = header.document.map(|record| record.document(&windows)).transpose()?;
+    Ok(Latents { document, windows })
+}
+
+fn window(tensors: &SafeTensors<'_>, record: Record, name: &str) -> Result<Window, Error> {
     let tensor = tensors.tensor(name)?;
     if tensor.dtype() != Dtype::F32 || *tensor.shape() != [record.latents as usize, record.width as usize] {
-        return Err(wrong("is not the f32 tensor that its metadata says"));
+        return Err(Error::Foreign(format!("{name} is not the f32 tensor that the metadata says")));
     }
     let values: Vec<f32> =
         tensor.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
@@ -199,6 +279,26 @@ mod tests {
         }
     }
 
+    fn document() -> Document {
+        let of = |name: &[u8]| Fingerprint::of(name);
+        let cascade = CascadeName { name: "c3-mini".to_owned(), compressor: of(b"model"), decoder: of(b"d") };
+        Document {
+            id: c3_client::DocumentId::of(b"text"),
+            bytes: 2400,
+            tokens: 24 * 40,
+            latents: 24 * 2,
+            ratio: 20,
+            codec: LatentCodec::F32,
+            verification: None,
+            cascade,
+            shards: 6,
+            windows: 24,
+            stored_bytes: 0,
+            created_unix_ms: 0,
+            expires_unix_ms: None,
+        }
+    }
+
     #[test]
     fn windows_survive_the_file_bit_for_bit() {
         let corrected = Some(vec![Correction { position: 3, token: 9 }]);
@@ -209,12 +309,18 @@ mod tests {
                 window(number, codec, if number % 3 == 0 { corrected.clone() } else { None })
             })
             .collect();
-        assert_eq!(read(&write(&windows).unwrap()).unwrap(), windows);
+        for document in [None, Some(document())] {
+            let file = write(&windows, document.as_ref()).unwrap();
+            let latents = read(&file).unwrap();
+            assert_eq!(write(&latents.windows, latents.document.as_ref()).unwrap(), file);
+            assert_eq!(latents, Latents { document, windows: windows.clone() });
+        }
     }
 
     #[test]
     fn no_windows_are_a_file_too() {
-        assert_eq!(read(&write(&[]).unwrap()).unwrap(), []);
+        let none = Latents { document: None, windows: Vec::new() };
+        assert_eq!(read(&write(&[], None).unwrap()).unwrap(), none);
     }
 
     #[test]
@@ -222,6 +328,31 @@ mod tests {
         assert!(matches!(read(b"text"), Err(Error::Safetensors(_))));
         let rows = window(0, LatentCodec::F32, None);
         let foreign = safetensors::serialize([("weight", Rows::of(&rows))], None).unwrap();
-        assert!(matches!(read(&foreign), Err(Error::Window(_))));
+        assert!(matches!(read(&foreign), Err(Error::Foreign(_))));
+    }
+
+    #[test]
+    fn what_the_metadata_does_not_say_is_refused() {
+        let window = window(0, LatentCodec::F32, None);
+        type Change = fn(&mut Record);
+        let changes: [(&str, Change); 4] = [
+            ("window.0", |record| record.latents = 1),
+            ("window.0", |record| record.width = 32),
+            ("fingerprint", |record| record.compressor = "model".to_owned()),
+            ("data", |record| record.codec = "f32".to_owned()),
+        ];
+        for (says, change) in changes {
+            let mut record = Record::of(&window);
+            change(&mut record);
+            let header = Header { document: None, windows: vec![record] };
+            let metadata = HashMap::from([(ENTRY.to_owned(), crate::report::json(&header))]);
+            let mut file = safetensors::serialize([(name(0), Rows::of(&window))], Some(metadata)).unwrap();
+            if says == "data" {
+                let last = file.len() - size_of::<f32>();
+                file[last..].copy_from_slice(&f32::NAN.to_le_bytes());
+            }
+            let error = read(&file).unwrap_err().to_string();
+            assert!(error.contains(says), "{says}: {error}");
+        }
     }
 }

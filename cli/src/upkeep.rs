@@ -7,10 +7,34 @@ use c3_client::{CheckEvent, Client, DocumentId, Finding, WriteOptions, pb};
 use c3_proto::IdPrefix;
 use serde::Serialize;
 
-use crate::args::{FsckArgs, GcArgs};
+use crate::args::RemoteArgs;
 use crate::failure::Failure;
 use crate::output::print;
 use crate::report;
+
+/// Arguments of `gc`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct GcArgs {
+    /// Seconds for which what nothing refers to is left alone: longer than any put lasts, or that put fails [default:
+    /// the gateway's setting, an hour]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) grace_s: Option<u64>,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+/// Arguments of `fsck`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct FsckArgs {
+    /// Repair what can be rebuilt
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// A text whose document is put again where a fault touches it
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "repair")]
+    pub(crate) original: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
 
 /// Sweeps the store and tells what that did.
 pub(crate) async fn gc(args: GcArgs) -> Result<(), Failure> {

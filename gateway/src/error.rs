@@ -5,6 +5,10 @@ use c3_service::Kind;
 use tonic::Status;
 
 use crate::store::StoreError;
+use crate::store::trouble::Trouble;
+
+/// When to try again where the store is full: somebody has to make room.
+const MAKE_ROOM_MS: u64 = 30_000;
 
 /// Why the gateway does not run. The message is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +103,9 @@ pub(crate) enum Failure {
     /// The store is not as it was when the request began: another try finds it so.
     #[error("{0}")]
     Again(String),
+    /// The store cannot do it just now.
+    #[error(transparent)]
+    Store(Trouble),
     /// Ours.
     #[error("{0}")]
     Internal(String),
@@ -133,6 +140,8 @@ impl c3_service::Fault for Failure {
             Self::Late { .. } => Kind::Late,
             Self::WrongModel { .. } | Self::Unsupported(_) => Kind::WrongModel,
             Self::DataLoss(_) => Kind::DataLoss,
+            Self::Store(Trouble::Full) => Kind::Full { retry_after_ms: MAKE_ROOM_MS },
+            Self::Store(Trouble::ReadOnly | Trouble::Denied | Trouble::Silent) => Kind::Unavailable,
             Self::Again(_) => Kind::Unavailable,
             Self::Internal(_) => Kind::Internal,
         }
@@ -143,7 +152,40 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Swept { .. } | StoreError::Ended => Self::Again(error.to_string()),
+            StoreError::Unable { trouble, .. } => {
+                // What the system or the cloud says is for whoever runs the gateway, and may hold its addresses.
+                tracing::error!(%error, "the store cannot do its work");
+                Self::Store(trouble)
+            }
             error => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use c3_service::Fault;
+    use tonic::Code;
+
+    use super::*;
+
+    fn status(system: i32) -> Status {
+        let path = "/srv/secret-folder".to_owned();
+        let source = Box::new(io::Error::new(io::Error::from_raw_os_error(system).kind(), path));
+        let error = object_store::Error::Generic { store: "LocalFileSystem", source };
+        Failure::from(StoreError::from(error)).status()
+    }
+
+    #[test]
+    fn a_store_that_fails_says_what_to_do_and_no_path() {
+        let [no_space, read_only, denied, broken] = [28, 30, 13, 5].map(status);
+        assert_eq!((no_space.code(), read_only.code()), (Code::ResourceExhausted, Code::Unavailable));
+        assert_eq!((denied.code(), broken.code()), (Code::Unavailable, Code::Internal));
+        assert_eq!(no_space.metadata().get("retry-after-ms").unwrap(), "30000");
+        for status in [no_space, read_only, denied, broken] {
+            assert!(!status.message().contains("secret"), "{status}");
         }
     }
 }

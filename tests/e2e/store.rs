@@ -7,7 +7,7 @@ use c3_tests::cluster::{Plan, files_under};
 use c3_tests::process::{Launch, Program};
 use c3_tests::row::assert_all;
 use c3_tests::store::ops::{small_text, written};
-use c3_tests::store::{deletes, flips, gateways, kills, many};
+use c3_tests::store::{deletes, disk, flips, gateways, interchange, kills, many};
 use tonic::Code;
 
 #[tokio::test]
@@ -22,7 +22,17 @@ async fn damage_is_found_and_never_read() {
 
 #[tokio::test]
 async fn what_is_deleted_stays_so_during_a_sweep() {
-    assert_all(&deletes::deletes(60, 1).await.unwrap());
+    assert_all(&deletes::deletes(20, 60, 1).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_store_that_denies_access_says_so_and_comes_back() {
+    assert_all(&disk::denied().await.unwrap());
+}
+
+#[tokio::test]
+async fn latents_go_out_and_come_in_only_as_they_were() {
+    assert_all(&interchange::again(&crate::page()).await.unwrap());
 }
 
 #[tokio::test]

@@ -31,6 +31,8 @@ pub struct Plan {
     pub node_args: Vec<String>,
     /// Further arguments of the gateway.
     pub gateway_args: Vec<String>,
+    /// A program that changes what the gateway runs under and then becomes it.
+    pub gateway_under: Vec<String>,
     /// Where the gateway keeps its documents; `None`: in [`Cluster::data`].
     pub data: Option<String>,
     /// Environment of all programs.
@@ -45,6 +47,7 @@ impl Default for Plan {
             decoders: 1,
             node_args: Vec::new(),
             gateway_args: Vec::new(),
+            gateway_under: Vec::new(),
             data: None,
             env: Vec::new(),
         }
@@ -93,7 +96,7 @@ impl Plan {
 
     async fn gateway(&self, compressors: &[Process], decoders: &[Process], folder: &Path) -> Result<Process> {
         let data = self.data.clone().map_or_else(|| folder.join("data").into_os_string(), Into::into);
-        let mut launch = self.launch(Program::Gateway).arg("--data").arg(data);
+        let mut launch = self.launch(Program::Gateway).under(&self.gateway_under).arg("--data").arg(data);
         for node in compressors {
             launch = launch.arg("--compressor").arg(node.url());
         }

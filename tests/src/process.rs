@@ -72,6 +72,8 @@ impl Program {
 #[derive(Clone, Debug)]
 pub struct Launch {
     program: Program,
+    /// A program that ends in running ours, with its arguments.
+    under: Vec<OsString>,
     args: Vec<OsString>,
     env: Vec<(String, String)>,
 }
@@ -79,7 +81,13 @@ pub struct Launch {
 impl Launch {
     /// The program without arguments.
     pub fn new(program: Program) -> Self {
-        Self { program, args: Vec::new(), env: Vec::new() }
+        Self { program, under: Vec::new(), args: Vec::new(), env: Vec::new() }
+    }
+
+    /// Starts it by a program that changes what it runs under and then becomes it, as `setpriv` and `env` do.
+    pub fn under(mut self, program: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        self.under = program.into_iter().map(Into::into).collect();
+        self
     }
 
     /// Adds an argument.
@@ -102,7 +110,15 @@ impl Launch {
 
     /// The command as the system runs it.
     pub fn command(&self) -> Result<Command> {
-        let mut command = Command::new(self.program.path()?);
+        let path = self.program.path()?;
+        let mut command = match self.under.split_first() {
+            None => Command::new(path),
+            Some((program, args)) => {
+                let mut command = Command::new(program);
+                command.args(args).arg(path);
+                command
+            }
+        };
         command.args(&self.args).envs(self.env.iter().cloned()).stdin(Stdio::null());
         Ok(command)
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tokio::net::TcpStream;
 
 use crate::fixtures;
@@ -54,6 +54,15 @@ impl Drop for Tool {
         // It may have ended already.
         let _ = self.kill();
     }
+}
+
+/// Runs a program of this machine to its end.
+pub fn run(program: &str, args: &[&str]) -> Result<()> {
+    let ended = Command::new(program).args(args).output();
+    let ended = ended.with_context(|| format!("{program} is missing: install it with apt-get"))?;
+    let said = String::from_utf8_lossy(&ended.stderr);
+    ensure!(ended.status.success(), "`{program} {}` failed: {}", args.join(" "), said.trim());
+    Ok(())
 }
 
 /// Where a program lies: in `target/tools/bin`, or where the system looks. `None` where it is not installed.

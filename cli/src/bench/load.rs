@@ -7,8 +7,8 @@ use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 use serde::Serialize;
 
+use super::args::Arrivals;
 use super::side::{Side, SideReport};
-use crate::args::Arrivals;
 use crate::failure::Failure;
 
 /// When calls are made.

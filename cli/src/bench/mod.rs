@@ -4,6 +4,7 @@
 //! times (Poisson), whether or not those before were answered, and a call's time counts from when it was due, so that a
 //! queue shows.
 
+pub(crate) mod args;
 mod load;
 mod side;
 mod texts;
@@ -14,12 +15,12 @@ use c3_client::Client;
 use futures::future::try_join_all;
 use serde::Serialize;
 
-use crate::args::{BenchArgs, BenchOperation};
 use crate::failure::Failure;
 use crate::output::print;
 use crate::report;
 use crate::stack::Stack;
 
+use args::{BenchArgs, BenchOperation};
 use load::{Load, Open};
 use side::{Side, SideReport};
 use texts::Texts;

@@ -271,6 +271,17 @@ impl ShardEntry {
         }
     }
 
+    /// Bytes of its latents and corrections, wherever they lie.
+    pub(crate) fn bytes_at_rest(&self) -> u64 {
+        let inline = match &self.place {
+            Place::Inline { latents, corrections } => {
+                latents.len() + corrections.as_ref().map_or(0, Bytes::len)
+            }
+            Place::Objects { .. } => 0,
+        };
+        self.stored_bytes + inline as u64
+    }
+
     /// Bytes of its text.
     pub(crate) fn bytes(&self) -> u64 {
         self.window_bytes.iter().map(|&bytes| u64::from(bytes)).sum()

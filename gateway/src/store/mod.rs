@@ -1,7 +1,7 @@
 //! What is durable: manifests, latents and corrections. Never a text.
 //!
 //! [`layout`] names the objects by [`stamp`], [`seal`] proves them and [`objects`] moves them to a [`backend`]; [`manifest`] and [`shard`]
-//! are what they hold. [`documents`] are found as objects by themselves or in a [`pack`], which [`packs`] knows and
+//! are what they hold; [`trouble`] is why they cannot be had. [`documents`] are found as objects by themselves or in a [`pack`], which [`packs`] knows and
 //! [`group`] writes; [`shards`] in their newest generation. [`sweep`] removes what nothing refers to, by way of
 //! [`condemned`] lists; [`merge`] makes new packs of old documents, and [`check`] reads everything. docs/store.md tells
 //! the formats and why it is safe.
@@ -23,8 +23,10 @@ mod packs;
 mod seal;
 pub(crate) mod shard;
 pub(crate) mod shards;
+mod staging;
 pub(crate) mod stamp;
 pub(crate) mod sweep;
+pub(crate) mod trouble;
 
 use std::ops::Range;
 use std::sync::Arc;

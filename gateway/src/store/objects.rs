@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt, pin_mut};
@@ -12,6 +13,8 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions}
 use super::backend::{Backend, BackendSettings};
 use super::layout::{Family, Name, ObjectKind};
 use super::seal::{seal, unseal};
+use super::staging;
+use super::trouble::Trouble;
 use crate::error::Error;
 
 /// Why an object cannot be had or kept.
@@ -29,6 +32,9 @@ pub(crate) enum StoreError {
     /// The gateway is about to end.
     #[error("the gateway ends: put the text again")]
     Ended,
+    /// The store cannot do it just now.
+    #[error("{trouble} ({source})")]
+    Unable { trouble: Trouble, source: Arc<object_store::Error> },
     /// The store itself fails.
     #[error("store: {0}")]
     Io(Arc<object_store::Error>),
@@ -50,7 +56,10 @@ impl StoreError {
 
 impl From<object_store::Error> for StoreError {
     fn from(error: object_store::Error) -> Self {
-        Self::Io(Arc::new(error))
+        match Trouble::of(&error) {
+            Some(trouble) => Self::Unable { trouble, source: Arc::new(error) },
+            None => Self::Io(Arc::new(error)),
+        }
     }
 }
 
@@ -150,6 +159,14 @@ impl Objects {
         }
     }
 
+    /// Removes what killed gateways left of writes to a folder. Returns how many files there were, and their bytes.
+    pub(crate) async fn remove_left(&self, grace: Duration) -> Result<(u64, u64), StoreError> {
+        match self.folder.clone() {
+            Some(folder) => in_folder(move || staging::remove_left(&folder, grace)).await,
+            None => Ok((0, 0)),
+        }
+    }
+
     /// All generations of an object that are there, oldest first.
     pub(crate) async fn generations(&self, family: &Family) -> Result<Vec<Name>, StoreError> {
         let (whole, in_order) = (family.path().as_ref(), self.folder.is_none());
@@ -187,17 +204,27 @@ impl Objects {
 /// `object_store` flushes the folder after a write, but not after a delete.
 #[cfg(unix)]
 async fn sync_parent(path: PathBuf) -> Result<(), StoreError> {
-    let synced = tokio::task::spawn_blocking(move || {
+    let sync = move || {
         let parent = path.parent().expect("an object lies in a folder");
         std::fs::File::open(parent)?.sync_all()
-    });
-    let synced = synced.await.map_err(std::io::Error::from).flatten();
-    synced.map_err(|source| object_store::Error::Generic { store: "folder", source: source.into() }.into())
+    };
+    in_folder(sync).await
 }
 
 #[cfg(not(unix))]
 async fn sync_parent(_: PathBuf) -> Result<(), StoreError> {
     Ok(())
+}
+
+/// What errors of our own work in a folder are marked with.
+pub(super) const FOLDER: &str = "folder";
+
+/// Does work in a folder where it may block.
+async fn in_folder<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, StoreError> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(std::io::Error::from).flatten();
+    done.map_err(|source| object_store::Error::Generic { store: FOLDER, source: source.into() }.into())
 }
 
 #[cfg(test)]

@@ -52,12 +52,7 @@ impl Store {
         &self,
         family: &Family,
     ) -> Result<Option<(Stamp, StoredLatents)>, StoreError> {
-        for name in self.objects.generations(family).await?.into_iter().rev() {
-            if let Some(latents) = self.usable(&name, self.latents(&name).await).await? {
-                return Ok(Some((name.family().1, latents)));
-            }
-        }
-        Ok(None)
+        self.newest_usable(family, |name| async move { self.latents(&name).await }).await
     }
 
     /// The newest sound corrections of these latents that no sweep is about to remove, with their generation.
@@ -66,12 +61,7 @@ impl Store {
         family: &Family,
         of: &StoredLatents,
     ) -> Result<Option<(Stamp, Stored<ShardCorrections>)>, StoreError> {
-        for name in self.objects.generations(family).await?.into_iter().rev() {
-            if let Some(corrections) = self.usable(&name, self.corrections(&name, of).await).await? {
-                return Ok(Some((name.family().1, corrections)));
-            }
-        }
-        Ok(None)
+        self.newest_usable(family, |name| async move { self.corrections(&name, of).await }).await
     }
 
     /// Stores a shard's latents in a new generation.
@@ -109,17 +99,27 @@ impl Store {
         }
     }
 
-    async fn usable<T>(&self, name: &Name, read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
-        match read {
-            Ok(_) if self.condemned.names(name).await? => Ok(None),
-            Ok(value) => Ok(Some(value)),
-            Err(StoreError::Missing { .. }) => Ok(None),
-            Err(error @ StoreError::Damaged { .. }) => {
-                tracing::warn!(%error, "nothing is built on it");
-                Ok(None)
+    /// The newest generation that `read` finds sound and that no condemned list names.
+    async fn newest_usable<T, R>(
+        &self,
+        family: &Family,
+        read: impl Fn(Name) -> R,
+    ) -> Result<Option<(Stamp, T)>, StoreError>
+    where
+        R: Future<Output = Result<T, StoreError>>,
+    {
+        for name in self.objects.generations(family).await?.into_iter().rev() {
+            match read(name.clone()).await {
+                Ok(_) if self.condemned.names(&name).await? => {}
+                Ok(found) => return Ok(Some((name.family().1, found))),
+                Err(StoreError::Missing { .. }) => {}
+                Err(error @ StoreError::Damaged { .. }) => {
+                    tracing::warn!(%error, "nothing is built on it");
+                }
+                Err(error) => return Err(error),
             }
-            Err(error) => Err(error),
         }
+        Ok(None)
     }
 }
 

@@ -18,6 +18,7 @@ use super::layout::{self, CORRECTIONS, DELETED, LATENTS, Name};
 use super::mark::{Census, Copy, Marked};
 use super::objects::StoreError;
 use super::stamp::{Stamp, now_unix_ms};
+use super::trouble::Trouble;
 
 /// What a sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,12 +49,15 @@ impl Store {
     }
 
     async fn pass(&self, grace: Duration, swept: &mut Swept) -> Result<(), StoreError> {
-        self.merge(grace, swept).await?;
+        let (left, bytes) = self.objects.remove_left(grace).await?;
+        swept.removed += left;
+        swept.removed_bytes += bytes;
+        goes_on_if_full(self.merge(grace, swept).await)?;
         // Listed before the manifests are read: what is read counts against what is on these lists.
         let lists = self.condemned.lists().await?;
         let marked = self.mark().await?;
         for &(id, version) in &marked.expired {
-            self.bury(id, version).await?;
+            goes_on_if_full(self.bury(id, version).await)?;
             swept.expired += 1;
         }
         swept.unreadable = marked.unreadable;
@@ -63,7 +67,7 @@ impl Store {
                     self.execute(*stamp, &marked, swept).await?;
                 }
             }
-            self.condemn(grace, &marked, swept).await?;
+            goes_on_if_full(self.condemn(grace, &marked, swept).await)?;
         }
         self.drop_dead(swept).await?;
         self.drop_tombstones(grace, swept).await
@@ -154,6 +158,17 @@ impl Store {
             Err(StoreError::Missing { .. }) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// What a full disk has no room for is left out: a sweep must be able to free it.
+fn goes_on_if_full(step: Result<(), StoreError>) -> Result<(), StoreError> {
+    match step {
+        Err(error @ StoreError::Unable { trouble: Trouble::Full, .. }) => {
+            tracing::warn!(%error, "the sweep goes on with what needs no room");
+            Ok(())
+        }
+        step => step,
     }
 }
 

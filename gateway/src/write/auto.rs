@@ -11,6 +11,7 @@
 //!    go a step back.
 //!
 //! So hardly any shard is written at more than one ratio. What was tried and not taken stays in the store until a sweep.
+//! A text that is one shard has no others to tell of it, and is decided by pieces of it: [`whole`].
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ use crate::task;
 use crate::text::Part;
 
 mod block;
+mod whole;
 
 use block::Block;
 
@@ -89,7 +91,7 @@ impl Choice {
     fn cost(&self, shard: &ShardEntry) -> f64 {
         match self.bound {
             AutoBound::FidelityMin(_) => (shard.tokens - shard.right) as f64,
-            AutoBound::StoredBytesMax(_) => (shard.stored_bytes + ENTRY_BYTES) as f64,
+            AutoBound::StoredBytesMax(_) => (shard.bytes_at_rest() + ENTRY_BYTES) as f64,
         }
     }
 
@@ -100,6 +102,11 @@ impl Choice {
             AutoBound::FidelityMin(_) => WRONG_FALL.powf((this / next).log2()),
             AutoBound::StoredBytesMax(_) => next / this,
         }
+    }
+
+    /// Whether a document of this one shard keeps the bound.
+    fn is_kept(&self, shard: &ShardEntry) -> bool {
+        self.cost(shard) <= self.allowance(shard)
     }
 
     /// What a shard adds to what the document may cost.
@@ -192,8 +199,11 @@ where
             let (mut texts, mut end) = (Vec::new(), None);
             for part in parts {
                 match part? {
-                    // Objects also for a small text: what each ratio takes is then known before it is chosen.
-                    Part::Shard(text) | Part::Whole(text) => texts.push(text),
+                    Part::Shard(text) => texts.push(text),
+                    Part::Whole(text) => {
+                        let shard = whole::write_whole(&gateway, &choice, text).await?;
+                        yield Written::Shard(Box::new(shard));
+                    }
                     Part::End { id } => end = Some(id),
                 }
             }

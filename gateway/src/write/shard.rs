@@ -80,14 +80,32 @@ pub(crate) async fn write_shard(
 
 /// Compresses a shard and, where planned, verifies it. Stores nothing.
 pub(crate) async fn compress_shard(gateway: &Gateway, plan: &Plan, text: &Bytes) -> Result<Shard, Failure> {
+    let (latents, corrections) = make(gateway, plan, text).await?;
+    Ok(Shard::new(latents, corrections.map(|made| made.windows)))
+}
+
+/// What the entry of a shard would be in a manifest that holds it. Stores nothing.
+pub(crate) async fn try_shard(gateway: &Gateway, plan: &Plan, text: &Bytes) -> Result<ShardEntry, Failure> {
+    let (latents, corrections) = make(gateway, plan, text).await?;
+    Ok(ShardEntry::new(ShardHash::of(text), &latents, corrections.as_ref()))
+}
+
+async fn make(
+    gateway: &Gateway,
+    plan: &Plan,
+    text: &Bytes,
+) -> Result<(ShardLatents, Option<ShardCorrections>), Failure> {
     let mut times = StageTimes::default();
     let windows = compress(gateway, plan, text, &mut times).await?;
     let (latents, token_ids) = part(windows);
     let corrections = match &plan.verification {
-        Some(how) => Some(verify(gateway, plan, how, &latents, token_ids, &mut times).await?),
+        Some(how) => {
+            let windows = verify(gateway, plan, how, &latents, token_ids, &mut times).await?;
+            Some(ShardCorrections { latents: shard::digest(&latents.encode()), windows })
+        }
         None => None,
     };
-    Ok(Shard::new(latents, corrections))
+    Ok((latents, corrections))
 }
 
 struct ShardWrite {

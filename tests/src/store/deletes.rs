@@ -7,20 +7,17 @@ use anyhow::{Context, Result};
 use futures::future::try_join_all;
 use tonic::Code;
 
-use super::ops::{self, Dice, large_text, small_text, sweep, written};
+use super::ops::{self, Dice, objects_text, small_text, sweep, written};
 use crate::calls::id_of;
 use crate::cluster::Plan;
 use crate::row::Row;
 
-/// Documents, every second of which is deleted.
-const DOCUMENTS: usize = 40;
-
-/// Deletes documents and reads at random, `reads` times, while the store is swept.
-pub async fn deletes(reads: usize, seed: u64) -> Result<Vec<Row>> {
+/// Deletes every second document and reads at random, `reads` times, while the store is swept.
+pub async fn deletes(documents: usize, reads: usize, seed: u64) -> Result<Vec<Row>> {
     let cluster = Plan::default().start().await?;
     let calls = cluster.calls()?;
-    let texts = Vec::from_iter((0..DOCUMENTS).map(|number| match number % 10 {
-        0 | 1 => large_text(number),
+    let texts = Vec::from_iter((0..documents).map(|number| match number % 10 {
+        0 | 1 => objects_text(number),
         _ => small_text(number),
     }));
     let puts = try_join_all(texts.iter().map(|text| calls.put(text.as_bytes(), written()))).await?;
@@ -45,7 +42,7 @@ pub async fn deletes(reads: usize, seed: u64) -> Result<Vec<Row>> {
     let mut dice = Dice::new(seed);
     let (mut found, mut wrong) = (0, 0);
     for _ in 0..reads {
-        let number = dice.roll(DOCUMENTS);
+        let number = dice.roll(documents);
         let read = calls.get(&ids[number]).await;
         match number.is_multiple_of(2) {
             true => found += usize::from(!read.is_err_and(|status| status.code() == Code::NotFound)),
@@ -58,7 +55,7 @@ pub async fn deletes(reads: usize, seed: u64) -> Result<Vec<Row>> {
         Row::equal(format!("deleted-but-found (seed {seed}, {reads} reads)"), found, 0),
         Row::equal("kept-but-wrong", wrong, 0),
         Row::at_least("swept-objects", removed as f64, 1.0),
-        Row::equal("documents-left", calls.ids().await?.len(), DOCUMENTS / 2),
+        Row::equal("documents-left", calls.ids().await?.len(), documents / 2),
         Row::equal("findings-after", ops::check(&calls, false).await?.len(), 0),
     ])
 }

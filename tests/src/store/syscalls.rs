@@ -2,47 +2,28 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use super::ops::{large_text, small_text, written};
+use super::strace::Strace;
 use crate::cluster::{Plan, files_under};
 use crate::row::Row;
-use crate::wait::until;
-
-/// Longest time until strace has attached.
-const ATTACH_LIMIT: Duration = Duration::from_secs(30);
 
 /// Traces a put of a small and of a large text.
 pub async fn syscalls() -> Result<Vec<Row>> {
-    let there = Command::new("strace").arg("--version").output();
-    ensure!(there.is_ok(), "strace is missing: `apt-get install strace`");
     let cluster = Plan::default().start().await?;
     let calls = cluster.calls()?;
     let mut rows = Vec::new();
     for (name, text) in [("small", small_text(1)), ("large", large_text(1))] {
         let before = HashSet::<_>::from_iter(files_under(&cluster.data())?);
         let trace = tempfile::NamedTempFile::new()?;
-        let mut strace = Command::new("strace")
-            .args(["-f", "-y", "-e", "trace=fsync,fdatasync", "-o"])
-            .arg(trace.path())
-            .args(["-p", &cluster.gateway.id().to_string()])
-            .stderr(Stdio::null())
-            .spawn()?;
-        let traced = format!("/proc/{}/status", cluster.gateway.id());
-        let attached = until("strace to attach", ATTACH_LIMIT, async || {
-            let status = fs::read_to_string(&traced).ok()?;
-            let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?;
-            (tracer.trim() != "0").then_some(())
-        });
-        attached.await?;
+        let output = trace.path().display().to_string();
+        let args = ["-y", "-e", "trace=fsync,fdatasync", "-o", &output];
+        let strace = Strace::attach(&cluster.gateway, &args).await?;
         calls.put(text.as_bytes(), written()).await?;
         // What was synced after the answer is not in the trace any more.
-        let stopped = Command::new("kill").args(["-INT", &strace.id().to_string()]).status()?;
-        ensure!(stopped.success(), "strace was not stopped");
-        strace.wait()?;
+        strace.detach()?;
         let trace = fs::read_to_string(trace.path())?;
         let files =
             Vec::from_iter(files_under(&cluster.data())?.into_iter().filter(|file| !before.contains(file)));

@@ -2,13 +2,29 @@
 
 use anyhow::{Result, bail};
 
-use super::{auto, cloud, codecs, deletes, flips, gateways, kills, kinds, many, recode, shared, syscalls};
-use crate::fixtures::{Shared, middle};
+use super::{
+    auto, cloud, codecs, deletes, disk, flips, gateways, interchange, kills, kinds, many, recode, shared,
+    syscalls,
+};
+use crate::fixtures::{self, Shared, middle};
 use crate::row::Row;
 
 /// Its rows, in the order.
-pub const ROWS: [&str; 11] =
-    ["kills", "syscalls", "flips", "s3", "redis", "many", "deletes", "gateways", "recode", "codecs", "auto"];
+pub const ROWS: [&str; 13] = [
+    "kills",
+    "syscalls",
+    "flips",
+    "disk",
+    "s3",
+    "redis",
+    "many",
+    "deletes",
+    "gateways",
+    "recode",
+    "codecs",
+    "auto",
+    "safetensors",
+];
 /// Where all random choices begin.
 const SEED: u64 = 6;
 
@@ -21,10 +37,11 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
         "kills" => kills::kills(count(200), SEED).await,
         "syscalls" => syscalls::syscalls().await,
         "flips" => flips::flips(count(2000), SEED).await,
+        "disk" => disk::disk().await,
         "s3" => cloud::faulty_s3(&prose()?, sized(30, 200)).await,
         "redis" => shared::killed_redis(&prose()?, sized(8, 40)).await,
         "many" => many::many(count(10_000)).await,
-        "deletes" => deletes::deletes(count(1000), SEED).await,
+        "deletes" => deletes::deletes(40, count(1000), SEED).await,
         "gateways" => gateways::gateways(count(10_000), SEED).await,
         "recode" => {
             let prose = prose()?;
@@ -35,6 +52,12 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
         }
         "codecs" => codecs::table(&kinds::all(&prose()?, sized(9_000, 60_000))?).await,
         "auto" => auto::auto(&kinds::all(&prose()?, sized(40_000, 200_000))?).await,
+        "safetensors" => {
+            let text = fixtures::text("page.txt")?;
+            let mut rows = interchange::again(&text).await?;
+            rows.extend(interchange::by_torch(&text).await?);
+            Ok(rows)
+        }
         row => bail!("nothing measures `{row}`"),
     }
 }

@@ -1,0 +1,55 @@
+//! strace, attached to a program that runs.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::process::Process;
+use crate::tool;
+use crate::wait::until;
+
+/// Longest time until it has attached.
+const ATTACH_LIMIT: Duration = Duration::from_secs(30);
+
+/// strace at work. Dropping it lets the program go on by itself.
+#[derive(Debug)]
+pub(super) struct Strace(Child);
+
+impl Strace {
+    /// Attaches to all threads of a program.
+    pub(super) async fn attach(process: &Process, args: &[&str]) -> Result<Self> {
+        let mut command = Command::new("strace");
+        command.arg("-f").args(args).args(["-p", &process.id().to_string()]).stderr(Stdio::null());
+        let strace = Self(command.spawn().context("strace is missing: `apt-get install strace`")?);
+        let traced = format!("/proc/{}/status", process.id());
+        let attached = until("strace to attach", ATTACH_LIMIT, async || {
+            let status = fs::read_to_string(&traced).ok()?;
+            let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?;
+            (tracer.trim() != "0").then_some(())
+        });
+        attached.await?;
+        Ok(strace)
+    }
+
+    /// Detaches. What the program does from now on is not traced.
+    pub(super) fn detach(mut self) -> Result<()> {
+        self.stop()
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        if self.0.try_wait()?.is_none() {
+            tool::run("kill", &["-INT", &self.0.id().to_string()])?;
+            self.0.wait()?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Strace {
+    fn drop(&mut self) {
+        // It ends with the program in any case.
+        let _ = self.stop();
+    }
+}
