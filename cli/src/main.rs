@@ -1,15 +1,20 @@
 //! `c3`, the command line: serves, stores texts and gets them back.
 
 mod args;
+mod batch;
 mod bench;
 mod failure;
 mod get;
+mod get_many;
+mod inputs;
+mod jsonl;
 mod latents;
 mod list;
 mod oneshot;
 mod output;
 mod progress;
 mod put;
+mod put_many;
 mod recode;
 mod remote;
 mod report;

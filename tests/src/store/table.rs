@@ -2,13 +2,28 @@
 
 use anyhow::{Result, bail};
 
-use super::{auto, cloud, codecs, deletes, flips, gateways, kills, kinds, many, recode, shared, syscalls};
+use super::{
+    auto, batch, cloud, codecs, deletes, flips, gateways, hot, kills, kinds, many, recode, shared, syscalls,
+};
 use crate::fixtures::{Shared, middle};
 use crate::row::Row;
 
 /// Its rows, in the order.
-pub const ROWS: [&str; 11] =
-    ["kills", "syscalls", "flips", "s3", "redis", "many", "deletes", "gateways", "recode", "codecs", "auto"];
+pub const ROWS: [&str; 13] = [
+    "kills",
+    "syscalls",
+    "flips",
+    "s3",
+    "redis",
+    "hot-latents",
+    "many",
+    "batch",
+    "deletes",
+    "gateways",
+    "recode",
+    "codecs",
+    "auto",
+];
 /// Where all random choices begin.
 const SEED: u64 = 6;
 
@@ -23,6 +38,8 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
         "flips" => flips::flips(count(2000), SEED).await,
         "s3" => cloud::faulty_s3(&prose()?, sized(30, 200)).await,
         "redis" => shared::killed_redis(&prose()?, sized(8, 40)).await,
+        "hot-latents" => hot::hot_latents(&prose()?, sized(1, 3)).await,
+        "batch" => batch::batch(count(10_000), 2).await,
         "many" => many::many(count(10_000)).await,
         "deletes" => deletes::deletes(count(1000), SEED).await,
         "gateways" => gateways::gateways(count(10_000), SEED).await,
