@@ -12,7 +12,9 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::bench::args::BenchArgs;
 use crate::failure::Failure;
+use crate::get_many::GetManyArgs;
 use crate::put_latents::PutLatentsArgs;
+use crate::put_many::PutManyArgs;
 use crate::roundtrip::RoundtripArgs;
 use crate::serve::{self, ServeArgs};
 use crate::upkeep::{FsckArgs, GcArgs};
@@ -65,9 +67,14 @@ pub(crate) enum Command {
 /// What to ask a gateway for.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClientCommand {
-    /// Store a text
+    /// Store a text, or many
+    ///
+    /// Many are stored side by side, and one that fails does not stop the others.
     Put(PutArgs),
-    /// Write a stored text, or a part of it, to standard output or a file
+    /// Write a stored text, or a part of it, to standard output or a file, or many to a folder
+    ///
+    /// In a folder each document becomes a file named by its id. A file that is there already stays as it is: where it
+    /// holds another text, that document fails.
     Get(GetArgs),
     /// Tell what is known of a document
     Stat(IdArgs),
@@ -147,8 +154,12 @@ pub(crate) struct RemoteArgs {
 /// Arguments of `put`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PutArgs {
-    /// The text, UTF-8; `-` is standard input
-    pub(crate) file: PathBuf,
+    /// The texts, UTF-8; `-` is standard input. A folder stands for the files in it that are not hidden, a quoted pattern
+    /// such as 'notes/**/*.md' for what it matches
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) many: PutManyArgs,
     /// Seconds after which the document is not found any more [default: it stays]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) ttl: Option<u64>,
@@ -161,9 +172,11 @@ pub(crate) struct PutArgs {
 /// Arguments of `get`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct GetArgs {
-    /// The document's id, or enough first digits of it
-    #[arg(value_parser = id)]
-    pub(crate) id: String,
+    /// The document's id, or enough first digits of it; several, or what `--all` or `--prefix` names, go to a folder
+    #[arg(value_parser = id, value_name = "ID", required_unless_present_any = ["all", "prefix"])]
+    pub(crate) ids: Vec<String>,
+    #[command(flatten)]
+    pub(crate) many: GetManyArgs,
     /// Bytes from A up to but not including B; either may be left out
     #[arg(
         long,
@@ -173,8 +186,8 @@ pub(crate) struct GetArgs {
         allow_hyphen_values = true
     )]
     pub(crate) range: ByteRange,
-    /// Where to write; `-` is standard output
-    #[arg(short, long, value_name = "FILE")]
+    /// The file or the folder to write; `-` is standard output
+    #[arg(short, long, value_name = "FILE|DIR")]
     pub(crate) output: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) remote: RemoteArgs,
@@ -261,6 +274,10 @@ pub(crate) struct DecompressArgs {
     pub(crate) cascade: Option<String>,
     #[command(flatten)]
     pub(crate) remote: RemoteArgs,
+}
+
+pub(crate) fn positive(typed: &str) -> Result<usize, String> {
+    typed.parse().ok().filter(|number| *number > 0).ok_or("give a whole number of 1 or more".to_owned())
 }
 
 /// An id as typed, once it can be one.

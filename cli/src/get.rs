@@ -9,14 +9,18 @@ use crate::args::GetArgs;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::report::{Report, Seconds};
-use crate::{progress, report};
+use crate::{get_many, progress, report};
 
-/// Writes the text and, where it does not go to standard output, reports.
+/// Writes the text and, where it does not go to standard output, reports; many go the way of [`get_many`].
 pub(crate) async fn run(args: GetArgs) -> Result<(), Failure> {
+    let id = match &args.ids[..] {
+        [id] if !get_many::is_folder(args.output.as_deref()) => id,
+        _ => return get_many::run(args).await,
+    };
     let mut output = Output::open(args.output.as_deref())?;
     let client = Client::connect(&args.remote.gateway).await?;
     let begun = Instant::now();
-    let mut text = client.get(&args.id, args.range).await?;
+    let mut text = client.get(id, args.range).await?;
     let bytes = text.range().end - text.range().start;
     let progress = progress::bar("get", Some(bytes));
     while let Some(piece) = text.try_next().await? {

@@ -1,9 +1,13 @@
 //! `c3`, the command line: serves, stores texts and gets them back.
 
 mod args;
+mod batch;
 mod bench;
 mod failure;
 mod get;
+mod get_many;
+mod inputs;
+mod jsonl;
 mod latents;
 mod list;
 mod oneshot;
@@ -11,6 +15,7 @@ mod output;
 mod progress;
 mod put;
 mod put_latents;
+mod put_many;
 mod recode;
 mod remote;
 mod report;

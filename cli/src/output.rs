@@ -19,6 +19,8 @@ pub(crate) enum Output {
     Stdout(Stdout),
     /// A file: written beside its place, moved there when complete.
     File { beside: NamedTempFile, path: PathBuf },
+    /// The same, where nothing may be replaced.
+    New { beside: NamedTempFile, path: PathBuf },
     /// What is there already and is no file, such as a pipe: written in place.
     Place { place: std::fs::File, path: PathBuf },
 }
@@ -44,6 +46,12 @@ impl Output {
         }
     }
 
+    /// A file that is not there yet. What appears there meanwhile stays, and [`Output::finish`] fails.
+    pub(crate) fn open_new(path: &Path) -> Result<Self, Failure> {
+        let beside = beside(path).map_err(|error| Failure::at(path, &error))?;
+        Ok(Self::New { beside, path: path.to_owned() })
+    }
+
     /// Whether this is standard output.
     pub(crate) fn is_stdout(&self) -> bool {
         matches!(self, Self::Stdout(_))
@@ -53,7 +61,9 @@ impl Output {
     pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         match self {
             Self::Stdout(stdout) => stdout.write_all(bytes).await.map_err(|error| Failure::stdout(&error)),
-            Self::File { beside, path } => beside.write_all(bytes).map_err(|error| Failure::at(path, &error)),
+            Self::File { beside, path } | Self::New { beside, path } => {
+                beside.write_all(bytes).map_err(|error| Failure::at(path, &error))
+            }
             Self::Place { place, path } => place.write_all(bytes).map_err(|error| Failure::at(path, &error)),
         }
     }
@@ -64,6 +74,9 @@ impl Output {
             Self::Stdout(mut stdout) => stdout.flush().await.map_err(|error| Failure::stdout(&error)),
             Self::File { beside, path } => {
                 beside.persist(&path).map(drop).map_err(|error| Failure::at(&path, &error.error))
+            }
+            Self::New { beside, path } => {
+                beside.persist_noclobber(&path).map(drop).map_err(|error| Failure::at(&path, &error.error))
             }
             Self::Place { .. } => Ok(()),
         }
@@ -108,6 +121,17 @@ mod tests {
         output.write(b"gone").await.unwrap();
         output.finish().await.unwrap();
         assert!(!Path::new("/dev/null").metadata().unwrap().is_file());
+    }
+
+    #[tokio::test]
+    async fn a_new_file_replaces_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("text");
+        let mut output = Output::open_new(&path).unwrap();
+        output.write(b"late").await.unwrap();
+        std::fs::write(&path, "first").unwrap();
+        assert!(output.finish().await.is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"first");
     }
 
     #[test]

@@ -32,6 +32,11 @@ impl Progress {
     pub(crate) fn more(&self, bytes: u64) {
         self.0.inc(bytes);
     }
+
+    /// Writes something without the bar in its way.
+    pub(crate) fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.0.suspend(write)
+    }
 }
 
 impl Drop for Progress {

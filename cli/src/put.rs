@@ -6,15 +6,20 @@ use c3_client::{Client, Stored, WriteOptions};
 
 use crate::args::PutArgs;
 use crate::failure::Failure;
+use crate::inputs::is_one_text;
 use crate::output::print;
-use crate::progress;
 use crate::remote::connect_to_write;
 use crate::report::Report;
 use crate::source::Source;
+use crate::{progress, put_many};
 
-/// Stores the text and reports.
+/// Stores the text and reports; many go the way of [`put_many`].
 pub(crate) async fn run(args: PutArgs) -> Result<(), Failure> {
-    let source = Source::open(&args.file).await?;
+    let [file] = &args.files[..] else { return put_many::run(args).await };
+    if args.many.field().is_some() || !is_one_text(file) {
+        return put_many::run(args).await;
+    }
+    let source = Source::open(file).await?;
     let client = connect_to_write(&args.remote.gateway, &args.write).await?;
     let options = WriteOptions { ttl_seconds: args.ttl, ..args.write.options(source.bytes) };
     let (stored, took) = store(&client, source, &options).await?;

@@ -1,5 +1,6 @@
 //! A text to read: a file, or standard input.
 
+use std::io::Cursor;
 use std::path::Path;
 use std::pin::Pin;
 
@@ -16,6 +17,12 @@ pub(crate) struct Source {
 }
 
 impl Source {
+    /// A text in memory.
+    pub(crate) fn of(text: String) -> Self {
+        let bytes = Some(text.len() as u64);
+        Self { text: Box::pin(Cursor::new(text.into_bytes())), bytes }
+    }
+
     /// Opens a file; `-` is standard input.
     pub(crate) async fn open(path: &Path) -> Result<Self, Failure> {
         if path == Path::new("-") {

@@ -10,7 +10,7 @@ use c3_proto::{DocumentId, IdPrefix, Invalid, pb};
 use futures::{Stream, StreamExt, TryStreamExt, pin_mut, stream};
 use tokio::time::MissedTickBehavior;
 
-use crate::cache::ShardCache;
+use crate::cache::{Manifests, ShardCache};
 use crate::config::Config;
 use crate::error::Failure;
 use crate::metrics::Metrics;
@@ -37,6 +37,7 @@ pub(crate) struct Gateway {
     pub(crate) config: Config,
     pub(crate) store: Store,
     pub(crate) cache: ShardCache,
+    pub(crate) manifests: Manifests,
     pub(crate) nodes: Nodes,
     /// Shards being written, each once.
     pub(crate) flights: Flights,
@@ -56,7 +57,7 @@ pub(crate) struct Page {
 
 impl Gateway {
     /// The document that an id or a unique beginning of one names, with its manifest.
-    pub(crate) async fn find(&self, typed: &str) -> Result<Stored<Manifest>, Failure> {
+    pub(crate) async fn find(&self, typed: &str) -> Result<Arc<Stored<Manifest>>, Failure> {
         let id = self.resolve(typed).await?;
         self.manifest(id).await
     }
@@ -190,8 +191,8 @@ impl Gateway {
         }
     }
 
-    async fn manifest(&self, id: DocumentId) -> Result<Stored<Manifest>, Failure> {
-        self.store.manifest(id).await.map_err(|error| match error {
+    async fn manifest(&self, id: DocumentId) -> Result<Arc<Stored<Manifest>>, Failure> {
+        self.manifests.get(id, &self.store).await.map_err(|error| match error {
             StoreError::Missing { .. } => Failure::NotFound(id.to_string()),
             error => Failure::of_document(id, "its manifest", &error),
         })

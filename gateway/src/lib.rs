@@ -45,7 +45,7 @@ use tonic::service::Routes;
 pub use config::{CloudSettings, Config};
 pub use error::Error;
 
-use crate::cache::ShardCache;
+use crate::cache::{Manifests, ShardCache};
 use crate::gateway::Gateway;
 use crate::grpc::Grpc;
 use crate::metrics::Metrics;
@@ -55,6 +55,9 @@ use crate::write::shard::Flights;
 
 /// The gateway's name in logs, metrics and traces.
 pub const ROLE: &str = "gateway";
+
+/// The part of the memory for latents that manifests may take: one over this.
+const MANIFESTS_PART: u64 = 8;
 
 /// Serves until `shutdown` is cancelled and the calls in flight have ended, or their time to drain is over.
 pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
@@ -66,8 +69,10 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     let _stop_watching = watching.clone().drop_guard();
     let nodes =
         Nodes::watch(&config.compressors(), &config.decoders(), config.calls(), metrics.clone(), &watching)?;
+    let manifests = config.cache_bytes / MANIFESTS_PART;
     let gateway = Arc::new(Gateway {
-        cache: ShardCache::new(config.cache_bytes, config.redis()?, metrics.clone()),
+        cache: ShardCache::new(config.cache_bytes - manifests, config.redis()?, metrics.clone()),
+        manifests: Manifests::new(manifests),
         flights: Flights::new(),
         store,
         nodes,

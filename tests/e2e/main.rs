@@ -3,6 +3,7 @@
 use c3_tests::fixtures;
 
 mod bad_input;
+mod batch;
 mod cache;
 mod cli;
 mod codecs;

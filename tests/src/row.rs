@@ -74,6 +74,11 @@ impl Row {
         self
     }
 
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.row
+    }
+
     /// Whether it is out of bounds.
     pub fn is_wrong(&self) -> bool {
         self.ok == Some(false)

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::args::positive;
 use crate::serve::ModelArgs;
 use crate::write::WriteArgs;
 
@@ -60,10 +61,6 @@ pub(crate) struct BenchArgs {
     /// Answer in one line of JSON
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-fn positive(typed: &str) -> Result<usize, String> {
-    typed.parse().ok().filter(|number| *number > 0).ok_or("give a whole number of 1 or more".to_owned())
 }
 
 fn rate(typed: &str) -> Result<f64, String> {

@@ -1,8 +1,10 @@
 //! The tiers between a request and the store: memory, then a shared cache where there is one, then the store.
 //!
 //! They hold latents and corrections, never a text, and nothing that the store does not hold. A shard is reached only
-//! through a manifest, which is always read from the store: what is deleted is unreadable at once, whatever is cached.
+//! through a manifest, which is read from the store, or kept where the store shows whether it still counts
+//! ([`manifests`]): what is deleted is unreadable at once, whatever is cached.
 
+mod manifests;
 mod memory;
 mod redis;
 mod value;
@@ -10,6 +12,7 @@ mod value;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub(crate) use self::manifests::Manifests;
 use self::memory::Memory;
 use self::redis::Answer;
 pub(crate) use self::redis::Redis;

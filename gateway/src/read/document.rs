@@ -56,16 +56,16 @@ pub(crate) fn get_text(
 ) -> impl Stream<Item = Result<GetEvent, Failure>> + Send {
     try_stream! {
         let found = gateway.find(&id).await?;
-        let manifest = Arc::new(found.value);
+        let manifest = &found.value;
         let range = range.within(manifest.bytes())?;
         yield GetEvent::Header { document: Box::new(manifest.document(found.bytes)), range: range.clone() };
 
-        let places = Vec::from_iter(places(&manifest).filter(|place| touches(place, &range)));
+        let places = Vec::from_iter(places(manifest).filter(|place| touches(place, &range)));
         let last = places.len().saturating_sub(1);
         let decoded = stream::iter(places)
             .map(|place| {
-                let (gateway, manifest) = (Arc::clone(&gateway), Arc::clone(&manifest));
-                task::begin(async move { decode(&gateway, &manifest, place).await })
+                let (gateway, found) = (Arc::clone(&gateway), Arc::clone(&found));
+                task::begin(async move { decode(&gateway, &found.value, place).await })
             })
             .buffered(gateway.config.look_ahead)
             .enumerate();

@@ -23,12 +23,12 @@ pub(crate) fn get_latents(
 ) -> impl Stream<Item = Result<LatentsEvent, Failure>> + Send {
     try_stream! {
         let found = gateway.find(&id).await?;
-        let manifest = found.value;
+        let manifest = &found.value;
         yield LatentsEvent::Document(manifest.document(found.bytes));
         let mut start = 0;
         for (number, entry) in manifest.shards.iter().enumerate() {
             let end = start + entry.bytes();
-            let shard = gateway.shard(&manifest, entry).await;
+            let shard = gateway.shard(manifest, entry).await;
             let what = format!("shard {number} (bytes {start}..{end})");
             let shard = shard.map_err(|error| Failure::of_document(manifest.id, &what, &error))?;
             for window in &shard.windows {

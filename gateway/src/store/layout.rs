@@ -218,6 +218,11 @@ pub(crate) fn of_document(folder: &str, id: DocumentId) -> Family {
     Family([folder, fan_out(&id), &id].into_iter().collect())
 }
 
+/// The folder of a document's objects below one of these folders.
+pub(crate) fn folder_of(folder: &str, id: DocumentId) -> String {
+    format!("{folder}/{}", fan_out(&id.to_string()))
+}
+
 /// The narrowest folder that holds all ids that begin with these digits.
 pub(crate) fn narrowest(folder: &str, prefix: &str) -> Path {
     let fan_out = (prefix.len() >= FAN_OUT_DIGITS).then(|| fan_out(prefix));

@@ -192,6 +192,20 @@ impl Manifest {
         self.expires_unix_ms.is_some_and(|expires| expires <= now_unix_ms)
     }
 
+    /// Bytes of memory that it takes, near enough.
+    pub(crate) fn weight(&self) -> usize {
+        let of = |shard: &ShardEntry| {
+            let inline = match &shard.place {
+                Place::Objects { .. } => 0,
+                Place::Inline { latents, corrections } => {
+                    latents.len() + corrections.as_ref().map_or(0, Bytes::len)
+                }
+            };
+            size_of::<ShardEntry>() + size_of_val(&shard.window_bytes[..]) + inline
+        };
+        size_of::<Self>() + self.shards.iter().map(of).sum::<usize>()
+    }
+
     /// Where all generations of a shard's objects lie.
     pub(crate) fn families(&self, shard: &ShardEntry) -> ShardFamilies {
         let latents =

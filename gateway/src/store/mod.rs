@@ -4,7 +4,7 @@
 //! are what they hold; [`trouble`] is why they cannot be had. [`documents`] are found as objects by themselves or in a [`pack`], which [`packs`] knows and
 //! [`group`] writes; [`shards`] in their newest generation. [`sweep`] removes what nothing refers to, by way of
 //! [`condemned`] lists; [`merge`] makes new packs of old documents, and [`check`] reads everything. docs/store.md tells
-//! the formats and why it is safe.
+//! the formats and why it is safe. [`signs`] tell whether a manifest that was kept still counts.
 
 pub(crate) mod backend;
 mod certain;
@@ -23,6 +23,7 @@ mod packs;
 mod seal;
 pub(crate) mod shard;
 pub(crate) mod shards;
+pub(crate) mod signs;
 mod staging;
 pub(crate) mod stamp;
 pub(crate) mod sweep;

@@ -1,7 +1,7 @@
 //! Sealed objects in a local folder, or in whatever else `object_store` speaks to. None is ever replaced.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,6 +84,11 @@ impl Objects {
     pub(crate) async fn open(settings: &BackendSettings) -> Result<Self, Error> {
         let Backend { store, folder } = Backend::open(settings).await?;
         Ok(Self { store, folder })
+    }
+
+    /// The folder, where it is a local one.
+    pub(crate) fn folder(&self) -> Option<&FsPath> {
+        self.folder.as_deref()
     }
 
     /// Reads an object's payload; the second number is the size of the object.

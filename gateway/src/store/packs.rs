@@ -1,6 +1,7 @@
 //! The packs that a gateway knows: their indexes in memory, read once each, found by listing.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::TryStreamExt;
@@ -19,6 +20,8 @@ const TAIL_BYTES: u64 = 64 << 10;
 pub(crate) struct Packs {
     objects: Arc<Objects>,
     known: Mutex<Known>,
+    /// How often what is known changed.
+    changes: AtomicU64,
     /// Held while they are listed, so that an index is read once.
     listing: tokio::sync::Mutex<()>,
 }
@@ -46,7 +49,17 @@ impl Pack {
 impl Packs {
     /// None known yet.
     pub(crate) fn new(objects: Arc<Objects>) -> Self {
-        Self { objects, known: Mutex::default(), listing: tokio::sync::Mutex::default() }
+        Self {
+            objects,
+            known: Mutex::default(),
+            changes: AtomicU64::new(0),
+            listing: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// A number that rises with every change of what is known.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// All that are known.
@@ -72,12 +85,20 @@ impl Packs {
         let there = BTreeMap::from_iter(there);
         let fresh = {
             let mut known = self.lock();
+            let before = known.len();
             known.retain(|stamp, _| there.contains_key(stamp));
+            if known.len() < before {
+                self.changes.fetch_add(1, Ordering::Release);
+            }
             Vec::from_iter(there.iter().filter(|(stamp, _)| !known.contains_key(stamp)))
         };
         for (stamp, object) in fresh {
             match self.open(Name::at(object.location.clone()), object.size).await {
-                Ok(pack) => drop(self.lock().insert(*stamp, Arc::new(pack))),
+                Ok(pack) => {
+                    let mut known = self.lock();
+                    known.insert(*stamp, Arc::new(pack));
+                    self.changes.fetch_add(1, Ordering::Release);
+                }
                 // Merged into another since, which the next look finds.
                 Err(StoreError::Missing { .. }) => {}
                 Err(error) => return Err(error),

@@ -34,14 +34,14 @@ pub(crate) fn recode(
 ) -> impl Stream<Item = Result<PutEvent, Failure>> + Send {
     try_stream! {
         let found = gateway.find(&id).await?;
-        let old = found.value;
-        let options = completed(options, &old);
+        let old = &found.value;
+        let options = completed(options, old);
         let limits = limits(&gateway, &options)?;
         let mut plan = Plan::new(&options, &gateway).await?;
         if options.auto_ratio.is_none() && options.ratio.is_none() {
             plan.ratios = Arc::new(HashMap::from_iter(old.shards.iter().map(|shard| (shard.hash, shard.ratio))));
         }
-        if options.auto_ratio.is_none() && is_written_so(&old, &plan) {
+        if options.auto_ratio.is_none() && is_written_so(old, &plan) {
             let document = old.document(found.bytes);
             let (shards_reused, times) = (document.shards, StageTimes::default());
             yield PutEvent::Done(Box::new(Put { document, shards_reused, times, bound_met: None }));
@@ -52,7 +52,7 @@ pub(crate) fn recode(
             GetEvent::Header { .. } => Ok(None),
             GetEvent::Text(text) => Ok(Some(text)),
         });
-        let events = write_text(gateway, Arc::new(plan), options, text::shards(pieces, limits), Some(old));
+        let events = write_text(gateway, Arc::new(plan), options, text::shards(pieces, limits), Some(old.clone()));
         pin_mut!(events);
         while let Some(event) = events.next().await {
             yield event?;

@@ -3,12 +3,14 @@
 //! Where the store and not the models is measured, texts are short. Seeds are printed with the rows.
 
 pub mod auto;
+pub mod batch;
 pub mod cloud;
 pub mod codecs;
 pub mod deletes;
 pub mod disk;
 pub mod flips;
 pub mod gateways;
+pub mod hot;
 pub mod interchange;
 pub mod kills;
 pub mod kinds;

@@ -3,21 +3,23 @@
 use anyhow::{Result, bail};
 
 use super::{
-    auto, cloud, codecs, deletes, disk, flips, gateways, interchange, kills, kinds, many, recode, shared,
-    syscalls,
+    auto, batch, cloud, codecs, deletes, disk, flips, gateways, hot, interchange, kills, kinds, many, recode,
+    shared, syscalls,
 };
 use crate::fixtures::{self, Shared, middle};
 use crate::row::Row;
 
 /// Its rows, in the order.
-pub const ROWS: [&str; 13] = [
+pub const ROWS: [&str; 15] = [
     "kills",
     "syscalls",
     "flips",
     "disk",
     "s3",
     "redis",
+    "hot-latents",
     "many",
+    "batch",
     "deletes",
     "gateways",
     "recode",
@@ -40,6 +42,8 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
         "disk" => disk::disk().await,
         "s3" => cloud::faulty_s3(&prose()?, sized(30, 200)).await,
         "redis" => shared::killed_redis(&prose()?, sized(8, 40)).await,
+        "hot-latents" => hot::hot_latents(&prose()?, sized(1, 3)).await,
+        "batch" => batch::batch(count(10_000), 2).await,
         "many" => many::many(count(10_000)).await,
         "deletes" => deletes::deletes(40, count(1000), SEED).await,
         "gateways" => gateways::gateways(count(10_000), SEED).await,

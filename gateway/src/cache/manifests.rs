@@ -1,0 +1,122 @@
+//! Manifests in memory, for readers only: each is good as long as the store shows no sign of another version.
+
+use std::sync::Arc;
+
+use c3_proto::DocumentId;
+use moka::future::Cache;
+
+use crate::store::manifest::Manifest;
+use crate::store::signs::Signs;
+use crate::store::stamp::now_unix_ms;
+use crate::store::{Store, StoreError, Stored};
+
+/// Manifests that were read lately.
+pub(crate) struct Manifests(Cache<DocumentId, Kept>);
+
+/// A manifest, and what the store looked like before it was read.
+#[derive(Clone)]
+struct Kept {
+    manifest: Arc<Stored<Manifest>>,
+    signs: Signs,
+}
+
+impl Manifests {
+    /// At most so many bytes of manifests; with 0 nothing stays.
+    pub(crate) fn new(bytes: u64) -> Self {
+        let weight = |_: &DocumentId, kept: &Kept| {
+            u32::try_from(size_of::<Kept>() + kept.manifest.value.weight()).unwrap_or(u32::MAX)
+        };
+        Self(Cache::builder().max_capacity(bytes).weigher(weight).build())
+    }
+
+    /// A document's manifest, as [`Store::manifest`] finds it.
+    pub(crate) async fn get(
+        &self,
+        id: DocumentId,
+        store: &Store,
+    ) -> Result<Arc<Stored<Manifest>>, StoreError> {
+        let signs = store.signs(id);
+        if let Some(kept) = self.0.get(&id).await
+            && Some(kept.signs) == signs
+            && !kept.manifest.value.is_expired(now_unix_ms())
+        {
+            return Ok(kept.manifest);
+        }
+        let manifest = Arc::new(store.manifest(id).await?);
+        if let Some(signs) = signs.filter(Signs::are_settled) {
+            self.0.insert(id, Kept { manifest: Arc::clone(&manifest), signs }).await;
+        }
+        Ok(manifest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::store::manifest::ShardEntry;
+    use crate::store::manifest::tests::manifest;
+    use crate::store::shard::tests::shard;
+
+    /// A document that is all in its manifest.
+    fn small() -> Manifest {
+        let whole = manifest(&[vec![40]], false);
+        let shards = vec![ShardEntry::new(whole.shards[0].hash, &shard(&[40]), None)];
+        Manifest { shards, ..whole }
+    }
+
+    /// Folders that changed long ago, as they look once nobody has put anything for a while.
+    fn settle(data: &std::path::Path) {
+        let long_ago = SystemTime::now() - Duration::from_secs(60);
+        for folder in ["documents", "deleted"] {
+            for below in std::fs::read_dir(data.join(folder)).into_iter().flatten() {
+                File::open(below.unwrap().path()).unwrap().set_modified(long_ago).unwrap();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_given_until_something_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().to_str().unwrap();
+        let (store, other) = (Store::open(data).await.unwrap(), Store::open(data).await.unwrap());
+        let manifests = Manifests::new(1 << 20);
+        let first = store.put_manifest(small()).await.unwrap().value;
+        let id = first.id;
+
+        // Put just now: the next change might bear the same time.
+        let read = manifests.get(id, &store).await.unwrap();
+        assert!(!Arc::ptr_eq(&read, &manifests.get(id, &store).await.unwrap()));
+        settle(folder.path());
+        let read = manifests.get(id, &store).await.unwrap();
+        assert!(Arc::ptr_eq(&read, &manifests.get(id, &store).await.unwrap()));
+
+        // Another gateway puts a new version, and then deletes it.
+        let second = other.put_manifest(first.clone()).await.unwrap().value;
+        assert_eq!(manifests.get(id, &store).await.unwrap().value.version, second.version);
+        settle(folder.path());
+        manifests.get(id, &store).await.unwrap();
+        other.delete(id).await.unwrap();
+        assert!(matches!(manifests.get(id, &store).await, Err(StoreError::Missing { .. })));
+        settle(folder.path());
+        assert!(matches!(manifests.get(id, &store).await, Err(StoreError::Missing { .. })));
+    }
+
+    #[tokio::test]
+    async fn what_is_past_its_time_is_not_given() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path().to_str().unwrap()).await.unwrap();
+        let manifests = Manifests::new(1 << 20);
+        let expires_unix_ms = Some(now_unix_ms() + 500);
+        let short = Manifest { expires_unix_ms, ..small() };
+        let id = store.put_manifest(short).await.unwrap().value.id;
+        settle(folder.path());
+        manifests.get(id, &store).await.unwrap();
+        while now_unix_ms() <= expires_unix_ms.unwrap() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(matches!(manifests.get(id, &store).await, Err(StoreError::Missing { .. })));
+    }
+}

@@ -1,0 +1,77 @@
+//! Signs that another version of a document may count by now, cheap to look at: what a reader who kept a manifest looks
+//! at in the place of the store.
+//!
+//! Of a local folder they are the times at which `documents/<ab>` and `deleted/<ab>` last changed, which they do with
+//! every file that is made or removed in them, by whomever, and how often the packs that this gateway knows have changed.
+//! A version that is moved into a pack or out of it is the same version, and only a document's first version begins in a
+//! pack. A cloud has no such signs.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use c3_proto::DocumentId;
+
+use super::Store;
+use super::layout::{DELETED, DOCUMENTS, folder_of};
+
+/// How old a folder's last change must be to be told from the next: longer than any file system's clock takes to tick.
+const SETTLED_AFTER: Duration = Duration::from_secs(3);
+
+/// What is seen of a document without reading anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Signs {
+    /// Last change of the folder, where there is one.
+    documents: Option<SystemTime>,
+    deleted: Option<SystemTime>,
+    /// Changes of the packs that are known.
+    packs: u64,
+}
+
+impl Signs {
+    /// Whether any later change shows: none was so recent that the next might bear the same time.
+    pub(crate) fn are_settled(&self) -> bool {
+        let now = SystemTime::now();
+        let old = |changed: SystemTime| now.duration_since(changed).is_ok_and(|age| age >= SETTLED_AFTER);
+        self.documents.is_none_or(old) && self.deleted.is_none_or(old)
+    }
+}
+
+impl Store {
+    /// The signs of a document, two looks at a folder's entry; `None` where the store has none.
+    pub(crate) fn signs(&self, id: DocumentId) -> Option<Signs> {
+        let folder = self.objects.folder()?;
+        // Before the folders: what is known of packs is part of what a manifest is chosen by.
+        let packs = self.packs.changes();
+        let documents = changed(&folder.join(folder_of(DOCUMENTS, id)))?;
+        let deleted = changed(&folder.join(folder_of(DELETED, id)))?;
+        Some(Signs { documents, deleted, packs })
+    }
+}
+
+/// When a folder last changed; `Some(None)` where it is not there, `None` where nobody can tell.
+fn changed(folder: &Path) -> Option<Option<SystemTime>> {
+    match std::fs::metadata(folder).and_then(|there| there.modified()) {
+        Ok(changed) => Some(Some(changed)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(None),
+        Err(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changed_just_now_is_not_settled() {
+        let now = SystemTime::now();
+        let signs = |age: u64| {
+            let documents = Some(now - Duration::from_secs(age));
+            Signs { documents, deleted: None, packs: 0 }
+        };
+        assert!(signs(10).are_settled() && !signs(1).are_settled());
+        // The clock was set back since.
+        let ahead = Signs { documents: Some(now + Duration::from_secs(60)), deleted: None, packs: 0 };
+        assert!(!ahead.are_settled());
+        assert!(Signs { documents: None, deleted: None, packs: 0 }.are_settled());
+    }
+}

@@ -1,0 +1,81 @@
+//! Many texts at once by `c3`: folders, patterns, lines of JSON, and back into a folder.
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use c3_tests::cluster::{Cluster, Plan};
+use c3_tests::process::{Launch, Program};
+use c3_tests::row::assert_all;
+use c3_tests::store::batch;
+use c3_tests::store::ops::small_text;
+use serde_json::Value;
+
+async fn at(cluster: &Cluster, args: &[&str]) -> Output {
+    let c3 = Launch::new(Program::C3).args(args).env("C3_GATEWAY", cluster.gateway.url());
+    c3.output().await.expect("c3 is built")
+}
+
+fn lines(output: &Output) -> Vec<Value> {
+    let said = String::from_utf8_lossy(&output.stdout);
+    said.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
+}
+
+fn file(folder: &Path, name: &str, text: impl AsRef<[u8]>) {
+    let path = folder.join(name);
+    fs::create_dir_all(path.parent().expect("it lies in the folder")).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+#[tokio::test]
+async fn one_that_fails_does_not_stop_the_others() {
+    let cluster = Plan::default().start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (texts, back) = (folder.path().join("texts"), folder.path().join("back"));
+    file(&texts, "a.txt", small_text(1));
+    file(&texts, "inner/b.txt", small_text(2));
+    file(&texts, "inner/wrong.txt", b"not UTF-8: \xff");
+    file(&texts, ".hidden", "not put");
+    let [texts, back] = [&texts, &back].map(|path| path.display().to_string());
+    let put = at(&cluster, &["put", "--json", "-r", &texts]).await;
+    assert_eq!(put.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&put.stderr).into_owned();
+    assert!(told.contains("1 of 3 failed") && told.contains("wrong.txt: text: not UTF-8"), "{told}");
+    let said = lines(&put);
+    assert_eq!(said.len(), 4);
+    assert_eq!((&said[3]["documents"], &said[3]["failed"]), (&2.into(), &1.into()));
+    assert!(said[..3].iter().all(|line| line["id"].is_string() != line["error"].is_string()));
+
+    let jsonl = folder.path().join("lines.jsonl");
+    let line = |number| serde_json::json!({ "body": small_text(number) }).to_string();
+    fs::write(&jsonl, format!("{}\n{}\n{{\"other\":1}}\n", line(2), line(3))).unwrap();
+    let put = at(&cluster, &["put", "--field", "body", &jsonl.display().to_string()]).await;
+    assert_eq!(put.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&put.stderr).into_owned();
+    assert!(told.contains("lines.jsonl:3: it has no field `body`; there is: other"), "{told}");
+
+    assert_eq!(at(&cluster, &["get", "--all"]).await.status.code(), Some(2));
+    for _ in 0..2 {
+        let got = at(&cluster, &["get", "--all", "--json", "-o", &back]).await;
+        assert!(got.status.success(), "{}", String::from_utf8_lossy(&got.stderr));
+        assert_eq!(lines(&got).last().unwrap()["documents"], 3);
+    }
+    let mut files = Vec::from_iter(fs::read_dir(&back).unwrap().map(|entry| entry.unwrap().path()));
+    files.sort();
+    let mut read = Vec::from_iter(files.iter().map(|file| fs::read_to_string(file).unwrap()));
+    read.sort();
+    assert_eq!(read, [1, 2, 3].map(small_text));
+
+    fs::write(&files[0], "mine").unwrap();
+    let got = at(&cluster, &["get", "--all", "-o", &back]).await;
+    assert_eq!(got.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&got.stderr).contains("holds another text"));
+    assert_eq!(fs::read_to_string(&files[0]).unwrap(), "mine");
+}
+
+#[tokio::test]
+async fn a_batch_is_few_files() {
+    let rows = batch::batch(150, 1).await.unwrap();
+    // How fast it is says nothing where other tests run beside it.
+    assert_all(&rows.into_iter().filter(|row| !row.name().contains("rate")).collect::<Vec<_>>());
+}

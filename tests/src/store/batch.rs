@@ -1,0 +1,86 @@
+//! Many small documents put by `c3` as a batch, against the same bytes as one document.
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::ops::small_text;
+use crate::cluster::{Cluster, Plan, files_under};
+use crate::process::{Launch, Program};
+use crate::row::Row;
+
+/// The batch's documents a second over those of one document of the same bytes.
+const RATE_SHARE: f64 = 0.3;
+/// Files that a document may take.
+const FILES_SHARE: f64 = 0.1;
+/// Seconds that listing 10,000 documents may take.
+const LIST_SECONDS: f64 = 2.0;
+/// Puts `count` documents of about 200 bytes from files of JSON lines, in so many rounds, and each round's bytes as one document before.
+pub async fn batch(count: usize, rounds: usize) -> Result<Vec<Row>> {
+    let mut cluster = Plan::default().start().await?;
+    let folder = tempfile::tempdir()?;
+    let (mut many, mut one, mut failed, mut files) = (0.0, 0.0, 0, 0);
+    let each = count.div_ceil(rounds);
+    for round in 0..rounds {
+        let texts = Vec::from_iter((0..each).map(|number| small_text(round * each + number)));
+        let (lines, whole) = (folder.path().join("lines.jsonl"), folder.path().join("whole.txt"));
+        fs::write(
+            &lines,
+            texts.iter().map(|text| format!("{}\n", json!({ "text": text }))).collect::<String>(),
+        )?;
+        // The same bytes in another order: a shard that the batch had stored would not be compressed again.
+        fs::write(&whole, texts.iter().rev().map(String::as_str).collect::<String>())?;
+        one += seconds(&cluster, &[], &whole).await?.0;
+        let before = files_under(&cluster.data())?.len();
+        let (took, put) = seconds(&cluster, &["--jsonl"], &lines).await?;
+        many += took;
+        files += files_under(&cluster.data())?.len() - before;
+        let said = String::from_utf8(put.stdout)?;
+        let total: Value = serde_json::from_str(said.lines().last().context("nothing was said")?)?;
+        failed += total["failed"].as_u64().context("no total")?;
+        ensure!(total["documents"] == each, "{total}");
+    }
+    let count = each * rounds;
+
+    cluster.restart_gateway().await?;
+    let begun = Instant::now();
+    let listed = c3(&cluster, &["ls", "--json"]).await?;
+    let list_seconds = begun.elapsed().as_secs_f64();
+    let listed: Value = serde_json::from_slice(&listed.stdout)?;
+    let listed = listed["documents"].as_array().context("no documents")?.len();
+    let mut wrong = 0;
+    for number in (0..count).step_by(count.div_ceil(20)) {
+        let text = small_text(number);
+        let id = c3_proto::DocumentId::of(text.as_bytes()).to_string();
+        wrong += usize::from(c3(&cluster, &["get", &id]).await?.stdout != text.as_bytes());
+    }
+    Ok(vec![
+        Row::seen(format!("batch-seconds ({count} documents)"), many, true, "told"),
+        Row::seen("batch-seconds-as-one-document", one, true, "told"),
+        Row::at_least("batch-rate-over-one-document", one / many, RATE_SHARE),
+        Row::equal("batch-failed", failed, 0),
+        Row::at_most("batch-files", files as f64, count as f64 * FILES_SHARE),
+        Row::equal("batch-listed", listed, count + rounds),
+        Row::at_most("batch-list-seconds", list_seconds, LIST_SECONDS),
+        Row::equal("batch-wrong", wrong, 0),
+    ])
+}
+
+/// Seconds of a put from start to end, and what it said.
+async fn seconds(cluster: &Cluster, how: &[&str], file: &Path) -> Result<(f64, Output)> {
+    let file = file.display().to_string();
+    let begun = Instant::now();
+    let put = c3(cluster, &[&["put", "--json", "--ratio", "20", &file], how].concat()).await?;
+    Ok((begun.elapsed().as_secs_f64(), put))
+}
+
+async fn c3(cluster: &Cluster, args: &[&str]) -> Result<Output> {
+    let output =
+        Launch::new(Program::C3).args(args).env("C3_GATEWAY", cluster.gateway.url()).output().await?;
+    ensure!(output.status.success(), "c3 {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(output)
+}
