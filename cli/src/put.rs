@@ -11,18 +11,20 @@ use crate::progress;
 use crate::remote::connect_to_write;
 use crate::report::Report;
 use crate::source::Source;
+use crate::upload;
 
 /// Stores the text and reports.
 pub(crate) async fn run(args: PutArgs) -> Result<(), Failure> {
     let source = Source::open(&args.file).await?;
     let client = connect_to_write(&args.remote.gateway, &args.write).await?;
-    let options = WriteOptions { ttl_seconds: args.ttl, ..args.write.options(source.bytes) };
+    let options = args.upload.apply(args.write.options(source.bytes));
+    let options = WriteOptions { ttl_seconds: args.ttl, ..options };
     let (stored, took) = store(&client, source, &options).await?;
     let report = Report::of_stored(&stored, took);
     print(&if args.remote.json { report.json() } else { report.to_string() })
 }
 
-/// Stores a text under a progress bar, and says how long that took.
+/// Stores a text under a progress bar, and says how long that took. Where it breaks off, the failure says how to go on.
 pub(crate) async fn store(
     client: &Client,
     source: Source,
@@ -31,6 +33,6 @@ pub(crate) async fn store(
     let begun = Instant::now();
     let progress = progress::bar("put", source.bytes);
     let put = client.put(source.text, options).await?;
-    let stored = put.finish_with(|bytes| progress.done(bytes)).await?;
+    let stored = upload::finish(put, options, &progress).await?;
     Ok((stored, begun.elapsed()))
 }

@@ -2,7 +2,7 @@
 //!
 //! [`layout`] names the objects by [`stamp`], [`seal`] proves them and [`objects`] moves them to a [`backend`]; [`manifest`] and [`shard`]
 //! are what they hold. [`documents`] are found as objects by themselves or in a [`pack`], which [`packs`] knows and
-//! [`group`] writes; [`shards`] in their newest generation. [`sweep`] removes what nothing refers to, by way of
+//! [`group`] writes; [`shards`] in their newest generation. [`uploads`] are puts that can be taken up. [`sweep`] removes what nothing refers to, by way of
 //! [`condemned`] lists; [`merge`] makes new packs of old documents, and [`check`] reads everything. docs/store.md tells
 //! the formats and why it is safe.
 
@@ -25,6 +25,7 @@ pub(crate) mod shard;
 pub(crate) mod shards;
 pub(crate) mod stamp;
 pub(crate) mod sweep;
+pub(crate) mod uploads;
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -66,6 +66,7 @@ impl Store {
             self.condemn(grace, &marked, swept).await?;
         }
         self.drop_dead(swept).await?;
+        self.drop_uploads(swept).await?;
         self.drop_tombstones(grace, swept).await
     }
 
