@@ -2,13 +2,18 @@
 
 use anyhow::{Result, bail};
 
-use super::{auto, cloud, codecs, deletes, flips, gateways, kills, kinds, many, recode, shared, syscalls};
+use super::{
+    auto, cloud, codecs, deletes, edited, flips, gateways, kills, kinds, long, many, recode, resumed, shared,
+    syscalls,
+};
 use crate::fixtures::{Shared, middle};
 use crate::row::Row;
 
 /// Its rows, in the order.
-pub const ROWS: [&str; 11] =
-    ["kills", "syscalls", "flips", "s3", "redis", "many", "deletes", "gateways", "recode", "codecs", "auto"];
+pub const ROWS: [&str; 14] = [
+    "long", "kills", "syscalls", "flips", "s3", "redis", "many", "edited", "resumed", "deletes", "gateways",
+    "recode", "codecs", "auto",
+];
 /// Where all random choices begin.
 const SEED: u64 = 6;
 
@@ -18,12 +23,32 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
     let count = |all: usize| sized(all / 10, all);
     let prose = || shared.whole_book("little-colonels-hero");
     match row {
+        "long" => {
+            let books = shared.books()?;
+            let sizes: &[usize] = if shared.full { &[1_290_000, 4_300_000] } else { &[129_000] };
+            let mut rows = long::long(&books, sized(21_500, 215_000), sizes).await?;
+            rows.extend(long::spread(middle(&books, 60_000)).await?);
+            Ok(rows)
+        }
         "kills" => kills::kills(count(200), SEED).await,
         "syscalls" => syscalls::syscalls().await,
         "flips" => flips::flips(count(2000), SEED).await,
         "s3" => cloud::faulty_s3(&prose()?, sized(30, 200)).await,
         "redis" => shared::killed_redis(&prose()?, sized(8, 40)).await,
         "many" => many::many(count(10_000)).await,
+        "edited" => {
+            let books = shared.books()?;
+            let more = [60, 61].map(|number| stretch(&books, number, 10_000));
+            edited::edited(stretch(&books, 0, 500_000), more).await
+        }
+        "resumed" => {
+            let (books, bytes) = (shared.books()?, sized(200_000, 2_000_000));
+            // What is in flight when it is killed is done again: of a short text a shard is all that may be.
+            let args: &[&str] = if shared.full { &[] } else { &["--shards-in-flight", "1"] };
+            let texts = [1, 2].map(|variant| long::varied(&books, bytes, variant));
+            let most = Some(resumed::REDONE_MAX);
+            resumed::resumed(texts.each_ref().map(String::as_str), args, most).await
+        }
         "deletes" => deletes::deletes(count(1000), SEED).await,
         "gateways" => gateways::gateways(count(10_000), SEED).await,
         "recode" => {
