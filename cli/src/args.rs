@@ -10,6 +10,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::append::AppendArgs;
 use crate::bench::args::BenchArgs;
 use crate::failure::Failure;
 use crate::get_many::GetManyArgs;
@@ -18,6 +19,7 @@ use crate::put_many::PutManyArgs;
 use crate::roundtrip::RoundtripArgs;
 use crate::serve::{self, ServeArgs};
 use crate::upkeep::{FsckArgs, GcArgs};
+use crate::upload::UploadArgs;
 use crate::write::WriteArgs;
 
 /// Where `c3 serve` listens when not told otherwise.
@@ -45,6 +47,7 @@ impl Args {
         let Command::Client(command) = &self.command else { return None };
         match command {
             ClientCommand::Put(args) => Some(&args.write),
+            ClientCommand::Append(args) => Some(&args.write),
             ClientCommand::Recode(args) => Some(&args.write),
             ClientCommand::Roundtrip(args) => Some(&args.write),
             ClientCommand::Bench(args) => Some(&args.write),
@@ -70,7 +73,11 @@ pub(crate) enum ClientCommand {
     /// Store a text, or many
     ///
     /// Many are stored side by side, and one that fails does not stop the others.
-    Put(PutArgs),
+    Put(Box<PutArgs>),
+    /// Store a document with more text after it, at the cost of what is new
+    Append(Box<AppendArgs>),
+    /// List puts that broke off and can go on
+    Uploads(RemoteArgs),
     /// Write a stored text, or a part of it, to standard output or a file, or many to a folder
     ///
     /// In a folder each document becomes a file named by its id. A file that is there already stays as it is: where it
@@ -122,6 +129,8 @@ impl ClientCommand {
     pub(crate) fn span_name(&self) -> &'static str {
         match self {
             Self::Put(_) => "c3 put",
+            Self::Append(_) => "c3 append",
+            Self::Uploads(_) => "c3 uploads",
             Self::Get(_) => "c3 get",
             Self::Stat(_) => "c3 stat",
             Self::Ls(_) => "c3 ls",
@@ -163,6 +172,8 @@ pub(crate) struct PutArgs {
     /// Seconds after which the document is not found any more [default: it stays]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) ttl: Option<u64>,
+    #[command(flatten)]
+    pub(crate) upload: UploadArgs,
     #[command(flatten)]
     pub(crate) write: WriteArgs,
     #[command(flatten)]

@@ -1,5 +1,6 @@
 //! `c3`, the command line: serves, stores texts and gets them back.
 
+mod append;
 mod args;
 mod batch;
 mod bench;
@@ -25,6 +26,7 @@ mod source;
 mod stack;
 mod tensors;
 mod upkeep;
+mod upload;
 mod write;
 
 use std::process::ExitCode;
@@ -77,7 +79,9 @@ async fn run(args: Args) -> Result<(), Failure> {
 
 async fn ask(command: ClientCommand) -> Result<(), Failure> {
     match command {
-        ClientCommand::Put(args) => put::run(args).await,
+        ClientCommand::Put(args) => put::run(*args).await,
+        ClientCommand::Append(args) => append::run(*args).await,
+        ClientCommand::Uploads(args) => upload::list(args).await,
         ClientCommand::Get(args) => get::run(args).await,
         ClientCommand::Stat(args) => list::stat(args).await,
         ClientCommand::Ls(args) => list::ls(args).await,

@@ -21,13 +21,14 @@ pub(crate) async fn run(args: PutArgs) -> Result<(), Failure> {
     }
     let source = Source::open(file).await?;
     let client = connect_to_write(&args.remote.gateway, &args.write).await?;
-    let options = WriteOptions { ttl_seconds: args.ttl, ..args.write.options(source.bytes) };
+    let options = args.upload.apply(args.write.options(source.bytes));
+    let options = WriteOptions { ttl_seconds: args.ttl, ..options };
     let (stored, took) = store(&client, source, &options).await?;
     let report = Report::of_stored(&stored, took);
     print(&if args.remote.json { report.json() } else { report.to_string() })
 }
 
-/// Stores a text under a progress bar, and says how long that took.
+/// Stores a text under a progress bar, and says how long that took. Where it breaks off, the failure says how to go on.
 pub(crate) async fn store(
     client: &Client,
     source: Source,
@@ -36,6 +37,6 @@ pub(crate) async fn store(
     let begun = Instant::now();
     let progress = progress::bar("put", source.bytes);
     let put = client.put(source.text, options).await?;
-    let stored = put.finish_with(|bytes| progress.done(bytes)).await?;
+    let stored = upload::finish(put, options, &progress).await?;
     Ok((stored, begun.elapsed()))
 }

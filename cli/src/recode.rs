@@ -40,6 +40,6 @@ async fn one(client: &Client, id: &str, args: &RecodeArgs) -> Result<Report, Fai
     let bytes = client.stat(id).await?.bytes;
     let progress = progress::bar("recode", Some(bytes));
     let put = client.recode(id, &args.write.options(None)).await?;
-    let stored = put.finish_with(|bytes| progress.done(bytes)).await?;
+    let stored = put.finish_with(|done| progress.told(&done)).await?;
     Ok(Report::of_stored(&stored, begun.elapsed()))
 }

@@ -225,6 +225,15 @@ pub(crate) fn age(unix_ms: u64) -> String {
     }
 }
 
+/// How long it is until a moment.
+pub(crate) fn age_to(unix_ms: u64) -> String {
+    let moment = std::time::UNIX_EPOCH + Duration::from_millis(unix_ms);
+    match moment.duration_since(std::time::SystemTime::now()) {
+        Ok(left) => format!("for {}", indicatif::HumanDuration(left)),
+        Err(_) => "past its time".to_owned(),
+    }
+}
+
 /// Tells what was done: on standard output, or on standard error where the result itself has the former.
 pub(crate) fn tell(line: &str, result_on_stdout: bool) -> Result<(), Failure> {
     if result_on_stdout {

@@ -93,10 +93,9 @@ impl WriteArgs {
             },
             codec: self.codec,
             skip_verification: self.no_verify,
-            margin: None,
             bytes,
-            ttl_seconds: None,
             auto_ratio: (self.ratio == Some(Ratio::Auto)).then(auto),
+            ..WriteOptions::default()
         }
     }
 }

@@ -19,6 +19,16 @@ const SHARD_BYTES_MIN: usize = 4 << 10;
 /// Bytes on either side of a candidate that decide how good a cut it is.
 const CONTEXT_BYTES: usize = 32;
 
+/// Bytes from the start of a shard on that decide where it ends.
+const DECISIVE_BYTES: usize = SHARD_BYTES_MAX + CONTEXT_BYTES;
+
+/// How many of the first shards of a text, given by their sizes, stay what they are whatever follows the text.
+pub(crate) fn settled(sizes: &[u64]) -> usize {
+    let ends_after = |count: &usize| sizes[*count..].iter().sum::<u64>();
+    let open = (0..sizes.len()).rev().take_while(|count| ends_after(count) < DECISIVE_BYTES as u64);
+    sizes.len() - open.count()
+}
+
 /// Cuts a text that arrives in pieces. The cuts do not depend on how it was split into pieces.
 #[derive(Default)]
 pub(crate) struct Chunker {
@@ -33,7 +43,7 @@ impl Chunker {
 
     /// The next shard that no further text can change.
     pub(crate) fn next_shard(&mut self) -> Option<Bytes> {
-        (self.buffer.len() >= SHARD_BYTES_MAX + CONTEXT_BYTES).then(|| self.cut())
+        (self.buffer.len() >= DECISIVE_BYTES).then(|| self.cut())
     }
 
     /// The next shard of a text that has ended; `None` after the last.
@@ -176,6 +186,16 @@ mod tests {
         fn pieces_do_not_move_the_cuts(text in text(), size in 1usize..50_000) {
             let pieces: Vec<&[u8]> = text.as_bytes().chunks(size).collect();
             prop_assert_eq!(shards(&pieces), shards(&[text.as_bytes()]));
+        }
+
+        #[test]
+        fn what_is_settled_stays_whatever_follows(text in text(), more in text()) {
+            let before = shards(&[text.as_bytes()]);
+            let after = shards(&[text.as_bytes(), more.as_bytes()]);
+            let sizes = Vec::from_iter(before.iter().map(|shard| shard.len() as u64));
+            let settled = settled(&sizes);
+            prop_assert_eq!(&before[..settled], &after[..settled]);
+            prop_assert!(sizes[settled..].iter().sum::<u64>() < (SHARD_BYTES_MAX + DECISIVE_BYTES) as u64);
         }
 
         #[test]

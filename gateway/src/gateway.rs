@@ -22,6 +22,7 @@ use crate::store::manifest::{Manifest, ShardEntry};
 use crate::store::shards::inline_shard;
 use crate::store::stamp::now_unix_ms;
 use crate::store::sweep::Swept;
+use crate::store::uploads::UploadRecord;
 use crate::store::{Shard, Store, StoreError, Stored};
 use crate::write::shard::Flights;
 
@@ -29,6 +30,8 @@ use crate::write::shard::Flights;
 const PAGE_SIZE_MAX: usize = 1000;
 /// Manifests of a page that are read side by side.
 const MANIFESTS_AT_ONCE: usize = 16;
+/// Shards that a node has of one text: it computes one or two, and the others wait for it or for the other stage.
+const SHARDS_EACH_NODE: usize = 4;
 /// Candidates that the refusal of an ambiguous prefix names.
 const CANDIDATES_MAX: usize = 10;
 
@@ -165,6 +168,18 @@ impl Gateway {
                 tracing::error!(%error, "the sweep failed; the next one goes on");
             }
         }
+    }
+
+    /// Puts that did not end and can be taken up, by name.
+    pub(crate) async fn uploads(&self) -> Result<Vec<UploadRecord>, Failure> {
+        Ok(self.store.uploads().await?)
+    }
+
+    /// Shards of one text that are under way side by side: what keeps the nodes busy, for what is under way when a put
+    /// breaks off is done again.
+    pub(crate) fn shards_at_once(&self) -> usize {
+        let ready = self.nodes.list().iter().filter(|node| node.ready().is_some()).count();
+        self.config.shards_in_flight.min(SHARDS_EACH_NODE * ready.max(1))
     }
 
     /// Every node with its condition.

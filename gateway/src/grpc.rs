@@ -20,6 +20,7 @@ use crate::read::latents::{LatentsEvent, get_latents};
 use crate::read::oneshot::{DecompressOptions, Prompt, decompress};
 use crate::store::check::{CheckEvent, Counts, Faults, Finding};
 use crate::store::sweep::Swept;
+use crate::store::uploads::UploadRecord;
 use crate::write::document::{Put, PutEvent, put_document};
 use crate::write::latents::{Claim, put_latents};
 use crate::write::oneshot::compress;
@@ -140,6 +141,12 @@ impl pb::gateway_server::Gateway for Grpc {
         answers(recode(self.gateway(), id, WriteOptions::from_wire(options)?), put_event)
     }
 
+    async fn uploads(&self, _: Request<pb::UploadsRequest>) -> Result<Response<pb::UploadsResponse>, Status> {
+        let uploads = self.gateway.uploads().await.map_err(status)?;
+        let uploads = uploads.into_iter().map(upload).collect();
+        Ok(Response::new(pb::UploadsResponse { uploads }))
+    }
+
     async fn sweep(&self, request: Request<pb::SweepRequest>) -> Result<Response<pb::SweepResponse>, Status> {
         let grace = request.into_inner().grace_seconds.map(Duration::from_secs);
         let swept = self.gateway.sweep(grace).await.map_err(status)?;
@@ -248,9 +255,13 @@ fn decompress_options(wire: pb::DecompressOptions) -> DecompressOptions {
 fn put_event(event: PutEvent) -> pb::PutDocumentResponse {
     use put_document_response::Event;
     let event = match event {
-        PutEvent::Progress { bytes, tokens } => {
-            Event::Progress(pb::PutProgress { bytes_done: bytes, tokens_done: tokens })
-        }
+        PutEvent::Progress { progress, upload } => Event::Progress(pb::PutProgress {
+            bytes_done: progress.bytes,
+            tokens_done: progress.tokens,
+            bytes_reused: progress.bytes_reused,
+            seconds_left: progress.left.map(|left| left.as_secs_f64()),
+            upload: upload.map_or_else(String::new, |name| name.to_string()),
+        }),
         PutEvent::Done(put) => Event::Result(put_result(*put)),
     };
     pb::PutDocumentResponse { event: Some(event) }
@@ -267,6 +278,17 @@ fn put_result(put: Put) -> pb::PutResult {
             store: seconds(put.times.store),
         }),
         bound_met: put.bound_met,
+    }
+}
+
+fn upload(record: UploadRecord) -> pb::Upload {
+    let UploadRecord { name, options, so_far } = record;
+    pb::Upload {
+        name: name.to_string(),
+        bytes_done: so_far.bytes(),
+        tokens_done: so_far.shards.iter().map(|shard| shard.tokens).sum(),
+        options: Some(options.to_wire()),
+        expires_unix_ms: so_far.expires_unix_ms.unwrap_or_default(),
     }
 }
 

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! - [`mod@write`], [`read`]: the pipelines, from a stream to a stream. What belongs to neither is in [`gateway`].
-//! - [`chunker`], [`text`]: where a text is cut, and what makes it one.
+//! - [`chunker`], [`text`], [`mod@hash`]: where a text is cut, what makes it one, and its hash, which can go on.
 //! - [`store`]: what is durable, sealed by checksums. [`cache`]: what of it is nearer, in memory or in Redis.
 //! - [`nodes`]: which node is asked, and what happens when it fails.
 //! - [`flight`], [`task`]: work done once, and work that outlasts a slow caller and not a gone one.
@@ -22,6 +22,7 @@ mod error;
 mod flight;
 mod gateway;
 mod grpc;
+mod hash;
 mod metrics;
 mod nodes;
 mod read;

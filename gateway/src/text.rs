@@ -2,11 +2,12 @@
 
 use async_stream::try_stream;
 use bytes::Bytes;
-use c3_proto::{DocumentId, Invalid};
+use c3_proto::Invalid;
 use futures::{Stream, StreamExt, pin_mut};
 
 use crate::chunker::Chunker;
 use crate::error::Failure;
+use crate::hash::TextHash;
 
 /// Bounds of one text.
 #[derive(Clone, Copy, Debug)]
@@ -24,11 +25,17 @@ pub(crate) enum Part {
     Shard(Bytes),
     /// The only shard of a text.
     Whole(Bytes),
-    /// All of it was read.
-    End {
-        /// Hash of the bytes.
-        id: DocumentId,
-    },
+    /// All of it was read: the hash of the bytes.
+    End(TextHash),
+}
+
+/// What is there of a text already, when its pieces arrive.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Begun {
+    /// Hash of all that is there.
+    pub(crate) hash: TextHash,
+    /// The end of it, that is to be cut into shards together with what arrives.
+    pub(crate) end: Bytes,
 }
 
 impl TextLimits {
@@ -56,24 +63,29 @@ impl TextLimits {
     }
 }
 
-/// Cuts a text into shards as it arrives. Reads on only when the next shard is asked for.
-pub(crate) fn shards<S>(pieces: S, limits: TextLimits) -> impl Stream<Item = Result<Part, Failure>> + Send
+/// Cuts a text into shards as it arrives, after what is there of it already. Reads on only when the next shard is asked
+/// for. Sizes and offsets are those of the whole text.
+pub(crate) fn shards<S>(
+    begun: Begun,
+    pieces: S,
+    limits: TextLimits,
+) -> impl Stream<Item = Result<Part, Failure>> + Send
 where
     S: Stream<Item = Result<Bytes, Failure>> + Send,
 {
     try_stream! {
         limits.check_declared()?;
-        let (mut utf8, mut chunker) = (Utf8Check::default(), Chunker::default());
-        let (mut hasher, mut bytes) = (blake3::Hasher::new(), 0);
-        // Whether it is the only one is known when the second is.
-        let (mut first, mut several) = (None, false);
+        let Begun { mut hash, end } = begun;
+        let (mut utf8, mut chunker) = (Utf8Check::after(hash.bytes()), Chunker::default());
+        chunker.push(&end);
+        // Whether it is the only one is known when the second is, or where shards are there already.
+        let (mut first, mut several) = (None, hash.bytes() > end.len() as u64);
         pin_mut!(pieces);
         while let Some(piece) = pieces.next().await {
             let piece = piece?;
-            bytes += piece.len() as u64;
-            limits.check(bytes)?;
+            hash.push(&piece);
+            limits.check(hash.bytes())?;
             utf8.push(&piece)?;
-            hasher.update(&piece);
             chunker.push(&piece);
             while let Some(shard) = chunker.next_shard() {
                 if !several && first.is_none() {
@@ -87,14 +99,14 @@ where
             }
         }
         utf8.finish()?;
-        limits.check_end(bytes)?;
+        limits.check_end(hash.bytes())?;
         let mut last = Vec::from_iter(first);
         last.extend(std::iter::from_fn(|| chunker.last_shard()));
         let alone = !several && last.len() == 1;
         for shard in last {
             yield if alone { Part::Whole(shard) } else { Part::Shard(shard) };
         }
-        yield Part::End { id: hasher.finalize().into() };
+        yield Part::End(hash);
     }
 }
 
@@ -108,6 +120,11 @@ pub(crate) struct Utf8Check {
 }
 
 impl Utf8Check {
+    /// The check of what comes after so many bytes of a text.
+    fn after(bytes: u64) -> Self {
+        Self { checked: bytes, ..Self::default() }
+    }
+
     /// Checks the next piece. The error names the offset of the first byte that fits no character.
     pub(crate) fn push(&mut self, piece: &[u8]) -> Result<(), Invalid> {
         self.pending.extend_from_slice(piece);
@@ -166,8 +183,25 @@ mod tests {
 
     async fn parts(pieces: &[&'static [u8]], limits: TextLimits) -> Result<Vec<Part>, Failure> {
         let pieces = pieces.iter().map(|piece| Ok(Bytes::from_static(piece)));
-        let parts: Vec<_> = shards(futures::stream::iter(pieces), limits).collect().await;
+        let parts: Vec<_> = shards(Begun::default(), futures::stream::iter(pieces), limits).collect().await;
         parts.into_iter().collect()
+    }
+
+    fn hash(text: &[u8]) -> TextHash {
+        let mut hash = TextHash::default();
+        hash.push(text);
+        hash
+    }
+
+    #[tokio::test]
+    async fn a_text_goes_on_where_it_ended() {
+        let limits = TextLimits { bytes_max: 100_000, bytes_declared: Some(14) };
+        let begun = Begun { hash: hash(b"kept, end, "), end: "end, ".into() };
+        let more = futures::stream::iter([Ok(Bytes::from_static(b"new"))]);
+        let parts: Vec<_> = shards(begun, more, limits).collect().await;
+        let parts: Result<Vec<_>, _> = parts.into_iter().collect();
+        let expected = [Part::Shard("end, new".into()), Part::End(hash(b"kept, end, new"))];
+        assert_eq!(parts.unwrap(), expected);
     }
 
     #[tokio::test]
@@ -175,8 +209,7 @@ mod tests {
         let limits = |bytes_max, bytes_declared| TextLimits { bytes_max, bytes_declared };
         let text: [&'static [u8]; 2] = [b"four", b" and six"];
         let parts_of_all = parts(&text, limits(12, Some(12))).await.unwrap();
-        let id = DocumentId::of(b"four and six");
-        assert_eq!(parts_of_all, [Part::Whole("four and six".into()), Part::End { id }]);
+        assert_eq!(parts_of_all, [Part::Whole("four and six".into()), Part::End(hash(b"four and six"))]);
         for wrong in [limits(11, None), limits(12, Some(13)), limits(100, Some(11)), limits(100, Some(13))] {
             let failure = parts(&text, wrong).await.unwrap_err();
             assert!(matches!(failure, Failure::Invalid(Invalid { field: "bytes", .. })), "{failure}");

@@ -114,6 +114,12 @@ impl IdPrefix {
     }
 }
 
+impl From<DocumentId> for IdPrefix {
+    fn from(id: DocumentId) -> Self {
+        Self(id.to_string())
+    }
+}
+
 impl FromStr for IdPrefix {
     type Err = Invalid;
 

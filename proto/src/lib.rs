@@ -12,6 +12,7 @@ mod invalid;
 mod latents;
 mod options;
 mod range;
+mod upload;
 mod window;
 
 /// Generated messages, clients and servers.
@@ -44,6 +45,7 @@ pub use description::{CascadeName, Description, Stage};
 pub use hash::{DocumentId, Fingerprint, IdPrefix, ShardHash, WindowHash};
 pub use invalid::Invalid;
 pub use latents::{LatentGroup, Provenance};
-pub use options::{AutoBound, AutoRatio, RatioRange, WriteOptions};
+pub use options::{AutoBound, AutoRatio, Base, RatioRange, WriteOptions};
 pub use range::ByteRange;
+pub use upload::UploadName;
 pub use window::Window;

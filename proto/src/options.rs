@@ -1,6 +1,6 @@
 //! How a text is to be written.
 
-use crate::{Invalid, LatentCodec, pb};
+use crate::{IdPrefix, Invalid, LatentCodec, UploadName, pb};
 
 /// The ratios that a checkpoint accepts, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,39 @@ pub struct WriteOptions {
     pub auto_ratio: Option<AutoRatio>,
     /// Seconds after which the document is not found; `None`: never.
     pub ttl_seconds: Option<u64>,
+    /// Names the put, so that it can be taken up; `None`: the gateway names it.
+    pub upload: Option<UploadName>,
+    /// A stored document that the text has to do with.
+    pub base: Option<Base>,
+}
+
+/// A stored document, by the beginning of its id, that a text has to do with. What other options leave open is as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// The text is an edited version of it.
+    Edited(IdPrefix),
+    /// The text comes after its text, and is nothing by itself.
+    Appended(IdPrefix),
+}
+
+impl Base {
+    /// The beginning of the document's id.
+    pub fn id(&self) -> &IdPrefix {
+        match self {
+            Self::Edited(id) | Self::Appended(id) => id,
+        }
+    }
+
+    fn from_wire(base: &str, append_to: &str) -> Result<Option<Self>, Invalid> {
+        match (base, append_to) {
+            ("", "") => Ok(None),
+            (id, "") => Ok(Some(Self::Edited(id.parse()?))),
+            ("", id) => Ok(Some(Self::Appended(id.parse()?))),
+            _ => {
+                Err(Invalid::new("append_to", "a text is appended to a document or edited from it, not both"))
+            }
+        }
+    }
 }
 
 /// Ratios to choose from, shard by shard, and what the document must keep.
@@ -124,6 +157,10 @@ impl WriteOptions {
             }
             _ => {}
         }
+        let base = Base::from_wire(&wire.base, &wire.append_to)?;
+        if auto_ratio.is_some() && matches!(base, Some(Base::Appended(_))) {
+            return Err(Invalid::new("auto_ratio", "ratios are chosen for whole texts: append, then recode"));
+        }
         Ok(Self {
             cascade: Some(wire.cascade).filter(|name| !name.is_empty()),
             ratio: Some(wire.ratio).filter(|&ratio| ratio != 0),
@@ -133,11 +170,28 @@ impl WriteOptions {
             bytes: wire.bytes,
             auto_ratio,
             ttl_seconds: Some(wire.ttl_seconds).filter(|&seconds| seconds != 0),
+            upload: UploadName::from_wire(&wire.upload)?,
+            base,
         })
+    }
+
+    /// Refuses what only a put that stores its text has.
+    pub fn check_no_put(&self) -> Result<(), Invalid> {
+        let put_only = |field| Err(Invalid::new(field, "is for texts that are put"));
+        match (&self.upload, &self.base) {
+            (Some(_), _) => put_only("upload"),
+            (None, Some(_)) => put_only("base"),
+            (None, None) => Ok(()),
+        }
     }
 
     /// The options as they travel.
     pub fn to_wire(&self) -> pb::WriteOptions {
+        let (base, append_to) = match &self.base {
+            Some(Base::Edited(id)) => (id.as_str(), ""),
+            Some(Base::Appended(id)) => ("", id.as_str()),
+            None => ("", ""),
+        };
         pb::WriteOptions {
             cascade: self.cascade.clone().unwrap_or_default(),
             ratio: self.ratio.unwrap_or_default(),
@@ -147,6 +201,9 @@ impl WriteOptions {
             bytes: self.bytes,
             auto_ratio: self.auto_ratio.as_ref().map(AutoRatio::to_wire),
             ttl_seconds: self.ttl_seconds.unwrap_or_default(),
+            upload: self.upload.as_ref().map_or_else(String::new, ToString::to_string),
+            base: base.to_owned(),
+            append_to: append_to.to_owned(),
         }
     }
 }
@@ -184,5 +241,17 @@ mod tests {
         ] {
             assert!(WriteOptions::from_wire(wrong.clone()).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_base_is_edited_or_appended_to() {
+        let both = pb::WriteOptions { base: "abcd".into(), append_to: "ef01".into(), ..Default::default() };
+        assert!(WriteOptions::from_wire(both.clone()).is_err());
+        let appended = pb::WriteOptions { base: String::new(), upload: "night-run_1".into(), ..both };
+        let options = WriteOptions::from_wire(appended).unwrap();
+        assert_eq!(options.base.as_ref().unwrap().id().as_str(), "ef01");
+        assert_eq!(WriteOptions::from_wire(options.to_wire()), Ok(options));
+        let chosen = pb::WriteOptions { append_to: "ef01".into(), ..auto(&[], Some(0.999), None) };
+        assert_eq!(WriteOptions::from_wire(chosen).unwrap_err().field, "auto_ratio");
     }
 }

@@ -79,6 +79,29 @@ async fn a_document_is_put_listed_read_and_forgotten() {
 }
 
 #[tokio::test]
+async fn a_document_grows_and_is_edited() {
+    let cluster = Plan::default().start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let more = folder.path().join("more").display().to_string();
+    fs::write(&more, "\n\nAnd so it went on.\n").unwrap();
+    let put = json(&at(&cluster, &["put", "--json", "--ratio", "40", &page()]).await);
+    let id = put["id"].as_str().unwrap();
+    let appended = json(&at(&cluster, &["append", "--json", "--replace", &id[..8], &more]).await);
+    let (grown, ratio) = (appended["id"].as_str().unwrap(), &appended["ratio"]);
+    assert_eq!(ratio, 40);
+    assert_eq!(
+        said(&at(&cluster, &["get", grown]).await),
+        format!("{}\n\nAnd so it went on.\n", crate::page())
+    );
+    assert_eq!(at(&cluster, &["stat", id]).await.status.code(), Some(1));
+
+    let edited = ["put", "--json", "--base", grown, "--upload", "an-edit", &page()];
+    assert_eq!(json(&at(&cluster, &edited).await)["ratio"], 40);
+    assert_eq!(said(&at(&cluster, &["uploads", "--json"]).await).trim(), r#"{"uploads":[]}"#);
+    assert_eq!(at(&cluster, &["put", "--upload", "no/name", &page()]).await.status.code(), Some(2));
+}
+
+#[tokio::test]
 async fn latents_leave_and_become_the_text_again() {
     let cluster = Plan::default().start().await.unwrap();
     let folder = tempfile::tempdir().unwrap();

@@ -7,7 +7,7 @@ use c3_tests::cluster::{Plan, files_under};
 use c3_tests::process::{Launch, Program};
 use c3_tests::row::assert_all;
 use c3_tests::store::ops::{small_text, written};
-use c3_tests::store::{deletes, disk, flips, gateways, interchange, kills, many};
+use c3_tests::store::{deletes, disk, edited, flips, gateways, interchange, kills, long, many, resumed};
 use tonic::Code;
 
 #[tokio::test]
@@ -38,6 +38,20 @@ async fn latents_go_out_and_come_in_only_as_they_were() {
 #[tokio::test]
 async fn many_small_documents_are_few_files() {
     assert_all(&many::many(300).await.unwrap());
+}
+
+#[tokio::test]
+async fn an_edit_or_an_append_costs_what_it_touches() {
+    let (text, more) = (crate::chapter(), crate::essay());
+    let more = [&more[..1500], &more[2000..3500]];
+    assert_all(&edited::edited(&text, more).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_put_that_was_killed_goes_on() {
+    let texts = [1, 2].map(|variant| long::varied(&crate::chapter(), 40_000, variant));
+    let texts = texts.each_ref().map(String::as_str);
+    assert_all(&resumed::resumed(texts, &["--shards-in-flight", "1"], None).await.unwrap());
 }
 
 #[tokio::test]

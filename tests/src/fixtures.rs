@@ -57,10 +57,15 @@ impl Shared {
         Ok(if self.full { book } else { middle(&book, book.len() / SHORT_SHARE).to_owned() })
     }
 
+    /// All books, one after the other.
+    pub fn books(self) -> Result<String> {
+        let names = ["little-colonels-hero", "dickens-and-music", "critical-and-historical-essays"];
+        names.iter().map(|name| self.whole_book(name)).collect()
+    }
+
     /// `bytes` bytes of the books one after another, or a tenth of them.
     pub fn long_text(self, bytes: usize) -> Result<String> {
-        let names = ["little-colonels-hero", "dickens-and-music", "critical-and-historical-essays"];
-        let books: String = names.iter().map(|name| self.whole_book(name)).collect::<Result<_>>()?;
+        let books = self.books()?;
         let bytes = if self.full { bytes } else { bytes / SHORT_SHARE };
         // A second round through the books would find its shards stored: turned about, it is another text.
         let again: String = books.lines().rev().flat_map(|line| [line, "\n"]).collect();

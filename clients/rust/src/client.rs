@@ -149,6 +149,12 @@ impl Client {
         pages.try_flatten().boxed()
     }
 
+    /// Puts that did not end, and can be taken up by sending their texts again under their names; by name.
+    pub async fn uploads(&self) -> Result<Vec<pb::Upload>, Error> {
+        let request = self.soon(pb::UploadsRequest {});
+        Ok(self.gateway.clone().uploads(request).await?.into_inner().uploads)
+    }
+
     /// Removes what no document refers to any more; `grace_seconds` in place of the gateway's setting. Puts that last
     /// longer than the grace fail.
     pub async fn sweep(&self, grace_seconds: Option<u64>) -> Result<pb::SweepResponse, Error> {

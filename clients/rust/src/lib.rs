@@ -31,12 +31,12 @@ mod upkeep;
 mod upload;
 
 pub use c3_proto::{
-    AutoBound, AutoRatio, ByteRange, Corrections, DocumentId, LatentCodec, LatentGroup, Window, WriteOptions,
-    pb,
+    AutoBound, AutoRatio, Base, ByteRange, Corrections, DocumentId, IdPrefix, LatentCodec, LatentGroup,
+    UploadName, Window, WriteOptions, pb,
 };
 pub use client::{Client, TimeOuts};
 pub use document::{Document, Verification};
 pub use download::{DocumentLatents, Text, Windows};
 pub use error::Error;
-pub use put::{Put, PutEvent, Stored};
+pub use put::{Progress, Put, PutEvent, Stored};
 pub use upkeep::{Check, CheckEvent, Finding, Listed};

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use async_stream::try_stream;
 use bytes::Bytes;
-use c3_proto::{ByteRange, pb};
-use futures::{Stream, StreamExt, pin_mut, stream};
+use c3_proto::{ByteRange, DocumentId, pb};
+use futures::{Stream, StreamExt, TryStreamExt, pin_mut, stream};
 
 use super::window::{self, Sealed};
 use crate::error::Failure;
@@ -86,6 +86,18 @@ pub(crate) fn get_text(
             yield GetEvent::Text(text.slice(wanted));
         }
     }
+}
+
+/// The text of a document, or a range of it, alone.
+pub(crate) fn document_text(
+    gateway: SharedGateway,
+    id: DocumentId,
+    range: ByteRange,
+) -> impl Stream<Item = Result<Bytes, Failure>> + Send {
+    get_text(gateway, id.to_string(), range).try_filter_map(async |event| match event {
+        GetEvent::Header { .. } => Ok(None),
+        GetEvent::Text(text) => Ok(Some(text)),
+    })
 }
 
 /// The windows of a document, in order.

@@ -8,7 +8,7 @@ use c3_proto::DocumentId;
 use futures::{Stream, TryStreamExt};
 use object_store::path::Path;
 
-use super::layout::{self, CONDEMNED, CORRECTIONS, DELETED, LATENTS, Name, ObjectKind, PACKS};
+use super::layout::{self, CONDEMNED, CORRECTIONS, DELETED, LATENTS, Name, ObjectKind, PACKS, UPLOADS};
 use super::manifest::{Manifest, Place, ShardEntry};
 use super::mark::{Census, Copy};
 use super::objects::StoreError;
@@ -88,7 +88,7 @@ pub(crate) fn check(
                 yield CheckEvent::Finding(finding);
             }
         }
-        for folder in [LATENTS, CORRECTIONS, DELETED, CONDEMNED] {
+        for folder in [LATENTS, CORRECTIONS, DELETED, CONDEMNED, UPLOADS] {
             for name in check.listed(folder).await? {
                 if let Some(finding) = check.other(&name).await? {
                     yield CheckEvent::Finding(finding);
@@ -324,12 +324,13 @@ impl Check<'_> {
         Ok(fits(&shard, entry, &families.latents.at(latents)).is_ok().then_some(place))
     }
 
-    /// What no document told of: objects that nothing refers to, tombstones and condemned lists.
+    /// What no document told of: objects that nothing refers to, tombstones, condemned lists and records of puts.
     async fn other(&mut self, name: &Name) -> Result<Option<Finding>, StoreError> {
         let kind = match name.folder() {
             LATENTS => ObjectKind::Latents,
             CORRECTIONS => ObjectKind::Corrections,
             DELETED => ObjectKind::Tombstone,
+            UPLOADS => ObjectKind::Upload,
             _ => ObjectKind::Condemned,
         };
         self.counts.objects += 1;

@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use c3_proto::DocumentId;
-use futures::{TryStreamExt, future, pin_mut};
+use futures::{StreamExt, TryStreamExt, future, pin_mut, stream};
 
 use super::layout::{self, DELETED, DOCUMENTS, Name, ObjectKind, ShardNames};
 use super::manifest::{Manifest, Place};
+use super::mark::AT_ONCE;
 use super::objects::{StoreError, Written};
 use super::pack::Record;
 use super::seal::unseal;
@@ -142,17 +143,28 @@ impl Store {
     /// That what the new manifest names is there and will stay. Else the manifest is taken back.
     async fn check_objects(&self, manifest: &Manifest) -> Result<(), StoreError> {
         let names = Vec::from_iter(manifest.shards.iter().filter_map(|shard| manifest.names(shard)));
-        for name in names.iter().flat_map(ShardNames::all) {
-            let there = match self.objects.size(name).await {
-                Err(StoreError::Missing { .. }) => false,
-                size => size.map(|_| true)?,
-            };
-            if !there || self.condemned.names(name).await? {
+        let names = Vec::from_iter(names.iter().flat_map(ShardNames::all).cloned());
+        let looks = stream::iter(names).map(|name| async move {
+            let lost = self.is_lost(&name).await?;
+            Ok::<_, StoreError>(lost.then_some(name))
+        });
+        let mut looks = looks.buffer_unordered(AT_ONCE);
+        while let Some(lost) = looks.try_next().await? {
+            if let Some(name) = lost {
                 self.objects.delete(&layout::manifest(manifest.id, manifest.version)).await?;
                 return Err(StoreError::Swept { object: name.to_string() });
             }
         }
         Ok(())
+    }
+
+    /// Whether an object is gone or about to go.
+    async fn is_lost(&self, name: &Name) -> Result<bool, StoreError> {
+        match self.objects.size(name).await {
+            Err(StoreError::Missing { .. }) => Ok(true),
+            Err(error) => Err(error),
+            Ok(_) => self.condemned.names(name).await,
+        }
     }
 
     /// Removes a document: it is not found any more when this returns. Missing where there is none.

@@ -6,6 +6,7 @@
 //! deleted/<ab>/<document>.<stamp>                                                 versions up to this one are gone
 //! latents/<compressor>/<ratio>-<codec>/<ab>/<shard>.<stamp>                       a shard's windows
 //! corrections/<compressor>/<ratio>-<codec>/<decoder>/<arithmetic>/<margin>/<ab>/<shard>.<stamp>
+//! uploads/<name>.<stamp>                                                          a put that is under way
 //! gc/<stamp>                                                                      what a sweep is about to remove
 //! ```
 //! `<ab>` is the first two digits of the name that follows. A shard's objects carry everything that they depend on in
@@ -15,7 +16,7 @@
 
 use std::fmt;
 
-use c3_proto::{DocumentId, Fingerprint, LatentCodec, ShardHash};
+use c3_proto::{DocumentId, Fingerprint, LatentCodec, ShardHash, UploadName};
 use object_store::path::Path;
 
 use super::stamp::Stamp;
@@ -29,6 +30,7 @@ pub(crate) enum ObjectKind {
     PackIndex,
     Tombstone,
     Condemned,
+    Upload,
 }
 
 impl ObjectKind {
@@ -41,6 +43,7 @@ impl ObjectKind {
             Self::PackIndex => 4,
             Self::Tombstone => 5,
             Self::Condemned => 6,
+            Self::Upload => 7,
         }
     }
 }
@@ -189,6 +192,8 @@ pub(crate) const DELETED: &str = "deleted";
 pub(crate) const LATENTS: &str = "latents";
 /// Folder of all corrections.
 pub(crate) const CORRECTIONS: &str = "corrections";
+/// Folder of the records of puts that are under way.
+pub(crate) const UPLOADS: &str = "uploads";
 /// Folder of all condemned lists.
 pub(crate) const CONDEMNED: &str = "gc";
 
@@ -205,6 +210,11 @@ pub(crate) fn tombstone(id: DocumentId, version: Stamp) -> Name {
 /// The name of a pack.
 pub(crate) fn pack(stamp: Stamp) -> Name {
     Name([PACKS, &stamp.to_string()].into_iter().collect())
+}
+
+/// What the names of all records of a put begin with.
+pub(crate) fn of_upload(name: &UploadName) -> Family {
+    Family([UPLOADS, name.as_str()].into_iter().collect())
 }
 
 /// The name of a list of what a sweep is about to remove.

@@ -1,5 +1,6 @@
 //! The manifest: what a document is made of. Writing it makes the document; a later version switches all at once.
 
+use blake3::hazmat::ChainingValue;
 use bytes::Bytes;
 use c3_proto::{CascadeName, DocumentId, Invalid, LatentCodec, ShardHash, pb};
 use prost::Message;
@@ -24,6 +25,8 @@ pub(crate) struct Manifest {
     /// From when on it is not found, if ever.
     pub(crate) expires_unix_ms: Option<u64>,
     pub(crate) shards: Vec<ShardEntry>,
+    /// Complete subtrees of the text's hash, so that it can go on ([`crate::hash`]); none where nobody kept them.
+    pub(crate) subtrees: Vec<ChainingValue>,
 }
 
 /// How corrections are made.
@@ -83,6 +86,9 @@ struct ManifestPayload {
     version: u64,
     #[prost(uint64, optional, tag = "9")]
     expires_unix_ms: Option<u64>,
+    /// One after the other.
+    #[prost(bytes = "bytes", tag = "10")]
+    subtrees: Bytes,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -147,6 +153,7 @@ impl Manifest {
             shards: self.shards.iter().map(|shard| shard.to_payload(self.ratio)).collect(),
             version: self.version.to_wire(),
             expires_unix_ms: self.expires_unix_ms,
+            subtrees: self.subtrees.concat().into(),
         };
         payload.encode_to_vec().into()
     }
@@ -158,6 +165,9 @@ impl Manifest {
         let cascade = payload.cascade.ok_or_else(|| Invalid::new("cascade", "must be given"))?;
         let codec = LatentCodec::from_wire(payload.codec)?;
         let verification = payload.verification;
+        let (subtrees, []) = payload.subtrees.as_chunks() else {
+            return Err(Invalid::new("subtrees", "must have 32 bytes each"));
+        };
         let shards = payload.shards.into_iter().map(|shard| ShardEntry::from_payload(shard, payload.ratio));
         Ok(Self {
             id: DocumentId::try_from(payload.id.as_ref())?,
@@ -170,6 +180,7 @@ impl Manifest {
             created_unix_ms: payload.created_unix_ms,
             expires_unix_ms: payload.expires_unix_ms,
             shards: shards.collect::<Result<_, _>>()?,
+            subtrees: subtrees.to_vec(),
         })
     }
 
@@ -383,6 +394,7 @@ pub(crate) mod tests {
             created_unix_ms: 1,
             expires_unix_ms: None,
             shards: shards.collect(),
+            subtrees: Vec::new(),
         }
     }
 
@@ -395,10 +407,12 @@ pub(crate) mod tests {
             mixed: bool,
             inline: Option<(Vec<u8>, Option<Vec<u8>>)>,
             expires_unix_ms: Option<u64>,
+            subtrees: Vec<[u8; 32]>,
         ) {
             let mut manifest = manifest(&windows, verified);
             manifest.version = Stamp::after(Stamp::NONE);
             manifest.expires_unix_ms = expires_unix_ms;
+            manifest.subtrees = subtrees;
             manifest.ratio = if mixed { 0 } else { 20 };
             for (shard, number) in manifest.shards.iter_mut().zip(1..) {
                 shard.outside = outside;

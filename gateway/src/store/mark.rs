@@ -1,4 +1,4 @@
-//! What documents refer to: every manifest is read, wherever it lies.
+//! What documents, and puts that are under way, refer to: every manifest is read, wherever it lies.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,10 +10,11 @@ use object_store::path::Path;
 use super::Store;
 use super::documents::{At, Located};
 use super::layout::{self, DELETED, DOCUMENTS, Name};
+use super::manifest::Manifest;
 use super::objects::StoreError;
 use super::stamp::{Stamp, now_unix_ms};
 
-/// Manifests that are read side by side.
+/// Manifests that are read, or objects that are looked for, side by side.
 pub(crate) const AT_ONCE: usize = 16;
 
 /// Half of the hash of a name: a store of millions of objects has as many.
@@ -39,9 +40,14 @@ pub(crate) struct Marked {
 }
 
 impl Marked {
-    /// Whether a document refers to the object.
+    /// Whether a document, or a put that is under way, refers to the object.
     pub(crate) fn refers_to(&self, name: &Name) -> bool {
         self.referenced.contains(&digest(name))
+    }
+
+    fn refer(&mut self, manifest: &Manifest) {
+        let names = Vec::from_iter(manifest.shards.iter().filter_map(|shard| manifest.names(shard)));
+        self.referenced.extend(names.iter().flat_map(|names| names.all()).map(digest));
     }
 }
 
@@ -100,9 +106,13 @@ impl Store {
         Ok(Census { copies, deleted })
     }
 
-    /// Reads every manifest that counts.
+    /// Reads every manifest that counts, and what is recorded of puts that are under way.
     pub(crate) async fn mark(&self) -> Result<Marked, StoreError> {
         let mut marked = Marked::default();
+        // Before the manifests: a put that ends meanwhile is seen as what it was or as what it became.
+        for upload in self.uploads().await? {
+            marked.refer(&upload.so_far);
+        }
         // What is known of a pack that was damaged need not be all.
         let census = self.census().await?;
         let packs = self.packs.known();
@@ -124,11 +134,7 @@ impl Store {
                 Ok(found) if found.value.is_expired(now) => {
                     marked.expired.push((copy.id, copy.found.version));
                 }
-                Ok(found) => {
-                    let names = found.value.shards.iter().filter_map(|shard| found.value.names(shard));
-                    let names = Vec::from_iter(names);
-                    marked.referenced.extend(names.iter().flat_map(|names| names.all()).map(digest));
-                }
+                Ok(found) => marked.refer(&found.value),
                 Err(StoreError::Missing { .. }) => {}
                 Err(error @ StoreError::Damaged { .. }) => {
                     tracing::warn!(%error, "what it refers to is unknown: `c3 fsck` tells what to do");

@@ -1,8 +1,9 @@
 //! What is durable: manifests, latents and corrections. Never a text.
 //!
 //! [`layout`] names the objects by [`stamp`], [`seal`] proves them and [`objects`] moves them to a [`backend`]; [`manifest`] and [`shard`]
-//! are what they hold; [`trouble`] is why they cannot be had. [`documents`] are found as objects by themselves or in a [`pack`], which [`packs`] knows and
-//! [`group`] writes; [`shards`] in their newest generation. [`sweep`] removes what nothing refers to, by way of
+//! are what they hold; [`trouble`] is why they cannot be had. [`documents`] are found as objects by themselves or in a
+//! [`pack`], which [`packs`] knows and [`group`] writes; [`shards`] in their newest generation. [`uploads`] are puts that
+//! can be taken up. [`sweep`] removes what nothing refers to, by way of
 //! [`condemned`] lists; [`merge`] makes new packs of old documents, and [`check`] reads everything. docs/store.md tells
 //! the formats and why it is safe. [`signs`] tell whether a manifest that was kept still counts.
 
@@ -28,6 +29,7 @@ mod staging;
 pub(crate) mod stamp;
 pub(crate) mod sweep;
 pub(crate) mod trouble;
+pub(crate) mod uploads;
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -70,6 +70,7 @@ impl Store {
             goes_on_if_full(self.condemn(grace, &marked, swept).await)?;
         }
         self.drop_dead(swept).await?;
+        self.drop_uploads(swept).await?;
         self.drop_tombstones(grace, swept).await
     }
 

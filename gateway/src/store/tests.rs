@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use c3_proto::DocumentId;
+use c3_proto::{DocumentId, WriteOptions};
 use futures::{TryStreamExt, future, pin_mut};
 
 use super::check::{CheckEvent, Faults, Finding, check};
@@ -13,6 +13,7 @@ use super::manifest::tests::manifest;
 use super::manifest::{Manifest, Place, ShardEntry, Verification};
 use super::shard::tests::{corrections, shard};
 use super::stamp::{Stamp, now_unix_ms};
+use super::uploads::UploadRecord;
 use super::*;
 
 async fn open(folder: &Path) -> Store {
@@ -333,4 +334,18 @@ async fn only_what_is_as_it_was_is_switched() {
     let gone = store.switch_manifest(&second, changed(4.0)).await;
     assert!(matches!(gone, Err(StoreError::Missing { .. })));
     assert!(matches!(store.manifest(first.id).await, Err(StoreError::Missing { .. })));
+}
+
+#[tokio::test]
+async fn a_sweep_takes_nothing_that_a_put_under_way_has_done() {
+    let (_folder, store) = store().await;
+    let (large, names) = large(&store, "text").await;
+    let so_far = Manifest { expires_unix_ms: Some(u64::MAX), ..large };
+    let record = UploadRecord { name: "name".parse().unwrap(), options: WriteOptions::default(), so_far };
+    store.put_upload(&record).await.unwrap();
+    store.sweep(Duration::ZERO).await.unwrap();
+    store.shard(&names).await.unwrap();
+    store.end_upload(&record.name).await.unwrap();
+    store.sweep(Duration::ZERO).await.unwrap();
+    assert!(missing(&store.shard(&names).await));
 }

@@ -204,7 +204,7 @@ where
                         let shard = whole::write_whole(&gateway, &choice, text).await?;
                         yield Written::Shard(Box::new(shard));
                     }
-                    Part::End { id } => end = Some(id),
+                    Part::End(hash) => end = Some(hash),
                 }
             }
             let mut block = Block::new(&choice, texts);
@@ -213,8 +213,8 @@ where
                 known.taken.add(&choice, &shard.entry);
                 yield Written::Shard(Box::new(shard));
             }
-            if let Some(id) = end {
-                yield Written::End { id };
+            if let Some(hash) = end {
+                yield Written::End(hash);
             }
         }
     }
@@ -231,7 +231,7 @@ async fn decide(
         let writes = wave.iter().map(|&(shard, step)| (Arc::clone(&choice.steps[step]), block.text(shard)));
         let written = stream::iter(Vec::from_iter(writes))
             .map(|(plan, text)| task::begin(write_shard(Arc::clone(gateway), plan, text, Keep::Shared)))
-            .buffered(gateway.config.shards_in_flight);
+            .buffered(gateway.shards_at_once());
         let written: Vec<WrittenShard> = written.try_collect().await?;
         for (write, written) in wave.into_iter().zip(written) {
             known.tried[write.1].add(choice, &written.entry);

@@ -9,19 +9,23 @@ use std::time::{Duration, Instant};
 
 use async_stream::try_stream;
 use bytes::Bytes;
-use c3_proto::{DocumentId, WriteOptions, pb};
+use c3_proto::{Base, UploadName, WriteOptions, pb};
 use futures::future::Either;
 use futures::{Stream, StreamExt, pin_mut};
 
 use super::auto::{Choice, choose};
+use super::base::{Continued, text_again};
 use super::plan::Plan;
 use super::shard::{Keep, StageTimes, WrittenShard, write_shard};
+use super::tally::{Progress, Tally};
+use super::upload::{self, Upload};
 use super::{each_part, limits, recode};
 use crate::error::Failure;
 use crate::gateway::SharedGateway;
+use crate::hash::TextHash;
 use crate::metrics::Direction;
 use crate::store::manifest::{Manifest, ShardEntry};
-use crate::store::stamp::{Stamp, now_unix_ms};
+use crate::store::uploads::UploadRecord;
 use crate::text::{self, Part};
 
 /// Least time between two reports: a caller that sends all before it reads finds only a few waiting.
@@ -30,7 +34,11 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// What the caller of a put is told.
 #[derive(Debug)]
 pub(crate) enum PutEvent {
-    Progress { bytes: u64, tokens: u64 },
+    Progress {
+        progress: Progress,
+        /// Names the put, once it can be taken up by that.
+        upload: Option<UploadName>,
+    },
     Done(Box<Put>),
 }
 
@@ -47,7 +55,31 @@ pub(crate) struct Put {
 /// What a part of the text became.
 pub(super) enum Written {
     Shard(Box<WrittenShard>),
-    End { id: DocumentId },
+    End(TextHash),
+}
+
+/// How and to what end a text is written.
+pub(super) struct Writing {
+    plan: Arc<Plan>,
+    options: WriteOptions,
+    /// The shards before the text, which stay as they are.
+    kept: Vec<ShardEntry>,
+    /// The document in whose place it comes.
+    replaces: Option<Manifest>,
+    /// What makes it possible to take it up.
+    upload: Option<Upload>,
+}
+
+impl Writing {
+    /// A text that nothing is there of.
+    pub(super) fn new(plan: Plan, options: WriteOptions) -> Self {
+        Self { plan: Arc::new(plan), options, kept: Vec::new(), replaces: None, upload: None }
+    }
+
+    /// The text in the place of a document.
+    pub(super) fn in_place_of(self, old: Manifest) -> Self {
+        Self { replaces: Some(old), ..self }
+    }
 }
 
 /// Stores a text that arrives in pieces. Ends with [`PutEvent::Done`] or a failure.
@@ -60,9 +92,27 @@ where
     S: Stream<Item = Result<Bytes, Failure>> + Send,
 {
     try_stream! {
+        let (mut options, record) = taken_up(&gateway, options).await?;
+        let base = match &options.base {
+            Some(base) => Some(gateway.find(base.id().as_str()).await?.value),
+            None => None,
+        };
+        let plan = match &base {
+            Some(base) => Plan::like(&options, base, &gateway).await?,
+            None => Plan::new(&options, &gateway).await?,
+        };
+        let continued = match (&options.base, base) {
+            (Some(Base::Appended(_)), Some(base)) => {
+                options.bytes = options.bytes.map(|bytes| base.bytes() + bytes);
+                Continued::after(&gateway, &plan, &base).await?
+            }
+            _ => Continued::from_nothing(),
+        };
         let limits = limits(&gateway, &options)?;
-        let plan = Arc::new(Plan::new(&options, &gateway).await?);
-        let events = write_text(gateway, plan, options, text::shards(pieces, limits), None);
+        let upload = Some(Upload::begin(&gateway, &plan, &options, record).await?);
+        let Continued { kept, begun, again } = continued;
+        let parts = text::shards(begun, text_again(&gateway, again).chain(pieces), limits);
+        let events = write_text(gateway, Writing { kept, upload, ..Writing::new(plan, options) }, parts);
         pin_mut!(events);
         while let Some(event) = events.next().await {
             yield event?;
@@ -70,19 +120,34 @@ where
     }
 }
 
-/// Stores a text, in the place of `replaces` where that is given.
+/// The options with a base's whole id and, where they name a put that was begun, as it was begun.
+async fn taken_up(
+    gateway: &SharedGateway,
+    mut options: WriteOptions,
+) -> Result<(WriteOptions, Option<UploadRecord>), Failure> {
+    if let Some(base) = &options.base {
+        let id = gateway.find(base.id().as_str()).await?.value.id;
+        options.base = Some(upload::whole(base, id));
+    }
+    let Some(name) = &options.upload else { return Ok((options, None)) };
+    match gateway.store.upload(name).await? {
+        Some(record) => Ok((upload::taken_up(options, &record)?, Some(record))),
+        None => Ok((options, None)),
+    }
+}
+
+/// Stores a text.
 pub(super) fn write_text<S>(
     gateway: SharedGateway,
-    plan: Arc<Plan>,
-    options: WriteOptions,
+    writing: Writing,
     parts: S,
-    replaces: Option<Manifest>,
 ) -> impl Stream<Item = Result<PutEvent, Failure>> + Send
 where
     S: Stream<Item = Result<Part, Failure>> + Send,
 {
     try_stream! {
         let _under_way = gateway.store.begin_put();
+        let Writing { plan, options, kept, replaces, mut upload } = writing;
         let (choice, written) = match &options.auto_ratio {
             Some(auto) => {
                 let choice = Choice::new(auto, &plan, &options, &gateway).await?;
@@ -96,19 +161,26 @@ where
         };
         pin_mut!(written);
 
-        let (mut tally, mut reported) = (Tally::default(), Instant::now());
+        let (mut tally, mut reported) = (Tally::after(kept), Instant::now());
         while let Some(part) = written.next().await {
             match part? {
                 Written::Shard(shard) => {
                     tally.add(*shard);
+                    if let Some(upload) = &mut upload {
+                        upload.record(&gateway, &plan, &tally).await?;
+                    }
                     if reported.elapsed() >= PROGRESS_INTERVAL {
                         reported = Instant::now();
-                        yield PutEvent::Progress { bytes: tally.bytes, tokens: tally.tokens };
+                        let upload = upload.as_ref().and_then(Upload::name).cloned();
+                        yield PutEvent::Progress { progress: tally.progress(options.bytes), upload };
                     }
                 }
-                Written::End { id } => {
-                    let mut put = tally.commit(&gateway, &plan, id, replaces.as_ref()).await?;
+                Written::End(hash) => {
+                    let mut put = commit(&gateway, &plan, &mut tally, &hash, replaces.as_ref()).await?;
                     put.bound_met = choice.as_ref().map(|choice| choice.is_met(&put.document));
+                    if let Some(upload) = &upload {
+                        upload.end(&gateway).await;
+                    }
                     yield PutEvent::Done(Box::new(put));
                 }
             }
@@ -121,65 +193,38 @@ async fn write_part(gateway: SharedGateway, plan: Arc<Plan>, part: Part) -> Resu
     match part {
         Part::Shard(text) => written(write_shard(gateway, plan, text, Keep::Shared).await?),
         Part::Whole(text) => written(write_shard(gateway, plan, text, Keep::Inline).await?),
-        Part::End { id } => Ok(Written::End { id }),
+        Part::End(hash) => Ok(Written::End(hash)),
     }
 }
 
-/// What was written so far.
-#[derive(Default)]
-struct Tally {
-    bytes: u64,
-    tokens: u64,
-    shards: Vec<ShardEntry>,
-    reused: u64,
-    times: StageTimes,
-}
-
-impl Tally {
-    fn add(&mut self, shard: WrittenShard) {
-        self.bytes += shard.entry.bytes();
-        self.tokens += shard.entry.tokens;
-        self.reused += u64::from(shard.reused);
-        self.times += shard.times;
-        self.shards.push(shard.entry);
+/// Makes what is written a document, or what `replaces` becomes.
+async fn commit(
+    gateway: &SharedGateway,
+    plan: &Plan,
+    tally: &mut Tally,
+    hash: &TextHash,
+    replaces: Option<&Manifest>,
+) -> Result<Put, Failure> {
+    let id = hash.id();
+    let mut manifest = plan.manifest(id, std::mem::take(&mut tally.shards));
+    // What is appended to a single shard is cut anew with all of it.
+    if manifest.shards.len() > 1 {
+        manifest.subtrees = hash.subtrees().to_vec();
     }
-
-    /// Makes it a document, or what `replaces` becomes.
-    async fn commit(
-        &mut self,
-        gateway: &SharedGateway,
-        plan: &Plan,
-        id: DocumentId,
-        replaces: Option<&Manifest>,
-    ) -> Result<Put, Failure> {
-        let shards = std::mem::take(&mut self.shards);
-        let created_unix_ms = replaces.map_or_else(now_unix_ms, |old| old.created_unix_ms);
-        let ttl_ms = plan.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
-        let expires_unix_ms = ttl_ms.map(|ttl_ms| created_unix_ms.saturating_add(ttl_ms));
-        let manifest = Manifest {
-            id,
-            version: Stamp::NONE,
-            cascade: plan.cascade.clone(),
-            ratio: Manifest::ratio_of(&shards, plan.ratio),
-            codec: plan.codec,
-            verification: plan.verification.clone(),
-            created_unix_ms,
-            expires_unix_ms: expires_unix_ms.or_else(|| replaces?.expires_unix_ms),
-            shards,
-        };
-        let begun = Instant::now();
-        let stored = match replaces {
-            Some(old) => recode::switch(gateway, old, manifest).await?,
-            None => gateway.store.put_manifest(manifest).await?,
-        };
-        self.times.store += begun.elapsed();
-        gateway.metrics.text(Direction::In, self.bytes, self.tokens);
-        tracing::info!(%id, bytes = self.bytes, tokens = self.tokens, reused = self.reused, "stored a document");
-        Ok(Put {
-            document: stored.value.document(stored.bytes),
-            shards_reused: self.reused,
-            times: self.times,
-            bound_met: None,
-        })
-    }
+    let begun = Instant::now();
+    let stored = match replaces {
+        Some(old) => {
+            manifest.created_unix_ms = old.created_unix_ms;
+            let expires_unix_ms = plan.expires_unix_ms(old.created_unix_ms);
+            manifest.expires_unix_ms = expires_unix_ms.or(old.expires_unix_ms);
+            recode::switch(gateway, old, manifest).await?
+        }
+        None => gateway.store.put_manifest(manifest).await?,
+    };
+    tally.times.store += begun.elapsed();
+    let Tally { bytes, tokens, reused, times, .. } = *tally;
+    gateway.metrics.text(Direction::In, bytes, tokens);
+    tracing::info!(%id, bytes, tokens, reused, "stored a document");
+    let document = stored.value.document(stored.bytes);
+    Ok(Put { document, shards_reused: reused, times, bound_met: None })
 }

@@ -234,6 +234,8 @@ impl LatentsPut {
             created_unix_ms: now_unix_ms(),
             expires_unix_ms: None,
             shards,
+            // What is appended to it cannot be kept with it anyway: its objects serve no other document.
+            subtrees: Vec::new(),
         }
     }
 }

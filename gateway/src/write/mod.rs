@@ -1,16 +1,20 @@
 //! The write pipelines: text → shards → latents → corrections → store.
 //!
 //! [`document`] stores a text, [`oneshot`] hands its latents out and stores nothing; both go by a [`plan`] and do one
-//! [`shard`] after another. [`recode`] stores a document's text anew, [`auto`] chooses ratios. [`latents`] stores latents
+//! [`shard`] after another. A text may have a stored document for its [`mod@base`], and its put can be taken up by the name
+//! of its [`upload`]; a [`tally`] tells how far it is. [`recode`] stores a document's text anew, [`auto`] chooses ratios. [`latents`] stores latents
 //! that come from outside.
 
 pub(crate) mod auto;
+mod base;
 pub(crate) mod document;
 pub(crate) mod latents;
 pub(crate) mod oneshot;
 pub(crate) mod plan;
 pub(crate) mod recode;
 pub(crate) mod shard;
+pub(crate) mod tally;
+mod upload;
 
 use std::sync::Arc;
 
@@ -43,7 +47,7 @@ where
     T: Send + 'static,
     W: Future<Output = Result<T, Failure>> + Send + 'static,
 {
-    let at_once = gateway.config.shards_in_flight;
+    let at_once = gateway.shards_at_once();
     let begin = move |part| {
         let (gateway, plan) = (Arc::clone(&gateway), Arc::clone(&plan));
         task::begin(async move { work(gateway, plan, part?).await })

@@ -14,7 +14,7 @@ use crate::error::Failure;
 use crate::gateway::SharedGateway;
 use crate::metrics::Direction;
 use crate::store::Shard;
-use crate::text::{self, Part};
+use crate::text::{self, Begun, Part};
 
 /// The windows of a text, in order.
 pub(crate) fn compress<S>(
@@ -26,10 +26,11 @@ where
     S: Stream<Item = Result<Bytes, Failure>> + Send,
 {
     try_stream! {
+        options.check_no_put()?;
         if options.auto_ratio.is_some() {
             Err(Invalid::new("auto_ratio", "ratios are chosen for texts that are stored: give one"))?;
         }
-        let parts = text::shards(pieces, limits(&gateway, &options)?);
+        let parts = text::shards(Begun::default(), pieces, limits(&gateway, &options)?);
         let plan = Arc::new(Plan::new(&options, &gateway).await?);
         let shards = each_part(Arc::clone(&gateway), plan, parts, compress_part).enumerate();
         pin_mut!(shards);
@@ -63,6 +64,6 @@ async fn compress_part(
 ) -> Result<Option<Shard>, Failure> {
     match part {
         Part::Shard(text) | Part::Whole(text) => Ok(Some(compress_shard(&gateway, &plan, &text).await?)),
-        Part::End { .. } => Ok(None),
+        Part::End(_) => Ok(None),
     }
 }

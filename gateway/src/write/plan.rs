@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use c3_proto::{CascadeName, LatentCodec, ShardHash, WriteOptions};
+use c3_proto::{CascadeName, DocumentId, LatentCodec, ShardHash, WriteOptions};
 
 use crate::error::Failure;
 use crate::gateway::Gateway;
 use crate::store::layout::{CorrectionSettings, LatentSettings, ShardFamilies};
-use crate::store::manifest::Verification;
+use crate::store::manifest::{Manifest, ShardEntry, Verification};
+use crate::store::stamp::{Stamp, now_unix_ms};
 
 /// How a text is written.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +49,42 @@ impl Plan {
         })
     }
 
+    /// Decides as [`Plan::new`] does, and what is left open as a stored document is written.
+    pub(crate) async fn like(
+        options: &WriteOptions,
+        like: &Manifest,
+        gateway: &Gateway,
+    ) -> Result<Self, Failure> {
+        let mut plan = Self::new(&completed(options.clone(), like), gateway).await?;
+        if options.auto_ratio.is_none() && options.ratio.is_none() {
+            plan.ratios = Arc::new(like.shards.iter().map(|shard| (shard.hash, shard.ratio)).collect());
+        }
+        Ok(plan)
+    }
+
+    /// The manifest of a document of these shards that is made now.
+    pub(crate) fn manifest(&self, id: DocumentId, shards: Vec<ShardEntry>) -> Manifest {
+        let created_unix_ms = now_unix_ms();
+        Manifest {
+            id,
+            version: Stamp::NONE,
+            cascade: self.cascade.clone(),
+            ratio: Manifest::ratio_of(&shards, self.ratio),
+            codec: self.codec,
+            verification: self.verification.clone(),
+            created_unix_ms,
+            expires_unix_ms: self.expires_unix_ms(created_unix_ms),
+            shards,
+            subtrees: Vec::new(),
+        }
+    }
+
+    /// When a document that was made then is past its time, if ever.
+    pub(crate) fn expires_unix_ms(&self, created_unix_ms: u64) -> Option<u64> {
+        let ttl_ms = self.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+        ttl_ms.map(|ttl_ms| created_unix_ms.saturating_add(ttl_ms))
+    }
+
     /// The plan of a shard: the document's, with the shard's own ratio where it has one.
     pub(crate) fn of(self: Arc<Self>, shard: ShardHash) -> Arc<Self> {
         match self.ratios.get(&shard) {
@@ -66,5 +103,37 @@ impl Plan {
             margin: how.margin,
         });
         ShardFamilies::new(shard, &latents, corrections.as_ref(), None)
+    }
+}
+
+/// What is left open is the document's. Only the caller can say that it is not to be verified.
+fn completed(options: WriteOptions, like: &Manifest) -> WriteOptions {
+    // Latents from outside were proven and not verified: their margin is 0, and nobody asked for it.
+    let margin = like.verification.as_ref().map(|how| how.margin).filter(|&margin| margin > 0.0);
+    let one_ratio = Some(like.ratio).filter(|&ratio| ratio != 0 && options.auto_ratio.is_none());
+    WriteOptions {
+        cascade: options.cascade.or_else(|| Some(like.cascade.name.clone())),
+        ratio: options.ratio.or(one_ratio),
+        codec: options.codec.or(Some(like.codec)),
+        margin: options.margin.or(margin),
+        ..options
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::manifest::tests::manifest;
+
+    #[test]
+    fn what_is_left_open_is_the_documents() {
+        let old = manifest(&[vec![10]], true);
+        let given = WriteOptions { codec: Some(LatentCodec::F32), ..WriteOptions::default() };
+        let options = completed(given, &old);
+        assert_eq!((options.ratio, options.codec), (Some(20), Some(LatentCodec::F32)));
+        assert_eq!(options.margin, Some(2.0));
+        assert_eq!(options.cascade.as_deref(), Some("c3-mini"));
+        let mixed = completed(WriteOptions::default(), &Manifest { ratio: 0, ..old });
+        assert_eq!(mixed.ratio, None);
     }
 }

@@ -8,23 +8,22 @@
 //! nowhere stored, so the text has to be decoded in any case; compressing it is the small part of the work, and what
 //! comes out is what a put with these options makes, bit for bit, and shared with it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_stream::try_stream;
 use c3_proto::{ByteRange, WriteOptions};
-use futures::{Stream, StreamExt, TryStreamExt, pin_mut};
+use futures::{Stream, StreamExt, pin_mut};
 
-use super::document::{Put, PutEvent, write_text};
+use super::document::{Put, PutEvent, Writing, write_text};
 use super::limits;
 use super::plan::Plan;
 use super::shard::StageTimes;
 use crate::error::Failure;
 use crate::gateway::SharedGateway;
-use crate::read::document::{GetEvent, get_text};
+use crate::read::document::document_text;
 use crate::store::manifest::Manifest;
 use crate::store::{StoreError, Stored};
-use crate::text;
+use crate::text::{self, Begun};
 
 /// Writes a document anew. What `options` leave open stays as the document has it. Ends as a put does.
 pub(crate) fn recode(
@@ -33,26 +32,23 @@ pub(crate) fn recode(
     options: WriteOptions,
 ) -> impl Stream<Item = Result<PutEvent, Failure>> + Send {
     try_stream! {
+        options.check_no_put()?;
         let found = gateway.find(&id).await?;
         let old = &found.value;
-        let options = completed(options, old);
+        // A bound on stored bytes needs the text's size, which the document has.
+        let options = WriteOptions { bytes: Some(old.bytes()), ..options };
         let limits = limits(&gateway, &options)?;
-        let mut plan = Plan::new(&options, &gateway).await?;
-        if options.auto_ratio.is_none() && options.ratio.is_none() {
-            plan.ratios = Arc::new(HashMap::from_iter(old.shards.iter().map(|shard| (shard.hash, shard.ratio))));
-        }
+        let plan = Plan::like(&options, old, &gateway).await?;
         if options.auto_ratio.is_none() && is_written_so(old, &plan) {
             let document = old.document(found.bytes);
             let (shards_reused, times) = (document.shards, StageTimes::default());
             yield PutEvent::Done(Box::new(Put { document, shards_reused, times, bound_met: None }));
             return;
         }
-        let text = get_text(Arc::clone(&gateway), old.id.to_string(), ByteRange::default());
-        let pieces = text.try_filter_map(async |event| match event {
-            GetEvent::Header { .. } => Ok(None),
-            GetEvent::Text(text) => Ok(Some(text)),
-        });
-        let events = write_text(gateway, Arc::new(plan), options, text::shards(pieces, limits), Some(old.clone()));
+        let text = document_text(Arc::clone(&gateway), old.id, ByteRange::default());
+        let parts = text::shards(Begun::default(), text, limits);
+        let writing = Writing::new(plan, options).in_place_of(old.clone());
+        let events = write_text(gateway, writing, parts);
         pin_mut!(events);
         while let Some(event) = events.next().await {
             yield event?;
@@ -75,21 +71,6 @@ pub(super) async fn switch(
         Ok(None) => Err(Failure::Changed(old.id)),
         Err(StoreError::Missing { .. }) => Err(Failure::NotFound(old.id.to_string())),
         Err(error) => Err(error.into()),
-    }
-}
-
-/// What is left open is the document's. Only the caller can say that it is not to be verified.
-fn completed(options: WriteOptions, old: &Manifest) -> WriteOptions {
-    // Latents from outside were proven and not verified: their margin is 0, and nobody asked for it.
-    let margin = old.verification.as_ref().map(|how| how.margin).filter(|&margin| margin > 0.0);
-    let one_ratio = Some(old.ratio).filter(|&ratio| ratio != 0 && options.auto_ratio.is_none());
-    WriteOptions {
-        cascade: options.cascade.or_else(|| Some(old.cascade.name.clone())),
-        ratio: options.ratio.or(one_ratio),
-        codec: options.codec.or(Some(old.codec)),
-        margin: options.margin.or(margin),
-        bytes: Some(old.bytes()),
-        ..options
     }
 }
 
@@ -118,18 +99,6 @@ mod tests {
             ratios: Arc::default(),
             ttl: None,
         }
-    }
-
-    #[test]
-    fn what_is_left_open_is_the_documents() {
-        let old = manifest(&[vec![10]], true);
-        let given = WriteOptions { codec: Some(LatentCodec::F32), ..WriteOptions::default() };
-        let options = completed(given, &old);
-        assert_eq!((options.ratio, options.codec), (Some(20), Some(LatentCodec::F32)));
-        assert_eq!((options.margin, options.bytes), (Some(2.0), Some(10)));
-        assert_eq!(options.cascade.as_deref(), Some("c3-mini"));
-        let mixed = completed(WriteOptions::default(), &Manifest { ratio: 0, ..old });
-        assert_eq!(mixed.ratio, None);
     }
 
     #[test]

@@ -3,14 +3,15 @@
 use anyhow::{Result, bail};
 
 use super::{
-    auto, batch, cloud, codecs, deletes, disk, flips, gateways, hot, interchange, kills, kinds, many, recode,
-    shared, syscalls,
+    auto, batch, cloud, codecs, deletes, disk, edited, flips, gateways, hot, interchange, kills, kinds, long,
+    many, recode, resumed, shared, syscalls,
 };
 use crate::fixtures::{self, Shared, middle};
 use crate::row::Row;
 
 /// Its rows, in the order.
-pub const ROWS: [&str; 15] = [
+pub const ROWS: [&str; 18] = [
+    "long",
     "kills",
     "syscalls",
     "flips",
@@ -20,6 +21,8 @@ pub const ROWS: [&str; 15] = [
     "hot-latents",
     "many",
     "batch",
+    "edited",
+    "resumed",
     "deletes",
     "gateways",
     "recode",
@@ -36,6 +39,13 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
     let count = |all: usize| sized(all / 10, all);
     let prose = || shared.whole_book("little-colonels-hero");
     match row {
+        "long" => {
+            let books = shared.books()?;
+            let sizes: &[usize] = if shared.full { &[1_290_000, 4_300_000] } else { &[129_000] };
+            let mut rows = long::long(&books, sized(21_500, 215_000), sizes).await?;
+            rows.extend(long::spread(middle(&books, 60_000)).await?);
+            Ok(rows)
+        }
         "kills" => kills::kills(count(200), SEED).await,
         "syscalls" => syscalls::syscalls().await,
         "flips" => flips::flips(count(2000), SEED).await,
@@ -46,6 +56,19 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
         "batch" => batch::batch(count(10_000), 2).await,
         "many" => many::many(count(10_000)).await,
         "deletes" => deletes::deletes(40, count(1000), SEED).await,
+        "edited" => {
+            let books = shared.books()?;
+            let more = [60, 61].map(|number| stretch(&books, number, 10_000));
+            edited::edited(stretch(&books, 0, 500_000), more).await
+        }
+        "resumed" => {
+            let (books, bytes) = (shared.books()?, sized(200_000, 2_000_000));
+            // What is in flight when it is killed is done again: of a short text a shard is all that may be.
+            let args: &[&str] = if shared.full { &[] } else { &["--shards-in-flight", "1"] };
+            let texts = [1, 2].map(|variant| long::varied(&books, bytes, variant));
+            let most = Some(resumed::REDONE_MAX);
+            resumed::resumed(texts.each_ref().map(String::as_str), args, most).await
+        }
         "gateways" => gateways::gateways(count(10_000), SEED).await,
         "recode" => {
             let prose = prose()?;

@@ -1,0 +1,83 @@
+//! Puts that last: taken up where they broke off, and built upon a document that is stored.
+
+use c3_client::{Base, IdPrefix, Put, Stored, UploadName, WriteOptions};
+use indicatif::{HumanBytes, HumanCount};
+use serde::Serialize;
+
+use crate::args::RemoteArgs;
+use crate::failure::Failure;
+use crate::output::print;
+use crate::progress::Progress;
+use crate::report::{age_to, json};
+
+/// Arguments of `put` for long texts, and for edited ones.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct UploadArgs {
+    /// Name of this put: the same text put again under it goes on where it broke off, with the same options [default: the
+    /// gateway names what lasts long]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) upload: Option<UploadName>,
+    /// A stored document that the text is an edited version of: what is not given is as that document has it
+    #[arg(long, value_name = "ID")]
+    pub(crate) base: Option<IdPrefix>,
+}
+
+impl UploadArgs {
+    /// The options with these.
+    pub(crate) fn apply(&self, options: WriteOptions) -> WriteOptions {
+        WriteOptions { upload: self.upload.clone(), base: self.base.clone().map(Base::Edited), ..options }
+    }
+}
+
+/// Waits until all is stored. Where the put breaks off, the failure says how to go on.
+pub(crate) async fn finish(put: Put, options: &WriteOptions, progress: &Progress) -> Result<Stored, Failure> {
+    let mut name = options.upload.clone();
+    let told = |done: c3_client::Progress| {
+        progress.told(&done);
+        if name.is_none()
+            && let Some(upload) = done.upload
+        {
+            progress.line(&go_on(&upload));
+            name = Some(upload);
+        }
+    };
+    let stored = put.finish_with(told).await;
+    stored.map_err(|error| match (Failure::from(error), name) {
+        (Failure::WorkFailed(message), Some(name)) => {
+            Failure::WorkFailed(format!("{message}; {}", go_on(&name)))
+        }
+        (failure, _) => failure,
+    })
+}
+
+fn go_on(name: &UploadName) -> String {
+    format!("the same command with --upload {name} goes on where it breaks off")
+}
+
+/// A put that can be taken up.
+#[derive(Serialize)]
+struct Line {
+    name: String,
+    bytes_done: u64,
+    tokens_done: u64,
+    expires_unix_ms: u64,
+}
+
+/// Lists the puts that did not end, and can be taken up.
+pub(crate) async fn list(args: RemoteArgs) -> Result<(), Failure> {
+    let uploads = c3_client::Client::connect(&args.gateway).await?.uploads().await?;
+    let lines = Vec::from_iter(uploads.into_iter().map(|upload| Line {
+        name: upload.name,
+        bytes_done: upload.bytes_done,
+        tokens_done: upload.tokens_done,
+        expires_unix_ms: upload.expires_unix_ms,
+    }));
+    if args.json {
+        return print(&json(&serde_json::json!({ "uploads": lines })));
+    }
+    for Line { name, bytes_done, tokens_done, expires_unix_ms } in &lines {
+        let (bytes, tokens) = (HumanBytes(*bytes_done), HumanCount(*tokens_done));
+        print(&format!("{name}  {bytes} done, {tokens} tokens  {}", age_to(*expires_unix_ms)))?;
+    }
+    print(&format!("uploads: {}", lines.len()))
+}

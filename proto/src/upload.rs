@@ -1,0 +1,61 @@
+//! The name of a put that can be taken up where it broke off.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::Invalid;
+
+/// Names a put: 4 to 64 of `a` to `z`, digits, `-` and `_`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UploadName(String);
+
+impl UploadName {
+    /// Fewest characters: fewer would be met by accident.
+    pub const CHARS_MIN: usize = 4;
+    /// Most characters.
+    pub const CHARS_MAX: usize = 64;
+
+    /// The name as it travels; `None` where it is empty.
+    pub fn from_wire(name: &str) -> Result<Option<Self>, Invalid> {
+        if name.is_empty() { Ok(None) } else { name.parse().map(Some) }
+    }
+
+    /// The name as typed.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for UploadName {
+    type Err = Invalid;
+
+    fn from_str(typed: &str) -> Result<Self, Invalid> {
+        let fits =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
+        if (Self::CHARS_MIN..=Self::CHARS_MAX).contains(&typed.len()) && typed.bytes().all(fits) {
+            return Ok(Self(typed.to_owned()));
+        }
+        let (least, most) = (Self::CHARS_MIN, Self::CHARS_MAX);
+        Err(Invalid::new("upload", format!("give {least} to {most} of the letters a to z, digits, - and _")))
+    }
+}
+
+impl fmt::Display for UploadName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_no_path() {
+        for wrong in ["abc", "a/../b", "name.1", "UPPER", "späte", &"a".repeat(65)] {
+            assert_eq!(wrong.parse::<UploadName>().unwrap_err().field, "upload", "{wrong}");
+        }
+        assert_eq!("night-run_1".parse::<UploadName>().unwrap().as_str(), "night-run_1");
+        assert_eq!(UploadName::from_wire(""), Ok(None));
+    }
+}

@@ -1,0 +1,150 @@
+//! Long documents: as fast a token as shorter ones, in bounded memory, on all nodes at once.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use c3_proto::pb::DescribeRequest;
+use c3_proto::pb::compressor_client::CompressorClient;
+use c3_proto::pb::decoder_client::DecoderClient;
+
+use super::ops::written;
+use crate::calls::{Calls, id_of};
+use crate::cluster::{Cluster, Plan};
+use crate::row::Row;
+
+/// Resident bytes that a gateway may take.
+const MEMORY_MAX: u64 = 256 << 20;
+/// A token of a long document may take so many times as long as one of a shorter document.
+const TIME_MAX: f64 = 1.1;
+/// Shorter documents that are measured before a long one and after it.
+const SHORT: usize = 3;
+/// Least share of the work that each of two nodes of a stage does.
+const SHARE_MIN: f64 = 0.25;
+
+/// Documents of these sizes in bytes, beside shorter ones of `short` bytes, made of `text`.
+pub async fn long(text: &str, short: usize, sizes: &[usize]) -> Result<Vec<Row>> {
+    let cluster = Plan::default().start().await?;
+    let calls = cluster.calls()?;
+    // The model is warm from here on.
+    Timed::of(&calls, &varied(text, short, usize::MAX)).await?;
+    let mut rows = Vec::new();
+    for (round, &size) in sizes.iter().enumerate() {
+        let mut shorter = Vec::new();
+        let part = |number| varied(text, short, 1000 + SHORT * round + number);
+        shorter.push(Timed::of(&calls, &part(0)).await?);
+        let long = Timed::of(&calls, &varied(text, size, round)).await?;
+        for number in 1..SHORT {
+            shorter.push(Timed::of(&calls, &part(number)).await?);
+        }
+        let against = |of: fn(&Timed) -> f64| of(&long) / median(shorter.iter().map(of).collect());
+        let name = |what: &str| format!("long-{what} ({} tokens)", long.tokens);
+        let identical = long.identical && shorter.iter().all(|timed| timed.identical);
+        rows.extend([
+            Row::seen(name("put-seconds"), long.put * long.tokens as f64, true, "told"),
+            Row::seen(name("get-seconds"), long.get * long.tokens as f64, true, "told"),
+            Row::at_most(name("put-time-a-token"), against(|timed| timed.put), TIME_MAX),
+            Row::at_most(name("get-time-a-token"), against(|timed| timed.get), TIME_MAX),
+            Row::holds(name("identical"), identical, "identical"),
+            Row::at_most(name("memory"), cluster.gateway.peak_bytes()? as f64, MEMORY_MAX as f64),
+        ]);
+    }
+    Ok(rows)
+}
+
+/// The shards of one text on two nodes of each stage.
+pub async fn spread(text: &str) -> Result<Vec<Row>> {
+    let cluster = Plan { compressors: 2, decoders: 2, ..Plan::default() }.start().await?;
+    let calls = cluster.calls()?;
+    let put = calls.put(text.as_bytes(), written()).await?;
+    let id = id_of(&put.document.context("no document")?);
+    let same = calls.get(&id).await?.text == text.as_bytes();
+    let [compressed, verified, decoded] = least_shares(&cluster).await?;
+    Ok(vec![
+        Row::holds("long-spread-identical", same, "identical"),
+        Row::at_least("long-spread-compressed", compressed, SHARE_MIN),
+        Row::at_least("long-spread-verified", verified, SHARE_MIN),
+        Row::at_least("long-spread-decoded", decoded, SHARE_MIN),
+    ])
+}
+
+/// The least share of the tokens compressed, verified and decoded that a node of the stage had.
+async fn least_shares(cluster: &Cluster) -> Result<[f64; 3]> {
+    let (mut compressed, mut verified, mut decoded) = (Vec::new(), Vec::new(), Vec::new());
+    for node in &cluster.compressors {
+        let said = CompressorClient::new(node.channel()?).describe(DescribeRequest {}).await?.into_inner();
+        compressed.push(said.counters.context("no counters")?.tokens_compressed);
+    }
+    for node in &cluster.decoders {
+        let said = DecoderClient::new(node.channel()?).describe(DescribeRequest {}).await?.into_inner();
+        let counters = said.counters.context("no counters")?;
+        verified.push(counters.tokens_verified);
+        decoded.push(counters.tokens_decoded);
+    }
+    Ok([compressed, verified, decoded].map(|tokens| {
+        let least = tokens.iter().min().copied().unwrap_or(0);
+        least as f64 / tokens.iter().sum::<u64>().max(1) as f64
+    }))
+}
+
+/// Seconds a token.
+struct Timed {
+    tokens: u64,
+    put: f64,
+    get: f64,
+    identical: bool,
+}
+
+impl Timed {
+    async fn of(calls: &Calls, text: &str) -> Result<Self> {
+        let begun = Instant::now();
+        let put = calls.put(text.as_bytes(), written()).await?;
+        let put_seconds = begun.elapsed().as_secs_f64();
+        let document = put.document.context("no document")?;
+        let begun = Instant::now();
+        let got = calls.get(&id_of(&document)).await?;
+        let tokens = document.tokens;
+        Ok(Self {
+            tokens,
+            put: put_seconds / tokens as f64,
+            get: begun.elapsed().as_secs_f64() / tokens as f64,
+            identical: got.text == text.as_bytes() && put.shards_reused == 0,
+        })
+    }
+}
+
+/// `bytes` bytes of a text, again and again from the beginning, whose every paragraph is unlike those of other rounds and
+/// variants.
+pub fn varied(text: &str, bytes: usize, variant: usize) -> String {
+    let mut varied = String::with_capacity(bytes + text.len());
+    let mut round = 0;
+    while varied.len() < bytes {
+        for (number, paragraph) in text.split_inclusive("\n\n").enumerate() {
+            varied.push_str(&format!("{variant}.{round}.{number} {paragraph}"));
+            if varied.len() >= bytes {
+                break;
+            }
+        }
+        round += 1;
+    }
+    varied.truncate(varied.floor_char_boundary(bytes));
+    varied
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variants_have_their_length_and_nothing_in_common() {
+        let text = "one\n\ntwo\n\nthree";
+        let (first, second) = (varied(text, 100, 1), varied(text, 100, 2));
+        assert_eq!((first.len(), second.len()), (100, 100));
+        assert!(first.starts_with("1.0.0 one\n\n1.0.1 two\n\n1.0.2 three1.1.0 one"));
+        assert!(second.split("\n\n").all(|paragraph| !first.contains(paragraph)));
+    }
+}
