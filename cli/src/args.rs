@@ -4,14 +4,17 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use c3_client::ByteRange;
-use c3_proto::IdPrefix;
+use c3_proto::DocumentRef;
 use c3_service::telemetry::TelemetryConfig;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::failure::Failure;
+use crate::list::FilterArgs;
+use crate::names::{LabelArgs, NameCommand, NamingArgs};
 use crate::serve::{self, ModelArgs, ServeArgs};
+use crate::totals::StatArgs;
 use crate::write::WriteArgs;
 
 /// Where `c3 serve` listens when not told otherwise.
@@ -65,12 +68,17 @@ pub(crate) enum ClientCommand {
     Put(PutArgs),
     /// Write a stored text, or a part of it, to standard output or a file
     Get(GetArgs),
-    /// Tell what is known of a document
-    Stat(IdArgs),
+    /// Tell what is known of a document, or what all of them come to
+    Stat(StatArgs),
     /// List the documents
     Ls(LsArgs),
     /// Forget a document
     Rm(IdArgs),
+    /// Set, tell, remove and list names of documents
+    #[command(subcommand)]
+    Name(NameCommand),
+    /// Set, remove and tell labels of a document
+    Label(LabelArgs),
     /// Write stored documents anew with another ratio, codec or model
     ///
     /// What is not given stays as the document has it. A document is as it was until the new one is verified.
@@ -111,6 +119,8 @@ impl ClientCommand {
             Self::Stat(_) => "c3 stat",
             Self::Ls(_) => "c3 ls",
             Self::Rm(_) => "c3 rm",
+            Self::Name(_) => "c3 name",
+            Self::Label(_) => "c3 label",
             Self::Recode(_) => "c3 recode",
             Self::Gc(_) => "c3 gc",
             Self::Fsck(_) => "c3 fsck",
@@ -144,6 +154,8 @@ pub(crate) struct PutArgs {
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) ttl: Option<u64>,
     #[command(flatten)]
+    pub(crate) naming: NamingArgs,
+    #[command(flatten)]
     pub(crate) write: WriteArgs,
     #[command(flatten)]
     pub(crate) remote: RemoteArgs,
@@ -176,7 +188,7 @@ pub(crate) struct FsckArgs {
 /// Arguments of `get`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct GetArgs {
-    /// The document's id, or enough first digits of it
+    /// The document's id, enough first digits of it, or @NAME
     #[arg(value_parser = id)]
     pub(crate) id: String,
     /// Bytes from A up to but not including B; either may be left out
@@ -195,10 +207,10 @@ pub(crate) struct GetArgs {
     pub(crate) remote: RemoteArgs,
 }
 
-/// Arguments of `stat` and `rm`.
+/// Arguments of `rm`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct IdArgs {
-    /// The document's id, or enough first digits of it
+    /// The document's id, enough first digits of it, or @NAME
     #[arg(value_parser = id)]
     pub(crate) id: String,
     #[command(flatten)]
@@ -208,7 +220,7 @@ pub(crate) struct IdArgs {
 /// Arguments of `recode`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RecodeArgs {
-    /// The documents' ids, or enough first digits of each
+    /// The documents' ids, enough first digits of each, or @NAME
     #[arg(value_parser = id, required_unless_present = "all", value_name = "ID")]
     pub(crate) ids: Vec<String>,
     /// Every stored document
@@ -227,13 +239,15 @@ pub(crate) struct LsArgs {
     #[arg(default_value = "", hide_default_value = true)]
     pub(crate) prefix: String,
     #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    #[command(flatten)]
     pub(crate) remote: RemoteArgs,
 }
 
 /// Arguments of `latents`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct LatentsArgs {
-    /// The document's id, or enough first digits of it
+    /// The document's id, enough first digits of it, or @NAME
     #[arg(value_parser = id)]
     pub(crate) id: String,
     /// The safetensors file to write; `-` is standard output
@@ -349,9 +363,9 @@ fn rate(typed: &str) -> Result<f64, String> {
     rate.ok_or("give a number of calls a second over 0".to_owned())
 }
 
-/// An id as typed, once it can be one.
-fn id(typed: &str) -> Result<String, c3_proto::Invalid> {
-    typed.parse::<IdPrefix>().map(|prefix| prefix.as_str().to_owned())
+/// An id, or a name, as typed, once it can be one.
+pub(crate) fn id(typed: &str) -> Result<String, c3_proto::Invalid> {
+    typed.parse::<DocumentRef>().map(|document| document.to_string())
 }
 
 /// What the command line says, or the failure that it is; `None` where it asked for help, which was given.

@@ -6,6 +6,7 @@ mod failure;
 mod get;
 mod latents;
 mod list;
+mod names;
 mod oneshot;
 mod output;
 mod progress;
@@ -18,6 +19,7 @@ mod serve;
 mod source;
 mod stack;
 mod tensors;
+mod totals;
 mod upkeep;
 mod write;
 
@@ -73,9 +75,11 @@ async fn ask(command: ClientCommand) -> Result<(), Failure> {
     match command {
         ClientCommand::Put(args) => put::run(args).await,
         ClientCommand::Get(args) => get::run(args).await,
-        ClientCommand::Stat(args) => list::stat(args).await,
+        ClientCommand::Stat(args) => totals::stat(args).await,
         ClientCommand::Ls(args) => list::ls(args).await,
         ClientCommand::Rm(args) => list::rm(args).await,
+        ClientCommand::Name(command) => names::name(command).await,
+        ClientCommand::Label(args) => names::label(args).await,
         ClientCommand::Recode(args) => recode::run(args).await,
         ClientCommand::Gc(args) => upkeep::gc(args).await,
         ClientCommand::Fsck(args) => upkeep::fsck(args).await,

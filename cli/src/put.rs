@@ -14,9 +14,10 @@ use crate::source::Source;
 
 /// Stores the text and reports.
 pub(crate) async fn run(args: PutArgs) -> Result<(), Failure> {
+    let (name, labels) = (args.naming.name()?, args.naming.labels()?);
     let source = Source::open(&args.file).await?;
     let client = connect_to_write(&args.remote.gateway, &args.write).await?;
-    let options = WriteOptions { ttl_seconds: args.ttl, ..args.write.options(source.bytes) };
+    let options = WriteOptions { ttl_seconds: args.ttl, name, labels, ..args.write.options(source.bytes) };
     let (stored, took) = store(&client, source, &options).await?;
     let report = Report::of_stored(&stored, took);
     print(&if args.remote.json { report.json() } else { report.to_string() })

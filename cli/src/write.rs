@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use c3_client::{AutoBound, AutoRatio, LatentCodec, WriteOptions};
+use c3_client::{AutoBound, AutoRatio, Labels, LatentCodec, WriteOptions};
 
 /// What `--ratio` takes in place of a number.
 const AUTO: &str = "auto";
@@ -96,6 +96,8 @@ impl WriteArgs {
             margin: None,
             bytes,
             ttl_seconds: None,
+            name: None,
+            labels: Labels::default(),
             auto_ratio: (self.ratio == Some(Ratio::Auto)).then(auto),
         }
     }

@@ -1,6 +1,6 @@
 //! How a text is to be written.
 
-use crate::{Invalid, LatentCodec, pb};
+use crate::{Invalid, Labels, LatentCodec, PutName, pb};
 
 /// The ratios that a checkpoint accepts, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,10 @@ pub struct WriteOptions {
     pub auto_ratio: Option<AutoRatio>,
     /// Seconds after which the document is not found; `None`: never.
     pub ttl_seconds: Option<u64>,
+    /// Set once the document is durable.
+    pub name: Option<PutName>,
+    /// Set then, too, beside those that the document has.
+    pub labels: Labels,
 }
 
 /// Ratios to choose from, shard by shard, and what the document must keep.
@@ -133,6 +137,8 @@ impl WriteOptions {
             bytes: wire.bytes,
             auto_ratio,
             ttl_seconds: Some(wire.ttl_seconds).filter(|&seconds| seconds != 0),
+            name: wire.name.map(PutName::from_wire).transpose()?,
+            labels: Labels::new(wire.labels)?,
         })
     }
 
@@ -147,6 +153,8 @@ impl WriteOptions {
             bytes: self.bytes,
             auto_ratio: self.auto_ratio.as_ref().map(AutoRatio::to_wire),
             ttl_seconds: self.ttl_seconds.unwrap_or_default(),
+            name: self.name.as_ref().map(PutName::to_wire),
+            labels: self.labels.to_wire(),
         }
     }
 }

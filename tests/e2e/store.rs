@@ -7,7 +7,7 @@ use c3_tests::cluster::{Plan, files_under};
 use c3_tests::process::{Launch, Program};
 use c3_tests::row::assert_all;
 use c3_tests::store::ops::{small_text, written};
-use c3_tests::store::{deletes, flips, gateways, kills, many};
+use c3_tests::store::{deletes, flips, gateways, kills, many, names};
 use tonic::Code;
 
 #[tokio::test]
@@ -33,6 +33,11 @@ async fn many_small_documents_are_few_files() {
 #[tokio::test]
 async fn two_gateways_are_of_one_mind() {
     assert_all(&gateways::gateways(150, 1).await.unwrap());
+}
+
+#[tokio::test]
+async fn one_of_many_changes_a_name() {
+    assert_all(&names::contended(5).await.unwrap());
 }
 
 #[tokio::test]

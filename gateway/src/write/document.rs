@@ -107,7 +107,8 @@ where
                     }
                 }
                 Written::End { id } => {
-                    let mut put = tally.commit(&gateway, &plan, id, replaces.as_ref()).await?;
+                    let (mut put, manifest) = tally.commit(&gateway, &plan, id, replaces.as_ref()).await?;
+                    gateway.call_as_asked(&manifest, &options).await?;
                     put.bound_met = choice.as_ref().map(|choice| choice.is_met(&put.document));
                     yield PutEvent::Done(Box::new(put));
                 }
@@ -144,14 +145,14 @@ impl Tally {
         self.shards.push(shard.entry);
     }
 
-    /// Makes it a document, or what `replaces` becomes.
+    /// Makes it a document, or what `replaces` becomes. Gives the manifest as it is stored.
     async fn commit(
         &mut self,
         gateway: &SharedGateway,
         plan: &Plan,
         id: DocumentId,
         replaces: Option<&Manifest>,
-    ) -> Result<Put, Failure> {
+    ) -> Result<(Put, Manifest), Failure> {
         let shards = std::mem::take(&mut self.shards);
         let created_unix_ms = replaces.map_or_else(now_unix_ms, |old| old.created_unix_ms);
         let ttl_ms = plan.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
@@ -175,11 +176,12 @@ impl Tally {
         self.times.store += begun.elapsed();
         gateway.metrics.text(Direction::In, self.bytes, self.tokens);
         tracing::info!(%id, bytes = self.bytes, tokens = self.tokens, reused = self.reused, "stored a document");
-        Ok(Put {
+        let put = Put {
             document: stored.value.document(stored.bytes),
             shards_reused: self.reused,
             times: self.times,
             bound_met: None,
-        })
+        };
+        Ok((put, stored.value))
     }
 }

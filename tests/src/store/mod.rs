@@ -11,6 +11,8 @@ pub mod gateways;
 pub mod kills;
 pub mod kinds;
 pub mod many;
+pub mod names;
+pub mod notes;
 pub mod ops;
 pub mod recode;
 pub mod shared;

@@ -2,13 +2,17 @@
 
 use anyhow::{Result, bail};
 
-use super::{auto, cloud, codecs, deletes, flips, gateways, kills, kinds, many, recode, shared, syscalls};
+use super::{
+    auto, cloud, codecs, deletes, flips, gateways, kills, kinds, many, names, recode, shared, syscalls,
+};
 use crate::fixtures::{Shared, middle};
 use crate::row::Row;
 
 /// Its rows, in the order.
-pub const ROWS: [&str; 11] =
-    ["kills", "syscalls", "flips", "s3", "redis", "many", "deletes", "gateways", "recode", "codecs", "auto"];
+pub const ROWS: [&str; 12] = [
+    "kills", "syscalls", "flips", "s3", "redis", "many", "deletes", "gateways", "names", "recode", "codecs",
+    "auto",
+];
 /// Where all random choices begin.
 const SEED: u64 = 6;
 
@@ -26,6 +30,7 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
         "many" => many::many(count(10_000)).await,
         "deletes" => deletes::deletes(count(1000), SEED).await,
         "gateways" => gateways::gateways(count(10_000), SEED).await,
+        "names" => names::contended(count(1000)).await,
         "recode" => {
             let prose = prose()?;
             let mut rows = recode::codecs(middle(&prose, 6_000)).await?;
