@@ -65,7 +65,7 @@ pub(crate) enum Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClientCommand {
     /// Store a text
-    Put(PutArgs),
+    Put(Box<PutArgs>),
     /// Write a stored text, or a part of it, to standard output or a file
     Get(GetArgs),
     /// Tell what is known of a document, or what all of them come to

@@ -73,7 +73,7 @@ async fn run(args: Args) -> Result<(), Failure> {
 
 async fn ask(command: ClientCommand) -> Result<(), Failure> {
     match command {
-        ClientCommand::Put(args) => put::run(args).await,
+        ClientCommand::Put(args) => put::run(*args).await,
         ClientCommand::Get(args) => get::run(args).await,
         ClientCommand::Stat(args) => totals::stat(args).await,
         ClientCommand::Ls(args) => list::ls(args).await,
