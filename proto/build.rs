@@ -5,8 +5,13 @@ use std::path::PathBuf;
 use prost::Message;
 use prost_types::FileDescriptorSet;
 
-const FILES: [&str; 4] =
-    ["c3/v1/types.proto", "c3/v1/compressor.proto", "c3/v1/decoder.proto", "c3/v1/gateway.proto"];
+const FILES: [&str; 5] = [
+    "c3/v1/types.proto",
+    "c3/v1/compressor.proto",
+    "c3/v1/decoder.proto",
+    "c3/v1/names.proto",
+    "c3/v1/gateway.proto",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");

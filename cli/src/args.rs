@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use c3_client::ByteRange;
-use c3_proto::IdPrefix;
+use c3_proto::DocumentRef;
 use c3_service::telemetry::TelemetryConfig;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
@@ -14,10 +14,13 @@ use crate::append::AppendArgs;
 use crate::bench::args::BenchArgs;
 use crate::failure::Failure;
 use crate::get_many::GetManyArgs;
+use crate::list::FilterArgs;
+use crate::names::{LabelArgs, NameCommand, NamingArgs};
 use crate::put_latents::PutLatentsArgs;
 use crate::put_many::PutManyArgs;
 use crate::roundtrip::RoundtripArgs;
 use crate::serve::{self, ServeArgs};
+use crate::totals::StatArgs;
 use crate::upkeep::{FsckArgs, GcArgs};
 use crate::upload::UploadArgs;
 use crate::write::WriteArgs;
@@ -83,12 +86,17 @@ pub(crate) enum ClientCommand {
     /// In a folder each document becomes a file named by its id. A file that is there already stays as it is: where it
     /// holds another text, that document fails.
     Get(GetArgs),
-    /// Tell what is known of a document
-    Stat(IdArgs),
+    /// Tell what is known of a document, or what all of them come to
+    Stat(StatArgs),
     /// List the documents
     Ls(LsArgs),
     /// Forget a document
     Rm(IdArgs),
+    /// Set, tell, remove and list names of documents
+    #[command(subcommand)]
+    Name(NameCommand),
+    /// Set, remove and tell labels of a document
+    Label(LabelArgs),
     /// Write stored documents anew with another ratio, codec or model
     ///
     /// What is not given stays as the document has it. A document is as it was until the new one is verified.
@@ -135,6 +143,8 @@ impl ClientCommand {
             Self::Stat(_) => "c3 stat",
             Self::Ls(_) => "c3 ls",
             Self::Rm(_) => "c3 rm",
+            Self::Name(_) => "c3 name",
+            Self::Label(_) => "c3 label",
             Self::Recode(_) => "c3 recode",
             Self::Gc(_) => "c3 gc",
             Self::Fsck(_) => "c3 fsck",
@@ -175,6 +185,8 @@ pub(crate) struct PutArgs {
     #[command(flatten)]
     pub(crate) upload: UploadArgs,
     #[command(flatten)]
+    pub(crate) naming: NamingArgs,
+    #[command(flatten)]
     pub(crate) write: WriteArgs,
     #[command(flatten)]
     pub(crate) remote: RemoteArgs,
@@ -183,7 +195,7 @@ pub(crate) struct PutArgs {
 /// Arguments of `get`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct GetArgs {
-    /// The document's id, or enough first digits of it; several, or what `--all` or `--prefix` names, go to a folder
+    /// The document's id, enough first digits of it, or @NAME; several, or what `--all` or `--prefix` names, go to a folder
     #[arg(value_parser = id, value_name = "ID", required_unless_present_any = ["all", "prefix"])]
     pub(crate) ids: Vec<String>,
     #[command(flatten)]
@@ -204,10 +216,10 @@ pub(crate) struct GetArgs {
     pub(crate) remote: RemoteArgs,
 }
 
-/// Arguments of `stat` and `rm`.
+/// Arguments of `rm`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct IdArgs {
-    /// The document's id, or enough first digits of it
+    /// The document's id, enough first digits of it, or @NAME
     #[arg(value_parser = id)]
     pub(crate) id: String,
     #[command(flatten)]
@@ -217,7 +229,7 @@ pub(crate) struct IdArgs {
 /// Arguments of `recode`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RecodeArgs {
-    /// The documents' ids, or enough first digits of each
+    /// The documents' ids, enough first digits of each, or @NAME
     #[arg(value_parser = id, required_unless_present = "all", value_name = "ID")]
     pub(crate) ids: Vec<String>,
     /// Every stored document
@@ -236,13 +248,15 @@ pub(crate) struct LsArgs {
     #[arg(default_value = "", hide_default_value = true)]
     pub(crate) prefix: String,
     #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    #[command(flatten)]
     pub(crate) remote: RemoteArgs,
 }
 
 /// Arguments of `latents`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct LatentsArgs {
-    /// The document's id, or enough first digits of it
+    /// The document's id, enough first digits of it, or @NAME
     #[arg(value_parser = id)]
     pub(crate) id: String,
     /// The safetensors file to write; `-` is standard output
@@ -291,9 +305,9 @@ pub(crate) fn positive(typed: &str) -> Result<usize, String> {
     typed.parse().ok().filter(|number| *number > 0).ok_or("give a whole number of 1 or more".to_owned())
 }
 
-/// An id as typed, once it can be one.
-fn id(typed: &str) -> Result<String, c3_proto::Invalid> {
-    typed.parse::<IdPrefix>().map(|prefix| prefix.as_str().to_owned())
+/// An id, or a name, as typed, once it can be one.
+pub(crate) fn id(typed: &str) -> Result<String, c3_proto::Invalid> {
+    typed.parse::<DocumentRef>().map(|document| document.to_string())
 }
 
 /// What the command line says, or the failure that it is; `None` where it asked for help, which was given.

@@ -92,6 +92,12 @@ impl From<c3_client::Error> for Failure {
     }
 }
 
+impl From<c3_proto::Invalid> for Failure {
+    fn from(invalid: c3_proto::Invalid) -> Self {
+        Self::CallWrong(invalid.to_string())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,8 +1,10 @@
-//! `c3 stat`, `ls`, `rm` and `nodes`: what the gateway knows.
+//! `c3 ls`, `rm`, `nodes`, and `stat` of a document: what the gateway knows.
 
-use c3_client::{Client, Document, Listed, pb};
+use std::collections::BTreeMap;
+
+use c3_client::{Client, Document, DocumentId, Label, Labels, ListQuery, Listed, Namespace, pb};
 use c3_proto::Fingerprint;
-use futures::{Stream, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use indicatif::HumanCount;
 use serde::Serialize;
 
@@ -13,6 +15,43 @@ use crate::report::{self, age, percent, times};
 
 /// Digits of an id in a list: enough to be unique, few enough to read.
 const ID_DIGITS_SHOWN: usize = 12;
+
+/// Which documents to list.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct FilterArgs {
+    /// Only documents with this label; may be given several times
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub(crate) labels: Vec<Label>,
+    /// Only documents with a name that begins so
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) name_prefix: Option<String>,
+    /// Only documents with a name in this namespace
+    #[arg(long)]
+    pub(crate) namespace: Option<Namespace>,
+    /// Only ids after this one: where the last page ended
+    #[arg(long, value_name = "ID")]
+    pub(crate) after: Option<DocumentId>,
+    /// At most so many [default: all]
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+}
+
+impl FilterArgs {
+    /// What to ask for: documents whose id begins with `prefix`.
+    fn query(&self, prefix: &str) -> Result<ListQuery, Failure> {
+        let by_name = self.name_prefix.is_some() || self.namespace.is_some();
+        let names = || {
+            let namespace = self.namespace.clone().unwrap_or_default();
+            (namespace, self.name_prefix.clone().unwrap_or_default())
+        };
+        Ok(ListQuery {
+            prefix: prefix.to_owned(),
+            after: self.after,
+            labels: Labels::new(self.labels.iter().cloned().map(Into::into))?,
+            names: by_name.then(names),
+        })
+    }
+}
 
 /// A document in JSON.
 #[derive(Serialize)]
@@ -33,6 +72,10 @@ struct DocumentRecord {
     created_unix_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_unix_ms: Option<u64>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    names: Vec<String>,
 }
 
 impl From<&Document> for DocumentRecord {
@@ -53,25 +96,27 @@ impl From<&Document> for DocumentRecord {
             stored_bytes: document.stored_bytes,
             created_unix_ms: document.created_unix_ms,
             expires_unix_ms: document.expires_unix_ms,
+            labels: document.labels.clone(),
+            names: document.names.clone(),
         }
     }
 }
 
 /// Tells what is known of a document.
-pub(crate) async fn stat(args: IdArgs) -> Result<(), Failure> {
-    let document = Client::connect(&args.remote.gateway).await?.stat(&args.id).await?;
-    match args.remote.json {
+pub(crate) async fn stat(client: &Client, id: &str, remote: &RemoteArgs) -> Result<(), Failure> {
+    let document = client.stat(id).await?;
+    match remote.json {
         true => print(&report::json(&DocumentRecord::from(&document))),
         false => print(&report::describe(&document)),
     }
 }
 
-/// The documents whose id begins with `prefix`; warns of those that cannot be read.
+/// The documents that are asked for; warns of those that cannot be read.
 pub(crate) fn readable(
     client: &Client,
-    prefix: &str,
+    query: &ListQuery,
 ) -> impl Stream<Item = Result<Document, c3_client::Error>> + use<> {
-    client.list(prefix).try_filter_map(async |listed| {
+    client.list_where(query).try_filter_map(async |listed| {
         Ok(match listed {
             Listed::Document(document) => Some(*document),
             Listed::Damaged { id, problem } => {
@@ -85,7 +130,8 @@ pub(crate) fn readable(
 /// Lists the documents.
 pub(crate) async fn ls(args: LsArgs) -> Result<(), Failure> {
     let client = Client::connect(&args.remote.gateway).await?;
-    let mut documents = std::pin::pin!(readable(&client, &args.prefix));
+    let documents = readable(&client, &args.filter.query(&args.prefix)?);
+    let mut documents = std::pin::pin!(documents.take(args.filter.limit.unwrap_or(usize::MAX)));
     if args.remote.json {
         let all: Vec<Document> = documents.try_collect().await?;
         let all: Vec<DocumentRecord> = all.iter().map(DocumentRecord::from).collect();
@@ -106,7 +152,12 @@ pub(crate) async fn ls(args: LsArgs) -> Result<(), Failure> {
         let fidelity = document.fidelity().map_or_else(|| "-".to_owned(), percent);
         let columns =
             (&id[..ID_DIGITS_SHOWN], bytes.as_str(), tokens.as_str(), ratio.as_str(), fidelity.as_str());
-        line(columns, &age(document.created_unix_ms))?;
+        let mut stored = age(document.created_unix_ms);
+        let labels = document.labels.iter().map(|(key, value)| format!("{key}={value}"));
+        for note in document.names.iter().cloned().chain(labels) {
+            stored.push_str(&format!("  {note}"));
+        }
+        line(columns, &stored)?;
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ mod inputs;
 mod jsonl;
 mod latents;
 mod list;
+mod names;
 mod oneshot;
 mod output;
 mod progress;
@@ -25,6 +26,7 @@ mod serve;
 mod source;
 mod stack;
 mod tensors;
+mod totals;
 mod upkeep;
 mod upload;
 mod write;
@@ -83,9 +85,11 @@ async fn ask(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Append(args) => append::run(*args).await,
         ClientCommand::Uploads(args) => upload::list(args).await,
         ClientCommand::Get(args) => get::run(args).await,
-        ClientCommand::Stat(args) => list::stat(args).await,
+        ClientCommand::Stat(args) => totals::stat(args).await,
         ClientCommand::Ls(args) => list::ls(args).await,
         ClientCommand::Rm(args) => list::rm(args).await,
+        ClientCommand::Name(command) => names::name(command).await,
+        ClientCommand::Label(args) => names::label(args).await,
         ClientCommand::Recode(args) => recode::run(args).await,
         ClientCommand::Gc(args) => upkeep::gc(args).await,
         ClientCommand::Fsck(args) => upkeep::fsck(args).await,

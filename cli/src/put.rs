@@ -19,10 +19,11 @@ pub(crate) async fn run(args: PutArgs) -> Result<(), Failure> {
     if args.many.field().is_some() || !is_one_text(file) {
         return put_many::run(args).await;
     }
+    let (name, labels) = (args.naming.name()?, args.naming.labels()?);
     let source = Source::open(file).await?;
     let client = connect_to_write(&args.remote.gateway, &args.write).await?;
     let options = args.upload.apply(args.write.options(source.bytes));
-    let options = WriteOptions { ttl_seconds: args.ttl, ..options };
+    let options = WriteOptions { ttl_seconds: args.ttl, name, labels, ..options };
     let (stored, took) = store(&client, source, &options).await?;
     let report = Report::of_stored(&stored, took);
     print(&if args.remote.json { report.json() } else { report.to_string() })

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use c3_client::Client;
+use c3_client::{Client, ListQuery};
 use futures::TryStreamExt;
 
 use crate::args::RecodeArgs;
@@ -17,7 +17,12 @@ use crate::report::Report;
 pub(crate) async fn run(args: RecodeArgs) -> Result<(), Failure> {
     let client = connect_to_write(&args.remote.gateway, &args.write).await?;
     let ids = match args.all {
-        true => readable(&client, "").map_ok(|document| document.id.to_string()).try_collect().await?,
+        true => {
+            readable(&client, &ListQuery::default())
+                .map_ok(|document| document.id.to_string())
+                .try_collect()
+                .await?
+        }
         false => args.ids.clone(),
     };
     let mut reports = Vec::new();

@@ -213,6 +213,9 @@ pub(crate) fn describe(document: &Document) -> String {
     }
     line("cascade", document.cascade.name.clone());
     line("stored", format!("{}, {}", HumanBytes(document.stored_bytes), age(document.created_unix_ms)));
+    for (key, value) in &document.labels {
+        line("label", format!("{key}={value}"));
+    }
     lines.trim_end().to_owned()
 }
 

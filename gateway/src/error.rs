@@ -1,6 +1,6 @@
 //! What can go wrong: [`Error`] stops the program, a [`Failure`] answers a request.
 
-use c3_proto::{DocumentId, Fingerprint, Invalid, Stage};
+use c3_proto::{DocumentId, DocumentName, Fingerprint, Invalid, Stage};
 use c3_service::Kind;
 use tonic::Status;
 
@@ -49,6 +49,33 @@ pub(crate) enum Failure {
     /// No such document.
     #[error("no document {0} is stored here")]
     NotFound(String),
+    /// No such name.
+    #[error("no document has the name {0}")]
+    NoName(DocumentName),
+    /// The name's document is gone, and the name with it.
+    #[error("name {name} told of document {id}, which was deleted")]
+    NameGone {
+        /// The name.
+        name: DocumentName,
+        /// The document that it told of.
+        id: DocumentId,
+    },
+    /// A name or labels are not what the caller expects.
+    #[error("{what} changed meanwhile: {}; look again and decide", now(.there.as_deref()))]
+    Unexpected {
+        /// The name, or whose labels.
+        what: String,
+        /// Token of what is there.
+        there: Option<String>,
+    },
+    /// A document is stored, and is not called what it was to be called.
+    #[error("document {id} is stored, but without its name or labels: {why}")]
+    NotNamed {
+        /// The document.
+        id: DocumentId,
+        /// Why not.
+        why: Box<Failure>,
+    },
     /// It is not the document any more that the request began with.
     #[error("document {0} was changed meanwhile: try again")]
     Changed(DocumentId),
@@ -133,7 +160,9 @@ impl c3_service::Fault for Failure {
         match self {
             Self::Invalid(_) => Kind::InvalidInput,
             Self::Inbound(status) => Kind::of(status),
-            Self::NotFound(_) => Kind::NotFound,
+            Self::NotFound(_) | Self::NoName(_) | Self::NameGone { .. } => Kind::NotFound,
+            Self::Unexpected { .. } => Kind::Conflict,
+            Self::NotNamed { why, .. } => c3_service::Fault::kind(why.as_ref()),
             Self::NoNode { .. } | Self::Changed(_) => Kind::Unavailable,
             Self::Refused { kind, .. } => *kind,
             Self::Full { retry_after_ms, .. } => Kind::Full { retry_after_ms: *retry_after_ms },
@@ -146,6 +175,11 @@ impl c3_service::Fault for Failure {
             Self::Internal(_) => Kind::Internal,
         }
     }
+}
+
+/// What is there, for a message.
+fn now(there: Option<&str>) -> String {
+    there.map_or_else(|| "there is none".to_owned(), |token| format!("its token is {token}"))
 }
 
 impl From<StoreError> for Failure {

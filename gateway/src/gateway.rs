@@ -1,13 +1,14 @@
-//! The gateway itself: the parts that requests share, and what belongs to no pipeline: Stat, List, Delete, Nodes.
+//! The gateway itself: the parts that requests share, and what belongs to no pipeline: Stat, Delete, Nodes.
 //!
-//! The pipelines are in [`crate::write`] and [`crate::read`].
+//! The pipelines are in [`crate::write`] and [`crate::read`]; [`crate::list`] lists, [`crate::names`] names.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_stream::try_stream;
-use c3_proto::{DocumentId, IdPrefix, Invalid, pb};
-use futures::{Stream, StreamExt, TryStreamExt, pin_mut, stream};
+use c3_proto::{DocumentId, DocumentRef, IdPrefix, Invalid, pb};
+use futures::{Stream, TryStreamExt, pin_mut};
 use tokio::time::MissedTickBehavior;
 
 use crate::cache::{Manifests, ShardCache};
@@ -15,21 +16,16 @@ use crate::config::Config;
 use crate::error::Failure;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
+use crate::store::cell::Cell;
 use crate::store::check::{CheckEvent, Faults, check};
-use crate::store::documents::Located;
 use crate::store::layout;
 use crate::store::manifest::{Manifest, ShardEntry};
 use crate::store::shards::inline_shard;
-use crate::store::stamp::now_unix_ms;
 use crate::store::sweep::Swept;
 use crate::store::uploads::UploadRecord;
 use crate::store::{Shard, Store, StoreError, Stored};
 use crate::write::shard::Flights;
 
-/// Documents of a page, where the caller names no number, and at most.
-const PAGE_SIZE_MAX: usize = 1000;
-/// Manifests of a page that are read side by side.
-const MANIFESTS_AT_ONCE: usize = 16;
 /// Shards that a node has of one text: it computes one or two, and the others wait for it or for the other stage.
 const SHARDS_EACH_NODE: usize = 4;
 /// Candidates that the refusal of an ambiguous prefix names.
@@ -49,20 +45,19 @@ pub(crate) struct Gateway {
     pub(crate) sweeping: tokio::sync::Mutex<()>,
 }
 
-/// A page of documents.
-pub(crate) struct Page {
-    pub(crate) documents: Vec<pb::Document>,
-    /// Those that are there and cannot be read, with what is wrong.
-    pub(crate) damaged: Vec<(DocumentId, String)>,
-    /// Where the next page begins, if there is one.
-    pub(crate) next: Option<DocumentId>,
-}
-
 impl Gateway {
-    /// The document that an id or a unique beginning of one names, with its manifest.
+    /// The document that an id, a unique beginning of one or a name stands for, with its manifest.
     pub(crate) async fn find(&self, typed: &str) -> Result<Arc<Stored<Manifest>>, Failure> {
-        let id = self.resolve(typed).await?;
-        self.manifest(id).await
+        match typed.parse()? {
+            DocumentRef::Id(prefix) => self.manifest(self.resolve_prefix(&prefix).await?).await,
+            DocumentRef::Name(name) => {
+                let id = self.named(&name).await?;
+                self.manifest(id).await.map_err(|failure| match failure {
+                    Failure::NotFound(_) => Failure::NameGone { name, id },
+                    failure => failure,
+                })
+            }
+        }
     }
 
     /// A shard of a document: from its manifest, from memory or from the store.
@@ -82,9 +77,13 @@ impl Gateway {
     }
 
     /// A document as callers see it.
-    pub(crate) async fn stat(&self, typed: &str) -> Result<pb::Document, Failure> {
+    pub(crate) async fn stat(&self, typed: &str) -> Result<pb::StatResponse, Failure> {
         let found = self.find(typed).await?;
-        Ok(found.value.document(found.bytes))
+        let labels = self.store.labels(found.value.id).await?;
+        let labels_token = labels.as_ref().map_or_else(String::new, Cell::token);
+        let labels = labels.and_then(|cell| cell.state).map_or_else(HashMap::new, |of| of.labels.to_wire());
+        let document = pb::Document { labels, ..found.value.document(found.bytes) };
+        Ok(pb::StatResponse { document: Some(document), labels_token })
     }
 
     /// Removes a document. Its shards' objects, which other documents may share, are left to the sweep.
@@ -95,56 +94,6 @@ impl Gateway {
             Err(StoreError::Missing { .. }) => Err(Failure::NotFound(id.to_string())),
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// Documents by id: those whose id begins with `prefix` and comes after `after`.
-    pub(crate) async fn list(
-        &self,
-        prefix: &str,
-        page_size: u32,
-        after: Option<DocumentId>,
-    ) -> Result<Page, Failure> {
-        let prefix = prefix.to_ascii_lowercase();
-        if !prefix.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(Invalid::new("prefix", "must be hexadecimal digits").into());
-        }
-        let count = match page_size as usize {
-            0 => PAGE_SIZE_MAX,
-            asked => asked.min(PAGE_SIZE_MAX),
-        };
-        let mut ids = self.store.documents(&prefix, after, count + 1).await?;
-        let more = ids.len() > count;
-        if more {
-            ids.pop_last();
-        }
-        let next = ids.last_key_value().map(|(&id, _)| id).filter(|_| more);
-        let manifests = stream::iter(ids).map(|(id, found)| self.listed(id, found));
-        let mut manifests = manifests.buffered(MANIFESTS_AT_ONCE);
-        let mut page = Page { documents: Vec::new(), damaged: Vec::new(), next };
-        while let Some((id, read)) = manifests.next().await {
-            match read {
-                Ok(found) => page.documents.push(found.value.document(found.bytes)),
-                // Deleted since, or past its time.
-                Err(StoreError::Missing { .. }) => {}
-                Err(error @ StoreError::Damaged { .. }) => page.damaged.push((id, error.to_string())),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(page)
-    }
-
-    async fn listed(
-        &self,
-        id: DocumentId,
-        found: Located,
-    ) -> (DocumentId, Result<Stored<Manifest>, StoreError>) {
-        let read = match self.store.read_manifest(id, &found).await {
-            // Moved since, or past its time.
-            Err(StoreError::Missing { .. }) => self.store.manifest(id).await,
-            Ok(manifest) if manifest.value.is_expired(now_unix_ms()) => self.store.manifest(id).await,
-            read => read,
-        };
-        (id, read)
     }
 
     /// Removes what nothing refers to any more.
@@ -188,7 +137,13 @@ impl Gateway {
     }
 
     async fn resolve(&self, typed: &str) -> Result<DocumentId, Failure> {
-        let prefix: IdPrefix = typed.parse()?;
+        match typed.parse()? {
+            DocumentRef::Id(prefix) => self.resolve_prefix(&prefix).await,
+            DocumentRef::Name(name) => self.named(&name).await,
+        }
+    }
+
+    async fn resolve_prefix(&self, prefix: &IdPrefix) -> Result<DocumentId, Failure> {
         if let Some(id) = prefix.whole() {
             return Ok(id);
         }

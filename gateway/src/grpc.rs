@@ -7,7 +7,7 @@ use c3_proto::pb::{
     self, check_response, compress_text_request, decompress_request, get_latents_response, get_text_response,
     put_document_request, put_document_response, put_latents_request,
 };
-use c3_proto::{ByteRange, DocumentId, Invalid, Window, WriteOptions};
+use c3_proto::{ByteRange, DocumentName, Expected, Invalid, Labels, Namespace, Window, WriteOptions};
 use c3_service::Fault;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -15,6 +15,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::error::Failure;
 use crate::gateway::{SharedGateway, check_store};
+use crate::list::ListQuery;
+use crate::names::LabelsChange;
 use crate::read::document::{GetEvent, get_text};
 use crate::read::latents::{LatentsEvent, get_latents};
 use crate::read::oneshot::{DecompressOptions, Prompt, decompress};
@@ -100,21 +102,12 @@ impl pb::gateway_server::Gateway for Grpc {
     }
 
     async fn stat(&self, request: Request<pb::StatRequest>) -> Result<Response<pb::StatResponse>, Status> {
-        let document = self.gateway.stat(&request.into_inner().id).await.map_err(status)?;
-        Ok(Response::new(pb::StatResponse { document: Some(document) }))
+        self.gateway.stat(&request.into_inner().id).await.map(Response::new).map_err(status)
     }
 
     async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
-        let pb::ListRequest { prefix, page_size, page_token } = request.into_inner();
-        let after = match page_token.as_str() {
-            "" => None,
-            token => Some(
-                token
-                    .parse::<DocumentId>()
-                    .map_err(|_| Invalid::new("page_token", "is not one that a list gave"))?,
-            ),
-        };
-        let page = self.gateway.list(&prefix, page_size, after).await.map_err(status)?;
+        let query = ListQuery::from_wire(request.into_inner())?;
+        let page = self.gateway.list(query).await.map_err(status)?;
         let next_page_token = page.next.map_or_else(String::new, |id| id.to_string());
         let damaged = page.damaged.into_iter();
         let damaged = damaged.map(|(id, problem)| pb::DamagedDocument { id: id.to_wire(), problem });
@@ -130,6 +123,62 @@ impl pb::gateway_server::Gateway for Grpc {
         Ok(Response::new(pb::DeleteResponse { id: id.to_wire() }))
     }
 
+    async fn set_name(
+        &self,
+        request: Request<pb::SetNameRequest>,
+    ) -> Result<Response<pb::SetNameResponse>, Status> {
+        let pb::SetNameRequest { namespace, name, id, expected } = request.into_inner();
+        let name = DocumentName::from_wire(namespace, name)?;
+        let named = self.gateway.set_name(&name, &id, &Expected::from_wire(expected)).await;
+        Ok(Response::new(pb::SetNameResponse { named: Some(named.map_err(status)?) }))
+    }
+
+    async fn get_name(
+        &self,
+        request: Request<pb::GetNameRequest>,
+    ) -> Result<Response<pb::GetNameResponse>, Status> {
+        let pb::GetNameRequest { namespace, name } = request.into_inner();
+        let named = self.gateway.get_name(&DocumentName::from_wire(namespace, name)?).await;
+        Ok(Response::new(pb::GetNameResponse { named: Some(named.map_err(status)?) }))
+    }
+
+    async fn remove_name(
+        &self,
+        request: Request<pb::RemoveNameRequest>,
+    ) -> Result<Response<pb::RemoveNameResponse>, Status> {
+        let pb::RemoveNameRequest { namespace, name, expected } = request.into_inner();
+        let name = DocumentName::from_wire(namespace, name)?;
+        let id = self.gateway.remove_name(&name, &Expected::from_wire(expected)).await.map_err(status)?;
+        Ok(Response::new(pb::RemoveNameResponse { id: id.to_wire() }))
+    }
+
+    async fn list_names(
+        &self,
+        request: Request<pb::ListNamesRequest>,
+    ) -> Result<Response<pb::ListNamesResponse>, Status> {
+        let pb::ListNamesRequest { namespace, prefix, page_size, page_token } = request.into_inner();
+        let namespace = Namespace::from_wire(namespace)?;
+        let after = Some(page_token.as_str()).filter(|token| !token.is_empty());
+        let page = self.gateway.list_names(&namespace, &prefix, after, page_size).await.map_err(status)?;
+        let (names, damaged) = (page.names, page.damaged);
+        let next_page_token = page.next.unwrap_or_default();
+        Ok(Response::new(pb::ListNamesResponse { names, next_page_token, damaged }))
+    }
+
+    async fn set_labels(
+        &self,
+        request: Request<pb::SetLabelsRequest>,
+    ) -> Result<Response<pb::SetLabelsResponse>, Status> {
+        let pb::SetLabelsRequest { id, set, remove, expected } = request.into_inner();
+        let expected = Expected::from_wire(expected);
+        let change = LabelsChange { set: Labels::new(set)?, remove, expected };
+        self.gateway.set_labels(&id, &change).await.map(Response::new).map_err(status)
+    }
+
+    async fn totals(&self, _: Request<pb::TotalsRequest>) -> Result<Response<pb::TotalsResponse>, Status> {
+        self.gateway.totals().await.map(Response::new).map_err(status)
+    }
+
     async fn recode(
         &self,
         request: Request<pb::RecodeRequest>,
@@ -138,6 +187,10 @@ impl pb::gateway_server::Gateway for Grpc {
         let mut options = options.unwrap_or_default();
         // A bound on stored bytes needs the text's size, which the document has.
         options.bytes = Some(0);
+        if options.name.is_some() || !options.labels.is_empty() {
+            let problem = "a recode changes no names and no labels";
+            return Err(Invalid::new("options.name", problem).into());
+        }
         answers(recode(self.gateway(), id, WriteOptions::from_wire(options)?), put_event)
     }
 

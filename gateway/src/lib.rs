@@ -6,7 +6,8 @@
 //! (converts) └─ read/:  manifest ─ windows in range ─ cache, store ─ nodes (decode) ─ hash ─ text
 //! ```
 //!
-//! - [`mod@write`], [`read`]: the pipelines, from a stream to a stream. What belongs to neither is in [`gateway`].
+//! - [`mod@write`], [`read`]: the pipelines, from a stream to a stream. What belongs to neither is in [`gateway`],
+//!   [`list`], [`names`] and [`totals`].
 //! - [`chunker`], [`text`], [`mod@hash`]: where a text is cut, what makes it one, and its hash, which can go on.
 //! - [`store`]: what is durable, sealed by checksums. [`cache`]: what of it is nearer, in memory or in Redis.
 //! - [`nodes`]: which node is asked, and what happens when it fails.
@@ -23,12 +24,15 @@ mod flight;
 mod gateway;
 mod grpc;
 mod hash;
+mod list;
 mod metrics;
+mod names;
 mod nodes;
 mod read;
 mod store;
 mod task;
 mod text;
+mod totals;
 mod write;
 
 use std::sync::Arc;

@@ -129,7 +129,7 @@ impl FromStr for IdPrefix {
             return Ok(Self(typed.to_ascii_lowercase()));
         }
         let problem = format!(
-            "`{}` is not a document id: 64 hexadecimal digits, or the first {} or more of them",
+            "`{}` is not a document id: 64 hexadecimal digits, or the first {} or more of them; names begin with @",
             shown(typed),
             Self::DIGITS_MIN
         );

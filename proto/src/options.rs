@@ -1,6 +1,6 @@
 //! How a text is to be written.
 
-use crate::{IdPrefix, Invalid, LatentCodec, UploadName, pb};
+use crate::{IdPrefix, Invalid, Labels, LatentCodec, PutName, UploadName, pb};
 
 /// The ratios that a checkpoint accepts, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,10 @@ pub struct WriteOptions {
     pub upload: Option<UploadName>,
     /// A stored document that the text has to do with.
     pub base: Option<Base>,
+    /// Set once the document is durable.
+    pub name: Option<PutName>,
+    /// Set then, too, beside those that the document has.
+    pub labels: Labels,
 }
 
 /// A stored document, by the beginning of its id, that a text has to do with. What other options leave open is as it is.
@@ -172,6 +176,8 @@ impl WriteOptions {
             ttl_seconds: Some(wire.ttl_seconds).filter(|&seconds| seconds != 0),
             upload: UploadName::from_wire(&wire.upload)?,
             base,
+            name: wire.name.map(PutName::from_wire).transpose()?,
+            labels: Labels::new(wire.labels)?,
         })
     }
 
@@ -204,6 +210,8 @@ impl WriteOptions {
             upload: self.upload.as_ref().map_or_else(String::new, ToString::to_string),
             base: base.to_owned(),
             append_to: append_to.to_owned(),
+            name: self.name.as_ref().map(PutName::to_wire),
+            labels: self.labels.to_wire(),
         }
     }
 }

@@ -25,6 +25,8 @@ pub enum Kind {
     Late,
     /// No such document: NOT_FOUND.
     NotFound,
+    /// Somebody else was faster: ABORTED.
+    Conflict,
     /// Latents, or a request, of another model: FAILED_PRECONDITION.
     WrongModel,
     /// What is stored does not hold its checksum or hash: DATA_LOSS.
@@ -72,6 +74,7 @@ impl Kind {
             Self::Unavailable => "unavailable",
             Self::Late => "late",
             Self::NotFound => "not_found",
+            Self::Conflict => "conflict",
             Self::WrongModel => "wrong_model",
             Self::DataLoss => "data_loss",
             Self::Gone => "gone",
@@ -86,7 +89,8 @@ impl Kind {
             }
             Code::ResourceExhausted => Self::Full { retry_after_ms: RETRY_AFTER_DEFAULT_MS },
             // No server of ours answers UNKNOWN: it is how a broken connection looks to a call in flight.
-            Code::Unavailable | Code::Unknown | Code::Aborted => Self::Unavailable,
+            Code::Unavailable | Code::Unknown => Self::Unavailable,
+            Code::Aborted => Self::Conflict,
             Code::DeadlineExceeded => Self::Late,
             Code::NotFound => Self::NotFound,
             Code::FailedPrecondition => Self::WrongModel,
@@ -103,6 +107,7 @@ impl Kind {
             Self::Unavailable => Code::Unavailable,
             Self::Late => Code::DeadlineExceeded,
             Self::NotFound => Code::NotFound,
+            Self::Conflict => Code::Aborted,
             Self::WrongModel => Code::FailedPrecondition,
             Self::DataLoss => Code::DataLoss,
             Self::Gone => Code::Cancelled,
@@ -134,12 +139,13 @@ fn retry_after_ms(status: &Status) -> u64 {
 mod tests {
     use super::*;
 
-    const ALL: [Kind; 9] = [
+    const ALL: [Kind; 10] = [
         Kind::InvalidInput,
         Kind::Full { retry_after_ms: 250 },
         Kind::Unavailable,
         Kind::Late,
         Kind::NotFound,
+        Kind::Conflict,
         Kind::WrongModel,
         Kind::DataLoss,
         Kind::Gone,

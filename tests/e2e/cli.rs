@@ -17,18 +17,18 @@ async fn c3(args: &[&str]) -> Output {
     run(Launch::new(Program::C3).args(args)).await
 }
 
-async fn at(cluster: &Cluster, args: &[&str]) -> Output {
+pub(crate) async fn at(cluster: &Cluster, args: &[&str]) -> Output {
     run(Launch::new(Program::C3).args(args).env("C3_GATEWAY", cluster.gateway.url())).await
 }
 
 #[track_caller]
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout.clone()).expect("c3 prints UTF-8")
 }
 
 #[track_caller]
-fn json(output: &Output) -> Value {
+pub(crate) fn json(output: &Output) -> Value {
     let said = said(output);
     assert_eq!(said.lines().count(), 1, "{said}");
     serde_json::from_str(&said).expect("the line is JSON")

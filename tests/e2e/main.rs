@@ -11,6 +11,7 @@ mod deploy;
 mod failover;
 mod golden;
 mod limits;
+mod names;
 mod range;
 mod roundtrip;
 mod speed;

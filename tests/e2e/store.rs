@@ -7,7 +7,9 @@ use c3_tests::cluster::{Plan, files_under};
 use c3_tests::process::{Launch, Program};
 use c3_tests::row::assert_all;
 use c3_tests::store::ops::{small_text, written};
-use c3_tests::store::{deletes, disk, edited, flips, gateways, interchange, kills, long, many, resumed};
+use c3_tests::store::{
+    deletes, disk, edited, flips, gateways, interchange, kills, long, many, names, resumed,
+};
 use tonic::Code;
 
 #[tokio::test]
@@ -57,6 +59,11 @@ async fn a_put_that_was_killed_goes_on() {
 #[tokio::test]
 async fn two_gateways_are_of_one_mind() {
     assert_all(&gateways::gateways(150, 1).await.unwrap());
+}
+
+#[tokio::test]
+async fn one_of_many_changes_a_name() {
+    assert_all(&names::contended(5).await.unwrap());
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use c3_proto::pb::{
     self, compress_text_request, decompress_request, put_document_request, put_latents_request,
 };
 use c3_proto::{ByteRange, DocumentId, Window, WriteOptions, limits};
-use futures::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt};
+use futures::stream::{self, BoxStream, Stream, StreamExt};
 use tokio::io::AsyncRead;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
@@ -16,7 +16,7 @@ use tonic::{Request, Status};
 
 use crate::download::Answers;
 use crate::upload::{self, Reading};
-use crate::{Check, Document, DocumentLatents, Error, Listed, Put, Text, Windows, trace};
+use crate::{Check, Document, DocumentLatents, Error, ListQuery, Listed, Put, Text, Windows, trace};
 
 type Injector = fn(Request<()>) -> Result<Request<()>, Status>;
 
@@ -44,7 +44,7 @@ impl Default for TimeOuts {
 /// A gateway. Clones share the connection, which is made anew where it breaks.
 #[derive(Clone, Debug)]
 pub struct Client {
-    gateway: GatewayClient<InterceptedService<Channel, Injector>>,
+    pub(crate) gateway: GatewayClient<InterceptedService<Channel, Injector>>,
     answer: Duration,
 }
 
@@ -89,7 +89,7 @@ impl Client {
         Ok(Put(Answers::new(answers, reading)))
     }
 
-    /// A document's text, or a range of its bytes. `id` may be a unique prefix.
+    /// A document's text, or a range of its bytes. `id` may be a unique prefix or a name.
     pub async fn get(&self, id: &str, range: ByteRange) -> Result<Text, Error> {
         let (start, end) = range.to_wire();
         let request = pb::GetTextRequest { id: id.to_owned(), start, end };
@@ -97,7 +97,7 @@ impl Client {
         Text::open(Answers::new(answers, Reading::none())).await
     }
 
-    /// A document's latents. `id` may be a unique prefix.
+    /// A document's latents. `id` may be a unique prefix or a name.
     pub async fn latents(&self, id: &str) -> Result<DocumentLatents, Error> {
         let request = pb::GetLatentsRequest { id: id.to_owned() };
         let answers = self.gateway.clone().get_latents(request).await?.into_inner();
@@ -118,35 +118,16 @@ impl Client {
         Ok(Document::from_wire(answer.document.ok_or_else(|| Error::missing("document"))?)?)
     }
 
-    /// What is known of a document. `id` may be a unique prefix.
+    /// What is known of a document. `id` may be a unique prefix or a name.
     pub async fn stat(&self, id: &str) -> Result<Document, Error> {
         let request = self.soon(pb::StatRequest { id: id.to_owned() });
         let answer = self.gateway.clone().stat(request).await?.into_inner();
         Ok(Document::from_wire(answer.document.ok_or_else(|| Error::missing("document"))?)?)
     }
 
-    /// Every document whose id begins with `prefix`, by id; asks for further pages as they are needed. Of a page, those
-    /// that cannot be read come last.
+    /// Every document whose id begins with `prefix`, by id, as [`Client::list_where`] has it.
     pub fn list(&self, prefix: &str) -> BoxStream<'static, Result<Listed, Error>> {
-        let (client, prefix) = (self.clone(), prefix.to_owned());
-        let pages = stream::try_unfold(Some(String::new()), move |page_token| {
-            let (client, prefix) = (client.clone(), prefix.clone());
-            async move {
-                let Some(page_token) = page_token else { return Ok(None) };
-                let request = client.soon(pb::ListRequest { prefix, page_size: 0, page_token });
-                let page = client.gateway.clone().list(request).await?.into_inner();
-                let next = Some(page.next_page_token).filter(|token| !token.is_empty());
-                let documents = page.documents.into_iter();
-                let documents =
-                    documents.map(|wire| Ok(Listed::Document(Box::new(Document::from_wire(wire)?))));
-                let damaged = page.damaged.into_iter().map(|wire| {
-                    let id = DocumentId::try_from(wire.id.as_ref())?;
-                    Ok(Listed::Damaged { id, problem: wire.problem })
-                });
-                Ok::<_, Error>(Some((stream::iter(documents.chain(damaged)), next)))
-            }
-        });
-        pages.try_flatten().boxed()
+        self.list_where(&ListQuery { prefix: prefix.to_owned(), ..ListQuery::default() })
     }
 
     /// Puts that did not end, and can be taken up by sending their texts again under their names; by name.
@@ -168,7 +149,7 @@ impl Client {
         Ok(Check(Answers::new(answers, Reading::none())))
     }
 
-    /// Forgets a document. `id` may be a unique prefix; the whole id comes back.
+    /// Forgets a document. `id` may be a unique prefix or a name; the whole id comes back.
     pub async fn delete(&self, id: &str) -> Result<DocumentId, Error> {
         let request = self.soon(pb::DeleteRequest { id: id.to_owned() });
         let answer = self.gateway.clone().delete(request).await?.into_inner();
@@ -176,7 +157,7 @@ impl Client {
     }
 
     /// Writes a stored document anew with other options; what they leave open stays as it is. Until the new one is
-    /// verified and durable the document is as it was. `id` may be a unique prefix.
+    /// verified and durable the document is as it was. `id` may be a unique prefix or a name.
     pub async fn recode(&self, id: &str, options: &WriteOptions) -> Result<Put, Error> {
         let request = pb::RecodeRequest { id: id.to_owned(), options: Some(options.to_wire()) };
         let answers = self.gateway.clone().recode(request).await?.into_inner();
@@ -219,7 +200,7 @@ impl Client {
     }
 
     /// A call whose answer is due soon.
-    fn soon<M>(&self, message: M) -> Request<M> {
+    pub(crate) fn soon<M>(&self, message: M) -> Request<M> {
         let mut request = Request::new(message);
         request.set_timeout(self.answer);
         request

@@ -1,5 +1,7 @@
 //! A stored document, as the gateway describes it.
 
+use std::collections::BTreeMap;
+
 use c3_proto::{CascadeName, DocumentId, Invalid, LatentCodec, pb};
 
 /// A stored document.
@@ -31,6 +33,10 @@ pub struct Document {
     pub created_unix_ms: u64,
     /// From when on it is not found, milliseconds since 1970; `None`: it stays.
     pub expires_unix_ms: Option<u64>,
+    /// What was noted of it, where the gateway was asked for that: by a stat or a list.
+    pub labels: BTreeMap<String, String>,
+    /// Where a list was by names: those in its namespace that it was found by.
+    pub names: Vec<String>,
 }
 
 /// What the decoder made of a document's latents when it was stored.
@@ -76,6 +82,8 @@ impl Document {
             stored_bytes: wire.stored_bytes,
             created_unix_ms: wire.created_unix_ms,
             expires_unix_ms: wire.expires_unix_ms,
+            labels: wire.labels.into_iter().collect(),
+            names: wire.names,
         })
     }
 
@@ -94,6 +102,8 @@ impl Document {
             stored_bytes: self.stored_bytes,
             created_unix_ms: self.created_unix_ms,
             expires_unix_ms: self.expires_unix_ms,
+            labels: self.labels.clone().into_iter().collect(),
+            names: self.names.clone(),
             ..Default::default()
         };
         if let Some(verification) = &self.verification {
@@ -134,6 +144,8 @@ mod tests {
             stored_bytes: 1000,
             created_unix_ms: 1,
             expires_unix_ms: Some(2),
+            labels: BTreeMap::from([("lang".to_owned(), "de".to_owned())]),
+            names: vec!["book".to_owned()],
         }
     }
 

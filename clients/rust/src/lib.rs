@@ -25,18 +25,20 @@ mod client;
 mod document;
 mod download;
 mod error;
+mod names;
 mod put;
 mod trace;
 mod upkeep;
 mod upload;
 
 pub use c3_proto::{
-    AutoBound, AutoRatio, Base, ByteRange, Corrections, DocumentId, IdPrefix, LatentCodec, LatentGroup,
-    UploadName, Window, WriteOptions, pb,
+    AutoBound, AutoRatio, Base, ByteRange, Corrections, DocumentId, DocumentName, Expected, IdPrefix, Label,
+    Labels, LatentCodec, LatentGroup, Namespace, PutName, UploadName, Window, WriteOptions, pb,
 };
 pub use client::{Client, TimeOuts};
 pub use document::{Document, Verification};
 pub use download::{DocumentLatents, Text, Windows};
 pub use error::Error;
+pub use names::{Labelled, ListQuery, ListedName, Named};
 pub use put::{Progress, Put, PutEvent, Stored};
 pub use upkeep::{Check, CheckEvent, Finding, Listed};

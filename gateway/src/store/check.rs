@@ -8,6 +8,7 @@ use c3_proto::DocumentId;
 use futures::{Stream, TryStreamExt};
 use object_store::path::Path;
 
+use super::cell_upkeep::CELLS;
 use super::layout::{self, CONDEMNED, CORRECTIONS, DELETED, LATENTS, Name, ObjectKind, PACKS, UPLOADS};
 use super::manifest::{Manifest, Place, ShardEntry};
 use super::mark::{Census, Copy};
@@ -91,6 +92,14 @@ pub(crate) fn check(
         for folder in [LATENTS, CORRECTIONS, DELETED, CONDEMNED, UPLOADS] {
             for name in check.listed(folder).await? {
                 if let Some(finding) = check.other(&name).await? {
+                    yield CheckEvent::Finding(finding);
+                }
+            }
+        }
+        for (kind, folder) in CELLS {
+            for generations in store.cells(&Path::from(folder)).await?.into_values() {
+                check.counts.objects += generations.len() as u64;
+                if let Some(finding) = store.check_cell(kind, &generations, faults).await? {
                     yield CheckEvent::Finding(finding);
                 }
             }

@@ -99,6 +99,7 @@ impl Store {
         loop {
             self.packs.refresh().await?;
             let there = self.versions(manifest.id).await?;
+            self.bury_expired(manifest.id, &there).await?;
             manifest.version = Stamp::after(there.highest());
             let record = Record::of(&manifest);
             let bytes = record.object.len() as u64;
@@ -138,6 +139,16 @@ impl Store {
             return Err(missing(from.id));
         }
         Ok(Some(stored))
+    }
+
+    /// Makes a document that is past its time unreadable for good: what told of it must not tell of the next one.
+    async fn bury_expired(&self, id: DocumentId, there: &Versions) -> Result<(), StoreError> {
+        let Some(newest) = there.newest() else { return Ok(()) };
+        match self.read_manifest(id, &newest).await {
+            Ok(found) if found.value.is_expired(now_unix_ms()) => self.bury(id, newest.version).await,
+            Ok(_) | Err(StoreError::Missing { .. } | StoreError::Damaged { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// That what the new manifest names is there and will stay. Else the manifest is taken back.
@@ -242,6 +253,11 @@ impl Store {
             }
         }
         Ok(newest)
+    }
+
+    /// Whether a version of a document counts, also one that is past its time.
+    pub(super) async fn has(&self, id: DocumentId) -> Result<bool, StoreError> {
+        Ok(self.newest(id).await?.is_some())
     }
 
     /// The version of a document that counts.

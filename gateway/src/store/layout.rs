@@ -7,17 +7,20 @@
 //! latents/<compressor>/<ratio>-<codec>/<ab>/<shard>.<stamp>                       a shard's windows
 //! corrections/<compressor>/<ratio>-<codec>/<decoder>/<arithmetic>/<margin>/<ab>/<shard>.<stamp>
 //! uploads/<name>.<stamp>                                                          a put that is under way
+//! names/<namespace>/<ab>/<name>.<generation>                                      which document has the name
+//! labels/<ab>/<document>.<generation>                                             a document's labels
 //! gc/<stamp>                                                                      what a sweep is about to remove
 //! ```
-//! `<ab>` is the first two digits of the name that follows. A shard's objects carry everything that they depend on in
+//! `<ab>` is the first two digits of the name that follows, of names those of its BLAKE3 hash. A shard's objects carry everything that they depend on in
 //! their names, so that documents share them; those of latents that came from outside have `.<digest>` of their content
 //! before the stamp: they serve only the document that was put with them. The stamp is a document's version or an
 //! object's generation. Nothing is ever replaced. Objects of format 1 have no stamp.
 
 use std::fmt;
 
-use c3_proto::{DocumentId, Fingerprint, LatentCodec, ShardHash, UploadName};
+use c3_proto::{DocumentId, DocumentName, Fingerprint, LatentCodec, Namespace, ShardHash, UploadName};
 use object_store::path::Path;
+use percent_encoding::percent_decode_str;
 
 use super::stamp::Stamp;
 
@@ -31,6 +34,8 @@ pub(crate) enum ObjectKind {
     Tombstone,
     Condemned,
     Upload,
+    Name,
+    Labels,
 }
 
 impl ObjectKind {
@@ -44,6 +49,8 @@ impl ObjectKind {
             Self::Tombstone => 5,
             Self::Condemned => 6,
             Self::Upload => 7,
+            Self::Name => 8,
+            Self::Labels => 9,
         }
     }
 }
@@ -196,6 +203,10 @@ pub(crate) const CORRECTIONS: &str = "corrections";
 pub(crate) const UPLOADS: &str = "uploads";
 /// Folder of all condemned lists.
 pub(crate) const CONDEMNED: &str = "gc";
+/// Folder of all names.
+pub(crate) const NAMES: &str = "names";
+/// Folder of all labels.
+pub(crate) const LABELS: &str = "labels";
 
 /// The name of a document's manifest in this version.
 pub(crate) fn manifest(id: DocumentId, version: Stamp) -> Name {
@@ -231,6 +242,26 @@ pub(crate) fn of_document(folder: &str, id: DocumentId) -> Family {
 /// The folder of a document's objects below one of these folders.
 pub(crate) fn folder_of(folder: &str, id: DocumentId) -> String {
     format!("{folder}/{}", fan_out(&id.to_string()))
+}
+
+/// Where all generations of a name lie. What a path cannot hold is escaped.
+pub(crate) fn of_name(name: &DocumentName) -> Family {
+    let hash = blake3::hash(name.name().as_bytes()).to_hex();
+    Family([NAMES, name.namespace().as_str(), fan_out(&hash), name.name()].into_iter().collect())
+}
+
+/// The folder of all names of a namespace.
+pub(crate) fn of_namespace(namespace: &Namespace) -> Path {
+    [NAMES, namespace.as_str()].into_iter().collect()
+}
+
+/// The name of which a generation lies there.
+pub(crate) fn name_at(path: &Path) -> Option<DocumentName> {
+    let (family, _) = Name::at(path.clone()).family();
+    let mut parts = family.path().as_ref().split('/').skip(1);
+    let part = |escaped: &str| percent_decode_str(escaped).decode_utf8().ok().map(String::from);
+    let (namespace, _, name) = (part(parts.next()?)?, parts.next()?, part(parts.next()?)?);
+    DocumentName::from_wire(namespace, name).ok()
 }
 
 /// The narrowest folder that holds all ids that begin with these digits.
@@ -296,6 +327,22 @@ mod tests {
         assert_eq!(name.to_string(), format!("latents/{c}/20-q4_0/{ab}/{s}.{digest}.{stamp}"));
         assert_eq!(outside.latents.at(Stamp::NONE).family().1, Stamp::NONE);
         assert_eq!(outside.corrections, None);
+    }
+
+    #[test]
+    fn a_name_is_found_by_its_path() {
+        for typed in ["@book", "@team a/..x", "@書/100 %", "@a.0000000000000001"] {
+            let name: DocumentName = typed.parse().unwrap();
+            let object = of_name(&name).at(Stamp::from_wire(7));
+            assert_eq!(name_at(object.path()), Some(name.clone()), "{object}");
+            assert!(object.path().prefix_matches(&of_namespace(name.namespace())));
+            assert_eq!(object.family(), (of_name(&name), Stamp::from_wire(7)));
+            let file = object.path().filename().unwrap();
+            assert!(file.is_ascii() && file.len() < 250, "{file}");
+        }
+        let ab = &blake3::hash(b"book").to_hex()[..2];
+        let object = of_name(&"@book".parse().unwrap()).at(Stamp::from_wire(1));
+        assert_eq!(object.to_string(), format!("names/default/{ab}/book.0000000000000001"));
     }
 
     #[test]

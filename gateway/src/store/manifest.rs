@@ -262,6 +262,7 @@ impl Manifest {
             stored_bytes: manifest_bytes + sum(|shard| shard.stored_bytes),
             created_unix_ms: self.created_unix_ms,
             expires_unix_ms: self.expires_unix_ms,
+            ..Default::default()
         }
     }
 }

@@ -3,11 +3,14 @@
 //! [`layout`] names the objects by [`stamp`], [`seal`] proves them and [`objects`] moves them to a [`backend`]; [`manifest`] and [`shard`]
 //! are what they hold; [`trouble`] is why they cannot be had. [`documents`] are found as objects by themselves or in a
 //! [`pack`], which [`packs`] knows and [`group`] writes; [`shards`] in their newest generation. [`uploads`] are puts that
-//! can be taken up. [`sweep`] removes what nothing refers to, by way of
-//! [`condemned`] lists; [`merge`] makes new packs of old documents, and [`check`] reads everything. docs/store.md tells
-//! the formats and why it is safe. [`signs`] tell whether a manifest that was kept still counts.
+//! can be taken up. What changes is a [`cell`]: [`names`] are, and labels; [`cell_upkeep`] sweeps and checks them.
+//! [`sweep`] removes what nothing refers to, by way of [`condemned`] lists; [`merge`] makes new packs of old documents, and
+//! [`check`] reads everything. [`signs`] tell whether a manifest that was kept still counts. docs/store.md tells the formats
+//! and why it is safe.
 
 pub(crate) mod backend;
+pub(crate) mod cell;
+mod cell_upkeep;
 mod certain;
 pub(crate) mod check;
 mod coding;
@@ -18,6 +21,7 @@ pub(crate) mod layout;
 pub(crate) mod manifest;
 mod mark;
 mod merge;
+pub(crate) mod names;
 pub(crate) mod objects;
 mod pack;
 mod packs;
@@ -35,6 +39,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use c3_proto::{Corrections, Invalid, LatentGroup, WindowHash};
+use futures::TryStreamExt;
+use object_store::path::Path;
 
 use self::backend::BackendSettings;
 use self::condemned::Condemned;
@@ -85,6 +91,13 @@ impl Store {
         let packs = Arc::new(Packs::new(Arc::clone(&objects)));
         let group = Group::start(Arc::clone(&objects), Arc::clone(&packs));
         Ok(Self { condemned: Condemned::new(Arc::clone(&objects)), objects, packs, group })
+    }
+
+    /// How many objects there are, and their bytes.
+    pub(crate) async fn size(&self) -> Result<(u64, u64), StoreError> {
+        let root = Path::default();
+        let objects = self.objects.list(&root, &root);
+        objects.try_fold((0, 0), async |(count, bytes), object| Ok((count + 1, bytes + object.size))).await
     }
 
     /// A put begins: small documents that are put at the same time are stored together.

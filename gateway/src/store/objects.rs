@@ -177,8 +177,8 @@ impl Objects {
         let (whole, in_order) = (family.path().as_ref(), self.folder.is_none());
         let path = |part: &str| Path::parse(part).map_err(object_store::Error::from);
         let folder = path(whole.rsplit_once('/').map_or("", |(folder, _)| folder))?;
-        // The name without its last digit comes just before it.
-        let before = path(&whole[..whole.len() - 1])?;
+        // The name without its last digit comes just before it. A dot alone would be a folder.
+        let before = path(&whole[..whole.len() - 1]).unwrap_or_else(|_| folder.clone());
         let objects = self.list(&folder, &before);
         pin_mut!(objects);
         let mut found = Vec::new();

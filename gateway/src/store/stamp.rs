@@ -33,6 +33,11 @@ impl Stamp {
         self.0
     }
 
+    /// When it was given: milliseconds since 1970, of a clock that was not set back.
+    pub(crate) fn unix_ms(self) -> u64 {
+        self.0 >> BITS_OF_CHANCE
+    }
+
     /// The stamp of a message.
     pub(crate) fn from_wire(number: u64) -> Self {
         Self(number)

@@ -6,8 +6,10 @@
 //! removed: a put that chose an object before it was condemned has ended by then, and its manifest is seen. One that
 //! lasted longer finds its objects condemned or gone when it looks after its manifest is written, and fails.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
+use c3_proto::DocumentId;
 use futures::{TryStreamExt, pin_mut};
 use object_store::ObjectMeta;
 use object_store::path::Path;
@@ -71,7 +73,12 @@ impl Store {
         }
         self.drop_dead(swept).await?;
         self.drop_uploads(swept).await?;
-        self.drop_tombstones(grace, swept).await
+        // Where a manifest cannot be read, a document may be there all the same.
+        if marked.unreadable == 0 {
+            let needed = self.sweep_cells(grace, swept).await?;
+            self.drop_tombstones(grace, &needed, swept).await?;
+        }
+        Ok(())
     }
 
     /// Removes what a list names and still nothing refers to, then the list.
@@ -132,15 +139,20 @@ impl Store {
         false
     }
 
-    /// Removes tombstones older than the grace that stand over nothing.
-    async fn drop_tombstones(&self, grace: Duration, swept: &mut Swept) -> Result<(), StoreError> {
+    /// Removes tombstones older than the grace that stand over nothing, also no name and no labels.
+    async fn drop_tombstones(
+        &self,
+        grace: Duration,
+        needed: &HashSet<DocumentId>,
+        swept: &mut Swept,
+    ) -> Result<(), StoreError> {
         let folder = Path::from(DELETED);
         let tombstones: Vec<_> = self.objects.list(&folder, &folder).try_collect().await?;
         // Read after them: a copy that is made of an older one later comes within the grace.
         let census = self.census().await?;
         for tombstone in tombstones.into_iter().filter(|tombstone| is_older(tombstone, grace)) {
             let Some((id, stamp)) = layout::document_at(&tombstone.location) else { continue };
-            if census.of(id).all(|copy| copy.found.version > stamp) {
+            if !needed.contains(&id) && census.of(id).all(|copy| copy.found.version > stamp) {
                 self.remove(&layout::tombstone(id, stamp), swept).await?;
             }
         }

@@ -16,18 +16,18 @@ use super::stamp::{Stamp, now_unix_ms};
 use super::uploads::UploadRecord;
 use super::*;
 
-async fn open(folder: &Path) -> Store {
+pub(super) async fn open(folder: &Path) -> Store {
     Store::open(folder.to_str().unwrap()).await.unwrap()
 }
 
-async fn store() -> (tempfile::TempDir, Store) {
+pub(super) async fn store() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).await;
     (folder, store)
 }
 
 /// A small document: all of it in its manifest.
-fn small(text: &str) -> Manifest {
+pub(super) fn small(text: &str) -> Manifest {
     let mut small = manifest(&[vec![120, 21]], true);
     small.id = DocumentId::of(text.as_bytes());
     let latents = shard(&[40, 7]);
@@ -51,11 +51,11 @@ async fn large(store: &Store, text: &str) -> (Manifest, ShardNames) {
     (large, names)
 }
 
-fn path(folder: &Path, name: &Name) -> std::path::PathBuf {
+pub(super) fn path(folder: &Path, name: &Name) -> std::path::PathBuf {
     folder.join(name.path().as_ref())
 }
 
-fn files(folder: &Path, below: &str) -> usize {
+pub(super) fn files(folder: &Path, below: &str) -> usize {
     let Ok(entries) = fs::read_dir(folder.join(below)) else { return 0 };
     entries
         .map(|entry| {
@@ -69,7 +69,7 @@ fn files(folder: &Path, below: &str) -> usize {
         .sum()
 }
 
-async fn findings(store: &Store, faults: Faults) -> Vec<Finding> {
+pub(super) async fn findings(store: &Store, faults: Faults) -> Vec<Finding> {
     let events = check(store, faults);
     pin_mut!(events);
     let mut findings = Vec::new();
@@ -86,7 +86,7 @@ fn missing<T>(read: &Result<T, StoreError>) -> bool {
 }
 
 /// Puts as many small documents at once as make a pack.
-async fn put_together(store: &Store, count: usize) -> Vec<DocumentId> {
+pub(super) async fn put_together(store: &Store, count: usize) -> Vec<DocumentId> {
     let under_way = Vec::from_iter((0..count).map(|_| store.begin_put()));
     let puts = (0..count).map(|number| store.put_manifest(small(&number.to_string())));
     let stored = future::try_join_all(puts).await.unwrap();

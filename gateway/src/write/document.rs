@@ -176,7 +176,8 @@ where
                     }
                 }
                 Written::End(hash) => {
-                    let mut put = commit(&gateway, &plan, &mut tally, &hash, replaces.as_ref()).await?;
+                    let (mut put, manifest) = commit(&gateway, &plan, &mut tally, &hash, replaces.as_ref()).await?;
+                    gateway.call_as_asked(&manifest, &options).await?;
                     put.bound_met = choice.as_ref().map(|choice| choice.is_met(&put.document));
                     if let Some(upload) = &upload {
                         upload.end(&gateway).await;
@@ -197,14 +198,14 @@ async fn write_part(gateway: SharedGateway, plan: Arc<Plan>, part: Part) -> Resu
     }
 }
 
-/// Makes what is written a document, or what `replaces` becomes.
+/// Makes what is written a document, or what `replaces` becomes. Gives the manifest as it is stored.
 async fn commit(
     gateway: &SharedGateway,
     plan: &Plan,
     tally: &mut Tally,
     hash: &TextHash,
     replaces: Option<&Manifest>,
-) -> Result<Put, Failure> {
+) -> Result<(Put, Manifest), Failure> {
     let id = hash.id();
     let mut manifest = plan.manifest(id, std::mem::take(&mut tally.shards));
     // What is appended to a single shard is cut anew with all of it.
@@ -226,5 +227,5 @@ async fn commit(
     gateway.metrics.text(Direction::In, bytes, tokens);
     tracing::info!(%id, bytes, tokens, reused, "stored a document");
     let document = stored.value.document(stored.bytes);
-    Ok(Put { document, shards_reused: reused, times, bound_met: None })
+    Ok((Put { document, shards_reused: reused, times, bound_met: None }, stored.value))
 }

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use tonic::Code;
 
+use super::notes::Notes;
 use super::ops::{self, Dice, check, small_text, sweep, written};
 use crate::calls::{Calls, id_of};
-use crate::cluster::Plan;
-use crate::process::{Launch, Program};
+use crate::cluster::{Cluster, Plan};
+use crate::process::{Launch, Process, Program};
 use crate::row::Row;
 
 /// Texts that operations choose from: few, so that they meet.
@@ -18,35 +19,27 @@ const TEXTS: usize = 40;
 pub async fn gateways(count: usize, seed: u64) -> Result<Vec<Row>> {
     let cluster = Plan::default().start().await?;
     let folder = tempfile::tempdir()?;
-    let launch = Launch::new(Program::Gateway).arg("--data").arg(cluster.data());
-    let launch = launch.arg("--compressor").arg(cluster.compressors[0].url());
-    let second = launch.arg("--decoder").arg(cluster.decoders[0].url()).serve(folder.path()).await?;
+    let second = beside(&cluster, folder.path()).await?;
     let both = [cluster.calls()?, Calls::to(&second)?];
-    // A gateway that was just started does not know its nodes yet.
-    let knows = crate::wait::until(
-        "the second gateway to know its nodes",
-        std::time::Duration::from_secs(60),
-        async || {
-            let nodes = both[1].nodes().await.ok()?;
-            nodes.iter().all(|node| node.state() == c3_proto::pb::NodeState::Ready).then_some(())
-        },
-    );
-    knows.await?;
-
     let (mut dice, mut model) = (Dice::new(seed), BTreeMap::<usize, u32>::new());
     let ids = Vec::from_iter(
         (0..TEXTS).map(|number| c3_proto::DocumentId::of(small_text(number).as_bytes()).to_string()),
     );
-    let mut differences = Vec::new();
+    let (mut notes, mut differences) = (Notes::default(), Vec::new());
     for step in 0..count {
         let calls = &both[dice.roll(2)];
         let number = dice.roll(TEXTS);
         let operation = dice.roll(100);
         let same = match operation {
-            0..25 => put(calls, number, dice.roll(2), &mut model).await?,
-            25..45 => deleted(calls, &ids[number], number, &mut model).await?,
-            45..70 => stated(calls, &ids[number], model.get(&number)).await?,
-            70..90 => read(calls, &ids[number], number, model.contains_key(&number)).await?,
+            0..20 => put(calls, number, dice.roll(2), &mut model).await?,
+            20..35 => {
+                let same = deleted(calls, &ids[number], number, &mut model).await?;
+                notes.forget(number);
+                same
+            }
+            35..50 => stated(calls, &ids[number], model.get(&number)).await?,
+            50..60 => read(calls, &ids[number], number, model.contains_key(&number)).await?,
+            60..90 => notes.operate(calls, number, &ids, &model, &mut dice).await?,
             90..97 => {
                 let listed = calls.ids().await?;
                 let mut expected = Vec::from_iter(model.keys().map(|&number| ids[number].clone()));
@@ -68,6 +61,25 @@ pub async fn gateways(count: usize, seed: u64) -> Result<Vec<Row>> {
         ),
         Row::equal("gateways-findings", findings, 0),
     ])
+}
+
+/// A second gateway over the same folder and nodes. It logs to `folder`.
+pub(super) async fn beside(cluster: &Cluster, folder: &std::path::Path) -> Result<Process> {
+    let launch = Launch::new(Program::Gateway).arg("--data").arg(cluster.data());
+    let launch = launch.arg("--compressor").arg(cluster.compressors[0].url());
+    let second = launch.arg("--decoder").arg(cluster.decoders[0].url()).serve(folder).await?;
+    let calls = Calls::to(&second)?;
+    // A gateway that was just started does not know its nodes yet.
+    let knows = crate::wait::until(
+        "the second gateway to know its nodes",
+        std::time::Duration::from_secs(60),
+        async || {
+            let nodes = calls.nodes().await.ok()?;
+            nodes.iter().all(|node| node.state() == c3_proto::pb::NodeState::Ready).then_some(())
+        },
+    );
+    knows.await?;
+    Ok(second)
 }
 
 async fn put(calls: &Calls, number: usize, which: usize, model: &mut BTreeMap<usize, u32>) -> Result<bool> {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use c3_proto::DocumentId;
+use c3_proto::pb::{PutName, WriteOptions};
 use tokio::time::{Instant, sleep};
 use tonic::Code;
 
@@ -24,15 +26,41 @@ const DELETED_AT_ONCE: usize = 2;
 /// What must be there.
 type Model = BTreeMap<String, String>;
 
+/// The put of a round that gives its document the name.
+const NAMED_PUT: usize = 1;
+/// That name.
+const NAME: &str = "latest";
+
+/// What the name must be.
+#[derive(Default)]
+struct Named {
+    is: Option<String>,
+    broken: Vec<String>,
+}
+
+impl Named {
+    /// Whether the name is as it was, or as a put that was killed would have it.
+    async fn check(&mut self, calls: &Calls, tried: String) {
+        match calls.stat(&format!("@{NAME}")).await.map(|document| id_of(&document)) {
+            Ok(id) if id == tried || Some(&id) == self.is.as_ref() => {
+                self.is = Some(id);
+            }
+            Err(status) if status.code() == Code::NotFound && self.is.is_none() => {}
+            other => self.broken.push(format!("{other:?} in the place of {:?}", self.is)),
+        }
+    }
+}
+
 /// Kills `count` times during puts, and `count` times during deletes and sweeps.
 pub async fn kills(count: usize, seed: u64) -> Result<Vec<Row>> {
     let mut cluster = Plan::with_gateway_args(&["--grace-s", "1"]).start().await?;
     let (mut dice, mut model) = (Dice::new(seed), Model::new());
     let mut rows = Vec::new();
-    let mut inside = 0;
+    let (mut inside, mut named) = (0, Named::default());
     for round in 0..count {
-        inside += usize::from(during_puts(&mut cluster, round, &mut dice, &mut model).await?);
+        inside += usize::from(during_puts(&mut cluster, round, &mut dice, &mut model, &mut named).await?);
     }
+    rows.push(Row::equal("kills-put-names-broken", std::mem::take(&mut named.broken), Vec::new()));
     rows.extend(verdict("put", seed, count, inside, &cluster, &model).await?);
     let mut inside = 0;
     for round in 0..count {
@@ -48,6 +76,7 @@ async fn during_puts(
     round: usize,
     dice: &mut Dice,
     model: &mut Model,
+    named: &mut Named,
 ) -> Result<bool> {
     let before = files_under(&cluster.data())?.len();
     let calls = cluster.calls()?;
@@ -55,8 +84,9 @@ async fn during_puts(
         let number = round * PUTS + put;
         let text = if put == 0 { large_text(number) } else { small_text(number) };
         let calls = calls.clone();
+        let name = (put == NAMED_PUT).then(|| PutName { name: NAME.to_owned(), ..PutName::default() });
         tokio::spawn(async move {
-            let put = calls.put(text.as_bytes(), written()).await?;
+            let put = calls.put(text.as_bytes(), WriteOptions { name, ..written() }).await?;
             Ok::<_, tonic::Status>((id_of(&put.document.unwrap_or_default()), text))
         })
     }));
@@ -68,13 +98,18 @@ async fn during_puts(
     sleep(Duration::from_micros(dice.roll(120_000) as u64)).await;
     cluster.gateway.kill()?;
     let mut acknowledged = 0;
+    let tried = DocumentId::of(small_text(round * PUTS + NAMED_PUT).as_bytes()).to_string();
     for put in puts {
         if let Ok((id, text)) = put.await? {
+            if id == tried {
+                named.is = Some(id.clone());
+            }
             model.insert(id, text);
             acknowledged += 1;
         }
     }
     cluster.restart_gateway().await?;
+    named.check(&cluster.calls()?, tried).await;
     Ok(acknowledged < PUTS)
 }
 

@@ -17,6 +17,8 @@ pub mod kills;
 pub mod kinds;
 pub mod long;
 pub mod many;
+pub mod names;
+pub mod notes;
 pub mod ops;
 pub mod recode;
 pub mod resumed;

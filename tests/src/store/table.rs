@@ -4,13 +4,13 @@ use anyhow::{Result, bail};
 
 use super::{
     auto, batch, cloud, codecs, deletes, disk, edited, flips, gateways, hot, interchange, kills, kinds, long,
-    many, recode, resumed, shared, syscalls,
+    many, names, recode, resumed, shared, syscalls,
 };
 use crate::fixtures::{self, Shared, middle};
 use crate::row::Row;
 
 /// Its rows, in the order.
-pub const ROWS: [&str; 18] = [
+pub const ROWS: [&str; 19] = [
     "long",
     "kills",
     "syscalls",
@@ -22,13 +22,14 @@ pub const ROWS: [&str; 18] = [
     "many",
     "batch",
     "edited",
+    "auto",
     "resumed",
+    "safetensors",
     "deletes",
     "gateways",
+    "names",
     "recode",
     "codecs",
-    "auto",
-    "safetensors",
 ];
 /// Where all random choices begin.
 const SEED: u64 = 6;
@@ -70,6 +71,7 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
             resumed::resumed(texts.each_ref().map(String::as_str), args, most).await
         }
         "gateways" => gateways::gateways(count(10_000), SEED).await,
+        "names" => names::contended(count(1000)).await,
         "recode" => {
             let prose = prose()?;
             let mut rows = recode::codecs(middle(&prose, 6_000)).await?;

@@ -1,0 +1,133 @@
+//! Labels: what people note of a document, as keys and values.
+
+use std::collections::{BTreeMap, HashMap};
+use std::str::FromStr;
+
+use crate::Invalid;
+
+/// Most labels of a document.
+const LABELS_MAX: usize = 32;
+/// Most bytes of a key.
+const KEY_BYTES_MAX: usize = 72;
+/// Most bytes of a value.
+const VALUE_BYTES_MAX: usize = 256;
+
+/// Labels of a document: at most 32. Keys have 1 to 72 bytes and no `=`, values at most 256, neither control characters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Labels(BTreeMap<String, String>);
+
+/// A label, as people type it: `key=value`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// Up to the first `=`.
+    pub key: String,
+    /// All that follows.
+    pub value: String,
+}
+
+impl Labels {
+    /// Checks labels, of which a key that comes twice has its last value.
+    pub fn new(labels: impl IntoIterator<Item = (String, String)>) -> Result<Self, Invalid> {
+        let labels = BTreeMap::from_iter(labels);
+        for (key, value) in &labels {
+            check(key, value)?;
+        }
+        match labels.len() <= LABELS_MAX {
+            true => Ok(Self(labels)),
+            false => Err(Invalid::new("labels", format!("a document has at most {LABELS_MAX}"))),
+        }
+    }
+
+    /// As they travel.
+    pub fn to_wire(&self) -> HashMap<String, String> {
+        self.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+    }
+
+    /// Keys with their values, by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether all of `wanted` are among them.
+    pub fn have(&self, wanted: &Self) -> bool {
+        wanted.0.iter().all(|(key, value)| self.0.get(key) == Some(value))
+    }
+
+    /// These without some keys and with others set.
+    pub fn changed(&self, set: &Self, remove: &[String]) -> Result<Self, Invalid> {
+        let mut labels = self.0.clone();
+        labels.retain(|key, _| !remove.contains(key));
+        labels.extend(set.0.clone());
+        Self::new(labels)
+    }
+}
+
+impl FromStr for Label {
+    type Err = Invalid;
+
+    fn from_str(typed: &str) -> Result<Self, Invalid> {
+        let (key, value) =
+            typed.split_once('=').ok_or_else(|| Invalid::new("labels", "write them as KEY=VALUE"))?;
+        check(key, value)?;
+        Ok(Self { key: key.to_owned(), value: value.to_owned() })
+    }
+}
+
+impl From<Label> for (String, String) {
+    fn from(label: Label) -> Self {
+        (label.key, label.value)
+    }
+}
+
+fn check(key: &str, value: &str) -> Result<(), Invalid> {
+    let problem = if key.is_empty() {
+        "a key must not be empty"
+    } else if key.len() > KEY_BYTES_MAX {
+        "a key has more than 72 bytes"
+    } else if value.len() > VALUE_BYTES_MAX {
+        "a value has more than 256 bytes"
+    } else if key.contains('=') {
+        "a key holds `=`"
+    } else if key.chars().chain(value.chars()).any(char::is_control) {
+        "a label holds a control character"
+    } else {
+        return Ok(());
+    };
+    Err(Invalid::new("labels", problem))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(typed: &[&str]) -> Labels {
+        Labels::new(typed.iter().map(|label| label.parse::<Label>().unwrap().into())).unwrap()
+    }
+
+    #[test]
+    fn labels_are_set_removed_and_looked_for() {
+        let there = labels(&["lang=de", "kind=a=b", "empty="]);
+        assert!(there.have(&labels(&["kind=a=b", "empty="])) && there.have(&Labels::default()));
+        assert!(!there.have(&labels(&["lang=en"])) && !Labels::default().have(&there));
+        let changed = there.changed(&labels(&["lang=en"]), &["empty".to_owned(), "other".to_owned()]);
+        assert_eq!(changed, Ok(labels(&["lang=en", "kind=a=b"])));
+        assert_eq!(Labels::new(there.to_wire()), Ok(there));
+    }
+
+    #[test]
+    fn what_is_no_label_is_refused_by_field() {
+        let long = format!("{}=v", "k".repeat(KEY_BYTES_MAX + 1));
+        let long_value = format!("k={}", "v".repeat(VALUE_BYTES_MAX + 1));
+        for wrong in ["", "key", "=v", "k=a\nb", "k\t=a", &long, &long_value] {
+            assert_eq!(wrong.parse::<Label>().unwrap_err().field, "labels", "{wrong}");
+        }
+        let many = (0..=LABELS_MAX).map(|number| (number.to_string(), String::new()));
+        assert!(Labels::new(many.clone()).is_err() && Labels::new(many.skip(1)).is_ok());
+        assert!(Labels::new([("a=b".to_owned(), String::new())]).is_err());
+    }
+}
