@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use tempfile::TempDir;
 use tonic::Code;
 
-use super::ops::{self, large_text, small_text, sweep, written};
+use super::ops::{self, objects_text, small_text, sweep, written};
 use crate::calls::{Calls, id_of};
 use crate::cluster::{Cluster, Plan};
 use crate::row::Row;
@@ -118,7 +118,7 @@ impl Fault {
         let row = |what: &str| format!("disk-{}-{what}", self.name);
         let calls = cluster.calls()?;
         let text = |number: usize, of: fn(usize) -> String| format!("{}: {}", self.name, of(number));
-        let texts = [text(1, small_text), text(2, small_text), text(3, large_text)];
+        let texts = [text(1, small_text), text(2, small_text), text(3, objects_text)];
         let mut kept = Vec::new();
         for text in texts {
             kept.push((put(&calls, &text).await?, text));
@@ -126,7 +126,7 @@ impl Fault {
         let mut ids = calls.ids().await?;
 
         cause()?;
-        let new = [text(4, small_text), text(5, large_text)];
+        let new = [text(4, small_text), text(5, objects_text)];
         let mut refused = Vec::new();
         for text in &new {
             refused.push(calls.put(text.as_bytes(), written()).await.err());

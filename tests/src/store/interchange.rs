@@ -121,7 +121,7 @@ fn changed(file: &[u8]) -> Result<Vec<(&'static str, &'static str, Vec<u8>)>> {
                 window["compressor"] = json!(other.as_str());
             }
         }),
-        ("another-shape", "width", |file| {
+        ("another-shape", "latents for", |file| {
             // Twice as many latents of half the width are the same bytes.
             for (number, window) in file.entry["windows"].as_array_mut().into_iter().flatten().enumerate() {
                 let [latents, width] = ["latents", "width"].map(|of| window[of].as_u64().unwrap_or(0));

@@ -12,7 +12,7 @@ use tonic::Code;
 use super::put;
 use crate::cluster::Plan;
 use crate::row::Row;
-use crate::store::ops::{self, large_text, small_text, sweep, written};
+use crate::store::ops::{self, objects_text, small_text, sweep, written};
 use crate::wait::until;
 
 /// Longest time until a document of one second is past it.
@@ -41,7 +41,7 @@ pub(super) async fn set_back() -> Result<Vec<Row>> {
     ];
     let mut cluster = Plan { gateway_under: settings.into(), ..Plan::default() }.start().await?;
     let calls = cluster.calls()?;
-    let texts = [small_text(1), large_text(2), small_text(3)];
+    let texts = [small_text(1), objects_text(2), small_text(3)];
     let mut ids = Vec::new();
     for text in &texts {
         ids.push(put(&calls, text).await?);
