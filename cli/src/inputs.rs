@@ -6,10 +6,10 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use glob::MatchOptions;
+use glob::{MatchOptions, Pattern};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use walkdir::{DirEntry, WalkDir};
@@ -112,17 +112,41 @@ impl Finder {
             return self.folder(argument, wanted);
         }
         let Some(pattern) = pattern(argument) else { return self.file(argument, wanted) };
-        let matches = match glob::glob_with(pattern, MATCHING) {
-            Ok(matches) => matches,
-            Err(error) => return self.none(argument, format!("not a pattern: {error}")),
+        match Pattern::new(pattern) {
+            Ok(pattern) => self.matches(argument, &pattern, wanted),
+            Err(error) => self.none(argument, format!("not a pattern: {error}")),
+        }
+    }
+
+    /// The files that match a pattern, looked for below its part that is no pattern.
+    fn matches(&self, argument: &Path, pattern: &Pattern, wanted: &Wanted) -> Result<(), Unwanted> {
+        let plain = |part: &Component<'_>| !part.as_os_str().to_string_lossy().contains(PATTERN);
+        let fixed = PathBuf::from_iter(argument.components().take_while(plain));
+        let here = fixed.as_os_str().is_empty();
+        let depth = match pattern.as_str().contains("**") {
+            true => usize::MAX,
+            false => argument.components().skip_while(plain).count(),
         };
+        let walk =
+            WalkDir::new(if here { Path::new(".") } else { &fixed }).max_depth(depth).follow_links(true);
+        let is_wanted =
+            |path: &Path| pattern.matches_path_with(path.strip_prefix(".").unwrap_or(path), MATCHING);
         let mut any = false;
-        for path in matches {
-            any = true;
-            match path {
-                Ok(path) if path.is_dir() => self.folder(&path, wanted)?,
-                Ok(path) => self.file(&path, wanted)?,
-                Err(error) => self.none(error.path(), error.error().to_string())?,
+        for entry in walk {
+            match entry {
+                Ok(entry) if entry.file_type().is_file() && is_wanted(entry.path()) => {
+                    any = true;
+                    self.file(entry.path().strip_prefix(".").unwrap_or(entry.path()), wanted)?;
+                }
+                Ok(_) => {}
+                // Behind a link that leads back is nothing that was not found before.
+                Err(error) if error.loop_ancestor().is_some() => {}
+                Err(error) => {
+                    if let Some(path) = error.path().filter(|path| is_wanted(path)) {
+                        any = true;
+                        self.none(path, problem(&error))?;
+                    }
+                }
             }
         }
         if any { Ok(()) } else { self.none(argument, "nothing matches".to_owned()) }
@@ -270,6 +294,8 @@ mod tests {
         std::os::unix::fs::symlink("gone", inner.join("nowhere")).unwrap();
         let found = found(&[folder.path()], Depth::Tree, None).await;
         assert_eq!(names(&found), ["a.txt", "back", "nowhere"]);
+        let matched = super::tests::found(&[&folder.path().join("**/*.txt")], Depth::Folder, None).await;
+        assert_eq!(names(&matched), ["a.txt"]);
         assert!(found[0].1.is_none());
         assert!(found[1].1.as_ref().unwrap().contains("leads back"), "{found:?}");
         assert!(found[2].1.is_some());
