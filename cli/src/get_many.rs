@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use c3_client::{ByteRange, Client};
+use c3_client::{ByteRange, Client, ListQuery};
 use c3_proto::DocumentId;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
@@ -77,7 +77,9 @@ fn ids(client: &Client, args: &GetArgs) -> BoxStream<'static, Result<String, Fai
     if !args.many.all && args.many.prefix.is_none() {
         return stream::iter(args.ids.clone()).map(Ok).boxed();
     }
-    let listed = readable(client, args.many.prefix.as_deref().unwrap_or_default());
+    let prefix = args.many.prefix.clone().unwrap_or_default();
+    let query = ListQuery { prefix, ..ListQuery::default() };
+    let listed = readable(client, &query);
     listed.map_ok(|document| document.id.to_string()).map_err(Failure::from).boxed()
 }
 

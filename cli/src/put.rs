@@ -11,7 +11,7 @@ use crate::output::print;
 use crate::remote::connect_to_write;
 use crate::report::Report;
 use crate::source::Source;
-use crate::{progress, put_many};
+use crate::{progress, put_many, upload};
 
 /// Stores the text and reports; many go the way of [`put_many`].
 pub(crate) async fn run(args: PutArgs) -> Result<(), Failure> {

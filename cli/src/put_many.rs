@@ -45,6 +45,10 @@ impl PutManyArgs {
 
 /// Stores the texts and reports on each as it is done.
 pub(crate) async fn run(args: PutArgs) -> Result<(), Failure> {
+    let labels = args.naming.labels()?;
+    if args.naming.name()?.is_some() || args.upload.upload.is_some() {
+        return Err(Failure::CallWrong("--name and --upload are of one text: put it by itself".to_owned()));
+    }
     let client = connect_to_write(&args.remote.gateway, &args.write).await?;
     let mut batch = Batch::begin("put", args.remote.json);
     let depth = if args.many.recursive { Depth::Tree } else { Depth::Folder };
@@ -52,9 +56,11 @@ pub(crate) async fn run(args: PutArgs) -> Result<(), Failure> {
     let found = stream::unfold(inputs::find(wanted), async |mut found| Some((found.recv().await?, found)));
     let progress = batch.progress();
     let put = |input: Input| {
-        let (client, args, progress) = (client.clone(), &args, &progress);
+        let (client, args, labels, progress) = (client.clone(), &args, &labels, &progress);
         async move {
-            let report = one(&client, input.text, args, progress).await;
+            let options = args.upload.apply(args.write.options(None));
+            let options = WriteOptions { ttl_seconds: args.ttl, labels: labels.clone(), ..options };
+            let report = one(&client, input.text, options, progress).await;
             (input.origin, report)
         }
     };
@@ -76,7 +82,7 @@ pub(crate) async fn run(args: PutArgs) -> Result<(), Failure> {
 async fn one(
     client: &Client,
     text: Result<Text, String>,
-    args: &PutArgs,
+    options: WriteOptions,
     progress: &Progress,
 ) -> Result<Report, Failure> {
     let begun = Instant::now();
@@ -85,10 +91,12 @@ async fn one(
         Text::File(file) => (Source::open(&file).await?, None),
         Text::Line { text, room } => (Source::of(text), Some(room)),
     };
-    let options = WriteOptions { ttl_seconds: args.ttl, ..args.write.options(source.bytes) };
+    let options = WriteOptions { bytes: source.bytes, ..options };
     let mut told = 0;
     let put = client.put(source.text, &options).await?;
-    let stored = put.finish_with(|bytes| progress.more(bytes - std::mem::replace(&mut told, bytes)));
+    let stored = put.finish_with(|done| {
+        progress.more(done.bytes_done.saturating_sub(std::mem::replace(&mut told, done.bytes_done)));
+    });
     let stored: Stored = stored.await?;
     progress.more(stored.document.bytes.saturating_sub(told));
     Ok(Report::of_stored(&stored, begun.elapsed()))

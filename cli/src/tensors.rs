@@ -5,7 +5,7 @@
 //! rest, so encoding them again gives the same bytes; and one document gives one file, byte for byte.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use c3_client::{Corrections, Document, LatentGroup, Window};
@@ -98,6 +98,8 @@ impl DocumentRecord {
             stored_bytes: 0,
             created_unix_ms: 0,
             expires_unix_ms: None,
+            labels: BTreeMap::new(),
+            names: Vec::new(),
         })
     }
 }
@@ -296,6 +298,8 @@ mod tests {
             stored_bytes: 0,
             created_unix_ms: 0,
             expires_unix_ms: None,
+            labels: BTreeMap::new(),
+            names: Vec::new(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use c3_client::{AutoBound, AutoRatio, Labels, LatentCodec, WriteOptions};
+use c3_client::{AutoBound, AutoRatio, LatentCodec, WriteOptions};
 
 /// What `--ratio` takes in place of a number.
 const AUTO: &str = "auto";

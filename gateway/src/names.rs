@@ -60,8 +60,8 @@ impl Gateway {
         typed: &str,
         expected: &Expected,
     ) -> Result<pb::NamedDocument, Failure> {
-        let manifest = self.find(typed).await?.value;
-        self.point(name, &manifest, expected).await
+        let found = self.find(typed).await?;
+        self.point(name, &found.value, expected).await
     }
 
     /// Takes a name away, if it is as expected. Gives the document that it told of.
@@ -134,8 +134,8 @@ impl Gateway {
         typed: &str,
         change: &LabelsChange,
     ) -> Result<pb::SetLabelsResponse, Failure> {
-        let manifest = self.find(typed).await?.value;
-        self.label(&manifest, change).await
+        let found = self.find(typed).await?;
+        self.label(&found.value, change).await
     }
 
     /// Gives a document that was stored just now the name and the labels that were asked for.

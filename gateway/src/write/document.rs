@@ -94,17 +94,17 @@ where
     try_stream! {
         let (mut options, record) = taken_up(&gateway, options).await?;
         let base = match &options.base {
-            Some(base) => Some(gateway.find(base.id().as_str()).await?.value),
+            Some(base) => Some(gateway.find(base.id().as_str()).await?),
             None => None,
         };
         let plan = match &base {
-            Some(base) => Plan::like(&options, base, &gateway).await?,
+            Some(base) => Plan::like(&options, &base.value, &gateway).await?,
             None => Plan::new(&options, &gateway).await?,
         };
         let continued = match (&options.base, base) {
             (Some(Base::Appended(_)), Some(base)) => {
-                options.bytes = options.bytes.map(|bytes| base.bytes() + bytes);
-                Continued::after(&gateway, &plan, &base).await?
+                options.bytes = options.bytes.map(|bytes| base.value.bytes() + bytes);
+                Continued::after(&gateway, &plan, &base.value).await?
             }
             _ => Continued::from_nothing(),
         };

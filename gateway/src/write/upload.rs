@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use c3_proto::{Base, DocumentId, Invalid, UploadName, WriteOptions};
+use c3_proto::{Base, DocumentId, Invalid, Labels, UploadName, WriteOptions};
 
 use super::plan::Plan;
 use super::tally::Tally;
@@ -119,6 +119,8 @@ fn bound(options: &WriteOptions, plan: &Plan) -> WriteOptions {
         auto_ratio: options.auto_ratio.clone(),
         upload: None,
         base: options.base.clone(),
+        name: None,
+        labels: Labels::default(),
     }
 }
 
@@ -144,6 +146,9 @@ pub(super) fn taken_up(options: WriteOptions, record: &UploadRecord) -> Result<W
         ttl_seconds: agreed(options.ttl_seconds, &fixed.ttl_seconds).ok_or_else(|| wrong("time to live"))?,
         upload: options.upload,
         base: agreed(options.base, &fixed.base).ok_or_else(|| wrong("base"))?,
+        // What the document is called is no part of how it is made.
+        name: options.name,
+        labels: options.labels,
     })
 }
 
