@@ -23,8 +23,8 @@ fn lines(output: &Output) -> Vec<Value> {
 
 fn file(folder: &Path, name: &str, text: impl AsRef<[u8]>) {
     let path = folder.join(name);
-    fs::create_dir_all(path.parent().expect("it lies in the folder")).unwrap();
-    fs::write(path, text).unwrap();
+    fs::create_dir_all(path.parent().expect("it lies in the folder")).expect("the folder can be made");
+    fs::write(path, text).expect("the file can be written");
 }
 
 #[tokio::test]

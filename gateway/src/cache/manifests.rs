@@ -109,12 +109,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path().to_str().unwrap()).await.unwrap();
         let manifests = Manifests::new(1 << 20);
-        let expires_unix_ms = Some(now_unix_ms() + 500);
-        let short = Manifest { expires_unix_ms, ..small() };
+        let expires_unix_ms = now_unix_ms() + 500;
+        let short = Manifest { expires_unix_ms: Some(expires_unix_ms), ..small() };
         let id = store.put_manifest(short).await.unwrap().value.id;
         settle(folder.path());
         manifests.get(id, &store).await.unwrap();
-        while now_unix_ms() <= expires_unix_ms.unwrap() {
+        while now_unix_ms() <= expires_unix_ms {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         assert!(matches!(manifests.get(id, &store).await, Err(StoreError::Missing { .. })));

@@ -34,8 +34,9 @@ pub async fn again(text: &str) -> Result<Vec<Row>> {
         let path = folder.path().join(name);
         fs::write(&path, changed)?;
         let (code, said) = exchange.c3(&["put-latents".as_ref(), &path]).await?;
-        let refused = code == Some(1) && said.contains(says);
-        rows.push(Row::seen(format!("safetensors-{name}"), said.trim(), refused, format!("exit 1: {says}")));
+        // A file that contradicts itself is a wrong call; what only the gateway can know fails there.
+        let refused = matches!(code, Some(1 | 2)) && said.contains(says);
+        rows.push(Row::seen(format!("safetensors-{name}"), said.trim(), refused, format!("refused: {says}")));
     }
     rows.push(Row::equal("safetensors-refused-stored", calls.ids().await?.len(), 0));
 
