@@ -14,12 +14,15 @@ use crate::append::AppendArgs;
 use crate::bench::args::BenchArgs;
 use crate::failure::Failure;
 use crate::get_many::GetManyArgs;
+use crate::latents::LatentsArgs;
 use crate::list::FilterArgs;
 use crate::names::{LabelArgs, NameCommand, NamingArgs};
+use crate::oneshot::{CompressArgs, DecompressArgs};
 use crate::put_latents::PutLatentsArgs;
 use crate::put_many::PutManyArgs;
+use crate::recode::RecodeArgs;
 use crate::roundtrip::RoundtripArgs;
-use crate::serve::{self, ServeArgs};
+use crate::serve::{self, ModelArgs, ServeArgs};
 use crate::totals::StatArgs;
 use crate::upkeep::{FsckArgs, GcArgs};
 use crate::upload::UploadArgs;
@@ -170,6 +173,19 @@ pub(crate) struct RemoteArgs {
     pub(crate) json: bool,
 }
 
+/// The gateway of a command that starts one where none is named, and how to answer.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct AnywhereArgs {
+    /// The gateway to ask [default: one that is started for this]
+    #[arg(long, value_name = "URL", env = "C3_GATEWAY")]
+    pub(crate) gateway: Option<String>,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Answer in one line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// Arguments of `put`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PutArgs {
@@ -226,21 +242,6 @@ pub(crate) struct IdArgs {
     pub(crate) remote: RemoteArgs,
 }
 
-/// Arguments of `recode`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct RecodeArgs {
-    /// The documents' ids, enough first digits of each, or @NAME
-    #[arg(value_parser = id, required_unless_present = "all", value_name = "ID")]
-    pub(crate) ids: Vec<String>,
-    /// Every stored document
-    #[arg(long, conflicts_with = "ids")]
-    pub(crate) all: bool,
-    #[command(flatten)]
-    pub(crate) write: WriteArgs,
-    #[command(flatten)]
-    pub(crate) remote: RemoteArgs,
-}
-
 /// Arguments of `ls`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct LsArgs {
@@ -249,54 +250,6 @@ pub(crate) struct LsArgs {
     pub(crate) prefix: String,
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
-    #[command(flatten)]
-    pub(crate) remote: RemoteArgs,
-}
-
-/// Arguments of `latents`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct LatentsArgs {
-    /// The document's id, enough first digits of it, or @NAME
-    #[arg(value_parser = id)]
-    pub(crate) id: String,
-    /// The safetensors file to write; `-` is standard output
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) output: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) remote: RemoteArgs,
-}
-
-/// Arguments of `compress`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct CompressArgs {
-    /// The text, UTF-8; `-` is standard input
-    pub(crate) file: PathBuf,
-    /// The safetensors file to write; `-` is standard output
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) output: PathBuf,
-    #[command(flatten)]
-    pub(crate) write: WriteArgs,
-    #[command(flatten)]
-    pub(crate) remote: RemoteArgs,
-}
-
-/// Arguments of `decompress`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct DecompressArgs {
-    /// The safetensors file; `-` is standard input
-    pub(crate) file: PathBuf,
-    /// Where to write; `-` is standard output
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) output: Option<PathBuf>,
-    /// Answer this about the text, as the published chat does, where the model takes a prompt
-    #[arg(long)]
-    pub(crate) prompt: Option<String>,
-    /// Most tokens of the answer [default: 4096]
-    #[arg(long, value_name = "N", requires = "prompt", default_value_t = 0, hide_default_value = true)]
-    pub(crate) tokens_max: u32,
-    /// Name of the model, where the gateway serves several
-    #[arg(long, value_name = "NAME")]
-    pub(crate) cascade: Option<String>,
     #[command(flatten)]
     pub(crate) remote: RemoteArgs,
 }

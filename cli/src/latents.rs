@@ -1,14 +1,29 @@
 //! `c3 latents`: a document's latent groups, listed or as a safetensors file.
 
+use std::path::PathBuf;
+
 use c3_client::{Client, Window};
 use futures::TryStreamExt;
 use indicatif::HumanCount;
 
-use crate::args::LatentsArgs;
+use crate::args::{RemoteArgs, id};
 use crate::failure::Failure;
 use crate::output::{Output, print};
 use crate::tensors::{self, Record};
 use crate::{progress, report};
+
+/// Arguments of `latents`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct LatentsArgs {
+    /// The document's id, enough first digits of it, or @NAME
+    #[arg(value_parser = id)]
+    pub(crate) id: String,
+    /// The safetensors file to write; `-` is standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
 
 /// Lists the groups or writes them.
 pub(crate) async fn run(args: LatentsArgs) -> Result<(), Failure> {

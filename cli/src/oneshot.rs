@@ -1,17 +1,54 @@
 //! `c3 compress` and `c3 decompress`: nothing is stored.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use c3_client::{Client, Window, pb};
 use futures::{TryStreamExt, stream};
 
-use crate::args::{CompressArgs, DecompressArgs};
+use crate::args::RemoteArgs;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::remote::connect_to_write;
 use crate::report::{Report, Seconds};
 use crate::source::Source;
+use crate::write::WriteArgs;
 use crate::{progress, report, tensors};
+
+/// Arguments of `compress`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CompressArgs {
+    /// The text, UTF-8; `-` is standard input
+    pub(crate) file: PathBuf,
+    /// The safetensors file to write; `-` is standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) write: WriteArgs,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+/// Arguments of `decompress`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DecompressArgs {
+    /// The safetensors file; `-` is standard input
+    pub(crate) file: PathBuf,
+    /// Where to write; `-` is standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Answer this about the text, as the published chat does, where the model takes a prompt
+    #[arg(long)]
+    pub(crate) prompt: Option<String>,
+    /// Most tokens of the answer [default: 4096]
+    #[arg(long, value_name = "N", requires = "prompt", default_value_t = 0, hide_default_value = true)]
+    pub(crate) tokens_max: u32,
+    /// Name of the model, where the gateway serves several
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cascade: Option<String>,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
 
 /// Writes a text's latents.
 pub(crate) async fn compress(args: CompressArgs) -> Result<(), Failure> {

@@ -5,13 +5,29 @@ use std::time::Instant;
 use c3_client::{Client, ListQuery};
 use futures::TryStreamExt;
 
-use crate::args::RecodeArgs;
+use crate::args::{RemoteArgs, id};
 use crate::failure::Failure;
 use crate::list::readable;
 use crate::output::print;
 use crate::progress;
 use crate::remote::connect_to_write;
 use crate::report::Report;
+use crate::write::WriteArgs;
+
+/// Arguments of `recode`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RecodeArgs {
+    /// The documents' ids, enough first digits of each, or @NAME
+    #[arg(value_parser = id, required_unless_present = "all", value_name = "ID")]
+    pub(crate) ids: Vec<String>,
+    /// Every stored document
+    #[arg(long, conflicts_with = "ids")]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) write: WriteArgs,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
 
 /// Writes each document anew and reports. Ends at the first that fails; what was done before stays done.
 pub(crate) async fn run(args: RecodeArgs) -> Result<(), Failure> {

@@ -8,10 +8,10 @@ use c3_client::{ByteRange, Client, Error};
 use futures::{Stream, TryStreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use crate::args::AnywhereArgs;
 use crate::failure::Failure;
 use crate::output::print;
 use crate::report::Report;
-use crate::serve::ModelArgs;
 use crate::source::Source;
 use crate::stack::Stack;
 use crate::write::WriteArgs;
@@ -25,14 +25,8 @@ pub(crate) struct RoundtripArgs {
     pub(crate) files: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) write: WriteArgs,
-    /// The gateway to ask [default: one that is started for this]
-    #[arg(long, value_name = "URL", env = "C3_GATEWAY")]
-    pub(crate) gateway: Option<String>,
     #[command(flatten)]
-    pub(crate) model: ModelArgs,
-    /// Answer in one line of JSON
-    #[arg(long)]
-    pub(crate) json: bool,
+    pub(crate) at: AnywhereArgs,
 }
 
 /// Puts, gets and compares each file. Fails where one differs.
@@ -43,10 +37,10 @@ pub(crate) async fn run(args: RoundtripArgs) -> Result<(), Failure> {
         Source::open(file).await?;
     }
     let mut reports = Vec::new();
-    match &args.gateway {
+    match &args.at.gateway {
         Some(gateway) => each(&args, gateway, &mut reports).await?,
         None => {
-            let mut stack = Stack::temporary(&args.model).await?;
+            let mut stack = Stack::temporary(&args.at.model).await?;
             let started = begun.elapsed().as_secs_f64();
             let gateway = stack.gateway().to_owned();
             stack.until_ended(each(&args, &gateway, &mut reports)).await?;
@@ -57,7 +51,7 @@ pub(crate) async fn run(args: RoundtripArgs) -> Result<(), Failure> {
     let mut together = Report::together(reports);
     together.seconds.total = begun.elapsed().as_secs_f64();
     let identical = together.identical == Some(true);
-    match args.json {
+    match args.at.json {
         true => print(&together.json())?,
         false => {
             if !together.files.is_empty() {
@@ -75,7 +69,7 @@ async fn each(args: &RoundtripArgs, gateway: &str, reports: &mut Vec<Report>) ->
     remote::check(&client, &args.write).await?;
     for file in &args.files {
         let report = one(&client, file, args).await?;
-        if !args.json {
+        if !args.at.json {
             print(&format!("{report}\n"))?;
         }
         reports.push(report);

@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::args::positive;
-use crate::serve::ModelArgs;
+use crate::args::{AnywhereArgs, positive};
 use crate::write::WriteArgs;
 
 /// What `bench` measures.
@@ -53,14 +52,8 @@ pub(crate) struct BenchArgs {
     pub(crate) documents: usize,
     #[command(flatten)]
     pub(crate) write: WriteArgs,
-    /// The gateway to ask [default: one that is started for this]
-    #[arg(long, value_name = "URL", env = "C3_GATEWAY")]
-    pub(crate) gateway: Option<String>,
     #[command(flatten)]
-    pub(crate) model: ModelArgs,
-    /// Answer in one line of JSON
-    #[arg(long)]
-    pub(crate) json: bool,
+    pub(crate) at: AnywhereArgs,
 }
 
 fn rate(typed: &str) -> Result<f64, String> {

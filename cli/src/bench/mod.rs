@@ -38,17 +38,17 @@ struct BenchReport {
 /// Runs the load and reports.
 pub(crate) async fn run(args: BenchArgs) -> Result<(), Failure> {
     let texts = Texts::open(&args.file, args.bytes)?;
-    let report = match &args.gateway {
+    let report = match &args.at.gateway {
         Some(gateway) => measure(&args, gateway, texts).await?,
         None => {
-            let mut stack = Stack::temporary(&args.model).await?;
+            let mut stack = Stack::temporary(&args.at.model).await?;
             let gateway = stack.gateway().to_owned();
             let report = stack.until_ended(measure(&args, &gateway, texts)).await?;
             stack.stop().await?;
             report
         }
     };
-    match args.json {
+    match args.at.json {
         true => print(&report::json(&report)),
         false => report.tell(),
     }
@@ -72,7 +72,7 @@ async fn measure(args: &BenchArgs, gateway: &str, texts: Texts) -> Result<BenchR
     let runs =
         sides.iter().map(|side| async { Ok::<_, Failure>((side.name(), load.run(side, until).await?)) });
     let mut report =
-        BenchReport { gateway: args.gateway.clone(), bytes: args.bytes, load, put: None, get: None };
+        BenchReport { gateway: args.at.gateway.clone(), bytes: args.bytes, load, put: None, get: None };
     for (name, side) in try_join_all(runs).await? {
         match name {
             "put" => report.put = Some(side),
