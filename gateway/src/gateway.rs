@@ -11,19 +11,16 @@ use c3_proto::{DocumentId, DocumentRef, IdPrefix, Invalid, pb};
 use futures::{Stream, TryStreamExt, pin_mut};
 use tokio::time::MissedTickBehavior;
 
-use crate::cache::{Manifests, ShardCache};
+use crate::cache::{Found, Manifests, ShardCache, Whereabouts};
 use crate::config::Config;
 use crate::error::Failure;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::store::cell::Cell;
 use crate::store::check::{CheckEvent, Faults, check};
-use crate::store::layout;
-use crate::store::manifest::{Manifest, ShardEntry};
-use crate::store::shards::inline_shard;
 use crate::store::sweep::Swept;
 use crate::store::uploads::UploadRecord;
-use crate::store::{Shard, Store, StoreError, Stored};
+use crate::store::{Shard, Store, StoreError};
 use crate::write::shard::Flights;
 
 /// Shards that a node has of one text: it computes one or two, and the others wait for it or for the other stage.
@@ -47,7 +44,7 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     /// The document that an id, a unique beginning of one or a name stands for, with its manifest.
-    pub(crate) async fn find(&self, typed: &str) -> Result<Arc<Stored<Manifest>>, Failure> {
+    pub(crate) async fn find(&self, typed: &str) -> Result<Arc<Found>, Failure> {
         match typed.parse()? {
             DocumentRef::Id(prefix) => self.manifest(self.resolve_prefix(&prefix).await?).await,
             DocumentRef::Name(name) => {
@@ -60,19 +57,11 @@ impl Gateway {
         }
     }
 
-    /// A shard of a document: from its manifest, from memory or from the store.
-    pub(crate) async fn shard(
-        &self,
-        manifest: &Manifest,
-        entry: &ShardEntry,
-    ) -> Result<Arc<Shard>, StoreError> {
-        match (inline_shard(manifest, entry), manifest.names(entry)) {
-            (Some(shard), _) => shard.map(Arc::new),
-            (None, Some(names)) => self.cache.get(&names, &self.store).await,
-            (None, None) => {
-                let object = layout::manifest(manifest.id, manifest.version);
-                Err(StoreError::damaged(&object, "it does not say where its shards are"))
-            }
+    /// A shard of a document, by its number: from its manifest, from memory or from the store.
+    pub(crate) async fn shard(&self, found: &Found, number: usize) -> Result<Arc<Shard>, StoreError> {
+        match found.whereabouts(number)? {
+            Whereabouts::Here(shard) => Ok(Arc::clone(shard)),
+            Whereabouts::At(names) => self.cache.get(names, &self.store).await,
         }
     }
 
@@ -161,7 +150,7 @@ impl Gateway {
         }
     }
 
-    async fn manifest(&self, id: DocumentId) -> Result<Arc<Stored<Manifest>>, Failure> {
+    async fn manifest(&self, id: DocumentId) -> Result<Arc<Found>, Failure> {
         self.manifests.get(id, &self.store).await.map_err(|error| match error {
             StoreError::Missing { .. } => Failure::NotFound(id.to_string()),
             error => Failure::of_document(id, "its manifest", &error),

@@ -7,6 +7,10 @@ use c3_gateway::{Config, ROLE, run};
 use c3_service::{program, telemetry::TelemetryConfig};
 use clap::Parser;
 
+/// A call allocates some dozens of times, and calls are what a gateway does.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Where the gateway listens by default.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7300);
 

@@ -1,6 +1,6 @@
 //! The one way in which a server of ours serves: layers, health, reflection, metrics, and the graceful drain.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router, http::header::CONTENT_TYPE, middleware::from_fn_with_state, response::IntoResponse, routing::get,
@@ -122,7 +122,7 @@ fn all_routes(server: &Server, health: &Health) -> Result<Routes, Error> {
     let gate = Gate::new(server.readiness.clone(), server.args.calls_max as usize);
     let layers = ServiceBuilder::new()
         // Outermost: calls that the layers below refuse are traced and counted as well.
-        .layer(from_fn_with_state(Metrics::new(server.role), observe))
+        .layer(from_fn_with_state(Arc::new(Metrics::new(server.role)), observe))
         // Before a place is taken, so that a call that is late gives its place back.
         .layer(from_fn_with_state(server.call_timeout, bound))
         // Innermost: holds the place exactly as long as the service works.

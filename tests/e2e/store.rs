@@ -46,7 +46,7 @@ async fn many_small_documents_are_few_files() {
 async fn an_edit_or_an_append_costs_what_it_touches() {
     let (text, more) = (crate::chapter(), crate::essay());
     let more = [&more[..1500], &more[2000..3500]];
-    assert_all(&edited::edited(&text, more).await.unwrap());
+    assert_all(&edited::edited(&text, more, edited::Reading::Whole).await.unwrap());
 }
 
 #[tokio::test]

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use c3_proto::DocumentId;
 use moka::future::Cache;
 
-use crate::store::manifest::Manifest;
+use super::Found;
 use crate::store::signs::Signs;
 use crate::store::stamp::now_unix_ms;
-use crate::store::{Store, StoreError, Stored};
+use crate::store::{Store, StoreError};
 
 /// Manifests that were read lately.
 pub(crate) struct Manifests(Cache<DocumentId, Kept>);
@@ -16,7 +16,7 @@ pub(crate) struct Manifests(Cache<DocumentId, Kept>);
 /// A manifest, and what the store looked like before it was read.
 #[derive(Clone)]
 struct Kept {
-    manifest: Arc<Stored<Manifest>>,
+    found: Arc<Found>,
     signs: Signs,
 }
 
@@ -24,29 +24,25 @@ impl Manifests {
     /// At most so many bytes of manifests; with 0 nothing stays.
     pub(crate) fn new(bytes: u64) -> Self {
         let weight = |_: &DocumentId, kept: &Kept| {
-            u32::try_from(size_of::<Kept>() + kept.manifest.value.weight()).unwrap_or(u32::MAX)
+            u32::try_from(size_of::<Kept>() + kept.found.weight()).unwrap_or(u32::MAX)
         };
         Self(Cache::builder().max_capacity(bytes).weigher(weight).build())
     }
 
     /// A document's manifest, as [`Store::manifest`] finds it.
-    pub(crate) async fn get(
-        &self,
-        id: DocumentId,
-        store: &Store,
-    ) -> Result<Arc<Stored<Manifest>>, StoreError> {
+    pub(crate) async fn get(&self, id: DocumentId, store: &Store) -> Result<Arc<Found>, StoreError> {
         let signs = store.signs(id);
         if let Some(kept) = self.0.get(&id).await
             && Some(kept.signs) == signs
-            && !kept.manifest.value.is_expired(now_unix_ms())
+            && !kept.found.value.is_expired(now_unix_ms())
         {
-            return Ok(kept.manifest);
+            return Ok(kept.found);
         }
-        let manifest = Arc::new(store.manifest(id).await?);
+        let found = Arc::new(Found::new(store.manifest(id).await?));
         if let Some(signs) = signs.filter(Signs::are_settled) {
-            self.0.insert(id, Kept { manifest: Arc::clone(&manifest), signs }).await;
+            self.0.insert(id, Kept { found: Arc::clone(&found), signs }).await;
         }
-        Ok(manifest)
+        Ok(found)
     }
 }
 
@@ -56,8 +52,8 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
-    use crate::store::manifest::ShardEntry;
     use crate::store::manifest::tests::manifest;
+    use crate::store::manifest::{Manifest, ShardEntry};
     use crate::store::shard::tests::shard;
 
     /// A document that is all in its manifest.

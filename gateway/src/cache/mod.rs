@@ -4,6 +4,7 @@
 //! through a manifest, which is read from the store, or kept where the store shows whether it still counts
 //! ([`manifests`]): what is deleted is unreadable at once, whatever is cached.
 
+mod found;
 mod manifests;
 mod memory;
 mod redis;
@@ -12,6 +13,7 @@ mod value;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub(crate) use self::found::{Found, Whereabouts};
 pub(crate) use self::manifests::Manifests;
 use self::memory::Memory;
 use self::redis::Answer;

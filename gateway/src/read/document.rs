@@ -13,6 +13,7 @@ use c3_proto::{ByteRange, DocumentId, pb};
 use futures::{Stream, StreamExt, TryStreamExt, pin_mut, stream};
 
 use super::window::{self, Sealed};
+use crate::cache::Found;
 use crate::error::Failure;
 use crate::gateway::{Gateway, SharedGateway};
 use crate::metrics::Direction;
@@ -65,7 +66,7 @@ pub(crate) fn get_text(
         let decoded = stream::iter(places)
             .map(|place| {
                 let (gateway, found) = (Arc::clone(&gateway), Arc::clone(&found));
-                task::begin(async move { decode(&gateway, &found.value, place).await })
+                task::begin(async move { decode(&gateway, &found, place).await })
             })
             .buffered(gateway.config.look_ahead)
             .enumerate();
@@ -122,10 +123,11 @@ fn cut(window: &Range<u64>, range: &Range<u64>) -> Range<usize> {
     (start - window.start) as usize..(end - window.start) as usize
 }
 
-async fn decode(gateway: &Gateway, manifest: &Manifest, place: Place) -> Result<Decoded, Failure> {
+async fn decode(gateway: &Gateway, found: &Found, place: Place) -> Result<Decoded, Failure> {
+    let manifest = &found.value;
     let Range { start, end } = place.bytes;
     let in_document = format!("window {} (bytes {start}..{end})", place.number);
-    let shard = gateway.shard(manifest, &manifest.shards[place.shard]).await;
+    let shard = gateway.shard(found, place.shard).await;
     let shard = shard.map_err(|error| Failure::of_document(manifest.id, &in_document, &error))?;
 
     let what = format!("document {}, {in_document}", manifest.id);

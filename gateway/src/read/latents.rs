@@ -28,7 +28,7 @@ pub(crate) fn get_latents(
         let mut start = 0;
         for (number, entry) in manifest.shards.iter().enumerate() {
             let end = start + entry.bytes();
-            let shard = gateway.shard(manifest, entry).await;
+            let shard = gateway.shard(&found, number).await;
             let what = format!("shard {number} (bytes {start}..{end})");
             let shard = shard.map_err(|error| Failure::of_document(manifest.id, &what, &error))?;
             for window in &shard.windows {

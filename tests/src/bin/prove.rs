@@ -11,6 +11,10 @@ use c3_tests::row::Row;
 use c3_tests::{speed, spine, store};
 use clap::{Parser, ValueEnum};
 
+/// The programs' own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures a topic's table anew on the real programs.
 #[derive(Parser)]
 struct Arguments {

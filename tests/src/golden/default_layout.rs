@@ -33,12 +33,13 @@ struct Tolerance {
     margin: f32,
 }
 
-/// Holds the model in `model` against `vectors.*` in `vectors`.
+/// Holds the model in `model` against `vectors.*` in `vectors`, in all cases of at most `tokens_max` text tokens.
 pub fn default_layout(
     model: &Path,
     vectors: &Path,
     options: Options,
     computed: Computed,
+    tokens_max: usize,
 ) -> Result<Vec<Row>> {
     let options = computed.options(options);
     let tolerance = match computed {
@@ -50,7 +51,7 @@ pub fn default_layout(
     let index: Index = serde_json::from_slice(&std::fs::read(vectors.join("vectors.json"))?)?;
     let vectors = Vectors::read(&vectors.join("vectors.safetensors"))?;
     let mut rows = Vec::new();
-    for case in &index.cases {
+    for case in index.cases.iter().filter(|case| case.tokens <= tokens_max) {
         let name = |what: &str| format!("golden-default-{}-{}-{what}", computed.name(), case.name);
         let vector = |what: &str| vectors.floats(&format!("{}.{what}", case.name));
         let ids = |what: &str| vectors.ids(&format!("{}.{what}", case.name));

@@ -20,9 +20,9 @@ pub fn vectors(shared: Shared, device: &str) -> Result<Vec<Row>> {
     let published = shared.golden_model()?;
     let mut rows = published_layout(published.path(), &shared.path("golden")?, options)?;
     let (model, vectors) = (fixtures::default_model(), shared.path("model")?);
-    rows.extend(default_layout(&model, &vectors, options, Computed::F32)?);
+    rows.extend(default_layout(&model, &vectors, options, Computed::F32, usize::MAX)?);
     if device == DeviceChoice::Cpu {
-        rows.extend(default_layout(&model, &vectors, options, Computed::Served)?);
+        rows.extend(default_layout(&model, &vectors, options, Computed::Served, usize::MAX)?);
     }
     Ok(rows)
 }

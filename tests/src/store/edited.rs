@@ -1,9 +1,10 @@
 //! Texts that are edited, or that grow: what is stored again is what was touched.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use c3_proto::pb;
+use c3_proto::{DocumentId, pb};
 
 use crate::calls::{Calls, id_of};
 use crate::cluster::{Cluster, Plan};
@@ -21,9 +22,20 @@ const TIME_MAX: f64 = 0.10;
 /// Most bytes of the end of a document that are decoded to append to it: a shard, and what decides its cut, in whole
 /// windows.
 const DECODED_TOKENS_MAX: u32 = 8_000;
+/// What is read on either side of a change, beside it: more than a shard.
+const MARGIN_BYTES: usize = 20_000;
+
+/// How much of a document is read to tell whether it is the text that was put.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// All of it.
+    Whole,
+    /// What lies around the change; its id tells the rest, which no edit touched.
+    AroundTheChange,
+}
 
 /// An edit in the middle and an append, each by the whole text again and by its base.
-pub async fn edited(text: &str, more: [&str; 2]) -> Result<Vec<Row>> {
+pub async fn edited(text: &str, more: [&str; 2], reading: Reading) -> Result<Vec<Row>> {
     let cluster = Plan::default().start().await?;
     let calls = cluster.calls()?;
     let begun = Instant::now();
@@ -41,10 +53,18 @@ pub async fn edited(text: &str, more: [&str; 2]) -> Result<Vec<Row>> {
     let mut rows =
         vec![Row::seen(format!("edited-full-put-seconds ({} bytes)", text.len()), seconds, true, "told")];
     for (name, whole, sent, options) in ways {
-        let way = Way { name, whole: &whole, sent: sent.unwrap_or(&whole), options };
+        let read = match reading {
+            Reading::Whole => 0..whole.len(),
+            Reading::AroundTheChange => around_the_change(text, &whole),
+        };
+        let way = Way { name, whole: &whole, sent: sent.unwrap_or(&whole), options, read };
         rows.extend(way.measure(&cluster, &calls, seconds).await?);
     }
-    let old = calls.get(&id).await?.text == text.as_bytes();
+    let read = match reading {
+        Reading::Whole => 0..text.len(),
+        Reading::AroundTheChange => around_the_change(text, &edit(text, 2)),
+    };
+    let old = is_there(&calls, &id, text, read).await?;
     rows.push(Row::holds("edited-base-stays", old, "identical"));
     Ok(rows)
 }
@@ -55,6 +75,8 @@ struct Way<'a> {
     whole: &'a str,
     sent: &'a str,
     options: pb::WriteOptions,
+    /// The bytes that are read.
+    read: Range<usize>,
 }
 
 impl Way<'_> {
@@ -84,10 +106,25 @@ impl Way<'_> {
         if self.whole.len() > 300_000 {
             rows.push(Row::at_most(name("time-over-full"), seconds / full_seconds, TIME_MAX));
         }
-        let same = calls.get(&id_of(&document)).await?.text == self.whole.as_bytes();
+        let same = is_there(calls, &id_of(&document), self.whole, self.read).await?;
         rows.push(Row::holds(name("identical"), same, "identical"));
         Ok(rows)
     }
+}
+
+/// Whether a text is stored under its own hash, and these bytes of it come back.
+async fn is_there(calls: &Calls, id: &str, text: &str, read: Range<usize>) -> Result<bool> {
+    let got = calls.get_range(id, read.start as u64..read.end as u64).await?;
+    Ok(got.text == text.as_bytes()[read] && id == DocumentId::of(text.as_bytes()).to_string())
+}
+
+/// The bytes of `changed` that differ from `text`, and some on either side.
+fn around_the_change(text: &str, changed: &str) -> Range<usize> {
+    let same = |(a, b): &(u8, u8)| a == b;
+    let before = text.bytes().zip(changed.bytes()).take_while(same).count();
+    let after = text.bytes().rev().zip(changed.bytes().rev()).take_while(same).count();
+    let end = changed.len() - after.min(changed.len() - before);
+    before.saturating_sub(MARGIN_BYTES)..(end + MARGIN_BYTES).min(changed.len())
 }
 
 fn full() -> pb::WriteOptions {

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 
+use super::edited::Reading;
 use super::{
     auto, batch, cloud, codecs, deletes, disk, edited, flips, gateways, hot, interchange, kills, kinds, long,
     many, names, recode, resumed, shared, syscalls,
@@ -60,7 +61,8 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
         "edited" => {
             let books = shared.books()?;
             let more = [60, 61].map(|number| stretch(&books, number, 10_000));
-            edited::edited(stretch(&books, 0, 500_000), more).await
+            let reading = if shared.full { Reading::Whole } else { Reading::AroundTheChange };
+            edited::edited(stretch(&books, 0, 500_000), more, reading).await
         }
         "resumed" => {
             let (books, bytes) = (shared.books()?, sized(200_000, 2_000_000));
