@@ -10,9 +10,10 @@ _default:
 build:
     cargo build --release --workspace --locked
 
+# All targets are built at once: programs with the features that tests have, or most would be compiled twice.
 # Every test: unit, doc and end-to-end with the real programs
 test:
-    cargo build --workspace --bins --locked
+    cargo build --workspace --all-targets --locked
     cargo test --workspace --doc --locked --quiet
     cargo nextest run --workspace --locked
 

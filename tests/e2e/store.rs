@@ -4,6 +4,7 @@ use std::fs;
 
 use c3_tests::calls::id_of;
 use c3_tests::cluster::{Plan, files_under};
+use c3_tests::fixtures::middle;
 use c3_tests::process::{Launch, Program};
 use c3_tests::row::assert_all;
 use c3_tests::store::ops::{small_text, written};
@@ -44,14 +45,15 @@ async fn many_small_documents_are_few_files() {
 
 #[tokio::test]
 async fn an_edit_or_an_append_costs_what_it_touches() {
-    let (text, more) = (crate::chapter(), crate::essay());
+    let (chapter, more) = (crate::chapter(), crate::essay());
+    let text = middle(&chapter, 16_000);
     let more = [&more[..1500], &more[2000..3500]];
-    assert_all(&edited::edited(&text, more, edited::Reading::Whole).await.unwrap());
+    assert_all(&edited::edited(text, more, edited::Reading::Whole).await.unwrap());
 }
 
 #[tokio::test]
 async fn a_put_that_was_killed_goes_on() {
-    let texts = [1, 2].map(|variant| long::varied(&crate::chapter(), 40_000, variant));
+    let texts = [1, 2].map(|variant| long::varied(&crate::chapter(), 32_000, variant));
     let texts = texts.each_ref().map(String::as_str);
     assert_all(&resumed::resumed(texts, &["--shards-in-flight", "1"], None).await.unwrap());
 }
