@@ -21,7 +21,7 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 /// put and get.
 pub async fn by_hand(text: &str) -> Result<Vec<Row>> {
     let folder = TempDir::with_prefix("c3-by-hand-")?;
-    fs::write(folder.path().join("book.txt"), text)?;
+    lay_files(folder.path(), text)?;
     let (servers, commands) = lines_of_readme()?;
     let mut running = Vec::new();
     for line in &servers {
@@ -42,6 +42,23 @@ pub async fn by_hand(text: &str) -> Result<Vec<Row>> {
     }
     let back = fs::read(folder.path().join("back.txt"))?;
     Ok(vec![Row::holds("by-hand-identical", back == text.as_bytes(), "identical")])
+}
+
+/// The files that README's commands name. The edited and the longer text are `text` with a little more.
+fn lay_files(folder: &Path, text: &str) -> Result<()> {
+    let letter = "Dear reader, this is a letter of a few lines.\n";
+    for part in ["notes", "letters"] {
+        fs::create_dir(folder.join(part))?;
+        fs::write(folder.join(part).join("first.txt"), format!("{letter}It is about {part}.\n"))?;
+    }
+    let line = serde_json::json!({ "body": letter }).to_string();
+    let edited = format!("{text}\n\nA paragraph that the author never wrote.\n");
+    let long = format!("A title\n\n{text}");
+    let files = [("book", text), ("more", letter), ("edited", &edited), ("long", &long)];
+    for (name, text) in files {
+        fs::write(folder.join(name).with_extension("txt"), text)?;
+    }
+    Ok(fs::write(folder.join("dump.jsonl"), line + "\n")?)
 }
 
 /// The commands of README's section on the three programs: servers, and what is done with them.
