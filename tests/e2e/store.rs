@@ -53,7 +53,7 @@ async fn an_edit_or_an_append_costs_what_it_touches() {
 
 #[tokio::test]
 async fn a_put_that_was_killed_goes_on() {
-    let texts = [1, 2].map(|variant| long::varied(&crate::chapter(), 32_000, variant));
+    let texts = [1, 2].map(|variant| long::varied(&crate::chapter(), 40_000, variant));
     let texts = texts.each_ref().map(String::as_str);
     assert_all(&resumed::resumed(texts, &["--shards-in-flight", "1"], None).await.unwrap());
 }
