@@ -2,7 +2,6 @@
 
 use anyhow::{Result, bail};
 
-use super::edited::Reading;
 use super::{
     auto, batch, cloud, codecs, deletes, disk, edited, flips, gateways, hot, interchange, kills, kinds, long,
     many, names, recode, resumed, shared, syscalls,
@@ -61,7 +60,7 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
         "edited" => {
             let books = shared.books()?;
             let more = [60, 61].map(|number| stretch(&books, number, 10_000));
-            let reading = if shared.full { Reading::Whole } else { Reading::AroundTheChange };
+            let reading = if shared.full { edited::Reading::Whole } else { edited::Reading::AroundTheChange };
             edited::edited(stretch(&books, 0, 500_000), more, reading).await
         }
         "resumed" => {
