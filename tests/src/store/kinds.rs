@@ -18,7 +18,7 @@ pub fn all(prose: &str, bytes: usize) -> Result<[Kind; 5]> {
         ("news", middle(&fixtures::text("news.txt")?, bytes).to_owned()),
         ("json", middle(&json()?, bytes).to_owned()),
         ("rust", middle(&rust()?, bytes).to_owned()),
-        ("chinese", middle(&fixtures::text("daodejing.txt")?, bytes).to_owned()),
+        ("chinese", middle(&fixtures::text("tang.txt")?, bytes).to_owned()),
     ])
 }
 
