@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use prost::Message;
 use prost_types::FileDescriptorSet;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "c3/v1/types.proto",
     "c3/v1/compressor.proto",
     "c3/v1/decoder.proto",
     "c3/v1/names.proto",
     "c3/v1/gateway.proto",
+    "c3/v1/registry.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -23,12 +23,15 @@ const CLOUDS: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
 /// The gateway's settings.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Config {
-    /// Address of a compressor node, once for each [default: http://127.0.0.1:7301]
+    /// Address of a compressor node, or dns://HOST:PORT for all that a name stands for, once for each [default: http://127.0.0.1:7301]
     #[arg(long = "compressor", env = "C3_COMPRESSORS", value_name = "URL", value_delimiter = ',')]
     pub compressors: Vec<String>,
-    /// Address of a decoder node, once for each [default: http://127.0.0.1:7302]
+    /// Address of a decoder node, or dns://HOST:PORT, once for each [default: http://127.0.0.1:7302]
     #[arg(long = "decoder", env = "C3_DECODERS", value_name = "URL", value_delimiter = ',')]
     pub decoders: Vec<String>,
+    /// Takes in nodes that announce themselves; whoever reaches this gateway can then be sent texts
+    #[arg(long, env = "C3_ACCEPT_NODES")]
+    pub accept_nodes: bool,
     /// Folder where documents are kept, or the URL of an object store: s3://, gs:// or az://
     #[arg(long, env = "C3_DATA", value_name = "FOLDER", default_value_t = Self::default().data)]
     pub data: String,
@@ -84,6 +87,9 @@ pub struct Config {
     #[arg(long, env = "C3_NODE_TIMEOUT_MS", value_name = "MS",
         default_value_t = Self::default().node_timeout_ms)]
     pub node_timeout_ms: u64,
+    /// On how many nodes a call is tried; 1 is for tests, which must see what fails then
+    #[arg(long, hide = true, value_name = "TRIES", default_value_t = Self::default().tries_max)]
+    pub tries_max: usize,
     /// How often the store is swept of what nothing refers to any more, in seconds; 0: only when asked
     #[arg(long, env = "C3_SWEEP_EVERY_S", value_name = "SECONDS", default_value_t = Self::default().sweep_every_s)]
     pub sweep_every_s: u64,
@@ -110,6 +116,7 @@ impl Default for Config {
         Self {
             compressors: Vec::new(),
             decoders: Vec::new(),
+            accept_nodes: false,
             data: "./c3-data".to_owned(),
             store_timeout_ms: 10_000,
             // A client who waits for an acknowledgement has not given up by then.
@@ -132,6 +139,7 @@ impl Default for Config {
             node_wait_ms: 5_000,
             // A full queue of a node on a small CPU takes minutes.
             node_timeout_ms: 300_000,
+            tries_max: 4,
             sweep_every_s: 3600,
             grace_s: 3600,
             server: ServerArgs::default(),
@@ -146,6 +154,7 @@ impl Config {
             ("--shards-in-flight", self.shards_in_flight),
             ("--look-ahead", self.look_ahead),
             ("--node-calls-max", self.node_calls_max),
+            ("--tries-max", self.tries_max),
             ("--store-requests-max", self.store_requests_max),
         ];
         if let Some(&(setting, _)) = counts.iter().find(|(_, count)| *count == 0) {
@@ -196,12 +205,17 @@ impl Config {
 
     /// Addresses of the compressors.
     pub(crate) fn compressors(&self) -> Vec<String> {
-        given_or(&self.compressors, COMPRESSOR)
+        self.given_or(&self.compressors, COMPRESSOR)
     }
 
     /// Addresses of the decoders.
     pub(crate) fn decoders(&self) -> Vec<String> {
-        given_or(&self.decoders, DECODER)
+        self.given_or(&self.decoders, DECODER)
+    }
+
+    /// What was given; nothing by default where nodes announce themselves.
+    fn given_or(&self, given: &[String], default: &str) -> Vec<String> {
+        if given.is_empty() && !self.accept_nodes { vec![default.to_owned()] } else { given.to_vec() }
     }
 
     /// How nodes are called.
@@ -210,10 +224,8 @@ impl Config {
             calls_max: self.node_calls_max,
             node_wait: Duration::from_millis(self.node_wait_ms),
             call_timeout: Duration::from_millis(self.node_timeout_ms),
+            tries_max: self.tries_max,
         }
     }
 }
 
-fn given_or(given: &[String], default: &str) -> Vec<String> {
-    if given.is_empty() { vec![default.to_owned()] } else { given.to_vec() }
-}

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::error::Failure;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
+use crate::read::document::Reads;
 use crate::store::cell::Cell;
 use crate::store::check::{CheckEvent, Faults, check};
 use crate::store::sweep::Swept;
@@ -37,6 +38,7 @@ pub(crate) struct Gateway {
     pub(crate) nodes: Nodes,
     /// Shards being written, each once.
     pub(crate) flights: Flights,
+    pub(crate) reads: Reads,
     pub(crate) metrics: Metrics,
     /// Held by the sweep that is under way.
     pub(crate) sweeping: tokio::sync::Mutex<()>,

@@ -16,6 +16,7 @@
 //! It holds no truth that is not in the store, and neither holds the text itself. It knows nothing of the network in
 //! the nodes: latents are bytes with a shape.
 
+mod announcements;
 mod cache;
 mod chunker;
 mod config;
@@ -40,6 +41,7 @@ use std::time::Duration;
 
 use c3_proto::limits::MESSAGE_BYTES_MAX;
 use c3_proto::pb::gateway_server::GatewayServer;
+use c3_proto::pb::registry_server::RegistryServer;
 use c3_service::{Readiness, Server, serve};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -50,11 +52,13 @@ use tonic::service::Routes;
 pub use config::{CloudSettings, Config};
 pub use error::Error;
 
+use crate::announcements::Announcements;
 use crate::cache::{Manifests, ShardCache};
 use crate::gateway::Gateway;
 use crate::grpc::Grpc;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
+use crate::read::document::Reads;
 use crate::store::Store;
 use crate::write::shard::Flights;
 
@@ -79,6 +83,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         cache: ShardCache::new(config.cache_bytes - manifests, config.redis()?, metrics.clone()),
         manifests: Manifests::new(manifests),
         flights: Flights::new(),
+        reads: Reads::new(),
         store,
         nodes,
         metrics,
@@ -91,14 +96,18 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         .then(|| AbortOnDropHandle::new(tokio::spawn(Arc::clone(&gateway).keep_sweeping(every))));
     let readiness = Readiness::default();
     readiness.set_ready();
+    let mut routes = Routes::new(
+        GatewayServer::new(Grpc::new(Arc::clone(&gateway)))
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX),
+    );
+    if config.accept_nodes {
+        routes = routes.add_service(RegistryServer::new(Announcements::new(gateway)));
+    }
     let server = Server {
         role: ROLE,
         service: GatewayServer::<Grpc>::NAME,
-        routes: Routes::new(
-            GatewayServer::new(Grpc::new(gateway))
-                .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                .max_encoding_message_size(MESSAGE_BYTES_MAX),
-        ),
+        routes,
         readiness,
         // A large text takes as long as it takes; each call on a node has its time-out.
         call_timeout: None,

@@ -51,6 +51,11 @@ impl<J: Job, M> Node<J, M> {
         }))
     }
 
+    /// The stage that it serves.
+    pub fn stage(&self) -> Stage {
+        self.0.stage
+    }
+
     /// What waits for the model.
     pub fn queue(&self) -> &Queue<J> {
         &self.0.queue

@@ -11,6 +11,7 @@
 //! - [`worker`]: the thread.
 //! - [`Settings`], [`ModelFacts`], [`Counters`]: what an operator sets, what the model says, what was done.
 
+mod announce;
 pub mod batch;
 mod counters;
 mod error;

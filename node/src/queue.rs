@@ -54,6 +54,8 @@ struct State<J> {
     waiting: VecDeque<Waiting<J>>,
     tokens: usize,
     closed: bool,
+    /// When the model's thread last came for work; `None` while it waits for some.
+    came: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -87,7 +89,7 @@ impl Drop for Running {
 impl<J: Job> Queue<J> {
     /// A queue in which up to `tokens_max` text tokens wait. A job larger than that waits alone.
     pub fn new(tokens_max: usize, metrics: Metrics) -> Self {
-        let state = State { waiting: VecDeque::new(), tokens: 0, closed: false };
+        let state = State { waiting: VecDeque::new(), tokens: 0, closed: false, came: None };
         Self(Arc::new(Shared {
             state: Mutex::new(state),
             bell: Condvar::new(),
@@ -126,8 +128,12 @@ impl<J: Job> Queue<J> {
     /// Blocks until something waits; `false` once the queue is closed.
     pub fn wait(&self) -> bool {
         let idle = |state: &mut State<J>| state.waiting.is_empty() && !state.closed;
-        let state = self.0.bell.wait_while(self.state(), idle);
-        !state.unwrap_or_else(PoisonError::into_inner).closed
+        let mut state = self.state();
+        state.came = None;
+        let state = self.0.bell.wait_while(state, idle);
+        let mut state = state.unwrap_or_else(PoisonError::into_inner);
+        state.came = Some(Instant::now());
+        !state.closed
     }
 
     /// Whether something waits that `is` such a job.
@@ -139,6 +145,7 @@ impl<J: Job> Queue<J> {
     pub fn take<T>(&self, mut pick: impl FnMut(J) -> Result<T, J>) -> Vec<Taken<T>> {
         let mut taken = Vec::new();
         let mut state = self.state();
+        state.came = Some(Instant::now());
         state.drop_gone();
         for waiting in std::mem::take(&mut state.waiting) {
             let tokens = waiting.job.tokens();
@@ -167,6 +174,11 @@ impl<J: Job> Queue<J> {
     /// Whether the queue was closed.
     pub fn is_closed(&self) -> bool {
         self.state().closed
+    }
+
+    /// How long the model's thread has been at what it last took.
+    pub fn busy_for(&self) -> Duration {
+        self.state().came.map_or(Duration::ZERO, |came| came.elapsed())
     }
 
     /// What waits and what runs.

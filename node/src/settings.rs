@@ -35,6 +35,17 @@ pub struct Settings {
     #[arg(long, env = "C3_CALL_TIMEOUT_MS", value_name = "MS",
         default_value_t = Self::default().call_timeout_ms)]
     pub call_timeout_ms: u64,
+    /// Milliseconds without a finished batch after which the device counts as hanging and calls go elsewhere; without it,
+    /// 600000 on a CPU and 30000 on a card
+    #[arg(long, env = "C3_STALL_MS", value_name = "MS")]
+    pub stall_ms: Option<u64>,
+    /// Gateway to announce this node to, once for each: http://HOST:PORT
+    #[arg(long = "announce-to", env = "C3_ANNOUNCE_TO", value_name = "URL", value_delimiter = ',',
+        requires = "announce_as")]
+    pub announce_to: Vec<String>,
+    /// Address at which gateways reach this node: http://HOST:PORT
+    #[arg(long, env = "C3_ANNOUNCE_AS", value_name = "URL")]
+    pub announce_as: Option<String>,
     /// Settings that every server has
     #[command(flatten)]
     pub server: ServerArgs,
@@ -52,6 +63,9 @@ impl Default for Settings {
             queue_tokens_max: 262_144,
             batch_tokens_max: None,
             call_timeout_ms: 600_000,
+            stall_ms: None,
+            announce_to: Vec::new(),
+            announce_as: None,
             server: ServerArgs::default(),
         }
     }
@@ -72,6 +86,11 @@ impl Settings {
     /// less the smaller a batch is.
     pub fn batch_tokens_max(&self, device: &str) -> usize {
         self.batch_tokens_max.unwrap_or(if device == "cpu" { 1024 } else { 8192 })
+    }
+
+    /// How long a batch may take before the device counts as hanging. A large model on a CPU takes minutes for a window.
+    pub(crate) fn stall(&self, device: &str) -> Duration {
+        Duration::from_millis(self.stall_ms.unwrap_or(if device == "cpu" { 600_000 } else { 30_000 }))
     }
 
     /// The limits as the node tells them.

@@ -1,4 +1,4 @@
-//! Loading → ready → draining. gRPC health and admission follow it.
+//! Loading → ready ⇄ stalled → settling → draining. gRPC health and admission follow it.
 
 use std::sync::Arc;
 
@@ -12,6 +12,10 @@ use crate::Kind;
 pub(crate) enum State {
     Loading,
     Ready,
+    /// What it computes on does not come back: calls are refused, and those in flight end.
+    Stalled,
+    /// It is asked to stop, and says so to whoever asks how it is; calls are still taken from those who do not know.
+    Settling,
     Draining,
 }
 
@@ -37,22 +41,63 @@ impl Readiness {
         });
     }
 
+    /// Whether what the server computes on hangs, as a device may. Calls are refused for as long as it does.
+    pub fn set_stalled(&self, stalled: bool) {
+        let [from, to] = if stalled { [State::Ready, State::Stalled] } else { [State::Stalled, State::Ready] };
+        self.0.send_if_modified(|state| {
+            let changes = *state == from;
+            if changes {
+                *state = to;
+            }
+            changes
+        });
+    }
+
+    /// UNAVAILABLE where callers are to look elsewhere, whether or not calls are still taken.
+    pub(crate) fn check_for_more(&self) -> Result<(), Status> {
+        match *self.0.borrow() {
+            State::Settling => Err(stopping()),
+            _ => self.check(),
+        }
+    }
+
     /// UNAVAILABLE unless the server takes calls.
     pub fn check(&self) -> Result<(), Status> {
         match *self.0.borrow() {
-            State::Ready => Ok(()),
+            State::Ready | State::Settling => Ok(()),
+            State::Stalled => Err(stalled()),
             State::Loading => Err(Kind::Unavailable.status("the server is loading: try again later")),
-            State::Draining => Err(Kind::Unavailable.status("the server is stopping: try another")),
+            State::Draining => Err(stopping()),
         }
+    }
+
+    pub(crate) fn set_settling(&self) {
+        self.0.send_replace(State::Settling);
     }
 
     pub(crate) fn set_draining(&self) {
         self.0.send_replace(State::Draining);
     }
 
+    /// Waits until the server stalls, and says so.
+    pub(crate) async fn stalled(self) -> Status {
+        let mut states = self.0.subscribe();
+        // Never errs: this handle keeps the sender.
+        let _ = states.wait_for(|&state| state == State::Stalled).await;
+        stalled()
+    }
+
     pub(crate) fn subscribe(&self) -> watch::Receiver<State> {
         self.0.subscribe()
     }
+}
+
+fn stopping() -> Status {
+    Kind::Unavailable.status("the server is stopping: try another")
+}
+
+fn stalled() -> Status {
+    Kind::Unavailable.status("what the server computes on hangs: try another")
 }
 
 #[cfg(test)]
@@ -65,8 +110,23 @@ mod tests {
         assert!(readiness.check().unwrap_err().message().contains("loading"));
         readiness.set_ready();
         assert!(readiness.check().is_ok());
+        readiness.set_settling();
+        assert!(readiness.check().is_ok() && readiness.check_for_more().is_err());
         readiness.set_draining();
         readiness.set_ready();
+        readiness.set_stalled(false);
         assert!(readiness.check().unwrap_err().message().contains("stopping"));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_stalls_ends_its_calls_and_takes_some_again_when_it_goes_on() {
+        let readiness = Readiness::default();
+        readiness.set_ready();
+        let in_flight = tokio::spawn(readiness.clone().stalled());
+        readiness.set_stalled(true);
+        assert!(in_flight.await.unwrap().message().contains("hangs"));
+        assert!(readiness.check().is_err());
+        readiness.set_stalled(false);
+        assert!(readiness.check().is_ok());
     }
 }

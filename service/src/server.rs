@@ -29,6 +29,9 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Settings that every server has.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ServerArgs {
+    /// Milliseconds during which a server that is asked to stop says so and still takes calls, so that callers learn of it
+    #[arg(long, env = "C3_SETTLE_MS", value_name = "MS", default_value_t = Self::default().settle_ms)]
+    pub settle_ms: u64,
     /// Milliseconds that calls in flight have to end in when the server is asked to stop
     #[arg(long, env = "C3_DRAIN_MS", value_name = "MS", default_value_t = Self::default().drain_ms)]
     pub drain_ms: u64,
@@ -39,7 +42,8 @@ pub struct ServerArgs {
 
 impl Default for ServerArgs {
     fn default() -> Self {
-        Self { drain_ms: 20_000, calls_max: 1024 }
+        // Gateways look twice a second.
+        Self { settle_ms: 700, drain_ms: 20_000, calls_max: 1024 }
     }
 }
 
@@ -104,11 +108,15 @@ pub async fn serve(server: Server, listener: TcpListener, shutdown: Cancellation
         () = health.follow(readiness) => {}
         () = shutdown.cancelled() => {}
     }
-    // Health flips first, so that whoever balances load looks elsewhere before connections close.
-    readiness.set_draining();
+    // Health flips first, so that whoever balances load looks elsewhere before calls are refused and connections close.
+    readiness.set_settling();
     health.close().await;
+    tracing::info!(role, settle_ms = args.settle_ms, drain_ms = args.drain_ms, "draining");
+    if let Ok(ended) = tokio::time::timeout(Duration::from_millis(args.settle_ms), &mut serving).await {
+        return Ok(ended?);
+    }
+    readiness.set_draining();
     closing.cancel();
-    tracing::info!(role, drain_ms = args.drain_ms, "draining");
     match tokio::time::timeout(drain, serving).await {
         Ok(ended) => ended?,
         Err(_) => tracing::warn!(role, "calls in flight did not end in time and are cut"),
@@ -172,7 +180,8 @@ impl Health {
             match state {
                 State::Loading => {}
                 State::Ready => self.set(ServingStatus::Serving).await,
-                State::Draining => return,
+                State::Stalled => self.set(ServingStatus::NotServing).await,
+                State::Settling | State::Draining => return,
             }
             if states.changed().await.is_err() {
                 return;

@@ -9,6 +9,7 @@ mod cli;
 mod codecs;
 mod deploy;
 mod failover;
+mod faults;
 mod golden;
 mod limits;
 mod names;

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use crate::calls::Calls;
 use crate::fixtures;
 use crate::process::{Launch, Process, Program};
+use crate::proxy::{Faults, Proxy};
 use crate::wait::until;
 
 /// Longest time until a gateway knows its nodes, or until nodes are idle again.
@@ -31,6 +32,8 @@ pub struct Plan {
     pub node_args: Vec<String>,
     /// Further arguments of the gateway.
     pub gateway_args: Vec<String>,
+    /// A proxy stands before every node.
+    pub proxied: bool,
     /// A program that changes what the gateway runs under and then becomes it.
     pub gateway_under: Vec<String>,
     /// Where the gateway keeps its documents; `None`: in [`Cluster::data`].
@@ -47,6 +50,7 @@ impl Default for Plan {
             decoders: 1,
             node_args: Vec::new(),
             gateway_args: Vec::new(),
+            proxied: false,
             gateway_under: Vec::new(),
             data: None,
             env: Vec::new(),
@@ -71,12 +75,16 @@ impl Plan {
     }
 
     async fn nodes(&self, program: Program, count: usize, folder: &Path) -> Result<Vec<Process>> {
-        let launch = self.launch(program).arg("--model").arg(&self.model).args(&self.node_args);
+        let launch = self.node(program);
         let mut nodes = Vec::new();
         for _ in 0..count {
             nodes.push(launch.serve(folder).await?);
         }
         Ok(nodes)
+    }
+
+    fn node(&self, program: Program) -> Launch {
+        self.launch(program).arg("--model").arg(&self.model).args(&self.node_args)
     }
 
     /// Starts everything and waits until the gateway sees every node ready.
@@ -88,22 +96,47 @@ impl Plan {
     async fn start_in(self, folder: TempDir) -> Result<Cluster> {
         let compressors = self.nodes(Program::CompressorNode, self.compressors, folder.path()).await?;
         let decoders = self.nodes(Program::DecoderNode, self.decoders, folder.path()).await?;
-        let gateway = self.gateway(&compressors, &decoders, folder.path()).await?;
-        let cluster = Cluster { gateway, compressors, decoders, plan: self, folder };
+        let mut proxies = Vec::new();
+        if self.proxied {
+            for node in compressors.iter().chain(&decoders) {
+                proxies.push(Proxy::before(node.address().to_owned(), Faults::default(), 0).await?);
+            }
+        }
+        let addresses = Addresses::of(&compressors, &decoders, &proxies);
+        let gateway = self.gateway(&addresses, folder.path()).serve(folder.path()).await?;
+        let cluster = Cluster { gateway, compressors, decoders, proxies, addresses, plan: self, folder };
         cluster.sees_all_nodes().await?;
         Ok(cluster)
     }
 
-    async fn gateway(&self, compressors: &[Process], decoders: &[Process], folder: &Path) -> Result<Process> {
+    fn gateway(&self, nodes: &Addresses, folder: &Path) -> Launch {
         let data = self.data.clone().map_or_else(|| folder.join("data").into_os_string(), Into::into);
         let mut launch = self.launch(Program::Gateway).under(&self.gateway_under).arg("--data").arg(data);
-        for node in compressors {
-            launch = launch.arg("--compressor").arg(node.url());
+        for address in &nodes.compressors {
+            launch = launch.arg("--compressor").arg(address);
         }
-        for node in decoders {
-            launch = launch.arg("--decoder").arg(node.url());
+        for address in &nodes.decoders {
+            launch = launch.arg("--decoder").arg(address);
         }
-        launch.args(&self.gateway_args).serve(folder).await
+        launch.args(&self.gateway_args)
+    }
+}
+
+/// Where a gateway finds the nodes.
+#[derive(Debug)]
+struct Addresses {
+    compressors: Vec<String>,
+    decoders: Vec<String>,
+}
+
+impl Addresses {
+    /// Of the proxies before the nodes where there are any, in the same order.
+    fn of(compressors: &[Process], decoders: &[Process], proxies: &[Proxy]) -> Self {
+        let nodes = compressors.iter().chain(decoders).map(Process::url);
+        let before = proxies.iter().map(|proxy| format!("http://{}", proxy.address));
+        let mut all: Vec<_> = if proxies.is_empty() { nodes.collect() } else { before.collect() };
+        let decoders = all.split_off(compressors.len());
+        Self { compressors: all, decoders }
     }
 }
 
@@ -116,6 +149,9 @@ pub struct Cluster {
     pub compressors: Vec<Process>,
     /// Second stage.
     pub decoders: Vec<Process>,
+    /// Before each node, compressors first, where the plan asked for them.
+    pub proxies: Vec<Proxy>,
+    addresses: Addresses,
     plan: Plan,
     folder: TempDir,
 }
@@ -143,7 +179,55 @@ impl Cluster {
     /// Kills the gateway and starts another over the same data and nodes.
     pub async fn restart_gateway(&mut self) -> Result<()> {
         self.gateway.kill()?;
-        self.gateway = self.plan.gateway(&self.compressors, &self.decoders, self.folder.path()).await?;
+        self.gateway = self.plan.gateway(&self.addresses, self.folder.path()).serve(self.folder.path()).await?;
+        self.sees_all_nodes().await
+    }
+
+    /// Another gateway over the same data and nodes.
+    pub async fn another_gateway(&self) -> Result<Process> {
+        self.plan.gateway(&self.addresses, self.folder.path()).serve(self.folder.path()).await
+    }
+
+    /// A gateway over the same data and nodes at this address, where one has ended.
+    pub async fn gateway_at(&self, address: &str) -> Result<Process> {
+        let launch = self.plan.gateway(&self.addresses, self.folder.path()).arg("--listen").arg(address);
+        let mut gateway = launch.spawn(self.folder.path(), address.to_owned())?;
+        gateway.ready().await?;
+        Ok(gateway)
+    }
+
+    /// A node by its number, compressors first.
+    pub fn node(&mut self, number: usize) -> &mut Process {
+        let compressors = self.compressors.len();
+        match number.checked_sub(compressors) {
+            None => &mut self.compressors[number],
+            Some(decoder) => &mut self.decoders[decoder],
+        }
+    }
+
+    /// Number of nodes of both stages.
+    pub fn nodes(&self) -> usize {
+        self.compressors.len() + self.decoders.len()
+    }
+
+    /// What a gateway calls a node by its number.
+    pub fn address(&self, number: usize) -> &str {
+        let mut all = self.addresses.compressors.iter().chain(&self.addresses.decoders);
+        all.nth(number).map_or("", String::as_str)
+    }
+
+    /// Starts a node that has ended anew, at its address, and waits until it is ready.
+    pub async fn start_again(&mut self, number: usize) -> Result<()> {
+        let program = if number < self.compressors.len() { Program::CompressorNode } else { Program::DecoderNode };
+        let (launch, folder) = (self.plan.node(program), self.folder.path().to_owned());
+        let address = self.node(number).address().to_owned();
+        let node = self.node(number);
+        *node = launch.arg("--listen").arg(&address).spawn(&folder, address)?;
+        node.ready().await
+    }
+
+    /// Waits until the gateway finds every node ready.
+    pub async fn becomes_whole(&self) -> Result<()> {
         self.sees_all_nodes().await
     }
 

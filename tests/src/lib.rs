@@ -1,12 +1,13 @@
 //! End-to-end tests and proofs that start the real programs.
 //!
 //! [`process`] starts a program and [`cluster`] three of them; [`calls`] talks to a gateway as the protocol has it, the
-//! public client as people do. [`spine`], [`speed`] and [`store`] measure: what it gives are rows, quantities beside their bounds. A test
-//! asserts them on short texts, the binary `prove` prints them for whole books.
+//! public client as people do. [`spine`], [`speed`], [`store`] and [`faults`] measure: what they give are rows, quantities
+//! beside their bounds. A test asserts them on short texts, the binary `prove` prints them for whole books.
 
 pub mod calls;
 pub mod cluster;
 pub mod compose;
+pub mod faults;
 pub mod fixtures;
 pub mod golden;
 pub mod otlp;

@@ -231,11 +231,17 @@ impl Process {
         Ok(())
     }
 
+    /// Sends it a signal, as TERM or STOP.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        let pid = self.id().to_string();
+        let sent = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &pid]).status()?;
+        ensure!(sent.success(), "SIG{name} was not sent");
+        Ok(())
+    }
+
     /// Asks it to drain and waits for its end. Errors where it does not end well.
     pub async fn terminate(&mut self) -> Result<()> {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("sh").args(["-c", "kill -s TERM \"$0\"", &pid]).status()?;
-        ensure!(sent.success(), "SIGTERM was not sent");
+        self.signal("TERM")?;
         let name = self.program.name();
         let what = format!("{name} to drain");
         let status: ExitStatus =
@@ -244,11 +250,20 @@ impl Process {
         Ok(())
     }
 
+    /// Resident memory now, in bytes.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        self.memory("VmRSS:")
+    }
+
     /// Largest resident memory so far, in bytes.
     pub fn peak_bytes(&self) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib: u64 = line.context("no VmHWM")?.trim().trim_end_matches(" kB").parse()?;
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, what: &str) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(what));
+        let kib: u64 = line.with_context(|| format!("no {what}"))?.trim().trim_end_matches(" kB").parse()?;
         Ok(kib << 10)
     }
 

@@ -1,24 +1,22 @@
 //! The handle: one function a call.
 
+use std::io::Cursor;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use c3_proto::pb::gateway_client::GatewayClient;
 use c3_proto::pb::{
     self, compress_text_request, decompress_request, put_document_request, put_latents_request,
 };
-use c3_proto::{ByteRange, DocumentId, Window, WriteOptions, limits};
+use c3_proto::{ByteRange, DocumentId, Window, WriteOptions};
 use futures::stream::{self, BoxStream, Stream, StreamExt};
 use tokio::io::AsyncRead;
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
+use tonic::Request;
 
 use crate::download::Answers;
+use crate::retry::{Gateway, Gateways, Patience};
 use crate::upload::{self, Reading};
-use crate::{Check, Document, DocumentLatents, Error, ListQuery, Listed, Put, Text, Windows, trace};
-
-type Injector = fn(Request<()>) -> Result<Request<()>, Status>;
+use crate::{Check, Document, DocumentLatents, Error, ListQuery, Listed, Put, Stored, Text, Windows};
 
 /// How long the client waits.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +27,8 @@ pub struct TimeOuts {
     pub answer: Duration,
     /// For a sign of life from the gateway during any call, after as long without one.
     pub alive: Duration,
+    /// As long as this, calls that are safe to make twice are tried again where a gateway is gone or full.
+    pub patience: Duration,
 }
 
 impl Default for TimeOuts {
@@ -37,40 +37,48 @@ impl Default for TimeOuts {
             connect: Duration::from_secs(5),
             answer: Duration::from_secs(30),
             alive: Duration::from_secs(20),
+            patience: Duration::from_secs(10),
         }
     }
 }
 
-/// A gateway. Clones share the connection, which is made anew where it breaks.
+/// A gateway, or several over one store. Clones share the connections, which are made anew where they break.
 #[derive(Clone, Debug)]
 pub struct Client {
-    pub(crate) gateway: GatewayClient<InterceptedService<Channel, Injector>>,
-    answer: Duration,
+    pub(crate) gateways: Arc<Gateways>,
+    time_outs: TimeOuts,
 }
 
 impl Client {
-    /// Connects to the gateway at `url`, as in `http://127.0.0.1:7300`.
+    /// Connects to the gateway at `url`, as in `http://127.0.0.1:7300`, or to several over one store, separated by commas:
+    /// where one is gone, the next is asked.
     pub async fn connect(url: &str) -> Result<Self, Error> {
         Self::connect_within(url, TimeOuts::default()).await
     }
 
-    /// Connects to the gateway at `url` and waits no longer than `time_outs` say, now and in every call.
+    /// Connects to the gateways at `url` and waits no longer than `time_outs` say, now and in every call.
     pub async fn connect_within(url: &str, time_outs: TimeOuts) -> Result<Self, Error> {
-        let wrong = || Error::Url { url: url.to_owned() };
-        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| wrong())?;
-        if endpoint.uri().scheme_str() != Some("http") || endpoint.uri().host().is_none() {
-            return Err(wrong());
-        }
-        let endpoint = endpoint
-            .connect_timeout(time_outs.connect)
-            .http2_keep_alive_interval(time_outs.alive)
-            .keep_alive_timeout(time_outs.alive)
-            .tcp_nodelay(true);
-        let channel = endpoint.connect().await.map_err(|error| Error::connect(url, &error))?;
-        let gateway = GatewayClient::with_interceptor(channel, trace::inject as Injector)
-            .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(limits::MESSAGE_BYTES_MAX);
-        Ok(Self { gateway, answer: time_outs.answer })
+        Ok(Self { gateways: Arc::new(Gateways::connect(url, time_outs).await?), time_outs })
+    }
+
+    /// The gateway that is asked now.
+    pub(crate) fn gateway(&self) -> Gateway {
+        self.gateways.current()
+    }
+
+    /// For how long a call that begins now is tried again.
+    pub(crate) fn patience(&self) -> Patience {
+        Patience::of(self.time_outs.patience)
+    }
+
+    /// Stores a text that is in memory, and tries again where a gateway is gone or full: a document stored twice is one.
+    pub async fn put_text(&self, text: impl Into<Bytes>, options: &WriteOptions) -> Result<Stored, Error> {
+        let text = text.into();
+        self.retrying(|_| {
+            let text = Cursor::new(text.clone());
+            async { self.put(text, options).await?.finish().await }
+        })
+        .await
     }
 
     /// Stores a text. It is read as fast as the gateway takes it; a stream of bytes becomes a reader by
@@ -85,22 +93,25 @@ impl Client {
         let first = stream::iter([Part::Options(options.to_wire())]);
         let parts = first.chain(pieces.map(Part::Text));
         let request = parts.map(|part| pb::PutDocumentRequest { part: Some(part) });
-        let answers = reading.or(self.gateway.clone().put_document(request)).await?.into_inner();
+        let answers = reading.or(self.gateway().put_document(request)).await?.into_inner();
         Ok(Put(Answers::new(answers, reading)))
     }
 
-    /// A document's text, or a range of its bytes. `id` may be a unique prefix or a name.
+    /// A document's text, or a range of its bytes. `id` may be a unique prefix or a name. A text that breaks off goes on
+    /// where it broke.
     pub async fn get(&self, id: &str, range: ByteRange) -> Result<Text, Error> {
         let (start, end) = range.to_wire();
-        let request = pb::GetTextRequest { id: id.to_owned(), start, end };
-        let answers = self.gateway.clone().get_text(request).await?.into_inner();
-        Text::open(Answers::new(answers, Reading::none())).await
+        Text::open(self.clone(), pb::GetTextRequest { id: id.to_owned(), start, end }).await
     }
 
     /// A document's latents. `id` may be a unique prefix or a name.
     pub async fn latents(&self, id: &str) -> Result<DocumentLatents, Error> {
         let request = pb::GetLatentsRequest { id: id.to_owned() };
-        let answers = self.gateway.clone().get_latents(request).await?.into_inner();
+        let open = |mut gateway: Gateway| {
+            let request = request.clone();
+            async move { Ok(gateway.get_latents(request).await?.into_inner()) }
+        };
+        let answers = self.retrying(open).await?;
         DocumentLatents::open(Answers::new(answers, Reading::none())).await
     }
 
@@ -114,14 +125,16 @@ impl Client {
         let first = stream::iter([Part::Document(document.to_wire())]);
         let parts = first.chain(windows.map(|window| Part::Window(window.to_wire())));
         let request = parts.map(|part| pb::PutLatentsRequest { part: Some(part) });
-        let answer = self.gateway.clone().put_latents(request).await?.into_inner();
+        let answer = self.gateway().put_latents(request).await?.into_inner();
         Ok(Document::from_wire(answer.document.ok_or_else(|| Error::missing("document"))?)?)
     }
 
     /// What is known of a document. `id` may be a unique prefix or a name.
     pub async fn stat(&self, id: &str) -> Result<Document, Error> {
-        let request = self.soon(pb::StatRequest { id: id.to_owned() });
-        let answer = self.gateway.clone().stat(request).await?.into_inner();
+        let stat = |mut gateway: Gateway| async move {
+            Ok(gateway.stat(self.soon(pb::StatRequest { id: id.to_owned() })).await?.into_inner())
+        };
+        let answer = self.retrying(stat).await?;
         Ok(Document::from_wire(answer.document.ok_or_else(|| Error::missing("document"))?)?)
     }
 
@@ -132,27 +145,29 @@ impl Client {
 
     /// Puts that did not end, and can be taken up by sending their texts again under their names; by name.
     pub async fn uploads(&self) -> Result<Vec<pb::Upload>, Error> {
-        let request = self.soon(pb::UploadsRequest {});
-        Ok(self.gateway.clone().uploads(request).await?.into_inner().uploads)
+        let uploads = |mut gateway: Gateway| async move {
+            Ok(gateway.uploads(self.soon(pb::UploadsRequest {})).await?.into_inner().uploads)
+        };
+        self.retrying(uploads).await
     }
 
     /// Removes what no document refers to any more; `grace_seconds` in place of the gateway's setting. Puts that last
     /// longer than the grace fail.
     pub async fn sweep(&self, grace_seconds: Option<u64>) -> Result<pb::SweepResponse, Error> {
         let request = pb::SweepRequest { grace_seconds };
-        Ok(self.gateway.clone().sweep(request).await?.into_inner())
+        Ok(self.gateway().sweep(request).await?.into_inner())
     }
 
     /// Reads every object of the store; with `repair`, what can be rebuilt without a text is.
     pub async fn check(&self, repair: bool) -> Result<Check, Error> {
-        let answers = self.gateway.clone().check(pb::CheckRequest { repair }).await?.into_inner();
+        let answers = self.gateway().check(pb::CheckRequest { repair }).await?.into_inner();
         Ok(Check(Answers::new(answers, Reading::none())))
     }
 
     /// Forgets a document. `id` may be a unique prefix or a name; the whole id comes back.
     pub async fn delete(&self, id: &str) -> Result<DocumentId, Error> {
         let request = self.soon(pb::DeleteRequest { id: id.to_owned() });
-        let answer = self.gateway.clone().delete(request).await?.into_inner();
+        let answer = self.gateway().delete(request).await?.into_inner();
         Ok(DocumentId::try_from(answer.id.as_ref())?)
     }
 
@@ -160,7 +175,7 @@ impl Client {
     /// verified and durable the document is as it was. `id` may be a unique prefix or a name.
     pub async fn recode(&self, id: &str, options: &WriteOptions) -> Result<Put, Error> {
         let request = pb::RecodeRequest { id: id.to_owned(), options: Some(options.to_wire()) };
-        let answers = self.gateway.clone().recode(request).await?.into_inner();
+        let answers = self.gateway().recode(request).await?.into_inner();
         Ok(Put(Answers::new(answers, Reading::none())))
     }
 
@@ -175,7 +190,7 @@ impl Client {
         let first = stream::iter([Part::Options(options.to_wire())]);
         let parts = first.chain(pieces.map(Part::Text));
         let request = parts.map(|part| pb::CompressTextRequest { part: Some(part) });
-        let answers = reading.or(self.gateway.clone().compress(request)).await?.into_inner();
+        let answers = reading.or(self.gateway().compress(request)).await?.into_inner();
         Ok(Windows(Answers::new(answers, reading)))
     }
 
@@ -189,20 +204,22 @@ impl Client {
         let first = stream::iter([Part::Options(options)]);
         let parts = first.chain(windows.map(|window| Part::Window(window.to_wire())));
         let request = parts.map(|part| pb::DecompressRequest { part: Some(part) });
-        let answers = self.gateway.clone().decompress(request).await?.into_inner();
+        let answers = self.gateway().decompress(request).await?.into_inner();
         Ok(answers.map(|answer| Ok(answer?.text)).boxed())
     }
 
     /// The nodes that the gateway knows, in its own words.
     pub async fn nodes(&self) -> Result<Vec<pb::Node>, Error> {
-        let request = self.soon(pb::NodesRequest {});
-        Ok(self.gateway.clone().nodes(request).await?.into_inner().nodes)
+        let nodes = |mut gateway: Gateway| async move {
+            Ok(gateway.nodes(self.soon(pb::NodesRequest {})).await?.into_inner().nodes)
+        };
+        self.retrying(nodes).await
     }
 
     /// A call whose answer is due soon.
     pub(crate) fn soon<M>(&self, message: M) -> Request<M> {
         let mut request = Request::new(message);
-        request.set_timeout(self.answer);
+        request.set_timeout(self.time_outs.answer);
         request
     }
 }

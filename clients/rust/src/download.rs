@@ -4,14 +4,17 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use async_stream::try_stream;
 use bytes::Bytes;
 use c3_proto::pb::{self, get_latents_response, get_text_response};
 use c3_proto::{Invalid, Window};
+use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use tonic::Streaming;
 
+use crate::retry::Gateway;
 use crate::upload::Reading;
-use crate::{Document, Error};
+use crate::{Client, Document, Error};
 
 /// A call's answers, which end early where the text that it sends cannot be read.
 pub(crate) struct Answers<M> {
@@ -37,24 +40,19 @@ impl<M> Stream for Answers<M> {
     }
 }
 
-/// A document's text, or a range of it: a stream of pieces, each checked by the gateway against its stored hash.
+/// A document's text, or a range of it: a stream of pieces, each checked by the gateway against its stored hash. Where
+/// it breaks off, another gateway, or the same one later, goes on at the byte where it broke.
 pub struct Text {
     document: Document,
     range: Range<u64>,
-    left: u64,
-    answers: Answers<pb::GetTextResponse>,
+    pieces: BoxStream<'static, Result<Bytes, Error>>,
 }
 
 impl Text {
-    pub(crate) async fn open(mut answers: Answers<pb::GetTextResponse>) -> Result<Self, Error> {
-        let first = answers.next().await.transpose()?.and_then(|first| first.part);
-        let Some(get_text_response::Part::Header(header)) = first else {
-            return Err(Error::missing("header"));
-        };
-        let document = header.document.ok_or_else(|| Error::missing("header.document"))?;
-        let range = header.start..header.end;
-        let left = range.end.saturating_sub(range.start);
-        Ok(Self { document: Document::from_wire(document)?, range, left, answers })
+    pub(crate) async fn open(client: Client, request: pb::GetTextRequest) -> Result<Self, Error> {
+        let (document, range, answers) = opened(&client, &request).await?;
+        let pieces = pieces(client, document.id.to_string(), range.clone(), answers).boxed();
+        Ok(Self { document, range, pieces })
     }
 
     /// The document that it is of.
@@ -66,28 +64,65 @@ impl Text {
     pub fn range(&self) -> Range<u64> {
         self.range.clone()
     }
-
-    /// Counts down what is still to come, so that a text that ends early or late is an error.
-    fn checked(&mut self, answer: Option<pb::GetTextResponse>) -> Result<Option<Bytes>, Error> {
-        let wrong = |problem: String| Err(Error::Answer(Invalid::new("text", problem)));
-        match (answer.map(|answer| answer.part), self.left) {
-            (Some(Some(get_text_response::Part::Text(text))), left) if text.len() as u64 <= left => {
-                self.left -= text.len() as u64;
-                Ok(Some(text))
-            }
-            (Some(_), left) => wrong(format!("more came than the {left} bytes that were due")),
-            (None, 0) => Ok(None),
-            (None, left) => wrong(format!("ended {left} bytes early")),
-        }
-    }
 }
 
 impl Stream for Text {
     type Item = Result<Bytes, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let answer = ready!(self.answers.poll_next_unpin(context));
-        Poll::Ready(answer.transpose().and_then(|answer| self.checked(answer)).transpose())
+        self.pieces.poll_next_unpin(context)
+    }
+}
+
+/// A text's answers behind their header.
+type TextAnswers = Streaming<pb::GetTextResponse>;
+
+/// Opens a text at whichever gateway answers.
+async fn opened(
+    client: &Client,
+    request: &pb::GetTextRequest,
+) -> Result<(Document, Range<u64>, TextAnswers), Error> {
+    let open = |mut gateway: Gateway| async move {
+        let mut answers = gateway.get_text(request.clone()).await?.into_inner();
+        let first = answers.message().await?.and_then(|first| first.part);
+        let Some(get_text_response::Part::Header(header)) = first else {
+            return Err(Error::missing("header"));
+        };
+        let document = header.document.ok_or_else(|| Error::missing("header.document"))?;
+        Ok((Document::from_wire(document)?, header.start..header.end, answers))
+    };
+    client.retrying(open).await
+}
+
+/// The text piece by piece. Counts what came, so that a text that ends early or late is an error.
+fn pieces(
+    client: Client,
+    id: String,
+    range: Range<u64>,
+    mut answers: TextAnswers,
+) -> impl Stream<Item = Result<Bytes, Error>> + Send {
+    let wrong = |problem: String| Error::Answer(Invalid::new("text", problem));
+    try_stream! {
+        let (mut at, mut patience) = (range.start, client.patience());
+        loop {
+            match answers.message().await.map(|answer| answer.map(|answer| answer.part)) {
+                Ok(Some(Some(get_text_response::Part::Text(text)))) if text.len() as u64 <= range.end - at => {
+                    at += text.len() as u64;
+                    patience = client.patience();
+                    yield text;
+                }
+                Ok(Some(_)) => Err(wrong(format!("more came than the {} bytes that were due", range.end - at)))?,
+                Ok(None) if at == range.end => break,
+                Ok(None) => Err(wrong(format!("ended {} bytes early", range.end - at)))?,
+                // All is here: how the call ends does not matter any more.
+                Err(_) if at == range.end => break,
+                Err(status) => {
+                    patience.after(status.into(), &client.gateways).await?;
+                    let request = pb::GetTextRequest { id: id.clone(), start: Some(at), end: Some(range.end) };
+                    answers = opened(&client, &request).await?.2;
+                }
+            }
+        }
     }
 }
 

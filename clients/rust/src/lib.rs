@@ -5,7 +5,8 @@
 //! asks. Dropping a call cancels it, on the gateway and on its nodes.
 //!
 //! Every call carries the current tracing span as W3C trace context, so that the caller's trace goes on in the
-//! gateway. The client retries nothing: the gateway does, where it can.
+//! gateway. What is safe to do twice is tried again where a gateway is gone, on the next of those that were named, or where it
+//! is full, when it asks for that.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), c3_client::Error> {
@@ -27,6 +28,7 @@ mod download;
 mod error;
 mod names;
 mod put;
+mod retry;
 mod trace;
 mod upkeep;
 mod upload;

@@ -74,7 +74,7 @@ impl Client {
     pub async fn set_name(&self, name: &DocumentName, id: &str, expected: &Expected) -> Result<Named, Error> {
         let (namespace, name) = parts(name);
         let request = pb::SetNameRequest { namespace, name, id: id.to_owned(), expected: expected.to_wire() };
-        let answer = self.gateway.clone().set_name(self.soon(request)).await?.into_inner();
+        let answer = self.gateway().set_name(self.soon(request)).await?.into_inner();
         Named::from_wire(answer.named.ok_or_else(|| Error::missing("named"))?)
     }
 
@@ -82,7 +82,7 @@ impl Client {
     pub async fn name(&self, name: &DocumentName) -> Result<Named, Error> {
         let (namespace, name) = parts(name);
         let request = self.soon(pb::GetNameRequest { namespace, name });
-        let answer = self.gateway.clone().get_name(request).await?.into_inner();
+        let answer = self.gateway().get_name(request).await?.into_inner();
         Named::from_wire(answer.named.ok_or_else(|| Error::missing("named"))?)
     }
 
@@ -90,7 +90,7 @@ impl Client {
     pub async fn remove_name(&self, name: &DocumentName, expected: &Expected) -> Result<DocumentId, Error> {
         let (namespace, name) = parts(name);
         let request = pb::RemoveNameRequest { namespace, name, expected: expected.to_wire() };
-        let answer = self.gateway.clone().remove_name(self.soon(request)).await?.into_inner();
+        let answer = self.gateway().remove_name(self.soon(request)).await?.into_inner();
         Ok(DocumentId::try_from(answer.id.as_ref())?)
     }
 
@@ -107,7 +107,7 @@ impl Client {
             async move {
                 let Some(page_token) = page_token else { return Ok(None) };
                 let request = pb::ListNamesRequest { namespace, prefix, page_size: 0, page_token };
-                let page = client.gateway.clone().list_names(client.soon(request)).await?.into_inner();
+                let page = client.gateway().list_names(client.soon(request)).await?.into_inner();
                 let next = Some(page.next_page_token).filter(|token| !token.is_empty());
                 let names = page.names.into_iter().map(|wire| Named::from_wire(wire).map(ListedName::Named));
                 let damaged = page
@@ -135,14 +135,14 @@ impl Client {
             remove: remove.to_vec(),
             expected: expected.to_wire(),
         };
-        let answer = self.gateway.clone().set_labels(self.soon(request)).await?.into_inner();
+        let answer = self.gateway().set_labels(self.soon(request)).await?.into_inner();
         Ok(Labelled { labels: answer.labels.into_iter().collect(), token: answer.token })
     }
 
     /// The labels of a document. `id` may be a unique prefix or a name.
     pub async fn labels(&self, id: &str) -> Result<Labelled, Error> {
         let request = self.soon(pb::StatRequest { id: id.to_owned() });
-        let answer = self.gateway.clone().stat(request).await?.into_inner();
+        let answer = self.gateway().stat(request).await?.into_inner();
         let document = answer.document.ok_or_else(|| Error::missing("document"))?;
         Ok(Labelled { labels: document.labels.into_iter().collect(), token: answer.labels_token })
     }
@@ -157,7 +157,7 @@ impl Client {
             async move {
                 let Some(page_token) = page_token else { return Ok(None) };
                 let request = client.soon(query.page(page_token));
-                let page = client.gateway.clone().list(request).await?.into_inner();
+                let page = client.gateway().list(request).await?.into_inner();
                 let next = Some(page.next_page_token).filter(|token| !token.is_empty());
                 let documents = page.documents.into_iter();
                 let documents =
@@ -174,7 +174,7 @@ impl Client {
 
     /// What all documents come to. Reads every manifest, which takes its time in a large store.
     pub async fn totals(&self) -> Result<pb::TotalsResponse, Error> {
-        Ok(self.gateway.clone().totals(pb::TotalsRequest {}).await?.into_inner())
+        Ok(self.gateway().totals(pb::TotalsRequest {}).await?.into_inner())
     }
 }
 

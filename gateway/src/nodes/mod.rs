@@ -1,34 +1,48 @@
 //! Calls to nodes: the right node is picked, and a call that fails on one is tried on another.
 //!
-//! [`registry`] knows the nodes, [`node`] is one of them, [`balance`] picks, [`calls`] are the four things that are
-//! asked; this file is the loop around them, and [`tries`] what it remembers.
+//! [`registry`] knows the nodes, [`sources`] brings new ones, [`probe`] asks them how they are, [`node`] is one of them, [`calls`] are the four
+//! things that are asked. This file is the loop around them: [`balance`] picks, unless a node's [`breaker`] is open;
+//! [`tries`] remembers what failed; [`pace`] tells when a call is late, so that another node is asked beside; and
+//! [`budget`] bounds all that is asked more than once.
 
 mod balance;
+mod breaker;
+mod budget;
 pub(crate) mod calls;
 mod node;
+mod pace;
+mod probe;
 mod registry;
+pub(crate) mod sources;
 mod tries;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use c3_proto::{Description, Fingerprint, Invalid, Stage, pb};
-use tokio::time::{Instant, timeout};
+use dashmap::DashMap;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
+use self::breaker::Outcome;
+use self::budget::Budget;
 use self::node::Lease;
 pub(crate) use self::node::{Condition, Node};
+use self::pace::Paces;
 use self::registry::Registry;
+use self::sources::Announcement;
 use self::tries::{Fault, RETRY_AFTER_MAX, Tries};
 use crate::error::{Error, Failure};
 use crate::metrics::Metrics;
 
-/// On how many nodes a call is tried, a node that came back counted again.
-const TRIES_MAX: usize = 4;
+/// Share of the nodes that fit which breakers may leave out; where they would leave out more, none counts: what looks
+/// like many bad nodes is rather a bad call, or too much load.
+const EJECTED_MAX: f64 = 0.5;
 
 /// How nodes are called.
 #[derive(Clone, Copy, Debug)]
@@ -39,13 +53,17 @@ pub(crate) struct CallSettings {
     pub(crate) node_wait: Duration,
     /// Longest time of one call, its wait in the node's queue included.
     pub(crate) call_timeout: Duration,
+    /// On how many nodes a call is tried, a node that came back counted again.
+    pub(crate) tries_max: usize,
 }
 
 /// The nodes, and how they are called.
 pub(crate) struct Nodes {
     registry: Arc<Registry>,
     settings: CallSettings,
-    turn: AtomicUsize,
+    budget: Budget,
+    /// By method.
+    paces: DashMap<&'static str, Paces>,
     metrics: Metrics,
 }
 
@@ -91,13 +109,18 @@ impl Nodes {
         shutdown: &CancellationToken,
     ) -> Result<Self, Error> {
         let registry = Arc::new(Registry::new(compressors, decoders)?);
-        registry.watch(shutdown);
-        Ok(Self { registry, settings, turn: AtomicUsize::new(0), metrics })
+        registry.watch(shutdown)?;
+        Ok(Self { registry, settings, budget: Budget::full(), paces: DashMap::new(), metrics })
     }
 
     /// Every node with its condition.
-    pub(crate) fn list(&self) -> &[Arc<Node>] {
+    pub(crate) fn list(&self) -> Vec<Arc<Node>> {
         self.registry.nodes()
+    }
+
+    /// Takes in a node that announces itself, or renews its lease; says how long that holds.
+    pub(crate) async fn announce(&self, announcement: Announcement) -> Result<Duration, Failure> {
+        announcement.accept(&self.registry).await
     }
 
     /// What the cascade of this name, or the only one, is like.
@@ -160,7 +183,8 @@ impl Nodes {
         found.ok_or_else(|| self.nobody_fits(&need, &Tries::default()))
     }
 
-    /// Asks nodes that fit, one after another, until one answers. `tokens` is what the call costs them, near enough.
+    /// Asks nodes that fit until one answers: one after another, and a second beside one that is late. `tokens` is what
+    /// the call costs them, near enough. All that is asked may be asked twice: nothing on a node changes by it.
     async fn call<T, F>(
         &self,
         need: Need<'_>,
@@ -171,38 +195,105 @@ impl Nodes {
     where
         F: Future<Output = Result<T, Fault>>,
     {
+        self.budget.earn();
+        let late_after = self.paces.get(method).and_then(|paces| paces.late_after(tokens));
         let (begun, mut tries) = (Instant::now(), Tries::default());
-        while tries.failed.len() < TRIES_MAX {
-            let lease = match self.seat(&need, tokens, &tries).await {
-                Seat::Taken(lease) => lease,
-                _ if tries.full.is_empty() => break,
-                _ if begun.elapsed() > self.settings.call_timeout => {
-                    let retry_after_ms = RETRY_AFTER_MAX.as_millis() as u64;
-                    return Err(Failure::Full { stage: need.stage, retry_after_ms });
+        let mut asked = FuturesUnordered::new();
+        let mut may_hedge = self.settings.tries_max > 1 && late_after.is_some();
+        loop {
+            if asked.is_empty() {
+                let failed = tries.failed.len();
+                if failed >= self.settings.tries_max || (failed > 0 && !self.budget.take_retry()) {
+                    return Err(self.nobody_fits(&need, &tries));
                 }
-                _ => {
-                    tries.pause().await;
+                match self.seat(&need, tokens, &tries).await {
+                    Seat::Taken(lease) => asked.push(self.ask(method, lease, &ask)),
+                    _ if tries.full.is_empty() => return Err(self.nobody_fits(&need, &tries)),
+                    _ if begun.elapsed() > self.settings.call_timeout => {
+                        let retry_after_ms = RETRY_AFTER_MAX.as_millis() as u64;
+                        return Err(Failure::Full { stage: need.stage, retry_after_ms });
+                    }
+                    _ => {
+                        tries.pause().await;
+                        continue;
+                    }
+                }
+            }
+            let late = sleep(late_after.unwrap_or_default());
+            let (lease, answer) = tokio::select! {
+                Some(ended) = asked.next() => ended,
+                () = late, if may_hedge => {
+                    may_hedge = false;
+                    let seat = self.seat_beside(&need, tokens, &tries, asked.len());
+                    asked.extend(seat.map(|lease| self.ask(method, lease, &ask)));
                     continue;
                 }
             };
-            let node = Arc::clone(lease.node());
-            let asked = Instant::now();
-            let span = call_span(need.stage, method, &node.address);
-            let answer = timeout(self.settings.call_timeout, ask(Arc::clone(&node)));
-            let answer = answer.instrument(span.clone()).await.unwrap_or(Err(Fault::Late));
-            self.metrics.node_call(need.stage, method, answer.as_ref().err().map(Fault::kind));
+            let (node, took) = (Arc::clone(lease.node()), lease.took());
             match answer {
-                Ok(value) => return Ok(Answer { value, node, took: asked.elapsed() }),
+                Ok(value) => {
+                    lease.end(Outcome::Answered);
+                    self.paces.entry(method).or_default().add(tokens, took);
+                    self.eject_if_slow(&need, &node);
+                    return Ok(Answer { value, node, took });
+                }
                 Err(fault) => {
-                    record(&span, &fault);
+                    lease.end(fault.outcome());
+                    let known = tries.failed.len();
                     tries.failed_on(&need, node, fault)?;
+                    if tries.failed.len() > known && asked.is_empty() {
+                        tries.back_off().await;
+                    }
                 }
             }
         }
-        Err(self.nobody_fits(&need, &tries))
     }
 
-    /// A place on the least loaded node that fits; waits while all of them have their hands full.
+    /// Asks one node. A call that is dropped was answered by another node first.
+    async fn ask<T, F>(
+        &self,
+        method: &'static str,
+        lease: Lease,
+        ask: &impl Fn(Arc<Node>) -> F,
+    ) -> (Lease, Result<T, Fault>)
+    where
+        F: Future<Output = Result<T, Fault>>,
+    {
+        let node = Arc::clone(lease.node());
+        let span = call_span(node.stage, method, &node.address);
+        let answer = timeout(self.settings.call_timeout, ask(Arc::clone(&node))).instrument(span.clone());
+        let answer = tokio::select! {
+            answer = answer => answer.unwrap_or(Err(Fault::Late)),
+            () = node.lost() => Err(Fault::Lost),
+        };
+        self.metrics.node_call(node.stage, method, answer.as_ref().err().map(Fault::kind));
+        if let Err(fault) = &answer {
+            record(&span, fault);
+        }
+        (lease, answer)
+    }
+
+    /// A place for a second try beside one that is late: only on another node, only where one is free at once, and only
+    /// within the budget.
+    fn seat_beside(&self, need: &Need<'_>, tokens: u64, tries: &Tries, asked: usize) -> Option<Lease> {
+        if asked != 1 || !self.budget.take_hedge() {
+            return None;
+        }
+        match self.look_for_seat(need, tokens, tries) {
+            Seat::Taken(lease) => Some(lease),
+            _ => None,
+        }
+    }
+
+    /// Leaves out a node that is far slower than the others that fit.
+    fn eject_if_slow(&self, need: &Need<'_>, node: &Arc<Node>) {
+        let others = self.registry.stage(need.stage).filter(|other| !Arc::ptr_eq(other, node) && need.fits(other));
+        if node.is_slow(others.map(|other| other.pace())) {
+            node.eject("it takes far longer than the others");
+        }
+    }
+
+    /// A place on a node that fits, one with little work; waits while all of them have their hands full.
     async fn seat(&self, need: &Need<'_>, tokens: u64, tries: &Tries) -> Seat {
         loop {
             let mut seat = Seat::Nobody;
@@ -222,25 +313,32 @@ impl Nodes {
         if fitting.is_empty() && !self.all_are_of_other_models(need) {
             return Seat::Nobody;
         }
+        let ejected = fitting.iter().filter(|node| node.is_ejected()).count();
+        let breakers_count = ejected as f64 <= EJECTED_MAX * fitting.len() as f64;
         let left = fitting.into_iter().filter(|node| !need.avoids(node) && !tries.rule_out(node));
         let mut left = Vec::from_iter(left);
         if left.is_empty() {
             return Seat::Spent;
         }
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        // Who is left out for a while is still better than nobody.
+        if breakers_count && left.iter().any(|node| node.admits()) {
+            left.retain(|node| node.admits());
+        }
         loop {
             let loads = Vec::from_iter(left.iter().map(|node| node.load()));
-            let Some(least) = balance::least_loaded(&loads, turn) else { return Seat::Full };
-            match left[least].lease(tokens, self.settings.calls_max) {
+            let Some(picked) = balance::pick(&loads, |below| fastrand::usize(..below)) else {
+                return Seat::Full;
+            };
+            match left[picked].lease(tokens, self.settings.calls_max) {
                 Some(lease) => return Seat::Taken(lease),
-                None => left.remove(least),
+                None => left.remove(picked),
             };
         }
     }
 
     /// Whether waiting is in vain: every node of the stage takes calls, but for another model.
     fn all_are_of_other_models(&self, need: &Need<'_>) -> bool {
-        let other = |node: &Arc<Node>| {
+        let other = |node: Arc<Node>| {
             node.ready().is_some_and(|known| known.cascade().fingerprint(need.stage) != need.fingerprint)
         };
         self.registry.stage(need.stage).all(other)
@@ -276,8 +374,8 @@ impl Nodes {
 
     /// Every address of a stage with what its node said.
     fn tried(&self, stage: Stage, tries: &Tries) -> String {
-        let of = |node: &Arc<Node>| {
-            let said = tries.failed.iter().rfind(|(tried, _)| Arc::ptr_eq(tried, node));
+        let of = |node: Arc<Node>| {
+            let said = tries.failed.iter().rfind(|(tried, _)| Arc::ptr_eq(tried, &node));
             let said = match (said, node.condition()) {
                 (Some((_, said)), _) => said.clone(),
                 (None, Condition::Ready) => "it does not fit".to_owned(),

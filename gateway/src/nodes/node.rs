@@ -1,23 +1,25 @@
-//! One node: its channel, what it said of itself, and this gateway's calls on it.
+//! One node: its connections, what it said of itself, its breaker, and this gateway's calls on it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use c3_proto::{CascadeName, Description, Stage, limits, pb};
 use c3_service::propagation::Propagate;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tonic::codegen::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 
 use super::balance::Load;
+use super::breaker::{Breaker, Outcome};
+use super::pace::Pace;
 use crate::error::Error;
 
 /// How long a connection may take: nodes are near.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often, and for how long at most, a silent connection is asked whether the other side still lives. Without it a
-/// node that hangs would hold its calls until their time-out.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often, and for how long at most, a silent connection is asked whether the other side still lives: one that died
+/// is made anew before the next call needs it.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// A channel that carries the trace along.
 pub(crate) type NodeChannel = InterceptedService<Channel, Propagate>;
@@ -26,10 +28,14 @@ pub(crate) type NodeChannel = InterceptedService<Channel, Propagate>;
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) stage: Stage,
-    /// As configured.
+    /// As configured, or as it announced itself.
     pub(crate) address: String,
+    endpoint: Endpoint,
+    /// For work. Probes have a connection of their own.
     channel: Channel,
     state: Mutex<State>,
+    /// Whether it is lost: calls in flight on it are given up then.
+    lost: watch::Sender<bool>,
     /// Told when the state changes or a call ends.
     changed: Arc<Notify>,
 }
@@ -49,9 +55,13 @@ pub(crate) enum Condition {
 #[derive(Debug)]
 struct State {
     condition: Condition,
+    /// Since when it is ready, where it was not when this gateway first saw it.
+    ready_since: Option<Instant>,
     /// What it last said of itself.
     known: Option<Known>,
     load: Load,
+    breaker: Breaker,
+    pace: Pace,
 }
 
 /// What a node said of itself.
@@ -76,21 +86,36 @@ impl Node {
         if endpoint.uri().scheme_str() != Some("http") || endpoint.uri().port().is_none() {
             return Err(wrong("TLS is not spoken yet, and the port must be given".to_owned()));
         }
-        let channel = endpoint
+        let endpoint = endpoint
             .user_agent(concat!("c3-gateway/", env!("CARGO_PKG_VERSION")))
             .map_err(|error| wrong(error.to_string()))?
             .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
             .keep_alive_while_idle(true)
-            .tcp_nodelay(true)
-            .connect_lazy();
+            .tcp_nodelay(true);
         let state = State {
             condition: Condition::Unreachable("it was not asked yet".to_owned()),
+            ready_since: None,
             known: None,
             load: Load::default(),
+            breaker: Breaker::default(),
+            pace: Pace::default(),
         };
-        Ok(Self { stage, address: address.to_owned(), channel, state: Mutex::new(state), changed })
+        Ok(Self {
+            stage,
+            address: address.to_owned(),
+            channel: endpoint.connect_lazy(),
+            endpoint,
+            state: Mutex::new(state),
+            lost: watch::Sender::new(false),
+            changed,
+        })
+    }
+
+    /// A connection beside the one for work, made when first used.
+    pub(crate) fn connection_for_probes(&self) -> Channel {
+        self.endpoint.connect_lazy()
     }
 
     /// A client of the node as a compressor.
@@ -121,9 +146,34 @@ impl Node {
         self.state().condition.clone()
     }
 
+    /// Whether its breaker is open.
+    pub(crate) fn is_ejected(&self) -> bool {
+        self.state().breaker.is_open()
+    }
+
+    /// Whether its breaker admits a call.
+    pub(crate) fn admits(&self) -> bool {
+        self.state().breaker.admits(Instant::now())
+    }
+
     /// Its load, for the balancer.
     pub(crate) fn load(&self) -> Load {
-        self.state().load
+        let state = self.state();
+        Load { ready_for: state.ready_since.map(|since| since.elapsed()), ..state.load }
+    }
+
+    /// How fast it is.
+    pub(crate) fn pace(&self) -> Pace {
+        self.state().pace
+    }
+
+    /// Whether it is far slower than `others`, which compute the same.
+    pub(crate) fn is_slow(&self, others: impl Iterator<Item = Pace>) -> bool {
+        let (pace, was_slow) = {
+            let state = self.state();
+            (state.pace, state.breaker.was_open())
+        };
+        pace.is_slow(was_slow, others)
     }
 
     /// Takes what the node says of itself, with the condition that follows from it.
@@ -135,12 +185,25 @@ impl Node {
             state.load.own_tokens_then = state.load.own_tokens;
             state.known = Some(known);
         }
+        self.lost.send_replace(false);
         self.set(condition);
     }
 
     /// Takes note of whether the node takes calls.
     pub(crate) fn set(&self, condition: Condition) {
-        let before = std::mem::replace(&mut self.state().condition, condition.clone());
+        let before = {
+            let mut state = self.state();
+            let before = std::mem::replace(&mut state.condition, condition.clone());
+            if condition == Condition::Ready && before != Condition::Ready && state.ready_since.is_some() {
+                // Another program, for all that is known here.
+                state.breaker.reset();
+                state.pace = Pace::default();
+            }
+            if condition == Condition::Ready && before != Condition::Ready {
+                state.ready_since = Some(Instant::now());
+            }
+            before
+        };
         if std::mem::discriminant(&before) == std::mem::discriminant(&condition) {
             return;
         }
@@ -153,6 +216,26 @@ impl Node {
         self.changed.notify_waiters();
     }
 
+    /// It has not answered for so long that calls in flight on it are given up.
+    pub(crate) fn lose(&self, why: &str) {
+        self.set(Condition::Unreachable(why.to_owned()));
+        self.lost.send_replace(true);
+    }
+
+    /// Waits until it is lost.
+    pub(crate) async fn lost(&self) {
+        // The sender lives as long as the node.
+        let _ = self.lost.subscribe().wait_for(|&lost| lost).await;
+    }
+
+    /// It was proven wrong, or is far slower than others: only probes come through for a while.
+    pub(crate) fn eject(&self, why: &str) {
+        tracing::warn!(stage = %self.stage, address = self.address, why, "node is left out for a while");
+        let mut state = self.state();
+        state.breaker.eject(Instant::now());
+        state.pace = Pace::default();
+    }
+
     /// A place for a call that costs so many text tokens, if fewer than `calls_max` are in flight.
     pub(crate) fn lease(self: &Arc<Self>, tokens: u64, calls_max: usize) -> Option<Lease> {
         let mut state = self.state();
@@ -161,7 +244,8 @@ impl Node {
         }
         state.load.calls += 1;
         state.load.own_tokens += tokens;
-        Some(Lease { node: Arc::clone(self), tokens })
+        let probe = state.breaker.begun();
+        Some(Lease { node: Arc::clone(self), tokens, begun: Instant::now(), probe, outcome: Outcome::Neither, was_beaten: false })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -182,6 +266,12 @@ impl Known {
 pub(crate) struct Lease {
     node: Arc<Node>,
     tokens: u64,
+    begun: Instant,
+    /// Whether the breaker let it through to see how the node does.
+    probe: bool,
+    outcome: Outcome,
+    /// Another node answered first, so this one takes longer than it did.
+    was_beaten: bool,
 }
 
 impl Lease {
@@ -189,14 +279,32 @@ impl Lease {
     pub(crate) fn node(&self) -> &Arc<Node> {
         &self.node
     }
+
+    /// How long the call has taken so far.
+    pub(crate) fn took(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// How the call ended. One that is dropped without an end was given up, which says nothing of the node.
+    pub(crate) fn end(mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        {
+        let opened = {
             let mut state = self.node.state();
             state.load.calls -= 1;
             state.load.own_tokens -= self.tokens;
+            if self.outcome == Outcome::Answered || self.was_beaten {
+                state.pace.add(self.tokens, self.begun.elapsed());
+            }
+            state.breaker.ended(self.probe, self.outcome, Instant::now())
+        };
+        if opened {
+            let Node { stage, address, .. } = &*self.node;
+            tracing::warn!(%stage, address, "node fails its calls and is left out for a while");
         }
         self.node.changed.notify_waiters();
     }
@@ -229,5 +337,33 @@ mod tests {
         assert_eq!((node.load().calls, node.load().own_tokens), (2, 150));
         drop(leases);
         assert_eq!(node.load(), Load::default());
+    }
+
+    #[tokio::test]
+    async fn calls_are_given_up_where_the_node_is_lost() {
+        let node = Arc::new(node("127.0.0.1:7302").unwrap());
+        let waiting = tokio::spawn({
+            let node = Arc::clone(&node);
+            async move { node.lost().await }
+        });
+        tokio::task::yield_now().await;
+        node.set(Condition::Unreachable("one call failed".to_owned()));
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        node.lose("it does not answer");
+        waiting.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_node_that_fails_its_calls_is_left_out_until_it_comes_back() {
+        let node = Arc::new(node("127.0.0.1:7302").unwrap());
+        node.set(Condition::Ready);
+        for _ in 0..5 {
+            node.lease(1, 9).unwrap().end(Outcome::Failed);
+        }
+        assert!(node.is_ejected() && !node.admits());
+        node.set(Condition::NotServing("draining".to_owned()));
+        node.set(Condition::Ready);
+        assert!(!node.is_ejected());
     }
 }

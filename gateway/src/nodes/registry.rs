@@ -1,75 +1,162 @@
-//! Every node that was configured, and what it said of itself when it was last asked.
-//!
-//! Each node is asked for its description once a second, by a task of its own: so a node that hangs delays nobody, a
-//! dead one is left out of balancing, and one that comes back is found. That question is also the probe of a node
-//! whose call failed.
+//! Every node that is known, from wherever: a list, DNS, or its own announcement.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use c3_proto::limits::SHARD_BYTES_MAX;
-use c3_proto::{CascadeName, Description, Stage, pb};
+use c3_proto::{CascadeName, Description, Stage};
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status};
+use tokio_util::task::AbortOnDropHandle;
 
-use super::node::{Condition, Known, Node};
+use super::node::{Condition, Node};
+use super::probe::Prober;
+use super::sources;
 use crate::error::Error;
 
-/// How often a node is asked what it serves and how busy it is.
-const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// How long it may take to answer.
-const POLL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest name of an arithmetic: it becomes part of file names.
 const ARITHMETIC_BYTES_MAX: usize = 100;
 
 /// The nodes.
 pub(crate) struct Registry {
-    nodes: Vec<Arc<Node>>,
+    members: RwLock<Vec<Member>>,
+    /// Names to resolve.
+    names: Vec<(Stage, String)>,
     changed: Arc<Notify>,
+    prober: OnceLock<Prober>,
+}
+
+/// A node, which is asked how it is for as long as it is here.
+struct Member {
+    node: Arc<Node>,
+    origin: Origin,
+    _probing: Option<AbortOnDropHandle<()>>,
+}
+
+/// Where a node comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The settings.
+    List,
+    /// This name in DNS.
+    Name(String),
+    /// Its own announcement, which holds until then.
+    Lease(Instant),
 }
 
 impl Registry {
-    /// The nodes at these addresses. Nothing is known of them until [`Self::watch`] runs.
+    /// The nodes at these addresses, and those that their names stand for. Nothing is known of them until
+    /// [`Self::watch`] runs.
     pub(crate) fn new(compressors: &[String], decoders: &[String]) -> Result<Self, Error> {
-        let changed = Arc::new(Notify::new());
-        let of = |stage, addresses: &[String]| {
-            let nodes = addresses.iter().map(|address| Node::new(stage, address, Arc::clone(&changed)));
-            nodes.map(|node| node.map(Arc::new)).collect::<Result<Vec<_>, _>>()
-        };
-        let nodes = [of(Stage::Compressor, compressors)?, of(Stage::Decoder, decoders)?].concat();
-        Ok(Self { nodes, changed })
+        let (changed, mut members, mut names) = (Arc::<Notify>::default(), Vec::new(), Vec::new());
+        for (stage, addresses) in [(Stage::Compressor, compressors), (Stage::Decoder, decoders)] {
+            for address in addresses {
+                // A name is held against the rules for an address as well: it is one of several.
+                let fixed = address.strip_prefix(sources::DNS);
+                let node = Node::new(stage, fixed.unwrap_or(address), Arc::clone(&changed))?;
+                match fixed {
+                    Some(name) => names.push((stage, name.to_owned())),
+                    None => members.push(Member { node: Arc::new(node), origin: Origin::List, _probing: None }),
+                }
+            }
+        }
+        Ok(Self { members: RwLock::new(members), names, changed, prober: OnceLock::new() })
     }
 
-    /// Keeps asking every node, until `shutdown`.
-    pub(crate) fn watch(self: &Arc<Self>, shutdown: &CancellationToken) {
-        for node in &self.nodes {
-            let (registry, node) = (Arc::clone(self), Arc::clone(node));
-            let polls = async move {
-                loop {
-                    registry.poll(&node).await;
-                    tokio::time::sleep(POLL_INTERVAL).await;
-                }
-            };
-            tokio::spawn(shutdown.clone().run_until_cancelled_owned(polls));
+    /// A node that is not a member yet.
+    pub(crate) fn node(&self, stage: Stage, address: &str) -> Result<Node, Error> {
+        Node::new(stage, address, Arc::clone(&self.changed))
+    }
+
+    /// Keeps asking every node, those that come later included, until `shutdown`.
+    pub(crate) fn watch(self: &Arc<Self>, shutdown: &CancellationToken) -> Result<(), Error> {
+        let started = Prober::start(shutdown.clone())?;
+        let prober = self.prober.get_or_init(|| started);
+        self.change(|members| {
+            for member in members {
+                member._probing = Some(prober.watch(Arc::downgrade(self), Arc::clone(&member.node)));
+            }
+        });
+        for (stage, name) in self.names.clone() {
+            prober.run(sources::follow_name(Arc::downgrade(self), stage, name));
         }
+        prober.run(sources::let_lapse(Arc::downgrade(self)));
+        Ok(())
     }
 
     /// All nodes.
-    pub(crate) fn nodes(&self) -> &[Arc<Node>] {
-        &self.nodes
+    pub(crate) fn nodes(&self) -> Vec<Arc<Node>> {
+        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        members.iter().map(|member| Arc::clone(&member.node)).collect()
     }
 
     /// The nodes of a stage.
-    pub(crate) fn stage(&self, stage: Stage) -> impl Iterator<Item = &Arc<Node>> {
-        self.nodes.iter().filter(move |node| node.stage == stage)
+    pub(crate) fn stage(&self, stage: Stage) -> impl Iterator<Item = Arc<Node>> {
+        self.nodes().into_iter().filter(move |node| node.stage == stage)
+    }
+
+    /// Takes a node in, unless it is here already.
+    pub(crate) fn add(self: &Arc<Self>, node: Arc<Node>, origin: Origin) {
+        let probing = || self.prober.get().map(|prober| prober.watch(Arc::downgrade(self), Arc::clone(&node)));
+        self.change(|members| {
+            if !members.iter().any(|member| member.is_at(node.stage, &node.address)) {
+                members.push(Member { origin, _probing: probing(), node: Arc::clone(&node) });
+            }
+        });
+    }
+
+    /// Has the lease of a node hold until then. Whether there is such a node.
+    pub(crate) fn renew(&self, stage: Stage, address: &str, until: Instant) -> bool {
+        let mut found = false;
+        self.change(|members| {
+            let known = members.iter_mut().find(|member| member.is_at(stage, address));
+            found = known.is_some();
+            if let Some(Member { origin: Origin::Lease(lapses), .. }) = known {
+                *lapses = until;
+            }
+        });
+        found
+    }
+
+    /// The nodes of a name are those at these addresses. Calls in flight on others go on.
+    pub(crate) fn set_resolved(self: &Arc<Self>, stage: Stage, name: &str, addresses: &BTreeSet<String>) {
+        let origin = Origin::Name(name.to_owned());
+        self.change(|members| {
+            let stays = |member: &Member| {
+                member.origin != origin || member.node.stage != stage || addresses.contains(&member.node.address)
+            };
+            for gone in members.extract_if(.., |member| !stays(member)) {
+                tracing::info!(%stage, address = gone.node.address, name, "the name does not stand for a node any more");
+            }
+        });
+        for address in addresses {
+            // What DNS gives is an address.
+            if let Ok(node) = self.node(stage, address) {
+                self.add(Arc::new(node), origin.clone());
+            }
+        }
+    }
+
+    /// Lets nodes go whose lease lapsed. Calls in flight on them go on.
+    pub(crate) fn drop_lapsed(&self, now: Instant) {
+        self.change(|members| {
+            let lapsed = |member: &mut Member| matches!(member.origin, Origin::Lease(until) if until < now);
+            for gone in members.extract_if(.., lapsed) {
+                let Node { stage, address, .. } = &*gone.node;
+                tracing::warn!(%stage, address, "a node did not announce itself again and is let go");
+            }
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Vec<Member>)) {
+        change(&mut self.members.write().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_waiters();
     }
 
     /// The cascades that were ever described by a node that is not refused, by name.
     pub(crate) fn cascades(&self) -> BTreeMap<String, Arc<Description>> {
-        let accepted = self.nodes.iter().filter(|node| !matches!(node.condition(), Condition::Refused(_)));
+        let accepted = self.nodes().into_iter().filter(|node| !matches!(node.condition(), Condition::Refused(_)));
         let known = accepted.filter_map(|node| node.known());
         known.map(|known| (known.cascade().name.clone(), known.description)).collect()
     }
@@ -93,19 +180,8 @@ impl Registry {
         }
     }
 
-    async fn poll(&self, node: &Node) {
-        match timeout(POLL_TIMEOUT, describe(node)).await {
-            Ok(Ok(known)) => {
-                let condition = self.judge(node, &known.description);
-                node.described(known, condition);
-            }
-            Ok(Err(condition)) => node.set(condition),
-            Err(_) => node.set(Condition::Unreachable("it does not answer".to_owned())),
-        }
-    }
-
     /// Whether what a node says fits its place and the other nodes.
-    fn judge(&self, node: &Node, description: &Description) -> Condition {
+    pub(crate) fn judge(&self, node: &Node, description: &Description) -> Condition {
         let (stage, cascade) = (description.stage, &description.cascade);
         if stage != node.stage {
             return Condition::Refused(format!("it is a {stage}: list it under --{stage}"));
@@ -119,12 +195,18 @@ impl Registry {
         if description.arithmetic.len() > ARITHMETIC_BYTES_MAX {
             return Condition::Refused(format!("its arithmetic's name is over {ARITHMETIC_BYTES_MAX} bytes"));
         }
-        let others = self.nodes.iter().filter(|other| !std::ptr::eq(other.as_ref(), node));
-        let contradicts = |other: &Arc<Node>| {
+        let others = self.nodes().into_iter().filter(|other| !std::ptr::eq(other.as_ref(), node));
+        let contradicts = |other: Arc<Node>| {
             let known = other.ready()?;
             contradiction(known.cascade(), cascade).map(|problem| format!("{problem} at {}", other.address))
         };
         others.filter_map(contradicts).next().map_or(Condition::Ready, Condition::Refused)
+    }
+}
+
+impl Member {
+    fn is_at(&self, stage: Stage, address: &str) -> bool {
+        self.node.stage == stage && self.node.address == address
     }
 }
 
@@ -138,43 +220,14 @@ fn contradiction(one: &CascadeName, other: &CascadeName) -> Option<String> {
     same_name.then(|| differs(Stage::Compressor).or_else(|| differs(Stage::Decoder))).flatten()
 }
 
-async fn describe(node: &Node) -> Result<Known, Condition> {
-    let answer = match node.stage {
-        Stage::Compressor => node.compressor().describe(pb::DescribeRequest {}).await,
-        Stage::Decoder => node.decoder().describe(pb::DescribeRequest {}).await,
-    };
-    let wire = answer.map_err(|status| condition_of(&status))?.into_inner();
-    let description = Description::from_wire(wire.clone());
-    let description = description
-        .map_err(|invalid| Condition::Refused(format!("it describes itself wrongly: {invalid}")))?;
-    Ok(Known { description: Arc::new(description), wire: Arc::new(wire) })
-}
-
-/// What a call that failed says of its node.
-pub(crate) fn condition_of(status: &Status) -> Condition {
-    // Where the transport fails, it is the source.
-    let answered = std::error::Error::source(status).is_none();
-    match status.code() {
-        Code::Unavailable if answered => Condition::NotServing(status.message().to_owned()),
-        Code::Unimplemented => {
-            Condition::Refused("it offers another service: check the list it is in".to_owned())
-        }
-        _ => Condition::Unreachable(reason(status)),
-    }
-}
-
-/// The innermost reason of a status: "connection refused" and not the four layers above it.
-pub(crate) fn reason(status: &Status) -> String {
-    let outermost = std::error::Error::source(status);
-    let causes = std::iter::successors(outermost, |error| error.source());
-    causes.last().map_or_else(|| status.message().to_owned(), ToString::to_string)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use c3_proto::{Fingerprint, LatentCodec, RatioRange};
 
     use super::*;
+    use crate::nodes::node::Known;
 
     fn description(stage: Stage, decoder: &[u8]) -> Description {
         Description {

@@ -6,12 +6,15 @@ use std::time::Duration;
 use c3_service::Kind;
 use tonic::Status;
 
+use super::breaker::Outcome;
 use super::node::Node;
-use super::{Need, registry};
+use super::{Need, probe};
 use crate::error::Failure;
 
 /// Longest wait before a full node is asked again, whatever it says: its queue may empty sooner.
 pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
+/// Longest wait before the first retry; before each further one twice as long.
+const BACKOFF: Duration = Duration::from_millis(10);
 
 /// Why a call on one node failed.
 #[derive(Debug)]
@@ -22,6 +25,8 @@ pub(super) enum Fault {
     Wrong(String),
     /// No answer in time.
     Late,
+    /// The node stopped answering its probes while the call was in flight.
+    Lost,
 }
 
 impl From<Status> for Fault {
@@ -56,6 +61,12 @@ impl Tries {
         tokio::time::sleep(soonest.min(RETRY_AFTER_MAX)).await;
     }
 
+    /// Waits a little before a retry, so that the calls that a dead node leaves behind do not come at one instant.
+    pub(super) async fn back_off(&self) {
+        let most = BACKOFF * (1 << self.failed.len().min(5));
+        tokio::time::sleep(most.mul_f64(fastrand::f64())).await;
+    }
+
     /// Takes note of a fault; errors where no other node would do better.
     pub(super) fn failed_on(
         &mut self,
@@ -64,9 +75,10 @@ impl Tries {
         fault: Fault,
     ) -> Result<(), Failure> {
         let said = match &fault {
-            Fault::Status(status) => registry::reason(status),
+            Fault::Status(status) => probe::reason(status),
             Fault::Wrong(problem) => problem.clone(),
             Fault::Late => "no answer in time".to_owned(),
+            Fault::Lost => "it stopped answering".to_owned(),
         };
         tracing::info!(stage = %need.stage, address = node.address, said, "a call failed on a node");
         match (fault.kind(), &fault) {
@@ -78,7 +90,8 @@ impl Tries {
                 return Err(Failure::Refused { kind, message: said });
             }
             // It is left out until it answers again, and may then be tried again.
-            (Kind::Unavailable, Fault::Status(status)) => node.set(registry::condition_of(status)),
+            (Kind::Unavailable, Fault::Status(status)) => node.set(probe::condition_of(status)),
+            (Kind::Unavailable, _) => {}
             (kind, _) => {
                 self.late += usize::from(kind == Kind::Late);
                 self.spent.push(Arc::clone(&node));
@@ -96,6 +109,15 @@ impl Fault {
             Self::Status(status) => Kind::of(status),
             Self::Wrong(_) => Kind::Internal,
             Self::Late => Kind::Late,
+            Self::Lost => Kind::Unavailable,
+        }
+    }
+
+    /// What it says of the node to its breaker. A node that does not answer at all is the registry's.
+    pub(super) fn outcome(&self) -> Outcome {
+        match self.kind() {
+            Kind::Internal | Kind::Late | Kind::DataLoss => Outcome::Failed,
+            _ => Outcome::Neither,
         }
     }
 }

@@ -15,9 +15,11 @@ use futures::{Stream, StreamExt, TryStreamExt, pin_mut, stream};
 use super::window::{self, Sealed};
 use crate::cache::Found;
 use crate::error::Failure;
+use crate::flight::SingleFlight;
 use crate::gateway::{Gateway, SharedGateway};
 use crate::metrics::Direction;
 use crate::store::manifest::Manifest;
+use crate::store::stamp::Stamp;
 use crate::task;
 
 /// What the caller of a get is told.
@@ -42,9 +44,12 @@ struct Place {
     bytes: Range<u64>,
 }
 
-/// A window's text and where it belongs.
-struct Decoded {
-    place: Place,
+/// Windows being decoded, by document, version of its manifest, and number.
+pub(crate) type Reads = SingleFlight<(DocumentId, Stamp, u64), Result<Decoded, Failure>>;
+
+/// A window's text.
+#[derive(Clone, Debug)]
+pub(crate) struct Decoded {
     text: Bytes,
     tokens: u64,
 }
@@ -66,7 +71,7 @@ pub(crate) fn get_text(
         let decoded = stream::iter(places)
             .map(|place| {
                 let (gateway, found) = (Arc::clone(&gateway), Arc::clone(&found));
-                task::begin(async move { decode(&gateway, &found, place).await })
+                task::begin(async move { once(gateway, found, place).await })
             })
             .buffered(gateway.config.look_ahead)
             .enumerate();
@@ -74,7 +79,7 @@ pub(crate) fn get_text(
 
         let mut whole = (range == (0..manifest.bytes())).then(blake3::Hasher::new);
         while let Some((i, window)) = decoded.next().await {
-            let Decoded { place, text, tokens } = window?;
+            let (place, Decoded { text, tokens }) = window?;
             if let Some(hasher) = &mut whole {
                 hasher.update(&text);
                 if i == last && hasher.finalize().as_bytes() != manifest.id.as_bytes() {
@@ -123,6 +128,21 @@ fn cut(window: &Range<u64>, range: &Range<u64>) -> Range<usize> {
     (start - window.start) as usize..(end - window.start) as usize
 }
 
+/// A window's text, decoded once for all who read it at the same time.
+async fn once(
+    gateway: SharedGateway,
+    found: Arc<Found>,
+    place: Place,
+) -> Result<(Place, Decoded), Failure> {
+    let key = (found.value.id, found.value.version, place.number);
+    let work = {
+        let (gateway, place) = (Arc::clone(&gateway), place.clone());
+        async move { decode(&gateway, &found, place).await }
+    };
+    let decoded = gateway.reads.run(key, work, || Err(Failure::gone())).await?;
+    Ok((place, decoded))
+}
+
 async fn decode(gateway: &Gateway, found: &Found, place: Place) -> Result<Decoded, Failure> {
     let manifest = &found.value;
     let Range { start, end } = place.bytes;
@@ -145,7 +165,7 @@ async fn decode(gateway: &Gateway, found: &Found, place: Place) -> Result<Decode
         hash: window.hash,
     };
     let text = window::decode(&gateway.nodes, sealed, &what).await?;
-    Ok(Decoded { place, text, tokens: window.group.tokens().into() })
+    Ok(Decoded { text, tokens: window.group.tokens().into() })
 }
 
 #[cfg(test)]

@@ -32,7 +32,14 @@ pub(crate) async fn decode(nodes: &Nodes, window: Sealed<'_>, what: &str) -> Res
     let avoid = [first.node];
     let same = Need { arithmetic: window.arithmetic, avoid: &avoid, ..any };
     match nodes.reconstruct(same, window.job()).await {
-        Ok(second) if window.proves(&second.value) => Ok(second.value),
+        Ok(second) if window.proves(&second.value) => {
+            // With the arithmetic of the corrections there is no excuse for another text.
+            if written_with.as_deref() == window.arithmetic || second.node.arithmetic() == written_with {
+                let [first] = &avoid;
+                first.eject("it wrote a text that another node proved wrong");
+            }
+            Ok(second.value)
+        }
         // No other node: if the first was as good as any, the text is lost.
         Err(failure @ Failure::NoNode { .. })
             if window.arithmetic.is_some() && window.arithmetic != written_with.as_deref() =>

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail, ensure};
 use c3_tests::fixtures::Shared;
 use c3_tests::row::Row;
-use c3_tests::{speed, spine, store};
+use c3_tests::{faults, speed, spine, store};
 use clap::{Parser, ValueEnum};
 
 /// The programs' own.
@@ -36,6 +36,8 @@ enum Topic {
     SpeedCpu,
     /// The store and its tiers: nothing is lost, no wrong text, codecs and ratios.
     Store,
+    /// Nodes die, hang, lie and drain, and no caller notices.
+    Faults,
 }
 
 impl Topic {
@@ -44,6 +46,7 @@ impl Topic {
             Self::Spine => &spine::table::ROWS,
             Self::SpeedCpu => &speed::table::ROWS,
             Self::Store => &store::table::ROWS,
+            Self::Faults => &faults::table::ROWS,
         }
     }
 
@@ -52,6 +55,7 @@ impl Topic {
             Self::Spine => spine::table::measure(row, shared).await,
             Self::SpeedCpu => speed::table::measure(row, shared).await,
             Self::Store => store::table::measure(row, shared).await,
+            Self::Faults => faults::table::measure(row, shared).await,
         }
     }
 }

@@ -53,21 +53,48 @@ impl Named {
 
 /// Kills `count` times during puts, and `count` times during deletes and sweeps.
 pub async fn kills(count: usize, seed: u64) -> Result<Vec<Row>> {
-    let mut cluster = Plan::with_gateway_args(&["--grace-s", "1"]).start().await?;
-    let (mut dice, mut model) = (Dice::new(seed), Model::new());
-    let mut rows = Vec::new();
-    let (mut inside, mut named) = (0, Named::default());
-    for round in 0..count {
-        inside += usize::from(during_puts(&mut cluster, round, &mut dice, &mut model, &mut named).await?);
-    }
-    rows.push(Row::equal("kills-put-names-broken", std::mem::take(&mut named.broken), Vec::new()));
-    rows.extend(verdict("put", seed, count, inside, &cluster, &model).await?);
-    let mut inside = 0;
-    for round in 0..count {
-        inside += usize::from(during_sweeps(&mut cluster, count + round, &mut dice, &mut model).await?);
-    }
-    rows.extend(verdict("sweep", seed, count, inside, &cluster, &model).await?);
+    let mut scene = Scene::begin(seed).await?;
+    let mut rows = scene.puts(count).await?;
+    rows.extend(scene.sweeps(count).await?);
     Ok(rows)
+}
+
+/// Kills `count` times during puts.
+pub async fn during_every_put(count: usize, seed: u64) -> Result<Vec<Row>> {
+    Scene::begin(seed).await?.puts(count).await
+}
+
+struct Scene {
+    cluster: Cluster,
+    dice: Dice,
+    seed: u64,
+    model: Model,
+}
+
+impl Scene {
+    async fn begin(seed: u64) -> Result<Self> {
+        let cluster = Plan::with_gateway_args(&["--grace-s", "1"]).start().await?;
+        Ok(Self { cluster, dice: Dice::new(seed), seed, model: Model::new() })
+    }
+
+    async fn puts(&mut self, count: usize) -> Result<Vec<Row>> {
+        let (mut inside, mut named) = (0, Named::default());
+        let Self { cluster, dice, model, seed } = self;
+        for round in 0..count {
+            inside += usize::from(during_puts(cluster, round, dice, model, &mut named).await?);
+        }
+        let mut rows = vec![Row::equal("kills-put-names-broken", std::mem::take(&mut named.broken), Vec::new())];
+        rows.extend(verdict("put", *seed, count, inside, cluster, model).await?);
+        Ok(rows)
+    }
+
+    async fn sweeps(&mut self, count: usize) -> Result<Vec<Row>> {
+        let (mut inside, Self { cluster, dice, model, seed }) = (0, self);
+        for round in 0..count {
+            inside += usize::from(during_sweeps(cluster, count + round, dice, model).await?);
+        }
+        verdict("sweep", *seed, count, inside, cluster, model).await
+    }
 }
 
 /// Puts several texts and kills at a random instant. Whether files were being written when it was.

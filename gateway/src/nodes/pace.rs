@@ -1,0 +1,122 @@
+//! How long calls take: when one is so late that another node is asked beside it, and which node is far slower than the
+//! others.
+//!
+//! Calls differ in size, so what counts is time to a token; a small call takes as long as one of a few hundred tokens.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Tokens that the smallest call counts as.
+const TOKENS_MIN: u64 = 500;
+/// Calls that are remembered.
+const CALLS: usize = 128;
+/// Calls of which the first tells something.
+const CALLS_MIN: usize = 20;
+/// A call is hedged once it took so many times as long as half of the calls.
+const HEDGE_TIMES: f64 = 3.0;
+/// No call is hedged earlier.
+const HEDGE_MIN: Duration = Duration::from_millis(50);
+/// Weight of the last call in a node's own pace.
+const NEW: f64 = 0.2;
+/// A node is far slower than others where its pace is so many times theirs.
+const SLOW_TIMES: f64 = 4.0;
+/// Calls of a node of which its pace is known, and where it was too slow not long ago.
+const KNOWN_AFTER: [u32; 2] = [8, 2];
+
+/// Time to a token of the last calls of one kind.
+#[derive(Debug, Default)]
+pub(crate) struct Paces(VecDeque<f64>);
+
+impl Paces {
+    /// A call was answered.
+    pub(crate) fn add(&mut self, tokens: u64, took: Duration) {
+        if self.0.len() == CALLS {
+            self.0.pop_front();
+        }
+        self.0.push_back(pace(tokens, took));
+    }
+
+    /// After how long a call of so many tokens is late; `None` where too little is known.
+    pub(crate) fn late_after(&self, tokens: u64) -> Option<Duration> {
+        if self.0.len() < CALLS_MIN {
+            return None;
+        }
+        let mut sorted = Vec::from_iter(self.0.iter().copied());
+        let (_, median, _) = sorted.select_nth_unstable_by(CALLS_MIN.max(self.0.len()) / 2, f64::total_cmp);
+        let seconds = HEDGE_TIMES * *median * tokens.max(TOKENS_MIN) as f64;
+        Some(Duration::from_secs_f64(seconds).max(HEDGE_MIN))
+    }
+}
+
+/// A node's own pace, over calls of all kinds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pace {
+    mean: f64,
+    calls: u32,
+}
+
+impl Pace {
+    /// A call was answered, or given up after so long.
+    pub(crate) fn add(&mut self, tokens: u64, took: Duration) {
+        let new = if self.calls == 0 { 1.0 } else { NEW };
+        self.mean += new * (pace(tokens, took) - self.mean);
+        self.calls += 1;
+    }
+
+    /// Seconds to a token, once it is known; sooner where the node was too slow not long ago.
+    fn known(&self, was_slow: bool) -> Option<f64> {
+        (self.calls >= KNOWN_AFTER[usize::from(was_slow)]).then_some(self.mean)
+    }
+
+    /// Whether it is far slower than the others, all of which compute the same.
+    pub(crate) fn is_slow(&self, was_slow: bool, others: impl Iterator<Item = Self>) -> bool {
+        let Some(own) = self.known(was_slow) else { return false };
+        let mut others = Vec::from_iter(others.filter_map(|other| other.known(false)));
+        if others.is_empty() {
+            return false;
+        }
+        others.sort_by(f64::total_cmp);
+        // Of two, the faster: a slow one must not excuse another.
+        own > SLOW_TIMES * others[(others.len() - 1) / 2]
+    }
+}
+
+fn pace(tokens: u64, took: Duration) -> f64 {
+    took.as_secs_f64() / tokens.max(TOKENS_MIN) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALL: Duration = Duration::from_millis(100);
+
+    #[test]
+    fn a_call_is_late_by_what_others_of_its_size_took() {
+        let mut paces = Paces::default();
+        assert_eq!(paces.late_after(1000), None);
+        // One of three nodes takes ten times as long.
+        (0..99).for_each(|i| paces.add(1000, if i % 3 == 0 { 10 * CALL } else { CALL }));
+        assert_eq!(paces.late_after(1000), Some(3 * CALL));
+        assert_eq!(paces.late_after(2000), Some(6 * CALL));
+        assert_eq!(paces.late_after(1), Some(3 * CALL / 2));
+    }
+
+    #[test]
+    fn a_node_is_slow_only_beside_others() {
+        let of = |took: Duration| {
+            let mut pace = Pace::default();
+            (0..KNOWN_AFTER[0]).for_each(|_| pace.add(1000, took));
+            pace
+        };
+        let (usual, slow) = (of(CALL), of(10 * CALL));
+        assert!(slow.is_slow(false, [usual, usual].into_iter()));
+        assert!(slow.is_slow(false, [usual, slow].into_iter()));
+        assert!(!usual.is_slow(false, [usual, slow].into_iter()));
+        assert!(!slow.is_slow(false, [slow, slow].into_iter()));
+        assert!(!slow.is_slow(false, std::iter::empty()));
+        let mut new = Pace::default();
+        new.add(1000, 10 * CALL);
+        assert!(!new.is_slow(false, [usual].into_iter()));
+    }
+}

@@ -1,0 +1,60 @@
+//! The short form of `prove faults`: each kind of fault once or twice.
+
+use std::time::Duration;
+
+use c3_tests::faults::schedules::{Retries, schedules};
+use c3_tests::faults::{callers, finding, gateways, nodes};
+use c3_tests::fixtures;
+use c3_tests::row::assert_all;
+
+fn text() -> String {
+    fixtures::text("page.txt").unwrap().repeat(12)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_are_killed_fail_no_call() {
+    assert_all(&nodes::kills(&text(), 3, 1).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_are_restarted_fail_no_call() {
+    assert_all(&nodes::rolling(&text(), 1).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_is_restarted_fails_no_call_of_the_client() {
+    assert_all(&gateways::rolling(&text(), 1).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_packets_vanish_fails_no_call() {
+    assert_all(&nodes::half_open(&text(), Duration::from_secs(6)).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_lie_are_left_out_and_no_wrong_text_is_delivered() {
+    assert_all(&nodes::liars(&text(), Duration::from_secs(8)).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_announce_themselves() {
+    assert_all(&finding::announced(&fixtures::text("page.txt").unwrap()).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_readers_of_a_window_have_it_decoded_once() {
+    assert_all(&nodes::hot(&text(), 30).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_retries_the_checker_finds_what_fails() {
+    let rows = schedules(&text(), 1, Duration::from_secs(15), 1, Retries::Off).await.unwrap();
+    assert_all(&rows[..2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_that_leave_free_their_places() {
+    let rows = callers::cancelled(&text(), 100).await.unwrap();
+    // How soon is for the proof: here all tests share the processor.
+    assert_all(&rows[..1]);
+}

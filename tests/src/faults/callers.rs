@@ -1,0 +1,178 @@
+//! Callers that leave, come all at once, or ask for more than there is.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use futures::future::join_all;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval};
+use tonic::{Code, Status};
+
+use super::load::{Work, p99};
+use crate::calls::{Calls, first_text};
+use crate::cluster::{Cluster, Plan};
+use crate::row::Row;
+use crate::wait::until;
+
+/// Longest time that a wait for what is due at once may take.
+const LIMIT: Duration = Duration::from_secs(60);
+/// How long capacity is measured.
+const MEASURED: Duration = Duration::from_secs(10);
+/// Callers who use up the capacity.
+const CALLERS: usize = 16;
+
+/// Callers who leave at one instant, in the middle of their texts: how long until every place is free.
+pub async fn cancelled(text: &str, callers: usize) -> Result<Vec<Row>> {
+    const FREE_MAX: f64 = 1.0;
+    let wide = ["--calls-max", "8192", "--look-ahead", "2"].map(str::to_owned);
+    let cluster = Plan { gateway_args: wide.to_vec(), node_args: wide[..2].to_vec(), ..Plan::default() };
+    let cluster = cluster.start().await?;
+    let calls = cluster.calls()?;
+    // Texts of their own, or all would read the same windows.
+    let documents = Work::prepare(&calls, text, 20, 10_000).await?;
+    let ids = documents.documents().iter().map(|(id, _)| id.clone());
+    let open = |id: String| {
+        let calls = calls.clone();
+        async move { calls.open(&id).await }
+    };
+    let streams: Vec<_> = join_all(ids.cycle().take(callers).map(open)).await;
+    let opened = streams.iter().filter(|stream| stream.is_ok()).count();
+    let mut streams = streams.into_iter().flatten().collect::<Vec<_>>();
+    let first = streams.first_mut().context("no call was taken")?;
+    ensure!(!first_text(first).await?.is_empty(), "no text came");
+    let left = Instant::now();
+    drop(streams);
+    let free = until("every place to be free", LIMIT, async || {
+        let load = cluster.decoder_says().await.ok()?.load?;
+        let nodes = calls.nodes().await.ok()?;
+        let in_flight: u32 = nodes.iter().map(|node| node.calls_in_flight).sum();
+        (load.queued_tokens + load.running_tokens == 0 && in_flight == 0).then_some(())
+    });
+    free.await?;
+    let seconds = left.elapsed().as_secs_f64();
+    Ok(vec![
+        Row::equal("cancelled-callers", opened, callers),
+        Row::at_most("cancelled-places-free-seconds", seconds, FREE_MAX),
+    ])
+}
+
+/// Calls at ten times the rate that can be served.
+pub async fn overload(text: &str, spell: Duration) -> Result<Vec<Row>> {
+    const TIMES: f64 = 10.0;
+    const GOODPUT_MIN: f64 = 0.9;
+    const GROWTH_MAX: f64 = 1.2;
+    let cluster = Plan::default().start().await?;
+    let calls = cluster.calls()?;
+    let work = Work::prepare(&calls, text, 200, 2_000).await?;
+    let ids: Arc<[String]> = work.documents().iter().map(|(id, _)| id.clone()).collect();
+    let peak = closed_loop(&calls, &ids).await?;
+    let memory = resident(&cluster)?;
+    let (seen, turn) = (Arc::new(Seen::default()), AtomicUsize::new(0));
+    let mut ticks = interval(Duration::from_secs_f64(1.0 / (TIMES * peak)));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
+    let (begun, mut callers, mut most) = (Instant::now(), JoinSet::new(), memory);
+    let mut looked = begun;
+    while begun.elapsed() < spell {
+        ticks.tick().await;
+        let id = ids[turn.fetch_add(1, Ordering::Relaxed) % ids.len()].clone();
+        let (calls, seen) = (calls.clone(), Arc::clone(&seen));
+        callers.spawn(async move { seen.ended(calls.get(&id).await.map(drop)) });
+        while callers.try_join_next().is_some() {}
+        if looked.elapsed() > Duration::from_secs(1) {
+            (most, looked) = (most.max(resident(&cluster)?), Instant::now());
+        }
+    }
+    let goodput = seen.well.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64();
+    callers.shutdown().await;
+    let count = |of: &AtomicUsize| of.load(Ordering::Relaxed);
+    Ok(vec![
+        Row::seen("overload-peak-calls-a-second", peak, true, "told only"),
+        Row::at_least("overload-goodput-over-peak", goodput / peak, GOODPUT_MIN),
+        Row::at_most("overload-memory-over-before", most as f64 / memory as f64, GROWTH_MAX),
+        Row::seen("overload-refused", count(&seen.refused), count(&seen.refused) > 0, "some"),
+        Row::equal("overload-refused-without-retry-after", count(&seen.bare), 0),
+        Row::equal("overload-failed-otherwise", count(&seen.failed), 0),
+    ])
+}
+
+/// How calls ended.
+#[derive(Default)]
+struct Seen {
+    well: AtomicUsize,
+    refused: AtomicUsize,
+    /// Refused without saying when to try again.
+    bare: AtomicUsize,
+    failed: AtomicUsize,
+}
+
+impl Seen {
+    fn ended(&self, result: Result<(), Status>) {
+        let counter = match result {
+            Ok(()) => &self.well,
+            Err(status) if status.code() != Code::ResourceExhausted => &self.failed,
+            Err(status) if status.metadata().contains_key("retry-after-ms") => &self.refused,
+            Err(_) => &self.bare,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Calls a second of callers who each wait for an answer before the next call.
+async fn closed_loop(calls: &Calls, ids: &Arc<[String]>) -> Result<f64> {
+    let begun = Instant::now();
+    let caller = |number: usize| {
+        let (calls, ids) = (calls.clone(), Arc::clone(ids));
+        async move {
+            let mut well = 0;
+            for turn in 0.. {
+                if begun.elapsed() > MEASURED {
+                    break;
+                }
+                calls.get(&ids[(number + CALLERS * turn) % ids.len()]).await?;
+                well += 1;
+            }
+            Ok::<usize, Status>(well)
+        }
+    };
+    let all = join_all((0..CALLERS).map(caller)).await.into_iter().sum::<Result<usize, _>>()?;
+    Ok(all as f64 / begun.elapsed().as_secs_f64())
+}
+
+/// Resident memory of all programs, in bytes.
+fn resident(cluster: &Cluster) -> Result<u64> {
+    let programs = cluster.compressors.iter().chain(&cluster.decoders).chain([&cluster.gateway]);
+    programs.map(|program| program.resident_bytes()).sum()
+}
+
+/// A caller who reads steadily, while another one, on a connection of its own, suddenly asks for ten times as much.
+pub async fn fair(text: &str, spell: Duration) -> Result<Vec<Row>> {
+    const TIMES: usize = 10;
+    const P99_MAX: f64 = 3.0;
+    let cluster = Plan::default().start().await?;
+    let (steady, greedy) = (cluster.calls()?, cluster.calls()?);
+    let work = Work::prepare(&steady, text, 100, 2_000).await?;
+    let read = async |calls: &Calls, from: usize, until: Instant| {
+        let mut took = Vec::new();
+        for turn in from.. {
+            if Instant::now() > until {
+                break;
+            }
+            let begun = Instant::now();
+            calls.get(&work.documents()[turn * 7 % work.documents().len()].0).await?;
+            took.push(begun.elapsed());
+        }
+        Ok::<_, Status>(took)
+    };
+    let before = read(&steady, 0, Instant::now() + spell).await?;
+    let until = Instant::now() + spell;
+    let burst = join_all((1..=TIMES).map(|number| read(&greedy, 1000 * number, until)));
+    let (beside, burst) = tokio::join!(read(&steady, 0, until), burst);
+    let (beside, burst) = (beside?, burst.into_iter().collect::<Result<Vec<_>, _>>()?);
+    let calls = burst.iter().map(Vec::len).sum::<usize>();
+    Ok(vec![
+        Row::seen("fair-calls-of-the-burst", calls, calls > beside.len(), "more than the steady caller's"),
+        Row::at_most("fair-steady-p99-over-before", p99(&beside) / p99(&before), P99_MAX),
+    ])
+}

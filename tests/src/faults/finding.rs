@@ -1,0 +1,70 @@
+//! Nodes that announce themselves.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use c3_proto::pb::NodeState;
+
+use crate::calls::Calls;
+use crate::fixtures;
+use crate::process::{Launch, Process, Program, free_address};
+use crate::row::Row;
+use crate::wait::until;
+
+/// Longest time until an announcement has done what it does: a lease is shorter.
+const LIMIT: Duration = Duration::from_secs(40);
+
+/// A gateway that knows no node: two announce themselves and work, one whose address leads nowhere is refused, and one
+/// that dies is let go.
+pub async fn announced(text: &str) -> Result<Vec<Row>> {
+    let folder = tempfile::TempDir::with_prefix("c3-announced-")?;
+    let data = folder.path().join("data");
+    let gateway = Launch::new(Program::Gateway).arg("--accept-nodes").arg("--data").arg(data);
+    let gateway = gateway.serve(folder.path()).await?;
+    let start = async |program: Program, at: &str, as_address: &str| -> Result<Process> {
+        let node = Launch::new(program).arg("--model").arg(fixtures::default_model());
+        let announces = ["--announce-to", &gateway.url(), "--announce-as", &format!("http://{as_address}")];
+        let mut node = node.args(announces).arg("--listen").arg(at).spawn(folder.path(), at.to_owned())?;
+        node.ready().await?;
+        Ok(node)
+    };
+    let calls = Calls::to(&gateway)?;
+    let ready = async |count: usize| {
+        until("nodes to be known", LIMIT, async || {
+            let nodes = calls.nodes().await.ok()?;
+            let ready = nodes.iter().filter(|node| node.state() == NodeState::Ready).count();
+            (ready == count && nodes.len() == count).then_some(())
+        })
+        .await
+    };
+    let addresses = [free_address()?, free_address()?, free_address()?];
+    let _compressor = start(Program::CompressorNode, &addresses[0], &addresses[0]).await?;
+    let mut decoder = start(Program::DecoderNode, &addresses[1], &addresses[1]).await?;
+    ready(2).await?;
+    let put = calls.put_at(text.as_bytes(), 20).await?.document.context("no document")?;
+    let same = calls.get(&crate::calls::id_of(&put)).await?.text == text.as_bytes();
+
+    // Nobody listens where it says that it does.
+    let nowhere = free_address()?;
+    let lost = start(Program::DecoderNode, &addresses[2], &nowhere).await?;
+    let refused = |process: &Process, what: &str| {
+        let log = process.log();
+        log.lines().any(|line| line.contains(&nowhere) && line.contains(what))
+    };
+    let told = until("the refusal to be told", LIMIT, async || {
+        (refused(&gateway, "refused") && refused(&lost, "does not take")).then_some(())
+    });
+    let told = told.await.is_ok();
+    let taken = calls.nodes().await?.iter().any(|node| node.address.contains(&nowhere));
+
+    decoder.kill()?;
+    let let_go = until("the lease to lapse", LIMIT, async || {
+        let nodes = calls.nodes().await.ok()?;
+        (nodes.len() == 1).then_some(())
+    });
+    Ok(vec![
+        Row::holds("announced-nodes-work", same, "identical"),
+        Row::holds("announced-from-nowhere-refused", told && !taken, "refused, the reason logged on both sides"),
+        Row::holds("announced-and-dead-let-go", let_go.await.is_ok(), "when its lease lapses"),
+    ])
+}

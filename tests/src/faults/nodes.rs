@@ -1,0 +1,265 @@
+//! Nodes that die, hang, fall silent, slow down and are restarted, under load: no caller notices.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use c3_proto::pb::NodeState;
+use tokio::time::{Instant, sleep};
+
+use super::liar::Liar;
+use super::load::{Caller, Load, Tally, Work, p99};
+use crate::calls::Calls;
+use crate::cluster::{Cluster, Plan};
+use crate::proxy::Wire;
+use crate::row::Row;
+use crate::store::ops::Dice;
+use crate::wait::until;
+
+/// Nodes of each stage.
+const NODES: usize = 3;
+/// Callers: more than the two cores can serve at once, so that capacity is used up.
+const CALLERS: usize = 8;
+/// Documents that are read, and their size.
+const DOCUMENTS: usize = 16;
+const BYTES: usize = 3_000;
+/// Longest time until a node has a call in flight.
+const BUSY_LIMIT: Duration = Duration::from_secs(60);
+/// Longest time until a node's share must have moved.
+const MOVED_MAX: f64 = 5.0;
+
+/// Nodes under load.
+struct Scene {
+    cluster: Cluster,
+    calls: Calls,
+    work: Work,
+    load: Load,
+}
+
+impl Scene {
+    async fn begin(plan: Plan, text: &str) -> Result<Self> {
+        let cluster = Plan { compressors: NODES, decoders: NODES, ..plan }.start().await?;
+        let calls = cluster.calls()?;
+        let work = Work::prepare(&calls, text, DOCUMENTS, BYTES).await?;
+        let load = work.start(&Caller::Bare(calls.clone()), CALLERS);
+        Ok(Self { cluster, calls, work, load })
+    }
+
+    /// Waits until a node has calls in flight.
+    async fn busy(&self, number: usize) -> Result<()> {
+        let address = self.cluster.address(number);
+        let busy = until("the node to be at work", BUSY_LIMIT, async || {
+            let nodes = self.calls.nodes().await.ok()?;
+            let node = nodes.into_iter().find(|node| node.address == address)?;
+            (node.calls_in_flight > 0).then_some(())
+        });
+        busy.await
+    }
+
+    /// Seconds until the gateway gives a node no calls and waits for none of it.
+    async fn moved(&self, number: usize) -> Result<f64> {
+        let (address, begun) = (self.cluster.address(number), Instant::now());
+        let moved = until("the node's share to move", BUSY_LIMIT, async || {
+            let nodes = self.calls.nodes().await.ok()?;
+            let node = nodes.into_iter().find(|node| node.address == address)?;
+            (node.state() != NodeState::Ready && node.calls_in_flight == 0).then_some(())
+        });
+        moved.await?;
+        Ok(begun.elapsed().as_secs_f64())
+    }
+
+    async fn end(self) -> Result<(Cluster, Calls, Tally)> {
+        let tally = self.load.end().await?;
+        Ok((self.cluster, self.calls, tally))
+    }
+}
+
+/// The rows that every load has.
+pub(super) async fn verdict(name: &str, calls: &Calls, tally: &Tally) -> Vec<Row> {
+    let (failed, said) = tally.failures();
+    vec![
+        Row::seen(format!("{name}-calls"), tally.well, tally.well > 0, "some"),
+        Row::seen(format!("{name}-failed"), (failed, said), failed == 0, "= 0"),
+        Row::equal(format!("{name}-wrong-texts"), tally.wrong, 0),
+        Row::equal(format!("{name}-acknowledged-lost"), tally.lost(calls).await, Vec::new()),
+    ]
+}
+
+/// Kills -9 of nodes with calls in flight, each started anew before the next.
+pub async fn kills(text: &str, count: usize, seed: u64) -> Result<Vec<Row>> {
+    let (mut scene, mut dice) = (Scene::begin(Plan::default(), text).await?, Dice::new(seed));
+    let mut in_flight = 0;
+    for _ in 0..count {
+        let number = dice.roll(scene.cluster.nodes());
+        scene.busy(number).await?;
+        in_flight += 1;
+        scene.cluster.node(number).kill()?;
+        scene.cluster.start_again(number).await?;
+        scene.cluster.becomes_whole().await?;
+    }
+    let (_cluster, calls, tally) = scene.end().await?;
+    let mut rows = vec![Row::equal(format!("kills-with-calls-in-flight (seed {seed})"), in_flight, count)];
+    rows.extend(verdict("kills", &calls, &tally).await);
+    Ok(rows)
+}
+
+/// A node of each stage that hangs for a while.
+pub async fn stopped(text: &str, hangs: Duration) -> Result<Vec<Row>> {
+    let (mut scene, mut rows) = (Scene::begin(Plan::default(), text).await?, Vec::new());
+    for (stage, number) in [("compressor", 0), ("decoder", NODES)] {
+        scene.busy(number).await?;
+        let begun = Instant::now();
+        scene.cluster.node(number).signal("STOP")?;
+        let moved = scene.moved(number).await;
+        sleep(hangs.saturating_sub(begun.elapsed())).await;
+        scene.cluster.node(number).signal("CONT")?;
+        rows.push(Row::at_most(format!("stopped-{stage}-share-moves-seconds"), moved?, MOVED_MAX));
+        scene.cluster.becomes_whole().await?;
+    }
+    let (_cluster, calls, tally) = scene.end().await?;
+    rows.extend(verdict("stopped", &calls, &tally).await);
+    Ok(rows)
+}
+
+/// A connection whose packets vanish both ways, for a node of each stage.
+pub async fn half_open(text: &str, vanish: Duration) -> Result<Vec<Row>> {
+    let plan = Plan { proxied: true, ..Plan::default() };
+    let (scene, mut rows) = (Scene::begin(plan, text).await?, Vec::new());
+    for (stage, number) in [("compressor", 0), ("decoder", NODES)] {
+        scene.busy(number).await?;
+        let begun = Instant::now();
+        scene.cluster.proxies[number].set(Wire { dead: true, ..Wire::default() });
+        let moved = scene.moved(number).await;
+        sleep(vanish.saturating_sub(begun.elapsed())).await;
+        scene.cluster.proxies[number].set(Wire::default());
+        rows.push(Row::at_most(format!("half-open-{stage}-left-out-seconds"), moved?, MOVED_MAX));
+        scene.cluster.becomes_whole().await?;
+    }
+    let (_cluster, calls, tally) = scene.end().await?;
+    rows.extend(verdict("half-open", &calls, &tally).await);
+    Ok(rows)
+}
+
+/// Every node restarted in good order, one after another.
+pub async fn rolling(text: &str, rounds: usize) -> Result<Vec<Row>> {
+    let mut scene = Scene::begin(Plan::default(), text).await?;
+    for _ in 0..rounds {
+        for number in 0..scene.cluster.nodes() {
+            scene.cluster.node(number).terminate().await?;
+            scene.cluster.start_again(number).await?;
+            scene.cluster.becomes_whole().await?;
+        }
+    }
+    let (_cluster, calls, tally) = scene.end().await?;
+    Ok(verdict("rolling-nodes", &calls, &tally).await)
+}
+
+/// One of three decoders that gets a tenth of its time: gets beside those without it.
+pub async fn slow(text: &str, seconds: u64) -> Result<Vec<Row>> {
+    const P99_MAX: f64 = 1.5;
+    let period = Duration::from_millis(50);
+    let mut scene = Scene::begin(Plan::default(), text).await?;
+    let spell = Duration::from_secs(seconds);
+    sleep(spell).await;
+    let before = std::mem::replace(&mut scene.load, scene.work.start(&Caller::Bare(scene.calls.clone()), CALLERS));
+    let before = before.end().await?;
+    let node = &scene.cluster.decoders[0];
+    let begun = Instant::now();
+    while begun.elapsed() < spell {
+        node.signal("STOP")?;
+        sleep(period * 9).await;
+        node.signal("CONT")?;
+        sleep(period).await;
+    }
+    let (_cluster, calls, tally) = scene.end().await?;
+    let over = p99(&tally.gets) / p99(&before.gets);
+    let mut rows = verdict("slow", &calls, &tally).await;
+    rows.push(Row::at_most("slow-node-p99-over-without", over, P99_MAX));
+    Ok(rows)
+}
+
+/// A node of each stage that answers with something else than its model gave, beside true ones.
+pub async fn liars(text: &str, spell: Duration) -> Result<Vec<Row>> {
+    // The truth behind a liar takes no calls of its own.
+    let mut behind = Plan::default().start().await?;
+    let lying = [Liar::compressor(&behind.compressors[0]).await?, Liar::decoder(&behind.decoders[0]).await?];
+    behind.gateway.kill()?;
+    let stages = ["--compressor", "--decoder"];
+    let of = |(stage, liar): (&str, &Liar)| [stage.to_owned(), format!("http://{}", liar.address)];
+    let gateway_args = stages.into_iter().zip(&lying).flat_map(of).collect();
+    let cluster = Plan { compressors: 2, decoders: 2, gateway_args, ..Plan::default() }.start().await?;
+    let calls = cluster.calls()?;
+    let work = Work::prepare(&calls, text, DOCUMENTS, BYTES).await?;
+    let load = work.start(&Caller::Bare(calls.clone()), CALLERS);
+    sleep(spell).await;
+    let tally = load.end().await?;
+    let mut rows = verdict("liars", &calls, &tally).await;
+    let log = cluster.gateway.log();
+    for (stage, liar) in stages.into_iter().zip(&lying) {
+        let address = liar.address.to_string();
+        let ejected = log.lines().any(|line| line.contains("left out") && line.contains(&address));
+        rows.push(Row::holds(format!("liars-{}-left-out", stage.trim_start_matches('-')), ejected, "it is left out"));
+    }
+    Ok(rows)
+}
+
+/// Puts at one instant, then gets of short documents at one instant.
+pub async fn bursts(puts: usize, gets: usize) -> Result<Vec<Row>> {
+    let wide = ["--calls-max", "4096"].map(str::to_owned);
+    let plan = Plan { node_args: wide.to_vec(), gateway_args: wide.to_vec(), ..Plan::default() };
+    let cluster = Plan { compressors: NODES, decoders: NODES, ..plan }.start().await?;
+    let calls = cluster.calls()?;
+    let text = |number: usize| format!("{number}: the quick brown fox jumps over the lazy dog. ").repeat(4);
+    let at_once = |count: usize| {
+        let calls = calls.clone();
+        futures::future::join_all((0..count).map(move |number| {
+            let calls = calls.clone();
+            async move { calls.put_at(text(number).as_bytes(), 20).await }
+        }))
+    };
+    let put: Vec<_> = at_once(puts).await;
+    let failed = Vec::from_iter(put.iter().filter_map(|put| put.as_ref().err()).map(ToString::to_string));
+    let ids = Vec::from_iter(put.iter().flatten().filter_map(|put| put.document.as_ref()).map(crate::calls::id_of));
+    let mut rows = vec![Row::equal("burst-puts-failed", failed, Vec::new())];
+    let id = |number: usize| &ids[number % ids.len()];
+    let got = futures::future::join_all((0..gets).map(|number| calls.get(id(number)))).await;
+    let failed = got.iter().filter(|got| got.is_err()).count();
+    let said = got.iter().find_map(|got| got.as_ref().err()).map(ToString::to_string);
+    rows.push(Row::seen("burst-gets-failed", (failed, said), failed == 0, "= 0"));
+    let right = got.iter().flatten().enumerate().all(|(number, got)| got.text == text(number % ids.len()).as_bytes());
+    rows.push(Row::holds("burst-gets-right", right, "the texts that were put"));
+    rows.push(Row::equal("burst-nodes-left-out", left_out(&cluster), 0));
+    Ok(rows)
+}
+
+/// How often the gateway left a node out.
+fn left_out(cluster: &Cluster) -> usize {
+    let log = cluster.gateway.log();
+    log.lines().filter(|line| line.contains("left out") || line.contains("is not ready")).count()
+}
+
+/// One document of several windows read by many at one instant.
+pub async fn hot(text: &str, callers: usize) -> Result<Vec<Row>> {
+    let cluster = Plan { decoders: NODES, ..Plan::default() }.start().await?;
+    let calls = cluster.calls()?;
+    let document = calls.put_at(text.as_bytes(), 20).await?.document.context("no document")?;
+    let id = crate::calls::id_of(&document);
+    let before = decoded(&cluster).await?;
+    let got = futures::future::join_all((0..callers).map(|_| calls.get(&id))).await;
+    let right = got.iter().all(|got| got.as_ref().is_ok_and(|got| got.text == text.as_bytes()));
+    let decoded = Vec::from_iter(decoded(&cluster).await?.iter().zip(before).map(|(now, then)| now - then));
+    Ok(vec![
+        Row::holds("hot-right", right, "every caller has the text"),
+        Row::equal("hot-windows-decoded", decoded.iter().sum::<u64>(), document.windows),
+        Row::seen("hot-windows-each-node", &decoded, decoded.iter().all(|&windows| windows > 0), "each some"),
+    ])
+}
+
+async fn decoded(cluster: &Cluster) -> Result<Vec<u64>> {
+    let mut counts = Vec::new();
+    for node in &cluster.decoders {
+        let client = c3_proto::pb::decoder_client::DecoderClient::new(node.channel()?);
+        let said = { client }.describe(c3_proto::pb::DescribeRequest {}).await?.into_inner();
+        counts.push(said.counters.context("no counters")?.windows_decoded);
+    }
+    Ok(counts)
+}

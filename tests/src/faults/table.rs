@@ -1,0 +1,62 @@
+//! The table of faults.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use super::schedules::{Retries, schedules};
+use super::{callers, finding, gateways, nodes};
+use crate::fixtures::{Shared, middle};
+use crate::row::Row;
+use crate::store::kills;
+
+/// Its rows, in the order.
+pub const ROWS: [&str; 15] = [
+    "kills",
+    "stopped",
+    "half-open",
+    "rolling-nodes",
+    "rolling-gateways",
+    "gateway-kills",
+    "overload",
+    "cancelled",
+    "bursts",
+    "hot",
+    "slow",
+    "liars",
+    "fair",
+    "announced",
+    "schedules",
+];
+/// Where all random choices begin.
+const SEED: u64 = 7;
+
+/// Measures a row of the table.
+pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
+    let sized = |few, many| if shared.full { many } else { few };
+    let prose = || shared.whole_book("little-colonels-hero");
+    let seconds = |few, many| Duration::from_secs(sized(few, many));
+    match row {
+        "kills" => nodes::kills(&prose()?, sized(10, 100) as usize, SEED).await,
+        "stopped" => nodes::stopped(&prose()?, seconds(10, 30)).await,
+        "half-open" => nodes::half_open(&prose()?, seconds(10, 30)).await,
+        "rolling-nodes" => nodes::rolling(&prose()?, sized(1, 5) as usize).await,
+        "bursts" => nodes::bursts(200, 2048).await,
+        "hot" => nodes::hot(middle(&prose()?, 20_000), 200).await,
+        "slow" => nodes::slow(&prose()?, sized(20, 60)).await,
+        "rolling-gateways" => gateways::rolling(&prose()?, sized(2, 10) as usize).await,
+        "gateway-kills" => kills::during_every_put(sized(20, 200) as usize, SEED).await,
+        "overload" => callers::overload(&prose()?, seconds(20, 60)).await,
+        "cancelled" => callers::cancelled(&prose()?, 1000).await,
+        "fair" => callers::fair(&prose()?, seconds(20, 60)).await,
+        "announced" => finding::announced(middle(&prose()?, 2_000)).await,
+        "liars" => nodes::liars(&prose()?, seconds(15, 60)).await,
+        "schedules" => {
+            let (prose, lasts) = (prose()?, Duration::from_secs(60));
+            let mut rows = schedules(&prose, sized(2, 20) as usize, lasts, SEED, Retries::On).await?;
+            rows.extend(schedules(&prose, sized(1, 20) as usize, lasts, SEED, Retries::Off).await?);
+            Ok(rows)
+        }
+        row => bail!("nothing measures `{row}`"),
+    }
+}
