@@ -40,8 +40,13 @@ pub struct Settings {
     #[arg(long, env = "C3_STALL_MS", value_name = "MS")]
     pub stall_ms: Option<u64>,
     /// Gateway to announce this node to, once for each: http://HOST:PORT
-    #[arg(long = "announce-to", env = "C3_ANNOUNCE_TO", value_name = "URL", value_delimiter = ',',
-        requires = "announce_as")]
+    #[arg(
+        long = "announce-to",
+        env = "C3_ANNOUNCE_TO",
+        value_name = "URL",
+        value_delimiter = ',',
+        requires = "announce_as"
+    )]
     pub announce_to: Vec<String>,
     /// Address at which gateways reach this node: http://HOST:PORT
     #[arg(long, env = "C3_ANNOUNCE_AS", value_name = "URL")]

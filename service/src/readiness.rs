@@ -43,7 +43,8 @@ impl Readiness {
 
     /// Whether what the server computes on hangs, as a device may. Calls are refused for as long as it does.
     pub fn set_stalled(&self, stalled: bool) {
-        let [from, to] = if stalled { [State::Ready, State::Stalled] } else { [State::Stalled, State::Ready] };
+        let [from, to] =
+            if stalled { [State::Ready, State::Stalled] } else { [State::Stalled, State::Ready] };
         self.0.send_if_modified(|state| {
             let changes = *state == from;
             if changes {

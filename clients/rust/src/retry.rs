@@ -116,8 +116,11 @@ impl Patience {
         let backoff = (BACKOFF[0] * (1 << self.tries.min(10))).min(BACKOFF[1]);
         match code {
             Code::ResourceExhausted => *retry_after,
-            // No gateway answers UNKNOWN: it is how a broken connection looks to a call in flight.
-            Code::Unavailable | Code::Unknown => Some(backoff.mul_f64(0.5 + 0.5 * fastrand::f64())),
+            // No gateway answers UNKNOWN or CANCELLED to who is still there: so a broken connection looks to a call in
+            // flight, and one that closes to a call that was about to go out.
+            Code::Unavailable | Code::Unknown | Code::Cancelled => {
+                Some(backoff.mul_f64(0.5 + 0.5 * fastrand::f64()))
+            }
             _ => None,
         }
     }
@@ -153,7 +156,7 @@ mod tests {
         let after = Duration::from_millis(250);
         assert_eq!(patience.wait(&error(Code::ResourceExhausted, Some(after))), Some(after));
         assert_eq!(patience.wait(&error(Code::ResourceExhausted, None)), None);
-        for code in [Code::NotFound, Code::Internal, Code::DataLoss, Code::Cancelled, Code::DeadlineExceeded] {
+        for code in [Code::NotFound, Code::Internal, Code::DataLoss, Code::DeadlineExceeded] {
             assert_eq!(patience.wait(&error(code, None)), None);
         }
         for tries in [0, 3, 20] {

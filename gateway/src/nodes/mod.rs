@@ -287,7 +287,8 @@ impl Nodes {
 
     /// Leaves out a node that is far slower than the others that fit.
     fn eject_if_slow(&self, need: &Need<'_>, node: &Arc<Node>) {
-        let others = self.registry.stage(need.stage).filter(|other| !Arc::ptr_eq(other, node) && need.fits(other));
+        let others =
+            self.registry.stage(need.stage).filter(|other| !Arc::ptr_eq(other, node) && need.fits(other));
         if node.is_slow(others.map(|other| other.pace())) {
             node.eject("it takes far longer than the others");
         }

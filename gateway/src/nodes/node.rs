@@ -245,7 +245,14 @@ impl Node {
         state.load.calls += 1;
         state.load.own_tokens += tokens;
         let probe = state.breaker.begun();
-        Some(Lease { node: Arc::clone(self), tokens, begun: Instant::now(), probe, outcome: Outcome::Neither, was_beaten: false })
+        Some(Lease {
+            node: Arc::clone(self),
+            tokens,
+            begun: Instant::now(),
+            probe,
+            outcome: Outcome::Neither,
+            was_beaten: false,
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

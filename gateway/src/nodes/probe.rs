@@ -34,7 +34,8 @@ pub(crate) struct Prober(runtime::Handle);
 impl Prober {
     /// Starts the thread. It ends at `shutdown`.
     pub(crate) fn start(shutdown: CancellationToken) -> Result<Self, Error> {
-        let failed = |error: std::io::Error| Error::Serve(format!("cannot start the probes' thread ({error})"));
+        let failed =
+            |error: std::io::Error| Error::Serve(format!("cannot start the probes' thread ({error})"));
         let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let handle = runtime.handle().clone();
         let thread = std::thread::Builder::new().name("c3-probes".to_owned());
@@ -55,14 +56,22 @@ impl Prober {
 
 async fn keep_asking(registry: Weak<Registry>, node: Arc<Node>) {
     let (mut connection, mut misses) = (node.connection_for_probes(), 0);
+    let mut doubted = None;
     loop {
         let answer = timeout(TIMEOUT, describe(node.stage, &connection)).await;
         let Some(registry) = registry.upgrade() else { return };
         misses = if answer.is_err() { misses + 1 } else { 0 };
         match answer {
+            // A description that differs from the one before counts once it is repeated: what came may have been harmed
+            // on its way, and would look like another model.
+            Ok(Ok(known)) if is_new(&node, &known) && doubted.as_ref() != Some(&known.description) => {
+                node.set(Condition::Refused("it describes itself otherwise than before".to_owned()));
+                doubted = Some(known.description);
+            }
             Ok(Ok(known)) => {
                 let condition = registry.judge(&node, &known.description);
                 node.described(known, condition);
+                doubted = None;
             }
             Ok(Err(condition)) => node.set(condition),
             Err(_) if misses < MISSES_MAX => node.set(silent()),
@@ -76,6 +85,11 @@ async fn keep_asking(registry: Weak<Registry>, node: Arc<Node>) {
             sleep(INTERVAL).await;
         }
     }
+}
+
+/// Whether a node says something else than it last said.
+fn is_new(node: &Node, known: &Known) -> bool {
+    node.known().is_some_and(|before| before.description != known.description)
 }
 
 const SILENT: &str = "it does not answer";

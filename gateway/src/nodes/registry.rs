@@ -57,7 +57,9 @@ impl Registry {
                 let node = Node::new(stage, fixed.unwrap_or(address), Arc::clone(&changed))?;
                 match fixed {
                     Some(name) => names.push((stage, name.to_owned())),
-                    None => members.push(Member { node: Arc::new(node), origin: Origin::List, _probing: None }),
+                    None => {
+                        members.push(Member { node: Arc::new(node), origin: Origin::List, _probing: None })
+                    }
                 }
             }
         }
@@ -98,7 +100,8 @@ impl Registry {
 
     /// Takes a node in, unless it is here already.
     pub(crate) fn add(self: &Arc<Self>, node: Arc<Node>, origin: Origin) {
-        let probing = || self.prober.get().map(|prober| prober.watch(Arc::downgrade(self), Arc::clone(&node)));
+        let probing =
+            || self.prober.get().map(|prober| prober.watch(Arc::downgrade(self), Arc::clone(&node)));
         self.change(|members| {
             if !members.iter().any(|member| member.is_at(node.stage, &node.address)) {
                 members.push(Member { origin, _probing: probing(), node: Arc::clone(&node) });
@@ -156,7 +159,8 @@ impl Registry {
 
     /// The cascades that were ever described by a node that is not refused, by name.
     pub(crate) fn cascades(&self) -> BTreeMap<String, Arc<Description>> {
-        let accepted = self.nodes().into_iter().filter(|node| !matches!(node.condition(), Condition::Refused(_)));
+        let accepted =
+            self.nodes().into_iter().filter(|node| !matches!(node.condition(), Condition::Refused(_)));
         let known = accepted.filter_map(|node| node.known());
         known.map(|known| (known.cascade().name.clone(), known.description)).collect()
     }

@@ -92,9 +92,9 @@ impl Announcement {
         let known = match answer {
             Ok(Ok(known)) => known,
             Ok(Err(Condition::Ready)) => return Err(refused("it says nothing of itself".to_owned())),
-            Ok(Err(
-                Condition::Unreachable(why) | Condition::NotServing(why) | Condition::Refused(why),
-            )) => return Err(refused(format!("calling it back fails: {why}"))),
+            Ok(Err(Condition::Unreachable(why) | Condition::NotServing(why) | Condition::Refused(why))) => {
+                return Err(refused(format!("calling it back fails: {why}")));
+            }
             Err(_) => return Err(refused("it does not answer when it is called back".to_owned())),
         };
         let served = known.cascade().fingerprint(stage);

@@ -129,11 +129,7 @@ fn cut(window: &Range<u64>, range: &Range<u64>) -> Range<usize> {
 }
 
 /// A window's text, decoded once for all who read it at the same time.
-async fn once(
-    gateway: SharedGateway,
-    found: Arc<Found>,
-    place: Place,
-) -> Result<(Place, Decoded), Failure> {
+async fn once(gateway: SharedGateway, found: Arc<Found>, place: Place) -> Result<(Place, Decoded), Failure> {
     let key = (found.value.id, found.value.version, place.number);
     let work = {
         let (gateway, place) = (Arc::clone(&gateway), place.clone());

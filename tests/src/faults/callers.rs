@@ -1,13 +1,14 @@
 //! Callers that leave, come all at once, or ask for more than there is.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use futures::future::join_all;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tonic::{Code, Status};
 
 use super::load::{Work, p99};
@@ -58,27 +59,33 @@ pub async fn cancelled(text: &str, callers: usize) -> Result<Vec<Row>> {
     ])
 }
 
-/// Calls at ten times the rate that can be served.
+/// Calls at ten times the rate that can be served. No document is read twice at once: that would be done once.
 pub async fn overload(text: &str, spell: Duration) -> Result<Vec<Row>> {
     const TIMES: f64 = 10.0;
     const GOODPUT_MIN: f64 = 0.9;
     const GROWTH_MAX: f64 = 1.2;
-    let cluster = Plan::default().start().await?;
+    // Places for a few seconds of work: who would wait longer is refused at once.
+    let cluster = Plan::with_gateway_args(&["--calls-max", "64"]).start().await?;
     let calls = cluster.calls()?;
-    let work = Work::prepare(&calls, text, 200, 2_000).await?;
-    let ids: Arc<[String]> = work.documents().iter().map(|(id, _)| id.clone()).collect();
-    let peak = closed_loop(&calls, &ids).await?;
+    let work = Work::prepare(&calls, text, 300, 400).await?;
+    let free = Arc::new(Mutex::new(VecDeque::from_iter(0..work.documents().len())));
+    let peak = closed_loop(&calls, &work).await?;
     let memory = resident(&cluster)?;
-    let (seen, turn) = (Arc::new(Seen::default()), AtomicUsize::new(0));
+    let seen = Arc::new(Seen::default());
     let mut ticks = interval(Duration::from_secs_f64(1.0 / (TIMES * peak)));
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let (begun, mut callers, mut most) = (Instant::now(), JoinSet::new(), memory);
     let mut looked = begun;
     while begun.elapsed() < spell {
         ticks.tick().await;
-        let id = ids[turn.fetch_add(1, Ordering::Relaxed) % ids.len()].clone();
-        let (calls, seen) = (calls.clone(), Arc::clone(&seen));
-        callers.spawn(async move { seen.ended(calls.get(&id).await.map(drop)) });
+        let number = lock(&free).pop_front().context("more calls are in flight than there are documents")?;
+        let (calls, seen, free, work) = (calls.clone(), Arc::clone(&seen), Arc::clone(&free), work.clone());
+        callers.spawn(async move {
+            let (id, text) = &work.documents()[number];
+            let got = calls.get(id).await;
+            seen.ended(got.map(|got| got.text == text.as_bytes()));
+            lock(&free).push_back(number);
+        });
         while callers.try_join_next().is_some() {}
         if looked.elapsed() > Duration::from_secs(1) {
             (most, looked) = (most.max(resident(&cluster)?), Instant::now());
@@ -97,6 +104,10 @@ pub async fn overload(text: &str, spell: Duration) -> Result<Vec<Row>> {
     ])
 }
 
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// How calls ended.
 #[derive(Default)]
 struct Seen {
@@ -108,9 +119,11 @@ struct Seen {
 }
 
 impl Seen {
-    fn ended(&self, result: Result<(), Status>) {
+    /// Whether the text was the right one, or what came instead.
+    fn ended(&self, result: Result<bool, Status>) {
         let counter = match result {
-            Ok(()) => &self.well,
+            Ok(true) => &self.well,
+            Ok(false) => &self.failed,
             Err(status) if status.code() != Code::ResourceExhausted => &self.failed,
             Err(status) if status.metadata().contains_key("retry-after-ms") => &self.refused,
             Err(_) => &self.bare,
@@ -120,17 +133,17 @@ impl Seen {
 }
 
 /// Calls a second of callers who each wait for an answer before the next call.
-async fn closed_loop(calls: &Calls, ids: &Arc<[String]>) -> Result<f64> {
+async fn closed_loop(calls: &Calls, work: &Work) -> Result<f64> {
     let begun = Instant::now();
     let caller = |number: usize| {
-        let (calls, ids) = (calls.clone(), Arc::clone(ids));
+        let documents = work.documents();
         async move {
             let mut well = 0;
             for turn in 0.. {
                 if begun.elapsed() > MEASURED {
                     break;
                 }
-                calls.get(&ids[(number + CALLERS * turn) % ids.len()]).await?;
+                calls.get(&documents[(number + CALLERS * turn) % documents.len()].0).await?;
                 well += 1;
             }
             Ok::<usize, Status>(well)

@@ -64,7 +64,11 @@ pub async fn announced(text: &str) -> Result<Vec<Row>> {
     });
     Ok(vec![
         Row::holds("announced-nodes-work", same, "identical"),
-        Row::holds("announced-from-nowhere-refused", told && !taken, "refused, the reason logged on both sides"),
+        Row::holds(
+            "announced-from-nowhere-refused",
+            told && !taken,
+            "refused, the reason logged on both sides",
+        ),
         Row::holds("announced-and-dead-let-go", let_go.await.is_ok(), "when its lease lapses"),
     ])
 }

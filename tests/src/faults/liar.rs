@@ -34,7 +34,8 @@ impl Liar {
     /// In the place of a compressor: its latents are not those of the text.
     pub async fn compressor(truth: &Process) -> Result<Self> {
         let truth = CompressorClient::new(truth.channel()?).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        let service = CompressorServer::new(LyingCompressor(truth)).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let service =
+            CompressorServer::new(LyingCompressor(truth)).max_decoding_message_size(MESSAGE_BYTES_MAX);
         Self::serve(tonic::transport::Server::builder().add_service(service)).await
     }
 
@@ -55,7 +56,10 @@ impl Liar {
 
 /// What callers send, up to where they break off.
 fn passed_on<M: Send + 'static>(request: Request<Streaming<M>>) -> impl futures::Stream<Item = M> + Send {
-    request.into_inner().take_while(|message| std::future::ready(message.is_ok())).filter_map(async |m| m.ok())
+    request
+        .into_inner()
+        .take_while(|message| std::future::ready(message.is_ok()))
+        .filter_map(async |m| m.ok())
 }
 
 fn lies<M: Send + 'static>(answers: Streaming<M>, lie: fn(&mut M)) -> Response<Answers<M>> {
@@ -99,7 +103,10 @@ impl Compressor for LyingCompressor {
         }))
     }
 
-    async fn describe(&self, request: Request<pb::DescribeRequest>) -> Result<Response<pb::DescribeResponse>, Status> {
+    async fn describe(
+        &self,
+        request: Request<pb::DescribeRequest>,
+    ) -> Result<Response<pb::DescribeResponse>, Status> {
         self.0.clone().describe(request).await
     }
 }
@@ -127,7 +134,10 @@ impl Decoder for LyingDecoder {
         Ok(Response::new(answers.boxed()))
     }
 
-    async fn describe(&self, request: Request<pb::DescribeRequest>) -> Result<Response<pb::DescribeResponse>, Status> {
+    async fn describe(
+        &self,
+        request: Request<pb::DescribeRequest>,
+    ) -> Result<Response<pb::DescribeResponse>, Status> {
         self.0.clone().describe(request).await
     }
 }

@@ -14,7 +14,7 @@ use tonic::Status;
 
 use crate::calls::{Calls, id_of};
 
-/// Of so many calls of a caller one is a put.
+/// Of so many calls of a caller one is a put, where nothing else is said.
 const PUT_EVERY: usize = 4;
 /// Failures that are told word by word.
 const TOLD: usize = 5;
@@ -26,6 +26,8 @@ pub struct Work {
     documents: Arc<Vec<(String, String)>>,
     /// Puts so far: no text is put twice.
     puts: Arc<AtomicUsize>,
+    /// Of so many calls of a caller one is a put; 0: none.
+    put_every: usize,
     ratio: u32,
 }
 
@@ -62,7 +64,8 @@ impl Caller {
             }
             Self::Client(client) => {
                 let options = WriteOptions { ratio: Some(ratio), ..WriteOptions::default() };
-                let stored = client.put_text(text.to_owned(), &options).await.map_err(|error| error.to_string())?;
+                let stored =
+                    client.put_text(text.to_owned(), &options).await.map_err(|error| error.to_string())?;
                 Ok(stored.document.id.to_string())
             }
         }
@@ -72,7 +75,8 @@ impl Caller {
         match self {
             Self::Bare(calls) => Ok(calls.get(id).await.map_err(told)?.text),
             Self::Client(client) => {
-                let text = async { client.get(id, ByteRange::default()).await?.try_collect::<Vec<_>>().await };
+                let text =
+                    async { client.get(id, ByteRange::default()).await?.try_collect::<Vec<_>>().await };
                 Ok(text.await.map_err(|error: c3_client::Error| error.to_string())?.concat())
             }
         }
@@ -102,7 +106,12 @@ impl Work {
             let put = calls.put_at(part.as_bytes(), RATIO).await?;
             stored.push((id_of(&put.document.context("no document")?), part.to_owned()));
         }
-        Ok(Self { documents: Arc::new(stored), puts: Arc::default(), ratio: RATIO })
+        Ok(Self { documents: Arc::new(stored), puts: Arc::default(), put_every: PUT_EVERY, ratio: RATIO })
+    }
+
+    /// The same without puts.
+    pub fn of_gets(self) -> Self {
+        Self { put_every: 0, ..self }
     }
 
     /// The documents with their texts.
@@ -126,8 +135,8 @@ impl Work {
             if stop.is_cancelled() {
                 break;
             }
-            match turn % PUT_EVERY {
-                0 => self.put(by, &mut tally).await,
+            match turn.checked_rem(self.put_every) {
+                Some(0) => self.put(by, &mut tally).await,
                 _ => self.get(by, turn, &mut tally).await,
             }
         }

@@ -31,7 +31,6 @@ const MOVED_MAX: f64 = 5.0;
 struct Scene {
     cluster: Cluster,
     calls: Calls,
-    work: Work,
     load: Load,
 }
 
@@ -41,7 +40,7 @@ impl Scene {
         let calls = cluster.calls()?;
         let work = Work::prepare(&calls, text, DOCUMENTS, BYTES).await?;
         let load = work.start(&Caller::Bare(calls.clone()), CALLERS);
-        Ok(Self { cluster, calls, work, load })
+        Ok(Self { cluster, calls, load })
     }
 
     /// Waits until a node has calls in flight.
@@ -153,27 +152,30 @@ pub async fn rolling(text: &str, rounds: usize) -> Result<Vec<Row>> {
     Ok(verdict("rolling-nodes", &calls, &tally).await)
 }
 
-/// One of three decoders that gets a tenth of its time: gets beside those without it.
-pub async fn slow(text: &str, seconds: u64) -> Result<Vec<Row>> {
+/// One of three decoders that gets a tenth of its time: gets beside those without it, of callers who leave room.
+pub async fn slow(text: &str, spell: Duration) -> Result<Vec<Row>> {
     const P99_MAX: f64 = 1.5;
-    let period = Duration::from_millis(50);
-    let mut scene = Scene::begin(Plan::default(), text).await?;
-    let spell = Duration::from_secs(seconds);
+    const CALLERS: usize = 3;
+    let (period, mut cluster) = (Duration::from_millis(50), Plan::default());
+    (cluster.compressors, cluster.decoders) = (1, NODES);
+    let cluster = cluster.start().await?;
+    let calls = cluster.calls()?;
+    let work = Work::prepare(&calls, text, 40, 600).await?.of_gets();
+    let by = Caller::Bare(calls.clone());
+    let load = work.start(&by, CALLERS);
     sleep(spell).await;
-    let before = std::mem::replace(&mut scene.load, scene.work.start(&Caller::Bare(scene.calls.clone()), CALLERS));
-    let before = before.end().await?;
-    let node = &scene.cluster.decoders[0];
-    let begun = Instant::now();
+    let before = load.end().await?;
+    let load = work.start(&by, CALLERS);
+    let (node, begun) = (&cluster.decoders[0], Instant::now());
     while begun.elapsed() < spell {
         node.signal("STOP")?;
         sleep(period * 9).await;
         node.signal("CONT")?;
         sleep(period).await;
     }
-    let (_cluster, calls, tally) = scene.end().await?;
-    let over = p99(&tally.gets) / p99(&before.gets);
+    let tally = load.end().await?;
     let mut rows = verdict("slow", &calls, &tally).await;
-    rows.push(Row::at_most("slow-node-p99-over-without", over, P99_MAX));
+    rows.push(Row::at_most("slow-node-p99-over-without", p99(&tally.gets) / p99(&before.gets), P99_MAX));
     Ok(rows)
 }
 
@@ -197,7 +199,11 @@ pub async fn liars(text: &str, spell: Duration) -> Result<Vec<Row>> {
     for (stage, liar) in stages.into_iter().zip(&lying) {
         let address = liar.address.to_string();
         let ejected = log.lines().any(|line| line.contains("left out") && line.contains(&address));
-        rows.push(Row::holds(format!("liars-{}-left-out", stage.trim_start_matches('-')), ejected, "it is left out"));
+        rows.push(Row::holds(
+            format!("liars-{}-left-out", stage.trim_start_matches('-')),
+            ejected,
+            "it is left out",
+        ));
     }
     Ok(rows)
 }
@@ -218,14 +224,16 @@ pub async fn bursts(puts: usize, gets: usize) -> Result<Vec<Row>> {
     };
     let put: Vec<_> = at_once(puts).await;
     let failed = Vec::from_iter(put.iter().filter_map(|put| put.as_ref().err()).map(ToString::to_string));
-    let ids = Vec::from_iter(put.iter().flatten().filter_map(|put| put.document.as_ref()).map(crate::calls::id_of));
+    let ids =
+        Vec::from_iter(put.iter().flatten().filter_map(|put| put.document.as_ref()).map(crate::calls::id_of));
     let mut rows = vec![Row::equal("burst-puts-failed", failed, Vec::new())];
     let id = |number: usize| &ids[number % ids.len()];
     let got = futures::future::join_all((0..gets).map(|number| calls.get(id(number)))).await;
     let failed = got.iter().filter(|got| got.is_err()).count();
     let said = got.iter().find_map(|got| got.as_ref().err()).map(ToString::to_string);
     rows.push(Row::seen("burst-gets-failed", (failed, said), failed == 0, "= 0"));
-    let right = got.iter().flatten().enumerate().all(|(number, got)| got.text == text(number % ids.len()).as_bytes());
+    let right =
+        got.iter().flatten().enumerate().all(|(number, got)| got.text == text(number % ids.len()).as_bytes());
     rows.push(Row::holds("burst-gets-right", right, "the texts that were put"));
     rows.push(Row::equal("burst-nodes-left-out", left_out(&cluster), 0));
     Ok(rows)

@@ -57,7 +57,13 @@ pub enum Retries {
 }
 
 /// So many schedules of so long each. Each one's seed is told where something was violated.
-pub async fn schedules(text: &str, count: usize, lasts: Duration, seed: u64, retries: Retries) -> Result<Vec<Row>> {
+pub async fn schedules(
+    text: &str,
+    count: usize,
+    lasts: Duration,
+    seed: u64,
+    retries: Retries,
+) -> Result<Vec<Row>> {
     let (mut fired, mut violations, mut calls) = (BTreeMap::<Fault, usize>::new(), Vec::new(), 0);
     for schedule in 0..count as u64 {
         let seed = seed + schedule;
@@ -69,12 +75,21 @@ pub async fn schedules(text: &str, count: usize, lasts: Duration, seed: u64, ret
     let told = &violations[..violations.len().min(10)];
     let mut rows = vec![Row::seen(format!("{name}-calls"), calls, calls > 0, "some")];
     rows.push(match retries {
-        Retries::On => Row::seen(format!("{name}-violations"), (violations.len(), told), violations.is_empty(), "= 0"),
-        Retries::Off => Row::seen(format!("{name}-violations"), (violations.len(), told), !violations.is_empty(), "some"),
+        Retries::On => {
+            Row::seen(format!("{name}-violations"), (violations.len(), told), violations.is_empty(), "= 0")
+        }
+        Retries::Off => {
+            Row::seen(format!("{name}-violations"), (violations.len(), told), !violations.is_empty(), "some")
+        }
     });
     let least = FAULTS.iter().map(|fault| fired.get(fault).copied().unwrap_or(0)).min().unwrap_or(0);
     let enough = least >= EACH_MIN.min(count);
-    rows.push(Row::seen(format!("{name}-faults"), format!("{fired:?}"), enough, format!("each kind >= {}", EACH_MIN.min(count))));
+    rows.push(Row::seen(
+        format!("{name}-faults"),
+        format!("{fired:?}"),
+        enough,
+        format!("each kind >= {}", EACH_MIN.min(count)),
+    ));
     Ok(rows)
 }
 

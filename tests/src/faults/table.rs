@@ -43,7 +43,7 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
         "rolling-nodes" => nodes::rolling(&prose()?, sized(1, 5) as usize).await,
         "bursts" => nodes::bursts(200, 2048).await,
         "hot" => nodes::hot(middle(&prose()?, 20_000), 200).await,
-        "slow" => nodes::slow(&prose()?, sized(20, 60)).await,
+        "slow" => nodes::slow(&prose()?, seconds(40, 60)).await,
         "rolling-gateways" => gateways::rolling(&prose()?, sized(2, 10) as usize).await,
         "gateway-kills" => kills::during_every_put(sized(20, 200) as usize, SEED).await,
         "overload" => callers::overload(&prose()?, seconds(20, 60)).await,

@@ -120,14 +120,12 @@ pub fn mixed(text: &str) -> Result<Vec<Row>> {
             };
             Ok(one / other)
         };
-        compress.push(over(
-            &|| rate(tokens(&mixed), || stages.compress(&mixed)),
-            &|| rate(tokens(&equal), || stages.compress(&equal)),
-        )?);
-        verify.push(over(
-            &|| rate(tokens(&mixed), || stages.verify(&mixed, &mixed_latents)),
-            &|| rate(tokens(&equal), || stages.verify(&equal, &equal_latents)),
-        )?);
+        compress.push(over(&|| rate(tokens(&mixed), || stages.compress(&mixed)), &|| {
+            rate(tokens(&equal), || stages.compress(&equal))
+        })?);
+        verify.push(over(&|| rate(tokens(&mixed), || stages.verify(&mixed, &mixed_latents)), &|| {
+            rate(tokens(&equal), || stages.verify(&equal, &equal_latents))
+        })?);
     }
     Ok(vec![
         Row::at_least("mixed-compress-over-equal", median(compress), 0.9),

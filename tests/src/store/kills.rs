@@ -83,7 +83,8 @@ impl Scene {
         for round in 0..count {
             inside += usize::from(during_puts(cluster, round, dice, model, &mut named).await?);
         }
-        let mut rows = vec![Row::equal("kills-put-names-broken", std::mem::take(&mut named.broken), Vec::new())];
+        let mut rows =
+            vec![Row::equal("kills-put-names-broken", std::mem::take(&mut named.broken), Vec::new())];
         rows.extend(verdict("put", *seed, count, inside, cluster, model).await?);
         Ok(rows)
     }
