@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use c3_tests::faults::schedules::{Retries, schedules};
 use c3_tests::faults::{callers, finding, gateways, nodes};
-use c3_tests::fixtures;
 use c3_tests::row::assert_all;
 
 fn text() -> String {
-    fixtures::text("page.txt").unwrap().repeat(12)
+    crate::page().repeat(12)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,7 +37,7 @@ async fn nodes_that_lie_are_left_out_and_no_wrong_text_is_delivered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_announce_themselves() {
-    assert_all(&finding::announced(&fixtures::text("page.txt").unwrap()).await.unwrap());
+    assert_all(&finding::announced(&crate::page()).await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]
