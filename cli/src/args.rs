@@ -165,7 +165,7 @@ impl ClientCommand {
 /// The gateway and how to answer.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct RemoteArgs {
-    /// The gateway to ask
+    /// The gateway to ask, or several over one store, separated by commas: the next is asked where one is gone
     #[arg(long, value_name = "URL", env = "C3_GATEWAY", default_value = DEFAULT_GATEWAY)]
     pub(crate) gateway: String,
     /// Answer in one line of JSON
