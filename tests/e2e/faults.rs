@@ -7,7 +7,7 @@ use c3_tests::faults::{callers, finding, gateways, nodes};
 use c3_tests::row::assert_all;
 
 fn text() -> String {
-    crate::page().repeat(12)
+    crate::page().repeat(5)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,6 +41,11 @@ async fn nodes_announce_themselves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nodes_are_found_by_a_name() {
+    assert_all(&finding::resolved(&crate::page()).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_readers_of_a_window_have_it_decoded_once() {
     assert_all(&nodes::hot(&text(), 30).await.unwrap());
 }
@@ -53,7 +58,7 @@ async fn without_retries_the_checker_finds_what_fails() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_that_leave_free_their_places() {
-    let rows = callers::cancelled(&text(), 100).await.unwrap();
+    let rows = callers::cancelled(&text(), 100, 2).await.unwrap();
     // How soon is for the proof: here all tests share the processor.
     assert_all(&rows[..1]);
 }

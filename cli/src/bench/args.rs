@@ -47,8 +47,8 @@ pub(crate) struct BenchArgs {
     /// How long to call
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(crate) seconds: u64,
-    /// Documents that are stored to be read
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = positive)]
+    /// Documents that are stored to be read: more than callers at once, for what several read at once is decoded once
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
     pub(crate) documents: usize,
     #[command(flatten)]
     pub(crate) write: WriteArgs,

@@ -25,14 +25,14 @@ const MEASURED: Duration = Duration::from_secs(10);
 const CALLERS: usize = 16;
 
 /// Callers who leave at one instant, in the middle of their texts: how long until every place is free.
-pub async fn cancelled(text: &str, callers: usize) -> Result<Vec<Row>> {
+pub async fn cancelled(text: &str, callers: usize, documents: usize) -> Result<Vec<Row>> {
     const FREE_MAX: f64 = 1.0;
     let wide = ["--calls-max", "8192", "--look-ahead", "2"].map(str::to_owned);
     let cluster = Plan { gateway_args: wide.to_vec(), node_args: wide[..2].to_vec(), ..Plan::default() };
     let cluster = cluster.start().await?;
     let calls = cluster.calls()?;
     // Texts of their own, or all would read the same windows.
-    let documents = Work::prepare(&calls, text, 20, 10_000).await?;
+    let documents = Work::prepare(&calls, text, documents, 10_000).await?;
     let ids = documents.documents().iter().map(|(id, _)| id.clone());
     let open = |id: String| {
         let calls = calls.clone();

@@ -1,4 +1,4 @@
-//! Nodes that announce themselves.
+//! Nodes that are found by a name, or announce themselves.
 
 use std::time::Duration;
 
@@ -71,4 +71,21 @@ pub async fn announced(text: &str) -> Result<Vec<Row>> {
         ),
         Row::holds("announced-and-dead-let-go", let_go.await.is_ok(), "when its lease lapses"),
     ])
+}
+
+/// A gateway that finds its nodes by a name.
+pub async fn resolved(text: &str) -> Result<Vec<Row>> {
+    let folder = tempfile::TempDir::with_prefix("c3-resolved-")?;
+    let node = |program| Launch::new(program).arg("--model").arg(fixtures::default_model());
+    let compressor = node(Program::CompressorNode).serve(folder.path()).await?;
+    let decoder = node(Program::DecoderNode).serve(folder.path()).await?;
+    let name =
+        |node: &Process| format!("dns://localhost:{}", node.address().rsplit(':').next().unwrap_or_default());
+    let gateway = Launch::new(Program::Gateway).arg("--data").arg(folder.path().join("data"));
+    let gateway = gateway.args(["--compressor", &name(&compressor), "--decoder", &name(&decoder)]);
+    let gateway = gateway.serve(folder.path()).await?;
+    let calls = Calls::to(&gateway)?;
+    let put = calls.put_at(text.as_bytes(), 20).await?.document.context("no document")?;
+    let same = calls.get(&crate::calls::id_of(&put)).await?.text == text.as_bytes();
+    Ok(vec![Row::holds("resolved-nodes-work", same, "identical")])
 }

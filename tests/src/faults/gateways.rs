@@ -3,8 +3,8 @@
 use anyhow::Result;
 use c3_client::Client;
 
-use super::load::{Caller, Work};
-use super::nodes::verdict;
+use super::load::Caller;
+use super::nodes::{prepare, verdict};
 use crate::cluster::Plan;
 use crate::row::Row;
 use crate::wait::until;
@@ -17,7 +17,7 @@ const CALLERS: usize = 8;
 pub async fn rolling(text: &str, rounds: usize) -> Result<Vec<Row>> {
     let mut cluster = Plan { compressors: 2, decoders: 2, ..Plan::default() }.start().await?;
     let mut second = cluster.another_gateway().await?;
-    let work = Work::prepare(&cluster.calls()?, text, 16, 3_000).await?;
+    let work = prepare(&cluster.calls()?, text).await?;
     let client = Client::connect(&format!("{},{}", cluster.gateway.url(), second.url())).await?;
     let load = work.start(&Caller::Client(client), CALLERS);
     for _ in 0..rounds {

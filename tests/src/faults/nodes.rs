@@ -19,8 +19,8 @@ use crate::wait::until;
 const NODES: usize = 3;
 /// Callers: more than the two cores can serve at once, so that capacity is used up.
 const CALLERS: usize = 8;
-/// Documents that are read, and their size.
-const DOCUMENTS: usize = 16;
+/// Most documents that are read, and their size.
+const DOCUMENTS_MAX: usize = 16;
 const BYTES: usize = 3_000;
 /// Longest time until a node has a call in flight.
 const BUSY_LIMIT: Duration = Duration::from_secs(60);
@@ -38,7 +38,7 @@ impl Scene {
     async fn begin(plan: Plan, text: &str) -> Result<Self> {
         let cluster = Plan { compressors: NODES, decoders: NODES, ..plan }.start().await?;
         let calls = cluster.calls()?;
-        let work = Work::prepare(&calls, text, DOCUMENTS, BYTES).await?;
+        let work = prepare(&calls, text).await?;
         let load = work.start(&Caller::Bare(calls.clone()), CALLERS);
         Ok(Self { cluster, calls, load })
     }
@@ -70,6 +70,11 @@ impl Scene {
         let tally = self.load.end().await?;
         Ok((self.cluster, self.calls, tally))
     }
+}
+
+/// What the callers work on: of a short text few documents.
+pub(super) async fn prepare(calls: &Calls, text: &str) -> Result<Work> {
+    Work::prepare(calls, text, (text.len() / BYTES).clamp(2, DOCUMENTS_MAX), BYTES).await
 }
 
 /// The rows that every load has.
@@ -190,7 +195,7 @@ pub async fn liars(text: &str, spell: Duration) -> Result<Vec<Row>> {
     let gateway_args = stages.into_iter().zip(&lying).flat_map(of).collect();
     let cluster = Plan { compressors: 2, decoders: 2, gateway_args, ..Plan::default() }.start().await?;
     let calls = cluster.calls()?;
-    let work = Work::prepare(&calls, text, DOCUMENTS, BYTES).await?;
+    let work = prepare(&calls, text).await?;
     let load = work.start(&Caller::Bare(calls.clone()), CALLERS);
     sleep(spell).await;
     let tally = load.end().await?;

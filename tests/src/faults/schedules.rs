@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::time::{Instant, sleep};
 
-use super::load::{Caller, Work};
+use super::load::Caller;
+use super::nodes::prepare;
 use crate::cluster::{Cluster, Plan};
 use crate::proxy::Wire;
 use crate::row::Row;
@@ -107,7 +108,7 @@ async fn run(
     let plan = Plan { compressors: NODES, decoders: NODES, proxied: true, gateway_args, ..Plan::default() };
     let mut cluster = plan.start().await?;
     let calls = cluster.calls()?;
-    let work = Work::prepare(&calls, text, 12, 2_500).await?;
+    let work = prepare(&calls, text).await?;
     let load = work.start(&Caller::Bare(calls.clone()), CALLERS);
     let (mut dice, begun) = (Dice::new(seed), Instant::now());
     // Every kind in turn, from a place that the seed says: so that a few schedules have all.

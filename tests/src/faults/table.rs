@@ -25,7 +25,7 @@ pub const ROWS: [&str; 15] = [
     "slow",
     "liars",
     "fair",
-    "announced",
+    "finding",
     "schedules",
 ];
 /// Where all random choices begin.
@@ -47,9 +47,13 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
         "rolling-gateways" => gateways::rolling(&prose()?, sized(2, 10) as usize).await,
         "gateway-kills" => kills::during_every_put(sized(20, 200) as usize, SEED).await,
         "overload" => callers::overload(&prose()?, seconds(20, 60)).await,
-        "cancelled" => callers::cancelled(&prose()?, 1000).await,
+        "cancelled" => callers::cancelled(&prose()?, 1000, 20).await,
         "fair" => callers::fair(&prose()?, seconds(20, 60)).await,
-        "announced" => finding::announced(middle(&prose()?, 2_000)).await,
+        "finding" => {
+            let prose = prose()?;
+            let text = middle(&prose, 2_000);
+            Ok([finding::announced(text).await?, finding::resolved(text).await?].concat())
+        }
         "liars" => nodes::liars(&prose()?, seconds(15, 60)).await,
         "schedules" => {
             let (prose, lasts) = (prose()?, Duration::from_secs(60));

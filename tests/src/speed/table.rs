@@ -18,7 +18,7 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
     let windows = |few, many| if shared.full { many } else { few };
     match row {
         "rates" => rates::beside_llama(&hero()?),
-        "put-get" => whole::put_get(middle(&hero()?, windows(30_000, 120_000))).await,
+        "put-get" => whole::put_get(middle(&hero()?, windows(20_000, 120_000))).await,
         "mixed" => rates::mixed(&hero()?),
         "fidelity" => {
             let texts = TEXTS.map(|name| Ok((name, shared.whole_book(name)?)));
