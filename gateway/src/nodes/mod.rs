@@ -196,10 +196,11 @@ impl Nodes {
         F: Future<Output = Result<T, Fault>>,
     {
         self.budget.earn();
-        let late_after = self.paces.get(method).and_then(|paces| paces.late_after(tokens));
+        let usual = self.paces.get(method).and_then(|paces| paces.late_after(tokens));
+        let mut late_after = usual;
         let (begun, mut tries) = (Instant::now(), Tries::default());
         let mut asked = FuturesUnordered::new();
-        let mut may_hedge = self.settings.tries_max > 1 && late_after.is_some();
+        let mut may_hedge = self.settings.tries_max > 1 && usual.is_some();
         loop {
             if asked.is_empty() {
                 let failed = tries.failed.len();
@@ -207,7 +208,10 @@ impl Nodes {
                     return Err(self.nobody_fits(&need, &tries));
                 }
                 match self.seat(&need, tokens, &tries).await {
-                    Seat::Taken(lease) => asked.push(self.ask(method, lease, &ask)),
+                    Seat::Taken(mut lease) => {
+                        late_after = lease.late_after(usual);
+                        asked.push(self.ask(method, lease, &ask));
+                    }
                     _ if tries.full.is_empty() => return Err(self.nobody_fits(&need, &tries)),
                     _ if begun.elapsed() > self.settings.call_timeout => {
                         let retry_after_ms = RETRY_AFTER_MAX.as_millis() as u64;
@@ -233,8 +237,10 @@ impl Nodes {
             match answer {
                 Ok(value) => {
                     lease.end(Outcome::Answered);
+                    // Who was late and is beaten counts as slow from here on.
+                    drop(asked);
                     self.paces.entry(method).or_default().add(tokens, took);
-                    self.eject_if_slow(&need, &node);
+                    self.eject_slow(&need);
                     return Ok(Answer { value, node, took });
                 }
                 Err(fault) => {
@@ -285,12 +291,14 @@ impl Nodes {
         }
     }
 
-    /// Leaves out a node that is far slower than the others that fit.
-    fn eject_if_slow(&self, need: &Need<'_>, node: &Arc<Node>) {
-        let others =
-            self.registry.stage(need.stage).filter(|other| !Arc::ptr_eq(other, node) && need.fits(other));
-        if node.is_slow(others.map(|other| other.pace())) {
-            node.eject("it takes far longer than the others");
+    /// Leaves out nodes that are far slower than the others that fit.
+    fn eject_slow(&self, need: &Need<'_>) {
+        let fitting = Vec::from_iter(self.registry.stage(need.stage).filter(|node| need.fits(node)));
+        for node in fitting.iter().filter(|node| !node.is_ejected()) {
+            let others = fitting.iter().filter(|other| !Arc::ptr_eq(other, node));
+            if node.is_slow(others.map(|other| other.pace())) {
+                node.eject("it takes far longer than the others");
+            }
         }
     }
 

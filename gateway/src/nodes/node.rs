@@ -21,6 +21,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// is made anew before the next call needs it.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
+/// Part of the usual time after which a call that shows how a node does is late.
+const PROBE_LATE: f64 = 0.75;
+
 /// A channel that carries the trace along.
 pub(crate) type NodeChannel = InterceptedService<Channel, Propagate>;
 
@@ -250,8 +253,8 @@ impl Node {
             tokens,
             begun: Instant::now(),
             probe,
-            outcome: Outcome::Neither,
-            was_beaten: false,
+            late_after: None,
+            ended: None,
         })
     }
 
@@ -276,9 +279,9 @@ pub(crate) struct Lease {
     begun: Instant,
     /// Whether the breaker let it through to see how the node does.
     probe: bool,
-    outcome: Outcome,
-    /// Another node answered first, so this one takes longer than it did.
-    was_beaten: bool,
+    /// When it is late, as far as is known.
+    late_after: Option<Duration>,
+    ended: Option<Outcome>,
 }
 
 impl Lease {
@@ -292,22 +295,34 @@ impl Lease {
         self.begun.elapsed()
     }
 
-    /// How the call ended. One that is dropped without an end was given up, which says nothing of the node.
+    /// The call is late after so long; one that is to show how a node does a little sooner.
+    pub(crate) fn late_after(&mut self, after: Option<Duration>) -> Option<Duration> {
+        self.late_after = after.map(|after| if self.probe { after.mul_f64(PROBE_LATE) } else { after });
+        self.late_after
+    }
+
+    /// How the call ended. One that is dropped without an end was given up, which says something of the node only where it
+    /// was late by then: another one answered first.
     pub(crate) fn end(mut self, outcome: Outcome) {
-        self.outcome = outcome;
+        self.ended = Some(outcome);
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        let took = self.begun.elapsed();
+        let late = self.ended.is_none() && self.late_after.is_some_and(|after| took > after);
+        let outcome = self.ended.unwrap_or(Outcome::Neither);
         let opened = {
             let mut state = self.node.state();
             state.load.calls -= 1;
             state.load.own_tokens -= self.tokens;
-            if self.outcome == Outcome::Answered || self.was_beaten {
-                state.pace.add(self.tokens, self.begun.elapsed());
+            if late || outcome == Outcome::Answered {
+                state.pace.add(self.tokens, took);
             }
-            state.breaker.ended(self.probe, self.outcome, Instant::now())
+            // A probe that another node had to answer for shows that it is as slow as before.
+            let outcome = if late && self.probe { Outcome::Failed } else { outcome };
+            state.breaker.ended(self.probe, outcome, Instant::now())
         };
         if opened {
             let Node { stage, address, .. } = &*self.node;

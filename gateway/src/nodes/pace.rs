@@ -13,7 +13,7 @@ const CALLS: usize = 128;
 /// Calls of which the first tells something.
 const CALLS_MIN: usize = 20;
 /// A call is hedged once it took so many times as long as half of the calls.
-const HEDGE_TIMES: f64 = 3.0;
+const HEDGE_TIMES: f64 = 2.0;
 /// No call is hedged earlier.
 const HEDGE_MIN: Duration = Duration::from_millis(50);
 /// Weight of the last call in a node's own pace.
@@ -21,7 +21,7 @@ const NEW: f64 = 0.2;
 /// A node is far slower than others where its pace is so many times theirs.
 const SLOW_TIMES: f64 = 4.0;
 /// Calls of a node of which its pace is known, and where it was too slow not long ago.
-const KNOWN_AFTER: [u32; 2] = [8, 2];
+const KNOWN_AFTER: [u32; 2] = [5, 2];
 
 /// Time to a token of the last calls of one kind.
 #[derive(Debug, Default)]
@@ -97,9 +97,9 @@ mod tests {
         assert_eq!(paces.late_after(1000), None);
         // One of three nodes takes ten times as long.
         (0..99).for_each(|i| paces.add(1000, if i % 3 == 0 { 10 * CALL } else { CALL }));
-        assert_eq!(paces.late_after(1000), Some(3 * CALL));
-        assert_eq!(paces.late_after(2000), Some(6 * CALL));
-        assert_eq!(paces.late_after(1), Some(3 * CALL / 2));
+        assert_eq!(paces.late_after(1000), Some(2 * CALL));
+        assert_eq!(paces.late_after(2000), Some(4 * CALL));
+        assert_eq!(paces.late_after(1), Some(CALL));
     }
 
     #[test]

@@ -21,6 +21,8 @@ use crate::wait::until;
 const LIMIT: Duration = Duration::from_secs(60);
 /// How long capacity is measured.
 const MEASURED: Duration = Duration::from_secs(10);
+/// Connections of callers who ask for too much.
+const CONNECTIONS: usize = 8;
 /// Callers who use up the capacity.
 const CALLERS: usize = 16;
 
@@ -66,7 +68,9 @@ pub async fn overload(text: &str, spell: Duration) -> Result<Vec<Row>> {
     const GROWTH_MAX: f64 = 1.2;
     // Places for a few seconds of work: who would wait longer is refused at once.
     let cluster = Plan::with_gateway_args(&["--calls-max", "64"]).start().await?;
-    let calls = cluster.calls()?;
+    // Several connections: one may not ask for more than there are places.
+    let all = (0..CONNECTIONS).map(|_| cluster.calls()).collect::<Result<Vec<_>>>()?;
+    let calls = all[0].clone();
     let work = Work::prepare(&calls, text, 300, 400).await?;
     let free = Arc::new(Mutex::new(VecDeque::from_iter(0..work.documents().len())));
     let peak = closed_loop(&calls, &work).await?;
@@ -79,7 +83,8 @@ pub async fn overload(text: &str, spell: Duration) -> Result<Vec<Row>> {
     while begun.elapsed() < spell {
         ticks.tick().await;
         let number = lock(&free).pop_front().context("more calls are in flight than there are documents")?;
-        let (calls, seen, free, work) = (calls.clone(), Arc::clone(&seen), Arc::clone(&free), work.clone());
+        let (calls, seen, free, work) =
+            (all[number % all.len()].clone(), Arc::clone(&seen), Arc::clone(&free), work.clone());
         callers.spawn(async move {
             let (id, text) = &work.documents()[number];
             let got = calls.get(id).await;
