@@ -8,7 +8,8 @@ use c3_proto::{Corrections, Fingerprint, LatentCodec, LatentGroup, Stage, Window
 use futures::stream;
 use tonic::Streaming;
 
-use super::{Answer, Fault, Need, Node, Nodes};
+use super::tries::Fault;
+use super::{Answer, Need, Node, Nodes};
 use crate::error::Failure;
 use crate::store::shard::{WindowCorrections, WindowLatents};
 

@@ -53,9 +53,9 @@ impl Registry {
         for (stage, addresses) in [(Stage::Compressor, compressors), (Stage::Decoder, decoders)] {
             for address in addresses {
                 // A name is held against the rules for an address as well: it is one of several.
-                let fixed = address.strip_prefix(sources::DNS);
-                let node = Node::new(stage, fixed.unwrap_or(address), Arc::clone(&changed))?;
-                match fixed {
+                let name = address.strip_prefix(sources::DNS);
+                let node = Node::new(stage, name.unwrap_or(address), Arc::clone(&changed))?;
+                match name {
                     Some(name) => names.push((stage, name.to_owned())),
                     None => {
                         members.push(Member { node: Arc::new(node), origin: Origin::List, _probing: None })

@@ -66,6 +66,28 @@ impl Scene {
         Ok(begun.elapsed().as_secs_f64())
     }
 
+    /// Silences a node of each stage that is at work, for so long, and measures how soon its share moves.
+    async fn silence(
+        &mut self,
+        name: &str,
+        what: &str,
+        lasts: Duration,
+        set_silent: impl Fn(&mut Cluster, usize, bool) -> Result<()>,
+    ) -> Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        for (stage, number) in [("compressor", 0), ("decoder", NODES)] {
+            self.busy(number).await?;
+            let begun = Instant::now();
+            set_silent(&mut self.cluster, number, true)?;
+            let moved = self.moved(number).await;
+            sleep(lasts.saturating_sub(begun.elapsed())).await;
+            set_silent(&mut self.cluster, number, false)?;
+            rows.push(Row::at_most(format!("{name}-{stage}-{what}-seconds"), moved?, MOVED_MAX));
+            self.cluster.becomes_whole().await?;
+        }
+        Ok(rows)
+    }
+
     async fn end(self) -> Result<(Cluster, Calls, Tally)> {
         let tally = self.load.end().await?;
         Ok((self.cluster, self.calls, tally))
@@ -108,17 +130,11 @@ pub async fn kills(text: &str, count: usize, seed: u64) -> Result<Vec<Row>> {
 
 /// A node of each stage that hangs for a while.
 pub async fn stopped(text: &str, hangs: Duration) -> Result<Vec<Row>> {
-    let (mut scene, mut rows) = (Scene::begin(Plan::default(), text).await?, Vec::new());
-    for (stage, number) in [("compressor", 0), ("decoder", NODES)] {
-        scene.busy(number).await?;
-        let begun = Instant::now();
-        scene.cluster.node(number).signal("STOP")?;
-        let moved = scene.moved(number).await;
-        sleep(hangs.saturating_sub(begun.elapsed())).await;
-        scene.cluster.node(number).signal("CONT")?;
-        rows.push(Row::at_most(format!("stopped-{stage}-share-moves-seconds"), moved?, MOVED_MAX));
-        scene.cluster.becomes_whole().await?;
-    }
+    let mut scene = Scene::begin(Plan::default(), text).await?;
+    let hang = |cluster: &mut Cluster, number, hangs| {
+        cluster.node(number).signal(if hangs { "STOP" } else { "CONT" })
+    };
+    let mut rows = scene.silence("stopped", "share-moves", hangs, hang).await?;
     let (_cluster, calls, tally) = scene.end().await?;
     rows.extend(verdict("stopped", &calls, &tally).await);
     Ok(rows)
@@ -126,18 +142,12 @@ pub async fn stopped(text: &str, hangs: Duration) -> Result<Vec<Row>> {
 
 /// A connection whose packets vanish both ways, for a node of each stage.
 pub async fn half_open(text: &str, vanish: Duration) -> Result<Vec<Row>> {
-    let plan = Plan { proxied: true, ..Plan::default() };
-    let (scene, mut rows) = (Scene::begin(plan, text).await?, Vec::new());
-    for (stage, number) in [("compressor", 0), ("decoder", NODES)] {
-        scene.busy(number).await?;
-        let begun = Instant::now();
-        scene.cluster.proxies[number].set(Wire { dead: true, ..Wire::default() });
-        let moved = scene.moved(number).await;
-        sleep(vanish.saturating_sub(begun.elapsed())).await;
-        scene.cluster.proxies[number].set(Wire::default());
-        rows.push(Row::at_most(format!("half-open-{stage}-left-out-seconds"), moved?, MOVED_MAX));
-        scene.cluster.becomes_whole().await?;
-    }
+    let mut scene = Scene::begin(Plan { proxied: true, ..Plan::default() }, text).await?;
+    let cut = |cluster: &mut Cluster, number: usize, dead| {
+        cluster.proxies[number].set(Wire { dead, ..Wire::default() });
+        Ok(())
+    };
+    let mut rows = scene.silence("half-open", "left-out", vanish, cut).await?;
     let (_cluster, calls, tally) = scene.end().await?;
     rows.extend(verdict("half-open", &calls, &tally).await);
     Ok(rows)

@@ -1,0 +1,221 @@
+//! One call: asked of a node that fits, again of another where it fails, and of a second one beside where it is late.
+
+use std::sync::Arc;
+
+use c3_proto::Stage;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
+
+use super::breaker::Outcome;
+use super::node::{Lease, Node};
+use super::tries::{Fault, RETRY_AFTER_MAX, Tries};
+use super::{Answer, Need, Nodes, balance};
+use crate::error::Failure;
+
+/// Share of the nodes that fit which breakers may leave out; where they would leave out more, none counts: what looks
+/// like many bad nodes is rather a bad call, or too much load.
+const EJECTED_MAX: f64 = 0.5;
+
+/// What there is for a call now.
+enum Seat {
+    Taken(Lease),
+    /// Nodes that fit have no place.
+    Full,
+    /// All nodes that fit were asked.
+    Spent,
+    /// No node that fits takes calls.
+    Nobody,
+}
+
+impl Nodes {
+    /// Asks nodes that fit until one answers: one after another, and a second beside one that is late. `tokens` is what
+    /// the call costs them, near enough. All that is asked may be asked twice: nothing on a node changes by it.
+    pub(super) async fn call<T, F>(
+        &self,
+        need: Need<'_>,
+        method: &'static str,
+        tokens: u64,
+        ask: impl Fn(Arc<Node>) -> F,
+    ) -> Result<Answer<T>, Failure>
+    where
+        F: Future<Output = Result<T, Fault>>,
+    {
+        self.budget.earn();
+        let usual = self.paces.get(method).and_then(|paces| paces.late_after(tokens));
+        let mut late_after = usual;
+        let (begun, mut tries) = (Instant::now(), Tries::default());
+        let mut asked = FuturesUnordered::new();
+        let mut may_hedge = self.settings.tries_max > 1 && usual.is_some();
+        loop {
+            if asked.is_empty() {
+                let failed = tries.failed.len();
+                if failed >= self.settings.tries_max || (failed > 0 && !self.budget.take_retry()) {
+                    return Err(self.nobody_fits(&need, &tries));
+                }
+                match self.seat(&need, tokens, &tries).await {
+                    Seat::Taken(mut lease) => {
+                        late_after = lease.late_after(usual);
+                        asked.push(self.ask(method, lease, &ask));
+                    }
+                    _ if tries.full.is_empty() => return Err(self.nobody_fits(&need, &tries)),
+                    _ if begun.elapsed() > self.settings.call_timeout => {
+                        let retry_after_ms = RETRY_AFTER_MAX.as_millis() as u64;
+                        return Err(Failure::Full { stage: need.stage, retry_after_ms });
+                    }
+                    _ => {
+                        tries.pause().await;
+                        continue;
+                    }
+                }
+            }
+            let late = sleep(late_after.unwrap_or_default());
+            let (lease, answer) = tokio::select! {
+                Some(ended) = asked.next() => ended,
+                () = late, if may_hedge => {
+                    may_hedge = false;
+                    let seat = self.seat_beside(&need, tokens, &tries, asked.len());
+                    asked.extend(seat.map(|lease| self.ask(method, lease, &ask)));
+                    continue;
+                }
+            };
+            let (node, took) = (Arc::clone(lease.node()), lease.took());
+            match answer {
+                Ok(value) => {
+                    lease.end(Outcome::Answered);
+                    // Who was late and is beaten counts as slow from here on.
+                    drop(asked);
+                    self.paces.entry(method).or_default().add(tokens, took);
+                    self.eject_slow(&need);
+                    return Ok(Answer { value, node, took });
+                }
+                Err(fault) => {
+                    lease.end(fault.outcome());
+                    let known = tries.failed.len();
+                    tries.failed_on(&need, node, fault)?;
+                    if tries.failed.len() > known && asked.is_empty() {
+                        tries.back_off().await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks one node. A call that is dropped was answered by another node first.
+    async fn ask<T, F>(
+        &self,
+        method: &'static str,
+        lease: Lease,
+        ask: &impl Fn(Arc<Node>) -> F,
+    ) -> (Lease, Result<T, Fault>)
+    where
+        F: Future<Output = Result<T, Fault>>,
+    {
+        let node = Arc::clone(lease.node());
+        let span = call_span(node.stage, method, &node.address);
+        let answer = timeout(self.settings.call_timeout, ask(Arc::clone(&node))).instrument(span.clone());
+        let answer = tokio::select! {
+            answer = answer => answer.unwrap_or(Err(Fault::Late)),
+            () = node.lost() => Err(Fault::Lost),
+        };
+        self.metrics.node_call(node.stage, method, answer.as_ref().err().map(Fault::kind));
+        if let Err(fault) = &answer {
+            record(&span, fault);
+        }
+        (lease, answer)
+    }
+
+    /// A place for a second try beside one that is late: only on another node, only where one is free at once, and only
+    /// within the budget.
+    fn seat_beside(&self, need: &Need<'_>, tokens: u64, tries: &Tries, asked: usize) -> Option<Lease> {
+        if asked != 1 || !self.budget.take_hedge() {
+            return None;
+        }
+        match self.look_for_seat(need, tokens, tries) {
+            Seat::Taken(lease) => Some(lease),
+            _ => None,
+        }
+    }
+
+    /// Leaves out nodes that are far slower than the others that fit.
+    fn eject_slow(&self, need: &Need<'_>) {
+        let fitting = Vec::from_iter(self.registry.stage(need.stage).filter(|node| need.fits(node)));
+        for node in fitting.iter().filter(|node| !node.is_ejected()) {
+            let others = fitting.iter().filter(|other| !Arc::ptr_eq(other, node));
+            if node.is_slow(others.map(|other| other.pace())) {
+                node.eject("it takes far longer than the others");
+            }
+        }
+    }
+
+    /// A place on a node that fits, one with little work; waits while all of them have their hands full.
+    async fn seat(&self, need: &Need<'_>, tokens: u64, tries: &Tries) -> Seat {
+        loop {
+            let mut seat = Seat::Nobody;
+            let look = || {
+                seat = self.look_for_seat(need, tokens, tries);
+                matches!(seat, Seat::Taken(_) | Seat::Spent).then_some(())
+            };
+            let found = self.registry.wait_for(self.wait_deadline(), look).await;
+            if found.is_some() || !matches!(seat, Seat::Full) {
+                return seat;
+            }
+        }
+    }
+
+    fn look_for_seat(&self, need: &Need<'_>, tokens: u64, tries: &Tries) -> Seat {
+        let fitting = Vec::from_iter(self.registry.stage(need.stage).filter(|node| need.fits(node)));
+        if fitting.is_empty() && !self.all_are_of_other_models(need) {
+            return Seat::Nobody;
+        }
+        let ejected = fitting.iter().filter(|node| node.is_ejected()).count();
+        let breakers_count = ejected as f64 <= EJECTED_MAX * fitting.len() as f64;
+        let left = fitting.into_iter().filter(|node| !need.avoids(node) && !tries.rule_out(node));
+        let mut left = Vec::from_iter(left);
+        if left.is_empty() {
+            return Seat::Spent;
+        }
+        // Who is left out for a while is still better than nobody.
+        if breakers_count && left.iter().any(|node| node.admits()) {
+            left.retain(|node| node.admits());
+        }
+        loop {
+            let loads = Vec::from_iter(left.iter().map(|node| node.load()));
+            let Some(picked) = balance::pick(&loads, |below| fastrand::usize(..below)) else {
+                return Seat::Full;
+            };
+            match left[picked].lease(tokens, self.settings.calls_max) {
+                Some(lease) => return Seat::Taken(lease),
+                None => left.remove(picked),
+            };
+        }
+    }
+}
+
+/// OpenTelemetry's names for client spans of gRPC.
+fn call_span(stage: Stage, method: &'static str, address: &str) -> Span {
+    let service = match stage {
+        Stage::Compressor => "c3.v1.Compressor",
+        Stage::Decoder => "c3.v1.Decoder",
+    };
+    tracing::info_span!(
+        "call",
+        otel.name = format!("{service}/{method}"),
+        otel.kind = "client",
+        otel.status_code = Empty,
+        rpc.system = "grpc",
+        rpc.service = service,
+        rpc.method = method,
+        rpc.grpc.status_code = Empty,
+        server.address = address,
+    )
+}
+
+fn record(span: &Span, fault: &Fault) {
+    span.record("otel.status_code", "ERROR");
+    if let Fault::Status(status) = fault {
+        span.record("rpc.grpc.status_code", status.code() as i32);
+    }
+}
