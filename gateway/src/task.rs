@@ -1,17 +1,18 @@
 //! Work that goes on while nobody polls it, and stops when nobody wants it.
 
+use c3_service::deadline;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use crate::error::Failure;
 
-/// Runs `work` as a task of its own: a caller who does not read what came before it holds no place on a node. Dropping
+/// Runs `work` of the current call as a task of its own: a caller who does not read what came before it holds no place on a node. Dropping
 /// the result aborts it.
 pub(crate) fn begin<T, W>(work: W) -> impl Future<Output = Result<T, Failure>> + Send
 where
     T: Send + 'static,
     W: Future<Output = Result<T, Failure>> + Send + 'static,
 {
-    let task = AbortOnDropHandle::new(tokio::spawn(work.in_current_span()));
+    let task = AbortOnDropHandle::new(tokio::spawn(deadline::carried(work.in_current_span())));
     async { task.await.unwrap_or_else(|_| Err(Failure::gone())) }
 }

@@ -1,4 +1,4 @@
-//! The layer that admits calls: not before the server is ready, not while it drains, and a bounded number at once.
+//! Who is admitted: nobody before the server is ready or while it drains, and a bounded number at once.
 
 use std::{
     pin::Pin,
@@ -6,18 +6,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::{
-    extract::{Request, State},
-    middleware::Next,
-    response::Response,
-};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
-use crate::{
-    Kind, Readiness,
-    body::{Watch, watched},
-};
+use crate::{Kind, Readiness};
 
 /// What a caller that finds all places taken waits before it tries again.
 const RETRY_AFTER_MS: u64 = 1000;
@@ -33,43 +25,30 @@ impl Gate {
     pub(crate) fn new(readiness: Readiness, calls_max: usize) -> Self {
         Self { readiness, calls: Arc::new(Semaphore::new(calls_max)) }
     }
-}
 
-/// Admits a call, whose place is taken until its stream ends, or refuses it.
-pub(crate) async fn admit(State(gate): State<Gate>, request: Request, next: Next) -> Response {
-    // Cheap, and how a caller learns that a node is busy or about to stop: never refused for being busy.
-    if request.uri().path().ends_with("/Describe") {
-        return match gate.readiness.check_for_more() {
-            Ok(()) => next.run(request).await,
-            Err(status) => status.into_http(),
-        };
-    }
-    if let Err(status) = gate.readiness.check() {
-        return status.into_http();
-    }
-    match gate.calls.try_acquire_owned() {
-        Ok(place) => {
-            let mut place = Place { _place: place, stalled: Box::pin(gate.readiness.stalled()) };
-            tokio::select! {
-                biased;
-                response = next.run(request) => watched(response, place),
-                status = &mut place.stalled => status.into_http(),
-            }
+    /// A place for a call, where it needs one, or why there is none.
+    pub(crate) fn admit(&self, path: &str) -> Result<Option<Place>, Status> {
+        // Cheap, and how a caller learns that a node is busy or about to stop: never refused for being busy.
+        if path.ends_with("/Describe") {
+            return self.readiness.check_for_more().map(|()| None);
         }
-        Err(_) => Kind::Full { retry_after_ms: RETRY_AFTER_MS }
-            .status("all of the server's places for calls are taken: try again later")
-            .into_http(),
+        self.readiness.check()?;
+        let place = Arc::clone(&self.calls).try_acquire_owned().map_err(|_| {
+            Kind::Full { retry_after_ms: RETRY_AFTER_MS }
+                .status("all of the server's places for calls are taken: try again later")
+        })?;
+        Ok(Some(Place { _place: place, stalled: Box::pin(self.readiness.clone().stalled()) }))
     }
 }
 
 /// A call's place, which it loses where the server stalls.
-struct Place {
+pub(crate) struct Place {
     _place: OwnedSemaphorePermit,
     stalled: Pin<Box<dyn Future<Output = Status> + Send>>,
 }
 
-impl Watch for Place {
-    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
+impl Place {
+    pub(crate) fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
         self.stalled.as_mut().poll(cx)
     }
 }

@@ -1,32 +1,157 @@
-//! The layer that sees every call: its span, whose parent is the caller's, and its numbers.
+//! The layer around every call: its span, whose parent is the caller's, its place and its time, and at its end its
+//! numbers.
+//!
+//! One layer for all of them: each would cost every call a boxed future and a boxed body.
 
-use std::{sync::Arc, time::Instant};
-
-use axum::{
-    extract::{Request, State},
-    middleware::Next,
-    response::Response,
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
 };
+
+use axum::{body::Body, extract::Request, response::Response};
 use http::HeaderMap;
 use tonic::{Code, Status};
-use tracing::{Instrument, Span};
+use tower::{Layer, Service};
+use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::{
-    body::{Watch, watched},
+    admission::{Gate, Place},
+    body::Watched,
+    deadline::Deadline,
     metrics::Metrics,
     propagation,
 };
 
-/// Traces and counts a call until its last byte, or until its caller leaves.
-pub(crate) async fn observe(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
-    let method = request.uri().path().trim_start_matches('/').to_owned();
-    let span = span(&method, request.headers());
-    let mut outcome = Outcome { metrics, method, span, started: Instant::now(), code: None };
-    let response = next.run(request).instrument(outcome.span.clone()).await;
-    // A call that fails before its stream begins has its status in the headers.
-    outcome.ended(response.headers());
-    watched(response, outcome)
+/// The layer.
+#[derive(Clone, Debug)]
+pub(crate) struct Calls {
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) gate: Gate,
+    /// Longest time that a call may take, where there is one.
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl<S> Layer<S> for Calls {
+    type Service = Watching<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Watching { calls: self.clone(), inner }
+    }
+}
+
+/// A service whose calls are admitted, bounded and counted.
+#[derive(Clone, Debug)]
+pub(crate) struct Watching<S> {
+    calls: Calls,
+    inner: S,
+}
+
+impl<S> Service<Request> for Watching<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send + 'static>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let mut call = Call::begin(&self.calls, &request);
+        match self.calls.gate.admit(request.uri().path()) {
+            Ok(place) => call.place = place,
+            Err(status) => return Box::pin(std::future::ready(Ok(call.answered(status.into_http())))),
+        }
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let mut answer = pin!(answer);
+            let response = poll_fn(|cx| {
+                // An answer that is there in time wins.
+                match call.within(|| answer.as_mut().poll(cx)) {
+                    Poll::Pending => call.poll_cut(cx).map(|status| Ok(status.into_http())),
+                    answered => answered,
+                }
+            });
+            let response = response.await?;
+            Ok(call.answered(response))
+        })
+    }
+}
+
+/// A call until its last byte, or until its caller leaves: whatever the reason, it is counted when it is dropped.
+pub(crate) struct Call {
+    metrics: Arc<Metrics>,
+    method: String,
+    span: Span,
+    started: Instant,
+    code: Option<Code>,
+    deadline: Option<Deadline>,
+    place: Option<Place>,
+}
+
+impl Call {
+    fn begin(calls: &Calls, request: &Request) -> Self {
+        let method = request.uri().path().trim_start_matches('/').to_owned();
+        Self {
+            metrics: Arc::clone(&calls.metrics),
+            span: span(&method, request.headers()),
+            method,
+            started: Instant::now(),
+            code: None,
+            deadline: Deadline::of(request.headers(), calls.timeout),
+            place: None,
+        }
+    }
+
+    /// Work for the call: in its span, under its deadline.
+    pub(crate) fn within<T>(&self, work: impl FnOnce() -> T) -> T {
+        Deadline::within(self.deadline.as_ref(), || self.span.in_scope(work))
+    }
+
+    /// Ready when the call is to be cut here, with the status that ends it.
+    pub(crate) fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
+        if let Some(Poll::Ready(status)) = self.deadline.as_mut().map(|deadline| deadline.poll(cx)) {
+            return Poll::Ready(status);
+        }
+        self.place.as_mut().map_or(Poll::Pending, |place| place.poll_lost(cx))
+    }
+
+    /// The response whose stream is the rest of the call.
+    fn answered(mut self, response: Response) -> Response {
+        // A call that fails before its stream begins has its status in the headers.
+        self.ended(response.headers());
+        response.map(|body| Body::new(Watched::new(body, self)))
+    }
+
+    /// The call came to its end with these trailers.
+    pub(crate) fn ended(&mut self, trailers: &HeaderMap) {
+        if let Some(status) = Status::from_header_map(trailers) {
+            self.code = Some(status.code());
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let code = self.code.unwrap_or(Code::Cancelled);
+        let took = self.started.elapsed();
+        self.span.set_attribute("rpc.grpc.status_code", code as i64);
+        if is_servers_fault(code) {
+            self.span.set_status(opentelemetry::trace::Status::error(""));
+        }
+        self.span.in_scope(|| tracing::debug!(?code, seconds = took.as_secs_f64(), "call ended"));
+        // Paths that no service knows come from outside and would make labels without end.
+        let known = code != Code::Unimplemented;
+        let method = if known { std::mem::take(&mut self.method) } else { "other".to_owned() };
+        self.metrics.call(method, code, took);
+    }
 }
 
 fn span(method: &str, headers: &HeaderMap) -> Span {
@@ -41,43 +166,6 @@ fn span(method: &str, headers: &HeaderMap) -> Span {
         span.set_attribute("rpc.method", name.to_owned());
     }
     span
-}
-
-/// How a call ended; told when the call is dropped, whatever the reason.
-struct Outcome {
-    metrics: Arc<Metrics>,
-    method: String,
-    span: Span,
-    started: Instant,
-    code: Option<Code>,
-}
-
-impl Watch for Outcome {
-    fn span(&self) -> Span {
-        self.span.clone()
-    }
-
-    fn ended(&mut self, trailers: &HeaderMap) {
-        if let Some(status) = Status::from_header_map(trailers) {
-            self.code = Some(status.code());
-        }
-    }
-}
-
-impl Drop for Outcome {
-    fn drop(&mut self) {
-        let code = self.code.unwrap_or(Code::Cancelled);
-        let took = self.started.elapsed();
-        self.span.set_attribute("rpc.grpc.status_code", code as i64);
-        if is_servers_fault(code) {
-            self.span.set_status(opentelemetry::trace::Status::error(""));
-        }
-        self.span.in_scope(|| tracing::debug!(?code, seconds = took.as_secs_f64(), "call ended"));
-        // Paths that no service knows come from outside and would make labels without end.
-        let known = code != Code::Unimplemented;
-        let method = if known { std::mem::take(&mut self.method) } else { "other".to_owned() };
-        self.metrics.call(method, code, took);
-    }
 }
 
 /// The codes that OpenTelemetry counts as errors of a server.

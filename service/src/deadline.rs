@@ -1,4 +1,6 @@
-//! The layer that ends calls at their time-out, streams included: tonic's own only covers the time to the headers.
+//! When a call is over, streams included: tonic's own time-out only covers the time to the headers.
+//!
+//! The deadline travels: what a call asks of other servers is to end with it ([`crate::propagation`]).
 
 use std::{
     pin::Pin,
@@ -6,49 +8,58 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    extract::{Request, State},
-    middleware::Next,
-    response::Response,
-};
 use http::HeaderMap;
-use tokio::time::Sleep;
+use tokio::{
+    task::futures::TaskLocalFuture,
+    task_local,
+    time::{Instant, Sleep},
+};
 use tonic::Status;
 
-use crate::{
-    Kind,
-    body::{Watch, watched},
-};
+use crate::Kind;
 
-/// Ends a call with DEADLINE_EXCEEDED after the shorter of the caller's `grpc-timeout` and the server's own bound.
-pub(crate) async fn bound(State(most): State<Option<Duration>>, request: Request, next: Next) -> Response {
-    let asked = grpc_timeout(request.headers());
-    let Some(after) = asked.into_iter().chain(most).min() else {
-        return next.run(request).await;
-    };
-    let mut deadline = Deadline { after, sleep: Box::pin(tokio::time::sleep(after)) };
-    tokio::select! {
-        // An answer that is there in time wins.
-        biased;
-        response = next.run(request) => watched(response, deadline),
-        () = &mut deadline.sleep => deadline.status().into_http(),
-    }
+task_local! {
+    /// When the call that the current task works for is over, where it has a deadline.
+    static UNTIL: Option<Instant>;
 }
 
-struct Deadline {
+/// `work` with the current call's deadline: for what is spawned for this call alone. What is shared with other calls is
+/// not to end with one of them.
+pub fn carried<W: Future>(work: W) -> TaskLocalFuture<Option<Instant>, W> {
+    UNTIL.scope(current(), work)
+}
+
+/// How long the current call has left, where it has a deadline.
+pub(crate) fn left() -> Option<Duration> {
+    current().map(|until| until.saturating_duration_since(Instant::now()))
+}
+
+fn current() -> Option<Instant> {
+    UNTIL.try_get().ok().flatten()
+}
+
+/// Ends a call with DEADLINE_EXCEEDED.
+pub(crate) struct Deadline {
     after: Duration,
     sleep: Pin<Box<Sleep>>,
 }
 
 impl Deadline {
-    fn status(&self) -> Status {
-        Kind::Late.status(format!("the call took longer than its {} ms", self.after.as_millis()))
+    /// After the shorter of the caller's `grpc-timeout` and the server's own bound, where there is either.
+    pub(crate) fn of(headers: &HeaderMap, most: Option<Duration>) -> Option<Self> {
+        let after = grpc_timeout(headers).into_iter().chain(most).min()?;
+        Some(Self { after, sleep: Box::pin(tokio::time::sleep(after)) })
     }
-}
 
-impl Watch for Deadline {
-    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
-        self.sleep.as_mut().poll(cx).map(|()| self.status())
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
+        let late =
+            || Kind::Late.status(format!("the call took longer than its {} ms", self.after.as_millis()));
+        self.sleep.as_mut().poll(cx).map(|()| late())
+    }
+
+    /// `work` done under this deadline, or under none.
+    pub(crate) fn within<T>(deadline: Option<&Self>, work: impl FnOnce() -> T) -> T {
+        UNTIL.sync_scope(deadline.map(|deadline| deadline.sleep.deadline()), work)
     }
 }
 

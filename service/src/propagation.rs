@@ -1,4 +1,6 @@
-//! W3C trace context through gRPC metadata, both ways.
+//! What a call hands on to the calls that it makes: its W3C trace context, by gRPC metadata, and its deadline.
+
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::{
@@ -9,6 +11,11 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tonic::{Request, Status, metadata::MetadataMap, service::Interceptor};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use crate::deadline;
+
+/// By so much later the called server is to end than the caller, who would take the end for a failure of the server.
+const SLACK: Duration = Duration::from_millis(100);
 
 /// Writes the current span's trace context into the metadata of an outgoing call.
 pub fn inject(metadata: &mut MetadataMap) {
@@ -21,13 +28,17 @@ pub fn extract(headers: &HeaderMap) -> Context {
     TraceContextPropagator::new().extract(&HeadersRef(headers))
 }
 
-/// A client interceptor that calls [`inject`]: `CompressorClient::with_interceptor(channel, Propagate)`.
+/// A client interceptor that calls [`inject`] and hands the deadline on:
+/// `CompressorClient::with_interceptor(channel, Propagate)`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Propagate;
 
 impl Interceptor for Propagate {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         inject(request.metadata_mut());
+        if let Some(left) = deadline::left() {
+            request.set_timeout(left + SLACK);
+        }
         Ok(request)
     }
 }

@@ -2,21 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{
-    Router, http::header::CONTENT_TYPE, middleware::from_fn_with_state, response::IntoResponse, routing::get,
-};
+use axum::{Router, http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
 use c3_proto::pb;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::server::TcpIncoming};
 use tonic_health::{ServingStatus, server::HealthReporter};
-use tower::ServiceBuilder;
 
 use crate::{
     Readiness,
-    admission::{Gate, admit},
-    calls::observe,
-    deadline::bound,
+    admission::Gate,
+    calls::Calls,
     metrics::{self, Metrics},
     readiness::State,
 };
@@ -125,17 +121,14 @@ pub async fn serve(server: Server, listener: TcpListener, shutdown: Cancellation
     Ok(())
 }
 
-/// The role's service behind its layers; health, reflection and metrics beside them, so that they answer always.
+/// The role's service behind the layer of calls; health, reflection and metrics beside them, so that they answer always.
 fn all_routes(server: &Server, health: &Health) -> Result<Routes, Error> {
-    let gate = Gate::new(server.readiness.clone(), server.args.calls_max as usize);
-    let layers = ServiceBuilder::new()
-        // Outermost: calls that the layers below refuse are traced and counted as well.
-        .layer(from_fn_with_state(Arc::new(Metrics::new(server.role)), observe))
-        // Before a place is taken, so that a call that is late gives its place back.
-        .layer(from_fn_with_state(server.call_timeout, bound))
-        // Innermost: holds the place exactly as long as the service works.
-        .layer(from_fn_with_state(gate, admit));
-    let service = server.routes.clone().into_axum_router().layer(layers);
+    let calls = Calls {
+        metrics: Arc::new(Metrics::new(server.role)),
+        gate: Gate::new(server.readiness.clone(), server.args.calls_max as usize),
+        timeout: server.call_timeout,
+    };
+    let service = server.routes.clone().into_axum_router().layer(calls);
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(pb::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)

@@ -93,6 +93,9 @@ impl Nodes {
                 }
                 Err(fault) => {
                     lease.end(fault.outcome());
+                    if let Fault::Wrong(problem) = &fault {
+                        node.eject(problem);
+                    }
                     let known = tries.failed.len();
                     tries.failed_on(&need, node, fault)?;
                     if tries.failed.len() > known && asked.is_empty() {

@@ -203,7 +203,8 @@ async fn verify_on(node: Arc<Node>, job: &VerifyJob<'_>) -> Result<Vec<WindowCor
 fn check_verdict(window: &WindowLatents, answer: pb::VerifyResponse) -> Result<WindowCorrections, Fault> {
     let tokens = window.group.tokens();
     if answer.hash.as_ref() != window.hash.as_bytes() {
-        return Err(Fault::Wrong("the window's tokens stand for other bytes than the window".to_owned()));
+        // The tokens are a compressor's.
+        return Err(Fault::Disputed("the window's tokens stand for other bytes than the window".to_owned()));
     }
     let corrections = Corrections::from_wire(&answer.corrections.unwrap_or_default(), tokens);
     let corrections = corrections.map_err(|invalid| Fault::Wrong(invalid.to_string()))?;

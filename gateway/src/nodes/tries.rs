@@ -23,6 +23,8 @@ pub(super) enum Fault {
     Status(Status),
     /// Its answer contradicts the request.
     Wrong(String),
+    /// Its answer contradicts that of a node of the other stage: either may be wrong.
+    Disputed(String),
     /// No answer in time.
     Late,
     /// The node stopped answering its probes while the call was in flight.
@@ -76,7 +78,7 @@ impl Tries {
     ) -> Result<(), Failure> {
         let said = match &fault {
             Fault::Status(status) => probe::reason(status),
-            Fault::Wrong(problem) => problem.clone(),
+            Fault::Wrong(problem) | Fault::Disputed(problem) => problem.clone(),
             Fault::Late => "no answer in time".to_owned(),
             Fault::Lost => "it stopped answering".to_owned(),
         };
@@ -107,7 +109,7 @@ impl Fault {
     pub(super) fn kind(&self) -> Kind {
         match self {
             Self::Status(status) => Kind::of(status),
-            Self::Wrong(_) => Kind::Internal,
+            Self::Wrong(_) | Self::Disputed(_) => Kind::Internal,
             Self::Late => Kind::Late,
             Self::Lost => Kind::Unavailable,
         }

@@ -23,8 +23,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 const MEASURED: Duration = Duration::from_secs(10);
 /// Connections of callers who ask for too much.
 const CONNECTIONS: usize = 8;
-/// Callers who use up the capacity.
-const CALLERS: usize = 16;
 
 /// Callers who leave at one instant, in the middle of their texts: how long until every place is free.
 pub async fn cancelled(text: &str, callers: usize, documents: usize) -> Result<Vec<Row>> {
@@ -66,14 +64,15 @@ pub async fn overload(text: &str, spell: Duration) -> Result<Vec<Row>> {
     const TIMES: f64 = 10.0;
     const GOODPUT_MIN: f64 = 0.9;
     const GROWTH_MAX: f64 = 1.2;
-    // Places for a few seconds of work: who would wait longer is refused at once.
-    let cluster = Plan::with_gateway_args(&["--calls-max", "64"]).start().await?;
+    /// For a few seconds of work: who would wait longer is refused at once.
+    const PLACES: usize = 32;
+    let cluster = Plan::with_gateway_args(&["--calls-max", &PLACES.to_string()]).start().await?;
     // Several connections: one may not ask for more than there are places.
     let all = (0..CONNECTIONS).map(|_| cluster.calls()).collect::<Result<Vec<_>>>()?;
-    let calls = all[0].clone();
-    let work = Work::prepare(&calls, text, 300, 400).await?;
+    let calls = &all[0];
+    let work = Work::prepare(calls, text, 4 * PLACES, 1_500).await?;
     let free = Arc::new(Mutex::new(VecDeque::from_iter(0..work.documents().len())));
-    let peak = closed_loop(&calls, &work).await?;
+    let peak = closed_loop(&all, &work, PLACES).await?;
     let memory = resident(&cluster)?;
     let seen = Arc::new(Seen::default());
     let mut ticks = interval(Duration::from_secs_f64(1.0 / (TIMES * peak)));
@@ -138,23 +137,23 @@ impl Seen {
 }
 
 /// Calls a second of callers who each wait for an answer before the next call.
-async fn closed_loop(calls: &Calls, work: &Work) -> Result<f64> {
+async fn closed_loop(connections: &[Calls], work: &Work, callers: usize) -> Result<f64> {
     let begun = Instant::now();
     let caller = |number: usize| {
-        let documents = work.documents();
+        let (documents, calls) = (work.documents(), &connections[number % connections.len()]);
         async move {
             let mut well = 0;
             for turn in 0.. {
                 if begun.elapsed() > MEASURED {
                     break;
                 }
-                calls.get(&documents[(number + CALLERS * turn) % documents.len()].0).await?;
+                calls.get(&documents[(number + callers * turn) % documents.len()].0).await?;
                 well += 1;
             }
             Ok::<usize, Status>(well)
         }
     };
-    let all = join_all((0..CALLERS).map(caller)).await.into_iter().sum::<Result<usize, _>>()?;
+    let all = join_all((0..callers).map(caller)).await.into_iter().sum::<Result<usize, _>>()?;
     Ok(all as f64 / begun.elapsed().as_secs_f64())
 }
 
