@@ -45,8 +45,7 @@ pub(crate) async fn run(args: AppendArgs) -> Result<(), Failure> {
     };
     let begun = Instant::now();
     let progress = progress::bar("append", source.bytes.map(|bytes| old.bytes + bytes));
-    let put = client.put(source.text, &options).await?;
-    let stored = upload::finish(put, &options, &progress).await?;
+    let stored = upload::store(&client, source, &options, &progress).await?;
     drop(progress);
     // Both are there for a moment, and neither is lost whenever this ends.
     if args.replace && stored.document.id != old.id {

@@ -37,7 +37,6 @@ pub(crate) async fn store(
 ) -> Result<(Stored, Duration), Failure> {
     let begun = Instant::now();
     let progress = progress::bar("put", source.bytes);
-    let put = client.put(source.text, options).await?;
-    let stored = upload::finish(put, options, &progress).await?;
+    let stored = upload::store(client, source, options, &progress).await?;
     Ok((stored, begun.elapsed()))
 }

@@ -13,6 +13,7 @@ use crate::progress::Progress;
 use crate::remote::connect_to_write;
 use crate::report::Report;
 use crate::source::Source;
+use crate::upload;
 
 /// The field of `--jsonl`.
 const FIELD: &str = "text";
@@ -93,9 +94,10 @@ async fn one(
     };
     let options = WriteOptions { bytes: source.bytes, ..options };
     let mut told = 0;
-    let put = client.put(source.text, &options).await?;
-    let stored = put.finish_with(|done| {
-        progress.more(done.bytes_done.saturating_sub(std::mem::replace(&mut told, done.bytes_done)));
+    let stored = upload::send(client, source, &options, |done| {
+        let more = done.bytes_done.saturating_sub(told);
+        told += more;
+        progress.more(more);
     });
     let stored: Stored = stored.await?;
     progress.more(stored.document.bytes.saturating_sub(told));

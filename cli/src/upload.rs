@@ -1,6 +1,6 @@
 //! Puts that last: taken up where they broke off, and built upon a document that is stored.
 
-use c3_client::{Base, IdPrefix, Put, Stored, UploadName, WriteOptions};
+use c3_client::{Base, Client, IdPrefix, Stored, UploadName, WriteOptions};
 use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 
@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::output::print;
 use crate::progress::Progress;
 use crate::report::{age_to, json};
+use crate::source::Source;
 
 /// Arguments of `put` for long texts, and for edited ones.
 #[derive(Debug, Default, clap::Args)]
@@ -29,8 +30,14 @@ impl UploadArgs {
     }
 }
 
-/// Waits until all is stored. Where the put breaks off, the failure says how to go on.
-pub(crate) async fn finish(put: Put, options: &WriteOptions, progress: &Progress) -> Result<Stored, Failure> {
+/// Stores a text, under a progress bar; one that can be read again is sent again where a gateway is gone or full. Where
+/// the put breaks off, the failure says how to go on.
+pub(crate) async fn store(
+    client: &Client,
+    source: Source,
+    options: &WriteOptions,
+    progress: &Progress,
+) -> Result<Stored, Failure> {
     let mut name = options.upload.clone();
     let told = |done: c3_client::Progress| {
         progress.told(&done);
@@ -41,13 +48,25 @@ pub(crate) async fn finish(put: Put, options: &WriteOptions, progress: &Progress
             name = Some(upload);
         }
     };
-    let stored = put.finish_with(told).await;
-    stored.map_err(|error| match (Failure::from(error), name) {
+    send(client, source, options, told).await.map_err(|error| match (Failure::from(error), name) {
         (Failure::WorkFailed(message), Some(name)) => {
             Failure::WorkFailed(format!("{message}; {}", go_on(&name)))
         }
         (failure, _) => failure,
     })
+}
+
+/// Stores a text and says how far it is.
+pub(crate) async fn send(
+    client: &Client,
+    source: Source,
+    options: &WriteOptions,
+    told: impl FnMut(c3_client::Progress),
+) -> Result<Stored, c3_client::Error> {
+    match source.lasting {
+        Some(text) => client.put_repeatable(|| text.clone().open(), options, told).await,
+        None => client.put(source.text, options).await?.finish_with(told).await,
+    }
 }
 
 fn go_on(name: &UploadName) -> String {
@@ -65,7 +84,7 @@ struct Line {
 
 /// Lists the puts that did not end, and can be taken up.
 pub(crate) async fn list(args: RemoteArgs) -> Result<(), Failure> {
-    let uploads = c3_client::Client::connect(&args.gateway).await?.uploads().await?;
+    let uploads = Client::connect(&args.gateway).await?.uploads().await?;
     let lines = Vec::from_iter(uploads.into_iter().map(|upload| Line {
         name: upload.name,
         bytes_done: upload.bytes_done,

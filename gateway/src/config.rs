@@ -80,6 +80,11 @@ pub struct Config {
     #[arg(long, env = "C3_NODE_CALLS_MAX", value_name = "CALLS",
         default_value_t = Self::default().node_calls_max)]
     pub node_calls_max: usize,
+    /// Text tokens that may wait here for nodes; with more new reads are refused with RESOURCE_EXHAUSTED, with half as many
+    /// new writes
+    #[arg(long, env = "C3_WAITING_TOKENS_MAX", value_name = "TOKENS",
+        default_value_t = Self::default().waiting_tokens_max)]
+    pub waiting_tokens_max: u64,
     /// How long to wait for a node where none takes calls, in milliseconds
     #[arg(long, env = "C3_NODE_WAIT_MS", value_name = "MS", default_value_t = Self::default().node_wait_ms)]
     pub node_wait_ms: u64,
@@ -135,6 +140,8 @@ impl Default for Config {
             shards_in_flight: 32,
             look_ahead: 32,
             node_calls_max: 32,
+            // A minute or two of work for two nodes on small CPUs, a moment for cards.
+            waiting_tokens_max: 524_288,
             // A node that restarts is back sooner.
             node_wait_ms: 5_000,
             // A full queue of a node on a small CPU takes minutes.
@@ -159,6 +166,10 @@ impl Config {
         ];
         if let Some(&(setting, _)) = counts.iter().find(|(_, count)| *count == 0) {
             return Err(Error::Setting { setting, problem: "must be at least 1".to_owned() });
+        }
+        if self.waiting_tokens_max < 2 {
+            let problem = "must be at least 2".to_owned();
+            return Err(Error::Setting { setting: "--waiting-tokens-max", problem });
         }
         if self.redis_ttl_s == 0 {
             return Err(Error::Setting {
@@ -225,6 +236,7 @@ impl Config {
             node_wait: Duration::from_millis(self.node_wait_ms),
             call_timeout: Duration::from_millis(self.node_timeout_ms),
             tries_max: self.tries_max,
+            waiting_tokens_max: self.waiting_tokens_max,
         }
     }
 }

@@ -103,6 +103,14 @@ pub(crate) enum Failure {
         /// When to try again.
         retry_after_ms: u64,
     },
+    /// More waits for nodes than is worked off soon.
+    #[error("{tokens} text tokens wait for nodes already: try again in {retry_after_ms} ms, or add nodes")]
+    Busy {
+        /// Text tokens.
+        tokens: u64,
+        /// When to try again.
+        retry_after_ms: u64,
+    },
     /// Nodes of the stage did not answer in time.
     #[error("no {stage} answered in time; tried {tried}")]
     Late {
@@ -165,7 +173,9 @@ impl c3_service::Fault for Failure {
             Self::NotNamed { why, .. } => c3_service::Fault::kind(why.as_ref()),
             Self::NoNode { .. } | Self::Changed(_) => Kind::Unavailable,
             Self::Refused { kind, .. } => *kind,
-            Self::Full { retry_after_ms, .. } => Kind::Full { retry_after_ms: *retry_after_ms },
+            Self::Full { retry_after_ms, .. } | Self::Busy { retry_after_ms, .. } => {
+                Kind::Full { retry_after_ms: *retry_after_ms }
+            }
             Self::Late { .. } => Kind::Late,
             Self::WrongModel { .. } | Self::Unsupported(_) => Kind::WrongModel,
             Self::DataLoss(_) => Kind::DataLoss,

@@ -17,6 +17,7 @@ use crate::error::Failure;
 use crate::gateway::{SharedGateway, check_store};
 use crate::list::ListQuery;
 use crate::names::LabelsChange;
+use crate::nodes::waiting::Work;
 use crate::read::document::{GetEvent, get_text};
 use crate::read::latents::{LatentsEvent, get_latents};
 use crate::read::oneshot::{DecompressOptions, Prompt, decompress};
@@ -42,6 +43,11 @@ impl Grpc {
     fn gateway(&self) -> SharedGateway {
         SharedGateway::clone(&self.gateway)
     }
+
+    /// Refuses a call for which the nodes have too much to do.
+    fn check_room(&self, work: Work) -> Result<(), Status> {
+        self.gateway.nodes.waiting.check(work).map_err(status)
+    }
 }
 
 #[tonic::async_trait]
@@ -59,6 +65,7 @@ impl pb::gateway_server::Gateway for Grpc {
         request: Request<Streaming<pb::PutDocumentRequest>>,
     ) -> Result<Response<Self::PutDocumentStream>, Status> {
         use put_document_request::Part as Wire;
+        self.check_room(Work::Write)?;
         let (options, text) = open(request.into_inner(), |message| match message.part {
             Some(Wire::Options(options)) => Ok(Part::Head(WriteOptions::from_wire(options)?)),
             Some(Wire::Text(text)) => Ok(Part::Body(text)),
@@ -74,6 +81,7 @@ impl pb::gateway_server::Gateway for Grpc {
         request: Request<pb::GetTextRequest>,
     ) -> Result<Response<Self::GetTextStream>, Status> {
         let pb::GetTextRequest { id, start, end } = request.into_inner();
+        self.check_room(Work::Read)?;
         let range = ByteRange::new(start, end)?;
         answers(get_text(self.gateway(), id, range), get_event)
     }
@@ -90,6 +98,7 @@ impl pb::gateway_server::Gateway for Grpc {
         request: Request<Streaming<pb::PutLatentsRequest>>,
     ) -> Result<Response<pb::PutLatentsResponse>, Status> {
         use put_latents_request::Part as Wire;
+        self.check_room(Work::Write)?;
         let (claim, windows) = open(request.into_inner(), |message| match message.part {
             Some(Wire::Document(document)) => Ok(Part::Head(Claim::from_wire(document)?)),
             Some(Wire::Window(window)) => Ok(Part::Body(Window::from_wire(window)?)),
@@ -184,6 +193,7 @@ impl pb::gateway_server::Gateway for Grpc {
         request: Request<pb::RecodeRequest>,
     ) -> Result<Response<Self::RecodeStream>, Status> {
         let pb::RecodeRequest { id, options } = request.into_inner();
+        self.check_room(Work::Write)?;
         let mut options = options.unwrap_or_default();
         // A bound on stored bytes needs the text's size, which the document has.
         options.bytes = Some(0);
@@ -224,6 +234,7 @@ impl pb::gateway_server::Gateway for Grpc {
         request: Request<Streaming<pb::CompressTextRequest>>,
     ) -> Result<Response<Self::CompressStream>, Status> {
         use compress_text_request::Part as Wire;
+        self.check_room(Work::Write)?;
         let (options, text) = open(request.into_inner(), |message| match message.part {
             Some(Wire::Options(options)) => Ok(Part::Head(WriteOptions::from_wire(options)?)),
             Some(Wire::Text(text)) => Ok(Part::Body(text)),
@@ -239,6 +250,7 @@ impl pb::gateway_server::Gateway for Grpc {
         request: Request<Streaming<pb::DecompressRequest>>,
     ) -> Result<Response<Self::DecompressStream>, Status> {
         use decompress_request::Part as Wire;
+        self.check_room(Work::Read)?;
         let (options, windows) = open(request.into_inner(), |message| match message.part {
             Some(Wire::Options(options)) => Ok(Part::Head(decompress_options(options))),
             Some(Wire::Window(window)) => Ok(Part::Body(Window::from_wire(window)?)),

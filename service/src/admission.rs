@@ -1,54 +1,145 @@
-//! Who is admitted: nobody before the server is ready or while it drains, and a bounded number at once.
+//! Who is admitted: nobody before the server is ready or while it drains, and a bounded number at once, of which no
+//! caller has more than its share once they are scarce.
 
 use std::{
+    collections::HashMap,
+    net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::Status;
+use http::Request;
+use tonic::{Status, transport::server::TcpConnectInfo};
 
 use crate::{Kind, Readiness};
 
 /// What a caller that finds all places taken waits before it tries again.
 const RETRY_AFTER_MS: u64 = 1000;
 
+/// A connection, which counts as a caller.
+type Caller = Option<SocketAddr>;
+
 /// Who may come in.
 #[derive(Clone, Debug)]
 pub(crate) struct Gate {
     readiness: Readiness,
-    calls: Arc<Semaphore>,
+    places: Arc<Places>,
 }
 
 impl Gate {
     pub(crate) fn new(readiness: Readiness, calls_max: usize) -> Self {
-        Self { readiness, calls: Arc::new(Semaphore::new(calls_max)) }
+        Self { readiness, places: Arc::new(Places { most: calls_max, taken: Mutex::default() }) }
     }
 
     /// A place for a call, where it needs one, or why there is none.
-    pub(crate) fn admit(&self, path: &str) -> Result<Option<Place>, Status> {
+    pub(crate) fn admit<B>(&self, request: &Request<B>) -> Result<Option<Place>, Status> {
         // Cheap, and how a caller learns that a node is busy or about to stop: never refused for being busy.
-        if path.ends_with("/Describe") {
+        if request.uri().path().ends_with("/Describe") {
             return self.readiness.check_for_more().map(|()| None);
         }
         self.readiness.check()?;
-        let place = Arc::clone(&self.calls).try_acquire_owned().map_err(|_| {
-            Kind::Full { retry_after_ms: RETRY_AFTER_MS }
-                .status("all of the server's places for calls are taken: try again later")
+        let caller = request.extensions().get().and_then(TcpConnectInfo::remote_addr);
+        self.places.take(caller).map_err(|what| {
+            Kind::Full { retry_after_ms: RETRY_AFTER_MS }.status(format!("{what}: try again later"))
         })?;
-        Ok(Some(Place { _place: place, stalled: Box::pin(self.readiness.clone().stalled()) }))
+        let stalled = Box::pin(self.readiness.clone().stalled());
+        Ok(Some(Place { places: Arc::clone(&self.places), caller, stalled }))
+    }
+}
+
+#[derive(Debug)]
+struct Places {
+    most: usize,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    all: usize,
+    by_caller: HashMap<Caller, usize>,
+}
+
+impl Places {
+    /// Takes a place, or says what is lacking. While half of the places are free anybody may have them; then only who has
+    /// less than an equal share.
+    fn take(&self, caller: Caller) -> Result<(), &'static str> {
+        let mut taken = self.lock();
+        let mine = taken.by_caller.get(&caller).copied().unwrap_or(0);
+        let callers = taken.by_caller.len() + usize::from(mine == 0);
+        if taken.all >= self.most {
+            return Err("all of the server's places for calls are taken");
+        }
+        if 2 * taken.all >= self.most && mine >= self.most.div_ceil(callers) {
+            return Err("this connection has its share of the server's places for calls");
+        }
+        taken.all += 1;
+        *taken.by_caller.entry(caller).or_default() += 1;
+        Ok(())
+    }
+
+    fn give_back(&self, caller: Caller) {
+        let mut taken = self.lock();
+        taken.all -= 1;
+        if let Some(mine) = taken.by_caller.get_mut(&caller) {
+            *mine -= 1;
+            if *mine == 0 {
+                taken.by_caller.remove(&caller);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        // Nothing panics while it holds the lock.
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A call's place, which it loses where the server stalls.
 pub(crate) struct Place {
-    _place: OwnedSemaphorePermit,
+    places: Arc<Places>,
+    caller: Caller,
     stalled: Pin<Box<dyn Future<Output = Status> + Send>>,
 }
 
 impl Place {
     pub(crate) fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
         self.stalled.as_mut().poll(cx)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.give_back(self.caller);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALLERS: [Caller; 2] =
+        [None, Some(SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1))];
+
+    #[test]
+    fn one_caller_alone_has_all_places_and_gives_way_to_another() {
+        let places = Places { most: 8, taken: Mutex::default() };
+        let [greedy, other] = CALLERS;
+        (0..8).for_each(|_| places.take(greedy).unwrap());
+        assert!(places.take(other).unwrap_err().contains("all"));
+        places.give_back(greedy);
+        places.take(other).unwrap();
+        for _ in 0..3 {
+            // What the one gives back goes to the other until each has its share.
+            places.give_back(greedy);
+            assert!(places.take(greedy).unwrap_err().contains("share"));
+            places.take(other).unwrap();
+        }
+        places.give_back(greedy);
+        places.take(greedy).unwrap();
+        assert!(places.take(other).is_err());
+        (0..4).for_each(|_| CALLERS.into_iter().for_each(|caller| places.give_back(caller)));
+        let taken = places.lock();
+        assert!(taken.all == 0 && taken.by_caller.is_empty());
     }
 }

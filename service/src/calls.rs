@@ -65,7 +65,7 @@ where
 
     fn call(&mut self, request: Request) -> Self::Future {
         let mut call = Call::begin(&self.calls, &request);
-        match self.calls.gate.admit(request.uri().path()) {
+        match self.calls.gate.admit(&request) {
             Ok(place) => call.place = place,
             Err(status) => return Box::pin(std::future::ready(Ok(call.answered(status.into_http())))),
         }

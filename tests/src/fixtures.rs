@@ -97,6 +97,12 @@ pub fn middle(text: &str, bytes: usize) -> &str {
     &text[from..text.floor_char_boundary((from + bytes).min(text.len()))]
 }
 
+/// A part of a text that begins at its `number`-th stretch of `bytes` bytes.
+pub fn stretch(text: &str, number: usize, bytes: usize) -> &str {
+    let from = text.floor_char_boundary(number * bytes % (text.len() - bytes));
+    &text[from..text.floor_char_boundary(from + bytes)]
+}
+
 /// A line of `bytes` letters and digits without a space, unlike any other part of itself.
 pub fn line_without_space(bytes: usize) -> String {
     let hashes = (0u64..).map(|i| blake3::hash(&i.to_le_bytes()).to_hex().to_string());

@@ -1,5 +1,6 @@
 //! The handle: one function a call.
 
+use std::future::ready;
 use std::io::Cursor;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,9 @@ use tonic::Request;
 use crate::download::Answers;
 use crate::retry::{Gateway, Gateways, Patience};
 use crate::upload::{self, Reading};
-use crate::{Check, Document, DocumentLatents, Error, ListQuery, Listed, Put, Stored, Text, Windows};
+use crate::{
+    Check, Document, DocumentLatents, Error, ListQuery, Listed, Progress, Put, Stored, Text, Windows,
+};
 
 /// How long the client waits.
 #[derive(Clone, Copy, Debug)]
@@ -71,14 +74,46 @@ impl Client {
         Patience::of(self.time_outs.patience)
     }
 
-    /// Stores a text that is in memory, and tries again where a gateway is gone or full: a document stored twice is one.
+    /// Stores a text that is in memory, as [`Client::put_repeatable`] does.
     pub async fn put_text(&self, text: impl Into<Bytes>, options: &WriteOptions) -> Result<Stored, Error> {
         let text = text.into();
-        self.retrying(|_| {
-            let text = Cursor::new(text.clone());
-            async { self.put(text, options).await?.finish().await }
-        })
-        .await
+        self.put_repeatable(|| ready(Ok(Cursor::new(text.clone()))), options, |_| ()).await
+    }
+
+    /// Stores a text that can be read again from its beginning, and tries again where a gateway is gone or full: what was
+    /// done is found again, and a document stored twice is one. `open` is called before each try, `told` hears how far
+    /// it is.
+    pub async fn put_repeatable<T, O>(
+        &self,
+        open: impl Fn() -> O,
+        options: &WriteOptions,
+        mut told: impl FnMut(Progress),
+    ) -> Result<Stored, Error>
+    where
+        T: AsyncRead + Send + 'static,
+        O: Future<Output = std::io::Result<T>>,
+    {
+        let (mut options, mut patience, mut furthest) = (options.clone(), self.patience(), 0);
+        loop {
+            let (mut went_on, so_far) = (false, options.clone());
+            let note = |done: Progress| {
+                // Later tries are the same put.
+                options.upload = options.upload.take().or_else(|| done.upload.clone());
+                went_on |= done.bytes_done > furthest;
+                furthest = furthest.max(done.bytes_done);
+                told(done);
+            };
+            let text = open().await.map_err(Error::Read)?;
+            let put = async { self.put(text, &so_far).await?.finish_with(note).await };
+            let error = match put.await {
+                Ok(stored) => return Ok(stored),
+                Err(error) => error,
+            };
+            if went_on {
+                patience = self.patience();
+            }
+            patience.after(error, &self.gateways).await?;
+        }
     }
 
     /// Stores a text. It is read as fast as the gateway takes it; a stream of bytes becomes a reader by

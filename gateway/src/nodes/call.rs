@@ -48,6 +48,7 @@ impl Nodes {
         let mut late_after = usual;
         let (begun, mut tries) = (Instant::now(), Tries::default());
         let mut asked = FuturesUnordered::new();
+        let mut waiting = Some(self.waiting.hold(tokens));
         let mut may_hedge = self.settings.tries_max > 1 && usual.is_some();
         loop {
             if asked.is_empty() {
@@ -57,6 +58,7 @@ impl Nodes {
                 }
                 match self.seat(&need, tokens, &tries).await {
                     Seat::Taken(mut lease) => {
+                        waiting = None;
                         late_after = lease.late_after(usual);
                         asked.push(self.ask(method, lease, &ask));
                     }
@@ -66,6 +68,7 @@ impl Nodes {
                         return Err(Failure::Full { stage: need.stage, retry_after_ms });
                     }
                     _ => {
+                        waiting.get_or_insert_with(|| self.waiting.hold(tokens));
                         tries.pause().await;
                         continue;
                     }

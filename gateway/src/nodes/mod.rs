@@ -3,7 +3,7 @@
 //! [`registry`] knows the nodes, [`sources`] brings new ones, [`probe`] asks them how they are, [`node`] is one of them.
 //! [`calls`] are the four things that are asked and [`call`] is the loop around them: [`balance`] picks, unless a node's
 //! [`breaker`] is open; [`tries`] remembers what failed; [`pace`] tells when a call is late, so that another node is
-//! asked beside; and [`budget`] bounds all that is asked more than once.
+//! asked beside; [`budget`] bounds all that is asked more than once; and [`waiting`] who is let in.
 
 mod balance;
 mod breaker;
@@ -16,6 +16,7 @@ mod probe;
 mod registry;
 pub(crate) mod sources;
 mod tries;
+pub(crate) mod waiting;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use self::pace::Paces;
 use self::registry::Registry;
 use self::sources::Announcement;
 use self::tries::Tries;
+use self::waiting::Waiting;
 use crate::error::{Error, Failure};
 use crate::metrics::Metrics;
 
@@ -46,6 +48,8 @@ pub(crate) struct CallSettings {
     pub(crate) call_timeout: Duration,
     /// On how many nodes a call is tried, a node that came back counted again.
     pub(crate) tries_max: usize,
+    /// Text tokens that may wait here; with more of them new calls are refused.
+    pub(crate) waiting_tokens_max: u64,
 }
 
 /// The nodes, and how they are called.
@@ -53,6 +57,7 @@ pub(crate) struct Nodes {
     registry: Arc<Registry>,
     settings: CallSettings,
     budget: Budget,
+    pub(crate) waiting: Waiting,
     /// By method.
     paces: DashMap<&'static str, Paces>,
     metrics: Metrics,
@@ -90,7 +95,14 @@ impl Nodes {
     ) -> Result<Self, Error> {
         let registry = Arc::new(Registry::new(compressors, decoders)?);
         registry.watch(shutdown)?;
-        Ok(Self { registry, settings, budget: Budget::full(), paces: DashMap::new(), metrics })
+        Ok(Self {
+            registry,
+            settings,
+            budget: Budget::full(),
+            waiting: Waiting::up_to(settings.waiting_tokens_max),
+            paces: DashMap::new(),
+            metrics,
+        })
     }
 
     /// Every node with its condition.

@@ -70,7 +70,7 @@ pub fn identical(text: &str, windows_max: usize) -> Result<Vec<Row>> {
     // The portable path fuses multiply-adds in software: the shortest windows are enough of it.
     let mut few = windows.clone();
     few.sort_by_key(|window| window.tokens.len());
-    few.truncate(2);
+    few.truncate(windows_max.min(2));
     let expected_of_few = Computed::together(&stages, &few)?;
     for kernels in narrow {
         let row = format!("identical-{kernels}");

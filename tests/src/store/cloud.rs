@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 use tempfile::TempDir;
 use tonic::Code;
 
-use super::table::stretch;
 use crate::calls::id_of;
 use crate::cluster::Plan;
+use crate::fixtures::stretch;
 use crate::process::free_address;
 use crate::proxy::{Faults, Proxy};
 use crate::row::Row;

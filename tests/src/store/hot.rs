@@ -16,9 +16,9 @@ use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
 
-use super::table::stretch;
 use crate::calls::{Calls, id_of};
 use crate::cluster::Plan;
+use crate::fixtures::stretch;
 use crate::process::free_address;
 use crate::row::Row;
 use crate::tool::{self, Tool};

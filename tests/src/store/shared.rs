@@ -8,9 +8,9 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-use super::table::stretch;
 use crate::calls::id_of;
 use crate::cluster::Plan;
+use crate::fixtures::stretch;
 use crate::process::{Process, free_address};
 use crate::row::Row;
 use crate::tool::{self, Tool};

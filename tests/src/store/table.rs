@@ -6,7 +6,7 @@ use super::{
     auto, batch, cloud, codecs, deletes, disk, edited, flips, gateways, hot, interchange, kills, kinds, long,
     many, names, recode, resumed, shared, syscalls,
 };
-use crate::fixtures::{self, Shared, middle};
+use crate::fixtures::{self, Shared, middle, stretch};
 use crate::row::Row;
 
 /// Its rows, in the order.
@@ -90,10 +90,4 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
         }
         row => bail!("nothing measures `{row}`"),
     }
-}
-
-/// A part of a text that begins at its `number`-th stretch of `bytes` bytes.
-pub(super) fn stretch(text: &str, number: usize, bytes: usize) -> &str {
-    let from = text.floor_char_boundary(number * bytes % (text.len() - bytes));
-    &text[from..text.floor_char_boundary(from + bytes)]
 }
