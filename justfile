@@ -22,6 +22,14 @@ prove *arguments:
     cargo build --release --workspace --bins --locked
     target/release/prove {{ arguments }}
 
+# Where the time of a roundtrip goes, as a flame graph; takes perf, and `cargo install inferno`
+flame out="target/flame.svg":
+    cargo build --release --package c3-cli --locked
+    C3_LOG=warn perf record -e cpu-clock -F 799 --call-graph dwarf,8192 -o target/flame.perf \
+        target/release/c3 roundtrip tests/fixtures/texts/essay.txt
+    perf script -i target/flame.perf --no-inline | inferno-collapse-perf | sed -E -f docs/flames/frames.sed \
+        | inferno-flamegraph --deterministic --minwidth 0.2 --title "c3 roundtrip" > {{ out }}
+
 # The kernels' tests under AddressSanitizer, which takes a nightly toolchain
 asan:
     RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/asan cargo +nightly test --target "$(rustc --print host-tuple)" --package c3-cascade --lib network

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use c3_client::{Base, IdPrefix, UploadName, WriteOptions};
+use c3_client::{Base, UploadName, WriteOptions};
 
-use crate::args::RemoteArgs;
+use crate::args::{RemoteArgs, id};
 use crate::failure::Failure;
 use crate::output::print;
 use crate::remote::connect_to_write;
@@ -17,8 +17,9 @@ use crate::{progress, upload};
 /// Arguments of `append`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct AppendArgs {
-    /// The document's id, or enough first digits of it
-    pub(crate) id: IdPrefix,
+    /// The document's id, enough first digits of it, or @NAME
+    #[arg(value_parser = id)]
+    pub(crate) id: String,
     /// What comes after its text, UTF-8; `-` is standard input
     pub(crate) file: PathBuf,
     /// Forget the document once the new one is stored
@@ -37,7 +38,7 @@ pub(crate) struct AppendArgs {
 pub(crate) async fn run(args: AppendArgs) -> Result<(), Failure> {
     let source = Source::open(&args.file).await?;
     let client = connect_to_write(&args.remote.gateway, &args.write).await?;
-    let old = client.stat(args.id.as_str()).await?;
+    let old = client.stat(&args.id).await?;
     let options = WriteOptions {
         upload: args.upload.clone(),
         base: Some(Base::Appended(old.id.into())),

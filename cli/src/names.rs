@@ -93,7 +93,7 @@ pub(crate) struct LabelArgs {
 }
 
 /// What a change expects to find.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct ExpectedArgs {
     /// Only if this is the token of what is there
     #[arg(long, value_name = "TOKEN", conflicts_with = "if_absent")]
@@ -115,6 +115,9 @@ pub(crate) struct NamingArgs {
     /// A label that the document gets; may be given several times
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub(crate) labels: Vec<Label>,
+    /// Of the name.
+    #[command(flatten)]
+    pub(crate) expected: ExpectedArgs,
 }
 
 impl ExpectedArgs {
@@ -130,12 +133,17 @@ impl ExpectedArgs {
 impl NamingArgs {
     /// The name that is asked for.
     pub(crate) fn name(&self) -> Result<Option<PutName>, Invalid> {
-        let Some(name) = &self.name else { return Ok(None) };
+        let expected = self.expected.clone().expected();
+        let Some(name) = &self.name else {
+            let problem = "goes with --if-token and --if-absent: they are of a name";
+            let none = expected == Expected::Whatever;
+            return if none { Ok(None) } else { Err(Invalid::new("--name", problem)) };
+        };
         let name = match &self.namespace {
             Some(namespace) => DocumentName::new(namespace.clone(), name.clone())?,
             None => name.parse()?,
         };
-        Ok(Some(PutName { name, expected: Expected::Whatever }))
+        Ok(Some(PutName { name, expected }))
     }
 
     /// The labels that are asked for.

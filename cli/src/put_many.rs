@@ -51,16 +51,18 @@ pub(crate) async fn run(args: PutArgs) -> Result<(), Failure> {
         return Err(Failure::CallWrong("--name and --upload are of one text: put it by itself".to_owned()));
     }
     let client = connect_to_write(&args.remote.gateway, &args.write).await?;
+    let base = args.upload.options(&client).await?.base;
     let mut batch = Batch::begin("put", args.remote.json);
     let depth = if args.many.recursive { Depth::Tree } else { Depth::Folder };
     let wanted = Wanted { arguments: args.files.clone(), depth, field: args.many.field() };
     let found = stream::unfold(inputs::find(wanted), async |mut found| Some((found.recv().await?, found)));
     let progress = batch.progress();
     let put = |input: Input| {
-        let (client, args, labels, progress) = (client.clone(), &args, &labels, &progress);
+        let (client, args, labels, base, progress) =
+            (client.clone(), &args, &labels, base.clone(), &progress);
         async move {
-            let options = args.upload.apply(args.write.options(None));
-            let options = WriteOptions { ttl_seconds: args.ttl, labels: labels.clone(), ..options };
+            let (options, labels) = (args.write.options(None), labels.clone());
+            let options = WriteOptions { base, ttl_seconds: args.ttl, labels, ..options };
             let report = one(&client, input.text, options, progress).await;
             (input.origin, report)
         }

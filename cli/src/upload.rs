@@ -1,10 +1,10 @@
 //! Puts that last: taken up where they broke off, and built upon a document that is stored.
 
-use c3_client::{Base, Client, IdPrefix, Stored, UploadName, WriteOptions};
+use c3_client::{Base, Client, Stored, UploadName, WriteOptions};
 use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 
-use crate::args::RemoteArgs;
+use crate::args::{RemoteArgs, id};
 use crate::failure::Failure;
 use crate::output::print;
 use crate::progress::Progress;
@@ -18,15 +18,20 @@ pub(crate) struct UploadArgs {
     /// gateway names what lasts long]
     #[arg(long, value_name = "NAME")]
     pub(crate) upload: Option<UploadName>,
-    /// A stored document that the text is an edited version of: what is not given is as that document has it
-    #[arg(long, value_name = "ID")]
-    pub(crate) base: Option<IdPrefix>,
+    /// A stored document that the text is an edited version of (ID or @NAME): what is not given is as that document
+    /// has it
+    #[arg(long, value_name = "ID", value_parser = id)]
+    pub(crate) base: Option<String>,
 }
 
 impl UploadArgs {
-    /// The options with these.
-    pub(crate) fn apply(&self, options: WriteOptions) -> WriteOptions {
-        WriteOptions { upload: self.upload.clone(), base: self.base.clone().map(Base::Edited), ..options }
+    /// The options with these. What a name stands for is settled here: it may stand for another document by the next try.
+    pub(crate) async fn options(&self, client: &Client) -> Result<WriteOptions, Failure> {
+        let base = match &self.base {
+            Some(base) => Some(Base::Edited(client.stat(base).await?.id.into())),
+            None => None,
+        };
+        Ok(WriteOptions { upload: self.upload.clone(), base, ..WriteOptions::default() })
     }
 }
 

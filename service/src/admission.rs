@@ -43,8 +43,8 @@ impl Gate {
         self.places.take(caller).map_err(|what| {
             Kind::Full { retry_after_ms: RETRY_AFTER_MS }.status(format!("{what}: try again later"))
         })?;
-        let stalled = Box::pin(self.readiness.clone().stalled());
-        Ok(Some(Place { places: Arc::clone(&self.places), caller, stalled }))
+        let lost = Box::pin(self.readiness.clone().end_of_calls());
+        Ok(Some(Place { places: Arc::clone(&self.places), caller, lost }))
     }
 }
 
@@ -95,16 +95,16 @@ impl Places {
     }
 }
 
-/// A call's place, which it loses where the server stalls.
+/// A call's place, which it loses where the server stalls, or stops before the call ends.
 pub(crate) struct Place {
     places: Arc<Places>,
     caller: Caller,
-    stalled: Pin<Box<dyn Future<Output = Status> + Send>>,
+    lost: Pin<Box<dyn Future<Output = Status> + Send>>,
 }
 
 impl Place {
     pub(crate) fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
-        self.stalled.as_mut().poll(cx)
+        self.lost.as_mut().poll(cx)
     }
 }
 

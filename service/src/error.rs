@@ -2,7 +2,10 @@
 //!
 //! Each crate has its own error enum, which names its [`Kind`] through [`Fault`]; nothing else decides on status codes.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::{
+    error::Error,
+    hash::{BuildHasher, Hasher, RandomState},
+};
 
 use tonic::{Code, Status, metadata::MetadataValue};
 
@@ -62,6 +65,8 @@ impl Kind {
     pub fn of(status: &Status) -> Self {
         match status.code() {
             Code::ResourceExhausted => Self::Full { retry_after_ms: retry_after_ms(status) },
+            // What has a source was made on this side: the connection closed under the call.
+            Code::Internal if status.source().is_some() => Self::Unavailable,
             code => Self::of_code(code),
         }
     }

@@ -1,4 +1,4 @@
-//! Loading → ready ⇄ stalled → settling → draining. gRPC health and admission follow it.
+//! Loading → ready ⇄ stalled → settling → draining → over. gRPC health and admission follow it.
 
 use std::sync::Arc;
 
@@ -17,6 +17,8 @@ pub(crate) enum State {
     /// It is asked to stop, and says so to whoever asks how it is; calls are still taken from those who do not know.
     Settling,
     Draining,
+    /// Calls in flight had their time and end.
+    Over,
 }
 
 /// A handle on whether a server takes calls; clones speak of the same server.
@@ -68,7 +70,7 @@ impl Readiness {
             State::Ready | State::Settling => Ok(()),
             State::Stalled => Err(stalled()),
             State::Loading => Err(Kind::Unavailable.status("the server is loading: try again later")),
-            State::Draining => Err(stopping()),
+            State::Draining | State::Over => Err(stopping()),
         }
     }
 
@@ -80,12 +82,17 @@ impl Readiness {
         self.0.send_replace(State::Draining);
     }
 
-    /// Waits until the server stalls, and says so.
-    pub(crate) async fn stalled(self) -> Status {
+    pub(crate) fn set_over(&self) {
+        self.0.send_replace(State::Over);
+    }
+
+    /// Waits until calls in flight are to end, and says why.
+    pub(crate) async fn end_of_calls(self) -> Status {
         let mut states = self.0.subscribe();
+        let ends = |state: &State| matches!(state, State::Stalled | State::Over);
         // Never errs: this handle keeps the sender.
-        let _ = states.wait_for(|&state| state == State::Stalled).await;
-        stalled()
+        let state = states.wait_for(ends).await.map_or(State::Over, |state| *state);
+        if state == State::Stalled { stalled() } else { stopping() }
     }
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<State> {
@@ -123,7 +130,7 @@ mod tests {
     async fn a_server_that_stalls_ends_its_calls_and_takes_some_again_when_it_goes_on() {
         let readiness = Readiness::default();
         readiness.set_ready();
-        let in_flight = tokio::spawn(readiness.clone().stalled());
+        let in_flight = tokio::spawn(readiness.clone().end_of_calls());
         readiness.set_stalled(true);
         assert!(in_flight.await.unwrap().message().contains("hangs"));
         assert!(readiness.check().is_err());

@@ -17,6 +17,8 @@ use crate::{
     readiness::State,
 };
 
+/// How long calls that are cut have to tell their callers so.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How often an idle connection is asked whether the other side still lives.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// How long it has to answer. A caller whose machine died frees its places after both.
@@ -113,9 +115,13 @@ pub async fn serve(server: Server, listener: TcpListener, shutdown: Cancellation
     }
     readiness.set_draining();
     closing.cancel();
-    match tokio::time::timeout(drain, serving).await {
-        Ok(ended) => ended?,
-        Err(_) => tracing::warn!(role, "calls in flight did not end in time and are cut"),
+    if let Ok(ended) = tokio::time::timeout(drain, &mut serving).await {
+        ended?;
+    } else {
+        tracing::warn!(role, "calls in flight did not end in time and are cut");
+        readiness.set_over();
+        // A connection that a caller does not read from is not waited for.
+        let _ = tokio::time::timeout(LAST_WORDS, serving).await;
     }
     tracing::info!(role, "stopped");
     Ok(())
@@ -174,7 +180,7 @@ impl Health {
                 State::Loading => {}
                 State::Ready => self.set(ServingStatus::Serving).await,
                 State::Stalled => self.set(ServingStatus::NotServing).await,
-                State::Settling | State::Draining => return,
+                State::Settling | State::Draining | State::Over => return,
             }
             if states.changed().await.is_err() {
                 return;

@@ -84,9 +84,13 @@ async fn a_document_grows_and_is_edited() {
     let folder = tempfile::tempdir().unwrap();
     let more = folder.path().join("more").display().to_string();
     fs::write(&more, "\n\nAnd so it went on.\n").unwrap();
-    let put = json(&at(&cluster, &["put", "--json", "--ratio", "40", &page()]).await);
+    let named = ["put", "--json", "--ratio", "40", "--name", "draft", "--if-absent", &page()];
+    let put = json(&at(&cluster, &named).await);
     let id = put["id"].as_str().unwrap();
-    let appended = json(&at(&cluster, &["append", "--json", "--replace", &id[..8], &more]).await);
+    let again = ["put", "--name", "draft", "--if-absent", &more];
+    assert_eq!(at(&cluster, &again).await.status.code(), Some(1));
+    assert_eq!(at(&cluster, &["put", "--if-absent", &more]).await.status.code(), Some(2));
+    let appended = json(&at(&cluster, &["append", "--json", "--replace", "@draft", &more]).await);
     let (grown, ratio) = (appended["id"].as_str().unwrap(), &appended["ratio"]);
     assert_eq!(ratio, 40);
     assert_eq!(
@@ -95,7 +99,8 @@ async fn a_document_grows_and_is_edited() {
     );
     assert_eq!(at(&cluster, &["stat", id]).await.status.code(), Some(1));
 
-    let edited = ["put", "--json", "--base", grown, "--upload", "an-edit", &page()];
+    said(&at(&cluster, &["name", "set", "draft", grown]).await);
+    let edited = ["put", "--json", "--base", "@draft", "--upload", "an-edit", &page()];
     assert_eq!(json(&at(&cluster, &edited).await)["ratio"], 40);
     assert_eq!(said(&at(&cluster, &["uploads", "--json"]).await).trim(), r#"{"uploads":[]}"#);
     assert_eq!(at(&cluster, &["put", "--upload", "no/name", &page()]).await.status.code(), Some(2));

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use c3_proto::pb::{
     self, compress_text_request, decompress_request, put_document_request, put_latents_request,
 };
-use c3_proto::{ByteRange, DocumentId, Window, WriteOptions};
+use c3_proto::{ByteRange, DocumentId, Expected, Window, WriteOptions};
 use futures::stream::{self, BoxStream, Stream, StreamExt};
 use tokio::io::AsyncRead;
 use tonic::Request;
@@ -81,8 +81,8 @@ impl Client {
     }
 
     /// Stores a text that can be read again from its beginning, and tries again where a gateway is gone or full: what was
-    /// done is found again, and a document stored twice is one. `open` is called before each try, `told` hears how far
-    /// it is.
+    /// done is found again, and a document stored twice is one. Not where a name is given that must be what it was: by a
+    /// second try it may be what the first made of it. `open` is called before each try, `told` hears how far it is.
     pub async fn put_repeatable<T, O>(
         &self,
         open: impl Fn() -> O,
@@ -94,6 +94,7 @@ impl Client {
         O: Future<Output = std::io::Result<T>>,
     {
         let (mut options, mut patience, mut furthest) = (options.clone(), self.patience(), 0);
+        let once = options.name.as_ref().is_some_and(|name| name.expected != Expected::Whatever);
         loop {
             let (mut went_on, so_far) = (false, options.clone());
             let note = |done: Progress| {
@@ -107,6 +108,7 @@ impl Client {
             let put = async { self.put(text, &so_far).await?.finish_with(note).await };
             let error = match put.await {
                 Ok(stored) => return Ok(stored),
+                Err(error) if once => return Err(error),
                 Err(error) => error,
             };
             if went_on {

@@ -76,7 +76,10 @@ impl From<Status> for Error {
             "" => format!("the call failed: {}", status.code()),
             message => message.replace('\n', " "),
         };
-        Self::Call { code: status.code(), message, retry_after: retry_after.map(Duration::from_millis) }
+        // What has a source was made on this side: the connection closed under the call.
+        let broken = status.code() == Code::Internal && std::error::Error::source(&status).is_some();
+        let code = if broken { Code::Unavailable } else { status.code() };
+        Self::Call { code, message, retry_after: retry_after.map(Duration::from_millis) }
     }
 }
 

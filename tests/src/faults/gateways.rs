@@ -20,10 +20,12 @@ const CALLERS: usize = 8;
 /// Bytes of a file: a put of it takes longer than a restart.
 const FILE_BYTES: usize = 8_000;
 
-/// Two gateways over one store, restarted in good order by turns under load; callers by the public client, which knows
+/// Two gateways over one store, restarted by turns under load; callers by the public client, which knows
 /// both.
 pub async fn rolling(text: &str, rounds: usize) -> Result<Vec<Row>> {
-    let mut cluster = Plan { compressors: 2, decoders: 2, ..Plan::default() }.start().await?;
+    // Too short for many calls to end: they are cut.
+    let gateway_args = ["--drain-ms", "300"].map(str::to_owned).to_vec();
+    let mut cluster = Plan { compressors: 2, decoders: 2, gateway_args, ..Plan::default() }.start().await?;
     let mut second = cluster.another_gateway().await?;
     let work = prepare(&cluster.calls()?, text).await?;
     let urls = format!("{},{}", cluster.gateway.url(), second.url());

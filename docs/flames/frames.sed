@@ -1,0 +1,8 @@
+# What a flame graph leaves out: frames of the runtime and of libraries, which tell where threads wait and not what is
+# computed, and threads' numbers.
+s/ ([0-9]+)$/; \1/
+s/;[^;]*(rayon|clone3|start_thread|\[unknown\]|__rust|tokio::|hyper|h2::|tower|axum|tonic|tracing)[^;]*//g
+s/;<*\(?(std|core|alloc|futures)[^;]*//g
+s/^([a-z0-9-]+)-[0-9]+;/\1;/
+s/c3_cascade::(network::)?//g
+s/; ([0-9]+)$/ \1/
