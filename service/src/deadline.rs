@@ -82,7 +82,29 @@ fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use tonic::{Request, service::Interceptor};
+
     use super::*;
+    use crate::propagation::Propagate;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_goes_along_with_calls_and_with_tasks_of_the_call_alone() {
+        let sent = || {
+            let request = Propagate.call(Request::new(())).unwrap();
+            grpc_timeout(request.metadata().as_ref())
+        };
+        assert_eq!(sent(), None);
+        let most = Some(Duration::from_secs(3));
+        let deadline = Deadline::of(&HeaderMap::new(), most);
+        let (own, shared) = Deadline::within(deadline.as_ref(), || {
+            (tokio::spawn(carried(async move { sent() })), tokio::spawn(async move { sent() }))
+        });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(Deadline::within(deadline.as_ref(), sent) < most);
+        let own = own.await.unwrap();
+        assert!(own >= most && own < Some(Duration::from_secs(4)), "{own:?}");
+        assert_eq!(shared.await.unwrap(), None);
+    }
 
     #[test]
     fn time_outs_are_read_as_grpc_writes_them() {

@@ -57,6 +57,11 @@ async fn without_retries_the_checker_finds_what_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn more_than_is_worked_off_soon_is_refused_early() {
+    assert_all(&callers::waiting(&text()).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn callers_that_leave_free_their_places() {
     let rows = callers::cancelled(&text(), 100, 2).await.unwrap();
     // How soon is for the proof: here all tests share the processor.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use futures::future::join_all;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tonic::{Code, Status};
 
 use super::load::{Work, p99};
@@ -105,6 +105,37 @@ pub async fn overload(text: &str, spell: Duration) -> Result<Vec<Row>> {
         Row::seen("overload-refused", count(&seen.refused), count(&seen.refused) > 0, "some"),
         Row::equal("overload-refused-without-retry-after", count(&seen.bare), 0),
         Row::equal("overload-failed-otherwise", count(&seen.failed), 0),
+    ])
+}
+
+/// More texts asked for than are worked off soon, of a gateway that lets little wait: who comes late is told so at once.
+pub async fn waiting(text: &str) -> Result<Vec<Row>> {
+    const DOCUMENTS: usize = 8;
+    /// Between two calls: the one before has begun to wait by then.
+    const BETWEEN: Duration = Duration::from_millis(50);
+    let args = ["--waiting-tokens-max", "1500", "--node-calls-max", "1"];
+    let cluster = Plan::with_gateway_args(&args).start().await?;
+    let calls = cluster.calls()?;
+    let work = Work::prepare(&calls, text, DOCUMENTS, 6_000).await?;
+    let (seen, mut callers) = (Arc::new(Seen::default()), JoinSet::new());
+    for number in 0..DOCUMENTS {
+        let (calls, seen, work) = (calls.clone(), Arc::clone(&seen), work.clone());
+        callers.spawn(async move {
+            let (id, text) = &work.documents()[number];
+            seen.ended(calls.get(id).await.map(|got| got.text == text.as_bytes()));
+        });
+        sleep(BETWEEN).await;
+    }
+    callers.join_all().await;
+    let (id, text) = &work.documents()[DOCUMENTS - 1];
+    let after = calls.get(id).await?.text == text.as_bytes();
+    let count = |of: &AtomicUsize| of.load(Ordering::Relaxed);
+    Ok(vec![
+        Row::seen("waiting-read", count(&seen.well), count(&seen.well) > 0, "some"),
+        Row::seen("waiting-refused", count(&seen.refused), count(&seen.refused) > 0, "some"),
+        Row::equal("waiting-refused-without-retry-after", count(&seen.bare), 0),
+        Row::equal("waiting-failed-otherwise", count(&seen.failed), 0),
+        Row::holds("waiting-over", after, "a text that is asked for later comes"),
     ])
 }
 

@@ -46,7 +46,11 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
         "slow" => nodes::slow(&prose()?, seconds(40, 60)).await,
         "rolling-gateways" => gateways::rolling(&prose()?, sized(2, 10) as usize).await,
         "gateway-kills" => kills::during_every_put(sized(20, 200) as usize, SEED).await,
-        "overload" => callers::overload(&prose()?, seconds(20, 60)).await,
+        "overload" => {
+            let prose = prose()?;
+            let rows = callers::overload(&prose, seconds(20, 60)).await?;
+            Ok([rows, callers::waiting(&prose).await?].concat())
+        }
         "cancelled" => callers::cancelled(&prose()?, 1000, 20).await,
         "fair" => callers::fair(&prose()?, seconds(20, 60)).await,
         "finding" => {
