@@ -140,8 +140,8 @@ impl Default for Config {
             shards_in_flight: 32,
             look_ahead: 32,
             node_calls_max: 32,
-            // A minute or two of work for two nodes on small CPUs, a moment for cards.
-            waiting_tokens_max: 524_288,
+            // A hundred puts of long texts at once are served one after another; minutes of work for cards.
+            waiting_tokens_max: 32 << 20,
             // A node that restarts is back sooner.
             node_wait_ms: 5_000,
             // A full queue of a node on a small CPU takes minutes.
