@@ -71,6 +71,19 @@ fn compress(bencher: Bencher<'_, '_>, case: Case) {
     bencher.counter(ItemsCount::new(stages.tokens())).bench_local(|| stages.compressor.compress(&windows));
 }
 
+/// 16 windows of 1 to 2,560 tokens, or of equal lengths and as many tokens.
+#[divan::bench(args = [true, false])]
+fn compress_mixed(bencher: Bencher<'_, '_>, mixed: bool) {
+    let stages = Stages::with([1, 20]);
+    let text: Vec<u32> = stages.windows[0].tokens.iter().copied().cycle().take(2560).collect();
+    let length = |i: usize| if mixed { 1 + i * 7 % 16 * 2559 / 15 } else { 1280 };
+    let window = |i: usize| TokenWindow { tokens: text[..length(i)].to_vec(), ratio: 80, bytes: 0..0 };
+    let windows = Vec::from_iter((0..16).map(window));
+    let windows: Vec<&TokenWindow> = windows.iter().collect();
+    let tokens = windows.iter().map(|window| window.tokens.len()).sum::<usize>();
+    bencher.counter(ItemsCount::new(tokens)).bench_local(|| stages.compressor.compress(&windows));
+}
+
 #[divan::bench(args = [[1, 20], [8, 20], [2, 80]])]
 fn verify(bencher: Bencher<'_, '_>, case: Case) {
     let stages = Stages::with(case);

@@ -5,10 +5,12 @@
 //! the row sees. What shares keys is computed together, so that they are read once: rows of a prompt, and the slots of a
 //! step, which see the same prompt. The slots of 16 blocks lie in 16 lanes; what they see of their own is mixed in f32.
 
+use std::ops::Range;
+
 use super::Heads;
 use super::exp::exp;
-use super::kv::{LayerKv, Lead, Own, Values};
-use super::product::each_row;
+use super::kv::{LayerKv, Lead, Own};
+use super::product::{each_row, each_row_of};
 use super::rows::{Rows, load, round_block};
 use super::rowwise::sum_lanes;
 use super::simd::{LANES, Simd, kernel};
@@ -16,6 +18,10 @@ use super::weight::BLOCK;
 
 /// Rows of a prompt that are computed together.
 pub(super) const LEAD_ROWS: usize = 16;
+/// Scores that are held at once, so that they, the keys and the values stay in a core's second cache.
+const SCORES_MAX: usize = 1 << 16;
+/// Query rows whose scores are computed side by side at least.
+const QUERIES_MIN: usize = 8;
 
 /// Rows that are computed together.
 #[derive(Clone, Copy)]
@@ -31,9 +37,9 @@ pub(super) enum Unit {
 pub(super) struct Scratch {
     /// Scaled queries of the heads that share keys: `[rows * heads][dim]`.
     queries: Rows,
-    /// Their scores over the lead: `[rows * heads][lead rows]`, in whole blocks of 32.
+    /// The scores of some of them over the lead: `[rows * heads][lead rows]`, in whole blocks of 32.
     scores: Vec<f32>,
-    /// What the lead's values are mixed by, their scales in it: `[rows * heads][lead rows]`.
+    /// What the lead's values are mixed by, their scales in it: `[rows * heads][lead rows]` of the same.
     weights: Rows,
     /// The mix of the lead's values: `[rows * heads][dim]`.
     mixed: Vec<f32>,
@@ -76,13 +82,19 @@ fn attend_body<S: Simd>(
         scratch.take_queries(simd, heads, head, q);
         match unit {
             Unit::Lead { first } => {
-                let rows = out.len() / (heads.query * heads.dim);
-                scores(simd, &kv.lead, heads, head, first + rows, scratch);
-                scratch.softmax_lead(first, heads);
-                mix(simd, &kv.lead, heads, head, first + rows, scratch);
+                let seen = first + out.len() / (heads.query * heads.dim);
+                let count = scratch.queries.count;
+                let some = (SCORES_MAX / seen).max(QUERIES_MIN) / QUERIES_MIN * QUERIES_MIN;
+                for start in (0..count).step_by(some) {
+                    let part = start..(start + some).min(count);
+                    scores(simd, &kv.lead, heads, head, seen, part.clone(), scratch);
+                    softmax_lead(simd, &kv.lead, heads, head, first, part.clone(), scratch);
+                    mix(simd, &kv.lead, heads, head, seen, part, scratch);
+                }
             }
             Unit::Slots { step, group, groups } => {
-                scores(simd, &kv.lead, heads, head, kv.lead.rows, scratch);
+                let all = 0..scratch.queries.count;
+                scores(simd, &kv.lead, heads, head, kv.lead.rows, all.clone(), scratch);
                 for query in 0..heads.group() {
                     let place = Place { head, query, step, group, groups };
                     own_scores(simd, &kv.own, heads, place, scratch);
@@ -90,7 +102,10 @@ fn attend_body<S: Simd>(
                     own_mix(simd, &kv.own, heads, place, scratch);
                     scratch.give_slots(heads, place, out);
                 }
-                mix(simd, &kv.lead, heads, head, kv.lead.rows, scratch);
+                for row in all.clone() {
+                    weigh(simd, &kv.lead, head, row, scratch);
+                }
+                mix(simd, &kv.lead, heads, head, kv.lead.rows, all, scratch);
             }
         }
         scratch.add_lead(heads, head, out);
@@ -109,37 +124,81 @@ struct Place {
     groups: usize,
 }
 
-/// Scores over the first `seen` rows of the lead.
+/// Scores of these query rows over the first `seen` rows of the lead.
 #[inline(always)]
-fn scores<S: Simd>(simd: S, lead: &Lead, heads: Heads, head: usize, seen: usize, scratch: &mut Scratch) {
+fn scores<S: Simd>(
+    simd: S,
+    lead: &Lead,
+    heads: Heads,
+    head: usize,
+    seen: usize,
+    of: Range<usize>,
+    scratch: &mut Scratch,
+) {
     let (tiles, width) = (seen.div_ceil(LANES), seen.div_ceil(BLOCK) * BLOCK);
-    let Scratch { queries, scores, .. } = scratch;
-    scores.resize(queries.count * width, 0.0);
+    let Scratch { queries, scores, weights, .. } = scratch;
+    scores.resize(of.len() * width, 0.0);
+    weights.resize(of.len(), width);
     let scores = scores.as_chunks_mut().0;
     for tile in 0..tiles {
         let keys = lead.keys(heads, head, tile);
-        let at = |row: usize| row * width / LANES + tile;
-        each_row(simd, keys, queries, |row, total| simd.store(total, &mut scores[at(row)]));
+        let at = |row: usize| (row - of.start) * width / LANES + tile;
+        each_row_of(simd, keys, queries, of.clone(), |row, total| simd.store(total, &mut scores[at(row)]));
     }
 }
 
-/// Mixes the values of the first `seen` rows of the lead by the weights in `scores`.
+/// Softmax of query rows of the lead, which see all rows up to their own: each row's weights as soon as it has them.
 #[inline(always)]
-fn mix<S: Simd>(simd: S, lead: &Lead, heads: Heads, head: usize, seen: usize, scratch: &mut Scratch) {
-    let (chunks, blocks) = (heads.dim / LANES, seen.div_ceil(BLOCK));
-    let Scratch { queries, scores, weights, mixed, .. } = scratch;
-    let Values { tiles, scales } = lead.values(head);
-    weights.resize(queries.count, blocks * BLOCK);
-    let with_scales = scores.as_chunks().0.iter().zip(scales[..blocks].iter().cycle());
-    for (at, (scores, scales)) in with_scales.enumerate() {
+fn softmax_lead<S: Simd>(
+    simd: S,
+    lead: &Lead,
+    heads: Heads,
+    head: usize,
+    first: usize,
+    of: Range<usize>,
+    scratch: &mut Scratch,
+) {
+    let width = scratch.weights.blocks * BLOCK;
+    for (at, row) in of.enumerate() {
+        let seen = first + row / heads.group() + 1;
+        let (scores, unseen) = scratch.scores[at * width..(at + 1) * width].split_at_mut(seen);
+        let largest = largest(scores);
+        scratch.sums[row] = numerators(scores, largest);
+        unseen.fill(0.0);
+        weigh(simd, lead, head, at, scratch);
+    }
+}
+
+/// What the lead's values are mixed by, of one row of scores: int8, the values' scales in it.
+#[inline(always)]
+fn weigh<S: Simd>(simd: S, lead: &Lead, head: usize, row: usize, scratch: &mut Scratch) {
+    let Scratch { scores, weights, .. } = scratch;
+    let blocks = row * weights.blocks..(row + 1) * weights.blocks;
+    let scores = &scores.as_chunks().0[blocks.clone()];
+    for ((at, scores), scales) in blocks.zip(scores).zip(&lead.values(head).scales) {
         let (scores, scales) = (load(simd, scores), load(simd, scales));
         round_block(simd, [simd.mul(scores[0], scales[0]), simd.mul(scores[1], scales[1])], at, weights);
     }
+}
+
+/// Mixes the values of the first `seen` rows of the lead for these query rows.
+#[inline(always)]
+fn mix<S: Simd>(
+    simd: S,
+    lead: &Lead,
+    heads: Heads,
+    head: usize,
+    seen: usize,
+    of: Range<usize>,
+    scratch: &mut Scratch,
+) {
+    let (chunks, blocks) = (heads.dim / LANES, seen.div_ceil(BLOCK));
+    let Scratch { queries, weights, mixed, .. } = scratch;
     mixed.resize(queries.count * heads.dim, 0.0);
     let mixed = mixed.as_chunks_mut().0;
-    for (chunk, tile) in tiles.iter().enumerate() {
+    for (chunk, tile) in lead.values(head).tiles.iter().enumerate() {
         each_row(simd, &tile[..blocks], weights, |row, total| {
-            simd.store(total, &mut mixed[row * chunks + chunk]);
+            simd.store(total, &mut mixed[(of.start + row) * chunks + chunk]);
         });
     }
 }
@@ -226,19 +285,6 @@ impl Scratch {
                     bytes[4 * lane..4 * lane + 4].copy_from_slice(&values.map(|value| value as u8));
                 }
             }
-        }
-    }
-
-    /// Softmax of rows of the lead, which see all rows up to their own.
-    #[inline(always)]
-    fn softmax_lead(&mut self, first: usize, heads: Heads) {
-        let width = self.scores.len() / self.queries.count;
-        for (row, scores) in self.scores.chunks_exact_mut(width).enumerate() {
-            let seen = first + row / heads.group() + 1;
-            let (scores, unseen) = scores.split_at_mut(seen);
-            let largest = largest(scores);
-            self.sums[row] = numerators(scores, largest);
-            unseen.fill(0.0);
         }
     }
 

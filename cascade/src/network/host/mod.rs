@@ -27,6 +27,8 @@ mod rowwise;
 mod simd;
 mod weight;
 
+use std::cell::RefCell;
+
 use rayon::prelude::*;
 
 use super::{Best, Heads, Pattern, Sequence};
@@ -49,6 +51,11 @@ pub(crate) const ARITHMETIC: &str = "c3-int8-2";
 const CHUNK_ROWS: usize = 64;
 /// Rows that a product computes at once: a task of fewer would waste registers.
 const CHUNK_ROWS_MIN: usize = 8;
+
+thread_local! {
+    /// What a thread's attention is computed in, and its queries.
+    static SCRATCH: RefCell<(attention::Scratch, Vec<f32>)> = RefCell::default();
+}
 
 /// Whether the kernels know every matrix of a stage.
 pub(crate) fn fits(weights: &Weights, config: &NetworkConfig) -> bool {
@@ -271,17 +278,17 @@ impl Network {
                 (unit, own)
             })
             .collect();
-        work.into_par_iter().for_each_init(
-            || (attention::Scratch::default(), Vec::new()),
-            |(scratch, queries), (unit, out)| {
+        // One by one: a unit at the end of a long window costs many times what one at its beginning does.
+        work.into_par_iter().with_max_len(1).for_each(|(unit, out)| {
+            SCRATCH.with_borrow_mut(|(scratch, queries)| {
                 queries.clear();
                 for row in qkv[unit.first * width..(unit.first + unit.rows) * width].chunks_exact(width) {
                     queries.extend_from_slice(&row[..heads.query * heads.dim]);
                 }
                 let kv = &sequences[unit.sequence].cache.host()[layer];
                 attention::attend(self.isa, unit.unit, kv, heads, queries, out, scratch);
-            },
-        );
+            });
+        });
     }
 
     /// The best token of each of `hidden`'s rows.
@@ -362,7 +369,7 @@ fn keep(isa: Isa, layer: usize, sequences: &mut [Sequence<'_>], heads: Heads, qk
             (sequence, own)
         })
         .collect();
-    work.into_par_iter().for_each(|(sequence, qkv)| {
+    work.into_par_iter().with_max_len(1).for_each(|(sequence, qkv)| {
         let (before, pattern) = (sequence.cache.rows(), sequence.pattern);
         let rows = sequence.rows;
         let LayerKv { lead, own } = &mut sequence.cache.host_mut()[layer];

@@ -3,6 +3,8 @@
 //! Dot products of 32 are exact in i32; their sums run in f32 over the blocks in order. So a row's result does not
 //! depend on the rows beside it, on threads or on the CPU.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::rows::{Panels, Rows};
@@ -99,31 +101,38 @@ fn panel_body<S: Simd, B: Dot>(simd: S, blocks: &[B], bias: &[f32; LANES], x: &R
 
 /// The products of every row of `x` with a tile, handed to `give` with the row's number.
 #[inline(always)]
-pub(super) fn each_row<S: Simd, B: Dot>(
+pub(super) fn each_row<S: Simd, B: Dot>(simd: S, blocks: &[B], x: &Rows, give: impl FnMut(usize, S::Floats)) {
+    each_row_of(simd, blocks, x, 0..x.count, give);
+}
+
+/// The products of these rows of `x` with a tile.
+#[inline(always)]
+pub(super) fn each_row_of<S: Simd, B: Dot>(
     simd: S,
     blocks: &[B],
     x: &Rows,
+    of: Range<usize>,
     mut give: impl FnMut(usize, S::Floats),
 ) {
-    assert!(x.blocks == blocks.len());
-    let mut row = 0;
+    assert!(x.blocks == blocks.len() && of.end <= x.count);
+    let Range { start: mut row, end } = of;
     if S::ROWS >= 8 {
-        while row + 8 <= x.count {
+        while row + 8 <= end {
             rows::<S, B, 8>(simd, blocks, x, row, &mut give);
             row += 8;
         }
     }
     if S::ROWS >= 4 {
-        while row + 4 <= x.count {
+        while row + 4 <= end {
             rows::<S, B, 4>(simd, blocks, x, row, &mut give);
             row += 4;
         }
     }
-    while row + 2 <= x.count {
+    while row + 2 <= end {
         rows::<S, B, 2>(simd, blocks, x, row, &mut give);
         row += 2;
     }
-    if row < x.count {
+    if row < end {
         rows::<S, B, 1>(simd, blocks, x, row, &mut give);
     }
 }
