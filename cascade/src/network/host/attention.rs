@@ -19,7 +19,7 @@ use super::weight::BLOCK;
 /// Rows of a prompt that are computed together.
 pub(super) const LEAD_ROWS: usize = 16;
 /// Scores that are held at once, so that they, the keys and the values stay in a core's second cache.
-const SCORES_MAX: usize = 1 << 16;
+const SCORES_MAX: usize = 1 << 15;
 /// Query rows whose scores are computed side by side at least.
 const QUERIES_MIN: usize = 8;
 
@@ -279,7 +279,7 @@ impl Scratch {
             for block in 0..queries.blocks {
                 let at = row * queries.blocks + block;
                 own_scales[block][lane] = queries.scales[at];
-                own_offsets[block][lane] = -128 * queries.sums[at];
+                own_offsets[block][lane] = queries.offsets[at];
                 let bytes = &mut own_queries[block * BLOCK / 4..];
                 for (bytes, values) in bytes.iter_mut().zip(queries.values[at].as_chunks::<4>().0) {
                     bytes[4 * lane..4 * lane + 4].copy_from_slice(&values.map(|value| value as u8));

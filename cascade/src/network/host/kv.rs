@@ -35,8 +35,8 @@ pub(super) struct Lead {
 /// Values of a key head over the rows of the lead.
 #[derive(Clone, Default)]
 pub(super) struct Values {
-    /// `[dim / 16][rows / 32]`: weights of which a row is a column, their scales all one.
-    pub(super) tiles: Vec<Vec<Block<8>>>,
+    /// `[dim / 16][rows / 32]`
+    pub(super) tiles: Vec<Vec<ValueBlock>>,
     /// What each row is scaled by: `[rows / 32][32]`, 0 where there is no row.
     pub(super) scales: Vec<[f32; BLOCK]>,
 }
@@ -98,8 +98,17 @@ impl Values {
     }
 }
 
-/// Values of no row yet, whose scales are all one.
-const UNSCALED: Block<8> = Block { scales: [f16::ONE.to_bits(); LANES], ..Block::ZERO };
+/// 16 dims of 32 rows: a weight's block of which a row is a column, without scales.
+#[repr(C, align(64))]
+#[derive(Clone, Copy)]
+pub(super) struct ValueBlock {
+    pub(super) bytes: [[u8; 4 * LANES]; 8],
+}
+
+impl ValueBlock {
+    /// Of no row yet.
+    const ZERO: Self = Self { bytes: Block::<8>::ZERO.bytes };
+}
 
 impl Own {
     /// Takes memory for all slots of `blocks`, which is used as they come.
@@ -160,7 +169,7 @@ fn append_values<S: Simd>(simd: S, values: &mut Values, row: usize, v: &[f32]) {
     values.tiles.resize(v.len() / LANES, Vec::new());
     if column == 0 {
         values.scales.push([0.0; BLOCK]);
-        values.tiles.iter_mut().for_each(|tile| tile.push(UNSCALED));
+        values.tiles.iter_mut().for_each(|tile| tile.push(ValueBlock::ZERO));
     }
     let v = v.as_chunks::<BLOCK>().0;
     let most = v.iter().map(|v| simd.largest(load(simd, v))).fold(0.0, f32::max);

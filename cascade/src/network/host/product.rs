@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::kv::ValueBlock;
 use super::rows::{Panels, Rows};
 use super::simd::{Isa, LANES, Simd, kernel};
 use super::weight::{Block, Blocks, Weight};
@@ -44,17 +45,23 @@ kernel! {
 
 /// A block as the kernel reads it.
 pub(super) trait Dot {
-    /// What its values are too large by.
-    const OFFSET: i32;
+    /// What the products of 32 columns are to begin at, since its values are too large by a power of two; given -128
+    /// times the sum of the row's values.
+    fn offset(by_128: i32) -> i32;
 
     /// Adds to `sums`, one a row, the products of 32 columns with `x`.
     fn dot<S: Simd, const M: usize>(&self, simd: S, sums: &mut [S::Sums; M], x: [&[i8; 32]; M]);
 
-    fn scales(&self) -> &[u16; LANES];
+    /// Scales of the outputs; `None`: all one.
+    fn scales<S: Simd>(&self, simd: S) -> Option<S::Floats>;
 }
 
 impl Dot for Block<4> {
-    const OFFSET: i32 = 8;
+    #[inline(always)]
+    fn offset(by_128: i32) -> i32 {
+        // A multiple of 128: this is exact.
+        by_128 >> 4
+    }
 
     #[inline(always)]
     fn dot<S: Simd, const M: usize>(&self, simd: S, sums: &mut [S::Sums; M], x: [&[i8; 32]; M]) {
@@ -68,27 +75,57 @@ impl Dot for Block<4> {
     }
 
     #[inline(always)]
-    fn scales(&self) -> &[u16; LANES] {
-        &self.scales
+    fn scales<S: Simd>(&self, simd: S) -> Option<S::Floats> {
+        Some(simd.load_f16(&self.scales))
     }
 }
 
 impl Dot for Block<8> {
-    const OFFSET: i32 = 128;
-
     #[inline(always)]
-    fn dot<S: Simd, const M: usize>(&self, simd: S, sums: &mut [S::Sums; M], x: [&[i8; 32]; M]) {
-        for (i, bytes) in self.bytes.iter().enumerate() {
-            let bytes = simd.bytes(bytes);
-            for m in 0..M {
-                sums[m] = simd.dot_bytes(sums[m], bytes, x[m].as_chunks().0[i]);
-            }
-        }
+    fn offset(by_128: i32) -> i32 {
+        by_128
     }
 
     #[inline(always)]
-    fn scales(&self) -> &[u16; LANES] {
-        &self.scales
+    fn dot<S: Simd, const M: usize>(&self, simd: S, sums: &mut [S::Sums; M], x: [&[i8; 32]; M]) {
+        dot_bytes(simd, &self.bytes, sums, x);
+    }
+
+    #[inline(always)]
+    fn scales<S: Simd>(&self, simd: S) -> Option<S::Floats> {
+        Some(simd.load_f16(&self.scales))
+    }
+}
+
+impl Dot for ValueBlock {
+    #[inline(always)]
+    fn offset(by_128: i32) -> i32 {
+        by_128
+    }
+
+    #[inline(always)]
+    fn dot<S: Simd, const M: usize>(&self, simd: S, sums: &mut [S::Sums; M], x: [&[i8; 32]; M]) {
+        dot_bytes(simd, &self.bytes, sums, x);
+    }
+
+    #[inline(always)]
+    fn scales<S: Simd>(&self, _: S) -> Option<S::Floats> {
+        None
+    }
+}
+
+#[inline(always)]
+fn dot_bytes<S: Simd, const M: usize>(
+    simd: S,
+    bytes: &[[u8; 4 * LANES]; 8],
+    sums: &mut [S::Sums; M],
+    x: [&[i8; 32]; M],
+) {
+    for (i, bytes) in bytes.iter().enumerate() {
+        let bytes = simd.bytes(bytes);
+        for m in 0..M {
+            sums[m] = simd.dot_bytes(sums[m], bytes, x[m].as_chunks().0[i]);
+        }
     }
 }
 
@@ -149,14 +186,15 @@ fn rows<S: Simd, B: Dot, const M: usize>(
     let of_row = |m: usize| (first + m) * blocks.len()..(first + m + 1) * blocks.len();
     let values: [&[[i8; 32]]; M] = std::array::from_fn(|m| &x.values[of_row(m)]);
     let scales: [&[f32]; M] = std::array::from_fn(|m| &x.scales[of_row(m)]);
-    let offsets: [&[i32]; M] = std::array::from_fn(|m| &x.sums[of_row(m)]);
+    let offsets: [&[i32]; M] = std::array::from_fn(|m| &x.offsets[of_row(m)]);
     let mut totals = [simd.splat(0.0); M];
     for (i, block) in blocks.iter().enumerate() {
-        let mut sums: [S::Sums; M] = std::array::from_fn(|m| simd.sums(-B::OFFSET * offsets[m][i]));
+        let mut sums: [S::Sums; M] = std::array::from_fn(|m| simd.sums(B::offset(offsets[m][i])));
         block.dot(simd, &mut sums, std::array::from_fn(|m| &values[m][i]));
-        let weights = simd.load_f16(block.scales());
+        let weights = block.scales(simd);
         for m in 0..M {
-            let scale = simd.mul(weights, simd.splat(scales[m][i]));
+            let scale = simd.splat(scales[m][i]);
+            let scale = weights.map_or(scale, |weights| simd.mul(weights, scale));
             totals[m] = simd.fma(simd.floats(sums[m]), scale, totals[m]);
         }
     }

@@ -16,8 +16,8 @@ pub(super) struct Rows {
     /// `[count][blocks]`
     pub(super) values: Vec<[i8; BLOCK]>,
     pub(super) scales: Vec<f32>,
-    /// The sum of each block's values.
-    pub(super) sums: Vec<i32>,
+    /// -128 times the sum of each block's values.
+    pub(super) offsets: Vec<i32>,
 }
 
 impl Rows {
@@ -26,7 +26,7 @@ impl Rows {
         (self.count, self.blocks) = (count, width / BLOCK);
         self.values.resize(count * self.blocks, [0; BLOCK]);
         self.scales.resize(count * self.blocks, 0.0);
-        self.sums.resize(count * self.blocks, 0);
+        self.offsets.resize(count * self.blocks, 0);
     }
 
     /// Rounds `x`, rows of `width` values.
@@ -78,12 +78,20 @@ pub(super) fn load<S: Simd>(simd: S, x: &[f32; BLOCK]) -> [S::Floats; 2] {
 #[inline(always)]
 pub(super) fn round_block<S: Simd>(simd: S, x: [S::Floats; 2], at: usize, rows: &mut Rows) {
     let most = simd.largest(x);
-    (rows.scales[at], rows.sums[at]) = (most / 127.0, round(simd, x, most, &mut rows.values[at]));
+    // Side by side, so that a CPU divides once.
+    let [scale, steps] = [[most, 127.0], [127.0, most]].map(|[above, below]| above / below);
+    rows.scales[at] = scale;
+    rows.offsets[at] = -128 * round_by(simd, x, if most > 0.0 { steps } else { 0.0 }, &mut rows.values[at]);
 }
 
 /// Rounds 32 values to int8, where `most`, which no magnitude exceeds, becomes 127, and returns their sum.
 #[inline(always)]
 pub(super) fn round<S: Simd>(simd: S, x: [S::Floats; 2], most: f32, to: &mut [i8; BLOCK]) -> i32 {
-    let steps = simd.splat(if most > 0.0 { 127.0 / most } else { 0.0 });
+    round_by(simd, x, if most > 0.0 { 127.0 / most } else { 0.0 }, to)
+}
+
+#[inline(always)]
+fn round_by<S: Simd>(simd: S, x: [S::Floats; 2], steps: f32, to: &mut [i8; BLOCK]) -> i32 {
+    let steps = simd.splat(steps);
     simd.round([simd.mul(x[0], steps), simd.mul(x[1], steps)], to)
 }
