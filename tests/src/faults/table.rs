@@ -44,7 +44,7 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
         "bursts" => nodes::bursts(200, 2048).await,
         "hot" => nodes::hot(middle(&prose()?, 20_000), 200).await,
         "slow" => nodes::slow(&prose()?, seconds(40, 60)).await,
-        "rolling-gateways" => gateways::rolling(&prose()?, sized(2, 10) as usize).await,
+        "rolling-gateways" => gateways::rolling(&prose()?, sized(5, 20) as usize).await,
         "gateway-kills" => kills::during_every_put(sized(20, 200) as usize, SEED).await,
         "overload" => {
             let prose = prose()?;
