@@ -187,6 +187,10 @@ impl Nodes {
         if breakers_count && left.iter().any(|node| node.admits()) {
             left.retain(|node| node.admits());
         }
+        // So is who failed this call already: it may have died, and nobody knows yet.
+        if left.iter().any(|node| !tries.failed_on_it(node)) {
+            left.retain(|node| !tries.failed_on_it(node));
+        }
         loop {
             let loads = Vec::from_iter(left.iter().map(|node| node.load()));
             let Some(picked) = balance::pick(&loads, |below| fastrand::usize(..below)) else {
