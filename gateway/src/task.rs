@@ -6,8 +6,8 @@ use tracing::Instrument;
 
 use crate::error::Failure;
 
-/// Runs `work` of the current call as a task of its own: a caller who does not read what came before it holds no place on a node. Dropping
-/// the result aborts it.
+/// Runs `work` of the current call as a task of its own: a caller who does not read what came before it holds no place on
+/// a node. Dropping the result aborts it.
 pub(crate) fn begin<T, W>(work: W) -> impl Future<Output = Result<T, Failure>> + Send
 where
     T: Send + 'static,
