@@ -22,7 +22,7 @@ pub(crate) async fn run(args: PutArgs) -> Result<(), Failure> {
     let (name, labels) = (args.naming.name()?, args.naming.labels()?);
     let source = Source::open(file).await?;
     let client = connect_to_write(&args.remote.gateway, &args.write).await?;
-    let WriteOptions { upload, base, .. } = args.upload.options(&client).await?;
+    let (upload, base) = (args.upload.upload.clone(), args.upload.base(&client).await?);
     let options = args.write.options(source.bytes);
     let options = WriteOptions { upload, base, ttl_seconds: args.ttl, name, labels, ..options };
     let (stored, took) = store(&client, source, &options).await?;

@@ -51,7 +51,7 @@ pub(crate) async fn run(args: PutArgs) -> Result<(), Failure> {
         return Err(Failure::CallWrong("--name and --upload are of one text: put it by itself".to_owned()));
     }
     let client = connect_to_write(&args.remote.gateway, &args.write).await?;
-    let base = args.upload.options(&client).await?.base;
+    let base = args.upload.base(&client).await?;
     let mut batch = Batch::begin("put", args.remote.json);
     let depth = if args.many.recursive { Depth::Tree } else { Depth::Folder };
     let wanted = Wanted { arguments: args.files.clone(), depth, field: args.many.field() };

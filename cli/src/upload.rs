@@ -25,13 +25,10 @@ pub(crate) struct UploadArgs {
 }
 
 impl UploadArgs {
-    /// The options with these. What a name stands for is settled here: it may stand for another document by the next try.
-    pub(crate) async fn options(&self, client: &Client) -> Result<WriteOptions, Failure> {
-        let base = match &self.base {
-            Some(base) => Some(Base::Edited(client.stat(base).await?.id.into())),
-            None => None,
-        };
-        Ok(WriteOptions { upload: self.upload.clone(), base, ..WriteOptions::default() })
+    /// The base. What a name stands for is settled here: it may stand for another document by the next try.
+    pub(crate) async fn base(&self, client: &Client) -> Result<Option<Base>, Failure> {
+        let Some(base) = &self.base else { return Ok(None) };
+        Ok(Some(Base::Edited(client.stat(base).await?.id.into())))
     }
 }
 
