@@ -9,9 +9,9 @@ use std::ops::Range;
 
 use super::Heads;
 use super::exp::exp;
-use super::kv::{LayerKv, Lead, Own};
+use super::kv::{LayerKv, Lead, Own, Values};
 use super::product::{each_row, each_row_of};
-use super::rows::{Rows, load, round_block};
+use super::rows::{Rows, load, round_blocks};
 use super::rowwise::sum_lanes;
 use super::simd::{LANES, Simd, kernel};
 use super::weight::BLOCK;
@@ -39,6 +39,8 @@ pub(super) struct Scratch {
     queries: Rows,
     /// The scores of some of them over the lead: `[rows * heads][lead rows]`, in whole blocks of 32.
     scores: Vec<f32>,
+    /// The largest of each row's scores in each lane, over the tiles that all rows see whole: `[rows * heads]`.
+    most: Vec<[f32; LANES]>,
     /// What the lead's values are mixed by, their scales in it: `[rows * heads][lead rows]` of the same.
     weights: Rows,
     /// The mix of the lead's values: `[rows * heads][dim]`.
@@ -87,23 +89,21 @@ fn attend_body<S: Simd>(
                 let some = (SCORES_MAX / seen).max(QUERIES_MIN) / QUERIES_MIN * QUERIES_MIN;
                 for start in (0..count).step_by(some) {
                     let part = start..(start + some).min(count);
-                    scores(simd, &kv.lead, heads, head, seen, part.clone(), scratch);
+                    scores(simd, &kv.lead, heads, head, first + 1..seen, part.clone(), scratch);
                     softmax_lead(simd, &kv.lead, heads, head, first, part.clone(), scratch);
                     mix(simd, &kv.lead, heads, head, seen, part, scratch);
                 }
             }
             Unit::Slots { step, group, groups } => {
                 let all = 0..scratch.queries.count;
-                scores(simd, &kv.lead, heads, head, kv.lead.rows, all.clone(), scratch);
+                let seen = kv.lead.rows..kv.lead.rows;
+                scores(simd, &kv.lead, heads, head, seen, all.clone(), scratch);
                 for query in 0..heads.group() {
                     let place = Place { head, query, step, group, groups };
                     own_scores(simd, &kv.own, heads, place, scratch);
-                    scratch.softmax_slots(kv.lead.rows, heads, query);
+                    softmax_slots(simd, &kv.lead, heads, place, scratch);
                     own_mix(simd, &kv.own, heads, place, scratch);
                     scratch.give_slots(heads, place, out);
-                }
-                for row in all.clone() {
-                    weigh(simd, &kv.lead, head, row, scratch);
                 }
                 mix(simd, &kv.lead, heads, head, kv.lead.rows, all, scratch);
             }
@@ -124,30 +124,38 @@ struct Place {
     groups: usize,
 }
 
-/// Scores of these query rows over the first `seen` rows of the lead.
+/// Scores of these query rows over the rows of the lead before `seen.end`, of which all see those before `seen.start`.
 #[inline(always)]
 fn scores<S: Simd>(
     simd: S,
     lead: &Lead,
     heads: Heads,
     head: usize,
-    seen: usize,
+    seen: Range<usize>,
     of: Range<usize>,
     scratch: &mut Scratch,
 ) {
-    let (tiles, width) = (seen.div_ceil(LANES), seen.div_ceil(BLOCK) * BLOCK);
-    let Scratch { queries, scores, weights, .. } = scratch;
+    let (tiles, width) = (seen.end.div_ceil(LANES), seen.end.div_ceil(BLOCK) * BLOCK);
+    let whole = seen.start / LANES;
+    let Scratch { queries, scores, most, weights, .. } = scratch;
     scores.resize(of.len() * width, 0.0);
     weights.resize(of.len(), width);
+    most.clear();
+    most.resize(of.len(), [f32::NEG_INFINITY; LANES]);
     let scores = scores.as_chunks_mut().0;
     for tile in 0..tiles {
         let keys = lead.keys(heads, head, tile);
-        let at = |row: usize| (row - of.start) * width / LANES + tile;
-        each_row_of(simd, keys, queries, of.clone(), |row, total| simd.store(total, &mut scores[at(row)]));
+        each_row_of(simd, keys, queries, of.clone(), |row, total| {
+            let row = row - of.start;
+            simd.store(total, &mut scores[row * width / LANES + tile]);
+            if tile < whole {
+                simd.store(simd.max(total, simd.load(&most[row])), &mut most[row]);
+            }
+        });
     }
 }
 
-/// Softmax of query rows of the lead, which see all rows up to their own: each row's weights as soon as it has them.
+/// Softmax of query rows of the lead, which see all rows up to their own.
 #[inline(always)]
 fn softmax_lead<S: Simd>(
     simd: S,
@@ -158,26 +166,38 @@ fn softmax_lead<S: Simd>(
     of: Range<usize>,
     scratch: &mut Scratch,
 ) {
-    let width = scratch.weights.blocks * BLOCK;
     for (at, row) in of.enumerate() {
         let seen = first + row / heads.group() + 1;
-        let (scores, unseen) = scratch.scores[at * width..(at + 1) * width].split_at_mut(seen);
-        let largest = largest(scores);
-        scratch.sums[row] = numerators(scores, largest);
-        unseen.fill(0.0);
-        weigh(simd, lead, head, at, scratch);
+        let most = scratch.most(at, first + 1, seen);
+        scratch.sums[row] = scratch.weigh(simd, lead.values(head), at, seen, most);
     }
 }
 
-/// What the lead's values are mixed by, of one row of scores: int8, the values' scales in it.
+/// Softmax of the slots of one query head: over the lead and their own blocks.
 #[inline(always)]
-fn weigh<S: Simd>(simd: S, lead: &Lead, head: usize, row: usize, scratch: &mut Scratch) {
-    let Scratch { scores, weights, .. } = scratch;
-    let blocks = row * weights.blocks..(row + 1) * weights.blocks;
-    let scores = &scores.as_chunks().0[blocks.clone()];
-    for ((at, scores), scales) in blocks.zip(scores).zip(&lead.values(head).scales) {
-        let (scores, scales) = (load(simd, scores), load(simd, scales));
-        round_block(simd, [simd.mul(scores[0], scales[0]), simd.mul(scores[1], scales[1])], at, weights);
+fn softmax_slots<S: Simd>(simd: S, lead: &Lead, heads: Heads, place: Place, scratch: &mut Scratch) {
+    let rows = (place.query..scratch.queries.count).step_by(heads.group());
+    let mut most = [f32::NEG_INFINITY; LANES];
+    for (most, row) in most.iter_mut().zip(rows.clone()) {
+        *most = scratch.most(row, lead.rows, lead.rows);
+    }
+    for scores in &scratch.own_scores {
+        for lane in 0..LANES {
+            most[lane] = larger(scores[lane], most[lane]);
+        }
+    }
+    let mut sums = [0.0; LANES];
+    for ((sum, most), row) in sums.iter_mut().zip(most).zip(rows.clone()) {
+        *sum = scratch.weigh(simd, lead.values(place.head), row, lead.rows, most);
+    }
+    for scores in &mut scratch.own_scores {
+        for lane in 0..LANES {
+            scores[lane] = exp((scores[lane] - most[lane]).min(0.0));
+            sums[lane] += scores[lane];
+        }
+    }
+    for (sum, row) in sums.into_iter().zip(rows) {
+        scratch.sums[row] = sum;
     }
 }
 
@@ -260,7 +280,7 @@ impl Scratch {
             q.chunks_exact(width).flat_map(|q| q[head * group * dim..][..group * dim].as_chunks().0);
         for (at, q) in of_head.enumerate() {
             let q = load(simd, q);
-            round_block(simd, [simd.mul(q[0], scale), simd.mul(q[1], scale)], at, &mut self.queries);
+            simd.round_block([simd.mul(q[0], scale), simd.mul(q[1], scale)], &mut self.queries.rounded[at]);
         }
         self.sums.resize(self.queries.count, 1.0);
     }
@@ -277,49 +297,52 @@ impl Scratch {
         own_offsets.resize(queries.blocks, [0; LANES]);
         for (lane, row) in (query..queries.count).step_by(heads.group()).enumerate() {
             for block in 0..queries.blocks {
-                let at = row * queries.blocks + block;
-                own_scales[block][lane] = queries.scales[at];
-                own_offsets[block][lane] = queries.offsets[at];
+                let rounded = &queries.rounded[row * queries.blocks + block];
+                own_scales[block][lane] = rounded.scale;
+                own_offsets[block][lane] = rounded.offset;
                 let bytes = &mut own_queries[block * BLOCK / 4..];
-                for (bytes, values) in bytes.iter_mut().zip(queries.values[at].as_chunks::<4>().0) {
+                for (bytes, values) in bytes.iter_mut().zip(rounded.values.as_chunks::<4>().0) {
                     bytes[4 * lane..4 * lane + 4].copy_from_slice(&values.map(|value| value as u8));
                 }
             }
         }
     }
 
-    /// Softmax of the slots of one query head: over the lead and their own blocks.
+    /// The largest of the first `seen` scores of row `at`, of which all rows see the first `all`.
     #[inline(always)]
-    fn softmax_slots(&mut self, lead: usize, heads: Heads, query: usize) {
-        let group = heads.group();
-        let width = self.scores.len() / self.queries.count;
-        let mut most = [f32::NEG_INFINITY; LANES];
-        let rows_of = |block: usize| block * group + query;
-        let blocks = self.queries.count / group;
-        for (block, most) in most.iter_mut().enumerate().take(blocks) {
-            *most = largest(&self.scores[rows_of(block) * width..][..lead]);
-        }
-        for scores in &self.own_scores {
-            for lane in 0..LANES {
-                most[lane] = most[lane].max(scores[lane]);
+    fn most(&self, at: usize, all: usize, seen: usize) -> f32 {
+        let width = self.weights.blocks * BLOCK;
+        let rest = &self.scores[at * width..][all / LANES * LANES..seen];
+        self.most[at].iter().chain(rest).copied().fold(f32::NEG_INFINITY, larger)
+    }
+
+    /// What the lead's values are mixed by, of the first `seen` scores of row `at`: `e^(score - most)`, the values'
+    /// scales in it, rounded. Returns the sum of the exponentials.
+    #[inline(always)]
+    fn weigh<S: Simd>(&mut self, simd: S, values: &Values, at: usize, seen: usize, most: f32) -> f32 {
+        let blocks = self.weights.blocks;
+        let scores = &mut self.scores[at * blocks * BLOCK..][..blocks * BLOCK];
+        let (chunks, rest) = scores[..seen].as_chunks_mut::<LANES>();
+        let (scales, rest_scales) = values.scales.as_flattened()[..seen].as_chunks::<LANES>();
+        let (one, mut sums) = (simd.splat(1.0), simd.splat(0.0));
+        for (scores, scales) in chunks.iter_mut().zip(scales) {
+            for score in &mut *scores {
+                *score = exp(*score - most);
             }
+            let weights = simd.load(scores);
+            sums = simd.fma(weights, one, sums);
+            simd.store(simd.mul(weights, simd.load(scales)), scores);
         }
-        let mut sums = [0.0; LANES];
-        for block in 0..blocks {
-            let scores = &mut self.scores[rows_of(block) * width..][..width];
-            let (scores, unseen) = scores.split_at_mut(lead);
-            sums[block] = numerators(scores, most[block]);
-            unseen.fill(0.0);
+        let mut total = [0.0; LANES];
+        simd.store(sums, &mut total);
+        for ((score, scale), total) in rest.iter_mut().zip(rest_scales).zip(&mut total) {
+            let weight = exp(*score - most);
+            *total += weight;
+            *score = weight * scale;
         }
-        for scores in &mut self.own_scores {
-            for lane in 0..LANES {
-                scores[lane] = exp((scores[lane] - most[lane]).min(0.0));
-                sums[lane] += scores[lane];
-            }
-        }
-        for (block, sum) in sums.into_iter().enumerate().take(blocks) {
-            self.sums[rows_of(block)] = sum;
-        }
+        scores[seen..].fill(0.0);
+        round_blocks(simd, scores.as_chunks().0, at * blocks, &mut self.weights);
+        sum_lanes(total)
     }
 
     /// Writes the mix of the own blocks' values.
@@ -351,34 +374,8 @@ impl Scratch {
 }
 
 #[inline(always)]
-fn largest(scores: &[f32]) -> f32 {
-    let larger = |a: f32, b: f32| if a > b { a } else { b };
-    let mut most = [f32::NEG_INFINITY; LANES];
-    let (chunks, rest) = scores.as_chunks::<LANES>();
-    for chunk in chunks {
-        for lane in 0..LANES {
-            most[lane] = larger(chunk[lane], most[lane]);
-        }
-    }
-    most.into_iter().chain(rest.iter().copied()).fold(f32::NEG_INFINITY, larger)
-}
-
-/// Replaces scores by `e^(score - largest)` and returns their sum.
-#[inline(always)]
-fn numerators(scores: &mut [f32], largest: f32) -> f32 {
-    let mut total = [0.0; LANES];
-    let (chunks, rest) = scores.as_chunks_mut::<LANES>();
-    for chunk in chunks {
-        for lane in 0..LANES {
-            chunk[lane] = exp(chunk[lane] - largest);
-            total[lane] += chunk[lane];
-        }
-    }
-    for (total, score) in total.iter_mut().zip(rest) {
-        *score = exp(*score - largest);
-        *total += *score;
-    }
-    sum_lanes(total)
+fn larger(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
 }
 
 #[cfg(test)]

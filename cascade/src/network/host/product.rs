@@ -183,17 +183,22 @@ fn rows<S: Simd, B: Dot, const M: usize>(
     first: usize,
     give: &mut impl FnMut(usize, S::Floats),
 ) {
-    let of_row = |m: usize| (first + m) * blocks.len()..(first + m + 1) * blocks.len();
-    let values: [&[[i8; 32]]; M] = std::array::from_fn(|m| &x.values[of_row(m)]);
-    let scales: [&[f32]; M] = std::array::from_fn(|m| &x.scales[of_row(m)]);
-    let offsets: [&[i32]; M] = std::array::from_fn(|m| &x.offsets[of_row(m)]);
+    // Loops, where closures would be calls without the instructions of `S`.
+    let mut of_row = [&x.rounded[..0]; M];
+    for (m, row) in of_row.iter_mut().enumerate() {
+        *row = &x.rounded[(first + m) * blocks.len()..][..blocks.len()];
+    }
     let mut totals = [simd.splat(0.0); M];
     for (i, block) in blocks.iter().enumerate() {
-        let mut sums: [S::Sums; M] = std::array::from_fn(|m| simd.sums(B::offset(offsets[m][i])));
-        block.dot(simd, &mut sums, std::array::from_fn(|m| &values[m][i]));
+        let (mut sums, mut values) = ([simd.sums(0); M], [&[0; 32]; M]);
+        for m in 0..M {
+            sums[m] = simd.sums(B::offset(of_row[m][i].offset));
+            values[m] = &of_row[m][i].values;
+        }
+        block.dot(simd, &mut sums, values);
         let weights = block.scales(simd);
         for m in 0..M {
-            let scale = simd.splat(scales[m][i]);
+            let scale = simd.splat(of_row[m][i].scale);
             let scale = weights.map_or(scale, |weights| simd.mul(weights, scale));
             totals[m] = simd.fma(simd.floats(sums[m]), scale, totals[m]);
         }

@@ -1,6 +1,6 @@
 //! Rows of activations in int8, with a scale per 32 values as the weights have one.
 
-use super::simd::{Isa, LANES, Simd, kernel};
+use super::simd::{Isa, LANES, Rounded, Simd, kernel};
 use super::weight::BLOCK;
 
 /// What a product writes: `panels[tile * rows + row]` holds outputs `16 tile` to `16 tile + 15` of a row, so that tiles
@@ -14,19 +14,14 @@ pub(super) struct Rows {
     /// Blocks of 32 values in a row.
     pub(super) blocks: usize,
     /// `[count][blocks]`
-    pub(super) values: Vec<[i8; BLOCK]>,
-    pub(super) scales: Vec<f32>,
-    /// -128 times the sum of each block's values.
-    pub(super) offsets: Vec<i32>,
+    pub(super) rounded: Vec<Rounded>,
 }
 
 impl Rows {
     /// Makes room for `count` rows of `width` values.
     pub(super) fn resize(&mut self, count: usize, width: usize) {
         (self.count, self.blocks) = (count, width / BLOCK);
-        self.values.resize(count * self.blocks, [0; BLOCK]);
-        self.scales.resize(count * self.blocks, 0.0);
-        self.offsets.resize(count * self.blocks, 0);
+        self.rounded.resize(count * self.blocks, Rounded::default());
     }
 
     /// Rounds `x`, rows of `width` values.
@@ -52,9 +47,7 @@ kernel! {
 
 #[inline(always)]
 fn round_rows_body<S: Simd>(simd: S, x: &[[f32; BLOCK]], rows: &mut Rows) {
-    for (i, x) in x.iter().enumerate() {
-        round_block(simd, load(simd, x), i, rows);
-    }
+    round_blocks(simd, x, 0, rows);
 }
 
 #[inline(always)]
@@ -62,7 +55,7 @@ fn round_panels_body<S: Simd>(simd: S, panels: &Panels, rows: &mut Rows) {
     for block in 0..rows.blocks {
         for row in 0..rows.count {
             let half = |i: usize| simd.load(&panels[(2 * block + i) * rows.count + row]);
-            round_block(simd, [half(0), half(1)], row * rows.blocks + block, rows);
+            simd.round_block([half(0), half(1)], &mut rows.rounded[row * rows.blocks + block]);
         }
     }
 }
@@ -74,24 +67,22 @@ pub(super) fn load<S: Simd>(simd: S, x: &[f32; BLOCK]) -> [S::Floats; 2] {
     [simd.load(&halves[0]), simd.load(&halves[1])]
 }
 
-/// Rounds 32 values, which become block `at` of `rows`.
+/// Rounds blocks of 32 values, which become those from `at` on of `rows`.
 #[inline(always)]
-pub(super) fn round_block<S: Simd>(simd: S, x: [S::Floats; 2], at: usize, rows: &mut Rows) {
-    let most = simd.largest(x);
-    // Side by side, so that a CPU divides once.
-    let [scale, steps] = [[most, 127.0], [127.0, most]].map(|[above, below]| above / below);
-    rows.scales[at] = scale;
-    rows.offsets[at] = -128 * round_by(simd, x, if most > 0.0 { steps } else { 0.0 }, &mut rows.values[at]);
+pub(super) fn round_blocks<S: Simd>(simd: S, x: &[[f32; BLOCK]], at: usize, rows: &mut Rows) {
+    let (many, rest) = x.as_chunks();
+    let (to, to_rest) = rows.rounded[at..at + x.len()].as_chunks_mut();
+    for (x, to) in many.iter().zip(to) {
+        simd.round_blocks(x, to);
+    }
+    for (x, to) in rest.iter().zip(to_rest) {
+        simd.round_block(load(simd, x), to);
+    }
 }
 
-/// Rounds 32 values to int8, where `most`, which no magnitude exceeds, becomes 127, and returns their sum.
+/// Rounds 32 values to int8, where `most`, which no magnitude exceeds, becomes 127.
 #[inline(always)]
-pub(super) fn round<S: Simd>(simd: S, x: [S::Floats; 2], most: f32, to: &mut [i8; BLOCK]) -> i32 {
-    round_by(simd, x, if most > 0.0 { 127.0 / most } else { 0.0 }, to)
-}
-
-#[inline(always)]
-fn round_by<S: Simd>(simd: S, x: [S::Floats; 2], steps: f32, to: &mut [i8; BLOCK]) -> i32 {
-    let steps = simd.splat(steps);
-    simd.round([simd.mul(x[0], steps), simd.mul(x[1], steps)], to)
+pub(super) fn round<S: Simd>(simd: S, x: [S::Floats; 2], most: f32, to: &mut [i8; BLOCK]) {
+    let steps = simd.splat(if most > 0.0 { 127.0 / most } else { 0.0 });
+    simd.round([simd.mul(x[0], steps), simd.mul(x[1], steps)], to);
 }

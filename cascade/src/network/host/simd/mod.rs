@@ -21,6 +21,17 @@ use crate::{Error, Kernels};
 /// Lanes of a vector.
 pub(crate) const LANES: usize = 16;
 
+/// 32 floats, rounded.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Rounded {
+    /// From -127 to 127.
+    pub(crate) values: [i8; 2 * LANES],
+    /// What one is worth.
+    pub(crate) scale: f32,
+    /// -128 times the sum of the values.
+    pub(crate) offset: i32,
+}
+
 /// What a kernel may use. Values of these types exist only where the CPU has the instructions.
 pub(crate) trait Simd: Copy + Send + Sync {
     /// 16 floats.
@@ -45,12 +56,34 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn mul(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
     /// `a * b + c`, rounded once.
     fn fma(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+    /// `a` where it is larger, else `b`.
+    fn max(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
     /// The nearest floats.
     fn floats(self, sums: Self::Sums) -> Self::Floats;
     /// The largest magnitude of all lanes.
     fn largest(self, x: [Self::Floats; 2]) -> f32;
     /// Rounds to the nearest, ties to even, values of a magnitude of at most 127, and returns their sum.
     fn round(self, x: [Self::Floats; 2], to: &mut [i8; 2 * LANES]) -> i32;
+
+    /// Rounds 32 values so that the largest magnitude becomes 127.
+    #[inline(always)]
+    fn round_block(self, x: [Self::Floats; 2], to: &mut Rounded) {
+        let most = self.largest(x);
+        // Side by side, so that a CPU divides once.
+        let [scale, steps] = [[most, 127.0], [127.0, most]].map(|[above, below]| above / below);
+        let steps = self.splat(if most > 0.0 { steps } else { 0.0 });
+        let sum = self.round([self.mul(x[0], steps), self.mul(x[1], steps)], &mut to.values);
+        (to.scale, to.offset) = (scale, -128 * sum);
+    }
+
+    /// The same of 16 times 32 values, for CPUs that have a faster way for many.
+    #[inline(always)]
+    fn round_blocks(self, x: &[[f32; 2 * LANES]; LANES], to: &mut [Rounded; LANES]) {
+        for (x, to) in x.iter().zip(to) {
+            let halves = x.as_chunks().0;
+            self.round_block([self.load(&halves[0]), self.load(&halves[1])], to);
+        }
+    }
 
     /// The same sum in all lanes.
     fn sums(self, x: i32) -> Self::Sums;
@@ -180,11 +213,26 @@ mod tests {
         keep(mixed);
         let most = simd.largest([halves, mixed]);
         keep(simd.splat(most));
+        keep(simd.max(halves, mixed));
         let mut rounded = [0; 32];
         let steps = simd.splat(127.0 / most);
         let sum = simd.round([simd.mul(halves, steps), simd.mul(mixed, steps)], &mut rounded);
         keep(simd.floats(simd.sums(sum)));
-        out.extend(rounded.as_chunks().0.iter().map(|half: &[i8; 16]| half.map(f32::from)));
+        let mut bytes = rounded.to_vec();
+        let mut blocks = [[0.0; 32]; 16];
+        let lanes = [lanes_of(halves), lanes_of(mixed)].concat();
+        for (i, block) in blocks.iter_mut().enumerate() {
+            // One of zeros, and each with its largest in another place.
+            *block =
+                std::array::from_fn(
+                    |j| if i == 5 { 0.0 } else { lanes[(i * 7 + j) % 32] / (1 + i + j) as f32 },
+                );
+        }
+        let mut many = [Rounded::default(); 16];
+        simd.round_blocks(&blocks, &mut many);
+        out.extend([many.map(|block| block.scale), many.map(|block| block.offset as f32)]);
+        bytes.extend(many.iter().flat_map(|block| block.values));
+        out.extend(bytes.as_chunks().0.iter().map(|half: &[i8; 16]| half.map(f32::from)));
     }
 
     kernel! {

@@ -46,6 +46,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn max(self, a: Self::Floats, b: Self::Floats) -> Self::Floats {
+        std::array::from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })
+    }
+
+    #[inline(always)]
     fn floats(self, sums: Self::Sums) -> Self::Floats {
         sums.map(|sum| sum as f32)
     }
