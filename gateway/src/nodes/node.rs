@@ -58,6 +58,8 @@ pub(crate) enum Condition {
 #[derive(Debug)]
 struct State {
     condition: Condition,
+    /// Calls on which it failed as one that takes none.
+    calls_failed: u64,
     /// Since when it is ready, where it was not when this gateway first saw it.
     ready_since: Option<Instant>,
     /// What it last said of itself.
@@ -99,6 +101,7 @@ impl Node {
             .tcp_nodelay(true);
         let state = State {
             condition: Condition::Unreachable("it was not asked yet".to_owned()),
+            calls_failed: 0,
             ready_since: None,
             known: None,
             load: Load::default(),
@@ -217,6 +220,17 @@ impl Node {
             }
         }
         self.changed.notify_waiters();
+    }
+
+    /// A call failed on it, in a way that says that it takes none.
+    pub(crate) fn call_failed(&self, condition: Condition) {
+        self.state().calls_failed += 1;
+        self.set(condition);
+    }
+
+    /// On how many calls it has failed so.
+    pub(crate) fn calls_failed(&self) -> u64 {
+        self.state().calls_failed
     }
 
     /// It has not answered for so long that calls in flight on it are given up.

@@ -58,10 +58,13 @@ async fn keep_asking(registry: Weak<Registry>, node: Arc<Node>) {
     let (mut connection, mut misses) = (node.connection_for_probes(), 0);
     let mut doubted = None;
     loop {
+        let calls_failed = node.calls_failed();
         let answer = timeout(TIMEOUT, describe(node.stage, &connection)).await;
         let Some(registry) = registry.upgrade() else { return };
         misses = if answer.is_err() { misses + 1 } else { 0 };
         match answer {
+            // A call that failed meanwhile knows more: what the node said may be from before it died.
+            Ok(Ok(_)) if node.calls_failed() != calls_failed => {}
             // A description that differs from the one before counts once it is repeated: what came may have been harmed
             // on its way, and would look like another model.
             Ok(Ok(known)) if is_new(&node, &known) && doubted.as_ref() != Some(&known.description) => {

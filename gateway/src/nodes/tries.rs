@@ -97,7 +97,7 @@ impl Tries {
                 return Err(Failure::Refused { kind, message: said });
             }
             // It is left out until it answers again, and may then be tried again.
-            (Kind::Unavailable, Fault::Status(status)) => node.set(probe::condition_of(status)),
+            (Kind::Unavailable, Fault::Status(status)) => node.call_failed(probe::condition_of(status)),
             (Kind::Unavailable, _) => {}
             (kind, _) => {
                 self.late += usize::from(kind == Kind::Late);
