@@ -10,6 +10,7 @@ pub mod compose;
 pub mod faults;
 pub mod fixtures;
 pub mod golden;
+pub mod hang;
 pub mod otlp;
 pub mod process;
 pub mod proxy;

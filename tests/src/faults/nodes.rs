@@ -10,6 +10,7 @@ use super::liar::Liar;
 use super::load::{Caller, Load, Tally, Work, p99};
 use crate::calls::Calls;
 use crate::cluster::{Cluster, Plan};
+use crate::hang::Held;
 use crate::proxy::Wire;
 use crate::row::Row;
 use crate::store::ops::Dice;
@@ -74,7 +75,7 @@ impl Scene {
         name: &str,
         what: &str,
         lasts: Duration,
-        set_silent: impl Fn(&mut Cluster, usize, bool) -> Result<()>,
+        mut set_silent: impl FnMut(&mut Cluster, usize, bool) -> Result<()>,
     ) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
         for (stage, number) in [("compressor", 0), ("decoder", NODES)] {
@@ -139,6 +140,23 @@ pub async fn stopped(text: &str, hangs: Duration) -> Result<Vec<Row>> {
     let mut rows = scene.silence("stopped", "share-moves", hangs, hang).await?;
     let (_cluster, calls, tally) = scene.end().await?;
     rows.extend(verdict("stopped", &calls, &tally).await);
+    Ok(rows)
+}
+
+/// A node of each stage whose device does not come back for a while: the program answers, its model's threads stand.
+pub async fn hung(text: &str, hangs: Duration) -> Result<Vec<Row>> {
+    let node_args = ["--stall-ms", "2000"].map(str::to_owned).to_vec();
+    let mut scene = Scene::begin(Plan { node_args, ..Plan::default() }, text).await?;
+    let mut held = None;
+    let hang = |cluster: &mut Cluster, number: usize, hangs: bool| {
+        let model = if number < NODES { "c3-compress" } else { "c3-decode" };
+        let hold = || Held::hold(cluster.node(number).id(), model);
+        held = hangs.then(hold).transpose()?;
+        Ok(())
+    };
+    let mut rows = scene.silence("hung", "share-moves", hangs, hang).await?;
+    let (_cluster, calls, tally) = scene.end().await?;
+    rows.extend(verdict("hung", &calls, &tally).await);
     Ok(rows)
 }
 

@@ -1,0 +1,71 @@
+//! Threads of another program that are held, as a device holds them that does not come back.
+
+use std::fs;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use nix::sys::ptrace::{self, Options};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
+
+/// Threads that stand still until this is dropped, while the others of their program go on.
+#[derive(Debug)]
+pub struct Held {
+    /// Closed to let them go.
+    hold: Option<mpsc::Sender<()>>,
+    tracer: Option<JoinHandle<()>>,
+}
+
+impl Held {
+    /// Holds the threads `name`, `name-0` and so on of process `id`. Errors where there is none, or where the system forbids
+    /// to trace a program that one started.
+    pub fn hold(id: u32, name: &str) -> Result<Self> {
+        let threads = threads(id, name)?;
+        ensure!(!threads.is_empty(), "process {id} has no thread {name}");
+        let (hold, released) = mpsc::channel::<()>();
+        let (tell, held) = mpsc::channel();
+        // What one thread traces only that thread can let go.
+        let tracer = thread::spawn(move || {
+            let all = threads.iter().try_for_each(|thread| stop(*thread));
+            let _ = tell.send(all);
+            let _ = released.recv();
+            for thread in threads {
+                // It may have ended with its program.
+                let _ = ptrace::detach(thread, None);
+            }
+        });
+        held.recv().map_err(|_| anyhow!("the tracing thread ended"))??;
+        Ok(Self { hold: Some(hold), tracer: Some(tracer) })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        drop(self.hold.take());
+        if let Some(tracer) = self.tracer.take() {
+            let _ = tracer.join();
+        }
+    }
+}
+
+/// Threads of a process by their name, with a number behind it or none.
+fn threads(id: u32, name: &str) -> Result<Vec<Pid>> {
+    let mut found = Vec::new();
+    for thread in fs::read_dir(format!("/proc/{id}/task"))? {
+        let thread = thread?;
+        let comm = fs::read_to_string(thread.path().join("comm"))?;
+        if comm.trim_end().strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')) {
+            let number = thread.file_name().into_string().ok().and_then(|name| name.parse().ok());
+            found.push(Pid::from_raw(number.context("a thread without a number")?));
+        }
+    }
+    Ok(found)
+}
+
+fn stop(thread: Pid) -> Result<()> {
+    let stopped = ptrace::seize(thread, Options::empty()).and_then(|()| ptrace::interrupt(thread));
+    stopped.context("the threads of a program cannot be held here (ptrace)")?;
+    waitpid(thread, Some(WaitPidFlag::__WALL))?;
+    Ok(())
+}
