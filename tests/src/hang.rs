@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 #[derive(Debug)]
 pub struct Held {
     /// Closed to let them go.
-    hold: Option<mpsc::Sender<()>>,
+    hold: Option<mpsc::SyncSender<()>>,
     tracer: Option<JoinHandle<()>>,
 }
 
@@ -23,8 +23,8 @@ impl Held {
     pub fn hold(id: u32, name: &str) -> Result<Self> {
         let threads = threads(id, name)?;
         ensure!(!threads.is_empty(), "process {id} has no thread {name}");
-        let (hold, released) = mpsc::channel::<()>();
-        let (tell, held) = mpsc::channel();
+        let (hold, released) = mpsc::sync_channel::<()>(0);
+        let (tell, held) = mpsc::sync_channel(1);
         // What one thread traces only that thread can let go.
         let tracer = thread::spawn(move || {
             let all = threads.iter().try_for_each(|thread| stop(*thread));
