@@ -1,9 +1,7 @@
 //! What people type.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
-use c3_client::ByteRange;
 use c3_proto::DocumentRef;
 use c3_service::telemetry::TelemetryConfig;
 use clap::error::ErrorKind;
@@ -13,19 +11,18 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::append::AppendArgs;
 use crate::bench::args::BenchArgs;
 use crate::failure::Failure;
-use crate::get_many::GetManyArgs;
+use crate::get::GetArgs;
 use crate::latents::LatentsArgs;
 use crate::list::FilterArgs;
-use crate::names::{LabelArgs, NameCommand, NamingArgs};
+use crate::names::{LabelArgs, NameCommand};
 use crate::oneshot::{CompressArgs, DecompressArgs};
+use crate::put::PutArgs;
 use crate::put_latents::PutLatentsArgs;
-use crate::put_many::PutManyArgs;
 use crate::recode::RecodeArgs;
 use crate::roundtrip::RoundtripArgs;
 use crate::serve::{self, ModelArgs, ServeArgs};
 use crate::totals::StatArgs;
 use crate::upkeep::{FsckArgs, GcArgs};
-use crate::upload::UploadArgs;
 use crate::write::WriteArgs;
 
 /// Where `c3 serve` listens when not told otherwise.
@@ -184,52 +181,6 @@ pub(crate) struct AnywhereArgs {
     /// Answer in one line of JSON
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-/// Arguments of `put`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct PutArgs {
-    /// The texts, UTF-8; `-` is standard input. A folder stands for the files in it that are not hidden, a quoted pattern
-    /// such as 'notes/**/*.md' for what it matches
-    #[arg(required = true, value_name = "FILE")]
-    pub(crate) files: Vec<PathBuf>,
-    #[command(flatten)]
-    pub(crate) many: PutManyArgs,
-    /// Seconds after which the document is not found any more [default: it stays]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) ttl: Option<u64>,
-    #[command(flatten)]
-    pub(crate) upload: UploadArgs,
-    #[command(flatten)]
-    pub(crate) naming: NamingArgs,
-    #[command(flatten)]
-    pub(crate) write: WriteArgs,
-    #[command(flatten)]
-    pub(crate) remote: RemoteArgs,
-}
-
-/// Arguments of `get`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct GetArgs {
-    /// The document's id, enough first digits of it, or @NAME; several, or what `--all` or `--prefix` names, go to a folder
-    #[arg(value_parser = id, value_name = "ID", required_unless_present_any = ["all", "prefix"])]
-    pub(crate) ids: Vec<String>,
-    #[command(flatten)]
-    pub(crate) many: GetManyArgs,
-    /// Bytes from A up to but not including B; either may be left out
-    #[arg(
-        long,
-        value_name = "A..B",
-        default_value = "..",
-        hide_default_value = true,
-        allow_hyphen_values = true
-    )]
-    pub(crate) range: ByteRange,
-    /// The file or the folder to write; `-` is standard output
-    #[arg(short, long, value_name = "FILE|DIR")]
-    pub(crate) output: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) remote: RemoteArgs,
 }
 
 /// Arguments of `rm`.

@@ -1,15 +1,41 @@
 //! `c3 get`: a stored document's text, or a part of it.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
-use c3_client::Client;
+use c3_client::{ByteRange, Client};
 use futures::TryStreamExt;
 
-use crate::args::GetArgs;
+use crate::args::{RemoteArgs, id};
 use crate::failure::Failure;
+use crate::get_many::GetManyArgs;
 use crate::output::Output;
 use crate::report::{Report, Seconds};
 use crate::{get_many, progress, report};
+
+/// Arguments of `get`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct GetArgs {
+    /// The document's id, enough first digits of it, or @NAME; several, or what `--all` or `--prefix` names, go to a folder
+    #[arg(value_parser = id, value_name = "ID", required_unless_present_any = ["all", "prefix"])]
+    pub(crate) ids: Vec<String>,
+    #[command(flatten)]
+    pub(crate) many: GetManyArgs,
+    /// Bytes from A up to but not including B; either may be left out
+    #[arg(
+        long,
+        value_name = "A..B",
+        default_value = "..",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
+    pub(crate) range: ByteRange,
+    /// The file or the folder to write; `-` is standard output
+    #[arg(short, long, value_name = "FILE|DIR")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
 
 /// Writes the text and, where it does not go to standard output, reports; many go the way of [`get_many`].
 pub(crate) async fn run(args: GetArgs) -> Result<(), Failure> {

@@ -12,9 +12,10 @@ use c3_proto::DocumentId;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 
-use crate::args::{GetArgs, positive};
+use crate::args::positive;
 use crate::batch::Batch;
 use crate::failure::Failure;
+use crate::get::GetArgs;
 use crate::list::readable;
 use crate::output::Output;
 use crate::progress::Progress;

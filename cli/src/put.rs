@@ -1,17 +1,44 @@
 //! `c3 put`: a text becomes a stored document.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use c3_client::{Client, Stored, WriteOptions};
 
-use crate::args::PutArgs;
+use crate::args::RemoteArgs;
 use crate::failure::Failure;
 use crate::inputs::is_one_text;
+use crate::names::NamingArgs;
 use crate::output::print;
+use crate::put_many::PutManyArgs;
 use crate::remote::connect_to_write;
 use crate::report::Report;
 use crate::source::Source;
+use crate::upload::UploadArgs;
+use crate::write::WriteArgs;
 use crate::{progress, put_many, upload};
+
+/// Arguments of `put`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PutArgs {
+    /// The texts, UTF-8; `-` is standard input. A folder stands for the files in it that are not hidden, a quoted pattern
+    /// such as 'notes/**/*.md' for what it matches
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) many: PutManyArgs,
+    /// Seconds after which the document is not found any more [default: it stays]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) ttl: Option<u64>,
+    #[command(flatten)]
+    pub(crate) upload: UploadArgs,
+    #[command(flatten)]
+    pub(crate) naming: NamingArgs,
+    #[command(flatten)]
+    pub(crate) write: WriteArgs,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
 
 /// Stores the text and reports; many go the way of [`put_many`].
 pub(crate) async fn run(args: PutArgs) -> Result<(), Failure> {

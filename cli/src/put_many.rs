@@ -5,11 +5,12 @@ use std::time::Instant;
 use c3_client::{Client, Stored, WriteOptions};
 use futures::{StreamExt, stream};
 
-use crate::args::{PutArgs, positive};
+use crate::args::positive;
 use crate::batch::Batch;
 use crate::failure::Failure;
 use crate::inputs::{self, Depth, Input, Text, Wanted};
 use crate::progress::Progress;
+use crate::put::PutArgs;
 use crate::remote::connect_to_write;
 use crate::report::Report;
 use crate::source::Source;

@@ -1,9 +1,10 @@
 //! The manifest: what a document is made of. Writing it makes the document; a later version switches all at once.
 
+mod payload;
+
 use blake3::hazmat::ChainingValue;
 use bytes::Bytes;
-use c3_proto::{CascadeName, DocumentId, Invalid, LatentCodec, ShardHash, pb};
-use prost::Message;
+use c3_proto::{CascadeName, DocumentId, LatentCodec, ShardHash, pb};
 
 use super::layout::{CorrectionSettings, LatentSettings, OutsideDigest, ShardFamilies, ShardNames};
 use super::shard::{ShardCorrections, ShardLatents};
@@ -66,124 +67,7 @@ pub(crate) enum Place {
     Inline { latents: Bytes, corrections: Option<Bytes> },
 }
 
-#[derive(Clone, PartialEq, Message)]
-struct ManifestPayload {
-    #[prost(bytes = "bytes", tag = "1")]
-    id: Bytes,
-    #[prost(message, optional, tag = "2")]
-    cascade: Option<pb::Cascade>,
-    #[prost(uint32, tag = "3")]
-    ratio: u32,
-    #[prost(int32, tag = "4")]
-    codec: i32,
-    #[prost(message, optional, tag = "5")]
-    verification: Option<VerificationPayload>,
-    #[prost(uint64, tag = "6")]
-    created_unix_ms: u64,
-    #[prost(message, repeated, tag = "7")]
-    shards: Vec<ShardPayload>,
-    #[prost(fixed64, tag = "8")]
-    version: u64,
-    #[prost(uint64, optional, tag = "9")]
-    expires_unix_ms: Option<u64>,
-    /// One after the other.
-    #[prost(bytes = "bytes", tag = "10")]
-    subtrees: Bytes,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct VerificationPayload {
-    #[prost(float, tag = "1")]
-    margin: f32,
-    #[prost(string, tag = "2")]
-    arithmetic: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ShardPayload {
-    #[prost(bytes = "bytes", tag = "1")]
-    hash: Bytes,
-    #[prost(uint32, repeated, tag = "2")]
-    window_bytes: Vec<u32>,
-    #[prost(uint64, tag = "3")]
-    tokens: u64,
-    #[prost(uint64, tag = "4")]
-    latents: u64,
-    #[prost(uint64, tag = "5")]
-    right: u64,
-    #[prost(uint64, tag = "6")]
-    corrections: u64,
-    #[prost(uint64, tag = "7")]
-    stored_bytes: u64,
-    #[prost(bytes = "bytes", optional, tag = "8")]
-    outside: Option<Bytes>,
-    #[prost(fixed64, tag = "9")]
-    latents_generation: u64,
-    #[prost(fixed64, tag = "10")]
-    corrections_generation: u64,
-    #[prost(message, optional, tag = "11")]
-    inline: Option<InlinePayload>,
-    /// 0: the document's.
-    #[prost(uint32, tag = "16")]
-    ratio: u32,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct InlinePayload {
-    #[prost(bytes = "bytes", tag = "1")]
-    latents: Bytes,
-    #[prost(bytes = "bytes", optional, tag = "2")]
-    corrections: Option<Bytes>,
-}
-
 impl Manifest {
-    /// The payload of the manifest object.
-    pub(crate) fn encode(&self) -> Bytes {
-        let verification = self.verification.as_ref();
-        let payload = ManifestPayload {
-            id: self.id.to_wire(),
-            cascade: Some(self.cascade.to_wire()),
-            ratio: self.ratio,
-            codec: self.codec.to_wire(),
-            verification: verification.map(|Verification { margin, arithmetic }| VerificationPayload {
-                margin: *margin,
-                arithmetic: arithmetic.clone(),
-            }),
-            created_unix_ms: self.created_unix_ms,
-            shards: self.shards.iter().map(|shard| shard.to_payload(self.ratio)).collect(),
-            version: self.version.to_wire(),
-            expires_unix_ms: self.expires_unix_ms,
-            subtrees: self.subtrees.concat().into(),
-        };
-        payload.encode_to_vec().into()
-    }
-
-    /// Reads the payload of a manifest object.
-    pub(crate) fn decode(payload: Bytes) -> Result<Self, Invalid> {
-        let payload = ManifestPayload::decode(payload);
-        let payload = payload.map_err(|error| Invalid::new("payload", error.to_string()))?;
-        let cascade = payload.cascade.ok_or_else(|| Invalid::new("cascade", "must be given"))?;
-        let codec = LatentCodec::from_wire(payload.codec)?;
-        let verification = payload.verification;
-        let (subtrees, []) = payload.subtrees.as_chunks() else {
-            return Err(Invalid::new("subtrees", "must have 32 bytes each"));
-        };
-        let shards = payload.shards.into_iter().map(|shard| ShardEntry::from_payload(shard, payload.ratio));
-        Ok(Self {
-            id: DocumentId::try_from(payload.id.as_ref())?,
-            cascade: CascadeName::from_wire(cascade)?,
-            ratio: payload.ratio,
-            codec: codec.ok_or_else(|| Invalid::new("codec", "must be given"))?,
-            verification: verification
-                .map(|VerificationPayload { margin, arithmetic }| Verification { margin, arithmetic }),
-            version: Stamp::from_wire(payload.version),
-            created_unix_ms: payload.created_unix_ms,
-            expires_unix_ms: payload.expires_unix_ms,
-            shards: shards.collect::<Result<_, _>>()?,
-            subtrees: subtrees.to_vec(),
-        })
-    }
-
     /// The ratio of a document with these shards: theirs, 0 where they differ, `planned` where there are none.
     pub(crate) fn ratio_of(shards: &[ShardEntry], planned: u32) -> u32 {
         match shards {
@@ -311,52 +195,6 @@ impl ShardEntry {
     /// Bytes of its text.
     pub(crate) fn bytes(&self) -> u64 {
         self.window_bytes.iter().map(|&bytes| u64::from(bytes)).sum()
-    }
-
-    /// As the manifest of a document with this ratio has it.
-    fn to_payload(&self, ratio: u32) -> ShardPayload {
-        let (latents_generation, corrections_generation, inline) = match &self.place {
-            Place::Objects { latents, corrections } => (latents.to_wire(), corrections.to_wire(), None),
-            Place::Inline { latents, corrections } => {
-                (0, 0, Some(InlinePayload { latents: latents.clone(), corrections: corrections.clone() }))
-            }
-        };
-        ShardPayload {
-            hash: self.hash.to_wire(),
-            window_bytes: self.window_bytes.clone(),
-            tokens: self.tokens,
-            latents: self.latents,
-            right: self.right,
-            corrections: self.corrections,
-            stored_bytes: self.stored_bytes,
-            outside: self.outside.map(|digest| Bytes::copy_from_slice(&digest)),
-            latents_generation,
-            corrections_generation,
-            inline,
-            ratio: if self.ratio == ratio { 0 } else { self.ratio },
-        }
-    }
-
-    fn from_payload(payload: ShardPayload, ratio: u32) -> Result<Self, Invalid> {
-        let wrong = |_| Invalid::new("outside", "must have 32 bytes");
-        Ok(Self {
-            hash: ShardHash::try_from(payload.hash.as_ref())?,
-            ratio: if payload.ratio == 0 { ratio } else { payload.ratio },
-            window_bytes: payload.window_bytes,
-            tokens: payload.tokens,
-            latents: payload.latents,
-            right: payload.right,
-            corrections: payload.corrections,
-            stored_bytes: payload.stored_bytes,
-            outside: payload.outside.map(|bytes| bytes.as_ref().try_into().map_err(wrong)).transpose()?,
-            place: match payload.inline {
-                Some(InlinePayload { latents, corrections }) => Place::Inline { latents, corrections },
-                None => Place::Objects {
-                    latents: Stamp::from_wire(payload.latents_generation),
-                    corrections: Stamp::from_wire(payload.corrections_generation),
-                },
-            },
-        })
     }
 }
 

@@ -1,0 +1,112 @@
+//! A call in flight on a node: its place, and what its end says of the node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Node;
+use crate::nodes::breaker::Outcome;
+
+/// Part of the usual time after which a call that shows how a node does is late.
+const PROBE_LATE: f64 = 0.75;
+
+/// A call in flight on a node, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    node: Arc<Node>,
+    tokens: u64,
+    begun: Instant,
+    /// Whether the breaker let it through to see how the node does.
+    probe: bool,
+    /// When it is late, as far as is known.
+    late_after: Option<Duration>,
+    ended: Option<Outcome>,
+}
+
+impl Node {
+    /// A place for a call that costs so many text tokens, if fewer than `calls_max` are in flight.
+    pub(crate) fn lease(self: &Arc<Self>, tokens: u64, calls_max: usize) -> Option<Lease> {
+        let mut state = self.state();
+        if state.load.calls >= calls_max {
+            return None;
+        }
+        state.load.calls += 1;
+        state.load.own_tokens += tokens;
+        let probe = state.breaker.begun();
+        Some(Lease {
+            node: Arc::clone(self),
+            tokens,
+            begun: Instant::now(),
+            probe,
+            late_after: None,
+            ended: None,
+        })
+    }
+}
+
+impl Lease {
+    /// The node.
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// How long the call has taken so far.
+    pub(crate) fn took(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// The call is late after so long; one that is to show how a node does a little sooner.
+    pub(crate) fn late_after(&mut self, after: Option<Duration>) -> Option<Duration> {
+        self.late_after = after.map(|after| if self.probe { after.mul_f64(PROBE_LATE) } else { after });
+        self.late_after
+    }
+
+    /// How the call ended. One that is dropped without an end was given up, which says something of the node only where it
+    /// was late by then: another one answered first.
+    pub(crate) fn end(mut self, outcome: Outcome) {
+        self.ended = Some(outcome);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let took = self.begun.elapsed();
+        let late = self.ended.is_none() && self.late_after.is_some_and(|after| took > after);
+        let outcome = self.ended.unwrap_or(Outcome::Neither);
+        let opened = {
+            let mut state = self.node.state();
+            state.load.calls -= 1;
+            state.load.own_tokens -= self.tokens;
+            if late || outcome == Outcome::Answered {
+                state.pace.add(self.tokens, took);
+            }
+            // A probe that another node had to answer for shows that it is as slow as before.
+            let outcome = if late && self.probe { Outcome::Failed } else { outcome };
+            state.breaker.ended(self.probe, outcome, Instant::now())
+        };
+        if opened {
+            let Node { stage, address, .. } = &*self.node;
+            tracing::warn!(%stage, address, "node fails its calls and is left out for a while");
+        }
+        self.node.changed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use c3_proto::Stage;
+
+    use super::*;
+    use crate::nodes::balance::Load;
+
+    #[tokio::test]
+    async fn a_lease_counts_until_it_is_dropped() {
+        let node = Arc::new(Node::new(Stage::Decoder, "127.0.0.1:7302", Arc::default()).unwrap());
+        let leases = [node.lease(100, 2).unwrap(), node.lease(50, 2).unwrap()];
+        assert!(node.lease(1, 2).is_none());
+        assert_eq!((node.load().calls, node.load().own_tokens), (2, 150));
+        drop(leases);
+        assert_eq!(node.load(), Load::default());
+    }
+}
