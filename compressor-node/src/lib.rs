@@ -16,7 +16,6 @@ use c3_proto::{Stage, limits::MESSAGE_BYTES_MAX, pb::compressor_server::Compress
 use c3_service::metrics::Metrics;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::{server::NamedService, service::Routes};
 
 pub use config::Config;
 
@@ -31,10 +30,10 @@ pub const ROLE: &str = "compressor";
 /// Serves until `shutdown` is cancelled and the calls in flight have ended, or their time to drain is over. Accepts
 /// connections at once, calls when the model is loaded and warm.
 pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
-    let role = Role { name: ROLE, thread: "c3-compress", service: CompressorServer::<Grpc>::NAME };
+    let role = Role { name: ROLE, thread: "c3-compress" };
     let node = Node::new(Stage::Compressor, config.node, Metrics::new(ROLE));
     let service = CompressorServer::new(Grpc::new(node.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    c3_node::run(role, node, Routes::new(service), listener, shutdown, work).await
+    c3_node::run(role, node, service, listener, shutdown, work).await
 }

@@ -19,7 +19,6 @@ use c3_proto::{Stage, limits::MESSAGE_BYTES_MAX, pb::decoder_server::DecoderServ
 use c3_service::metrics::Metrics;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::{server::NamedService, service::Routes};
 
 pub use config::Config;
 
@@ -34,13 +33,10 @@ pub const ROLE: &str = "decoder";
 /// Serves until `shutdown` is cancelled and the calls in flight have ended, or their time to drain is over. Accepts
 /// connections at once, calls when the model is loaded and warm.
 pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
-    let role = Role { name: ROLE, thread: "c3-decode", service: DecoderServer::<Grpc>::NAME };
+    let role = Role { name: ROLE, thread: "c3-decode" };
     let node = Node::new(Stage::Decoder, config.node.clone(), Metrics::new(ROLE));
     let service = DecoderServer::new(Grpc::new(node.clone(), config.kv_bytes_max()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    c3_node::run(role, node, Routes::new(service), listener, shutdown, move |node, ready| {
-        work(node, ready, &config)
-    })
-    .await
+    c3_node::run(role, node, service, listener, shutdown, move |node, ready| work(node, ready, &config)).await
 }

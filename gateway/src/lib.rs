@@ -46,7 +46,6 @@ use c3_service::{Readiness, Server, serve};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::server::NamedService;
 use tonic::service::Routes;
 
 pub use config::{CloudSettings, Config};
@@ -96,18 +95,18 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         .then(|| AbortOnDropHandle::new(tokio::spawn(Arc::clone(&gateway).keep_sweeping(every))));
     let readiness = Readiness::default();
     readiness.set_ready();
-    let mut routes = Routes::new(
-        GatewayServer::new(Grpc::new(Arc::clone(&gateway)))
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX),
-    );
-    if config.accept_nodes {
-        routes = routes.add_service(RegistryServer::new(Announcements::new(gateway)));
-    }
+    let service = GatewayServer::new(Grpc::new(Arc::clone(&gateway)))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let more = if config.accept_nodes {
+        Routes::new(RegistryServer::new(Announcements::new(gateway)))
+    } else {
+        Routes::default()
+    };
     let server = Server {
         role: ROLE,
-        service: GatewayServer::<Grpc>::NAME,
-        routes,
+        service,
+        more,
         readiness,
         // A large text takes as long as it takes; each call on a node has its time-out.
         call_timeout: None,

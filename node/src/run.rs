@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use c3_service::{Readiness, Server, serve};
+use c3_service::{GrpcServer, Readiness, Server, serve};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::service::Routes;
@@ -16,17 +16,15 @@ pub struct Role {
     pub name: &'static str,
     /// The model's thread.
     pub thread: &'static str,
-    /// The gRPC service.
-    pub service: &'static str,
 }
 
-/// Serves `routes` until `shutdown` is cancelled and the calls in flight have ended, or their time to drain is over.
+/// Serves `service` until `shutdown` is cancelled and the calls in flight have ended, or their time to drain is over.
 /// `work` runs on the model's thread: it loads the model, calls [`Node::serve`] and `ready`, and computes until the
 /// queue closes. Connections are accepted at once, calls when the model is ready.
-pub async fn run<J: Job, M: Send + Sync + 'static>(
+pub async fn run<J: Job, M: Send + Sync + 'static, S: GrpcServer>(
     role: Role,
     node: Node<J, M>,
-    routes: Routes,
+    service: S,
     listener: TcpListener,
     shutdown: CancellationToken,
     work: impl FnOnce(&Node<J, M>, &dyn Fn()) -> Result<(), Error> + Send + 'static,
@@ -50,8 +48,8 @@ pub async fn run<J: Job, M: Send + Sync + 'static>(
     })?;
     let server = Server {
         role: role.name,
-        service: role.service,
-        routes,
+        service,
+        more: Routes::default(),
         readiness,
         call_timeout: Some(settings.call_timeout()),
         args: settings.server,

@@ -6,32 +6,31 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::body::Body;
-use http_body::{Frame, SizeHint};
-use tonic::codegen::Bytes;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
 
 use crate::calls::Call;
 
 /// A body that ends its call when it is dropped: at its end, or when the caller leaves.
-pub(crate) struct Watched {
-    inner: Body,
+pub(crate) struct Watched<A> {
+    inner: A,
     call: Call,
 }
 
-impl Watched {
-    pub(crate) fn new(inner: Body, call: Call) -> Self {
+impl<A> Watched<A> {
+    pub(crate) fn new(inner: A, call: Call) -> Self {
         Self { inner, call }
     }
 }
 
-impl http_body::Body for Watched {
+impl<A: Body<Data = Bytes> + Default + Unpin> Body for Watched<A> {
     type Data = Bytes;
-    type Error = axum::Error;
+    type Error = A::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, A::Error>>> {
         let this = &mut *self;
         let polled = this.call.within(|| Pin::new(&mut this.inner).poll_frame(cx));
         match &polled {
@@ -44,7 +43,7 @@ impl http_body::Body for Watched {
             Poll::Ready(_) => polled,
             Poll::Pending => this.call.poll_cut(cx).map(|status| {
                 // Dropped now, so that what the stream holds is freed before the caller takes the trailers.
-                this.inner = Body::empty();
+                this.inner = A::default();
                 let trailers = status.into_http::<()>().into_parts().0.headers;
                 this.call.ended(&trailers);
                 Some(Ok(Frame::trailers(trailers)))

@@ -5,17 +5,17 @@
 
 use std::{
     convert::Infallible,
-    future::{Future, poll_fn},
+    future::{Future, poll_fn, ready},
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use axum::{body::Body, extract::Request, response::Response};
-use http::HeaderMap;
-use tonic::{Code, Status};
-use tower::{Layer, Service};
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use tonic::{Code, Status, body::Body};
+use tower::{BoxError, Layer, Service};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
@@ -51,23 +51,24 @@ pub(crate) struct Watching<S> {
     inner: S,
 }
 
-impl<S> Service<Request> for Watching<S>
+impl<S, B, A> Service<Request<B>> for Watching<S>
 where
-    S: Service<Request, Response = Response, Error = Infallible, Future: Send + 'static>,
+    S: Service<Request<B>, Response = Response<A>, Error = Infallible, Future: Send + 'static>,
+    A: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Default + Unpin + Send + 'static,
 {
-    type Response = Response;
+    type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         let mut call = Call::begin(&self.calls, &request);
         match self.calls.gate.admit(&request) {
             Ok(place) => call.place = place,
-            Err(status) => return Box::pin(std::future::ready(Ok(call.answered(status.into_http())))),
+            Err(status) => return Box::pin(ready(Ok(call.answered(status.into_http::<Body>())))),
         }
         let answer = self.inner.call(request);
         Box::pin(async move {
@@ -97,7 +98,7 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    fn begin(calls: &Calls, request: &Request) -> Self {
+    fn begin<B>(calls: &Calls, request: &Request<B>) -> Self {
         let method = request.uri().path().trim_start_matches('/').to_owned();
         Self {
             metrics: Arc::clone(&calls.metrics),
@@ -124,7 +125,10 @@ impl Call {
     }
 
     /// The response whose stream is the rest of the call.
-    fn answered(mut self, response: Response) -> Response {
+    fn answered<A>(mut self, response: Response<A>) -> Response<Body>
+    where
+        A: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Default + Unpin + Send + 'static,
+    {
         // A call that fails before its stream begins has its status in the headers.
         self.ended(response.headers());
         response.map(|body| Body::new(Watched::new(body, self)))

@@ -12,6 +12,7 @@ mod admission;
 mod body;
 mod calls;
 pub mod deadline;
+mod dispatch;
 pub mod error;
 pub mod metrics;
 pub mod program;
@@ -20,7 +21,9 @@ pub mod readiness;
 pub mod server;
 mod signal;
 pub mod telemetry;
+mod turns;
 
+pub use dispatch::GrpcServer;
 pub use error::{Fault, Kind};
 pub use readiness::Readiness;
 pub use server::{Server, ServerArgs, serve};

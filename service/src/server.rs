@@ -13,8 +13,10 @@ use crate::{
     Readiness,
     admission::Gate,
     calls::Calls,
+    dispatch::{Dispatch, GrpcServer},
     metrics::{self, Metrics},
     readiness::State,
+    turns::by_turns,
 };
 
 /// How long calls that are cut have to tell their callers so.
@@ -47,13 +49,14 @@ impl Default for ServerArgs {
 
 /// A server before it serves.
 #[derive(Debug)]
-pub struct Server {
+pub struct Server<S> {
     /// Name in logs and metrics.
     pub role: &'static str,
-    /// Full name of its gRPC service, whose health is told beside the server's own.
-    pub service: &'static str,
-    /// Its gRPC service. Message sizes are bounded on the generated server, the only place that knows them.
-    pub routes: Routes,
+    /// Its gRPC service, whose health is told beside the server's own. Message sizes are bounded on the generated server,
+    /// the only place that knows them.
+    pub service: S,
+    /// Other gRPC services of the role, which are seldom called.
+    pub more: Routes,
     /// Whether it takes calls.
     pub readiness: Readiness,
     /// Longest time that a call may take, where there is one.
@@ -77,14 +80,18 @@ pub enum Error {
 }
 
 /// Serves until `shutdown` is cancelled and the calls in flight have ended, or their time to drain is over.
-pub async fn serve(server: Server, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
-    let Server { role, service, ref readiness, ref args, .. } = server;
+pub async fn serve<S: GrpcServer>(
+    server: Server<S>,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let Server { role, ref readiness, ref args, .. } = server;
     let (drain, address) = (Duration::from_millis(args.drain_ms), listener.local_addr()?);
     if !address.ip().is_loopback() {
         tracing::warn!(role, %address, "listening beyond this machine without TLS or authentication");
     }
-    let mut health = Health::new(service).await;
-    let routes = all_routes(&server, &health)?;
+    let mut health = Health::new(S::NAME).await;
+    let dispatch = dispatch(&server, &health)?;
     let closing = CancellationToken::new();
     let serving = tonic::transport::Server::builder()
         // Metrics are scraped over HTTP/1.1.
@@ -94,9 +101,9 @@ pub async fn serve(server: Server, listener: TcpListener, shutdown: Cancellation
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         // One connection may use all places; it cannot queue more behind them.
         .max_concurrent_streams(args.calls_max)
-        .add_routes(routes)
         .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            dispatch,
+            by_turns(TcpIncoming::from(listener).with_nodelay(Some(true))),
             closing.clone().cancelled_owned(),
         );
     tokio::pin!(serving);
@@ -127,22 +134,24 @@ pub async fn serve(server: Server, listener: TcpListener, shutdown: Cancellation
     Ok(())
 }
 
-/// The role's service behind the layer of calls; health, reflection and metrics beside them, so that they answer always.
-fn all_routes(server: &Server, health: &Health) -> Result<Routes, Error> {
+/// The role's services behind the layer of calls; health, reflection and metrics beside them, so that they answer always.
+fn dispatch<S: GrpcServer>(server: &Server<S>, health: &Health) -> Result<Dispatch<S>, Error> {
     let calls = Calls {
         metrics: Arc::new(Metrics::new(server.role)),
         gate: Gate::new(server.readiness.clone(), server.args.calls_max as usize),
         timeout: server.call_timeout,
     };
-    let service = server.routes.clone().into_axum_router().layer(calls);
+    let more = server.more.clone().into_axum_router().layer(calls.clone());
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(pb::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
     let health = tonic_health::server::HealthService::from_health_reporter(health.reporter.clone());
     let beside = Router::new().route("/metrics", get(render_metrics));
-    let routes = Routes::from(service.merge(beside));
-    Ok(routes.add_service(tonic_health::pb::health_server::HealthServer::new(health)).add_service(reflection))
+    let rest = Routes::from(more.merge(beside))
+        .add_service(tonic_health::pb::health_server::HealthServer::new(health))
+        .add_service(reflection);
+    Ok(Dispatch::new(server.service.clone(), &calls, rest))
 }
 
 async fn render_metrics() -> axum::response::Response {

@@ -6,9 +6,12 @@ use c3_proto::DocumentId;
 use moka::future::Cache;
 
 use super::Found;
-use crate::store::signs::Signs;
+use crate::store::signs::{Looks, Signs};
 use crate::store::stamp::now_unix_ms;
 use crate::store::{Store, StoreError};
+
+/// Bytes of memory that what is kept beside a manifest takes, near enough.
+const KEPT_WEIGHT: usize = 320;
 
 /// Manifests that were read lately.
 pub(crate) struct Manifests(Cache<DocumentId, Kept>);
@@ -17,6 +20,7 @@ pub(crate) struct Manifests(Cache<DocumentId, Kept>);
 #[derive(Clone)]
 struct Kept {
     found: Arc<Found>,
+    looks: Arc<Looks>,
     signs: Signs,
 }
 
@@ -24,23 +28,24 @@ impl Manifests {
     /// At most so many bytes of manifests; with 0 nothing stays.
     pub(crate) fn new(bytes: u64) -> Self {
         let weight = |_: &DocumentId, kept: &Kept| {
-            u32::try_from(size_of::<Kept>() + kept.found.weight()).unwrap_or(u32::MAX)
+            u32::try_from(KEPT_WEIGHT + kept.found.weight()).unwrap_or(u32::MAX)
         };
         Self(Cache::builder().max_capacity(bytes).weigher(weight).build())
     }
 
     /// A document's manifest, as [`Store::manifest`] finds it.
     pub(crate) async fn get(&self, id: DocumentId, store: &Store) -> Result<Arc<Found>, StoreError> {
-        let signs = store.signs(id);
-        if let Some(kept) = self.0.get(&id).await
-            && Some(kept.signs) == signs
-            && !kept.found.value.is_expired(now_unix_ms())
+        if let Some(Kept { found, looks, signs }) = self.0.get(&id).await
+            && store.signs(&looks) == Some(signs)
+            && !found.value.is_expired(now_unix_ms())
         {
-            return Ok(kept.found);
+            return Ok(found);
         }
+        let seen = store.looks(id).and_then(|looks| Some((store.signs(&looks)?, looks)));
         let found = Arc::new(Found::new(store.manifest(id).await?));
-        if let Some(signs) = signs.filter(Signs::are_settled) {
-            self.0.insert(id, Kept { found: Arc::clone(&found), signs }).await;
+        if let Some((signs, looks)) = seen.filter(|(signs, _)| signs.are_settled()) {
+            let kept = Kept { found: Arc::clone(&found), looks: Arc::new(looks), signs };
+            self.0.insert(id, kept).await;
         }
         Ok(found)
     }

@@ -6,7 +6,7 @@
 //! A version that is moved into a pack or out of it is the same version, and only a document's first version begins in a
 //! pack. A cloud has no such signs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use c3_proto::DocumentId;
@@ -16,6 +16,13 @@ use super::layout::{DELETED, DOCUMENTS, folder_of};
 
 /// How old a folder's last change must be to be told from the next: longer than any file system's clock takes to tick.
 const SETTLED_AFTER: Duration = Duration::from_secs(3);
+
+/// The folders whose entries tell of a document.
+#[derive(Debug)]
+pub(crate) struct Looks {
+    documents: PathBuf,
+    deleted: PathBuf,
+}
 
 /// What is seen of a document without reading anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,13 +44,18 @@ impl Signs {
 }
 
 impl Store {
-    /// The signs of a document, two looks at a folder's entry; `None` where the store has none.
-    pub(crate) fn signs(&self, id: DocumentId) -> Option<Signs> {
+    /// Where the signs of a document are seen; `None` where the store has none.
+    pub(crate) fn looks(&self, id: DocumentId) -> Option<Looks> {
         let folder = self.objects.folder()?;
+        let at = |kind| folder.join(folder_of(kind, id));
+        Some(Looks { documents: at(DOCUMENTS), deleted: at(DELETED) })
+    }
+
+    /// The signs, two looks at a folder's entry; `None` where nobody can tell.
+    pub(crate) fn signs(&self, looks: &Looks) -> Option<Signs> {
         // Before the folders: what is known of packs is part of what a manifest is chosen by.
         let packs = self.packs.changes();
-        let documents = changed(&folder.join(folder_of(DOCUMENTS, id)))?;
-        let deleted = changed(&folder.join(folder_of(DELETED, id)))?;
+        let (documents, deleted) = (changed(&looks.documents)?, changed(&looks.deleted)?);
         Some(Signs { documents, deleted, packs })
     }
 }

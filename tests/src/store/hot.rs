@@ -1,8 +1,8 @@
 //! Latents of a window that the gateway has in memory, by gRPC, against the same bytes from Redis.
 //!
 //! One program asks both, in turn, on the same cores, from as many tasks as calls are in flight; each waits for its answer
-//! before it asks again. gRPC has one connection, as its clients do; Redis has one for each task, since on a shared one
-//! the questions of several tasks would go as a pipeline. Each answer is compared with what was stored.
+//! before it asks again. gRPC has some connections, as a busy client's pool; Redis has one for each task, since on a shared
+//! one the questions of several tasks would go as a pipeline. Each answer is compared with what was stored.
 
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,8 @@ use crate::tool::{self, Tool};
 
 /// Calls in flight.
 const IN_FLIGHT: usize = 16;
+/// Connections to the gateway.
+const CONNECTIONS: usize = 4;
 /// Rounds of both; the middle one counts.
 const ROUNDS: usize = 9;
 /// Latents of a full window.
@@ -52,6 +54,7 @@ pub async fn hot_latents(text: &str, seconds: usize) -> Result<Vec<Row>> {
     let (id, window) = full_window(&calls, text).await?;
     tokio::time::sleep(SETTLE).await;
 
+    let pool = (0..CONNECTIONS).map(|_| cluster.calls()).collect::<Result<Vec<_>>>()?;
     let client = redis::Client::open(format!("redis://{}", redis_server.address))?;
     let mut connections = Vec::new();
     for _ in 0..IN_FLIGHT {
@@ -64,7 +67,8 @@ pub async fn hot_latents(text: &str, seconds: usize) -> Result<Vec<Row>> {
     for _ in 0..ROUNDS {
         let asked = try_join_all(
             (0..IN_FLIGHT)
-                .map(|_| tokio::spawn(ask_gateway(calls.clone(), id.clone(), window.clone(), length))),
+                .map(|task| pool[task % CONNECTIONS].clone())
+                .map(|calls| tokio::spawn(ask_gateway(calls, id.clone(), window.clone(), length))),
         );
         let ours = rate(asked.await?, length)?;
         let asked = try_join_all(
