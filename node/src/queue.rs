@@ -176,9 +176,11 @@ impl<J: Job> Queue<J> {
         self.state().closed
     }
 
-    /// How long the model's thread has been at what it last took.
+    /// How long the model's thread has been at what it last took, or has not come for what waits.
     pub fn busy_for(&self) -> Duration {
-        self.state().came.map_or(Duration::ZERO, |came| came.elapsed())
+        let state = self.state();
+        let waits = || state.waiting.front().map(|oldest| oldest.since);
+        state.came.or_else(waits).map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// What waits and what runs.
@@ -358,6 +360,18 @@ mod tests {
         let mut room = Room::new(10, 5);
         assert!(!room.fits(6));
         assert!(!room.fits(1));
+    }
+
+    #[test]
+    fn a_thread_that_does_not_come_for_work_counts_as_busy_with_it() {
+        let queue = queue(10);
+        assert_eq!(queue.busy_for(), Duration::ZERO);
+        let (job, _answer) = work(3);
+        queue.push(vec![job]).unwrap();
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(queue.busy_for() >= Duration::from_millis(2));
+        assert!(queue.wait());
+        assert!(queue.busy_for() < Duration::from_secs(60));
     }
 
     #[test]

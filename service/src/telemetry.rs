@@ -5,7 +5,7 @@ use std::{io::IsTerminal, time::Duration};
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::{ExporterBuildError, WithExportConfig};
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
-use tracing::level_filters::LevelFilter;
+use tracing::Level;
 use tracing_subscriber::{
     EnvFilter, Layer,
     filter::{FilterFn, ParseError, filter_fn},
@@ -83,10 +83,7 @@ impl Telemetry {
         };
         let spans = traces.as_ref().map(|provider| {
             let tracer = provider.tracer("c3");
-            tracing_opentelemetry::layer()
-                .with_tracer(tracer)
-                .with_filter(LevelFilter::INFO)
-                .with_filter(ours())
+            tracing_opentelemetry::layer().with_tracer(tracer).with_filter(ours())
         });
         tracing_subscriber::registry()
             .with(spans)
@@ -122,9 +119,12 @@ fn tracer_provider(role: &'static str, endpoint: &str) -> Result<SdkTracerProvid
     Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }
 
-/// Spans of ours only: those of the transport would trace the sending of traces.
+/// Spans of ours only, whatever the log shows of them: those of the transport would trace the sending of traces.
 fn ours() -> FilterFn {
-    filter_fn(|metadata| metadata.target().starts_with("c3"))
+    filter_fn(|metadata| {
+        let level_max = if metadata.is_span() { Level::DEBUG } else { Level::INFO };
+        metadata.target().starts_with("c3") && *metadata.level() <= level_max
+    })
 }
 
 fn log_layer<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>

@@ -183,14 +183,7 @@ impl Nodes {
         if left.is_empty() {
             return Seat::Spent;
         }
-        // Who is left out for a while is still better than nobody.
-        if breakers_count && left.iter().any(|node| node.admits()) {
-            left.retain(|node| node.admits());
-        }
-        // So is who failed this call already: it may have died, and nobody knows yet.
-        if left.iter().any(|node| !tries.failed_on_it(node)) {
-            left.retain(|node| !tries.failed_on_it(node));
-        }
+        prefer(&mut left, &tries.failed, breakers_count);
         loop {
             let loads = Vec::from_iter(left.iter().map(|node| node.load()));
             let Some(picked) = balance::pick(&loads, |below| fastrand::usize(..below)) else {
@@ -201,6 +194,18 @@ impl Nodes {
                 None => left.remove(picked),
             };
         }
+    }
+}
+
+/// Keeps the nodes that are asked first: whom the call has not failed on, and of them who is not left out for a while. A
+/// node that the call failed on may have died, or be hit again; one that is slow, or was wrong once, is better than that.
+fn prefer(nodes: &mut Vec<Arc<Node>>, failed: &[(Arc<Node>, String)], breakers_count: bool) {
+    let unfailed = |node: &Arc<Node>| failed.iter().all(|(failed, _)| !Arc::ptr_eq(failed, node));
+    if nodes.iter().any(unfailed) {
+        nodes.retain(unfailed);
+    }
+    if breakers_count && nodes.iter().any(|node| node.admits()) {
+        nodes.retain(|node| node.admits());
     }
 }
 
@@ -227,5 +232,30 @@ fn record(span: &Span, fault: &Fault) {
     span.record("otel.status_code", "ERROR");
     if let Fault::Status(status) = fault {
         span.record("rpc.grpc.status_code", status.code() as i32);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_node_that_is_left_out_is_asked_before_one_that_the_call_failed_on() {
+        let node =
+            |port| Arc::new(Node::new(Stage::Decoder, &format!("127.0.0.1:{port}"), Arc::default()).unwrap());
+        let all = [node(1), node(2), node(3)];
+        all[2].eject("it takes far longer than the others");
+        let mut failed = Vec::new();
+        let mut preferred = |also: Option<usize>| {
+            failed.extend(also.map(|number| (Arc::clone(&all[number]), "it died".to_owned())));
+            let mut nodes = all.to_vec();
+            prefer(&mut nodes, &failed, true);
+            let place = |node: &Arc<Node>| all.iter().position(|other| Arc::ptr_eq(other, node));
+            Vec::from_iter(nodes.iter().filter_map(place))
+        };
+        assert_eq!(preferred(None), [0, 1]);
+        assert_eq!(preferred(Some(0)), [1]);
+        assert_eq!(preferred(Some(1)), [2]);
+        assert_eq!(preferred(Some(2)), [0, 1]);
     }
 }

@@ -57,11 +57,6 @@ impl Tries {
         self.spent.iter().chain(full).any(|out| Arc::ptr_eq(out, node))
     }
 
-    /// Whether the call failed on it.
-    pub(super) fn failed_on_it(&self, node: &Arc<Node>) -> bool {
-        self.failed.iter().any(|(failed, _)| Arc::ptr_eq(failed, node))
-    }
-
     /// Every node that is left is full: waits until the first of them asked to be asked again.
     pub(super) async fn pause(&mut self) {
         let soonest = self.full.drain(..).map(|(_, after)| after).min().unwrap_or_default();

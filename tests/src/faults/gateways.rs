@@ -1,13 +1,14 @@
 //! Gateways that are restarted and killed.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::Result;
 use c3_client::Client;
 use tempfile::NamedTempFile;
 use tokio_util::sync::CancellationToken;
 
-use super::load::Caller;
+use super::load::{Caller, Load};
 use super::nodes::{prepare, verdict};
 use crate::cluster::Plan;
 use crate::fixtures::stretch;
@@ -17,6 +18,8 @@ use crate::wait::until;
 
 /// Callers.
 const CALLERS: usize = 8;
+/// Longest time until the callers have got something done.
+const PROGRESS_LIMIT: Duration = Duration::from_secs(60);
 /// Bytes of a file: a put of it takes longer than a restart.
 const FILE_BYTES: usize = 8_000;
 
@@ -37,14 +40,16 @@ pub async fn rolling(text: &str, rounds: usize) -> Result<Vec<Row>> {
         cluster.gateway.terminate().await?;
         cluster.gateway = cluster.gateway_at(&address).await?;
         cluster.becomes_whole().await?;
+        progress(&load).await?;
         let address = second.address().to_owned();
         second.terminate().await?;
         second = cluster.gateway_at(&address).await?;
+        progress(&load).await?;
     }
     over.cancel();
     let (tally, puts) = (load.end().await?, puts.await??);
     let calls = cluster.calls()?;
-    let idle = until("the calls to end", std::time::Duration::from_secs(10), async || {
+    let idle = until("the calls to end", Duration::from_secs(10), async || {
         let nodes = calls.nodes().await.ok()?;
         nodes.iter().all(|node| node.calls_in_flight == 0).then_some(())
     });
@@ -52,6 +57,14 @@ pub async fn rolling(text: &str, rounds: usize) -> Result<Vec<Row>> {
     let mut rows = verdict("rolling-gateways", &calls, &tally).await;
     rows.extend(puts);
     Ok(rows)
+}
+
+/// Waits until as many calls have ended as there are callers: where each gateway is restarted again before a call can end,
+/// none ever does.
+async fn progress(load: &Load) -> Result<()> {
+    let before = load.ended();
+    let done = async || (load.ended() >= before + CALLERS).then_some(());
+    until("calls to end between restarts", PROGRESS_LIMIT, done).await
 }
 
 /// Puts one file after another by `c3 put` until `over`.

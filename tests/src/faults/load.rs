@@ -91,6 +91,8 @@ fn told(status: Status) -> String {
 #[derive(Debug)]
 pub struct Load {
     stop: CancellationToken,
+    /// Calls that ended so far.
+    ended: Arc<AtomicUsize>,
     callers: Vec<JoinHandle<Tally>>,
 }
 
@@ -121,15 +123,15 @@ impl Work {
 
     /// Starts so many callers. Of each four calls one is a put.
     pub fn start(&self, by: &Caller, callers: usize) -> Load {
-        let stop = CancellationToken::new();
+        let (stop, ended) = (CancellationToken::new(), Arc::<AtomicUsize>::default());
         let caller = |number: usize| {
-            let (work, stop, by) = (self.clone(), stop.clone(), by.clone());
-            tokio::spawn(async move { work.call(&by, number, &stop).await })
+            let (work, stop, ended, by) = (self.clone(), stop.clone(), Arc::clone(&ended), by.clone());
+            tokio::spawn(async move { work.call(&by, number, &ended, &stop).await })
         };
-        Load { callers: (0..callers).map(caller).collect(), stop }
+        Load { callers: (0..callers).map(caller).collect(), ended, stop }
     }
 
-    async fn call(&self, by: &Caller, caller: usize, stop: &CancellationToken) -> Tally {
+    async fn call(&self, by: &Caller, caller: usize, ended: &AtomicUsize, stop: &CancellationToken) -> Tally {
         let mut tally = Tally::default();
         for turn in caller.. {
             if stop.is_cancelled() {
@@ -139,6 +141,7 @@ impl Work {
                 Some(0) => self.put(by, &mut tally).await,
                 _ => self.get(by, turn, &mut tally).await,
             }
+            ended.fetch_add(1, Ordering::Relaxed);
         }
         tally
     }
@@ -172,6 +175,11 @@ impl Work {
 }
 
 impl Load {
+    /// Calls that ended so far, however they did.
+    pub fn ended(&self) -> usize {
+        self.ended.load(Ordering::Relaxed)
+    }
+
     /// Lets every caller end the call that it is in.
     pub async fn end(self) -> anyhow::Result<Tally> {
         self.stop.cancel();
