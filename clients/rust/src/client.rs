@@ -30,7 +30,8 @@ pub struct TimeOuts {
     pub answer: Duration,
     /// For a sign of life from the gateway during any call, after as long without one.
     pub alive: Duration,
-    /// As long as this, calls that are safe to make twice are tried again where a gateway is gone or full.
+    /// As long as this without a gateway that takes them, calls that are safe to make twice are tried again where a
+    /// gateway is gone or full.
     pub patience: Duration,
 }
 
@@ -71,7 +72,7 @@ impl Client {
 
     /// For how long a call that begins now is tried again.
     pub(crate) fn patience(&self) -> Patience {
-        Patience::of(self.time_outs.patience)
+        Patience::of(self.time_outs)
     }
 
     /// Stores a text that is in memory, as [`Client::put_repeatable`] does.

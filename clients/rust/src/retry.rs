@@ -17,6 +17,10 @@ use crate::{Client, Error, TimeOuts, trace};
 /// Shortest and longest wait before a call is tried again where the gateway names none; doubled each time.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
 
+/// Tries that a gateway worked at before they broke off, after which the call is not tried again: it may be what breaks
+/// gateways.
+const BREAKS_MAX: u32 = 10;
+
 pub(crate) type Injector = fn(Request<()>) -> Result<Request<()>, Status>;
 /// A gateway as calls take it.
 pub(crate) type Gateway = GatewayClient<InterceptedService<Channel, Injector>>;
@@ -83,30 +87,41 @@ fn endpoint(url: &str, time_outs: TimeOuts) -> Result<Endpoint, Error> {
         .tcp_nodelay(true))
 }
 
-/// How long a call may still be tried again.
+/// How long a call may still be tried again. What counts is the time without a gateway: a try that took longer than a
+/// connection may take had one, which worked at it until the try broke off.
 #[derive(Debug)]
 pub(crate) struct Patience {
+    time_outs: TimeOuts,
     until: Instant,
+    /// When the try that is under way began.
+    begun: Instant,
     tries: u32,
+    breaks: u32,
 }
 
 impl Patience {
-    /// For so long from now on.
-    pub(crate) fn of(patience: Duration) -> Self {
-        Self { until: Instant::now() + patience, tries: 0 }
+    /// From now on.
+    pub(crate) fn of(time_outs: TimeOuts) -> Self {
+        let begun = Instant::now();
+        Self { time_outs, until: begun + time_outs.patience, begun, tries: 0, breaks: 0 }
     }
 
     /// Waits until the call may be tried again, or gives the error back.
     pub(crate) async fn after(&mut self, error: Error, gateways: &Gateways) -> Result<(), Error> {
-        let Some(wait) = self.wait(&error).filter(|&wait| Instant::now() + wait <= self.until) else {
-            return Err(error);
-        };
+        let now = Instant::now();
+        if now - self.begun > self.time_outs.connect {
+            (self.tries, self.breaks) = (0, self.breaks + 1);
+            self.until = now + self.time_outs.patience;
+        }
+        let wait = self.wait(&error).filter(|&wait| now + wait <= self.until && self.breaks <= BREAKS_MAX);
+        let Some(wait) = wait else { return Err(error) };
         // One that is full asks for time; of one that is stopping, or gone, nothing is to be expected.
         if error.code() != Some(Code::ResourceExhausted) {
             gateways.move_on();
         }
         self.tries += 1;
         sleep(wait).await;
+        self.begun = Instant::now();
         Ok(())
     }
 
@@ -152,7 +167,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_full_says_when_and_what_is_gone_is_tried_later_and_later() {
-        let mut patience = Patience::of(Duration::from_secs(10));
+        let mut patience = Patience::of(TimeOuts::default());
         let after = Duration::from_millis(250);
         assert_eq!(patience.wait(&error(Code::ResourceExhausted, Some(after))), Some(after));
         assert_eq!(patience.wait(&error(Code::ResourceExhausted, None)), None);
@@ -165,5 +180,24 @@ mod tests {
             let wait = patience.wait(&error(Code::Unavailable, None)).unwrap();
             assert!((most / 2..=most).contains(&wait), "{wait:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_that_a_gateway_worked_at_a_try_is_no_time_without_one() {
+        let endpoint = Endpoint::from_static("http://127.0.0.1:9").connect_lazy();
+        let gateway = GatewayClient::with_interceptor(endpoint, trace::inject as Injector);
+        let gateways = Gateways { all: vec![gateway], turn: AtomicUsize::new(0) };
+        let time_outs = TimeOuts::default();
+        let gone = || error(Code::Unavailable, None);
+        let mut patience = Patience::of(time_outs);
+        for _ in 0..BREAKS_MAX {
+            sleep(2 * time_outs.patience).await;
+            patience.after(gone(), &gateways).await.unwrap();
+        }
+        sleep(2 * time_outs.patience).await;
+        assert!(patience.after(gone(), &gateways).await.is_err(), "it breaks gateways");
+        let (mut patience, begun) = (Patience::of(time_outs), Instant::now());
+        while patience.after(gone(), &gateways).await.is_ok() {}
+        assert!((time_outs.patience / 2..=time_outs.patience).contains(&begun.elapsed()));
     }
 }

@@ -20,8 +20,8 @@ use crate::wait::until;
 const CALLERS: usize = 8;
 /// Longest time until the callers have got something done.
 const PROGRESS_LIMIT: Duration = Duration::from_secs(60);
-/// Bytes of a file: a put of it takes longer than a restart.
-const FILE_BYTES: usize = 8_000;
+/// Bytes of a file: a put of it takes longer than a restart, and not so long that none ever ends between two.
+const FILE_BYTES: usize = 4_500;
 
 /// Two gateways over one store, restarted by turns under load; callers by the public client, which knows
 /// both.
