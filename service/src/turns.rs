@@ -49,6 +49,8 @@ impl<T: AsyncWrite + Unpin> ByTurns<T> {
             }
             self.flushed = self.flushed.min(self.waiting.len());
         }
+        // Idle connections, of which there may be thousands, hold no memory for it.
+        self.waiting = BytesMut::new();
         Poll::Ready(Ok(()))
     }
 }
