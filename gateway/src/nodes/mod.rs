@@ -217,7 +217,7 @@ impl Nodes {
             let said = tries.failed.iter().rfind(|(tried, _)| Arc::ptr_eq(tried, &node));
             let said = match (said, node.condition()) {
                 (Some((_, said)), _) => said.clone(),
-                (None, Condition::Ready) => "it does not fit".to_owned(),
+                (None, Condition::Ready) => "not asked: it does not fit, or no try was left".to_owned(),
                 (
                     None,
                     Condition::Unreachable(why) | Condition::NotServing(why) | Condition::Refused(why),
