@@ -161,8 +161,8 @@ impl Drop for Call {
 fn span(method: &str, headers: &HeaderMap) -> Span {
     // For traces, and for log lines where the log is that detailed: to write it out costs a small call a twentieth.
     let span = tracing::debug_span!("rpc", otel.name = method, otel.kind = "server");
-    // Fails where traces are off: there is no parent to set then, and what follows does nothing.
-    if span.set_parent(propagation::extract(headers)).is_ok() {
+    // Setting a parent fails where traces are off: what follows does nothing then.
+    if !span.is_disabled() && span.set_parent(propagation::extract(headers)).is_ok() {
         let (service, name) = method.split_once('/').unwrap_or((method, ""));
         // OpenTelemetry's names for server spans of gRPC.
         span.set_attribute("rpc.system", "grpc");

@@ -21,7 +21,6 @@ pub mod readiness;
 pub mod server;
 mod signal;
 pub mod telemetry;
-mod turns;
 
 pub use dispatch::GrpcServer;
 pub use error::{Fault, Kind};

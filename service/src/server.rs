@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{Router, http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
 use c3_proto::pb;
+use c3_transport::by_turns;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::server::TcpIncoming};
@@ -16,7 +17,6 @@ use crate::{
     dispatch::{Dispatch, GrpcServer},
     metrics::{self, Metrics},
     readiness::State,
-    turns::by_turns,
 };
 
 /// How long calls that are cut have to tell their callers so.

@@ -8,6 +8,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use c3_transport::Connector;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint};
@@ -188,9 +189,9 @@ impl Process {
         }
     }
 
-    /// A connection to it, made when first used.
+    /// A connection to it, as the Rust client's, made when first used.
     pub fn channel(&self) -> Result<Channel> {
-        Ok(Endpoint::from_shared(self.url())?.connect_lazy())
+        Ok(Endpoint::from_shared(self.url())?.connect_with_connector_lazy(Connector::default()))
     }
 
     /// Host and port.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use c3_proto::limits;
 use c3_proto::pb::gateway_client::GatewayClient;
+use c3_transport::Connector;
 use tokio::time::{Instant, sleep};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
@@ -40,7 +41,7 @@ impl Gateways {
         let mut answers = None;
         for (number, url) in urls.split(',').enumerate() {
             let endpoint = endpoint(url, time_outs)?;
-            let channel = match endpoint.connect().await {
+            let channel = match endpoint.connect_with_connector(Connector::default()).await {
                 Ok(channel) => {
                     answers = answers.or(Some(number));
                     channel
@@ -48,7 +49,7 @@ impl Gateways {
                 Err(error) => {
                     problem = problem.or(Some(Error::connect(url, &error)));
                     // It may come back.
-                    endpoint.connect_lazy()
+                    endpoint.connect_with_connector_lazy(Connector::default())
                 }
             };
             let gateway = GatewayClient::with_interceptor(channel, trace::inject as Injector)
@@ -83,8 +84,7 @@ fn endpoint(url: &str, time_outs: TimeOuts) -> Result<Endpoint, Error> {
     Ok(endpoint
         .connect_timeout(time_outs.connect)
         .http2_keep_alive_interval(time_outs.alive)
-        .keep_alive_timeout(time_outs.alive)
-        .tcp_nodelay(true))
+        .keep_alive_timeout(time_outs.alive))
 }
 
 /// How long a call may still be tried again. What counts is the time without a gateway: a try that took longer than a

@@ -16,6 +16,8 @@ use crate::row::Row;
 
 /// Texts that are put at once when the gateway is killed.
 const PUTS: usize = 4;
+/// Number of the text that a round puts before all others, so that each kill finds an acknowledged document.
+const FIRST: usize = 900_000;
 /// Fewest kills of which a share can be asked for.
 const COUNT_MIN: usize = 20;
 /// Bytes of each document that are read in the end.
@@ -106,8 +108,11 @@ async fn during_puts(
     model: &mut Model,
     named: &mut Named,
 ) -> Result<bool> {
-    let before = files_under(&cluster.data())?.len();
     let calls = cluster.calls()?;
+    let first = small_text(FIRST + round);
+    let put = calls.put(first.as_bytes(), written()).await?;
+    model.insert(id_of(&put.document.context("no document")?), first);
+    let before = files_under(&cluster.data())?.len();
     let puts = Vec::from_iter((0..PUTS).map(|put| {
         let number = round * PUTS + put;
         let text = if put == 0 { large_text(number) } else { small_text(number) };

@@ -1,7 +1,4 @@
-//! Connections that write once a turn: what calls answer between two turns of their connection's task goes out together.
-//!
-//! HTTP/2 flushes after every frame of data and again after the trailers that follow it, and each flush is a packet and a
-//! system call. Here a flush asks the scheduler for another turn, which comes after those of the calls that are ready, and
+//! Writing by turns: a flush asks the scheduler for another turn, which comes after those of the calls that are ready, and
 //! the bytes are written when that turn begins.
 
 use std::{
@@ -22,13 +19,13 @@ use tonic::transport::server::{Connected, TcpConnectInfo, TcpIncoming};
 const BYTES_MAX: usize = 64 << 10;
 
 /// The connections that come in, each writing once a turn.
-pub(crate) fn by_turns(incoming: TcpIncoming) -> impl Stream<Item = io::Result<ByTurns<TcpStream>>> {
+pub fn by_turns(incoming: TcpIncoming) -> impl Stream<Item = io::Result<ByTurns<TcpStream>>> {
     incoming.map(|accepted| accepted.map(ByTurns::new))
 }
 
 /// A connection that writes once a turn of the task that polls it.
 #[derive(Debug)]
-pub(crate) struct ByTurns<T> {
+pub struct ByTurns<T> {
     inner: T,
     /// Not written yet.
     waiting: BytesMut,
@@ -37,7 +34,8 @@ pub(crate) struct ByTurns<T> {
 }
 
 impl<T: AsyncWrite + Unpin> ByTurns<T> {
-    fn new(inner: T) -> Self {
+    /// Over a connection to which nothing was written yet.
+    pub fn new(inner: T) -> Self {
         Self { inner, waiting: BytesMut::new(), flushed: 0 }
     }
 
