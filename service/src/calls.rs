@@ -134,10 +134,12 @@ impl Call {
         response.map(|body| Body::new(Watched::new(body, self)))
     }
 
-    /// The call came to its end with these trailers.
+    /// The call came to its end with these trailers. Its place is free before the caller has them, or a caller who asks
+    /// again at once could find it taken by himself.
     pub(crate) fn ended(&mut self, trailers: &HeaderMap) {
         if let Some(status) = Status::from_header_map(trailers) {
             self.code = Some(status.code());
+            self.place = None;
         }
     }
 }
@@ -183,4 +185,51 @@ fn is_servers_fault(code: Code) -> bool {
             | Code::Unavailable
             | Code::DataLoss
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body::{Body as _, Frame};
+
+    use super::*;
+    use crate::Readiness;
+
+    /// A stream of trailers alone.
+    #[derive(Default)]
+    struct Ends(bool);
+
+    impl http_body::Body for Ends {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            let trailers = Status::ok("").into_http::<()>().into_parts().0.headers;
+            Poll::Ready((!std::mem::replace(&mut self.0, true)).then(|| Ok(Frame::trailers(trailers))))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_whose_status_is_told_has_no_place_any_more() {
+        let readiness = Readiness::default();
+        readiness.set_ready();
+        let calls =
+            Calls { metrics: Arc::new(Metrics::new("here")), gate: Gate::new(readiness, 1), timeout: None };
+        let mut service =
+            calls.layer(tower::service_fn(|_: Request<()>| ready(Ok(Response::new(Ends::default())))));
+        let mut call = async || {
+            let response = service.call(Request::new(())).await.unwrap_or_else(|never| match never {});
+            let refused = Status::from_header_map(response.headers()).map(|status| status.code());
+            (refused, response.into_body())
+        };
+        let (first, mut body) = call().await;
+        assert_eq!(first, None);
+        assert_eq!(call().await.0, Some(Code::ResourceExhausted));
+        let trailers = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await.unwrap().unwrap();
+        assert!(trailers.is_trailers());
+        assert_eq!(call().await.0, None);
+        drop(body);
+    }
 }

@@ -90,3 +90,9 @@ pub fn assert_all(rows: &[Row]) {
     let wrong: Vec<_> = rows.iter().filter(|row| row.is_wrong()).collect();
     assert!(!rows.is_empty() && wrong.is_empty(), "{wrong:#?}");
 }
+
+/// The middle one of some values.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

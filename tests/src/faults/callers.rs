@@ -1,26 +1,23 @@
 //! Callers that leave, come all at once, or ask for more than there is.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::iter::zip;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use futures::future::join_all;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
-use tonic::{Code, Status};
+use tokio::time::{Instant, sleep};
+use tonic::Status;
 
+use super::demand::Demand;
 use super::load::{Work, p99};
 use crate::calls::{Calls, first_text};
 use crate::cluster::{Cluster, Plan};
-use crate::row::Row;
+use crate::row::{Row, median};
 use crate::wait::until;
 
 /// Longest time that a wait for what is due at once may take.
 const LIMIT: Duration = Duration::from_secs(60);
-/// How long capacity is measured.
-const MEASURED: Duration = Duration::from_secs(10);
 /// Connections of callers who ask for too much.
 const CONNECTIONS: usize = 8;
 
@@ -59,60 +56,43 @@ pub async fn cancelled(text: &str, callers: usize, documents: usize) -> Result<V
     ])
 }
 
-/// Calls at ten times the rate that can be served. No document is read twice at once: that would be done once.
+/// Calls at ten times the rate that can be served, by turns with as many callers as there are places, who each wait for
+/// an answer: the peak.
 pub async fn overload(text: &str, spell: Duration) -> Result<Vec<Row>> {
     const TIMES: f64 = 10.0;
     const GOODPUT_MIN: f64 = 0.9;
     const GROWTH_MAX: f64 = 1.2;
     /// For a few seconds of work: who would wait longer is refused at once.
-    const PLACES: usize = 32;
+    const PLACES: usize = 16;
+    const ROUNDS: usize = 3;
     let cluster = Plan::with_gateway_args(&["--calls-max", &PLACES.to_string()]).start().await?;
     // Several connections: one may not ask for more than there are places.
-    let all = (0..CONNECTIONS).map(|_| cluster.calls()).collect::<Result<Vec<_>>>()?;
-    let calls = &all[0];
-    let work = Work::prepare(calls, text, 4 * PLACES, 1_500).await?;
-    let free = Arc::new(Mutex::new(VecDeque::from_iter(0..work.documents().len())));
-    let peak = closed_loop(&all, &work, PLACES).await?;
-    let memory = resident(&cluster)?;
-    let seen = Arc::new(Seen::default());
-    let mut ticks = interval(Duration::from_secs_f64(1.0 / (TIMES * peak)));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let (begun, mut callers, mut most) = (Instant::now(), JoinSet::new(), memory);
-    let mut looked = begun;
-    // Counted from when all places are taken and as many calls have ended: what is in flight at the end is not counted.
-    let settling = Duration::from_secs_f64(PLACES as f64 / peak);
-    let mut from = None;
-    while from.is_none_or(|(from, _): (Instant, usize)| from.elapsed() < spell) {
-        ticks.tick().await;
-        if from.is_none() && begun.elapsed() >= settling {
-            from = Some((Instant::now(), seen.well.load(Ordering::Relaxed)));
-        }
-        let number = lock(&free).pop_front().context("more calls are in flight than there are documents")?;
-        let (calls, seen, free, work) =
-            (all[number % all.len()].clone(), Arc::clone(&seen), Arc::clone(&free), work.clone());
-        callers.spawn(async move {
-            let (id, text) = &work.documents()[number];
-            let got = calls.get(id).await;
-            seen.ended(got.map(|got| got.text == text.as_bytes()));
-            lock(&free).push_back(number);
-        });
-        while callers.try_join_next().is_some() {}
-        if looked.elapsed() > Duration::from_secs(1) {
-            (most, looked) = (most.max(resident(&cluster)?), Instant::now());
-        }
+    let connections = (0..CONNECTIONS).map(|_| cluster.calls()).collect::<Result<Vec<_>>>()?;
+    let work = Work::prepare(&connections[0], text, 4 * PLACES, 1_500).await?;
+    let demand = Demand::new(connections, work);
+    let mut peaks = vec![demand.patient(PLACES, spell).await?];
+    let refused = demand.refused();
+    let memory = peak_memory(&cluster)?;
+    let mut goodputs = Vec::new();
+    for _ in 0..ROUNDS {
+        cluster.becomes_idle().await?;
+        goodputs.push(demand.impatient(TIMES * peaks[peaks.len() - 1], PLACES, spell).await?);
+        cluster.becomes_idle().await?;
+        peaks.push(demand.patient(PLACES, spell).await?);
     }
-    let count = |of: &AtomicUsize| of.load(Ordering::Relaxed);
-    let (from, before) = from.context("the load never settled")?;
-    let goodput = (count(&seen.well) - before) as f64 / from.elapsed().as_secs_f64();
-    callers.shutdown().await;
-    Ok(vec![
-        Row::seen("overload-peak-calls-a-second", peak, true, "told only"),
-        Row::at_least("overload-goodput-over-peak", goodput / peak, GOODPUT_MIN),
-        Row::at_most("overload-memory-over-before", most as f64 / memory as f64, GROWTH_MAX),
-        Row::seen("overload-refused", count(&seen.refused), count(&seen.refused) > 0, "some"),
-        Row::equal("overload-refused-without-retry-after", count(&seen.bare), 0),
-        Row::equal("overload-failed-otherwise", count(&seen.failed), 0),
-    ])
+    // The machine's pace changes: each goodput over the peaks before and after it.
+    let ratios =
+        zip(&goodputs, peaks.windows(2)).map(|(goodput, peaks)| 2.0 * goodput / (peaks[0] + peaks[1]));
+    let growth = peak_memory(&cluster)? as f64 / memory as f64;
+    let mut rows = vec![
+        Row::equal("overload-refused-without-overload", refused, 0),
+        Row::seen("overload-peaks-calls-a-second", &peaks, true, "told only"),
+        Row::seen("overload-goodputs-calls-a-second", &goodputs, true, "told only"),
+        Row::at_least("overload-goodput-over-peak", median(ratios.collect()), GOODPUT_MIN),
+        Row::at_most("overload-memory-over-before", growth, GROWTH_MAX),
+    ];
+    rows.extend(demand.refusals("overload"));
+    Ok(rows)
 }
 
 /// More texts asked for than are worked off soon, of a gateway that lets little wait: who comes late is told so at once.
@@ -124,81 +104,26 @@ pub async fn waiting(text: &str) -> Result<Vec<Row>> {
     let cluster = Plan::with_gateway_args(&args).start().await?;
     let calls = cluster.calls()?;
     let work = Work::prepare(&calls, text, DOCUMENTS, 6_000).await?;
-    let (seen, mut callers) = (Arc::new(Seen::default()), JoinSet::new());
-    for number in 0..DOCUMENTS {
-        let (calls, seen, work) = (calls.clone(), Arc::clone(&seen), work.clone());
-        callers.spawn(async move {
-            let (id, text) = &work.documents()[number];
-            seen.ended(calls.get(id).await.map(|got| got.text == text.as_bytes()));
-        });
+    let demand = Demand::new(vec![calls.clone()], work.clone());
+    let mut callers = JoinSet::new();
+    for _ in 0..DOCUMENTS {
+        callers.spawn(demand.clone().call(0));
         sleep(BETWEEN).await;
     }
     callers.join_all().await;
+    let read = demand.answers();
     let (id, text) = &work.documents()[DOCUMENTS - 1];
     let after = calls.get(id).await?.text == text.as_bytes();
-    let count = |of: &AtomicUsize| of.load(Ordering::Relaxed);
-    Ok(vec![
-        Row::seen("waiting-read", count(&seen.well), count(&seen.well) > 0, "some"),
-        Row::seen("waiting-refused", count(&seen.refused), count(&seen.refused) > 0, "some"),
-        Row::equal("waiting-refused-without-retry-after", count(&seen.bare), 0),
-        Row::equal("waiting-failed-otherwise", count(&seen.failed), 0),
-        Row::holds("waiting-over", after, "a text that is asked for later comes"),
-    ])
+    let mut rows = vec![Row::seen("waiting-read", read, read > 0, "some")];
+    rows.extend(demand.refusals("waiting"));
+    rows.push(Row::holds("waiting-over", after, "a text that is asked for later comes"));
+    Ok(rows)
 }
 
-fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    of.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// How calls ended.
-#[derive(Default)]
-struct Seen {
-    well: AtomicUsize,
-    refused: AtomicUsize,
-    /// Refused without saying when to try again.
-    bare: AtomicUsize,
-    failed: AtomicUsize,
-}
-
-impl Seen {
-    /// Whether the text was the right one, or what came instead.
-    fn ended(&self, result: Result<bool, Status>) {
-        let counter = match result {
-            Ok(true) => &self.well,
-            Ok(false) => &self.failed,
-            Err(status) if status.code() != Code::ResourceExhausted => &self.failed,
-            Err(status) if status.metadata().contains_key("retry-after-ms") => &self.refused,
-            Err(_) => &self.bare,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// Calls a second of callers who each wait for an answer before the next call.
-async fn closed_loop(connections: &[Calls], work: &Work, callers: usize) -> Result<f64> {
-    let begun = Instant::now();
-    let caller = |number: usize| {
-        let (documents, calls) = (work.documents(), &connections[number % connections.len()]);
-        async move {
-            let mut well = 0;
-            for turn in 0.. {
-                if begun.elapsed() > MEASURED {
-                    break;
-                }
-                calls.get(&documents[(number + callers * turn) % documents.len()].0).await?;
-                well += 1;
-            }
-            Ok::<usize, Status>(well)
-        }
-    };
-    let all = join_all((0..callers).map(caller)).await.into_iter().sum::<Result<usize, _>>()?;
-    Ok(all as f64 / begun.elapsed().as_secs_f64())
-}
-
-/// Resident memory of all programs, in bytes.
-fn resident(cluster: &Cluster) -> Result<u64> {
+/// Largest resident memory of all programs so far, in bytes.
+fn peak_memory(cluster: &Cluster) -> Result<u64> {
     let programs = cluster.compressors.iter().chain(&cluster.decoders).chain([&cluster.gateway]);
-    programs.map(|program| program.resident_bytes()).sum()
+    programs.map(|program| program.peak_bytes()).sum()
 }
 
 /// A caller who reads steadily, while another one, on a connection of its own, suddenly asks for ten times as much.

@@ -1,6 +1,7 @@
 //! Faults: nodes die, hang, lie and drain, and no caller notices.
 
 pub mod callers;
+pub mod demand;
 pub mod finding;
 pub mod gateways;
 pub mod liar;

@@ -10,12 +10,6 @@ pub mod stages;
 pub mod table;
 pub mod whole;
 
-/// The middle one.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 /// How much happens a second when `work`, which does `amount`, is done.
 fn rate<T>(amount: usize, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<f64> {
     let began = std::time::Instant::now();

@@ -12,11 +12,10 @@ use futures::future::try_join_all;
 use futures::{TryStreamExt, stream};
 use tempfile::TempDir;
 
-use super::median;
 use super::stages::{Stages, tokens};
 use crate::fixtures;
 use crate::process::{Launch, Program};
-use crate::row::Row;
+use crate::row::{Row, median};
 use crate::wait::until;
 
 /// Windows that are decoded at once.

@@ -4,10 +4,10 @@ use anyhow::Result;
 use c3_cascade::{Kernels, TokenWindow};
 
 use super::llama::Llama;
+use super::rate;
 use super::stages::{Stages, tokens};
-use super::{median, rate};
 use crate::fixtures;
-use crate::row::Row;
+use crate::row::{Row, median};
 
 const RATIO: usize = 20;
 /// Rounds of which the median is taken.

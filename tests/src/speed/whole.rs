@@ -12,11 +12,11 @@ use futures::TryStreamExt;
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
+use super::rate;
 use super::stages::{Stages, tokens};
-use super::{median, rate};
 use crate::cluster::{Cluster, Plan};
 use crate::process::{Launch, Program};
-use crate::row::Row;
+use crate::row::{Row, median};
 
 /// Rounds of which the median is taken.
 const ROUNDS: usize = 7;

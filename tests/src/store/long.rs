@@ -10,7 +10,7 @@ use c3_proto::pb::decoder_client::DecoderClient;
 use super::ops::written;
 use crate::calls::{Calls, id_of};
 use crate::cluster::{Cluster, Plan};
-use crate::row::Row;
+use crate::row::{Row, median};
 
 /// Resident bytes that a gateway may take.
 const MEMORY_MAX: u64 = 256 << 20;
@@ -128,11 +128,6 @@ pub fn varied(text: &str, bytes: usize, variant: usize) -> String {
     }
     varied.truncate(varied.floor_char_boundary(bytes));
     varied
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 #[cfg(test)]
