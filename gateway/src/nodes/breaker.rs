@@ -1,5 +1,5 @@
-//! A node's breaker: it opens where a node fails again and again, or is proven wrong, and lets probes through before it
-//! closes.
+//! A node's breaker: it opens where a node fails or is late again and again, or is proven wrong, and lets probes through
+//! before it closes.
 //!
 //! A node that is full is not failing, and one that is lost is known to the registry; the breaker is for one that
 //! answers its probes and fails its calls, or takes far longer over them than others of its stage.
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Failures without a success between them that open it.
+/// Failures, or calls on which it is beaten, without an answer between them that open it.
 const FAILURES_MAX: u32 = 3;
 /// How long it stays open: at first, and at most. Each time that a probe fails it is twice as long.
 const OPEN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
@@ -26,6 +26,8 @@ pub(crate) struct Breaker {
     failures: u32,
     /// Successes since the last failure.
     successes: u32,
+    /// When it was last beaten. Calls that were in flight then are late for the same reason.
+    beaten: Option<Instant>,
     open: Option<Open>,
     /// How long it was open the last time.
     last: Option<Duration>,
@@ -44,6 +46,8 @@ pub(crate) enum Outcome {
     Answered,
     /// The node's fault.
     Failed,
+    /// It was late, and another one that was asked then answered first.
+    Beaten { begun: Instant },
     /// Neither: it was full, the call was wrong, or its caller left.
     Neither,
 }
@@ -89,12 +93,15 @@ impl Breaker {
                 }
                 false
             }
-            Outcome::Failed => {
+            Outcome::Beaten { begun } if self.beaten.is_some_and(|beaten| begun < beaten) => false,
+            Outcome::Failed | Outcome::Beaten { .. } => {
+                let beaten = outcome != Outcome::Failed;
+                self.beaten = beaten.then_some(now).or(self.beaten);
                 (self.failures, self.successes) = (self.failures + 1, 0);
                 let again = probe && self.open.is_some();
                 let opens = again || (self.open.is_none() && self.failures >= FAILURES_MAX);
                 if opens {
-                    self.open_for(OPEN[0], now);
+                    self.open_for(if beaten { EJECTED } else { OPEN[0] }, now);
                 }
                 opens
             }
@@ -184,6 +191,19 @@ mod tests {
             last = breaker.last.unwrap();
         }
         assert_eq!(last, OPEN[1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_beaten_again_and_again_stays_out_as_long_as_who_is_ejected() {
+        let (mut breaker, mut now) = (Breaker::default(), Instant::now());
+        for turn in 1..=FAILURES_MAX {
+            let begun = now;
+            now += OPEN[0];
+            // Several at once count as one.
+            let opened = [(); 5].map(|()| breaker.ended(false, Outcome::Beaten { begun }, now));
+            assert_eq!(opened, [turn == FAILURES_MAX, false, false, false, false]);
+        }
+        assert!(!breaker.admits(now + EJECTED / 2) && breaker.admits(now + 2 * EJECTED));
     }
 
     #[tokio::test(start_paused = true)]

@@ -248,10 +248,14 @@ impl Node {
 
     /// It was proven wrong, or is far slower than others: only probes come through for a while.
     pub(crate) fn eject(&self, why: &str) {
+        self.state().breaker.eject(Instant::now());
+        self.left_out(why);
+    }
+
+    /// Its breaker opened: how fast it was before says nothing of when it comes back.
+    fn left_out(&self, why: &str) {
+        self.state().pace = Pace::default();
         tracing::warn!(stage = %self.stage, address = self.address, why, "node is left out for a while");
-        let mut state = self.state();
-        state.breaker.eject(Instant::now());
-        state.pace = Pace::default();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -68,7 +68,7 @@ pub async fn overload(text: &str, spell: Duration) -> Result<Vec<Row>> {
     let cluster = Plan::with_gateway_args(&["--calls-max", &PLACES.to_string()]).start().await?;
     // Several connections: one may not ask for more than there are places.
     let connections = (0..CONNECTIONS).map(|_| cluster.calls()).collect::<Result<Vec<_>>>()?;
-    let work = Work::prepare(&connections[0], text, 4 * PLACES, 1_500).await?;
+    let work = Work::prepare(&connections[0], text, 2 * PLACES, 1_500).await?;
     let demand = Demand::new(connections, work);
     let mut peaks = vec![demand.patient(PLACES, spell).await?];
     let refused = demand.refused();

@@ -50,7 +50,7 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
         "gateway-kills" => kills::during_every_put(sized(20, 200) as usize, SEED).await,
         "overload" => {
             let prose = prose()?;
-            let rows = callers::overload(&prose, seconds(20, 60)).await?;
+            let rows = callers::overload(&prose, seconds(15, 60)).await?;
             Ok([rows, callers::waiting(&prose).await?].concat())
         }
         "cancelled" => callers::cancelled(&prose()?, 1000, 20).await,

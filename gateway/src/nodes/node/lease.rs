@@ -9,7 +9,7 @@ use super::Node;
 use crate::nodes::breaker::Outcome;
 
 /// Part of the usual time after which a call that shows how a node does is late.
-const PROBE_LATE: f64 = 0.75;
+const PROBE_LATE: f64 = 0.5;
 
 /// A call in flight on a node, until it is dropped.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl Lease {
     }
 
     /// How the call ended. One that is dropped without an end was given up, which says something of the node only where it
-    /// was late by then: another one answered first.
+    /// was late by then: it was beaten.
     pub(crate) fn end(mut self, outcome: Outcome) {
         self.ended = Some(outcome);
     }
@@ -72,22 +72,25 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let took = self.begun.elapsed();
-        let late = self.ended.is_none() && self.late_after.is_some_and(|after| took > after);
-        let outcome = self.ended.unwrap_or(Outcome::Neither);
+        let late = self.late_after.is_some_and(|after| took > after);
+        let outcome =
+            self.ended.unwrap_or(if late { Outcome::Beaten { begun: self.begun } } else { Outcome::Neither });
         let opened = {
             let mut state = self.node.state();
             state.load.calls -= 1;
             state.load.own_tokens -= self.tokens;
-            if late || outcome == Outcome::Answered {
+            if matches!(outcome, Outcome::Answered | Outcome::Beaten { .. }) {
                 state.pace.add(self.tokens, took);
             }
-            // A probe that another node had to answer for shows that it is as slow as before.
-            let outcome = if late && self.probe { Outcome::Failed } else { outcome };
             state.breaker.ended(self.probe, outcome, Instant::now())
         };
         if opened {
-            let Node { stage, address, .. } = &*self.node;
-            tracing::warn!(%stage, address, "node fails its calls and is left out for a while");
+            let why = if matches!(outcome, Outcome::Beaten { .. }) {
+                "it is late with its calls"
+            } else {
+                "it fails its calls"
+            };
+            self.node.left_out(why);
         }
         self.node.changed.notify_waiters();
     }
@@ -108,5 +111,29 @@ mod tests {
         assert_eq!((node.load().calls, node.load().own_tokens), (2, 150));
         drop(leases);
         assert_eq!(node.load(), Load::default());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_is_beaten_again_and_again_is_left_out() {
+        let node = Arc::new(Node::new(Stage::Decoder, "127.0.0.1:7302", Arc::default()).unwrap());
+        let usual = Duration::from_secs(1);
+        let begin = || {
+            let mut lease = node.lease(1, 9).unwrap();
+            lease.late_after(Some(usual));
+            lease
+        };
+        for _ in 0..9 {
+            // Whose caller left in time says nothing.
+            let (soon, beaten) = (begin(), begin());
+            tokio::time::advance(usual / 2).await;
+            drop(soon);
+            assert!(!node.is_ejected());
+            tokio::time::advance(usual).await;
+            drop(beaten);
+            if node.is_ejected() {
+                return;
+            }
+        }
+        panic!("it is asked as before");
     }
 }
