@@ -46,9 +46,9 @@ pub(crate) enum Outcome {
     Answered,
     /// The node's fault.
     Failed,
-    /// It was late, and another one that was asked then answered first.
+    /// It was late, and another one that was asked then answered first, or its caller waited no longer.
     Beaten { begun: Instant },
-    /// Neither: it was full, the call was wrong, or its caller left.
+    /// Neither: it was full, the call was wrong, or its caller left in time.
     Neither,
 }
 

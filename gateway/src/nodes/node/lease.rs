@@ -63,7 +63,7 @@ impl Lease {
     }
 
     /// How the call ended. One that is dropped without an end was given up, which says something of the node only where it
-    /// was late by then: it was beaten.
+    /// was late by then: it counts as beaten.
     pub(crate) fn end(mut self, outcome: Outcome) {
         self.ended = Some(outcome);
     }
