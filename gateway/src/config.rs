@@ -92,7 +92,7 @@ pub struct Config {
     #[arg(long, env = "C3_NODE_TIMEOUT_MS", value_name = "MS",
         default_value_t = Self::default().node_timeout_ms)]
     pub node_timeout_ms: u64,
-    /// On how many nodes a call is tried; 1 is for tests, which must see what fails then
+    /// On how many nodes a call is tried where they die; 1 is for tests, which must see what fails then
     #[arg(long, hide = true, value_name = "TRIES", default_value_t = Self::default().tries_max)]
     pub tries_max: usize,
     /// How often the store is swept of what nothing refers to any more, in seconds; 0: only when asked
@@ -146,7 +146,8 @@ impl Default for Config {
             node_wait_ms: 5_000,
             // A full queue of a node on a small CPU takes minutes.
             node_timeout_ms: 300_000,
-            tries_max: 4,
+            // Nodes die in turns; only a call that kills them needs a bound.
+            tries_max: 8,
             sweep_every_s: 3600,
             grace_s: 3600,
             server: ServerArgs::default(),

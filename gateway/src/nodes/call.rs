@@ -52,8 +52,8 @@ impl Nodes {
         let mut may_hedge = self.settings.tries_max > 1 && usual.is_some();
         loop {
             if asked.is_empty() {
-                let failed = tries.failed.len();
-                if failed >= self.settings.tries_max || (failed > 0 && !self.budget.take_retry()) {
+                let again = !tries.failed.is_empty();
+                if tries.are_used_up(self.settings.tries_max) || (again && !self.budget.take_retry()) {
                     return Err(self.nobody_fits(&need, &tries));
                 }
                 match self.seat(&need, tokens, &tries).await {

@@ -46,7 +46,7 @@ pub(crate) struct CallSettings {
     pub(crate) node_wait: Duration,
     /// Longest time of one call, its wait in the node's queue included.
     pub(crate) call_timeout: Duration,
-    /// On how many nodes a call is tried, a node that came back counted again.
+    /// On how many nodes a call is tried where they die, a node that came back counted again.
     pub(crate) tries_max: usize,
     /// Text tokens that may wait here; with more of them new calls are refused.
     pub(crate) waiting_tokens_max: u64,

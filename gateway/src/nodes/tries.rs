@@ -15,6 +15,8 @@ use crate::error::Failure;
 pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
 /// Longest wait before the first retry; before each further one twice as long.
 const BACKOFF: Duration = Duration::from_millis(10);
+/// How many nodes may answer a call wrong or late; more of them would not do better.
+const ANSWERS_MAX: usize = 4;
 
 /// Why a call on one node failed.
 #[derive(Debug)]
@@ -44,13 +46,18 @@ pub(super) struct Tries {
     pub(super) failed: Vec<(Arc<Node>, String)>,
     /// How many of them did not answer in time.
     pub(super) late: usize,
-    /// Not to be asked again.
+    /// Who answered wrong or late, and is not to be asked again.
     spent: Vec<Arc<Node>>,
     /// Full when asked, since the last pause, and when to ask again.
     pub(super) full: Vec<(Arc<Node>, Duration)>,
 }
 
 impl Tries {
+    /// Whether no node is to be asked any more. Nodes that died say little of the call.
+    pub(super) fn are_used_up(&self, tries_max: usize) -> bool {
+        self.failed.len() >= tries_max || self.spent.len() >= ANSWERS_MAX
+    }
+
     /// Whether it is not to be asked now.
     pub(super) fn rule_out(&self, node: &Arc<Node>) -> bool {
         let full = self.full.iter().map(|(full, _)| full);
@@ -121,5 +128,36 @@ impl Fault {
             Kind::Internal | Kind::Late | Kind::DataLoss => Outcome::Failed,
             _ => Outcome::Neither,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use c3_proto::{Fingerprint, Stage};
+
+    use super::*;
+
+    #[test]
+    fn a_call_outlives_more_nodes_that_die_than_nodes_that_answer_wrong() {
+        let used_up_after = |tries_max: usize, fault: fn() -> Fault| {
+            let fingerprint = Fingerprint::of(b"a model");
+            let need = Need { stage: Stage::Decoder, fingerprint, arithmetic: None, avoid: &[] };
+            let mut tries = Tries::default();
+            for port in 1.. {
+                let address = format!("127.0.0.1:{port}");
+                let node = Arc::new(Node::new(need.stage, &address, Arc::default()).unwrap());
+                tries.failed_on(&need, node, fault()).unwrap();
+                if tries.are_used_up(tries_max) {
+                    return port;
+                }
+            }
+            unreachable!("there is a bound");
+        };
+        let died: fn() -> Fault = || Fault::Status(Status::unavailable("it died"));
+        assert_eq!(used_up_after(8, died), 8);
+        assert_eq!(used_up_after(8, || Fault::Lost), 8);
+        assert_eq!(used_up_after(8, || Fault::Wrong("a hash differs".to_owned())), ANSWERS_MAX);
+        assert_eq!(used_up_after(8, || Fault::Late), ANSWERS_MAX);
+        assert_eq!(used_up_after(1, died), 1);
     }
 }
