@@ -6,6 +6,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 /// Tokens that the smallest call counts as.
 const TOKENS_MIN: u64 = 500;
 /// Calls that are remembered.
@@ -20,8 +22,8 @@ const HEDGE_MIN: Duration = Duration::from_millis(50);
 const NEW: f64 = 0.2;
 /// A node is far slower than others where its pace is so many times theirs.
 const SLOW_TIMES: f64 = 4.0;
-/// Calls of a node of which its pace is known, and where it was too slow not long ago.
-const KNOWN_AFTER: [u32; 2] = [5, 2];
+/// Calls of a node, one after another, of which its pace is known, and where it was too slow not long ago.
+const KNOWN_AFTER: [u32; 2] = [3, 2];
 
 /// Time to a token of the last calls of one kind.
 #[derive(Debug, Default)]
@@ -52,7 +54,10 @@ impl Paces {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Pace {
     mean: f64,
+    /// Calls that were not in flight together: those of one batch, or of one wait in a queue, tell what one of them does.
     calls: u32,
+    /// When the last that counts had ended.
+    counted: Option<Instant>,
 }
 
 impl Pace {
@@ -60,7 +65,10 @@ impl Pace {
     pub(crate) fn add(&mut self, tokens: u64, took: Duration) {
         let new = if self.calls == 0 { 1.0 } else { NEW };
         self.mean += new * (pace(tokens, took) - self.mean);
-        self.calls += 1;
+        let now = Instant::now();
+        if self.counted.is_none_or(|counted| now - took >= counted) {
+            (self.calls, self.counted) = (self.calls + 1, Some(now));
+        }
     }
 
     /// Seconds to a token, once it is known; sooner where the node was too slow not long ago.
@@ -102,21 +110,31 @@ mod tests {
         assert_eq!(paces.late_after(1), Some(CALL));
     }
 
-    #[test]
-    fn a_node_is_slow_only_beside_others() {
-        let of = |took: Duration| {
-            let mut pace = Pace::default();
-            (0..KNOWN_AFTER[0]).for_each(|_| pace.add(1000, took));
-            pace
-        };
-        let (usual, slow) = (of(CALL), of(10 * CALL));
+    /// The pace of a node on which so many calls took so long, `together` at a time.
+    async fn pace_of(calls: u32, together: u32, took: Duration) -> Pace {
+        let mut pace = Pace::default();
+        for call in 0..calls {
+            if call % together == 0 {
+                tokio::time::advance(took).await;
+            }
+            pace.add(1000, took);
+        }
+        pace
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_is_slow_only_beside_others() {
+        let usual = pace_of(KNOWN_AFTER[0], 1, CALL).await;
+        let slow = pace_of(KNOWN_AFTER[0], 1, 10 * CALL).await;
         assert!(slow.is_slow(false, [usual, usual].into_iter()));
         assert!(slow.is_slow(false, [usual, slow].into_iter()));
         assert!(!usual.is_slow(false, [usual, slow].into_iter()));
         assert!(!slow.is_slow(false, [slow, slow].into_iter()));
         assert!(!slow.is_slow(false, std::iter::empty()));
-        let mut new = Pace::default();
-        new.add(1000, 10 * CALL);
-        assert!(!new.is_slow(false, [usual].into_iter()));
+        // However many there are of a batch, they are late for one reason.
+        for (calls, is_known) in [(32, false), (32 * KNOWN_AFTER[0], true)] {
+            let of_batches = pace_of(calls, 32, 10 * CALL).await;
+            assert_eq!(of_batches.is_slow(false, [usual].into_iter()), is_known, "{calls} calls");
+        }
     }
 }
