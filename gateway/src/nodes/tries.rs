@@ -137,8 +137,8 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_call_outlives_more_nodes_that_die_than_nodes_that_answer_wrong() {
+    #[tokio::test]
+    async fn a_call_outlives_more_nodes_that_die_than_nodes_that_answer_wrong() {
         let used_up_after = |tries_max: usize, fault: fn() -> Fault| {
             let fingerprint = Fingerprint::of(b"a model");
             let need = Need { stage: Stage::Decoder, fingerprint, arithmetic: None, avoid: &[] };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use c3_client::{ByteRange, Client, WriteOptions};
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -100,14 +100,16 @@ impl Work {
     /// Stores the parts of a text that are read later.
     pub async fn prepare(calls: &Calls, text: &str, documents: usize, bytes: usize) -> anyhow::Result<Self> {
         const RATIO: u32 = 20;
+        const AT_ONCE: usize = 8;
         ensure!(text.len() > documents + bytes, "the text is too short");
-        let mut stored = Vec::new();
-        for number in 0..documents {
+        let store = async |number: usize| -> anyhow::Result<_> {
             let from = text.floor_char_boundary(number * (text.len() - bytes) / documents);
             let part = &text[from..text.floor_char_boundary(from + bytes)];
             let put = calls.put_at(part.as_bytes(), RATIO).await?;
-            stored.push((id_of(&put.document.context("no document")?), part.to_owned()));
-        }
+            Ok((id_of(&put.document.context("no document")?), part.to_owned()))
+        };
+        // Several at once, so that they share batches.
+        let stored = stream::iter((0..documents).map(store)).buffered(AT_ONCE).try_collect().await?;
         Ok(Self { documents: Arc::new(stored), puts: Arc::default(), put_every: PUT_EVERY, ratio: RATIO })
     }
 
