@@ -60,7 +60,7 @@ async fn a_put_that_was_killed_goes_on() {
 
 #[tokio::test]
 async fn two_gateways_are_of_one_mind() {
-    assert_all(&gateways::gateways(150, 1).await.unwrap());
+    assert_all(&gateways::gateways(Plan::default(), 150, 1).await.unwrap());
 }
 
 #[tokio::test]

@@ -184,9 +184,12 @@ impl Cluster {
         self.sees_all_nodes().await
     }
 
-    /// Another gateway over the same data and nodes.
+    /// Another gateway over the same data and nodes, which it knows by then.
     pub async fn another_gateway(&self) -> Result<Process> {
-        self.plan.gateway(&self.addresses, self.folder.path()).serve(self.folder.path()).await
+        let gateway = self.plan.gateway(&self.addresses, self.folder.path());
+        let gateway = gateway.serve(self.folder.path()).await?;
+        self.is_seen_by(&gateway).await?;
+        Ok(gateway)
     }
 
     /// A gateway over the same data and nodes at this address, where one has ended.
@@ -269,14 +272,18 @@ impl Cluster {
     }
 
     async fn sees_all_nodes(&self) -> Result<()> {
-        let calls = self.calls()?;
+        self.is_seen_by(&self.gateway).await
+    }
+
+    async fn is_seen_by(&self, gateway: &Process) -> Result<()> {
+        let calls = Calls::to(gateway)?;
         let expected = self.compressors.len() + self.decoders.len();
         let seen = until("the gateway to see its nodes", SETTLE_LIMIT, async || {
             let nodes = calls.nodes().await.ok()?;
             let ready = nodes.iter().filter(|node| node.state() == NodeState::Ready).count();
             (ready >= expected).then_some(())
         });
-        seen.await.with_context(|| self.gateway.log())
+        seen.await.with_context(|| gateway.log())
     }
 }
 

@@ -65,12 +65,13 @@ pub fn run(program: &str, args: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Where a program lies: in `target/tools/bin`, or where the system looks. `None` where it is not installed.
-pub fn path_of(name: &str) -> Option<PathBuf> {
-    let target = std::env::current_exe().ok()?;
+/// Where a program lies: in `target/tools/bin`, or where the system looks. The error says how to `install` it.
+pub fn path_of(name: &str, install: &str) -> Result<PathBuf> {
+    let target = std::env::current_exe()?;
     let ours = target.ancestors().map(|folder| folder.join("tools/bin"));
     let ours = ours.chain([fixtures::root().join("target/tools/bin")]);
-    let systems = std::env::var_os("PATH")?;
+    let systems = std::env::var_os("PATH").unwrap_or_default();
     let systems = Vec::from_iter(std::env::split_paths(&systems));
-    ours.chain(systems).map(|folder| folder.join(name)).find(|path| path.is_file())
+    let found = ours.chain(systems).map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.with_context(|| format!("{name} is missing: {install}"))
 }

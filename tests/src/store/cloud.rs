@@ -1,53 +1,30 @@
 //! A real S3 server behind a network that throttles, stalls and loses answers.
 
-use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tempfile::TempDir;
 use tonic::Code;
 
+use super::s3::S3;
 use crate::calls::id_of;
 use crate::cluster::Plan;
 use crate::fixtures::stretch;
-use crate::process::free_address;
 use crate::proxy::{Faults, Proxy};
 use crate::row::Row;
-use crate::tool::{self, Tool};
 
 /// What the proxy draws its faults from.
 const SEED: u64 = 6;
-const BUCKET: &str = "documents";
-const KEY: &str = "key";
-const SECRET: &str = "secret";
 
 /// Documents put, read and deleted through the faults: all that was acknowledged is intact, all that was deleted is gone.
 pub async fn faulty_s3(text: &str, documents: usize) -> Result<Vec<Row>> {
-    let Some(program) = tool::path_of("s3s-fs") else {
-        let bound = "cargo install s3s-fs --version 0.14.1 --features binary --root target/tools";
-        return Ok(vec![Row::not_here("s3", "s3s-fs", bound)]);
-    };
-    let folder = TempDir::with_prefix("c3-s3-")?;
-    fs::create_dir(folder.path().join(BUCKET))?;
-    let address = free_address()?;
-    let port = address.rsplit(':').next().context("no port")?;
-    let args = ["--host", "127.0.0.1", "--port", port, "--access-key", KEY, "--secret-key", SECRET];
-    let args = args.map(Into::into).into_iter().chain([folder.path().as_os_str().to_owned()]);
-    let s3 = Tool::start(&program, args, address.clone()).await?;
+    let s3 = S3::start().await?;
     let delay = Duration::from_secs(3);
     // Each of them on about one request in twenty; a slow answer comes after the gateway's time-out.
     let faults = Faults { throttled: 0.05, answer_lost: 0.05, reset: 0.05, slow: 0.02, delay };
-    let proxy = Proxy::before(s3.address.clone(), faults, SEED).await?;
+    let proxy = Proxy::before(s3.address().to_owned(), faults, SEED).await?;
 
-    let mut plan = Plan::with_gateway_args(&["--store-timeout-ms", "1500"]);
-    plan.data = Some(format!("s3://{BUCKET}/c3"));
-    let variables = [
-        ("AWS_ENDPOINT", format!("http://{}", proxy.address)),
-        ("AWS_ACCESS_KEY_ID", KEY.to_owned()),
-        ("AWS_SECRET_ACCESS_KEY", SECRET.to_owned()),
-    ];
-    plan.env = variables.map(|(name, value)| (name.to_owned(), value)).to_vec();
-    let mut cluster = plan.start().await?;
+    let plan = Plan::with_gateway_args(&["--store-timeout-ms", "1500"]);
+    let mut cluster = plan.over_s3(&proxy.address).start().await?;
     let calls = cluster.calls()?;
     let (mut kept, mut failed) = (Vec::new(), 0);
     for number in 0..documents {

@@ -1,4 +1,4 @@
-//! Two gateways over one folder: what either does the other sees at once.
+//! Two gateways over one store: what either does the other sees at once.
 
 use std::collections::BTreeMap;
 
@@ -7,19 +7,27 @@ use tonic::Code;
 
 use super::notes::Notes;
 use super::ops::{self, Dice, check, small_text, sweep, written};
+use super::s3::S3;
 use crate::calls::{Calls, id_of};
-use crate::cluster::{Cluster, Plan};
-use crate::process::{Launch, Process, Program};
+use crate::cluster::Plan;
 use crate::row::Row;
 
 /// Texts that operations choose from: few, so that they meet.
 const TEXTS: usize = 40;
 
+/// The same over a folder and over S3.
+pub async fn over_both(count: usize, seed: u64) -> Result<Vec<Row>> {
+    let folder = gateways(Plan::default(), count, seed).await?;
+    let s3 = S3::start().await?;
+    let cloud = gateways(Plan::default().over_s3(s3.address()), count, seed).await?;
+    let of_s3 = |row: Row| row.named(|name| format!("s3-{name}"));
+    Ok(folder.into_iter().chain(cloud.into_iter().map(of_s3)).collect())
+}
+
 /// Does `count` random operations at either gateway, and compares each answer with a model in memory.
-pub async fn gateways(count: usize, seed: u64) -> Result<Vec<Row>> {
-    let cluster = Plan::default().start().await?;
-    let folder = tempfile::tempdir()?;
-    let second = beside(&cluster, folder.path()).await?;
+pub async fn gateways(plan: Plan, count: usize, seed: u64) -> Result<Vec<Row>> {
+    let cluster = plan.start().await?;
+    let second = cluster.another_gateway().await?;
     let both = [cluster.calls()?, Calls::to(&second)?];
     let (mut dice, mut model) = (Dice::new(seed), BTreeMap::<usize, u32>::new());
     let ids = Vec::from_iter(
@@ -61,25 +69,6 @@ pub async fn gateways(count: usize, seed: u64) -> Result<Vec<Row>> {
         ),
         Row::equal("gateways-findings", findings, 0),
     ])
-}
-
-/// A second gateway over the same folder and nodes. It logs to `folder`.
-pub(super) async fn beside(cluster: &Cluster, folder: &std::path::Path) -> Result<Process> {
-    let launch = Launch::new(Program::Gateway).arg("--data").arg(cluster.data());
-    let launch = launch.arg("--compressor").arg(cluster.compressors[0].url());
-    let second = launch.arg("--decoder").arg(cluster.decoders[0].url()).serve(folder).await?;
-    let calls = Calls::to(&second)?;
-    // A gateway that was just started does not know its nodes yet.
-    let knows = crate::wait::until(
-        "the second gateway to know its nodes",
-        std::time::Duration::from_secs(60),
-        async || {
-            let nodes = calls.nodes().await.ok()?;
-            nodes.iter().all(|node| node.state() == c3_proto::pb::NodeState::Ready).then_some(())
-        },
-    );
-    knows.await?;
-    Ok(second)
 }
 
 async fn put(calls: &Calls, number: usize, which: usize, model: &mut BTreeMap<usize, u32>) -> Result<bool> {

@@ -40,9 +40,7 @@ const SETTLE: Duration = Duration::from_secs(4);
 
 /// Asks for `seconds` a round.
 pub async fn hot_latents(text: &str, seconds: usize) -> Result<Vec<Row>> {
-    let Some(program) = tool::path_of("redis-server") else {
-        return Ok(vec![Row::not_here("hot-latents", "redis-server", "apt-get install redis-server")]);
-    };
+    let program = tool::path_of("redis-server", "apt-get install redis-server")?;
     let folder = TempDir::with_prefix("c3-redis-")?;
     let address = free_address()?;
     let port = address.rsplit(':').next().context("no port")?;

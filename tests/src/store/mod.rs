@@ -22,6 +22,7 @@ pub mod notes;
 pub mod ops;
 pub mod recode;
 pub mod resumed;
+pub mod s3;
 pub mod shared;
 mod strace;
 pub mod syscalls;

@@ -8,7 +8,6 @@ use anyhow::{Context, Result};
 use c3_proto::pb;
 use tonic::Code;
 
-use super::gateways::beside;
 use super::ops::{check, small_text, sweep, written};
 use crate::calls::{Calls, id_of};
 use crate::cluster::Plan;
@@ -27,8 +26,7 @@ type Made = Vec<(String, String)>;
 /// Each writer tries `tries` times to change the name from what it saw. Readers and sweeps go on meanwhile.
 pub async fn contended(tries: usize) -> Result<Vec<Row>> {
     let cluster = Plan::default().start().await?;
-    let folder = tempfile::tempdir()?;
-    let second = beside(&cluster, folder.path()).await?;
+    let second = cluster.another_gateway().await?;
     let both = [cluster.calls()?, Calls::to(&second)?];
     let mut ids = Vec::new();
     for number in 0..DOCUMENTS {

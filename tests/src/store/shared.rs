@@ -24,9 +24,7 @@ const HIT_LIMIT: Duration = Duration::from_secs(20);
 
 /// Reads of latents that memory has no room for, while Redis is killed and started: none fails, each is right.
 pub async fn killed_redis(text: &str, documents: usize) -> Result<Vec<Row>> {
-    let Some(program) = tool::path_of("redis-server") else {
-        return Ok(vec![Row::not_here("redis", "redis-server", "apt-get install redis-server")]);
-    };
+    let program = tool::path_of("redis-server", "apt-get install redis-server")?;
     let folder = TempDir::with_prefix("c3-redis-")?;
     let address = free_address()?;
     let port = address.rsplit(':').next().context("no port")?.to_owned();

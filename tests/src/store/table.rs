@@ -71,7 +71,7 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
             let most = Some(resumed::REDONE_MAX);
             resumed::resumed(texts.each_ref().map(String::as_str), args, most).await
         }
-        "gateways" => gateways::gateways(count(10_000), SEED).await,
+        "gateways" => gateways::over_both(count(10_000), SEED).await,
         "names" => names::contended(count(1000)).await,
         "recode" => {
             let prose = prose()?;
