@@ -8,6 +8,7 @@ use c3_node::{
     batch::{self, Work},
     queue::{Job, Room},
 };
+use c3_service::caller::Caller;
 use tokio::sync::oneshot;
 use tonic::Status;
 
@@ -20,6 +21,7 @@ pub(crate) type Node = c3_node::Node<CompressJob, Arc<Compressor>>;
 /// A window that waits for its latents.
 pub(crate) struct CompressJob {
     pub(crate) window: TokenWindow,
+    pub(crate) caller: Caller,
     pub(crate) reply: oneshot::Sender<Result<Compressed, Status>>,
 }
 
@@ -32,6 +34,10 @@ pub(crate) struct Compressed {
 impl Job for CompressJob {
     fn tokens(&self) -> usize {
         self.window.tokens.len()
+    }
+
+    fn caller(&self) -> Caller {
+        self.caller
     }
 
     fn is_gone(&self) -> bool {
@@ -52,7 +58,7 @@ pub(crate) fn work(node: &Node, ready: &dyn Fn()) -> Result<(), Error> {
         let compress = |jobs: &[&CompressJob]| {
             compressor.compress(&jobs.iter().map(|job| &job.window).collect::<Vec<_>>())
         };
-        batch::compute(batch, &counted, &compress, &|CompressJob { window, reply }, latents| {
+        batch::compute(batch, &counted, &compress, &|CompressJob { window, reply, .. }, latents| {
             // A caller that left meanwhile misses nothing.
             let _ = reply.send(latents.map(|latents| Compressed { window, latents }));
         });

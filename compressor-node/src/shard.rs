@@ -2,7 +2,7 @@
 
 use c3_node::{ModelFacts, Served, count, queue::stopping, status};
 use c3_proto::{LatentCodec, LatentGroup, Provenance};
-use c3_service::Kind;
+use c3_service::{Kind, caller};
 use tokio::sync::oneshot;
 use tonic::Status;
 
@@ -39,7 +39,7 @@ pub(crate) async fn compress(node: &Node, shard: Shard) -> Result<Vec<Window>, S
         .into_iter()
         .map(|window| {
             let (reply, answer) = oneshot::channel();
-            (CompressJob { window, reply }, answer)
+            (CompressJob { window, caller: caller::current(), reply }, answer)
         })
         .unzip();
     node.queue().push(jobs)?;

@@ -44,7 +44,9 @@ impl Config {
     pub(crate) fn bounds(&self, device: &str) -> Bounds {
         // A CPU is full at about a hundred rows: what joins beyond that finishes no sooner, and delays all others.
         let step_rows = self.step_rows_max.unwrap_or(if device == "cpu" { 128 } else { 16_384 });
-        Bounds { kv_bytes: self.kv_bytes_max(), step_rows }
+        // Half as many do nearly as well, and who shares a CPU waits the less. A card takes as long for few as for many.
+        let shared_rows = if device == "cpu" { step_rows.div_ceil(2) } else { step_rows };
+        Bounds { kv_bytes: self.kv_bytes_max(), step_rows, shared_rows }
     }
 
     pub(crate) fn kv_bytes_max(&self) -> u64 {
@@ -57,4 +59,6 @@ impl Config {
 pub(crate) struct Bounds {
     pub(crate) kv_bytes: u64,
     pub(crate) step_rows: usize,
+    /// Of a step's rows, those that several callers share.
+    pub(crate) shared_rows: usize,
 }

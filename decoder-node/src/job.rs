@@ -2,6 +2,7 @@
 
 use c3_cascade::{DecodeWindow, Latents, Task, TokenVerdict, VerifyWindow, chat};
 use c3_node::queue;
+use c3_service::caller::Caller;
 use tokio::sync::oneshot;
 use tonic::Status;
 
@@ -14,6 +15,7 @@ pub(crate) enum Job {
 /// A window to write back, or to answer a prompt about.
 pub(crate) struct DecodeJob {
     pub(crate) window: DecodeWindow,
+    pub(crate) caller: Caller,
     pub(crate) reply: oneshot::Sender<Result<Decoded, Status>>,
 }
 
@@ -27,6 +29,7 @@ pub(crate) struct Decoded {
 /// A window whose tokens are to be held against what the decoder would write.
 pub(crate) struct VerifyJob {
     pub(crate) window: Truth,
+    pub(crate) caller: Caller,
     pub(crate) reply: oneshot::Sender<Result<Verified, Status>>,
 }
 
@@ -59,6 +62,13 @@ impl queue::Job for Job {
         }
     }
 
+    fn caller(&self) -> Caller {
+        match self {
+            Self::Decode(job) => job.caller,
+            Self::Verify(job) => job.caller,
+        }
+    }
+
     fn is_gone(&self) -> bool {
         match self {
             Self::Decode(job) => job.reply.is_closed(),
@@ -70,6 +80,10 @@ impl queue::Job for Job {
 impl queue::Job for VerifyJob {
     fn tokens(&self) -> usize {
         self.window.tokens.len()
+    }
+
+    fn caller(&self) -> Caller {
+        self.caller
     }
 
     fn is_gone(&self) -> bool {

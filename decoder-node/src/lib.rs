@@ -12,6 +12,7 @@ mod job;
 mod live;
 mod model;
 mod share;
+mod turns;
 mod window;
 
 use c3_node::{Error, Role};

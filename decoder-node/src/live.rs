@@ -1,22 +1,33 @@
 //! The windows that are being decoded: they join and leave between steps.
 
+use std::collections::HashSet;
+
 use c3_cascade::{Decoder, Decoding};
 use c3_node::{
     Counter,
     queue::{Running, Taken},
     status,
 };
+use c3_service::caller::Caller;
 use tokio::sync::oneshot;
 use tonic::Status;
 
-use crate::job::{DecodeJob, Decoded};
+use crate::{
+    job::{DecodeJob, Decoded},
+    turns::Turns,
+};
 
 /// The windows that are being decoded.
 #[derive(Default)]
-pub(crate) struct Live(Vec<Window>);
+pub(crate) struct Live {
+    /// Oldest first.
+    windows: Vec<Window>,
+    turns: Turns,
+}
 
 struct Window {
     decoding: Decoding,
+    caller: Caller,
     step_rows: usize,
     reply: oneshot::Sender<Result<Decoded, Status>>,
     /// Counts the window as running for as long as it is here.
@@ -33,25 +44,30 @@ pub(crate) struct Step {
 
 impl Live {
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.windows.is_empty()
     }
 
     /// Rows of keys and values that all windows hold at their end.
     pub(crate) fn kv_rows(&self) -> usize {
-        self.0.iter().map(|window| window.decoding.kv_rows()).sum()
+        self.windows.iter().map(|window| window.decoding.kv_rows()).sum()
     }
 
     /// Rows that a step computes at the most.
     pub(crate) fn step_rows(&self) -> usize {
-        self.0.iter().map(|window| window.step_rows).sum()
+        self.windows.iter().map(|window| window.step_rows).sum()
+    }
+
+    /// Whose windows there are.
+    pub(crate) fn callers(&self) -> HashSet<Caller> {
+        self.windows.iter().map(|window| window.caller).collect()
     }
 
     /// Lets a window in, or tells its caller why not.
     pub(crate) fn join(&mut self, taken: Taken<DecodeJob>, decoder: &Decoder) {
-        let Taken { job: DecodeJob { window, reply }, place } = taken;
+        let Taken { job: DecodeJob { window, caller, reply }, place } = taken;
         let step_rows = decoder.step_rows(&window.task);
         match decoder.start(window) {
-            Ok(decoding) => self.0.push(Window { decoding, step_rows, reply, place }),
+            Ok(decoding) => self.windows.push(Window { decoding, caller, step_rows, reply, place }),
             // A caller that left meanwhile misses nothing, here and below.
             Err(error) => drop(reply.send(Err(status(&error)))),
         }
@@ -59,27 +75,32 @@ impl Live {
 
     /// Drops the windows whose callers left.
     pub(crate) fn drop_gone(&mut self) {
-        self.0.retain(|window| !window.reply.is_closed());
+        self.windows.retain(|window| !window.reply.is_closed());
     }
 
-    /// Writes one token in every block of every window. A step that fails leaves no window whole: all callers are
-    /// told, and may try another node.
-    pub(crate) fn step(&mut self, decoder: &Decoder) -> Option<Step> {
+    /// Writes one token in every block of the windows whose turn it is. A step that fails leaves none of them whole:
+    /// their callers are told, and may try another node.
+    pub(crate) fn step(&mut self, decoder: &Decoder, shared_rows: usize) -> Option<Step> {
         let before = self.tokens();
-        let mut live: Vec<&mut Decoding> = self.0.iter_mut().map(|window| &mut window.decoding).collect();
+        let rows = Vec::from_iter(self.windows.iter().map(|window| (window.caller, window.step_rows)));
+        let chosen = self.turns.next(&rows, shared_rows);
+        let takes_part = self.windows.iter_mut().zip(&chosen).filter(|(_, chosen)| **chosen);
+        let mut live = Vec::from_iter(takes_part.map(|(window, _)| &mut window.decoding));
+        let windows = live.len();
         if let Err(error) = decoder.step(&mut live) {
-            for window in self.0.drain(..) {
+            let mut chosen = chosen.into_iter();
+            for window in self.windows.extract_if(.., |_| chosen.next().unwrap_or(true)) {
                 drop(window.reply.send(Err(status(&error))));
             }
             return None;
         }
-        Some(Step { windows: self.0.len(), tokens: self.tokens() - before })
+        Some(Step { windows, tokens: self.tokens() - before })
     }
 
     /// Counts the windows that are done, lets them go and answers them, in this order: who has an answer finds its
     /// window counted, and its place free.
     pub(crate) fn finish(&mut self, counter: &Counter) {
-        for window in self.0.extract_if(.., |window| window.decoding.done()) {
+        for window in self.windows.extract_if(.., |window| window.decoding.done()) {
             let Window { mut decoding, reply, place, .. } = window;
             let (text, tokens) = (decoding.take_text(), decoding.tokens());
             counter.add(1, tokens);
@@ -89,6 +110,6 @@ impl Live {
     }
 
     fn tokens(&self) -> usize {
-        self.0.iter().map(|window| window.decoding.tokens()).sum()
+        self.windows.iter().map(|window| window.decoding.tokens()).sum()
     }
 }

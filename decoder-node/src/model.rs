@@ -37,20 +37,30 @@ pub(crate) fn work(node: &Node, ready: &dyn Fn(), config: &Config) -> Result<(),
         let began = Instant::now();
         match turn {
             Turn::Verify => verify(node, &decoder, tokens_max),
-            Turn::Decode => step(&mut live, node, &decoder),
+            Turn::Decode => step(&mut live, node, &decoder, bounds.shared_rows),
         }
         share.spent(turn, began.elapsed().as_secs_f64());
     }
     Ok(())
 }
 
-/// Lets waiting windows in, as many as there is room for their keys and values and use for their rows.
+/// Lets waiting windows in, as many as there is room for their keys and values and use for their rows. Callers that have
+/// none in yet may go beyond that use: steps are shared by turns.
 fn admit(live: &mut Live, node: &Node, decoder: &Decoder, bounds: Bounds) {
     let kv_rows = bounds.kv_bytes / decoder.kv_row_bytes() as u64;
     let mut kv = Room::new(usize::try_from(kv_rows).unwrap_or(usize::MAX), live.kv_rows());
     let mut rows = Room::new(bounds.step_rows, live.step_rows());
+    let mut beyond = Room::new(bounds.step_rows + bounds.shared_rows, live.step_rows());
+    let mut callers = live.callers();
     let joining = node.queue().take(|job| match job {
-        Job::Decode(job) if rows.fits(decoder.step_rows(&job.window.task)) && kv.fits(job.kv_rows()) => {
+        Job::Decode(job) => {
+            let size = decoder.step_rows(&job.window.task);
+            let (has_use, first) = (rows.fits(size), !callers.contains(&job.caller));
+            let joins = (has_use || first) && beyond.fits(size) && kv.fits(job.kv_rows());
+            if !joins {
+                return Err(Job::Decode(job));
+            }
+            callers.insert(job.caller);
             Ok(job)
         }
         stays => Err(stays),
@@ -71,17 +81,17 @@ fn verify(node: &Node, decoder: &Decoder, tokens_max: usize) {
         decoder.verify(&windows)
     };
     if !batch.is_empty() {
-        batch::compute(batch, &work, &verify, &|VerifyJob { window, reply }, verdicts| {
+        batch::compute(batch, &work, &verify, &|VerifyJob { window, reply, .. }, verdicts| {
             // A caller that left meanwhile misses nothing.
             let _ = reply.send(verdicts.map(|verdicts| Verified { tokens: window.tokens, verdicts }));
         });
     }
 }
 
-/// One token in every block of every live window.
-fn step(live: &mut Live, node: &Node, decoder: &Decoder) {
+/// One token in every block of the live windows whose turn it is.
+fn step(live: &mut Live, node: &Node, decoder: &Decoder, shared_rows: usize) {
     let began = Instant::now();
-    if let Some(step) = live.step(decoder) {
+    if let Some(step) = live.step(decoder, shared_rows) {
         node.metrics().batch("decode", step.windows, step.tokens, began.elapsed());
     }
     live.finish(&node.counters().decoded);

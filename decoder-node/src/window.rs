@@ -4,7 +4,7 @@
 use c3_cascade::{DecodeWindow, Latents, Task, TokenVerdict};
 use c3_node::{Served, queue::stopping, status};
 use c3_proto::{Correction, Corrections, Fingerprint, LatentGroup, WindowHash};
-use c3_service::Kind;
+use c3_service::{Kind, caller};
 use tokio::sync::oneshot;
 use tonic::Status;
 
@@ -64,7 +64,7 @@ pub(crate) async fn decode(node: &Node, given: ToDecode) -> Result<Decoded, Stat
     };
     let (reply, answer) = oneshot::channel();
     let window = DecodeWindow { latents: latents(&group), task };
-    node.queue().push(vec![Job::Decode(DecodeJob { window, reply })])?;
+    node.queue().push(vec![Job::Decode(DecodeJob { window, caller: caller::current(), reply })])?;
     answer.await.map_err(|_| stopping())?
 }
 
@@ -77,7 +77,7 @@ pub(crate) async fn verify(node: &Node, given: ToVerify) -> Result<Verdict, Stat
     let hash = WindowHash::of(&decoder.text(&tokens).map_err(|error| status(&error))?);
     let window = Truth { latents: latents(&group), tokens, ratio: group.ratio() as usize };
     let (reply, answer) = oneshot::channel();
-    node.queue().push(vec![Job::Verify(VerifyJob { window, reply })])?;
+    node.queue().push(vec![Job::Verify(VerifyJob { window, caller: caller::current(), reply })])?;
     let Verified { tokens, verdicts } = answer.await.map_err(|_| stopping())??;
     let right = verdicts.iter().filter(|verdict| verdict.right).count();
     let corrections = due(&tokens, &verdicts, margin);

@@ -2,6 +2,7 @@
 
 use std::hash::Hash;
 
+use c3_service::caller;
 use dashmap::{DashMap, Entry};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, WeakShared};
@@ -53,7 +54,8 @@ where
     V: Clone + Send + Sync + 'static,
     W: Future<Output = V> + Send + 'static,
 {
-    let task = AbortOnDropHandle::new(tokio::spawn(work.in_current_span()));
+    // For who asked first, whoever else waits for it.
+    let task = AbortOnDropHandle::new(tokio::spawn(caller::carried(work.in_current_span())));
     let flight = task.map(move |joined| joined.unwrap_or_else(|_| gone())).boxed().shared();
     let weak = flight.downgrade().expect("it was not polled yet");
     (flight, weak)

@@ -42,6 +42,7 @@ use std::time::Duration;
 use c3_proto::limits::MESSAGE_BYTES_MAX;
 use c3_proto::pb::gateway_server::GatewayServer;
 use c3_proto::pb::registry_server::RegistryServer;
+use c3_service::caller::Callers;
 use c3_service::{Readiness, Server, serve};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -108,6 +109,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         service,
         more,
         readiness,
+        callers: Callers::Connections,
         // A large text takes as long as it takes; each call on a node has its time-out.
         call_timeout: None,
         args: config.server,

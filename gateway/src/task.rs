@@ -1,6 +1,6 @@
 //! Work that goes on while nobody polls it, and stops when nobody wants it.
 
-use c3_service::deadline;
+use c3_service::{caller, deadline};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
@@ -13,6 +13,7 @@ where
     T: Send + 'static,
     W: Future<Output = Result<T, Failure>> + Send + 'static,
 {
-    let task = AbortOnDropHandle::new(tokio::spawn(deadline::carried(work.in_current_span())));
+    let work = caller::carried(deadline::carried(work.in_current_span()));
+    let task = AbortOnDropHandle::new(tokio::spawn(work));
     async { task.await.unwrap_or_else(|_| Err(Failure::gone())) }
 }

@@ -1,11 +1,11 @@
 //! The bounded queue between gRPC calls and the model's thread, weighed by text tokens.
 //!
 //! Calls push without waiting: what does not fit is refused, and its caller told when to come back. The model's thread
-//! waits for work and takes what fits its next batch. Whoever no longer has a caller is dropped when the batch forms,
+//! waits for work and takes what fits its next batch, of each caller by turns. Whoever no longer has a caller is dropped when the batch forms,
 //! and frees its place already when somebody else needs it.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -14,7 +14,7 @@ use std::{
 };
 
 use c3_proto::pb;
-use c3_service::{Kind, metrics::Metrics};
+use c3_service::{Kind, caller::Caller, metrics::Metrics};
 use tonic::Status;
 
 /// Shortest and longest time that a refused caller is asked to stay away.
@@ -24,6 +24,9 @@ const RETRY_AFTER: [Duration; 2] = [Duration::from_millis(100), Duration::from_s
 pub trait Job: Send + 'static {
     /// Text tokens that it stands for.
     fn tokens(&self) -> usize;
+
+    /// Whose it is.
+    fn caller(&self) -> Caller;
 
     /// Whether nobody waits for its answer any more.
     fn is_gone(&self) -> bool;
@@ -141,22 +144,26 @@ impl<J: Job> Queue<J> {
         self.state().waiting.iter().any(|waiting| is(&waiting.job))
     }
 
-    /// Takes, in the order in which they came, the jobs that `pick` turns into work; those that it gives back stay.
+    /// Takes the jobs that `pick` turns into work; those that it gives back stay. Each caller's jobs are offered in the
+    /// order in which they came, and a first one of each caller before a second one of any.
     pub fn take<T>(&self, mut pick: impl FnMut(J) -> Result<T, J>) -> Vec<Taken<T>> {
         let mut taken = Vec::new();
         let mut state = self.state();
         state.came = Some(Instant::now());
         state.drop_gone();
-        for waiting in std::mem::take(&mut state.waiting) {
-            let tokens = waiting.job.tokens();
-            match pick(waiting.job) {
+        let mut waiting = Vec::from_iter(std::mem::take(&mut state.waiting).into_iter().map(Some));
+        for place in by_turns(waiting.iter().flatten().map(|waiting| waiting.job.caller())) {
+            let Some(Waiting { job, since }) = waiting[place].take() else { continue };
+            let tokens = job.tokens();
+            match pick(job) {
                 Ok(job) => {
                     state.tokens -= tokens;
                     taken.push(Taken { job, place: self.running(tokens as u64) });
                 }
-                Err(job) => state.waiting.push_back(Waiting { job, since: waiting.since }),
+                Err(job) => waiting[place] = Some(Waiting { job, since }),
             }
         }
+        state.waiting.extend(waiting.into_iter().flatten());
         self.0.metrics.queued(state.tokens as u64);
         taken
     }
@@ -224,6 +231,18 @@ impl<J: Job> State<J> {
     }
 }
 
+/// The places of jobs of these callers: a first one of each caller, then a second one, and so on.
+fn by_turns(callers: impl Iterator<Item = Caller>) -> Vec<usize> {
+    let mut turns = HashMap::<_, usize>::new();
+    let mut places = Vec::from_iter(callers.enumerate().map(|(place, caller)| {
+        let turn = turns.entry(caller).or_default();
+        *turn += 1;
+        (*turn, place)
+    }));
+    places.sort_unstable();
+    Vec::from_iter(places.into_iter().map(|(_, place)| place))
+}
+
 /// What a batch has room for, in whatever unit its owner counts. The first always fits, or it would never run; none
 /// fits behind one that did not, or large ones would be passed for ever.
 #[derive(Debug)]
@@ -260,10 +279,15 @@ mod tests {
 
     struct Work {
         tokens: usize,
+        caller: Caller,
         reply: oneshot::Sender<()>,
     }
 
     impl Job for Work {
+        fn caller(&self) -> Caller {
+            self.caller
+        }
+
         fn tokens(&self) -> usize {
             self.tokens
         }
@@ -275,7 +299,7 @@ mod tests {
 
     fn work(tokens: usize) -> (Work, oneshot::Receiver<()>) {
         let (reply, answer) = oneshot::channel();
-        (Work { tokens, reply }, answer)
+        (Work { tokens, caller: Caller::default(), reply }, answer)
     }
 
     fn queue(tokens_max: usize) -> Queue<Work> {
@@ -350,6 +374,28 @@ mod tests {
         };
         assert_eq!(batch(), [4, 5]);
         assert_eq!(take_all(&queue).iter().map(|t| t.job.tokens).collect::<Vec<_>>(), [3, 1]);
+    }
+
+    #[test]
+    fn callers_take_turns_and_each_ones_jobs_keep_their_order() {
+        let queue = queue(100);
+        let jobs = [(1, 10), (1, 11), (1, 12), (2, 20), (2, 21), (3, 30)];
+        let (jobs, _answers): (Vec<_>, Vec<_>) = jobs
+            .map(|(caller, tokens)| {
+                let (job, answer) = work(tokens);
+                (Work { caller: Caller(caller), ..job }, answer)
+            })
+            .into_iter()
+            .unzip();
+        queue.push(jobs).unwrap();
+        let batch = |most: usize| {
+            let mut room = Room::new(most, 0);
+            let taken = queue.take(|job| if room.fits(1) { Ok(job) } else { Err(job) });
+            Vec::from_iter(taken.iter().map(|taken| taken.job.tokens))
+        };
+        assert_eq!(batch(2), [10, 20]);
+        assert_eq!(batch(3), [11, 21, 30]);
+        assert_eq!(batch(9), [12]);
     }
 
     #[test]

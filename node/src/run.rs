@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use c3_service::{GrpcServer, Readiness, Server, serve};
+use c3_service::{GrpcServer, Readiness, Server, caller::Callers, serve};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::service::Routes;
@@ -51,6 +51,7 @@ pub async fn run<J: Job, M: Send + Sync + 'static, S: GrpcServer>(
         service,
         more: Routes::default(),
         readiness,
+        callers: Callers::Named,
         call_timeout: Some(settings.call_timeout()),
         args: settings.server,
     };

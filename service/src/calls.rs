@@ -22,6 +22,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use crate::{
     admission::{Gate, Place},
     body::Watched,
+    caller::{Caller, Callers},
     deadline::Deadline,
     metrics::Metrics,
     propagation,
@@ -32,6 +33,7 @@ use crate::{
 pub(crate) struct Calls {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) gate: Gate,
+    pub(crate) callers: Callers,
     /// Longest time that a call may take, where there is one.
     pub(crate) timeout: Option<Duration>,
 }
@@ -94,6 +96,7 @@ pub(crate) struct Call {
     started: Instant,
     code: Option<Code>,
     deadline: Option<Deadline>,
+    caller: Caller,
     place: Option<Place>,
 }
 
@@ -107,13 +110,15 @@ impl Call {
             started: Instant::now(),
             code: None,
             deadline: Deadline::of(request.headers(), calls.timeout),
+            caller: Caller::of(request, calls.callers),
             place: None,
         }
     }
 
-    /// Work for the call: in its span, under its deadline.
+    /// Work for the call: in its span, under its deadline, for its caller.
     pub(crate) fn within<T>(&self, work: impl FnOnce() -> T) -> T {
-        Deadline::within(self.deadline.as_ref(), || self.span.in_scope(work))
+        let work = || self.caller.within(|| self.span.in_scope(work));
+        Deadline::within(self.deadline.as_ref(), work)
     }
 
     /// Ready when the call is to be cut here, with the status that ends it.
@@ -215,8 +220,12 @@ mod tests {
     async fn a_call_whose_status_is_told_has_no_place_any_more() {
         let readiness = Readiness::default();
         readiness.set_ready();
-        let calls =
-            Calls { metrics: Arc::new(Metrics::new("here")), gate: Gate::new(readiness, 1), timeout: None };
+        let calls = Calls {
+            metrics: Arc::new(Metrics::new("here")),
+            gate: Gate::new(readiness, 1),
+            callers: Callers::Connections,
+            timeout: None,
+        };
         let mut service =
             calls.layer(tower::service_fn(|_: Request<()>| ready(Ok(Response::new(Ends::default())))));
         let mut call = async || {

@@ -5,11 +5,13 @@
 //! - [`server`]: the one builder with all layers, health, reflection, `/metrics` and the graceful drain.
 //! - [`readiness`]: loading → ready → draining, and the gRPC health that follows it.
 //! - [`error`]: kinds of errors, and the one map from them to gRPC status.
+//! - [`caller`]: for whom a call is made, also where a gateway asks a node for somebody.
 //! - [`deadline`]: when a call is over, and that what it asks of others ends with it.
 //! - [`telemetry`], [`propagation`], [`metrics`]: logs, traces and numbers.
 
 mod admission;
 mod body;
+pub mod caller;
 mod calls;
 pub mod deadline;
 mod dispatch;

@@ -1,4 +1,5 @@
-//! What a call hands on to the calls that it makes: its W3C trace context, by gRPC metadata, and its deadline.
+//! What a call hands on to the calls that it makes: its W3C trace context, by gRPC metadata, its deadline, and for whom it
+//! is made.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tonic::{Request, Status, metadata::MetadataMap, service::Interceptor};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use crate::deadline;
+use crate::{caller::Caller, deadline};
 
 /// By so much later the called server is to end than the caller, who would take the end for a failure of the server.
 const SLACK: Duration = Duration::from_millis(100);
@@ -28,7 +29,7 @@ pub fn extract(headers: &HeaderMap) -> Context {
     TraceContextPropagator::new().extract(&HeadersRef(headers))
 }
 
-/// A client interceptor that calls [`inject`] and hands the deadline on:
+/// A client interceptor that calls [`inject`], hands the deadline on and names the caller:
 /// `CompressorClient::with_interceptor(channel, Propagate)`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Propagate;
@@ -36,6 +37,7 @@ pub struct Propagate;
 impl Interceptor for Propagate {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         inject(request.metadata_mut());
+        Caller::name(request.metadata_mut().as_mut());
         if let Some(left) = deadline::left() {
             request.set_timeout(left + SLACK);
         }

@@ -13,6 +13,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use crate::{
     Readiness,
     admission::Gate,
+    caller::Callers,
     calls::Calls,
     dispatch::{Dispatch, GrpcServer},
     metrics::{self, Metrics},
@@ -59,6 +60,8 @@ pub struct Server<S> {
     pub more: Routes,
     /// Whether it takes calls.
     pub readiness: Readiness,
+    /// Whom it takes for its callers.
+    pub callers: Callers,
     /// Longest time that a call may take, where there is one.
     pub call_timeout: Option<Duration>,
     /// The rest.
@@ -139,6 +142,7 @@ fn dispatch<S: GrpcServer>(server: &Server<S>, health: &Health) -> Result<Dispat
     let calls = Calls {
         metrics: Arc::new(Metrics::new(server.role)),
         gate: Gate::new(server.readiness.clone(), server.args.calls_max as usize),
+        callers: server.callers,
         timeout: server.call_timeout,
     };
     let more = server.more.clone().into_axum_router().layer(calls.clone());

@@ -1,7 +1,8 @@
 //! How long calls take: when one is so late that another node is asked beside it, and which node is far slower than the
 //! others.
 //!
-//! Calls differ in size, so what counts is time to a token; a small call takes as long as one of a few hundred tokens.
+//! Calls differ in size, so what counts is time to a token; a small call takes as long as one of a few hundred tokens. A
+//! node's own pace is over all tokens that it had to do meanwhile: who has much to do is not slow.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -18,12 +19,10 @@ const CALLS_MIN: usize = 20;
 const HEDGE_TIMES: f64 = 2.0;
 /// No call is hedged earlier.
 const HEDGE_MIN: Duration = Duration::from_millis(50);
-/// Weight of the last call in a node's own pace.
-const NEW: f64 = 0.2;
 /// A node is far slower than others where its pace is so many times theirs.
 const SLOW_TIMES: f64 = 4.0;
-/// Calls of a node, one after another, of which its pace is known, and where it was too slow not long ago.
-const KNOWN_AFTER: [u32; 2] = [3, 2];
+/// Groups of calls on a node of which its pace is known, and where it was too slow not long ago.
+const KNOWN_AFTER: [usize; 2] = [3, 2];
 
 /// Time to a token of the last calls of one kind.
 #[derive(Debug, Default)]
@@ -50,30 +49,36 @@ impl Paces {
     }
 }
 
-/// A node's own pace, over calls of all kinds.
+/// A node's own pace, over calls of all kinds: the middle one of the last groups of calls. Those that were in flight
+/// together are a group, and its pace is that of the fastest: of one batch, or of one wait in a queue, all are late for one
+/// reason.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Pace {
-    mean: f64,
-    /// Calls that were not in flight together: those of one batch, or of one wait in a queue, tell what one of them does.
-    calls: u32,
-    /// When the last that counts had ended.
-    counted: Option<Instant>,
+    /// Of the last groups, the last one first.
+    last: [f64; KNOWN_AFTER[0]],
+    groups: usize,
+    /// When the first call of the last group had ended.
+    ended: Option<Instant>,
 }
 
 impl Pace {
-    /// A call was answered, or given up after so long.
+    /// A call was answered, or given up, after so long, in which the node had so many tokens to do.
     pub(crate) fn add(&mut self, tokens: u64, took: Duration) {
-        let new = if self.calls == 0 { 1.0 } else { NEW };
-        self.mean += new * (pace(tokens, took) - self.mean);
-        let now = Instant::now();
-        if self.counted.is_none_or(|counted| now - took >= counted) {
-            (self.calls, self.counted) = (self.calls + 1, Some(now));
+        let (pace, now) = (pace(tokens, took), Instant::now());
+        if self.ended.is_some_and(|ended| now - took < ended) {
+            self.last[0] = self.last[0].min(pace);
+            return;
         }
+        self.last.rotate_right(1);
+        self.last[0] = pace;
+        (self.groups, self.ended) = (self.groups + 1, Some(now));
     }
 
     /// Seconds to a token, once it is known; sooner where the node was too slow not long ago.
     fn known(&self, was_slow: bool) -> Option<f64> {
-        (self.calls >= KNOWN_AFTER[usize::from(was_slow)]).then_some(self.mean)
+        let mut last = Vec::from(&self.last[..self.groups.min(KNOWN_AFTER[0])]);
+        last.sort_by(f64::total_cmp);
+        (last.len() >= KNOWN_AFTER[usize::from(was_slow)]).then(|| last[(last.len() - 1) / 2])
     }
 
     /// Whether it is far slower than the others, all of which compute the same.
@@ -111,7 +116,7 @@ mod tests {
     }
 
     /// The pace of a node on which so many calls took so long, `together` at a time.
-    async fn pace_of(calls: u32, together: u32, took: Duration) -> Pace {
+    async fn pace_of(calls: usize, together: usize, took: Duration) -> Pace {
         let mut pace = Pace::default();
         for call in 0..calls {
             if call % together == 0 {
@@ -136,5 +141,23 @@ mod tests {
             let of_batches = pace_of(calls, 32, 10 * CALL).await;
             assert_eq!(of_batches.is_slow(false, [usual].into_iter()), is_known, "{calls} calls");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_fastest_of_a_group_counts_and_one_slow_group_does_not() {
+        let usual = pace_of(KNOWN_AFTER[0], 1, CALL).await;
+        let mut pace = usual;
+        // All begun at once, ended one after another.
+        for ended in 1..=10 {
+            tokio::time::advance(CALL).await;
+            pace.add(1000, ended * CALL);
+        }
+        assert_eq!(pace.last, usual.last);
+        tokio::time::advance(10 * CALL).await;
+        pace.add(1000, 10 * CALL);
+        assert!(!pace.is_slow(false, [usual].into_iter()));
+        tokio::time::advance(10 * CALL).await;
+        pace.add(1000, 10 * CALL);
+        assert!(pace.is_slow(false, [usual].into_iter()));
     }
 }

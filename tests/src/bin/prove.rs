@@ -1,9 +1,10 @@
 //! `prove TOPIC [ROW] [--full]`: measures a topic's table anew and prints one JSON line a quantity.
 //!
 //! A row is `{"row", "value", "bound", "ok"}`; `ok` is null where this machine lacks the hardware. Ends with 1 where a
-//! quantity is out of bounds.
+//! quantity is out of bounds. What a row took is told on standard error.
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
 use c3_tests::fixtures::Shared;
@@ -72,10 +73,12 @@ async fn main() -> Result<ExitCode> {
     ensure!(!rows.is_empty(), "the topic has no rows");
     let mut wrong = false;
     for name in rows {
+        let begun = Instant::now();
         for row in Row::of(name, topic.measure(name, Shared { full }).await) {
             println!("{}", serde_json::to_string(&row)?);
             wrong |= row.is_wrong();
         }
+        eprintln!("{name}: {:.0} s", begun.elapsed().as_secs_f64());
     }
     Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -218,9 +218,18 @@ impl Tally {
     }
 }
 
-/// The 99th percentile.
+/// The 99th percentile, in seconds.
 pub fn p99(times: &[Duration]) -> f64 {
+    percentile(times, 99)
+}
+
+/// The median, in seconds.
+pub fn p50(times: &[Duration]) -> f64 {
+    percentile(times, 50)
+}
+
+fn percentile(times: &[Duration], percent: usize) -> f64 {
     let mut sorted = Vec::from_iter(times.iter().map(Duration::as_secs_f64));
     sorted.sort_by(f64::total_cmp);
-    sorted.get((sorted.len() * 99).div_ceil(100).saturating_sub(1)).copied().unwrap_or(f64::NAN)
+    sorted.get((sorted.len() * percent).div_ceil(100).saturating_sub(1)).copied().unwrap_or(f64::NAN)
 }

@@ -39,9 +39,9 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
     let seconds = |few, many| Duration::from_secs(sized(few, many));
     match row {
         "kills" => nodes::kills(&prose()?, sized(10, 100) as usize, SEED).await,
-        "stopped" => nodes::stopped(&prose()?, seconds(10, 30)).await,
-        "hung" => nodes::hung(&prose()?, seconds(10, 30)).await,
-        "half-open" => nodes::half_open(&prose()?, seconds(10, 30)).await,
+        "stopped" => nodes::stopped(&prose()?, seconds(8, 30)).await,
+        "hung" => nodes::hung(&prose()?, seconds(8, 30)).await,
+        "half-open" => nodes::half_open(&prose()?, seconds(8, 30)).await,
         "rolling-nodes" => nodes::rolling(&prose()?, sized(1, 5) as usize).await,
         "bursts" => nodes::bursts(200, 2048).await,
         "hot" => nodes::hot(middle(&prose()?, 20_000), 200).await,
@@ -53,14 +53,14 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
             let rows = callers::overload(&prose, seconds(15, 60)).await?;
             Ok([rows, callers::waiting(&prose).await?].concat())
         }
-        "cancelled" => callers::cancelled(&prose()?, 1000, 20).await,
-        "fair" => callers::fair(&prose()?, seconds(20, 60)).await,
+        "cancelled" => callers::cancelled(&prose()?, 1000, 10).await,
+        "fair" => callers::fair(&prose()?, seconds(12, 60)).await,
         "finding" => {
             let prose = prose()?;
             let text = middle(&prose, 2_000);
             Ok([finding::announced(text).await?, finding::resolved(text).await?].concat())
         }
-        "liars" => nodes::liars(&prose()?, seconds(15, 60)).await,
+        "liars" => nodes::liars(&prose()?, seconds(10, 60)).await,
         "schedules" => {
             let (prose, lasts) = (prose()?, Duration::from_secs(60));
             let mut rows = schedules(&prose, sized(2, 20) as usize, lasts, SEED, Retries::On).await?;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -14,6 +15,7 @@ use super::kinds::Kind;
 use crate::calls::{Calls, id_of};
 use crate::cluster::Plan;
 use crate::row::Row;
+use crate::tool;
 
 /// The ratios that the default model was made for.
 const RATIOS: [u32; 4] = [10, 20, 40, 80];
@@ -31,6 +33,13 @@ struct Kept {
 
 /// Fidelity and bits a byte of text, everything counted, of every codec and ratio.
 pub async fn table(texts: &[Kind]) -> Result<Vec<Row>> {
+    let found = |(program, level, package)| {
+        let path = tool::path_of(program, &format!("apt-get install {package}"))?;
+        anyhow::Ok((program, level, path))
+    };
+    let others = [("zstd", "-19", "zstd"), ("xz", "-9", "xz-utils")].into_iter().map(found);
+    // First, so that who lacks one is told at once.
+    let others = others.collect::<Result<Vec<_>>>()?;
     let cluster = Plan::default().start().await?;
     let calls = cluster.calls()?;
     let mut rows = Vec::new();
@@ -61,13 +70,9 @@ pub async fn table(texts: &[Kind]) -> Result<Vec<Row>> {
             let same = calls.get(&id).await?.text == text.as_bytes();
             rows.push(Row::holds(format!("{name}-identical"), same, "identical"));
         }
-        let others = [("zstd", "-19"), ("xz", "-9")];
-        for (program, level) in others {
-            let name = format!("codecs-{kind}-{program}{level}");
-            rows.push(match squeezed(program, level, text) {
-                Ok(bytes) => Row::seen(name, bits_a_byte(bytes, text.len() as u64), true, "told only"),
-                Err(_) => Row::not_here(name, program, "told only"),
-            });
+        for (program, level, path) in &others {
+            let size = bits_a_byte(squeezed(path, level, text)?, text.len() as u64);
+            rows.push(Row::seen(format!("codecs-{kind}-{program}{level}"), size, true, "told only"));
         }
     }
     Ok(rows)
@@ -95,7 +100,7 @@ fn bits_a_byte(bytes: u64, of: u64) -> f64 {
 }
 
 /// Bytes that a program makes of a text.
-fn squeezed(program: &str, level: &str, text: &str) -> Result<u64> {
+fn squeezed(program: &Path, level: &str, text: &str) -> Result<u64> {
     let mut command = Command::new(program);
     command.args([level, "-c"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn()?;
@@ -103,6 +108,6 @@ fn squeezed(program: &str, level: &str, text: &str) -> Result<u64> {
     let fed = std::thread::spawn(move || input.write_all(text.as_bytes()));
     let output = child.wait_with_output()?;
     fed.join().map_err(|_| anyhow::anyhow!("the writer panicked"))??;
-    ensure!(output.status.success(), "{program} failed");
+    ensure!(output.status.success(), "{} failed", program.display());
     Ok(output.stdout.len() as u64)
 }

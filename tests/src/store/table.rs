@@ -80,7 +80,7 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
             rows.extend(recode::kills(middle(&prose, sized(20_000, 40_000)), sized(6, 200)).await?);
             Ok(rows)
         }
-        "codecs" => codecs::table(&kinds::all(&prose()?, sized(9_000, 60_000))?).await,
+        "codecs" => codecs::table(&kinds::all(&prose()?, sized(9_000, 20_000))?).await,
         "auto" => auto::auto(&kinds::all(&prose()?, sized(40_000, 200_000))?).await,
         "safetensors" => {
             let text = fixtures::text("page.txt")?;

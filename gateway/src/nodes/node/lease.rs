@@ -16,6 +16,8 @@ const PROBE_LATE: f64 = 0.5;
 pub(crate) struct Lease {
     node: Arc<Node>,
     tokens: u64,
+    /// Text tokens that the node had to do when it began, with its own.
+    work: u64,
     begun: Instant,
     /// Whether the breaker let it through to see how the node does.
     probe: bool,
@@ -37,6 +39,7 @@ impl Node {
         Some(Lease {
             node: Arc::clone(self),
             tokens,
+            work: state.load.tokens(),
             begun: Instant::now(),
             probe,
             late_after: None,
@@ -77,10 +80,12 @@ impl Drop for Lease {
             self.ended.unwrap_or(if late { Outcome::Beaten { begun: self.begun } } else { Outcome::Neither });
         let opened = {
             let mut state = self.node.state();
+            // Those before it, or those of its batch that came later.
+            let work = self.work.max(state.load.tokens());
             state.load.calls -= 1;
             state.load.own_tokens -= self.tokens;
             if matches!(outcome, Outcome::Answered | Outcome::Beaten { .. }) {
-                state.pace.add(self.tokens, took);
+                state.pace.add(work, took);
             }
             state.breaker.ended(self.probe, outcome, Instant::now())
         };
@@ -111,6 +116,23 @@ mod tests {
         assert_eq!((node.load().calls, node.load().own_tokens), (2, 150));
         drop(leases);
         assert_eq!(node.load(), Load::default());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_with_much_to_do_is_not_slow() {
+        let node = || Arc::new(Node::new(Stage::Decoder, "127.0.0.1:7302", Arc::default()).unwrap());
+        let [idle, busy] = [node(), node()];
+        let call = Duration::from_secs(1);
+        for _ in 0..5 {
+            // As fast as each other, with ten times as much work.
+            for (node, calls, tokens) in [(&idle, 1, 1_000), (&busy, 10, 1_000)] {
+                let leases = Vec::from_iter((0..calls).map(|_| node.lease(tokens, 99).unwrap()));
+                tokio::time::advance(calls * call).await;
+                leases.into_iter().for_each(|lease| lease.end(Outcome::Answered));
+            }
+        }
+        assert!(!busy.is_slow([idle.pace()].into_iter()));
+        assert!(!idle.is_slow([busy.pace()].into_iter()));
     }
 
     #[tokio::test(start_paused = true)]
