@@ -29,6 +29,8 @@ struct Window {
     decoding: Decoding,
     caller: Caller,
     step_rows: usize,
+    /// Rows of the latents, which its first step reads as well.
+    latents_due: usize,
     reply: oneshot::Sender<Result<Decoded, Status>>,
     /// Counts the window as running for as long as it is here.
     place: Running,
@@ -65,9 +67,11 @@ impl Live {
     /// Lets a window in, or tells its caller why not.
     pub(crate) fn join(&mut self, taken: Taken<DecodeJob>, decoder: &Decoder) {
         let Taken { job: DecodeJob { window, caller, reply }, place } = taken;
-        let step_rows = decoder.step_rows(&window.task);
+        let (step_rows, latents_due) = (decoder.step_rows(&window.task), window.latents.count);
         match decoder.start(window) {
-            Ok(decoding) => self.windows.push(Window { decoding, caller, step_rows, reply, place }),
+            Ok(decoding) => {
+                self.windows.push(Window { decoding, caller, step_rows, latents_due, reply, place })
+            }
             // A caller that left meanwhile misses nothing, here and below.
             Err(error) => drop(reply.send(Err(status(&error)))),
         }
@@ -82,10 +86,14 @@ impl Live {
     /// their callers are told, and may try another node.
     pub(crate) fn step(&mut self, decoder: &Decoder, shared_rows: usize) -> Option<Step> {
         let before = self.tokens();
-        let rows = Vec::from_iter(self.windows.iter().map(|window| (window.caller, window.step_rows)));
+        let rows = |window: &Window| (window.caller, window.step_rows + window.latents_due);
+        let rows = Vec::from_iter(self.windows.iter().map(rows));
         let chosen = self.turns.next(&rows, shared_rows);
         let takes_part = self.windows.iter_mut().zip(&chosen).filter(|(_, chosen)| **chosen);
-        let mut live = Vec::from_iter(takes_part.map(|(window, _)| &mut window.decoding));
+        let mut live = Vec::from_iter(takes_part.map(|(window, _)| {
+            window.latents_due = 0;
+            &mut window.decoding
+        }));
         let windows = live.len();
         if let Err(error) = decoder.step(&mut live) {
             let mut chosen = chosen.into_iter();

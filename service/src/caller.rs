@@ -54,7 +54,7 @@ impl Caller {
     }
 
     /// `work` done for this caller.
-    pub(crate) fn within<T>(self, work: impl FnOnce() -> T) -> T {
+    pub fn within<T>(self, work: impl FnOnce() -> T) -> T {
         CURRENT.sync_scope(self, work)
     }
 

@@ -2,10 +2,12 @@
 
 mod lease;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use c3_proto::{CascadeName, Description, Stage, limits, pb};
+use c3_service::caller::Caller;
 use c3_service::propagation::Propagate;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -66,6 +68,8 @@ struct State {
     /// What it last said of itself.
     known: Option<Known>,
     load: Load,
+    /// Calls in flight, by caller.
+    by_caller: HashMap<Caller, usize>,
     breaker: Breaker,
     pace: Pace,
 }
@@ -106,6 +110,7 @@ impl Node {
             ready_since: None,
             known: None,
             load: Load::default(),
+            by_caller: HashMap::new(),
             breaker: Breaker::default(),
             pace: Pace::default(),
         };

@@ -54,7 +54,7 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
             Ok([rows, callers::waiting(&prose).await?].concat())
         }
         "cancelled" => callers::cancelled(&prose()?, 1000, 10).await,
-        "fair" => callers::fair(&prose()?, seconds(12, 60)).await,
+        "fair" => callers::fair(&prose()?, seconds(15, 60)).await,
         "finding" => {
             let prose = prose()?;
             let text = middle(&prose, 2_000);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use c3_service::caller::{self, Caller};
 use tokio::time::Instant;
 
 use super::Node;
@@ -15,6 +16,7 @@ const PROBE_LATE: f64 = 0.5;
 #[derive(Debug)]
 pub(crate) struct Lease {
     node: Arc<Node>,
+    caller: Caller,
     tokens: u64,
     /// Text tokens that the node had to do when it began, with its own.
     work: u64,
@@ -27,17 +29,21 @@ pub(crate) struct Lease {
 }
 
 impl Node {
-    /// A place for a call that costs so many text tokens, if fewer than `calls_max` are in flight.
+    /// A place for a call that costs so many text tokens, if fewer than `calls_max` are in flight. A caller who has none in
+    /// flight here does not wait for those of others: beyond `calls_max` as many more are let in.
     pub(crate) fn lease(self: &Arc<Self>, tokens: u64, calls_max: usize) -> Option<Lease> {
-        let mut state = self.state();
-        if state.load.calls >= calls_max {
+        let (mut state, caller) = (self.state(), caller::current());
+        let most = if state.by_caller.contains_key(&caller) { calls_max } else { 2 * calls_max };
+        if state.load.calls >= most {
             return None;
         }
         state.load.calls += 1;
+        *state.by_caller.entry(caller).or_default() += 1;
         state.load.own_tokens += tokens;
         let probe = state.breaker.begun();
         Some(Lease {
             node: Arc::clone(self),
+            caller,
             tokens,
             work: state.load.tokens(),
             begun: Instant::now(),
@@ -83,6 +89,12 @@ impl Drop for Lease {
             // Those before it, or those of its batch that came later.
             let work = self.work.max(state.load.tokens());
             state.load.calls -= 1;
+            if let Some(calls) = state.by_caller.get_mut(&self.caller) {
+                *calls -= 1;
+                if *calls == 0 {
+                    state.by_caller.remove(&self.caller);
+                }
+            }
             state.load.own_tokens -= self.tokens;
             if matches!(outcome, Outcome::Answered | Outcome::Beaten { .. }) {
                 state.pace.add(work, took);
@@ -116,6 +128,20 @@ mod tests {
         assert_eq!((node.load().calls, node.load().own_tokens), (2, 150));
         drop(leases);
         assert_eq!(node.load(), Load::default());
+    }
+
+    #[tokio::test]
+    async fn a_caller_does_not_wait_for_the_calls_of_others() {
+        let node = Arc::new(Node::new(Stage::Decoder, "127.0.0.1:7302", Arc::default()).unwrap());
+        let of = |number| Caller(number).within(|| node.lease(1, 2));
+        let mut greedy = Vec::from_iter((0..2).map(|_| of(1).unwrap()));
+        assert!(of(1).is_none());
+        let others = [of(2).unwrap(), of(3).unwrap()];
+        assert!(of(2).is_none() && of(4).is_none());
+        greedy.clear();
+        assert!(of(1).is_some());
+        drop(others);
+        assert_eq!((node.load(), node.state().by_caller.len()), (Load::default(), 0));
     }
 
     #[tokio::test(start_paused = true)]
