@@ -8,9 +8,9 @@ use anyhow::{Context, ensure};
 use c3_client::{ByteRange, Client, WriteOptions};
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::calls::{Calls, id_of};
 
@@ -101,11 +101,18 @@ impl Work {
     pub async fn prepare(calls: &Calls, text: &str, documents: usize, bytes: usize) -> anyhow::Result<Self> {
         const RATIO: u32 = 20;
         const AT_ONCE: usize = 8;
+        const AGAIN_AFTER: Duration = Duration::from_millis(500);
         ensure!(text.len() > documents + bytes, "the text is too short");
         let store = async |number: usize| -> anyhow::Result<_> {
             let from = text.floor_char_boundary(number * (text.len() - bytes) / documents);
             let part = &text[from..text.floor_char_boundary(from + bytes)];
-            let put = calls.put_at(part.as_bytes(), RATIO).await?;
+            let put = loop {
+                match calls.put_at(part.as_bytes(), RATIO).await {
+                    // A gateway that lets little wait takes them one after another.
+                    Err(status) if status.code() == Code::ResourceExhausted => sleep(AGAIN_AFTER).await,
+                    ended => break ended?,
+                }
+            };
             Ok((id_of(&put.document.context("no document")?), part.to_owned()))
         };
         // Several at once, so that they share batches.
