@@ -44,7 +44,7 @@ impl Config {
     pub(crate) fn bounds(&self, device: &str) -> Bounds {
         // A CPU is full at about a hundred rows: what joins beyond that finishes no sooner, and delays all others.
         let step_rows = self.step_rows_max.unwrap_or(if device == "cpu" { 128 } else { 16_384 });
-        // Half as many do nearly as well, and who shares a CPU waits the less. A card takes as long for few as for many.
+        // Who shares a CPU waits the less the shorter its steps are. A card takes as long for few rows as for many.
         let shared_rows = if device == "cpu" { step_rows.div_ceil(2) } else { step_rows };
         Bounds { kv_bytes: self.kv_bytes_max(), step_rows, shared_rows }
     }

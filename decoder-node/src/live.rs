@@ -54,7 +54,7 @@ impl Live {
         self.windows.iter().map(|window| window.decoding.kv_rows()).sum()
     }
 
-    /// Rows that a step computes at the most.
+    /// Rows of a step in which all windows take part.
     pub(crate) fn step_rows(&self) -> usize {
         self.windows.iter().map(|window| window.step_rows).sum()
     }
