@@ -8,9 +8,9 @@ use anyhow::{Context, ensure};
 use c3_client::{ByteRange, Client, WriteOptions};
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status};
+use tonic::Status;
 
 use crate::calls::{Calls, id_of};
 
@@ -100,23 +100,15 @@ impl Work {
     /// Stores the parts of a text that are read later.
     pub async fn prepare(calls: &Calls, text: &str, documents: usize, bytes: usize) -> anyhow::Result<Self> {
         const RATIO: u32 = 20;
-        const AT_ONCE: usize = 8;
-        const AGAIN_AFTER: Duration = Duration::from_millis(500);
         ensure!(text.len() > documents + bytes, "the text is too short");
         let store = async |number: usize| -> anyhow::Result<_> {
             let from = text.floor_char_boundary(number * (text.len() - bytes) / documents);
             let part = &text[from..text.floor_char_boundary(from + bytes)];
-            let put = loop {
-                match calls.put_at(part.as_bytes(), RATIO).await {
-                    // A gateway that lets little wait takes them one after another.
-                    Err(status) if status.code() == Code::ResourceExhausted => sleep(AGAIN_AFTER).await,
-                    ended => break ended?,
-                }
-            };
+            let put = calls.put_at(part.as_bytes(), RATIO).await?;
             Ok((id_of(&put.document.context("no document")?), part.to_owned()))
         };
-        // Several at once, so that they share batches.
-        let stored = stream::iter((0..documents).map(store)).buffered(AT_ONCE).try_collect().await?;
+        // One after another: not every gateway lets several wait.
+        let stored = stream::iter(0..documents).then(store).try_collect().await?;
         Ok(Self { documents: Arc::new(stored), puts: Arc::default(), put_every: PUT_EVERY, ratio: RATIO })
     }
 
