@@ -2,23 +2,21 @@
 //! caller has more than its share once they are scarce.
 
 use std::{
-    collections::HashMap,
-    net::SocketAddr,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
 };
 
 use http::Request;
-use tonic::{Status, transport::server::TcpConnectInfo};
+use tonic::Status;
 
-use crate::{Kind, Readiness};
+use crate::{
+    Kind, Readiness,
+    caller::{Caller, InFlight},
+};
 
 /// What a caller that finds all places taken waits before it tries again.
 const RETRY_AFTER_MS: u64 = 1000;
-
-/// A connection, which counts as a caller.
-type Caller = Option<SocketAddr>;
 
 /// Who may come in.
 #[derive(Clone, Debug)]
@@ -39,7 +37,7 @@ impl Gate {
             return self.readiness.check_for_more().map(|()| None);
         }
         self.readiness.check()?;
-        let caller = request.extensions().get().and_then(TcpConnectInfo::remote_addr);
+        let caller = Caller::connection(request);
         self.places.take(caller).map_err(|what| {
             Kind::Full { retry_after_ms: RETRY_AFTER_MS }.status(format!("{what}: try again later"))
         })?;
@@ -57,7 +55,7 @@ struct Places {
 #[derive(Debug, Default)]
 struct Taken {
     all: usize,
-    by_caller: HashMap<Caller, usize>,
+    by_caller: InFlight,
 }
 
 impl Places {
@@ -65,8 +63,8 @@ impl Places {
     /// less than an equal share.
     fn take(&self, caller: Caller) -> Result<(), &'static str> {
         let mut taken = self.lock();
-        let mine = taken.by_caller.get(&caller).copied().unwrap_or(0);
-        let callers = taken.by_caller.len() + usize::from(mine == 0);
+        let mine = taken.by_caller.of(caller);
+        let callers = taken.by_caller.callers() + usize::from(mine == 0);
         if taken.all >= self.most {
             return Err("all of the server's places for calls are taken");
         }
@@ -74,19 +72,14 @@ impl Places {
             return Err("this connection has its share of the server's places for calls");
         }
         taken.all += 1;
-        *taken.by_caller.entry(caller).or_default() += 1;
+        taken.by_caller.begin(caller);
         Ok(())
     }
 
     fn give_back(&self, caller: Caller) {
         let mut taken = self.lock();
         taken.all -= 1;
-        if let Some(mine) = taken.by_caller.get_mut(&caller) {
-            *mine -= 1;
-            if *mine == 0 {
-                taken.by_caller.remove(&caller);
-            }
-        }
+        taken.by_caller.end(caller);
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
@@ -118,8 +111,7 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    const CALLERS: [Caller; 2] =
-        [None, Some(SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1))];
+    const CALLERS: [Caller; 2] = [Caller(1), Caller(2)];
 
     #[test]
     fn one_caller_alone_has_all_places_and_gives_way_to_another() {
@@ -140,6 +132,6 @@ mod tests {
         assert!(places.take(other).is_err());
         (0..4).for_each(|_| CALLERS.into_iter().for_each(|caller| places.give_back(caller)));
         let taken = places.lock();
-        assert!(taken.all == 0 && taken.by_caller.is_empty());
+        assert!(taken.all == 0 && taken.by_caller.callers() == 0);
     }
 }

@@ -2,6 +2,7 @@
 //! says whose each is.
 
 use std::{
+    collections::HashMap,
     hash::{BuildHasher, RandomState},
     sync::LazyLock,
 };
@@ -31,6 +32,37 @@ pub enum Callers {
     Named,
 }
 
+/// Calls in flight, by caller.
+#[derive(Debug, Default)]
+pub struct InFlight(HashMap<Caller, usize>);
+
+impl InFlight {
+    /// Callers who have some.
+    pub fn callers(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Those of one caller.
+    pub fn of(&self, caller: Caller) -> usize {
+        self.0.get(&caller).copied().unwrap_or(0)
+    }
+
+    /// A call of his begins.
+    pub fn begin(&mut self, caller: Caller) {
+        *self.0.entry(caller).or_default() += 1;
+    }
+
+    /// One ended.
+    pub fn end(&mut self, caller: Caller) {
+        if let Some(calls) = self.0.get_mut(&caller) {
+            *calls -= 1;
+            if *calls == 0 {
+                self.0.remove(&caller);
+            }
+        }
+    }
+}
+
 /// For whom the current task works; the same one wherever that is not known.
 pub fn current() -> Caller {
     CURRENT.try_get().unwrap_or_default()
@@ -46,11 +78,14 @@ impl Caller {
     pub(crate) fn of<B>(request: &Request<B>, callers: Callers) -> Self {
         let named = || request.headers().get(HEADER)?.to_str().ok()?.parse().ok().map(Self);
         let named = (callers == Callers::Named).then(named).flatten();
-        named.unwrap_or_else(|| {
-            static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-            let address = request.extensions().get().and_then(TcpConnectInfo::remote_addr);
-            Self(HASHER.hash_one(address))
-        })
+        named.unwrap_or_else(|| Self::connection(request))
+    }
+
+    /// The connection that a call came by.
+    pub(crate) fn connection<B>(request: &Request<B>) -> Self {
+        static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        let address = request.extensions().get().and_then(TcpConnectInfo::remote_addr);
+        Self(HASHER.hash_one(address))
     }
 
     /// `work` done for this caller.

@@ -2,12 +2,11 @@
 
 mod lease;
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use c3_proto::{CascadeName, Description, Stage, limits, pb};
-use c3_service::caller::Caller;
+use c3_service::caller::InFlight;
 use c3_service::propagation::Propagate;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -69,7 +68,7 @@ struct State {
     known: Option<Known>,
     load: Load,
     /// Calls in flight, by caller.
-    by_caller: HashMap<Caller, usize>,
+    by_caller: InFlight,
     breaker: Breaker,
     pace: Pace,
 }
@@ -110,7 +109,7 @@ impl Node {
             ready_since: None,
             known: None,
             load: Load::default(),
-            by_caller: HashMap::new(),
+            by_caller: InFlight::default(),
             breaker: Breaker::default(),
             pace: Pace::default(),
         };

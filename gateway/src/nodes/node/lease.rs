@@ -33,12 +33,12 @@ impl Node {
     /// flight here does not wait for those of others: beyond `calls_max` as many more are let in.
     pub(crate) fn lease(self: &Arc<Self>, tokens: u64, calls_max: usize) -> Option<Lease> {
         let (mut state, caller) = (self.state(), caller::current());
-        let most = if state.by_caller.contains_key(&caller) { calls_max } else { 2 * calls_max };
+        let most = if state.by_caller.of(caller) > 0 { calls_max } else { 2 * calls_max };
         if state.load.calls >= most {
             return None;
         }
         state.load.calls += 1;
-        *state.by_caller.entry(caller).or_default() += 1;
+        state.by_caller.begin(caller);
         state.load.own_tokens += tokens;
         let probe = state.breaker.begun();
         Some(Lease {
@@ -89,12 +89,7 @@ impl Drop for Lease {
             // Those before it, or those of its batch that came later.
             let work = self.work.max(state.load.tokens());
             state.load.calls -= 1;
-            if let Some(calls) = state.by_caller.get_mut(&self.caller) {
-                *calls -= 1;
-                if *calls == 0 {
-                    state.by_caller.remove(&self.caller);
-                }
-            }
+            state.by_caller.end(self.caller);
             state.load.own_tokens -= self.tokens;
             if matches!(outcome, Outcome::Answered | Outcome::Beaten { .. }) {
                 state.pace.add(work, took);
@@ -141,7 +136,7 @@ mod tests {
         greedy.clear();
         assert!(of(1).is_some());
         drop(others);
-        assert_eq!((node.load(), node.state().by_caller.len()), (Load::default(), 0));
+        assert_eq!((node.load(), node.state().by_caller.callers()), (Load::default(), 0));
     }
 
     #[tokio::test(start_paused = true)]
