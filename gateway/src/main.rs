@@ -30,5 +30,6 @@ struct Arguments {
 fn main() -> ExitCode {
     let Arguments { listen, config, telemetry } = Arguments::parse();
     let config = config.with_cloud(std::env::vars_os());
-    program::run(ROLE, &telemetry, listen, |listener, shutdown| run(config, listener, shutdown))
+    let io_threads = config.server.io_threads;
+    program::run(ROLE, &telemetry, io_threads, listen, |listener, shutdown| run(config, listener, shutdown))
 }

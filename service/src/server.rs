@@ -1,6 +1,6 @@
 //! The one way in which a server of ours serves: layers, health, reflection, metrics, and the graceful drain.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use axum::{Router, http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
 use c3_proto::pb;
@@ -39,12 +39,15 @@ pub struct ServerArgs {
     /// Calls served at once; more are refused with RESOURCE_EXHAUSTED
     #[arg(long, env = "C3_CALLS_MAX", value_name = "CALLS", default_value_t = Self::default().calls_max)]
     pub calls_max: u32,
+    /// Threads that serve calls, each of which keeps some megabytes; without it, one for each core, but 8 at most
+    #[arg(long, env = "C3_IO_THREADS", value_name = "THREADS")]
+    pub io_threads: Option<NonZeroUsize>,
 }
 
 impl Default for ServerArgs {
     fn default() -> Self {
         // Gateways look twice a second.
-        Self { settle_ms: 700, drain_ms: 20_000, calls_max: 1024 }
+        Self { settle_ms: 700, drain_ms: 20_000, calls_max: 1024, io_threads: None }
     }
 }
 

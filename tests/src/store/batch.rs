@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::ops::small_text;
+use super::ops::{small_text, sweep};
 use crate::cluster::{Cluster, Plan, files_under};
 use crate::process::{Launch, Program};
 use crate::row::Row;
@@ -58,12 +58,16 @@ pub async fn batch(count: usize, rounds: usize) -> Result<Vec<Row>> {
         let id = c3_proto::DocumentId::of(text.as_bytes()).to_string();
         wrong += usize::from(c3(&cluster, &["get", &id]).await?.stdout != text.as_bytes());
     }
+    sweep(&cluster.calls()?, 0).await?;
+    let swept_files = files_under(&cluster.data())?.len();
+    let files_max = count as f64 * FILES_SHARE;
     Ok(vec![
         Row::seen(format!("batch-seconds ({count} documents)"), many, true, "told"),
         Row::seen("batch-seconds-as-one-document", one, true, "told"),
         Row::at_least("batch-rate-over-one-document", one / many, RATE_SHARE),
         Row::equal("batch-failed", failed, 0),
-        Row::at_most("batch-files", files as f64, count as f64 * FILES_SHARE),
+        Row::at_most("batch-files", files as f64, files_max),
+        Row::at_most("batch-files-after-a-sweep", swept_files as f64, files_max),
         Row::equal("batch-listed", listed, count + rounds),
         Row::at_most("batch-list-seconds", list_seconds, LIST_SECONDS),
         Row::equal("batch-wrong", wrong, 0),

@@ -22,8 +22,8 @@ const TIME_MAX: f64 = 0.10;
 /// Most bytes of the end of a document that are decoded to append to it: a shard, and what decides its cut, in whole
 /// windows.
 const DECODED_TOKENS_MAX: u32 = 8_000;
-/// What is read on either side of a change, beside it: more than a shard.
-const MARGIN_BYTES: usize = 20_000;
+/// What is read on either side of a change, beside it: a window and more.
+const MARGIN_BYTES: usize = 5_000;
 
 /// How much of a document is read to tell whether it is the text that was put.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use c3_proto::pb::{PutName, WriteOptions};
 use tokio::time::{Instant, sleep};
 use tonic::Code;
 
-use super::ops::{self, Dice, check, large_text, small_text, sweep, written};
+use super::ops::{self, Dice, check, large_text, objects_text, small_text, sweep, written};
 use crate::calls::{Calls, id_of};
 use crate::cluster::{Cluster, Plan, files_under};
 use crate::row::Row;
@@ -155,7 +155,8 @@ async fn during_sweeps(
 ) -> Result<bool> {
     let calls = cluster.calls()?;
     for number in [2 * round, 2 * round + 1] {
-        let text = if number % 2 == 0 { small_text(number + 500_000) } else { large_text(number + 500_000) };
+        let text =
+            if number % 2 == 0 { small_text(number + 500_000) } else { objects_text(number + 500_000) };
         let put = calls.put(text.as_bytes(), written()).await?;
         model.insert(id_of(&put.document.context("no document")?), text);
     }

@@ -8,6 +8,7 @@ use c3_proto::{LatentCodec, pb};
 use prost::Message;
 use tonic::{Code, Status, Streaming};
 
+use super::ops::check;
 use crate::calls::{Calls, id_of};
 use crate::cluster::{Cluster, Plan, files_under};
 use crate::row::Row;
@@ -17,6 +18,9 @@ use crate::wait::until;
 const WRITE_LIMIT: Duration = Duration::from_secs(120);
 /// Ratios that documents are recoded to while gateways are killed: each makes objects that are not there yet.
 const RATIOS: std::ops::RangeInclusive<u32> = 9..=80;
+
+/// Bytes of either end of the document that are read after a kill.
+const PART_BYTES: usize = 150;
 
 /// Every codec and back: identical each time, and in the end the very latents and corrections of the beginning.
 pub async fn codecs(text: &str) -> Result<Vec<Row>> {
@@ -77,7 +81,8 @@ pub async fn deleted(text: &str) -> Result<Vec<Row>> {
     ])
 }
 
-/// Gateways that are killed in the middle of a recode: the document is as it was or as it was to be, and whole.
+/// Gateways that are killed in the middle of a recode: the document is as it was or as it was to be, and nothing dangles.
+/// After each kill its first and last bytes are read, after all of them the whole.
 pub async fn kills(text: &str, count: usize) -> Result<Vec<Row>> {
     let mut cluster = Plan::with_gateway_args(&["--shards-in-flight", "1"]).start().await?;
     let id = id_of(&cluster.calls()?.put_at(text.as_bytes(), 8).await?.document.context("no document")?);
@@ -93,7 +98,11 @@ pub async fn kills(text: &str, count: usize) -> Result<Vec<Row>> {
         recoding.abort();
         let calls = cluster.calls()?;
         let now = calls.stat(&id).await;
-        let whole = calls.get(&id).await.is_ok_and(|got| got.text == text.as_bytes());
+        let mut whole = true;
+        for part in [0..PART_BYTES, text.len() - PART_BYTES..text.len()] {
+            let got = calls.get_range(&id, part.start as u64..part.end as u64).await;
+            whole &= got.is_ok_and(|got| got.text == text.as_bytes()[part]);
+        }
         let known = now.as_ref().is_ok_and(|now| {
             between += usize::from((now.ratio, now.codec) == (old.ratio, old.codec));
             [(old.ratio, old.codec), (ratio, codec.to_wire())].contains(&(now.ratio, now.codec))
@@ -101,12 +110,19 @@ pub async fn kills(text: &str, count: usize) -> Result<Vec<Row>> {
         lost += usize::from(!(whole && known));
         old = now?;
     }
-    let last =
-        finish(recode(&cluster.calls()?, &id, pb::WriteOptions { ratio: 20, ..Default::default() }).await?);
+    let calls = cluster.calls()?;
+    let same = calls.get(&id).await?.text == text.as_bytes();
+    let findings = check(&calls, false).await?;
+    let dangling = findings.iter().filter(|finding| finding.problem.contains("missing")).count();
+    let last = finish(recode(&calls, &id, pb::WriteOptions { ratio: 20, ..Default::default() }).await?);
     let after = last.await?.ratio;
+    let share = between as f64 / count as f64;
     Ok(vec![
         Row::equal("recode-kills-lost", lost, 0),
-        Row::at_least("recode-kills-between-writes", between as f64 / count as f64, 0.8),
+        Row::at_least(format!("recode-kills-between-writes ({count} kills)"), share, 0.8),
+        Row::holds("recode-kills-identical", same, "identical"),
+        Row::equal("recode-kills-dangling", dangling, 0),
+        Row::equal("recode-kills-findings", findings.len(), 0),
         Row::equal("recode-after-kills", after, 20),
     ])
 }

@@ -4,13 +4,13 @@ use anyhow::{Result, bail};
 
 use super::{
     auto, batch, cloud, codecs, deletes, disk, edited, flips, gateways, hot, interchange, kills, kinds, long,
-    many, names, recode, resumed, shared, syscalls,
+    names, recode, resumed, shared, syscalls,
 };
 use crate::fixtures::{self, Shared, middle, stretch};
 use crate::row::Row;
 
 /// Its rows, in the order.
-pub const ROWS: [&str; 19] = [
+pub const ROWS: [&str; 18] = [
     "long",
     "kills",
     "syscalls",
@@ -19,7 +19,6 @@ pub const ROWS: [&str; 19] = [
     "s3",
     "redis",
     "hot-latents",
-    "many",
     "batch",
     "edited",
     "auto",
@@ -42,20 +41,19 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
     match row {
         "long" => {
             let books = shared.books()?;
-            let sizes: &[usize] = if shared.full { &[1_290_000, 4_300_000] } else { &[129_000] };
-            let mut rows = long::long(&books, sized(21_500, 215_000), sizes).await?;
-            rows.extend(long::spread(middle(&books, 60_000)).await?);
+            let sizes: &[usize] = if shared.full { &[1_080_000, 3_600_000] } else { &[108_000] };
+            let mut rows = long::long(&books, sized(18_000, 180_000), sizes).await?;
+            rows.extend(long::spread(middle(&books, 30_000)).await?);
             Ok(rows)
         }
         "kills" => kills::kills(count(200), SEED).await,
         "syscalls" => syscalls::syscalls().await,
         "flips" => flips::flips(count(2000), SEED).await,
         "disk" => disk::disk().await,
-        "s3" => cloud::faulty_s3(&prose()?, sized(30, 200)).await,
+        "s3" => cloud::faulty_s3(&prose()?, sized(20, 200)).await,
         "redis" => shared::killed_redis(&prose()?, sized(8, 40)).await,
         "hot-latents" => hot::hot_latents(&prose()?, sized(1, 3)).await,
         "batch" => batch::batch(count(10_000), 2).await,
-        "many" => many::many(count(10_000)).await,
         "deletes" => deletes::deletes(40, count(1000), SEED).await,
         "edited" => {
             let books = shared.books()?;
@@ -77,11 +75,11 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
             let prose = prose()?;
             let mut rows = recode::codecs(middle(&prose, 6_000)).await?;
             rows.extend(recode::deleted(middle(&prose, 20_000)).await?);
-            rows.extend(recode::kills(middle(&prose, sized(20_000, 40_000)), sized(6, 200)).await?);
+            rows.extend(recode::kills(middle(&prose, 20_000), count(200)).await?);
             Ok(rows)
         }
-        "codecs" => codecs::table(&kinds::all(&prose()?, sized(9_000, 20_000))?).await,
-        "auto" => auto::auto(&kinds::all(&prose()?, sized(40_000, 200_000))?).await,
+        "codecs" => codecs::table(&kinds::all(&prose()?, sized(2_000, 20_000))?).await,
+        "auto" => auto::auto(&kinds::all(&prose()?, sized(18_000, 200_000))?).await,
         "safetensors" => {
             let text = fixtures::text("page.txt")?;
             let mut rows = interchange::again(&text).await?;
