@@ -79,7 +79,7 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
             Ok(rows)
         }
         "codecs" => codecs::table(&kinds::all(&prose()?, sized(2_000, 20_000))?).await,
-        "auto" => auto::auto(&kinds::all(&prose()?, sized(18_000, 200_000))?).await,
+        "auto" => auto::auto(&kinds::all(&prose()?, sized(40_000, 200_000))?).await,
         "safetensors" => {
             let text = fixtures::text("page.txt")?;
             let mut rows = interchange::again(&text).await?;
