@@ -4,8 +4,9 @@ use std::ops::Range;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use c3_proto::{DocumentId, pb};
+use c3_proto::pb;
 
+use super::ops::is_there;
 use crate::calls::{Calls, id_of};
 use crate::cluster::{Cluster, Plan};
 use crate::row::Row;
@@ -110,12 +111,6 @@ impl Way<'_> {
         rows.push(Row::holds(name("identical"), same, "identical"));
         Ok(rows)
     }
-}
-
-/// Whether a text is stored under its own hash, and these bytes of it come back.
-async fn is_there(calls: &Calls, id: &str, text: &str, read: Range<usize>) -> Result<bool> {
-    let got = calls.get_range(id, read.start as u64..read.end as u64).await?;
-    Ok(got.text == text.as_bytes()[read] && id == DocumentId::of(text.as_bytes()).to_string())
 }
 
 /// The bytes of `changed` that differ from `text`, and some on either side.

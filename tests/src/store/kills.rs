@@ -9,7 +9,7 @@ use c3_proto::pb::{PutName, WriteOptions};
 use tokio::time::{Instant, sleep};
 use tonic::Code;
 
-use super::ops::{self, Dice, check, large_text, objects_text, small_text, sweep, written};
+use super::ops::{self, Dice, check, dangling, large_text, objects_text, small_text, sweep, written};
 use crate::calls::{Calls, id_of};
 use crate::cluster::{Cluster, Plan, files_under};
 use crate::row::Row;
@@ -216,14 +216,13 @@ async fn verdict(
         lost += usize::from(!same);
     }
     let findings = check(&calls, false).await?;
-    let dangling = findings.iter().filter(|finding| finding.problem.contains("missing")).count();
     let share = inside as f64 / count as f64;
     let name = format!("kills-{what}-inside (seed {seed}, {count} kills)");
     Ok(vec![
         Row::seen(name, share, share >= 0.8 || count < COUNT_MIN, format!(">= 0.8 of {COUNT_MIN} or more")),
         Row::seen(format!("kills-{what}-documents"), model.len(), !model.is_empty(), "some are acknowledged"),
         Row::equal(format!("kills-{what}-lost"), lost, 0),
-        Row::equal(format!("kills-{what}-dangling"), dangling, 0),
+        Row::equal(format!("kills-{what}-dangling"), dangling(&findings), 0),
         Row::equal(format!("kills-{what}-findings"), findings.len(), 0),
     ])
 }

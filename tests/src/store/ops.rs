@@ -1,6 +1,9 @@
 //! What the store's proofs have in common: texts, and calls of upkeep.
 
+use std::ops::Range;
+
 use anyhow::{Result, ensure};
+use c3_proto::DocumentId;
 use c3_proto::pb::{self, check_response};
 use tonic::Status;
 
@@ -55,6 +58,17 @@ pub async fn check(calls: &Calls, repair: bool) -> Result<Vec<pb::Finding>> {
     }
     ensure!(summary.is_some(), "the check broke off");
     Ok(findings)
+}
+
+/// How many findings tell of something that is referred to and missing.
+pub fn dangling(findings: &[pb::Finding]) -> usize {
+    findings.iter().filter(|finding| finding.problem.contains("missing")).count()
+}
+
+/// Whether a text is stored under its own hash, and these bytes of it come back.
+pub async fn is_there(calls: &Calls, id: &str, text: &str, read: Range<usize>) -> Result<bool> {
+    let got = calls.get_range(id, read.start as u64..read.end as u64).await?;
+    Ok(got.text == text.as_bytes()[read] && id == DocumentId::of(text.as_bytes()).to_string())
 }
 
 /// Numbers that look random and follow from a seed.

@@ -8,7 +8,7 @@ use c3_proto::{LatentCodec, pb};
 use prost::Message;
 use tonic::{Code, Status, Streaming};
 
-use super::ops::check;
+use super::ops::{check, dangling};
 use crate::calls::{Calls, id_of};
 use crate::cluster::{Cluster, Plan, files_under};
 use crate::row::Row;
@@ -113,7 +113,6 @@ pub async fn kills(text: &str, count: usize) -> Result<Vec<Row>> {
     let calls = cluster.calls()?;
     let same = calls.get(&id).await?.text == text.as_bytes();
     let findings = check(&calls, false).await?;
-    let dangling = findings.iter().filter(|finding| finding.problem.contains("missing")).count();
     let last = finish(recode(&calls, &id, pb::WriteOptions { ratio: 20, ..Default::default() }).await?);
     let after = last.await?.ratio;
     let share = between as f64 / count as f64;
@@ -121,7 +120,7 @@ pub async fn kills(text: &str, count: usize) -> Result<Vec<Row>> {
         Row::equal("recode-kills-lost", lost, 0),
         Row::at_least(format!("recode-kills-between-writes ({count} kills)"), share, 0.8),
         Row::holds("recode-kills-identical", same, "identical"),
-        Row::equal("recode-kills-dangling", dangling, 0),
+        Row::equal("recode-kills-dangling", dangling(&findings), 0),
         Row::equal("recode-kills-findings", findings.len(), 0),
         Row::equal("recode-after-kills", after, 20),
     ])

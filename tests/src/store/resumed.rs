@@ -5,12 +5,11 @@ use std::process::Child;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use c3_proto::DocumentId;
 use c3_proto::pb::{self, put_document_response::Event};
 use futures::stream;
 
-use super::ops::written;
-use crate::calls::{Calls, id_of, put_messages};
+use super::ops::{is_there, written};
+use crate::calls::{id_of, put_messages};
 use crate::cluster::{Cluster, Plan};
 use crate::process::{Launch, Program};
 use crate::row::Row;
@@ -49,7 +48,9 @@ pub async fn resumed(texts: [&str; 2], gateway_args: &[&str], redone_max: Option
         let document = put.document.context("no document")?;
         let of_one_put = 2 * document.tokens;
         let redone = (work(&cluster).await? - before).saturating_sub(of_one_put) as f64 / of_one_put as f64;
-        let same = is_there_around_the_break(&calls, &id_of(&document), text).await?;
+        let middle = text.len() / 2;
+        let read = middle.saturating_sub(MARGIN_BYTES)..(middle + MARGIN_BYTES).min(text.len());
+        let same = is_there(&calls, &id_of(&document), text, read).await?;
         let left = calls.raw().uploads(pb::UploadsRequest {}).await?.into_inner().uploads.len();
         let name = |what: &str| format!("resumed-{name}-{what}");
         let done = half as f64 / of_one_put as f64;
@@ -73,14 +74,6 @@ pub async fn resumed(texts: [&str; 2], gateway_args: &[&str], redone_max: Option
         ]);
     }
     Ok(rows)
-}
-
-/// Whether a text is stored under its own hash, and the bytes about its middle come back.
-async fn is_there_around_the_break(calls: &Calls, id: &str, text: &str) -> Result<bool> {
-    let middle = text.len() / 2;
-    let read = middle.saturating_sub(MARGIN_BYTES)..(middle + MARGIN_BYTES).min(text.len());
-    let got = calls.get_range(id, read.start as u64..read.end as u64).await?;
-    Ok(got.text == text.as_bytes()[read] && id == DocumentId::of(text.as_bytes()).to_string())
 }
 
 /// Tokens compressed and tokens verified, together.
