@@ -7,11 +7,12 @@
 //! 1. One shard tells which step is *safe*, kept to by itself. The step before it is *bold*. Later blocks begin with
 //!    what all shards before them have told.
 //! 2. Bold is tried on as many shards as there is room for, half of them at a time: what they tell is the next estimate.
-//! 3. The rest is safe. If the bound is still broken, the worst shards go a step further; if there is room left, a few
-//!    go a step back.
+//! 3. The rest is safe, half of it first: where what it costs is more than chance explains, the safe step is the next
+//!    one. If the bound is still broken, a few shards go a step further; if there is room left, a few go a step back.
 //!
 //! So hardly any shard is written at more than one ratio. What was tried and not taken stays in the store until a sweep.
-//! A text that is one shard has no others to tell of it, and is decided by pieces of it: [`whole`].
+//! Of a text that has but a few shards one is too much to try, so [`pieces`] tell where to begin. A text that is one shard
+//! has no others to tell of it, and is decided by them alone: [`whole`].
 
 use std::sync::Arc;
 
@@ -29,12 +30,16 @@ use crate::task;
 use crate::text::Part;
 
 mod block;
+mod pieces;
 mod whole;
 
 use block::Block;
+use pieces::Pieces;
 
 /// Shards that are decided together: half a megabyte of text at most.
 const BLOCK_SHARDS: usize = 32;
+/// Shards of a text of which a whole one is too much to try.
+const FEW_SHARDS: usize = 3;
 /// Ratios to choose from where the caller names none, as far as the checkpoint takes them.
 const RATIOS: [u32; 4] = [10, 20, 40, 80];
 /// By how much the share of wrong tokens falls from a ratio to half of it: the default model's falls 2 to 40 times.
@@ -126,6 +131,14 @@ struct Sum {
     allowance: f64,
 }
 
+impl std::ops::AddAssign for Sum {
+    fn add_assign(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.cost += other.cost;
+        self.allowance += other.allowance;
+    }
+}
+
 impl Sum {
     fn add(&mut self, choice: &Choice, shard: &ShardEntry) {
         self.bytes += shard.bytes() as f64;
@@ -152,6 +165,11 @@ impl Known {
         let steps = choice.steps.len();
         let falls = (0..steps - 1).map(|step| choice.fall(step)).collect();
         Self { tried: vec![Sum::default(); steps], falls, taken: Sum::default(), safe: 1.min(steps - 1) }
+    }
+
+    /// Whether nothing is known yet.
+    fn is_nothing(&self) -> bool {
+        !(0..self.tried.len()).any(|step| self.is_tried(step))
     }
 
     /// Whether a step was tried.
@@ -208,6 +226,9 @@ where
                 }
             }
             let mut block = Block::new(&choice, texts);
+            if known.is_nothing() && block.texts().len() <= FEW_SHARDS {
+                sample(&gateway, &choice, &mut known, &mut block).await?;
+            }
             decide(&gateway, &choice, &mut known, &mut block).await?;
             for shard in block.taken() {
                 known.taken.add(&choice, &shard.entry);
@@ -218,6 +239,28 @@ where
             }
         }
     }
+}
+
+/// Takes the first step that pieces of a block leave open for the safe one.
+async fn sample(
+    gateway: &SharedGateway,
+    choice: &Choice,
+    known: &mut Known,
+    block: &mut Block,
+) -> Result<(), Failure> {
+    let mut pieces = Pieces::of_few(&block.texts());
+    let last = choice.steps.len() - 1;
+    known.safe = last;
+    for step in 0..last {
+        let (ruled_out, seen) = pieces.rule_out(gateway, choice, step).await?;
+        known.tried[step] += seen;
+        if !ruled_out {
+            known.safe = step;
+            break;
+        }
+    }
+    block.sampled(known);
+    Ok(())
 }
 
 /// Writes what a block asks for until it asks for nothing more.

@@ -53,13 +53,13 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
         "s3" => cloud::faulty_s3(&prose()?, sized(20, 200)).await,
         "redis" => shared::killed_redis(&prose()?, sized(8, 40)).await,
         "hot-latents" => hot::hot_latents(&prose()?, sized(1, 3)).await,
-        "batch" => batch::batch(count(10_000), 2).await,
+        "batch" => batch::batch(count(10_000), sized(1, 2)).await,
         "deletes" => deletes::deletes(40, count(1000), SEED).await,
         "edited" => {
             let books = shared.books()?;
             let more = [60, 61].map(|number| stretch(&books, number, 10_000));
             let reading = if shared.full { edited::Reading::Whole } else { edited::Reading::AroundTheChange };
-            edited::edited(stretch(&books, 0, 500_000), more, reading).await
+            edited::edited(stretch(&books, 0, sized(330_000, 500_000)), more, reading).await
         }
         "resumed" => {
             let (books, bytes) = (shared.books()?, sized(200_000, 2_000_000));
@@ -79,7 +79,14 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
             Ok(rows)
         }
         "codecs" => codecs::table(&kinds::all(&prose()?, sized(2_000, 20_000))?).await,
-        "auto" => auto::auto(&kinds::all(&prose()?, sized(40_000, 200_000))?).await,
+        "auto" => {
+            // Texts of a few shards are sampled otherwise than those of many.
+            let mut rows = auto::auto(&kinds::all(&prose()?, 18_000)?).await?;
+            if shared.full {
+                rows.extend(auto::auto(&kinds::all(&prose()?, 200_000)?).await?);
+            }
+            Ok(rows)
+        }
         "safetensors" => {
             let text = fixtures::text("page.txt")?;
             let mut rows = interchange::again(&text).await?;

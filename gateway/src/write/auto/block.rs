@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::pieces::explained_by_chance;
 use super::{Choice, Known, Sum};
 use crate::write::shard::WrittenShard;
 
@@ -13,6 +14,8 @@ const EXTRA_MAX: f64 = 0.5;
 /// Shards that are decided together.
 pub(super) struct Block {
     shards: Vec<Shard>,
+    /// Bytes of them that were compressed as pieces.
+    sampled: f64,
     phase: Phase,
 }
 
@@ -36,7 +39,7 @@ enum Phase {
     Settle,
     /// Which shards are bold.
     Bold,
-    /// That the rest is safe.
+    /// That the rest is safe, half of it at a time as long as less was seen.
     Safe,
     /// Which shards go a step further, for the bound is broken.
     Mend,
@@ -52,7 +55,18 @@ impl Block {
     pub(super) fn new(choice: &Choice, texts: Vec<Bytes>) -> Self {
         let untried = || choice.steps.iter().map(|_| None).collect();
         let shards = texts.into_iter().map(|text| Shard { text, tried: untried(), taken: None });
-        Self { shards: shards.collect(), phase: Phase::Settle }
+        Self { shards: shards.collect(), sampled: 0.0, phase: Phase::Settle }
+    }
+
+    /// Pieces were all that was tried so far, and told which step is safe.
+    pub(super) fn sampled(&mut self, known: &Known) {
+        self.sampled = known.tried.iter().map(|sum| sum.bytes).sum();
+        self.phase = Phase::Safe;
+    }
+
+    /// The texts of all shards.
+    pub(super) fn texts(&self) -> Vec<Bytes> {
+        self.shards.iter().map(|shard| shard.text.clone()).collect()
     }
 
     /// The text of a shard.
@@ -78,7 +92,7 @@ impl Block {
             let (writes, next) = match self.phase {
                 Phase::Settle => self.settle(known),
                 Phase::Bold => self.bold(known),
-                Phase::Safe => (self.safe(known), Some(Phase::Mend)),
+                Phase::Safe => self.safe(known),
                 Phase::Mend => self.mend(known),
                 Phase::Ease { guesses } => self.ease(known, guesses),
             };
@@ -152,10 +166,30 @@ impl Block {
         (self.take(wave), Some(Phase::Bold))
     }
 
-    fn safe(&mut self, known: &Known) -> Vec<Write> {
-        let open = (0..self.shards.len()).filter(|&at| self.shards[at].taken.is_none());
-        let open = Vec::from_iter(open.map(|at| (at, known.safe)));
-        self.take(open)
+    fn safe(&mut self, known: &mut Known) -> (Vec<Write>, Option<Phase>) {
+        let mut open = Vec::from_iter((0..self.shards.len()).filter(|&at| self.shards[at].taken.is_none()));
+        if open.is_empty() {
+            return (Vec::new(), Some(Phase::Mend));
+        }
+        // The smallest first: if one has to be written again, then one of those.
+        open.sort_by_key(|&at| self.shards[at].text.len());
+        let expected = open.iter().map(|&at| self.shards[at].expected_cost(known, known.safe)).sum();
+        let over = self.cost(known) + expected - self.allowance(known);
+        // What may turn out better than it looks is written, unless to write it again would be too much.
+        let may_fit =
+            over <= 0.0 || explained_by_chance(over, expected) && self.extra_with(open[0]) <= EXTRA_MAX;
+        let is_seen = self.shards.iter().any(|shard| shard.taken == Some(known.safe));
+        let is_last = known.safe + 1 == known.tried.len();
+        if is_seen && !is_last && !may_fit {
+            known.safe += 1;
+            return (Vec::new(), Some(Phase::Bold));
+        }
+        let bytes: usize = open.iter().map(|&at| self.shards[at].text.len()).sum();
+        if !is_last && known.tried[known.safe].bytes < bytes as f64 {
+            open.truncate((open.len() / 2).max(1));
+        }
+        let wave = Vec::from_iter(open.into_iter().map(|at| (at, known.safe)));
+        (self.take(wave), Some(Phase::Safe))
     }
 
     fn mend(&mut self, known: &Known) -> (Vec<Write>, Option<Phase>) {
@@ -164,20 +198,24 @@ impl Block {
             let guesses = 1 + self.shards.len() / SHARDS_TO_A_GUESS;
             return (Vec::new(), Some(Phase::Ease { guesses }));
         }
-        let further = |at: usize| self.shards[at].taken.map(|step| step + 1);
-        let movable = |&at: &usize| further(at).is_some_and(|step| step < known.tried.len());
-        let mut worst = Vec::from_iter((0..self.shards.len()).filter(movable));
-        worst.sort_by(|&a, &b| self.shards[b].cost().total_cmp(&self.shards[a].cost()));
-        let mut moved = Vec::new();
-        for at in worst {
-            let step = further(at).expect("only what can go further is there");
-            over -= self.shards[at].cost() - self.shards[at].expected_cost(known, step);
-            moved.push((at, step));
-            if over <= 0.0 {
-                break;
-            }
+        let further = |at: usize| Some((at, self.shards[at].taken? + 1));
+        let further = (0..self.shards.len()).filter_map(further);
+        let mut further = Vec::from_iter(further.filter(|&(_, step)| step < known.tried.len()));
+        let gain = |&(at, step): &Write| self.shards[at].cost() - self.shards[at].expected_cost(known, step);
+        // One that is enough, the smallest such; else the worst.
+        let enough = further.iter().copied().filter(|write| gain(write) >= over);
+        if let Some(enough) = enough.min_by_key(|&(at, _)| self.shards[at].text.len()) {
+            return (self.take(vec![enough]), None);
         }
-        (self.take(moved), None)
+        further.sort_by(|&(a, _), &(b, _)| self.shards[b].cost().total_cmp(&self.shards[a].cost()));
+        let fit = further.iter().take_while(|write| {
+            let more = over > 0.0;
+            over -= gain(write);
+            more
+        });
+        let count = fit.count();
+        further.truncate(count);
+        (self.take(further), None)
     }
 
     fn ease(&mut self, known: &Known, guesses: usize) -> (Vec<Write>, Option<Phase>) {
@@ -204,7 +242,7 @@ impl Block {
         let bytes = |shard: &Shard| shard.text.len() as f64;
         let times = |shard: &Shard| shard.tried.iter().flatten().count() as f64 - 1.0;
         let extra: f64 = self.shards.iter().map(|shard| times(shard) * bytes(shard)).sum();
-        (extra + bytes(&self.shards[shard])) / self.shards.iter().map(bytes).sum::<f64>()
+        (self.sampled + extra + bytes(&self.shards[shard])) / self.shards.iter().map(bytes).sum::<f64>()
     }
 
     fn take(&mut self, writes: Vec<Write>) -> Vec<Write> {
@@ -284,11 +322,20 @@ mod tests {
 
     /// Decides over shards of which so many tokens are wrong at each step.
     fn decide(shards: &[[u64; 4]], share: f64) -> Outcome {
+        decide_from(shards, share, None)
+    }
+
+    /// The same, where pieces told which step is safe.
+    fn decide_from(shards: &[[u64; 4]], share: f64, safe: Option<usize>) -> Outcome {
         let choice = choice(&RATIOS, AutoBound::FidelityMin(share), 0);
         let (mut known, mut outcome) = (Known::new(&choice), Outcome { wrong: 0, latents: 0, writes: 0 });
         for shards in shards.chunks(32) {
             let texts = shards.iter().map(|_| Bytes::from_static(&[b'a'; 10_000])).collect();
             let mut block = Block::new(&choice, texts);
+            if let Some(safe) = safe {
+                known.safe = safe;
+                block.sampled(&known);
+            }
             while let Some(wave) = block.next(&mut known) {
                 for (shard, step) in wave {
                     outcome.writes += 1;
@@ -340,6 +387,17 @@ mod tests {
     fn what_no_ratio_keeps_takes_the_safest() {
         let outcome = decide(&[[900, 800, 700, 600]; 8], 0.999);
         assert_eq!((outcome.wrong, outcome.latents), (4800, 2000));
+    }
+
+    #[test]
+    fn of_two_shards_the_first_tells_of_the_other() {
+        // As pieces had it, 40x would do; five wrong tokens are allowed.
+        for (at_40x, latents, writes) in [([2, 3], 125, 2), ([5, 4], 187, 2), ([20, 20], 250, 3)] {
+            let shards = at_40x.map(|wrong| [100, wrong, 0, 0]);
+            let outcome = decide_from(&shards, 0.999, Some(1));
+            assert!(outcome.wrong <= 5, "{at_40x:?}: {}", outcome.wrong);
+            assert!((outcome.latents, outcome.writes) == (latents, writes), "{at_40x:?}: {}", outcome.writes);
+        }
     }
 
     proptest! {
