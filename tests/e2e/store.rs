@@ -8,6 +8,7 @@ use c3_tests::fixtures::middle;
 use c3_tests::process::{Launch, Program};
 use c3_tests::row::assert_all;
 use c3_tests::store::ops::{small_text, written};
+use c3_tests::store::resumed::Victim;
 use c3_tests::store::{
     deletes, disk, edited, flips, gateways, interchange, kills, long, many, names, resumed,
 };
@@ -54,8 +55,9 @@ async fn an_edit_or_an_append_costs_what_it_touches() {
 #[tokio::test]
 async fn a_put_that_was_killed_goes_on() {
     let texts = [1, 2].map(|variant| long::varied(&crate::chapter(), 40_000, variant));
-    let texts = texts.each_ref().map(String::as_str);
-    assert_all(&resumed::resumed(texts, &["--shards-in-flight", "1"], None).await.unwrap());
+    let [first, second] = texts.each_ref().map(String::as_str);
+    let puts = [(Victim::Gateway, first), (Victim::Client, second)];
+    assert_all(&resumed::resumed(&puts, &["--shards-in-flight", "1"], None).await.unwrap());
 }
 
 #[tokio::test]

@@ -19,7 +19,9 @@ const RATE_SHARE: f64 = 0.3;
 const FILES_SHARE: f64 = 0.1;
 /// Seconds that listing 10,000 documents may take.
 const LIST_SECONDS: f64 = 2.0;
-/// Puts `count` documents of about 200 bytes from files of JSON lines, in so many rounds, and each round's bytes as one document before.
+
+/// Puts `count` documents of about 200 bytes from files of JSON lines, in so many rounds, and each round's bytes as one
+/// document before.
 pub async fn batch(count: usize, rounds: usize) -> Result<Vec<Row>> {
     let mut cluster = Plan::default().start().await?;
     let folder = tempfile::tempdir()?;

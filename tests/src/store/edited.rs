@@ -103,8 +103,8 @@ impl Way<'_> {
             Row::at_most(name("tokens-decoded"), decoded, DECODED_TOKENS_MAX),
             Row::equal(name("written-as-the-base"), (document.ratio, document.codec), (RATIO, CODEC as i32)),
         ];
-        // Of a short text a shard is more than a tenth.
-        if self.whole.len() > 300_000 {
+        // Of a short text a shard is about a tenth, or more.
+        if self.whole.len() > 200_000 {
             rows.push(Row::at_most(name("time-over-full"), seconds / full_seconds, TIME_MAX));
         }
         let same = is_there(calls, &id_of(&document), self.whole, self.read).await?;

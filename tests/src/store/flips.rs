@@ -11,6 +11,8 @@ use crate::row::Row;
 
 /// Small documents that share a pack.
 const PACKED: usize = 12;
+/// Most bytes of a document that are read after a flip, anywhere in it.
+const READ_BYTES: usize = 2_000;
 
 /// Damages a random place of a random object, `count` times.
 pub async fn flips(count: usize, seed: u64) -> Result<Vec<Row>> {
@@ -54,7 +56,8 @@ pub async fn flips(count: usize, seed: u64) -> Result<Vec<Row>> {
             unfound.push(what.clone());
         }
         let document = dice.roll(ids.len());
-        if reads_wrong(&calls, &ids[document], &texts[document]).await {
+        let start = dice.roll(texts[document].len().saturating_sub(READ_BYTES).max(1));
+        if reads_wrong(&calls, &ids[document], &texts[document], start).await {
             wrong.push(what);
         }
         fs::write(file, intact)?;
@@ -69,6 +72,9 @@ pub async fn flips(count: usize, seed: u64) -> Result<Vec<Row>> {
     ])
 }
 
-async fn reads_wrong(calls: &Calls, id: &str, text: &str) -> bool {
-    calls.get(id).await.is_ok_and(|got| got.text != text.as_bytes())
+/// Whether a part of a document, or the whole of a small one, comes and is another.
+async fn reads_wrong(calls: &Calls, id: &str, text: &str, start: usize) -> bool {
+    let part = start..text.len().min(start + READ_BYTES);
+    let got = calls.get_range(id, part.start as u64..part.end as u64).await;
+    got.is_ok_and(|got| got.text != text.as_bytes()[part])
 }

@@ -26,7 +26,7 @@ pub fn large_text(number: usize) -> String {
 
 /// A text of one shard that is too large for its manifest, unlike any with another number.
 pub fn objects_text(number: usize) -> String {
-    (0..30).map(|line| small_text(number * 1000 + line)).collect()
+    (0..20).map(|line| small_text(number * 1000 + line)).collect()
 }
 
 /// How a proof writes: verified, for a text that is not may come back wrong by the model's fault.

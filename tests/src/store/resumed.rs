@@ -22,21 +22,37 @@ pub const REDONE_MAX: f64 = 0.05;
 /// What is read on either side of a text's middle, where its put was broken off: a shard and more.
 const MARGIN_BYTES: usize = 10_000;
 
-/// Texts whose put is broken off half-way: of the first the gateway is killed, of the second the client. Where a few
-/// shards are more of a text than any bound, there is none.
-pub async fn resumed(texts: [&str; 2], gateway_args: &[&str], redone_max: Option<f64>) -> Result<Vec<Row>> {
+/// Who is killed.
+#[derive(Clone, Copy)]
+pub enum Victim {
+    /// The gateway; the same client asks the next.
+    Gateway,
+    /// The program `c3`.
+    Client,
+}
+
+/// Texts whose put is broken off half-way. Where a few shards are more of a text than any bound, there is none.
+pub async fn resumed(
+    puts: &[(Victim, &str)],
+    gateway_args: &[&str],
+    redone_max: Option<f64>,
+) -> Result<Vec<Row>> {
     let mut cluster = Plan::with_gateway_args(gateway_args).start().await?;
     let mut rows = Vec::new();
-    for (name, text) in ["gateway", "client"].into_iter().zip(texts) {
+    for &(victim, text) in puts {
+        let name = match victim {
+            Victim::Gateway => "gateway",
+            Victim::Client => "client",
+        };
         let options = pb::WriteOptions {
             upload: format!("killed-{name}"),
             bytes: Some(text.len() as u64),
             ..written()
         };
         let before = work(&cluster).await?;
-        match name {
-            "gateway" => kill_gateway(&mut cluster, text, options.clone()).await?,
-            _ => kill_client(&cluster, text, &options).await?,
+        match victim {
+            Victim::Gateway => kill_gateway(&mut cluster, text, options.clone()).await?,
+            Victim::Client => kill_client(&cluster, text, &options).await?,
         }
         cluster.becomes_idle().await?;
         let calls = cluster.calls()?;

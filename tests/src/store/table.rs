@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 
+use super::resumed::Victim;
 use super::{
     auto, batch, cloud, codecs, deletes, disk, edited, flips, gateways, hot, interchange, kills, kinds, long,
     names, recode, resumed, shared, syscalls,
@@ -59,26 +60,28 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
             let books = shared.books()?;
             let more = [60, 61].map(|number| stretch(&books, number, 10_000));
             let reading = if shared.full { edited::Reading::Whole } else { edited::Reading::AroundTheChange };
-            edited::edited(stretch(&books, 0, sized(330_000, 500_000)), more, reading).await
+            edited::edited(stretch(&books, 0, sized(250_000, 500_000)), more, reading).await
         }
         "resumed" => {
             let (books, bytes) = (shared.books()?, sized(200_000, 2_000_000));
             // What is in flight when it is killed is done again: of a short text a shard is all that may be.
             let args: &[&str] = if shared.full { &[] } else { &["--shards-in-flight", "1"] };
             let texts = [1, 2].map(|variant| long::varied(&books, bytes, variant));
-            let most = Some(resumed::REDONE_MAX);
-            resumed::resumed(texts.each_ref().map(String::as_str), args, most).await
+            let [first, second] = texts.each_ref().map(String::as_str);
+            let puts = [(Victim::Gateway, first), (Victim::Client, second)];
+            let puts = &puts[..sized(1, 2)];
+            resumed::resumed(puts, args, Some(resumed::REDONE_MAX)).await
         }
         "gateways" => gateways::over_both(count(10_000), SEED).await,
         "names" => names::contended(count(1000)).await,
         "recode" => {
             let prose = prose()?;
-            let mut rows = recode::codecs(middle(&prose, 6_000)).await?;
-            rows.extend(recode::deleted(middle(&prose, 20_000)).await?);
-            rows.extend(recode::kills(middle(&prose, 20_000), count(200)).await?);
+            let mut rows = recode::codecs(middle(&prose, sized(3_000, 6_000))).await?;
+            rows.extend(recode::deleted(middle(&prose, sized(9_000, 20_000))).await?);
+            rows.extend(recode::kills(middle(&prose, sized(9_000, 20_000)), count(200)).await?);
             Ok(rows)
         }
-        "codecs" => codecs::table(&kinds::all(&prose()?, sized(2_000, 20_000))?).await,
+        "codecs" => codecs::table(&kinds::all(&prose()?, sized(1_000, 20_000))?).await,
         "auto" => {
             // Texts of a few shards are sampled otherwise than those of many.
             let mut rows = auto::auto(&kinds::all(&prose()?, 18_000)?).await?;
