@@ -7,12 +7,13 @@
 //! 1. One shard tells which step is *safe*, kept to by itself. The step before it is *bold*. Later blocks begin with
 //!    what all shards before them have told.
 //! 2. Bold is tried on as many shards as there is room for, half of them at a time: what they tell is the next estimate.
-//! 3. The rest is safe, half of it first: where what it costs is more than chance explains, the safe step is the next
-//!    one. If the bound is still broken, a few shards go a step further; if there is room left, a few go a step back.
+//! 3. The rest is safe. If the bound is still broken, a few shards go a step further; if there is room left, a few go a
+//!    step back.
 //!
 //! So hardly any shard is written at more than one ratio. What was tried and not taken stays in the store until a sweep.
-//! Of a text that has but a few shards one is too much to try, so [`pieces`] tell where to begin. A text that is one shard
-//! has no others to tell of it, and is decided by them alone: [`whole`].
+//! Of a text that has but a few shards one is too much to try, so [`pieces`] tell where to begin, and each shard is written
+//! before the next is decided. A text that is one shard has no others to tell of it, and is decided by pieces alone:
+//! [`whole`].
 
 use std::sync::Arc;
 

@@ -39,7 +39,7 @@ enum Phase {
     Settle,
     /// Which shards are bold.
     Bold,
-    /// That the rest is safe, half of it at a time as long as less was seen.
+    /// That the rest is safe; one after another where pieces were all that was tried.
     Safe,
     /// Which shards go a step further, for the bound is broken.
     Mend,
@@ -62,6 +62,10 @@ impl Block {
     pub(super) fn sampled(&mut self, known: &Known) {
         self.sampled = known.tried.iter().map(|sum| sum.bytes).sum();
         self.phase = Phase::Safe;
+    }
+
+    fn is_sampled(&self) -> bool {
+        self.sampled > 0.0
     }
 
     /// The texts of all shards.
@@ -171,25 +175,29 @@ impl Block {
         if open.is_empty() {
             return (Vec::new(), Some(Phase::Mend));
         }
-        // The smallest first: if one has to be written again, then one of those.
-        open.sort_by_key(|&at| self.shards[at].text.len());
-        let expected = open.iter().map(|&at| self.shards[at].expected_cost(known, known.safe)).sum();
-        let over = self.cost(known) + expected - self.allowance(known);
-        // What may turn out better than it looks is written, unless to write it again would be too much.
-        let may_fit =
-            over <= 0.0 || explained_by_chance(over, expected) && self.extra_with(open[0]) <= EXTRA_MAX;
-        let is_seen = self.shards.iter().any(|shard| shard.taken == Some(known.safe));
         let is_last = known.safe + 1 == known.tried.len();
-        if is_seen && !is_last && !may_fit {
-            known.safe += 1;
-            return (Vec::new(), Some(Phase::Bold));
-        }
-        let bytes: usize = open.iter().map(|&at| self.shards[at].text.len()).sum();
-        if !is_last && known.tried[known.safe].bytes < bytes as f64 {
-            open.truncate((open.len() / 2).max(1));
+        if self.is_sampled() && !is_last {
+            // The smallest first: if one has to be written again, then one of those.
+            open.sort_by_key(|&at| self.shards[at].text.len());
+            open.truncate(1);
+            if !self.may_fit(known, open[0]) {
+                known.safe += 1;
+                return (Vec::new(), Some(Phase::Bold));
+            }
         }
         let wave = Vec::from_iter(open.into_iter().map(|at| (at, known.safe)));
         (self.take(wave), Some(Phase::Safe))
+    }
+
+    /// Whether what is open may yet keep the bound at the safe step, as far as shards written at it tell.
+    fn may_fit(&self, known: &Known, next: usize) -> bool {
+        let open = self.shards.iter().filter(|shard| shard.taken.is_none());
+        let expected = open.map(|shard| shard.expected_cost(known, known.safe)).sum();
+        let over = self.cost(known) + expected - self.allowance(known);
+        let is_seen = self.shards.iter().any(|shard| shard.taken == Some(known.safe));
+        // What may turn out better than it looks is written, unless to write it again would be too much.
+        let by_luck = explained_by_chance(over, expected) && self.extra_with(next) <= EXTRA_MAX;
+        !is_seen || over <= 0.0 || by_luck
     }
 
     fn mend(&mut self, known: &Known) -> (Vec<Write>, Option<Phase>) {
