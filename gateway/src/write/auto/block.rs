@@ -14,8 +14,8 @@ const EXTRA_MAX: f64 = 0.5;
 /// Shards that are decided together.
 pub(super) struct Block {
     shards: Vec<Shard>,
-    /// Bytes of them that were compressed as pieces.
-    sampled: f64,
+    /// Bytes of them that were compressed as pieces, where those tell which step is safe.
+    sampled: Option<f64>,
     phase: Phase,
 }
 
@@ -55,17 +55,13 @@ impl Block {
     pub(super) fn new(choice: &Choice, texts: Vec<Bytes>) -> Self {
         let untried = || choice.steps.iter().map(|_| None).collect();
         let shards = texts.into_iter().map(|text| Shard { text, tried: untried(), taken: None });
-        Self { shards: shards.collect(), sampled: 0.0, phase: Phase::Settle }
+        Self { shards: shards.collect(), sampled: None, phase: Phase::Settle }
     }
 
     /// Pieces were all that was tried so far, and told which step is safe.
     pub(super) fn sampled(&mut self, known: &Known) {
-        self.sampled = known.tried.iter().map(|sum| sum.bytes).sum();
+        self.sampled = Some(known.tried.iter().map(|sum| sum.bytes).sum());
         self.phase = Phase::Safe;
-    }
-
-    fn is_sampled(&self) -> bool {
-        self.sampled > 0.0
     }
 
     /// The texts of all shards.
@@ -176,7 +172,7 @@ impl Block {
             return (Vec::new(), Some(Phase::Mend));
         }
         let is_last = known.safe + 1 == known.tried.len();
-        if self.is_sampled() && !is_last {
+        if self.sampled.is_some() && !is_last {
             // The smallest first: if one has to be written again, then one of those.
             open.sort_by_key(|&at| self.shards[at].text.len());
             open.truncate(1);
@@ -250,7 +246,7 @@ impl Block {
         let bytes = |shard: &Shard| shard.text.len() as f64;
         let times = |shard: &Shard| shard.tried.iter().flatten().count() as f64 - 1.0;
         let extra: f64 = self.shards.iter().map(|shard| times(shard) * bytes(shard)).sum();
-        (self.sampled + extra + bytes(&self.shards[shard])) / self.shards.iter().map(bytes).sum::<f64>()
+        (self.sampled.unwrap_or(0.0) + extra + bytes(&self.shards[shard])) / self.shards.iter().map(bytes).sum::<f64>()
     }
 
     fn take(&mut self, writes: Vec<Write>) -> Vec<Write> {
