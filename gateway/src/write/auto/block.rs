@@ -246,7 +246,8 @@ impl Block {
         let bytes = |shard: &Shard| shard.text.len() as f64;
         let times = |shard: &Shard| shard.tried.iter().flatten().count() as f64 - 1.0;
         let extra: f64 = self.shards.iter().map(|shard| times(shard) * bytes(shard)).sum();
-        (self.sampled.unwrap_or(0.0) + extra + bytes(&self.shards[shard])) / self.shards.iter().map(bytes).sum::<f64>()
+        (self.sampled.unwrap_or(0.0) + extra + bytes(&self.shards[shard]))
+            / self.shards.iter().map(bytes).sum::<f64>()
     }
 
     fn take(&mut self, writes: Vec<Write>) -> Vec<Write> {
