@@ -60,7 +60,7 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
             let books = shared.books()?;
             let more = [60, 61].map(|number| stretch(&books, number, 10_000));
             let reading = if shared.full { edited::Reading::Whole } else { edited::Reading::AroundTheChange };
-            edited::edited(stretch(&books, 0, sized(330_000, 500_000)), more, reading).await
+            edited::edited(stretch(&books, 0, 500_000), more, reading).await
         }
         "resumed" => {
             let (books, bytes) = (shared.books()?, sized(200_000, 2_000_000));
