@@ -12,8 +12,8 @@ use crate::row::Row;
 const RATIOS: [u32; 4] = [10, 20, 40, 80];
 /// Share of tokens that must need no help.
 const FIDELITY_MIN: f64 = 0.999;
-/// Share of the tokens that may be compressed beside those of one put, for each text of one shard or of more than a few. Of
-/// a few shards one that was tried in vain may be most of the text.
+/// Share of the tokens that may be compressed beside those of one put: for all kinds together, and for each text of one
+/// shard or of more than a few. Of a few shards one that was tried in vain may be most of the text.
 const EXTRA_MAX: f64 = 0.6;
 /// Shards of a text that is sampled by pieces, of which nothing is stored.
 const FEW_SHARDS: u64 = 3;
@@ -45,12 +45,10 @@ pub async fn auto(texts: &[Kind]) -> Result<Vec<Row>> {
         let same = cluster.calls()?.get(&id_of(&document)).await?.text == text.as_bytes();
         rows.push(Row::holds(name("identical"), same, "identical"));
         let extra = done as f64 / document.tokens as f64 - 1.0;
+        (compressed, tokens) = (compressed + done, tokens + document.tokens);
         rows.push(match document.shards {
             2..=FEW_SHARDS => Row::seen(name("extra-work"), extra, true, "told"),
-            _ => {
-                (compressed, tokens) = (compressed + done, tokens + document.tokens);
-                Row::at_most(name("extra-work"), extra, EXTRA_MAX)
-            }
+            _ => Row::at_most(name("extra-work"), extra, EXTRA_MAX),
         });
 
         let again = compressed_tokens(&cluster).await?;
@@ -74,10 +72,8 @@ pub async fn auto(texts: &[Kind]) -> Result<Vec<Row>> {
         let ok = over.is_none_or(|over| over <= 1.0);
         rows.push(Row::seen(name("latents-over-best-single"), over, ok, "<= 1"));
     }
-    if tokens > 0 {
-        let extra = compressed as f64 / tokens as f64 - 1.0;
-        rows.push(Row::at_most(format!("auto-extra-work ({tokens} tokens)"), extra, EXTRA_MAX));
-    }
+    let extra = compressed as f64 / tokens as f64 - 1.0;
+    rows.push(Row::at_most(format!("auto-extra-work ({tokens} tokens)"), extra, EXTRA_MAX));
     Ok(rows)
 }
 
