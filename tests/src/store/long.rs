@@ -16,33 +16,42 @@ use crate::row::{Row, median};
 const MEMORY_MAX: u64 = 256 << 20;
 /// A token of a long document may take so many times as long as one of a shorter document.
 const TIME_MAX: f64 = 1.1;
-/// Shorter documents that are measured before a long one and after it.
-const SHORT: usize = 3;
+/// Shorter documents that are measured after each long one, beside the one before the first.
+const SHORT: usize = 2;
 /// Least share of the work that each of two nodes of a stage does.
 const SHARE_MIN: f64 = 0.25;
 
-/// Documents of these sizes in bytes, beside shorter ones of `short` bytes, made of `text`.
-pub async fn long(text: &str, short: usize, sizes: &[usize]) -> Result<Vec<Row>> {
+/// Documents of these sizes in bytes, beside shorter ones of `short` bytes, made of `text`; of each size `rounds`, by turns
+/// with the shorter ones.
+pub async fn long(text: &str, short: usize, sizes: &[usize], rounds: usize) -> Result<Vec<Row>> {
     let cluster = Plan::default().start().await?;
     let calls = cluster.calls()?;
     // The model is warm from here on: as many shards were in flight as of a long document, or a GPU's driver would still
     // have kernels to compile in the first of those.
     Timed::of(&calls, &varied(text, 2 * short, usize::MAX)).await?;
+    let mut variants = 0..;
+    let mut measured = async |bytes| {
+        let variant = variants.next().context("no variants left")?;
+        Timed::of(&calls, &varied(text, bytes, variant)).await
+    };
     let mut rows = Vec::new();
-    for (round, &size) in sizes.iter().enumerate() {
-        let mut shorter = Vec::new();
-        let part = |number| varied(text, short, 1000 + SHORT * round + number);
-        shorter.push(Timed::of(&calls, &part(0)).await?);
-        let long = Timed::of(&calls, &varied(text, size, round)).await?;
-        for number in 1..SHORT {
-            shorter.push(Timed::of(&calls, &part(number)).await?);
+    for &size in sizes {
+        let (mut longer, mut shorter) = (Vec::new(), vec![measured(short).await?]);
+        for _ in 0..rounds {
+            longer.push(measured(size).await?);
+            for _ in 0..SHORT {
+                shorter.push(measured(short).await?);
+            }
         }
-        let against = |of: fn(&Timed) -> f64| of(&long) / median(shorter.iter().map(of).collect());
-        let name = |what: &str| format!("long-{what} ({} tokens)", long.tokens);
-        let identical = long.identical && shorter.iter().all(|timed| timed.identical);
+        let middle = |all: &[Timed], of: fn(&Timed) -> f64| median(all.iter().map(of).collect());
+        let against = |of| middle(&longer, of) / middle(&shorter, of);
+        let tokens = longer[0].tokens;
+        let name = |what: &str| format!("long-{what} ({tokens} tokens)");
+        let seconds = |of| middle(&longer, of) * tokens as f64;
+        let identical = longer.iter().chain(&shorter).all(|timed| timed.identical);
         rows.extend([
-            Row::seen(name("put-seconds"), long.put * long.tokens as f64, true, "told"),
-            Row::seen(name("get-seconds"), long.get * long.tokens as f64, true, "told"),
+            Row::seen(name("put-seconds"), seconds(|timed| timed.put), true, "told"),
+            Row::seen(name("get-seconds"), seconds(|timed| timed.get), true, "told"),
             Row::at_most(name("put-time-a-token"), against(|timed| timed.put), TIME_MAX),
             Row::at_most(name("get-time-a-token"), against(|timed| timed.get), TIME_MAX),
             Row::holds(name("identical"), identical, "identical"),
