@@ -42,7 +42,7 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
     match row {
         "long" => {
             let books = shared.books()?;
-            let sizes: &[usize] = if shared.full { &[1_080_000, 3_600_000] } else { &[72_000] };
+            let sizes: &[usize] = if shared.full { &[1_080_000, 3_600_000] } else { &[108_000] };
             // What a noisy machine adds to one of a few seconds is not in the median of three.
             let mut rows = long::long(&books, sized(18_000, 180_000), sizes, sized(3, 1)).await?;
             rows.extend(long::spread(middle(&books, 30_000)).await?);
