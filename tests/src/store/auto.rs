@@ -24,13 +24,13 @@ const PIECES_MAX: f64 = 0.12;
 pub async fn auto(texts: &[Kind]) -> Result<Vec<Row>> {
     let cluster = Plan::default().start().await?;
     let (mut rows, mut compressed, mut tokens) = (Vec::new(), 0, 0);
-    for (kind, text) in texts {
+    for (number, (kind, text)) in texts.iter().enumerate() {
         let before = compressed_tokens(&cluster).await?;
         let put = cluster.calls()?.put(text.as_bytes(), options()).await?;
         let done = compressed_tokens(&cluster).await? - before;
         let document = put.document.context("no document")?;
-        let name =
-            |what: &str| format!("auto-{kind}-{what} ({} bytes, {} shards)", text.len(), document.shards);
+        let size = format!("text {number}, {} bytes, {} shards", text.len(), document.shards);
+        let name = |what: &str| format!("auto-{kind}-{what} ({size})");
 
         let fidelity = fidelity(&document);
         let kept = fidelity >= FIDELITY_MIN;
@@ -73,7 +73,8 @@ pub async fn auto(texts: &[Kind]) -> Result<Vec<Row>> {
         rows.push(Row::seen(name("latents-over-best-single"), over, ok, "<= 1"));
     }
     let extra = compressed as f64 / tokens as f64 - 1.0;
-    rows.push(Row::at_most(format!("auto-extra-work ({tokens} tokens)"), extra, EXTRA_MAX));
+    let name = format!("auto-extra-work ({} texts, {tokens} tokens)", texts.len());
+    rows.push(Row::at_most(name, extra, EXTRA_MAX));
     Ok(rows)
 }
 

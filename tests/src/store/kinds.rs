@@ -22,6 +22,19 @@ pub fn all(prose: &str, bytes: usize) -> Result<[Kind; 5]> {
     ])
 }
 
+/// Of each kind `most` texts of about `bytes` bytes that follow one another, or as many as there are.
+pub fn several(prose: &str, bytes: usize, most: usize) -> Result<Vec<Kind>> {
+    let kinds = all(prose, most * bytes)?;
+    Ok(kinds.iter().flat_map(|(kind, text)| parts(text, bytes).map(move |part| (*kind, part))).collect())
+}
+
+/// A text in equal parts of about `bytes` bytes.
+fn parts(text: &str, bytes: usize) -> impl Iterator<Item = String> {
+    let count = ((text.len() + bytes / 2) / bytes).max(1);
+    let begin = move |number| text.floor_char_boundary(text.len() * number / count);
+    (0..count).map(move |number| text[begin(number)..begin(number + 1)].to_owned())
+}
+
 /// What cargo says of the workspace.
 fn json() -> Result<String> {
     let mut cargo = Command::new("cargo");
