@@ -19,6 +19,15 @@ use crate::error::Failure;
 /// like many bad nodes is rather a bad call, or too much load.
 const EJECTED_MAX: f64 = 0.5;
 
+/// What a call costs a node, as far as is known before it is answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Size {
+    /// Text tokens, near enough for balancing.
+    pub(super) tokens: u64,
+    /// Hardly more than these: what takes long for them is late.
+    pub(super) tokens_max: u64,
+}
+
 /// What there is for a call now.
 enum Seat {
     Taken(Lease),
@@ -30,21 +39,31 @@ enum Seat {
     Nobody,
 }
 
+impl Size {
+    /// Of a call whose tokens are counted.
+    pub(super) fn of(tokens: u64) -> Self {
+        Self { tokens, tokens_max: tokens }
+    }
+}
+
 impl Nodes {
-    /// Asks nodes that fit until one answers: one after another, and a second beside one that is late. `tokens` is what
-    /// the call costs them, near enough. All that is asked may be asked twice: nothing on a node changes by it.
+    /// Asks nodes that fit until one answers: one after another, and a second beside one that is late. `cost` is what an
+    /// answer tells of the call's size, in text tokens. All that is asked may be asked twice: nothing on a node changes by
+    /// it.
     pub(super) async fn call<T, F>(
         &self,
         need: Need<'_>,
         method: &'static str,
-        tokens: u64,
+        size: Size,
+        cost: impl Fn(&T) -> u64,
         ask: impl Fn(Arc<Node>) -> F,
     ) -> Result<Answer<T>, Failure>
     where
         F: Future<Output = Result<T, Fault>>,
     {
         self.budget.earn();
-        let usual = self.paces.get(method).and_then(|paces| paces.late_after(tokens));
+        let tokens = size.tokens;
+        let usual = self.paces.get(method).and_then(|paces| paces.late_after(size.tokens_max));
         let mut late_after = usual;
         let (begun, mut tries) = (Instant::now(), Tries::default());
         let mut asked = FuturesUnordered::new();
@@ -60,6 +79,7 @@ impl Nodes {
                     Seat::Taken(mut lease) => {
                         waiting = None;
                         late_after = lease.late_after(usual);
+                        tries.asked.push(Arc::clone(lease.node()));
                         asked.push(self.ask(method, lease, &ask));
                     }
                     _ if tries.full.is_empty() => return Err(self.nobody_fits(&need, &tries)),
@@ -79,18 +99,21 @@ impl Nodes {
                 Some(ended) = asked.next() => ended,
                 () = late, if may_hedge => {
                     may_hedge = false;
-                    let seat = self.seat_beside(&need, tokens, &tries, asked.len());
-                    asked.extend(seat.map(|lease| self.ask(method, lease, &ask)));
+                    if let Some(lease) = self.seat_beside(&need, tokens, &tries) {
+                        tries.asked.push(Arc::clone(lease.node()));
+                        asked.push(self.ask(method, lease, &ask));
+                    }
                     continue;
                 }
             };
             let (node, took) = (Arc::clone(lease.node()), lease.took());
+            tries.asked.retain(|asked| !Arc::ptr_eq(asked, &node));
             match answer {
                 Ok(value) => {
                     lease.end(Outcome::Answered);
                     // Who was late and is beaten counts as slow from here on.
                     drop(asked);
-                    self.paces.entry(method).or_default().add(tokens, took);
+                    self.paces.entry(method).or_default().add(cost(&value), took);
                     self.eject_slow(&need);
                     return Ok(Answer { value, node, took });
                 }
@@ -135,12 +158,9 @@ impl Nodes {
 
     /// A place for a second try beside one that is late: only on another node, only where one is free at once, and only
     /// within the budget.
-    fn seat_beside(&self, need: &Need<'_>, tokens: u64, tries: &Tries, asked: usize) -> Option<Lease> {
-        if asked != 1 || !self.budget.take_hedge() {
-            return None;
-        }
+    fn seat_beside(&self, need: &Need<'_>, tokens: u64, tries: &Tries) -> Option<Lease> {
         match self.look_for_seat(need, tokens, tries) {
-            Seat::Taken(lease) => Some(lease),
+            Seat::Taken(lease) if self.budget.take_hedge() => Some(lease),
             _ => None,
         }
     }
@@ -237,7 +257,78 @@ fn record(span: &Span, fault: &Fault) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use c3_proto::Fingerprint;
+
     use super::*;
+    use crate::metrics::Metrics;
+    use crate::nodes::CallSettings;
+    use crate::nodes::node::{Condition, Known};
+    use crate::nodes::registry::Registry;
+    use crate::nodes::registry::tests::description;
+
+    /// Decoders on which nothing else is going on, and which were seen to take a millisecond to a token.
+    fn decoders(count: u16) -> Nodes {
+        let addresses = Vec::from_iter((1..=count).map(|port| format!("127.0.0.1:{port}")));
+        let settings = CallSettings {
+            calls_max: 9,
+            node_wait: Duration::ZERO,
+            call_timeout: Duration::from_secs(60),
+            tries_max: 4,
+            waiting_tokens_max: 1_000_000,
+        };
+        let nodes = Nodes::of(Arc::new(Registry::new(&[], &addresses).unwrap()), settings, Metrics::new());
+        for node in nodes.list() {
+            let known = Known {
+                description: Arc::new(description(Stage::Decoder, b"decoder")),
+                wire: Arc::default(),
+            };
+            node.described(known, Condition::Ready);
+        }
+        let mut paces = nodes.paces.entry("Verify").or_default();
+        (0..100).for_each(|_| paces.add(1000, Duration::from_secs(1)));
+        drop(paces);
+        nodes
+    }
+
+    /// Who was asked on behalf of one call of a thousand tokens that every node takes so long for.
+    async fn asked_of(nodes: &Nodes, size: Size, took: Duration) -> Vec<String> {
+        let fingerprint = Fingerprint::of(b"decoder");
+        let need = Need { stage: Stage::Decoder, fingerprint, arithmetic: None, avoid: &[] };
+        let asked = Mutex::new(Vec::new());
+        let ask = |node: Arc<Node>| {
+            asked.lock().unwrap().push(node.address.clone());
+            async move {
+                sleep(took).await;
+                Ok(())
+            }
+        };
+        nodes.call(need, "Verify", size, |()| 1000, ask).await.unwrap();
+        asked.into_inner().unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_call_is_asked_of_another_node_beside_but_never_twice_of_one() {
+        let (usual, late) = (Duration::from_secs(1), Duration::from_secs(5));
+        let size = Size::of(1000);
+        let two = decoders(2);
+        assert_eq!(asked_of(&two, size, usual).await.len(), 1);
+        let mut both = asked_of(&two, size, late).await;
+        both.sort();
+        assert_eq!(both, ["127.0.0.1:1", "127.0.0.1:2"]);
+        assert_eq!(asked_of(&decoders(1), size, late).await.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_may_be_larger_than_it_looks_is_late_later() {
+        let nodes = decoders(2);
+        for (tokens_max, times) in [(1000, 2), (4000, 1)] {
+            let size = Size { tokens: 1000, tokens_max };
+            assert_eq!(asked_of(&nodes, size, Duration::from_secs(5)).await.len(), times);
+        }
+    }
 
     #[tokio::test]
     async fn a_node_that_is_left_out_is_asked_before_one_that_the_call_failed_on() {

@@ -95,14 +95,13 @@ impl Nodes {
     ) -> Result<Self, Error> {
         let registry = Arc::new(Registry::new(compressors, decoders)?);
         registry.watch(shutdown)?;
-        Ok(Self {
-            registry,
-            settings,
-            budget: Budget::full(),
-            waiting: Waiting::up_to(settings.waiting_tokens_max),
-            paces: DashMap::new(),
-            metrics,
-        })
+        Ok(Self::of(registry, settings, metrics))
+    }
+
+    /// Those of a registry.
+    fn of(registry: Arc<Registry>, settings: CallSettings, metrics: Metrics) -> Self {
+        let waiting = Waiting::up_to(settings.waiting_tokens_max);
+        Self { registry, settings, budget: Budget::full(), waiting, paces: DashMap::new(), metrics }
     }
 
     /// Every node with its condition.

@@ -225,7 +225,7 @@ fn contradiction(one: &CascadeName, other: &CascadeName) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use c3_proto::{Fingerprint, LatentCodec, RatioRange};
@@ -233,7 +233,8 @@ mod tests {
     use super::*;
     use crate::nodes::node::Known;
 
-    fn description(stage: Stage, decoder: &[u8]) -> Description {
+    /// What a node of a stage says of itself, where its cascade's decoder has this fingerprint.
+    pub(in crate::nodes) fn description(stage: Stage, decoder: &[u8]) -> Description {
         Description {
             stage,
             cascade: CascadeName {
