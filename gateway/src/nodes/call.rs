@@ -28,6 +28,13 @@ pub(super) struct Size {
     pub(super) tokens_max: u64,
 }
 
+impl Size {
+    /// Of a call whose tokens are counted.
+    pub(super) fn of(tokens: u64) -> Self {
+        Self { tokens, tokens_max: tokens }
+    }
+}
+
 /// What there is for a call now.
 enum Seat {
     Taken(Lease),
@@ -37,13 +44,6 @@ enum Seat {
     Spent,
     /// No node that fits takes calls.
     Nobody,
-}
-
-impl Size {
-    /// Of a call whose tokens are counted.
-    pub(super) fn of(tokens: u64) -> Self {
-        Self { tokens, tokens_max: tokens }
-    }
 }
 
 impl Nodes {
