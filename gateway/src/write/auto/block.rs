@@ -195,11 +195,16 @@ impl Block {
         };
         let taken: f64 = self.shards.iter().filter_map(taken).sum();
         let open = self.shards.iter().filter(|shard| shard.taken.is_none());
-        let expected: f64 = open.map(|shard| shard.expected_cost(known, safe)).sum();
+        let sum = |(bytes, cost), shard: &Shard| {
+            (bytes + shard.text.len() as f64, cost + shard.expected_cost(known, safe))
+        };
+        let (unseen, expected) = open.fold((0.0, 0.0), sum);
+        // What was seen tells the less of what was not, the smaller it was.
+        let variance = expected * (1.0 + unseen / known.tried[safe].bytes.max(1.0));
         let over = known.taken.cost + taken + expected - self.allowance(known);
         let is_seen = self.shards.iter().any(|shard| shard.taken == Some(safe));
-        // What may turn out better than it looks is written, unless to write it again would be too much.
-        let by_luck = explained_by_chance(over, expected) && self.extra_with(next) <= EXTRA_MAX;
+        // What may turn out better than it looks is written, unless too much was written twice by then.
+        let by_luck = explained_by_chance(over, variance) && self.extra_with(next) <= EXTRA_MAX;
         !is_seen || over <= 0.0 || by_luck
     }
 
@@ -249,13 +254,15 @@ impl Block {
         guess.map_or((Vec::new(), None), |guess| (vec![guess], Some(Phase::Ease { guesses: guesses - 1 })))
     }
 
-    /// Share of the text that was written beside once, if this shard is written once more.
-    fn extra_with(&self, shard: usize) -> f64 {
+    /// Share of the text that is written beside once, if this shard is written next.
+    fn extra_with(&self, next: usize) -> f64 {
         let bytes = |shard: &Shard| shard.text.len() as f64;
-        let times = |shard: &Shard| shard.tried.iter().flatten().count() as f64 - 1.0;
-        let extra: f64 = self.shards.iter().map(|shard| times(shard) * bytes(shard)).sum();
-        (self.sampled.unwrap_or(0.0) + extra + bytes(&self.shards[shard]))
-            / self.shards.iter().map(bytes).sum::<f64>()
+        let extra = |(at, shard): (usize, &Shard)| {
+            let writes = shard.tried.iter().flatten().count() + usize::from(at == next);
+            writes.saturating_sub(1) as f64 * bytes(shard)
+        };
+        let extra: f64 = self.shards.iter().enumerate().map(extra).sum();
+        (self.sampled.unwrap_or(0.0) + extra) / self.shards.iter().map(bytes).sum::<f64>()
     }
 
     fn take(&mut self, writes: Vec<Write>) -> Vec<Write> {
@@ -412,6 +419,7 @@ mod tests {
             (&[20, 20, 20], 375, 4),
             (&[2, 20, 2], 312, 4),
             (&[4, 60], 187, 3),
+            (&[4, 1, 1], 186, 3),
         ] {
             let shards = Vec::from_iter(at_40x.iter().map(|&wrong| [100, wrong, 0, 0]));
             let outcome = decide_from(&shards, 0.999, Some(1));

@@ -97,9 +97,9 @@ impl Sum {
     }
 }
 
-/// Whether what is `over` the allowance may be an accident of the part whose cost, or what is expected of it, is this.
-pub(super) fn explained_by_chance(over: f64, cost: f64) -> bool {
-    over <= DEVIATIONS * cost.sqrt()
+/// Whether what is `over` the allowance may be an accident, where the cost varies so: as much as it is, if all was seen.
+pub(super) fn explained_by_chance(over: f64, variance: f64) -> bool {
+    over <= DEVIATIONS * variance.sqrt()
 }
 
 /// About `bytes` bytes of a text from `at` on, whole characters.
