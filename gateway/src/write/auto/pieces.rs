@@ -97,7 +97,7 @@ impl Sum {
     }
 }
 
-/// Whether what is `over` the allowance may be an accident, where the cost varies so: as much as it is, if all was seen.
+/// Whether what is `over` the allowance may be an accident. The variance of a cost that was seen is the cost itself.
 pub(super) fn explained_by_chance(over: f64, variance: f64) -> bool {
     over <= DEVIATIONS * variance.sqrt()
 }
