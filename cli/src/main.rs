@@ -33,8 +33,8 @@ mod write;
 
 use std::process::ExitCode;
 
-use c3_service::shutdown_signal;
-use c3_service::telemetry::Telemetry;
+use c3_server::shutdown_signal;
+use c3_server::telemetry::Telemetry;
 use tracing::Instrument;
 
 use crate::args::{Args, ClientCommand, Command};

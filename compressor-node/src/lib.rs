@@ -13,7 +13,7 @@ mod shard;
 
 use c3_node::{Error, Role};
 use c3_proto::{Stage, limits::MESSAGE_BYTES_MAX, pb::compressor_server::CompressorServer};
-use c3_service::metrics::Metrics;
+use c3_server::metrics::Metrics;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use c3_compressor_node::{Config, ROLE, run};
-use c3_service::{program, telemetry::TelemetryConfig};
+use c3_server::{program, telemetry::TelemetryConfig};
 use clap::Parser;
 
 /// Compressor node of C3 Serve: texts in, latent groups out, over gRPC

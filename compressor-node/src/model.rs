@@ -8,7 +8,7 @@ use c3_node::{
     batch::{self, Work},
     queue::{Job, Room},
 };
-use c3_service::caller::Caller;
+use c3_server::caller::Caller;
 use tokio::sync::oneshot;
 use tonic::Status;
 
@@ -80,7 +80,7 @@ fn load(node: &Node) -> Result<(Arc<Compressor>, ModelFacts), Error> {
 
 #[cfg(feature = "embedded-model")]
 fn embedded() -> Option<Source<'static>> {
-    Some(Source::Embedded(c3_models::compressor_files()))
+    Some(Source::Embedded(c3_model::compressor_files()))
 }
 
 #[cfg(not(feature = "embedded-model"))]

@@ -2,7 +2,7 @@
 
 use c3_node::{ModelFacts, Served, count, queue::stopping, status};
 use c3_proto::{LatentCodec, LatentGroup, Provenance};
-use c3_service::{Kind, caller};
+use c3_server::{Kind, caller};
 use tokio::sync::oneshot;
 use tonic::Status;
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use c3_node::queue::Room;
-use c3_service::caller::Caller;
+use c3_server::caller::Caller;
 
 /// Rows that each caller had, counted so that nobody is further behind than one step: who had nothing to do has no claim
 /// to what others had then.

@@ -2,7 +2,7 @@
 
 use c3_cascade::{DecodeWindow, Latents, Task, TokenVerdict, VerifyWindow, chat};
 use c3_node::queue;
-use c3_service::caller::Caller;
+use c3_server::caller::Caller;
 use tokio::sync::oneshot;
 use tonic::Status;
 

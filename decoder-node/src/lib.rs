@@ -17,7 +17,7 @@ mod window;
 
 use c3_node::{Error, Role};
 use c3_proto::{Stage, limits::MESSAGE_BYTES_MAX, pb::decoder_server::DecoderServer};
-use c3_service::metrics::Metrics;
+use c3_server::metrics::Metrics;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 

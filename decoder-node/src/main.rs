@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use c3_decoder_node::{Config, ROLE, run};
-use c3_service::{program, telemetry::TelemetryConfig};
+use c3_server::{program, telemetry::TelemetryConfig};
 use clap::Parser;
 
 /// Decoder node of C3 Serve: latent groups in, text or corrections out, over gRPC

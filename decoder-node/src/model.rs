@@ -120,7 +120,7 @@ fn warm_up(decoder: &Decoder) -> Result<(), Error> {
 
 #[cfg(feature = "embedded-model")]
 fn embedded() -> Option<Source<'static>> {
-    Some(Source::Embedded(c3_models::decoder_files()))
+    Some(Source::Embedded(c3_model::decoder_files()))
 }
 
 #[cfg(not(feature = "embedded-model"))]

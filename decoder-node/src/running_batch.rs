@@ -8,7 +8,7 @@ use c3_node::{
     queue::{Running, Taken},
     status,
 };
-use c3_service::caller::Caller;
+use c3_server::caller::Caller;
 use tokio::sync::oneshot;
 use tonic::Status;
 

@@ -4,7 +4,7 @@
 use c3_cascade::{DecodeWindow, Latents, Task, TokenVerdict};
 use c3_node::{Served, queue::stopping, status};
 use c3_proto::{Correction, Corrections, Fingerprint, LatentGroup, WindowHash};
-use c3_service::{Kind, caller};
+use c3_server::{Kind, caller};
 use tokio::sync::oneshot;
 use tonic::Status;
 

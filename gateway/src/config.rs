@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use c3_proto::LatentCodec;
-use c3_service::ServerArgs;
+use c3_server::ServerArgs;
 
 use crate::cache::Redis;
 use crate::error::Error;

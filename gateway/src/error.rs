@@ -1,7 +1,7 @@
 //! What can go wrong: [`Error`] stops the program, a [`Failure`] answers a request.
 
 use c3_proto::{DocumentId, DocumentName, Fingerprint, Invalid, Stage};
-use c3_service::Kind;
+use c3_server::Kind;
 use tonic::Status;
 
 use crate::store::StoreError;
@@ -163,14 +163,14 @@ impl Failure {
     }
 }
 
-impl c3_service::Fault for Failure {
+impl c3_server::Fault for Failure {
     fn kind(&self) -> Kind {
         match self {
             Self::Invalid(_) => Kind::InvalidInput,
             Self::Inbound(status) => Kind::of(status),
             Self::NotFound(_) | Self::NoName(_) | Self::NameGone { .. } => Kind::NotFound,
             Self::Unexpected { .. } => Kind::Conflict,
-            Self::NotNamed { why, .. } => c3_service::Fault::kind(why.as_ref()),
+            Self::NotNamed { why, .. } => c3_server::Fault::kind(why.as_ref()),
             Self::NoNode { .. } | Self::Changed(_) => Kind::Unavailable,
             Self::Refused { kind, .. } => *kind,
             Self::Full { retry_after_ms, .. } | Self::Busy { retry_after_ms, .. } => {
@@ -210,7 +210,7 @@ impl From<StoreError> for Failure {
 mod tests {
     use std::io;
 
-    use c3_service::Fault;
+    use c3_server::Fault;
     use tonic::Code;
 
     use super::*;

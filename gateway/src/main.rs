@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
 use c3_gateway::{Config, ROLE, run};
-use c3_service::{program, telemetry::TelemetryConfig};
+use c3_server::{program, telemetry::TelemetryConfig};
 use clap::Parser;
 
 /// A call allocates some dozens of times, and calls are what a gateway does.

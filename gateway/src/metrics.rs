@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use c3_proto::Stage;
-use c3_service::Kind;
-use c3_service::metrics::{self, Metrics as Shared};
+use c3_server::Kind;
+use c3_server::metrics::{self, Metrics as Shared};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram};
 

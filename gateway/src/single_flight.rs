@@ -2,7 +2,7 @@
 
 use std::hash::Hash;
 
-use c3_service::caller;
+use c3_server::caller;
 use dashmap::{DashMap, Entry};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, WeakShared};

@@ -1,6 +1,6 @@
 //! Work that goes on while nobody polls it, and stops when nobody wants it.
 
-use c3_service::{caller, deadline};
+use c3_server::{caller, deadline};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use c3_proto::DocumentRef;
-use c3_service::telemetry::TelemetryConfig;
+use c3_server::telemetry::TelemetryConfig;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use c3_service::program;
+use c3_server::program;
 use etcetera::{AppStrategy, AppStrategyArgs, app_strategy::choose_native_strategy};
 use tokio_util::sync::CancellationToken;
 

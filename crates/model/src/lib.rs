@@ -9,10 +9,10 @@ pub type File = (&'static str, &'static [u8]);
 #[cfg(feature = "compressor")]
 pub fn compressor_files() -> &'static [File] {
     &[
-        ("cascade.json", include_bytes!("../c3-mini/cascade.json")),
-        ("compressor.gguf", include_bytes!("../c3-mini/compressor.gguf")),
-        ("query.safetensors", include_bytes!("../c3-mini/query.safetensors")),
-        ("tokenizer.json", include_bytes!("../c3-mini/tokenizer.json")),
+        ("cascade.json", include_bytes!("../../../models/c3-mini/cascade.json")),
+        ("compressor.gguf", include_bytes!("../../../models/c3-mini/compressor.gguf")),
+        ("query.safetensors", include_bytes!("../../../models/c3-mini/query.safetensors")),
+        ("tokenizer.json", include_bytes!("../../../models/c3-mini/tokenizer.json")),
     ]
 }
 
@@ -20,9 +20,9 @@ pub fn compressor_files() -> &'static [File] {
 #[cfg(feature = "decoder")]
 pub fn decoder_files() -> &'static [File] {
     &[
-        ("cascade.json", include_bytes!("../c3-mini/cascade.json")),
-        ("decoder.gguf", include_bytes!("../c3-mini/decoder.gguf")),
-        ("projector.safetensors", include_bytes!("../c3-mini/projector.safetensors")),
-        ("tokenizer.json", include_bytes!("../c3-mini/tokenizer.json")),
+        ("cascade.json", include_bytes!("../../../models/c3-mini/cascade.json")),
+        ("decoder.gguf", include_bytes!("../../../models/c3-mini/decoder.gguf")),
+        ("projector.safetensors", include_bytes!("../../../models/c3-mini/projector.safetensors")),
+        ("tokenizer.json", include_bytes!("../../../models/c3-mini/tokenizer.json")),
     ]
 }

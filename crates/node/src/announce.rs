@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use c3_proto::pb::{self, registry_client::RegistryClient};
-use c3_service::Kind;
+use c3_server::Kind;
 use tonic::transport::Endpoint;
 
 use crate::{Node, queue::Job};

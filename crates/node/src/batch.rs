@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use c3_service::metrics::Metrics;
+use c3_server::metrics::Metrics;
 use tonic::Status;
 
 use crate::{

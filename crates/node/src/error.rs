@@ -1,6 +1,6 @@
 //! Why the node stops, and how a failed computation looks to a caller.
 
-use c3_service::{Kind, server};
+use c3_server::{Kind, server};
 use tonic::Status;
 
 use crate::worker;

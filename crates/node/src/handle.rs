@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use c3_cascade::Source;
 use c3_proto::{Stage, pb};
-use c3_service::{Kind, metrics::Metrics};
+use c3_server::{Kind, metrics::Metrics};
 use tonic::Status;
 
 use crate::{

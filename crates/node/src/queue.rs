@@ -14,7 +14,7 @@ use std::{
 };
 
 use c3_proto::pb;
-use c3_service::{Kind, caller::Caller, metrics::Metrics};
+use c3_server::{Kind, caller::Caller, metrics::Metrics};
 use tonic::Status;
 
 /// Shortest and longest time that a refused caller is asked to stay away.

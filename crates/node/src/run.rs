@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use c3_service::{GrpcServer, Readiness, Server, caller::Callers, serve};
+use c3_server::{GrpcServer, Readiness, Server, caller::Callers, serve};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::service::Routes;

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use c3_cascade::{DeviceChoice, Kernels, Options, Precision};
 use c3_proto::{limits, pb};
-use c3_service::ServerArgs;
+use c3_server::ServerArgs;
 
 /// Settings that both nodes have.
 #[derive(clap::Args, Clone, Debug)]

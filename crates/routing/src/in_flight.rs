@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use c3_service::caller::{self, Caller};
+use c3_server::caller::{self, Caller};
 use tokio::time::Instant;
 
 use super::Node;

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use c3_proto::{CascadeName, Description, Stage, limits, pb};
-use c3_service::caller::InFlight;
-use c3_service::propagation::Propagate;
+use c3_server::caller::InFlight;
+use c3_server::propagation::Propagate;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tonic::codegen::InterceptedService;

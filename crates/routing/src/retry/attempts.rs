@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use c3_service::Kind;
+use c3_server::Kind;
 use tonic::Status;
 
 use super::breaker::Outcome;

@@ -8,7 +8,7 @@ use c3_proto::pb::{
     put_document_request, put_document_response, put_latents_request,
 };
 use c3_proto::{ByteRange, DocumentName, Expected, Invalid, Labels, Namespace, Window, WriteOptions};
-use c3_service::Fault;
+use c3_server::Fault;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 use tonic::{Request, Response, Status, Streaming};

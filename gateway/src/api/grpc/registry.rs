@@ -1,7 +1,7 @@
 //! The `c3.v1.Registry` service: nodes that announce themselves.
 
 use c3_proto::pb;
-use c3_service::Fault;
+use c3_server::Fault;
 use tonic::{Request, Response, Status};
 
 use crate::error::Failure;
