@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use c3_proto::pb::{
+use c3_proto::{ToWire, pb::{
     self, compress_text_request, decompress_request, put_document_request, put_latents_request,
-};
-use c3_proto::{ByteRange, DocumentId, Expected, Window, WriteOptions};
+}};
+use c3_types::{ByteRange, DocumentId, Expected, Window, WriteOptions};
 use futures::stream::{self, BoxStream, Stream, StreamExt};
 use tokio::io::AsyncRead;
 use tonic::Request;
@@ -138,7 +138,7 @@ impl Client {
     /// A document's text, or a range of its bytes. `id` may be a unique prefix or a name. A text that breaks off goes on
     /// where it broke.
     pub async fn get(&self, id: &str, range: ByteRange) -> Result<Text, Error> {
-        let (start, end) = range.to_wire();
+        let (start, end) = (Some(range.start()), range.end());
         Text::open(self.clone(), pb::GetTextRequest { id: id.to_owned(), start, end }).await
     }
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use c3_proto::{CascadeName, DocumentId, Invalid, LatentCodec, pb};
+use c3_proto::{FromWire, ToWire, pb};
+use c3_types::{CascadeName, DocumentId, Invalid, LatentCodec};
 
 /// A stored document.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,7 +62,7 @@ impl Document {
 
     /// Checks what arrived.
     pub fn from_wire(wire: pb::Document) -> Result<Self, Invalid> {
-        let codec = LatentCodec::from_wire(wire.codec)?;
+        let codec = Option::from_wire(wire.codec)?;
         let cascade = wire.cascade.ok_or_else(|| Invalid::new("document.cascade", "must be given"))?;
         Ok(Self {
             id: DocumentId::try_from(wire.id.as_ref())?,
@@ -119,7 +120,7 @@ impl Document {
 
 #[cfg(test)]
 mod tests {
-    use c3_proto::Fingerprint;
+    use c3_types::Fingerprint;
 
     use super::*;
 

@@ -6,8 +6,8 @@ use std::task::{Context, Poll, ready};
 
 use async_stream::try_stream;
 use bytes::Bytes;
-use c3_proto::pb::{self, get_latents_response, get_text_response};
-use c3_proto::{Invalid, Window};
+use c3_proto::{FromWire, pb::{self, get_latents_response, get_text_response}};
+use c3_types::{Invalid, Window};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use tonic::Streaming;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use c3_proto::Invalid;
+use c3_types::Invalid;
 use tonic::{Code, Status};
 
 /// Metadata of a refused call: when to try again.

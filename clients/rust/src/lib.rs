@@ -33,10 +33,8 @@ mod trace;
 mod upkeep;
 mod upload;
 
-pub use c3_proto::{
-    AutoBound, AutoRatio, Base, ByteRange, Corrections, DocumentId, DocumentName, Expected, IdPrefix, Label,
-    Labels, LatentCodec, LatentGroup, Namespace, PutName, UploadName, Window, WriteOptions, pb,
-};
+pub use c3_proto::pb;
+pub use c3_types::{AutoBound, AutoRatio, Base, ByteRange, Corrections, DocumentId, DocumentName, Expected, IdPrefix, Label, Labels, LatentCodec, LatentGroup, Namespace, PutName, UploadName, Window, WriteOptions};
 pub use client::{Client, TimeOuts};
 pub use document::{Document, Verification};
 pub use download::{DocumentLatents, Text, Windows};

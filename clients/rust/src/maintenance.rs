@@ -1,6 +1,7 @@
 //! Upkeep of the gateway's store: sweeps, checks, and what a list cannot show.
 
-use c3_proto::{DocumentId, Invalid, pb};
+use c3_proto::pb;
+use c3_types::{DocumentId, Invalid};
 use futures::StreamExt;
 
 use crate::download::Answers;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use c3_proto::{DocumentId, DocumentName, Expected, Labels, Namespace, pb};
+use c3_proto::{FromWire, ToWire, pb};
+use c3_types::{DocumentId, DocumentName, Expected, Labels, Namespace};
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use crate::{Client, Document, Error, Listed};
@@ -73,7 +74,7 @@ impl Client {
     /// another name.
     pub async fn set_name(&self, name: &DocumentName, id: &str, expected: &Expected) -> Result<Named, Error> {
         let (namespace, name) = parts(name);
-        let request = pb::SetNameRequest { namespace, name, id: id.to_owned(), expected: expected.to_wire() };
+        let request = pb::SetNameRequest { namespace, name, id: id.to_owned(), expected: expected.to_token() };
         let answer = self.gateway().set_name(self.soon(request)).await?.into_inner();
         Named::from_wire(answer.named.ok_or_else(|| Error::missing("named"))?)
     }
@@ -89,7 +90,7 @@ impl Client {
     /// Takes a name away, if it is as expected; else the call is ABORTED. The document that it stood for comes back.
     pub async fn remove_name(&self, name: &DocumentName, expected: &Expected) -> Result<DocumentId, Error> {
         let (namespace, name) = parts(name);
-        let request = pb::RemoveNameRequest { namespace, name, expected: expected.to_wire() };
+        let request = pb::RemoveNameRequest { namespace, name, expected: expected.to_token() };
         let answer = self.gateway().remove_name(self.soon(request)).await?.into_inner();
         Ok(DocumentId::try_from(answer.id.as_ref())?)
     }
@@ -133,7 +134,7 @@ impl Client {
             id: id.to_owned(),
             set: set.to_wire(),
             remove: remove.to_vec(),
-            expected: expected.to_wire(),
+            expected: expected.to_token(),
         };
         let answer = self.gateway().set_labels(self.soon(request)).await?.into_inner();
         Ok(Labelled { labels: answer.labels.into_iter().collect(), token: answer.token })
@@ -181,7 +182,7 @@ impl Client {
 impl Named {
     fn from_wire(wire: pb::NamedDocument) -> Result<Self, Error> {
         Ok(Self {
-            name: DocumentName::from_wire(wire.namespace, wire.name)?,
+            name: DocumentName::from_parts(wire.namespace, wire.name)?,
             id: DocumentId::try_from(wire.id.as_ref())?,
             token: wire.token,
             changed_unix_ms: wire.changed_unix_ms,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use c3_proto::pb::{self, put_document_response::Event};
-use c3_proto::{Invalid, UploadName};
+use c3_proto::{FromWire, pb::{self, put_document_response::Event}};
+use c3_types::{Invalid, UploadName};
 use futures::StreamExt;
 
 use crate::download::Answers;
@@ -41,7 +41,7 @@ impl Progress {
             bytes_done: wire.bytes_done,
             bytes_reused: wire.bytes_reused,
             left: left.map_err(|_| Invalid::new("progress.seconds_left", "is no time"))?,
-            upload: UploadName::from_wire(&wire.upload)?,
+            upload: Option::from_wire(wire.upload)?,
         })
     }
 }

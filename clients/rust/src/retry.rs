@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use c3_proto::limits;
+use c3_types::limits;
 use c3_proto::pb::gateway_client::GatewayClient;
 use c3_transport::Connector;
 use tokio::time::{Instant, sleep};

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use c3_proto::limits::TEXT_PIECE_BYTES_MAX;
+use c3_types::limits::TEXT_PIECE_BYTES_MAX;
 use futures::future::{Fuse, FutureExt};
 use futures::stream::{self, Stream};
 use tokio::io::{AsyncRead, AsyncReadExt};

@@ -6,7 +6,7 @@
 
 use half::{bf16, f16};
 
-use crate::{Invalid, pb};
+use crate::Invalid;
 
 /// Values of one Q8_0 or Q4_0 block.
 const BLOCK: usize = 32;
@@ -29,28 +29,6 @@ pub enum LatentCodec {
 impl LatentCodec {
     /// All of them, most bytes first.
     pub const ALL: [Self; 4] = [Self::F32, Self::Bf16, Self::Q8_0, Self::Q4_0];
-
-    /// The codec that a message names; `None` where it leaves the choice to the checkpoint.
-    pub fn from_wire(value: i32) -> Result<Option<Self>, Invalid> {
-        match pb::LatentCodec::try_from(value) {
-            Ok(pb::LatentCodec::Unspecified) => Ok(None),
-            Ok(pb::LatentCodec::F32) => Ok(Some(Self::F32)),
-            Ok(pb::LatentCodec::Bf16) => Ok(Some(Self::Bf16)),
-            Ok(pb::LatentCodec::Q80) => Ok(Some(Self::Q8_0)),
-            Ok(pb::LatentCodec::Q40) => Ok(Some(Self::Q4_0)),
-            Err(_) => Err(Invalid::new("codec", format!("{value} is not one of f32, bf16, q8_0, q4_0"))),
-        }
-    }
-
-    /// The codec as it travels.
-    pub fn to_wire(self) -> i32 {
-        match self {
-            Self::F32 => pb::LatentCodec::F32 as i32,
-            Self::Bf16 => pb::LatentCodec::Bf16 as i32,
-            Self::Q8_0 => pb::LatentCodec::Q80 as i32,
-            Self::Q4_0 => pb::LatentCodec::Q40 as i32,
-        }
-    }
 
     /// The name that people type.
     pub fn name(self) -> &'static str {
@@ -113,6 +91,8 @@ impl std::fmt::Display for LatentCodec {
         f.write_str(self.name())
     }
 }
+
+serde_str!(LatentCodec);
 
 /// The value of largest magnitude with its sign; the first, where equal.
 fn extreme(block: &[f32]) -> f32 {

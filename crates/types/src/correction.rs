@@ -1,9 +1,11 @@
 //! Places of a window where the decoder is told the token.
 
-use crate::{Invalid, pb};
+use serde::Serialize;
+
+use crate::Invalid;
 
 /// A token of a window that the decoder does not write, or not surely, by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Correction {
     /// Number of the token in its window.
     pub position: u32,
@@ -12,7 +14,7 @@ pub struct Correction {
 }
 
 /// A window's corrections by rising position, every position within the window.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Corrections(Vec<Correction>);
 
 impl Corrections {
@@ -31,24 +33,16 @@ impl Corrections {
         }
     }
 
-    /// Checks what arrived for a window of `tokens` tokens.
-    pub fn from_wire(wire: &pb::Corrections, tokens: u32) -> Result<Self, Invalid> {
-        let (positions, ids) = (wire.positions.len(), wire.tokens.len());
-        if positions != ids {
-            let problem = format!("{ids} tokens for {positions} positions");
+    /// Returns the corrections whose positions and token ids were stored apart, for a window of `tokens` tokens.
+    ///
+    /// Errors: slices of different lengths, positions that do not rise strictly or lie past the window.
+    pub fn from_columns(positions: &[u32], ids: &[u32], tokens: u32) -> Result<Self, Invalid> {
+        if positions.len() != ids.len() {
+            let problem = format!("{} tokens for {} positions", ids.len(), positions.len());
             return Err(Invalid::new("corrections.tokens", problem));
         }
-        let pairs = wire.positions.iter().zip(&wire.tokens);
-        let corrections = pairs.map(|(&position, &token)| Correction { position, token });
-        Self::new(corrections.collect(), tokens)
-    }
-
-    /// The corrections as they travel.
-    pub fn to_wire(&self) -> pb::Corrections {
-        pb::Corrections {
-            positions: self.0.iter().map(|c| c.position).collect(),
-            tokens: self.0.iter().map(|c| c.token).collect(),
-        }
+        let pairs = positions.iter().zip(ids);
+        Self::new(pairs.map(|(&position, &token)| Correction { position, token }).collect(), tokens)
     }
 
     /// The corrections by rising position.
@@ -61,21 +55,10 @@ impl Corrections {
 mod tests {
     use super::*;
 
-    fn wire(positions: &[u32], tokens: &[u32]) -> pb::Corrections {
-        pb::Corrections { positions: positions.to_vec(), tokens: tokens.to_vec() }
-    }
-
     #[test]
-    fn corrections_survive_the_wire() {
-        let given = wire(&[0, 4, 9], &[7, 7, 8]);
-        let corrections = Corrections::from_wire(&given, 10).unwrap();
-        assert_eq!(corrections.to_wire(), given);
-    }
-
-    #[test]
-    fn what_cannot_be_forced_is_refused() {
-        for wrong in [wire(&[1, 1], &[2, 3]), wire(&[2, 1], &[2, 3]), wire(&[10], &[2]), wire(&[1], &[])] {
-            assert!(Corrections::from_wire(&wrong, 10).is_err(), "{wrong:?}");
+    fn corrections_that_cannot_be_forced_are_refused() {
+        for (positions, ids) in [(&[1, 1][..], &[2, 3][..]), (&[2, 1], &[2, 3]), (&[10], &[2]), (&[1], &[])] {
+            assert!(Corrections::from_columns(positions, ids, 10).is_err(), "{positions:?} {ids:?}");
         }
     }
 }

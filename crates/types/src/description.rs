@@ -2,25 +2,18 @@
 
 use std::fmt;
 
-use crate::{Fingerprint, Invalid, LatentCodec, RatioRange, pb};
+use serde::{Deserialize, Serialize};
+
+use crate::{Fingerprint, Invalid, LatentCodec, RatioRange};
 
 /// A stage of the cascade.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// Text to latents.
     Compressor,
     /// Latents to text.
     Decoder,
-}
-
-impl Stage {
-    /// The stage as it travels.
-    pub fn to_wire(self) -> i32 {
-        match self {
-            Self::Compressor => pb::Stage::Compressor as i32,
-            Self::Decoder => pb::Stage::Decoder as i32,
-        }
-    }
 }
 
 impl fmt::Display for Stage {
@@ -33,7 +26,7 @@ impl fmt::Display for Stage {
 }
 
 /// A cascade: its name and the two stages that belong together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CascadeName {
     /// The name in requests.
     pub name: String,
@@ -44,27 +37,16 @@ pub struct CascadeName {
 }
 
 impl CascadeName {
-    /// Checks what arrived.
-    pub fn from_wire(wire: pb::Cascade) -> Result<Self, Invalid> {
-        const NAME_BYTES_MAX: usize = 100;
-        if wire.name.is_empty() || wire.name.len() > NAME_BYTES_MAX {
-            let problem = format!("must have 1 to {NAME_BYTES_MAX} bytes");
+    /// Most bytes of a cascade's name.
+    const NAME_BYTES_MAX: usize = 100;
+
+    /// Returns the cascade of two stages. Errors: a name that is empty or has more than 100 bytes.
+    pub fn new(name: String, compressor: Fingerprint, decoder: Fingerprint) -> Result<Self, Invalid> {
+        if name.is_empty() || name.len() > Self::NAME_BYTES_MAX {
+            let problem = format!("must have 1 to {} bytes", Self::NAME_BYTES_MAX);
             return Err(Invalid::new("cascade.name", problem));
         }
-        Ok(Self {
-            name: wire.name,
-            compressor: Fingerprint::try_from(wire.compressor_fingerprint.as_ref())?,
-            decoder: Fingerprint::try_from(wire.decoder_fingerprint.as_ref())?,
-        })
-    }
-
-    /// The cascade as it travels.
-    pub fn to_wire(&self) -> pb::Cascade {
-        pb::Cascade {
-            name: self.name.clone(),
-            compressor_fingerprint: self.compressor.to_wire(),
-            decoder_fingerprint: self.decoder.to_wire(),
-        }
+        Ok(Self { name, compressor, decoder })
     }
 
     /// The fingerprint of one stage.
@@ -77,7 +59,7 @@ impl CascadeName {
 }
 
 /// What a node serves: the part of its description that does not change while it runs.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Description {
     /// Its stage.
     pub stage: Stage,
@@ -93,31 +75,4 @@ pub struct Description {
     pub takes_prompt: bool,
     /// Most bytes of a shard that it accepts.
     pub shard_bytes_max: u64,
-}
-
-impl Description {
-    /// Checks what arrived.
-    pub fn from_wire(wire: pb::DescribeResponse) -> Result<Self, Invalid> {
-        let missing = |field| move || Invalid::new(field, "must be given");
-        let stage = match wire.stage() {
-            pb::Stage::Compressor => Stage::Compressor,
-            pb::Stage::Decoder => Stage::Decoder,
-            pb::Stage::Unspecified => return Err(missing("stage")()),
-        };
-        let shape = wire.shape.ok_or_else(missing("shape"))?;
-        let (min, max, default) = (shape.ratio_min, shape.ratio_max, shape.ratio_default);
-        if min == 0 || !(min..=max).contains(&default) {
-            return Err(Invalid::new("shape.ratio_default", format!("{default} is not in {min} to {max}")));
-        }
-        let codec = LatentCodec::from_wire(shape.codec)?;
-        Ok(Self {
-            stage,
-            cascade: CascadeName::from_wire(wire.cascade.ok_or_else(missing("cascade"))?)?,
-            arithmetic: wire.arithmetic,
-            ratios: RatioRange { min, max, default },
-            codec: codec.ok_or_else(missing("shape.codec"))?,
-            takes_prompt: shape.takes_prompt,
-            shard_bytes_max: wire.limits.ok_or_else(missing("limits"))?.shard_bytes_max,
-        })
-    }
 }

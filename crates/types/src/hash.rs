@@ -27,8 +27,8 @@ macro_rules! hash_name {
                 &self.0
             }
 
-            /// The hash as it travels.
-            pub fn to_wire(self) -> Bytes {
+            /// Returns a copy of the hash for a message or a stored record.
+            pub fn to_bytes(self) -> Bytes {
                 Bytes::copy_from_slice(&self.0)
             }
         }
@@ -65,6 +65,8 @@ macro_rules! hash_name {
                 blake3::Hash::from_bytes(self.0).to_hex().fmt(f)
             }
         }
+
+        serde_str!($name);
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -114,6 +116,12 @@ impl IdPrefix {
     }
 }
 
+impl fmt::Display for IdPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl From<DocumentId> for IdPrefix {
     fn from(id: DocumentId) -> Self {
         Self(id.to_string())
@@ -137,6 +145,8 @@ impl FromStr for IdPrefix {
     }
 }
 
+serde_str!(IdPrefix);
+
 /// What an error repeats of what was typed.
 fn shown(typed: &str) -> String {
     const SHOWN_CHARS_MAX: usize = 80;
@@ -151,7 +161,7 @@ mod tests {
     fn a_hash_survives_both_of_its_spellings() {
         let id = DocumentId::of(b"text");
         assert_eq!(id.to_string().parse(), Ok(id));
-        assert_eq!(DocumentId::try_from(id.to_wire().as_ref()), Ok(id));
+        assert_eq!(DocumentId::try_from(id.to_bytes().as_ref()), Ok(id));
     }
 
     #[test]

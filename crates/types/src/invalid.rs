@@ -1,7 +1,5 @@
 //! The one error of the domain types.
 
-use tonic::Status;
-
 /// A field that arrived from outside and does not hold what it must.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
@@ -17,11 +15,5 @@ impl Invalid {
     pub fn new(field: &'static str, problem: impl Into<String>) -> Self {
         let problem = problem.into();
         Self { field, problem }
-    }
-}
-
-impl From<Invalid> for Status {
-    fn from(invalid: Invalid) -> Self {
-        Status::invalid_argument(invalid.to_string())
     }
 }

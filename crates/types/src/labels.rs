@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::Invalid;
 
 /// Most labels of a document.
@@ -13,7 +15,8 @@ const KEY_BYTES_MAX: usize = 72;
 const VALUE_BYTES_MAX: usize = 256;
 
 /// Labels of a document: at most 32. Keys have 1 to 72 bytes and no `=`, values at most 256, neither control characters.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "BTreeMap<String, String>")]
 pub struct Labels(BTreeMap<String, String>);
 
 /// A label, as people type it: `key=value`.
@@ -38,8 +41,8 @@ impl Labels {
         }
     }
 
-    /// As they travel.
-    pub fn to_wire(&self) -> HashMap<String, String> {
+    /// Returns the labels as a map of keys to values.
+    pub fn to_map(&self) -> HashMap<String, String> {
         self.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
     }
 
@@ -63,6 +66,14 @@ impl Labels {
         let mut labels = self.0.clone();
         labels.retain(|key, _| !remove.contains(key));
         labels.extend(set.0.clone());
+        Self::new(labels)
+    }
+}
+
+impl TryFrom<BTreeMap<String, String>> for Labels {
+    type Error = Invalid;
+
+    fn try_from(labels: BTreeMap<String, String>) -> Result<Self, Invalid> {
         Self::new(labels)
     }
 }
@@ -116,7 +127,7 @@ mod tests {
         assert!(!there.have(&labels(&["lang=en"])) && !Labels::default().have(&there));
         let changed = there.changed(&labels(&["lang=en"]), &["empty".to_owned(), "other".to_owned()]);
         assert_eq!(changed, Ok(labels(&["lang=en", "kind=a=b"])));
-        assert_eq!(Labels::new(there.to_wire()), Ok(there));
+        assert_eq!(Labels::new(there.to_map()), Ok(there));
     }
 
     #[test]

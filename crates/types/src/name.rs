@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::{IdPrefix, Invalid, pb};
+use serde::{Deserialize, Serialize};
+
+use crate::{IdPrefix, Invalid};
 
 /// What a name begins with where an id could stand.
 const SIGN: char = '@';
@@ -35,7 +37,8 @@ pub enum DocumentRef {
 }
 
 /// What a change expects to find.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Option<String>", into = "Option<String>")]
 pub enum Expected {
     /// Anything or nothing.
     #[default]
@@ -47,7 +50,7 @@ pub enum Expected {
 }
 
 /// A name for a document that is about to be stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PutName {
     /// The name.
     pub name: DocumentName,
@@ -56,8 +59,8 @@ pub struct PutName {
 }
 
 impl Namespace {
-    /// Checks what arrived; empty: `default`.
-    pub fn from_wire(namespace: String) -> Result<Self, Invalid> {
+    /// Returns the namespace of that name, `default` where the name is empty.
+    pub fn or_default(namespace: String) -> Result<Self, Invalid> {
         match namespace.is_empty() {
             true => Ok(Self::default()),
             false => part("namespace", namespace).map(Self),
@@ -96,9 +99,9 @@ impl DocumentName {
         Ok(Self { namespace, name: part("name", name)? })
     }
 
-    /// Checks what arrived.
-    pub fn from_wire(namespace: String, name: String) -> Result<Self, Invalid> {
-        Self::new(Namespace::from_wire(namespace)?, name)
+    /// Returns the name of that namespace (`default` where empty) and name.
+    pub fn from_parts(namespace: String, name: String) -> Result<Self, Invalid> {
+        Self::new(Namespace::or_default(namespace)?, name)
     }
 
     /// The room that it is in.
@@ -155,8 +158,8 @@ impl fmt::Display for DocumentRef {
 }
 
 impl Expected {
-    /// What a message expects.
-    pub fn from_wire(expected: Option<String>) -> Self {
+    /// Returns the expectation of a request: none, absence where the token is empty, or the token.
+    pub fn from_token(expected: Option<String>) -> Self {
         match expected {
             None => Self::Whatever,
             Some(token) if token.is_empty() => Self::Absent,
@@ -164,8 +167,8 @@ impl Expected {
         }
     }
 
-    /// As it travels.
-    pub fn to_wire(&self) -> Option<String> {
+    /// Returns the inverse of [`Self::from_token`].
+    pub fn to_token(&self) -> Option<String> {
         match self {
             Self::Whatever => None,
             Self::Absent => Some(String::new()),
@@ -183,19 +186,19 @@ impl Expected {
     }
 }
 
-impl PutName {
-    /// Checks what arrived.
-    pub fn from_wire(wire: pb::PutName) -> Result<Self, Invalid> {
-        let name = DocumentName::from_wire(wire.namespace, wire.name)?;
-        Ok(Self { name, expected: Expected::from_wire(wire.expected) })
-    }
-
-    /// As it travels.
-    pub fn to_wire(&self) -> pb::PutName {
-        let DocumentName { namespace, name } = self.name.clone();
-        pb::PutName { namespace: namespace.0, name, expected: self.expected.to_wire() }
+impl From<Option<String>> for Expected {
+    fn from(expected: Option<String>) -> Self {
+        Self::from_token(expected)
     }
 }
+
+impl From<Expected> for Option<String> {
+    fn from(expected: Expected) -> Self {
+        expected.to_token()
+    }
+}
+
+serde_str!(Namespace, DocumentName, DocumentRef);
 
 fn part(field: &'static str, given: String) -> Result<String, Invalid> {
     let problem = if given.is_empty() {
@@ -240,14 +243,14 @@ mod tests {
     fn what_is_no_name_is_refused_by_field() {
         let long = "x".repeat(PART_BYTES_MAX + 1);
         for wrong in ["", ".", "..", "a/b", "a\nb", "a\0", " a", "a ", &long] {
-            let refused = DocumentName::from_wire(String::new(), wrong.to_owned()).unwrap_err();
+            let refused = DocumentName::from_parts(String::new(), wrong.to_owned()).unwrap_err();
             assert_eq!(refused.field, "name", "{wrong}");
             if !wrong.is_empty() {
-                let refused = DocumentName::from_wire(wrong.to_owned(), "x".to_owned()).unwrap_err();
+                let refused = DocumentName::from_parts(wrong.to_owned(), "x".to_owned()).unwrap_err();
                 assert_eq!(refused.field, "namespace", "{wrong}");
             }
         }
-        assert!(DocumentName::from_wire(String::new(), "x".repeat(PART_BYTES_MAX)).is_ok());
+        assert!(DocumentName::from_parts(String::new(), "x".repeat(PART_BYTES_MAX)).is_ok());
         for wrong in ["@", "@/x", "@x/", "@a/b/c", "@../x"] {
             assert!(wrong.parse::<DocumentName>().is_err(), "{wrong}");
         }
@@ -264,7 +267,7 @@ mod tests {
     #[test]
     fn a_change_is_made_where_it_finds_what_it_expects() {
         for expected in [Expected::Whatever, Expected::Absent, Expected::Token("t".to_owned())] {
-            assert_eq!(Expected::from_wire(expected.to_wire()), expected);
+            assert_eq!(Expected::from_token(expected.to_token()), expected);
         }
         assert!(Expected::Absent.is_met(None) && !Expected::Absent.is_met(Some("t")));
         let token = Expected::Token("t".to_owned());

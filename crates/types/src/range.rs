@@ -1,5 +1,6 @@
 //! A run of a document's bytes.
 
+use std::fmt;
 use std::str::FromStr;
 
 use crate::Invalid;
@@ -23,9 +24,14 @@ impl ByteRange {
         }
     }
 
-    /// Start and end as they travel.
-    pub fn to_wire(self) -> (Option<u64>, Option<u64>) {
-        (Some(self.start), self.end)
+    /// First byte.
+    pub fn start(self) -> u64 {
+        self.start
+    }
+
+    /// The byte after the last; `None` where the range ends with the document.
+    pub fn end(self) -> Option<u64> {
+        self.end
     }
 
     /// First byte and the byte after the last, in a document of `bytes`.
@@ -38,6 +44,15 @@ impl ByteRange {
         Err(Invalid::new("range", format!("{start}..{end} {problem}, which has {bytes} bytes")))
     }
 }
+
+impl fmt::Display for ByteRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..", self.start)?;
+        self.end.map_or(Ok(()), |end| write!(f, "{end}"))
+    }
+}
+
+serde_str!(ByteRange);
 
 impl FromStr for ByteRange {
     type Err = Invalid;
@@ -62,6 +77,7 @@ mod tests {
     fn ranges_are_read_as_typed() {
         let range: ByteRange = "3..7".parse().unwrap();
         assert_eq!(range.within(10), Ok(3..7));
+        assert_eq!(range.to_string().parse(), Ok(range));
         assert_eq!("..".parse::<ByteRange>().unwrap().within(10), Ok(0..10));
         assert_eq!("4..".parse::<ByteRange>().unwrap().within(10), Ok(4..10));
         assert_eq!("..4".parse::<ByteRange>().unwrap().within(4), Ok(0..4));

@@ -15,11 +15,6 @@ impl UploadName {
     /// Most characters.
     pub const CHARS_MAX: usize = 64;
 
-    /// The name as it travels; `None` where it is empty.
-    pub fn from_wire(name: &str) -> Result<Option<Self>, Invalid> {
-        if name.is_empty() { Ok(None) } else { name.parse().map(Some) }
-    }
-
     /// The name as typed.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -46,6 +41,8 @@ impl fmt::Display for UploadName {
     }
 }
 
+serde_str!(UploadName);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +53,5 @@ mod tests {
             assert_eq!(wrong.parse::<UploadName>().unwrap_err().field, "upload", "{wrong}");
         }
         assert_eq!("night-run_1".parse::<UploadName>().unwrap().as_str(), "night-run_1");
-        assert_eq!(UploadName::from_wire(""), Ok(None));
     }
 }

@@ -1,0 +1,34 @@
+//! Domain types of C3 Serve.
+//!
+//! Each type checks itself when it is made, before anything is allocated for it, and fails with an [`Invalid`] that
+//! names the field. The crate does no I/O and knows no transport; `c3-proto` converts between these types and messages.
+
+#[macro_use]
+mod serde_str;
+
+mod codec;
+mod correction;
+mod description;
+mod hash;
+mod invalid;
+mod labels;
+mod latents;
+pub mod limits;
+mod name;
+mod options;
+mod range;
+mod upload;
+mod window;
+
+pub use codec::LatentCodec;
+pub use correction::{Correction, Corrections};
+pub use description::{CascadeName, Description, Stage};
+pub use hash::{DocumentId, Fingerprint, IdPrefix, ShardHash, WindowHash};
+pub use invalid::Invalid;
+pub use labels::{Label, Labels};
+pub use latents::{LatentGroup, LatentGroupParts, Provenance};
+pub use name::{DocumentName, DocumentRef, Expected, Namespace, PutName};
+pub use options::{AutoBound, AutoRatio, Base, RatioRange, WriteOptions};
+pub use range::ByteRange;
+pub use upload::UploadName;
+pub use window::Window;

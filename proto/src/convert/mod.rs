@@ -1,0 +1,42 @@
+//! Conversions between messages and domain types, a file for each concern.
+
+mod latents;
+mod node;
+mod options;
+
+use bytes::Bytes;
+use c3_types::{DocumentId, Fingerprint, Invalid, ShardHash, WindowHash};
+
+/// A domain type that a message of type `W` becomes.
+pub trait FromWire<W>: Sized {
+    /// Checks the message. Errors: the first field that is missing or out of its bounds.
+    fn from_wire(wire: W) -> Result<Self, Invalid>;
+}
+
+/// A domain type that travels as a message.
+pub trait ToWire {
+    /// The message, or the value of a field.
+    type Wire;
+
+    /// Returns the message.
+    fn to_wire(&self) -> Self::Wire;
+}
+
+macro_rules! hashes {
+    ($($name:ty),+) => {$(
+        impl ToWire for $name {
+            type Wire = Bytes;
+
+            fn to_wire(&self) -> Bytes {
+                self.to_bytes()
+            }
+        }
+    )+};
+}
+
+hashes!(DocumentId, ShardHash, WindowHash, Fingerprint);
+
+/// Returns the value of a field that the protocol requires.
+fn required<T>(field: &'static str, value: Option<T>) -> Result<T, Invalid> {
+    value.ok_or_else(|| Invalid::new(field, "must be given"))
+}

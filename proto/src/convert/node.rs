@@ -1,0 +1,67 @@
+//! Stages, cascades and the descriptions of nodes.
+
+use c3_types::{CascadeName, Description, Fingerprint, Invalid, RatioRange, Stage};
+
+use super::{FromWire, ToWire, required};
+use crate::pb;
+
+impl FromWire<i32> for Stage {
+    fn from_wire(wire: i32) -> Result<Self, Invalid> {
+        match pb::Stage::try_from(wire) {
+            Ok(pb::Stage::Compressor) => Ok(Self::Compressor),
+            Ok(pb::Stage::Decoder) => Ok(Self::Decoder),
+            Ok(pb::Stage::Unspecified) | Err(_) => Err(Invalid::new("stage", "must be given")),
+        }
+    }
+}
+
+impl ToWire for Stage {
+    type Wire = i32;
+
+    fn to_wire(&self) -> i32 {
+        match self {
+            Self::Compressor => pb::Stage::Compressor as i32,
+            Self::Decoder => pb::Stage::Decoder as i32,
+        }
+    }
+}
+
+impl FromWire<pb::Cascade> for CascadeName {
+    fn from_wire(wire: pb::Cascade) -> Result<Self, Invalid> {
+        let fingerprint = |bytes: &[u8]| Fingerprint::try_from(bytes);
+        let compressor = fingerprint(&wire.compressor_fingerprint)?;
+        Self::new(wire.name, compressor, fingerprint(&wire.decoder_fingerprint)?)
+    }
+}
+
+impl ToWire for CascadeName {
+    type Wire = pb::Cascade;
+
+    fn to_wire(&self) -> pb::Cascade {
+        pb::Cascade {
+            name: self.name.clone(),
+            compressor_fingerprint: self.compressor.to_wire(),
+            decoder_fingerprint: self.decoder.to_wire(),
+        }
+    }
+}
+
+impl FromWire<pb::DescribeResponse> for Description {
+    fn from_wire(wire: pb::DescribeResponse) -> Result<Self, Invalid> {
+        let stage = Stage::from_wire(wire.stage)?;
+        let shape = required("shape", wire.shape)?;
+        let (min, max, default) = (shape.ratio_min, shape.ratio_max, shape.ratio_default);
+        if min == 0 || !(min..=max).contains(&default) {
+            return Err(Invalid::new("shape.ratio_default", format!("{default} is not in {min} to {max}")));
+        }
+        Ok(Self {
+            stage,
+            cascade: CascadeName::from_wire(required("cascade", wire.cascade)?)?,
+            arithmetic: wire.arithmetic,
+            ratios: RatioRange { min, max, default },
+            codec: required("shape.codec", Option::from_wire(shape.codec)?)?,
+            takes_prompt: shape.takes_prompt,
+            shard_bytes_max: required("limits", wire.limits)?.shard_bytes_max,
+        })
+    }
+}
