@@ -1,7 +1,7 @@
-//! The table of bad input.
+//! Invalid requests, corrupt data and failed starts.
 
-use c3_tests::row::assert_all;
-use c3_tests::spine::{damage, requests, startup, texts};
+use c3_tests::harness::row::assert_all;
+use c3_tests::suites::pipeline::{damage, requests, startup, texts};
 
 #[tokio::test]
 async fn what_is_not_utf8_is_refused_with_its_offset() {
@@ -25,7 +25,7 @@ async fn latents_of_another_model_are_refused() {
 
 #[tokio::test]
 async fn a_flipped_bit_is_never_a_wrong_text() {
-    assert_all(&damage::flipped_bits(&crate::page()).await.unwrap());
+    assert_all(&bit_flips::flipped_bits(&crate::page()).await.unwrap());
 }
 
 #[tokio::test]

@@ -1,14 +1,14 @@
-//! Many texts at once by `c3`: folders, patterns, lines of JSON, and back into a folder.
+//! Batches with `c3`: put from folders, glob patterns and JSON lines, get into a folder.
 
 use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use c3_tests::cluster::{Cluster, Plan};
-use c3_tests::process::{Launch, Program};
-use c3_tests::row::assert_all;
-use c3_tests::store::batch;
-use c3_tests::store::ops::small_text;
+use c3_tests::harness::cluster::{Cluster, ClusterSpec};
+use c3_tests::harness::process::{Launch, Program};
+use c3_tests::harness::row::assert_all;
+use c3_tests::suites::store::batch;
+use c3_tests::suites::store::ops::small_text;
 use serde_json::Value;
 
 async fn at(cluster: &Cluster, args: &[&str]) -> Output {
@@ -29,7 +29,7 @@ fn file(folder: &Path, name: &str, text: impl AsRef<[u8]>) {
 
 #[tokio::test]
 async fn one_that_fails_does_not_stop_the_others() {
-    let cluster = Plan::default().start().await.unwrap();
+    let cluster = ClusterSpec::default().start().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (texts, back) = (folder.path().join("texts"), folder.path().join("back"));
     file(&texts, "a.txt", small_text(1));
@@ -76,6 +76,6 @@ async fn one_that_fails_does_not_stop_the_others() {
 #[tokio::test]
 async fn a_batch_is_few_files() {
     let rows = batch::batch(150, 1).await.unwrap();
-    // How fast it is says nothing where other tests run beside it.
+    // Throughput is not asserted because other tests run at the same time.
     assert_all(&rows.into_iter().filter(|row| !row.name().contains("rate")).collect::<Vec<_>>());
 }

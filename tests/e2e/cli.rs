@@ -1,12 +1,12 @@
-//! `c3` as people and scripts use it.
+//! The command line: output, JSON and exit codes.
 
 use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use c3_tests::cluster::{Cluster, Plan};
-use c3_tests::fixtures;
-use c3_tests::process::{Launch, Program};
+use c3_tests::harness::cluster::{Cluster, ClusterSpec};
+use c3_tests::harness::fixtures;
+use c3_tests::harness::process::{Launch, Program};
 use serde_json::Value;
 
 async fn run(c3: Launch) -> Output {
@@ -60,7 +60,7 @@ async fn one_line_of_json_tells_everything() {
 
 #[tokio::test]
 async fn a_document_is_put_listed_read_and_forgotten() {
-    let cluster = Plan::default().start().await.unwrap();
+    let cluster = ClusterSpec::default().start().await.unwrap();
     let id = json(&at(&cluster, &["put", "--json", &page()]).await)["id"].as_str().unwrap().to_owned();
     let short = &id[..8];
 
@@ -80,7 +80,7 @@ async fn a_document_is_put_listed_read_and_forgotten() {
 
 #[tokio::test]
 async fn a_document_grows_and_is_edited() {
-    let cluster = Plan::default().start().await.unwrap();
+    let cluster = ClusterSpec::default().start().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let more = folder.path().join("more").display().to_string();
     fs::write(&more, "\n\nAnd so it went on.\n").unwrap();
@@ -108,7 +108,7 @@ async fn a_document_grows_and_is_edited() {
 
 #[tokio::test]
 async fn latents_leave_and_become_the_text_again() {
-    let cluster = Plan::default().start().await.unwrap();
+    let cluster = ClusterSpec::default().start().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let latents = folder.path().join("page.safetensors").display().to_string();
     said(&at(&cluster, &["compress", &page(), "--output", &latents]).await);

@@ -1,7 +1,7 @@
-//! How documents are written, and written anew.
+//! Codecs, recoding and automatic ratios.
 
-use c3_tests::row::assert_all;
-use c3_tests::store::{auto, codecs, recode};
+use c3_tests::harness::row::assert_all;
+use c3_tests::suites::store::{auto, codecs, recode};
 
 #[tokio::test]
 async fn every_codec_is_recorded_and_lossless() {

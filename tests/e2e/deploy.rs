@@ -1,12 +1,12 @@
-//! What can be checked of the deployment without a container engine.
+//! The deployment files, without a container engine.
 
 use std::fs;
 
 use c3_client::Client;
-use c3_tests::compose::Compose;
-use c3_tests::fixtures;
-use c3_tests::process::Program;
-use c3_tests::spine::roundtrip;
+use c3_tests::harness::compose::Compose;
+use c3_tests::harness::fixtures;
+use c3_tests::harness::process::Program;
+use c3_tests::suites::pipeline::roundtrip;
 
 #[tokio::test]
 async fn the_compose_file_starts_and_serves() {

@@ -1,9 +1,9 @@
-//! The network against what the PyTorch code computed.
+//! The network against vectors computed by PyTorch.
 
 use c3_cascade::Options;
-use c3_tests::fixtures;
-use c3_tests::golden::{Computed, default_layout, published_layout};
-use c3_tests::row::assert_all;
+use c3_tests::harness::fixtures;
+use c3_tests::harness::golden::{Computed, default_layout, published_layout};
+use c3_tests::harness::row::assert_all;
 
 #[test]
 fn the_published_layout_computes_what_the_published_code_does() {
@@ -15,7 +15,7 @@ fn the_published_layout_computes_what_the_published_code_does() {
 fn the_default_model_computes_what_training_did() {
     let vectors = fixtures::root().join("tests/fixtures/c3-mini");
     let (model, options) = (fixtures::default_model(), Options::default());
-    // `just prove spine golden` has the longer ones, which take minutes in f32.
+    // Longer cases take minutes in f32: `just accept pipeline golden` runs them.
     for (path, tokens_max) in [(Computed::F32, 320), (Computed::Served, usize::MAX)] {
         assert_all(&default_layout(&model, &vectors, options, path, tokens_max).unwrap());
     }

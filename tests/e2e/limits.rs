@@ -1,7 +1,7 @@
-//! Sizes that are refused and memory that stays bounded.
+//! Size limits and memory limits.
 
-use c3_tests::row::assert_all;
-use c3_tests::spine::{roundtrip, texts};
+use c3_tests::harness::row::assert_all;
+use c3_tests::suites::pipeline::{roundtrip, texts};
 
 #[tokio::test]
 async fn what_is_too_large_is_refused_early() {

@@ -1,15 +1,15 @@
-//! End-to-end tests: the real programs on free ports of the loopback, with short texts.
+//! End-to-end tests: the real programs on free loopback ports, with short texts.
 
-use c3_tests::fixtures;
+use c3_tests::harness::fixtures;
 
 mod bad_input;
 mod batch;
 mod cache;
+mod chaos;
 mod cli;
 mod codecs;
 mod deploy;
 mod failover;
-mod faults;
 mod golden;
 mod limits;
 mod names;
@@ -17,19 +17,20 @@ mod range;
 mod roundtrip;
 mod speed;
 mod store;
+mod store_format;
 mod trace;
 
-/// A page of a book.
+/// Returns about 3 KB of prose.
 fn page() -> String {
     fixtures::text("page.txt").expect("the fixture is in the repository")
 }
 
-/// Some pages of a book.
+/// Returns about 10 KB of prose.
 fn essay() -> String {
     fixtures::text("essay.txt").expect("the fixture is in the repository")
 }
 
-/// A chapter of a book.
+/// Returns about 24 KB of prose.
 fn chapter() -> String {
     fixtures::text("chapter.txt").expect("the fixture is in the repository")
 }

@@ -1,17 +1,17 @@
-//! Names and labels, as people and programs use them.
+//! Names and labels of documents.
 
 use std::fs;
 
 use c3_proto::pb;
-use c3_tests::cluster::Plan;
-use c3_tests::store::ops::{small_text, written};
+use c3_tests::harness::cluster::ClusterSpec;
+use c3_tests::suites::store::ops::{small_text, default_options};
 use tonic::Code;
 
 use crate::cli::{at, json, said};
 
 #[tokio::test]
 async fn documents_are_called_by_name_and_found_by_label() {
-    let cluster = Plan::default().start().await.unwrap();
+    let cluster = ClusterSpec::default().start().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let put = |number: usize, args: &'static [&'static str]| {
         let file = folder.path().join(number.to_string());
@@ -69,32 +69,32 @@ async fn documents_are_called_by_name_and_found_by_label() {
 
 #[tokio::test]
 async fn names_that_cannot_be_are_refused_by_field() {
-    let cluster = Plan::default().start().await.unwrap();
-    let calls = cluster.calls().unwrap();
+    let cluster = ClusterSpec::default().start().await.unwrap();
+    let api = cluster.api().unwrap();
     let options = |name: &str| pb::WriteOptions {
         name: Some(pb::PutName {
             name: name.to_owned(),
             expected: Some(String::new()),
             ..Default::default()
         }),
-        ..written()
+        ..default_options()
     };
     for wrong in ["", "..", "a/b", "a\nb", &"x".repeat(100)] {
-        let refused = calls.put(small_text(1).as_bytes(), options(wrong)).await.unwrap_err();
+        let refused = api.put(small_text(1).as_bytes(), options(wrong)).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument);
         assert!(refused.message().starts_with("name: "), "{refused:?}");
     }
     let labels = [("a=b".to_owned(), "c".to_owned())].into();
     let refused =
-        calls.put(small_text(1).as_bytes(), pb::WriteOptions { labels, ..written() }).await.unwrap_err();
+        api.put(small_text(1).as_bytes(), pb::WriteOptions { labels, ..default_options() }).await.unwrap_err();
     assert!(refused.message().starts_with("labels: "), "{refused:?}");
-    assert!(calls.ids().await.unwrap().is_empty());
+    assert!(api.ids().await.unwrap().is_empty());
 
-    calls.put(small_text(1).as_bytes(), options("x")).await.unwrap();
-    let stored = calls.put(small_text(2).as_bytes(), options("x")).await.unwrap_err();
-    let id = c3_proto::DocumentId::of(small_text(2).as_bytes()).to_string();
+    api.put(small_text(1).as_bytes(), options("x")).await.unwrap();
+    let stored = api.put(small_text(2).as_bytes(), options("x")).await.unwrap_err();
+    let id = c3_types::DocumentId::of(small_text(2).as_bytes()).to_string();
     assert_eq!(stored.code(), Code::Aborted);
     assert!(stored.message().contains(&id), "{stored:?}");
-    assert_eq!(calls.get(&id).await.unwrap().text, small_text(2).as_bytes());
-    assert_eq!(calls.get("@x").await.unwrap().text, small_text(1).as_bytes());
+    assert_eq!(api.get(&id).await.unwrap().text, small_text(2).as_bytes());
+    assert_eq!(api.get("@x").await.unwrap().text, small_text(1).as_bytes());
 }

@@ -1,9 +1,9 @@
-//! Reads of a part.
+//! Range reads.
 
-use c3_tests::calls::id_of;
-use c3_tests::cluster::Plan;
-use c3_tests::row::assert_all;
-use c3_tests::spine::reading;
+use c3_tests::harness::gateway_api::id_of;
+use c3_tests::harness::cluster::ClusterSpec;
+use c3_tests::harness::row::assert_all;
+use c3_tests::suites::pipeline::reading;
 use tonic::Code;
 
 #[tokio::test]
@@ -13,16 +13,16 @@ async fn a_range_decodes_only_the_windows_that_it_touches() {
 
 #[tokio::test]
 async fn ranges_are_bytes_of_the_document() {
-    let cluster = Plan::default().start().await.unwrap();
-    let calls = cluster.calls().unwrap();
+    let cluster = ClusterSpec::default().start().await.unwrap();
+    let api = cluster.api().unwrap();
     let text = crate::page();
-    let id = id_of(&calls.put_at(text.as_bytes(), 20).await.unwrap().document.unwrap());
+    let id = id_of(&api.put_at(text.as_bytes(), 20).await.unwrap().document.unwrap());
     let bytes = text.len() as u64;
     for range in [0..0, 0..1, 7..7, 100..1000, bytes - 1..bytes, bytes..bytes, 0..bytes] {
-        let got = calls.get_range(&id, range.clone()).await.unwrap();
+        let got = api.get_range(&id, range.clone()).await.unwrap();
         assert_eq!(got.text, &text.as_bytes()[range.start as usize..range.end as usize], "{range:?}");
     }
-    let past = calls.get_range(&id, 5..bytes + 1).await.unwrap_err();
+    let past = api.get_range(&id, 5..bytes + 1).await.unwrap_err();
     assert_eq!(past.code(), Code::InvalidArgument, "{past}");
     assert!(past.message().contains(&bytes.to_string()), "{past}");
 }

@@ -1,9 +1,9 @@
-//! Texts that come back byte for byte.
+//! Texts come back byte for byte.
 
-use c3_tests::cluster::Plan;
-use c3_tests::fixtures;
-use c3_tests::row::assert_all;
-use c3_tests::spine::{fidelity, roundtrip, texts};
+use c3_tests::harness::cluster::ClusterSpec;
+use c3_tests::harness::fixtures;
+use c3_tests::harness::row::assert_all;
+use c3_tests::suites::pipeline::{fidelity, roundtrip, texts};
 
 #[tokio::test]
 async fn a_page_comes_back_at_every_ratio() {
@@ -13,7 +13,7 @@ async fn a_page_comes_back_at_every_ratio() {
 
 #[tokio::test]
 async fn the_published_layout_serves_documents_too() {
-    let plan = Plan::of_model(fixtures::golden().join("checkpoint"));
+    let plan = ClusterSpec::of_model(fixtures::golden().join("checkpoint"));
     assert_all(&roundtrip::identical("published", plan, &crate::page(), 0).await.unwrap());
 }
 

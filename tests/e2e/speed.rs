@@ -1,10 +1,10 @@
-//! That speed changes nothing, and that it can be measured.
+//! Optimisations change no result, and `c3 bench` reports consistent numbers.
 
-use c3_tests::cluster::Plan;
-use c3_tests::fixtures;
-use c3_tests::process::{Launch, Program};
-use c3_tests::row::assert_all;
-use c3_tests::speed::exact;
+use c3_tests::harness::cluster::ClusterSpec;
+use c3_tests::harness::fixtures;
+use c3_tests::harness::process::{Launch, Program};
+use c3_tests::harness::row::assert_all;
+use c3_tests::suites::speed::exact;
 use serde_json::Value;
 
 #[test]
@@ -14,7 +14,7 @@ fn batches_threads_and_instructions_change_no_bit() {
 
 #[tokio::test]
 async fn a_bench_tells_what_callers_saw() {
-    let cluster = Plan::default().start().await.unwrap();
+    let cluster = ClusterSpec::default().start().await.unwrap();
     let file = fixtures::root().join("tests/fixtures/texts/essay.txt");
     let bench = Launch::new(Program::C3).arg("bench").arg(file);
     let bench =

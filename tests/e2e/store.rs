@@ -1,15 +1,15 @@
-//! That the store loses nothing, tells no wrong text, and stays small.
+//! Durability, integrity and size of the store.
 
 use std::fs;
 
-use c3_tests::calls::id_of;
-use c3_tests::cluster::{Plan, files_under};
-use c3_tests::fixtures::middle;
-use c3_tests::process::{Launch, Program};
-use c3_tests::row::assert_all;
-use c3_tests::store::ops::{small_text, written};
-use c3_tests::store::resumed::Victim;
-use c3_tests::store::{
+use c3_tests::harness::gateway_api::id_of;
+use c3_tests::harness::cluster::{ClusterSpec, files_under};
+use c3_tests::harness::fixtures::middle;
+use c3_tests::harness::process::{Launch, Program};
+use c3_tests::harness::row::assert_all;
+use c3_tests::suites::store::ops::{small_text, default_options};
+use c3_tests::suites::store::resume::Victim;
+use c3_tests::suites::store::{
     deletes, disk, edited, flips, gateways, interchange, kills, long, many, names, resumed,
 };
 use tonic::Code;
@@ -21,7 +21,7 @@ async fn a_killed_gateway_loses_nothing() {
 
 #[tokio::test]
 async fn damage_is_found_and_never_read() {
-    assert_all(&flips::flips(25, 1).await.unwrap());
+    assert_all(&bit_flips::flips(25, 1).await.unwrap());
 }
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn a_store_that_denies_access_says_so_and_comes_back() {
 
 #[tokio::test]
 async fn latents_go_out_and_come_in_only_as_they_were() {
-    assert_all(&interchange::again(&crate::page()).await.unwrap());
+    assert_all(&safetensors::again(&crate::page()).await.unwrap());
 }
 
 #[tokio::test]
@@ -49,7 +49,7 @@ async fn an_edit_or_an_append_costs_what_it_touches() {
     let (chapter, more) = (crate::chapter(), crate::essay());
     let text = middle(&chapter, 16_000);
     let more = [&more[..1500], &more[2000..3500]];
-    assert_all(&edited::edited(text, more, edited::Reading::Whole).await.unwrap());
+    assert_all(&edits::edited(text, more, edits::Reading::Whole).await.unwrap());
 }
 
 #[tokio::test]
@@ -57,12 +57,12 @@ async fn a_put_that_was_killed_goes_on() {
     let texts = [1, 2].map(|variant| long::varied(&crate::chapter(), 40_000, variant));
     let [first, second] = texts.each_ref().map(String::as_str);
     let puts = [(Victim::Gateway, first), (Victim::Client, second)];
-    assert_all(&resumed::resumed(&puts, &["--shards-in-flight", "1"], None).await.unwrap());
+    assert_all(&resume::resumed(&puts, &["--shards-in-flight", "1"], None).await.unwrap());
 }
 
 #[tokio::test]
 async fn two_gateways_are_of_one_mind() {
-    assert_all(&gateways::gateways(Plan::default(), 150, 1).await.unwrap());
+    assert_all(&gateways::gateways(ClusterSpec::default(), 150, 1).await.unwrap());
 }
 
 #[tokio::test]
@@ -72,10 +72,10 @@ async fn one_of_many_changes_a_name() {
 
 #[tokio::test]
 async fn fsck_tells_repairs_and_ends_with_its_code() {
-    let cluster = Plan::default().start().await.unwrap();
-    let calls = cluster.calls().unwrap();
+    let cluster = ClusterSpec::default().start().await.unwrap();
+    let api = cluster.api().unwrap();
     let text = small_text(1);
-    let put = calls.put(text.as_bytes(), written()).await.unwrap();
+    let put = api.put(text.as_bytes(), default_options()).await.unwrap();
     let id = id_of(&put.document.unwrap());
     let folder = tempfile::tempdir().unwrap();
     let original = folder.path().join("original");
@@ -93,7 +93,7 @@ async fn fsck_tells_repairs_and_ends_with_its_code() {
     let told = c3(&["fsck"]).await;
     assert_eq!(told.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&told.stdout).contains(&id[..12]));
-    assert_eq!(calls.get(&id).await.unwrap_err().code(), Code::DataLoss);
+    assert_eq!(api.get(&id).await.unwrap_err().code(), Code::DataLoss);
     let listed = c3(&["ls"]).await;
     assert!(listed.status.success());
     assert!(String::from_utf8_lossy(&listed.stderr).contains(&id));
@@ -101,7 +101,7 @@ async fn fsck_tells_repairs_and_ends_with_its_code() {
     let original = original.display().to_string();
     let repaired = c3(&["fsck", "--repair", "--original", &original]).await;
     assert_eq!(repaired.status.code(), Some(1), "{}", String::from_utf8_lossy(&repaired.stdout));
-    assert_eq!(calls.get(&id).await.unwrap().text, text.as_bytes());
+    assert_eq!(api.get(&id).await.unwrap().text, text.as_bytes());
     assert_eq!(c3(&["fsck"]).await.status.code(), Some(0));
     let nobody = Launch::new(Program::C3).args(["fsck", "--gateway", "http://127.0.0.1:9"]).output().await;
     assert_eq!(nobody.unwrap().status.code(), Some(3));
@@ -110,20 +110,20 @@ async fn fsck_tells_repairs_and_ends_with_its_code() {
 
 #[tokio::test]
 async fn a_document_past_its_time_is_not_found() {
-    let cluster = Plan::default().start().await.unwrap();
-    let calls = cluster.calls().unwrap();
-    let options = c3_proto::pb::WriteOptions { ttl_seconds: 1, ..written() };
-    let put = calls.put(small_text(1).as_bytes(), options).await.unwrap();
+    let cluster = ClusterSpec::default().start().await.unwrap();
+    let api = cluster.api().unwrap();
+    let options = c3_proto::pb::WriteOptions { ttl_seconds: 1, ..default_options() };
+    let put = api.put(small_text(1).as_bytes(), options).await.unwrap();
     let document = put.document.unwrap();
     assert_eq!(document.expires_unix_ms, Some(document.created_unix_ms + 1000));
     let gone =
-        c3_tests::wait::until("the document to expire", std::time::Duration::from_secs(10), async || {
-            calls
+        c3_tests::harness::wait::until("the document to expire", std::time::Duration::from_secs(10), async || {
+            api
                 .stat(&id_of(&document))
                 .await
                 .is_err_and(|status| status.code() == Code::NotFound)
                 .then_some(())
         });
     gone.await.unwrap();
-    assert!(calls.ids().await.unwrap().is_empty());
+    assert!(api.ids().await.unwrap().is_empty());
 }

@@ -1,8 +1,8 @@
-//! One trace through all programs.
+//! Distributed tracing.
 
-use c3_tests::fixtures;
-use c3_tests::row::assert_all;
-use c3_tests::spine::trace;
+use c3_tests::harness::fixtures;
+use c3_tests::harness::row::assert_all;
+use c3_tests::suites::pipeline::trace;
 
 #[tokio::test]
 async fn a_roundtrip_is_one_trace_of_four_programs() {

@@ -1,62 +1,65 @@
-//! `prove TOPIC [ROW] [--full]`: measures a topic's table anew and prints one JSON line a quantity.
+//! `accept TOPIC [ROW] [--full]`: runs an acceptance suite and prints one JSON line for each bounded quantity.
 //!
-//! A row is `{"row", "value", "bound", "ok"}`; `ok` is null where this machine lacks the hardware. Ends with 1 where a
-//! quantity is out of bounds. What a row took is told on standard error.
+//! A line is `{"row", "value", "bound", "ok"}`. `ok` is null where this machine lacks the hardware. The exit code is 1 if
+//! any quantity is out of bounds. The duration of each row goes to standard error.
 
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Result, bail, ensure};
-use c3_tests::fixtures::Shared;
-use c3_tests::row::Row;
-use c3_tests::{faults, speed, spine, store};
+use anyhow::{Result, bail};
+use c3_tests::harness::fixtures::Corpus;
+use c3_tests::harness::row::Row;
+use c3_tests::suites::{architecture, chaos, pipeline, speed, store};
 use clap::{Parser, ValueEnum};
 
-/// The programs' own.
+/// The allocator that the programs use.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Measures a topic's table anew on the real programs.
+/// Runs an acceptance suite on the real programs.
 #[derive(Parser)]
 struct Arguments {
-    /// The topic.
+    /// The suite.
     topic: Topic,
-    /// One row of its table; all of them where none is given.
+    /// One row of the suite. Without it, all rows run.
     row: Option<String>,
-    /// Whole texts and counts, and what is built from nothing.
+    /// Uses whole texts and full counts, and includes rows that build everything from scratch.
     #[arg(long)]
     full: bool,
 }
 
-/// What there are tables of.
 #[derive(Clone, Copy, ValueEnum)]
 enum Topic {
-    /// A book goes through two nodes and a gateway, and comes back byte for byte.
-    Spine,
-    /// Speed on a CPU.
+    /// A book goes through a gateway and two nodes, and comes back byte for byte.
+    Pipeline,
+    /// Throughput and latency on a CPU.
     SpeedCpu,
-    /// The store and its tiers: nothing is lost, no wrong text, codecs and ratios.
+    /// Durability, integrity and size of the store; cost of codecs and ratios.
     Store,
-    /// Nodes die, hang, lie and drain, and no caller notices.
-    Faults,
+    /// Nodes die, hang, corrupt answers and drain, and no client notices.
+    Chaos,
+    /// Crate sizes, crate dependencies and import cycles.
+    Architecture,
 }
 
 impl Topic {
     fn rows(self) -> &'static [&'static str] {
         match self {
-            Self::Spine => &spine::table::ROWS,
+            Self::Pipeline => &pipeline::table::ROWS,
             Self::SpeedCpu => &speed::table::ROWS,
             Self::Store => &store::table::ROWS,
-            Self::Faults => &faults::table::ROWS,
+            Self::Chaos => &chaos::table::ROWS,
+            Self::Architecture => &architecture::ROWS,
         }
     }
 
-    async fn measure(self, row: &str, shared: Shared) -> Result<Vec<Row>> {
+    async fn measure(self, row: &str, corpus: Corpus) -> Result<Vec<Row>> {
         match self {
-            Self::Spine => spine::table::measure(row, shared).await,
-            Self::SpeedCpu => speed::table::measure(row, shared).await,
-            Self::Store => store::table::measure(row, shared).await,
-            Self::Faults => faults::table::measure(row, shared).await,
+            Self::Pipeline => pipeline::table::measure(row, corpus).await,
+            Self::SpeedCpu => speed::table::measure(row, corpus).await,
+            Self::Store => store::table::measure(row, corpus).await,
+            Self::Chaos => chaos::table::measure(row, corpus).await,
+            Self::Architecture => architecture::measure(row),
         }
     }
 }
@@ -67,18 +70,17 @@ async fn main() -> Result<ExitCode> {
     let known = topic.rows();
     let rows = match &row {
         Some(row) if known.contains(&row.as_str()) => vec![row.as_str()],
-        Some(row) => bail!("there is no row `{row}`: {}", known.join(", ")),
+        Some(row) => bail!("the suite has no row `{row}`: use one of {}", known.join(", ")),
         None => known.to_vec(),
     };
-    ensure!(!rows.is_empty(), "the topic has no rows");
-    let mut wrong = false;
+    let mut failed = false;
     for name in rows {
-        let begun = Instant::now();
-        for row in Row::of(name, topic.measure(name, Shared { full }).await) {
+        let started = Instant::now();
+        for row in Row::from_result(name, topic.measure(name, Corpus { full }).await) {
             println!("{}", serde_json::to_string(&row)?);
-            wrong |= row.is_wrong();
+            failed |= row.is_out_of_bounds();
         }
-        eprintln!("{name}: {:.0} s", begun.elapsed().as_secs_f64());
+        eprintln!("{name}: {:.0} s", started.elapsed().as_secs_f64());
     }
-    Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

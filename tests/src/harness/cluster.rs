@@ -1,4 +1,4 @@
-//! The three programs together: nodes of both stages behind a gateway, each its own process.
+//! A gateway with nodes of both stages, each in its own process.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,39 +10,39 @@ use c3_proto::pb::decoder_client::DecoderClient;
 use c3_proto::pb::{DescribeRequest, DescribeResponse, NodeCounters, NodeState};
 use tempfile::TempDir;
 
-use crate::calls::Calls;
-use crate::fixtures;
-use crate::process::{Launch, Process, Program};
-use crate::proxy::{Faults, Proxy};
-use crate::wait::until;
+use crate::harness::gateway_api::GatewayApi;
+use crate::harness::fixtures;
+use crate::harness::process::{Launch, Process, Program};
+use crate::harness::proxy::{FaultRates, Proxy};
+use crate::harness::wait::until;
 
-/// Longest time until a gateway knows its nodes, or until nodes are idle again.
+/// Maximum time until a gateway sees its nodes ready, or until nodes are idle.
 const SETTLE_LIMIT: Duration = Duration::from_secs(60);
 
-/// What to start.
+/// Configuration of a cluster.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct ClusterSpec {
     /// Checkpoint of the nodes.
     pub model: PathBuf,
     /// Number of compressor nodes.
     pub compressors: usize,
     /// Number of decoder nodes.
     pub decoders: usize,
-    /// Further arguments of every node.
+    /// Additional arguments of every node.
     pub node_args: Vec<String>,
-    /// Further arguments of the gateway.
+    /// Additional arguments of the gateway.
     pub gateway_args: Vec<String>,
-    /// A proxy stands before every node.
+    /// Puts a proxy in front of every node.
     pub proxied: bool,
-    /// A program that changes what the gateway runs under and then becomes it.
-    pub gateway_under: Vec<String>,
-    /// Where the gateway keeps its documents; `None`: in [`Cluster::data`].
+    /// Command that wraps the gateway's command line, such as `setpriv` or `env`. It must exec the gateway.
+    pub gateway_wrapper: Vec<String>,
+    /// Folder or URL of the gateway's store. The default is [`Cluster::data`].
     pub data: Option<String>,
     /// Environment of all programs.
     pub env: Vec<(String, String)>,
 }
 
-impl Default for Plan {
+impl Default for ClusterSpec {
     fn default() -> Self {
         Self {
             model: fixtures::default_model(),
@@ -51,20 +51,20 @@ impl Default for Plan {
             node_args: Vec::new(),
             gateway_args: Vec::new(),
             proxied: false,
-            gateway_under: Vec::new(),
+            gateway_wrapper: Vec::new(),
             data: None,
             env: Vec::new(),
         }
     }
 }
 
-impl Plan {
-    /// One node of each stage with this checkpoint.
+impl ClusterSpec {
+    /// Returns a cluster with one node of each stage and this checkpoint.
     pub fn of_model(model: PathBuf) -> Self {
         Self { model, ..Self::default() }
     }
 
-    /// The default model behind a gateway with further arguments.
+    /// Returns a cluster with the default model and additional gateway arguments.
     pub fn with_gateway_args(args: &[&str]) -> Self {
         Self { gateway_args: args.iter().map(ToString::to_string).collect(), ..Self::default() }
     }
@@ -87,7 +87,7 @@ impl Plan {
         self.launch(program).arg("--model").arg(&self.model).args(&self.node_args)
     }
 
-    /// Starts everything and waits until the gateway sees every node ready.
+    /// Starts all programs and waits until the gateway sees every node ready.
     pub async fn start(self) -> Result<Cluster> {
         let folder = TempDir::with_prefix("c3-cluster-")?;
         self.start_in(folder).await
@@ -99,19 +99,19 @@ impl Plan {
         let mut proxies = Vec::new();
         if self.proxied {
             for node in compressors.iter().chain(&decoders) {
-                proxies.push(Proxy::before(node.address().to_owned(), Faults::default(), 0).await?);
+                proxies.push(Proxy::before(node.address().to_owned(), FaultRates::default(), 0).await?);
             }
         }
         let addresses = Addresses::of(&compressors, &decoders, &proxies);
         let gateway = self.gateway(&addresses, folder.path()).serve(folder.path()).await?;
         let cluster = Cluster { gateway, compressors, decoders, proxies, addresses, plan: self, folder };
-        cluster.sees_all_nodes().await?;
+        cluster.wait_until_ready().await?;
         Ok(cluster)
     }
 
     fn gateway(&self, nodes: &Addresses, folder: &Path) -> Launch {
         let data = self.data.clone().map_or_else(|| folder.join("data").into_os_string(), Into::into);
-        let mut launch = self.launch(Program::Gateway).under(&self.gateway_under).arg("--data").arg(data);
+        let mut launch = self.launch(Program::Gateway).under(&self.gateway_wrapper).arg("--data").arg(data);
         for address in &nodes.compressors {
             launch = launch.arg("--compressor").arg(address);
         }
@@ -122,7 +122,7 @@ impl Plan {
     }
 }
 
-/// Where a gateway finds the nodes.
+/// Node addresses that the gateway is given.
 #[derive(Debug)]
 struct Addresses {
     compressors: Vec<String>,
@@ -130,7 +130,7 @@ struct Addresses {
 }
 
 impl Addresses {
-    /// Of the proxies before the nodes where there are any, in the same order.
+    /// Collects the addresses of the nodes, or of the proxies in front of them.
     fn of(compressors: &[Process], decoders: &[Process], proxies: &[Proxy]) -> Self {
         let nodes = compressors.iter().chain(decoders).map(Process::url);
         let before = proxies.iter().map(|proxy| format!("http://{}", proxy.address));
@@ -140,34 +140,34 @@ impl Addresses {
     }
 }
 
-/// Programs that run and serve.
+/// Running programs. Dropping the cluster kills them.
 #[derive(Debug)]
 pub struct Cluster {
-    /// What clients talk to. Dropped first, so that it never logs the loss of its nodes.
+    /// The gateway. Dropped before the nodes, so that it does not log their loss.
     pub gateway: Process,
-    /// First stage.
+    /// Compressor nodes.
     pub compressors: Vec<Process>,
-    /// Second stage.
+    /// Decoder nodes.
     pub decoders: Vec<Process>,
-    /// Before each node, compressors first, where the plan asked for them.
+    /// Proxies, if configured: one for each node, compressors first.
     pub proxies: Vec<Proxy>,
     addresses: Addresses,
-    plan: Plan,
+    plan: ClusterSpec,
     folder: TempDir,
 }
 
 impl Cluster {
-    /// Calls of the gateway.
-    pub fn calls(&self) -> Result<Calls> {
-        Calls::to(&self.gateway)
+    /// Connects to the gateway.
+    pub fn api(&self) -> Result<GatewayApi> {
+        GatewayApi::to(&self.gateway)
     }
 
-    /// Where the gateway keeps its documents.
+    /// Returns the default folder of the gateway's store.
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
-    /// Stops everything in good order and starts it anew over the same data: all caches are cold.
+    /// Drains all programs and starts them again over the same data, with cold caches.
     pub async fn restart(mut self) -> Result<Self> {
         self.gateway.terminate().await?;
         for node in self.compressors.iter_mut().chain(&mut self.decoders) {
@@ -176,31 +176,31 @@ impl Cluster {
         self.plan.start_in(self.folder).await
     }
 
-    /// Kills the gateway and starts another over the same data and nodes.
+    /// Kills the gateway and starts another one over the same data and nodes.
     pub async fn restart_gateway(&mut self) -> Result<()> {
         self.gateway.kill()?;
         self.gateway =
             self.plan.gateway(&self.addresses, self.folder.path()).serve(self.folder.path()).await?;
-        self.sees_all_nodes().await
+        self.wait_until_ready().await
     }
 
-    /// Another gateway over the same data and nodes, which it knows by then.
-    pub async fn another_gateway(&self) -> Result<Process> {
+    /// Starts a second gateway over the same data and nodes, and waits until it sees the nodes ready.
+    pub async fn start_second_gateway(&self) -> Result<Process> {
         let gateway = self.plan.gateway(&self.addresses, self.folder.path());
         let gateway = gateway.serve(self.folder.path()).await?;
-        self.is_seen_by(&gateway).await?;
+        self.wait_until_nodes_ready(&gateway).await?;
         Ok(gateway)
     }
 
-    /// A gateway over the same data and nodes at this address, where one has ended.
-    pub async fn gateway_at(&self, address: &str) -> Result<Process> {
+    /// Starts a gateway over the same data and nodes at `address`, whose previous listener has ended.
+    pub async fn start_gateway_at(&self, address: &str) -> Result<Process> {
         let launch = self.plan.gateway(&self.addresses, self.folder.path()).arg("--listen").arg(address);
         let mut gateway = launch.spawn(self.folder.path(), address.to_owned())?;
         gateway.ready().await?;
         Ok(gateway)
     }
 
-    /// A node by its number, compressors first.
+    /// Returns a node by index. Compressors come first.
     pub fn node(&mut self, number: usize) -> &mut Process {
         let compressors = self.compressors.len();
         match number.checked_sub(compressors) {
@@ -209,19 +209,19 @@ impl Cluster {
         }
     }
 
-    /// Number of nodes of both stages.
+    /// Returns the number of nodes of both stages.
     pub fn nodes(&self) -> usize {
         self.compressors.len() + self.decoders.len()
     }
 
-    /// What a gateway calls a node by its number.
+    /// Returns the address under which the gateway knows a node.
     pub fn address(&self, number: usize) -> &str {
         let mut all = self.addresses.compressors.iter().chain(&self.addresses.decoders);
         all.nth(number).map_or("", String::as_str)
     }
 
-    /// Starts a node that has ended anew, at its address, and waits until it is ready.
-    pub async fn start_again(&mut self, number: usize) -> Result<()> {
+    /// Starts a node again at its address, and waits until it is ready.
+    pub async fn restart_node(&mut self, number: usize) -> Result<()> {
         let program =
             if number < self.compressors.len() { Program::CompressorNode } else { Program::DecoderNode };
         let (launch, folder) = (self.plan.node(program), self.folder.path().to_owned());
@@ -231,55 +231,56 @@ impl Cluster {
         node.ready().await
     }
 
-    /// Waits until the gateway finds every node ready.
-    pub async fn becomes_whole(&self) -> Result<()> {
-        self.sees_all_nodes().await
+    /// Waits until the gateway sees every node ready.
+    pub async fn wait_until_ready(&self) -> Result<()> {
+        self.wait_until_ready().await
     }
 
-    /// What the first compressor node says of itself.
-    pub async fn compressor_says(&self) -> Result<DescribeResponse> {
+    /// Calls `Describe` of the first compressor node.
+    pub async fn describe_compressor(&self) -> Result<DescribeResponse> {
         let node = self.compressors.first().context("no compressor")?;
         let answer = CompressorClient::new(node.channel()?).describe(DescribeRequest {}).await?;
         Ok(answer.into_inner())
     }
 
-    /// What the first decoder node says of itself.
-    pub async fn decoder_says(&self) -> Result<DescribeResponse> {
+    /// Calls `Describe` of the first decoder node.
+    pub async fn describe_decoder(&self) -> Result<DescribeResponse> {
         let node = self.decoders.first().context("no decoder")?;
         let answer = DecoderClient::new(node.channel()?).describe(DescribeRequest {}).await?;
         Ok(answer.into_inner())
     }
 
-    /// Counters of the first compressor and the first decoder.
+    /// Returns the counters of the first compressor and the first decoder.
     pub async fn counters(&self) -> Result<(NodeCounters, NodeCounters)> {
-        let compressor = self.compressor_says().await?.counters.context("no counters")?;
-        let decoder = self.decoder_says().await?.counters.context("no counters")?;
+        let compressor = self.describe_compressor().await?.counters.context("no counters")?;
+        let decoder = self.describe_decoder().await?.counters.context("no counters")?;
         Ok((compressor, decoder))
     }
 
-    /// Waits until the first node of each stage has nothing queued and nothing running, and the gateway no call in flight.
-    pub async fn becomes_idle(&self) -> Result<()> {
-        let calls = self.calls()?;
+    /// Waits until the first node of each stage has no queued and no running work, and the gateway has no calls in
+    /// flight.
+    pub async fn wait_until_idle(&self) -> Result<()> {
+        let api = self.api()?;
         let idle = until("nodes to be idle", SETTLE_LIMIT, async || {
-            let said = [self.compressor_says().await.ok()?, self.decoder_says().await.ok()?];
+            let said = [self.describe_compressor().await.ok()?, self.describe_decoder().await.ok()?];
             let loads = said.iter().map(|said| said.load.unwrap_or_default());
             let busy = loads.map(|load| load.queued_tokens + load.running_tokens).sum::<u64>();
-            let nodes = calls.nodes().await.ok()?;
-            let calls = nodes.iter().map(|node| node.calls_in_flight).sum::<u32>();
-            (busy == 0 && calls == 0).then_some(())
+            let nodes = api.nodes().await.ok()?;
+            let in_flight = nodes.iter().map(|node| node.calls_in_flight).sum::<u32>();
+            (busy == 0 && in_flight == 0).then_some(())
         });
         idle.await
     }
 
-    async fn sees_all_nodes(&self) -> Result<()> {
-        self.is_seen_by(&self.gateway).await
+    async fn wait_until_ready(&self) -> Result<()> {
+        self.wait_until_nodes_ready(&self.gateway).await
     }
 
-    async fn is_seen_by(&self, gateway: &Process) -> Result<()> {
-        let calls = Calls::to(gateway)?;
+    async fn wait_until_nodes_ready(&self, gateway: &Process) -> Result<()> {
+        let api = GatewayApi::to(gateway)?;
         let expected = self.compressors.len() + self.decoders.len();
         let seen = until("the gateway to see its nodes", SETTLE_LIMIT, async || {
-            let nodes = calls.nodes().await.ok()?;
+            let nodes = api.nodes().await.ok()?;
             let ready = nodes.iter().filter(|node| node.state() == NodeState::Ready).count();
             (ready >= expected).then_some(())
         });
@@ -287,7 +288,7 @@ impl Cluster {
     }
 }
 
-/// Every file under `folder`.
+/// Returns every file under `folder`, sorted by path.
 pub fn files_under(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {

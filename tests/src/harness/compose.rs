@@ -1,6 +1,6 @@
-//! The compose file without a container engine: its exact commands and environment as processes of this machine.
+//! Runs the compose file without a container engine: the same commands and environment, as local processes.
 //!
-//! What a container engine would do is done by hand: a service's name becomes a port of the loopback, a volume a folder.
+//! A service name is replaced by a loopback port, and a volume by a folder.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,33 +9,33 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use crate::fixtures;
-use crate::process::{Launch, Process, Program, free_address};
+use crate::harness::fixtures;
+use crate::harness::process::{Launch, Process, Program, free_address};
 
-/// Variable that says where a program listens.
+/// Variable that sets a program's listen address.
 const LISTEN: &str = "C3_LISTEN";
 
-/// What the test needs of a compose file.
+/// The parts of a compose file that the tests use.
 #[derive(Debug, Deserialize)]
 pub struct Compose {
-    /// By name.
+    /// Services by name.
     pub services: BTreeMap<String, Service>,
 }
 
 /// A service of a compose file.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Service {
-    /// Program and arguments.
+    /// Program and its arguments.
     pub command: Vec<String>,
-    /// Its variables.
+    /// Environment variables.
     pub environment: BTreeMap<String, String>,
-    /// `name:folder`.
+    /// Volumes, as `name:folder`.
     #[serde(default)]
     pub volumes: Vec<String>,
     /// Published ports.
     #[serde(default)]
     pub ports: Vec<String>,
-    /// Services that start before.
+    /// Services that must start first.
     #[serde(default)]
     pub depends_on: Vec<String>,
 }
@@ -49,7 +49,7 @@ impl Compose {
         Ok(serde_yaml_ng::from_value(page)?)
     }
 
-    /// Starts every service, those that others depend on first. Logs and volumes go to `folder`.
+    /// Starts every service in the order of dependencies. Logs and volumes go to `folder`.
     pub async fn start(&self, folder: &Path) -> Result<BTreeMap<String, Process>> {
         let mut places = Vec::new();
         for (name, service) in &self.services {

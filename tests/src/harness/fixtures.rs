@@ -1,4 +1,4 @@
-//! Checkpoints and texts that the tests use.
+//! Checkpoints and texts that tests and suites use.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,75 +6,75 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
-/// Part of a longer text that a short proof takes.
+/// Divisor of the text length in a run without `--full`.
 const SHORT_SHARE: usize = 10;
 
-/// Root of the repository.
+/// Returns the root of the repository.
 pub fn root() -> PathBuf {
     let parent = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
     parent.expect("the crate's folder lies in the repository").to_path_buf()
 }
 
-/// The default cascade.
+/// Returns the folder of the default model.
 pub fn default_model() -> PathBuf {
     root().join("models/c3-mini")
 }
 
-/// The tiny checkpoint in the published layout, with its vectors.
+/// Returns the folder of the published-layout checkpoint and its vectors.
 pub fn golden() -> PathBuf {
     root().join("tests/fixtures/golden")
 }
 
-/// A short text of `tests/fixtures/texts`.
+/// Reads a text from `tests/fixtures/texts`.
 pub fn text(name: &str) -> Result<String> {
     let path = root().join("tests/fixtures/texts").join(name);
     fs::read_to_string(&path).with_context(|| path.display().to_string())
 }
 
-/// What the proofs measure with: files that are no part of the repository.
+/// Inputs of the suites that are not part of the repository: books and golden vectors in `../shared`.
 #[derive(Clone, Copy, Debug)]
-pub struct Shared {
-    /// Whole texts and counts instead of a tenth.
+pub struct Corpus {
+    /// Uses whole texts and full counts instead of a tenth.
     pub full: bool,
 }
 
-impl Shared {
-    /// A file of the folder beside the repository.
+impl Corpus {
+    /// Returns the path of a file in `../shared`. Fails if it is missing.
     pub fn path(self, name: &str) -> Result<PathBuf> {
         let path = root().join("../shared").join(name);
         ensure!(path.exists(), "{} is missing: proofs measure with it", path.display());
         Ok(path)
     }
 
-    /// A whole book.
+    /// Reads a whole book.
     pub fn whole_book(self, name: &str) -> Result<String> {
         Ok(fs::read_to_string(self.path(&format!("texts/{name}.txt"))?)?)
     }
 
-    /// A book, or about a tenth of it from its middle.
+    /// Reads a book, or about a tenth from its middle without [`Corpus::full`].
     pub fn book(self, name: &str) -> Result<String> {
         let book = self.whole_book(name)?;
         Ok(if self.full { book } else { middle(&book, book.len() / SHORT_SHARE).to_owned() })
     }
 
-    /// All books, one after the other.
+    /// Reads all books and concatenates them.
     pub fn books(self) -> Result<String> {
         let names = ["little-colonels-hero", "dickens-and-music", "critical-and-historical-essays"];
         names.iter().map(|name| self.whole_book(name)).collect()
     }
 
-    /// `bytes` bytes of the books one after another, or a tenth of them.
+    /// Returns `bytes` bytes of prose, or a tenth without [`Corpus::full`].
     pub fn long_text(self, bytes: usize) -> Result<String> {
         let books = self.books()?;
         let bytes = if self.full { bytes } else { bytes / SHORT_SHARE };
-        // A second round through the books would find its shards stored: turned about, it is another text.
+        // A repetition of the books would reuse stored shards. In reversed line order it is a different text.
         let again: String = books.lines().rev().flat_map(|line| [line, "\n"]).collect();
         let text = books + &again;
         ensure!(text.len() >= bytes, "the books have fewer than {bytes} bytes");
         Ok(text[..text.floor_char_boundary(bytes)].to_owned())
     }
 
-    /// The published-layout checkpoint with its tokenizer inside, as a folder that `--model` takes.
+    /// Copies the published-layout checkpoint and its tokenizer to a folder that `--model` accepts.
     pub fn golden_model(self) -> Result<TempDir> {
         let folder = TempDir::with_prefix("c3-golden-")?;
         let from = self.path("golden")?;
@@ -90,20 +90,20 @@ impl Shared {
     }
 }
 
-/// `bytes` bytes from about the middle of a text, from the beginning of a paragraph where it has any.
+/// Returns about `bytes` bytes from the middle of a text, starting at a paragraph if there is one.
 pub fn middle(text: &str, bytes: usize) -> &str {
     let from = text.floor_char_boundary((text.len() - bytes.min(text.len())) / 2);
     let from = text[from..].find("\n\n").map_or(from, |paragraph| from + paragraph + 2);
     &text[from..text.floor_char_boundary((from + bytes).min(text.len()))]
 }
 
-/// A part of a text that begins at its `number`-th stretch of `bytes` bytes.
+/// Returns `bytes` bytes of a text from offset `number * bytes`, wrapping around at the end.
 pub fn stretch(text: &str, number: usize, bytes: usize) -> &str {
     let from = text.floor_char_boundary(number * bytes % (text.len() - bytes));
     &text[from..text.floor_char_boundary(from + bytes)]
 }
 
-/// A line of `bytes` letters and digits without a space, unlike any other part of itself.
+/// Returns `bytes` letters and digits without spaces or repetitions.
 pub fn line_without_space(bytes: usize) -> String {
     let hashes = (0u64..).map(|i| blake3::hash(&i.to_le_bytes()).to_hex().to_string());
     let mut line: String = hashes.take(bytes.div_ceil(64)).collect();

@@ -1,4 +1,4 @@
-//! A real OTLP receiver: what the programs export, they export to it.
+//! An OTLP trace receiver for the tests.
 
 use std::sync::{Arc, Mutex};
 
@@ -17,18 +17,18 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
-/// A span that arrived.
+/// A received span.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
     /// `service.name` of the program.
     pub service: String,
-    /// Its trace.
+    /// Trace id.
     pub trace: Vec<u8>,
-    /// Itself.
+    /// Span id.
     pub id: Vec<u8>,
-    /// The span that it is part of; empty for a root.
+    /// Parent span id; empty for a root span.
     pub parent: Vec<u8>,
-    /// What it is called.
+    /// Span name.
     pub name: String,
 }
 
@@ -41,7 +41,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Listens on a free port of the loopback.
+    /// Listens on a free loopback port.
     pub async fn start() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
@@ -57,12 +57,12 @@ impl Receiver {
         Ok(Self { url, spans, server })
     }
 
-    /// Where it listens.
+    /// Returns the URL of the endpoint.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Every span so far.
+    /// Returns the spans received so far.
     pub fn spans(&self) -> Vec<Span> {
         self.spans.lock().expect("nothing panics while it holds the spans").clone()
     }

@@ -1,4 +1,4 @@
-//! A real program, started on a free port, its log kept in a file.
+//! A program of the workspace as a child process, with its output in a log file.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -16,32 +16,32 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::wait::until;
+use crate::harness::wait::until;
 
-/// Longest time from start to ready: an unoptimised build loads a model on a busy machine.
+/// Maximum time from start to ready. An unoptimised build loads a model slowly on a busy machine.
 const READY_LIMIT: Duration = Duration::from_secs(120);
-/// Longest time from a signal to the end of the program.
+/// Maximum time from SIGTERM to exit.
 const EXIT_LIMIT: Duration = Duration::from_secs(60);
-/// How often another free port is tried when somebody was faster.
+/// Maximum attempts to bind a free port: another process may take it first.
 const PORT_TRIES: usize = 5;
-/// Lines of a log that an error repeats.
+/// Number of log lines that an error message quotes.
 const LOG_TAIL_LINES: usize = 20;
 
 /// One of the workspace's programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
-    /// The first stage.
+    /// Compressor node.
     CompressorNode,
-    /// The second stage.
+    /// Decoder node.
     DecoderNode,
-    /// What clients talk to.
+    /// Gateway.
     Gateway,
-    /// The command line.
+    /// Command line `c3`.
     C3,
 }
 
 impl Program {
-    /// Name of the binary.
+    /// Returns the name of the binary.
     pub fn name(self) -> &'static str {
         match self {
             Self::CompressorNode => "compressor-node",
@@ -51,14 +51,14 @@ impl Program {
         }
     }
 
-    /// The program with this binary name.
+    /// Returns the program with this binary name.
     pub fn named(name: &str) -> Option<Self> {
         [Self::CompressorNode, Self::DecoderNode, Self::Gateway, Self::C3]
             .into_iter()
             .find(|p| p.name() == name)
     }
 
-    /// Where the build put it: beside this executable, or above it for a test.
+    /// Returns the path of the binary. It lies beside this executable, or in the parent folder for a test.
     pub fn path(self) -> Result<PathBuf> {
         let here = std::env::current_exe().context("this executable has no path")?;
         let beside = here.ancestors().skip(1).take(2).map(|folder| folder.join(self.name()));
@@ -69,23 +69,23 @@ impl Program {
     }
 }
 
-/// What to start.
+/// Command line of a program, as a builder.
 #[derive(Clone, Debug)]
 pub struct Launch {
     program: Program,
-    /// A program that ends in running ours, with its arguments.
+    /// Wrapper command, which execs the program.
     under: Vec<OsString>,
     args: Vec<OsString>,
     env: Vec<(String, String)>,
 }
 
 impl Launch {
-    /// The program without arguments.
+    /// Returns a command line without arguments.
     pub fn new(program: Program) -> Self {
         Self { program, under: Vec::new(), args: Vec::new(), env: Vec::new() }
     }
 
-    /// Starts it by a program that changes what it runs under and then becomes it, as `setpriv` and `env` do.
+    /// Sets a wrapper command, such as `setpriv` or `env`, that execs the program.
     pub fn under(mut self, program: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         self.under = program.into_iter().map(Into::into).collect();
         self
@@ -109,7 +109,7 @@ impl Launch {
         self
     }
 
-    /// The command as the system runs it.
+    /// Returns the command with an empty standard input.
     pub fn command(&self) -> Result<Command> {
         let path = self.program.path()?;
         let mut command = match self.under.split_first() {
@@ -124,13 +124,13 @@ impl Launch {
         Ok(command)
     }
 
-    /// Runs it to its end.
+    /// Runs the program to its end and collects its output.
     pub async fn output(&self) -> Result<Output> {
         let mut command = self.command()?;
         Ok(tokio::task::spawn_blocking(move || command.output()).await??)
     }
 
-    /// Starts a server on a free port of the loopback and waits until it is healthy. Its log goes to `folder`.
+    /// Starts a server on a free loopback port and waits until it is healthy. Its log goes to `folder`.
     pub async fn serve(&self, folder: &Path) -> Result<Process> {
         for _ in 0..PORT_TRIES {
             let address = free_address()?;
@@ -144,7 +144,7 @@ impl Launch {
         bail!("no free port after {PORT_TRIES} tries")
     }
 
-    /// Starts a server that was told elsewhere to listen at `address`; it need not be ready.
+    /// Starts a server whose arguments already make it listen on `address`. Does not wait until it is ready.
     pub fn spawn(&self, folder: &Path, address: String) -> Result<Process> {
         let port = address.rsplit(':').next().unwrap_or_default();
         let log = folder.join(format!("{}-{port}.log", self.program.name()));
@@ -156,12 +156,12 @@ impl Launch {
     }
 }
 
-/// An address of the loopback that nobody listens at just now.
+/// Returns a loopback address whose port is free at the moment.
 pub fn free_address() -> Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
-/// A server that runs. Dropping it kills it.
+/// A running server. Dropping it kills it.
 #[derive(Debug)]
 pub struct Process {
     program: Program,
@@ -171,7 +171,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Waits until it says that it serves.
+    /// Waits until the health service reports `SERVING`. Fails if the process ends.
     pub async fn ready(&mut self) -> Result<()> {
         let mut health = HealthClient::new(self.channel()?);
         let name = self.program.name();
@@ -189,22 +189,22 @@ impl Process {
         }
     }
 
-    /// A connection to it, as the Rust client's, made when first used.
+    /// Returns a channel that connects on first use.
     pub fn channel(&self) -> Result<Channel> {
         Ok(Endpoint::from_shared(self.url())?.connect_with_connector_lazy(Connector::default()))
     }
 
-    /// Host and port.
+    /// Returns host and port.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// Its address as a URL.
+    /// Returns the `http://` URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Its numbers, as Prometheus reads them.
+    /// Fetches `/metrics`, headers included.
     pub async fn metrics(&self) -> Result<String> {
         let mut connection = TcpStream::connect(&self.address).await?;
         let request = format!("GET /metrics HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.address);
@@ -215,24 +215,24 @@ impl Process {
         Ok(answer)
     }
 
-    /// Its process id.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Everything that it printed so far.
+    /// Returns everything that the process printed so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Kills it as a lost machine would go: no drain, no good-bye.
+    /// Kills the process with SIGKILL and reaps it.
     pub fn kill(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
     }
 
-    /// Sends it a signal, as TERM or STOP.
+    /// Sends a signal by its name without `SIG`, such as `TERM` or `STOP`.
     pub fn signal(&self, name: &str) -> Result<()> {
         let pid = self.id().to_string();
         let sent = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &pid]).status()?;
@@ -240,7 +240,7 @@ impl Process {
         Ok(())
     }
 
-    /// Asks it to drain and waits for its end. Errors where it does not end well.
+    /// Sends SIGTERM and waits until the process exits. Fails unless the exit code is 0.
     pub async fn terminate(&mut self) -> Result<()> {
         self.signal("TERM")?;
         let name = self.program.name();
@@ -251,12 +251,12 @@ impl Process {
         Ok(())
     }
 
-    /// Resident memory now, in bytes.
+    /// Returns the resident memory in bytes.
     pub fn resident_bytes(&self) -> Result<u64> {
         self.memory("VmRSS:")
     }
 
-    /// Largest resident memory so far, in bytes.
+    /// Returns the peak resident memory in bytes.
     pub fn peak_bytes(&self) -> Result<u64> {
         self.memory("VmHWM:")
     }
@@ -277,7 +277,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended already: then there is nothing left to kill.
+        // The process may have ended already.
         let _ = self.kill();
     }
 }

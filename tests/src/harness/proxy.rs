@@ -1,7 +1,7 @@
-//! A TCP proxy that harms what passes, from a seed: what a network and a busy server do.
+//! A TCP proxy that injects network and server faults from a seed.
 //!
-//! It speaks no protocol, except that a 503 is written as HTTP has it. Faults are drawn for each piece that a client
-//! sends, which for small requests is a request.
+//! It knows no protocol, except that it can answer with an HTTP 503. A fault is drawn for each chunk that a client
+//! sends; for small requests a chunk is a request.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,22 +14,22 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// What HTTP says where a server wants fewer requests.
+/// HTTP response of a server that sheds load.
 const THROTTLED: &[u8] =
     b"HTTP/1.1 503 Slow Down\r\ncontent-length: 0\r\nretry-after: 1\r\nconnection: close\r\n\r\n";
 
-/// Shares of requests, each from 0 to 1, that meet a fault.
+/// Probabilities, from 0 to 1, that a request meets each fault.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Faults {
-    /// Answered with a 503, never passed on.
+pub struct FaultRates {
+    /// Answered with a 503 and not forwarded.
     pub throttled: f64,
-    /// Passed on; its answer never comes back, the connection is cut.
+    /// Forwarded, but the connection is closed instead of returning the response.
     pub answer_lost: f64,
-    /// Cut before it is passed on.
+    /// Closed before the request is forwarded.
     pub reset: f64,
-    /// Passed on; its answer takes [`Faults::delay`] longer.
+    /// Forwarded, with [`FaultRates::delay`] added before the response.
     pub slow: f64,
-    /// How much longer.
+    /// Additional delay of slow responses.
     pub delay: Duration,
 }
 
@@ -41,72 +41,72 @@ enum Fault {
     Slow,
 }
 
-/// What the wire does to all that passes, at the moment.
+/// Current behaviour of all connections through the proxy.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Wire {
-    /// Packets vanish both ways; connections stay open, and new ones are taken and lead nowhere.
+pub struct Link {
+    /// Drops all packets: connections stay open, new ones are accepted, and nothing is forwarded.
     pub dead: bool,
-    /// Each piece takes so much longer.
+    /// Delay added to each chunk of a response.
     pub latency: Duration,
-    /// Answers come in drops of a few bytes, with this between them.
+    /// Pause after each [`DRIP_BYTES`] of a response; zero forwards whole chunks.
     pub drip: Duration,
-    /// Share of pieces of answers in which a byte is changed.
+    /// Probability that a byte of a response chunk is changed.
     pub corrupt: f64,
-    /// Changed to cut every connection.
+    /// Counter that closes every connection when it changes.
     pub cuts: u64,
 }
 
-/// Bytes of a drop.
-const DROP_BYTES: usize = 512;
+/// Bytes forwarded between two pauses of a dripping response.
+const DRIP_BYTES: usize = 512;
 
-/// A proxy that runs until it is dropped.
+/// A running proxy. Dropping it stops it.
 #[derive(Debug)]
 pub struct Proxy {
-    /// Where it listens.
+    /// Address that the proxy listens on.
     pub address: SocketAddr,
-    wire: watch::Sender<Wire>,
-    dealt: Arc<AtomicU64>,
+    link: watch::Sender<Link>,
+    injected: Arc<AtomicU64>,
     task: JoinHandle<()>,
 }
 
 impl Proxy {
-    /// Stands before the server at `target`.
-    pub async fn before(target: String, faults: Faults, seed: u64) -> Result<Self> {
+    /// Starts a proxy in front of `target`.
+    pub async fn before(target: String, faults: FaultRates, seed: u64) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let (dealt, draws) = (Arc::<AtomicU64>::default(), Arc::new(AtomicU64::new(0)));
-        let wire = watch::Sender::new(Wire::default());
-        let dealer = Dealer { faults, seed, draws, dealt: Arc::clone(&dealt), wire: wire.subscribe() };
+        let (injected, draws) = (Arc::<AtomicU64>::default(), Arc::new(AtomicU64::new(0)));
+        let link = watch::Sender::new(Link::default());
+        let injector = FaultInjector { faults, seed, draws, injected: Arc::clone(&injected), link: link.subscribe() };
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (mut dealer, target) = (dealer.clone(), target.clone());
-                // Errors are ends of connections.
+                let (mut injector, target) = (injector.clone(), target.clone());
+                // An error means that a connection has ended.
                 tokio::spawn(async move {
-                    let mut wire = dealer.wire.clone();
-                    let cuts = wire.borrow().cuts;
+                    let mut link = injector.link.clone();
+                    let cuts = link.borrow().cuts;
                     tokio::select! {
-                        ended = pass(client, &target, &mut dealer) => drop(ended),
-                        () = async { drop(wire.wait_for(|wire| wire.cuts != cuts).await) } => {}
+                        ended = pass(client, &target, &mut injector) => drop(ended),
+                        () = async { drop(link.wait_for(|link| link.cuts != cuts).await) } => {}
                     }
                 });
             }
         });
-        Ok(Self { address, wire, dealt, task })
+        Ok(Self { address, link, injected, task })
     }
 
-    /// Changes what the wire does from now on, on connections that are open as well.
-    pub fn set(&self, wire: Wire) {
-        self.wire.send_replace(wire);
+    /// Changes the behaviour of current and future connections.
+    pub fn set(&self, link: Link) {
+        self.link.send_replace(link);
     }
 
-    /// Cuts every connection.
+    /// Closes every connection.
     pub fn cut(&self) {
-        self.wire.send_modify(|wire| wire.cuts += 1);
+        self.link.send_modify(|link| link.cuts += 1);
     }
 
-    /// Faults so far.
-    pub fn dealt(&self) -> u64 {
-        self.dealt.load(Ordering::Relaxed)
+    /// Returns the number of faults injected so far.
+    pub fn injected(&self) -> u64 {
+        self.injected.load(Ordering::Relaxed)
     }
 }
 
@@ -117,22 +117,22 @@ impl Drop for Proxy {
 }
 
 #[derive(Clone)]
-struct Dealer {
-    faults: Faults,
+struct FaultInjector {
+    faults: FaultRates,
     seed: u64,
     draws: Arc<AtomicU64>,
-    dealt: Arc<AtomicU64>,
-    wire: watch::Receiver<Wire>,
+    injected: Arc<AtomicU64>,
+    link: watch::Receiver<Link>,
 }
 
-impl Dealer {
+impl FaultInjector {
     fn draw(&self) -> Option<Fault> {
         let fault = self.faults.at(self.share());
-        self.dealt.fetch_add(u64::from(fault.is_some()), Ordering::Relaxed);
+        self.injected.fetch_add(u64::from(fault.is_some()), Ordering::Relaxed);
         fault
     }
 
-    /// A number from 0 to 1, the next that the seed gives.
+    /// Returns the next pseudo-random number from 0 to 1.
     fn share(&self) -> f64 {
         let number = self.draws.fetch_add(1, Ordering::Relaxed);
         let hash = blake3::hash(&[self.seed.to_le_bytes(), number.to_le_bytes()].concat());
@@ -140,35 +140,35 @@ impl Dealer {
         f64::from(drawn) / f64::from(u32::MAX)
     }
 
-    /// The wire, once packets pass it again.
-    async fn alive(&mut self) -> Wire {
-        // Errs where the proxy is gone, and this with it.
-        let wire = self.wire.wait_for(|wire| !wire.dead).await.map(|wire| *wire);
-        wire.unwrap_or_default()
+    /// Waits until packets pass again and returns the current behaviour.
+    async fn alive(&mut self) -> Link {
+        // Fails only if the proxy is gone, and then this task ends too.
+        let link = self.link.wait_for(|link| !link.dead).await.map(|link| *link);
+        link.unwrap_or_default()
     }
 
-    /// Writes a piece of an answer as the wire lets it through.
+    /// Forwards a chunk of a response.
     async fn answer(&mut self, client: &mut TcpStream, piece: &mut [u8]) -> std::io::Result<()> {
-        let wire = self.alive().await;
-        if self.share() < wire.corrupt {
+        let link = self.alive().await;
+        if self.share() < link.corrupt {
             let at = (self.share() * piece.len() as f64) as usize;
             if let Some(byte) = piece.get_mut(at) {
                 *byte ^= 0x10;
             }
         }
-        tokio::time::sleep(wire.latency).await;
-        if wire.drip.is_zero() {
+        tokio::time::sleep(link.latency).await;
+        if link.drip.is_zero() {
             return client.write_all(piece).await;
         }
-        for drop in piece.chunks(DROP_BYTES) {
-            client.write_all(drop).await?;
-            tokio::time::sleep(wire.drip).await;
+        for drip in piece.chunks(DRIP_BYTES) {
+            client.write_all(drip).await?;
+            tokio::time::sleep(link.drip).await;
         }
         Ok(())
     }
 }
 
-impl Faults {
+impl FaultRates {
     fn at(&self, mut share: f64) -> Option<Fault> {
         let shares = [
             (Fault::Throttled, self.throttled),
@@ -186,8 +186,8 @@ impl Faults {
     }
 }
 
-async fn pass(mut client: TcpStream, target: &str, dealer: &mut Dealer) -> std::io::Result<()> {
-    dealer.alive().await;
+async fn pass(mut client: TcpStream, target: &str, injector: &mut FaultInjector) -> std::io::Result<()> {
+    injector.alive().await;
     let mut server = TcpStream::connect(target).await?;
     let (mut up, mut down) = (vec![0; 64 << 10], vec![0; 64 << 10]);
     let (mut fault, mut delayed) = (None, false);
@@ -198,7 +198,7 @@ async fn pass(mut client: TcpStream, target: &str, dealer: &mut Dealer) -> std::
                 if read == 0 {
                     return Ok(());
                 }
-                fault = fault.or_else(|| dealer.draw());
+                fault = fault.or_else(|| injector.draw());
                 match fault {
                     Some(Fault::Reset) => return Ok(()),
                     Some(Fault::Throttled) => {
@@ -206,7 +206,7 @@ async fn pass(mut client: TcpStream, target: &str, dealer: &mut Dealer) -> std::
                         return client.shutdown().await;
                     }
                     _ => {
-                        dealer.alive().await;
+                        injector.alive().await;
                         server.write_all(&up[..read]).await?;
                     }
                 }
@@ -217,9 +217,9 @@ async fn pass(mut client: TcpStream, target: &str, dealer: &mut Dealer) -> std::
                     return Ok(());
                 }
                 if fault == Some(Fault::Slow) && !std::mem::replace(&mut delayed, true) {
-                    tokio::time::sleep(dealer.faults.delay).await;
+                    tokio::time::sleep(injector.faults.delay).await;
                 }
-                dealer.answer(&mut client, &mut down[..read]).await?;
+                injector.answer(&mut client, &mut down[..read]).await?;
                 (fault, delayed) = (None, false);
             }
         }
@@ -232,10 +232,10 @@ mod tests {
 
     #[test]
     fn faults_come_in_their_shares() {
-        let faults = Faults { throttled: 0.1, answer_lost: 0.2, reset: 0.3, ..Default::default() };
-        let (draws, dealt) = Default::default();
-        let dealer = Dealer { faults, seed: 7, draws, dealt, wire: watch::Sender::default().subscribe() };
-        let drawn = Vec::from_iter((0..10_000).map(|_| dealer.draw()));
+        let faults = FaultRates { throttled: 0.1, answer_lost: 0.2, reset: 0.3, ..Default::default() };
+        let (draws, injected) = Default::default();
+        let injector = FaultInjector { faults, seed: 7, draws, injected, link: watch::Sender::default().subscribe() };
+        let drawn = Vec::from_iter((0..10_000).map(|_| injector.draw()));
         for (fault, share) in [(Fault::Throttled, 0.1), (Fault::AnswerLost, 0.2), (Fault::Reset, 0.3)] {
             let count = drawn.iter().filter(|&&drawn| drawn == Some(fault)).count() as f64;
             assert!((count / 10_000.0 - share).abs() < 0.02, "{fault:?}: {count}");
@@ -246,7 +246,7 @@ mod tests {
     async fn a_lost_answer_was_asked_for() {
         let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let target = server.local_addr().unwrap().to_string();
-        let faults = Faults { answer_lost: 1.0, ..Default::default() };
+        let faults = FaultRates { answer_lost: 1.0, ..Default::default() };
         let proxy = Proxy::before(target, faults, 1).await.unwrap();
         let mut client = TcpStream::connect(proxy.address).await.unwrap();
         client.write_all(b"question").await.unwrap();
@@ -255,8 +255,8 @@ mod tests {
         asked.read_exact(&mut question).await.unwrap();
         asked.write_all(b"answer").await.unwrap();
         let mut answer = Vec::new();
-        // An end or a reset: either way nothing came.
+        // The connection ends or is reset; either way no response arrives.
         let _ = client.read_to_end(&mut answer).await;
-        assert_eq!((&question, answer.len(), proxy.dealt()), (b"question", 0, 1));
+        assert_eq!((&question, answer.len(), proxy.injected()), (b"question", 0, 1));
     }
 }

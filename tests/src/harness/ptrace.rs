@@ -1,4 +1,4 @@
-//! Threads of another program that are held, as a device holds them that does not come back.
+//! Stops single threads of another process with ptrace, as a device that never answers would.
 
 use std::fs;
 use std::sync::mpsc;
@@ -9,29 +9,29 @@ use nix::sys::ptrace::{self, Options};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
-/// Threads that stand still until this is dropped, while the others of their program go on.
+/// Stopped threads of a process whose other threads keep running. Dropping this resumes them.
 #[derive(Debug)]
-pub struct Held {
-    /// Closed to let them go.
+pub struct StoppedThreads {
+    /// Closed to resume the threads.
     hold: Option<mpsc::SyncSender<()>>,
     tracer: Option<JoinHandle<()>>,
 }
 
-impl Held {
-    /// Holds the threads `name`, `name-0` and so on of process `id`. Errors where there is none, or where the system forbids
-    /// to trace a program that one started.
+impl StoppedThreads {
+    /// Stops the threads called `name`, `name-0`, `name-1` and so on of process `id`. Fails if there are none, or if
+    /// the system forbids tracing a child process.
     pub fn hold(id: u32, name: &str) -> Result<Self> {
         let threads = threads(id, name)?;
         ensure!(!threads.is_empty(), "process {id} has no thread {name}");
         let (hold, released) = mpsc::sync_channel::<()>(0);
         let (tell, held) = mpsc::sync_channel(1);
-        // What one thread traces only that thread can let go.
+        // Only the tracing thread may detach from a thread.
         let tracer = thread::spawn(move || {
             let all = threads.iter().try_for_each(|thread| stop(*thread));
             let _ = tell.send(all);
             let _ = released.recv();
             for thread in threads {
-                // It may have ended with its program.
+                // The thread may have ended.
                 let _ = ptrace::detach(thread, None);
             }
         });
@@ -40,7 +40,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for StoppedThreads {
     fn drop(&mut self) {
         drop(self.hold.take());
         if let Some(tracer) = self.tracer.take() {
@@ -49,7 +49,7 @@ impl Drop for Held {
     }
 }
 
-/// Threads of a process by their name, with a number behind it or none.
+/// Returns the threads of a process that are called `name`, with or without a numeric suffix.
 fn threads(id: u32, name: &str) -> Result<Vec<Pid>> {
     let mut found = Vec::new();
     for thread in fs::read_dir(format!("/proc/{id}/task"))? {

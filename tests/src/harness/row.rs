@@ -1,4 +1,4 @@
-//! A bounded quantity, measured: what a proof prints and what a test asserts.
+//! Rows: measured quantities with their bounds. Suites print them and tests assert them.
 
 use std::fmt::Debug;
 
@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// A quantity beside its bound.
+/// A measured quantity with its bound.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     row: String,
@@ -16,35 +16,35 @@ pub struct Row {
 }
 
 impl Row {
-    /// Something that must be so. `bound` says what.
+    /// Row for a condition that must hold. `bound` describes it.
     pub fn holds(row: impl Into<String>, holds: bool, bound: impl Into<String>) -> Self {
         Self { row: row.into(), value: json!(holds), bound: bound.into(), ok: Some(holds) }
     }
 
-    /// What was seen, and whether it is what `bound` asks for.
-    pub fn seen(row: impl Into<String>, seen: impl Serialize, ok: bool, bound: impl Into<String>) -> Self {
+    /// Row for a value whose check against `bound` the caller has made.
+    pub fn observed(row: impl Into<String>, seen: impl Serialize, ok: bool, bound: impl Into<String>) -> Self {
         Self { row: row.into(), value: json!(seen), bound: bound.into(), ok: Some(ok) }
     }
 
-    /// A quantity that must not be under `bound`.
+    /// Row for a value that must be at least `bound`.
     pub fn at_least(row: impl Into<String>, value: f64, bound: f64) -> Self {
-        Self::seen(row, value, value >= bound, format!(">= {bound}"))
+        Self::observed(row, value, value >= bound, format!(">= {bound}"))
     }
 
-    /// A quantity that must not be over `bound`.
+    /// Row for a value that must be at most `bound`.
     pub fn at_most(row: impl Into<String>, value: impl Into<f64>, bound: impl Into<f64>) -> Self {
         let (value, bound) = (value.into(), bound.into());
-        Self::seen(row, value, value <= bound, format!("<= {bound}"))
+        Self::observed(row, value, value <= bound, format!("<= {bound}"))
     }
 
-    /// Two things that must be the same.
+    /// Row for a value that must equal `bound`.
     pub fn equal<T: Serialize + PartialEq + Debug>(row: impl Into<String>, value: T, bound: T) -> Self {
         let ok = value == bound;
-        Self::seen(row, value, ok, format!("= {bound:?}"))
+        Self::observed(row, value, ok, format!("= {bound:?}"))
     }
 
-    /// What this machine lacks the hardware for.
-    pub fn not_here(row: impl Into<String>, lacks: &str, bound: impl Into<String>) -> Self {
+    /// Row for a measurement that this machine lacks the hardware for.
+    pub fn skipped(row: impl Into<String>, lacks: &str, bound: impl Into<String>) -> Self {
         Self {
             row: row.into(),
             value: json!(format!("not measured: no {lacks}")),
@@ -53,7 +53,7 @@ impl Row {
         }
     }
 
-    /// A measurement that could not be made.
+    /// Row for a measurement that failed.
     pub fn failed(row: impl Into<String>, error: &anyhow::Error) -> Self {
         Self {
             row: row.into(),
@@ -63,35 +63,35 @@ impl Row {
         }
     }
 
-    /// The rows of `measured`, or one that says why there are none.
-    pub fn of(name: &str, measured: Result<Vec<Self>>) -> Vec<Self> {
+    /// Returns the measured rows, or one failed row called `name`.
+    pub fn from_result(name: &str, measured: Result<Vec<Self>>) -> Vec<Self> {
         measured.unwrap_or_else(|error| vec![Self::failed(name, &error)])
     }
 
-    /// The row under another name.
-    pub fn named(mut self, rename: impl FnOnce(&str) -> String) -> Self {
+    /// Changes the name of the row.
+    pub fn renamed(mut self, rename: impl FnOnce(&str) -> String) -> Self {
         self.row = rename(&self.row);
         self
     }
 
-    /// What it is called.
+    /// Returns the name of the row.
     pub fn name(&self) -> &str {
         &self.row
     }
 
-    /// Whether it is out of bounds.
-    pub fn is_wrong(&self) -> bool {
+    /// Returns true if the value violates its bound.
+    pub fn is_out_of_bounds(&self) -> bool {
         self.ok == Some(false)
     }
 }
 
-/// Panics with every row that is out of bounds.
+/// Panics if there are no rows or if any row violates its bound.
 pub fn assert_all(rows: &[Row]) {
-    let wrong: Vec<_> = rows.iter().filter(|row| row.is_wrong()).collect();
+    let wrong: Vec<_> = rows.iter().filter(|row| row.is_out_of_bounds()).collect();
     assert!(!rows.is_empty() && wrong.is_empty(), "{wrong:#?}");
 }
 
-/// The middle one of some values.
+/// Returns the median; of an even number of values, the upper one. Panics if there are none.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

@@ -1,14 +1,14 @@
-//! Waiting for a condition, never for a while.
+//! Polling for a condition.
 
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use tokio::time::{Instant, interval};
 
-/// How often a condition is looked at.
+/// Interval between two evaluations of a condition.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Looks until `check` has a value. Errors once `limit` is over, naming what was waited for.
+/// Polls `check` until it returns a value. Fails after `limit` with an error that contains `what`.
 pub async fn until<T>(what: &str, limit: Duration, mut check: impl AsyncFnMut() -> Option<T>) -> Result<T> {
     let deadline = Instant::now() + limit;
     let mut looks = interval(LOOK_EVERY);

@@ -1,4 +1,4 @@
-//! The default model against the vectors that PyTorch computed from its weights.
+//! The default model against vectors that PyTorch computed from the same weights.
 
 use std::path::Path;
 
@@ -6,11 +6,11 @@ use anyhow::Result;
 use c3_cascade::{
     Compressor, Decoder, Latents, Options, Source, Task, TokenVerdict, TokenWindow, VerifyWindow,
 };
-use c3_proto::LatentCodec;
+use c3_types::LatentCodec;
 use serde::Deserialize;
 
 use super::{Computed, Vectors, decode, relative};
-use crate::row::Row;
+use crate::harness::row::Row;
 
 #[derive(Deserialize)]
 struct Index {
@@ -25,15 +25,16 @@ struct Case {
     tokens: usize,
 }
 
-/// How far the numbers of one path may be from PyTorch's f32.
+/// Maximum deviation from PyTorch's f32 results.
 struct Tolerance {
-    /// Of latents and what is projected from them, as a share of their norm.
+    /// Relative error of latents and projections, by norm.
     latents: f64,
-    /// An argmax must be equal where its margin is over this.
+    /// Margin above which an argmax must agree.
     margin: f32,
 }
 
-/// Holds the model in `model` against `vectors.*` in `vectors`, in all cases of at most `tokens_max` text tokens.
+/// Compares the model in `model` with the vectors in the folder `vectors`, in all cases of at most `tokens_max` text
+/// tokens.
 pub fn default_layout(
     model: &Path,
     vectors: &Path,
@@ -88,7 +89,7 @@ pub fn default_layout(
     Ok(rows)
 }
 
-/// Number of tokens whose argmax is another than PyTorch's, which has it by more than `margin`.
+/// Counts tokens whose argmax differs from PyTorch's although PyTorch's margin exceeds `margin`.
 fn differences(verdicts: &[TokenVerdict], argmax: &[u32], margins: &[f32], margin: f32) -> usize {
     let tokens = verdicts.iter().zip(argmax).zip(margins);
     tokens.filter(|((verdict, argmax), own)| **own > margin && verdict.written != **argmax).count()

@@ -1,4 +1,4 @@
-//! Golden vectors: what the PyTorch code computed, held against what the network computes.
+//! Golden vectors: results of the PyTorch code, compared with results of this network.
 
 mod default_layout;
 mod published;
@@ -13,12 +13,12 @@ use safetensors::SafeTensors;
 pub use default_layout::default_layout;
 pub use published::published_layout;
 
-/// The path through the network that a proof runs.
+/// Arithmetic of the computation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Computed {
-    /// Weights dequantised, everything in f32.
+    /// Weights dequantised, all arithmetic in f32.
     F32,
-    /// As served: int8 activations where the weights are quantised.
+    /// The serving arithmetic: int8 activations for quantised weights.
     Served,
 }
 
@@ -38,7 +38,7 @@ impl Computed {
     }
 }
 
-/// Tensors of a file of vectors.
+/// Tensors of a vector file, by name.
 struct Vectors {
     floats: HashMap<String, Vec<f32>>,
     ids: HashMap<String, Vec<u32>>,
@@ -69,13 +69,13 @@ impl Vectors {
     }
 }
 
-/// Largest difference of two tensors, value by value.
+/// Returns the largest absolute difference of two tensors. Panics if their lengths differ.
 fn furthest(a: &[f32], b: &[f32]) -> f64 {
     assert_eq!(a.len(), b.len(), "tensors of two shapes");
     a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max)
 }
 
-/// Norm of the difference of two tensors over the norm of the second.
+/// Returns the norm of the difference divided by the norm of `b`. Panics if the lengths differ.
 fn relative(a: &[f32], b: &[f32]) -> f64 {
     assert_eq!(a.len(), b.len(), "tensors of two shapes");
     let norm =
@@ -83,7 +83,7 @@ fn relative(a: &[f32], b: &[f32]) -> f64 {
     norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied())
 }
 
-/// Runs a window to its end and returns its token ids.
+/// Decodes one window to its end and returns its token ids and text.
 fn decode(decoder: &Decoder, latents: Latents, task: Task) -> Result<(Vec<u32>, String)> {
     let mut decoding = decoder.start(DecodeWindow { latents, task })?;
     while !decoding.done() {

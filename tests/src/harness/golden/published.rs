@@ -1,4 +1,4 @@
-//! The tiny checkpoint in the published layout against what the published code computed.
+//! The tiny checkpoint in the published layout, against vectors from the published code.
 
 use std::path::Path;
 
@@ -7,9 +7,9 @@ use c3_cascade::{Compressor, Decoder, Latents, Options, Source, Task};
 use serde::Deserialize;
 
 use super::{Computed, Vectors, decode, furthest};
-use crate::row::Row;
+use crate::harness::row::Row;
 
-/// How far latents, projections and logits may be from the published code's.
+/// Maximum absolute difference of latents, projections and logits.
 const TOLERANCE: f64 = 1e-4;
 
 #[derive(Deserialize)]
@@ -30,7 +30,7 @@ struct Case {
     returned_text: String,
 }
 
-/// A generation whose logits are given.
+/// A generation with prescribed logits.
 #[derive(Deserialize)]
 struct Scripted {
     name: String,
@@ -43,7 +43,7 @@ struct Scripted {
     returned_text: String,
 }
 
-/// Special tokens, or nothing, where text is expected.
+/// An input with special tokens, or an empty one.
 #[derive(Deserialize)]
 struct OddInput {
     name: String,
@@ -58,7 +58,7 @@ struct OddInput {
     prompt_logit_top5: Vec<(u32, f32)>,
 }
 
-/// Holds the checkpoint in `model` against `vectors.*` in `vectors`.
+/// Compares the checkpoint in `model` with the vectors in the folder `vectors`.
 pub fn published_layout(model: &Path, vectors: &Path, options: Options) -> Result<Vec<Row>> {
     let options = Computed::F32.options(options);
     let compressor = Compressor::load(Source::Folder(model), &options)?;
@@ -141,7 +141,7 @@ fn odd_input(case: &OddInput, compressor: &Compressor, decoder: &Decoder) -> Res
         (Err(error), Some(raises)) => {
             let refused = error.downcast_ref::<c3_cascade::Error>();
             let ours = matches!(refused, Some(c3_cascade::Error::InvalidInput(_)));
-            return Ok(vec![Row::seen(
+            return Ok(vec![Row::observed(
                 name("refused"),
                 error.to_string(),
                 ours,
@@ -149,7 +149,7 @@ fn odd_input(case: &OddInput, compressor: &Compressor, decoder: &Decoder) -> Res
             )]);
         }
         (Ok(_), Some(raises)) => {
-            return Ok(vec![Row::seen(name("refused"), "accepted", false, format!("an error, as {raises}"))]);
+            return Ok(vec![Row::observed(name("refused"), "accepted", false, format!("an error, as {raises}"))]);
         }
         (run, None) => run?,
     };

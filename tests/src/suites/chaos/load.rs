@@ -1,4 +1,4 @@
-//! Callers at work while something is done to the system: each puts texts and reads them, and checks every answer.
+//! Background load: clients that put and get texts and check every answer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,54 +12,54 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::calls::{Calls, id_of};
+use crate::harness::gateway_api::{GatewayApi, id_of};
 
-/// Of so many calls of a caller one is a put, where nothing else is said.
+/// One call in this many is a put.
 const PUT_EVERY: usize = 4;
-/// Failures that are told word by word.
+/// Maximum number of error messages in a report.
 const TOLD: usize = 5;
 
-/// What the callers work on.
+/// Documents and settings of a load.
 #[derive(Clone, Debug)]
-pub struct Work {
-    /// Documents that are stored, with their texts.
+pub struct Workload {
+    /// Ids and texts of stored documents.
     documents: Arc<Vec<(String, String)>>,
-    /// Puts so far: no text is put twice.
+    /// Number of puts so far, which makes every put text unique.
     puts: Arc<AtomicUsize>,
-    /// Of so many calls of a caller one is a put; 0: none.
+    /// One call in this many is a put. 0 disables puts.
     put_every: usize,
     ratio: u32,
 }
 
-/// What callers saw.
+/// Results of a load.
 #[derive(Debug, Default)]
-pub struct Tally {
-    /// Calls that ended well.
+pub struct LoadReport {
+    /// Number of successful calls.
     pub well: usize,
-    /// What the others ended with.
+    /// Error messages of failed calls.
     pub failed: Vec<String>,
-    /// Texts that were not what was put.
+    /// Number of reads that returned a wrong text.
     pub wrong: usize,
-    /// How long the gets took.
+    /// Durations of successful gets.
     pub gets: Vec<Duration>,
-    /// Texts that were acknowledged, with their ids.
+    /// Ids and texts of acknowledged puts.
     pub acknowledged: Vec<(String, String)>,
 }
 
-/// How a caller calls.
+/// Client library of a load.
 #[derive(Clone, Debug)]
-pub enum Caller {
-    /// As the protocol has it: what fails is seen.
-    Bare(Calls),
-    /// By the public client, which tries again what is safe.
+pub enum LoadClient {
+    /// gRPC without retries, so that every error is counted.
+    Bare(GatewayApi),
+    /// The public client library, which retries idempotent calls.
     Client(Client),
 }
 
-impl Caller {
+impl LoadClient {
     async fn put(&self, text: &str, ratio: u32) -> Result<String, String> {
         match self {
-            Self::Bare(calls) => {
-                let put = calls.put_at(text.as_bytes(), ratio).await.map_err(told)?;
+            Self::Bare(api) => {
+                let put = api.put_at(text.as_bytes(), ratio).await.map_err(told)?;
                 put.document.map(|document| id_of(&document)).ok_or_else(|| "no document".to_owned())
             }
             Self::Client(client) => {
@@ -73,7 +73,7 @@ impl Caller {
 
     async fn get(&self, id: &str) -> Result<Vec<u8>, String> {
         match self {
-            Self::Bare(calls) => Ok(calls.get(id).await.map_err(told)?.text),
+            Self::Bare(api) => Ok(api.get(id).await.map_err(told)?.text),
             Self::Client(client) => {
                 let text =
                     async { client.get(id, ByteRange::default()).await?.try_collect::<Vec<_>>().await };
@@ -87,43 +87,43 @@ fn told(status: Status) -> String {
     format!("{:?}: {}", status.code(), status.message())
 }
 
-/// Callers that run until they are told to end.
+/// Running clients.
 #[derive(Debug)]
 pub struct Load {
     stop: CancellationToken,
-    /// Calls that ended so far.
+    /// Number of calls that ended.
     ended: Arc<AtomicUsize>,
-    callers: Vec<JoinHandle<Tally>>,
+    callers: Vec<JoinHandle<LoadReport>>,
 }
 
-impl Work {
-    /// Stores the parts of a text that are read later.
-    pub async fn prepare(calls: &Calls, text: &str, documents: usize, bytes: usize) -> anyhow::Result<Self> {
+impl Workload {
+    /// Stores `documents` parts of a text, of `bytes` bytes each.
+    pub async fn prepare(api: &GatewayApi, text: &str, documents: usize, bytes: usize) -> anyhow::Result<Self> {
         const RATIO: u32 = 20;
         ensure!(text.len() > documents + bytes, "the text is too short");
         let store = async |number: usize| -> anyhow::Result<_> {
             let from = text.floor_char_boundary(number * (text.len() - bytes) / documents);
             let part = &text[from..text.floor_char_boundary(from + bytes)];
-            let put = calls.put_at(part.as_bytes(), RATIO).await?;
+            let put = api.put_at(part.as_bytes(), RATIO).await?;
             Ok((id_of(&put.document.context("no document")?), part.to_owned()))
         };
-        // One after another: not every gateway lets several wait.
+        // Sequential, because some gateways under test queue little.
         let stored = stream::iter(0..documents).then(store).try_collect().await?;
         Ok(Self { documents: Arc::new(stored), puts: Arc::default(), put_every: PUT_EVERY, ratio: RATIO })
     }
 
-    /// The same without puts.
+    /// Disables puts.
     pub fn of_gets(self) -> Self {
         Self { put_every: 0, ..self }
     }
 
-    /// The documents with their texts.
+    /// Returns ids and texts of the documents.
     pub fn documents(&self) -> &[(String, String)] {
         &self.documents
     }
 
-    /// Starts so many callers. Of each four calls one is a put.
-    pub fn start(&self, by: &Caller, callers: usize) -> Load {
+    /// Starts `callers` clients.
+    pub fn start(&self, by: &LoadClient, callers: usize) -> Load {
         let (stop, ended) = (CancellationToken::new(), Arc::<AtomicUsize>::default());
         let caller = |number: usize| {
             let (work, stop, ended, by) = (self.clone(), stop.clone(), Arc::clone(&ended), by.clone());
@@ -132,82 +132,82 @@ impl Work {
         Load { callers: (0..callers).map(caller).collect(), ended, stop }
     }
 
-    async fn call(&self, by: &Caller, caller: usize, ended: &AtomicUsize, stop: &CancellationToken) -> Tally {
-        let mut tally = Tally::default();
+    async fn call(&self, by: &LoadClient, caller: usize, ended: &AtomicUsize, stop: &CancellationToken) -> LoadReport {
+        let mut report = LoadReport::default();
         for turn in caller.. {
             if stop.is_cancelled() {
                 break;
             }
             match turn.checked_rem(self.put_every) {
-                Some(0) => self.put(by, &mut tally).await,
-                _ => self.get(by, turn, &mut tally).await,
+                Some(0) => self.put(by, &mut report).await,
+                _ => self.get(by, turn, &mut report).await,
             }
             ended.fetch_add(1, Ordering::Relaxed);
         }
-        tally
+        report
     }
 
-    async fn put(&self, by: &Caller, tally: &mut Tally) {
+    async fn put(&self, by: &LoadClient, report: &mut LoadReport) {
         let number = self.puts.fetch_add(1, Ordering::Relaxed);
         let (_, like) = &self.documents[number % self.documents.len()];
         let text = format!("{number}. {like}");
         match by.put(&text, self.ratio).await {
             Ok(id) => {
-                tally.well += 1;
-                tally.acknowledged.push((id, text));
+                report.well += 1;
+                report.acknowledged.push((id, text));
             }
-            Err(said) => tally.failed.push(format!("put: {said}")),
+            Err(said) => report.failed.push(format!("put: {said}")),
         }
     }
 
-    async fn get(&self, by: &Caller, turn: usize, tally: &mut Tally) {
-        // A step that no number of documents divides, so that callers do not read the same.
+    async fn get(&self, by: &LoadClient, turn: usize, report: &mut LoadReport) {
+        // A stride that is coprime to the number of documents spreads the clients over them.
         let (id, text) = &self.documents[turn.wrapping_mul(7919) % self.documents.len()];
-        let begun = Instant::now();
+        let started = Instant::now();
         match by.get(id).await {
             Ok(got) if got == text.as_bytes() => {
-                tally.well += 1;
-                tally.gets.push(begun.elapsed());
+                report.well += 1;
+                report.gets.push(started.elapsed());
             }
-            Ok(_) => tally.wrong += 1,
-            Err(said) => tally.failed.push(format!("get: {said}")),
+            Ok(_) => report.wrong += 1,
+            Err(said) => report.failed.push(format!("get: {said}")),
         }
     }
 }
 
 impl Load {
-    /// Calls that ended so far, however they did.
+    /// Returns the number of calls that ended, with any result.
     pub fn ended(&self) -> usize {
         self.ended.load(Ordering::Relaxed)
     }
 
-    /// Lets every caller end the call that it is in.
-    pub async fn end(self) -> anyhow::Result<Tally> {
+    /// Lets every client finish its current call, and merges the reports.
+    pub async fn end(self) -> anyhow::Result<LoadReport> {
         self.stop.cancel();
-        let mut all = Tally::default();
+        let mut all = LoadReport::default();
         for caller in self.callers {
-            let tally = caller.await?;
-            all.well += tally.well;
-            all.wrong += tally.wrong;
-            all.failed.extend(tally.failed);
-            all.gets.extend(tally.gets);
-            all.acknowledged.extend(tally.acknowledged);
+            let report = caller.await?;
+            all.well += report.well;
+            all.wrong += report.wrong;
+            all.failed.extend(report.failed);
+            all.gets.extend(report.gets);
+            all.acknowledged.extend(report.acknowledged);
         }
         Ok(all)
     }
 }
 
-impl Tally {
-    /// How often calls failed, and some of what they said.
+impl LoadReport {
+    /// Returns the number of failed calls and the first error messages.
     pub fn failures(&self) -> (usize, &[String]) {
         (self.failed.len(), &self.failed[..self.failed.len().min(TOLD)])
     }
 
-    /// Documents that were acknowledged and do not come back as they were put.
-    pub async fn lost(&self, calls: &Calls) -> Vec<String> {
+    /// Reads the acknowledged puts and returns a line for each that is missing or wrong.
+    pub async fn lost(&self, api: &GatewayApi) -> Vec<String> {
         let mut lost = Vec::new();
         for (id, text) in &self.acknowledged {
-            match calls.get(id).await {
+            match api.get(id).await {
                 Ok(got) if got.text == text.as_bytes() => {}
                 Ok(_) => lost.push(format!("{id} is another text")),
                 Err(status) => lost.push(format!("{id}: {}", status.message())),
@@ -217,12 +217,12 @@ impl Tally {
     }
 }
 
-/// The 99th percentile, in seconds.
+/// Returns the 99th percentile in seconds, or NaN if there are no values.
 pub fn p99(times: &[Duration]) -> f64 {
     percentile(times, 99)
 }
 
-/// The median, in seconds.
+/// Returns the median in seconds, or NaN if there are no values.
 pub fn p50(times: &[Duration]) -> f64 {
     percentile(times, 50)
 }

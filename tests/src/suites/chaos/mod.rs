@@ -1,11 +1,11 @@
-//! Faults: nodes die, hang, lie and drain, and no caller notices.
+//! Chaos suite: nodes die, hang, corrupt answers and drain, networks fail, and no client notices.
 
+mod byzantine;
 pub mod callers;
-pub mod demand;
-pub mod finding;
+pub mod discovery;
 pub mod gateways;
-pub mod liar;
-pub mod load;
+mod load;
 pub mod nodes;
+mod read_load;
 pub mod schedules;
 pub mod table;

@@ -1,5 +1,5 @@
-//! Schedules of random faults, each from a seed that brings it back: whatever happens, no call fails, no text is wrong,
-//! and what was acknowledged stays.
+//! Random fault schedules. A seed reproduces each. No call may fail, no text may be wrong, and no acknowledged
+//! document may be lost.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,24 +7,24 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::time::{Instant, sleep};
 
-use super::load::Caller;
+use super::load::LoadClient;
 use super::nodes::prepare;
-use crate::cluster::{Cluster, Plan};
-use crate::proxy::Wire;
-use crate::row::Row;
-use crate::store::ops::Dice;
+use crate::harness::cluster::{Cluster, ClusterSpec};
+use crate::harness::proxy::Link;
+use crate::harness::row::Row;
+use crate::suites::store::ops::Rng;
 
 /// Nodes of each stage.
 const NODES: usize = 3;
-/// Callers.
+/// Concurrent clients.
 const CALLERS: usize = 6;
-/// Longest time that a fault lasts, and that passes between two, in milliseconds.
+/// Maximum duration of a fault in milliseconds.
 const LASTS_MAX: usize = 6_000;
 const PAUSE_MAX: usize = 1_500;
-/// Fewest times that each kind of fault must have come, over all schedules of a whole run.
+/// Minimum number of faults of each kind over all schedules of a full run.
 const EACH_MIN: usize = 5;
 
-/// What happens to one node at a time.
+/// A fault of one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fault {
     Killed,
@@ -48,16 +48,16 @@ const FAULTS: [Fault; 8] = [
     Fault::Corrupt,
 ];
 
-/// Whether calls are tried again where they fail.
+/// Retries of failed calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retries {
-    /// As operators have it.
+    /// The default.
     On,
-    /// So that the checker is seen to find what then fails.
+    /// Disabled, to show that the checks detect the resulting failures.
     Off,
 }
 
-/// So many schedules of so long each. Each one's seed is told where something was violated.
+/// Runs `count` schedules of the given duration. A violation is reported with the seed of its schedule.
 pub async fn schedules(
     text: &str,
     count: usize,
@@ -65,27 +65,27 @@ pub async fn schedules(
     seed: u64,
     retries: Retries,
 ) -> Result<Vec<Row>> {
-    let (mut fired, mut violations, mut calls) = (BTreeMap::<Fault, usize>::new(), Vec::new(), 0);
+    let (mut fired, mut violations, mut answered) = (BTreeMap::<Fault, usize>::new(), Vec::new(), 0);
     for schedule in 0..count as u64 {
         let seed = seed + schedule;
         let (seen, well) = run(text, lasts, seed, retries, &mut fired).await?;
-        calls += well;
+        answered += well;
         violations.extend(seen.into_iter().map(|violation| format!("seed {seed}: {violation}")));
     }
     let name = if retries == Retries::On { "schedules" } else { "schedules-without-retries" };
     let told = &violations[..violations.len().min(10)];
-    let mut rows = vec![Row::seen(format!("{name}-calls"), calls, calls > 0, "some")];
+    let mut rows = vec![Row::observed(format!("{name}-calls"), answered, answered > 0, "some")];
     rows.push(match retries {
         Retries::On => {
-            Row::seen(format!("{name}-violations"), (violations.len(), told), violations.is_empty(), "= 0")
+            Row::observed(format!("{name}-violations"), (violations.len(), told), violations.is_empty(), "= 0")
         }
         Retries::Off => {
-            Row::seen(format!("{name}-violations"), (violations.len(), told), !violations.is_empty(), "some")
+            Row::observed(format!("{name}-violations"), (violations.len(), told), !violations.is_empty(), "some")
         }
     });
     let least = FAULTS.iter().map(|fault| fired.get(fault).copied().unwrap_or(0)).min().unwrap_or(0);
     let enough = least >= EACH_MIN.min(count);
-    rows.push(Row::seen(
+    rows.push(Row::observed(
         format!("{name}-faults"),
         format!("{fired:?}"),
         enough,
@@ -105,41 +105,41 @@ async fn run(
         Retries::On => Vec::new(),
         Retries::Off => ["--tries-max", "1"].map(str::to_owned).to_vec(),
     };
-    let plan = Plan { compressors: NODES, decoders: NODES, proxied: true, gateway_args, ..Plan::default() };
+    let plan = ClusterSpec { compressors: NODES, decoders: NODES, proxied: true, gateway_args, ..ClusterSpec::default() };
     let mut cluster = plan.start().await?;
-    let calls = cluster.calls()?;
-    let work = prepare(&calls, text).await?;
-    let load = work.start(&Caller::Bare(calls.clone()), CALLERS);
-    let (mut dice, begun) = (Dice::new(seed), Instant::now());
-    // Every kind in turn, from a place that the seed says: so that a few schedules have all.
-    let mut next = dice.roll(FAULTS.len());
-    while begun.elapsed() < lasts {
+    let api = cluster.api()?;
+    let work = prepare(&api, text).await?;
+    let load = work.start(&LoadClient::Raw(api.clone()), CALLERS);
+    let (mut rng, started) = (Rng::new(seed), Instant::now());
+    // Every kind in rotation, so that a few schedules cover all. The seed chooses the first.
+    let mut next = rng.below(FAULTS.len());
+    while started.elapsed() < lasts {
         let fault = FAULTS[next % FAULTS.len()];
         next += 1;
-        let number = dice.roll(cluster.nodes());
-        let duration = Duration::from_millis(500 + dice.roll(LASTS_MAX) as u64);
+        let number = rng.below(cluster.nodes());
+        let duration = Duration::from_millis(500 + rng.below(LASTS_MAX) as u64);
         *fired.entry(fault).or_default() += 1;
         strike(&mut cluster, fault, number, duration).await?;
-        cluster.becomes_whole().await?;
-        sleep(Duration::from_millis(dice.roll(PAUSE_MAX) as u64)).await;
+        cluster.wait_until_ready().await?;
+        sleep(Duration::from_millis(rng.below(PAUSE_MAX) as u64)).await;
     }
-    let tally = load.end().await?;
-    let mut violations = tally.failed.clone();
-    violations.extend((tally.wrong > 0).then(|| format!("{} wrong texts", tally.wrong)));
-    violations.extend(tally.lost(&calls).await);
-    Ok((violations, tally.well))
+    let report = load.end().await?;
+    let mut violations = report.failed.clone();
+    violations.extend((report.wrong > 0).then(|| format!("{} wrong texts", report.wrong)));
+    violations.extend(report.lost(&api).await);
+    Ok((violations, report.well))
 }
 
-/// One fault, from its beginning to its end.
+/// Injects one fault and ends it.
 async fn strike(cluster: &mut Cluster, fault: Fault, number: usize, lasts: Duration) -> Result<()> {
-    let wire = match fault {
+    let link = match fault {
         Fault::Killed => {
             cluster.node(number).kill()?;
-            return cluster.start_again(number).await;
+            return cluster.restart_node(number).await;
         }
         Fault::Restarted => {
             cluster.node(number).terminate().await?;
-            return cluster.start_again(number).await;
+            return cluster.restart_node(number).await;
         }
         Fault::Stopped => {
             cluster.node(number).signal("STOP")?;
@@ -150,14 +150,14 @@ async fn strike(cluster: &mut Cluster, fault: Fault, number: usize, lasts: Durat
             cluster.proxies[number].cut();
             return Ok(());
         }
-        Fault::HalfOpen => Wire { dead: true, ..Wire::default() },
-        Fault::Latency => Wire { latency: Duration::from_millis(300), ..Wire::default() },
-        Fault::Drip => Wire { drip: Duration::from_millis(50), ..Wire::default() },
-        Fault::Corrupt => Wire { corrupt: 0.2, ..Wire::default() },
+        Fault::HalfOpen => Link { dead: true, ..Link::default() },
+        Fault::Latency => Link { latency: Duration::from_millis(300), ..Link::default() },
+        Fault::Drip => Link { drip: Duration::from_millis(50), ..Link::default() },
+        Fault::Corrupt => Link { corrupt: 0.2, ..Link::default() },
     };
     let proxy = &cluster.proxies[number];
-    proxy.set(wire);
+    proxy.set(link);
     sleep(lasts).await;
-    proxy.set(Wire::default());
+    proxy.set(Link::default());
     Ok(())
 }

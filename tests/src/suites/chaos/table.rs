@@ -1,4 +1,4 @@
-//! The table of faults.
+//! Rows of the chaos suite.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use anyhow::{Result, bail};
 
 use super::schedules::{Retries, schedules};
 use super::{callers, finding, gateways, nodes};
-use crate::fixtures::{Shared, middle};
-use crate::row::Row;
-use crate::store::kills;
+use crate::harness::fixtures::{Corpus, middle};
+use crate::harness::row::Row;
+use crate::suites::store::kills;
 
-/// Its rows, in the order; `hung` is ours: there the program lives on, and only its device is gone.
+/// Names of the rows.
 pub const ROWS: [&str; 16] = [
     "kills",
     "stopped",
@@ -29,13 +29,13 @@ pub const ROWS: [&str; 16] = [
     "finding",
     "schedules",
 ];
-/// Where all random choices begin.
+/// Seed of all random choices.
 const SEED: u64 = 7;
 
-/// Measures a row of the table.
-pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
-    let sized = |few, many| if shared.full { many } else { few };
-    let prose = || shared.whole_book("little-colonels-hero");
+/// Measures a row.
+pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
+    let sized = |few, many| if corpus.full { many } else { few };
+    let prose = || corpus.whole_book("little-colonels-hero");
     let seconds = |few, many| Duration::from_secs(sized(few, many));
     match row {
         "kills" => nodes::kills(&prose()?, sized(10, 100) as usize, SEED).await,
@@ -58,7 +58,7 @@ pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
         "finding" => {
             let prose = prose()?;
             let text = middle(&prose, 2_000);
-            Ok([finding::announced(text).await?, finding::resolved(text).await?].concat())
+            Ok([discovery::announced(text).await?, discovery::resolved(text).await?].concat())
         }
         "liars" => nodes::liars(&prose()?, seconds(10, 60)).await,
         "schedules" => {

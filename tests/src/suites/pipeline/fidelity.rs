@@ -1,8 +1,8 @@
-//! Fidelity computed from the decoder alone, and a search for the text where it must not lie.
+//! Fidelity computed independently of the gateway, and a search for plaintext in the store.
 //!
-//! The gateway says how many tokens the decoder writes without help. Here the same number comes from another side:
-//! each window is decoded without corrections and then, wrong token after wrong token, told the truth until it is
-//! exact. What had to be told was wrong.
+//! The gateway reports how many tokens the decoder writes without corrections. The check decodes each window without
+//! corrections and then corrects one wrong token after another until the text is exact. The number of corrections must
+//! match.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -15,22 +15,22 @@ use c3_proto::pb::{self, decode_request::Task};
 use futures::stream;
 use tonic::transport::Channel;
 
-use crate::calls::id_of;
-use crate::cluster::{Plan, files_under};
-use crate::fixtures;
-use crate::row::Row;
+use crate::harness::gateway_api::id_of;
+use crate::harness::cluster::{ClusterSpec, files_under};
+use crate::harness::fixtures;
+use crate::harness::row::Row;
 
-/// Length of the runs of text that may lie nowhere.
+/// Length of the plaintext runs that must not appear in the store.
 const RUN_BYTES: usize = 40;
 
-/// Puts a text, restarts everything and computes its fidelity anew; then searches what is stored for the text.
+/// Puts a text, restarts all programs, computes its fidelity, and searches the stored files for its text.
 pub async fn fidelity(row: &str, text: &str, ratio: u32) -> Result<Vec<Row>> {
-    let cluster = Plan::default().start().await?;
-    let put = cluster.calls()?.put_at(text.as_bytes(), ratio).await?;
+    let cluster = ClusterSpec::default().start().await?;
+    let put = cluster.api()?.put_at(text.as_bytes(), ratio).await?;
     let document = put.document.context("no document")?;
     let cluster = cluster.restart().await?;
 
-    let windows = cluster.calls()?.windows(&id_of(&document)).await?;
+    let windows = cluster.api()?.windows(&id_of(&document)).await?;
     let model = Model::load(&fixtures::default_model())?;
     let truths = model.truths(text, &windows)?;
     let mut decoder = DecoderClient::new(cluster.decoders[0].channel()?);
@@ -39,7 +39,7 @@ pub async fn fidelity(row: &str, text: &str, ratio: u32) -> Result<Vec<Row>> {
         told += truth.tokens_to_tell(&mut decoder, window.group.context("no latents")?).await?;
     }
     let tokens: usize = truths.iter().map(|truth| truth.tokens.len()).sum();
-    cluster.calls()?.get(&id_of(&document)).await?;
+    cluster.api()?.get(&id_of(&document)).await?;
     let found = files_with_runs_of(text.as_bytes(), &cluster.data())?;
     let wrong = document.tokens - document.tokens_right;
     Ok(vec![
@@ -49,13 +49,13 @@ pub async fn fidelity(row: &str, text: &str, ratio: u32) -> Result<Vec<Row>> {
     ])
 }
 
-/// What knows the true tokens of a text.
+/// Both stages, which know the true tokens of a text.
 struct Model {
     compressor: Compressor,
     decoder: Decoder,
 }
 
-/// A window's true tokens, each with its bytes.
+/// True tokens of a window, each with its bytes.
 struct Truth {
     tokens: Vec<(u32, Vec<u8>)>,
     ratio: usize,
@@ -68,7 +68,7 @@ impl Model {
         Ok(Self { compressor, decoder: Decoder::load(Source::Folder(folder), &options)? })
     }
 
-    /// The true tokens of every window, from the text and where its shards begin and end.
+    /// Returns the true tokens of every window, given the text and the shard boundaries.
     fn truths(&self, text: &str, windows: &[pb::WindowLatents]) -> Result<Vec<Truth>> {
         let mut truths = Vec::new();
         for shard in windows.chunk_by(|a, b| a.shard == b.shard) {
@@ -87,7 +87,7 @@ impl Model {
 }
 
 impl Truth {
-    /// Number of tokens that the decoder has to be told before it writes the window.
+    /// Returns the number of corrections that the decoder needs to write the window.
     async fn tokens_to_tell(
         &self,
         decoder: &mut DecoderClient<Channel>,
@@ -103,7 +103,7 @@ impl Truth {
         loop {
             let written = decode(decoder, group.clone(), &told).await?;
             let Some(at) = self.first_wrong(&written) else { return Ok(told.len() as u64) };
-            // Where the token is true by being told, it was the one before that ran on into its bytes.
+            // If the wrong token is corrected already, an earlier token of the block has written into its bytes.
             let block = at - at % self.ratio;
             let wrong = (block..=at).rev().find(|&at| told.remove(&(at as u32)).is_none());
             let wrong = wrong.context("a block differs though all of it was told")?;
@@ -111,7 +111,7 @@ impl Truth {
         }
     }
 
-    /// Where the bytes first stop being those of the true tokens.
+    /// Returns the index of the first token whose bytes differ.
     fn first_wrong(&self, written: &[u8]) -> Option<usize> {
         let mut rest = written;
         for (at, (_, bytes)) in self.tokens.iter().enumerate() {
@@ -143,7 +143,7 @@ async fn decode(
     Ok(written)
 }
 
-/// Names of the files under `folder` that hold a run of the text.
+/// Returns the files under `folder` that contain a run of the text.
 fn files_with_runs_of(text: &[u8], folder: &Path) -> Result<Vec<String>> {
     let runs: HashSet<&[u8]> = text.windows(RUN_BYTES).collect();
     let files = files_under(folder)?;

@@ -1,16 +1,15 @@
-//! What the spine must show: a book goes through two nodes and a gateway, and comes back byte for byte.
+//! Pipeline suite: a book goes through a gateway and two nodes, and comes back byte for byte.
 //!
-//! Each module measures one kind of quantity on real programs and gives it back as rows. The tests measure with short
-//! texts, the proofs with books.
+//! Each module measures one kind of quantity on the real programs. Tests use short texts, the suite uses books.
 
-pub mod bare;
-pub mod by_hand;
-pub mod damage;
-pub mod faults;
+pub mod bit_flips;
+pub mod clean_clone;
+pub mod failover;
 pub mod fidelity;
 pub mod golden;
 pub mod gpu;
 pub mod reading;
+pub mod readme;
 pub mod requests;
 pub mod roundtrip;
 pub mod startup;

@@ -1,28 +1,28 @@
-//! What a read touches and what a second write reuses, by the nodes' own counters.
+//! Windows that a range read decodes, and shards that a second write reuses, by the nodes' counters.
 
 use anyhow::{Context, Result};
 
-use crate::calls::id_of;
-use crate::cluster::Plan;
-use crate::row::Row;
+use crate::harness::gateway_api::id_of;
+use crate::harness::cluster::ClusterSpec;
+use crate::harness::row::Row;
 
 const RATIO: u32 = 20;
 
-/// A range from the middle of a text: exact bytes, few windows.
+/// Reads a range from the middle of a text. It must be exact and decode few windows.
 pub async fn range(text: &str, bytes: u64, windows_max: u32) -> Result<Vec<Row>> {
-    let mut cluster = Plan::default().start().await?;
-    let put = cluster.calls()?.put_at(text.as_bytes(), RATIO).await?;
+    let mut cluster = ClusterSpec::default().start().await?;
+    let put = cluster.api()?.put_at(text.as_bytes(), RATIO).await?;
     cluster.restart_gateway().await?;
 
     let from = text.len() as u64 / 2;
     let before = cluster.counters().await?.1.windows_decoded;
     let id = id_of(&put.document.context("no document")?);
-    let got = cluster.calls()?.get_range(&id, from..from + bytes).await?;
+    let got = cluster.api()?.get_range(&id, from..from + bytes).await?;
     let decoded = cluster.counters().await?.1.windows_decoded - before;
     let exact = got.text == text.as_bytes()[from as usize..(from + bytes) as usize];
     Ok(vec![
         Row::holds("range-exact", exact, format!("the {bytes} bytes asked for")),
-        Row::seen(
+        Row::observed(
             "range-windows-decoded",
             decoded,
             (1..=u64::from(windows_max)).contains(&decoded),
@@ -31,13 +31,13 @@ pub async fn range(text: &str, bytes: u64, windows_max: u32) -> Result<Vec<Row>>
     ])
 }
 
-/// A text put twice, then with one paragraph in its middle edited.
+/// Puts a text twice, then with one paragraph added in the middle.
 pub async fn reuse(text: &str, shards_max: u32) -> Result<Vec<Row>> {
-    let cluster = Plan::default().start().await?;
-    let calls = cluster.calls()?;
-    calls.put_at(text.as_bytes(), RATIO).await?;
+    let cluster = ClusterSpec::default().start().await?;
+    let api = cluster.api()?;
+    api.put_at(text.as_bytes(), RATIO).await?;
     let first = cluster.counters().await?;
-    calls.put_at(text.as_bytes(), RATIO).await?;
+    api.put_at(text.as_bytes(), RATIO).await?;
     let second = cluster.counters().await?;
     let compressed = second.0.windows_compressed - first.0.windows_compressed;
     let verified = second.1.windows_verified - first.1.windows_verified;
@@ -45,11 +45,11 @@ pub async fn reuse(text: &str, shards_max: u32) -> Result<Vec<Row>> {
     let middle = text[text.floor_char_boundary(text.len() / 2)..].find("\n\n").context("no paragraph")?;
     let middle = text.floor_char_boundary(text.len() / 2) + middle;
     let edited = format!("{}\n\nA sentence that the author never wrote.{}", &text[..middle], &text[middle..]);
-    let put = calls.put_at(edited.as_bytes(), RATIO).await?;
+    let put = api.put_at(edited.as_bytes(), RATIO).await?;
     let document = put.document.context("no document")?;
     let shards = (document.shards - put.shards_reused) as u32;
     let third = cluster.counters().await?;
-    let back = calls.get(&id_of(&document)).await?.text == edited.as_bytes();
+    let back = api.get(&id_of(&document)).await?.text == edited.as_bytes();
     Ok(vec![
         Row::equal("reuse-windows-compressed-again", compressed, 0),
         Row::equal("reuse-windows-verified-again", verified, 0),

@@ -1,27 +1,27 @@
-//! Calls that are wrong: ratios, ids, latents of another model.
+//! Invalid requests: ratios, ids, and latents of another model.
 
 use std::collections::HashMap;
 
 use anyhow::{Context, Result};
-use c3_proto::pb::decoder_client::DecoderClient;
+use c3_proto::{ToWire, pb::decoder_client::DecoderClient};
 use c3_proto::pb::{self, decode_request::Task};
-use c3_proto::{DocumentId, Fingerprint};
+use c3_types::{DocumentId, Fingerprint};
 use futures::stream;
 use tonic::{Code, Status};
 
 use super::texts::refusal;
-use crate::calls::{Calls, id_of};
-use crate::cluster::Plan;
-use crate::process::{Launch, Program};
-use crate::row::Row;
+use crate::harness::gateway_api::{GatewayApi, id_of};
+use crate::harness::cluster::ClusterSpec;
+use crate::harness::process::{Launch, Program};
+use crate::harness::row::Row;
 
 const RATIO: u32 = 20;
-/// Hexadecimal digits that two ids must share for a prefix to be ambiguous.
+/// Number of leading hexadecimal digits that the two ids of an ambiguous prefix share.
 const SHARED_DIGITS: usize = 4;
 
-/// Ratios out of range: exit 2 from `c3`, INVALID_ARGUMENT from the gateway, both with the range.
+/// Ratios out of range: exit code 2 from `c3`, INVALID_ARGUMENT from the gateway. Both messages contain the range.
 pub async fn ratios(text: &str) -> Result<Vec<Row>> {
-    let cluster = Plan::default().start().await?;
+    let cluster = ClusterSpec::default().start().await?;
     let file = tempfile::NamedTempFile::new()?;
     std::fs::write(file.path(), text)?;
     let mut rows = Vec::new();
@@ -30,25 +30,25 @@ pub async fn ratios(text: &str) -> Result<Vec<Row>> {
         let output = c3.arg(format!("--ratio={ratio}")).arg(file.path()).output().await?;
         let said = String::from_utf8_lossy(&output.stderr);
         let ok = output.status.code() == Some(2) && said.contains('8') && said.contains("80");
-        rows.push(Row::seen(format!("ratio-{ratio}"), said.trim(), ok, "exit 2 that says 8 and 80"));
+        rows.push(Row::observed(format!("ratio-{ratio}"), said.trim(), ok, "exit 2 that says 8 and 80"));
     }
-    let calls = cluster.calls()?;
+    let api = cluster.api()?;
     for ratio in [7, 81] {
-        let refused = calls.put_at(text.as_bytes(), ratio).await.err();
+        let refused = api.put_at(text.as_bytes(), ratio).await.err();
         let row = format!("ratio-{ratio}-by-call");
         rows.push(refusal(&row, refused, Code::InvalidArgument, &["ratio", "8", "80"]));
     }
-    rows.push(Row::equal("ratio-documents-stored", calls.ids().await?.len(), 0));
+    rows.push(Row::equal("ratio-documents-stored", api.ids().await?.len(), 0));
     Ok(rows)
 }
 
-/// Ids that name no document, that are no ids, and that name two documents.
+/// Unknown ids, malformed ids, and ambiguous id prefixes.
 pub async fn ids() -> Result<Vec<Row>> {
-    let cluster = Plan::default().start().await?;
-    let calls = cluster.calls()?;
+    let cluster = ClusterSpec::default().start().await?;
+    let api = cluster.api()?;
     let texts = texts_with_one_prefix();
     for text in &texts {
-        calls.put_at(text.as_bytes(), RATIO).await?;
+        api.put_at(text.as_bytes(), RATIO).await?;
     }
     let ids = texts.each_ref().map(|text| DocumentId::of(text.as_bytes()).to_string());
     let unknown = DocumentId::of(b"nobody stored this").to_string();
@@ -58,16 +58,16 @@ pub async fn ids() -> Result<Vec<Row>> {
         ("malformed-id", "no-id", Code::InvalidArgument, vec!["no-id"]),
         ("ambiguous-prefix", &ids[0][..SHARED_DIGITS], Code::InvalidArgument, vec![ids[0].as_str(), &ids[1]]),
     ] {
-        rows.push(refusal(&format!("{name}-get"), calls.get(id).await.err(), code, &says));
-        rows.push(refusal(&format!("{name}-stat"), calls.stat(id).await.err(), code, &says));
+        rows.push(refusal(&format!("{name}-get"), api.get(id).await.err(), code, &says));
+        rows.push(refusal(&format!("{name}-stat"), api.stat(id).await.err(), code, &says));
     }
     let unique = ids[0].chars().zip(ids[1].chars()).take_while(|(a, b)| a == b).count() + 1;
-    let got = calls.get(&ids[0][..unique]).await?;
+    let got = api.get(&ids[0][..unique]).await?;
     rows.push(Row::holds("unique-prefix", got.text == texts[0].as_bytes(), "identical"));
     Ok(rows)
 }
 
-/// Two short texts whose ids begin alike.
+/// Returns two short texts whose ids share their first [`SHARED_DIGITS`] digits.
 fn texts_with_one_prefix() -> [String; 2] {
     let mut seen = HashMap::new();
     for number in 0u32.. {
@@ -80,29 +80,29 @@ fn texts_with_one_prefix() -> [String; 2] {
     unreachable!("there are more texts than prefixes")
 }
 
-/// Latents of another model, given to the gateway and to a decoder: both fingerprints are named.
+/// Sends latents of another model to the gateway and to a decoder. The error must contain both fingerprints.
 pub async fn other_model(text: &str) -> Result<Vec<Row>> {
-    let cluster = Plan::default().start().await?;
-    let calls = cluster.calls()?;
+    let cluster = ClusterSpec::default().start().await?;
+    let api = cluster.api()?;
     let other = Fingerprint::of(b"another model");
-    let served = cluster.decoder_says().await?.cascade.context("no cascade")?.compressor_fingerprint;
+    let served = cluster.describe_decoder().await?.cascade.context("no cascade")?.compressor_fingerprint;
     let served = Fingerprint::try_from(served.as_ref())?;
     let says = [other.to_string(), served.to_string()];
     let says = says.each_ref().map(String::as_str);
 
     let options = pb::WriteOptions { ratio: RATIO, ..Default::default() };
-    let windows = calls.compress(text.as_bytes(), options).await?;
+    let windows = api.compress(text.as_bytes(), options).await?;
     let foreign: Vec<_> = windows.into_iter().map(|window| made_by(window, other)).collect();
     let group = foreign[0].group.clone().context("no latents")?;
 
     let by_decoder = decode(DecoderClient::new(cluster.decoders[0].channel()?), group).await.err();
-    let by_decompress = calls.decompress(foreign.clone(), pb::DecompressOptions::default()).await.err();
-    let by_put = put_foreign(&calls, text, foreign).await?;
+    let by_decompress = api.decompress(foreign.clone(), pb::DecompressOptions::default()).await.err();
+    let by_put = put_foreign(&api, text, foreign).await?;
     Ok(vec![
         refusal("other-model-decode", by_decoder, Code::FailedPrecondition, &says),
         refusal("other-model-decompress", by_decompress, Code::FailedPrecondition, &says),
         refusal("other-model-put-latents", by_put, Code::FailedPrecondition, &says),
-        Row::equal("other-model-documents-stored", calls.ids().await?.len(), 0),
+        Row::equal("other-model-documents-stored", api.ids().await?.len(), 0),
     ])
 }
 
@@ -124,11 +124,11 @@ async fn decode(
     Ok(())
 }
 
-async fn put_foreign(calls: &Calls, text: &str, foreign: Vec<pb::WindowLatents>) -> Result<Option<Status>> {
-    let mut document = calls.put_at(text.as_bytes(), RATIO).await?.document.context("no document")?;
-    calls.raw().delete(pb::DeleteRequest { id: id_of(&document) }).await?;
+async fn put_foreign(api: &GatewayApi, text: &str, foreign: Vec<pb::WindowLatents>) -> Result<Option<Status>> {
+    let mut document = api.put_at(text.as_bytes(), RATIO).await?.document.context("no document")?;
+    api.stub().delete(pb::DeleteRequest { id: id_of(&document) }).await?;
     if let (Some(cascade), Some(group)) = (&mut document.cascade, &foreign[0].group) {
         cascade.compressor_fingerprint = group.compressor_fingerprint.clone();
     }
-    Ok(calls.put_latents(document, foreign).await.err())
+    Ok(api.put_latents(document, foreign).await.err())
 }

@@ -1,25 +1,25 @@
-//! Texts that go in and come back.
+//! Roundtrips through the public client.
 
 use anyhow::{Context, Result};
 use c3_client::Client;
-use c3_proto::{ByteRange, WriteOptions};
+use c3_types::{ByteRange, WriteOptions};
 use futures::TryStreamExt;
 use futures::future::try_join_all;
 
-use crate::cluster::{Cluster, Plan};
-use crate::row::Row;
+use crate::harness::cluster::{Cluster, ClusterSpec};
+use crate::harness::row::Row;
 
-/// What one put and get showed.
+/// Result of a put and a get.
 #[derive(Clone, Copy, Debug)]
-pub struct Trip {
-    /// Every byte came back.
+pub struct RoundTrip {
+    /// The text came back unchanged.
     pub identical: bool,
-    /// Share of tokens that the decoder wrote without help.
+    /// Fraction of tokens right without corrections.
     pub fidelity: f64,
 }
 
 /// Puts a text through the public client and gets it back.
-pub async fn trip(client: &Client, text: &str, ratio: u32) -> Result<Trip> {
+pub async fn trip(client: &Client, text: &str, ratio: u32) -> Result<RoundTrip> {
     let options = WriteOptions { ratio: Some(ratio), ..Default::default() };
     let text = text.to_owned();
     let stored = client.put(std::io::Cursor::new(text.clone()), &options).await?.finish().await?;
@@ -27,12 +27,12 @@ pub async fn trip(client: &Client, text: &str, ratio: u32) -> Result<Trip> {
     let got = client.get(&document.id.to_string(), ByteRange::default()).await?;
     let back: Vec<_> = got.try_collect().await?;
     let fidelity = document.fidelity().context("the document was not verified")?;
-    Ok(Trip { identical: back.concat() == text.as_bytes(), fidelity })
+    Ok(RoundTrip { identical: back.concat() == text.as_bytes(), fidelity })
 }
 
-/// A book at a ratio: identical, and fidelity not under its bound.
+/// Roundtrips at several ratios, with a minimum fidelity for each.
 pub async fn ratios(text: &str, bounds: &[(u32, f64)]) -> Result<Vec<Row>> {
-    let cluster = Plan::default().start().await?;
+    let cluster = ClusterSpec::default().start().await?;
     let client = Client::connect(&cluster.gateway.url()).await?;
     let mut rows = Vec::new();
     for &(ratio, bound) in bounds {
@@ -43,18 +43,18 @@ pub async fn ratios(text: &str, bounds: &[(u32, f64)]) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// A text through nodes with these arguments: identical.
-pub async fn identical(row: &str, plan: Plan, text: &str, ratio: u32) -> Result<Vec<Row>> {
+/// Roundtrips a text through a cluster.
+pub async fn identical(row: &str, plan: ClusterSpec, text: &str, ratio: u32) -> Result<Vec<Row>> {
     let cluster = plan.start().await?;
     let client = Client::connect(&cluster.gateway.url()).await?;
     let trip = trip(&client, text, ratio).await?;
     Ok(vec![Row::holds(row, trip.identical, "identical")])
 }
 
-/// Many clients, each with another document, all at once.
+/// Roundtrips a different document for each of many concurrent clients.
 pub async fn clients(texts: &[&str]) -> Result<Vec<Row>> {
     const RATIO: u32 = 20;
-    let cluster = Plan { compressors: 2, decoders: 2, ..Plan::default() }.start().await?;
+    let cluster = ClusterSpec { compressors: 2, decoders: 2, ..ClusterSpec::default() }.start().await?;
     let url = cluster.gateway.url();
     let trips = texts.iter().map(async |text| {
         let client = Client::connect(&url).await?;
@@ -64,9 +64,9 @@ pub async fn clients(texts: &[&str]) -> Result<Vec<Row>> {
     Ok(vec![Row::equal("clients-identical", identical, texts.len())])
 }
 
-/// A long text: peak memory of the gateway over put and get.
+/// Measures the gateway's peak memory during the roundtrip of a long text.
 pub async fn memory(text: &str, bound_mib: u32) -> Result<Vec<Row>> {
-    let cluster: Cluster = Plan::default().start().await?;
+    let cluster: Cluster = ClusterSpec::default().start().await?;
     let client = Client::connect(&cluster.gateway.url()).await?;
     let trip = trip(&client, text, 20).await?;
     let peak_mib = cluster.gateway.peak_bytes()? as f64 / f64::from(1 << 20);

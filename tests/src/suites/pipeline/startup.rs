@@ -1,4 +1,4 @@
-//! Programs that cannot start: one line that says what to do, exit 1.
+//! Failed starts: exit code 1 and one line that says what to do.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -7,15 +7,15 @@ use std::process::{Command, Output};
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-use crate::cluster::Plan;
-use crate::fixtures;
-use crate::process::{Launch, Program};
-use crate::row::Row;
+use crate::harness::cluster::ClusterSpec;
+use crate::harness::fixtures;
+use crate::harness::process::{Launch, Program};
+use crate::harness::row::Row;
 
-/// The user that owns nothing.
+/// User id without any permissions.
 const NOBODY: &str = "65534";
 
-/// Every refusal to start.
+/// Provokes every start failure.
 pub async fn refusals() -> Result<Vec<Row>> {
     let mut rows = ports_in_use().await?;
     rows.extend(broken_models().await?);
@@ -24,7 +24,7 @@ pub async fn refusals() -> Result<Vec<Row>> {
 }
 
 async fn ports_in_use() -> Result<Vec<Row>> {
-    let cluster = Plan::default().start().await?;
+    let cluster = ClusterSpec::default().start().await?;
     let taken = cluster.gateway.address();
     let data = TempDir::new()?;
     let mut rows = Vec::new();
@@ -40,7 +40,7 @@ async fn ports_in_use() -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Addresses at which nobody need listen.
+/// Adds node addresses. Nobody needs to listen on them.
 fn with_nodes(gateway: Launch) -> Launch {
     gateway.args(["--compressor", "http://127.0.0.1:7301", "--decoder", "http://127.0.0.1:7302"])
 }
@@ -79,7 +79,7 @@ fn copy_of_model() -> Result<TempDir> {
     Ok(folder)
 }
 
-/// Tried as another user than root, who may write anywhere.
+/// Runs as a user other than root, who may write anywhere.
 async fn data_not_writable() -> Result<Row> {
     let parent = TempDir::new()?;
     fs::set_permissions(parent.path(), fs::Permissions::from_mode(0o555))?;
@@ -91,7 +91,7 @@ async fn data_not_writable() -> Result<Row> {
     Ok(one_line("data-not-writable", &output, &data.to_string_lossy()))
 }
 
-/// The command as it is, or for root as the user that owns nothing.
+/// Returns the command unchanged, or for root wrapped to run as [`NOBODY`].
 fn as_nobody(command: Command) -> Result<Command> {
     const ROOT: u32 = 0;
     if fs::metadata("/proc/self")?.uid() != ROOT {
@@ -104,12 +104,12 @@ fn as_nobody(command: Command) -> Result<Command> {
     Ok(other)
 }
 
-/// Exit 1 and one line on stderr that begins with `error: ` and says this.
+/// Requires exit code 1 and a single line on standard error that starts with `error: ` and contains `says`.
 fn one_line(name: &str, output: &Output, says: &str) -> Row {
     let said = String::from_utf8_lossy(&output.stderr);
     let lines: Vec<_> = said.lines().collect();
     let ok = output.status.code() == Some(1)
         && matches!(lines.as_slice(), [line] if line.starts_with("error: ") && line.contains(says));
     let seen = format!("exit {:?}: {}", output.status.code(), said.trim());
-    Row::seen(name, seen, ok, format!("exit 1 and one line, `error: …{says}…`"))
+    Row::observed(name, seen, ok, format!("exit 1 and one line, `error: …{says}…`"))
 }

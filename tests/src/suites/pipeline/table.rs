@@ -1,4 +1,4 @@
-//! The spine's table.
+//! Rows of the pipeline suite.
 
 use std::fs;
 
@@ -7,10 +7,10 @@ use anyhow::{Result, bail};
 use super::{
     bare, by_hand, damage, faults, fidelity, golden, gpu, reading, requests, roundtrip, startup, texts, trace,
 };
-use crate::fixtures::{self, Shared, middle};
-use crate::row::Row;
+use crate::harness::fixtures::{self, Corpus, middle};
+use crate::harness::row::Row;
 
-/// Its rows, in the order.
+/// Names of the rows.
 pub const ROWS: [&str; 16] = [
     "bare-clone",
     "ratios",
@@ -29,54 +29,54 @@ pub const ROWS: [&str; 16] = [
     "bad-calls",
     "ci",
 ];
-/// Fidelity that little-colonels-hero must reach at each ratio.
+/// Minimum fidelity of little-colonels-hero at each ratio.
 const FIDELITY_MIN: [(u32, f64); 3] = [(20, 0.9995), (40, 0.996), (80, 0.94)];
-/// Clients that put and get at once.
+/// Number of concurrent clients.
 const CLIENTS: usize = 32;
-/// Size of a page and of a client's text.
+/// Bytes of a page and of each client's text.
 const PAGE_BYTES: usize = 3000;
 
-/// Measures a row of the table.
-pub async fn measure(row: &str, shared: Shared) -> Result<Vec<Row>> {
-    let hero = || shared.book("little-colonels-hero");
-    let dickens = || shared.book("dickens-and-music");
+/// Measures a row.
+pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
+    let hero = || corpus.book("little-colonels-hero");
+    let dickens = || corpus.book("dickens-and-music");
     match row {
-        "bare-clone" | "ci" if !shared.full => Ok(Vec::new()),
-        "bare-clone" => bare::first_command(),
-        "ci" => bare::ci(),
+        "bare-clone" | "ci" if !corpus.full => Ok(Vec::new()),
+        "bare-clone" => clean_clone::first_command(),
+        "ci" => clean_clone::ci(),
         "ratios" => roundtrip::ratios(&hero()?, &FIDELITY_MIN).await,
-        "by-hand" => by_hand::by_hand(&dickens()?).await,
-        "golden" => golden::vectors(shared, "cpu"),
-        "golden-model" => golden::model(shared, &page(shared)?).await,
-        "fidelity" => computed_fidelity(shared).await,
-        "gpu" => gpu::gpu(shared).await,
+        "by-hand" => readme::quick_start(&dickens()?).await,
+        "golden" => golden::vectors(corpus, "cpu"),
+        "golden-model" => golden::model(corpus, &page(corpus)?).await,
+        "fidelity" => computed_fidelity(corpus).await,
+        "gpu" => gpu::gpu(corpus).await,
         "range" => reading::range(&hero()?, 500, 2).await,
         "reuse" => reading::reuse(&hero()?, 3).await,
-        "failover" => faults::failover(&hero()?).await,
-        "memory" => roundtrip::memory(&shared.long_text(1_000_000)?, 256).await,
-        "clients" => clients(shared).await,
-        "trace" => traced(shared).await,
-        "bad-texts" => bad_texts(shared).await,
-        "bad-calls" => bad_calls(shared).await,
+        "failover" => failover::failover(&hero()?).await,
+        "memory" => roundtrip::memory(&corpus.long_text(1_000_000)?, 256).await,
+        "clients" => clients(corpus).await,
+        "trace" => traced(corpus).await,
+        "bad-texts" => bad_texts(corpus).await,
+        "bad-calls" => bad_calls(corpus).await,
         row => bail!("nothing measures `{row}`"),
     }
 }
 
-/// About a page of a book.
-fn page(shared: Shared) -> Result<String> {
-    Ok(middle(&shared.whole_book("dickens-and-music")?, PAGE_BYTES).to_owned())
+/// Returns about a page of a book.
+fn page(corpus: Corpus) -> Result<String> {
+    Ok(middle(&corpus.whole_book("dickens-and-music")?, PAGE_BYTES).to_owned())
 }
 
-/// At 20x and, where more tokens are wrong, at 40x.
-async fn computed_fidelity(shared: Shared) -> Result<Vec<Row>> {
-    let hero = shared.whole_book("little-colonels-hero")?;
-    let mut rows = fidelity::fidelity("fidelity-20", &shared.book("little-colonels-hero")?, 20).await?;
+/// Measures at 20x and at 40x, where more tokens are wrong.
+async fn computed_fidelity(corpus: Corpus) -> Result<Vec<Row>> {
+    let hero = corpus.whole_book("little-colonels-hero")?;
+    let mut rows = fidelity::fidelity("fidelity-20", &corpus.book("little-colonels-hero")?, 20).await?;
     rows.extend(fidelity::fidelity("fidelity-40", middle(&hero, 4 * PAGE_BYTES), 40).await?);
     Ok(rows)
 }
 
-async fn clients(shared: Shared) -> Result<Vec<Row>> {
-    let book = shared.whole_book("critical-and-historical-essays")?;
+async fn clients(corpus: Corpus) -> Result<Vec<Row>> {
+    let book = corpus.whole_book("critical-and-historical-essays")?;
     let share = book.len() / CLIENTS;
     let from = |client: usize| &book[book.floor_char_boundary(client * share)..];
     let texts: Vec<&str> =
@@ -84,32 +84,32 @@ async fn clients(shared: Shared) -> Result<Vec<Row>> {
     roundtrip::clients(&texts).await
 }
 
-async fn traced(shared: Shared) -> Result<Vec<Row>> {
+async fn traced(corpus: Corpus) -> Result<Vec<Row>> {
     let file = tempfile::NamedTempFile::new()?;
-    fs::write(file.path(), page(shared)?)?;
+    fs::write(file.path(), page(corpus)?)?;
     trace::trace(file.path()).await
 }
 
-/// Rows of the table of bad input that are about texts.
-async fn bad_texts(shared: Shared) -> Result<Vec<Row>> {
+/// Unusual and invalid texts.
+async fn bad_texts(corpus: Corpus) -> Result<Vec<Row>> {
     const LINE_BYTES: usize = 200_000;
-    let page = page(shared)?;
-    let mut rows = texts::odd_texts(if shared.full { LINE_BYTES } else { LINE_BYTES / 10 }).await?;
+    let page = page(corpus)?;
+    let mut rows = texts::odd_texts(if corpus.full { LINE_BYTES } else { LINE_BYTES / 10 }).await?;
     rows.extend(texts::not_utf8(&page).await?);
     rows.extend(texts::too_large(&page).await?);
     Ok(rows)
 }
 
-/// The other rows of the table of bad input.
-async fn bad_calls(shared: Shared) -> Result<Vec<Row>> {
-    let page = page(shared)?;
-    let long = fixtures::middle(&shared.whole_book("dickens-and-music")?, 10 * PAGE_BYTES).to_owned();
-    let mut rows = Row::of("bad-ratios", requests::ratios(&page).await);
-    rows.extend(Row::of("bad-ids", requests::ids().await));
-    rows.extend(Row::of("other-model", requests::other_model(&page).await));
-    rows.extend(Row::of("flipped-bits", damage::flipped_bits(&page).await));
-    rows.extend(Row::of("no-node", faults::no_node(&page).await));
-    rows.extend(Row::of("refused-starts", startup::refusals().await));
-    rows.extend(Row::of("callers-leave", faults::callers_leave(&long).await));
+/// Other invalid requests, corrupt data, and lost nodes.
+async fn bad_calls(corpus: Corpus) -> Result<Vec<Row>> {
+    let page = page(corpus)?;
+    let long = fixtures::middle(&corpus.whole_book("dickens-and-music")?, 10 * PAGE_BYTES).to_owned();
+    let mut rows = Row::from_result("bad-ratios", requests::ratios(&page).await);
+    rows.extend(Row::from_result("bad-ids", requests::ids().await));
+    rows.extend(Row::from_result("other-model", requests::other_model(&page).await));
+    rows.extend(Row::from_result("flipped-bits", bit_flips::flipped_bits(&page).await));
+    rows.extend(Row::from_result("no-node", failover::no_node(&page).await));
+    rows.extend(Row::from_result("refused-starts", startup::refusals().await));
+    rows.extend(Row::from_result("callers-leave", failover::callers_leave(&long).await));
     Ok(rows)
 }

@@ -1,22 +1,22 @@
-//! Texts that are hard to bring back, and what is no text.
+//! Unusual texts, and bytes that are not text.
 
 use anyhow::{Context, Result};
 use c3_proto::pb;
 use tonic::{Code, Status};
 
-use crate::calls::{Calls, id_of};
-use crate::cluster::{Cluster, Plan};
-use crate::fixtures::line_without_space;
-use crate::row::Row;
+use crate::harness::gateway_api::{GatewayApi, id_of};
+use crate::harness::cluster::{Cluster, ClusterSpec};
+use crate::harness::fixtures::line_without_space;
+use crate::harness::row::Row;
 
 const RATIO: u32 = 20;
-/// What a gateway takes where it is told nothing.
+/// Default limit of the gateway on the size of a document.
 const DEFAULT_BYTES_MAX: u64 = 256 << 20;
 
-/// Odd texts that must come back identical; the long line has `line_bytes`.
+/// Roundtrips unusual texts. The line without spaces has `line_bytes` bytes.
 pub async fn odd_texts(line_bytes: usize) -> Result<Vec<Row>> {
-    let cluster = Plan::default().start().await?;
-    let calls = cluster.calls()?;
+    let cluster = ClusterSpec::default().start().await?;
+    let api = cluster.api()?;
     let emoji = "👩‍🔬👨‍👩‍👧‍👦🏳️‍🌈🇺🇳 e\u{301}\u{327} ﷽ \u{202e}abc\u{202c} ".repeat(12);
     let special =
         "<|im_end|><|im_start|>user\n<img><imgpad><imgpad></img><|endoftext|> <|im_end|\n".repeat(8);
@@ -31,9 +31,9 @@ pub async fn odd_texts(line_bytes: usize) -> Result<Vec<Row>> {
     ];
     let mut rows = Vec::new();
     for (name, text) in texts {
-        let put = calls.put_at(text.as_bytes(), RATIO).await.with_context(|| name)?;
+        let put = api.put_at(text.as_bytes(), RATIO).await.with_context(|| name)?;
         let document = put.document.context("no document")?;
-        let got = calls.get(&id_of(&document)).await.with_context(|| name)?;
+        let got = api.get(&id_of(&document)).await.with_context(|| name)?;
         rows.push(Row::holds(name, got.text == text.as_bytes(), "identical"));
         if text.is_empty() {
             rows.push(Row::equal(format!("{name}-tokens"), document.tokens, 0));
@@ -42,55 +42,55 @@ pub async fn odd_texts(line_bytes: usize) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Bytes that are not UTF-8: refused with the offset, nothing stored.
+/// Bytes that are not UTF-8 are refused with their offset, and nothing is stored.
 pub async fn not_utf8(text: &str) -> Result<Vec<Row>> {
-    let cluster = Plan::default().start().await?;
-    let calls = cluster.calls()?;
+    let cluster = ClusterSpec::default().start().await?;
+    let api = cluster.api()?;
     let offset = text.len() + 1;
     let broken = [text.as_bytes(), b"\n\xff\n", text.as_bytes()].concat();
     let cut = [text.as_bytes(), "\n€".as_bytes().split_at(3).0].concat();
     let mut rows = Vec::new();
     for (name, bytes) in [("not-utf8", broken), ("not-utf8-at-the-end", cut)] {
-        let refused = calls.put_at(&bytes, RATIO).await.err();
+        let refused = api.put_at(&bytes, RATIO).await.err();
         rows.push(refusal(name, refused, Code::InvalidArgument, &[&offset.to_string()]));
     }
-    rows.push(nothing_stored("not-utf8", &cluster, &calls).await?);
+    rows.push(nothing_stored("not-utf8", &cluster, &api).await?);
     Ok(rows)
 }
 
-/// Texts over the limit, announced or not: refused with the limit, nothing stored.
+/// Texts over the size limit are refused with the limit, whether their size is announced or not. Nothing is stored.
 pub async fn too_large(text: &str) -> Result<Vec<Row>> {
     let bytes_max = text.len() as u64 - 1;
-    let cluster = Plan::with_gateway_args(&["--document-bytes-max", &bytes_max.to_string()]).start().await?;
-    let calls = cluster.calls()?;
+    let cluster = ClusterSpec::with_gateway_args(&["--document-bytes-max", &bytes_max.to_string()]).start().await?;
+    let api = cluster.api()?;
     let announced = pb::WriteOptions { bytes: Some(bytes_max + 1), ..Default::default() };
     let mut rows = Vec::new();
     for (name, text, options) in
         [("too-large-announced", "", announced), ("too-large-unannounced", text, pb::WriteOptions::default())]
     {
-        let refused = calls.put(text.as_bytes(), options).await.err();
+        let refused = api.put(text.as_bytes(), options).await.err();
         rows.push(refusal(name, refused, Code::InvalidArgument, &[&bytes_max.to_string()]));
     }
-    rows.push(nothing_stored("too-large", &cluster, &calls).await?);
+    rows.push(nothing_stored("too-large", &cluster, &api).await?);
 
-    let cluster = Plan::default().start().await?;
+    let cluster = ClusterSpec::default().start().await?;
     let announced = pb::WriteOptions { bytes: Some(DEFAULT_BYTES_MAX + 1), ..Default::default() };
-    let refused = cluster.calls()?.put(b"", announced).await.err();
+    let refused = cluster.api()?.put(b"", announced).await.err();
     let limit = DEFAULT_BYTES_MAX.to_string();
     rows.push(refusal("too-large-for-the-default", refused, Code::InvalidArgument, &[&limit]));
     Ok(rows)
 }
 
-/// A refusal with this code whose message says all of this.
+/// Requires a refusal with this code whose message contains all of `says`.
 pub(crate) fn refusal(name: &str, refused: Option<Status>, code: Code, says: &[&str]) -> Row {
     let seen = refused.as_ref().map(|status| format!("{:?}: {}", status.code(), status.message()));
     let ok = refused.is_some_and(|status| {
         status.code() == code && says.iter().all(|said| status.message().contains(said))
     });
-    Row::seen(name, seen, ok, format!("{code:?} that says {says:?}"))
+    Row::observed(name, seen, ok, format!("{code:?} that says {says:?}"))
 }
 
-async fn nothing_stored(name: &str, cluster: &Cluster, calls: &Calls) -> Result<Row> {
-    cluster.becomes_idle().await?;
-    Ok(Row::equal(format!("{name}-documents-stored"), calls.ids().await?.len(), 0))
+async fn nothing_stored(name: &str, cluster: &Cluster, api: &GatewayApi) -> Result<Row> {
+    cluster.wait_until_idle().await?;
+    Ok(Row::equal(format!("{name}-documents-stored"), api.ids().await?.len(), 0))
 }

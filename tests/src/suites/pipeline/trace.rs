@@ -1,4 +1,4 @@
-//! One put and get under a collector: one trace through all four programs.
+//! Tracing: a put and a get form one trace through all four programs.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -6,25 +6,25 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use crate::cluster::Plan;
-use crate::otlp::{Receiver, Span};
-use crate::process::{Launch, Program};
-use crate::row::Row;
-use crate::wait::until;
+use crate::harness::cluster::ClusterSpec;
+use crate::harness::otlp::{Receiver, Span};
+use crate::harness::process::{Launch, Program};
+use crate::harness::row::Row;
+use crate::harness::wait::until;
 
-/// Longest time until the programs have exported their spans.
+/// Maximum time until the programs have exported their spans.
 const EXPORT_LIMIT: Duration = Duration::from_secs(60);
-/// Which program's span a program's outermost span is part of.
+/// Each program and the program whose span is the parent of its outermost span.
 const CALLERS: [(&str, &str); 3] =
     [("c3-gateway", CLI), ("c3-compressor", "c3-gateway"), ("c3-decoder", "c3-gateway")];
-/// The program that begins the trace, by its `service.name`.
+/// `service.name` of the program that starts the trace.
 const CLI: &str = "c3-cli";
 
-/// Puts and gets a file by one `c3` under a collector.
+/// Puts and gets a file with one `c3` process under a trace collector.
 pub async fn trace(file: &Path) -> Result<Vec<Row>> {
     let receiver = Receiver::start().await?;
     let env = vec![("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), receiver.url().to_owned())];
-    let cluster = Plan { env: env.clone(), ..Plan::default() }.start().await?;
+    let cluster = ClusterSpec { env: env.clone(), ..ClusterSpec::default() }.start().await?;
     let c3 = Launch::new(Program::C3).args(["roundtrip", "--gateway", &cluster.gateway.url()]).arg(file);
     let c3 = env.into_iter().fold(c3, |c3, (name, value)| c3.env(name, value));
     let output = c3.output().await?;
@@ -36,7 +36,7 @@ pub async fn trace(file: &Path) -> Result<Vec<Row>> {
         let trace = Trace::of(&spans);
         (trace.programs() == all && trace.orphans().is_empty()).then_some(())
     });
-    // What is missing, the rows say.
+    // The rows report missing spans.
     let _ = whole.await;
     let spans = receiver.spans();
     let trace = Trace::of(&spans);
@@ -54,7 +54,7 @@ pub async fn trace(file: &Path) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// The spans of the trace that `c3` began.
+/// Spans of the trace that `c3` started, by id.
 struct Trace<'a>(HashMap<&'a [u8], &'a Span>);
 
 impl<'a> Trace<'a> {
@@ -68,18 +68,18 @@ impl<'a> Trace<'a> {
         self.0.values().map(|span| span.service.as_str()).collect()
     }
 
-    /// Programs of the spans that are part of no other.
+    /// Returns the programs of the root spans.
     fn roots(&self) -> Vec<&'a str> {
         self.0.values().filter(|span| span.parent.is_empty()).map(|span| span.service.as_str()).collect()
     }
 
-    /// Spans whose parent never arrived.
+    /// Returns the spans whose parent has not arrived.
     fn orphans(&self) -> Vec<String> {
         let lost = |span: &&&Span| !span.parent.is_empty() && !self.0.contains_key(span.parent.as_slice());
         self.0.values().filter(lost).map(|span| format!("{} of {}", span.name, span.service)).collect()
     }
 
-    /// Programs of the parents of those of a program's spans whose parent is another program's.
+    /// Returns the programs whose spans are parents of this program's spans.
     fn callers(&self, program: &str) -> BTreeSet<&'a str> {
         let spans = self.0.values().filter(|span| span.service == program);
         let parents = spans.filter_map(|span| self.0.get(span.parent.as_slice()));

@@ -1,12 +1,12 @@
-//! Speed changes no bit, and int8 costs no fidelity.
+//! Optimisations change no bit, and int8 arithmetic costs no fidelity.
 
 use anyhow::{Context, Result};
 use c3_cascade::{Kernels, Latents, TokenVerdict, TokenWindow};
 
 use super::stages::{Stages, tokens};
-use crate::row::Row;
+use crate::harness::row::Row;
 
-/// Everything that the stages compute of windows, as bits.
+/// All results of the stages for a set of windows, bit by bit.
 #[derive(Debug, PartialEq)]
 struct Computed {
     latents: Vec<Vec<u32>>,
@@ -27,14 +27,14 @@ impl Computed {
         }
     }
 
-    /// All windows in one batch.
+    /// Computes all windows in one batch.
     fn together(stages: &Stages, windows: &[TokenWindow]) -> Result<Self> {
         let latents = stages.compress(windows)?;
         let verdicts = stages.verify(windows, &latents)?;
         Ok(Self::of(&latents, verdicts, stages.decode(windows, &latents, 0)?))
     }
 
-    /// Each window by itself, but for decoding: there each joins some steps after the one before.
+    /// Computes each window alone. For decoding, each joins the batch some steps after the one before.
     fn apart(stages: &Stages, windows: &[TokenWindow]) -> Result<Self> {
         let (mut latents, mut verdicts) = (Vec::new(), Vec::new());
         for window in windows.chunks(1) {
@@ -46,14 +46,14 @@ impl Computed {
     }
 }
 
-/// Batches, threads, instructions and packings: the same bits.
+/// Compares results across batches, thread counts, instruction sets and packings.
 pub fn identical(text: &str, windows_max: usize) -> Result<Vec<Row>> {
     let stages = Stages::served(Kernels::Auto)?;
     let mut windows = Vec::new();
     for ratio in [10, 20, 40, 80] {
         windows.extend(stages.windows(text, ratio, windows_max.div_ceil(ratio / 10))?);
     }
-    // A short last window: fewer blocks than lanes, the last of them shorter than the others.
+    // A short last window: fewer blocks than SIMD lanes, and an incomplete last block.
     let short = windows[0].tokens[..45].to_vec();
     windows.push(TokenWindow { tokens: short, ratio: 20, bytes: 0..0 });
     let expected = Computed::together(&stages, &windows)?;
@@ -67,7 +67,7 @@ pub fn identical(text: &str, windows_max: usize) -> Result<Vec<Row>> {
         rows.push(same(&format!("threads-{threads}"), computed));
     }
     let narrow = [Kernels::Avx512, Kernels::AvxVnni, Kernels::Avx2, Kernels::Portable];
-    // The portable path fuses multiply-adds in software: the shortest windows are enough of it.
+    // The portable path emulates fused multiply-adds in software, which is slow. The shortest windows suffice.
     let mut few = windows.clone();
     few.sort_by_key(|window| window.tokens.len());
     few.truncate(windows_max.min(2));
@@ -80,13 +80,13 @@ pub fn identical(text: &str, windows_max: usize) -> Result<Vec<Row>> {
                 rows.push(Row::holds(row, computed == expected_of_few, "bit-identical"));
             }
             Ok(stages) => rows.push(same(&kernels.to_string(), Computed::together(&stages, &windows)?)),
-            Err(_) => rows.push(Row::seen(row, "not on this CPU", true, "bit-identical where there is one")),
+            Err(_) => rows.push(Row::observed(row, "not on this CPU", true, "bit-identical where there is one")),
         }
     }
     Ok(rows)
 }
 
-/// Share of tokens that the decoder writes right, int8 against f32, latents as stored.
+/// Compares the fidelity of int8 and f32 arithmetic on latents in their stored codec.
 pub fn fidelity(texts: &[(&str, String)], windows: usize) -> Result<Vec<Row>> {
     let (served, exact) = (Stages::served(Kernels::Auto)?, Stages::f32()?);
     let mut rows = Vec::new();
@@ -103,7 +103,7 @@ pub fn fidelity(texts: &[(&str, String)], windows: usize) -> Result<Vec<Row>> {
             };
             let (int8, f32) = (right(&served)?, right(&exact)?);
             let row = format!("fidelity-{ratio}-{name}");
-            rows.push(Row::seen(format!("{row}-int8-f32"), [int8, f32], true, "told only"));
+            rows.push(Row::reported(format!("{row}-int8-f32"), [int8, f32]));
             rows.push(Row::at_most(format!("{row}-lost"), f32 - int8, 0.0005));
         }
     }

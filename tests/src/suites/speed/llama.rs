@@ -1,4 +1,4 @@
-//! llama.cpp on the same GGUF files, in a process of its own.
+//! llama.cpp on the same GGUF files, in a Python process.
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
@@ -7,20 +7,20 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::fixtures;
+use crate::harness::fixtures;
 
-/// The release that is measured.
+/// Measured release.
 const PACKAGE: &str = "llama-cpp-python==0.3.36";
-/// Physical batches that are tried.
+/// Physical batch sizes that are tried.
 const UBATCHES: [usize; 3] = [128, 256, 512];
-/// Prefills of a trial.
+/// Number of prefills of a trial.
 const TRIAL_TIMES: usize = 3;
 
-/// llama.cpp with a model, at its best settings.
+/// llama.cpp with a model and its fastest settings.
 #[derive(Debug)]
 pub struct Llama {
     worker: Worker,
-    /// What its best settings are.
+    /// Settings of the fastest trial.
     pub settings: Value,
 }
 
@@ -46,13 +46,13 @@ impl Llama {
         Ok(Self { worker, settings })
     }
 
-    /// Tokens a second of reading prompts of so many tokens.
+    /// Returns tokens per second of prefilling `times` prompts of `tokens` tokens.
     pub fn prefill(&mut self, tokens: usize, times: usize) -> Result<f64> {
         let answer = self.worker.ask(&json!({"do": "prefill", "tokens": tokens, "times": times}))?;
         Ok((tokens * times) as f64 / seconds(&answer)?)
     }
 
-    /// Tokens a second of writing one stream behind a prompt.
+    /// Returns tokens per second of generating `tokens` tokens after a prompt of `prompt` tokens.
     pub fn generation(&mut self, prompt: usize, tokens: usize) -> Result<f64> {
         let answer = self.worker.ask(&json!({"do": "generate", "prompt": prompt, "tokens": tokens}))?;
         Ok(tokens as f64 / seconds(&answer)?)
@@ -93,12 +93,12 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // It may have ended already: then there is nothing left to kill.
+        // The process may have ended already.
         let _ = self.child.kill().and_then(|()| self.child.wait());
     }
 }
 
-/// A Python that has llama.cpp, which is built the first time.
+/// Returns a Python interpreter with llama.cpp. Installs llama.cpp in a virtual environment on first use.
 fn python() -> Result<PathBuf> {
     let folder = fixtures::root().join("target/llama");
     let python = folder.join("bin/python");

@@ -1,18 +1,20 @@
-//! How fast the system is on a CPU, and that its speed costs nothing.
+//! Speed suite: throughput and latency on a CPU, and that optimisations change no result.
 //!
-//! Rates are compared as ratios of medians of interleaved rounds in one run: machines are noisy, and differ.
+//! Rates are compared as medians of ratios over interleaved rounds of one run, because machines differ and are noisy.
 
+pub mod end_to_end;
 pub mod exact;
-pub mod llama;
+mod llama;
 pub mod nodes;
 pub mod rates;
-pub mod stages;
+mod stages;
 pub mod table;
-pub mod whole;
 
-/// How much happens a second when `work`, which does `amount`, is done.
+use std::time::Instant;
+
+/// Runs `work`, which processes `amount` units, and returns units per second.
 fn rate<T>(amount: usize, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<f64> {
-    let began = std::time::Instant::now();
+    let started = Instant::now();
     work()?;
-    Ok(amount as f64 / began.elapsed().as_secs_f64())
+    Ok(amount as f64 / started.elapsed().as_secs_f64())
 }

@@ -1,31 +1,31 @@
-//! What a node takes: memory, and time to start.
+//! Memory and start time of nodes.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use c3_cascade::Kernels;
-use c3_proto::pb;
+use c3_proto::{ToWire, pb};
 use c3_proto::pb::decode_request::Task;
 use c3_proto::pb::decoder_client::DecoderClient;
-use c3_proto::{Fingerprint, LatentCodec, LatentGroup, Provenance};
+use c3_types::{Fingerprint, LatentCodec, LatentGroup, Provenance};
 use futures::future::try_join_all;
 use futures::{TryStreamExt, stream};
 use tempfile::TempDir;
 
 use super::stages::{Stages, tokens};
-use crate::fixtures;
-use crate::process::{Launch, Program};
-use crate::row::{Row, median};
-use crate::wait::until;
+use crate::harness::fixtures;
+use crate::harness::process::{Launch, Program};
+use crate::harness::row::{Row, median};
+use crate::harness::wait::until;
 
-/// Windows that are decoded at once.
+/// Number of windows decoded concurrently.
 const LIVE: usize = 32;
-/// Longest time until all are.
+/// Maximum time until all windows are being decoded.
 const LIVE_LIMIT: Duration = Duration::from_secs(30);
-/// Starts of which the median is taken.
+/// Number of starts; the median counts.
 const STARTS: usize = 7;
 
-/// Peak resident memory of a decoder node that decodes 32 windows at once.
+/// Measures the peak resident memory of a decoder node that decodes 32 windows concurrently.
 pub async fn memory(text: &str) -> Result<Vec<Row>> {
     let stages = Stages::served(Kernels::Auto)?;
     let windows = stages.windows(text, 20, LIVE)?;
@@ -41,20 +41,20 @@ pub async fn memory(text: &str) -> Result<Vec<Row>> {
     }
     let folder = TempDir::with_prefix("c3-memory-")?;
     let node = Launch::new(Program::DecoderNode).arg("--model").arg(fixtures::default_model());
-    // As many as fit the default memory, however many use the CPU has for.
+    // The batch is limited by memory only, and not by the size that is fastest on this CPU.
     let node = node.args(["--step-rows-max", "100000"]).serve(folder.path()).await?;
     let live = until("all windows to be decoded at once", LIVE_LIMIT, async || {
         let said = DecoderClient::new(node.channel().ok()?).describe(pb::DescribeRequest {}).await.ok()?;
         let running = said.into_inner().load?.running_tokens;
         (running == tokens(&windows) as u64).then_some(())
     });
-    // A call takes some windows at once: two calls have all of them live.
-    let calls = try_join_all(requests.chunks(LIVE / 2).map(async |requests| {
+    // A call has a limited number of windows in flight, so that two calls are needed for all of them.
+    let decodes = try_join_all(requests.chunks(LIVE / 2).map(async |requests| {
         let requests = stream::iter(requests.to_vec());
         let answers = DecoderClient::new(node.channel()?).decode(requests).await?.into_inner();
         Ok::<_, anyhow::Error>(answers.try_collect::<Vec<_>>().await?.len())
     }));
-    let (answered, ()) = tokio::try_join!(calls, live)?;
+    let (answered, ()) = tokio::try_join!(decodes, live)?;
     let mib = node.peak_bytes()? as f64 / f64::from(1 << 20);
     Ok(vec![
         Row::equal("memory-windows-live", answered.into_iter().sum::<usize>(), LIVE),
@@ -62,16 +62,16 @@ pub async fn memory(text: &str) -> Result<Vec<Row>> {
     ])
 }
 
-/// Time from the start of a program to ready, the model embedded.
+/// Measures the time from the start of a program with the embedded model to ready.
 pub async fn start() -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for program in [Program::CompressorNode, Program::DecoderNode] {
         let mut seconds = Vec::new();
         for _ in 0..STARTS {
             let folder = TempDir::with_prefix("c3-start-")?;
-            let began = Instant::now();
+            let started = Instant::now();
             let node = Launch::new(program).serve(folder.path()).await?;
-            seconds.push(began.elapsed().as_secs_f64());
+            seconds.push(started.elapsed().as_secs_f64());
             drop(node);
         }
         rows.push(Row::at_most(format!("start-{}-seconds", program.name()), median(seconds), 1.5));

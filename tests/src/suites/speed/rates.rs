@@ -1,4 +1,4 @@
-//! Rates of the stages beside llama.cpp's on the same files.
+//! Throughput of the stages relative to llama.cpp on the same model files.
 
 use anyhow::Result;
 use c3_cascade::{Kernels, TokenWindow};
@@ -6,22 +6,22 @@ use c3_cascade::{Kernels, TokenWindow};
 use super::llama::Llama;
 use super::rate;
 use super::stages::{Stages, tokens};
-use crate::fixtures;
-use crate::row::{Row, median};
+use crate::harness::fixtures;
+use crate::harness::row::{Row, median};
 
 const RATIO: usize = 20;
-/// Rounds of which the median is taken.
+/// Number of rounds; the median counts.
 const ROUNDS: usize = 7;
-/// Windows of the document.
+/// Number of windows of the document.
 const WINDOWS: usize = 20;
-/// Documents that are decoded at once, and their windows.
+/// Number of documents decoded concurrently, and windows of each.
 const DOCUMENTS: [usize; 2] = [8, 2];
-/// Tokens that llama.cpp reads at once: as many as a window has.
+/// Tokens and repetitions of a llama.cpp prefill: one full window.
 const PREFILL: [usize; 2] = [640, 5];
-/// Tokens that llama.cpp writes behind a prompt as long as ours.
+/// Prompt tokens and generated tokens of llama.cpp. The prompt is as long as ours.
 const GENERATION: [usize; 2] = [66, 128];
 
-/// Tokens a second of one thing, round by round.
+/// Tokens per second in each round.
 #[derive(Default)]
 struct Rates(Vec<f64>);
 
@@ -36,7 +36,7 @@ impl Rates {
     }
 }
 
-/// All rates, interleaved.
+/// Measures all rates in interleaved rounds.
 pub fn beside_llama(text: &str) -> Result<Vec<Row>> {
     let stages = Stages::served(Kernels::Auto)?;
     let windows = stages.windows(text, RATIO, WINDOWS)?;
@@ -71,9 +71,9 @@ pub fn beside_llama(text: &str) -> Result<Vec<Row>> {
     ];
     let mut rows: Vec<Row> = told
         .into_iter()
-        .map(|(name, rates)| Row::seen(format!("rate-{name}"), rates.median(), true, "tokens/s, told only"))
+        .map(|(name, rates)| Row::observed(format!("rate-{name}"), rates.median(), true, "tokens/s, told only"))
         .collect();
-    rows.push(Row::seen("llama-settings", [&first.settings, &second.settings], true, "told only"));
+    rows.push(Row::reported("llama-settings", [&first.settings, &second.settings]));
     for (name, ours, theirs, bound) in [
         ("compress", &compress, &reads_first, 1.2),
         ("verify", &verify, &reads_second, 1.0),
@@ -86,7 +86,7 @@ pub fn beside_llama(text: &str) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// A batch of windows of very different lengths against the same tokens in windows of one length.
+/// Compares a batch of windows of very different lengths with the same tokens in windows of equal length.
 pub fn mixed(text: &str) -> Result<Vec<Row>> {
     const WINDOWS: usize = 16;
     const RATIO: usize = 80;
@@ -102,12 +102,12 @@ pub fn mixed(text: &str) -> Result<Vec<Row>> {
         };
         lengths.iter().map(&mut next).collect()
     };
-    // From 1 to the 2,560 tokens that a window may have at 80x, evenly apart and out of order.
+    // Evenly spaced lengths, shuffled, up to the 2,560 tokens that a window may have at 80x.
     let lengths: Vec<usize> = (0..WINDOWS).map(|i| 1 + i * 7 % WINDOWS * 2559 / (WINDOWS - 1)).collect();
     let equal = lengths.iter().sum::<usize>() / WINDOWS;
     let (mixed, equal) = (cut(&lengths), cut(&[equal; WINDOWS]));
     let (mixed_latents, equal_latents) = (stages.stored(&mixed)?, stages.stored(&equal)?);
-    // Each round's ratio by itself, the two sides in turn first: the processor's own pace changes within minutes.
+    // One ratio per round, with alternating order, because the CPU's clock speed drifts within minutes.
     let (mut compress, mut verify) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         let over = |one: &dyn Fn() -> Result<f64>, other: &dyn Fn() -> Result<f64>| -> Result<f64> {

@@ -1,29 +1,29 @@
-//! The stages in this process, on the default model.
+//! Both stages in this process, with the default model.
 
 use anyhow::{Result, ensure};
 use c3_cascade::{
     Compressor, DecodeWindow, Decoder, Decoding, Kernels, Latents, Options, Precision, Source, Task,
     TokenVerdict, TokenWindow, VerifyWindow,
 };
-use c3_proto::LatentCodec;
+use c3_types::LatentCodec;
 
-use crate::fixtures;
+use crate::harness::fixtures;
 
-/// Both stages.
+/// Compressor and decoder.
 pub struct Stages {
-    /// The first.
+    /// First stage.
     pub compressor: Compressor,
-    /// The second.
+    /// Second stage.
     pub decoder: Decoder,
 }
 
 impl Stages {
-    /// As they are served, with these kernels.
+    /// Loads the stages in the serving arithmetic, with these kernels.
     pub fn served(kernels: Kernels) -> Result<Self> {
         Self::load(Options { kernels, ..Default::default() })
     }
 
-    /// In f32.
+    /// Loads the stages in f32.
     pub fn f32() -> Result<Self> {
         Self::load(Options { precision: Precision::F32, ..Default::default() })
     }
@@ -38,7 +38,7 @@ impl Stages {
         })
     }
 
-    /// The first `count` windows of a text, or all there are.
+    /// Returns the first `count` windows of a text, or all if there are fewer.
     pub fn windows(&self, text: &str, ratio: usize, count: usize) -> Result<Vec<TokenWindow>> {
         let mut windows = self.compressor.windows(text, ratio)?;
         windows.truncate(count);
@@ -46,7 +46,7 @@ impl Stages {
         Ok(windows)
     }
 
-    /// The latents of windows, a batch of them.
+    /// Compresses windows as one batch.
     pub fn compress(&self, windows: &[TokenWindow]) -> Result<Vec<Latents>> {
         let width = self.compressor.info().latent_width;
         let latents = self.compressor.compress(&windows.iter().collect::<Vec<_>>())?;
@@ -55,7 +55,7 @@ impl Stages {
         Ok(latents.collect())
     }
 
-    /// The latents of windows as they are stored.
+    /// Compresses windows and rounds the latents to their stored codec.
     pub fn stored(&self, windows: &[TokenWindow]) -> Result<Vec<Latents>> {
         let codec: LatentCodec = self.compressor.info().latent_codec.parse()?;
         let rounded =
@@ -63,7 +63,7 @@ impl Stages {
         Ok(self.compress(windows)?.into_iter().map(rounded).collect())
     }
 
-    /// Verdicts on windows, a batch of them.
+    /// Verifies windows as one batch.
     pub fn verify(&self, windows: &[TokenWindow], latents: &[Latents]) -> Result<Vec<Vec<TokenVerdict>>> {
         let windows: Vec<_> = windows
             .iter()
@@ -73,14 +73,15 @@ impl Stages {
         Ok(self.decoder.verify(&windows)?)
     }
 
-    /// Begins to decode a window, its tokens unknown.
+    /// Starts decoding a window.
     pub fn start(&self, window: &TokenWindow, latents: &Latents) -> Result<Decoding> {
         let task =
             Task::Reconstruct { tokens: window.tokens.len(), ratio: window.ratio, corrections: Vec::new() };
         Ok(self.decoder.start(DecodeWindow { latents: latents.clone(), task })?)
     }
 
-    /// Decodes windows side by side: their token ids. Each joins `stagger` steps after the one before.
+    /// Decodes windows as a running batch and returns their token ids. Each window joins `stagger` steps after the
+    /// previous one.
     pub fn decode(
         &self,
         windows: &[TokenWindow],
@@ -104,7 +105,7 @@ impl Stages {
     }
 }
 
-/// Text tokens of windows.
+/// Returns the number of text tokens.
 pub fn tokens(windows: &[TokenWindow]) -> usize {
     windows.iter().map(|window| window.tokens.len()).sum()
 }

@@ -3,10 +3,10 @@
 use anyhow::{Context, Result};
 use c3_proto::pb;
 
-use super::kinds::Kind;
-use crate::calls::id_of;
-use crate::cluster::{Cluster, Plan};
-use crate::row::Row;
+use super::genres::GenreText;
+use crate::harness::gateway_api::id_of;
+use crate::harness::cluster::{Cluster, ClusterSpec};
+use crate::harness::row::Row;
 
 /// What to choose from.
 const RATIOS: [u32; 4] = [10, 20, 40, 80];
@@ -21,12 +21,12 @@ const FEW_SHARDS: u64 = 3;
 const PIECES_MAX: f64 = 0.12;
 
 /// Texts of several kinds at ratios that are chosen, each beside the best single ratio.
-pub async fn auto(texts: &[Kind]) -> Result<Vec<Row>> {
-    let cluster = Plan::default().start().await?;
+pub async fn auto(texts: &[GenreText]) -> Result<Vec<Row>> {
+    let cluster = ClusterSpec::default().start().await?;
     let (mut rows, mut compressed, mut tokens) = (Vec::new(), 0, 0);
     for (number, (kind, text)) in texts.iter().enumerate() {
         let before = compressed_tokens(&cluster).await?;
-        let put = cluster.calls()?.put(text.as_bytes(), options()).await?;
+        let put = cluster.api()?.put(text.as_bytes(), options()).await?;
         let done = compressed_tokens(&cluster).await? - before;
         let document = put.document.context("no document")?;
         let size = format!("text {number}, {} bytes, {} shards", text.len(), document.shards);
@@ -35,24 +35,24 @@ pub async fn auto(texts: &[Kind]) -> Result<Vec<Row>> {
         let fidelity = fidelity(&document);
         let kept = fidelity >= FIDELITY_MIN;
         let told = put.bound_met.context("the answer does not say whether the bound is met")?;
-        rows.push(Row::seen(
+        rows.push(Row::observed(
             name("fidelity"),
             fidelity,
             kept || !told,
             format!(">= {FIDELITY_MIN}, or told"),
         ));
         rows.push(Row::equal(name("bound-met"), told, kept));
-        let same = cluster.calls()?.get(&id_of(&document)).await?.text == text.as_bytes();
+        let same = cluster.api()?.get(&id_of(&document)).await?.text == text.as_bytes();
         rows.push(Row::holds(name("identical"), same, "identical"));
         let extra = done as f64 / document.tokens as f64 - 1.0;
         (compressed, tokens) = (compressed + done, tokens + document.tokens);
         rows.push(match document.shards {
-            2..=FEW_SHARDS => Row::seen(name("extra-work"), extra, true, "told"),
+            2..=FEW_SHARDS => Row::reported(name("extra-work"), extra),
             _ => Row::at_most(name("extra-work"), extra, EXTRA_MAX),
         });
 
         let again = compressed_tokens(&cluster).await?;
-        let put = cluster.calls()?.put(text.as_bytes(), options()).await?;
+        let put = cluster.api()?.put(text.as_bytes(), options()).await?;
         let again = (compressed_tokens(&cluster).await? - again) as f64 / document.tokens as f64;
         let bound = match document.shards {
             // What stays in its manifest has nothing stored of the ratios that were only tried, which are tried again.
@@ -70,7 +70,7 @@ pub async fn auto(texts: &[Kind]) -> Result<Vec<Row>> {
         let best = best_single(&cluster, text).await?;
         let over = best.map(|best| document.latents as f64 / best as f64);
         let ok = over.is_none_or(|over| over <= 1.0);
-        rows.push(Row::seen(name("latents-over-best-single"), over, ok, "<= 1"));
+        rows.push(Row::observed(name("latents-over-best-single"), over, ok, "<= 1"));
     }
     let extra = compressed as f64 / tokens as f64 - 1.0;
     let name = format!("auto-extra-work ({} texts, {tokens} tokens)", texts.len());
@@ -80,9 +80,9 @@ pub async fn auto(texts: &[Kind]) -> Result<Vec<Row>> {
 
 /// A bound on what is stored: kept, at a ratio as low as fits.
 pub async fn stored_bytes(text: &str) -> Result<Vec<Row>> {
-    let cluster = Plan::default().start().await?;
-    let calls = cluster.calls()?;
-    let [low, high] = [20, 80].map(|ratio| calls.put_at(text.as_bytes(), ratio));
+    let cluster = ClusterSpec::default().start().await?;
+    let api = cluster.api()?;
+    let [low, high] = [20, 80].map(|ratio| api.put_at(text.as_bytes(), ratio));
     let (low, high) = (low.await?.document.unwrap_or_default(), high.await?.document.unwrap_or_default());
     let mut rows = Vec::new();
     for (name, most, met) in [
@@ -93,7 +93,7 @@ pub async fn stored_bytes(text: &str) -> Result<Vec<Row>> {
         let auto = pb::AutoRatio { ratios: vec![20, 80], stored_bytes_max: Some(most), ..Default::default() };
         let bytes = Some(text.len() as u64);
         let options = pb::WriteOptions { auto_ratio: Some(auto), bytes, ..Default::default() };
-        let put = calls.put(text.as_bytes(), options).await?;
+        let put = api.put(text.as_bytes(), options).await?;
         let stored = put.document.context("no document")?;
         rows.push(Row::equal(format!("auto-bytes-{name}-met"), put.bound_met, Some(met)));
         let expected = match name {
@@ -102,7 +102,7 @@ pub async fn stored_bytes(text: &str) -> Result<Vec<Row>> {
             _ => stored.latents == high.latents,
         };
         let latents = (stored.latents, stored.stored_bytes);
-        rows.push(Row::seen(format!("auto-bytes-{name}"), latents, expected, "the lowest ratios that fit"));
+        rows.push(Row::observed(format!("auto-bytes-{name}"), latents, expected, "the lowest ratios that fit"));
     }
     Ok(rows)
 }
@@ -124,7 +124,7 @@ async fn compressed_tokens(cluster: &Cluster) -> Result<u64> {
 /// Latents of the highest ratio for the whole text that keeps the bound.
 async fn best_single(cluster: &Cluster, text: &str) -> Result<Option<u64>> {
     for ratio in RATIOS.into_iter().rev() {
-        let put = cluster.calls()?.put_at(text.as_bytes(), ratio).await?;
+        let put = cluster.api()?.put_at(text.as_bytes(), ratio).await?;
         let document = put.document.context("no document")?;
         if fidelity(&document) >= FIDELITY_MIN {
             return Ok(Some(document.latents));

@@ -1,4 +1,4 @@
-//! Many small documents put by `c3` as a batch, against the same bytes as one document.
+//! Many small documents put by `c3` as a batch, compared with the same bytes as one document.
 
 use std::fs;
 use std::path::Path;
@@ -9,21 +9,21 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::ops::{small_text, sweep};
-use crate::cluster::{Cluster, Plan, files_under};
-use crate::process::{Launch, Program};
-use crate::row::Row;
+use crate::harness::cluster::{Cluster, ClusterSpec, files_under};
+use crate::harness::process::{Launch, Program};
+use crate::harness::row::Row;
 
-/// The batch's documents a second over those of one document of the same bytes.
+/// Minimum throughput of the batch relative to one document of the same bytes.
 const RATE_SHARE: f64 = 0.3;
-/// Files that a document may take.
+/// Maximum number of files per document.
 const FILES_SHARE: f64 = 0.1;
-/// Seconds that listing 10,000 documents may take.
+/// Maximum seconds to list 10,000 documents.
 const LIST_SECONDS: f64 = 2.0;
 
-/// Puts `count` documents of about 200 bytes from files of JSON lines, in so many rounds, and each round's bytes as one
-/// document before.
+/// Puts `count` documents of about 200 bytes from JSON lines files in `rounds` rounds. Each round first puts its bytes
+/// as one document.
 pub async fn batch(count: usize, rounds: usize) -> Result<Vec<Row>> {
-    let mut cluster = Plan::default().start().await?;
+    let mut cluster = ClusterSpec::default().start().await?;
     let folder = tempfile::tempdir()?;
     let (mut many, mut one, mut failed, mut files, mut files_of_one) = (0.0, 0.0, 0, 0, 0);
     let each = count.div_ceil(rounds);
@@ -34,7 +34,7 @@ pub async fn batch(count: usize, rounds: usize) -> Result<Vec<Row>> {
             &lines,
             texts.iter().map(|text| format!("{}\n", json!({ "text": text }))).collect::<String>(),
         )?;
-        // The same bytes in another order: a shard that the batch had stored would not be compressed again.
+        // In another order, so that the batch shares no shards with the document.
         fs::write(&whole, texts.iter().rev().map(String::as_str).collect::<String>())?;
         let before_one = files_under(&cluster.data())?.len();
         one += seconds(&cluster, &[], &whole).await?.0;
@@ -51,23 +51,23 @@ pub async fn batch(count: usize, rounds: usize) -> Result<Vec<Row>> {
     let count = each * rounds;
 
     cluster.restart_gateway().await?;
-    let begun = Instant::now();
+    let started = Instant::now();
     let listed = c3(&cluster, &["ls", "--json"]).await?;
-    let list_seconds = begun.elapsed().as_secs_f64();
+    let list_seconds = started.elapsed().as_secs_f64();
     let listed: Value = serde_json::from_slice(&listed.stdout)?;
     let listed = listed["documents"].as_array().context("no documents")?.len();
     let mut wrong = 0;
     for number in (0..count).step_by(count.div_ceil(20)) {
         let text = small_text(number);
-        let id = c3_proto::DocumentId::of(text.as_bytes()).to_string();
+        let id = c3_types::DocumentId::of(text.as_bytes()).to_string();
         wrong += usize::from(c3(&cluster, &["get", &id]).await?.stdout != text.as_bytes());
     }
-    sweep(&cluster.calls()?, 0).await?;
+    sweep(&cluster.api()?, 0).await?;
     let swept_files = files_under(&cluster.data())?.len().saturating_sub(files_of_one);
     let files_max = count as f64 * FILES_SHARE;
     Ok(vec![
-        Row::seen(format!("batch-seconds ({count} documents)"), many, true, "told"),
-        Row::seen("batch-seconds-as-one-document", one, true, "told"),
+        Row::reported(format!("batch-seconds ({count} documents)"), many),
+        Row::reported("batch-seconds-as-one-document", one),
         Row::at_least("batch-rate-over-one-document", one / many, RATE_SHARE),
         Row::equal("batch-failed", failed, 0),
         Row::at_most("batch-files", files as f64, files_max),
@@ -78,12 +78,12 @@ pub async fn batch(count: usize, rounds: usize) -> Result<Vec<Row>> {
     ])
 }
 
-/// Seconds of a put from start to end, and what it said.
+/// Returns the duration of a put in seconds, and its output.
 async fn seconds(cluster: &Cluster, how: &[&str], file: &Path) -> Result<(f64, Output)> {
     let file = file.display().to_string();
-    let begun = Instant::now();
+    let started = Instant::now();
     let put = c3(cluster, &[&["put", "--json", "--ratio", "20", &file], how].concat()).await?;
-    Ok((begun.elapsed().as_secs_f64(), put))
+    Ok((started.elapsed().as_secs_f64(), put))
 }
 
 async fn c3(cluster: &Cluster, args: &[&str]) -> Result<Output> {

@@ -1,5 +1,4 @@
-//! What each codec costs and keeps, at each ratio, on five kinds of text, beside what programs make of them that are
-//! there to make texts small.
+//! Size and fidelity of each codec at each ratio on five genres of text, compared with zstd and xz.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -7,45 +6,46 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use c3_proto::{LatentCodec, pb};
+use c3_proto::{ToWire, pb};
+use c3_types::LatentCodec;
 use futures::future::try_join_all;
 use serde::Serialize;
 
-use super::kinds::Kind;
-use crate::calls::{Calls, id_of};
-use crate::cluster::Plan;
-use crate::row::Row;
-use crate::tool;
+use super::genres::GenreText;
+use crate::harness::gateway_api::{GatewayApi, id_of};
+use crate::harness::cluster::ClusterSpec;
+use crate::harness::row::Row;
+use crate::harness::external;
 
-/// The ratios that the default model was made for.
+/// Ratios that the default model was trained for.
 const RATIOS: [u32; 4] = [10, 20, 40, 80];
-/// The one at which documents are read back: most tokens need help there.
+/// Ratio at which documents are read back. Most tokens need corrections there.
 const READ_RATIO: u32 = 80;
 
-/// A document's size and fidelity.
+/// Size and fidelity of a document.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Kept {
     fidelity: f64,
     bits_a_byte: f64,
-    /// Of those, what the corrections take at the most: all but the latents' own bytes.
+    /// Part of it that is not latents; mostly corrections.
     beside_latents: f64,
 }
 
-/// Fidelity and bits a byte of text, everything counted, of every codec and ratio.
-pub async fn table(texts: &[Kind]) -> Result<Vec<Row>> {
+/// Measures fidelity and total stored bits per byte of text for every codec and ratio.
+pub async fn table(texts: &[GenreText]) -> Result<Vec<Row>> {
     let found = |(program, level, package)| {
-        let path = tool::path_of(program, &format!("apt-get install {package}"))?;
+        let path = external::path_of(program, &format!("apt-get install {package}"))?;
         anyhow::Ok((program, level, path))
     };
     let others = [("zstd", "-19", "zstd"), ("xz", "-9", "xz-utils")].into_iter().map(found);
-    // First, so that who lacks one is told at once.
+    // First, so that a missing program is reported immediately.
     let others = others.collect::<Result<Vec<_>>>()?;
-    let cluster = Plan::default().start().await?;
-    let calls = cluster.calls()?;
+    let cluster = ClusterSpec::default().start().await?;
+    let api = cluster.api()?;
     let mut rows = Vec::new();
     for (kind, text) in texts {
-        // Side by side, since windows of several share batches.
-        let puts = RATIOS.map(|ratio| LatentCodec::ALL.map(|codec| put(&calls, text, ratio, codec)));
+        // Concurrent, so that windows of several puts share batches.
+        let puts = RATIOS.map(|ratio| LatentCodec::ALL.map(|codec| put(&api, text, ratio, codec)));
         let documents = try_join_all(puts.map(try_join_all)).await?;
         for (ratio, documents) in RATIOS.into_iter().zip(documents) {
             let mut kept = BTreeMap::new();
@@ -54,7 +54,7 @@ pub async fn table(texts: &[Kind]) -> Result<Vec<Row>> {
             }
             let sizes = LatentCodec::ALL.map(|codec| kept[codec.name()].bits_a_byte);
             let falls = sizes.is_sorted_by(|larger, smaller| larger > smaller);
-            rows.push(Row::seen(
+            rows.push(Row::observed(
                 format!("codecs-{kind}-{ratio}x"),
                 kept,
                 falls,
@@ -62,30 +62,30 @@ pub async fn table(texts: &[Kind]) -> Result<Vec<Row>> {
             ));
         }
         for codec in LatentCodec::ALL {
-            // All are versions of one document: this makes what is stored already the newest.
-            let document = put(&calls, text, READ_RATIO, codec).await?;
+            // All are versions of one document. This put makes the stored one the newest.
+            let document = put(&api, text, READ_RATIO, codec).await?;
             let (id, name) = (id_of(&document), format!("codecs-{kind}-{codec}"));
-            let stored = calls.stat(&id).await?.codec;
+            let stored = api.stat(&id).await?.codec;
             rows.push(Row::equal(format!("{name}-recorded"), stored, codec.to_wire()));
-            let same = calls.get(&id).await?.text == text.as_bytes();
+            let same = api.get(&id).await?.text == text.as_bytes();
             rows.push(Row::holds(format!("{name}-identical"), same, "identical"));
         }
         for (program, level, path) in &others {
             let size = bits_a_byte(squeezed(path, level, text)?, text.len() as u64);
-            rows.push(Row::seen(format!("codecs-{kind}-{program}{level}"), size, true, "told only"));
+            rows.push(Row::reported(format!("codecs-{kind}-{program}{level}"), size));
         }
     }
     Ok(rows)
 }
 
-async fn put(calls: &Calls, text: &str, ratio: u32, codec: LatentCodec) -> Result<pb::Document> {
+async fn put(api: &GatewayApi, text: &str, ratio: u32, codec: LatentCodec) -> Result<pb::Document> {
     let options = pb::WriteOptions { ratio, codec: codec.to_wire(), ..Default::default() };
-    calls.put(text.as_bytes(), options).await?.document.context("no document")
+    api.put(text.as_bytes(), options).await?.document.context("no document")
 }
 
 fn of(document: &pb::Document, codec: LatentCodec) -> Result<Kept> {
     ensure!(document.tokens > 0 && document.bytes > 0, "the text is empty");
-    /// Width of the default model's latents.
+    /// Latent width of the default model.
     const WIDTH: u32 = 576;
     let latents = codec.bytes(document.latents as u32, WIDTH)? as u64;
     Ok(Kept {
@@ -99,7 +99,7 @@ fn bits_a_byte(bytes: u64, of: u64) -> f64 {
     (8e3 * bytes as f64 / of as f64).round() / 1e3
 }
 
-/// Bytes that a program makes of a text.
+/// Returns the size of a text compressed by a program.
 fn squeezed(program: &Path, level: &str, text: &str) -> Result<u64> {
     let mut command = Command::new(program);
     command.args([level, "-c"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());

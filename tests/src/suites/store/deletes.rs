@@ -1,4 +1,4 @@
-//! What is deleted is not found from then on, whatever a sweep does meanwhile.
+//! Deleted documents stay deleted while the store is swept.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,43 +7,43 @@ use anyhow::{Context, Result};
 use futures::future::try_join_all;
 use tonic::Code;
 
-use super::ops::{self, Dice, objects_text, small_text, sweep, written};
-use crate::calls::id_of;
-use crate::cluster::Plan;
-use crate::row::Row;
+use super::ops::{self, Rng, objects_text, small_text, sweep, default_options};
+use crate::harness::gateway_api::id_of;
+use crate::harness::cluster::ClusterSpec;
+use crate::harness::row::Row;
 
-/// Deletes every second document and reads at random, `reads` times, while the store is swept.
+/// Deletes every second document, then reads random documents `reads` times during sweeps.
 pub async fn deletes(documents: usize, reads: usize, seed: u64) -> Result<Vec<Row>> {
-    let cluster = Plan::default().start().await?;
-    let calls = cluster.calls()?;
+    let cluster = ClusterSpec::default().start().await?;
+    let api = cluster.api()?;
     let texts = Vec::from_iter((0..documents).map(|number| match number % 10 {
         0 | 1 => objects_text(number),
         _ => small_text(number),
     }));
-    let puts = try_join_all(texts.iter().map(|text| calls.put(text.as_bytes(), written()))).await?;
+    let puts = try_join_all(texts.iter().map(|text| api.put(text.as_bytes(), default_options()))).await?;
     let mut ids = Vec::new();
     for put in puts {
         ids.push(id_of(&put.document.context("no document")?));
     }
     for id in ids.iter().step_by(2) {
-        ops::delete(&calls, id).await?;
+        ops::delete(&api, id).await?;
     }
     let done = Arc::new(AtomicBool::new(false));
     let sweeping = {
-        let (calls, done) = (calls.clone(), Arc::clone(&done));
+        let (api, done) = (api.clone(), Arc::clone(&done));
         tokio::spawn(async move {
             let mut removed = 0;
             while !done.load(Ordering::Relaxed) {
-                removed += sweep(&calls, 0).await?.removed;
+                removed += sweep(&api, 0).await?.removed;
             }
             Ok::<_, tonic::Status>(removed)
         })
     };
-    let mut dice = Dice::new(seed);
+    let mut rng = Rng::new(seed);
     let (mut found, mut wrong) = (0, 0);
     for _ in 0..reads {
-        let number = dice.roll(documents);
-        let read = calls.get(&ids[number]).await;
+        let number = rng.below(documents);
+        let read = api.get(&ids[number]).await;
         match number.is_multiple_of(2) {
             true => found += usize::from(!read.is_err_and(|status| status.code() == Code::NotFound)),
             false => wrong += usize::from(!read.is_ok_and(|got| got.text == texts[number].as_bytes())),
@@ -55,7 +55,7 @@ pub async fn deletes(documents: usize, reads: usize, seed: u64) -> Result<Vec<Ro
         Row::equal(format!("deleted-but-found (seed {seed}, {reads} reads)"), found, 0),
         Row::equal("kept-but-wrong", wrong, 0),
         Row::at_least("swept-objects", removed as f64, 1.0),
-        Row::equal("documents-left", calls.ids().await?.len(), documents / 2),
-        Row::equal("findings-after", ops::check(&calls, false).await?.len(), 0),
+        Row::equal("documents-left", api.ids().await?.len(), documents / 2),
+        Row::equal("findings-after", ops::fsck(&api, false).await?.len(), 0),
     ])
 }

@@ -1,7 +1,7 @@
-//! A disk that fails under a gateway that runs: full, read-only, denied, slow; and a clock that is set back.
+//! Disk faults under a running gateway: full, read-only, access denied, slow; and a clock that is set back.
 //!
-//! Of each the same is asked: what cannot be done is refused with a status that says what to do, what was acknowledged is
-//! read, nothing half-done is ever seen, and once the fault is gone the same process goes on.
+//! The same holds for each: an operation that cannot succeed fails with a status that says what to do, acknowledged
+//! documents stay readable, no partial document becomes visible, and the same process recovers once the fault is gone.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -12,23 +12,23 @@ use anyhow::{Context, Result};
 use tempfile::TempDir;
 use tonic::Code;
 
-use super::ops::{self, objects_text, small_text, sweep, written};
-use crate::calls::{Calls, id_of};
-use crate::cluster::{Cluster, Plan};
-use crate::row::Row;
-use crate::tool;
+use super::ops::{self, objects_text, small_text, sweep, default_options};
+use crate::harness::gateway_api::{GatewayApi, id_of};
+use crate::harness::cluster::{Cluster, ClusterSpec};
+use crate::harness::row::Row;
+use crate::harness::external;
 
 mod clock;
 mod slow;
 
-/// Size of the disk that is filled.
+/// Size of the disk.
 const DISK_BYTES: usize = 4 << 20;
-/// A user who is not root and owns nothing.
+/// User id without any permissions.
 const NOBODY: u32 = 65_534;
-/// So that reads reach the disk.
+/// Makes every read reach the disk.
 const NO_CACHE: [&str; 2] = ["--cache-bytes", "0"];
 
-/// All faults, one after another.
+/// Runs all faults, one after another.
 pub async fn disk() -> Result<Vec<Row>> {
     let mut rows = full().await?;
     rows.extend(read_only().await?);
@@ -38,7 +38,7 @@ pub async fn disk() -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// A disk without a free byte, then with some.
+/// A full disk, until a file is deleted.
 async fn full() -> Result<Vec<Row>> {
     let disk = Disk::new()?;
     let cluster = disk.plan().start().await?;
@@ -46,14 +46,14 @@ async fn full() -> Result<Vec<Row>> {
     let fault = Fault { name: "full", code: Code::ResourceExhausted, says: "free space", reads: Reads::GoOn };
     let fill = || {
         let mut file = File::create(&filler)?;
-        // It ends with an error, which is what is wanted.
+        // Writes until the disk is full, which ends in an error.
         while file.write_all(&[1; 4096]).is_ok() {}
         Ok(())
     };
     fault.endure(&cluster, fill, || Ok(fs::remove_file(&filler)?)).await
 }
 
-/// A disk that the system makes read-only, as it does where one fails, then writable again.
+/// A disk that is remounted read-only, as after a hardware fault, then writable again.
 async fn read_only() -> Result<Vec<Row>> {
     let disk = Disk::new()?;
     let cluster = disk.plan().start().await?;
@@ -61,54 +61,54 @@ async fn read_only() -> Result<Vec<Row>> {
     fault.endure(&cluster, || disk.remount("remount,ro"), || disk.remount("remount,rw")).await
 }
 
-/// A gateway of another user than root that may not write any more, and then not even read.
+/// Loss of write access, then of all access, for a gateway that does not run as root.
 pub async fn denied() -> Result<Vec<Row>> {
     let folder = TempDir::with_prefix("c3-denied-")?;
     let data = folder.path().join("data");
-    let mut plan = Plan { data: Some(data.display().to_string()), ..Plan::with_gateway_args(&NO_CACHE) };
+    let mut plan = ClusterSpec { data: Some(data.display().to_string()), ..ClusterSpec::with_gateway_args(&NO_CACHE) };
     if fs::metadata("/proc/self")?.uid() == 0 {
         chown(folder.path(), Some(NOBODY), Some(NOBODY))?;
         let user =
             ["setpriv", "--reuid", &NOBODY.to_string(), "--regid", &NOBODY.to_string(), "--clear-groups"];
-        plan.gateway_under = user.map(ToOwned::to_owned).to_vec();
+        plan.gateway_wrapper = user.map(ToOwned::to_owned).to_vec();
     }
     let cluster = plan.start().await?;
     let data = data.display().to_string();
     let (code, says) = (Code::Unavailable, "denies access");
     let change = |mode: &'static str| {
         let data = &data;
-        move || tool::run("chmod", &["-R", mode, data])
+        move || external::run("chmod", &["-R", mode, data])
     };
     let fault = Fault { name: "write-denied", code, says, reads: Reads::GoOn };
     let mut rows = fault.endure(&cluster, change("a-w"), change("u+w")).await?;
     let fault = Fault { name: "all-denied", code, says, reads: Reads::Fail };
     let whole = |mode: &'static str| {
         let data = &data;
-        move || tool::run("chmod", &[mode, data])
+        move || external::run("chmod", &[mode, data])
     };
     rows.extend(fault.endure(&cluster, whole("000"), whole("755")).await?);
     Ok(rows)
 }
 
-/// What a fault must look like to callers.
+/// A fault and its expected effect on clients.
 struct Fault {
     name: &'static str,
     code: Code,
-    /// What a refusal says.
+    /// Text that the error message must contain.
     says: &'static str,
     reads: Reads,
 }
 
-/// What becomes of reads meanwhile.
+/// Expected outcome of reads during the fault.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reads {
     GoOn,
-    /// With the fault's own status, never as if there were no document.
+    /// They fail with the status of the fault, and never with NOT_FOUND.
     Fail,
 }
 
 impl Fault {
-    /// Stores documents, brings the fault about, asks for everything, mends it, and asks again.
+    /// Stores documents, causes the fault, tries all operations, removes the fault, and tries them again.
     async fn endure(
         &self,
         cluster: &Cluster,
@@ -116,33 +116,33 @@ impl Fault {
         mend: impl FnOnce() -> Result<()>,
     ) -> Result<Vec<Row>> {
         let row = |what: &str| format!("disk-{}-{what}", self.name);
-        let calls = cluster.calls()?;
+        let api = cluster.api()?;
         let text = |number: usize, of: fn(usize) -> String| format!("{}: {}", self.name, of(number));
         let texts = [text(1, small_text), text(2, small_text), text(3, objects_text)];
         let mut kept = Vec::new();
         for text in texts {
-            kept.push((put(&calls, &text).await?, text));
+            kept.push((put(&api, &text).await?, text));
         }
-        let mut ids = calls.ids().await?;
+        let mut ids = api.ids().await?;
 
         cause()?;
         let new = [text(4, small_text), text(5, objects_text)];
         let mut refused = Vec::new();
         for text in &new {
-            refused.push(calls.put(text.as_bytes(), written()).await.err());
+            refused.push(api.put(text.as_bytes(), default_options()).await.err());
         }
-        refused.push(ops::delete(&calls, &kept[0].0).await.err());
+        refused.push(ops::delete(&api, &kept[0].0).await.err());
         let clear =
             |status: &tonic::Status| status.code() == self.code && status.message().contains(self.says);
         let clearly = refused.iter().flatten().filter(|status| clear(status)).count();
         let said = refused[0].as_ref().map(|status| format!("{:?}: {}", status.code(), status.message()));
         let mut rows = vec![
-            Row::seen(row("says"), said, true, "told only"),
+            Row::reported(row("says"), said),
             Row::equal(row("refused-clearly"), clearly, refused.len()),
         ];
         let (mut intact, mut failed_clearly) = (0, 0);
         for (id, text) in &kept {
-            match calls.get(id).await {
+            match api.get(id).await {
                 Ok(got) => intact += usize::from(got.text == text.as_bytes()),
                 Err(status) => failed_clearly += usize::from(clear(&status)),
             }
@@ -151,36 +151,36 @@ impl Fault {
             Reads::GoOn => Row::equal(row("reads-meanwhile"), intact, kept.len()),
             Reads::Fail => Row::equal(row("reads-refused-clearly"), failed_clearly, kept.len()),
         });
-        // A sweep may fail now, and must not end the gateway.
-        let swept = sweep(&calls, 0).await;
+        // The sweep may fail, but the gateway must survive.
+        let swept = sweep(&api, 0).await;
         let survives = swept.as_ref().err().is_none_or(clear);
-        rows.push(Row::seen(row("sweep-meanwhile"), swept.is_ok(), survives, "done, or refused clearly"));
+        rows.push(Row::observed(row("sweep-meanwhile"), swept.is_ok(), survives, "done, or refused clearly"));
 
         mend()?;
-        let seen = calls.ids().await?;
+        let seen = api.ids().await?;
         ids.sort();
         rows.push(Row::holds(row("nothing-half-done"), seen == ids, "the documents that were acknowledged"));
         for text in new {
-            kept.push((put(&calls, &text).await?, text));
+            kept.push((put(&api, &text).await?, text));
         }
         let (gone, _) = kept.swap_remove(0);
-        ops::delete(&calls, &gone).await?;
-        sweep(&calls, 0).await?;
+        ops::delete(&api, &gone).await?;
+        sweep(&api, 0).await?;
         let mut intact = 0;
         for (id, text) in &kept {
-            intact += usize::from(calls.get(id).await.is_ok_and(|got| got.text == text.as_bytes()));
+            intact += usize::from(api.get(id).await.is_ok_and(|got| got.text == text.as_bytes()));
         }
         rows.push(Row::equal(row("intact-after"), intact, kept.len()));
-        rows.push(Row::equal(row("findings-after"), ops::check(&calls, false).await?.len(), 0));
+        rows.push(Row::equal(row("findings-after"), ops::fsck(&api, false).await?.len(), 0));
         Ok(rows)
     }
 }
 
-async fn put(calls: &Calls, text: &str) -> Result<String> {
-    Ok(id_of(&calls.put(text.as_bytes(), written()).await?.document.context("no document")?))
+async fn put(api: &GatewayApi, text: &str) -> Result<String> {
+    Ok(id_of(&api.put(text.as_bytes(), default_options()).await?.document.context("no document")?))
 }
 
-/// A disk in memory, of a few MiB. Mounting needs root.
+/// A tmpfs of a few MiB. Mounting requires root.
 struct Disk {
     folder: TempDir,
 }
@@ -190,7 +190,7 @@ impl Disk {
         let folder = TempDir::with_prefix("c3-disk-")?;
         let disk = Self { folder };
         let size = format!("size={DISK_BYTES}");
-        let mounted = tool::run("mount", &["-t", "tmpfs", "-o", &size, "tmpfs", &disk.at()]);
+        let mounted = external::run("mount", &["-t", "tmpfs", "-o", &size, "tmpfs", &disk.at()]);
         mounted.context("a disk that fails has to be mounted: run this as root")?;
         Ok(disk)
     }
@@ -203,18 +203,18 @@ impl Disk {
         Path::new(&self.at()).join("data")
     }
 
-    fn plan(&self) -> Plan {
-        Plan { data: Some(self.data().display().to_string()), ..Plan::with_gateway_args(&NO_CACHE) }
+    fn plan(&self) -> ClusterSpec {
+        ClusterSpec { data: Some(self.data().display().to_string()), ..ClusterSpec::with_gateway_args(&NO_CACHE) }
     }
 
     fn remount(&self, how: &str) -> Result<()> {
-        tool::run("mount", &["-o", how, &self.at()])
+        external::run("mount", &["-o", how, &self.at()])
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Where it was not mounted there is nothing to undo.
-        let _ = tool::run("umount", &["-l", &self.at()]);
+        // It may not be mounted.
+        let _ = external::run("umount", &["-l", &self.at()]);
     }
 }

@@ -1,4 +1,4 @@
-//! Long documents: as fast a token as shorter ones, in bounded memory, on all nodes at once.
+//! Long documents: constant time per token, bounded memory, and work spread over all nodes.
 
 use std::time::Instant;
 
@@ -8,31 +8,31 @@ use c3_proto::pb::compressor_client::CompressorClient;
 use c3_proto::pb::decoder_client::DecoderClient;
 
 use super::ops::written;
-use crate::calls::{Calls, id_of};
-use crate::cluster::{Cluster, Plan};
-use crate::row::{Row, median};
+use crate::harness::gateway_api::{GatewayApi, id_of};
+use crate::harness::cluster::{Cluster, ClusterSpec};
+use crate::harness::row::{Row, median};
 
-/// Resident bytes that a gateway may take.
+/// Maximum resident memory of the gateway in bytes.
 const MEMORY_MAX: u64 = 256 << 20;
-/// A token of a long document may take so many times as long as one of a shorter document.
+/// Maximum time per token relative to a shorter document.
 const TIME_MAX: f64 = 1.1;
-/// Shorter documents that are measured after each long one, beside the one before the first.
+/// Number of shorter documents measured after each long one. One more is measured before the first.
 const SHORT: usize = 2;
-/// Least share of the work that each of two nodes of a stage does.
+/// Minimum share of the work done by each of two nodes of a stage.
 const SHARE_MIN: f64 = 0.25;
 
-/// Documents of these sizes in bytes, beside shorter ones of `short` bytes, made of `text`; of each size `rounds`, by turns
-/// with the shorter ones.
+/// Measures documents of each size in `sizes`, in bytes, `rounds` times each, interleaved with shorter documents of
+/// `short` bytes.
 pub async fn long(text: &str, short: usize, sizes: &[usize], rounds: usize) -> Result<Vec<Row>> {
-    let cluster = Plan::default().start().await?;
-    let calls = cluster.calls()?;
-    // The model is warm from here on: as many shards were in flight as of a long document, or a GPU's driver would still
-    // have kernels to compile in the first of those.
-    Timed::of(&calls, &varied(text, 2 * short, usize::MAX)).await?;
+    let cluster = ClusterSpec::default().start().await?;
+    let api = cluster.api()?;
+    // Warms up with as many concurrent shards as a long document has. A GPU driver would otherwise compile kernels
+    // during the first measurement.
+    Timed::of(&api, &varied(text, 2 * short, usize::MAX)).await?;
     let mut variants = 0..;
     let mut measured = async |bytes| {
         let variant = variants.next().context("no variants left")?;
-        Timed::of(&calls, &varied(text, bytes, variant)).await
+        Timed::of(&api, &varied(text, bytes, variant)).await
     };
     let mut rows = Vec::new();
     for &size in sizes {
@@ -50,8 +50,8 @@ pub async fn long(text: &str, short: usize, sizes: &[usize], rounds: usize) -> R
         let seconds = |of| middle(&longer, of) * tokens as f64;
         let identical = longer.iter().chain(&shorter).all(|timed| timed.identical);
         rows.extend([
-            Row::seen(name("put-seconds"), seconds(|timed| timed.put), true, "told"),
-            Row::seen(name("get-seconds"), seconds(|timed| timed.get), true, "told"),
+            Row::reported(name("put-seconds"), seconds(|timed| timed.put)),
+            Row::reported(name("get-seconds"), seconds(|timed| timed.get)),
             Row::at_most(name("put-time-a-token"), against(|timed| timed.put), TIME_MAX),
             Row::at_most(name("get-time-a-token"), against(|timed| timed.get), TIME_MAX),
             Row::holds(name("identical"), identical, "identical"),
@@ -61,13 +61,13 @@ pub async fn long(text: &str, short: usize, sizes: &[usize], rounds: usize) -> R
     Ok(rows)
 }
 
-/// The shards of one text on two nodes of each stage.
+/// Measures how evenly the shards of one text are spread over two nodes of each stage.
 pub async fn spread(text: &str) -> Result<Vec<Row>> {
-    let cluster = Plan { compressors: 2, decoders: 2, ..Plan::default() }.start().await?;
-    let calls = cluster.calls()?;
-    let put = calls.put(text.as_bytes(), written()).await?;
+    let cluster = ClusterSpec { compressors: 2, decoders: 2, ..ClusterSpec::default() }.start().await?;
+    let api = cluster.api()?;
+    let put = api.put(text.as_bytes(), default_options()).await?;
     let id = id_of(&put.document.context("no document")?);
-    let same = calls.get(&id).await?.text == text.as_bytes();
+    let same = api.get(&id).await?.text == text.as_bytes();
     let [compressed, verified, decoded] = least_shares(&cluster).await?;
     Ok(vec![
         Row::holds("long-spread-identical", same, "identical"),
@@ -77,7 +77,7 @@ pub async fn spread(text: &str) -> Result<Vec<Row>> {
     ])
 }
 
-/// The least share of the tokens compressed, verified and decoded that a node of the stage had.
+/// Returns the smallest share of tokens compressed, verified and decoded by a node.
 async fn least_shares(cluster: &Cluster) -> Result<[f64; 3]> {
     let (mut compressed, mut verified, mut decoded) = (Vec::new(), Vec::new(), Vec::new());
     for node in &cluster.compressors {
@@ -96,7 +96,7 @@ async fn least_shares(cluster: &Cluster) -> Result<[f64; 3]> {
     }))
 }
 
-/// Seconds a token.
+/// Seconds per token of a put and a get.
 struct Timed {
     tokens: u64,
     put: f64,
@@ -105,25 +105,24 @@ struct Timed {
 }
 
 impl Timed {
-    async fn of(calls: &Calls, text: &str) -> Result<Self> {
-        let begun = Instant::now();
-        let put = calls.put(text.as_bytes(), written()).await?;
-        let put_seconds = begun.elapsed().as_secs_f64();
+    async fn of(api: &GatewayApi, text: &str) -> Result<Self> {
+        let started = Instant::now();
+        let put = api.put(text.as_bytes(), default_options()).await?;
+        let put_seconds = started.elapsed().as_secs_f64();
         let document = put.document.context("no document")?;
-        let begun = Instant::now();
-        let got = calls.get(&id_of(&document)).await?;
+        let started = Instant::now();
+        let got = api.get(&id_of(&document)).await?;
         let tokens = document.tokens;
         Ok(Self {
             tokens,
             put: put_seconds / tokens as f64,
-            get: begun.elapsed().as_secs_f64() / tokens as f64,
+            get: started.elapsed().as_secs_f64() / tokens as f64,
             identical: got.text == text.as_bytes() && put.shards_reused == 0,
         })
     }
 }
 
-/// `bytes` bytes of a text, again and again from the beginning, whose every paragraph is unlike those of other rounds and
-/// variants.
+/// Repeats a text to `bytes` bytes. Numbered paragraphs make every repetition and every variant unique.
 pub fn varied(text: &str, bytes: usize, variant: usize) -> String {
     let mut varied = String::with_capacity(bytes + text.len());
     let mut round = 0;

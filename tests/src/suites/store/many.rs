@@ -1,50 +1,50 @@
-//! Many small documents: few files, and soon listed.
+//! Many small documents: few files, and fast lists.
 
 use std::time::Instant;
 
 use anyhow::Result;
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::ops::{small_text, sweep, written};
-use crate::cluster::{Plan, files_under};
-use crate::row::Row;
+use super::ops::{small_text, sweep, default_options};
+use crate::harness::cluster::{ClusterSpec, files_under};
+use crate::harness::row::Row;
 
-/// Puts at once.
+/// Number of concurrent puts.
 const AT_ONCE: usize = 128;
-/// Files that 10,000 documents may take.
+/// Maximum number of files per document.
 const FILES_SHARE: f64 = 0.1;
-/// Seconds that listing 10,000 documents may take.
+/// Maximum seconds to list 10,000 documents.
 const LIST_SECONDS: f64 = 2.0;
 
-/// Puts `count` documents of about 200 bytes side by side, lists them, and reads some.
+/// Puts `count` documents of about 200 bytes concurrently, lists them, and reads some.
 pub async fn many(count: usize) -> Result<Vec<Row>> {
-    let mut cluster = Plan::default().start().await?;
-    let calls = cluster.calls()?;
-    let begun = Instant::now();
+    let mut cluster = ClusterSpec::default().start().await?;
+    let api = cluster.api()?;
+    let started = Instant::now();
     let puts = stream::iter(0..count).map(|number| {
-        let calls = calls.clone();
-        async move { calls.put(small_text(number).as_bytes(), written()).await.map(drop) }
+        let api = api.clone();
+        async move { api.put(small_text(number).as_bytes(), default_options()).await.map(drop) }
     });
     puts.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
-    let put_seconds = begun.elapsed().as_secs_f64();
+    let put_seconds = started.elapsed().as_secs_f64();
     let files = files_under(&cluster.data())?.len();
 
     cluster.restart_gateway().await?;
-    let calls = cluster.calls()?;
-    let begun = Instant::now();
-    let listed = calls.ids().await?.len();
-    let list_seconds = begun.elapsed().as_secs_f64();
-    sweep(&calls, 0).await?;
+    let api = cluster.api()?;
+    let started = Instant::now();
+    let listed = api.ids().await?.len();
+    let list_seconds = started.elapsed().as_secs_f64();
+    sweep(&api, 0).await?;
     let swept_files = files_under(&cluster.data())?.len();
     let mut wrong = 0;
     for number in (0..count).step_by(count.div_ceil(20)) {
         let text = small_text(number);
-        let id = c3_proto::DocumentId::of(text.as_bytes()).to_string();
-        wrong += usize::from(!calls.get(&id).await.is_ok_and(|got| got.text == text.as_bytes()));
+        let id = c3_types::DocumentId::of(text.as_bytes()).to_string();
+        wrong += usize::from(!api.get(&id).await.is_ok_and(|got| got.text == text.as_bytes()));
     }
     let most = count as f64 * FILES_SHARE;
     Ok(vec![
-        Row::seen(format!("many-put-seconds ({count} documents)"), put_seconds, true, "told"),
+        Row::reported(format!("many-put-seconds ({count} documents)"), put_seconds),
         Row::at_most("many-files", files as f64, most),
         Row::at_most("many-files-after-a-sweep", swept_files as f64, most),
         Row::equal("many-listed", listed, count),

@@ -1,29 +1,29 @@
-//! The store: that it loses nothing, tells no wrong text and stays small; what codecs and ratios cost.
+//! Store suite: durability, integrity, size, and the cost of codecs and ratios.
 //!
-//! Where the store and not the models is measured, texts are short. Seeds are printed with the rows.
+//! Where the store is measured and not the models, texts are short. Seeds are printed with the rows.
 
 pub mod auto;
 pub mod batch;
-pub mod cloud;
+pub mod bit_flips;
 pub mod codecs;
 pub mod deletes;
 pub mod disk;
-pub mod edited;
-pub mod flips;
+pub mod edits;
 pub mod gateways;
-pub mod hot;
-pub mod interchange;
+mod genres;
+pub mod hot_latents;
 pub mod kills;
-pub mod kinds;
 pub mod long;
 pub mod many;
+mod name_model;
 pub mod names;
-pub mod notes;
 pub mod ops;
 pub mod recode;
-pub mod resumed;
-pub mod s3;
-pub mod shared;
+pub mod redis;
+pub mod resume;
+mod s3;
+pub mod s3_faults;
+pub mod safetensors;
 mod strace;
 pub mod syscalls;
 pub mod table;

@@ -1,80 +1,81 @@
-//! Names and labels in the model of what gateways must answer.
+//! Model of names and labels, against which gateways are checked.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
-use c3_proto::{DocumentId, pb};
+use c3_proto::pb;
+use c3_types::DocumentId;
 use tonic::{Code, Status};
 
-use super::ops::Dice;
-use crate::calls::{Calls, id_of};
+use super::ops::Rng;
+use crate::harness::gateway_api::{GatewayApi, id_of};
 
-/// Names that operations choose from.
+/// Number of names.
 const NAMES: usize = 8;
-/// Values of the label that operations choose from.
+/// Number of values of the label.
 const VALUES: usize = 3;
-/// The label.
+/// Key of the label.
 const KEY: &str = "kind";
 
-/// Documents that are there, by number.
+/// Stored documents: ratio by number.
 type Stored = BTreeMap<usize, u32>;
 
-/// What names and labels must be.
+/// Expected names and labels.
 #[derive(Debug, Default)]
-pub struct Notes {
-    /// By name: the text, and the token.
+pub struct NameModel {
+    /// Document number and version token by name.
     names: BTreeMap<String, (usize, String)>,
-    /// By text: the value of the label, and the token.
+    /// Label value and version token by document number.
     labels: BTreeMap<usize, (String, String)>,
-    /// Every token that was ever given.
+    /// Every token returned so far.
     tokens: BTreeSet<String>,
 }
 
-impl Notes {
-    /// A document was deleted.
+impl NameModel {
+    /// Removes the names and labels of a deleted document.
     pub fn forget(&mut self, number: usize) {
         self.names.retain(|_, (text, _)| *text != number);
         self.labels.remove(&number);
     }
 
-    /// Does one random operation, and tells whether the answer is the model's.
+    /// Runs one random operation. Returns true if the answer matches the model.
     pub async fn operate(
         &mut self,
-        calls: &Calls,
+        api: &GatewayApi,
         number: usize,
         ids: &[String],
         stored: &Stored,
-        dice: &mut Dice,
+        rng: &mut Rng,
     ) -> Result<bool> {
-        let name = format!("name {}", dice.roll(NAMES));
-        match dice.roll(7) {
-            0 | 1 => self.set(calls, &name, number, ids, stored, dice).await,
-            2 => self.remove(calls, &name, ids, dice).await,
-            3 => self.read(calls, &name, ids).await,
-            4 => self.label(calls, number, ids, stored, dice).await,
-            5 => self.list_names(calls, ids).await,
-            _ => self.list_by_label(calls, ids, dice).await,
+        let name = format!("name {}", rng.below(NAMES));
+        match rng.below(7) {
+            0 | 1 => self.set(api, &name, number, ids, stored, rng).await,
+            2 => self.remove(api, &name, ids, rng).await,
+            3 => self.read(api, &name, ids).await,
+            4 => self.label(api, number, ids, stored, rng).await,
+            5 => self.list_names(api, ids).await,
+            _ => self.list_by_label(api, ids, rng).await,
         }
     }
 
     async fn set(
         &mut self,
-        calls: &Calls,
+        api: &GatewayApi,
         name: &str,
         number: usize,
         ids: &[String],
         stored: &Stored,
-        dice: &mut Dice,
+        rng: &mut Rng,
     ) -> Result<bool> {
         let now = self.names.get(name).map(|(_, token)| token.clone());
-        let (expected, met) = self.expectation(now, dice);
+        let (expected, met) = self.expectation(now, rng);
         let request = pb::SetNameRequest {
             name: name.to_owned(),
             id: ids[number].clone(),
             expected,
             ..Default::default()
         };
-        let set = calls.raw().set_name(request).await;
+        let set = api.stub().set_name(request).await;
         if !stored.contains_key(&number) {
             return Ok(is(&set, Code::NotFound));
         }
@@ -87,11 +88,11 @@ impl Notes {
         Ok(fresh && DocumentId::try_from(named.id.as_ref())?.to_string() == ids[number])
     }
 
-    async fn remove(&mut self, calls: &Calls, name: &str, ids: &[String], dice: &mut Dice) -> Result<bool> {
+    async fn remove(&mut self, api: &GatewayApi, name: &str, ids: &[String], rng: &mut Rng) -> Result<bool> {
         let now = self.names.get(name).map(|(_, token)| token.clone());
-        let (expected, met) = self.expectation(now, dice);
+        let (expected, met) = self.expectation(now, rng);
         let request = pb::RemoveNameRequest { name: name.to_owned(), expected, ..Default::default() };
-        let removed = calls.raw().remove_name(request).await;
+        let removed = api.stub().remove_name(request).await;
         match (met, self.names.get(name)) {
             (false, _) => Ok(is(&removed, Code::Aborted)),
             (true, None) => Ok(is(&removed, Code::NotFound)),
@@ -103,8 +104,8 @@ impl Notes {
         }
     }
 
-    async fn read(&self, calls: &Calls, name: &str, ids: &[String]) -> Result<bool> {
-        match (calls.stat(&format!("@{name}")).await, self.names.get(name)) {
+    async fn read(&self, api: &GatewayApi, name: &str, ids: &[String]) -> Result<bool> {
+        match (api.stat(&format!("@{name}")).await, self.names.get(name)) {
             (Ok(document), Some((text, _))) => Ok(id_of(&document) == ids[*text]),
             (Err(status), None) => Ok(status.code() == Code::NotFound),
             _ => Ok(false),
@@ -113,23 +114,23 @@ impl Notes {
 
     async fn label(
         &mut self,
-        calls: &Calls,
+        api: &GatewayApi,
         number: usize,
         ids: &[String],
         stored: &Stored,
-        dice: &mut Dice,
+        rng: &mut Rng,
     ) -> Result<bool> {
         let now = self.labels.get(&number).map(|(_, token)| token.clone());
-        let (expected, met) = self.expectation(now, dice);
-        // One value too many: the label is removed.
+        let (expected, met) = self.expectation(now, rng);
+        // The additional value stands for removing the label.
         let value =
-            Some(dice.roll(VALUES + 1)).filter(|&value| value < VALUES).map(|value| value.to_string());
+            Some(rng.below(VALUES + 1)).filter(|&value| value < VALUES).map(|value| value.to_string());
         let mut request = pb::SetLabelsRequest { id: ids[number].clone(), expected, ..Default::default() };
         match &value {
             Some(value) => drop(request.set.insert(KEY.to_owned(), value.clone())),
             None => request.remove.push(KEY.to_owned()),
         }
-        let set = calls.raw().set_labels(request).await;
+        let set = api.stub().set_labels(request).await;
         if !stored.contains_key(&number) {
             return Ok(is(&set, Code::NotFound));
         }
@@ -147,8 +148,8 @@ impl Notes {
         Ok(fresh && same)
     }
 
-    async fn list_names(&self, calls: &Calls, ids: &[String]) -> Result<bool> {
-        let page = calls.raw().list_names(pb::ListNamesRequest::default()).await?.into_inner();
+    async fn list_names(&self, api: &GatewayApi, ids: &[String]) -> Result<bool> {
+        let page = api.stub().list_names(pb::ListNamesRequest::default()).await?.into_inner();
         let mut listed = Vec::new();
         for named in page.names {
             listed.push((named.name, DocumentId::try_from(named.id.as_ref())?.to_string(), named.token));
@@ -159,10 +160,10 @@ impl Notes {
         Ok(page.damaged.is_empty() && listed == Vec::from_iter(expected))
     }
 
-    async fn list_by_label(&self, calls: &Calls, ids: &[String], dice: &mut Dice) -> Result<bool> {
-        let value = dice.roll(VALUES).to_string();
+    async fn list_by_label(&self, api: &GatewayApi, ids: &[String], rng: &mut Rng) -> Result<bool> {
+        let value = rng.below(VALUES).to_string();
         let labels = [(KEY.to_owned(), value.clone())].into();
-        let page = calls.raw().list(pb::ListRequest { labels, ..Default::default() }).await?.into_inner();
+        let page = api.stub().list(pb::ListRequest { labels, ..Default::default() }).await?.into_inner();
         let listed = Vec::from_iter(page.documents.iter().map(id_of));
         let with_value = self.labels.iter().filter(|(_, (is, _))| *is == value);
         let mut expected = Vec::from_iter(with_value.map(|(number, _)| ids[*number].clone()));
@@ -170,16 +171,16 @@ impl Notes {
         Ok(listed == expected)
     }
 
-    /// What to expect of something that has the token `now`, and whether it is so.
-    fn expectation(&self, now: Option<String>, dice: &mut Dice) -> (Option<String>, bool) {
-        match dice.roll(4) {
+    /// Chooses a precondition for an item whose token is `now`. Returns it and whether it is met.
+    fn expectation(&self, now: Option<String>, rng: &mut Rng) -> (Option<String>, bool) {
+        match rng.below(4) {
             0 | 1 => (None, true),
             2 => (Some(String::new()), now.is_none()),
-            // The right one, or one that was right once.
-            _ => match (dice.roll(2), &now) {
+            // The current token, or one from the past.
+            _ => match (rng.below(2), &now) {
                 (0, Some(token)) => (Some(token.clone()), true),
                 _ => {
-                    let old = self.tokens.iter().nth(dice.roll(self.tokens.len().max(1))).cloned();
+                    let old = self.tokens.iter().nth(rng.below(self.tokens.len().max(1))).cloned();
                     let old = old.unwrap_or_else(|| "never given".to_owned());
                     let met = now.as_ref() == Some(&old);
                     (Some(old), met)

@@ -1,15 +1,15 @@
-//! What the store's proofs have in common: texts, and calls of upkeep.
+//! Texts and operations that the modules of the suite share.
 
 use std::ops::Range;
 
 use anyhow::{Result, ensure};
-use c3_proto::DocumentId;
+use c3_types::DocumentId;
 use c3_proto::pb::{self, check_response};
 use tonic::Status;
 
-use crate::calls::Calls;
+use crate::harness::gateway_api::GatewayApi;
 
-/// A text of about 200 bytes, unlike any with another number.
+/// Returns a text of about 200 bytes that is unique for each number.
 pub fn small_text(number: usize) -> String {
     format!(
         "Letter {number}. The weather in the harbour was fair on day {number}, and the ship with {} barrels left for the \
@@ -19,35 +19,35 @@ pub fn small_text(number: usize) -> String {
     )
 }
 
-/// A text of several shards, unlike any with another number.
+/// Returns a text of several shards that is unique for each number.
 pub fn large_text(number: usize) -> String {
     (0..90).map(|line| small_text(number * 1000 + line)).collect()
 }
 
-/// A text of one shard that is too large for its manifest, unlike any with another number.
+/// Returns a text of one shard, too large for the manifest, that is unique for each number.
 pub fn objects_text(number: usize) -> String {
     (0..20).map(|line| small_text(number * 1000 + line)).collect()
 }
 
-/// How a proof writes: verified, for a text that is not may come back wrong by the model's fault.
-pub fn written() -> pb::WriteOptions {
+/// Returns options with verification. An unverified text may come back wrong because of the model.
+pub fn default_options() -> pb::WriteOptions {
     pb::WriteOptions { ratio: 20, ..Default::default() }
 }
 
-/// Sweeps with this grace.
-pub async fn sweep(calls: &Calls, grace_seconds: u64) -> Result<pb::SweepResponse, Status> {
+/// Sweeps the store with a grace period.
+pub async fn sweep(api: &GatewayApi, grace_seconds: u64) -> Result<pb::SweepResponse, Status> {
     let request = pb::SweepRequest { grace_seconds: Some(grace_seconds) };
-    Ok(calls.raw().sweep(request).await?.into_inner())
+    Ok(api.stub().sweep(request).await?.into_inner())
 }
 
 /// Deletes a document.
-pub async fn delete(calls: &Calls, id: &str) -> Result<(), Status> {
-    calls.raw().delete(pb::DeleteRequest { id: id.into() }).await.map(drop)
+pub async fn delete(api: &GatewayApi, id: &str) -> Result<(), Status> {
+    api.stub().delete(pb::DeleteRequest { id: id.into() }).await.map(drop)
 }
 
-/// What a check finds.
-pub async fn check(calls: &Calls, repair: bool) -> Result<Vec<pb::Finding>> {
-    let mut parts = calls.raw().check(pb::CheckRequest { repair }).await?.into_inner();
+/// Runs `fsck` and returns its findings. Fails if the stream ends without a summary.
+pub async fn check(api: &GatewayApi, repair: bool) -> Result<Vec<pb::Finding>> {
+    let mut parts = api.stub().check(pb::CheckRequest { repair }).await?.into_inner();
     let (mut findings, mut summary) = (Vec::new(), None);
     while let Some(message) = parts.message().await? {
         match message.part {
@@ -60,29 +60,29 @@ pub async fn check(calls: &Calls, repair: bool) -> Result<Vec<pb::Finding>> {
     Ok(findings)
 }
 
-/// How many findings tell of something that is referred to and missing.
+/// Counts the findings about missing objects.
 pub fn dangling(findings: &[pb::Finding]) -> usize {
     findings.iter().filter(|finding| finding.problem.contains("missing")).count()
 }
 
-/// Whether a text is stored under its own hash, and these bytes of it come back.
-pub async fn is_there(calls: &Calls, id: &str, text: &str, read: Range<usize>) -> Result<bool> {
-    let got = calls.get_range(id, read.start as u64..read.end as u64).await?;
+/// Returns true if the id is the hash of the text, and a range of the document matches the text.
+pub async fn reads_back(api: &GatewayApi, id: &str, text: &str, read: Range<usize>) -> Result<bool> {
+    let got = api.get_range(id, read.start as u64..read.end as u64).await?;
     Ok(got.text == text.as_bytes()[read] && id == DocumentId::of(text.as_bytes()).to_string())
 }
 
-/// Numbers that look random and follow from a seed.
+/// Deterministic pseudo-random numbers.
 #[derive(Clone, Debug)]
-pub struct Dice(u64);
+pub struct Rng(u64);
 
-impl Dice {
-    /// Dice that fall the same way for the same seed.
+impl Rng {
+    /// Creates a generator. Equal seeds give equal sequences.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// A number under `sides`.
-    pub fn roll(&mut self, sides: usize) -> usize {
+    /// Returns a number below `sides`.
+    pub fn below(&mut self, sides: usize) -> usize {
         // SplitMix64.
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;

@@ -1,34 +1,36 @@
-//! Documents that are written anew, while nothing happens and while everything does.
+//! Recoding of documents: undisturbed, during deletes, and with killed gateways.
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use c3_proto::{LatentCodec, pb};
+use c3_proto::{ToWire, pb};
+use c3_types::LatentCodec;
 use prost::Message;
 use tonic::{Code, Status, Streaming};
 
-use super::ops::{check, dangling};
-use crate::calls::{Calls, id_of};
-use crate::cluster::{Cluster, Plan, files_under};
-use crate::row::Row;
-use crate::wait::until;
+use super::ops::{fsck, dangling};
+use crate::harness::gateway_api::{GatewayApi, id_of};
+use crate::harness::cluster::{Cluster, ClusterSpec, files_under};
+use crate::harness::row::Row;
+use crate::harness::wait::until;
 
-/// Longest time until a recode writes its first object.
+/// Maximum time until a recode writes its first object.
 const WRITE_LIMIT: Duration = Duration::from_secs(120);
-/// Ratios that documents are recoded to while gateways are killed: each makes objects that are not there yet.
+/// Ratios that documents are recoded to. Each creates new objects.
 const RATIOS: std::ops::RangeInclusive<u32> = 9..=80;
 
-/// Bytes of either end of the document that are read after a kill.
+/// Bytes read from either end of the document after each kill.
 const PART_BYTES: usize = 150;
 
-/// Every codec and back: identical each time, and in the end the very latents and corrections of the beginning.
+/// Recodes to every codec and back. The text stays identical, and the original latents and corrections return at the
+/// end.
 pub async fn codecs(text: &str) -> Result<Vec<Row>> {
-    let cluster = Plan::default().start().await?;
-    let calls = cluster.calls()?;
-    let document = calls.put_at(text.as_bytes(), 20).await?.document.context("no document")?;
+    let cluster = ClusterSpec::default().start().await?;
+    let api = cluster.api()?;
+    let document = api.put_at(text.as_bytes(), 20).await?.document.context("no document")?;
     let id = id_of(&document);
-    let windows = digest(&calls, &id).await?;
+    let windows = digest(&api, &id).await?;
     let codec = |codec: LatentCodec| pb::WriteOptions { codec: codec.to_wire(), ..Default::default() };
     let mut steps = Vec::from_iter(LatentCodec::ALL.map(|to| (to.to_string(), codec(to))));
     steps.push(("40x".to_owned(), pb::WriteOptions { ratio: 40, ..Default::default() }));
@@ -41,16 +43,16 @@ pub async fn codecs(text: &str) -> Result<Vec<Row>> {
             if options.codec == 0 { last.codec } else { options.codec },
             if options.ratio == 0 { last.ratio } else { options.ratio },
         );
-        last = finish(recode(&calls, &id, options).await?).await?;
-        let stored = calls.stat(&id).await?;
+        last = finish(recode(&api, &id, options).await?).await?;
+        let stored = api.stat(&id).await?;
         rows.push(Row::equal(format!("recode-{to}-recorded"), (stored.codec, stored.ratio), expected));
-        let same = calls.get(&id).await?.text == text.as_bytes() && stored.verified;
+        let same = api.get(&id).await?.text == text.as_bytes() && stored.verified;
         rows.push(Row::holds(format!("recode-{to}-identical"), same, "identical, and verified"));
     }
-    rows.push(Row::equal("recode-back-objects", digest(&calls, &id).await?, windows));
+    rows.push(Row::equal("recode-back-objects", digest(&api, &id).await?, windows));
     rows.push(Row::equal("recode-created", last.created_unix_ms, document.created_unix_ms));
-    rows.push(Row::equal("recode-documents", calls.ids().await?, vec![id]));
-    let nothing = recode(&calls, "abcdef", pb::WriteOptions::default()).await;
+    rows.push(Row::equal("recode-documents", api.ids().await?, vec![id]));
+    let nothing = recode(&api, "abcdef", pb::WriteOptions::default()).await;
     let refused = match nothing {
         Ok(events) => finish(events).await.err(),
         Err(status) => Some(status),
@@ -63,44 +65,44 @@ pub async fn codecs(text: &str) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// A document that is deleted while it is recoded stays deleted.
+/// Deletes a document during a recode. It must stay deleted.
 pub async fn deleted(text: &str) -> Result<Vec<Row>> {
-    let cluster = Plan::default().start().await?;
-    let calls = cluster.calls()?;
-    let id = id_of(&calls.put_at(text.as_bytes(), 20).await?.document.context("no document")?);
+    let cluster = ClusterSpec::default().start().await?;
+    let api = cluster.api()?;
+    let id = id_of(&api.put_at(text.as_bytes(), 20).await?.document.context("no document")?);
     let before = stored_bytes(&cluster.data())?;
-    let events = recode(&calls, &id, pb::WriteOptions { ratio: 40, ..Default::default() }).await?;
+    let events = recode(&api, &id, pb::WriteOptions { ratio: 40, ..Default::default() }).await?;
     let recoding = tokio::spawn(finish(events));
     grows(&cluster, before).await?;
-    calls.raw().delete(pb::DeleteRequest { id: id.clone() }).await?;
+    api.stub().delete(pb::DeleteRequest { id: id.clone() }).await?;
     let outcome = recoding.await?.err().map(|status| format!("{:?}", status.code()));
-    let stat = calls.stat(&id).await.err().map(|status| status.code());
+    let stat = api.stat(&id).await.err().map(|status| status.code());
     Ok(vec![
         Row::equal("recode-deleted-answer", outcome, Some("NotFound".to_owned())),
         Row::holds("recode-deleted-stays", stat == Some(Code::NotFound), "NotFound"),
     ])
 }
 
-/// Gateways that are killed in the middle of a recode: the document is as it was or as it was to be, and nothing dangles.
-/// After each kill its first and last bytes are read, after all of them the whole.
+/// Kills the gateway during recodes. The document must be in its old or its new form, and no reference may dangle.
+/// Both ends of the text are read after each kill, and the whole text at the end.
 pub async fn kills(text: &str, count: usize) -> Result<Vec<Row>> {
-    let mut cluster = Plan::with_gateway_args(&["--shards-in-flight", "1"]).start().await?;
-    let id = id_of(&cluster.calls()?.put_at(text.as_bytes(), 8).await?.document.context("no document")?);
-    let (mut lost, mut between, mut old) = (0, 0, cluster.calls()?.stat(&id).await?);
+    let mut cluster = ClusterSpec::with_gateway_args(&["--shards-in-flight", "1"]).start().await?;
+    let id = id_of(&cluster.api()?.put_at(text.as_bytes(), 8).await?.document.context("no document")?);
+    let (mut lost, mut between, mut old) = (0, 0, cluster.api()?.stat(&id).await?);
     let codecs =
         LatentCodec::ALL.into_iter().cycle().flat_map(|codec| RATIOS.map(move |ratio| (ratio, codec)));
     for (ratio, codec) in codecs.take(count) {
         let before = stored_bytes(&cluster.data())?;
         let options = pb::WriteOptions { ratio, codec: codec.to_wire(), ..Default::default() };
-        let recoding = tokio::spawn(finish(recode(&cluster.calls()?, &id, options).await?));
+        let recoding = tokio::spawn(finish(recode(&cluster.api()?, &id, options).await?));
         grows(&cluster, before).await?;
         cluster.restart_gateway().await?;
         recoding.abort();
-        let calls = cluster.calls()?;
-        let now = calls.stat(&id).await;
+        let api = cluster.api()?;
+        let now = api.stat(&id).await;
         let mut whole = true;
         for part in [0..PART_BYTES, text.len() - PART_BYTES..text.len()] {
-            let got = calls.get_range(&id, part.start as u64..part.end as u64).await;
+            let got = api.get_range(&id, part.start as u64..part.end as u64).await;
             whole &= got.is_ok_and(|got| got.text == text.as_bytes()[part]);
         }
         let known = now.as_ref().is_ok_and(|now| {
@@ -110,10 +112,10 @@ pub async fn kills(text: &str, count: usize) -> Result<Vec<Row>> {
         lost += usize::from(!(whole && known));
         old = now?;
     }
-    let calls = cluster.calls()?;
-    let same = calls.get(&id).await?.text == text.as_bytes();
-    let findings = check(&calls, false).await?;
-    let last = finish(recode(&calls, &id, pb::WriteOptions { ratio: 20, ..Default::default() }).await?);
+    let api = cluster.api()?;
+    let same = api.get(&id).await?.text == text.as_bytes();
+    let findings = fsck(&api, false).await?;
+    let last = finish(recode(&api, &id, pb::WriteOptions { ratio: 20, ..Default::default() }).await?);
     let after = last.await?.ratio;
     let share = between as f64 / count as f64;
     Ok(vec![
@@ -127,12 +129,12 @@ pub async fn kills(text: &str, count: usize) -> Result<Vec<Row>> {
 }
 
 async fn recode(
-    calls: &Calls,
+    api: &GatewayApi,
     id: &str,
     options: pb::WriteOptions,
 ) -> Result<Streaming<pb::PutDocumentResponse>, Status> {
     let request = pb::RecodeRequest { id: id.to_owned(), options: Some(options) };
-    Ok(calls.raw().recode(request).await?.into_inner())
+    Ok(api.stub().recode(request).await?.into_inner())
 }
 
 async fn finish(mut events: Streaming<pb::PutDocumentResponse>) -> Result<pb::Document, Status> {
@@ -145,11 +147,11 @@ async fn finish(mut events: Streaming<pb::PutDocumentResponse>) -> Result<pb::Do
     document.ok_or_else(|| Status::internal("the recode ended without a result"))
 }
 
-/// Waits until something more is stored than there was.
+/// Waits until more bytes are stored than `before`.
 async fn grows(cluster: &Cluster, before: u64) -> Result<()> {
     let data = cluster.data();
     until("the recode to write", WRITE_LIMIT, async || {
-        // A file may go while it is looked at.
+        // Ignore files that are deleted during the scan.
         stored_bytes(&data).ok().filter(|&now| now > before).map(drop)
     })
     .await
@@ -159,9 +161,9 @@ fn stored_bytes(data: &Path) -> Result<u64> {
     files_under(data)?.iter().map(|file| Ok(file.metadata()?.len())).sum()
 }
 
-/// Hash of all windows of a document.
-async fn digest(calls: &Calls, id: &str) -> Result<String> {
-    let windows = calls.windows(id).await?;
+/// Returns the hash of all windows of a document.
+async fn digest(api: &GatewayApi, id: &str) -> Result<String> {
+    let windows = api.windows(id).await?;
     let bytes = windows.iter().map(Message::encode_to_vec).collect::<Vec<_>>().concat();
     Ok(blake3::hash(&bytes).to_hex().to_string())
 }

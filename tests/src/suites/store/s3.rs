@@ -1,4 +1,4 @@
-//! A real S3 server as a process, over a folder.
+//! A local S3 server over a temporary folder.
 
 use std::fmt::Display;
 use std::fs;
@@ -6,44 +6,44 @@ use std::fs;
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-use crate::cluster::Plan;
-use crate::process::free_address;
-use crate::tool::{self, Tool};
+use crate::harness::cluster::ClusterSpec;
+use crate::harness::process::free_address;
+use crate::harness::external::{self, ExternalServer};
 
 const BUCKET: &str = "documents";
 const KEY: &str = "key";
 const SECRET: &str = "secret";
 const INSTALL: &str = "cargo install s3s-fs --version 0.14.1 --features binary --root target/tools";
 
-/// A server with an empty bucket, until it is dropped.
+/// A running server with an empty bucket. Dropping it stops it.
 #[derive(Debug)]
 pub struct S3 {
-    server: Tool,
+    server: ExternalServer,
     _folder: TempDir,
 }
 
 impl S3 {
-    /// Starts it; errors where it is not installed.
+    /// Starts the server. Fails if it is not installed.
     pub async fn start() -> Result<Self> {
-        let program = tool::path_of("s3s-fs", INSTALL)?;
+        let program = external::path_of("s3s-fs", INSTALL)?;
         let folder = TempDir::with_prefix("c3-s3-")?;
         fs::create_dir(folder.path().join(BUCKET))?;
         let address = free_address()?;
         let port = address.rsplit(':').next().context("no port")?;
         let args = ["--host", "127.0.0.1", "--port", port, "--access-key", KEY, "--secret-key", SECRET];
         let args = args.map(Into::into).into_iter().chain([folder.path().as_os_str().to_owned()]);
-        let server = Tool::start(&program, args, address.clone()).await?;
+        let server = ExternalServer::start(&program, args, address.clone()).await?;
         Ok(Self { server, _folder: folder })
     }
 
-    /// Its host and port.
+    /// Returns host and port.
     pub fn address(&self) -> &str {
         &self.server.address
     }
 }
 
-impl Plan {
-    /// The same with documents in S3, by the server at `address` or a proxy before it.
+impl ClusterSpec {
+    /// Stores documents in S3, at the server or proxy with this address.
     pub fn over_s3(self, address: impl Display) -> Self {
         let variables = [
             ("AWS_ENDPOINT", format!("http://{address}")),

@@ -1,4 +1,4 @@
-//! strace, attached to a program that runs.
+//! strace, attached to a running program.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::process::Process;
-use crate::tool;
-use crate::wait::until;
+use crate::harness::process::Process;
+use crate::harness::external;
+use crate::harness::wait::until;
 
-/// Longest time until it has attached.
+/// Maximum time until strace has attached.
 const ATTACH_LIMIT: Duration = Duration::from_secs(30);
 
-/// strace at work. Dropping it lets the program go on by itself.
+/// A running strace. Dropping it detaches.
 #[derive(Debug)]
 pub(super) struct Strace(Child);
 
 impl Strace {
-    /// Attaches to all threads of a program.
+    /// Attaches to all threads of a process.
     pub(super) async fn attach(process: &Process, args: &[&str]) -> Result<Self> {
         let mut command = Command::new("strace");
         command.arg("-f").args(args).args(["-p", &process.id().to_string()]).stderr(Stdio::null());
@@ -33,14 +33,14 @@ impl Strace {
         Ok(strace)
     }
 
-    /// Detaches. What the program does from now on is not traced.
+    /// Detaches. Later system calls are not traced.
     pub(super) fn detach(mut self) -> Result<()> {
         self.stop()
     }
 
     fn stop(&mut self) -> Result<()> {
         if self.0.try_wait()?.is_none() {
-            tool::run("kill", &["-INT", &self.0.id().to_string()])?;
+            external::run("kill", &["-INT", &self.0.id().to_string()])?;
             self.0.wait()?;
         }
         Ok(())
@@ -49,7 +49,7 @@ impl Strace {
 
 impl Drop for Strace {
     fn drop(&mut self) {
-        // It ends with the program in any case.
+        // It ends with the process in any case.
         let _ = self.stop();
     }
 }

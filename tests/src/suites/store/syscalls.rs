@@ -1,19 +1,19 @@
-//! The system calls of an acknowledged put: every object's file and folder reach the disk before the answer.
+//! System calls of a put: the files and folders of every object are synced before the acknowledgement.
 
 use std::collections::HashSet;
 use std::fs;
 
 use anyhow::{Context, Result};
 
-use super::ops::{large_text, small_text, written};
+use super::ops::{large_text, small_text, default_options};
 use super::strace::Strace;
-use crate::cluster::{Plan, files_under};
-use crate::row::Row;
+use crate::harness::cluster::{ClusterSpec, files_under};
+use crate::harness::row::Row;
 
 /// Traces a put of a small and of a large text.
 pub async fn syscalls() -> Result<Vec<Row>> {
-    let cluster = Plan::default().start().await?;
-    let calls = cluster.calls()?;
+    let cluster = ClusterSpec::default().start().await?;
+    let api = cluster.api()?;
     let mut rows = Vec::new();
     for (name, text) in [("small", small_text(1)), ("large", large_text(1))] {
         let before = HashSet::<_>::from_iter(files_under(&cluster.data())?);
@@ -21,8 +21,8 @@ pub async fn syscalls() -> Result<Vec<Row>> {
         let output = trace.path().display().to_string();
         let args = ["-y", "-e", "trace=fsync,fdatasync", "-o", &output];
         let strace = Strace::attach(&cluster.gateway, &args).await?;
-        calls.put(text.as_bytes(), written()).await?;
-        // What was synced after the answer is not in the trace any more.
+        api.put(text.as_bytes(), default_options()).await?;
+        // Detach first, so that later syncs do not count.
         strace.detach()?;
         let trace = fs::read_to_string(trace.path())?;
         let files =
@@ -31,7 +31,7 @@ pub async fn syscalls() -> Result<Vec<Row>> {
         let mut unsynced = Vec::new();
         for file in &files {
             let folder = file.parent().context("a file lies in a folder")?;
-            // A file is synced under its staging name: its own and `#` and a number.
+            // A file is synced under its temporary name: the final name, `#` and a number.
             let own = format!("<{}#", file.display());
             let of_folder = format!("<{}>", folder.display());
             if !(trace.contains(&own) && trace.contains(&of_folder)) {

@@ -1,0 +1,77 @@
+//! A store that an earlier version wrote is read by this one.
+
+use std::fs;
+use std::path::Path;
+
+use c3_proto::DocumentId;
+use c3_proto::pb::ListNamesRequest;
+use c3_tests::harness::cluster::ClusterSpec;
+use c3_tests::harness::fixtures;
+use c3_tests::harness::gateway_api::GatewayApi;
+use c3_tests::suites::store::ops;
+use tonic::Code;
+
+/// Number of small documents that share the pack.
+const NOTES: usize = 5;
+
+fn note(number: usize) -> String {
+    format!(
+        "Note {number}. The ferry to the northern island leaves at {} in the morning and carries {} crates of apples.\n",
+        number + 5,
+        number * 13,
+    )
+}
+
+fn id(text: &str) -> String {
+    DocumentId::of(text.as_bytes()).to_string()
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (path, target) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
+        if path.is_dir() { copy(&path, &target) } else { drop(fs::copy(&path, &target).unwrap()) }
+    }
+}
+
+async fn names(api: &GatewayApi, namespace: &str) -> Vec<(String, String)> {
+    let request = ListNamesRequest { namespace: namespace.to_owned(), ..Default::default() };
+    let page = api.stub().list_names(request).await.unwrap().into_inner();
+    let id = |bytes: &[u8]| DocumentId::try_from(bytes).unwrap().to_string();
+    page.names.into_iter().map(|named| (named.name, id(&named.id))).collect()
+}
+
+#[tokio::test]
+async fn a_store_of_format_2_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("store");
+    copy(&fixtures::root().join("crates/store/fixtures/store-v2"), &data);
+    let spec = ClusterSpec { data: Some(data.display().to_string()), ..ClusterSpec::default() };
+    let cluster = spec.start().await.unwrap();
+    let api = cluster.api().unwrap();
+
+    let inline = crate::page()[..700].to_owned();
+    let chapter = crate::chapter()[..24_000].to_owned();
+    let essay = crate::essay()[..3_500].to_owned();
+    let mut texts = vec![inline.clone(), chapter.clone(), essay];
+    texts.extend((1..=NOTES).map(note));
+    for text in &texts {
+        assert_eq!(api.get(&id(text)).await.unwrap().text, text.as_bytes());
+    }
+    let mut ids = Vec::from_iter(texts.iter().map(|text| id(text)));
+    ids.sort();
+    assert_eq!(api.ids().await.unwrap(), ids);
+    let deleted = api.get(&id("This letter is deleted.\n")).await.unwrap_err();
+    assert_eq!(deleted.code(), Code::NotFound);
+
+    assert_eq!(names(&api, "").await, [("inline".to_owned(), id(&inline))]);
+    assert_eq!(names(&api, "books").await, [("chapter".to_owned(), id(&chapter))]);
+    let labels = api.stat("@inline").await.unwrap().labels;
+    let expected = [("kind", "page"), ("lang", "en")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    assert_eq!(labels.into_iter().collect::<std::collections::BTreeMap<_, _>>(), expected.into());
+    assert!(ops::fsck(&api, false).await.unwrap().is_empty());
+
+    // Shards are found under the keys that the earlier version gave them.
+    let again = api.put_at(chapter.as_bytes(), 80).await.unwrap();
+    assert_eq!(again.shards_reused, again.document.unwrap().shards);
+}

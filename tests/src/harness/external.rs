@@ -1,0 +1,77 @@
+//! Programs from outside the workspace, such as Redis or an S3 server.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tokio::net::TcpStream;
+
+use crate::harness::fixtures;
+use crate::harness::wait::until;
+
+/// Maximum time until a server accepts connections.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// A running server. Dropping it kills it.
+#[derive(Debug)]
+pub struct ExternalServer {
+    /// Host and port.
+    pub address: String,
+    child: Child,
+}
+
+impl ExternalServer {
+    /// Starts a program and waits until it accepts connections at `address`.
+    pub async fn start(
+        program: &Path,
+        args: impl IntoIterator<Item = impl Into<OsString>>,
+        address: String,
+    ) -> Result<Self> {
+        let args = args.into_iter().map(Into::into);
+        let mut command = Command::new(program);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().with_context(|| format!("{} does not start", program.display()))?;
+        let tool = Self { address, child };
+        let what = format!("{} to listen", program.display());
+        let taken =
+            until(&what, START_LIMIT, async || TcpStream::connect(&tool.address).await.ok().map(drop));
+        taken.await?;
+        Ok(tool)
+    }
+
+    /// Kills the process with SIGKILL and reaps it.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for ExternalServer {
+    fn drop(&mut self) {
+        // The process may have ended already.
+        let _ = self.kill();
+    }
+}
+
+/// Runs a program to its end. Fails unless the exit code is 0.
+pub fn run(program: &str, args: &[&str]) -> Result<()> {
+    let ended = Command::new(program).args(args).output();
+    let ended = ended.with_context(|| format!("{program} is missing: install it with apt-get"))?;
+    let said = String::from_utf8_lossy(&ended.stderr);
+    ensure!(ended.status.success(), "`{program} {}` failed: {}", args.join(" "), said.trim());
+    Ok(())
+}
+
+/// Finds a program in `target/tools/bin` or on `PATH`. The error message contains `install`.
+pub fn path_of(name: &str, install: &str) -> Result<PathBuf> {
+    let target = std::env::current_exe()?;
+    let ours = target.ancestors().map(|folder| folder.join("tools/bin"));
+    let ours = ours.chain([fixtures::root().join("target/tools/bin")]);
+    let systems = std::env::var_os("PATH").unwrap_or_default();
+    let systems = Vec::from_iter(std::env::split_paths(&systems));
+    let found = ours.chain(systems).map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.with_context(|| format!("{name} is missing: {install}"))
+}

@@ -1,0 +1,14 @@
+//! Infrastructure of the tests: programs, clusters, faulty networks, clients, fixtures and rows.
+
+pub mod cluster;
+pub mod compose;
+pub mod external;
+pub mod fixtures;
+pub mod gateway_api;
+pub mod golden;
+pub mod otlp;
+pub mod process;
+pub mod proxy;
+pub mod ptrace;
+pub mod row;
+pub mod wait;

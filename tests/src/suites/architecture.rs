@@ -1,0 +1,43 @@
+//! Architecture suite: crate sizes, crate dependencies and import cycles.
+
+use anyhow::{Result, bail};
+use c3_architecture::{cycles, edges, root, size};
+
+use crate::harness::row::Row;
+
+/// Names of the rows.
+pub const ROWS: [&str; 3] = ["crate-size", "import-cycles", "crate-edges"];
+/// Maximum share of the workspace's code that one crate may hold.
+const SHARE_MAX: f64 = 0.25;
+
+/// Measures a row.
+pub fn measure(row: &str) -> Result<Vec<Row>> {
+    match row {
+        "crate-size" => crate_size(),
+        "import-cycles" => import_cycles(),
+        "crate-edges" => {
+            let violations = edges::violations(&edges::packages(&root())?);
+            Ok(vec![Row::equal("crate-edges-outside-the-design", violations, Vec::new())])
+        }
+        row => bail!("no measurement for row `{row}`"),
+    }
+}
+
+fn crate_size() -> Result<Vec<Row>> {
+    let sizes = size::lines_of_code(&edges::packages(&root())?)?;
+    let total: usize = sizes.iter().map(|(_, lines)| lines).sum();
+    let largest = sizes[0].1 as f64 / total as f64;
+    Ok(vec![
+        Row::reported(format!("crate-lines ({total} in all)"), &sizes),
+        Row::at_most(format!("crate-largest-share ({})", sizes[0].0), largest, SHARE_MAX),
+    ])
+}
+
+fn import_cycles() -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for folder in cycles::CHECKED {
+        let found = cycles::import_cycles(&root().join(folder).join("src"))?;
+        rows.push(Row::equal(format!("import-cycles-{folder}"), found, Vec::new()));
+    }
+    Ok(rows)
+}

@@ -1,0 +1,91 @@
+//! Node discovery by announcement and by DNS.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use c3_proto::pb::NodeState;
+
+use crate::harness::gateway_api::GatewayApi;
+use crate::harness::fixtures;
+use crate::harness::process::{Launch, Process, Program, free_address};
+use crate::harness::row::Row;
+use crate::harness::wait::until;
+
+/// Maximum time until an announcement takes effect. Longer than a lease.
+const LIMIT: Duration = Duration::from_secs(40);
+
+/// A gateway without configured nodes. Two nodes announce themselves and serve. An announcement of an unreachable
+/// address is refused. A node that dies is removed.
+pub async fn announced(text: &str) -> Result<Vec<Row>> {
+    let folder = tempfile::TempDir::with_prefix("c3-announced-")?;
+    let data = folder.path().join("data");
+    let gateway = Launch::new(Program::Gateway).arg("--accept-nodes").arg("--data").arg(data);
+    let gateway = gateway.serve(folder.path()).await?;
+    let start = async |program: Program, at: &str, as_address: &str| -> Result<Process> {
+        let node = Launch::new(program).arg("--model").arg(fixtures::default_model());
+        let announces = ["--announce-to", &gateway.url(), "--announce-as", &format!("http://{as_address}")];
+        let mut node = node.args(announces).arg("--listen").arg(at).spawn(folder.path(), at.to_owned())?;
+        node.ready().await?;
+        Ok(node)
+    };
+    let api = GatewayApi::to(&gateway)?;
+    let ready = async |count: usize| {
+        until("nodes to be known", LIMIT, async || {
+            let nodes = api.nodes().await.ok()?;
+            let ready = nodes.iter().filter(|node| node.state() == NodeState::Ready).count();
+            (ready == count && nodes.len() == count).then_some(())
+        })
+        .await
+    };
+    let addresses = [free_address()?, free_address()?, free_address()?];
+    let _compressor = start(Program::CompressorNode, &addresses[0], &addresses[0]).await?;
+    let mut decoder = start(Program::DecoderNode, &addresses[1], &addresses[1]).await?;
+    ready(2).await?;
+    let put = api.put_at(text.as_bytes(), 20).await?.document.context("no document")?;
+    let same = api.get(&crate::harness::gateway_api::id_of(&put)).await?.text == text.as_bytes();
+
+    // Nobody listens on the advertised address.
+    let nowhere = free_address()?;
+    let lost = start(Program::DecoderNode, &addresses[2], &nowhere).await?;
+    let refused = |process: &Process, what: &str| {
+        let log = process.log();
+        log.lines().any(|line| line.contains(&nowhere) && line.contains(what))
+    };
+    let told = until("the refusal to be told", LIMIT, async || {
+        (refused(&gateway, "refused") && refused(&lost, "does not take")).then_some(())
+    });
+    let told = told.await.is_ok();
+    let taken = api.nodes().await?.iter().any(|node| node.address.contains(&nowhere));
+
+    decoder.kill()?;
+    let let_go = until("the lease to lapse", LIMIT, async || {
+        let nodes = api.nodes().await.ok()?;
+        (nodes.len() == 1).then_some(())
+    });
+    Ok(vec![
+        Row::holds("announced-nodes-work", same, "identical"),
+        Row::holds(
+            "announced-from-nowhere-refused",
+            told && !taken,
+            "refused, the reason logged on both sides",
+        ),
+        Row::holds("announced-and-dead-let-go", let_go.await.is_ok(), "when its lease lapses"),
+    ])
+}
+
+/// A gateway that resolves its nodes from a DNS name.
+pub async fn resolved(text: &str) -> Result<Vec<Row>> {
+    let folder = tempfile::TempDir::with_prefix("c3-resolved-")?;
+    let node = |program| Launch::new(program).arg("--model").arg(fixtures::default_model());
+    let compressor = node(Program::CompressorNode).serve(folder.path()).await?;
+    let decoder = node(Program::DecoderNode).serve(folder.path()).await?;
+    let name =
+        |node: &Process| format!("dns://localhost:{}", node.address().rsplit(':').next().unwrap_or_default());
+    let gateway = Launch::new(Program::Gateway).arg("--data").arg(folder.path().join("data"));
+    let gateway = gateway.args(["--compressor", &name(&compressor), "--decoder", &name(&decoder)]);
+    let gateway = gateway.serve(folder.path()).await?;
+    let api = GatewayApi::to(&gateway)?;
+    let put = api.put_at(text.as_bytes(), 20).await?.document.context("no document")?;
+    let same = api.get(&crate::harness::gateway_api::id_of(&put)).await?.text == text.as_bytes();
+    Ok(vec![Row::holds("resolved-nodes-work", same, "identical")])
+}

@@ -1,0 +1,57 @@
+//! Bit flips in stored files: an error that names the window or the document, never a wrong text.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use tonic::Code;
+
+use crate::harness::gateway_api::id_of;
+use crate::harness::cluster::{ClusterSpec, files_under};
+use crate::harness::row::Row;
+
+/// Ratio at which some tokens always need corrections.
+const RATIO: u32 = 80;
+
+/// Flips one bit at several offsets of every stored file, one at a time, and reads through a cold gateway.
+pub async fn flipped_bits(text: &str) -> Result<Vec<Row>> {
+    let mut cluster = ClusterSpec::default().start().await?;
+    let put = cluster.api()?.put_at(text.as_bytes(), RATIO).await?;
+    let document = put.document.context("no document")?;
+    ensure!(document.corrections > 0, "the text needs no corrections: there is no file of them to damage");
+    let id = id_of(&document);
+
+    let files = files_under(&cluster.data())?;
+    let mut rows = vec![Row::at_least("flipped-bit-files", files.len() as f64, 1.0)];
+    for file in files {
+        let whole = fs::read(&file)?;
+        for at in [0, whole.len() / 3, whole.len() / 2, whole.len() - 1] {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1 << (at % 8);
+            fs::write(&file, damaged)?;
+            cluster.restart_gateway().await?;
+            let answer = cluster.api()?.get(&id).await;
+            let seen = match &answer {
+                Ok(_) => "a text".to_owned(),
+                Err(status) => format!("{:?}: {}", status.code(), status.message()),
+            };
+            let ok = answer.is_err_and(|status| {
+                status.code() == Code::DataLoss
+                    && (status.message().contains("window") || status.message().contains(&id))
+            });
+            let name = format!("flipped-bit-{}-at-{at}", kind_of(&file, &cluster.data()));
+            rows.push(Row::observed(name, seen, ok, "DataLoss that names the window, or the document"));
+        }
+        fs::write(&file, whole)?;
+    }
+    cluster.restart_gateway().await?;
+    let got = cluster.api()?.get(&id).await?;
+    rows.push(Row::holds("flipped-bits-mended", got.text == text.as_bytes(), "identical"));
+    Ok(rows)
+}
+
+/// Returns the top-level folder of a file, which names the kind of object.
+fn kind_of(file: &Path, data: &Path) -> String {
+    let inside = file.strip_prefix(data).unwrap_or(file);
+    inside.iter().next().map(|kind| kind.to_string_lossy().into_owned()).unwrap_or_default()
+}

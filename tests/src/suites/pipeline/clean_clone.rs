@@ -1,0 +1,55 @@
+//! Commands that run in a clean clone with an empty target folder.
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+
+use crate::harness::fixtures;
+use crate::harness::row::Row;
+
+/// Maximum duration of CI.
+const CI_MINUTES_MAX: f64 = 30.0;
+
+/// Runs the first command of README in a clean clone.
+pub fn first_command() -> Result<Vec<Row>> {
+    let clone = bare_clone()?;
+    let readme = std::fs::read_to_string(clone.path().join("README.md"))?;
+    let first = readme.split("```").nth(1).and_then(|block| block.lines().nth(1));
+    let first = first.context("README has no command")?;
+    let output = run(first, clone.path())?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let last = said.lines().last().unwrap_or_default().trim();
+    let ok = output.status.success() && last == "identical: yes";
+    Ok(vec![Row::observed("bare-clone-first-command", last, ok, "ends with `identical: yes`")])
+}
+
+/// Runs CI in a clean clone.
+pub fn ci() -> Result<Vec<Row>> {
+    let clone = bare_clone()?;
+    let started = Instant::now();
+    let output = run("bash .ci/run", clone.path())?;
+    let minutes = started.elapsed().as_secs_f64() / 60.0;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let last = said.lines().last().unwrap_or_default();
+    Ok(vec![
+        Row::observed("ci-passes", last, output.status.success(), "exit 0"),
+        Row::at_most("ci-minutes", minutes, CI_MINUTES_MAX),
+    ])
+}
+
+fn bare_clone() -> Result<TempDir> {
+    let folder = TempDir::with_prefix("c3-clone-")?;
+    let cloned =
+        Command::new("git").args(["clone", "--quiet"]).arg(fixtures::root()).arg(folder.path()).status()?;
+    ensure!(cloned.success(), "git clone failed");
+    Ok(folder)
+}
+
+fn run(line: &str, folder: &Path) -> Result<Output> {
+    let mut command = Command::new("sh");
+    command.args(["-ec", line]).current_dir(folder).env_remove("CARGO_TARGET_DIR");
+    Ok(command.stderr(std::process::Stdio::inherit()).output()?)
+}

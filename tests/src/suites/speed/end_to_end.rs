@@ -1,0 +1,169 @@
+//! Throughput and latency of the whole system, relative to the stages alone.
+
+use std::fs;
+use std::io::Write;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use c3_cascade::Kernels;
+use c3_client::Client;
+use c3_types::{ByteRange, WriteOptions};
+use futures::TryStreamExt;
+use serde_json::Value;
+use tempfile::NamedTempFile;
+
+use super::rate;
+use super::stages::{Stages, tokens};
+use crate::harness::cluster::{Cluster, ClusterSpec};
+use crate::harness::process::{Launch, Program};
+use crate::harness::row::{Row, median};
+
+/// Number of rounds; the median counts.
+const ROUNDS: usize = 7;
+
+/// Measures put and get through the gateway relative to the stages alone on the same cores, and the share of CPU time
+/// spent outside the models.
+pub async fn put_get(text: &str) -> Result<Vec<Row>> {
+    const RATIO: usize = 20;
+    let stages = Stages::served(Kernels::Auto)?;
+    // Windows as they result from shards, which is what the nodes compute.
+    let windows = stages.windows(text, RATIO, usize::MAX)?;
+    let latents = stages.stored(&windows)?;
+    let cluster = ClusterSpec::default().start().await?;
+    let client = Client::connect(&cluster.gateway.url()).await?;
+    let options = WriteOptions { ratio: Some(RATIO as u32), ..Default::default() };
+    let [mut compress, mut verify, mut decode, mut put, mut get] = [(); 5].map(|()| Vec::new());
+    let before = cpu(&cluster)?;
+    for round in 0..ROUNDS {
+        let batches = || windows.chunks(8).zip(latents.chunks(8));
+        compress.push(rate(tokens(&windows), || {
+            windows.chunks(8).try_for_each(|windows| stages.compress(windows).map(drop))
+        })?);
+        verify.push(rate(tokens(&windows), || {
+            batches().try_for_each(|(windows, latents)| stages.verify(windows, latents).map(drop))
+        })?);
+        decode.push(rate(tokens(&windows), || {
+            windows
+                .chunks(20)
+                .zip(latents.chunks(20))
+                .try_for_each(|(windows, latents)| stages.decode(windows, latents, 0).map(drop))
+        })?);
+        // Each round uses a different text, because stored shards would be reused.
+        let text: String = text.split_inclusive('\n').map(|line| format!("{round} {line}")).collect();
+        let started = Instant::now();
+        let stored = client.put(std::io::Cursor::new(text.clone()), &options).await?.finish().await?;
+        put.push(stored.document.tokens as f64 / started.elapsed().as_secs_f64());
+        let started = Instant::now();
+        let got = client.get(&stored.document.id.to_string(), ByteRange::default()).await?;
+        let back: Vec<_> = got.try_collect().await?;
+        get.push(stored.document.tokens as f64 / started.elapsed().as_secs_f64());
+        ensure!(back.concat() == text.as_bytes(), "the text did not come back");
+    }
+    let after = cpu(&cluster)?;
+    let (models, all) = (after.models - before.models, after.all - before.all);
+    let stages_put = 1.0 / (1.0 / median(compress) + 1.0 / median(verify));
+    Ok(vec![
+        Row::at_least("put-over-stages", median(put) / stages_put, 0.85),
+        Row::at_least("get-over-stages", median(get) / median(decode), 0.85),
+        Row::at_most("gateway-and-transport-cpu-share", 1.0 - models / all, 0.05),
+    ])
+}
+
+/// CPU time of the three programs, in clock ticks.
+struct Cpu {
+    /// CPU time of the model threads.
+    models: f64,
+    all: f64,
+}
+
+fn cpu(cluster: &Cluster) -> Result<Cpu> {
+    let mut cpu = Cpu { models: 0.0, all: 0.0 };
+    let nodes = cluster.compressors.iter().chain(&cluster.decoders);
+    for process in nodes.chain([&cluster.gateway]) {
+        for task in fs::read_dir(format!("/proc/{}/task", process.id()))? {
+            let stat = fs::read_to_string(task?.path().join("stat"))?;
+            // The thread name is in parentheses and may contain spaces.
+            let (name, rest) = stat.rsplit_once(") ").context("no stat")?;
+            let ticks = |field: usize| rest.split(' ').nth(field).and_then(|x| x.parse::<f64>().ok());
+            let ticks = ticks(11).context("no utime")? + ticks(12).context("no stime")?;
+            let computes = ["(c3-compress", "(c3-decode"].iter().any(|thread| name.contains(thread));
+            cpu.models += if computes { ticks } else { 0.0 };
+            cpu.all += ticks;
+        }
+    }
+    Ok(cpu)
+}
+
+/// Measures p99 time to first byte at 80 % of capacity, relative to the unloaded median. Each run measures its own
+/// capacity and unloaded time; the median of the runs counts. Arrivals are evenly spaced, as in wrk2, vegeta and k6.
+/// Poisson arrivals are reported only: their p99 is dominated by queueing.
+pub async fn open_loop(text: &str, seconds: u64, runs: usize) -> Result<Vec<Row>> {
+    let cluster = ClusterSpec::default().start().await?;
+    let bench = Bench::of(&cluster, text)?;
+    let [mut even, mut poisson, mut unloaded, mut capacity] = [(); 4].map(|()| Vec::new());
+    let mut failed = 0.0;
+    for _ in 0..runs {
+        let alone = bench.run(&["--clients", "1", "--seconds", "10"]).await?;
+        let full = bench.run(&["--clients", "16", "--seconds", "15"]).await?;
+        unloaded.push(number(&alone, "/get/first_byte_ms/p50")?);
+        capacity.push(number(&full, "/get/calls_per_second")?);
+        let rate = (0.8 * capacity[capacity.len() - 1]).to_string();
+        for (arrivals, seen) in [("even", &mut even), ("poisson", &mut poisson)] {
+            let load = ["--rate", &rate, "--arrivals", arrivals, "--seconds", &seconds.to_string()];
+            let loaded = bench.run(&load).await?;
+            failed += number(&loaded, "/get/failed")?;
+            seen.push(number(&loaded, "/get/first_byte_ms/p99")? / unloaded[unloaded.len() - 1]);
+        }
+    }
+    Ok(vec![
+        Row::reported("open-loop-unloaded-ms", median(unloaded)),
+        Row::reported("open-loop-capacity-calls", median(capacity)),
+        Row::equal("open-loop-failed", failed, 0.0),
+        Row::at_most("open-loop-first-byte-p99-over-unloaded", median(even), 8.0),
+        Row::reported("open-loop-first-byte-p99-over-unloaded (Poisson)", median(poisson)),
+    ])
+}
+
+/// Measures concurrent puts and gets, each relative to running alone.
+pub async fn both(text: &str, seconds: u64) -> Result<Vec<Row>> {
+    let cluster = ClusterSpec::default().start().await?;
+    let bench = Bench::of(&cluster, text)?;
+    let seconds = seconds.to_string();
+    let common = ["--bytes", "20000", "--documents", "8", "--clients", "4", "--seconds", &seconds];
+    let run = async |operations: &[&str]| bench.run(&[operations, &common].concat()).await;
+    let (puts, gets) = (run(&["--op", "put"]).await?, run(&["--op", "get"]).await?);
+    let both = run(&["--op", "put", "--op", "get"]).await?;
+    let over = |side: &str, alone: &Value| -> Result<f64> {
+        let path = format!("/{side}/tokens_per_second");
+        Ok(number(&both, &path)? / number(alone, &path)?)
+    };
+    Ok(vec![
+        Row::at_least("both-put-over-alone", over("put", &puts)?, 0.35),
+        Row::at_least("both-get-over-alone", over("get", &gets)?, 0.35),
+    ])
+}
+
+/// `c3 bench` against a gateway.
+struct Bench {
+    gateway: String,
+    file: NamedTempFile,
+}
+
+impl Bench {
+    fn of(cluster: &Cluster, text: &str) -> Result<Self> {
+        let mut file = NamedTempFile::new()?;
+        file.write_all(text.as_bytes())?;
+        Ok(Self { gateway: cluster.gateway.url(), file })
+    }
+
+    async fn run(&self, args: &[&str]) -> Result<Value> {
+        let bench = Launch::new(Program::C3).arg("bench").arg(self.file.path());
+        let output = bench.args(["--json", "--gateway", &self.gateway]).args(args).output().await?;
+        ensure!(output.status.success(), "c3 bench: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+}
+
+fn number(report: &Value, path: &str) -> Result<f64> {
+    report.pointer(path).and_then(Value::as_f64).with_context(|| format!("no {path} in {report}"))
+}

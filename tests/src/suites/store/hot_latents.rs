@@ -1,0 +1,142 @@
+//! Throughput of cached latents over gRPC, relative to the same bytes from Redis.
+//!
+//! One process queries both alternately on the same cores, with one closed-loop task per call in flight. gRPC uses a
+//! small connection pool, as a busy client does. Redis uses one connection per task, because a shared connection would
+//! pipeline the requests. Every answer is compared with the stored window.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use c3_types::LatentCodec;
+use c3_proto::{ToWire, pb::{self, get_latents_response}};
+use futures::future::try_join_all;
+use prost::Message;
+use redis::AsyncCommands;
+use redis::aio::MultiplexedConnection;
+use tempfile::TempDir;
+
+use crate::harness::gateway_api::{GatewayApi, id_of};
+use crate::harness::cluster::ClusterSpec;
+use crate::harness::fixtures::stretch;
+use crate::harness::process::free_address;
+use crate::harness::row::{Row, median};
+use crate::harness::external::{self, ExternalServer};
+
+/// Concurrent calls.
+const IN_FLIGHT: usize = 16;
+/// Connections to the gateway.
+const CONNECTIONS: usize = 4;
+/// Number of rounds; the median counts.
+const ROUNDS: usize = 9;
+/// Number of latents of a full window.
+const LATENTS: u64 = 32;
+/// Token counts at which a window has [`LATENTS`] latents at 20x.
+const TOKENS: std::ops::RangeInclusive<u64> = 621..=640;
+/// Minimum throughput relative to Redis.
+const RATE_SHARE: f64 = 0.25;
+const KEY: &str = "window";
+/// Time after which the gateway trusts the modification time of a folder.
+const SETTLE: Duration = Duration::from_secs(4);
+
+/// Measures for `seconds` per round and server.
+pub async fn hot_latents(text: &str, seconds: usize) -> Result<Vec<Row>> {
+    let program = external::path_of("redis-server", "apt-get install redis-server")?;
+    let folder = TempDir::with_prefix("c3-redis-")?;
+    let address = free_address()?;
+    let port = address.rsplit(':').next().context("no port")?;
+    let dir = folder.path().display().to_string();
+    let args = ["--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", &dir];
+    let redis_server = ExternalServer::start(&program, args, address.clone()).await?;
+    let cluster = ClusterSpec::default().start().await?;
+    let api = cluster.api()?;
+    let (id, window) = full_window(&api, text).await?;
+    tokio::time::sleep(SETTLE).await;
+
+    let pool = (0..CONNECTIONS).map(|_| cluster.api()).collect::<Result<Vec<_>>>()?;
+    let client = redis::Client::open(format!("redis://{}", redis_server.address))?;
+    let mut connections = Vec::new();
+    for _ in 0..IN_FLIGHT {
+        connections.push(client.get_multiplexed_async_connection().await?);
+    }
+    let bytes = Bytes::from(window.encode_to_vec());
+    connections[0].set::<_, _, ()>(KEY, &bytes[..]).await?;
+    let length = Duration::from_secs(seconds as u64);
+    let (mut calls_a_second, mut gets_a_second, mut shares) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let asked = try_join_all(
+            (0..IN_FLIGHT)
+                .map(|task| pool[task % CONNECTIONS].clone())
+                .map(|api| tokio::spawn(ask_gateway(api, id.clone(), window.clone(), length))),
+        );
+        let ours = rate(asked.await?, length)?;
+        let asked = try_join_all(
+            connections
+                .iter()
+                .map(|connection| tokio::spawn(ask_redis(connection.clone(), bytes.clone(), length))),
+        );
+        let theirs = rate(asked.await?, length)?;
+        calls_a_second.push(ours);
+        gets_a_second.push(theirs);
+        shares.push(ours / theirs);
+    }
+    Ok(vec![
+        Row::reported("hot-latents-bytes", bytes.len()),
+        Row::reported("hot-latents-calls-a-second", median(calls_a_second)),
+        Row::reported("hot-redis-gets-a-second", median(gets_a_second)),
+        Row::at_least("hot-latents-over-redis", median(shares), RATE_SHARE),
+    ])
+}
+
+/// Stores a text that is one full window. Returns its id and the window.
+async fn full_window(api: &GatewayApi, text: &str) -> Result<(String, pb::WindowLatents)> {
+    let options = pb::WriteOptions { ratio: 20, codec: LatentCodec::Q4_0.to_wire(), ..Default::default() };
+    let mut bytes = 2_400;
+    for number in 0..20 {
+        let text = stretch(text, number, bytes);
+        let put = api.put(text.as_bytes(), options.clone()).await?;
+        let document = put.document.context("no document")?;
+        if document.windows == 1 && document.latents == LATENTS {
+            let id = id_of(&document);
+            let window = api.windows(&id).await?.pop().context("no window")?;
+            return Ok((id, window));
+        }
+        // Aim at the middle of the range.
+        let wanted = (TOKENS.start() + TOKENS.end()) / 2;
+        bytes = (text.len() as u64 * wanted / document.tokens.max(1)) as usize;
+    }
+    anyhow::bail!("no stretch of the text is one full window")
+}
+
+async fn ask_gateway(api: GatewayApi, id: String, window: pb::WindowLatents, length: Duration) -> Result<u64> {
+    let (mut client, started, mut asked) = (api.stub(), Instant::now(), 0);
+    while started.elapsed() < length {
+        let mut parts = client.get_latents(pb::GetLatentsRequest { id: id.clone() }).await?.into_inner();
+        let mut windows = 0;
+        while let Some(message) = parts.message().await? {
+            if let Some(get_latents_response::Part::Window(read)) = message.part {
+                ensure!(read == window, "another window came");
+                windows += 1;
+            }
+        }
+        ensure!(windows == 1, "{windows} windows came");
+        asked += 1;
+    }
+    Ok(asked)
+}
+
+async fn ask_redis(mut connection: MultiplexedConnection, bytes: Bytes, length: Duration) -> Result<u64> {
+    let (started, mut asked) = (Instant::now(), 0);
+    while started.elapsed() < length {
+        let read: Vec<u8> = connection.get(KEY).await?;
+        ensure!(read == bytes, "another value came");
+        asked += 1;
+    }
+    Ok(asked)
+}
+
+/// Returns answers per second, summed over the tasks.
+fn rate(asked: Vec<Result<u64>>, length: Duration) -> Result<f64> {
+    let asked = asked.into_iter().sum::<Result<u64>>()?;
+    Ok(asked as f64 / length.as_secs_f64())
+}

@@ -1,0 +1,59 @@
+//! An S3 server behind a network that throttles, delays and loses responses.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tonic::Code;
+
+use super::s3::S3;
+use crate::harness::gateway_api::id_of;
+use crate::harness::cluster::ClusterSpec;
+use crate::harness::fixtures::stretch;
+use crate::harness::proxy::{FaultRates, Proxy};
+use crate::harness::row::Row;
+
+/// Seed of the proxy's faults.
+const SEED: u64 = 6;
+
+/// Puts, reads and deletes documents. Acknowledged documents must stay intact, and deleted ones must stay deleted.
+pub async fn faulty_s3(text: &str, documents: usize) -> Result<Vec<Row>> {
+    let s3 = S3::start().await?;
+    let delay = Duration::from_secs(3);
+    // Each fault hits about one request in twenty. Slow responses exceed the gateway's timeout.
+    let faults = FaultRates { throttled: 0.05, answer_lost: 0.05, reset: 0.05, slow: 0.02, delay };
+    let proxy = Proxy::before(s3.address().to_owned(), faults, SEED).await?;
+
+    let plan = ClusterSpec::with_gateway_args(&["--store-timeout-ms", "1500"]);
+    let mut cluster = plan.over_s3(&proxy.address).start().await?;
+    let api = cluster.api()?;
+    let (mut kept, mut failed) = (Vec::new(), 0);
+    for number in 0..documents {
+        let text = format!("{number}. {}", stretch(text, number, 2_000));
+        match api.put_at(text.as_bytes(), 20).await {
+            Ok(put) => kept.push((id_of(&put.document.context("no document")?), text)),
+            Err(_) => failed += 1,
+        }
+    }
+    let acknowledged = kept.len();
+    let mut deleted = kept.split_off(acknowledged - acknowledged / 4);
+    for (id, _) in &deleted {
+        cluster.api()?.stub().delete(c3_proto::pb::DeleteRequest { id: id.clone() }).await?;
+    }
+    // Discard the caches.
+    cluster.restart_gateway().await?;
+    let api = cluster.api()?;
+    let (mut intact, mut gone) = (0, 0);
+    for (id, text) in &kept {
+        intact += usize::from(api.get(id).await.is_ok_and(|got| got.text == text.as_bytes()));
+    }
+    for (id, _) in deleted.drain(..) {
+        gone += usize::from(api.get(&id).await.is_err_and(|status| status.code() == Code::NotFound));
+    }
+    Ok(vec![
+        Row::reported("s3-seed", SEED),
+        Row::at_least("s3-faults-injected", proxy.injected() as f64, documents as f64 / 2.0),
+        Row::equal("s3-puts-failed", failed, 0),
+        Row::equal("s3-documents-intact", intact, kept.len()),
+        Row::equal("s3-deleted-gone", gone, acknowledged / 4),
+    ])
+}
