@@ -1,4 +1,4 @@
-//! The kernels on one thread, and the roof that they stand under.
+//! Throughput of the GEMM kernels on one thread, and the CPU's peak for comparison.
 //!
 //! `cargo bench -p c3-cascade --bench kernels`
 
@@ -10,33 +10,33 @@ fn main() {
     divan::main();
 }
 
-/// Weights of the default model: queries, keys and values; gate; down; head.
+/// Shapes `[outputs, inputs]` of the default model: QKV, gate, down, LM head.
 const SHAPES: [[usize; 2]; 4] = [[960, 576], [1536, 576], [576, 1536], [16_384, 576]];
 const KERNELS: [Kernels; 4] = [Kernels::Avx512, Kernels::AvxVnni, Kernels::Avx2, Kernels::Portable];
 
-/// Multiply-adds a second of a product.
-fn product(bencher: Bencher<'_, '_>, shape: [usize; 2], q8: bool, rows: usize, kernels: Kernels) {
-    if let Ok(mut product) = bench::Product::new(shape, q8, rows, kernels) {
-        bencher.counter(ItemsCount::new(shape[0] * shape[1] * rows)).bench_local(|| product.run());
+/// Measures multiply-adds per second of a GEMM. Skips instruction sets that the CPU does not support.
+fn gemm(bencher: Bencher<'_, '_>, shape: [usize; 2], q8: bool, rows: usize, kernels: Kernels) {
+    if let Ok(mut gemm) = bench::Gemm::new(shape, q8, rows, kernels) {
+        bencher.counter(ItemsCount::new(shape[0] * shape[1] * rows)).bench_local(|| gemm.run());
     }
 }
 
 #[divan::bench(args = SHAPES, consts = [1, 8, 64])]
 fn q4_0<const ROWS: usize>(bencher: Bencher<'_, '_>, shape: [usize; 2]) {
-    product(bencher, shape, false, ROWS, Kernels::Auto);
+    gemm(bencher, shape, false, ROWS, Kernels::Auto);
 }
 
 #[divan::bench(args = SHAPES, consts = [64])]
 fn q8_0<const ROWS: usize>(bencher: Bencher<'_, '_>, shape: [usize; 2]) {
-    product(bencher, shape, true, ROWS, Kernels::Auto);
+    gemm(bencher, shape, true, ROWS, Kernels::Auto);
 }
 
 #[divan::bench(args = KERNELS)]
 fn by_kernels(bencher: Bencher<'_, '_>, kernels: Kernels) {
-    product(bencher, SHAPES[1], false, 64, kernels);
+    gemm(bencher, SHAPES[1], false, 64, kernels);
 }
 
-/// Multiply-adds a second of all threads, where nothing is loaded or stored.
+/// Peak multiply-adds per second of all threads, without loads and stores.
 #[divan::bench]
 fn peak(bencher: Bencher<'_, '_>) {
     const ROUNDS: usize = 100_000;
@@ -45,7 +45,7 @@ fn peak(bencher: Bencher<'_, '_>) {
     bencher.counter(macs).bench_local(|| bench::peak(Kernels::Auto, ROUNDS));
 }
 
-/// Bytes a second that one thread reads from memory.
+/// Memory bandwidth of one thread, in bytes read per second.
 #[divan::bench]
 fn memory(bencher: Bencher<'_, '_>) {
     let numbers = vec![1u64; 32 << 20];

@@ -1,4 +1,4 @@
-//! The stages on the default model: tokens a second of compressing, verifying and decoding.
+//! Throughput of the stages with the default model, in tokens per second.
 //!
 //! `cargo bench -p c3-cascade --bench stages`
 
@@ -10,7 +10,7 @@ use c3_cascade::{
 use divan::Bencher;
 use divan::counter::ItemsCount;
 
-/// Windows and their ratio.
+/// Number of windows, and their ratio.
 type Case = [usize; 2];
 
 fn main() {
@@ -25,18 +25,18 @@ struct Stages {
 }
 
 impl Stages {
-    /// The stages and whole windows of a text.
-    fn with([count, ratio]: Case) -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/c3-mini");
+    /// Loads both stages and compresses the first windows of a long text.
+    fn new([count, ratio]: Case) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/c3-mini");
         let source = Source::Folder(&folder);
         let options = Options::default();
         let compressor = Compressor::load(source, &options).expect("the default model loads");
         let decoder = Decoder::load(source, &options).expect("the default model loads");
-        let text = include_str!("../../ARCHITECTURE.md").repeat(20);
+        let text = include_str!("../../../ARCHITECTURE.md").repeat(20);
         let mut windows = compressor.windows(&text, ratio).expect("the ratio is in range");
         windows.truncate(count);
         let latents =
-            compressor.compress(&windows.iter().collect::<Vec<_>>()).expect("the windows are whole");
+            compressor.compress(&windows.iter().collect::<Vec<_>>()).expect("the windows are valid");
         let width = compressor.info().latent_width;
         let latents =
             latents.into_iter().map(|values| Latents { count: values.len() / width, values, width });
@@ -56,25 +56,25 @@ impl Stages {
                 corrections: Vec::new(),
             },
         });
-        let live: Result<Vec<_>, _> = windows.map(|window| self.decoder.start(window)).collect();
-        let mut live = live.expect("the latents fit");
-        while live.iter().any(|window| !window.done()) {
-            self.decoder.step(&mut live.iter_mut().collect::<Vec<_>>()).expect("a step is computed");
+        let sessions: Result<Vec<_>, _> = windows.map(|window| self.decoder.start(window)).collect();
+        let mut sessions = sessions.expect("the latents have the right shape");
+        while sessions.iter().any(|window| !window.done()) {
+            self.decoder.step(&mut sessions.iter_mut().collect::<Vec<_>>()).expect("the step succeeds");
         }
     }
 }
 
 #[divan::bench(args = [[1, 20], [8, 20], [2, 80]])]
 fn compress(bencher: Bencher<'_, '_>, case: Case) {
-    let stages = Stages::with(case);
+    let stages = Stages::new(case);
     let windows: Vec<&TokenWindow> = stages.windows.iter().collect();
     bencher.counter(ItemsCount::new(stages.tokens())).bench_local(|| stages.compressor.compress(&windows));
 }
 
-/// 16 windows of 1 to 2,560 tokens, or of equal lengths and as many tokens.
+/// 16 windows of 1 to 2,560 tokens if `mixed`, otherwise of equal lengths with about the same number of tokens.
 #[divan::bench(args = [true, false])]
 fn compress_mixed(bencher: Bencher<'_, '_>, mixed: bool) {
-    let stages = Stages::with([1, 20]);
+    let stages = Stages::new([1, 20]);
     let text: Vec<u32> = stages.windows[0].tokens.iter().copied().cycle().take(2560).collect();
     let length = |i: usize| if mixed { 1 + i * 7 % 16 * 2559 / 15 } else { 1280 };
     let window = |i: usize| TokenWindow { tokens: text[..length(i)].to_vec(), ratio: 80, bytes: 0..0 };
@@ -86,7 +86,7 @@ fn compress_mixed(bencher: Bencher<'_, '_>, mixed: bool) {
 
 #[divan::bench(args = [[1, 20], [8, 20], [2, 80]])]
 fn verify(bencher: Bencher<'_, '_>, case: Case) {
-    let stages = Stages::with(case);
+    let stages = Stages::new(case);
     let windows: Vec<_> = stages
         .latents
         .iter()
@@ -98,6 +98,6 @@ fn verify(bencher: Bencher<'_, '_>, case: Case) {
 
 #[divan::bench(args = [[1, 20], [4, 20], [20, 20]])]
 fn decode(bencher: Bencher<'_, '_>, case: Case) {
-    let stages = Stages::with(case);
+    let stages = Stages::new(case);
     bencher.counter(ItemsCount::new(stages.tokens())).bench_local(|| stages.decode());
 }

@@ -1,4 +1,4 @@
-//! Writes the manifest of a checkpoint: `cargo run -p c3-cascade --example manifest -- FOLDER NAME`.
+//! Derives and writes the manifest of a checkpoint: `cargo run -p c3-cascade --example manifest -- FOLDER [NAME]`.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use c3_cascade::{Error, Manifest};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let usage = || Error::InvalidInput("give the checkpoint's folder and, if you like, its name".into());
+    let usage = || Error::InvalidInput("usage: manifest FOLDER [NAME]".into());
     let folder = PathBuf::from(arguments.next().ok_or_else(usage)?);
     let manifest = Manifest::derive(&folder, arguments.next())?;
     std::fs::write(folder.join("cascade.json"), serde_json::to_string_pretty(&manifest)? + "\n")?;

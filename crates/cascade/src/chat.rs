@@ -1,31 +1,31 @@
-//! The published chat: how its code checks a prompt, bans repeated n-grams, stops, and trims the answer.
+//! Chat of the published code: prompt validation, greedy decoding with an n-gram ban, stopping criteria, trimming.
 //!
-//! Follows `chat()` of C3-master/C3/model/C3.py at ff52c7e and the generation loop of transformers 4.49.
+//! Follows `chat()` in C3-master/C3/model/C3.py at ff52c7e and the generation loop of transformers 4.49.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::Error;
-use crate::network::Best;
+use crate::network::Argmax;
 use crate::tokenizer::Tokenizer;
 
-/// No run of so many tokens is written twice, the prompt's included.
+/// Size of the n-grams that may not repeat, in prompt and answer together.
 const NO_REPEAT_NGRAM: usize = 20;
-/// What ends an answer.
+/// Token, or text, that ends an answer.
 const STOP: &str = "<|im_end|>";
-/// Most tokens of an answer where the caller names no number.
+/// Maximum tokens of an answer if the caller sets no limit.
 pub const TOKENS_MAX: usize = 4096;
 
-/// An answer that is being written.
+/// State of an answer that is being generated.
 pub struct Generation {
-    /// The prompt's ids and the answer's.
+    /// Ids of the prompt, followed by those of the answer.
     ids: Vec<u32>,
-    prompt: usize,
+    prompt_len: usize,
     tokens_max: usize,
     end_ids: Vec<u32>,
     stop_id: u32,
     tokenizer: Arc<Tokenizer>,
-    /// Bytes of the answer's tokens that are text.
+    /// Bytes of the answer's text tokens.
     plain: Vec<u8>,
     done: bool,
 }
@@ -38,7 +38,7 @@ impl Generation {
         tokenizer: Arc<Tokenizer>,
     ) -> Result<Self, Error> {
         Ok(Self {
-            prompt: ids.len(),
+            prompt_len: ids.len(),
             ids,
             tokens_max: if tokens_max == 0 { TOKENS_MAX } else { tokens_max },
             end_ids,
@@ -49,89 +49,97 @@ impl Generation {
         })
     }
 
-    /// Ids of the prompt, `<imgpad>` in the latents' places.
+    /// Ids of the prompt, with `<imgpad>` in place of the latents.
     pub fn prompt(&self) -> &[u32] {
-        &self.ids[..self.prompt]
+        &self.ids[..self.prompt_len]
     }
 
-    /// Ids of the answer so far, the one that ended it included.
+    /// Ids of the answer so far, including the one that ended it.
     pub fn tokens(&self) -> &[u32] {
-        &self.ids[self.prompt..]
+        &self.ids[self.prompt_len..]
     }
 
-    /// Whether the answer has ended.
+    /// Returns true if the answer has ended.
     pub fn done(&self) -> bool {
         self.done
     }
 
-    /// Writes the next token: the largest of `logits`, one a vocabulary id, that the n-gram ban leaves.
-    pub fn write(&mut self, logits: &mut [f32]) {
+    /// Appends the next token: the argmax of `logits` (one per vocabulary id) under the n-gram ban. Sets the logits
+    /// of banned ids to minus infinity.
+    pub fn push_greedy(&mut self, logits: &mut [f32]) {
         for banned in self.banned() {
             logits[banned as usize] = f32::NEG_INFINITY;
         }
-        let id = Best::of(logits, None).id;
+        let id = Argmax::of(logits, None).id;
         self.ids.push(id);
         self.plain.extend(self.tokenizer.text(id).unwrap_or_default());
-        let written = self.tokens().len();
-        // The published stopping criterion only takes its bearings at the first token.
-        let stopped = written > 1 && (id == self.stop_id || contains(&self.plain, STOP.as_bytes()));
-        self.done = stopped || self.end_ids.contains(&id) || written >= self.tokens_max;
+        let length = self.tokens().len();
+        // The published stopping criterion only initialises itself at the first token.
+        let stopped = length > 1 && (id == self.stop_id || contains(&self.plain, STOP.as_bytes()));
+        self.done = stopped || self.end_ids.contains(&id) || length >= self.tokens_max;
     }
 
-    /// The answer's tokens as text, special tokens spelled out.
+    /// Returns the answer with special tokens spelled out.
     pub fn raw_text(&self) -> String {
         let bytes: Vec<u8> =
             self.tokens().iter().flat_map(|&id| self.tokenizer.spelling(id)).copied().collect();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// The answer as the published chat returns it: trimmed, one `<|im_end|>` at its end removed, trimmed again.
+    /// Returns the answer as the published chat does: trimmed, one trailing `<|im_end|>` removed, trimmed again.
     pub fn text(&self) -> String {
         let raw = self.raw_text();
         let trimmed = trim(&raw);
         trim(trimmed.strip_suffix(STOP).unwrap_or(trimmed)).to_owned()
     }
 
-    /// Rows of keys and values that it takes at the most.
+    /// Maximum rows of the KV cache.
     pub(crate) fn rows_max(&self) -> usize {
-        self.prompt + self.tokens_max
+        self.prompt_len + self.tokens_max
     }
 
-    /// Ids that would repeat a run of [`NO_REPEAT_NGRAM`] tokens.
+    /// Returns the ids that would repeat an n-gram of [`NO_REPEAT_NGRAM`] tokens.
     fn banned(&self) -> HashSet<u32> {
         let Some(start) = (self.ids.len() + 1).checked_sub(NO_REPEAT_NGRAM) else { return HashSet::new() };
         let last = &self.ids[start..];
-        let runs = self.ids.windows(NO_REPEAT_NGRAM);
-        runs.filter(|run| run[..NO_REPEAT_NGRAM - 1] == *last).map(|run| run[NO_REPEAT_NGRAM - 1]).collect()
+        let ngrams = self.ids.windows(NO_REPEAT_NGRAM);
+        ngrams
+            .filter(|ngram| ngram[..NO_REPEAT_NGRAM - 1] == *last)
+            .map(|ngram| ngram[NO_REPEAT_NGRAM - 1])
+            .collect()
     }
 }
 
-/// As the published code: each `<img>` of a context must be followed by `</img>` where the slot ends, and there must be
-/// one slot, the one that the code appends.
+/// Validates a context as the published code does.
+///
+/// # Errors
+/// [`Error::InvalidInput`] if the context contains `<img>`. The published code raises if the matching `</img>` is
+/// missing, or because there would be two latent slots.
 pub(crate) fn check_context(ids: &[u32], tokenizer: &Tokenizer, latents: usize) -> Result<(), Error> {
     let (start, end) = (tokenizer.special("<img>")?, tokenizer.special("</img>")?);
     match ids.iter().position(|&id| id == start) {
         None => Ok(()),
-        Some(place) if ids.get(place + latents + 1) == Some(&end) => {
-            Err(Error::input("the context holds a slot of latents already: write <img> otherwise"))
+        Some(at) if ids.get(at + latents + 1) == Some(&end) => {
+            Err(Error::input("the context already contains a latent slot: remove or respell <img>"))
         }
-        Some(_) => {
-            Err(Error::input("an <img> in the context is not followed by its </img>: write it otherwise"))
-        }
+        Some(_) => Err(Error::input("<img> in the context has no matching </img>: remove or respell it")),
     }
 }
 
-/// As the published code: as many `<img>` as `</img>`.
+/// Validates a prompt as the published code does.
+///
+/// # Errors
+/// [`Error::InvalidInput`] if the numbers of `<img>` and `</img>` differ.
 pub(crate) fn check_prompt(ids: &[u32], tokenizer: &Tokenizer) -> Result<(), Error> {
     let count =
         |token| tokenizer.special(token).map(|special| ids.iter().filter(|&&id| id == special).count());
     match (count("<img>")?, count("</img>")?) {
         (starts, ends) if starts == ends => Ok(()),
-        _ => Err(Error::input("the prompt holds <img> without </img>, or the reverse: write it otherwise")),
+        _ => Err(Error::input("<img> and </img> in the prompt do not match: remove or respell them")),
     }
 }
 
-/// Trims what Python's `str.strip` does.
+/// Trims the characters that Python's `str.strip` trims.
 fn trim(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || ('\x1c'..='\x1f').contains(&c))
 }

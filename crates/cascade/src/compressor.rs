@@ -1,4 +1,4 @@
-//! The first stage: text to latents.
+//! First stage: text to latents.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -6,67 +6,74 @@ use std::sync::Arc;
 use candle_core::{DType, Tensor};
 
 use crate::checkpoint::{Checkpoint, Source, Stage};
-use crate::device::Options;
 use crate::layout::Layout;
 use crate::network::{Pattern, Qwen2, Sequence};
+use crate::options::Options;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, StageInfo, chat};
 
-/// The first stage of a cascade: `llm1` and the query embedding.
+/// First stage of a cascade: `llm1` and the query embedding.
 pub struct Compressor {
     network: Qwen2,
     /// `[latent_token_len, hidden]`
     query: Tensor,
     layout: Layout,
     tokenizer: Arc<Tokenizer>,
-    image_start: u32,
+    image_start_id: u32,
     info: StageInfo,
 }
 
-/// A window of a shard: its tokens and what they stand for.
+/// A window of a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenWindow {
-    /// Ids of the text's tokens.
+    /// Token ids of the text.
     pub tokens: Vec<u32>,
-    /// Text tokens a latent that are asked for.
+    /// Requested text tokens per latent.
     pub ratio: usize,
-    /// The window's bytes in the shard. It may begin and end inside a character.
+    /// Byte range in the shard. May begin and end inside a character.
     pub bytes: Range<usize>,
 }
 
 impl Compressor {
-    /// Loads the compressor of a checkpoint; every file of it is checked first.
+    /// Loads the compressor of a checkpoint, after checking the hash of every file.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if a file is missing, damaged or not supported; [`Error::Device`] if the options cannot
+    /// be met.
     pub fn load(source: Source<'_>, options: &Options) -> Result<Self, Error> {
         let mut checkpoint = Checkpoint::open(source, Stage::Compressor, options)?;
         let query = checkpoint.query()?;
-        let network = Qwen2::load(&mut checkpoint)?;
+        let network = Qwen2::load(&mut checkpoint, options)?;
         if query.dims() != [checkpoint.layout.latent_token_len, network.hidden()] {
             let shape = query.dims();
             return Err(Error::checkpoint(format!(
-                "the query embedding's shape {shape:?} does not fit the network"
+                "the query embedding has shape {shape:?}, which does not match the network"
             )));
         }
         Ok(Self {
-            info: checkpoint.info(network.hidden()),
-            image_start: checkpoint.tokenizer.special("<img>")?,
+            info: checkpoint.info(network.hidden(), network.arithmetic()),
+            image_start_id: checkpoint.tokenizer.special("<img>")?,
             layout: checkpoint.layout,
             tokenizer: checkpoint.tokenizer,
+            query: network.convert(query)?,
             network,
-            query,
         })
     }
 
-    /// What this stage says of itself.
+    /// Properties of the stage.
     pub fn info(&self) -> &StageInfo {
         &self.info
     }
 
-    /// Tokenizes a shard whole, special tokens read as text, and cuts it into windows of at most
-    /// `latent_token_len * ratio` tokens, as even in length as can be. Errors: a ratio out of range.
+    /// Tokenizes a shard and divides it into windows of at most `latent_token_len * ratio` tokens, whose lengths
+    /// differ by at most one. Special tokens are treated as text.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] if the ratio is out of range.
     pub fn windows(&self, text: &str, ratio: usize) -> Result<Vec<TokenWindow>, Error> {
         let (min, max) = (self.info.ratio_min, self.info.ratio_max);
         if !(min..=max).contains(&ratio) {
-            return Err(Error::input(format!("ratio {ratio} is not a whole number from {min} to {max}")));
+            return Err(Error::input(format!("ratio {ratio} is out of range: use {min} to {max}")));
         }
         let tokens = self.tokenizer.document(text)?;
         let length = |id: &u32| self.tokenizer.text(*id).map_or(0, <[u8]>::len);
@@ -80,8 +87,10 @@ impl Compressor {
         Ok(self.layout.windows(tokens.len(), ratio).into_iter().map(window).collect())
     }
 
-    /// A text as one window of the published chat, which recognises special tokens in it. Errors: where the published
-    /// code raises.
+    /// Tokenizes a text as one window of the published chat. Special tokens are recognised.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] for texts on which the published code raises.
     pub fn chat_context(&self, text: &str) -> Result<TokenWindow, Error> {
         let tokens = self.tokenizer.prompt(text)?;
         chat::check_context(&tokens, &self.tokenizer, self.layout.latent_token_len)?;
@@ -89,8 +98,11 @@ impl Compressor {
         Ok(TokenWindow { tokens, ratio, bytes: 0..text.len() })
     }
 
-    /// Compresses a batch of windows. Each result is a tensor `latents × latent_width`, row after row; a window's
-    /// result does not depend on the others. Errors: an id out of the vocabulary, more tokens than a window has.
+    /// Compresses a batch of windows. Returns the latents of each, `[latents][latent_width]`. The result for a window
+    /// does not depend on the rest of the batch.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] if a window has too many tokens or an id outside the vocabulary.
     pub fn compress(&self, windows: &[&TokenWindow]) -> Result<Vec<Vec<f32>>, Error> {
         if windows.is_empty() {
             return Ok(Vec::new());
@@ -99,13 +111,13 @@ impl Compressor {
         let counts: Vec<usize> =
             windows.iter().map(|w| self.layout.latents(w.tokens.len(), w.ratio)).collect();
         let mut positions = Vec::new();
-        let mut inputs = Vec::new(); // [tokens + 1, hidden], then [latents, hidden], of each window
+        let mut inputs = Vec::new(); // [tokens + 1, hidden] and [latents, hidden] per window
         for (window, &latents) in windows.iter().zip(&counts) {
-            let ids: Vec<u32> = window.tokens.iter().copied().chain([self.image_start]).collect();
+            let ids: Vec<u32> = window.tokens.iter().copied().chain([self.image_start_id]).collect();
             inputs.extend([self.network.embed(&ids)?, self.query.narrow(0, 0, latents)?]);
             positions.extend(self.layout.compress_positions(window.tokens.len(), window.ratio));
         }
-        let mut caches: Vec<_> = windows.iter().map(|_| self.network.cache()).collect();
+        let mut caches: Vec<_> = windows.iter().map(|_| self.network.new_cache()).collect();
         let mut sequences: Vec<_> = caches
             .iter_mut()
             .zip(windows)
@@ -124,16 +136,16 @@ impl Compressor {
     }
 
     fn check(&self, window: &TokenWindow) -> Result<(), Error> {
-        let most = self.layout.latent_token_len * window.ratio;
-        let least = usize::from(!self.layout.fixed_latents());
-        if !(least..=most).contains(&window.tokens.len()) {
-            let (given, ratio) = (window.tokens.len(), window.ratio);
+        let max = self.layout.latent_token_len * window.ratio;
+        let min = usize::from(!self.layout.fixed_latents());
+        if !(min..=max).contains(&window.tokens.len()) {
+            let (tokens, ratio) = (window.tokens.len(), window.ratio);
             return Err(Error::input(format!(
-                "a window at {ratio}x has {least} to {most} tokens, {given} given"
+                "{tokens} tokens at ratio {ratio}: a window has {min} to {max}"
             )));
         }
         match window.tokens.iter().find(|&&id| id as usize >= self.tokenizer.vocabulary()) {
-            Some(id) => Err(Error::input(format!("token id {id} is out of the vocabulary"))),
+            Some(id) => Err(Error::input(format!("token id {id} is outside the vocabulary"))),
             None => Ok(()),
         }
     }

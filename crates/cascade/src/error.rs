@@ -1,18 +1,18 @@
-//! What can go wrong in the network.
+//! Errors of the crate.
 
-/// What can go wrong in the network.
+/// Error of loading or running a stage.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The caller gave something that the network cannot take.
+    /// The caller's input is invalid.
     #[error("{0}")]
     InvalidInput(String),
-    /// The checkpoint cannot be served; says what to do.
+    /// The checkpoint cannot be loaded. The message says what to do.
     #[error("{0}")]
     Checkpoint(String),
-    /// The device that was asked for is not there; says what to do.
+    /// The requested device, precision or instruction set is not available. The message says what to do.
     #[error("{0}")]
     Device(String),
-    /// A computation failed.
+    /// A tensor operation failed.
     #[error("computation failed: {0}")]
     Candle(#[from] candle_core::Error),
 }

@@ -1,12 +1,16 @@
-//! Where everything stands: windows, latents, position ids and blocks of the two checkpoint layouts.
+//! Windows, latents, position ids and blocks of the two checkpoint layouts.
 //!
-//! *Published*: the paper's own weights. Positions 0, 1, 2, … in both stages, a fixed number of latents, a window is one
-//! block. *Aligned*: ours (after Enhanced Position Layout, arXiv 2409.14364). Each query stands where its span of text
-//! ends, each latent where its span begins, and a window's blocks of `ratio` tokens never see each other.
+//! - *Published* (the paper's weights): positions 0, 1, 2, … in both stages, a fixed number of latents, one block per
+//!   window.
+//! - *Aligned* (ours, after Enhanced Position Layout, arXiv 2409.14364): a query has the position at which its span
+//!   of text ends, a latent the position at which its span begins. A block has `ratio` tokens and never attends to
+//!   other blocks.
+//!
+//! A *slot* is a row of the decoder that predicts one text token. Slots are numbered like the tokens of the window.
 
 use std::ops::Range;
 
-/// How a checkpoint places its positions.
+/// Assignment of position ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PositionLayout {
     Published,
@@ -22,24 +26,25 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Whether every window has `latent_token_len` latents, however short.
+    /// Returns true if every window has `latent_token_len` latents, however short.
     pub(crate) fn fixed_latents(&self) -> bool {
         self.positions == PositionLayout::Published
     }
 
-    /// Cuts `tokens` into windows of at most `latent_token_len * ratio`, as even in length as can be.
+    /// Divides `tokens` into windows of at most `latent_token_len * ratio` tokens, whose lengths differ by at most
+    /// one.
     pub(crate) fn windows(&self, tokens: usize, ratio: usize) -> Vec<Range<usize>> {
         let count = tokens.div_ceil(self.latent_token_len * ratio);
         let bound = |i: usize| i * (tokens / count) + i.min(tokens % count);
         (0..count).map(|i| bound(i)..bound(i + 1)).collect()
     }
 
-    /// Number of latents of a window.
+    /// Returns the number of latents of a window.
     pub(crate) fn latents(&self, tokens: usize, ratio: usize) -> usize {
         if self.fixed_latents() { self.latent_token_len } else { tokens.div_ceil(ratio) }
     }
 
-    /// Position ids of the compressor's input: text, `<img>`, queries.
+    /// Returns the position ids of the compressor's input: text, `<img>`, queries.
     pub(crate) fn compress_positions(&self, tokens: usize, ratio: usize) -> Vec<u32> {
         let latents = self.latents(tokens, ratio);
         let query = |i: usize| match self.positions {
@@ -49,20 +54,20 @@ impl Layout {
         (0..=tokens).chain((0..latents).map(query)).map(|p| p as u32).collect()
     }
 
-    /// Position ids of the decoder's prompt: prefix, latents, suffix.
+    /// Returns the position ids of the decoder's prompt: prefix, latents, suffix.
     pub(crate) fn prompt_positions(&self, prompt: &PromptShape) -> Vec<u32> {
         let &PromptShape { prefix, latents, suffix, ratio } = prompt;
         match self.positions {
             PositionLayout::Published => (0..(prefix + latents + suffix) as u32).collect(),
             PositionLayout::Aligned => {
                 let latent = |i| prefix + suffix + i * ratio;
-                let places = (0..prefix).chain((0..latents).map(latent)).chain(prefix..prefix + suffix);
-                places.map(|p| p as u32).collect()
+                let positions = (0..prefix).chain((0..latents).map(latent)).chain(prefix..prefix + suffix);
+                positions.map(|p| p as u32).collect()
             }
         }
     }
 
-    /// Position id of text slot 0: that of the prompt's last token, which predicts the first.
+    /// Returns the position id of slot 0. It equals that of the prompt's last token.
     pub(crate) fn first_slot_position(&self, prompt: &PromptShape) -> usize {
         match self.positions {
             PositionLayout::Published => prompt.prefix + prompt.latents + prompt.suffix - 1,
@@ -70,7 +75,7 @@ impl Layout {
         }
     }
 
-    /// Text tokens of a block.
+    /// Returns the number of text tokens per block.
     pub(crate) fn block_len(&self, tokens: usize, ratio: usize) -> usize {
         match self.positions {
             PositionLayout::Published => tokens,
@@ -79,7 +84,7 @@ impl Layout {
     }
 }
 
-/// Lengths of a decoder's prompt, in tokens, and the window's ratio.
+/// Lengths of the parts of a decoder prompt in tokens, and the ratio of its window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PromptShape {
     pub(crate) prefix: usize,
@@ -88,53 +93,55 @@ pub(crate) struct PromptShape {
     pub(crate) ratio: usize,
 }
 
-/// A prompt and the blocks of text slots behind it, in the order in which they are computed and cached: all rows of the
-/// prompt, then slot 0 of every block, slot 1 of every block, and so on. So a step of decoding appends one run of rows,
-/// and a verification computes the same rows in the same order at once.
+/// Row order of a prompt and its blocks: all prompt rows, then slot 0 of every block, slot 1 of every block, and so
+/// on.
+///
+/// A decoding step thus appends consecutive rows, and verification computes the same rows in the same order in one
+/// pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Blocks {
-    /// Rows of the prompt.
+    /// Prompt rows.
     pub(crate) prompt: usize,
     /// Text tokens of the window.
     pub(crate) tokens: usize,
-    /// Text tokens of a block; the last block may have fewer.
+    /// Text tokens per block. The last block may have fewer.
     pub(crate) block: usize,
 }
 
 impl Blocks {
-    /// Number of blocks.
+    /// Returns the number of blocks.
     pub(crate) fn count(&self) -> usize {
         self.tokens.div_ceil(self.block)
     }
 
-    /// Number of steps: tokens of the longest block.
+    /// Returns the number of decoding steps: the tokens of the longest block.
     pub(crate) fn steps(&self) -> usize {
         self.block.min(self.tokens)
     }
 
-    /// Tokens of the last block.
+    /// Returns the tokens of the last block.
     fn last_len(&self) -> usize {
         self.tokens - (self.count() - 1) * self.block
     }
 
-    /// Blocks that have a token at `step`: the first so many.
-    pub(crate) fn live(&self, step: usize) -> usize {
+    /// Returns the number of blocks that have a slot at `step`. These are the first ones.
+    pub(crate) fn active(&self, step: usize) -> usize {
         if step < self.last_len() { self.count() } else { self.count() - 1 }
     }
 
-    /// Row of the slot at `step` of `block`.
+    /// Returns the row of the slot at `step` of `block`.
     pub(crate) fn row(&self, block: usize, step: usize) -> usize {
         self.prompt + step * self.count() + block - step.saturating_sub(self.last_len())
     }
 
-    /// Numbers in the text of the slots of `step`, in row order.
+    /// Returns the slots of `step`, in row order.
     pub(crate) fn slots(&self, step: usize) -> impl Iterator<Item = usize> + use<> {
         let block = self.block;
-        (0..self.live(step)).map(move |b| b * block + step)
+        (0..self.active(step)).map(move |b| b * block + step)
     }
 
-    /// Block and step of the slot at `row`, which is past the prompt.
-    pub(crate) fn place(&self, row: usize) -> (usize, usize) {
+    /// Returns block and step of the slot at `row`, which must not be a prompt row.
+    pub(crate) fn locate(&self, row: usize) -> (usize, usize) {
         let (slot, last) = (row - self.prompt, self.last_len());
         let whole = last * self.count();
         if slot < whole {
@@ -156,7 +163,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn windows_join_to_the_text_and_are_even(tokens in 0usize..20_000, ratio in 8usize..=80) {
+        fn windows_cover_the_text_and_are_even(tokens in 0usize..20_000, ratio in 8usize..=80) {
             let windows = ALIGNED.windows(tokens, ratio);
             let joined: Vec<usize> = windows.iter().cloned().flatten().collect();
             prop_assert_eq!(joined, (0..tokens).collect::<Vec<_>>());
@@ -168,14 +175,14 @@ mod tests {
         }
 
         #[test]
-        fn rows_count_up_step_by_step(prompt in 0usize..100, tokens in 1usize..3000, block in 1usize..100) {
+        fn rows_are_consecutive_step_by_step(prompt in 0usize..100, tokens in 1usize..3000, block in 1usize..100) {
             let blocks = Blocks { prompt, tokens, block };
             let mut next = prompt;
             let mut slots = Vec::new();
             for step in 0..blocks.steps() {
-                for b in 0..blocks.live(step) {
+                for b in 0..blocks.active(step) {
                     prop_assert_eq!(blocks.row(b, step), next);
-                    prop_assert_eq!(blocks.place(next), (b, step));
+                    prop_assert_eq!(blocks.locate(next), (b, step));
                     next += 1;
                 }
                 slots.extend(blocks.slots(step));
@@ -186,8 +193,8 @@ mod tests {
     }
 
     #[test]
-    fn aligned_positions_tie_latents_to_their_spans() {
-        // 45 tokens at 20x: 3 latents, the last for 5 tokens.
+    fn aligned_positions_follow_the_spans_of_latents() {
+        // 45 tokens at ratio 20: 3 latents, the last one for 5 tokens.
         let positions = ALIGNED.compress_positions(45, 20);
         assert_eq!(positions[43..], [43, 44, 45, 19, 39, 44]);
         let prompt = PromptShape { prefix: 2, latents: 3, suffix: 1, ratio: 20 };

@@ -1,40 +1,38 @@
-//! The two-stage network of Context Cascade Compression (arXiv 2511.15244) in candle: tensors in, tensors out.
+//! The two-stage network of Context Cascade Compression (arXiv 2511.15244): tensors in, tensors out.
 //!
-//! A [`Compressor`] turns a window of tokens into latents; a [`Decoder`] turns latents into text, or checks what it
-//! would write against the truth. Both run the same Qwen2 network, load the same checkpoints (the published layout and
-//! our own, dense and GGUF) and differ only in what they feed it. Nothing here knows a runtime or a wire.
+//! A [`Compressor`] turns a window of text tokens into latents. A [`Decoder`] turns latents into text, or compares
+//! its predictions with the true text. Both run the same Qwen2 network and load the same checkpoints: the published
+//! layout and our own, dense or GGUF. The crate uses no async runtime and no wire format.
 //!
-//! The data flows like this:
+//! Data flow:
 //!
 //! ```text
 //! Source -> checkpoint (files, manifest, config, weights) -> network
-//! text -> tokenizer -> layout (windows, positions, blocks) -> network -> latents          compressor
-//! latents -> projector -> prompt -> network -> logits -> tokens -> tokenizer -> text      decoder, decoding, chat
+//! text -> tokenizer -> layout (windows, positions, blocks) -> network -> latents            compressor
+//! latents -> projector -> prompt -> network -> logits -> tokens -> tokenizer -> text        decoder, chat
 //! ```
 
 pub mod chat;
 mod checkpoint;
 mod compressor;
 mod decoder;
-mod decoding;
-mod device;
 mod error;
 mod info;
 mod layout;
 mod network;
+mod options;
 mod prompt;
 mod tokenizer;
 
 pub use checkpoint::{Manifest, Source, StageFiles};
 pub use compressor::{Compressor, TokenWindow};
-pub use decoder::{Decoder, Latents, TokenVerdict, VerifyWindow};
-pub use decoding::{DecodeWindow, Decoding, Task};
-pub use device::{DeviceChoice, Kernels, Options, Precision};
+pub use decoder::{DecodeSession, DecodeWindow, Decoder, Latents, Task, TokenVerdict, VerifyWindow};
 pub use error::Error;
 pub use info::StageInfo;
+pub use options::{DeviceChoice, Kernels, Options, Precision};
 
-/// The kernels by themselves, for `cargo bench`: no part of what the crate promises.
+/// Single kernels for `cargo bench`. Not part of the public API.
 #[doc(hidden)]
 pub mod bench {
-    pub use crate::network::host::bench::{PEAK_MACS, Product, peak};
+    pub use crate::network::cpu::bench::{Gemm, PEAK_MACS, peak};
 }

@@ -1,16 +1,17 @@
-//! What the decoder reads before the text, and how the text's slots follow it.
+//! Decoder prompts, and the placement of a window's text slots after them.
 
 use candle_core::Tensor;
 
+use crate::Error;
 use crate::layout::{Blocks, Layout, PositionLayout, PromptShape};
 use crate::tokenizer::Tokenizer;
-use crate::{Error, Latents};
 
-/// The prompt that the checkpoints were trained to reconstruct text with.
-pub(crate) const REPEAT: &str = "Repeat the text: ";
+/// Prompt that the checkpoints were trained with to reconstruct text.
+pub(crate) const RECONSTRUCT: &str = "Repeat the text: ";
+/// Everything before the latents: system message and start of the user message.
 const PREFIX: &str = "<|im_start|>system\nYou should follow the instructions carefully and explain your answers in detail.<|im_end|><|im_start|>user\n<img>";
 
-/// Token ids of a prompt, before and behind the place of the latents.
+/// Token ids of a prompt before and after the latents.
 #[derive(Clone)]
 pub(crate) struct Prompt {
     pub(crate) prefix: Vec<u32>,
@@ -18,48 +19,60 @@ pub(crate) struct Prompt {
 }
 
 impl Prompt {
-    /// The chat template round `prompt`, special tokens recognised.
+    /// Applies the chat template to `prompt`. Special tokens are recognised.
     pub(crate) fn new(tokenizer: &Tokenizer, prompt: &str) -> Result<Self, Error> {
         let suffix = format!("</img>\n{prompt}<|im_end|><|im_start|>assistant\n");
         Ok(Self { prefix: tokenizer.prompt(PREFIX)?, suffix: tokenizer.prompt(&suffix)? })
     }
 
-    /// All ids, with `pad` in the places of `latents` latents.
+    /// Returns all ids, with `pad` in place of `latents` latents.
     pub(crate) fn ids(&self, pad: u32, latents: usize) -> Vec<u32> {
         let pads = std::iter::repeat_n(pad, latents);
         self.prefix.iter().copied().chain(pads).chain(self.suffix.iter().copied()).collect()
     }
 }
 
-/// A window as the decoder reads it: the prompt's shape and the text slots behind it.
+/// Size of a window.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WindowSize {
+    /// Number of latents.
+    pub(crate) latents: usize,
+    /// Number of text tokens.
+    pub(crate) tokens: usize,
+    /// Text tokens per latent.
+    pub(crate) ratio: usize,
+}
+
+/// Layout of a window in the decoder: the shape of the prompt and the text slots after it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Frame {
+pub(crate) struct WindowLayout {
     pub(crate) prompt: PromptShape,
     pub(crate) blocks: Blocks,
-    /// What the first slot of each block reads.
-    start: u32,
+    /// Input token of the first slot of each block.
+    start_id: u32,
     first_position: usize,
 }
 
-impl Frame {
-    /// The frame of a window of `tokens` tokens. Errors: a number of latents that `tokens` and `ratio` do not give.
+impl WindowLayout {
+    /// Lays out a window behind `prompt`. `pad_id` is `<imgpad>`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] if the numbers of tokens, latents and ratio do not fit together.
     pub(crate) fn new(
         layout: &Layout,
         prompt: &Prompt,
-        pad: u32,
-        latents: &Latents,
-        tokens: usize,
-        ratio: usize,
+        pad_id: u32,
+        window: WindowSize,
     ) -> Result<Self, Error> {
+        let WindowSize { latents, tokens, ratio } = window;
         if tokens == 0 || ratio == 0 || tokens > layout.latent_token_len * ratio {
-            let most = layout.latent_token_len * ratio;
-            return Err(Error::input(format!("a window at {ratio}x has 1 to {most} tokens, {tokens} given")));
+            let max = layout.latent_token_len * ratio;
+            return Err(Error::input(format!("{tokens} tokens at ratio {ratio}: a window has 1 to {max}")));
         }
         let expected = layout.latents(tokens, ratio);
-        if latents.count != expected {
-            let given = latents.count;
+        if latents != expected {
             return Err(Error::input(format!(
-                "{given} latents for {tokens} tokens at {ratio}x, not {expected}"
+                "{latents} latents for {tokens} tokens at ratio {ratio}: expected {expected}"
             )));
         }
         let shape = PromptShape {
@@ -68,34 +81,34 @@ impl Frame {
             suffix: prompt.suffix.len(),
             ratio,
         };
-        let whole = shape.prefix + shape.latents + shape.suffix;
-        // In the published layout the prompt's last token is what predicts the first of the text: it is slot 0.
-        let (rows, start) = match layout.positions {
-            PositionLayout::Aligned => (whole, pad),
-            PositionLayout::Published => (whole - 1, prompt.suffix[shape.suffix - 1]),
+        let length = shape.prefix + shape.latents + shape.suffix;
+        // In the published layout the last token of the prompt predicts the first text token, so it is slot 0.
+        let (rows, start_id) = match layout.positions {
+            PositionLayout::Aligned => (length, pad_id),
+            PositionLayout::Published => (length - 1, prompt.suffix[shape.suffix - 1]),
         };
         let blocks = Blocks { prompt: rows, tokens, block: layout.block_len(tokens, ratio) };
-        Ok(Self { prompt: shape, blocks, start, first_position: layout.first_slot_position(&shape) })
+        Ok(Self { prompt: shape, blocks, start_id, first_position: layout.first_slot_position(&shape) })
     }
 
-    /// Position ids of the prompt's rows behind its prefix.
+    /// Returns the position ids of the prompt rows after the prefix.
     pub(crate) fn prompt_positions(&self, layout: &Layout) -> Vec<u32> {
         let mut positions = layout.prompt_positions(&self.prompt);
         positions.truncate(self.blocks.prompt);
         positions.split_off(self.prompt.prefix)
     }
 
-    /// The prompt's rows behind its prefix, of `whole`, which holds all such tokens: `[rows, hidden]`.
-    pub(crate) fn prompt_rows(&self, whole: &Tensor) -> Result<Tensor, Error> {
-        Ok(whole.narrow(0, 0, self.blocks.prompt - self.prompt.prefix)?)
+    /// Returns the prompt rows of `input`, which holds all prompt tokens after the prefix, `[tokens, hidden]`.
+    pub(crate) fn prompt_rows(&self, input: &Tensor) -> Result<Tensor, Error> {
+        Ok(input.narrow(0, 0, self.blocks.prompt - self.prompt.prefix)?)
     }
 
-    /// What slot `slot` reads, where the text so far is `tokens`.
-    pub(crate) fn reads(&self, slot: usize, tokens: &[u32]) -> u32 {
-        if slot.is_multiple_of(self.blocks.block) { self.start } else { tokens[slot - 1] }
+    /// Returns the input token of a slot: the text token before it, or the start token at the start of a block.
+    pub(crate) fn input_token(&self, slot: usize, tokens: &[u32]) -> u32 {
+        if slot.is_multiple_of(self.blocks.block) { self.start_id } else { tokens[slot - 1] }
     }
 
-    /// Position id of slot `slot`.
+    /// Returns the position id of a slot.
     pub(crate) fn slot_position(&self, slot: usize) -> u32 {
         (self.first_position + slot) as u32
     }

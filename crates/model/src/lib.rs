@@ -1,11 +1,11 @@
-//! The default cascade, c3-mini, as bytes inside the program.
+//! The default cascade, c3-mini, embedded in the program.
 //!
-//! Each program takes the feature of the stage that it serves, so that a node carries only its own files.
+//! The features `compressor` and `decoder` select the stages whose files are embedded, so that a node carries only its own.
 
-/// A file of the model: its name in the checkpoint and its bytes.
+/// A file of the checkpoint: its name and its contents.
 pub type File = (&'static str, &'static [u8]);
 
-/// The compressor's files, with the cascade's manifest.
+/// Returns the compressor's files and the cascade manifest.
 #[cfg(feature = "compressor")]
 pub fn compressor_files() -> &'static [File] {
     &[
@@ -16,7 +16,7 @@ pub fn compressor_files() -> &'static [File] {
     ]
 }
 
-/// The decoder's files, with the cascade's manifest.
+/// Returns the decoder's files and the cascade manifest.
 #[cfg(feature = "decoder")]
 pub fn decoder_files() -> &'static [File] {
     &[

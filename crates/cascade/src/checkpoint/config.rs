@@ -1,4 +1,4 @@
-//! Sizes and settings of a stage, from GGUF metadata or from the published `config.json`.
+//! Configuration of a stage, from GGUF metadata or the published `config.json`.
 
 use std::collections::HashMap;
 
@@ -10,10 +10,10 @@ use super::files::Files;
 use crate::Error;
 use crate::layout::{Layout, PositionLayout};
 
-/// Widths of heads must be a multiple of this: the kernels' lanes.
+/// Head widths must be a multiple of the kernels' vector lanes.
 const HEAD_DIM_STEP: usize = 16;
 
-/// Sizes of a Qwen2 network.
+/// Dimensions of a Qwen2 network.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct NetworkConfig {
     pub(crate) hidden: usize,
@@ -31,31 +31,33 @@ impl NetworkConfig {
         self.hidden / self.heads
     }
 
-    fn checked(self) -> Result<Self, Error> {
+    fn validated(self) -> Result<Self, Error> {
         let sizes = [self.hidden, self.layers, self.heads, self.kv_heads, self.vocabulary];
         if sizes.contains(&0)
             || !self.hidden.is_multiple_of(HEAD_DIM_STEP * self.heads)
             || !self.heads.is_multiple_of(self.kv_heads)
         {
-            return Err(Error::checkpoint(format!("the network's sizes do not fit together: {self:?}")));
+            return Err(Error::checkpoint(format!(
+                "the dimensions of the network are inconsistent: {self:?}"
+            )));
         }
         Ok(self)
     }
 }
 
-/// Ratios that a checkpoint accepts.
+/// Ratios that a checkpoint accepts, in text tokens per latent.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Ratios {
     pub(crate) min: usize,
     pub(crate) max: usize,
     pub(crate) default: usize,
-    pub(crate) made_for: Vec<usize>,
+    pub(crate) trained: Vec<usize>,
 }
 
-/// The ratio taken where nobody names one: the paper's 98 %.
+/// Ratio for requests that set none. The paper reports 98 % precision at this ratio.
 const RATIO_DEFAULT: usize = 20;
 
-/// All that a stage's configuration says.
+/// Configuration of one stage.
 pub(super) struct Settings {
     pub(super) network: NetworkConfig,
     pub(super) layout: Layout,
@@ -69,7 +71,7 @@ impl Settings {
         let architecture = metadata.string("general.architecture")?;
         if architecture != "qwen2" {
             return Err(Error::checkpoint(format!(
-                "architecture {architecture} is not served: only qwen2 is"
+                "architecture {architecture} is not supported: use a qwen2 checkpoint"
             )));
         }
         let network = NetworkConfig {
@@ -84,14 +86,14 @@ impl Settings {
         let positions = match metadata.string("c3.position_layout")?.as_str() {
             "aligned" => PositionLayout::Aligned,
             "published" => PositionLayout::Published,
-            other => return Err(Error::checkpoint(format!("position layout {other} is not served"))),
+            other => return Err(Error::checkpoint(format!("position layout {other} is not supported"))),
         };
-        let made_for = metadata.sizes("c3.ratios")?;
+        let trained = metadata.sizes("c3.ratios")?;
         let (min, max) = (metadata.size("c3.min_ratio")?, metadata.size("c3.max_ratio")?);
         Ok(Self {
-            network: network.checked()?,
+            network: network.validated()?,
             layout: Layout { positions, latent_token_len: metadata.size("c3.latent_token_len")? },
-            ratios: Ratios { min, max, default: RATIO_DEFAULT.clamp(min, max), made_for },
+            ratios: Ratios { min, max, default: RATIO_DEFAULT.clamp(min, max), trained },
             end_ids: Vec::new(),
         })
     }
@@ -103,7 +105,7 @@ impl Settings {
             Stage::Decoder => read_json(files, "config.json")?,
         };
         if network.use_sliding_window || network.rope_scaling.is_some() {
-            return Err(Error::checkpoint("sliding windows and scaled rotary positions are not served"));
+            return Err(Error::checkpoint("sliding windows and scaled rotary positions are not supported"));
         }
         let network = NetworkConfig {
             hidden: network.hidden_size,
@@ -115,23 +117,23 @@ impl Settings {
             rms_norm_eps: network.rms_norm_eps,
         };
         Ok(Self {
-            network: network.checked()?,
+            network: network.validated()?,
             layout: Layout { positions: PositionLayout::Published, latent_token_len: main.latent_token_len },
-            // The paper trains and measures windows of up to 40 text tokens a latent.
-            ratios: Ratios { min: 1, max: 40, default: RATIO_DEFAULT, made_for: vec![20, 40] },
+            // The paper trains and evaluates ratios up to 40.
+            ratios: Ratios { min: 1, max: 40, default: RATIO_DEFAULT, trained: vec![20, 40] },
             end_ids: vec![main.eos_token_id],
         })
     }
 }
 
-/// What `config.json` says of the cascade.
+/// Cascade settings in the main `config.json`.
 #[derive(Deserialize)]
 struct PublishedMain {
     latent_token_len: usize,
     eos_token_id: u32,
 }
 
-/// What either `config.json` says of its network.
+/// Network settings in the `config.json` of either stage.
 #[derive(Deserialize)]
 struct PublishedNetwork {
     hidden_size: usize,
@@ -148,17 +150,18 @@ struct PublishedNetwork {
 
 fn read_json<T: serde::de::DeserializeOwned>(files: &Files, name: &str) -> Result<T, Error> {
     serde_json::from_slice(&files.read(name)?).map_err(|error| {
-        Error::checkpoint(format!("{name} cannot be read ({error}): take the checkpoint's own"))
+        Error::checkpoint(format!("{name} is invalid ({error}): use the file that came with the checkpoint"))
     })
 }
 
-/// GGUF metadata with errors that name the key.
+/// Typed access to GGUF metadata, with errors that name the key.
 struct Metadata<'a>(&'a HashMap<String, Value>);
 
 impl Metadata<'_> {
     fn get<T>(&self, key: &str, read: impl Fn(&Value) -> candle_core::Result<T>) -> Result<T, Error> {
         let value = self.0.get(key).and_then(|value| read(value).ok());
-        value.ok_or_else(|| Error::checkpoint(format!("the GGUF file's {key} is missing or not of its type")))
+        value
+            .ok_or_else(|| Error::checkpoint(format!("GGUF metadata {key} is missing or has the wrong type")))
     }
 
     fn size(&self, key: &str) -> Result<usize, Error> {

@@ -1,4 +1,4 @@
-//! Files of a checkpoint, in a folder or inside the program.
+//! Files of a checkpoint, in a folder or embedded in the program.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -10,12 +10,12 @@ use candle_core::{Device, Tensor};
 use crate::Error;
 use crate::checkpoint::Source;
 
-/// A file that can be read from any place.
+/// A readable and seekable file.
 pub(crate) trait ReadSeek: Read + Seek + Send + Sync {}
 
 impl<T: Read + Seek + Send + Sync> ReadSeek for T {}
 
-/// Files of a checkpoint, by their name in it.
+/// Files of a checkpoint, addressed by relative name.
 pub(crate) enum Files {
     Folder(PathBuf),
     Embedded(Vec<(&'static str, &'static [u8])>),
@@ -33,7 +33,7 @@ impl Files {
         }
     }
 
-    /// Name of the folder, for a cascade that has no other.
+    /// Returns the name of the folder, the default name of the cascade.
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Folder(folder) => {
@@ -51,7 +51,7 @@ impl Files {
         }
     }
 
-    /// Names of the safetensors files directly in `folder` (empty: the checkpoint itself), in order.
+    /// Lists the safetensors files directly in `folder` (empty for the root), sorted by name.
     pub(crate) fn safetensors(&self, folder: &str) -> Vec<String> {
         let Self::Folder(root) = self else { return Vec::new() };
         let Ok(entries) = root.join(folder).read_dir() else { return Vec::new() };
@@ -64,7 +64,7 @@ impl Files {
         names
     }
 
-    /// The file's path, where it has one.
+    /// Returns the path of a file, or `None` if it is embedded.
     pub(crate) fn path(&self, name: &str) -> Option<PathBuf> {
         match self {
             Self::Folder(folder) => Some(folder.join(name)),
@@ -72,7 +72,7 @@ impl Files {
         }
     }
 
-    /// The whole of a small file.
+    /// Reads a whole file.
     pub(crate) fn read(&self, name: &str) -> Result<Cow<'static, [u8]>, Error> {
         match self {
             Self::Folder(folder) => {
@@ -83,7 +83,7 @@ impl Files {
         }
     }
 
-    /// A file to read piece by piece.
+    /// Opens a file for streaming reads.
     pub(crate) fn reader(&self, name: &str) -> Result<Box<dyn ReadSeek>, Error> {
         match self {
             Self::Folder(folder) => {
@@ -95,7 +95,7 @@ impl Files {
         }
     }
 
-    /// BLAKE3 of a file.
+    /// Returns the BLAKE3 hash of a file.
     pub(crate) fn hash(&self, name: &str) -> Result<blake3::Hash, Error> {
         let mut hasher = blake3::Hasher::new();
         let hashed = hasher.update_reader(self.reader(name)?);
@@ -110,12 +110,12 @@ impl Files {
     }
 }
 
-/// A tensor of a small safetensors file.
+/// Reads one tensor of a safetensors file held in memory. `file` is its name for errors.
 pub(crate) fn tensor(bytes: &[u8], file: &str, name: &str) -> Result<Tensor, Error> {
     let mut tensors = candle_core::safetensors::load_buffer(bytes, &Device::Cpu)?;
-    tensors
-        .remove(name)
-        .ok_or_else(|| Error::checkpoint(format!("{file} has no tensor {name}: take the checkpoint's own")))
+    tensors.remove(name).ok_or_else(|| {
+        Error::checkpoint(format!("{file} has no tensor {name}: use the file that came with the checkpoint"))
+    })
 }
 
 fn missing(path: &Path) -> Error {

@@ -1,8 +1,8 @@
-//! The cascade's manifest: which files make a stage, and which two stages belong together.
+//! Cascade manifest, `cascade.json`: pairs two stages and lists the files of each.
 //!
-//! `cascade.json` stands beside the files. A fingerprint is BLAKE3 over the names and BLAKE3 hashes of a stage's files in
-//! the order of their names; so it covers config, tokenizer and weights. A checkpoint without a manifest (the published
-//! weights as they are downloaded) gets one from its files, where both stages' files are there.
+//! A fingerprint is BLAKE3 over the names and BLAKE3 hashes of a stage's files, sorted by name. It covers config,
+//! tokenizer and weights. For a checkpoint without a manifest, such as the published weights as downloaded, the
+//! manifest is derived from the files of both stages.
 
 use std::collections::BTreeMap;
 
@@ -13,15 +13,15 @@ use super::files::Files;
 use super::{Stage, weights};
 use crate::Error;
 
-/// Name of the manifest's file.
+/// File name of the manifest.
 const FILE: &str = "cascade.json";
-/// In a file's name, what stands before the name of the one tensor of it that counts.
+/// Separates file and tensor in the name of an entry that covers a single tensor.
 const TENSOR_MARK: char = '#';
 
-/// A cascade: its name and the two stages that belong together.
+/// A cascade: its name and its two stages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The name in requests.
+    /// Name of the cascade in requests.
     pub name: String,
     /// The first stage.
     pub compressor: StageFiles,
@@ -32,16 +32,16 @@ pub struct Manifest {
 /// The files of one stage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageFiles {
-    /// BLAKE3 over the names and hashes below.
+    /// BLAKE3 over the names and hashes of `files`.
     #[serde(with = "hex")]
     pub fingerprint: blake3::Hash,
-    /// BLAKE3 of each file, by name. `FILE#TENSOR` stands for one tensor of a file.
+    /// BLAKE3 hash of each file, by name. `FILE#TENSOR` covers one tensor of a file.
     #[serde(with = "hex_map")]
     pub files: BTreeMap<String, blake3::Hash>,
 }
 
 impl StageFiles {
-    fn of(files: BTreeMap<String, blake3::Hash>) -> Self {
+    fn new(files: BTreeMap<String, blake3::Hash>) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(b"c3 stage 1\0");
         for (name, hash) in &files {
@@ -52,41 +52,46 @@ impl StageFiles {
 }
 
 impl Manifest {
-    /// Makes the manifest of the checkpoint in a folder from its files.
+    /// Derives the manifest of the checkpoint in `folder`. The default name is that of the folder.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if files of either stage are missing or cannot be read.
     pub fn derive(folder: &std::path::Path, name: Option<String>) -> Result<Self, Error> {
         let files = Files::open(super::Source::Folder(folder))?;
         let derived = Self::from_files(&files)?;
         Ok(Self { name: name.unwrap_or(derived.name), ..derived })
     }
 
-    /// The manifest beside the files, or the one that they make.
+    /// Reads the manifest, or derives it if there is none.
     pub(crate) fn read_or_derive(files: &Files) -> Result<Self, Error> {
         if !files.has(FILE) {
             return Self::from_files(files);
         }
         serde_json::from_slice(&files.read(FILE)?).map_err(|error| {
-            Error::checkpoint(format!("{FILE} cannot be read ({error}): take the checkpoint's own"))
+            Error::checkpoint(format!(
+                "{FILE} is invalid ({error}): use the file that came with the checkpoint"
+            ))
         })
     }
 
-    /// Hashes the files of one stage and compares.
+    /// Hashes the files of one stage and compares the result with the manifest.
     pub(crate) fn check(&self, files: &Files, stage: Stage) -> Result<(), Error> {
-        let stated = match stage {
+        let expected = match stage {
             Stage::Compressor => &self.compressor,
             Stage::Decoder => &self.decoder,
         };
-        for (name, expected) in &stated.files {
+        for (name, expected_hash) in &expected.files {
             let found = hash(files, name)?;
-            if found != *expected {
+            if found != *expected_hash {
                 return Err(Error::checkpoint(format!(
-                    "checksum of model file {name} is {found}, {FILE} says {expected}: copy the file again"
+                    "checksum of model file {name} is {found}, {FILE} says {expected_hash}: copy the file again"
                 )));
             }
         }
-        if StageFiles::of(stated.files.clone()).fingerprint != stated.fingerprint {
+        if StageFiles::new(expected.files.clone()).fingerprint != expected.fingerprint {
             let stage = stage.name();
             return Err(Error::checkpoint(format!(
-                "{FILE} gives the {stage} a fingerprint that its files do not make: take the checkpoint's own"
+                "{FILE}: the {stage}'s fingerprint does not match its files: use the file that came with the checkpoint"
             )));
         }
         Ok(())
@@ -96,7 +101,7 @@ impl Manifest {
         let stage = |stage| {
             let names = stage_files(files, stage)?;
             let hashes = names.into_iter().map(|name| Ok((name.clone(), hash(files, &name)?)));
-            hashes.collect::<Result<_, Error>>().map(StageFiles::of)
+            hashes.collect::<Result<_, Error>>().map(StageFiles::new)
         };
         Ok(Self {
             name: files.name(),
@@ -106,7 +111,7 @@ impl Manifest {
     }
 }
 
-/// Names of the files that make a stage.
+/// Lists the names of a stage's files, as they appear in the manifest.
 fn stage_files(files: &Files, stage: Stage) -> Result<Vec<String>, Error> {
     let gguf = weights::gguf_file(stage);
     let mut names = vec!["tokenizer.json".to_owned()];
@@ -115,7 +120,7 @@ fn stage_files(files: &Files, stage: Stage) -> Result<Vec<String>, Error> {
         Stage::Decoder if files.has(&gguf) => names.extend([gguf, "projector.safetensors".into()]),
         _ if !files.has("config.json") => {
             return Err(Error::checkpoint(format!(
-                "no checkpoint here: neither {gguf} nor config.json; name the folder that holds the model's files"
+                "no checkpoint found (neither {gguf} nor config.json): name the folder that holds the model's files"
             )));
         }
         Stage::Compressor => {
@@ -132,7 +137,7 @@ fn stage_files(files: &Files, stage: Stage) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-/// BLAKE3 of a file, or of one tensor of it: type, shape and bytes as stored.
+/// Returns the BLAKE3 hash of a file, or of one of its tensors.
 fn hash(files: &Files, name: &str) -> Result<blake3::Hash, Error> {
     match name.split_once(TENSOR_MARK) {
         None => files.hash(name),
@@ -140,6 +145,7 @@ fn hash(files: &Files, name: &str) -> Result<blake3::Hash, Error> {
     }
 }
 
+/// Returns the BLAKE3 hash of a tensor's type, shape and values as f32.
 fn hash_tensor(tensor: &Tensor) -> Result<blake3::Hash, Error> {
     let mut hasher = blake3::Hasher::new();
     hasher.update(format!("{:?} {:?}\0", tensor.dtype(), tensor.dims()).as_bytes());
@@ -150,7 +156,7 @@ fn hash_tensor(tensor: &Tensor) -> Result<blake3::Hash, Error> {
     Ok(hasher.finalize())
 }
 
-/// A hash as hexadecimal digits.
+/// Serde for hashes as hexadecimal digits.
 mod hex {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
@@ -164,7 +170,7 @@ mod hex {
     }
 }
 
-/// Hashes by name as hexadecimal digits.
+/// Serde for maps of hashes as hexadecimal digits.
 mod hex_map {
     use std::collections::BTreeMap;
 

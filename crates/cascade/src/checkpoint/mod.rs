@@ -1,4 +1,4 @@
-//! A checkpoint's files: found, checked against the manifest, and read.
+//! Checkpoints: finds the files, checks them against the manifest, reads configuration and tensors.
 
 mod config;
 mod files;
@@ -12,22 +12,21 @@ use candle_core::{DType, Device, Tensor};
 
 pub(crate) use config::{NetworkConfig, Ratios};
 pub use manifest::{Manifest, StageFiles};
-pub(crate) use weights::{Matrix, Weights};
+pub(crate) use weights::{StoredTensor, Weights};
 
-use crate::device::{Numbers, Options};
-use crate::layout::Layout;
-use crate::network::host;
+use crate::layout::{Layout, PositionLayout};
+use crate::options::Options;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, StageInfo};
 use config::Settings;
 use files::Files;
 
-/// Where a checkpoint's files are.
+/// Location of a checkpoint's files.
 #[derive(Clone, Copy, Debug)]
 pub enum Source<'a> {
     /// A folder.
     Folder(&'a Path),
-    /// Inside the program: names and bytes.
+    /// Files embedded in the program, as names and contents.
     Embedded(&'a [(&'static str, &'static [u8])]),
 }
 
@@ -47,24 +46,27 @@ impl Stage {
     }
 }
 
-/// One stage of a checkpoint, checked, its weights ready to be read.
+/// One stage of a checkpoint: verified, with weights ready to be read.
 pub(crate) struct Checkpoint {
     pub(crate) manifest: Manifest,
     pub(crate) layout: Layout,
     pub(crate) ratios: Ratios,
     pub(crate) network: NetworkConfig,
     pub(crate) tokenizer: Arc<Tokenizer>,
-    /// Ids that end a generation, beside `<|im_end|>`.
+    /// Ids that end a generation, in addition to `<|im_end|>`.
     pub(crate) end_ids: Vec<u32>,
     pub(crate) device: Device,
     pub(crate) device_name: String,
-    pub(crate) numbers: Numbers,
     pub(crate) weights: Weights,
     files: Files,
 }
 
 impl Checkpoint {
-    /// Opens a stage. Every file of it is hashed and compared with the manifest.
+    /// Opens a stage. Hashes each of its files and compares the result with the manifest.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if a file is missing, damaged or not supported; [`Error::Device`] if the device cannot
+    /// be opened.
     pub(crate) fn open(source: Source<'_>, stage: Stage, options: &Options) -> Result<Self, Error> {
         let files = Files::open(source)?;
         let manifest = Manifest::read_or_derive(&files)?;
@@ -76,8 +78,6 @@ impl Checkpoint {
         } else {
             (Settings::from_published(&files, stage)?, Weights::Dense(weights::open_dense(&files, stage)?))
         };
-        let fits_host = host::fits(&weights, &settings.network);
-        let numbers = Numbers::settle(options, &device, weights.stored_dtype()?, fits_host)?;
         let tokenizer = Tokenizer::read(&files.read("tokenizer.json")?, settings.network.vocabulary)?;
         Ok(Self {
             manifest,
@@ -88,38 +88,54 @@ impl Checkpoint {
             end_ids: settings.end_ids,
             device,
             device_name,
-            numbers,
             weights,
             files,
         })
     }
 
-    /// The compressor's query embedding: `[latent_token_len, hidden]`.
+    /// Reads the compressor's query embedding, `[latent_token_len, hidden]`, as f32.
     pub(crate) fn query(&self) -> Result<Tensor, Error> {
-        self.beside("query.safetensors", "query.weight", "model.Q.weight")
+        self.auxiliary("query.safetensors", "query.weight", "model.Q.weight")
     }
 
-    /// The decoder's projector: weight `[hidden, latent width]` and bias `[hidden]`.
+    /// Reads the decoder's projector as f32: weight `[hidden, latent width]` and bias `[hidden]`.
     pub(crate) fn projector(&self) -> Result<(Tensor, Tensor), Error> {
         let file = "projector.safetensors";
-        let weight = self.beside(file, "projector.weight", "model.mm_projector.weight")?;
-        let bias = self.beside(file, "projector.bias", "model.mm_projector.bias")?;
+        let weight = self.auxiliary(file, "projector.weight", "model.mm_projector.weight")?;
+        let bias = self.auxiliary(file, "projector.bias", "model.mm_projector.bias")?;
         Ok((weight, bias))
     }
 
-    /// What the stage says of itself once its network stands.
-    pub(crate) fn info(&self, latent_width: usize) -> StageInfo {
-        StageInfo::of(self, latent_width)
+    /// Describes the stage. `latent_width` and `arithmetic` are known once its network is loaded.
+    pub(crate) fn info(&self, latent_width: usize, arithmetic: String) -> StageInfo {
+        let published = self.layout.positions == PositionLayout::Published;
+        StageInfo {
+            cascade: self.manifest.name.clone(),
+            compressor_fingerprint: *self.manifest.compressor.fingerprint.as_bytes(),
+            decoder_fingerprint: *self.manifest.decoder.fingerprint.as_bytes(),
+            arithmetic,
+            device: self.device_name.clone(),
+            latent_width,
+            latent_token_len: self.layout.latent_token_len,
+            fixed_latents: self.layout.fixed_latents(),
+            ratio_min: self.ratios.min,
+            ratio_max: self.ratios.max,
+            ratio_default: self.ratios.default,
+            ratios: self.ratios.trained.clone(),
+            latent_codec: if published { "bf16" } else { "q4_0" },
+            takes_prompt: published,
+            vocabulary: self.tokenizer.vocabulary(),
+        }
     }
 
-    /// A tensor that stands beside a GGUF file, or under its published name among the dense weights of the main model.
-    fn beside(&self, file: &str, name: &str, published: &str) -> Result<Tensor, Error> {
-        let dtype = self.numbers.dtype();
+    /// Reads a tensor that is not part of the Qwen2 network: from its own file next to a GGUF file, otherwise by its
+    /// published name from the dense weights of the main model.
+    fn auxiliary(&self, file: &str, name: &str, published: &str) -> Result<Tensor, Error> {
         let tensor = if self.files.has(file) {
             files::tensor(&self.files.read(file)?, file, name)?
         } else {
             weights::main_tensor(&self.files, published)?
         };
-        Ok(tensor.to_dtype(DType::F32)?.to_device(&self.device)?.to_dtype(dtype)?)
+        Ok(tensor.to_dtype(DType::F32)?.to_device(&self.device)?)
     }
 }

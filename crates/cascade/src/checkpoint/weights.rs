@@ -1,4 +1,4 @@
-//! The tensors of a stage, under their published names, from GGUF or safetensors.
+//! Tensors of a stage from GGUF or safetensors, addressed by their published names.
 
 use candle_core::quantized::gguf_file::Content;
 use candle_core::quantized::{GgmlDType, QTensor};
@@ -9,23 +9,23 @@ use super::Stage;
 use super::files::{Files, ReadSeek};
 use crate::Error;
 
-/// The published checkpoint's query embedding, which lies among the main model's weights.
+/// Name of the query embedding in the published checkpoint, which stores it with the main model.
 pub(super) const PUBLISHED_QUERY: &str = "model.Q.weight";
 
-/// The tensors of a stage.
+/// Tensors of a stage.
 pub(crate) enum Weights {
     Gguf(Gguf),
     Dense(MmapedSafetensors),
 }
 
-/// A matrix as stored.
-pub(crate) enum Matrix {
+/// A tensor as stored, on the CPU.
+pub(crate) enum StoredTensor {
     Quantised(QTensor),
     Dense(Tensor),
 }
 
-impl Matrix {
-    /// Its values, as they are stored or as quantised ones stand for.
+impl StoredTensor {
+    /// Returns the dense tensor, dequantised if necessary.
     pub(crate) fn dense(self) -> Result<Tensor, Error> {
         match self {
             Self::Quantised(tensor) => Ok(tensor.dequantize(&Device::Cpu)?),
@@ -35,15 +35,15 @@ impl Matrix {
 }
 
 impl Weights {
-    /// A tensor under its published name, as stored, on the CPU.
-    pub(crate) fn get(&mut self, name: &str) -> Result<Matrix, Error> {
+    /// Reads a tensor.
+    pub(crate) fn get(&mut self, name: &str) -> Result<StoredTensor, Error> {
         match self {
-            Self::Gguf(gguf) => gguf.get(name).map(Matrix::Quantised),
-            Self::Dense(tensors) => Ok(Matrix::Dense(tensors.load(name, &Device::Cpu)?)),
+            Self::Gguf(gguf) => gguf.get(name).map(StoredTensor::Quantised),
+            Self::Dense(tensors) => Ok(StoredTensor::Dense(tensors.load(name, &Device::Cpu)?)),
         }
     }
 
-    /// Whether there is such a tensor.
+    /// Returns true if the tensor exists.
     pub(crate) fn has(&self, name: &str) -> bool {
         match self {
             Self::Gguf(gguf) => gguf.content.tensor_infos.contains_key(&gguf_name(name)),
@@ -51,19 +51,19 @@ impl Weights {
         }
     }
 
-    /// Whether the weights are quantised and `fits` holds for the type and shape of every matrix.
-    pub(crate) fn all_quantised(&self, fits: impl Fn(GgmlDType, &[usize]) -> bool) -> bool {
+    /// Returns true if the weights are quantised and `supports` holds for the type and shape of every matrix.
+    pub(crate) fn all_quantised(&self, supports: impl Fn(GgmlDType, &[usize]) -> bool) -> bool {
         match self {
             Self::Gguf(gguf) => {
                 let mut matrices = gguf.content.tensor_infos.values().filter(|info| info.shape.rank() > 1);
-                matrices.all(|info| fits(info.ggml_dtype, info.shape.dims()))
+                matrices.all(|info| supports(info.ggml_dtype, info.shape.dims()))
             }
             Self::Dense(_) => false,
         }
     }
 
-    /// The type of dense weights; `None` where they are quantised.
-    pub(super) fn stored_dtype(&self) -> Result<Option<DType>, Error> {
+    /// Returns the type of dense weights, or `None` if they are quantised.
+    pub(crate) fn stored_dtype(&self) -> Result<Option<DType>, Error> {
         match self {
             Self::Gguf(_) => Ok(None),
             Self::Dense(tensors) => {
@@ -95,7 +95,7 @@ impl Gguf {
     }
 }
 
-/// Name of a stage's GGUF file.
+/// Returns the name of a stage's GGUF file.
 pub(super) fn gguf_file(stage: Stage) -> String {
     format!("{}.gguf", stage.name())
 }
@@ -109,35 +109,37 @@ pub(super) fn open_dense(files: &Files, stage: Stage) -> Result<MmapedSafetensor
     map(files, &files.safetensors(folder))
 }
 
-/// A tensor of the main model, as stored, on the CPU.
+/// Reads a tensor of the published main model.
 pub(super) fn main_tensor(files: &Files, name: &str) -> Result<Tensor, Error> {
     let file = file_of_main_tensor(files, name)?;
     Ok(map(files, &[file])?.load(name, &Device::Cpu)?)
 }
 
-/// The file of the main model that holds a tensor.
+/// Returns the file of the published main model that holds a tensor.
 pub(super) fn file_of_main_tensor(files: &Files, name: &str) -> Result<String, Error> {
     for file in files.safetensors("") {
         if map(files, std::slice::from_ref(&file))?.get(name).is_ok() {
             return Ok(file);
         }
     }
-    Err(Error::checkpoint(format!("no *.safetensors file of the main model holds {name}: copy them there")))
+    Err(Error::checkpoint(format!(
+        "no *.safetensors file of the main model contains {name}: copy the model's weights there"
+    )))
 }
 
 fn map(files: &Files, names: &[String]) -> Result<MmapedSafetensors, Error> {
     let paths: Vec<_> = names.iter().filter_map(|name| files.path(name)).collect();
     if paths.is_empty() {
-        return Err(Error::checkpoint("no *.safetensors files here: copy the model's weights there"));
+        return Err(Error::checkpoint("no *.safetensors files found: copy the model's weights there"));
     }
-    // SAFETY: the files are mapped read-only and must not be changed while the program runs, which holds for a model's
-    // files: operators replace folders, they do not edit weights in place.
+    // SAFETY: the mapping is read-only, and model files are not modified while the program runs: a new model is
+    // deployed as a new folder.
     #[allow(unsafe_code)]
     let mapped = unsafe { MmapedSafetensors::multi(&paths) };
     mapped.map_err(|error| Error::checkpoint(format!("{} cannot be mapped: {error}", names.join(", "))))
 }
 
-/// The name that a published tensor has in GGUF.
+/// Translates a published tensor name to its GGUF name (llama.cpp's tensor naming for qwen2).
 fn gguf_name(published: &str) -> String {
     const PARTS: [(&str, &str); 12] = [
         ("model.layers.", "blk."),
@@ -161,7 +163,7 @@ mod tests {
     use super::gguf_name;
 
     #[test]
-    fn published_names_become_those_of_gguf() {
+    fn published_names_translate_to_gguf_names() {
         assert_eq!(gguf_name("model.layers.3.self_attn.q_proj.bias"), "blk.3.attn_q.bias");
         assert_eq!(gguf_name("model.layers.0.mlp.gate_proj.weight"), "blk.0.ffn_gate.weight");
         assert_eq!(gguf_name("model.layers.0.post_attention_layernorm.weight"), "blk.0.ffn_norm.weight");

@@ -1,37 +1,40 @@
-//! The Qwen2 network, once for both stages and both checkpoint layouts, for dense and quantised weights.
+//! The Qwen2 network, for both stages and both checkpoint layouts.
 //!
-//! A forward pass takes rows of hidden states, packed without padding: runs of rows of several sequences one after the
-//! other. Norms and products act on all rows at once; attention alone knows where a sequence begins and what each of
-//! its rows sees. Follows Qwen2 as in transformers 4.49, which the published code runs on.
+//! A forward pass takes rows of hidden states, packed without padding: the new rows of several sequences, one
+//! sequence after the other. Norms and linear layers treat all rows alike. Only attention knows the limits of
+//! sequences and the rows that each row attends to. Follows Qwen2 as in transformers 4.49, which the published code
+//! runs on.
 //!
-//! Two implementations: [`candle`] for dense weights on any device, in candle's operations, and [`host`] for quantised
-//! weights on a CPU, in kernels of ours with one named arithmetic.
+//! Two backends: [`candle`] runs dense weights on any device; [`cpu`] runs quantised weights on a CPU, in our own
+//! kernels with one named arithmetic.
 
+mod backend;
 mod candle;
-pub(crate) mod host;
+pub(crate) mod cpu;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::Error;
 use crate::checkpoint::Checkpoint;
-use crate::device::Numbers;
 use crate::layout::Blocks;
-use host::{Dense, LayerKv};
+use crate::options::Options;
+use backend::Backend;
+use cpu::{Dense, LayerKv};
 
-/// Rows whose logits are on the host at once where a card computed them: 16 MB for the default model.
+/// Maximum rows whose logits are copied from a GPU at once: 16 MB for the default model.
 const LOGIT_ROWS_MAX: usize = 256;
 
-/// A run of new rows of one sequence.
+/// New rows of one sequence in a forward pass.
 pub(crate) struct Sequence<'a> {
-    /// Keys and values of the rows before; the new ones are appended.
+    /// Keys and values of the earlier rows. The pass appends those of the new rows.
     pub(crate) cache: &'a mut KvCache,
     /// Number of new rows.
     pub(crate) rows: usize,
-    /// What each row sees.
+    /// Attention pattern of the whole sequence.
     pub(crate) pattern: Pattern,
 }
 
-/// Number and width of heads.
+/// Number and width of attention heads.
 #[derive(Clone, Copy, Debug)]
 struct Heads {
     query: usize,
@@ -39,52 +42,52 @@ struct Heads {
     dim: usize,
 }
 
-/// What each row of a sequence sees. Every row sees itself.
+/// Attention pattern of a sequence. Every row attends to itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pattern {
-    /// All rows before it.
+    /// A row attends to all rows before it.
     Causal,
-    /// In the prompt: the rows before it. In a block: the whole prompt and its own block's slots before it.
+    /// A prompt row attends to the rows before it; a slot to the whole prompt and to the earlier slots of its block.
     Blocks(Blocks),
 }
 
 impl Pattern {
-    /// A prompt and its blocks. A single block is one sequence with its prompt.
+    /// Returns the pattern of a prompt with blocks. With a single block it is causal.
     pub(crate) fn blocks(blocks: Blocks) -> Self {
         if blocks.count() == 1 { Self::Causal } else { Self::Blocks(blocks) }
     }
 }
 
-/// Keys and values of the rows of one sequence.
+/// KV cache of one sequence.
 #[derive(Clone)]
 pub(crate) struct KvCache {
     layers: Layers,
     rows: usize,
 }
 
-/// Keys and values, layer by layer.
+/// Keys and values per layer.
 #[derive(Clone)]
 enum Layers {
-    Host(Vec<LayerKv>),
+    Cpu(Vec<LayerKv>),
     Candle(Vec<candle::LayerCache>),
 }
 
 impl KvCache {
-    /// Rows that every layer holds.
+    /// Number of cached rows, the same in every layer.
     pub(crate) fn rows(&self) -> usize {
         self.rows
     }
 
-    fn host(&self) -> &[LayerKv] {
+    fn cpu(&self) -> &[LayerKv] {
         match &self.layers {
-            Layers::Host(layers) => layers,
+            Layers::Cpu(layers) => layers,
             Layers::Candle(_) => &[],
         }
     }
 
-    fn host_mut(&mut self) -> &mut [LayerKv] {
+    fn cpu_mut(&mut self) -> &mut [LayerKv] {
         match &mut self.layers {
-            Layers::Host(layers) => layers,
+            Layers::Cpu(layers) => layers,
             Layers::Candle(_) => &mut [],
         }
     }
@@ -92,63 +95,66 @@ impl KvCache {
     fn candle_mut(&mut self) -> &mut [candle::LayerCache] {
         match &mut self.layers {
             Layers::Candle(layers) => layers,
-            Layers::Host(_) => &mut [],
+            Layers::Cpu(_) => &mut [],
         }
     }
 }
 
-/// The token with the largest logit, and what stands beside it.
+/// Result of greedy decoding for one row.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Best {
-    /// The smallest id where several logits are equal.
+pub(crate) struct Argmax {
+    /// Id with the largest logit; the smallest such id on a tie.
     pub(crate) id: u32,
+    /// Logit of `id`.
     pub(crate) logit: f32,
-    /// The largest logit but for that one.
-    pub(crate) second: f32,
-    /// The logit of the token that was asked for.
-    pub(crate) truth: f32,
+    /// Largest logit of all other ids.
+    pub(crate) runner_up: f32,
+    /// Logit of the target id; minus infinity without a target.
+    pub(crate) target: f32,
 }
 
-impl Best {
-    /// Of one row's logits.
-    pub(crate) fn of(logits: &[f32], truth: Option<u32>) -> Self {
+impl Argmax {
+    /// Returns the argmax of one row's logits.
+    pub(crate) fn of(logits: &[f32], target: Option<u32>) -> Self {
         let logit = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let id = logits.iter().position(|&x| x == logit).unwrap_or_default();
         let (before, behind) = (&logits[..id], &logits[id + 1..]);
-        let second = before.iter().chain(behind).copied().fold(f32::NEG_INFINITY, f32::max);
-        let truth = truth.map_or(f32::NEG_INFINITY, |id| logits[id as usize]);
-        Self { id: id as u32, logit, second, truth }
+        let runner_up = before.iter().chain(behind).copied().fold(f32::NEG_INFINITY, f32::max);
+        let target = target.map_or(f32::NEG_INFINITY, |id| logits[id as usize]);
+        Self { id: id as u32, logit, runner_up, target }
     }
 }
 
 /// A Qwen2 network.
 pub(crate) struct Qwen2 {
     hidden: usize,
-    numbers: Numbers,
-    kind: Kind,
+    device: Device,
+    backend: Backend,
+    network: Network,
 }
 
-enum Kind {
-    Host(Box<host::Network>),
+enum Network {
+    Cpu(Box<cpu::Network>),
     Candle(Box<candle::Network>),
 }
 
 impl Qwen2 {
-    /// Reads the weights of the stage that was opened.
-    pub(crate) fn load(checkpoint: &mut Checkpoint) -> Result<Self, Error> {
-        let (config, numbers) = (&checkpoint.network, checkpoint.numbers);
-        let kind = match numbers {
-            Numbers::Int8(isa) => {
-                Kind::Host(Box::new(host::Network::load(&mut checkpoint.weights, config, isa)?))
+    /// Loads the network of an opened stage.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the options do not fit the device, [`Error::Checkpoint`] or [`Error::Candle`] if a tensor
+    /// is missing or malformed.
+    pub(crate) fn load(checkpoint: &mut Checkpoint, options: &Options) -> Result<Self, Error> {
+        let Checkpoint { network: config, weights, device, .. } = checkpoint;
+        let cpu_supported = cpu::supports(weights, config);
+        let backend = Backend::select(options, device, weights.stored_dtype()?, cpu_supported)?;
+        let network = match backend {
+            Backend::Cpu(isa) => Network::Cpu(Box::new(cpu::Network::load(weights, config, isa)?)),
+            Backend::Candle(dtype) => {
+                Network::Candle(Box::new(candle::Network::load(weights, config, dtype, device)?))
             }
-            Numbers::Dense(dtype) => Kind::Candle(Box::new(candle::Network::load(
-                &mut checkpoint.weights,
-                config,
-                dtype,
-                &checkpoint.device,
-            )?)),
         };
-        Ok(Self { hidden: config.hidden, numbers, kind })
+        Ok(Self { hidden: config.hidden, device: device.clone(), backend, network })
     }
 
     /// Width of a hidden state.
@@ -156,46 +162,58 @@ impl Qwen2 {
         self.hidden
     }
 
-    /// An empty cache for one sequence.
-    pub(crate) fn cache(&self) -> KvCache {
-        let layers = match &self.kind {
-            Kind::Host(network) => Layers::Host(network.cache()),
-            Kind::Candle(network) => Layers::Candle(network.cache()),
+    /// Name of the arithmetic.
+    pub(crate) fn arithmetic(&self) -> String {
+        self.backend.arithmetic(&self.device)
+    }
+
+    /// Converts `tensor` to the type of hidden states.
+    pub(crate) fn convert(&self, tensor: Tensor) -> Result<Tensor, Error> {
+        Ok(tensor.to_dtype(self.backend.dtype())?)
+    }
+
+    /// Returns an empty KV cache for one sequence.
+    pub(crate) fn new_cache(&self) -> KvCache {
+        let layers = match &self.network {
+            Network::Cpu(network) => Layers::Cpu(network.new_cache()),
+            Network::Candle(network) => Layers::Candle(network.new_cache()),
         };
         KvCache { layers, rows: 0 }
     }
 
-    /// Bytes that a row of keys and values takes, all layers together.
+    /// Size of a row of the KV cache in bytes, over all layers.
     pub(crate) fn kv_row_bytes(&self) -> usize {
-        match &self.kind {
-            Kind::Host(network) => network.kv_row_bytes(),
-            Kind::Candle(network) => network.kv_row_bytes(),
+        match &self.network {
+            Network::Cpu(network) => network.kv_row_bytes(),
+            Network::Candle(network) => network.kv_row_bytes(),
         }
     }
 
-    /// Rows of the token table: `[ids, hidden]`.
+    /// Returns the embeddings of `ids`, `[ids, hidden]`.
     pub(crate) fn embed(&self, ids: &[u32]) -> Result<Tensor, Error> {
-        match &self.kind {
-            Kind::Host(network) => self.tensor(network.embed(ids)),
-            Kind::Candle(network) => network.embed(ids),
+        match &self.network {
+            Network::Cpu(network) => self.tensor(network.embed(ids)),
+            Network::Candle(network) => network.embed(ids),
         }
     }
 
-    /// Runs `hidden` `[rows, hidden]`, the new rows of all sequences in order, and returns the hidden states after the
-    /// final norm, `[rows, hidden]`. `positions` are the rows' position ids.
+    /// Runs a forward pass and appends to the KV caches.
+    ///
+    /// `hidden` is `[rows, hidden]`: the new rows of all sequences, in order. `positions` are their position ids.
+    /// Returns the hidden states after the final norm, `[rows, hidden]`.
     pub(crate) fn forward(
         &self,
         hidden: Tensor,
         positions: &[u32],
         sequences: &mut [Sequence<'_>],
     ) -> Result<Tensor, Error> {
-        let hidden = match &self.kind {
-            Kind::Host(network) => {
+        let hidden = match &self.network {
+            Network::Cpu(network) => {
                 let mut rows = floats(&hidden)?;
                 network.forward(&mut rows, positions, sequences);
                 self.tensor(rows)
             }
-            Kind::Candle(network) => network.forward(hidden, positions, sequences),
+            Network::Candle(network) => network.forward(hidden, positions, sequences),
         }?;
         for sequence in sequences {
             sequence.cache.rows += sequence.rows;
@@ -203,72 +221,73 @@ impl Qwen2 {
         Ok(hidden)
     }
 
-    /// Logits of hidden states `[rows, hidden]`, row after row on the host, `vocabulary` floats each.
+    /// Returns the logits of hidden states `[rows, hidden]` in host memory, `[rows][vocabulary]`.
     pub(crate) fn logits(&self, hidden: &Tensor) -> Result<Vec<f32>, Error> {
-        match &self.kind {
-            Kind::Host(network) => Ok(network.logits(&floats(hidden)?)),
-            Kind::Candle(network) => floats(&network.logits(hidden)?),
+        match &self.network {
+            Network::Cpu(network) => Ok(network.logits(&floats(hidden)?)),
+            Network::Candle(network) => floats(&network.logits(hidden)?),
         }
     }
 
-    /// The best token of each of `hidden`'s rows `[rows, hidden]`, ids of `skip` left out. `truth` names a token of each
-    /// row whose logit is told.
-    pub(crate) fn best(
+    /// Returns the argmax of each row's logits, for hidden states `[rows, hidden]`.
+    ///
+    /// Ids in `masked` are excluded. `targets` holds one id per row whose logit is reported.
+    pub(crate) fn argmax(
         &self,
         hidden: &Tensor,
-        skip: &[u32],
-        truth: Option<&[u32]>,
-    ) -> Result<Vec<Best>, Error> {
-        if let Kind::Host(network) = &self.kind {
-            return Ok(network.best(&floats(hidden)?, skip, truth));
+        masked: &[u32],
+        targets: Option<&[u32]>,
+    ) -> Result<Vec<Argmax>, Error> {
+        if let Network::Cpu(network) = &self.network {
+            return Ok(network.argmax(&floats(hidden)?, masked, targets));
         }
         let rows = hidden.dim(0)?;
-        let mut best = Vec::with_capacity(rows);
+        let mut argmax = Vec::with_capacity(rows);
         for first in (0..rows).step_by(LOGIT_ROWS_MAX) {
             let count = LOGIT_ROWS_MAX.min(rows - first);
             let mut logits = self.logits(&hidden.narrow(0, first, count)?)?;
             let vocabulary = logits.len() / count;
             for (row, logits) in logits.chunks_exact_mut(vocabulary).enumerate() {
-                skip.iter().for_each(|&id| logits[id as usize] = f32::NEG_INFINITY);
-                best.push(Best::of(logits, truth.map(|ids| ids[first + row])));
+                masked.iter().for_each(|&id| logits[id as usize] = f32::NEG_INFINITY);
+                argmax.push(Argmax::of(logits, targets.map(|ids| ids[first + row])));
             }
         }
-        Ok(best)
+        Ok(argmax)
     }
 
-    /// The layer from latents to hidden states: `weight` is `[hidden, latent width]`, `bias` `[hidden]`.
+    /// Builds the layer that maps latents to hidden states. `weight` is `[hidden, latent width]`, `bias` `[hidden]`.
     pub(crate) fn projector(&self, weight: Tensor, bias: Tensor) -> Result<Projector, Error> {
-        match self.numbers {
-            Numbers::Int8(isa) => {
-                Ok(Projector::Host(Dense::new(isa, &floats(&weight)?, floats(&bias)?), self.hidden))
+        match self.backend {
+            Backend::Cpu(isa) => {
+                Ok(Projector::Cpu(Dense::new(isa, &floats(&weight)?, floats(&bias)?), self.hidden))
             }
-            Numbers::Dense(_) => Ok(Projector::Candle { weight, bias }),
+            Backend::Candle(_) => Ok(Projector::Candle { weight, bias }),
         }
     }
 
     fn tensor(&self, rows: Vec<f32>) -> Result<Tensor, Error> {
         let count = rows.len() / self.hidden;
-        Ok(Tensor::from_vec(rows, (count, self.hidden), &candle_core::Device::Cpu)?)
+        Ok(Tensor::from_vec(rows, (count, self.hidden), &Device::Cpu)?)
     }
 }
 
-/// Latents of the compressor's width to hidden states of the decoder's: dense, at either end of the wire.
+/// Linear layer from the compressor's latents to the decoder's hidden states.
 pub(crate) enum Projector {
-    /// In the host's arithmetic, and how wide its rows are.
-    Host(Dense, usize),
+    /// On the CPU backend; the second value is the width of hidden states.
+    Cpu(Dense, usize),
     /// On any device.
     Candle { weight: Tensor, bias: Tensor },
 }
 
 impl Projector {
-    /// `count` latents, row after row, to `[count, hidden]`.
-    pub(crate) fn forward(&self, values: &[f32], count: usize) -> Result<Tensor, Error> {
+    /// Projects `count` latents, `[count][latent width]`, to `[count, hidden]`.
+    pub(crate) fn forward(&self, latents: &[f32], count: usize) -> Result<Tensor, Error> {
         match self {
-            Self::Host(dense, hidden) => {
-                Ok(Tensor::from_vec(dense.forward(values), (count, *hidden), &candle_core::Device::Cpu)?)
+            Self::Cpu(dense, hidden) => {
+                Ok(Tensor::from_vec(dense.forward(latents), (count, *hidden), &Device::Cpu)?)
             }
             Self::Candle { weight, bias } => {
-                let latents = Tensor::new(values, weight.device())?.reshape((count, ()))?;
+                let latents = Tensor::new(latents, weight.device())?.reshape((count, ()))?;
                 let latents = latents.to_dtype(weight.dtype())?;
                 Ok(latents.matmul(&weight.t()?)?.broadcast_add(bias)?)
             }

@@ -1,39 +1,47 @@
-//! Attention in candle's operations: one sequence at a time, everything it could see behind a mask.
+//! Attention in candle's operations: one sequence at a time, with a dense mask.
 
 use candle_core::{D, Tensor};
 
 use super::{Heads, Pattern, Sequence};
 use crate::Error;
 
-/// 0 where a new row sees a row, minus infinity elsewhere: `[new rows, rows]`.
+/// KV cache of one layer, `[rows, kv heads * dim]` each; `None` if empty.
+#[derive(Clone, Default)]
+pub(in crate::network) struct LayerCache(Option<[Tensor; 2]>);
+
+impl LayerCache {
+    /// Appends the keys and values of new rows and returns all keys and values.
+    pub(super) fn append(&mut self, k: &Tensor, v: &Tensor) -> Result<[Tensor; 2], Error> {
+        let grown = match &self.0 {
+            Some([old_k, old_v]) => [Tensor::cat(&[old_k, k], 0)?, Tensor::cat(&[old_v, v], 0)?],
+            None => [k.contiguous()?, v.contiguous()?],
+        };
+        Ok(self.0.insert(grown).clone())
+    }
+}
+
+/// Returns the additive attention mask `[new rows, rows]`: 0 for visible rows, minus infinity for all others.
 pub(super) fn mask(sequence: &Sequence<'_>, hidden: &Tensor) -> Result<Tensor, Error> {
     let before = sequence.cache.rows();
     let all = before + sequence.rows;
     let mut mask = vec![f32::NEG_INFINITY; sequence.rows * all];
-    let mut own = Vec::new();
-    for (row, seen) in mask.chunks_exact_mut(all).enumerate() {
-        let lead = sees(sequence.pattern, before + row, &mut own);
-        seen[..lead].fill(0.0);
-        own.iter().for_each(|&row| seen[row as usize] = 0.0);
+    for (row, mask) in mask.chunks_exact_mut(all).enumerate() {
+        let row = before + row;
+        match sequence.pattern {
+            Pattern::Blocks(blocks) if row >= blocks.prompt => {
+                let (block, step) = blocks.locate(row);
+                mask[..blocks.prompt].fill(0.0);
+                (0..=step).for_each(|step| mask[blocks.row(block, step)] = 0.0);
+            }
+            _ => mask[..=row].fill(0.0),
+        }
     }
     let mask = Tensor::from_vec(mask, (sequence.rows, all), hidden.device())?;
     Ok(mask.to_dtype(hidden.dtype())?)
 }
 
-/// The rows that `row` sees: the first so many, and then `own`.
-fn sees(pattern: Pattern, row: usize, own: &mut Vec<u32>) -> usize {
-    own.clear();
-    match pattern {
-        Pattern::Blocks(blocks) if row >= blocks.prompt => {
-            let (block, step) = blocks.place(row);
-            own.extend((0..=step).map(|step| blocks.row(block, step) as u32));
-            blocks.prompt
-        }
-        _ => row + 1,
-    }
-}
-
-/// `q` is `[new, query heads * dim]`, `k` and `v` `[all, key heads * dim]`.
+/// Computes grouped-query attention of one sequence, `[new, query heads * dim]`. `q` has the same shape, `k` and `v`
+/// are `[all, key heads * dim]`, `mask` is `[new, all]`.
 pub(super) fn attend(
     q: &Tensor,
     k: &Tensor,

@@ -1,7 +1,6 @@
-//! The network in candle's operations: dense weights, on any device.
+//! The network in candle's operations: dense weights on any device.
 
 mod attention;
-mod cache;
 mod rotary;
 
 use candle_core::{D, DType, Device, Tensor};
@@ -11,7 +10,7 @@ use candle_transformers::models::with_tracing::Linear;
 use super::{Heads, Pattern, Sequence};
 use crate::Error;
 use crate::checkpoint::{NetworkConfig, Weights};
-pub(super) use cache::LayerCache;
+pub(super) use attention::LayerCache;
 use rotary::Rotary;
 
 /// A Qwen2 network with dense weights.
@@ -19,7 +18,7 @@ pub(super) struct Network {
     embedding: Embedding,
     layers: Vec<Layer>,
     norm: Tensor,
-    head: Linear,
+    lm_head: Linear,
     rotary: Rotary,
     heads: Heads,
     config: NetworkConfig,
@@ -38,7 +37,7 @@ struct Layer {
 }
 
 impl Network {
-    /// Reads the weights of a stage and turns them into `dtype` on `device`.
+    /// Loads the weights of a stage as `dtype` on `device`.
     pub(super) fn load(
         weights: &mut Weights,
         config: &NetworkConfig,
@@ -47,7 +46,7 @@ impl Network {
     ) -> Result<Self, Error> {
         let mut load = Loader { weights, dtype, device };
         let table = load.tensor("model.embed_tokens.weight")?;
-        let head = match load.weights.has("lm_head.weight") {
+        let lm_head = match load.weights.has("lm_head.weight") {
             true => load.linear("lm_head")?,
             false => Linear::from_weights(table.clone(), None),
         };
@@ -57,24 +56,24 @@ impl Network {
             embedding: Embedding::new(table, config.hidden),
             layers,
             norm: load.tensor("model.norm.weight")?,
-            head,
+            lm_head,
             rotary: Rotary::new(config),
             heads: Heads { query: config.heads, key: config.kv_heads, dim: config.head_dim() },
             config: config.clone(),
         })
     }
 
-    /// An empty cache for one sequence.
-    pub(super) fn cache(&self) -> Vec<LayerCache> {
+    /// See [`super::Qwen2::new_cache`].
+    pub(super) fn new_cache(&self) -> Vec<LayerCache> {
         self.layers.iter().map(|_| LayerCache::default()).collect()
     }
 
-    /// Bytes that a row of keys and values takes, all layers together.
+    /// See [`super::Qwen2::kv_row_bytes`].
     pub(super) fn kv_row_bytes(&self) -> usize {
         self.layers.len() * 2 * self.heads.key * self.heads.dim * self.norm.dtype().size_in_bytes()
     }
 
-    /// Rows of the token table: `[ids, hidden]`.
+    /// See [`super::Qwen2::embed`].
     pub(super) fn embed(&self, ids: &[u32]) -> Result<Tensor, Error> {
         Ok(self.embedding.forward(&Tensor::new(ids, self.norm.device())?)?)
     }
@@ -86,14 +85,14 @@ impl Network {
         positions: &[u32],
         sequences: &mut [Sequence<'_>],
     ) -> Result<Tensor, Error> {
-        let turns = self.rotary.turns(positions, &hidden)?;
+        let rotary = self.rotary.table(positions, &hidden)?;
         let masks = sequences.iter().map(|sequence| attention::mask(sequence, &hidden));
         let masks: Vec<Tensor> = masks.collect::<Result<_, _>>()?;
         let mut hidden = hidden;
         for (number, layer) in self.layers.iter().enumerate() {
             let normed = self.rms_norm(&hidden, &layer.input_norm)?;
-            let q = turns.apply(&layer.q.forward(&normed)?, self.heads.query)?;
-            let k = turns.apply(&layer.k.forward(&normed)?, self.heads.key)?;
+            let q = rotary.apply(&layer.q.forward(&normed)?, self.heads.query)?;
+            let k = rotary.apply(&layer.k.forward(&normed)?, self.heads.key)?;
             let v = layer.v.forward(&normed)?;
             let mixed = self.attend(number, sequences, &masks, [&q, &k, &v])?;
             hidden = (hidden + layer.o.forward(&mixed)?)?;
@@ -105,8 +104,8 @@ impl Network {
         self.rms_norm(&hidden, &self.norm)
     }
 
-    /// Appends the new rows' keys and values to the sequences' caches and mixes the values that each row sees.
-    /// `q` is `[rows, query heads * dim]`, `k` and `v` `[rows, key heads * dim]`; so the result is as `q`.
+    /// Appends to the KV caches and computes attention, `[rows, query heads * dim]`. `q` has the same shape, `k` and
+    /// `v` are `[rows, key heads * dim]`.
     fn attend(
         &self,
         layer: usize,
@@ -125,9 +124,9 @@ impl Network {
         Ok(Tensor::cat(&mixed, 0)?)
     }
 
-    /// Logits of hidden states: `[rows, vocabulary]`.
+    /// Returns the logits of hidden states, `[rows, vocabulary]`.
     pub(super) fn logits(&self, hidden: &Tensor) -> Result<Tensor, Error> {
-        let logits = self.head.forward(hidden)?;
+        let logits = self.lm_head.forward(hidden)?;
         debug_assert_eq!(logits.dim(D::Minus1)?, self.config.vocabulary);
         Ok(logits)
     }
@@ -153,7 +152,7 @@ impl Layer {
     }
 }
 
-/// Turns a stage's stored tensors into dense ones on its device.
+/// Reads tensors of a stage by their published names, as dense tensors on its device.
 struct Loader<'a> {
     weights: &'a mut Weights,
     dtype: DType,
@@ -161,7 +160,7 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    /// The layer of this published name, with its bias where it has one.
+    /// Reads a linear layer. Its bias is optional.
     fn linear(&mut self, name: &str) -> Result<Linear, Error> {
         let bias = format!("{name}.bias");
         let bias = if self.weights.has(&bias) { Some(self.tensor(&bias)?) } else { None };

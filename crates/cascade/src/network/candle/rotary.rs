@@ -1,4 +1,4 @@
-//! Rotary position embedding with position ids given by hand; halves are rotated, as in Qwen2.
+//! Rotary position embedding with explicit position ids. Pairs the two halves of each head, as Qwen2 does.
 
 use candle_core::Tensor;
 use candle_nn::rotary_emb::rope_thd;
@@ -6,13 +6,13 @@ use candle_nn::rotary_emb::rope_thd;
 use crate::Error;
 use crate::checkpoint::NetworkConfig;
 
-/// The frequencies of a network.
+/// Rotary frequencies of a network.
 pub(super) struct Rotary {
     frequencies: Vec<f32>,
 }
 
-/// Cosines and sines of one forward pass's rows.
-pub(super) struct Turns {
+/// Cosines and sines of the rows of a forward pass: `[rows, dim / 2]` each.
+pub(super) struct RotaryTable {
     cos: Tensor,
     sin: Tensor,
 }
@@ -24,18 +24,18 @@ impl Rotary {
         Self { frequencies: (0..dim / 2).map(frequency).collect() }
     }
 
-    /// The turns of rows with these position ids, for hidden states like `hidden`.
-    pub(super) fn turns(&self, positions: &[u32], hidden: &Tensor) -> Result<Turns, Error> {
+    /// Returns the table for rows with these position ids, on the device and with the type of `hidden`.
+    pub(super) fn table(&self, positions: &[u32], hidden: &Tensor) -> Result<RotaryTable, Error> {
         let angle = |&position: &u32| self.frequencies.iter().map(move |f| position as f32 * f);
         let (sin, cos): (Vec<f32>, Vec<f32>) = positions.iter().flat_map(angle).map(f32::sin_cos).unzip();
         let shape = (positions.len(), self.frequencies.len());
         let tensor = |values| Tensor::from_vec(values, shape, hidden.device())?.to_dtype(hidden.dtype());
-        Ok(Turns { cos: tensor(cos)?, sin: tensor(sin)? })
+        Ok(RotaryTable { cos: tensor(cos)?, sin: tensor(sin)? })
     }
 }
 
-impl Turns {
-    /// Turns `x` `[rows, heads * dim]` head by head.
+impl RotaryTable {
+    /// Rotates each head of `x`, `[rows, heads * dim]`.
     pub(super) fn apply(&self, x: &Tensor, heads: usize) -> Result<Tensor, Error> {
         let (rows, width) = x.dims2()?;
         let x = x.reshape((1, rows, heads, width / heads))?;

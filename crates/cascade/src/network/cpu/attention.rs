@@ -1,66 +1,70 @@
-//! Attention.
+//! Grouped-query attention.
 //!
-//! Over the lead, scores are products of int8 queries and keys, as any product here, and so is the mix of values: of int8
-//! values with weights that are rounded once more, 32 rows at a time. All sums run in one order, which depends only on what
-//! the row sees. What shares keys is computed together, so that they are read once: rows of a prompt, and the slots of a
-//! step, which see the same prompt. The slots of 16 blocks lie in 16 lanes; what they see of their own is mixed in f32.
+//! Over causal rows, both scores and mix are GEMMs in int8: queries with keys, then softmax weights, quantised again
+//! in blocks of 32 rows, with values. Over block rows, the slots of 16 blocks occupy 16 lanes: scores are int8 dot
+//! products, and values are mixed in f32. Every sum runs in one order, which depends only on the rows visible to the
+//! query.
+//!
+//! Queries with the same visible keys are computed together, so that the keys are read once: consecutive rows of a
+//! prompt, or the slots of one step, which attend to the same prompt.
 
 use std::ops::Range;
 
 use super::Heads;
+use super::activations::{Activations, load, quantise_blocks};
 use super::exp::exp;
-use super::kv::{LayerKv, Lead, Own, Values};
-use super::product::{each_row, each_row_of};
-use super::rows::{Rows, load, round_blocks};
-use super::rowwise::sum_lanes;
+use super::gemm::{for_each_row, for_rows};
+use super::kv_cache::{BlockKv, CausalKv, LayerKv, Values};
+use super::packed_weight::QUANT_BLOCK;
+use super::row_ops::sum_lanes;
 use super::simd::{LANES, Simd, kernel};
-use super::weight::BLOCK;
 
-/// Rows of a prompt that are computed together.
-pub(super) const LEAD_ROWS: usize = 16;
-/// Scores that are held at once, so that they, the keys and the values stay in a core's second cache.
+/// Maximum causal rows per tile.
+pub(super) const CAUSAL_TILE_ROWS: usize = 16;
+/// Maximum scores per pass, so that scores, keys and values stay in a core's L2 cache.
 const SCORES_MAX: usize = 1 << 15;
-/// Query rows whose scores are computed side by side at least.
+/// Minimum query rows per pass, so that the GEMM micro-kernel is fully used.
 const QUERIES_MIN: usize = 8;
 
-/// Rows that are computed together.
+/// Rows of queries that are computed together.
 #[derive(Clone, Copy)]
-pub(super) enum Unit {
-    /// Rows of the lead from this number on.
-    Lead { first: usize },
-    /// Slots at `step` of a group of 16 blocks out of `groups`.
-    Slots { step: usize, group: usize, groups: usize },
+pub(super) enum QueryTile {
+    /// Consecutive causal rows, starting at row `first` of the sequence.
+    Causal { first: usize },
+    /// Slots at `step` of up to 16 blocks: group `group` out of `groups`.
+    Blocks { step: usize, group: usize, groups: usize },
 }
 
-/// Buffers that a thread uses again.
+/// Reusable buffers of one thread.
 #[derive(Default)]
 pub(super) struct Scratch {
-    /// Scaled queries of the heads that share keys: `[rows * heads][dim]`.
-    queries: Rows,
-    /// The scores of some of them over the lead: `[rows * heads][lead rows]`, in whole blocks of 32.
+    /// Scaled queries of the heads that share a key head: `[rows * heads][dim]`.
+    queries: Activations,
+    /// Scores of one pass over causal rows: `[rows * heads][causal rows]`, padded to whole blocks of 32.
     scores: Vec<f32>,
-    /// The largest of each row's scores in each lane, over the tiles that all rows see whole: `[rows * heads]`.
-    most: Vec<[f32; LANES]>,
-    /// What the lead's values are mixed by, their scales in it: `[rows * heads][lead rows]` of the same.
-    weights: Rows,
-    /// The mix of the lead's values: `[rows * heads][dim]`.
+    /// Lane-wise maximum of each row's scores over the key tiles that are fully visible to all rows: `[rows *
+    /// heads]`.
+    lane_max: Vec<[f32; LANES]>,
+    /// Softmax numerators times the scales of the values, quantised. Same shape as `scores`.
+    weights: Activations,
+    /// Weighted sums of causal values: `[rows * heads][dim]`.
     mixed: Vec<f32>,
-    /// What divides the mix: one a query row.
+    /// Softmax denominators: `[rows * heads]`.
     sums: Vec<f32>,
-    /// Queries of 16 blocks: `[dim / 4][16][4]`, their scales and offsets, `[dim / 32][16]` each.
-    own_queries: Vec<[u8; 4 * LANES]>,
-    own_scales: Vec<[f32; LANES]>,
-    own_offsets: Vec<[i32; LANES]>,
-    /// Scores over the own blocks: `[step][16]`.
-    own_scores: Vec<[f32; LANES]>,
-    /// The mix of the own blocks' values: `[dim][16]`.
-    own_mixed: Vec<[f32; LANES]>,
+    /// Queries of 16 blocks: `[dim / 4][16][4]`. Their scales and offsets: `[dim / 32][16]`.
+    lane_queries: Vec<[u8; 4 * LANES]>,
+    lane_query_scales: Vec<[f32; LANES]>,
+    lane_query_offsets: Vec<[i32; LANES]>,
+    /// Scores of 16 blocks over their own slots: `[step][16]`.
+    lane_scores: Vec<[f32; LANES]>,
+    /// Weighted sums of block values: `[dim][16]`.
+    lane_mixed: Vec<[f32; LANES]>,
 }
 
 kernel! {
-    /// Mixes the values that a unit's rows see. `q` and `out` are rows of `heads.query * heads.dim`.
+    /// Computes attention for the rows of a tile. `q` and `out` are `[rows][query heads * dim]`.
     pub(super) fn attend(
-        unit: Unit,
+        tile: QueryTile,
         kv: &LayerKv,
         heads: Heads,
         q: &[f32],
@@ -72,7 +76,7 @@ kernel! {
 #[inline(always)]
 fn attend_body<S: Simd>(
     simd: S,
-    unit: Unit,
+    tile: QueryTile,
     kv: &LayerKv,
     heads: Heads,
     q: &[f32],
@@ -81,118 +85,119 @@ fn attend_body<S: Simd>(
 ) {
     out.fill(0.0);
     for head in 0..heads.key {
-        scratch.take_queries(simd, heads, head, q);
-        match unit {
-            Unit::Lead { first } => {
-                let seen = first + out.len() / (heads.query * heads.dim);
+        scratch.quantise_queries(simd, heads, head, q);
+        match tile {
+            QueryTile::Causal { first } => {
+                let visible = first + out.len() / (heads.query * heads.dim);
                 let count = scratch.queries.count;
-                let some = (SCORES_MAX / seen).max(QUERIES_MIN) / QUERIES_MIN * QUERIES_MIN;
-                for start in (0..count).step_by(some) {
-                    let part = start..(start + some).min(count);
-                    scores(simd, &kv.lead, heads, head, first + 1..seen, part.clone(), scratch);
-                    softmax_lead(simd, &kv.lead, heads, head, first, part.clone(), scratch);
-                    mix(simd, &kv.lead, heads, head, seen, part, scratch);
+                let pass = (SCORES_MAX / visible).max(QUERIES_MIN) / QUERIES_MIN * QUERIES_MIN;
+                for start in (0..count).step_by(pass) {
+                    let rows = start..(start + pass).min(count);
+                    causal_scores(simd, &kv.causal, heads, head, first + 1..visible, rows.clone(), scratch);
+                    softmax_causal(simd, &kv.causal, heads, head, first, rows.clone(), scratch);
+                    mix_causal_values(simd, &kv.causal, heads, head, visible, rows, scratch);
                 }
             }
-            Unit::Slots { step, group, groups } => {
+            QueryTile::Blocks { step, group, groups } => {
                 let all = 0..scratch.queries.count;
-                let seen = kv.lead.rows..kv.lead.rows;
-                scores(simd, &kv.lead, heads, head, seen, all.clone(), scratch);
+                let visible = kv.causal.rows..kv.causal.rows;
+                causal_scores(simd, &kv.causal, heads, head, visible, all.clone(), scratch);
                 for query in 0..heads.group() {
-                    let place = Place { head, query, step, group, groups };
-                    own_scores(simd, &kv.own, heads, place, scratch);
-                    softmax_slots(simd, &kv.lead, heads, place, scratch);
-                    own_mix(simd, &kv.own, heads, place, scratch);
-                    scratch.give_slots(heads, place, out);
+                    let at = BlockHead { head, query, step, group, groups };
+                    block_scores(simd, &kv.blocks, heads, at, scratch);
+                    softmax_blocks(simd, &kv.causal, heads, at, scratch);
+                    mix_block_values(simd, &kv.blocks, heads, at, scratch);
+                    scratch.write_lanes(heads, at, out);
                 }
-                mix(simd, &kv.lead, heads, head, kv.lead.rows, all, scratch);
+                mix_causal_values(simd, &kv.causal, heads, head, kv.causal.rows, all, scratch);
             }
         }
-        scratch.add_lead(heads, head, out);
+        scratch.add_causal(heads, head, out);
     }
 }
 
-/// A query head over the blocks of a group.
+/// One query head over the blocks of a group.
 #[derive(Clone, Copy)]
-struct Place {
+struct BlockHead {
     /// Key head.
     head: usize,
-    /// Which of the query heads that share it.
+    /// Index among the query heads that share the key head.
     query: usize,
     step: usize,
     group: usize,
     groups: usize,
 }
 
-/// Scores of these query rows over the rows of the lead before `seen.end`, of which all see those before `seen.start`.
+/// Computes the scores of query rows `rows` over the causal rows before `visible.end`. All query rows attend to those
+/// before `visible.start`.
 #[inline(always)]
-fn scores<S: Simd>(
+fn causal_scores<S: Simd>(
     simd: S,
-    lead: &Lead,
+    kv: &CausalKv,
     heads: Heads,
     head: usize,
-    seen: Range<usize>,
-    of: Range<usize>,
+    visible: Range<usize>,
+    rows: Range<usize>,
     scratch: &mut Scratch,
 ) {
-    let (tiles, width) = (seen.end.div_ceil(LANES), seen.end.div_ceil(BLOCK) * BLOCK);
-    let whole = seen.start / LANES;
-    let Scratch { queries, scores, most, weights, .. } = scratch;
-    scores.resize(of.len() * width, 0.0);
-    weights.resize(of.len(), width);
-    most.clear();
-    most.resize(of.len(), [f32::NEG_INFINITY; LANES]);
+    let (tiles, width) = (visible.end.div_ceil(LANES), visible.end.div_ceil(QUANT_BLOCK) * QUANT_BLOCK);
+    let whole = visible.start / LANES;
+    let Scratch { queries, scores, lane_max, weights, .. } = scratch;
+    scores.resize(rows.len() * width, 0.0);
+    weights.resize(rows.len(), width);
+    lane_max.clear();
+    lane_max.resize(rows.len(), [f32::NEG_INFINITY; LANES]);
     let scores = scores.as_chunks_mut().0;
     for tile in 0..tiles {
-        let keys = lead.keys(heads, head, tile);
-        each_row_of(simd, keys, queries, of.clone(), |row, total| {
-            let row = row - of.start;
+        let keys = kv.keys(heads, head, tile);
+        for_rows(simd, keys, queries, rows.clone(), |row, total| {
+            let row = row - rows.start;
             simd.store(total, &mut scores[row * width / LANES + tile]);
             if tile < whole {
-                simd.store(simd.max(total, simd.load(&most[row])), &mut most[row]);
+                simd.store(simd.max(total, simd.load(&lane_max[row])), &mut lane_max[row]);
             }
         });
     }
 }
 
-/// Softmax of query rows of the lead, which see all rows up to their own.
+/// Computes softmax weights of causal query rows, each of which attends to all rows up to its own.
 #[inline(always)]
-fn softmax_lead<S: Simd>(
+fn softmax_causal<S: Simd>(
     simd: S,
-    lead: &Lead,
+    kv: &CausalKv,
     heads: Heads,
     head: usize,
     first: usize,
-    of: Range<usize>,
+    rows: Range<usize>,
     scratch: &mut Scratch,
 ) {
-    for (at, row) in of.enumerate() {
-        let seen = first + row / heads.group() + 1;
-        let most = scratch.most(at, first + 1, seen);
-        scratch.sums[row] = scratch.weigh(simd, lead.values(head), at, seen, most);
+    for (at, row) in rows.enumerate() {
+        let visible = first + row / heads.group() + 1;
+        let max_score = scratch.max_score(at, first + 1, visible);
+        scratch.sums[row] = scratch.softmax_weights(simd, kv.values(head), at, visible, max_score);
     }
 }
 
-/// Softmax of the slots of one query head: over the lead and their own blocks.
+/// Computes softmax weights of one query head's slots, over the causal rows and each slot's own block.
 #[inline(always)]
-fn softmax_slots<S: Simd>(simd: S, lead: &Lead, heads: Heads, place: Place, scratch: &mut Scratch) {
-    let rows = (place.query..scratch.queries.count).step_by(heads.group());
-    let mut most = [f32::NEG_INFINITY; LANES];
-    for (most, row) in most.iter_mut().zip(rows.clone()) {
-        *most = scratch.most(row, lead.rows, lead.rows);
+fn softmax_blocks<S: Simd>(simd: S, kv: &CausalKv, heads: Heads, at: BlockHead, scratch: &mut Scratch) {
+    let rows = (at.query..scratch.queries.count).step_by(heads.group());
+    let mut max_score = [f32::NEG_INFINITY; LANES];
+    for (max_score, row) in max_score.iter_mut().zip(rows.clone()) {
+        *max_score = scratch.max_score(row, kv.rows, kv.rows);
     }
-    for scores in &scratch.own_scores {
+    for scores in &scratch.lane_scores {
         for lane in 0..LANES {
-            most[lane] = larger(scores[lane], most[lane]);
+            max_score[lane] = max(scores[lane], max_score[lane]);
         }
     }
     let mut sums = [0.0; LANES];
-    for ((sum, most), row) in sums.iter_mut().zip(most).zip(rows.clone()) {
-        *sum = scratch.weigh(simd, lead.values(place.head), row, lead.rows, most);
+    for ((sum, max_score), row) in sums.iter_mut().zip(max_score).zip(rows.clone()) {
+        *sum = scratch.softmax_weights(simd, kv.values(at.head), row, kv.rows, max_score);
     }
-    for scores in &mut scratch.own_scores {
+    for scores in &mut scratch.lane_scores {
         for lane in 0..LANES {
-            scores[lane] = exp((scores[lane] - most[lane]).min(0.0));
+            scores[lane] = exp((scores[lane] - max_score[lane]).min(0.0));
             sums[lane] += scores[lane];
         }
     }
@@ -201,133 +206,144 @@ fn softmax_slots<S: Simd>(simd: S, lead: &Lead, heads: Heads, place: Place, scra
     }
 }
 
-/// Mixes the values of the first `seen` rows of the lead for these query rows.
+/// Computes the weighted sums of the first `visible` causal values for query rows `rows`.
 #[inline(always)]
-fn mix<S: Simd>(
+fn mix_causal_values<S: Simd>(
     simd: S,
-    lead: &Lead,
+    kv: &CausalKv,
     heads: Heads,
     head: usize,
-    seen: usize,
-    of: Range<usize>,
+    visible: usize,
+    rows: Range<usize>,
     scratch: &mut Scratch,
 ) {
-    let (chunks, blocks) = (heads.dim / LANES, seen.div_ceil(BLOCK));
+    let (chunks, blocks) = (heads.dim / LANES, visible.div_ceil(QUANT_BLOCK));
     let Scratch { queries, weights, mixed, .. } = scratch;
     mixed.resize(queries.count * heads.dim, 0.0);
     let mixed = mixed.as_chunks_mut().0;
-    for (chunk, tile) in lead.values(head).tiles.iter().enumerate() {
-        each_row(simd, &tile[..blocks], weights, |row, total| {
-            simd.store(total, &mut mixed[(of.start + row) * chunks + chunk]);
+    for (chunk, tile) in kv.values(head).tiles.iter().enumerate() {
+        for_each_row(simd, &tile[..blocks], weights, |row, total| {
+            simd.store(total, &mut mixed[(rows.start + row) * chunks + chunk]);
         });
     }
 }
 
-/// Scores of 16 blocks over their own slots up to their own.
+/// Computes the scores of 16 blocks' slots over the slots of their own block up to the current step.
 #[inline(always)]
-fn own_scores<S: Simd>(simd: S, own: &Own, heads: Heads, place: Place, scratch: &mut Scratch) {
-    let Place { head, query, step, group, groups } = place;
-    scratch.take_own_queries(heads, query);
-    let Scratch { own_queries, own_scales, own_offsets, own_scores, .. } = scratch;
-    own_scores.resize(step + 1, [0.0; LANES]);
-    for (step, scores) in own_scores.iter_mut().enumerate() {
-        let keys = own.keys(heads, head, step * groups + group);
+fn block_scores<S: Simd>(simd: S, kv: &BlockKv, heads: Heads, at: BlockHead, scratch: &mut Scratch) {
+    let BlockHead { head, query, step, group, groups } = at;
+    scratch.interleave_queries(heads, query);
+    let Scratch { lane_queries, lane_query_scales, lane_query_offsets, lane_scores, .. } = scratch;
+    lane_scores.resize(step + 1, [0.0; LANES]);
+    for (step, scores) in lane_scores.iter_mut().enumerate() {
+        let keys = kv.keys(heads, head, step * groups + group);
         let mut total = simd.splat(0.0);
-        let queries =
-            own_queries.as_chunks::<{ BLOCK / 4 }>().0.iter().zip(own_scales.iter().zip(own_offsets.iter()));
-        let keys = keys.bytes.as_chunks::<{ BLOCK / 4 }>().0.iter().zip(keys.scales);
+        let queries = lane_queries
+            .as_chunks::<{ QUANT_BLOCK / 4 }>()
+            .0
+            .iter()
+            .zip(lane_query_scales.iter().zip(lane_query_offsets.iter()));
+        let keys = keys.bytes.as_chunks::<{ QUANT_BLOCK / 4 }>().0.iter().zip(keys.scales);
         for ((queries, (query_scales, offsets)), (keys, key_scales)) in queries.zip(keys) {
-            let mut sums = simd.load_sums(offsets);
+            let mut sums = simd.load_i32(offsets);
             for (query, key) in queries.iter().zip(keys) {
-                sums = simd.dot_lanes(sums, simd.bytes(key), simd.bytes(query));
+                sums = simd.dot_lanes(sums, simd.load_bytes(key), simd.load_bytes(query));
             }
             let scale = simd.mul(simd.load(key_scales), simd.load(query_scales));
-            total = simd.fma(simd.floats(sums), scale, total);
+            total = simd.fma(simd.to_f32(sums), scale, total);
         }
         simd.store(total, scores);
     }
 }
 
-/// Mixes the values of 16 blocks' own slots.
+/// Computes the weighted sums of 16 blocks' values, each over its own slots.
 #[inline(always)]
-fn own_mix<S: Simd>(simd: S, own: &Own, heads: Heads, place: Place, scratch: &mut Scratch) {
+fn mix_block_values<S: Simd>(simd: S, kv: &BlockKv, heads: Heads, at: BlockHead, scratch: &mut Scratch) {
     const DIMS: usize = 8;
-    let Place { head, group, groups, .. } = place;
-    scratch.own_mixed.resize(heads.dim, [0.0; LANES]);
+    let BlockHead { head, group, groups, .. } = at;
+    scratch.lane_mixed.resize(heads.dim, [0.0; LANES]);
     for first in (0..heads.dim).step_by(DIMS) {
         let mut totals = [simd.splat(0.0); DIMS];
-        for (step, weights) in scratch.own_scores.iter().enumerate() {
-            let values = &own.values(heads, head, step * groups + group)[first..first + DIMS];
+        for (step, weights) in scratch.lane_scores.iter().enumerate() {
+            let values = &kv.values(heads, head, step * groups + group)[first..first + DIMS];
             let weights = simd.load(weights);
             for d in 0..DIMS {
                 totals[d] = simd.fma(weights, simd.load_f16(&values[d]), totals[d]);
             }
         }
-        for (total, mixed) in totals.into_iter().zip(&mut scratch.own_mixed[first..]) {
+        for (total, mixed) in totals.into_iter().zip(&mut scratch.lane_mixed[first..]) {
             simd.store(total, mixed);
         }
     }
 }
 
 impl Scratch {
-    /// Rounds the scaled queries of the heads that share a key head.
+    /// Scales and quantises the queries of the heads that share key head `head`.
     #[inline(always)]
-    fn take_queries<S: Simd>(&mut self, simd: S, heads: Heads, head: usize, q: &[f32]) {
+    fn quantise_queries<S: Simd>(&mut self, simd: S, heads: Heads, head: usize, q: &[f32]) {
         let (dim, scale, group) = (heads.dim, simd.splat(heads.scale()), heads.group());
         let width = heads.query * dim;
         self.queries.resize(q.len() / width * group, dim);
-        let of_head =
+        let head_queries =
             q.chunks_exact(width).flat_map(|q| q[head * group * dim..][..group * dim].as_chunks().0);
-        for (at, q) in of_head.enumerate() {
+        for (at, q) in head_queries.enumerate() {
             let q = load(simd, q);
-            simd.round_block([simd.mul(q[0], scale), simd.mul(q[1], scale)], &mut self.queries.rounded[at]);
+            simd.quantise_block([simd.mul(q[0], scale), simd.mul(q[1], scale)], &mut self.queries.blocks[at]);
         }
         self.sums.resize(self.queries.count, 1.0);
     }
 
-    /// Puts the queries of one head of 16 blocks side by side.
+    /// Transposes the queries of one head, so that each lane holds one block's.
     #[inline(always)]
-    fn take_own_queries(&mut self, heads: Heads, query: usize) {
-        let Self { queries, own_queries, own_scales, own_offsets, .. } = self;
-        own_queries.clear();
-        own_queries.resize(heads.dim / 4, [0; 4 * LANES]);
-        own_scales.clear();
-        own_scales.resize(queries.blocks, [0.0; LANES]);
-        own_offsets.clear();
-        own_offsets.resize(queries.blocks, [0; LANES]);
+    fn interleave_queries(&mut self, heads: Heads, query: usize) {
+        let Self { queries, lane_queries, lane_query_scales, lane_query_offsets, .. } = self;
+        lane_queries.clear();
+        lane_queries.resize(heads.dim / 4, [0; 4 * LANES]);
+        lane_query_scales.clear();
+        lane_query_scales.resize(queries.row_blocks, [0.0; LANES]);
+        lane_query_offsets.clear();
+        lane_query_offsets.resize(queries.row_blocks, [0; LANES]);
         for (lane, row) in (query..queries.count).step_by(heads.group()).enumerate() {
-            for block in 0..queries.blocks {
-                let rounded = &queries.rounded[row * queries.blocks + block];
-                own_scales[block][lane] = rounded.scale;
-                own_offsets[block][lane] = rounded.offset;
-                let bytes = &mut own_queries[block * BLOCK / 4..];
-                for (bytes, values) in bytes.iter_mut().zip(rounded.values.as_chunks::<4>().0) {
+            for block in 0..queries.row_blocks {
+                let quantised = &queries.blocks[row * queries.row_blocks + block];
+                lane_query_scales[block][lane] = quantised.scale;
+                lane_query_offsets[block][lane] = quantised.offset;
+                let bytes = &mut lane_queries[block * QUANT_BLOCK / 4..];
+                for (bytes, values) in bytes.iter_mut().zip(quantised.values.as_chunks::<4>().0) {
                     bytes[4 * lane..4 * lane + 4].copy_from_slice(&values.map(|value| value as u8));
                 }
             }
         }
     }
 
-    /// The largest of the first `seen` scores of row `at`, of which all rows see the first `all`.
+    /// Returns the maximum of the first `visible` scores of row `at`, given that the first `all` are visible to all
+    /// rows.
     #[inline(always)]
-    fn most(&self, at: usize, all: usize, seen: usize) -> f32 {
-        let width = self.weights.blocks * BLOCK;
-        let rest = &self.scores[at * width..][all / LANES * LANES..seen];
-        self.most[at].iter().chain(rest).copied().fold(f32::NEG_INFINITY, larger)
+    fn max_score(&self, at: usize, all: usize, visible: usize) -> f32 {
+        let width = self.weights.row_blocks * QUANT_BLOCK;
+        let rest = &self.scores[at * width..][all / LANES * LANES..visible];
+        self.lane_max[at].iter().chain(rest).copied().fold(f32::NEG_INFINITY, max)
     }
 
-    /// What the lead's values are mixed by, of the first `seen` scores of row `at`: `e^(score - most)`, the values'
-    /// scales in it, rounded. Returns the sum of the exponentials.
+    /// Computes the quantised weights of row `at` from its first `visible` scores: `e^(score - max_score)` times the
+    /// scale of the value. Returns the sum of the exponentials.
     #[inline(always)]
-    fn weigh<S: Simd>(&mut self, simd: S, values: &Values, at: usize, seen: usize, most: f32) -> f32 {
-        let blocks = self.weights.blocks;
-        let scores = &mut self.scores[at * blocks * BLOCK..][..blocks * BLOCK];
-        let (chunks, rest) = scores[..seen].as_chunks_mut::<LANES>();
-        let (scales, rest_scales) = values.scales.as_flattened()[..seen].as_chunks::<LANES>();
+    fn softmax_weights<S: Simd>(
+        &mut self,
+        simd: S,
+        values: &Values,
+        at: usize,
+        visible: usize,
+        max_score: f32,
+    ) -> f32 {
+        let blocks = self.weights.row_blocks;
+        let scores = &mut self.scores[at * blocks * QUANT_BLOCK..][..blocks * QUANT_BLOCK];
+        let (chunks, rest) = scores[..visible].as_chunks_mut::<LANES>();
+        let (scales, rest_scales) = values.scales.as_flattened()[..visible].as_chunks::<LANES>();
         let (one, mut sums) = (simd.splat(1.0), simd.splat(0.0));
         for (scores, scales) in chunks.iter_mut().zip(scales) {
             for score in &mut *scores {
-                *score = exp(*score - most);
+                *score = exp(*score - max_score);
             }
             let weights = simd.load(scores);
             sums = simd.fma(weights, one, sums);
@@ -336,30 +352,30 @@ impl Scratch {
         let mut total = [0.0; LANES];
         simd.store(sums, &mut total);
         for ((score, scale), total) in rest.iter_mut().zip(rest_scales).zip(&mut total) {
-            let weight = exp(*score - most);
+            let weight = exp(*score - max_score);
             *total += weight;
             *score = weight * scale;
         }
-        scores[seen..].fill(0.0);
-        round_blocks(simd, scores.as_chunks().0, at * blocks, &mut self.weights);
+        scores[visible..].fill(0.0);
+        quantise_blocks(simd, scores.as_chunks().0, at * blocks, &mut self.weights);
         sum_lanes(total)
     }
 
-    /// Writes the mix of the own blocks' values.
+    /// Writes the weighted sums of the block values of one query head to `out`.
     #[inline(always)]
-    fn give_slots(&self, heads: Heads, place: Place, out: &mut [f32]) {
+    fn write_lanes(&self, heads: Heads, at: BlockHead, out: &mut [f32]) {
         let dim = heads.dim;
         for (block, out) in out.chunks_exact_mut(heads.query * dim).enumerate() {
-            let out = &mut out[(place.head * heads.group() + place.query) * dim..][..dim];
-            for (out, lanes) in out.iter_mut().zip(&self.own_mixed) {
+            let out = &mut out[(at.head * heads.group() + at.query) * dim..][..dim];
+            for (out, lanes) in out.iter_mut().zip(&self.lane_mixed) {
                 *out = lanes[block];
             }
         }
     }
 
-    /// Adds the mix of the lead's values to what is written, and divides.
+    /// Adds the weighted sums of the causal values to `out` and divides by the softmax denominators.
     #[inline(always)]
-    fn add_lead(&self, heads: Heads, head: usize, out: &mut [f32]) {
+    fn add_causal(&self, heads: Heads, head: usize, out: &mut [f32]) {
         let dim = heads.dim;
         for (row, out) in out.chunks_exact_mut(heads.query * dim).enumerate() {
             let out = &mut out[head * heads.group() * dim..][..heads.group() * dim];
@@ -374,7 +390,7 @@ impl Scratch {
 }
 
 #[inline(always)]
-fn larger(a: f32, b: f32) -> f32 {
+fn max(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 

@@ -1,20 +1,20 @@
-//! The product with a small dense matrix: the projector's.
+//! Dense f32 linear layer, used for the projector only.
 
 use rayon::prelude::*;
 
 use super::simd::{Isa, LANES, Simd, kernel};
 
-/// `x W^T + b` in f32, summed column after column.
+/// Computes `x W^T + b` in f32. Each output is summed in the order of the columns.
 pub(crate) struct Dense {
     isa: Isa,
-    /// `[out / 16][in][16]`
+    /// `[outputs / 16][inputs][16]`
     tiles: Vec<[f32; LANES]>,
     bias: Vec<f32>,
     inputs: usize,
 }
 
 impl Dense {
-    /// `weight` is `[out, in]`, row after row; `out` a multiple of 16.
+    /// Packs `weight`, `[outputs][inputs]`. `outputs` must be a multiple of 16.
     pub(crate) fn new(isa: Isa, weight: &[f32], bias: Vec<f32>) -> Self {
         let inputs = weight.len() / bias.len();
         let lanes = |i: usize| {
@@ -25,7 +25,7 @@ impl Dense {
         Self { isa, tiles, bias, inputs }
     }
 
-    /// Rows of `in` values to rows of `out`.
+    /// Maps `x`, `[rows][inputs]`, to `[rows][outputs]`.
     pub(crate) fn forward(&self, x: &[f32]) -> Vec<f32> {
         let mut out = vec![0.0; x.len() / self.inputs * self.bias.len()];
         let rows = out.par_chunks_exact_mut(self.bias.len()).zip(x.par_chunks_exact(self.inputs));

@@ -1,12 +1,13 @@
-//! The exponential function in fused multiply-adds, so that it computes the same bits wherever it is compiled for.
+//! Exponential function from fused multiply-adds, which give the same bits on every CPU.
 
-/// `e^x` for `x <= 0`, to about one unit in the last place; 0 below -87. Range reduction and coefficients as in
-/// Cephes' `expf`.
+/// Returns `e^x` for `x <= 0`, to about one unit in the last place. Arguments below -87 are treated as -87.
+///
+/// Range reduction and coefficients follow `expf` of Cephes.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
     const LN2_HIGH: f32 = 355.0 / 512.0;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    /// Adding it rounds to a whole number, ties to even.
+    /// 1.5 * 2^23: adding it rounds to an integer, ties to even.
     const ROUND: f32 = 12_582_912.0;
     let x = x.max(-87.0);
     let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
@@ -17,7 +18,7 @@ pub(super) fn exp(x: f32) -> f32 {
         p = p.mul_add(r, coefficient);
     }
     let p = p.mul_add(r * r, r + 1.0);
-    // The whole number stands in the low bits of what was shifted: it becomes the exponent.
+    // The low bits of `shifted` hold the integer `n`, which becomes the exponent.
     f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23)) * p
 }
 

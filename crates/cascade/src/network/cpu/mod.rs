@@ -1,82 +1,84 @@
-//! The network on a CPU: quantised weights, activations in int8, and one arithmetic.
+//! The network on a CPU: packed quantised weights, int8 activations, one arithmetic.
 //!
-//! [`ARITHMETIC`] names the order and precision of every step. It depends on nothing else: not on the rows beside a row,
-//! the number of threads, the CPU's instructions or how a window is cut into passes. So text comes back the same from
-//! every CPU. What it fixes:
+//! [`ARITHMETIC`] names the order and precision of every operation. Results do not depend on the other rows of the
+//! batch, the number of threads, the instruction set, or the split of a window into forward passes. Every CPU
+//! therefore decodes the same text. The arithmetic fixes:
 //!
-//! - products ([`product`]): activations in int8 with a scale per 32, dot products of 32 exact in i32, sums over the blocks
-//!   of 32 in order in f32, multiply-adds fused;
-//! - attention ([`attention`]): queries and keys in int8 likewise, softmax's weights and a prompt's values too, the values of
-//!   a block's own slots in half precision, sums over rows in order;
-//! - norms and sums of softmax ([`rowwise`]): 16 lanes, added up as a tree;
-//! - [`exp`], and sines and cosines by the crate libm, which computes the same everywhere.
+//! - GEMM ([`gemm`]): activations in int8 with a scale per 32 values, exact i32 dot products of 32 columns, f32 sums
+//!   over the column blocks in order with fused multiply-adds;
+//! - attention ([`attention`]): int8 queries and keys with a scale per 32 dimensions; int8 softmax weights and values
+//!   for causal rows; half-precision values for the slots of blocks; sums over rows in order;
+//! - RMSNorm and softmax sums ([`row_ops`]): 16 lanes, added pairwise as a tree;
+//! - [`exp`] from fused multiply-adds, and sine and cosine from the `libm` crate, which gives the same bits
+//!   everywhere.
 //!
-//! Between two attentions rows are independent: a task takes a run of rows from one attention to the next, so that they
-//! stay in its cache while the weights stream through.
+//! Rows are independent between two attentions. A task therefore takes a chunk of rows from one attention to the
+//! next: the rows stay in its core's cache while the weights stream through.
 
+mod activations;
 mod attention;
 pub(crate) mod bench;
 mod dense;
 mod exp;
-mod head;
-mod kv;
-mod load;
-mod product;
-mod rows;
-mod rowwise;
+mod gemm;
+mod kv_cache;
+mod lm_head;
+mod loader;
+mod packed_weight;
+mod row_ops;
 mod simd;
-mod weight;
 
 use std::cell::RefCell;
 
 use rayon::prelude::*;
 
-use super::{Best, Heads, Pattern, Sequence};
+use super::{Argmax, Heads, Pattern, Sequence};
 use crate::Error;
 use crate::checkpoint::{NetworkConfig, Weights};
 
+use activations::Activations;
+use attention::{CAUSAL_TILE_ROWS, QueryTile};
 pub(super) use dense::Dense;
-pub(super) use kv::LayerKv;
-use load::Loader;
-use rows::Rows;
-use rowwise::Turns;
-pub(crate) use simd::Isa;
+pub(super) use kv_cache::LayerKv;
+use loader::Loader;
+use packed_weight::{PackedWeight, QUANT_BLOCK};
+use row_ops::RotaryTable;
+pub(super) use simd::Isa;
 use simd::LANES;
-use weight::{BLOCK, Weight};
 
-/// Name of the arithmetic.
-pub(crate) const ARITHMETIC: &str = "c3-int8-2";
+/// Name of the arithmetic, part of the key of stored corrections.
+pub(super) const ARITHMETIC: &str = "c3-int8-2";
 
-/// Most rows of a task: with their intermediate values they fit the second cache.
+/// Maximum rows per task: with their intermediate values they fit a core's L2 cache.
 const CHUNK_ROWS: usize = 64;
-/// Rows that a product computes at once: a task of fewer would waste registers.
+/// Minimum rows per task: the GEMM micro-kernel computes this many at once.
 const CHUNK_ROWS_MIN: usize = 8;
 
 thread_local! {
-    /// What a thread's attention is computed in, and its queries.
+    /// Buffers of attention, and the queries of its current tile.
     static SCRATCH: RefCell<(attention::Scratch, Vec<f32>)> = RefCell::default();
 }
 
-/// Whether the kernels know every matrix of a stage.
-pub(crate) fn fits(weights: &Weights, config: &NetworkConfig) -> bool {
-    config.head_dim().is_multiple_of(BLOCK) && weights.all_quantised(Weight::fits)
+/// Returns true if the kernels support every matrix of a stage.
+pub(super) fn supports(weights: &Weights, config: &NetworkConfig) -> bool {
+    config.head_dim().is_multiple_of(QUANT_BLOCK) && weights.all_quantised(PackedWeight::supports)
 }
 
 impl Heads {
-    /// Query heads that share a key head.
+    /// Query heads per key head.
     #[inline(always)]
     fn group(self) -> usize {
         self.query / self.key
     }
 
-    /// What scores are scaled by.
+    /// Scale of attention scores, `1 / sqrt(dim)`.
     #[inline(always)]
     fn scale(self) -> f32 {
         1.0 / (self.dim as f32).sqrt()
     }
 
-    /// Width of a row of queries, keys and values.
-    fn width(self) -> usize {
+    /// Width of a row of concatenated queries, keys and values.
+    fn qkv_width(self) -> usize {
         (self.query + 2 * self.key) * self.dim
     }
 }
@@ -84,282 +86,291 @@ impl Heads {
 /// A Qwen2 network with quantised weights.
 pub(super) struct Network {
     isa: Isa,
-    table: Weight,
-    head: Option<Weight>,
+    embedding: PackedWeight,
+    /// `None` if tied to `embedding`.
+    lm_head: Option<PackedWeight>,
     layers: Vec<Layer>,
     norm: Vec<f32>,
-    frequencies: Vec<f64>,
+    rotary_frequencies: Vec<f64>,
     heads: Heads,
     config: NetworkConfig,
 }
 
 struct Layer {
     input_norm: Vec<f32>,
-    /// Queries, keys and values in one.
-    qkv: Weight,
-    o: Weight,
+    /// Query, key and value projections, fused.
+    qkv: PackedWeight,
+    o: PackedWeight,
     mlp_norm: Vec<f32>,
-    gate: Weight,
-    up: Weight,
-    down: Weight,
+    gate: PackedWeight,
+    up: PackedWeight,
+    down: PackedWeight,
 }
 
-/// Buffers that a task uses again.
+/// Reusable buffers of one task.
 #[derive(Default)]
 struct Buffers {
-    /// Tiles of a task within a product.
-    run: usize,
+    /// See [`WorkSplit::task_tiles`].
+    task_tiles: usize,
     normed: Vec<f32>,
-    rows: Rows,
+    rows: Activations,
     panels: Vec<[f32; LANES]>,
     up: Vec<[f32; LANES]>,
 }
 
-/// How work is cut for the threads that there are.
+/// Division of a batch among threads.
 #[derive(Clone, Copy)]
-struct Cut {
-    /// Rows of a task.
+struct WorkSplit {
+    /// Rows per task.
     chunk: usize,
-    /// Tiles of a task within a product: all, but where there are more threads than chunks.
-    run: usize,
+    /// Minimum tiles per nested task within a GEMM. Nested tasks are used only if there are fewer chunks than
+    /// threads.
+    task_tiles: usize,
 }
 
-impl Cut {
-    fn of(rows: usize) -> Self {
+impl WorkSplit {
+    fn new(rows: usize) -> Self {
         let threads = rayon::current_num_threads();
-        // As many tasks for each thread: none waits for one that has a task more.
+        // An equal number of tasks for every thread, so that none waits for a thread with one task more.
         let tasks = threads * rows.div_ceil(threads * CHUNK_ROWS).max(1);
         let chunk = rows.div_ceil(tasks).next_multiple_of(CHUNK_ROWS_MIN);
         let chunks = rows.div_ceil(chunk);
-        Self { chunk, run: if chunks < threads { 4 } else { usize::MAX } }
+        Self { chunk, task_tiles: if chunks < threads { 4 } else { usize::MAX } }
     }
 }
 
 impl Network {
-    /// Reads the weights of a stage, all of which must fit.
+    /// Loads the weights of a stage, all of which must be [supported](supports).
     pub(super) fn load(weights: &mut Weights, config: &NetworkConfig, isa: Isa) -> Result<Self, Error> {
         let mut load = Loader { weights };
-        let head = load.weights.has("lm_head.weight").then(|| load.weight(&["lm_head"])).transpose()?;
+        let lm_head = load.weights.has("lm_head.weight").then(|| load.weight(&["lm_head"])).transpose()?;
         let (dim, theta) = (config.head_dim(), f64::from(config.rope_theta));
         let layers = (0..config.layers).map(|i| Layer::load(&mut load, &format!("model.layers.{i}")));
         let layers = layers.collect::<Result<_, _>>()?;
+        let frequency = |i: usize| libm::pow(theta, -((2 * i) as f64) / dim as f64);
         Ok(Self {
             isa,
-            table: load.weight(&["model.embed_tokens"])?,
-            head,
+            embedding: load.weight(&["model.embed_tokens"])?,
+            lm_head,
             layers,
             norm: load.vector("model.norm.weight")?,
-            frequencies: (0..dim / 2).map(|i| libm::pow(theta, -((2 * i) as f64) / dim as f64)).collect(),
+            rotary_frequencies: (0..dim / 2).map(frequency).collect(),
             heads: Heads { query: config.heads, key: config.kv_heads, dim },
             config: config.clone(),
         })
     }
 
-    /// An empty cache for one sequence.
-    pub(super) fn cache(&self) -> Vec<LayerKv> {
+    /// See [`super::Qwen2::new_cache`].
+    pub(super) fn new_cache(&self) -> Vec<LayerKv> {
         self.layers.iter().map(|_| LayerKv::default()).collect()
     }
 
-    /// Bytes that a row of keys and values takes, all layers together.
+    /// See [`super::Qwen2::kv_row_bytes`].
     pub(super) fn kv_row_bytes(&self) -> usize {
-        self.layers.len() * kv::row_bytes(self.heads)
+        self.layers.len() * kv_cache::row_bytes(self.heads)
     }
 
-    /// Rows of the token table, row after row.
+    /// Returns the embeddings of `ids`, `[ids][hidden]`.
     pub(super) fn embed(&self, ids: &[u32]) -> Vec<f32> {
         let mut rows = vec![0.0; ids.len() * self.config.hidden];
         let work = rows.par_chunks_exact_mut(self.config.hidden).zip(ids).with_min_len(CHUNK_ROWS_MIN);
-        work.for_each(|(row, id)| self.table.row(*id as usize, row));
+        work.for_each(|(row, id)| self.embedding.dequantise_row(*id as usize, row));
         rows
     }
 
-    /// See [`super::Qwen2::forward`].
+    /// See [`super::Qwen2::forward`]. Replaces `hidden` in place.
     pub(super) fn forward(&self, hidden: &mut [f32], positions: &[u32], sequences: &mut [Sequence<'_>]) {
         let Self { isa, heads, .. } = *self;
-        let (width, qkv_width) = (self.config.hidden, heads.width());
-        let cut = Cut::of(positions.len());
-        let turns = self.turns(positions);
+        let (width, qkv_width) = (self.config.hidden, heads.qkv_width());
+        let split = WorkSplit::new(positions.len());
+        let rotary = self.rotary_table(positions);
         let mut qkv = vec![0.0; positions.len() * qkv_width];
         let mut mixed = vec![0.0; positions.len() * heads.query * heads.dim];
-        let units = units(sequences);
+        let tasks = attention_tasks(sequences);
         for number in 0..=self.layers.len() {
             let chunks =
-                hidden.par_chunks_mut(cut.chunk * width).zip(qkv.par_chunks_mut(cut.chunk * qkv_width));
-            let chunks = chunks.zip(mixed.par_chunks(cut.chunk * heads.query * heads.dim)).enumerate();
+                hidden.par_chunks_mut(split.chunk * width).zip(qkv.par_chunks_mut(split.chunk * qkv_width));
+            let chunks = chunks.zip(mixed.par_chunks(split.chunk * heads.query * heads.dim)).enumerate();
             chunks.for_each_init(
-                || Buffers { run: cut.run, ..Default::default() },
+                || Buffers { task_tiles: split.task_tiles, ..Default::default() },
                 |buffers, (chunk, ((hidden, qkv), mixed))| {
-                    if let Some(before) = number.checked_sub(1) {
-                        self.finish(&self.layers[before], hidden, mixed, buffers);
+                    if let Some(previous) = number.checked_sub(1) {
+                        self.output_and_mlp(&self.layers[previous], hidden, mixed, buffers);
                     }
                     match self.layers.get(number) {
-                        Some(layer) => self.begin(layer, hidden, &turns, chunk * cut.chunk, qkv, buffers),
+                        Some(layer) => {
+                            self.project_qkv(layer, hidden, &rotary, chunk * split.chunk, qkv, buffers)
+                        }
                         None => {
                             buffers.normed.resize(hidden.len(), 0.0);
                             let epsilon = self.config.rms_norm_eps;
-                            rowwise::rms_norm(isa, hidden, &self.norm, epsilon, &mut buffers.normed);
+                            row_ops::rms_norm(isa, hidden, &self.norm, epsilon, &mut buffers.normed);
                             hidden.copy_from_slice(&buffers.normed);
                         }
                     }
                 },
             );
             if number < self.layers.len() {
-                keep(isa, number, sequences, heads, &qkv);
-                self.attend(number, sequences, &units, &qkv, &mut mixed);
+                append_kv(isa, number, sequences, heads, &qkv);
+                self.attend(number, sequences, &tasks, &qkv, &mut mixed);
             }
         }
     }
 
-    /// The first half of a layer: queries, keys and values of rows.
-    fn begin(
+    /// First half of a layer, up to attention: norm, QKV projection and rotary embedding of a chunk of rows. `first`
+    /// is the batch index of the first row.
+    fn project_qkv(
         &self,
         layer: &Layer,
         hidden: &[f32],
-        turns: &Turns,
+        rotary: &RotaryTable,
         first: usize,
         qkv: &mut [f32],
         buffers: &mut Buffers,
     ) {
-        let Buffers { run, normed, rows, panels, .. } = buffers;
-        let (isa, width, heads) = (self.isa, self.heads.width(), self.heads);
+        let Buffers { task_tiles, normed, rows, panels, .. } = buffers;
+        let (isa, width, heads) = (self.isa, self.heads.qkv_width(), self.heads);
         normed.resize(hidden.len(), 0.0);
-        rowwise::rms_norm(isa, hidden, &layer.input_norm, self.config.rms_norm_eps, normed);
-        rows.round(isa, normed, self.config.hidden);
+        row_ops::rms_norm(isa, hidden, &layer.input_norm, self.config.rms_norm_eps, normed);
+        rows.quantise(isa, normed, self.config.hidden);
         panels.resize(layer.qkv.tiles() * rows.count, [0.0; LANES]);
-        layer.qkv.product(isa, rows, *run, panels);
-        rowwise::copy_panels(panels, qkv, width);
+        layer.qkv.gemm(isa, rows, *task_tiles, panels);
+        row_ops::copy_panels(panels, qkv, width);
         for (row, qkv) in qkv.chunks_exact_mut(width).enumerate() {
-            turns.apply(isa, first + row, &mut qkv[..(heads.query + heads.key) * heads.dim]);
+            rotary.apply(isa, first + row, &mut qkv[..(heads.query + heads.key) * heads.dim]);
         }
     }
 
-    /// The second half of a layer: what attention mixed goes back to the residual stream, and through the MLP.
-    fn finish(&self, layer: &Layer, hidden: &mut [f32], mixed: &[f32], buffers: &mut Buffers) {
-        let Buffers { run, normed, rows, panels, up } = buffers;
+    /// Second half of a layer, after attention: output projection and MLP, both added to the residual stream
+    /// `hidden`.
+    fn output_and_mlp(&self, layer: &Layer, hidden: &mut [f32], mixed: &[f32], buffers: &mut Buffers) {
+        let Buffers { task_tiles, normed, rows, panels, up } = buffers;
         let (isa, width) = (self.isa, self.config.hidden);
-        rows.round(isa, mixed, self.heads.query * self.heads.dim);
+        rows.quantise(isa, mixed, self.heads.query * self.heads.dim);
         panels.resize(layer.o.tiles() * rows.count, [0.0; LANES]);
-        layer.o.product(isa, rows, *run, panels);
-        rowwise::add_panels(panels, hidden, width);
+        layer.o.gemm(isa, rows, *task_tiles, panels);
+        row_ops::add_panels(panels, hidden, width);
         normed.resize(hidden.len(), 0.0);
-        rowwise::rms_norm(isa, hidden, &layer.mlp_norm, self.config.rms_norm_eps, normed);
-        rows.round(isa, normed, width);
+        row_ops::rms_norm(isa, hidden, &layer.mlp_norm, self.config.rms_norm_eps, normed);
+        rows.quantise(isa, normed, width);
         panels.resize(layer.gate.tiles() * rows.count, [0.0; LANES]);
         up.resize(layer.up.tiles() * rows.count, [0.0; LANES]);
         let tiles = panels.par_chunks_exact_mut(rows.count).zip(up.par_chunks_exact_mut(rows.count));
-        tiles.enumerate().with_min_len(*run).for_each(|(tile, (gate, up))| {
-            layer.gate.panel(isa, tile, rows, gate);
-            layer.up.panel(isa, tile, rows, up);
-            rowwise::swiglu(isa, gate, up);
+        tiles.enumerate().with_min_len(*task_tiles).for_each(|(tile, (gate, up))| {
+            layer.gate.gemm_tile(isa, tile, rows, gate);
+            layer.up.gemm_tile(isa, tile, rows, up);
+            row_ops::swiglu(isa, gate, up);
         });
         let count = rows.count;
-        rows.round_panels(isa, panels, count, layer.down.inputs);
+        rows.quantise_panels(isa, panels, count, layer.down.inputs);
         panels.resize(layer.down.tiles() * count, [0.0; LANES]);
-        layer.down.product(isa, rows, *run, panels);
-        rowwise::add_panels(panels, hidden, width);
+        layer.down.gemm(isa, rows, *task_tiles, panels);
+        row_ops::add_panels(panels, hidden, width);
     }
 
+    /// Computes attention of all new rows, `qkv` to `mixed`, `[rows][query heads * dim]`.
     fn attend(
         &self,
         layer: usize,
         sequences: &[Sequence<'_>],
-        units: &[RowUnit],
+        tasks: &[AttentionTask],
         qkv: &[f32],
         mixed: &mut [f32],
     ) {
-        let (heads, width) = (self.heads, self.heads.width());
+        let (heads, width) = (self.heads, self.heads.qkv_width());
         let mut rest = mixed;
-        let work: Vec<_> = units
+        let work: Vec<_> = tasks
             .iter()
-            .map(|unit| {
+            .map(|task| {
                 let (own, others) =
-                    std::mem::take(&mut rest).split_at_mut(unit.rows * heads.query * heads.dim);
+                    std::mem::take(&mut rest).split_at_mut(task.rows * heads.query * heads.dim);
                 rest = others;
-                (unit, own)
+                (task, own)
             })
             .collect();
-        // One by one: a unit at the end of a long window costs many times what one at its beginning does.
-        work.into_par_iter().with_max_len(1).for_each(|(unit, out)| {
+        // One task per job: a tile at the end of a long window costs many times as much as one at its start.
+        work.into_par_iter().with_max_len(1).for_each(|(task, out)| {
             SCRATCH.with_borrow_mut(|(scratch, queries)| {
                 queries.clear();
-                for row in qkv[unit.first * width..(unit.first + unit.rows) * width].chunks_exact(width) {
+                for row in qkv[task.first * width..(task.first + task.rows) * width].chunks_exact(width) {
                     queries.extend_from_slice(&row[..heads.query * heads.dim]);
                 }
-                let kv = &sequences[unit.sequence].cache.host()[layer];
-                attention::attend(self.isa, unit.unit, kv, heads, queries, out, scratch);
+                let kv = &sequences[task.sequence].cache.cpu()[layer];
+                attention::attend(self.isa, task.tile, kv, heads, queries, out, scratch);
             });
         });
     }
 
-    /// The best token of each of `hidden`'s rows.
-    pub(super) fn best(&self, hidden: &[f32], skip: &[u32], truth: Option<&[u32]>) -> Vec<Best> {
-        let cut = Cut::of(hidden.len() / self.config.hidden);
-        self.output().best(self.isa, hidden, skip, truth, cut.chunk)
+    /// See [`super::Qwen2::argmax`].
+    pub(super) fn argmax(&self, hidden: &[f32], masked: &[u32], targets: Option<&[u32]>) -> Vec<Argmax> {
+        let split = WorkSplit::new(hidden.len() / self.config.hidden);
+        self.lm_head().argmax(self.isa, hidden, masked, targets, split.chunk)
     }
 
-    /// All logits of `hidden`'s rows.
+    /// See [`super::Qwen2::logits`].
     pub(super) fn logits(&self, hidden: &[f32]) -> Vec<f32> {
-        self.output().logits(self.isa, hidden, 4)
+        self.lm_head().logits(self.isa, hidden, 4)
     }
 
-    fn output(&self) -> &Weight {
-        self.head.as_ref().unwrap_or(&self.table)
+    fn lm_head(&self) -> &PackedWeight {
+        self.lm_head.as_ref().unwrap_or(&self.embedding)
     }
 
-    fn turns(&self, positions: &[u32]) -> Turns {
-        let half = self.frequencies.len();
+    fn rotary_table(&self, positions: &[u32]) -> RotaryTable {
+        let half = self.rotary_frequencies.len();
         let [mut cos, mut sin] = [(); 2].map(|()| vec![0.0; positions.len() * half]);
         let rows = cos.par_chunks_exact_mut(half).zip(sin.par_chunks_exact_mut(half)).zip(positions);
         rows.with_min_len(CHUNK_ROWS_MIN).for_each(|((cos, sin), position)| {
-            for ((cos, sin), frequency) in cos.iter_mut().zip(sin).zip(&self.frequencies) {
+            for ((cos, sin), frequency) in cos.iter_mut().zip(sin).zip(&self.rotary_frequencies) {
                 let (s, c) = libm::sincos(f64::from(*position) * frequency);
                 (*cos, *sin) = (c as f32, s as f32);
             }
         });
-        Turns { cos, sin, half }
+        RotaryTable { cos, sin, half }
     }
 }
 
-/// Rows of the batch that attention computes together.
-struct RowUnit {
+/// Rows of the batch whose attention is computed together.
+struct AttentionTask {
+    /// Index of the sequence.
     sequence: usize,
-    /// In the batch.
+    /// Batch index of the first row.
     first: usize,
     rows: usize,
-    unit: attention::Unit,
+    tile: QueryTile,
 }
 
-/// The units of all new rows, in the order of the rows.
-fn units(sequences: &[Sequence<'_>]) -> Vec<RowUnit> {
-    let (mut units, mut first) = (Vec::new(), 0);
+/// Divides all new rows into attention tasks, in row order.
+fn attention_tasks(sequences: &[Sequence<'_>]) -> Vec<AttentionTask> {
+    let (mut tasks, mut first) = (Vec::new(), 0);
     for (sequence, Sequence { cache, rows, pattern }) in sequences.iter().enumerate() {
         let (mut row, end) = (cache.rows(), cache.rows() + rows);
         while row < end {
-            let (unit, rows) = match pattern {
+            let (tile, rows) = match pattern {
                 Pattern::Blocks(blocks) if row >= blocks.prompt => {
-                    let (block, step) = blocks.place(row);
+                    let (block, step) = blocks.locate(row);
                     let (group, groups) = (block / LANES, blocks.count().div_ceil(LANES));
-                    (attention::Unit::Slots { step, group, groups }, (blocks.live(step) - block).min(LANES))
+                    (QueryTile::Blocks { step, group, groups }, (blocks.active(step) - block).min(LANES))
                 }
                 pattern => {
-                    let lead = match pattern {
+                    let end = match pattern {
                         Pattern::Blocks(blocks) => blocks.prompt.min(end),
                         Pattern::Causal => end,
                     };
-                    (attention::Unit::Lead { first: row }, (lead - row).min(attention::LEAD_ROWS))
+                    (QueryTile::Causal { first: row }, (end - row).min(CAUSAL_TILE_ROWS))
                 }
             };
-            units.push(RowUnit { sequence, first, rows, unit });
+            tasks.push(AttentionTask { sequence, first, rows, tile });
             row += rows;
             first += rows;
         }
     }
-    units
+    tasks
 }
 
-/// Keeps the new rows' keys and values.
-fn keep(isa: Isa, layer: usize, sequences: &mut [Sequence<'_>], heads: Heads, qkv: &[f32]) {
-    let width = heads.width();
+/// Appends the keys and values of the new rows to the KV caches of their sequences.
+fn append_kv(isa: Isa, layer: usize, sequences: &mut [Sequence<'_>], heads: Heads, qkv: &[f32]) {
+    let width = heads.qkv_width();
     let mut rest = qkv;
     let work: Vec<_> = sequences
         .iter_mut()
@@ -372,24 +383,24 @@ fn keep(isa: Isa, layer: usize, sequences: &mut [Sequence<'_>], heads: Heads, qk
     work.into_par_iter().with_max_len(1).for_each(|(sequence, qkv)| {
         let (before, pattern) = (sequence.cache.rows(), sequence.pattern);
         let rows = sequence.rows;
-        let LayerKv { lead, own } = &mut sequence.cache.host_mut()[layer];
+        let LayerKv { causal, blocks: block_kv } = &mut sequence.cache.cpu_mut()[layer];
         match &pattern {
             Pattern::Blocks(blocks) => {
-                lead.reserve(heads, blocks.prompt.saturating_sub(before));
-                own.reserve(heads, blocks);
+                causal.reserve(heads, blocks.prompt.saturating_sub(before));
+                block_kv.reserve(heads, blocks);
             }
-            // One by one they come in a generation: then doubling is cheaper.
-            Pattern::Causal if rows > LANES => lead.reserve(heads, rows),
+            // A generation appends single rows, for which amortised growth is cheaper than exact reservations.
+            Pattern::Causal if rows > LANES => causal.reserve(heads, rows),
             Pattern::Causal => {}
         }
         for (row, qkv) in (before..).zip(qkv.chunks_exact(width)) {
             let (k, v) = qkv[heads.query * heads.dim..].split_at(heads.key * heads.dim);
             match &pattern {
                 Pattern::Blocks(blocks) if row >= blocks.prompt => {
-                    let (block, step) = blocks.place(row);
-                    kv::write_slot(isa, own, heads, blocks, [block, step], k, v);
+                    let (block, step) = blocks.locate(row);
+                    kv_cache::write_slot(isa, block_kv, heads, blocks, [block, step], k, v);
                 }
-                _ => kv::append(isa, lead, heads, k, v),
+                _ => kv_cache::append(isa, causal, heads, k, v),
             }
         }
     });

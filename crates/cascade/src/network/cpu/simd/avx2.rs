@@ -1,15 +1,15 @@
-//! AVX2, with and without VNNI: two registers a vector.
+//! [`Simd`] with AVX2, with and without AVX-VNNI: two registers per vector.
 
 use std::arch::x86_64::*;
 
 use super::{LANES, Simd};
 
-/// AVX2, FMA and F16C, and AVX-VNNI where `VNNI` says so.
+/// AVX2, FMA and F16C; also AVX-VNNI if `VNNI` is true.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Avx2<const VNNI: bool>(());
 
 impl<const VNNI: bool> Avx2<VNNI> {
-    /// Where the CPU has all of it.
+    /// Returns a token if the CPU supports all required features.
     pub(super) fn detect() -> Option<Self> {
         let has = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
@@ -19,11 +19,11 @@ impl<const VNNI: bool> Avx2<VNNI> {
     }
 }
 
-/// The sum of bytes from -128 to 127.
+/// Returns the sum of 32 signed bytes.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub(super) fn sum_bytes(bytes: __m256i) -> i32 {
-    // SAFETY: only types that exist where the CPU has AVX2 call it.
+    // SAFETY: only called by `Simd` types whose existence proves AVX2 support.
     unsafe {
         let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes);
         let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
@@ -37,12 +37,12 @@ fn word(values: [i8; 4]) -> i32 {
     i32::from_ne_bytes(values.map(|value| value as u8))
 }
 
-// SAFETY of all blocks below: `self` exists, so the CPU has the instructions; pointers come from arrays of the length
-// that is read or written, and none of these loads and stores needs alignment.
+// SAFETY of all blocks below: `self` exists, so the CPU supports the instructions; every pointer comes from an array
+// as long as the access, and all loads and stores are unaligned ones.
 #[allow(unsafe_code, clippy::undocumented_unsafe_blocks)]
 impl<const VNNI: bool> Simd for Avx2<VNNI> {
-    type Floats = [__m256; 2];
-    type Sums = [__m256i; 2];
+    type F32s = [__m256; 2];
+    type I32s = [__m256i; 2];
     type Bytes = [__m256i; 2];
 
     const ROWS: usize = 2;
@@ -87,27 +87,27 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    fn floats(self, sums: [__m256i; 2]) -> [__m256; 2] {
+    fn to_f32(self, sums: [__m256i; 2]) -> [__m256; 2] {
         unsafe { [_mm256_cvtepi32_ps(sums[0]), _mm256_cvtepi32_ps(sums[1])] }
     }
 
     #[inline(always)]
-    fn largest(self, [[a, b], [c, d]]: [[__m256; 2]; 2]) -> f32 {
+    fn max_abs(self, [[a, b], [c, d]]: [[__m256; 2]; 2]) -> f32 {
         unsafe {
             let abs = |x| _mm256_andnot_ps(_mm256_set1_ps(-0.0), x);
-            let most = _mm256_max_ps(_mm256_max_ps(abs(a), abs(b)), _mm256_max_ps(abs(c), abs(d)));
-            let most = _mm_max_ps(_mm256_castps256_ps128(most), _mm256_extractf128_ps::<1>(most));
-            let most = _mm_max_ps(most, _mm_movehl_ps(most, most));
-            _mm_cvtss_f32(_mm_max_ss(most, _mm_movehdup_ps(most)))
+            let max = _mm256_max_ps(_mm256_max_ps(abs(a), abs(b)), _mm256_max_ps(abs(c), abs(d)));
+            let max = _mm_max_ps(_mm256_castps256_ps128(max), _mm256_extractf128_ps::<1>(max));
+            let max = _mm_max_ps(max, _mm_movehl_ps(max, max));
+            _mm_cvtss_f32(_mm_max_ss(max, _mm_movehdup_ps(max)))
         }
     }
 
     #[inline(always)]
-    fn round(self, x: [[__m256; 2]; 2], to: &mut [i8; 2 * LANES]) -> i32 {
+    fn quantise(self, x: [[__m256; 2]; 2], to: &mut [i8; 2 * LANES]) -> i32 {
         unsafe {
             let pairs =
                 x.map(|[low, high]| _mm256_packs_epi32(_mm256_cvtps_epi32(low), _mm256_cvtps_epi32(high)));
-            // Packing goes by halves of a register: the fours of bytes are put in order again.
+            // Packing works within 128-bit halves: the permutation restores the order of the 4-byte groups.
             let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
             let rounded = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(pairs[0], pairs[1]), order);
             _mm256_storeu_si256(to.as_mut_ptr().cast(), rounded);
@@ -116,22 +116,22 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    fn sums(self, x: i32) -> [__m256i; 2] {
+    fn splat_i32(self, x: i32) -> [__m256i; 2] {
         [unsafe { _mm256_set1_epi32(x) }; 2]
     }
 
     #[inline(always)]
-    fn load_sums(self, x: &[i32; LANES]) -> [__m256i; 2] {
+    fn load_i32(self, x: &[i32; LANES]) -> [__m256i; 2] {
         unsafe { [_mm256_loadu_si256(x.as_ptr().cast()), _mm256_loadu_si256(x.as_ptr().add(8).cast())] }
     }
 
     #[inline(always)]
-    fn bytes(self, x: &[u8; 4 * LANES]) -> [__m256i; 2] {
+    fn load_bytes(self, x: &[u8; 4 * LANES]) -> [__m256i; 2] {
         unsafe { [_mm256_loadu_si256(x.as_ptr().cast()), _mm256_loadu_si256(x.as_ptr().add(32).cast())] }
     }
 
     #[inline(always)]
-    fn nibbles(self, x: [__m256i; 2]) -> [[__m256i; 2]; 2] {
+    fn split_nibbles(self, x: [__m256i; 2]) -> [[__m256i; 2]; 2] {
         unsafe {
             let low = _mm256_set1_epi8(15);
             let high = |x| _mm256_and_si256(_mm256_srli_epi16::<4>(x), low);
@@ -139,7 +139,7 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         }
     }
 
-    /// A product of a nibble with an int8 is at most 15 * 127, so that two fit 16 bits.
+    // A product of a nibble with an int8 is at most 15 * 127, so the sum of two fits 16 bits.
     #[inline(always)]
     fn dot_nibbles(self, sums: [__m256i; 2], weights: [__m256i; 2], values: [i8; 4]) -> [__m256i; 2] {
         if VNNI {
@@ -160,7 +160,8 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         self.dot_lanes(sums, weights, [unsafe { _mm256_set1_epi32(word(values)) }; 2])
     }
 
-    /// Without VNNI, `weight * value` as `(weight - 128) * value + 128 * value`: two of the former, at most 128 * 127, fit 16 bits.
+    // Without VNNI, computes `weight * value` as `(weight - 128) * value + 128 * value`. Products of the first term
+    // are at most 128 * 127, so the sum of two fits 16 bits.
     #[inline(always)]
     fn dot_lanes(self, sums: [__m256i; 2], weights: [__m256i; 2], values: [__m256i; 2]) -> [__m256i; 2] {
         if VNNI {

@@ -1,15 +1,15 @@
-//! AVX-512 with VNNI: one register a vector.
+//! [`Simd`] with AVX-512 VNNI: one register per vector.
 
 use std::arch::x86_64::*;
 
-use super::{LANES, Rounded, Simd, avx2};
+use super::{ActivationBlock, LANES, Simd, avx2};
 
 /// AVX-512 F, BW, VL, DQ and VNNI.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Avx512(());
 
 impl Avx512 {
-    /// Where the CPU has all of it.
+    /// Returns a token if the CPU supports all required features.
     pub(super) fn detect() -> Option<Self> {
         let has = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
@@ -23,12 +23,12 @@ impl Avx512 {
     }
 }
 
-// SAFETY of all blocks below: `self` exists, so the CPU has the instructions; pointers come from arrays of the length
-// that is read or written, and none of these loads and stores needs alignment.
+// SAFETY of all blocks below: `self` exists, so the CPU supports the instructions; every pointer comes from an array
+// as long as the access, and all loads and stores are unaligned ones.
 #[allow(unsafe_code, clippy::undocumented_unsafe_blocks)]
 impl Simd for Avx512 {
-    type Floats = __m512;
-    type Sums = __m512i;
+    type F32s = __m512;
+    type I32s = __m512i;
     type Bytes = __m512i;
 
     const ROWS: usize = 8;
@@ -69,17 +69,17 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn floats(self, sums: __m512i) -> __m512 {
+    fn to_f32(self, sums: __m512i) -> __m512 {
         unsafe { _mm512_cvtepi32_ps(sums) }
     }
 
     #[inline(always)]
-    fn largest(self, x: [__m512; 2]) -> f32 {
+    fn max_abs(self, x: [__m512; 2]) -> f32 {
         unsafe { _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(x[0]), _mm512_abs_ps(x[1]))) }
     }
 
     #[inline(always)]
-    fn round(self, x: [__m512; 2], to: &mut [i8; 2 * LANES]) -> i32 {
+    fn quantise(self, x: [__m512; 2], to: &mut [i8; 2 * LANES]) -> i32 {
         unsafe {
             let rounded = x.map(|x| _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
             let rounded = _mm256_set_m128i(rounded[1], rounded[0]);
@@ -89,27 +89,27 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn round_blocks(self, x: &[[f32; 2 * LANES]; LANES], to: &mut [Rounded; LANES]) {
-        unsafe { round_blocks(x, to) }
+    fn quantise_blocks(self, x: &[[f32; 2 * LANES]; LANES], to: &mut [ActivationBlock; LANES]) {
+        unsafe { quantise_blocks(x, to) }
     }
 
     #[inline(always)]
-    fn sums(self, x: i32) -> __m512i {
+    fn splat_i32(self, x: i32) -> __m512i {
         unsafe { _mm512_set1_epi32(x) }
     }
 
     #[inline(always)]
-    fn load_sums(self, x: &[i32; LANES]) -> __m512i {
+    fn load_i32(self, x: &[i32; LANES]) -> __m512i {
         unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }
     }
 
     #[inline(always)]
-    fn bytes(self, x: &[u8; 4 * LANES]) -> __m512i {
+    fn load_bytes(self, x: &[u8; 4 * LANES]) -> __m512i {
         unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }
     }
 
     #[inline(always)]
-    fn nibbles(self, x: __m512i) -> [__m512i; 2] {
+    fn split_nibbles(self, x: __m512i) -> [__m512i; 2] {
         unsafe {
             let low = _mm512_set1_epi8(15);
             [_mm512_and_si512(x, low), _mm512_and_si512(_mm512_srli_epi16::<4>(x), low)]
@@ -133,27 +133,27 @@ impl Simd for Avx512 {
     }
 }
 
-/// What [`Simd::round_blocks`] says, as all below where the CPU has the instructions.
+/// Implements [`Simd::quantise_blocks`]: sixteen blocks share one vector division and one transposing reduction.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
-fn round_blocks(x: &[[f32; 2 * LANES]; LANES], to: &mut [Rounded; LANES]) {
-    let most = largest_of_each(x);
+fn quantise_blocks(x: &[[f32; 2 * LANES]; LANES], to: &mut [ActivationBlock; LANES]) {
+    let max = max_abs_of_each(x);
     let whole = _mm512_set1_ps(127.0);
-    let above_0 = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(most, _mm512_setzero_ps());
-    let scales = lanes(_mm512_castps_si512(_mm512_div_ps(most, whole)));
-    let steps = lanes(_mm512_castps_si512(_mm512_maskz_div_ps(above_0, whole, most)));
+    let positive = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(max, _mm512_setzero_ps());
+    let scales = lanes(_mm512_castps_si512(_mm512_div_ps(max, whole)));
+    let steps = lanes(_mm512_castps_si512(_mm512_maskz_div_ps(positive, whole, max)));
     let mut sums = [_mm512_setzero_si512(); LANES / 2];
     for (i, sums) in sums.iter_mut().enumerate() {
         let steps = [steps[2 * i], steps[2 * i + 1]].map(|bits| f32::from_bits(bits as u32));
-        let rounded = round_two([&x[2 * i], &x[2 * i + 1]], steps);
+        let rounded = quantise_two([&x[2 * i], &x[2 * i + 1]], steps);
         store_bytes(_mm512_castsi512_si256(rounded), &mut to[2 * i].values);
         store_bytes(_mm512_extracti64x4_epi64::<1>(rounded), &mut to[2 * i + 1].values);
-        // From 0 to 255 for -128 to 127, so that they can be added up, eight a sum.
-        let from_0 = _mm512_xor_si512(rounded, _mm512_set1_epi8(-128));
-        *sums = _mm512_sad_epu8(from_0, _mm512_setzero_si512());
+        // Flips the sign bits, because `_mm512_sad_epu8` adds up unsigned bytes.
+        let unsigned = _mm512_xor_si512(rounded, _mm512_set1_epi8(-128));
+        *sums = _mm512_sad_epu8(unsigned, _mm512_setzero_si512());
     }
-    let too_large = _mm512_set1_epi32(128 * 128 * 2 * LANES as i32);
-    let offsets = lanes(_mm512_sub_epi32(too_large, _mm512_slli_epi32::<7>(sum_of_each(sums))));
+    let bias = _mm512_set1_epi32(128 * 128 * 2 * LANES as i32);
+    let offsets = lanes(_mm512_sub_epi32(bias, _mm512_slli_epi32::<7>(sum_of_each(sums))));
     for ((to, scale), offset) in to.iter_mut().zip(scales).zip(offsets) {
         (to.scale, to.offset) = (f32::from_bits(scale as u32), offset);
     }
@@ -162,7 +162,7 @@ fn round_blocks(x: &[[f32; 2 * LANES]; LANES], to: &mut [Rounded; LANES]) {
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn halves(x: &[f32; 2 * LANES]) -> [__m512; 2] {
-    // SAFETY: `x` is as long as what is read.
+    // SAFETY: `x` is as long as the two loads.
     #[allow(unsafe_code)]
     unsafe {
         [_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(x.as_ptr().add(LANES))]
@@ -173,7 +173,7 @@ fn halves(x: &[f32; 2 * LANES]) -> [__m512; 2] {
 #[target_feature(enable = "avx512f")]
 fn lanes(x: __m512i) -> [i32; LANES] {
     let mut lanes = [0; LANES];
-    // SAFETY: `lanes` is as long as what is written.
+    // SAFETY: `lanes` is as long as the store.
     #[allow(unsafe_code)]
     unsafe {
         _mm512_storeu_si512(lanes.as_mut_ptr().cast(), x);
@@ -184,36 +184,36 @@ fn lanes(x: __m512i) -> [i32; LANES] {
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn store_bytes(x: __m256i, to: &mut [i8; 2 * LANES]) {
-    // SAFETY: `to` is as long as what is written.
+    // SAFETY: `to` is as long as the store.
     #[allow(unsafe_code)]
     unsafe {
         _mm256_storeu_si256(to.as_mut_ptr().cast(), x);
     }
 }
 
-/// The largest magnitude of each block: four times lanes of two vectors are put side by side, and the larger kept.
+/// Returns the largest absolute value of each of 16 blocks: four rounds interleave two vectors and keep the maxima.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq")]
-fn largest_of_each(x: &[[f32; 2 * LANES]; LANES]) -> __m512 {
+fn max_abs_of_each(x: &[[f32; 2 * LANES]; LANES]) -> __m512 {
     let (four, _) = x.as_chunks();
-    let a = largest_halves(largest_of_four(&four[0]), largest_of_four(&four[1]));
-    let b = largest_halves(largest_of_four(&four[2]), largest_of_four(&four[3]));
+    let a = max_halves(max_abs_of_four(&four[0]), max_abs_of_four(&four[1]));
+    let b = max_halves(max_abs_of_four(&four[2]), max_abs_of_four(&four[3]));
     let even = _mm512_shuffle_f32x4::<0b_10_00_10_00>(a, b);
     _mm512_max_ps(even, _mm512_shuffle_f32x4::<0b_11_01_11_01>(a, b))
 }
 
-/// The largest magnitudes of four blocks: in each quarter of the vector those of its own lanes.
+/// Returns the largest absolute values of four blocks: each 128-bit lane holds the four maxima of its own part.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq")]
-fn largest_of_four([a, b, c, d]: &[[f32; 2 * LANES]; 4]) -> __m512 {
-    let (a, b) = (largest_of_two(a, b), largest_of_two(c, d));
+fn max_abs_of_four([a, b, c, d]: &[[f32; 2 * LANES]; 4]) -> __m512 {
+    let (a, b) = (max_abs_of_two(a, b), max_abs_of_two(c, d));
     let low = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
     _mm512_max_ps(low, _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)))
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq")]
-fn largest_of_two(a: &[f32; 2 * LANES], b: &[f32; 2 * LANES]) -> __m512d {
+fn max_abs_of_two(a: &[f32; 2 * LANES], b: &[f32; 2 * LANES]) -> __m512d {
     let ([a, other_a], [b, other_b]) = (halves(a), halves(b));
     let a = _mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(other_a));
     let b = _mm512_max_ps(_mm512_abs_ps(b), _mm512_abs_ps(other_b));
@@ -222,35 +222,35 @@ fn largest_of_two(a: &[f32; 2 * LANES], b: &[f32; 2 * LANES]) -> __m512d {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn largest_halves(a: __m512, b: __m512) -> __m512 {
+fn max_halves(a: __m512, b: __m512) -> __m512 {
     let low = _mm512_shuffle_f32x4::<0b_01_00_01_00>(a, b);
     _mm512_max_ps(low, _mm512_shuffle_f32x4::<0b_11_10_11_10>(a, b))
 }
 
-/// Two blocks times their steps, rounded.
+/// Multiplies two blocks by their `steps` and rounds them to int8.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn round_two([a, b]: [&[f32; 2 * LANES]; 2], steps: [f32; 2]) -> __m512i {
-    let (a, b) = (round_to_16_bits(a, steps[0]), round_to_16_bits(b, steps[1]));
-    // Packing goes by quarters of a vector: the fours of bytes are put in order again.
+fn quantise_two([a, b]: [&[f32; 2 * LANES]; 2], steps: [f32; 2]) -> __m512i {
+    let (a, b) = (quantise_to_i16(a, steps[0]), quantise_to_i16(b, steps[1]));
+    // Packing works within 128-bit lanes: the permutation restores the order of the 4-byte groups.
     let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     _mm512_permutexvar_epi32(order, _mm512_packs_epi16(a, b))
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn round_to_16_bits(x: &[f32; 2 * LANES], steps: f32) -> __m512i {
+fn quantise_to_i16(x: &[f32; 2 * LANES], steps: f32) -> __m512i {
     let ([a, b], steps) = (halves(x), _mm512_set1_ps(steps));
     let a = _mm512_cvtps_epi32(_mm512_mul_ps(a, steps));
     _mm512_packs_epi32(a, _mm512_cvtps_epi32(_mm512_mul_ps(b, steps)))
 }
 
-/// Adds up the four sums of each block, given two blocks a vector.
+/// Adds up the four partial sums of each block. Each vector holds those of two blocks.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn sum_of_each([a, b, c, d, e, f, g, h]: [__m512i; LANES / 2]) -> __m512i {
-    let first = side_by_side(add_neighbours(a, b), add_neighbours(c, d));
-    let second = side_by_side(add_neighbours(e, f), add_neighbours(g, h));
+    let first = pack_pairs(add_neighbours(a, b), add_neighbours(c, d));
+    let second = pack_pairs(add_neighbours(e, f), add_neighbours(g, h));
     let even = _mm512_shuffle_i32x4::<0b_10_00_10_00>(first, second);
     let mixed = _mm512_add_epi32(even, _mm512_shuffle_i32x4::<0b_11_01_11_01>(first, second));
     let order = _mm512_setr_epi32(0, 4, 2, 6, 1, 5, 3, 7, 8, 12, 10, 14, 9, 13, 11, 15);
@@ -263,9 +263,9 @@ fn add_neighbours(a: __m512i, b: __m512i) -> __m512i {
     _mm512_add_epi64(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b))
 }
 
-/// Sums of 64 bits, of which each takes 32.
+/// Packs two vectors of 64-bit sums, each of which fits 32 bits, into one.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn side_by_side(a: __m512i, b: __m512i) -> __m512i {
+fn pack_pairs(a: __m512i, b: __m512i) -> __m512i {
     _mm512_or_si512(a, _mm512_slli_epi64::<32>(b))
 }

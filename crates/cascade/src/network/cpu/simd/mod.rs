@@ -1,8 +1,9 @@
-//! Sixteen lanes side by side, whatever a CPU has for them.
+//! Portable 16-lane SIMD.
 //!
-//! A kernel is written once, over [`Simd`], and compiled for each [`Isa`]. All compute the same bits: dot products of
-//! bytes are exact, floats are fused multiply-adds lane by lane, and no operation mixes lanes but where their order makes
-//! no difference. What a kernel sums across lanes, it sums in one order that it names.
+//! A kernel is written once, generic over [`Simd`], and compiled for each [`Isa`]. All instruction sets compute the
+//! same bits: byte dot products are exact, float arithmetic is lane-wise with fused multiply-adds, and operations
+//! across lanes are limited to those whose result does not depend on the order (maximum, integer sum). Kernels that
+//! need a float sum across lanes fix its order themselves.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -18,90 +19,93 @@ pub(crate) use portable::Portable;
 
 use crate::{Error, Kernels};
 
-/// Lanes of a vector.
+/// Number of lanes of a vector.
 pub(crate) const LANES: usize = 16;
 
-/// 32 floats, rounded.
+/// 32 activations quantised to int8 with a shared scale (compare `block_q8_1` in ggml).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Rounded {
-    /// From -127 to 127.
+pub(crate) struct ActivationBlock {
+    /// Quantised values, -127 to 127.
     pub(crate) values: [i8; 2 * LANES],
-    /// What one is worth.
+    /// Dequantisation factor: the float is `value * scale`.
     pub(crate) scale: f32,
-    /// -128 times the sum of the values.
+    /// -128 times the sum of `values`. Corrects dot products with weights stored with an offset of 128.
     pub(crate) offset: i32,
 }
 
-/// What a kernel may use. Values of these types exist only where the CPU has the instructions.
+/// Vector operations available to kernels.
+///
+/// A value of an implementing type is proof that the CPU supports its instructions.
 pub(crate) trait Simd: Copy + Send + Sync {
     /// 16 floats.
-    type Floats: Copy;
-    /// 16 sums in i32.
-    type Sums: Copy;
-    /// 64 bytes, four for each of the 16 sums.
+    type F32s: Copy;
+    /// 16 i32 accumulators.
+    type I32s: Copy;
+    /// 64 bytes, four per accumulator.
     type Bytes: Copy;
 
-    /// Rows that a product computes at once: as many as there are registers for.
+    /// Maximum rows that the GEMM micro-kernel computes at once, limited by the number of registers.
     const ROWS: usize;
 
-    /// The same float in all lanes.
-    fn splat(self, x: f32) -> Self::Floats;
-    /// From memory.
-    fn load(self, x: &[f32; LANES]) -> Self::Floats;
-    /// From memory, where they are kept in half precision.
-    fn load_f16(self, x: &[u16; LANES]) -> Self::Floats;
-    /// To memory.
-    fn store(self, x: Self::Floats, to: &mut [f32; LANES]);
-    /// `a * b`
-    fn mul(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
-    /// `a * b + c`, rounded once.
-    fn fma(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
-    /// `a` where it is larger, else `b`.
-    fn max(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
-    /// The nearest floats.
-    fn floats(self, sums: Self::Sums) -> Self::Floats;
-    /// The largest magnitude of all lanes.
-    fn largest(self, x: [Self::Floats; 2]) -> f32;
-    /// Rounds to the nearest, ties to even, values of a magnitude of at most 127, and returns their sum.
-    fn round(self, x: [Self::Floats; 2], to: &mut [i8; 2 * LANES]) -> i32;
+    /// Sets all lanes to `x`.
+    fn splat(self, x: f32) -> Self::F32s;
+    /// Loads 16 floats.
+    fn load(self, x: &[f32; LANES]) -> Self::F32s;
+    /// Loads 16 half-precision floats, given as their bits, and widens them to f32.
+    fn load_f16(self, x: &[u16; LANES]) -> Self::F32s;
+    /// Stores 16 floats.
+    fn store(self, x: Self::F32s, to: &mut [f32; LANES]);
+    /// Returns `a * b`.
+    fn mul(self, a: Self::F32s, b: Self::F32s) -> Self::F32s;
+    /// Returns `a * b + c`, rounded once.
+    fn fma(self, a: Self::F32s, b: Self::F32s, c: Self::F32s) -> Self::F32s;
+    /// Returns the larger of `a` and `b`, and `b` if either is NaN.
+    fn max(self, a: Self::F32s, b: Self::F32s) -> Self::F32s;
+    /// Converts integers to the nearest floats.
+    fn to_f32(self, x: Self::I32s) -> Self::F32s;
+    /// Returns the largest absolute value of all 32 lanes.
+    fn max_abs(self, x: [Self::F32s; 2]) -> f32;
+    /// Rounds 32 values of magnitude at most 127 to the nearest integer, ties to even, and returns their sum.
+    fn quantise(self, x: [Self::F32s; 2], to: &mut [i8; 2 * LANES]) -> i32;
 
-    /// Rounds 32 values so that the largest magnitude becomes 127.
+    /// Quantises 32 values symmetrically: the largest magnitude becomes 127.
     #[inline(always)]
-    fn round_block(self, x: [Self::Floats; 2], to: &mut Rounded) {
-        let most = self.largest(x);
-        // Side by side, so that a CPU divides once.
-        let [scale, steps] = [[most, 127.0], [127.0, most]].map(|[above, below]| above / below);
-        let steps = self.splat(if most > 0.0 { steps } else { 0.0 });
-        let sum = self.round([self.mul(x[0], steps), self.mul(x[1], steps)], &mut to.values);
+    fn quantise_block(self, x: [Self::F32s; 2], to: &mut ActivationBlock) {
+        let max = self.max_abs(x);
+        // Written as one array so that the compiler emits a single vector division.
+        let [scale, steps] = [[max, 127.0], [127.0, max]].map(|[above, below]| above / below);
+        let steps = self.splat(if max > 0.0 { steps } else { 0.0 });
+        let sum = self.quantise([self.mul(x[0], steps), self.mul(x[1], steps)], &mut to.values);
         (to.scale, to.offset) = (scale, -128 * sum);
     }
 
-    /// The same of 16 times 32 values, for CPUs that have a faster way for many.
+    /// Quantises 16 blocks of 32 values. Overridden where an instruction set is faster on many blocks.
     #[inline(always)]
-    fn round_blocks(self, x: &[[f32; 2 * LANES]; LANES], to: &mut [Rounded; LANES]) {
+    fn quantise_blocks(self, x: &[[f32; 2 * LANES]; LANES], to: &mut [ActivationBlock; LANES]) {
         for (x, to) in x.iter().zip(to) {
             let halves = x.as_chunks().0;
-            self.round_block([self.load(&halves[0]), self.load(&halves[1])], to);
+            self.quantise_block([self.load(&halves[0]), self.load(&halves[1])], to);
         }
     }
 
-    /// The same sum in all lanes.
-    fn sums(self, x: i32) -> Self::Sums;
-    /// From memory.
-    fn load_sums(self, x: &[i32; LANES]) -> Self::Sums;
-    /// From memory.
-    fn bytes(self, x: &[u8; 4 * LANES]) -> Self::Bytes;
-    /// The low and the high halves of bytes.
-    fn nibbles(self, x: Self::Bytes) -> [Self::Bytes; 2];
-    /// Adds to each sum the product of its four `weights`, each at most 15, with the four `values`.
-    fn dot_nibbles(self, sums: Self::Sums, weights: Self::Bytes, values: [i8; 4]) -> Self::Sums;
-    /// Adds to each sum the product of its four `weights` with the four `values`, none of which is -128.
-    fn dot_bytes(self, sums: Self::Sums, weights: Self::Bytes, values: [i8; 4]) -> Self::Sums;
-    /// The same, where each sum has four `values` of its own, to be read as i8.
-    fn dot_lanes(self, sums: Self::Sums, weights: Self::Bytes, values: Self::Bytes) -> Self::Sums;
+    /// Sets all i32 lanes to `x`.
+    fn splat_i32(self, x: i32) -> Self::I32s;
+    /// Loads 16 integers.
+    fn load_i32(self, x: &[i32; LANES]) -> Self::I32s;
+    /// Loads 64 bytes.
+    fn load_bytes(self, x: &[u8; 4 * LANES]) -> Self::Bytes;
+    /// Splits each byte into its low and its high nibble.
+    fn split_nibbles(self, x: Self::Bytes) -> [Self::Bytes; 2];
+    /// Adds to each lane the dot product of its four `weights`, each at most 15, with the four `values`.
+    fn dot_nibbles(self, sums: Self::I32s, weights: Self::Bytes, values: [i8; 4]) -> Self::I32s;
+    /// Adds to each lane the dot product of its four unsigned `weights` with the four `values`, none of which is
+    /// -128.
+    fn dot_bytes(self, sums: Self::I32s, weights: Self::Bytes, values: [i8; 4]) -> Self::I32s;
+    /// As [`Simd::dot_bytes`], with four `values` per lane, read as i8.
+    fn dot_lanes(self, sums: Self::I32s, weights: Self::Bytes, values: Self::Bytes) -> Self::I32s;
 }
 
-/// The instructions that kernels use.
+/// Instruction set that kernels are compiled for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Isa {
     #[cfg(target_arch = "x86_64")]
@@ -114,21 +118,24 @@ pub(crate) enum Isa {
 }
 
 impl Isa {
-    /// What was asked for. Errors: instructions that this CPU lacks.
-    pub(crate) fn choose(asked: Kernels) -> Result<Self, Error> {
-        let chosen = Self::all().into_iter().find(|(name, _)| asked == Kernels::Auto || *name == asked);
-        let lacks = || {
-            let has: Vec<String> = Self::all().iter().map(|(name, _)| name.to_string()).collect();
+    /// Returns the requested instruction set, or the fastest for [`Kernels::Auto`].
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the CPU does not support it.
+    pub(crate) fn select(requested: Kernels) -> Result<Self, Error> {
+        let supported = Self::supported();
+        let fits = |(name, _): &&(Kernels, Self)| requested == Kernels::Auto || *name == requested;
+        supported.iter().find(fits).map(|(_, isa)| *isa).ok_or_else(|| {
+            let names: Vec<String> = supported.iter().map(|(name, _)| name.to_string()).collect();
             Error::Device(format!(
-                "this CPU has no instructions for --kernels {asked}: it has those for {}",
-                has.join(", ")
+                "this CPU does not support --kernels {requested}: use {}",
+                names.join(", ")
             ))
-        };
-        chosen.map(|(_, isa)| isa).ok_or_else(lacks)
+        })
     }
 
-    /// All that this CPU has, the fastest first.
-    pub(crate) fn all() -> Vec<(Kernels, Self)> {
+    /// Returns all instruction sets that this CPU supports, fastest first.
+    pub(crate) fn supported() -> Vec<(Kernels, Self)> {
         #[cfg(target_arch = "x86_64")]
         let special = [
             Avx512::detect().map(|isa| (Kernels::Avx512, Self::Avx512(isa))),
@@ -141,13 +148,14 @@ impl Isa {
     }
 }
 
-/// Defines `$name(isa, …)`, which runs `$body(simd, …)`, an `#[inline(always)]` function over [`Simd`], compiled for
-/// `isa`.
+/// Defines `$name(isa, …)`, which dispatches to `$body(simd, …)` compiled for `isa`.
+///
+/// `$body` must be an `#[inline(always)]` function generic over [`Simd`].
 macro_rules! kernel {
     ($(#[$doc:meta])* $visibility:vis fn $name:ident($($argument:ident: $type:ty),* $(,)?) = $body:path;) => {
         $(#[$doc])*
-        $visibility fn $name(isa: $crate::network::host::simd::Isa, $($argument: $type),*) {
-            use $crate::network::host::simd::*;
+        $visibility fn $name(isa: $crate::network::cpu::simd::Isa, $($argument: $type),*) {
+            use $crate::network::cpu::simd::*;
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
             fn avx512(simd: Avx512, $($argument: $type),*) {
@@ -164,7 +172,7 @@ macro_rules! kernel {
                 $body(simd, $($argument),*);
             }
             match isa {
-                // SAFETY: the CPU has what `simd` exists for, here and below.
+                // SAFETY: `simd` exists only if the CPU supports the enabled target features.
                 #[cfg(target_arch = "x86_64")]
                 #[allow(unsafe_code)]
                 Isa::Avx512(simd) => unsafe { avx512(simd, $($argument),*) },
@@ -199,37 +207,37 @@ mod tests {
             lanes
         };
         let mut keep = |floats| out.push(lanes_of(floats));
-        let bytes = simd.bytes(weights);
-        keep(simd.floats(simd.dot_bytes(simd.sums(7), bytes, *values)));
-        let lanes =
-            simd.bytes(&std::array::from_fn(|i| values[i % 4].wrapping_add(i as i8 / 4).max(-127) as u8));
-        keep(simd.floats(simd.dot_lanes(simd.load_sums(&std::array::from_fn(|i| i as i32)), bytes, lanes)));
-        for nibbles in simd.nibbles(bytes) {
-            keep(simd.floats(simd.dot_nibbles(simd.sums(-7), nibbles, *values)));
+        let bytes = simd.load_bytes(weights);
+        keep(simd.to_f32(simd.dot_bytes(simd.splat_i32(7), bytes, *values)));
+        let lanes = simd
+            .load_bytes(&std::array::from_fn(|i| values[i % 4].wrapping_add(i as i8 / 4).max(-127) as u8));
+        keep(simd.to_f32(simd.dot_lanes(simd.load_i32(&std::array::from_fn(|i| i as i32)), bytes, lanes)));
+        for nibbles in simd.split_nibbles(bytes) {
+            keep(simd.to_f32(simd.dot_nibbles(simd.splat_i32(-7), nibbles, *values)));
         }
         let halves = simd.load_f16(halves);
         keep(halves);
         let mixed = simd.fma(halves, simd.splat(0.1), simd.mul(halves, simd.splat(3.3)));
         keep(mixed);
-        let most = simd.largest([halves, mixed]);
+        let most = simd.max_abs([halves, mixed]);
         keep(simd.splat(most));
         keep(simd.max(halves, mixed));
         let mut rounded = [0; 32];
         let steps = simd.splat(127.0 / most);
-        let sum = simd.round([simd.mul(halves, steps), simd.mul(mixed, steps)], &mut rounded);
-        keep(simd.floats(simd.sums(sum)));
+        let sum = simd.quantise([simd.mul(halves, steps), simd.mul(mixed, steps)], &mut rounded);
+        keep(simd.to_f32(simd.splat_i32(sum)));
         let mut bytes = rounded.to_vec();
         let mut blocks = [[0.0; 32]; 16];
         let lanes = [lanes_of(halves), lanes_of(mixed)].concat();
         for (i, block) in blocks.iter_mut().enumerate() {
-            // One of zeros, and each with its largest in another place.
+            // Block 5 is all zeros; in the others the largest value stands at varying positions.
             *block =
                 std::array::from_fn(
                     |j| if i == 5 { 0.0 } else { lanes[(i * 7 + j) % 32] / (1 + i + j) as f32 },
                 );
         }
-        let mut many = [Rounded::default(); 16];
-        simd.round_blocks(&blocks, &mut many);
+        let mut many = [ActivationBlock::default(); 16];
+        simd.quantise_blocks(&blocks, &mut many);
         out.extend([many.map(|block| block.scale), many.map(|block| block.offset as f32)]);
         bytes.extend(many.iter().flat_map(|block| block.values));
         out.extend(bytes.as_chunks().0.iter().map(|half: &[i8; 16]| half.map(f32::from)));
@@ -258,7 +266,7 @@ mod tests {
                 out
             };
             let portable = of(Isa::Portable(Portable));
-            for (name, isa) in Isa::all() {
+            for (name, isa) in Isa::supported() {
                 assert_eq!(of(isa), portable, "{name}");
             }
         }

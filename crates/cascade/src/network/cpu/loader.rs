@@ -1,21 +1,24 @@
-//! How a stage's stored tensors become what computes.
+//! Conversion of a checkpoint's stored tensors into packed weights.
 
 use candle_core::DType;
 use candle_core::quantized::QTensor;
 
 use super::Layer;
-use super::weight::Weight;
+use super::packed_weight::PackedWeight;
 use crate::Error;
-use crate::checkpoint::{Matrix, Weights};
+use crate::checkpoint::{StoredTensor, Weights};
 
-/// Reads a stage's stored tensors.
+/// Reads tensors of a stage by their published names.
 pub(super) struct Loader<'a> {
     pub(super) weights: &'a mut Weights,
 }
 
 impl Loader<'_> {
-    /// The layers of these published names in one, with their biases where they have them.
-    pub(super) fn weight(&mut self, names: &[&str]) -> Result<Weight, Error> {
+    /// Reads linear layers and fuses them into one, concatenated along their outputs. Biases are optional.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if a weight is missing or not quantised, or if only some of the layers have a bias.
+    pub(super) fn weight(&mut self, names: &[&str]) -> Result<PackedWeight, Error> {
         let stored = names.iter().map(|name| self.quantised(&format!("{name}.weight")));
         let stored: Vec<QTensor> = stored.collect::<Result<_, _>>()?;
         let biases = names.iter().map(|name| format!("{name}.bias"));
@@ -24,16 +27,17 @@ impl Loader<'_> {
             bias.extend(self.vector(&name)?);
         }
         let bias = (!bias.is_empty()).then_some(bias);
-        let weight = Weight::pack(&stored.iter().collect::<Vec<_>>(), bias)?;
+        let weight = PackedWeight::pack(&stored.iter().collect::<Vec<_>>(), bias)?;
         if weight.bias.as_ref().is_some_and(|bias| bias.len() != weight.outputs) {
             return Err(Error::checkpoint(format!(
-                "{} do not all have a bias of their length",
+                "biases of {} do not match the weights",
                 names.join(", ")
             )));
         }
         Ok(weight)
     }
 
+    /// Reads a tensor of any shape as f32.
     pub(super) fn vector(&mut self, name: &str) -> Result<Vec<f32>, Error> {
         let stored = self.weights.get(name)?.dense()?;
         Ok(stored.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
@@ -41,14 +45,14 @@ impl Loader<'_> {
 
     fn quantised(&mut self, name: &str) -> Result<QTensor, Error> {
         match self.weights.get(name)? {
-            Matrix::Quantised(stored) => Ok(stored),
-            Matrix::Dense(_) => Err(Error::checkpoint(format!("{name} is not quantised"))),
+            StoredTensor::Quantised(stored) => Ok(stored),
+            StoredTensor::Dense(_) => Err(Error::checkpoint(format!("{name} is not quantised"))),
         }
     }
 }
 
 impl Layer {
-    /// The layer of this published name.
+    /// Loads the transformer layer whose published name prefix is `name`.
     pub(super) fn load(load: &mut Loader<'_>, name: &str) -> Result<Self, Error> {
         let part = |part: &str| format!("{name}.{part}");
         let qkv = ["q", "k", "v"].map(|x| part(&format!("self_attn.{x}_proj")));

@@ -1,10 +1,10 @@
-//! What is done to rows one by one: norms, rotary position embedding, the MLP's gate, sums with the residual stream.
+//! Operations on single rows: RMSNorm, rotary position embedding, SwiGLU, residual additions.
 
+use super::activations::Panels;
 use super::exp::exp;
-use super::rows::Panels;
 use super::simd::{Isa, LANES, Simd, kernel};
 
-/// Adds up 16 lanes as a tree.
+/// Adds up 16 lanes pairwise, as a balanced tree.
 #[inline(always)]
 pub(super) fn sum_lanes(mut lanes: [f32; LANES]) -> f32 {
     let mut half = LANES / 2;
@@ -18,7 +18,7 @@ pub(super) fn sum_lanes(mut lanes: [f32; LANES]) -> f32 {
 }
 
 kernel! {
-    /// RMSNorm of rows as wide as `weight`.
+    /// Computes RMSNorm of rows as wide as `weight`.
     pub(super) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) = norm_body;
 }
 
@@ -38,27 +38,27 @@ fn norm_body<S: Simd>(_: S, x: &[f32], weight: &[f32], epsilon: f32, out: &mut [
     }
 }
 
-/// Cosines and sines of rows: `dim / 2` each a row.
-pub(super) struct Turns {
+/// Cosines and sines of the rotary position embedding: `[rows][half]` each, with `half = dim / 2`.
+pub(super) struct RotaryTable {
     pub(super) cos: Vec<f32>,
     pub(super) sin: Vec<f32>,
     pub(super) half: usize,
 }
 
-impl Turns {
-    /// Turns the heads of `x`, a run of heads of row `row`. Halves are rotated, as in Qwen2.
+impl RotaryTable {
+    /// Rotates the heads `x` of row `row` in place, pairing the two halves of each head as Qwen2 does.
     pub(super) fn apply(&self, isa: Isa, row: usize, x: &mut [f32]) {
-        let of_row = row * self.half..(row + 1) * self.half;
-        turn(isa, &self.cos[of_row.clone()], &self.sin[of_row], x);
+        let range = row * self.half..(row + 1) * self.half;
+        rotate(isa, &self.cos[range.clone()], &self.sin[range], x);
     }
 }
 
 kernel! {
-    fn turn(cos: &[f32], sin: &[f32], x: &mut [f32]) = turn_body;
+    fn rotate(cos: &[f32], sin: &[f32], x: &mut [f32]) = rotate_body;
 }
 
 #[inline(always)]
-fn turn_body<S: Simd>(_: S, cos: &[f32], sin: &[f32], x: &mut [f32]) {
+fn rotate_body<S: Simd>(_: S, cos: &[f32], sin: &[f32], x: &mut [f32]) {
     for head in x.chunks_exact_mut(2 * cos.len()) {
         let (first, second) = head.split_at_mut(cos.len());
         for ((a, b), (cos, sin)) in first.iter_mut().zip(second).zip(cos.iter().zip(sin)) {
@@ -68,7 +68,7 @@ fn turn_body<S: Simd>(_: S, cos: &[f32], sin: &[f32], x: &mut [f32]) {
 }
 
 kernel! {
-    /// Replaces `gate` by `silu(gate) * up`.
+    /// Replaces `gate` with `silu(gate) * up`.
     pub(super) fn swiglu(gate: &mut Panels, up: &Panels) = swiglu_body;
 }
 
@@ -84,7 +84,7 @@ fn swiglu_body<S: Simd>(_: S, gate: &mut Panels, up: &Panels) {
     }
 }
 
-/// Adds panels to rows.
+/// Adds `panels` to `rows`, `[rows][width]`.
 pub(super) fn add_panels(panels: &Panels, rows: &mut [f32], width: usize) {
     let count = rows.len() / width;
     for (number, row) in rows.chunks_exact_mut(width).enumerate() {
@@ -96,7 +96,7 @@ pub(super) fn add_panels(panels: &Panels, rows: &mut [f32], width: usize) {
     }
 }
 
-/// Copies panels to rows.
+/// Copies `panels` to `rows`, `[rows][width]`.
 pub(super) fn copy_panels(panels: &Panels, rows: &mut [f32], width: usize) {
     let count = rows.len() / width;
     for (number, row) in rows.chunks_exact_mut(width).enumerate() {
