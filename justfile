@@ -1,28 +1,24 @@
-# What people run on this repository. `just` lists it.
-
-# A tool that is missing is installed by .ci/run, or by `pip install` with the names that stand there.
+# Commands of this repository; `just` lists them. Tests and builds need only cargo and a C compiler. `just ci` needs
+# cargo-nextest, cargo-deny and cargo-shear, which .ci/run installs.
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
 _default:
     @just --list --unsorted
 
-# Build everything, optimised
+# Build all programs, optimised
 build:
     cargo build --release --workspace --locked
 
-# All targets are built at once: programs with the features that tests have, or most would be compiled twice.
-# Every test: unit, doc and end-to-end with the real programs
+# Run all tests: unit, doc and end-to-end tests with the real programs
 test:
-    cargo build --workspace --all-targets --locked
-    cargo test --workspace --doc --locked --quiet
-    cargo nextest run --workspace --locked
+    cargo test --workspace --locked
 
-# Measure a topic's table anew: just prove spine [ROW] [--full]
-prove *arguments:
+# Run an acceptance suite: just accept pipeline|speed-cpu|store|chaos|architecture [ROW] [--full]
+accept *arguments:
     cargo build --release --workspace --bins --locked
-    target/release/prove {{ arguments }}
+    target/release/accept {{ arguments }}
 
-# Where the time of a roundtrip goes, as a flame graph; takes perf, and `cargo install inferno`
+# Write a flame graph of a roundtrip. Needs perf, and inferno from `cargo install inferno`
 flame out="target/flame.svg":
     cargo build --release --package c3-cli --locked
     C3_LOG=warn perf record -e cpu-clock -F 799 --call-graph dwarf,8192 -o target/flame.perf \
@@ -30,29 +26,34 @@ flame out="target/flame.svg":
     perf script -i target/flame.perf --no-inline | inferno-collapse-perf | sed -E -f docs/flames/frames.sed \
         | inferno-flamegraph --deterministic --minwidth 0.2 --title "c3 roundtrip" > {{ out }}
 
-# The kernels' tests under AddressSanitizer, which takes a nightly toolchain
+# Test the kernels under AddressSanitizer. Needs a nightly toolchain
 asan:
     RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/asan cargo +nightly test --target "$(rustc --print host-tuple)" --package c3-cascade --lib network
 
-# All that CI checks
-ci: fmt lint doc deny unused test
+# Run everything that CI checks
+ci: fmt lint doc deny unused nextest
 
-# Formatting
+# Check formatting
 fmt:
     cargo fmt --all --check
 
-# Clippy, every warning an error
+# Run clippy with warnings as errors
 lint:
     cargo clippy --workspace --all-targets --locked -- -D warnings
 
-# The documentation of the crates, every warning an error. Private items are in it, so links to them lead somewhere
+# Build the documentation with warnings as errors. Private items are included, so that links to them resolve
 doc:
     RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items --locked
 
-# Licences, bans and sources of the dependencies
+# Check licences, bans and sources of dependencies
 deny:
     cargo deny --all-features check licenses bans sources
 
-# Dependencies that nothing uses
+# Find unused dependencies
 unused:
     cargo shear
+
+# Run all tests with nextest, which runs test binaries in parallel
+nextest:
+    cargo nextest run --workspace --locked
+    cargo test --workspace --doc --locked --quiet

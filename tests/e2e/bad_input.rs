@@ -1,10 +1,10 @@
 //! Invalid requests, corrupt data and failed starts.
 
 use c3_tests::harness::row::assert_all;
-use c3_tests::suites::pipeline::{damage, requests, startup, texts};
+use c3_tests::suites::pipeline::{bit_flips, requests, startup, texts};
 
 #[tokio::test]
-async fn what_is_not_utf8_is_refused_with_its_offset() {
+async fn invalid_utf8_is_refused_with_its_offset() {
     assert_all(&texts::not_utf8(&crate::page()).await.unwrap());
 }
 
@@ -14,7 +14,7 @@ async fn ratios_out_of_range_are_refused_with_the_range() {
 }
 
 #[tokio::test]
-async fn ids_that_name_no_one_document_are_refused() {
+async fn unknown_malformed_and_ambiguous_ids_are_refused() {
     assert_all(&requests::ids().await.unwrap());
 }
 
@@ -24,11 +24,11 @@ async fn latents_of_another_model_are_refused() {
 }
 
 #[tokio::test]
-async fn a_flipped_bit_is_never_a_wrong_text() {
+async fn a_flipped_bit_never_gives_a_wrong_text() {
     assert_all(&bit_flips::flipped_bits(&crate::page()).await.unwrap());
 }
 
 #[tokio::test]
-async fn what_cannot_start_says_what_to_do() {
+async fn a_failed_start_says_what_to_do() {
     assert_all(&startup::refusals().await.unwrap());
 }

@@ -23,12 +23,12 @@ fn lines(output: &Output) -> Vec<Value> {
 
 fn file(folder: &Path, name: &str, text: impl AsRef<[u8]>) {
     let path = folder.join(name);
-    fs::create_dir_all(path.parent().expect("it lies in the folder")).expect("the folder can be made");
+    fs::create_dir_all(path.parent().expect("the path has a parent folder")).expect("the folder can be made");
     fs::write(path, text).expect("the file can be written");
 }
 
 #[tokio::test]
-async fn one_that_fails_does_not_stop_the_others() {
+async fn a_failed_document_does_not_stop_the_batch() {
     let cluster = ClusterSpec::default().start().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (texts, back) = (folder.path().join("texts"), folder.path().join("back"));
@@ -52,7 +52,7 @@ async fn one_that_fails_does_not_stop_the_others() {
     let put = at(&cluster, &["put", "--field", "body", &jsonl.display().to_string()]).await;
     assert_eq!(put.status.code(), Some(1));
     let told = String::from_utf8_lossy(&put.stderr).into_owned();
-    assert!(told.contains("lines.jsonl:3: it has no field `body`; there is: other"), "{told}");
+    assert!(told.contains("lines.jsonl:3: it has no field `body`; its fields are: other"), "{told}");
 
     assert_eq!(at(&cluster, &["get", "--all"]).await.status.code(), Some(2));
     for _ in 0..2 {
@@ -74,7 +74,7 @@ async fn one_that_fails_does_not_stop_the_others() {
 }
 
 #[tokio::test]
-async fn a_batch_is_few_files() {
+async fn a_batch_needs_few_files() {
     let rows = batch::batch(150, 1).await.unwrap();
     // Throughput is not asserted because other tests run at the same time.
     assert_all(&rows.into_iter().filter(|row| !row.name().contains("rate")).collect::<Vec<_>>());

@@ -1,12 +1,12 @@
 //! Results that are reused instead of computed again.
 
-use c3_tests::harness::gateway_api::id_of;
 use c3_tests::harness::cluster::ClusterSpec;
+use c3_tests::harness::gateway_api::id_of;
 use c3_tests::harness::row::assert_all;
 use c3_tests::suites::pipeline::reading;
 
 #[tokio::test]
-async fn a_text_put_again_calls_no_model() {
+async fn a_repeated_put_calls_no_model() {
     assert_all(&reading::reuse(&crate::chapter(), 3).await.unwrap());
 }
 

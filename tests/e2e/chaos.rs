@@ -2,37 +2,37 @@
 
 use std::time::Duration;
 
-use c3_tests::suites::chaos::schedules::{Retries, schedules};
-use c3_tests::suites::chaos::{callers, finding, gateways, nodes};
 use c3_tests::harness::row::{Row, assert_all};
+use c3_tests::suites::chaos::schedules::{Retries, schedules};
+use c3_tests::suites::chaos::{callers, discovery, gateways, nodes};
 
 fn text() -> String {
     crate::page().repeat(5)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_that_are_killed_fail_no_call() {
+async fn killed_nodes_fail_no_call() {
     assert_all(&nodes::kills(&text(), 3, 1).await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_that_are_restarted_fail_no_call() {
+async fn restarted_nodes_fail_no_call() {
     assert_all(&nodes::rolling(&text(), 1).await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_that_is_restarted_fails_no_call_of_the_client() {
+async fn a_restarted_gateway_fails_no_call_of_the_client_library() {
     assert_all(&gateways::rolling(&text(), 1).await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_whose_packets_vanish_fails_no_call() {
+async fn a_half_open_connection_fails_no_call() {
     assert_all(&nodes::half_open(&text(), Duration::from_secs(6)).await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_that_lie_are_left_out_and_no_wrong_text_is_delivered() {
-    assert_all(&nodes::liars(&text(), Duration::from_secs(8)).await.unwrap());
+async fn corrupt_nodes_are_ejected_and_no_wrong_text_is_delivered() {
+    assert_all(&nodes::byzantine(&text(), Duration::from_secs(8)).await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,17 +41,17 @@ async fn nodes_announce_themselves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_are_found_by_a_name() {
+async fn nodes_are_resolved_by_dns() {
     assert_all(&discovery::resolved(&crate::page()).await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_readers_of_a_window_have_it_decoded_once() {
+async fn concurrent_readers_share_the_decoding_of_a_window() {
     assert_all(&nodes::hot(&text(), 30).await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_retries_the_checker_finds_what_fails() {
+async fn without_retries_the_checks_detect_failures() {
     // On a busy machine a fault may coincide with no call, so that nothing fails.
     const SCHEDULES: u64 = 4;
     let mut rows = Vec::new();
@@ -66,12 +66,12 @@ async fn without_retries_the_checker_finds_what_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_than_is_worked_off_soon_is_refused_early() {
-    assert_all(&callers::waiting(&text()).await.unwrap());
+async fn excess_load_is_refused_immediately() {
+    assert_all(&callers::excess_load(&text()).await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn callers_that_leave_free_their_places() {
+async fn disconnected_clients_free_their_slots() {
     let rows = callers::cancelled(&text(), 100, 2).await.unwrap();
     // The time until the slots are free is not asserted because other tests run at the same time.
     assert_all(&rows[..1]);

@@ -39,13 +39,13 @@ fn page() -> String {
 }
 
 #[tokio::test]
-async fn roundtrip_needs_no_servers_and_ends_with_its_verdict() {
+async fn roundtrip_needs_no_servers_and_prints_a_verdict() {
     let output = c3(&["roundtrip", &page()]).await;
     assert_eq!(said(&output).lines().last(), Some("identical: yes"));
 }
 
 #[tokio::test]
-async fn one_line_of_json_tells_everything() {
+async fn json_output_is_one_complete_line() {
     let report = json(&c3(&["roundtrip", "--json", "--ratio", "40", &page()]).await);
     assert_eq!(report["bytes"], crate::page().len());
     assert_eq!(report["ratio"], 40);
@@ -59,7 +59,7 @@ async fn one_line_of_json_tells_everything() {
 }
 
 #[tokio::test]
-async fn a_document_is_put_listed_read_and_forgotten() {
+async fn a_document_is_put_listed_read_and_removed() {
     let cluster = ClusterSpec::default().start().await.unwrap();
     let id = json(&at(&cluster, &["put", "--json", &page()]).await)["id"].as_str().unwrap().to_owned();
     let short = &id[..8];
@@ -79,7 +79,7 @@ async fn a_document_is_put_listed_read_and_forgotten() {
 }
 
 #[tokio::test]
-async fn a_document_grows_and_is_edited() {
+async fn a_document_is_appended_to_and_edited() {
     let cluster = ClusterSpec::default().start().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let more = folder.path().join("more").display().to_string();
@@ -107,7 +107,7 @@ async fn a_document_grows_and_is_edited() {
 }
 
 #[tokio::test]
-async fn latents_leave_and_become_the_text_again() {
+async fn exported_latents_decompress_to_the_text() {
     let cluster = ClusterSpec::default().start().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let latents = folder.path().join("page.safetensors").display().to_string();
@@ -122,7 +122,7 @@ async fn latents_leave_and_become_the_text_again() {
 }
 
 #[tokio::test]
-async fn wrong_calls_and_failed_work_have_their_exit_codes() {
+async fn usage_errors_and_failures_have_different_exit_codes() {
     for wrong in [["get", "zz"], ["fetch", "x"], ["put", "--ratio=x"], ["get", "--range=9..3"]] {
         assert_eq!(c3(&wrong).await.status.code(), Some(2), "{wrong:?}");
     }
@@ -135,7 +135,7 @@ async fn wrong_calls_and_failed_work_have_their_exit_codes() {
 }
 
 #[tokio::test]
-async fn serve_holds_all_three_roles() {
+async fn serve_runs_all_three_roles() {
     let folder = tempfile::tempdir().unwrap();
     let mut serve = Launch::new(Program::C3).args(["serve", "--data"]).arg(folder.path().join("data"));
     serve = serve.env("C3_LOG_FORMAT", "json");

@@ -9,7 +9,7 @@ async fn every_codec_is_recorded_and_lossless() {
 }
 
 #[tokio::test]
-async fn a_document_takes_every_codec_and_comes_back() {
+async fn a_document_is_recoded_to_every_codec_and_back() {
     assert_all(&recode::codecs(&crate::page()).await.unwrap());
 }
 
@@ -19,7 +19,7 @@ async fn a_delete_wins_over_a_recode() {
 }
 
 #[tokio::test]
-async fn a_killed_gateway_leaves_a_recoded_document_whole() {
+async fn a_killed_gateway_does_not_damage_a_recoded_document() {
     assert_all(&recode::kills(&crate::essay(), 2).await.unwrap());
 }
 

@@ -21,7 +21,7 @@ async fn the_compose_file_starts_and_serves() {
 }
 
 #[test]
-fn only_the_gateway_is_published_and_on_the_loopback() {
+fn only_the_gateway_port_is_published_and_only_on_loopback() {
     for (name, service) in Compose::read().unwrap().services {
         assert_eq!(service.ports.is_empty(), name != "gateway", "{name}");
         assert!(service.ports.iter().all(|port| port.starts_with("127.0.0.1:")), "{name}");
@@ -29,7 +29,7 @@ fn only_the_gateway_is_published_and_on_the_loopback() {
 }
 
 #[test]
-fn the_image_holds_every_program_and_no_root() {
+fn the_image_contains_every_program_and_does_not_run_as_root() {
     let containerfile = fs::read_to_string(fixtures::root().join("deploy/Containerfile")).unwrap();
     for program in [Program::CompressorNode, Program::DecoderNode, Program::Gateway, Program::C3] {
         assert!(containerfile.contains(&format!("--bin {}", program.name())), "{program:?}");

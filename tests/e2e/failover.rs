@@ -2,7 +2,7 @@
 
 use c3_tests::harness::cluster::ClusterSpec;
 use c3_tests::harness::row::assert_all;
-use c3_tests::suites::pipeline::faults;
+use c3_tests::suites::pipeline::failover;
 
 #[tokio::test]
 async fn a_read_survives_the_loss_of_its_decoder() {
@@ -15,12 +15,12 @@ async fn without_a_node_the_error_names_the_stage_and_its_addresses() {
 }
 
 #[tokio::test]
-async fn callers_that_leave_free_their_place() {
-    assert_all(&failover::callers_leave(&crate::chapter()).await.unwrap());
+async fn disconnected_clients_free_the_nodes() {
+    assert_all(&failover::client_disconnects(&crate::chapter()).await.unwrap());
 }
 
 #[tokio::test]
-async fn documents_outlive_the_programs() {
+async fn documents_survive_a_restart() {
     let cluster = ClusterSpec::default().start().await.unwrap();
     let text = crate::page();
     let put = cluster.api().unwrap().put_at(text.as_bytes(), 20).await.unwrap();

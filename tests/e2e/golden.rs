@@ -2,21 +2,21 @@
 
 use c3_cascade::Options;
 use c3_tests::harness::fixtures;
-use c3_tests::harness::golden::{Computed, default_layout, published_layout};
+use c3_tests::harness::golden::{Arithmetic, default_layout, published_layout};
 use c3_tests::harness::row::assert_all;
 
 #[test]
-fn the_published_layout_computes_what_the_published_code_does() {
+fn the_published_layout_matches_the_published_code() {
     let golden = fixtures::golden();
     assert_all(&published_layout(&golden.join("checkpoint"), &golden, Options::default()).unwrap());
 }
 
 #[test]
-fn the_default_model_computes_what_training_did() {
+fn the_default_model_matches_the_training_code() {
     let vectors = fixtures::root().join("tests/fixtures/c3-mini");
     let (model, options) = (fixtures::default_model(), Options::default());
     // Longer cases take minutes in f32: `just accept pipeline golden` runs them.
-    for (path, tokens_max) in [(Computed::F32, 320), (Computed::Served, usize::MAX)] {
+    for (path, tokens_max) in [(Arithmetic::F32, 320), (Arithmetic::Served, usize::MAX)] {
         assert_all(&default_layout(&model, &vectors, options, path, tokens_max).unwrap());
     }
 }

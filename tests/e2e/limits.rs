@@ -4,11 +4,11 @@ use c3_tests::harness::row::assert_all;
 use c3_tests::suites::pipeline::{roundtrip, texts};
 
 #[tokio::test]
-async fn what_is_too_large_is_refused_early() {
+async fn oversized_texts_are_refused_early() {
     assert_all(&texts::too_large(&crate::page()).await.unwrap());
 }
 
 #[tokio::test]
-async fn the_gateway_stays_small() {
+async fn the_gateway_memory_stays_bounded() {
     assert_all(&roundtrip::memory(&crate::chapter(), 256).await.unwrap());
 }

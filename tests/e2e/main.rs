@@ -13,6 +13,7 @@ mod failover;
 mod golden;
 mod limits;
 mod names;
+mod nodes;
 mod range;
 mod roundtrip;
 mod speed;

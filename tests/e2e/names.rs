@@ -4,13 +4,13 @@ use std::fs;
 
 use c3_proto::pb;
 use c3_tests::harness::cluster::ClusterSpec;
-use c3_tests::suites::store::ops::{small_text, default_options};
+use c3_tests::suites::store::ops::{default_options, small_text};
 use tonic::Code;
 
 use crate::cli::{at, json, said};
 
 #[tokio::test]
-async fn documents_are_called_by_name_and_found_by_label() {
+async fn documents_are_found_by_name_and_by_label() {
     let cluster = ClusterSpec::default().start().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let put = |number: usize, args: &'static [&'static str]| {
@@ -48,8 +48,8 @@ async fn documents_are_called_by_name_and_found_by_label() {
 
     let token =
         json(&at(&cluster, &["name", "get", "--json", "head"]).await)["token"].as_str().unwrap().to_owned();
-    said(&at(&cluster, &["name", "set", "head", &second, "--if-token", &token]).await);
-    let late = at(&cluster, &["name", "set", "head", &first, "--if-token", &token]).await;
+    said(&at(&cluster, &["name", "set", "head", &second, "--if-match", &token]).await);
+    let late = at(&cluster, &["name", "set", "head", &first, "--if-match", &token]).await;
     assert_eq!(late.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&late.stderr).contains("changed meanwhile"));
     assert_eq!(said(&at(&cluster, &["get", "@head"]).await), small_text(2));
@@ -68,7 +68,7 @@ async fn documents_are_called_by_name_and_found_by_label() {
 }
 
 #[tokio::test]
-async fn names_that_cannot_be_are_refused_by_field() {
+async fn invalid_names_are_refused_with_the_field() {
     let cluster = ClusterSpec::default().start().await.unwrap();
     let api = cluster.api().unwrap();
     let options = |name: &str| pb::WriteOptions {
@@ -85,8 +85,10 @@ async fn names_that_cannot_be_are_refused_by_field() {
         assert!(refused.message().starts_with("name: "), "{refused:?}");
     }
     let labels = [("a=b".to_owned(), "c".to_owned())].into();
-    let refused =
-        api.put(small_text(1).as_bytes(), pb::WriteOptions { labels, ..default_options() }).await.unwrap_err();
+    let refused = api
+        .put(small_text(1).as_bytes(), pb::WriteOptions { labels, ..default_options() })
+        .await
+        .unwrap_err();
     assert!(refused.message().starts_with("labels: "), "{refused:?}");
     assert!(api.ids().await.unwrap().is_empty());
 

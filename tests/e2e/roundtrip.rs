@@ -13,23 +13,23 @@ async fn a_page_comes_back_at_every_ratio() {
 
 #[tokio::test]
 async fn the_published_layout_serves_documents_too() {
-    let plan = ClusterSpec::of_model(fixtures::golden().join("checkpoint"));
-    assert_all(&roundtrip::identical("published", plan, &crate::page(), 0).await.unwrap());
+    let spec = ClusterSpec::of_model(fixtures::golden().join("checkpoint"));
+    assert_all(&roundtrip::identical("published", spec, &crate::page(), 0).await.unwrap());
 }
 
 #[tokio::test]
-async fn odd_texts_come_back() {
-    assert_all(&texts::odd_texts(4000).await.unwrap());
+async fn unusual_texts_come_back() {
+    assert_all(&texts::unusual_texts(4000).await.unwrap());
 }
 
 #[tokio::test]
-async fn many_clients_do_not_mix() {
+async fn concurrent_clients_get_their_own_texts() {
     let essay = crate::essay();
     let texts: Vec<&str> = essay.split("\n\n").filter(|text| text.len() > 200).take(8).collect();
     assert_all(&roundtrip::clients(&texts).await.unwrap());
 }
 
 #[tokio::test]
-async fn the_reported_fidelity_is_the_decoders_and_no_text_is_stored() {
+async fn the_reported_fidelity_is_exact_and_no_plaintext_is_stored() {
     assert_all(&fidelity::fidelity("fidelity", &crate::page(), 40).await.unwrap());
 }

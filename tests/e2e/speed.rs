@@ -8,17 +8,17 @@ use c3_tests::suites::speed::exact;
 use serde_json::Value;
 
 #[test]
-fn batches_threads_and_instructions_change_no_bit() {
+fn batches_threads_and_instruction_sets_change_no_bit() {
     assert_all(&exact::identical(&crate::page(), 1).unwrap());
 }
 
 #[tokio::test]
-async fn a_bench_tells_what_callers_saw() {
+async fn bench_reports_consistent_numbers() {
     let cluster = ClusterSpec::default().start().await.unwrap();
     let file = fixtures::root().join("tests/fixtures/texts/essay.txt");
     let bench = Launch::new(Program::C3).arg("bench").arg(file);
     let bench =
-        bench.args(["--json", "--gateway", &cluster.gateway.url(), "--bytes", "300", "--seconds", "1"]);
+        bench.args(["--json", "--gateway", &cluster.gateway.url(), "--bytes", "300", "--duration", "1"]);
     let closed = ["--op", "put", "--op", "get", "--clients", "2", "--documents", "2"];
     for (args, sides) in [(&closed[..], &["put", "get"][..]), (&["--rate", "3"], &["get"])] {
         let output = bench.clone().args(args).output().await.unwrap();

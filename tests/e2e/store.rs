@@ -2,13 +2,13 @@
 
 use std::fs;
 
-use c3_tests::harness::gateway_api::id_of;
 use c3_tests::harness::cluster::{ClusterSpec, files_under};
 use c3_tests::harness::fixtures::middle;
+use c3_tests::harness::gateway_api::id_of;
 use c3_tests::harness::process::{Launch, Program};
 use c3_tests::harness::row::assert_all;
-use c3_tests::suites::store::ops::{small_text, default_options};
-use c3_tests::suites::store::resume::Victim;
+use c3_tests::suites::store::ops::{default_options, small_text};
+use c3_tests::suites::store::resume::KilledProcess;
 use c3_tests::suites::store::{
     deletes, disk, edited, flips, gateways, interchange, kills, long, many, names, resumed,
 };
@@ -20,58 +20,58 @@ async fn a_killed_gateway_loses_nothing() {
 }
 
 #[tokio::test]
-async fn damage_is_found_and_never_read() {
-    assert_all(&bit_flips::flips(25, 1).await.unwrap());
+async fn damage_is_found_and_never_returned() {
+    assert_all(&bit_flips::bit_flips(25, 1).await.unwrap());
 }
 
 #[tokio::test]
-async fn what_is_deleted_stays_so_during_a_sweep() {
+async fn deleted_documents_stay_deleted_during_a_sweep() {
     assert_all(&deletes::deletes(20, 60, 1).await.unwrap());
 }
 
 #[tokio::test]
-async fn a_store_that_denies_access_says_so_and_comes_back() {
+async fn denied_access_is_reported_and_recovered_from() {
     assert_all(&disk::denied().await.unwrap());
 }
 
 #[tokio::test]
-async fn latents_go_out_and_come_in_only_as_they_were() {
+async fn exported_latents_are_imported_only_unchanged() {
     assert_all(&safetensors::again(&crate::page()).await.unwrap());
 }
 
 #[tokio::test]
-async fn many_small_documents_are_few_files() {
+async fn many_small_documents_need_few_files() {
     assert_all(&many::many(300).await.unwrap());
 }
 
 #[tokio::test]
-async fn an_edit_or_an_append_costs_what_it_touches() {
+async fn an_edit_or_append_compresses_only_the_affected_shards() {
     let (chapter, more) = (crate::chapter(), crate::essay());
     let text = middle(&chapter, 16_000);
     let more = [&more[..1500], &more[2000..3500]];
-    assert_all(&edits::edited(text, more, edits::Reading::Whole).await.unwrap());
+    assert_all(&edits::edits(text, more, edits::Reading::Whole).await.unwrap());
 }
 
 #[tokio::test]
-async fn a_put_that_was_killed_goes_on() {
+async fn an_interrupted_put_is_resumed() {
     let texts = [1, 2].map(|variant| long::varied(&crate::chapter(), 40_000, variant));
     let [first, second] = texts.each_ref().map(String::as_str);
-    let puts = [(Victim::Gateway, first), (Victim::Client, second)];
-    assert_all(&resume::resumed(&puts, &["--shards-in-flight", "1"], None).await.unwrap());
+    let puts = [(KilledProcess::Gateway, first), (KilledProcess::Client, second)];
+    assert_all(&resume::resume(&puts, &["--shards-in-flight", "1"], None).await.unwrap());
 }
 
 #[tokio::test]
-async fn two_gateways_are_of_one_mind() {
+async fn two_gateways_see_the_same_store() {
     assert_all(&gateways::gateways(ClusterSpec::default(), 150, 1).await.unwrap());
 }
 
 #[tokio::test]
-async fn one_of_many_changes_a_name() {
+async fn a_contended_name_has_one_winner_per_version() {
     assert_all(&names::contended(5).await.unwrap());
 }
 
 #[tokio::test]
-async fn fsck_tells_repairs_and_ends_with_its_code() {
+async fn fsck_reports_repairs_and_returns_its_exit_code() {
     let cluster = ClusterSpec::default().start().await.unwrap();
     let api = cluster.api().unwrap();
     let text = small_text(1);
@@ -91,7 +91,7 @@ async fn fsck_tells_repairs_and_ends_with_its_code() {
     *damaged.last_mut().unwrap() ^= 1;
     fs::write(&file, damaged).unwrap();
     let told = c3(&["fsck"]).await;
-    assert_eq!(told.status.code(), Some(2));
+    assert_eq!(told.status.code(), Some(4));
     assert!(String::from_utf8_lossy(&told.stdout).contains(&id[..12]));
     assert_eq!(api.get(&id).await.unwrap_err().code(), Code::DataLoss);
     let listed = c3(&["ls"]).await;
@@ -104,26 +104,28 @@ async fn fsck_tells_repairs_and_ends_with_its_code() {
     assert_eq!(api.get(&id).await.unwrap().text, text.as_bytes());
     assert_eq!(c3(&["fsck"]).await.status.code(), Some(0));
     let nobody = Launch::new(Program::C3).args(["fsck", "--gateway", "http://127.0.0.1:9"]).output().await;
-    assert_eq!(nobody.unwrap().status.code(), Some(3));
-    assert!(c3(&["gc", "--grace-s", "0"]).await.status.success());
+    assert_eq!(nobody.unwrap().status.code(), Some(8));
+    assert!(c3(&["gc", "--grace", "0"]).await.status.success());
 }
 
 #[tokio::test]
-async fn a_document_past_its_time_is_not_found() {
+async fn an_expired_document_is_not_found() {
     let cluster = ClusterSpec::default().start().await.unwrap();
     let api = cluster.api().unwrap();
     let options = c3_proto::pb::WriteOptions { ttl_seconds: 1, ..default_options() };
     let put = api.put(small_text(1).as_bytes(), options).await.unwrap();
     let document = put.document.unwrap();
     assert_eq!(document.expires_unix_ms, Some(document.created_unix_ms + 1000));
-    let gone =
-        c3_tests::harness::wait::until("the document to expire", std::time::Duration::from_secs(10), async || {
-            api
-                .stat(&id_of(&document))
+    let gone = c3_tests::harness::wait::until(
+        "the document to expire",
+        std::time::Duration::from_secs(10),
+        async || {
+            api.stat(&id_of(&document))
                 .await
                 .is_err_and(|status| status.code() == Code::NotFound)
                 .then_some(())
-        });
+        },
+    );
     gone.await.unwrap();
     assert!(api.ids().await.unwrap().is_empty());
 }

@@ -10,8 +10,8 @@ use c3_proto::pb::decoder_client::DecoderClient;
 use c3_proto::pb::{DescribeRequest, DescribeResponse, NodeCounters, NodeState};
 use tempfile::TempDir;
 
-use crate::harness::gateway_api::GatewayApi;
 use crate::harness::fixtures;
+use crate::harness::gateway_api::GatewayApi;
 use crate::harness::process::{Launch, Process, Program};
 use crate::harness::proxy::{FaultRates, Proxy};
 use crate::harness::wait::until;
@@ -104,7 +104,7 @@ impl ClusterSpec {
         }
         let addresses = Addresses::of(&compressors, &decoders, &proxies);
         let gateway = self.gateway(&addresses, folder.path()).serve(folder.path()).await?;
-        let cluster = Cluster { gateway, compressors, decoders, proxies, addresses, plan: self, folder };
+        let cluster = Cluster { gateway, compressors, decoders, proxies, addresses, spec: self, folder };
         cluster.wait_until_ready().await?;
         Ok(cluster)
     }
@@ -152,7 +152,7 @@ pub struct Cluster {
     /// Proxies, if configured: one for each node, compressors first.
     pub proxies: Vec<Proxy>,
     addresses: Addresses,
-    plan: ClusterSpec,
+    spec: ClusterSpec,
     folder: TempDir,
 }
 
@@ -173,20 +173,20 @@ impl Cluster {
         for node in self.compressors.iter_mut().chain(&mut self.decoders) {
             node.terminate().await?;
         }
-        self.plan.start_in(self.folder).await
+        self.spec.start_in(self.folder).await
     }
 
     /// Kills the gateway and starts another one over the same data and nodes.
     pub async fn restart_gateway(&mut self) -> Result<()> {
         self.gateway.kill()?;
         self.gateway =
-            self.plan.gateway(&self.addresses, self.folder.path()).serve(self.folder.path()).await?;
+            self.spec.gateway(&self.addresses, self.folder.path()).serve(self.folder.path()).await?;
         self.wait_until_ready().await
     }
 
     /// Starts a second gateway over the same data and nodes, and waits until it sees the nodes ready.
     pub async fn start_second_gateway(&self) -> Result<Process> {
-        let gateway = self.plan.gateway(&self.addresses, self.folder.path());
+        let gateway = self.spec.gateway(&self.addresses, self.folder.path());
         let gateway = gateway.serve(self.folder.path()).await?;
         self.wait_until_nodes_ready(&gateway).await?;
         Ok(gateway)
@@ -194,8 +194,8 @@ impl Cluster {
 
     /// Starts a gateway over the same data and nodes at `address`, whose previous listener has ended.
     pub async fn start_gateway_at(&self, address: &str) -> Result<Process> {
-        let launch = self.plan.gateway(&self.addresses, self.folder.path()).arg("--listen").arg(address);
-        let mut gateway = launch.spawn(self.folder.path(), address.to_owned())?;
+        let launch = self.spec.gateway(&self.addresses, self.folder.path()).arg("--listen").arg(address);
+        let mut gateway = launch.spawn(self.folder.path(), address.to_owned()).await?;
         gateway.ready().await?;
         Ok(gateway)
     }
@@ -224,16 +224,16 @@ impl Cluster {
     pub async fn restart_node(&mut self, number: usize) -> Result<()> {
         let program =
             if number < self.compressors.len() { Program::CompressorNode } else { Program::DecoderNode };
-        let (launch, folder) = (self.plan.node(program), self.folder.path().to_owned());
+        let (launch, folder) = (self.spec.node(program), self.folder.path().to_owned());
         let address = self.node(number).address().to_owned();
         let node = self.node(number);
-        *node = launch.arg("--listen").arg(&address).spawn(&folder, address)?;
+        *node = launch.arg("--listen").arg(&address).spawn(&folder, address).await?;
         node.ready().await
     }
 
     /// Waits until the gateway sees every node ready.
     pub async fn wait_until_ready(&self) -> Result<()> {
-        self.wait_until_ready().await
+        self.wait_until_nodes_ready(&self.gateway).await
     }
 
     /// Calls `Describe` of the first compressor node.
@@ -270,10 +270,6 @@ impl Cluster {
             (busy == 0 && in_flight == 0).then_some(())
         });
         idle.await
-    }
-
-    async fn wait_until_ready(&self) -> Result<()> {
-        self.wait_until_nodes_ready(&self.gateway).await
     }
 
     async fn wait_until_nodes_ready(&self, gateway: &Process) -> Result<()> {

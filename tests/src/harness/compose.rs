@@ -62,7 +62,8 @@ impl Compose {
         order.sort_by_key(|((_, service), _)| service.depends_on.len());
         let mut started = BTreeMap::new();
         for ((name, service), (_, address)) in order {
-            let mut process = service.launch(&places, address, folder)?.spawn(folder, address.clone())?;
+            let mut process =
+                service.launch(&places, address, folder)?.spawn(folder, address.clone()).await?;
             process.ready().await.with_context(|| name.clone())?;
             started.insert(name.clone(), process);
         }

@@ -12,7 +12,7 @@ const SHORT_SHARE: usize = 10;
 /// Returns the root of the repository.
 pub fn root() -> PathBuf {
     let parent = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-    parent.expect("the crate's folder lies in the repository").to_path_buf()
+    parent.expect("the crate lies in the repository").to_path_buf()
 }
 
 /// Returns the folder of the default model.
@@ -42,7 +42,7 @@ impl Corpus {
     /// Returns the path of a file in `../shared`. Fails if it is missing.
     pub fn path(self, name: &str) -> Result<PathBuf> {
         let path = root().join("../shared").join(name);
-        ensure!(path.exists(), "{} is missing: proofs measure with it", path.display());
+        ensure!(path.exists(), "{} is missing: the suites need it", path.display());
         Ok(path)
     }
 
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_have_the_length_asked_for() {
+    fn lines_have_the_requested_length() {
         assert_eq!(line_without_space(130).len(), 130);
     }
 }

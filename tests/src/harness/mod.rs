@@ -6,6 +6,7 @@ pub mod external;
 pub mod fixtures;
 pub mod gateway_api;
 pub mod golden;
+mod limit;
 pub mod otlp;
 pub mod process;
 pub mod proxy;

@@ -64,7 +64,7 @@ impl Receiver {
 
     /// Returns the spans received so far.
     pub fn spans(&self) -> Vec<Span> {
-        self.spans.lock().expect("nothing panics while it holds the spans").clone()
+        self.spans.lock().expect("no holder of the lock panics").clone()
     }
 }
 
@@ -82,7 +82,7 @@ impl TraceService for Collector {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let mut spans = self.0.lock().expect("nothing panics while it holds the spans");
+        let mut spans = self.0.lock().expect("no holder of the lock panics");
         for of_resource in request.into_inner().resource_spans {
             let service = service_name(of_resource.resource.as_ref());
             for span in of_resource.scope_spans.into_iter().flat_map(|of_scope| of_scope.spans) {

@@ -8,7 +8,6 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use c3_transport::Connector;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint};
@@ -16,6 +15,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
+use crate::harness::limit::{self, Permit};
 use crate::harness::wait::until;
 
 /// Maximum time from start to ready. An unoptimised build loads a model slowly on a busy machine.
@@ -134,7 +134,7 @@ impl Launch {
     pub async fn serve(&self, folder: &Path) -> Result<Process> {
         for _ in 0..PORT_TRIES {
             let address = free_address()?;
-            let mut process = self.clone().arg("--listen").arg(&address).spawn(folder, address)?;
+            let mut process = self.clone().arg("--listen").arg(&address).spawn(folder, address).await?;
             match process.ready().await {
                 Ok(()) => return Ok(process),
                 Err(_) if process.log().contains("in use") => continue,
@@ -145,14 +145,15 @@ impl Launch {
     }
 
     /// Starts a server whose arguments already make it listen on `address`. Does not wait until it is ready.
-    pub fn spawn(&self, folder: &Path, address: String) -> Result<Process> {
+    pub async fn spawn(&self, folder: &Path, address: String) -> Result<Process> {
+        let permit = limit::permit().await?;
         let port = address.rsplit(':').next().unwrap_or_default();
         let log = folder.join(format!("{}-{port}.log", self.program.name()));
         let out = File::create(&log)?;
         let mut command = self.command()?;
         let child = command.stdout(out.try_clone()?).stderr(out).spawn();
         let child = child.with_context(|| format!("{} does not start", self.program.name()))?;
-        Ok(Process { program: self.program, child, address, log })
+        Ok(Process { program: self.program, child, address, log, _permit: permit })
     }
 }
 
@@ -168,6 +169,7 @@ pub struct Process {
     child: Child,
     address: String,
     log: PathBuf,
+    _permit: Permit,
 }
 
 impl Process {
@@ -191,7 +193,7 @@ impl Process {
 
     /// Returns a channel that connects on first use.
     pub fn channel(&self) -> Result<Channel> {
-        Ok(Endpoint::from_shared(self.url())?.connect_with_connector_lazy(Connector::default()))
+        Ok(Endpoint::from_shared(self.url())?.connect_lazy())
     }
 
     /// Returns host and port.

@@ -76,7 +76,8 @@ impl Proxy {
         let address = listener.local_addr()?;
         let (injected, draws) = (Arc::<AtomicU64>::default(), Arc::new(AtomicU64::new(0)));
         let link = watch::Sender::new(Link::default());
-        let injector = FaultInjector { faults, seed, draws, injected: Arc::clone(&injected), link: link.subscribe() };
+        let injector =
+            FaultInjector { faults, seed, draws, injected: Arc::clone(&injected), link: link.subscribe() };
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (mut injector, target) = (injector.clone(), target.clone());
@@ -231,10 +232,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn faults_come_in_their_shares() {
+    fn faults_occur_at_their_rates() {
         let faults = FaultRates { throttled: 0.1, answer_lost: 0.2, reset: 0.3, ..Default::default() };
         let (draws, injected) = Default::default();
-        let injector = FaultInjector { faults, seed: 7, draws, injected, link: watch::Sender::default().subscribe() };
+        let injector =
+            FaultInjector { faults, seed: 7, draws, injected, link: watch::Sender::default().subscribe() };
         let drawn = Vec::from_iter((0..10_000).map(|_| injector.draw()));
         for (fault, share) in [(Fault::Throttled, 0.1), (Fault::AnswerLost, 0.2), (Fault::Reset, 0.3)] {
             let count = drawn.iter().filter(|&&drawn| drawn == Some(fault)).count() as f64;
@@ -243,7 +245,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lost_answer_was_asked_for() {
+    async fn a_lost_response_was_forwarded_as_a_request() {
         let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let target = server.local_addr().unwrap().to_string();
         let faults = FaultRates { answer_lost: 1.0, ..Default::default() };

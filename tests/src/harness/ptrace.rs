@@ -20,7 +20,7 @@ pub struct StoppedThreads {
 impl StoppedThreads {
     /// Stops the threads called `name`, `name-0`, `name-1` and so on of process `id`. Fails if there are none, or if
     /// the system forbids tracing a child process.
-    pub fn hold(id: u32, name: &str) -> Result<Self> {
+    pub fn stop(id: u32, name: &str) -> Result<Self> {
         let threads = threads(id, name)?;
         ensure!(!threads.is_empty(), "process {id} has no thread {name}");
         let (hold, released) = mpsc::sync_channel::<()>(0);

@@ -22,7 +22,12 @@ impl Row {
     }
 
     /// Row for a value whose check against `bound` the caller has made.
-    pub fn observed(row: impl Into<String>, seen: impl Serialize, ok: bool, bound: impl Into<String>) -> Self {
+    pub fn observed(
+        row: impl Into<String>,
+        seen: impl Serialize,
+        ok: bool,
+        bound: impl Into<String>,
+    ) -> Self {
         Self { row: row.into(), value: json!(seen), bound: bound.into(), ok: Some(ok) }
     }
 

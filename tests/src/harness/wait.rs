@@ -18,5 +18,5 @@ pub async fn until<T>(what: &str, limit: Duration, mut check: impl AsyncFnMut() 
             return Ok(value);
         }
     }
-    bail!("waited {limit:?} in vain for {what}")
+    bail!("timed out after {limit:?} waiting for {what}")
 }

@@ -9,7 +9,7 @@ use c3_cascade::{
 use c3_types::LatentCodec;
 use serde::Deserialize;
 
-use super::{Computed, Vectors, decode, relative};
+use super::{Arithmetic, Vectors, decode, relative};
 use crate::harness::row::Row;
 
 #[derive(Deserialize)]
@@ -39,13 +39,13 @@ pub fn default_layout(
     model: &Path,
     vectors: &Path,
     options: Options,
-    computed: Computed,
+    computed: Arithmetic,
     tokens_max: usize,
 ) -> Result<Vec<Row>> {
     let options = computed.options(options);
     let tolerance = match computed {
-        Computed::F32 => Tolerance { latents: 1e-4, margin: 0.01 },
-        Computed::Served => Tolerance { latents: 0.02, margin: 2.0 },
+        Arithmetic::F32 => Tolerance { latents: 1e-4, margin: 0.01 },
+        Arithmetic::Served => Tolerance { latents: 0.02, margin: 2.0 },
     };
     let compressor = Compressor::load(Source::Folder(model), &options)?;
     let decoder = Decoder::load(Source::Folder(model), &options)?;
@@ -62,13 +62,17 @@ pub fn default_layout(
         rows.push(Row::holds(name("tokens"), first[..case.tokens] == *tokens, "the vectors' ids"));
         let window = TokenWindow { tokens: tokens.to_vec(), ratio: case.ratio, bytes: 0..0 };
         let values = compressor.compress(&[&window])?.remove(0);
-        rows.push(Row::at_most(name("latents"), relative(&values, vector("latents")?), tolerance.latents));
+        rows.push(Row::at_most(
+            name("latents"),
+            relative_error(&values, vector("latents")?),
+            tolerance.latents,
+        ));
         let width = compressor.info().latent_width;
         let given = Latents { values: vector("latents")?.to_vec(), count: values.len() / width, width };
-        let projected = relative(&decoder.projected(&given)?, vector("projected")?);
+        let projected = relative_error(&decoder.projected(&given)?, vector("projected")?);
         rows.push(Row::at_most(name("projected"), projected, tolerance.latents));
         let rounded = LatentCodec::Q4_0.decode(&LatentCodec::Q4_0.encode(&given.values));
-        let rounding = relative(&rounded, vector("latents_q4_0")?);
+        let rounding = relative_error(&rounded, vector("latents_q4_0")?);
         rows.push(Row::at_most(name("q4_0"), rounding, 1e-6));
         let given_q4_0 = Latents { values: rounded, ..given.clone() };
         let checked = |latents| VerifyWindow { latents, tokens, ratio: case.ratio };
@@ -79,7 +83,7 @@ pub fn default_layout(
             let differ = differences(verdicts, argmax, margins, tolerance.margin);
             rows.push(Row::equal(name(&format!("argmax{kind}")), differ, 0));
         }
-        if computed == Computed::F32 {
+        if computed == Arithmetic::F32 {
             let task = Task::Reconstruct { tokens: case.tokens, ratio: case.ratio, corrections: Vec::new() };
             let (greedy, _) = decode(&decoder, given, task)?;
             let differ = greedy.iter().zip(ids("greedy_tokens")?).filter(|(a, b)| a != b).count();
@@ -92,5 +96,5 @@ pub fn default_layout(
 /// Counts tokens whose argmax differs from PyTorch's although PyTorch's margin exceeds `margin`.
 fn differences(verdicts: &[TokenVerdict], argmax: &[u32], margins: &[f32], margin: f32) -> usize {
     let tokens = verdicts.iter().zip(argmax).zip(margins);
-    tokens.filter(|((verdict, argmax), own)| **own > margin && verdict.written != **argmax).count()
+    tokens.filter(|((verdict, argmax), own)| **own > margin && verdict.predicted != **argmax).count()
 }

@@ -15,14 +15,14 @@ pub use published::published_layout;
 
 /// Arithmetic of the computation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Computed {
+pub enum Arithmetic {
     /// Weights dequantised, all arithmetic in f32.
     F32,
     /// The serving arithmetic: int8 activations for quantised weights.
     Served,
 }
 
-impl Computed {
+impl Arithmetic {
     fn options(self, options: Options) -> Options {
         match self {
             Self::F32 => Options { precision: Precision::F32, ..options },
@@ -70,14 +70,14 @@ impl Vectors {
 }
 
 /// Returns the largest absolute difference of two tensors. Panics if their lengths differ.
-fn furthest(a: &[f32], b: &[f32]) -> f64 {
-    assert_eq!(a.len(), b.len(), "tensors of two shapes");
+fn max_difference(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len(), "tensors of different lengths");
     a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max)
 }
 
 /// Returns the norm of the difference divided by the norm of `b`. Panics if the lengths differ.
-fn relative(a: &[f32], b: &[f32]) -> f64 {
-    assert_eq!(a.len(), b.len(), "tensors of two shapes");
+fn relative_error(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len(), "tensors of different lengths");
     let norm =
         |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
     norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied())

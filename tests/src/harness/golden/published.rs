@@ -6,7 +6,7 @@ use anyhow::Result;
 use c3_cascade::{Compressor, Decoder, Latents, Options, Source, Task};
 use serde::Deserialize;
 
-use super::{Computed, Vectors, decode, furthest};
+use super::{Arithmetic, Vectors, decode, difference};
 use crate::harness::row::Row;
 
 /// Maximum absolute difference of latents, projections and logits.
@@ -60,7 +60,7 @@ struct OddInput {
 
 /// Compares the checkpoint in `model` with the vectors in the folder `vectors`.
 pub fn published_layout(model: &Path, vectors: &Path, options: Options) -> Result<Vec<Row>> {
-    let options = Computed::F32.options(options);
+    let options = Arithmetic::F32.options(options);
     let compressor = Compressor::load(Source::Folder(model), &options)?;
     let decoder = Decoder::load(Source::Folder(model), &options)?;
     let index: Index = serde_json::from_slice(&std::fs::read(vectors.join("vectors.json"))?)?;
@@ -97,9 +97,9 @@ fn numbers(case: &Case, vectors: &Vectors, compressor: &Compressor, decoder: &De
     let prompt = decoder.generation(&case.prompt, latents.count, 0)?.prompt().to_vec();
     let [of_latents, of_projected] = [vector("latents")?, vector("projected")?];
     let mut rows = vec![
-        Row::at_most(name("latents"), furthest(&latents.values, of_latents), TOLERANCE),
-        Row::at_most(name("projected"), furthest(&projected, of_projected), TOLERANCE),
-        Row::at_most(name("logits"), furthest(&logits, vector("prompt_logits")?), TOLERANCE),
+        Row::at_most(name("latents"), max_difference(&latents.values, of_latents), TOLERANCE),
+        Row::at_most(name("projected"), max_difference(&projected, of_projected), TOLERANCE),
+        Row::at_most(name("logits"), max_difference(&logits, vector("prompt_logits")?), TOLERANCE),
         Row::holds(name("prompt"), prompt == case.prompt_ids, "the vectors' ids"),
     ];
     let task = generate(&case.prompt, case.greedy_tokens.len());
@@ -120,7 +120,7 @@ fn scripted(case: &Scripted, decoder: &Decoder) -> Result<Vec<Row>> {
         for (place, &id) in script.next().unwrap_or(&end).iter().enumerate() {
             logits[id as usize] = 30.0 - 5.0 * place as f32;
         }
-        generation.write(&mut logits);
+        generation.push_greedy(&mut logits);
     }
     Ok(vec![
         Row::holds(name("prompt"), generation.prompt() == case.prompt_ids, "the vectors' ids"),
@@ -149,17 +149,23 @@ fn odd_input(case: &OddInput, compressor: &Compressor, decoder: &Decoder) -> Res
             )]);
         }
         (Ok(_), Some(raises)) => {
-            return Ok(vec![Row::observed(name("refused"), "accepted", false, format!("an error, as {raises}"))]);
+            return Ok(vec![Row::observed(
+                name("refused"),
+                "accepted",
+                false,
+                format!("an error, as {raises}"),
+            )]);
         }
         (run, None) => run?,
     };
     let logits = decoder.prompt_logits(&case.prompt, &latents)?;
     let top = case.prompt_logit_top5.iter();
-    let furthest = top.map(|&(id, logit)| f64::from((logits[id as usize] - logit).abs())).fold(0.0, f64::max);
+    let difference =
+        top.map(|&(id, logit)| f64::from((logits[id as usize] - logit).abs())).fold(0.0, f64::max);
     let (tokens, _) = decode(decoder, latents, generate(&case.prompt, case.output_tokens.len()))?;
     Ok(vec![
         Row::holds(name("prompt"), prompt == case.prompt_ids, "the vectors' ids"),
-        Row::at_most(name("logits"), furthest, TOLERANCE),
+        Row::at_most(name("logits"), difference, TOLERANCE),
         Row::equal(name("tokens"), tokens, case.output_tokens.clone()),
     ])
 }

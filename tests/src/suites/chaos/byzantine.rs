@@ -4,12 +4,12 @@
 use std::net::SocketAddr;
 
 use anyhow::Result;
-use c3_types::limits::MESSAGE_BYTES_MAX;
 use c3_proto::pb;
 use c3_proto::pb::compressor_client::CompressorClient;
 use c3_proto::pb::compressor_server::{Compressor, CompressorServer};
 use c3_proto::pb::decoder_client::DecoderClient;
 use c3_proto::pb::decoder_server::{Decoder, DecoderServer};
+use c3_types::limits::MESSAGE_BYTES_MAX;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::net::TcpListener;
@@ -32,17 +32,19 @@ type Answers<M> = BoxStream<'static, Result<M, Status>>;
 
 impl ByzantineNode {
     /// Starts a compressor node whose latents differ from the real node's in one bit.
-    pub async fn compressor(truth: &Process) -> Result<Self> {
-        let truth = CompressorClient::new(truth.channel()?).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    pub async fn compressor(upstream: &Process) -> Result<Self> {
+        let upstream =
+            CompressorClient::new(upstream.channel()?).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let service =
-            CompressorServer::new(LyingCompressor(truth)).max_decoding_message_size(MESSAGE_BYTES_MAX);
+            CompressorServer::new(CorruptCompressor(upstream)).max_decoding_message_size(MESSAGE_BYTES_MAX);
         Self::serve(tonic::transport::Server::builder().add_service(service)).await
     }
 
     /// Starts a decoder node whose texts differ from the real node's in one bit.
-    pub async fn decoder(truth: &Process) -> Result<Self> {
-        let truth = DecoderClient::new(truth.channel()?).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        let service = DecoderServer::new(LyingDecoder(truth)).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    pub async fn decoder(upstream: &Process) -> Result<Self> {
+        let upstream = DecoderClient::new(upstream.channel()?).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let service =
+            DecoderServer::new(CorruptDecoder(upstream)).max_decoding_message_size(MESSAGE_BYTES_MAX);
         Self::serve(tonic::transport::Server::builder().add_service(service)).await
     }
 
@@ -55,19 +57,19 @@ impl ByzantineNode {
 }
 
 /// Returns the client's messages up to the first error.
-fn passed_on<M: Send + 'static>(request: Request<Streaming<M>>) -> impl futures::Stream<Item = M> + Send {
+fn forwarded<M: Send + 'static>(request: Request<Streaming<M>>) -> impl futures::Stream<Item = M> + Send {
     request
         .into_inner()
         .take_while(|message| std::future::ready(message.is_ok()))
         .filter_map(async |m| m.ok())
 }
 
-fn lies<M: Send + 'static>(answers: Streaming<M>, lie: fn(&mut M)) -> Response<Answers<M>> {
+fn corrupted<M: Send + 'static>(answers: Streaming<M>, change: fn(&mut M)) -> Response<Answers<M>> {
     Response::new(
         answers
             .map(move |answer| {
                 answer.map(|mut answer| {
-                    lie(&mut answer);
+                    change(&mut answer);
                     answer
                 })
             })
@@ -85,18 +87,18 @@ fn changed(bytes: &[u8]) -> Vec<u8> {
     bytes
 }
 
-struct LyingCompressor(CompressorClient<Channel>);
+struct CorruptCompressor(CompressorClient<Channel>);
 
 #[tonic::async_trait]
-impl Compressor for LyingCompressor {
+impl Compressor for CorruptCompressor {
     type CompressStream = Answers<pb::CompressResponse>;
 
     async fn compress(
         &self,
         request: Request<Streaming<pb::CompressRequest>>,
     ) -> Result<Response<Self::CompressStream>, Status> {
-        let answers = self.0.clone().compress(passed_on(request)).await?.into_inner();
-        Ok(lies(answers, |answer| {
+        let answers = self.0.clone().compress(forwarded(request)).await?.into_inner();
+        Ok(corrupted(answers, |answer| {
             if let Some(group) = &mut answer.group {
                 group.data = changed(&group.data).into();
             }
@@ -111,10 +113,10 @@ impl Compressor for LyingCompressor {
     }
 }
 
-struct LyingDecoder(DecoderClient<Channel>);
+struct CorruptDecoder(DecoderClient<Channel>);
 
 #[tonic::async_trait]
-impl Decoder for LyingDecoder {
+impl Decoder for CorruptDecoder {
     type DecodeStream = Answers<pb::DecodeResponse>;
     type VerifyStream = Answers<pb::VerifyResponse>;
 
@@ -122,15 +124,15 @@ impl Decoder for LyingDecoder {
         &self,
         request: Request<Streaming<pb::DecodeRequest>>,
     ) -> Result<Response<Self::DecodeStream>, Status> {
-        let answers = self.0.clone().decode(passed_on(request)).await?.into_inner();
-        Ok(lies(answers, |answer| answer.text = changed(&answer.text).into()))
+        let answers = self.0.clone().decode(forwarded(request)).await?.into_inner();
+        Ok(corrupted(answers, |answer| answer.text = changed(&answer.text).into()))
     }
 
     async fn verify(
         &self,
         request: Request<Streaming<pb::VerifyRequest>>,
     ) -> Result<Response<Self::VerifyStream>, Status> {
-        let answers = self.0.clone().verify(passed_on(request)).await?.into_inner();
+        let answers = self.0.clone().verify(forwarded(request)).await?.into_inner();
         Ok(Response::new(answers.boxed()))
     }
 

@@ -10,10 +10,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tonic::Status;
 
-use super::read_load::ReadLoad;
 use super::load::{Workload, p50, p99};
-use crate::harness::gateway_api::{GatewayApi, first_text};
+use super::read_load::ReadLoad;
 use crate::harness::cluster::{Cluster, ClusterSpec};
+use crate::harness::gateway_api::{GatewayApi, first_text};
 use crate::harness::row::{Row, median};
 use crate::harness::wait::until;
 
@@ -27,7 +27,8 @@ const CONNECTIONS: usize = 8;
 pub async fn cancelled(text: &str, callers: usize, documents: usize) -> Result<Vec<Row>> {
     const FREE_MAX: f64 = 1.0;
     let wide = ["--calls-max", "8192", "--look-ahead", "2"].map(str::to_owned);
-    let cluster = ClusterSpec { gateway_args: wide.to_vec(), node_args: wide[..2].to_vec(), ..ClusterSpec::default() };
+    let cluster =
+        ClusterSpec { gateway_args: wide.to_vec(), node_args: wide[..2].to_vec(), ..ClusterSpec::default() };
     let cluster = cluster.start().await?;
     let api = cluster.api()?;
     // The calls read many different documents, because readers of one window share its decoding.
@@ -40,11 +41,11 @@ pub async fn cancelled(text: &str, callers: usize, documents: usize) -> Result<V
     let streams: Vec<_> = join_all(ids.cycle().take(callers).map(open)).await;
     let opened = streams.iter().filter(|stream| stream.is_ok()).count();
     let mut streams = streams.into_iter().flatten().collect::<Vec<_>>();
-    let first = streams.first_mut().context("no call was taken")?;
+    let first = streams.first_mut().context("no call was accepted")?;
     ensure!(!first_text(first).await?.is_empty(), "no text came");
     let left = Instant::now();
     drop(streams);
-    let free = until("every place to be free", LIMIT, async || {
+    let free = until("every slot to be free", LIMIT, async || {
         let load = cluster.describe_decoder().await.ok()?.load?;
         let nodes = api.nodes().await.ok()?;
         let in_flight: u32 = nodes.iter().map(|node| node.calls_in_flight).sum();
@@ -54,7 +55,7 @@ pub async fn cancelled(text: &str, callers: usize, documents: usize) -> Result<V
     let seconds = left.elapsed().as_secs_f64();
     Ok(vec![
         Row::equal("cancelled-callers", opened, callers),
-        Row::at_most("cancelled-places-free-seconds", seconds, FREE_MAX),
+        Row::at_most("cancelled-slots-free-seconds", seconds, FREE_MAX),
     ])
 }
 
@@ -72,15 +73,15 @@ pub async fn overload(text: &str, spell: Duration) -> Result<Vec<Row>> {
     let connections = (0..CONNECTIONS).map(|_| cluster.api()).collect::<Result<Vec<_>>>()?;
     let work = Workload::prepare(&connections[0], text, 2 * PLACES, 1_500).await?;
     let demand = ReadLoad::new(connections, work);
-    let mut peaks = vec![demand.patient(PLACES, spell).await?];
+    let mut peaks = vec![demand.closed_loop(PLACES, spell).await?];
     let refused = demand.refused();
     let memory = peak_memory(&cluster)?;
     let mut goodputs = Vec::new();
     for _ in 0..ROUNDS {
         cluster.wait_until_idle().await?;
-        goodputs.push(demand.impatient(TIMES * peaks[peaks.len() - 1], PLACES, spell).await?);
+        goodputs.push(demand.open_loop(TIMES * peaks[peaks.len() - 1], PLACES, spell).await?);
         cluster.wait_until_idle().await?;
-        peaks.push(demand.patient(PLACES, spell).await?);
+        peaks.push(demand.closed_loop(PLACES, spell).await?);
     }
     // The speed of the machine drifts: each goodput is divided by the mean of the peaks before and after it.
     let ratios =
@@ -98,7 +99,7 @@ pub async fn overload(text: &str, spell: Duration) -> Result<Vec<Row>> {
 }
 
 /// Requests more reads than the gateway may queue. The excess must be refused immediately.
-pub async fn waiting(text: &str) -> Result<Vec<Row>> {
+pub async fn excess_load(text: &str) -> Result<Vec<Row>> {
     const DOCUMENTS: usize = 8;
     /// Pause between two calls, in which the earlier one enters the queue.
     const BETWEEN: Duration = Duration::from_millis(50);
@@ -116,9 +117,9 @@ pub async fn waiting(text: &str) -> Result<Vec<Row>> {
     let read = demand.answers();
     let (id, text) = &work.documents()[DOCUMENTS - 1];
     let after = api.get(id).await?.text == text.as_bytes();
-    let mut rows = vec![Row::observed("waiting-read", read, read > 0, "some")];
-    rows.extend(demand.refusals("waiting"));
-    rows.push(Row::holds("waiting-over", after, "a text that is asked for later comes"));
+    let mut rows = vec![Row::observed("excess-load-read", read, read > 0, "at least 1")];
+    rows.extend(demand.refusals("excess-load"));
+    rows.push(Row::holds("excess-load-over", after, "a later read succeeds"));
     Ok(rows)
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use c3_proto::pb::NodeState;
 
-use crate::harness::gateway_api::GatewayApi;
 use crate::harness::fixtures;
+use crate::harness::gateway_api::GatewayApi;
 use crate::harness::process::{Launch, Process, Program, free_address};
 use crate::harness::row::Row;
 use crate::harness::wait::until;
@@ -24,7 +24,8 @@ pub async fn announced(text: &str) -> Result<Vec<Row>> {
     let start = async |program: Program, at: &str, as_address: &str| -> Result<Process> {
         let node = Launch::new(program).arg("--model").arg(fixtures::default_model());
         let announces = ["--announce-to", &gateway.url(), "--announce-as", &format!("http://{as_address}")];
-        let mut node = node.args(announces).arg("--listen").arg(at).spawn(folder.path(), at.to_owned())?;
+        let mut node =
+            node.args(announces).arg("--listen").arg(at).spawn(folder.path(), at.to_owned()).await?;
         node.ready().await?;
         Ok(node)
     };
@@ -45,31 +46,27 @@ pub async fn announced(text: &str) -> Result<Vec<Row>> {
     let same = api.get(&crate::harness::gateway_api::id_of(&put)).await?.text == text.as_bytes();
 
     // Nobody listens on the advertised address.
-    let nowhere = free_address()?;
-    let lost = start(Program::DecoderNode, &addresses[2], &nowhere).await?;
+    let unreachable = free_address()?;
+    let lost = start(Program::DecoderNode, &addresses[2], &unreachable).await?;
     let refused = |process: &Process, what: &str| {
         let log = process.log();
-        log.lines().any(|line| line.contains(&nowhere) && line.contains(what))
+        log.lines().any(|line| line.contains(&unreachable) && line.contains(what))
     };
-    let told = until("the refusal to be told", LIMIT, async || {
+    let told = until("the refusal to be logged", LIMIT, async || {
         (refused(&gateway, "refused") && refused(&lost, "does not take")).then_some(())
     });
     let told = told.await.is_ok();
-    let taken = api.nodes().await?.iter().any(|node| node.address.contains(&nowhere));
+    let taken = api.nodes().await?.iter().any(|node| node.address.contains(&unreachable));
 
     decoder.kill()?;
-    let let_go = until("the lease to lapse", LIMIT, async || {
+    let removed = until("the lease to expire", LIMIT, async || {
         let nodes = api.nodes().await.ok()?;
         (nodes.len() == 1).then_some(())
     });
     Ok(vec![
         Row::holds("announced-nodes-work", same, "identical"),
-        Row::holds(
-            "announced-from-nowhere-refused",
-            told && !taken,
-            "refused, the reason logged on both sides",
-        ),
-        Row::holds("announced-and-dead-let-go", let_go.await.is_ok(), "when its lease lapses"),
+        Row::holds("announced-unreachable-refused", told && !taken, "refused, with the reason in both logs"),
+        Row::holds("announced-dead-removed", removed.await.is_ok(), "removed when its lease expires"),
     ])
 }
 

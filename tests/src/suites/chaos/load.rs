@@ -98,7 +98,12 @@ pub struct Load {
 
 impl Workload {
     /// Stores `documents` parts of a text, of `bytes` bytes each.
-    pub async fn prepare(api: &GatewayApi, text: &str, documents: usize, bytes: usize) -> anyhow::Result<Self> {
+    pub async fn prepare(
+        api: &GatewayApi,
+        text: &str,
+        documents: usize,
+        bytes: usize,
+    ) -> anyhow::Result<Self> {
         const RATIO: u32 = 20;
         ensure!(text.len() > documents + bytes, "the text is too short");
         let store = async |number: usize| -> anyhow::Result<_> {
@@ -132,7 +137,13 @@ impl Workload {
         Load { callers: (0..callers).map(caller).collect(), ended, stop }
     }
 
-    async fn call(&self, by: &LoadClient, caller: usize, ended: &AtomicUsize, stop: &CancellationToken) -> LoadReport {
+    async fn call(
+        &self,
+        by: &LoadClient,
+        caller: usize,
+        ended: &AtomicUsize,
+        stop: &CancellationToken,
+    ) -> LoadReport {
         let mut report = LoadReport::default();
         for turn in caller.. {
             if stop.is_cancelled() {

@@ -7,14 +7,14 @@ use c3_proto::pb::NodeState;
 use tokio::time::{Instant, sleep};
 
 use super::byzantine::ByzantineNode;
-use super::load::{LoadClient, Load, LoadReport, Workload, p50, p99};
-use crate::harness::gateway_api::GatewayApi;
+use super::load::{Load, LoadClient, LoadReport, Workload, p50, p99};
 use crate::harness::cluster::{Cluster, ClusterSpec};
-use crate::harness::ptrace::StoppedThreads;
+use crate::harness::gateway_api::GatewayApi;
 use crate::harness::proxy::Link;
+use crate::harness::ptrace::StoppedThreads;
 use crate::harness::row::Row;
-use crate::suites::store::ops::Rng;
 use crate::harness::wait::until;
+use crate::suites::store::ops::Rng;
 
 /// Nodes of each stage.
 const NODES: usize = 3;
@@ -28,7 +28,7 @@ const BUSY_LIMIT: Duration = Duration::from_secs(60);
 /// Maximum seconds until a lost node has no calls in flight.
 const MOVED_MAX: f64 = 5.0;
 /// Maximum time until the gateway has called each corrupt node and ejected it.
-const LIARS_MAX: Duration = Duration::from_secs(60);
+const EJECTION_LIMIT: Duration = Duration::from_secs(60);
 
 /// Cluster under load.
 struct Scenario {
@@ -38,8 +38,8 @@ struct Scenario {
 }
 
 impl Scenario {
-    async fn begin(plan: ClusterSpec, text: &str) -> Result<Self> {
-        let cluster = ClusterSpec { compressors: NODES, decoders: NODES, ..plan }.start().await?;
+    async fn begin(spec: ClusterSpec, text: &str) -> Result<Self> {
+        let cluster = ClusterSpec { compressors: NODES, decoders: NODES, ..spec }.start().await?;
         let api = cluster.api()?;
         let work = prepare(&api, text).await?;
         let load = work.start(&LoadClient::Raw(api.clone()), CALLERS);
@@ -106,7 +106,7 @@ pub(super) async fn prepare(api: &GatewayApi, text: &str) -> Result<Workload> {
 pub(super) async fn verdict(name: &str, api: &GatewayApi, report: &LoadReport) -> Vec<Row> {
     let (failed, said) = report.failures();
     vec![
-        Row::observed(format!("{name}-calls"), report.well, report.well > 0, "some"),
+        Row::observed(format!("{name}-calls"), report.well, report.well > 0, "at least 1"),
         Row::observed(format!("{name}-failed"), (failed, said), failed == 0, "= 0"),
         Row::equal(format!("{name}-wrong-texts"), report.wrong, 0),
         Row::equal(format!("{name}-acknowledged-lost"), report.lost(api).await, Vec::new()),
@@ -151,7 +151,7 @@ pub async fn hung(text: &str, hangs: Duration) -> Result<Vec<Row>> {
     let mut held = None;
     let hang = |cluster: &mut Cluster, number: usize, hangs: bool| {
         let model = if number < NODES { "c3-compress" } else { "c3-decode" };
-        let hold = || StoppedThreads::hold(cluster.node(number).id(), model);
+        let hold = || StoppedThreads::stop(cluster.node(number).id(), model);
         held = hangs.then(hold).transpose()?;
         Ok(())
     };
@@ -214,7 +214,7 @@ pub async fn slow(text: &str, spell: Duration) -> Result<Vec<Row>> {
     }
     let report = load.end().await?;
     let mut rows = verdict("slow", &api, &report).await;
-    rows.push(Row::reported("slow-nodes-left-out", left_out(&cluster)));
+    rows.push(Row::reported("slow-nodes-ejected", ejections(&cluster)));
     let seconds = [&before, &report].map(|report| [p50(&report.gets), p99(&report.gets)]);
     rows.push(Row::reported("slow-p50-p99-seconds-without-and-with", seconds));
     rows.push(Row::at_most("slow-node-p99-over-without", p99(&report.gets) / p99(&before.gets), P99_MAX));
@@ -222,31 +222,35 @@ pub async fn slow(text: &str, spell: Duration) -> Result<Vec<Row>> {
 }
 
 /// Runs one corrupt node of each stage beside two correct ones.
-pub async fn liars(text: &str, spell: Duration) -> Result<Vec<Row>> {
+pub async fn byzantine(text: &str, spell: Duration) -> Result<Vec<Row>> {
     // The real nodes behind the corrupt ones must receive no other calls.
     let mut behind = ClusterSpec::default().start().await?;
-    let lying = [ByzantineNode::compressor(&behind.compressors[0]).await?, ByzantineNode::decoder(&behind.decoders[0]).await?];
+    let corrupt = [
+        ByzantineNode::compressor(&behind.compressors[0]).await?,
+        ByzantineNode::decoder(&behind.decoders[0]).await?,
+    ];
     behind.gateway.kill()?;
     let stages = ["--compressor", "--decoder"];
-    let of = |(stage, liar): (&str, &ByzantineNode)| [stage.to_owned(), format!("http://{}", liar.address)];
-    let gateway_args = stages.into_iter().zip(&lying).flat_map(of).collect();
-    let cluster = ClusterSpec { compressors: 2, decoders: 2, gateway_args, ..ClusterSpec::default() }.start().await?;
+    let of = |(stage, node): (&str, &ByzantineNode)| [stage.to_owned(), format!("http://{}", node.address)];
+    let gateway_args = stages.into_iter().zip(&corrupt).flat_map(of).collect();
+    let cluster =
+        ClusterSpec { compressors: 2, decoders: 2, gateway_args, ..ClusterSpec::default() }.start().await?;
     let api = cluster.api()?;
     let work = prepare(&api, text).await?;
     let load = work.start(&LoadClient::Raw(api.clone()), CALLERS);
-    let is_out = |liar: &ByzantineNode| {
-        let (log, address) = (cluster.gateway.log(), liar.address.to_string());
+    let is_ejected = |node: &ByzantineNode| {
+        let (log, address) = (cluster.gateway.log(), node.address.to_string());
         log.lines().any(|line| line.contains("left out") && line.contains(&address))
     };
     sleep(spell).await;
     // On a busy machine the gateway may not have called each corrupt node by then. The rows below report the outcome.
-    let all_out = async || lying.iter().all(is_out).then_some(());
-    let _ = until("the liars to be left out", LIARS_MAX.saturating_sub(spell), all_out).await;
+    let all_ejected = async || corrupt.iter().all(is_ejected).then_some(());
+    let _ = until("the corrupt nodes to be ejected", EJECTION_LIMIT.saturating_sub(spell), all_ejected).await;
     let report = load.end().await?;
-    let mut rows = verdict("liars", &api, &report).await;
-    for (stage, liar) in stages.into_iter().zip(&lying) {
-        let name = format!("liars-{}-left-out", stage.trim_start_matches('-'));
-        rows.push(Row::holds(name, is_out(liar), "it is left out"));
+    let mut rows = verdict("byzantine", &api, &report).await;
+    for (stage, node) in stages.into_iter().zip(&corrupt) {
+        let name = format!("byzantine-{}-ejected", stage.trim_start_matches('-'));
+        rows.push(Row::holds(name, is_ejected(node), "ejected"));
     }
     Ok(rows)
 }
@@ -254,8 +258,9 @@ pub async fn liars(text: &str, spell: Duration) -> Result<Vec<Row>> {
 /// Sends `puts` puts at once, then `gets` gets of short documents at once.
 pub async fn bursts(puts: usize, gets: usize) -> Result<Vec<Row>> {
     let wide = ["--calls-max", "4096"].map(str::to_owned);
-    let plan = ClusterSpec { node_args: wide.to_vec(), gateway_args: wide.to_vec(), ..ClusterSpec::default() };
-    let cluster = ClusterSpec { compressors: NODES, decoders: NODES, ..plan }.start().await?;
+    let spec =
+        ClusterSpec { node_args: wide.to_vec(), gateway_args: wide.to_vec(), ..ClusterSpec::default() };
+    let cluster = ClusterSpec { compressors: NODES, decoders: NODES, ..spec }.start().await?;
     let api = cluster.api()?;
     let text = |number: usize| format!("{number}: the quick brown fox jumps over the lazy dog. ").repeat(4);
     let at_once = |count: usize| {
@@ -267,8 +272,9 @@ pub async fn bursts(puts: usize, gets: usize) -> Result<Vec<Row>> {
     };
     let put: Vec<_> = at_once(puts).await;
     let failed = Vec::from_iter(put.iter().filter_map(|put| put.as_ref().err()).map(ToString::to_string));
-    let ids =
-        Vec::from_iter(put.iter().flatten().filter_map(|put| put.document.as_ref()).map(crate::harness::gateway_api::id_of));
+    let ids = Vec::from_iter(
+        put.iter().flatten().filter_map(|put| put.document.as_ref()).map(crate::harness::gateway_api::id_of),
+    );
     let mut rows = vec![Row::equal("burst-puts-failed", failed, Vec::new())];
     let id = |number: usize| &ids[number % ids.len()];
     let got = futures::future::join_all((0..gets).map(|number| api.get(id(number)))).await;
@@ -278,12 +284,12 @@ pub async fn bursts(puts: usize, gets: usize) -> Result<Vec<Row>> {
     let right =
         got.iter().flatten().enumerate().all(|(number, got)| got.text == text(number % ids.len()).as_bytes());
     rows.push(Row::holds("burst-gets-right", right, "the texts that were put"));
-    rows.push(Row::equal("burst-nodes-left-out", left_out(&cluster), Vec::new()));
+    rows.push(Row::equal("burst-nodes-ejected", ejections(&cluster), Vec::new()));
     Ok(rows)
 }
 
 /// Returns the gateway's log lines about ejected and unready nodes.
-fn left_out(cluster: &Cluster) -> Vec<String> {
+fn ejections(cluster: &Cluster) -> Vec<String> {
     let log = cluster.gateway.log();
     let said = log.lines().filter(|line| line.contains("left out") || line.contains("is not ready"));
     said.map(str::to_owned).collect()
@@ -300,9 +306,14 @@ pub async fn hot(text: &str, callers: usize) -> Result<Vec<Row>> {
     let right = got.iter().all(|got| got.as_ref().is_ok_and(|got| got.text == text.as_bytes()));
     let decoded = Vec::from_iter(decoded(&cluster).await?.iter().zip(before).map(|(now, then)| now - then));
     Ok(vec![
-        Row::holds("hot-right", right, "every caller has the text"),
+        Row::holds("hot-right", right, "every client gets the text"),
         Row::equal("hot-windows-decoded", decoded.iter().sum::<u64>(), document.windows),
-        Row::observed("hot-windows-each-node", &decoded, decoded.iter().all(|&windows| windows > 0), "each some"),
+        Row::observed(
+            "hot-windows-each-node",
+            &decoded,
+            decoded.iter().all(|&windows| windows > 0),
+            "at least 1 each",
+        ),
     ])
 }
 

@@ -37,7 +37,7 @@ struct Inner {
 }
 
 /// Guard of a document that is being read. Returns it on drop.
-struct Reading(Arc<Inner>, usize);
+struct ReadGuard(Arc<Inner>, usize);
 
 impl ReadLoad {
     /// Creates clients that read these documents over these connections.
@@ -61,7 +61,7 @@ impl ReadLoad {
             self.0.failed.fetch_add(1, Ordering::Relaxed);
             return;
         };
-        let reading = Reading(self.0, number);
+        let reading = ReadGuard(self.0, number);
         let inner = &reading.0;
         let (id, text) = &inner.work.documents()[number];
         let counter = match inner.connections[connection].get(id).await {
@@ -78,7 +78,7 @@ impl ReadLoad {
     }
 
     /// Returns answers per second for closed-loop clients: each waits for an answer before its next call.
-    pub async fn patient(&self, callers: usize, spell: Duration) -> Result<f64> {
+    pub async fn closed_loop(&self, callers: usize, spell: Duration) -> Result<f64> {
         let mut asking = JoinSet::new();
         for number in 0..callers {
             let (demand, connection) = (self.clone(), number % self.0.connections.len());
@@ -93,7 +93,7 @@ impl ReadLoad {
 
     /// Returns answers per second under open-loop load of `calls_a_second`. The load counts as settled after `places`
     /// answers.
-    pub async fn impatient(&self, calls_a_second: f64, places: usize, spell: Duration) -> Result<f64> {
+    pub async fn open_loop(&self, calls_a_second: f64, places: usize, spell: Duration) -> Result<f64> {
         let (demand, mut asking) = (self.clone(), JoinSet::new());
         asking.spawn(async move {
             let mut ticks = interval(Duration::from_secs_f64(1.0 / calls_a_second));
@@ -119,7 +119,7 @@ impl ReadLoad {
         let started = Instant::now();
         sleep(spell).await;
         answers.mark_unchanged();
-        timeout(LIMIT, answers.changed()).await.context("no answers any more")??;
+        timeout(LIMIT, answers.changed()).await.context("answers stopped")??;
         let (after, took) = (self.answers(), started.elapsed());
         asking.shutdown().await;
         Ok((after - before) as f64 / took.as_secs_f64())
@@ -140,7 +140,7 @@ impl ReadLoad {
         let refused = self.refused();
         let [bare, failed] = [&self.0.bare, &self.0.failed].map(|count| count.load(Ordering::Relaxed));
         [
-            Row::observed(format!("{row}-refused"), refused, refused > 0, "some"),
+            Row::observed(format!("{row}-refused"), refused, refused > 0, "at least 1"),
             Row::equal(format!("{row}-refused-without-retry-after"), bare, 0),
             Row::equal(format!("{row}-failed-otherwise"), failed, 0),
         ]
@@ -153,7 +153,7 @@ impl Inner {
     }
 }
 
-impl Drop for Reading {
+impl Drop for ReadGuard {
     fn drop(&mut self) {
         self.0.free().push_back(self.1);
     }

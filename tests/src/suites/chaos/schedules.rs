@@ -74,14 +74,20 @@ pub async fn schedules(
     }
     let name = if retries == Retries::On { "schedules" } else { "schedules-without-retries" };
     let told = &violations[..violations.len().min(10)];
-    let mut rows = vec![Row::observed(format!("{name}-calls"), answered, answered > 0, "some")];
+    let mut rows = vec![Row::observed(format!("{name}-calls"), answered, answered > 0, "at least 1")];
     rows.push(match retries {
-        Retries::On => {
-            Row::observed(format!("{name}-violations"), (violations.len(), told), violations.is_empty(), "= 0")
-        }
-        Retries::Off => {
-            Row::observed(format!("{name}-violations"), (violations.len(), told), !violations.is_empty(), "some")
-        }
+        Retries::On => Row::observed(
+            format!("{name}-violations"),
+            (violations.len(), told),
+            violations.is_empty(),
+            "= 0",
+        ),
+        Retries::Off => Row::observed(
+            format!("{name}-violations"),
+            (violations.len(), told),
+            !violations.is_empty(),
+            "some",
+        ),
     });
     let least = FAULTS.iter().map(|fault| fired.get(fault).copied().unwrap_or(0)).min().unwrap_or(0);
     let enough = least >= EACH_MIN.min(count);
@@ -105,8 +111,14 @@ async fn run(
         Retries::On => Vec::new(),
         Retries::Off => ["--tries-max", "1"].map(str::to_owned).to_vec(),
     };
-    let plan = ClusterSpec { compressors: NODES, decoders: NODES, proxied: true, gateway_args, ..ClusterSpec::default() };
-    let mut cluster = plan.start().await?;
+    let spec = ClusterSpec {
+        compressors: NODES,
+        decoders: NODES,
+        proxied: true,
+        gateway_args,
+        ..ClusterSpec::default()
+    };
+    let mut cluster = spec.start().await?;
     let api = cluster.api()?;
     let work = prepare(&api, text).await?;
     let load = work.start(&LoadClient::Raw(api.clone()), CALLERS);

@@ -24,9 +24,9 @@ pub const ROWS: [&str; 16] = [
     "bursts",
     "hot",
     "slow",
-    "liars",
+    "byzantine",
     "fair",
-    "finding",
+    "discovery",
     "schedules",
 ];
 /// Seed of all random choices.
@@ -51,22 +51,22 @@ pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
         "overload" => {
             let prose = prose()?;
             let rows = callers::overload(&prose, seconds(15, 60)).await?;
-            Ok([rows, callers::waiting(&prose).await?].concat())
+            Ok([rows, callers::excess_load(&prose).await?].concat())
         }
         "cancelled" => callers::cancelled(&prose()?, 1000, 10).await,
         "fair" => callers::fair(&prose()?, seconds(15, 60)).await,
-        "finding" => {
+        "discovery" => {
             let prose = prose()?;
             let text = middle(&prose, 2_000);
             Ok([discovery::announced(text).await?, discovery::resolved(text).await?].concat())
         }
-        "liars" => nodes::liars(&prose()?, seconds(10, 60)).await,
+        "byzantine" => nodes::byzantine(&prose()?, seconds(10, 60)).await,
         "schedules" => {
             let (prose, lasts) = (prose()?, Duration::from_secs(60));
             let mut rows = schedules(&prose, sized(2, 20) as usize, lasts, SEED, Retries::On).await?;
             rows.extend(schedules(&prose, sized(1, 20) as usize, lasts, SEED, Retries::Off).await?);
             Ok(rows)
         }
-        row => bail!("nothing measures `{row}`"),
+        row => bail!("no measurement for row `{row}`"),
     }
 }

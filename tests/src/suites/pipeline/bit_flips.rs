@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use tonic::Code;
 
-use crate::harness::gateway_api::id_of;
 use crate::harness::cluster::{ClusterSpec, files_under};
+use crate::harness::gateway_api::id_of;
 use crate::harness::row::Row;
 
 /// Ratio at which some tokens always need corrections.
@@ -40,7 +40,7 @@ pub async fn flipped_bits(text: &str) -> Result<Vec<Row>> {
                     && (status.message().contains("window") || status.message().contains(&id))
             });
             let name = format!("flipped-bit-{}-at-{at}", kind_of(&file, &cluster.data()));
-            rows.push(Row::observed(name, seen, ok, "DataLoss that names the window, or the document"));
+            rows.push(Row::observed(name, seen, ok, "DataLoss with the window or the document"));
         }
         fs::write(&file, whole)?;
     }

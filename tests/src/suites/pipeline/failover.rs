@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use tokio_stream::StreamExt as _;
 use tonic::Code;
 
-use crate::harness::gateway_api::{first_text, id_of, put_messages};
 use crate::harness::cluster::ClusterSpec;
+use crate::harness::gateway_api::{first_text, id_of, put_messages};
 use crate::harness::row::Row;
 use crate::harness::wait::until;
 
@@ -91,13 +91,13 @@ fn unavailable(stage: &str, address: &str, started: Instant, error: Option<tonic
         error.code() == Code::Unavailable && message.contains(stage) && message.contains(address)
     });
     vec![
-        Row::observed(format!("no-{stage}"), said, ok, format!("UNAVAILABLE that names the stage and {address}")),
+        Row::observed(format!("no-{stage}"), said, ok, format!("UNAVAILABLE with the stage and {address}")),
         Row::at_most(format!("no-{stage}-seconds"), seconds, UNAVAILABLE_LIMIT.as_secs_f64()),
     ]
 }
 
 /// Clients disconnect in the middle of a put and of a get. `text` must be longer than the largest shard.
-pub async fn callers_leave(text: &str) -> Result<Vec<Row>> {
+pub async fn client_disconnects(text: &str) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
     let messages = put_messages(text.as_bytes(), pb::WriteOptions { ratio: RATIO, ..Default::default() });
@@ -124,8 +124,8 @@ pub async fn callers_leave(text: &str) -> Result<Vec<Row>> {
     let decoded = cluster.counters().await?.1.windows_decoded;
     Ok(vec![
         Row::equal("left-put-documents-visible", visible, 0),
-        Row::holds("left-put-frees-nodes", put_frees.is_ok(), "nodes are idle again"),
-        Row::holds("left-get-frees-nodes", get_frees.is_ok(), "nodes are idle again"),
+        Row::holds("left-put-frees-nodes", put_frees.is_ok(), "nodes become idle"),
+        Row::holds("left-get-frees-nodes", get_frees.is_ok(), "nodes become idle"),
         Row::observed("left-get-windows-decoded", decoded, decoded > 0, "the read had started"),
     ])
 }

@@ -15,9 +15,9 @@ use c3_proto::pb::{self, decode_request::Task};
 use futures::stream;
 use tonic::transport::Channel;
 
-use crate::harness::gateway_api::id_of;
 use crate::harness::cluster::{ClusterSpec, files_under};
 use crate::harness::fixtures;
+use crate::harness::gateway_api::id_of;
 use crate::harness::row::Row;
 
 /// Length of the plaintext runs that must not appear in the store.
@@ -34,9 +34,9 @@ pub async fn fidelity(row: &str, text: &str, ratio: u32) -> Result<Vec<Row>> {
     let model = Model::load(&fixtures::default_model())?;
     let truths = model.truths(text, &windows)?;
     let mut decoder = DecoderClient::new(cluster.decoders[0].channel()?);
-    let mut told = 0;
+    let mut corrections = 0;
     for (window, truth) in windows.into_iter().zip(&truths) {
-        told += truth.tokens_to_tell(&mut decoder, window.group.context("no latents")?).await?;
+        corrections += truth.corrections_needed(&mut decoder, window.group.context("no latents")?).await?;
     }
     let tokens: usize = truths.iter().map(|truth| truth.tokens.len()).sum();
     cluster.api()?.get(&id_of(&document)).await?;
@@ -44,7 +44,7 @@ pub async fn fidelity(row: &str, text: &str, ratio: u32) -> Result<Vec<Row>> {
     let wrong = document.tokens - document.tokens_right;
     Ok(vec![
         Row::equal(format!("{row}-tokens"), document.tokens, tokens as u64),
-        Row::equal(format!("{row}-tokens-wrong"), wrong, told),
+        Row::equal(format!("{row}-tokens-wrong"), wrong, corrections),
         Row::equal(format!("{row}-files-with-text"), found, Vec::new()),
     ])
 }
@@ -88,7 +88,7 @@ impl Model {
 
 impl Truth {
     /// Returns the number of corrections that the decoder needs to write the window.
-    async fn tokens_to_tell(
+    async fn corrections_needed(
         &self,
         decoder: &mut DecoderClient<Channel>,
         group: pb::LatentGroup,
@@ -99,15 +99,15 @@ impl Truth {
             group.tokens,
             self.tokens.len()
         );
-        let mut told = BTreeMap::new();
+        let mut corrections = BTreeMap::new();
         loop {
-            let written = decode(decoder, group.clone(), &told).await?;
-            let Some(at) = self.first_wrong(&written) else { return Ok(told.len() as u64) };
+            let written = decode(decoder, group.clone(), &corrections).await?;
+            let Some(at) = self.first_wrong(&written) else { return Ok(corrections.len() as u64) };
             // If the wrong token is corrected already, an earlier token of the block has written into its bytes.
             let block = at - at % self.ratio;
-            let wrong = (block..=at).rev().find(|&at| told.remove(&(at as u32)).is_none());
-            let wrong = wrong.context("a block differs though all of it was told")?;
-            told.insert(wrong as u32, self.tokens[wrong].0);
+            let wrong = (block..=at).rev().find(|&at| corrections.remove(&(at as u32)).is_none());
+            let wrong = wrong.context("a block is wrong although all its tokens are corrected")?;
+            corrections.insert(wrong as u32, self.tokens[wrong].0);
         }
     }
 
@@ -127,11 +127,11 @@ impl Truth {
 async fn decode(
     decoder: &mut DecoderClient<Channel>,
     group: pb::LatentGroup,
-    told: &BTreeMap<u32, u32>,
+    corrections: &BTreeMap<u32, u32>,
 ) -> Result<Vec<u8>> {
     let corrections = pb::Corrections {
-        positions: told.keys().copied().collect(),
-        tokens: told.values().copied().collect(),
+        positions: corrections.keys().copied().collect(),
+        tokens: corrections.values().copied().collect(),
     };
     let task = Task::Reconstruct(pb::Reconstruct { corrections: Some(corrections) });
     let request = pb::DecodeRequest { window: 0, group: Some(group), task: Some(task) };
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_of_the_text_is_found_wherever_it_lies() {
+    fn a_run_of_the_text_is_found_at_any_offset() {
         let text = b"It was the best of times, it was the worst of times, it was the age of wisdom";
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("clean"), &text[..RUN_BYTES - 1]).unwrap();

@@ -8,10 +8,10 @@ use c3_proto::{ToWire, pb};
 use c3_types::LatentCodec;
 use serde::Deserialize;
 
-use crate::harness::gateway_api::id_of;
 use crate::harness::cluster::ClusterSpec;
 use crate::harness::fixtures::{self, Corpus};
-use crate::harness::golden::{Computed, default_layout, published_layout};
+use crate::harness::gateway_api::id_of;
+use crate::harness::golden::{Arithmetic, default_layout, published_layout};
 use crate::harness::row::Row;
 
 /// Compares golden vectors of both layouts in f32, and on the CPU also in the serving arithmetic.
@@ -21,9 +21,9 @@ pub fn vectors(corpus: Corpus, device: &str) -> Result<Vec<Row>> {
     let published = corpus.golden_model()?;
     let mut rows = published_layout(published.path(), &corpus.path("golden")?, options)?;
     let (model, vectors) = (fixtures::default_model(), corpus.path("model")?);
-    rows.extend(default_layout(&model, &vectors, options, Computed::F32, usize::MAX)?);
-    if device == DeviceChoice::Cpu {
-        rows.extend(default_layout(&model, &vectors, options, Computed::Served, usize::MAX)?);
+    rows.extend(default_layout(&model, &vectors, options, Arithmetic::F32, usize::MAX)?);
+    if device == DeviceChoice::CpuTicks {
+        rows.extend(default_layout(&model, &vectors, options, Arithmetic::Served, usize::MAX)?);
     }
     Ok(rows)
 }

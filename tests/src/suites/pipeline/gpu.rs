@@ -17,12 +17,12 @@ const DEVICE: &str = "cuda:0";
 pub async fn gpu(corpus: Corpus) -> Result<Vec<Row>> {
     if !Path::new(CARD).exists() {
         let rows = ["gpu-golden-published", "gpu-golden-default", "gpu-identical"];
-        return Ok(rows.map(|row| Row::skipped(row, "NVIDIA card", "as on the processor")).into());
+        return Ok(rows.map(|row| Row::skipped(row, "NVIDIA GPU", "as on the CPU")).into());
     }
     let rows = golden::vectors(corpus, DEVICE)?;
     let mut rows: Vec<Row> = rows.into_iter().map(|row| row.renamed(|name| format!("gpu-{name}"))).collect();
     let node_args = ["--device", DEVICE].map(str::to_owned).into();
-    let plan = ClusterSpec { node_args, ..ClusterSpec::default() };
-    rows.extend(roundtrip::identical("gpu-identical", plan, &corpus.book("dickens-and-music")?, 20).await?);
+    let spec = ClusterSpec { node_args, ..ClusterSpec::default() };
+    rows.extend(roundtrip::identical("gpu-identical", spec, &corpus.book("dickens-and-music")?, 20).await?);
     Ok(rows)
 }

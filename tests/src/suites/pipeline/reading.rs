@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result};
 
-use crate::harness::gateway_api::id_of;
 use crate::harness::cluster::ClusterSpec;
+use crate::harness::gateway_api::id_of;
 use crate::harness::row::Row;
 
 const RATIO: u32 = 20;
@@ -21,7 +21,7 @@ pub async fn range(text: &str, bytes: u64, windows_max: u32) -> Result<Vec<Row>>
     let decoded = cluster.counters().await?.1.windows_decoded - before;
     let exact = got.text == text.as_bytes()[from as usize..(from + bytes) as usize];
     Ok(vec![
-        Row::holds("range-exact", exact, format!("the {bytes} bytes asked for")),
+        Row::holds("range-exact", exact, format!("the {bytes} requested bytes")),
         Row::observed(
             "range-windows-decoded",
             decoded,

@@ -80,7 +80,7 @@ fn lines_of_readme() -> Result<(Vec<String>, Vec<String>)> {
 /// Returns a shell command with this build's programs on `PATH`.
 fn shell(line: &str, folder: &Path) -> Result<Command> {
     let programs = Program::C3.path()?;
-    let programs = programs.parent().context("the program lies in no folder")?;
+    let programs = programs.parent().context("the program has no parent folder")?;
     let path = std::env::var("PATH").unwrap_or_default();
     let mut command = Command::new("sh");
     command.args(["-ec", &format!("exec {line}")]).current_dir(folder);

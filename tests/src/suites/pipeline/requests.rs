@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 
 use anyhow::{Context, Result};
-use c3_proto::{ToWire, pb::decoder_client::DecoderClient};
 use c3_proto::pb::{self, decode_request::Task};
+use c3_proto::{ToWire, pb::decoder_client::DecoderClient};
 use c3_types::{DocumentId, Fingerprint};
 use futures::stream;
 use tonic::{Code, Status};
 
 use super::texts::refusal;
-use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::cluster::ClusterSpec;
+use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::process::{Launch, Program};
 use crate::harness::row::Row;
 
@@ -30,7 +30,12 @@ pub async fn ratios(text: &str) -> Result<Vec<Row>> {
         let output = c3.arg(format!("--ratio={ratio}")).arg(file.path()).output().await?;
         let said = String::from_utf8_lossy(&output.stderr);
         let ok = output.status.code() == Some(2) && said.contains('8') && said.contains("80");
-        rows.push(Row::observed(format!("ratio-{ratio}"), said.trim(), ok, "exit 2 that says 8 and 80"));
+        rows.push(Row::observed(
+            format!("ratio-{ratio}"),
+            said.trim(),
+            ok,
+            "exit code 2 and a message with 8 and 80",
+        ));
     }
     let api = cluster.api()?;
     for ratio in [7, 81] {
@@ -51,7 +56,7 @@ pub async fn ids() -> Result<Vec<Row>> {
         api.put_at(text.as_bytes(), RATIO).await?;
     }
     let ids = texts.each_ref().map(|text| DocumentId::of(text.as_bytes()).to_string());
-    let unknown = DocumentId::of(b"nobody stored this").to_string();
+    let unknown = DocumentId::of(b"never stored").to_string();
     let mut rows = Vec::new();
     for (name, id, code, says) in [
         ("unknown-id", unknown.as_str(), Code::NotFound, vec![]),
@@ -124,7 +129,11 @@ async fn decode(
     Ok(())
 }
 
-async fn put_foreign(api: &GatewayApi, text: &str, foreign: Vec<pb::WindowLatents>) -> Result<Option<Status>> {
+async fn put_foreign(
+    api: &GatewayApi,
+    text: &str,
+    foreign: Vec<pb::WindowLatents>,
+) -> Result<Option<Status>> {
     let mut document = api.put_at(text.as_bytes(), RATIO).await?.document.context("no document")?;
     api.stub().delete(pb::DeleteRequest { id: id_of(&document) }).await?;
     if let (Some(cascade), Some(group)) = (&mut document.cascade, &foreign[0].group) {

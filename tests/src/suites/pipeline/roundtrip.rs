@@ -44,8 +44,8 @@ pub async fn ratios(text: &str, bounds: &[(u32, f64)]) -> Result<Vec<Row>> {
 }
 
 /// Roundtrips a text through a cluster.
-pub async fn identical(row: &str, plan: ClusterSpec, text: &str, ratio: u32) -> Result<Vec<Row>> {
-    let cluster = plan.start().await?;
+pub async fn identical(row: &str, spec: ClusterSpec, text: &str, ratio: u32) -> Result<Vec<Row>> {
+    let cluster = spec.start().await?;
     let client = Client::connect(&cluster.gateway.url()).await?;
     let trip = trip(&client, text, ratio).await?;
     Ok(vec![Row::holds(row, trip.identical, "identical")])

@@ -58,7 +58,7 @@ pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
         "trace" => traced(corpus).await,
         "bad-texts" => bad_texts(corpus).await,
         "bad-calls" => bad_calls(corpus).await,
-        row => bail!("nothing measures `{row}`"),
+        row => bail!("no measurement for row `{row}`"),
     }
 }
 
@@ -94,7 +94,7 @@ async fn traced(corpus: Corpus) -> Result<Vec<Row>> {
 async fn bad_texts(corpus: Corpus) -> Result<Vec<Row>> {
     const LINE_BYTES: usize = 200_000;
     let page = page(corpus)?;
-    let mut rows = texts::odd_texts(if corpus.full { LINE_BYTES } else { LINE_BYTES / 10 }).await?;
+    let mut rows = texts::unusual_texts(if corpus.full { LINE_BYTES } else { LINE_BYTES / 10 }).await?;
     rows.extend(texts::not_utf8(&page).await?);
     rows.extend(texts::too_large(&page).await?);
     Ok(rows)
@@ -110,6 +110,6 @@ async fn bad_calls(corpus: Corpus) -> Result<Vec<Row>> {
     rows.extend(Row::from_result("flipped-bits", bit_flips::flipped_bits(&page).await));
     rows.extend(Row::from_result("no-node", failover::no_node(&page).await));
     rows.extend(Row::from_result("refused-starts", startup::refusals().await));
-    rows.extend(Row::from_result("callers-leave", failover::callers_leave(&long).await));
+    rows.extend(Row::from_result("callers-leave", failover::client_disconnects(&long).await));
     Ok(rows)
 }

@@ -4,9 +4,9 @@ use anyhow::{Context, Result};
 use c3_proto::pb;
 use tonic::{Code, Status};
 
-use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::cluster::{Cluster, ClusterSpec};
 use crate::harness::fixtures::line_without_space;
+use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::row::Row;
 
 const RATIO: u32 = 20;
@@ -14,7 +14,7 @@ const RATIO: u32 = 20;
 const DEFAULT_BYTES_MAX: u64 = 256 << 20;
 
 /// Roundtrips unusual texts. The line without spaces has `line_bytes` bytes.
-pub async fn odd_texts(line_bytes: usize) -> Result<Vec<Row>> {
+pub async fn unusual_texts(line_bytes: usize) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
     let emoji = "👩‍🔬👨‍👩‍👧‍👦🏳️‍🌈🇺🇳 e\u{301}\u{327} ﷽ \u{202e}abc\u{202c} ".repeat(12);
@@ -61,7 +61,8 @@ pub async fn not_utf8(text: &str) -> Result<Vec<Row>> {
 /// Texts over the size limit are refused with the limit, whether their size is announced or not. Nothing is stored.
 pub async fn too_large(text: &str) -> Result<Vec<Row>> {
     let bytes_max = text.len() as u64 - 1;
-    let cluster = ClusterSpec::with_gateway_args(&["--document-bytes-max", &bytes_max.to_string()]).start().await?;
+    let cluster =
+        ClusterSpec::with_gateway_args(&["--document-bytes-max", &bytes_max.to_string()]).start().await?;
     let api = cluster.api()?;
     let announced = pb::WriteOptions { bytes: Some(bytes_max + 1), ..Default::default() };
     let mut rows = Vec::new();
@@ -87,7 +88,7 @@ pub(crate) fn refusal(name: &str, refused: Option<Status>, code: Code, says: &[&
     let ok = refused.is_some_and(|status| {
         status.code() == code && says.iter().all(|said| status.message().contains(said))
     });
-    Row::observed(name, seen, ok, format!("{code:?} that says {says:?}"))
+    Row::observed(name, seen, ok, format!("{code:?} with {says:?} in its message"))
 }
 
 async fn nothing_stored(name: &str, cluster: &Cluster, api: &GatewayApi) -> Result<Row> {

@@ -70,14 +70,14 @@ pub async fn put_get(text: &str) -> Result<Vec<Row>> {
 }
 
 /// CPU time of the three programs, in clock ticks.
-struct Cpu {
+struct CpuTicks {
     /// CPU time of the model threads.
     models: f64,
     all: f64,
 }
 
-fn cpu(cluster: &Cluster) -> Result<Cpu> {
-    let mut cpu = Cpu { models: 0.0, all: 0.0 };
+fn cpu(cluster: &Cluster) -> Result<CpuTicks> {
+    let mut cpu = CpuTicks { models: 0.0, all: 0.0 };
     let nodes = cluster.compressors.iter().chain(&cluster.decoders);
     for process in nodes.chain([&cluster.gateway]) {
         for task in fs::read_dir(format!("/proc/{}/task", process.id()))? {
@@ -103,13 +103,13 @@ pub async fn open_loop(text: &str, seconds: u64, runs: usize) -> Result<Vec<Row>
     let [mut even, mut poisson, mut unloaded, mut capacity] = [(); 4].map(|()| Vec::new());
     let mut failed = 0.0;
     for _ in 0..runs {
-        let alone = bench.run(&["--clients", "1", "--seconds", "10"]).await?;
-        let full = bench.run(&["--clients", "16", "--seconds", "15"]).await?;
+        let alone = bench.run(&["--clients", "1", "--duration", "10"]).await?;
+        let full = bench.run(&["--clients", "16", "--duration", "15"]).await?;
         unloaded.push(number(&alone, "/get/first_byte_ms/p50")?);
         capacity.push(number(&full, "/get/calls_per_second")?);
         let rate = (0.8 * capacity[capacity.len() - 1]).to_string();
-        for (arrivals, seen) in [("even", &mut even), ("poisson", &mut poisson)] {
-            let load = ["--rate", &rate, "--arrivals", arrivals, "--seconds", &seconds.to_string()];
+        for (arrivals, seen) in [("constant", &mut even), ("poisson", &mut poisson)] {
+            let load = ["--rate", &rate, "--arrivals", arrivals, "--duration", &seconds.to_string()];
             let loaded = bench.run(&load).await?;
             failed += number(&loaded, "/get/failed")?;
             seen.push(number(&loaded, "/get/first_byte_ms/p99")? / unloaded[unloaded.len() - 1]);
@@ -129,7 +129,7 @@ pub async fn both(text: &str, seconds: u64) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let bench = Bench::of(&cluster, text)?;
     let seconds = seconds.to_string();
-    let common = ["--bytes", "20000", "--documents", "8", "--clients", "4", "--seconds", &seconds];
+    let common = ["--bytes", "20000", "--documents", "8", "--clients", "4", "--duration", &seconds];
     let run = async |operations: &[&str]| bench.run(&[operations, &common].concat()).await;
     let (puts, gets) = (run(&["--op", "put"]).await?, run(&["--op", "get"]).await?);
     let both = run(&["--op", "put", "--op", "get"]).await?;

@@ -8,17 +8,17 @@ use crate::harness::row::Row;
 
 /// All results of the stages for a set of windows, bit by bit.
 #[derive(Debug, PartialEq)]
-struct Computed {
+struct Outputs {
     latents: Vec<Vec<u32>>,
     margins: Vec<Vec<(u32, u32)>>,
     decoded: Vec<Vec<u32>>,
 }
 
-impl Computed {
+impl Outputs {
     fn of(latents: &[Latents], verdicts: Vec<Vec<TokenVerdict>>, decoded: Vec<Vec<u32>>) -> Self {
         let bits = |latents: &Latents| latents.values.iter().map(|value| value.to_bits()).collect();
         let margins = |verdicts: Vec<TokenVerdict>| {
-            verdicts.into_iter().map(|verdict| (verdict.written, verdict.margin.to_bits())).collect()
+            verdicts.into_iter().map(|verdict| (verdict.predicted, verdict.margin.to_bits())).collect()
         };
         Self {
             latents: latents.iter().map(bits).collect(),
@@ -56,14 +56,14 @@ pub fn identical(text: &str, windows_max: usize) -> Result<Vec<Row>> {
     // A short last window: fewer blocks than SIMD lanes, and an incomplete last block.
     let short = windows[0].tokens[..45].to_vec();
     windows.push(TokenWindow { tokens: short, ratio: 20, bytes: 0..0 });
-    let expected = Computed::together(&stages, &windows)?;
-    let same = |name: &str, computed: Computed| {
+    let expected = Outputs::together(&stages, &windows)?;
+    let same = |name: &str, computed: Outputs| {
         Row::holds(format!("identical-{name}"), computed == expected, "bit-identical")
     };
-    let mut rows = vec![same("alone", Computed::apart(&stages, &windows)?)];
+    let mut rows = vec![same("alone", Outputs::apart(&stages, &windows)?)];
     for threads in [1, 2, 3] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-        let computed = pool.install(|| Computed::together(&stages, &windows))?;
+        let computed = pool.install(|| Outputs::together(&stages, &windows))?;
         rows.push(same(&format!("threads-{threads}"), computed));
     }
     let narrow = [Kernels::Avx512, Kernels::AvxVnni, Kernels::Avx2, Kernels::Portable];
@@ -71,16 +71,18 @@ pub fn identical(text: &str, windows_max: usize) -> Result<Vec<Row>> {
     let mut few = windows.clone();
     few.sort_by_key(|window| window.tokens.len());
     few.truncate(windows_max.min(2));
-    let expected_of_few = Computed::together(&stages, &few)?;
+    let expected_of_few = Outputs::together(&stages, &few)?;
     for kernels in narrow {
         let row = format!("identical-{kernels}");
         match Stages::served(kernels) {
             Ok(stages) if kernels == Kernels::Portable => {
-                let computed = Computed::together(&stages, &few)?;
+                let computed = Outputs::together(&stages, &few)?;
                 rows.push(Row::holds(row, computed == expected_of_few, "bit-identical"));
             }
-            Ok(stages) => rows.push(same(&kernels.to_string(), Computed::together(&stages, &windows)?)),
-            Err(_) => rows.push(Row::observed(row, "not on this CPU", true, "bit-identical where there is one")),
+            Ok(stages) => rows.push(same(&kernels.to_string(), Outputs::together(&stages, &windows)?)),
+            Err(_) => {
+                rows.push(Row::observed(row, "not on this CPU", true, "bit-identical where there is one"))
+            }
         }
     }
     Ok(rows)
@@ -97,7 +99,7 @@ pub fn fidelity(texts: &[(&str, String)], windows: usize) -> Result<Vec<Row>> {
                 let mut right = 0;
                 for window in windows.chunks(1) {
                     let verdicts = stages.verify(window, &stages.stored(window)?)?;
-                    right += verdicts.first().context("no verdict")?.iter().filter(|v| v.right).count();
+                    right += verdicts.first().context("no verdict")?.iter().filter(|v| v.correct).count();
                 }
                 Ok(right as f64 / tokens(&windows) as f64)
             };

@@ -41,7 +41,7 @@ impl Llama {
                 }
             }
         }
-        let (_, settings) = best.context("nothing was tried")?;
+        let (_, settings) = best.context("no settings were tried")?;
         worker.ask(&settings)?;
         Ok(Self { worker, settings })
     }
@@ -60,7 +60,7 @@ impl Llama {
 }
 
 fn seconds(answer: &Value) -> Result<f64> {
-    answer["seconds"].as_f64().context("llama.cpp told no seconds")
+    answer["seconds"].as_f64().context("llama.cpp returned no duration")
 }
 
 #[derive(Debug)]

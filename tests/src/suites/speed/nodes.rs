@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use c3_cascade::Kernels;
-use c3_proto::{ToWire, pb};
 use c3_proto::pb::decode_request::Task;
 use c3_proto::pb::decoder_client::DecoderClient;
+use c3_proto::{ToWire, pb};
 use c3_types::{Fingerprint, LatentCodec, LatentGroup, Provenance};
 use futures::future::try_join_all;
 use futures::{TryStreamExt, stream};

@@ -71,7 +71,9 @@ pub fn beside_llama(text: &str) -> Result<Vec<Row>> {
     ];
     let mut rows: Vec<Row> = told
         .into_iter()
-        .map(|(name, rates)| Row::observed(format!("rate-{name}"), rates.median(), true, "tokens/s, told only"))
+        .map(|(name, rates)| {
+            Row::observed(format!("rate-{name}"), rates.median(), true, "tokens per second, reported only")
+        })
         .collect();
     rows.push(Row::reported("llama-settings", [&first.settings, &second.settings]));
     for (name, ours, theirs, bound) in [

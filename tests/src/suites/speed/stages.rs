@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use c3_cascade::{
-    Compressor, DecodeWindow, Decoder, Decoding, Kernels, Latents, Options, Precision, Source, Task,
+    Compressor, DecodeSession, DecodeWindow, Decoder, Kernels, Latents, Options, Precision, Source, Task,
     TokenVerdict, TokenWindow, VerifyWindow,
 };
 use c3_types::LatentCodec;
@@ -31,7 +31,7 @@ impl Stages {
     fn load(options: Options) -> Result<Self> {
         let folder = fixtures::default_model();
         let source = Source::Folder(&folder);
-        let options = Options { device: c3_cascade::DeviceChoice::Cpu, ..options };
+        let options = Options { device: c3_cascade::DeviceChoice::CpuTicks, ..options };
         Ok(Self {
             compressor: Compressor::load(source, &options)?,
             decoder: Decoder::load(source, &options)?,
@@ -74,7 +74,7 @@ impl Stages {
     }
 
     /// Starts decoding a window.
-    pub fn start(&self, window: &TokenWindow, latents: &Latents) -> Result<Decoding> {
+    pub fn start(&self, window: &TokenWindow, latents: &Latents) -> Result<DecodeSession> {
         let task =
             Task::Reconstruct { tokens: window.tokens.len(), ratio: window.ratio, corrections: Vec::new() };
         Ok(self.decoder.start(DecodeWindow { latents: latents.clone(), task })?)
@@ -89,14 +89,14 @@ impl Stages {
         stagger: usize,
     ) -> Result<Vec<Vec<u32>>> {
         let mut waiting = windows.iter().zip(latents);
-        let mut live: Vec<Decoding> = Vec::new();
+        let mut live: Vec<DecodeSession> = Vec::new();
         let mut steps = 0;
         loop {
             while stagger == 0 || steps >= live.len() * stagger {
                 let Some((window, latents)) = waiting.next() else { break };
                 live.push(self.start(window, latents)?);
             }
-            if live.len() == windows.len() && live.iter().all(Decoding::done) {
+            if live.len() == windows.len() && live.iter().all(DecodeSession::done) {
                 return Ok(live.iter().map(|window| window.token_ids().to_vec()).collect());
             }
             self.decoder.step(&mut live.iter_mut().collect::<Vec<_>>())?;

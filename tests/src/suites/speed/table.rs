@@ -29,6 +29,6 @@ pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
         "start" => nodes::start().await,
         "open-loop" => end_to_end::open_loop(&hero()?, 60, windows(1, 7)).await,
         "both" => end_to_end::both(&hero()?, 30).await,
-        row => bail!("nothing measures `{row}`"),
+        row => bail!("no measurement for row `{row}`"),
     }
 }

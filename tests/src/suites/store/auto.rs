@@ -4,8 +4,8 @@ use anyhow::{Context, Result};
 use c3_proto::pb;
 
 use super::genres::GenreText;
-use crate::harness::gateway_api::id_of;
 use crate::harness::cluster::{Cluster, ClusterSpec};
+use crate::harness::gateway_api::id_of;
 use crate::harness::row::Row;
 
 /// What to choose from.
@@ -102,7 +102,12 @@ pub async fn stored_bytes(text: &str) -> Result<Vec<Row>> {
             _ => stored.latents == high.latents,
         };
         let latents = (stored.latents, stored.stored_bytes);
-        rows.push(Row::observed(format!("auto-bytes-{name}"), latents, expected, "the lowest ratios that fit"));
+        rows.push(Row::observed(
+            format!("auto-bytes-{name}"),
+            latents,
+            expected,
+            "the lowest ratios that fit",
+        ));
     }
     Ok(rows)
 }

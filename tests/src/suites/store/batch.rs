@@ -44,7 +44,7 @@ pub async fn batch(count: usize, rounds: usize) -> Result<Vec<Row>> {
         many += took;
         files += files_under(&cluster.data())?.len() - before;
         let said = String::from_utf8(put.stdout)?;
-        let total: Value = serde_json::from_str(said.lines().last().context("nothing was said")?)?;
+        let total: Value = serde_json::from_str(said.lines().last().context("no output")?)?;
         failed += total["failed"].as_u64().context("no total")?;
         ensure!(total["documents"] == each, "{total}");
     }

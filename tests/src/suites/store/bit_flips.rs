@@ -4,9 +4,9 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
-use super::ops::{Rng, fsck, large_text, small_text, default_options};
-use crate::harness::gateway_api::{GatewayApi, id_of};
+use super::ops::{Rng, default_options, fsck, large_text, small_text};
 use crate::harness::cluster::{ClusterSpec, files_under};
+use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::row::Row;
 
 /// Number of small documents that share a pack.
@@ -15,7 +15,7 @@ const PACKED: usize = 12;
 const READ_BYTES: usize = 2_000;
 
 /// Damages a random byte of a random object, `count` times.
-pub async fn flips(count: usize, seed: u64) -> Result<Vec<Row>> {
+pub async fn bit_flips(count: usize, seed: u64) -> Result<Vec<Row>> {
     let mut cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
     let mut texts = Vec::from_iter((0..PACKED).map(small_text));
@@ -65,7 +65,12 @@ pub async fn flips(count: usize, seed: u64) -> Result<Vec<Row>> {
     cluster.restart_gateway().await?;
     let left = fsck(&cluster.api()?, false).await?.len();
     Ok(vec![
-        Row::observed(format!("flips-files (seed {seed}, {count} flips)"), files.len(), files.len() >= 5, ">= 5"),
+        Row::observed(
+            format!("flips-files (seed {seed}, {count} flips)"),
+            files.len(),
+            files.len() >= 5,
+            ">= 5",
+        ),
         Row::equal("flips-wrong-text", wrong, Vec::new()),
         Row::equal("flips-not-found", unfound, Vec::new()),
         Row::equal("flips-left-when-mended", left, 0),

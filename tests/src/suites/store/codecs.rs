@@ -12,10 +12,10 @@ use futures::future::try_join_all;
 use serde::Serialize;
 
 use super::genres::GenreText;
-use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::cluster::ClusterSpec;
-use crate::harness::row::Row;
 use crate::harness::external;
+use crate::harness::gateway_api::{GatewayApi, id_of};
+use crate::harness::row::Row;
 
 /// Ratios that the default model was trained for.
 const RATIOS: [u32; 4] = [10, 20, 40, 80];
@@ -24,7 +24,7 @@ const READ_RATIO: u32 = 80;
 
 /// Size and fidelity of a document.
 #[derive(Clone, Copy, Debug, Serialize)]
-struct Kept {
+struct CodecResult {
     fidelity: f64,
     bits_a_byte: f64,
     /// Part of it that is not latents; mostly corrections.
@@ -58,7 +58,7 @@ pub async fn table(texts: &[GenreText]) -> Result<Vec<Row>> {
                 format!("codecs-{kind}-{ratio}x"),
                 kept,
                 falls,
-                "each smaller than the one before",
+                "decreasing in the order of codecs",
             ));
         }
         for codec in LatentCodec::ALL {
@@ -83,12 +83,12 @@ async fn put(api: &GatewayApi, text: &str, ratio: u32, codec: LatentCodec) -> Re
     api.put(text.as_bytes(), options).await?.document.context("no document")
 }
 
-fn of(document: &pb::Document, codec: LatentCodec) -> Result<Kept> {
+fn of(document: &pb::Document, codec: LatentCodec) -> Result<CodecResult> {
     ensure!(document.tokens > 0 && document.bytes > 0, "the text is empty");
     /// Latent width of the default model.
     const WIDTH: u32 = 576;
     let latents = codec.bytes(document.latents as u32, WIDTH)? as u64;
-    Ok(Kept {
+    Ok(CodecResult {
         fidelity: document.tokens_right as f64 / document.tokens as f64,
         bits_a_byte: bits_a_byte(document.stored_bytes, document.bytes),
         beside_latents: bits_a_byte(document.stored_bytes.saturating_sub(latents), document.bytes),

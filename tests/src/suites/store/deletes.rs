@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 use futures::future::try_join_all;
 use tonic::Code;
 
-use super::ops::{self, Rng, objects_text, small_text, sweep, default_options};
-use crate::harness::gateway_api::id_of;
+use super::ops::{self, Rng, default_options, objects_text, small_text, sweep};
 use crate::harness::cluster::ClusterSpec;
+use crate::harness::gateway_api::id_of;
 use crate::harness::row::Row;
 
 /// Deletes every second document, then reads random documents `reads` times during sweeps.

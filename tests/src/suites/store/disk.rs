@@ -12,11 +12,11 @@ use anyhow::{Context, Result};
 use tempfile::TempDir;
 use tonic::Code;
 
-use super::ops::{self, objects_text, small_text, sweep, default_options};
-use crate::harness::gateway_api::{GatewayApi, id_of};
+use super::ops::{self, default_options, objects_text, small_text, sweep};
 use crate::harness::cluster::{Cluster, ClusterSpec};
-use crate::harness::row::Row;
 use crate::harness::external;
+use crate::harness::gateway_api::{GatewayApi, id_of};
+use crate::harness::row::Row;
 
 mod clock;
 mod slow;
@@ -41,7 +41,7 @@ pub async fn disk() -> Result<Vec<Row>> {
 /// A full disk, until a file is deleted.
 async fn full() -> Result<Vec<Row>> {
     let disk = Disk::new()?;
-    let cluster = disk.plan().start().await?;
+    let cluster = disk.spec().start().await?;
     let filler = disk.folder.path().join("filler");
     let fault = Fault { name: "full", code: Code::ResourceExhausted, says: "free space", reads: Reads::GoOn };
     let fill = || {
@@ -56,7 +56,7 @@ async fn full() -> Result<Vec<Row>> {
 /// A disk that is remounted read-only, as after a hardware fault, then writable again.
 async fn read_only() -> Result<Vec<Row>> {
     let disk = Disk::new()?;
-    let cluster = disk.plan().start().await?;
+    let cluster = disk.spec().start().await?;
     let fault = Fault { name: "read-only", code: Code::Unavailable, says: "read-only", reads: Reads::GoOn };
     fault.endure(&cluster, || disk.remount("remount,ro"), || disk.remount("remount,rw")).await
 }
@@ -65,14 +65,15 @@ async fn read_only() -> Result<Vec<Row>> {
 pub async fn denied() -> Result<Vec<Row>> {
     let folder = TempDir::with_prefix("c3-denied-")?;
     let data = folder.path().join("data");
-    let mut plan = ClusterSpec { data: Some(data.display().to_string()), ..ClusterSpec::with_gateway_args(&NO_CACHE) };
+    let mut spec =
+        ClusterSpec { data: Some(data.display().to_string()), ..ClusterSpec::with_gateway_args(&NO_CACHE) };
     if fs::metadata("/proc/self")?.uid() == 0 {
         chown(folder.path(), Some(NOBODY), Some(NOBODY))?;
         let user =
             ["setpriv", "--reuid", &NOBODY.to_string(), "--regid", &NOBODY.to_string(), "--clear-groups"];
-        plan.gateway_wrapper = user.map(ToOwned::to_owned).to_vec();
+        spec.gateway_wrapper = user.map(ToOwned::to_owned).to_vec();
     }
-    let cluster = plan.start().await?;
+    let cluster = spec.start().await?;
     let data = data.display().to_string();
     let (code, says) = (Code::Unavailable, "denies access");
     let change = |mode: &'static str| {
@@ -134,32 +135,41 @@ impl Fault {
         refused.push(ops::delete(&api, &kept[0].0).await.err());
         let clear =
             |status: &tonic::Status| status.code() == self.code && status.message().contains(self.says);
-        let clearly = refused.iter().flatten().filter(|status| clear(status)).count();
+        let with_status = refused.iter().flatten().filter(|status| clear(status)).count();
         let said = refused[0].as_ref().map(|status| format!("{:?}: {}", status.code(), status.message()));
         let mut rows = vec![
-            Row::reported(row("says"), said),
-            Row::equal(row("refused-clearly"), clearly, refused.len()),
+            Row::reported(row("message"), said),
+            Row::equal(row("refused-with-the-status"), clearly, refused.len()),
         ];
-        let (mut intact, mut failed_clearly) = (0, 0);
+        let (mut intact, mut failed_with_status) = (0, 0);
         for (id, text) in &kept {
             match api.get(id).await {
                 Ok(got) => intact += usize::from(got.text == text.as_bytes()),
-                Err(status) => failed_clearly += usize::from(clear(&status)),
+                Err(status) => failed_with_status += usize::from(clear(&status)),
             }
         }
         rows.push(match self.reads {
-            Reads::GoOn => Row::equal(row("reads-meanwhile"), intact, kept.len()),
-            Reads::Fail => Row::equal(row("reads-refused-clearly"), failed_clearly, kept.len()),
+            Reads::GoOn => Row::equal(row("reads-during-the-fault"), intact, kept.len()),
+            Reads::Fail => Row::equal(row("reads-refused-with-the-status"), failed_with_status, kept.len()),
         });
         // The sweep may fail, but the gateway must survive.
         let swept = sweep(&api, 0).await;
         let survives = swept.as_ref().err().is_none_or(clear);
-        rows.push(Row::observed(row("sweep-meanwhile"), swept.is_ok(), survives, "done, or refused clearly"));
+        rows.push(Row::observed(
+            row("sweep-during-the-fault"),
+            swept.is_ok(),
+            survives,
+            "success, or the status of the fault",
+        ));
 
         mend()?;
         let seen = api.ids().await?;
         ids.sort();
-        rows.push(Row::holds(row("nothing-half-done"), seen == ids, "the documents that were acknowledged"));
+        rows.push(Row::holds(
+            row("no-partial-document"),
+            seen == ids,
+            "the documents that were acknowledged",
+        ));
         for text in new {
             kept.push((put(&api, &text).await?, text));
         }
@@ -191,7 +201,7 @@ impl Disk {
         let disk = Self { folder };
         let size = format!("size={DISK_BYTES}");
         let mounted = external::run("mount", &["-t", "tmpfs", "-o", &size, "tmpfs", &disk.at()]);
-        mounted.context("a disk that fails has to be mounted: run this as root")?;
+        mounted.context("mounting the faulty disk requires root")?;
         Ok(disk)
     }
 
@@ -203,8 +213,11 @@ impl Disk {
         Path::new(&self.at()).join("data")
     }
 
-    fn plan(&self) -> ClusterSpec {
-        ClusterSpec { data: Some(self.data().display().to_string()), ..ClusterSpec::with_gateway_args(&NO_CACHE) }
+    fn spec(&self) -> ClusterSpec {
+        ClusterSpec {
+            data: Some(self.data().display().to_string()),
+            ..ClusterSpec::with_gateway_args(&NO_CACHE)
+        }
     }
 
     fn remount(&self, how: &str) -> Result<()> {

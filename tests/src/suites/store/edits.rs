@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use c3_proto::pb;
 
 use super::ops::reads_back;
-use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::cluster::{Cluster, ClusterSpec};
+use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::row::Row;
 
 /// Differs from the default, to show that an edit inherits it.
@@ -36,7 +36,7 @@ pub enum Reading {
 }
 
 /// Edits the middle of a text and appends to it, each by putting the whole text and by naming the base document.
-pub async fn edited(text: &str, more: [&str; 2], reading: Reading) -> Result<Vec<Row>> {
+pub async fn edits(text: &str, more: [&str; 2], reading: Reading) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
     let started = Instant::now();
@@ -51,14 +51,13 @@ pub async fn edited(text: &str, more: [&str; 2], reading: Reading) -> Result<Vec
         ("appended-again", format!("{text}{}", more[0]), None, full()),
         ("appended", format!("{text}{}", more[1]), Some(more[1]), append),
     ];
-    let mut rows =
-        vec![Row::reported(format!("edited-full-put-seconds ({} bytes)", text.len()), seconds)];
+    let mut rows = vec![Row::reported(format!("edited-full-put-seconds ({} bytes)", text.len()), seconds)];
     for (name, whole, sent, options) in ways {
         let read = match reading {
             Reading::Whole => 0..whole.len(),
             Reading::AroundTheChange => around_the_change(text, &whole),
         };
-        let way = Way { name, whole: &whole, sent: sent.unwrap_or(&whole), options, read };
+        let way = WriteVariant { name, whole: &whole, sent: sent.unwrap_or(&whole), options, read };
         rows.extend(way.measure(&cluster, &api, seconds).await?);
     }
     let read = match reading {
@@ -70,7 +69,7 @@ pub async fn edited(text: &str, more: [&str; 2], reading: Reading) -> Result<Vec
     Ok(rows)
 }
 
-struct Way<'a> {
+struct WriteVariant<'a> {
     name: &'a str,
     /// Expected text.
     whole: &'a str,
@@ -80,7 +79,7 @@ struct Way<'a> {
     read: Range<usize>,
 }
 
-impl Way<'_> {
+impl WriteVariant<'_> {
     async fn measure(self, cluster: &Cluster, api: &GatewayApi, full_seconds: f64) -> Result<Vec<Row>> {
         let before = cluster.counters().await?;
         let started = Instant::now();

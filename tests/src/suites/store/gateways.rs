@@ -6,18 +6,18 @@ use anyhow::{Context, Result, ensure};
 use tonic::Code;
 
 use super::name_model::NameModel;
-use super::ops::{self, Rng, fsck, small_text, sweep, default_options};
+use super::ops::{self, Rng, default_options, fsck, small_text, sweep};
 use super::s3::S3;
-use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::cluster::ClusterSpec;
+use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::row::Row;
 
 /// Number of texts. Few, so that operations meet on the same document.
 const TEXTS: usize = 40;
 
 /// Runs `count` random operations at random gateways and compares each answer with an in-memory model.
-pub async fn gateways(plan: ClusterSpec, count: usize, seed: u64) -> Result<Vec<Row>> {
-    let cluster = plan.start().await?;
+pub async fn gateways(spec: ClusterSpec, count: usize, seed: u64) -> Result<Vec<Row>> {
+    let cluster = spec.start().await?;
     let second = cluster.start_second_gateway().await?;
     let both = [cluster.api()?, GatewayApi::to(&second)?];
     let (mut rng, mut model) = (Rng::new(seed), BTreeMap::<usize, u32>::new());
@@ -72,7 +72,12 @@ pub async fn over_both(count: usize, seed: u64) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-async fn put(api: &GatewayApi, number: usize, which: usize, model: &mut BTreeMap<usize, u32>) -> Result<bool> {
+async fn put(
+    api: &GatewayApi,
+    number: usize,
+    which: usize,
+    model: &mut BTreeMap<usize, u32>,
+) -> Result<bool> {
     let ratio = [20, 40][which];
     let options = c3_proto::pb::WriteOptions { ratio, ..default_options() };
     let put = api.put(small_text(number).as_bytes(), options).await?;
@@ -82,7 +87,12 @@ async fn put(api: &GatewayApi, number: usize, which: usize, model: &mut BTreeMap
     Ok(document.ratio == ratio)
 }
 
-async fn deleted(api: &GatewayApi, id: &str, number: usize, model: &mut BTreeMap<usize, u32>) -> Result<bool> {
+async fn deleted(
+    api: &GatewayApi,
+    id: &str,
+    number: usize,
+    model: &mut BTreeMap<usize, u32>,
+) -> Result<bool> {
     let there = model.remove(&number).is_some();
     match ops::delete(api, id).await {
         Ok(()) => Ok(there),

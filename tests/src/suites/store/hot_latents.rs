@@ -8,20 +8,23 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
+use c3_proto::{
+    ToWire,
+    pb::{self, get_latents_response},
+};
 use c3_types::LatentCodec;
-use c3_proto::{ToWire, pb::{self, get_latents_response}};
 use futures::future::try_join_all;
 use prost::Message;
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
 
-use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::cluster::ClusterSpec;
+use crate::harness::external::{self, ExternalServer};
 use crate::harness::fixtures::stretch;
+use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::process::free_address;
 use crate::harness::row::{Row, median};
-use crate::harness::external::{self, ExternalServer};
 
 /// Concurrent calls.
 const IN_FLIGHT: usize = 16;
@@ -108,7 +111,12 @@ async fn full_window(api: &GatewayApi, text: &str) -> Result<(String, pb::Window
     anyhow::bail!("no stretch of the text is one full window")
 }
 
-async fn ask_gateway(api: GatewayApi, id: String, window: pb::WindowLatents, length: Duration) -> Result<u64> {
+async fn ask_gateway(
+    api: GatewayApi,
+    id: String,
+    window: pb::WindowLatents,
+    length: Duration,
+) -> Result<u64> {
     let (mut client, started, mut asked) = (api.stub(), Instant::now(), 0);
     while started.elapsed() < length {
         let mut parts = client.get_latents(pb::GetLatentsRequest { id: id.clone() }).await?.into_inner();

@@ -8,8 +8,8 @@ use c3_proto::pb::compressor_client::CompressorClient;
 use c3_proto::pb::decoder_client::DecoderClient;
 
 use super::ops::written;
-use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::cluster::{Cluster, ClusterSpec};
+use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::row::{Row, median};
 
 /// Maximum resident memory of the gateway in bytes.
@@ -28,11 +28,11 @@ pub async fn long(text: &str, short: usize, sizes: &[usize], rounds: usize) -> R
     let api = cluster.api()?;
     // Warms up with as many concurrent shards as a long document has. A GPU driver would otherwise compile kernels
     // during the first measurement.
-    Timed::of(&api, &varied(text, 2 * short, usize::MAX)).await?;
+    TokenTimes::of(&api, &varied(text, 2 * short, usize::MAX)).await?;
     let mut variants = 0..;
     let mut measured = async |bytes| {
         let variant = variants.next().context("no variants left")?;
-        Timed::of(&api, &varied(text, bytes, variant)).await
+        TokenTimes::of(&api, &varied(text, bytes, variant)).await
     };
     let mut rows = Vec::new();
     for &size in sizes {
@@ -43,7 +43,7 @@ pub async fn long(text: &str, short: usize, sizes: &[usize], rounds: usize) -> R
                 shorter.push(measured(short).await?);
             }
         }
-        let middle = |all: &[Timed], of: fn(&Timed) -> f64| median(all.iter().map(of).collect());
+        let middle = |all: &[TokenTimes], of: fn(&TokenTimes) -> f64| median(all.iter().map(of).collect());
         let against = |of| middle(&longer, of) / middle(&shorter, of);
         let tokens = longer[0].tokens;
         let name = |what: &str| format!("long-{what} ({tokens} tokens)");
@@ -97,14 +97,14 @@ async fn least_shares(cluster: &Cluster) -> Result<[f64; 3]> {
 }
 
 /// Seconds per token of a put and a get.
-struct Timed {
+struct TokenTimes {
     tokens: u64,
     put: f64,
     get: f64,
     identical: bool,
 }
 
-impl Timed {
+impl TokenTimes {
     async fn of(api: &GatewayApi, text: &str) -> Result<Self> {
         let started = Instant::now();
         let put = api.put(text.as_bytes(), default_options()).await?;

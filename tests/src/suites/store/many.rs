@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::ops::{small_text, sweep, default_options};
+use super::ops::{default_options, small_text, sweep};
 use crate::harness::cluster::{ClusterSpec, files_under};
 use crate::harness::row::Row;
 

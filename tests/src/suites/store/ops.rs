@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use anyhow::{Result, ensure};
-use c3_types::DocumentId;
 use c3_proto::pb::{self, check_response};
+use c3_types::DocumentId;
 use tonic::Status;
 
 use crate::harness::gateway_api::GatewayApi;
@@ -56,7 +56,7 @@ pub async fn check(api: &GatewayApi, repair: bool) -> Result<Vec<pb::Finding>> {
             None => {}
         }
     }
-    ensure!(summary.is_some(), "the check broke off");
+    ensure!(summary.is_some(), "the fsck stream ended without a summary");
     Ok(findings)
 }
 

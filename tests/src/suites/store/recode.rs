@@ -9,9 +9,9 @@ use c3_types::LatentCodec;
 use prost::Message;
 use tonic::{Code, Status, Streaming};
 
-use super::ops::{fsck, dangling};
-use crate::harness::gateway_api::{GatewayApi, id_of};
+use super::ops::{dangling, fsck};
 use crate::harness::cluster::{Cluster, ClusterSpec, files_under};
+use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::row::Row;
 use crate::harness::wait::until;
 

@@ -8,12 +8,12 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-use crate::harness::gateway_api::id_of;
 use crate::harness::cluster::ClusterSpec;
+use crate::harness::external::{self, ExternalServer};
 use crate::harness::fixtures::stretch;
+use crate::harness::gateway_api::id_of;
 use crate::harness::process::{Process, free_address};
 use crate::harness::row::Row;
-use crate::harness::external::{self, ExternalServer};
 use crate::harness::wait::until;
 
 const READERS: usize = 8;
@@ -76,11 +76,15 @@ pub async fn killed_redis(text: &str, documents: usize) -> Result<Vec<Row>> {
     for reader in readers {
         reader.await?;
     }
-    ensure!(right.load(Ordering::Relaxed) > 0, "nothing was read");
+    ensure!(right.load(Ordering::Relaxed) > 0, "no read succeeded");
     Ok(vec![
         Row::reported("redis-reads", right.load(Ordering::Relaxed)),
         Row::equal("redis-reads-failed", failed.load(Ordering::Relaxed), 0),
-        Row::holds("redis-hits-before-and-after", again && hits_before > 0.0, "hits before and after"),
+        Row::holds(
+            "redis-hits-before-and-after",
+            again && hits_before > 0.0,
+            "hits before and after the restarts",
+        ),
     ])
 }
 

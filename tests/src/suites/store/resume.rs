@@ -8,9 +8,9 @@ use anyhow::{Context, Result, ensure};
 use c3_proto::pb::{self, put_document_response::Event};
 use futures::stream;
 
-use super::ops::{reads_back, default_options};
-use crate::harness::gateway_api::{id_of, put_messages};
+use super::ops::{default_options, reads_back};
 use crate::harness::cluster::{Cluster, ClusterSpec};
+use crate::harness::gateway_api::{id_of, put_messages};
 use crate::harness::process::{Launch, Program};
 use crate::harness::row::Row;
 use crate::harness::wait::until;
@@ -24,7 +24,7 @@ const MARGIN_BYTES: usize = 10_000;
 
 /// Process that is killed.
 #[derive(Clone, Copy)]
-pub enum Victim {
+pub enum KilledProcess {
     /// The gateway. The same client resumes at the next one.
     Gateway,
     /// The client program `c3`.
@@ -33,8 +33,8 @@ pub enum Victim {
 
 /// Interrupts each put half-way and resumes it. `redone_max` is `None` for short texts, in which a few shards exceed
 /// any bound.
-pub async fn resumed(
-    puts: &[(Victim, &str)],
+pub async fn resume(
+    puts: &[(KilledProcess, &str)],
     gateway_args: &[&str],
     redone_max: Option<f64>,
 ) -> Result<Vec<Row>> {
@@ -42,8 +42,8 @@ pub async fn resumed(
     let mut rows = Vec::new();
     for &(victim, text) in puts {
         let name = match victim {
-            Victim::Gateway => "gateway",
-            Victim::Client => "client",
+            KilledProcess::Gateway => "gateway",
+            KilledProcess::Client => "client",
         };
         let options = pb::WriteOptions {
             upload: format!("killed-{name}"),
@@ -52,8 +52,8 @@ pub async fn resumed(
         };
         let before = work(&cluster).await?;
         match victim {
-            Victim::Gateway => kill_gateway(&mut cluster, text, options.clone()).await?,
-            Victim::Client => kill_client(&cluster, text, &options).await?,
+            KilledProcess::Gateway => kill_gateway(&mut cluster, text, options.clone()).await?,
+            KilledProcess::Client => kill_client(&cluster, text, &options).await?,
         }
         cluster.wait_until_idle().await?;
         let api = cluster.api()?;
@@ -78,7 +78,7 @@ pub async fn resumed(
                 name("redone"),
                 redone,
                 redone <= bound,
-                redone_max.map_or("told".into(), |most| format!("<= {most}")),
+                redone_max.map_or("reported only".into(), |most| format!("<= {most}")),
             ),
             Row::holds(name("identical"), same, "identical"),
             Row::equal(name("recorded"), uploads.len(), 1),

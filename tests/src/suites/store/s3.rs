@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use tempfile::TempDir;
 
 use crate::harness::cluster::ClusterSpec;
-use crate::harness::process::free_address;
 use crate::harness::external::{self, ExternalServer};
+use crate::harness::process::free_address;
 
 const BUCKET: &str = "documents";
 const KEY: &str = "key";

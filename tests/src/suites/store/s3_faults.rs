@@ -6,9 +6,9 @@ use anyhow::{Context, Result};
 use tonic::Code;
 
 use super::s3::S3;
-use crate::harness::gateway_api::id_of;
 use crate::harness::cluster::ClusterSpec;
 use crate::harness::fixtures::stretch;
+use crate::harness::gateway_api::id_of;
 use crate::harness::proxy::{FaultRates, Proxy};
 use crate::harness::row::Row;
 
@@ -16,15 +16,15 @@ use crate::harness::row::Row;
 const SEED: u64 = 6;
 
 /// Puts, reads and deletes documents. Acknowledged documents must stay intact, and deleted ones must stay deleted.
-pub async fn faulty_s3(text: &str, documents: usize) -> Result<Vec<Row>> {
+pub async fn s3_faults(text: &str, documents: usize) -> Result<Vec<Row>> {
     let s3 = S3::start().await?;
     let delay = Duration::from_secs(3);
     // Each fault hits about one request in twenty. Slow responses exceed the gateway's timeout.
     let faults = FaultRates { throttled: 0.05, answer_lost: 0.05, reset: 0.05, slow: 0.02, delay };
     let proxy = Proxy::before(s3.address().to_owned(), faults, SEED).await?;
 
-    let plan = ClusterSpec::with_gateway_args(&["--store-timeout-ms", "1500"]);
-    let mut cluster = plan.over_s3(&proxy.address).start().await?;
+    let spec = ClusterSpec::with_gateway_args(&["--store-timeout-ms", "1500"]);
+    let mut cluster = spec.over_s3(&proxy.address).start().await?;
     let api = cluster.api()?;
     let (mut kept, mut failed) = (Vec::new(), 0);
     for number in 0..documents {

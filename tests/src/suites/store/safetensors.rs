@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::ops;
-use crate::harness::gateway_api::id_of;
 use crate::harness::cluster::{Cluster, ClusterSpec};
 use crate::harness::fixtures;
+use crate::harness::gateway_api::id_of;
 use crate::harness::process::{Launch, Program};
 use crate::harness::row::Row;
 
@@ -25,26 +25,31 @@ const TORCH_INDEX: &str = "https://download.pytorch.org/whl/cpu";
 
 /// Exports a document's latents, imports them, and exports them again. Modified files are rejected.
 pub async fn again(text: &str) -> Result<Vec<Row>> {
-    let exchange = Exchange::begin(text).await?;
-    let Exchange { cluster, folder, id, file } = &exchange;
+    let exported = ExportedDocument::begin(text).await?;
+    let ExportedDocument { cluster, folder, id, file } = &exported;
     let api = cluster.api()?;
     ops::delete(&api, id).await?;
     let mut rows = Vec::new();
     for (name, says, changed) in changed(&fs::read(file)?)? {
         let path = folder.path().join(name);
         fs::write(&path, changed)?;
-        let (code, said) = exchange.c3(&["put-latents".as_ref(), &path]).await?;
+        let (code, said) = exported.c3(&["put-latents".as_ref(), &path]).await?;
         // The CLI rejects a file that contradicts itself; the gateway checks the rest.
         let refused = matches!(code, Some(1 | 2)) && said.contains(says);
-        rows.push(Row::observed(format!("safetensors-{name}"), said.trim(), refused, format!("refused: {says}")));
+        rows.push(Row::observed(
+            format!("safetensors-{name}"),
+            said.trim(),
+            refused,
+            format!("refused with `{says}`"),
+        ));
     }
     rows.push(Row::equal("safetensors-refused-stored", api.ids().await?.len(), 0));
 
-    let (code, said) = exchange.c3(&["put-latents".as_ref(), file]).await?;
+    let (code, said) = exported.c3(&["put-latents".as_ref(), file]).await?;
     ensure!(code == Some(0), "put-latents: {said}");
     let same = api.get(id).await?.text == text.as_bytes();
     rows.push(Row::holds("safetensors-text", same, "identical"));
-    let second = exchange.latents("second").await?;
+    let second = exported.latents("second").await?;
     let same = fs::read(file)? == fs::read(second)?;
     rows.push(Row::holds("safetensors-out-in-and-out", same, "identical"));
     rows.push(Row::equal("safetensors-findings", ops::fsck(&api, false).await?.len(), 0));
@@ -53,11 +58,11 @@ pub async fn again(text: &str) -> Result<Vec<Row>> {
 
 /// Decodes an exported file with the Python example.
 pub async fn by_torch(text: &str) -> Result<Vec<Row>> {
-    let exchange = Exchange::begin(text).await?;
-    let output = exchange.folder.path().join("by-torch");
+    let exported = ExportedDocument::begin(text).await?;
+    let output = exported.folder.path().join("by-torch");
     let run = Command::new(python()?)
         .arg(fixtures::root().join("clients/examples/decode_latents.py"))
-        .arg(&exchange.file)
+        .arg(&exported.file)
         .arg("--model")
         .arg(fixtures::default_model())
         .arg("-o")
@@ -68,22 +73,22 @@ pub async fn by_torch(text: &str) -> Result<Vec<Row>> {
 }
 
 /// A stored document and its exported latents.
-struct Exchange {
+struct ExportedDocument {
     cluster: Cluster,
     folder: TempDir,
     id: String,
     file: PathBuf,
 }
 
-impl Exchange {
+impl ExportedDocument {
     async fn begin(text: &str) -> Result<Self> {
         let cluster = ClusterSpec::default().start().await?;
         let put = cluster.api()?.put_at(text.as_bytes(), RATIO).await?;
         let id = id_of(&put.document.context("no document")?);
         let folder = TempDir::with_prefix("c3-interchange-")?;
-        let mut exchange = Self { cluster, folder, id, file: PathBuf::new() };
-        exchange.file = exchange.latents("first").await?;
-        Ok(exchange)
+        let mut exported = Self { cluster, folder, id, file: PathBuf::new() };
+        exported.file = exported.latents("first").await?;
+        Ok(exported)
     }
 
     /// Exports the document's latents to a new file.

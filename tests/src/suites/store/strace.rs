@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::harness::process::Process;
 use crate::harness::external;
+use crate::harness::process::Process;
 use crate::harness::wait::until;
 
 /// Maximum time until strace has attached.

@@ -5,7 +5,7 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
-use super::ops::{large_text, small_text, default_options};
+use super::ops::{default_options, large_text, small_text};
 use super::strace::Strace;
 use crate::harness::cluster::{ClusterSpec, files_under};
 use crate::harness::row::Row;
@@ -30,7 +30,7 @@ pub async fn syscalls() -> Result<Vec<Row>> {
         rows.push(Row::at_least(format!("synced-{name}-files"), files.len() as f64, 1.0));
         let mut unsynced = Vec::new();
         for file in &files {
-            let folder = file.parent().context("a file lies in a folder")?;
+            let folder = file.parent().context("a file has a parent folder")?;
             // A file is synced under its temporary name: the final name, `#` and a number.
             let own = format!("<{}#", file.display());
             let of_folder = format!("<{}>", folder.display());

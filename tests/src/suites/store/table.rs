@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use super::resume::Victim;
+use super::resume::KilledProcess;
 use super::{
     auto, batch, cloud, codecs, deletes, disk, edited, flips, gateways, hot, interchange, kills, kinds, long,
     names, recode, resumed, shared, syscalls,
@@ -50,9 +50,9 @@ pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
         }
         "kills" => kills::kills(count(200), SEED).await,
         "syscalls" => syscalls::syscalls().await,
-        "flips" => bit_flips::flips(count(2000), SEED).await,
+        "flips" => bit_flips::bit_flips(count(2000), SEED).await,
         "disk" => disk::disk().await,
-        "s3" => s3_faults::faulty_s3(&prose()?, sized(20, 200)).await,
+        "s3" => s3_faults::s3_faults(&prose()?, sized(20, 200)).await,
         "redis" => redis::killed_redis(&prose()?, sized(8, 40)).await,
         "hot-latents" => hot_latents::hot_latents(&prose()?, sized(1, 3)).await,
         "batch" => batch::batch(count(10_000), sized(1, 2)).await,
@@ -61,7 +61,7 @@ pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
             let books = corpus.books()?;
             let more = [60, 61].map(|number| stretch(&books, number, 10_000));
             let reading = if corpus.full { edits::Reading::Whole } else { edits::Reading::AroundTheChange };
-            edits::edited(stretch(&books, 0, 500_000), more, reading).await
+            edits::edits(stretch(&books, 0, 500_000), more, reading).await
         }
         "resumed" => {
             let (books, bytes) = (corpus.books()?, sized(200_000, 2_000_000));
@@ -69,9 +69,9 @@ pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
             let args: &[&str] = if corpus.full { &[] } else { &["--shards-in-flight", "1"] };
             let texts = [1, 2].map(|variant| long::varied(&books, bytes, variant));
             let [first, second] = texts.each_ref().map(String::as_str);
-            let puts = [(Victim::Gateway, first), (Victim::Client, second)];
+            let puts = [(KilledProcess::Gateway, first), (KilledProcess::Client, second)];
             let puts = &puts[..sized(1, 2)];
-            resume::resumed(puts, args, Some(resume::REDONE_MAX)).await
+            resume::resume(puts, args, Some(resume::REDONE_MAX)).await
         }
         "gateways" => gateways::over_both(count(10_000), SEED).await,
         "names" => names::contended(count(1000)).await,
@@ -95,6 +95,6 @@ pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
             rows.extend(safetensors::by_torch(&text).await?);
             Ok(rows)
         }
-        row => bail!("nothing measures `{row}`"),
+        row => bail!("no measurement for row `{row}`"),
     }
 }

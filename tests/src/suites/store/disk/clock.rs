@@ -12,8 +12,8 @@ use tonic::Code;
 use super::put;
 use crate::harness::cluster::ClusterSpec;
 use crate::harness::row::Row;
-use crate::suites::store::ops::{self, objects_text, small_text, sweep, default_options};
 use crate::harness::wait::until;
+use crate::suites::store::ops::{self, default_options, objects_text, small_text, sweep};
 
 /// Maximum time until a document with a lifetime of one second has expired.
 const EXPIRY_LIMIT: Duration = Duration::from_secs(20);
@@ -39,7 +39,8 @@ pub(super) async fn set_back() -> Result<Vec<Row>> {
         // File times stay those of the real clock.
         "NO_FAKE_STAT=1".to_owned(),
     ];
-    let mut cluster = ClusterSpec { gateway_wrapper: settings.into(), ..ClusterSpec::default() }.start().await?;
+    let mut cluster =
+        ClusterSpec { gateway_wrapper: settings.into(), ..ClusterSpec::default() }.start().await?;
     let api = cluster.api()?;
     let texts = [small_text(1), objects_text(2), small_text(3)];
     let mut ids = Vec::new();
@@ -52,7 +53,7 @@ pub(super) async fn set_back() -> Result<Vec<Row>> {
     let fresh = put(&api, &small_text(4)).await?;
     let created = api.stat(&fresh).await?.created_unix_ms;
     let mut rows =
-        vec![Row::holds("disk-clock-is-back", created + DAY_MS < before, "a day earlier, or more")];
+        vec![Row::holds("disk-clock-is-back", created + DAY_MS < before, "at least a day earlier")];
     // A newer version with an older time.
     let coarser = pb::WriteOptions { ratio: 40, ..default_options() };
     api.put(texts[0].as_bytes(), coarser).await?;

@@ -64,7 +64,7 @@ pub(super) async fn slow() -> Result<Vec<Row>> {
     Ok(vec![
         Row::reported("disk-slow-put-p50-ms", ms(took[PUTS / 2])),
         Row::reported("disk-slow-put-ms-before", ms(fast)),
-        Row::holds("disk-slow-is-slow", took[0] > Duration::from_micros(DELAY_US), "over one delay"),
+        Row::holds("disk-slow-is-slow", took[0] > Duration::from_micros(DELAY_US), "longer than one delay"),
         Row::equal("disk-slow-failed", failed, 0),
         Row::equal("disk-slow-intact", intact, kept.len()),
         Row::equal("disk-slow-findings-after", ops::fsck(&api, false).await?.len(), 0),

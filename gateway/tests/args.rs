@@ -1,0 +1,13 @@
+//! Command-line arguments. This test also makes `cargo test` build the program, which the end-to-end tests start.
+
+use std::process::Command;
+
+#[test]
+fn every_flag_has_an_environment_variable() {
+    let output = Command::new(env!("CARGO_BIN_EXE_gateway")).arg("-h").output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    let flags = Vec::from_iter(help.lines().filter(|line| line.trim_start().starts_with("--")));
+    let lacking = flags.iter().filter(|line| !line.contains("[env: "));
+    assert!(!flags.is_empty());
+    assert_eq!(Vec::from_iter(lacking), Vec::<&&str>::new());
+}
