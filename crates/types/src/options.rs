@@ -179,3 +179,22 @@ impl WriteOptions {
         }
     }
 }
+
+/// Options of decompressing latents that are not stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DecompressOptions {
+    /// Name of the cascade; `None`: the one whose compressor made the latents.
+    pub cascade: Option<String>,
+    /// Question to answer about each window; `None`: write its text.
+    pub prompt: Option<Prompt>,
+}
+
+/// A question about a window's text, for checkpoints that accept prompts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prompt {
+    /// The question.
+    pub text: String,
+    /// Maximum tokens of the answer; 0: 4096, as in the published code.
+    pub tokens_max: u32,
+}

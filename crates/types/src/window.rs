@@ -18,3 +18,25 @@ pub struct Window {
     /// What the decoder needs to be told; `None` where nobody verified it.
     pub corrections: Option<Corrections>,
 }
+
+/// A window of a shard as latents.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WindowLatents {
+    /// Byte range in the shard.
+    pub bytes: std::ops::Range<u32>,
+    /// The latents.
+    pub group: LatentGroup,
+    /// Hash of the window's bytes.
+    pub hash: WindowHash,
+}
+
+/// Corrections of a window, with the result of the verification that found them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WindowCorrections {
+    /// Number of tokens in the window.
+    pub tokens: u32,
+    /// Number of tokens that the decoder writes right without corrections.
+    pub right: u32,
+    /// The corrections.
+    pub corrections: Corrections,
+}

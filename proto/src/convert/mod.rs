@@ -1,6 +1,9 @@
 //! Conversions between messages and domain types, a file for each concern.
 
+mod document;
 mod latents;
+mod list;
+mod maintenance;
 mod node;
 mod options;
 
