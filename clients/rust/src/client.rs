@@ -1,4 +1,4 @@
-//! The handle: one function a call.
+//! The client handle, with one method for each call.
 
 use std::future::ready;
 use std::io::Cursor;
@@ -6,154 +6,153 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use c3_proto::{ToWire, pb::{
-    self, compress_text_request, decompress_request, put_document_request, put_latents_request,
-}};
-use c3_types::{ByteRange, DocumentId, Expected, Window, WriteOptions};
+use c3_proto::pb::{self, compress_text_request, decompress_request, put_document_request, put_latents_request};
+use c3_proto::{FromWire, ToWire};
+use c3_types::{
+    ByteRange, DecompressOptions, Document, DocumentId, Expected, FsckEvent, FsckMode, Progress, Stored, SweepSummary,
+    Upload, Window, WriteOptions,
+};
 use futures::stream::{self, BoxStream, Stream, StreamExt};
 use tokio::io::AsyncRead;
 use tonic::Request;
 
-use crate::download::Answers;
-use crate::retry::{Gateway, Gateways, Patience};
-use crate::upload::{self, Reading};
-use crate::{
-    Check, Document, DocumentLatents, Error, ListQuery, Listed, Progress, Put, Stored, Text, Windows,
-};
+use crate::retry::{Gateway, Gateways, Retries};
+use crate::streams::ResponseStream;
+use crate::upload::{self, ReadFailure};
+use crate::{DocumentLatents, Error, Put, Text};
 
-/// How long the client waits.
+/// Time limits of a client.
 #[derive(Clone, Copy, Debug)]
-pub struct TimeOuts {
-    /// For a connection.
+pub struct Timeouts {
+    /// Maximum time to establish a connection.
     pub connect: Duration,
-    /// For the answer to a call that is one message each way.
-    pub answer: Duration,
-    /// For a sign of life from the gateway during any call, after as long without one.
-    pub alive: Duration,
-    /// As long as this without a gateway that takes them, calls that are safe to make twice are tried again where a
-    /// gateway is gone or full.
-    pub patience: Duration,
+    /// Deadline of calls with one request and one response.
+    pub response: Duration,
+    /// Interval of HTTP/2 keep-alive pings during a call, and maximum time until one is answered.
+    pub keep_alive: Duration,
+    /// Maximum time without a gateway that accepts the call. Until then, calls that are safe to repeat are retried.
+    pub retry: Duration,
 }
 
-impl Default for TimeOuts {
+impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(5),
-            answer: Duration::from_secs(30),
-            alive: Duration::from_secs(20),
-            patience: Duration::from_secs(10),
+            response: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(20),
+            retry: Duration::from_secs(10),
         }
     }
 }
 
-/// A gateway, or several over one store. Clones share the connections, which are made anew where they break.
+/// Client of a gateway, or of several over one store. Clones share the connections, which reconnect when they break.
 #[derive(Clone, Debug)]
 pub struct Client {
     pub(crate) gateways: Arc<Gateways>,
-    time_outs: TimeOuts,
+    timeouts: Timeouts,
 }
 
 impl Client {
-    /// Connects to the gateway at `url`, as in `http://127.0.0.1:7300`, or to several over one store, separated by commas:
-    /// where one is gone, the next is asked.
+    /// Connects to the gateway at `url`, as in `http://127.0.0.1:7300`, or to several over one store, separated by
+    /// commas. One that answers suffices; the others are used when it fails.
     pub async fn connect(url: &str) -> Result<Self, Error> {
-        Self::connect_within(url, TimeOuts::default()).await
+        Self::connect_with(url, Timeouts::default()).await
     }
 
-    /// Connects to the gateways at `url` and waits no longer than `time_outs` say, now and in every call.
-    pub async fn connect_within(url: &str, time_outs: TimeOuts) -> Result<Self, Error> {
-        Ok(Self { gateways: Arc::new(Gateways::connect(url, time_outs).await?), time_outs })
+    /// Connects as [`Client::connect`] does, with these time limits.
+    pub async fn connect_with(url: &str, timeouts: Timeouts) -> Result<Self, Error> {
+        Ok(Self { gateways: Arc::new(Gateways::connect(url, timeouts).await?), timeouts })
     }
 
-    /// The gateway that is asked now.
+    /// Returns the gateway that calls go to now.
     pub(crate) fn gateway(&self) -> Gateway {
         self.gateways.current()
     }
 
-    /// For how long a call that begins now is tried again.
-    pub(crate) fn patience(&self) -> Patience {
-        Patience::of(self.time_outs)
+    /// Begins the retries of a call.
+    pub(crate) fn retries(&self) -> Retries {
+        Retries::new(self.timeouts)
     }
 
-    /// Stores a text that is in memory, as [`Client::put_repeatable`] does.
+    /// Stores a text in memory, with retries as [`Client::put_with_retries`] makes them.
     pub async fn put_text(&self, text: impl Into<Bytes>, options: &WriteOptions) -> Result<Stored, Error> {
         let text = text.into();
-        self.put_repeatable(|| ready(Ok(Cursor::new(text.clone()))), options, |_| ()).await
+        self.put_with_retries(|| ready(Ok(Cursor::new(text.clone()))), options, |_| ()).await
     }
 
-    /// Stores a text that can be read again from its beginning, and tries again where a gateway is gone or full: what was
-    /// done is found again, and a document stored twice is one. Not where a name is given that must be what it was: by a
-    /// second try it may be what the first made of it. `open` is called before each try, `told` hears how far it is.
-    pub async fn put_repeatable<T, O>(
+    /// Stores a text that can be read again from its beginning, with retries where a gateway is unreachable or
+    /// overloaded. A retry finds the shards that are done, and storing a document twice has no effect.
+    ///
+    /// `open` is called before each attempt; `on_progress` receives each progress report. There are no retries if a name
+    /// must have an expected token, since a retry could not tell another writer's change from that of its first attempt.
+    pub async fn put_with_retries<T, O>(
         &self,
         open: impl Fn() -> O,
         options: &WriteOptions,
-        mut told: impl FnMut(Progress),
+        mut on_progress: impl FnMut(Progress),
     ) -> Result<Stored, Error>
     where
         T: AsyncRead + Send + 'static,
         O: Future<Output = std::io::Result<T>>,
     {
-        let (mut options, mut patience, mut furthest) = (options.clone(), self.patience(), 0);
-        let once = options.name.as_ref().is_some_and(|name| name.expected != Expected::Whatever);
+        let (mut options, mut retries, mut furthest) = (options.clone(), self.retries(), 0);
+        let is_conditional = options.name.as_ref().is_some_and(|name| name.expected != Expected::Whatever);
         loop {
-            let (mut went_on, so_far) = (false, options.clone());
-            let note = |done: Progress| {
-                // Later tries are the same put.
-                options.upload = options.upload.take().or_else(|| done.upload.clone());
-                went_on |= done.bytes_done > furthest;
-                furthest = furthest.max(done.bytes_done);
-                told(done);
+            let (mut has_advanced, attempt_options) = (false, options.clone());
+            let note = |progress: Progress| {
+                // Later attempts resume this upload.
+                options.upload = options.upload.take().or_else(|| progress.upload.clone());
+                has_advanced |= progress.bytes_done > furthest;
+                furthest = furthest.max(progress.bytes_done);
+                on_progress(progress);
             };
             let text = open().await.map_err(Error::Read)?;
-            let put = async { self.put(text, &so_far).await?.finish_with(note).await };
+            let put = async { self.put(text, &attempt_options).await?.finish_with(note).await };
             let error = match put.await {
                 Ok(stored) => return Ok(stored),
-                Err(error) if once => return Err(error),
+                Err(error) if is_conditional => return Err(error),
                 Err(error) => error,
             };
-            if went_on {
-                patience = self.patience();
+            if has_advanced {
+                retries = self.retries();
             }
-            patience.after(error, &self.gateways).await?;
+            retries.wait(error, &self.gateways).await?;
         }
     }
 
-    /// Stores a text. It is read as fast as the gateway takes it; a stream of bytes becomes a reader by
-    /// `tokio_util::io::StreamReader`. Errors: not UTF-8, too large, a ratio out of range.
-    pub async fn put(
-        &self,
-        text: impl AsyncRead + Send + 'static,
-        options: &WriteOptions,
-    ) -> Result<Put, Error> {
+    /// Stores a text, which is read as fast as the gateway accepts it. `tokio_util::io::StreamReader` turns a stream of
+    /// bytes into a reader.
+    ///
+    /// Errors: the text is not UTF-8 or too large, an option is out of its range, the gateway is unreachable.
+    pub async fn put(&self, text: impl AsyncRead + Send + 'static, options: &WriteOptions) -> Result<Put, Error> {
         use put_document_request::Part;
-        let (pieces, mut reading) = upload::pieces(text);
+        let (pieces, mut read_failure) = upload::pieces(text);
         let first = stream::iter([Part::Options(options.to_wire())]);
         let parts = first.chain(pieces.map(Part::Text));
         let request = parts.map(|part| pb::PutDocumentRequest { part: Some(part) });
-        let answers = reading.or(self.gateway().put_document(request)).await?.into_inner();
-        Ok(Put(Answers::new(answers, reading)))
+        let responses = read_failure.or(self.gateway().put_document(request)).await?.into_inner();
+        Ok(Put(ResponseStream::new(responses, read_failure)))
     }
 
-    /// A document's text, or a range of its bytes. `id` may be a unique prefix or a name. A text that breaks off goes on
-    /// where it broke.
+    /// Streams a document's text, or a range of its bytes. `id` may be a unique prefix or a name. A stream that breaks
+    /// resumes at the byte where it broke.
     pub async fn get(&self, id: &str, range: ByteRange) -> Result<Text, Error> {
-        let (start, end) = (Some(range.start()), range.end());
-        Text::open(self.clone(), pb::GetTextRequest { id: id.to_owned(), start, end }).await
+        let request = pb::GetTextRequest { id: id.to_owned(), start: Some(range.start()), end: range.end() };
+        Text::open(self.clone(), request).await
     }
 
-    /// A document's latents. `id` may be a unique prefix or a name.
+    /// Streams a document's latents. `id` may be a unique prefix or a name.
     pub async fn latents(&self, id: &str) -> Result<DocumentLatents, Error> {
         let request = pb::GetLatentsRequest { id: id.to_owned() };
         let open = |mut gateway: Gateway| {
             let request = request.clone();
             async move { Ok(gateway.get_latents(request).await?.into_inner()) }
         };
-        let answers = self.retrying(open).await?;
-        DocumentLatents::open(Answers::new(answers, Reading::none())).await
+        let responses = self.retrying(open).await?;
+        DocumentLatents::open(ResponseStream::new(responses, ReadFailure::none())).await
     }
 
-    /// Stores latents from elsewhere. They become a document once the gateway decoded them and every hash held.
+    /// Stores latents that were made elsewhere. The gateway decodes them first and stores them only if every hash matches.
     pub async fn put_latents(
         &self,
         document: &Document,
@@ -163,101 +162,101 @@ impl Client {
         let first = stream::iter([Part::Document(document.to_wire())]);
         let parts = first.chain(windows.map(|window| Part::Window(window.to_wire())));
         let request = parts.map(|part| pb::PutLatentsRequest { part: Some(part) });
-        let answer = self.gateway().put_latents(request).await?.into_inner();
-        Ok(Document::from_wire(answer.document.ok_or_else(|| Error::missing("document"))?)?)
+        let response = self.gateway().put_latents(request).await?.into_inner();
+        Ok(Document::from_wire(response.document.ok_or_else(|| Error::missing("document"))?)?)
     }
 
-    /// What is known of a document. `id` may be a unique prefix or a name.
+    /// Describes a document. `id` may be a unique prefix or a name.
     pub async fn stat(&self, id: &str) -> Result<Document, Error> {
         let stat = |mut gateway: Gateway| async move {
-            Ok(gateway.stat(self.soon(pb::StatRequest { id: id.to_owned() })).await?.into_inner())
+            Ok(gateway.stat(self.unary(pb::StatRequest { id: id.to_owned() })).await?.into_inner())
         };
-        let answer = self.retrying(stat).await?;
-        Ok(Document::from_wire(answer.document.ok_or_else(|| Error::missing("document"))?)?)
+        let response = self.retrying(stat).await?;
+        Ok(Document::from_wire(response.document.ok_or_else(|| Error::missing("document"))?)?)
     }
 
-    /// Every document whose id begins with `prefix`, by id, as [`Client::list_where`] has it.
-    pub fn list(&self, prefix: &str) -> BoxStream<'static, Result<Listed, Error>> {
-        self.list_where(&ListQuery { prefix: prefix.to_owned(), ..ListQuery::default() })
-    }
-
-    /// Puts that did not end, and can be taken up by sending their texts again under their names; by name.
-    pub async fn uploads(&self) -> Result<Vec<pb::Upload>, Error> {
+    /// Lists the interrupted uploads, by name. Each can be resumed by sending its text again under its name.
+    pub async fn uploads(&self) -> Result<Vec<Upload>, Error> {
         let uploads = |mut gateway: Gateway| async move {
-            Ok(gateway.uploads(self.soon(pb::UploadsRequest {})).await?.into_inner().uploads)
+            Ok(gateway.uploads(self.unary(pb::UploadsRequest {})).await?.into_inner().uploads)
         };
-        self.retrying(uploads).await
+        let uploads = self.retrying(uploads).await?.into_iter();
+        Ok(uploads.map(Upload::from_wire).collect::<Result<_, _>>()?)
     }
 
-    /// Removes what no document refers to any more; `grace_seconds` in place of the gateway's setting. Puts that last
-    /// longer than the grace fail.
-    pub async fn sweep(&self, grace_seconds: Option<u64>) -> Result<pb::SweepResponse, Error> {
+    /// Removes unreferenced objects that are older than `grace_seconds`, by default the gateway's setting. Writes that
+    /// take longer than this fail.
+    pub async fn sweep(&self, grace_seconds: Option<u64>) -> Result<SweepSummary, Error> {
         let request = pb::SweepRequest { grace_seconds };
-        Ok(self.gateway().sweep(request).await?.into_inner())
+        Ok(SweepSummary::from_wire(self.gateway().sweep(request).await?.into_inner())?)
     }
 
-    /// Reads every object of the store; with `repair`, what can be rebuilt without a text is.
-    pub async fn check(&self, repair: bool) -> Result<Check, Error> {
-        let answers = self.gateway().check(pb::CheckRequest { repair }).await?.into_inner();
-        Ok(Check(Answers::new(answers, Reading::none())))
+    /// Reads every object of the store and streams the faults; the summary comes last.
+    pub async fn fsck(&self, mode: FsckMode) -> Result<BoxStream<'static, Result<FsckEvent, Error>>, Error> {
+        let responses = self.gateway().check(mode.to_wire()).await?.into_inner();
+        Ok(responses.map(|response| Ok(FsckEvent::from_wire(response?)?)).boxed())
     }
 
-    /// Forgets a document. `id` may be a unique prefix or a name; the whole id comes back.
+    /// Deletes a document and returns its id. `id` may be a unique prefix or a name.
     pub async fn delete(&self, id: &str) -> Result<DocumentId, Error> {
-        let request = self.soon(pb::DeleteRequest { id: id.to_owned() });
-        let answer = self.gateway().delete(request).await?.into_inner();
-        Ok(DocumentId::try_from(answer.id.as_ref())?)
+        let request = self.unary(pb::DeleteRequest { id: id.to_owned() });
+        let response = self.gateway().delete(request).await?.into_inner();
+        Ok(DocumentId::try_from(response.id.as_ref())?)
     }
 
-    /// Writes a stored document anew with other options; what they leave open stays as it is. Until the new one is
-    /// verified and durable the document is as it was. `id` may be a unique prefix or a name.
+    /// Writes a stored document again with other options; unset options keep their values. The document stays as it was
+    /// until its replacement is verified and durable. `id` may be a unique prefix or a name.
     pub async fn recode(&self, id: &str, options: &WriteOptions) -> Result<Put, Error> {
         let request = pb::RecodeRequest { id: id.to_owned(), options: Some(options.to_wire()) };
-        let answers = self.gateway().recode(request).await?.into_inner();
-        Ok(Put(Answers::new(answers, Reading::none())))
+        let responses = self.gateway().recode(request).await?.into_inner();
+        Ok(Put(ResponseStream::new(responses, ReadFailure::none())))
     }
 
-    /// Compresses a text and stores nothing.
+    /// Compresses a text without storing it, and streams its windows.
     pub async fn compress(
         &self,
         text: impl AsyncRead + Send + 'static,
         options: &WriteOptions,
-    ) -> Result<Windows, Error> {
+    ) -> Result<BoxStream<'static, Result<Window, Error>>, Error> {
         use compress_text_request::Part;
-        let (pieces, mut reading) = upload::pieces(text);
+        let (pieces, mut read_failure) = upload::pieces(text);
         let first = stream::iter([Part::Options(options.to_wire())]);
         let parts = first.chain(pieces.map(Part::Text));
         let request = parts.map(|part| pb::CompressTextRequest { part: Some(part) });
-        let answers = reading.or(self.gateway().compress(request)).await?.into_inner();
-        Ok(Windows(Answers::new(answers, reading)))
+        let responses = read_failure.or(self.gateway().compress(request)).await?.into_inner();
+        let windows = ResponseStream::new(responses, read_failure).map(|response| {
+            let window = response?.window.ok_or_else(|| Error::missing("window"))?;
+            Ok(Window::from_wire(window)?)
+        });
+        Ok(windows.boxed())
     }
 
-    /// The text of latents that are not stored, or the answer to the prompt in `options`.
+    /// Streams the text of latents that are not stored, or the answer to the prompt in `options`.
     pub async fn decompress(
         &self,
         windows: impl Stream<Item = Window> + Send + 'static,
-        options: pb::DecompressOptions,
+        options: &DecompressOptions,
     ) -> Result<BoxStream<'static, Result<Bytes, Error>>, Error> {
         use decompress_request::Part;
-        let first = stream::iter([Part::Options(options)]);
+        let first = stream::iter([Part::Options(options.to_wire())]);
         let parts = first.chain(windows.map(|window| Part::Window(window.to_wire())));
         let request = parts.map(|part| pb::DecompressRequest { part: Some(part) });
-        let answers = self.gateway().decompress(request).await?.into_inner();
-        Ok(answers.map(|answer| Ok(answer?.text)).boxed())
+        let responses = self.gateway().decompress(request).await?.into_inner();
+        Ok(responses.map(|response| Ok(response?.text)).boxed())
     }
 
-    /// The nodes that the gateway knows, in its own words.
+    /// Lists the nodes that the gateway knows, each with its own description.
     pub async fn nodes(&self) -> Result<Vec<pb::Node>, Error> {
         let nodes = |mut gateway: Gateway| async move {
-            Ok(gateway.nodes(self.soon(pb::NodesRequest {})).await?.into_inner().nodes)
+            Ok(gateway.nodes(self.unary(pb::NodesRequest {})).await?.into_inner().nodes)
         };
         self.retrying(nodes).await
     }
 
-    /// A call whose answer is due soon.
-    pub(crate) fn soon<M>(&self, message: M) -> Request<M> {
+    /// Returns a request with the deadline of calls that have one response.
+    pub(crate) fn unary<M>(&self, message: M) -> Request<M> {
         let mut request = Request::new(message);
-        request.set_timeout(self.time_outs.answer);
+        request.set_timeout(self.timeouts.response);
         request
     }
 }
@@ -267,7 +266,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_no_url_is_refused_before_anything_is_tried() {
+    async fn invalid_urls_are_refused_before_any_connection_attempt() {
         for wrong in ["", "127.0.0.1:7300", "ftp://127.0.0.1", "http://", "not a url"] {
             let error = Client::connect(wrong).await.unwrap_err();
             assert!(matches!(error, Error::Url { .. }), "{wrong}: {error}");
@@ -275,7 +274,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_nobody_listens_the_error_names_the_address() {
+    async fn a_refused_connection_names_the_address() {
         let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let error = Client::connect(&format!("http://{free}")).await.unwrap_err();
         assert!(matches!(error, Error::Connect { .. }), "{error}");

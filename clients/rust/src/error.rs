@@ -1,50 +1,50 @@
-//! What can go wrong in a call.
+//! Errors of calls.
 
 use std::time::Duration;
 
 use c3_types::Invalid;
 use tonic::{Code, Status};
 
-/// Metadata of a refused call: when to try again.
+/// Metadata key of a refused call: milliseconds after which to retry.
 const RETRY_AFTER_MS: &str = "retry-after-ms";
 
-/// What can go wrong in a call. Each message is one line.
+/// Error of a call. Each message is one line.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address cannot be one.
+    /// The address is not a URL of a gateway.
     #[error("`{url}` is not the URL of a gateway; write it as http://HOST:PORT")]
     Url {
-        /// As given.
+        /// The URL as given.
         url: String,
     },
-    /// Nobody answers at the address.
+    /// No connection to the address.
     #[error("no gateway answers at {url} ({reason}); start one with `c3 serve`, or give the address of one")]
     Connect {
-        /// As given.
+        /// The URL as given.
         url: String,
-        /// What the network said.
+        /// Innermost error of the connection attempt.
         reason: String,
     },
-    /// The caller's own text could not be read. The call was cancelled; nothing was stored.
+    /// The caller's text could not be read. The call was cancelled and nothing was stored.
     #[error("the text cannot be read: {0}")]
     Read(std::io::Error),
-    /// The gateway refused the call or failed in it.
+    /// The gateway refused the call, or the call failed.
     #[error("{message}")]
     Call {
-        /// The kind, as gRPC names it.
+        /// gRPC status code.
         code: Code,
-        /// What is wrong and what to do.
+        /// Status message of the gateway.
         message: String,
-        /// When to try again, where the gateway says.
+        /// Delay after which the gateway asks to retry.
         retry_after: Option<Duration>,
     },
-    /// The gateway's answer does not hold what it must.
-    #[error("the gateway's answer is not valid: {0}")]
-    Answer(#[from] Invalid),
+    /// The gateway's response is not valid.
+    #[error("the gateway's response is not valid: {0}")]
+    Response(#[from] Invalid),
 }
 
 impl Error {
-    /// The gRPC code, where the gateway answered.
+    /// Returns the gRPC status code of a call that failed.
     pub fn code(&self) -> Option<Code> {
         match self {
             Self::Call { code, .. } => Some(*code),
@@ -52,14 +52,14 @@ impl Error {
         }
     }
 
-    /// An answer without something that it must have.
+    /// Returns the error of a response that lacks a required field.
     pub(crate) fn missing(field: &'static str) -> Self {
-        Self::Answer(Invalid::new(field, "must be given"))
+        Self::Response(Invalid::new(field, "must be given"))
     }
 
-    /// What is said where `url` cannot be reached.
+    /// Returns the error of a connection attempt.
     pub(crate) fn connect(url: &str, error: &tonic::transport::Error) -> Self {
-        // The outermost message is always "transport error"; the innermost says why.
+        // The outermost message is always "transport error"; the innermost names the reason.
         let mut reason: &dyn std::error::Error = error;
         while let Some(source) = reason.source() {
             reason = source;
@@ -76,7 +76,7 @@ impl From<Status> for Error {
             "" => format!("the call failed: {}", status.code()),
             message => message.replace('\n', " "),
         };
-        // What has a source was made on this side: the connection closed under the call.
+        // A status with a source was made by the client: the connection closed during the call.
         let broken = status.code() == Code::Internal && std::error::Error::source(&status).is_some();
         let code = if broken { Code::Unavailable } else { status.code() };
         Self::Call { code, message, retry_after: retry_after.map(Duration::from_millis) }
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_keeps_its_code_and_when_to_try_again() {
+    fn a_refusal_keeps_its_code_and_retry_delay() {
         let mut status = Status::resource_exhausted("the queue is full");
         status.metadata_mut().insert(RETRY_AFTER_MS, "250".parse().unwrap());
         let error = Error::from(status);
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_one_line_even_where_the_server_says_nothing() {
+    fn messages_are_one_line_even_if_the_status_has_none() {
         assert!(!Error::from(Status::unavailable("a\nb")).to_string().contains('\n'));
         assert!(Error::from(Status::aborted("")).to_string().starts_with("the call failed: "));
     }

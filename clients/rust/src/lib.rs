@@ -1,12 +1,11 @@
-//! The Rust client of the gateway.
+//! Rust client of the gateway.
 //!
-//! [`Client::connect`] gives a handle that is cheap to clone. Long texts and latents travel as streams with back
-//! pressure: nothing is read before the gateway takes it, and nothing is taken from the gateway before the caller
-//! asks. Dropping a call cancels it, on the gateway and on its nodes.
+//! [`Client::connect`] returns a handle that is cheap to clone. Long texts and latents are streamed with back pressure:
+//! the client reads the text only as fast as the gateway accepts it, and receives only as fast as the caller polls.
+//! Dropping a call cancels it on the gateway and on its nodes.
 //!
-//! Every call carries the current tracing span as W3C trace context, so that the caller's trace goes on in the
-//! gateway. What is safe to do twice is tried again where a gateway is gone, on the next of those that were named, or where it
-//! is full, when it asks for that.
+//! Every call carries the current tracing span as W3C trace context. Calls that are safe to repeat are retried where a
+//! gateway is unreachable, on the next of the configured gateways, or overloaded, after the delay that it asks for.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), c3_client::Error> {
@@ -23,22 +22,21 @@
 //! ```
 
 mod client;
-mod document;
-mod download;
 mod error;
 mod names;
-mod put;
 mod retry;
+mod streams;
 mod trace;
-mod upkeep;
 mod upload;
 
 pub use c3_proto::pb;
-pub use c3_types::{AutoBound, AutoRatio, Base, ByteRange, Corrections, DocumentId, DocumentName, Expected, IdPrefix, Label, Labels, LatentCodec, LatentGroup, Namespace, PutName, UploadName, Window, WriteOptions};
-pub use client::{Client, TimeOuts};
-pub use document::{Document, Verification};
-pub use download::{DocumentLatents, Text, Windows};
+pub use c3_types::{
+    AffectedWindows, AutoBound, AutoRatio, Base, ByteRange, Corrections, DamagedDocument, DamagedName, DecompressOptions,
+    Document, DocumentId, DocumentLabels, DocumentName, Expected, Finding, FsckEvent, FsckMode, FsckSummary, IdPrefix,
+    Label, Labels, LatentCodec, LatentGroup, ListQuery, NameFilter, NamedDocument, Namespace, Progress, Prompt, PutEvent,
+    PutName, Stored, SweepSummary, Totals, Upload, UploadName, Verification, Window, WriteOptions,
+};
+pub use client::{Client, Timeouts};
 pub use error::Error;
-pub use names::{Labelled, ListQuery, ListedName, Named};
-pub use put::{Progress, Put, PutEvent, Stored};
-pub use upkeep::{Check, CheckEvent, Finding, Listed};
+pub use names::{Listed, ListedName};
+pub use streams::{DocumentLatents, Put, Text};

@@ -1,55 +1,54 @@
-//! The gateways that a client knows, and calls that are tried again: on another one, or after a while.
+//! Gateways of a client, and retries on another one or after a delay.
 //!
-//! Only what changes nothing, or changes the same when done twice, is tried again.
+//! Only calls that are safe to repeat are retried.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use c3_types::limits;
 use c3_proto::pb::gateway_client::GatewayClient;
-use c3_transport::Connector;
+use c3_types::limits;
 use tokio::time::{Instant, sleep};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
-use crate::{Client, Error, TimeOuts, trace};
+use crate::{Client, Error, Timeouts, trace};
 
-/// Shortest and longest wait before a call is tried again where the gateway names none; doubled each time.
+/// Shortest and longest backoff, which doubles with each retry.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
 
-/// Tries that a gateway worked at before they broke off, after which the call is not tried again: it may be what breaks
+/// Maximum attempts that broke after a gateway had begun to work on them. More suggest that the call itself crashes
 /// gateways.
 const BREAKS_MAX: u32 = 10;
 
 pub(crate) type Injector = fn(Request<()>) -> Result<Request<()>, Status>;
-/// A gateway as calls take it.
+/// Stub of a gateway that adds the trace context to each call.
 pub(crate) type Gateway = GatewayClient<InterceptedService<Channel, Injector>>;
 
-/// Gateways over one store: any of them answers any call.
+/// Gateways over one store. Each of them can serve any call.
 #[derive(Debug)]
 pub(crate) struct Gateways {
     all: Vec<Gateway>,
-    /// Which one is asked.
-    turn: AtomicUsize,
+    /// Index, modulo the number of gateways, of the one that calls go to.
+    current: AtomicUsize,
 }
 
 impl Gateways {
-    /// Connects to those at `urls`, separated by commas. Errors where none of them answers.
-    pub(crate) async fn connect(urls: &str, time_outs: TimeOuts) -> Result<Self, Error> {
-        let (mut all, mut problem) = (Vec::new(), None);
-        let mut answers = None;
+    /// Connects to the gateways at `urls`, separated by commas. Errors: none of them answers, or a URL is invalid.
+    pub(crate) async fn connect(urls: &str, timeouts: Timeouts) -> Result<Self, Error> {
+        let (mut all, mut first_error) = (Vec::new(), None);
+        let mut first_connected = None;
         for (number, url) in urls.split(',').enumerate() {
-            let endpoint = endpoint(url, time_outs)?;
-            let channel = match endpoint.connect_with_connector(Connector::default()).await {
+            let endpoint = endpoint(url, timeouts)?;
+            let channel = match endpoint.connect().await {
                 Ok(channel) => {
-                    answers = answers.or(Some(number));
+                    first_connected = first_connected.or(Some(number));
                     channel
                 }
                 Err(error) => {
-                    problem = problem.or(Some(Error::connect(url, &error)));
+                    first_error = first_error.or(Some(Error::connect(url, &error)));
                     // It may come back.
-                    endpoint.connect_with_connector_lazy(Connector::default())
+                    endpoint.connect_lazy()
                 }
             };
             let gateway = GatewayClient::with_interceptor(channel, trace::inject as Injector)
@@ -57,82 +56,84 @@ impl Gateways {
                 .max_encoding_message_size(limits::MESSAGE_BYTES_MAX);
             all.push(gateway);
         }
-        match (answers, problem) {
-            (Some(first), _) => Ok(Self { all, turn: AtomicUsize::new(first) }),
-            (None, Some(problem)) => Err(problem),
+        match (first_connected, first_error) {
+            (Some(first), _) => Ok(Self { all, current: AtomicUsize::new(first) }),
+            (None, Some(error)) => Err(error),
             (None, None) => Err(Error::Url { url: urls.to_owned() }),
         }
     }
 
-    /// The one that is asked.
+    /// Returns the gateway that calls go to now.
     pub(crate) fn current(&self) -> Gateway {
-        self.all[self.turn.load(Ordering::Relaxed) % self.all.len()].clone()
+        self.all[self.current.load(Ordering::Relaxed) % self.all.len()].clone()
     }
 
-    /// Another one is asked from now on.
-    fn move_on(&self) {
-        self.turn.fetch_add(1, Ordering::Relaxed);
+    /// Sends further calls to the next gateway.
+    fn fail_over(&self) {
+        self.current.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-fn endpoint(url: &str, time_outs: TimeOuts) -> Result<Endpoint, Error> {
-    let wrong = || Error::Url { url: url.to_owned() };
-    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| wrong())?;
+fn endpoint(url: &str, timeouts: Timeouts) -> Result<Endpoint, Error> {
+    let invalid = || Error::Url { url: url.to_owned() };
+    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| invalid())?;
     if endpoint.uri().scheme_str() != Some("http") || endpoint.uri().host().is_none() {
-        return Err(wrong());
+        return Err(invalid());
     }
     Ok(endpoint
-        .connect_timeout(time_outs.connect)
-        .http2_keep_alive_interval(time_outs.alive)
-        .keep_alive_timeout(time_outs.alive))
+        .connect_timeout(timeouts.connect)
+        .http2_keep_alive_interval(timeouts.keep_alive)
+        .keep_alive_timeout(timeouts.keep_alive))
 }
 
-/// How long a call may still be tried again. What counts is the time without a gateway: a try that took longer than a
-/// connection may take had one, which worked at it until the try broke off.
+/// Retries of one call. They end after [`Timeouts::retry`] without a gateway. An attempt that lasted longer than a
+/// connection may take did have a gateway, so the time starts anew when it breaks.
 #[derive(Debug)]
-pub(crate) struct Patience {
-    time_outs: TimeOuts,
-    until: Instant,
-    /// When the try that is under way began.
-    begun: Instant,
-    tries: u32,
+pub(crate) struct Retries {
+    timeouts: Timeouts,
+    deadline: Instant,
+    attempt_started: Instant,
+    /// Attempts without a gateway since the last one that had one.
+    failures: u32,
+    /// Attempts that broke while a gateway worked on them.
     breaks: u32,
 }
 
-impl Patience {
-    /// From now on.
-    pub(crate) fn of(time_outs: TimeOuts) -> Self {
-        let begun = Instant::now();
-        Self { time_outs, until: begun + time_outs.patience, begun, tries: 0, breaks: 0 }
+impl Retries {
+    /// Starts with the first attempt.
+    pub(crate) fn new(timeouts: Timeouts) -> Self {
+        let now = Instant::now();
+        Self { timeouts, deadline: now + timeouts.retry, attempt_started: now, failures: 0, breaks: 0 }
     }
 
-    /// Waits until the call may be tried again, or gives the error back.
-    pub(crate) async fn after(&mut self, error: Error, gateways: &Gateways) -> Result<(), Error> {
+    /// Waits until the next attempt may start, on another gateway if the last one is unreachable. Returns the error if
+    /// the call must not be retried.
+    pub(crate) async fn wait(&mut self, error: Error, gateways: &Gateways) -> Result<(), Error> {
         let now = Instant::now();
-        if now - self.begun > self.time_outs.connect {
-            (self.tries, self.breaks) = (0, self.breaks + 1);
-            self.until = now + self.time_outs.patience;
+        if now - self.attempt_started > self.timeouts.connect {
+            (self.failures, self.breaks) = (0, self.breaks + 1);
+            self.deadline = now + self.timeouts.retry;
         }
-        let wait = self.wait(&error).filter(|&wait| now + wait <= self.until && self.breaks <= BREAKS_MAX);
-        let Some(wait) = wait else { return Err(error) };
-        // One that is full asks for time; of one that is stopping, or gone, nothing is to be expected.
+        let allowed = |&delay: &Duration| now + delay <= self.deadline && self.breaks <= BREAKS_MAX;
+        let Some(delay) = self.delay(&error).filter(allowed) else { return Err(error) };
+        // An overloaded gateway asks for time; one that is draining or unreachable is not worth waiting for.
         if error.code() != Some(Code::ResourceExhausted) {
-            gateways.move_on();
+            gateways.fail_over();
         }
-        self.tries += 1;
-        sleep(wait).await;
-        self.begun = Instant::now();
+        self.failures += 1;
+        sleep(delay).await;
+        self.attempt_started = Instant::now();
         Ok(())
     }
 
-    /// How long to wait; `None` where another try would not end better.
-    fn wait(&self, error: &Error) -> Option<Duration> {
+    /// Returns the delay before the next attempt; `None` if it would fail again.
+    fn delay(&self, error: &Error) -> Option<Duration> {
         let Error::Call { code, retry_after, .. } = error else { return None };
-        let backoff = (BACKOFF[0] * (1 << self.tries.min(10))).min(BACKOFF[1]);
+        let backoff = (BACKOFF[0] * (1 << self.failures.min(10))).min(BACKOFF[1]);
         match code {
             Code::ResourceExhausted => *retry_after,
-            // No gateway answers UNKNOWN or CANCELLED to who is still there: so a broken connection looks to a call in
-            // flight, and one that closes to a call that was about to go out.
+            // Gateways send neither UNKNOWN nor CANCELLED to a connected caller. A call in flight on a connection that
+            // breaks fails with UNKNOWN, and a call on a connection that is closing fails with CANCELLED.
             Code::Unavailable | Code::Unknown | Code::Cancelled => {
                 Some(backoff.mul_f64(0.5 + 0.5 * fastrand::f64()))
             }
@@ -142,16 +143,16 @@ impl Patience {
 }
 
 impl Client {
-    /// What `call` answers, tried again where it is worth it. `call` must be safe to make twice.
+    /// Makes a call, with retries. The call must be safe to repeat.
     pub(crate) async fn retrying<T, F>(&self, call: impl Fn(Gateway) -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let mut patience = self.patience();
+        let mut retries = self.retries();
         loop {
             match call(self.gateway()).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => patience.after(error, &self.gateways).await?,
+                Ok(response) => return Ok(response),
+                Err(error) => retries.wait(error, &self.gateways).await?,
             }
         }
     }
@@ -166,38 +167,38 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_full_says_when_and_what_is_gone_is_tried_later_and_later() {
-        let mut patience = Patience::of(TimeOuts::default());
+    async fn delays_follow_the_gateway_or_double() {
+        let mut retries = Retries::new(Timeouts::default());
         let after = Duration::from_millis(250);
-        assert_eq!(patience.wait(&error(Code::ResourceExhausted, Some(after))), Some(after));
-        assert_eq!(patience.wait(&error(Code::ResourceExhausted, None)), None);
+        assert_eq!(retries.delay(&error(Code::ResourceExhausted, Some(after))), Some(after));
+        assert_eq!(retries.delay(&error(Code::ResourceExhausted, None)), None);
         for code in [Code::NotFound, Code::Internal, Code::DataLoss, Code::DeadlineExceeded] {
-            assert_eq!(patience.wait(&error(code, None)), None);
+            assert_eq!(retries.delay(&error(code, None)), None);
         }
-        for tries in [0, 3, 20] {
-            patience.tries = tries;
-            let most = (BACKOFF[0] * (1 << tries.min(10))).min(BACKOFF[1]);
-            let wait = patience.wait(&error(Code::Unavailable, None)).unwrap();
-            assert!((most / 2..=most).contains(&wait), "{wait:?}");
+        for failures in [0, 3, 20] {
+            retries.failures = failures;
+            let most = (BACKOFF[0] * (1 << failures.min(10))).min(BACKOFF[1]);
+            let delay = retries.delay(&error(Code::Unavailable, None)).unwrap();
+            assert!((most / 2..=most).contains(&delay), "{delay:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn time_that_a_gateway_worked_at_a_try_is_no_time_without_one() {
+    async fn time_on_a_gateway_does_not_count_against_the_retries() {
         let endpoint = Endpoint::from_static("http://127.0.0.1:9").connect_lazy();
         let gateway = GatewayClient::with_interceptor(endpoint, trace::inject as Injector);
-        let gateways = Gateways { all: vec![gateway], turn: AtomicUsize::new(0) };
-        let time_outs = TimeOuts::default();
-        let gone = || error(Code::Unavailable, None);
-        let mut patience = Patience::of(time_outs);
+        let gateways = Gateways { all: vec![gateway], current: AtomicUsize::new(0) };
+        let timeouts = Timeouts::default();
+        let unreachable = || error(Code::Unavailable, None);
+        let mut retries = Retries::new(timeouts);
         for _ in 0..BREAKS_MAX {
-            sleep(2 * time_outs.patience).await;
-            patience.after(gone(), &gateways).await.unwrap();
+            sleep(2 * timeouts.retry).await;
+            retries.wait(unreachable(), &gateways).await.unwrap();
         }
-        sleep(2 * time_outs.patience).await;
-        assert!(patience.after(gone(), &gateways).await.is_err(), "it breaks gateways");
-        let (mut patience, begun) = (Patience::of(time_outs), Instant::now());
-        while patience.after(gone(), &gateways).await.is_ok() {}
-        assert!((time_outs.patience / 2..=time_outs.patience).contains(&begun.elapsed()));
+        sleep(2 * timeouts.retry).await;
+        assert!(retries.wait(unreachable(), &gateways).await.is_err(), "the call may crash gateways");
+        let (mut retries, begun) = (Retries::new(timeouts), Instant::now());
+        while retries.wait(unreachable(), &gateways).await.is_ok() {}
+        assert!((timeouts.retry / 2..=timeouts.retry).contains(&begun.elapsed()));
     }
 }

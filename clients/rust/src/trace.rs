@@ -1,11 +1,11 @@
-//! The caller's trace goes on in the gateway: W3C trace context in the metadata of every call.
+//! W3C trace context in the metadata of every call, so that the gateway continues the caller's trace.
 
 use opentelemetry::trace::TraceContextExt;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Status};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-/// Writes the current span into `request`, where there is one and it is recorded.
+/// Adds the current span to the metadata of `request`, if it is recorded.
 pub(crate) fn inject(mut request: Request<()>) -> Result<Request<()>, Status> {
     let context = tracing::Span::current().context();
     let span = context.span().span_context().clone();
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_recorded_span_travels_and_no_span_does_not() {
+    fn only_recorded_spans_are_propagated() {
         let provider = opentelemetry_sdk::trace::SdkTracerProvider::builder().build();
         let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
         let _subscriber = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));

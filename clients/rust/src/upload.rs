@@ -1,7 +1,7 @@
-//! The caller's text on its way to the gateway, with back pressure.
+//! Upload of the caller's text, with back pressure.
 //!
-//! A request stream of gRPC can only end well. So where reading fails the stream stalls, the answer's side learns why
-//! through [`Reading`] and drops the call: a text that was cut short is never taken for a whole one.
+//! A gRPC request stream cannot end with an error. If reading fails, the stream therefore stalls, and [`ReadFailure`]
+//! ends the response side, which drops the call: the gateway never takes a truncated text for a complete one.
 
 use std::io;
 use std::pin::Pin;
@@ -16,73 +16,74 @@ use tokio::sync::oneshot;
 
 use crate::Error;
 
-/// Whether reading the caller's text failed.
-pub(crate) struct Reading(Fuse<oneshot::Receiver<io::Error>>);
+/// Receives the error if reading the caller's text fails.
+pub(crate) struct ReadFailure(Fuse<oneshot::Receiver<io::Error>>);
 
-impl Reading {
-    /// Of a call that reads nothing.
+impl ReadFailure {
+    /// Returns one that never reports, for calls that send no text.
     pub(crate) fn none() -> Self {
         Self(Fuse::terminated())
     }
 
-    /// Ready once reading failed.
-    pub(crate) fn poll_failed(&mut self, context: &mut Context<'_>) -> Poll<Error> {
+    /// Returns the error once reading has failed.
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Error> {
         match Pin::new(&mut self.0).poll(context) {
             Poll::Ready(Ok(error)) => Poll::Ready(Error::Read(error)),
-            // All was read, or there is still something to read.
+            // The text was read to its end, or is still being read.
             Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
         }
     }
 
-    /// What `call` answers, or why the text could not be read.
+    /// Awaits the response to `call`, or the error of reading the text.
     pub(crate) async fn or<T>(
         &mut self,
         call: impl Future<Output = Result<T, tonic::Status>>,
     ) -> Result<T, Error> {
-        let failed = std::future::poll_fn(|context| self.poll_failed(context));
+        let failed = std::future::poll_fn(|context| self.poll(context));
         tokio::select! {
             error = failed => Err(error),
-            answer = call => Ok(answer?),
+            response = call => Ok(response?),
         }
     }
 }
 
-/// The text in pieces, each read when the gateway takes it.
-pub(crate) fn pieces(text: impl AsyncRead + Send + 'static) -> (impl Stream<Item = Bytes> + Send, Reading) {
-    let (failed, reading) = oneshot::channel();
+/// Splits the text into pieces, each read when the gateway accepts it.
+pub(crate) fn pieces(
+    text: impl AsyncRead + Send + 'static,
+) -> (impl Stream<Item = Bytes> + Send, ReadFailure) {
+    let (failed, read_failure) = oneshot::channel();
     let pieces = stream::unfold((Box::pin(text), failed), async |(mut text, failed)| {
         let mut piece = BytesMut::with_capacity(TEXT_PIECE_BYTES_MAX);
         match text.read_buf(&mut piece).await {
             Ok(0) => None,
             Ok(_) => Some((piece.freeze(), (text, failed))),
             Err(error) => {
-                // Nobody is left to tell where the call is over already.
+                // Sending fails if the call is over, when nobody needs the error.
                 let _ = failed.send(error);
                 std::future::pending().await
             }
         }
     });
-    (pieces, Reading(reading.fuse()))
+    (pieces, ReadFailure(read_failure.fuse()))
 }
 
 #[cfg(test)]
 mod tests {
     use futures::StreamExt;
-    use tokio_stream::iter;
 
     use super::*;
 
     #[tokio::test]
     async fn a_text_arrives_in_bounded_pieces() {
         let text: Vec<u8> = (0..200_000u32).map(|i| i as u8).collect();
-        let (pieces, _reading) = pieces(io::Cursor::new(text.clone()));
+        let (pieces, _read_failure) = pieces(io::Cursor::new(text.clone()));
         let pieces: Vec<Bytes> = pieces.collect().await;
         assert!(pieces.iter().all(|piece| piece.len() <= TEXT_PIECE_BYTES_MAX));
         assert_eq!(pieces.concat(), text);
     }
 
     #[tokio::test]
-    async fn a_text_that_cannot_be_read_never_ends_well() {
+    async fn a_text_that_cannot_be_read_never_ends_as_complete() {
         struct Broken;
         impl AsyncRead for Broken {
             fn poll_read(
@@ -90,15 +91,15 @@ mod tests {
                 _: &mut Context<'_>,
                 _: &mut tokio::io::ReadBuf<'_>,
             ) -> Poll<io::Result<()>> {
-                Poll::Ready(Err(io::Error::other("the disk is gone")))
+                Poll::Ready(Err(io::Error::other("disk failure")))
             }
         }
-        let (pieces, mut reading) = pieces(Broken);
+        let (pieces, mut read_failure) = pieces(Broken);
         let call = async {
-            let _ended: Vec<Bytes> = pieces.chain(iter([])).collect().await;
+            let _ended: Vec<Bytes> = pieces.chain(stream::iter([])).collect().await;
             Ok(())
         };
-        let error = reading.or(call).await.unwrap_err();
+        let error = read_failure.or(call).await.unwrap_err();
         assert!(matches!(error, Error::Read(_)), "{error}");
     }
 }

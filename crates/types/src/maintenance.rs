@@ -8,7 +8,7 @@ use crate::DocumentId;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SweepSummary {
     /// Unreferenced objects that were put on a list of pending deletes.
-    pub condemned: u64,
+    pub pending_deletes: u64,
     /// Objects that were removed.
     pub removed: u64,
     /// Bytes of the removed objects.

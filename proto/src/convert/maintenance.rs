@@ -1,7 +1,7 @@
 //! Reports of garbage collection and of the consistency check.
 
 use bytes::Bytes;
-use c3_types::{AffectedWindows, DocumentId, Finding, FsckEvent, FsckSummary, Invalid, SweepSummary};
+use c3_types::{AffectedWindows, DocumentId, Finding, FsckEvent, FsckMode, FsckSummary, Invalid, SweepSummary};
 
 use super::{FromWire, ToWire, required};
 use crate::pb;
@@ -9,7 +9,7 @@ use crate::pb;
 impl FromWire<pb::SweepResponse> for SweepSummary {
     fn from_wire(wire: pb::SweepResponse) -> Result<Self, Invalid> {
         let pb::SweepResponse { condemned, removed, removed_bytes, expired, packed, unreadable } = wire;
-        Ok(Self { condemned, removed, removed_bytes, expired, packed, unreadable })
+        Ok(Self { pending_deletes: condemned, removed, removed_bytes, expired, packed, unreadable })
     }
 }
 
@@ -17,8 +17,22 @@ impl ToWire for SweepSummary {
     type Wire = pb::SweepResponse;
 
     fn to_wire(&self) -> pb::SweepResponse {
-        let Self { condemned, removed, removed_bytes, expired, packed, unreadable } = *self;
-        pb::SweepResponse { condemned, removed, removed_bytes, expired, packed, unreadable }
+        let Self { pending_deletes, removed, removed_bytes, expired, packed, unreadable } = *self;
+        pb::SweepResponse { condemned: pending_deletes, removed, removed_bytes, expired, packed, unreadable }
+    }
+}
+
+impl FromWire<pb::CheckRequest> for FsckMode {
+    fn from_wire(wire: pb::CheckRequest) -> Result<Self, Invalid> {
+        Ok(if wire.repair { Self::Repair } else { Self::Report })
+    }
+}
+
+impl ToWire for FsckMode {
+    type Wire = pb::CheckRequest;
+
+    fn to_wire(&self) -> pb::CheckRequest {
+        pb::CheckRequest { repair: *self == Self::Repair }
     }
 }
 
