@@ -17,8 +17,8 @@ async fn at(cluster: &Cluster, args: &[&str]) -> Output {
 }
 
 fn lines(output: &Output) -> Vec<Value> {
-    let said = String::from_utf8_lossy(&output.stdout);
-    said.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
+    let printed = String::from_utf8_lossy(&output.stdout);
+    printed.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
 }
 
 fn file(folder: &Path, name: &str, text: impl AsRef<[u8]>) {
@@ -39,20 +39,20 @@ async fn a_failed_document_does_not_stop_the_batch() {
     let [texts, back] = [&texts, &back].map(|path| path.display().to_string());
     let put = at(&cluster, &["put", "--json", "-r", &texts]).await;
     assert_eq!(put.status.code(), Some(1));
-    let told = String::from_utf8_lossy(&put.stderr).into_owned();
-    assert!(told.contains("1 of 3 failed") && told.contains("wrong.txt: text: not UTF-8"), "{told}");
-    let said = lines(&put);
-    assert_eq!(said.len(), 4);
-    assert_eq!((&said[3]["documents"], &said[3]["failed"]), (&2.into(), &1.into()));
-    assert!(said[..3].iter().all(|line| line["id"].is_string() != line["error"].is_string()));
+    let stderr = String::from_utf8_lossy(&put.stderr).into_owned();
+    assert!(stderr.contains("1 of 3 failed") && stderr.contains("wrong.txt: text: not UTF-8"), "{stderr}");
+    let printed = lines(&put);
+    assert_eq!(printed.len(), 4);
+    assert_eq!((&printed[3]["documents"], &printed[3]["failed"]), (&2.into(), &1.into()));
+    assert!(printed[..3].iter().all(|line| line["id"].is_string() != line["error"].is_string()));
 
     let jsonl = folder.path().join("lines.jsonl");
     let line = |number| serde_json::json!({ "body": small_text(number) }).to_string();
     fs::write(&jsonl, format!("{}\n{}\n{{\"other\":1}}\n", line(2), line(3))).unwrap();
     let put = at(&cluster, &["put", "--field", "body", &jsonl.display().to_string()]).await;
     assert_eq!(put.status.code(), Some(1));
-    let told = String::from_utf8_lossy(&put.stderr).into_owned();
-    assert!(told.contains("lines.jsonl:3: it has no field `body`; its fields are: other"), "{told}");
+    let stderr = String::from_utf8_lossy(&put.stderr).into_owned();
+    assert!(stderr.contains("lines.jsonl:3: it has no field `body`; its fields are: other"), "{stderr}");
 
     assert_eq!(at(&cluster, &["get", "--all"]).await.status.code(), Some(2));
     for _ in 0..2 {

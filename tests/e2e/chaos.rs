@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use c3_tests::harness::row::{Row, assert_all};
 use c3_tests::suites::chaos::schedules::{Retries, schedules};
-use c3_tests::suites::chaos::{callers, discovery, gateways, nodes};
+use c3_tests::suites::chaos::{clients, discovery, gateways, nodes};
 
 fn text() -> String {
     crate::page().repeat(5)
@@ -67,12 +67,12 @@ async fn without_retries_the_checks_detect_failures() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn excess_load_is_refused_immediately() {
-    assert_all(&callers::excess_load(&text()).await.unwrap());
+    assert_all(&clients::excess_load(&text()).await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn disconnected_clients_free_their_slots() {
-    let rows = callers::cancelled(&text(), 100, 2).await.unwrap();
+    let rows = clients::cancelled(&text(), 100, 2).await.unwrap();
     // The time until the slots are free is not asserted because other tests run at the same time.
     assert_all(&rows[..1]);
 }

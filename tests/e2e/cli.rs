@@ -22,16 +22,16 @@ pub(crate) async fn at(cluster: &Cluster, args: &[&str]) -> Output {
 }
 
 #[track_caller]
-pub(crate) fn said(output: &Output) -> String {
+pub(crate) fn printed(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout.clone()).expect("c3 prints UTF-8")
 }
 
 #[track_caller]
 pub(crate) fn json(output: &Output) -> Value {
-    let said = said(output);
-    assert_eq!(said.lines().count(), 1, "{said}");
-    serde_json::from_str(&said).expect("the line is JSON")
+    let printed = printed(output);
+    assert_eq!(printed.lines().count(), 1, "{printed}");
+    serde_json::from_str(&printed).expect("the line is JSON")
 }
 
 fn page() -> String {
@@ -41,7 +41,7 @@ fn page() -> String {
 #[tokio::test]
 async fn roundtrip_needs_no_servers_and_prints_a_verdict() {
     let output = c3(&["roundtrip", &page()]).await;
-    assert_eq!(said(&output).lines().last(), Some("identical: yes"));
+    assert_eq!(printed(&output).lines().last(), Some("identical: yes"));
 }
 
 #[tokio::test]
@@ -65,15 +65,15 @@ async fn a_document_is_put_listed_read_and_removed() {
     let short = &id[..8];
 
     let whole = at(&cluster, &["get", short]).await;
-    assert_eq!(said(&whole), crate::page());
+    assert_eq!(printed(&whole), crate::page());
     let part = at(&cluster, &["get", short, "--range", "10..20"]).await;
-    assert_eq!(said(&part), crate::page()[10..20]);
+    assert_eq!(printed(&part), crate::page()[10..20]);
     let stat = json(&at(&cluster, &["stat", "--json", short]).await);
     assert_eq!(stat["id"], id.as_str());
-    assert!(said(&at(&cluster, &["ls"]).await).contains(&id[..12]));
-    assert!(said(&at(&cluster, &["nodes"]).await).contains(cluster.decoders[0].address()));
+    assert!(printed(&at(&cluster, &["ls"]).await).contains(&id[..12]));
+    assert!(printed(&at(&cluster, &["nodes"]).await).contains(cluster.decoders[0].address()));
 
-    said(&at(&cluster, &["rm", short]).await);
+    printed(&at(&cluster, &["rm", short]).await);
     let gone = at(&cluster, &["get", short]).await;
     assert_eq!(gone.status.code(), Some(1), "{}", String::from_utf8_lossy(&gone.stderr));
 }
@@ -94,15 +94,15 @@ async fn a_document_is_appended_to_and_edited() {
     let (grown, ratio) = (appended["id"].as_str().unwrap(), &appended["ratio"]);
     assert_eq!(ratio, 40);
     assert_eq!(
-        said(&at(&cluster, &["get", grown]).await),
+        printed(&at(&cluster, &["get", grown]).await),
         format!("{}\n\nAnd so it went on.\n", crate::page())
     );
     assert_eq!(at(&cluster, &["stat", id]).await.status.code(), Some(1));
 
-    said(&at(&cluster, &["name", "set", "draft", grown]).await);
+    printed(&at(&cluster, &["name", "set", "draft", grown]).await);
     let edited = ["put", "--json", "--base", "@draft", "--upload", "an-edit", &page()];
     assert_eq!(json(&at(&cluster, &edited).await)["ratio"], 40);
-    assert_eq!(said(&at(&cluster, &["uploads", "--json"]).await).trim(), r#"{"uploads":[]}"#);
+    assert_eq!(printed(&at(&cluster, &["uploads", "--json"]).await).trim(), r#"{"uploads":[]}"#);
     assert_eq!(at(&cluster, &["put", "--upload", "no/name", &page()]).await.status.code(), Some(2));
 }
 
@@ -111,14 +111,14 @@ async fn exported_latents_decompress_to_the_text() {
     let cluster = ClusterSpec::default().start().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let latents = folder.path().join("page.safetensors").display().to_string();
-    said(&at(&cluster, &["compress", &page(), "--output", &latents]).await);
-    assert_eq!(said(&at(&cluster, &["ls", "--json"]).await).trim(), r#"{"documents":[]}"#);
-    assert_eq!(said(&at(&cluster, &["decompress", &latents]).await), crate::page());
+    printed(&at(&cluster, &["compress", &page(), "--output", &latents]).await);
+    assert_eq!(printed(&at(&cluster, &["ls", "--json"]).await).trim(), r#"{"documents":[]}"#);
+    assert_eq!(printed(&at(&cluster, &["decompress", &latents]).await), crate::page());
 
     let id = json(&at(&cluster, &["put", "--json", &page()]).await)["id"].as_str().unwrap().to_owned();
-    said(&at(&cluster, &["latents", &id, "--output", &latents]).await);
+    printed(&at(&cluster, &["latents", &id, "--output", &latents]).await);
     assert!(fs::metadata(&latents).unwrap().len() > 0);
-    assert_eq!(said(&at(&cluster, &["decompress", &latents]).await), crate::page());
+    assert_eq!(printed(&at(&cluster, &["decompress", &latents]).await), crate::page());
 }
 
 #[tokio::test]
@@ -128,8 +128,8 @@ async fn usage_errors_and_failures_have_different_exit_codes() {
     }
     let missing = c3(&["roundtrip", "/no/such/file"]).await;
     assert_eq!(missing.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&missing.stderr);
-    assert!(said.starts_with("error: ") && said.trim().lines().count() == 1, "{said}");
+    let printed = String::from_utf8_lossy(&missing.stderr);
+    assert!(printed.starts_with("error: ") && printed.trim().lines().count() == 1, "{printed}");
     let nobody = c3(&["ls", "--gateway", "http://127.0.0.1:9"]).await;
     assert_eq!(nobody.status.code(), Some(1));
 }
@@ -143,7 +143,7 @@ async fn serve_runs_all_three_roles() {
     let gateway = served.url();
     let put = c3(&["roundtrip", "--json", "--gateway", &gateway, &page()]).await;
     assert_eq!(json(&put)["identical"], true);
-    let nodes = said(&c3(&["nodes", "--gateway", &gateway]).await);
+    let nodes = printed(&c3(&["nodes", "--gateway", &gateway]).await);
     assert!(nodes.lines().count() >= 2, "{nodes}");
     served.terminate().await.unwrap();
     assert!(Path::new(&folder.path().join("data")).is_dir());

@@ -7,7 +7,7 @@ use c3_tests::harness::cluster::ClusterSpec;
 use c3_tests::suites::store::ops::{default_options, small_text};
 use tonic::Code;
 
-use crate::cli::{at, json, said};
+use crate::cli::{at, json, printed};
 
 #[tokio::test]
 async fn documents_are_found_by_name_and_by_label() {
@@ -26,7 +26,7 @@ async fn documents_are_found_by_name_and_by_label() {
     let first = put(1, &["--name", "head", "--label", "lang=en", "--label", "kind=a b"]).await;
     let second = put(2, &["--name", "head", "--namespace", "team", "--label", "lang=en"]).await;
 
-    assert_eq!(said(&at(&cluster, &["get", "@head"]).await), small_text(1));
+    assert_eq!(printed(&at(&cluster, &["get", "@head"]).await), small_text(1));
     assert_eq!(json(&at(&cluster, &["stat", "--json", "@team/head"]).await)["id"], second.as_str());
     let listed = json(&at(&cluster, &["ls", "--json", "--label", "lang=en", "--label", "kind=a b"]).await);
     assert_eq!(listed["documents"].as_array().unwrap().len(), 1);
@@ -48,23 +48,23 @@ async fn documents_are_found_by_name_and_by_label() {
 
     let token =
         json(&at(&cluster, &["name", "get", "--json", "head"]).await)["token"].as_str().unwrap().to_owned();
-    said(&at(&cluster, &["name", "set", "head", &second, "--if-match", &token]).await);
+    printed(&at(&cluster, &["name", "set", "head", &second, "--if-match", &token]).await);
     let late = at(&cluster, &["name", "set", "head", &first, "--if-match", &token]).await;
     assert_eq!(late.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&late.stderr).contains("changed meanwhile"));
-    assert_eq!(said(&at(&cluster, &["get", "@head"]).await), small_text(2));
+    assert_eq!(printed(&at(&cluster, &["get", "@head"]).await), small_text(2));
     let totals = json(&at(&cluster, &["stat", "--json"]).await);
     assert_eq!((&totals["documents"], &totals["names"]), (&2.into(), &2.into()));
     assert_eq!(totals["bytes"], (small_text(1).len() + small_text(2).len()) as u64);
 
     let labels = json(&at(&cluster, &["label", "--json", "@head", "kind=c", "--remove", "lang"]).await);
     assert_eq!(labels["labels"], serde_json::json!({ "kind": "c" }));
-    assert!(said(&at(&cluster, &["name", "ls", "--namespace", "team"]).await).contains("@team/head"));
-    said(&at(&cluster, &["rm", "@head"]).await);
+    assert!(printed(&at(&cluster, &["name", "ls", "--namespace", "team"]).await).contains("@team/head"));
+    printed(&at(&cluster, &["rm", "@head"]).await);
     let gone = at(&cluster, &["get", "@team/head"]).await;
     assert_eq!(gone.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&gone.stderr).contains("was deleted"), "{gone:?}");
-    assert_eq!(said(&at(&cluster, &["name", "ls"]).await), "");
+    assert_eq!(printed(&at(&cluster, &["name", "ls"]).await), "");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use c3_tests::harness::row::assert_all;
 use c3_tests::suites::store::ops::{default_options, small_text};
 use c3_tests::suites::store::resume::KilledProcess;
 use c3_tests::suites::store::{
-    deletes, disk, edited, flips, gateways, interchange, kills, long, many, names, resumed,
+    bit_flips, deletes, disk, edits, gateways, kills, long, many, names, resume, safetensors,
 };
 use tonic::Code;
 
@@ -54,7 +54,7 @@ async fn an_edit_or_append_compresses_only_the_affected_shards() {
 
 #[tokio::test]
 async fn an_interrupted_put_is_resumed() {
-    let texts = [1, 2].map(|variant| long::varied(&crate::chapter(), 40_000, variant));
+    let texts = [1, 2].map(|variant| long::unique_variant(&crate::chapter(), 40_000, variant));
     let [first, second] = texts.each_ref().map(String::as_str);
     let puts = [(KilledProcess::Gateway, first), (KilledProcess::Client, second)];
     assert_all(&resume::resume(&puts, &["--shards-in-flight", "1"], None).await.unwrap());
@@ -90,9 +90,9 @@ async fn fsck_reports_repairs_and_returns_its_exit_code() {
     let mut damaged = fs::read(&file).unwrap();
     *damaged.last_mut().unwrap() ^= 1;
     fs::write(&file, damaged).unwrap();
-    let told = c3(&["fsck"]).await;
-    assert_eq!(told.status.code(), Some(4));
-    assert!(String::from_utf8_lossy(&told.stdout).contains(&id[..12]));
+    let stderr = c3(&["fsck"]).await;
+    assert_eq!(stderr.status.code(), Some(4));
+    assert!(String::from_utf8_lossy(&stderr.stdout).contains(&id[..12]));
     assert_eq!(api.get(&id).await.unwrap_err().code(), Code::DataLoss);
     let listed = c3(&["ls"]).await;
     assert!(listed.status.success());

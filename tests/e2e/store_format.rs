@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-use c3_proto::DocumentId;
 use c3_proto::pb::ListNamesRequest;
 use c3_tests::harness::cluster::ClusterSpec;
 use c3_tests::harness::fixtures;
 use c3_tests::harness::gateway_api::GatewayApi;
 use c3_tests::suites::store::ops;
+use c3_types::DocumentId;
 use tonic::Code;
 
 /// Number of small documents that share the pack.

@@ -262,8 +262,8 @@ impl Cluster {
     pub async fn wait_until_idle(&self) -> Result<()> {
         let api = self.api()?;
         let idle = until("nodes to be idle", SETTLE_LIMIT, async || {
-            let said = [self.describe_compressor().await.ok()?, self.describe_decoder().await.ok()?];
-            let loads = said.iter().map(|said| said.load.unwrap_or_default());
+            let described = [self.describe_compressor().await.ok()?, self.describe_decoder().await.ok()?];
+            let loads = described.iter().map(|described| described.load.unwrap_or_default());
             let busy = loads.map(|load| load.queued_tokens + load.running_tokens).sum::<u64>();
             let nodes = api.nodes().await.ok()?;
             let in_flight = nodes.iter().map(|node| node.calls_in_flight).sum::<u32>();

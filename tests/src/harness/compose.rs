@@ -51,19 +51,19 @@ impl Compose {
 
     /// Starts every service in the order of dependencies. Logs and volumes go to `folder`.
     pub async fn start(&self, folder: &Path) -> Result<BTreeMap<String, Process>> {
-        let mut places = Vec::new();
+        let mut addresses = Vec::new();
         for (name, service) in &self.services {
             let listen =
                 service.environment.get(LISTEN).with_context(|| format!("{name} has no {LISTEN}"))?;
             let port = listen.rsplit(':').next().unwrap_or_default();
-            places.push((format!("//{name}:{port}"), free_address()?));
+            addresses.push((format!("//{name}:{port}"), free_address()?));
         }
-        let mut order: Vec<_> = self.services.iter().zip(&places).collect();
+        let mut order: Vec<_> = self.services.iter().zip(&addresses).collect();
         order.sort_by_key(|((_, service), _)| service.depends_on.len());
         let mut started = BTreeMap::new();
         for ((name, service), (_, address)) in order {
             let mut process =
-                service.launch(&places, address, folder)?.spawn(folder, address.clone()).await?;
+                service.launch(&addresses, address, folder)?.spawn(folder, address.clone()).await?;
             process.ready().await.with_context(|| name.clone())?;
             started.insert(name.clone(), process);
         }
@@ -72,7 +72,7 @@ impl Compose {
 }
 
 impl Service {
-    fn launch(&self, places: &[(String, String)], address: &str, folder: &Path) -> Result<Launch> {
+    fn launch(&self, addresses: &[(String, String)], address: &str, folder: &Path) -> Result<Launch> {
         let (program, args) = self.command.split_first().context("a service without a command")?;
         let program = Program::named(program).with_context(|| format!("no program is called {program}"))?;
         let mut launch = Launch::new(program).args(args);
@@ -85,7 +85,7 @@ impl Service {
                 );
                 value = address.to_owned();
             }
-            for (service, address) in places {
+            for (service, address) in addresses {
                 value = value.replace(service, &format!("//{address}"));
             }
             for (volume, mounted) in self.volumes.iter().filter_map(|volume| volume.split_once(':')) {

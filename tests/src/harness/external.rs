@@ -60,8 +60,8 @@ impl Drop for ExternalServer {
 pub fn run(program: &str, args: &[&str]) -> Result<()> {
     let ended = Command::new(program).args(args).output();
     let ended = ended.with_context(|| format!("{program} is missing: install it with apt-get"))?;
-    let said = String::from_utf8_lossy(&ended.stderr);
-    ensure!(ended.status.success(), "`{program} {}` failed: {}", args.join(" "), said.trim());
+    let printed = String::from_utf8_lossy(&ended.stderr);
+    ensure!(ended.status.success(), "`{program} {}` failed: {}", args.join(" "), printed.trim());
     Ok(())
 }
 

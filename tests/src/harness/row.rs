@@ -31,6 +31,11 @@ impl Row {
         Self { row: row.into(), value: json!(seen), bound: bound.into(), ok: Some(ok) }
     }
 
+    /// Row for a value without a bound.
+    pub fn reported(row: impl Into<String>, value: impl Serialize) -> Self {
+        Self::observed(row, value, true, "reported only")
+    }
+
     /// Row for a value that must be at least `bound`.
     pub fn at_least(row: impl Into<String>, value: f64, bound: f64) -> Self {
         Self::observed(row, value, value >= bound, format!(">= {bound}"))

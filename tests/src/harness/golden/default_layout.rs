@@ -9,7 +9,7 @@ use c3_cascade::{
 use c3_types::LatentCodec;
 use serde::Deserialize;
 
-use super::{Arithmetic, Vectors, decode, relative};
+use super::{Arithmetic, Vectors, decode, relative_error};
 use crate::harness::row::Row;
 
 #[derive(Deserialize)]

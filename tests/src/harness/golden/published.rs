@@ -6,7 +6,7 @@ use anyhow::Result;
 use c3_cascade::{Compressor, Decoder, Latents, Options, Source, Task};
 use serde::Deserialize;
 
-use super::{Arithmetic, Vectors, decode, difference};
+use super::{Arithmetic, Vectors, decode, max_difference};
 use crate::harness::row::Row;
 
 /// Maximum absolute difference of latents, projections and logits.

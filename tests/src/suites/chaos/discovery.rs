@@ -52,10 +52,10 @@ pub async fn announced(text: &str) -> Result<Vec<Row>> {
         let log = process.log();
         log.lines().any(|line| line.contains(&unreachable) && line.contains(what))
     };
-    let told = until("the refusal to be logged", LIMIT, async || {
+    let stderr = until("the refusal to be logged", LIMIT, async || {
         (refused(&gateway, "refused") && refused(&lost, "does not take")).then_some(())
     });
-    let told = told.await.is_ok();
+    let stderr = stderr.await.is_ok();
     let taken = api.nodes().await?.iter().any(|node| node.address.contains(&unreachable));
 
     decoder.kill()?;
@@ -65,7 +65,11 @@ pub async fn announced(text: &str) -> Result<Vec<Row>> {
     });
     Ok(vec![
         Row::holds("announced-nodes-work", same, "identical"),
-        Row::holds("announced-unreachable-refused", told && !taken, "refused, with the reason in both logs"),
+        Row::holds(
+            "announced-unreachable-refused",
+            stderr && !taken,
+            "refused, with the reason in both logs",
+        ),
         Row::holds("announced-dead-removed", removed.await.is_ok(), "removed when its lease expires"),
     ])
 }

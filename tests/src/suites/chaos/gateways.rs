@@ -17,7 +17,7 @@ use crate::harness::row::Row;
 use crate::harness::wait::until;
 
 /// Concurrent clients.
-const CALLERS: usize = 8;
+const CLIENTS: usize = 8;
 /// Maximum time until the clients have made progress.
 const PROGRESS_LIMIT: Duration = Duration::from_secs(60);
 /// Bytes of a file. A put must take longer than a restart, but must be able to finish between two restarts.
@@ -33,7 +33,7 @@ pub async fn rolling(text: &str, rounds: usize) -> Result<Vec<Row>> {
     let mut second = cluster.start_second_gateway().await?;
     let work = prepare(&cluster.api()?, text).await?;
     let urls = format!("{},{}", cluster.gateway.url(), second.url());
-    let load = work.start(&LoadClient::Public(Client::connect(&urls).await?), CALLERS);
+    let load = work.start(&LoadClient::Public(Client::connect(&urls).await?), CLIENTS);
     let over = CancellationToken::new();
     let puts = tokio::spawn(put_files(text.to_owned(), urls, over.clone()));
     for _ in 0..rounds {
@@ -64,7 +64,7 @@ pub async fn rolling(text: &str, rounds: usize) -> Result<Vec<Row>> {
 /// restarts.
 async fn progress(load: &Load) -> Result<()> {
     let before = load.ended();
-    let done = async || (load.ended() >= before + CALLERS).then_some(());
+    let done = async || (load.ended() >= before + CLIENTS).then_some(());
     until("calls to end between restarts", PROGRESS_LIMIT, done).await
 }
 

@@ -35,7 +35,7 @@ pub struct Workload {
 #[derive(Debug, Default)]
 pub struct LoadReport {
     /// Number of successful calls.
-    pub well: usize,
+    pub succeeded: usize,
     /// Error messages of failed calls.
     pub failed: Vec<String>,
     /// Number of reads that returned a wrong text.
@@ -50,19 +50,19 @@ pub struct LoadReport {
 #[derive(Clone, Debug)]
 pub enum LoadClient {
     /// gRPC without retries, so that every error is counted.
-    Bare(GatewayApi),
+    Raw(GatewayApi),
     /// The public client library, which retries idempotent calls.
-    Client(Client),
+    Public(Client),
 }
 
 impl LoadClient {
     async fn put(&self, text: &str, ratio: u32) -> Result<String, String> {
         match self {
-            Self::Bare(api) => {
-                let put = api.put_at(text.as_bytes(), ratio).await.map_err(told)?;
+            Self::Raw(api) => {
+                let put = api.put_at(text.as_bytes(), ratio).await.map_err(stderr)?;
                 put.document.map(|document| id_of(&document)).ok_or_else(|| "no document".to_owned())
             }
-            Self::Client(client) => {
+            Self::Public(client) => {
                 let options = WriteOptions { ratio: Some(ratio), ..WriteOptions::default() };
                 let stored =
                     client.put_text(text.to_owned(), &options).await.map_err(|error| error.to_string())?;
@@ -73,8 +73,8 @@ impl LoadClient {
 
     async fn get(&self, id: &str) -> Result<Vec<u8>, String> {
         match self {
-            Self::Bare(api) => Ok(api.get(id).await.map_err(told)?.text),
-            Self::Client(client) => {
+            Self::Raw(api) => Ok(api.get(id).await.map_err(stderr)?.text),
+            Self::Public(client) => {
                 let text =
                     async { client.get(id, ByteRange::default()).await?.try_collect::<Vec<_>>().await };
                 Ok(text.await.map_err(|error: c3_client::Error| error.to_string())?.concat())
@@ -83,7 +83,7 @@ impl LoadClient {
     }
 }
 
-fn told(status: Status) -> String {
+fn stderr(status: Status) -> String {
     format!("{:?}: {}", status.code(), status.message())
 }
 
@@ -93,7 +93,7 @@ pub struct Load {
     stop: CancellationToken,
     /// Number of calls that ended.
     ended: Arc<AtomicUsize>,
-    callers: Vec<JoinHandle<LoadReport>>,
+    clients: Vec<JoinHandle<LoadReport>>,
 }
 
 impl Workload {
@@ -127,14 +127,14 @@ impl Workload {
         &self.documents
     }
 
-    /// Starts `callers` clients.
-    pub fn start(&self, by: &LoadClient, callers: usize) -> Load {
+    /// Starts `clients` clients.
+    pub fn start(&self, by: &LoadClient, clients: usize) -> Load {
         let (stop, ended) = (CancellationToken::new(), Arc::<AtomicUsize>::default());
         let caller = |number: usize| {
             let (work, stop, ended, by) = (self.clone(), stop.clone(), Arc::clone(&ended), by.clone());
             tokio::spawn(async move { work.call(&by, number, &ended, &stop).await })
         };
-        Load { callers: (0..callers).map(caller).collect(), ended, stop }
+        Load { clients: (0..clients).map(caller).collect(), ended, stop }
     }
 
     async fn call(
@@ -164,10 +164,10 @@ impl Workload {
         let text = format!("{number}. {like}");
         match by.put(&text, self.ratio).await {
             Ok(id) => {
-                report.well += 1;
+                report.succeeded += 1;
                 report.acknowledged.push((id, text));
             }
-            Err(said) => report.failed.push(format!("put: {said}")),
+            Err(printed) => report.failed.push(format!("put: {printed}")),
         }
     }
 
@@ -177,11 +177,11 @@ impl Workload {
         let started = Instant::now();
         match by.get(id).await {
             Ok(got) if got == text.as_bytes() => {
-                report.well += 1;
+                report.succeeded += 1;
                 report.gets.push(started.elapsed());
             }
             Ok(_) => report.wrong += 1,
-            Err(said) => report.failed.push(format!("get: {said}")),
+            Err(printed) => report.failed.push(format!("get: {printed}")),
         }
     }
 }
@@ -196,9 +196,9 @@ impl Load {
     pub async fn end(self) -> anyhow::Result<LoadReport> {
         self.stop.cancel();
         let mut all = LoadReport::default();
-        for caller in self.callers {
+        for caller in self.clients {
             let report = caller.await?;
-            all.well += report.well;
+            all.succeeded += report.succeeded;
             all.wrong += report.wrong;
             all.failed.extend(report.failed);
             all.gets.extend(report.gets);

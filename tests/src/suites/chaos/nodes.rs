@@ -19,7 +19,7 @@ use crate::suites::store::ops::Rng;
 /// Nodes of each stage.
 const NODES: usize = 3;
 /// Concurrent clients. More than two cores can serve at once, so that the nodes are saturated.
-const CALLERS: usize = 8;
+const CLIENTS: usize = 8;
 /// Maximum number of documents.
 const DOCUMENTS_MAX: usize = 16;
 const BYTES: usize = 3_000;
@@ -42,7 +42,7 @@ impl Scenario {
         let cluster = ClusterSpec { compressors: NODES, decoders: NODES, ..spec }.start().await?;
         let api = cluster.api()?;
         let work = prepare(&api, text).await?;
-        let load = work.start(&LoadClient::Raw(api.clone()), CALLERS);
+        let load = work.start(&LoadClient::Raw(api.clone()), CLIENTS);
         Ok(Self { cluster, api, load })
     }
 
@@ -69,12 +69,12 @@ impl Scenario {
         Ok(started.elapsed().as_secs_f64())
     }
 
-    /// Silences one busy node of each stage for `lasts`, and measures the time until the gateway has moved its calls.
+    /// Silences one busy node of each stage for `duration`, and measures the time until the gateway has moved its calls.
     async fn silence(
         &mut self,
         name: &str,
         what: &str,
-        lasts: Duration,
+        duration: Duration,
         mut set_silent: impl FnMut(&mut Cluster, usize, bool) -> Result<()>,
     ) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
@@ -83,7 +83,7 @@ impl Scenario {
             let started = Instant::now();
             set_silent(&mut self.cluster, number, true)?;
             let moved = self.moved(number).await;
-            sleep(lasts.saturating_sub(started.elapsed())).await;
+            sleep(duration.saturating_sub(started.elapsed())).await;
             set_silent(&mut self.cluster, number, false)?;
             rows.push(Row::at_most(format!("{name}-{stage}-{what}-seconds"), moved?, MOVED_MAX));
             self.cluster.wait_until_ready().await?;
@@ -104,10 +104,10 @@ pub(super) async fn prepare(api: &GatewayApi, text: &str) -> Result<Workload> {
 
 /// Returns the rows common to all loads.
 pub(super) async fn verdict(name: &str, api: &GatewayApi, report: &LoadReport) -> Vec<Row> {
-    let (failed, said) = report.failures();
+    let (failed, printed) = report.failures();
     vec![
-        Row::observed(format!("{name}-calls"), report.well, report.well > 0, "at least 1"),
-        Row::observed(format!("{name}-failed"), (failed, said), failed == 0, "= 0"),
+        Row::observed(format!("{name}-calls"), report.succeeded, report.succeeded > 0, "at least 1"),
+        Row::observed(format!("{name}-failed"), (failed, printed), failed == 0, "= 0"),
         Row::equal(format!("{name}-wrong-texts"), report.wrong, 0),
         Row::equal(format!("{name}-acknowledged-lost"), report.lost(api).await, Vec::new()),
     ]
@@ -191,9 +191,9 @@ pub async fn rolling(text: &str, rounds: usize) -> Result<Vec<Row>> {
 /// Gives one of three decoders a tenth of the CPU time, and compares the p99 latency of gets with that of an
 /// undisturbed run. There are only as many clients as undisturbed nodes, so that the lost capacity itself costs
 /// nothing.
-pub async fn slow(text: &str, spell: Duration) -> Result<Vec<Row>> {
+pub async fn slow(text: &str, duration: Duration) -> Result<Vec<Row>> {
     const P99_MAX: f64 = 1.5;
-    const CALLERS: usize = NODES - 1;
+    const CLIENTS: usize = NODES - 1;
     let (period, mut cluster) = (Duration::from_millis(50), ClusterSpec::default());
     (cluster.compressors, cluster.decoders) = (1, NODES);
     let cluster = cluster.start().await?;
@@ -201,12 +201,12 @@ pub async fn slow(text: &str, spell: Duration) -> Result<Vec<Row>> {
     // Short documents give hundreds of calls. Of only a hundred, p99 would be the single worst.
     let work = Workload::prepare(&api, text, 40, 200).await?.of_gets();
     let by = LoadClient::Raw(api.clone());
-    let load = work.start(&by, CALLERS);
-    sleep(spell).await;
+    let load = work.start(&by, CLIENTS);
+    sleep(duration).await;
     let before = load.end().await?;
-    let load = work.start(&by, CALLERS);
+    let load = work.start(&by, CLIENTS);
     let (node, started) = (&cluster.decoders[0], Instant::now());
-    while started.elapsed() < spell {
+    while started.elapsed() < duration {
         node.signal("STOP")?;
         sleep(period * 9).await;
         node.signal("CONT")?;
@@ -222,7 +222,7 @@ pub async fn slow(text: &str, spell: Duration) -> Result<Vec<Row>> {
 }
 
 /// Runs one corrupt node of each stage beside two correct ones.
-pub async fn byzantine(text: &str, spell: Duration) -> Result<Vec<Row>> {
+pub async fn byzantine(text: &str, duration: Duration) -> Result<Vec<Row>> {
     // The real nodes behind the corrupt ones must receive no other calls.
     let mut behind = ClusterSpec::default().start().await?;
     let corrupt = [
@@ -237,15 +237,16 @@ pub async fn byzantine(text: &str, spell: Duration) -> Result<Vec<Row>> {
         ClusterSpec { compressors: 2, decoders: 2, gateway_args, ..ClusterSpec::default() }.start().await?;
     let api = cluster.api()?;
     let work = prepare(&api, text).await?;
-    let load = work.start(&LoadClient::Raw(api.clone()), CALLERS);
+    let load = work.start(&LoadClient::Raw(api.clone()), CLIENTS);
     let is_ejected = |node: &ByzantineNode| {
         let (log, address) = (cluster.gateway.log(), node.address.to_string());
         log.lines().any(|line| line.contains("left out") && line.contains(&address))
     };
-    sleep(spell).await;
+    sleep(duration).await;
     // On a busy machine the gateway may not have called each corrupt node by then. The rows below report the outcome.
     let all_ejected = async || corrupt.iter().all(is_ejected).then_some(());
-    let _ = until("the corrupt nodes to be ejected", EJECTION_LIMIT.saturating_sub(spell), all_ejected).await;
+    let _ =
+        until("the corrupt nodes to be ejected", EJECTION_LIMIT.saturating_sub(duration), all_ejected).await;
     let report = load.end().await?;
     let mut rows = verdict("byzantine", &api, &report).await;
     for (stage, node) in stages.into_iter().zip(&corrupt) {
@@ -279,8 +280,8 @@ pub async fn bursts(puts: usize, gets: usize) -> Result<Vec<Row>> {
     let id = |number: usize| &ids[number % ids.len()];
     let got = futures::future::join_all((0..gets).map(|number| api.get(id(number)))).await;
     let failed = got.iter().filter(|got| got.is_err()).count();
-    let said = got.iter().find_map(|got| got.as_ref().err()).map(ToString::to_string);
-    rows.push(Row::observed("burst-gets-failed", (failed, said), failed == 0, "= 0"));
+    let printed = got.iter().find_map(|got| got.as_ref().err()).map(ToString::to_string);
+    rows.push(Row::observed("burst-gets-failed", (failed, printed), failed == 0, "= 0"));
     let right =
         got.iter().flatten().enumerate().all(|(number, got)| got.text == text(number % ids.len()).as_bytes());
     rows.push(Row::holds("burst-gets-right", right, "the texts that were put"));
@@ -291,18 +292,18 @@ pub async fn bursts(puts: usize, gets: usize) -> Result<Vec<Row>> {
 /// Returns the gateway's log lines about ejected and unready nodes.
 fn ejections(cluster: &Cluster) -> Vec<String> {
     let log = cluster.gateway.log();
-    let said = log.lines().filter(|line| line.contains("left out") || line.contains("is not ready"));
-    said.map(str::to_owned).collect()
+    let printed = log.lines().filter(|line| line.contains("left out") || line.contains("is not ready"));
+    printed.map(str::to_owned).collect()
 }
 
 /// Reads one document of several windows from many clients at once.
-pub async fn hot(text: &str, callers: usize) -> Result<Vec<Row>> {
+pub async fn hot(text: &str, clients: usize) -> Result<Vec<Row>> {
     let cluster = ClusterSpec { decoders: NODES, ..ClusterSpec::default() }.start().await?;
     let api = cluster.api()?;
     let document = api.put_at(text.as_bytes(), 20).await?.document.context("no document")?;
     let id = crate::harness::gateway_api::id_of(&document);
     let before = decoded(&cluster).await?;
-    let got = futures::future::join_all((0..callers).map(|_| api.get(&id))).await;
+    let got = futures::future::join_all((0..clients).map(|_| api.get(&id))).await;
     let right = got.iter().all(|got| got.as_ref().is_ok_and(|got| got.text == text.as_bytes()));
     let decoded = Vec::from_iter(decoded(&cluster).await?.iter().zip(before).map(|(now, then)| now - then));
     Ok(vec![
@@ -321,8 +322,8 @@ async fn decoded(cluster: &Cluster) -> Result<Vec<u64>> {
     let mut counts = Vec::new();
     for node in &cluster.decoders {
         let client = c3_proto::pb::decoder_client::DecoderClient::new(node.channel()?);
-        let said = { client }.describe(c3_proto::pb::DescribeRequest {}).await?.into_inner();
-        counts.push(said.counters.context("no counters")?.windows_decoded);
+        let printed = { client }.describe(c3_proto::pb::DescribeRequest {}).await?.into_inner();
+        counts.push(printed.counters.context("no counters")?.windows_decoded);
     }
     Ok(counts)
 }

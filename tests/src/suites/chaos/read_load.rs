@@ -32,7 +32,7 @@ struct Inner {
     answers: watch::Sender<usize>,
     refused: AtomicUsize,
     /// Number of refusals without a retry delay.
-    bare: AtomicUsize,
+    without_delay: AtomicUsize,
     failed: AtomicUsize,
 }
 
@@ -49,7 +49,7 @@ impl ReadLoad {
             free,
             answers: watch::Sender::default(),
             refused: AtomicUsize::default(),
-            bare: AtomicUsize::default(),
+            without_delay: AtomicUsize::default(),
             failed: AtomicUsize::default(),
         }))
     }
@@ -69,8 +69,8 @@ impl ReadLoad {
                 return inner.answers.send_modify(|answers| *answers += 1);
             }
             Err(status) if status.code() == Code::ResourceExhausted => {
-                let says_when = status.metadata().contains_key("retry-after-ms");
-                if says_when { &inner.refused } else { &inner.bare }
+                let has_delay = status.metadata().contains_key("retry-after-ms");
+                if has_delay { &inner.refused } else { &inner.without_delay }
             }
             _ => &inner.failed,
         };
@@ -78,50 +78,50 @@ impl ReadLoad {
     }
 
     /// Returns answers per second for closed-loop clients: each waits for an answer before its next call.
-    pub async fn closed_loop(&self, callers: usize, spell: Duration) -> Result<f64> {
-        let mut asking = JoinSet::new();
-        for number in 0..callers {
-            let (demand, connection) = (self.clone(), number % self.0.connections.len());
-            asking.spawn(async move {
+    pub async fn closed_loop(&self, clients: usize, duration: Duration) -> Result<f64> {
+        let mut tasks = JoinSet::new();
+        for number in 0..clients {
+            let (load, connection) = (self.clone(), number % self.0.connections.len());
+            tasks.spawn(async move {
                 loop {
-                    demand.clone().call(connection).await;
+                    load.clone().call(connection).await;
                 }
             });
         }
-        self.pace(callers, spell, asking).await
+        self.rate(clients, duration, tasks).await
     }
 
-    /// Returns answers per second under open-loop load of `calls_a_second`. The load counts as settled after `places`
+    /// Returns answers per second under open-loop load of `calls_per_second`. The load counts as settled after `slots`
     /// answers.
-    pub async fn open_loop(&self, calls_a_second: f64, places: usize, spell: Duration) -> Result<f64> {
-        let (demand, mut asking) = (self.clone(), JoinSet::new());
-        asking.spawn(async move {
-            let mut ticks = interval(Duration::from_secs_f64(1.0 / calls_a_second));
+    pub async fn open_loop(&self, calls_per_second: f64, slots: usize, duration: Duration) -> Result<f64> {
+        let (load, mut tasks) = (self.clone(), JoinSet::new());
+        tasks.spawn(async move {
+            let mut ticks = interval(Duration::from_secs_f64(1.0 / calls_per_second));
             ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-            let mut callers = JoinSet::new();
+            let mut clients = JoinSet::new();
             for turn in 0.. {
                 ticks.tick().await;
-                callers.spawn(demand.clone().call(turn % demand.0.connections.len()));
-                while callers.try_join_next().is_some() {}
+                clients.spawn(load.clone().call(turn % load.0.connections.len()));
+                while clients.try_join_next().is_some() {}
             }
         });
-        self.pace(places, spell, asking).await
+        self.rate(slots, duration, tasks).await
     }
 
     /// Measures answers per second, once `settled` answers have arrived. Starts and ends at an answer, because answers
     /// arrive in bursts. Then drops all calls.
-    async fn pace(&self, settled: usize, spell: Duration, mut asking: JoinSet<()>) -> Result<f64> {
+    async fn rate(&self, settled: usize, duration: Duration, mut tasks: JoinSet<()>) -> Result<f64> {
         let mut answers = self.0.answers.subscribe();
         let settled = *answers.borrow() + settled;
         let before = *timeout(LIMIT, answers.wait_for(|answers| *answers >= settled))
             .await
             .context("no answers")??;
         let started = Instant::now();
-        sleep(spell).await;
+        sleep(duration).await;
         answers.mark_unchanged();
         timeout(LIMIT, answers.changed()).await.context("answers stopped")??;
         let (after, took) = (self.answers(), started.elapsed());
-        asking.shutdown().await;
+        tasks.shutdown().await;
         Ok((after - before) as f64 / took.as_secs_f64())
     }
 
@@ -138,10 +138,11 @@ impl ReadLoad {
     /// Returns rows for refused and failed calls.
     pub fn refusals(&self, row: &str) -> [Row; 3] {
         let refused = self.refused();
-        let [bare, failed] = [&self.0.bare, &self.0.failed].map(|count| count.load(Ordering::Relaxed));
+        let [without_delay, failed] =
+            [&self.0.without_delay, &self.0.failed].map(|count| count.load(Ordering::Relaxed));
         [
             Row::observed(format!("{row}-refused"), refused, refused > 0, "at least 1"),
-            Row::equal(format!("{row}-refused-without-retry-after"), bare, 0),
+            Row::equal(format!("{row}-refused-without-retry-after"), without_delay, 0),
             Row::equal(format!("{row}-failed-otherwise"), failed, 0),
         ]
     }

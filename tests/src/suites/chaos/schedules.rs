@@ -17,7 +17,7 @@ use crate::suites::store::ops::Rng;
 /// Nodes of each stage.
 const NODES: usize = 3;
 /// Concurrent clients.
-const CALLERS: usize = 6;
+const CLIENTS: usize = 6;
 /// Maximum duration of a fault in milliseconds.
 const LASTS_MAX: usize = 6_000;
 const PAUSE_MAX: usize = 1_500;
@@ -61,30 +61,30 @@ pub enum Retries {
 pub async fn schedules(
     text: &str,
     count: usize,
-    lasts: Duration,
+    duration: Duration,
     seed: u64,
     retries: Retries,
 ) -> Result<Vec<Row>> {
     let (mut fired, mut violations, mut answered) = (BTreeMap::<Fault, usize>::new(), Vec::new(), 0);
     for schedule in 0..count as u64 {
         let seed = seed + schedule;
-        let (seen, well) = run(text, lasts, seed, retries, &mut fired).await?;
-        answered += well;
+        let (seen, succeeded) = run(text, duration, seed, retries, &mut fired).await?;
+        answered += succeeded;
         violations.extend(seen.into_iter().map(|violation| format!("seed {seed}: {violation}")));
     }
     let name = if retries == Retries::On { "schedules" } else { "schedules-without-retries" };
-    let told = &violations[..violations.len().min(10)];
+    let stderr = &violations[..violations.len().min(10)];
     let mut rows = vec![Row::observed(format!("{name}-calls"), answered, answered > 0, "at least 1")];
     rows.push(match retries {
         Retries::On => Row::observed(
             format!("{name}-violations"),
-            (violations.len(), told),
+            (violations.len(), stderr),
             violations.is_empty(),
             "= 0",
         ),
         Retries::Off => Row::observed(
             format!("{name}-violations"),
-            (violations.len(), told),
+            (violations.len(), stderr),
             !violations.is_empty(),
             "some",
         ),
@@ -102,7 +102,7 @@ pub async fn schedules(
 
 async fn run(
     text: &str,
-    lasts: Duration,
+    duration: Duration,
     seed: u64,
     retries: Retries,
     fired: &mut BTreeMap<Fault, usize>,
@@ -121,11 +121,11 @@ async fn run(
     let mut cluster = spec.start().await?;
     let api = cluster.api()?;
     let work = prepare(&api, text).await?;
-    let load = work.start(&LoadClient::Raw(api.clone()), CALLERS);
+    let load = work.start(&LoadClient::Raw(api.clone()), CLIENTS);
     let (mut rng, started) = (Rng::new(seed), Instant::now());
     // Every kind in rotation, so that a few schedules cover all. The seed chooses the first.
     let mut next = rng.below(FAULTS.len());
-    while started.elapsed() < lasts {
+    while started.elapsed() < duration {
         let fault = FAULTS[next % FAULTS.len()];
         next += 1;
         let number = rng.below(cluster.nodes());
@@ -139,11 +139,11 @@ async fn run(
     let mut violations = report.failed.clone();
     violations.extend((report.wrong > 0).then(|| format!("{} wrong texts", report.wrong)));
     violations.extend(report.lost(&api).await);
-    Ok((violations, report.well))
+    Ok((violations, report.succeeded))
 }
 
 /// Injects one fault and ends it.
-async fn strike(cluster: &mut Cluster, fault: Fault, number: usize, lasts: Duration) -> Result<()> {
+async fn strike(cluster: &mut Cluster, fault: Fault, number: usize, duration: Duration) -> Result<()> {
     let link = match fault {
         Fault::Killed => {
             cluster.node(number).kill()?;
@@ -155,7 +155,7 @@ async fn strike(cluster: &mut Cluster, fault: Fault, number: usize, lasts: Durat
         }
         Fault::Stopped => {
             cluster.node(number).signal("STOP")?;
-            sleep(lasts).await;
+            sleep(duration).await;
             return cluster.node(number).signal("CONT");
         }
         Fault::Cut => {
@@ -169,7 +169,7 @@ async fn strike(cluster: &mut Cluster, fault: Fault, number: usize, lasts: Durat
     };
     let proxy = &cluster.proxies[number];
     proxy.set(link);
-    sleep(lasts).await;
+    sleep(duration).await;
     proxy.set(Link::default());
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use super::schedules::{Retries, schedules};
-use super::{callers, finding, gateways, nodes};
+use super::{clients, discovery, gateways, nodes};
 use crate::harness::fixtures::{Corpus, middle};
 use crate::harness::row::Row;
 use crate::suites::store::kills;
@@ -47,14 +47,14 @@ pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
         "hot" => nodes::hot(middle(&prose()?, 20_000), 200).await,
         "slow" => nodes::slow(&prose()?, seconds(40, 60)).await,
         "rolling-gateways" => gateways::rolling(&prose()?, sized(5, 20) as usize).await,
-        "gateway-kills" => kills::during_every_put(sized(20, 200) as usize, SEED).await,
+        "gateway-kills" => kills::during_puts_only(sized(20, 200) as usize, SEED).await,
         "overload" => {
             let prose = prose()?;
-            let rows = callers::overload(&prose, seconds(15, 60)).await?;
-            Ok([rows, callers::excess_load(&prose).await?].concat())
+            let rows = clients::overload(&prose, seconds(15, 60)).await?;
+            Ok([rows, clients::excess_load(&prose).await?].concat())
         }
-        "cancelled" => callers::cancelled(&prose()?, 1000, 10).await,
-        "fair" => callers::fair(&prose()?, seconds(15, 60)).await,
+        "cancelled" => clients::cancelled(&prose()?, 1000, 10).await,
+        "fair" => clients::fair(&prose()?, seconds(15, 60)).await,
         "discovery" => {
             let prose = prose()?;
             let text = middle(&prose, 2_000);
@@ -62,9 +62,9 @@ pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
         }
         "byzantine" => nodes::byzantine(&prose()?, seconds(10, 60)).await,
         "schedules" => {
-            let (prose, lasts) = (prose()?, Duration::from_secs(60));
-            let mut rows = schedules(&prose, sized(2, 20) as usize, lasts, SEED, Retries::On).await?;
-            rows.extend(schedules(&prose, sized(1, 20) as usize, lasts, SEED, Retries::Off).await?);
+            let (prose, duration) = (prose()?, Duration::from_secs(60));
+            let mut rows = schedules(&prose, sized(2, 20) as usize, duration, SEED, Retries::On).await?;
+            rows.extend(schedules(&prose, sized(1, 20) as usize, duration, SEED, Retries::Off).await?);
             Ok(rows)
         }
         row => bail!("no measurement for row `{row}`"),

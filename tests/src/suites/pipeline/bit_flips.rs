@@ -46,7 +46,7 @@ pub async fn flipped_bits(text: &str) -> Result<Vec<Row>> {
     }
     cluster.restart_gateway().await?;
     let got = cluster.api()?.get(&id).await?;
-    rows.push(Row::holds("flipped-bits-mended", got.text == text.as_bytes(), "identical"));
+    rows.push(Row::holds("flipped-bits-repaired", got.text == text.as_bytes(), "identical"));
     Ok(rows)
 }
 

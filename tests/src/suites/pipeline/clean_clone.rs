@@ -20,8 +20,8 @@ pub fn first_command() -> Result<Vec<Row>> {
     let first = readme.split("```").nth(1).and_then(|block| block.lines().nth(1));
     let first = first.context("README has no command")?;
     let output = run(first, clone.path())?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    let last = said.lines().last().unwrap_or_default().trim();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let last = printed.lines().last().unwrap_or_default().trim();
     let ok = output.status.success() && last == "identical: yes";
     Ok(vec![Row::observed("bare-clone-first-command", last, ok, "ends with `identical: yes`")])
 }
@@ -32,8 +32,8 @@ pub fn ci() -> Result<Vec<Row>> {
     let started = Instant::now();
     let output = run("bash .ci/run", clone.path())?;
     let minutes = started.elapsed().as_secs_f64() / 60.0;
-    let said = String::from_utf8_lossy(&output.stdout);
-    let last = said.lines().last().unwrap_or_default();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let last = printed.lines().last().unwrap_or_default();
     Ok(vec![
         Row::observed("ci-passes", last, output.status.success(), "exit 0"),
         Row::at_most("ci-minutes", minutes, CI_MINUTES_MAX),

@@ -85,13 +85,18 @@ pub async fn no_node(text: &str) -> Result<Vec<Row>> {
 
 fn unavailable(stage: &str, address: &str, started: Instant, error: Option<tonic::Status>) -> Vec<Row> {
     let seconds = started.elapsed().as_secs_f64();
-    let said = error.as_ref().map(|error| format!("{:?}: {}", error.code(), error.message()));
+    let printed = error.as_ref().map(|error| format!("{:?}: {}", error.code(), error.message()));
     let ok = error.is_some_and(|error| {
         let message = error.message();
         error.code() == Code::Unavailable && message.contains(stage) && message.contains(address)
     });
     vec![
-        Row::observed(format!("no-{stage}"), said, ok, format!("UNAVAILABLE with the stage and {address}")),
+        Row::observed(
+            format!("no-{stage}"),
+            printed,
+            ok,
+            format!("UNAVAILABLE with the stage and {address}"),
+        ),
         Row::at_most(format!("no-{stage}-seconds"), seconds, UNAVAILABLE_LIMIT.as_secs_f64()),
     ]
 }

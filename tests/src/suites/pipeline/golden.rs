@@ -22,7 +22,7 @@ pub fn vectors(corpus: Corpus, device: &str) -> Result<Vec<Row>> {
     let mut rows = published_layout(published.path(), &corpus.path("golden")?, options)?;
     let (model, vectors) = (fixtures::default_model(), corpus.path("model")?);
     rows.extend(default_layout(&model, &vectors, options, Arithmetic::F32, usize::MAX)?);
-    if device == DeviceChoice::CpuTicks {
+    if device == DeviceChoice::Cpu {
         rows.extend(default_layout(&model, &vectors, options, Arithmetic::Served, usize::MAX)?);
     }
     Ok(rows)
@@ -62,8 +62,8 @@ pub async fn model(corpus: Corpus, page: &str) -> Result<Vec<Row>> {
         let windows = api.compress(case.context.as_bytes(), options.clone()).await?;
         let tokens_max = case.greedy_tokens.len() as u32;
         let prompt = pb::DecompressOptions { prompt: Some(case.prompt), tokens_max, ..Default::default() };
-        let said = String::from_utf8(api.decompress(windows, prompt).await?)?;
-        rows.push(Row::equal(format!("golden-model-one-shot-{}", case.name), said, case.returned_text));
+        let printed = String::from_utf8(api.decompress(windows, prompt).await?)?;
+        rows.push(Row::equal(format!("golden-model-one-shot-{}", case.name), printed, case.returned_text));
     }
     Ok(rows)
 }

@@ -31,8 +31,8 @@ pub async fn quick_start(text: &str) -> Result<Vec<Row>> {
     let nodes = "c3 nodes";
     let ready = until("the three programs to serve", READY_LIMIT, async || {
         let output = shell(nodes, folder.path()).ok()?.output().ok()?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        (output.status.success() && said.matches("  ready").count() == servers.len() - 1).then_some(())
+        let printed = String::from_utf8_lossy(&output.stdout);
+        (output.status.success() && printed.matches("  ready").count() == servers.len() - 1).then_some(())
     });
     ready.await?;
     let id = DocumentId::of(text.as_bytes()).to_string();

@@ -28,11 +28,11 @@ pub async fn ratios(text: &str) -> Result<Vec<Row>> {
     for ratio in ["0", "7", "81", "-3", "x"] {
         let c3 = Launch::new(Program::C3).args(["put", "--gateway", &cluster.gateway.url()]);
         let output = c3.arg(format!("--ratio={ratio}")).arg(file.path()).output().await?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        let ok = output.status.code() == Some(2) && said.contains('8') && said.contains("80");
+        let printed = String::from_utf8_lossy(&output.stderr);
+        let ok = output.status.code() == Some(2) && printed.contains('8') && printed.contains("80");
         rows.push(Row::observed(
             format!("ratio-{ratio}"),
-            said.trim(),
+            printed.trim(),
             ok,
             "exit code 2 and a message with 8 and 80",
         ));
@@ -97,12 +97,12 @@ pub async fn other_model(text: &str) -> Result<Vec<Row>> {
 
     let options = pb::WriteOptions { ratio: RATIO, ..Default::default() };
     let windows = api.compress(text.as_bytes(), options).await?;
-    let foreign: Vec<_> = windows.into_iter().map(|window| made_by(window, other)).collect();
-    let group = foreign[0].group.clone().context("no latents")?;
+    let of_other_model: Vec<_> = windows.into_iter().map(|window| made_by(window, other)).collect();
+    let group = of_other_model[0].group.clone().context("no latents")?;
 
     let by_decoder = decode(DecoderClient::new(cluster.decoders[0].channel()?), group).await.err();
-    let by_decompress = api.decompress(foreign.clone(), pb::DecompressOptions::default()).await.err();
-    let by_put = put_foreign(&api, text, foreign).await?;
+    let by_decompress = api.decompress(of_other_model.clone(), pb::DecompressOptions::default()).await.err();
+    let by_put = put_latents_of(&api, text, of_other_model).await?;
     Ok(vec![
         refusal("other-model-decode", by_decoder, Code::FailedPrecondition, &says),
         refusal("other-model-decompress", by_decompress, Code::FailedPrecondition, &says),
@@ -129,15 +129,15 @@ async fn decode(
     Ok(())
 }
 
-async fn put_foreign(
+async fn put_latents_of(
     api: &GatewayApi,
     text: &str,
-    foreign: Vec<pb::WindowLatents>,
+    of_other_model: Vec<pb::WindowLatents>,
 ) -> Result<Option<Status>> {
     let mut document = api.put_at(text.as_bytes(), RATIO).await?.document.context("no document")?;
     api.stub().delete(pb::DeleteRequest { id: id_of(&document) }).await?;
-    if let (Some(cascade), Some(group)) = (&mut document.cascade, &foreign[0].group) {
+    if let (Some(cascade), Some(group)) = (&mut document.cascade, &of_other_model[0].group) {
         cascade.compressor_fingerprint = group.compressor_fingerprint.clone();
     }
-    Ok(api.put_latents(document, foreign).await.err())
+    Ok(api.put_latents(document, of_other_model).await.err())
 }

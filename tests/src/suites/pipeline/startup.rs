@@ -106,10 +106,10 @@ fn as_nobody(command: Command) -> Result<Command> {
 
 /// Requires exit code 1 and a single line on standard error that starts with `error: ` and contains `says`.
 fn one_line(name: &str, output: &Output, says: &str) -> Row {
-    let said = String::from_utf8_lossy(&output.stderr);
-    let lines: Vec<_> = said.lines().collect();
+    let printed = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<_> = printed.lines().collect();
     let ok = output.status.code() == Some(1)
         && matches!(lines.as_slice(), [line] if line.starts_with("error: ") && line.contains(says));
-    let seen = format!("exit {:?}: {}", output.status.code(), said.trim());
+    let seen = format!("exit {:?}: {}", output.status.code(), printed.trim());
     Row::observed(name, seen, ok, format!("exit 1 and one line, `error: …{says}…`"))
 }

@@ -5,7 +5,8 @@ use std::fs;
 use anyhow::{Result, bail};
 
 use super::{
-    bare, by_hand, damage, faults, fidelity, golden, gpu, reading, requests, roundtrip, startup, texts, trace,
+    bit_flips, clean_clone, failover, fidelity, golden, gpu, reading, readme, requests, roundtrip, startup,
+    texts, trace,
 };
 use crate::harness::fixtures::{self, Corpus, middle};
 use crate::harness::row::Row;
@@ -110,6 +111,6 @@ async fn bad_calls(corpus: Corpus) -> Result<Vec<Row>> {
     rows.extend(Row::from_result("flipped-bits", bit_flips::flipped_bits(&page).await));
     rows.extend(Row::from_result("no-node", failover::no_node(&page).await));
     rows.extend(Row::from_result("refused-starts", startup::refusals().await));
-    rows.extend(Row::from_result("callers-leave", failover::client_disconnects(&long).await));
+    rows.extend(Row::from_result("clients-leave", failover::client_disconnects(&long).await));
     Ok(rows)
 }

@@ -49,7 +49,7 @@ pub async fn trace(file: &Path) -> Result<Vec<Row>> {
         Row::equal("trace-spans-without-their-parent", trace.orphans(), Vec::new()),
     ];
     rows.extend(CALLERS.map(|(called, by)| {
-        Row::equal(format!("trace-callers-of-{called}"), trace.callers(called), BTreeSet::from([by]))
+        Row::equal(format!("trace-clients-of-{called}"), trace.clients(called), BTreeSet::from([by]))
     }));
     Ok(rows)
 }
@@ -80,7 +80,7 @@ impl<'a> Trace<'a> {
     }
 
     /// Returns the programs whose spans are parents of this program's spans.
-    fn callers(&self, program: &str) -> BTreeSet<&'a str> {
+    fn clients(&self, program: &str) -> BTreeSet<&'a str> {
         let spans = self.0.values().filter(|span| span.service == program);
         let parents = spans.filter_map(|span| self.0.get(span.parent.as_slice()));
         parents.map(|parent| parent.service.as_str()).filter(|&caller| caller != program).collect()

@@ -4,10 +4,10 @@
 
 pub mod end_to_end;
 pub mod exact;
-mod llama;
+pub mod llama;
 pub mod nodes;
 pub mod rates;
-mod stages;
+pub mod stages;
 pub mod table;
 
 use std::time::Instant;

@@ -44,8 +44,9 @@ pub async fn memory(text: &str) -> Result<Vec<Row>> {
     // The batch is limited by memory only, and not by the size that is fastest on this CPU.
     let node = node.args(["--step-rows-max", "100000"]).serve(folder.path()).await?;
     let live = until("all windows to be decoded at once", LIVE_LIMIT, async || {
-        let said = DecoderClient::new(node.channel().ok()?).describe(pb::DescribeRequest {}).await.ok()?;
-        let running = said.into_inner().load?.running_tokens;
+        let described =
+            DecoderClient::new(node.channel().ok()?).describe(pb::DescribeRequest {}).await.ok()?;
+        let running = described.into_inner().load?.running_tokens;
         (running == tokens(&windows) as u64).then_some(())
     });
     // A call has a limited number of windows in flight, so that two calls are needed for all of them.

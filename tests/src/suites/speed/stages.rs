@@ -31,7 +31,7 @@ impl Stages {
     fn load(options: Options) -> Result<Self> {
         let folder = fixtures::default_model();
         let source = Source::Folder(&folder);
-        let options = Options { device: c3_cascade::DeviceChoice::CpuTicks, ..options };
+        let options = Options { device: c3_cascade::DeviceChoice::Cpu, ..options };
         Ok(Self {
             compressor: Compressor::load(source, &options)?,
             decoder: Decoder::load(source, &options)?,

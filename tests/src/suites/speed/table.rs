@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use super::{exact, nodes, rates, whole};
+use super::{end_to_end, exact, nodes, rates};
 use crate::harness::fixtures::{Corpus, middle};
 use crate::harness::row::Row;
 

@@ -43,8 +43,8 @@ pub async fn batch(count: usize, rounds: usize) -> Result<Vec<Row>> {
         let (took, put) = seconds(&cluster, &["--jsonl"], &lines).await?;
         many += took;
         files += files_under(&cluster.data())?.len() - before;
-        let said = String::from_utf8(put.stdout)?;
-        let total: Value = serde_json::from_str(said.lines().last().context("no output")?)?;
+        let printed = String::from_utf8(put.stdout)?;
+        let total: Value = serde_json::from_str(printed.lines().last().context("no output")?)?;
         failed += total["failed"].as_u64().context("no total")?;
         ensure!(total["documents"] == each, "{total}");
     }

@@ -73,7 +73,7 @@ pub async fn bit_flips(count: usize, seed: u64) -> Result<Vec<Row>> {
         ),
         Row::equal("flips-wrong-text", wrong, Vec::new()),
         Row::equal("flips-not-found", unfound, Vec::new()),
-        Row::equal("flips-left-when-mended", left, 0),
+        Row::equal("flips-left-after-repair", left, 0),
     ])
 }
 

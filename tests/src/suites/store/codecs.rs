@@ -26,7 +26,7 @@ const READ_RATIO: u32 = 80;
 #[derive(Clone, Copy, Debug, Serialize)]
 struct CodecResult {
     fidelity: f64,
-    bits_a_byte: f64,
+    bits_per_byte: f64,
     /// Part of it that is not latents; mostly corrections.
     beside_latents: f64,
 }
@@ -52,7 +52,7 @@ pub async fn table(texts: &[GenreText]) -> Result<Vec<Row>> {
             for (codec, document) in LatentCodec::ALL.into_iter().zip(&documents) {
                 kept.insert(codec.name(), of(document, codec)?);
             }
-            let sizes = LatentCodec::ALL.map(|codec| kept[codec.name()].bits_a_byte);
+            let sizes = LatentCodec::ALL.map(|codec| kept[codec.name()].bits_per_byte);
             let falls = sizes.is_sorted_by(|larger, smaller| larger > smaller);
             rows.push(Row::observed(
                 format!("codecs-{kind}-{ratio}x"),
@@ -71,7 +71,7 @@ pub async fn table(texts: &[GenreText]) -> Result<Vec<Row>> {
             rows.push(Row::holds(format!("{name}-identical"), same, "identical"));
         }
         for (program, level, path) in &others {
-            let size = bits_a_byte(squeezed(path, level, text)?, text.len() as u64);
+            let size = bits_per_byte(compressed_size(path, level, text)?, text.len() as u64);
             rows.push(Row::reported(format!("codecs-{kind}-{program}{level}"), size));
         }
     }
@@ -90,17 +90,17 @@ fn of(document: &pb::Document, codec: LatentCodec) -> Result<CodecResult> {
     let latents = codec.bytes(document.latents as u32, WIDTH)? as u64;
     Ok(CodecResult {
         fidelity: document.tokens_right as f64 / document.tokens as f64,
-        bits_a_byte: bits_a_byte(document.stored_bytes, document.bytes),
-        beside_latents: bits_a_byte(document.stored_bytes.saturating_sub(latents), document.bytes),
+        bits_per_byte: bits_per_byte(document.stored_bytes, document.bytes),
+        beside_latents: bits_per_byte(document.stored_bytes.saturating_sub(latents), document.bytes),
     })
 }
 
-fn bits_a_byte(bytes: u64, of: u64) -> f64 {
+fn bits_per_byte(bytes: u64, of: u64) -> f64 {
     (8e3 * bytes as f64 / of as f64).round() / 1e3
 }
 
 /// Returns the size of a text compressed by a program.
-fn squeezed(program: &Path, level: &str, text: &str) -> Result<u64> {
+fn compressed_size(program: &Path, level: &str, text: &str) -> Result<u64> {
     let mut command = Command::new(program);
     command.args([level, "-c"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn()?;

@@ -50,7 +50,7 @@ async fn full() -> Result<Vec<Row>> {
         while file.write_all(&[1; 4096]).is_ok() {}
         Ok(())
     };
-    fault.endure(&cluster, fill, || Ok(fs::remove_file(&filler)?)).await
+    fault.run(&cluster, fill, || Ok(fs::remove_file(&filler)?)).await
 }
 
 /// A disk that is remounted read-only, as after a hardware fault, then writable again.
@@ -58,7 +58,7 @@ async fn read_only() -> Result<Vec<Row>> {
     let disk = Disk::new()?;
     let cluster = disk.spec().start().await?;
     let fault = Fault { name: "read-only", code: Code::Unavailable, says: "read-only", reads: Reads::GoOn };
-    fault.endure(&cluster, || disk.remount("remount,ro"), || disk.remount("remount,rw")).await
+    fault.run(&cluster, || disk.remount("remount,ro"), || disk.remount("remount,rw")).await
 }
 
 /// Loss of write access, then of all access, for a gateway that does not run as root.
@@ -81,13 +81,13 @@ pub async fn denied() -> Result<Vec<Row>> {
         move || external::run("chmod", &["-R", mode, data])
     };
     let fault = Fault { name: "write-denied", code, says, reads: Reads::GoOn };
-    let mut rows = fault.endure(&cluster, change("a-w"), change("u+w")).await?;
+    let mut rows = fault.run(&cluster, change("a-w"), change("u+w")).await?;
     let fault = Fault { name: "all-denied", code, says, reads: Reads::Fail };
     let whole = |mode: &'static str| {
         let data = &data;
         move || external::run("chmod", &[mode, data])
     };
-    rows.extend(fault.endure(&cluster, whole("000"), whole("755")).await?);
+    rows.extend(fault.run(&cluster, whole("000"), whole("755")).await?);
     Ok(rows)
 }
 
@@ -110,11 +110,11 @@ enum Reads {
 
 impl Fault {
     /// Stores documents, causes the fault, tries all operations, removes the fault, and tries them again.
-    async fn endure(
+    async fn run(
         &self,
         cluster: &Cluster,
         cause: impl FnOnce() -> Result<()>,
-        mend: impl FnOnce() -> Result<()>,
+        repair: impl FnOnce() -> Result<()>,
     ) -> Result<Vec<Row>> {
         let row = |what: &str| format!("disk-{}-{what}", self.name);
         let api = cluster.api()?;
@@ -136,10 +136,10 @@ impl Fault {
         let clear =
             |status: &tonic::Status| status.code() == self.code && status.message().contains(self.says);
         let with_status = refused.iter().flatten().filter(|status| clear(status)).count();
-        let said = refused[0].as_ref().map(|status| format!("{:?}: {}", status.code(), status.message()));
+        let printed = refused[0].as_ref().map(|status| format!("{:?}: {}", status.code(), status.message()));
         let mut rows = vec![
-            Row::reported(row("message"), said),
-            Row::equal(row("refused-with-the-status"), clearly, refused.len()),
+            Row::reported(row("message"), printed),
+            Row::equal(row("refused-with-the-status"), with_status, refused.len()),
         ];
         let (mut intact, mut failed_with_status) = (0, 0);
         for (id, text) in &kept {
@@ -162,7 +162,7 @@ impl Fault {
             "success, or the status of the fault",
         ));
 
-        mend()?;
+        repair()?;
         let seen = api.ids().await?;
         ids.sort();
         rows.push(Row::holds(

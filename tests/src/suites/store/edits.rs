@@ -46,10 +46,10 @@ pub async fn edits(text: &str, more: [&str; 2], reading: Reading) -> Result<Vec<
     let base = pb::WriteOptions { base: id.clone(), ..Default::default() };
     let append = pb::WriteOptions { append_to: id.clone(), ..Default::default() };
     let ways = [
-        ("edited-again", edit(text, 2), None, full()),
+        ("edited-by-text", edit(text, 2), None, full()),
         ("edited-by-base", edit(text, 3), None, base),
-        ("appended-again", format!("{text}{}", more[0]), None, full()),
-        ("appended", format!("{text}{}", more[1]), Some(more[1]), append),
+        ("appended-by-text", format!("{text}{}", more[0]), None, full()),
+        ("appended-by-base", format!("{text}{}", more[1]), Some(more[1]), append),
     ];
     let mut rows = vec![Row::reported(format!("edited-full-put-seconds ({} bytes)", text.len()), seconds)];
     for (name, whole, sent, options) in ways {

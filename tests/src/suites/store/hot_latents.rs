@@ -65,7 +65,7 @@ pub async fn hot_latents(text: &str, seconds: usize) -> Result<Vec<Row>> {
     let bytes = Bytes::from(window.encode_to_vec());
     connections[0].set::<_, _, ()>(KEY, &bytes[..]).await?;
     let length = Duration::from_secs(seconds as u64);
-    let (mut calls_a_second, mut gets_a_second, mut shares) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut calls_per_second, mut gets_per_second, mut shares) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let asked = try_join_all(
             (0..IN_FLIGHT)
@@ -79,14 +79,14 @@ pub async fn hot_latents(text: &str, seconds: usize) -> Result<Vec<Row>> {
                 .map(|connection| tokio::spawn(ask_redis(connection.clone(), bytes.clone(), length))),
         );
         let theirs = rate(asked.await?, length)?;
-        calls_a_second.push(ours);
-        gets_a_second.push(theirs);
+        calls_per_second.push(ours);
+        gets_per_second.push(theirs);
         shares.push(ours / theirs);
     }
     Ok(vec![
         Row::reported("hot-latents-bytes", bytes.len()),
-        Row::reported("hot-latents-calls-a-second", median(calls_a_second)),
-        Row::reported("hot-redis-gets-a-second", median(gets_a_second)),
+        Row::reported("hot-latents-calls-per-second", median(calls_per_second)),
+        Row::reported("hot-redis-gets-per-second", median(gets_per_second)),
         Row::at_least("hot-latents-over-redis", median(shares), RATE_SHARE),
     ])
 }

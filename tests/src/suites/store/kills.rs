@@ -62,7 +62,7 @@ pub async fn kills(count: usize, seed: u64) -> Result<Vec<Row>> {
 }
 
 /// Kills the gateway `count` times during puts.
-pub async fn during_every_put(count: usize, seed: u64) -> Result<Vec<Row>> {
+pub async fn during_puts_only(count: usize, seed: u64) -> Result<Vec<Row>> {
     Scenario::begin(seed).await?.puts(count).await
 }
 
@@ -143,7 +143,7 @@ async fn during_puts(
         }
     }
     cluster.restart_gateway().await?;
-    named.fsck(&cluster.api()?, tried).await;
+    named.check(&cluster.api()?, tried).await;
     Ok(acknowledged < PUTS)
 }
 

@@ -7,7 +7,7 @@ use c3_proto::pb::DescribeRequest;
 use c3_proto::pb::compressor_client::CompressorClient;
 use c3_proto::pb::decoder_client::DecoderClient;
 
-use super::ops::written;
+use super::ops::default_options;
 use crate::harness::cluster::{Cluster, ClusterSpec};
 use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::row::{Row, median};
@@ -28,11 +28,11 @@ pub async fn long(text: &str, short: usize, sizes: &[usize], rounds: usize) -> R
     let api = cluster.api()?;
     // Warms up with as many concurrent shards as a long document has. A GPU driver would otherwise compile kernels
     // during the first measurement.
-    TokenTimes::of(&api, &varied(text, 2 * short, usize::MAX)).await?;
+    TokenTimes::of(&api, &unique_variant(text, 2 * short, usize::MAX)).await?;
     let mut variants = 0..;
     let mut measured = async |bytes| {
         let variant = variants.next().context("no variants left")?;
-        TokenTimes::of(&api, &varied(text, bytes, variant)).await
+        TokenTimes::of(&api, &unique_variant(text, bytes, variant)).await
     };
     let mut rows = Vec::new();
     for &size in sizes {
@@ -52,8 +52,8 @@ pub async fn long(text: &str, short: usize, sizes: &[usize], rounds: usize) -> R
         rows.extend([
             Row::reported(name("put-seconds"), seconds(|timed| timed.put)),
             Row::reported(name("get-seconds"), seconds(|timed| timed.get)),
-            Row::at_most(name("put-time-a-token"), against(|timed| timed.put), TIME_MAX),
-            Row::at_most(name("get-time-a-token"), against(|timed| timed.get), TIME_MAX),
+            Row::at_most(name("put-time-per-token"), against(|timed| timed.put), TIME_MAX),
+            Row::at_most(name("get-time-per-token"), against(|timed| timed.get), TIME_MAX),
             Row::holds(name("identical"), identical, "identical"),
             Row::at_most(name("memory"), cluster.gateway.peak_bytes()? as f64, MEMORY_MAX as f64),
         ]);
@@ -81,12 +81,13 @@ pub async fn spread(text: &str) -> Result<Vec<Row>> {
 async fn least_shares(cluster: &Cluster) -> Result<[f64; 3]> {
     let (mut compressed, mut verified, mut decoded) = (Vec::new(), Vec::new(), Vec::new());
     for node in &cluster.compressors {
-        let said = CompressorClient::new(node.channel()?).describe(DescribeRequest {}).await?.into_inner();
-        compressed.push(said.counters.context("no counters")?.tokens_compressed);
+        let described =
+            CompressorClient::new(node.channel()?).describe(DescribeRequest {}).await?.into_inner();
+        compressed.push(described.counters.context("no counters")?.tokens_compressed);
     }
     for node in &cluster.decoders {
-        let said = DecoderClient::new(node.channel()?).describe(DescribeRequest {}).await?.into_inner();
-        let counters = said.counters.context("no counters")?;
+        let described = DecoderClient::new(node.channel()?).describe(DescribeRequest {}).await?.into_inner();
+        let counters = described.counters.context("no counters")?;
         verified.push(counters.tokens_verified);
         decoded.push(counters.tokens_decoded);
     }
@@ -123,7 +124,7 @@ impl TokenTimes {
 }
 
 /// Repeats a text to `bytes` bytes. Numbered paragraphs make every repetition and every variant unique.
-pub fn varied(text: &str, bytes: usize, variant: usize) -> String {
+pub fn unique_variant(text: &str, bytes: usize, variant: usize) -> String {
     let mut varied = String::with_capacity(bytes + text.len());
     let mut round = 0;
     while varied.len() < bytes {
@@ -146,7 +147,7 @@ mod tests {
     #[test]
     fn variants_have_their_length_and_nothing_in_common() {
         let text = "one\n\ntwo\n\nthree";
-        let (first, second) = (varied(text, 100, 1), varied(text, 100, 2));
+        let (first, second) = (unique_variant(text, 100, 1), unique_variant(text, 100, 2));
         assert_eq!((first.len(), second.len()), (100, 100));
         assert!(first.starts_with("1.0.0 one\n\n1.0.1 two\n\n1.0.2 three1.1.0 one"));
         assert!(second.split("\n\n").all(|paragraph| !first.contains(paragraph)));

@@ -46,7 +46,7 @@ pub async fn delete(api: &GatewayApi, id: &str) -> Result<(), Status> {
 }
 
 /// Runs `fsck` and returns its findings. Fails if the stream ends without a summary.
-pub async fn check(api: &GatewayApi, repair: bool) -> Result<Vec<pb::Finding>> {
+pub async fn fsck(api: &GatewayApi, repair: bool) -> Result<Vec<pb::Finding>> {
     let mut parts = api.stub().check(pb::CheckRequest { repair }).await?.into_inner();
     let (mut findings, mut summary) = (Vec::new(), None);
     while let Some(message) = parts.message().await? {

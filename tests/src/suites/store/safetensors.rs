@@ -33,20 +33,20 @@ pub async fn again(text: &str) -> Result<Vec<Row>> {
     for (name, says, changed) in changed(&fs::read(file)?)? {
         let path = folder.path().join(name);
         fs::write(&path, changed)?;
-        let (code, said) = exported.c3(&["put-latents".as_ref(), &path]).await?;
+        let (code, printed) = exported.c3(&["put-latents".as_ref(), &path]).await?;
         // The CLI rejects a file that contradicts itself; the gateway checks the rest.
-        let refused = matches!(code, Some(1 | 2)) && said.contains(says);
+        let refused = matches!(code, Some(1 | 2)) && printed.contains(says);
         rows.push(Row::observed(
             format!("safetensors-{name}"),
-            said.trim(),
+            printed.trim(),
             refused,
             format!("refused with `{says}`"),
         ));
     }
     rows.push(Row::equal("safetensors-refused-stored", api.ids().await?.len(), 0));
 
-    let (code, said) = exported.c3(&["put-latents".as_ref(), file]).await?;
-    ensure!(code == Some(0), "put-latents: {said}");
+    let (code, printed) = exported.c3(&["put-latents".as_ref(), file]).await?;
+    ensure!(code == Some(0), "put-latents: {printed}");
     let same = api.get(id).await?.text == text.as_bytes();
     rows.push(Row::holds("safetensors-text", same, "identical"));
     let second = exported.latents("second").await?;
@@ -94,8 +94,8 @@ impl ExportedDocument {
     /// Exports the document's latents to a new file.
     async fn latents(&self, name: &str) -> Result<PathBuf> {
         let path = self.folder.path().join(name);
-        let (code, said) = self.c3(&["latents".as_ref(), self.id.as_ref(), "-o".as_ref(), &path]).await?;
-        ensure!(code == Some(0), "latents: {said}");
+        let (code, printed) = self.c3(&["latents".as_ref(), self.id.as_ref(), "-o".as_ref(), &path]).await?;
+        ensure!(code == Some(0), "latents: {printed}");
         Ok(path)
     }
 

@@ -4,8 +4,8 @@ use anyhow::{Result, bail};
 
 use super::resume::KilledProcess;
 use super::{
-    auto, batch, cloud, codecs, deletes, disk, edited, flips, gateways, hot, interchange, kills, kinds, long,
-    names, recode, resumed, shared, syscalls,
+    auto, batch, bit_flips, codecs, deletes, disk, edits, gateways, genres, hot_latents, kills, long, names,
+    recode, redis, resume, s3_faults, safetensors, syscalls,
 };
 use crate::harness::fixtures::{self, Corpus, middle, stretch};
 use crate::harness::row::Row;
@@ -67,7 +67,7 @@ pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
             let (books, bytes) = (corpus.books()?, sized(200_000, 2_000_000));
             // Shards in flight at the kill are repeated. In a short text, only one may be.
             let args: &[&str] = if corpus.full { &[] } else { &["--shards-in-flight", "1"] };
-            let texts = [1, 2].map(|variant| long::varied(&books, bytes, variant));
+            let texts = [1, 2].map(|variant| long::unique_variant(&books, bytes, variant));
             let [first, second] = texts.each_ref().map(String::as_str);
             let puts = [(KilledProcess::Gateway, first), (KilledProcess::Client, second)];
             let puts = &puts[..sized(1, 2)];
@@ -85,7 +85,7 @@ pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
         "codecs" => codecs::table(&genres::all(&prose()?, sized(1_000, 20_000))?).await,
         "auto" => {
             let mut rows = auto::auto(&genres::all(&prose()?, sized(40_000, 200_000))?).await?;
-            // Texts of a few shards are sampled differently from longer ones. A single one would vary too much.
+            // Texts of one to three shards.
             rows.extend(auto::auto(&genres::several(&prose()?, 18_000, sized(1, 3))?).await?);
             Ok(rows)
         }

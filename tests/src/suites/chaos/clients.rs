@@ -22,9 +22,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Connections of an overloading client.
 const CONNECTIONS: usize = 8;
 
-/// Disconnects `callers` clients at the same moment in the middle of their reads. Measures the time until all slots
+/// Disconnects `clients` clients at the same moment in the middle of their reads. Measures the time until all slots
 /// are free.
-pub async fn cancelled(text: &str, callers: usize, documents: usize) -> Result<Vec<Row>> {
+pub async fn cancelled(text: &str, clients: usize, documents: usize) -> Result<Vec<Row>> {
     const FREE_MAX: f64 = 1.0;
     let wide = ["--calls-max", "8192", "--look-ahead", "2"].map(str::to_owned);
     let cluster =
@@ -38,7 +38,7 @@ pub async fn cancelled(text: &str, callers: usize, documents: usize) -> Result<V
         let api = api.clone();
         async move { api.open(&id).await }
     };
-    let streams: Vec<_> = join_all(ids.cycle().take(callers).map(open)).await;
+    let streams: Vec<_> = join_all(ids.cycle().take(clients).map(open)).await;
     let opened = streams.iter().filter(|stream| stream.is_ok()).count();
     let mut streams = streams.into_iter().flatten().collect::<Vec<_>>();
     let first = streams.first_mut().context("no call was accepted")?;
@@ -54,34 +54,34 @@ pub async fn cancelled(text: &str, callers: usize, documents: usize) -> Result<V
     free.await?;
     let seconds = left.elapsed().as_secs_f64();
     Ok(vec![
-        Row::equal("cancelled-callers", opened, callers),
+        Row::equal("cancelled-clients", opened, clients),
         Row::at_most("cancelled-slots-free-seconds", seconds, FREE_MAX),
     ])
 }
 
 /// Alternates between the peak rate, measured with as many closed-loop clients as there are slots, and open-loop load
 /// of ten times that rate.
-pub async fn overload(text: &str, spell: Duration) -> Result<Vec<Row>> {
+pub async fn overload(text: &str, duration: Duration) -> Result<Vec<Row>> {
     const TIMES: f64 = 10.0;
     const GOODPUT_MIN: f64 = 0.9;
     const GROWTH_MAX: f64 = 1.2;
     /// Slots for a few seconds of work. A call that would wait longer is refused immediately.
-    const PLACES: usize = 16;
+    const SLOTS: usize = 16;
     const ROUNDS: usize = 3;
-    let cluster = ClusterSpec::with_gateway_args(&["--calls-max", &PLACES.to_string()]).start().await?;
+    let cluster = ClusterSpec::with_gateway_args(&["--calls-max", &SLOTS.to_string()]).start().await?;
     // A single connection is limited to fewer calls than there are slots.
     let connections = (0..CONNECTIONS).map(|_| cluster.api()).collect::<Result<Vec<_>>>()?;
-    let work = Workload::prepare(&connections[0], text, 2 * PLACES, 1_500).await?;
-    let demand = ReadLoad::new(connections, work);
-    let mut peaks = vec![demand.closed_loop(PLACES, spell).await?];
-    let refused = demand.refused();
+    let work = Workload::prepare(&connections[0], text, 2 * SLOTS, 1_500).await?;
+    let load = ReadLoad::new(connections, work);
+    let mut peaks = vec![load.closed_loop(SLOTS, duration).await?];
+    let refused = load.refused();
     let memory = peak_memory(&cluster)?;
     let mut goodputs = Vec::new();
     for _ in 0..ROUNDS {
         cluster.wait_until_idle().await?;
-        goodputs.push(demand.open_loop(TIMES * peaks[peaks.len() - 1], PLACES, spell).await?);
+        goodputs.push(load.open_loop(TIMES * peaks[peaks.len() - 1], SLOTS, duration).await?);
         cluster.wait_until_idle().await?;
-        peaks.push(demand.closed_loop(PLACES, spell).await?);
+        peaks.push(load.closed_loop(SLOTS, duration).await?);
     }
     // The speed of the machine drifts: each goodput is divided by the mean of the peaks before and after it.
     let ratios =
@@ -89,12 +89,12 @@ pub async fn overload(text: &str, spell: Duration) -> Result<Vec<Row>> {
     let growth = peak_memory(&cluster)? as f64 / memory as f64;
     let mut rows = vec![
         Row::equal("overload-refused-without-overload", refused, 0),
-        Row::reported("overload-peaks-calls-a-second", &peaks),
-        Row::reported("overload-goodputs-calls-a-second", &goodputs),
+        Row::reported("overload-peaks-calls-per-second", &peaks),
+        Row::reported("overload-goodputs-calls-per-second", &goodputs),
         Row::at_least("overload-goodput-over-peak", median(ratios.collect()), GOODPUT_MIN),
         Row::at_most("overload-memory-over-before", growth, GROWTH_MAX),
     ];
-    rows.extend(demand.refusals("overload"));
+    rows.extend(load.refusals("overload"));
     Ok(rows)
 }
 
@@ -107,18 +107,18 @@ pub async fn excess_load(text: &str) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::with_gateway_args(&args).start().await?;
     let api = cluster.api()?;
     let work = Workload::prepare(&api, text, DOCUMENTS, 6_000).await?;
-    let demand = ReadLoad::new(vec![api.clone()], work.clone());
-    let mut callers = JoinSet::new();
+    let load = ReadLoad::new(vec![api.clone()], work.clone());
+    let mut clients = JoinSet::new();
     for _ in 0..DOCUMENTS {
-        callers.spawn(demand.clone().call(0));
+        clients.spawn(load.clone().call(0));
         sleep(BETWEEN).await;
     }
-    callers.join_all().await;
-    let read = demand.answers();
+    clients.join_all().await;
+    let read = load.answers();
     let (id, text) = &work.documents()[DOCUMENTS - 1];
     let after = api.get(id).await?.text == text.as_bytes();
     let mut rows = vec![Row::observed("excess-load-read", read, read > 0, "at least 1")];
-    rows.extend(demand.refusals("excess-load"));
+    rows.extend(load.refusals("excess-load"));
     rows.push(Row::holds("excess-load-over", after, "a later read succeeds"));
     Ok(rows)
 }
@@ -131,7 +131,7 @@ fn peak_memory(cluster: &Cluster) -> Result<u64> {
 
 /// One client reads short documents steadily. Another, on its own connection, starts reading ten long ones at once,
 /// which are more windows than a node accepts. The first client's p99 latency must stay bounded.
-pub async fn fair(text: &str, spell: Duration) -> Result<Vec<Row>> {
+pub async fn fair(text: &str, duration: Duration) -> Result<Vec<Row>> {
     const TIMES: usize = 10;
     const P99_MAX: f64 = 3.0;
     let cluster = ClusterSpec::default().start().await?;
@@ -151,8 +151,8 @@ pub async fn fair(text: &str, spell: Duration) -> Result<Vec<Row>> {
         }
         Ok::<_, Status>(took)
     };
-    let before = read(&steady, short.documents(), Instant::now() + spell).await?;
-    let until = Instant::now() + spell;
+    let before = read(&steady, short.documents(), Instant::now() + duration).await?;
+    let until = Instant::now() + duration;
     let burst =
         join_all(long.documents().iter().map(|document| read(&greedy, slice::from_ref(document), until)));
     let (beside, burst) = tokio::join!(read(&steady, short.documents(), until), burst);
