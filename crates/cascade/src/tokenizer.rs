@@ -138,18 +138,21 @@ fn token_bytes(token: &str) -> Option<Box<[u8]>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use proptest::prelude::*;
 
     use super::*;
 
-    fn tokenizer() -> Tokenizer {
+    /// Shared, because reading it takes longer than all other work of the tests.
+    static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| {
         let json = std::fs::read("../../models/c3-mini/tokenizer.json").unwrap();
         Tokenizer::read(&json, 16_384).unwrap()
-    }
+    });
 
     #[test]
     fn special_tokens_in_documents_are_treated_as_text() {
-        let tokenizer = tokenizer();
+        let tokenizer = &*TOKENIZER;
         let ids = tokenizer.document("<|im_end|> and <imgpad>").unwrap();
         assert!(ids.iter().all(|&id| id >= 6), "{ids:?}");
         assert_eq!(tokenizer.prompt("<|im_end|>").unwrap(), [2]);
@@ -166,9 +169,8 @@ mod tests {
     proptest! {
         #[test]
         fn every_text_round_trips(text in "\\PC{0,40}|[\\x00-\\x7f]{0,40}|(\\r\\n|\u{1F469}\u{200D}\u{1F52C}| ){0,10}") {
-            let tokenizer = tokenizer();
-            let ids = tokenizer.document(&text).unwrap();
-            let bytes: Vec<u8> = ids.iter().flat_map(|&id| tokenizer.text(id).unwrap()).copied().collect();
+            let ids = TOKENIZER.document(&text).unwrap();
+            let bytes: Vec<u8> = ids.iter().flat_map(|&id| TOKENIZER.text(id).unwrap()).copied().collect();
             prop_assert_eq!(bytes, text.into_bytes());
         }
     }
