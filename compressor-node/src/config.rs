@@ -1,22 +1,30 @@
-//! The node's settings.
+//! Settings of the compressor node.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use c3_node::Settings;
+use c3_cascade::Options;
+use c3_node::NodeArgs;
 
-/// The compressor node's settings.
+/// Settings of the compressor node.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Config {
     /// Address to listen on
     #[arg(long, env = "C3_LISTEN", value_name = "ADDRESS", default_value_t = Self::default().listen)]
     pub listen: SocketAddr,
+    /// Device, precision and instruction set
+    #[command(flatten)]
+    pub options: Options,
     /// Settings that both nodes have
     #[command(flatten)]
-    pub node: Settings,
+    pub node: NodeArgs,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: (Ipv4Addr::LOCALHOST, 7301).into(), node: Settings::default() }
+        Self {
+            listen: (Ipv4Addr::LOCALHOST, 7301).into(),
+            options: Options::default(),
+            node: NodeArgs::default(),
+        }
     }
 }

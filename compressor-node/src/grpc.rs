@@ -1,7 +1,9 @@
-//! gRPC to the node's words and back.
+//! The gRPC service: converts between messages and the node's types.
 
-use c3_node::{ModelFacts, count};
-use c3_proto::{Invalid, LatentCodec, limits::SHARD_BYTES_MAX, pb};
+use c3_node::{CallError, ModelInfo, saturating_u32};
+use c3_proto::{FromWire, ToWire, pb};
+use c3_server::ServiceError;
+use c3_types::{Invalid, limits::SHARD_BYTES_MAX};
 use futures::{StreamExt, TryStreamExt, stream, stream::BoxStream};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -10,8 +12,8 @@ use crate::{
     shard::{Shard, Window, compress},
 };
 
-/// Shards of one call that are worked on at once: enough to keep the model busy while answers travel, few enough that
-/// a call cannot fill the queue by itself.
+/// Maximum number of a call's shards in work at once: enough to keep the model busy while answers travel, few enough
+/// that one call cannot fill the queue.
 const CALL_SHARDS_MAX: usize = 8;
 
 /// The service.
@@ -33,10 +35,13 @@ impl pb::compressor_server::Compressor for Grpc {
         request: Request<Streaming<pb::CompressRequest>>,
     ) -> Result<Response<Self::CompressStream>, Status> {
         let node = self.0.clone();
-        // Nothing runs ahead of the caller: the stream is polled when the connection has room for more.
+        // Backpressure: the stream is polled only when the connection has room for more.
         let windows = request
             .into_inner()
-            .map(move |request| shard(node.clone(), request))
+            .map(move |request| {
+                let node = node.clone();
+                async move { compress_shard(&node, request?).await.map_err(|error| error.status()) }
+            })
             .buffer_unordered(CALL_SHARDS_MAX)
             .map_ok(|windows| stream::iter(windows.into_iter().map(Ok)))
             .try_flatten();
@@ -47,57 +52,56 @@ impl pb::compressor_server::Compressor for Grpc {
         &self,
         _: Request<pb::DescribeRequest>,
     ) -> Result<Response<pb::DescribeResponse>, Status> {
-        Ok(Response::new(self.0.describe()?))
+        Ok(Response::new(self.0.describe().map_err(|error| error.status())?))
     }
 }
 
-async fn shard(
-    node: Node,
-    request: Result<pb::CompressRequest, Status>,
-) -> Result<Vec<pb::CompressResponse>, Status> {
-    let request = request?;
+async fn compress_shard(
+    node: &Node,
+    request: pb::CompressRequest,
+) -> Result<Vec<pb::CompressResponse>, CallError> {
     let (number, with_token_ids) = (request.shard, request.with_token_ids);
-    let shard = checked(request, &node.served()?.facts)?;
-    let windows = compress(&node, shard).await?;
-    let of = count(windows.len());
-    let answers = windows.into_iter().enumerate().map(|(i, window)| {
+    let shard = shard(request, &node.loaded()?.info)?;
+    let windows = compress(node, shard).await?;
+    let count = saturating_u32(windows.len());
+    let responses = windows.into_iter().enumerate().map(|(i, window)| {
         let Window { bytes, tokens, group } = window;
         pb::CompressResponse {
             shard: number,
-            window: count(i),
-            windows: of,
+            window: saturating_u32(i),
+            windows: count,
             start: bytes.start as u64,
             end: bytes.end as u64,
             group: Some(group.to_wire()),
             token_ids: if with_token_ids { tokens } else { Vec::new() },
         }
     });
-    Ok(answers.collect())
+    Ok(responses.collect())
 }
 
-fn checked(request: pb::CompressRequest, facts: &ModelFacts) -> Result<Shard, Invalid> {
+fn shard(request: pb::CompressRequest, info: &ModelInfo) -> Result<Shard, Invalid> {
     let bytes = request.text.len();
     if !(1..=SHARD_BYTES_MAX).contains(&bytes) {
-        let problem = format!("a shard has 1 to {SHARD_BYTES_MAX} bytes, {bytes} given");
+        let problem = format!("must have 1 to {SHARD_BYTES_MAX} bytes, has {bytes}");
         return Err(Invalid::new("text", problem));
     }
     let text = String::from_utf8(request.text.into()).map_err(|error| {
         Invalid::new("text", format!("is not UTF-8 from byte {} on", error.utf8_error().valid_up_to()))
     })?;
-    let codec = LatentCodec::from_wire(request.codec)?.unwrap_or(facts.codec);
-    // Told before anything is computed: not every width divides into a codec's blocks.
-    codec.bytes(count(facts.latent_token_len), count(facts.latent_width))?;
-    Ok(Shard { text, ratio: facts.ratio.check(request.ratio)?, codec })
+    let codec = Option::from_wire(request.codec)?.unwrap_or(info.codec);
+    // Checked before anything is computed: not every latent width is divisible into a codec's blocks.
+    codec.bytes(saturating_u32(info.latent_token_len), saturating_u32(info.latent_width))?;
+    Ok(Shard { text, ratio: info.ratio.check(request.ratio)?, codec })
 }
 
 #[cfg(test)]
 mod tests {
-    use c3_proto::{CascadeName, Fingerprint, RatioRange};
+    use c3_types::{CascadeName, Fingerprint, LatentCodec, RatioRange};
 
     use super::*;
 
-    fn facts(latent_width: usize) -> ModelFacts {
-        ModelFacts {
+    fn info(latent_width: usize) -> ModelInfo {
+        ModelInfo {
             cascade: CascadeName {
                 name: "test".to_owned(),
                 compressor: Fingerprint::of(b"compressor"),
@@ -121,16 +125,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_open_is_the_checkpoints() {
-        let shard = checked(request(b"text", 0, 0), &facts(64)).unwrap();
+    fn unset_fields_take_the_checkpoints_defaults() {
+        let shard = shard(request(b"text", 0, 0), &info(64)).unwrap();
         assert_eq!((shard.ratio, shard.codec), (20, LatentCodec::Q4_0));
     }
 
     #[test]
-    fn each_wrong_field_is_named() {
+    fn each_invalid_field_is_named() {
         let large: &'static [u8] = Box::leak(vec![b'a'; SHARD_BYTES_MAX + 1].into_boxed_slice());
         let codec = LatentCodec::Q4_0.to_wire();
-        for (given, width, field, says) in [
+        for (request, width, field, says) in [
             (request(b"", 0, 0), 64, "text", "1 to"),
             (request(large, 0, 0), 64, "text", "16384 bytes"),
             (request(b"ab\xff", 0, 0), 64, "text", "byte 2"),
@@ -139,7 +143,7 @@ mod tests {
             (request(b"text", 0, 99), 64, "codec", "q4_0"),
             (request(b"text", 0, codec), 60, "width", "multiple of 32"),
         ] {
-            let error = checked(given, &facts(width)).unwrap_err();
+            let error = shard(request, &info(width)).unwrap_err();
             assert_eq!(error.field, field);
             assert!(error.problem.contains(says), "{error}");
         }

@@ -1,4 +1,4 @@
-//! The compressor node as a program.
+//! The `compressor-node` program.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use c3_compressor_node::{Config, ROLE, run};
 use c3_server::{program, telemetry::TelemetryConfig};
 use clap::Parser;
 
-/// Compressor node of C3 Serve: texts in, latent groups out, over gRPC
+/// Compressor node of C3 Serve: compresses texts to latent groups, over gRPC
 #[derive(Parser)]
 #[command(name = "compressor-node", version)]
 struct Arguments {

@@ -1,31 +1,32 @@
-//! The model on its own thread: takes what waits, computes it side by side, answers.
+//! The model on its own thread: takes waiting windows, computes them in batches, answers.
 
 use std::{sync::Arc, time::Instant};
 
-use c3_cascade::{Compressor, Source, TokenWindow};
+use c3_cascade::{Compressor, Options, Source, StageInfo, TokenWindow};
 use c3_node::{
-    Error, ModelFacts,
-    batch::{self, Work},
-    queue::{Job, Room},
+    CallError, Error, ModelInfo,
+    batch::{self, BatchBudget, Operation},
+    queue::Job,
+    saturating_u32,
 };
-use c3_server::caller::Caller;
+use c3_server::principal::Principal;
+use c3_types::{CascadeName, Fingerprint, Invalid, RatioRange};
 use tokio::sync::oneshot;
-use tonic::Status;
 
-/// Warms the model; any text would do.
-const WARM_UP: &str = "The first batch pays for what later ones find ready.";
+/// Any text warms the model.
+const WARM_UP_TEXT: &str = "The first batch allocates what later ones reuse.";
 
 /// A handle on the node.
 pub(crate) type Node = c3_node::Node<CompressJob, Arc<Compressor>>;
 
-/// A window that waits for its latents.
+/// A window to compress.
 pub(crate) struct CompressJob {
     pub(crate) window: TokenWindow,
-    pub(crate) caller: Caller,
-    pub(crate) reply: oneshot::Sender<Result<Compressed, Status>>,
+    pub(crate) principal: Principal,
+    pub(crate) reply: oneshot::Sender<Result<Compressed, CallError>>,
 }
 
-/// A window and its latents: a tensor of rows of the model's width.
+/// A window and its latents, `[n, d₁]` in row-major order.
 pub(crate) struct Compressed {
     pub(crate) window: TokenWindow,
     pub(crate) latents: Vec<f32>,
@@ -36,46 +37,85 @@ impl Job for CompressJob {
         self.window.tokens.len()
     }
 
-    fn caller(&self) -> Caller {
-        self.caller
+    fn principal(&self) -> Principal {
+        self.principal
     }
 
-    fn is_gone(&self) -> bool {
+    fn is_cancelled(&self) -> bool {
         self.reply.is_closed()
     }
 }
 
-/// Loads and warms the model, and computes until the queue closes.
-pub(crate) fn work(node: &Node, ready: &dyn Fn()) -> Result<(), Error> {
-    let (compressor, facts) = load(node)?;
-    let tokens_max = node.settings().batch_tokens_max(&facts.device);
-    node.serve(compressor.clone(), facts);
+/// Loads and warms the model, calls `ready`, and computes until the queue closes.
+pub(crate) fn run(node: &Node, options: &Options, ready: &dyn Fn()) -> Result<(), Error> {
+    let (compressor, info) = load(node, options)?;
+    let tokens_max = node.args().batch_tokens_max(&info.device);
+    node.set_loaded(compressor.clone(), info);
     ready();
-    let counted = Work { name: "compress", counter: &node.counters().compressed, metrics: node.metrics() };
+    let counter = &node.counters().compressed;
+    let operation = Operation { name: "compress", counter, metrics: node.metrics() };
     while node.queue().wait() {
-        let mut room = Room::new(tokens_max, 0);
-        let batch = node.queue().take(|job| if room.fits(job.tokens()) { Ok(job) } else { Err(job) });
+        let mut budget = BatchBudget::new(tokens_max, 0);
+        let batch = node.queue().take(|job| if budget.take(job.tokens()) { Ok(job) } else { Err(job) });
         let compress = |jobs: &[&CompressJob]| {
-            compressor.compress(&jobs.iter().map(|job| &job.window).collect::<Vec<_>>())
+            let windows: Vec<&TokenWindow> = jobs.iter().map(|job| &job.window).collect();
+            compressor.compress(&windows).map_err(call_error)
         };
-        batch::compute(batch, &counted, &compress, &|CompressJob { window, reply, .. }, latents| {
-            // A caller that left meanwhile misses nothing.
+        batch::compute(batch, &operation, &compress, &|CompressJob { window, reply, .. }, latents| {
+            // Fails if the caller has left.
             let _ = reply.send(latents.map(|latents| Compressed { window, latents }));
         });
     }
     Ok(())
 }
 
-fn load(node: &Node) -> Result<(Arc<Compressor>, ModelFacts), Error> {
-    let began = Instant::now();
-    let compressor = Compressor::load(node.source(embedded())?, &node.settings().options())?;
-    let facts = ModelFacts::new(compressor.info())?;
-    let warm_up = compressor.windows(WARM_UP, compressor.info().ratio_default)?;
-    compressor.compress(&warm_up.iter().collect::<Vec<_>>())?;
-    let (cascade, device, arithmetic) = (&facts.cascade.name, &facts.device, &facts.arithmetic);
-    let seconds = began.elapsed().as_secs_f64();
+/// Converts an error of the network into one of a call.
+pub(crate) fn call_error(error: c3_cascade::Error) -> CallError {
+    match error {
+        c3_cascade::Error::InvalidInput(problem) => CallError::Input(problem),
+        error => CallError::Internal(error.to_string()),
+    }
+}
+
+fn load(node: &Node, options: &Options) -> Result<(Arc<Compressor>, ModelInfo), Error> {
+    let started = Instant::now();
+    let source = node.args().model.as_deref().map(Source::Folder).or(embedded()).ok_or(Error::NoModel)?;
+    let compressor = Compressor::load(source, options).map_err(Error::model)?;
+    let info = model_info(compressor.info())?;
+    warm_up(&compressor).map_err(Error::model)?;
+    let (cascade, device, arithmetic) = (&info.cascade.name, &info.device, &info.arithmetic);
+    let seconds = started.elapsed().as_secs_f64();
     tracing::info!(%cascade, %device, %arithmetic, seconds, "compressor is loaded and warm");
-    Ok((Arc::new(compressor), facts))
+    Ok((Arc::new(compressor), info))
+}
+
+fn warm_up(compressor: &Compressor) -> Result<(), c3_cascade::Error> {
+    let windows = compressor.windows(WARM_UP_TEXT, compressor.info().ratio_default)?;
+    compressor.compress(&windows.iter().collect::<Vec<_>>()).map(drop)
+}
+
+fn model_info(info: &StageInfo) -> Result<ModelInfo, Invalid> {
+    Ok(ModelInfo {
+        cascade: CascadeName::new(
+            info.cascade.clone(),
+            Fingerprint::try_from(info.compressor_fingerprint.as_slice())?,
+            Fingerprint::try_from(info.decoder_fingerprint.as_slice())?,
+        )?,
+        arithmetic: info.arithmetic.clone(),
+        device: info.device.clone(),
+        latent_width: info.latent_width,
+        latent_token_len: info.latent_token_len,
+        fixed_latents: info.fixed_latents,
+        ratio: RatioRange {
+            min: saturating_u32(info.ratio_min),
+            max: saturating_u32(info.ratio_max),
+            default: saturating_u32(info.ratio_default),
+        },
+        ratios: info.ratios.clone(),
+        codec: info.latent_codec.parse()?,
+        takes_prompt: info.takes_prompt,
+        vocabulary: info.vocabulary,
+    })
 }
 
 #[cfg(feature = "embedded-model")]

@@ -1,14 +1,15 @@
-//! What the node does with a shard: tokenizes it, windows it, and waits for the model.
+//! A shard's way through the node: it is tokenized, split into windows, and compressed by the model.
 
-use c3_node::{ModelFacts, Served, count, queue::stopping, status};
-use c3_proto::{LatentCodec, LatentGroup, Provenance};
-use c3_server::{Kind, caller};
+use std::ops::Range;
+
+use c3_node::{CallError, Loaded, ModelInfo, saturating_u32};
+use c3_server::principal;
+use c3_types::{LatentCodec, LatentGroup, Provenance};
 use tokio::sync::oneshot;
-use tonic::Status;
 
-use crate::model::{CompressJob, Compressed, Node};
+use crate::model::{CompressJob, Compressed, Node, call_error};
 
-/// A shard that was checked.
+/// A shard whose request is validated.
 #[derive(Debug)]
 pub(crate) struct Shard {
     pub(crate) text: String,
@@ -16,50 +17,52 @@ pub(crate) struct Shard {
     pub(crate) codec: LatentCodec,
 }
 
-/// A window of a shard.
+/// A compressed window of a shard.
 #[derive(Debug)]
 pub(crate) struct Window {
-    pub(crate) bytes: std::ops::Range<usize>,
+    /// Byte range of the window in the shard's text.
+    pub(crate) bytes: Range<usize>,
     pub(crate) tokens: Vec<u32>,
     pub(crate) group: LatentGroup,
 }
 
-/// The windows of a shard, in order. Dropping the future gives up the shard's places.
+/// Returns the windows of a shard, in order. Dropping the future cancels the shard's jobs.
 #[tracing::instrument(name = "compress shard", skip_all, fields(bytes = shard.text.len(), ratio = shard.ratio))]
-pub(crate) async fn compress(node: &Node, shard: Shard) -> Result<Vec<Window>, Status> {
-    let Served { model: compressor, facts } = node.served()?;
+pub(crate) async fn compress(node: &Node, shard: Shard) -> Result<Vec<Window>, CallError> {
+    let Loaded { model: compressor, info } = node.loaded()?;
     let Shard { text, ratio, codec } = shard;
     let windows = tokio::task::spawn_blocking({
         let compressor = compressor.clone();
         move || compressor.windows(&text, ratio as usize)
     });
-    let windows = windows.await.map_err(|error| Kind::Internal.status(error.to_string()))?;
-    let windows = windows.map_err(|error| status(&error))?;
+    let windows = windows.await.map_err(|error| CallError::Internal(error.to_string()))?;
     let (jobs, answers): (Vec<_>, Vec<_>) = windows
+        .map_err(call_error)?
         .into_iter()
         .map(|window| {
             let (reply, answer) = oneshot::channel();
-            (CompressJob { window, caller: caller::current(), reply }, answer)
+            (CompressJob { window, principal: principal::current(), reply }, answer)
         })
         .unzip();
     node.queue().push(jobs)?;
     let mut windows = Vec::with_capacity(answers.len());
     for answer in answers {
-        let compressed = answer.await.map_err(|_| stopping())??;
-        windows.push(encode(compressed, facts, codec)?);
+        // The queue drops the job's sender only when it closes.
+        let compressed = answer.await.map_err(|_| CallError::Stopping)??;
+        windows.push(encode(compressed, info, codec)?);
     }
     Ok(windows)
 }
 
-fn encode(compressed: Compressed, facts: &ModelFacts, codec: LatentCodec) -> Result<Window, Status> {
+fn encode(compressed: Compressed, info: &ModelInfo, codec: LatentCodec) -> Result<Window, CallError> {
     let Compressed { window, latents } = compressed;
-    let of = Provenance {
-        compressor: facts.cascade.compressor,
-        tokens: count(window.tokens.len()),
-        ratio: count(window.ratio),
+    let provenance = Provenance {
+        compressor: info.cascade.compressor,
+        tokens: saturating_u32(window.tokens.len()),
+        ratio: saturating_u32(window.ratio),
     };
-    let group = LatentGroup::encode(&latents, count(facts.latent_width), codec, of);
-    // The shard was checked: what does not encode now is the model's fault.
-    let group = group.map_err(|error| Kind::Internal.status(format!("latents do not encode: {error}")))?;
+    let group = LatentGroup::encode(&latents, saturating_u32(info.latent_width), codec, provenance);
+    // The request is validated, so an encoding error is the model's fault.
+    let group = group.map_err(|error| CallError::Internal(format!("latents do not encode: {error}")))?;
     Ok(Window { bytes: window.bytes, tokens: window.tokens, group })
 }

@@ -1,10 +1,11 @@
-//! gRPC to the node's words and back.
+//! The gRPC service: converts between messages and the node's types.
 
-use c3_node::count;
-use c3_proto::{
+use c3_node::{CallError, saturating_u32};
+use c3_proto::{FromWire, ToWire, pb};
+use c3_server::ServiceError;
+use c3_types::{
     Corrections, Invalid, LatentGroup,
     limits::{SHARD_BYTES_MAX, WINDOW_TOKENS_MAX},
-    pb,
 };
 use futures::{StreamExt, stream::BoxStream};
 use tonic::{Request, Response, Status, Streaming};
@@ -15,8 +16,8 @@ use crate::{
     window::{self, DecodeTask, ToDecode, ToVerify, Verdict},
 };
 
-/// Windows of one call that are worked on at once: enough to keep the model busy while answers travel, few enough that
-/// a call cannot fill the queue by itself.
+/// Maximum number of a call's windows in work at once: enough to keep the model busy while answers travel, few enough
+/// that one call cannot fill the queue.
 const CALL_WINDOWS_MAX: usize = 16;
 
 /// The service.
@@ -32,7 +33,6 @@ impl Grpc {
     }
 }
 
-// Nothing runs ahead of a caller: its stream is polled when the connection has room for more.
 #[tonic::async_trait]
 impl pb::decoder_server::Decoder for Grpc {
     type DecodeStream = BoxStream<'static, Result<pb::DecodeResponse, Status>>;
@@ -43,8 +43,7 @@ impl pb::decoder_server::Decoder for Grpc {
         request: Request<Streaming<pb::DecodeRequest>>,
     ) -> Result<Response<Self::DecodeStream>, Status> {
         let node = self.node.clone();
-        let windows = request.into_inner().map(move |request| decode(node.clone(), request));
-        Ok(Response::new(windows.buffer_unordered(CALL_WINDOWS_MAX).boxed()))
+        Ok(Response::new(respond(request, move |request| decode(node.clone(), request))))
     }
 
     async fn verify(
@@ -52,42 +51,51 @@ impl pb::decoder_server::Decoder for Grpc {
         request: Request<Streaming<pb::VerifyRequest>>,
     ) -> Result<Response<Self::VerifyStream>, Status> {
         let node = self.node.clone();
-        let windows = request.into_inner().map(move |request| verify(node.clone(), request));
-        Ok(Response::new(windows.buffer_unordered(CALL_WINDOWS_MAX).boxed()))
+        Ok(Response::new(respond(request, move |request| verify(node.clone(), request))))
     }
 
     async fn describe(
         &self,
         _: Request<pb::DescribeRequest>,
     ) -> Result<Response<pb::DescribeResponse>, Status> {
-        let mut description = self.node.describe()?;
+        let mut description = self.node.describe().map_err(|error| error.status())?;
         let limits = description.limits.unwrap_or_default();
         description.limits = Some(pb::NodeLimits { kv_bytes_max: self.kv_bytes_max, ..limits });
         Ok(Response::new(description))
     }
 }
 
-async fn decode(
-    node: Node,
-    request: Result<pb::DecodeRequest, Status>,
-) -> Result<pb::DecodeResponse, Status> {
-    let request = request?;
-    let number = request.window;
-    let Decoded { text, tokens } = window::decode(&node, to_decode(request)?).await?;
-    // A window's text is final at its end only, so it travels whole.
-    Ok(pb::DecodeResponse { window: number, text: text.into(), last: true, tokens: count(tokens) })
+/// Answers each window of a call as it completes. Backpressure: the stream is polled only when the connection has room
+/// for more.
+fn respond<Q, R, F>(
+    requests: Request<Streaming<Q>>,
+    answer: impl Fn(Q) -> F + Send + 'static,
+) -> BoxStream<'static, Result<R, Status>>
+where
+    Q: Send + 'static,
+    R: Send + 'static,
+    F: Future<Output = Result<R, CallError>> + Send + 'static,
+{
+    let answers = requests.into_inner().map(move |request| {
+        let answer = request.map(&answer);
+        async move { answer?.await.map_err(|error| error.status()) }
+    });
+    answers.buffer_unordered(CALL_WINDOWS_MAX).boxed()
 }
 
-async fn verify(
-    node: Node,
-    request: Result<pb::VerifyRequest, Status>,
-) -> Result<pb::VerifyResponse, Status> {
-    let request = request?;
+async fn decode(node: Node, request: pb::DecodeRequest) -> Result<pb::DecodeResponse, CallError> {
     let number = request.window;
-    let Verdict { right, corrections, hash } = window::verify(&node, to_verify(request)?).await?;
+    let Decoded { text, tokens } = window::decode(&node, to_decode(request)?).await?;
+    // Sent whole: a window's text is final only at its end.
+    Ok(pb::DecodeResponse { window: number, text: text.into(), last: true, tokens: saturating_u32(tokens) })
+}
+
+async fn verify(node: Node, request: pb::VerifyRequest) -> Result<pb::VerifyResponse, CallError> {
+    let number = request.window;
+    let Verdict { correct, corrections, hash } = window::verify(&node, to_verify(request)?).await?;
     Ok(pb::VerifyResponse {
         window: number,
-        right: count(right),
+        right: saturating_u32(correct),
         corrections: Some(corrections.to_wire()),
         hash: hash.to_wire(),
     })
@@ -98,15 +106,15 @@ fn to_decode(request: pb::DecodeRequest) -> Result<ToDecode, Invalid> {
     let task = match request.task.ok_or_else(|| Invalid::new("task", "must be given"))? {
         pb::decode_request::Task::Reconstruct(pb::Reconstruct { corrections }) => {
             let corrections = corrections.unwrap_or_default();
-            DecodeTask::Reconstruct(Corrections::from_wire(&corrections, group.tokens())?)
+            DecodeTask::Reconstruct(Corrections::from_wire((&corrections, group.tokens()))?)
         }
         pb::decode_request::Task::Generate(pb::Generate { prompt, tokens_max }) => {
             if prompt.len() > SHARD_BYTES_MAX {
-                let problem = format!("{} bytes given, at most {SHARD_BYTES_MAX} are read", prompt.len());
+                let problem = format!("must have at most {SHARD_BYTES_MAX} bytes, has {}", prompt.len());
                 return Err(Invalid::new("generate.prompt", problem));
             }
             if tokens_max > WINDOW_TOKENS_MAX {
-                let problem = format!("{tokens_max} is over the limit of {WINDOW_TOKENS_MAX}");
+                let problem = format!("must be at most {WINDOW_TOKENS_MAX}, is {tokens_max}");
                 return Err(Invalid::new("generate.tokens_max", problem));
             }
             DecodeTask::Generate { prompt, tokens_max: tokens_max as usize }
@@ -119,11 +127,11 @@ fn to_verify(request: pb::VerifyRequest) -> Result<ToVerify, Invalid> {
     let pb::VerifyRequest { group: given, token_ids: tokens, margin, .. } = request;
     let group = group(given)?;
     if tokens.len() != group.tokens() as usize {
-        let problem = format!("{} given, the group stands for {}", tokens.len(), group.tokens());
+        let problem = format!("must be {} ids, as the group says; are {}", group.tokens(), tokens.len());
         return Err(Invalid::new("token_ids", problem));
     }
     if !(margin.is_finite() && margin >= 0.0) {
-        return Err(Invalid::new("margin", format!("{margin} is not a finite number of 0 or more")));
+        return Err(Invalid::new("margin", format!("must be a finite number of 0 or more, is {margin}")));
     }
     Ok(ToVerify { group, tokens, margin })
 }
@@ -134,7 +142,7 @@ fn group(given: Option<pb::LatentGroup>) -> Result<LatentGroup, Invalid> {
 
 #[cfg(test)]
 mod tests {
-    use c3_proto::{Fingerprint, LatentCodec, Provenance};
+    use c3_types::{Fingerprint, LatentCodec, Provenance};
     use pb::decode_request::Task;
 
     use super::*;
@@ -144,25 +152,34 @@ mod tests {
         Some(LatentGroup::encode(&[0.5; 64], 64, LatentCodec::F32, of).unwrap().to_wire())
     }
 
-    fn to_write(task: Option<Task>) -> pb::DecodeRequest {
+    fn decode_request(task: Option<Task>) -> pb::DecodeRequest {
         pb::DecodeRequest { window: 1, group: wire(), task }
     }
 
-    fn truth(token_ids: &[u32], margin: f32) -> pb::VerifyRequest {
+    fn verify_request(token_ids: &[u32], margin: f32) -> pb::VerifyRequest {
         pb::VerifyRequest { window: 1, group: wire(), token_ids: token_ids.to_vec(), margin }
     }
 
     #[test]
-    fn each_wrong_field_of_a_window_to_decode_is_named() {
+    fn each_invalid_field_of_a_window_to_decode_is_named() {
         let corrections = Some(pb::Corrections { positions: vec![3], tokens: vec![9] });
         let long = "a".repeat(SHARD_BYTES_MAX + 1);
         for (request, field) in [
             (pb::DecodeRequest::default(), "group"),
-            (to_write(None), "task"),
-            (to_write(Some(Task::Reconstruct(pb::Reconstruct { corrections }))), "corrections.positions"),
-            (to_write(Some(Task::Generate(pb::Generate { prompt: long, tokens_max: 0 }))), "generate.prompt"),
+            (decode_request(None), "task"),
             (
-                to_write(Some(Task::Generate(pb::Generate { tokens_max: u32::MAX, ..Default::default() }))),
+                decode_request(Some(Task::Reconstruct(pb::Reconstruct { corrections }))),
+                "corrections.positions",
+            ),
+            (
+                decode_request(Some(Task::Generate(pb::Generate { prompt: long, tokens_max: 0 }))),
+                "generate.prompt",
+            ),
+            (
+                decode_request(Some(Task::Generate(pb::Generate {
+                    tokens_max: u32::MAX,
+                    ..Default::default()
+                }))),
                 "generate.tokens_max",
             ),
         ] {
@@ -171,15 +188,15 @@ mod tests {
     }
 
     #[test]
-    fn each_wrong_field_of_a_window_to_verify_is_named() {
+    fn each_invalid_field_of_a_window_to_verify_is_named() {
         for (request, field) in [
             (pb::VerifyRequest::default(), "group"),
-            (truth(&[1, 2], 0.0), "token_ids"),
-            (truth(&[1, 2, 3], -1.0), "margin"),
-            (truth(&[1, 2, 3], f32::NAN), "margin"),
+            (verify_request(&[1, 2], 0.0), "token_ids"),
+            (verify_request(&[1, 2, 3], -1.0), "margin"),
+            (verify_request(&[1, 2, 3], f32::NAN), "margin"),
         ] {
             assert_eq!(to_verify(request).unwrap_err().field, field);
         }
-        assert!(to_verify(truth(&[1, 2, 3], 2.0)).is_ok());
+        assert!(to_verify(verify_request(&[1, 2, 3], 2.0)).is_ok());
     }
 }

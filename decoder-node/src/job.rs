@@ -1,22 +1,21 @@
-//! What waits for the model, and what its callers get.
+//! Jobs for the model, and their results.
 
 use c3_cascade::{DecodeWindow, Latents, Task, TokenVerdict, VerifyWindow, chat};
-use c3_node::queue;
-use c3_server::caller::Caller;
+use c3_node::{CallError, queue};
+use c3_server::principal::Principal;
 use tokio::sync::oneshot;
-use tonic::Status;
 
-/// Work for the model.
+/// A job for the model.
 pub(crate) enum Job {
     Decode(DecodeJob),
     Verify(VerifyJob),
 }
 
-/// A window to write back, or to answer a prompt about.
+/// A window to reconstruct, or to answer a prompt about.
 pub(crate) struct DecodeJob {
     pub(crate) window: DecodeWindow,
-    pub(crate) caller: Caller,
-    pub(crate) reply: oneshot::Sender<Result<Decoded, Status>>,
+    pub(crate) principal: Principal,
+    pub(crate) reply: oneshot::Sender<Result<Decoded, CallError>>,
 }
 
 /// A decoded window.
@@ -26,22 +25,22 @@ pub(crate) struct Decoded {
     pub(crate) tokens: usize,
 }
 
-/// A window whose tokens are to be held against what the decoder would write.
+/// A window whose true tokens are compared with the decoder's predictions.
 pub(crate) struct VerifyJob {
-    pub(crate) window: Truth,
-    pub(crate) caller: Caller,
-    pub(crate) reply: oneshot::Sender<Result<Verified, Status>>,
+    pub(crate) window: TrueWindow,
+    pub(crate) principal: Principal,
+    pub(crate) reply: oneshot::Sender<Result<Verified, CallError>>,
 }
 
-/// A window and its true tokens.
+/// A window's latents and true tokens.
 #[derive(Debug)]
-pub(crate) struct Truth {
+pub(crate) struct TrueWindow {
     pub(crate) latents: Latents,
     pub(crate) tokens: Vec<u32>,
     pub(crate) ratio: usize,
 }
 
-impl Truth {
+impl TrueWindow {
     pub(crate) fn borrow(&self) -> VerifyWindow<'_> {
         VerifyWindow { latents: &self.latents, tokens: &self.tokens, ratio: self.ratio }
     }
@@ -62,17 +61,17 @@ impl queue::Job for Job {
         }
     }
 
-    fn caller(&self) -> Caller {
+    fn principal(&self) -> Principal {
         match self {
-            Self::Decode(job) => job.caller,
-            Self::Verify(job) => job.caller,
+            Self::Decode(job) => job.principal,
+            Self::Verify(job) => job.principal,
         }
     }
 
-    fn is_gone(&self) -> bool {
+    fn is_cancelled(&self) -> bool {
         match self {
             Self::Decode(job) => job.reply.is_closed(),
-            Self::Verify(job) => job.is_gone(),
+            Self::Verify(job) => job.is_cancelled(),
         }
     }
 }
@@ -82,17 +81,17 @@ impl queue::Job for VerifyJob {
         self.window.tokens.len()
     }
 
-    fn caller(&self) -> Caller {
-        self.caller
+    fn principal(&self) -> Principal {
+        self.principal
     }
 
-    fn is_gone(&self) -> bool {
+    fn is_cancelled(&self) -> bool {
         self.reply.is_closed()
     }
 }
 
 impl DecodeJob {
-    /// Text tokens that it writes at the most.
+    /// Returns the maximum number of text tokens that the job writes.
     fn tokens(&self) -> usize {
         match &self.window.task {
             Task::Reconstruct { tokens, .. } => *tokens,
@@ -101,9 +100,17 @@ impl DecodeJob {
         }
     }
 
-    /// Rows of keys and values that it is going to hold, but for the prompt's words: nearly what
-    /// [`c3_cascade::Decoding::kv_rows`] says once it has begun.
+    /// Estimates the rows that the job will hold in the KV cache. It leaves out the prompt's tokens, which
+    /// [`c3_cascade::DecodeSession::kv_rows`] counts once the job runs.
     pub(crate) fn kv_rows(&self) -> usize {
         self.window.latents.count + self.tokens()
+    }
+}
+
+/// Converts an error of the network into one of a call.
+pub(crate) fn call_error(error: c3_cascade::Error) -> CallError {
+    match error {
+        c3_cascade::Error::InvalidInput(problem) => CallError::Input(problem),
+        error => CallError::Internal(error.to_string()),
     }
 }

@@ -1,43 +1,48 @@
 //! The decoder node: latent groups in, text or corrections out, over gRPC.
 //!
 //! ```text
-//! grpc (converts) -> window (checks, hashes) -> the queue -> model (the thread "c3-decode": continuous batching)
+//! grpc (converts) -> window (checks, hashes) -> queue -> model (continuous batching on its own thread)
 //! ```
 //!
-//! What both nodes share, the queue, the thread and the settings among it, is in [`c3_node`].
+//! The queue, the thread and the settings, which both nodes share, are in [`c3_node`].
 
 mod config;
+mod fair_queue;
 mod grpc;
 mod job;
-mod live;
 mod model;
-mod share;
-mod turns;
+mod running_batch;
+mod time_slicer;
 mod window;
 
-use c3_node::{Error, Role};
-use c3_proto::{Stage, limits::MESSAGE_BYTES_MAX, pb::decoder_server::DecoderServer};
+use c3_node::{Error, NodeServer, Role};
+use c3_proto::pb::decoder_server::{DecoderServer, SERVICE_NAME};
 use c3_server::metrics::Metrics;
+use c3_types::{Stage, limits::MESSAGE_BYTES_MAX};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 
 pub use config::Config;
 
-use crate::{
-    grpc::Grpc,
-    model::{Node, work},
-};
+use crate::{grpc::Grpc, model::Node};
 
-/// The node's name in logs, metrics and traces.
+/// The node's role in logs, metrics and traces.
 pub const ROLE: &str = "decoder";
 
-/// Serves until `shutdown` is cancelled and the calls in flight have ended, or their time to drain is over. Accepts
-/// connections at once, calls when the model is loaded and warm.
+/// Serves until `shutdown` is cancelled and the calls in flight have ended or the drain timeout has passed. Accepts
+/// connections at once, and calls once the model is loaded and warm.
 pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
-    let role = Role { name: ROLE, thread: "c3-decode" };
     let node = Node::new(Stage::Decoder, config.node.clone(), Metrics::new(ROLE));
     let service = DecoderServer::new(Grpc::new(node.clone(), config.kv_bytes_max()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    c3_node::run(role, node, service, listener, shutdown, move |node, ready| work(node, ready, &config)).await
+    let role = Role {
+        name: ROLE,
+        thread: "c3-decode",
+        service: SERVICE_NAME,
+        probe_paths: &["/c3.v1.Decoder/Describe"],
+    };
+    let server = NodeServer { role, node, routes: Routes::new(service) };
+    server.run(listener, shutdown, move |node, ready| model::run(node, &config, ready)).await
 }

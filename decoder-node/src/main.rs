@@ -1,4 +1,4 @@
-//! The decoder node as a program.
+//! The `decoder-node` program.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use c3_decoder_node::{Config, ROLE, run};
 use c3_server::{program, telemetry::TelemetryConfig};
 use clap::Parser;
 
-/// Decoder node of C3 Serve: latent groups in, text or corrections out, over gRPC
+/// Decoder node of C3 Serve: decodes and verifies latent groups, over gRPC
 #[derive(Parser)]
 #[command(name = "decoder-node", version)]
 struct Arguments {

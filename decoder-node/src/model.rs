@@ -1,121 +1,147 @@
-//! The model on its own thread: continuous batching of what is to be decoded, and between its steps batches of what is
-//! to be verified, as the share of time says.
+//! The model on its own thread: continuous batching of windows to decode, and batches of windows to verify between its
+//! steps.
 
 use std::{sync::Arc, time::Instant};
 
-use c3_cascade::{DecodeWindow, Decoder, Latents, Source, Task, VerifyWindow};
+use c3_cascade::{DecodeWindow, Decoder, Latents, Source, StageInfo, Task, VerifyWindow};
 use c3_node::{
-    Error, ModelFacts,
-    batch::{self, Work},
-    queue::Room,
+    Error, ModelInfo,
+    batch::{self, BatchBudget, Operation},
+    saturating_u32,
 };
+use c3_types::{CascadeName, Fingerprint, Invalid, RatioRange};
 
 use crate::{
     Config,
-    config::Bounds,
-    job::{Job, Verified, VerifyJob},
-    live::Live,
-    share::{Share, Turn},
+    config::DecodeLimits,
+    job::{Job, Verified, VerifyJob, call_error},
+    running_batch::RunningBatch,
+    time_slicer::{Slice, TimeSlicer},
 };
 
 /// A handle on the node.
 pub(crate) type Node = c3_node::Node<Job, Arc<Decoder>>;
 
-/// Loads and warms the model, and computes until the queue closes.
-pub(crate) fn work(node: &Node, ready: &dyn Fn(), config: &Config) -> Result<(), Error> {
-    let (decoder, facts) = load(node)?;
-    let (tokens_max, bounds) = (config.node.batch_tokens_max(&facts.device), config.bounds(&facts.device));
-    let mut share = Share::new(config.decode_share);
-    node.serve(decoder.clone(), facts);
+/// Loads and warms the model, calls `ready`, and computes until the queue closes.
+pub(crate) fn run(node: &Node, config: &Config, ready: &dyn Fn()) -> Result<(), Error> {
+    let (decoder, info) = load(node, config)?;
+    let (tokens_max, limits) =
+        (config.node.batch_tokens_max(&info.device), config.decode_limits(&info.device));
+    let mut slicer = TimeSlicer::new(config.decode_share);
+    node.set_loaded(decoder.clone(), info);
     ready();
-    let (mut live, queue) = (Live::default(), node.queue());
-    while (!live.is_empty() || queue.wait()) && !queue.is_closed() {
-        live.drop_gone();
-        admit(&mut live, node, &decoder, bounds);
+    let (mut running, queue) = (RunningBatch::default(), node.queue());
+    while (!running.is_empty() || queue.wait()) && !queue.is_closed() {
+        running.drop_cancelled();
+        admit(&mut running, node, &decoder, limits);
         let verifying = queue.any(|job| matches!(job, Job::Verify(_)));
-        let Some(turn) = share.next(!live.is_empty(), verifying) else { continue };
-        let began = Instant::now();
-        match turn {
-            Turn::Verify => verify(node, &decoder, tokens_max),
-            Turn::Decode => step(&mut live, node, &decoder, bounds.shared_rows),
+        let Some(slice) = slicer.next(!running.is_empty(), verifying) else { continue };
+        let started = Instant::now();
+        match slice {
+            Slice::Verify => verify(node, &decoder, tokens_max),
+            Slice::Decode => step(&mut running, node, &decoder, limits.shared_rows),
         }
-        share.spent(turn, began.elapsed().as_secs_f64());
+        slicer.record(slice, started.elapsed().as_secs_f64());
     }
     Ok(())
 }
 
-/// Lets waiting windows in, as many as there is room for their keys and values and use for their rows. Callers that have
-/// none in yet may go beyond that use: steps are shared by turns.
-fn admit(live: &mut Live, node: &Node, decoder: &Decoder, bounds: Bounds) {
-    let kv_rows = bounds.kv_bytes / decoder.kv_row_bytes() as u64;
-    let mut kv = Room::new(usize::try_from(kv_rows).unwrap_or(usize::MAX), live.kv_rows());
-    let mut rows = Room::new(bounds.step_rows, live.step_rows());
-    let mut beyond = Room::new(bounds.step_rows + bounds.shared_rows, live.step_rows());
-    let mut callers = live.callers();
-    let joining = node.queue().take(|job| match job {
+/// Moves waiting windows into the running batch, as far as its KV cache and its steps have room. The first window of a
+/// principal may exceed the step's rows, because the steps alternate between principals.
+fn admit(running: &mut RunningBatch, node: &Node, decoder: &Decoder, limits: DecodeLimits) {
+    let kv_rows_max = limits.kv_bytes / decoder.kv_row_bytes() as u64;
+    let mut kv_rows = BatchBudget::new(usize::try_from(kv_rows_max).unwrap_or(usize::MAX), running.kv_rows());
+    let mut step_rows = BatchBudget::new(limits.step_rows, running.step_rows());
+    let mut all_rows = BatchBudget::new(limits.step_rows + limits.shared_rows, running.step_rows());
+    let mut principals = running.principals();
+    let admitted = node.queue().take(|job| match job {
         Job::Decode(job) => {
-            let size = decoder.step_rows(&job.window.task);
-            let (has_use, first) = (rows.fits(size), !callers.contains(&job.caller));
-            let joins = (has_use || first) && beyond.fits(size) && kv.fits(job.kv_rows());
-            if !joins {
+            let rows = decoder.step_rows(&job.window.task);
+            let (fits, is_first) = (step_rows.take(rows), !principals.contains(&job.principal));
+            if !((fits || is_first) && all_rows.take(rows) && kv_rows.take(job.kv_rows())) {
                 return Err(Job::Decode(job));
             }
-            callers.insert(job.caller);
+            principals.insert(job.principal);
             Ok(job)
         }
-        stays => Err(stays),
+        other => Err(other),
     });
-    joining.into_iter().for_each(|taken| live.join(taken, decoder));
+    admitted.into_iter().for_each(|dequeued| running.admit(dequeued, decoder));
 }
 
-/// One batch of the windows that wait to be verified; more would hold up those being decoded.
+/// Verifies one batch of waiting windows; more would delay the windows being decoded.
 fn verify(node: &Node, decoder: &Decoder, tokens_max: usize) {
-    let mut room = Room::new(tokens_max, 0);
+    let mut budget = BatchBudget::new(tokens_max, 0);
     let batch = node.queue().take(|job| match job {
-        Job::Verify(job) if room.fits(job.window.tokens.len()) => Ok(job),
-        stays => Err(stays),
+        Job::Verify(job) if budget.take(job.window.tokens.len()) => Ok(job),
+        other => Err(other),
     });
-    let work = Work { name: "verify", counter: &node.counters().verified, metrics: node.metrics() };
+    let operation = Operation { name: "verify", counter: &node.counters().verified, metrics: node.metrics() };
     let verify = |jobs: &[&VerifyJob]| {
         let windows: Vec<VerifyWindow<'_>> = jobs.iter().map(|job| job.window.borrow()).collect();
-        decoder.verify(&windows)
+        decoder.verify(&windows).map_err(call_error)
     };
     if !batch.is_empty() {
-        batch::compute(batch, &work, &verify, &|VerifyJob { window, reply, .. }, verdicts| {
-            // A caller that left meanwhile misses nothing.
+        batch::compute(batch, &operation, &verify, &|VerifyJob { window, reply, .. }, verdicts| {
+            // Fails if the caller has left.
             let _ = reply.send(verdicts.map(|verdicts| Verified { tokens: window.tokens, verdicts }));
         });
     }
 }
 
-/// One token in every block of the live windows whose turn it is.
-fn step(live: &mut Live, node: &Node, decoder: &Decoder, shared_rows: usize) {
-    let began = Instant::now();
-    if let Some(step) = live.step(decoder, shared_rows) {
-        node.metrics().batch("decode", step.windows, step.tokens, began.elapsed());
+/// Runs one decode step and answers the windows that it completes.
+fn step(running: &mut RunningBatch, node: &Node, decoder: &Decoder, shared_rows: usize) {
+    let started = Instant::now();
+    if let Some(step) = running.step(decoder, shared_rows) {
+        node.metrics().batch("decode", step.windows, step.tokens, started.elapsed());
     }
-    live.finish(&node.counters().decoded);
+    running.finish(&node.counters().decoded);
 }
 
-fn load(node: &Node) -> Result<(Arc<Decoder>, ModelFacts), Error> {
-    let began = Instant::now();
-    let decoder = Decoder::load(node.source(embedded())?, &node.settings().options())?;
-    let facts = ModelFacts::new(decoder.info())?;
-    warm_up(&decoder)?;
-    let (cascade, device, arithmetic) = (&facts.cascade.name, &facts.device, &facts.arithmetic);
-    let seconds = began.elapsed().as_secs_f64();
+fn load(node: &Node, config: &Config) -> Result<(Arc<Decoder>, ModelInfo), Error> {
+    let started = Instant::now();
+    let source = node.args().model.as_deref().map(Source::Folder).or(embedded()).ok_or(Error::NoModel)?;
+    let decoder = Decoder::load(source, &config.options).map_err(Error::model)?;
+    let info = model_info(decoder.info())?;
+    warm_up(&decoder).map_err(Error::model)?;
+    let (cascade, device, arithmetic) = (&info.cascade.name, &info.device, &info.arithmetic);
+    let seconds = started.elapsed().as_secs_f64();
     tracing::info!(%cascade, %device, %arithmetic, seconds, "decoder is loaded and warm");
-    Ok((Arc::new(decoder), facts))
+    Ok((Arc::new(decoder), info))
 }
 
-/// Decodes a token from latents of zeros: the first computation pays for what later ones find ready.
-fn warm_up(decoder: &Decoder) -> Result<(), Error> {
+/// Decodes a token from latents of zeros, so that the first call does not pay for lazy allocation.
+fn warm_up(decoder: &Decoder) -> Result<(), c3_cascade::Error> {
     let info = decoder.info();
     let (count, width) = (if info.fixed_latents { info.latent_token_len } else { 1 }, info.latent_width);
     let latents = Latents { values: vec![0.0; count * width], count, width };
     let task = Task::Reconstruct { tokens: 1, ratio: info.ratio_default, corrections: Vec::new() };
-    let mut decoding = decoder.start(DecodeWindow { latents, task })?;
-    Ok(decoder.step(&mut [&mut decoding])?)
+    let mut session = decoder.start(DecodeWindow { latents, task })?;
+    decoder.step(&mut [&mut session])
+}
+
+fn model_info(info: &StageInfo) -> Result<ModelInfo, Invalid> {
+    Ok(ModelInfo {
+        cascade: CascadeName::new(
+            info.cascade.clone(),
+            Fingerprint::try_from(info.compressor_fingerprint.as_slice())?,
+            Fingerprint::try_from(info.decoder_fingerprint.as_slice())?,
+        )?,
+        arithmetic: info.arithmetic.clone(),
+        device: info.device.clone(),
+        latent_width: info.latent_width,
+        latent_token_len: info.latent_token_len,
+        fixed_latents: info.fixed_latents,
+        ratio: RatioRange {
+            min: saturating_u32(info.ratio_min),
+            max: saturating_u32(info.ratio_max),
+            default: saturating_u32(info.ratio_default),
+        },
+        ratios: info.ratios.clone(),
+        codec: info.latent_codec.parse()?,
+        takes_prompt: info.takes_prompt,
+        vocabulary: info.vocabulary,
+    })
 }
 
 #[cfg(feature = "embedded-model")]

@@ -1,123 +1,120 @@
-//! The windows that are being decoded: they join and leave between steps.
+//! The running batch of continuous batching: windows join and leave between decode steps.
 
 use std::collections::HashSet;
 
-use c3_cascade::{Decoder, Decoding};
+use c3_cascade::{DecodeSession, Decoder};
 use c3_node::{
-    Counter,
-    queue::{Running, Taken},
-    status,
+    CallError, Counter,
+    queue::{Dequeued, RunningGuard},
 };
-use c3_server::caller::Caller;
+use c3_server::principal::Principal;
 use tokio::sync::oneshot;
-use tonic::Status;
 
 use crate::{
-    job::{DecodeJob, Decoded},
-    turns::Turns,
+    fair_queue::FairQueue,
+    job::{DecodeJob, Decoded, call_error},
 };
 
-/// The windows that are being decoded.
+/// The windows being decoded.
 #[derive(Default)]
-pub(crate) struct Live {
+pub(crate) struct RunningBatch {
     /// Oldest first.
     windows: Vec<Window>,
-    turns: Turns,
+    fair_queue: FairQueue,
 }
 
 struct Window {
-    decoding: Decoding,
-    caller: Caller,
+    session: DecodeSession,
+    principal: Principal,
     step_rows: usize,
-    /// Rows of the latents, which its first step reads as well.
-    latents_due: usize,
-    reply: oneshot::Sender<Result<Decoded, Status>>,
-    /// Counts the window as running for as long as it is here.
-    place: Running,
+    /// Rows of the latents, which the window's first step computes as well.
+    prefill_rows: usize,
+    reply: oneshot::Sender<Result<Decoded, CallError>>,
+    running: RunningGuard,
 }
 
-/// What a step did.
+/// Size of a decode step.
 pub(crate) struct Step {
-    /// Windows that it went through.
     pub(crate) windows: usize,
-    /// Tokens that it wrote.
+    /// Number of tokens that it wrote.
     pub(crate) tokens: usize,
 }
 
-impl Live {
+impl RunningBatch {
     pub(crate) fn is_empty(&self) -> bool {
         self.windows.is_empty()
     }
 
-    /// Rows of keys and values that all windows hold at their end.
+    /// Returns the rows that all windows hold in the KV cache at their end.
     pub(crate) fn kv_rows(&self) -> usize {
-        self.windows.iter().map(|window| window.decoding.kv_rows()).sum()
+        self.windows.iter().map(|window| window.session.kv_rows()).sum()
     }
 
-    /// Rows of a step in which all windows take part.
+    /// Returns the rows of a step in which all windows take part.
     pub(crate) fn step_rows(&self) -> usize {
         self.windows.iter().map(|window| window.step_rows).sum()
     }
 
-    /// Whose windows there are.
-    pub(crate) fn callers(&self) -> HashSet<Caller> {
-        self.windows.iter().map(|window| window.caller).collect()
+    /// Returns the principals that have windows in the batch.
+    pub(crate) fn principals(&self) -> HashSet<Principal> {
+        self.windows.iter().map(|window| window.principal).collect()
     }
 
-    /// Lets a window in, or tells its caller why not.
-    pub(crate) fn join(&mut self, taken: Taken<DecodeJob>, decoder: &Decoder) {
-        let Taken { job: DecodeJob { window, caller, reply }, place } = taken;
-        let (step_rows, latents_due) = (decoder.step_rows(&window.task), window.latents.count);
+    /// Adds a window, or answers it with the reason why it cannot start.
+    pub(crate) fn admit(&mut self, dequeued: Dequeued<DecodeJob>, decoder: &Decoder) {
+        let Dequeued { job: DecodeJob { window, principal, reply }, running } = dequeued;
+        let (step_rows, prefill_rows) = (decoder.step_rows(&window.task), window.latents.count);
         match decoder.start(window) {
-            Ok(decoding) => {
-                self.windows.push(Window { decoding, caller, step_rows, latents_due, reply, place })
+            Ok(session) => {
+                let window = Window { session, principal, step_rows, prefill_rows, reply, running };
+                self.windows.push(window);
             }
-            // A caller that left meanwhile misses nothing, here and below.
-            Err(error) => drop(reply.send(Err(status(&error)))),
+            // Sending fails if the caller has left, here and below.
+            Err(error) => drop(reply.send(Err(call_error(error)))),
         }
     }
 
-    /// Drops the windows whose callers left.
-    pub(crate) fn drop_gone(&mut self) {
+    /// Drops the windows whose callers have left.
+    pub(crate) fn drop_cancelled(&mut self) {
         self.windows.retain(|window| !window.reply.is_closed());
     }
 
-    /// Writes one token in every block of the windows whose turn it is. A step that fails leaves none of them whole:
-    /// their callers are told, and may try another node.
+    /// Writes one token in every block of the windows that the fair queue chooses. Returns `None` if the step fails. It
+    /// then leaves the sessions of these windows inconsistent, so they are answered with the error and dropped.
     pub(crate) fn step(&mut self, decoder: &Decoder, shared_rows: usize) -> Option<Step> {
-        let before = self.tokens();
-        let rows = |window: &Window| (window.caller, window.step_rows + window.latents_due);
+        let tokens_before = self.tokens();
+        let rows = |window: &Window| (window.principal, window.step_rows + window.prefill_rows);
         let rows = Vec::from_iter(self.windows.iter().map(rows));
-        let chosen = self.turns.next(&rows, shared_rows);
+        let chosen = self.fair_queue.choose(&rows, shared_rows);
         let takes_part = self.windows.iter_mut().zip(&chosen).filter(|(_, chosen)| **chosen);
-        let mut live = Vec::from_iter(takes_part.map(|(window, _)| {
-            window.latents_due = 0;
-            &mut window.decoding
+        let mut sessions = Vec::from_iter(takes_part.map(|(window, _)| {
+            window.prefill_rows = 0;
+            &mut window.session
         }));
-        let windows = live.len();
-        if let Err(error) = decoder.step(&mut live) {
-            let mut chosen = chosen.into_iter();
+        let windows = sessions.len();
+        if let Err(error) = decoder.step(&mut sessions) {
+            let (error, mut chosen) = (call_error(error), chosen.into_iter());
             for window in self.windows.extract_if(.., |_| chosen.next().unwrap_or(true)) {
-                drop(window.reply.send(Err(status(&error))));
+                drop(window.reply.send(Err(error.clone())));
             }
             return None;
         }
-        Some(Step { windows, tokens: self.tokens() - before })
+        Some(Step { windows, tokens: self.tokens() - tokens_before })
     }
 
-    /// Counts the windows that are done, lets them go and answers them, in this order: who has an answer finds its
-    /// window counted, and its place free.
+    /// Removes, counts and answers the windows that are done. The answer comes last, so that a caller with an answer
+    /// finds its window counted and no longer running.
     pub(crate) fn finish(&mut self, counter: &Counter) {
-        for window in self.windows.extract_if(.., |window| window.decoding.done()) {
-            let Window { mut decoding, reply, place, .. } = window;
-            let (text, tokens) = (decoding.take_text(), decoding.tokens());
+        for window in self.windows.extract_if(.., |window| window.session.done()) {
+            let Window { mut session, reply, running, .. } = window;
+            let (text, tokens) = (session.take_text(), session.tokens());
             counter.add(1, tokens);
-            drop((decoding, place));
+            drop((session, running));
             drop(reply.send(Ok(Decoded { text, tokens })));
         }
     }
 
     fn tokens(&self) -> usize {
-        self.windows.iter().map(|window| window.decoding.tokens()).sum()
+        self.windows.iter().map(|window| window.session.tokens()).sum()
     }
 }

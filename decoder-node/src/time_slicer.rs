@@ -1,48 +1,48 @@
-//! Divides the device's time between decoding and verifying where both wait.
+//! Divides the device's time between decoding and verification while both have work.
 
-/// What to do next.
+/// Kind of work that the device does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Turn {
-    /// A step of decoding.
+pub(crate) enum Slice {
+    /// One decode step.
     Decode,
-    /// A batch of verification.
+    /// One batch of verification.
     Verify,
 }
 
-/// Time that each side had while the other waited.
+/// Divides the device's time by a fixed share.
 #[derive(Debug)]
-pub(crate) struct Share {
-    /// Decoding's part, between 0 and 1.
-    decode: f64,
-    /// Seconds by which verifying is ahead of its part; negative where decoding is.
-    lead: f64,
+pub(crate) struct TimeSlicer {
+    /// Decoding's share, between 0 and 1.
+    decode_share: f64,
+    /// Seconds by which verification is ahead of its share; negative while decoding is ahead.
+    verify_lead: f64,
 }
 
-impl Share {
-    /// Decoding gets so many percent.
-    pub(crate) fn new(percent: u8) -> Self {
-        Self { decode: f64::from(percent) / 100.0, lead: 0.0 }
+impl TimeSlicer {
+    /// Gives decoding `decode_percent` of the time.
+    pub(crate) fn new(decode_percent: u8) -> Self {
+        Self { decode_share: f64::from(decode_percent) / 100.0, verify_lead: 0.0 }
     }
 
-    /// Whose turn it is, where windows are being decoded or wait to be verified; `None` where neither is.
-    pub(crate) fn next(&mut self, decoding: bool, verifying: bool) -> Option<Turn> {
-        // Who had nothing to do has no claim to what it left to the other.
+    /// Returns the next slice, given which kinds have work; `None` if neither has.
+    pub(crate) fn next(&mut self, decoding: bool, verifying: bool) -> Option<Slice> {
+        // An idle side saves up no claim.
         if !(decoding && verifying) {
-            self.lead = 0.0;
+            self.verify_lead = 0.0;
         }
         match (decoding, verifying) {
-            (true, true) if self.lead > 0.0 => Some(Turn::Decode),
-            (_, true) => Some(Turn::Verify),
-            (true, false) => Some(Turn::Decode),
+            (true, true) if self.verify_lead > 0.0 => Some(Slice::Decode),
+            (_, true) => Some(Slice::Verify),
+            (true, false) => Some(Slice::Decode),
             (false, false) => None,
         }
     }
 
-    /// A turn took so many seconds.
-    pub(crate) fn spent(&mut self, turn: Turn, seconds: f64) {
-        self.lead += match turn {
-            Turn::Verify => seconds * self.decode,
-            Turn::Decode => -seconds * (1.0 - self.decode),
+    /// Records the duration of a slice.
+    pub(crate) fn record(&mut self, slice: Slice, seconds: f64) {
+        self.verify_lead += match slice {
+            Slice::Verify => seconds * self.decode_share,
+            Slice::Decode => -seconds * (1.0 - self.decode_share),
         };
     }
 }
@@ -52,34 +52,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_is_divided_as_set_whatever_turns_take() {
+    fn time_is_divided_by_the_share_whatever_slices_take() {
         for percent in [10, 50, 80] {
-            let (mut share, mut decoded, mut all) = (Share::new(percent), 0.0, 0.0);
+            let (mut slicer, mut decoded, mut total) = (TimeSlicer::new(percent), 0.0, 0.0);
             for i in 0..10_000 {
-                let turn = share.next(true, true).unwrap();
-                let seconds = if turn == Turn::Verify { 0.3 } else { 0.01 + f64::from(i % 3) / 100.0 };
-                share.spent(turn, seconds);
-                all += seconds;
-                decoded += if turn == Turn::Decode { seconds } else { 0.0 };
+                let slice = slicer.next(true, true).unwrap();
+                let seconds = if slice == Slice::Verify { 0.3 } else { 0.01 + f64::from(i % 3) / 100.0 };
+                slicer.record(slice, seconds);
+                total += seconds;
+                decoded += if slice == Slice::Decode { seconds } else { 0.0 };
             }
-            assert!(
-                (decoded / all - f64::from(percent) / 100.0).abs() < 0.02,
-                "{percent}: {decoded} of {all}"
-            );
+            let share = decoded / total;
+            assert!((share - f64::from(percent) / 100.0).abs() < 0.02, "{share} instead of {percent} %");
         }
     }
 
     #[test]
-    fn who_is_alone_has_all_and_saves_nothing() {
-        let mut share = Share::new(50);
-        assert_eq!(share.next(false, false), None);
+    fn one_side_alone_gets_all_the_time_and_saves_up_no_claim() {
+        let mut slicer = TimeSlicer::new(50);
+        assert_eq!(slicer.next(false, false), None);
         for _ in 0..100 {
-            assert_eq!(share.next(true, false), Some(Turn::Decode));
-            share.spent(Turn::Decode, 1.0);
+            assert_eq!(slicer.next(true, false), Some(Slice::Decode));
+            slicer.record(Slice::Decode, 1.0);
         }
-        assert_eq!(share.next(true, true), Some(Turn::Verify));
-        share.spent(Turn::Verify, 0.1);
-        assert_eq!(share.next(true, true), Some(Turn::Verify));
-        assert_eq!(share.next(false, true), Some(Turn::Verify));
+        assert_eq!(slicer.next(true, true), Some(Slice::Verify));
+        slicer.record(Slice::Verify, 0.1);
+        assert_eq!(slicer.next(true, true), Some(Slice::Verify));
+        assert_eq!(slicer.next(false, true), Some(Slice::Verify));
     }
 }

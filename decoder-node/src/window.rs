@@ -1,33 +1,32 @@
-//! What the node does with a window: checks that it is of its cascade, waits for the model, and makes of the answer what
-//! the caller asked for.
+//! A window's way through the node: it is checked against the node's cascade, computed by the model, and the result
+//! becomes what the caller asked for.
 
 use c3_cascade::{DecodeWindow, Latents, Task, TokenVerdict};
-use c3_node::{Served, queue::stopping, status};
-use c3_proto::{Correction, Corrections, Fingerprint, LatentGroup, WindowHash};
-use c3_server::{Kind, caller};
+use c3_node::{CallError, Loaded};
+use c3_server::principal;
+use c3_types::{Correction, Corrections, Fingerprint, LatentGroup, WindowHash};
 use tokio::sync::oneshot;
-use tonic::Status;
 
 use crate::{
-    job::{DecodeJob, Decoded, Job, Truth, Verified, VerifyJob},
+    job::{DecodeJob, Decoded, Job, TrueWindow, Verified, VerifyJob, call_error},
     model::Node,
 };
 
-/// A window to decode, checked.
+/// A window to decode, whose request is validated.
 #[derive(Debug)]
 pub(crate) struct ToDecode {
     pub(crate) group: LatentGroup,
     pub(crate) task: DecodeTask,
 }
 
-/// What to do with its latents.
+/// Task of a window to decode.
 #[derive(Debug)]
 pub(crate) enum DecodeTask {
     Reconstruct(Corrections),
     Generate { prompt: String, tokens_max: usize },
 }
 
-/// A window to verify, checked.
+/// A window to verify, whose request is validated.
 #[derive(Debug)]
 pub(crate) struct ToVerify {
     pub(crate) group: LatentGroup,
@@ -35,62 +34,64 @@ pub(crate) struct ToVerify {
     pub(crate) margin: f32,
 }
 
-/// What a verification found.
+/// Result of a verification.
 #[derive(Debug)]
 pub(crate) struct Verdict {
-    pub(crate) right: usize,
+    /// Number of tokens that the decoder predicts correctly.
+    pub(crate) correct: usize,
     pub(crate) corrections: Corrections,
     pub(crate) hash: WindowHash,
 }
 
-/// The text of a window. Dropping the future gives up the window's place, also while it is decoded.
-#[tracing::instrument(name = "decode window", skip_all, fields(tokens = given.group.tokens()))]
-pub(crate) async fn decode(node: &Node, given: ToDecode) -> Result<Decoded, Status> {
-    let ToDecode { group, task } = given;
-    let facts = &node.served()?.facts;
-    same_cascade(&group, facts.cascade.compressor)?;
+/// Returns the text of a window. Dropping the future cancels the job, even while it is decoded.
+#[tracing::instrument(name = "decode window", skip_all, fields(tokens = request.group.tokens()))]
+pub(crate) async fn decode(node: &Node, request: ToDecode) -> Result<Decoded, CallError> {
+    let ToDecode { group, task } = request;
+    let info = &node.loaded()?.info;
+    check_cascade(&group, info.cascade.compressor)?;
     let task = match task {
         DecodeTask::Reconstruct(corrections) => Task::Reconstruct {
             tokens: group.tokens() as usize,
             ratio: group.ratio() as usize,
             corrections: corrections.as_slice().iter().map(|c| (c.position, c.token)).collect(),
         },
-        DecodeTask::Generate { .. } if !facts.takes_prompt => {
-            let cascade = &facts.cascade.name;
-            return Err(Kind::WrongModel
-                .status(format!("{cascade} reconstructs text and answers no prompts: give none")));
+        DecodeTask::Generate { .. } if !info.takes_prompt => {
+            let cascade = &info.cascade.name;
+            return Err(CallError::WrongModel(format!(
+                "{cascade} reconstructs text and answers no prompts: send none"
+            )));
         }
         DecodeTask::Generate { prompt, tokens_max } => Task::Generate { prompt, tokens_max },
     };
     let (reply, answer) = oneshot::channel();
     let window = DecodeWindow { latents: latents(&group), task };
-    node.queue().push(vec![Job::Decode(DecodeJob { window, caller: caller::current(), reply })])?;
-    answer.await.map_err(|_| stopping())?
+    node.queue().push(vec![Job::Decode(DecodeJob { window, principal: principal::current(), reply })])?;
+    answer.await.map_err(|_| CallError::Stopping)?
 }
 
-/// What a window needs to come back exactly. Dropping the future gives up the window's place.
-#[tracing::instrument(name = "verify window", skip_all, fields(tokens = given.tokens.len()))]
-pub(crate) async fn verify(node: &Node, given: ToVerify) -> Result<Verdict, Status> {
-    let ToVerify { group, tokens, margin } = given;
-    let Served { model: decoder, facts } = node.served()?;
-    same_cascade(&group, facts.cascade.compressor)?;
-    let hash = WindowHash::of(&decoder.text(&tokens).map_err(|error| status(&error))?);
-    let window = Truth { latents: latents(&group), tokens, ratio: group.ratio() as usize };
+/// Returns the corrections and the hash of a window. Dropping the future cancels the job.
+#[tracing::instrument(name = "verify window", skip_all, fields(tokens = request.tokens.len()))]
+pub(crate) async fn verify(node: &Node, request: ToVerify) -> Result<Verdict, CallError> {
+    let ToVerify { group, tokens, margin } = request;
+    let Loaded { model: decoder, info } = node.loaded()?;
+    check_cascade(&group, info.cascade.compressor)?;
+    let hash = WindowHash::of(&decoder.text(&tokens).map_err(call_error)?);
+    let window = TrueWindow { latents: latents(&group), tokens, ratio: group.ratio() as usize };
     let (reply, answer) = oneshot::channel();
-    node.queue().push(vec![Job::Verify(VerifyJob { window, caller: caller::current(), reply })])?;
-    let Verified { tokens, verdicts } = answer.await.map_err(|_| stopping())??;
-    let right = verdicts.iter().filter(|verdict| verdict.right).count();
-    let corrections = due(&tokens, &verdicts, margin);
+    node.queue().push(vec![Job::Verify(VerifyJob { window, principal: principal::current(), reply })])?;
+    let Verified { tokens, verdicts } = answer.await.map_err(|_| CallError::Stopping)??;
+    let correct = verdicts.iter().filter(|verdict| verdict.correct).count();
+    let corrections = corrections(&tokens, &verdicts, margin);
     node.metrics().corrections(corrections.len());
     let corrections = Corrections::new(corrections, group.tokens())?;
-    Ok(Verdict { right, corrections, hash })
+    Ok(Verdict { correct, corrections, hash })
 }
 
-/// The places where the decoder must be told the token: it would write another, or this one by less than `margin`.
-fn due(tokens: &[u32], verdicts: &[TokenVerdict], margin: f32) -> Vec<Correction> {
-    let places = (0..).zip(tokens.iter().zip(verdicts));
-    places
-        .filter(|(_, (_, verdict))| !verdict.right || verdict.margin < margin)
+/// Returns the positions at which the decoder predicts another token, or the true one by less than `margin`.
+fn corrections(tokens: &[u32], verdicts: &[TokenVerdict], margin: f32) -> Vec<Correction> {
+    let positions = (0..).zip(tokens.iter().zip(verdicts));
+    positions
+        .filter(|(_, (_, verdict))| !verdict.correct || verdict.margin < margin)
         .map(|(position, (&token, _))| Correction { position, token })
         .collect()
 }
@@ -99,47 +100,47 @@ fn latents(group: &LatentGroup) -> Latents {
     Latents { values: group.values(), count: group.latents() as usize, width: group.width() as usize }
 }
 
-fn same_cascade(group: &LatentGroup, own: Fingerprint) -> Result<(), Status> {
-    let given = group.compressor();
-    if given == own {
+fn check_cascade(group: &LatentGroup, expected: Fingerprint) -> Result<(), CallError> {
+    let actual = group.compressor();
+    if actual == expected {
         return Ok(());
     }
-    Err(Kind::WrongModel.status(format!(
-        "the latents were made by compressor {given}, this decoder reads those of {own}: use a decoder of their cascade"
+    Err(CallError::WrongModel(format!(
+        "the latents are of compressor {actual}, but this decoder reads {expected}: use a decoder of their cascade"
     )))
 }
 
 #[cfg(test)]
 mod tests {
-    use c3_proto::{LatentCodec, Provenance};
-    use tonic::Code;
+    use c3_server::{ErrorKind, ServiceError};
+    use c3_types::{LatentCodec, Provenance};
 
     use super::*;
 
-    fn verdict(right: bool, margin: f32) -> TokenVerdict {
-        TokenVerdict { written: 0, right, margin }
+    fn verdict(correct: bool, margin: f32) -> TokenVerdict {
+        TokenVerdict { predicted: 0, correct, margin }
     }
 
     #[test]
-    fn corrections_are_due_where_wrong_or_thin() {
+    fn wrong_predictions_and_thin_margins_need_corrections() {
         let verdicts = [verdict(true, 5.0), verdict(true, 1.9), verdict(false, -3.0), verdict(true, 2.0)];
         let positions = |margin| -> Vec<u32> {
-            due(&[10, 11, 12, 13], &verdicts, margin).iter().map(|c| c.position).collect()
+            corrections(&[10, 11, 12, 13], &verdicts, margin).iter().map(|c| c.position).collect()
         };
         assert_eq!(positions(2.0), [1, 2]);
         assert_eq!(positions(0.0), [2]);
-        assert_eq!(due(&[10, 11, 12, 13], &verdicts, 2.0)[1].token, 12);
+        assert_eq!(corrections(&[10, 11, 12, 13], &verdicts, 2.0)[1].token, 12);
     }
 
     #[test]
-    fn latents_of_another_model_are_refused_by_both_names() {
+    fn latents_of_another_model_are_refused_with_both_fingerprints() {
         let (theirs, ours) = (Fingerprint::of(b"theirs"), Fingerprint::of(b"ours"));
         let of = Provenance { compressor: theirs, tokens: 20, ratio: 20 };
         let group = LatentGroup::encode(&[0.5; 64], 64, LatentCodec::F32, of).unwrap();
-        let refused = same_cascade(&group, ours).unwrap_err();
-        assert_eq!(refused.code(), Code::FailedPrecondition);
-        assert!(refused.message().contains(&theirs.to_string()));
-        assert!(refused.message().contains(&ours.to_string()));
-        assert!(same_cascade(&group, theirs).is_ok());
+        let refused = check_cascade(&group, ours).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::WrongModel);
+        assert!(refused.to_string().contains(&theirs.to_string()));
+        assert!(refused.to_string().contains(&ours.to_string()));
+        assert!(check_cascade(&group, theirs).is_ok());
     }
 }

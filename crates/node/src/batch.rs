@@ -1,53 +1,90 @@
-//! Computing what was taken from the queue side by side.
+//! Batches of jobs that compute together.
 
 use std::time::Instant;
 
 use c3_server::metrics::Metrics;
-use tonic::Status;
 
 use crate::{
-    Counter,
-    error::status,
-    queue::{Job, Taken},
+    CallError, Counter,
+    queue::{Dequeued, Job},
 };
 
-/// Computes all jobs of a batch at once and gives each the `answer` that is its own. A batch that fails is computed
-/// again job by job: a bad one must not fail those that happened to come with it.
+/// An operation that batches are counted under.
+#[derive(Clone, Copy, Debug)]
+pub struct Operation<'a> {
+    /// Its name in metrics.
+    pub name: &'static str,
+    /// Counter of work that succeeded.
+    pub counter: &'a Counter,
+    /// The node's metrics.
+    pub metrics: &'a Metrics,
+}
+
+/// Computes a batch by `model`, which returns one result per job, and passes each job and its result to `answer`.
+///
+/// A batch that fails is computed again job by job, so that a bad job does not fail the others of its batch.
 pub fn compute<J: Job, T>(
-    batch: Vec<Taken<J>>,
-    work: &Work<'_>,
-    model: &impl Fn(&[&J]) -> Result<Vec<T>, c3_cascade::Error>,
-    answer: &impl Fn(J, Result<T, Status>),
+    batch: Vec<Dequeued<J>>,
+    operation: &Operation<'_>,
+    model: &impl Fn(&[&J]) -> Result<Vec<T>, CallError>,
+    answer: &impl Fn(J, Result<T, CallError>),
 ) {
-    let jobs: Vec<&J> = batch.iter().map(|taken| &taken.job).collect();
-    let (began, tokens) = (Instant::now(), jobs.iter().map(|job| job.tokens()).sum());
+    let jobs: Vec<&J> = batch.iter().map(|dequeued| &dequeued.job).collect();
+    let (started, tokens) = (Instant::now(), jobs.iter().map(|job| job.tokens()).sum());
     match model(&jobs) {
         Ok(results) => {
-            work.counter.add(batch.len(), tokens);
-            work.metrics.batch(work.name, batch.len(), tokens, began.elapsed());
-            // Who has an answer finds its place free.
-            for (Taken { job, place }, result) in batch.into_iter().zip(results) {
-                drop(place);
+            operation.counter.add(batch.len(), tokens);
+            operation.metrics.batch(operation.name, batch.len(), tokens, started.elapsed());
+            for (Dequeued { job, running }, result) in batch.into_iter().zip(results) {
+                // Before the answer, so that a caller with an answer no longer counts as load.
+                drop(running);
                 answer(job, Ok(result));
             }
         }
         Err(_) if batch.len() > 1 => {
-            batch.into_iter().for_each(|taken| compute(vec![taken], work, model, answer));
+            batch.into_iter().for_each(|dequeued| compute(vec![dequeued], operation, model, answer));
         }
-        Err(error) => batch.into_iter().for_each(|Taken { job, place }| {
-            drop(place);
-            answer(job, Err(status(&error)));
+        Err(error) => batch.into_iter().for_each(|Dequeued { job, running }| {
+            drop(running);
+            answer(job, Err(error.clone()));
         }),
     }
 }
 
-/// What a batch is counted as.
-#[derive(Clone, Copy, Debug)]
-pub struct Work<'a> {
-    /// Its name in metrics.
-    pub name: &'static str,
-    /// Counts what succeeded.
-    pub counter: &'a Counter,
-    /// The node's metrics.
-    pub metrics: &'a Metrics,
+/// Budget of a batch, in a unit that the caller chooses. The first job always fits, or it would never run. No job fits
+/// after one that did not, or small jobs would overtake a large one for ever.
+#[derive(Debug)]
+pub struct BatchBudget {
+    left: usize,
+    is_empty: bool,
+}
+
+impl BatchBudget {
+    /// Creates a budget of `max`, of which `used` is spent.
+    pub fn new(max: usize, used: usize) -> Self {
+        Self { left: max.saturating_sub(used), is_empty: used == 0 }
+    }
+
+    /// Spends `size` if it fits, and returns whether it did.
+    pub fn take(&mut self, size: usize) -> bool {
+        let fits = size <= self.left || self.is_empty;
+        self.left = if fits { self.left.saturating_sub(size) } else { 0 };
+        self.is_empty = false;
+        fits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_job_always_fits_and_none_overtakes() {
+        let mut budget = BatchBudget::new(10, 0);
+        assert!(budget.take(50));
+        assert!(!budget.take(1));
+        let mut budget = BatchBudget::new(10, 5);
+        assert!(!budget.take(6));
+        assert!(!budget.take(1));
+    }
 }

@@ -1,10 +1,10 @@
-//! What a node did since it started.
+//! Counters of the work that a node has done since it started.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use c3_proto::pb;
 
-/// Windows and text tokens that a node computed since it started.
+/// Windows and text tokens that a node has computed since it started.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Compressed.
@@ -15,7 +15,7 @@ pub struct Counters {
     pub decoded: Counter,
 }
 
-/// Windows and text tokens of one kind of work.
+/// Windows and text tokens of one operation.
 #[derive(Debug, Default)]
 pub struct Counter {
     windows: AtomicU64,
@@ -23,7 +23,7 @@ pub struct Counter {
 }
 
 impl Counter {
-    /// So many windows were computed, which have so many text tokens.
+    /// Adds windows that were computed, and their text tokens.
     pub fn add(&self, windows: usize, tokens: usize) {
         self.windows.fetch_add(windows as u64, Ordering::Relaxed);
         self.tokens.fetch_add(tokens as u64, Ordering::Relaxed);
@@ -35,7 +35,7 @@ impl Counter {
 }
 
 impl Counters {
-    /// The counters as they travel.
+    /// Returns the protocol's message.
     pub fn to_wire(&self) -> pb::NodeCounters {
         let (windows_compressed, tokens_compressed) = self.compressed.read();
         let (windows_verified, tokens_verified) = self.verified.read();

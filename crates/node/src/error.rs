@@ -1,35 +1,80 @@
-//! Why the node stops, and how a failed computation looks to a caller.
+//! Errors that stop the node, and errors that a call fails with.
 
-use c3_server::{Kind, server};
-use tonic::Status;
+use c3_server::{ErrorKind, ServiceError, server};
+use c3_types::Invalid;
 
-use crate::worker;
+use crate::model_thread;
 
-/// Why the node does not serve.
+/// Reason for which the node does not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The model cannot be served.
+    /// The model cannot be loaded or run.
     #[error(transparent)]
-    Model(#[from] c3_cascade::Error),
-    /// The model contradicts the protocol.
-    #[error("the model cannot be served ({0}): take a checkpoint of a supported layout")]
-    Unsupported(#[from] c3_proto::Invalid),
-    /// There is no model.
-    #[error("no model: name the folder of its files with --model, or build with the feature embedded-model")]
+    Model(Box<dyn std::error::Error + Send + Sync>),
+    /// The model's properties contradict the protocol.
+    #[error("the model cannot be served ({0}): use a checkpoint of a supported layout")]
+    Unsupported(#[from] Invalid),
+    /// No model is given, and the program embeds none.
+    #[error("no model: pass the folder of its files with --model, or build with the feature embedded-model")]
     NoModel,
     /// The model's thread failed.
     #[error(transparent)]
-    Worker(#[from] worker::Error),
+    Thread(#[from] model_thread::Error),
     /// The server failed.
     #[error(transparent)]
     Server(#[from] server::Error),
 }
 
-/// How a failed computation looks to a caller.
-pub fn status(error: &c3_cascade::Error) -> Status {
-    let kind = match error {
-        c3_cascade::Error::InvalidInput(_) => Kind::InvalidInput,
-        _ => Kind::Internal,
-    };
-    kind.status(error.to_string())
+impl Error {
+    /// Wraps an error of the network.
+    pub fn model(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Model(Box::new(error))
+    }
+}
+
+/// Reason for which a call, or one of its jobs, fails.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum CallError {
+    /// A field of the request is invalid.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The model rejects the input.
+    #[error("{0}")]
+    Input(String),
+    /// The request, or its latents, need another model.
+    #[error("{0}")]
+    WrongModel(String),
+    /// The jobs do not fit into the queue.
+    #[error(
+        "{queued_tokens} of {tokens_max} text tokens are queued already: try again later, or another node"
+    )]
+    QueueFull {
+        /// Text tokens that wait.
+        queued_tokens: usize,
+        /// Maximum number of text tokens that may wait.
+        tokens_max: usize,
+        /// Milliseconds after which a retry is likely to succeed.
+        retry_after_ms: u64,
+    },
+    /// The model is not loaded yet.
+    #[error("the model is loading: try again later")]
+    Loading,
+    /// The node stops, and drops the jobs that wait.
+    #[error("the node is stopping: try another")]
+    Stopping,
+    /// A fault of the node.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl ServiceError for CallError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Invalid(_) | Self::Input(_) => ErrorKind::InvalidArgument,
+            Self::WrongModel(_) => ErrorKind::WrongModel,
+            &Self::QueueFull { retry_after_ms, .. } => ErrorKind::Overloaded { retry_after_ms },
+            Self::Loading | Self::Stopping => ErrorKind::Unavailable,
+            Self::Internal(_) => ErrorKind::Internal,
+        }
+    }
 }

@@ -1,30 +1,30 @@
-//! What both nodes share, and nothing of what a single stage does.
+//! Everything that both nodes share, and nothing of a single stage or of the network.
 //!
 //! ```text
-//! a stage's grpc -> Node (what is served, or that it loads) -> Queue -> the model's thread -> answers
+//! a stage's gRPC service -> Node (the loaded model) -> Queue -> the model's thread -> answers
 //! ```
 //!
-//! - [`run()`]: a node's life: the thread loads and warms the model, the server takes calls, both end together.
-//! - [`Node`]: the handle between calls and thread.
-//! - [`queue`]: the bounded, token-weighted queue between them.
-//! - [`batch`]: computing what was taken side by side.
-//! - [`worker`]: the thread.
-//! - [`Settings`], [`ModelFacts`], [`Counters`]: what an operator sets, what the model says, what was done.
+//! - [`NodeServer`]: a node's life: its thread loads and warms the model, its server serves calls, both end together.
+//! - [`Node`]: the handle that calls and the thread share.
+//! - [`queue`]: the bounded admission queue between calls and the thread.
+//! - [`batch`]: batches of jobs that compute together.
+//! - [`model_thread`]: the thread.
+//! - [`NodeArgs`], [`ModelInfo`], [`Counters`]: the operator's settings, the model's properties, work done.
 
 mod announce;
+mod args;
 pub mod batch;
 mod counters;
 mod error;
-mod facts;
-mod handle;
+mod model_info;
+pub mod model_thread;
+mod node;
 pub mod queue;
-mod run;
-mod settings;
-pub mod worker;
+mod server;
 
+pub use args::NodeArgs;
 pub use counters::{Counter, Counters};
-pub use error::{Error, status};
-pub use facts::{ModelFacts, count};
-pub use handle::{Node, Served};
-pub use run::{Role, run};
-pub use settings::Settings;
+pub use error::{CallError, Error};
+pub use model_info::{ModelInfo, saturating_u32};
+pub use node::{Loaded, Node};
+pub use server::{NodeServer, Role};

@@ -1,65 +1,40 @@
-//! What a node's model says of itself.
+//! Properties of a node's model.
 
-use c3_cascade::StageInfo;
-use c3_proto::{CascadeName, Fingerprint, Invalid, LatentCodec, RatioRange, Stage, pb};
+use c3_proto::{ToWire, pb};
+use c3_types::{CascadeName, LatentCodec, RatioRange, Stage};
 
-use crate::Settings;
+use crate::NodeArgs;
 
-/// What a node's model says of itself, in the protocol's types.
+/// Properties of a node's model, in the protocol's types.
 #[derive(Clone, Debug)]
-pub struct ModelFacts {
-    /// The cascade that it belongs to.
+pub struct ModelInfo {
+    /// Cascade that the model belongs to.
     pub cascade: CascadeName,
-    /// Name of the order and precision in which it computes.
+    /// Name of the order and precision in which the model computes.
     pub arithmetic: String,
-    /// Where it computes.
+    /// Device that it computes on: `cpu` or `cuda:N`.
     pub device: String,
     /// Width of a latent, d₁.
     pub latent_width: usize,
-    /// Latents of a full window.
+    /// Number of latents of a full window.
     pub latent_token_len: usize,
-    /// Whether every window has that many, however short.
+    /// Whether every window has `latent_token_len` latents, however short it is.
     pub fixed_latents: bool,
-    /// Ratios that it accepts.
+    /// Ratios that the model accepts.
     pub ratio: RatioRange,
-    /// Ratios that it was made for.
+    /// Ratios that the model was trained for.
     pub ratios: Vec<usize>,
-    /// Codec of latents at rest.
+    /// Default codec of stored latents.
     pub codec: LatentCodec,
-    /// Whether one-shot Decompress may carry a prompt.
+    /// Whether one-shot Decompress accepts a prompt.
     pub takes_prompt: bool,
     /// Number of token ids.
     pub vocabulary: usize,
 }
 
-impl ModelFacts {
-    /// Of a loaded model. Errors: one that contradicts the protocol.
-    pub fn new(info: &StageInfo) -> Result<Self, Invalid> {
-        Ok(Self {
-            cascade: CascadeName {
-                name: info.cascade.clone(),
-                compressor: Fingerprint::try_from(info.compressor_fingerprint.as_slice())?,
-                decoder: Fingerprint::try_from(info.decoder_fingerprint.as_slice())?,
-            },
-            arithmetic: info.arithmetic.clone(),
-            device: info.device.clone(),
-            latent_width: info.latent_width,
-            latent_token_len: info.latent_token_len,
-            fixed_latents: info.fixed_latents,
-            ratio: RatioRange {
-                min: count(info.ratio_min),
-                max: count(info.ratio_max),
-                default: count(info.ratio_default),
-            },
-            ratios: info.ratios.clone(),
-            codec: info.latent_codec.parse()?,
-            takes_prompt: info.takes_prompt,
-            vocabulary: info.vocabulary,
-        })
-    }
-
-    /// The part of a node's description that does not change while it runs.
-    pub fn describe(&self, stage: Stage, settings: &Settings) -> pb::DescribeResponse {
+impl ModelInfo {
+    /// Returns the part of a node's description that is constant while the node runs.
+    pub(crate) fn describe(&self, stage: Stage, args: &NodeArgs) -> pb::DescribeResponse {
         pb::DescribeResponse {
             stage: stage.to_wire(),
             cascade: Some(self.cascade.to_wire()),
@@ -67,25 +42,25 @@ impl ModelFacts {
             device: self.device.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             shape: Some(pb::ModelShape {
-                latent_width: count(self.latent_width),
-                latent_token_len: count(self.latent_token_len),
+                latent_width: saturating_u32(self.latent_width),
+                latent_token_len: saturating_u32(self.latent_token_len),
                 fixed_latents: self.fixed_latents,
                 ratio_min: self.ratio.min,
                 ratio_max: self.ratio.max,
                 ratio_default: self.ratio.default,
-                ratios: self.ratios.iter().copied().map(count).collect(),
+                ratios: self.ratios.iter().copied().map(saturating_u32).collect(),
                 codec: self.codec.to_wire(),
                 takes_prompt: self.takes_prompt,
-                vocabulary: count(self.vocabulary),
+                vocabulary: saturating_u32(self.vocabulary),
             }),
-            limits: Some(settings.limits(&self.device)),
+            limits: Some(args.limits(&self.device)),
             load: None,
             counters: None,
         }
     }
 }
 
-/// A size as it travels. Sizes of models are far below the bound.
-pub fn count(size: usize) -> u32 {
+/// Converts a size for the protocol. Sizes of models are far below the bound.
+pub fn saturating_u32(size: usize) -> u32 {
     u32::try_from(size).unwrap_or(u32::MAX)
 }

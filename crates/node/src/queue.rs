@@ -1,8 +1,8 @@
-//! The bounded queue between gRPC calls and the model's thread, weighed by text tokens.
+//! The bounded admission queue between calls and the model's thread, weighed by text tokens.
 //!
-//! Calls push without waiting: what does not fit is refused, and its caller told when to come back. The model's thread
-//! waits for work and takes what fits its next batch, of each caller by turns. Whoever no longer has a caller is dropped when the batch forms,
-//! and frees its place already when somebody else needs it.
+//! Calls push without waiting: jobs that do not fit are refused with a time to retry after. The model's thread waits
+//! for jobs and takes those that fit its next batch, round-robin over principals. Jobs whose callers left are dropped
+//! when a batch forms, or when a push needs their room.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -14,25 +14,26 @@ use std::{
 };
 
 use c3_proto::pb;
-use c3_server::{Kind, caller::Caller, metrics::Metrics};
-use tonic::Status;
+use c3_server::{metrics::Metrics, principal::Principal};
 
-/// Shortest and longest time that a refused caller is asked to stay away.
+use crate::CallError;
+
+/// Bounds of the time after which a refused caller should retry.
 const RETRY_AFTER: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(10)];
 
 /// Work for the model.
 pub trait Job: Send + 'static {
-    /// Text tokens that it stands for.
+    /// Returns the number of text tokens, which is the job's weight.
     fn tokens(&self) -> usize;
 
-    /// Whose it is.
-    fn caller(&self) -> Caller;
+    /// Returns the principal that the job is done for.
+    fn principal(&self) -> Principal;
 
-    /// Whether nobody waits for its answer any more.
-    fn is_gone(&self) -> bool;
+    /// Returns whether the caller no longer waits for the answer.
+    fn is_cancelled(&self) -> bool;
 }
 
-/// A handle on the queue; clones are of the same queue.
+/// A handle on the queue; clones share it.
 #[derive(Debug)]
 pub struct Queue<J>(Arc<Shared<J>>);
 
@@ -44,231 +45,204 @@ impl<J> Clone for Queue<J> {
 
 #[derive(Debug)]
 struct Shared<J> {
-    state: Mutex<State<J>>,
-    /// Rings when there is work, and when the queue closes.
-    bell: Condvar,
+    waiting: Mutex<Waiting<J>>,
+    /// Notified when there is work, and when the queue closes.
+    wakeup: Condvar,
     running_tokens: Arc<AtomicU64>,
     tokens_max: usize,
     metrics: Metrics,
 }
 
 #[derive(Debug)]
-struct State<J> {
-    waiting: VecDeque<Waiting<J>>,
+struct Waiting<J> {
+    /// Oldest first.
+    jobs: VecDeque<Queued<J>>,
     tokens: usize,
-    closed: bool,
-    /// When the model's thread last came for work; `None` while it waits for some.
-    came: Option<Instant>,
+    is_closed: bool,
+    /// Time at which the model's thread last asked for work; `None` while it waits for some.
+    last_take: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Waiting<J> {
+struct Queued<J> {
     job: J,
     since: Instant,
 }
 
-/// A job that was taken: it counts as running until its place is dropped.
+/// A job that was taken from the queue.
 #[derive(Debug)]
-pub struct Taken<J> {
+pub struct Dequeued<J> {
     /// The job.
     pub job: J,
-    /// What holds its place.
-    pub place: Running,
+    /// Counts the job as running until it is dropped.
+    pub running: RunningGuard,
 }
 
-/// The place of a job that runs.
+/// Counts a job's text tokens as running until it is dropped.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningGuard {
     tokens: u64,
     running_tokens: Arc<AtomicU64>,
 }
 
-impl Drop for Running {
+impl Drop for RunningGuard {
     fn drop(&mut self) {
         self.running_tokens.fetch_sub(self.tokens, Ordering::Relaxed);
     }
 }
 
 impl<J: Job> Queue<J> {
-    /// A queue in which up to `tokens_max` text tokens wait. A job larger than that waits alone.
+    /// Creates a queue that holds up to `tokens_max` text tokens. A larger job is admitted to an empty queue.
     pub fn new(tokens_max: usize, metrics: Metrics) -> Self {
-        let state = State { waiting: VecDeque::new(), tokens: 0, closed: false, came: None };
+        let waiting = Waiting { jobs: VecDeque::new(), tokens: 0, is_closed: false, last_take: None };
         Self(Arc::new(Shared {
-            state: Mutex::new(state),
-            bell: Condvar::new(),
+            waiting: Mutex::new(waiting),
+            wakeup: Condvar::new(),
             running_tokens: Arc::default(),
             tokens_max,
             metrics,
         }))
     }
 
-    /// Queues all of `jobs` or none. Errors: RESOURCE_EXHAUSTED where they do not fit, UNAVAILABLE after
+    /// Queues all of `jobs` or none. Errors: [`CallError::QueueFull`], and [`CallError::Stopping`] after
     /// [`Queue::close`].
-    pub fn push(&self, jobs: Vec<J>) -> Result<(), Status> {
-        let tokens: usize = jobs.iter().map(Job::tokens).sum();
-        let mut state = self.state();
-        if state.closed {
-            return Err(stopping());
+    pub fn push(&self, jobs: Vec<J>) -> Result<(), CallError> {
+        let (tokens, tokens_max) = (jobs.iter().map(Job::tokens).sum(), self.0.tokens_max);
+        let mut waiting = self.lock();
+        if waiting.is_closed {
+            return Err(CallError::Stopping);
         }
-        if !state.fits(tokens, self.0.tokens_max) {
-            state.drop_gone();
+        if !waiting.fits(tokens, tokens_max) {
+            waiting.drop_cancelled();
         }
-        if !state.fits(tokens, self.0.tokens_max) {
-            let (waiting, most) = (state.tokens, self.0.tokens_max);
-            return Err(Kind::Full { retry_after_ms: state.retry_after().as_millis() as u64 }.status(
-                format!("{waiting} of {most} text tokens wait already: try again later, or another node"),
-            ));
+        if !waiting.fits(tokens, tokens_max) {
+            let retry_after_ms = waiting.retry_after().as_millis() as u64;
+            return Err(CallError::QueueFull { queued_tokens: waiting.tokens, tokens_max, retry_after_ms });
         }
         let since = Instant::now();
-        state.tokens += tokens;
-        state.waiting.extend(jobs.into_iter().map(|job| Waiting { job, since }));
-        self.0.metrics.queued(state.tokens as u64);
-        drop(state);
-        self.0.bell.notify_one();
+        waiting.tokens += tokens;
+        waiting.jobs.extend(jobs.into_iter().map(|job| Queued { job, since }));
+        self.0.metrics.queue(waiting.tokens as u64);
+        drop(waiting);
+        self.0.wakeup.notify_one();
         Ok(())
     }
 
-    /// Blocks until something waits; `false` once the queue is closed.
+    /// Blocks until a job waits. Returns `false` once the queue is closed.
     pub fn wait(&self) -> bool {
-        let idle = |state: &mut State<J>| state.waiting.is_empty() && !state.closed;
-        let mut state = self.state();
-        state.came = None;
-        let state = self.0.bell.wait_while(state, idle);
-        let mut state = state.unwrap_or_else(PoisonError::into_inner);
-        state.came = Some(Instant::now());
-        !state.closed
+        let mut waiting = self.lock();
+        waiting.last_take = None;
+        let is_idle = |waiting: &mut Waiting<J>| waiting.jobs.is_empty() && !waiting.is_closed;
+        let waiting = self.0.wakeup.wait_while(waiting, is_idle);
+        let mut waiting = waiting.unwrap_or_else(PoisonError::into_inner);
+        waiting.last_take = Some(Instant::now());
+        !waiting.is_closed
     }
 
-    /// Whether something waits that `is` such a job.
-    pub fn any(&self, is: impl Fn(&J) -> bool) -> bool {
-        self.state().waiting.iter().any(|waiting| is(&waiting.job))
+    /// Returns whether a job waits for which `predicate` holds.
+    pub fn any(&self, predicate: impl Fn(&J) -> bool) -> bool {
+        self.lock().jobs.iter().any(|queued| predicate(&queued.job))
     }
 
-    /// Takes the jobs that `pick` turns into work; those that it gives back stay. Each caller's jobs are offered in the
-    /// order in which they came, and a first one of each caller before a second one of any.
-    pub fn take<T>(&self, mut pick: impl FnMut(J) -> Result<T, J>) -> Vec<Taken<T>> {
+    /// Takes the jobs for which `pick` returns `Ok`; the others stay. Jobs are offered round-robin over principals,
+    /// each principal's in the order in which they came.
+    pub fn take<T>(&self, mut pick: impl FnMut(J) -> Result<T, J>) -> Vec<Dequeued<T>> {
         let mut taken = Vec::new();
-        let mut state = self.state();
-        state.came = Some(Instant::now());
-        state.drop_gone();
-        let mut waiting = Vec::from_iter(std::mem::take(&mut state.waiting).into_iter().map(Some));
-        for place in by_turns(waiting.iter().flatten().map(|waiting| waiting.job.caller())) {
-            let Some(Waiting { job, since }) = waiting[place].take() else { continue };
+        let mut waiting = self.lock();
+        waiting.last_take = Some(Instant::now());
+        waiting.drop_cancelled();
+        let mut jobs = Vec::from_iter(std::mem::take(&mut waiting.jobs).into_iter().map(Some));
+        for index in round_robin(jobs.iter().flatten().map(|queued| queued.job.principal())) {
+            let Some(Queued { job, since }) = jobs[index].take() else { continue };
             let tokens = job.tokens();
             match pick(job) {
                 Ok(job) => {
-                    state.tokens -= tokens;
-                    taken.push(Taken { job, place: self.running(tokens as u64) });
+                    waiting.tokens -= tokens;
+                    taken.push(Dequeued { job, running: self.running(tokens as u64) });
                 }
-                Err(job) => waiting[place] = Some(Waiting { job, since }),
+                Err(job) => jobs[index] = Some(Queued { job, since }),
             }
         }
-        state.waiting.extend(waiting.into_iter().flatten());
-        self.0.metrics.queued(state.tokens as u64);
+        waiting.jobs.extend(jobs.into_iter().flatten());
+        self.0.metrics.queue(waiting.tokens as u64);
         taken
     }
 
-    /// Lets nobody in any more, drops who waits, and tells the model's thread.
+    /// Refuses further jobs, drops those that wait, and wakes the model's thread.
     pub fn close(&self) {
-        let mut state = self.state();
-        state.closed = true;
-        state.waiting.clear();
-        state.tokens = 0;
-        drop(state);
-        self.0.bell.notify_all();
+        let mut waiting = self.lock();
+        waiting.is_closed = true;
+        waiting.jobs.clear();
+        waiting.tokens = 0;
+        drop(waiting);
+        self.0.wakeup.notify_all();
     }
 
-    /// Whether the queue was closed.
+    /// Returns whether the queue is closed.
     pub fn is_closed(&self) -> bool {
-        self.state().closed
+        self.lock().is_closed
     }
 
-    /// How long the model's thread has been at what it last took, or has not come for what waits.
+    /// Returns the time since the model's thread last asked for work, or since the oldest job waits for it to do so.
+    /// Zero while the thread is idle.
     pub fn busy_for(&self) -> Duration {
-        let state = self.state();
-        let waits = || state.waiting.front().map(|oldest| oldest.since);
-        state.came.or_else(waits).map_or(Duration::ZERO, |since| since.elapsed())
+        let waiting = self.lock();
+        let oldest = || waiting.jobs.front().map(|queued| queued.since);
+        waiting.last_take.or_else(oldest).map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// What waits and what runs.
+    /// Returns the text tokens that wait and that run.
     pub fn load(&self) -> pb::NodeLoad {
         pb::NodeLoad {
-            queued_tokens: self.state().tokens as u64,
+            queued_tokens: self.lock().tokens as u64,
             running_tokens: self.0.running_tokens.load(Ordering::Relaxed),
         }
     }
 
-    fn running(&self, tokens: u64) -> Running {
+    fn running(&self, tokens: u64) -> RunningGuard {
         self.0.running_tokens.fetch_add(tokens, Ordering::Relaxed);
-        Running { tokens, running_tokens: self.0.running_tokens.clone() }
+        RunningGuard { tokens, running_tokens: self.0.running_tokens.clone() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State<J>> {
-        // No code panics while it holds the lock; were it to, the state would still be whole.
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Waiting<J>> {
+        // If a job's code panicked under the lock, the state would still be consistent.
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<J: Job> State<J> {
-    /// Whether `tokens` more may wait. Whatever is refused when nothing waits would be refused for ever.
-    fn fits(&self, tokens: usize, most: usize) -> bool {
-        self.waiting.is_empty() || self.tokens.saturating_add(tokens) <= most
+impl<J: Job> Waiting<J> {
+    /// An empty queue admits jobs of any size, or the largest would be refused for ever.
+    fn fits(&self, tokens: usize, tokens_max: usize) -> bool {
+        self.jobs.is_empty() || self.tokens.saturating_add(tokens) <= tokens_max
     }
 
-    fn drop_gone(&mut self) {
+    fn drop_cancelled(&mut self) {
         let tokens = &mut self.tokens;
-        self.waiting.retain(|waiting| {
-            let gone = waiting.job.is_gone();
-            *tokens -= if gone { waiting.job.tokens() } else { 0 };
-            !gone
+        self.jobs.retain(|queued| {
+            let is_cancelled = queued.job.is_cancelled();
+            *tokens -= if is_cancelled { queued.job.tokens() } else { 0 };
+            !is_cancelled
         });
     }
 
-    /// As long as the oldest has waited: what joins a full queue waits about that long.
+    /// Estimates the wait in a full queue by the age of its oldest job.
     fn retry_after(&self) -> Duration {
-        let [least, most] = RETRY_AFTER;
-        self.waiting.front().map_or(least, |oldest| oldest.since.elapsed().clamp(least, most))
+        let [min, max] = RETRY_AFTER;
+        self.jobs.front().map_or(min, |oldest| oldest.since.elapsed().clamp(min, max))
     }
 }
 
-/// The places of jobs of these callers: a first one of each caller, then a second one, and so on.
-fn by_turns(callers: impl Iterator<Item = Caller>) -> Vec<usize> {
-    let mut turns = HashMap::<_, usize>::new();
-    let mut places = Vec::from_iter(callers.enumerate().map(|(place, caller)| {
-        let turn = turns.entry(caller).or_default();
-        *turn += 1;
-        (*turn, place)
+/// Returns the indices of jobs of these principals in round-robin order: the first job of each principal, then the
+/// second of each, and so on.
+fn round_robin(principals: impl Iterator<Item = Principal>) -> Vec<usize> {
+    let mut rounds = HashMap::<_, usize>::new();
+    let mut order = Vec::from_iter(principals.enumerate().map(|(index, principal)| {
+        let round = rounds.entry(principal).or_default();
+        *round += 1;
+        (*round, index)
     }));
-    places.sort_unstable();
-    Vec::from_iter(places.into_iter().map(|(_, place)| place))
-}
-
-/// What a batch has room for, in whatever unit its owner counts. The first always fits, or it would never run; none
-/// fits behind one that did not, or large ones would be passed for ever.
-#[derive(Debug)]
-pub struct Room {
-    left: usize,
-    empty: bool,
-}
-
-impl Room {
-    /// Room for `most` beside `used`.
-    pub fn new(most: usize, used: usize) -> Self {
-        Self { left: most.saturating_sub(used), empty: used == 0 }
-    }
-
-    /// Takes `size` if it fits.
-    pub fn fits(&mut self, size: usize) -> bool {
-        let fits = size <= self.left || self.empty;
-        self.left = if fits { self.left.saturating_sub(size) } else { 0 };
-        self.empty = false;
-        fits
-    }
-}
-
-/// What a caller hears whose job was dropped because the node stops.
-pub fn stopping() -> Status {
-    Kind::Unavailable.status("the node is stopping: try another")
+    order.sort_unstable();
+    Vec::from_iter(order.into_iter().map(|(_, index)| index))
 }
 
 #[cfg(test)]
@@ -276,87 +250,97 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::batch::BatchBudget;
 
-    struct Work {
+    struct TestJob {
         tokens: usize,
-        caller: Caller,
+        principal: Principal,
         reply: oneshot::Sender<()>,
     }
 
-    impl Job for Work {
-        fn caller(&self) -> Caller {
-            self.caller
-        }
-
+    impl Job for TestJob {
         fn tokens(&self) -> usize {
             self.tokens
         }
 
-        fn is_gone(&self) -> bool {
+        fn principal(&self) -> Principal {
+            self.principal
+        }
+
+        fn is_cancelled(&self) -> bool {
             self.reply.is_closed()
         }
     }
 
-    fn work(tokens: usize) -> (Work, oneshot::Receiver<()>) {
+    fn job(tokens: usize) -> (TestJob, oneshot::Receiver<()>) {
         let (reply, answer) = oneshot::channel();
-        (Work { tokens, caller: Caller::default(), reply }, answer)
+        (TestJob { tokens, principal: Principal::default(), reply }, answer)
     }
 
-    fn queue(tokens_max: usize) -> Queue<Work> {
+    fn queue(tokens_max: usize) -> Queue<TestJob> {
         Queue::new(tokens_max, Metrics::new("test"))
     }
 
-    fn take_all(queue: &Queue<Work>) -> Vec<Taken<Work>> {
-        queue.take(Ok)
+    /// Takes the jobs that fit and returns their tokens; `size` is what each spends of the budget.
+    fn take(queue: &Queue<TestJob>, budget: usize, size: impl Fn(&TestJob) -> usize) -> Vec<usize> {
+        let mut budget = BatchBudget::new(budget, 0);
+        let taken = queue.take(|job| if budget.take(size(&job)) { Ok(job) } else { Err(job) });
+        taken.iter().map(|dequeued| dequeued.job.tokens).collect()
+    }
+
+    fn take_all(queue: &Queue<TestJob>) -> Vec<usize> {
+        take(queue, usize::MAX, |_| 0)
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_whole_and_told_when_to_come_back() {
+    fn jobs_that_do_not_fit_are_refused_together_with_a_time_to_retry() {
         let queue = queue(10);
-        let ((a, _a), (b, _b), (c, _c)) = (work(6), work(3), work(3));
+        let ((a, _a), (b, _b), (c, _c)) = (job(6), job(3), job(3));
         queue.push(vec![a]).unwrap();
         let refused = queue.push(vec![b, c]).unwrap_err();
-        assert!(matches!(Kind::of(&refused), Kind::Full { retry_after_ms: 100..=10_000 }));
+        let CallError::QueueFull { queued_tokens: 6, tokens_max: 10, retry_after_ms: 100..=10_000 } = refused
+        else {
+            panic!("{refused:?}")
+        };
         assert_eq!(queue.load().queued_tokens, 6);
     }
 
     #[test]
-    fn a_job_larger_than_the_bound_passes_an_empty_queue_only() {
+    fn a_job_larger_than_the_bound_is_admitted_to_an_empty_queue_only() {
         let queue = queue(10);
-        let ((large, _l), (small, _s), (other, _o)) = (work(50), work(1), work(50));
+        let ((large, _l), (small, _s), (other, _o)) = (job(50), job(1), job(50));
         queue.push(vec![large]).unwrap();
         assert!(queue.push(vec![small]).is_err());
-        assert_eq!(take_all(&queue).len(), 1);
+        assert_eq!(take_all(&queue), [50]);
         queue.push(vec![other]).unwrap();
     }
 
     #[test]
-    fn callers_that_left_free_their_place() {
+    fn cancelled_jobs_give_their_room_to_a_push() {
         let queue = queue(10);
-        let ((gone, answer), (next, _n)) = (work(10), work(10));
-        queue.push(vec![gone]).unwrap();
+        let ((cancelled, answer), (next, _n)) = (job(10), job(10));
+        queue.push(vec![cancelled]).unwrap();
         drop(answer);
         queue.push(vec![next]).unwrap();
         assert_eq!(queue.load().queued_tokens, 10);
-        assert_eq!(take_all(&queue).len(), 1);
+        assert_eq!(take_all(&queue), [10]);
     }
 
     #[test]
-    fn callers_that_left_are_dropped_when_a_batch_forms() {
+    fn cancelled_jobs_are_dropped_when_a_batch_forms() {
         let queue = queue(10);
-        let ((gone, answer), (stays, _s)) = (work(4), work(5));
-        queue.push(vec![gone, stays]).unwrap();
+        let ((cancelled, answer), (stays, _s)) = (job(4), job(5));
+        queue.push(vec![cancelled, stays]).unwrap();
         drop(answer);
-        let taken = take_all(&queue);
-        assert_eq!(taken.iter().map(|t| t.job.tokens).collect::<Vec<_>>(), [5]);
+        assert_eq!(take_all(&queue), [5]);
     }
 
     #[test]
-    fn a_taken_job_counts_as_running_until_its_place_goes() {
+    fn a_taken_job_counts_as_running_until_its_guard_is_dropped() {
         let queue = queue(10);
-        let (job, _answer) = work(7);
+        let (job, _answer) = job(7);
         queue.push(vec![job]).unwrap();
-        let taken = take_all(&queue);
+        let taken = queue.take(Ok);
         assert_eq!(queue.load(), pb::NodeLoad { queued_tokens: 0, running_tokens: 7 });
         drop(taken);
         assert_eq!(queue.load(), pb::NodeLoad::default());
@@ -365,54 +349,34 @@ mod tests {
     #[test]
     fn a_batch_is_taken_in_order_and_the_rest_keeps_its_order() {
         let queue = queue(100);
-        let (jobs, _answers): (Vec<_>, Vec<_>) = [4, 5, 3, 1].map(work).into_iter().unzip();
+        let (jobs, _answers): (Vec<_>, Vec<_>) = [4, 5, 3, 1].map(job).into_iter().unzip();
         queue.push(jobs).unwrap();
-        let mut room = Room::new(9, 0);
-        let mut batch = || -> Vec<usize> {
-            let taken = queue.take(|job| if room.fits(job.tokens) { Ok(job) } else { Err(job) });
-            taken.iter().map(|t| t.job.tokens).collect()
-        };
-        assert_eq!(batch(), [4, 5]);
-        assert_eq!(take_all(&queue).iter().map(|t| t.job.tokens).collect::<Vec<_>>(), [3, 1]);
+        assert_eq!(take(&queue, 9, |job| job.tokens), [4, 5]);
+        assert_eq!(take_all(&queue), [3, 1]);
     }
 
     #[test]
-    fn callers_take_turns_and_each_ones_jobs_keep_their_order() {
+    fn principals_alternate_and_each_ones_jobs_keep_their_order() {
         let queue = queue(100);
         let jobs = [(1, 10), (1, 11), (1, 12), (2, 20), (2, 21), (3, 30)];
         let (jobs, _answers): (Vec<_>, Vec<_>) = jobs
-            .map(|(caller, tokens)| {
-                let (job, answer) = work(tokens);
-                (Work { caller: Caller(caller), ..job }, answer)
+            .map(|(principal, tokens)| {
+                let (job, answer) = job(tokens);
+                (TestJob { principal: Principal(principal), ..job }, answer)
             })
             .into_iter()
             .unzip();
         queue.push(jobs).unwrap();
-        let batch = |most: usize| {
-            let mut room = Room::new(most, 0);
-            let taken = queue.take(|job| if room.fits(1) { Ok(job) } else { Err(job) });
-            Vec::from_iter(taken.iter().map(|taken| taken.job.tokens))
-        };
-        assert_eq!(batch(2), [10, 20]);
-        assert_eq!(batch(3), [11, 21, 30]);
-        assert_eq!(batch(9), [12]);
+        assert_eq!(take(&queue, 2, |_| 1), [10, 20]);
+        assert_eq!(take(&queue, 3, |_| 1), [11, 21, 30]);
+        assert_eq!(take(&queue, 9, |_| 1), [12]);
     }
 
     #[test]
-    fn the_first_always_has_room_and_nobody_overtakes() {
-        let mut room = Room::new(10, 0);
-        assert!(room.fits(50));
-        assert!(!room.fits(1));
-        let mut room = Room::new(10, 5);
-        assert!(!room.fits(6));
-        assert!(!room.fits(1));
-    }
-
-    #[test]
-    fn a_thread_that_does_not_come_for_work_counts_as_busy_with_it() {
+    fn a_thread_that_leaves_a_job_waiting_counts_as_busy() {
         let queue = queue(10);
         assert_eq!(queue.busy_for(), Duration::ZERO);
-        let (job, _answer) = work(3);
+        let (job, _answer) = job(3);
         queue.push(vec![job]).unwrap();
         std::thread::sleep(Duration::from_millis(2));
         assert!(queue.busy_for() >= Duration::from_millis(2));
@@ -421,20 +385,20 @@ mod tests {
     }
 
     #[test]
-    fn closing_wakes_the_model_and_lets_callers_know() {
+    fn closing_wakes_the_model_and_drops_the_jobs() {
         let queue = queue(10);
         let waiter = std::thread::spawn({
             let queue = queue.clone();
             move || queue.wait()
         });
-        let (job, mut answer) = work(3);
-        queue.push(vec![job]).unwrap();
+        let (waiting, mut answer) = job(3);
+        queue.push(vec![waiting]).unwrap();
         queue.close();
-        // The waiter may have seen the job first; once closed, nothing waits.
+        // Returns either way: the waiter may have seen the job before the queue closed.
         waiter.join().unwrap();
         assert!(!queue.wait());
         assert_eq!(answer.try_recv(), Err(oneshot::error::TryRecvError::Closed));
-        let (late, _answer) = work(1);
-        assert_eq!(Kind::of(&queue.push(vec![late]).unwrap_err()), Kind::Unavailable);
+        let (late, _answer) = job(1);
+        assert_eq!(queue.push(vec![late]), Err(CallError::Stopping));
     }
 }

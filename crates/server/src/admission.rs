@@ -1,5 +1,5 @@
-//! Who is admitted: nobody before the server is ready or while it drains, and a bounded number at once, of which no
-//! caller has more than its share once they are scarce.
+//! Admission control: refuses calls while the server is not ready, bounds concurrent calls, and divides scarce permits
+//! evenly among connections.
 
 use std::{
     pin::Pin,
@@ -8,102 +8,103 @@ use std::{
 };
 
 use http::Request;
-use tonic::Status;
 
 use crate::{
-    Kind, Readiness,
-    caller::{Caller, InFlight},
+    Readiness,
+    error::Rejection,
+    principal::{InFlightCounts, Principal},
 };
 
-/// What a caller that finds all places taken waits before it tries again.
-const RETRY_AFTER_MS: u64 = 1000;
-
-/// Who may come in.
+/// Decides whether a call is served.
 #[derive(Clone, Debug)]
-pub(crate) struct Gate {
+pub(crate) struct Admission {
     readiness: Readiness,
-    places: Arc<Places>,
+    permits: Arc<Permits>,
+    probe_paths: &'static [&'static str],
 }
 
-impl Gate {
-    pub(crate) fn new(readiness: Readiness, calls_max: usize) -> Self {
-        Self { readiness, places: Arc::new(Places { most: calls_max, taken: Mutex::default() }) }
+impl Admission {
+    /// Admits up to `calls_max` calls at once. Calls on `probe_paths` need no permit.
+    pub(crate) fn new(readiness: Readiness, calls_max: usize, probe_paths: &'static [&'static str]) -> Self {
+        Self {
+            readiness,
+            permits: Arc::new(Permits { max: calls_max, state: Mutex::default() }),
+            probe_paths,
+        }
     }
 
-    /// A place for a call, where it needs one, or why there is none.
-    pub(crate) fn admit<B>(&self, request: &Request<B>) -> Result<Option<Place>, Status> {
-        // Cheap, and how a caller learns that a node is busy or about to stop: never refused for being busy.
-        if request.uri().path().ends_with("/Describe") {
-            return self.readiness.check_for_more().map(|()| None);
+    /// Returns a permit for the call, or `None` where it needs none.
+    pub(crate) fn admit<B>(&self, request: &Request<B>) -> Result<Option<Permit>, Rejection> {
+        // Load balancers learn from probes that a server is busy or about to stop, so load must not refuse them.
+        if self.probe_paths.contains(&request.uri().path()) {
+            return self.readiness.check_probe().map(|()| None);
         }
         self.readiness.check()?;
-        let caller = Caller::connection(request);
-        self.places.take(caller).map_err(|what| {
-            Kind::Full { retry_after_ms: RETRY_AFTER_MS }.status(format!("{what}: try again later"))
-        })?;
-        let lost = Box::pin(self.readiness.clone().end_of_calls());
-        Ok(Some(Place { places: Arc::clone(&self.places), caller, lost }))
+        let connection = Principal::connection(request);
+        self.permits.acquire(connection)?;
+        let revoked = Box::pin(self.readiness.clone().revoked());
+        Ok(Some(Permit { permits: Arc::clone(&self.permits), connection, revoked }))
     }
 }
 
 #[derive(Debug)]
-struct Places {
-    most: usize,
-    taken: Mutex<Taken>,
+struct Permits {
+    max: usize,
+    state: Mutex<Acquired>,
 }
 
 #[derive(Debug, Default)]
-struct Taken {
-    all: usize,
-    by_caller: InFlight,
+struct Acquired {
+    total: usize,
+    by_connection: InFlightCounts,
 }
 
-impl Places {
-    /// Takes a place, or says what is lacking. While half of the places are free anybody may have them; then only who has
-    /// less than an equal share.
-    fn take(&self, caller: Caller) -> Result<(), &'static str> {
-        let mut taken = self.lock();
-        let mine = taken.by_caller.of(caller);
-        let callers = taken.by_caller.callers() + usize::from(mine == 0);
-        if taken.all >= self.most {
-            return Err("all of the server's places for calls are taken");
+impl Permits {
+    /// Takes a permit. While at least half of the permits are free any connection may take one; after that, only a
+    /// connection that holds less than an equal share.
+    fn acquire(&self, connection: Principal) -> Result<(), Rejection> {
+        let mut acquired = self.lock();
+        let own = acquired.by_connection.count(connection);
+        let connections = acquired.by_connection.principals() + usize::from(own == 0);
+        if acquired.total >= self.max {
+            return Err(Rejection::AtCapacity);
         }
-        if 2 * taken.all >= self.most && mine >= self.most.div_ceil(callers) {
-            return Err("this connection has its share of the server's places for calls");
+        if 2 * acquired.total >= self.max && own >= self.max.div_ceil(connections) {
+            return Err(Rejection::ShareExceeded);
         }
-        taken.all += 1;
-        taken.by_caller.begin(caller);
+        acquired.total += 1;
+        acquired.by_connection.add(connection);
         Ok(())
     }
 
-    fn give_back(&self, caller: Caller) {
-        let mut taken = self.lock();
-        taken.all -= 1;
-        taken.by_caller.end(caller);
+    fn release(&self, connection: Principal) {
+        let mut acquired = self.lock();
+        acquired.total -= 1;
+        acquired.by_connection.remove(connection);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Taken> {
-        // Nothing panics while it holds the lock.
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A call's place, which it loses where the server stalls, or stops before the call ends.
-pub(crate) struct Place {
-    places: Arc<Places>,
-    caller: Caller,
-    lost: Pin<Box<dyn Future<Output = Status> + Send>>,
-}
-
-impl Place {
-    pub(crate) fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
-        self.lost.as_mut().poll(cx)
+    fn lock(&self) -> MutexGuard<'_, Acquired> {
+        // No code panics while it holds the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Place {
+/// A call's permit, released on drop. It is revoked when the server stalls, or stops before the call ends.
+pub(crate) struct Permit {
+    permits: Arc<Permits>,
+    connection: Principal,
+    revoked: Pin<Box<dyn Future<Output = Rejection> + Send>>,
+}
+
+impl Permit {
+    pub(crate) fn poll_revoked(&mut self, cx: &mut Context<'_>) -> Poll<Rejection> {
+        self.revoked.as_mut().poll(cx)
+    }
+}
+
+impl Drop for Permit {
     fn drop(&mut self) {
-        self.places.give_back(self.caller);
+        self.permits.release(self.connection);
     }
 }
 
@@ -111,27 +112,45 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    const CALLERS: [Caller; 2] = [Caller(1), Caller(2)];
+    const CONNECTIONS: [Principal; 2] = [Principal(1), Principal(2)];
 
     #[test]
-    fn one_caller_alone_has_all_places_and_gives_way_to_another() {
-        let places = Places { most: 8, taken: Mutex::default() };
-        let [greedy, other] = CALLERS;
-        (0..8).for_each(|_| places.take(greedy).unwrap());
-        assert!(places.take(other).unwrap_err().contains("all"));
-        places.give_back(greedy);
-        places.take(other).unwrap();
+    fn one_connection_may_take_all_permits_and_gives_way_to_another() {
+        let permits = Permits { max: 8, state: Mutex::default() };
+        let [greedy, other] = CONNECTIONS;
+        (0..8).for_each(|_| permits.acquire(greedy).unwrap());
+        assert_eq!(permits.acquire(other), Err(Rejection::AtCapacity));
+        permits.release(greedy);
+        permits.acquire(other).unwrap();
         for _ in 0..3 {
-            // What the one gives back goes to the other until each has its share.
-            places.give_back(greedy);
-            assert!(places.take(greedy).unwrap_err().contains("share"));
-            places.take(other).unwrap();
+            // Released permits go to the other connection until both have their share.
+            permits.release(greedy);
+            assert_eq!(permits.acquire(greedy), Err(Rejection::ShareExceeded));
+            permits.acquire(other).unwrap();
         }
-        places.give_back(greedy);
-        places.take(greedy).unwrap();
-        assert!(places.take(other).is_err());
-        (0..4).for_each(|_| CALLERS.into_iter().for_each(|caller| places.give_back(caller)));
-        let taken = places.lock();
-        assert!(taken.all == 0 && taken.by_caller.callers() == 0);
+        permits.release(greedy);
+        permits.acquire(greedy).unwrap();
+        assert!(permits.acquire(other).is_err());
+        (0..4).for_each(|_| CONNECTIONS.into_iter().for_each(|connection| permits.release(connection)));
+        let acquired = permits.lock();
+        assert!(acquired.total == 0 && acquired.by_connection.principals() == 0);
+    }
+
+    #[test]
+    fn a_probe_needs_no_permit_but_fails_once_the_server_announces_its_end() {
+        let readiness = Readiness::default();
+        let admission = Admission::new(readiness.clone(), 1, &["/c3.v1.Decoder/Describe"]);
+        let admit = |path| admission.admit(&Request::get(path).body(()).unwrap());
+        let rejection = |path| admit(path).map(drop).unwrap_err();
+        assert_eq!(rejection("/c3.v1.Decoder/Describe"), Rejection::Loading);
+        readiness.set_ready();
+        let call = admit("/c3.v1.Decoder/Decode").unwrap();
+        assert!(call.is_some());
+        assert_eq!(rejection("/c3.v1.Decoder/Decode"), Rejection::AtCapacity);
+        assert!(admit("/c3.v1.Decoder/Describe").unwrap().is_none());
+        drop(call);
+        readiness.set_shutdown_announced();
+        assert!(admit("/c3.v1.Decoder/Decode").is_ok());
+        assert_eq!(rejection("/c3.v1.Decoder/Describe"), Rejection::Stopping);
     }
 }

@@ -1,7 +1,6 @@
-//! The layer around every call: its span, whose parent is the caller's, its place and its time, and at its end its
-//! numbers.
+//! The layer around every call, gRPC or HTTP: trace span, admission, deadline and metrics.
 //!
-//! One layer for all of them: each would cost every call a boxed future and a boxed body.
+//! It is one layer because four would each box a future and a body for every call.
 
 use std::{
     convert::Infallible,
@@ -9,201 +8,118 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
-use tonic::{Code, Status, body::Body};
-use tower::{BoxError, Layer, Service};
-use tracing::Span;
-use tracing_opentelemetry::OpenTelemetrySpanExt;
+use axum::{body::Body, extract::Request, response::Response};
+use tower::{Layer, Service};
 
 use crate::{
-    admission::{Gate, Place},
-    body::Watched,
-    caller::{Caller, Callers},
-    deadline::Deadline,
+    admission::Admission,
+    call::{Call, Protocol},
+    call_body::CallBody,
+    error::{Rejection, ServiceError},
     metrics::Metrics,
-    propagation,
+    principal::PrincipalSource,
 };
 
 /// The layer.
 #[derive(Clone, Debug)]
-pub(crate) struct Calls {
+pub(crate) struct CallLayer {
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) gate: Gate,
-    pub(crate) callers: Callers,
-    /// Longest time that a call may take, where there is one.
+    pub(crate) admission: Admission,
+    pub(crate) principal_source: PrincipalSource,
+    /// Maximum duration of a call, if it has one.
     pub(crate) timeout: Option<Duration>,
 }
 
-impl<S> Layer<S> for Calls {
-    type Service = Watching<S>;
+impl<S> Layer<S> for CallLayer {
+    type Service = CallService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Watching { calls: self.clone(), inner }
+        CallService { layer: self.clone(), inner }
     }
 }
 
-/// A service whose calls are admitted, bounded and counted.
+/// A service whose calls are admitted, bounded in time and counted.
 #[derive(Clone, Debug)]
-pub(crate) struct Watching<S> {
-    calls: Calls,
+pub(crate) struct CallService<S> {
+    layer: CallLayer,
     inner: S,
 }
 
-impl<S, B, A> Service<Request<B>> for Watching<S>
+impl<S> Service<Request> for CallService<S>
 where
-    S: Service<Request<B>, Response = Response<A>, Error = Infallible, Future: Send + 'static>,
-    A: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Default + Unpin + Send + 'static,
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send + 'static>,
 {
-    type Response = Response<Body>;
+    type Response = Response;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let mut call = Call::begin(&self.calls, &request);
-        match self.calls.gate.admit(&request) {
-            Ok(place) => call.place = place,
-            Err(status) => return Box::pin(ready(Ok(call.answered(status.into_http::<Body>())))),
+    fn call(&mut self, request: Request) -> Self::Future {
+        let CallLayer { metrics, admission, principal_source, timeout } = &self.layer;
+        let mut call = Call::begin(metrics, &request, *principal_source, *timeout);
+        match admission.admit(&request) {
+            Ok(permit) => call.permit = permit,
+            Err(rejection) => {
+                let response = reject(&call, rejection);
+                return Box::pin(ready(Ok(respond(call, response))));
+            }
         }
-        let answer = self.inner.call(request);
+        let response = self.inner.call(request);
         Box::pin(async move {
-            let mut answer = pin!(answer);
+            let mut response = pin!(response);
             let response = poll_fn(|cx| {
-                // An answer that is there in time wins.
-                match call.within(|| answer.as_mut().poll(cx)) {
-                    Poll::Pending => call.poll_cut(cx).map(|status| Ok(status.into_http())),
-                    answered => answered,
+                // A response that is ready wins over a deadline that just passed.
+                match call.scope(|| response.as_mut().poll(cx)) {
+                    Poll::Pending => call.poll_rejection(cx).map(|rejection| Ok(reject(&call, rejection))),
+                    ready => ready,
                 }
             });
             let response = response.await?;
-            Ok(call.answered(response))
+            Ok(respond(call, response))
         })
     }
 }
 
-/// A call until its last byte, or until its caller leaves: whatever the reason, it is counted when it is dropped.
-pub(crate) struct Call {
-    metrics: Arc<Metrics>,
-    method: String,
-    span: Span,
-    started: Instant,
-    code: Option<Code>,
-    deadline: Option<Deadline>,
-    caller: Caller,
-    place: Option<Place>,
-}
-
-impl Call {
-    fn begin<B>(calls: &Calls, request: &Request<B>) -> Self {
-        let method = request.uri().path().trim_start_matches('/').to_owned();
-        Self {
-            metrics: Arc::clone(&calls.metrics),
-            span: span(&method, request.headers()),
-            method,
-            started: Instant::now(),
-            code: None,
-            deadline: Deadline::of(request.headers(), calls.timeout),
-            caller: Caller::of(request, calls.callers),
-            place: None,
-        }
-    }
-
-    /// Work for the call: in its span, under its deadline, for its caller.
-    pub(crate) fn within<T>(&self, work: impl FnOnce() -> T) -> T {
-        let work = || self.caller.within(|| self.span.in_scope(work));
-        Deadline::within(self.deadline.as_ref(), work)
-    }
-
-    /// Ready when the call is to be cut here, with the status that ends it.
-    pub(crate) fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
-        if let Some(Poll::Ready(status)) = self.deadline.as_mut().map(|deadline| deadline.poll(cx)) {
-            return Poll::Ready(status);
-        }
-        self.place.as_mut().map_or(Poll::Pending, |place| place.poll_lost(cx))
-    }
-
-    /// The response whose stream is the rest of the call.
-    fn answered<A>(mut self, response: Response<A>) -> Response<Body>
-    where
-        A: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Default + Unpin + Send + 'static,
-    {
-        // A call that fails before its stream begins has its status in the headers.
-        self.ended(response.headers());
-        response.map(|body| Body::new(Watched::new(body, self)))
-    }
-
-    /// The call came to its end with these trailers. Its place is free before the caller has them, or a caller who asks
-    /// again at once could find it taken by himself.
-    pub(crate) fn ended(&mut self, trailers: &HeaderMap) {
-        if let Some(status) = Status::from_header_map(trailers) {
-            self.code = Some(status.code());
-            self.place = None;
-        }
+/// Returns the response of a call that the server refuses, in the call's protocol.
+fn reject(call: &Call, rejection: Rejection) -> Response {
+    match call.protocol() {
+        Protocol::Grpc => rejection.status().into_http(),
+        Protocol::Http => rejection.kind().http_response(rejection.to_string()).map(Body::from),
     }
 }
 
-impl Drop for Call {
-    fn drop(&mut self) {
-        let code = self.code.unwrap_or(Code::Cancelled);
-        let took = self.started.elapsed();
-        self.span.set_attribute("rpc.grpc.status_code", code as i64);
-        if is_servers_fault(code) {
-            self.span.set_status(opentelemetry::trace::Status::error(""));
-        }
-        self.span.in_scope(|| tracing::debug!(?code, seconds = took.as_secs_f64(), "call ended"));
-        // Paths that no service knows come from outside and would make labels without end.
-        let known = code != Code::Unimplemented;
-        let method = if known { std::mem::take(&mut self.method) } else { "other".to_owned() };
-        self.metrics.call(method, code, took);
-    }
-}
-
-fn span(method: &str, headers: &HeaderMap) -> Span {
-    // For traces, and for log lines where the log is that detailed: to write it out costs a small call a twentieth.
-    let span = tracing::debug_span!("rpc", otel.name = method, otel.kind = "server");
-    // Setting a parent fails where traces are off: what follows does nothing then.
-    if !span.is_disabled() && span.set_parent(propagation::extract(headers)).is_ok() {
-        let (service, name) = method.split_once('/').unwrap_or((method, ""));
-        // OpenTelemetry's names for server spans of gRPC.
-        span.set_attribute("rpc.system", "grpc");
-        span.set_attribute("rpc.service", service.to_owned());
-        span.set_attribute("rpc.method", name.to_owned());
-    }
-    span
-}
-
-/// The codes that OpenTelemetry counts as errors of a server.
-fn is_servers_fault(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Unknown
-            | Code::DeadlineExceeded
-            | Code::Unimplemented
-            | Code::Internal
-            | Code::Unavailable
-            | Code::DataLoss
-    )
+/// Moves the call into the response's body, since a stream is part of its call.
+fn respond(mut call: Call, response: Response) -> Response {
+    call.respond(response.status(), response.headers());
+    response.map(|body| Body::new(CallBody::new(body, call)))
 }
 
 #[cfg(test)]
 mod tests {
-    use http_body::{Body as _, Frame};
+    use axum::{
+        body::{Bytes, HttpBody},
+        http::{HeaderValue, StatusCode, header},
+    };
+    use http_body::Frame;
+    use tonic::{Code, Status};
 
     use super::*;
-    use crate::Readiness;
+    use crate::{Readiness, metrics::render};
 
-    /// A stream of trailers alone.
-    #[derive(Default)]
-    struct Ends(bool);
+    /// A gRPC stream of trailers alone, or one that never ends.
+    enum Stream {
+        Trailers,
+        Ended,
+        Endless,
+    }
 
-    impl http_body::Body for Ends {
+    impl HttpBody for Stream {
         type Data = Bytes;
         type Error = Infallible;
 
@@ -211,34 +127,123 @@ mod tests {
             mut self: Pin<&mut Self>,
             _: &mut Context<'_>,
         ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            match *self {
+                Self::Endless => return Poll::Pending,
+                Self::Ended => return Poll::Ready(None),
+                Self::Trailers => *self = Self::Ended,
+            }
             let trailers = Status::ok("").into_http::<()>().into_parts().0.headers;
-            Poll::Ready((!std::mem::replace(&mut self.0, true)).then(|| Ok(Frame::trailers(trailers))))
+            Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+        }
+    }
+
+    fn layer(role: &'static str, timeout: Option<Duration>) -> CallLayer {
+        let readiness = Readiness::default();
+        readiness.set_ready();
+        CallLayer {
+            metrics: Arc::new(Metrics::new(role)),
+            admission: Admission::new(readiness, 1, &[]),
+            principal_source: PrincipalSource::Connection,
+            timeout,
+        }
+    }
+
+    async fn call<S>(service: &mut S, request: Request) -> Response
+    where
+        S: Service<Request, Response = Response, Error = Infallible>,
+    {
+        service.call(request).await.unwrap_or_else(|never| match never {})
+    }
+
+    const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+
+    fn grpc_request() -> Request {
+        let request = Request::post("/c3.v1.Gateway/Stat").header(header::CONTENT_TYPE, GRPC);
+        request.body(Body::empty()).unwrap()
+    }
+
+    fn grpc_response(stream: Stream) -> Response {
+        let response = Response::builder().header(header::CONTENT_TYPE, GRPC);
+        response.body(Body::new(stream)).unwrap()
+    }
+
+    fn http_request() -> Request {
+        Request::get("/v1/documents").body(Body::empty()).unwrap()
+    }
+
+    fn code(response: &Response) -> Option<Code> {
+        Status::from_header_map(response.headers()).map(|status| status.code())
+    }
+
+    async fn frame(body: &mut Body) -> Option<Result<Frame<Bytes>, axum::Error>> {
+        poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await
+    }
+
+    #[tokio::test]
+    async fn a_grpc_call_frees_its_permit_with_its_trailers() {
+        let mut service = layer("grpc-permit", None)
+            .layer(tower::service_fn(|_: Request| ready(Ok(grpc_response(Stream::Trailers)))));
+        let first = call(&mut service, grpc_request()).await;
+        assert_eq!(code(&first), None);
+        assert_eq!(code(&call(&mut service, grpc_request()).await), Some(Code::ResourceExhausted));
+        let mut body = first.into_body();
+        assert!(frame(&mut body).await.unwrap().unwrap().is_trailers());
+        assert_eq!(code(&call(&mut service, grpc_request()).await), None);
+        drop(body);
+        let metrics = render().unwrap();
+        for (code, calls) in [("OK", 1), ("RESOURCE_EXHAUSTED", 1), ("CANCELLED", 1)] {
+            let labels = format!(r#"{{code="{code}",method="c3.v1.Gateway/Stat",role="grpc-permit"}}"#);
+            assert!(
+                metrics.contains(&format!("c3_requests_total{labels} {calls}\n")),
+                "{labels} in\n{metrics}"
+            );
         }
     }
 
     #[tokio::test]
-    async fn a_call_whose_status_is_told_has_no_place_any_more() {
-        let readiness = Readiness::default();
-        readiness.set_ready();
-        let calls = Calls {
-            metrics: Arc::new(Metrics::new("here")),
-            gate: Gate::new(readiness, 1),
-            callers: Callers::Connections,
-            timeout: None,
-        };
-        let mut service =
-            calls.layer(tower::service_fn(|_: Request<()>| ready(Ok(Response::new(Ends::default())))));
-        let mut call = async || {
-            let response = service.call(Request::new(())).await.unwrap_or_else(|never| match never {});
-            let refused = Status::from_header_map(response.headers()).map(|status| status.code());
-            (refused, response.into_body())
-        };
-        let (first, mut body) = call().await;
-        assert_eq!(first, None);
-        assert_eq!(call().await.0, Some(Code::ResourceExhausted));
-        let trailers = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await.unwrap().unwrap();
-        assert!(trailers.is_trailers());
-        assert_eq!(call().await.0, None);
+    async fn an_http_call_frees_its_permit_at_the_end_of_its_body() {
+        let mut service = layer("http-permit", None)
+            .layer(tower::service_fn(|_: Request| ready(Ok(Response::new(Body::from("text"))))));
+        let first = call(&mut service, http_request()).await;
+        let refused = call(&mut service, http_request()).await;
+        assert_eq!((first.status(), refused.status()), (StatusCode::OK, StatusCode::TOO_MANY_REQUESTS));
+        assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
+        let mut body = first.into_body();
+        assert_eq!(frame(&mut body).await.unwrap().unwrap().into_data().unwrap(), "text");
+        assert_eq!(call(&mut service, http_request()).await.status(), StatusCode::OK);
         drop(body);
+        let metrics = render().unwrap();
+        for expected in [
+            r#"c3_requests_total{code="200",method="other",role="http-permit"} 1"#,
+            r#"c3_requests_total{code="429",method="other",role="http-permit"} 1"#,
+            r#"c3_requests_total{code="499",method="other",role="http-permit"} 1"#,
+            r#"c3_request_errors_total{kind="overloaded",method="other",role="http-permit"} 1"#,
+            r#"c3_request_errors_total{kind="cancelled",method="other",role="http-permit"} 1"#,
+        ] {
+            assert!(metrics.contains(expected), "{expected} in\n{metrics}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_ends_a_stream_with_trailers_in_grpc_and_with_an_error_in_http() {
+        let timeout = Some(Duration::from_secs(1));
+        let mut grpc = layer("grpc-deadline", timeout)
+            .layer(tower::service_fn(|_: Request| ready(Ok(grpc_response(Stream::Endless)))));
+        let mut body = call(&mut grpc, grpc_request()).await.into_body();
+        let trailers = frame(&mut body).await.unwrap().unwrap().into_trailers().unwrap();
+        assert_eq!(Status::from_header_map(&trailers).unwrap().code(), Code::DeadlineExceeded);
+
+        let mut http = layer("http-deadline", timeout)
+            .layer(tower::service_fn(|_: Request| ready(Ok(Response::new(Body::new(Stream::Endless))))));
+        let mut body = call(&mut http, http_request()).await.into_body();
+        assert!(frame(&mut body).await.unwrap().unwrap_err().to_string().contains("1000 ms"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_before_the_response_is_reported_in_the_protocol_of_the_request() {
+        let mut service = layer("no-response", Some(Duration::from_secs(1)))
+            .layer(tower::service_fn(|_: Request| std::future::pending::<Result<Response, Infallible>>()));
+        assert_eq!(code(&call(&mut service, grpc_request()).await), Some(Code::DeadlineExceeded));
+        assert_eq!(call(&mut service, http_request()).await.status(), StatusCode::GATEWAY_TIMEOUT);
     }
 }

@@ -1,185 +1,327 @@
-//! Kinds of errors, and the one map between them and gRPC status.
+//! Error kinds and their maps to gRPC and HTTP status codes.
 //!
-//! Each crate has its own error enum, which names its [`Kind`] through [`Fault`]; nothing else decides on status codes.
+//! Each crate has its own error type and implements [`ServiceError`] for it. No other code chooses a status code.
 
 use std::{
     error::Error,
     hash::{BuildHasher, Hasher, RandomState},
+    time::Duration,
 };
 
+use c3_types::Invalid;
+use http::{HeaderValue, Response, StatusCode, header};
 use tonic::{Code, Status, metadata::MetadataValue};
 
-/// Metadata of a RESOURCE_EXHAUSTED status: milliseconds after which to try again.
+/// Metadata key of a RESOURCE_EXHAUSTED status: milliseconds after which the caller may retry.
 pub const RETRY_AFTER_MS: &str = "retry-after-ms";
 
-/// What a caller can do about an error.
+/// Assumed where a RESOURCE_EXHAUSTED status carries no [`RETRY_AFTER_MS`], as when a message exceeds its size limit.
+const RETRY_AFTER_DEFAULT_MS: u64 = 1000;
+
+/// Category of an error: it decides the status code, and so what a caller can do about the error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// The call is wrong and stays wrong: INVALID_ARGUMENT.
-    InvalidInput,
-    /// No place at the moment: RESOURCE_EXHAUSTED, with `retry-after-ms` in the metadata.
-    Full {
-        /// When a place is likely to be free.
+pub enum ErrorKind {
+    /// The request is wrong and a retry would not help.
+    InvalidArgument,
+    /// The requested range lies outside the document.
+    OutOfRange,
+    /// The request exceeds a size limit.
+    TooLarge,
+    /// The caller did not prove its identity.
+    Unauthenticated,
+    /// The caller may not do this.
+    PermissionDenied,
+    /// The document, name or upload does not exist.
+    NotFound,
+    /// A concurrent writer won, or a precondition of the request does not hold.
+    Conflict,
+    /// A queue or another bounded resource is full.
+    Overloaded {
+        /// Milliseconds after which a retry is likely to succeed.
         retry_after_ms: u64,
     },
-    /// Loading, draining, or no node reachable: UNAVAILABLE.
-    Unavailable,
-    /// Over its time: DEADLINE_EXCEEDED.
-    Late,
-    /// No such document: NOT_FOUND.
-    NotFound,
-    /// Somebody else was faster: ABORTED.
-    Conflict,
-    /// Latents, or a request, of another model: FAILED_PRECONDITION.
+    /// The request, or its latents, need another model.
     WrongModel,
-    /// What is stored does not hold its checksum or hash: DATA_LOSS.
+    /// The server is loading or draining, or no node is reachable.
+    Unavailable,
+    /// The call exceeded its deadline.
+    DeadlineExceeded,
+    /// The caller cancelled the call.
+    Cancelled,
+    /// Stored data do not match their checksum or hash.
     DataLoss,
-    /// The caller left: CANCELLED.
-    Gone,
-    /// Ours: INTERNAL, opaque outside, logged with an id inside.
+    /// A fault of the server. Callers see an id; the log holds the message under that id.
     Internal,
 }
 
-impl Kind {
-    /// The status of this kind with a message that says what to do.
-    ///
-    /// For [`Kind::Internal`] the message goes to the log with an id, and only the id goes to the caller.
-    pub fn status(self, message: impl Into<String>) -> Status {
-        let message = message.into();
+impl ErrorKind {
+    /// Returns the gRPC status code of this kind.
+    pub fn grpc_code(self) -> Code {
         match self {
-            Self::Internal => {
-                let id = format!("{:016x}", RandomState::new().build_hasher().finish());
-                tracing::error!(error.id = %id, "{message}");
-                Status::internal(format!("internal error {id}: see the server's log"))
-            }
-            Self::Full { retry_after_ms } => {
-                let mut status = Status::resource_exhausted(message);
-                status.metadata_mut().insert(RETRY_AFTER_MS, MetadataValue::from(retry_after_ms));
-                status
-            }
-            _ => Status::new(self.code(), message),
+            Self::InvalidArgument | Self::TooLarge => Code::InvalidArgument,
+            Self::OutOfRange => Code::OutOfRange,
+            Self::Unauthenticated => Code::Unauthenticated,
+            Self::PermissionDenied => Code::PermissionDenied,
+            Self::NotFound => Code::NotFound,
+            Self::Conflict => Code::Aborted,
+            Self::Overloaded { .. } => Code::ResourceExhausted,
+            Self::WrongModel => Code::FailedPrecondition,
+            Self::Unavailable => Code::Unavailable,
+            Self::DeadlineExceeded => Code::DeadlineExceeded,
+            Self::Cancelled => Code::Cancelled,
+            Self::DataLoss => Code::DataLoss,
+            Self::Internal => Code::Internal,
         }
     }
 
-    /// The kind of a status that a server, or the transport to it, answered.
-    pub fn of(status: &Status) -> Self {
+    /// Returns the HTTP status code of this kind.
+    pub fn http_status(self) -> StatusCode {
+        match self {
+            Self::InvalidArgument => StatusCode::BAD_REQUEST,
+            Self::OutOfRange => StatusCode::RANGE_NOT_SATISFIABLE,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::PermissionDenied => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Conflict | Self::WrongModel => StatusCode::CONFLICT,
+            Self::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+            Self::Cancelled => client_closed_request(),
+            Self::DataLoss | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Returns the kind of a gRPC status code that a server sent.
+    pub fn from_code(code: Code) -> Self {
+        match code {
+            Code::InvalidArgument | Code::Unimplemented | Code::AlreadyExists => Self::InvalidArgument,
+            Code::OutOfRange => Self::OutOfRange,
+            Code::Unauthenticated => Self::Unauthenticated,
+            Code::PermissionDenied => Self::PermissionDenied,
+            Code::NotFound => Self::NotFound,
+            Code::Aborted => Self::Conflict,
+            Code::ResourceExhausted => Self::Overloaded { retry_after_ms: RETRY_AFTER_DEFAULT_MS },
+            Code::FailedPrecondition => Self::WrongModel,
+            // Our servers never send UNKNOWN: tonic reports a connection that broke during a call this way.
+            Code::Unavailable | Code::Unknown => Self::Unavailable,
+            Code::DeadlineExceeded => Self::DeadlineExceeded,
+            Code::Cancelled => Self::Cancelled,
+            Code::DataLoss => Self::DataLoss,
+            Code::Ok | Code::Internal => Self::Internal,
+        }
+    }
+
+    /// Returns the kind of an HTTP status code of 400 or more that a server sent.
+    pub fn from_http_status(status: StatusCode) -> Self {
+        match status {
+            StatusCode::RANGE_NOT_SATISFIABLE => Self::OutOfRange,
+            StatusCode::PAYLOAD_TOO_LARGE => Self::TooLarge,
+            StatusCode::UNAUTHORIZED => Self::Unauthenticated,
+            StatusCode::FORBIDDEN => Self::PermissionDenied,
+            StatusCode::NOT_FOUND => Self::NotFound,
+            StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => Self::Conflict,
+            StatusCode::TOO_MANY_REQUESTS => Self::Overloaded { retry_after_ms: RETRY_AFTER_DEFAULT_MS },
+            StatusCode::SERVICE_UNAVAILABLE => Self::Unavailable,
+            StatusCode::GATEWAY_TIMEOUT => Self::DeadlineExceeded,
+            status if status == client_closed_request() => Self::Cancelled,
+            status if status.is_client_error() => Self::InvalidArgument,
+            _ => Self::Internal,
+        }
+    }
+
+    /// Returns the kind of a status that a gRPC call returned, whether the server or the transport made it.
+    pub fn from_status(status: &Status) -> Self {
         match status.code() {
-            Code::ResourceExhausted => Self::Full { retry_after_ms: retry_after_ms(status) },
-            // What has a source was made on this side: the connection closed under the call.
+            Code::ResourceExhausted => Self::Overloaded { retry_after_ms: retry_after_ms(status) },
+            // Only a status made on this side has a source: the connection closed during the call.
             Code::Internal if status.source().is_some() => Self::Unavailable,
-            code => Self::of_code(code),
+            code => Self::from_code(code),
         }
     }
 
-    /// The name in metrics and logs.
-    pub fn name(self) -> &'static str {
+    /// Returns a gRPC status of this kind. An [`ErrorKind::Internal`] message is logged and replaced by an id.
+    pub fn status(self, message: impl Into<String>) -> Status {
+        let mut status = Status::new(self.grpc_code(), self.public_message(message.into()));
+        if let Self::Overloaded { retry_after_ms } = self {
+            status.metadata_mut().insert(RETRY_AFTER_MS, MetadataValue::from(retry_after_ms));
+        }
+        status
+    }
+
+    /// Returns an HTTP response of this kind with the message as plain text, and `Retry-After` where the kind has one.
+    /// An [`ErrorKind::Internal`] message is logged and replaced by an id.
+    pub fn http_response(self, message: impl Into<String>) -> Response<String> {
+        let mut response = Response::new(self.public_message(message.into()));
+        *response.status_mut() = self.http_status();
+        let plain_text = HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(header::CONTENT_TYPE, plain_text);
+        if let Self::Overloaded { retry_after_ms } = self {
+            // HTTP has whole seconds only.
+            response.headers_mut().insert(header::RETRY_AFTER, retry_after_ms.div_ceil(1000).into());
+        }
+        response
+    }
+
+    /// Returns the name in metrics and logs.
+    pub fn as_str(self) -> &'static str {
         match self {
-            Self::InvalidInput => "invalid_input",
-            Self::Full { .. } => "full",
-            Self::Unavailable => "unavailable",
-            Self::Late => "late",
+            Self::InvalidArgument => "invalid_argument",
+            Self::OutOfRange => "out_of_range",
+            Self::TooLarge => "too_large",
+            Self::Unauthenticated => "unauthenticated",
+            Self::PermissionDenied => "permission_denied",
             Self::NotFound => "not_found",
             Self::Conflict => "conflict",
+            Self::Overloaded { .. } => "overloaded",
             Self::WrongModel => "wrong_model",
+            Self::Unavailable => "unavailable",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::Cancelled => "cancelled",
             Self::DataLoss => "data_loss",
-            Self::Gone => "gone",
             Self::Internal => "internal",
         }
     }
 
-    pub(crate) fn of_code(code: Code) -> Self {
-        match code {
-            Code::InvalidArgument | Code::OutOfRange | Code::Unimplemented | Code::AlreadyExists => {
-                Self::InvalidInput
-            }
-            Code::ResourceExhausted => Self::Full { retry_after_ms: RETRY_AFTER_DEFAULT_MS },
-            // No server of ours answers UNKNOWN: it is how a broken connection looks to a call in flight.
-            Code::Unavailable | Code::Unknown => Self::Unavailable,
-            Code::Aborted => Self::Conflict,
-            Code::DeadlineExceeded => Self::Late,
-            Code::NotFound => Self::NotFound,
-            Code::FailedPrecondition => Self::WrongModel,
-            Code::DataLoss => Self::DataLoss,
-            Code::Cancelled => Self::Gone,
-            Code::Ok | Code::Internal | Code::PermissionDenied | Code::Unauthenticated => Self::Internal,
+    fn public_message(self, message: String) -> String {
+        if self != Self::Internal {
+            return message;
         }
-    }
-
-    fn code(self) -> Code {
-        match self {
-            Self::InvalidInput => Code::InvalidArgument,
-            Self::Full { .. } => Code::ResourceExhausted,
-            Self::Unavailable => Code::Unavailable,
-            Self::Late => Code::DeadlineExceeded,
-            Self::NotFound => Code::NotFound,
-            Self::Conflict => Code::Aborted,
-            Self::WrongModel => Code::FailedPrecondition,
-            Self::DataLoss => Code::DataLoss,
-            Self::Gone => Code::Cancelled,
-            Self::Internal => Code::Internal,
-        }
+        let id = format!("{:016x}", RandomState::new().build_hasher().finish());
+        tracing::error!(error.id = %id, "{message}");
+        format!("internal error {id}: see the server's log")
     }
 }
 
-/// An error that knows its kind.
-pub trait Fault: std::error::Error {
-    /// What a caller can do about it.
-    fn kind(&self) -> Kind;
+/// An error that a call can fail with.
+pub trait ServiceError: Error {
+    /// Returns the kind, which decides the status code.
+    fn kind(&self) -> ErrorKind;
 
-    /// The status that a caller sees.
+    /// Returns the gRPC status that the caller sees.
     fn status(&self) -> Status {
         self.kind().status(self.to_string())
     }
 }
 
-/// Assumed where a RESOURCE_EXHAUSTED status names no time, as when a message is over its size.
-const RETRY_AFTER_DEFAULT_MS: u64 = 1000;
+impl ServiceError for Invalid {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::InvalidArgument
+    }
+}
+
+/// Reason for which the server itself refuses a call or ends it early, whatever the call's protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Rejection {
+    #[error("the server is loading: try again later")]
+    Loading,
+    #[error("the server's device hangs: try another server")]
+    Stalled,
+    #[error("the server is stopping: try another")]
+    Stopping,
+    #[error("the server serves as many calls as it can: try again later")]
+    AtCapacity,
+    #[error("this connection has its share of the server's concurrent calls: try again later")]
+    ShareExceeded,
+    #[error("the call took longer than its {} ms", .timeout.as_millis())]
+    DeadlineExceeded { timeout: Duration },
+}
+
+impl ServiceError for Rejection {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Loading | Self::Stalled | Self::Stopping => ErrorKind::Unavailable,
+            Self::AtCapacity | Self::ShareExceeded => {
+                ErrorKind::Overloaded { retry_after_ms: RETRY_AFTER_DEFAULT_MS }
+            }
+            Self::DeadlineExceeded { .. } => ErrorKind::DeadlineExceeded,
+        }
+    }
+}
+
+/// nginx's status for a client that closed the connection; no standard status says so.
+fn client_closed_request() -> StatusCode {
+    StatusCode::from_u16(499).expect("499 lies between 100 and 999")
+}
 
 fn retry_after_ms(status: &Status) -> u64 {
-    let given = status.metadata().get(RETRY_AFTER_MS).and_then(|value| value.to_str().ok());
-    given.and_then(|digits| digits.parse().ok()).unwrap_or(RETRY_AFTER_DEFAULT_MS)
+    let value = status.metadata().get(RETRY_AFTER_MS).and_then(|value| value.to_str().ok());
+    value.and_then(|digits| digits.parse().ok()).unwrap_or(RETRY_AFTER_DEFAULT_MS)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ALL: [Kind; 10] = [
-        Kind::InvalidInput,
-        Kind::Full { retry_after_ms: 250 },
-        Kind::Unavailable,
-        Kind::Late,
-        Kind::NotFound,
-        Kind::Conflict,
-        Kind::WrongModel,
-        Kind::DataLoss,
-        Kind::Gone,
-        Kind::Internal,
+    const ALL: [ErrorKind; 14] = [
+        ErrorKind::InvalidArgument,
+        ErrorKind::OutOfRange,
+        ErrorKind::TooLarge,
+        ErrorKind::Unauthenticated,
+        ErrorKind::PermissionDenied,
+        ErrorKind::NotFound,
+        ErrorKind::Conflict,
+        ErrorKind::Overloaded { retry_after_ms: 250 },
+        ErrorKind::WrongModel,
+        ErrorKind::Unavailable,
+        ErrorKind::DeadlineExceeded,
+        ErrorKind::Cancelled,
+        ErrorKind::DataLoss,
+        ErrorKind::Internal,
     ];
 
     #[test]
-    fn every_kind_survives_the_wire() {
+    fn every_kind_survives_grpc() {
         for kind in ALL {
-            assert_eq!(Kind::of(&kind.status("why")), kind);
+            // gRPC has no code for what is too large.
+            let expected = if kind == ErrorKind::TooLarge { ErrorKind::InvalidArgument } else { kind };
+            assert_eq!(ErrorKind::from_status(&kind.status("reason")), expected);
         }
     }
 
     #[test]
-    fn full_says_when_to_come_back() {
-        let status = Kind::Full { retry_after_ms: 250 }.status("queue is full");
-        assert_eq!(status.code(), Code::ResourceExhausted);
-        assert_eq!(status.metadata().get(RETRY_AFTER_MS).unwrap(), "250");
+    fn every_kind_survives_http_where_http_has_a_status_for_it() {
+        for kind in ALL {
+            let expected = match kind {
+                ErrorKind::WrongModel => ErrorKind::Conflict,
+                ErrorKind::DataLoss => ErrorKind::Internal,
+                ErrorKind::Overloaded { .. } => {
+                    ErrorKind::Overloaded { retry_after_ms: RETRY_AFTER_DEFAULT_MS }
+                }
+                kind => kind,
+            };
+            assert_eq!(ErrorKind::from_http_status(kind.http_status()), expected);
+        }
     }
 
     #[test]
-    fn internal_is_opaque_and_has_an_id_of_its_own() {
-        let (one, other) = (Kind::Internal.status("password"), Kind::Internal.status("password"));
+    fn overload_names_the_time_to_retry_in_both_protocols() {
+        let kind = ErrorKind::Overloaded { retry_after_ms: 1250 };
+        let status = kind.status("queue is full");
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert_eq!(status.metadata().get(RETRY_AFTER_MS).unwrap(), "1250");
+        let response = kind.http_response("queue is full");
+        assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "2");
+        assert_eq!(response.body(), "queue is full");
+    }
+
+    #[test]
+    fn internal_errors_are_opaque_and_have_ids_of_their_own() {
+        let [one, other] = [(); 2].map(|()| ErrorKind::Internal.status("password"));
         assert!(!one.message().contains("password"));
+        assert!(!ErrorKind::Internal.http_response("password").body().contains("password"));
         assert_ne!(one.message(), other.message());
     }
 
     #[test]
-    fn a_broken_connection_is_worth_another_node() {
-        assert_eq!(Kind::of(&Status::unknown("h2 protocol error")), Kind::Unavailable);
+    fn a_broken_connection_counts_as_unavailable() {
+        assert_eq!(ErrorKind::from_status(&Status::unknown("h2 protocol error")), ErrorKind::Unavailable);
+    }
+
+    #[test]
+    fn an_invalid_field_is_an_invalid_argument() {
+        let status = Invalid::new("ratio", "must be 8 to 80").status();
+        assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "ratio: must be 8 to 80"));
     }
 }

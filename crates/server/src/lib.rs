@@ -1,22 +1,20 @@
-//! What every server of C3 Serve shares, and nothing of what a single one does.
+//! Everything that the servers of C3 Serve share, and nothing of a single role.
 //!
-//! The parts:
-//! - [`program`]: the skeleton of a `main`: telemetry → listener → run → drain; every error is one line.
-//! - [`server`]: the one builder with all layers, health, reflection, `/metrics` and the graceful drain.
-//! - [`readiness`]: loading → ready → draining, and the gRPC health that follows it.
-//! - [`error`]: kinds of errors, and the one map from them to gRPC status.
-//! - [`caller`]: for whom a call is made, also where a gateway asks a node for somebody.
-//! - [`deadline`]: when a call is over, and that what it asks of others ends with it.
-//! - [`telemetry`], [`propagation`], [`metrics`]: logs, traces and numbers.
+//! - [`program`]: skeleton of a `main`: telemetry → listener → run → drain.
+//! - [`server`]: serves a role's routes with the call layer, health, reflection, `/metrics` and the graceful drain.
+//! - [`error`]: error kinds and their maps to gRPC and HTTP status codes.
+//! - [`readiness`]: lifecycle of a server, which health and admission follow.
+//! - [`principal`], [`deadline`]: the caller that a call is made for, and the time when it ends.
+//! - [`telemetry`], [`propagation`], [`metrics`]: logs, traces and metrics.
 
 mod admission;
-mod body;
-pub mod caller;
-mod calls;
+mod call;
+mod call_body;
+mod call_layer;
 pub mod deadline;
-mod dispatch;
 pub mod error;
 pub mod metrics;
+pub mod principal;
 pub mod program;
 pub mod propagation;
 pub mod readiness;
@@ -24,8 +22,7 @@ pub mod server;
 mod signal;
 pub mod telemetry;
 
-pub use dispatch::GrpcServer;
-pub use error::{Fault, Kind};
+pub use error::{ErrorKind, ServiceError};
 pub use readiness::Readiness;
 pub use server::{Server, ServerArgs, serve};
 pub use signal::shutdown_signal;

@@ -1,5 +1,5 @@
-//! For whom a call is made. Callers share a model's time, and to a node a gateway's calls are those of its callers: it
-//! says whose each is.
+//! The principal that a call is made for. Principals share a model's time fairly. A node sees all calls of a gateway on
+//! one connection, so the gateway names the principal of each.
 
 use std::{
     collections::HashMap,
@@ -11,124 +11,93 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use tokio::{task::futures::TaskLocalFuture, task_local};
 use tonic::transport::server::TcpConnectInfo;
 
-/// Names the caller in a gateway's calls.
+/// Header in which a gateway names the principal to a node.
 const HEADER: HeaderName = HeaderName::from_static("c3-caller");
 
 task_local! {
-    /// For whom the current task works.
-    static CURRENT: Caller;
+    /// Principal that the current task works for.
+    static CURRENT: Principal;
 }
 
-/// Who calls: a connection, by a number that no other gateway's callers have, near enough.
+/// A caller: a connection to a gateway, or to a node where no gateway stands between. The number is a keyed hash, so
+/// numbers of different gateways practically never collide.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Caller(pub u64);
+pub struct Principal(pub u64);
 
-/// Whom a server takes for its callers.
+/// Source of a call's principal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Callers {
-    /// Each connection.
-    Connections,
-    /// Whom gateways name, and each connection that names nobody.
-    Named,
+pub enum PrincipalSource {
+    /// The connection.
+    Connection,
+    /// The header that gateways set; the connection where it is missing.
+    Header,
 }
 
-/// Calls in flight, by caller.
+/// Number of calls in flight of each principal.
 #[derive(Debug, Default)]
-pub struct InFlight(HashMap<Caller, usize>);
+pub struct InFlightCounts(HashMap<Principal, usize>);
 
-impl InFlight {
-    /// Callers who have some.
-    pub fn callers(&self) -> usize {
+impl InFlightCounts {
+    /// Returns the number of principals that have calls in flight.
+    pub fn principals(&self) -> usize {
         self.0.len()
     }
 
-    /// Those of one caller.
-    pub fn of(&self, caller: Caller) -> usize {
-        self.0.get(&caller).copied().unwrap_or(0)
+    /// Returns the number of calls in flight of one principal.
+    pub fn count(&self, principal: Principal) -> usize {
+        self.0.get(&principal).copied().unwrap_or(0)
     }
 
-    /// A call of his begins.
-    pub fn begin(&mut self, caller: Caller) {
-        *self.0.entry(caller).or_default() += 1;
+    /// Counts a call that begins.
+    pub fn add(&mut self, principal: Principal) {
+        *self.0.entry(principal).or_default() += 1;
     }
 
-    /// One ended.
-    pub fn end(&mut self, caller: Caller) {
-        if let Some(calls) = self.0.get_mut(&caller) {
+    /// Counts a call that ended.
+    pub fn remove(&mut self, principal: Principal) {
+        if let Some(calls) = self.0.get_mut(&principal) {
             *calls -= 1;
             if *calls == 0 {
-                self.0.remove(&caller);
+                self.0.remove(&principal);
             }
         }
     }
 }
 
-/// For whom the current task works; the same one wherever that is not known.
-pub fn current() -> Caller {
+/// Returns the principal that the current task works for. Tasks without one share the default principal.
+pub fn current() -> Principal {
     CURRENT.try_get().unwrap_or_default()
 }
 
-/// `work` for the current caller, in a task of its own.
-pub fn carried<W: Future>(work: W) -> TaskLocalFuture<Caller, W> {
+/// Runs `work` for the current principal, for tasks that are spawned.
+pub fn inherit<W: Future>(work: W) -> TaskLocalFuture<Principal, W> {
     CURRENT.scope(current(), work)
 }
 
-impl Caller {
-    /// Who makes a call.
-    pub(crate) fn of<B>(request: &Request<B>, callers: Callers) -> Self {
+impl Principal {
+    /// Returns the principal of a call.
+    pub(crate) fn from_request<B>(request: &Request<B>, source: PrincipalSource) -> Self {
         let named = || request.headers().get(HEADER)?.to_str().ok()?.parse().ok().map(Self);
-        let named = (callers == Callers::Named).then(named).flatten();
+        let named = (source == PrincipalSource::Header).then(named).flatten();
         named.unwrap_or_else(|| Self::connection(request))
     }
 
-    /// The connection that a call came by.
+    /// Returns the principal that stands for a call's connection.
     pub(crate) fn connection<B>(request: &Request<B>) -> Self {
         static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         let address = request.extensions().get().and_then(TcpConnectInfo::remote_addr);
         Self(HASHER.hash_one(address))
     }
 
-    /// `work` done for this caller.
-    pub fn within<T>(self, work: impl FnOnce() -> T) -> T {
+    /// Runs `work` for this principal.
+    pub fn scope<T>(self, work: impl FnOnce() -> T) -> T {
         CURRENT.sync_scope(self, work)
     }
 
-    /// Names the current caller in a call on a node.
-    pub(crate) fn name(headers: &mut HeaderMap) {
+    /// Names the current principal, if any, in the headers of an outgoing call.
+    pub(crate) fn inject(headers: &mut HeaderMap) {
         if let Ok(Self(number)) = CURRENT.try_get() {
             headers.insert(HEADER, HeaderValue::from(number));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::{Ipv4Addr, SocketAddr};
-
-    use tonic::service::Interceptor;
-
-    use super::*;
-    use crate::propagation::Propagate;
-
-    fn from(port: u16, headers: HeaderMap) -> Request<()> {
-        let mut request = Request::new(());
-        *request.headers_mut() = headers;
-        let remote = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        request.extensions_mut().insert(TcpConnectInfo { local_addr: None, remote_addr: Some(remote) });
-        request
-    }
-
-    #[tokio::test]
-    async fn a_node_knows_a_gateways_callers_and_a_gateway_believes_no_name() {
-        let ours = Caller::of(&from(1, HeaderMap::new()), Callers::Connections);
-        let sent = || Propagate.call(tonic::Request::new(())).unwrap().into_parts().0.into_headers();
-        let task = ours.within(|| tokio::spawn(carried(async move { sent() })));
-        let sent = task.await.unwrap();
-        assert_eq!(Caller::of(&from(2, sent.clone()), Callers::Named), ours);
-        let two = Caller::of(&from(2, HeaderMap::new()), Callers::Connections);
-        assert_ne!(two, ours);
-        assert_eq!(Caller::of(&from(2, sent), Callers::Connections), two);
-        // Who names nobody is himself.
-        assert_eq!(Caller::of(&from(2, HeaderMap::new()), Callers::Named), two);
     }
 }

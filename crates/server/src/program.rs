@@ -1,4 +1,4 @@
-//! The skeleton of a server's `main`: telemetry → listener → run → drain. Every error is one line on stderr.
+//! Skeleton of a server's `main`: telemetry → listener → run → drain. Every error is one line on stderr.
 
 use std::{
     fmt::Display, io, net::SocketAddr, num::NonZeroUsize, process::ExitCode, thread::available_parallelism,
@@ -13,25 +13,25 @@ use crate::{
     telemetry::{Telemetry, TelemetryConfig},
 };
 
-/// How long work that cannot be cancelled may hold up a program that ends.
+/// Maximum time that work which cannot be cancelled may delay the program's end.
 const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Most threads that serve calls unless asked otherwise. With 16 a gateway took 214 MB for a document of a million tokens
-/// and with 2 it took 122 MB, in the same time: their work is small, and the allocator keeps memory for each of them.
+/// Default maximum of threads that serve calls. The allocator keeps memory for each, and their work is small: for a
+/// document of a million tokens a gateway took 214 MB with 16 threads and 122 MB with 2, in the same time.
 const IO_THREADS_MAX: usize = 8;
 
-/// Why there is no listener.
+/// Reason for which a program cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Another program has the address.
+    /// Another program listens on the address.
     #[error("{0} is in use: stop the program that listens there, or choose another address with --listen")]
     InUse(SocketAddr),
-    /// Anything else.
+    /// Any other failure.
     #[error("cannot listen on {address} ({source}): choose another address with --listen")]
     Other {
-        /// What was asked for.
+        /// The requested address.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -50,7 +50,7 @@ fn runtime(io_threads: Option<NonZeroUsize>) -> io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()
 }
 
-/// Runs one server as a program: exit code 0 after a drain, 1 and `error: …` on stderr otherwise.
+/// Runs one server as a program. Returns exit code 0 after a drain; otherwise 1, with `error: …` on stderr.
 pub fn run<E, F>(
     role: &'static str,
     telemetry: &TelemetryConfig,

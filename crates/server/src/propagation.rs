@@ -1,5 +1,4 @@
-//! What a call hands on to the calls that it makes: its W3C trace context, by gRPC metadata, its deadline, and for whom it
-//! is made.
+//! Context that a call hands on to the calls made for it: W3C trace context, deadline and principal, as gRPC metadata.
 
 use std::time::Duration;
 
@@ -13,10 +12,11 @@ use tonic::{Request, Status, metadata::MetadataMap, service::Interceptor};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use crate::{caller::Caller, deadline};
+use crate::{deadline, principal::Principal};
 
-/// By so much later the called server is to end than the caller, who would take the end for a failure of the server.
-const SLACK: Duration = Duration::from_millis(100);
+/// Added to a propagated deadline. The caller's own deadline then passes first, and the callee's end does not look
+/// like a failure of the callee.
+const DEADLINE_SLACK: Duration = Duration::from_millis(100);
 
 /// Writes the current span's trace context into the metadata of an outgoing call.
 pub fn inject(metadata: &mut MetadataMap) {
@@ -29,7 +29,7 @@ pub fn extract(headers: &HeaderMap) -> Context {
     TraceContextPropagator::new().extract(&HeadersRef(headers))
 }
 
-/// A client interceptor that calls [`inject`], hands the deadline on and names the caller:
+/// Client interceptor that propagates trace context, deadline and principal:
 /// `CompressorClient::with_interceptor(channel, Propagate)`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Propagate;
@@ -37,9 +37,9 @@ pub struct Propagate;
 impl Interceptor for Propagate {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         inject(request.metadata_mut());
-        Caller::name(request.metadata_mut().as_mut());
-        if let Some(left) = deadline::left() {
-            request.set_timeout(left + SLACK);
+        Principal::inject(request.metadata_mut().as_mut());
+        if let Some(remaining) = deadline::remaining() {
+            request.set_timeout(remaining + DEADLINE_SLACK);
         }
         Ok(request)
     }
@@ -69,14 +69,21 @@ impl Extractor for HeadersRef<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
     use opentelemetry::trace::{TraceContextExt, TracerProvider};
     use opentelemetry_sdk::trace::SdkTracerProvider;
+    use tonic::transport::server::TcpConnectInfo;
     use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
+    use crate::{
+        deadline::{Deadline, grpc_timeout},
+        principal::{self, PrincipalSource},
+    };
 
     #[test]
-    fn what_is_injected_is_extracted() {
+    fn an_injected_trace_context_is_extracted() {
         let provider = SdkTracerProvider::builder().build();
         let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
@@ -89,5 +96,46 @@ mod tests {
             assert_eq!(remote.trace_id(), local.span().span_context().trace_id());
             assert_eq!(remote.span_id(), local.span().span_context().span_id());
         });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_propagates_to_calls_and_to_tasks_that_inherit_it() {
+        let sent = || {
+            let request = Propagate.call(Request::new(())).unwrap();
+            grpc_timeout(request.metadata().as_ref())
+        };
+        assert_eq!(sent(), None);
+        let limit = Some(Duration::from_secs(3));
+        let deadline = Deadline::from_headers(&HeaderMap::new(), limit);
+        let (own, shared) = Deadline::scope(deadline.as_ref(), || {
+            (tokio::spawn(deadline::inherit(async move { sent() })), tokio::spawn(async move { sent() }))
+        });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(Deadline::scope(deadline.as_ref(), sent) < limit);
+        let own = own.await.unwrap();
+        assert!(own >= limit && own < Some(Duration::from_secs(4)), "{own:?}");
+        assert_eq!(shared.await.unwrap(), None);
+    }
+
+    fn request(port: u16, headers: HeaderMap) -> http::Request<()> {
+        let mut request = http::Request::new(());
+        *request.headers_mut() = headers;
+        let remote = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        request.extensions_mut().insert(TcpConnectInfo { local_addr: None, remote_addr: Some(remote) });
+        request
+    }
+
+    #[tokio::test]
+    async fn a_node_takes_principals_from_gateways_and_a_gateway_takes_none_from_callers() {
+        let first = Principal::from_request(&request(1, HeaderMap::new()), PrincipalSource::Connection);
+        let sent = || Propagate.call(Request::new(())).unwrap().into_parts().0.into_headers();
+        let task = first.scope(|| tokio::spawn(principal::inherit(async move { sent() })));
+        let sent = task.await.unwrap();
+        assert_eq!(Principal::from_request(&request(2, sent.clone()), PrincipalSource::Header), first);
+        let second = Principal::from_request(&request(2, HeaderMap::new()), PrincipalSource::Connection);
+        assert_ne!(second, first);
+        assert_eq!(Principal::from_request(&request(2, sent), PrincipalSource::Connection), second);
+        // Without the header, the connection stands for the principal.
+        assert_eq!(Principal::from_request(&request(2, HeaderMap::new()), PrincipalSource::Header), second);
     }
 }

@@ -1,111 +1,105 @@
-//! Loading → ready ⇄ stalled → settling → draining → over. gRPC health and admission follow it.
+//! Lifecycle of a server: loading → ready ⇄ stalled → shutdown announced → draining → ended. gRPC health and admission
+//! follow it.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tonic::Status;
 
-use crate::Kind;
+use crate::error::Rejection;
 
-/// Where a server is in its life.
+/// Phase of a server's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum Phase {
     Loading,
     Ready,
-    /// What it computes on does not come back: calls are refused, and those in flight end.
+    /// The device hangs: new calls are refused and calls in flight end.
     Stalled,
-    /// It is asked to stop, and says so to whoever asks how it is; calls are still taken from those who do not know.
-    Settling,
+    /// Health and probes report the shutdown. Calls are still served, since some callers do not know of it yet.
+    ShutdownAnnounced,
+    /// New calls are refused and calls in flight go on.
     Draining,
-    /// Calls in flight had their time and end.
-    Over,
+    /// The drain timeout passed: calls in flight end.
+    Ended,
 }
 
-/// A handle on whether a server takes calls; clones speak of the same server.
+/// A handle on the phase of a server; clones share it.
 #[derive(Clone, Debug)]
-pub struct Readiness(Arc<watch::Sender<State>>);
+pub struct Readiness(Arc<watch::Sender<Phase>>);
 
 impl Default for Readiness {
     fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(State::Loading)))
+        Self(Arc::new(watch::Sender::new(Phase::Loading)))
     }
 }
 
 impl Readiness {
-    /// The server takes calls from now on, unless it drains already.
+    /// Starts serving calls. Does nothing once the server shuts down.
     pub fn set_ready(&self) {
-        self.0.send_if_modified(|state| {
-            let loading = *state == State::Loading;
-            if loading {
-                *state = State::Ready;
-            }
-            loading
-        });
+        self.replace(Phase::Loading, Phase::Ready);
     }
 
-    /// Whether what the server computes on hangs, as a device may. Calls are refused for as long as it does.
-    pub fn set_stalled(&self, stalled: bool) {
-        let [from, to] =
-            if stalled { [State::Ready, State::Stalled] } else { [State::Stalled, State::Ready] };
-        self.0.send_if_modified(|state| {
-            let changes = *state == from;
+    /// Refuses calls and ends those in flight, because the device hangs. Does nothing unless the server is ready.
+    pub fn set_stalled(&self) {
+        self.replace(Phase::Ready, Phase::Stalled);
+    }
+
+    /// Serves calls again after [`Readiness::set_stalled`].
+    pub fn set_recovered(&self) {
+        self.replace(Phase::Stalled, Phase::Ready);
+    }
+
+    fn replace(&self, from: Phase, to: Phase) {
+        self.0.send_if_modified(|phase| {
+            let changes = *phase == from;
             if changes {
-                *state = to;
+                *phase = to;
             }
             changes
         });
     }
 
-    /// UNAVAILABLE where callers are to look elsewhere, whether or not calls are still taken.
-    pub(crate) fn check_for_more(&self) -> Result<(), Status> {
+    /// Fails unless callers should send more calls here.
+    pub(crate) fn check_probe(&self) -> Result<(), Rejection> {
         match *self.0.borrow() {
-            State::Settling => Err(stopping()),
+            Phase::ShutdownAnnounced => Err(Rejection::Stopping),
             _ => self.check(),
         }
     }
 
-    /// UNAVAILABLE unless the server takes calls.
-    pub fn check(&self) -> Result<(), Status> {
+    /// Fails unless the server serves calls.
+    pub(crate) fn check(&self) -> Result<(), Rejection> {
         match *self.0.borrow() {
-            State::Ready | State::Settling => Ok(()),
-            State::Stalled => Err(stalled()),
-            State::Loading => Err(Kind::Unavailable.status("the server is loading: try again later")),
-            State::Draining | State::Over => Err(stopping()),
+            Phase::Ready | Phase::ShutdownAnnounced => Ok(()),
+            Phase::Stalled => Err(Rejection::Stalled),
+            Phase::Loading => Err(Rejection::Loading),
+            Phase::Draining | Phase::Ended => Err(Rejection::Stopping),
         }
     }
 
-    pub(crate) fn set_settling(&self) {
-        self.0.send_replace(State::Settling);
+    pub(crate) fn set_shutdown_announced(&self) {
+        self.0.send_replace(Phase::ShutdownAnnounced);
     }
 
     pub(crate) fn set_draining(&self) {
-        self.0.send_replace(State::Draining);
+        self.0.send_replace(Phase::Draining);
     }
 
-    pub(crate) fn set_over(&self) {
-        self.0.send_replace(State::Over);
+    pub(crate) fn set_ended(&self) {
+        self.0.send_replace(Phase::Ended);
     }
 
-    /// Waits until calls in flight are to end, and says why.
-    pub(crate) async fn end_of_calls(self) -> Status {
-        let mut states = self.0.subscribe();
-        let ends = |state: &State| matches!(state, State::Stalled | State::Over);
-        // Never errs: this handle keeps the sender.
-        let state = states.wait_for(ends).await.map_or(State::Over, |state| *state);
-        if state == State::Stalled { stalled() } else { stopping() }
+    /// Waits until calls in flight have to end, and returns the reason.
+    pub(crate) async fn revoked(self) -> Rejection {
+        let mut phases = self.0.subscribe();
+        let ends_calls = |phase: &Phase| matches!(phase, Phase::Stalled | Phase::Ended);
+        // Cannot fail: `self` keeps the sender alive.
+        let phase = phases.wait_for(ends_calls).await.map_or(Phase::Ended, |phase| *phase);
+        if phase == Phase::Stalled { Rejection::Stalled } else { Rejection::Stopping }
     }
 
-    pub(crate) fn subscribe(&self) -> watch::Receiver<State> {
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Phase> {
         self.0.subscribe()
     }
-}
-
-fn stopping() -> Status {
-    Kind::Unavailable.status("the server is stopping: try another")
-}
-
-fn stalled() -> Status {
-    Kind::Unavailable.status("what the server computes on hangs: try another")
 }
 
 #[cfg(test)]
@@ -115,26 +109,26 @@ mod tests {
     #[test]
     fn a_server_that_drains_never_becomes_ready_again() {
         let readiness = Readiness::default();
-        assert!(readiness.check().unwrap_err().message().contains("loading"));
+        assert_eq!(readiness.check(), Err(Rejection::Loading));
         readiness.set_ready();
-        assert!(readiness.check().is_ok());
-        readiness.set_settling();
-        assert!(readiness.check().is_ok() && readiness.check_for_more().is_err());
+        assert_eq!(readiness.check(), Ok(()));
+        readiness.set_shutdown_announced();
+        assert!(readiness.check().is_ok() && readiness.check_probe().is_err());
         readiness.set_draining();
         readiness.set_ready();
-        readiness.set_stalled(false);
-        assert!(readiness.check().unwrap_err().message().contains("stopping"));
+        readiness.set_recovered();
+        assert_eq!(readiness.check(), Err(Rejection::Stopping));
     }
 
     #[tokio::test]
-    async fn a_server_that_stalls_ends_its_calls_and_takes_some_again_when_it_goes_on() {
+    async fn a_stalled_server_ends_its_calls_and_serves_again_once_it_recovers() {
         let readiness = Readiness::default();
         readiness.set_ready();
-        let in_flight = tokio::spawn(readiness.clone().end_of_calls());
-        readiness.set_stalled(true);
-        assert!(in_flight.await.unwrap().message().contains("hangs"));
+        let in_flight = tokio::spawn(readiness.clone().revoked());
+        readiness.set_stalled();
+        assert_eq!(in_flight.await.unwrap(), Rejection::Stalled);
         assert!(readiness.check().is_err());
-        readiness.set_stalled(false);
+        readiness.set_recovered();
         assert!(readiness.check().is_ok());
     }
 }

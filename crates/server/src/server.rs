@@ -1,10 +1,9 @@
-//! The one way in which a server of ours serves: layers, health, reflection, metrics, and the graceful drain.
+//! Serves the routes of a role: call layer, health, reflection, metrics, and the graceful drain.
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use axum::{Router, http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
 use c3_proto::pb;
-use c3_transport::by_turns;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::server::TcpIncoming};
@@ -12,66 +11,67 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
     Readiness,
-    admission::Gate,
-    caller::Callers,
-    calls::Calls,
-    dispatch::{Dispatch, GrpcServer},
+    admission::Admission,
+    call_layer::CallLayer,
     metrics::{self, Metrics},
-    readiness::State,
+    principal::PrincipalSource,
+    readiness::Phase,
 };
 
-/// How long calls that are cut have to tell their callers so.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-/// How often an idle connection is asked whether the other side still lives.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
-/// How long it has to answer. A caller whose machine died frees its places after both.
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for calls that the drain cuts off to report this to their callers.
+const CUT_OFF_TIMEOUT: Duration = Duration::from_secs(1);
+/// Interval of HTTP/2 keepalive pings on an idle connection.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+/// Time to answer a keepalive ping, after which the connection closes and releases its permits.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Settings that every server has.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ServerArgs {
-    /// Milliseconds during which a server that is asked to stop says so and still takes calls, so that callers learn of it
-    #[arg(long, env = "C3_SETTLE_MS", value_name = "MS", default_value_t = Self::default().settle_ms)]
-    pub settle_ms: u64,
-    /// Milliseconds that calls in flight have to end in when the server is asked to stop
-    #[arg(long, env = "C3_DRAIN_MS", value_name = "MS", default_value_t = Self::default().drain_ms)]
-    pub drain_ms: u64,
-    /// Calls served at once; more are refused with RESOURCE_EXHAUSTED
+    /// Milliseconds between reporting a shutdown to health checks and refusing calls, so that load balancers send calls
+    /// elsewhere
+    #[arg(long, env = "C3_SHUTDOWN_DELAY_MS", value_name = "MS", default_value_t = Self::default().shutdown_delay_ms)]
+    pub shutdown_delay_ms: u64,
+    /// Milliseconds that calls in flight may take to end after a shutdown, before they are cut off
+    #[arg(long, env = "C3_DRAIN_TIMEOUT_MS", value_name = "MS", default_value_t = Self::default().drain_timeout_ms)]
+    pub drain_timeout_ms: u64,
+    /// Maximum number of concurrent calls; more are refused with RESOURCE_EXHAUSTED
     #[arg(long, env = "C3_CALLS_MAX", value_name = "CALLS", default_value_t = Self::default().calls_max)]
     pub calls_max: u32,
-    /// Threads that serve calls, each of which keeps some megabytes; without it, one for each core, but 8 at most
+    /// Threads that serve calls; each keeps a few megabytes [default: one per core, at most 8]
     #[arg(long, env = "C3_IO_THREADS", value_name = "THREADS")]
     pub io_threads: Option<NonZeroUsize>,
 }
 
 impl Default for ServerArgs {
     fn default() -> Self {
-        // Gateways look twice a second.
-        Self { settle_ms: 700, drain_ms: 20_000, calls_max: 1024, io_threads: None }
+        // Gateways probe nodes twice a second.
+        Self { shutdown_delay_ms: 700, drain_timeout_ms: 20_000, calls_max: 1024, io_threads: None }
     }
 }
 
 /// A server before it serves.
 #[derive(Debug)]
-pub struct Server<S> {
-    /// Name in logs and metrics.
+pub struct Server {
+    /// Role in logs and metrics.
     pub role: &'static str,
-    /// Its gRPC service, whose health is told beside the server's own. Message sizes are bounded on the generated server,
-    /// the only place that knows them.
-    pub service: S,
-    /// Other gRPC services of the role, which are seldom called.
-    pub more: Routes,
-    /// Whether it takes calls.
+    /// gRPC service whose health is reported beside that of the whole server.
+    pub service_name: &'static str,
+    /// The role's routes, gRPC and HTTP. Set gRPC message size limits on the generated services.
+    pub routes: Router,
+    /// Paths of cheap calls that load balancers probe the server with. Load never refuses them.
+    pub probe_paths: &'static [&'static str],
+    /// Lifecycle of the server.
     pub readiness: Readiness,
-    /// Whom it takes for its callers.
-    pub callers: Callers,
-    /// Longest time that a call may take, where there is one.
+    /// Source of the principals of calls.
+    pub principal_source: PrincipalSource,
+    /// Maximum duration of a call, if it has one.
     pub call_timeout: Option<Duration>,
-    /// The rest.
+    /// Settings that every server has.
     pub args: ServerArgs,
 }
 
-/// Why a server stopped without being asked to.
+/// Reason for which a server stopped unasked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The listener has no address.
@@ -85,80 +85,77 @@ pub enum Error {
     Transport(#[from] tonic::transport::Error),
 }
 
-/// Serves until `shutdown` is cancelled and the calls in flight have ended, or their time to drain is over.
-pub async fn serve<S: GrpcServer>(
-    server: Server<S>,
-    listener: TcpListener,
-    shutdown: CancellationToken,
-) -> Result<(), Error> {
-    let Server { role, ref readiness, ref args, .. } = server;
-    let (drain, address) = (Duration::from_millis(args.drain_ms), listener.local_addr()?);
+/// Serves until `shutdown` is cancelled and the calls in flight have ended or the drain timeout has passed.
+pub async fn serve(server: Server, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
+    let (role, readiness, args) = (server.role, server.readiness.clone(), server.args.clone());
+    let address = listener.local_addr()?;
     if !address.ip().is_loopback() {
         tracing::warn!(role, %address, "listening beyond this machine without TLS or authentication");
     }
-    let mut health = Health::new(S::NAME).await;
-    let dispatch = dispatch(&server, &health)?;
+    let mut health = Health::new(server.service_name).await;
+    let routes = routes(server, &health)?;
     let closing = CancellationToken::new();
     let serving = tonic::transport::Server::builder()
-        // Metrics are scraped over HTTP/1.1.
+        // Prometheus scrapes over HTTP/1.1.
         .accept_http1(true)
-        // A caller whose machine died must not hold its places for ever.
-        .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
-        // One connection may use all places; it cannot queue more behind them.
+        // Without keepalive, a caller whose machine died would hold its permits for ever.
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        // One connection may use all permits, and cannot queue more calls behind them.
         .max_concurrent_streams(args.calls_max)
         .serve_with_incoming_shutdown(
-            dispatch,
-            by_turns(TcpIncoming::from(listener).with_nodelay(Some(true))),
+            routes,
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
             closing.clone().cancelled_owned(),
         );
     tokio::pin!(serving);
     tracing::info!(role, %address, "listening");
     tokio::select! {
         ended = &mut serving => return Ok(ended?),
-        () = health.follow(readiness) => {}
+        () = health.follow(&readiness) => {}
         () = shutdown.cancelled() => {}
     }
-    // Health flips first, so that whoever balances load looks elsewhere before calls are refused and connections close.
-    readiness.set_settling();
+    // Health changes first, so that load balancers look elsewhere before calls are refused and connections close.
+    readiness.set_shutdown_announced();
     health.close().await;
-    tracing::info!(role, settle_ms = args.settle_ms, drain_ms = args.drain_ms, "draining");
-    if let Ok(ended) = tokio::time::timeout(Duration::from_millis(args.settle_ms), &mut serving).await {
+    let ServerArgs { shutdown_delay_ms, drain_timeout_ms, .. } = args;
+    tracing::info!(role, shutdown_delay_ms, drain_timeout_ms, "draining");
+    if let Ok(ended) = tokio::time::timeout(Duration::from_millis(shutdown_delay_ms), &mut serving).await {
         return Ok(ended?);
     }
     readiness.set_draining();
     closing.cancel();
-    if let Ok(ended) = tokio::time::timeout(drain, &mut serving).await {
+    if let Ok(ended) = tokio::time::timeout(Duration::from_millis(drain_timeout_ms), &mut serving).await {
         ended?;
     } else {
-        tracing::warn!(role, "calls in flight did not end in time and are cut");
-        readiness.set_over();
-        // A connection that a caller does not read from is not waited for.
-        let _ = tokio::time::timeout(LAST_WORDS, serving).await;
+        tracing::warn!(role, "drain timeout: cutting off calls in flight");
+        readiness.set_ended();
+        // A caller that does not read its connection must not hold up the end.
+        let _ = tokio::time::timeout(CUT_OFF_TIMEOUT, serving).await;
     }
     tracing::info!(role, "stopped");
     Ok(())
 }
 
-/// The role's services behind the layer of calls; health, reflection and metrics beside them, so that they answer always.
-fn dispatch<S: GrpcServer>(server: &Server<S>, health: &Health) -> Result<Dispatch<S>, Error> {
-    let calls = Calls {
+/// Wraps the role's routes in the call layer. Health, reflection and metrics stay outside it, so that they always
+/// answer.
+fn routes(server: Server, health: &Health) -> Result<Routes, Error> {
+    let calls = CallLayer {
         metrics: Arc::new(Metrics::new(server.role)),
-        gate: Gate::new(server.readiness.clone(), server.args.calls_max as usize),
-        callers: server.callers,
+        admission: Admission::new(server.readiness, server.args.calls_max as usize, server.probe_paths),
+        principal_source: server.principal_source,
         timeout: server.call_timeout,
     };
-    let more = server.more.clone().into_axum_router().layer(calls.clone());
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(pb::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
     let health = tonic_health::server::HealthService::from_health_reporter(health.reporter.clone());
-    let beside = Router::new().route("/metrics", get(render_metrics));
-    let rest = Routes::from(more.merge(beside))
+    let metrics = Router::new().route("/metrics", get(render_metrics));
+    Ok(Routes::from(server.routes.layer(calls).merge(metrics))
         .add_service(tonic_health::pb::health_server::HealthServer::new(health))
-        .add_service(reflection);
-    Ok(Dispatch::new(server.service.clone(), &calls, rest))
+        .add_service(reflection)
+        .prepare())
 }
 
 async fn render_metrics() -> axum::response::Response {
@@ -168,15 +165,15 @@ async fn render_metrics() -> axum::response::Response {
     }
 }
 
-/// What gRPC health tells: of the server as a whole (the empty name) and of its service.
+/// gRPC health of the server as a whole (the empty name) and of its service.
 struct Health {
     reporter: HealthReporter,
     names: [&'static str; 2],
 }
 
 impl Health {
-    async fn new(service: &'static str) -> Self {
-        let health = Self { reporter: HealthReporter::new(), names: ["", service] };
+    async fn new(service_name: &'static str) -> Self {
+        let health = Self { reporter: HealthReporter::new(), names: ["", service_name] };
         health.set(ServingStatus::NotServing).await;
         health
     }
@@ -187,25 +184,24 @@ impl Health {
         }
     }
 
-    /// Tells of the server's state until it drains.
+    /// Reports the server's phase until it shuts down.
     async fn follow(&self, readiness: &Readiness) {
-        let mut states = readiness.subscribe();
+        let mut phases = readiness.subscribe();
         loop {
-            let state = *states.borrow_and_update();
-            match state {
-                State::Loading => {}
-                State::Ready => self.set(ServingStatus::Serving).await,
-                State::Stalled => self.set(ServingStatus::NotServing).await,
-                State::Settling | State::Draining | State::Over => return,
+            let phase = *phases.borrow_and_update();
+            match phase {
+                Phase::Loading => {}
+                Phase::Ready => self.set(ServingStatus::Serving).await,
+                Phase::Stalled => self.set(ServingStatus::NotServing).await,
+                Phase::ShutdownAnnounced | Phase::Draining | Phase::Ended => return,
             }
-            if states.changed().await.is_err() {
+            if phases.changed().await.is_err() {
                 return;
             }
         }
     }
 
-    /// Tells that the server does not serve any more, and ends the streams of those who watch: they would hold up
-    /// the drain.
+    /// Reports that the server no longer serves, and ends health watch streams, which would hold up the drain.
     async fn close(&mut self) {
         self.set(ServingStatus::NotServing).await;
         for name in self.names {

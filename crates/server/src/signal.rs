@@ -2,10 +2,10 @@
 
 use tokio_util::sync::CancellationToken;
 
-/// What a shell says of a program that a SIGINT ended.
+/// Exit code that shells report for a program that SIGINT ended.
 const INTERRUPTED: i32 = 130;
 
-/// A token that is cancelled on SIGINT or SIGTERM; a second signal ends the program at once. Must run inside a tokio
+/// Returns a token that is cancelled on SIGINT or SIGTERM; a second signal exits at once. Must be called inside a tokio
 /// runtime.
 pub fn shutdown_signal() -> CancellationToken {
     let token = CancellationToken::new();
@@ -13,17 +13,17 @@ pub fn shutdown_signal() -> CancellationToken {
     let mut signals = signals();
     tokio::spawn(async move {
         signals.next().await;
-        tracing::info!("asked to stop");
+        tracing::info!("shutdown requested");
         signalled.cancel();
         signals.next().await;
-        end_at_once();
+        exit_at_once();
     });
     token
 }
 
-#[expect(clippy::exit, reason = "who asks twice does not want to wait for anything")]
-fn end_at_once() -> ! {
-    tracing::warn!("asked to stop again: ends at once");
+#[expect(clippy::exit, reason = "a second signal asks to skip the drain")]
+fn exit_at_once() -> ! {
+    tracing::warn!("shutdown requested again: exiting at once");
     std::process::exit(INTERRUPTED)
 }
 
@@ -36,10 +36,10 @@ struct Signals {
 #[cfg(unix)]
 fn signals() -> Signals {
     use tokio::signal::unix::{SignalKind, signal};
-    // Registered here, not in the task: a signal that comes before the task first runs is not lost.
+    // Registered here rather than in the task, so that a signal before the task first runs is not lost.
     Signals {
-        interrupt: signal(SignalKind::interrupt()).expect("SIGINT may be handled by any program"),
-        terminate: signal(SignalKind::terminate()).expect("SIGTERM may be handled by any program"),
+        interrupt: signal(SignalKind::interrupt()).expect("any program may handle SIGINT"),
+        terminate: signal(SignalKind::terminate()).expect("any program may handle SIGTERM"),
     }
 }
 
@@ -64,6 +64,6 @@ fn signals() -> Signals {
 #[cfg(not(unix))]
 impl Signals {
     async fn next(&mut self) {
-        tokio::signal::ctrl_c().await.expect("Ctrl-C may be handled by any program");
+        tokio::signal::ctrl_c().await.expect("any program may handle Ctrl-C");
     }
 }

@@ -1,4 +1,4 @@
-//! Logs on stderr, for people or as JSON, and traces over OTLP where an endpoint is set.
+//! Logs on stderr, as text or JSON, and traces over OTLP where an endpoint is set.
 
 use std::{io::IsTerminal, time::Duration};
 
@@ -14,58 +14,58 @@ use tracing_subscriber::{
     util::{SubscriberInitExt, TryInitError},
 };
 
-/// How long a program that ends waits for its last spans to be taken.
+/// Maximum time that a program waits at its end for the exporter to send the last spans.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a program tells about itself, and how.
+/// Settings of logs and traces.
 #[derive(clap::Args, Clone, Debug)]
 pub struct TelemetryConfig {
-    /// How log lines are written
+    /// Format of log lines
     #[arg(long, env = "C3_LOG_FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
-    /// Which log lines are written, for example `info` or `warn,c3_gateway=debug`
+    /// Filter for log lines, for example `info` or `warn,c3_gateway=debug`
     #[arg(long, env = "C3_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
-    /// Where traces go: the URL of an OTLP gRPC receiver, for example http://localhost:4317
+    /// URL of an OTLP gRPC receiver to send traces to, for example http://localhost:4317
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<String>,
 }
 
-/// How log lines are written.
+/// Format of log lines.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people
+    /// Text for people
     #[default]
     Human,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 
-/// Why telemetry did not start.
+/// Reason for which telemetry did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The log filter is not one.
-    #[error("log filter `{filter}` is wrong ({source}): give one like `info` or `warn,c3_gateway=debug`")]
+    /// The log filter does not parse.
+    #[error("invalid log filter `{filter}` ({source}): give one like `info` or `warn,c3_gateway=debug`")]
     Filter {
-        /// What was given.
+        /// The filter as given.
         filter: String,
-        /// What is wrong with it.
+        /// The parser's error.
         source: ParseError,
     },
-    /// The OTLP exporter could not be made.
+    /// The OTLP exporter could not be built.
     #[error("cannot send traces to `{endpoint}` ({source}): give a URL like http://localhost:4317")]
     Otlp {
-        /// What was given.
+        /// The endpoint as given.
         endpoint: String,
-        /// What is wrong with it.
+        /// The exporter's error.
         source: ExporterBuildError,
     },
-    /// Telemetry is one a process.
-    #[error("telemetry was started before in this process: {0}")]
+    /// Telemetry can start only once per process.
+    #[error("telemetry already started in this process: {0}")]
     Started(#[from] TryInitError),
 }
 
-/// The guard of a program's telemetry; spans that are not sent yet are sent when it goes.
+/// Guard of a program's telemetry: flushes spans when it is dropped.
 #[derive(Debug)]
 #[must_use = "traces end when this is dropped"]
 pub struct Telemetry {
@@ -73,7 +73,7 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Starts logs, and traces where an endpoint is set. Must run inside a tokio runtime, once a process.
+    /// Starts logs, and traces where an endpoint is set. Must be called inside a tokio runtime, once per process.
     pub fn start(role: &'static str, config: &TelemetryConfig) -> Result<Self, Error> {
         let filter = EnvFilter::try_new(&config.log)
             .map_err(|source| Error::Filter { filter: config.log.clone(), source })?;
@@ -83,7 +83,7 @@ impl Telemetry {
         };
         let spans = traces.as_ref().map(|provider| {
             let tracer = provider.tracer("c3");
-            tracing_opentelemetry::layer().with_tracer(tracer).with_filter(ours())
+            tracing_opentelemetry::layer().with_tracer(tracer).with_filter(own_spans())
         });
         tracing_subscriber::registry()
             .with(spans)
@@ -92,10 +92,10 @@ impl Telemetry {
         Ok(Self { traces })
     }
 
-    /// Sends what is not sent yet, without holding up the runtime that sends it.
+    /// Flushes spans without blocking the runtime that sends them.
     pub async fn shutdown(mut self) {
         if let Some(traces) = self.traces.take() {
-            // A failure is told by the exporter's own log lines; a task that only flushes has nothing to add.
+            // The exporter logs its own failures.
             let _ = tokio::task::spawn_blocking(move || traces.shutdown_with_timeout(FLUSH_TIMEOUT)).await;
         }
     }
@@ -119,8 +119,8 @@ fn tracer_provider(role: &'static str, endpoint: &str) -> Result<SdkTracerProvid
     Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }
 
-/// Spans of ours only, whatever the log shows of them: those of the transport would trace the sending of traces.
-fn ours() -> FilterFn {
+/// Accepts our own spans only, whatever the log filter says: spans of the transport would trace the export of traces.
+fn own_spans() -> FilterFn {
     filter_fn(|metadata| {
         let level_max = if metadata.is_span() { Level::DEBUG } else { Level::INFO };
         metadata.target().starts_with("c3") && *metadata.level() <= level_max
@@ -131,7 +131,7 @@ fn log_layer<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: tracing::Subscriber + for<'span> LookupSpan<'span>,
 {
-    // Stderr: stdout belongs to what a command answers.
+    // To stderr, since stdout belongs to a command's output.
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match format {
         LogFormat::Human => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),

@@ -1,0 +1,101 @@
+//! Settings that both nodes have.
+
+use std::{path::PathBuf, time::Duration};
+
+use c3_proto::pb;
+use c3_server::ServerArgs;
+use c3_types::limits;
+
+/// Settings that both nodes have.
+#[derive(clap::Args, Clone, Debug)]
+pub struct NodeArgs {
+    /// Folder of the model's files [default: the model embedded in this program]
+    #[arg(long, env = "C3_MODEL", value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// Threads that compute [default: one per core]
+    #[arg(long, env = "C3_THREADS", value_name = "THREADS", value_parser = positive)]
+    pub threads: Option<usize>,
+    /// Maximum number of text tokens that wait for the model; more are refused with RESOURCE_EXHAUSTED
+    #[arg(long, env = "C3_QUEUE_TOKENS_MAX", value_name = "TOKENS", value_parser = positive,
+        default_value_t = Self::default().queue_tokens_max)]
+    pub queue_tokens_max: usize,
+    /// Maximum number of text tokens in a batch [default: 1024 on a CPU, 8192 on a GPU]
+    #[arg(long, env = "C3_BATCH_TOKENS_MAX", value_name = "TOKENS", value_parser = positive)]
+    pub batch_tokens_max: Option<usize>,
+    /// Maximum duration of a call, in milliseconds
+    #[arg(long, env = "C3_CALL_TIMEOUT_MS", value_name = "MS",
+        default_value_t = Self::default().call_timeout_ms)]
+    pub call_timeout_ms: u64,
+    /// Milliseconds without a finished batch after which the device counts as hanging and the node refuses calls
+    /// [default: 600000 on a CPU, 30000 on a GPU]
+    #[arg(long, env = "C3_STALL_TIMEOUT_MS", value_name = "MS")]
+    pub stall_timeout_ms: Option<u64>,
+    /// Gateway to announce this node to, http://HOST:PORT; repeat it for more gateways
+    #[arg(
+        long,
+        env = "C3_ANNOUNCE_TO",
+        value_name = "URL",
+        value_delimiter = ',',
+        requires = "advertise_as"
+    )]
+    pub announce_to: Vec<String>,
+    /// Address at which gateways reach this node, http://HOST:PORT
+    #[arg(long, env = "C3_ADVERTISE_AS", value_name = "URL")]
+    pub advertise_as: Option<String>,
+    /// Settings that every server has
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+impl Default for NodeArgs {
+    fn default() -> Self {
+        Self {
+            model: None,
+            threads: None,
+            // About a megabyte of English: seconds of work for a GPU, a minute or two for a small CPU.
+            queue_tokens_max: 262_144,
+            batch_tokens_max: None,
+            call_timeout_ms: 600_000,
+            stall_timeout_ms: None,
+            announce_to: Vec::new(),
+            advertise_as: None,
+            server: ServerArgs::default(),
+        }
+    }
+}
+
+impl NodeArgs {
+    /// Returns the maximum number of text tokens in a batch on `device`. A few hundred saturate a CPU, and smaller
+    /// batches let new jobs start sooner.
+    pub fn batch_tokens_max(&self, device: &str) -> usize {
+        self.batch_tokens_max.unwrap_or(if device == "cpu" { 1024 } else { 8192 })
+    }
+
+    pub(crate) fn call_timeout(&self) -> Duration {
+        Duration::from_millis(self.call_timeout_ms)
+    }
+
+    /// Returns the time that a batch may take before the device counts as hanging. A large model on a CPU needs minutes
+    /// for a window.
+    pub(crate) fn stall_timeout(&self, device: &str) -> Duration {
+        Duration::from_millis(self.stall_timeout_ms.unwrap_or(if device == "cpu" { 600_000 } else { 30_000 }))
+    }
+
+    /// Returns the limits in the node's description.
+    pub(crate) fn limits(&self, device: &str) -> pb::NodeLimits {
+        pb::NodeLimits {
+            shard_bytes_max: limits::SHARD_BYTES_MAX as u64,
+            message_bytes_max: limits::MESSAGE_BYTES_MAX as u64,
+            queue_tokens_max: self.queue_tokens_max as u64,
+            batch_tokens_max: self.batch_tokens_max(device) as u64,
+            kv_bytes_max: 0,
+        }
+    }
+}
+
+fn positive(value: &str) -> Result<usize, String> {
+    match value.parse() {
+        Ok(0) | Err(_) => Err("must be a whole number of 1 or more".to_owned()),
+        Ok(number) => Ok(number),
+    }
+}

@@ -1,0 +1,101 @@
+//! A node's life: its thread loads and warms the model, its server serves calls, and both end together.
+
+use std::time::Duration;
+
+use c3_server::{Readiness, Server, principal::PrincipalSource, serve};
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tonic::service::Routes;
+
+use crate::{Error, Node, announce::announce, model_thread::ModelThread, queue::Job};
+
+/// Interval at which the watchdog checks the model's thread.
+const WATCHDOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Names of a stage's node.
+#[derive(Clone, Copy, Debug)]
+pub struct Role {
+    /// The node, in logs, metrics and traces.
+    pub name: &'static str,
+    /// The model's thread.
+    pub thread: &'static str,
+    /// The gRPC service.
+    pub service: &'static str,
+    /// Paths of the calls that probe the node, which load never refuses.
+    pub probe_paths: &'static [&'static str],
+}
+
+/// A node with its gRPC service, before it serves.
+pub struct NodeServer<J, M> {
+    /// Names of the node.
+    pub role: Role,
+    /// The node.
+    pub node: Node<J, M>,
+    /// The gRPC service.
+    pub routes: Routes,
+}
+
+impl<J: Job, M: Send + Sync + 'static> NodeServer<J, M> {
+    /// Serves until `shutdown` is cancelled and the calls in flight have ended or the drain timeout has passed.
+    ///
+    /// `work` runs on the model's thread. It loads the model, calls [`Node::set_loaded`] and then the function that it
+    /// is given, and computes until the queue closes. The server accepts connections at once, and calls after that.
+    pub async fn run(
+        self,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+        work: impl FnOnce(&Node<J, M>, &dyn Fn()) -> Result<(), Error> + Send + 'static,
+    ) -> Result<(), Error> {
+        let Self { role, node, routes } = self;
+        let (readiness, args, queue) = (Readiness::default(), node.args().clone(), node.queue().clone());
+        let watchdog = {
+            let (readiness, node) = (readiness.clone(), node.clone());
+            tokio::spawn(async move { watch(&node, &readiness).await })
+        };
+        let _watchdog = AbortOnDropHandle::new(watchdog);
+        let mut announcements = tokio::task::JoinSet::new();
+        for gateway in args.announce_to.clone() {
+            let address = args.advertise_as.clone().unwrap_or_default();
+            announcements.spawn(announce(node.clone(), gateway, address));
+        }
+        // Also cancelled when the model's thread ends, since nothing can be served without it.
+        let stop = shutdown.child_token();
+        let thread = ModelThread::start(role.thread, args.threads, stop.clone(), {
+            let readiness = readiness.clone();
+            move || work(&node, &|| readiness.set_ready())
+        })?;
+        let server = Server {
+            role: role.name,
+            service_name: role.service,
+            routes: routes.into_axum_router(),
+            probe_paths: role.probe_paths,
+            readiness,
+            principal_source: PrincipalSource::Header,
+            call_timeout: Some(args.call_timeout()),
+            args: args.server,
+        };
+        let served = serve(server, listener, stop).await;
+        queue.close();
+        thread.join().await??;
+        Ok(served?)
+    }
+}
+
+/// Stops calls while the model's thread hangs in the device, so that gateways use other nodes.
+async fn watch<J: Job, M>(node: &Node<J, M>, readiness: &Readiness) {
+    let mut stalled = false;
+    loop {
+        tokio::time::sleep(WATCHDOG_INTERVAL).await;
+        let Ok(loaded) = node.loaded() else { continue };
+        let busy = node.queue().busy_for();
+        let stalls = busy > node.args().stall_timeout(&loaded.info.device);
+        if stalls && !stalled {
+            tracing::error!(seconds = busy.as_secs_f64(), "the device hangs: refusing calls");
+            readiness.set_stalled();
+        } else if stalled && !stalls {
+            tracing::info!("the device answers again: serving calls");
+            readiness.set_recovered();
+        }
+        stalled = stalls;
+    }
+}

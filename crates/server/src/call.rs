@@ -1,0 +1,267 @@
+//! One call, gRPC or HTTP, from its arrival to the last byte of its response.
+
+use std::{
+    borrow::Cow,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use axum::{
+    extract::{MatchedPath, Request},
+    http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
+};
+use opentelemetry::trace;
+use tonic::{Code, Status};
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use crate::{
+    admission::Permit,
+    deadline::Deadline,
+    error::{ErrorKind, Rejection},
+    metrics::Metrics,
+    principal::{Principal, PrincipalSource},
+    propagation,
+};
+
+/// Method label of calls that match no route: paths come from outside, and each would make a time series of its own.
+const UNKNOWN_METHOD: &str = "other";
+
+/// Protocol of a call, by its content type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Grpc,
+    Http,
+}
+
+impl Protocol {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let is_grpc = |value: &[u8]| value.starts_with(b"application/grpc");
+        if headers.get(CONTENT_TYPE).is_some_and(|value| is_grpc(value.as_bytes())) {
+            Self::Grpc
+        } else {
+            Self::Http
+        }
+    }
+}
+
+/// Final status of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Grpc(Code),
+    Http(StatusCode),
+}
+
+impl Outcome {
+    /// Returns the code label in metrics: `NOT_FOUND` for gRPC, `404` for HTTP.
+    fn code(self) -> Cow<'static, str> {
+        match self {
+            Self::Grpc(code) => code_name(code).into(),
+            Self::Http(status) => status.as_str().to_owned().into(),
+        }
+    }
+
+    fn error_kind(self) -> Option<ErrorKind> {
+        match self {
+            Self::Grpc(Code::Ok) => None,
+            Self::Grpc(code) => Some(ErrorKind::from_code(code)),
+            Self::Http(status) if status.is_client_error() || status.is_server_error() => {
+                Some(ErrorKind::from_http_status(status))
+            }
+            Self::Http(_) => None,
+        }
+    }
+
+    /// Whether OpenTelemetry's conventions count it as an error of the server.
+    fn is_server_error(self) -> bool {
+        match self {
+            Self::Grpc(code) => matches!(
+                code,
+                Code::Unknown
+                    | Code::DeadlineExceeded
+                    | Code::Unimplemented
+                    | Code::Internal
+                    | Code::Unavailable
+                    | Code::DataLoss
+            ),
+            Self::Http(status) => status.is_server_error(),
+        }
+    }
+}
+
+/// A call in flight. It is counted when it is dropped: after its last byte, or when its caller leaves.
+pub(crate) struct Call {
+    metrics: Arc<Metrics>,
+    method: String,
+    protocol: Protocol,
+    /// Status in the head of an HTTP response; it becomes the outcome when the body ends.
+    http_status: StatusCode,
+    outcome: Option<Outcome>,
+    span: Span,
+    started: Instant,
+    deadline: Option<Deadline>,
+    principal: Principal,
+    pub(crate) permit: Option<Permit>,
+}
+
+impl Call {
+    pub(crate) fn begin(
+        metrics: &Arc<Metrics>,
+        request: &Request,
+        source: PrincipalSource,
+        timeout: Option<Duration>,
+    ) -> Self {
+        let protocol = Protocol::of(request.headers());
+        let method = method(request, protocol);
+        Self {
+            metrics: Arc::clone(metrics),
+            span: span(&method, protocol, request.headers()),
+            method,
+            protocol,
+            http_status: StatusCode::OK,
+            outcome: None,
+            started: Instant::now(),
+            deadline: Deadline::from_headers(request.headers(), timeout),
+            principal: Principal::from_request(request, source),
+            permit: None,
+        }
+    }
+
+    pub(crate) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// Runs `work` in the call's span, under its deadline, for its principal.
+    pub(crate) fn scope<T>(&self, work: impl FnOnce() -> T) -> T {
+        let work = || self.principal.scope(|| self.span.in_scope(work));
+        Deadline::scope(self.deadline.as_ref(), work)
+    }
+
+    /// Ready once the server ends the call: at its deadline, or when its permit is revoked.
+    pub(crate) fn poll_rejection(&mut self, cx: &mut Context<'_>) -> Poll<Rejection> {
+        if let Some(Poll::Ready(rejection)) = self.deadline.as_mut().map(|deadline| deadline.poll(cx)) {
+            return Poll::Ready(rejection);
+        }
+        self.permit.as_mut().map_or(Poll::Pending, |permit| permit.poll_revoked(cx))
+    }
+
+    /// Takes note of a response's head. A call that fails before its stream begins ends here.
+    pub(crate) fn respond(&mut self, status: StatusCode, headers: &HeaderMap) {
+        self.protocol = Protocol::of(headers);
+        self.http_status = status;
+        if self.protocol == Protocol::Http && (status.is_client_error() || status.is_server_error()) {
+            self.end(Outcome::Http(status));
+        }
+        self.trailers(headers);
+    }
+
+    /// Takes note of trailers, which end a gRPC call.
+    pub(crate) fn trailers(&mut self, trailers: &HeaderMap) {
+        if self.protocol == Protocol::Grpc
+            && let Some(status) = Status::from_header_map(trailers)
+        {
+            self.end(Outcome::Grpc(status.code()));
+        }
+    }
+
+    /// Takes note of the end of the body, which ends an HTTP call.
+    pub(crate) fn end_of_body(&mut self) {
+        if self.protocol == Protocol::Http && self.outcome.is_none() {
+            self.end(Outcome::Http(self.http_status));
+        }
+    }
+
+    /// Takes note of an error that cuts an HTTP body short.
+    pub(crate) fn body_failed(&mut self, kind: ErrorKind) {
+        self.end(match self.protocol {
+            Protocol::Grpc => Outcome::Grpc(kind.grpc_code()),
+            Protocol::Http => Outcome::Http(kind.http_status()),
+        });
+    }
+
+    /// Releases the permit before the caller learns of the end, so that the next call of the same caller finds it free.
+    fn end(&mut self, outcome: Outcome) {
+        self.outcome = Some(outcome);
+        self.permit = None;
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if self.outcome.is_none() {
+            self.body_failed(ErrorKind::Cancelled);
+        }
+        let Some(outcome) = self.outcome else { return };
+        let duration = self.started.elapsed();
+        match outcome {
+            Outcome::Grpc(code) => self.span.set_attribute("rpc.grpc.status_code", code as i64),
+            Outcome::Http(status) => {
+                self.span.set_attribute("http.response.status_code", i64::from(status.as_u16()));
+            }
+        }
+        if outcome.is_server_error() {
+            self.span.set_status(trace::Status::error(""));
+        }
+        let seconds = duration.as_secs_f64();
+        self.span.in_scope(|| tracing::debug!(?outcome, seconds, "call ended"));
+        let is_unknown = outcome == Outcome::Grpc(Code::Unimplemented);
+        let method = if is_unknown { UNKNOWN_METHOD.to_owned() } else { std::mem::take(&mut self.method) };
+        self.metrics.call(method, outcome.code(), outcome.error_kind(), duration);
+    }
+}
+
+/// Names the method in metrics and traces: `c3.v1.Gateway/Stat` for gRPC, `GET /v1/documents/{id}` for HTTP.
+fn method(request: &Request, protocol: Protocol) -> String {
+    match (protocol, request.extensions().get::<MatchedPath>()) {
+        (Protocol::Grpc, _) => request.uri().path().trim_start_matches('/').to_owned(),
+        (Protocol::Http, Some(path)) => format!("{} {}", request.method(), path.as_str()),
+        (Protocol::Http, None) => UNKNOWN_METHOD.to_owned(),
+    }
+}
+
+fn span(method: &str, protocol: Protocol, headers: &HeaderMap) -> Span {
+    // At debug level for the log only: writing out a span costs a small call 5 % of its time.
+    let span = tracing::debug_span!("call", otel.name = method, otel.kind = "server");
+    // Setting a parent fails where traces are off; attributes would have no effect then.
+    if !span.is_disabled() && span.set_parent(propagation::extract(headers)).is_ok() {
+        // Attribute names of OpenTelemetry's semantic conventions for gRPC and HTTP servers.
+        match protocol {
+            Protocol::Grpc => {
+                let (service, name) = method.split_once('/').unwrap_or((method, ""));
+                span.set_attribute("rpc.system", "grpc");
+                span.set_attribute("rpc.service", service.to_owned());
+                span.set_attribute("rpc.method", name.to_owned());
+            }
+            Protocol::Http => {
+                let (verb, route) = method.split_once(' ').unwrap_or(("", method));
+                span.set_attribute("http.request.method", verb.to_owned());
+                span.set_attribute("http.route", route.to_owned());
+            }
+        }
+    }
+    span
+}
+
+/// Returns the name of a code as the gRPC specification spells it.
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
