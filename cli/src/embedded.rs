@@ -1,8 +1,8 @@
-//! A gateway and its nodes inside this process: the same servers as the three programs, on the loopback.
+//! A gateway and its nodes inside this process: the servers of the three programs, connected over the loopback interface.
 
 use std::future::pending;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use c3_client::{Client, pb};
 use c3_server::program;
@@ -11,144 +11,137 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::failure::Failure;
-use crate::serve::ModelArgs;
+use crate::args::{ModelArgs, TargetArgs};
+use crate::error::CliError;
 
-/// Any free port of this machine, for this machine only.
-const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-/// How often the gateway is asked whether its nodes are ready.
+/// A free port, reachable from this machine only.
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+/// Interval between checks that the nodes are ready.
 const READY_POLL: Duration = Duration::from_millis(20);
 
-/// What to start.
-pub(crate) struct Plan {
-    /// Where the gateway listens.
-    pub(crate) listener: TcpListener,
-    /// The gateway. A stage whose nodes it names is not started.
-    pub(crate) gateway: c3_gateway::Config,
-    /// The model of the nodes that are started.
-    pub(crate) model: ModelArgs,
-}
-
-/// Servers that run. Dropping it stops them at once.
-pub(crate) struct Stack {
+/// Running servers. Dropping it stops them at once.
+pub(crate) struct EmbeddedCluster {
     url: String,
-    gateway: Servers,
-    nodes: Servers,
-    /// Lives as long as the documents in it.
-    _data: Option<TempDir>,
+    gateway: ServerGroup,
+    nodes: ServerGroup,
 }
 
 /// Servers that stop together.
 #[derive(Default)]
-struct Servers {
-    tasks: JoinSet<Result<(), Failure>>,
+struct ServerGroup {
+    tasks: JoinSet<Result<(), CliError>>,
     shutdown: CancellationToken,
 }
 
-impl Servers {
+impl ServerGroup {
     fn spawn<E: std::error::Error>(&mut self, server: impl Future<Output = Result<(), E>> + Send + 'static) {
-        self.tasks.spawn(async { server.await.map_err(|error| Failure::WorkFailed(error.to_string())) });
+        self.tasks.spawn(async { server.await.map_err(|error| CliError::Failed(error.to_string())) });
     }
 
-    /// The first that ends, which none should; never, where there is none.
-    async fn ended(&mut self) -> Failure {
+    /// Waits for a server to end by itself, which is a failure. Never returns for an empty group.
+    async fn failed(&mut self) -> CliError {
         match self.tasks.join_next().await {
-            Some(Ok(Err(failure))) => failure,
-            Some(Ok(Ok(()))) => Failure::WorkFailed("a server stopped by itself".to_owned()),
-            Some(Err(panic)) => Failure::WorkFailed(format!("a server panicked: {panic}")),
+            Some(Ok(Err(error))) => error,
+            Some(Ok(Ok(()))) => CliError::Failed("a server stopped unexpectedly".to_owned()),
+            Some(Err(panic)) => CliError::Failed(format!("a server panicked: {panic}")),
             None => pending().await,
         }
     }
 
-    async fn stop(mut self) -> Result<(), Failure> {
+    async fn stop(mut self) -> Result<(), CliError> {
         self.shutdown.cancel();
         while let Some(ended) = self.tasks.join_next().await {
-            ended.unwrap_or_else(|panic| Err(Failure::WorkFailed(format!("a server panicked: {panic}"))))?;
+            ended.unwrap_or_else(|panic| Err(CliError::Failed(format!("a server panicked: {panic}"))))?;
         }
         Ok(())
     }
 }
 
-impl Stack {
-    /// Starts all servers. They take calls as soon as their models are loaded.
-    pub(crate) async fn start(plan: Plan) -> Result<Self, Failure> {
-        let Plan { listener, mut gateway, model } = plan;
-        let (mut edge, mut nodes) = (Servers::default(), Servers::default());
+impl EmbeddedCluster {
+    /// Starts a gateway on `listener`, and a node of each stage for which `gateway` names none. Returns before the models
+    /// are loaded; calls fail until then.
+    pub(crate) async fn start(
+        listener: TcpListener,
+        mut gateway: c3_gateway::Config,
+        model: &ModelArgs,
+    ) -> Result<Self, CliError> {
+        let (mut gateways, mut nodes) = (ServerGroup::default(), ServerGroup::default());
         if gateway.compressors.is_empty() {
             let (listener, url) = listen().await?;
-            let run = c3_compressor_node::run(model.node()?, listener, nodes.shutdown.clone());
-            nodes.spawn(run);
+            nodes.spawn(c3_compressor_node::run(model.node_config()?, listener, nodes.shutdown.clone()));
             gateway.compressors.push(url);
         }
         if gateway.decoders.is_empty() {
             let (listener, url) = listen().await?;
-            nodes.spawn(c3_decoder_node::run(model.node()?, listener, nodes.shutdown.clone()));
+            nodes.spawn(c3_decoder_node::run(model.node_config()?, listener, nodes.shutdown.clone()));
             gateway.decoders.push(url);
         }
         let url = url_of(&listener)?;
-        edge.spawn(c3_gateway::run(gateway, listener, edge.shutdown.clone()));
-        Ok(Self { url, gateway: edge, nodes, _data: None })
+        gateways.spawn(c3_gateway::run(gateway, listener, gateways.shutdown.clone()));
+        Ok(Self { url, gateway: gateways, nodes })
     }
 
-    /// Starts all servers over a folder that goes with them, and waits until they are ready.
-    pub(crate) async fn temporary(model: &ModelArgs) -> Result<Self, Failure> {
-        let folder = TempDir::with_prefix("c3-");
-        let folder = folder.map_err(|error| Failure::at(&std::env::temp_dir(), &error))?;
-        let (listener, _) = listen().await?;
-        let gateway = c3_gateway::Config { data: folder.path().display().to_string(), ..Default::default() };
-        let plan = Plan { listener, gateway, model: model.clone() };
-        let mut stack = Self::start(plan).await?;
-        stack._data = Some(folder);
-        let url = stack.url.clone();
-        stack.until_ended(ready(&url)).await?;
-        Ok(stack)
-    }
-
-    /// URL of the gateway.
-    pub(crate) fn gateway(&self) -> &str {
-        &self.url
-    }
-
-    /// What `work` gives, unless a server ends before it does.
-    pub(crate) async fn until_ended<T>(
+    /// Runs `work`. Fails as soon as a server ends.
+    pub(crate) async fn run_until<T>(
         &mut self,
-        work: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
+        work: impl Future<Output = Result<T, CliError>>,
+    ) -> Result<T, CliError> {
         tokio::select! {
-            done = work => done,
-            failure = self.gateway.ended() => Err(failure),
-            failure = self.nodes.ended() => Err(failure),
+            result = work => result,
+            error = self.gateway.failed() => Err(error),
+            error = self.nodes.failed() => Err(error),
         }
     }
 
-    /// Drains and stops all: the gateway first, whose calls in flight still need the nodes.
-    pub(crate) async fn stop(self) -> Result<(), Failure> {
+    /// Drains and stops all servers. The gateway goes first, since its calls in flight still need the nodes.
+    pub(crate) async fn stop(self) -> Result<(), CliError> {
         self.gateway.stop().await?;
         self.nodes.stop().await
     }
 }
 
-async fn listen() -> Result<(TcpListener, String), Failure> {
-    let listener = program::bind(LOOPBACK).await.map_err(|error| Failure::WorkFailed(error.to_string()))?;
+/// Runs `work` with the URL of the gateway in `target`. If none is named, runs it with an embedded cluster over a temporary
+/// store, and also returns the time until the cluster was ready.
+pub(crate) async fn with_gateway<T>(
+    target: &TargetArgs,
+    work: impl AsyncFnOnce(&str) -> Result<T, CliError>,
+) -> Result<(T, Option<Duration>), CliError> {
+    if let Some(gateway) = &target.gateway {
+        return Ok((work(gateway).await?, None));
+    }
+    let started = Instant::now();
+    let data = TempDir::with_prefix("c3-").map_err(|error| CliError::at(&std::env::temp_dir(), &error))?;
+    let (listener, url) = listen().await?;
+    let gateway = c3_gateway::Config { data: data.path().display().to_string(), ..Default::default() };
+    let mut cluster = EmbeddedCluster::start(listener, gateway, &target.model).await?;
+    cluster.run_until(wait_until_ready(&url)).await?;
+    let startup = started.elapsed();
+    let result = cluster.run_until(work(&url)).await?;
+    cluster.stop().await?;
+    Ok((result, Some(startup)))
+}
+
+async fn listen() -> Result<(TcpListener, String), CliError> {
+    let listener = program::bind(LOOPBACK).await.map_err(|error| CliError::Failed(error.to_string()))?;
     let url = url_of(&listener)?;
     Ok((listener, url))
 }
 
-fn url_of(listener: &TcpListener) -> Result<String, Failure> {
-    let address = listener.local_addr();
-    let address =
-        address.map_err(|error| Failure::WorkFailed(format!("a listener has no address: {error}")))?;
-    Ok(format!("http://{address}"))
+fn url_of(listener: &TcpListener) -> Result<String, CliError> {
+    match listener.local_addr() {
+        Ok(address) => Ok(format!("http://{address}")),
+        Err(error) => Err(CliError::Failed(format!("cannot read the address of a listener: {error}"))),
+    }
 }
 
-/// Waits until the gateway at `url` knows a ready node of each stage.
-async fn ready(url: &str) -> Result<(), Failure> {
+/// Waits until the gateway at `url` has a ready node of each stage.
+async fn wait_until_ready(url: &str) -> Result<(), CliError> {
     let client = Client::connect(url).await?;
     loop {
         let nodes = client.nodes().await?;
-        let ready =
+        let is_ready =
             |stage| nodes.iter().any(|node| node.stage() == stage && node.state() == pb::NodeState::Ready);
-        if ready(pb::Stage::Compressor) && ready(pb::Stage::Decoder) {
+        if is_ready(pb::Stage::Compressor) && is_ready(pb::Stage::Decoder) {
             return Ok(());
         }
         tokio::time::sleep(READY_POLL).await;

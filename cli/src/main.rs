@@ -1,35 +1,14 @@
-//! `c3`, the command line: serves, stores texts and gets them back.
+//! `c3`, the command line of C3 Serve: runs the servers, stores texts and reads them back.
 
-mod append;
 mod args;
-mod batch;
-mod bench;
-mod failure;
-mod get;
-mod get_many;
-mod inputs;
-mod jsonl;
-mod latents;
-mod list;
-mod names;
-mod oneshot;
+mod cli;
+mod commands;
+mod embedded;
+mod error;
+mod input;
+mod latents_file;
 mod output;
-mod progress;
-mod put;
-mod put_latents;
-mod put_many;
-mod recode;
-mod remote;
-mod report;
-mod roundtrip;
-mod serve;
-mod source;
-mod stack;
-mod tensors;
-mod totals;
-mod upkeep;
 mod upload;
-mod write;
 
 use std::process::ExitCode;
 
@@ -37,68 +16,46 @@ use c3_server::shutdown_signal;
 use c3_server::telemetry::Telemetry;
 use tracing::Instrument;
 
-use crate::args::{Args, ClientCommand, Command};
-use crate::failure::Failure;
+use crate::cli::Cli;
+use crate::commands::Command;
+use crate::error::CliError;
 
 fn main() -> ExitCode {
-    let args = match args::parse(std::env::args_os()) {
-        Ok(Some(args)) => args,
+    let cli = match cli::parse(std::env::args_os()) {
+        Ok(Some(cli)) => cli,
         Ok(None) => return ExitCode::SUCCESS,
-        Err(failure) => return failure.report(),
+        Err(error) => return error.report(),
     };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
-        Err(error) => return Failure::WorkFailed(format!("no threads to run on: {error}")).report(),
+        Err(error) => return CliError::Failed(format!("cannot start threads: {error}")).report(),
     };
-    let outcome = runtime.block_on(run(args));
-    // A thread that reads standard input cannot be woken, and must not hold up the end.
+    let result = runtime.block_on(run(cli));
+    // A thread that is blocked reading standard input cannot be woken, so do not wait for it.
     runtime.shutdown_background();
-    match outcome {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+        Err(error) => error.report(),
     }
 }
 
-/// Runs the command inside a span of its own, the root of what it causes on other machines.
-async fn run(args: Args) -> Result<(), Failure> {
-    let telemetry = Telemetry::start("cli", &args.telemetry);
-    let telemetry = telemetry.map_err(|error| Failure::CallWrong(error.to_string()))?;
+/// Runs the command until it ends or the process is asked to stop.
+async fn run(cli: Cli) -> Result<(), CliError> {
+    let telemetry =
+        Telemetry::start("cli", &cli.telemetry).map_err(|error| CliError::Usage(error.to_string()))?;
     let shutdown = shutdown_signal();
-    let outcome = match args.command {
-        // Drains by itself, and its requests have traces of their own.
-        Command::Serve(args) => serve::run(*args, shutdown).await,
+    let result = match cli.command {
+        // `serve` drains by itself, and its requests have traces of their own.
+        Command::Serve(args) => commands::serve::run(*args, shutdown).await,
         Command::Client(command) => {
+            // Root span of the trace that the command causes on the servers.
             let span = tracing::info_span!("c3", otel.name = command.span_name(), otel.kind = "client");
             tokio::select! {
-                outcome = ask(command).instrument(span) => outcome,
-                () = shutdown.cancelled() => Err(Failure::WorkFailed("interrupted".to_owned())),
+                result = command.run().instrument(span) => result,
+                () = shutdown.cancelled() => Err(CliError::Failed("interrupted".to_owned())),
             }
         }
     };
     telemetry.shutdown().await;
-    outcome
-}
-
-async fn ask(command: ClientCommand) -> Result<(), Failure> {
-    match command {
-        ClientCommand::Put(args) => put::run(*args).await,
-        ClientCommand::Append(args) => append::run(*args).await,
-        ClientCommand::Uploads(args) => upload::list(args).await,
-        ClientCommand::Get(args) => get::run(args).await,
-        ClientCommand::Stat(args) => totals::stat(args).await,
-        ClientCommand::Ls(args) => list::ls(args).await,
-        ClientCommand::Rm(args) => list::rm(args).await,
-        ClientCommand::Name(command) => names::name(command).await,
-        ClientCommand::Label(args) => names::label(args).await,
-        ClientCommand::Recode(args) => recode::run(args).await,
-        ClientCommand::Gc(args) => upkeep::gc(args).await,
-        ClientCommand::Fsck(args) => upkeep::fsck(args).await,
-        ClientCommand::Latents(args) => latents::run(args).await,
-        ClientCommand::PutLatents(args) => put_latents::run(args).await,
-        ClientCommand::Nodes(args) => list::nodes(args).await,
-        ClientCommand::Roundtrip(args) => roundtrip::run(*args).await,
-        ClientCommand::Bench(args) => bench::run(*args).await,
-        ClientCommand::Compress(args) => oneshot::compress(args).await,
-        ClientCommand::Decompress(args) => oneshot::decompress(args).await,
-    }
+    result
 }

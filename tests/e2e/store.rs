@@ -90,9 +90,9 @@ async fn fsck_reports_repairs_and_returns_its_exit_code() {
     let mut damaged = fs::read(&file).unwrap();
     *damaged.last_mut().unwrap() ^= 1;
     fs::write(&file, damaged).unwrap();
-    let stderr = c3(&["fsck"]).await;
-    assert_eq!(stderr.status.code(), Some(4));
-    assert!(String::from_utf8_lossy(&stderr.stdout).contains(&id[..12]));
+    let found = c3(&["fsck"]).await;
+    assert_eq!(found.status.code(), Some(4));
+    assert!(String::from_utf8_lossy(&found.stdout).contains(&id[..12]));
     assert_eq!(api.get(&id).await.unwrap_err().code(), Code::DataLoss);
     let listed = c3(&["ls"]).await;
     assert!(listed.status.success());

@@ -1,57 +1,51 @@
-//! `c3 append`: a stored document with more text after it becomes a new document.
+//! `c3 append`: appends text to a stored document, as a new document.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use c3_client::{Base, UploadName, WriteOptions};
 
-use crate::args::{RemoteArgs, id};
-use crate::failure::Failure;
-use crate::output::print;
-use crate::remote::connect_to_write;
-use crate::report::Report;
-use crate::source::Source;
-use crate::write::WriteArgs;
-use crate::{progress, upload};
+use crate::args::{RemoteArgs, WriteArgs, document_ref};
+use crate::error::CliError;
+use crate::input::TextInput;
+use crate::output::{Progress, Report};
+use crate::upload;
 
 /// Arguments of `append`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct AppendArgs {
-    /// The document's id, enough first digits of it, or @NAME
-    #[arg(value_parser = id)]
-    pub(crate) id: String,
-    /// What comes after its text, UTF-8; `-` is standard input
-    pub(crate) file: PathBuf,
-    /// Forget the document once the new one is stored
+    /// Document: its id, a unique prefix of it, or @NAME
+    #[arg(value_parser = document_ref)]
+    id: String,
+    /// UTF-8 text to append; `-` is standard input
+    file: PathBuf,
+    /// Delete the old document once the new one is stored
     #[arg(long)]
-    pub(crate) replace: bool,
-    /// Name of this put: the same text put again under it goes on where it broke off
+    replace: bool,
+    /// Name of the upload; repeat the command with the same name to resume it if it is interrupted
     #[arg(long, value_name = "NAME")]
-    pub(crate) upload: Option<UploadName>,
+    upload: Option<UploadName>,
     #[command(flatten)]
-    pub(crate) write: WriteArgs,
+    pub(super) write: WriteArgs,
     #[command(flatten)]
-    pub(crate) remote: RemoteArgs,
+    remote: RemoteArgs,
 }
 
-/// Appends and reports.
-pub(crate) async fn run(args: AppendArgs) -> Result<(), Failure> {
-    let source = Source::open(&args.file).await?;
-    let client = connect_to_write(&args.remote.gateway, &args.write).await?;
+/// Appends the text.
+pub(crate) async fn run(args: AppendArgs) -> Result<(), CliError> {
+    let input = TextInput::open(&args.file).await?;
+    let client = args.remote.connect_to_write(&args.write).await?;
     let old = client.stat(&args.id).await?;
     let options = WriteOptions {
-        upload: args.upload.clone(),
+        upload: args.upload,
         base: Some(Base::Appended(old.id.into())),
-        ..args.write.options(source.bytes)
+        ..args.write.options(input.bytes)
     };
-    let begun = Instant::now();
-    let progress = progress::bar("append", source.bytes.map(|bytes| old.bytes + bytes));
-    let stored = upload::store(&client, source, &options, &progress).await?;
-    drop(progress);
-    // Both are there for a moment, and neither is lost whenever this ends.
+    let progress = Progress::start("append", input.bytes.map(|bytes| old.bytes + bytes));
+    let (stored, elapsed) = upload::store(&client, input, &options, progress).await?;
+    // The old document is deleted last, so that an interruption at any point loses neither.
     if args.replace && stored.document.id != old.id {
         client.delete(&old.id.to_string()).await?;
     }
-    let report = Report::of_stored(&stored, begun.elapsed());
-    print(&if args.remote.json { report.json() } else { report.to_string() })
+    let report = Report::of_stored(&stored, elapsed);
+    args.remote.format.print(&report, &report)
 }

@@ -1,38 +1,36 @@
-//! `c3 put-latents`: latents that `c3 latents` wrote become a stored document again.
+//! `c3 put-latents`: stores a document from a file that `c3 latents` wrote.
 
 use std::path::PathBuf;
 use std::time::Instant;
 
-use c3_client::Client;
 use futures::stream;
 
 use crate::args::RemoteArgs;
-use crate::failure::Failure;
-use crate::output::print;
-use crate::report::{Report, Seconds};
-use crate::tensors::{self, Latents};
+use crate::error::CliError;
+use crate::latents_file::{self, Latents};
+use crate::output::{Report, Seconds};
 
 /// Arguments of `put-latents`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PutLatentsArgs {
-    /// The safetensors file that `c3 latents` wrote; `-` is standard input
-    pub(crate) file: PathBuf,
+    /// Safetensors file; `-` is standard input
+    file: PathBuf,
     #[command(flatten)]
-    pub(crate) remote: RemoteArgs,
+    remote: RemoteArgs,
 }
 
-/// Hands the latents to the gateway, which decodes them and keeps them where every hash holds.
-pub(crate) async fn run(args: PutLatentsArgs) -> Result<(), Failure> {
-    let Latents { document, windows } = tensors::open(&args.file).await?;
+/// Sends the latents to the gateway, which stores them if they decode and every hash matches.
+pub(crate) async fn run(args: PutLatentsArgs) -> Result<(), CliError> {
+    let Latents { document, windows } = latents_file::open(&args.file).await?;
     let document = document.ok_or_else(|| {
-        let problem = "it does not say which document it is: give a file that `c3 latents` wrote";
-        Failure::WorkFailed(format!("{}: {problem}", args.file.display()))
+        let file = args.file.display();
+        CliError::Failed(format!("{file}: the file names no document: give a file that `c3 latents` wrote"))
     })?;
-    let client = Client::connect(&args.remote.gateway).await?;
-    let begun = Instant::now();
+    let client = args.remote.connect().await?;
+    let started = Instant::now();
     let stored = client.put_latents(&document, stream::iter(windows)).await?;
-    let total = begun.elapsed().as_secs_f64();
+    let total = started.elapsed().as_secs_f64();
     let seconds = Seconds { put: Some(total), total, ..Seconds::default() };
-    let report = Report { seconds, ..Report::of(&stored) };
-    print(&if args.remote.json { report.json() } else { report.to_string() })
+    let report = Report { seconds, ..Report::of_document(&stored) };
+    args.remote.format.print(&report, &report)
 }

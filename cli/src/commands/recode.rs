@@ -1,66 +1,57 @@
-//! `c3 recode`: stored documents are written anew with other options.
+//! `c3 recode`: compresses stored documents again with other options.
 
 use std::time::Instant;
 
 use c3_client::{Client, ListQuery};
 use futures::TryStreamExt;
 
-use crate::args::{RemoteArgs, id};
-use crate::failure::Failure;
-use crate::list::readable;
-use crate::output::print;
-use crate::progress;
-use crate::remote::connect_to_write;
-use crate::report::Report;
-use crate::write::WriteArgs;
+use super::ls::readable;
+use crate::args::{RemoteArgs, WriteArgs, document_ref};
+use crate::error::CliError;
+use crate::output::{Progress, Report, print};
 
 /// Arguments of `recode`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RecodeArgs {
-    /// The documents' ids, enough first digits of each, or @NAME
-    #[arg(value_parser = id, required_unless_present = "all", value_name = "ID")]
-    pub(crate) ids: Vec<String>,
-    /// Every stored document
+    /// Documents: for each its id, a unique prefix of it, or @NAME
+    #[arg(value_parser = document_ref, required_unless_present = "all", value_name = "ID")]
+    ids: Vec<String>,
+    /// All stored documents
     #[arg(long, conflicts_with = "ids")]
-    pub(crate) all: bool,
+    all: bool,
     #[command(flatten)]
-    pub(crate) write: WriteArgs,
+    pub(super) write: WriteArgs,
     #[command(flatten)]
-    pub(crate) remote: RemoteArgs,
+    remote: RemoteArgs,
 }
 
-/// Writes each document anew and reports. Ends at the first that fails; what was done before stays done.
-pub(crate) async fn run(args: RecodeArgs) -> Result<(), Failure> {
-    let client = connect_to_write(&args.remote.gateway, &args.write).await?;
+/// Recodes the documents one after another. Stops at the first failure; documents before it stay recoded.
+pub(crate) async fn run(args: RecodeArgs) -> Result<(), CliError> {
+    let client = args.remote.connect_to_write(&args.write).await?;
     let ids = match args.all {
         true => {
-            readable(&client, &ListQuery::default())
-                .map_ok(|document| document.id.to_string())
-                .try_collect()
-                .await?
+            let documents = readable(&client, &ListQuery::default());
+            documents.map_ok(|document| document.id.to_string()).try_collect().await?
         }
         false => args.ids.clone(),
     };
-    let mut reports = Vec::new();
+    let mut reports = Vec::with_capacity(ids.len());
     for id in ids {
-        let report = one(&client, &id, &args).await?;
-        if !args.remote.json {
-            print(&format!("{report}\n"))?;
+        let report = recode(&client, &id, &args.write).await?;
+        if !args.remote.format.json {
+            print(format_args!("{report}\n"))?;
         }
         reports.push(report);
     }
-    let count = reports.len();
-    match args.remote.json {
-        true => print(&Report::together(reports).json()),
-        false => print(&format!("recoded: {count}")),
-    }
+    let text = format!("recoded: {}", reports.len());
+    args.remote.format.print(text, &Report::sum(reports))
 }
 
-async fn one(client: &Client, id: &str, args: &RecodeArgs) -> Result<Report, Failure> {
-    let begun = Instant::now();
+async fn recode(client: &Client, id: &str, write: &WriteArgs) -> Result<Report, CliError> {
+    let started = Instant::now();
     let bytes = client.stat(id).await?.bytes;
-    let progress = progress::bar("recode", Some(bytes));
-    let put = client.recode(id, &args.write.options(None)).await?;
-    let stored = put.finish_with(|done| progress.told(&done)).await?;
-    Ok(Report::of_stored(&stored, begun.elapsed()))
+    let progress = Progress::start("recode", Some(bytes));
+    let put = client.recode(id, &write.options(None)).await?;
+    let stored = put.finish_with(|done| progress.update(&done)).await?;
+    Ok(Report::of_stored(&stored, started.elapsed()))
 }

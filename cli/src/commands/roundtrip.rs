@@ -1,4 +1,4 @@
-//! `c3 roundtrip`: files are put, got and compared byte for byte.
+//! `c3 roundtrip`: stores files, reads them back and compares every byte.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -8,112 +8,100 @@ use c3_client::{ByteRange, Client, Error};
 use futures::{Stream, TryStreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::args::AnywhereArgs;
-use crate::failure::Failure;
-use crate::output::print;
-use crate::report::Report;
-use crate::source::Source;
-use crate::stack::Stack;
-use crate::write::WriteArgs;
-use crate::{progress, put, remote};
+use crate::args::{TargetArgs, WriteArgs, check_ratios};
+use crate::embedded::with_gateway;
+use crate::error::{CliError, FAILED};
+use crate::input::TextInput;
+use crate::output::{Progress, Report, print};
+use crate::upload;
 
 /// Arguments of `roundtrip`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RoundtripArgs {
-    /// The texts, UTF-8
+    /// UTF-8 texts
     #[arg(required = true, value_name = "FILE")]
-    pub(crate) files: Vec<PathBuf>,
+    files: Vec<PathBuf>,
     #[command(flatten)]
-    pub(crate) write: WriteArgs,
+    pub(super) write: WriteArgs,
     #[command(flatten)]
-    pub(crate) at: AnywhereArgs,
+    target: TargetArgs,
 }
 
-/// Puts, gets and compares each file. Fails where one differs.
-pub(crate) async fn run(args: RoundtripArgs) -> Result<(), Failure> {
-    let begun = Instant::now();
-    // Before anything is started for it.
+/// Stores, reads and compares each file. Fails if any differs.
+pub(crate) async fn run(args: RoundtripArgs) -> Result<(), CliError> {
+    let started = Instant::now();
+    // Report a missing file before any server is started.
     for file in &args.files {
-        Source::open(file).await?;
+        TextInput::open(file).await?;
     }
-    let mut reports = Vec::new();
-    match &args.at.gateway {
-        Some(gateway) => each(&args, gateway, &mut reports).await?,
-        None => {
-            let mut stack = Stack::temporary(&args.at.model).await?;
-            let started = begun.elapsed().as_secs_f64();
-            let gateway = stack.gateway().to_owned();
-            stack.until_ended(each(&args, &gateway, &mut reports)).await?;
-            stack.stop().await?;
-            reports.iter_mut().take(1).for_each(|first| first.seconds.start = Some(started));
-        }
+    let work = async |gateway: &str| roundtrip_all(&args, gateway).await;
+    let (mut reports, startup) = with_gateway(&args.target, work).await?;
+    if let Some(first) = reports.first_mut() {
+        first.seconds.start = startup.map(|startup| startup.as_secs_f64());
     }
-    let mut together = Report::together(reports);
-    together.seconds.total = begun.elapsed().as_secs_f64();
-    let identical = together.identical == Some(true);
-    match args.at.json {
-        true => print(&together.json())?,
-        false => {
-            if !together.files.is_empty() {
-                print(&format!("together\n{together}"))?;
-            }
-            print(&format!("identical: {}", if identical { "yes" } else { "no" }))?;
-        }
+    let mut sum = Report::sum(reports);
+    sum.seconds.total = started.elapsed().as_secs_f64();
+    let identical = sum.identical == Some(true);
+    let mut text = String::new();
+    if !sum.files.is_empty() {
+        text = format!("all files\n{sum}\n");
     }
-    if identical { Ok(()) } else { Err(Failure::Told) }
+    text += if identical { "identical: yes" } else { "identical: no" };
+    args.target.format.print(text, &sum)?;
+    if identical { Ok(()) } else { Err(CliError::Reported(FAILED)) }
 }
 
-/// One report a file, told as it comes.
-async fn each(args: &RoundtripArgs, gateway: &str, reports: &mut Vec<Report>) -> Result<(), Failure> {
+/// Prints each report as text as soon as it is complete.
+async fn roundtrip_all(args: &RoundtripArgs, gateway: &str) -> Result<Vec<Report>, CliError> {
     let client = Client::connect(gateway).await?;
-    remote::check(&client, &args.write).await?;
+    check_ratios(&client, &args.write).await?;
+    let mut reports = Vec::new();
     for file in &args.files {
-        let report = one(&client, file, args).await?;
-        if !args.at.json {
-            print(&format!("{report}\n"))?;
+        let report = roundtrip(&client, file, &args.write).await?;
+        if !args.target.format.json {
+            print(format_args!("{report}\n"))?;
         }
         reports.push(report);
     }
-    Ok(())
+    Ok(reports)
 }
 
-/// Puts a file, gets it and compares.
-async fn one(client: &Client, file: &Path, args: &RoundtripArgs) -> Result<Report, Failure> {
-    let source = Source::open(file).await?;
-    let options = args.write.options(source.bytes);
-    let (stored, took) = put::store(client, source, &options).await?;
-    let mut report = Report::of_stored(&stored, took);
-    let begun = Instant::now();
+async fn roundtrip(client: &Client, file: &Path, write: &WriteArgs) -> Result<Report, CliError> {
+    let input = TextInput::open(file).await?;
+    let options = write.options(input.bytes);
+    let progress = Progress::start("put", input.bytes);
+    let (stored, elapsed) = upload::store(client, input, &options, progress).await?;
+    let mut report = Report::of_stored(&stored, elapsed);
+    let started = Instant::now();
     let text = client.get(&stored.document.id.to_string(), ByteRange::default()).await?;
-    let again = Source::open(file).await?;
-    report.identical = Some(same(text, again.text, stored.document.bytes, file).await?);
-    let get = begun.elapsed().as_secs_f64();
+    let original = TextInput::open(file).await?;
+    report.identical = Some(is_identical(text, original.reader, stored.document.bytes, file).await?);
+    let get = started.elapsed().as_secs_f64();
     report.seconds.get = Some(get);
     report.seconds.total += get;
     report.file = Some(file.display().to_string());
     Ok(report)
 }
 
-/// Whether the stream is the file, byte for byte, to the end of both.
-async fn same(
+/// Returns true if the stream equals the file, to the end of both.
+async fn is_identical(
     mut text: impl Stream<Item = Result<Bytes, Error>> + Unpin,
     mut file: impl AsyncRead + Unpin,
     bytes: u64,
     path: &Path,
-) -> Result<bool, Failure> {
-    let progress = progress::bar("get", Some(bytes));
+) -> Result<bool, CliError> {
+    let progress = Progress::start("get", Some(bytes));
     let mut expected = Vec::new();
     while let Some(piece) = text.try_next().await? {
         expected.clear();
-        let due = (&mut file).take(piece.len() as u64);
-        tokio::pin!(due);
-        due.read_to_end(&mut expected).await.map_err(|error| Failure::at(path, &error))?;
+        let mut next = (&mut file).take(piece.len() as u64);
+        next.read_to_end(&mut expected).await.map_err(|error| CliError::at(path, &error))?;
         if expected != piece {
             return Ok(false);
         }
-        progress.more(piece.len() as u64);
+        progress.add(piece.len() as u64);
     }
-    let rest = file.read(&mut [0]).await.map_err(|error| Failure::at(path, &error))?;
+    let rest = file.read(&mut [0]).await.map_err(|error| CliError::at(path, &error))?;
     Ok(rest == 0)
 }
 
@@ -123,17 +111,17 @@ mod tests {
 
     use super::*;
 
-    async fn same_as(pieces: &[&'static str], file: &[u8]) -> bool {
+    async fn is_identical_to(pieces: &[&'static str], file: &[u8]) -> bool {
         let pieces: Vec<_> = pieces.iter().map(|piece| Ok(Bytes::from_static(piece.as_bytes()))).collect();
-        same(stream::iter(pieces), file, file.len() as u64, Path::new("file")).await.unwrap()
+        is_identical(stream::iter(pieces), file, file.len() as u64, Path::new("file")).await.unwrap()
     }
 
     #[tokio::test]
-    async fn only_the_same_bytes_are_the_same() {
-        assert!(same_as(&["ab", "", "c"], b"abc").await);
-        assert!(same_as(&[], b"").await);
+    async fn only_the_same_bytes_are_identical() {
+        assert!(is_identical_to(&["ab", "", "c"], b"abc").await);
+        assert!(is_identical_to(&[], b"").await);
         for wrong in [&["ab"][..], &["abd"], &["abcd"], &["abc", "d"], &[]] {
-            assert!(!same_as(wrong, b"abc").await, "{wrong:?}");
+            assert!(!is_identical_to(wrong, b"abc").await, "{wrong:?}");
         }
     }
 }

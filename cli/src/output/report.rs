@@ -1,21 +1,20 @@
-//! What a command tells of its work: a report for people, or one line of JSON.
+//! Summary of a command's work on one text or several, as text or as JSON.
 
-use std::fmt::{self, Write};
+use std::fmt;
 use std::time::Duration;
 
 use c3_client::{Document, Stored};
 use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 
-use crate::failure::Failure;
-use crate::output::print;
+use super::format::{percent, ratio, time_since};
 
-/// What a command tells of one text, or of several together. What does not apply is left out.
+/// Summary of a command's work. Fields that do not apply are omitted.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) file: Option<String>,
-    /// Number of the line that it was, from 1.
+    /// Line number from 1, in JSON Lines.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) line: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -23,28 +22,28 @@ pub(crate) struct Report {
     pub(crate) bytes: u64,
     pub(crate) tokens: u64,
     pub(crate) latents: u64,
-    /// 0 where shards have ratios of their own.
+    /// Text tokens per latent; 0 if shards have different ratios.
     pub(crate) ratio: u32,
-    /// Share of tokens that the decoder writes right without help; null where nobody looked.
+    /// Fraction of tokens that the decoder writes right without corrections; null if not verified.
     pub(crate) fidelity: Option<f64>,
-    /// Tokens that the decoder is told; null where nobody looked.
+    /// Number of corrections; null if not verified.
     pub(crate) corrections: Option<u64>,
     pub(crate) verified: bool,
-    /// Where ratios were chosen: whether the bound is kept.
+    /// With `--ratio auto`: true if the document keeps the bound.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bound_met: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) identical: Option<bool>,
     pub(crate) seconds: Seconds,
-    /// Where one line tells of several texts: each of them.
+    /// The single reports, in a report on several texts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) files: Vec<Report>,
 }
 
-/// Seconds by stage. Those of the gateway's calls are summed over calls side by side.
+/// Durations in seconds. Those of the gateway's stages are sums over parallel calls, and may exceed `total`.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Seconds {
-    /// Until the servers that the command started were ready.
+    /// Until the embedded servers were ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) start: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,8 +60,8 @@ pub(crate) struct Seconds {
 }
 
 impl Report {
-    /// A document as it is.
-    pub(crate) fn of(document: &Document) -> Self {
+    /// Reports on a stored document.
+    pub(crate) fn of_document(document: &Document) -> Self {
         Self {
             id: Some(document.id.to_string()),
             bytes: document.bytes,
@@ -76,21 +75,22 @@ impl Report {
         }
     }
 
-    /// A document that was stored just now, in `took`.
-    pub(crate) fn of_stored(stored: &Stored, took: Duration) -> Self {
+    /// Reports on a write that took `elapsed`.
+    pub(crate) fn of_stored(stored: &Stored, elapsed: Duration) -> Self {
         let seconds = Seconds {
-            put: Some(took.as_secs_f64()),
-            compress: Some(stored.seconds.compress),
-            verify: Some(stored.seconds.verify),
-            store: Some(stored.seconds.store),
-            total: took.as_secs_f64(),
+            put: Some(elapsed.as_secs_f64()),
+            compress: Some(stored.times.compress.as_secs_f64()),
+            verify: Some(stored.times.verify.as_secs_f64()),
+            store: Some(stored.times.store.as_secs_f64()),
+            total: elapsed.as_secs_f64(),
             ..Seconds::default()
         };
-        Self { seconds, bound_met: stored.bound_met, ..Self::of(&stored.document) }
+        Self { seconds, bound_met: stored.bound_met, ..Self::of_document(&stored.document) }
     }
 
-    /// Several texts as one: sums, fidelity by tokens, identical where all are. One is itself.
-    pub(crate) fn together(mut reports: Vec<Report>) -> Self {
+    /// Combines reports: numbers are summed, fidelity is weighted by tokens, and `identical` holds if it does for all. A
+    /// single report is returned unchanged.
+    pub(crate) fn sum(mut reports: Vec<Report>) -> Self {
         if reports.len() == 1 {
             return reports.remove(0);
         }
@@ -99,30 +99,26 @@ impl Report {
         let right: Option<f64> = reports.iter().map(right).sum();
         let tokens: u64 = sum(|report| report.tokens);
         let identical: Option<Vec<bool>> = reports.iter().map(|report| report.identical).collect();
+        let first_ratio = reports.first().map_or(0, |first| first.ratio);
         Self {
             bytes: sum(|report| report.bytes),
             tokens,
             latents: sum(|report| report.latents),
-            ratio: common(reports.iter().map(|report| report.ratio)),
+            ratio: if reports.iter().all(|report| report.ratio == first_ratio) { first_ratio } else { 0 },
             bound_met: reports.iter().filter_map(|report| report.bound_met).reduce(|a, b| a && b),
             fidelity: right.map(|right| if tokens == 0 { 1.0 } else { right / tokens as f64 }),
             corrections: reports.iter().map(|report| report.corrections).sum(),
             verified: reports.iter().all(|report| report.verified),
             identical: identical.map(|each| each.into_iter().all(|identical| identical)),
-            seconds: reports.iter().map(|report| report.seconds).fold(Seconds::default(), Seconds::and),
+            seconds: reports.iter().map(|report| report.seconds).fold(Seconds::default(), Seconds::plus),
             files: reports,
             ..Self::default()
         }
     }
-
-    /// The report as one line of JSON.
-    pub(crate) fn json(&self) -> String {
-        json(self)
-    }
 }
 
 impl Seconds {
-    fn and(self, other: Self) -> Self {
+    fn plus(self, other: Self) -> Self {
         let sum = |a: Option<f64>, b: Option<f64>| a.map_or(b, |a| Some(a + b.unwrap_or(0.0)));
         Self {
             start: sum(self.start, other.start),
@@ -145,11 +141,10 @@ impl fmt::Display for Report {
             writeln!(f, "id         {id}")?;
         }
         writeln!(f, "text       {} bytes, {} tokens", HumanCount(self.bytes), HumanCount(self.tokens))?;
-        writeln!(f, "latents    {} at {}", HumanCount(self.latents), times(self.ratio))?;
+        writeln!(f, "latents    {} at {}", HumanCount(self.latents), ratio(self.ratio))?;
         match (self.fidelity, self.corrections) {
             (Some(fidelity), Some(corrections)) => {
-                let corrections = HumanCount(corrections);
-                writeln!(f, "fidelity   {} without help, {corrections} corrections", percent(fidelity))?;
+                writeln!(f, "fidelity   {}, {} corrections", percent(fidelity), HumanCount(corrections))?;
             }
             _ => writeln!(f, "fidelity   not verified")?,
         }
@@ -163,92 +158,39 @@ impl fmt::Display for Report {
 impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:.2}", self.total)?;
-        let stages = [("start", self.start), ("put", self.put), ("get", self.get)];
-        let mut of = String::new();
-        for (stage, seconds) in stages {
-            if let Some(seconds) = seconds {
-                write!(of, "{}{stage} {seconds:.2}", if of.is_empty() { "" } else { ", " })?;
-            }
-        }
-        if !of.is_empty() {
-            write!(f, " ({of})")?;
-        }
-        Ok(())
+        let parts = [("start", self.start), ("put", self.put), ("get", self.get)];
+        let parts = parts.iter().filter_map(|(name, seconds)| Some(format!("{name} {:.2}", (*seconds)?)));
+        let parts: Vec<String> = parts.collect();
+        if parts.is_empty() { Ok(()) } else { write!(f, " ({})", parts.join(", ")) }
     }
 }
 
-/// A share as people read it, rounded down: what is not all is never shown as all.
-pub(crate) fn percent(share: f64) -> String {
-    if share >= 1.0 { "100 %".to_owned() } else { format!("{:.3} %", (share * 1e5).floor() / 1e3) }
-}
-
-/// A ratio as people read it.
-pub(crate) fn times(ratio: u32) -> String {
-    if ratio == 0 { "mixed".to_owned() } else { format!("{ratio}x") }
-}
-
-/// The ratio of all, 0 where they differ.
-fn common(mut ratios: impl Iterator<Item = u32>) -> u32 {
-    let first = ratios.next().unwrap_or(0);
-    if ratios.all(|ratio| ratio == first) { first } else { 0 }
-}
-
-/// A document in a report for people.
+/// Describes a stored document for people.
 pub(crate) fn describe(document: &Document) -> String {
     let mut lines = String::new();
     let mut line = |name: &str, value: String| lines.push_str(&format!("{name:<10} {value}\n"));
     line("id", document.id.to_string());
     line("text", format!("{} bytes, {} tokens", HumanCount(document.bytes), HumanCount(document.tokens)));
-    let (latents, ratio) = (HumanCount(document.latents), times(document.ratio));
-    line("latents", format!("{latents} at {ratio}, written as {}", document.codec));
+    let (latents, ratio) = (HumanCount(document.latents), ratio(document.ratio));
+    line("latents", format!("{latents} at {ratio}, stored as {}", document.codec));
     line("windows", format!("{} in {} shards", HumanCount(document.windows), HumanCount(document.shards)));
     match (document.fidelity(), &document.verification) {
         (Some(fidelity), Some(verification)) => {
             let (corrections, margin) = (HumanCount(verification.corrections), verification.margin);
-            let made = format!("{corrections} corrections at margin {margin}");
-            line("fidelity", format!("{} without help, {made}", percent(fidelity)));
+            line("fidelity", format!("{}, {corrections} corrections at margin {margin}", percent(fidelity)));
             line("arithmetic", verification.arithmetic.clone());
         }
         _ => line("fidelity", "not verified".to_owned()),
     }
     line("cascade", document.cascade.name.clone());
-    line("stored", format!("{}, {}", HumanBytes(document.stored_bytes), age(document.created_unix_ms)));
-    for (key, value) in &document.labels {
+    line(
+        "stored",
+        format!("{}, {}", HumanBytes(document.stored_bytes), time_since(document.created_unix_ms)),
+    );
+    for (key, value) in document.labels.iter() {
         line("label", format!("{key}={value}"));
     }
     lines.trim_end().to_owned()
-}
-
-/// How long ago a moment was.
-pub(crate) fn age(unix_ms: u64) -> String {
-    let moment = std::time::UNIX_EPOCH + Duration::from_millis(unix_ms);
-    match moment.elapsed() {
-        Ok(age) => format!("{} ago", indicatif::HumanDuration(age)),
-        Err(_) => "in the future".to_owned(),
-    }
-}
-
-/// How long it is until a moment.
-pub(crate) fn age_to(unix_ms: u64) -> String {
-    let moment = std::time::UNIX_EPOCH + Duration::from_millis(unix_ms);
-    match moment.duration_since(std::time::SystemTime::now()) {
-        Ok(left) => format!("for {}", indicatif::HumanDuration(left)),
-        Err(_) => "past its time".to_owned(),
-    }
-}
-
-/// Tells what was done: on standard output, or on standard error where the result itself has the former.
-pub(crate) fn tell(line: &str, result_on_stdout: bool) -> Result<(), Failure> {
-    if result_on_stdout {
-        eprintln!("{line}");
-        return Ok(());
-    }
-    print(line)
-}
-
-/// A value as one line of JSON.
-pub(crate) fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("strings, numbers and lists of them are always JSON")
 }
 
 #[cfg(test)]
@@ -272,7 +214,7 @@ mod tests {
 
     #[test]
     fn json_is_one_line_with_every_field() {
-        let line = report(100, Some(0.99), true).json();
+        let line = crate::output::to_json(&report(100, Some(0.99), true));
         assert!(!line.contains('\n'));
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         let fields =
@@ -283,8 +225,8 @@ mod tests {
     }
 
     #[test]
-    fn several_texts_are_identical_where_all_are() {
-        let both = |one, other| Report::together(vec![one, other]);
+    fn a_sum_is_identical_if_all_reports_are() {
+        let both = |one, other| Report::sum(vec![one, other]);
         let sum = both(report(100, Some(1.0), true), report(300, Some(0.96), true));
         assert_eq!((sum.tokens, sum.identical, sum.corrections), (400, Some(true), Some(6)));
         assert!((sum.fidelity.unwrap() - 0.97).abs() < 1e-12);
@@ -295,17 +237,9 @@ mod tests {
     }
 
     #[test]
-    fn ratios_that_differ_are_mixed() {
+    fn different_ratios_sum_to_zero() {
         let other = Report { ratio: 40, bound_met: Some(false), ..report(1, None, true) };
-        let sum = Report::together(vec![Report { bound_met: Some(true), ..report(1, None, true) }, other]);
+        let sum = Report::sum(vec![Report { bound_met: Some(true), ..report(1, None, true) }, other]);
         assert_eq!((sum.ratio, sum.bound_met), (0, Some(false)));
-        assert_eq!((times(0), times(20)), ("mixed".to_owned(), "20x".to_owned()));
-    }
-
-    #[test]
-    fn what_is_not_all_is_never_shown_as_all() {
-        assert_eq!(percent(1.0), "100 %");
-        assert_eq!(percent(0.999_999_9), "99.999 %");
-        assert_eq!(percent(0.5), "50.000 %");
     }
 }

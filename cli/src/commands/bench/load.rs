@@ -1,4 +1,4 @@
-//! When calls are made.
+//! Schedules of calls: closed and open loops.
 
 use std::time::{Duration, Instant};
 
@@ -7,71 +7,80 @@ use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 use serde::Serialize;
 
-use super::args::Arrivals;
-use super::side::{Side, SideReport};
-use crate::failure::Failure;
+use super::worker::{Worker, WorkerReport};
+use crate::error::CliError;
 
-/// When calls are made.
+/// Schedule of calls.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Load {
-    /// Closed loop: callers at once.
+    /// Closed loop: number of clients.
     pub(super) clients: usize,
-    /// Open loop, in place of callers.
+    /// Open loop; replaces the closed loop if set.
     #[serde(flatten)]
-    pub(super) open: Option<Open>,
-    /// How long calls are begun.
+    pub(super) open: Option<OpenLoop>,
+    /// Time during which calls are started.
     pub(super) seconds: u64,
 }
 
-/// Calls that wait for no answers.
+/// Calls at a fixed rate.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub(super) struct Open {
-    /// Calls a second.
+pub(super) struct OpenLoop {
+    /// Calls per second.
     pub(super) rate: f64,
     pub(super) arrivals: Arrivals,
 }
 
+/// Distribution of the intervals between calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Arrivals {
+    /// Equal intervals, as in wrk2, vegeta and k6
+    Constant,
+    /// Exponentially distributed intervals (a Poisson process), as of many independent callers
+    Poisson,
+}
+
 impl Load {
-    /// Makes calls until then, waits for their answers, and says what was seen.
-    pub(super) async fn run(&self, side: &Side, until: Instant) -> Result<SideReport, Failure> {
-        let began = Instant::now();
+    /// Starts calls until `until`, then waits for the answers that are left.
+    pub(super) async fn run(&self, worker: &Worker, until: Instant) -> Result<WorkerReport, CliError> {
+        let started = Instant::now();
         match self.open {
-            Some(load) => open(side, load, until).await,
-            None => closed(side, self.clients, until).await,
+            Some(open) => open.run(worker, until).await,
+            None => run_closed(worker, self.clients, until).await,
         }
-        Ok(side.report(began.elapsed().as_secs_f64()))
+        Ok(worker.report(started.elapsed().as_secs_f64()))
     }
 }
 
-async fn closed(side: &Side, clients: usize, until: Instant) {
+async fn run_closed(worker: &Worker, clients: usize, until: Instant) {
     let client = async || {
         while Instant::now() < until {
-            side.call(Instant::now()).await;
+            worker.call(Instant::now()).await;
         }
     };
     join_all((0..clients).map(|_| client())).await;
 }
 
-async fn open(side: &Side, load: Open, until: Instant) {
-    let mut calls = FuturesUnordered::new();
-    let mut due = Instant::now();
-    while due < until {
-        tokio::select! {
-            () = tokio::time::sleep_until(due.into()) => {
-                calls.push(side.call(due));
-                due += load.pause();
+impl OpenLoop {
+    async fn run(self, worker: &Worker, until: Instant) {
+        let mut calls = FuturesUnordered::new();
+        let mut due = Instant::now();
+        while due < until {
+            tokio::select! {
+                () = tokio::time::sleep_until(due.into()) => {
+                    calls.push(worker.call(due));
+                    due += self.interval();
+                }
+                Some(()) = calls.next() => {}
             }
-            Some(()) = calls.next() => {}
         }
+        while calls.next().await.is_some() {}
     }
-    while calls.next().await.is_some() {}
-}
 
-impl Open {
-    /// Time to the next call.
-    fn pause(self) -> Duration {
+    /// Returns the time to the next call.
+    fn interval(self) -> Duration {
         Duration::from_secs_f64(match self.arrivals {
-            Arrivals::Even => 1.0 / self.rate,
+            Arrivals::Constant => 1.0 / self.rate,
             Arrivals::Poisson => -(1.0 - fastrand::f64()).ln() / self.rate,
         })
     }
@@ -82,15 +91,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_come_at_the_rate_however_they_come() {
-        for (arrivals, within) in [(Arrivals::Even, 1e-6), (Arrivals::Poisson, 0.1)] {
-            let load = Open { rate: 50.0, arrivals };
-            let pauses = Vec::from_iter((0..10_000).map(|_| load.pause().as_secs_f64()));
-            let mean = pauses.iter().sum::<f64>() / pauses.len() as f64;
-            assert!((mean * load.rate - 1.0).abs() < within, "{arrivals:?}: {mean}");
-            let over = pauses.iter().filter(|&&pause| pause > 2.0 * mean).count();
-            // A Poisson process has e^-2 of its pauses over twice the mean, and even calls none.
-            assert_eq!(over > 1000, arrivals == Arrivals::Poisson, "{over}");
+    fn both_distributions_keep_the_rate() {
+        for (arrivals, tolerance) in [(Arrivals::Constant, 1e-6), (Arrivals::Poisson, 0.1)] {
+            let open = OpenLoop { rate: 50.0, arrivals };
+            let intervals = Vec::from_iter((0..10_000).map(|_| open.interval().as_secs_f64()));
+            let mean = intervals.iter().sum::<f64>() / intervals.len() as f64;
+            assert!((mean * open.rate - 1.0).abs() < tolerance, "{arrivals:?}: {mean}");
+            let long = intervals.iter().filter(|&&interval| interval > 2.0 * mean).count();
+            // In a Poisson process a fraction of e^-2 of the intervals is longer than twice the mean.
+            assert_eq!(long > 1000, arrivals == Arrivals::Poisson, "{long}");
         }
     }
 }

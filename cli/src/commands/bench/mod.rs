@@ -1,105 +1,140 @@
-//! `c3 bench`: how fast a gateway that lives takes texts and gives them back.
+//! `c3 bench`: measures throughput and latency of writes and reads.
 //!
-//! *Closed*: so many callers, each calling again as soon as it was answered. *Open*: calls come at a rate, evenly or at random
-//! times (Poisson), whether or not those before were answered, and a call's time counts from when it was due, so that a
-//! queue shows.
+//! In a *closed* loop, a fixed number of clients each call again as soon as they are answered. In an *open* loop, calls come at
+//! a fixed rate, whether earlier ones have been answered or not. Latency counts from the time at which a call was due, so that
+//! queueing delay is included.
 
-pub(crate) mod args;
 mod load;
-mod side;
 mod texts;
+mod worker;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use c3_client::Client;
 use futures::future::try_join_all;
 use serde::Serialize;
 
-use crate::failure::Failure;
-use crate::output::print;
-use crate::report;
-use crate::stack::Stack;
+use crate::args::{TargetArgs, WriteArgs, positive};
+use crate::embedded::with_gateway;
+use crate::error::CliError;
 
-use args::{BenchArgs, BenchOperation};
-use load::{Load, Open};
-use side::{Side, SideReport};
+use load::{Arrivals, Load, OpenLoop};
 use texts::Texts;
+use worker::{Worker, WorkerReport};
 
-/// What a bench found: one line of JSON, or a few for people.
+/// Arguments of `bench`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct BenchArgs {
+    /// UTF-8 file from which the texts are cut
+    file: PathBuf,
+    /// Operation to measure; repeat it to measure both at the same time [default: get]
+    #[arg(long = "op", value_name = "OPERATION")]
+    operations: Vec<Operation>,
+    /// Size of each text
+    #[arg(long, value_name = "BYTES", default_value_t = 2000)]
+    bytes: usize,
+    /// Closed loop: clients per operation, each calling again as soon as it is answered
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = positive)]
+    clients: usize,
+    /// Open loop: calls per second per operation, whether earlier calls have been answered or not
+    #[arg(long, value_name = "RATE", conflicts_with = "clients", value_parser = rate)]
+    rate: Option<f64>,
+    /// Open loop: intervals between calls
+    #[arg(long, requires = "rate", default_value = "constant", value_enum)]
+    arrivals: Arrivals,
+    /// Duration of the measurement
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    duration: u64,
+    /// Documents stored beforehand for `get`. Use more than there are calls in flight: parallel reads of one document are
+    /// decoded only once
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
+    documents: usize,
+    #[command(flatten)]
+    pub(super) write: WriteArgs,
+    #[command(flatten)]
+    target: TargetArgs,
+}
+
+/// Operation to measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Operation {
+    /// Store texts
+    Put,
+    /// Read stored texts
+    Get,
+}
+
+/// Result of a measurement.
 #[derive(Debug, Serialize)]
 struct BenchReport {
     gateway: Option<String>,
     bytes: usize,
     load: Load,
-    put: Option<SideReport>,
-    get: Option<SideReport>,
+    put: Option<WorkerReport>,
+    get: Option<WorkerReport>,
 }
 
-/// Runs the load and reports.
-pub(crate) async fn run(args: BenchArgs) -> Result<(), Failure> {
+/// Runs the load and prints the report.
+pub(crate) async fn run(args: BenchArgs) -> Result<(), CliError> {
     let texts = Texts::open(&args.file, args.bytes)?;
-    let report = match &args.at.gateway {
-        Some(gateway) => measure(&args, gateway, texts).await?,
-        None => {
-            let mut stack = Stack::temporary(&args.at.model).await?;
-            let gateway = stack.gateway().to_owned();
-            let report = stack.until_ended(measure(&args, &gateway, texts)).await?;
-            stack.stop().await?;
-            report
-        }
-    };
-    match args.at.json {
-        true => print(&report::json(&report)),
-        false => report.tell(),
-    }
+    let work = async |gateway: &str| measure(&args, gateway, texts).await;
+    let (report, _) = with_gateway(&args.target, work).await?;
+    args.target.format.print(report.text(), &report)
 }
 
-async fn measure(args: &BenchArgs, gateway: &str, texts: Texts) -> Result<BenchReport, Failure> {
+async fn measure(args: &BenchArgs, gateway: &str, texts: Texts) -> Result<BenchReport, CliError> {
     let client = Client::connect(gateway).await?;
-    let does = |operation| {
-        args.operation.is_empty() && operation == BenchOperation::Get || args.operation.contains(&operation)
-    };
-    let open = args.rate.map(|rate| Open { rate, arrivals: args.arrivals });
-    let load = Load { clients: args.clients, open, seconds: args.seconds };
-    let mut sides = Vec::new();
-    if does(BenchOperation::Put) {
-        sides.push(Side::puts(client.clone(), texts.clone(), args.write.clone()));
+    let open = args.rate.map(|rate| OpenLoop { rate, arrivals: args.arrivals });
+    let load = Load { clients: args.clients, open, seconds: args.duration };
+    let mut workers = Vec::new();
+    if args.operations.contains(&Operation::Put) {
+        workers.push(Worker::puts(client.clone(), texts.clone(), args.write.clone()));
     }
-    if does(BenchOperation::Get) {
-        sides.push(Side::gets(client, &texts, args.documents, &args.write).await?);
+    if args.operations.contains(&Operation::Get) || args.operations.is_empty() {
+        workers.push(Worker::gets(client, &texts, args.documents, &args.write).await?);
     }
-    let until = Instant::now() + Duration::from_secs(args.seconds);
-    let runs =
-        sides.iter().map(|side| async { Ok::<_, Failure>((side.name(), load.run(side, until).await?)) });
+    let until = Instant::now() + Duration::from_secs(args.duration);
+    let runs = workers
+        .iter()
+        .map(|worker| async move { Ok::<_, CliError>((worker.operation(), load.run(worker, until).await?)) });
     let mut report =
-        BenchReport { gateway: args.at.gateway.clone(), bytes: args.bytes, load, put: None, get: None };
-    for (name, side) in try_join_all(runs).await? {
-        match name {
-            "put" => report.put = Some(side),
-            _ => report.get = Some(side),
+        BenchReport { gateway: args.target.gateway.clone(), bytes: args.bytes, load, put: None, get: None };
+    for (operation, worker) in try_join_all(runs).await? {
+        match operation {
+            Operation::Put => report.put = Some(worker),
+            Operation::Get => report.get = Some(worker),
         }
     }
     Ok(report)
 }
 
 impl BenchReport {
-    fn tell(&self) -> Result<(), Failure> {
-        for (name, side) in [("put", &self.put), ("get", &self.get)] {
-            let Some(side) = side else { continue };
-            print(&format!(
+    fn text(&self) -> String {
+        let mut lines = Vec::new();
+        for (name, worker) in [("put", &self.put), ("get", &self.get)] {
+            let Some(worker) = worker else { continue };
+            lines.push(format!(
                 "{name}  {} calls, {} failed; {:.1} calls/s, {:.0} tokens/s, {:.0} bytes/s",
-                side.calls, side.failed, side.calls_per_second, side.tokens_per_second, side.bytes_per_second
-            ))?;
-            for (what, ms) in [("first byte", &side.first_byte_ms), ("whole", &side.total_ms)] {
-                print(&format!(
-                    "     {what:10}  p50 {:.1} ms, p90 {:.1} ms, p99 {:.1} ms, max {:.1} ms",
+                worker.calls,
+                worker.failed,
+                worker.calls_per_second,
+                worker.tokens_per_second,
+                worker.bytes_per_second
+            ));
+            for (label, ms) in [("first byte", &worker.first_byte_ms), ("total", &worker.total_ms)] {
+                lines.push(format!(
+                    "     {label:10}  p50 {:.1} ms, p90 {:.1} ms, p99 {:.1} ms, max {:.1} ms",
                     ms.p50, ms.p90, ms.p99, ms.max
-                ))?;
+                ));
             }
-            if let Some(error) = &side.first_error {
-                print(&format!("     first error: {error}"))?;
-            }
+            lines.extend(worker.first_error.iter().map(|error| format!("     first error: {error}")));
         }
-        Ok(())
+        lines.join("\n")
     }
+}
+
+fn rate(typed: &str) -> Result<f64, String> {
+    let rate = typed.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0);
+    rate.ok_or("give a number of calls per second above 0".to_owned())
 }

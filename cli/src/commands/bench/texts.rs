@@ -1,50 +1,49 @@
-//! Texts of one size, cut from a file.
+//! Distinct texts of one size, cut from a file.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::failure::Failure;
+use crate::error::CliError;
 
-/// A caller's number is written before so many bytes each time, so that no shard of a text was stored before.
-const NUMBERED_BYTES: usize = 1000;
+/// Interval at which a text's number is inserted, so that no shard equals a stored one.
+const NUMBER_EVERY_BYTES: usize = 1000;
 
-/// Texts of one size; clones count on together.
+/// Generator of distinct texts of one size. Clones share the count.
 #[derive(Clone)]
 pub(super) struct Texts {
     source: Arc<str>,
     bytes: usize,
     next: Arc<AtomicU64>,
-    /// Tells the texts of this run from those of others.
+    /// Random number that distinguishes the texts of this run from those of others.
     run: u64,
 }
 
 impl Texts {
-    /// Reads the file that they are cut from.
-    pub(super) fn open(path: &Path, bytes: usize) -> Result<Self, Failure> {
-        let source = std::fs::read_to_string(path).map_err(|error| Failure::at(path, &error))?;
+    /// Reads the file from which texts of `bytes` bytes are cut.
+    pub(super) fn open(path: &Path, bytes: usize) -> Result<Self, CliError> {
+        let source = std::fs::read_to_string(path).map_err(|error| CliError::at(path, &error))?;
         if source.len() < bytes.max(1) {
-            return Err(Failure::CallWrong(format!(
-                "{} has {} bytes, texts of {bytes} asked for: name a longer file or fewer --bytes",
-                path.display(),
-                source.len()
-            )));
+            let (path, have) = (path.display(), source.len());
+            let message =
+                format!("{path} has only {have} bytes: give a longer file, or less than --bytes {bytes}");
+            return Err(CliError::Usage(message));
         }
         Ok(Self { source: source.into(), bytes, next: Arc::default(), run: fastrand::u64(..) })
     }
 
-    /// The next text, unlike all before it.
+    /// Returns the next text, different from all before it.
     pub(super) fn next(&self) -> String {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let mut text = String::with_capacity(self.bytes + 64);
-        let mut at = number as usize * self.bytes % self.source.len();
+        let mut start = number as usize * self.bytes % self.source.len();
         while text.len() < self.bytes {
             text.push_str(&format!("{:x}.{number} ", self.run));
-            at = self.source.ceil_char_boundary(at);
-            let end = at + NUMBERED_BYTES.min(self.bytes.saturating_sub(text.len()));
+            start = self.source.ceil_char_boundary(start);
+            let end = start + NUMBER_EVERY_BYTES.min(self.bytes.saturating_sub(text.len()));
             let end = self.source.ceil_char_boundary(end.min(self.source.len()));
-            text.push_str(&self.source[at..end]);
-            at = if end == self.source.len() { 0 } else { end };
+            text.push_str(&self.source[start..end]);
+            start = if end == self.source.len() { 0 } else { end };
         }
         text
     }
@@ -55,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_have_the_size_that_was_asked_for_and_differ() {
+    fn texts_have_the_requested_size_and_differ() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "Größe und Maß, 大小 🙂. ".repeat(200)).unwrap();
         let texts = Texts::open(file.path(), 2500).unwrap();

@@ -1,8 +1,8 @@
-//! One kind of call and what its callers saw.
+//! Calls of one operation, and their measured latency.
 
 use std::io::Cursor;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use c3_client::{ByteRange, Client, Error};
@@ -10,29 +10,30 @@ use futures::TryStreamExt;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::Operation;
 use super::texts::Texts;
-use crate::failure::Failure;
-use crate::write::WriteArgs;
+use crate::args::WriteArgs;
+use crate::error::CliError;
 
-/// Times are kept to a microsecond and three digits.
+/// Significant digits of the histograms, whose unit is a microsecond.
 const DIGITS: u8 = 3;
 
-/// One kind of call.
-pub(super) struct Side {
+/// Makes calls of one operation and records their latency.
+pub(super) struct Worker {
     client: Client,
     calls: Calls,
-    seen: Mutex<Seen>,
+    record: Mutex<Record>,
 }
 
 enum Calls {
-    /// Each call stores a text that nobody stored before.
+    /// Each call stores a new text.
     Put { texts: Texts, write: Box<WriteArgs> },
-    /// Each call reads one of these documents: id and text tokens.
+    /// Calls read these documents one after another: id and number of text tokens.
     Get { documents: Vec<(String, u64)>, next: AtomicUsize },
 }
 
-/// What callers saw.
-struct Seen {
+/// Measurements of the calls so far.
+struct Record {
     first_byte: Histogram<u64>,
     total: Histogram<u64>,
     bytes: u64,
@@ -41,23 +42,23 @@ struct Seen {
     first_error: Option<String>,
 }
 
-/// What callers saw of one kind of call.
+/// Measurements of one operation.
 #[derive(Debug, Serialize)]
-pub(super) struct SideReport {
+pub(super) struct WorkerReport {
     pub(super) calls: u64,
     pub(super) failed: u64,
     pub(super) first_error: Option<String>,
-    /// Until the last call was answered.
+    /// Time from the first call to the last answer.
     pub(super) seconds: f64,
     pub(super) calls_per_second: f64,
     pub(super) tokens_per_second: f64,
     pub(super) bytes_per_second: f64,
-    /// Of a put, which has one answer, until that.
+    /// Time to the first byte. A put has a single answer, so for it this is the total time.
     pub(super) first_byte_ms: Percentiles,
     pub(super) total_ms: Percentiles,
 }
 
-/// Times in milliseconds.
+/// Percentiles of a latency in milliseconds.
 #[derive(Debug, Serialize)]
 pub(super) struct Percentiles {
     pub(super) p50: f64,
@@ -66,45 +67,43 @@ pub(super) struct Percentiles {
     pub(super) max: f64,
 }
 
-impl Side {
-    /// Calls that store.
+impl Worker {
+    /// Creates a worker whose calls store texts.
     pub(super) fn puts(client: Client, texts: Texts, write: WriteArgs) -> Self {
         Self::new(client, Calls::Put { texts, write: Box::new(write) })
     }
 
-    /// Calls that read `count` documents in turn, which are stored first.
+    /// Stores `count` documents, and creates a worker whose calls read them.
     pub(super) async fn gets(
         client: Client,
         texts: &Texts,
         count: usize,
         write: &WriteArgs,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, CliError> {
         let mut documents = Vec::with_capacity(count);
-        for _ in 0..count.max(1) {
-            let stored = put(&client, texts.next(), write).await?;
-            documents.push(stored);
+        for _ in 0..count {
+            documents.push(put(&client, texts.next(), write).await?);
         }
         Ok(Self::new(client, Calls::Get { documents, next: AtomicUsize::new(0) }))
     }
 
     fn new(client: Client, calls: Calls) -> Self {
-        let times = || Histogram::new(DIGITS).expect("three digits are allowed");
-        let seen =
-            Seen { first_byte: times(), total: times(), bytes: 0, tokens: 0, failed: 0, first_error: None };
-        Self { client, calls, seen: Mutex::new(seen) }
+        let histogram = || Histogram::new(DIGITS).expect("three digits are allowed");
+        let (first_byte, total) = (histogram(), histogram());
+        let record = Record { first_byte, total, bytes: 0, tokens: 0, failed: 0, first_error: None };
+        Self { client, calls, record: Mutex::new(record) }
     }
 
-    /// `put` or `get`.
-    pub(super) fn name(&self) -> &'static str {
+    pub(super) fn operation(&self) -> Operation {
         match self.calls {
-            Calls::Put { .. } => "put",
-            Calls::Get { .. } => "get",
+            Calls::Put { .. } => Operation::Put,
+            Calls::Get { .. } => Operation::Get,
         }
     }
 
-    /// Makes one call, which was due at `due`.
+    /// Makes one call. Its latency counts from `due`.
     pub(super) async fn call(&self, due: Instant) {
-        let outcome = match &self.calls {
+        let result = match &self.calls {
             Calls::Put { texts, write } => {
                 let text = texts.next();
                 let bytes = text.len() as u64;
@@ -115,47 +114,47 @@ impl Side {
                 get(&self.client, id, due).await.map(|(first, bytes)| (first, bytes, *tokens))
             }
         };
-        let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match outcome {
+        let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        match result {
             Ok((first_byte, bytes, tokens)) => {
-                // They grow as they must: no time is out of their range.
-                let _ = seen.first_byte.record(micros(first_byte));
-                let _ = seen.total.record(micros(due.elapsed()));
-                seen.bytes += bytes;
-                seen.tokens += tokens;
+                // Recording cannot fail: the histograms resize themselves.
+                let _ = record.first_byte.record(micros(first_byte));
+                let _ = record.total.record(micros(due.elapsed()));
+                record.bytes += bytes;
+                record.tokens += tokens;
             }
             Err(error) => {
-                seen.failed += 1;
-                seen.first_error.get_or_insert_with(|| error.to_string());
+                record.failed += 1;
+                record.first_error.get_or_insert_with(|| error.to_string());
             }
         }
     }
 
-    /// What callers saw in `seconds`.
-    pub(super) fn report(&self, seconds: f64) -> SideReport {
-        let seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        SideReport {
-            calls: seen.total.len() + seen.failed,
-            failed: seen.failed,
-            first_error: seen.first_error.clone(),
+    /// Reports on all calls, which took `seconds`.
+    pub(super) fn report(&self, seconds: f64) -> WorkerReport {
+        let record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        WorkerReport {
+            calls: record.total.len() + record.failed,
+            failed: record.failed,
+            first_error: record.first_error.clone(),
             seconds,
-            calls_per_second: seen.total.len() as f64 / seconds,
-            tokens_per_second: seen.tokens as f64 / seconds,
-            bytes_per_second: seen.bytes as f64 / seconds,
-            first_byte_ms: Percentiles::of(&seen.first_byte),
-            total_ms: Percentiles::of(&seen.total),
+            calls_per_second: record.total.len() as f64 / seconds,
+            tokens_per_second: record.tokens as f64 / seconds,
+            bytes_per_second: record.bytes as f64 / seconds,
+            first_byte_ms: Percentiles::of(&record.first_byte),
+            total_ms: Percentiles::of(&record.total),
         }
     }
 }
 
 impl Percentiles {
-    fn of(times: &Histogram<u64>) -> Self {
+    fn of(histogram: &Histogram<u64>) -> Self {
         let ms = |micros: u64| micros as f64 / 1000.0;
         Self {
-            p50: ms(times.value_at_quantile(0.5)),
-            p90: ms(times.value_at_quantile(0.9)),
-            p99: ms(times.value_at_quantile(0.99)),
-            max: ms(times.max()),
+            p50: ms(histogram.value_at_quantile(0.5)),
+            p90: ms(histogram.value_at_quantile(0.9)),
+            p99: ms(histogram.value_at_quantile(0.99)),
+            max: ms(histogram.max()),
         }
     }
 }
@@ -164,15 +163,14 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Id and text tokens of the document.
+/// Stores a text. Returns the document's id and its number of text tokens.
 async fn put(client: &Client, text: String, write: &WriteArgs) -> Result<(String, u64), Error> {
-    let bytes = text.len() as u64;
-    let stored =
-        client.put(Cursor::new(text.into_bytes()), &write.options(Some(bytes))).await?.finish().await?;
+    let options = write.options(Some(text.len() as u64));
+    let stored = client.put(Cursor::new(text.into_bytes()), &options).await?.finish().await?;
     Ok((stored.document.id.to_string(), stored.document.tokens))
 }
 
-/// Time to the first byte, and how many there are.
+/// Reads a document. Returns the time from `due` to the first byte, and the number of bytes.
 async fn get(client: &Client, id: &str, due: Instant) -> Result<(Duration, u64), Error> {
     let mut text = client.get(id, ByteRange::default()).await?;
     let (mut first, mut bytes) = (None, 0);
@@ -188,12 +186,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_of_any_length_are_kept() {
-        let mut times = Histogram::new(DIGITS).unwrap();
+    fn histograms_hold_times_of_any_length() {
+        let mut histogram = Histogram::new(DIGITS).unwrap();
         for ms in [1u64, 20, 300, 40_000] {
-            times.record(ms * 1000).unwrap();
+            histogram.record(ms * 1000).unwrap();
         }
-        let kept = Percentiles::of(&times);
+        let kept = Percentiles::of(&histogram);
         assert!((kept.p50 - 20.0).abs() < 0.1 && (kept.max - 40_000.0).abs() < 100.0, "{kept:?}");
     }
 }

@@ -1,30 +1,29 @@
-//! JSON lines: an object a line, a text in one of its fields.
+//! JSON Lines: one object per line, with a text in one of its fields.
 
 use std::io::{self, BufRead, Read};
 
 use serde_json::Value;
 
-/// Bytes of the longest line.
+/// Maximum length of a line in bytes.
 const LINE_BYTES_MAX: usize = 16 << 20;
 
 /// A line of a file.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Line {
-    Whole(Vec<u8>),
-    /// It was passed over.
+pub(super) enum Line {
+    Complete(Vec<u8>),
+    /// Longer than [`LINE_BYTES_MAX`], and skipped.
     TooLong,
 }
 
-/// The lines of a file that are not empty, each with its number from 1; none is held in memory beyond its bound.
-pub(crate) struct Lines<R> {
+/// Iterator over the lines of a file that are not blank, with their numbers from 1. Holds at most [`LINE_BYTES_MAX`] bytes.
+pub(super) struct Lines<R> {
     reader: R,
     number: u64,
     bytes_max: usize,
 }
 
 impl<R: BufRead> Lines<R> {
-    /// The lines of what is read.
-    pub(crate) fn new(reader: R) -> Self {
+    pub(super) fn new(reader: R) -> Self {
         Self { reader, number: 0, bytes_max: LINE_BYTES_MAX }
     }
 
@@ -32,28 +31,28 @@ impl<R: BufRead> Lines<R> {
         loop {
             self.number += 1;
             let mut line = Vec::new();
-            match self.part(&mut line)? {
+            match self.read_chunk(&mut line)? {
                 0 => return Ok(None),
                 _ if !line.ends_with(b"\n") && line.len() == self.bytes_max => {
-                    return self.pass_over().map(|()| Some(Line::TooLong));
+                    return self.skip_line().map(|()| Some(Line::TooLong));
                 }
                 _ if line.trim_ascii().is_empty() => {}
-                _ => return Ok(Some(Line::Whole(line))),
+                _ => return Ok(Some(Line::Complete(line))),
             }
         }
     }
 
-    /// The rest of a line, as much of it as is kept.
-    fn part(&mut self, line: &mut Vec<u8>) -> io::Result<usize> {
-        let most = self.bytes_max as u64;
-        (&mut self.reader).take(most).read_until(b'\n', line)
+    /// Appends the rest of the current line to `line`, up to the maximum. Returns the number of bytes read.
+    fn read_chunk(&mut self, line: &mut Vec<u8>) -> io::Result<usize> {
+        let limit = self.bytes_max as u64;
+        (&mut self.reader).take(limit).read_until(b'\n', line)
     }
 
-    fn pass_over(&mut self) -> io::Result<()> {
-        let mut part = Vec::new();
+    fn skip_line(&mut self) -> io::Result<()> {
+        let mut chunk = Vec::new();
         loop {
-            part.clear();
-            if self.part(&mut part)? == 0 || part.ends_with(b"\n") {
+            chunk.clear();
+            if self.read_chunk(&mut chunk)? == 0 || chunk.ends_with(b"\n") {
                 return Ok(());
             }
         }
@@ -69,23 +68,23 @@ impl<R: BufRead> Iterator for Lines<R> {
     }
 }
 
-/// The text in a line's field, or what is wrong with the line.
-pub(crate) fn text(line: &[u8], field: &str) -> Result<String, String> {
+/// Returns the text in a field of a line, or an error message.
+pub(super) fn text(line: &[u8], field: &str) -> Result<String, String> {
     let value: Value = serde_json::from_slice(line).map_err(|error| format!("not JSON: {error}"))?;
     let Value::Object(mut object) = value else { return Err("not a JSON object".to_owned()) };
     match object.remove(field) {
         Some(Value::String(text)) => Ok(text),
         Some(_) => Err(format!("its field `{field}` is not a string")),
         None => {
-            let there = Vec::from_iter(object.keys().take(8).map(String::as_str));
-            Err(format!("it has no field `{field}`; there is: {}", there.join(", ")))
+            let fields = Vec::from_iter(object.keys().take(8).map(String::as_str));
+            Err(format!("it has no field `{field}`; its fields are: {}", fields.join(", ")))
         }
     }
 }
 
-/// What is wrong with a line that was passed over.
-pub(crate) fn too_long() -> String {
-    format!("longer than {} MiB: put it as a file of its own", LINE_BYTES_MAX >> 20)
+/// Returns the error message of [`Line::TooLong`].
+pub(super) fn too_long() -> String {
+    format!("the line is longer than {} MiB: store its text from a file of its own", LINE_BYTES_MAX >> 20)
 }
 
 #[cfg(test)]
@@ -97,26 +96,26 @@ mod tests {
         lines.map(|(number, line)| (number, line.unwrap())).collect()
     }
 
-    fn whole(line: &str) -> Line {
-        Line::Whole(line.as_bytes().to_vec())
+    fn complete(line: &str) -> Line {
+        Line::Complete(line.as_bytes().to_vec())
     }
 
     #[test]
     fn lines_are_numbered_and_bounded() {
-        assert_eq!(read("a\n\n  \nb", 9), [(1, whole("a\n")), (4, whole("b"))]);
-        assert_eq!(read("0123456789\nb\n", 5), [(1, Line::TooLong), (2, whole("b\n"))]);
+        assert_eq!(read("a\n\n  \nb", 9), [(1, complete("a\n")), (4, complete("b"))]);
+        assert_eq!(read("0123456789\nb\n", 5), [(1, Line::TooLong), (2, complete("b\n"))]);
         assert_eq!(read("0123456789", 10), [(1, Line::TooLong)]);
         assert_eq!(read("", 5), []);
     }
 
     #[test]
-    fn what_is_wrong_with_a_line_is_told() {
+    fn a_bad_line_is_refused_with_the_reason() {
         assert_eq!(text(br#"{"text":"a\n\u00e9","n":1}"#, "text").as_deref(), Ok("a\n\u{e9}"));
         for (line, says) in [
             (&b"{"[..], "not JSON"),
             (b"[1]", "object"),
             (br#"{"text":7}"#, "string"),
-            (br#"{"body":"x"}"#, "there is: body"),
+            (br#"{"body":"x"}"#, "fields are: body"),
             (b"{\"text\":\"\xff\"}", "not JSON"),
         ] {
             let why = text(line, "text").unwrap_err();

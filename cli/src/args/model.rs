@@ -1,0 +1,40 @@
+//! Flags of the nodes that run inside this process.
+
+use std::ffi::OsString;
+
+use crate::error::CliError;
+
+/// The node settings that most callers change. The nodes' other settings have environment variables only.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ModelArgs {
+    /// Directory of the model's files [default: the model built into this program]
+    #[arg(long, value_name = "DIR", env = "C3_MODEL")]
+    model: Option<OsString>,
+    /// Device that runs the model: auto, cpu or cuda:N [default: auto]
+    #[arg(long, value_name = "DEVICE", env = "C3_DEVICE")]
+    device: Option<OsString>,
+    /// Floating-point precision of the model: auto, f32 or bf16 [default: auto]
+    #[arg(long, value_name = "PRECISION", env = "C3_PRECISION")]
+    precision: Option<OsString>,
+    /// Compute threads of each node [default: one per core]
+    #[arg(long, value_name = "THREADS", env = "C3_THREADS")]
+    threads: Option<OsString>,
+}
+
+impl ModelArgs {
+    /// Returns the configuration of a node of either stage. Flags and environment are parsed as the node's own program
+    /// parses them, so that both accept the same values.
+    pub(crate) fn node_config<C: clap::Args>(&self) -> Result<C, CliError> {
+        let flags = [
+            ("--model", &self.model),
+            ("--device", &self.device),
+            ("--precision", &self.precision),
+            ("--threads", &self.threads),
+        ];
+        let given =
+            flags.into_iter().filter_map(|(flag, value)| Some([OsString::from(flag), value.clone()?]));
+        let command = C::augment_args(clap::Command::new("node").no_binary_name(true));
+        let matches = command.try_get_matches_from(given.flatten())?;
+        Ok(C::from_arg_matches(&matches)?)
+    }
+}

@@ -1,0 +1,120 @@
+//! Compression options: the arguments of every command that writes a text.
+
+use std::str::FromStr;
+
+use c3_client::{AutoBound, AutoRatio, LatentCodec, WriteOptions};
+
+use crate::error::CliError;
+
+/// Value of `--ratio` that lets the gateway choose.
+const AUTO: &str = "auto";
+/// Default fidelity bound of `--ratio auto`.
+const FIDELITY_MIN: f64 = 0.999;
+
+/// Compression options.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Compression")]
+pub(crate) struct WriteArgs {
+    /// Compression ratio: text tokens per latent token. The default model was trained for 10, 20, 40 and 80 and takes any
+    /// whole number from 8 to 80. `auto` chooses a ratio for each shard [default: the model's; 20 for the default model]
+    #[arg(long, value_name = "N|auto", allow_negative_numbers = true)]
+    ratio: Option<Ratio>,
+    /// With --ratio auto: use the highest ratios at which this fraction of tokens decodes without corrections [default: 0.999]
+    #[arg(long, value_name = "FRACTION", value_parser = fraction, conflicts_with = "stored_bytes_max")]
+    fidelity_min: Option<f64>,
+    /// With --ratio auto: use the lowest ratios at which the document takes at most this many bytes in the store
+    #[arg(long, value_name = "BYTES")]
+    stored_bytes_max: Option<u64>,
+    /// With --ratio auto: ratios to choose from [default: 10,20,40,80]
+    #[arg(long, value_name = "N,N", value_delimiter = ',', value_parser = whole_ratio)]
+    ratios: Vec<u32>,
+    /// Name of the model, if the gateway serves several
+    #[arg(long, value_name = "NAME")]
+    pub(super) cascade: Option<String>,
+    /// Encoding of the stored latents: f32, bf16, q8_0 or q4_0 [default: the model's]
+    #[arg(long)]
+    codec: Option<LatentCodec>,
+    /// Skip verification: store no corrections, so that the text read back may differ
+    #[arg(long)]
+    no_verify: bool,
+}
+
+/// Value of `--ratio`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ratio {
+    /// Text tokens per latent token.
+    Fixed(u32),
+    /// Chosen by the gateway for each shard.
+    Auto,
+}
+
+impl FromStr for Ratio {
+    type Err = String;
+
+    /// Accepts any positive number; only the gateway knows the model's range.
+    fn from_str(typed: &str) -> Result<Self, String> {
+        if typed == AUTO { Ok(Self::Auto) } else { whole_ratio(typed).map(Self::Fixed) }
+    }
+}
+
+impl WriteArgs {
+    /// Checks the combinations that depend on a flag's value, which clap cannot express.
+    pub(crate) fn check(&self) -> Result<(), CliError> {
+        let has_bound = self.fidelity_min.is_some() || self.stored_bytes_max.is_some();
+        let problem = match self.ratio {
+            Some(Ratio::Auto) if self.no_verify => {
+                "--no-verify cannot be used with --ratio auto, which chooses ratios by the result of verification"
+            }
+            Some(Ratio::Auto) => return Ok(()),
+            _ if has_bound || !self.ratios.is_empty() => {
+                "--fidelity-min, --stored-bytes-max and --ratios need --ratio auto"
+            }
+            _ => return Ok(()),
+        };
+        Err(CliError::Usage(problem.to_owned()))
+    }
+
+    /// Returns the ratios that the caller named: the fixed one, or the candidates of `--ratio auto`.
+    pub(super) fn requested_ratios(&self) -> Vec<u32> {
+        match self.ratio {
+            Some(Ratio::Fixed(ratio)) => vec![ratio],
+            _ => self.ratios.clone(),
+        }
+    }
+
+    /// Returns the options of a call for a text of `bytes` bytes; `None` if the size is unknown.
+    pub(crate) fn options(&self, bytes: Option<u64>) -> WriteOptions {
+        let bound = match self.stored_bytes_max {
+            Some(bytes) => AutoBound::StoredBytesMax(bytes),
+            None => AutoBound::FidelityMin(self.fidelity_min.unwrap_or(FIDELITY_MIN)),
+        };
+        let (ratio, auto_ratio) = match self.ratio {
+            Some(Ratio::Auto) => (None, Some(AutoRatio { ratios: self.ratios.clone(), bound })),
+            Some(Ratio::Fixed(ratio)) => (Some(ratio), None),
+            None => (None, None),
+        };
+        WriteOptions {
+            cascade: self.cascade.clone(),
+            ratio,
+            codec: self.codec,
+            skip_verification: self.no_verify,
+            bytes,
+            auto_ratio,
+            ..WriteOptions::default()
+        }
+    }
+}
+
+fn whole_ratio(typed: &str) -> Result<u32, String> {
+    match typed.parse() {
+        Ok(0) | Err(_) => {
+            Err("give a whole number of text tokens per latent; the default model takes 8 to 80".to_owned())
+        }
+        Ok(ratio) => Ok(ratio),
+    }
+}
+
+fn fraction(typed: &str) -> Result<f64, String> {
+    let fraction = typed.parse().ok().filter(|fraction| *fraction > 0.0 && *fraction <= 1.0);
+    fraction.ok_or_else(|| "give a fraction above 0 and up to 1, for example 0.999".to_owned())
+}

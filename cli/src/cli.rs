@@ -1,0 +1,181 @@
+//! The command line as a whole: global flags, parsing, and defaults that depend on the command.
+
+use std::ffi::OsString;
+
+use c3_server::telemetry::TelemetryConfig;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches, Parser};
+
+use crate::args::WriteArgs;
+use crate::commands::{Command, serve};
+use crate::error::CliError;
+
+/// Id of the telemetry flag whose default depends on the command.
+const LOG_FLAG: &str = "log";
+
+const AFTER_HELP: &str = "\
+Examples:
+  c3 roundtrip book.txt           Try C3 without a server: compress, decompress, compare
+  c3 serve                        Run a gateway and both nodes at http://127.0.0.1:7300
+  c3 put book.txt                 Store a text and print its id
+  c3 get ID --output back.txt     Read it back, byte for byte
+
+Wherever a command takes an ID, it also takes a unique prefix of one, or @NAME.
+
+Exit codes: 0 success, 1 the work failed, 2 the arguments are wrong. `c3 fsck` has codes of its own.";
+
+/// Stores long texts as a few latent tokens and reads them back byte for byte
+#[derive(Debug, Parser)]
+#[command(name = "c3", version, max_term_width = 100, after_help = AFTER_HELP)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten, next_help_heading = "Logs and traces")]
+    pub(crate) telemetry: TelemetryConfig,
+}
+
+/// Parses a command line. Returns `None` if it asked for help or the version, which has then been printed.
+pub(crate) fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Option<Cli>, CliError> {
+    let parsed = command().try_get_matches_from(line).and_then(|matches| {
+        let mut cli = Cli::from_arg_matches(&matches)?;
+        // Client commands print results, not logs, unless the caller asks for logs.
+        let is_default = matches.value_source(LOG_FLAG) == Some(ValueSource::DefaultValue);
+        if is_default && !matches!(cli.command, Command::Serve(_)) {
+            cli.telemetry.log = "off".to_owned();
+        }
+        Ok(cli)
+    });
+    match parsed {
+        Ok(cli) => {
+            cli.command.write_args().map_or(Ok(()), WriteArgs::check)?;
+            Ok(Some(cli))
+        }
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            // A closed standard output is not an error here.
+            let _ = error.print();
+            Ok(None)
+        }
+        Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            Err(CliError::Usage("no command given; `c3 --help` lists the commands".to_owned()))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The parser. Telemetry flags may stand before or after the command, and `serve` has defaults of its own.
+fn command() -> clap::Command {
+    Cli::command().mut_args(|arg| arg.global(true)).mut_subcommand("serve", serve::with_defaults)
+}
+
+#[cfg(test)]
+mod tests {
+    use c3_client::AutoBound;
+
+    use super::*;
+    use crate::commands::ClientCommand;
+
+    fn parsed(line: &str) -> Result<Cli, CliError> {
+        let words = std::iter::once("c3").chain(line.split_whitespace()).map(OsString::from);
+        parse(words).map(|cli| cli.expect("no line below asks for help"))
+    }
+
+    fn refusal(line: &str) -> String {
+        match parsed(line) {
+            Err(CliError::Usage(message)) => message,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_parser_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn a_ratio_is_a_whole_number_of_one_or_more() {
+        for ratio in ["0", "-3", "x", "2.5", "99999999999"] {
+            let message = refusal(&format!("put book.txt --ratio {ratio}"));
+            assert!(message.contains("8 to 80") && !message.contains('\n'), "{message}");
+        }
+        let Command::Client(ClientCommand::Put(put)) = parsed("put book.txt --ratio 40").unwrap().command
+        else {
+            panic!("not put")
+        };
+        assert_eq!(put.write.options(Some(7)).ratio, Some(40));
+    }
+
+    #[test]
+    fn an_automatic_ratio_has_one_bound() {
+        let options = |line| match parsed(line).unwrap().command {
+            Command::Client(ClientCommand::Put(put)) => put.write.options(Some(7)).auto_ratio,
+            other => panic!("{other:?}"),
+        };
+        let auto = options("put f --ratio auto --ratios 40,20").unwrap();
+        assert_eq!((auto.ratios, auto.bound), (vec![40, 20], AutoBound::FidelityMin(0.999)));
+        let auto = options("put f --ratio auto --stored-bytes-max 900").unwrap();
+        assert_eq!(auto.bound, AutoBound::StoredBytesMax(900));
+        assert!(options("put f --ratio 20").is_none());
+        for wrong in [
+            "put f --fidelity-min 0.9",
+            "put f --ratio 20 --fidelity-min 0.9",
+            "put f --ratio auto --no-verify",
+            "put f --ratio auto --fidelity-min 1.5",
+            "put f --ratio auto --fidelity-min 0.9 --stored-bytes-max 9",
+        ] {
+            assert!(!refusal(wrong).is_empty());
+        }
+    }
+
+    #[test]
+    fn recode_takes_ids_or_all() {
+        assert!(refusal("recode --codec f32").contains("ID"));
+        assert!(refusal("recode abcd --all").contains("--all"));
+        assert!(parsed("recode --all --codec f32").is_ok() && parsed("recode abcd ef01 --ratio 40").is_ok());
+    }
+
+    #[test]
+    fn usage_errors_are_one_line() {
+        for line in
+            ["", "fetch", "put", "get zz", "get abcd --range 9..3", "get abcd --range x", "put f --codec q5"]
+        {
+            let message = refusal(line);
+            assert!(
+                !message.is_empty() && !message.contains('\n') && !message.contains("error:"),
+                "{message}"
+            );
+        }
+        assert!(refusal("put f --rati 20").contains("--ratio"));
+        assert!(refusal("roundtrip").contains("FILE"));
+    }
+
+    #[test]
+    fn help_names_the_ratios_of_the_default_model() {
+        let mut command = command();
+        for name in ["put", "roundtrip", "recode", "compress"] {
+            let help = command.find_subcommand_mut(name).unwrap().render_long_help().to_string();
+            let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(words.contains("10, 20, 40 and 80") && words.contains("8 to 80"), "{help}");
+        }
+    }
+
+    #[test]
+    fn only_servers_log_by_default() {
+        let log = |line| parsed(line).unwrap().telemetry.log;
+        assert_eq!(log("ls"), "off");
+        assert_eq!(log("serve"), "info");
+        assert_eq!(log("--log debug ls"), "debug");
+        assert_eq!(log("ls --log debug"), "debug");
+    }
+
+    #[test]
+    fn the_default_range_is_the_whole_document() {
+        let range = |line| match parsed(line).unwrap().command {
+            Command::Client(ClientCommand::Get(get)) => get.range,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(range("get abcd").within(10), Ok(0..10));
+        assert_eq!(range("get abcd --range 3..7").within(10), Ok(3..7));
+        assert_eq!(range("get abcd --range ..4 -o f").within(10), Ok(0..4));
+    }
+}

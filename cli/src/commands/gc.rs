@@ -1,0 +1,33 @@
+//! `c3 gc`: garbage collection in the gateway's store.
+
+use c3_client::SweepSummary;
+
+use crate::args::RemoteArgs;
+use crate::error::CliError;
+
+/// Arguments of `gc`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct GcArgs {
+    /// Keep unreferenced objects that are younger than this. Uploads that take longer fail [default: the gateway's
+    /// setting, 3600]
+    #[arg(long, value_name = "SECONDS")]
+    grace: Option<u64>,
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+/// Deletes unreferenced objects.
+pub(crate) async fn run(args: GcArgs) -> Result<(), CliError> {
+    let swept = args.remote.connect().await?.sweep(args.grace).await?;
+    let SweepSummary { pending_deletes, removed, removed_bytes, expired, packed, unreadable } = swept;
+    if unreadable > 0 {
+        eprintln!(
+            "warning: {unreadable} manifests cannot be read, so objects that they may refer to were kept; run `c3 fsck`"
+        );
+    }
+    let text = format!(
+        "deleted {removed} objects ({removed_bytes} bytes); {pending_deletes} more are pending deletion; {expired} documents \
+         expired; {packed} documents repacked"
+    );
+    args.remote.format.print(text, &swept)
+}

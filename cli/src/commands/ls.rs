@@ -1,0 +1,97 @@
+//! `c3 ls`: lists documents.
+
+use c3_client::{Client, Document, DocumentId, Label, Labels, ListQuery, Listed, NameFilter, Namespace};
+use futures::{Stream, StreamExt, TryStreamExt};
+use indicatif::HumanCount;
+use serde_json::json;
+
+use crate::args::RemoteArgs;
+use crate::error::CliError;
+use crate::output::format::{percent, ratio, short_id, time_since};
+use crate::output::{print, warn_damaged};
+
+/// Arguments of `ls`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct LsArgs {
+    /// Only documents whose id begins with these digits
+    #[arg(default_value = "", hide_default_value = true)]
+    prefix: String,
+    /// Only documents with this label; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<Label>,
+    /// Only documents with a name that begins with this prefix
+    #[arg(long, value_name = "PREFIX")]
+    name_prefix: Option<String>,
+    /// Only documents with a name in this namespace
+    #[arg(long)]
+    namespace: Option<Namespace>,
+    /// Only ids after this one, to continue from the last id of a page
+    #[arg(long, value_name = "ID")]
+    after: Option<DocumentId>,
+    /// Maximum number of documents [default: all]
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+impl LsArgs {
+    fn query(&self) -> Result<ListQuery, CliError> {
+        let by_name = self.name_prefix.is_some() || self.namespace.is_some();
+        let name_filter = || NameFilter {
+            namespace: self.namespace.clone().unwrap_or_default(),
+            prefix: self.name_prefix.clone().unwrap_or_default(),
+        };
+        Ok(ListQuery {
+            prefix: self.prefix.clone(),
+            after: self.after,
+            labels: Labels::new(self.labels.iter().cloned().map(Into::into))?,
+            names: by_name.then(name_filter),
+            page_size: 0,
+        })
+    }
+}
+
+/// Lists the documents.
+pub(crate) async fn run(args: LsArgs) -> Result<(), CliError> {
+    let client = args.remote.connect().await?;
+    let documents = readable(&client, &args.query()?);
+    let mut documents = std::pin::pin!(documents.take(args.limit.unwrap_or(usize::MAX)));
+    if args.remote.format.json {
+        let documents: Vec<Document> = documents.try_collect().await?;
+        return args.remote.format.print("", &json!({ "documents": documents }));
+    }
+    row(["id", "bytes", "tokens", "ratio", "fidelity", "stored"])?;
+    while let Some(document) = documents.try_next().await? {
+        let [bytes, tokens] = [document.bytes, document.tokens].map(|count| HumanCount(count).to_string());
+        let fidelity = document.fidelity().map_or_else(|| "-".to_owned(), percent);
+        let mut stored = time_since(document.created_unix_ms);
+        let labels = document.labels.iter().map(|(key, value)| format!("{key}={value}"));
+        for note in document.names.iter().cloned().chain(labels) {
+            stored += &format!("  {note}");
+        }
+        let (id, ratio) = (document.id.to_string(), ratio(document.ratio));
+        row([short_id(&id), &bytes, &tokens, &ratio, &fidelity, &stored])?;
+    }
+    Ok(())
+}
+
+fn row([id, bytes, tokens, ratio, fidelity, stored]: [&str; 6]) -> Result<(), CliError> {
+    print(format_args!("{id:12}  {bytes:>13}  {tokens:>12}  {ratio:>5}  {fidelity:>9}  {stored}"))
+}
+
+/// Streams the documents that match a query. Warns about those that cannot be read, and skips them.
+pub(super) fn readable(
+    client: &Client,
+    query: &ListQuery,
+) -> impl Stream<Item = Result<Document, c3_client::Error>> + use<> {
+    client.list_where(query).try_filter_map(async |listed| {
+        Ok(match listed {
+            Listed::Document(document) => Some(*document),
+            Listed::Damaged(damaged) => {
+                warn_damaged(damaged.id, &damaged.problem);
+                None
+            }
+        })
+    })
+}

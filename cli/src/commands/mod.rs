@@ -1,0 +1,213 @@
+//! The commands: one file each, which holds the command's arguments and its `run`.
+
+mod append;
+mod bench;
+mod compress;
+mod decompress;
+mod fsck;
+mod gc;
+mod get;
+mod label;
+mod latents;
+mod ls;
+mod name;
+mod nodes;
+mod put;
+mod put_latents;
+mod recode;
+mod rm;
+mod roundtrip;
+pub(crate) mod serve;
+mod stat;
+mod uploads;
+
+use clap::Subcommand;
+
+use crate::args::{RemoteArgs, WriteArgs};
+use crate::error::CliError;
+
+/// A command.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a gateway and both nodes in one process
+    ///
+    /// Nodes that run elsewhere are used instead if --compressor or --decoder names them.
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(Box<serve::ServeArgs>),
+    #[command(flatten)]
+    Client(ClientCommand),
+}
+
+/// A command that makes calls to a gateway.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClientCommand {
+    /// Store one text or many
+    ///
+    /// Many texts are stored in parallel. If one fails, the others are stored all the same and the exit code is 1.
+    #[command(after_help = PUT_EXAMPLES)]
+    Put(Box<put::PutArgs>),
+    /// Append text to a stored document, as a new document
+    ///
+    /// Only the end of the old text and the new text are compressed.
+    #[command(after_help = "Example:\n  c3 append ID more.txt --replace")]
+    Append(Box<append::AppendArgs>),
+    /// List interrupted uploads that can be resumed
+    ///
+    /// `c3 put FILE --upload NAME` resumes one.
+    Uploads(RemoteArgs),
+    /// Read a document, or a range of it, or many documents into a directory
+    ///
+    /// In a directory each document becomes a file named by its id. Existing files are never overwritten: a file that
+    /// holds the document already is skipped, and a file that holds anything else is reported as a failure.
+    #[command(after_help = GET_EXAMPLES)]
+    Get(get::GetArgs),
+    /// Describe a document, or the whole store
+    Stat(stat::StatArgs),
+    /// List documents
+    #[command(after_help = "Example:\n  c3 ls --label lang=en --limit 20")]
+    Ls(ls::LsArgs),
+    /// Delete a document
+    Rm(rm::RmArgs),
+    /// Set, show, remove and list names of documents
+    #[command(subcommand, after_help = "Example:\n  c3 name set draft ID && c3 get @draft")]
+    Name(name::NameCommand),
+    /// Set, remove and show labels of a document
+    #[command(after_help = "Example:\n  c3 label ID lang=en --remove draft")]
+    Label(label::LabelArgs),
+    /// Compress stored documents again with another ratio, codec or model
+    ///
+    /// Options that are not given stay as they are. The old version stays readable until the new one is verified and stored.
+    #[command(after_help = "Example:\n  c3 recode --all --codec q8_0")]
+    Recode(recode::RecodeArgs),
+    /// Delete objects in the store that no document refers to (garbage collection)
+    Gc(gc::GcArgs),
+    /// Check every object in the store, and repair damage
+    #[command(after_help = FSCK_HELP)]
+    Fsck(fsck::FsckArgs),
+    /// List the latents of a document, or export them to a safetensors file
+    #[command(after_help = "Example:\n  c3 latents ID --output latents.safetensors")]
+    Latents(latents::LatentsArgs),
+    /// Store a document from a safetensors file that `c3 latents` wrote
+    ///
+    /// The gateway decodes the latents and refuses them unless model, shapes and every hash match.
+    PutLatents(put_latents::PutLatentsArgs),
+    /// List the nodes of a gateway with their state
+    Nodes(RemoteArgs),
+    /// Store texts, read them back and compare every byte
+    ///
+    /// Without --gateway, servers run inside this process and nothing is kept. With it, the documents stay stored.
+    #[command(after_help = "Example:\n  c3 roundtrip book.txt --ratio 40")]
+    Roundtrip(Box<roundtrip::RoundtripArgs>),
+    /// Measure throughput and latency of writes and reads
+    ///
+    /// Without --gateway, servers run inside this process and nothing is kept. With it, the documents stay stored.
+    #[command(after_help = BENCH_EXAMPLES)]
+    Bench(Box<bench::BenchArgs>),
+    /// Compress a text to a safetensors file without storing it
+    #[command(after_help = "Example:\n  c3 compress book.txt --output book.safetensors")]
+    Compress(compress::CompressArgs),
+    /// Decompress a safetensors file that `c3 compress` or `c3 latents` wrote
+    #[command(after_help = "Example:\n  c3 decompress book.safetensors --output book.txt")]
+    Decompress(decompress::DecompressArgs),
+}
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  c3 serve
+  c3 serve --listen 0.0.0.0:7300 --data s3://BUCKET/PREFIX
+  c3 serve --compressor http://HOST:7301 --decoder http://HOST:7302";
+
+const PUT_EXAMPLES: &str = "\
+Examples:
+  c3 put book.txt
+  c3 put book.txt --name draft --label lang=en
+  c3 put book.txt --ratio auto --fidelity-min 0.999
+  c3 put --recursive notes 'letters/*.txt'
+  c3 put --field body dump.jsonl
+  c3 put edited.txt --base ID";
+
+const GET_EXAMPLES: &str = "\
+Examples:
+  c3 get ID
+  c3 get @draft --range 1000..1500
+  c3 get --all --output backup/";
+
+const FSCK_HELP: &str = "\
+Examples:
+  c3 fsck
+  c3 fsck --repair --original book.txt
+
+Exit codes, as of fsck(8): 0 no faults, 1 all faults repaired, 4 faults left, 8 the check could not finish,
+2 the arguments are wrong.";
+
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  c3 bench book.txt --op get --clients 16
+  c3 bench book.txt --op put --rate 20 --arrivals poisson";
+
+impl Command {
+    /// Returns the compression options, if the command has any.
+    pub(crate) fn write_args(&self) -> Option<&WriteArgs> {
+        let Self::Client(command) = self else { return None };
+        match command {
+            ClientCommand::Put(args) => Some(&args.write),
+            ClientCommand::Append(args) => Some(&args.write),
+            ClientCommand::Recode(args) => Some(&args.write),
+            ClientCommand::Roundtrip(args) => Some(&args.write),
+            ClientCommand::Bench(args) => Some(&args.write),
+            ClientCommand::Compress(args) => Some(&args.write),
+            _ => None,
+        }
+    }
+}
+
+impl ClientCommand {
+    /// Returns the name of the command's trace span.
+    pub(crate) fn span_name(&self) -> &'static str {
+        match self {
+            Self::Put(_) => "c3 put",
+            Self::Append(_) => "c3 append",
+            Self::Uploads(_) => "c3 uploads",
+            Self::Get(_) => "c3 get",
+            Self::Stat(_) => "c3 stat",
+            Self::Ls(_) => "c3 ls",
+            Self::Rm(_) => "c3 rm",
+            Self::Name(_) => "c3 name",
+            Self::Label(_) => "c3 label",
+            Self::Recode(_) => "c3 recode",
+            Self::Gc(_) => "c3 gc",
+            Self::Fsck(_) => "c3 fsck",
+            Self::Latents(_) => "c3 latents",
+            Self::PutLatents(_) => "c3 put-latents",
+            Self::Nodes(_) => "c3 nodes",
+            Self::Roundtrip(_) => "c3 roundtrip",
+            Self::Bench(_) => "c3 bench",
+            Self::Compress(_) => "c3 compress",
+            Self::Decompress(_) => "c3 decompress",
+        }
+    }
+
+    pub(crate) async fn run(self) -> Result<(), CliError> {
+        match self {
+            Self::Put(args) => put::run(*args).await,
+            Self::Append(args) => append::run(*args).await,
+            Self::Uploads(args) => uploads::run(args).await,
+            Self::Get(args) => get::run(args).await,
+            Self::Stat(args) => stat::run(args).await,
+            Self::Ls(args) => ls::run(args).await,
+            Self::Rm(args) => rm::run(args).await,
+            Self::Name(command) => name::run(command).await,
+            Self::Label(args) => label::run(args).await,
+            Self::Recode(args) => recode::run(args).await,
+            Self::Gc(args) => gc::run(args).await,
+            Self::Fsck(args) => fsck::run(args).await,
+            Self::Latents(args) => latents::run(args).await,
+            Self::PutLatents(args) => put_latents::run(args).await,
+            Self::Nodes(args) => nodes::run(args).await,
+            Self::Roundtrip(args) => roundtrip::run(*args).await,
+            Self::Bench(args) => bench::run(*args).await,
+            Self::Compress(args) => compress::run(args).await,
+            Self::Decompress(args) => decompress::run(args).await,
+        }
+    }
+}

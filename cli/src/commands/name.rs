@@ -1,0 +1,121 @@
+//! `c3 name`: sets, shows, removes and lists names of documents.
+
+use c3_client::{DocumentName, Expected, ListedName, NamedDocument, Namespace};
+use clap::Subcommand;
+use futures::TryStreamExt;
+use serde_json::json;
+
+use crate::args::{PreconditionArgs, RemoteArgs, document_ref};
+use crate::error::CliError;
+use crate::output::format::time_since;
+use crate::output::{Format, print, warn_damaged};
+
+/// Subcommand of `name`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NameCommand {
+    /// Point a name at a document
+    Set(SetArgs),
+    /// Show the document that a name points to, and the name's version token
+    Get(GetArgs),
+    /// Remove a name; its document stays
+    Rm(RmArgs),
+    /// List the names of a namespace
+    Ls(LsArgs),
+}
+
+/// Arguments of `name set`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SetArgs {
+    /// Name: NAME or NAMESPACE/NAME
+    name: DocumentName,
+    /// Document: its id, a unique prefix of it, or @NAME
+    #[arg(value_parser = document_ref)]
+    id: String,
+    #[command(flatten)]
+    precondition: PreconditionArgs,
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+/// Arguments of `name get`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct GetArgs {
+    /// Name: NAME or NAMESPACE/NAME
+    name: DocumentName,
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+/// Arguments of `name rm`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RmArgs {
+    /// Name: NAME or NAMESPACE/NAME
+    name: DocumentName,
+    /// Remove only if the current version token, as printed by `c3 name get`, is TOKEN
+    #[arg(long, value_name = "TOKEN")]
+    if_match: Option<String>,
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+/// Arguments of `name ls`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct LsArgs {
+    /// Only names that begin with this prefix
+    #[arg(default_value = "", hide_default_value = true)]
+    prefix: String,
+    /// Namespace to list
+    #[arg(long, default_value_t)]
+    namespace: Namespace,
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+/// Runs the subcommand.
+pub(crate) async fn run(command: NameCommand) -> Result<(), CliError> {
+    match command {
+        NameCommand::Set(args) => {
+            let client = args.remote.connect().await?;
+            let named = client.set_name(&args.name, &args.id, &args.precondition.expected()).await?;
+            print_name(&named, args.remote.format)
+        }
+        NameCommand::Get(args) => {
+            let named = args.remote.connect().await?.get_name(&args.name).await?;
+            print_name(&named, args.remote.format)
+        }
+        NameCommand::Rm(args) => {
+            let client = args.remote.connect().await?;
+            let expected = args.if_match.map_or(Expected::Whatever, Expected::Token);
+            let id = client.remove_name(&args.name, &expected).await?.to_string();
+            let name = args.name.to_string();
+            let text = format!("removed {name}, which pointed to {id}");
+            args.remote.format.print(text, &json!({ "name": name, "id": id }))
+        }
+        NameCommand::Ls(args) => ls(args).await,
+    }
+}
+
+async fn ls(args: LsArgs) -> Result<(), CliError> {
+    let client = args.remote.connect().await?;
+    let mut names = client.names(&args.namespace, &args.prefix);
+    let mut records = Vec::new();
+    while let Some(listed) = names.try_next().await? {
+        match listed {
+            ListedName::Named(named) if args.remote.format.json => records.push(named),
+            ListedName::Named(named) => {
+                let age = time_since(named.changed_unix_ms);
+                print(format_args!("{}  {}  {age}", named.id, named.name))?;
+            }
+            ListedName::Damaged(damaged) => warn_damaged(damaged.name, &damaged.problem),
+        }
+    }
+    match args.remote.format.json {
+        true => args.remote.format.print("", &json!({ "names": records })),
+        false => Ok(()),
+    }
+}
+
+fn print_name(named: &NamedDocument, format: Format) -> Result<(), CliError> {
+    let text = format!("{} points to {}, token {}", named.name, named.id, named.token);
+    format.print(text, named)
+}

@@ -1,0 +1,110 @@
+//! `c3 nodes`: lists the nodes of a gateway.
+
+use c3_client::pb;
+use c3_types::Fingerprint;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::args::RemoteArgs;
+use crate::error::CliError;
+use crate::output::print;
+
+/// JSON record of a node.
+#[derive(Serialize)]
+struct NodeRecord {
+    address: String,
+    stage: String,
+    state: String,
+    problem: String,
+    calls_in_flight: u32,
+    #[serde(flatten)]
+    description: Option<DescriptionRecord>,
+}
+
+/// JSON record of a node's own description; absent until the node has answered once.
+#[derive(Serialize)]
+struct DescriptionRecord {
+    cascade: String,
+    fingerprint: Option<String>,
+    arithmetic: String,
+    device: String,
+    version: String,
+    ratio_min: u32,
+    ratio_max: u32,
+    ratio_default: u32,
+    ratios: Vec<u32>,
+    queued_tokens: u64,
+    running_tokens: u64,
+}
+
+/// Lists the nodes.
+pub(crate) async fn run(args: RemoteArgs) -> Result<(), CliError> {
+    let nodes = args.connect().await?.nodes().await?;
+    let nodes: Vec<NodeRecord> = nodes.into_iter().map(NodeRecord::from).collect();
+    if args.format.json {
+        return args.format.print("", &json!({ "nodes": nodes }));
+    }
+    for NodeRecord { address, stage, state, problem, description, .. } in nodes {
+        let model = match description {
+            Some(node) => format!("{} on {} ({})", node.cascade, node.device, node.arithmetic),
+            None => String::new(),
+        };
+        print(format!("{stage:10}  {state:11}  {address}  {model}{problem}").trim_end())?;
+    }
+    Ok(())
+}
+
+impl From<pb::Node> for NodeRecord {
+    fn from(node: pb::Node) -> Self {
+        let stage = node.stage();
+        Self {
+            stage: words(stage.as_str_name(), "STAGE_"),
+            state: words(node.state().as_str_name(), "NODE_STATE_"),
+            address: node.address,
+            problem: node.problem,
+            calls_in_flight: node.calls_in_flight,
+            description: node.description.map(|description| DescriptionRecord::new(description, stage)),
+        }
+    }
+}
+
+impl DescriptionRecord {
+    fn new(description: pb::DescribeResponse, stage: pb::Stage) -> Self {
+        let cascade = description.cascade.unwrap_or_default();
+        let fingerprint = match stage {
+            pb::Stage::Decoder => cascade.decoder_fingerprint,
+            _ => cascade.compressor_fingerprint,
+        };
+        let shape = description.shape.unwrap_or_default();
+        let load = description.load.unwrap_or_default();
+        Self {
+            cascade: cascade.name,
+            fingerprint: Fingerprint::try_from(fingerprint.as_ref()).ok().map(|print| print.to_string()),
+            arithmetic: description.arithmetic,
+            device: description.device,
+            version: description.version,
+            ratio_min: shape.ratio_min,
+            ratio_max: shape.ratio_max,
+            ratio_default: shape.ratio_default,
+            ratios: shape.ratios,
+            queued_tokens: load.queued_tokens,
+            running_tokens: load.running_tokens,
+        }
+    }
+}
+
+/// Turns an enum name of the protocol into words: `NODE_STATE_NOT_SERVING` into `not serving`.
+fn words(name: &str, prefix: &str) -> String {
+    name.trim_start_matches(prefix).to_ascii_lowercase().replace('_', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn protocol_names_become_words() {
+        assert_eq!(words(pb::NodeState::NotServing.as_str_name(), "NODE_STATE_"), "not serving");
+        assert_eq!(words(pb::Stage::Decoder.as_str_name(), "STAGE_"), "decoder");
+    }
+}

@@ -1,0 +1,70 @@
+//! `c3 put` of many texts in parallel, so that they share batches on the nodes and packs in the store.
+
+use std::time::Instant;
+
+use c3_client::{Client, WriteOptions};
+use futures::{StreamExt, stream};
+
+use super::PutArgs;
+use crate::error::CliError;
+use crate::input::TextInput;
+use crate::input::discover::{self, Depth, FoundText, Input, Search};
+use crate::output::{Batch, Progress, Report};
+use crate::upload;
+
+/// Stores the texts. A usage error ends the batch, since it would recur for every text; other failures do not.
+pub(super) async fn run(args: PutArgs) -> Result<(), CliError> {
+    let labels = args.naming.labels()?;
+    if args.naming.name()?.is_some() || args.upload.is_some() {
+        return Err(CliError::Usage("--name and --upload need a single text".to_owned()));
+    }
+    let client = args.remote.connect_to_write(&args.write).await?;
+    let base = args.resolve_base(&client).await?;
+    let options = WriteOptions { base, ttl_seconds: args.ttl, labels, ..args.write.options(None) };
+    let mut batch = Batch::start("put", args.remote.format);
+    let depth = if args.many.recursive { Depth::Recursive } else { Depth::Shallow };
+    let inputs = discover::find(Search { arguments: args.files, depth, field: args.many.field() });
+    let inputs = stream::unfold(inputs, async |mut inputs| Some((inputs.recv().await?, inputs)));
+    let progress = batch.progress();
+    let put = |input: Input| {
+        let (client, options, progress) = (client.clone(), options.clone(), &progress);
+        async move { (input.origin, put_one(&client, input.text, options, progress).await) }
+    };
+    let mut puts = std::pin::pin!(inputs.map(put).buffer_unordered(args.many.jobs));
+    while let Some((origin, report)) = puts.next().await {
+        match report {
+            Ok(report) => {
+                let file = Some(origin.file.display().to_string());
+                batch.succeeded(&Report { file, line: origin.line, ..report })?;
+            }
+            Err(error @ CliError::Usage(_)) => return Err(error),
+            Err(error) => batch.input_failed(&origin, &error)?,
+        }
+    }
+    batch.finish()
+}
+
+async fn put_one(
+    client: &Client,
+    text: Result<FoundText, String>,
+    options: WriteOptions,
+    progress: &Progress,
+) -> Result<Report, CliError> {
+    let started = Instant::now();
+    // A line holds its share of the memory limit until it is stored.
+    let (input, _memory) = match text.map_err(CliError::Failed)? {
+        FoundText::File(file) => (TextInput::open(&file).await?, None),
+        FoundText::Line { text, memory } => (TextInput::from_memory(text), Some(memory)),
+    };
+    let options = WriteOptions { bytes: input.bytes, ..options };
+    // The bar counts each byte once, although a retry starts again at 0.
+    let mut counted = 0;
+    let stored = upload::send(client, input, &options, |done| {
+        let more = done.bytes_done.saturating_sub(counted);
+        counted += more;
+        progress.add(more);
+    })
+    .await?;
+    progress.add(stored.document.bytes.saturating_sub(counted));
+    Ok(Report::of_stored(&stored, started.elapsed()))
+}

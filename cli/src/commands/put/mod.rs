@@ -1,0 +1,137 @@
+//! `c3 put`: stores one text or many.
+
+mod many;
+
+use std::path::PathBuf;
+
+use c3_client::{
+    Base, Client, DocumentName, Expected, Label, Labels, Namespace, PutName, UploadName, WriteOptions,
+};
+
+use crate::args::{PreconditionArgs, RemoteArgs, WriteArgs, document_ref, positive};
+use crate::error::CliError;
+use crate::input::TextInput;
+use crate::input::discover::is_single_file;
+use crate::output::{Progress, Report};
+use crate::upload;
+
+/// Default field of `--jsonl`.
+const FIELD: &str = "text";
+/// Default texts stored in parallel: enough small texts to fill the nodes' batches and the store's packs.
+const JOBS: usize = 128;
+
+/// Arguments of `put`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PutArgs {
+    /// UTF-8 texts: files, directories (their files, except hidden ones) and quoted patterns such as 'notes/**/*.md'; `-` is
+    /// standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    many: ManyArgs,
+    /// Seconds until the document expires [default: never]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    ttl: Option<u64>,
+    /// Name of the upload; repeat the command with the same name, text and options to resume it if it is interrupted
+    /// [default: chosen by the gateway for long texts]
+    #[arg(long, value_name = "NAME")]
+    upload: Option<UploadName>,
+    /// Stored document that the text is an edited version of (ID or @NAME). Only what was edited is compressed, and options
+    /// that are not given are those of the document
+    #[arg(long, value_name = "ID", value_parser = document_ref)]
+    base: Option<String>,
+    #[command(flatten)]
+    naming: NamingArgs,
+    #[command(flatten)]
+    pub(crate) write: WriteArgs,
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+/// Arguments for many texts.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Many texts")]
+struct ManyArgs {
+    /// Include the subdirectories of directories
+    #[arg(short, long)]
+    recursive: bool,
+    /// Read files as JSON Lines: each line is an object whose field `text` is a text
+    #[arg(long)]
+    jsonl: bool,
+    /// As --jsonl, with the text in this field
+    #[arg(long, value_name = "FIELD")]
+    field: Option<String>,
+    /// Texts to store in parallel
+    #[arg(long, value_name = "N", default_value_t = JOBS, value_parser = positive)]
+    jobs: usize,
+}
+
+/// Name and labels of the new document.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Name and labels")]
+struct NamingArgs {
+    /// Name for the document: NAME or NAMESPACE/NAME. Commands then accept @NAME in place of its id
+    #[arg(long)]
+    name: Option<String>,
+    /// Namespace of the name [default: default]
+    #[arg(long, requires = "name")]
+    namespace: Option<Namespace>,
+    /// Label for the document; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<Label>,
+    #[command(flatten)]
+    precondition: PreconditionArgs,
+}
+
+impl ManyArgs {
+    /// Returns the field that holds the text of each line, if files are JSON Lines.
+    fn field(&self) -> Option<String> {
+        self.field.clone().or_else(|| self.jsonl.then(|| FIELD.to_owned()))
+    }
+}
+
+impl NamingArgs {
+    fn name(&self) -> Result<Option<PutName>, CliError> {
+        let expected = self.precondition.expected();
+        let name = match (&self.name, &self.namespace) {
+            (Some(name), Some(namespace)) => DocumentName::new(namespace.clone(), name.clone())?,
+            (Some(name), None) => name.parse()?,
+            (None, _) if expected == Expected::Whatever => return Ok(None),
+            (None, _) => {
+                return Err(CliError::Usage("--if-match and --if-absent need --name".to_owned()));
+            }
+        };
+        Ok(Some(PutName { name, expected }))
+    }
+
+    fn labels(&self) -> Result<Labels, CliError> {
+        Ok(Labels::new(self.labels.iter().cloned().map(Into::into))?)
+    }
+}
+
+impl PutArgs {
+    /// Resolves the base once: by the time of a retry its name may point to another document.
+    async fn resolve_base(&self, client: &Client) -> Result<Option<Base>, CliError> {
+        let Some(base) = &self.base else { return Ok(None) };
+        Ok(Some(Base::Edited(client.stat(base).await?.id.into())))
+    }
+}
+
+/// Stores the texts.
+pub(crate) async fn run(args: PutArgs) -> Result<(), CliError> {
+    let file = match &args.files[..] {
+        [file] if args.many.field().is_none() && is_single_file(file) => file,
+        _ => return many::run(args).await,
+    };
+    let (name, labels) = (args.naming.name()?, args.naming.labels()?);
+    let input = TextInput::open(file).await?;
+    let client = args.remote.connect_to_write(&args.write).await?;
+    let base = args.resolve_base(&client).await?;
+    let options = args.write.options(input.bytes);
+    let upload = args.upload.clone();
+    let options = WriteOptions { upload, base, ttl_seconds: args.ttl, name, labels, ..options };
+    let progress = Progress::start("put", input.bytes);
+    let (stored, elapsed) = upload::store(&client, input, &options, progress).await?;
+    let report = Report::of_stored(&stored, elapsed);
+    args.remote.format.print(&report, &report)
+}

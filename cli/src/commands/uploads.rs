@@ -1,0 +1,29 @@
+//! `c3 uploads`: lists interrupted uploads.
+
+use indicatif::{HumanBytes, HumanCount};
+use serde_json::json;
+
+use crate::args::RemoteArgs;
+use crate::error::CliError;
+use crate::output::format::time_until;
+
+/// Lists the uploads that can be resumed.
+pub(crate) async fn run(args: RemoteArgs) -> Result<(), CliError> {
+    let uploads = args.connect().await?.uploads().await?;
+    let mut text = String::new();
+    for upload in &uploads {
+        let (bytes, tokens) = (HumanBytes(upload.bytes_done), HumanCount(upload.tokens_done));
+        let expiry = time_until(upload.expires_unix_ms);
+        text += &format!("{}  {bytes}, {tokens} tokens done; {expiry}\n", upload.name);
+    }
+    text += &format!("uploads: {}", uploads.len());
+    let records = uploads.iter().map(|upload| {
+        json!({
+            "name": upload.name,
+            "bytes_done": upload.bytes_done,
+            "tokens_done": upload.tokens_done,
+            "expires_unix_ms": upload.expires_unix_ms,
+        })
+    });
+    args.format.print(text, &json!({ "uploads": records.collect::<Vec<_>>() }))
+}

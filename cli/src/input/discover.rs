@@ -1,0 +1,315 @@
+//! Finds the input texts of a batch: files, files in directories, files that match patterns, and lines of JSON.
+//!
+//! Runs on a thread of its own, a bounded distance ahead of the uploads. Symbolic links are followed. A link that is broken
+//! or leads back to a parent directory is reported as a failed input.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use glob::{MatchOptions, Pattern};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use walkdir::{DirEntry, WalkDir};
+
+use super::jsonl::{self, Line};
+
+/// Inputs found ahead of their uploads. They are small: a file is opened only when it is uploaded.
+const CHANNEL_CAPACITY: usize = 16;
+/// Maximum bytes of JSON texts in memory, including those being uploaded.
+const MEMORY_BYTES_MAX: usize = 64 << 20;
+/// Characters that make an argument a pattern.
+const WILDCARDS: [char; 3] = ['*', '?', '['];
+/// As in a shell, wildcards match neither `/` nor a leading dot.
+const MATCH_OPTIONS: MatchOptions =
+    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+
+/// Depth of the search in a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// Only its own files.
+    Shallow,
+    /// Its files and those of all directories below it.
+    Recursive,
+}
+
+/// The inputs to find.
+#[derive(Clone, Debug)]
+pub(crate) struct Search {
+    /// Files, directories and patterns.
+    pub(crate) arguments: Vec<PathBuf>,
+    pub(crate) depth: Depth,
+    /// If set, files are JSON Lines and this field of each line is a text.
+    pub(crate) field: Option<String>,
+}
+
+/// An input text, or the reason why there is none.
+#[derive(Debug)]
+pub(crate) struct Input {
+    pub(crate) origin: Origin,
+    pub(crate) text: Result<FoundText, String>,
+}
+
+/// File, or line of a file, that holds a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) file: PathBuf,
+    /// Line number from 1, in JSON Lines.
+    pub(crate) line: Option<u64>,
+}
+
+/// A text that was found.
+#[derive(Debug)]
+pub(crate) enum FoundText {
+    /// A file that is not open yet.
+    File(PathBuf),
+    /// The text of a line. `memory` is its part of [`MEMORY_BYTES_MAX`], to be held until the text is stored.
+    Line { text: String, memory: OwnedSemaphorePermit },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "{}:{line}", self.file.display()),
+            None => self.file.display().fmt(f),
+        }
+    }
+}
+
+/// Returns true if an argument is neither a directory nor a pattern.
+pub(crate) fn is_single_file(argument: &Path) -> bool {
+    !argument.is_dir() && pattern(argument).is_none()
+}
+
+/// Starts the search. It ends early if the receiver is dropped.
+pub(crate) fn find(search: Search) -> mpsc::Receiver<Input> {
+    let (found, inputs) = mpsc::channel(CHANNEL_CAPACITY);
+    let memory = Arc::new(Semaphore::new(MEMORY_BYTES_MAX));
+    let finder = Finder { search, found, memory, runtime: Handle::current() };
+    tokio::task::spawn_blocking(move || {
+        let mut arguments = finder.search.arguments.iter();
+        arguments.try_for_each(|argument| finder.argument(argument))
+    });
+    inputs
+}
+
+/// The receiver was dropped.
+struct ReceiverDropped;
+
+struct Finder {
+    search: Search,
+    found: mpsc::Sender<Input>,
+    memory: Arc<Semaphore>,
+    runtime: Handle,
+}
+
+impl Finder {
+    fn argument(&self, argument: &Path) -> Result<(), ReceiverDropped> {
+        if argument.is_dir() {
+            return self.directory(argument);
+        }
+        let Some(pattern) = pattern(argument) else { return self.file(argument) };
+        match Pattern::new(pattern) {
+            Ok(pattern) => self.matches(argument, &pattern),
+            Err(error) => self.failed(argument, format!("not a valid pattern: {error}")),
+        }
+    }
+
+    /// Sends the files that match a pattern. The walk starts at the longest parent directory without wildcards.
+    fn matches(&self, argument: &Path, pattern: &Pattern) -> Result<(), ReceiverDropped> {
+        let is_literal = |part: &Component<'_>| !part.as_os_str().to_string_lossy().contains(WILDCARDS);
+        let literal = PathBuf::from_iter(argument.components().take_while(is_literal));
+        let root = if literal.as_os_str().is_empty() { Path::new(".") } else { &literal };
+        let depth = match pattern.as_str().contains("**") {
+            true => usize::MAX,
+            false => argument.components().skip_while(is_literal).count(),
+        };
+        let is_match = |path: &Path| pattern.matches_path_with(without_dot(path), MATCH_OPTIONS);
+        let mut is_empty = true;
+        for entry in WalkDir::new(root).max_depth(depth).follow_links(true) {
+            match entry {
+                Ok(entry) if entry.file_type().is_file() && is_match(entry.path()) => {
+                    is_empty = false;
+                    self.file(without_dot(entry.path()))?;
+                }
+                Ok(_) => {}
+                // Everything behind a link to a parent directory is found without the link.
+                Err(error) if error.loop_ancestor().is_some() => {}
+                Err(error) => {
+                    if let Some(path) = error.path().filter(|path| is_match(path)) {
+                        is_empty = false;
+                        self.failed(path, message(&error))?;
+                    }
+                }
+            }
+        }
+        if is_empty { self.failed(argument, "no file matches the pattern".to_owned()) } else { Ok(()) }
+    }
+
+    fn directory(&self, directory: &Path) -> Result<(), ReceiverDropped> {
+        let depth = if self.search.depth == Depth::Recursive { usize::MAX } else { 1 };
+        let walk = WalkDir::new(directory).max_depth(depth).follow_links(true);
+        let mut is_empty = true;
+        for entry in walk.into_iter().filter_entry(|entry| !is_hidden(entry)) {
+            match entry {
+                Ok(entry) if entry.file_type().is_file() => {
+                    is_empty = false;
+                    self.file(entry.path())?;
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    is_empty = false;
+                    self.failed(error.path().unwrap_or(directory), message(&error))?;
+                }
+            }
+        }
+        match (is_empty, self.search.depth) {
+            (false, _) => Ok(()),
+            (true, Depth::Recursive) => self.failed(directory, "the directory has no files".to_owned()),
+            (true, Depth::Shallow) => self.failed(
+                directory,
+                "the directory has no files; --recursive includes its subdirectories".to_owned(),
+            ),
+        }
+    }
+
+    fn file(&self, file: &Path) -> Result<(), ReceiverDropped> {
+        let origin = |line| Origin { file: file.to_owned(), line };
+        let Some(field) = &self.search.field else {
+            return self.send(origin(None), Ok(FoundText::File(file.to_owned())));
+        };
+        let opened: std::io::Result<Box<dyn Read>> = match file == Path::new("-") {
+            true => Ok(Box::new(std::io::stdin())),
+            false => File::open(file).map(|file| Box::new(file) as Box<dyn Read>),
+        };
+        let lines = match opened {
+            Ok(lines) => lines,
+            Err(error) => return self.failed(file, error.to_string()),
+        };
+        for (number, line) in jsonl::Lines::new(BufReader::new(lines)) {
+            let text = match line {
+                Ok(Line::Complete(line)) => jsonl::text(&line, field),
+                Ok(Line::TooLong) => Err(jsonl::too_long()),
+                Err(error) => return self.send(origin(Some(number)), Err(error.to_string())),
+            };
+            let text = text.map(|text| FoundText::Line { memory: self.reserve_memory(text.len()), text });
+            self.send(origin(Some(number)), text)?;
+        }
+        Ok(())
+    }
+
+    /// Blocks until `bytes` bytes of [`MEMORY_BYTES_MAX`] are free.
+    fn reserve_memory(&self, bytes: usize) -> OwnedSemaphorePermit {
+        let bytes = u32::try_from(bytes.min(MEMORY_BYTES_MAX)).unwrap_or(u32::MAX);
+        let memory = Arc::clone(&self.memory).acquire_many_owned(bytes);
+        self.runtime.block_on(memory).expect("the semaphore is never closed")
+    }
+
+    fn failed(&self, file: &Path, message: String) -> Result<(), ReceiverDropped> {
+        self.send(Origin { file: file.to_owned(), line: None }, Err(message))
+    }
+
+    fn send(&self, origin: Origin, text: Result<FoundText, String>) -> Result<(), ReceiverDropped> {
+        self.found.blocking_send(Input { origin, text }).map_err(|_| ReceiverDropped)
+    }
+}
+
+/// Returns the argument as a pattern, if it has wildcards and no file has exactly that name.
+fn pattern(argument: &Path) -> Option<&str> {
+    let typed = argument.to_str().filter(|typed| typed.contains(WILDCARDS))?;
+    argument.symlink_metadata().is_err().then_some(typed)
+}
+
+/// Returns `a` for `./a`, which a walk of `.` reports: patterns are written without the dot.
+fn without_dot(path: &Path) -> &Path {
+    path.strip_prefix(".").unwrap_or(path)
+}
+
+/// Returns true for names with a leading dot, except that of the argument itself.
+fn is_hidden(entry: &DirEntry) -> bool {
+    entry.depth() > 0 && entry.file_name().to_string_lossy().starts_with('.')
+}
+
+/// Returns the error message without the path.
+fn message(error: &walkdir::Error) -> String {
+    match (error.loop_ancestor(), error.io_error()) {
+        (Some(ancestor), _) => format!("a link that leads back to {}", ancestor.display()),
+        (None, Some(error)) => error.to_string(),
+        (None, None) => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    async fn found(arguments: &[&Path], depth: Depth, field: Option<&str>) -> Vec<(String, Option<String>)> {
+        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let mut inputs = find(Search { arguments, depth, field: field.map(str::to_owned) });
+        let mut found = Vec::new();
+        while let Some(Input { origin, text }) = inputs.recv().await {
+            let name = origin.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = origin.line.map_or(name.clone(), |line| format!("{name}:{line}"));
+            let why = text.err();
+            found.push((name, why));
+        }
+        found.sort();
+        found
+    }
+
+    fn names(found: &[(String, Option<String>)]) -> Vec<&str> {
+        found.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
+    #[tokio::test]
+    async fn directories_and_patterns_expand_to_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("inner");
+        fs::create_dir(&inner).unwrap();
+        for name in ["a.txt", "b.md", ".hidden", "inner/c.txt", "inner/.hidden"] {
+            fs::write(folder.path().join(name), name).unwrap();
+        }
+        let shallow = found(&[folder.path()], Depth::Shallow, None).await;
+        assert_eq!(names(&shallow), ["a.txt", "b.md"]);
+        let deep = found(&[folder.path()], Depth::Recursive, None).await;
+        assert_eq!(names(&deep), ["a.txt", "b.md", "c.txt"]);
+        let pattern = folder.path().join("**/*.txt");
+        assert_eq!(names(&found(&[&pattern], Depth::Shallow, None).await), ["a.txt", "c.txt"]);
+        let nothing = found(&[&folder.path().join("*.rs")], Depth::Shallow, None).await;
+        assert_eq!(nothing[0].1.as_deref(), Some("no file matches the pattern"));
+        fs::write(folder.path().join("d[1].txt"), "a name that looks like a pattern").unwrap();
+        assert!(is_single_file(&folder.path().join("d[1].txt")) && !is_single_file(&pattern));
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn broken_and_circular_links_are_reported() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("inner");
+        fs::create_dir(&inner).unwrap();
+        fs::write(inner.join("a.txt"), "a").unwrap();
+        std::os::unix::fs::symlink(folder.path(), inner.join("back")).unwrap();
+        std::os::unix::fs::symlink("gone", inner.join("nowhere")).unwrap();
+        let found = found(&[folder.path()], Depth::Recursive, None).await;
+        assert_eq!(names(&found), ["a.txt", "back", "nowhere"]);
+        let matched = super::tests::found(&[&folder.path().join("**/*.txt")], Depth::Shallow, None).await;
+        assert_eq!(names(&matched), ["a.txt"]);
+        assert!(found[0].1.is_none());
+        assert!(found[1].1.as_ref().unwrap().contains("leads back"), "{found:?}");
+        assert!(found[2].1.is_some());
+    }
+
+    #[tokio::test]
+    async fn each_line_of_json_is_an_input() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("f.jsonl");
+        fs::write(&file, "{\"body\":\"one\"}\n\n{\"body\":2}\n{\"body\":\"three\"}").unwrap();
+        let found = found(&[&file], Depth::Shallow, Some("body")).await;
+        assert_eq!(names(&found), ["f.jsonl:1", "f.jsonl:3", "f.jsonl:4"]);
+        assert!(found[0].1.is_none() && found[1].1.is_some() && found[2].1.is_none());
+    }
+}

@@ -1,0 +1,56 @@
+//! Uploads of texts to the gateway, with progress, and with instructions to resume an interrupted one.
+
+use std::time::{Duration, Instant};
+
+use c3_client::{Client, Stored, UploadName, WriteOptions};
+
+use crate::error::CliError;
+use crate::input::TextInput;
+use crate::output::Progress;
+
+/// Stores a text under a progress bar. Returns the result and the time that it took. If a long upload fails, the error says
+/// how to resume it.
+pub(crate) async fn store(
+    client: &Client,
+    input: TextInput,
+    options: &WriteOptions,
+    progress: Progress,
+) -> Result<(Stored, Duration), CliError> {
+    let started = Instant::now();
+    let mut name = options.upload.clone();
+    let on_progress = |done: c3_client::Progress| {
+        progress.update(&done);
+        if name.is_none()
+            && let Some(upload) = done.upload
+        {
+            progress.println(&format!("if this is interrupted, {}", how_to_resume(&upload)));
+            name = Some(upload);
+        }
+    };
+    match send(client, input, options, on_progress).await {
+        Ok(stored) => Ok((stored, started.elapsed())),
+        Err(error) => Err(match (CliError::from(error), name) {
+            (CliError::Failed(message), Some(name)) => {
+                CliError::Failed(format!("{message}; {}", how_to_resume(&name)))
+            }
+            (error, _) => error,
+        }),
+    }
+}
+
+/// Stores a text. Retries if a gateway is gone or overloaded, provided that the text can be read again.
+pub(crate) async fn send(
+    client: &Client,
+    input: TextInput,
+    options: &WriteOptions,
+    on_progress: impl FnMut(c3_client::Progress),
+) -> Result<Stored, c3_client::Error> {
+    match input.reopen {
+        Some(text) => client.put_with_retries(|| text.clone().open(), options, on_progress).await,
+        None => client.put(input.reader, options).await?.finish_with(on_progress).await,
+    }
+}
+
+fn how_to_resume(name: &UploadName) -> String {
+    format!("repeat the command with --upload {name} to resume")
+}
