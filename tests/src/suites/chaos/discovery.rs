@@ -23,7 +23,7 @@ pub async fn announced(text: &str) -> Result<Vec<Row>> {
     let gateway = gateway.serve(folder.path()).await?;
     let start = async |program: Program, at: &str, as_address: &str| -> Result<Process> {
         let node = Launch::new(program).arg("--model").arg(fixtures::default_model());
-        let announces = ["--announce-to", &gateway.url(), "--announce-as", &format!("http://{as_address}")];
+        let announces = ["--announce-to", &gateway.url(), "--advertise-as", &format!("http://{as_address}")];
         let mut node =
             node.args(announces).arg("--listen").arg(at).spawn(folder.path(), at.to_owned()).await?;
         node.ready().await?;
@@ -52,10 +52,10 @@ pub async fn announced(text: &str) -> Result<Vec<Row>> {
         let log = process.log();
         log.lines().any(|line| line.contains(&unreachable) && line.contains(what))
     };
-    let stderr = until("the refusal to be logged", LIMIT, async || {
+    let logged = until("the refusal to be logged", LIMIT, async || {
         (refused(&gateway, "refused") && refused(&lost, "does not take")).then_some(())
     });
-    let stderr = stderr.await.is_ok();
+    let logged = logged.await.is_ok();
     let taken = api.nodes().await?.iter().any(|node| node.address.contains(&unreachable));
 
     decoder.kill()?;
@@ -67,7 +67,7 @@ pub async fn announced(text: &str) -> Result<Vec<Row>> {
         Row::holds("announced-nodes-work", same, "identical"),
         Row::holds(
             "announced-unreachable-refused",
-            stderr && !taken,
+            logged && !taken,
             "refused, with the reason in both logs",
         ),
         Row::holds("announced-dead-removed", removed.await.is_ok(), "removed when its lease expires"),

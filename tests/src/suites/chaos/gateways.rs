@@ -27,7 +27,7 @@ const FILE_BYTES: usize = 4_500;
 /// both addresses.
 pub async fn rolling(text: &str, rounds: usize) -> Result<Vec<Row>> {
     // Too short for most calls, so that the restart interrupts them.
-    let gateway_args = ["--drain-ms", "300"].map(str::to_owned).to_vec();
+    let gateway_args = ["--drain-timeout-ms", "300"].map(str::to_owned).to_vec();
     let mut cluster =
         ClusterSpec { compressors: 2, decoders: 2, gateway_args, ..ClusterSpec::default() }.start().await?;
     let mut second = cluster.start_second_gateway().await?;

@@ -59,7 +59,7 @@ impl LoadClient {
     async fn put(&self, text: &str, ratio: u32) -> Result<String, String> {
         match self {
             Self::Raw(api) => {
-                let put = api.put_at(text.as_bytes(), ratio).await.map_err(stderr)?;
+                let put = api.put_at(text.as_bytes(), ratio).await.map_err(describe)?;
                 put.document.map(|document| id_of(&document)).ok_or_else(|| "no document".to_owned())
             }
             Self::Public(client) => {
@@ -73,7 +73,7 @@ impl LoadClient {
 
     async fn get(&self, id: &str) -> Result<Vec<u8>, String> {
         match self {
-            Self::Raw(api) => Ok(api.get(id).await.map_err(stderr)?.text),
+            Self::Raw(api) => Ok(api.get(id).await.map_err(describe)?.text),
             Self::Public(client) => {
                 let text =
                     async { client.get(id, ByteRange::default()).await?.try_collect::<Vec<_>>().await };
@@ -83,7 +83,7 @@ impl LoadClient {
     }
 }
 
-fn stderr(status: Status) -> String {
+fn describe(status: Status) -> String {
     format!("{:?}: {}", status.code(), status.message())
 }
 
@@ -167,7 +167,7 @@ impl Workload {
                 report.succeeded += 1;
                 report.acknowledged.push((id, text));
             }
-            Err(printed) => report.failed.push(format!("put: {printed}")),
+            Err(error) => report.failed.push(format!("put: {error}")),
         }
     }
 
@@ -181,7 +181,7 @@ impl Workload {
                 report.gets.push(started.elapsed());
             }
             Ok(_) => report.wrong += 1,
-            Err(printed) => report.failed.push(format!("get: {printed}")),
+            Err(error) => report.failed.push(format!("get: {error}")),
         }
     }
 }

@@ -104,10 +104,10 @@ pub(super) async fn prepare(api: &GatewayApi, text: &str) -> Result<Workload> {
 
 /// Returns the rows common to all loads.
 pub(super) async fn verdict(name: &str, api: &GatewayApi, report: &LoadReport) -> Vec<Row> {
-    let (failed, printed) = report.failures();
+    let (failed, messages) = report.failures();
     vec![
         Row::observed(format!("{name}-calls"), report.succeeded, report.succeeded > 0, "at least 1"),
-        Row::observed(format!("{name}-failed"), (failed, printed), failed == 0, "= 0"),
+        Row::observed(format!("{name}-failed"), (failed, messages), failed == 0, "= 0"),
         Row::equal(format!("{name}-wrong-texts"), report.wrong, 0),
         Row::equal(format!("{name}-acknowledged-lost"), report.lost(api).await, Vec::new()),
     ]
@@ -146,7 +146,7 @@ pub async fn stopped(text: &str, hangs: Duration) -> Result<Vec<Row>> {
 /// Stops the model threads of one node of each stage, as a device that never answers would. The node's server keeps
 /// answering.
 pub async fn hung(text: &str, hangs: Duration) -> Result<Vec<Row>> {
-    let node_args = ["--stall-ms", "2000"].map(str::to_owned).to_vec();
+    let node_args = ["--stall-timeout-ms", "2000"].map(str::to_owned).to_vec();
     let mut scenario = Scenario::begin(ClusterSpec { node_args, ..ClusterSpec::default() }, text).await?;
     let mut held = None;
     let hang = |cluster: &mut Cluster, number: usize, hangs: bool| {
@@ -280,8 +280,8 @@ pub async fn bursts(puts: usize, gets: usize) -> Result<Vec<Row>> {
     let id = |number: usize| &ids[number % ids.len()];
     let got = futures::future::join_all((0..gets).map(|number| api.get(id(number)))).await;
     let failed = got.iter().filter(|got| got.is_err()).count();
-    let printed = got.iter().find_map(|got| got.as_ref().err()).map(ToString::to_string);
-    rows.push(Row::observed("burst-gets-failed", (failed, printed), failed == 0, "= 0"));
+    let message = got.iter().find_map(|got| got.as_ref().err()).map(ToString::to_string);
+    rows.push(Row::observed("burst-gets-failed", (failed, message), failed == 0, "= 0"));
     let right =
         got.iter().flatten().enumerate().all(|(number, got)| got.text == text(number % ids.len()).as_bytes());
     rows.push(Row::holds("burst-gets-right", right, "the texts that were put"));
@@ -292,8 +292,8 @@ pub async fn bursts(puts: usize, gets: usize) -> Result<Vec<Row>> {
 /// Returns the gateway's log lines about ejected and unready nodes.
 fn ejections(cluster: &Cluster) -> Vec<String> {
     let log = cluster.gateway.log();
-    let printed = log.lines().filter(|line| line.contains("left out") || line.contains("is not ready"));
-    printed.map(str::to_owned).collect()
+    let lines = log.lines().filter(|line| line.contains("left out") || line.contains("is not ready"));
+    lines.map(str::to_owned).collect()
 }
 
 /// Reads one document of several windows from many clients at once.
@@ -322,8 +322,8 @@ async fn decoded(cluster: &Cluster) -> Result<Vec<u64>> {
     let mut counts = Vec::new();
     for node in &cluster.decoders {
         let client = c3_proto::pb::decoder_client::DecoderClient::new(node.channel()?);
-        let printed = { client }.describe(c3_proto::pb::DescribeRequest {}).await?.into_inner();
-        counts.push(printed.counters.context("no counters")?.windows_decoded);
+        let described = { client }.describe(c3_proto::pb::DescribeRequest {}).await?.into_inner();
+        counts.push(described.counters.context("no counters")?.windows_decoded);
     }
     Ok(counts)
 }

@@ -73,18 +73,18 @@ pub async fn schedules(
         violations.extend(seen.into_iter().map(|violation| format!("seed {seed}: {violation}")));
     }
     let name = if retries == Retries::On { "schedules" } else { "schedules-without-retries" };
-    let stderr = &violations[..violations.len().min(10)];
+    let first = &violations[..violations.len().min(10)];
     let mut rows = vec![Row::observed(format!("{name}-calls"), answered, answered > 0, "at least 1")];
     rows.push(match retries {
         Retries::On => Row::observed(
             format!("{name}-violations"),
-            (violations.len(), stderr),
+            (violations.len(), first),
             violations.is_empty(),
             "= 0",
         ),
         Retries::Off => Row::observed(
             format!("{name}-violations"),
-            (violations.len(), stderr),
+            (violations.len(), first),
             !violations.is_empty(),
             "some",
         ),

@@ -85,7 +85,7 @@ pub async fn no_node(text: &str) -> Result<Vec<Row>> {
 
 fn unavailable(stage: &str, address: &str, started: Instant, error: Option<tonic::Status>) -> Vec<Row> {
     let seconds = started.elapsed().as_secs_f64();
-    let printed = error.as_ref().map(|error| format!("{:?}: {}", error.code(), error.message()));
+    let message = error.as_ref().map(|error| format!("{:?}: {}", error.code(), error.message()));
     let ok = error.is_some_and(|error| {
         let message = error.message();
         error.code() == Code::Unavailable && message.contains(stage) && message.contains(address)
@@ -93,7 +93,7 @@ fn unavailable(stage: &str, address: &str, started: Instant, error: Option<tonic
     vec![
         Row::observed(
             format!("no-{stage}"),
-            printed,
+            message,
             ok,
             format!("UNAVAILABLE with the stage and {address}"),
         ),

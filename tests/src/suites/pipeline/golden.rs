@@ -62,8 +62,8 @@ pub async fn model(corpus: Corpus, page: &str) -> Result<Vec<Row>> {
         let windows = api.compress(case.context.as_bytes(), options.clone()).await?;
         let tokens_max = case.greedy_tokens.len() as u32;
         let prompt = pb::DecompressOptions { prompt: Some(case.prompt), tokens_max, ..Default::default() };
-        let printed = String::from_utf8(api.decompress(windows, prompt).await?)?;
-        rows.push(Row::equal(format!("golden-model-one-shot-{}", case.name), printed, case.returned_text));
+        let answer = String::from_utf8(api.decompress(windows, prompt).await?)?;
+        rows.push(Row::equal(format!("golden-model-one-shot-{}", case.name), answer, case.returned_text));
     }
     Ok(rows)
 }

@@ -86,7 +86,7 @@ pub async fn too_large(text: &str) -> Result<Vec<Row>> {
 pub(crate) fn refusal(name: &str, refused: Option<Status>, code: Code, says: &[&str]) -> Row {
     let seen = refused.as_ref().map(|status| format!("{:?}: {}", status.code(), status.message()));
     let ok = refused.is_some_and(|status| {
-        status.code() == code && says.iter().all(|printed| status.message().contains(printed))
+        status.code() == code && says.iter().all(|text| status.message().contains(text))
     });
     Row::observed(name, seen, ok, format!("{code:?} with {says:?} in its message"))
 }

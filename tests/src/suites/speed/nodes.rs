@@ -42,7 +42,7 @@ pub async fn memory(text: &str) -> Result<Vec<Row>> {
     let folder = TempDir::with_prefix("c3-memory-")?;
     let node = Launch::new(Program::DecoderNode).arg("--model").arg(fixtures::default_model());
     // The batch is limited by memory only, and not by the size that is fastest on this CPU.
-    let node = node.args(["--step-rows-max", "100000"]).serve(folder.path()).await?;
+    let node = node.args(["--step-blocks-max", "100000"]).serve(folder.path()).await?;
     let live = until("all windows to be decoded at once", LIVE_LIMIT, async || {
         let described =
             DecoderClient::new(node.channel().ok()?).describe(pb::DescribeRequest {}).await.ok()?;

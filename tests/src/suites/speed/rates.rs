@@ -59,7 +59,7 @@ pub fn beside_llama(text: &str) -> Result<Vec<Row>> {
         documents.add(rate(tokens(some.0), || stages.decode(some.0, some.1, 0)))?;
         window.add(rate(tokens(&windows[..1]), || stages.decode(&windows[..1], &latents[..1], 0)))?;
     }
-    let stderr = [
+    let reported = [
         ("compress", &compress),
         ("verify", &verify),
         ("decode-document", &document),
@@ -69,7 +69,7 @@ pub fn beside_llama(text: &str) -> Result<Vec<Row>> {
         ("llama-prefill-decoder", &reads_second),
         ("llama-generation", &writes),
     ];
-    let mut rows: Vec<Row> = stderr
+    let mut rows: Vec<Row> = reported
         .into_iter()
         .map(|(name, rates)| {
             Row::observed(format!("rate-{name}"), rates.median(), true, "tokens per second, reported only")

@@ -136,9 +136,9 @@ impl Fault {
         let clear =
             |status: &tonic::Status| status.code() == self.code && status.message().contains(self.says);
         let with_status = refused.iter().flatten().filter(|status| clear(status)).count();
-        let printed = refused[0].as_ref().map(|status| format!("{:?}: {}", status.code(), status.message()));
+        let message = refused[0].as_ref().map(|status| format!("{:?}: {}", status.code(), status.message()));
         let mut rows = vec![
-            Row::reported(row("message"), printed),
+            Row::reported(row("message"), message),
             Row::equal(row("refused-with-the-status"), with_status, refused.len()),
         ];
         let (mut intact, mut failed_with_status) = (0, 0);

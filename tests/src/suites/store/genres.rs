@@ -39,9 +39,9 @@ fn parts(text: &str, bytes: usize) -> impl Iterator<Item = String> {
 fn json() -> Result<String> {
     let mut cargo = Command::new("cargo");
     cargo.args(["metadata", "--format-version", "1", "--no-deps", "--offline"]);
-    let printed = cargo.current_dir(root()).output().context("cargo does not start")?;
-    ensure!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
-    Ok(String::from_utf8(printed.stdout)?)
+    let output = cargo.current_dir(root()).output().context("cargo does not start")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// Returns the source code of the gateway.
