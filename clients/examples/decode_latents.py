@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Writes the text of a latents file with nothing of C3 Serve: PyTorch, the model's files, and the latents.
+"""Restores the text of a latents file with PyTorch and the model's files, without code of C3 Serve.
 
     c3 latents ID -o latents.safetensors
     python decode_latents.py latents.safetensors --model models/c3-mini -o text
 
-A window's latents stand before the question in the decoder's prompt; each stands for a block of text tokens. All blocks
-of a window are written side by side, as rows of a batch: they share the prompt and do not see each other. Corrections
-are forced at their places, and a window counts only if it has the hash that the file says.
+The decoder's prompt contains the window's latents, followed by an instruction. Each latent stands for a block of text
+tokens. All blocks of a window decode in parallel, as rows of a batch: they attend to the same prompt, not to each other.
+Corrections are forced at their positions, and each window must have the hash in the file.
 """
 
 import argparse
@@ -31,14 +31,14 @@ BLOCK_START = "<imgpad>"
 
 
 class Decoder:
-    """A Qwen2 decoder read from a GGUF file, with the projector that latents pass through."""
+    """Qwen2 decoder from a GGUF file, with the projector for the latents."""
 
     def __init__(self, folder):
         reader = GGUFReader(folder / "decoder.gguf")
         self.w = {t.name: torch.tensor(dequantize(t.data, t.tensor_type)) for t in reader.tensors}
         setting = lambda name: reader.get_field(name).contents()
         if setting("c3.position_layout") != "aligned" or setting("c3.block_len") != "ratio":
-            sys.exit(f"{folder}: only models with aligned positions and a block a latent are read here")
+            sys.exit(f"{folder}: only models with aligned positions and one block per latent are supported")
         self.layers = setting("qwen2.block_count")
         self.heads = setting("qwen2.attention.head_count")
         self.kv_heads = setting("qwen2.attention.head_count_kv")
@@ -65,16 +65,19 @@ class Decoder:
         return F.linear(x, self.w[f"{name}.weight"], self.w.get(f"{name}.bias"))
 
     def rotate(self, x, positions):
-        """x: [batch, heads, seq, head_dim]; positions: [batch, seq]. The halves of a head turn against each other."""
+        """Applies rotary embeddings to x: [batch, heads, seq, head_dim], at positions: [batch, seq]."""
         angles = positions.float()[:, None, :, None] * self.inv_freq
         cos, sin = (torch.cat((part, part), -1) for part in (angles.cos(), angles.sin()))
         half = self.head_dim // 2
         return x * cos + torch.cat((-x[..., half:], x[..., :half]), -1) * sin
 
     def forward(self, x, positions, past, mask=None):
-        """x: [batch, seq, hidden]. Attends to `past`, keys and values by layer, and to itself. Returns both grown."""
+        """Runs the layers on x: [batch, seq, hidden], which attends to itself and to `past`, the KV cache by layer.
+
+        Returns the hidden states and the extended KV cache.
+        """
         batch, seq, _ = x.shape
-        grown = []
+        cache = []
         for layer in range(self.layers):
             name = f"blk.{layer}"
             y = self.norm(x, f"{name}.attn_norm.weight")
@@ -84,7 +87,7 @@ class Decoder:
             v = split("attn_v", self.kv_heads)
             if past:
                 k, v = (torch.cat((old, new), 2) for old, new in zip(past[layer], (k, v)))
-            grown.append((k, v))
+            cache.append((k, v))
             k, v = (part.repeat_interleave(self.heads // self.kv_heads, 1) for part in (k, v))
             scores = q @ k.transpose(2, 3) / self.head_dim**0.5
             if mask is not None:
@@ -94,15 +97,15 @@ class Decoder:
             y = self.norm(x, f"{name}.ffn_norm.weight")
             gated = F.silu(self.linear(y, f"{name}.ffn_gate")) * self.linear(y, f"{name}.ffn_up")
             x = x + self.linear(gated, f"{name}.ffn_down")
-        return x, grown
+        return x, cache
 
     @torch.no_grad()
     def window(self, latents, ratio, tokens, corrections):
-        """Token ids of a window. latents: [n, width]; corrections: token by position."""
+        """Returns the token ids of a window. latents: [n, width]; corrections: token by position."""
         count = len(latents)
         before, after = len(self.prefix), len(self.suffix)
         x = torch.cat((self.embed(self.prefix), F.linear(latents, *self.projector), self.embed(self.suffix)))
-        # A latent stands where its block begins; the question stands right behind the prefix.
+        # A latent has the position at which its block begins; the instruction follows the prefix directly.
         positions = torch.cat((
             torch.arange(before),
             before + after + ratio * torch.arange(count),
@@ -111,7 +114,7 @@ class Decoder:
         causal = torch.full((len(x), len(x)), float("-inf")).triu(1)
         _, prompt = self.forward(x[None], positions[None], None, causal)
 
-        # One row a block, all over the same prompt.
+        # One row per block, all with the KV cache of the same prompt.
         past = [tuple(part.expand(count, -1, -1, -1) for part in layer) for layer in prompt]
         starts = ratio * torch.arange(count)
         read = torch.full((count,), self.block_start)
@@ -132,7 +135,7 @@ class Decoder:
 
 
 def token_bytes(tokenizer):
-    """The bytes of each token of a byte-level vocabulary, whose letters stand for bytes as GPT-2's do."""
+    """Returns the bytes of each token of a byte-level vocabulary, which maps bytes to letters as GPT-2 does."""
     printed = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printed]
     byte_of = {chr(byte): byte for byte in printed} | {chr(256 + i): byte for i, byte in enumerate(others)}
@@ -142,23 +145,23 @@ def token_bytes(tokenizer):
 
 
 def main():
-    arguments = argparse.ArgumentParser(description="Writes the text of a latents file with PyTorch alone")
-    arguments.add_argument("file", type=Path, help="what `c3 latents ID -o FILE` wrote")
-    arguments.add_argument("--model", type=Path, required=True, help="folder of the cascade's decoder")
-    arguments.add_argument("-o", "--output", type=Path, help="where to write [default: standard output]")
+    arguments = argparse.ArgumentParser(description="Restore the text of a latents file with PyTorch")
+    arguments.add_argument("file", type=Path, help="file that `c3 latents ID -o FILE` wrote")
+    arguments.add_argument("--model", type=Path, required=True, help="folder of the model")
+    arguments.add_argument("-o", "--output", type=Path, help="file to write [default: standard output]")
     arguments = arguments.parse_args()
 
     decoder, text = Decoder(arguments.model), b""
     with safe_open(arguments.file, framework="pt") as file:
         metadata = file.metadata() or {}
         if FORMAT not in metadata:
-            sys.exit(f"{arguments.file}: its metadata does not say {FORMAT}")
+            sys.exit(f"{arguments.file}: its metadata has no entry {FORMAT}")
         for number, window in enumerate(json.loads(metadata[FORMAT])["windows"]):
             corrections = dict(window.get("corrections") or [])
             ids = decoder.window(file.get_tensor(f"window.{number}"), window["ratio"], window["tokens"], corrections)
             piece = b"".join(decoder.bytes_of[id] for id in ids)
             if blake3(piece).hexdigest() != window["hash"]:
-                sys.exit(f"window {number} does not have its hash: another model's latents, or not verified")
+                sys.exit(f"window {number} does not match its hash: the model is another one, or the window was not verified")
             text += piece
     with open(arguments.output, "wb") if arguments.output else sys.stdout.buffer as output:
         output.write(text)

@@ -3,53 +3,29 @@
 use std::future::ready;
 use std::io::Cursor;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use c3_proto::pb::{self, compress_text_request, decompress_request, put_document_request, put_latents_request};
+use c3_proto::pb::{
+    self, compress_text_request, decompress_request, put_document_request, put_latents_request,
+};
 use c3_proto::{FromWire, ToWire};
 use c3_types::{
-    ByteRange, DecompressOptions, Document, DocumentId, Expected, FsckEvent, FsckMode, Progress, Stored, SweepSummary,
-    Upload, Window, WriteOptions,
+    ByteRange, DecompressOptions, Document, DocumentId, Expected, FsckEvent, FsckMode, Progress, Stored,
+    SweepSummary, Upload, Window, WriteOptions,
 };
 use futures::stream::{self, BoxStream, Stream, StreamExt};
 use tokio::io::AsyncRead;
 use tonic::Request;
 
-use crate::retry::{Gateway, Gateways, Retries};
-use crate::streams::ResponseStream;
+use crate::error::Error;
+use crate::retry::{Gateway, Gateways, Timeouts};
+use crate::streams::{DocumentLatents, Put, ResponseStream, Text};
 use crate::upload::{self, ReadFailure};
-use crate::{DocumentLatents, Error, Put, Text};
-
-/// Time limits of a client.
-#[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
-    /// Maximum time to establish a connection.
-    pub connect: Duration,
-    /// Deadline of calls with one request and one response.
-    pub response: Duration,
-    /// Interval of HTTP/2 keep-alive pings during a call, and maximum time until one is answered.
-    pub keep_alive: Duration,
-    /// Maximum time without a gateway that accepts the call. Until then, calls that are safe to repeat are retried.
-    pub retry: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(5),
-            response: Duration::from_secs(30),
-            keep_alive: Duration::from_secs(20),
-            retry: Duration::from_secs(10),
-        }
-    }
-}
 
 /// Client of a gateway, or of several over one store. Clones share the connections, which reconnect when they break.
 #[derive(Clone, Debug)]
 pub struct Client {
     pub(crate) gateways: Arc<Gateways>,
-    timeouts: Timeouts,
 }
 
 impl Client {
@@ -61,17 +37,12 @@ impl Client {
 
     /// Connects as [`Client::connect`] does, with these time limits.
     pub async fn connect_with(url: &str, timeouts: Timeouts) -> Result<Self, Error> {
-        Ok(Self { gateways: Arc::new(Gateways::connect(url, timeouts).await?), timeouts })
+        Ok(Self { gateways: Arc::new(Gateways::connect(url, timeouts).await?) })
     }
 
     /// Returns the gateway that calls go to now.
     pub(crate) fn gateway(&self) -> Gateway {
         self.gateways.current()
-    }
-
-    /// Begins the retries of a call.
-    pub(crate) fn retries(&self) -> Retries {
-        Retries::new(self.timeouts)
     }
 
     /// Stores a text in memory, with retries as [`Client::put_with_retries`] makes them.
@@ -83,8 +54,9 @@ impl Client {
     /// Stores a text that can be read again from its beginning, with retries where a gateway is unreachable or
     /// overloaded. A retry finds the shards that are done, and storing a document twice has no effect.
     ///
-    /// `open` is called before each attempt; `on_progress` receives each progress report. There are no retries if a name
-    /// must have an expected token, since a retry could not tell another writer's change from that of its first attempt.
+    /// `open` is called before each attempt; `on_progress` receives each progress report. There are no retries if a
+    /// name must have an expected token, since a retry could not tell another writer's change from that of its first
+    /// attempt.
     pub async fn put_with_retries<T, O>(
         &self,
         open: impl Fn() -> O,
@@ -95,8 +67,8 @@ impl Client {
         T: AsyncRead + Send + 'static,
         O: Future<Output = std::io::Result<T>>,
     {
-        let (mut options, mut retries, mut furthest) = (options.clone(), self.retries(), 0);
-        let is_conditional = options.name.as_ref().is_some_and(|name| name.expected != Expected::Whatever);
+        let (mut options, mut retries, mut furthest) = (options.clone(), self.gateways.retries(), 0);
+        let is_conditional = options.name.as_ref().is_some_and(|name| name.expected != Expected::Any);
         loop {
             let (mut has_advanced, attempt_options) = (false, options.clone());
             let note = |progress: Progress| {
@@ -114,7 +86,7 @@ impl Client {
                 Err(error) => error,
             };
             if has_advanced {
-                retries = self.retries();
+                retries = self.gateways.retries();
             }
             retries.wait(error, &self.gateways).await?;
         }
@@ -124,7 +96,11 @@ impl Client {
     /// bytes into a reader.
     ///
     /// Errors: the text is not UTF-8 or too large, an option is out of its range, the gateway is unreachable.
-    pub async fn put(&self, text: impl AsyncRead + Send + 'static, options: &WriteOptions) -> Result<Put, Error> {
+    pub async fn put(
+        &self,
+        text: impl AsyncRead + Send + 'static,
+        options: &WriteOptions,
+    ) -> Result<Put, Error> {
         use put_document_request::Part;
         let (pieces, mut read_failure) = upload::pieces(text);
         let first = stream::iter([Part::Options(options.to_wire())]);
@@ -138,7 +114,7 @@ impl Client {
     /// resumes at the byte where it broke.
     pub async fn get(&self, id: &str, range: ByteRange) -> Result<Text, Error> {
         let request = pb::GetTextRequest { id: id.to_owned(), start: Some(range.start()), end: range.end() };
-        Text::open(self.clone(), request).await
+        Text::open(Arc::clone(&self.gateways), request).await
     }
 
     /// Streams a document's latents. `id` may be a unique prefix or a name.
@@ -148,11 +124,12 @@ impl Client {
             let request = request.clone();
             async move { Ok(gateway.get_latents(request).await?.into_inner()) }
         };
-        let responses = self.retrying(open).await?;
+        let responses = self.gateways.retrying(open).await?;
         DocumentLatents::open(ResponseStream::new(responses, ReadFailure::none())).await
     }
 
-    /// Stores latents that were made elsewhere. The gateway decodes them first and stores them only if every hash matches.
+    /// Stores latents that were made elsewhere. The gateway decodes them first and stores them only if every hash
+    /// matches.
     pub async fn put_latents(
         &self,
         document: &Document,
@@ -171,7 +148,7 @@ impl Client {
         let stat = |mut gateway: Gateway| async move {
             Ok(gateway.stat(self.unary(pb::StatRequest { id: id.to_owned() })).await?.into_inner())
         };
-        let response = self.retrying(stat).await?;
+        let response = self.gateways.retrying(stat).await?;
         Ok(Document::from_wire(response.document.ok_or_else(|| Error::missing("document"))?)?)
     }
 
@@ -180,7 +157,7 @@ impl Client {
         let uploads = |mut gateway: Gateway| async move {
             Ok(gateway.uploads(self.unary(pb::UploadsRequest {})).await?.into_inner().uploads)
         };
-        let uploads = self.retrying(uploads).await?.into_iter();
+        let uploads = self.gateways.retrying(uploads).await?.into_iter();
         Ok(uploads.map(Upload::from_wire).collect::<Result<_, _>>()?)
     }
 
@@ -250,13 +227,13 @@ impl Client {
         let nodes = |mut gateway: Gateway| async move {
             Ok(gateway.nodes(self.unary(pb::NodesRequest {})).await?.into_inner().nodes)
         };
-        self.retrying(nodes).await
+        self.gateways.retrying(nodes).await
     }
 
     /// Returns a request with the deadline of calls that have one response.
     pub(crate) fn unary<M>(&self, message: M) -> Request<M> {
         let mut request = Request::new(message);
-        request.set_timeout(self.timeouts.response);
+        request.set_timeout(self.gateways.timeouts.response);
         request
     }
 }

@@ -3,12 +3,13 @@
 use c3_proto::pb;
 use c3_proto::{FromWire, ToWire};
 use c3_types::{
-    DamagedDocument, DamagedName, Document, DocumentId, DocumentLabels, DocumentName, DocumentPage, Expected, Labels,
-    ListQuery, NamePage, NamedDocument, Namespace, Totals,
+    DamagedDocument, DamagedName, Document, DocumentId, DocumentLabels, DocumentName, DocumentPage, Expected,
+    Labels, ListQuery, NamePage, NamedDocument, Namespace, Totals,
 };
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
-use crate::{Client, Error};
+use crate::client::Client;
+use crate::error::Error;
 
 /// Entry of a list of documents.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,7 +39,8 @@ impl Client {
         expected: &Expected,
     ) -> Result<NamedDocument, Error> {
         let (namespace, name) = parts(name);
-        let request = pb::SetNameRequest { namespace, name, id: id.to_owned(), expected: expected.to_token() };
+        let request =
+            pb::SetNameRequest { namespace, name, id: id.to_owned(), expected: expected.to_token() };
         let response = self.gateway().set_name(self.unary(request)).await?.into_inner();
         Ok(NamedDocument::from_wire(response.named.ok_or_else(|| Error::missing("named"))?)?)
     }
@@ -59,9 +61,13 @@ impl Client {
         Ok(DocumentId::try_from(response.id.as_ref())?)
     }
 
-    /// Streams the names of a namespace that begin with `prefix`, in order. Requests further pages as needed; the damaged
-    /// names of a page come last.
-    pub fn names(&self, namespace: &Namespace, prefix: &str) -> BoxStream<'static, Result<ListedName, Error>> {
+    /// Streams the names of a namespace that begin with `prefix`, in order. Requests further pages as needed; the
+    /// damaged names of a page come last.
+    pub fn names(
+        &self,
+        namespace: &Namespace,
+        prefix: &str,
+    ) -> BoxStream<'static, Result<ListedName, Error>> {
         let (client, namespace, prefix) = (self.clone(), namespace.to_string(), prefix.to_owned());
         let pages = stream::try_unfold(Some(String::new()), move |page_token| {
             let (client, namespace, prefix) = (client.clone(), namespace.clone(), prefix.clone());
@@ -78,8 +84,8 @@ impl Client {
         pages.try_flatten().boxed()
     }
 
-    /// Sets labels of a document, removes others, and returns all. Fails with ABORTED if the labels are not as expected.
-    /// `id` may be a unique prefix or a name.
+    /// Sets labels of a document, removes others, and returns all. Fails with ABORTED if the labels are not as
+    /// expected. `id` may be a unique prefix or a name.
     pub async fn set_labels(
         &self,
         id: &str,

@@ -12,7 +12,8 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
-use crate::{Client, Error, Timeouts, trace};
+use crate::error::Error;
+use crate::trace;
 
 /// Shortest and longest backoff, which doubles with each retry.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
@@ -25,12 +26,37 @@ pub(crate) type Injector = fn(Request<()>) -> Result<Request<()>, Status>;
 /// Stub of a gateway that adds the trace context to each call.
 pub(crate) type Gateway = GatewayClient<InterceptedService<Channel, Injector>>;
 
+/// Time limits of a client.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// Maximum time to establish a connection.
+    pub connect: Duration,
+    /// Deadline of calls with one request and one response.
+    pub response: Duration,
+    /// Interval of HTTP/2 keep-alive pings during a call, and maximum time until one is answered.
+    pub keep_alive: Duration,
+    /// Maximum time without a gateway that accepts the call. Until then, calls that are safe to repeat are retried.
+    pub retry: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            response: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(20),
+            retry: Duration::from_secs(10),
+        }
+    }
+}
+
 /// Gateways over one store. Each of them can serve any call.
 #[derive(Debug)]
 pub(crate) struct Gateways {
     all: Vec<Gateway>,
     /// Index, modulo the number of gateways, of the one that calls go to.
     current: AtomicUsize,
+    pub(crate) timeouts: Timeouts,
 }
 
 impl Gateways {
@@ -57,7 +83,7 @@ impl Gateways {
             all.push(gateway);
         }
         match (first_connected, first_error) {
-            (Some(first), _) => Ok(Self { all, current: AtomicUsize::new(first) }),
+            (Some(first), _) => Ok(Self { all, current: AtomicUsize::new(first), timeouts }),
             (None, Some(error)) => Err(error),
             (None, None) => Err(Error::Url { url: urls.to_owned() }),
         }
@@ -66,6 +92,25 @@ impl Gateways {
     /// Returns the gateway that calls go to now.
     pub(crate) fn current(&self) -> Gateway {
         self.all[self.current.load(Ordering::Relaxed) % self.all.len()].clone()
+    }
+
+    /// Begins the retries of a call.
+    pub(crate) fn retries(&self) -> Retries {
+        Retries::new(self.timeouts)
+    }
+
+    /// Makes a call, with retries. The call must be safe to repeat.
+    pub(crate) async fn retrying<T, F>(&self, call: impl Fn(Gateway) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let mut retries = self.retries();
+        loop {
+            match call(self.current()).await {
+                Ok(response) => return Ok(response),
+                Err(error) => retries.wait(error, self).await?,
+            }
+        }
     }
 
     /// Sends further calls to the next gateway.
@@ -142,22 +187,6 @@ impl Retries {
     }
 }
 
-impl Client {
-    /// Makes a call, with retries. The call must be safe to repeat.
-    pub(crate) async fn retrying<T, F>(&self, call: impl Fn(Gateway) -> F) -> Result<T, Error>
-    where
-        F: Future<Output = Result<T, Error>>,
-    {
-        let mut retries = self.retries();
-        loop {
-            match call(self.gateway()).await {
-                Ok(response) => return Ok(response),
-                Err(error) => retries.wait(error, &self.gateways).await?,
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,8 +216,8 @@ mod tests {
     async fn time_on_a_gateway_does_not_count_against_the_retries() {
         let endpoint = Endpoint::from_static("http://127.0.0.1:9").connect_lazy();
         let gateway = GatewayClient::with_interceptor(endpoint, trace::inject as Injector);
-        let gateways = Gateways { all: vec![gateway], current: AtomicUsize::new(0) };
         let timeouts = Timeouts::default();
+        let gateways = Gateways { all: vec![gateway], current: AtomicUsize::new(0), timeouts };
         let unreachable = || error(Code::Unavailable, None);
         let mut retries = Retries::new(timeouts);
         for _ in 0..BREAKS_MAX {

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use async_stream::try_stream;
@@ -13,9 +14,9 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use tonic::Streaming;
 
-use crate::retry::Gateway;
+use crate::error::Error;
+use crate::retry::{Gateway, Gateways};
 use crate::upload::ReadFailure;
-use crate::{Client, Error};
 
 /// Responses of a call. The stream ends with an error if the text that the call sends cannot be read.
 pub(crate) struct ResponseStream<M> {
@@ -77,9 +78,9 @@ pub struct Text {
 }
 
 impl Text {
-    pub(crate) async fn open(client: Client, request: pb::GetTextRequest) -> Result<Self, Error> {
-        let (document, range, responses) = open_text(&client, &request).await?;
-        let pieces = pieces(client, document.id.to_string(), range.clone(), responses).boxed();
+    pub(crate) async fn open(gateways: Arc<Gateways>, request: pb::GetTextRequest) -> Result<Self, Error> {
+        let (document, range, responses) = open_text(&gateways, &request).await?;
+        let pieces = pieces(gateways, document.id.to_string(), range.clone(), responses).boxed();
         Ok(Self { document, range, pieces })
     }
 
@@ -104,7 +105,7 @@ impl Stream for Text {
 
 /// Opens a text on the first gateway that responds. The returned responses begin after the header.
 async fn open_text(
-    client: &Client,
+    gateways: &Gateways,
     request: &pb::GetTextRequest,
 ) -> Result<(Document, Range<u64>, Streaming<pb::GetTextResponse>), Error> {
     let open = |mut gateway: Gateway| async move {
@@ -116,24 +117,24 @@ async fn open_text(
         let document = header.document.ok_or_else(|| Error::missing("header.document"))?;
         Ok((Document::from_wire(document)?, header.start..header.end, responses))
     };
-    client.retrying(open).await
+    gateways.retrying(open).await
 }
 
 /// Streams the pieces of a text. Counts the bytes, so that a stream that is too short or too long ends with an error.
 fn pieces(
-    client: Client,
+    gateways: Arc<Gateways>,
     id: String,
     range: Range<u64>,
     mut responses: Streaming<pb::GetTextResponse>,
 ) -> impl Stream<Item = Result<Bytes, Error>> + Send {
     let invalid = |problem: String| Error::Response(Invalid::new("text", problem));
     try_stream! {
-        let (mut at, mut retries) = (range.start, client.retries());
+        let (mut at, mut retries) = (range.start, gateways.retries());
         loop {
             match responses.message().await.map(|response| response.map(|response| response.part)) {
                 Ok(Some(Some(get_text_response::Part::Text(text)))) if text.len() as u64 <= range.end - at => {
                     at += text.len() as u64;
-                    retries = client.retries();
+                    retries = gateways.retries();
                     yield text;
                 }
                 Ok(Some(_)) => Err(invalid(format!("is longer than the {} bytes that remain", range.end - at)))?,
@@ -142,9 +143,9 @@ fn pieces(
                 // The text is complete, so an error at the end of the call does not matter.
                 Err(_) if at == range.end => break,
                 Err(status) => {
-                    retries.wait(status.into(), &client.gateways).await?;
+                    retries.wait(status.into(), &gateways).await?;
                     let request = pb::GetTextRequest { id: id.clone(), start: Some(at), end: Some(range.end) };
-                    responses = open_text(&client, &request).await?.2;
+                    responses = open_text(&gateways, &request).await?.2;
                 }
             }
         }

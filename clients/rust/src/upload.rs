@@ -14,7 +14,7 @@ use futures::stream::{self, Stream};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::oneshot;
 
-use crate::Error;
+use crate::error::Error;
 
 /// Receives the error if reading the caller's text fails.
 pub(crate) struct ReadFailure(Fuse<oneshot::Receiver<io::Error>>);

@@ -1,36 +1,35 @@
-//! How the floats of a latent group are written. Layouts as in GGUF, little-endian.
+//! Encodings of the floats of a latent group. The layouts are those of GGUF, little-endian.
 //!
-//! The rounding of Q4_0 is the one that the default model was trained with: the scale is rounded to f16 first, then
-//! the values are divided by it. ggml's own encoder divides by the unrounded scale and differs in a few values in
-//! 10,000; either is read here.
+//! Q4_0 rounds as in the training of the default model: the scale is rounded to f16, then the values are divided by it.
+//! ggml's encoder divides by the unrounded scale, which changes a few values in 10,000. Both encodings can be decoded.
 
 use half::{bf16, f16};
 
 use crate::Invalid;
 
-/// Values of one Q8_0 or Q4_0 block.
+/// Values per Q8_0 or Q4_0 block.
 const BLOCK: usize = 32;
 const Q8_0_BLOCK_BYTES: usize = 2 + BLOCK;
 const Q4_0_BLOCK_BYTES: usize = 2 + BLOCK / 2;
 
-/// How the floats of a latent group are written.
+/// Encoding of the floats of a latent group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LatentCodec {
-    /// 4 bytes a value: what the compressor computed.
+    /// 4 bytes per value, as the compressor computes them.
     F32,
-    /// 2 bytes a value.
+    /// 2 bytes per value.
     Bf16,
-    /// 34 bytes for 32 values.
+    /// 34 bytes per 32 values.
     Q8_0,
-    /// 18 bytes for 32 values.
+    /// 18 bytes per 32 values.
     Q4_0,
 }
 
 impl LatentCodec {
-    /// All of them, most bytes first.
+    /// All encodings, largest first.
     pub const ALL: [Self; 4] = [Self::F32, Self::Bf16, Self::Q8_0, Self::Q4_0];
 
-    /// The name that people type.
+    /// Returns the name in flags and JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -40,7 +39,8 @@ impl LatentCodec {
         }
     }
 
-    /// Bytes of a tensor `latents` × `width`. Blocks run along the width, so it must divide by 32 for Q8_0 and Q4_0.
+    /// Returns the encoded bytes of a tensor `latents` × `width`. Errors: Q8_0 and Q4_0 need a width that is a multiple
+    /// of 32, since their blocks run along it.
     pub fn bytes(self, latents: u32, width: u32) -> Result<usize, Invalid> {
         let values = latents as usize * width as usize;
         let blocks = values / BLOCK;
@@ -56,7 +56,7 @@ impl LatentCodec {
         }
     }
 
-    /// Writes finite values, row after row.
+    /// Encodes finite values, row after row.
     pub fn encode(self, values: &[f32]) -> Vec<u8> {
         match self {
             Self::F32 => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
@@ -66,7 +66,7 @@ impl LatentCodec {
         }
     }
 
-    /// Reads what [`Self::encode`] or ggml wrote, row after row.
+    /// Decodes values that [`Self::encode`] or ggml encoded, row after row.
     pub fn decode(self, data: &[u8]) -> Vec<f32> {
         match self {
             Self::F32 => data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
@@ -94,22 +94,22 @@ impl std::fmt::Display for LatentCodec {
 
 serde_str!(LatentCodec);
 
-/// The value of largest magnitude with its sign; the first, where equal.
-fn extreme(block: &[f32]) -> f32 {
+/// Returns the value of largest magnitude, with its sign; the first one if several are equal.
+fn largest(block: &[f32]) -> f32 {
     block.iter().fold(0.0, |most: f32, &x| if x.abs() > most.abs() { x } else { most })
 }
 
-/// `x / scale` rounded, ties to even; 0 for a block of zeros.
-fn steps(x: f32, scale: f32) -> f32 {
+/// Returns `x / scale` rounded, ties to even; 0 for a block of zeros.
+fn quantize(x: f32, scale: f32) -> f32 {
     if scale == 0.0 { 0.0 } else { (x / scale).round_ties_even() }
 }
 
 fn encode_q8_0(block: &[f32]) -> [u8; Q8_0_BLOCK_BYTES] {
-    let scale = f16::from_f32(extreme(block).abs() / 127.0);
+    let scale = f16::from_f32(largest(block).abs() / 127.0);
     let mut bytes = [0; Q8_0_BLOCK_BYTES];
     bytes[..2].copy_from_slice(&scale.to_le_bytes());
     for (byte, &x) in bytes[2..].iter_mut().zip(block) {
-        *byte = steps(x, scale.to_f32()).clamp(-127.0, 127.0) as i8 as u8;
+        *byte = quantize(x, scale.to_f32()).clamp(-127.0, 127.0) as i8 as u8;
     }
     bytes
 }
@@ -120,8 +120,8 @@ fn decode_q8_0(block: &[u8; Q8_0_BLOCK_BYTES]) -> [f32; BLOCK] {
 }
 
 fn encode_q4_0(block: &[f32]) -> [u8; Q4_0_BLOCK_BYTES] {
-    let scale = f16::from_f32(extreme(block) / -8.0);
-    let nibble = |x: f32| (steps(x, scale.to_f32()) + 8.0).clamp(0.0, 15.0) as u8;
+    let scale = f16::from_f32(largest(block) / -8.0);
+    let nibble = |x: f32| (quantize(x, scale.to_f32()) + 8.0).clamp(0.0, 15.0) as u8;
     let mut bytes = [0; Q4_0_BLOCK_BYTES];
     bytes[..2].copy_from_slice(&scale.to_le_bytes());
     for (i, byte) in bytes[2..].iter_mut().enumerate() {
@@ -147,7 +147,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_rounded_once_stays(values in prop::collection::vec(-100.0f32..100.0, 64)) {
+        fn decoding_restores_values_to_within_a_step(values in prop::collection::vec(-100.0f32..100.0, 64)) {
             for codec in LatentCodec::ALL {
                 let written = codec.encode(&values);
                 prop_assert_eq!(written.len(), codec.bytes(2, 32).unwrap());
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_width_that_blocks_do_not_fit_is_refused() {
+    fn a_width_that_is_no_multiple_of_the_block_is_refused() {
         assert_eq!(LatentCodec::Q4_0.bytes(1, 33).unwrap_err().field, "width");
         assert_eq!(LatentCodec::F32.bytes(1, 33), Ok(132));
     }

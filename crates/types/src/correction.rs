@@ -1,24 +1,25 @@
-//! Places of a window where the decoder is told the token.
+//! Corrections: tokens that a decoder must be forced to write.
 
 use serde::Serialize;
 
 use crate::Invalid;
 
-/// A token of a window that the decoder does not write, or not surely, by itself.
+/// A token that the decoder would not write by itself, or only by a margin too thin to trust on other hardware.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Correction {
-    /// Number of the token in its window.
+    /// Position of the token in its window.
     pub position: u32,
-    /// Id of the true token.
+    /// Id of the correct token.
     pub token: u32,
 }
 
-/// A window's corrections by rising position, every position within the window.
+/// Corrections of a window, by strictly rising position within the window.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Corrections(Vec<Correction>);
 
 impl Corrections {
-    /// Corrections of a window of `tokens` tokens.
+    /// Checks the corrections of a window of `tokens` tokens. Errors: positions do not rise strictly or exceed the
+    /// window.
     pub fn new(corrections: Vec<Correction>, tokens: u32) -> Result<Self, Invalid> {
         let rises = corrections.is_sorted_by(|a, b| a.position < b.position);
         if !rises {
@@ -33,9 +34,8 @@ impl Corrections {
         }
     }
 
-    /// Returns the corrections whose positions and token ids were stored apart, for a window of `tokens` tokens.
-    ///
-    /// Errors: slices of different lengths, positions that do not rise strictly or lie past the window.
+    /// Checks corrections whose positions and token ids are in separate slices. Errors: those of [`Self::new`], and
+    /// slices of different lengths.
     pub fn from_columns(positions: &[u32], ids: &[u32], tokens: u32) -> Result<Self, Invalid> {
         if positions.len() != ids.len() {
             let problem = format!("{} tokens for {} positions", ids.len(), positions.len());
@@ -45,7 +45,7 @@ impl Corrections {
         Self::new(pairs.map(|(&position, &token)| Correction { position, token }).collect(), tokens)
     }
 
-    /// The corrections by rising position.
+    /// Returns the corrections by rising position.
     pub fn as_slice(&self) -> &[Correction] {
         &self.0
     }

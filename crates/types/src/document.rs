@@ -2,7 +2,7 @@
 
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
-use crate::{CascadeName, DocumentId, Labels, LatentCodec};
+use crate::{Cascade, DocumentId, Labels, LatentCodec};
 
 /// A stored document.
 ///
@@ -25,7 +25,7 @@ pub struct Document {
     /// Result of the verification; `None` where it was skipped.
     pub verification: Option<Verification>,
     /// The model.
-    pub cascade: CascadeName,
+    pub cascade: Cascade,
     /// Number of shards.
     pub shards: u64,
     /// Number of windows, each one latent group.
@@ -111,7 +111,7 @@ mod tests {
             ratio: 20,
             codec: LatentCodec::Q4_0,
             verification,
-            cascade: CascadeName::new("c3-mini".to_owned(), compressor, decoder).unwrap(),
+            cascade: Cascade::new("c3-mini".to_owned(), compressor, decoder).unwrap(),
             shards: 1,
             windows: 1,
             stored_bytes: 1000,

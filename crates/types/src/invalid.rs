@@ -1,17 +1,17 @@
-//! The one error of the domain types.
+//! Validation error of the domain types.
 
-/// A field that arrived from outside and does not hold what it must.
+/// Error of an invalid field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
 pub struct Invalid {
-    /// The field, by its name in the protocol.
+    /// Name of the field in the protocol.
     pub field: &'static str,
-    /// What is wrong and what would be right.
+    /// Describes the fault and a valid value.
     pub problem: String,
 }
 
 impl Invalid {
-    /// An error for `field` that says what is wrong and what would be right.
+    /// Returns the error of `field`. `problem` describes the fault and a valid value.
     pub fn new(field: &'static str, problem: impl Into<String>) -> Self {
         let problem = problem.into();
         Self { field, problem }

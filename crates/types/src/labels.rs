@@ -1,4 +1,4 @@
-//! Labels: what people note of a document, as keys and values.
+//! Labels: keys and values that callers attach to documents.
 
 use std::collections::{BTreeMap, HashMap};
 use std::str::FromStr;
@@ -7,29 +7,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::Invalid;
 
-/// Most labels of a document.
+/// Maximum labels of a document.
 const LABELS_MAX: usize = 32;
-/// Most bytes of a key.
+/// Maximum bytes of a key.
 const KEY_BYTES_MAX: usize = 72;
-/// Most bytes of a value.
+/// Maximum bytes of a value.
 const VALUE_BYTES_MAX: usize = 256;
 
-/// Labels of a document: at most 32. Keys have 1 to 72 bytes and no `=`, values at most 256, neither control characters.
+/// Labels of a document: at most 32. A key has 1 to 72 bytes and no `=`, a value at most 256 bytes. Neither may contain
+/// control characters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "BTreeMap<String, String>")]
 pub struct Labels(BTreeMap<String, String>);
 
-/// A label, as people type it: `key=value`.
+/// A label, written as `key=value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label {
-    /// Up to the first `=`.
+    /// The part before the first `=`.
     pub key: String,
-    /// All that follows.
+    /// The part after it.
     pub value: String,
 }
 
 impl Labels {
-    /// Checks labels, of which a key that comes twice has its last value.
+    /// Checks the labels. The last value of a repeated key wins.
     pub fn new(labels: impl IntoIterator<Item = (String, String)>) -> Result<Self, Invalid> {
         let labels = BTreeMap::from_iter(labels);
         for (key, value) in &labels {
@@ -46,23 +47,23 @@ impl Labels {
         self.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
     }
 
-    /// Keys with their values, by key.
+    /// Iterates over keys and values, by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
-    /// Whether there are none.
+    /// Returns true if labels_de are no labels.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether all of `wanted` are among them.
-    pub fn have(&self, wanted: &Self) -> bool {
+    /// Returns true if all of `wanted` are present with equal values.
+    pub fn contains_all(&self, wanted: &Self) -> bool {
         wanted.0.iter().all(|(key, value)| self.0.get(key) == Some(value))
     }
 
-    /// These without some keys and with others set.
-    pub fn changed(&self, set: &Self, remove: &[String]) -> Result<Self, Invalid> {
+    /// Returns a copy without the keys in `remove` and with the labels of `set`. Errors: too many labels.
+    pub fn with_changes(&self, set: &Self, remove: &[String]) -> Result<Self, Invalid> {
         let mut labels = self.0.clone();
         labels.retain(|key, _| !remove.contains(key));
         labels.extend(set.0.clone());
@@ -83,7 +84,7 @@ impl FromStr for Label {
 
     fn from_str(typed: &str) -> Result<Self, Invalid> {
         let (key, value) =
-            typed.split_once('=').ok_or_else(|| Invalid::new("labels", "write them as KEY=VALUE"))?;
+            typed.split_once('=').ok_or_else(|| Invalid::new("labels", "must be written as KEY=VALUE"))?;
         check(key, value)?;
         Ok(Self { key: key.to_owned(), value: value.to_owned() })
     }
@@ -103,9 +104,9 @@ fn check(key: &str, value: &str) -> Result<(), Invalid> {
     } else if value.len() > VALUE_BYTES_MAX {
         "a value has more than 256 bytes"
     } else if key.contains('=') {
-        "a key holds `=`"
+        "a key contains `=`"
     } else if key.chars().chain(value.chars()).any(char::is_control) {
-        "a label holds a control character"
+        "a label contains a control character"
     } else {
         return Ok(());
     };
@@ -121,17 +122,23 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_set_removed_and_looked_for() {
-        let there = labels(&["lang=de", "kind=a=b", "empty="]);
-        assert!(there.have(&labels(&["kind=a=b", "empty="])) && there.have(&Labels::default()));
-        assert!(!there.have(&labels(&["lang=en"])) && !Labels::default().have(&there));
-        let changed = there.changed(&labels(&["lang=en"]), &["empty".to_owned(), "other".to_owned()]);
+    fn labels_are_set_removed_and_matched() {
+        let labels_de = labels(&["lang=de", "kind=a=b", "empty="]);
+        assert!(
+            labels_de.contains_all(&labels(&["kind=a=b", "empty="]))
+                && labels_de.contains_all(&Labels::default())
+        );
+        assert!(
+            !labels_de.contains_all(&labels(&["lang=en"])) && !Labels::default().contains_all(&labels_de)
+        );
+        let changed =
+            labels_de.with_changes(&labels(&["lang=en"]), &["empty".to_owned(), "other".to_owned()]);
         assert_eq!(changed, Ok(labels(&["lang=en", "kind=a=b"])));
-        assert_eq!(Labels::new(there.to_map()), Ok(there));
+        assert_eq!(Labels::new(labels_de.to_map()), Ok(labels_de));
     }
 
     #[test]
-    fn what_is_no_label_is_refused_by_field() {
+    fn invalid_labels_are_refused() {
         let long = format!("{}=v", "k".repeat(KEY_BYTES_MAX + 1));
         let long_value = format!("k={}", "v".repeat(VALUE_BYTES_MAX + 1));
         for wrong in ["", "key", "=v", "k=a\nb", "k\t=a", &long, &long_value] {

@@ -1,4 +1,4 @@
-//! A latent group that was checked.
+//! Latent groups.
 
 use bytes::Bytes;
 use serde::Serialize;

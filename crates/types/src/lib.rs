@@ -1,16 +1,16 @@
 //! Domain types of C3 Serve.
 //!
-//! Each type checks itself when it is made, before anything is allocated for it, and fails with an [`Invalid`] that
-//! names the field. The crate does no I/O and knows no transport; `c3-proto` converts between these types and messages.
+//! Constructors validate; an [`Invalid`] names the field that is wrong. The crate does no I/O and knows no transport.
+//! `c3-proto` converts between these types and protocol messages.
 
 #[macro_use]
 mod serde_str;
 
+mod cascade;
 mod codec;
 mod correction;
-mod description;
 mod document;
-mod hash;
+mod id;
 mod invalid;
 mod labels;
 mod latents;
@@ -24,16 +24,17 @@ mod range;
 mod upload;
 mod window;
 
+pub use cascade::{Cascade, Description, Stage};
 pub use codec::LatentCodec;
 pub use correction::{Correction, Corrections};
-pub use description::{CascadeName, Description, Stage};
 pub use document::{Document, Verification};
-pub use hash::{DocumentId, Fingerprint, IdPrefix, ShardHash, WindowHash};
+pub use id::{DocumentId, Fingerprint, IdPrefix, ShardHash, WindowHash};
 pub use invalid::Invalid;
 pub use labels::{Label, Labels};
 pub use latents::{LatentGroup, LatentGroupParts, Provenance};
 pub use list::{
-    DamagedDocument, DamagedName, DocumentLabels, DocumentPage, ListQuery, NameFilter, NamePage, NamedDocument, Totals,
+    DamagedDocument, DamagedName, DocumentLabels, DocumentPage, ListQuery, NameFilter, NamePage,
+    NamedDocument, Totals,
 };
 pub use maintenance::{AffectedWindows, Finding, FsckEvent, FsckMode, FsckSummary, SweepSummary};
 pub use name::{DocumentName, DocumentRef, Expected, Namespace, PutName};

@@ -1,14 +1,14 @@
-//! Sizes that hold for every server and client.
+//! Size limits of the protocol, for every server and client.
 
-/// Most bytes of one gRPC message. Holds the largest shard's text and the largest f32 latent group with room.
+/// Maximum bytes of a gRPC message. It exceeds the largest shard text and the largest f32 latent group.
 pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
-/// Most bytes of text in one message of a long text.
+/// Maximum bytes of text that a client or gateway puts into one message of a text stream.
 pub const TEXT_PIECE_BYTES_MAX: usize = 64 << 10;
-/// Most bytes of one shard.
+/// Maximum bytes of a shard.
 pub const SHARD_BYTES_MAX: usize = 16 << 10;
-/// Most latents of a group.
+/// Maximum latents of a group.
 pub const LATENTS_MAX: u32 = 1024;
-/// Largest width of a latent.
+/// Maximum width of a latent.
 pub const WIDTH_MAX: u32 = 65_536;
-/// Most text tokens of a window: a token is at least a byte of its shard.
+/// Maximum text tokens of a window. A token has at least one byte of its shard.
 pub const WINDOW_TOKENS_MAX: u32 = SHARD_BYTES_MAX as u32;

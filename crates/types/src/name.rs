@@ -1,19 +1,19 @@
-//! Names of documents, and what a change of a name or of labels expects to find.
+//! Names of documents, and preconditions of changes to names and labels.
 
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::{IdPrefix, Invalid};
 
-/// What a name begins with where an id could stand.
-const SIGN: char = '@';
-/// What parts a namespace from a name.
+/// First character of a name, where an id is possible too.
+const SIGIL: char = '@';
+/// Separates the namespace from the name.
 const SEPARATOR: char = '/';
-/// Namespace of names that tell none.
+/// Namespace of names without one.
 const DEFAULT_NAMESPACE: &str = "default";
-/// Most bytes of a part: escaped, threefold, it is still a file's name.
+/// Maximum bytes of a part. Percent-encoding triples it, and the result must still be a valid file name.
 const PART_BYTES_MAX: usize = 72;
 
 /// A name of a document: `@namespace/name`, or `@name` in the namespace `default`.
@@ -23,43 +23,43 @@ pub struct DocumentName {
     name: String,
 }
 
-/// A room for names: 1 to 72 bytes without control characters and `/`, and no white space at the ends.
+/// Namespace of names: 1 to 72 bytes without control characters and `/`, and no white space at the ends.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Namespace(String);
 
-/// What stands for a document in a call.
+/// Reference to a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DocumentRef {
-    /// Its id, or the beginning of it.
+    /// Its id or a prefix of it.
     Id(IdPrefix),
-    /// A name of it.
+    /// One of its names.
     Name(DocumentName),
 }
 
-/// What a change expects to find.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Option<String>", into = "Option<String>")]
+/// Precondition of a change to a name or to labels, against their current version.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(into = "Option<String>")]
 pub enum Expected {
-    /// Anything or nothing.
+    /// No precondition.
     #[default]
-    Whatever,
-    /// Nothing.
+    Any,
+    /// The name or the labels must not exist.
     Absent,
-    /// What has this token.
+    /// They must have this version token.
     Token(String),
 }
 
 /// A name for a document that is about to be stored.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PutName {
     /// The name.
     pub name: DocumentName,
-    /// What it must be until then.
+    /// Precondition of setting it.
     pub expected: Expected,
 }
 
 impl Namespace {
-    /// Returns the namespace of that name, `default` where the name is empty.
+    /// Checks a namespace; an empty one means `default`.
     pub fn or_default(namespace: String) -> Result<Self, Invalid> {
         match namespace.is_empty() {
             true => Ok(Self::default()),
@@ -67,7 +67,7 @@ impl Namespace {
         }
     }
 
-    /// The namespace itself.
+    /// Returns the namespace.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -94,22 +94,22 @@ impl fmt::Display for Namespace {
 }
 
 impl DocumentName {
-    /// A name in a namespace: 1 to 72 bytes without control characters and `/`, and no white space at the ends.
+    /// Checks a name, which follows the rules of [`Namespace`].
     pub fn new(namespace: Namespace, name: String) -> Result<Self, Invalid> {
         Ok(Self { namespace, name: part("name", name)? })
     }
 
-    /// Returns the name of that namespace (`default` where empty) and name.
+    /// Checks a namespace, `default` if empty, and a name.
     pub fn from_parts(namespace: String, name: String) -> Result<Self, Invalid> {
         Self::new(Namespace::or_default(namespace)?, name)
     }
 
-    /// The room that it is in.
+    /// Returns the namespace.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
     }
 
-    /// The name in its namespace.
+    /// Returns the name without its namespace.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -118,8 +118,8 @@ impl DocumentName {
 impl fmt::Display for DocumentName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.namespace.0 == DEFAULT_NAMESPACE {
-            true => write!(f, "{SIGN}{}", self.name),
-            false => write!(f, "{SIGN}{}{SEPARATOR}{}", self.namespace, self.name),
+            true => write!(f, "{SIGIL}{}", self.name),
+            false => write!(f, "{SIGIL}{}{SEPARATOR}{}", self.namespace, self.name),
         }
     }
 }
@@ -127,9 +127,9 @@ impl fmt::Display for DocumentName {
 impl FromStr for DocumentName {
     type Err = Invalid;
 
-    /// With or without the `@`.
+    /// Parses a name with or without the `@`.
     fn from_str(typed: &str) -> Result<Self, Invalid> {
-        let typed = typed.strip_prefix(SIGN).unwrap_or(typed);
+        let typed = typed.strip_prefix(SIGIL).unwrap_or(typed);
         match typed.split_once(SEPARATOR) {
             Some((namespace, name)) => Self::new(namespace.parse()?, name.to_owned()),
             None => Self::new(Namespace::default(), typed.to_owned()),
@@ -141,7 +141,7 @@ impl FromStr for DocumentRef {
     type Err = Invalid;
 
     fn from_str(typed: &str) -> Result<Self, Invalid> {
-        match typed.starts_with(SIGN) {
+        match typed.starts_with(SIGIL) {
             true => typed.parse().map(Self::Name),
             false => typed.parse().map(Self::Id),
         }
@@ -158,10 +158,10 @@ impl fmt::Display for DocumentRef {
 }
 
 impl Expected {
-    /// Returns the expectation of a request: none, absence where the token is empty, or the token.
+    /// Returns the precondition of a request: `None` is [`Self::Any`], an empty token is [`Self::Absent`].
     pub fn from_token(expected: Option<String>) -> Self {
         match expected {
-            None => Self::Whatever,
+            None => Self::Any,
             Some(token) if token.is_empty() => Self::Absent,
             Some(token) => Self::Token(token),
         }
@@ -170,25 +170,19 @@ impl Expected {
     /// Returns the inverse of [`Self::from_token`].
     pub fn to_token(&self) -> Option<String> {
         match self {
-            Self::Whatever => None,
+            Self::Any => None,
             Self::Absent => Some(String::new()),
             Self::Token(token) => Some(token.clone()),
         }
     }
 
-    /// Whether it is what is there: the token of that, or nothing.
-    pub fn is_met(&self, there: Option<&str>) -> bool {
+    /// Returns true if the current token, `None` if there is none, meets the precondition.
+    pub fn matches(&self, current: Option<&str>) -> bool {
         match self {
-            Self::Whatever => true,
-            Self::Absent => there.is_none(),
-            Self::Token(token) => there == Some(token),
+            Self::Any => true,
+            Self::Absent => current.is_none(),
+            Self::Token(token) => current == Some(token),
         }
-    }
-}
-
-impl From<Option<String>> for Expected {
-    fn from(expected: Option<String>) -> Self {
-        Self::from_token(expected)
     }
 }
 
@@ -206,11 +200,11 @@ fn part(field: &'static str, given: String) -> Result<String, Invalid> {
     } else if given.len() > PART_BYTES_MAX {
         "has more than 72 bytes"
     } else if given.chars().any(char::is_control) {
-        "holds a control character"
+        "contains a control character"
     } else if given.contains(SEPARATOR) {
-        "holds `/`, which only parts a namespace from a name"
+        "contains `/`, which separates a namespace from a name"
     } else if given == "." || given == ".." {
-        "is the name of a folder"
+        "is reserved"
     } else if given.trim() != given {
         "begins or ends with white space"
     } else {
@@ -224,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read_as_they_are_written() {
+    fn names_survive_parsing_and_printing() {
         for (typed, namespace, name) in [
             ("@book", "default", "book"),
             ("book", "default", "book"),
@@ -240,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_refused_by_field() {
+    fn invalid_names_are_refused() {
         let long = "x".repeat(PART_BYTES_MAX + 1);
         for wrong in ["", ".", "..", "a/b", "a\nb", "a\0", " a", "a ", &long] {
             let refused = DocumentName::from_parts(String::new(), wrong.to_owned()).unwrap_err();
@@ -265,12 +259,12 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_made_where_it_finds_what_it_expects() {
-        for expected in [Expected::Whatever, Expected::Absent, Expected::Token("t".to_owned())] {
+    fn a_precondition_matches_the_current_token() {
+        for expected in [Expected::Any, Expected::Absent, Expected::Token("t".to_owned())] {
             assert_eq!(Expected::from_token(expected.to_token()), expected);
         }
-        assert!(Expected::Absent.is_met(None) && !Expected::Absent.is_met(Some("t")));
+        assert!(Expected::Absent.matches(None) && !Expected::Absent.matches(Some("t")));
         let token = Expected::Token("t".to_owned());
-        assert!(token.is_met(Some("t")) && !token.is_met(Some("u")) && !token.is_met(None));
+        assert!(token.matches(Some("t")) && !token.matches(Some("u")) && !token.matches(None));
     }
 }

@@ -1,22 +1,22 @@
-//! How a text is to be written.
+//! Options of writing and of decompressing.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::{IdPrefix, Invalid, Labels, LatentCodec, PutName, UploadName};
 
-/// The ratios that a checkpoint accepts, both ends included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Ratios that a checkpoint supports, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct RatioRange {
-    /// Fewest text tokens a latent.
+    /// Minimum text tokens per latent.
     pub min: u32,
-    /// Most text tokens a latent.
+    /// Maximum text tokens per latent.
     pub max: u32,
-    /// What is taken where the caller names none.
+    /// Default where the caller gives none.
     pub default: u32,
 }
 
 impl RatioRange {
-    /// The ratio that a message asks for (0: the default), if it is in range.
+    /// Returns the ratio, or the default for 0. Errors: it is out of range.
     pub fn check(&self, ratio: u32) -> Result<u32, Invalid> {
         match ratio {
             0 => Ok(self.default),
@@ -29,93 +29,90 @@ impl RatioRange {
     }
 }
 
-/// What the caller of a write asks for; what is `None` is the checkpoint's or the gateway's to choose.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+/// Options of a write. The checkpoint or the gateway chooses those that are `None`. [`Self::check`] validates them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct WriteOptions {
     /// Name of the cascade.
     pub cascade: Option<String>,
-    /// Text tokens a latent.
+    /// Text tokens per latent.
     pub ratio: Option<u32>,
-    /// How latents are written.
+    /// Encoding of the latents.
     pub codec: Option<LatentCodec>,
-    /// Store without knowing whether the text comes back.
+    /// Skips verification: the document is stored without corrections and may not be restored exactly.
     pub skip_verification: bool,
     /// Logits by which a token must win to need no correction.
     pub margin: Option<f32>,
-    /// Size of the text, where known.
+    /// Size of the text, if known.
     pub bytes: Option<u64>,
-    /// How to choose a ratio for each shard, in place of one for all.
+    /// Chooses a ratio for each shard, instead of `ratio` for all.
     pub auto_ratio: Option<AutoRatio>,
-    /// Seconds after which the document is not found; `None`: never.
+    /// Seconds after which the document expires; `None`: never.
     pub ttl_seconds: Option<u64>,
-    /// Names the put, so that it can be taken up; `None`: the gateway names it.
+    /// Name under which the upload can be resumed; `None`: the gateway chooses one.
     pub upload: Option<UploadName>,
-    /// A stored document that the text has to do with.
+    /// Stored document that the text is a version or a continuation of.
     pub base: Option<Base>,
-    /// Set once the document is durable.
+    /// Name to set once the document is durable.
     pub name: Option<PutName>,
-    /// Set then, too, beside those that the document has.
+    /// Labels to set then. Other labels of the document stay.
     pub labels: Labels,
 }
 
-/// A stored document, by the beginning of its id, that a text has to do with. What other options leave open is as it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Stored document that a text is based on. Unset options take its values.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Base {
-    /// The text is an edited version of it.
+    /// The text is an edited version of this document.
     Edited(IdPrefix),
-    /// The text comes after its text, and is nothing by itself.
+    /// The text is appended to this document's text.
     Appended(IdPrefix),
 }
 
 impl Base {
-    /// The beginning of the document's id.
+    /// Returns the id or id prefix of the document.
     pub fn id(&self) -> &IdPrefix {
         match self {
             Self::Edited(id) | Self::Appended(id) => id,
         }
     }
 
-    /// Returns the base of a request that names at most one of two documents. Errors: both are named.
+    /// Parses the two fields of a request, of which an empty one is unset. Errors: both are set.
     pub fn from_ids(edited: &str, appended: &str) -> Result<Option<Self>, Invalid> {
         match (edited, appended) {
             ("", "") => Ok(None),
             (id, "") => Ok(Some(Self::Edited(id.parse()?))),
             ("", id) => Ok(Some(Self::Appended(id.parse()?))),
-            _ => {
-                Err(Invalid::new("append_to", "a text is appended to a document or edited from it, not both"))
-            }
+            _ => Err(Invalid::new("append_to", "cannot be combined with base")),
         }
     }
 }
 
-/// Ratios to choose from, shard by shard, and what the document must keep.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Automatic choice of a ratio for each shard, within a bound on the document.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct AutoRatio {
-    /// By rising size, none twice; empty: the gateway's to choose.
+    /// Candidate ratios, sorted and unique; empty: the gateway's default candidates.
     pub ratios: Vec<u32>,
-    /// What the document must keep.
+    /// The bound.
     pub bound: AutoBound,
 }
 
-/// What a document must keep whose ratios are chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// Bound on a document whose ratios are chosen automatically.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AutoBound {
-    /// Share of its tokens that the decoder writes right without help: the highest ratios are sought that keep it.
+    /// Minimum fidelity. The gateway looks for the highest ratios that keep it.
     FidelityMin(f64),
-    /// Bytes that it takes in the store: the lowest ratios are sought that keep it.
+    /// Maximum stored bytes. The gateway looks for the lowest ratios that keep it.
     StoredBytesMax(u64),
 }
 
 impl AutoRatio {
-    /// Most ratios to choose from.
+    /// Maximum candidate ratios.
     const RATIOS_MAX: usize = 16;
 
-    /// Returns the choice among `ratios` that keeps exactly one of the two bounds. The checkpoint checks the ratios' range.
+    /// Checks candidates and bound. The range of the ratios is checked later, against the checkpoint.
     ///
-    /// Errors: no bound or both, a fidelity outside (0, 1], a ratio of 0 or more than 16 ratios.
+    /// Errors: no bound or both, a fidelity outside (0, 1], a ratio of 0, more than 16 ratios.
     pub fn new(
         mut ratios: Vec<u32>,
         fidelity_min: Option<f64>,
@@ -124,16 +121,21 @@ impl AutoRatio {
         let bound = match (fidelity_min, stored_bytes_max) {
             (Some(share), None) if share > 0.0 && share <= 1.0 => AutoBound::FidelityMin(share),
             (Some(share), None) => {
-                let problem = format!("{share} is not a share over 0 and up to 1");
+                let problem = format!("{share} is not above 0 and at most 1");
                 return Err(Invalid::new("auto_ratio.fidelity_min", problem));
             }
             (None, Some(bytes)) => AutoBound::StoredBytesMax(bytes),
-            _ => return Err(Invalid::new("auto_ratio", "give one of fidelity_min and stored_bytes_max")),
+            _ => {
+                return Err(Invalid::new(
+                    "auto_ratio",
+                    "must have exactly one of fidelity_min and stored_bytes_max",
+                ));
+            }
         };
         ratios.sort_unstable();
         ratios.dedup();
         if ratios.len() > Self::RATIOS_MAX || ratios.first() == Some(&0) {
-            let problem = format!("give up to {} whole numbers of 1 or more", Self::RATIOS_MAX);
+            let problem = format!("must be at most {} whole numbers of 1 or more", Self::RATIOS_MAX);
             return Err(Invalid::new("auto_ratio.ratios", problem));
         }
         Ok(Self { ratios, bound })
@@ -149,7 +151,7 @@ impl AutoRatio {
 }
 
 impl WriteOptions {
-    /// Refuses options that contradict each other. The checkpoint checks the ratio's range.
+    /// Refuses options that contradict each other. The range of the ratio is checked later, against the checkpoint.
     pub fn check(&self) -> Result<(), Invalid> {
         let auto = |problem| Err(Invalid::new("auto_ratio", problem));
         match (&self.auto_ratio, self.margin) {
@@ -157,21 +159,21 @@ impl WriteOptions {
                 Err(Invalid::new("margin", format!("{margin} is not a finite number of 0 or more")))
             }
             (None, _) => Ok(()),
-            _ if self.ratio.is_some() => auto("give a ratio or let it be chosen, not both"),
-            _ if self.skip_verification => auto("ratios are chosen by what verification says"),
+            _ if self.ratio.is_some() => auto("cannot be combined with ratio"),
+            _ if self.skip_verification => auto("needs verification"),
             (Some(AutoRatio { bound: AutoBound::StoredBytesMax(_), .. }), _) if self.bytes.is_none() => {
-                Err(Invalid::new("auto_ratio.stored_bytes_max", "needs the size of the text"))
+                Err(Invalid::new("auto_ratio.stored_bytes_max", "needs the size of the text in bytes"))
             }
             _ if matches!(self.base, Some(Base::Appended(_))) => {
-                auto("ratios are chosen for whole texts: append, then recode")
+                auto("cannot be combined with append_to; append, then recode")
             }
             _ => Ok(()),
         }
     }
 
-    /// Refuses what only a put that stores its text has.
-    pub fn check_no_put(&self) -> Result<(), Invalid> {
-        let put_only = |field| Err(Invalid::new(field, "is for texts that are put"));
+    /// Refuses options that apply only to a new upload.
+    pub fn check_without_upload(&self) -> Result<(), Invalid> {
+        let put_only = |field| Err(Invalid::new(field, "is only allowed in a put"));
         match (&self.upload, &self.base) {
             (Some(_), _) => put_only("upload"),
             (None, Some(_)) => put_only("base"),
@@ -181,8 +183,7 @@ impl WriteOptions {
 }
 
 /// Options of decompressing latents that are not stored.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DecompressOptions {
     /// Name of the cascade; `None`: the one whose compressor made the latents.
     pub cascade: Option<String>,
@@ -191,7 +192,7 @@ pub struct DecompressOptions {
 }
 
 /// A question about a window's text, for checkpoints that accept prompts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Prompt {
     /// The question.
     pub text: String,

@@ -1,11 +1,11 @@
-//! A run of a document's bytes.
+//! Byte ranges of documents.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::Invalid;
 
-/// Bytes `start..end` of a document; an open end means the document's own.
+/// Bytes `start..end` of a document; an open end is the end of the document.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ByteRange {
     start: u64,
@@ -13,7 +13,7 @@ pub struct ByteRange {
 }
 
 impl ByteRange {
-    /// The range from `start` (0 where open) to `end` (the document's where open).
+    /// Returns the range; an open start is 0. Errors: it ends before it starts.
     pub fn new(start: Option<u64>, end: Option<u64>) -> Result<Self, Invalid> {
         let start = start.unwrap_or(0);
         match end {
@@ -24,24 +24,24 @@ impl ByteRange {
         }
     }
 
-    /// First byte.
+    /// Returns the offset of the first byte.
     pub fn start(self) -> u64 {
         self.start
     }
 
-    /// The byte after the last; `None` where the range ends with the document.
+    /// Returns the offset after the last byte; `None` if the end is open.
     pub fn end(self) -> Option<u64> {
         self.end
     }
 
-    /// First byte and the byte after the last, in a document of `bytes`.
+    /// Resolves the range in a document of `bytes` bytes. Errors: it exceeds the document.
     pub fn within(self, bytes: u64) -> Result<std::ops::Range<u64>, Invalid> {
         let end = self.end.unwrap_or(bytes);
         if self.start <= end && end <= bytes {
             return Ok(self.start..end);
         }
-        let (start, problem) = (self.start, "reaches past the document");
-        Err(Invalid::new("range", format!("{start}..{end} {problem}, which has {bytes} bytes")))
+        let start = self.start;
+        Err(Invalid::new("range", format!("{start}..{end} exceeds the document, which has {bytes} bytes")))
     }
 }
 
@@ -57,7 +57,7 @@ serde_str!(ByteRange);
 impl FromStr for ByteRange {
     type Err = Invalid;
 
-    /// `A..B`, `A..`, `..B` or `..`.
+    /// Parses `A..B`, `A..`, `..B` or `..`.
     fn from_str(typed: &str) -> Result<Self, Invalid> {
         let wrong = || Invalid::new("range", format!("`{typed}` is not A..B, A.., or ..B in bytes"));
         let (start, end) = typed.split_once("..").ok_or_else(wrong)?;
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_are_read_as_typed() {
+    fn ranges_survive_parsing_and_printing() {
         let range: ByteRange = "3..7".parse().unwrap();
         assert_eq!(range.within(10), Ok(3..7));
         assert_eq!(range.to_string().parse(), Ok(range));
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_past_the_document_is_refused() {
+    fn a_range_that_exceeds_the_document_is_refused() {
         assert!("3..11".parse::<ByteRange>().unwrap().within(10).is_err());
         assert!("11..".parse::<ByteRange>().unwrap().within(10).is_err());
         assert_eq!("10..".parse::<ByteRange>().unwrap().within(10), Ok(10..10));

@@ -1,6 +1,6 @@
-//! Serde for types that have one spelling.
+//! Serde as a string.
 
-/// Implements `Serialize` by `Display` and `Deserialize` by `FromStr`, so that both check alike.
+/// Implements `Serialize` with `Display` and `Deserialize` with `FromStr`.
 macro_rules! serde_str {
     ($($name:ty),+) => {$(
         impl serde::Serialize for $name {

@@ -1,21 +1,21 @@
-//! The name of a put that can be taken up where it broke off.
+//! Names of resumable uploads.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::Invalid;
 
-/// Names a put: 4 to 64 of `a` to `z`, digits, `-` and `_`.
+/// Name of a resumable upload: 4 to 64 characters of `a` to `z`, digits, `-` and `_`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UploadName(String);
 
 impl UploadName {
-    /// Fewest characters: fewer would be met by accident.
+    /// Minimum characters. Shorter names would collide by accident.
     pub const CHARS_MIN: usize = 4;
-    /// Most characters.
+    /// Maximum characters.
     pub const CHARS_MAX: usize = 64;
 
-    /// The name as typed.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -31,7 +31,10 @@ impl FromStr for UploadName {
             return Ok(Self(typed.to_owned()));
         }
         let (least, most) = (Self::CHARS_MIN, Self::CHARS_MAX);
-        Err(Invalid::new("upload", format!("give {least} to {most} of the letters a to z, digits, - and _")))
+        Err(Invalid::new(
+            "upload",
+            format!("must be {least} to {most} characters of a to z, digits, - and _"),
+        ))
     }
 }
 
@@ -48,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_no_path() {
+    fn names_cannot_be_paths() {
         for wrong in ["abc", "a/../b", "name.1", "UPPER", "späte", &"a".repeat(65)] {
             assert_eq!(wrong.parse::<UploadName>().unwrap_err().field, "upload", "{wrong}");
         }

@@ -1,32 +1,34 @@
-//! A window of text as latents, with what proves its text.
+//! Windows of documents and of shards.
+
+use std::ops::Range;
 
 use serde::Serialize;
 
 use crate::{Corrections, LatentGroup, WindowHash};
 
-/// A window of a document as latents, with what proves its text.
+/// A window of a document: its latents, and its hash and corrections, with which a decoder restores its exact text.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Window {
     /// Number of its shard in the document.
     pub shard: u32,
-    /// First byte in the document and the byte after the last.
-    pub bytes: std::ops::Range<u64>,
-    /// What the compressor made of it.
+    /// Its range of bytes in the document.
+    pub bytes: Range<u64>,
+    /// Its latents.
     pub group: LatentGroup,
-    /// Hash of its bytes.
+    /// BLAKE3 hash of its bytes.
     pub hash: WindowHash,
-    /// What the decoder needs to be told; `None` where nobody verified it.
+    /// Its corrections; `None` where the window was not verified.
     pub corrections: Option<Corrections>,
 }
 
-/// A window of a shard as latents.
+/// Latents of a window of a shard.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WindowLatents {
     /// Byte range in the shard.
-    pub bytes: std::ops::Range<u32>,
+    pub bytes: Range<u32>,
     /// The latents.
     pub group: LatentGroup,
-    /// Hash of the window's bytes.
+    /// BLAKE3 hash of the window's bytes.
     pub hash: WindowHash,
 }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use c3_types::{
-    CascadeName, DecompressOptions, Document, DocumentId, Invalid, Labels, Progress, Prompt, PutEvent, StageTimes,
-    Stored, Upload, Verification, WriteOptions,
+    Cascade, DecompressOptions, Document, DocumentId, Invalid, Labels, Progress, Prompt, PutEvent,
+    StageTimes, Stored, Upload, Verification, WriteOptions,
 };
 
 use super::{FromWire, ToWire, required};
@@ -25,7 +25,7 @@ impl FromWire<pb::Document> for Document {
                 margin: wire.margin,
                 arithmetic: wire.arithmetic,
             }),
-            cascade: CascadeName::from_wire(required("document.cascade", wire.cascade)?)?,
+            cascade: Cascade::from_wire(required("document.cascade", wire.cascade)?)?,
             shards: wire.shards,
             windows: wire.windows,
             stored_bytes: wire.stored_bytes,
@@ -72,7 +72,10 @@ impl FromWire<pb::PutProgress> for Progress {
             bytes_done: wire.bytes_done,
             tokens_done: wire.tokens_done,
             bytes_reused: wire.bytes_reused,
-            time_left: wire.seconds_left.map(|seconds| duration("progress.seconds_left", seconds)).transpose()?,
+            time_left: wire
+                .seconds_left
+                .map(|seconds| duration("progress.seconds_left", seconds))
+                .transpose()?,
             upload: Option::from_wire(wire.upload)?,
         })
     }
@@ -196,7 +199,8 @@ impl ToWire for DecompressOptions {
 }
 
 fn duration(field: &'static str, seconds: f64) -> Result<Duration, Invalid> {
-    Duration::try_from_secs_f64(seconds).map_err(|_| Invalid::new(field, format!("{seconds} is not a duration")))
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| Invalid::new(field, format!("{seconds} is not a duration")))
 }
 
 #[cfg(test)]
@@ -220,7 +224,7 @@ mod tests {
                 margin: 2.0,
                 arithmetic: "f32".to_owned(),
             }),
-            cascade: CascadeName::new("c3-mini".to_owned(), compressor, decoder).unwrap(),
+            cascade: Cascade::new("c3-mini".to_owned(), compressor, decoder).unwrap(),
             shards: 1,
             windows: 1,
             stored_bytes: 1000,

@@ -1,6 +1,6 @@
 //! Stages, cascades and the descriptions of nodes.
 
-use c3_types::{CascadeName, Description, Fingerprint, Invalid, RatioRange, Stage};
+use c3_types::{Cascade, Description, Fingerprint, Invalid, RatioRange, Stage};
 
 use super::{FromWire, ToWire, required};
 use crate::pb;
@@ -26,7 +26,7 @@ impl ToWire for Stage {
     }
 }
 
-impl FromWire<pb::Cascade> for CascadeName {
+impl FromWire<pb::Cascade> for Cascade {
     fn from_wire(wire: pb::Cascade) -> Result<Self, Invalid> {
         let fingerprint = |bytes: &[u8]| Fingerprint::try_from(bytes);
         let compressor = fingerprint(&wire.compressor_fingerprint)?;
@@ -34,7 +34,7 @@ impl FromWire<pb::Cascade> for CascadeName {
     }
 }
 
-impl ToWire for CascadeName {
+impl ToWire for Cascade {
     type Wire = pb::Cascade;
 
     fn to_wire(&self) -> pb::Cascade {
@@ -56,7 +56,7 @@ impl FromWire<pb::DescribeResponse> for Description {
         }
         Ok(Self {
             stage,
-            cascade: CascadeName::from_wire(required("cascade", wire.cascade)?)?,
+            cascade: Cascade::from_wire(required("cascade", wire.cascade)?)?,
             arithmetic: wire.arithmetic,
             ratios: RatioRange { min, max, default },
             codec: required("shape.codec", Option::from_wire(shape.codec)?)?,

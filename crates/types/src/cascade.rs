@@ -1,13 +1,13 @@
-//! What a node says of itself, checked.
+//! Cascades, and the descriptions of nodes.
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::{Fingerprint, Invalid, LatentCodec, RatioRange};
 
-/// A stage of the cascade.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// A stage of a cascade.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// Text to latents.
@@ -25,9 +25,9 @@ impl fmt::Display for Stage {
     }
 }
 
-/// A cascade: its name and the two stages that belong together.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CascadeName {
+/// A cascade: its name and the fingerprints of its two stages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cascade {
     /// The name in requests.
     pub name: String,
     /// Fingerprint of the compressor.
@@ -36,11 +36,11 @@ pub struct CascadeName {
     pub decoder: Fingerprint,
 }
 
-impl CascadeName {
-    /// Most bytes of a cascade's name.
+impl Cascade {
+    /// Maximum bytes of the name.
     const NAME_BYTES_MAX: usize = 100;
 
-    /// Returns the cascade of two stages. Errors: a name that is empty or has more than 100 bytes.
+    /// Checks the name. Errors: it is empty or has more than 100 bytes.
     pub fn new(name: String, compressor: Fingerprint, decoder: Fingerprint) -> Result<Self, Invalid> {
         if name.is_empty() || name.len() > Self::NAME_BYTES_MAX {
             let problem = format!("must have 1 to {} bytes", Self::NAME_BYTES_MAX);
@@ -49,7 +49,7 @@ impl CascadeName {
         Ok(Self { name, compressor, decoder })
     }
 
-    /// The fingerprint of one stage.
+    /// Returns the fingerprint of a stage.
     pub fn fingerprint(&self, stage: Stage) -> Fingerprint {
         match stage {
             Stage::Compressor => self.compressor,
@@ -58,21 +58,21 @@ impl CascadeName {
     }
 }
 
-/// What a node serves: the part of its description that does not change while it runs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The part of a node's description that does not change while the node runs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Description {
     /// Its stage.
     pub stage: Stage,
     /// Its cascade.
-    pub cascade: CascadeName,
-    /// Name of the order and precision in which it computes.
+    pub cascade: Cascade,
+    /// Order and precision in which it computes. Nodes with equal names compute equal bits.
     pub arithmetic: String,
-    /// Ratios that its checkpoint accepts.
+    /// Ratios that its checkpoint supports.
     pub ratios: RatioRange,
-    /// Codec of latents at rest that its checkpoint asks for.
+    /// Its checkpoint's default encoding of stored latents.
     pub codec: LatentCodec,
-    /// Whether one-shot Decompress may carry a prompt.
+    /// Decompress requests may contain a prompt.
     pub takes_prompt: bool,
-    /// Most bytes of a shard that it accepts.
+    /// Maximum bytes of a shard that it accepts.
     pub shard_bytes_max: u64,
 }

@@ -1,4 +1,4 @@
-//! Names made of BLAKE3 hashes.
+//! Identifiers that are BLAKE3 hashes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,19 +10,19 @@ use crate::Invalid;
 /// Bytes of a BLAKE3 hash.
 const HASH_BYTES: usize = 32;
 
-macro_rules! hash_name {
+macro_rules! hash_type {
     ($(#[$doc:meta])* $name:ident, $field:literal) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name([u8; HASH_BYTES]);
 
         impl $name {
-            /// The name of these bytes.
+            /// Hashes the bytes.
             pub fn of(bytes: &[u8]) -> Self {
                 Self(*blake3::hash(bytes).as_bytes())
             }
 
-            /// The hash itself.
+            /// Returns the hash.
             pub fn as_bytes(&self) -> &[u8; HASH_BYTES] {
                 &self.0
             }
@@ -55,7 +55,7 @@ macro_rules! hash_name {
 
             fn from_str(hex: &str) -> Result<Self, Invalid> {
                 blake3::Hash::from_hex(hex).map(Self::from).map_err(|_| {
-                    Invalid::new($field, format!("`{}` is not a hash of 64 hexadecimal digits", shown(hex)))
+                    Invalid::new($field, format!("`{}` is not a hash of 64 hexadecimal digits", excerpt(hex)))
                 })
             }
         }
@@ -76,42 +76,42 @@ macro_rules! hash_name {
     };
 }
 
-hash_name!(
-    /// A document: the BLAKE3 hash of its UTF-8 bytes.
+hash_type!(
+    /// Id of a document: BLAKE3 hash of its UTF-8 bytes.
     DocumentId,
     "id"
 );
-hash_name!(
-    /// A shard: the BLAKE3 hash of its bytes.
+hash_type!(
+    /// Id of a shard: BLAKE3 hash of its bytes.
     ShardHash,
     "shard"
 );
-hash_name!(
-    /// A window's text: the BLAKE3 hash of its bytes.
+hash_type!(
+    /// Hash of a window's text: BLAKE3 of its bytes.
     WindowHash,
     "hash"
 );
-hash_name!(
-    /// A stage of a cascade: BLAKE3 over its config, tokenizer and weights.
+hash_type!(
+    /// Fingerprint of a stage: BLAKE3 over its config, tokenizer and weights.
     Fingerprint,
     "fingerprint"
 );
 
-/// The beginning of a document id, as people type it: 4 to 64 hexadecimal digits.
+/// Prefix of a document id: its first 4 to 64 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdPrefix(String);
 
 impl IdPrefix {
-    /// Fewest digits: fewer would name a document by accident.
+    /// Minimum digits. Fewer would match a document by accident.
     pub const DIGITS_MIN: usize = 4;
 
-    /// The digits, in lower case.
+    /// Returns the digits in lower case.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The id itself, where all digits are given.
-    pub fn whole(&self) -> Option<DocumentId> {
+    /// Returns the id, if the prefix has all digits.
+    pub fn full_id(&self) -> Option<DocumentId> {
         self.0.parse().ok()
     }
 }
@@ -138,7 +138,7 @@ impl FromStr for IdPrefix {
         }
         let problem = format!(
             "`{}` is not a document id: 64 hexadecimal digits, or the first {} or more of them; names begin with @",
-            shown(typed),
+            excerpt(typed),
             Self::DIGITS_MIN
         );
         Err(Invalid::new("id", problem))
@@ -147,10 +147,10 @@ impl FromStr for IdPrefix {
 
 serde_str!(IdPrefix);
 
-/// What an error repeats of what was typed.
-fn shown(typed: &str) -> String {
-    const SHOWN_CHARS_MAX: usize = 80;
-    typed.chars().take(SHOWN_CHARS_MAX).collect()
+/// Returns the part of an input that an error message quotes.
+fn excerpt(typed: &str) -> String {
+    const EXCERPT_CHARS_MAX: usize = 80;
+    typed.chars().take(EXCERPT_CHARS_MAX).collect()
 }
 
 #[cfg(test)]
@@ -158,14 +158,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hash_survives_both_of_its_spellings() {
+    fn a_hash_survives_hex_and_bytes() {
         let id = DocumentId::of(b"text");
         assert_eq!(id.to_string().parse(), Ok(id));
         assert_eq!(DocumentId::try_from(id.to_bytes().as_ref()), Ok(id));
     }
 
     #[test]
-    fn a_hash_of_another_length_is_refused_by_field() {
+    fn the_error_of_a_hash_of_another_length_names_the_field() {
         let error = Fingerprint::try_from([0; 31].as_slice()).unwrap_err();
         assert_eq!(error.field, "fingerprint");
     }
@@ -177,6 +177,6 @@ mod tests {
         }
         let prefix: IdPrefix = "ABcd".parse().unwrap();
         assert_eq!(prefix.as_str(), "abcd");
-        assert_eq!(prefix.whole(), None);
+        assert_eq!(prefix.full_id(), None);
     }
 }
