@@ -1,4 +1,5 @@
-//! A gateway and its nodes inside this process: the servers of the three programs, connected over the loopback interface.
+//! A gateway and its nodes inside this process: the servers of the three programs, connected over the loopback
+//! interface.
 
 use std::future::pending;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -21,7 +22,6 @@ const READY_POLL: Duration = Duration::from_millis(20);
 
 /// Running servers. Dropping it stops them at once.
 pub(crate) struct EmbeddedCluster {
-    url: String,
     gateway: ServerGroup,
     nodes: ServerGroup,
 }
@@ -58,8 +58,8 @@ impl ServerGroup {
 }
 
 impl EmbeddedCluster {
-    /// Starts a gateway on `listener`, and a node of each stage for which `gateway` names none. Returns before the models
-    /// are loaded; calls fail until then.
+    /// Starts a gateway on `listener`, and a node of each stage for which `gateway` names none. Returns before the
+    /// models are loaded; calls fail until then.
     pub(crate) async fn start(
         listener: TcpListener,
         mut gateway: c3_gateway::Config,
@@ -76,9 +76,8 @@ impl EmbeddedCluster {
             nodes.spawn(c3_decoder_node::run(model.node_config()?, listener, nodes.shutdown.clone()));
             gateway.decoders.push(url);
         }
-        let url = url_of(&listener)?;
         gateways.spawn(c3_gateway::run(gateway, listener, gateways.shutdown.clone()));
-        Ok(Self { url, gateway: gateways, nodes })
+        Ok(Self { gateway: gateways, nodes })
     }
 
     /// Runs `work`. Fails as soon as a server ends.
@@ -100,8 +99,8 @@ impl EmbeddedCluster {
     }
 }
 
-/// Runs `work` with the URL of the gateway in `target`. If none is named, runs it with an embedded cluster over a temporary
-/// store, and also returns the time until the cluster was ready.
+/// Runs `work` with the URL of the gateway in `target`. If none is named, runs it with an embedded cluster over a
+/// temporary store, and also returns the time until the cluster was ready.
 pub(crate) async fn with_gateway<T>(
     target: &TargetArgs,
     work: impl AsyncFnOnce(&str) -> Result<T, CliError>,

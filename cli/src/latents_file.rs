@@ -1,15 +1,16 @@
 //! Latents as a safetensors file, which other programs can read too.
 //!
-//! Window N is an f32 tensor `window.N` of shape [latents, width]. The file's metadata has one entry in JSON, with the text
-//! range, hash and corrections of each window and, for a stored document, its id and model. The floats are the decoded values
-//! of the stored encoding, so that encoding them again gives the same bytes, and equal documents give equal files.
+//! Window N is an f32 tensor `window.N` of shape [latents, width]. The file's metadata has one entry in JSON, with
+//! the text range, hash and corrections of each window and, for a stored document, its id and model. The floats are
+//! the decoded values of the stored encoding, so that encoding them again gives the same bytes, and equal documents
+//! give equal files.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
 use c3_client::{Corrections, Document, DocumentId, LatentCodec, LatentGroup, Window};
-use c3_types::{CascadeName, Correction, Fingerprint, Invalid, Provenance, WindowHash};
+use c3_types::{Cascade, Correction, Fingerprint, Invalid, Provenance, WindowHash};
 use futures::{Stream, TryStreamExt};
 use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,8 @@ use crate::error::CliError;
 use crate::input::TextInput;
 use crate::output::{Output, Progress, Report, SummaryStream, to_json};
 
-/// Key of the metadata entry, which also identifies the format. There is only one entry, since several would have no order.
+/// Key of the metadata entry, which also identifies the format. There is only one entry, since several would have no
+/// order.
 const METADATA_KEY: &str = "c3.latents.2";
 
 /// Reason why a file cannot be read.
@@ -63,7 +65,7 @@ struct DocumentHeader {
 
 impl DocumentHeader {
     fn of(document: &Document) -> Self {
-        let CascadeName { name, compressor, decoder } = document.cascade.clone();
+        let Cascade { name, compressor, decoder } = document.cascade.clone();
         Self {
             id: document.id,
             bytes: document.bytes,
@@ -87,7 +89,7 @@ impl DocumentHeader {
             ratio: self.ratio,
             codec: self.codec,
             verification: None,
-            cascade: CascadeName::new(self.cascade, self.compressor, self.decoder)?,
+            cascade: Cascade::new(self.cascade, self.compressor, self.decoder)?,
             shards: windows.last().map_or(0, |last| u64::from(last.shard) + 1),
             windows: windows.len() as u64,
             stored_bytes: 0,
@@ -290,7 +292,7 @@ mod tests {
 
     fn document() -> Document {
         let of = |name: &[u8]| Fingerprint::of(name);
-        let cascade = CascadeName { name: "c3-mini".to_owned(), compressor: of(b"model"), decoder: of(b"d") };
+        let cascade = Cascade { name: "c3-mini".to_owned(), compressor: of(b"model"), decoder: of(b"d") };
         Document {
             id: DocumentId::of(b"text"),
             bytes: 2400,

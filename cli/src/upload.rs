@@ -8,8 +8,8 @@ use crate::error::CliError;
 use crate::input::TextInput;
 use crate::output::Progress;
 
-/// Stores a text under a progress bar. Returns the result and the time that it took. If a long upload fails, the error says
-/// how to resume it.
+/// Stores a text under a progress bar. Returns the result and the time that it took. If a long upload fails, the
+/// error says how to resume it.
 pub(crate) async fn store(
     client: &Client,
     input: TextInput,

@@ -27,7 +27,7 @@ impl PreconditionArgs {
         match &self.if_match {
             Some(token) => Expected::Token(token.clone()),
             None if self.if_absent => Expected::Absent,
-            None => Expected::Whatever,
+            None => Expected::Any,
         }
     }
 }

@@ -46,8 +46,8 @@ pub(crate) struct TargetArgs {
     pub(crate) format: Format,
 }
 
-/// Fails if a requested ratio is outside the range of the model that would serve the call. Passes if no node answers, or
-/// if the model is ambiguous: the gateway then reports the problem.
+/// Fails if a requested ratio is outside the range of the model that would serve the call. Passes if no node answers,
+/// or if the model is ambiguous: the gateway then reports the problem.
 pub(crate) async fn check_ratios(client: &Client, write: &WriteArgs) -> Result<(), CliError> {
     let ratios = write.requested_ratios();
     if ratios.is_empty() {

@@ -15,11 +15,13 @@ const FIDELITY_MIN: f64 = 0.999;
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Compression")]
 pub(crate) struct WriteArgs {
-    /// Compression ratio: text tokens per latent token. The default model was trained for 10, 20, 40 and 80 and takes any
-    /// whole number from 8 to 80. `auto` chooses a ratio for each shard [default: the model's; 20 for the default model]
+    /// Compression ratio: text tokens per latent token. The default model was trained for 10, 20, 40 and 80 and takes
+    /// any whole number from 8 to 80. `auto` chooses a ratio for each shard [default: the model's; 20 for the default
+    /// model]
     #[arg(long, value_name = "N|auto", allow_negative_numbers = true)]
     ratio: Option<Ratio>,
-    /// With --ratio auto: use the highest ratios at which this fraction of tokens decodes without corrections [default: 0.999]
+    /// With --ratio auto: use the highest ratios at which this fraction of tokens decodes without corrections
+    /// [default: 0.999]
     #[arg(long, value_name = "FRACTION", value_parser = fraction, conflicts_with = "stored_bytes_max")]
     fidelity_min: Option<f64>,
     /// With --ratio auto: use the lowest ratios at which the document takes at most this many bytes in the store

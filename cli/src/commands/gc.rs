@@ -26,8 +26,8 @@ pub(crate) async fn run(args: GcArgs) -> Result<(), CliError> {
         );
     }
     let text = format!(
-        "deleted {removed} objects ({removed_bytes} bytes); {pending_deletes} more are pending deletion; {expired} documents \
-         expired; {packed} documents repacked"
+        "deleted {removed} objects ({removed_bytes} bytes); {pending_deletes} more are pending deletion; \
+         {expired} documents expired; {packed} documents repacked"
     );
     args.remote.format.print(text, &swept)
 }

@@ -76,7 +76,8 @@ pub(crate) enum ClientCommand {
     Label(label::LabelArgs),
     /// Compress stored documents again with another ratio, codec or model
     ///
-    /// Options that are not given stay as they are. The old version stays readable until the new one is verified and stored.
+    /// Options that are not given stay as they are. The old version stays readable until the new one is verified and
+    /// stored.
     #[command(after_help = "Example:\n  c3 recode --all --codec q8_0")]
     Recode(recode::RecodeArgs),
     /// Delete objects in the store that no document refers to (garbage collection)

@@ -85,7 +85,7 @@ pub(crate) async fn run(command: NameCommand) -> Result<(), CliError> {
         }
         NameCommand::Rm(args) => {
             let client = args.remote.connect().await?;
-            let expected = args.if_match.map_or(Expected::Whatever, Expected::Token);
+            let expected = args.if_match.map_or(Expected::Any, Expected::Token);
             let id = client.remove_name(&args.name, &expected).await?.to_string();
             let name = args.name.to_string();
             let text = format!("removed {name}, which pointed to {id}");

@@ -1,7 +1,7 @@
 //! Finds the input texts of a batch: files, files in directories, files that match patterns, and lines of JSON.
 //!
-//! Runs on a thread of its own, a bounded distance ahead of the uploads. Symbolic links are followed. A link that is broken
-//! or leads back to a parent directory is reported as a failed input.
+//! Runs on a thread of its own, a bounded distance ahead of the uploads. Symbolic links are followed. A link that is
+//! broken or leads back to a parent directory is reported as a failed input.
 
 use std::fmt;
 use std::fs::File;

@@ -15,7 +15,8 @@ pub(super) enum Line {
     TooLong,
 }
 
-/// Iterator over the lines of a file that are not blank, with their numbers from 1. Holds at most [`LINE_BYTES_MAX`] bytes.
+/// Iterator over the lines of a file that are not blank, with their numbers from 1. Holds at most [`LINE_BYTES_MAX`]
+/// bytes.
 pub(super) struct Lines<R> {
     reader: R,
     number: u64,

@@ -88,8 +88,8 @@ impl Report {
         Self { seconds, bound_met: stored.bound_met, ..Self::of_document(&stored.document) }
     }
 
-    /// Combines reports: numbers are summed, fidelity is weighted by tokens, and `identical` holds if it does for all. A
-    /// single report is returned unchanged.
+    /// Combines reports: numbers are summed, fidelity is weighted by tokens, and `identical` holds if it does for
+    /// all. A single report is returned unchanged.
     pub(crate) fn sum(mut reports: Vec<Report>) -> Self {
         if reports.len() == 1 {
             return reports.remove(0);

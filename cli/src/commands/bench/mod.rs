@@ -1,8 +1,8 @@
 //! `c3 bench`: measures throughput and latency of writes and reads.
 //!
-//! In a *closed* loop, a fixed number of clients each call again as soon as they are answered. In an *open* loop, calls come at
-//! a fixed rate, whether earlier ones have been answered or not. Latency counts from the time at which a call was due, so that
-//! queueing delay is included.
+//! In a *closed* loop, a fixed number of clients each call again as soon as they are answered. In an *open* loop,
+//! calls come at a fixed rate, whether earlier ones have been answered or not. Latency counts from the time at which
+//! a call was due, so that queueing delay is included.
 
 mod load;
 mod texts;
@@ -46,8 +46,8 @@ pub(crate) struct BenchArgs {
     /// Duration of the measurement
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     duration: u64,
-    /// Documents stored beforehand for `get`. Use more than there are calls in flight: parallel reads of one document are
-    /// decoded only once
+    /// Documents stored beforehand for `get`. Use more than there are calls in flight: parallel reads of one document
+    /// are decoded only once
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
     documents: usize,
     #[command(flatten)]

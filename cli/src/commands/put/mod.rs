@@ -23,8 +23,8 @@ const JOBS: usize = 128;
 /// Arguments of `put`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PutArgs {
-    /// UTF-8 texts: files, directories (their files, except hidden ones) and quoted patterns such as 'notes/**/*.md'; `-` is
-    /// standard input
+    /// UTF-8 texts: files, directories (their files, except hidden ones) and quoted patterns such as 'notes/**/*.md';
+    /// `-` is standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
@@ -36,8 +36,8 @@ pub(crate) struct PutArgs {
     /// [default: chosen by the gateway for long texts]
     #[arg(long, value_name = "NAME")]
     upload: Option<UploadName>,
-    /// Stored document that the text is an edited version of (ID or @NAME). Only what was edited is compressed, and options
-    /// that are not given are those of the document
+    /// Stored document that the text is an edited version of (ID or @NAME). Only what was edited is compressed, and
+    /// options that are not given are those of the document
     #[arg(long, value_name = "ID", value_parser = document_ref)]
     base: Option<String>,
     #[command(flatten)]
@@ -96,7 +96,7 @@ impl NamingArgs {
         let name = match (&self.name, &self.namespace) {
             (Some(name), Some(namespace)) => DocumentName::new(namespace.clone(), name.clone())?,
             (Some(name), None) => name.parse()?,
-            (None, _) if expected == Expected::Whatever => return Ok(None),
+            (None, _) if expected == Expected::Any => return Ok(None),
             (None, _) => {
                 return Err(CliError::Usage("--if-match and --if-absent need --name".to_owned()));
             }
