@@ -61,7 +61,8 @@ pub fn packages(root: &Path) -> Result<Vec<Package>> {
     Ok(serde_json::from_slice::<Metadata>(&output.stdout)?.packages)
 }
 
-/// Returns one line for each dependency that the design does not allow, and for each crate that the design does not name.
+/// Returns one line for each dependency that the design does not allow, and for each crate that the design does not
+/// name.
 pub fn violations(packages: &[Package]) -> Vec<String> {
     packages.iter().flat_map(|package| violations_of(package, packages)).collect()
 }

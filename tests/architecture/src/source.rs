@@ -57,8 +57,8 @@ impl Source {
         Ok(())
     }
 
-    /// Resolves an import to the module that defines the item, following re-exports. Returns `None` for a path that leads
-    /// out of the crate.
+    /// Resolves an import to the module that defines the item, following re-exports. Returns `None` for a path that
+    /// leads out of the crate.
     pub(crate) fn resolve(&self, from: &ModulePath, path: &[String]) -> Option<ModulePath> {
         self.resolve_within(from, path, 8)
     }

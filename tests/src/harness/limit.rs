@@ -1,7 +1,7 @@
 //! Limit on the tests that run programs at the same time.
 //!
-//! The programs compute on every core. `cargo test` runs one test per core, so that without a limit tests would miss their
-//! timeouts on machines with many cores. nextest starts a process for each test and has its own limit in
+//! The programs compute on every core. `cargo test` runs one test per core, so that without a limit tests would miss
+//! their timeouts on machines with many cores. nextest starts a process for each test and has its own limit in
 //! `.config/nextest.toml`.
 
 use std::cell::RefCell;

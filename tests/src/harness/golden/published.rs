@@ -16,7 +16,7 @@ const TOLERANCE: f64 = 1e-4;
 struct Index {
     cases: Vec<Case>,
     scripted: Vec<Scripted>,
-    odd_inputs: Vec<OddInput>,
+    odd_inputs: Vec<SpecialInput>,
 }
 
 #[derive(Deserialize)]
@@ -45,7 +45,7 @@ struct Scripted {
 
 /// An input with special tokens, or an empty one.
 #[derive(Deserialize)]
-struct OddInput {
+struct SpecialInput {
     name: String,
     context: String,
     prompt: String,
@@ -73,7 +73,7 @@ pub fn published_layout(model: &Path, vectors: &Path, options: Options) -> Resul
         rows.extend(scripted(case, &decoder)?);
     }
     for case in &index.odd_inputs {
-        rows.extend(odd_input(case, &compressor, &decoder)?);
+        rows.extend(special_input(case, &compressor, &decoder)?);
     }
     Ok(rows)
 }
@@ -130,7 +130,7 @@ fn scripted(case: &Scripted, decoder: &Decoder) -> Result<Vec<Row>> {
     ])
 }
 
-fn odd_input(case: &OddInput, compressor: &Compressor, decoder: &Decoder) -> Result<Vec<Row>> {
+fn special_input(case: &SpecialInput, compressor: &Compressor, decoder: &Decoder) -> Result<Vec<Row>> {
     let name = |what: &str| format!("golden-published-odd-{}-{what}", case.name);
     let run = || -> Result<_> {
         let latents = latents(compressor, &case.context)?;

@@ -53,7 +53,7 @@ pub async fn announced(text: &str) -> Result<Vec<Row>> {
         log.lines().any(|line| line.contains(&unreachable) && line.contains(what))
     };
     let logged = until("the refusal to be logged", LIMIT, async || {
-        (refused(&gateway, "refused") && refused(&lost, "does not take")).then_some(())
+        (refused(&gateway, "refused") && refused(&lost, "cannot announce")).then_some(())
     });
     let logged = logged.await.is_ok();
     let taken = api.nodes().await?.iter().any(|node| node.address.contains(&unreachable));

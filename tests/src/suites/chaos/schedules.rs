@@ -109,7 +109,7 @@ async fn run(
 ) -> Result<(Vec<String>, usize)> {
     let gateway_args = match retries {
         Retries::On => Vec::new(),
-        Retries::Off => ["--tries-max", "1"].map(str::to_owned).to_vec(),
+        Retries::Off => ["--attempts-max", "1"].map(str::to_owned).to_vec(),
     };
     let spec = ClusterSpec {
         compressors: NODES,
@@ -131,7 +131,7 @@ async fn run(
         let number = rng.below(cluster.nodes());
         let duration = Duration::from_millis(500 + rng.below(LASTS_MAX) as u64);
         *fired.entry(fault).or_default() += 1;
-        strike(&mut cluster, fault, number, duration).await?;
+        inject(&mut cluster, fault, number, duration).await?;
         cluster.wait_until_ready().await?;
         sleep(Duration::from_millis(rng.below(PAUSE_MAX) as u64)).await;
     }
@@ -143,7 +143,7 @@ async fn run(
 }
 
 /// Injects one fault and ends it.
-async fn strike(cluster: &mut Cluster, fault: Fault, number: usize, duration: Duration) -> Result<()> {
+async fn inject(cluster: &mut Cluster, fault: Fault, number: usize, duration: Duration) -> Result<()> {
     let link = match fault {
         Fault::Killed => {
             cluster.node(number).kill()?;

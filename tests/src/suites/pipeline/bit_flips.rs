@@ -39,7 +39,7 @@ pub async fn flipped_bits(text: &str) -> Result<Vec<Row>> {
                 status.code() == Code::DataLoss
                     && (status.message().contains("window") || status.message().contains(&id))
             });
-            let name = format!("flipped-bit-{}-at-{at}", kind_of(&file, &cluster.data()));
+            let name = format!("flipped-bit-{}-at-{at}", folder_of(&file, &cluster.data()));
             rows.push(Row::observed(name, seen, ok, "DataLoss with the window or the document"));
         }
         fs::write(&file, whole)?;
@@ -51,7 +51,7 @@ pub async fn flipped_bits(text: &str) -> Result<Vec<Row>> {
 }
 
 /// Returns the top-level folder of a file, which names the kind of object.
-fn kind_of(file: &Path, data: &Path) -> String {
+fn folder_of(file: &Path, data: &Path) -> String {
     let inside = file.strip_prefix(data).unwrap_or(file);
     inside.iter().next().map(|kind| kind.to_string_lossy().into_owned()).unwrap_or_default()
 }

@@ -21,8 +21,8 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 /// put and get.
 pub async fn quick_start(text: &str) -> Result<Vec<Row>> {
     let folder = TempDir::with_prefix("c3-by-hand-")?;
-    lay_files(folder.path(), text)?;
-    let (servers, commands) = lines_of_readme()?;
+    write_files(folder.path(), text)?;
+    let (servers, commands) = readme_commands()?;
     let mut running = Vec::new();
     for line in &servers {
         let mut server = shell(line, folder.path())?;
@@ -45,7 +45,7 @@ pub async fn quick_start(text: &str) -> Result<Vec<Row>> {
 }
 
 /// Writes the files that README's commands refer to.
-fn lay_files(folder: &Path, text: &str) -> Result<()> {
+fn write_files(folder: &Path, text: &str) -> Result<()> {
     let letter = "Dear reader, this is a letter of a few lines.\n";
     for part in ["notes", "letters"] {
         fs::create_dir(folder.join(part))?;
@@ -62,7 +62,7 @@ fn lay_files(folder: &Path, text: &str) -> Result<()> {
 }
 
 /// Returns the servers and the other commands of README's section on the three programs.
-fn lines_of_readme() -> Result<(Vec<String>, Vec<String>)> {
+fn readme_commands() -> Result<(Vec<String>, Vec<String>)> {
     let readme = fs::read_to_string(fixtures::root().join("README.md"))?;
     let section = readme.split("\n## ").find(|section| section.starts_with("The three programs"));
     let section = section.context("README has no section on the three programs")?;

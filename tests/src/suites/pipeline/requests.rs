@@ -97,7 +97,7 @@ pub async fn other_model(text: &str) -> Result<Vec<Row>> {
 
     let options = pb::WriteOptions { ratio: RATIO, ..Default::default() };
     let windows = api.compress(text.as_bytes(), options).await?;
-    let of_other_model: Vec<_> = windows.into_iter().map(|window| made_by(window, other)).collect();
+    let of_other_model: Vec<_> = windows.into_iter().map(|window| with_fingerprint(window, other)).collect();
     let group = of_other_model[0].group.clone().context("no latents")?;
 
     let by_decoder = decode(DecoderClient::new(cluster.decoders[0].channel()?), group).await.err();
@@ -111,7 +111,7 @@ pub async fn other_model(text: &str) -> Result<Vec<Row>> {
     ])
 }
 
-fn made_by(mut window: pb::WindowLatents, compressor: Fingerprint) -> pb::WindowLatents {
+fn with_fingerprint(mut window: pb::WindowLatents, compressor: Fingerprint) -> pb::WindowLatents {
     if let Some(group) = &mut window.group {
         group.compressor_fingerprint = compressor.to_wire();
     }

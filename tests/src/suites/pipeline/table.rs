@@ -43,7 +43,7 @@ pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
     let dickens = || corpus.book("dickens-and-music");
     match row {
         "bare-clone" | "ci" if !corpus.full => Ok(Vec::new()),
-        "bare-clone" => clean_clone::first_command(),
+        "bare-clone" => clean_clone::readme(),
         "ci" => clean_clone::ci(),
         "ratios" => roundtrip::ratios(&hero()?, &FIDELITY_MIN).await,
         "by-hand" => readme::quick_start(&dickens()?).await,

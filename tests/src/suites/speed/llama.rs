@@ -26,7 +26,7 @@ pub struct Llama {
 
 impl Llama {
     /// Opens a model with the settings that prefill `tokens` tokens fastest.
-    pub fn at_its_best(model: &Path, tokens: usize) -> Result<Self> {
+    pub fn with_best_settings(model: &Path, tokens: usize) -> Result<Self> {
         let mut worker = Worker::start()?;
         let threads = std::thread::available_parallelism()?.get();
         let mut best: Option<(f64, Value)> = None;

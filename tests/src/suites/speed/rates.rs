@@ -37,14 +37,14 @@ impl Rates {
 }
 
 /// Measures all rates in interleaved rounds.
-pub fn beside_llama(text: &str) -> Result<Vec<Row>> {
+pub fn relative_to_llama(text: &str) -> Result<Vec<Row>> {
     let stages = Stages::served(Kernels::Auto)?;
     let windows = stages.windows(text, RATIO, WINDOWS)?;
     let latents = stages.stored(&windows)?;
     let several = DOCUMENTS[0] * DOCUMENTS[1];
     let model = fixtures::default_model();
-    let mut first = Llama::at_its_best(&model.join("compressor.gguf"), PREFILL[0])?;
-    let mut second = Llama::at_its_best(&model.join("decoder.gguf"), PREFILL[0])?;
+    let mut first = Llama::with_best_settings(&model.join("compressor.gguf"), PREFILL[0])?;
+    let mut second = Llama::with_best_settings(&model.join("decoder.gguf"), PREFILL[0])?;
     let [mut compress, mut verify, mut document, mut documents, mut window] =
         [(); 5].map(|()| Rates::default());
     let [mut reads_first, mut reads_second, mut writes] = [(); 3].map(|()| Rates::default());

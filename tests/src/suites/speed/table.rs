@@ -17,7 +17,7 @@ pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
     let hero = || corpus.whole_book(TEXTS[0]);
     let windows = |few, many| if corpus.full { many } else { few };
     match row {
-        "rates" => rates::beside_llama(&hero()?),
+        "rates" => rates::relative_to_llama(&hero()?),
         "put-get" => end_to_end::put_get(middle(&hero()?, windows(20_000, 120_000))).await,
         "mixed" => rates::mixed(&hero()?),
         "fidelity" => {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use futures::future::try_join_all;
 use tonic::Code;
 
-use super::ops::{self, Rng, default_options, objects_text, small_text, sweep};
+use super::ops::{self, Rng, default_options, medium_text, small_text, sweep};
 use crate::harness::cluster::ClusterSpec;
 use crate::harness::gateway_api::id_of;
 use crate::harness::row::Row;
@@ -17,7 +17,7 @@ pub async fn deletes(documents: usize, reads: usize, seed: u64) -> Result<Vec<Ro
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
     let texts = Vec::from_iter((0..documents).map(|number| match number % 10 {
-        0 | 1 => objects_text(number),
+        0 | 1 => medium_text(number),
         _ => small_text(number),
     }));
     let puts = try_join_all(texts.iter().map(|text| api.put(text.as_bytes(), default_options()))).await?;

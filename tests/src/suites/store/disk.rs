@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use tempfile::TempDir;
 use tonic::Code;
 
-use super::ops::{self, default_options, objects_text, small_text, sweep};
+use super::ops::{self, default_options, medium_text, small_text, sweep};
 use crate::harness::cluster::{Cluster, ClusterSpec};
 use crate::harness::external;
 use crate::harness::gateway_api::{GatewayApi, id_of};
@@ -119,7 +119,7 @@ impl Fault {
         let row = |what: &str| format!("disk-{}-{what}", self.name);
         let api = cluster.api()?;
         let text = |number: usize, of: fn(usize) -> String| format!("{}: {}", self.name, of(number));
-        let texts = [text(1, small_text), text(2, small_text), text(3, objects_text)];
+        let texts = [text(1, small_text), text(2, small_text), text(3, medium_text)];
         let mut kept = Vec::new();
         for text in texts {
             kept.push((put(&api, &text).await?, text));
@@ -127,7 +127,7 @@ impl Fault {
         let mut ids = api.ids().await?;
 
         cause()?;
-        let new = [text(4, small_text), text(5, objects_text)];
+        let new = [text(4, small_text), text(5, medium_text)];
         let mut refused = Vec::new();
         for text in &new {
             refused.push(api.put(text.as_bytes(), default_options()).await.err());

@@ -36,7 +36,7 @@ pub async fn gateways(spec: ClusterSpec, count: usize, seed: u64) -> Result<Vec<
                 notes.forget(number);
                 same
             }
-            35..50 => stated(api, &ids[number], model.get(&number)).await?,
+            35..50 => stat(api, &ids[number], model.get(&number)).await?,
             50..60 => read(api, &ids[number], number, model.contains_key(&number)).await?,
             60..90 => notes.operate(api, number, &ids, &model, &mut rng).await?,
             90..97 => {
@@ -101,7 +101,7 @@ async fn deleted(
     }
 }
 
-async fn stated(api: &GatewayApi, id: &str, expected: Option<&u32>) -> Result<bool> {
+async fn stat(api: &GatewayApi, id: &str, expected: Option<&u32>) -> Result<bool> {
     match api.stat(id).await {
         Ok(document) => Ok(expected == Some(&document.ratio)),
         Err(status) if status.code() == Code::NotFound => Ok(expected.is_none()),

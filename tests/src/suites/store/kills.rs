@@ -9,7 +9,7 @@ use c3_types::DocumentId;
 use tokio::time::{Instant, sleep};
 use tonic::Code;
 
-use super::ops::{self, Rng, dangling, default_options, fsck, large_text, objects_text, small_text, sweep};
+use super::ops::{self, Rng, dangling, default_options, fsck, large_text, medium_text, small_text, sweep};
 use crate::harness::cluster::{Cluster, ClusterSpec, files_under};
 use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::row::Row;
@@ -75,7 +75,7 @@ struct Scenario {
 
 impl Scenario {
     async fn begin(seed: u64) -> Result<Self> {
-        let cluster = ClusterSpec::with_gateway_args(&["--grace-s", "1"]).start().await?;
+        let cluster = ClusterSpec::with_gateway_args(&["--gc-grace-s", "1"]).start().await?;
         Ok(Self { cluster, rng: Rng::new(seed), seed, model: Model::new() })
     }
 
@@ -156,8 +156,7 @@ async fn during_sweeps(
 ) -> Result<bool> {
     let api = cluster.api()?;
     for number in [2 * round, 2 * round + 1] {
-        let text =
-            if number % 2 == 0 { small_text(number + 500_000) } else { objects_text(number + 500_000) };
+        let text = if number % 2 == 0 { small_text(number + 500_000) } else { medium_text(number + 500_000) };
         let put = api.put(text.as_bytes(), default_options()).await?;
         model.insert(id_of(&put.document.context("no document")?), text);
     }
@@ -184,14 +183,14 @@ async fn during_sweeps(
     cluster.restart_gateway().await?;
     // The outcome of an interrupted delete is unknown, but must be all or nothing.
     for id in victims {
-        if is_gone(&cluster.api()?, &id).await? {
+        if is_deleted(&cluster.api()?, &id).await? {
             model.remove(&id);
         }
     }
     Ok(under_way)
 }
 
-async fn is_gone(api: &GatewayApi, id: &str) -> Result<bool> {
+async fn is_deleted(api: &GatewayApi, id: &str) -> Result<bool> {
     match api.stat(id).await {
         Ok(_) => Ok(false),
         Err(status) if status.code() == Code::NotFound => Ok(true),

@@ -25,7 +25,7 @@ pub fn large_text(number: usize) -> String {
 }
 
 /// Returns a text of one shard, too large for the manifest, that is unique for each number.
-pub fn objects_text(number: usize) -> String {
+pub fn medium_text(number: usize) -> String {
     (0..20).map(|line| small_text(number * 1000 + line)).collect()
 }
 

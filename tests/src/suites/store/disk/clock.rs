@@ -13,7 +13,7 @@ use super::put;
 use crate::harness::cluster::ClusterSpec;
 use crate::harness::row::Row;
 use crate::harness::wait::until;
-use crate::suites::store::ops::{self, default_options, objects_text, small_text, sweep};
+use crate::suites::store::ops::{self, default_options, medium_text, small_text, sweep};
 
 /// Maximum time until a document with a lifetime of one second has expired.
 const EXPIRY_LIMIT: Duration = Duration::from_secs(20);
@@ -42,7 +42,7 @@ pub(super) async fn set_back() -> Result<Vec<Row>> {
     let mut cluster =
         ClusterSpec { gateway_wrapper: settings.into(), ..ClusterSpec::default() }.start().await?;
     let api = cluster.api()?;
-    let texts = [small_text(1), objects_text(2), small_text(3)];
+    let texts = [small_text(1), medium_text(2), small_text(3)];
     let mut ids = Vec::new();
     for text in &texts {
         ids.push(put(&api, text).await?);

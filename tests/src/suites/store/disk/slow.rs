@@ -8,7 +8,7 @@ use futures::future::join_all;
 use super::put;
 use crate::harness::cluster::ClusterSpec;
 use crate::harness::row::Row;
-use crate::suites::store::ops::{self, objects_text, small_text, sweep};
+use crate::suites::store::ops::{self, medium_text, small_text, sweep};
 use crate::suites::store::strace::Strace;
 
 /// Delay per system call, in microseconds.
@@ -31,7 +31,7 @@ pub(super) async fn slow() -> Result<Vec<Row>> {
     let args = ["-e", &trace, "-e", &inject, "-o", "/dev/null"];
     let strace = Strace::attach(&cluster.gateway, &args).await?;
 
-    let texts = Vec::from_iter((0..PUTS).map(small_text).chain([objects_text(PUTS)]));
+    let texts = Vec::from_iter((0..PUTS).map(small_text).chain([medium_text(PUTS)]));
     let (mut kept, mut took, mut failed) = (Vec::new(), Vec::new(), 0);
     for text in &texts {
         let started = Instant::now();
