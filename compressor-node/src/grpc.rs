@@ -96,13 +96,13 @@ fn shard(request: pb::CompressRequest, info: &ModelInfo) -> Result<Shard, Invali
 
 #[cfg(test)]
 mod tests {
-    use c3_types::{CascadeName, Fingerprint, LatentCodec, RatioRange};
+    use c3_types::{Cascade, Fingerprint, LatentCodec, RatioRange};
 
     use super::*;
 
     fn info(latent_width: usize) -> ModelInfo {
         ModelInfo {
-            cascade: CascadeName {
+            cascade: Cascade {
                 name: "test".to_owned(),
                 compressor: Fingerprint::of(b"compressor"),
                 decoder: Fingerprint::of(b"decoder"),

@@ -10,7 +10,7 @@ use c3_node::{
     saturating_u32,
 };
 use c3_server::principal::Principal;
-use c3_types::{CascadeName, Fingerprint, Invalid, RatioRange};
+use c3_types::{Cascade, Fingerprint, Invalid, RatioRange};
 use tokio::sync::oneshot;
 
 /// Any text warms the model.
@@ -96,7 +96,7 @@ fn warm_up(compressor: &Compressor) -> Result<(), c3_cascade::Error> {
 
 fn model_info(info: &StageInfo) -> Result<ModelInfo, Invalid> {
     Ok(ModelInfo {
-        cascade: CascadeName::new(
+        cascade: Cascade::new(
             info.cascade.clone(),
             Fingerprint::try_from(info.compressor_fingerprint.as_slice())?,
             Fingerprint::try_from(info.decoder_fingerprint.as_slice())?,

@@ -9,7 +9,7 @@ use c3_node::{
     batch::{self, BatchBudget, Operation},
     saturating_u32,
 };
-use c3_types::{CascadeName, Fingerprint, Invalid, RatioRange};
+use c3_types::{Cascade, Fingerprint, Invalid, RatioRange};
 
 use crate::{
     Config,
@@ -122,7 +122,7 @@ fn warm_up(decoder: &Decoder) -> Result<(), c3_cascade::Error> {
 
 fn model_info(info: &StageInfo) -> Result<ModelInfo, Invalid> {
     Ok(ModelInfo {
-        cascade: CascadeName::new(
+        cascade: Cascade::new(
             info.cascade.clone(),
             Fingerprint::try_from(info.compressor_fingerprint.as_slice())?,
             Fingerprint::try_from(info.decoder_fingerprint.as_slice())?,

@@ -102,8 +102,8 @@ impl RunningBatch {
         Some(Step { windows, tokens: self.tokens() - tokens_before })
     }
 
-    /// Removes, counts and answers the windows that are done. The answer comes last, so that a caller with an answer
-    /// finds its window counted and no longer running.
+    /// Removes, counts and answers the windows that are done. The answer comes last, so that the caller's next call sees
+    /// its window counted and no longer running.
     pub(crate) fn finish(&mut self, counter: &Counter) {
         for window in self.windows.extract_if(.., |window| window.session.done()) {
             let Window { mut session, reply, running, .. } = window;

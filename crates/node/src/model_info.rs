@@ -1,7 +1,7 @@
 //! Properties of a node's model.
 
 use c3_proto::{ToWire, pb};
-use c3_types::{CascadeName, LatentCodec, RatioRange, Stage};
+use c3_types::{Cascade, LatentCodec, RatioRange, Stage};
 
 use crate::NodeArgs;
 
@@ -9,7 +9,7 @@ use crate::NodeArgs;
 #[derive(Clone, Debug)]
 pub struct ModelInfo {
     /// Cascade that the model belongs to.
-    pub cascade: CascadeName,
+    pub cascade: Cascade,
     /// Name of the order and precision in which the model computes.
     pub arithmetic: String,
     /// Device that it computes on: `cpu` or `cuda:N`.
@@ -18,7 +18,7 @@ pub struct ModelInfo {
     pub latent_width: usize,
     /// Number of latents of a full window.
     pub latent_token_len: usize,
-    /// Whether every window has `latent_token_len` latents, however short it is.
+    /// True if every window has `latent_token_len` latents, however short it is.
     pub fixed_latents: bool,
     /// Ratios that the model accepts.
     pub ratio: RatioRange,
@@ -26,7 +26,7 @@ pub struct ModelInfo {
     pub ratios: Vec<usize>,
     /// Default codec of stored latents.
     pub codec: LatentCodec,
-    /// Whether one-shot Decompress accepts a prompt.
+    /// True if one-shot Decompress accepts a prompt.
     pub takes_prompt: bool,
     /// Number of token ids.
     pub vocabulary: usize,

@@ -73,7 +73,7 @@ impl Outcome {
         }
     }
 
-    /// Whether OpenTelemetry's conventions count it as an error of the server.
+    /// Returns whether OpenTelemetry's conventions count the outcome as an error of the server.
     fn is_server_error(self) -> bool {
         match self {
             Self::Grpc(code) => matches!(
@@ -180,7 +180,7 @@ impl Call {
         });
     }
 
-    /// Releases the permit before the caller learns of the end, so that the next call of the same caller finds it free.
+    /// Releases the permit at once: the caller may send its next call as soon as it has read the outcome.
     fn end(&mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
         self.permit = None;

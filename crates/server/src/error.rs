@@ -239,7 +239,7 @@ impl ServiceError for Rejection {
     }
 }
 
-/// nginx's status for a client that closed the connection; no standard status says so.
+/// Returns nginx's status for a client that closed the connection. HTTP has no standard status for it.
 fn client_closed_request() -> StatusCode {
     StatusCode::from_u16(499).expect("499 lies between 100 and 999")
 }

@@ -119,7 +119,7 @@ fn tracer_provider(role: &'static str, endpoint: &str) -> Result<SdkTracerProvid
     Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }
 
-/// Accepts our own spans only, whatever the log filter says: spans of the transport would trace the export of traces.
+/// Accepts our own spans only. Spans of the transport would trace the export of traces.
 fn own_spans() -> FilterFn {
     filter_fn(|metadata| {
         let level_max = if metadata.is_span() { Level::DEBUG } else { Level::INFO };
