@@ -27,7 +27,7 @@ Exit codes: 0 success, 1 the work failed, 2 the arguments are wrong. `c3 fsck` h
 
 /// Stores long texts as a few latent tokens and reads them back byte for byte
 #[derive(Debug, Parser)]
-#[command(name = "c3", version, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(name = "c3", version, after_help = AFTER_HELP)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,

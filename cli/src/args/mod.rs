@@ -14,10 +14,12 @@ pub(crate) use write::WriteArgs;
 /// Precondition of a change to a name or to labels.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct PreconditionArgs {
-    /// Change only if the current version token, as printed by `c3 name get` or `c3 label`, is TOKEN
+    /// Change only if the current version token is TOKEN
+    ///
+    /// `c3 name get` prints the token of a name, `c3 label` that of a document's labels.
     #[arg(long, value_name = "TOKEN", conflicts_with = "if_absent")]
     if_match: Option<String>,
-    /// Create only: fail if a value exists already
+    /// Create only; fail if it exists already
     #[arg(long)]
     if_absent: bool,
 }

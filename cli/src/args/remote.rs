@@ -14,7 +14,9 @@ const DEFAULT_GATEWAY: &str = "http://127.0.0.1:7300";
 /// A running gateway.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct RemoteArgs {
-    /// URL of the gateway. Give several gateways of one store separated by commas, to fail over from one to the next
+    /// URL of the gateway, or several separated by commas
+    ///
+    /// Several gateways must share one store. If one is gone, the next one is used.
     #[arg(long, value_name = "URL", env = "C3_GATEWAY", default_value = DEFAULT_GATEWAY)]
     gateway: String,
     #[command(flatten)]

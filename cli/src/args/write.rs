@@ -15,16 +15,19 @@ const FIDELITY_MIN: f64 = 0.999;
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Compression")]
 pub(crate) struct WriteArgs {
-    /// Compression ratio: text tokens per latent token. The default model was trained for 10, 20, 40 and 80 and takes
-    /// any whole number from 8 to 80. `auto` chooses a ratio for each shard [default: the model's; 20 for the default
-    /// model]
+    /// Text tokens per latent token, or `auto` to choose for each shard [default: the model's, 20 for the default model]
+    ///
+    /// The default model was trained for 10, 20, 40 and 80 and takes any whole number from 8 to 80.
     #[arg(long, value_name = "N|auto", allow_negative_numbers = true)]
     ratio: Option<Ratio>,
-    /// With --ratio auto: use the highest ratios at which this fraction of tokens decodes without corrections
-    /// [default: 0.999]
+    /// With --ratio auto: minimum fraction of tokens that decode without corrections [default: 0.999]
+    ///
+    /// The highest ratios that keep this bound are used.
     #[arg(long, value_name = "FRACTION", value_parser = fraction, conflicts_with = "stored_bytes_max")]
     fidelity_min: Option<f64>,
-    /// With --ratio auto: use the lowest ratios at which the document takes at most this many bytes in the store
+    /// With --ratio auto: maximum size of the document in the store
+    ///
+    /// The lowest ratios that keep this bound are used.
     #[arg(long, value_name = "BYTES")]
     stored_bytes_max: Option<u64>,
     /// With --ratio auto: ratios to choose from [default: 10,20,40,80]
@@ -36,7 +39,7 @@ pub(crate) struct WriteArgs {
     /// Encoding of the stored latents: f32, bf16, q8_0 or q4_0 [default: the model's]
     #[arg(long)]
     codec: Option<LatentCodec>,
-    /// Skip verification: store no corrections, so that the text read back may differ
+    /// Skip verification; the text read back may then differ
     #[arg(long)]
     no_verify: bool,
 }

@@ -21,7 +21,9 @@ pub(crate) struct AppendArgs {
     /// Delete the old document once the new one is stored
     #[arg(long)]
     replace: bool,
-    /// Name of the upload; repeat the command with the same name to resume it if it is interrupted
+    /// Name of the upload, by which it can be resumed
+    ///
+    /// If the upload is interrupted, repeat the command with the same name to resume it.
     #[arg(long, value_name = "NAME")]
     upload: Option<UploadName>,
     #[command(flatten)]

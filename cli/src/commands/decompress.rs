@@ -19,7 +19,9 @@ pub(crate) struct DecompressArgs {
     /// File to write [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Write the model's answer to this question about the text, instead of the text (published C3 model only)
+    /// Write the model's answer to this question about the text, instead of the text
+    ///
+    /// Needs a model that takes prompts, such as the published C3 weights.
     #[arg(long)]
     prompt: Option<String>,
     /// Maximum tokens of the answer [default: 4096]

@@ -18,7 +18,7 @@ pub(crate) struct FsckArgs {
     /// Repair objects that can be rebuilt from others
     #[arg(long)]
     repair: bool,
-    /// Original texts: a damaged document whose text is given here is stored again
+    /// Original texts, from which damaged documents are stored again
     #[arg(long, value_name = "FILE", num_args = 1.., requires = "repair")]
     original: Vec<PathBuf>,
     #[command(flatten)]

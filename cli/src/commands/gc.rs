@@ -8,8 +8,9 @@ use crate::error::CliError;
 /// Arguments of `gc`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct GcArgs {
-    /// Keep unreferenced objects that are younger than this. Uploads that take longer fail [default: the gateway's
-    /// setting, 3600]
+    /// Keep unreferenced objects younger than this [default: the gateway's setting, 3600]
+    ///
+    /// An upload that takes longer may lose its objects, and then fails.
     #[arg(long, value_name = "SECONDS")]
     grace: Option<u64>,
     #[command(flatten)]

@@ -51,7 +51,7 @@ pub(crate) struct GetArgs {
 pub(crate) struct RmArgs {
     /// Name: NAME or NAMESPACE/NAME
     name: DocumentName,
-    /// Remove only if the current version token, as printed by `c3 name get`, is TOKEN
+    /// Remove only if the name's current version token is TOKEN
     #[arg(long, value_name = "TOKEN")]
     if_match: Option<String>,
     #[command(flatten)]

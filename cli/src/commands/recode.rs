@@ -13,7 +13,7 @@ use crate::output::{Progress, Report, print};
 /// Arguments of `recode`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RecodeArgs {
-    /// Documents: for each its id, a unique prefix of it, or @NAME
+    /// Documents: ids, unique prefixes of ids, or @NAMEs
     #[arg(value_parser = document_ref, required_unless_present = "all", value_name = "ID")]
     ids: Vec<String>,
     /// All stored documents

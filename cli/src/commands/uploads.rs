@@ -17,13 +17,5 @@ pub(crate) async fn run(args: RemoteArgs) -> Result<(), CliError> {
         text += &format!("{}  {bytes}, {tokens} tokens done; {expiry}\n", upload.name);
     }
     text += &format!("uploads: {}", uploads.len());
-    let records = uploads.iter().map(|upload| {
-        json!({
-            "name": upload.name,
-            "bytes_done": upload.bytes_done,
-            "tokens_done": upload.tokens_done,
-            "expires_unix_ms": upload.expires_unix_ms,
-        })
-    });
-    args.format.print(text, &json!({ "uploads": records.collect::<Vec<_>>() }))
+    args.format.print(text, &json!({ "uploads": uploads }))
 }

@@ -46,8 +46,9 @@ pub(crate) struct BenchArgs {
     /// Duration of the measurement
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     duration: u64,
-    /// Documents stored beforehand for `get`. Use more than there are calls in flight: parallel reads of one document
-    /// are decoded only once
+    /// Documents stored beforehand for `get`
+    ///
+    /// Use more than there are calls in flight, since parallel reads of one document are decoded only once.
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
     documents: usize,
     #[command(flatten)]

@@ -18,7 +18,7 @@ const JOBS: usize = 16;
 /// Arguments of `get`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct GetArgs {
-    /// Documents: for each its id, a unique prefix of it, or @NAME. Several documents need --output DIR
+    /// Documents: ids, unique prefixes of ids, or @NAMEs; several need --output DIR
     #[arg(value_parser = document_ref, value_name = "ID", required_unless_present_any = ["all", "prefix"])]
     ids: Vec<String>,
     /// All stored documents
@@ -30,7 +30,7 @@ pub(crate) struct GetArgs {
     /// Documents to read in parallel
     #[arg(long, value_name = "N", default_value_t = JOBS, value_parser = positive)]
     jobs: usize,
-    /// Bytes to read, from A up to but not including B; leave out A or B for the start or the end
+    /// Range of bytes to read, B excluded; leave out A or B for the start or the end
     #[arg(
         long,
         value_name = "A..B",

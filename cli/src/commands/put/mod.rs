@@ -23,8 +23,10 @@ const JOBS: usize = 128;
 /// Arguments of `put`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PutArgs {
-    /// UTF-8 texts: files, directories (their files, except hidden ones) and quoted patterns such as 'notes/**/*.md';
-    /// `-` is standard input
+    /// UTF-8 texts: files, directories and quoted patterns; `-` is standard input
+    ///
+    /// A directory stands for its files, except hidden ones. A pattern such as 'notes/**/*.md' stands for the files that
+    /// match it.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
@@ -32,12 +34,14 @@ pub(crate) struct PutArgs {
     /// Seconds until the document expires [default: never]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     ttl: Option<u64>,
-    /// Name of the upload; repeat the command with the same name, text and options to resume it if it is interrupted
-    /// [default: chosen by the gateway for long texts]
+    /// Name of the upload, by which it can be resumed [default: chosen by the gateway, for long texts]
+    ///
+    /// If the upload is interrupted, repeat the command with the same name, text and options to resume it.
     #[arg(long, value_name = "NAME")]
     upload: Option<UploadName>,
-    /// Stored document that the text is an edited version of (ID or @NAME). Only what was edited is compressed, and
-    /// options that are not given are those of the document
+    /// Stored document of which the text is an edited version (ID or @NAME)
+    ///
+    /// Only the parts that were edited are compressed. Options that are not given are those of the document.
     #[arg(long, value_name = "ID", value_parser = document_ref)]
     base: Option<String>,
     #[command(flatten)]
@@ -70,7 +74,9 @@ struct ManyArgs {
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Name and labels")]
 struct NamingArgs {
-    /// Name for the document: NAME or NAMESPACE/NAME. Commands then accept @NAME in place of its id
+    /// Name for the document: NAME or NAMESPACE/NAME
+    ///
+    /// Commands then accept @NAME in place of the id.
     #[arg(long)]
     name: Option<String>,
     /// Namespace of the name [default: default]
