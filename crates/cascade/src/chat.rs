@@ -64,8 +64,8 @@ impl Generation {
         self.done
     }
 
-    /// Appends the next token: the argmax of `logits` (one per vocabulary id) under the n-gram ban. Sets the logits
-    /// of banned ids to minus infinity.
+    /// Appends the next token: the argmax of `logits` (one per vocabulary id) under the n-gram ban. Sets the logits of
+    /// banned ids to minus infinity.
     pub fn push_greedy(&mut self, logits: &mut [f32]) {
         for banned in self.banned() {
             logits[banned as usize] = f32::NEG_INFINITY;
@@ -110,11 +110,8 @@ impl Generation {
     }
 }
 
-/// Validates a context as the published code does.
-///
-/// # Errors
-/// [`Error::InvalidInput`] if the context contains `<img>`. The published code raises if the matching `</img>` is
-/// missing, or because there would be two latent slots.
+/// Validates a context as the published code does. Fails with [`Error::InvalidInput`] if the context contains `<img>`.
+/// The published code raises if the matching `</img>` is missing, or because there would be two latent slots.
 pub(crate) fn check_context(ids: &[u32], tokenizer: &Tokenizer, latents: usize) -> Result<(), Error> {
     let (start, end) = (tokenizer.special("<img>")?, tokenizer.special("</img>")?);
     match ids.iter().position(|&id| id == start) {
@@ -126,10 +123,7 @@ pub(crate) fn check_context(ids: &[u32], tokenizer: &Tokenizer, latents: usize) 
     }
 }
 
-/// Validates a prompt as the published code does.
-///
-/// # Errors
-/// [`Error::InvalidInput`] if the numbers of `<img>` and `</img>` differ.
+/// Validates a prompt as the published code does. Fails with [`Error::InvalidInput`] if the counts of `<img>` and `</img>` differ.
 pub(crate) fn check_prompt(ids: &[u32], tokenizer: &Tokenizer) -> Result<(), Error> {
     let count =
         |token| tokenizer.special(token).map(|special| ids.iter().filter(|&&id| id == special).count());

@@ -35,11 +35,8 @@ pub struct TokenWindow {
 }
 
 impl Compressor {
-    /// Loads the compressor of a checkpoint, after checking the hash of every file.
-    ///
-    /// # Errors
-    /// [`Error::Checkpoint`] if a file is missing, damaged or not supported; [`Error::Device`] if the options cannot
-    /// be met.
+    /// Loads the compressor of a checkpoint, after checking the hash of every file. Fails with [`Error::Checkpoint`] if
+    /// a file is missing, damaged or not supported; [`Error::Device`] if the options cannot be met.
     pub fn load(source: Source<'_>, options: &Options) -> Result<Self, Error> {
         let mut checkpoint = Checkpoint::open(source, Stage::Compressor, options)?;
         let query = checkpoint.query()?;
@@ -65,11 +62,8 @@ impl Compressor {
         &self.info
     }
 
-    /// Tokenizes a shard and divides it into windows of at most `latent_token_len * ratio` tokens, whose lengths
-    /// differ by at most one. Special tokens are treated as text.
-    ///
-    /// # Errors
-    /// [`Error::InvalidInput`] if the ratio is out of range.
+    /// Tokenizes a shard and divides it into windows of at most `latent_token_len * ratio` tokens and nearly equal
+    /// length. Special tokens are treated as text. Fails with [`Error::InvalidInput`] if the ratio is out of range.
     pub fn windows(&self, text: &str, ratio: usize) -> Result<Vec<TokenWindow>, Error> {
         let (min, max) = (self.info.ratio_min, self.info.ratio_max);
         if !(min..=max).contains(&ratio) {
@@ -87,9 +81,7 @@ impl Compressor {
         Ok(self.layout.windows(tokens.len(), ratio).into_iter().map(window).collect())
     }
 
-    /// Tokenizes a text as one window of the published chat. Special tokens are recognised.
-    ///
-    /// # Errors
+    /// Tokenizes a text as one window of the published chat. Special tokens are recognised. Fails with
     /// [`Error::InvalidInput`] for texts on which the published code raises.
     pub fn chat_context(&self, text: &str) -> Result<TokenWindow, Error> {
         let tokens = self.tokenizer.prompt(text)?;
@@ -99,10 +91,8 @@ impl Compressor {
     }
 
     /// Compresses a batch of windows. Returns the latents of each, `[latents][latent_width]`. The result for a window
-    /// does not depend on the rest of the batch.
-    ///
-    /// # Errors
-    /// [`Error::InvalidInput`] if a window has too many tokens or an id outside the vocabulary.
+    /// does not depend on the rest of the batch. Fails with [`Error::InvalidInput`] if a window has too many tokens or
+    /// an id outside the vocabulary.
     pub fn compress(&self, windows: &[&TokenWindow]) -> Result<Vec<Vec<f32>>, Error> {
         if windows.is_empty() {
             return Ok(Vec::new());

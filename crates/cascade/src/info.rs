@@ -9,8 +9,8 @@ pub struct StageInfo {
     pub compressor_fingerprint: [u8; 32],
     /// BLAKE3 over the decoder's config, tokenizer and weights.
     pub decoder_fingerprint: [u8; 32],
-    /// Name of the order and precision of the computation. Stages with the same arithmetic `c3-int8-2` compute the
-    /// same bits on every CPU. Stages with different arithmetic agree on tokens whose logit margin is not thin.
+    /// Name of the order and precision of the computation. Stages with the same arithmetic `c3-int8-2` compute the same
+    /// bits on every CPU. Stages with different arithmetic agree on tokens whose logit margin is not thin.
     pub arithmetic: String,
     /// `cpu` or `cuda:N`.
     pub device: String,

@@ -2,9 +2,9 @@
 //!
 //! - *Published* (the paper's weights): positions 0, 1, 2, … in both stages, a fixed number of latents, one block per
 //!   window.
-//! - *Aligned* (ours, after Enhanced Position Layout, arXiv 2409.14364): a query has the position at which its span
-//!   of text ends, a latent the position at which its span begins. A block has `ratio` tokens and never attends to
-//!   other blocks.
+//! - *Aligned* (ours, after Enhanced Position Layout, arXiv 2409.14364): a query has the position at which its span of
+//!   text ends, a latent the position at which its span begins. A block has `ratio` tokens and never attends to other
+//!   blocks.
 //!
 //! A *slot* is a row of the decoder that predicts one text token. Slots are numbered like the tokens of the window.
 
@@ -31,8 +31,7 @@ impl Layout {
         self.positions == PositionLayout::Published
     }
 
-    /// Divides `tokens` into windows of at most `latent_token_len * ratio` tokens, whose lengths differ by at most
-    /// one.
+    /// Divides `tokens` into windows of at most `latent_token_len * ratio` tokens, whose lengths differ by at most one.
     pub(crate) fn windows(&self, tokens: usize, ratio: usize) -> Vec<Range<usize>> {
         let count = tokens.div_ceil(self.latent_token_len * ratio);
         let bound = |i: usize| i * (tokens / count) + i.min(tokens % count);
@@ -93,11 +92,9 @@ pub(crate) struct PromptShape {
     pub(crate) ratio: usize,
 }
 
-/// Row order of a prompt and its blocks: all prompt rows, then slot 0 of every block, slot 1 of every block, and so
-/// on.
+/// Row order of a prompt and its blocks: all prompt rows, then slot 0 of every block, slot 1 of every block, …
 ///
-/// A decoding step thus appends consecutive rows, and verification computes the same rows in the same order in one
-/// pass.
+/// A decoding step thus appends consecutive rows, and verification computes the same rows in one pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Blocks {
     /// Prompt rows.

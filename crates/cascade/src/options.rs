@@ -7,6 +7,28 @@ use candle_core::Device;
 
 use crate::Error;
 
+/// Implements parsing and display of an enum from its names.
+macro_rules! named {
+    ($type:ident, $expected:literal, [$(($name:literal, $variant:ident)),*]) => {
+        impl FromStr for $type {
+            type Err = Error;
+
+            fn from_str(name: &str) -> Result<Self, Error> {
+                match name {
+                    $($name => Ok(Self::$variant),)*
+                    _ => Err(Error::Device(format!(concat!("`{}` is not ", $expected), name))),
+                }
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $(Self::$variant => $name),* })
+            }
+        }
+    };
+}
+
 /// Device that a stage runs on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
@@ -65,8 +87,7 @@ impl DeviceChoice {
 /// Numeric precision of a stage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
-    /// GGUF weights: int8 activations on a CPU, f32 on a GPU. Dense weights: f32 on a CPU, their stored type on a
-    /// GPU.
+    /// GGUF weights: int8 activations on a CPU, f32 on a GPU. Dense weights: f32 on a CPU, their stored type on a GPU.
     #[default]
     Auto,
     /// Everything in f32. Quantised weights are dequantised at load.
@@ -75,28 +96,7 @@ pub enum Precision {
     Bf16,
 }
 
-impl FromStr for Precision {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self, Error> {
-        match name {
-            "auto" => Ok(Self::Auto),
-            "f32" => Ok(Self::F32),
-            "bf16" => Ok(Self::Bf16),
-            _ => Err(Error::Device(format!("`{name}` is not a precision: use auto, f32 or bf16"))),
-        }
-    }
-}
-
-impl fmt::Display for Precision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Auto => "auto",
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-        })
-    }
-}
+named!(Precision, "a precision: use auto, f32 or bf16", [("auto", Auto), ("f32", F32), ("bf16", Bf16)]);
 
 /// Instruction set of the CPU kernels. All compute the same bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -114,34 +114,11 @@ pub enum Kernels {
     Portable,
 }
 
-impl Kernels {
-    const NAMES: [(&str, Self); 5] = [
-        ("auto", Self::Auto),
-        ("avx512", Self::Avx512),
-        ("avxvnni", Self::AvxVnni),
-        ("avx2", Self::Avx2),
-        ("portable", Self::Portable),
-    ];
-}
-
-impl FromStr for Kernels {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self, Error> {
-        let known = Self::NAMES.into_iter().find(|(known, _)| *known == name);
-        known.map(|(_, kernels)| kernels).ok_or_else(|| {
-            Error::Device(format!(
-                "`{name}` is not an instruction set: use auto, avx512, avxvnni, avx2 or portable"
-            ))
-        })
-    }
-}
-
-impl fmt::Display for Kernels {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(Self::NAMES.iter().find(|(_, kernels)| kernels == self).map_or("", |(name, _)| name))
-    }
-}
+named!(
+    Kernels,
+    "an instruction set: use auto, avx512, avxvnni, avx2 or portable",
+    [("auto", Auto), ("avx512", Avx512), ("avxvnni", AvxVnni), ("avx2", Avx2), ("portable", Portable)]
+);
 
 /// Options for loading a stage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -164,8 +141,11 @@ mod tests {
 
     #[test]
     fn options_parse_as_displayed() {
-        for (name, kernels) in Kernels::NAMES {
-            assert_eq!((name.parse::<Kernels>().unwrap(), kernels.to_string()), (kernels, name.to_owned()));
+        for name in ["auto", "avx512", "avxvnni", "avx2", "portable"] {
+            assert_eq!(name.parse::<Kernels>().unwrap().to_string(), name);
+        }
+        for name in ["auto", "f32", "bf16"] {
+            assert_eq!(name.parse::<Precision>().unwrap().to_string(), name);
         }
         assert!("sse".parse::<Kernels>().is_err());
         for choice in [DeviceChoice::Auto, DeviceChoice::Cpu, DeviceChoice::Cuda(3)] {

@@ -54,10 +54,8 @@ pub(crate) struct WindowLayout {
 }
 
 impl WindowLayout {
-    /// Lays out a window behind `prompt`. `pad_id` is `<imgpad>`.
-    ///
-    /// # Errors
-    /// [`Error::InvalidInput`] if the numbers of tokens, latents and ratio do not fit together.
+    /// Lays out a window behind `prompt`. `pad_id` is `<imgpad>`. Fails with [`Error::InvalidInput`] if the numbers of
+    /// tokens, latents and ratio do not fit together.
     pub(crate) fn new(
         layout: &Layout,
         prompt: &Prompt,

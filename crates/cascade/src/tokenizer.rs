@@ -1,8 +1,7 @@
 //! Tokenizer: text to token ids, token ids to bytes.
 //!
 //! Documents are tokenized without normalisation, and special tokens in them are treated as text. The concatenated
-//! bytes of the tokens are therefore the bytes of the document. A token may hold part of a character, so tokens
-//! decode to bytes.
+//! bytes of the tokens are therefore the bytes of the document. A token may hold a partial character.
 
 use tokenizers::Tokenizer as HfTokenizer;
 
@@ -30,10 +29,8 @@ enum Piece {
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer.json`. `vocabulary` is the number of ids in the weights.
-    ///
-    /// # Errors
-    /// [`Error::Checkpoint`] if the file is not a byte-level BPE whose ids are below `vocabulary`.
+    /// Reads a `tokenizer.json`. `vocabulary` is the number of ids in the weights. Fails with [`Error::Checkpoint`] if
+    /// the file is not a byte-level BPE whose ids are below `vocabulary`.
     pub(crate) fn read(json: &[u8], vocabulary: usize) -> Result<Self, Error> {
         let wrong = |what: &str| {
             Error::checkpoint(format!("tokenizer.json {what}: use the file that came with the checkpoint"))
@@ -60,10 +57,8 @@ impl Tokenizer {
         Ok(Self { document, prompt, pieces })
     }
 
-    /// Tokenizes a document.
-    ///
-    /// # Errors
-    /// [`Error::Checkpoint`] if the concatenated bytes of the tokens differ from `text`.
+    /// Tokenizes a document. Fails with [`Error::Checkpoint`] if the concatenated bytes of the tokens differ from
+    /// `text`.
     pub(crate) fn document(&self, text: &str) -> Result<Vec<u32>, Error> {
         let ids = encode(&self.document, text)?;
         let mut rest = text.as_bytes();

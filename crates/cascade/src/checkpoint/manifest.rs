@@ -52,9 +52,7 @@ impl StageFiles {
 }
 
 impl Manifest {
-    /// Derives the manifest of the checkpoint in `folder`. The default name is that of the folder.
-    ///
-    /// # Errors
+    /// Derives the manifest of the checkpoint in `folder`. The default name is that of the folder. Fails with
     /// [`Error::Checkpoint`] if files of either stage are missing or cannot be read.
     pub fn derive(folder: &std::path::Path, name: Option<String>) -> Result<Self, Error> {
         let files = Files::open(super::Source::Folder(folder))?;

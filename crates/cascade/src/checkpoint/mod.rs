@@ -62,11 +62,8 @@ pub(crate) struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a stage. Hashes each of its files and compares the result with the manifest.
-    ///
-    /// # Errors
-    /// [`Error::Checkpoint`] if a file is missing, damaged or not supported; [`Error::Device`] if the device cannot
-    /// be opened.
+    /// Opens a stage. Compares the hash of each of its files with the manifest. Fails with [`Error::Checkpoint`] if a
+    /// file is missing, damaged or not supported; [`Error::Device`] if the device cannot be opened.
     pub(crate) fn open(source: Source<'_>, stage: Stage, options: &Options) -> Result<Self, Error> {
         let files = Files::open(source)?;
         let manifest = Manifest::read_or_derive(&files)?;

@@ -65,11 +65,8 @@ pub struct TokenVerdict {
 }
 
 impl Decoder {
-    /// Loads the decoder of a checkpoint, after checking the hash of every file.
-    ///
-    /// # Errors
-    /// [`Error::Checkpoint`] if a file is missing, damaged or not supported; [`Error::Device`] if the options cannot
-    /// be met.
+    /// Loads the decoder of a checkpoint, after checking the hash of every file. Fails with [`Error::Checkpoint`] if a
+    /// file is missing, damaged or not supported; [`Error::Device`] if the options cannot be met.
     pub fn load(source: Source<'_>, options: &Options) -> Result<Self, Error> {
         let mut checkpoint = Checkpoint::open(source, Stage::Decoder, options)?;
         let (weight, bias) = checkpoint.projector()?;
@@ -105,10 +102,7 @@ impl Decoder {
         &self.info
     }
 
-    /// Decodes token ids to bytes.
-    ///
-    /// # Errors
-    /// [`Error::InvalidInput`] if an id is not a text token.
+    /// Decodes token ids to bytes. Fails with [`Error::InvalidInput`] if an id is not a text token.
     pub fn text(&self, tokens: &[u32]) -> Result<Vec<u8>, Error> {
         let mut text = Vec::new();
         for &id in tokens {
@@ -119,11 +113,12 @@ impl Decoder {
     }
 
     /// Verifies windows in one teacher-forced pass. Returns one verdict per token of each window, in text order. The
-    /// verdicts of a window do not depend on the rest of the batch.
-    ///
-    /// # Errors
-    /// [`Error::InvalidInput`] if latents have the wrong shape or an id is not a text token.
+    /// verdicts of a window do not depend on the rest of the batch. Fails with [`Error::InvalidInput`] if latents have
+    /// the wrong shape or an id is not a text token.
     pub fn verify(&self, windows: &[VerifyWindow<'_>]) -> Result<Vec<Vec<TokenVerdict>>, Error> {
+        if windows.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut layouts = Vec::with_capacity(windows.len());
         let mut inputs = Vec::with_capacity(2 * windows.len()); // prompt and slots per window
         let mut positions = Vec::new();
@@ -140,7 +135,6 @@ impl Decoder {
             positions.extend(slots().map(|slot| layout.slot_position(slot)));
             layouts.push(layout);
         }
-        let Some(_) = inputs.first() else { return Ok(Vec::new()) };
         let mut caches: Vec<_> = windows.iter().map(|_| self.prefix_cache.clone()).collect();
         let mut sequences: Vec<_> = caches
             .iter_mut()
@@ -178,11 +172,9 @@ impl Decoder {
         }
     }
 
-    /// Starts to decode a window. The network first runs at the next [`Self::step`].
-    ///
-    /// # Errors
-    /// [`Error::InvalidInput`] if latents have the wrong shape, if a correction is not a text token, or if the
-    /// checkpoint does not take the prompt.
+    /// Starts to decode a window. The network first runs at the next [`Self::step`]. Fails with [`Error::InvalidInput`]
+    /// if latents have the wrong shape, if a correction is not a text token, or if the checkpoint does not take the
+    /// prompt.
     pub fn start(&self, window: DecodeWindow) -> Result<DecodeSession, Error> {
         DecodeSession::new(self, window)
     }
@@ -192,10 +184,8 @@ impl Decoder {
         session::step(self, sessions)
     }
 
-    /// Projects latents to the decoder's hidden states, `[count][hidden]`.
-    ///
-    /// # Errors
-    /// [`Error::InvalidInput`] if latents have the wrong shape.
+    /// Projects latents to the decoder's hidden states, `[count][hidden]`. Fails with [`Error::InvalidInput`] if
+    /// latents have the wrong shape.
     pub fn projected(&self, latents: &Latents) -> Result<Vec<f32>, Error> {
         Ok(self.project(latents)?.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1()?)
     }
@@ -212,10 +202,7 @@ impl Decoder {
     }
 
     /// Creates the generation state of the published chat, for `prompt` with `latents` latents. A `tokens_max` of 0
-    /// means [`chat::TOKENS_MAX`].
-    ///
-    /// # Errors
-    /// [`Error::InvalidInput`] for prompts on which the published code raises.
+    /// means [`chat::TOKENS_MAX`]. Fails with [`Error::InvalidInput`] for prompts on which the published code raises.
     pub fn generation(&self, prompt: &str, latents: usize, tokens_max: usize) -> Result<Generation, Error> {
         let ids = Prompt::new(&self.tokenizer, prompt)?.ids(self.pad_id, latents);
         chat::check_prompt(&ids, &self.tokenizer)?;
@@ -233,19 +220,22 @@ impl Decoder {
     }
 
     fn project(&self, latents: &Latents) -> Result<Tensor, Error> {
-        let Latents { values, count, width } = latents;
-        if *width != self.info.latent_width || values.len() != count * width {
-            let expected = self.info.latent_width;
-            let given = values.len();
-            return Err(Error::input(format!(
-                "{given} values for {count} latents of width {width}: this cascade's latents have width {expected}"
-            )));
-        }
-        self.projector.forward(values, *count)
+        self.check_shape(latents)?;
+        self.projector.forward(&latents.values, latents.count)
     }
 
-    /// Returns verdicts in text order. `hidden` holds the rows of the slots in row order, see
-    /// [`WindowLayout::blocks`].
+    fn check_shape(&self, Latents { values, count, width }: &Latents) -> Result<(), Error> {
+        let expected = self.info.latent_width;
+        if *width == expected && values.len() == count * width {
+            return Ok(());
+        }
+        let given = values.len();
+        Err(Error::input(format!(
+            "{given} values for {count} latents of width {width}: the width must be {expected}"
+        )))
+    }
+
+    /// Returns verdicts in text order. `hidden` holds the rows of the slots in row order, see [`WindowLayout::blocks`].
     fn verdicts(
         &self,
         hidden: &Tensor,

@@ -87,7 +87,7 @@ impl DecodeSession {
                 prompt: Prompt::new(&decoder.tokenizer, &prompt)?,
             },
         };
-        decoder.projected(&latents)?;
+        decoder.check_shape(&latents)?;
         Ok(Self { latents, cache: decoder.prefix_cache.clone(), progress, text_taken: false })
     }
 
@@ -136,8 +136,8 @@ impl DecodeSession {
         }
     }
 
-    /// Returns the next input rows, `[rows, hidden]`, their position ids, and the number of trailing rows that
-    /// predict tokens.
+    /// Returns the next input rows, `[rows, hidden]`, their position ids, and the number of trailing rows that predict
+    /// tokens.
     fn next_rows(&self, decoder: &Decoder) -> Result<(Tensor, Vec<u32>, usize), Error> {
         let prefix = decoder.prefix_cache.rows();
         let first_step = self.cache.rows() == prefix;

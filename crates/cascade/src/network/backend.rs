@@ -19,10 +19,8 @@ impl Backend {
     /// Selects the backend.
     ///
     /// `stored` is the type of dense weights, `None` if the weights are quantised. `cpu_supported` says that the CPU
-    /// kernels support all weights.
-    ///
-    /// # Errors
-    /// [`Error::Device`] if the options ask for bf16 on a CPU or for kernels that the CPU does not support.
+    /// kernels support all weights. Fails with [`Error::Device`] if the options ask for bf16 on a CPU or for kernels
+    /// that the CPU does not support.
     pub(super) fn select(
         options: &Options,
         device: &Device,

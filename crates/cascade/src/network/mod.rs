@@ -1,9 +1,8 @@
 //! The Qwen2 network, for both stages and both checkpoint layouts.
 //!
-//! A forward pass takes rows of hidden states, packed without padding: the new rows of several sequences, one
-//! sequence after the other. Norms and linear layers treat all rows alike. Only attention knows the limits of
-//! sequences and the rows that each row attends to. Follows Qwen2 as in transformers 4.49, which the published code
-//! runs on.
+//! A forward pass takes rows of hidden states, packed without padding: the new rows of several sequences, one sequence
+//! after the other. Norms and linear layers treat all rows alike. Only attention knows the limits of sequences and the
+//! rows that each row attends to. Follows Qwen2 as in transformers 4.49, which the published code runs on.
 //!
 //! Two backends: [`candle`] runs dense weights on any device; [`cpu`] runs quantised weights on a CPU, in our own
 //! kernels with one named arithmetic.
@@ -139,11 +138,8 @@ enum Network {
 }
 
 impl Qwen2 {
-    /// Loads the network of an opened stage.
-    ///
-    /// # Errors
-    /// [`Error::Device`] if the options do not fit the device, [`Error::Checkpoint`] or [`Error::Candle`] if a tensor
-    /// is missing or malformed.
+    /// Loads the network of an opened stage. Fails with [`Error::Device`] if the options do not fit the device,
+    /// [`Error::Checkpoint`] or [`Error::Candle`] if a tensor is missing or malformed.
     pub(crate) fn load(checkpoint: &mut Checkpoint, options: &Options) -> Result<Self, Error> {
         let Checkpoint { network: config, weights, device, .. } = checkpoint;
         let cpu_supported = cpu::supports(weights, config);

@@ -3,8 +3,8 @@
 use super::packed_weight::QUANT_BLOCK;
 use super::simd::{ActivationBlock, Isa, LANES, Simd, kernel};
 
-/// Output of a GEMM in tile-major order: `panels[tile * rows + row]` holds outputs `16 * tile` to `16 * tile + 15` of
-/// a row.
+/// Output of a GEMM in tile-major order: `panels[tile * rows + row]` holds outputs `16 * tile` to `16 * tile + 15` of a
+/// row.
 ///
 /// Each tile of outputs is contiguous, so threads can compute tiles independently.
 pub(super) type Panels = [[f32; LANES]];

@@ -1,9 +1,8 @@
 //! Grouped-query attention.
 //!
-//! Over causal rows, both scores and mix are GEMMs in int8: queries with keys, then softmax weights, quantised again
-//! in blocks of 32 rows, with values. Over block rows, the slots of 16 blocks occupy 16 lanes: scores are int8 dot
-//! products, and values are mixed in f32. Every sum runs in one order, which depends only on the rows visible to the
-//! query.
+//! Over causal rows, both scores and mix are GEMMs in int8: queries with keys, then softmax weights, quantised again in
+//! blocks of 32 rows, with values. Over block rows, the slots of 16 blocks occupy 16 lanes: scores are int8 dot
+//! products, and values are mixed in f32. The order of every sum depends only on the rows visible to the query.
 //!
 //! Queries with the same visible keys are computed together, so that the keys are read once: consecutive rows of a
 //! prompt, or the slots of one step, which attend to the same prompt.
@@ -42,8 +41,7 @@ pub(super) struct Scratch {
     queries: Activations,
     /// Scores of one pass over causal rows: `[rows * heads][causal rows]`, padded to whole blocks of 32.
     scores: Vec<f32>,
-    /// Lane-wise maximum of each row's scores over the key tiles that are fully visible to all rows: `[rows *
-    /// heads]`.
+    /// Lane-wise maximum of each row's scores over the key tiles that are fully visible to all rows: `[rows * heads]`.
     lane_max: Vec<[f32; LANES]>,
     /// Softmax numerators times the scales of the values, quantised. Same shape as `scores`.
     weights: Activations,
@@ -53,8 +51,8 @@ pub(super) struct Scratch {
     sums: Vec<f32>,
     /// Queries of 16 blocks: `[dim / 4][16][4]`. Their scales and offsets: `[dim / 32][16]`.
     lane_queries: Vec<[u8; 4 * LANES]>,
-    lane_query_scales: Vec<[f32; LANES]>,
-    lane_query_offsets: Vec<[i32; LANES]>,
+    lane_scales: Vec<[f32; LANES]>,
+    lane_offsets: Vec<[i32; LANES]>,
     /// Scores of 16 blocks over their own slots: `[step][16]`.
     lane_scores: Vec<[f32; LANES]>,
     /// Weighted sums of block values: `[dim][16]`.
@@ -233,7 +231,7 @@ fn mix_causal_values<S: Simd>(
 fn block_scores<S: Simd>(simd: S, kv: &BlockKv, heads: Heads, at: BlockHead, scratch: &mut Scratch) {
     let BlockHead { head, query, step, group, groups } = at;
     scratch.interleave_queries(heads, query);
-    let Scratch { lane_queries, lane_query_scales, lane_query_offsets, lane_scores, .. } = scratch;
+    let Scratch { lane_queries, lane_scales, lane_offsets, lane_scores, .. } = scratch;
     lane_scores.resize(step + 1, [0.0; LANES]);
     for (step, scores) in lane_scores.iter_mut().enumerate() {
         let keys = kv.keys(heads, head, step * groups + group);
@@ -242,7 +240,7 @@ fn block_scores<S: Simd>(simd: S, kv: &BlockKv, heads: Heads, at: BlockHead, scr
             .as_chunks::<{ QUANT_BLOCK / 4 }>()
             .0
             .iter()
-            .zip(lane_query_scales.iter().zip(lane_query_offsets.iter()));
+            .zip(lane_scales.iter().zip(lane_offsets.iter()));
         let keys = keys.bytes.as_chunks::<{ QUANT_BLOCK / 4 }>().0.iter().zip(keys.scales);
         for ((queries, (query_scales, offsets)), (keys, key_scales)) in queries.zip(keys) {
             let mut sums = simd.load_i32(offsets);
@@ -296,18 +294,18 @@ impl Scratch {
     /// Transposes the queries of one head, so that each lane holds one block's.
     #[inline(always)]
     fn interleave_queries(&mut self, heads: Heads, query: usize) {
-        let Self { queries, lane_queries, lane_query_scales, lane_query_offsets, .. } = self;
+        let Self { queries, lane_queries, lane_scales, lane_offsets, .. } = self;
         lane_queries.clear();
         lane_queries.resize(heads.dim / 4, [0; 4 * LANES]);
-        lane_query_scales.clear();
-        lane_query_scales.resize(queries.row_blocks, [0.0; LANES]);
-        lane_query_offsets.clear();
-        lane_query_offsets.resize(queries.row_blocks, [0; LANES]);
+        lane_scales.clear();
+        lane_scales.resize(queries.row_blocks, [0.0; LANES]);
+        lane_offsets.clear();
+        lane_offsets.resize(queries.row_blocks, [0; LANES]);
         for (lane, row) in (query..queries.count).step_by(heads.group()).enumerate() {
             for block in 0..queries.row_blocks {
                 let quantised = &queries.blocks[row * queries.row_blocks + block];
-                lane_query_scales[block][lane] = quantised.scale;
-                lane_query_offsets[block][lane] = quantised.offset;
+                lane_scales[block][lane] = quantised.scale;
+                lane_offsets[block][lane] = quantised.offset;
                 let bytes = &mut lane_queries[block * QUANT_BLOCK / 4..];
                 for (bytes, values) in bytes.iter_mut().zip(quantised.values.as_chunks::<4>().0) {
                     bytes[4 * lane..4 * lane + 4].copy_from_slice(&values.map(|value| value as u8));
@@ -316,8 +314,7 @@ impl Scratch {
         }
     }
 
-    /// Returns the maximum of the first `visible` scores of row `at`, given that the first `all` are visible to all
-    /// rows.
+    /// Returns the maximum of the first `visible` scores of row `at`, of which the first `all` are visible to all rows.
     #[inline(always)]
     fn max_score(&self, at: usize, all: usize, visible: usize) -> f32 {
         let width = self.weights.row_blocks * QUANT_BLOCK;

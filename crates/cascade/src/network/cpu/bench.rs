@@ -18,9 +18,7 @@ pub struct Gemm {
 }
 
 impl Gemm {
-    /// Prepares a weight `[outputs, inputs]` in Q4_0 (Q8_0 if `q8`) and `rows` rows of activations.
-    ///
-    /// # Errors
+    /// Prepares a weight `[outputs, inputs]` in Q4_0 (Q8_0 if `q8`) and `rows` rows of activations. Fails with
     /// [`Error::Device`] if the CPU does not support `kernels`.
     pub fn new(
         [outputs, inputs]: [usize; 2],
@@ -50,8 +48,7 @@ impl Gemm {
 /// Multiply-adds per thread and round of [`peak`].
 pub const PEAK_MACS: usize = 8 * 4 * LANES;
 
-/// Runs `rounds` rounds of int8 dot products on every thread, with operands in registers only. An upper bound for any
-/// GEMM.
+/// Runs `rounds` rounds of int8 dot products on every thread, with operands in registers. An upper bound for any GEMM.
 pub fn peak(kernels: Kernels, rounds: usize) -> Result<i64, Error> {
     let isa = Isa::select(kernels)?;
     let sums = (0..rayon::current_num_threads()).into_par_iter().map(|_| {

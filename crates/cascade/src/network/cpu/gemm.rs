@@ -1,8 +1,7 @@
 //! GEMM of packed quantised weights with int8 activations.
 //!
-//! DotBlock products of 32 columns are exact in i32. Their scaled results are added in f32, in the order of the
-//! column blocks. A row's result therefore depends on neither the other rows of the batch, nor the number of threads,
-//! nor the CPU.
+//! Dot products of 32 columns are exact in i32. Their scaled results are added in f32, in the order of the column
+//! blocks. The result of a row is independent of the other rows, the number of threads and the CPU.
 
 use std::ops::Range;
 

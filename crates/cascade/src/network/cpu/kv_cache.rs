@@ -2,8 +2,7 @@
 //!
 //! Causal rows (the prompt, or a whole sequence without blocks) are packed like weights, so that attention is two
 //! GEMMs: keys in tiles of 16 rows for the scores, values in tiles of 16 dimensions for the mix. Both are int8. Keys
-//! have a scale per 32 dimensions. Values have one per row and head, which attention multiplies into the row's
-//! weight.
+//! have a scale per 32 dimensions. Values have one per row and head, which attention multiplies into the row's weight.
 //!
 //! Block rows (the text slots of blocks) are grouped by 16 blocks and ordered by step, so that each vector lane holds
 //! one block: keys in int8, values in half precision.
@@ -101,8 +100,7 @@ impl Values {
     }
 }
 
-/// 16 dimensions of 32 rows, in the format of a weight block without scales: dimensions are outputs, rows are
-/// columns.
+/// 16 dimensions of 32 rows, in the format of a weight block without scales: dimensions are outputs, rows are columns.
 #[repr(C, align(64))]
 #[derive(Clone, Copy)]
 pub(super) struct ValueBlock {

@@ -14,9 +14,7 @@ pub(super) struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    /// Reads linear layers and fuses them into one, concatenated along their outputs. Biases are optional.
-    ///
-    /// # Errors
+    /// Reads linear layers and fuses them into one, concatenated along their outputs. Biases are optional. Fails with
     /// [`Error::Checkpoint`] if a weight is missing or not quantised, or if only some of the layers have a bias.
     pub(super) fn weight(&mut self, names: &[&str]) -> Result<PackedWeight, Error> {
         let stored = names.iter().map(|name| self.quantised(&format!("{name}.weight")));

@@ -1,19 +1,18 @@
 //! The network on a CPU: packed quantised weights, int8 activations, one arithmetic.
 //!
 //! [`ARITHMETIC`] names the order and precision of every operation. Results do not depend on the other rows of the
-//! batch, the number of threads, the instruction set, or the split of a window into forward passes. Every CPU
-//! therefore decodes the same text. The arithmetic fixes:
+//! batch, the number of threads, the instruction set, or the split of a window into forward passes. Every CPU therefore
+//! decodes the same text. The arithmetic fixes:
 //!
 //! - GEMM ([`gemm`]): activations in int8 with a scale per 32 values, exact i32 dot products of 32 columns, f32 sums
 //!   over the column blocks in order with fused multiply-adds;
 //! - attention ([`attention`]): int8 queries and keys with a scale per 32 dimensions; int8 softmax weights and values
 //!   for causal rows; half-precision values for the slots of blocks; sums over rows in order;
 //! - RMSNorm and softmax sums ([`row_ops`]): 16 lanes, added pairwise as a tree;
-//! - [`exp`] from fused multiply-adds, and sine and cosine from the `libm` crate, which gives the same bits
-//!   everywhere.
+//! - [`exp`] from fused multiply-adds, and sine and cosine from the `libm` crate, which gives the same bits everywhere.
 //!
-//! Rows are independent between two attentions. A task therefore takes a chunk of rows from one attention to the
-//! next: the rows stay in its core's cache while the weights stream through.
+//! Rows are independent between two attentions. A task therefore takes a chunk of rows from one attention to the next:
+//! the rows stay in its core's cache while the weights stream through.
 
 mod activations;
 mod attention;
@@ -123,8 +122,7 @@ struct Buffers {
 struct WorkSplit {
     /// Rows per task.
     chunk: usize,
-    /// Minimum tiles per nested task within a GEMM. Nested tasks are used only if there are fewer chunks than
-    /// threads.
+    /// Minimum tiles per nested task within a GEMM. Nested tasks are used only if there are fewer chunks than threads.
     task_tiles: usize,
 }
 
@@ -217,8 +215,8 @@ impl Network {
         }
     }
 
-    /// First half of a layer, up to attention: norm, QKV projection and rotary embedding of a chunk of rows. `first`
-    /// is the batch index of the first row.
+    /// First half of a layer, up to attention: norm, QKV projection and rotary embedding of a chunk of rows. `first` is
+    /// the batch index of the first row.
     fn project_qkv(
         &self,
         layer: &Layer,
@@ -241,8 +239,7 @@ impl Network {
         }
     }
 
-    /// Second half of a layer, after attention: output projection and MLP, both added to the residual stream
-    /// `hidden`.
+    /// Second half of a layer, after attention: output projection and MLP, both added to the residual stream `hidden`.
     fn output_and_mlp(&self, layer: &Layer, hidden: &mut [f32], mixed: &[f32], buffers: &mut Buffers) {
         let Buffers { task_tiles, normed, rows, panels, up } = buffers;
         let (isa, width) = (self.isa, self.config.hidden);

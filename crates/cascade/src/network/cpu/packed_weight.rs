@@ -19,8 +19,8 @@ pub(super) struct PackedWeight {
 
 /// Blocks of a weight, `[tile][column block]`.
 pub(super) enum PackedBlocks {
-    /// Q4_0: `bytes[i][4 * out + j]` holds column `8 * i + j` in the low nibble and column `8 * i + 4 + j` in the
-    /// high one, both offset by 8.
+    /// Q4_0: `bytes[i][4 * out + j]` holds column `8 * i + j` in the low nibble and column `8 * i + 4 + j` in the high
+    /// one, both offset by 8.
     Q4(Vec<PackedBlock<4>>),
     /// Q8_0: `bytes[i][4 * out + j]` holds column `4 * i + j`, offset by 128.
     Q8(Vec<PackedBlock<8>>),
@@ -43,10 +43,8 @@ impl PackedWeight {
         known && matches!(shape, [out, inputs] if out % LANES == 0 && inputs % QUANT_BLOCK == 0)
     }
 
-    /// Packs one matrix, or several concatenated along their outputs.
-    ///
-    /// # Errors
-    /// [`Error::Checkpoint`] if a matrix is not supported, or if type or width differ.
+    /// Packs one matrix, or several concatenated along their outputs. Fails with [`Error::Checkpoint`] if a matrix is
+    /// not supported, or if type or width differ.
     pub(super) fn pack(stored: &[&QTensor], bias: Option<Vec<f32>>) -> Result<Self, Error> {
         let inputs = stored[0].shape().dims2()?.1;
         let mut outputs = 0;

@@ -37,8 +37,8 @@ fn word(values: [i8; 4]) -> i32 {
     i32::from_ne_bytes(values.map(|value| value as u8))
 }
 
-// SAFETY of all blocks below: `self` exists, so the CPU supports the instructions; every pointer comes from an array
-// as long as the access, and all loads and stores are unaligned ones.
+// SAFETY of all blocks below: `self` exists, so the CPU supports the instructions; every pointer comes from an array as
+// long as the access, and all loads and stores are unaligned ones.
 #[allow(unsafe_code, clippy::undocumented_unsafe_blocks)]
 impl<const VNNI: bool> Simd for Avx2<VNNI> {
     type F32s = [__m256; 2];
@@ -160,8 +160,8 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         self.dot_lanes(sums, weights, [unsafe { _mm256_set1_epi32(word(values)) }; 2])
     }
 
-    // Without VNNI, computes `weight * value` as `(weight - 128) * value + 128 * value`. Products of the first term
-    // are at most 128 * 127, so the sum of two fits 16 bits.
+    // Without VNNI, computes `weight * value` as `(weight - 128) * value + 128 * value`. Products of the first term are
+    // at most 128 * 127, so the sum of two fits 16 bits.
     #[inline(always)]
     fn dot_lanes(self, sums: [__m256i; 2], weights: [__m256i; 2], values: [__m256i; 2]) -> [__m256i; 2] {
         if VNNI {

@@ -23,8 +23,8 @@ impl Avx512 {
     }
 }
 
-// SAFETY of all blocks below: `self` exists, so the CPU supports the instructions; every pointer comes from an array
-// as long as the access, and all loads and stores are unaligned ones.
+// SAFETY of all blocks below: `self` exists, so the CPU supports the instructions; every pointer comes from an array as
+// long as the access, and all loads and stores are unaligned ones.
 #[allow(unsafe_code, clippy::undocumented_unsafe_blocks)]
 impl Simd for Avx512 {
     type F32s = __m512;

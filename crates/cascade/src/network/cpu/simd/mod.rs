@@ -98,8 +98,7 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn split_nibbles(self, x: Self::Bytes) -> [Self::Bytes; 2];
     /// Adds to each lane the dot product of its four `weights`, each at most 15, with the four `values`.
     fn dot_nibbles(self, sums: Self::I32s, weights: Self::Bytes, values: [i8; 4]) -> Self::I32s;
-    /// Adds to each lane the dot product of its four unsigned `weights` with the four `values`, none of which is
-    /// -128.
+    /// Adds to each lane the dot product of its four unsigned `weights` with the four `values`, none of which is -128.
     fn dot_bytes(self, sums: Self::I32s, weights: Self::Bytes, values: [i8; 4]) -> Self::I32s;
     /// As [`Simd::dot_bytes`], with four `values` per lane, read as i8.
     fn dot_lanes(self, sums: Self::I32s, weights: Self::Bytes, values: Self::Bytes) -> Self::I32s;
@@ -118,10 +117,8 @@ pub(crate) enum Isa {
 }
 
 impl Isa {
-    /// Returns the requested instruction set, or the fastest for [`Kernels::Auto`].
-    ///
-    /// # Errors
-    /// [`Error::Device`] if the CPU does not support it.
+    /// Returns the requested instruction set, or the fastest for [`Kernels::Auto`]. Fails with [`Error::Device`] if the
+    /// CPU does not support it.
     pub(crate) fn select(requested: Kernels) -> Result<Self, Error> {
         let supported = Self::supported();
         let fits = |(name, _): &&(Kernels, Self)| requested == Kernels::Auto || *name == requested;
