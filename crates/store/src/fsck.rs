@@ -1,130 +1,87 @@
-//! The check: reads every object, tells which documents and windows a fault touches, and repairs what can be rebuilt
+//! The check: reads every object, tells which documents and windows a fault affected, and repairs what can be rebuilt
 //! from what is left.
 
 use std::collections::{HashMap, HashSet};
 
 use async_stream::try_stream;
-use c3_proto::DocumentId;
 use futures::{Stream, TryStreamExt};
 use object_store::path::Path;
 
-use super::cell_upkeep::CELLS;
-use super::layout::{self, CONDEMNED, CORRECTIONS, DELETED, LATENTS, Name, ObjectKind, PACKS, UPLOADS};
-use super::manifest::{Manifest, Place, ShardEntry};
-use super::mark::{Census, Copy};
-use super::objects::StoreError;
-use super::pack::{self, Entry, Record};
-use super::shards::inline_shard;
-use super::{Shard, Store};
-
-/// Something wrong with an object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Finding {
-    pub(crate) object: String,
-    pub(crate) problem: String,
-    pub(crate) touches: Option<Touched>,
-    pub(crate) repaired: bool,
-}
-
-/// What of a document a fault touches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Touched {
-    pub(crate) document: DocumentId,
-    pub(crate) first_window: u64,
-    /// 0: all of the document.
-    pub(crate) windows: u64,
-}
-
-/// What was read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) objects: u64,
-    pub(crate) documents: u64,
-}
-
-/// What a check tells.
-#[derive(Clone, Debug)]
-pub(crate) enum CheckEvent {
-    Finding(Finding),
-    /// Last.
-    Done(Counts),
-}
-
-/// Whether what is wrong is repaired.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Faults {
-    Tell,
-    Repair,
-}
+use crate::manifest::{Inventory, ManifestCopy};
+use crate::manifest::{Manifest, Placement, ShardEntry};
+use crate::object::key::{
+    self, CORRECTIONS, DELETED, LATENTS, ObjectKey, ObjectKind, PACKS, PENDING_DELETES, UPLOADS,
+};
+use crate::pack::format::{self, Entry, Record};
+use crate::register::maintenance::REGISTERS;
+use crate::{Error, Shard, Store};
+use c3_types::{AffectedWindows, Finding, FsckEvent, FsckMode, FsckSummary};
 
 /// What a check knows so far.
 struct Check<'a> {
     store: &'a Store,
-    faults: Faults,
-    counts: Counts,
+    faults: FsckMode,
+    counts: FsckSummary,
     /// Objects that documents refer to.
-    referenced: HashSet<Name>,
+    referenced: HashSet<ObjectKey>,
     /// What is wrong with shards' objects, by the latents' name and the corrections'.
-    shards: HashMap<layout::ShardNames, Option<StoreError>>,
+    shards: HashMap<key::ShardKeys, Option<Error>>,
 }
 
 /// Reads every object and tells what is wrong.
-pub(crate) fn check(
-    store: &Store,
-    faults: Faults,
-) -> impl Stream<Item = Result<CheckEvent, StoreError>> + Send {
+pub fn check(store: &Store, faults: FsckMode) -> impl Stream<Item = Result<FsckEvent, Error>> + Send {
     try_stream! {
         let mut check =
-            Check { store, faults, counts: Counts::default(), referenced: HashSet::new(), shards: HashMap::new() };
+            Check { store, faults, counts: FsckSummary::default(), referenced: HashSet::new(), shards: HashMap::new() };
         for pack in check.listed(PACKS).await? {
             for finding in check.pack(&pack).await? {
-                yield CheckEvent::Finding(finding);
+                yield FsckEvent::Finding(finding);
             }
         }
-        let census = store.census().await?;
-        let highest = census.highest();
-        for copy in &census.copies {
-            let counts = census.counts(copy, &highest);
-            for finding in check.document(copy, &census, counts).await? {
-                yield CheckEvent::Finding(finding);
+        let inventory = store.inventory().await?;
+        let highest = inventory.highest();
+        for copy in &inventory.copies {
+            let counts = inventory.counts(copy, &highest);
+            for finding in check.document(copy, &inventory, counts).await? {
+                yield FsckEvent::Finding(finding);
             }
         }
-        for folder in [LATENTS, CORRECTIONS, DELETED, CONDEMNED, UPLOADS] {
+        for folder in [LATENTS, CORRECTIONS, DELETED, PENDING_DELETES, UPLOADS] {
             for name in check.listed(folder).await? {
                 if let Some(finding) = check.other(&name).await? {
-                    yield CheckEvent::Finding(finding);
+                    yield FsckEvent::Finding(finding);
                 }
             }
         }
-        for (kind, folder) in CELLS {
-            for generations in store.cells(&Path::from(folder)).await?.into_values() {
+        for (kind, folder) in REGISTERS {
+            for generations in store.registers(&Path::from(folder)).await?.into_values() {
                 check.counts.objects += generations.len() as u64;
-                if let Some(finding) = store.check_cell(kind, &generations, faults).await? {
-                    yield CheckEvent::Finding(finding);
+                if let Some(finding) = store.fsck_register(kind, &generations, faults).await? {
+                    yield FsckEvent::Finding(finding);
                 }
             }
         }
-        yield CheckEvent::Done(check.counts);
+        yield FsckEvent::Done(check.counts);
     }
 }
 
 impl Check<'_> {
-    async fn listed(&self, folder: &str) -> Result<Vec<Name>, StoreError> {
+    async fn listed(&self, folder: &str) -> Result<Vec<ObjectKey>, Error> {
         let folder = Path::from(folder);
         let objects = self.store.objects.list(&folder, &folder);
-        objects.map_ok(|object| Name::at(object.location)).try_collect().await
+        objects.map_ok(|object| ObjectKey::at(object.location)).try_collect().await
     }
 
     /// A pack: its index and what lies between its records. Its manifests are checked as those of documents.
-    async fn pack(&mut self, name: &Name) -> Result<Vec<Finding>, StoreError> {
+    async fn pack(&mut self, name: &ObjectKey) -> Result<Vec<Finding>, Error> {
         let whole = match self.store.objects.read(name).await {
-            Err(StoreError::Missing { .. }) => return Ok(Vec::new()),
+            Err(Error::Missing { .. }) => return Ok(Vec::new()),
             whole => whole?,
         };
         self.counts.objects += 1;
         let size = whole.len() as u64;
-        let index = pack::index_and_trailer(size, &whole).and_then(|bytes| {
-            let entries = pack::index(name, size, &whole.slice((size - bytes) as usize..))?;
+        let index = format::index_and_trailer(size, &whole).and_then(|bytes| {
+            let entries = format::index(name, size, &whole.slice((size - bytes) as usize..))?;
             Ok((entries, size - bytes))
         });
         let lengths_hold = |entry: &Entry| {
@@ -133,17 +90,17 @@ impl Check<'_> {
         };
         let (entries, problem) = match index {
             Ok((entries, index_start)) => {
-                let sound = pack::covers(&entries, index_start) && entries.iter().all(lengths_hold);
+                let sound = format::covers(&entries, index_start) && entries.iter().all(lengths_hold);
                 (entries, (!sound).then(|| "its records are not where they should be".to_owned()))
             }
-            Err(problem) => (pack::salvage(&whole), Some(problem)),
+            Err(problem) => (format::salvage(&whole), Some(problem)),
         };
         let mut bad = Vec::new();
         let mut records = Vec::new();
         for entry in &entries {
             let object = whole.slice(entry.range.start as usize..entry.range.end as usize);
-            let own = layout::manifest(entry.id, entry.version);
-            match super::seal::unseal(ObjectKind::Manifest, &own, object.clone()) {
+            let own = key::manifest(entry.id, entry.version);
+            match crate::object::envelope::unseal(ObjectKind::Manifest, &own, object.clone()) {
                 Ok(_) => records.push(Record { id: entry.id, version: entry.version, object }),
                 Err(_) => bad.push(entry),
             }
@@ -152,7 +109,7 @@ impl Check<'_> {
             return Ok(Vec::new());
         }
         let expendable = self.all_expendable(name, &bad).await?;
-        let repaired = self.faults == Faults::Repair && expendable && self.is_whole(&whole, &entries);
+        let repaired = self.faults == FsckMode::Repair && expendable && self.is_whole(&whole, &entries);
         if repaired {
             if !records.is_empty() {
                 self.store.packs.put(records).await?;
@@ -161,7 +118,7 @@ impl Check<'_> {
             self.store.packs.refresh().await?;
         }
         let finding =
-            |problem: String| Finding { object: name.to_string(), problem, touches: None, repaired };
+            |problem: String| Finding { object: name.to_string(), problem, affected: None, repaired };
         let mut findings = Vec::from_iter(problem.map(finding));
         // A record that counts is told of with its document; one that does not is nobody's.
         if expendable && !bad.is_empty() {
@@ -175,17 +132,18 @@ impl Check<'_> {
         let ends = entries.iter().map(|entry| entry.range.end).max().unwrap_or(0) as usize;
         // What follows is an index and its length, no further record.
         let rest = pack.len().saturating_sub(ends);
-        let index = super::seal::PAYLOAD_AT + entries.len() * pack::ENTRY_BYTES + pack::TRAILER_BYTES;
+        let index =
+            crate::object::envelope::PAYLOAD_AT + entries.len() * format::ENTRY_BYTES + format::TRAILER_BYTES;
         rest == index
     }
 
-    async fn all_expendable(&self, pack: &Name, bad: &[&Entry]) -> Result<bool, StoreError> {
-        let census = self.store.census().await?;
+    async fn all_expendable(&self, pack: &ObjectKey, bad: &[&Entry]) -> Result<bool, Error> {
+        let inventory = self.store.inventory().await?;
         for entry in bad {
-            let here = super::documents::At::Pack { pack: pack.clone(), range: entry.range.clone() };
-            let found = super::documents::Located { version: entry.version, at: here };
-            let copy = Copy { id: entry.id, found, object: None };
-            if !self.is_expendable(&copy, &census).await {
+            let here = crate::manifest::Location::Pack { pack: pack.clone(), range: entry.range.clone() };
+            let found = crate::manifest::LocatedVersion { version: entry.version, location: here };
+            let copy = ManifestCopy { id: entry.id, found, object: None };
+            if !self.is_expendable(&copy, &inventory).await {
                 return Ok(false);
             }
         }
@@ -193,12 +151,12 @@ impl Check<'_> {
     }
 
     /// Whether a damaged manifest is not needed: deleted, or there is a sound one of the same or a later version.
-    async fn is_expendable(&self, copy: &Copy, census: &Census) -> bool {
+    async fn is_expendable(&self, copy: &ManifestCopy, inventory: &Inventory) -> bool {
         let version = copy.found.version;
-        if census.deleted.get(&copy.id).is_some_and(|&deleted| deleted >= version) {
+        if inventory.deleted.get(&copy.id).is_some_and(|&deleted| deleted >= version) {
             return true;
         }
-        for other in census.of(copy.id) {
+        for other in inventory.of(copy.id) {
             let may = other.found.version >= version && other.found != copy.found;
             if may && self.store.read_manifest(other.id, &other.found).await.is_ok() {
                 return true;
@@ -210,26 +168,26 @@ impl Check<'_> {
     /// A manifest and, where it counts, all that it refers to.
     async fn document(
         &mut self,
-        copy: &Copy,
-        census: &Census,
+        copy: &ManifestCopy,
+        inventory: &Inventory,
         counts: bool,
-    ) -> Result<Vec<Finding>, StoreError> {
+    ) -> Result<Vec<Finding>, Error> {
         self.counts.objects += u64::from(copy.object.is_some());
         self.counts.documents += u64::from(counts);
         let manifest = match self.store.read_manifest(copy.id, &copy.found).await {
             Ok(found) => found.value,
-            Err(StoreError::Missing { .. }) => return Ok(Vec::new()),
-            Err(StoreError::Damaged { object, problem }) => {
-                let expendable = self.is_expendable(copy, census).await;
+            Err(Error::Missing { .. }) => return Ok(Vec::new()),
+            Err(Error::Damaged { object, problem }) => {
+                let expendable = self.is_expendable(copy, inventory).await;
                 if copy.object.is_none() && expendable {
                     return Ok(Vec::new());
                 }
-                let repaired = copy.object.is_some() && expendable && self.faults == Faults::Repair;
+                let repaired = copy.object.is_some() && expendable && self.faults == FsckMode::Repair;
                 if repaired {
-                    self.store.objects.delete(&layout::manifest(copy.id, copy.found.version)).await?;
+                    self.store.objects.delete(&key::manifest(copy.id, copy.found.version)).await?;
                 }
-                let touches = Some(Touched { document: copy.id, first_window: 0, windows: 0 });
-                return Ok(vec![Finding { object, problem, touches, repaired }]);
+                let affected = Some(AffectedWindows { document: copy.id, first_window: 0, windows: 0 });
+                return Ok(vec![Finding { object, problem, affected, repaired }]);
             }
             Err(error) => return Err(error),
         };
@@ -239,27 +197,27 @@ impl Check<'_> {
         }
     }
 
-    async fn shards(&mut self, mut manifest: Manifest) -> Result<Vec<Finding>, StoreError> {
+    async fn shards(&mut self, mut manifest: Manifest) -> Result<Vec<Finding>, Error> {
         let (mut findings, mut first_window) = (Vec::new(), 0);
         for number in 0..manifest.shards.len() {
             let entry = &manifest.shards[number];
             let windows = entry.window_bytes.len() as u64;
             if let Some(error) = self.shard(&manifest, entry).await? {
                 let (object, problem) = match error {
-                    StoreError::Missing { object } => (object, "it is missing".to_owned()),
-                    StoreError::Damaged { object, problem } => (object, problem),
+                    Error::Missing { object } => (object, "it is missing".to_owned()),
+                    Error::Damaged { object, problem } => (object, problem),
                     error => return Err(error),
                 };
-                let touches = Some(Touched { document: manifest.id, first_window, windows });
+                let affected = Some(AffectedWindows { document: manifest.id, first_window, windows });
                 let place = match self.faults {
-                    Faults::Repair => self.other_place(&manifest, entry).await?,
-                    Faults::Tell => None,
+                    FsckMode::Repair => self.other_place(&manifest, entry).await?,
+                    FsckMode::Report => None,
                 };
                 let repaired = place.is_some();
                 if let Some(place) = place {
-                    manifest.shards[number].place = place;
+                    manifest.shards[number].placement = place;
                 }
-                findings.push(Finding { object, problem, touches, repaired });
+                findings.push(Finding { object, problem, affected, repaired });
             }
             first_window += windows;
         }
@@ -270,7 +228,7 @@ impl Check<'_> {
         match self.store.manifest(manifest.id).await {
             Ok(now) if now.value.version == manifest.version => {}
             // It was deleted or put again meanwhile: nothing of this matters any more.
-            Ok(_) | Err(StoreError::Missing { .. }) => return Ok(Vec::new()),
+            Ok(_) | Err(Error::Missing { .. }) => return Ok(Vec::new()),
             Err(error) => return Err(error),
         }
         if findings.iter().any(|finding| finding.repaired) {
@@ -287,14 +245,10 @@ impl Check<'_> {
     }
 
     /// What is wrong with a shard of a document.
-    async fn shard(
-        &mut self,
-        manifest: &Manifest,
-        entry: &ShardEntry,
-    ) -> Result<Option<StoreError>, StoreError> {
-        if let Some(inline) = inline_shard(manifest, entry) {
+    async fn shard(&mut self, manifest: &Manifest, entry: &ShardEntry) -> Result<Option<Error>, Error> {
+        if let Some(inline) = manifest.inline_shard(entry) {
             return Ok(inline
-                .and_then(|shard| fits(&shard, entry, &layout::manifest(manifest.id, manifest.version)))
+                .and_then(|shard| fits(&shard, entry, &key::manifest(manifest.id, manifest.version)))
                 .err());
         }
         let Some(names) = manifest.names(entry) else { return Ok(None) };
@@ -303,7 +257,7 @@ impl Check<'_> {
         }
         let found = match self.store.shard(&names).await {
             Ok(shard) => fits(&shard, entry, &names.latents).err(),
-            Err(error @ (StoreError::Missing { .. } | StoreError::Damaged { .. })) => Some(error),
+            Err(error @ (Error::Missing { .. } | Error::Damaged { .. })) => Some(error),
             Err(error) => return Err(error),
         };
         self.shards.insert(names, found.clone());
@@ -311,12 +265,8 @@ impl Check<'_> {
     }
 
     /// Sound objects of the same shard in other generations.
-    async fn other_place(
-        &self,
-        manifest: &Manifest,
-        entry: &ShardEntry,
-    ) -> Result<Option<Place>, StoreError> {
-        let families = manifest.families(entry);
+    async fn other_place(&self, manifest: &Manifest, entry: &ShardEntry) -> Result<Option<Placement>, Error> {
+        let families = manifest.key_prefixes(entry);
         let Some((latents, stored)) = self.store.usable_latents(&families.latents).await? else {
             return Ok(None);
         };
@@ -329,44 +279,44 @@ impl Check<'_> {
         };
         let (corrections, windows) = corrections.unzip();
         let shard = Shard::new(stored.value, windows);
-        let place = Place::Objects { latents, corrections: corrections.unwrap_or_default() };
+        let place = Placement::Objects { latents, corrections: corrections.unwrap_or_default() };
         Ok(fits(&shard, entry, &families.latents.at(latents)).is_ok().then_some(place))
     }
 
     /// What no document told of: objects that nothing refers to, tombstones, condemned lists and records of puts.
-    async fn other(&mut self, name: &Name) -> Result<Option<Finding>, StoreError> {
+    async fn other(&mut self, name: &ObjectKey) -> Result<Option<Finding>, Error> {
         let kind = match name.folder() {
             LATENTS => ObjectKind::Latents,
             CORRECTIONS => ObjectKind::Corrections,
             DELETED => ObjectKind::Tombstone,
             UPLOADS => ObjectKind::Upload,
-            _ => ObjectKind::Condemned,
+            _ => ObjectKind::PendingDeletes,
         };
         self.counts.objects += 1;
         if self.referenced.contains(name) {
             return Ok(None);
         }
         let problem = match self.store.objects.get(kind, name).await {
-            Ok(_) | Err(StoreError::Missing { .. }) => return Ok(None),
-            Err(StoreError::Damaged { problem, .. }) => problem,
+            Ok(_) | Err(Error::Missing { .. }) => return Ok(None),
+            Err(Error::Damaged { problem, .. }) => problem,
             Err(error) => return Err(error),
         };
-        let repaired = self.faults == Faults::Repair;
+        let repaired = self.faults == FsckMode::Repair;
         match (repaired, kind) {
             (false, _) => {}
             // That it is there is all that it says, and it must not be missing for a moment.
             (true, ObjectKind::Tombstone) => self.store.objects.mend(kind, name, b"").await?,
             (true, _) => self.store.objects.delete(name).await?,
         }
-        Ok(Some(Finding { object: name.to_string(), problem, touches: None, repaired }))
+        Ok(Some(Finding { object: name.to_string(), problem, affected: None, repaired }))
     }
 }
 
 /// That a shard has the windows that the manifest says.
-fn fits(shard: &Shard, entry: &ShardEntry, name: &Name) -> Result<(), StoreError> {
+fn fits(shard: &Shard, entry: &ShardEntry, name: &ObjectKey) -> Result<(), Error> {
     let windows = shard.windows.iter().map(|window| window.bytes.end - window.bytes.start);
     match windows.eq(entry.window_bytes.iter().copied()) {
         true => Ok(()),
-        false => Err(StoreError::damaged(name, "it holds other windows than the manifest says")),
+        false => Err(Error::damaged(name, "it holds other windows than the manifest says")),
     }
 }

@@ -4,30 +4,32 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use c3_proto::{DocumentId, WriteOptions};
+use c3_types::{DocumentId, WriteOptions};
 use futures::{TryStreamExt, future, pin_mut};
 
-use super::check::{CheckEvent, Faults, Finding, check};
-use super::layout::{Name, ShardNames};
-use super::manifest::tests::manifest;
-use super::manifest::{Manifest, Place, ShardEntry, Verification};
-use super::shard::tests::{corrections, shard};
-use super::stamp::{Stamp, now_unix_ms};
-use super::uploads::UploadRecord;
-use super::*;
+use c3_types::{Finding, FsckEvent, FsckMode};
 
-pub(super) async fn open(folder: &Path) -> Store {
+use super::*;
+use crate::fsck::check;
+use crate::manifest::tests::manifest;
+use crate::manifest::{Manifest, Placement, ShardEntry, Verification};
+use crate::object::key::{ObjectKey, ShardKeys};
+use crate::object::version::{Version, now_unix_ms};
+use crate::shard::tests::{corrections, shard};
+use crate::upload_session::UploadSession;
+
+pub async fn open(folder: &Path) -> Store {
     Store::open(folder.to_str().unwrap()).await.unwrap()
 }
 
-pub(super) async fn store() -> (tempfile::TempDir, Store) {
+pub async fn store() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).await;
     (folder, store)
 }
 
 /// A small document: all of it in its manifest.
-pub(super) fn small(text: &str) -> Manifest {
+pub fn small(text: &str) -> Manifest {
     let mut small = manifest(&[vec![120, 21]], true);
     small.id = DocumentId::of(text.as_bytes());
     let latents = shard(&[40, 7]);
@@ -37,25 +39,25 @@ pub(super) fn small(text: &str) -> Manifest {
 }
 
 /// A document of one shard in objects that are written now.
-async fn large(store: &Store, text: &str) -> (Manifest, ShardNames) {
+async fn large(store: &Store, text: &str) -> (Manifest, ShardKeys) {
     let mut large = manifest(&[vec![120, 21]], true);
     large.id = DocumentId::of(text.as_bytes());
-    let families = large.families(&large.shards[0]);
+    let families = large.key_prefixes(&large.shards[0]);
     let latents = shard(&[40, 7]);
     let corrected = corrections(&latents);
     let (generation, _) = store.put_latents(&families.latents, latents).await.unwrap();
     let family = families.corrections.unwrap();
     let (of_corrections, _) = store.put_corrections(&family, &corrected).await.unwrap();
-    large.shards[0].place = Place::Objects { latents: generation, corrections: of_corrections };
+    large.shards[0].placement = Placement::Objects { latents: generation, corrections: of_corrections };
     let names = large.names(&large.shards[0]).unwrap();
     (large, names)
 }
 
-pub(super) fn path(folder: &Path, name: &Name) -> std::path::PathBuf {
+pub fn path(folder: &Path, name: &ObjectKey) -> std::path::PathBuf {
     folder.join(name.path().as_ref())
 }
 
-pub(super) fn files(folder: &Path, below: &str) -> usize {
+pub fn files(folder: &Path, below: &str) -> usize {
     let Ok(entries) = fs::read_dir(folder.join(below)) else { return 0 };
     entries
         .map(|entry| {
@@ -69,24 +71,24 @@ pub(super) fn files(folder: &Path, below: &str) -> usize {
         .sum()
 }
 
-pub(super) async fn findings(store: &Store, faults: Faults) -> Vec<Finding> {
+pub async fn findings(store: &Store, faults: FsckMode) -> Vec<Finding> {
     let events = check(store, faults);
     pin_mut!(events);
     let mut findings = Vec::new();
     while let Some(event) = events.try_next().await.unwrap() {
-        if let CheckEvent::Finding(finding) = event {
+        if let FsckEvent::Finding(finding) = event {
             findings.push(finding);
         }
     }
     findings
 }
 
-fn missing<T>(read: &Result<T, StoreError>) -> bool {
-    matches!(read, Err(StoreError::Missing { .. }))
+fn missing<T>(read: &Result<T, Error>) -> bool {
+    matches!(read, Err(Error::Missing { .. }))
 }
 
 /// Puts as many small documents at once as make a pack.
-pub(super) async fn put_together(store: &Store, count: usize) -> Vec<DocumentId> {
+pub async fn put_together(store: &Store, count: usize) -> Vec<DocumentId> {
     let under_way = Vec::from_iter((0..count).map(|_| store.begin_put()));
     let puts = (0..count).map(|number| store.put_manifest(small(&number.to_string())));
     let stored = future::try_join_all(puts).await.unwrap();
@@ -115,10 +117,10 @@ async fn a_store_of_the_first_format_is_read_and_swept() {
     let store = open(folder.path()).await;
     let id = DocumentId::of(b"text");
     let read = store.manifest(id).await.unwrap().value;
-    assert_eq!((read.version, read.bytes()), (Stamp::NONE, 141));
+    assert_eq!((read.version, read.bytes()), (Version::NONE, 141));
     let names = read.names(&read.shards[0]).unwrap();
     assert_eq!(store.shard(&names).await.unwrap().windows.len(), 2);
-    assert_eq!(findings(&store, Faults::Tell).await, []);
+    assert_eq!(findings(&store, FsckMode::Report).await, []);
     store.sweep(Duration::ZERO).await.unwrap();
     assert_eq!(store.manifest(id).await.unwrap().value, read);
     assert_eq!(store.shard(&names).await.unwrap().windows.len(), 2);
@@ -138,7 +140,7 @@ async fn a_lone_small_document_is_one_file_and_many_are_one_pack() {
     let other = open(folder.path()).await;
     for id in &ids {
         let read = other.manifest(*id).await.unwrap().value;
-        assert_eq!(shards::inline_shard(&read, &read.shards[0]).unwrap().unwrap().windows.len(), 2);
+        assert_eq!(read.inline_shard(&read.shards[0]).unwrap().unwrap().windows.len(), 2);
     }
     assert_eq!(other.documents("", None, 100).await.unwrap().len(), 41);
 }
@@ -196,27 +198,27 @@ async fn a_sweep_takes_only_what_is_old_and_unreferenced() {
     let gone = store.put_manifest(gone).await.unwrap().value.id;
     store.delete(gone).await.unwrap();
     let swept = store.sweep(Duration::from_secs(3600)).await.unwrap();
-    assert_eq!((swept.condemned, swept.removed), (0, 0));
+    assert_eq!((swept.pending_deletes, swept.removed), (0, 0));
     let swept = store.sweep(Duration::ZERO).await.unwrap();
-    assert_eq!(swept.condemned, 2);
+    assert_eq!(swept.pending_deletes, 2);
     assert_eq!((files(folder.path(), "latents"), files(folder.path(), "corrections")), (1, 1));
     assert_eq!((files(folder.path(), "gc"), files(folder.path(), "deleted")), (0, 0));
     store.shard(&kept_names).await.unwrap();
-    assert_eq!(findings(&store, Faults::Tell).await, []);
+    assert_eq!(findings(&store, FsckMode::Report).await, []);
 }
 
 #[tokio::test]
 async fn nothing_is_built_on_what_is_condemned() {
     let (_folder, store) = store().await;
     let (document, names) = large(&store, "text").await;
-    let family = document.families(&document.shards[0]).latents;
+    let family = document.key_prefixes(&document.shards[0]).latents;
     assert!(store.usable_latents(&family).await.unwrap().is_some());
-    store.condemned.put(&[names.latents]).await.unwrap();
+    store.pending_deletes.put(&[names.latents]).await.unwrap();
     assert!(store.usable_latents(&family).await.unwrap().is_none());
     // Nor does a put that had chosen it before become a document.
     let id = document.id;
     let put = store.put_manifest(document).await;
-    assert!(matches!(put, Err(StoreError::Swept { .. })), "{put:?}");
+    assert!(matches!(put, Err(Error::Collected { .. })), "{put:?}");
     assert!(missing(&store.manifest(id).await));
 }
 
@@ -227,12 +229,12 @@ async fn a_flipped_bit_anywhere_is_found_and_never_read() {
     let alone = store.put_manifest(small("alone")).await.unwrap().value.id;
     let (document, names) = large(&store, "large").await;
     let large = store.put_manifest(document).await.unwrap().value.id;
-    store.bury(DocumentId::of(b"nobody"), Stamp::NONE).await.unwrap();
+    store.write_tombstone(DocumentId::of(b"nobody"), Version::NONE).await.unwrap();
     let mut all = Vec::new();
     for below in ["packs", "documents", "latents", "corrections", "deleted"] {
         let below = object_store::path::Path::from(below);
         let listed: Vec<_> = store.objects.list(&below, &below).try_collect().await.unwrap();
-        all.extend(listed.into_iter().map(|object| Name::at(object.location)));
+        all.extend(listed.into_iter().map(|object| ObjectKey::at(object.location)));
     }
     assert_eq!(all.len(), 1 + 2 + 1 + 1 + 1);
     for name in all {
@@ -242,7 +244,7 @@ async fn a_flipped_bit_anywhere_is_found_and_never_read() {
             let mut flipped = intact.clone();
             flipped[byte] ^= 1 << (byte % 8);
             fs::write(&path, flipped).unwrap();
-            let found = findings(&store, Faults::Tell).await;
+            let found = findings(&store, FsckMode::Report).await;
             assert!(
                 found.iter().any(|finding| finding.object == name.to_string()),
                 "{name} {byte}: {found:?}"
@@ -259,7 +261,7 @@ async fn a_flipped_bit_anywhere_is_found_and_never_read() {
         }
         fs::write(&path, intact).unwrap();
     }
-    assert_eq!(findings(&store, Faults::Tell).await, []);
+    assert_eq!(findings(&store, FsckMode::Report).await, []);
 }
 
 #[tokio::test]
@@ -268,7 +270,7 @@ async fn faults_are_named_and_repaired_where_something_is_left() {
     let ids = put_together(&store, 3).await;
     let (first, names) = large(&store, "large").await;
     let id = store.put_manifest(first).await.unwrap().value.id;
-    let flip = |name: &Name, from_end: usize| {
+    let flip = |name: &ObjectKey, from_end: usize| {
         let path = path(folder.path(), name);
         let mut object = fs::read(&path).unwrap();
         let at = object.len() - from_end;
@@ -276,22 +278,22 @@ async fn faults_are_named_and_repaired_where_something_is_left() {
         fs::write(path, object).unwrap();
     };
     flip(&names.latents, 1);
-    let found = findings(&store, Faults::Tell).await;
-    let touched = found[0].touches.unwrap();
+    let found = findings(&store, FsckMode::Report).await;
+    let touched = found[0].affected.unwrap();
     assert_eq!((touched.document, touched.first_window, touched.windows), (id, 0, 2));
     // Nothing else has the shard, until another document brings it.
-    assert!(findings(&store, Faults::Repair).await.iter().any(|finding| !finding.repaired));
+    assert!(findings(&store, FsckMode::Repair).await.iter().any(|finding| !finding.repaired));
     let (again, _) = large(&store, "other").await;
     store.put_manifest(again).await.unwrap();
-    assert!(findings(&store, Faults::Repair).await.iter().all(|finding| finding.repaired));
-    assert_eq!(findings(&store, Faults::Repair).await, []);
+    assert!(findings(&store, FsckMode::Repair).await.iter().all(|finding| finding.repaired));
+    assert_eq!(findings(&store, FsckMode::Repair).await, []);
 
     // The index of a pack is made anew from its records.
     let pack = store.packs.known()[0].name.clone();
     flip(&pack, 20);
-    let found = findings(&store, Faults::Repair).await;
+    let found = findings(&store, FsckMode::Repair).await;
     assert!(!found.is_empty() && found.iter().all(|finding| finding.repaired), "{found:?}");
-    assert_eq!(findings(&store, Faults::Tell).await, []);
+    assert_eq!(findings(&store, FsckMode::Report).await, []);
     for id in ids {
         store.manifest(id).await.unwrap();
     }
@@ -332,8 +334,8 @@ async fn only_what_is_as_it_was_is_switched() {
     assert_eq!(store.manifest(first.id).await.unwrap().value, second);
     store.delete(first.id).await.unwrap();
     let gone = store.switch_manifest(&second, changed(4.0)).await;
-    assert!(matches!(gone, Err(StoreError::Missing { .. })));
-    assert!(matches!(store.manifest(first.id).await, Err(StoreError::Missing { .. })));
+    assert!(matches!(gone, Err(Error::Missing { .. })));
+    assert!(matches!(store.manifest(first.id).await, Err(Error::Missing { .. })));
 }
 
 #[tokio::test]
@@ -341,7 +343,7 @@ async fn a_sweep_takes_nothing_that_a_put_under_way_has_done() {
     let (_folder, store) = store().await;
     let (large, names) = large(&store, "text").await;
     let so_far = Manifest { expires_unix_ms: Some(u64::MAX), ..large };
-    let record = UploadRecord { name: "name".parse().unwrap(), options: WriteOptions::default(), so_far };
+    let record = UploadSession { name: "name".parse().unwrap(), options: WriteOptions::default(), so_far };
     store.put_upload(&record).await.unwrap();
     store.sweep(Duration::ZERO).await.unwrap();
     store.shard(&names).await.unwrap();

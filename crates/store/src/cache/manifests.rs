@@ -1,50 +1,50 @@
-//! Manifests in memory, for readers only: each is good as long as the store shows no sign of another version.
+//! ManifestCache in memory, for readers only: each is good as long as the store shows no sign of another version.
 
 use std::sync::Arc;
 
-use c3_proto::DocumentId;
+use c3_types::DocumentId;
 use moka::future::Cache;
 
-use super::Found;
-use crate::store::signs::{Looks, Signs};
-use crate::store::stamp::now_unix_ms;
-use crate::store::{Store, StoreError};
+use super::ResolvedManifest;
+use crate::cache::validator::{Validator, ValidatorPaths};
+use crate::object::version::now_unix_ms;
+use crate::{Error, Store};
 
 /// Bytes of memory that what is kept beside a manifest takes, near enough.
 const KEPT_WEIGHT: usize = 320;
 
-/// Manifests that were read lately.
-pub(crate) struct Manifests(Cache<DocumentId, Kept>);
+/// ManifestCache that were read lately.
+pub struct ManifestCache(Cache<DocumentId, CachedManifest>);
 
 /// A manifest, and what the store looked like before it was read.
 #[derive(Clone)]
-struct Kept {
-    found: Arc<Found>,
-    looks: Arc<Looks>,
-    signs: Signs,
+struct CachedManifest {
+    found: Arc<ResolvedManifest>,
+    looks: Arc<ValidatorPaths>,
+    signs: Validator,
 }
 
-impl Manifests {
+impl ManifestCache {
     /// At most so many bytes of manifests; with 0 nothing stays.
-    pub(crate) fn new(bytes: u64) -> Self {
-        let weight = |_: &DocumentId, kept: &Kept| {
+    pub fn new(bytes: u64) -> Self {
+        let weight = |_: &DocumentId, kept: &CachedManifest| {
             u32::try_from(KEPT_WEIGHT + kept.found.weight()).unwrap_or(u32::MAX)
         };
         Self(Cache::builder().max_capacity(bytes).weigher(weight).build())
     }
 
     /// A document's manifest, as [`Store::manifest`] finds it.
-    pub(crate) async fn get(&self, id: DocumentId, store: &Store) -> Result<Arc<Found>, StoreError> {
-        if let Some(Kept { found, looks, signs }) = self.0.get(&id).await
-            && store.signs(&looks) == Some(signs)
+    pub async fn get(&self, id: DocumentId, store: &Store) -> Result<Arc<ResolvedManifest>, Error> {
+        if let Some(CachedManifest { found, looks, signs }) = self.0.get(&id).await
+            && store.validator(&looks) == Some(signs)
             && !found.value.is_expired(now_unix_ms())
         {
             return Ok(found);
         }
-        let seen = store.looks(id).and_then(|looks| Some((store.signs(&looks)?, looks)));
-        let found = Arc::new(Found::new(store.manifest(id).await?));
-        if let Some((signs, looks)) = seen.filter(|(signs, _)| signs.are_settled()) {
-            let kept = Kept { found: Arc::clone(&found), looks: Arc::new(looks), signs };
+        let seen = store.validator_paths(id).and_then(|looks| Some((store.validator(&looks)?, looks)));
+        let found = Arc::new(ResolvedManifest::new(store.manifest(id).await?));
+        if let Some((signs, looks)) = seen.filter(|(signs, _)| signs.is_strong()) {
+            let kept = CachedManifest { found: Arc::clone(&found), looks: Arc::new(looks), signs };
             self.0.insert(id, kept).await;
         }
         Ok(found)
@@ -57,9 +57,9 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
-    use crate::store::manifest::tests::manifest;
-    use crate::store::manifest::{Manifest, ShardEntry};
-    use crate::store::shard::tests::shard;
+    use crate::manifest::tests::manifest;
+    use crate::manifest::{Manifest, ShardEntry};
+    use crate::shard::tests::shard;
 
     /// A document that is all in its manifest.
     fn small() -> Manifest {
@@ -83,7 +83,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().to_str().unwrap();
         let (store, other) = (Store::open(data).await.unwrap(), Store::open(data).await.unwrap());
-        let manifests = Manifests::new(1 << 20);
+        let manifests = ManifestCache::new(1 << 20);
         let first = store.put_manifest(small()).await.unwrap().value;
         let id = first.id;
 
@@ -100,16 +100,16 @@ mod tests {
         settle(folder.path());
         manifests.get(id, &store).await.unwrap();
         other.delete(id).await.unwrap();
-        assert!(matches!(manifests.get(id, &store).await, Err(StoreError::Missing { .. })));
+        assert!(matches!(manifests.get(id, &store).await, Err(Error::Missing { .. })));
         settle(folder.path());
-        assert!(matches!(manifests.get(id, &store).await, Err(StoreError::Missing { .. })));
+        assert!(matches!(manifests.get(id, &store).await, Err(Error::Missing { .. })));
     }
 
     #[tokio::test]
     async fn what_is_past_its_time_is_not_given() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path().to_str().unwrap()).await.unwrap();
-        let manifests = Manifests::new(1 << 20);
+        let manifests = ManifestCache::new(1 << 20);
         let expires_unix_ms = now_unix_ms() + 500;
         let short = Manifest { expires_unix_ms: Some(expires_unix_ms), ..small() };
         let id = store.put_manifest(short).await.unwrap().value.id;
@@ -118,6 +118,6 @@ mod tests {
         while now_unix_ms() <= expires_unix_ms {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        assert!(matches!(manifests.get(id, &store).await, Err(StoreError::Missing { .. })));
+        assert!(matches!(manifests.get(id, &store).await, Err(Error::Missing { .. })));
     }
 }

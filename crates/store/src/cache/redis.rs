@@ -14,9 +14,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::value;
-use crate::error::Error;
-use crate::store::Shard;
-use crate::store::layout::ShardNames;
+use crate::OpenError;
+use crate::Shard;
+use crate::object::key::ShardKeys;
 
 /// Longest time that a read waits: about what a store nearby takes.
 const READ_TIMEOUT: Duration = Duration::from_millis(50);
@@ -31,7 +31,7 @@ const WRITES_AT_ONCE: usize = 32;
 
 /// What Redis said.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub enum Answer {
     /// It has the shard.
     Shard(Shard),
     /// It has it not, or something else in its place.
@@ -41,7 +41,7 @@ pub(crate) enum Answer {
 }
 
 /// A shared cache of shards.
-pub(crate) struct Redis {
+pub struct Redis {
     connection: ConnectionManager,
     health: Arc<Health>,
     writes: mpsc::Sender<(Bytes, Bytes)>,
@@ -49,8 +49,8 @@ pub(crate) struct Redis {
 
 impl Redis {
     /// Will connect when first asked. What is written is kept for `ttl`.
-    pub(crate) fn new(url: &str, ttl: Duration) -> Result<Self, Error> {
-        let wrong = |error: RedisError| Error::Setting { setting: "--redis", problem: error.to_string() };
+    pub fn new(url: &str, ttl: Duration) -> Result<Self, OpenError> {
+        let wrong = |error: RedisError| OpenError::Redis(error.to_string());
         let client = Client::open(url).map_err(wrong)?;
         let config = ConnectionManagerConfig::new()
             .set_number_of_retries(0)
@@ -66,7 +66,7 @@ impl Redis {
     }
 
     /// The shard, if it is there and whole.
-    pub(crate) async fn get(&self, names: &ShardNames) -> Answer {
+    pub async fn get(&self, names: &ShardKeys) -> Answer {
         if self.health.rests() {
             return Answer::Silent;
         }
@@ -82,7 +82,7 @@ impl Redis {
     }
 
     /// Takes a shard in the place of what was there, soon, if all is well.
-    pub(crate) fn put(&self, names: &ShardNames, shard: &Shard) {
+    pub fn put(&self, names: &ShardKeys, shard: &Shard) {
         if self.health.rests() {
             return;
         }

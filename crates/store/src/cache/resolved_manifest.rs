@@ -3,10 +3,9 @@
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
-use crate::store::layout::{self, ShardNames};
-use crate::store::manifest::{Manifest, Place};
-use crate::store::shards::inline_shard;
-use crate::store::{Shard, StoreError, Stored};
+use crate::manifest::{Manifest, Placement};
+use crate::object::key::{self, ShardKeys};
+use crate::{Error, Shard, Stored};
 
 /// Bytes of memory that a shard's names take, near enough.
 const NAMES_WEIGHT: usize = 640;
@@ -14,61 +13,61 @@ const NAMES_WEIGHT: usize = 640;
 /// A document's manifest, with what it says of each shard: worked out when first asked for, since a hot document is
 /// asked for often.
 #[derive(Debug)]
-pub(crate) struct Found {
+pub struct ResolvedManifest {
     stored: Stored<Manifest>,
-    shards: Vec<OnceLock<Whereabouts>>,
+    shards: Vec<OnceLock<ShardLocation>>,
 }
 
 /// Where a shard is.
 #[derive(Clone, Debug)]
-pub(crate) enum Whereabouts {
+pub enum ShardLocation {
     /// In the manifest.
-    Here(Arc<Shard>),
+    Inline(Arc<Shard>),
     /// In objects of these names.
-    At(ShardNames),
+    Objects(ShardKeys),
 }
 
-impl Found {
-    pub(crate) fn new(stored: Stored<Manifest>) -> Self {
+impl ResolvedManifest {
+    pub fn new(stored: Stored<Manifest>) -> Self {
         let shards = stored.value.shards.iter().map(|_| OnceLock::new()).collect();
         Self { stored, shards }
     }
 
     /// Where a shard of the document is.
-    pub(crate) fn whereabouts(&self, shard: usize) -> Result<&Whereabouts, StoreError> {
+    pub fn location(&self, shard: usize) -> Result<&ShardLocation, Error> {
         let known = &self.shards[shard];
         if let Some(whereabouts) = known.get() {
             return Ok(whereabouts);
         }
         let manifest = &self.stored.value;
         let entry = &manifest.shards[shard];
-        let whereabouts = match (inline_shard(manifest, entry), manifest.names(entry)) {
-            (Some(shard), _) => Whereabouts::Here(Arc::new(shard?)),
-            (None, Some(names)) => Whereabouts::At(names),
+        let whereabouts = match (manifest.inline_shard(entry), manifest.names(entry)) {
+            (Some(shard), _) => ShardLocation::Inline(Arc::new(shard?)),
+            (None, Some(names)) => ShardLocation::Objects(names),
             (None, None) => {
-                let object = layout::manifest(manifest.id, manifest.version);
-                return Err(StoreError::damaged(&object, "it does not say where its shards are"));
+                let object = key::manifest(manifest.id, manifest.version);
+                return Err(Error::damaged(&object, "it does not say where its shards are"));
             }
         };
         Ok(known.get_or_init(|| whereabouts))
     }
 
     /// Bytes of memory that it takes once all of it was asked for, near enough.
-    pub(crate) fn weight(&self) -> usize {
-        let of = |place: &Place| match place {
+    pub fn weight(&self) -> usize {
+        let of = |placement: &Placement| match placement {
             // Decoded they take about what they take encoded.
-            Place::Inline { latents, corrections } => {
+            Placement::Inline { latents, corrections } => {
                 latents.len() + corrections.as_ref().map_or(0, bytes::Bytes::len)
             }
-            Place::Objects { .. } => NAMES_WEIGHT,
+            Placement::Objects { .. } => NAMES_WEIGHT,
         };
         let shards = self.stored.value.shards.iter();
         self.stored.value.weight()
-            + shards.map(|entry| size_of::<OnceLock<Whereabouts>>() + of(&entry.place)).sum::<usize>()
+            + shards.map(|entry| size_of::<OnceLock<ShardLocation>>() + of(&entry.placement)).sum::<usize>()
     }
 }
 
-impl Deref for Found {
+impl Deref for ResolvedManifest {
     type Target = Stored<Manifest>;
 
     fn deref(&self) -> &Stored<Manifest> {

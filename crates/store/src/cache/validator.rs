@@ -1,4 +1,4 @@
-//! Signs that another version of a document may count by now, cheap to look at: what a reader who kept a manifest looks
+//! Validator that another version of a document may count by now, cheap to look at: what a reader who kept a manifest looks
 //! at in the place of the store.
 //!
 //! Of a local folder they are the times at which `documents/<ab>` and `deleted/<ab>` last changed, which they do with
@@ -9,24 +9,24 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use c3_proto::DocumentId;
+use c3_types::DocumentId;
 
-use super::Store;
-use super::layout::{DELETED, DOCUMENTS, folder_of};
+use crate::Store;
+use crate::object::key::{DELETED, DOCUMENTS, folder_of};
 
 /// How old a folder's last change must be to be told from the next: longer than any file system's clock takes to tick.
 const SETTLED_AFTER: Duration = Duration::from_secs(3);
 
 /// The folders whose entries tell of a document.
 #[derive(Debug)]
-pub(crate) struct Looks {
+pub struct ValidatorPaths {
     documents: PathBuf,
     deleted: PathBuf,
 }
 
 /// What is seen of a document without reading anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Signs {
+pub struct Validator {
     /// Last change of the folder, where there is one.
     documents: Option<SystemTime>,
     deleted: Option<SystemTime>,
@@ -34,9 +34,9 @@ pub(crate) struct Signs {
     packs: u64,
 }
 
-impl Signs {
+impl Validator {
     /// Whether any later change shows: none was so recent that the next might bear the same time.
-    pub(crate) fn are_settled(&self) -> bool {
+    pub fn is_strong(&self) -> bool {
         let now = SystemTime::now();
         let old = |changed: SystemTime| now.duration_since(changed).is_ok_and(|age| age >= SETTLED_AFTER);
         self.documents.is_none_or(old) && self.deleted.is_none_or(old)
@@ -45,18 +45,18 @@ impl Signs {
 
 impl Store {
     /// Where the signs of a document are seen; `None` where the store has none.
-    pub(crate) fn looks(&self, id: DocumentId) -> Option<Looks> {
+    pub fn validator_paths(&self, id: DocumentId) -> Option<ValidatorPaths> {
         let folder = self.objects.folder()?;
         let at = |kind| folder.join(folder_of(kind, id));
-        Some(Looks { documents: at(DOCUMENTS), deleted: at(DELETED) })
+        Some(ValidatorPaths { documents: at(DOCUMENTS), deleted: at(DELETED) })
     }
 
     /// The signs, two looks at a folder's entry; `None` where nobody can tell.
-    pub(crate) fn signs(&self, looks: &Looks) -> Option<Signs> {
+    pub fn validator(&self, looks: &ValidatorPaths) -> Option<Validator> {
         // Before the folders: what is known of packs is part of what a manifest is chosen by.
         let packs = self.packs.changes();
         let (documents, deleted) = (changed(&looks.documents)?, changed(&looks.deleted)?);
-        Some(Signs { documents, deleted, packs })
+        Some(Validator { documents, deleted, packs })
     }
 }
 
@@ -78,12 +78,12 @@ mod tests {
         let now = SystemTime::now();
         let signs = |age: u64| {
             let documents = Some(now - Duration::from_secs(age));
-            Signs { documents, deleted: None, packs: 0 }
+            Validator { documents, deleted: None, packs: 0 }
         };
-        assert!(signs(10).are_settled() && !signs(1).are_settled());
+        assert!(signs(10).is_strong() && !signs(1).is_strong());
         // The clock was set back since.
-        let ahead = Signs { documents: Some(now + Duration::from_secs(60)), deleted: None, packs: 0 };
-        assert!(!ahead.are_settled());
-        assert!(Signs { documents: None, deleted: None, packs: 0 }.are_settled());
+        let ahead = Validator { documents: Some(now + Duration::from_secs(60)), deleted: None, packs: 0 };
+        assert!(!ahead.is_strong());
+        assert!(Validator { documents: None, deleted: None, packs: 0 }.is_strong());
     }
 }

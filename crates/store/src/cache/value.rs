@@ -8,11 +8,12 @@
 //! Whatever a cache gives back is read or refused, as what comes from outside.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use c3_proto::{Window, pb};
+use c3_types::Window;
 use prost::Message;
 
-use crate::store::layout::ShardNames;
-use crate::store::{Shard, ShardWindow};
+use crate::object::key::ShardKeys;
+use crate::payload::WindowPayload;
+use crate::{Shard, ShardWindow};
 
 /// Begins every key; the number is the format's version, of keys and values.
 const PREFIX: &[u8] = b"c3:shard:1:";
@@ -21,11 +22,11 @@ const CHECKSUM_BYTES: usize = 32;
 #[derive(Clone, PartialEq, Message)]
 struct Payload {
     #[prost(message, repeated, tag = "1")]
-    windows: Vec<pb::WindowLatents>,
+    windows: Vec<WindowPayload>,
 }
 
 /// The key of a shard.
-pub(crate) fn key(names: &ShardNames) -> Bytes {
+pub fn key(names: &ShardKeys) -> Bytes {
     let mut hasher = blake3::Hasher::new();
     hasher.update(names.latents.to_string().as_bytes()).update(&[0]);
     if let Some(corrections) = &names.corrections {
@@ -35,16 +36,9 @@ pub(crate) fn key(names: &ShardNames) -> Bytes {
 }
 
 /// A shard as a value under this key.
-pub(crate) fn seal(key: &[u8], shard: &Shard) -> Bytes {
+pub fn seal(key: &[u8], shard: &Shard) -> Bytes {
     let windows = shard.windows.iter().map(|window| {
-        let window = Window {
-            shard: 0,
-            bytes: window.bytes.start.into()..window.bytes.end.into(),
-            group: window.group.clone(),
-            hash: window.hash,
-            corrections: window.corrections.clone(),
-        };
-        window.to_wire()
+        WindowPayload::new(&window.bytes, &window.group, window.hash, window.corrections.as_ref())
     });
     let payload = Payload { windows: windows.collect() };
     let mut value = BytesMut::with_capacity(CHECKSUM_BYTES + payload.encoded_len());
@@ -56,14 +50,14 @@ pub(crate) fn seal(key: &[u8], shard: &Shard) -> Bytes {
 }
 
 /// The shard that was sealed under this key; `None` where the value is anything else.
-pub(crate) fn unseal(key: &[u8], value: &Bytes) -> Option<Shard> {
+pub fn unseal(key: &[u8], value: &Bytes) -> Option<Shard> {
     let (sum, payload) = (value.get(..CHECKSUM_BYTES)?, value.slice(CHECKSUM_BYTES..));
     if checksum(key, &payload).as_bytes() != sum {
         return None;
     }
     let payload = Payload::decode(payload).ok()?;
-    let windows = payload.windows.into_iter().map(|wire| {
-        let window = Window::from_wire(wire).ok()?;
+    let windows = payload.windows.into_iter().map(|payload| {
+        let window = Window::try_from(payload).ok()?;
         Some(ShardWindow {
             bytes: u32::try_from(window.bytes.start).ok()?..u32::try_from(window.bytes.end).ok()?,
             group: window.group,
@@ -79,34 +73,34 @@ fn checksum(key: &[u8], payload: &[u8]) -> blake3::Hash {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use c3_proto::{Fingerprint, LatentCodec, ShardHash};
+pub mod tests {
+    use c3_types::{Fingerprint, LatentCodec, ShardHash};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::store::layout::{CorrectionSettings, LatentSettings, ShardFamilies};
-    use crate::store::shard::tests::{corrections, shard};
-    use crate::store::stamp::Stamp;
+    use crate::object::key::{CorrectionSettings, LatentSettings, ShardKeyPrefixes};
+    use crate::object::version::Version;
+    use crate::shard::tests::{corrections, shard};
 
     /// Where a shard's generations lie, elsewhere for every number.
-    pub(crate) fn families(number: u32, verified: bool) -> ShardFamilies {
+    pub fn key_prefixes(number: u32, verified: bool) -> ShardKeyPrefixes {
         let latents =
             LatentSettings { compressor: Fingerprint::of(b"c"), ratio: 20, codec: LatentCodec::Q4_0 };
         let how =
             CorrectionSettings { decoder: Fingerprint::of(b"d"), arithmetic: "f32".to_owned(), margin: 2.0 };
         let how = verified.then_some(&how);
-        ShardFamilies::new(ShardHash::of(&number.to_le_bytes()), &latents, how, None)
+        ShardKeyPrefixes::new(ShardHash::of(&number.to_le_bytes()), &latents, how, None)
     }
 
     /// Names of a shard, unlike those of any other number.
-    pub(crate) fn names(number: u32, verified: bool) -> ShardNames {
-        let families = families(number, verified);
-        let corrections = families.corrections.map(|family| family.at(Stamp::NONE));
-        ShardNames { latents: families.latents.at(Stamp::NONE), corrections }
+    pub fn names(number: u32, verified: bool) -> ShardKeys {
+        let families = key_prefixes(number, verified);
+        let corrections = families.corrections.map(|family| family.at(Version::NONE));
+        ShardKeys { latents: families.latents.at(Version::NONE), corrections }
     }
 
     /// A shard of windows with these many tokens, with corrections or without.
-    pub(crate) fn whole(tokens: &[u32], verified: bool) -> Shard {
+    pub fn whole(tokens: &[u32], verified: bool) -> Shard {
         let latents = shard(tokens);
         let corrections = verified.then(|| corrections(&latents).windows);
         Shard::new(latents, corrections)

@@ -9,39 +9,24 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use c3_proto::DocumentId;
+use c3_types::DocumentId;
 use futures::{TryStreamExt, pin_mut};
-use object_store::ObjectMeta;
 use object_store::path::Path;
 
-use super::Store;
-use super::condemned::NAMES_MAX;
-use super::layout::{self, CORRECTIONS, DELETED, LATENTS, Name};
-use super::mark::{Census, Copy, Marked};
-use super::objects::StoreError;
-use super::stamp::{Stamp, now_unix_ms};
-use super::trouble::Trouble;
-
-/// What a sweep did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Swept {
-    /// Objects that were put on a condemned list.
-    pub(crate) condemned: u64,
-    /// Objects that were removed, and their bytes.
-    pub(crate) removed: u64,
-    pub(crate) removed_bytes: u64,
-    /// Documents past their time that were deleted.
-    pub(crate) expired: u64,
-    /// Documents that were moved into new packs.
-    pub(crate) packed: u64,
-    /// Manifests that cannot be read. Where there is one, no shard's object is removed.
-    pub(crate) unreadable: u64,
-}
+use crate::gc::mark::LiveObjects;
+use crate::gc::pending_deletes::NAMES_MAX;
+use crate::manifest::{Inventory, ManifestCopy};
+use crate::object::availability::Unavailable;
+use crate::object::is_older_than;
+use crate::object::key::{self, CORRECTIONS, DELETED, LATENTS, ObjectKey};
+use crate::object::version::Version;
+use crate::{Error, Store};
+use c3_types::SweepSummary;
 
 impl Store {
     /// Sweeps. With a grace of zero all is removed that nothing refers to now, which fails puts that are under way.
-    pub(crate) async fn sweep(&self, grace: Duration) -> Result<Swept, StoreError> {
-        let mut swept = Swept::default();
+    pub async fn sweep(&self, grace: Duration) -> Result<SweepSummary, Error> {
+        let mut swept = SweepSummary::default();
         self.pass(grace, &mut swept).await?;
         if grace.is_zero() {
             // What was condemned just now is old enough already.
@@ -50,87 +35,97 @@ impl Store {
         Ok(swept)
     }
 
-    async fn pass(&self, grace: Duration, swept: &mut Swept) -> Result<(), StoreError> {
+    async fn pass(&self, grace: Duration, swept: &mut SweepSummary) -> Result<(), Error> {
         let (left, bytes) = self.objects.remove_left(grace).await?;
         swept.removed += left;
         swept.removed_bytes += bytes;
-        goes_on_if_full(self.merge(grace, swept).await)?;
+        tolerate_full(self.merge(grace, swept).await)?;
         // Listed before the manifests are read: what is read counts against what is on these lists.
-        let lists = self.condemned.lists().await?;
+        let lists = self.pending_deletes.lists().await?;
         let marked = self.mark().await?;
         for &(id, version) in &marked.expired {
-            goes_on_if_full(self.bury(id, version).await)?;
+            tolerate_full(self.write_tombstone(id, version).await)?;
             swept.expired += 1;
         }
         swept.unreadable = marked.unreadable;
         if marked.unreadable == 0 {
             for (stamp, object) in &lists {
-                if is_older(object, grace) {
+                if is_older_than(object, grace) {
                     self.execute(*stamp, &marked, swept).await?;
                 }
             }
-            goes_on_if_full(self.condemn(grace, &marked, swept).await)?;
+            tolerate_full(self.condemn(grace, &marked, swept).await)?;
         }
         self.drop_dead(swept).await?;
         self.drop_uploads(swept).await?;
         // Where a manifest cannot be read, a document may be there all the same.
         if marked.unreadable == 0 {
-            let needed = self.sweep_cells(grace, swept).await?;
+            let needed = self.sweep_registers(grace, swept).await?;
             self.drop_tombstones(grace, &needed, swept).await?;
         }
         Ok(())
     }
 
     /// Removes what a list names and still nothing refers to, then the list.
-    async fn execute(&self, list: Stamp, marked: &Marked, swept: &mut Swept) -> Result<(), StoreError> {
-        let Some(names) = self.condemned.list(list).await? else { return Ok(()) };
+    async fn execute(
+        &self,
+        list: Version,
+        marked: &LiveObjects,
+        swept: &mut SweepSummary,
+    ) -> Result<(), Error> {
+        let Some(names) = self.pending_deletes.list(list).await? else { return Ok(()) };
         for name in names.iter() {
             let path = Path::parse(name).map_err(object_store::Error::from)?;
-            let name = Name::at(path);
+            let name = ObjectKey::at(path);
             if !marked.refers_to(&name) {
                 self.remove(&name, swept).await?;
             }
         }
-        self.objects.delete(&layout::condemned(list)).await
+        self.objects.delete(&key::pending_deletes(list)).await
     }
 
     /// Lists what nothing refers to.
-    async fn condemn(&self, grace: Duration, marked: &Marked, swept: &mut Swept) -> Result<(), StoreError> {
+    async fn condemn(
+        &self,
+        grace: Duration,
+        marked: &LiveObjects,
+        swept: &mut SweepSummary,
+    ) -> Result<(), Error> {
         let mut condemned = Vec::new();
         for folder in [CORRECTIONS, LATENTS] {
             let folder = Path::from(folder);
             let objects = self.objects.list(&folder, &folder);
             pin_mut!(objects);
             while let Some(object) = objects.try_next().await? {
-                let old = is_older(&object, grace);
-                let name = Name::at(object.location);
-                if old && !marked.refers_to(&name) && !self.condemned.names(&name).await? {
+                let old = is_older_than(&object, grace);
+                let name = ObjectKey::at(object.location);
+                if old && !marked.refers_to(&name) && !self.pending_deletes.names(&name).await? {
                     condemned.push(name);
                 }
             }
         }
-        swept.condemned += condemned.len() as u64;
+        swept.pending_deletes += condemned.len() as u64;
         for names in condemned.chunks(NAMES_MAX) {
-            self.condemned.put(names).await?;
+            self.pending_deletes.put(names).await?;
         }
         Ok(())
     }
 
     /// Removes manifests that lie by themselves and do not count any more.
-    async fn drop_dead(&self, swept: &mut Swept) -> Result<(), StoreError> {
-        let census = self.census().await?;
-        let highest = census.highest();
-        for copy in census.copies.iter().filter(|copy| copy.object.is_some()) {
-            if !census.counts(copy, &highest) || self.is_also_packed(copy, &census).await {
-                self.remove(&layout::manifest(copy.id, copy.found.version), swept).await?;
+    async fn drop_dead(&self, swept: &mut SweepSummary) -> Result<(), Error> {
+        let inventory = self.inventory().await?;
+        let highest = inventory.highest();
+        for copy in inventory.copies.iter().filter(|copy| copy.object.is_some()) {
+            if !inventory.counts(copy, &highest) || self.is_also_packed(copy, &inventory).await {
+                self.remove(&key::manifest(copy.id, copy.found.version), swept).await?;
             }
         }
         Ok(())
     }
 
     /// Whether a pack holds the same version, soundly: a crash came between a move's two steps.
-    async fn is_also_packed(&self, copy: &Copy, census: &Census) -> bool {
-        for other in census.of(copy.id) {
+    async fn is_also_packed(&self, copy: &ManifestCopy, inventory: &Inventory) -> bool {
+        for other in inventory.of(copy.id) {
             let same = other.object.is_none() && other.found.version == copy.found.version;
             if same && self.read_manifest(other.id, &other.found).await.is_ok() {
                 return true;
@@ -144,23 +139,23 @@ impl Store {
         &self,
         grace: Duration,
         needed: &HashSet<DocumentId>,
-        swept: &mut Swept,
-    ) -> Result<(), StoreError> {
+        swept: &mut SweepSummary,
+    ) -> Result<(), Error> {
         let folder = Path::from(DELETED);
         let tombstones: Vec<_> = self.objects.list(&folder, &folder).try_collect().await?;
         // Read after them: a copy that is made of an older one later comes within the grace.
-        let census = self.census().await?;
-        for tombstone in tombstones.into_iter().filter(|tombstone| is_older(tombstone, grace)) {
-            let Some((id, stamp)) = layout::document_at(&tombstone.location) else { continue };
-            if !needed.contains(&id) && census.of(id).all(|copy| copy.found.version > stamp) {
-                self.remove(&layout::tombstone(id, stamp), swept).await?;
+        let inventory = self.inventory().await?;
+        for tombstone in tombstones.into_iter().filter(|tombstone| is_older_than(tombstone, grace)) {
+            let Some((id, stamp)) = key::document_at(&tombstone.location) else { continue };
+            if !needed.contains(&id) && inventory.of(id).all(|copy| copy.found.version > stamp) {
+                self.remove(&key::tombstone(id, stamp), swept).await?;
             }
         }
         Ok(())
     }
 
     /// Removes an object and counts it.
-    pub(crate) async fn remove(&self, name: &Name, swept: &mut Swept) -> Result<(), StoreError> {
+    pub async fn remove(&self, name: &ObjectKey, swept: &mut SweepSummary) -> Result<(), Error> {
         match self.objects.size(name).await {
             Ok(bytes) => {
                 self.objects.delete(name).await?;
@@ -168,26 +163,19 @@ impl Store {
                 swept.removed_bytes += bytes;
                 Ok(())
             }
-            Err(StoreError::Missing { .. }) => Ok(()),
+            Err(Error::Missing { .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }
 }
 
 /// What a full disk has no room for is left out: a sweep must be able to free it.
-fn goes_on_if_full(step: Result<(), StoreError>) -> Result<(), StoreError> {
+fn tolerate_full(step: Result<(), Error>) -> Result<(), Error> {
     match step {
-        Err(error @ StoreError::Unable { trouble: Trouble::Full, .. }) => {
+        Err(error @ Error::Unavailable { reason: Unavailable::Full, .. }) => {
             tracing::warn!(%error, "the sweep goes on with what needs no room");
             Ok(())
         }
         step => step,
     }
-}
-
-/// Whether an object was written so long ago. One from the future, where a clock was set back, was not.
-pub(crate) fn is_older(object: &ObjectMeta, age: Duration) -> bool {
-    let written = u64::try_from(object.last_modified.timestamp_millis()).unwrap_or(0);
-    let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-    written.checked_add(age_ms).is_some_and(|due| due <= now_unix_ms())
 }

@@ -1,18 +1,19 @@
 //! The manifest as it is written: a protobuf message.
 
 use bytes::Bytes;
-use c3_proto::{CascadeName, DocumentId, Invalid, LatentCodec, ShardHash, pb};
+use c3_types::{DocumentId, Invalid, ShardHash};
 use prost::Message;
 
-use super::{Manifest, Place, ShardEntry, Verification};
-use crate::store::stamp::Stamp;
+use super::{Manifest, Placement, ShardEntry, Verification};
+use crate::object::version::Version;
+use crate::payload::{CascadePayload, codec, codec_number};
 
 #[derive(Clone, PartialEq, Message)]
 struct ManifestPayload {
     #[prost(bytes = "bytes", tag = "1")]
     id: Bytes,
     #[prost(message, optional, tag = "2")]
-    cascade: Option<pb::Cascade>,
+    cascade: Option<CascadePayload>,
     #[prost(uint32, tag = "3")]
     ratio: u32,
     #[prost(int32, tag = "4")]
@@ -79,20 +80,20 @@ struct InlinePayload {
 
 impl Manifest {
     /// The payload of the manifest object.
-    pub(crate) fn encode(&self) -> Bytes {
+    pub fn encode(&self) -> Bytes {
         let verification = self.verification.as_ref();
         let payload = ManifestPayload {
-            id: self.id.to_wire(),
-            cascade: Some(self.cascade.to_wire()),
+            id: self.id.to_bytes(),
+            cascade: Some((&self.cascade).into()),
             ratio: self.ratio,
-            codec: self.codec.to_wire(),
+            codec: codec_number(self.codec),
             verification: verification.map(|Verification { margin, arithmetic }| VerificationPayload {
                 margin: *margin,
                 arithmetic: arithmetic.clone(),
             }),
             created_unix_ms: self.created_unix_ms,
             shards: self.shards.iter().map(|shard| shard.to_payload(self.ratio)).collect(),
-            version: self.version.to_wire(),
+            version: self.version.to_bits(),
             expires_unix_ms: self.expires_unix_ms,
             subtrees: self.subtrees.concat().into(),
         };
@@ -100,11 +101,11 @@ impl Manifest {
     }
 
     /// Reads the payload of a manifest object.
-    pub(crate) fn decode(payload: Bytes) -> Result<Self, Invalid> {
+    pub fn decode(payload: Bytes) -> Result<Self, Invalid> {
         let payload = ManifestPayload::decode(payload);
         let payload = payload.map_err(|error| Invalid::new("payload", error.to_string()))?;
         let cascade = payload.cascade.ok_or_else(|| Invalid::new("cascade", "must be given"))?;
-        let codec = LatentCodec::from_wire(payload.codec)?;
+        let codec = codec(payload.codec)?;
         let verification = payload.verification;
         let (subtrees, []) = payload.subtrees.as_chunks() else {
             return Err(Invalid::new("subtrees", "must have 32 bytes each"));
@@ -112,12 +113,12 @@ impl Manifest {
         let shards = payload.shards.into_iter().map(|shard| ShardEntry::from_payload(shard, payload.ratio));
         Ok(Self {
             id: DocumentId::try_from(payload.id.as_ref())?,
-            cascade: CascadeName::from_wire(cascade)?,
+            cascade: cascade.try_into()?,
             ratio: payload.ratio,
             codec: codec.ok_or_else(|| Invalid::new("codec", "must be given"))?,
             verification: verification
                 .map(|VerificationPayload { margin, arithmetic }| Verification { margin, arithmetic }),
-            version: Stamp::from_wire(payload.version),
+            version: Version::from_bits(payload.version),
             created_unix_ms: payload.created_unix_ms,
             expires_unix_ms: payload.expires_unix_ms,
             shards: shards.collect::<Result<_, _>>()?,
@@ -129,14 +130,14 @@ impl Manifest {
 impl ShardEntry {
     /// As the manifest of a document with this ratio has it.
     fn to_payload(&self, ratio: u32) -> ShardPayload {
-        let (latents_generation, corrections_generation, inline) = match &self.place {
-            Place::Objects { latents, corrections } => (latents.to_wire(), corrections.to_wire(), None),
-            Place::Inline { latents, corrections } => {
+        let (latents_generation, corrections_generation, inline) = match &self.placement {
+            Placement::Objects { latents, corrections } => (latents.to_bits(), corrections.to_bits(), None),
+            Placement::Inline { latents, corrections } => {
                 (0, 0, Some(InlinePayload { latents: latents.clone(), corrections: corrections.clone() }))
             }
         };
         ShardPayload {
-            hash: self.hash.to_wire(),
+            hash: self.hash.to_bytes(),
             window_bytes: self.window_bytes.clone(),
             tokens: self.tokens,
             latents: self.latents,
@@ -163,11 +164,11 @@ impl ShardEntry {
             corrections: payload.corrections,
             stored_bytes: payload.stored_bytes,
             outside: payload.outside.map(|bytes| bytes.as_ref().try_into().map_err(wrong)).transpose()?,
-            place: match payload.inline {
-                Some(InlinePayload { latents, corrections }) => Place::Inline { latents, corrections },
-                None => Place::Objects {
-                    latents: Stamp::from_wire(payload.latents_generation),
-                    corrections: Stamp::from_wire(payload.corrections_generation),
+            placement: match payload.inline {
+                Some(InlinePayload { latents, corrections }) => Placement::Inline { latents, corrections },
+                None => Placement::Objects {
+                    latents: Version::from_bits(payload.latents_generation),
+                    corrections: Version::from_bits(payload.corrections_generation),
                 },
             },
         })

@@ -3,6 +3,7 @@
 //! A cloud's requests have a time-out, are repeated for a bounded time, and are so many at once at most; what becomes of
 //! a write whose answer is lost is in [`super::certain`].
 
+use std::fmt;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,28 +20,37 @@ use object_store::{
     ClientOptions, ObjectStore, ObjectStoreExt, ObjectStoreScheme, Result as Stored, RetryConfig,
 };
 
-use super::certain::Certain;
-use crate::config::CloudSettings;
-use crate::error::Error;
+use crate::OpenError;
+use crate::object::idempotent_write::IdempotentStore;
 
 /// Longest time to a cloud's first answer on a new connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a URL may begin with, for those who typed another.
 const SCHEMES: &str = "a folder, file://, s3://BUCKET, gs://BUCKET or az://CONTAINER";
 
+/// Environment variables of an object store by name, credentials among them. `Debug` prints the names only.
+#[derive(Clone, Default)]
+pub struct CloudSettings(pub Vec<(String, String)>);
+
+impl fmt::Debug for CloudSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
+
 /// Which backend, and how it is asked.
 #[derive(Clone, Debug)]
-pub(crate) struct BackendSettings {
+pub struct BackendSettings {
     /// A folder or a URL.
-    pub(crate) data: String,
+    pub data: String,
     /// A cloud's settings by the names of their environment variables, credentials among them.
-    pub(crate) cloud: CloudSettings,
+    pub cloud: CloudSettings,
     /// Longest time of one request to a cloud.
-    pub(crate) timeout: Duration,
+    pub timeout: Duration,
     /// How long a request that fails is repeated.
-    pub(crate) patience: Duration,
+    pub retry_timeout: Duration,
     /// Requests to a cloud at once.
-    pub(crate) requests_max: usize,
+    pub requests_max: usize,
 }
 
 impl From<&str> for BackendSettings {
@@ -49,7 +59,7 @@ impl From<&str> for BackendSettings {
             data: data.to_owned(),
             cloud: CloudSettings::default(),
             timeout: Duration::from_secs(10),
-            patience: Duration::from_secs(30),
+            retry_timeout: Duration::from_secs(30),
             requests_max: 64,
         }
     }
@@ -57,17 +67,17 @@ impl From<&str> for BackendSettings {
 
 /// An open backend, proven to be writable.
 #[derive(Debug)]
-pub(crate) struct Backend {
-    pub(crate) store: Arc<dyn ObjectStore>,
+pub struct Backend {
+    pub store: Arc<dyn ObjectStore>,
     /// Set where it is a local folder.
-    pub(crate) folder: Option<PathBuf>,
+    pub folder: Option<PathBuf>,
 }
 
 impl Backend {
     /// Opens the folder, which is made where it is not there, or the store at an address, and proves that it can be
     /// written.
-    pub(crate) async fn open(settings: &BackendSettings) -> Result<Self, Error> {
-        let failed = |reason: String| Error::Data { folder: settings.data.clone(), reason };
+    pub async fn open(settings: &BackendSettings) -> Result<Self, OpenError> {
+        let failed = |reason: String| OpenError::Data { folder: settings.data.clone(), reason };
         let backend = match settings.data.contains("://") {
             true => at_url(settings).map_err(failed)?,
             false => in_folder(settings.data.as_ref()).map_err(|error| failed(error.to_string()))?,
@@ -98,7 +108,7 @@ fn in_folder(folder: &FsPath) -> std::io::Result<Backend> {
 macro_rules! cloud {
     ($builder:expr, $key:ty, $settings:expr) => {{
         let settings: &BackendSettings = $settings;
-        let retry = RetryConfig { retry_timeout: settings.patience, ..RetryConfig::default() };
+        let retry = RetryConfig { retry_timeout: settings.retry_timeout, ..RetryConfig::default() };
         let builder =
             $builder.with_url(&settings.data).with_client_options(client(settings)).with_retry(retry);
         let given = settings.cloud.0.iter();
@@ -138,7 +148,7 @@ fn at_url(settings: &BackendSettings) -> Result<Backend, String> {
 
 fn bounded(store: impl ObjectStore, prefix: Path, settings: &BackendSettings) -> Arc<dyn ObjectStore> {
     let limited = LimitStore::new(store, settings.requests_max);
-    Arc::new(Certain::new(PrefixStore::new(limited, prefix), settings.patience))
+    Arc::new(IdempotentStore::new(PrefixStore::new(limited, prefix), settings.retry_timeout))
 }
 
 fn client(settings: &BackendSettings) -> ClientOptions {
@@ -181,8 +191,8 @@ mod tests {
             ("AZURE_STORAGE_USE_EMULATOR", "true"),
         ];
         let cloud = CloudSettings(cloud.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec());
-        let (timeout, patience) = (Duration::from_millis(200), Duration::from_millis(100));
-        BackendSettings { cloud, timeout, patience, ..data.into() }
+        let (timeout, retry_timeout) = (Duration::from_millis(200), Duration::from_millis(100));
+        BackendSettings { cloud, timeout, retry_timeout, ..data.into() }
     }
 
     #[tokio::test]

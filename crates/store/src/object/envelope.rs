@@ -12,7 +12,7 @@
 
 use bytes::Bytes;
 
-use super::layout::{Name, ObjectKind};
+use crate::object::key::{ObjectKey, ObjectKind};
 
 const MAGIC: &[u8; 8] = b"C3 store";
 /// Format of what is written. The first had no stamps in names, nothing inline, and no packs.
@@ -21,10 +21,10 @@ const VERSION: u8 = 2;
 const VERSION_MIN: u8 = 1;
 const CHECKSUM_AT: usize = MAGIC.len() + 2;
 /// Where the payload of an object begins.
-pub(crate) const PAYLOAD_AT: usize = CHECKSUM_AT + 32;
+pub const PAYLOAD_AT: usize = CHECKSUM_AT + 32;
 
 /// The object of this name with this payload.
-pub(crate) fn seal(kind: ObjectKind, name: &Name, payload: &[u8]) -> Bytes {
+pub fn seal(kind: ObjectKind, name: &ObjectKey, payload: &[u8]) -> Bytes {
     let mut object = Vec::with_capacity(PAYLOAD_AT + payload.len());
     object.extend_from_slice(MAGIC);
     object.extend_from_slice(&[kind.tag(), VERSION]);
@@ -35,7 +35,7 @@ pub(crate) fn seal(kind: ObjectKind, name: &Name, payload: &[u8]) -> Bytes {
 }
 
 /// The payload of an object, or what is wrong with it.
-pub(crate) fn unseal(kind: ObjectKind, name: &Name, object: Bytes) -> Result<Bytes, String> {
+pub fn unseal(kind: ObjectKind, name: &ObjectKey, object: Bytes) -> Result<Bytes, String> {
     if object.len() < PAYLOAD_AT {
         return Err("it is cut short".to_owned());
     }
@@ -53,7 +53,7 @@ pub(crate) fn unseal(kind: ObjectKind, name: &Name, object: Bytes) -> Result<Byt
     }
 }
 
-fn checksum(header: &[u8], name: &Name, payload: &[u8]) -> blake3::Hash {
+fn checksum(header: &[u8], name: &ObjectKey, payload: &[u8]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
     hasher.update(header).update(name.to_string().as_bytes()).update(&[0]).update(payload);
     hasher.finalize()
@@ -61,15 +61,15 @@ fn checksum(header: &[u8], name: &Name, payload: &[u8]) -> blake3::Hash {
 
 #[cfg(test)]
 mod tests {
-    use c3_proto::DocumentId;
+    use c3_types::DocumentId;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::store::layout;
-    use crate::store::stamp::Stamp;
+    use crate::object::key;
+    use crate::object::version::Version;
 
-    fn name(text: &[u8]) -> Name {
-        layout::manifest(DocumentId::of(text), Stamp::NONE)
+    fn name(text: &[u8]) -> ObjectKey {
+        key::manifest(DocumentId::of(text), Version::NONE)
     }
 
     proptest! {

@@ -11,6 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::path::Path;
@@ -19,7 +20,6 @@ use object_store::{
     ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use tokio::time::Instant;
-use tonic::async_trait;
 
 /// Pause before a write of unknown outcome is tried again; doubled for each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -29,19 +29,19 @@ const DELETES_AT_ONCE: usize = 16;
 
 /// The store below, with certain outcomes.
 #[derive(Debug)]
-pub(crate) struct Certain<S> {
+pub struct IdempotentStore<S> {
     inner: Arc<S>,
-    patience: Duration,
+    retry_timeout: Duration,
 }
 
-impl<S: ObjectStore> Certain<S> {
+impl<S: ObjectStore> IdempotentStore<S> {
     /// Tries for so long to learn what became of a write.
-    pub(crate) fn new(inner: S, patience: Duration) -> Self {
-        Self { inner: Arc::new(inner), patience }
+    pub fn new(inner: S, retry_timeout: Duration) -> Self {
+        Self { inner: Arc::new(inner), retry_timeout }
     }
 
     async fn create(&self, at: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        let mut tries = Tries::new(self.patience);
+        let mut tries = Tries::new(self.retry_timeout);
         loop {
             let error = match self.inner.put_opts(at, payload.clone(), options.clone()).await {
                 Ok(created) => return Ok(created),
@@ -71,8 +71,8 @@ impl<S: ObjectStore> Certain<S> {
     }
 }
 
-async fn delete<S: ObjectStore>(inner: &S, at: Path, patience: Duration) -> Result<Path> {
-    let (mut tries, mut tried) = (Tries::new(patience), false);
+async fn delete<S: ObjectStore>(inner: &S, at: Path, retry_timeout: Duration) -> Result<Path> {
+    let (mut tries, mut tried) = (Tries::new(retry_timeout), false);
     loop {
         match inner.delete(&at).await {
             Ok(()) => return Ok(at),
@@ -94,8 +94,8 @@ struct Tries {
 }
 
 impl Tries {
-    fn new(patience: Duration) -> Self {
-        Self { until: Instant::now() + patience, pause: FIRST_PAUSE }
+    fn new(retry_timeout: Duration) -> Self {
+        Self { until: Instant::now() + retry_timeout, pause: FIRST_PAUSE }
     }
 
     /// Waits for the time of the next try, if there is one.
@@ -110,14 +110,14 @@ impl Tries {
     }
 }
 
-impl<S: ObjectStore> fmt::Display for Certain<S> {
+impl<S: ObjectStore> fmt::Display for IdempotentStore<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.fmt(f)
     }
 }
 
 #[async_trait]
-impl<S: ObjectStore> ObjectStore for Certain<S> {
+impl<S: ObjectStore> ObjectStore for IdempotentStore<S> {
     async fn put_opts(&self, at: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         match options.mode {
             PutMode::Create => self.create(at, payload, options).await,
@@ -138,11 +138,11 @@ impl<S: ObjectStore> ObjectStore for Certain<S> {
     }
 
     fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        let (inner, patience) = (Arc::clone(&self.inner), self.patience);
+        let (inner, retry_timeout) = (Arc::clone(&self.inner), self.retry_timeout);
         paths
             .map(move |at| {
                 let inner = Arc::clone(&inner);
-                async move { delete(inner.as_ref(), at?, patience).await }
+                async move { delete(inner.as_ref(), at?, retry_timeout).await }
             })
             .buffered(DELETES_AT_ONCE)
             .boxed()
@@ -239,11 +239,11 @@ mod tests {
         }
     }
 
-    fn store() -> Certain<Lossy> {
-        Certain::new(Lossy::default(), Duration::from_secs(1))
+    fn store() -> IdempotentStore<Lossy> {
+        IdempotentStore::new(Lossy::default(), Duration::from_secs(1))
     }
 
-    async fn create(store: &Certain<Lossy>, text: &'static str) -> Result<PutResult> {
+    async fn create(store: &IdempotentStore<Lossy>, text: &'static str) -> Result<PutResult> {
         store.put_opts(&"object".into(), text.into(), PutMode::Create.into()).await
     }
 

@@ -18,21 +18,21 @@
 
 use std::fmt;
 
-use c3_proto::{DocumentId, DocumentName, Fingerprint, LatentCodec, Namespace, ShardHash, UploadName};
+use c3_types::{DocumentId, DocumentName, Fingerprint, LatentCodec, Namespace, ShardHash, UploadName};
 use object_store::path::Path;
 use percent_encoding::percent_decode_str;
 
-use super::stamp::Stamp;
+use crate::object::version::Version;
 
 /// What an object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum ObjectKind {
+pub enum ObjectKind {
     Manifest,
     Latents,
     Corrections,
     PackIndex,
     Tombstone,
-    Condemned,
+    PendingDeletes,
     Upload,
     Name,
     Labels,
@@ -40,14 +40,14 @@ pub(crate) enum ObjectKind {
 
 impl ObjectKind {
     /// The byte that says so in the object.
-    pub(crate) fn tag(self) -> u8 {
+    pub fn tag(self) -> u8 {
         match self {
             Self::Manifest => 1,
             Self::Latents => 2,
             Self::Corrections => 3,
             Self::PackIndex => 4,
             Self::Tombstone => 5,
-            Self::Condemned => 6,
+            Self::PendingDeletes => 6,
             Self::Upload => 7,
             Self::Name => 8,
             Self::Labels => 9,
@@ -57,40 +57,40 @@ impl ObjectKind {
 
 /// The name of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Name(Path);
+pub struct ObjectKey(Path);
 
-impl Name {
+impl ObjectKey {
     /// The object that lies there.
-    pub(crate) fn at(path: Path) -> Self {
+    pub fn at(path: Path) -> Self {
         Self(path)
     }
 
     /// The path below the root of the store.
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.0
     }
 
     /// The first folder of the path, which tells what lies there.
-    pub(crate) fn folder(&self) -> &str {
+    pub fn folder(&self) -> &str {
         self.0.as_ref().split('/').next().unwrap_or_default()
     }
 
     /// What all generations of the object have in common, and which one this is.
-    pub(crate) fn family(&self) -> (Family, Stamp) {
+    pub fn split_version(&self) -> (KeyPrefix, Version) {
         let whole = self.0.as_ref();
         match whole.rsplit_once('.').and_then(|(family, stamp)| Some((family, stamp.parse().ok()?))) {
-            Some((family, stamp)) => (Family(parsed(family)), stamp),
-            None => (Family(self.0.clone()), Stamp::NONE),
+            Some((family, stamp)) => (KeyPrefix(parsed(family)), stamp),
+            None => (KeyPrefix(self.0.clone()), Version::NONE),
         }
     }
 
     /// Bytes of memory that the name takes.
-    pub(crate) fn weight(&self) -> usize {
+    pub fn weight(&self) -> usize {
         self.0.as_ref().len()
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
@@ -98,61 +98,61 @@ impl fmt::Display for Name {
 
 /// What all generations of an object have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Family(Path);
+pub struct KeyPrefix(Path);
 
-impl Family {
+impl KeyPrefix {
     /// The object of this generation.
-    pub(crate) fn at(&self, generation: Stamp) -> Name {
+    pub fn at(&self, generation: Version) -> ObjectKey {
         match generation {
-            Stamp::NONE => Name(self.0.clone()),
-            stamp => Name(parsed(&format!("{}.{stamp}", self.0))),
+            Version::NONE => ObjectKey(self.0.clone()),
+            stamp => ObjectKey(parsed(&format!("{}.{stamp}", self.0))),
         }
     }
 
     /// Its path, which the names of all generations begin with.
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.0
     }
 }
 
 /// What a shard's latents depend on, beside its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct LatentSettings {
-    pub(crate) compressor: Fingerprint,
-    pub(crate) ratio: u32,
-    pub(crate) codec: LatentCodec,
+pub struct LatentSettings {
+    pub compressor: Fingerprint,
+    pub ratio: u32,
+    pub codec: LatentCodec,
 }
 
 /// What a shard's corrections depend on, beside its latents.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct CorrectionSettings {
-    pub(crate) decoder: Fingerprint,
-    pub(crate) arithmetic: String,
-    pub(crate) margin: f32,
+pub struct CorrectionSettings {
+    pub decoder: Fingerprint,
+    pub arithmetic: String,
+    pub margin: f32,
 }
 
 /// Digest of a shard's objects that came from outside.
-pub(crate) type OutsideDigest = [u8; 32];
+pub type OutsideDigest = [u8; 32];
 
 /// Where all generations of a shard's objects lie.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct ShardFamilies {
-    pub(crate) latents: Family,
+pub struct ShardKeyPrefixes {
+    pub latents: KeyPrefix,
     /// `None` where nobody verified the shard.
-    pub(crate) corrections: Option<Family>,
+    pub corrections: Option<KeyPrefix>,
 }
 
 /// Where a shard's objects lie.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct ShardNames {
-    pub(crate) latents: Name,
+pub struct ShardKeys {
+    pub latents: ObjectKey,
     /// `None` where nobody verified the shard.
-    pub(crate) corrections: Option<Name>,
+    pub corrections: Option<ObjectKey>,
 }
 
-impl ShardFamilies {
+impl ShardKeyPrefixes {
     /// The names of a shard's objects.
-    pub(crate) fn new(
+    pub fn new(
         shard: ShardHash,
         latents: &LatentSettings,
         corrections: Option<&CorrectionSettings>,
@@ -167,7 +167,7 @@ impl ShardFamilies {
         };
         let family = |folders: &[&[String]]| {
             let folders = folders.concat();
-            Family(folders.into_iter().chain([fan_out(&shard).to_owned(), file.clone()]).collect())
+            KeyPrefix(folders.into_iter().chain([fan_out(&shard).to_owned(), file.clone()]).collect())
         };
         let corrections = corrections.map(|CorrectionSettings { decoder, arithmetic, margin }| {
             let checked_by = [decoder.to_string(), arithmetic.clone(), margin.to_string()];
@@ -177,110 +177,110 @@ impl ShardFamilies {
     }
 }
 
-impl ShardNames {
+impl ShardKeys {
     /// Both names, where there are two.
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Name> {
+    pub fn all(&self) -> impl Iterator<Item = &ObjectKey> {
         std::iter::once(&self.latents).chain(&self.corrections)
     }
 
     /// Bytes of memory that the names take.
-    pub(crate) fn weight(&self) -> usize {
-        self.all().map(Name::weight).sum()
+    pub fn weight(&self) -> usize {
+        self.all().map(ObjectKey::weight).sum()
     }
 }
 
 /// Folder of all manifests.
-pub(crate) const DOCUMENTS: &str = "documents";
+pub const DOCUMENTS: &str = "documents";
 /// Folder of all packs.
-pub(crate) const PACKS: &str = "packs";
+pub const PACKS: &str = "packs";
 /// Folder of all tombstones.
-pub(crate) const DELETED: &str = "deleted";
+pub const DELETED: &str = "deleted";
 /// Folder of all latents.
-pub(crate) const LATENTS: &str = "latents";
+pub const LATENTS: &str = "latents";
 /// Folder of all corrections.
-pub(crate) const CORRECTIONS: &str = "corrections";
+pub const CORRECTIONS: &str = "corrections";
 /// Folder of the records of puts that are under way.
-pub(crate) const UPLOADS: &str = "uploads";
+pub const UPLOADS: &str = "uploads";
 /// Folder of all condemned lists.
-pub(crate) const CONDEMNED: &str = "gc";
+pub const PENDING_DELETES: &str = "gc";
 /// Folder of all names.
-pub(crate) const NAMES: &str = "names";
+pub const NAMES: &str = "names";
 /// Folder of all labels.
-pub(crate) const LABELS: &str = "labels";
+pub const LABELS: &str = "labels";
 
 /// The name of a document's manifest in this version.
-pub(crate) fn manifest(id: DocumentId, version: Stamp) -> Name {
+pub fn manifest(id: DocumentId, version: Version) -> ObjectKey {
     of_document(DOCUMENTS, id).at(version)
 }
 
 /// The name of what says that all versions up to this one are deleted.
-pub(crate) fn tombstone(id: DocumentId, version: Stamp) -> Name {
+pub fn tombstone(id: DocumentId, version: Version) -> ObjectKey {
     of_document(DELETED, id).at(version)
 }
 
 /// The name of a pack.
-pub(crate) fn pack(stamp: Stamp) -> Name {
-    Name([PACKS, &stamp.to_string()].into_iter().collect())
+pub fn pack(stamp: Version) -> ObjectKey {
+    ObjectKey([PACKS, &stamp.to_string()].into_iter().collect())
 }
 
 /// What the names of all records of a put begin with.
-pub(crate) fn of_upload(name: &UploadName) -> Family {
-    Family([UPLOADS, name.as_str()].into_iter().collect())
+pub fn of_upload(name: &UploadName) -> KeyPrefix {
+    KeyPrefix([UPLOADS, name.as_str()].into_iter().collect())
 }
 
 /// The name of a list of what a sweep is about to remove.
-pub(crate) fn condemned(stamp: Stamp) -> Name {
-    Name([CONDEMNED, &stamp.to_string()].into_iter().collect())
+pub fn pending_deletes(stamp: Version) -> ObjectKey {
+    ObjectKey([PENDING_DELETES, &stamp.to_string()].into_iter().collect())
 }
 
 /// What the names of a document in one of these folders begin with.
-pub(crate) fn of_document(folder: &str, id: DocumentId) -> Family {
+pub fn of_document(folder: &str, id: DocumentId) -> KeyPrefix {
     let id = id.to_string();
-    Family([folder, fan_out(&id), &id].into_iter().collect())
+    KeyPrefix([folder, fan_out(&id), &id].into_iter().collect())
 }
 
 /// The folder of a document's objects below one of these folders.
-pub(crate) fn folder_of(folder: &str, id: DocumentId) -> String {
+pub fn folder_of(folder: &str, id: DocumentId) -> String {
     format!("{folder}/{}", fan_out(&id.to_string()))
 }
 
 /// Where all generations of a name lie. What a path cannot hold is escaped.
-pub(crate) fn of_name(name: &DocumentName) -> Family {
+pub fn of_name(name: &DocumentName) -> KeyPrefix {
     let hash = blake3::hash(name.name().as_bytes()).to_hex();
-    Family([NAMES, name.namespace().as_str(), fan_out(&hash), name.name()].into_iter().collect())
+    KeyPrefix([NAMES, name.namespace().as_str(), fan_out(&hash), name.name()].into_iter().collect())
 }
 
 /// The folder of all names of a namespace.
-pub(crate) fn of_namespace(namespace: &Namespace) -> Path {
+pub fn of_namespace(namespace: &Namespace) -> Path {
     [NAMES, namespace.as_str()].into_iter().collect()
 }
 
 /// The name of which a generation lies there.
-pub(crate) fn name_at(path: &Path) -> Option<DocumentName> {
-    let (family, _) = Name::at(path.clone()).family();
+pub fn name_at(path: &Path) -> Option<DocumentName> {
+    let (family, _) = ObjectKey::at(path.clone()).split_version();
     let mut parts = family.path().as_ref().split('/').skip(1);
     let part = |escaped: &str| percent_decode_str(escaped).decode_utf8().ok().map(String::from);
     let (namespace, _, name) = (part(parts.next()?)?, parts.next()?, part(parts.next()?)?);
-    DocumentName::from_wire(namespace, name).ok()
+    DocumentName::from_parts(namespace, name).ok()
 }
 
 /// The narrowest folder that holds all ids that begin with these digits.
-pub(crate) fn narrowest(folder: &str, prefix: &str) -> Path {
+pub fn narrowest(folder: &str, prefix: &str) -> Path {
     let fan_out = (prefix.len() >= FAN_OUT_DIGITS).then(|| fan_out(prefix));
     [folder].into_iter().chain(fan_out).collect()
 }
 
 /// The document, and its version, whose manifest or tombstone lies there.
-pub(crate) fn document_at(path: &Path) -> Option<(DocumentId, Stamp)> {
+pub fn document_at(path: &Path) -> Option<(DocumentId, Version)> {
     let file = path.filename()?;
     match file.split_once('.') {
         Some((id, version)) => Some((id.parse().ok()?, version.parse().ok()?)),
-        None => Some((file.parse().ok()?, Stamp::NONE)),
+        None => Some((file.parse().ok()?, Version::NONE)),
     }
 }
 
 /// The stamp that is all of the name.
-pub(crate) fn stamp_at(path: &Path) -> Option<Stamp> {
+pub fn version_at(path: &Path) -> Option<Version> {
     path.filename()?.parse().ok()
 }
 
@@ -310,22 +310,22 @@ mod tests {
         let (c, d, s) = (Fingerprint::of(b"c"), Fingerprint::of(b"d"), shard.to_string());
         let ab = &s[..2];
 
-        let families = ShardFamilies::new(shard, &latents, Some(&corrections), None);
-        assert_eq!(families.latents.at(Stamp::NONE).to_string(), format!("latents/{c}/20-q4_0/{ab}/{s}"));
+        let families = ShardKeyPrefixes::new(shard, &latents, Some(&corrections), None);
+        assert_eq!(families.latents.at(Version::NONE).to_string(), format!("latents/{c}/20-q4_0/{ab}/{s}"));
         let expected = format!("corrections/{c}/20-q4_0/{d}/cpu%2Fint8 ..%2Fx/2.5/{ab}/{s}");
         let corrections = families.corrections.unwrap();
-        assert_eq!(corrections.at(Stamp::NONE).to_string(), expected);
-        let stamp = Stamp::after(Stamp::NONE);
+        assert_eq!(corrections.at(Version::NONE).to_string(), expected);
+        let stamp = Version::after(Version::NONE);
         let name = corrections.at(stamp);
         assert_eq!(name.to_string(), format!("{expected}.{stamp}"));
-        assert_eq!(name.family(), (corrections.clone(), stamp));
-        assert_eq!(corrections.at(Stamp::NONE).family(), (corrections, Stamp::NONE));
+        assert_eq!(name.split_version(), (corrections.clone(), stamp));
+        assert_eq!(corrections.at(Version::NONE).split_version(), (corrections, Version::NONE));
 
-        let outside = ShardFamilies::new(shard, &latents, None, Some([7; 32]));
+        let outside = ShardKeyPrefixes::new(shard, &latents, None, Some([7; 32]));
         let digest = "07".repeat(32);
         let name = outside.latents.at(stamp);
         assert_eq!(name.to_string(), format!("latents/{c}/20-q4_0/{ab}/{s}.{digest}.{stamp}"));
-        assert_eq!(outside.latents.at(Stamp::NONE).family().1, Stamp::NONE);
+        assert_eq!(outside.latents.at(Version::NONE).split_version().1, Version::NONE);
         assert_eq!(outside.corrections, None);
     }
 
@@ -333,22 +333,22 @@ mod tests {
     fn a_name_is_found_by_its_path() {
         for typed in ["@book", "@team a/..x", "@書/100 %", "@a.0000000000000001"] {
             let name: DocumentName = typed.parse().unwrap();
-            let object = of_name(&name).at(Stamp::from_wire(7));
+            let object = of_name(&name).at(Version::from_bits(7));
             assert_eq!(name_at(object.path()), Some(name.clone()), "{object}");
             assert!(object.path().prefix_matches(&of_namespace(name.namespace())));
-            assert_eq!(object.family(), (of_name(&name), Stamp::from_wire(7)));
+            assert_eq!(object.split_version(), (of_name(&name), Version::from_bits(7)));
             let file = object.path().filename().unwrap();
             assert!(file.is_ascii() && file.len() < 250, "{file}");
         }
         let ab = &blake3::hash(b"book").to_hex()[..2];
-        let object = of_name(&"@book".parse().unwrap()).at(Stamp::from_wire(1));
+        let object = of_name(&"@book".parse().unwrap()).at(Version::from_bits(1));
         assert_eq!(object.to_string(), format!("names/default/{ab}/book.0000000000000001"));
     }
 
     #[test]
     fn a_document_is_found_by_its_manifests_name() {
         let id = DocumentId::of(b"text");
-        for version in [Stamp::NONE, Stamp::after(Stamp::NONE)] {
+        for version in [Version::NONE, Version::after(Version::NONE)] {
             let name = manifest(id, version);
             assert_eq!(document_at(name.path()), Some((id, version)));
             assert!(name.path().prefix_matches(&narrowest(DOCUMENTS, &id.to_string())));

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 const WRITE_MAX: Duration = Duration::from_secs(600);
 
 /// Removes those that nobody writes any more. Returns how many there were, and their bytes.
-pub(super) fn remove_left(folder: &Path, grace: Duration) -> io::Result<(u64, u64)> {
+pub fn remove_left(folder: &Path, grace: Duration) -> io::Result<(u64, u64)> {
     let (mut files, mut bytes) = (0, 0);
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -23,7 +23,7 @@ pub(super) fn remove_left(folder: &Path, grace: Duration) -> io::Result<(u64, u6
             let Some(about) = there(entry.metadata())? else { continue };
             if about.is_dir() {
                 folders.push(entry.path());
-            } else if is_staging(&entry.file_name()) && is_older(&about, grace.max(WRITE_MAX))? {
+            } else if is_staging(&entry.file_name()) && is_older_than(&about, grace.max(WRITE_MAX))? {
                 there(fs::remove_file(entry.path()))?;
                 (files, bytes) = (files + 1, bytes + about.len());
             }
@@ -39,7 +39,7 @@ fn is_staging(name: &OsStr) -> bool {
 }
 
 /// Whether it was written to so long ago. Not where a clock was set back.
-fn is_older(about: &Metadata, age: Duration) -> io::Result<bool> {
+fn is_older_than(about: &Metadata, age: Duration) -> io::Result<bool> {
     let since = SystemTime::now().duration_since(about.modified()?);
     Ok(since.is_ok_and(|since| since >= age))
 }

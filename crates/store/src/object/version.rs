@@ -11,16 +11,16 @@ const BITS_OF_CHANCE: u32 = 20;
 const DIGITS: usize = 16;
 
 /// A number that rises with time: milliseconds since 1970 above 20 bits of chance. 16 hexadecimal digits in names. The
-/// objects of format 1 bear none, which counts as [`Stamp::NONE`].
+/// objects of format 1 bear none, which counts as [`Version::NONE`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Stamp(u64);
+pub struct Version(u64);
 
-impl Stamp {
+impl Version {
     /// What an object without a stamp has.
-    pub(crate) const NONE: Self = Self(0);
+    pub const NONE: Self = Self(0);
 
     /// A new stamp, above all that this gateway gave and above `before`, even where the clock was set back.
-    pub(crate) fn after(before: Self) -> Self {
+    pub fn after(before: Self) -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let fresh = (now_unix_ms() << BITS_OF_CHANCE) | fastrand::u64(..1 << BITS_OF_CHANCE);
         let above = |last: u64| fresh.max(last.max(before.0).saturating_add(1));
@@ -29,28 +29,28 @@ impl Stamp {
     }
 
     /// The number in a message.
-    pub(crate) fn to_wire(self) -> u64 {
+    pub fn to_bits(self) -> u64 {
         self.0
     }
 
     /// When it was given: milliseconds since 1970, of a clock that was not set back.
-    pub(crate) fn unix_ms(self) -> u64 {
+    pub fn unix_ms(self) -> u64 {
         self.0 >> BITS_OF_CHANCE
     }
 
     /// The stamp of a message.
-    pub(crate) fn from_wire(number: u64) -> Self {
+    pub fn from_bits(number: u64) -> Self {
         Self(number)
     }
 }
 
-impl fmt::Display for Stamp {
+impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:0DIGITS$x}", self.0)
     }
 }
 
-impl FromStr for Stamp {
+impl FromStr for Version {
     type Err = ();
 
     fn from_str(digits: &str) -> Result<Self, ()> {
@@ -63,7 +63,7 @@ impl FromStr for Stamp {
 }
 
 /// Milliseconds since 1970.
-pub(crate) fn now_unix_ms() -> u64 {
+pub fn now_unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
@@ -74,15 +74,15 @@ mod tests {
 
     #[test]
     fn stamps_rise_and_are_read_as_written() {
-        let far = Stamp(u64::MAX >> 1);
-        let (first, second) = (Stamp::after(Stamp::NONE), Stamp::after(Stamp::NONE));
-        let third = Stamp::after(far);
-        assert!(Stamp::NONE < first && first < second && far < third);
-        for stamp in [Stamp::NONE, first, third] {
+        let far = Version(u64::MAX >> 1);
+        let (first, second) = (Version::after(Version::NONE), Version::after(Version::NONE));
+        let third = Version::after(far);
+        assert!(Version::NONE < first && first < second && far < third);
+        for stamp in [Version::NONE, first, third] {
             assert_eq!(stamp.to_string().parse(), Ok(stamp));
         }
         for wrong in ["", "12", "+000000000000001", "00000000000000000"] {
-            assert_eq!(wrong.parse::<Stamp>(), Err(()), "{wrong}");
+            assert_eq!(wrong.parse::<Version>(), Err(()), "{wrong}");
         }
     }
 }

@@ -4,16 +4,17 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use c3_proto::DocumentId;
+use c3_types::DocumentId;
 
-use super::Store;
-use super::documents::At;
-use super::layout::{self, Name};
-use super::mark::{Census, Copy};
-use super::objects::StoreError;
-use super::pack::Record;
-use super::stamp::Stamp;
-use super::sweep::{Swept, is_older};
+use crate::Error;
+use crate::Store;
+use crate::manifest::Location;
+use crate::manifest::{Inventory, ManifestCopy};
+use crate::object::is_older_than;
+use crate::object::key::{self, ObjectKey};
+use crate::object::version::Version;
+use crate::pack::format::Record;
+use c3_types::SweepSummary;
 
 /// Largest manifest that is moved into a pack.
 const RECORD_BYTES_MAX: u64 = 16 << 10;
@@ -21,15 +22,15 @@ const RECORD_BYTES_MAX: u64 = 16 << 10;
 const RECORDS_MIN: usize = 16;
 /// Most documents of a new pack.
 const RECORDS_MAX: usize = 4096;
-/// Packs with fewer records are merged with others.
+/// PackIndex with fewer records are merged with others.
 const SMALL_PACK_RECORDS: usize = 512;
 
 impl Store {
     /// Moves what is better kept together, then removes where it was.
-    pub(crate) async fn merge(&self, grace: Duration, swept: &mut Swept) -> Result<(), StoreError> {
-        let census = self.census().await?;
-        let highest = census.highest();
-        let (packs, records) = self.candidates(&census, &highest, grace);
+    pub async fn merge(&self, grace: Duration, swept: &mut SweepSummary) -> Result<(), Error> {
+        let inventory = self.inventory().await?;
+        let highest = inventory.highest();
+        let (packs, records) = self.candidates(&inventory, &highest, grace);
         let worth_it = records.len() >= RECORDS_MIN || !packs.is_empty();
         if !worth_it {
             return Ok(());
@@ -41,15 +42,15 @@ impl Store {
                 match self.record(copy).await {
                     Ok(record) => {
                         if copy.object.is_some() {
-                            moved.push(layout::manifest(copy.id, copy.found.version));
+                            moved.push(key::manifest(copy.id, copy.found.version));
                         }
                         records.push(record);
                     }
-                    Err(StoreError::Missing { .. }) => {}
+                    Err(Error::Missing { .. }) => {}
                     // It stays where it is, and what holds it, too.
-                    Err(error @ StoreError::Damaged { .. }) => {
+                    Err(error @ Error::Damaged { .. }) => {
                         tracing::warn!(%error, "it is not moved");
-                        if let At::Pack { pack, .. } = &copy.found.at {
+                        if let Location::Pack { pack, .. } = &copy.found.location {
                             moved.retain(|name| name != pack);
                         }
                     }
@@ -67,17 +68,17 @@ impl Store {
         self.packs.refresh().await
     }
 
-    /// Packs that are to go, and the documents that are to be moved.
+    /// PackIndex that are to go, and the documents that are to be moved.
     fn candidates<'a>(
         &self,
-        census: &'a Census,
-        highest: &HashMap<DocumentId, Stamp>,
+        inventory: &'a Inventory,
+        highest: &HashMap<DocumentId, Version>,
         grace: Duration,
-    ) -> (Vec<Name>, Vec<&'a Copy>) {
-        let mut counting: HashMap<&Name, usize> = HashMap::new();
-        for copy in &census.copies {
-            if let At::Pack { pack, .. } = &copy.found.at
-                && census.counts(copy, highest)
+    ) -> (Vec<ObjectKey>, Vec<&'a ManifestCopy>) {
+        let mut counting: HashMap<&ObjectKey, usize> = HashMap::new();
+        for copy in &inventory.copies {
+            if let Location::Pack { pack, .. } = &copy.found.location
+                && inventory.counts(copy, highest)
             {
                 *counting.entry(pack).or_default() += 1;
             }
@@ -92,16 +93,18 @@ impl Store {
             .iter()
             .filter(|(pack, count)| 2 * count < pack.entries.len() || (many_small && small(*count)));
         let packs = Vec::from_iter(going.map(|(pack, _)| pack.name.clone()));
-        let in_packs = census.copies.iter().filter(|copy| copy.object.is_none()).map(|copy| copy.id);
+        let in_packs = inventory.copies.iter().filter(|copy| copy.object.is_none()).map(|copy| copy.id);
         let in_packs = HashSet::<DocumentId>::from_iter(in_packs);
-        let movable = census.copies.iter().filter(|copy| census.counts(copy, highest));
-        let records = movable.filter(|copy| match (&copy.found.at, &copy.object) {
-            (At::Pack { pack, .. }, _) => packs.contains(pack),
+        let movable = inventory.copies.iter().filter(|copy| inventory.counts(copy, highest));
+        let records = movable.filter(|copy| match (&copy.found.location, &copy.object) {
+            (Location::Pack { pack, .. }, _) => packs.contains(pack),
             // Who knows an old version in a pack looks for a newer one by itself, and not in further packs.
-            (At::Object, Some(object)) => {
-                object.size <= RECORD_BYTES_MAX && is_older(object, grace) && !in_packs.contains(&copy.id)
+            (Location::Object, Some(object)) => {
+                object.size <= RECORD_BYTES_MAX
+                    && is_older_than(object, grace)
+                    && !in_packs.contains(&copy.id)
             }
-            (At::Object, None) => false,
+            (Location::Object, None) => false,
         });
         let mut records = Vec::from_iter(records);
         // One that lies in two places is moved once.
@@ -109,7 +112,7 @@ impl Store {
         (packs, records)
     }
 
-    async fn record(&self, copy: &Copy) -> Result<Record, StoreError> {
+    async fn record(&self, copy: &ManifestCopy) -> Result<Record, Error> {
         let manifest = self.read_manifest(copy.id, &copy.found).await?.value;
         Ok(Record::of(&manifest))
     }

@@ -13,48 +13,48 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use c3_proto::DocumentId;
+use c3_types::DocumentId;
 
-use super::layout::{self, Name, ObjectKind};
-use super::manifest::Manifest;
-use super::seal::{PAYLOAD_AT, seal, unseal};
-use super::stamp::Stamp;
+use crate::manifest::Manifest;
+use crate::object::envelope::{PAYLOAD_AT, seal, unseal};
+use crate::object::key::{self, ObjectKey, ObjectKind};
+use crate::object::version::Version;
 
 /// Bytes of the index for a record.
-pub(crate) const ENTRY_BYTES: usize = 32 + 8 + 8 + 4;
+pub const ENTRY_BYTES: usize = 32 + 8 + 8 + 4;
 /// Bytes before a record that tell its length.
 const LENGTH_BYTES: usize = 4;
 /// Bytes at the end that tell the length of the index.
-pub(crate) const TRAILER_BYTES: usize = 8;
+pub const TRAILER_BYTES: usize = 8;
 
 /// A document's manifest object on its way into a pack.
 #[derive(Clone, Debug)]
-pub(crate) struct Record {
-    pub(crate) id: DocumentId,
-    pub(crate) version: Stamp,
+pub struct Record {
+    pub id: DocumentId,
+    pub version: Version,
     /// Sealed as the object that it would be by itself.
-    pub(crate) object: Bytes,
+    pub object: Bytes,
 }
 
 /// Where a pack holds a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) id: DocumentId,
-    pub(crate) version: Stamp,
-    pub(crate) range: Range<u64>,
+pub struct Entry {
+    pub id: DocumentId,
+    pub version: Version,
+    pub range: Range<u64>,
 }
 
 impl Record {
     /// A manifest as a record.
-    pub(crate) fn of(manifest: &Manifest) -> Self {
-        let name = layout::manifest(manifest.id, manifest.version);
+    pub fn of(manifest: &Manifest) -> Self {
+        let name = key::manifest(manifest.id, manifest.version);
         let object = seal(ObjectKind::Manifest, &name, &manifest.encode());
         Self { id: manifest.id, version: manifest.version, object }
     }
 }
 
 /// The pack object of this name with these records.
-pub(crate) fn encode(name: &Name, mut records: Vec<Record>) -> Bytes {
+pub fn encode(name: &ObjectKey, mut records: Vec<Record>) -> Bytes {
     records.sort_by_key(|record| (record.id, record.version));
     let mut pack = Vec::new();
     let mut index = Vec::with_capacity(records.len() * ENTRY_BYTES);
@@ -63,7 +63,7 @@ pub(crate) fn encode(name: &Name, mut records: Vec<Record>) -> Bytes {
         let length = (object.len() as u32).to_le_bytes();
         pack.extend_from_slice(&length);
         index.extend_from_slice(id.as_bytes());
-        index.extend_from_slice(&version.to_wire().to_le_bytes());
+        index.extend_from_slice(&version.to_bits().to_le_bytes());
         index.extend_from_slice(&(pack.len() as u64).to_le_bytes());
         index.extend_from_slice(&length);
         pack.extend_from_slice(object);
@@ -75,14 +75,14 @@ pub(crate) fn encode(name: &Name, mut records: Vec<Record>) -> Bytes {
 }
 
 /// Bytes from the end of a pack of this size to the start of its index; the argument is the pack's last bytes.
-pub(crate) fn index_and_trailer(size: u64, last: &[u8]) -> Result<u64, String> {
+pub fn index_and_trailer(size: u64, last: &[u8]) -> Result<u64, String> {
     let trailer = last.last_chunk::<TRAILER_BYTES>().ok_or("it is cut short")?;
     let bytes = u64::from_le_bytes(*trailer).checked_add(TRAILER_BYTES as u64);
     bytes.filter(|&bytes| bytes <= size).ok_or_else(|| "its end is not that of a pack".to_owned())
 }
 
 /// Reads the index of a pack of this size, given with the trailer. By id.
-pub(crate) fn index(name: &Name, size: u64, index_and_trailer: &Bytes) -> Result<Vec<Entry>, String> {
+pub fn index(name: &ObjectKey, size: u64, index_and_trailer: &Bytes) -> Result<Vec<Entry>, String> {
     let index = index_and_trailer.slice(..index_and_trailer.len() - TRAILER_BYTES);
     let index = unseal(ObjectKind::PackIndex, name, index)?;
     let records_end = size - index_and_trailer.len() as u64;
@@ -99,7 +99,7 @@ pub(crate) fn index(name: &Name, size: u64, index_and_trailer: &Bytes) -> Result
         let end = end.filter(|&end| start >= LENGTH_BYTES as u64 && end <= records_end);
         Ok(Entry {
             id: DocumentId::try_from(&entry[..32]).map_err(|invalid| invalid.to_string())?,
-            version: Stamp::from_wire(number(32)),
+            version: Version::from_bits(number(32)),
             range: start..end.ok_or("its index points past the records")?,
         })
     });
@@ -107,7 +107,7 @@ pub(crate) fn index(name: &Name, size: u64, index_and_trailer: &Bytes) -> Result
 }
 
 /// What can be found of the records of a whole pack without its index. By id.
-pub(crate) fn salvage(pack: &Bytes) -> Vec<Entry> {
+pub fn salvage(pack: &Bytes) -> Vec<Entry> {
     let (mut entries, mut at) = (Vec::new(), 0);
     while let Some(length) = pack.get(at..).and_then(|rest| rest.first_chunk::<LENGTH_BYTES>()) {
         let start = at + LENGTH_BYTES;
@@ -117,7 +117,7 @@ pub(crate) fn salvage(pack: &Bytes) -> Vec<Entry> {
         }
         // Only the payload can tell the name that it was sealed under.
         if let Ok(manifest) = Manifest::decode(pack.slice(start + PAYLOAD_AT..end)) {
-            let name = layout::manifest(manifest.id, manifest.version);
+            let name = key::manifest(manifest.id, manifest.version);
             if unseal(ObjectKind::Manifest, &name, pack.slice(start..end)).is_ok() {
                 let range = start as u64..end as u64;
                 entries.push(Entry { id: manifest.id, version: manifest.version, range });
@@ -130,7 +130,7 @@ pub(crate) fn salvage(pack: &Bytes) -> Vec<Entry> {
 }
 
 /// Whether the records of this index are all that lies before it.
-pub(crate) fn covers(entries: &[Entry], index_start: u64) -> bool {
+pub fn covers(entries: &[Entry], index_start: u64) -> bool {
     let mut ranges = Vec::from_iter(entries.iter().map(|entry| entry.range.clone()));
     ranges.sort_by_key(|range| range.start);
     let end = ranges
@@ -142,14 +142,14 @@ pub(crate) fn covers(entries: &[Entry], index_start: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::manifest::tests::manifest;
+    use crate::manifest::tests::manifest;
 
-    fn pack(count: u8) -> (Name, Vec<Record>, Bytes) {
-        let name = layout::pack(Stamp::after(Stamp::NONE));
+    fn pack(count: u8) -> (ObjectKey, Vec<Record>, Bytes) {
+        let name = key::pack(Version::after(Version::NONE));
         let records = (0..count).map(|number| {
             let mut manifest = manifest(&[vec![u32::from(number) + 1]], true);
             manifest.id = DocumentId::of(&[number]);
-            manifest.version = Stamp::after(Stamp::NONE);
+            manifest.version = Version::after(Version::NONE);
             Record::of(&manifest)
         });
         let records = Vec::from_iter(records);

@@ -7,10 +7,11 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use super::layout;
-use super::objects::{Objects, StoreError, Written};
-use super::pack::Record;
-use super::packs::Packs;
+use crate::Error;
+use crate::object::key;
+use crate::object::{Objects, PutOutcome};
+use crate::pack::format::Record;
+use crate::pack::index::PackIndex;
 
 /// Most documents of a pack that is written at once.
 const RECORDS_MAX: usize = 256;
@@ -21,27 +22,27 @@ const WAIT_EACH: Duration = Duration::from_millis(10);
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// A record that was written: whether it has its name, or another had it before.
-type Answer = oneshot::Sender<Result<Written, StoreError>>;
+type Answer = oneshot::Sender<Result<PutOutcome, Error>>;
 
 /// Where small documents are handed in.
-pub(crate) struct Group {
+pub struct GroupCommit {
     queue: mpsc::Sender<(Record, Answer)>,
     /// Puts under way, whatever their size.
     under_way: Arc<AtomicUsize>,
 }
 
 /// A put that is under way.
-pub(crate) struct PutUnderWay(Arc<AtomicUsize>);
+pub struct PutInProgress(Arc<AtomicUsize>);
 
-impl Drop for PutUnderWay {
+impl Drop for PutInProgress {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Group {
+impl GroupCommit {
     /// Writes what is handed in, until the handle is dropped.
-    pub(crate) fn start(objects: Arc<Objects>, packs: Arc<Packs>) -> Self {
+    pub fn start(objects: Arc<Objects>, packs: Arc<PackIndex>) -> Self {
         let (queue, waiting) = mpsc::channel(RECORDS_MAX);
         let under_way = Arc::new(AtomicUsize::new(0));
         let writer = Writer { objects, packs, waiting, under_way: Arc::clone(&under_way) };
@@ -50,15 +51,15 @@ impl Group {
     }
 
     /// A put begins. While others are under way, small documents wait a little for them.
-    pub(crate) fn begin(&self) -> PutUnderWay {
+    pub fn begin(&self) -> PutInProgress {
         self.under_way.fetch_add(1, Ordering::Relaxed);
-        PutUnderWay(Arc::clone(&self.under_way))
+        PutInProgress(Arc::clone(&self.under_way))
     }
 
     /// Makes a record durable.
-    pub(crate) async fn put(&self, record: Record) -> Result<Written, StoreError> {
+    pub async fn put(&self, record: Record) -> Result<PutOutcome, Error> {
         let (answer, written) = oneshot::channel();
-        let ended = || StoreError::Ended;
+        let ended = || Error::ShuttingDown;
         self.queue.send((record, answer)).await.map_err(|_| ended())?;
         written.await.unwrap_or_else(|_| Err(ended()))
     }
@@ -66,7 +67,7 @@ impl Group {
 
 struct Writer {
     objects: Arc<Objects>,
-    packs: Arc<Packs>,
+    packs: Arc<PackIndex>,
     waiting: mpsc::Receiver<(Record, Answer)>,
     under_way: Arc<AtomicUsize>,
 }
@@ -99,9 +100,9 @@ impl Writer {
         let written = match &records[..] {
             [] => return,
             [alone] => {
-                self.objects.write(&layout::manifest(alone.id, alone.version), alone.object.clone()).await
+                self.objects.write(&key::manifest(alone.id, alone.version), alone.object.clone()).await
             }
-            _ => self.packs.put(records).await.map(|bytes| Written::Durably { bytes }),
+            _ => self.packs.put(records).await.map(|bytes| PutOutcome::Created { bytes }),
         };
         for answer in answers {
             // A caller that left meanwhile has a document that it was not told of.

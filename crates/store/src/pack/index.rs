@@ -7,17 +7,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::TryStreamExt;
 use object_store::path::Path;
 
-use super::layout::{self, Name};
-use super::objects::{Objects, StoreError, Written};
-use super::pack::{self, Entry, Record};
-use super::stamp::Stamp;
-use c3_proto::DocumentId;
+use crate::Error;
+use crate::object::key::{self, ObjectKey};
+use crate::object::version::Version;
+use crate::object::{Objects, PutOutcome};
+use crate::pack::format::{self, Entry, Record};
+use c3_types::DocumentId;
 
 /// Last bytes of a pack that are read at first: the index of some thousand records.
 const TAIL_BYTES: u64 = 64 << 10;
 
 /// The packs that a gateway knows.
-pub(crate) struct Packs {
+pub struct PackIndex {
     objects: Arc<Objects>,
     known: Mutex<Known>,
     /// How often what is known changed.
@@ -26,29 +27,29 @@ pub(crate) struct Packs {
     listing: tokio::sync::Mutex<()>,
 }
 
-type Known = BTreeMap<Stamp, Arc<Pack>>;
+type Known = BTreeMap<Version, Arc<Pack>>;
 
 /// A pack's index.
 #[derive(Debug)]
-pub(crate) struct Pack {
-    pub(crate) name: Name,
+pub struct Pack {
+    pub name: ObjectKey,
     /// By id.
-    pub(crate) entries: Vec<Entry>,
+    pub entries: Vec<Entry>,
     /// What is wrong with the index, where `entries` were found without it.
-    pub(crate) damage: Option<String>,
+    pub damage: Option<String>,
 }
 
 impl Pack {
     /// The newest version of a document in it.
-    pub(crate) fn newest(&self, id: DocumentId) -> Option<&Entry> {
+    pub fn newest(&self, id: DocumentId) -> Option<&Entry> {
         let after = self.entries.partition_point(|entry| entry.id <= id);
         after.checked_sub(1).map(|last| &self.entries[last]).filter(|entry| entry.id == id)
     }
 }
 
-impl Packs {
+impl PackIndex {
     /// None known yet.
-    pub(crate) fn new(objects: Arc<Objects>) -> Self {
+    pub fn new(objects: Arc<Objects>) -> Self {
         Self {
             objects,
             known: Mutex::default(),
@@ -58,17 +59,17 @@ impl Packs {
     }
 
     /// A number that rises with every change of what is known.
-    pub(crate) fn changes(&self) -> u64 {
+    pub fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
     }
 
     /// All that are known.
-    pub(crate) fn known(&self) -> Vec<Arc<Pack>> {
+    pub fn known(&self) -> Vec<Arc<Pack>> {
         self.lock().values().cloned().collect()
     }
 
     /// The newest version of a document in the packs that are known.
-    pub(crate) fn newest(&self, id: DocumentId) -> Option<(Arc<Pack>, Entry)> {
+    pub fn newest(&self, id: DocumentId) -> Option<(Arc<Pack>, Entry)> {
         let known = self.lock();
         let found = known.values().filter_map(|pack| Some((pack, pack.newest(id)?)));
         let newest = found.max_by_key(|(_, entry)| entry.version);
@@ -76,12 +77,12 @@ impl Packs {
     }
 
     /// Learns which packs there are now.
-    pub(crate) async fn refresh(&self) -> Result<(), StoreError> {
+    pub async fn refresh(&self) -> Result<(), Error> {
         let _one_at_a_time = self.listing.lock().await;
-        let folder = Path::from(layout::PACKS);
+        let folder = Path::from(key::PACKS);
         let objects: Vec<_> = self.objects.list(&folder, &folder).try_collect().await?;
         let there =
-            objects.into_iter().filter_map(|object| Some((layout::stamp_at(&object.location)?, object)));
+            objects.into_iter().filter_map(|object| Some((key::version_at(&object.location)?, object)));
         let there = BTreeMap::from_iter(there);
         let fresh = {
             let mut known = self.lock();
@@ -93,50 +94,50 @@ impl Packs {
             Vec::from_iter(there.iter().filter(|(stamp, _)| !known.contains_key(stamp)))
         };
         for (stamp, object) in fresh {
-            match self.open(Name::at(object.location.clone()), object.size).await {
+            match self.open(ObjectKey::at(object.location.clone()), object.size).await {
                 Ok(pack) => {
                     let mut known = self.lock();
                     known.insert(*stamp, Arc::new(pack));
                     self.changes.fetch_add(1, Ordering::Release);
                 }
                 // Merged into another since, which the next look finds.
-                Err(StoreError::Missing { .. }) => {}
+                Err(Error::Missing { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
         Ok(())
     }
 
-    async fn open(&self, name: Name, bytes: u64) -> Result<Pack, StoreError> {
+    async fn open(&self, name: ObjectKey, bytes: u64) -> Result<Pack, Error> {
         match self.index(&name, bytes).await {
             Ok(entries) => Ok(Pack { name, entries, damage: None }),
-            Err(StoreError::Damaged { object, problem }) => {
+            Err(Error::Damaged { object, problem }) => {
                 tracing::warn!("{object} is damaged ({problem}): its records are looked for one by one");
                 let whole = self.objects.read(&name).await?;
-                Ok(Pack { name, entries: pack::salvage(&whole), damage: Some(problem) })
+                Ok(Pack { name, entries: format::salvage(&whole), damage: Some(problem) })
             }
             Err(error) => Err(error),
         }
     }
 
-    async fn index(&self, name: &Name, bytes: u64) -> Result<Vec<Entry>, StoreError> {
-        let damaged = |problem: String| StoreError::damaged(name, problem);
+    async fn index(&self, name: &ObjectKey, bytes: u64) -> Result<Vec<Entry>, Error> {
+        let damaged = |problem: String| Error::damaged(name, problem);
         let tail = self.objects.read_range(name, bytes.saturating_sub(TAIL_BYTES)..bytes).await?;
-        let length = pack::index_and_trailer(bytes, &tail).map_err(damaged)?;
+        let length = format::index_and_trailer(bytes, &tail).map_err(damaged)?;
         let index = match length <= tail.len() as u64 {
             true => tail.slice(tail.len() - length as usize..),
             false => self.objects.read_range(name, bytes - length..bytes).await?,
         };
-        pack::index(name, bytes, &index).map_err(damaged)
+        format::index(name, bytes, &index).map_err(damaged)
     }
 
     /// Writes a pack of these records. They are durable when this returns.
-    pub(crate) async fn put(&self, records: Vec<Record>) -> Result<u64, StoreError> {
+    pub async fn put(&self, records: Vec<Record>) -> Result<u64, Error> {
         loop {
-            let name = layout::pack(Stamp::after(Stamp::NONE));
-            match self.objects.write(&name, pack::encode(&name, records.clone())).await? {
-                Written::Durably { bytes } => return Ok(bytes),
-                Written::Kept => {}
+            let name = key::pack(Version::after(Version::NONE));
+            match self.objects.write(&name, format::encode(&name, records.clone())).await? {
+                PutOutcome::Created { bytes } => return Ok(bytes),
+                PutOutcome::AlreadyExists => {}
             }
         }
     }

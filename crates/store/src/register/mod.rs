@@ -7,14 +7,18 @@
 //!
 //! A generation bears a stamp and those of the generations before it. A token is the hash of all that: it comes once.
 
-use c3_proto::{DocumentId, Invalid, Labels};
+pub mod maintenance;
+pub mod names;
+
+use c3_types::{DocumentId, Invalid, Labels};
 use prost::Message;
 use std::collections::BTreeMap;
 
-use super::layout::{Family, Name, ObjectKind};
-use super::objects::{StoreError, Written};
-use super::stamp::Stamp;
-use super::{Store, damaged};
+use crate::Error;
+use crate::Store;
+use crate::object::PutOutcome;
+use crate::object::key::{KeyPrefix, ObjectKey, ObjectKind};
+use crate::object::version::Version;
 
 /// Generations before it that a generation tells of: more than are made while a writer looks whether it was the one.
 const BEFORE_MAX: usize = 16;
@@ -25,28 +29,28 @@ const FIRST: u64 = 1;
 
 /// What a cell holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct State {
+pub struct State {
     /// The document that it is about.
-    pub(crate) document: DocumentId,
+    pub document: DocumentId,
     /// A version of the document that was there when this was written. A tombstone over it is one over this.
-    pub(crate) version: Stamp,
+    pub version: Version,
     /// None in a name.
-    pub(crate) labels: Labels,
+    pub labels: Labels,
 }
 
 /// A generation of a cell.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Cell {
-    pub(crate) generation: Stamp,
-    pub(crate) stamp: Stamp,
+pub struct Register {
+    pub generation: Version,
+    pub stamp: Version,
     /// Stamps of the generations before it, oldest first.
     before: Vec<u64>,
     /// `None`: what it held was taken away.
-    pub(crate) state: Option<State>,
+    pub state: Option<State>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct CellPayload {
+struct RegisterPayload {
     #[prost(fixed64, tag = "1")]
     stamp: u64,
     #[prost(fixed64, repeated, tag = "2")]
@@ -65,58 +69,58 @@ struct StatePayload {
     labels: BTreeMap<String, String>,
 }
 
-impl Cell {
+impl Register {
     /// What follows `from`, or the first generation.
     fn after(from: Option<&Self>, state: Option<State>) -> Self {
         let Some(from) = from else {
-            let (generation, stamp) = (Stamp::from_wire(FIRST), Stamp::after(Stamp::NONE));
+            let (generation, stamp) = (Version::from_bits(FIRST), Version::after(Version::NONE));
             return Self { generation, stamp, before: Vec::new(), state };
         };
-        let before = from.before.iter().copied().chain([from.stamp.to_wire()]);
+        let before = from.before.iter().copied().chain([from.stamp.to_bits()]);
         let skipped = (from.before.len() + 1).saturating_sub(BEFORE_MAX);
         Self {
-            generation: Stamp::from_wire(from.generation.to_wire() + 1),
-            stamp: Stamp::after(from.stamp),
+            generation: Version::from_bits(from.generation.to_bits() + 1),
+            stamp: Version::after(from.stamp),
             before: before.skip(skipped).collect(),
             state,
         }
     }
 
     /// What tells this generation from all others.
-    pub(crate) fn token(&self) -> String {
+    pub fn token(&self) -> String {
         blake3::hash(&self.encode()).to_hex()[..TOKEN_DIGITS].to_owned()
     }
 
     fn encode(&self) -> Vec<u8> {
         let state = self.state.as_ref().map(|State { document, version, labels }| StatePayload {
-            document: document.to_wire(),
-            version: version.to_wire(),
+            document: document.to_bytes(),
+            version: version.to_bits(),
             labels: labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
         });
-        CellPayload { stamp: self.stamp.to_wire(), before: self.before.clone(), state }.encode_to_vec()
+        RegisterPayload { stamp: self.stamp.to_bits(), before: self.before.clone(), state }.encode_to_vec()
     }
 
-    fn decode(generation: Stamp, payload: bytes::Bytes) -> Result<Self, Invalid> {
-        let payload = CellPayload::decode(payload);
-        let CellPayload { stamp, before, state } =
+    fn decode(generation: Version, payload: bytes::Bytes) -> Result<Self, Invalid> {
+        let payload = RegisterPayload::decode(payload);
+        let RegisterPayload { stamp, before, state } =
             payload.map_err(|error| Invalid::new("payload", error.to_string()))?;
         let state = state.map(|StatePayload { document, version, labels }| {
-            let (document, version) = (DocumentId::try_from(document.as_ref())?, Stamp::from_wire(version));
+            let (document, version) = (DocumentId::try_from(document.as_ref())?, Version::from_bits(version));
             Ok::<_, Invalid>(State { document, version, labels: Labels::new(labels)? })
         });
-        Ok(Self { generation, stamp: Stamp::from_wire(stamp), before, state: state.transpose()? })
+        Ok(Self { generation, stamp: Version::from_bits(stamp), before, state: state.transpose()? })
     }
 }
 
 impl Store {
     /// What a cell holds now; `None` where it has no generation.
-    pub(crate) async fn cell(&self, kind: ObjectKind, family: &Family) -> Result<Option<Cell>, StoreError> {
+    pub async fn register(&self, kind: ObjectKind, family: &KeyPrefix) -> Result<Option<Register>, Error> {
         let mut looked = false;
         loop {
             match self.objects.generations(family).await?.pop() {
-                Some(newest) => match self.read_cell(kind, &newest).await {
+                Some(newest) => match self.read_register(kind, &newest).await {
                     // Others were made since.
-                    Err(StoreError::Missing { .. }) => {}
+                    Err(Error::Missing { .. }) => {}
                     read => return read.map(Some),
                 },
                 None if looked => return Ok(None),
@@ -127,22 +131,22 @@ impl Store {
     }
 
     /// A generation of a cell.
-    pub(crate) async fn read_cell(&self, kind: ObjectKind, name: &Name) -> Result<Cell, StoreError> {
+    pub async fn read_register(&self, kind: ObjectKind, name: &ObjectKey) -> Result<Register, Error> {
         let (payload, _) = self.objects.get(kind, name).await?;
-        Cell::decode(name.family().1, payload).map_err(|invalid| damaged(name, &invalid))
+        Register::decode(name.split_version().1, payload).map_err(|invalid| Error::invalid(name, &invalid))
     }
 
     /// Makes the generation that follows `from`: `None` where another was made, and this is none.
-    pub(crate) async fn next_cell(
+    pub async fn compare_and_set(
         &self,
         kind: ObjectKind,
-        family: &Family,
-        from: Option<&Cell>,
+        family: &KeyPrefix,
+        from: Option<&Register>,
         state: Option<State>,
-    ) -> Result<Option<Cell>, StoreError> {
-        let next = Cell::after(from, state);
+    ) -> Result<Option<Register>, Error> {
+        let next = Register::after(from, state);
         let name = family.at(next.generation);
-        if self.objects.put(kind, &name, &next.encode()).await? == Written::Kept {
+        if self.objects.put(kind, &name, &next.encode()).await? == PutOutcome::AlreadyExists {
             return Ok(None);
         }
         if !self.follows(kind, family, from, &next).await? {
@@ -160,37 +164,37 @@ impl Store {
     async fn follows(
         &self,
         kind: ObjectKind,
-        family: &Family,
-        from: Option<&Cell>,
-        next: &Cell,
-    ) -> Result<bool, StoreError> {
+        family: &KeyPrefix,
+        from: Option<&Register>,
+        next: &Register,
+    ) -> Result<bool, Error> {
         loop {
             let there = self.objects.generations(family).await?;
             let Some(newest) = there.last() else { return Ok(false) };
-            if newest.family().1 > next.generation {
-                match self.read_cell(kind, newest).await {
-                    Err(StoreError::Missing { .. }) => continue,
-                    newest => return Ok(newest?.before.contains(&next.stamp.to_wire())),
+            if newest.split_version().1 > next.generation {
+                match self.read_register(kind, newest).await {
+                    Err(Error::Missing { .. }) => continue,
+                    newest => return Ok(newest?.before.contains(&next.stamp.to_bits())),
                 }
             }
             let Some(from) = from else { return Ok(true) };
-            match self.read_cell(kind, &family.at(from.generation)).await {
-                Err(StoreError::Missing { .. }) => {}
+            match self.read_register(kind, &family.at(from.generation)).await {
+                Err(Error::Missing { .. }) => {}
                 before => return Ok(before?.stamp == from.stamp),
             }
             // It goes when another follows this one, which is there then.
             let newest = self.objects.generations(family).await?.pop();
-            if newest.is_none_or(|newest| newest.family().1 <= next.generation) {
+            if newest.is_none_or(|newest| newest.split_version().1 <= next.generation) {
                 return Ok(false);
             }
         }
     }
 
     /// Removes what came before `from`.
-    async fn drop_older(&self, family: &Family, from: Option<&Cell>) -> Result<(), StoreError> {
+    async fn drop_older(&self, family: &KeyPrefix, from: Option<&Register>) -> Result<(), Error> {
         let Some(from) = from else { return Ok(()) };
         for older in self.objects.generations(family).await? {
-            if older.family().1 < from.generation {
+            if older.split_version().1 < from.generation {
                 self.objects.delete(&older).await?;
             }
         }

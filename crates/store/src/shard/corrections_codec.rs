@@ -12,15 +12,15 @@ use std::borrow::Borrow;
 use std::num::NonZeroU16;
 
 use bytes::Bytes;
-use c3_proto::limits::SHARD_BYTES_MAX;
-use c3_proto::{Correction, Corrections, Invalid};
+use c3_types::limits::SHARD_BYTES_MAX;
+use c3_types::{Correction, Corrections, Invalid};
 use constriction::backends::ReadWords;
 use constriction::stream::model::{DecoderModel, EncoderModel, EntropyModel, UniformModel};
 use constriction::stream::queue::{SmallRangeDecoder, SmallRangeEncoder};
 use constriction::stream::{Decode, Encode};
 use constriction::{Queue, UnwrapInfallible};
 
-use super::shard::WindowCorrections;
+use c3_types::WindowCorrections;
 
 /// Bits of a probability: few, so that the coder's own 16 lose next to nothing.
 const PRECISION: usize = 12;
@@ -34,7 +34,7 @@ const SUM_MAX: u16 = 1 << 11;
 const WORDS_PAST_END_MAX: u32 = 2;
 
 /// Writes the corrections of windows.
-pub(super) fn encode(windows: &[WindowCorrections]) -> Bytes {
+pub fn encode(windows: &[WindowCorrections]) -> Bytes {
     let mut writer = Writer { coder: SmallRangeEncoder::new(), models: Models::default() };
     for window in windows {
         let (tokens, corrections) = (window.tokens, window.corrections.as_slice());
@@ -53,10 +53,7 @@ pub(super) fn encode(windows: &[WindowCorrections]) -> Bytes {
 }
 
 /// Reads the corrections of windows with these many tokens.
-pub(super) fn decode(
-    payload: &[u8],
-    tokens: impl Iterator<Item = u32>,
-) -> Result<Vec<WindowCorrections>, Invalid> {
+pub fn decode(payload: &[u8], tokens: impl Iterator<Item = u32>) -> Result<Vec<WindowCorrections>, Invalid> {
     let (words, odd) = payload.as_chunks();
     if !odd.is_empty() {
         return Err(Invalid::new("corrections", "are cut short"));
@@ -287,6 +284,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::payload::PlainCorrectionsPayload;
 
     /// Windows of these many tokens with corrections at these places, told these tokens.
     fn windows(of: &[(u32, Vec<(u32, u32)>)]) -> (Vec<WindowCorrections>, Vec<u32>) {
@@ -359,8 +357,10 @@ mod tests {
         let of: Vec<_> = (0..3).map(|w| (2560, places(w))).collect();
         let (windows, _) = windows(&of);
         let coded = encode(&windows).len();
-        let plain: usize =
-            windows.iter().map(|window| prost::Message::encoded_len(&window.corrections.to_wire())).sum();
+        let plain: usize = windows
+            .iter()
+            .map(|window| prost::Message::encoded_len(&PlainCorrectionsPayload::from(&window.corrections)))
+            .sum();
         assert!(5 * coded < 3 * plain, "{coded} of {plain} bytes");
     }
 }

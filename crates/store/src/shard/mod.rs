@@ -3,53 +3,35 @@
 //! Both are protobuf. A shard's text is in neither: window hashes prove it, corrections hold the few tokens that the
 //! decoder must be told.
 
-use std::ops::Range;
+pub mod corrections_codec;
+pub mod objects;
 
 use bytes::Bytes;
-use c3_proto::{Corrections, Invalid, LatentGroup, Window, WindowHash, pb};
+use c3_types::{Invalid, Window, WindowCorrections, WindowLatents};
 use prost::Message;
 
-use super::coding;
-
-/// A window of a shard as latents.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct WindowLatents {
-    /// Its bytes in the shard.
-    pub(crate) bytes: Range<u32>,
-    pub(crate) group: LatentGroup,
-    pub(crate) hash: WindowHash,
-}
+use crate::payload::{PlainCorrectionsPayload, WindowPayload};
 
 /// A shard as latents: the content of its latents object.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct ShardLatents {
+pub struct ShardLatents {
     /// One after the other over the whole shard.
-    pub(crate) windows: Vec<WindowLatents>,
-}
-
-/// What the decoder needs to be told of a window, and how much it knew.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct WindowCorrections {
-    /// Tokens of the window.
-    pub(crate) tokens: u32,
-    /// Tokens that it writes without help.
-    pub(crate) right: u32,
-    pub(crate) corrections: Corrections,
+    pub windows: Vec<WindowLatents>,
 }
 
 /// A shard's corrections: the content of its corrections object.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct ShardCorrections {
+pub struct ShardCorrections {
     /// Digest of the latents that they correct: others need others.
-    pub(crate) latents: Digest,
-    pub(crate) windows: Vec<WindowCorrections>,
+    pub latents: Digest,
+    pub windows: Vec<WindowCorrections>,
 }
 
 /// BLAKE3 of an object's payload.
-pub(crate) type Digest = [u8; 32];
+pub type Digest = [u8; 32];
 
 /// Digest of a payload.
-pub(crate) fn digest(payload: &[u8]) -> Digest {
+pub fn digest(payload: &[u8]) -> Digest {
     *blake3::hash(payload).as_bytes()
 }
 
@@ -57,7 +39,7 @@ pub(crate) fn digest(payload: &[u8]) -> Digest {
 struct LatentsPayload {
     /// Bytes count from the start of the shard.
     #[prost(message, repeated, tag = "1")]
-    windows: Vec<pb::WindowLatents>,
+    windows: Vec<WindowPayload>,
 }
 
 /// The first format has `windows`, the second `coded`; which one it is, is which one is there.
@@ -77,28 +59,25 @@ struct CorrectionsWindow {
     #[prost(uint32, tag = "1")]
     right: u32,
     #[prost(message, optional, tag = "2")]
-    corrections: Option<pb::Corrections>,
+    corrections: Option<PlainCorrectionsPayload>,
 }
 
 impl ShardLatents {
     /// The payload of the latents object.
-    pub(crate) fn encode(&self) -> Bytes {
-        let windows = self.windows.iter().map(|window| pb::WindowLatents {
-            start: window.bytes.start.into(),
-            end: window.bytes.end.into(),
-            group: Some(window.group.to_wire()),
-            hash: window.hash.to_wire(),
-            ..Default::default()
-        });
+    pub fn encode(&self) -> Bytes {
+        let windows = self
+            .windows
+            .iter()
+            .map(|window| WindowPayload::new(&window.bytes, &window.group, window.hash, None));
         LatentsPayload { windows: windows.collect() }.encode_to_vec().into()
     }
 
     /// Reads the payload of a latents object.
-    pub(crate) fn decode(payload: Bytes) -> Result<Self, Invalid> {
+    pub fn decode(payload: Bytes) -> Result<Self, Invalid> {
         let payload = LatentsPayload::decode(payload).map_err(not_protobuf)?;
         let mut end = 0;
-        let windows = payload.windows.into_iter().map(|wire| {
-            let window = Window::from_wire(wire)?;
+        let windows = payload.windows.into_iter().map(|payload| {
+            let window = Window::try_from(payload)?;
             let wrong = |_| Invalid::new("window.end", "is past any shard");
             let bytes = end..u32::try_from(window.bytes.end).map_err(wrong)?;
             if u64::from(end) != window.bytes.start {
@@ -111,7 +90,7 @@ impl ShardLatents {
     }
 
     /// Text tokens and latents of all windows.
-    pub(crate) fn counts(&self) -> (u64, u64) {
+    pub fn counts(&self) -> (u64, u64) {
         let groups = self.windows.iter().map(|window| &window.group);
         groups.fold((0, 0), |(tokens, latents), group| {
             (tokens + u64::from(group.tokens()), latents + u64::from(group.latents()))
@@ -121,13 +100,14 @@ impl ShardLatents {
 
 impl ShardCorrections {
     /// The payload of the corrections object.
-    pub(crate) fn encode(&self) -> Bytes {
-        let (latents, coded) = (Bytes::copy_from_slice(&self.latents), coding::encode(&self.windows));
+    pub fn encode(&self) -> Bytes {
+        let (latents, coded) =
+            (Bytes::copy_from_slice(&self.latents), corrections_codec::encode(&self.windows));
         CorrectionsPayload { latents, windows: Vec::new(), coded: Some(coded) }.encode_to_vec().into()
     }
 
     /// Reads the payload of a corrections object, for these latents with this digest.
-    pub(crate) fn decode(payload: Bytes, of: &ShardLatents, digest: Digest) -> Result<Self, Invalid> {
+    pub fn decode(payload: Bytes, of: &ShardLatents, digest: Digest) -> Result<Self, Invalid> {
         let payload = CorrectionsPayload::decode(payload).map_err(not_protobuf)?;
         let other = || Invalid::new("corrections", "were made for other latents of this shard");
         if payload.latents.as_ref() != digest {
@@ -138,7 +118,7 @@ impl ShardCorrections {
             Some(_) if !payload.windows.is_empty() => {
                 return Err(Invalid::new("corrections", "are there in two formats"));
             }
-            Some(coded) => coding::decode(&coded, tokens)?,
+            Some(coded) => corrections_codec::decode(&coded, tokens)?,
             None if payload.windows.len() != of.windows.len() => return Err(other()),
             None => payload.windows.iter().zip(tokens).map(first_format).collect::<Result<_, _>>()?,
         };
@@ -146,7 +126,7 @@ impl ShardCorrections {
     }
 
     /// Tokens right without help, and corrections, of all windows.
-    pub(crate) fn counts(&self) -> (u64, u64) {
+    pub fn counts(&self) -> (u64, u64) {
         self.windows.iter().fold((0, 0), |(right, corrections), window| {
             (right + u64::from(window.right), corrections + window.corrections.as_slice().len() as u64)
         })
@@ -155,7 +135,7 @@ impl ShardCorrections {
 
 fn first_format((window, tokens): (&CorrectionsWindow, u32)) -> Result<WindowCorrections, Invalid> {
     let corrections = window.corrections.clone().unwrap_or_default();
-    let corrections = Corrections::from_wire(&corrections, tokens)?;
+    let corrections = corrections.decode_for(tokens)?;
     Ok(WindowCorrections { tokens, right: window.right, corrections })
 }
 
@@ -164,14 +144,14 @@ fn not_protobuf(error: prost::DecodeError) -> Invalid {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use c3_proto::{Correction, Fingerprint, LatentCodec, Provenance};
+pub mod tests {
+    use c3_types::{Correction, Corrections, Fingerprint, LatentCodec, LatentGroup, Provenance, WindowHash};
     use proptest::prelude::*;
 
     use super::*;
 
     /// A shard of windows with these many tokens.
-    pub(crate) fn shard(tokens: &[u32]) -> ShardLatents {
+    pub fn shard(tokens: &[u32]) -> ShardLatents {
         let mut end = 0;
         let windows = tokens.iter().map(|&tokens| {
             let of = Provenance { compressor: Fingerprint::of(b"compressor"), tokens, ratio: 20 };
@@ -185,7 +165,7 @@ pub(crate) mod tests {
     }
 
     /// Corrections of the first token of every window.
-    pub(crate) fn corrections(latents: &ShardLatents) -> ShardCorrections {
+    pub fn corrections(latents: &ShardLatents) -> ShardCorrections {
         let windows = latents.windows.iter().map(|window| {
             let (tokens, first) = (window.group.tokens(), Correction { position: 0, token: 9 });
             let corrections = Corrections::new(vec![first], tokens).unwrap();
@@ -222,7 +202,7 @@ pub(crate) mod tests {
         let corrections = corrections(&latents);
         let windows = corrections.windows.iter().map(|window| CorrectionsWindow {
             right: window.right,
-            corrections: Some(window.corrections.to_wire()),
+            corrections: Some((&window.corrections).into()),
         });
         let mut payload = CorrectionsPayload {
             latents: Bytes::copy_from_slice(&corrections.latents),
@@ -233,7 +213,7 @@ pub(crate) mod tests {
             ShardCorrections::decode(payload.encode_to_vec().into(), &latents, corrections.latents)
         };
         assert_eq!(read(&payload).unwrap(), corrections);
-        payload.coded = Some(coding::encode(&corrections.windows));
+        payload.coded = Some(corrections_codec::encode(&corrections.windows));
         assert!(read(&payload).unwrap_err().problem.contains("two formats"));
         payload.windows.pop();
         payload.coded = None;
