@@ -1,4 +1,4 @@
-//! A node's breaker: it opens where a node fails or is late again and again, or is proven wrong, and lets probes through
+//! A node's breaker: it opens where a node fails again and again, is far slower than others, or is proven wrong, and lets probes through
 //! before it closes.
 //!
 //! A node that is full is not failing, and one that is lost is known to the registry; the breaker is for one that
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Failures, or calls on which it is beaten, without an answer between them that open it.
+/// Failures without an answer between them that open it.
 const FAILURES_MAX: u32 = 3;
 /// How long it stays open: at first, and at most. Each time that a probe fails it is twice as long.
 const OPEN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
@@ -26,8 +26,6 @@ pub(crate) struct Breaker {
     failures: u32,
     /// Successes since the last failure.
     successes: u32,
-    /// When it was last beaten. Calls that were in flight then are late for the same reason.
-    beaten: Option<Instant>,
     open: Option<Open>,
     /// How long it was open the last time.
     last: Option<Duration>,
@@ -46,9 +44,9 @@ pub(crate) enum Outcome {
     Answered,
     /// The node's fault.
     Failed,
-    /// It was late, and another one that was asked then answered first, or its caller waited no longer.
-    Beaten { begun: Instant },
-    /// Neither: it was full, the call was wrong, or its caller left in time.
+    /// It was answered or given up, and the node is far slower than others.
+    Slow,
+    /// None of these: it was full, the call was wrong, or its caller left.
     Neither,
 }
 
@@ -63,15 +61,11 @@ impl Breaker {
         self.open.is_some()
     }
 
-    /// A call begins. Whether it is a probe: [`Self::ended`] wants to know.
-    pub(crate) fn begun(&mut self) -> bool {
-        match &mut self.open {
-            Some(open) => {
-                open.probes += 1;
-                true
-            }
-            None => false,
-        }
+    /// A call begins. Whether it is a probe: [`Self::ended`] wants to know. One that comes through while it is open, since
+    /// too many nodes are left out, is none.
+    pub(crate) fn begun(&mut self, now: Instant) -> bool {
+        let probed = self.open.as_mut().filter(|open| now >= open.until);
+        probed.map(|open| open.probes += 1).is_some()
     }
 
     /// A call ended. Whether the breaker opened.
@@ -93,31 +87,26 @@ impl Breaker {
                 }
                 false
             }
-            Outcome::Beaten { begun } if self.beaten.is_some_and(|beaten| begun < beaten) => false,
-            Outcome::Failed | Outcome::Beaten { .. } => {
-                let beaten = outcome != Outcome::Failed;
-                self.beaten = beaten.then_some(now).or(self.beaten);
+            Outcome::Failed | Outcome::Slow => {
                 (self.failures, self.successes) = (self.failures + 1, 0);
-                let again = probe && self.open.is_some();
-                let opens = again || (self.open.is_none() && self.failures >= FAILURES_MAX);
+                let slow = outcome == Outcome::Slow;
+                let opens = match self.open {
+                    Some(_) => probe,
+                    None => slow || self.failures >= FAILURES_MAX,
+                };
                 if opens {
-                    self.open_for(if beaten { EJECTED } else { OPEN[0] }, now);
+                    self.open_for(if slow { EJECTED } else { OPEN[0] }, now);
                 }
                 opens
             }
         }
     }
 
-    /// Opens it at once: the node was proven wrong, or is far slower than others.
+    /// Opens it at once: the node was proven wrong.
     pub(crate) fn eject(&mut self, now: Instant) {
         if self.open.is_none() {
             self.open_for(EJECTED, now);
         }
-    }
-
-    /// Whether it was open not long ago.
-    pub(crate) fn was_open(&self) -> bool {
-        self.last.is_some()
     }
 
     /// The node was started anew: nothing of before counts.
@@ -144,7 +133,7 @@ mod tests {
 
     fn failing(breaker: &mut Breaker, times: u32, now: Instant) {
         for _ in 0..times {
-            let probe = breaker.begun();
+            let probe = breaker.begun(now);
             breaker.ended(probe, Outcome::Failed, now);
         }
     }
@@ -158,7 +147,7 @@ mod tests {
         assert!(!breaker.admits(now));
         let later = now + 2 * OPEN[0];
         assert!(breaker.admits(later));
-        assert!(breaker.begun());
+        assert!(breaker.begun(later));
         assert!(!breaker.admits(later), "one probe at a time");
         breaker.ended(true, Outcome::Answered, later);
         assert!(breaker.admits(later) && !breaker.is_open());
@@ -191,19 +180,6 @@ mod tests {
             last = breaker.last.unwrap();
         }
         assert_eq!(last, OPEN[1]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_is_beaten_again_and_again_stays_out_as_long_as_who_is_ejected() {
-        let (mut breaker, mut now) = (Breaker::default(), Instant::now());
-        for turn in 1..=FAILURES_MAX {
-            let begun = now;
-            now += OPEN[0];
-            // Several at once count as one.
-            let opened = [(); 5].map(|()| breaker.ended(false, Outcome::Beaten { begun }, now));
-            assert_eq!(opened, [turn == FAILURES_MAX, false, false, false, false]);
-        }
-        assert!(!breaker.admits(now + EJECTED / 2) && breaker.admits(now + 2 * EJECTED));
     }
 
     #[tokio::test(start_paused = true)]

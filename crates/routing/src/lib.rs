@@ -2,8 +2,8 @@
 //!
 //! [`registry`] knows the nodes, [`sources`] brings new ones, [`probe`] asks them how they are, [`node`] is one of them.
 //! [`calls`] are the four things that are asked and [`call`] is the loop around them: [`balance`] picks, unless a node's
-//! [`breaker`] is open; [`tries`] remembers what failed; [`pace`] tells when a call is late, so that another node is
-//! asked beside; [`budget`] bounds all that is asked more than once; and [`waiting`] who is let in.
+//! [`breaker`] is open; [`pace`] tells which node is far slower than others; [`tries`] remembers what failed; [`budget`]
+//! bounds all that is asked more than once; and [`waiting`] who is let in.
 
 mod balance;
 mod breaker;
@@ -23,13 +23,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use c3_proto::{Description, Fingerprint, Invalid, Stage, pb};
-use dashmap::DashMap;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::budget::Budget;
 pub(crate) use self::node::{Condition, Node};
-use self::pace::Paces;
 use self::registry::Registry;
 use self::sources::Announcement;
 use self::tries::Tries;
@@ -58,8 +56,6 @@ pub(crate) struct Nodes {
     settings: CallSettings,
     budget: Budget,
     pub(crate) waiting: Waiting,
-    /// By method.
-    paces: DashMap<&'static str, Paces>,
     metrics: Metrics,
 }
 
@@ -101,7 +97,7 @@ impl Nodes {
     /// Those of a registry.
     fn of(registry: Arc<Registry>, settings: CallSettings, metrics: Metrics) -> Self {
         let waiting = Waiting::up_to(settings.waiting_tokens_max);
-        Self { registry, settings, budget: Budget::full(), waiting, paces: DashMap::new(), metrics }
+        Self { registry, settings, budget: Budget::full(), waiting, metrics }
     }
 
     /// Every node with its condition.

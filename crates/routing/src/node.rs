@@ -178,15 +178,6 @@ impl Node {
         self.state().pace
     }
 
-    /// Whether it is far slower than `others`, which compute the same.
-    pub(crate) fn is_slow(&self, others: impl Iterator<Item = Pace>) -> bool {
-        let (pace, was_slow) = {
-            let state = self.state();
-            (state.pace, state.breaker.was_open())
-        };
-        pace.is_slow(was_slow, others)
-    }
-
     /// Takes what the node says of itself, with the condition that follows from it.
     pub(crate) fn described(&self, known: Known, condition: Condition) {
         {
@@ -315,7 +306,7 @@ mod tests {
         let node = Arc::new(node("127.0.0.1:7302").unwrap());
         node.set(Condition::Ready);
         for _ in 0..5 {
-            node.lease(1, 9).unwrap().end(Outcome::Failed);
+            node.lease(1, 9, &[]).unwrap().end(Outcome::Failed);
         }
         assert!(node.is_ejected() && !node.admits());
         node.set(Condition::NotServing("draining".to_owned()));

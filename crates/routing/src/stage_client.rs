@@ -8,7 +8,6 @@ use c3_proto::{Corrections, Fingerprint, LatentCodec, LatentGroup, Stage, Window
 use futures::stream;
 use tonic::Streaming;
 
-use super::call::Size;
 use super::tries::Fault;
 use super::{Answer, Need, Node, Nodes};
 use crate::error::Failure;
@@ -16,8 +15,6 @@ use crate::store::shard::{WindowCorrections, WindowLatents};
 
 /// Bytes of text to a token, near enough for balancing.
 const BYTES_TO_A_TOKEN: u64 = 4;
-/// ASCII bytes to a token, at the least where a text is more than digits; of other scripts a byte may be one.
-const ASCII_TO_A_TOKEN_MIN: u64 = 2;
 
 /// A shard to compress.
 #[derive(Clone, Debug)]
@@ -83,10 +80,8 @@ impl Nodes {
     ) -> Result<Answer<Vec<CompressedWindow>>, Failure> {
         let need =
             Need { stage: Stage::Compressor, fingerprint: job.compressor, arithmetic: None, avoid: &[] };
-        let cost = |windows: &Vec<CompressedWindow>| {
-            windows.iter().map(|window| u64::from(window.latents.group.tokens())).sum()
-        };
-        self.call(need, "Compress", size_of(job.text), cost, |node| compress_on(node, &job)).await
+        let tokens = job.text.len() as u64 / BYTES_TO_A_TOKEN;
+        self.call(need, "Compress", tokens, |node| compress_on(node, &job)).await
     }
 
     /// Verifies windows of a shard.
@@ -98,7 +93,7 @@ impl Nodes {
             avoid: &[],
         };
         let tokens = job.windows.iter().map(|(window, _)| u64::from(window.group.tokens())).sum();
-        self.call(need, "Verify", Size::of(tokens), |_| tokens, |node| verify_on(node, &job)).await
+        self.call(need, "Verify", tokens, |node| verify_on(node, &job)).await
     }
 
     /// Writes a window's text back. Whether it is the right one is for the caller to prove.
@@ -116,7 +111,7 @@ impl Nodes {
         };
         let tokens = u64::from(job.group.tokens());
         let ask = |node| decode_on(node, request.clone(), job.bytes);
-        self.call(need, "Decode", Size::of(tokens), |_| tokens, ask).await
+        self.call(need, "Decode", tokens, ask).await
     }
 
     /// Answers a prompt about a window.
@@ -130,20 +125,12 @@ impl Nodes {
         };
         let tokens = u64::from(job.group.tokens());
         let ask = |node| decode_on(node, request.clone(), ANSWER_BYTES_MAX);
-        let answer = self.call(need, "Decode", Size::of(tokens), |_| tokens, ask).await?;
+        let answer = self.call(need, "Decode", tokens, ask).await?;
         if answer.value.len() as u64 > ANSWER_BYTES_MAX {
             return Err(Failure::Internal(format!("{} wrote an answer without end", answer.node.address)));
         }
         Ok(answer)
     }
-}
-
-/// What a text costs to compress. It is tokenized on the node.
-fn size_of(text: &[u8]) -> Size {
-    let bytes = text.len() as u64;
-    let ascii = text.iter().filter(|byte| byte.is_ascii()).count() as u64;
-    let tokens_max = ascii / ASCII_TO_A_TOKEN_MIN + (bytes - ascii);
-    Size { tokens: bytes / BYTES_TO_A_TOKEN, tokens_max }
 }
 
 async fn compress_on(node: Arc<Node>, job: &CompressJob<'_>) -> Result<Vec<CompressedWindow>, Fault> {

@@ -48,8 +48,6 @@ pub(super) struct Tries {
     pub(super) late: usize,
     /// Who answered wrong or late, and is not to be asked again.
     spent: Vec<Arc<Node>>,
-    /// Who is being asked.
-    pub(super) asked: Vec<Arc<Node>>,
     /// Full when asked, since the last pause, and when to ask again.
     pub(super) full: Vec<(Arc<Node>, Duration)>,
 }
@@ -63,7 +61,7 @@ impl Tries {
     /// Whether it is not to be asked now.
     pub(super) fn rule_out(&self, node: &Arc<Node>) -> bool {
         let full = self.full.iter().map(|(full, _)| full);
-        self.spent.iter().chain(&self.asked).chain(full).any(|out| Arc::ptr_eq(out, node))
+        self.spent.iter().chain(full).any(|out| Arc::ptr_eq(out, node))
     }
 
     /// Every node that is left is full: waits until the first of them asked to be asked again.

@@ -1,4 +1,4 @@
-//! How much more than it was asked for a gateway may ask of its nodes: retries and hedges, in proportion to calls.
+//! How much more than it was asked for a gateway may ask of its nodes: retries, in proportion to calls.
 //!
 //! Without a bound, nodes that fail for want of time would be asked ever more. As in Finagle, a share of the calls and
 //! a few a second, so that a gateway with few calls may retry as well.
@@ -7,14 +7,14 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::time::Instant;
 
-/// Retries and hedges to a call.
+/// Retries to a call.
 const SHARE: f64 = 0.2;
 /// Beside these, a second.
 const RESERVE_PER_SECOND: f64 = 10.0;
 /// What may be saved up: a node that dies takes all its calls with it, and each is retried.
 const SAVED_MAX: f64 = 200.0;
 
-/// Retries and hedges that are left.
+/// Retries that are left.
 #[derive(Debug)]
 pub(crate) struct Budget(Mutex<Saved>);
 
@@ -37,17 +37,8 @@ impl Budget {
 
     /// Takes a retry, if one is left.
     pub(crate) fn take_retry(&self) -> bool {
-        self.take(1.0)
-    }
-
-    /// Takes a hedge, if more than half of all is left: retries come first.
-    pub(crate) fn take_hedge(&self) -> bool {
-        self.take(SAVED_MAX / 2.0)
-    }
-
-    fn take(&self, least: f64) -> bool {
         self.with(|saved| {
-            let taken = saved.left >= least;
+            let taken = saved.left >= 1.0;
             saved.left -= if taken { 1.0 } else { 0.0 };
             taken
         })
@@ -89,13 +80,5 @@ mod tests {
         assert_eq!(spend(&budget), RESERVE_PER_SECOND as usize);
         tokio::time::advance(Duration::from_secs(3600)).await;
         assert_eq!(spend(&budget), SAVED_MAX as usize);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn hedges_leave_half_for_retries() {
-        let budget = Budget::full();
-        let hedges = std::iter::repeat_with(|| budget.take_hedge()).take_while(|&taken| taken).count();
-        assert_eq!(hedges, SAVED_MAX as usize / 2 + 1);
-        assert!(budget.take_retry());
     }
 }
