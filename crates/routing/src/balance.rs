@@ -1,51 +1,52 @@
-//! Which node gets the next call: of two that are drawn, the one with less work.
+//! Load balancing: power of two choices. Of two nodes drawn at random, the one with less work gets the call.
 //!
-//! A node's work is what it last said of itself and what this gateway has given it since. Its own calls are part of
-//! what it reported, so they are taken off first: counted twice, a gateway would flee from the node it just used; not
-//! counted until the next report, it would send every call of a second to the same one.
+//! A node's work is what it last reported, plus what this gateway has sent since. This gateway's own calls are part
+//! of the report and are subtracted from it. Counted twice, they would drive the gateway away from the node it just
+//! used; ignored until the next report, all calls of a second would go to the same node.
 //!
-//! Two that are drawn and not all of them: several gateways share the nodes, and what they know is up to a second old.
-//! All would send their calls to the one that was idle then.
+//! Two choices rather than the minimum of all: several gateways share the nodes, and reports are up to a second old.
+//! With the minimum, all gateways would pick the node that was idle then.
 
 use std::time::Duration;
 
-/// How long a node that has just come gets less than its share: its caches are cold, and its load is not known yet.
+/// Slow start: time during which a new node gets less than its share, since its caches are cold and its load is
+/// unknown.
 const SLOW_START: Duration = Duration::from_secs(5);
-/// What it gets at first.
+/// Share that a new node gets at first.
 const WARMTH_MIN: f64 = 0.1;
-/// Tokens that an idle node counts as having, so that one that has just come is not the first choice.
-const IDLE_TOKENS: u64 = 100;
+/// Tokens added to each node's work, so that slow start affects an idle node too.
+const BASE_TOKENS: u64 = 100;
 
-/// What decides between nodes.
+/// Load of one node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Load {
-    /// Text tokens that the node said wait or are computed.
+    /// Text tokens queued or running, as the node last reported.
     pub(crate) reported_tokens: u64,
-    /// Text tokens of this gateway's calls in flight when it said so.
-    pub(crate) own_tokens_then: u64,
+    /// Text tokens of this gateway's calls in flight at the time of the report.
+    pub(crate) own_tokens_at_report: u64,
     /// Text tokens of this gateway's calls in flight now.
     pub(crate) own_tokens: u64,
     /// This gateway's calls in flight.
     pub(crate) calls: usize,
-    /// How long it has been ready; `None`: as long as this gateway knows it.
+    /// Time since the node became ready; `None` if it was ready when this gateway first saw it.
     pub(crate) ready_for: Option<Duration>,
 }
 
 impl Load {
-    /// Text tokens ahead of a new call, near enough.
+    /// Returns an estimate of the text tokens ahead of a new call.
     pub(crate) fn tokens(&self) -> u64 {
-        self.reported_tokens.saturating_sub(self.own_tokens_then) + self.own_tokens
+        self.reported_tokens.saturating_sub(self.own_tokens_at_report) + self.own_tokens
     }
 
-    /// Work as the balancer weighs it: the colder a node, the more it seems to have.
+    /// Returns the work that the balancer compares. A new node appears to have more work than it has.
     fn weight(&self) -> f64 {
         let warmth = self.ready_for.map_or(1.0, |time| time.as_secs_f64() / SLOW_START.as_secs_f64());
-        (self.tokens() + IDLE_TOKENS) as f64 / warmth.clamp(WARMTH_MIN, 1.0)
+        (self.tokens() + BASE_TOKENS) as f64 / warmth.clamp(WARMTH_MIN, 1.0)
     }
 }
 
-/// The index of the node that gets a call: of two that are drawn the one with less work, and of equals the one with
-/// fewer calls. `draw` gives a number below the one it gets.
+/// Returns the index of the node that gets the next call, or `None` without nodes. Of two nodes with equal work, the
+/// one with fewer calls is picked. `draw` returns a random number below its argument.
 pub(crate) fn pick(loads: &[Load], mut draw: impl FnMut(usize) -> usize) -> Option<usize> {
     let count = loads.len();
     if count < 2 {
@@ -67,7 +68,7 @@ mod tests {
     fn load() -> impl Strategy<Value = Load> {
         (0u64..50, 0u64..50, 0u64..50, 0usize..4).prop_map(|(reported, then, own, calls)| Load {
             reported_tokens: reported,
-            own_tokens_then: then,
+            own_tokens_at_report: then,
             own_tokens: own,
             calls,
             ready_for: None,
@@ -80,7 +81,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_node_with_most_work_is_never_picked_before_one_with_less(
+        fn the_node_with_the_most_work_is_never_picked(
             mut loads in prop::collection::vec(load(), 2..8), seed: u64,
         ) {
             let most = loads.iter().map(Load::tokens).max().unwrap();
@@ -89,7 +90,7 @@ mod tests {
         }
 
         #[test]
-        fn equal_nodes_get_about_as_much(count in 2usize..8, seed: u64) {
+        fn equal_nodes_get_about_equally_many_calls(count in 2usize..8, seed: u64) {
             let (loads, mut dice) = (vec![Load::default(); count], fastrand::Rng::with_seed(seed));
             let mut calls = vec![0; count];
             (0..1000 * count).for_each(|_| calls[picked(&loads, &mut dice)] += 1);
@@ -97,7 +98,7 @@ mod tests {
         }
 
         #[test]
-        fn calls_spread_by_what_others_left(
+        fn calls_go_to_where_other_gateways_left_room(
             busy in prop::collection::vec(0u64..20, 2..6), calls in 100u64..200, seed: u64,
         ) {
             let reported = |&reported_tokens| Load { reported_tokens, ..Load::default() };
@@ -107,15 +108,15 @@ mod tests {
                 loads[picked].own_tokens += 1;
                 loads[picked].calls += 1;
             }
-            // Two choices keep the fullest near the mean: log log n over it, and a little for luck.
+            // Two choices keep the fullest node near the mean: log log n above it. The rest is tolerance.
             let mean = loads.iter().map(Load::tokens).sum::<u64>() / loads.len() as u64;
             prop_assert!(loads.iter().all(|load| load.tokens() <= mean.max(20) + 8), "{:?}", loads);
         }
     }
 
     #[test]
-    fn own_calls_count_once() {
-        let quiet = Load { reported_tokens: 100, own_tokens_then: 100, ..Load::default() };
+    fn own_calls_are_counted_once() {
+        let quiet = Load { reported_tokens: 100, own_tokens_at_report: 100, ..Load::default() };
         let busy = Load { reported_tokens: 10, ..Load::default() };
         let mut dice = fastrand::Rng::with_seed(1);
         assert_eq!(picked(&[busy, quiet], &mut dice), 1);
@@ -123,9 +124,9 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_has_just_come_gets_little_at_first() {
+    fn a_new_node_gets_few_calls_at_first() {
         let new = |seconds| Load { ready_for: Some(Duration::from_secs(seconds)), ..Load::default() };
-        let used = Load { own_tokens: 5 * IDLE_TOKENS, ..Load::default() };
+        let used = Load { own_tokens: 5 * BASE_TOKENS, ..Load::default() };
         let mut dice = fastrand::Rng::with_seed(1);
         assert_eq!(picked(&[new(0), used], &mut dice), 1);
         assert_eq!(picked(&[new(3), used], &mut dice), 0);

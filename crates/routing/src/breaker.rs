@@ -1,126 +1,128 @@
-//! A node's breaker: it opens where a node fails again and again, is far slower than others, or is proven wrong, and lets probes through
-//! before it closes.
+//! Circuit breaker of one node: opens after consecutive failures or on ejection, then lets single calls probe the node
+//! (half-open) before it closes.
 //!
-//! A node that is full is not failing, and one that is lost is known to the registry; the breaker is for one that
-//! answers its probes and fails its calls, or takes far longer over them than others of its stage.
+//! It serves nodes that pass their health checks but fail calls, answer wrong, or are latency outliers. A full node
+//! does not fail, and an unreachable one is left to the health checks.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Failures without an answer between them that open it.
+/// Consecutive failures that open the breaker.
 const FAILURES_MAX: u32 = 3;
-/// How long it stays open: at first, and at most. Each time that a probe fails it is twice as long.
-const OPEN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
-/// As long as this it is open first for a node that was proven wrong, or is far slower than others.
-const EJECTED: Duration = Duration::from_secs(10);
-/// Calls that may probe a node at once.
+/// Initial open time after failures. It doubles each time a probe fails.
+const OPEN_TIME: Duration = Duration::from_secs(1);
+/// Initial open time after an ejection.
+const EJECTION_TIME: Duration = Duration::from_secs(10);
+/// Maximum open time.
+const OPEN_TIME_MAX: Duration = Duration::from_secs(30);
+/// Maximum concurrent probes of a half-open breaker.
 const PROBES_MAX: u32 = 1;
-/// Calls without a failure after which earlier ones are forgotten.
-const FORGIVEN_AFTER: u32 = 50;
+/// Consecutive successes after which the next open time is the initial one again.
+const SUCCESSES_TO_RESET: u32 = 50;
 
-/// Whether a node may be called.
+/// Circuit breaker of one node. The default is closed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Breaker {
     /// Failures since the last success.
     failures: u32,
     /// Successes since the last failure.
     successes: u32,
+    /// `None`: closed.
     open: Option<Open>,
-    /// How long it was open the last time.
-    last: Option<Duration>,
+    last_open_time: Option<Duration>,
 }
 
+/// Open until the given time, half-open from then on.
 #[derive(Clone, Copy, Debug)]
 struct Open {
     until: Instant,
     probes: u32,
 }
 
-/// How a call ended, as far as the breaker cares.
+/// Outcome of a call as the breaker sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// It was answered.
+pub(crate) enum CallOutcome {
+    /// The node answered.
     Answered,
-    /// The node's fault.
+    /// The node failed the call.
     Failed,
-    /// It was answered or given up, and the node is far slower than others.
-    Slow,
-    /// None of these: it was full, the call was wrong, or its caller left.
-    Neither,
+    /// The node is a latency outlier.
+    Outlier,
+    /// The call says nothing about the node: the node was full, the request was wrong, or the caller left.
+    Ignored,
 }
 
 impl Breaker {
-    /// Whether a call may be made now.
+    /// Returns whether a call may go to the node now.
     pub(crate) fn admits(&self, now: Instant) -> bool {
         self.open.is_none_or(|open| now >= open.until && open.probes < PROBES_MAX)
     }
 
-    /// Whether it is open, or lets only probes through.
+    /// Returns whether the breaker is open or half-open.
     pub(crate) fn is_open(&self) -> bool {
         self.open.is_some()
     }
 
-    /// A call begins. Whether it is a probe: [`Self::ended`] wants to know. One that comes through while it is open, since
-    /// too many nodes are left out, is none.
-    pub(crate) fn begun(&mut self, now: Instant) -> bool {
-        let probed = self.open.as_mut().filter(|open| now >= open.until);
-        probed.map(|open| open.probes += 1).is_some()
+    /// Records the start of a call. Returns whether the call probes a half-open breaker, which [`Self::finish`]
+    /// needs. A call that goes to an open node because of the panic threshold is no probe.
+    pub(crate) fn start(&mut self, now: Instant) -> bool {
+        let half_open = self.open.as_mut().filter(|open| now >= open.until);
+        half_open.map(|open| open.probes += 1).is_some()
     }
 
-    /// A call ended. Whether the breaker opened.
-    pub(crate) fn ended(&mut self, probe: bool, outcome: Outcome, now: Instant) -> bool {
+    /// Records the end of a call. Returns whether it opened the breaker.
+    pub(crate) fn finish(&mut self, probe: bool, outcome: CallOutcome, now: Instant) -> bool {
         if let Some(open) = self.open.as_mut().filter(|_| probe) {
             open.probes = open.probes.saturating_sub(1);
         }
         match outcome {
-            Outcome::Neither => false,
-            Outcome::Answered => {
+            CallOutcome::Ignored => false,
+            CallOutcome::Answered => {
                 self.failures = 0;
                 self.successes += 1;
-                if self.successes > FORGIVEN_AFTER {
-                    self.last = None;
+                if self.successes > SUCCESSES_TO_RESET {
+                    self.last_open_time = None;
                 }
-                // What was begun before it opened tells nothing of the node as it is now.
+                // A call that began before the breaker opened does not show that the node has recovered.
                 if probe {
                     self.open = None;
                 }
                 false
             }
-            Outcome::Failed | Outcome::Slow => {
+            CallOutcome::Failed | CallOutcome::Outlier => {
                 (self.failures, self.successes) = (self.failures + 1, 0);
-                let slow = outcome == Outcome::Slow;
+                let ejected = outcome == CallOutcome::Outlier;
                 let opens = match self.open {
                     Some(_) => probe,
-                    None => slow || self.failures >= FAILURES_MAX,
+                    None => ejected || self.failures >= FAILURES_MAX,
                 };
                 if opens {
-                    self.open_for(if slow { EJECTED } else { OPEN[0] }, now);
+                    self.open_for(if ejected { EJECTION_TIME } else { OPEN_TIME }, now);
                 }
                 opens
             }
         }
     }
 
-    /// Opens it at once: the node was proven wrong.
+    /// Opens the breaker at once, unless it is open already: the node gave a wrong answer.
     pub(crate) fn eject(&mut self, now: Instant) {
         if self.open.is_none() {
-            self.open_for(EJECTED, now);
+            self.open_for(EJECTION_TIME, now);
         }
     }
 
-    /// The node was started anew: nothing of before counts.
+    /// Forgets everything: the node was restarted.
     pub(crate) fn reset(&mut self) {
         *self = Self::default();
     }
 
-    fn open_for(&mut self, at_first: Duration, now: Instant) {
-        let most = OPEN[1];
-        let time = self.last.map_or(at_first, |last| (last * 2).max(at_first)).min(most);
-        // So that gateways do not probe at the same instant.
+    fn open_for(&mut self, initial: Duration, now: Instant) {
+        let time = self.last_open_time.map_or(initial, |last| (last * 2).max(initial)).min(OPEN_TIME_MAX);
+        // Jitter, so that several gateways do not probe at the same instant.
         let jitter = time.mul_f64(0.2 * fastrand::f64());
         self.failures = 0;
-        self.last = Some(time);
+        self.last_open_time = Some(time);
         self.open = Some(Open { until: now + time + jitter, probes: 0 });
     }
 }
@@ -131,62 +133,62 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    fn failing(breaker: &mut Breaker, times: u32, now: Instant) {
+    fn fail(breaker: &mut Breaker, times: u32, now: Instant) {
         for _ in 0..times {
-            let probe = breaker.begun(now);
-            breaker.ended(probe, Outcome::Failed, now);
+            let probe = breaker.start(now);
+            breaker.finish(probe, CallOutcome::Failed, now);
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_opens_after_failures_in_a_row_and_closes_after_a_probe() {
+    async fn it_opens_after_consecutive_failures_and_closes_after_a_probe() {
         let (mut breaker, now) = (Breaker::default(), Instant::now());
-        failing(&mut breaker, FAILURES_MAX - 1, now);
+        fail(&mut breaker, FAILURES_MAX - 1, now);
         assert!(breaker.admits(now));
-        failing(&mut breaker, 1, now);
+        fail(&mut breaker, 1, now);
         assert!(!breaker.admits(now));
-        let later = now + 2 * OPEN[0];
+        let later = now + 2 * OPEN_TIME;
         assert!(breaker.admits(later));
-        assert!(breaker.begun(later));
+        assert!(breaker.start(later));
         assert!(!breaker.admits(later), "one probe at a time");
-        breaker.ended(true, Outcome::Answered, later);
+        breaker.finish(true, CallOutcome::Answered, later);
         assert!(breaker.admits(later) && !breaker.is_open());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_success_between_failures_keeps_it_closed_and_full_is_no_failure() {
+    async fn a_success_between_failures_keeps_it_closed_and_a_full_node_does_not_fail() {
         let (mut breaker, now) = (Breaker::default(), Instant::now());
         for _ in 0..10 {
-            failing(&mut breaker, FAILURES_MAX - 1, now);
-            breaker.ended(false, Outcome::Answered, now);
+            fail(&mut breaker, FAILURES_MAX - 1, now);
+            breaker.finish(false, CallOutcome::Answered, now);
         }
         for _ in 0..10 {
-            breaker.ended(false, Outcome::Neither, now);
+            breaker.finish(false, CallOutcome::Ignored, now);
         }
         assert!(breaker.admits(now));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_probe_that_fails_opens_it_for_longer() {
+    async fn a_failed_probe_opens_it_for_longer() {
         let (mut breaker, mut now) = (Breaker::default(), Instant::now());
-        failing(&mut breaker, FAILURES_MAX, now);
+        fail(&mut breaker, FAILURES_MAX, now);
         let mut last = Duration::ZERO;
         for _ in 0..8 {
             now += LONG;
             assert!(breaker.admits(now));
-            failing(&mut breaker, 1, now);
+            fail(&mut breaker, 1, now);
             let until = breaker.open.unwrap().until - now;
-            assert!(until > last || until >= OPEN[1], "{until:?}");
-            last = breaker.last.unwrap();
+            assert!(until > last || until >= OPEN_TIME_MAX, "{until:?}");
+            last = breaker.last_open_time.unwrap();
         }
-        assert_eq!(last, OPEN[1]);
+        assert_eq!(last, OPEN_TIME_MAX);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_is_ejected_stays_out_for_a_while() {
+    async fn an_ejected_node_stays_out_for_the_ejection_time() {
         let (mut breaker, now) = (Breaker::default(), Instant::now());
         breaker.eject(now);
-        assert!(!breaker.admits(now + EJECTED / 2) && breaker.admits(now + 2 * EJECTED));
+        assert!(!breaker.admits(now + EJECTION_TIME / 2) && breaker.admits(now + 2 * EJECTION_TIME));
         breaker.reset();
         assert!(breaker.admits(now));
     }

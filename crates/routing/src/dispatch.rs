@@ -1,166 +1,178 @@
-//! Dispatch of one call: picks a node, calls it, and tries another node when the call fails.
+//! Dispatch of one call: picks a node, calls it, and retries on another node if the attempt fails.
 
 use std::sync::Arc;
 
-use c3_proto::Stage;
+use c3_types::Stage;
 use tokio::time::{Instant, timeout};
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
-use super::breaker::Outcome;
-use super::node::{Lease, Node};
-use super::tries::{Fault, RETRY_AFTER_MAX, Tries};
-use super::{Answer, Need, Nodes, balance};
-use crate::error::Failure;
+use crate::balance;
+use crate::breaker::CallOutcome;
+use crate::error::Error;
+use crate::node::{InFlightGuard, Node, NodeSelector};
+use crate::retry::{AttemptError, Attempts, RETRY_AFTER_MAX};
+use crate::router::Router;
+use crate::stage_client::StageResponse;
 
-/// Share of the nodes that fit which breakers may leave out; where they would leave out more, none counts: what looks
-/// like many bad nodes is rather a bad call, or too much load.
+/// Maximum fraction of the matching nodes that may be ejected at once. Above it, ejections are ignored (panic
+/// threshold): many bad nodes at once rather mean a bad call, or too much load.
 const EJECTED_MAX: f64 = 0.5;
 
-/// What there is for a call now.
-enum Seat {
-    Taken(Lease),
-    /// Nodes that fit have no place.
+/// Result of looking for a node.
+enum Selection {
+    Acquired(InFlightGuard),
+    /// Matching nodes have too many calls in flight.
     Full,
-    /// All nodes that fit were asked.
-    Spent,
-    /// No node that fits takes calls.
-    Nobody,
+    /// All matching nodes are excluded.
+    Exhausted,
+    /// No node matches.
+    NoMatch,
 }
 
-impl Nodes {
-    /// Calls nodes that fit, one after another, until one answers. Calls are idempotent: they change nothing on a node.
-    pub(super) async fn call<T, F>(
+impl Router {
+    /// Calls matching nodes one after another until one answers. `tokens` is the cost of the call in text tokens.
+    /// `attempt` may run several times: stage calls change nothing on a node. Dropping the future cancels the attempt.
+    pub(crate) async fn call<T, F>(
         &self,
-        need: Need<'_>,
+        selector: NodeSelector<'_>,
         method: &'static str,
         tokens: u64,
-        ask: impl Fn(Arc<Node>) -> F,
-    ) -> Result<Answer<T>, Failure>
+        attempt: impl Fn(Arc<Node>) -> F,
+    ) -> Result<StageResponse<T>, Error>
     where
-        F: Future<Output = Result<T, Fault>>,
+        F: Future<Output = Result<T, AttemptError>>,
     {
-        self.budget.earn();
-        let (begun, mut tries) = (Instant::now(), Tries::default());
-        let mut waiting = Some(self.waiting.hold(tokens));
+        self.budget.deposit();
+        let (begun, mut attempts) = (Instant::now(), Attempts::default());
+        let mut waiting = Some(self.shedder.hold(tokens));
         loop {
-            let lease = match self.seat(&need, tokens, &tries).await {
-                Seat::Taken(lease) => lease,
-                _ if tries.full.is_empty() => return Err(self.nobody_fits(&need, &tries)),
-                _ if begun.elapsed() > self.settings.call_timeout => {
+            let guard = match self.select(&selector, tokens, &attempts).await {
+                Selection::Acquired(guard) => guard,
+                _ if !attempts.saw_full_node() => return Err(self.call_error(&selector, &attempts)),
+                _ if begun.elapsed() > self.config.call_timeout => {
                     let retry_after_ms = RETRY_AFTER_MAX.as_millis() as u64;
-                    return Err(Failure::Full { stage: need.stage, retry_after_ms });
+                    return Err(Error::NodesFull { stage: selector.stage, retry_after_ms });
                 }
                 _ => {
-                    waiting.get_or_insert_with(|| self.waiting.hold(tokens));
-                    tries.pause().await;
+                    waiting.get_or_insert_with(|| self.shedder.hold(tokens));
+                    attempts.wait_for_full_node().await;
                     continue;
                 }
             };
             waiting = None;
-            let answer = self.ask(method, &lease, &ask).await;
-            let (node, took) = (Arc::clone(lease.node()), lease.took());
-            let fault = match answer {
+            let result = self.attempt(method, &guard, &attempt).await;
+            let (node, latency) = (Arc::clone(guard.node()), guard.elapsed());
+            let error = match result {
                 Ok(value) => {
-                    lease.end(Outcome::Answered);
-                    return Ok(Answer { value, node, took });
+                    guard.finish(CallOutcome::Answered);
+                    return Ok(StageResponse { value, node, latency });
                 }
-                Err(fault) => fault,
+                Err(error) => error,
             };
-            lease.end(fault.outcome());
-            if let Fault::Wrong(problem) = &fault {
+            guard.finish(error.outcome());
+            if let AttemptError::WrongAnswer(problem) = &error {
                 node.eject(problem);
             }
-            let known = tries.failed.len();
-            tries.failed_on(&need, node, fault)?;
-            if tries.failed.len() > known {
-                if tries.are_used_up(self.settings.tries_max) || !self.budget.take_retry() {
-                    return Err(self.nobody_fits(&need, &tries));
+            if attempts.record(selector.stage, node, error)? {
+                if attempts.are_exhausted(self.config.attempts_max) || !self.budget.withdraw() {
+                    return Err(self.call_error(&selector, &attempts));
                 }
-                tries.back_off().await;
+                attempts.back_off().await;
             }
         }
     }
 
-    /// Calls one node, until it answers, the call's timeout passes, or the node's probes fail.
-    async fn ask<T, F>(
+    /// Calls one node until it answers, the call timeout passes, or the node is lost.
+    async fn attempt<T, F>(
         &self,
         method: &'static str,
-        lease: &Lease,
-        ask: &impl Fn(Arc<Node>) -> F,
-    ) -> Result<T, Fault>
+        guard: &InFlightGuard,
+        attempt: &impl Fn(Arc<Node>) -> F,
+    ) -> Result<T, AttemptError>
     where
-        F: Future<Output = Result<T, Fault>>,
+        F: Future<Output = Result<T, AttemptError>>,
     {
-        let node = lease.node();
-        let span = call_span(node.stage, method, &node.address);
-        let answer = timeout(self.settings.call_timeout, ask(Arc::clone(node))).instrument(span.clone());
-        let answer = tokio::select! {
-            answer = answer => answer.unwrap_or(Err(Fault::Late)),
-            () = node.lost() => Err(Fault::Lost),
+        let node = guard.node();
+        let span = client_span(node.stage, method, &node.address);
+        let answer = timeout(self.config.call_timeout, attempt(Arc::clone(node))).instrument(span.clone());
+        let result = tokio::select! {
+            answer = answer => answer.unwrap_or(Err(AttemptError::Timeout)),
+            () = node.lost() => Err(AttemptError::NodeLost),
         };
-        self.metrics.node_call(node.stage, method, answer.as_ref().err().map(Fault::kind));
-        if let Err(fault) = &answer {
-            record(&span, fault);
+        self.metrics.node_call(node.stage, method, result.as_ref().err().map(AttemptError::kind));
+        if let Err(error) = &result {
+            record_error(&span, error);
         }
-        answer
+        result
     }
 
-    /// A place on a node that fits, one with little work; waits while all of them have their hands full.
-    async fn seat(&self, need: &Need<'_>, tokens: u64, tries: &Tries) -> Seat {
+    /// Acquires a matching node with little work. Waits while all of them have too many calls in flight.
+    async fn select(&self, selector: &NodeSelector<'_>, tokens: u64, attempts: &Attempts) -> Selection {
         loop {
-            let mut seat = Seat::Nobody;
+            let mut selection = Selection::NoMatch;
             let look = || {
-                seat = self.look_for_seat(need, tokens, tries);
-                matches!(seat, Seat::Taken(_) | Seat::Spent).then_some(())
+                selection = self.try_select(selector, tokens, attempts);
+                matches!(selection, Selection::Acquired(_) | Selection::Exhausted).then_some(())
             };
             let found = self.registry.wait_for(self.wait_deadline(), look).await;
-            if found.is_some() || !matches!(seat, Seat::Full) {
-                return seat;
+            if found.is_some() || !matches!(selection, Selection::Full) {
+                return selection;
             }
         }
     }
 
-    fn look_for_seat(&self, need: &Need<'_>, tokens: u64, tries: &Tries) -> Seat {
-        let fitting = Vec::from_iter(self.registry.stage(need.stage).filter(|node| need.fits(node)));
-        if fitting.is_empty() && !self.all_are_of_other_models(need) {
-            return Seat::Nobody;
+    fn try_select(&self, selector: &NodeSelector<'_>, tokens: u64, attempts: &Attempts) -> Selection {
+        let matching =
+            Vec::from_iter(self.registry.stage(selector.stage).filter(|node| selector.matches(node)));
+        if matching.is_empty() && !self.all_serve_another_model(selector) {
+            return Selection::NoMatch;
         }
-        let ejected = fitting.iter().filter(|node| node.is_ejected()).count();
-        let breakers_count = ejected as f64 <= EJECTED_MAX * fitting.len() as f64;
-        let left = fitting.iter().filter(|node| !need.avoids(node) && !tries.rule_out(node));
+        let ejected = matching.iter().filter(|node| node.is_ejected()).count();
+        let ejections = match ejected as f64 <= EJECTED_MAX * matching.len() as f64 {
+            true => Ejections::Respected,
+            false => Ejections::Ignored,
+        };
+        let left = matching.iter().filter(|node| !selector.excludes(node) && !attempts.excludes(node));
         let mut left = Vec::from_iter(left.cloned());
         if left.is_empty() {
-            return Seat::Spent;
+            return Selection::Exhausted;
         }
-        prefer(&mut left, &tries.failed, breakers_count);
+        keep_preferred(&mut left, &attempts.failed, ejections);
         loop {
             let loads = Vec::from_iter(left.iter().map(|node| node.load()));
             let Some(picked) = balance::pick(&loads, |below| fastrand::usize(..below)) else {
-                return Seat::Full;
+                return Selection::Full;
             };
-            match left[picked].lease(tokens, self.settings.calls_max, &fitting) {
-                Some(lease) => return Seat::Taken(lease),
+            match left[picked].acquire(tokens, self.config.node_calls_max, &matching) {
+                Some(guard) => return Selection::Acquired(guard),
                 None => left.remove(picked),
             };
         }
     }
 }
 
-/// Keeps the nodes that are asked first: whom the call has not failed on, and of them who is not left out for a while. A
-/// node that the call failed on may have died, or be hit again; one that is slow, or was wrong once, is better than that.
-fn prefer(nodes: &mut Vec<Arc<Node>>, failed: &[(Arc<Node>, String)], breakers_count: bool) {
-    let unfailed = |node: &Arc<Node>| failed.iter().all(|(failed, _)| !Arc::ptr_eq(failed, node));
-    if nodes.iter().any(unfailed) {
-        nodes.retain(unfailed);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ejections {
+    Respected,
+    /// The panic threshold is exceeded.
+    Ignored,
+}
+
+/// Keeps the nodes to try first: those that have not failed this call, and of them those that are not ejected. A node
+/// that failed the call may be dead; an ejected one is slow, or was wrong once, and is the better choice.
+fn keep_preferred(nodes: &mut Vec<Arc<Node>>, failed: &[(Arc<Node>, String)], ejections: Ejections) {
+    let untried = |node: &Arc<Node>| failed.iter().all(|(failed, _)| !Arc::ptr_eq(failed, node));
+    if nodes.iter().any(untried) {
+        nodes.retain(untried);
     }
-    if breakers_count && nodes.iter().any(|node| node.admits()) {
+    if ejections == Ejections::Respected && nodes.iter().any(|node| node.admits()) {
         nodes.retain(|node| node.admits());
     }
 }
 
-/// OpenTelemetry's names for client spans of gRPC.
-fn call_span(stage: Stage, method: &'static str, address: &str) -> Span {
+/// Returns a client span by OpenTelemetry's conventions for gRPC.
+fn client_span(stage: Stage, method: &'static str, address: &str) -> Span {
     let service = match stage {
         Stage::Compressor => "c3.v1.Compressor",
         Stage::Decoder => "c3.v1.Decoder",
@@ -178,9 +190,9 @@ fn call_span(stage: Stage, method: &'static str, address: &str) -> Span {
     )
 }
 
-fn record(span: &Span, fault: &Fault) {
+fn record_error(span: &Span, error: &AttemptError) {
     span.record("otel.status_code", "ERROR");
-    if let Fault::Status(status) = fault {
+    if let AttemptError::Status(status) = error {
         span.record("rpc.grpc.status_code", status.code() as i32);
     }
 }
@@ -190,18 +202,18 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_node_that_is_left_out_is_asked_before_one_that_the_call_failed_on() {
+    async fn an_ejected_node_is_preferred_to_one_that_failed_the_call() {
         let node =
             |port| Arc::new(Node::new(Stage::Decoder, &format!("127.0.0.1:{port}"), Arc::default()).unwrap());
         let all = [node(1), node(2), node(3)];
-        all[2].eject("it takes far longer than the others");
+        all[2].eject("it takes far longer than its peers");
         let mut failed = Vec::new();
-        let mut preferred = |also: Option<usize>| {
-            failed.extend(also.map(|number| (Arc::clone(&all[number]), "it died".to_owned())));
+        let mut preferred = |fails: Option<usize>| {
+            failed.extend(fails.map(|index| (Arc::clone(&all[index]), "it died".to_owned())));
             let mut nodes = all.to_vec();
-            prefer(&mut nodes, &failed, true);
-            let place = |node: &Arc<Node>| all.iter().position(|other| Arc::ptr_eq(other, node));
-            Vec::from_iter(nodes.iter().filter_map(place))
+            keep_preferred(&mut nodes, &failed, Ejections::Respected);
+            let index = |node: &Arc<Node>| all.iter().position(|other| Arc::ptr_eq(other, node));
+            Vec::from_iter(nodes.iter().filter_map(index))
         };
         assert_eq!(preferred(None), [0, 1]);
         assert_eq!(preferred(Some(0)), [1]);

@@ -1,13 +1,16 @@
-//! What a node says of itself, asked again and again on a connection and a thread of its own, so that the question
-//! never queues behind work: a node that hangs delays nobody, a dead one is left out of balancing, and one that comes
-//! back is found. It is also the probe of a node whose call failed.
+//! Health checks: each node is asked for its self-description at an interval.
+//!
+//! The checks run on a thread and on connections of their own, so that they never queue behind calls. A node that hangs
+//! therefore delays no call, a dead node leaves the rotation, and one that comes back is found again.
 
-use std::sync::{Arc, Weak};
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use c3_proto::pb::compressor_client::CompressorClient;
 use c3_proto::pb::decoder_client::DecoderClient;
-use c3_proto::{Description, Stage, pb};
+use c3_proto::{FromWire, pb};
+use c3_types::{Description, Stage};
 use tokio::runtime;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -15,120 +18,111 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use super::node::{Condition, Known, Node};
-use super::registry::Registry;
-use crate::error::Error;
+use crate::node::{Health, Node, NodeInfo};
 
-/// How often a node is asked what it serves and how busy it is.
+/// Pause between two checks of a node.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// How long it may take to answer: it answers from memory, whatever its model does.
+/// Timeout of a check. A node answers from memory, whatever its model does.
 const TIMEOUT: Duration = Duration::from_millis(1500);
-/// Questions without an answer after which calls in flight on a node are given up: no more than 4 seconds after it last
-/// answered.
-const MISSES_MAX: usize = 2;
+/// Consecutive timeouts after which the calls in flight on a node end: at most 4 seconds after its last answer.
+const TIMEOUTS_MAX: usize = 2;
+const NO_ANSWER: &str = "it does not answer";
 
-/// The thread that asks.
+/// The thread that runs the health checks.
 #[derive(Debug)]
-pub(crate) struct Prober(runtime::Handle);
+pub(crate) struct HealthThread(runtime::Handle);
 
-impl Prober {
+impl HealthThread {
     /// Starts the thread. It ends at `shutdown`.
-    pub(crate) fn start(shutdown: CancellationToken) -> Result<Self, Error> {
-        let failed =
-            |error: std::io::Error| Error::Serve(format!("cannot start the probes' thread ({error})"));
-        let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    pub(crate) fn start(shutdown: CancellationToken) -> io::Result<Self> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
-        let thread = std::thread::Builder::new().name("c3-probes".to_owned());
-        thread.spawn(move || runtime.block_on(shutdown.cancelled())).map_err(failed)?;
+        let thread = std::thread::Builder::new().name("c3-health".to_owned());
+        thread.spawn(move || runtime.block_on(shutdown.cancelled()))?;
         Ok(Self(handle))
     }
 
-    /// Runs something on the thread, until the program ends.
-    pub(crate) fn run(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.0.spawn(work);
+    /// Runs a task on the thread until the thread ends.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.spawn(task);
     }
 
-    /// Keeps asking a node until the handle is dropped.
-    pub(crate) fn watch(&self, registry: Weak<Registry>, node: Arc<Node>) -> AbortOnDropHandle<()> {
-        AbortOnDropHandle::new(self.0.spawn(keep_asking(registry, node)))
+    /// Checks a node until the handle is dropped. `judge` returns the health that follows from a description, or `None`
+    /// to end the checks.
+    pub(crate) fn check(
+        &self,
+        node: Arc<Node>,
+        judge: impl Fn(&Node, &Description) -> Option<Health> + Send + 'static,
+    ) -> AbortOnDropHandle<()> {
+        AbortOnDropHandle::new(self.0.spawn(check_repeatedly(node, judge)))
     }
 }
 
-async fn keep_asking(registry: Weak<Registry>, node: Arc<Node>) {
-    let (mut connection, mut misses) = (node.connection_for_probes(), 0);
+async fn check_repeatedly(node: Arc<Node>, judge: impl Fn(&Node, &Description) -> Option<Health>) {
+    let (mut channel, mut timeouts) = (node.health_channel(), 0);
     let mut doubted = None;
     loop {
-        let calls_failed = node.calls_failed();
-        let answer = timeout(TIMEOUT, describe(node.stage, &connection)).await;
-        let Some(registry) = registry.upgrade() else { return };
-        misses = if answer.is_err() { misses + 1 } else { 0 };
+        let unavailable_calls = node.unavailable_calls();
+        let answer = timeout(TIMEOUT, describe(node.stage, &channel)).await;
+        timeouts = if answer.is_err() { timeouts + 1 } else { 0 };
         match answer {
-            // A call that failed meanwhile knows more: what the node said may be from before it died.
-            Ok(Ok(_)) if node.calls_failed() != calls_failed => {}
-            // A description that differs from the one before counts once it is repeated: what came may have been harmed
-            // on its way, and would look like another model.
-            Ok(Ok(known)) if is_new(&node, &known) && doubted.as_ref() != Some(&known.description) => {
-                node.set(Condition::Refused("it describes itself otherwise than before".to_owned()));
-                doubted = Some(known.description);
+            // A call that failed during the check is newer: the node may have died after its answer.
+            Ok(Ok(_)) if node.unavailable_calls() != unavailable_calls => {}
+            // A changed description counts once it is repeated. Corrupted on the wire, it would look like another
+            // model.
+            Ok(Ok(info)) if differs(&node, &info) && doubted.as_ref() != Some(&info.description) => {
+                node.set_health(Health::Refused("its description changed".to_owned()));
+                doubted = Some(info.description);
             }
-            Ok(Ok(known)) => {
-                let condition = registry.judge(&node, &known.description);
-                node.described(known, condition);
+            Ok(Ok(info)) => {
+                let Some(health) = judge(&node, &info.description) else { return };
+                node.set_info(info, health);
                 doubted = None;
             }
-            Ok(Err(condition)) => node.set(condition),
-            Err(_) if misses < MISSES_MAX => node.set(silent()),
+            Ok(Err(health)) => node.set_health(health),
+            Err(_) if timeouts < TIMEOUTS_MAX => node.set_health(Health::Unreachable(NO_ANSWER.to_owned())),
             Err(_) => {
-                node.lose(SILENT);
-                connection = node.connection_for_probes();
+                node.set_lost(NO_ANSWER);
+                channel = node.health_channel();
             }
         }
-        drop(registry);
-        if misses == 0 {
+        if timeouts == 0 {
             sleep(INTERVAL).await;
         }
     }
 }
 
-/// Whether a node says something else than it last said.
-fn is_new(node: &Node, known: &Known) -> bool {
-    node.known().is_some_and(|before| before.description != known.description)
+fn differs(node: &Node, info: &NodeInfo) -> bool {
+    node.info().is_some_and(|before| before.description != info.description)
 }
 
-const SILENT: &str = "it does not answer";
-
-fn silent() -> Condition {
-    Condition::Unreachable(SILENT.to_owned())
-}
-
-/// What a node says of itself.
-pub(crate) async fn describe(stage: Stage, connection: &Channel) -> Result<Known, Condition> {
+/// Asks a node for its self-description. Errors: the health that follows from the failure.
+pub(crate) async fn describe(stage: Stage, channel: &Channel) -> Result<NodeInfo, Health> {
     let answer = match stage {
-        Stage::Compressor => CompressorClient::new(connection.clone()).describe(pb::DescribeRequest {}).await,
-        Stage::Decoder => DecoderClient::new(connection.clone()).describe(pb::DescribeRequest {}).await,
+        Stage::Compressor => CompressorClient::new(channel.clone()).describe(pb::DescribeRequest {}).await,
+        Stage::Decoder => DecoderClient::new(channel.clone()).describe(pb::DescribeRequest {}).await,
     };
-    let wire = answer.map_err(|status| condition_of(&status))?.into_inner();
-    let description = Description::from_wire(wire.clone());
-    let description = description
-        .map_err(|invalid| Condition::Refused(format!("it describes itself wrongly: {invalid}")))?;
-    Ok(Known { description: Arc::new(description), wire: Arc::new(wire) })
+    let wire = answer.map_err(|status| from_status(&status))?.into_inner();
+    let description = Description::from_wire(wire.clone())
+        .map_err(|invalid| Health::Refused(format!("its description is invalid: {invalid}")))?;
+    Ok(NodeInfo { description: Arc::new(description), wire: Arc::new(wire) })
 }
 
-/// What a call that failed says of its node.
-pub(crate) fn condition_of(status: &Status) -> Condition {
-    // Where the transport fails, it is the source.
+/// Returns the health of a node that failed a call with this status.
+pub(crate) fn from_status(status: &Status) -> Health {
+    // Only errors of the transport have a source.
     let answered = std::error::Error::source(status).is_none();
     match status.code() {
-        Code::Unavailable if answered => Condition::NotServing(status.message().to_owned()),
+        Code::Unavailable if answered => Health::NotServing(status.message().to_owned()),
         Code::Unimplemented => {
-            Condition::Refused("it offers another service: check the list it is in".to_owned())
+            Health::Refused("it offers another service: check the flag that lists it".to_owned())
         }
-        _ => Condition::Unreachable(reason(status)),
+        _ => Health::Unreachable(root_cause(status)),
     }
 }
 
-/// The innermost reason of a status: "connection refused" and not the four layers above it.
-pub(crate) fn reason(status: &Status) -> String {
+/// Returns the innermost cause of a status: "connection refused" rather than the four errors that wrap it.
+pub(crate) fn root_cause(status: &Status) -> String {
     let outermost = std::error::Error::source(status);
     let causes = std::iter::successors(outermost, |error| error.source());
     causes.last().map_or_else(|| status.message().to_owned(), ToString::to_string)

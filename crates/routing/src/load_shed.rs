@@ -1,64 +1,63 @@
-//! How much waits for nodes, and who is still let in.
+//! Load shedding: refuses new requests when too many text tokens wait for a node.
 //!
-//! A caller costs little to refuse at the door and much once inside: its text is half read, its windows queue before
-//! everybody's. So where more waits than is worked off soon, new calls are told when to come again; those that are inside
-//! go on. Reads are let in for longer than writes, which more often have time.
+//! Refusal happens at admission, before a request has consumed memory and queue slots. Requests that were admitted go
+//! on. Reads are admitted up to the limit, writes up to half of it: a reader waits for the text, a writer can usually
+//! retry.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::error::Failure;
+use crate::error::Error;
 
-/// When to come again.
 const RETRY_AFTER_MS: u64 = 1_000;
 
-/// What a call is for.
+/// Class of a request. Writes are shed before reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Work {
-    /// Somebody waits for a text.
+pub enum RequestClass {
+    /// Reads a text.
     Read,
-    /// A text is stored, or stored anew.
+    /// Stores a text, or stores it anew.
     Write,
 }
 
-/// Text tokens that wait for a place on a node.
+/// Counts the text tokens that wait for a node.
 #[derive(Debug)]
-pub(crate) struct Waiting {
+pub(crate) struct LoadShedder {
     tokens: AtomicU64,
-    /// With so many no more calls are let in.
-    most: u64,
+    tokens_max: u64,
 }
 
-/// Tokens that wait until this is dropped.
-pub(super) struct Held<'a> {
-    waiting: &'a Waiting,
+/// Counts tokens as waiting until it is dropped.
+pub(crate) struct WaitingTokens<'a> {
+    shedder: &'a LoadShedder,
     tokens: u64,
 }
 
-impl Waiting {
-    pub(super) fn up_to(most: u64) -> Self {
-        Self { tokens: AtomicU64::new(0), most }
+impl LoadShedder {
+    /// Returns a shedder that refuses reads at `tokens_max` waiting tokens and writes at half as many.
+    pub(crate) fn new(tokens_max: u64) -> Self {
+        Self { tokens: AtomicU64::new(0), tokens_max }
     }
 
-    /// So many tokens wait from now on.
-    pub(super) fn hold(&self, tokens: u64) -> Held<'_> {
+    /// Counts `tokens` as waiting until the guard is dropped.
+    pub(crate) fn hold(&self, tokens: u64) -> WaitingTokens<'_> {
         self.tokens.fetch_add(tokens, Ordering::Relaxed);
-        Held { waiting: self, tokens }
+        WaitingTokens { shedder: self, tokens }
     }
 
-    /// Whether there is room for a call's work.
-    pub(crate) fn check(&self, work: Work) -> Result<(), Failure> {
-        let most = match work {
-            Work::Read => self.most,
-            Work::Write => self.most / 2,
+    /// Returns [`Error::Shed`] if a new request of this class must be refused.
+    pub(crate) fn admit(&self, class: RequestClass) -> Result<(), Error> {
+        let most = match class {
+            RequestClass::Read => self.tokens_max,
+            RequestClass::Write => self.tokens_max / 2,
         };
         let tokens = self.tokens.load(Ordering::Relaxed);
-        if tokens < most { Ok(()) } else { Err(Failure::Busy { tokens, retry_after_ms: RETRY_AFTER_MS }) }
+        if tokens < most { Ok(()) } else { Err(Error::Shed { tokens, retry_after_ms: RETRY_AFTER_MS }) }
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for WaitingTokens<'_> {
     fn drop(&mut self) {
-        self.waiting.tokens.fetch_sub(self.tokens, Ordering::Relaxed);
+        self.shedder.tokens.fetch_sub(self.tokens, Ordering::Relaxed);
     }
 }
 
@@ -67,16 +66,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn writes_are_refused_before_reads_and_nobody_once_it_is_worked_off() {
-        let waiting = Waiting::up_to(100);
-        let room = || [Work::Read, Work::Write].map(|work| waiting.check(work).is_ok());
-        let half = waiting.hold(50);
-        assert_eq!(room(), [true, false]);
-        let more = waiting.hold(50);
-        assert_eq!(room(), [false, false]);
+    fn writes_are_shed_before_reads_until_the_load_is_gone() {
+        let shedder = LoadShedder::new(100);
+        let admitted = || [RequestClass::Read, RequestClass::Write].map(|class| shedder.admit(class).is_ok());
+        let half = shedder.hold(50);
+        assert_eq!(admitted(), [true, false]);
+        let more = shedder.hold(50);
+        assert_eq!(admitted(), [false, false]);
         drop(half);
-        assert_eq!(room(), [true, false]);
+        assert_eq!(admitted(), [true, false]);
         drop(more);
-        assert_eq!(room(), [true, true]);
+        assert_eq!(admitted(), [true, true]);
     }
 }

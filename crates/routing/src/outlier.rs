@@ -1,118 +1,121 @@
-//! Outlier detection: how long calls take on a node, beside other nodes that compute the same.
+//! Outlier detection: compares a node's latency with that of the other nodes that serve the same model.
 //!
-//! Calls differ in size, so what counts is time to a token; a small call takes as long as one of a few hundred tokens. A
-//! node's own pace is over all tokens that it had to do meanwhile: who has much to do is not slow.
+//! Latency is measured in seconds per text token, because calls differ in size. It is taken over all tokens that the
+//! node had to process during a call, so that a busy node does not look slow.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Tokens that the smallest call counts as.
+/// Minimum tokens a call counts as: below, its latency does not depend on its size.
 const TOKENS_MIN: u64 = 500;
-/// A node is far slower than others where its pace is so many times theirs.
-const SLOW_TIMES: f64 = 4.0;
-/// Groups of calls on a node after which its pace is known.
-const GROUPS: usize = 3;
+/// Factor over the latency of the peers from which a node is an outlier.
+const OUTLIER_FACTOR: f64 = 4.0;
+/// Minimum samples before the latency is trusted, and the number of samples kept.
+const SAMPLES: usize = 3;
 
-/// A node's own pace, over calls of all kinds: the middle one of the last groups of calls. Those that were in flight
-/// together are a group, and its pace is that of the fastest: of one batch, or of one wait in a queue, all are late for one
-/// reason.
+/// Tracks the latency of one node: the median of its last samples.
+///
+/// Calls that overlap in time form one sample, the fastest of them: calls of one batch, or behind one wait in a queue,
+/// are late for one common reason.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Pace {
-    /// Of the last groups, the last one first.
-    last: [f64; GROUPS],
-    groups: usize,
-    /// When the first call of the last group had ended.
-    ended: Option<Instant>,
+pub(crate) struct LatencyTracker {
+    /// Seconds per token, newest first.
+    samples: [f64; SAMPLES],
+    count: usize,
+    /// End of the first call of the newest sample.
+    sample_ended: Option<Instant>,
 }
 
-impl Pace {
-    /// A call took so long, in which the node had so many tokens to do.
-    pub(crate) fn add(&mut self, tokens: u64, took: Duration) {
-        let (pace, now) = (pace(tokens, took), Instant::now());
-        if self.ended.is_some_and(|ended| now - took < ended) {
-            self.last[0] = self.last[0].min(pace);
+impl LatencyTracker {
+    /// Adds a call that ends now, took `latency`, and during which the node had `tokens` to process.
+    pub(crate) fn record(&mut self, tokens: u64, latency: Duration) {
+        let (seconds, now) = (seconds_per_token(tokens, latency), Instant::now());
+        if self.sample_ended.is_some_and(|ended| now - latency < ended) {
+            self.samples[0] = self.samples[0].min(seconds);
             return;
         }
-        self.last.rotate_right(1);
-        self.last[0] = pace;
-        (self.groups, self.ended) = (self.groups + 1, Some(now));
+        self.samples.rotate_right(1);
+        self.samples[0] = seconds;
+        (self.count, self.sample_ended) = (self.count + 1, Some(now));
     }
 
-    /// Seconds to a token, once it is known: the middle one of the last groups.
-    pub(crate) fn known(&self) -> Option<f64> {
-        let mut last = self.last;
-        last.sort_by(f64::total_cmp);
-        (self.groups >= GROUPS).then_some(last[GROUPS / 2])
+    /// Returns the latency in seconds per token, or `None` while there are too few samples.
+    pub(crate) fn median(&self) -> Option<f64> {
+        let mut samples = self.samples;
+        samples.sort_by(f64::total_cmp);
+        (self.count >= SAMPLES).then_some(samples[SAMPLES / 2])
     }
 }
 
-/// Time to a token above which a node is far slower than these others; `None` where too little is known of them.
-pub(crate) fn slow_above(others: impl Iterator<Item = Pace>) -> Option<f64> {
-    let mut others = Vec::from_iter(others.filter_map(|other| other.known()));
-    others.sort_by(f64::total_cmp);
-    // Of two, the faster: a slow one must not excuse another.
-    others.get(others.len().saturating_sub(1) / 2).map(|usual| SLOW_TIMES * usual)
+/// Returns the latency, in seconds per token, above which a node is an outlier among `peers`. Infinite while the
+/// latency of no peer is known.
+pub(crate) fn outlier_threshold(peers: impl Iterator<Item = LatencyTracker>) -> f64 {
+    let mut medians = Vec::from_iter(peers.filter_map(|peer| peer.median()));
+    medians.sort_by(f64::total_cmp);
+    // The lower median: of two peers the faster one, so that a slow peer does not hide another.
+    let typical = medians.get(medians.len().saturating_sub(1) / 2);
+    typical.map_or(f64::INFINITY, |typical| OUTLIER_FACTOR * typical)
 }
 
-/// Seconds to a token of one call.
-pub(crate) fn pace(tokens: u64, took: Duration) -> f64 {
-    took.as_secs_f64() / tokens.max(TOKENS_MIN) as f64
+/// Returns the latency of one call in seconds per token.
+pub(crate) fn seconds_per_token(tokens: u64, latency: Duration) -> f64 {
+    latency.as_secs_f64() / tokens.max(TOKENS_MIN) as f64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const CALL: Duration = Duration::from_millis(100);
+    const LATENCY: Duration = Duration::from_millis(100);
 
-    fn is_slow<const N: usize>(own: Pace, others: [Pace; N]) -> bool {
-        own.known().zip(slow_above(others.into_iter())).is_some_and(|(own, above)| own > above)
+    fn is_outlier<const N: usize>(node: LatencyTracker, peers: [LatencyTracker; N]) -> bool {
+        node.median().is_some_and(|median| median > outlier_threshold(peers.into_iter()))
     }
 
-    /// The pace of a node on which so many calls took so long, `together` at a time.
-    async fn pace_of(calls: usize, together: usize, took: Duration) -> Pace {
-        let mut pace = Pace::default();
+    /// Returns the tracker of a node after `calls`, `together` of which at a time took `latency`.
+    async fn tracker(calls: usize, together: usize, latency: Duration) -> LatencyTracker {
+        let mut tracker = LatencyTracker::default();
         for call in 0..calls {
             if call % together == 0 {
-                tokio::time::advance(took).await;
+                tokio::time::advance(latency).await;
             }
-            pace.add(1000, took);
+            tracker.record(1000, latency);
         }
-        pace
+        tracker
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_node_is_slow_only_beside_others() {
-        let usual = pace_of(GROUPS, 1, CALL).await;
-        let slow = pace_of(GROUPS, 1, 10 * CALL).await;
-        assert!(is_slow(slow, [usual, usual]));
-        assert!(is_slow(slow, [usual, slow]));
-        assert!(!is_slow(usual, [usual, slow]));
-        assert!(!is_slow(slow, [slow, slow]));
-        assert!(!is_slow(slow, []));
-        // However many there are of a batch, they are late for one reason.
-        for (calls, is_known) in [(32, false), (32 * GROUPS, true)] {
-            let of_batches = pace_of(calls, 32, 10 * CALL).await;
-            assert_eq!(is_slow(of_batches, [usual]), is_known, "{calls} calls");
+    async fn a_node_is_an_outlier_only_beside_faster_peers() {
+        let usual = tracker(SAMPLES, 1, LATENCY).await;
+        let slow = tracker(SAMPLES, 1, 10 * LATENCY).await;
+        assert!(is_outlier(slow, [usual, usual]));
+        assert!(is_outlier(slow, [usual, slow]));
+        assert!(!is_outlier(usual, [usual, slow]));
+        assert!(!is_outlier(slow, [slow, slow]));
+        assert!(!is_outlier(slow, []));
+        // A batch is one sample, however many calls it has.
+        for (calls, expected) in [(32, false), (32 * SAMPLES, true)] {
+            let of_batches = tracker(calls, 32, 10 * LATENCY).await;
+            assert_eq!(is_outlier(of_batches, [usual]), expected, "{calls} calls");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_fastest_of_a_group_counts_and_one_slow_group_does_not() {
-        let usual = pace_of(GROUPS, 1, CALL).await;
-        let mut pace = usual;
-        // All begun at once, ended one after another.
+    async fn the_fastest_call_of_a_sample_counts_and_one_slow_sample_does_not_eject() {
+        let usual = tracker(SAMPLES, 1, LATENCY).await;
+        let mut tracker = usual;
+        // Calls that began together and ended one after another.
         for ended in 1..=10 {
-            tokio::time::advance(CALL).await;
-            pace.add(1000, ended * CALL);
+            tokio::time::advance(LATENCY).await;
+            tracker.record(1000, ended * LATENCY);
         }
-        assert_eq!(pace.last, usual.last);
-        tokio::time::advance(10 * CALL).await;
-        pace.add(1000, 10 * CALL);
-        assert!(!is_slow(pace, [usual]));
-        tokio::time::advance(10 * CALL).await;
-        pace.add(1000, 10 * CALL);
-        assert!(is_slow(pace, [usual]));
+        assert_eq!(tracker.samples, usual.samples);
+        tokio::time::advance(10 * LATENCY).await;
+        tracker.record(1000, 10 * LATENCY);
+        assert!(!is_outlier(tracker, [usual]));
+        tokio::time::advance(10 * LATENCY).await;
+        tracker.record(1000, 10 * LATENCY);
+        assert!(is_outlier(tracker, [usual]));
     }
 }

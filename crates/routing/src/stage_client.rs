@@ -1,145 +1,179 @@
-//! The four things that are asked of nodes. Every answer is checked against its question before it counts.
+//! Clients of the two stages: compress, verify, reconstruct and generate. Each answer is checked against its request.
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use c3_proto::{Corrections, Fingerprint, LatentCodec, LatentGroup, Stage, WindowHash, pb};
+use c3_proto::{FromWire, ToWire, pb};
+use c3_types::{
+    Corrections, Fingerprint, LatentCodec, LatentGroup, Stage, WindowCorrections, WindowHash, WindowLatents,
+};
 use futures::stream;
 use tonic::Streaming;
 
-use super::tries::Fault;
-use super::{Answer, Need, Node, Nodes};
-use crate::error::Failure;
-use crate::store::shard::{WindowCorrections, WindowLatents};
+use crate::error::Error;
+use crate::node::{Node, NodeSelector};
+use crate::retry::AttemptError;
+use crate::router::Router;
 
-/// Bytes of text to a token, near enough for balancing.
-const BYTES_TO_A_TOKEN: u64 = 4;
+/// Estimated bytes of text per token, for balancing. The node counts the tokens.
+const BYTES_PER_TOKEN: u64 = 4;
+/// Maximum length of a generated answer.
+const GENERATED_BYTES_MAX: u64 = 1 << 20;
 
 /// A shard to compress.
 #[derive(Clone, Debug)]
-pub(crate) struct CompressJob<'a> {
-    pub(crate) compressor: Fingerprint,
-    pub(crate) text: &'a Bytes,
-    pub(crate) ratio: u32,
-    pub(crate) codec: LatentCodec,
-    pub(crate) tokens: TokenIds,
+pub struct CompressJob<'a> {
+    /// Fingerprint of the compressor.
+    pub compressor: Fingerprint,
+    /// Text of the shard.
+    pub text: &'a Bytes,
+    /// Text tokens per latent.
+    pub ratio: u32,
+    /// Encoding of the latents.
+    pub codec: LatentCodec,
+    /// Whether the token ids are returned too.
+    pub token_ids: TokenIds,
 }
 
-/// Whether token ids are asked for.
+/// Whether a compressor returns the token ids of the text. Verification needs them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TokenIds {
-    Wanted,
-    NotWanted,
+pub enum TokenIds {
+    /// They are returned.
+    Included,
+    /// They are not.
+    Omitted,
 }
 
-/// A window as a compressor makes it.
+/// A compressed window.
 #[derive(Clone, Debug)]
-pub(crate) struct CompressedWindow {
-    pub(crate) latents: WindowLatents,
-    /// Empty where they were not asked for.
-    pub(crate) token_ids: Vec<u32>,
+pub struct CompressedWindow {
+    /// The latents.
+    pub latents: WindowLatents,
+    /// Token ids of the text; empty for [`TokenIds::Omitted`].
+    pub token_ids: Vec<u32>,
 }
 
 /// Windows of a shard to verify.
 #[derive(Clone, Debug)]
-pub(crate) struct VerifyJob<'a> {
-    pub(crate) decoder: Fingerprint,
-    pub(crate) arithmetic: &'a str,
-    pub(crate) margin: f32,
-    pub(crate) windows: Vec<(&'a WindowLatents, Vec<u32>)>,
+pub struct VerifyJob<'a> {
+    /// Fingerprint of the decoder.
+    pub decoder: Fingerprint,
+    /// Name of the arithmetic that the corrections are for.
+    pub arithmetic: &'a str,
+    /// Logits by which a token must win to need no correction.
+    pub margin: f32,
+    /// Latents and token ids of each window.
+    pub windows: Vec<(&'a WindowLatents, Vec<u32>)>,
 }
 
-/// A window to write back.
+/// A window to reconstruct.
 #[derive(Clone, Debug)]
-pub(crate) struct ReconstructJob<'a> {
-    pub(crate) group: &'a LatentGroup,
-    pub(crate) corrections: Option<&'a Corrections>,
-    /// Bytes that the text must have.
-    pub(crate) bytes: u64,
+pub struct ReconstructJob<'a> {
+    /// The latents.
+    pub group: &'a LatentGroup,
+    /// Corrections to force; `None` if the window was not verified.
+    pub corrections: Option<&'a Corrections>,
+    /// Length of the text in bytes.
+    pub bytes: u64,
 }
 
-/// A prompt to answer about a window.
+/// A prompt about a window.
 #[derive(Clone, Debug)]
-pub(crate) struct GenerateJob<'a> {
-    pub(crate) decoder: Fingerprint,
-    pub(crate) group: &'a LatentGroup,
-    pub(crate) prompt: &'a str,
-    /// 0: as in the published code.
-    pub(crate) tokens_max: u32,
+pub struct GenerateJob<'a> {
+    /// Fingerprint of the decoder.
+    pub decoder: Fingerprint,
+    /// The latents.
+    pub group: &'a LatentGroup,
+    /// The prompt.
+    pub prompt: &'a str,
+    /// Maximum tokens of the answer; 0: the default of the published code.
+    pub tokens_max: u32,
 }
 
-/// Most bytes of an answer to a prompt.
-const ANSWER_BYTES_MAX: u64 = 1 << 20;
+/// Response of a stage.
+#[derive(Debug)]
+pub struct StageResponse<T> {
+    /// The checked answer.
+    pub value: T,
+    /// The node that answered.
+    pub node: Arc<Node>,
+    /// Latency of the successful attempt.
+    pub latency: Duration,
+}
 
-impl Nodes {
-    /// Compresses a shard. The windows cover it, in order.
-    pub(crate) async fn compress(
+impl Router {
+    /// Compresses a shard. The returned windows cover it, in order.
+    pub async fn compress(
         &self,
         job: CompressJob<'_>,
-    ) -> Result<Answer<Vec<CompressedWindow>>, Failure> {
-        let need =
-            Need { stage: Stage::Compressor, fingerprint: job.compressor, arithmetic: None, avoid: &[] };
-        let tokens = job.text.len() as u64 / BYTES_TO_A_TOKEN;
-        self.call(need, "Compress", tokens, |node| compress_on(node, &job)).await
+    ) -> Result<StageResponse<Vec<CompressedWindow>>, Error> {
+        let stage = Stage::Compressor;
+        let selector = NodeSelector { stage, fingerprint: job.compressor, arithmetic: None, exclude: &[] };
+        let tokens = job.text.len() as u64 / BYTES_PER_TOKEN;
+        self.call(selector, "Compress", tokens, |node| compress_on(node, &job)).await
     }
 
-    /// Verifies windows of a shard.
-    pub(crate) async fn verify(&self, job: VerifyJob<'_>) -> Result<Answer<Vec<WindowCorrections>>, Failure> {
-        let need = Need {
+    /// Verifies windows of a shard. Returns the corrections of each, in order.
+    pub async fn verify(&self, job: VerifyJob<'_>) -> Result<StageResponse<Vec<WindowCorrections>>, Error> {
+        let selector = NodeSelector {
             stage: Stage::Decoder,
             fingerprint: job.decoder,
             arithmetic: Some(job.arithmetic),
-            avoid: &[],
+            exclude: &[],
         };
         let tokens = job.windows.iter().map(|(window, _)| u64::from(window.group.tokens())).sum();
-        self.call(need, "Verify", tokens, |node| verify_on(node, &job)).await
+        self.call(selector, "Verify", tokens, |node| verify_on(node, &job)).await
     }
 
-    /// Writes a window's text back. Whether it is the right one is for the caller to prove.
-    pub(crate) async fn reconstruct(
+    /// Reconstructs a window's text. The caller must check its hash.
+    pub async fn reconstruct(
         &self,
-        need: Need<'_>,
+        selector: NodeSelector<'_>,
         job: ReconstructJob<'_>,
-    ) -> Result<Answer<Bytes>, Failure> {
-        let request = pb::DecodeRequest {
-            window: 0,
-            group: Some(job.group.to_wire()),
-            task: Some(pb::decode_request::Task::Reconstruct(pb::Reconstruct {
-                corrections: job.corrections.map(Corrections::to_wire),
-            })),
-        };
-        let tokens = u64::from(job.group.tokens());
-        let ask = |node| decode_on(node, request.clone(), job.bytes);
-        self.call(need, "Decode", tokens, ask).await
+    ) -> Result<StageResponse<Bytes>, Error> {
+        let corrections = job.corrections.map(Corrections::to_wire);
+        let task = pb::decode_request::Task::Reconstruct(pb::Reconstruct { corrections });
+        self.decode(selector, job.group, task, job.bytes).await
     }
 
     /// Answers a prompt about a window.
-    pub(crate) async fn generate(&self, job: GenerateJob<'_>) -> Result<Answer<Bytes>, Failure> {
-        let need = Need { stage: Stage::Decoder, fingerprint: job.decoder, arithmetic: None, avoid: &[] };
+    pub async fn generate(&self, job: GenerateJob<'_>) -> Result<StageResponse<Bytes>, Error> {
+        let selector =
+            NodeSelector { stage: Stage::Decoder, fingerprint: job.decoder, arithmetic: None, exclude: &[] };
         let generate = pb::Generate { prompt: job.prompt.to_owned(), tokens_max: job.tokens_max };
-        let request = pb::DecodeRequest {
-            window: 0,
-            group: Some(job.group.to_wire()),
-            task: Some(pb::decode_request::Task::Generate(generate)),
-        };
-        let tokens = u64::from(job.group.tokens());
-        let ask = |node| decode_on(node, request.clone(), ANSWER_BYTES_MAX);
-        let answer = self.call(need, "Decode", tokens, ask).await?;
-        if answer.value.len() as u64 > ANSWER_BYTES_MAX {
-            return Err(Failure::Internal(format!("{} wrote an answer without end", answer.node.address)));
+        let task = pb::decode_request::Task::Generate(generate);
+        let response = self.decode(selector, job.group, task, GENERATED_BYTES_MAX).await?;
+        if response.value.len() as u64 > GENERATED_BYTES_MAX {
+            let address = &response.node.address;
+            return Err(Error::Internal(format!(
+                "{address} generated more than {GENERATED_BYTES_MAX} bytes"
+            )));
         }
-        Ok(answer)
+        Ok(response)
+    }
+
+    async fn decode(
+        &self,
+        selector: NodeSelector<'_>,
+        group: &LatentGroup,
+        task: pb::decode_request::Task,
+        bytes_max: u64,
+    ) -> Result<StageResponse<Bytes>, Error> {
+        let request = pb::DecodeRequest { window: 0, group: Some(group.to_wire()), task: Some(task) };
+        let attempt = |node| decode_on(node, request.clone(), bytes_max);
+        self.call(selector, "Decode", u64::from(group.tokens()), attempt).await
     }
 }
 
-async fn compress_on(node: Arc<Node>, job: &CompressJob<'_>) -> Result<Vec<CompressedWindow>, Fault> {
+async fn compress_on(node: Arc<Node>, job: &CompressJob<'_>) -> Result<Vec<CompressedWindow>, AttemptError> {
     let request = pb::CompressRequest {
         shard: 0,
         text: job.text.clone(),
         ratio: job.ratio,
         codec: job.codec.to_wire(),
-        with_token_ids: job.tokens == TokenIds::Wanted,
+        with_token_ids: job.token_ids == TokenIds::Included,
     };
     let answer = node.compressor().compress(stream::iter([request])).await?;
     let mut answers: Streaming<pb::CompressResponse> = answer.into_inner();
@@ -147,39 +181,45 @@ async fn compress_on(node: Arc<Node>, job: &CompressJob<'_>) -> Result<Vec<Compr
     while let Some(answer) = answers.message().await? {
         count = answer.windows;
         if answer.window as usize != windows.len() || answer.start != end {
-            return Err(Fault::Wrong("its windows do not follow one another".to_owned()));
+            return Err(AttemptError::WrongAnswer("its windows are not consecutive".to_owned()));
         }
         end = answer.end;
         windows.push(job.check(answer)?);
     }
     if end != job.text.len() as u64 || count as usize != windows.len() {
-        return Err(Fault::Wrong("its windows do not cover the shard".to_owned()));
+        return Err(AttemptError::WrongAnswer("its windows do not cover the shard".to_owned()));
     }
     Ok(windows)
 }
 
 impl CompressJob<'_> {
-    fn check(&self, answer: pb::CompressResponse) -> Result<CompressedWindow, Fault> {
+    fn check(&self, answer: pb::CompressResponse) -> Result<CompressedWindow, AttemptError> {
         let bytes = answer.start as usize..answer.end as usize;
         let text = self.text.get(bytes).filter(|text| !text.is_empty());
-        let text = text.ok_or_else(|| Fault::Wrong("a window is not within the shard".to_owned()))?;
+        let text =
+            text.ok_or_else(|| AttemptError::WrongAnswer("a window lies outside the shard".to_owned()))?;
         let group = LatentGroup::from_wire(answer.group.unwrap_or_default());
-        let group = group.map_err(|invalid| Fault::Wrong(invalid.to_string()))?;
+        let group = group.map_err(|invalid| AttemptError::WrongAnswer(invalid.to_string()))?;
         if (group.compressor(), group.ratio(), group.codec()) != (self.compressor, self.ratio, self.codec) {
-            return Err(Fault::Wrong("its latents are not what was asked for".to_owned()));
+            return Err(AttemptError::WrongAnswer(
+                "its latents have another compressor, ratio or codec than requested".to_owned(),
+            ));
         }
         let given = answer.token_ids.len();
-        if self.tokens == TokenIds::Wanted && given != group.tokens() as usize {
-            return Err(Fault::Wrong(format!("{given} token ids for {} tokens", group.tokens())));
+        if self.token_ids == TokenIds::Included && given != group.tokens() as usize {
+            return Err(AttemptError::WrongAnswer(format!(
+                "{given} token ids for {} tokens",
+                group.tokens()
+            )));
         }
-        // Within a shard, so within 32 bits.
+        // A shard is far smaller than 4 GiB.
         let bytes: Range<u32> = answer.start as u32..answer.end as u32;
         let latents = WindowLatents { bytes, group, hash: WindowHash::of(text) };
         Ok(CompressedWindow { latents, token_ids: answer.token_ids })
     }
 }
 
-async fn verify_on(node: Arc<Node>, job: &VerifyJob<'_>) -> Result<Vec<WindowCorrections>, Fault> {
+async fn verify_on(node: Arc<Node>, job: &VerifyJob<'_>) -> Result<Vec<WindowCorrections>, AttemptError> {
     let request = |(number, (window, token_ids)): (usize, &(&WindowLatents, Vec<u32>))| pb::VerifyRequest {
         window: number as u64,
         group: Some(window.group.to_wire()),
@@ -192,44 +232,54 @@ async fn verify_on(node: Arc<Node>, job: &VerifyJob<'_>) -> Result<Vec<WindowCor
     while let Some(answer) = answers.message().await? {
         let number = answer.window as usize;
         let Some((window, _)) = job.windows.get(number) else {
-            return Err(Fault::Wrong(format!("it verified a window {number} that was not given")));
+            return Err(AttemptError::WrongAnswer(format!(
+                "it verified window {number}, which was not sent"
+            )));
         };
         verified[number] = Some(check_verdict(window, answer)?);
     }
     let all = verified.into_iter().collect::<Option<Vec<_>>>();
-    all.ok_or_else(|| Fault::Wrong("it did not verify every window".to_owned()))
+    all.ok_or_else(|| AttemptError::WrongAnswer("it did not verify every window".to_owned()))
 }
 
-fn check_verdict(window: &WindowLatents, answer: pb::VerifyResponse) -> Result<WindowCorrections, Fault> {
+fn check_verdict(
+    window: &WindowLatents,
+    answer: pb::VerifyResponse,
+) -> Result<WindowCorrections, AttemptError> {
     let tokens = window.group.tokens();
     if answer.hash.as_ref() != window.hash.as_bytes() {
-        // The tokens are a compressor's.
-        return Err(Fault::Disputed("the window's tokens stand for other bytes than the window".to_owned()));
+        // The tokens come from a compressor, which may be the one that is wrong.
+        return Err(AttemptError::Disputed(
+            "the window's tokens stand for another text than the window".to_owned(),
+        ));
     }
-    let corrections = Corrections::from_wire(&answer.corrections.unwrap_or_default(), tokens);
-    let corrections = corrections.map_err(|invalid| Fault::Wrong(invalid.to_string()))?;
+    let corrections = Corrections::from_wire((&answer.corrections.unwrap_or_default(), tokens));
+    let corrections = corrections.map_err(|invalid| AttemptError::WrongAnswer(invalid.to_string()))?;
     if u64::from(answer.right) + (corrections.as_slice().len() as u64) < u64::from(tokens)
         || answer.right > tokens
     {
-        return Err(Fault::Wrong(format!(
-            "{} tokens right of {tokens} contradicts its corrections",
+        return Err(AttemptError::WrongAnswer(format!(
+            "{} right tokens of {tokens} contradict its corrections",
             answer.right
         )));
     }
     Ok(WindowCorrections { tokens, right: answer.right, corrections })
 }
 
-/// The text of a window; what goes past `bytes_max` is not read.
-async fn decode_on(node: Arc<Node>, request: pb::DecodeRequest, bytes_max: u64) -> Result<Bytes, Fault> {
+/// Decodes a window on a node. Stops reading once the text is longer than `bytes_max`, which the caller must refuse.
+async fn decode_on(
+    node: Arc<Node>,
+    request: pb::DecodeRequest,
+    bytes_max: u64,
+) -> Result<Bytes, AttemptError> {
     let mut answers = node.decoder().decode(stream::iter([request])).await?.into_inner();
     let (mut text, mut last) = (Vec::new(), false);
     while let Some(piece) = answers.message().await? {
         text.extend_from_slice(&piece.text);
         last = piece.last;
         if text.len() as u64 > bytes_max {
-            // Longer than the right text: for whoever proves it to refuse.
             return Ok(text.into());
         }
     }
-    if last { Ok(text.into()) } else { Err(Fault::Wrong("its answer broke off".to_owned())) }
+    if last { Ok(text.into()) } else { Err(AttemptError::WrongAnswer("its answer is incomplete".to_owned())) }
 }

@@ -1,111 +1,121 @@
-//! Where nodes come from beside a fixed list: names in DNS that are resolved again and again, and nodes that announce
-//! themselves for as long as a lease.
+//! Discovery: adds nodes from the configuration, from DNS and from their own announcements to the [`Registry`].
+
+pub(crate) mod registry;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use c3_proto::{Fingerprint, Invalid, Stage, pb};
+use c3_proto::{FromWire, pb};
+use c3_types::{Fingerprint, Invalid, Stage};
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
-use super::node::{Condition, Node};
-use super::probe::describe;
-use super::registry::{Origin, Registry};
-use crate::error::Failure;
+use crate::error::{Error, StartError};
+use crate::health;
+use crate::node::Health;
 
-/// What an address begins with that is a name of several nodes.
-pub(super) const DNS: &str = "dns://";
-/// How often a name is resolved.
-const RESOLVE_EVERY: Duration = Duration::from_secs(5);
-/// How long an announcement holds.
+use registry::Origin;
+pub(crate) use registry::Registry;
+
+/// Interval at which DNS names are resolved.
+const RESOLVE_INTERVAL: Duration = Duration::from_secs(5);
+/// Time for which an announcement is valid.
 const LEASE: Duration = Duration::from_secs(15);
-/// How often leases are looked at.
-const LAPSE_EVERY: Duration = Duration::from_secs(1);
-/// How long a node that announces itself has to be reached.
-const CALL_BACK: Duration = Duration::from_secs(3);
+/// Interval at which expired leases are removed.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
+/// Maximum time to reach a node that announces itself.
+const CALLBACK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Keeps the nodes of a name in step with what DNS says of it. Where DNS says nothing they stay: their probes tell
-/// whether they live.
-pub(super) async fn follow_name(registry: Weak<Registry>, stage: Stage, name: String) {
-    let mut said_so = false;
+/// Starts health checks and discovery. They end at `shutdown`.
+pub(crate) fn start(registry: &Arc<Registry>, shutdown: &CancellationToken) -> Result<(), StartError> {
+    let thread = registry.start_health_checks(shutdown)?;
+    for (stage, name) in registry.dns_names() {
+        thread.spawn(follow_dns(Arc::downgrade(registry), *stage, name.clone()));
+    }
+    thread.spawn(remove_expired(Arc::downgrade(registry)));
+    Ok(())
+}
+
+/// Keeps the nodes of a DNS name in step with its addresses. If resolution fails, the nodes stay: health checks find
+/// out whether they live.
+async fn follow_dns(registry: Weak<Registry>, stage: Stage, name: String) {
+    let mut failing = false;
     loop {
-        let found = tokio::net::lookup_host(&name).await;
+        let resolved = tokio::net::lookup_host(&name).await;
         let Some(registry) = registry.upgrade() else { return };
-        match found {
+        match resolved {
             Ok(addresses) => {
-                said_so = false;
+                failing = false;
                 let addresses: BTreeSet<_> = addresses.map(|address| format!("http://{address}")).collect();
                 registry.set_resolved(stage, &name, &addresses);
             }
-            Err(error) if !said_so => {
-                said_so = true;
-                tracing::warn!(%stage, name, %error, "the name is not resolved; its nodes stay as they were");
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%stage, name, %error, "DNS name does not resolve: keeping its nodes");
+                }
             }
-            Err(_) => {}
         }
         drop(registry);
-        sleep(RESOLVE_EVERY).await;
+        sleep(RESOLVE_INTERVAL).await;
     }
 }
 
-/// Lets nodes go whose lease lapsed.
-pub(super) async fn let_lapse(registry: Weak<Registry>) {
+async fn remove_expired(registry: Weak<Registry>) {
     loop {
-        sleep(LAPSE_EVERY).await;
+        sleep(EXPIRY_INTERVAL).await;
         let Some(registry) = registry.upgrade() else { return };
-        registry.drop_lapsed(Instant::now());
+        registry.remove_expired(Instant::now());
     }
 }
 
-/// A node as it announces itself.
+/// Announcement of a node by itself.
 #[derive(Clone, Debug)]
-pub(crate) struct Announcement {
+pub struct Announcement {
     stage: Stage,
     address: String,
     fingerprint: Fingerprint,
 }
 
-impl Announcement {
-    /// Checks what arrived.
-    pub(crate) fn from_wire(wire: pb::AnnounceRequest) -> Result<Self, Invalid> {
-        let stage = match wire.stage() {
-            pb::Stage::Compressor => Stage::Compressor,
-            pb::Stage::Decoder => Stage::Decoder,
-            pb::Stage::Unspecified => return Err(Invalid::new("stage", "must be given")),
-        };
+impl FromWire<pb::AnnounceRequest> for Announcement {
+    fn from_wire(wire: pb::AnnounceRequest) -> Result<Self, Invalid> {
+        let stage = Stage::from_wire(wire.stage)?;
         let fingerprint = Fingerprint::try_from(wire.fingerprint.as_ref())?;
         Ok(Self { stage, address: wire.address, fingerprint })
     }
+}
 
-    /// Takes the node in, or renews its lease. Errors: it cannot be reached back, or is not what it says.
-    pub(super) async fn accept(self, registry: &Arc<Registry>) -> Result<Duration, Failure> {
+impl Announcement {
+    /// Adds the node, or renews its lease. Returns the time for which the lease is valid. Errors: the gateway cannot
+    /// reach the node, or another node answers there.
+    pub(crate) async fn accept(self, registry: &Arc<Registry>) -> Result<Duration, Error> {
         let Self { stage, address, fingerprint } = self;
         if registry.renew(stage, &address, Instant::now() + LEASE) {
             return Ok(LEASE);
         }
-        let refused = |why: String| {
-            tracing::warn!(%stage, address, why, "a node that announced itself is refused");
-            Failure::Unsupported(format!("{stage} at `{address}` is refused: {why}"))
+        let refused = |reason: String| {
+            tracing::warn!(%stage, address, reason, "refused the announcement of a node");
+            Error::AnnouncementRefused(format!("{stage} at `{address}` is refused: {reason}"))
         };
-        let node = registry.node(stage, &address).map_err(|error| refused(error.to_string()))?;
-        let answer = timeout(CALL_BACK, describe(stage, &node.connection_for_probes())).await;
-        let known = match answer {
-            Ok(Ok(known)) => known,
-            Ok(Err(Condition::Ready)) => return Err(refused("it says nothing of itself".to_owned())),
-            Ok(Err(Condition::Unreachable(why) | Condition::NotServing(why) | Condition::Refused(why))) => {
-                return Err(refused(format!("calling it back fails: {why}")));
+        let node = registry.new_node(stage, &address).map_err(|error| refused(error.to_string()))?;
+        let answer = timeout(CALLBACK_TIMEOUT, health::describe(stage, &node.health_channel())).await;
+        let info = match answer {
+            Ok(Ok(info)) => info,
+            Ok(Err(Health::Ready)) => return Err(refused("it gives no description".to_owned())),
+            Ok(Err(Health::Unreachable(reason) | Health::NotServing(reason) | Health::Refused(reason))) => {
+                return Err(refused(format!("calling it back fails: {reason}")));
             }
             Err(_) => return Err(refused("it does not answer when it is called back".to_owned())),
         };
-        let served = known.cascade().fingerprint(stage);
-        if known.description.stage != stage || served != fingerprint {
-            let what = known.description.stage;
-            return Err(refused(format!("what answers there is a {what} with fingerprint {served}")));
+        let served = info.cascade().fingerprint(stage);
+        if info.description.stage != stage || served != fingerprint {
+            let answering = info.description.stage;
+            return Err(refused(format!("a {answering} with fingerprint {served} answers there")));
         }
-        let node: Arc<Node> = Arc::new(node);
-        let condition = registry.judge(&node, &known.description);
-        node.described(known, condition);
-        tracing::info!(%stage, address, "a node announced itself");
+        let node = Arc::new(node);
+        let health = registry.judge(&node, &info.description);
+        node.set_info(info, health);
+        tracing::info!(%stage, address, "added a node that announced itself");
         registry.add(node, Origin::Lease(Instant::now() + LEASE));
         Ok(LEASE)
     }

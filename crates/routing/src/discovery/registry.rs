@@ -1,153 +1,163 @@
-//! Every node that is known, from wherever: a list, DNS, or its own announcement.
+//! Registry of all known nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use c3_proto::limits::SHARD_BYTES_MAX;
-use c3_proto::{CascadeName, Description, Stage};
+use c3_types::limits::SHARD_BYTES_MAX;
+use c3_types::{Cascade, Description, Stage};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::node::{Condition, Node};
-use super::probe::Prober;
-use super::sources;
-use crate::error::Error;
+use crate::error::StartError;
+use crate::health::HealthThread;
+use crate::node::{Health, Node};
 
-/// Longest name of an arithmetic: it becomes part of file names.
+/// Scheme of an address that is a DNS name with one node at each of its addresses.
+const DNS_SCHEME: &str = "dns://";
+/// Maximum length of an arithmetic's name: it becomes part of file names.
 const ARITHMETIC_BYTES_MAX: usize = 100;
 
-/// The nodes.
+/// All known nodes.
 pub(crate) struct Registry {
     members: RwLock<Vec<Member>>,
-    /// Names to resolve.
-    names: Vec<(Stage, String)>,
+    dns_names: Vec<(Stage, String)>,
     changed: Arc<Notify>,
-    prober: OnceLock<Prober>,
+    health_thread: OnceLock<HealthThread>,
 }
 
-/// A node, which is asked how it is for as long as it is here.
+/// A node with its health checks, which end when the member is removed.
 struct Member {
     node: Arc<Node>,
     origin: Origin,
-    _probing: Option<AbortOnDropHandle<()>>,
+    _checks: Option<AbortOnDropHandle<()>>,
 }
 
-/// Where a node comes from.
+/// Source that a node comes from. It decides when the node is removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// The settings.
-    List,
-    /// This name in DNS.
-    Name(String),
-    /// Its own announcement, which holds until then.
+    /// The configuration. The node is never removed.
+    Static,
+    /// This DNS name, as long as it resolves to the node's address.
+    Dns(String),
+    /// The node's announcement, until the given time.
     Lease(Instant),
 }
 
 impl Registry {
-    /// The nodes at these addresses, and those that their names stand for. Nothing is known of them until
-    /// [`Self::watch`] runs.
-    pub(crate) fn new(compressors: &[String], decoders: &[String]) -> Result<Self, Error> {
-        let (changed, mut members, mut names) = (Arc::<Notify>::default(), Vec::new(), Vec::new());
+    /// Returns a registry of these addresses. A `dns://` address adds its nodes once discovery has started.
+    pub(crate) fn new(compressors: &[String], decoders: &[String]) -> Result<Self, StartError> {
+        let (changed, mut members, mut dns_names) = (Arc::<Notify>::default(), Vec::new(), Vec::new());
         for (stage, addresses) in [(Stage::Compressor, compressors), (Stage::Decoder, decoders)] {
             for address in addresses {
-                // A name is held against the rules for an address as well: it is one of several.
-                let name = address.strip_prefix(sources::DNS);
+                let name = address.strip_prefix(DNS_SCHEME);
+                // A DNS name must be well-formed too, so a node is made from either.
                 let node = Node::new(stage, name.unwrap_or(address), Arc::clone(&changed))?;
                 match name {
-                    Some(name) => names.push((stage, name.to_owned())),
+                    Some(name) => dns_names.push((stage, name.to_owned())),
                     None => {
-                        members.push(Member { node: Arc::new(node), origin: Origin::List, _probing: None })
+                        members.push(Member { node: Arc::new(node), origin: Origin::Static, _checks: None });
                     }
                 }
             }
         }
-        Ok(Self { members: RwLock::new(members), names, changed, prober: OnceLock::new() })
+        Ok(Self { members: RwLock::new(members), dns_names, changed, health_thread: OnceLock::new() })
     }
 
-    /// A node that is not a member yet.
-    pub(crate) fn node(&self, stage: Stage, address: &str) -> Result<Node, Error> {
+    /// Returns the DNS names to resolve.
+    pub(crate) fn dns_names(&self) -> &[(Stage, String)] {
+        &self.dns_names
+    }
+
+    /// Returns a new node that is not a member yet.
+    pub(crate) fn new_node(&self, stage: Stage, address: &str) -> Result<Node, StartError> {
         Node::new(stage, address, Arc::clone(&self.changed))
     }
 
-    /// Keeps asking every node, those that come later included, until `shutdown`.
-    pub(crate) fn watch(self: &Arc<Self>, shutdown: &CancellationToken) -> Result<(), Error> {
-        let started = Prober::start(shutdown.clone())?;
-        let prober = self.prober.get_or_init(|| started);
+    /// Starts the health checks of all members, present and future. They end at `shutdown`.
+    pub(crate) fn start_health_checks(
+        self: &Arc<Self>,
+        shutdown: &CancellationToken,
+    ) -> Result<&HealthThread, StartError> {
+        let started = HealthThread::start(shutdown.clone())?;
+        let thread = self.health_thread.get_or_init(|| started);
         self.change(|members| {
             for member in members {
-                member._probing = Some(prober.watch(Arc::downgrade(self), Arc::clone(&member.node)));
+                member._checks = Some(self.check(thread, &member.node));
             }
         });
-        for (stage, name) in self.names.clone() {
-            prober.run(sources::follow_name(Arc::downgrade(self), stage, name));
-        }
-        prober.run(sources::let_lapse(Arc::downgrade(self)));
-        Ok(())
+        Ok(thread)
     }
 
-    /// All nodes.
+    fn check(self: &Arc<Self>, thread: &HealthThread, node: &Arc<Node>) -> AbortOnDropHandle<()> {
+        let registry = Arc::downgrade(self);
+        thread.check(Arc::clone(node), move |node, description| {
+            Some(registry.upgrade()?.judge(node, description))
+        })
+    }
+
+    /// Returns all nodes.
     pub(crate) fn nodes(&self) -> Vec<Arc<Node>> {
         let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
         members.iter().map(|member| Arc::clone(&member.node)).collect()
     }
 
-    /// The nodes of a stage.
+    /// Returns the nodes of a stage.
     pub(crate) fn stage(&self, stage: Stage) -> impl Iterator<Item = Arc<Node>> {
         self.nodes().into_iter().filter(move |node| node.stage == stage)
     }
 
-    /// Takes a node in, unless it is here already.
+    /// Adds a node, unless one of the same stage and address is a member.
     pub(crate) fn add(self: &Arc<Self>, node: Arc<Node>, origin: Origin) {
-        let probing =
-            || self.prober.get().map(|prober| prober.watch(Arc::downgrade(self), Arc::clone(&node)));
         self.change(|members| {
             if !members.iter().any(|member| member.is_at(node.stage, &node.address)) {
-                members.push(Member { origin, _probing: probing(), node: Arc::clone(&node) });
+                let checks = self.health_thread.get().map(|thread| self.check(thread, &node));
+                members.push(Member { node, origin, _checks: checks });
             }
         });
     }
 
-    /// Has the lease of a node hold until then. Whether there is such a node.
+    /// Extends the lease of a node. Returns whether there is such a node.
     pub(crate) fn renew(&self, stage: Stage, address: &str, until: Instant) -> bool {
         let mut found = false;
         self.change(|members| {
-            let known = members.iter_mut().find(|member| member.is_at(stage, address));
-            found = known.is_some();
-            if let Some(Member { origin: Origin::Lease(lapses), .. }) = known {
-                *lapses = until;
+            let member = members.iter_mut().find(|member| member.is_at(stage, address));
+            found = member.is_some();
+            if let Some(Member { origin: Origin::Lease(expires), .. }) = member {
+                *expires = until;
             }
         });
         found
     }
 
-    /// The nodes of a name are those at these addresses. Calls in flight on others go on.
+    /// Replaces the nodes of a DNS name by those at `addresses`. Calls in flight on removed nodes go on.
     pub(crate) fn set_resolved(self: &Arc<Self>, stage: Stage, name: &str, addresses: &BTreeSet<String>) {
-        let origin = Origin::Name(name.to_owned());
+        let origin = Origin::Dns(name.to_owned());
         self.change(|members| {
             let stays = |member: &Member| {
                 member.origin != origin || member.node.stage != stage || addresses.contains(&member.node.address)
             };
             for gone in members.extract_if(.., |member| !stays(member)) {
-                tracing::info!(%stage, address = gone.node.address, name, "the name does not stand for a node any more");
+                let address = &gone.node.address;
+                tracing::info!(%stage, address, name, "removed a node: its DNS name no longer resolves to it");
             }
         });
         for address in addresses {
-            // What DNS gives is an address.
-            if let Ok(node) = self.node(stage, address) {
+            // No error: an address from DNS is well-formed.
+            if let Ok(node) = self.new_node(stage, address) {
                 self.add(Arc::new(node), origin.clone());
             }
         }
     }
 
-    /// Lets nodes go whose lease lapsed. Calls in flight on them go on.
-    pub(crate) fn drop_lapsed(&self, now: Instant) {
+    /// Removes nodes whose lease expired before `now`. Calls in flight on them go on.
+    pub(crate) fn remove_expired(&self, now: Instant) {
         self.change(|members| {
-            let lapsed = |member: &mut Member| matches!(member.origin, Origin::Lease(until) if until < now);
-            for gone in members.extract_if(.., lapsed) {
+            let expired = |member: &mut Member| matches!(member.origin, Origin::Lease(until) if until < now);
+            for gone in members.extract_if(.., expired) {
                 let Node { stage, address, .. } = &*gone.node;
-                tracing::warn!(%stage, address, "a node did not announce itself again and is let go");
+                tracing::warn!(%stage, address, "removed a node: it did not renew its announcement");
             }
         });
     }
@@ -157,15 +167,14 @@ impl Registry {
         self.changed.notify_waiters();
     }
 
-    /// The cascades that were ever described by a node that is not refused, by name.
+    /// Returns by name the cascades that any node not refused has ever described.
     pub(crate) fn cascades(&self) -> BTreeMap<String, Arc<Description>> {
-        let accepted =
-            self.nodes().into_iter().filter(|node| !matches!(node.condition(), Condition::Refused(_)));
-        let known = accepted.filter_map(|node| node.known());
-        known.map(|known| (known.cascade().name.clone(), known.description)).collect()
+        let accepted = self.nodes().into_iter().filter(|node| !matches!(node.health(), Health::Refused(_)));
+        let infos = accepted.filter_map(|node| node.info());
+        infos.map(|info| (info.cascade().name.clone(), info.description)).collect()
     }
 
-    /// What `look` finds, as soon as it finds something; `None` at the deadline.
+    /// Calls `look` at each change until it returns a value. Returns `None` at the deadline.
     pub(crate) async fn wait_for<T>(
         &self,
         deadline: Instant,
@@ -173,7 +182,7 @@ impl Registry {
     ) -> Option<T> {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
-            // Before looking, so that no change in between is missed.
+            // Enabled before looking, so that a change in between is not missed.
             changed.as_mut().enable();
             if let Some(found) = look() {
                 return Some(found);
@@ -184,27 +193,28 @@ impl Registry {
         }
     }
 
-    /// Whether what a node says fits its place and the other nodes.
-    pub(crate) fn judge(&self, node: &Node, description: &Description) -> Condition {
+    /// Returns the health of a node with this description: refused if it contradicts the node's stage, the limits or
+    /// another ready node.
+    pub(crate) fn judge(&self, node: &Node, description: &Description) -> Health {
         let (stage, cascade) = (description.stage, &description.cascade);
         if stage != node.stage {
-            return Condition::Refused(format!("it is a {stage}: list it under --{stage}"));
+            return Health::Refused(format!("it is a {stage}: list it under --{stage}"));
         }
         let most = description.shard_bytes_max;
         if stage == Stage::Compressor && most < SHARD_BYTES_MAX as u64 {
-            return Condition::Refused(format!(
-                "it accepts shards of {most} bytes, up to {SHARD_BYTES_MAX} come"
+            return Health::Refused(format!(
+                "it accepts shards of {most} bytes, but {SHARD_BYTES_MAX} are required"
             ));
         }
         if description.arithmetic.len() > ARITHMETIC_BYTES_MAX {
-            return Condition::Refused(format!("its arithmetic's name is over {ARITHMETIC_BYTES_MAX} bytes"));
+            return Health::Refused(format!("its arithmetic's name is over {ARITHMETIC_BYTES_MAX} bytes"));
         }
         let others = self.nodes().into_iter().filter(|other| !std::ptr::eq(other.as_ref(), node));
-        let contradicts = |other: Arc<Node>| {
-            let known = other.ready()?;
-            contradiction(known.cascade(), cascade).map(|problem| format!("{problem} at {}", other.address))
+        let conflict = |other: Arc<Node>| {
+            let info = other.ready_info()?;
+            conflict(info.cascade(), cascade).map(|problem| format!("{problem} at {}", other.address))
         };
-        others.filter_map(contradicts).next().map_or(Condition::Ready, Condition::Refused)
+        others.filter_map(conflict).next().map_or(Health::Ready, Health::Refused)
     }
 }
 
@@ -214,30 +224,30 @@ impl Member {
     }
 }
 
-/// How a cascade of the same name differs.
-fn contradiction(one: &CascadeName, other: &CascadeName) -> Option<String> {
+/// Describes how two cascades of the same name differ; `None` if they agree or their names differ.
+fn conflict(known: &Cascade, new: &Cascade) -> Option<String> {
     let differs = |stage| {
-        let (ours, theirs) = (other.fingerprint(stage), one.fingerprint(stage));
-        (ours != theirs).then(|| format!("its `{}` has {stage} {ours}, but {theirs}", one.name))
+        let (ours, theirs) = (new.fingerprint(stage), known.fingerprint(stage));
+        (ours != theirs).then(|| format!("its `{}` has {stage} {ours}, but {theirs}", known.name))
     };
-    let same_name = one.name == other.name;
+    let same_name = known.name == new.name;
     same_name.then(|| differs(Stage::Compressor).or_else(|| differs(Stage::Decoder))).flatten()
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use std::time::Duration;
 
-    use c3_proto::{Fingerprint, LatentCodec, RatioRange};
+    use c3_types::{Fingerprint, LatentCodec, RatioRange};
 
     use super::*;
-    use crate::nodes::node::Known;
+    use crate::node::NodeInfo;
 
-    /// What a node of a stage says of itself, where its cascade's decoder has this fingerprint.
-    pub(in crate::nodes) fn description(stage: Stage, decoder: &[u8]) -> Description {
+    /// Returns the description of a node whose cascade has this decoder.
+    fn description(stage: Stage, decoder: &[u8]) -> Description {
         Description {
             stage,
-            cascade: CascadeName {
+            cascade: Cascade {
                 name: "c3-mini".to_owned(),
                 compressor: Fingerprint::of(b"compressor"),
                 decoder: Fingerprint::of(decoder),
@@ -257,45 +267,45 @@ pub(super) mod tests {
 
     fn accept(registry: &Registry, index: usize, description: Description) {
         let node = &registry.nodes()[index];
-        let condition = registry.judge(node, &description);
-        node.described(Known { description: Arc::new(description), wire: Arc::default() }, condition);
+        let health = registry.judge(node, &description);
+        node.set_info(NodeInfo { description: Arc::new(description), wire: Arc::default() }, health);
     }
 
     #[tokio::test]
-    async fn a_node_that_contradicts_its_cascade_is_refused_until_the_others_are_gone() {
+    async fn a_node_that_conflicts_with_its_cascade_is_refused_until_the_others_are_gone() {
         let registry = registry();
         accept(&registry, 0, description(Stage::Compressor, b"decoder"));
         accept(&registry, 1, description(Stage::Decoder, b"decoder"));
         accept(&registry, 2, description(Stage::Decoder, b"other"));
-        let Condition::Refused(problem) = registry.nodes()[2].condition() else { panic!() };
+        let Health::Refused(problem) = registry.nodes()[2].health() else { panic!() };
         for part in [Fingerprint::of(b"decoder").to_string(), Fingerprint::of(b"other").to_string()] {
             assert!(problem.contains(&part), "{problem}");
         }
         assert_eq!(registry.cascades().len(), 1);
         for index in [0, 1] {
-            registry.nodes()[index].set(Condition::Unreachable(String::new()));
+            registry.nodes()[index].set_health(Health::Unreachable(String::new()));
         }
         accept(&registry, 2, description(Stage::Decoder, b"other"));
-        assert_eq!(registry.nodes()[2].condition(), Condition::Ready);
+        assert_eq!(registry.nodes()[2].health(), Health::Ready);
     }
 
     #[tokio::test]
     async fn a_node_in_the_wrong_list_is_refused() {
         let registry = registry();
         accept(&registry, 0, description(Stage::Decoder, b"decoder"));
-        let Condition::Refused(problem) = registry.nodes()[0].condition() else { panic!() };
+        let Health::Refused(problem) = registry.nodes()[0].health() else { panic!() };
         assert!(problem.contains("--decoder"), "{problem}");
-        assert!(registry.nodes()[0].ready().is_none());
+        assert!(registry.nodes()[0].ready_info().is_none());
     }
 
     #[tokio::test]
-    async fn who_waits_for_a_node_is_told() {
+    async fn waiting_for_a_node_ends_when_one_is_ready() {
         let registry = Arc::new(registry());
         let waiting = {
             let registry = Arc::clone(&registry);
             let deadline = Instant::now() + Duration::from_secs(60);
             tokio::spawn(async move {
-                let look = || registry.stage(Stage::Decoder).find_map(|node| node.ready());
+                let look = || registry.stage(Stage::Decoder).find_map(|node| node.ready_info());
                 registry.wait_for(deadline, look).await.is_some()
             })
         };

@@ -1,163 +1,178 @@
-//! The tries of one call: which node said what, and which is not to be asked again.
+//! Attempts of one call: the nodes that failed it, their errors, and the nodes to exclude from the next attempt.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use c3_server::Kind;
+use c3_server::ErrorKind;
+use c3_types::Stage;
 use tonic::Status;
 
-use super::breaker::Outcome;
-use super::node::Node;
-use super::{Need, probe};
-use crate::error::Failure;
+use crate::breaker::CallOutcome;
+use crate::error::Error;
+use crate::health;
+use crate::node::Node;
 
-/// Longest wait before a full node is asked again, whatever it says: its queue may empty sooner.
-pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
-/// Longest wait before the first retry; before each further one twice as long.
+/// Maximum pause before a full node is called again, whatever delay it asks for: its queue may empty sooner.
+pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
+/// Unit of the backoff: the pause before a retry is drawn below twice this, and the bound doubles with each failure.
 const BACKOFF: Duration = Duration::from_millis(10);
-/// How many nodes may answer a call wrong or late; more of them would not do better.
-const ANSWERS_MAX: usize = 4;
+/// Maximum nodes that may fail a call with a wrong answer or a timeout. Unlike nodes that die, they say that the call
+/// itself is bad.
+const EXCLUDED_MAX: usize = 4;
 
-/// Why a call on one node failed.
+/// Reason that one attempt failed.
 #[derive(Debug)]
-pub(super) enum Fault {
-    /// It answered with an error, or the connection broke.
+pub(crate) enum AttemptError {
+    /// The node answered with an error, or the connection broke.
     Status(Status),
-    /// Its answer contradicts the request.
-    Wrong(String),
-    /// Its answer contradicts that of a node of the other stage: either may be wrong.
+    /// The answer contradicts the request. The node is ejected.
+    WrongAnswer(String),
+    /// The answer contradicts that of a node of the other stage. Either may be wrong, so the node is not ejected.
     Disputed(String),
-    /// No answer in time.
-    Late,
-    /// The node stopped answering its probes while the call was in flight.
-    Lost,
+    /// The call timeout passed.
+    Timeout,
+    /// The node stopped answering health checks during the call.
+    NodeLost,
 }
 
-impl From<Status> for Fault {
+impl From<Status> for AttemptError {
     fn from(status: Status) -> Self {
         Self::Status(status)
     }
 }
 
-/// The tries of one call.
+/// Failed attempts of one call.
 #[derive(Default)]
-pub(super) struct Tries {
-    /// Who failed, and what each said.
-    pub(super) failed: Vec<(Arc<Node>, String)>,
-    /// How many of them did not answer in time.
-    pub(super) late: usize,
-    /// Who answered wrong or late, and is not to be asked again.
-    spent: Vec<Arc<Node>>,
-    /// Full when asked, since the last pause, and when to ask again.
-    pub(super) full: Vec<(Arc<Node>, Duration)>,
+pub(crate) struct Attempts {
+    /// Nodes that failed, with their errors, in order.
+    pub(crate) failed: Vec<(Arc<Node>, String)>,
+    timeouts: usize,
+    /// Nodes that answered wrong or timed out, and are not called again.
+    excluded: Vec<Arc<Node>>,
+    /// Nodes that were full since the last pause, with the delay that each asked for.
+    full: Vec<(Arc<Node>, Duration)>,
 }
 
-impl Tries {
-    /// Whether no node is to be asked any more. Nodes that died say little of the call.
-    pub(super) fn are_used_up(&self, tries_max: usize) -> bool {
-        self.failed.len() >= tries_max || self.spent.len() >= ANSWERS_MAX
+impl Attempts {
+    /// Returns whether the call must end: `attempts_max` attempts failed, or too many nodes answered wrong or timed
+    /// out.
+    pub(crate) fn are_exhausted(&self, attempts_max: usize) -> bool {
+        self.failed.len() >= attempts_max || self.excluded.len() >= EXCLUDED_MAX
     }
 
-    /// Whether it is not to be asked now.
-    pub(super) fn rule_out(&self, node: &Arc<Node>) -> bool {
+    /// Returns whether at least one attempt failed and all of them timed out.
+    pub(crate) fn all_timed_out(&self) -> bool {
+        self.timeouts > 0 && self.timeouts == self.failed.len()
+    }
+
+    /// Returns whether the next attempt must not use this node.
+    pub(crate) fn excludes(&self, node: &Arc<Node>) -> bool {
         let full = self.full.iter().map(|(full, _)| full);
-        self.spent.iter().chain(full).any(|out| Arc::ptr_eq(out, node))
+        self.excluded.iter().chain(full).any(|excluded| Arc::ptr_eq(excluded, node))
     }
 
-    /// Every node that is left is full: waits until the first of them asked to be asked again.
-    pub(super) async fn pause(&mut self) {
+    /// Returns whether a node was full since the last pause.
+    pub(crate) fn saw_full_node(&self) -> bool {
+        !self.full.is_empty()
+    }
+
+    /// Waits until the first full node may be called again.
+    pub(crate) async fn wait_for_full_node(&mut self) {
         let soonest = self.full.drain(..).map(|(_, after)| after).min().unwrap_or_default();
         tokio::time::sleep(soonest.min(RETRY_AFTER_MAX)).await;
     }
 
-    /// Waits a little before a retry, so that the calls that a dead node leaves behind do not come at one instant.
-    pub(super) async fn back_off(&self) {
+    /// Waits before a retry: exponential backoff with full jitter, so that the calls of a dead node do not all return
+    /// at the same instant.
+    pub(crate) async fn back_off(&self) {
         let most = BACKOFF * (1 << self.failed.len().min(5));
         tokio::time::sleep(most.mul_f64(fastrand::f64())).await;
     }
 
-    /// Takes note of a fault; errors where no other node would do better.
-    pub(super) fn failed_on(
+    /// Records a failed attempt. Returns whether it counts as a failure; a full node does not. Errors: the request
+    /// itself is wrong, so that no other node would accept it.
+    pub(crate) fn record(
         &mut self,
-        need: &Need<'_>,
+        stage: Stage,
         node: Arc<Node>,
-        fault: Fault,
-    ) -> Result<(), Failure> {
-        let said = match &fault {
-            Fault::Status(status) => probe::reason(status),
-            Fault::Wrong(problem) | Fault::Disputed(problem) => problem.clone(),
-            Fault::Late => "no answer in time".to_owned(),
-            Fault::Lost => "it stopped answering".to_owned(),
+        attempt: AttemptError,
+    ) -> Result<bool, Error> {
+        let error = match &attempt {
+            AttemptError::Status(status) => health::root_cause(status),
+            AttemptError::WrongAnswer(problem) | AttemptError::Disputed(problem) => problem.clone(),
+            AttemptError::Timeout => "no answer in time".to_owned(),
+            AttemptError::NodeLost => "it stopped answering".to_owned(),
         };
-        tracing::info!(stage = %need.stage, address = node.address, said, "a call failed on a node");
-        match (fault.kind(), &fault) {
-            (Kind::Full { retry_after_ms }, _) => {
+        tracing::info!(%stage, address = node.address, error, "stage call failed on a node");
+        match (attempt.kind(), &attempt) {
+            (ErrorKind::Overloaded { retry_after_ms }, _) => {
                 self.full.push((node, Duration::from_millis(retry_after_ms)));
-                return Ok(());
+                return Ok(false);
             }
-            (kind @ (Kind::InvalidInput | Kind::WrongModel), _) => {
-                return Err(Failure::Refused { kind, message: said });
+            (kind @ (ErrorKind::InvalidArgument | ErrorKind::WrongModel), _) => {
+                return Err(Error::Rejected { kind, message: error });
             }
-            // It is left out until it answers again, and may then be tried again.
-            (Kind::Unavailable, Fault::Status(status)) => node.call_failed(probe::condition_of(status)),
-            (Kind::Unavailable, _) => {}
+            // Once the node passes a health check it may be called again.
+            (ErrorKind::Unavailable, AttemptError::Status(status)) => {
+                node.record_unavailable(health::from_status(status));
+            }
+            (ErrorKind::Unavailable, _) => {}
             (kind, _) => {
-                self.late += usize::from(kind == Kind::Late);
-                self.spent.push(Arc::clone(&node));
+                self.timeouts += usize::from(kind == ErrorKind::DeadlineExceeded);
+                self.excluded.push(Arc::clone(&node));
             }
         }
-        self.failed.push((node, said));
-        Ok(())
+        self.failed.push((node, error));
+        Ok(true)
     }
 }
 
-impl Fault {
-    /// What can be done about it.
-    pub(super) fn kind(&self) -> Kind {
+impl AttemptError {
+    /// Returns the kind, which decides whether the call is retried.
+    pub(crate) fn kind(&self) -> ErrorKind {
         match self {
-            Self::Status(status) => Kind::of(status),
-            Self::Wrong(_) | Self::Disputed(_) => Kind::Internal,
-            Self::Late => Kind::Late,
-            Self::Lost => Kind::Unavailable,
+            Self::Status(status) => ErrorKind::from_status(status),
+            Self::WrongAnswer(_) | Self::Disputed(_) => ErrorKind::Internal,
+            Self::Timeout => ErrorKind::DeadlineExceeded,
+            Self::NodeLost => ErrorKind::Unavailable,
         }
     }
 
-    /// What it says of the node to its breaker. A node that does not answer at all is the registry's.
-    pub(super) fn outcome(&self) -> Outcome {
+    /// Returns the outcome for the node's circuit breaker. An unreachable node is left to the health checks.
+    pub(crate) fn outcome(&self) -> CallOutcome {
         match self.kind() {
-            Kind::Internal | Kind::Late | Kind::DataLoss => Outcome::Failed,
-            _ => Outcome::Neither,
+            ErrorKind::Internal | ErrorKind::DeadlineExceeded | ErrorKind::DataLoss => CallOutcome::Failed,
+            _ => CallOutcome::Ignored,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use c3_proto::{Fingerprint, Stage};
-
     use super::*;
 
     #[tokio::test]
-    async fn a_call_outlives_more_nodes_that_die_than_nodes_that_answer_wrong() {
-        let used_up_after = |tries_max: usize, fault: fn() -> Fault| {
-            let fingerprint = Fingerprint::of(b"a model");
-            let need = Need { stage: Stage::Decoder, fingerprint, arithmetic: None, avoid: &[] };
-            let mut tries = Tries::default();
+    async fn more_nodes_may_die_under_a_call_than_may_answer_it_wrong() {
+        let exhausted_after = |attempts_max: usize, error: fn() -> AttemptError| {
+            let mut attempts = Attempts::default();
             for port in 1.. {
                 let address = format!("127.0.0.1:{port}");
-                let node = Arc::new(Node::new(need.stage, &address, Arc::default()).unwrap());
-                tries.failed_on(&need, node, fault()).unwrap();
-                if tries.are_used_up(tries_max) {
+                let node = Arc::new(Node::new(Stage::Decoder, &address, Arc::default()).unwrap());
+                attempts.record(Stage::Decoder, node, error()).unwrap();
+                if attempts.are_exhausted(attempts_max) {
                     return port;
                 }
             }
-            unreachable!("there is a bound");
+            unreachable!("the loop returns");
         };
-        let died: fn() -> Fault = || Fault::Status(Status::unavailable("it died"));
-        assert_eq!(used_up_after(8, died), 8);
-        assert_eq!(used_up_after(8, || Fault::Lost), 8);
-        assert_eq!(used_up_after(8, || Fault::Wrong("a hash differs".to_owned())), ANSWERS_MAX);
-        assert_eq!(used_up_after(8, || Fault::Late), ANSWERS_MAX);
-        assert_eq!(used_up_after(1, died), 1);
+        let died: fn() -> AttemptError = || AttemptError::Status(Status::unavailable("it died"));
+        assert_eq!(exhausted_after(8, died), 8);
+        assert_eq!(exhausted_after(8, || AttemptError::NodeLost), 8);
+        assert_eq!(
+            exhausted_after(8, || AttemptError::WrongAnswer("a hash differs".to_owned())),
+            EXCLUDED_MAX
+        );
+        assert_eq!(exhausted_after(8, || AttemptError::Timeout), EXCLUDED_MAX);
+        assert_eq!(exhausted_after(1, died), 1);
     }
 }

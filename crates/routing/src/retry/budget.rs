@@ -1,56 +1,56 @@
-//! How much more than it was asked for a gateway may ask of its nodes: retries, in proportion to calls.
+//! Retry budget shared by all calls, as in Finagle: a share of the calls, and a few retries a second besides, so that a
+//! gateway with few calls can retry too.
 //!
-//! Without a bound, nodes that fail for want of time would be asked ever more. As in Finagle, a share of the calls and
-//! a few a second, so that a gateway with few calls may retry as well.
+//! Without it, nodes that fail because they are overloaded would get even more calls.
 
 use std::sync::{Mutex, PoisonError};
 
 use tokio::time::Instant;
 
-/// Retries to a call.
-const SHARE: f64 = 0.2;
-/// Beside these, a second.
-const RESERVE_PER_SECOND: f64 = 10.0;
-/// What may be saved up: a node that dies takes all its calls with it, and each is retried.
-const SAVED_MAX: f64 = 200.0;
+/// Retries that each call adds to the budget.
+const RETRIES_PER_CALL: f64 = 0.2;
+/// Retries added each second, whatever the number of calls.
+const RETRIES_PER_SECOND: f64 = 10.0;
+/// Maximum balance. A node that dies takes all its calls with it, and each is retried.
+const BALANCE_MAX: f64 = 200.0;
 
-/// Retries that are left.
+/// Token bucket of retries.
 #[derive(Debug)]
-pub(crate) struct Budget(Mutex<Saved>);
+pub(crate) struct RetryBudget(Mutex<Bucket>);
 
 #[derive(Debug)]
-struct Saved {
-    left: f64,
-    at: Instant,
+struct Bucket {
+    balance: f64,
+    refilled: Instant,
 }
 
-impl Budget {
-    /// All that may be saved up.
+impl RetryBudget {
+    /// Returns a budget with the maximum balance.
     pub(crate) fn full() -> Self {
-        Self(Mutex::new(Saved { left: SAVED_MAX, at: Instant::now() }))
+        Self(Mutex::new(Bucket { balance: BALANCE_MAX, refilled: Instant::now() }))
     }
 
-    /// A call is made.
-    pub(crate) fn earn(&self) {
-        self.with(|saved| saved.left = (saved.left + SHARE).min(SAVED_MAX));
+    /// Adds the share of one call.
+    pub(crate) fn deposit(&self) {
+        self.with(|bucket| bucket.balance = (bucket.balance + RETRIES_PER_CALL).min(BALANCE_MAX));
     }
 
-    /// Takes a retry, if one is left.
-    pub(crate) fn take_retry(&self) -> bool {
-        self.with(|saved| {
-            let taken = saved.left >= 1.0;
-            saved.left -= if taken { 1.0 } else { 0.0 };
-            taken
+    /// Takes one retry from the budget. Returns `false` if none is left.
+    pub(crate) fn withdraw(&self) -> bool {
+        self.with(|bucket| {
+            let granted = bucket.balance >= 1.0;
+            bucket.balance -= if granted { 1.0 } else { 0.0 };
+            granted
         })
     }
 
-    fn with<T>(&self, change: impl FnOnce(&mut Saved) -> T) -> T {
-        // Nothing panics while it holds the lock.
-        let mut saved = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn with<T>(&self, change: impl FnOnce(&mut Bucket) -> T) -> T {
+        // No code panics while it holds the lock.
+        let mut bucket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let earned = RESERVE_PER_SECOND * (now - saved.at).as_secs_f64();
-        (saved.left, saved.at) = ((saved.left + earned).min(SAVED_MAX), now);
-        change(&mut saved)
+        let refill = RETRIES_PER_SECOND * (now - bucket.refilled).as_secs_f64();
+        *bucket = Bucket { balance: (bucket.balance + refill).min(BALANCE_MAX), refilled: now };
+        change(&mut bucket)
     }
 }
 
@@ -60,25 +60,25 @@ mod tests {
 
     use super::*;
 
-    fn spend(budget: &Budget) -> usize {
-        std::iter::repeat_with(|| budget.take_retry()).take_while(|&taken| taken).count()
+    fn spend(budget: &RetryBudget) -> usize {
+        std::iter::repeat_with(|| budget.withdraw()).take_while(|&granted| granted).count()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_fifth_of_the_calls_may_be_retried() {
-        let budget = Budget::full();
-        assert_eq!(spend(&budget), SAVED_MAX as usize);
-        (0..100).for_each(|_| budget.earn());
+    async fn a_fifth_of_the_calls_can_be_retried() {
+        let budget = RetryBudget::full();
+        assert_eq!(spend(&budget), BALANCE_MAX as usize);
+        (0..100).for_each(|_| budget.deposit());
         assert!((19..=20).contains(&spend(&budget)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn some_come_with_time_and_no_more_than_can_be_saved() {
-        let budget = Budget::full();
+    async fn the_balance_refills_with_time_up_to_its_maximum() {
+        let budget = RetryBudget::full();
         spend(&budget);
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(spend(&budget), RESERVE_PER_SECOND as usize);
+        assert_eq!(spend(&budget), RETRIES_PER_SECOND as usize);
         tokio::time::advance(Duration::from_secs(3600)).await;
-        assert_eq!(spend(&budget), SAVED_MAX as usize);
+        assert_eq!(spend(&budget), BALANCE_MAX as usize);
     }
 }

@@ -1,0 +1,106 @@
+//! Errors of routing: [`StartError`] before it runs, [`Error`] for each request.
+
+use std::io;
+
+use c3_server::{ErrorKind, ServiceError};
+use c3_types::{Fingerprint, Invalid, Stage};
+
+/// Reason that routing cannot start. The message is one line that says what to change.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The address of a node is malformed.
+    #[error("{flag}: `{address}` is not http://HOST:PORT ({problem})")]
+    Address {
+        /// Flag that the address belongs to.
+        flag: &'static str,
+        /// The address as given.
+        address: String,
+        /// Description of the mistake.
+        problem: String,
+    },
+    /// The thread of the health checks does not start.
+    #[error("cannot start the thread of the health checks ({0})")]
+    HealthThread(#[from] io::Error),
+}
+
+/// Reason that a stage call, or a question about the nodes, fails.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The request names no cascade that is served.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// No suitable node answered.
+    #[error("no {wanted} answers; tried {tried}")]
+    NoNode {
+        /// The stage, and the arithmetic if the call needs one.
+        wanted: String,
+        /// Every address of the stage with its last error.
+        tried: String,
+    },
+    /// A node rejected the request. Another node would reject it too, so there is no retry.
+    #[error("{message}")]
+    Rejected {
+        /// Kind of the node's error.
+        kind: ErrorKind,
+        /// Message of the node's error.
+        message: String,
+    },
+    /// The queues of all suitable nodes stayed full for the whole call timeout.
+    #[error("every {stage} is full: try again in {retry_after_ms} ms")]
+    NodesFull {
+        /// The stage.
+        stage: Stage,
+        /// Milliseconds after which a retry makes sense.
+        retry_after_ms: u64,
+    },
+    /// The gateway sheds load.
+    #[error("{tokens} text tokens wait for nodes already: try again in {retry_after_ms} ms, or add nodes")]
+    Shed {
+        /// Text tokens that wait for a node.
+        tokens: u64,
+        /// Milliseconds after which a retry makes sense.
+        retry_after_ms: u64,
+    },
+    /// Every attempt ran into the call timeout.
+    #[error("no {stage} answered in time; tried {tried}")]
+    DeadlineExceeded {
+        /// The stage.
+        stage: Stage,
+        /// Every address of the stage with its last error.
+        tried: String,
+    },
+    /// No node serves the model that the request needs.
+    #[error("the request needs {stage} {given}, but {served} is served")]
+    WrongModel {
+        /// The stage whose fingerprint differs.
+        stage: Stage,
+        /// Fingerprint that the request needs.
+        given: Fingerprint,
+        /// Fingerprints that are served.
+        served: String,
+    },
+    /// A node's announcement is refused.
+    #[error("{0}")]
+    AnnouncementRefused(String),
+    /// A node violates the protocol in a way that no retry mends.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl ServiceError for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Invalid(_) => ErrorKind::InvalidArgument,
+            Self::NoNode { .. } => ErrorKind::Unavailable,
+            Self::Rejected { kind, .. } => *kind,
+            Self::NodesFull { retry_after_ms, .. } | Self::Shed { retry_after_ms, .. } => {
+                ErrorKind::Overloaded { retry_after_ms: *retry_after_ms }
+            }
+            Self::DeadlineExceeded { .. } => ErrorKind::DeadlineExceeded,
+            Self::WrongModel { .. } | Self::AnnouncementRefused(_) => ErrorKind::WrongModel,
+            Self::Internal(_) => ErrorKind::Internal,
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Calls in flight on a node, counted by a guard that also reports their outcome to the breaker and outlier detection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use c3_server::principal::{self, Principal};
+use tokio::time::Instant;
+
+use super::Node;
+use crate::breaker::CallOutcome;
+use crate::outlier;
+
+/// Counts a call as in flight on its node until it is dropped.
+///
+/// Dropped without [`Self::finish`], the caller gave the call up.
+#[derive(Debug)]
+pub(crate) struct InFlightGuard {
+    node: Arc<Node>,
+    principal: Principal,
+    tokens: u64,
+    /// Text tokens that the node had to process when the call began, this call included.
+    tokens_ahead: u64,
+    begun: Instant,
+    /// Whether the call probes a half-open breaker.
+    probe: bool,
+    /// Nodes to compare the latency with.
+    peers: Vec<Arc<Node>>,
+    outcome: Option<CallOutcome>,
+}
+
+impl Node {
+    /// Returns a guard for a call of `tokens` text tokens, or `None` if `calls_max` are in flight. A principal without
+    /// calls on this node may exceed that limit up to twofold, so that it need not wait for the calls of others.
+    /// `peers` serve the same model; the node itself may be among them.
+    pub(crate) fn acquire(
+        self: &Arc<Self>,
+        tokens: u64,
+        calls_max: usize,
+        peers: &[Arc<Self>],
+    ) -> Option<InFlightGuard> {
+        let (mut state, principal) = (self.state(), principal::current());
+        let most = if state.by_principal.count(principal) > 0 { calls_max } else { 2 * calls_max };
+        if state.load.calls >= most {
+            return None;
+        }
+        state.load.calls += 1;
+        state.by_principal.add(principal);
+        state.load.own_tokens += tokens;
+        let probe = state.breaker.start(Instant::now());
+        Some(InFlightGuard {
+            node: Arc::clone(self),
+            principal,
+            tokens,
+            tokens_ahead: state.load.tokens(),
+            begun: Instant::now(),
+            probe,
+            peers: peers.to_vec(),
+            outcome: None,
+        })
+    }
+}
+
+impl InFlightGuard {
+    /// Returns the node.
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// Returns the time since the call began.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Ends the call with an outcome.
+    pub(crate) fn finish(mut self, outcome: CallOutcome) {
+        self.outcome = Some(outcome);
+    }
+}
+
+impl Drop for InFlightGuard {
+    fn drop(&mut self) {
+        let latency = self.begun.elapsed();
+        // Peers lock their own state, so this happens before the node's state is locked.
+        let peers = self.peers.iter().filter(|peer| !Arc::ptr_eq(peer, &self.node));
+        let threshold = outlier::outlier_threshold(peers.map(|peer| peer.latency()));
+        let (outcome, opened) = {
+            let mut state = self.node.state();
+            // Calls of the same batch may have arrived after this one.
+            let tokens = self.tokens_ahead.max(state.load.tokens());
+            state.load.calls -= 1;
+            state.by_principal.remove(self.principal);
+            state.load.own_tokens -= self.tokens;
+            let slow = outlier::seconds_per_token(tokens, latency) > threshold;
+            // For an abandoned call, the latency is a lower bound. It is a sample only if that suffices to be slow.
+            let sampled = self.outcome == Some(CallOutcome::Answered) || (self.outcome.is_none() && slow);
+            if sampled {
+                state.latency.record(tokens, latency);
+            }
+            // One slow probe is enough: each probe is a call that somebody waits for.
+            let outlier = || state.latency.median().is_some_and(|median| median > threshold);
+            let outcome = match self.outcome.unwrap_or(CallOutcome::Ignored) {
+                _ if sampled && if self.probe { slow } else { outlier() } => CallOutcome::Outlier,
+                outcome => outcome,
+            };
+            (outcome, state.breaker.finish(self.probe, outcome, Instant::now()))
+        };
+        if opened {
+            self.node.on_open(match outcome {
+                CallOutcome::Outlier => "it takes far longer than its peers",
+                _ => "it fails its calls",
+            });
+        }
+        self.node.changed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use c3_types::Stage;
+
+    use super::*;
+    use crate::balance::Load;
+
+    fn node() -> Arc<Node> {
+        Arc::new(Node::new(Stage::Decoder, "127.0.0.1:7302", Arc::default()).unwrap())
+    }
+
+    async fn call(node: &Arc<Node>, peers: &[Arc<Node>], seconds: u64, end: impl FnOnce(InFlightGuard)) {
+        let guard = node.acquire(1000, 9, peers).unwrap();
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+        end(guard);
+    }
+
+    fn answered(guard: InFlightGuard) {
+        guard.finish(CallOutcome::Answered);
+    }
+
+    #[tokio::test]
+    async fn a_call_counts_until_its_guard_is_dropped() {
+        let node = node();
+        let guards = [node.acquire(100, 2, &[]).unwrap(), node.acquire(50, 2, &[]).unwrap()];
+        assert!(node.acquire(1, 2, &[]).is_none());
+        assert_eq!((node.load().calls, node.load().own_tokens), (2, 150));
+        drop(guards);
+        assert_eq!(node.load(), Load::default());
+    }
+
+    #[tokio::test]
+    async fn a_principal_does_not_wait_for_the_calls_of_others() {
+        let node = node();
+        let acquire = |number| Principal(number).scope(|| node.acquire(1, 2, &[]));
+        let mut greedy = Vec::from_iter((0..2).map(|_| acquire(1).unwrap()));
+        assert!(acquire(1).is_none());
+        let others = [acquire(2).unwrap(), acquire(3).unwrap()];
+        assert!(acquire(2).is_none() && acquire(4).is_none());
+        greedy.clear();
+        assert!(acquire(1).is_some());
+        drop(others);
+        assert_eq!((node.load(), node.state().by_principal.principals()), (Load::default(), 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_node_is_no_outlier() {
+        let both = [node(), node()];
+        let [idle, busy] = &both;
+        for _ in 0..5 {
+            // Equally fast, but one of them has ten times as much work.
+            for (node, calls) in [(idle, 1), (busy, 10)] {
+                let guards = Vec::from_iter((0..calls).map(|_| node.acquire(1000, 99, &both).unwrap()));
+                tokio::time::advance(calls * Duration::from_secs(1)).await;
+                guards.into_iter().for_each(answered);
+            }
+        }
+        assert!(busy.latency().median().is_some() && !busy.is_ejected() && !idle.is_ejected());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_node_is_ejected_even_if_its_callers_give_up() {
+        let ends: [fn(InFlightGuard); 2] = [answered, drop];
+        for end in ends {
+            let both = [node(), node()];
+            let [slow, usual] = &both;
+            for _ in 0..3 {
+                call(usual, &both, 1, answered).await;
+            }
+            let mut ejected = Vec::new();
+            for _ in 0..3 {
+                // A caller that gives up early says nothing about the node.
+                call(slow, &both, 1, drop).await;
+                call(slow, &both, 10, end).await;
+                ejected.push(slow.is_ejected());
+            }
+            assert_eq!(ejected, [false, false, true]);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_slow_probe_keeps_a_node_ejected_and_a_fast_one_brings_it_back() {
+        let both = [node(), node()];
+        let [slow, usual] = &both;
+        for _ in 0..3 {
+            call(usual, &both, 1, answered).await;
+        }
+        slow.eject("its answers are wrong");
+        for (seconds, is_ejected) in [(10, true), (1, false)] {
+            tokio::time::advance(Duration::from_secs(60)).await;
+            assert!(slow.admits());
+            call(slow, &both, seconds, answered).await;
+            assert_eq!(slow.is_ejected(), is_ejected);
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! One node: its connections, health, self-description, circuit breaker, latency and this gateway's calls on it.
+
+mod in_flight;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use c3_proto::{ToWire, pb};
+use c3_server::principal::InFlightCounts;
+use c3_server::propagation::Propagate;
+use c3_types::{Cascade, Description, Fingerprint, Stage, limits};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tonic::codegen::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::balance::Load;
+use crate::breaker::Breaker;
+use crate::error::StartError;
+use crate::outlier::LatencyTracker;
+
+pub(crate) use in_flight::InFlightGuard;
+
+/// Maximum time to connect. Nodes are near.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Interval and timeout of HTTP/2 keep-alive, so that a dead connection is replaced before the next call needs it.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// Channel that propagates the trace context.
+pub(crate) type NodeChannel = InterceptedService<Channel, Propagate>;
+
+/// A node of one stage.
+#[derive(Debug)]
+pub struct Node {
+    pub(crate) stage: Stage,
+    /// Address as configured, resolved or announced.
+    pub address: String,
+    endpoint: Endpoint,
+    /// Connection for calls. Health checks have their own.
+    channel: Channel,
+    state: Mutex<NodeRecord>,
+    /// Set to `true` when the node is lost, which ends the calls in flight on it.
+    lost: watch::Sender<bool>,
+    /// Notified when the state changes or a call ends. All nodes of a registry share it.
+    changed: Arc<Notify>,
+}
+
+/// Health of a node. The text gives the reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// It takes calls.
+    Ready,
+    /// It does not answer.
+    Unreachable(String),
+    /// It answers that it is loading or draining.
+    NotServing(String),
+    /// Its description contradicts its configuration or another node.
+    Refused(String),
+}
+
+#[derive(Debug)]
+struct NodeRecord {
+    health: Health,
+    /// Number of calls that failed because the node was unavailable.
+    unavailable_calls: u64,
+    /// Time when it became ready; `None` until it has been ready once.
+    ready_since: Option<Instant>,
+    info: Option<NodeInfo>,
+    load: Load,
+    /// Calls in flight by principal.
+    by_principal: InFlightCounts,
+    breaker: Breaker,
+    latency: LatencyTracker,
+}
+
+/// A node's last self-description, checked and as received.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeInfo {
+    pub(crate) description: Arc<Description>,
+    pub(crate) wire: Arc<pb::DescribeResponse>,
+}
+
+/// Properties that a node must have to serve a call.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeSelector<'a> {
+    /// Stage.
+    pub stage: Stage,
+    /// Fingerprint of the stage.
+    pub fingerprint: Fingerprint,
+    /// Name of the arithmetic; `None`: any.
+    pub arithmetic: Option<&'a str>,
+    /// Nodes that must not be called.
+    pub exclude: &'a [Arc<Node>],
+}
+
+impl NodeSelector<'_> {
+    /// Returns whether the node is ready and serves the model, in the right arithmetic.
+    pub(crate) fn matches(&self, node: &Node) -> bool {
+        node.ready_info().is_some_and(|info| {
+            let arithmetic = self.arithmetic.is_none_or(|name| name == info.description.arithmetic);
+            arithmetic && info.cascade().fingerprint(self.stage) == self.fingerprint
+        })
+    }
+
+    /// Returns whether the node is in the list of excluded ones.
+    pub(crate) fn excludes(&self, node: &Arc<Node>) -> bool {
+        self.exclude.iter().any(|excluded| Arc::ptr_eq(excluded, node))
+    }
+}
+
+impl Node {
+    /// Returns a node at `http://HOST:PORT` or `HOST:PORT`. It connects on first use. `changed` is notified of changes.
+    pub(crate) fn new(stage: Stage, address: &str, changed: Arc<Notify>) -> Result<Self, StartError> {
+        let url = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+        let malformed = |problem: String| StartError::Address {
+            flag: match stage {
+                Stage::Compressor => "--compressor",
+                Stage::Decoder => "--decoder",
+            },
+            address: address.to_owned(),
+            problem,
+        };
+        let endpoint = Endpoint::from_shared(url).map_err(|error| malformed(error.to_string()))?;
+        if endpoint.uri().scheme_str() != Some("http") || endpoint.uri().port().is_none() {
+            return Err(malformed("TLS is not supported yet, and a port is required".to_owned()));
+        }
+        let endpoint = endpoint
+            .user_agent(concat!("c3-gateway/", env!("CARGO_PKG_VERSION")))
+            .map_err(|error| malformed(error.to_string()))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(true)
+            .tcp_nodelay(true);
+        let state = NodeRecord {
+            health: Health::Unreachable("it has not been checked yet".to_owned()),
+            unavailable_calls: 0,
+            ready_since: None,
+            info: None,
+            load: Load::default(),
+            by_principal: InFlightCounts::default(),
+            breaker: Breaker::default(),
+            latency: LatencyTracker::default(),
+        };
+        Ok(Self {
+            stage,
+            address: address.to_owned(),
+            channel: endpoint.connect_lazy(),
+            endpoint,
+            state: Mutex::new(state),
+            lost: watch::Sender::new(false),
+            changed,
+        })
+    }
+
+    /// Returns a new connection for health checks. It connects on first use.
+    pub(crate) fn health_channel(&self) -> Channel {
+        self.endpoint.connect_lazy()
+    }
+
+    /// Returns a client of the node's `Compressor` service.
+    pub(crate) fn compressor(&self) -> pb::compressor_client::CompressorClient<NodeChannel> {
+        pb::compressor_client::CompressorClient::with_interceptor(self.channel.clone(), Propagate)
+            .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
+    }
+
+    /// Returns a client of the node's `Decoder` service.
+    pub(crate) fn decoder(&self) -> pb::decoder_client::DecoderClient<NodeChannel> {
+        pb::decoder_client::DecoderClient::with_interceptor(self.channel.clone(), Propagate)
+            .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
+    }
+
+    /// Returns the last self-description, whether or not the node is ready.
+    pub(crate) fn info(&self) -> Option<NodeInfo> {
+        self.state().info.clone()
+    }
+
+    /// Returns the last self-description if the node is ready.
+    pub(crate) fn ready_info(&self) -> Option<NodeInfo> {
+        let state = self.state();
+        state.info.clone().filter(|_| state.health == Health::Ready)
+    }
+
+    /// Returns whether the node takes calls.
+    pub fn is_ready(&self) -> bool {
+        self.ready_info().is_some()
+    }
+
+    /// Returns the name of the node's arithmetic, if the node has described itself.
+    pub fn arithmetic(&self) -> Option<String> {
+        self.info().map(|info| info.description.arithmetic.clone())
+    }
+
+    /// Returns the health.
+    pub(crate) fn health(&self) -> Health {
+        self.state().health.clone()
+    }
+
+    /// Returns whether the circuit breaker is open or half-open.
+    pub(crate) fn is_ejected(&self) -> bool {
+        self.state().breaker.is_open()
+    }
+
+    /// Returns whether the circuit breaker admits a call now.
+    pub(crate) fn admits(&self) -> bool {
+        self.state().breaker.admits(Instant::now())
+    }
+
+    /// Returns the load, for the balancer.
+    pub(crate) fn load(&self) -> Load {
+        let state = self.state();
+        Load { ready_for: state.ready_since.map(|since| since.elapsed()), ..state.load }
+    }
+
+    /// Returns the latency, for outlier detection.
+    pub(crate) fn latency(&self) -> LatencyTracker {
+        self.state().latency
+    }
+
+    /// Stores a self-description, the load in it, and the health that follows from it.
+    pub(crate) fn set_info(&self, info: NodeInfo, health: Health) {
+        {
+            let mut state = self.state();
+            let load = info.wire.load.unwrap_or_default();
+            state.load.reported_tokens = load.queued_tokens.saturating_add(load.running_tokens);
+            state.load.own_tokens_at_report = state.load.own_tokens;
+            state.info = Some(info);
+        }
+        self.lost.send_replace(false);
+        self.set_health(health);
+    }
+
+    /// Stores the health, and logs it if it changed.
+    pub(crate) fn set_health(&self, health: Health) {
+        let before = {
+            let mut state = self.state();
+            let before = std::mem::replace(&mut state.health, health.clone());
+            if health == Health::Ready && before != Health::Ready {
+                if state.ready_since.is_some() {
+                    // Possibly a restarted process, so its history does not count.
+                    state.breaker.reset();
+                    state.latency = LatencyTracker::default();
+                }
+                state.ready_since = Some(Instant::now());
+            }
+            before
+        };
+        if std::mem::discriminant(&before) == std::mem::discriminant(&health) {
+            return;
+        }
+        match health {
+            Health::Ready => tracing::info!(stage = %self.stage, address = self.address, "node is ready"),
+            problem => {
+                tracing::warn!(stage = %self.stage, address = self.address, ?problem, "node is not ready");
+            }
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// Records a call that failed because the node is unavailable.
+    pub(crate) fn record_unavailable(&self, health: Health) {
+        self.state().unavailable_calls += 1;
+        self.set_health(health);
+    }
+
+    /// Returns the number of calls that failed because the node was unavailable.
+    pub(crate) fn unavailable_calls(&self) -> u64 {
+        self.state().unavailable_calls
+    }
+
+    /// Marks the node as unreachable and ends the calls in flight on it.
+    pub(crate) fn set_lost(&self, reason: &str) {
+        self.set_health(Health::Unreachable(reason.to_owned()));
+        self.lost.send_replace(true);
+    }
+
+    /// Waits until the node is lost.
+    pub(crate) async fn lost(&self) {
+        // No error: the sender lives as long as the node.
+        let _ = self.lost.subscribe().wait_for(|&lost| lost).await;
+    }
+
+    /// Opens the circuit breaker, because the node gave a wrong answer.
+    pub fn eject(&self, reason: &str) {
+        self.state().breaker.eject(Instant::now());
+        self.on_open(reason);
+    }
+
+    /// Forgets the latency, which says nothing about the node when it comes back, and logs the reason.
+    fn on_open(&self, reason: &str) {
+        self.state().latency = LatencyTracker::default();
+        tracing::warn!(stage = %self.stage, address = self.address, reason, "node is ejected");
+    }
+
+    fn state(&self) -> MutexGuard<'_, NodeRecord> {
+        // No code panics while it holds the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ToWire for Node {
+    type Wire = pb::Node;
+
+    fn to_wire(&self) -> pb::Node {
+        let (state, problem) = match self.health() {
+            Health::Ready => (pb::NodeState::Ready, String::new()),
+            Health::Unreachable(reason) => (pb::NodeState::Unreachable, reason),
+            Health::NotServing(reason) => (pb::NodeState::NotServing, reason),
+            Health::Refused(reason) => (pb::NodeState::Refused, reason),
+        };
+        pb::Node {
+            address: self.address.clone(),
+            stage: self.stage.to_wire(),
+            state: state as i32,
+            problem,
+            description: self.info().map(|info| pb::DescribeResponse::clone(&info.wire)),
+            calls_in_flight: self.load().calls as u32,
+        }
+    }
+}
+
+impl NodeInfo {
+    /// Returns the cascade that the node serves a stage of.
+    pub(crate) fn cascade(&self) -> &Cascade {
+        &self.description.cascade
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::breaker::CallOutcome;
+
+    fn node(address: &str) -> Result<Node, StartError> {
+        Node::new(Stage::Decoder, address, Arc::default())
+    }
+
+    #[tokio::test]
+    async fn addresses_are_checked() {
+        for right in ["127.0.0.1:7302", "http://decoder-0.decoders:7302", "http://[::1]:7302"] {
+            assert!(node(right).is_ok(), "{right}");
+        }
+        for wrong in ["", "decoder", "http://decoder", "https://decoder:7302", "http://a b:1"] {
+            let error = node(wrong).unwrap_err().to_string();
+            assert!(error.starts_with("--decoder: ") && !error.contains('\n'), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn calls_end_when_the_node_is_lost() {
+        let node = Arc::new(node("127.0.0.1:7302").unwrap());
+        let waiting = tokio::spawn({
+            let node = Arc::clone(&node);
+            async move { node.lost().await }
+        });
+        tokio::task::yield_now().await;
+        node.set_health(Health::Unreachable("one call failed".to_owned()));
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        node.set_lost("it does not answer");
+        waiting.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_node_that_fails_its_calls_is_ejected_until_it_restarts() {
+        let node = Arc::new(node("127.0.0.1:7302").unwrap());
+        node.set_health(Health::Ready);
+        for _ in 0..5 {
+            node.acquire(1, 9, &[]).unwrap().finish(CallOutcome::Failed);
+        }
+        assert!(node.is_ejected() && !node.admits());
+        node.set_health(Health::NotServing("draining".to_owned()));
+        node.set_health(Health::Ready);
+        assert!(!node.is_ejected());
+    }
+}
