@@ -23,7 +23,7 @@ flame out="target/flame.svg":
     cargo build --release --package c3-cli --locked
     C3_LOG=warn perf record -e cpu-clock -F 799 --call-graph dwarf,8192 -o target/flame.perf \
         target/release/c3 roundtrip tests/fixtures/texts/essay.txt
-    perf script -i target/flame.perf --no-inline | inferno-collapse-perf | sed -E -f docs/flames/frames.sed \
+    perf script -i target/flame.perf --no-inline | inferno-collapse-perf | sed -E -f docs/benchmarks/frames.sed \
         | inferno-flamegraph --deterministic --minwidth 0.2 --title "c3 roundtrip" > {{ out }}
 
 # Test the kernels under AddressSanitizer. Needs a nightly toolchain
