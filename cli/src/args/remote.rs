@@ -11,8 +11,12 @@ use crate::output::Format;
 /// Address of `c3 serve` by default.
 const DEFAULT_GATEWAY: &str = "http://127.0.0.1:7300";
 
+/// Help heading of both groups. Without one, they would continue the group before them.
+const HEADING: &str = "Gateway and output";
+
 /// A running gateway.
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = HEADING)]
 pub(crate) struct RemoteArgs {
     /// URL of the gateway, or several separated by commas
     ///
@@ -38,6 +42,7 @@ impl RemoteArgs {
 
 /// A running gateway, or else one that runs inside this process for the duration of the command.
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = HEADING)]
 pub(crate) struct TargetArgs {
     /// URL of the gateway [default: start one for this command only]
     #[arg(long, value_name = "URL", env = "C3_GATEWAY")]

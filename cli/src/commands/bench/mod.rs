@@ -40,7 +40,7 @@ pub(crate) struct BenchArgs {
     /// Open loop: calls per second per operation, whether earlier calls have been answered or not
     #[arg(long, value_name = "RATE", conflicts_with = "clients", value_parser = rate)]
     rate: Option<f64>,
-    /// Open loop: intervals between calls
+    /// Open loop: distribution of the intervals between calls
     #[arg(long, requires = "rate", default_value = "constant", value_enum)]
     arrivals: Arrivals,
     /// Duration of the measurement

@@ -29,8 +29,6 @@ pub(crate) struct PutArgs {
     /// match it.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    #[command(flatten)]
-    many: ManyArgs,
     /// Seconds until the document expires [default: never]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     ttl: Option<u64>,
@@ -44,6 +42,8 @@ pub(crate) struct PutArgs {
     /// Only the parts that were edited are compressed. Options that are not given are those of the document.
     #[arg(long, value_name = "ID", value_parser = document_ref)]
     base: Option<String>,
+    #[command(flatten)]
+    many: ManyArgs,
     #[command(flatten)]
     naming: NamingArgs,
     #[command(flatten)]
