@@ -211,7 +211,7 @@ mod tests {
         let mut body = first.into_body();
         assert_eq!(frame(&mut body).await.unwrap().unwrap().into_data().unwrap(), "text");
         assert_eq!(call(&mut service, http_request()).await.status(), StatusCode::OK);
-        drop(body);
+        drop((body, refused));
         let metrics = render().unwrap();
         for expected in [
             r#"c3_requests_total{code="200",method="other",role="http-permit"} 1"#,
