@@ -127,7 +127,8 @@ fn to_verify(request: pb::VerifyRequest) -> Result<ToVerify, Invalid> {
     let pb::VerifyRequest { group: given, token_ids: tokens, margin, .. } = request;
     let group = group(given)?;
     if tokens.len() != group.tokens() as usize {
-        let problem = format!("must have one id per token of the group, {}; has {}", group.tokens(), tokens.len());
+        let problem =
+            format!("must have one id per token of the group, {}; has {}", group.tokens(), tokens.len());
         return Err(Invalid::new("token_ids", problem));
     }
     if !(margin.is_finite() && margin >= 0.0) {
