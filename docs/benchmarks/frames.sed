@@ -1,5 +1,5 @@
-# What a flame graph leaves out: frames of the runtime and of libraries, which tell where threads wait and not what is
-# computed, and threads' numbers.
+# Removes from collapsed stacks the frames of the runtime and of libraries, which show where threads wait rather than what
+# they compute, and the numbers of threads.
 s/ ([0-9]+)$/; \1/
 s/;[^;]*(rayon|clone3|start_thread|\[unknown\]|__rust|tokio::|hyper|h2::|tower|axum|tonic|tracing)[^;]*//g
 s/;<*\(?(std|core|alloc|futures)[^;]*//g
