@@ -1,118 +1,92 @@
-//! The gateway: documents in, documents out.
+//! The gateway: stores documents as latents and reads them back.
 //!
 //! ```text
-//!            ┌─ write/: text ─ chunker ─ shard by shard ─ nodes (compress, verify) ─ store ─ manifest
-//! grpc ──────┤
-//! (converts) └─ read/:  manifest ─ windows in range ─ cache, store ─ nodes (decode) ─ hash ─ text
+//!            ┌─ ingest: text ▸ chunker ▸ shards ▸ nodes (compress, verify) ▸ store ▸ manifest
+//! api/grpc ──┼─ read:   manifest ▸ windows in range ▸ cache, store ▸ nodes (decode) ▸ hash ▸ text
+//! (converts) └─ documents: find, list, delete, names, labels, totals, garbage collection
 //! ```
 //!
-//! - [`mod@write`], [`read`]: the pipelines, from a stream to a stream. What belongs to neither is in [`gateway`],
-//!   [`list`], [`names`] and [`totals`].
-//! - [`chunker`], [`text`], [`mod@hash`]: where a text is cut, what makes it one, and its hash, which can go on.
-//! - [`store`]: what is durable, sealed by checksums. [`cache`]: what of it is nearer, in memory or in Redis.
-//! - [`nodes`]: which node is asked, and what happens when it fails.
-//! - [`flight`], [`task`]: work done once, and work that outlasts a slow caller and not a gone one.
-//!
-//! It holds no truth that is not in the store, and neither holds the text itself. It knows nothing of the network in
-//! the nodes: latents are bytes with a shape.
+//! All durable state is in the store, and neither store nor caches hold a text. The gateway knows nothing of the network
+//! that the nodes run: to it, latents are bytes with a shape.
 
-mod announcements;
-mod cache;
-mod chunker;
+mod api;
 mod config;
+mod documents;
 mod error;
-mod flight;
-mod gateway;
-mod grpc;
-mod hash;
-mod list;
+mod ingest;
 mod metrics;
-mod names;
-mod nodes;
 mod read;
-mod store;
-mod task;
-mod text;
-mod totals;
-mod write;
+mod single_flight;
+mod spawn;
+mod state;
+#[cfg(test)]
+mod test_data;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use c3_proto::limits::MESSAGE_BYTES_MAX;
-use c3_proto::pb::gateway_server::GatewayServer;
-use c3_proto::pb::registry_server::RegistryServer;
-use c3_server::caller::Callers;
+use c3_routing::Router;
+use c3_server::principal::PrincipalSource;
 use c3_server::{Readiness, Server, serve};
+use c3_store::Store;
+use c3_store::cache::{ManifestCache, ShardCache};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::service::Routes;
 
-pub use config::{CloudSettings, Config};
-pub use error::Error;
+pub use config::Config;
+pub use error::StartError;
 
-use crate::announcements::Announcements;
-use crate::cache::{Manifests, ShardCache};
-use crate::gateway::Gateway;
-use crate::grpc::Grpc;
 use crate::metrics::Metrics;
-use crate::nodes::Nodes;
-use crate::read::document::Reads;
-use crate::store::Store;
-use crate::write::shard::Flights;
+use crate::single_flight::SingleFlight;
+use crate::state::Gateway;
 
-/// The gateway's name in logs, metrics and traces.
+/// Name of the gateway in logs, metrics and traces.
 pub const ROLE: &str = "gateway";
 
-/// The part of the memory for latents that manifests may take: one over this.
-const MANIFESTS_PART: u64 = 8;
+/// Fraction of the cache memory that manifests may take: one over this.
+const MANIFEST_CACHE_DIVISOR: u64 = 8;
 
-/// Serves until `shutdown` is cancelled and the calls in flight have ended, or their time to drain is over.
-pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
+/// Serves until `shutdown` is cancelled and the calls in flight have ended or the drain timeout has passed.
+pub async fn run(
+    config: Config,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> Result<(), StartError> {
     config.check()?;
-    let metrics = Metrics::new();
     let store = Store::open(config.backend()).await?;
     // Nodes are watched until the last call has ended, not only until the drain begins.
-    let watching = CancellationToken::new();
-    let _stop_watching = watching.clone().drop_guard();
-    let nodes =
-        Nodes::watch(&config.compressors(), &config.decoders(), config.calls(), metrics.clone(), &watching)?;
-    let manifests = config.cache_bytes / MANIFESTS_PART;
+    let stop_watching = CancellationToken::new();
+    let _stop_watching = stop_watching.clone().drop_guard();
+    let store_metrics = c3_store::Metrics::new(&c3_server::metrics::meter(), ROLE);
+    let manifest_bytes = config.cache_bytes / MANIFEST_CACHE_DIVISOR;
     let gateway = Arc::new(Gateway {
-        cache: ShardCache::new(config.cache_bytes - manifests, config.redis()?, metrics.clone()),
-        manifests: Manifests::new(manifests),
-        flights: Flights::new(),
-        reads: Reads::new(),
+        cache: ShardCache::new(config.cache_bytes - manifest_bytes, config.redis()?, store_metrics.clone()),
+        manifests: ManifestCache::new(manifest_bytes),
+        router: Router::start(config.routing(), ROLE, &stop_watching)?,
+        shard_writes: SingleFlight::new(),
+        window_reads: SingleFlight::new(),
         store,
-        nodes,
-        metrics,
+        metrics: Metrics::new(store_metrics),
         config: config.clone(),
-        sweeping: tokio::sync::Mutex::default(),
+        gc_lock: tokio::sync::Mutex::default(),
     });
-    let every = Duration::from_secs(config.sweep_every_s);
-    // Ends with the program: a sweep that is cut short at any instant loses nothing.
-    let _sweeping = (!every.is_zero())
-        .then(|| AbortOnDropHandle::new(tokio::spawn(Arc::clone(&gateway).keep_sweeping(every))));
+    // Aborted when the server ends: garbage collection may be interrupted at any point.
+    let interval = Duration::from_secs(config.gc_interval_s);
+    let _gc = (!interval.is_zero())
+        .then(|| AbortOnDropHandle::new(tokio::spawn(Arc::clone(&gateway).run_gc_every(interval))));
     let readiness = Readiness::default();
     readiness.set_ready();
-    let service = GatewayServer::new(Grpc::new(Arc::clone(&gateway)))
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let more = if config.accept_nodes {
-        Routes::new(RegistryServer::new(Announcements::new(gateway)))
-    } else {
-        Routes::default()
-    };
     let server = Server {
         role: ROLE,
-        service,
-        more,
+        service_name: api::grpc::SERVICE_NAME,
+        routes: api::grpc::routes(gateway),
+        probe_paths: &[],
         readiness,
-        callers: Callers::Connections,
-        // A large text takes as long as it takes; each call on a node has its time-out.
+        principal_source: PrincipalSource::Connection,
+        // A put or get of a long text may take any time. Each call on a node has a timeout of its own.
         call_timeout: None,
         args: config.server,
     };
-    serve(server, listener, shutdown).await.map_err(|error| Error::Serve(error.to_string()))
+    serve(server, listener, shutdown).await.map_err(|error| StartError::Serve(error.to_string()))
 }

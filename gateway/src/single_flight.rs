@@ -1,74 +1,77 @@
-//! Single flight: equal work asked for by several callers at once is done once.
+//! Single flight: equal work that several requests need at the same time is done once.
 
 use std::hash::Hash;
 
-use c3_server::caller;
+use c3_server::principal;
 use dashmap::{DashMap, Entry};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, WeakShared};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
-/// The result that all callers of a flight get.
 type Flight<V> = Shared<BoxFuture<'static, V>>;
+type WeakFlight<V> = WeakShared<BoxFuture<'static, V>>;
 
-/// Work under way, by key. The map holds a flight weakly: it lives as long as a caller waits for it, whoever began it,
-/// and is aborted when the last caller leaves.
+/// Work in flight, by key.
+///
+/// The map holds flights weakly: a flight lives as long as any request waits for it, and is aborted when the last one
+/// leaves.
 pub(crate) struct SingleFlight<K: Eq + Hash, V> {
-    flights: DashMap<K, WeakShared<BoxFuture<'static, V>>>,
+    flights: DashMap<K, WeakFlight<V>>,
 }
 
 impl<K: Eq + Hash + Clone, V: Clone + Send + Sync + 'static> SingleFlight<K, V> {
-    /// Nothing under way.
     pub(crate) fn new() -> Self {
         Self { flights: DashMap::new() }
     }
 
-    /// The result of the flight with this key: the one under way, or else `work`, begun now as a task of its own (so
-    /// that a caller who does not poll holds up nobody). `gone` makes the result of a task that panicked.
-    pub(crate) async fn run<W>(&self, key: K, work: W, gone: fn() -> V) -> V
+    /// Joins the flight with this key, or starts `work` as a new one, and returns its result.
+    ///
+    /// The work runs as a task of its own, so that a caller who does not poll blocks nobody. If the task panics, the
+    /// result is `panicked()`.
+    pub(crate) async fn run<W>(&self, key: K, work: W, panicked: fn() -> V) -> V
     where
         W: Future<Output = V> + Send + 'static,
     {
         let flight = match self.flights.entry(key.clone()) {
             Entry::Occupied(mut entry) => entry.get().upgrade().unwrap_or_else(|| {
-                let (flight, weak) = begin(work, gone);
+                let (flight, weak) = start(work, panicked);
                 entry.insert(weak);
                 flight
             }),
             Entry::Vacant(entry) => {
-                let (flight, weak) = begin(work, gone);
+                let (flight, weak) = start(work, panicked);
                 entry.insert(weak);
                 flight
             }
         };
-        let landing = Landing { flights: &self.flights, key, flight: Some(flight.clone()) };
+        let guard = FlightGuard { flights: &self.flights, key, flight: Some(flight.clone()) };
         let result = flight.await;
-        drop(landing);
+        drop(guard);
         result
     }
 }
 
-fn begin<V, W>(work: W, gone: fn() -> V) -> (Flight<V>, WeakShared<BoxFuture<'static, V>>)
+fn start<V, W>(work: W, panicked: fn() -> V) -> (Flight<V>, WeakFlight<V>)
 where
     V: Clone + Send + Sync + 'static,
     W: Future<Output = V> + Send + 'static,
 {
-    // For who asked first, whoever else waits for it.
-    let task = AbortOnDropHandle::new(tokio::spawn(caller::carried(work.in_current_span())));
-    let flight = task.map(move |joined| joined.unwrap_or_else(|_| gone())).boxed().shared();
-    let weak = flight.downgrade().expect("it was not polled yet");
+    // The work is accounted to the principal of the first caller.
+    let task = AbortOnDropHandle::new(tokio::spawn(principal::inherit(work.in_current_span())));
+    let flight = task.map(move |joined| joined.unwrap_or_else(|_| panicked())).boxed().shared();
+    let weak = flight.downgrade().expect("a future that was not polled yet can be downgraded");
     (flight, weak)
 }
 
-/// Forgets a flight when its last caller leaves.
-struct Landing<'a, K: Eq + Hash, V: Clone> {
-    flights: &'a DashMap<K, WeakShared<BoxFuture<'static, V>>>,
+/// Removes a flight from the map when its last caller leaves.
+struct FlightGuard<'a, K: Eq + Hash, V: Clone> {
+    flights: &'a DashMap<K, WeakFlight<V>>,
     key: K,
     flight: Option<Flight<V>>,
 }
 
-impl<K: Eq + Hash, V: Clone> Drop for Landing<'_, K, V> {
+impl<K: Eq + Hash, V: Clone> Drop for FlightGuard<'_, K, V> {
     fn drop(&mut self) {
         self.flight = None;
         self.flights.remove_if(&self.key, |_, weak| weak.upgrade().is_none());

@@ -1,19 +1,20 @@
-//! Work that goes on while nobody polls it, and stops when nobody wants it.
+//! Tasks that make progress while nobody polls them, and end when nobody waits for them.
 
-use c3_server::{caller, deadline};
+use c3_server::{deadline, principal};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
-use crate::error::Failure;
+use crate::error::Error;
 
-/// Runs `work` of the current call as a task of its own: a caller who does not read what came before it holds no place on
-/// a node. Dropping the result aborts it.
-pub(crate) fn begin<T, W>(work: W) -> impl Future<Output = Result<T, Failure>> + Send
+/// Spawns part of a request as a task, so that a caller who reads slowly does not hold a permit on a node.
+///
+/// The task inherits the request's span, deadline and principal. Dropping the returned future aborts it.
+pub(crate) fn spawn<T, W>(work: W) -> impl Future<Output = Result<T, Error>> + Send
 where
     T: Send + 'static,
-    W: Future<Output = Result<T, Failure>> + Send + 'static,
+    W: Future<Output = Result<T, Error>> + Send + 'static,
 {
-    let work = caller::carried(deadline::carried(work.in_current_span()));
+    let work = principal::inherit(deadline::inherit(work.in_current_span()));
     let task = AbortOnDropHandle::new(tokio::spawn(work));
-    async { task.await.unwrap_or_else(|_| Err(Failure::gone())) }
+    async { task.await.unwrap_or_else(|_| Err(Error::panicked())) }
 }

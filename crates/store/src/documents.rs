@@ -1,8 +1,8 @@
-//! Documents: which version of one counts, wherever it lies.
+//! Documents: finds the current version of each, wherever it is stored.
 //!
-//! A version is a manifest, as an object by itself or as a record of a pack. The highest counts, unless a tombstone of
-//! it or of a higher one is there. So a version may be moved or lie in two places, in any order and by any gateway, and
-//! what was deleted stays so.
+//! A version is a manifest, in an object of its own or in a record of a pack. The highest version is current unless a
+//! tombstone of the same or a higher version exists. A version may therefore be moved, or exist twice for a while, in
+//! any order and by any gateway, and a deleted document stays deleted.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,47 +12,51 @@ use object_store::path::Path;
 
 use crate::manifest::{Inventory, LocatedVersion, Location, Manifest, ManifestCopy, Placement};
 use crate::object::envelope::unseal;
-use crate::object::key::{self, DELETED, DOCUMENTS, ObjectKey, ObjectKind, ShardKeys};
+use crate::object::key::{self, DELETED, DOCUMENTS, ObjectKey, ObjectKind};
 use crate::object::version::{Version, now_unix_ms};
 use crate::object::{CONCURRENT_REQUESTS, PutOutcome};
-use crate::pack::format::Record;
-use crate::{Error, Store, Stored};
+use crate::pack::format::{Entry, Record};
+use crate::pack::index::Pack;
+use crate::{Error, Store, StoredObject};
 
-/// How often a document is looked for again where it was moved while it was read.
-const TRIES: usize = 10;
+/// Maximum reads of a document that is moved while it is read.
+const READ_ATTEMPTS_MAX: usize = 10;
 
-/// What there is of a document.
+/// All versions of a document.
 struct Versions {
+    /// Versions with an object of their own, ascending.
     objects: Vec<Version>,
+    /// Highest version in a pack.
     packed: Option<LocatedVersion>,
+    /// Highest tombstone.
     deleted: Option<Version>,
 }
 
 impl Versions {
-    fn newest(&self) -> Option<LocatedVersion> {
+    fn current(&self) -> Option<LocatedVersion> {
         let object =
             self.objects.last().map(|&version| LocatedVersion { version, location: Location::Object });
-        let newest = object.into_iter().chain(self.packed.clone()).max_by_key(|found| found.version);
-        newest.filter(|found| Some(found.version) > self.deleted)
+        let newest = object.into_iter().chain(self.packed.clone()).max_by_key(|located| located.version);
+        newest.filter(|located| Some(located.version) > self.deleted)
     }
 
     fn highest(&self) -> Version {
-        let packed = self.packed.as_ref().map(|found| found.version);
+        let packed = self.packed.as_ref().map(|located| located.version);
         let all = [self.objects.last().copied(), packed, self.deleted];
         all.into_iter().flatten().max().unwrap_or(Version::NONE)
     }
 }
 
 impl Store {
-    /// A document's manifest. Missing where it is deleted or past its time.
-    pub async fn manifest(&self, id: DocumentId) -> Result<Stored<Manifest>, Error> {
-        for attempt in 0..TRIES {
+    /// Returns the manifest of a document. Fails with [`Error::Missing`] if it was deleted or has expired.
+    pub async fn manifest(&self, id: DocumentId) -> Result<StoredObject<Manifest>, Error> {
+        for attempt in 0..READ_ATTEMPTS_MAX {
             if attempt > 0 {
                 self.packs.refresh().await?;
             }
-            let found = self.newest(id).await?.ok_or_else(|| missing(id))?;
-            match self.read_manifest(id, &found).await {
-                // It was moved meanwhile, or deleted.
+            let located = self.current_version(id).await?.ok_or_else(|| missing(id))?;
+            match self.read_manifest(id, &located).await {
+                // It was moved or deleted in between.
                 Err(Error::Missing { .. }) => {}
                 Ok(manifest) if manifest.value.is_expired(now_unix_ms()) => break,
                 read => return read,
@@ -61,64 +65,64 @@ impl Store {
         Err(missing(id))
     }
 
-    /// Reads a version of a document where it lies.
+    /// Reads a version of a document at a known location.
     pub async fn read_manifest(
         &self,
         id: DocumentId,
-        found: &LocatedVersion,
-    ) -> Result<Stored<Manifest>, Error> {
-        let name = key::manifest(id, found.version);
-        let (object, holder) = match &found.location {
-            Location::Object => (self.objects.read(&name).await?, &name),
+        located: &LocatedVersion,
+    ) -> Result<StoredObject<Manifest>, Error> {
+        let key = key::manifest(id, located.version);
+        let (object, holder) = match &located.location {
+            Location::Object => (self.objects.read(&key).await?, &key),
             Location::Pack { pack, range } => (self.objects.read_range(pack, range.clone()).await?, pack),
         };
         let bytes = object.len() as u64;
-        let payload = unseal(ObjectKind::Manifest, &name, object);
+        let payload = unseal(ObjectKind::Manifest, &key, object);
         let payload = payload.map_err(|problem| Error::damaged(holder, problem))?;
         let value = Manifest::decode(payload).map_err(|invalid| Error::invalid(holder, &invalid))?;
-        Ok(Stored { value, bytes })
+        Ok(StoredObject { value, bytes })
     }
 
-    /// Makes a document, or switches it to other objects at once, and gives its manifest back as it was stored. The
-    /// version is chosen here. Fails where a sweep took an object that the manifest names.
-    pub async fn put_manifest(&self, mut manifest: Manifest) -> Result<Stored<Manifest>, Error> {
+    /// Creates a document, or replaces its manifest. Chooses the version and returns the manifest as stored. Fails with
+    /// [`Error::Collected`] if garbage collection claimed an object that the manifest refers to.
+    pub async fn put_manifest(&self, mut manifest: Manifest) -> Result<StoredObject<Manifest>, Error> {
         loop {
             self.packs.refresh().await?;
-            let there = self.versions(manifest.id).await?;
-            self.tombstone_expired(manifest.id, &there).await?;
-            manifest.version = Version::after(there.highest());
-            let record = Record::of(&manifest);
+            let existing = self.versions(manifest.id).await?;
+            self.tombstone_expired(manifest.id, &existing).await?;
+            manifest.version = Version::after(existing.highest());
+            let record = Record::new(&manifest);
             let bytes = record.object.len() as u64;
-            // Where another version lies by itself, this one must too: others would not look for it in new packs.
+            // Only a first version goes into a pack: gateways look for a later one in an object of its own.
             let small =
                 manifest.shards.iter().all(|shard| matches!(shard.placement, Placement::Inline { .. }));
-            let written = match small && there.newest().is_none() {
-                true => self.group.put(record).await?,
+            let written = match small && existing.current().is_none() {
+                true => self.group_commit.put(record).await?,
                 false => self.objects.write(&key::manifest(record.id, record.version), record.object).await?,
             };
             if written == PutOutcome::AlreadyExists {
                 continue;
             }
             self.check_objects(&manifest).await?;
-            for &version in &there.objects {
+            for &version in &existing.objects {
                 self.objects.delete(&key::manifest(manifest.id, version)).await?;
             }
-            return Ok(Stored { value: manifest, bytes });
+            return Ok(StoredObject { value: manifest, bytes });
         }
     }
 
-    /// Switches a document to other objects at once if `from` is still the version that counts: `None` where another is.
-    /// Missing where it is deleted, also meanwhile and by another gateway.
+    /// Replaces a manifest if `from` is still the current version; else returns `None`. Fails with [`Error::Missing`] if
+    /// the document was deleted, even during the call and by another gateway.
     pub async fn switch_manifest(
         &self,
         from: &Manifest,
         to: Manifest,
-    ) -> Result<Option<Stored<Manifest>>, Error> {
+    ) -> Result<Option<StoredObject<Manifest>>, Error> {
         if self.manifest(from.id).await?.value.version != from.version {
             return Ok(None);
         }
         let stored = self.put_manifest(to).await?;
-        // Whoever deletes looks for new versions after the tombstone, so one of the two sees the other.
+        // A delete looks for new versions after it wrote its tombstone, so at least one of the two sees the other.
         if self.versions(from.id).await?.deleted >= Some(from.version) {
             self.write_tombstone(from.id, stored.value.version).await?;
             return Err(missing(from.id));
@@ -126,183 +130,172 @@ impl Store {
         Ok(Some(stored))
     }
 
-    /// Makes a document that is past its time unreadable for good: what told of it must not tell of the next one.
-    async fn tombstone_expired(&self, id: DocumentId, there: &Versions) -> Result<(), Error> {
-        let Some(newest) = there.newest() else { return Ok(()) };
-        match self.read_manifest(id, &newest).await {
-            Ok(found) if found.value.is_expired(now_unix_ms()) => {
-                self.write_tombstone(id, newest.version).await
+    /// Writes a tombstone for an expired document, so that its names and labels do not carry over to the next put.
+    async fn tombstone_expired(&self, id: DocumentId, existing: &Versions) -> Result<(), Error> {
+        let Some(current) = existing.current() else { return Ok(()) };
+        match self.read_manifest(id, &current).await {
+            Ok(manifest) if manifest.value.is_expired(now_unix_ms()) => {
+                self.write_tombstone(id, current.version).await
             }
             Ok(_) | Err(Error::Missing { .. } | Error::Damaged { .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// That what the new manifest names is there and will stay. Else the manifest is taken back.
+    /// Checks that every object of a new manifest exists and is not pending deletion. Else deletes the manifest.
     async fn check_objects(&self, manifest: &Manifest) -> Result<(), Error> {
-        let names = Vec::from_iter(manifest.shards.iter().filter_map(|shard| manifest.names(shard)));
-        let names = Vec::from_iter(names.iter().flat_map(ShardKeys::all).cloned());
-        let looks = stream::iter(names).map(|name| async move {
-            let lost = self.is_lost(&name).await?;
-            Ok::<_, Error>(lost.then_some(name))
+        let keys = Vec::from_iter(manifest.object_keys());
+        let checks = stream::iter(keys).map(|key| async move {
+            let lost = self.is_lost(&key).await?;
+            Ok::<_, Error>(lost.then_some(key))
         });
-        let mut looks = looks.buffer_unordered(CONCURRENT_REQUESTS);
-        while let Some(lost) = looks.try_next().await? {
-            if let Some(name) = lost {
+        let mut checks = checks.buffer_unordered(CONCURRENT_REQUESTS);
+        while let Some(lost) = checks.try_next().await? {
+            if let Some(key) = lost {
                 self.objects.delete(&key::manifest(manifest.id, manifest.version)).await?;
-                return Err(Error::Collected { object: name.to_string() });
+                return Err(Error::Collected { object: key.to_string() });
             }
         }
         Ok(())
     }
 
-    /// Whether an object is gone or about to go.
-    async fn is_lost(&self, name: &ObjectKey) -> Result<bool, Error> {
-        match self.objects.size(name).await {
+    async fn is_lost(&self, key: &ObjectKey) -> Result<bool, Error> {
+        match self.objects.size(key).await {
             Err(Error::Missing { .. }) => Ok(true),
             Err(error) => Err(error),
-            Ok(_) => self.pending_deletes.names(name).await,
+            Ok(_) => self.pending_deletes.names(key).await,
         }
     }
 
-    /// Removes a document: it is not found any more when this returns. Missing where there is none.
+    /// Deletes a document; no gateway finds it once this returns. Fails with [`Error::Missing`] if there is none.
     pub async fn delete(&self, id: DocumentId) -> Result<(), Error> {
         self.packs.refresh().await?;
         match self.manifest(id).await {
-            // What cannot be read can be deleted.
+            // A damaged document can be deleted.
             Ok(_) | Err(Error::Damaged { .. }) => {}
             Err(error) => return Err(error),
         }
-        let mut newest = Some(self.versions(id).await?.newest().ok_or_else(|| missing(id))?);
-        // A recode may have switched to a new version meanwhile: it goes too.
-        while let Some(found) = newest {
-            self.write_tombstone(id, found.version).await?;
+        let mut newest = Some(self.versions(id).await?.current().ok_or_else(|| missing(id))?);
+        // Repeats because a concurrent recode may switch to a new version.
+        while let Some(located) = newest {
+            self.write_tombstone(id, located.version).await?;
             self.packs.refresh().await?;
-            let there = self.versions(id).await?;
-            newest = there.newest();
-            for version in there.objects.into_iter().filter(|&version| version <= found.version) {
+            let remaining = self.versions(id).await?;
+            newest = remaining.current();
+            for version in remaining.objects.into_iter().filter(|&version| version <= located.version) {
                 self.objects.delete(&key::manifest(id, version)).await?;
             }
         }
         Ok(())
     }
 
-    /// Makes all versions up to this one unreadable.
-    pub async fn write_tombstone(&self, id: DocumentId, version: Version) -> Result<(), Error> {
+    /// Writes a tombstone, which deletes all versions up to this one.
+    pub(crate) async fn write_tombstone(&self, id: DocumentId, version: Version) -> Result<(), Error> {
         self.objects.put(ObjectKind::Tombstone, &key::tombstone(id, version), b"").await.map(drop)
     }
 
-    /// The first `most` documents whose id begins with these digits and comes after `after`, by id.
+    /// Returns the first `limit` documents in id order whose id begins with `prefix` and comes after `after`.
     pub async fn documents(
         &self,
         prefix: &str,
         after: Option<DocumentId>,
-        most: usize,
+        limit: usize,
     ) -> Result<BTreeMap<DocumentId, LocatedVersion>, Error> {
-        let wanted = |id: DocumentId| Some(id) > after && id.to_string().starts_with(prefix);
-        // Objects before packs, and packs before tombstones: what is moved or deleted meanwhile is found so.
-        let objects = self.newest_below(DOCUMENTS, prefix).await?;
+        let matches = |id: DocumentId| Some(id) > after && id.to_string().starts_with(prefix);
+        // Objects before packs, and packs before tombstones, so that concurrent moves and deletes are seen.
+        let objects = self.newest_versions(DOCUMENTS, prefix).await?;
         self.packs.refresh().await?;
-        let deleted = self.newest_below(DELETED, prefix).await?;
-        let mut all = BTreeMap::new();
-        let objects = objects
-            .into_iter()
-            .map(|(id, version)| (id, LocatedVersion { version, location: Location::Object }));
-        for (id, found) in objects.filter(|(id, _)| wanted(*id)) {
-            all.insert(id, found);
-        }
-        for pack in self.packs.known() {
-            for entry in pack.entries.iter().filter(|entry| wanted(entry.id)) {
-                let location = Location::Pack { pack: pack.name.clone(), range: entry.range.clone() };
-                let found = LocatedVersion { version: entry.version, location };
-                let newest = all.entry(entry.id).or_insert_with(|| found.clone());
-                if newest.version < found.version {
-                    *newest = found;
+        let deleted = self.newest_versions(DELETED, prefix).await?;
+        let objects = objects.into_iter().filter(|(id, _)| matches(*id));
+        let mut all: BTreeMap<_, _> = objects
+            .map(|(id, version)| (id, LocatedVersion { version, location: Location::Object }))
+            .collect();
+        for pack in self.packs.all() {
+            for entry in pack.entries.iter().filter(|entry| matches(entry.id)) {
+                let located = packed(&pack, entry);
+                let newest = all.entry(entry.id).or_insert_with(|| located.clone());
+                if newest.version < located.version {
+                    *newest = located;
                 }
             }
         }
-        all.retain(|id, found| deleted.get(id).is_none_or(|&deleted| deleted < found.version));
-        Ok(all.into_iter().take(most).collect())
+        all.retain(|id, located| deleted.get(id).is_none_or(|&deleted| deleted < located.version));
+        Ok(all.into_iter().take(limit).collect())
     }
 
-    /// The highest stamp of each document in a folder.
-    pub async fn newest_below(
+    /// Returns the highest version of each document in a folder whose id may begin with `prefix`.
+    pub async fn newest_versions(
         &self,
         folder: &str,
         prefix: &str,
     ) -> Result<HashMap<DocumentId, Version>, Error> {
-        let folder = key::narrowest(folder, prefix);
+        let folder = key::narrowest_folder(folder, prefix);
         let objects = self.objects.list(&folder, &folder);
         pin_mut!(objects);
         let mut newest = HashMap::new();
         while let Some(object) = objects.try_next().await? {
-            if let Some((id, stamp)) = key::document_at(&object.location) {
-                let highest = newest.entry(id).or_insert(stamp);
-                *highest = stamp.max(*highest);
+            if let Some((id, version)) = key::parse_document(&object.location) {
+                let highest = newest.entry(id).or_insert(version);
+                *highest = version.max(*highest);
             }
         }
         Ok(newest)
     }
 
-    /// Finds all that is there of documents. Objects come before packs, so that what is moved meanwhile is found.
-    pub async fn inventory(&self) -> Result<Inventory, Error> {
+    /// Lists all copies of all manifests. Objects come before packs, so that a concurrent move is seen.
+    pub(crate) async fn inventory(&self) -> Result<Inventory, Error> {
         let folder = Path::from(DOCUMENTS);
         let objects: Vec<_> = self.objects.list(&folder, &folder).try_collect().await?;
         self.packs.refresh().await?;
-        let deleted = self.newest_below(DELETED, "").await?;
+        let deleted = self.newest_versions(DELETED, "").await?;
         let mut copies = Vec::from_iter(objects.into_iter().filter_map(|object| {
-            let (id, version) = key::document_at(&object.location)?;
-            Some(ManifestCopy {
-                id,
-                found: LocatedVersion { version, location: Location::Object },
-                object: Some(object),
-            })
+            let (id, version) = key::parse_document(&object.location)?;
+            let located = LocatedVersion { version, location: Location::Object };
+            Some(ManifestCopy { id, located, object: Some(object) })
         }));
-        for pack in self.packs.known() {
-            copies.extend(pack.entries.iter().map(|entry| {
-                let location = Location::Pack { pack: pack.name.clone(), range: entry.range.clone() };
-                ManifestCopy {
-                    id: entry.id,
-                    found: LocatedVersion { version: entry.version, location },
-                    object: None,
-                }
+        for pack in self.packs.all() {
+            copies.extend(pack.entries.iter().map(|entry| ManifestCopy {
+                id: entry.id,
+                located: packed(&pack, entry),
+                object: None,
             }));
         }
-        copies.sort_by_key(|copy| (copy.id, copy.found.version));
+        copies.sort_by_key(|copy| (copy.id, copy.located.version));
         Ok(Inventory { copies, deleted })
     }
 
-    /// Whether a version of a document counts, also one that is past its time.
-    pub async fn has(&self, id: DocumentId) -> Result<bool, Error> {
-        Ok(self.newest(id).await?.is_some())
+    /// Returns whether a document has a current version, expired or not.
+    pub(crate) async fn has_document(&self, id: DocumentId) -> Result<bool, Error> {
+        Ok(self.current_version(id).await?.is_some())
     }
 
-    /// The version of a document that counts.
-    async fn newest(&self, id: DocumentId) -> Result<Option<LocatedVersion>, Error> {
-        let found = self.versions(id).await?.newest();
-        if found.is_some() {
-            return Ok(found);
+    async fn current_version(&self, id: DocumentId) -> Result<Option<LocatedVersion>, Error> {
+        let current = self.versions(id).await?.current();
+        if current.is_some() {
+            return Ok(current);
         }
-        // Another gateway may have put it into a pack, or moved it there.
+        // Another gateway may have put or moved it into a pack that is not known here.
         self.packs.refresh().await?;
-        Ok(self.versions(id).await?.newest())
+        Ok(self.versions(id).await?.current())
     }
 
     async fn versions(&self, id: DocumentId) -> Result<Versions, Error> {
-        let (documents, tombstones) = (key::of_document(DOCUMENTS, id), key::of_document(DELETED, id));
-        let objects = self.objects.generations(&documents);
-        let deleted = self.objects.generations(&tombstones);
+        let (documents, tombstones) =
+            (key::document_prefix(DOCUMENTS, id), key::document_prefix(DELETED, id));
+        let objects = self.objects.versions(&documents);
+        let deleted = self.objects.versions(&tombstones);
         let (objects, deleted) = future::try_join(objects, deleted).await?;
-        let packed = self.packs.newest(id).map(|(pack, entry)| LocatedVersion {
-            version: entry.version,
-            location: Location::Pack { pack: pack.name.clone(), range: entry.range },
-        });
         Ok(Versions {
-            objects: objects.iter().map(|name| name.split_version().1).collect(),
-            packed,
-            deleted: deleted.last().map(|name| name.split_version().1),
+            objects: objects.iter().map(|key| key.split_version().1).collect(),
+            packed: self.packs.newest(id).map(|(pack, entry)| packed(&pack, &entry)),
+            deleted: deleted.last().map(|key| key.split_version().1),
         })
     }
+}
+
+fn packed(pack: &Pack, entry: &Entry) -> LocatedVersion {
+    let location = Location::Pack { pack: pack.key.clone(), range: entry.range.clone() };
+    LocatedVersion { version: entry.version, location }
 }
 
 fn missing(id: DocumentId) -> Error {

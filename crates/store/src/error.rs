@@ -1,11 +1,11 @@
-//! The errors of the store.
+//! Errors of the store.
 
+use std::fmt;
 use std::sync::Arc;
 
 use c3_types::Invalid;
 
-use crate::object::availability::Unavailable;
-use crate::object::key::ObjectKey;
+use crate::availability::Unavailable;
 
 /// A failed read or write of a stored object. Cheap to clone, since callers that share one read share its error.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -24,7 +24,7 @@ pub enum Error {
         /// The check that failed.
         problem: String,
     },
-    /// Garbage collection removed an object while a document that refers to it was being stored.
+    /// Garbage collection claimed an object while a document that refers to it was being stored.
     #[error("{object} was garbage-collected while the text was stored: put it again")]
     Collected {
         /// Key of the object.
@@ -48,17 +48,17 @@ pub enum Error {
 
 impl Error {
     /// Returns the error for an object that fails a check.
-    pub fn damaged(key: &ObjectKey, problem: impl Into<String>) -> Self {
+    pub(crate) fn damaged(key: &impl fmt::Display, problem: impl Into<String>) -> Self {
         Self::Damaged { object: key.to_string(), problem: problem.into() }
     }
 
     /// Returns the error for an object whose payload does not decode.
-    pub fn invalid(key: &ObjectKey, invalid: &Invalid) -> Self {
+    pub(crate) fn invalid(key: &impl fmt::Display, invalid: &Invalid) -> Self {
         Self::damaged(key, invalid.to_string())
     }
 
     /// Returns the error for a failed request about one object.
-    pub fn of(key: &ObjectKey, error: object_store::Error) -> Self {
+    pub(crate) fn from_backend(key: &impl fmt::Display, error: object_store::Error) -> Self {
         match error {
             object_store::Error::NotFound { .. } => Self::Missing { object: key.to_string() },
             error => Self::from(error),
@@ -68,7 +68,7 @@ impl Error {
 
 impl From<object_store::Error> for Error {
     fn from(error: object_store::Error) -> Self {
-        match Unavailable::of(&error) {
+        match Unavailable::classify(&error) {
             Some(reason) => Self::Unavailable { reason, source: Arc::new(error) },
             None => Self::Io(Arc::new(error)),
         }

@@ -1,14 +1,15 @@
 //! The durable store: manifests, latents and corrections on `object_store`, and cache tiers in front of it.
 //!
-//! It never holds a text. Objects are created and deleted, never replaced; a change is a new object under a new version.
+//! It never holds a text. Objects are created and deleted, never replaced: a change is a new object under a new version.
 //!
 //! - [`object`]: keys, the checksummed envelope, backends, idempotent writes.
-//! - [`shard`], [`manifest`]: the payloads. [`documents`]: the current version of a document, wherever it lies.
-//! - [`pack`]: many small manifests in one object. [`register`]: names and labels, changed by compare-and-set.
+//! - [`shard`], [`manifest`]: the payloads. `documents`: finds the current version of a document.
+//! - `pack`: many small manifests in one object. [`register`]: names and labels, changed by compare-and-set.
 //! - [`upload_session`]: interrupted puts that can be resumed.
-//! - [`gc`]: mark and sweep. [`fsck`]: reads everything and reports damage.
+//! - `gc`: mark and sweep. [`fsck`]: reads everything and reports damage.
 //! - [`cache`]: memory and Redis tiers, and manifests kept in memory with a validator.
 
+mod availability;
 pub mod cache;
 mod documents;
 mod error;
@@ -30,89 +31,96 @@ use c3_types::{Corrections, LatentGroup, WindowCorrections, WindowHash};
 use futures::TryStreamExt;
 use object_store::path::Path;
 
+pub use self::availability::Unavailable;
 pub use self::error::{Error, OpenError};
 use self::gc::pending_deletes::PendingDeletes;
 pub use self::metrics::Metrics;
 use self::object::Objects;
 pub use self::object::backend::{BackendSettings, CloudSettings};
-use self::pack::group_commit::{GroupCommit, PutInProgress};
+use self::pack::group_commit::GroupCommit;
+pub use self::pack::group_commit::PutInProgress;
 use self::pack::index::PackIndex;
 use self::shard::ShardLatents;
 
-/// The durable store.
+/// The durable store. Several gateways may use one backend at the same time.
 pub struct Store {
     objects: Arc<Objects>,
     packs: Arc<PackIndex>,
-    group: GroupCommit,
+    group_commit: GroupCommit,
     pending_deletes: PendingDeletes,
 }
 
-/// Something stored, with the bytes that it takes.
+/// A value read from the store, with the size of its object in bytes.
 #[derive(Clone, Debug)]
-pub struct Stored<T> {
+pub struct StoredObject<T> {
+    /// The decoded value.
     pub value: T,
+    /// Size of the object, envelope included.
     pub bytes: u64,
 }
 
-/// A shard with all that a decoder needs of it.
+/// Everything that a decoder needs to reconstruct a shard.
 #[derive(Clone, Debug)]
 pub struct Shard {
+    /// Windows in text order.
     pub windows: Vec<ShardWindow>,
 }
 
-/// A window with all that a decoder needs of it.
+/// Everything that a decoder needs to reconstruct a window.
 #[derive(Clone, Debug)]
 pub struct ShardWindow {
-    /// Its bytes in the shard.
+    /// Byte range within the shard.
     pub bytes: Range<u32>,
+    /// Latents of the window.
     pub group: LatentGroup,
+    /// Hash of the window's text.
     pub hash: WindowHash,
-    /// `None` where nobody verified it.
+    /// `None` if the document was stored without verification.
     pub corrections: Option<Corrections>,
 }
 
 impl Store {
-    /// Opens the folder or the store at an address, and proves that it can be written.
+    /// Opens a folder or an object store by URL, and checks that it is writable.
     pub async fn open(backend: impl Into<BackendSettings>) -> Result<Self, OpenError> {
         let objects = Arc::new(Objects::open(&backend.into()).await?);
         let packs = Arc::new(PackIndex::new(Arc::clone(&objects)));
-        let group = GroupCommit::start(Arc::clone(&objects), Arc::clone(&packs));
-        Ok(Self { pending_deletes: PendingDeletes::new(Arc::clone(&objects)), objects, packs, group })
+        let group_commit = GroupCommit::start(Arc::clone(&objects), Arc::clone(&packs));
+        Ok(Self { pending_deletes: PendingDeletes::new(Arc::clone(&objects)), objects, packs, group_commit })
     }
 
-    /// How many objects there are, and their bytes.
+    /// Returns the number of objects and their total bytes. Lists the whole store.
     pub async fn size(&self) -> Result<(u64, u64), Error> {
         let root = Path::default();
         let objects = self.objects.list(&root, &root);
         objects.try_fold((0, 0), async |(count, bytes), object| Ok((count + 1, bytes + object.size))).await
     }
 
-    /// A put begins: small documents that are put at the same time are stored together.
+    /// Announces a put until the guard is dropped. Small documents of concurrent puts share a pack.
     pub fn begin_put(&self) -> PutInProgress {
-        self.group.begin()
+        self.group_commit.begin()
     }
 }
 
 impl Shard {
-    /// Latents with their corrections, where there are any.
+    /// Combines latents with their corrections; `None` if the shard was not verified.
     pub fn new(latents: ShardLatents, corrections: Option<Vec<WindowCorrections>>) -> Self {
         let mut corrections = corrections.map(Vec::into_iter);
         let windows = latents.windows.into_iter().map(|window| ShardWindow {
             bytes: window.bytes,
             group: window.group,
             hash: window.hash,
-            corrections: corrections.as_mut().and_then(Iterator::next).map(|of| of.corrections),
+            corrections: corrections.as_mut().and_then(Iterator::next).map(|window| window.corrections),
         });
         Self { windows: windows.collect() }
     }
 
-    /// Bytes of memory that it takes, near enough.
+    /// Returns the approximate memory use in bytes.
     pub fn weight(&self) -> usize {
-        let of = |window: &ShardWindow| {
-            let corrections = window.corrections.as_ref().map_or(0, |of| size_of_val(of.as_slice()));
+        let window_weight = |window: &ShardWindow| {
+            let corrections = window.corrections.as_ref().map_or(0, |some| size_of_val(some.as_slice()));
             size_of::<ShardWindow>() + window.group.data().len() + corrections
         };
-        self.windows.iter().map(of).sum()
+        self.windows.iter().map(window_weight).sum()
     }
 }
 

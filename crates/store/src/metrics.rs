@@ -2,36 +2,36 @@
 
 use std::time::{Duration, Instant};
 
+use c3_types::SweepSummary;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram, Meter};
 
-use c3_types::SweepSummary;
-
-/// Bucket bounds of a tier's lookup, in seconds: from a lookup in memory to a slow cloud.
-const TIER_SECONDS: [f64; 12] =
+/// Histogram bounds in seconds, from a lookup in memory to a slow cloud.
+const LOOKUP_SECONDS: [f64; 12] =
     [0.000_001, 0.000_01, 0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 2.5, 30.0];
 
-/// The store's instruments.
+/// Instruments of the store.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     role: &'static str,
-    tier_seconds: Histogram<f64>,
-    sweeps: Counter<u64>,
-    sweep_seconds: Counter<f64>,
-    swept: Counter<u64>,
+    lookup_seconds: Histogram<f64>,
+    gc_runs: Counter<u64>,
+    gc_seconds: Counter<f64>,
+    gc_objects: Counter<u64>,
+    gc_removed_bytes: Counter<u64>,
 }
 
-/// A place where shards are looked up.
+/// A tier in which shards are looked up.
 #[derive(Clone, Copy, Debug)]
-pub enum Tier {
+pub(crate) enum Tier {
     Memory,
     Redis,
     Store,
 }
 
-/// The result of a lookup in a tier.
+/// Result of a lookup in a tier.
 #[derive(Clone, Copy, Debug)]
-pub enum Lookup {
+pub(crate) enum Lookup {
     Hit,
     Miss,
     /// The tier did not answer, or its value failed a check.
@@ -41,29 +41,30 @@ pub enum Lookup {
 impl Metrics {
     /// Creates the instruments; every sample carries `role` as a label.
     pub fn new(meter: &Meter, role: &'static str) -> Self {
-        let counter = |name, what| meter.u64_counter(name).with_description(what).build();
-        let histogram = meter
-            .f64_histogram("c3_cache_lookup_seconds")
-            .with_description("Seconds of a shard lookup, by tier and outcome (hit, miss, failed)")
-            .with_boundaries(TIER_SECONDS.to_vec());
+        let counter = |name, description| meter.u64_counter(name).with_description(description).build();
+        let lookup_seconds = meter
+            .f64_histogram("c3_cache_lookup_duration_seconds")
+            .with_description(
+                "Duration of shard lookups, by tier (memory, redis, store) and outcome (hit, miss, failed)",
+            )
+            .with_boundaries(LOOKUP_SECONDS.to_vec());
+        let gc_seconds =
+            meter.f64_counter("c3_gc_duration_seconds").with_description("Time spent in garbage collection");
         Self {
             role,
-            tier_seconds: histogram.build(),
-            sweeps: counter("c3_gc_runs", "Garbage collections, by outcome"),
-            sweep_seconds: meter
-                .f64_counter("c3_gc_seconds")
-                .with_description("Seconds spent in garbage collection")
-                .build(),
-            swept: counter(
-                "c3_gc_items",
-                "Items that garbage collection handled, by kind: objects scheduled and removed, bytes removed, documents \
-                 expired and packed",
+            lookup_seconds: lookup_seconds.build(),
+            gc_runs: counter("c3_gc_runs", "Garbage collection runs, by outcome (ok, failed)"),
+            gc_seconds: gc_seconds.build(),
+            gc_objects: counter(
+                "c3_gc_objects",
+                "Objects and documents handled by garbage collection, by action (scheduled, removed, expired, packed)",
             ),
+            gc_removed_bytes: counter("c3_gc_removed_bytes", "Bytes freed by garbage collection"),
         }
     }
 
-    /// Records a lookup in a tier, which began at `start`.
-    pub fn lookup(&self, tier: Tier, outcome: Lookup, start: Instant) {
+    /// Records a lookup in a tier that began at `start`.
+    pub(crate) fn lookup(&self, tier: Tier, outcome: Lookup, start: Instant) {
         let tier = match tier {
             Tier::Memory => "memory",
             Tier::Redis => "redis",
@@ -75,25 +76,25 @@ impl Metrics {
             Lookup::Failed => "failed",
         };
         let labels = [self.role(), KeyValue::new("tier", tier), KeyValue::new("outcome", outcome)];
-        self.tier_seconds.record(start.elapsed().as_secs_f64(), &labels);
+        self.lookup_seconds.record(start.elapsed().as_secs_f64(), &labels);
     }
 
-    /// Records a garbage collection; `None` if it failed.
-    pub fn sweep(&self, took: Duration, swept: Option<&SweepSummary>) {
-        let outcome = if swept.is_some() { "ok" } else { "failed" };
-        self.sweeps.add(1, &[self.role(), KeyValue::new("outcome", outcome)]);
-        self.sweep_seconds.add(took.as_secs_f64(), &[self.role()]);
-        let Some(swept) = swept else { return };
-        let items = [
-            ("pending", swept.pending_deletes),
-            ("removed", swept.removed),
-            ("removed_bytes", swept.removed_bytes),
-            ("expired", swept.expired),
-            ("packed", swept.packed),
+    /// Records a garbage collection; `summary` is `None` if it failed.
+    pub fn sweep(&self, elapsed: Duration, summary: Option<&SweepSummary>) {
+        let outcome = if summary.is_some() { "ok" } else { "failed" };
+        self.gc_runs.add(1, &[self.role(), KeyValue::new("outcome", outcome)]);
+        self.gc_seconds.add(elapsed.as_secs_f64(), &[self.role()]);
+        let Some(summary) = summary else { return };
+        let counts = [
+            ("scheduled", summary.pending_deletes),
+            ("removed", summary.removed),
+            ("expired", summary.expired),
+            ("packed", summary.packed),
         ];
-        for (kind, count) in items {
-            self.swept.add(count, &[self.role(), KeyValue::new("kind", kind)]);
+        for (action, count) in counts {
+            self.gc_objects.add(count, &[self.role(), KeyValue::new("action", action)]);
         }
+        self.gc_removed_bytes.add(summary.removed_bytes, &[self.role()]);
     }
 
     fn role(&self) -> KeyValue {

@@ -1,19 +1,18 @@
-//! Protobuf messages that several stored objects share. Field numbers equal those of the `c3.v1` protocol, in which the
-//! first stores were written; the two may diverge from here on.
+//! Protobuf messages that several stored objects share. The field numbers equal those of the `c3.v1` protocol, in which
+//! the first stores were written. The two may diverge.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use bytes::Bytes;
 use c3_types::{
-    AutoRatio, Base, ByteRange, Cascade, Corrections, DocumentName, Expected, Fingerprint, Invalid,
-    Labels, LatentCodec, LatentGroup, LatentGroupParts, Provenance, PutName, Window, WindowHash,
-    WriteOptions,
+    AutoRatio, Base, ByteRange, Cascade, Corrections, DocumentName, Expected, Fingerprint, Invalid, Labels,
+    LatentCodec, LatentGroup, LatentGroupParts, Provenance, PutName, Window, WindowHash, WriteOptions,
 };
 use prost::Message;
 
 #[derive(Clone, PartialEq, Message)]
-pub struct CascadePayload {
+pub(crate) struct CascadePayload {
     #[prost(string, tag = "1")]
     name: String,
     #[prost(bytes = "bytes", tag = "2")]
@@ -23,7 +22,7 @@ pub struct CascadePayload {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub struct LatentGroupPayload {
+pub(crate) struct LatentGroupPayload {
     #[prost(uint32, tag = "1")]
     latents: u32,
     #[prost(uint32, tag = "2")]
@@ -43,7 +42,7 @@ pub struct LatentGroupPayload {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub struct PlainCorrectionsPayload {
+pub(crate) struct PlainCorrectionsPayload {
     #[prost(uint32, repeated, tag = "1")]
     positions: Vec<u32>,
     #[prost(uint32, repeated, tag = "2")]
@@ -51,7 +50,7 @@ pub struct PlainCorrectionsPayload {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub struct WindowPayload {
+pub(crate) struct WindowPayload {
     #[prost(uint32, tag = "1")]
     shard: u32,
     #[prost(uint64, tag = "2")]
@@ -67,7 +66,7 @@ pub struct WindowPayload {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub struct AutoRatioPayload {
+pub(crate) struct AutoRatioPayload {
     #[prost(uint32, repeated, tag = "1")]
     ratios: Vec<u32>,
     #[prost(double, optional, tag = "2")]
@@ -77,7 +76,7 @@ pub struct AutoRatioPayload {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub struct PutNamePayload {
+pub(crate) struct PutNamePayload {
     #[prost(string, tag = "1")]
     namespace: String,
     #[prost(string, tag = "2")]
@@ -87,7 +86,7 @@ pub struct PutNamePayload {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub struct WriteOptionsPayload {
+pub(crate) struct WriteOptionsPayload {
     #[prost(string, tag = "1")]
     cascade: String,
     #[prost(uint32, tag = "2")]
@@ -116,8 +115,8 @@ pub struct WriteOptionsPayload {
     append_to: String,
 }
 
-/// Returns the number that stands for a codec in stored objects.
-pub fn codec_number(codec: LatentCodec) -> i32 {
+/// Returns the number that is_live for a codec in stored objects.
+pub(crate) fn codec_number(codec: LatentCodec) -> i32 {
     match codec {
         LatentCodec::F32 => 1,
         LatentCodec::Bf16 => 2,
@@ -126,11 +125,11 @@ pub fn codec_number(codec: LatentCodec) -> i32 {
     }
 }
 
-/// Returns the codec that a number stands for; `None` for 0.
-pub fn codec(number: i32) -> Result<Option<LatentCodec>, Invalid> {
+/// Returns the codec that a number is_live for; `None` for 0.
+pub(crate) fn codec(number: i32) -> Result<Option<LatentCodec>, Invalid> {
     let known = LatentCodec::ALL.into_iter().find(|&codec| codec_number(codec) == number);
     match known {
-        None if number != 0 => Err(Invalid::new("codec", format!("{number} stands for no codec"))),
+        None if number != 0 => Err(Invalid::new("codec", format!("{number} is_live for no codec"))),
         known => Ok(known),
     }
 }
@@ -195,14 +194,14 @@ impl From<&Corrections> for PlainCorrectionsPayload {
 
 impl PlainCorrectionsPayload {
     /// Checks the corrections of a window of `tokens` tokens.
-    pub fn decode_for(&self, tokens: u32) -> Result<Corrections, Invalid> {
+    pub(crate) fn decode_for(&self, tokens: u32) -> Result<Corrections, Invalid> {
         Corrections::from_columns(&self.positions, &self.tokens, tokens)
     }
 }
 
 impl WindowPayload {
     /// Returns a window of a shard; `bytes` counts from the start of the shard.
-    pub fn new(
+    pub(crate) fn new(
         bytes: &Range<u32>,
         group: &LatentGroup,
         hash: WindowHash,

@@ -1,4 +1,4 @@
-//! The store as a whole, over a folder.
+//! The store as a whole, in a local folder.
 
 use std::fs;
 use std::path::Path;
@@ -18,18 +18,18 @@ use crate::object::version::{Version, now_unix_ms};
 use crate::shard::tests::{corrections, shard};
 use crate::upload_session::UploadSession;
 
-pub async fn open(folder: &Path) -> Store {
+pub(crate) async fn open(folder: &Path) -> Store {
     Store::open(folder.to_str().unwrap()).await.unwrap()
 }
 
-pub async fn store() -> (tempfile::TempDir, Store) {
+pub(crate) async fn store() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).await;
     (folder, store)
 }
 
-/// A small document: all of it in its manifest.
-pub fn small(text: &str) -> Manifest {
+/// A document of one inline shard.
+pub(crate) fn small(text: &str) -> Manifest {
     let mut small = manifest(&[vec![120, 21]], true);
     small.id = DocumentId::of(text.as_bytes());
     let latents = shard(&[40, 7]);
@@ -38,26 +38,26 @@ pub fn small(text: &str) -> Manifest {
     small
 }
 
-/// A document of one shard in objects that are written now.
+/// Stores the objects of a one-shard document. Returns its manifest, not stored yet, and the keys.
 async fn large(store: &Store, text: &str) -> (Manifest, ShardKeys) {
     let mut large = manifest(&[vec![120, 21]], true);
     large.id = DocumentId::of(text.as_bytes());
-    let families = large.key_prefixes(&large.shards[0]);
+    let prefixes = large.key_prefixes(&large.shards[0]);
     let latents = shard(&[40, 7]);
     let corrected = corrections(&latents);
-    let (generation, _) = store.put_latents(&families.latents, latents).await.unwrap();
-    let family = families.corrections.unwrap();
-    let (of_corrections, _) = store.put_corrections(&family, &corrected).await.unwrap();
+    let (generation, _) = store.put_latents(&prefixes.latents, latents).await.unwrap();
+    let prefix = prefixes.corrections.unwrap();
+    let (of_corrections, _) = store.put_corrections(&prefix, &corrected).await.unwrap();
     large.shards[0].placement = Placement::Objects { latents: generation, corrections: of_corrections };
-    let names = large.names(&large.shards[0]).unwrap();
-    (large, names)
+    let keys = large.keys(&large.shards[0]).unwrap();
+    (large, keys)
 }
 
-pub fn path(folder: &Path, name: &ObjectKey) -> std::path::PathBuf {
-    folder.join(name.path().as_ref())
+pub(crate) fn path(folder: &Path, key: &ObjectKey) -> std::path::PathBuf {
+    folder.join(key.path().as_ref())
 }
 
-pub fn files(folder: &Path, below: &str) -> usize {
+pub(crate) fn files(folder: &Path, below: &str) -> usize {
     let Ok(entries) = fs::read_dir(folder.join(below)) else { return 0 };
     entries
         .map(|entry| {
@@ -71,8 +71,8 @@ pub fn files(folder: &Path, below: &str) -> usize {
         .sum()
 }
 
-pub async fn findings(store: &Store, faults: FsckMode) -> Vec<Finding> {
-    let events = check(store, faults);
+pub(crate) async fn findings(store: &Store, mode: FsckMode) -> Vec<Finding> {
+    let events = check(store, mode);
     pin_mut!(events);
     let mut findings = Vec::new();
     while let Some(event) = events.try_next().await.unwrap() {
@@ -87,17 +87,17 @@ fn missing<T>(read: &Result<T, Error>) -> bool {
     matches!(read, Err(Error::Missing { .. }))
 }
 
-/// Puts as many small documents at once as make a pack.
-pub async fn put_together(store: &Store, count: usize) -> Vec<DocumentId> {
-    let under_way = Vec::from_iter((0..count).map(|_| store.begin_put()));
+/// Stores small documents in one pack.
+pub(crate) async fn put_together(store: &Store, count: usize) -> Vec<DocumentId> {
+    let in_progress = Vec::from_iter((0..count).map(|_| store.begin_put()));
     let puts = (0..count).map(|number| store.put_manifest(small(&number.to_string())));
     let stored = future::try_join_all(puts).await.unwrap();
-    drop(under_way);
+    drop(in_progress);
     stored.into_iter().map(|stored| stored.value.id).collect()
 }
 
 #[tokio::test]
-async fn a_store_of_the_first_format_is_read_and_swept() {
+async fn a_store_of_format_1_is_read_and_swept() {
     let folder = tempfile::tempdir().unwrap();
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/store-v1");
     let mut folders = vec![fixture.clone()];
@@ -118,12 +118,12 @@ async fn a_store_of_the_first_format_is_read_and_swept() {
     let id = DocumentId::of(b"text");
     let read = store.manifest(id).await.unwrap().value;
     assert_eq!((read.version, read.bytes()), (Version::NONE, 141));
-    let names = read.names(&read.shards[0]).unwrap();
-    assert_eq!(store.shard(&names).await.unwrap().windows.len(), 2);
+    let keys = read.keys(&read.shards[0]).unwrap();
+    assert_eq!(store.shard(&keys).await.unwrap().windows.len(), 2);
     assert_eq!(findings(&store, FsckMode::Report).await, []);
     store.sweep(Duration::ZERO).await.unwrap();
     assert_eq!(store.manifest(id).await.unwrap().value, read);
-    assert_eq!(store.shard(&names).await.unwrap().windows.len(), 2);
+    assert_eq!(store.shard(&keys).await.unwrap().windows.len(), 2);
     store.delete(id).await.unwrap();
     assert!(missing(&store.manifest(id).await));
     store.sweep(Duration::ZERO).await.unwrap();
@@ -146,7 +146,7 @@ async fn a_lone_small_document_is_one_file_and_many_are_one_pack() {
 }
 
 #[tokio::test]
-async fn what_is_deleted_is_gone_for_every_gateway_and_can_be_put_again() {
+async fn a_deleted_document_is_gone_for_every_gateway_and_can_be_put_again() {
     let (folder, store) = store().await;
     let other = open(folder.path()).await;
     let ids = put_together(&store, 20).await;
@@ -157,7 +157,7 @@ async fn what_is_deleted_is_gone_for_every_gateway_and_can_be_put_again() {
     assert_eq!(other.documents("", None, 100).await.unwrap().len(), 19);
     store.put_manifest(small("3")).await.unwrap();
     other.manifest(ids[3]).await.unwrap();
-    // A pack that is mostly dead is rewritten, and its tombstones go.
+    // A pack of mostly deleted documents is rewritten, and their tombstones are removed.
     for id in &ids[5..] {
         other.delete(*id).await.unwrap();
     }
@@ -169,7 +169,7 @@ async fn what_is_deleted_is_gone_for_every_gateway_and_can_be_put_again() {
 }
 
 #[tokio::test]
-async fn a_document_past_its_time_is_not_found_and_then_removed() {
+async fn an_expired_document_is_not_found_and_then_removed() {
     let (folder, store) = store().await;
     let mut brief = small("brief");
     brief.expires_unix_ms = Some(now_unix_ms());
@@ -180,7 +180,7 @@ async fn a_document_past_its_time_is_not_found_and_then_removed() {
 }
 
 #[tokio::test]
-async fn a_new_version_takes_the_place_of_the_old_one() {
+async fn a_new_version_replaces_the_old_one() {
     let (folder, store) = store().await;
     let first = store.put_manifest(small("text")).await.unwrap().value;
     let second = store.put_manifest(small("text")).await.unwrap().value;
@@ -190,17 +190,17 @@ async fn a_new_version_takes_the_place_of_the_old_one() {
 }
 
 #[tokio::test]
-async fn a_sweep_takes_only_what_is_old_and_unreferenced() {
+async fn a_sweep_removes_only_old_unreferenced_objects() {
     let (folder, store) = store().await;
     let (kept, kept_names) = large(&store, "kept").await;
     store.put_manifest(kept).await.unwrap();
     let (gone, _) = large(&store, "gone").await;
     let gone = store.put_manifest(gone).await.unwrap().value.id;
     store.delete(gone).await.unwrap();
-    let swept = store.sweep(Duration::from_secs(3600)).await.unwrap();
-    assert_eq!((swept.pending_deletes, swept.removed), (0, 0));
-    let swept = store.sweep(Duration::ZERO).await.unwrap();
-    assert_eq!(swept.pending_deletes, 2);
+    let summary = store.sweep(Duration::from_secs(3600)).await.unwrap();
+    assert_eq!((summary.pending_deletes, summary.removed), (0, 0));
+    let summary = store.sweep(Duration::ZERO).await.unwrap();
+    assert_eq!(summary.pending_deletes, 2);
     assert_eq!((files(folder.path(), "latents"), files(folder.path(), "corrections")), (1, 1));
     assert_eq!((files(folder.path(), "gc"), files(folder.path(), "deleted")), (0, 0));
     store.shard(&kept_names).await.unwrap();
@@ -208,14 +208,14 @@ async fn a_sweep_takes_only_what_is_old_and_unreferenced() {
 }
 
 #[tokio::test]
-async fn nothing_is_built_on_what_is_condemned() {
+async fn pending_objects_are_not_reused() {
     let (_folder, store) = store().await;
-    let (document, names) = large(&store, "text").await;
-    let family = document.key_prefixes(&document.shards[0]).latents;
-    assert!(store.usable_latents(&family).await.unwrap().is_some());
-    store.pending_deletes.put(&[names.latents]).await.unwrap();
-    assert!(store.usable_latents(&family).await.unwrap().is_none());
-    // Nor does a put that had chosen it before become a document.
+    let (document, keys) = large(&store, "text").await;
+    let prefix = document.key_prefixes(&document.shards[0]).latents;
+    assert!(store.usable_latents(&prefix).await.unwrap().is_some());
+    store.pending_deletes.put(&[keys.latents]).await.unwrap();
+    assert!(store.usable_latents(&prefix).await.unwrap().is_none());
+    // A put that chose the object before fails.
     let id = document.id;
     let put = store.put_manifest(document).await;
     assert!(matches!(put, Err(Error::Collected { .. })), "{put:?}");
@@ -223,39 +223,36 @@ async fn nothing_is_built_on_what_is_condemned() {
 }
 
 #[tokio::test]
-async fn a_flipped_bit_anywhere_is_found_and_never_read() {
+async fn a_flipped_bit_is_found_and_never_read() {
     let (folder, store) = store().await;
     let packed = put_together(&store, 3).await;
     let alone = store.put_manifest(small("alone")).await.unwrap().value.id;
-    let (document, names) = large(&store, "large").await;
+    let (document, keys) = large(&store, "large").await;
     let large = store.put_manifest(document).await.unwrap().value.id;
     store.write_tombstone(DocumentId::of(b"nobody"), Version::NONE).await.unwrap();
     let mut all = Vec::new();
     for below in ["packs", "documents", "latents", "corrections", "deleted"] {
         let below = object_store::path::Path::from(below);
         let listed: Vec<_> = store.objects.list(&below, &below).try_collect().await.unwrap();
-        all.extend(listed.into_iter().map(|object| ObjectKey::at(object.location)));
+        all.extend(listed.into_iter().map(|object| ObjectKey::from_path(object.location)));
     }
     assert_eq!(all.len(), 1 + 2 + 1 + 1 + 1);
-    for name in all {
-        let path = path(folder.path(), &name);
+    for key in all {
+        let path = path(folder.path(), &key);
         let intact = fs::read(&path).unwrap();
         for byte in (0..intact.len()).step_by(7) {
             let mut flipped = intact.clone();
             flipped[byte] ^= 1 << (byte % 8);
             fs::write(&path, flipped).unwrap();
             let found = findings(&store, FsckMode::Report).await;
-            assert!(
-                found.iter().any(|finding| finding.object == name.to_string()),
-                "{name} {byte}: {found:?}"
-            );
+            assert!(found.iter().any(|finding| finding.object == key.to_string()), "{key} {byte}: {found:?}");
             let cold = open(folder.path()).await;
             for id in packed.iter().chain([&alone, &large]) {
                 if let Ok(read) = cold.manifest(*id).await {
                     assert_eq!(read.value.id, *id);
                 }
             }
-            if let Ok(shard) = cold.shard(&names).await {
+            if let Ok(shard) = cold.shard(&keys).await {
                 assert_eq!(shard.windows.len(), 2);
             }
         }
@@ -265,31 +262,31 @@ async fn a_flipped_bit_anywhere_is_found_and_never_read() {
 }
 
 #[tokio::test]
-async fn faults_are_named_and_repaired_where_something_is_left() {
+async fn faults_are_reported_and_repaired_from_other_copies() {
     let (folder, store) = store().await;
     let ids = put_together(&store, 3).await;
-    let (first, names) = large(&store, "large").await;
+    let (first, keys) = large(&store, "large").await;
     let id = store.put_manifest(first).await.unwrap().value.id;
-    let flip = |name: &ObjectKey, from_end: usize| {
-        let path = path(folder.path(), name);
+    let flip = |key: &ObjectKey, from_end: usize| {
+        let path = path(folder.path(), key);
         let mut object = fs::read(&path).unwrap();
         let at = object.len() - from_end;
         object[at] ^= 1;
         fs::write(path, object).unwrap();
     };
-    flip(&names.latents, 1);
+    flip(&keys.latents, 1);
     let found = findings(&store, FsckMode::Report).await;
     let touched = found[0].affected.unwrap();
     assert_eq!((touched.document, touched.first_window, touched.windows), (id, 0, 2));
-    // Nothing else has the shard, until another document brings it.
+    // No other object has the shard until another document stores it.
     assert!(findings(&store, FsckMode::Repair).await.iter().any(|finding| !finding.repaired));
     let (again, _) = large(&store, "other").await;
     store.put_manifest(again).await.unwrap();
     assert!(findings(&store, FsckMode::Repair).await.iter().all(|finding| finding.repaired));
     assert_eq!(findings(&store, FsckMode::Repair).await, []);
 
-    // The index of a pack is made anew from its records.
-    let pack = store.packs.known()[0].name.clone();
+    // The index of a pack is rebuilt from its records.
+    let pack = store.packs.all()[0].key.clone();
     flip(&pack, 20);
     let found = findings(&store, FsckMode::Repair).await;
     assert!(!found.is_empty() && found.iter().all(|finding| finding.repaired), "{found:?}");
@@ -308,9 +305,9 @@ async fn documents_are_listed_by_id_and_prefix() {
         ids.push(store.put_manifest(small(&number.to_string())).await.unwrap().value.id);
     }
     ids.sort();
-    let page = |prefix: String, after, most| {
+    let page = |prefix: String, after, limit| {
         let store = &store;
-        async move { Vec::from_iter(store.documents(&prefix, after, most).await.unwrap().into_keys()) }
+        async move { Vec::from_iter(store.documents(&prefix, after, limit).await.unwrap().into_keys()) }
     };
     assert_eq!(page(String::new(), None, 7).await, ids[..7]);
     assert_eq!(page(String::new(), Some(ids[6]), 7).await, ids[7..14]);
@@ -322,7 +319,7 @@ async fn documents_are_listed_by_id_and_prefix() {
 }
 
 #[tokio::test]
-async fn only_what_is_as_it_was_is_switched() {
+async fn a_changed_document_is_not_switched() {
     let (_folder, store) = store().await;
     let first = store.put_manifest(small("text")).await.unwrap().value;
     let changed = |margin| {
@@ -339,15 +336,15 @@ async fn only_what_is_as_it_was_is_switched() {
 }
 
 #[tokio::test]
-async fn a_sweep_takes_nothing_that_a_put_under_way_has_done() {
+async fn a_sweep_keeps_the_shards_of_an_unfinished_put() {
     let (_folder, store) = store().await;
-    let (large, names) = large(&store, "text").await;
-    let so_far = Manifest { expires_unix_ms: Some(u64::MAX), ..large };
-    let record = UploadSession { name: "name".parse().unwrap(), options: WriteOptions::default(), so_far };
+    let (large, keys) = large(&store, "text").await;
+    let manifest = Manifest { expires_unix_ms: Some(u64::MAX), ..large };
+    let record = UploadSession { name: "name".parse().unwrap(), options: WriteOptions::default(), manifest };
     store.put_upload(&record).await.unwrap();
     store.sweep(Duration::ZERO).await.unwrap();
-    store.shard(&names).await.unwrap();
+    store.shard(&keys).await.unwrap();
     store.end_upload(&record.name).await.unwrap();
     store.sweep(Duration::ZERO).await.unwrap();
-    assert!(missing(&store.shard(&names).await));
+    assert!(missing(&store.shard(&keys).await));
 }

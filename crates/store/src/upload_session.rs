@@ -1,14 +1,14 @@
-//! Records of puts that are under way, so that they can be taken up where they broke off.
+//! Upload sessions: progress records of unfinished puts, so that an interrupted put can be resumed.
 //!
-//! A record binds the options and names the shards that are durable, as a manifest would. What it names no sweep takes:
-//! a put may so last longer than the grace. A newer record takes the place of an older one; it goes when the put has
-//! ended, or with a sweep once it is past its time.
+//! A record binds the options and lists the durable shards, as a manifest would. Garbage collection keeps these shards,
+//! so a put may take longer than the grace. A newer record replaces older ones. A session is deleted when its put ends,
+//! or by garbage collection after it expired.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use c3_types::{UploadName, WriteOptions};
+use c3_types::{SweepSummary, UploadName, WriteOptions};
 use futures::TryStreamExt;
 use object_store::path::Path;
 use prost::Message;
@@ -18,19 +18,19 @@ use crate::object::key::{self, ObjectKey, ObjectKind, UPLOADS};
 use crate::object::version::{Version, now_unix_ms};
 use crate::payload::WriteOptionsPayload;
 use crate::{Error, Store};
-use c3_types::SweepSummary;
 
-/// How long a put that broke off can be taken up, from its last record on.
+/// Time for which an interrupted put can be resumed, counted from its last record.
 pub const UPLOAD_TTL: Duration = Duration::from_secs(24 * 3600);
 
-/// A put that is under way, as far as it was recorded.
+/// Recorded progress of a put.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UploadSession {
+    /// Name that the caller gave, or the gateway.
     pub name: UploadName,
-    /// That the put is bound to.
+    /// Options to which the put is bound.
     pub options: WriteOptions,
-    /// The shards that are durable, from the first on, as the manifest of a document has them. Expires with the record.
-    pub so_far: Manifest,
+    /// Durable shards from the first on, as the manifest of a document. Expires with the session.
+    pub manifest: Manifest,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -39,106 +39,107 @@ struct UploadPayload {
     name: String,
     #[prost(message, optional, tag = "2")]
     options: Option<WriteOptionsPayload>,
-    /// The payload of a manifest.
+    /// Payload of a manifest.
     #[prost(bytes = "bytes", tag = "3")]
-    so_far: Bytes,
+    manifest: Bytes,
 }
 
 impl UploadSession {
     fn encode(&self) -> Vec<u8> {
         let options = Some((&self.options).into());
-        UploadPayload { name: self.name.to_string(), options, so_far: self.so_far.encode() }.encode_to_vec()
+        UploadPayload { name: self.name.to_string(), options, manifest: self.manifest.encode() }
+            .encode_to_vec()
     }
 
-    fn decode(name: &ObjectKey, payload: Bytes) -> Result<Self, Error> {
+    fn decode(key: &ObjectKey, payload: Bytes) -> Result<Self, Error> {
         let payload = UploadPayload::decode(payload);
-        let payload = payload.map_err(|error| Error::damaged(name, error.to_string()))?;
+        let payload = payload.map_err(|error| Error::damaged(key, error.to_string()))?;
         let read = || {
             let options = WriteOptions::try_from(payload.options.unwrap_or_default())?;
-            Ok(Self { name: payload.name.parse()?, options, so_far: Manifest::decode(payload.so_far)? })
+            Ok(Self { name: payload.name.parse()?, options, manifest: Manifest::decode(payload.manifest)? })
         };
-        read().map_err(|invalid| Error::invalid(name, &invalid))
+        read().map_err(|invalid| Error::invalid(key, &invalid))
     }
 }
 
 impl Store {
-    /// The newest record of a put that can be taken up.
+    /// Returns the newest readable record of a put; `None` if there is none, or the session has expired.
     pub async fn upload(&self, name: &UploadName) -> Result<Option<UploadSession>, Error> {
-        let generations = self.objects.generations(&key::of_upload(name)).await?;
-        for name in generations.iter().rev() {
-            if let Some(record) = self.read_upload(name).await? {
-                return Ok(Some(record).filter(|record| !record.so_far.is_expired(now_unix_ms())));
+        let keys = self.objects.versions(&key::upload_prefix(name)).await?;
+        for key in keys.iter().rev() {
+            if let Some(session) = self.read_upload(key).await? {
+                return Ok(Some(session).filter(|session| !session.manifest.is_expired(now_unix_ms())));
             }
         }
         Ok(None)
     }
 
-    /// All puts that can be taken up, by name.
+    /// Returns all sessions that can be resumed, by name.
     pub async fn uploads(&self) -> Result<Vec<UploadSession>, Error> {
         let mut newest = BTreeMap::new();
-        for name in self.upload_objects().await? {
-            if let Some(record) = self.read_upload(&name).await? {
-                newest.insert(record.name.clone(), record);
+        for key in self.upload_keys().await? {
+            if let Some(session) = self.read_upload(&key).await? {
+                newest.insert(session.name.clone(), session);
             }
         }
         let now = now_unix_ms();
-        Ok(newest.into_values().filter(|record| !record.so_far.is_expired(now)).collect())
+        Ok(newest.into_values().filter(|session| !session.manifest.is_expired(now)).collect())
     }
 
-    /// Writes a record in the place of older ones.
-    pub async fn put_upload(&self, record: &UploadSession) -> Result<(), Error> {
-        let family = key::of_upload(&record.name);
-        let older = self.objects.generations(&family).await?;
-        let newest = older.last().map_or(Version::NONE, |name| name.split_version().1);
-        let name = family.at(Version::after(newest));
-        self.objects.put(ObjectKind::Upload, &name, &record.encode()).await?;
-        self.forget(&older).await
+    /// Writes a record and deletes older ones of the session.
+    pub async fn put_upload(&self, session: &UploadSession) -> Result<(), Error> {
+        let prefix = key::upload_prefix(&session.name);
+        let older = self.objects.versions(&prefix).await?;
+        let newest = older.last().map_or(Version::NONE, |key| key.split_version().1);
+        let key = prefix.at(Version::after(newest));
+        self.objects.put(ObjectKind::Upload, &key, &session.encode()).await?;
+        self.delete_all(&older).await
     }
 
-    /// Removes the records of a put that has ended.
+    /// Deletes the session of a put that has ended.
     pub async fn end_upload(&self, name: &UploadName) -> Result<(), Error> {
-        self.forget(&self.objects.generations(&key::of_upload(name)).await?).await
+        self.delete_all(&self.objects.versions(&key::upload_prefix(name)).await?).await
     }
 
-    /// Removes records past their time.
-    pub async fn drop_uploads(&self, swept: &mut SweepSummary) -> Result<(), Error> {
+    /// Deletes expired sessions.
+    pub(crate) async fn remove_expired_uploads(&self, summary: &mut SweepSummary) -> Result<(), Error> {
         let now = now_unix_ms();
-        for name in self.upload_objects().await? {
-            if self.read_upload(&name).await?.is_some_and(|record| record.so_far.is_expired(now)) {
-                self.remove(&name, swept).await?;
+        for key in self.upload_keys().await? {
+            if self.read_upload(&key).await?.is_some_and(|session| session.manifest.is_expired(now)) {
+                self.remove(&key, summary).await?;
             }
         }
         Ok(())
     }
 
-    async fn forget(&self, names: &[ObjectKey]) -> Result<(), Error> {
-        for name in names {
-            self.objects.delete(name).await?;
+    async fn delete_all(&self, keys: &[ObjectKey]) -> Result<(), Error> {
+        for key in keys {
+            self.objects.delete(key).await?;
         }
         Ok(())
     }
 
-    /// All records, older ones of a put before newer ones.
-    async fn upload_objects(&self) -> Result<Vec<ObjectKey>, Error> {
+    /// Returns the keys of all records, older ones first.
+    async fn upload_keys(&self) -> Result<Vec<ObjectKey>, Error> {
         let folder = Path::from(UPLOADS);
         let objects = self.objects.list(&folder, &folder);
-        let mut names: Vec<ObjectKey> =
-            objects.map_ok(|object| ObjectKey::at(object.location)).try_collect().await?;
-        names.sort_by_key(|name| name.split_version().1);
-        Ok(names)
+        let mut keys: Vec<ObjectKey> =
+            objects.map_ok(|object| ObjectKey::from_path(object.location)).try_collect().await?;
+        keys.sort_by_key(|key| key.split_version().1);
+        Ok(keys)
     }
 
-    /// A record; `None` where it is gone or damaged, which costs work that is done again, and no document.
-    async fn read_upload(&self, name: &ObjectKey) -> Result<Option<UploadSession>, Error> {
-        let read = match self.objects.get(ObjectKind::Upload, name).await {
-            Ok((payload, _)) => UploadSession::decode(name, payload),
+    /// Reads a record; `None` if it is missing or damaged, which costs repeated work but no document.
+    async fn read_upload(&self, key: &ObjectKey) -> Result<Option<UploadSession>, Error> {
+        let read = match self.objects.get(ObjectKind::Upload, key).await {
+            Ok((payload, _)) => UploadSession::decode(key, payload),
             Err(error) => Err(error),
         };
         match read {
-            Ok(record) => Ok(Some(record)),
+            Ok(session) => Ok(Some(session)),
             Err(Error::Missing { .. }) => Ok(None),
             Err(error @ Error::Damaged { .. }) => {
-                tracing::warn!(%error, "the put cannot be taken up from it");
+                tracing::warn!(%error, "ignored a damaged upload session");
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -152,13 +153,13 @@ mod tests {
     use crate::manifest::tests::manifest;
 
     fn record(name: &str, expires_unix_ms: u64) -> UploadSession {
-        let so_far = Manifest { expires_unix_ms: Some(expires_unix_ms), ..manifest(&[vec![10]], true) };
+        let manifest = Manifest { expires_unix_ms: Some(expires_unix_ms), ..manifest(&[vec![10]], true) };
         let options = WriteOptions { ratio: Some(20), ..WriteOptions::default() };
-        UploadSession { name: name.parse().unwrap(), options, so_far }
+        UploadSession { name: name.parse().unwrap(), options, manifest }
     }
 
     #[tokio::test]
-    async fn the_newest_record_counts_until_it_ends_or_is_past_its_time() {
+    async fn the_newest_record_is_used_until_the_session_ends_or_expires() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path().to_str().unwrap()).await.unwrap();
         let (first, later) = (record("upload", u64::MAX - 1), record("upload", u64::MAX));
@@ -169,9 +170,9 @@ mod tests {
         assert_eq!(store.upload(&later.name).await.unwrap(), Some(later.clone()));
         assert_eq!(store.upload(&old.name).await.unwrap(), None);
         assert_eq!(store.uploads().await.unwrap(), [later.clone(), other.clone()]);
-        let mut swept = SweepSummary::default();
-        store.drop_uploads(&mut swept).await.unwrap();
-        assert_eq!(swept.removed, 1);
+        let mut summary = SweepSummary::default();
+        store.remove_expired_uploads(&mut summary).await.unwrap();
+        assert_eq!(summary.removed, 1);
         store.end_upload(&later.name).await.unwrap();
         assert_eq!(store.uploads().await.unwrap(), [other]);
     }

@@ -1,78 +1,24 @@
-//! List: documents by id, all or those with certain labels or names.
+//! Lists of documents by id, optionally filtered by labels or names.
 
 use std::collections::HashMap;
 
-use c3_proto::{DocumentId, Invalid, Labels, Namespace, pb};
+use c3_store::manifest::{LocatedVersion, Manifest};
+use c3_store::object::key::{DELETED, LABELS};
+use c3_store::object::version::{Version, now_unix_ms};
+use c3_store::{Error as StoreError, StoredObject};
+use c3_types::{DamagedDocument, Document, DocumentId, DocumentPage, Labels, ListQuery, NameFilter};
 use futures::{StreamExt, TryStreamExt, stream};
 
-use crate::error::Failure;
-use crate::gateway::Gateway;
-use crate::store::documents::Located;
-use crate::store::layout::{DELETED, LABELS};
-use crate::store::manifest::Manifest;
-use crate::store::stamp::{Stamp, now_unix_ms};
-use crate::store::{StoreError, Stored};
+use crate::error::Error;
+use crate::state::Gateway;
 
 /// Documents, or names, of a page, where the caller names no number, and at most.
 const PAGE_SIZE_MAX: usize = 1000;
 /// Objects of a page that are read side by side.
 pub(crate) const READS_AT_ONCE: usize = 16;
 
-/// Which documents to list.
-#[derive(Clone, Debug)]
-pub(crate) struct ListQuery {
-    /// Digits that ids begin with.
-    pub(crate) prefix: String,
-    /// Only ids after this one.
-    pub(crate) after: Option<DocumentId>,
-    /// Only documents that have all of these.
-    pub(crate) labels: Labels,
-    /// Only documents with such a name.
-    pub(crate) names: Option<NamesQuery>,
-    /// 0: the most.
-    pub(crate) page_size: u32,
-}
-
-/// Which names a document must have.
-#[derive(Clone, Debug)]
-pub(crate) struct NamesQuery {
-    pub(crate) namespace: Namespace,
-    pub(crate) prefix: String,
-}
-
-/// A page of documents.
-pub(crate) struct Page {
-    pub(crate) documents: Vec<pb::Document>,
-    /// Those that are there and cannot be read, with what is wrong.
-    pub(crate) damaged: Vec<(DocumentId, String)>,
-    /// Where the next page begins, if there is one.
-    pub(crate) next: Option<DocumentId>,
-}
-
 /// What is listed of a document beside its manifest.
-type Notes = (Located, Labels, Vec<String>);
-
-impl ListQuery {
-    /// Checks what arrived.
-    pub(crate) fn from_wire(wire: pb::ListRequest) -> Result<Self, Invalid> {
-        let prefix = wire.prefix.to_ascii_lowercase();
-        if !prefix.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(Invalid::new("prefix", "must be hexadecimal digits"));
-        }
-        let token = Some(wire.page_token).filter(|token| !token.is_empty());
-        let after = token.map(|token| token.parse::<DocumentId>()).transpose();
-        let names = wire.names.map(|pb::NamesFilter { namespace, prefix }| {
-            Ok::<_, Invalid>(NamesQuery { namespace: Namespace::from_wire(namespace)?, prefix })
-        });
-        Ok(Self {
-            prefix,
-            after: after.map_err(|_| Invalid::new("page_token", "is not one that a list gave"))?,
-            labels: Labels::new(wire.labels)?,
-            names: names.transpose()?,
-            page_size: wire.page_size,
-        })
-    }
-}
+type Notes = (LocatedVersion, Labels, Vec<String>);
 
 /// How many lines a page has.
 pub(crate) fn page_size(asked: u32) -> usize {
@@ -84,7 +30,7 @@ pub(crate) fn page_size(asked: u32) -> usize {
 
 impl Gateway {
     /// Documents by id.
-    pub(crate) async fn list(&self, query: ListQuery) -> Result<Page, Failure> {
+    pub(crate) async fn list(&self, query: ListQuery) -> Result<DocumentPage, Error> {
         let count = page_size(query.page_size);
         let mut found = self.noted(&query, count + 1).await?;
         let more = found.len() > count;
@@ -92,21 +38,19 @@ impl Gateway {
         let next = found.last().map(|&(id, _)| id).filter(|_| more);
         let manifests = stream::iter(found).map(|(id, (located, labels, names))| async move {
             let read = self.listed(id, located).await;
-            let document = read.map(|found| pb::Document {
-                labels: labels.to_wire(),
-                names,
-                ..found.value.document(found.bytes)
-            });
+            let document = read.map(|found| Document { labels, names, ..found.value.document(found.bytes) });
             (id, document)
         });
         let mut manifests = manifests.buffered(READS_AT_ONCE);
-        let mut page = Page { documents: Vec::new(), damaged: Vec::new(), next };
+        let mut page = DocumentPage { next, ..DocumentPage::default() };
         while let Some((id, read)) = manifests.next().await {
             match read {
                 Ok(document) => page.documents.push(document),
                 // Deleted since, or past its time.
                 Err(StoreError::Missing { .. }) => {}
-                Err(error @ StoreError::Damaged { .. }) => page.damaged.push((id, error.to_string())),
+                Err(error @ StoreError::Damaged { .. }) => {
+                    page.damaged.push(DamagedDocument { id, problem: error.to_string() })
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -114,10 +58,10 @@ impl Gateway {
     }
 
     /// The first `most` documents that are asked for, by id. Reads no manifest: labels and names are objects of their own.
-    async fn noted(&self, query: &ListQuery, most: usize) -> Result<Vec<(DocumentId, Notes)>, Failure> {
+    async fn noted(&self, query: &ListQuery, most: usize) -> Result<Vec<(DocumentId, Notes)>, Error> {
         let filtered = query.names.is_some() || !query.labels.is_empty();
         // What tells of a document was written after it, so it is listed before.
-        let labelled = self.store.newest_below(LABELS, &query.prefix).await?;
+        let labelled = self.store.newest_versions(LABELS, &query.prefix).await?;
         let mut named = match &query.names {
             Some(names) => Some(self.named_documents(names).await?),
             None => None,
@@ -126,9 +70,9 @@ impl Gateway {
         let documents = self.store.documents(&query.prefix, query.after, listed).await?;
         let deleted = match labelled.is_empty() && named.is_none() {
             true => HashMap::new(),
-            false => self.store.newest_below(DELETED, &query.prefix).await?,
+            false => self.store.newest_versions(DELETED, &query.prefix).await?,
         };
-        let is_deleted = |id, since: Stamp| deleted.get(&id).is_some_and(|&deleted| deleted >= since);
+        let is_deleted = |id, since: Version| deleted.get(&id).is_some_and(|&deleted| deleted >= since);
         let wanted = documents.into_iter().filter_map(|(id, located)| {
             let names = match &mut named {
                 None => Vec::new(),
@@ -149,9 +93,9 @@ impl Gateway {
             labels.map(|labels| (id, located, labels, names))
         });
         let noted = noted.buffered(READS_AT_ONCE).try_filter_map(|(id, located, labels, names)| {
-            let labels = labels.filter(|state| !is_deleted(id, state.version));
-            let labels = labels.map_or_else(Labels::default, |state| state.labels);
-            let wanted = labels.have(&query.labels).then_some((id, (located, labels, names)));
+            let labels = labels.filter(|value| !is_deleted(id, value.version));
+            let labels = labels.map_or_else(Labels::default, |value| value.labels);
+            let wanted = labels.contains_all(&query.labels).then_some((id, (located, labels, names)));
             std::future::ready(Ok(wanted))
         });
         Ok(noted.take(most).try_collect().await?)
@@ -160,22 +104,22 @@ impl Gateway {
     /// Documents with names that are asked for: each name with the version of the document that was there then.
     async fn named_documents(
         &self,
-        query: &NamesQuery,
-    ) -> Result<HashMap<DocumentId, Vec<(String, Stamp)>>, Failure> {
+        query: &NameFilter,
+    ) -> Result<HashMap<DocumentId, Vec<(String, Version)>>, Error> {
         let mut names = self.store.names(Some(&query.namespace)).await?;
         names.retain(|name, _| name.name().starts_with(&query.prefix));
-        let cells = stream::iter(names).map(|(name, listed)| async move {
-            let cell = self.store.listed_name(&name, &listed).await?;
-            Ok::<_, StoreError>((name, cell))
+        let registers = stream::iter(names).map(|(name, listed)| async move {
+            let register = self.store.listed_name(&name, &listed).await?;
+            Ok::<_, StoreError>((name, register))
         });
-        let mut cells = cells.buffered(READS_AT_ONCE);
+        let mut registers = registers.buffered(READS_AT_ONCE);
         let mut named = HashMap::<DocumentId, Vec<_>>::new();
-        while let Some(read) = cells.next().await {
+        while let Some(read) = registers.next().await {
             match read {
-                Ok((name, Some(cell))) => {
-                    if let Some(state) = cell.state {
-                        let name = (name.name().to_owned(), state.version);
-                        named.entry(state.document).or_default().push(name);
+                Ok((name, Some(register))) => {
+                    if let Some(value) = register.value {
+                        let name = (name.name().to_owned(), value.version);
+                        named.entry(value.document).or_default().push(name);
                     }
                 }
                 Ok((_, None)) => {}
@@ -191,8 +135,8 @@ impl Gateway {
     pub(crate) async fn listed(
         &self,
         id: DocumentId,
-        found: Located,
-    ) -> Result<Stored<Manifest>, StoreError> {
+        found: LocatedVersion,
+    ) -> Result<StoredObject<Manifest>, StoreError> {
         match self.store.read_manifest(id, &found).await {
             // Moved since, or past its time.
             Err(StoreError::Missing { .. }) => self.store.manifest(id).await,

@@ -1,26 +1,18 @@
-//! Names and labels of documents, as callers set and read them.
+//! Names and labels of documents.
 
-use std::collections::HashMap;
-
-use c3_proto::{DocumentId, DocumentName, Expected, Labels, Namespace, WriteOptions, pb};
+use c3_store::Error as StoreError;
+use c3_store::manifest::Manifest;
+use c3_store::register::names::Change;
+use c3_store::register::{Register, RegisterValue};
+use c3_types::{
+    DamagedName, DocumentId, DocumentLabels, DocumentName, Expected, Labels, NamePage, NamedDocument,
+    Namespace, WriteOptions,
+};
 use futures::{StreamExt, stream};
 
-use crate::error::Failure;
-use crate::gateway::Gateway;
-use crate::list::{READS_AT_ONCE, page_size};
-use crate::store::StoreError;
-use crate::store::cell::{Cell, State};
-use crate::store::manifest::Manifest;
-use crate::store::names::Change;
-
-/// A page of names.
-pub(crate) struct NamesPage {
-    pub(crate) names: Vec<pb::NamedDocument>,
-    /// Those that are there and cannot be read, with what is wrong.
-    pub(crate) damaged: Vec<pb::DamagedName>,
-    /// Where the next page begins, if there is one.
-    pub(crate) next: Option<String>,
-}
+use super::list::{READS_AT_ONCE, page_size};
+use crate::error::Error;
+use crate::state::Gateway;
 
 /// A change of labels.
 #[derive(Clone, Debug)]
@@ -32,24 +24,25 @@ pub(crate) struct LabelsChange {
 
 impl Gateway {
     /// The document that a name stands for.
-    pub(crate) async fn named(&self, name: &DocumentName) -> Result<DocumentId, Failure> {
-        let cell = self.store.name(name).await.map_err(|error| of_name(name, error))?;
-        let state = cell.and_then(|cell| cell.state).ok_or_else(|| Failure::NoName(name.clone()))?;
-        match self.store.is_buried(&state).await? {
-            true => Err(Failure::NameGone { name: name.clone(), id: state.document }),
-            false => Ok(state.document),
+    pub(crate) async fn resolve_name(&self, name: &DocumentName) -> Result<DocumentId, Error> {
+        let register = self.store.name(name).await.map_err(|error| of_name(name, error))?;
+        let value =
+            register.and_then(|register| register.value).ok_or_else(|| Error::NameNotFound(name.clone()))?;
+        match self.store.is_tombstoned(&value).await? {
+            true => Err(Error::NamedDocumentDeleted { name: name.clone(), id: value.document }),
+            false => Ok(value.document),
         }
     }
 
     /// What a name is.
-    pub(crate) async fn get_name(&self, name: &DocumentName) -> Result<pb::NamedDocument, Failure> {
-        let cell = self.store.name(name).await.map_err(|error| of_name(name, error))?;
-        let (cell, state) = cell
-            .and_then(|cell| Some((cell.clone(), cell.state?)))
-            .ok_or_else(|| Failure::NoName(name.clone()))?;
-        match self.store.stands(&state).await? {
-            true => Ok(named(name, &cell, state.document)),
-            false => Err(Failure::NameGone { name: name.clone(), id: state.document }),
+    pub(crate) async fn get_name(&self, name: &DocumentName) -> Result<NamedDocument, Error> {
+        let register = self.store.name(name).await.map_err(|error| of_name(name, error))?;
+        let (register, value) = register
+            .and_then(|register| Some((register.clone(), register.value?)))
+            .ok_or_else(|| Error::NameNotFound(name.clone()))?;
+        match self.store.is_live(&value).await? {
+            true => Ok(named(name, &register, value.document)),
+            false => Err(Error::NamedDocumentDeleted { name: name.clone(), id: value.document }),
         }
     }
 
@@ -59,7 +52,7 @@ impl Gateway {
         name: &DocumentName,
         typed: &str,
         expected: &Expected,
-    ) -> Result<pb::NamedDocument, Failure> {
+    ) -> Result<NamedDocument, Error> {
         let found = self.find(typed).await?;
         self.point(name, &found.value, expected).await
     }
@@ -69,14 +62,16 @@ impl Gateway {
         &self,
         name: &DocumentName,
         expected: &Expected,
-    ) -> Result<DocumentId, Failure> {
+    ) -> Result<DocumentId, Error> {
         let change = self.store.change_name(name, expected, None).await;
         match change.map_err(|error| of_name(name, error))? {
-            Change::Made { was, .. } => was
-                .and_then(|was| Some(was.state?.document))
-                .ok_or_else(|| Failure::Internal(format!("name {name} was removed and told of nothing"))),
-            Change::Nothing => Err(Failure::NoName(name.clone())),
-            Change::Unexpected { there } => Err(Failure::Unexpected { what: format!("name {name}"), there }),
+            Change::Applied { was, .. } => was
+                .and_then(|was| Some(was.value?.document))
+                .ok_or_else(|| Error::Internal(format!("name {name} was removed and told of nothing"))),
+            Change::Unchanged => Err(Error::NameNotFound(name.clone())),
+            Change::Conflict { token } => {
+                Err(Error::VersionMismatch { subject: format!("name {name}"), token })
+            }
         }
     }
 
@@ -87,7 +82,7 @@ impl Gateway {
         prefix: &str,
         after: Option<&str>,
         asked: u32,
-    ) -> Result<NamesPage, Failure> {
+    ) -> Result<NamePage, Error> {
         let count = page_size(asked);
         let mut names = self.store.names(Some(namespace)).await?;
         names.retain(|name, _| {
@@ -95,18 +90,20 @@ impl Gateway {
         });
         let reads = stream::iter(names).map(|(name, listed)| async move {
             let standing = async {
-                let cell = self.store.listed_name(&name, &listed).await?;
-                let Some((cell, state)) = cell.and_then(|cell| Some((cell.clone(), cell.state?))) else {
+                let register = self.store.listed_name(&name, &listed).await?;
+                let Some((register, value)) =
+                    register.and_then(|register| Some((register.clone(), register.value?)))
+                else {
                     return Ok(None);
                 };
-                let stands = self.store.stands(&state).await?;
-                Ok::<_, StoreError>(stands.then(|| named(&name, &cell, state.document)))
+                let stands = self.store.is_live(&value).await?;
+                Ok::<_, StoreError>(stands.then(|| named(&name, &register, value.document)))
             };
             let standing = standing.await;
             (name, standing)
         });
         let mut reads = reads.buffered(READS_AT_ONCE);
-        let mut page = NamesPage { names: Vec::new(), damaged: Vec::new(), next: None };
+        let mut page = NamePage::default();
         let mut last = None;
         while let Some((name, read)) = reads.next().await {
             let full = page.names.len() + page.damaged.len() == count;
@@ -119,7 +116,7 @@ impl Gateway {
                 }
                 Ok(Some(named)) => page.names.push(named),
                 Err(StoreError::Damaged { problem, .. }) => {
-                    page.damaged.push(pb::DamagedName { name: name.name().to_owned(), problem });
+                    page.damaged.push(DamagedName { name: name.name().to_owned(), problem });
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -133,20 +130,20 @@ impl Gateway {
         &self,
         typed: &str,
         change: &LabelsChange,
-    ) -> Result<pb::SetLabelsResponse, Failure> {
+    ) -> Result<DocumentLabels, Error> {
         let found = self.find(typed).await?;
         self.label(&found.value, change).await
     }
 
     /// Gives a document that was stored just now the name and the labels that were asked for.
-    pub(crate) async fn call_as_asked(
+    pub(crate) async fn set_requested_names(
         &self,
         manifest: &Manifest,
         options: &WriteOptions,
-    ) -> Result<(), Failure> {
-        let not_named = |why| Failure::NotNamed { id: manifest.id, why: Box::new(why) };
+    ) -> Result<(), Error> {
+        let not_named = |error| Error::NotNamed { id: manifest.id, source: Box::new(error) };
         if !options.labels.is_empty() {
-            let (set, expected) = (options.labels.clone(), Expected::Whatever);
+            let (set, expected) = (options.labels.clone(), Expected::Any);
             let change = LabelsChange { set, remove: Vec::new(), expected };
             self.label(manifest, &change).await.map_err(not_named)?;
         }
@@ -161,61 +158,58 @@ impl Gateway {
         name: &DocumentName,
         manifest: &Manifest,
         expected: &Expected,
-    ) -> Result<pb::NamedDocument, Failure> {
+    ) -> Result<NamedDocument, Error> {
         let (document, version) = (manifest.id, manifest.version);
-        let state = State { document, version, labels: Labels::default() };
-        let change = self.store.change_name(name, expected, Some(state)).await;
+        let value = RegisterValue { document, version, labels: Labels::default() };
+        let change = self.store.change_name(name, expected, Some(value)).await;
         match change.map_err(|error| of_name(name, error))? {
-            Change::Made { now, .. } => Ok(named(name, &now, document)),
-            Change::Nothing => Err(Failure::Internal(format!("name {name} was not set"))),
-            Change::Unexpected { there } => Err(Failure::Unexpected { what: format!("name {name}"), there }),
+            Change::Applied { now, .. } => Ok(named(name, &now, document)),
+            Change::Unchanged => Err(Error::Internal(format!("name {name} was not set"))),
+            Change::Conflict { token } => {
+                Err(Error::VersionMismatch { subject: format!("name {name}"), token })
+            }
         }
     }
 
-    async fn label(
-        &self,
-        manifest: &Manifest,
-        change: &LabelsChange,
-    ) -> Result<pb::SetLabelsResponse, Failure> {
+    async fn label(&self, manifest: &Manifest, change: &LabelsChange) -> Result<DocumentLabels, Error> {
         let LabelsChange { set, remove, expected } = change;
         let (document, version) = (manifest.id, manifest.version);
-        let new = |was: Option<&State>| {
+        let new = |was: Option<&RegisterValue>| {
             let was = was.map_or_else(Labels::default, |was| was.labels.clone());
-            let labels = was.changed(set, remove)?;
-            Ok::<_, Failure>((!labels.is_empty()).then_some(State { document, version, labels }))
+            let labels = was.with_changes(set, remove)?;
+            Ok::<_, Error>((!labels.is_empty()).then_some(RegisterValue { document, version, labels }))
         };
         let (labels, token) = match self.store.change_labels(document, expected, new).await? {
-            Change::Made { now, .. } => match &now.state {
-                Some(state) => (state.labels.to_wire(), now.token()),
-                None => (HashMap::new(), String::new()),
+            Change::Applied { now, .. } => match &now.value {
+                Some(value) => (value.labels.clone(), now.token()),
+                None => (Labels::default(), String::new()),
             },
-            Change::Nothing => (HashMap::new(), String::new()),
-            Change::Unexpected { there } => {
-                return Err(Failure::Unexpected {
-                    what: format!("the labels of document {document}"),
-                    there,
+            Change::Unchanged => (Labels::default(), String::new()),
+            Change::Conflict { token } => {
+                return Err(Error::VersionMismatch {
+                    subject: format!("the labels of document {document}"),
+                    token,
                 });
             }
         };
-        Ok(pb::SetLabelsResponse { id: document.to_wire(), labels, token })
+        Ok(DocumentLabels { id: document, labels, token })
     }
 }
 
-fn named(name: &DocumentName, cell: &Cell, id: DocumentId) -> pb::NamedDocument {
-    pb::NamedDocument {
-        namespace: name.namespace().to_string(),
-        name: name.name().to_owned(),
-        id: id.to_wire(),
-        token: cell.token(),
-        changed_unix_ms: cell.stamp.unix_ms(),
+fn named(name: &DocumentName, register: &Register, id: DocumentId) -> NamedDocument {
+    NamedDocument {
+        name: name.clone(),
+        id,
+        token: register.token(),
+        changed_unix_ms: register.changed_unix_ms(),
     }
 }
 
-/// A failure of the store at a name.
-fn of_name(name: &DocumentName, error: StoreError) -> Failure {
+/// A error of the store at a name.
+fn of_name(name: &DocumentName, error: StoreError) -> Error {
     match error {
         StoreError::Damaged { .. } => {
-            Failure::DataLoss(format!("name {name}: {error}; `c3 fsck --repair` removes it"))
+            Error::DataLoss(format!("name {name}: {error}; `c3 fsck --repair` removes it"))
         }
         error => error.into(),
     }

@@ -1,35 +1,35 @@
-//! Totals: what all documents come to.
+//! Totals over all documents.
 
-use c3_proto::pb;
+use c3_store::Error as StoreError;
+use c3_store::object::key::DELETED;
+use c3_types::Totals;
 use futures::{StreamExt, stream};
 
-use crate::error::Failure;
-use crate::gateway::Gateway;
-use crate::list::READS_AT_ONCE;
-use crate::store::StoreError;
-use crate::store::layout::DELETED;
+use super::list::READS_AT_ONCE;
+use crate::error::Error;
+use crate::state::Gateway;
 
 impl Gateway {
     /// What all documents come to. Reads every manifest and every name.
-    pub(crate) async fn totals(&self) -> Result<pb::TotalsResponse, Failure> {
+    pub(crate) async fn totals(&self) -> Result<Totals, Error> {
         let (objects, stored_bytes) = self.store.size().await?;
-        let mut totals = pb::TotalsResponse { objects, stored_bytes, ..Default::default() };
+        let mut totals = Totals { objects, stored_bytes, ..Default::default() };
         // What tells of a document was written after it, so it is listed before.
         let names = self.store.names(None).await?;
         let documents = self.store.documents("", None, usize::MAX).await?;
-        let deleted = self.store.newest_below(DELETED, "").await?;
+        let deleted = self.store.newest_versions(DELETED, "").await?;
         let names = stream::iter(names)
             .map(|(name, listed)| async move { self.store.listed_name(&name, &listed).await });
         let mut names = names.buffer_unordered(READS_AT_ONCE);
         while let Some(read) = names.next().await {
-            let state = match read {
-                Ok(cell) => cell.and_then(|cell| cell.state),
+            let value = match read {
+                Ok(register) => register.and_then(|register| register.value),
                 Err(StoreError::Damaged { .. }) => None,
                 Err(error) => return Err(error.into()),
             };
-            let stands = state.is_some_and(|state| {
-                let buried = deleted.get(&state.document).is_some_and(|&deleted| deleted >= state.version);
-                documents.contains_key(&state.document) && !buried
+            let stands = value.is_some_and(|value| {
+                let buried = deleted.get(&value.document).is_some_and(|&deleted| deleted >= value.version);
+                documents.contains_key(&value.document) && !buried
             });
             totals.names += u64::from(stands);
         }

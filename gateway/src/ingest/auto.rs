@@ -125,7 +125,7 @@ pub(super) fn write_parts(
                 let writes = wave.iter().map(|&(at, step)| (Arc::clone(&plans[step]), allocator.text(at)));
                 let written = stream::iter(Vec::from_iter(writes))
                     .map(|(plan, text)| spawn(write_shard(Arc::clone(&gateway), plan, text, placing)))
-                    .buffered(gateway.shards_at_once());
+                    .buffered(gateway.shards_in_flight());
                 for (attempt, written) in wave.into_iter().zip(written.try_collect::<Vec<_>>().await?) {
                     allocator.record(attempt, written);
                 }

@@ -7,12 +7,12 @@
 //! spread evenly the mean is 10 KB. After FastCDC (Xia et al., 2016), with the minimum of a hash in the place of its
 //! threshold, so that no cut is ever forced.
 //!
-//! Knows bytes only: whether they are UTF-8 is checked in [`crate::text`].
+//! Knows bytes only: whether they are UTF-8 is checked in [`crate::ingest::text`].
 
 use std::cmp::Reverse;
 
 use bytes::Bytes;
-use c3_proto::limits::SHARD_BYTES_MAX;
+use c3_types::limits::SHARD_BYTES_MAX;
 
 /// Fewest bytes of a shard that is not its document's last.
 const SHARD_BYTES_MIN: usize = 4 << 10;

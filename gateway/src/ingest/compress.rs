@@ -4,29 +4,29 @@ use std::sync::Arc;
 
 use async_stream::try_stream;
 use bytes::Bytes;
-use c3_proto::{Invalid, Window, WriteOptions};
+use c3_types::{Invalid, Window, WriteOptions};
 use futures::{Stream, StreamExt, pin_mut};
 
 use super::plan::Plan;
 use super::shard::compress_shard;
 use super::{each_part, limits};
-use crate::error::Failure;
-use crate::gateway::SharedGateway;
+use crate::error::Error;
+use crate::ingest::text::{self, Begun, Part};
 use crate::metrics::Direction;
-use crate::store::Shard;
-use crate::text::{self, Begun, Part};
+use crate::state::SharedGateway;
+use c3_store::Shard;
 
 /// The windows of a text, in order.
 pub(crate) fn compress<S>(
     gateway: SharedGateway,
     options: WriteOptions,
     pieces: S,
-) -> impl Stream<Item = Result<Window, Failure>> + Send
+) -> impl Stream<Item = Result<Window, Error>> + Send
 where
-    S: Stream<Item = Result<Bytes, Failure>> + Send,
+    S: Stream<Item = Result<Bytes, Error>> + Send,
 {
     try_stream! {
-        options.check_no_put()?;
+        options.check_without_upload()?;
         if options.auto_ratio.is_some() {
             Err(Invalid::new("auto_ratio", "ratios are chosen for texts that are stored: give one"))?;
         }
@@ -57,11 +57,7 @@ where
 }
 
 /// A shard's windows; `None` at the end of the text.
-async fn compress_part(
-    gateway: SharedGateway,
-    plan: Arc<Plan>,
-    part: Part,
-) -> Result<Option<Shard>, Failure> {
+async fn compress_part(gateway: SharedGateway, plan: Arc<Plan>, part: Part) -> Result<Option<Shard>, Error> {
     match part {
         Part::Shard(text) | Part::Whole(text) => Ok(Some(compress_shard(&gateway, &plan, &text).await?)),
         Part::End(_) => Ok(None),

@@ -9,54 +9,28 @@ use std::time::{Duration, Instant};
 
 use async_stream::try_stream;
 use bytes::Bytes;
-use c3_proto::{Base, UploadName, WriteOptions, pb};
+use c3_types::{Base, Progress, PutEvent, Stored, WriteOptions};
 use futures::future::Either;
 use futures::{Stream, StreamExt, pin_mut};
 
-use super::auto::{Choice, choose};
-use super::base::{Continued, text_again};
+use super::auto::{RatioPolicy, write_parts};
+use super::edit::{Continued, text_again};
 use super::plan::Plan;
-use super::shard::{Keep, StageTimes, WrittenShard, write_shard};
-use super::tally::{Progress, Tally};
+use super::progress::WriteProgress;
+use super::shard::{WrittenPart, write_shard};
 use super::upload::{self, Upload};
-use super::{each_part, limits, recode};
-use crate::error::Failure;
-use crate::gateway::SharedGateway;
-use crate::hash::TextHash;
+use super::{each_part, limits};
+use crate::error::Error;
+use crate::ingest::hash::TextHash;
+use crate::ingest::text::{self, Part};
 use crate::metrics::Direction;
-use crate::store::manifest::{Manifest, ShardEntry};
-use crate::store::uploads::UploadRecord;
-use crate::text::{self, Part};
+use crate::state::{Placing, SharedGateway};
+use c3_store::cache::ResolvedManifest;
+use c3_store::Error as StoreError;
+use c3_store::manifest::{Manifest, ShardEntry};
 
 /// Least time between two reports: a caller that sends all before it reads finds only a few waiting.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
-
-/// What the caller of a put is told.
-#[derive(Debug)]
-pub(crate) enum PutEvent {
-    Progress {
-        progress: Progress,
-        /// Names the put, once it can be taken up by that.
-        upload: Option<UploadName>,
-    },
-    Done(Box<Put>),
-}
-
-/// A document that is durable.
-#[derive(Debug)]
-pub(crate) struct Put {
-    pub(crate) document: pb::Document,
-    pub(crate) shards_reused: u64,
-    pub(crate) times: StageTimes,
-    /// Where its ratios were chosen: whether it keeps the bound.
-    pub(crate) bound_met: Option<bool>,
-}
-
-/// What a part of the text became.
-pub(super) enum Written {
-    Shard(Box<WrittenShard>),
-    End(TextHash),
-}
 
 /// How and to what end a text is written.
 pub(super) struct Writing {
@@ -82,21 +56,31 @@ impl Writing {
     }
 }
 
-/// Stores a text that arrives in pieces. Ends with [`PutEvent::Done`] or a failure.
+/// Stores a text that arrives in pieces. Ends with [`PutEvent::Stored`] or a error.
 pub(crate) fn put_document<S>(
     gateway: SharedGateway,
     options: WriteOptions,
     pieces: S,
-) -> impl Stream<Item = Result<PutEvent, Failure>> + Send
+) -> impl Stream<Item = Result<PutEvent, Error>> + Send
 where
-    S: Stream<Item = Result<Bytes, Failure>> + Send,
+    S: Stream<Item = Result<Bytes, Error>> + Send,
 {
     try_stream! {
-        let (mut options, record) = taken_up(&gateway, options).await?;
-        let base = match &options.base {
-            Some(base) => Some(gateway.find(base.id().as_str()).await?),
+        let mut options = options;
+        let mut base = find_base(&gateway, &options).await?;
+        if let (Some(given), Some(found)) = (&options.base, &base) {
+            options.base = Some(upload::whole(given, found.value.id));
+        }
+        let record = match &options.upload {
+            Some(name) => gateway.store.upload(name).await?,
             None => None,
         };
+        if let Some(record) = &record {
+            options = upload::taken_up(options, record)?;
+            if base.is_none() {
+                base = find_base(&gateway, &options).await?;
+            }
+        }
         let plan = match &base {
             Some(base) => Plan::like(&options, &base.value, &gateway).await?,
             None => Plan::new(&options, &gateway).await?,
@@ -120,19 +104,13 @@ where
     }
 }
 
-/// The options with a base's whole id and, where they name a put that was begun, as it was begun.
-async fn taken_up(
+async fn find_base(
     gateway: &SharedGateway,
-    mut options: WriteOptions,
-) -> Result<(WriteOptions, Option<UploadRecord>), Failure> {
-    if let Some(base) = &options.base {
-        let id = gateway.find(base.id().as_str()).await?.value.id;
-        options.base = Some(upload::whole(base, id));
-    }
-    let Some(name) = &options.upload else { return Ok((options, None)) };
-    match gateway.store.upload(name).await? {
-        Some(record) => Ok((upload::taken_up(options, &record)?, Some(record))),
-        None => Ok((options, None)),
+    options: &WriteOptions,
+) -> Result<Option<Arc<ResolvedManifest>>, Error> {
+    match &options.base {
+        Some(base) => gateway.find(base.id().as_str()).await.map(Some),
+        None => Ok(None),
     }
 }
 
@@ -141,18 +119,18 @@ pub(super) fn write_text<S>(
     gateway: SharedGateway,
     writing: Writing,
     parts: S,
-) -> impl Stream<Item = Result<PutEvent, Failure>> + Send
+) -> impl Stream<Item = Result<PutEvent, Error>> + Send
 where
-    S: Stream<Item = Result<Part, Failure>> + Send,
+    S: Stream<Item = Result<Part, Error>> + Send,
 {
     try_stream! {
         let _under_way = gateway.store.begin_put();
         let Writing { plan, options, kept, replaces, mut upload } = writing;
-        let (choice, written) = match &options.auto_ratio {
+        let (policy, written) = match &options.auto_ratio {
             Some(auto) => {
-                let choice = Choice::new(auto, &plan, &options, &gateway).await?;
-                let written = choose(Arc::clone(&gateway), choice.clone(), parts);
-                (Some(choice), Either::Left(written))
+                let policy = RatioPolicy::new(auto, &plan, &options, &gateway).await?;
+                let written = write_parts(Arc::clone(&gateway), policy.clone(), parts);
+                (Some(policy), Either::Left(written))
             }
             None => {
                 let written = each_part(Arc::clone(&gateway), Arc::clone(&plan), parts, write_part);
@@ -161,40 +139,40 @@ where
         };
         pin_mut!(written);
 
-        let (mut tally, mut reported) = (Tally::after(kept), Instant::now());
+        let (mut progress, mut reported) = (WriteProgress::after(kept), Instant::now());
         while let Some(part) = written.next().await {
             match part? {
-                Written::Shard(shard) => {
-                    tally.add(*shard);
+                WrittenPart::Shard(shard) => {
+                    progress.add(*shard);
                     if let Some(upload) = &mut upload {
-                        upload.record(&gateway, &plan, &tally).await?;
+                        upload.record(&gateway, &plan, &progress).await?;
                     }
                     if reported.elapsed() >= PROGRESS_INTERVAL {
                         reported = Instant::now();
                         let upload = upload.as_ref().and_then(Upload::name).cloned();
-                        yield PutEvent::Progress { progress: tally.progress(options.bytes), upload };
+                        yield PutEvent::Progress(Progress { upload, ..progress.progress(options.bytes) });
                     }
                 }
-                Written::End(hash) => {
-                    let (mut put, manifest) = commit(&gateway, &plan, &mut tally, &hash, replaces.as_ref()).await?;
-                    gateway.call_as_asked(&manifest, &options).await?;
-                    put.bound_met = choice.as_ref().map(|choice| choice.is_met(&put.document));
+                WrittenPart::End(hash) => {
+                    let (mut put, manifest) = commit(&gateway, &plan, &mut progress, &hash, replaces.as_ref()).await?;
+                    gateway.set_requested_names(&manifest, &options).await?;
+                    put.bound_met = policy.as_ref().map(|policy| policy.is_met(&put.document));
                     if let Some(upload) = &upload {
                         upload.end(&gateway).await;
                     }
-                    yield PutEvent::Done(Box::new(put));
+                    yield PutEvent::Stored(Box::new(put));
                 }
             }
         }
     }
 }
 
-async fn write_part(gateway: SharedGateway, plan: Arc<Plan>, part: Part) -> Result<Written, Failure> {
-    let written = |shard| Ok(Written::Shard(Box::new(shard)));
+async fn write_part(gateway: SharedGateway, plan: Arc<Plan>, part: Part) -> Result<WrittenPart, Error> {
+    let written = |shard| Ok(WrittenPart::Shard(Box::new(shard)));
     match part {
-        Part::Shard(text) => written(write_shard(gateway, plan, text, Keep::Shared).await?),
-        Part::Whole(text) => written(write_shard(gateway, plan, text, Keep::Inline).await?),
-        Part::End(hash) => Ok(Written::End(hash)),
+        Part::Shard(text) => written(write_shard(gateway, plan, text, Placing::Shared).await?),
+        Part::Whole(text) => written(write_shard(gateway, plan, text, Placing::Inline).await?),
+        Part::End(hash) => Ok(WrittenPart::End(hash)),
     }
 }
 
@@ -202,12 +180,12 @@ async fn write_part(gateway: SharedGateway, plan: Arc<Plan>, part: Part) -> Resu
 async fn commit(
     gateway: &SharedGateway,
     plan: &Plan,
-    tally: &mut Tally,
+    progress: &mut WriteProgress,
     hash: &TextHash,
     replaces: Option<&Manifest>,
-) -> Result<(Put, Manifest), Failure> {
+) -> Result<(Stored, Manifest), Error> {
     let id = hash.id();
-    let mut manifest = plan.manifest(id, std::mem::take(&mut tally.shards));
+    let mut manifest = plan.manifest(id, std::mem::take(&mut progress.shards));
     // What is appended to a single shard is cut anew with all of it.
     if manifest.shards.len() > 1 {
         manifest.subtrees = hash.subtrees().to_vec();
@@ -218,14 +196,32 @@ async fn commit(
             manifest.created_unix_ms = old.created_unix_ms;
             let expires_unix_ms = plan.expires_unix_ms(old.created_unix_ms);
             manifest.expires_unix_ms = expires_unix_ms.or(old.expires_unix_ms);
-            recode::switch(gateway, old, manifest).await?
+            switch(gateway, old, manifest).await?
         }
         None => gateway.store.put_manifest(manifest).await?,
     };
-    tally.times.store += begun.elapsed();
-    let Tally { bytes, tokens, reused, times, .. } = *tally;
+    progress.times.store += begun.elapsed();
+    let WriteProgress { bytes, tokens, reused, times, .. } = *progress;
     gateway.metrics.text(Direction::In, bytes, tokens);
     tracing::info!(%id, bytes, tokens, reused, "stored a document");
     let document = stored.value.document(stored.bytes);
-    Ok((Put { document, shards_reused: reused, times, bound_met: None }, stored.value))
+    Ok((Stored { document, shards_reused: reused, times, bound_met: None }, stored.value))
+}
+
+/// Replaces `old` by `new` if it is still there, and as it was.
+async fn switch(
+    gateway: &SharedGateway,
+    old: &Manifest,
+    new: Manifest,
+) -> Result<c3_store::StoredObject<Manifest>, Error> {
+    if new.id != old.id {
+        let problem = "its windows are right, but together they are another text";
+        return Err(Error::DataLoss(format!("document {}: {problem}", old.id)));
+    }
+    match gateway.store.switch_manifest(old, new).await {
+        Ok(Some(stored)) => Ok(stored),
+        Ok(None) => Err(Error::Changed(old.id)),
+        Err(StoreError::Missing { .. }) => Err(Error::NotFound(old.id.to_string())),
+        Err(error) => Err(error.into()),
+    }
 }

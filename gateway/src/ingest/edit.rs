@@ -3,23 +3,23 @@
 //! An edited version is sent whole. Where it is written as its base is, every shard that the edit did not touch is found
 //! in the store. Of a document that is appended to nothing is sent, and only its end is decoded: its last shards, whose
 //! cuts depend on what follows, are cut anew together with the new text. The hash of the whole goes on from what the
-//! manifest keeps of it ([`crate::hash`]), if that and the decoded end still make the document's id.
+//! manifest keeps of it ([`crate::ingest::hash`]), if that and the decoded end still make the document's id.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use c3_proto::{ByteRange, DocumentId};
+use c3_types::{ByteRange, DocumentId};
 use futures::future::Either;
 use futures::{Stream, TryStreamExt, stream};
 
 use super::plan::Plan;
-use crate::chunker;
-use crate::error::Failure;
-use crate::gateway::SharedGateway;
-use crate::hash::TextHash;
+use crate::error::Error;
+use crate::ingest::chunker;
+use crate::ingest::hash::TextHash;
+use crate::ingest::text::Begun;
 use crate::read::document::document_text;
-use crate::store::manifest::{Manifest, ShardEntry};
-use crate::text::Begun;
+use crate::state::SharedGateway;
+use c3_store::manifest::{Manifest, ShardEntry};
 
 /// A document that text is appended to.
 pub(super) struct Continued {
@@ -38,11 +38,7 @@ impl Continued {
     }
 
     /// Reads the end of a document, as far as it is needed.
-    pub(super) async fn after(
-        gateway: &SharedGateway,
-        plan: &Plan,
-        base: &Manifest,
-    ) -> Result<Self, Failure> {
+    pub(super) async fn after(gateway: &SharedGateway, plan: &Plan, base: &Manifest) -> Result<Self, Error> {
         let sizes = Vec::from_iter(base.shards.iter().map(ShardEntry::bytes));
         let kept = if stays(base, plan) { chunker::settled(&sizes) } else { 0 };
         let all = || Ok(Self { again: Some(base.id), ..Self::from_nothing() });
@@ -73,7 +69,7 @@ impl Continued {
 pub(super) fn text_again(
     gateway: &SharedGateway,
     again: Option<DocumentId>,
-) -> impl Stream<Item = Result<Bytes, Failure>> + Send + use<> {
+) -> impl Stream<Item = Result<Bytes, Error>> + Send + use<> {
     match again {
         Some(id) => Either::Left(document_text(Arc::clone(gateway), id, ByteRange::default())),
         None => Either::Right(stream::empty()),
@@ -85,5 +81,5 @@ fn stays(base: &Manifest, plan: &Plan) -> bool {
     let same =
         (&base.cascade, base.codec, &base.verification) == (&plan.cascade, plan.codec, &plan.verification);
     // What came from outside serves no other document.
-    same && !base.subtrees.is_empty() && base.shards.iter().all(|shard| shard.outside.is_none())
+    same && !base.subtrees.is_empty() && base.shards.iter().all(|shard| shard.import_digest.is_none())
 }

@@ -12,88 +12,65 @@ use std::sync::Arc;
 
 use async_stream::try_stream;
 use bytes::Bytes;
-use c3_proto::limits::SHARD_BYTES_MAX;
-use c3_proto::{CascadeName, DocumentId, Invalid, LatentCodec, ShardHash, Stage, Window, WindowHash, pb};
+use c3_routing::{Error as RoutingError, NodeSelector, ReconstructJob};
+use c3_types::limits::SHARD_BYTES_MAX;
+use c3_types::{
+    Cascade, Document, DocumentId, Invalid, ShardHash, Stage, Window, WindowCorrections, WindowHash,
+    WindowLatents,
+};
 use futures::{Stream, StreamExt, TryStreamExt, pin_mut, stream};
 
-use crate::error::Failure;
-use crate::gateway::{Gateway, SharedGateway};
+use crate::error::Error;
+use crate::ingest::text::Utf8Check;
 use crate::metrics::Direction;
-use crate::nodes::Need;
-use crate::nodes::calls::ReconstructJob;
-use crate::store::manifest::{Manifest, Place, ShardEntry, Verification};
-use crate::store::shard::{self, ShardCorrections, ShardLatents, WindowCorrections, WindowLatents};
-use crate::store::stamp::{Stamp, now_unix_ms};
-use crate::task;
-use crate::text::Utf8Check;
+use crate::spawn::spawn;
+use crate::state::{Gateway, SharedGateway};
+use c3_store::manifest::{Manifest, Placement, ShardEntry, Verification};
+use c3_store::object::version::{Version, now_unix_ms};
+use c3_store::shard::{self, ShardCorrections, ShardLatents};
 
 /// Windows of a shard that are decoded side by side.
 const WINDOWS_AT_ONCE: usize = 4;
 
-/// What the caller says that the latents stand for.
-#[derive(Clone, Debug)]
-pub(crate) struct Claim {
-    pub(crate) id: DocumentId,
-    pub(crate) bytes: u64,
-    /// 0: each shard has its own.
-    pub(crate) ratio: u32,
-    pub(crate) codec: LatentCodec,
-    pub(crate) cascade: CascadeName,
-}
-
-impl Claim {
-    /// Checks what arrived.
-    pub(crate) fn from_wire(wire: pb::Document) -> Result<Self, Invalid> {
-        let missing = |field| move || Invalid::new(field, "must be given");
-        let cascade = wire.cascade.ok_or_else(missing("document.cascade"))?;
-        Ok(Self {
-            id: DocumentId::try_from(wire.id.as_ref())?,
-            bytes: wire.bytes,
-            ratio: wire.ratio,
-            codec: LatentCodec::from_wire(wire.codec)?.ok_or_else(missing("document.codec"))?,
-            cascade: CascadeName::from_wire(cascade)?,
-        })
+/// Checks a window against the document that the caller declared.
+fn check_window(document: &Document, window: &Window) -> Result<(), Error> {
+    let group = &window.group;
+    let (given, declared) = (group.compressor(), document.cascade.compressor);
+    if given != declared {
+        let served = declared.to_string();
+        return Err(RoutingError::WrongModel { stage: Stage::Compressor, given, served }.into());
     }
-
-    fn check(&self, window: &Window) -> Result<(), Failure> {
-        let group = &window.group;
-        let (given, claimed) = (group.compressor(), self.cascade.compressor);
-        if given != claimed {
-            let served = claimed.to_string();
-            return Err(Failure::WrongModel { stage: Stage::Compressor, given, served });
-        }
-        if group.codec() != self.codec || (self.ratio != 0 && group.ratio() != self.ratio) {
-            let problem =
-                format!("ratio and codec must be the document's: {} and {}", self.ratio, self.codec);
-            return Err(Invalid::new("window.group", problem).into());
-        }
-        if window.bytes.is_empty() || window.bytes.end > self.bytes {
-            return Err(Invalid::new("window.end", "a window has bytes, all within the document").into());
-        }
-        Ok(())
+    if group.codec() != document.codec || (document.ratio != 0 && group.ratio() != document.ratio) {
+        let (ratio, codec) = (document.ratio, document.codec);
+        let problem = format!("ratio and codec must be the document's: {ratio} and {codec}");
+        return Err(Invalid::new("window.group", problem).into());
     }
+    if window.bytes.is_empty() || window.bytes.end > document.bytes {
+        return Err(Invalid::new("window.end", "a window is not empty and ends within the document").into());
+    }
+    Ok(())
 }
 
 /// Stores a document given as latents.
 pub(crate) async fn put_latents<S>(
     gateway: SharedGateway,
-    claim: Claim,
+    document: Document,
     windows: S,
-) -> Result<pb::Document, Failure>
+) -> Result<Document, Error>
 where
-    S: Stream<Item = Result<Window, Failure>> + Send,
+    S: Stream<Item = Result<Window, Error>> + Send,
 {
     let most = gateway.config.document_bytes_max;
-    if claim.bytes > most {
-        let problem = format!("a document may have {most}, this one has {}", claim.bytes);
+    if document.bytes > most {
+        let problem = format!("a document may have {most}, this one has {}", document.bytes);
         return Err(Invalid::new("document.bytes", problem).into());
     }
-    let served = gateway.nodes.cascade_of_latents(None, claim.cascade.compressor).await?;
-    let arithmetic = gateway.nodes.arithmetic(served.cascade.decoder).await?;
-    let put = Arc::new(LatentsPut { gateway, cascade: served.cascade.clone(), arithmetic, claim });
+    let served = gateway.router.cascade_of_latents(None, document.cascade.compressor).await?;
+    let arithmetic = gateway.router.arithmetic(served.cascade.decoder).await?;
+    let put = Arc::new(LatentsPut { gateway, cascade: served.cascade.clone(), arithmetic, document });
 
-    let shards = shards(&put.claim, windows)
-        .map(|shard| task::begin(Arc::clone(&put).write(shard)))
+    let shards = shards(&put.document, windows)
+        .map(|shard| spawn(Arc::clone(&put).write(shard)))
         .buffered(put.gateway.config.shards_in_flight);
     pin_mut!(shards);
     let (mut utf8, mut hasher, mut entries) = (Utf8Check::default(), blake3::Hasher::new(), Vec::new());
@@ -105,24 +82,25 @@ where
     utf8.finish()?;
     let (id, bytes) =
         (DocumentId::from(hasher.finalize()), entries.iter().map(ShardEntry::bytes).sum::<u64>());
-    if (id, bytes) != (put.claim.id, put.claim.bytes) {
-        let problem = format!("the windows are {bytes} bytes with id {id}, but {} with id", put.claim.bytes);
-        return Err(Failure::DataLoss(format!("{problem} {} were announced", put.claim.id)));
+    if (id, bytes) != (put.document.id, put.document.bytes) {
+        let problem =
+            format!("the windows are {bytes} bytes with id {id}, but {} with id", put.document.bytes);
+        return Err(Error::DataLoss(format!("{problem} {} were announced", put.document.id)));
     }
     put.commit(entries).await
 }
 
 /// Windows put together to shards.
-fn shards<S>(claim: &Claim, windows: S) -> impl Stream<Item = Result<Vec<Window>, Failure>>
+fn shards<S>(document: &Document, windows: S) -> impl Stream<Item = Result<Vec<Window>, Error>>
 where
-    S: Stream<Item = Result<Window, Failure>>,
+    S: Stream<Item = Result<Window, Error>>,
 {
     try_stream! {
         let mut shard: Vec<Window> = Vec::new();
         let (mut number, mut end) = (0, 0);
         pin_mut!(windows);
         while let Some(window) = windows.try_next().await? {
-            claim.check(&window)?;
+            check_window(document, &window)?;
             if window.bytes.start != end {
                 Err(Invalid::new("window.start", format!("must be {end}, where the window before ends")))?;
             }
@@ -152,17 +130,17 @@ where
 /// A put of latents, under way.
 struct LatentsPut {
     gateway: SharedGateway,
-    cascade: CascadeName,
+    cascade: Cascade,
     arithmetic: String,
-    claim: Claim,
+    document: Document,
 }
 
 impl LatentsPut {
     /// Proves a shard and makes it durable. Returns its line of the manifest, and its text.
     async fn write(
         self: Arc<Self>,
-        windows: Result<Vec<Window>, Failure>,
-    ) -> Result<(ShardEntry, Bytes), Failure> {
+        windows: Result<Vec<Window>, Error>,
+    ) -> Result<(ShardEntry, Bytes), Error> {
         let windows = windows?;
         let decoding = Vec::from_iter(windows.iter().map(|window| self.decode(window)));
         let texts = stream::iter(decoding).buffered(WINDOWS_AT_ONCE);
@@ -170,50 +148,51 @@ impl LatentsPut {
 
         let (latents, corrections) = part(windows);
         let (latents_payload, corrections_payload) = (latents.encode(), corrections.encode());
-        let outside = shard::digest(&[latents_payload, corrections_payload].concat());
+        let import_digest = shard::digest(&[latents_payload, corrections_payload].concat());
         let hash = ShardHash::of(&text);
         let mut entry =
-            ShardEntry { outside: Some(outside), ..ShardEntry::new(hash, &latents, Some(&corrections)) };
-        let families = self.manifest(Vec::new()).families(&entry);
+            ShardEntry { import_digest: Some(import_digest), ..ShardEntry::new(hash, &latents, Some(&corrections)) };
+        let prefixes = self.manifest(Vec::new()).key_prefixes(&entry);
         let store = &self.gateway.store;
         // The name holds a digest of the content: what is there is equal, or damaged.
-        let (latents_generation, latents) = match store.usable_latents(&families.latents).await? {
+        let (latents_generation, latents) = match store.usable_latents(&prefixes.latents).await? {
             Some(there) => there,
-            None => store.put_latents(&families.latents, latents).await?,
+            None => store.put_latents(&prefixes.latents, latents).await?,
         };
-        let family = families.corrections.expect("a manifest with a verification names corrections");
+        let prefix = prefixes.corrections.expect("a manifest with a verification names corrections");
         let (corrections_generation, corrections_bytes) =
-            match store.usable_corrections(&family, &latents).await? {
+            match store.usable_corrections(&prefix, &latents).await? {
                 Some((generation, there)) => (generation, there.bytes),
-                None => store.put_corrections(&family, &corrections).await?,
+                None => store.put_corrections(&prefix, &corrections).await?,
             };
-        entry.place = Place::Objects { latents: latents_generation, corrections: corrections_generation };
+        entry.placement =
+            Placement::Objects { latents: latents_generation, corrections: corrections_generation };
         entry.stored_bytes = latents.bytes + corrections_bytes;
         Ok((entry, text))
     }
 
-    async fn decode(&self, window: &Window) -> Result<Bytes, Failure> {
+    async fn decode(&self, window: &Window) -> Result<Bytes, Error> {
         let Range { start, end } = window.bytes;
-        let need = Need {
+        let selector = NodeSelector {
             stage: Stage::Decoder,
             fingerprint: self.cascade.decoder,
             arithmetic: Some(&self.arithmetic),
-            avoid: &[],
+            exclude: &[],
         };
         let job = ReconstructJob {
             group: &window.group,
             corrections: window.corrections.as_ref(),
             bytes: end - start,
         };
-        let text = self.gateway.nodes.reconstruct(need, job).await?.value;
+        let text = self.gateway.router.reconstruct(selector, job).await?.value;
         if WindowHash::of(&text) != window.hash || text.len() as u64 != end - start {
             let problem = "what the decoder writes does not have its hash and size";
-            return Err(Failure::DataLoss(format!("window of bytes {start}..{end}: {problem}")));
+            return Err(Error::DataLoss(format!("window of bytes {start}..{end}: {problem}")));
         }
         Ok(text)
     }
 
-    async fn commit(&self, shards: Vec<ShardEntry>) -> Result<pb::Document, Failure> {
+    async fn commit(&self, shards: Vec<ShardEntry>) -> Result<Document, Error> {
         let gateway: &Gateway = &self.gateway;
         let manifest = self.manifest(shards);
         let stored = gateway.store.put_manifest(manifest).await?;
@@ -225,11 +204,11 @@ impl LatentsPut {
 
     fn manifest(&self, shards: Vec<ShardEntry>) -> Manifest {
         Manifest {
-            id: self.claim.id,
-            version: Stamp::NONE,
+            id: self.document.id,
+            version: Version::NONE,
             cascade: self.cascade.clone(),
-            ratio: Manifest::ratio_of(&shards, self.claim.ratio),
-            codec: self.claim.codec,
+            ratio: Manifest::ratio_of(&shards, self.document.ratio),
+            codec: self.document.codec,
             verification: Some(Verification { margin: 0.0, arithmetic: self.arithmetic.clone() }),
             created_unix_ms: now_unix_ms(),
             expires_unix_ms: None,
@@ -264,25 +243,18 @@ fn part(windows: Vec<Window>) -> (ShardLatents, ShardCorrections) {
 
 #[cfg(test)]
 mod tests {
-    use c3_proto::Fingerprint;
+    use c3_types::Fingerprint;
 
     use super::*;
-    use crate::store::shard::tests::shard;
+    use crate::test_data::windows as shard_windows;
 
-    fn claim() -> Claim {
-        let (compressor, decoder) = (Fingerprint::of(b"compressor"), Fingerprint::of(b"decoder"));
-        Claim {
-            id: DocumentId::of(b"text"),
-            bytes: 9 * 60,
-            ratio: 20,
-            codec: LatentCodec::Q4_0,
-            cascade: CascadeName { name: "c3-mini".to_owned(), compressor, decoder },
-        }
+    fn document() -> Document {
+        Document { bytes: 9 * 60, ..crate::test_data::manifest(&[], true).document(0) }
     }
 
     /// Windows of 60 bytes, in shards of these numbers.
     fn windows(shards: &[u32]) -> Vec<Window> {
-        let windows = shard(&vec![20; shards.len()]).windows;
+        let windows = shard_windows(&vec![20; shards.len()]);
         let window = |(window, &shard): (WindowLatents, &u32)| Window {
             shard,
             bytes: window.bytes.start.into()..window.bytes.end.into(),
@@ -293,9 +265,9 @@ mod tests {
         windows.into_iter().zip(shards).map(window).collect()
     }
 
-    async fn put_together(windows: Vec<Window>) -> Result<Vec<usize>, Failure> {
-        let (claim, windows) = (claim(), stream::iter(windows.into_iter().map(Ok)));
-        shards(&claim, windows).map_ok(|shard| shard.len()).try_collect().await
+    async fn put_together(windows: Vec<Window>) -> Result<Vec<usize>, Error> {
+        let (document, windows) = (document(), stream::iter(windows.into_iter().map(Ok)));
+        shards(&document, windows).map_ok(|shard| shard.len()).try_collect().await
     }
 
     #[tokio::test]
@@ -318,7 +290,7 @@ mod tests {
             let mut windows = windows(&[0, 1, 1, 2]);
             change(&mut windows);
             match put_together(windows).await {
-                Err(Failure::Invalid(invalid)) => assert_eq!(invalid.field, field),
+                Err(Error::Invalid(invalid)) => assert_eq!(invalid.field, field),
                 other => panic!("{field}: {other:?}"),
             }
         }
@@ -326,10 +298,10 @@ mod tests {
 
     #[tokio::test]
     async fn latents_of_another_model_are_refused() {
-        let mut claim = claim();
-        claim.cascade.compressor = Fingerprint::of(b"other");
+        let mut document = document();
+        document.cascade.compressor = Fingerprint::of(b"other");
         let window = windows(&[0]).remove(0);
-        let failure = claim.check(&window).unwrap_err();
-        assert!(matches!(failure, Failure::WrongModel { .. }), "{failure}");
+        let error = check_window(&document, &window).unwrap_err();
+        assert!(matches!(error, Error::Routing(RoutingError::WrongModel { .. })), "{error}");
     }
 }

@@ -1,56 +1,58 @@
-//! The write pipelines: text → shards → latents → corrections → store.
+//! Write pipelines: text, shards, latents, corrections, store.
 //!
-//! [`document`] stores a text, [`oneshot`] hands its latents out and stores nothing; both go by a [`plan`] and do one
-//! [`shard`] after another. A text may have a stored document for its [`mod@base`], and its put can be taken up by the name
-//! of its [`upload`]; a [`tally`] tells how far it is. [`recode`] stores a document's text anew, [`auto`] chooses ratios. [`latents`] stores latents
-//! that come from outside.
+//! [`document`] stores a text, [`mod@compress`] returns its latents and stores nothing. Both follow a [`plan`] and process
+//! one [`shard`] after another. [`edit`] builds on a stored document, [`upload`] resumes an interrupted put, [`progress`]
+//! tracks it. [`recode`] rewrites a stored document, [`auto`] chooses ratios, [`latents`] stores latents from outside.
 
-pub(crate) mod auto;
-mod base;
+mod auto;
+mod chunker;
+pub(crate) mod compress;
 pub(crate) mod document;
+mod edit;
+mod hash;
 pub(crate) mod latents;
-pub(crate) mod oneshot;
-pub(crate) mod plan;
+mod plan;
+mod progress;
 pub(crate) mod recode;
-pub(crate) mod shard;
-pub(crate) mod tally;
+mod shard;
+mod text;
 mod upload;
 
 use std::sync::Arc;
 
-use c3_proto::WriteOptions;
+use c3_types::WriteOptions;
 use futures::{Stream, StreamExt};
 
-use crate::error::Failure;
-use crate::gateway::SharedGateway;
-use crate::task;
-use crate::text::{Part, TextLimits};
+use crate::error::Error;
+use crate::spawn::spawn;
+use crate::state::SharedGateway;
 
-use plan::Plan;
+use self::plan::Plan;
+use self::text::{Part, TextLimits};
 
-/// The bounds of a text that is to be written with these options, if the size that it declares keeps them.
-fn limits(gateway: &SharedGateway, options: &WriteOptions) -> Result<TextLimits, Failure> {
+/// Returns the size limits of a text. Errors: the declared size exceeds them.
+fn limits(gateway: &SharedGateway, options: &WriteOptions) -> Result<TextLimits, Error> {
     let limits = TextLimits { bytes_max: gateway.config.document_bytes_max, bytes_declared: options.bytes };
     limits.check_declared()?;
     Ok(limits)
 }
 
-/// Gives each part of a text to `work`: several side by side, their results in order.
+/// Runs `work` on each part of a text: several parts concurrently, results in order.
 fn each_part<S, T, W>(
     gateway: SharedGateway,
     plan: Arc<Plan>,
     parts: S,
     work: fn(SharedGateway, Arc<Plan>, Part) -> W,
-) -> impl Stream<Item = Result<T, Failure>> + Send
+) -> impl Stream<Item = Result<T, Error>> + Send
 where
-    S: Stream<Item = Result<Part, Failure>> + Send,
+    S: Stream<Item = Result<Part, Error>> + Send,
     T: Send + 'static,
-    W: Future<Output = Result<T, Failure>> + Send + 'static,
+    W: Future<Output = Result<T, Error>> + Send + 'static,
 {
-    let at_once = gateway.shards_at_once();
+    let at_once = gateway.shards_in_flight();
     let begin = move |part| {
         let (gateway, plan) = (Arc::clone(&gateway), Arc::clone(&plan));
-        task::begin(async move { work(gateway, plan, part?).await })
+        spawn(async move { work(gateway, plan, part?).await })
     };
     parts.map(begin).buffered(at_once)
 }

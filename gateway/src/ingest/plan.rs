@@ -4,18 +4,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use c3_proto::{CascadeName, DocumentId, LatentCodec, ShardHash, WriteOptions};
+use c3_types::{Cascade, DocumentId, LatentCodec, ShardHash, WriteOptions};
 
-use crate::error::Failure;
-use crate::gateway::Gateway;
-use crate::store::layout::{CorrectionSettings, LatentSettings, ShardFamilies};
-use crate::store::manifest::{Manifest, ShardEntry, Verification};
-use crate::store::stamp::{Stamp, now_unix_ms};
+use crate::error::Error;
+use crate::state::Gateway;
+use c3_store::manifest::{Manifest, ShardEntry, Verification};
+use c3_store::object::key::{CorrectionSettings, LatentSettings, ShardKeyPrefixes};
+use c3_store::object::version::{Version, now_unix_ms};
 
 /// How a text is written.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Plan {
-    pub(crate) cascade: CascadeName,
+    pub(crate) cascade: Cascade,
     pub(crate) ratio: u32,
     pub(crate) codec: LatentCodec,
     /// `None` where it is skipped.
@@ -28,15 +28,15 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Decides, or says which option cannot be.
-    pub(crate) async fn new(options: &WriteOptions, gateway: &Gateway) -> Result<Self, Failure> {
-        let served = gateway.nodes.cascade(options.cascade.as_deref()).await?;
+    pub(crate) async fn new(options: &WriteOptions, gateway: &Gateway) -> Result<Self, Error> {
+        let served = gateway.router.cascade(options.cascade.as_deref()).await?;
         let ratio = served.ratios.check(options.ratio.unwrap_or(0))?;
         let verification = match options.skip_verification {
             true => None,
             // One arithmetic for all of a document, so that it can be read exactly as it was verified.
             false => Some(Verification {
                 margin: options.margin.unwrap_or(gateway.config.margin),
-                arithmetic: gateway.nodes.arithmetic(served.cascade.decoder).await?,
+                arithmetic: gateway.router.arithmetic(served.cascade.decoder).await?,
             }),
         };
         Ok(Self {
@@ -54,7 +54,7 @@ impl Plan {
         options: &WriteOptions,
         like: &Manifest,
         gateway: &Gateway,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, Error> {
         let mut plan = Self::new(&completed(options.clone(), like), gateway).await?;
         if options.auto_ratio.is_none() && options.ratio.is_none() {
             plan.ratios = Arc::new(like.shards.iter().map(|shard| (shard.hash, shard.ratio)).collect());
@@ -67,7 +67,7 @@ impl Plan {
         let created_unix_ms = now_unix_ms();
         Manifest {
             id,
-            version: Stamp::NONE,
+            version: Version::NONE,
             cascade: self.cascade.clone(),
             ratio: Manifest::ratio_of(&shards, self.ratio),
             codec: self.codec,
@@ -94,7 +94,7 @@ impl Plan {
     }
 
     /// Where all generations of a shard written so are stored.
-    pub(crate) fn families(&self, shard: ShardHash) -> ShardFamilies {
+    pub(crate) fn key_prefixes(&self, shard: ShardHash) -> ShardKeyPrefixes {
         let latents =
             LatentSettings { compressor: self.cascade.compressor, ratio: self.ratio, codec: self.codec };
         let corrections = self.verification.as_ref().map(|how| CorrectionSettings {
@@ -102,7 +102,7 @@ impl Plan {
             arithmetic: how.arithmetic.clone(),
             margin: how.margin,
         });
-        ShardFamilies::new(shard, &latents, corrections.as_ref(), None)
+        ShardKeyPrefixes::new(shard, &latents, corrections.as_ref(), None)
     }
 }
 
@@ -123,7 +123,7 @@ fn completed(options: WriteOptions, like: &Manifest) -> WriteOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::manifest::tests::manifest;
+    use crate::test_data::manifest;
 
     #[test]
     fn what_is_left_open_is_the_documents() {

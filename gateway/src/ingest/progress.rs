@@ -2,23 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::shard::{StageTimes, WrittenShard};
-use crate::store::manifest::ShardEntry;
+use c3_store::manifest::ShardEntry;
+use c3_types::{Progress, StageTimes};
 
-/// How far a put is.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Progress {
-    /// Bytes of the document that are durable, from its first on.
-    pub(crate) bytes: u64,
-    pub(crate) tokens: u64,
-    /// Bytes of these that the store had.
-    pub(crate) bytes_reused: u64,
-    /// Until the end; `None` where the size is unknown, or nothing was computed yet.
-    pub(crate) left: Option<Duration>,
-}
+use crate::state::WrittenShard;
 
 /// What is written so far.
-pub(super) struct Tally {
+pub(super) struct WriteProgress {
     begun: Instant,
     pub(super) bytes: u64,
     pub(super) tokens: u64,
@@ -29,7 +19,7 @@ pub(super) struct Tally {
     pub(super) times: StageTimes,
 }
 
-impl Tally {
+impl WriteProgress {
     /// Begins after shards that are kept as they are.
     pub(super) fn after(kept: Vec<ShardEntry>) -> Self {
         let bytes = kept.iter().map(ShardEntry::bytes).sum();
@@ -59,8 +49,13 @@ impl Tally {
 
     /// How far a text of so many bytes, where that is known, is.
     pub(super) fn progress(&self, bytes_total: Option<u64>) -> Progress {
-        let Self { bytes, tokens, bytes_reused, .. } = *self;
-        Progress { bytes, tokens, bytes_reused, left: self.left(bytes_total, self.begun.elapsed()) }
+        Progress {
+            bytes_done: self.bytes,
+            tokens_done: self.tokens,
+            bytes_reused: self.bytes_reused,
+            time_left: self.left(bytes_total, self.begun.elapsed()),
+            upload: None,
+        }
     }
 
     /// What was found tells nothing of how long what is computed takes.
@@ -74,19 +69,19 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::manifest::tests::manifest;
+    use crate::test_data::manifest;
 
     #[test]
     fn the_rest_takes_as_long_as_what_was_computed() {
         let shards = manifest(&[vec![100], vec![40, 60], vec![50]], true).shards;
-        let mut tally = Tally::after(shards[..1].to_vec());
-        let left = |tally: &Tally, total| tally.left(total, Duration::from_secs(10));
-        assert_eq!(left(&tally, Some(1000)), None);
+        let mut progress = WriteProgress::after(shards[..1].to_vec());
+        let left = |progress: &WriteProgress, total| progress.left(total, Duration::from_secs(10));
+        assert_eq!(left(&progress, Some(1000)), None);
         for (shard, reused) in shards[1..].iter().zip([true, false]) {
-            tally.add(WrittenShard { entry: shard.clone(), reused, times: StageTimes::default() });
+            progress.add(WrittenShard { entry: shard.clone(), reused, times: StageTimes::default() });
         }
-        assert_eq!((tally.bytes, tally.bytes_reused, tally.reused), (250, 200, 2));
-        assert_eq!(left(&tally, Some(350)), Some(Duration::from_secs(20)));
-        assert_eq!((left(&tally, None), left(&tally, Some(100))), (None, None));
+        assert_eq!((progress.bytes, progress.bytes_reused, progress.reused), (250, 200, 2));
+        assert_eq!(left(&progress, Some(350)), Some(Duration::from_secs(20)));
+        assert_eq!((left(&progress, None), left(&progress, Some(100))), (None, None));
     }
 }

@@ -11,28 +11,26 @@
 use std::sync::Arc;
 
 use async_stream::try_stream;
-use c3_proto::{ByteRange, WriteOptions};
+use c3_types::{ByteRange, PutEvent, StageTimes, Stored, WriteOptions};
 use futures::{Stream, StreamExt, pin_mut};
 
-use super::document::{Put, PutEvent, Writing, write_text};
+use super::document::{Writing, write_text};
 use super::limits;
 use super::plan::Plan;
-use super::shard::StageTimes;
-use crate::error::Failure;
-use crate::gateway::SharedGateway;
+use crate::error::Error;
+use crate::ingest::text::{self, Begun};
 use crate::read::document::document_text;
-use crate::store::manifest::Manifest;
-use crate::store::{StoreError, Stored};
-use crate::text::{self, Begun};
+use crate::state::SharedGateway;
+use c3_store::manifest::Manifest;
 
 /// Writes a document anew. What `options` leave open stays as the document has it. Ends as a put does.
 pub(crate) fn recode(
     gateway: SharedGateway,
     id: String,
     options: WriteOptions,
-) -> impl Stream<Item = Result<PutEvent, Failure>> + Send {
+) -> impl Stream<Item = Result<PutEvent, Error>> + Send {
     try_stream! {
-        options.check_no_put()?;
+        options.check_without_upload()?;
         let found = gateway.find(&id).await?;
         let old = &found.value;
         // A bound on stored bytes needs the text's size, which the document has.
@@ -42,7 +40,7 @@ pub(crate) fn recode(
         if options.auto_ratio.is_none() && is_written_so(old, &plan) {
             let document = old.document(found.bytes);
             let (shards_reused, times) = (document.shards, StageTimes::default());
-            yield PutEvent::Done(Box::new(Put { document, shards_reused, times, bound_met: None }));
+            yield PutEvent::Stored(Box::new(Stored { document, shards_reused, times, bound_met: None }));
             return;
         }
         let text = document_text(Arc::clone(&gateway), old.id, ByteRange::default());
@@ -56,39 +54,21 @@ pub(crate) fn recode(
     }
 }
 
-/// Replaces `old` by `new` if it is still there, and as it was.
-pub(super) async fn switch(
-    gateway: &SharedGateway,
-    old: &Manifest,
-    new: Manifest,
-) -> Result<Stored<Manifest>, Failure> {
-    if new.id != old.id {
-        let problem = "its windows are right, but together they are another text";
-        return Err(Failure::DataLoss(format!("document {}: {problem}", old.id)));
-    }
-    match gateway.store.switch_manifest(old, new).await {
-        Ok(Some(stored)) => Ok(stored),
-        Ok(None) => Err(Failure::Changed(old.id)),
-        Err(StoreError::Missing { .. }) => Err(Failure::NotFound(old.id.to_string())),
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// Whether there is nothing to do.
 fn is_written_so(old: &Manifest, plan: &Plan) -> bool {
     let ratios = old.shards.iter().all(|shard| {
         let ratio = plan.ratios.get(&shard.hash).unwrap_or(&plan.ratio);
-        shard.outside.is_none() && shard.ratio == *ratio
+        shard.import_digest.is_none() && shard.ratio == *ratio
     });
     ratios && (&old.cascade, old.codec, &old.verification) == (&plan.cascade, plan.codec, &plan.verification)
 }
 
 #[cfg(test)]
 mod tests {
-    use c3_proto::LatentCodec;
+    use c3_types::LatentCodec;
 
     use super::*;
-    use crate::store::manifest::tests::manifest;
+    use crate::test_data::manifest;
 
     fn plan(old: &Manifest) -> Plan {
         Plan {
@@ -108,7 +88,7 @@ mod tests {
         let mut unverified = old.clone();
         unverified.verification = None;
         let mut outside = old.clone();
-        outside.shards[1].outside = Some([1; 32]);
+        outside.shards[1].import_digest = Some([1; 32]);
         let mut mixed = old.clone();
         mixed.shards[1].ratio = 40;
         let codec = Manifest { codec: LatentCodec::F32, ..old.clone() };

@@ -1,66 +1,35 @@
 //! One shard on its way into the store: found there, or compressed and verified, then stored.
 //!
-//! Equal shards asked for at once, by whomever, are done once ([`crate::flight`]). The store and not the cache is asked
+//! Equal shards asked for at once, by whomever, are done once ([`crate::single_flight`]). The store and not the cache is asked
 //! what is there, checksums and all: what is acknowledged is on the disk, and a damaged object is made anew. A text that
 //! is one small shard is kept in its manifest, where no other document finds it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
-use c3_proto::{DocumentId, ShardHash};
+use c3_types::{DocumentId, ShardHash, StageTimes, WindowCorrections};
 
+use super::hash::TextHash;
 use super::plan::Plan;
-use crate::error::Failure;
-use crate::flight::SingleFlight;
-use crate::gateway::{Gateway, SharedGateway};
-use crate::nodes::calls::{CompressJob, CompressedWindow, TokenIds, VerifyJob};
-use crate::store::layout::{ShardFamilies, ShardNames};
-use crate::store::manifest::{Place, ShardEntry, Verification};
-use crate::store::shard::{self, ShardCorrections, ShardLatents, WindowCorrections};
-use crate::store::shards::StoredLatents;
-use crate::store::stamp::Stamp;
-use crate::store::{Shard, StoreError, Stored};
+use crate::error::Error;
+use crate::state::{Gateway, Placing, SharedGateway, WrittenShard};
+use c3_routing::{CompressJob, CompressedWindow, TokenIds, VerifyJob};
+use c3_store::manifest::{Placement, ShardEntry, Verification};
+use c3_store::object::key::{ShardKeyPrefixes, ShardKeys};
+use c3_store::object::version::Version;
+use c3_store::shard::StoredLatents;
+use c3_store::shard::{self, ShardCorrections, ShardLatents};
+use c3_store::{Error as StoreError, Shard, StoredObject};
 
 /// Most bytes of latents and corrections that a manifest holds.
 const INLINE_BYTES_MAX: usize = 8 << 10;
 
-/// Shards being written, by where they are stored.
-pub(crate) type Flights = SingleFlight<(ShardFamilies, Keep), Result<WrittenShard, Failure>>;
-
-/// Where a shard is to be kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Keep {
-    /// In objects of its own, which documents share.
-    Shared,
-    /// In the manifest of the document that it is all of, where it is small enough.
-    Inline,
-}
-
-/// A shard that is durable.
-#[derive(Clone, Debug)]
-pub(crate) struct WrittenShard {
-    /// Its line of the manifest.
-    pub(crate) entry: ShardEntry,
-    /// The store had it: no model was asked.
-    pub(crate) reused: bool,
-    pub(crate) times: StageTimes,
-}
-
-/// How long each stage took.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct StageTimes {
-    pub(crate) compress: Duration,
-    pub(crate) verify: Duration,
-    pub(crate) store: Duration,
-}
-
-impl std::ops::AddAssign for StageTimes {
-    fn add_assign(&mut self, other: Self) {
-        self.compress += other.compress;
-        self.verify += other.verify;
-        self.store += other.store;
-    }
+/// A part of a text that was written.
+pub(super) enum WrittenPart {
+    Shard(Box<WrittenShard>),
+    /// The hash of the text, after its last shard.
+    End(TextHash),
 }
 
 /// Makes a shard durable, unless it is already.
@@ -68,44 +37,26 @@ pub(crate) async fn write_shard(
     gateway: SharedGateway,
     plan: Arc<Plan>,
     text: Bytes,
-    keep: Keep,
-) -> Result<WrittenShard, Failure> {
+    keep: Placing,
+) -> Result<WrittenShard, Error> {
     let hash = ShardHash::of(&text);
     let plan = plan.of(hash);
-    let families = plan.families(hash);
-    let key = (families.clone(), keep);
-    let write = ShardWrite { gateway: Arc::clone(&gateway), plan, text, hash, families, keep };
-    gateway.flights.run(key, write.run(), || Err(Failure::gone())).await
+    let prefixes = plan.key_prefixes(hash);
+    let key = (prefixes.clone(), keep);
+    let write = ShardWrite { gateway: Arc::clone(&gateway), plan, text, hash, prefixes, keep };
+    gateway.shard_writes.run(key, write.run(), || Err(Error::panicked())).await
 }
 
 /// Compresses a shard and, where planned, verifies it. Stores nothing.
-pub(crate) async fn compress_shard(gateway: &Gateway, plan: &Plan, text: &Bytes) -> Result<Shard, Failure> {
-    let (latents, corrections) = make(gateway, plan, text).await?;
-    Ok(Shard::new(latents, corrections.map(|made| made.windows)))
-}
-
-/// What the entry of a shard would be in a manifest that holds it. Stores nothing.
-pub(crate) async fn try_shard(gateway: &Gateway, plan: &Plan, text: &Bytes) -> Result<ShardEntry, Failure> {
-    let (latents, corrections) = make(gateway, plan, text).await?;
-    Ok(ShardEntry::new(ShardHash::of(text), &latents, corrections.as_ref()))
-}
-
-async fn make(
-    gateway: &Gateway,
-    plan: &Plan,
-    text: &Bytes,
-) -> Result<(ShardLatents, Option<ShardCorrections>), Failure> {
+pub(crate) async fn compress_shard(gateway: &Gateway, plan: &Plan, text: &Bytes) -> Result<Shard, Error> {
     let mut times = StageTimes::default();
     let windows = compress(gateway, plan, text, &mut times).await?;
     let (latents, token_ids) = part(windows);
     let corrections = match &plan.verification {
-        Some(how) => {
-            let windows = verify(gateway, plan, how, &latents, token_ids, &mut times).await?;
-            Some(ShardCorrections { latents: shard::digest(&latents.encode()), windows })
-        }
+        Some(how) => Some(verify(gateway, plan, how, &latents, token_ids, &mut times).await?),
         None => None,
     };
-    Ok((latents, corrections))
+    Ok(Shard::new(latents, corrections))
 }
 
 struct ShardWrite {
@@ -113,23 +64,23 @@ struct ShardWrite {
     plan: Arc<Plan>,
     text: Bytes,
     hash: ShardHash,
-    families: ShardFamilies,
-    keep: Keep,
+    prefixes: ShardKeyPrefixes,
+    keep: Placing,
 }
 
 /// A shard's objects, with their generations.
-type Latents = (Stamp, StoredLatents);
-type Corrections = (Stamp, Stored<ShardCorrections>);
+type Latents = (Version, StoredLatents);
+type Corrections = (Version, StoredObject<ShardCorrections>);
 
 impl ShardWrite {
-    async fn run(self) -> Result<WrittenShard, Failure> {
+    async fn run(self) -> Result<WrittenShard, Error> {
         let mut times = StageTimes::default();
-        if self.keep == Keep::Inline
+        if self.keep == Placing::Inline
             && let Some(entry) = self.stored_inline().await?
         {
             return Ok(self.written(entry, true, times));
         }
-        let latents = self.gateway.store.usable_latents(&self.families.latents).await?;
+        let latents = self.gateway.store.usable_latents(&self.prefixes.latents).await?;
         if let Some(latents) = &latents
             && let Some(corrections) = self.stored_corrections(&latents.1).await?
         {
@@ -138,14 +89,14 @@ impl ShardWrite {
         let windows = compress(&self.gateway, &self.plan, &self.text, &mut times).await?;
         let (made, token_ids) = part(windows);
         match (self.keep, latents) {
-            (Keep::Inline, None) => self.make_inline(made, token_ids, times).await,
+            (Placing::Inline, None) => self.make_inline(made, token_ids, times).await,
             // Where there are latents without corrections, corrections are made for them.
             (_, stored) => self.make_objects(made, stored, token_ids, times).await,
         }
     }
 
     /// The text's entry in a manifest that was written with the same settings.
-    async fn stored_inline(&self) -> Result<Option<ShardEntry>, Failure> {
+    async fn stored_inline(&self) -> Result<Option<ShardEntry>, Error> {
         let manifest = match self.gateway.store.manifest(DocumentId::of(&self.text)).await {
             Ok(found) => found.value,
             Err(StoreError::Missing { .. }) => return Ok(None),
@@ -158,20 +109,18 @@ impl ShardWrite {
         let Plan { cascade, ratio, codec, verification, .. } = &*self.plan;
         let same = (&manifest.cascade, &manifest.ratio, &manifest.codec, &manifest.verification)
             == (cascade, ratio, codec, verification);
-        Ok(manifest
-            .shards
-            .into_iter()
-            .next()
-            .filter(|entry| same && entry.hash == self.hash && matches!(entry.place, Place::Inline { .. })))
+        Ok(manifest.shards.into_iter().next().filter(|entry| {
+            same && entry.hash == self.hash && matches!(entry.placement, Placement::Inline { .. })
+        }))
     }
 
     /// The corrections that the plan asks for, if the store has them: `Some(None)` where it asks for none.
     async fn stored_corrections(
         &self,
         latents: &StoredLatents,
-    ) -> Result<Option<Option<Corrections>>, Failure> {
-        let Some(family) = &self.families.corrections else { return Ok(Some(None)) };
-        Ok(self.gateway.store.usable_corrections(family, latents).await?.map(Some))
+    ) -> Result<Option<Option<Corrections>>, Error> {
+        let Some(prefix) = &self.prefixes.corrections else { return Ok(Some(None)) };
+        Ok(self.gateway.store.usable_corrections(prefix, latents).await?.map(Some))
     }
 
     /// Corrects latents that no object holds. What is too large for a manifest is put into objects after all.
@@ -180,7 +129,7 @@ impl ShardWrite {
         made: ShardLatents,
         token_ids: Vec<Vec<u32>>,
         mut times: StageTimes,
-    ) -> Result<WrittenShard, Failure> {
+    ) -> Result<WrittenShard, Error> {
         let payload = made.encode();
         if payload.len() > INLINE_BYTES_MAX {
             return self.make_objects(made, None, token_ids, times).await;
@@ -198,7 +147,7 @@ impl ShardWrite {
             return Ok(self.written(entry, false, times));
         }
         let begun = Instant::now();
-        let latents = self.gateway.store.put_latents(&self.families.latents, made).await?;
+        let latents = self.gateway.store.put_latents(&self.prefixes.latents, made).await?;
         let corrections = match corrections {
             Some(corrections) => self.put_corrections(corrections).await?,
             None => None,
@@ -214,11 +163,11 @@ impl ShardWrite {
         stored: Option<Latents>,
         token_ids: Vec<Vec<u32>>,
         mut times: StageTimes,
-    ) -> Result<WrittenShard, Failure> {
+    ) -> Result<WrittenShard, Error> {
         let begun = Instant::now();
         let latents = match stored {
             Some(stored) => stored,
-            None => self.gateway.store.put_latents(&self.families.latents, made).await?,
+            None => self.gateway.store.put_latents(&self.prefixes.latents, made).await?,
         };
         times.store += begun.elapsed();
         let corrections = match &self.plan.verification {
@@ -242,16 +191,16 @@ impl ShardWrite {
         Ok(self.written(self.entry(&latents, corrections.as_ref()), false, times))
     }
 
-    async fn put_corrections(&self, value: ShardCorrections) -> Result<Option<Corrections>, Failure> {
-        let Some(family) = &self.families.corrections else { return Ok(None) };
-        let (generation, bytes) = self.gateway.store.put_corrections(family, &value).await?;
-        Ok(Some((generation, Stored { value, bytes })))
+    async fn put_corrections(&self, value: ShardCorrections) -> Result<Option<Corrections>, Error> {
+        let Some(prefix) = &self.prefixes.corrections else { return Ok(None) };
+        let (generation, bytes) = self.gateway.store.put_corrections(prefix, &value).await?;
+        Ok(Some((generation, StoredObject { value, bytes })))
     }
 
-    fn names(&self, latents: &Latents, corrections: Option<&Corrections>) -> ShardNames {
-        let family = self.families.corrections.as_ref();
-        let corrections = family.zip(corrections).map(|(family, (generation, _))| family.at(*generation));
-        ShardNames { latents: self.families.latents.at(latents.0), corrections }
+    fn names(&self, latents: &Latents, corrections: Option<&Corrections>) -> ShardKeys {
+        let prefix = self.prefixes.corrections.as_ref();
+        let corrections = prefix.zip(corrections).map(|(prefix, (generation, _))| prefix.at(*generation));
+        ShardKeys { latents: self.prefixes.latents.at(latents.0), corrections }
     }
 
     /// The line of the manifest of a shard in these objects.
@@ -259,7 +208,7 @@ impl ShardWrite {
         let corrections_bytes = corrections.map_or(0, |(_, corrections)| corrections.bytes);
         ShardEntry {
             stored_bytes: latents.1.bytes + corrections_bytes,
-            place: Place::Objects {
+            placement: Placement::Objects {
                 latents: latents.0,
                 corrections: corrections.map(|(generation, _)| *generation).unwrap_or_default(),
             },
@@ -278,16 +227,16 @@ async fn compress(
     plan: &Plan,
     text: &Bytes,
     times: &mut StageTimes,
-) -> Result<Vec<CompressedWindow>, Failure> {
+) -> Result<Vec<CompressedWindow>, Error> {
     let job = CompressJob {
         compressor: plan.cascade.compressor,
         text,
         ratio: plan.ratio,
         codec: plan.codec,
-        tokens: if plan.verification.is_some() { TokenIds::Wanted } else { TokenIds::NotWanted },
+        token_ids: if plan.verification.is_some() { TokenIds::Included } else { TokenIds::Omitted },
     };
-    let answer = gateway.nodes.compress(job).await?;
-    times.compress += answer.took;
+    let answer = gateway.router.compress(job).await?;
+    times.compress += answer.latency;
     Ok(answer.value)
 }
 
@@ -298,12 +247,12 @@ async fn verify(
     latents: &ShardLatents,
     token_ids: Vec<Vec<u32>>,
     times: &mut StageTimes,
-) -> Result<Vec<WindowCorrections>, Failure> {
+) -> Result<Vec<WindowCorrections>, Error> {
     let (windows, told) =
         (latents.windows.iter().map(|window| window.group.tokens() as usize), token_ids.iter());
     if !windows.eq(told.map(Vec::len)) {
         let compressor = plan.cascade.compressor;
-        return Err(Failure::Internal(format!("compressors {compressor} do not agree on a shard's windows")));
+        return Err(Error::Internal(format!("compressors {compressor} do not agree on a shard's windows")));
     }
     let job = VerifyJob {
         decoder: plan.cascade.decoder,
@@ -311,10 +260,10 @@ async fn verify(
         margin: how.margin,
         windows: latents.windows.iter().zip(token_ids).collect(),
     };
-    let answer = gateway.nodes.verify(job).await?;
-    times.verify += answer.took;
+    let answer = gateway.router.verify(job).await?;
+    times.verify += answer.latency;
     let corrections = answer.value.iter().map(|window| window.corrections.as_slice().len());
-    gateway.metrics.shared.corrections(corrections.sum());
+    gateway.metrics.server.corrections(corrections.sum());
     Ok(answer.value)
 }
 

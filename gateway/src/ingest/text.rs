@@ -2,12 +2,12 @@
 
 use async_stream::try_stream;
 use bytes::Bytes;
-use c3_proto::Invalid;
+use c3_types::Invalid;
 use futures::{Stream, StreamExt, pin_mut};
 
-use crate::chunker::Chunker;
-use crate::error::Failure;
-use crate::hash::TextHash;
+use crate::error::Error;
+use crate::ingest::chunker::Chunker;
+use crate::ingest::hash::TextHash;
 
 /// Bounds of one text.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +39,7 @@ pub(crate) struct Begun {
 }
 
 impl TextLimits {
-    /// Whether a text of the declared size may come at all.
+    /// Checks the declared size before any text is read.
     pub(crate) fn check_declared(&self) -> Result<(), Invalid> {
         self.check(self.bytes_declared.unwrap_or(0))
     }
@@ -69,12 +69,11 @@ pub(crate) fn shards<S>(
     begun: Begun,
     pieces: S,
     limits: TextLimits,
-) -> impl Stream<Item = Result<Part, Failure>> + Send
+) -> impl Stream<Item = Result<Part, Error>> + Send
 where
-    S: Stream<Item = Result<Bytes, Failure>> + Send,
+    S: Stream<Item = Result<Bytes, Error>> + Send,
 {
     try_stream! {
-        limits.check_declared()?;
         let Begun { mut hash, end } = begun;
         let (mut utf8, mut chunker) = (Utf8Check::after(hash.bytes()), Chunker::default());
         chunker.push(&end);
@@ -181,7 +180,7 @@ mod tests {
         }
     }
 
-    async fn parts(pieces: &[&'static [u8]], limits: TextLimits) -> Result<Vec<Part>, Failure> {
+    async fn parts(pieces: &[&'static [u8]], limits: TextLimits) -> Result<Vec<Part>, Error> {
         let pieces = pieces.iter().map(|piece| Ok(Bytes::from_static(piece)));
         let parts: Vec<_> = shards(Begun::default(), futures::stream::iter(pieces), limits).collect().await;
         parts.into_iter().collect()
@@ -211,8 +210,8 @@ mod tests {
         let parts_of_all = parts(&text, limits(12, Some(12))).await.unwrap();
         assert_eq!(parts_of_all, [Part::Whole("four and six".into()), Part::End(hash(b"four and six"))]);
         for wrong in [limits(11, None), limits(12, Some(13)), limits(100, Some(11)), limits(100, Some(13))] {
-            let failure = parts(&text, wrong).await.unwrap_err();
-            assert!(matches!(failure, Failure::Invalid(Invalid { field: "bytes", .. })), "{failure}");
+            let error = parts(&text, wrong).await.unwrap_err();
+            assert!(matches!(error, Error::Invalid(Invalid { field: "bytes", .. })), "{error}");
         }
     }
 }

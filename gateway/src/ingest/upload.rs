@@ -7,22 +7,22 @@
 
 use std::time::{Duration, Instant};
 
-use c3_proto::{Base, DocumentId, Invalid, Labels, UploadName, WriteOptions};
+use c3_types::{Base, DocumentId, Invalid, Labels, UploadName, WriteOptions};
 
 use super::plan::Plan;
-use super::tally::Tally;
-use crate::error::Failure;
-use crate::gateway::Gateway;
-use crate::store::manifest::Manifest;
-use crate::store::stamp::{Stamp, now_unix_ms};
-use crate::store::uploads::{UPLOAD_TTL, UploadRecord};
+use super::progress::WriteProgress;
+use crate::error::Error;
+use crate::state::Gateway;
+use c3_store::manifest::Manifest;
+use c3_store::object::version::{Version, now_unix_ms};
+use c3_store::upload_session::{UPLOAD_TTL, UploadSession};
 
 /// Least time between two records of a put: what they cost is little beside it, also where the store is slow.
 const RECORD_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A put that is under way, and how it is recorded.
 pub(super) struct Upload {
-    record: UploadRecord,
+    record: UploadSession,
     /// Whether the store has a record of it.
     state: State,
     looked: Instant,
@@ -41,20 +41,20 @@ impl Upload {
         gateway: &Gateway,
         plan: &Plan,
         options: &WriteOptions,
-        found: Option<UploadRecord>,
-    ) -> Result<Self, Failure> {
+        found: Option<UploadSession>,
+    ) -> Result<Self, Error> {
         let (looked, named) = (Instant::now(), options.upload.clone());
         if let Some(record) = found {
             return Ok(Self { record, state: State::Recorded, looked });
         }
         let name = match &named {
             Some(name) => name.clone(),
-            None => Stamp::after(Stamp::NONE).to_string().parse()?,
+            None => Version::after(Version::NONE).to_string().parse()?,
         };
         // Of no document yet: it has the id of its name.
         let id = DocumentId::of(name.as_str().as_bytes());
-        let so_far = Manifest { expires_unix_ms: Some(expiry()), ..plan.manifest(id, Vec::new()) };
-        let record = UploadRecord { options: bound(options, plan), name, so_far };
+        let manifest = Manifest { expires_unix_ms: Some(expiry()), ..plan.manifest(id, Vec::new()) };
+        let record = UploadSession { options: bound(options, plan), name, manifest };
         let mut upload = Self { record, state: State::Unknown, looked };
         if named.is_some() {
             upload.write(gateway).await?;
@@ -72,13 +72,15 @@ impl Upload {
         &mut self,
         gateway: &Gateway,
         plan: &Plan,
-        tally: &Tally,
-    ) -> Result<(), Failure> {
-        if self.looked.elapsed() < RECORD_INTERVAL || tally.shards.len() <= self.record.so_far.shards.len() {
+        progress: &WriteProgress,
+    ) -> Result<(), Error> {
+        if self.looked.elapsed() < RECORD_INTERVAL
+            || progress.shards.len() <= self.record.manifest.shards.len()
+        {
             return Ok(());
         }
-        let so_far = plan.manifest(self.record.so_far.id, tally.shards.clone());
-        self.record.so_far = Manifest { expires_unix_ms: Some(expiry()), ..so_far };
+        let manifest = plan.manifest(self.record.manifest.id, progress.shards.clone());
+        self.record.manifest = Manifest { expires_unix_ms: Some(expiry()), ..manifest };
         self.write(gateway).await
     }
 
@@ -92,7 +94,7 @@ impl Upload {
         }
     }
 
-    async fn write(&mut self, gateway: &Gateway) -> Result<(), Failure> {
+    async fn write(&mut self, gateway: &Gateway) -> Result<(), Error> {
         gateway.store.put_upload(&self.record).await?;
         self.state = State::Recorded;
         self.looked = Instant::now();
@@ -125,7 +127,7 @@ fn bound(options: &WriteOptions, plan: &Plan) -> WriteOptions {
 }
 
 /// What the options leave open, as the put was begun. Refuses what contradicts it.
-pub(super) fn taken_up(options: WriteOptions, record: &UploadRecord) -> Result<WriteOptions, Invalid> {
+pub(super) fn taken_up(options: WriteOptions, record: &UploadSession) -> Result<WriteOptions, Invalid> {
     let fixed = &record.options;
     let wrong = |field: &str| {
         let problem =
@@ -167,10 +169,10 @@ pub(super) fn whole(base: &Base, id: DocumentId) -> Base {
 
 #[cfg(test)]
 mod tests {
-    use c3_proto::LatentCodec;
+    use c3_types::LatentCodec;
 
     use super::*;
-    use crate::store::manifest::tests::manifest;
+    use crate::test_data::manifest;
 
     #[test]
     fn a_put_is_taken_up_as_it_was_begun() {
@@ -182,7 +184,7 @@ mod tests {
             ..Default::default()
         };
         let record =
-            UploadRecord { name: name.clone(), options: options.clone(), so_far: manifest(&[], true) };
+            UploadSession { name: name.clone(), options: options.clone(), manifest: manifest(&[], true) };
         let open = WriteOptions { upload: Some(name.clone()), bytes: Some(9), ..Default::default() };
         let taken = taken_up(open.clone(), &record).unwrap();
         assert_eq!(taken, WriteOptions { upload: Some(name), bytes: Some(9), ..options });

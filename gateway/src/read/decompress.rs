@@ -5,40 +5,23 @@ use std::sync::Arc;
 
 use async_stream::try_stream;
 use bytes::Bytes;
-use c3_proto::{Description, Window};
+use c3_types::{DecompressOptions, Description, Prompt, Window};
 use futures::{Stream, StreamExt, pin_mut};
 
-use super::window::{self, Sealed};
-use crate::error::Failure;
-use crate::gateway::{Gateway, SharedGateway};
-use crate::nodes::calls::GenerateJob;
-use crate::task;
-
-/// What is asked about the windows.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct DecompressOptions {
-    /// Name of the cascade; `None`: the one whose compressor made the latents.
-    pub(crate) cascade: Option<String>,
-    /// What to answer about each window; `None`: its text.
-    pub(crate) prompt: Option<Prompt>,
-}
-
-/// A question as the published chat takes it.
-#[derive(Clone, Debug)]
-pub(crate) struct Prompt {
-    pub(crate) text: String,
-    /// 0: as in the published code.
-    pub(crate) tokens_max: u32,
-}
+use super::window::{self, SealedWindow};
+use crate::error::Error;
+use crate::spawn::spawn;
+use crate::state::{Gateway, SharedGateway};
+use c3_routing::GenerateJob;
 
 /// The text of each window, or the answer about it, in order.
 pub(crate) fn decompress<S>(
     gateway: SharedGateway,
     options: DecompressOptions,
     windows: S,
-) -> impl Stream<Item = Result<Bytes, Failure>> + Send
+) -> impl Stream<Item = Result<Bytes, Error>> + Send
 where
-    S: Stream<Item = Result<Window, Failure>> + Send,
+    S: Stream<Item = Result<Window, Error>> + Send,
 {
     try_stream! {
         let options = Arc::new(options);
@@ -46,7 +29,7 @@ where
             .enumerate()
             .map(|(number, window)| {
                 let (gateway, options) = (Arc::clone(&gateway), Arc::clone(&options));
-                task::begin(async move { decode(&gateway, &options, number, window?).await })
+                spawn(async move { decode(&gateway, &options, number, window?).await })
             })
             .buffered(gateway.config.look_ahead);
         pin_mut!(texts);
@@ -61,13 +44,13 @@ async fn decode(
     options: &DecompressOptions,
     number: usize,
     window: Window,
-) -> Result<Bytes, Failure> {
+) -> Result<Bytes, Error> {
     let made_by = window.group.compressor();
-    let served = gateway.nodes.cascade_of_latents(options.cascade.as_deref(), made_by).await?;
+    let served = gateway.router.cascade_of_latents(options.cascade.as_deref(), made_by).await?;
     match &options.prompt {
         Some(prompt) => answer(gateway, &served, prompt, &window).await,
         None => {
-            let sealed = Sealed {
+            let sealed = SealedWindow {
                 decoder: served.cascade.decoder,
                 group: &window.group,
                 corrections: window.corrections.as_ref(),
@@ -75,7 +58,7 @@ async fn decode(
                 bytes: window.bytes.end - window.bytes.start,
                 hash: window.hash,
             };
-            window::decode(&gateway.nodes, sealed, &format!("window {number}")).await
+            window::decode(&gateway.router, sealed, &format!("window {number}")).await
         }
     }
 }
@@ -85,10 +68,10 @@ async fn answer(
     served: &Description,
     prompt: &Prompt,
     window: &Window,
-) -> Result<Bytes, Failure> {
+) -> Result<Bytes, Error> {
     if !served.takes_prompt {
         let problem = format!("`{}` reconstructs text and takes no prompt", served.cascade.name);
-        return Err(Failure::Unsupported(format!("prompt: {problem}")));
+        return Err(Error::Unsupported(format!("prompt: {problem}")));
     }
     let job = GenerateJob {
         decoder: served.cascade.decoder,
@@ -96,5 +79,5 @@ async fn answer(
         prompt: &prompt.text,
         tokens_max: prompt.tokens_max,
     };
-    Ok(gateway.nodes.generate(job).await?.value)
+    Ok(gateway.router.generate(job).await?.value)
 }

@@ -1,57 +1,45 @@
-//! GetText: a document's bytes, or a range of them.
+//! Streams a document's text, or a byte range of it.
 //!
-//! The manifest says which windows the range touches; only those are loaded and decoded, several ahead of the caller,
-//! and leave in order, each once its hash held. Of a whole document the last window leaves only when all bytes together
-//! have the hash that is its id.
+//! The manifest tells which windows the range touches. Only those are loaded and decoded, several ahead of the caller.
+//! They leave in order, each once its hash is verified. The last window of a whole document leaves only if all bytes
+//! together have the hash that is the document's id.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use async_stream::try_stream;
 use bytes::Bytes;
-use c3_proto::{ByteRange, DocumentId, pb};
+use c3_store::cache::ResolvedManifest;
+use c3_store::manifest::Manifest;
+use c3_types::{ByteRange, Document, DocumentId};
 use futures::{Stream, StreamExt, TryStreamExt, pin_mut, stream};
 
-use super::window::{self, Sealed};
-use crate::cache::Found;
-use crate::error::Failure;
-use crate::flight::SingleFlight;
-use crate::gateway::{Gateway, SharedGateway};
+use super::window::{self, SealedWindow};
+use crate::error::Error;
 use crate::metrics::Direction;
-use crate::store::manifest::Manifest;
-use crate::store::stamp::Stamp;
-use crate::task;
+use crate::spawn::spawn;
+use crate::state::{DecodedWindow, Gateway, SharedGateway};
 
-/// What the caller of a get is told.
+/// Event of a get.
 #[derive(Debug)]
 pub(crate) enum GetEvent {
-    /// First: the document and the bytes that follow.
-    Header { document: Box<pb::Document>, range: Range<u64> },
+    /// The document and the byte range that follows. The first event.
+    Header { document: Box<Document>, range: Range<u64> },
     /// The next bytes.
     Text(Bytes),
 }
 
-/// A window of a document.
+/// Position of a window in a document.
 #[derive(Clone, Debug, PartialEq)]
-struct Place {
-    /// Number of the window in the document.
-    number: u64,
-    /// Number of its shard in the document.
+struct WindowPosition {
+    /// Index of the window in the document.
+    index: u64,
+    /// Index of its shard in the document.
     shard: usize,
-    /// Number of the window in its shard.
+    /// Index of the window in its shard.
     in_shard: usize,
-    /// Its bytes in the document.
+    /// Byte range in the document.
     bytes: Range<u64>,
-}
-
-/// Windows being decoded, by document, version of its manifest, and number.
-pub(crate) type Reads = SingleFlight<(DocumentId, Stamp, u64), Result<Decoded, Failure>>;
-
-/// A window's text.
-#[derive(Clone, Debug)]
-pub(crate) struct Decoded {
-    text: Bytes,
-    tokens: u64,
 }
 
 /// Streams the text of a document, or a range of it.
@@ -59,19 +47,51 @@ pub(crate) fn get_text(
     gateway: SharedGateway,
     id: String,
     range: ByteRange,
-) -> impl Stream<Item = Result<GetEvent, Failure>> + Send {
+) -> impl Stream<Item = Result<GetEvent, Error>> + Send {
     try_stream! {
         let found = gateway.find(&id).await?;
+        let events = stream_text(gateway, found, range);
+        pin_mut!(events);
+        while let Some(event) = events.try_next().await? {
+            yield event;
+        }
+    }
+}
+
+/// Streams the text of a document, or a range of it, without the header.
+pub(crate) fn document_text(
+    gateway: SharedGateway,
+    id: DocumentId,
+    range: ByteRange,
+) -> impl Stream<Item = Result<Bytes, Error>> + Send {
+    try_stream! {
+        let found = gateway.manifest(id).await?;
+        let events = stream_text(gateway, found, range);
+        pin_mut!(events);
+        while let Some(event) = events.try_next().await? {
+            if let GetEvent::Text(text) = event {
+                yield text;
+            }
+        }
+    }
+}
+
+fn stream_text(
+    gateway: SharedGateway,
+    found: Arc<ResolvedManifest>,
+    range: ByteRange,
+) -> impl Stream<Item = Result<GetEvent, Error>> + Send {
+    try_stream! {
         let manifest = &found.value;
         let range = range.within(manifest.bytes())?;
         yield GetEvent::Header { document: Box::new(manifest.document(found.bytes)), range: range.clone() };
 
-        let places = Vec::from_iter(places(manifest).filter(|place| touches(place, &range)));
-        let last = places.len().saturating_sub(1);
-        let decoded = stream::iter(places)
-            .map(|place| {
+        let positions = Vec::from_iter(positions(manifest).filter(|position| touches(position, &range)));
+        let last = positions.len().saturating_sub(1);
+        let decoded = stream::iter(positions)
+            .map(|position| {
                 let (gateway, found) = (Arc::clone(&gateway), Arc::clone(&found));
-                task::begin(async move { once(gateway, found, place).await })
+                spawn(async move { decode_once(gateway, found, position).await })
             })
             .buffered(gateway.config.look_ahead)
             .enumerate();
@@ -79,47 +99,35 @@ pub(crate) fn get_text(
 
         let mut whole = (range == (0..manifest.bytes())).then(blake3::Hasher::new);
         while let Some((i, window)) = decoded.next().await {
-            let (place, Decoded { text, tokens }) = window?;
+            let (position, DecodedWindow { text, tokens }) = window?;
             if let Some(hasher) = &mut whole {
                 hasher.update(&text);
                 if i == last && hasher.finalize().as_bytes() != manifest.id.as_bytes() {
-                    let problem = "its windows are right, but together they are another text";
-                    Err(Failure::DataLoss(format!("document {}: {problem}", manifest.id)))?;
+                    let problem = "each window has its hash, but the whole text does not";
+                    Err(Error::DataLoss(format!("document {}: {problem}", manifest.id)))?;
                 }
             }
-            let wanted = cut(&place.bytes, &range);
+            let wanted = cut(&position.bytes, &range);
             gateway.metrics.text(Direction::Out, wanted.len() as u64, tokens);
             yield GetEvent::Text(text.slice(wanted));
         }
     }
 }
 
-/// The text of a document, or a range of it, alone.
-pub(crate) fn document_text(
-    gateway: SharedGateway,
-    id: DocumentId,
-    range: ByteRange,
-) -> impl Stream<Item = Result<Bytes, Failure>> + Send {
-    get_text(gateway, id.to_string(), range).try_filter_map(async |event| match event {
-        GetEvent::Header { .. } => Ok(None),
-        GetEvent::Text(text) => Ok(Some(text)),
-    })
-}
-
 /// The windows of a document, in order.
-fn places(manifest: &Manifest) -> impl Iterator<Item = Place> {
+fn positions(manifest: &Manifest) -> impl Iterator<Item = WindowPosition> {
     let windows = manifest.shards.iter().enumerate().flat_map(|(shard, entry)| {
         entry.window_bytes.iter().enumerate().map(move |(in_shard, &bytes)| (shard, in_shard, bytes))
     });
-    windows.zip(0..).scan(0, |end, ((shard, in_shard, bytes), number)| {
+    windows.zip(0..).scan(0, |end, ((shard, in_shard, bytes), index)| {
         let start = *end;
         *end += u64::from(bytes);
-        Some(Place { number, shard, in_shard, bytes: start..*end })
+        Some(WindowPosition { index, shard, in_shard, bytes: start..*end })
     })
 }
 
-fn touches(place: &Place, range: &Range<u64>) -> bool {
-    place.bytes.start < range.end && range.start < place.bytes.end
+fn touches(position: &WindowPosition, range: &Range<u64>) -> bool {
+    position.bytes.start < range.end && range.start < position.bytes.end
 }
 
 /// The part of a window that is in range, counted from the window's start.
@@ -129,39 +137,47 @@ fn cut(window: &Range<u64>, range: &Range<u64>) -> Range<usize> {
 }
 
 /// A window's text, decoded once for all who read it at the same time.
-async fn once(gateway: SharedGateway, found: Arc<Found>, place: Place) -> Result<(Place, Decoded), Failure> {
-    let key = (found.value.id, found.value.version, place.number);
+async fn decode_once(
+    gateway: SharedGateway,
+    found: Arc<ResolvedManifest>,
+    position: WindowPosition,
+) -> Result<(WindowPosition, DecodedWindow), Error> {
+    let key = (found.value.id, found.value.version, position.index);
     let work = {
-        let (gateway, place) = (Arc::clone(&gateway), place.clone());
-        async move { decode(&gateway, &found, place).await }
+        let (gateway, position) = (Arc::clone(&gateway), position.clone());
+        async move { decode(&gateway, &found, position).await }
     };
-    let decoded = gateway.reads.run(key, work, || Err(Failure::gone())).await?;
-    Ok((place, decoded))
+    let decoded = gateway.window_reads.run(key, work, || Err(Error::panicked())).await?;
+    Ok((position, decoded))
 }
 
-async fn decode(gateway: &Gateway, found: &Found, place: Place) -> Result<Decoded, Failure> {
+async fn decode(
+    gateway: &Gateway,
+    found: &ResolvedManifest,
+    position: WindowPosition,
+) -> Result<DecodedWindow, Error> {
     let manifest = &found.value;
-    let Range { start, end } = place.bytes;
-    let in_document = format!("window {} (bytes {start}..{end})", place.number);
-    let shard = gateway.shard(found, place.shard).await;
-    let shard = shard.map_err(|error| Failure::of_document(manifest.id, &in_document, &error))?;
+    let Range { start, end } = position.bytes;
+    let in_document = format!("window {} (bytes {start}..{end})", position.index);
+    let shard = gateway.shard(found, position.shard).await;
+    let shard = shard.map_err(|error| Error::of_document(manifest.id, &in_document, &error))?;
 
-    let what = format!("document {}, {in_document}", manifest.id);
-    let window = shard.windows.get(place.in_shard);
+    let label = format!("document {}, {in_document}", manifest.id);
+    let window = shard.windows.get(position.in_shard);
     let window = window.filter(|window| u64::from(window.bytes.end - window.bytes.start) == end - start);
     let window = window.ok_or_else(|| {
-        Failure::DataLoss(format!("{what}: its shard holds other windows than the manifest says"))
+        Error::DataLoss(format!("{label}: its shard holds other windows than the manifest says"))
     })?;
-    let sealed = Sealed {
+    let window_proof = SealedWindow {
         decoder: manifest.cascade.decoder,
         group: &window.group,
         corrections: window.corrections.as_ref(),
-        arithmetic: manifest.verification.as_ref().map(|how| how.arithmetic.as_str()),
+        arithmetic: manifest.verification.as_ref().map(|verification| verification.arithmetic.as_str()),
         bytes: end - start,
         hash: window.hash,
     };
-    let text = window::decode(&gateway.nodes, sealed, &what).await?;
-    Ok(Decoded { text, tokens: window.group.tokens().into() })
+    let text = window::decode(&gateway.router, window_proof, &label).await?;
+    Ok(DecodedWindow { text, tokens: window.group.tokens().into() })
 }
 
 #[cfg(test)]
@@ -169,7 +185,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::store::manifest::tests::manifest;
+    use crate::test_data::manifest;
 
     proptest! {
         #[test]
@@ -181,26 +197,26 @@ mod tests {
             let bytes = manifest.bytes();
             let (one, other) = (ends.0 % (bytes + 1), ends.1 % (bytes + 1));
             let range = one.min(other)..one.max(other);
-            let touched = Vec::from_iter(places(&manifest).filter(|place| touches(place, &range)));
-            let joined = touched.iter().flat_map(|place| {
-                let cut = cut(&place.bytes, &range);
-                place.bytes.start + cut.start as u64..place.bytes.start + cut.end as u64
+            let touched = Vec::from_iter(positions(&manifest).filter(|position| touches(position, &range)));
+            let joined = touched.iter().flat_map(|position| {
+                let cut = cut(&position.bytes, &range);
+                position.bytes.start + cut.start as u64..position.bytes.start + cut.end as u64
             });
             prop_assert!(joined.eq(range.clone()));
-            prop_assert!(touched.iter().all(|place| !cut(&place.bytes, &range_of(&touched)).is_empty()));
+            prop_assert!(touched.iter().all(|position| !cut(&position.bytes, &range_of(&touched)).is_empty()));
         }
     }
 
-    fn range_of(touched: &[Place]) -> Range<u64> {
-        touched.first().map_or(0, |place| place.bytes.start)
-            ..touched.last().map_or(0, |place| place.bytes.end)
+    fn range_of(touched: &[WindowPosition]) -> Range<u64> {
+        touched.first().map_or(0, |position| position.bytes.start)
+            ..touched.last().map_or(0, |position| position.bytes.end)
     }
 
     #[test]
-    fn windows_are_numbered_through_the_document() {
+    fn windows_are_indexed_through_the_document() {
         let manifest = manifest(&[vec![10, 20], vec![30]], true);
-        let places = Vec::from_iter(places(&manifest));
-        assert_eq!(places[2], Place { number: 2, shard: 1, in_shard: 0, bytes: 30..60 });
-        assert_eq!(places.len(), 3);
+        let positions = Vec::from_iter(positions(&manifest));
+        assert_eq!(positions[2], WindowPosition { index: 2, shard: 1, in_shard: 0, bytes: 30..60 });
+        assert_eq!(positions.len(), 3);
     }
 }

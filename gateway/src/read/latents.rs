@@ -1,17 +1,17 @@
 //! GetLatents: a document's windows as they are stored.
 
 use async_stream::try_stream;
-use c3_proto::{Window, pb};
+use c3_types::{Document, Window};
 use futures::Stream;
 
-use crate::error::Failure;
-use crate::gateway::SharedGateway;
+use crate::error::Error;
+use crate::state::SharedGateway;
 
 /// What the caller is told.
 #[derive(Debug)]
 pub(crate) enum LatentsEvent {
     /// First.
-    Document(pb::Document),
+    Document(Box<Document>),
     /// The next window.
     Window(Window),
 }
@@ -20,17 +20,17 @@ pub(crate) enum LatentsEvent {
 pub(crate) fn get_latents(
     gateway: SharedGateway,
     id: String,
-) -> impl Stream<Item = Result<LatentsEvent, Failure>> + Send {
+) -> impl Stream<Item = Result<LatentsEvent, Error>> + Send {
     try_stream! {
         let found = gateway.find(&id).await?;
         let manifest = &found.value;
-        yield LatentsEvent::Document(manifest.document(found.bytes));
+        yield LatentsEvent::Document(Box::new(manifest.document(found.bytes)));
         let mut start = 0;
         for (number, entry) in manifest.shards.iter().enumerate() {
             let end = start + entry.bytes();
             let shard = gateway.shard(&found, number).await;
             let what = format!("shard {number} (bytes {start}..{end})");
-            let shard = shard.map_err(|error| Failure::of_document(manifest.id, &what, &error))?;
+            let shard = shard.map_err(|error| Error::of_document(manifest.id, &what, &error))?;
             for window in &shard.windows {
                 yield LatentsEvent::Window(Window {
                     shard: number as u32,

@@ -1,9 +1,9 @@
-//! The read pipelines: store → latents → text.
+//! Read pipelines: store, latents, text.
 //!
-//! [`document`] streams a document's text, [`latents`] its latents as they are; [`oneshot`] decodes what the caller
-//! brings. All text passes [`window`], which proves it.
+//! [`document`] streams a document's text, [`latents`] its latents, [`mod@decompress`] decodes latents that the caller
+//! brings. All text passes [`window`], which verifies it.
 
+pub(crate) mod decompress;
 pub(crate) mod document;
 pub(crate) mod latents;
-pub(crate) mod oneshot;
-pub(crate) mod window;
+mod window;

@@ -1,53 +1,54 @@
-//! ManifestCache in memory, for readers only: each is good as long as the store shows no sign of another version.
+//! Manifests in memory, for readers only. Each is used as long as its validator is unchanged.
 
 use std::sync::Arc;
 
 use c3_types::DocumentId;
 use moka::future::Cache;
 
-use super::ResolvedManifest;
+use crate::cache::ResolvedManifest;
 use crate::cache::validator::{Validator, ValidatorPaths};
 use crate::object::version::now_unix_ms;
 use crate::{Error, Store};
 
-/// Bytes of memory that what is kept beside a manifest takes, near enough.
-const KEPT_WEIGHT: usize = 320;
+/// Approximate memory use of a cache entry beside its manifest, in bytes.
+const ENTRY_WEIGHT: usize = 320;
 
-/// ManifestCache that were read lately.
+/// Manifests that were read recently.
 pub struct ManifestCache(Cache<DocumentId, CachedManifest>);
 
-/// A manifest, and what the store looked like before it was read.
+/// A manifest with the validator from before it was read.
 #[derive(Clone)]
 struct CachedManifest {
-    found: Arc<ResolvedManifest>,
-    looks: Arc<ValidatorPaths>,
-    signs: Validator,
+    manifest: Arc<ResolvedManifest>,
+    paths: Arc<ValidatorPaths>,
+    validator: Validator,
 }
 
 impl ManifestCache {
-    /// At most so many bytes of manifests; with 0 nothing stays.
+    /// Creates a cache of at most `bytes`; with 0 it keeps nothing.
     pub fn new(bytes: u64) -> Self {
-        let weight = |_: &DocumentId, kept: &CachedManifest| {
-            u32::try_from(KEPT_WEIGHT + kept.found.weight()).unwrap_or(u32::MAX)
+        let weight = |_: &DocumentId, cached: &CachedManifest| {
+            u32::try_from(ENTRY_WEIGHT + cached.manifest.weight()).unwrap_or(u32::MAX)
         };
         Self(Cache::builder().max_capacity(bytes).weigher(weight).build())
     }
 
-    /// A document's manifest, as [`Store::manifest`] finds it.
+    /// Returns a document's manifest, as [`Store::manifest`] does.
     pub async fn get(&self, id: DocumentId, store: &Store) -> Result<Arc<ResolvedManifest>, Error> {
-        if let Some(CachedManifest { found, looks, signs }) = self.0.get(&id).await
-            && store.validator(&looks) == Some(signs)
-            && !found.value.is_expired(now_unix_ms())
+        if let Some(CachedManifest { manifest, paths, validator }) = self.0.get(&id).await
+            && store.validator(&paths) == Some(validator)
+            && !manifest.value.is_expired(now_unix_ms())
         {
-            return Ok(found);
+            return Ok(manifest);
         }
-        let seen = store.validator_paths(id).and_then(|looks| Some((store.validator(&looks)?, looks)));
-        let found = Arc::new(ResolvedManifest::new(store.manifest(id).await?));
-        if let Some((signs, looks)) = seen.filter(|(signs, _)| signs.is_strong()) {
-            let kept = CachedManifest { found: Arc::clone(&found), looks: Arc::new(looks), signs };
-            self.0.insert(id, kept).await;
+        let before = store.validator_paths(id).and_then(|paths| Some((store.validator(&paths)?, paths)));
+        let manifest = Arc::new(ResolvedManifest::new(store.manifest(id).await?));
+        if let Some((validator, paths)) = before.filter(|(validator, _)| validator.is_strong()) {
+            let cached =
+                CachedManifest { manifest: Arc::clone(&manifest), paths: Arc::new(paths), validator };
+            self.0.insert(id, cached).await;
         }
-        Ok(found)
+        Ok(manifest)
     }
 }
 
@@ -61,14 +62,14 @@ mod tests {
     use crate::manifest::{Manifest, ShardEntry};
     use crate::shard::tests::shard;
 
-    /// A document that is all in its manifest.
+    /// A document of one inline shard.
     fn small() -> Manifest {
         let whole = manifest(&[vec![40]], false);
         let shards = vec![ShardEntry::new(whole.shards[0].hash, &shard(&[40]), None)];
         Manifest { shards, ..whole }
     }
 
-    /// Folders that changed long ago, as they look once nobody has put anything for a while.
+    /// Sets the folders' times of change to a minute ago, as if no put had happened since.
     fn settle(data: &std::path::Path) {
         let long_ago = SystemTime::now() - Duration::from_secs(60);
         for folder in ["documents", "deleted"] {
@@ -79,7 +80,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_kept_is_given_until_something_changes() {
+    async fn a_manifest_is_cached_until_something_changes() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().to_str().unwrap();
         let (store, other) = (Store::open(data).await.unwrap(), Store::open(data).await.unwrap());
@@ -87,7 +88,7 @@ mod tests {
         let first = store.put_manifest(small()).await.unwrap().value;
         let id = first.id;
 
-        // Put just now: the next change might bear the same time.
+        // Put just now: the next change may have the same time.
         let read = manifests.get(id, &store).await.unwrap();
         assert!(!Arc::ptr_eq(&read, &manifests.get(id, &store).await.unwrap()));
         settle(folder.path());
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_past_its_time_is_not_given() {
+    async fn an_expired_manifest_is_not_returned() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path().to_str().unwrap()).await.unwrap();
         let manifests = ManifestCache::new(1 << 20);

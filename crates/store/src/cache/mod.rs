@@ -1,14 +1,14 @@
-//! The tiers between a request and the store: memory, then a shared cache where there is one, then the store.
+//! Cache tiers in front of the store: memory, then a shared Redis if configured.
 //!
 //! They hold latents and corrections, never a text, and nothing that the store does not hold. A shard is reached only
-//! through a manifest, which is read from the store, or kept where the store shows whether it still counts
-//! ([`manifests`]): what is deleted is unreadable at once, whatever is cached.
+//! through a manifest, which is read from the store or validated against it ([`ManifestCache`]). A deleted document is
+//! therefore unreadable at once, whatever is cached.
 
 mod manifests;
 mod memory;
 mod redis;
 mod resolved_manifest;
-pub mod validator;
+mod validator;
 mod value;
 
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use std::time::Instant;
 
 pub use self::manifests::ManifestCache;
 use self::memory::Memory;
-use self::redis::Answer;
 pub use self::redis::Redis;
+use self::redis::Reply;
 pub use self::resolved_manifest::{ResolvedManifest, ShardLocation};
 use crate::metrics::{Lookup, Metrics, Tier};
 use crate::object::key::ShardKeys;
 use crate::{Error, Shard, Store};
 
-/// Shards, from the nearest tier that has them.
+/// Reads shards through the tiers.
 pub struct ShardCache {
     memory: Memory,
     redis: Option<Redis>,
@@ -31,55 +31,55 @@ pub struct ShardCache {
 }
 
 impl ShardCache {
-    /// A cache with at most so many bytes in memory.
+    /// Creates a cache with at most `memory_bytes` of shards in memory.
     pub fn new(memory_bytes: u64, redis: Option<Redis>, metrics: Metrics) -> Self {
         Self { memory: Memory::new(memory_bytes), redis, metrics }
     }
 
-    /// The shard, from the nearest tier that has it.
-    pub async fn get(&self, names: &ShardKeys, store: &Store) -> Result<Arc<Shard>, Error> {
-        let begun = Instant::now();
-        if let Some(shard) = self.memory.get(names).await {
-            self.metrics.lookup(Tier::Memory, Lookup::Hit, begun);
+    /// Returns a shard from the nearest tier that has it. Concurrent reads of a shard share one fetch.
+    pub async fn get(&self, keys: &ShardKeys, store: &Store) -> Result<Arc<Shard>, Error> {
+        let start = Instant::now();
+        if let Some(shard) = self.memory.get(keys).await {
+            self.metrics.lookup(Tier::Memory, Lookup::Hit, start);
             return Ok(shard);
         }
-        self.metrics.lookup(Tier::Memory, Lookup::Miss, begun);
-        self.memory.get_or_fetch(names, self.fetch(names, store)).await
+        self.metrics.lookup(Tier::Memory, Lookup::Miss, start);
+        self.memory.get_or_fetch(keys, self.fetch(keys, store)).await
     }
 
-    /// Takes a shard that was just stored, in the place of what was there.
-    pub async fn put(&self, names: ShardKeys, shard: Shard) {
+    /// Caches a shard that was just stored.
+    pub async fn put(&self, keys: ShardKeys, shard: Shard) {
         if let Some(redis) = &self.redis {
-            redis.put(&names, &shard);
+            redis.put(&keys, &shard);
         }
-        self.memory.put(names, Arc::new(shard)).await;
+        self.memory.put(keys, Arc::new(shard)).await;
     }
 
-    async fn fetch(&self, names: &ShardKeys, store: &Store) -> Result<Arc<Shard>, Error> {
+    async fn fetch(&self, keys: &ShardKeys, store: &Store) -> Result<Arc<Shard>, Error> {
         if let Some(redis) = &self.redis {
-            let begun = Instant::now();
-            let answer = redis.get(names).await;
-            let outcome = match &answer {
-                Answer::Shard(_) => Lookup::Hit,
-                Answer::Nothing => Lookup::Miss,
-                Answer::Silent => Lookup::Failed,
+            let start = Instant::now();
+            let reply = redis.get(keys).await;
+            let outcome = match &reply {
+                Reply::Hit(_) => Lookup::Hit,
+                Reply::Miss => Lookup::Miss,
+                Reply::Failed => Lookup::Failed,
             };
-            self.metrics.lookup(Tier::Redis, outcome, begun);
-            if let Answer::Shard(shard) = answer {
+            self.metrics.lookup(Tier::Redis, outcome, start);
+            if let Reply::Hit(shard) = reply {
                 return Ok(Arc::new(shard));
             }
         }
-        let begun = Instant::now();
-        let shard = store.shard(names).await;
+        let start = Instant::now();
+        let shard = store.shard(keys).await;
         let outcome = match &shard {
             Ok(_) => Lookup::Hit,
             Err(Error::Missing { .. }) => Lookup::Miss,
             Err(_) => Lookup::Failed,
         };
-        self.metrics.lookup(Tier::Store, outcome, begun);
+        self.metrics.lookup(Tier::Store, outcome, start);
         let shard = shard?;
         if let Some(redis) = &self.redis {
-            redis.put(names, &shard);
+            redis.put(keys, &shard);
         }
         Ok(Arc::new(shard))
     }
@@ -87,7 +87,7 @@ impl ShardCache {
 
 #[cfg(test)]
 mod tests {
-    use super::value::tests::{key_prefixes, names};
+    use super::value::tests::{key_prefixes, keys};
     use super::*;
     use crate::shard::tests::shard;
 
@@ -95,40 +95,40 @@ mod tests {
         Metrics::new(&opentelemetry::global::meter("test"), "test")
     }
 
-    /// Stores latents, and gives their names.
+    /// Stores latents and returns their keys.
     async fn stored(store: &Store, number: u32) -> ShardKeys {
-        let family = key_prefixes(number, false).latents;
-        let (generation, _) = store.put_latents(&family, shard(&[40])).await.unwrap();
-        ShardKeys { latents: family.at(generation), corrections: None }
+        let prefix = key_prefixes(number, false).latents;
+        let (generation, _) = store.put_latents(&prefix, shard(&[40])).await.unwrap();
+        ShardKeys { latents: prefix.at(generation), corrections: None }
     }
 
     #[tokio::test]
-    async fn a_shard_is_read_once_and_again_when_there_is_no_room() {
+    async fn a_shard_is_read_once_unless_the_cache_is_full() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path().to_str().unwrap()).await.unwrap();
         let cache = |bytes| ShardCache::new(bytes, None, metrics());
         let (small, roomy) = (cache(0), cache(1 << 20));
-        assert!(matches!(roomy.get(&names(1, false), &store).await, Err(Error::Missing { .. })));
-        let names = stored(&store, 1).await;
+        assert!(matches!(roomy.get(&keys(1, false), &store).await, Err(Error::Missing { .. })));
+        let keys = stored(&store, 1).await;
         for cache in [&small, &roomy] {
-            assert_eq!(cache.get(&names, &store).await.unwrap().windows.len(), 1);
+            assert_eq!(cache.get(&keys, &store).await.unwrap().windows.len(), 1);
         }
         std::fs::remove_dir_all(folder.path().join("latents")).unwrap();
-        small.memory.settle().await;
-        assert!(matches!(small.get(&names, &store).await, Err(Error::Missing { .. })));
-        assert_eq!(roomy.get(&names, &store).await.unwrap().windows.len(), 1);
+        small.memory.run_pending_tasks().await;
+        assert!(matches!(small.get(&keys, &store).await, Err(Error::Missing { .. })));
+        assert_eq!(roomy.get(&keys, &store).await.unwrap().windows.len(), 1);
     }
 
     #[tokio::test]
-    async fn a_shared_cache_that_is_gone_costs_no_shard() {
+    async fn an_unreachable_redis_costs_no_shard() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path().to_str().unwrap()).await.unwrap();
-        // Nobody listens on the discard port.
+        // Nothing listens on the discard port.
         let redis = Redis::new("redis://127.0.0.1:9", std::time::Duration::from_secs(60)).unwrap();
         let cache = ShardCache::new(0, Some(redis), metrics());
         for number in 0..20 {
-            let names = stored(&store, number).await;
-            assert_eq!(cache.get(&names, &store).await.unwrap().windows.len(), 1);
+            let keys = stored(&store, number).await;
+            assert_eq!(cache.get(&keys, &store).await.unwrap().windows.len(), 1);
         }
     }
 }

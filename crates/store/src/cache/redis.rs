@@ -1,54 +1,53 @@
-//! The tier that gateways share: Redis or Valkey, where the operator has one.
+//! Shared tier: Redis or Valkey.
 //!
-//! It makes reads faster and is never needed. Every question has a short time-out; after one that failed none is asked
-//! for a moment, so that a server that is gone costs next to nothing; the connection comes back by itself. Writes are
-//! queued, and go several in one pipeline; what the queue has no room for is not written.
+//! It is optional and only makes reads faster. Reads have a short timeout. After a failure the tier is skipped for a
+//! moment, so that an unreachable server costs next to nothing; the client reconnects on its own. Writes are queued and
+//! pipelined, and dropped if the queue is full.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, Cmd, Pipeline, RedisError};
 use tokio::sync::mpsc;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout};
 
 use super::value;
-use crate::OpenError;
-use crate::Shard;
 use crate::object::key::ShardKeys;
+use crate::{OpenError, Shard};
 
-/// Longest time that a read waits: about what a store nearby takes.
+/// Timeout of a read: about as long as a read from a local store takes.
 const READ_TIMEOUT: Duration = Duration::from_millis(50);
-/// Longest time of a pipeline of writes, for which nobody waits.
+/// Timeout of a pipeline of writes, for which no caller waits.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long nothing is asked after a failure.
-const REST: Duration = Duration::from_millis(500);
-/// Writes that wait, each a shard of some kilobytes.
+/// Time for which the server is skipped after a failure.
+const COOLDOWN: Duration = Duration::from_millis(500);
+/// Capacity of the write queue. A shard takes some kilobytes.
 const WRITES_QUEUED_MAX: usize = 256;
-/// Writes of one pipeline.
-const WRITES_AT_ONCE: usize = 32;
+/// Maximum writes of one pipeline.
+const PIPELINE_MAX: usize = 32;
 
-/// What Redis said.
+/// Result of a read.
 #[derive(Debug)]
-pub enum Answer {
-    /// It has the shard.
-    Shard(Shard),
-    /// It has it not, or something else in its place.
-    Nothing,
-    /// It did not answer, or was not asked since it lately did not.
-    Silent,
+pub(crate) enum Reply {
+    Hit(Shard),
+    /// The key is absent, or its value failed a check.
+    Miss,
+    /// The server did not answer, or was skipped after a failure.
+    Failed,
 }
 
-/// A shared cache of shards.
+/// A cache of shards that gateways share.
 pub struct Redis {
     connection: ConnectionManager,
-    health: Arc<Health>,
+    cooldown: Arc<Cooldown>,
     writes: mpsc::Sender<(Bytes, Bytes)>,
 }
 
 impl Redis {
-    /// Will connect when first asked. What is written is kept for `ttl`.
+    /// Creates a client that connects on first use. Entries expire after `ttl`. Fails if the URL is invalid.
     pub fn new(url: &str, ttl: Duration) -> Result<Self, OpenError> {
         let wrong = |error: RedisError| OpenError::Redis(error.to_string());
         let client = Client::open(url).map_err(wrong)?;
@@ -58,101 +57,100 @@ impl Redis {
             .set_response_timeout(Some(WRITE_TIMEOUT));
         let connection = ConnectionManager::new_lazy_with_config(client, config).map_err(wrong)?;
         let (writes, queued) = mpsc::channel(WRITES_QUEUED_MAX);
-        let health = Arc::<Health>::default();
-        let writer = Writer { connection: connection.clone(), health: Arc::clone(&health), ttl };
+        let cooldown = Arc::<Cooldown>::default();
+        let writer = Writer { connection: connection.clone(), cooldown: Arc::clone(&cooldown), ttl };
         // Ends when the sender is dropped.
         tokio::spawn(writer.run(queued));
-        Ok(Self { connection, health, writes })
+        Ok(Self { connection, cooldown, writes })
     }
 
-    /// The shard, if it is there and whole.
-    pub async fn get(&self, names: &ShardKeys) -> Answer {
-        if self.health.rests() {
-            return Answer::Silent;
+    /// Reads and checks a shard.
+    pub(crate) async fn get(&self, keys: &ShardKeys) -> Reply {
+        if self.cooldown.is_active() {
+            return Reply::Failed;
         }
-        let key = value::key(names);
+        let key = value::key(keys);
         let mut connection = self.connection.clone();
-        let (get, asked) = (Cmd::get(key.as_ref()), Instant::now());
-        let answer = timeout(READ_TIMEOUT, get.query_async::<Option<Bytes>>(&mut connection)).await;
-        match self.health.note(asked, answer) {
-            Some(Some(found)) => value::unseal(&key, &found).map_or(Answer::Nothing, Answer::Shard),
-            Some(None) => Answer::Nothing,
-            None => Answer::Silent,
+        let (get, start) = (Cmd::get(key.as_ref()), Instant::now());
+        let result = timeout(READ_TIMEOUT, get.query_async::<Option<Bytes>>(&mut connection)).await;
+        match self.cooldown.record(start, result) {
+            Some(Some(value)) => value::unseal(&key, &value).map_or(Reply::Miss, Reply::Hit),
+            Some(None) => Reply::Miss,
+            None => Reply::Failed,
         }
     }
 
-    /// Takes a shard in the place of what was there, soon, if all is well.
-    pub fn put(&self, names: &ShardKeys, shard: &Shard) {
-        if self.health.rests() {
+    /// Queues the write of a shard.
+    pub(crate) fn put(&self, keys: &ShardKeys, shard: &Shard) {
+        if self.cooldown.is_active() {
             return;
         }
-        let key = value::key(names);
+        let key = value::key(keys);
         let value = value::seal(&key, shard);
-        // A full queue: others read from the store for a while.
+        // Dropped if the queue is full: other gateways read this shard from the store.
         let _ = self.writes.try_send((key, value));
     }
 }
 
 struct Writer {
     connection: ConnectionManager,
-    health: Arc<Health>,
+    cooldown: Arc<Cooldown>,
     ttl: Duration,
 }
 
 impl Writer {
     async fn run(mut self, mut queued: mpsc::Receiver<(Bytes, Bytes)>) {
-        let mut batch = Vec::with_capacity(WRITES_AT_ONCE);
-        while queued.recv_many(&mut batch, WRITES_AT_ONCE).await > 0 {
+        let mut batch = Vec::with_capacity(PIPELINE_MAX);
+        while queued.recv_many(&mut batch, PIPELINE_MAX).await > 0 {
             let mut pipeline = Pipeline::with_capacity(batch.len());
             for (key, value) in batch.drain(..) {
                 pipeline.set_ex(key.as_ref(), value.as_ref(), self.ttl.as_secs()).ignore();
             }
-            if !self.health.rests() {
-                let asked = Instant::now();
-                let written = timeout(WRITE_TIMEOUT, pipeline.exec_async(&mut self.connection)).await;
-                self.health.note(asked, written);
+            if !self.cooldown.is_active() {
+                let start = Instant::now();
+                let result = timeout(WRITE_TIMEOUT, pipeline.exec_async(&mut self.connection)).await;
+                self.cooldown.record(start, result);
             }
         }
     }
 }
 
-/// When the server last failed.
+/// Time of the last failure, shared by reads and writes.
 #[derive(Default)]
-struct Health {
+struct Cooldown {
     failed: Mutex<Option<Instant>>,
 }
 
-impl Health {
-    /// Whether it failed so lately that it is not asked.
-    fn rests(&self) -> bool {
-        let failed = self.failed.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        failed.is_some_and(|failed| failed.elapsed() < REST)
+impl Cooldown {
+    fn is_active(&self) -> bool {
+        self.lock().is_some_and(|failed| failed.elapsed() < COOLDOWN)
     }
 
-    /// What it said to a question, if it said anything. Logs where that changes.
-    fn note<T>(
-        &self,
-        asked: Instant,
-        answer: Result<Result<T, RedisError>, tokio::time::error::Elapsed>,
-    ) -> Option<T> {
-        let mut failed = self.failed.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let problem = match answer {
-            Ok(Ok(said)) => {
-                // An answer to an older question says nothing about a failure since.
-                if failed.is_some_and(|failed| failed < asked) {
+    /// Records the result of a request that began at `start`, and logs a change between failure and success.
+    fn record<T>(&self, start: Instant, result: Result<Result<T, RedisError>, Elapsed>) -> Option<T> {
+        let mut failed = self.lock();
+        let problem = match result {
+            Ok(Ok(value)) => {
+                // A request from before the failure proves nothing.
+                if failed.is_some_and(|failed| failed < start) {
                     tracing::info!("the shared cache answers again");
                     *failed = None;
                 }
-                return Some(said);
+                return Some(value);
             }
             Ok(Err(error)) => error.to_string(),
-            Err(_) => "no answer in time".to_owned(),
+            Err(_) => "timed out".to_owned(),
         };
         if failed.is_none() {
             tracing::warn!(problem, "the shared cache fails: reads go to the store until it answers");
         }
         *failed = Some(Instant::now());
         None
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        // Nothing panics under the lock.
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -161,37 +159,37 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
-    use super::super::value::tests::{names, whole};
+    use super::super::value::tests::{keys, whole};
     use super::*;
 
     const TTL: Duration = Duration::from_secs(60);
 
     #[tokio::test]
-    async fn an_address_that_cannot_be_is_refused() {
+    async fn an_invalid_url_is_refused() {
         let error = Redis::new("http://127.0.0.1", TTL).err().expect("must be refused").to_string();
         assert!(error.starts_with("--redis: ") && !error.contains('\n'), "{error}");
     }
 
     #[tokio::test]
-    async fn a_server_that_is_gone_or_mute_costs_a_moment_once() {
+    async fn a_dead_or_silent_server_is_waited_for_once() {
         let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addresses = [mute.local_addr().unwrap(), gone.local_addr().unwrap()];
         drop(gone);
         for address in addresses {
             let redis = Redis::new(&format!("redis://{address}"), TTL).unwrap();
-            let begun = Instant::now();
+            let start = Instant::now();
             for number in 0..50 {
-                let answer = redis.get(&names(number, true)).await;
-                assert!(matches!(answer, Answer::Silent), "{answer:?}");
-                redis.put(&names(number, true), &whole(&[40], true));
+                let answer = redis.get(&keys(number, true)).await;
+                assert!(matches!(answer, Reply::Failed), "{answer:?}");
+                redis.put(&keys(number, true), &whole(&[40], true));
             }
-            assert!(begun.elapsed() < REST, "{:?}", begun.elapsed());
+            assert!(start.elapsed() < COOLDOWN, "{:?}", start.elapsed());
         }
     }
 
-    /// Answers every command with the same bytes.
-    async fn says(answer: &'static [u8]) -> String {
+    /// Starts a server that answers every command with the same bytes. Returns its URL.
+    async fn server(answer: &'static [u8]) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("redis://{}/?protocol=resp2", listener.local_addr().unwrap());
         tokio::spawn(async move {
@@ -210,9 +208,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_shard_is_nothing() {
-        let redis = Redis::new(&says(b"$4\r\nevil\r\n").await, TTL).unwrap();
-        let answer = redis.get(&names(1, true)).await;
-        assert!(matches!(answer, Answer::Nothing), "{answer:?}");
+    async fn an_invalid_value_is_a_miss() {
+        let redis = Redis::new(&server(b"$4\r\nevil\r\n").await, TTL).unwrap();
+        let answer = redis.get(&keys(1, true)).await;
+        assert!(matches!(answer, Reply::Miss), "{answer:?}");
     }
 }

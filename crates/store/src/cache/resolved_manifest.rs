@@ -5,72 +5,72 @@ use std::sync::{Arc, OnceLock};
 
 use crate::manifest::{Manifest, Placement};
 use crate::object::key::{self, ShardKeys};
-use crate::{Error, Shard, Stored};
+use crate::{Error, Shard, StoredObject};
 
-/// Bytes of memory that a shard's names take, near enough.
-const NAMES_WEIGHT: usize = 640;
+/// Approximate memory use of a shard's keys in bytes.
+const KEYS_WEIGHT: usize = 640;
 
-/// A document's manifest, with what it says of each shard: worked out when first asked for, since a hot document is
-/// asked for often.
+/// A manifest with the locations of its shards. Each is resolved on first use and kept, since hot documents are read
+/// often.
 #[derive(Debug)]
 pub struct ResolvedManifest {
-    stored: Stored<Manifest>,
+    stored: StoredObject<Manifest>,
     shards: Vec<OnceLock<ShardLocation>>,
 }
 
-/// Where a shard is.
+/// Resolved location of a shard.
 #[derive(Clone, Debug)]
 pub enum ShardLocation {
-    /// In the manifest.
+    /// The manifest contained the shard, decoded here.
     Inline(Arc<Shard>),
-    /// In objects of these names.
+    /// Objects with these keys.
     Objects(ShardKeys),
 }
 
 impl ResolvedManifest {
-    pub fn new(stored: Stored<Manifest>) -> Self {
+    /// Wraps a manifest; resolves nothing yet.
+    pub(crate) fn new(stored: StoredObject<Manifest>) -> Self {
         let shards = stored.value.shards.iter().map(|_| OnceLock::new()).collect();
         Self { stored, shards }
     }
 
-    /// Where a shard of the document is.
+    /// Returns the location of a shard by its number. Fails if an inline shard does not decode.
     pub fn location(&self, shard: usize) -> Result<&ShardLocation, Error> {
-        let known = &self.shards[shard];
-        if let Some(whereabouts) = known.get() {
-            return Ok(whereabouts);
+        let resolved = &self.shards[shard];
+        if let Some(location) = resolved.get() {
+            return Ok(location);
         }
         let manifest = &self.stored.value;
         let entry = &manifest.shards[shard];
-        let whereabouts = match (manifest.inline_shard(entry), manifest.names(entry)) {
+        let location = match (manifest.inline_shard(entry), manifest.keys(entry)) {
             (Some(shard), _) => ShardLocation::Inline(Arc::new(shard?)),
-            (None, Some(names)) => ShardLocation::Objects(names),
+            (None, Some(keys)) => ShardLocation::Objects(keys),
             (None, None) => {
                 let object = key::manifest(manifest.id, manifest.version);
-                return Err(Error::damaged(&object, "it does not say where its shards are"));
+                return Err(Error::damaged(&object, "it does not give the location of a shard"));
             }
         };
-        Ok(known.get_or_init(|| whereabouts))
+        Ok(resolved.get_or_init(|| location))
     }
 
-    /// Bytes of memory that it takes once all of it was asked for, near enough.
-    pub fn weight(&self) -> usize {
-        let of = |placement: &Placement| match placement {
-            // Decoded they take about what they take encoded.
-            Placement::Inline { latents, corrections } => {
-                latents.len() + corrections.as_ref().map_or(0, bytes::Bytes::len)
-            }
-            Placement::Objects { .. } => NAMES_WEIGHT,
+    /// Returns the approximate memory use in bytes once all locations are resolved.
+    pub(crate) fn weight(&self) -> usize {
+        let location_weight = |placement: &Placement| match placement {
+            // Decoded shards take about as much memory as encoded ones.
+            Placement::Inline { .. } => placement.inline_bytes(),
+            Placement::Objects { .. } => KEYS_WEIGHT,
         };
         let shards = self.stored.value.shards.iter();
-        self.stored.value.weight()
-            + shards.map(|entry| size_of::<OnceLock<ShardLocation>>() + of(&entry.placement)).sum::<usize>()
+        let locations =
+            shards.map(|entry| size_of::<OnceLock<ShardLocation>>() + location_weight(&entry.placement));
+        self.stored.value.weight() + locations.sum::<usize>()
     }
 }
 
 impl Deref for ResolvedManifest {
-    type Target = Stored<Manifest>;
+    type Target = StoredObject<Manifest>;
 
-    fn deref(&self) -> &Stored<Manifest> {
+    fn deref(&self) -> &StoredObject<Manifest> {
         &self.stored
     }
 }

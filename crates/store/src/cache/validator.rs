@@ -1,10 +1,9 @@
-//! Validator that another version of a document may count by now, cheap to look at: what a reader who kept a manifest looks
-//! at in the place of the store.
+//! Cache validator of a manifest: cheap to read, and different as soon as another version may be current.
 //!
-//! Of a local folder they are the times at which `documents/<ab>` and `deleted/<ab>` last changed, which they do with
-//! every file that is made or removed in them, by whomever, and how often the packs that this gateway knows have changed.
-//! A version that is moved into a pack or out of it is the same version, and only a document's first version begins in a
-//! pack. A cloud has no such signs.
+//! For a local folder it consists of the modification times of `documents/<ab>` and `deleted/<ab>`, which change with
+//! every file that any gateway creates or removes there, and the number of changes of the pack index. Moving a version
+//! into or out of a pack does not change the document, and only a document's first version is created in a pack. Clouds
+//! have no such times, so nothing is cached for them.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -12,58 +11,59 @@ use std::time::{Duration, SystemTime};
 use c3_types::DocumentId;
 
 use crate::Store;
-use crate::object::key::{DELETED, DOCUMENTS, folder_of};
+use crate::object::key::{DELETED, DOCUMENTS, document_folder};
 
-/// How old a folder's last change must be to be told from the next: longer than any file system's clock takes to tick.
-const SETTLED_AFTER: Duration = Duration::from_secs(3);
+/// Minimum age of a modification time before the next change certainly has another: longer than the resolution of any
+/// file system's clock.
+const STRONG_AFTER: Duration = Duration::from_secs(3);
 
-/// The folders whose entries tell of a document.
+/// The folders whose modification times validate a document's manifest.
 #[derive(Debug)]
-pub struct ValidatorPaths {
+pub(crate) struct ValidatorPaths {
     documents: PathBuf,
     deleted: PathBuf,
 }
 
-/// What is seen of a document without reading anything.
+/// A cache validator, compared for equality.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Validator {
-    /// Last change of the folder, where there is one.
+pub(crate) struct Validator {
+    /// Modification time of the folder; `None` if it does not exist.
     documents: Option<SystemTime>,
     deleted: Option<SystemTime>,
-    /// Changes of the packs that are known.
+    /// Changes of the pack index.
     packs: u64,
 }
 
 impl Validator {
-    /// Whether any later change shows: none was so recent that the next might bear the same time.
-    pub fn is_strong(&self) -> bool {
+    /// Returns whether every later change yields another validator. A recent modification time does not ensure that.
+    pub(crate) fn is_strong(&self) -> bool {
         let now = SystemTime::now();
-        let old = |changed: SystemTime| now.duration_since(changed).is_ok_and(|age| age >= SETTLED_AFTER);
+        let old = |changed: SystemTime| now.duration_since(changed).is_ok_and(|age| age >= STRONG_AFTER);
         self.documents.is_none_or(old) && self.deleted.is_none_or(old)
     }
 }
 
 impl Store {
-    /// Where the signs of a document are seen; `None` where the store has none.
-    pub fn validator_paths(&self, id: DocumentId) -> Option<ValidatorPaths> {
+    /// Returns the paths that validate a document's manifest; `None` for a cloud.
+    pub(crate) fn validator_paths(&self, id: DocumentId) -> Option<ValidatorPaths> {
         let folder = self.objects.folder()?;
-        let at = |kind| folder.join(folder_of(kind, id));
-        Some(ValidatorPaths { documents: at(DOCUMENTS), deleted: at(DELETED) })
+        let path = |kind| folder.join(document_folder(kind, id));
+        Some(ValidatorPaths { documents: path(DOCUMENTS), deleted: path(DELETED) })
     }
 
-    /// The signs, two looks at a folder's entry; `None` where nobody can tell.
-    pub fn validator(&self, looks: &ValidatorPaths) -> Option<Validator> {
-        // Before the folders: what is known of packs is part of what a manifest is chosen by.
+    /// Reads the current validator; `None` if the folders cannot be read.
+    pub(crate) fn validator(&self, paths: &ValidatorPaths) -> Option<Validator> {
+        // Before the folders: the current version is chosen from the pack index as it is now.
         let packs = self.packs.changes();
-        let (documents, deleted) = (changed(&looks.documents)?, changed(&looks.deleted)?);
+        let (documents, deleted) = (modified(&paths.documents)?, modified(&paths.deleted)?);
         Some(Validator { documents, deleted, packs })
     }
 }
 
-/// When a folder last changed; `Some(None)` where it is not there, `None` where nobody can tell.
-fn changed(folder: &Path) -> Option<Option<SystemTime>> {
-    match std::fs::metadata(folder).and_then(|there| there.modified()) {
-        Ok(changed) => Some(Some(changed)),
+/// Returns the modification time of a folder: `Some(None)` if it does not exist, `None` if it cannot be read.
+fn modified(folder: &Path) -> Option<Option<SystemTime>> {
+    match std::fs::metadata(folder).and_then(|metadata| metadata.modified()) {
+        Ok(modified) => Some(Some(modified)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(None),
         Err(_) => None,
     }
@@ -74,13 +74,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_changed_just_now_is_not_settled() {
+    fn a_recent_change_makes_no_strong_validator() {
         let now = SystemTime::now();
-        let signs = |age: u64| {
+        let validator = |age: u64| {
             let documents = Some(now - Duration::from_secs(age));
             Validator { documents, deleted: None, packs: 0 }
         };
-        assert!(signs(10).is_strong() && !signs(1).is_strong());
+        assert!(validator(10).is_strong() && !validator(1).is_strong());
         // The clock was set back since.
         let ahead = Validator { documents: Some(now + Duration::from_secs(60)), deleted: None, packs: 0 };
         assert!(!ahead.is_strong());

@@ -1,11 +1,11 @@
-//! A shard as a shared cache holds it: under a key that says all that it depends on, sealed by a checksum.
+//! Keys and values of the shared cache. A key contains everything that its shard depends on; a value has a checksum.
 //!
-//! | bytes | what |
+//! | bytes | content |
 //! |---|---|
 //! | 32 | BLAKE3 of the key and the payload |
-//! | rest | the payload: protobuf, the shard's windows as `c3.v1.WindowLatents`, bytes counted from its start |
+//! | rest | payload: protobuf, the shard's windows, byte ranges relative to the shard |
 //!
-//! Whatever a cache gives back is read or refused, as what comes from outside.
+//! Values are checked like any input from outside.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use c3_types::Window;
@@ -15,7 +15,7 @@ use crate::object::key::ShardKeys;
 use crate::payload::WindowPayload;
 use crate::{Shard, ShardWindow};
 
-/// Begins every key; the number is the format's version, of keys and values.
+/// Prefix of every key, with the version of the format.
 const PREFIX: &[u8] = b"c3:shard:1:";
 const CHECKSUM_BYTES: usize = 32;
 
@@ -25,18 +25,18 @@ struct Payload {
     windows: Vec<WindowPayload>,
 }
 
-/// The key of a shard.
-pub fn key(names: &ShardKeys) -> Bytes {
+/// Returns the key of a shard.
+pub(crate) fn key(keys: &ShardKeys) -> Bytes {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(names.latents.to_string().as_bytes()).update(&[0]);
-    if let Some(corrections) = &names.corrections {
+    hasher.update(keys.latents.to_string().as_bytes()).update(&[0]);
+    if let Some(corrections) = &keys.corrections {
         hasher.update(corrections.to_string().as_bytes());
     }
     [PREFIX, hasher.finalize().as_bytes()].concat().into()
 }
 
-/// A shard as a value under this key.
-pub fn seal(key: &[u8], shard: &Shard) -> Bytes {
+/// Encodes a shard as the value of this key.
+pub(crate) fn seal(key: &[u8], shard: &Shard) -> Bytes {
     let windows = shard.windows.iter().map(|window| {
         WindowPayload::new(&window.bytes, &window.group, window.hash, window.corrections.as_ref())
     });
@@ -49,8 +49,8 @@ pub fn seal(key: &[u8], shard: &Shard) -> Bytes {
     value.freeze()
 }
 
-/// The shard that was sealed under this key; `None` where the value is anything else.
-pub fn unseal(key: &[u8], value: &Bytes) -> Option<Shard> {
+/// Decodes the value of this key; `None` if it is damaged or belongs to another key.
+pub(crate) fn unseal(key: &[u8], value: &Bytes) -> Option<Shard> {
     let (sum, payload) = (value.get(..CHECKSUM_BYTES)?, value.slice(CHECKSUM_BYTES..));
     if checksum(key, &payload).as_bytes() != sum {
         return None;
@@ -73,7 +73,7 @@ fn checksum(key: &[u8], payload: &[u8]) -> blake3::Hash {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use c3_types::{Fingerprint, LatentCodec, ShardHash};
     use proptest::prelude::*;
 
@@ -82,8 +82,8 @@ pub mod tests {
     use crate::object::version::Version;
     use crate::shard::tests::{corrections, shard};
 
-    /// Where a shard's generations lie, elsewhere for every number.
-    pub fn key_prefixes(number: u32, verified: bool) -> ShardKeyPrefixes {
+    /// Key prefixes of a shard, different for every number.
+    pub(crate) fn key_prefixes(number: u32, verified: bool) -> ShardKeyPrefixes {
         let latents =
             LatentSettings { compressor: Fingerprint::of(b"c"), ratio: 20, codec: LatentCodec::Q4_0 };
         let how =
@@ -92,15 +92,15 @@ pub mod tests {
         ShardKeyPrefixes::new(ShardHash::of(&number.to_le_bytes()), &latents, how, None)
     }
 
-    /// Names of a shard, unlike those of any other number.
-    pub fn names(number: u32, verified: bool) -> ShardKeys {
-        let families = key_prefixes(number, verified);
-        let corrections = families.corrections.map(|family| family.at(Version::NONE));
-        ShardKeys { latents: families.latents.at(Version::NONE), corrections }
+    /// Keys of a shard, different for every number.
+    pub(crate) fn keys(number: u32, verified: bool) -> ShardKeys {
+        let prefixes = key_prefixes(number, verified);
+        let corrections = prefixes.corrections.map(|prefix| prefix.at(Version::NONE));
+        ShardKeys { latents: prefixes.latents.at(Version::NONE), corrections }
     }
 
-    /// A shard of windows with these many tokens, with corrections or without.
-    pub fn whole(tokens: &[u32], verified: bool) -> Shard {
+    /// A shard of windows with these token counts.
+    pub(crate) fn whole(tokens: &[u32], verified: bool) -> Shard {
         let latents = shard(tokens);
         let corrections = verified.then(|| corrections(&latents).windows);
         Shard::new(latents, corrections)
@@ -108,21 +108,21 @@ pub mod tests {
 
     proptest! {
         #[test]
-        fn a_shard_comes_back_as_it_was(tokens in prop::collection::vec(1u32..2000, 0..6), verified: bool) {
-            let (key, shard) = (key(&names(1, verified)), whole(&tokens, verified));
+        fn a_shard_survives_a_round_trip(tokens in prop::collection::vec(1u32..2000, 0..6), verified: bool) {
+            let (key, shard) = (key(&keys(1, verified)), whole(&tokens, verified));
             let back = unseal(&key, &seal(&key, &shard));
             prop_assert_eq!(format!("{back:?}"), format!("{:?}", Some(shard)));
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn arbitrary_bytes_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             prop_assert!(unseal(b"key", &bytes.into()).is_none());
         }
     }
 
     #[test]
-    fn what_was_sealed_otherwise_is_refused() {
-        let key_of = |number, verified| key(&names(number, verified));
+    fn damaged_and_foreign_values_are_refused() {
+        let key_of = |number, verified| key(&keys(number, verified));
         let (here, value) = (key_of(1, true), seal(&key_of(1, true), &whole(&[40], true)));
         assert!(unseal(&here, &value).is_some());
         for other in [key_of(2, true), key_of(1, false)] {

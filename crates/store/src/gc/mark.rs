@@ -1,4 +1,4 @@
-//! What documents, and puts that are under way, refer to: every manifest is read, wherever it lies.
+//! Mark phase: reads every manifest and upload session, and collects the objects that they refer to.
 
 use std::collections::HashSet;
 
@@ -11,53 +11,51 @@ use crate::object::key::ObjectKey;
 use crate::object::version::{Version, now_unix_ms};
 use crate::{Error, Store};
 
-/// Half of the hash of a name: a store of millions of objects has as many.
-type NameDigest = [u8; 16];
+/// Half of a key's hash. A store may have millions of keys, and all are held in memory.
+type KeyDigest = [u8; 16];
 
-/// What documents refer to.
+/// Result of the mark phase.
 #[derive(Default)]
-pub struct LiveObjects {
-    referenced: HashSet<NameDigest>,
-    /// Documents that count and are past their time.
-    pub expired: Vec<(DocumentId, Version)>,
-    /// ManifestCache that cannot be read, so that what they refer to is unknown.
-    pub unreadable: u64,
+pub(crate) struct LiveObjects {
+    referenced: HashSet<KeyDigest>,
+    /// Current versions of expired documents.
+    pub(crate) expired: Vec<(DocumentId, Version)>,
+    /// Manifests and packs that cannot be read. They may refer to any object.
+    pub(crate) unreadable: u64,
 }
 
 impl LiveObjects {
-    /// Whether a document, or a put that is under way, refers to the object.
-    pub fn refers_to(&self, name: &ObjectKey) -> bool {
-        self.referenced.contains(&digest(name))
+    /// Returns whether a document or an upload session refers to the object.
+    pub(crate) fn contains(&self, key: &ObjectKey) -> bool {
+        self.referenced.contains(&digest(key))
     }
 
-    fn refer(&mut self, manifest: &Manifest) {
-        let names = Vec::from_iter(manifest.shards.iter().filter_map(|shard| manifest.names(shard)));
-        self.referenced.extend(names.iter().flat_map(|names| names.all()).map(digest));
+    fn add(&mut self, manifest: &Manifest) {
+        self.referenced.extend(manifest.object_keys().map(|key| digest(&key)));
     }
 }
 
-fn digest(name: &ObjectKey) -> NameDigest {
-    let hash = blake3::hash(name.to_string().as_bytes());
+fn digest(key: &ObjectKey) -> KeyDigest {
+    let hash = blake3::hash(key.to_string().as_bytes());
     std::array::from_fn(|i| hash.as_bytes()[i])
 }
 
 impl Store {
-    /// Reads every manifest that counts, and what is recorded of puts that are under way.
-    pub async fn mark(&self) -> Result<LiveObjects, Error> {
-        let mut marked = LiveObjects::default();
-        // Before the manifests: a put that ends meanwhile is seen as what it was or as what it became.
-        for upload in self.uploads().await? {
-            marked.refer(&upload.so_far);
+    /// Reads every upload session and every current manifest.
+    pub(crate) async fn mark(&self) -> Result<LiveObjects, Error> {
+        let mut live = LiveObjects::default();
+        // Sessions before manifests: a put that ends in between is seen as one or the other.
+        for session in self.uploads().await? {
+            live.add(&session.manifest);
         }
-        // What is known of a pack that was damaged need not be all.
         let inventory = self.inventory().await?;
-        let packs = self.packs.known();
-        marked.unreadable += packs.iter().filter(|pack| pack.damage.is_some()).count() as u64;
-        let highest = inventory.highest();
-        let counting = inventory.copies.iter().filter(|copy| inventory.counts(copy, &highest));
-        let reads = Vec::from_iter(counting.map(|copy| async move {
-            let read = match self.read_manifest(copy.id, &copy.found).await {
-                // Moved since: wherever it is, it is the newest there.
+        // The salvaged records of a damaged pack may be incomplete.
+        live.unreadable += self.packs.all().iter().filter(|pack| pack.damage.is_some()).count() as u64;
+        let newest = inventory.newest();
+        let current = inventory.copies.iter().filter(|copy| inventory.is_current(copy, &newest));
+        let reads = Vec::from_iter(current.map(|copy| async move {
+            let read = match self.read_manifest(copy.id, &copy.located).await {
+                // It was moved in between.
                 Err(Error::Missing { .. }) => self.manifest(copy.id).await,
                 read => read,
             };
@@ -67,18 +65,18 @@ impl Store {
         let now = now_unix_ms();
         while let Some((copy, read)) = reads.next().await {
             match read {
-                Ok(found) if found.value.is_expired(now) => {
-                    marked.expired.push((copy.id, copy.found.version));
+                Ok(manifest) if manifest.value.is_expired(now) => {
+                    live.expired.push((copy.id, copy.located.version));
                 }
-                Ok(found) => marked.refer(&found.value),
+                Ok(manifest) => live.add(&manifest.value),
                 Err(Error::Missing { .. }) => {}
                 Err(error @ Error::Damaged { .. }) => {
-                    tracing::warn!(%error, "what it refers to is unknown: `c3 fsck` tells what to do");
-                    marked.unreadable += 1;
+                    tracing::warn!(%error, "a manifest cannot be read, so no shard is removed: run `c3 fsck`");
+                    live.unreadable += 1;
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(marked)
+        Ok(live)
     }
 }

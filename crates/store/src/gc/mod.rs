@@ -1,5 +1,5 @@
 //! Garbage collection: mark and sweep over the whole store.
 
 mod mark;
-pub mod pending_deletes;
+pub(crate) mod pending_deletes;
 mod sweep;

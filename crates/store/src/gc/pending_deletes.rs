@@ -1,8 +1,8 @@
-//! PendingDeletes lists: names of objects that a sweep found unreferenced, and that it removes after the grace where they
-//! still are. PutOutcome before anything is removed, so that no put builds on what is about to go.
+//! Pending-delete lists: keys that garbage collection found unreferenced, and deletes once the list is older than the
+//! grace if they still are. A list is written before anything is deleted, so that no put builds on a listed object.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::TryStreamExt;
 use object_store::ObjectMeta;
@@ -14,90 +14,89 @@ use crate::object::Objects;
 use crate::object::key::{self, ObjectKey, ObjectKind};
 use crate::object::version::Version;
 
-/// Most names of one list.
-pub const NAMES_MAX: usize = 10_000;
+/// Maximum keys of one list.
+pub(crate) const KEYS_MAX: usize = 10_000;
 
 #[derive(Clone, PartialEq, Message)]
 struct PendingDeletesPayload {
     #[prost(string, repeated, tag = "1")]
-    names: Vec<String>,
+    keys: Vec<String>,
 }
 
-/// The names of a list; `None` where it cannot be read and may name anything.
-type Names = Option<Arc<HashSet<String>>>;
+/// Keys of a list; `None` if it is damaged and may contain any key.
+type Keys = Option<Arc<HashSet<String>>>;
 
-/// The condemned lists, each read once.
-pub struct PendingDeletes {
+/// Reader and writer of pending-delete lists. Reads each list once.
+pub(crate) struct PendingDeletes {
     objects: Arc<Objects>,
-    known: Mutex<BTreeMap<Version, Names>>,
+    cached: Mutex<BTreeMap<Version, Keys>>,
 }
 
 impl PendingDeletes {
-    /// None read yet.
-    pub fn new(objects: Arc<Objects>) -> Self {
-        Self { objects, known: Mutex::default() }
+    /// Creates a reader that has read no list.
+    pub(crate) fn new(objects: Arc<Objects>) -> Self {
+        Self { objects, cached: Mutex::default() }
     }
 
-    /// Whether a list that is there now names the object.
-    pub async fn names(&self, name: &ObjectKey) -> Result<bool, Error> {
-        let name = name.to_string();
-        for (stamp, _) in self.lists().await? {
-            if self.list(stamp).await?.is_none_or(|names| names.contains(&name)) {
+    /// Returns whether an existing list contains the key.
+    pub(crate) async fn names(&self, key: &ObjectKey) -> Result<bool, Error> {
+        let key = key.to_string();
+        for (version, _) in self.lists().await? {
+            if self.list(version).await?.is_none_or(|keys| keys.contains(&key)) {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// The lists that are there now.
-    pub async fn lists(&self) -> Result<Vec<(Version, ObjectMeta)>, Error> {
+    /// Lists the existing lists.
+    pub(crate) async fn lists(&self) -> Result<Vec<(Version, ObjectMeta)>, Error> {
         let folder = Path::from(key::PENDING_DELETES);
         let objects = self.objects.list(&folder, &folder);
         let lists = objects.try_filter_map(|object| {
-            std::future::ready(Ok(key::version_at(&object.location).map(|stamp| (stamp, object))))
+            std::future::ready(Ok(key::parse_version(&object.location).map(|version| (version, object))))
         });
         let lists: Vec<_> = lists.try_collect().await?;
-        self.lock().retain(|stamp, _| lists.iter().any(|(there, _)| there == stamp));
+        self.lock().retain(|version, _| lists.iter().any(|(existing, _)| existing == version));
         Ok(lists)
     }
 
-    /// The names of a list; `None` where it is damaged.
-    pub async fn list(&self, stamp: Version) -> Result<Names, Error> {
-        if let Some(names) = self.lock().get(&stamp) {
-            return Ok(names.clone());
+    /// Returns the keys of a list; `None` if it is damaged.
+    pub(crate) async fn list(&self, version: Version) -> Result<Keys, Error> {
+        if let Some(keys) = self.lock().get(&version) {
+            return Ok(keys.clone());
         }
-        let names = match self.read(stamp).await {
-            Ok(names) => Some(Arc::new(names)),
+        let keys = match self.read(version).await {
+            Ok(keys) => Some(Arc::new(keys)),
             Err(Error::Missing { .. }) => return Ok(Some(Arc::default())),
             Err(error @ Error::Damaged { .. }) => {
-                tracing::warn!(%error, "nothing stored is built upon until `c3 fsck --repair` has removed it");
+                tracing::warn!(%error, "no stored object is reused until `c3 fsck --repair` removes this list");
                 None
             }
             Err(error) => return Err(error),
         };
-        self.lock().insert(stamp, names.clone());
-        Ok(names)
+        self.lock().insert(version, keys.clone());
+        Ok(keys)
     }
 
-    /// Reads a list, which proves it.
-    pub async fn read(&self, stamp: Version) -> Result<HashSet<String>, Error> {
-        let name = key::pending_deletes(stamp);
-        let (payload, _) = self.objects.get(ObjectKind::PendingDeletes, &name).await?;
+    async fn read(&self, version: Version) -> Result<HashSet<String>, Error> {
+        let key = key::pending_deletes(version);
+        let (payload, _) = self.objects.get(ObjectKind::PendingDeletes, &key).await?;
         let payload = PendingDeletesPayload::decode(payload);
-        let payload = payload.map_err(|error| Error::damaged(&name, error.to_string()))?;
-        Ok(payload.names.into_iter().collect())
+        let payload = payload.map_err(|error| Error::damaged(&key, error.to_string()))?;
+        Ok(payload.keys.into_iter().collect())
     }
 
-    /// Writes a list of at most [`NAMES_MAX`].
-    pub async fn put(&self, names: &[ObjectKey]) -> Result<(), Error> {
-        let names = names.iter().map(ToString::to_string).collect();
-        let name = key::pending_deletes(Version::after(Version::NONE));
-        let payload = PendingDeletesPayload { names }.encode_to_vec();
-        self.objects.put(ObjectKind::PendingDeletes, &name, &payload).await.map(drop)
+    /// Writes a list of at most [`KEYS_MAX`] keys.
+    pub(crate) async fn put(&self, keys: &[ObjectKey]) -> Result<(), Error> {
+        let keys = keys.iter().map(ToString::to_string).collect();
+        let key = key::pending_deletes(Version::after(Version::NONE));
+        let payload = PendingDeletesPayload { keys }.encode_to_vec();
+        self.objects.put(ObjectKind::PendingDeletes, &key, &payload).await.map(drop)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Version, Names>> {
-        // Nothing panics under the lock, and lists never change.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Version, Keys>> {
+        // Nothing panics under the lock.
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

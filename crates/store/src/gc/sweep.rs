@@ -1,166 +1,165 @@
-//! The sweep: removes what no document refers to any more. Safe against a crash at any instant, and against puts,
+//! Sweep phase: removes what no document refers to. Safe against a crash at any instant, and against concurrent puts,
 //! deletes and sweeps of other gateways.
 //!
-//! An object that no manifest names and that is older than the grace is put on a condemned list first. From then on no
-//! put builds on it. Once the list is as old as the grace, all manifests are read again, and what is still unnamed is
-//! removed: a put that chose an object before it was condemned has ended by then, and its manifest is seen. One that
-//! lasted longer finds its objects condemned or gone when it looks after its manifest is written, and fails.
+//! An unreferenced object older than the grace is first put on a pending-delete list. From then on no put builds on it.
+//! Once the list is older than the grace, all manifests are read again, and objects that are still unreferenced are
+//! removed. A put that chose such an object before the list was written either has ended, so that its manifest is seen,
+//! or finds the object listed or gone when it checks its objects after writing its manifest, and fails.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-use c3_types::DocumentId;
+use c3_types::{DocumentId, SweepSummary};
 use futures::{TryStreamExt, pin_mut};
 use object_store::path::Path;
 
+use crate::availability::Unavailable;
 use crate::gc::mark::LiveObjects;
-use crate::gc::pending_deletes::NAMES_MAX;
+use crate::gc::pending_deletes::KEYS_MAX;
 use crate::manifest::{Inventory, ManifestCopy};
-use crate::object::availability::Unavailable;
 use crate::object::is_older_than;
 use crate::object::key::{self, CORRECTIONS, DELETED, LATENTS, ObjectKey};
 use crate::object::version::Version;
 use crate::{Error, Store};
-use c3_types::SweepSummary;
 
 impl Store {
-    /// Sweeps. With a grace of zero all is removed that nothing refers to now, which fails puts that are under way.
+    /// Collects garbage. A zero grace removes everything that is unreferenced now, which makes concurrent puts fail.
     pub async fn sweep(&self, grace: Duration) -> Result<SweepSummary, Error> {
-        let mut swept = SweepSummary::default();
-        self.pass(grace, &mut swept).await?;
+        let mut summary = SweepSummary::default();
+        self.sweep_once(grace, &mut summary).await?;
         if grace.is_zero() {
-            // What was condemned just now is old enough already.
-            self.pass(grace, &mut swept).await?;
+            // The lists that the first pass wrote are old enough for the second.
+            self.sweep_once(grace, &mut summary).await?;
         }
-        Ok(swept)
+        Ok(summary)
     }
 
-    async fn pass(&self, grace: Duration, swept: &mut SweepSummary) -> Result<(), Error> {
-        let (left, bytes) = self.objects.remove_left(grace).await?;
-        swept.removed += left;
-        swept.removed_bytes += bytes;
-        tolerate_full(self.merge(grace, swept).await)?;
-        // Listed before the manifests are read: what is read counts against what is on these lists.
+    async fn sweep_once(&self, grace: Duration, summary: &mut SweepSummary) -> Result<(), Error> {
+        let (stale, bytes) = self.objects.remove_stale(grace).await?;
+        summary.removed += stale;
+        summary.removed_bytes += bytes;
+        tolerate_full(self.compact(grace, summary).await)?;
+        // Listed before the mark phase: a manifest that is written after a list keeps what the list contains.
         let lists = self.pending_deletes.lists().await?;
-        let marked = self.mark().await?;
-        for &(id, version) in &marked.expired {
+        let live = self.mark().await?;
+        for &(id, version) in &live.expired {
             tolerate_full(self.write_tombstone(id, version).await)?;
-            swept.expired += 1;
+            summary.expired += 1;
         }
-        swept.unreadable = marked.unreadable;
-        if marked.unreadable == 0 {
-            for (stamp, object) in &lists {
+        summary.unreadable = live.unreadable;
+        if live.unreadable == 0 {
+            for (version, object) in &lists {
                 if is_older_than(object, grace) {
-                    self.execute(*stamp, &marked, swept).await?;
+                    self.run_deletes(*version, &live, summary).await?;
                 }
             }
-            tolerate_full(self.condemn(grace, &marked, swept).await)?;
+            tolerate_full(self.schedule_deletes(grace, &live, summary).await)?;
         }
-        self.drop_dead(swept).await?;
-        self.drop_uploads(swept).await?;
-        // Where a manifest cannot be read, a document may be there all the same.
-        if marked.unreadable == 0 {
-            let needed = self.sweep_registers(grace, swept).await?;
-            self.drop_tombstones(grace, &needed, swept).await?;
+        self.remove_dead_manifests(summary).await?;
+        self.remove_expired_uploads(summary).await?;
+        // An unreadable manifest may belong to a document that exists.
+        if live.unreadable == 0 {
+            let needed = self.sweep_registers(grace, summary).await?;
+            self.remove_tombstones(grace, &needed, summary).await?;
         }
         Ok(())
     }
 
-    /// Removes what a list names and still nothing refers to, then the list.
-    async fn execute(
+    /// Removes the objects of a list that are still unreferenced, then the list.
+    async fn run_deletes(
         &self,
         list: Version,
-        marked: &LiveObjects,
-        swept: &mut SweepSummary,
+        live: &LiveObjects,
+        summary: &mut SweepSummary,
     ) -> Result<(), Error> {
-        let Some(names) = self.pending_deletes.list(list).await? else { return Ok(()) };
-        for name in names.iter() {
-            let path = Path::parse(name).map_err(object_store::Error::from)?;
-            let name = ObjectKey::at(path);
-            if !marked.refers_to(&name) {
-                self.remove(&name, swept).await?;
+        let Some(keys) = self.pending_deletes.list(list).await? else { return Ok(()) };
+        for key in keys.iter() {
+            let path = Path::parse(key).map_err(object_store::Error::from)?;
+            let key = ObjectKey::from_path(path);
+            if !live.contains(&key) {
+                self.remove(&key, summary).await?;
             }
         }
         self.objects.delete(&key::pending_deletes(list)).await
     }
 
-    /// Lists what nothing refers to.
-    async fn condemn(
+    /// Writes pending-delete lists of unreferenced objects.
+    async fn schedule_deletes(
         &self,
         grace: Duration,
-        marked: &LiveObjects,
-        swept: &mut SweepSummary,
+        live: &LiveObjects,
+        summary: &mut SweepSummary,
     ) -> Result<(), Error> {
-        let mut condemned = Vec::new();
+        let mut pending = Vec::new();
         for folder in [CORRECTIONS, LATENTS] {
             let folder = Path::from(folder);
             let objects = self.objects.list(&folder, &folder);
             pin_mut!(objects);
             while let Some(object) = objects.try_next().await? {
                 let old = is_older_than(&object, grace);
-                let name = ObjectKey::at(object.location);
-                if old && !marked.refers_to(&name) && !self.pending_deletes.names(&name).await? {
-                    condemned.push(name);
+                let key = ObjectKey::from_path(object.location);
+                if old && !live.contains(&key) && !self.pending_deletes.names(&key).await? {
+                    pending.push(key);
                 }
             }
         }
-        swept.pending_deletes += condemned.len() as u64;
-        for names in condemned.chunks(NAMES_MAX) {
-            self.pending_deletes.put(names).await?;
+        summary.pending_deletes += pending.len() as u64;
+        for keys in pending.chunks(KEYS_MAX) {
+            self.pending_deletes.put(keys).await?;
         }
         Ok(())
     }
 
-    /// Removes manifests that lie by themselves and do not count any more.
-    async fn drop_dead(&self, swept: &mut SweepSummary) -> Result<(), Error> {
+    /// Removes manifest objects that are not current, or that a pack holds too.
+    async fn remove_dead_manifests(&self, summary: &mut SweepSummary) -> Result<(), Error> {
         let inventory = self.inventory().await?;
-        let highest = inventory.highest();
+        let newest = inventory.newest();
         for copy in inventory.copies.iter().filter(|copy| copy.object.is_some()) {
-            if !inventory.counts(copy, &highest) || self.is_also_packed(copy, &inventory).await {
-                self.remove(&key::manifest(copy.id, copy.found.version), swept).await?;
+            if !inventory.is_current(copy, &newest) || self.is_packed(copy, &inventory).await {
+                self.remove(&key::manifest(copy.id, copy.located.version), summary).await?;
             }
         }
         Ok(())
     }
 
-    /// Whether a pack holds the same version, soundly: a crash came between a move's two steps.
-    async fn is_also_packed(&self, copy: &ManifestCopy, inventory: &Inventory) -> bool {
-        for other in inventory.of(copy.id) {
-            let same = other.object.is_none() && other.found.version == copy.found.version;
-            if same && self.read_manifest(other.id, &other.found).await.is_ok() {
+    /// Returns whether a pack holds an intact copy of the same version, which an interrupted compaction leaves.
+    async fn is_packed(&self, copy: &ManifestCopy, inventory: &Inventory) -> bool {
+        for other in inventory.copies_of(copy.id) {
+            let same = other.object.is_none() && other.located.version == copy.located.version;
+            if same && self.read_manifest(other.id, &other.located).await.is_ok() {
                 return true;
             }
         }
         false
     }
 
-    /// Removes tombstones older than the grace that stand over nothing, also no name and no labels.
-    async fn drop_tombstones(
+    /// Removes tombstones older than the grace that no copy, name or label needs.
+    async fn remove_tombstones(
         &self,
         grace: Duration,
         needed: &HashSet<DocumentId>,
-        swept: &mut SweepSummary,
+        summary: &mut SweepSummary,
     ) -> Result<(), Error> {
         let folder = Path::from(DELETED);
         let tombstones: Vec<_> = self.objects.list(&folder, &folder).try_collect().await?;
-        // Read after them: a copy that is made of an older one later comes within the grace.
+        // Listed after the tombstones: whoever moves a deleted version later does so within the grace.
         let inventory = self.inventory().await?;
         for tombstone in tombstones.into_iter().filter(|tombstone| is_older_than(tombstone, grace)) {
-            let Some((id, stamp)) = key::document_at(&tombstone.location) else { continue };
-            if !needed.contains(&id) && inventory.of(id).all(|copy| copy.found.version > stamp) {
-                self.remove(&key::tombstone(id, stamp), swept).await?;
+            let Some((id, version)) = key::parse_document(&tombstone.location) else { continue };
+            if !needed.contains(&id) && inventory.copies_of(id).all(|copy| copy.located.version > version) {
+                self.remove(&key::tombstone(id, version), summary).await?;
             }
         }
         Ok(())
     }
 
     /// Removes an object and counts it.
-    pub async fn remove(&self, name: &ObjectKey, swept: &mut SweepSummary) -> Result<(), Error> {
-        match self.objects.size(name).await {
+    pub(crate) async fn remove(&self, key: &ObjectKey, summary: &mut SweepSummary) -> Result<(), Error> {
+        match self.objects.size(key).await {
             Ok(bytes) => {
-                self.objects.delete(name).await?;
-                swept.removed += 1;
-                swept.removed_bytes += bytes;
+                self.objects.delete(key).await?;
+                summary.removed += 1;
+                summary.removed_bytes += bytes;
                 Ok(())
             }
             Err(Error::Missing { .. }) => Ok(()),
@@ -169,11 +168,11 @@ impl Store {
     }
 }
 
-/// What a full disk has no room for is left out: a sweep must be able to free it.
+/// Skips a step that a full disk has no room for: the sweep must still be able to free space.
 fn tolerate_full(step: Result<(), Error>) -> Result<(), Error> {
     match step {
         Err(error @ Error::Unavailable { reason: Unavailable::Full, .. }) => {
-            tracing::warn!(%error, "the sweep goes on with what needs no room");
+            tracing::warn!(%error, "skipped a step of garbage collection that needs space");
             Ok(())
         }
         step => step,

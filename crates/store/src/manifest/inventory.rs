@@ -1,4 +1,4 @@
-//! The copies of manifests that a store holds, and which of them is current.
+//! All copies of manifests in a store, and which of them are current.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -9,54 +9,63 @@ use object_store::ObjectMeta;
 use crate::object::key::ObjectKey;
 use crate::object::version::Version;
 
-/// A version of a document, and where it lies.
+/// A version of a document and its location.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocatedVersion {
+    /// Version of the manifest.
     pub version: Version,
+    /// Location of the manifest.
     pub location: Location,
 }
 
-/// Where a version of a document lies.
+/// Location of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
+    /// An object of its own.
     Object,
-    Pack { pack: ObjectKey, range: Range<u64> },
+    /// A record of a pack.
+    Pack {
+        /// Key of the pack.
+        pack: ObjectKey,
+        /// Byte range of the record.
+        range: Range<u64>,
+    },
 }
 
-/// A manifest that is there.
+/// One copy of a manifest.
 #[derive(Clone, Debug)]
-pub struct ManifestCopy {
-    pub id: DocumentId,
-    pub found: LocatedVersion,
-    /// When an object by itself was written.
-    pub object: Option<ObjectMeta>,
+pub(crate) struct ManifestCopy {
+    pub(crate) id: DocumentId,
+    pub(crate) located: LocatedVersion,
+    /// Set for an object of its own.
+    pub(crate) object: Option<ObjectMeta>,
 }
 
-/// All that is there of documents.
-pub struct Inventory {
-    /// Every copy of every version, by document and version.
-    pub copies: Vec<ManifestCopy>,
-    /// The highest tombstone of a document.
-    pub deleted: HashMap<DocumentId, Version>,
+/// All copies of all manifests at one time.
+pub(crate) struct Inventory {
+    /// Sorted by document and version.
+    pub(crate) copies: Vec<ManifestCopy>,
+    /// Highest tombstone of each document that has one.
+    pub(crate) deleted: HashMap<DocumentId, Version>,
 }
 
 impl Inventory {
-    /// The copies of a document.
-    pub fn of(&self, id: DocumentId) -> impl Iterator<Item = &ManifestCopy> {
+    /// Iterates over the copies of a document.
+    pub(crate) fn copies_of(&self, id: DocumentId) -> impl Iterator<Item = &ManifestCopy> {
         let first = self.copies.partition_point(|copy| copy.id < id);
         self.copies[first..].iter().take_while(move |copy| copy.id == id)
     }
 
-    /// The highest version of each document, whether or not it is deleted.
-    pub fn highest(&self) -> HashMap<DocumentId, Version> {
-        // Sorted by version: the last stays.
-        self.copies.iter().map(|copy| (copy.id, copy.found.version)).collect()
+    /// Returns the highest version of each document, deleted or not.
+    pub(crate) fn newest(&self) -> HashMap<DocumentId, Version> {
+        // Sorted by version, so the last insert is the highest.
+        self.copies.iter().map(|copy| (copy.id, copy.located.version)).collect()
     }
 
-    /// Whether this version counts among `highest`.
-    pub fn counts(&self, copy: &ManifestCopy, highest: &HashMap<DocumentId, Version>) -> bool {
-        let version = copy.found.version;
-        highest.get(&copy.id) == Some(&version)
+    /// Returns whether a copy has the newest version and no tombstone covers it.
+    pub(crate) fn is_current(&self, copy: &ManifestCopy, newest: &HashMap<DocumentId, Version>) -> bool {
+        let version = copy.located.version;
+        newest.get(&copy.id) == Some(&version)
             && self.deleted.get(&copy.id).is_none_or(|&deleted| deleted < version)
     }
 }

@@ -1,4 +1,4 @@
-//! The manifest: what a document is made of. Writing it makes the document; a later version switches all at once.
+//! The manifest of a document. Writing it creates the document; a later version replaces all of it at once.
 
 mod inventory;
 mod payload;
@@ -7,73 +7,107 @@ use blake3::hazmat::ChainingValue;
 use bytes::Bytes;
 use c3_types::{Cascade, Document, DocumentId, Labels, LatentCodec, ShardHash};
 
-pub use self::inventory::{Inventory, LocatedVersion, Location, ManifestCopy};
+pub(crate) use self::inventory::{Inventory, ManifestCopy};
+pub use self::inventory::{LocatedVersion, Location};
 use crate::object::key::{
-    self, CorrectionSettings, LatentSettings, OutsideDigest, ShardKeyPrefixes, ShardKeys,
+    self, CorrectionSettings, ImportDigest, LatentSettings, ShardKeyPrefixes, ShardKeys,
 };
 use crate::object::version::Version;
 use crate::shard::{self, ShardCorrections, ShardLatents};
 use crate::{Error, Shard};
 
-/// What a document is made of.
+/// A document: its settings and its shards.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {
+    /// BLAKE3 of the text.
     pub id: DocumentId,
-    /// Above that of every earlier manifest of the document.
+    /// Higher than that of every earlier manifest of the document.
     pub version: Version,
+    /// Models that made the latents and the corrections.
     pub cascade: Cascade,
-    /// 0 where its shards have different ones.
+    /// Text tokens per latent; 0 if the shards differ.
     pub ratio: u32,
+    /// Encoding of the latents.
     pub codec: LatentCodec,
-    /// How the corrections were made; `None` where nobody verified the document.
+    /// `None` if the document was stored without verification.
     pub verification: Option<Verification>,
+    /// Time of the put in milliseconds since 1970.
     pub created_unix_ms: u64,
-    /// From when on it is not found, if ever.
+    /// Time from which the document no longer exists, if any.
     pub expires_unix_ms: Option<u64>,
+    /// Shards in text order.
     pub shards: Vec<ShardEntry>,
-    /// Complete subtrees of the text's hash, so that it can go on ([`crate::hash`]); none where nobody kept them.
+    /// Hash state of the text's complete subtrees, from which an append continues; empty if it was not kept.
     pub subtrees: Vec<ChainingValue>,
 }
 
-/// How corrections are made.
+/// Settings with which corrections were made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verification {
     /// Logits by which a token must win to need no correction.
     pub margin: f32,
-    /// ObjectKey of the order and precision in which the decoder computed.
+    /// Name of the order and precision in which the decoder computed.
     pub arithmetic: String,
 }
 
 /// A shard of a document.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShardEntry {
+    /// BLAKE3 of the shard's text.
     pub hash: ShardHash,
+    /// Text tokens per latent.
     pub ratio: u32,
-    /// Bytes of each of its windows, none empty.
+    /// Text bytes of each window, none empty.
     pub window_bytes: Vec<u32>,
+    /// Text tokens.
     pub tokens: u64,
+    /// Latent tokens.
     pub latents: u64,
-    /// Tokens right without help.
+    /// Tokens that the decoder predicts right without corrections.
     pub right: u64,
+    /// Number of corrections.
     pub corrections: u64,
-    /// Bytes of its objects.
+    /// Bytes of the shard's objects; 0 for an inline shard.
     pub stored_bytes: u64,
-    /// Set where its latents came from outside.
-    pub outside: Option<OutsideDigest>,
+    /// Set if the latents were imported.
+    pub import_digest: Option<ImportDigest>,
+    /// Location of latents and corrections.
     pub placement: Placement,
 }
 
-/// Where a shard's latents and corrections lie.
+/// Location of a shard's latents and corrections.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Placement {
-    /// In objects of these generations, which documents share.
-    Objects { latents: Version, corrections: Version },
-    /// In the manifest: what the objects' payloads would be.
-    Inline { latents: Bytes, corrections: Option<Bytes> },
+    /// Objects that documents share.
+    Objects {
+        /// Version of the latents object.
+        latents: Version,
+        /// Version of the corrections object.
+        corrections: Version,
+    },
+    /// Payloads within the manifest.
+    Inline {
+        /// Payload of the latents.
+        latents: Bytes,
+        /// Payload of the corrections, if the document was verified.
+        corrections: Option<Bytes>,
+    },
+}
+
+impl Placement {
+    /// Returns the bytes that the manifest holds inline.
+    pub(crate) fn inline_bytes(&self) -> usize {
+        match self {
+            Self::Objects { .. } => 0,
+            Self::Inline { latents, corrections } => {
+                latents.len() + corrections.as_ref().map_or(0, Bytes::len)
+            }
+        }
+    }
 }
 
 impl Manifest {
-    /// The ratio of a document with these shards: theirs, 0 where they differ, `planned` where there are none.
+    /// Returns the common ratio of shards, 0 if they differ, or `planned` if there are none.
     pub fn ratio_of(shards: &[ShardEntry], planned: u32) -> u32 {
         match shards {
             [] => planned,
@@ -82,31 +116,25 @@ impl Manifest {
         }
     }
 
-    /// Bytes of the text.
+    /// Returns the bytes of the text.
     pub fn bytes(&self) -> u64 {
         self.shards.iter().map(ShardEntry::bytes).sum()
     }
 
-    /// Whether it is past its time.
+    /// Returns whether the document has expired at this time.
     pub fn is_expired(&self, now_unix_ms: u64) -> bool {
         self.expires_unix_ms.is_some_and(|expires| expires <= now_unix_ms)
     }
 
-    /// Bytes of memory that it takes, near enough.
-    pub fn weight(&self) -> usize {
-        let of = |shard: &ShardEntry| {
-            let inline = match &shard.placement {
-                Placement::Objects { .. } => 0,
-                Placement::Inline { latents, corrections } => {
-                    latents.len() + corrections.as_ref().map_or(0, Bytes::len)
-                }
-            };
-            size_of::<ShardEntry>() + size_of_val(&shard.window_bytes[..]) + inline
+    /// Returns the approximate memory use in bytes.
+    pub(crate) fn weight(&self) -> usize {
+        let shard_weight = |shard: &ShardEntry| {
+            size_of::<ShardEntry>() + size_of_val(&shard.window_bytes[..]) + shard.placement.inline_bytes()
         };
-        size_of::<Self>() + self.shards.iter().map(of).sum::<usize>()
+        size_of::<Self>() + self.shards.iter().map(shard_weight).sum::<usize>()
     }
 
-    /// Where all generations of a shard's objects lie.
+    /// Returns the key prefixes of a shard's objects.
     pub fn key_prefixes(&self, shard: &ShardEntry) -> ShardKeyPrefixes {
         let latents =
             LatentSettings { compressor: self.cascade.compressor, ratio: shard.ratio, codec: self.codec };
@@ -116,34 +144,36 @@ impl Manifest {
             arithmetic: arithmetic.clone(),
             margin: *margin,
         });
-        ShardKeyPrefixes::new(shard.hash, &latents, corrections.as_ref(), shard.outside)
+        ShardKeyPrefixes::new(shard.hash, &latents, corrections.as_ref(), shard.import_digest)
     }
 
-    /// Where a shard's objects lie; `None` where it has none.
-    pub fn names(&self, shard: &ShardEntry) -> Option<ShardKeys> {
+    /// Returns the keys of a shard's objects; `None` for an inline shard.
+    pub(crate) fn keys(&self, shard: &ShardEntry) -> Option<ShardKeys> {
         let Placement::Objects { latents, corrections } = shard.placement else { return None };
-        let families = self.key_prefixes(shard);
-        Some(ShardKeys {
-            latents: families.latents.at(latents),
-            corrections: families.corrections.map(|family| family.at(corrections)),
-        })
+        Some(self.key_prefixes(shard).at(latents, corrections))
     }
 
-    /// Decodes a shard that this manifest holds inline; `None` if the shard has objects of its own.
-    pub fn inline_shard(&self, entry: &ShardEntry) -> Option<Result<Shard, Error>> {
+    /// Iterates over the keys of all objects that the document refers to.
+    pub(crate) fn object_keys(&self) -> impl Iterator<Item = key::ObjectKey> {
+        let keys = self.shards.iter().filter_map(|shard| self.keys(shard));
+        keys.flat_map(|ShardKeys { latents, corrections }| std::iter::once(latents).chain(corrections))
+    }
+
+    /// Decodes an inline shard; `None` if the shard has objects of its own.
+    pub(crate) fn inline_shard(&self, entry: &ShardEntry) -> Option<Result<Shard, Error>> {
         let Placement::Inline { latents, corrections } = &entry.placement else { return None };
         let decoded = || {
             let digest = shard::digest(latents);
             let latents = ShardLatents::decode(latents.clone())?;
             let corrections = corrections.clone();
             let corrections = corrections.map(|payload| ShardCorrections::decode(payload, &latents, digest));
-            Ok(Shard::new(latents, corrections.transpose()?.map(|of| of.windows)))
+            Ok(Shard::new(latents, corrections.transpose()?.map(|decoded| decoded.windows)))
         };
         let key = key::manifest(self.id, self.version);
         Some(decoded().map_err(|invalid| Error::invalid(&key, &invalid)))
     }
 
-    /// What callers are told of the document, whose manifest takes so many bytes.
+    /// Describes the document to callers. `manifest_bytes` is the size of the manifest.
     pub fn document(&self, manifest_bytes: u64) -> Document {
         let sum = |part: fn(&ShardEntry) -> u64| self.shards.iter().map(part).sum();
         let verification =
@@ -174,7 +204,7 @@ impl Manifest {
 }
 
 impl ShardEntry {
-    /// The entry of a shard with these latents and corrections, in the manifest itself.
+    /// Creates the entry of an inline shard.
     pub fn new(hash: ShardHash, latents: &ShardLatents, corrections: Option<&ShardCorrections>) -> Self {
         let placement = Placement::Inline {
             latents: latents.encode(),
@@ -194,37 +224,31 @@ impl ShardEntry {
             right,
             corrections,
             stored_bytes: 0,
-            outside: None,
+            import_digest: None,
             placement,
         }
     }
 
-    /// Bytes of its latents and corrections, wherever they lie.
+    /// Returns the bytes of latents and corrections, inline or in objects.
     pub fn bytes_at_rest(&self) -> u64 {
-        let inline = match &self.placement {
-            Placement::Inline { latents, corrections } => {
-                latents.len() + corrections.as_ref().map_or(0, Bytes::len)
-            }
-            Placement::Objects { .. } => 0,
-        };
-        self.stored_bytes + inline as u64
+        self.stored_bytes + self.placement.inline_bytes() as u64
     }
 
-    /// Bytes of its text.
+    /// Returns the bytes of the shard's text.
     pub fn bytes(&self) -> u64 {
         self.window_bytes.iter().map(|&bytes| u64::from(bytes)).sum()
     }
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use c3_types::Fingerprint;
     use proptest::prelude::*;
 
     use super::*;
 
     /// A manifest of shards with these windows.
-    pub fn manifest(windows: &[Vec<u32>], verified: bool) -> Manifest {
+    pub(crate) fn manifest(windows: &[Vec<u32>], verified: bool) -> Manifest {
         let shards = windows.iter().map(|window_bytes| ShardEntry {
             hash: ShardHash::of(format!("{window_bytes:?}").as_bytes()),
             ratio: 20,
@@ -234,7 +258,7 @@ pub mod tests {
             right: 39,
             corrections: 1,
             stored_bytes: 400,
-            outside: None,
+            import_digest: None,
             placement: Placement::Objects { latents: Version::NONE, corrections: Version::NONE },
         });
         Manifest {
@@ -257,10 +281,10 @@ pub mod tests {
 
     proptest! {
         #[test]
-        fn a_manifest_is_read_as_written(
+        fn a_manifest_survives_a_round_trip(
             windows in prop::collection::vec(prop::collection::vec(1u32..5000, 1..5), 0..5),
             verified: bool,
-            outside: Option<[u8; 32]>,
+            import_digest: Option<[u8; 32]>,
             mixed: bool,
             inline: Option<(Vec<u8>, Option<Vec<u8>>)>,
             expires_unix_ms: Option<u64>,
@@ -272,7 +296,7 @@ pub mod tests {
             manifest.subtrees = subtrees;
             manifest.ratio = if mixed { 0 } else { 20 };
             for (shard, number) in manifest.shards.iter_mut().zip(1..) {
-                shard.outside = outside;
+                shard.import_digest = import_digest;
                 shard.ratio = if mixed { 10 * number } else { 20 };
                 if let Some((latents, corrections)) = inline.clone() {
                     let corrections = corrections.map(Bytes::from);
@@ -283,7 +307,7 @@ pub mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+        fn arbitrary_bytes_are_decoded_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
             let _ = Manifest::decode(bytes.into());
         }
     }

@@ -1,4 +1,4 @@
-//! The manifest as it is written: a protobuf message.
+//! Protobuf encoding of the manifest.
 
 use bytes::Bytes;
 use c3_types::{DocumentId, Invalid, ShardHash};
@@ -28,7 +28,7 @@ struct ManifestPayload {
     version: u64,
     #[prost(uint64, optional, tag = "9")]
     expires_unix_ms: Option<u64>,
-    /// One after the other.
+    /// Concatenated, 32 bytes each.
     #[prost(bytes = "bytes", tag = "10")]
     subtrees: Bytes,
 }
@@ -58,14 +58,14 @@ struct ShardPayload {
     #[prost(uint64, tag = "7")]
     stored_bytes: u64,
     #[prost(bytes = "bytes", optional, tag = "8")]
-    outside: Option<Bytes>,
+    import_digest: Option<Bytes>,
     #[prost(fixed64, tag = "9")]
     latents_generation: u64,
     #[prost(fixed64, tag = "10")]
     corrections_generation: u64,
     #[prost(message, optional, tag = "11")]
     inline: Option<InlinePayload>,
-    /// 0: the document's.
+    /// 0 stands for the document's ratio.
     #[prost(uint32, tag = "16")]
     ratio: u32,
 }
@@ -79,8 +79,8 @@ struct InlinePayload {
 }
 
 impl Manifest {
-    /// The payload of the manifest object.
-    pub fn encode(&self) -> Bytes {
+    /// Encodes the payload of a manifest.
+    pub(crate) fn encode(&self) -> Bytes {
         let verification = self.verification.as_ref();
         let payload = ManifestPayload {
             id: self.id.to_bytes(),
@@ -100,8 +100,8 @@ impl Manifest {
         payload.encode_to_vec().into()
     }
 
-    /// Reads the payload of a manifest object.
-    pub fn decode(payload: Bytes) -> Result<Self, Invalid> {
+    /// Decodes and checks the payload of a manifest.
+    pub(crate) fn decode(payload: Bytes) -> Result<Self, Invalid> {
         let payload = ManifestPayload::decode(payload);
         let payload = payload.map_err(|error| Invalid::new("payload", error.to_string()))?;
         let cascade = payload.cascade.ok_or_else(|| Invalid::new("cascade", "must be given"))?;
@@ -128,7 +128,7 @@ impl Manifest {
 }
 
 impl ShardEntry {
-    /// As the manifest of a document with this ratio has it.
+    /// Encodes the entry for the manifest of a document with this ratio.
     fn to_payload(&self, ratio: u32) -> ShardPayload {
         let (latents_generation, corrections_generation, inline) = match &self.placement {
             Placement::Objects { latents, corrections } => (latents.to_bits(), corrections.to_bits(), None),
@@ -144,7 +144,7 @@ impl ShardEntry {
             right: self.right,
             corrections: self.corrections,
             stored_bytes: self.stored_bytes,
-            outside: self.outside.map(|digest| Bytes::copy_from_slice(&digest)),
+            import_digest: self.import_digest.map(|digest| Bytes::copy_from_slice(&digest)),
             latents_generation,
             corrections_generation,
             inline,
@@ -153,7 +153,7 @@ impl ShardEntry {
     }
 
     fn from_payload(payload: ShardPayload, ratio: u32) -> Result<Self, Invalid> {
-        let wrong = |_| Invalid::new("outside", "must have 32 bytes");
+        let wrong = |_| Invalid::new("import_digest", "must have 32 bytes");
         Ok(Self {
             hash: ShardHash::try_from(payload.hash.as_ref())?,
             ratio: if payload.ratio == 0 { ratio } else { payload.ratio },
@@ -163,7 +163,10 @@ impl ShardEntry {
             right: payload.right,
             corrections: payload.corrections,
             stored_bytes: payload.stored_bytes,
-            outside: payload.outside.map(|bytes| bytes.as_ref().try_into().map_err(wrong)).transpose()?,
+            import_digest: payload
+                .import_digest
+                .map(|bytes| bytes.as_ref().try_into().map_err(wrong))
+                .transpose()?,
             placement: match payload.inline {
                 Some(InlinePayload { latents, corrections }) => Placement::Inline { latents, corrections },
                 None => Placement::Objects {

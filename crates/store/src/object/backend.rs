@@ -1,7 +1,7 @@
-//! Where objects are kept: a local folder, or a cloud's object store by its URL.
+//! Backends: a local folder, or a cloud's object store by URL.
 //!
-//! A cloud's requests have a time-out, are repeated for a bounded time, and are so many at once at most; what becomes of
-//! a write whose answer is lost is in [`super::certain`].
+//! Cloud requests have a timeout, bounded retries and a concurrency limit. [`super::idempotent_write`] settles writes
+//! whose answer is lost.
 
 use std::fmt;
 use std::path::{Path as FsPath, PathBuf};
@@ -16,19 +16,17 @@ use object_store::limit::LimitStore;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{
-    ClientOptions, ObjectStore, ObjectStoreExt, ObjectStoreScheme, Result as Stored, RetryConfig,
-};
+use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, ObjectStoreScheme, RetryConfig};
 
 use crate::OpenError;
 use crate::object::idempotent_write::IdempotentStore;
 
-/// Longest time to a cloud's first answer on a new connection.
+/// Maximum time to open a connection to a cloud.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// What a URL may begin with, for those who typed another.
+/// Supported addresses, for error messages.
 const SCHEMES: &str = "a folder, file://, s3://BUCKET, gs://BUCKET or az://CONTAINER";
 
-/// Environment variables of an object store by name, credentials among them. `Debug` prints the names only.
+/// Environment variables that configure a cloud, credentials among them. `Debug` prints the names only.
 #[derive(Clone, Default)]
 pub struct CloudSettings(pub Vec<(String, String)>);
 
@@ -38,18 +36,18 @@ impl fmt::Debug for CloudSettings {
     }
 }
 
-/// Which backend, and how it is asked.
+/// Address and limits of a backend.
 #[derive(Clone, Debug)]
 pub struct BackendSettings {
     /// A folder or a URL.
     pub data: String,
-    /// A cloud's settings by the names of their environment variables, credentials among them.
+    /// Cloud settings by the names of their environment variables.
     pub cloud: CloudSettings,
-    /// Longest time of one request to a cloud.
+    /// Timeout of one request to a cloud.
     pub timeout: Duration,
-    /// How long a request that fails is repeated.
+    /// Time for which a failing request is retried.
     pub retry_timeout: Duration,
-    /// Requests to a cloud at once.
+    /// Maximum concurrent requests to a cloud.
     pub requests_max: usize,
 }
 
@@ -65,94 +63,96 @@ impl From<&str> for BackendSettings {
     }
 }
 
-/// An open backend, proven to be writable.
+/// An open backend.
 #[derive(Debug)]
-pub struct Backend {
-    pub store: Arc<dyn ObjectStore>,
-    /// Set where it is a local folder.
-    pub folder: Option<PathBuf>,
+pub(crate) struct Backend {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    /// Set for a local folder.
+    pub(crate) folder: Option<PathBuf>,
 }
 
 impl Backend {
-    /// Opens the folder, which is made where it is not there, or the store at an address, and proves that it can be
-    /// written.
-    pub async fn open(settings: &BackendSettings) -> Result<Self, OpenError> {
+    /// Opens a folder, which is created if missing, or an object store by URL. Checks that it is writable.
+    pub(crate) async fn open(settings: &BackendSettings) -> Result<Self, OpenError> {
         let failed = |reason: String| OpenError::Data { folder: settings.data.clone(), reason };
         let backend = match settings.data.contains("://") {
-            true => at_url(settings).map_err(failed)?,
-            false => in_folder(settings.data.as_ref()).map_err(|error| failed(error.to_string()))?,
+            true => open_url(settings).map_err(failed)?,
+            false => open_folder(settings.data.as_ref()).map_err(|error| failed(error.to_string()))?,
         };
-        backend.prove_writable().await.map_err(|error| failed(innermost(&error)))?;
+        backend.check_writable().await.map_err(|error| failed(root_cause(&error)))?;
         Ok(backend)
     }
 
-    async fn prove_writable(&self) -> Stored<()> {
+    async fn check_writable(&self) -> object_store::Result<()> {
         let probe = Path::from("probe");
         self.store.put(&probe, Bytes::new().into()).await?;
         match self.store.delete(&probe).await {
-            // Another gateway that starts proves the same.
+            // Another gateway runs the same check and was faster.
             Err(object_store::Error::NotFound { .. }) => Ok(()),
             deleted => deleted,
         }
     }
 }
 
-fn in_folder(folder: &FsPath) -> std::io::Result<Backend> {
+fn open_folder(folder: &FsPath) -> std::io::Result<Backend> {
     std::fs::create_dir_all(folder)?;
-    // With fsync a write returns when the file and the folders above it are on the disk.
+    // With fsync a write returns when the file and its folders are on the disk.
     let store = LocalFileSystem::new_with_prefix(folder).map_err(std::io::Error::from)?.with_fsync(true);
     Ok(Backend { store: Arc::new(store), folder: Some(folder.to_owned()) })
 }
 
-/// Builds a cloud's client. The builders have the same methods and no trait in common.
+/// Builds a cloud's client. The builders have the same methods but no trait in common.
 macro_rules! cloud {
     ($builder:expr, $key:ty, $settings:expr) => {{
         let settings: &BackendSettings = $settings;
         let retry = RetryConfig { retry_timeout: settings.retry_timeout, ..RetryConfig::default() };
         let builder =
             $builder.with_url(&settings.data).with_client_options(client(settings)).with_retry(retry);
-        let given = settings.cloud.0.iter();
-        let known =
-            given.filter_map(|(name, value)| Some((name.to_lowercase().parse::<$key>().ok()?, value)));
+        let known = settings
+            .cloud
+            .0
+            .iter()
+            .filter_map(|(name, value)| Some((name.to_lowercase().parse::<$key>().ok()?, value)));
         known.fold(builder, |builder, (key, value)| builder.with_config(key, value)).build()
     }};
 }
 
-fn at_url(settings: &BackendSettings) -> Result<Backend, String> {
+fn open_url(settings: &BackendSettings) -> Result<Backend, String> {
     let url = url::Url::parse(&settings.data).map_err(|error| error.to_string())?;
     if url.scheme() == "file"
         && let Ok(folder) = url.to_file_path()
     {
-        return in_folder(&folder).map_err(|error| error.to_string());
+        return open_folder(&folder).map_err(|error| error.to_string());
     }
     let (scheme, prefix) = ObjectStoreScheme::parse(&url).map_err(|_| format!("it is not {SCHEMES}"))?;
-    encrypt_with_ring();
+    install_crypto_provider();
     let built = match scheme {
         ObjectStoreScheme::AmazonS3 => {
-            // A delete of one object is repeated safely; a bulk delete is a POST, which some servers lack.
+            // Single deletes are safe to retry. Bulk deletes are POST requests, which some servers lack.
             let builder = AmazonS3Builder::new()
                 .with_conditional_put(S3ConditionalPut::ETagMatch)
                 .with_disable_bulk_delete(true);
-            cloud!(builder, AmazonS3ConfigKey, settings).map(|store| bounded(store, prefix, settings))
+            cloud!(builder, AmazonS3ConfigKey, settings).map(|store| layered(store, prefix, settings))
         }
         ObjectStoreScheme::GoogleCloudStorage => {
             cloud!(GoogleCloudStorageBuilder::new(), GoogleConfigKey, settings)
-                .map(|store| bounded(store, prefix, settings))
+                .map(|store| layered(store, prefix, settings))
         }
         ObjectStoreScheme::MicrosoftAzure => cloud!(MicrosoftAzureBuilder::new(), AzureConfigKey, settings)
-            .map(|store| bounded(store, prefix, settings)),
+            .map(|store| layered(store, prefix, settings)),
         _ => return Err(format!("it is not {SCHEMES}")),
     };
-    Ok(Backend { store: built.map_err(|error| innermost(&error))?, folder: None })
+    Ok(Backend { store: built.map_err(|error| root_cause(&error))?, folder: None })
 }
 
-fn bounded(store: impl ObjectStore, prefix: Path, settings: &BackendSettings) -> Arc<dyn ObjectStore> {
+/// Adds the concurrency limit, the key prefix and idempotent writes.
+fn layered(store: impl ObjectStore, prefix: Path, settings: &BackendSettings) -> Arc<dyn ObjectStore> {
     let limited = LimitStore::new(store, settings.requests_max);
     Arc::new(IdempotentStore::new(PrefixStore::new(limited, prefix), settings.retry_timeout))
 }
 
 fn client(settings: &BackendSettings) -> ClientOptions {
-    // Whoever writes such an endpoint means a server nearby.
+    // An `http://` endpoint is a deliberate choice of the operator: a server nearby.
     let plain = settings
         .cloud
         .0
@@ -164,16 +164,16 @@ fn client(settings: &BackendSettings) -> ClientOptions {
         .with_allow_http(plain)
 }
 
-/// TLS is told once a process which cryptography to use; who told it first is right.
-fn encrypt_with_ring() {
+/// Selects the TLS implementation of this process, unless one is selected.
+fn install_crypto_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// What the system says, without what the layers above it add.
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+/// Returns the innermost error's message on one line.
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let last = std::iter::successors(Some(error), |error| error.source()).last();
-    let said = last.map_or_else(String::new, ToString::to_string);
-    said.split_whitespace().collect::<Vec<_>>().join(" ")
+    let message = last.map_or_else(String::new, ToString::to_string);
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -182,7 +182,7 @@ mod tests {
 
     fn nearby(data: &str) -> BackendSettings {
         let cloud = [
-            // Nobody listens on the discard port.
+            // Nothing listens on the discard port.
             ("AWS_ENDPOINT", "http://127.0.0.1:9"),
             ("AWS_ACCESS_KEY_ID", "key"),
             ("AWS_SECRET_ACCESS_KEY", "secret"),
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_is_refused_in_one_line() {
+    async fn an_invalid_address_is_refused_in_one_line() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         std::fs::write(&file, b"").unwrap();
@@ -209,16 +209,16 @@ mod tests {
     }
 
     #[test]
-    fn each_cloud_is_told_its_own_settings() {
+    fn each_cloud_gets_its_own_settings() {
         for data in ["s3://bucket/x", "gs://bucket/x", "az://container/x"] {
-            let backend = at_url(&nearby(data)).unwrap();
+            let backend = open_url(&nearby(data)).unwrap();
             assert!(backend.folder.is_none());
             assert!(backend.store.to_string().contains('x'), "{}", backend.store);
         }
     }
 
     #[tokio::test]
-    async fn a_folder_is_made_and_left_empty() {
+    async fn a_folder_is_created_and_left_empty() {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("new");
         let url = format!("file://{}", folder.display());

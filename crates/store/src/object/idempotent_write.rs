@@ -1,11 +1,11 @@
-//! A cloud's store whose writes and deletes have a certain outcome, also when an answer is lost.
+//! Idempotent creates and deletes for cloud backends, which may lose the answer to a request that they executed.
 //!
-//! Below, requests that are safe to repeat are repeated: reads, lists and whole replacements. Left are the two that are
-//! not, since the first try may have done its work and only its answer was lost:
+//! The layers below retry requests that are safe to repeat: reads, lists and replacements. The two others are made
+//! idempotent here:
 //!
-//! - *create*: a repeated one finds its own object. So where there is one, its bytes decide: equal ones count as
-//!   written, by whomever. Objects that must tell their writers apart hold something of their writer.
-//! - *delete*: a repeated one may find nothing. After a try whose outcome is unknown, nothing there means deleted.
+//! - *create*: a retry may find its own object. If the existing bytes are equal, the create counts as done, whoever did
+//!   it. Objects that must identify their writer contain something unique.
+//! - *delete*: a retry may find nothing. After an attempt with unknown outcome, "not found" counts as deleted.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,92 +21,94 @@ use object_store::{
 };
 use tokio::time::Instant;
 
-/// Pause before a write of unknown outcome is tried again; doubled for each further one.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// Deletes of one stream that are under way at once.
-const DELETES_AT_ONCE: usize = 16;
+/// Pause before the first retry of a write with unknown outcome; doubled for each further one.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Concurrent deletes of one stream.
+const CONCURRENT_DELETES: usize = 16;
 
-/// The store below, with certain outcomes.
+/// A backend with idempotent creates and deletes.
 #[derive(Debug)]
-pub struct IdempotentStore<S> {
+pub(crate) struct IdempotentStore<S> {
     inner: Arc<S>,
     retry_timeout: Duration,
 }
 
 impl<S: ObjectStore> IdempotentStore<S> {
-    /// Tries for so long to learn what became of a write.
-    pub fn new(inner: S, retry_timeout: Duration) -> Self {
+    /// Wraps a backend. Retries a write with unknown outcome for `retry_timeout`.
+    pub(crate) fn new(inner: S, retry_timeout: Duration) -> Self {
         Self { inner: Arc::new(inner), retry_timeout }
     }
 
     async fn create(&self, at: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        let mut tries = Tries::new(self.retry_timeout);
+        let mut backoff = Backoff::new(self.retry_timeout);
         loop {
             let error = match self.inner.put_opts(at, payload.clone(), options.clone()).await {
                 Ok(created) => return Ok(created),
-                Err(error @ Error::AlreadyExists { .. }) => match self.holds(at, &payload).await {
-                    Ok(Some(ours)) => return Ok(ours),
+                Err(error @ Error::AlreadyExists { .. }) => match self.existing(at, &payload).await {
+                    Ok(Some(equal)) => return Ok(equal),
                     Ok(None) => return Err(error),
-                    // Gone again, or not to be had just now.
+                    // The object was deleted again, or cannot be read now.
                     Err(error) => error,
                 },
                 Err(error) => error,
             };
-            if !(unknown(&error) || matches!(error, Error::NotFound { .. })) || !tries.another().await {
+            let may_retry = is_outcome_unknown(&error) || matches!(error, Error::NotFound { .. });
+            if !may_retry || !backoff.wait().await {
                 return Err(error);
             }
         }
     }
 
-    /// What a write would have returned, if the object there is what it wrote.
-    async fn holds(&self, at: &Path, payload: &PutPayload) -> Result<Option<PutResult>> {
-        let there = self.inner.get(at).await?;
-        let (e_tag, version) = (there.meta.e_tag.clone(), there.meta.version.clone());
-        if there.meta.size != payload.content_length() as u64 {
+    /// Returns the result of a write whose object exists with the same bytes; `None` if the bytes differ.
+    async fn existing(&self, at: &Path, payload: &PutPayload) -> Result<Option<PutResult>> {
+        let object = self.inner.get(at).await?;
+        let (e_tag, version) = (object.meta.e_tag.clone(), object.meta.version.clone());
+        if object.meta.size != payload.content_length() as u64 {
             return Ok(None);
         }
-        let equal = there.bytes().await? == bytes::Bytes::from(payload.clone());
+        let equal = object.bytes().await? == bytes::Bytes::from(payload.clone());
         Ok(equal.then(|| PutResult { e_tag, version, extensions: Default::default() }))
     }
 }
 
 async fn delete<S: ObjectStore>(inner: &S, at: Path, retry_timeout: Duration) -> Result<Path> {
-    let (mut tries, mut tried) = (Tries::new(retry_timeout), false);
+    let (mut backoff, mut is_retry) = (Backoff::new(retry_timeout), false);
     loop {
         match inner.delete(&at).await {
             Ok(()) => return Ok(at),
-            Err(Error::NotFound { .. }) if tried => return Ok(at),
-            Err(error) if !unknown(&error) || !tries.another().await => return Err(error),
-            Err(_) => tried = true,
+            Err(Error::NotFound { .. }) if is_retry => return Ok(at),
+            Err(error) if !is_outcome_unknown(&error) || !backoff.wait().await => return Err(error),
+            Err(_) => is_retry = true,
         }
     }
 }
 
-/// Whether it may have been done all the same: the answer was lost, or said nothing about the object.
-fn unknown(error: &Error) -> bool {
+/// Returns whether the request may have been executed despite the error.
+fn is_outcome_unknown(error: &Error) -> bool {
     matches!(error, Error::Generic { .. })
 }
 
-struct Tries {
-    until: Instant,
+/// Exponential backoff with a deadline.
+struct Backoff {
+    deadline: Instant,
     pause: Duration,
 }
 
-impl Tries {
-    fn new(retry_timeout: Duration) -> Self {
-        Self { until: Instant::now() + retry_timeout, pause: FIRST_PAUSE }
+impl Backoff {
+    fn new(timeout: Duration) -> Self {
+        Self { deadline: Instant::now() + timeout, pause: PAUSE_MIN }
     }
 
-    /// Waits for the time of the next try, if there is one.
-    async fn another(&mut self) -> bool {
+    /// Waits before the next attempt. Returns false at once if the deadline comes first.
+    async fn wait(&mut self) -> bool {
         let pause = self.pause;
-        self.pause = LONGEST_PAUSE.min(2 * pause);
-        let another = Instant::now() + pause < self.until;
-        if another {
+        self.pause = PAUSE_MAX.min(2 * pause);
+        let has_time = Instant::now() + pause < self.deadline;
+        if has_time {
             tokio::time::sleep(pause).await;
         }
-        another
+        has_time
     }
 }
 
@@ -144,7 +146,7 @@ impl<S: ObjectStore> ObjectStore for IdempotentStore<S> {
                 let inner = Arc::clone(&inner);
                 async move { delete(inner.as_ref(), at?, retry_timeout).await }
             })
-            .buffered(DELETES_AT_ONCE)
+            .buffered(CONCURRENT_DELETES)
             .boxed()
     }
 
@@ -173,7 +175,7 @@ mod tests {
 
     use super::*;
 
-    /// A store that does its work, and whose next answers are lost.
+    /// A backend that executes requests but loses the next answers.
     #[derive(Debug, Default)]
     struct Lossy {
         inner: InMemory,
@@ -248,7 +250,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_create_that_finds_its_own_object_has_written() {
+    async fn a_create_that_finds_its_own_object_succeeds() {
         let store = store();
         store.inner.lost.store(1, Ordering::SeqCst);
         create(&store, "ours").await.unwrap();
@@ -258,7 +260,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_delete_that_finds_its_own_work_done_has_deleted() {
+    async fn a_delete_whose_answer_was_lost_succeeds() {
         let store = store();
         create(&store, "ours").await.unwrap();
         store.inner.lost.store(1, Ordering::SeqCst);
@@ -267,12 +269,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn patience_ends() {
+    async fn retries_end_at_the_timeout() {
         let store = store();
-        let begun = Instant::now();
+        let start = Instant::now();
         store.inner.lost.store(u32::MAX, Ordering::SeqCst);
         let deleted = store.delete(&"object".into()).await;
         assert!(matches!(deleted, Err(Error::Generic { .. })), "{deleted:?}");
-        assert!(begun.elapsed() < Duration::from_secs(2));
+        assert!(start.elapsed() < Duration::from_secs(2));
     }
 }

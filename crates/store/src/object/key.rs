@@ -1,20 +1,19 @@
-//! Names of stored objects. The names are the index: nothing else says what is stored.
+//! Keys of stored objects. The keys are the only index of the store.
 //!
 //! ```text
-//! documents/<ab>/<document>.<stamp>                                               a manifest: the document exists
-//! packs/<stamp>                                                                   many small documents' manifests
-//! deleted/<ab>/<document>.<stamp>                                                 versions up to this one are gone
-//! latents/<compressor>/<ratio>-<codec>/<ab>/<shard>.<stamp>                       a shard's windows
-//! corrections/<compressor>/<ratio>-<codec>/<decoder>/<arithmetic>/<margin>/<ab>/<shard>.<stamp>
-//! uploads/<name>.<stamp>                                                          a put that is under way
-//! names/<namespace>/<ab>/<name>.<generation>                                      which document has the name
-//! labels/<ab>/<document>.<generation>                                             a document's labels
-//! gc/<stamp>                                                                      what a sweep is about to remove
+//! documents/<ab>/<document>.<version>     a manifest: this version of the document exists
+//! packs/<version>                         manifests of many small documents
+//! deleted/<ab>/<document>.<version>       a tombstone: versions up to this one are deleted
+//! latents/<compressor>/<ratio>-<codec>/<ab>/<shard>[.<digest>].<version>
+//! corrections/<compressor>/<ratio>-<codec>/<decoder>/<arithmetic>/<margin>/<ab>/<shard>[.<digest>].<version>
+//! uploads/<name>.<version>                progress of an unfinished put
+//! names/<namespace>/<ab>/<name>.<generation>   the document that a name points at
+//! labels/<ab>/<document>.<generation>     labels of a document
+//! gc/<version>                            a pending-delete list
 //! ```
-//! `<ab>` is the first two digits of the name that follows, of names those of its BLAKE3 hash. A shard's objects carry everything that they depend on in
-//! their names, so that documents share them; those of latents that came from outside have `.<digest>` of their content
-//! before the stamp: they serve only the document that was put with them. The stamp is a document's version or an
-//! object's generation. Nothing is ever replaced. Objects of format 1 have no stamp.
+//! `<ab>` is the first two digits of the part that follows, for names of its BLAKE3 hash. The key of a shard's object
+//! contains everything that the object depends on, so that documents share it. Imported latents have a digest of their
+//! content in the key and serve only the document that they were put with. Objects of format 1 have no version.
 
 use std::fmt;
 
@@ -24,9 +23,31 @@ use percent_encoding::percent_decode_str;
 
 use crate::object::version::Version;
 
-/// What an object is.
+/// Folder of manifests.
+pub(crate) const DOCUMENTS: &str = "documents";
+/// Folder of packs.
+pub(crate) const PACKS: &str = "packs";
+/// Folder of tombstones.
+pub const DELETED: &str = "deleted";
+/// Folder of latents.
+pub(crate) const LATENTS: &str = "latents";
+/// Folder of corrections.
+pub(crate) const CORRECTIONS: &str = "corrections";
+/// Folder of upload sessions.
+pub(crate) const UPLOADS: &str = "uploads";
+/// Folder of pending-delete lists.
+pub(crate) const PENDING_DELETES: &str = "gc";
+/// Folder of names.
+pub(crate) const NAMES: &str = "names";
+/// Folder of labels.
+pub const LABELS: &str = "labels";
+
+/// Leading hex digits that name an object's subfolder, so that no folder grows too large.
+const FAN_OUT_DIGITS: usize = 2;
+
+/// Kind of a stored object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ObjectKind {
+pub(crate) enum ObjectKind {
     Manifest,
     Latents,
     Corrections,
@@ -39,8 +60,8 @@ pub enum ObjectKind {
 }
 
 impl ObjectKind {
-    /// The byte that says so in the object.
-    pub fn tag(self) -> u8 {
+    /// Returns the byte that stands for the kind in the envelope.
+    pub(crate) fn tag(self) -> u8 {
         match self {
             Self::Manifest => 1,
             Self::Latents => 2,
@@ -55,37 +76,32 @@ impl ObjectKind {
     }
 }
 
-/// The name of an object.
+/// Key of an object: its path below the root of the store.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ObjectKey(Path);
 
 impl ObjectKey {
-    /// The object that lies there.
-    pub fn at(path: Path) -> Self {
+    /// Returns the key of a listed object.
+    pub(crate) fn from_path(path: Path) -> Self {
         Self(path)
     }
 
-    /// The path below the root of the store.
-    pub fn path(&self) -> &Path {
+    /// Returns the path below the root of the store.
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
-    /// The first folder of the path, which tells what lies there.
-    pub fn folder(&self) -> &str {
-        self.0.as_ref().split('/').next().unwrap_or_default()
-    }
-
-    /// What all generations of the object have in common, and which one this is.
-    pub fn split_version(&self) -> (KeyPrefix, Version) {
+    /// Splits the key into its prefix and version.
+    pub(crate) fn split_version(&self) -> (KeyPrefix, Version) {
         let whole = self.0.as_ref();
-        match whole.rsplit_once('.').and_then(|(family, stamp)| Some((family, stamp.parse().ok()?))) {
-            Some((family, stamp)) => (KeyPrefix(parsed(family)), stamp),
+        match whole.rsplit_once('.').and_then(|(prefix, version)| Some((prefix, version.parse().ok()?))) {
+            Some((prefix, version)) => (KeyPrefix(valid_path(prefix)), version),
             None => (KeyPrefix(self.0.clone()), Version::NONE),
         }
     }
 
-    /// Bytes of memory that the name takes.
-    pub fn weight(&self) -> usize {
+    /// Returns the memory use of the path in bytes.
+    pub(crate) fn weight(&self) -> usize {
         self.0.as_ref().len()
     }
 }
@@ -96,182 +112,179 @@ impl fmt::Display for ObjectKey {
     }
 }
 
-/// What all generations of an object have in common.
+/// Key without its version: common to all versions of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct KeyPrefix(Path);
 
 impl KeyPrefix {
-    /// The object of this generation.
-    pub fn at(&self, generation: Version) -> ObjectKey {
-        match generation {
+    /// Returns the key of this version.
+    pub fn at(&self, version: Version) -> ObjectKey {
+        match version {
             Version::NONE => ObjectKey(self.0.clone()),
-            stamp => ObjectKey(parsed(&format!("{}.{stamp}", self.0))),
+            version => ObjectKey(valid_path(&format!("{}.{version}", self.0))),
         }
     }
 
-    /// Its path, which the names of all generations begin with.
-    pub fn path(&self) -> &Path {
+    /// Returns the path that all keys with this prefix begin with.
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }
 
-/// What a shard's latents depend on, beside its text.
+/// Settings that a shard's latents depend on, beside its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LatentSettings {
+    /// Compressor that made the latents.
     pub compressor: Fingerprint,
+    /// Text tokens per latent.
     pub ratio: u32,
+    /// Encoding of the latents.
     pub codec: LatentCodec,
 }
 
-/// What a shard's corrections depend on, beside its latents.
+/// Settings that a shard's corrections depend on, beside its latents.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CorrectionSettings {
+    /// Decoder that verified the latents.
     pub decoder: Fingerprint,
+    /// Order and precision in which the decoder computed.
     pub arithmetic: String,
+    /// Logits by which a token must win to need no correction.
     pub margin: f32,
 }
 
-/// Digest of a shard's objects that came from outside.
-pub type OutsideDigest = [u8; 32];
+/// Digest of imported latents and corrections.
+pub type ImportDigest = [u8; 32];
 
-/// Where all generations of a shard's objects lie.
+/// Key prefixes of a shard's objects.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ShardKeyPrefixes {
+    /// Prefix of the latents.
     pub latents: KeyPrefix,
-    /// `None` where nobody verified the shard.
+    /// `None` for a shard that is stored without verification.
     pub corrections: Option<KeyPrefix>,
 }
 
-/// Where a shard's objects lie.
+/// Keys of a shard's objects.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ShardKeys {
+    /// Key of the latents.
     pub latents: ObjectKey,
-    /// `None` where nobody verified the shard.
+    /// `None` for a shard that is stored without verification.
     pub corrections: Option<ObjectKey>,
 }
 
 impl ShardKeyPrefixes {
-    /// The names of a shard's objects.
+    /// Returns the prefixes of a shard that is stored with these settings.
     pub fn new(
         shard: ShardHash,
         latents: &LatentSettings,
         corrections: Option<&CorrectionSettings>,
-        outside: Option<OutsideDigest>,
+        import_digest: Option<ImportDigest>,
     ) -> Self {
         let LatentSettings { compressor, ratio, codec } = latents;
-        let made_by = [compressor.to_string(), format!("{ratio}-{codec}")];
+        let latent_folders = [compressor.to_string(), format!("{ratio}-{codec}")];
         let shard = shard.to_string();
-        let file = match outside {
+        let file = match import_digest {
             Some(digest) => format!("{shard}.{}", blake3::Hash::from_bytes(digest).to_hex()),
             None => shard.clone(),
         };
-        let family = |folders: &[&[String]]| {
+        let prefix = |folders: &[&[String]]| {
             let folders = folders.concat();
             KeyPrefix(folders.into_iter().chain([fan_out(&shard).to_owned(), file.clone()]).collect())
         };
         let corrections = corrections.map(|CorrectionSettings { decoder, arithmetic, margin }| {
-            let checked_by = [decoder.to_string(), arithmetic.clone(), margin.to_string()];
-            family(&[&[CORRECTIONS.to_owned()], &made_by, &checked_by])
+            let correction_folders = [decoder.to_string(), arithmetic.clone(), margin.to_string()];
+            prefix(&[&[CORRECTIONS.to_owned()], &latent_folders, &correction_folders])
         });
-        Self { latents: family(&[&[LATENTS.to_owned()], &made_by]), corrections }
+        Self { latents: prefix(&[&[LATENTS.to_owned()], &latent_folders]), corrections }
+    }
+
+    /// Returns the keys of these versions.
+    pub fn at(&self, latents: Version, corrections: Version) -> ShardKeys {
+        ShardKeys {
+            latents: self.latents.at(latents),
+            corrections: self.corrections.as_ref().map(|prefix| prefix.at(corrections)),
+        }
     }
 }
 
 impl ShardKeys {
-    /// Both names, where there are two.
-    pub fn all(&self) -> impl Iterator<Item = &ObjectKey> {
+    /// Iterates over the one or two keys.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &ObjectKey> {
         std::iter::once(&self.latents).chain(&self.corrections)
     }
 
-    /// Bytes of memory that the names take.
-    pub fn weight(&self) -> usize {
-        self.all().map(ObjectKey::weight).sum()
+    /// Returns the memory use of the keys in bytes.
+    pub(crate) fn weight(&self) -> usize {
+        self.iter().map(ObjectKey::weight).sum()
     }
 }
 
-/// Folder of all manifests.
-pub const DOCUMENTS: &str = "documents";
-/// Folder of all packs.
-pub const PACKS: &str = "packs";
-/// Folder of all tombstones.
-pub const DELETED: &str = "deleted";
-/// Folder of all latents.
-pub const LATENTS: &str = "latents";
-/// Folder of all corrections.
-pub const CORRECTIONS: &str = "corrections";
-/// Folder of the records of puts that are under way.
-pub const UPLOADS: &str = "uploads";
-/// Folder of all condemned lists.
-pub const PENDING_DELETES: &str = "gc";
-/// Folder of all names.
-pub const NAMES: &str = "names";
-/// Folder of all labels.
-pub const LABELS: &str = "labels";
-
-/// The name of a document's manifest in this version.
-pub fn manifest(id: DocumentId, version: Version) -> ObjectKey {
-    of_document(DOCUMENTS, id).at(version)
+/// Returns the key of a document's manifest.
+pub(crate) fn manifest(id: DocumentId, version: Version) -> ObjectKey {
+    document_prefix(DOCUMENTS, id).at(version)
 }
 
-/// The name of what says that all versions up to this one are deleted.
-pub fn tombstone(id: DocumentId, version: Version) -> ObjectKey {
-    of_document(DELETED, id).at(version)
+/// Returns the key of the tombstone that deletes all versions up to this one.
+pub(crate) fn tombstone(id: DocumentId, version: Version) -> ObjectKey {
+    document_prefix(DELETED, id).at(version)
 }
 
-/// The name of a pack.
-pub fn pack(stamp: Version) -> ObjectKey {
-    ObjectKey([PACKS, &stamp.to_string()].into_iter().collect())
+/// Returns the key of a pack.
+pub(crate) fn pack(version: Version) -> ObjectKey {
+    ObjectKey([PACKS, &version.to_string()].into_iter().collect())
 }
 
-/// What the names of all records of a put begin with.
-pub fn of_upload(name: &UploadName) -> KeyPrefix {
+/// Returns the prefix of an upload session.
+pub(crate) fn upload_prefix(name: &UploadName) -> KeyPrefix {
     KeyPrefix([UPLOADS, name.as_str()].into_iter().collect())
 }
 
-/// The name of a list of what a sweep is about to remove.
-pub fn pending_deletes(stamp: Version) -> ObjectKey {
-    ObjectKey([PENDING_DELETES, &stamp.to_string()].into_iter().collect())
+/// Returns the key of a pending-delete list.
+pub(crate) fn pending_deletes(version: Version) -> ObjectKey {
+    ObjectKey([PENDING_DELETES, &version.to_string()].into_iter().collect())
 }
 
-/// What the names of a document in one of these folders begin with.
-pub fn of_document(folder: &str, id: DocumentId) -> KeyPrefix {
+/// Returns the prefix of a document's manifests, tombstones or labels.
+pub(crate) fn document_prefix(folder: &str, id: DocumentId) -> KeyPrefix {
     let id = id.to_string();
     KeyPrefix([folder, fan_out(&id), &id].into_iter().collect())
 }
 
-/// The folder of a document's objects below one of these folders.
-pub fn folder_of(folder: &str, id: DocumentId) -> String {
+/// Returns the subfolder that holds a document's manifests or tombstones.
+pub(crate) fn document_folder(folder: &str, id: DocumentId) -> String {
     format!("{folder}/{}", fan_out(&id.to_string()))
 }
 
-/// Where all generations of a name lie. What a path cannot hold is escaped.
-pub fn of_name(name: &DocumentName) -> KeyPrefix {
+/// Returns the prefix of a name, percent-encoded.
+pub(crate) fn name_prefix(name: &DocumentName) -> KeyPrefix {
     let hash = blake3::hash(name.name().as_bytes()).to_hex();
     KeyPrefix([NAMES, name.namespace().as_str(), fan_out(&hash), name.name()].into_iter().collect())
 }
 
-/// The folder of all names of a namespace.
-pub fn of_namespace(namespace: &Namespace) -> Path {
+/// Returns the folder of all names of a namespace.
+pub(crate) fn namespace_folder(namespace: &Namespace) -> Path {
     [NAMES, namespace.as_str()].into_iter().collect()
 }
 
-/// The name of which a generation lies there.
-pub fn name_at(path: &Path) -> Option<DocumentName> {
-    let (family, _) = ObjectKey::at(path.clone()).split_version();
-    let mut parts = family.path().as_ref().split('/').skip(1);
-    let part = |escaped: &str| percent_decode_str(escaped).decode_utf8().ok().map(String::from);
-    let (namespace, _, name) = (part(parts.next()?)?, parts.next()?, part(parts.next()?)?);
+/// Parses the path of a name; `None` if it is none.
+pub(crate) fn parse_name(path: &Path) -> Option<DocumentName> {
+    let (prefix, _) = ObjectKey::from_path(path.clone()).split_version();
+    let mut parts = prefix.path().as_ref().split('/').skip(1);
+    let decode = |escaped: &str| percent_decode_str(escaped).decode_utf8().ok().map(String::from);
+    let (namespace, _, name) = (decode(parts.next()?)?, parts.next()?, decode(parts.next()?)?);
     DocumentName::from_parts(namespace, name).ok()
 }
 
-/// The narrowest folder that holds all ids that begin with these digits.
-pub fn narrowest(folder: &str, prefix: &str) -> Path {
-    let fan_out = (prefix.len() >= FAN_OUT_DIGITS).then(|| fan_out(prefix));
+/// Returns the deepest folder that holds all ids beginning with these digits.
+pub(crate) fn narrowest_folder(folder: &str, id_prefix: &str) -> Path {
+    let fan_out = (id_prefix.len() >= FAN_OUT_DIGITS).then(|| fan_out(id_prefix));
     [folder].into_iter().chain(fan_out).collect()
 }
 
-/// The document, and its version, whose manifest or tombstone lies there.
-pub fn document_at(path: &Path) -> Option<(DocumentId, Version)> {
+/// Parses the path of a manifest, tombstone or labels; `None` if it is none.
+pub(crate) fn parse_document(path: &Path) -> Option<(DocumentId, Version)> {
     let file = path.filename()?;
     match file.split_once('.') {
         Some((id, version)) => Some((id.parse().ok()?, version.parse().ok()?)),
@@ -279,18 +292,15 @@ pub fn document_at(path: &Path) -> Option<(DocumentId, Version)> {
     }
 }
 
-/// The stamp that is all of the name.
-pub fn version_at(path: &Path) -> Option<Version> {
+/// Parses the path of a pack or pending-delete list; `None` if it is none.
+pub(crate) fn parse_version(path: &Path) -> Option<Version> {
     path.filename()?.parse().ok()
 }
 
-/// A path that was one before a stamp was taken from it or added.
-fn parsed(path: &str) -> Path {
+/// Builds the path that results from adding a version to a valid path, or removing it.
+fn valid_path(path: &str) -> Path {
     Path::parse(path).expect("hexadecimal digits make no path invalid")
 }
-
-/// Digits that name the folder of an object, so that no folder holds all of them.
-const FAN_OUT_DIGITS: usize = 2;
 
 fn fan_out(hex: &str) -> &str {
     &hex[..FAN_OUT_DIGITS]
@@ -301,7 +311,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_hold_all_that_an_object_depends_on() {
+    fn keys_contain_everything_that_an_object_depends_on() {
         let latents =
             LatentSettings { compressor: Fingerprint::of(b"c"), ratio: 20, codec: LatentCodec::Q4_0 };
         let arithmetic = "cpu/int8 ../x".to_owned();
@@ -310,49 +320,49 @@ mod tests {
         let (c, d, s) = (Fingerprint::of(b"c"), Fingerprint::of(b"d"), shard.to_string());
         let ab = &s[..2];
 
-        let families = ShardKeyPrefixes::new(shard, &latents, Some(&corrections), None);
-        assert_eq!(families.latents.at(Version::NONE).to_string(), format!("latents/{c}/20-q4_0/{ab}/{s}"));
+        let prefixes = ShardKeyPrefixes::new(shard, &latents, Some(&corrections), None);
+        assert_eq!(prefixes.latents.at(Version::NONE).to_string(), format!("latents/{c}/20-q4_0/{ab}/{s}"));
         let expected = format!("corrections/{c}/20-q4_0/{d}/cpu%2Fint8 ..%2Fx/2.5/{ab}/{s}");
-        let corrections = families.corrections.unwrap();
+        let corrections = prefixes.corrections.unwrap();
         assert_eq!(corrections.at(Version::NONE).to_string(), expected);
-        let stamp = Version::after(Version::NONE);
-        let name = corrections.at(stamp);
-        assert_eq!(name.to_string(), format!("{expected}.{stamp}"));
-        assert_eq!(name.split_version(), (corrections.clone(), stamp));
+        let version = Version::after(Version::NONE);
+        let key = corrections.at(version);
+        assert_eq!(key.to_string(), format!("{expected}.{version}"));
+        assert_eq!(key.split_version(), (corrections.clone(), version));
         assert_eq!(corrections.at(Version::NONE).split_version(), (corrections, Version::NONE));
 
-        let outside = ShardKeyPrefixes::new(shard, &latents, None, Some([7; 32]));
+        let imported = ShardKeyPrefixes::new(shard, &latents, None, Some([7; 32]));
         let digest = "07".repeat(32);
-        let name = outside.latents.at(stamp);
-        assert_eq!(name.to_string(), format!("latents/{c}/20-q4_0/{ab}/{s}.{digest}.{stamp}"));
-        assert_eq!(outside.latents.at(Version::NONE).split_version().1, Version::NONE);
-        assert_eq!(outside.corrections, None);
+        let key = imported.latents.at(version);
+        assert_eq!(key.to_string(), format!("latents/{c}/20-q4_0/{ab}/{s}.{digest}.{version}"));
+        assert_eq!(imported.latents.at(Version::NONE).split_version().1, Version::NONE);
+        assert_eq!(imported.corrections, None);
     }
 
     #[test]
-    fn a_name_is_found_by_its_path() {
+    fn a_name_is_parsed_from_its_path() {
         for typed in ["@book", "@team a/..x", "@書/100 %", "@a.0000000000000001"] {
             let name: DocumentName = typed.parse().unwrap();
-            let object = of_name(&name).at(Version::from_bits(7));
-            assert_eq!(name_at(object.path()), Some(name.clone()), "{object}");
-            assert!(object.path().prefix_matches(&of_namespace(name.namespace())));
-            assert_eq!(object.split_version(), (of_name(&name), Version::from_bits(7)));
+            let object = name_prefix(&name).at(Version::from_bits(7));
+            assert_eq!(parse_name(object.path()), Some(name.clone()), "{object}");
+            assert!(object.path().prefix_matches(&namespace_folder(name.namespace())));
+            assert_eq!(object.split_version(), (name_prefix(&name), Version::from_bits(7)));
             let file = object.path().filename().unwrap();
             assert!(file.is_ascii() && file.len() < 250, "{file}");
         }
         let ab = &blake3::hash(b"book").to_hex()[..2];
-        let object = of_name(&"@book".parse().unwrap()).at(Version::from_bits(1));
+        let object = name_prefix(&"@book".parse().unwrap()).at(Version::from_bits(1));
         assert_eq!(object.to_string(), format!("names/default/{ab}/book.0000000000000001"));
     }
 
     #[test]
-    fn a_document_is_found_by_its_manifests_name() {
+    fn a_document_is_parsed_from_its_manifests_key() {
         let id = DocumentId::of(b"text");
         for version in [Version::NONE, Version::after(Version::NONE)] {
-            let name = manifest(id, version);
-            assert_eq!(document_at(name.path()), Some((id, version)));
-            assert!(name.path().prefix_matches(&narrowest(DOCUMENTS, &id.to_string())));
+            let key = manifest(id, version);
+            assert_eq!(parse_document(key.path()), Some((id, version)));
+            assert!(key.path().prefix_matches(&narrowest_folder(DOCUMENTS, &id.to_string())));
         }
-        assert_eq!(narrowest(DOCUMENTS, "a"), Path::from("documents"));
+        assert_eq!(narrowest_folder(DOCUMENTS, "a"), Path::from("documents"));
     }
 }

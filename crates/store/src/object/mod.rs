@@ -1,8 +1,7 @@
-//! Sealed objects in a local folder, or in whatever else `object_store` speaks to. None is ever replaced.
+//! Checksummed objects in a local folder or another `object_store` backend. None is ever replaced.
 
-pub mod availability;
-pub mod backend;
-pub mod envelope;
+pub(crate) mod backend;
+pub(crate) mod envelope;
 mod idempotent_write;
 pub mod key;
 mod tempfiles;
@@ -18,141 +17,156 @@ use futures::{Stream, TryStreamExt, pin_mut};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
+use crate::availability::FOLDER;
 use crate::object::backend::{Backend, BackendSettings};
 use crate::object::envelope::{seal, unseal};
 use crate::object::key::{KeyPrefix, ObjectKey, ObjectKind};
 use crate::{Error, OpenError};
 
-/// The outcome of a write.
+/// Requests to the backend that one operation makes at once.
+pub(crate) const CONCURRENT_REQUESTS: usize = 16;
+
+/// Result of a conditional create.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PutOutcome {
-    /// It is durable; the size of the object.
-    Created { bytes: u64 },
-    /// There was one already, which stays.
+pub(crate) enum PutOutcome {
+    /// The object is durable.
+    Created {
+        /// Size of the object.
+        bytes: u64,
+    },
+    /// An object with this key exists and was left as it is.
     AlreadyExists,
 }
 
-/// A store of sealed objects.
-pub struct Objects {
+/// A store of checksummed objects.
+pub(crate) struct Objects {
     store: Arc<dyn ObjectStore>,
-    /// Set where the store is a local folder, which lists in no order; others list by name.
+    /// Set for a local folder, which lists in no order; other backends list by key.
     folder: Option<PathBuf>,
 }
 
 impl Objects {
-    /// Opens the backend.
-    pub async fn open(settings: &BackendSettings) -> Result<Self, OpenError> {
+    /// Opens the backend and checks that it is writable.
+    pub(crate) async fn open(settings: &BackendSettings) -> Result<Self, OpenError> {
         let Backend { store, folder } = Backend::open(settings).await?;
         Ok(Self { store, folder })
     }
 
-    /// The folder, where it is a local one.
-    pub fn folder(&self) -> Option<&FsPath> {
+    /// Returns the local folder; `None` for other backends.
+    pub(crate) fn folder(&self) -> Option<&FsPath> {
         self.folder.as_deref()
     }
 
-    /// Reads an object's payload; the second number is the size of the object.
-    pub async fn get(&self, kind: ObjectKind, name: &ObjectKey) -> Result<(Bytes, u64), Error> {
-        let object = self.read(name).await?;
+    /// Reads and checks an object. Returns its payload and the size of the object.
+    pub(crate) async fn get(&self, kind: ObjectKind, key: &ObjectKey) -> Result<(Bytes, u64), Error> {
+        let object = self.read(key).await?;
         let bytes = object.len() as u64;
-        let payload = unseal(kind, name, object).map_err(|problem| Error::damaged(name, problem))?;
+        let payload = unseal(kind, key, object).map_err(|problem| Error::damaged(key, problem))?;
         Ok((payload, bytes))
     }
 
-    /// Reads an object as it lies there.
-    pub async fn read(&self, name: &ObjectKey) -> Result<Bytes, Error> {
-        let found = self.store.get(name.path()).await.map_err(|error| Error::of(name, error))?;
-        found.bytes().await.map_err(|error| Error::of(name, error))
+    /// Reads an object with its envelope, unchecked.
+    pub(crate) async fn read(&self, key: &ObjectKey) -> Result<Bytes, Error> {
+        let object = self.store.get(key.path()).await.map_err(|error| Error::from_backend(key, error))?;
+        object.bytes().await.map_err(|error| Error::from_backend(key, error))
     }
 
-    /// Reads a part of an object as it lies there.
-    pub async fn read_range(&self, name: &ObjectKey, range: Range<u64>) -> Result<Bytes, Error> {
+    /// Reads a part of an object, unchecked. A range past the end is damage.
+    pub(crate) async fn read_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, Error> {
         let Range { start, end } = range;
-        let wanted = end - start;
-        let read = self.store.get_range(name.path(), start..end).await;
-        match read {
-            Ok(bytes) if bytes.len() as u64 == wanted => Ok(bytes),
-            Err(error @ object_store::Error::NotFound { .. }) => Err(Error::of(name, error)),
-            // Every kind of store has an error of its own for a range past the end.
-            Err(error) if self.size(name).await? >= end => Err(error.into()),
-            _ => Err(Error::damaged(name, "it is cut short")),
+        match self.store.get_range(key.path(), start..end).await {
+            Ok(bytes) if bytes.len() as u64 == end - start => Ok(bytes),
+            Err(error @ object_store::Error::NotFound { .. }) => Err(Error::from_backend(key, error)),
+            // Each backend has its own error for a range past the end.
+            Err(error) if self.size(key).await? >= end => Err(error.into()),
+            _ => Err(Error::damaged(key, "it is cut short")),
         }
     }
 
-    /// Size of an object, if it is there.
-    pub async fn size(&self, name: &ObjectKey) -> Result<u64, Error> {
-        let found = self.store.head(name.path()).await.map_err(|error| Error::of(name, error))?;
-        Ok(found.size)
+    /// Returns the size of an object.
+    pub(crate) async fn size(&self, key: &ObjectKey) -> Result<u64, Error> {
+        let metadata = self.store.head(key.path()).await.map_err(|error| Error::from_backend(key, error))?;
+        Ok(metadata.size)
     }
 
-    /// Seals an object and writes it, unless there is one of the name. It is durable when this returns.
-    pub async fn put(&self, kind: ObjectKind, name: &ObjectKey, payload: &[u8]) -> Result<PutOutcome, Error> {
-        self.write(name, seal(kind, name, payload)).await
+    /// Seals and creates an object unless the key exists. It is durable on return.
+    pub(crate) async fn put(
+        &self,
+        kind: ObjectKind,
+        key: &ObjectKey,
+        payload: &[u8],
+    ) -> Result<PutOutcome, Error> {
+        self.write(key, seal(kind, key, payload)).await
     }
 
-    /// Writes an object as it is, unless there is one of the name. It is durable when this returns.
-    pub async fn write(&self, name: &ObjectKey, object: Bytes) -> Result<PutOutcome, Error> {
+    /// Creates a sealed object unless the key exists. It is durable on return.
+    pub(crate) async fn write(&self, key: &ObjectKey, object: Bytes) -> Result<PutOutcome, Error> {
         let bytes = object.len() as u64;
-        match self.store.put_opts(name.path(), object.into(), PutOptions::from(PutMode::Create)).await {
+        match self.store.put_opts(key.path(), object.into(), PutOptions::from(PutMode::Create)).await {
             Ok(_) => Ok(PutOutcome::Created { bytes }),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(PutOutcome::AlreadyExists),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Seals an object and writes it in the place of a damaged one that held the same.
-    pub async fn mend(&self, kind: ObjectKind, name: &ObjectKey, payload: &[u8]) -> Result<(), Error> {
-        self.store.put(name.path(), seal(kind, name, payload).into()).await?;
+    /// Overwrites a damaged object with its original payload.
+    pub(crate) async fn restore(
+        &self,
+        kind: ObjectKind,
+        key: &ObjectKey,
+        payload: &[u8],
+    ) -> Result<(), Error> {
+        self.store.put(key.path(), seal(kind, key, payload).into()).await?;
         Ok(())
     }
 
-    /// Removes an object, durably, if it is there.
-    pub async fn delete(&self, name: &ObjectKey) -> Result<(), Error> {
-        match self.store.delete(name.path()).await {
+    /// Deletes an object durably. Succeeds if it does not exist.
+    pub(crate) async fn delete(&self, key: &ObjectKey) -> Result<(), Error> {
+        match self.store.delete(key.path()).await {
             Ok(()) => {}
             Err(object_store::Error::NotFound { .. }) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
         match &self.folder {
-            Some(folder) => sync_parent(folder.join(name.path().as_ref())).await,
+            Some(folder) => sync_parent(folder.join(key.path().as_ref())).await,
             None => Ok(()),
         }
     }
 
-    /// Removes what killed gateways left of writes to a folder. Returns how many files there were, and their bytes.
-    pub async fn remove_left(&self, grace: Duration) -> Result<(u64, u64), Error> {
+    /// Removes temporary files that killed gateways left in a folder. Returns their number and bytes.
+    pub(crate) async fn remove_stale(&self, grace: Duration) -> Result<(u64, u64), Error> {
         match self.folder.clone() {
-            Some(folder) => in_folder(move || tempfiles::remove_left(&folder, grace)).await,
+            Some(folder) => blocking(move || tempfiles::remove_stale(&folder, grace)).await,
             None => Ok((0, 0)),
         }
     }
 
-    /// All generations of an object that are there, oldest first.
-    pub async fn generations(&self, family: &KeyPrefix) -> Result<Vec<ObjectKey>, Error> {
-        let (whole, in_order) = (family.path().as_ref(), self.folder.is_none());
+    /// Returns the keys of all existing versions under a prefix, oldest first.
+    pub(crate) async fn versions(&self, prefix: &KeyPrefix) -> Result<Vec<ObjectKey>, Error> {
+        let (whole, is_sorted) = (prefix.path().as_ref(), self.folder.is_none());
         let path = |part: &str| Path::parse(part).map_err(object_store::Error::from);
         let folder = path(whole.rsplit_once('/').map_or("", |(folder, _)| folder))?;
-        // The name without its last digit comes just before it. A dot alone would be a folder.
-        let before = path(&whole[..whole.len() - 1]).unwrap_or_else(|_| folder.clone());
-        let objects = self.list(&folder, &before);
+        // Listing starts after the offset, so it is the prefix without its last digit. A lone dot is no valid path.
+        let offset = path(&whole[..whole.len() - 1]).unwrap_or_else(|_| folder.clone());
+        let objects = self.list(&folder, &offset);
         pin_mut!(objects);
-        let mut found = Vec::new();
+        let mut keys = Vec::new();
         while let Some(object) = objects.try_next().await? {
             let location = object.location.as_ref();
-            let name = ObjectKey::at(object.location.clone());
+            let key = ObjectKey::from_path(object.location.clone());
             match location.starts_with(whole) {
-                true if name.split_version().0 == *family => found.push(name),
+                true if key.split_version().0 == *prefix => keys.push(key),
                 true => {}
-                false if in_order && location > whole => break,
+                false if is_sorted && location > whole => break,
                 false => {}
             }
         }
-        found.sort_by_key(|name| name.split_version().1);
-        Ok(found)
+        keys.sort_by_key(|key| key.split_version().1);
+        Ok(keys)
     }
 
-    /// What lies below a folder and, by name, after `offset`, in no order.
-    pub fn list(
+    /// Lists a folder and all below it, after the key `offset`, in no order.
+    pub(crate) fn list(
         &self,
         folder: &Path,
         offset: &Path,
@@ -161,14 +175,14 @@ impl Objects {
     }
 }
 
-/// `object_store` flushes the folder after a write, but not after a delete.
+/// Flushes the folder of a file. `object_store` does so after a write, but not after a delete.
 #[cfg(unix)]
 async fn sync_parent(path: PathBuf) -> Result<(), Error> {
     let sync = move || {
         let parent = path.parent().expect("an object lies in a folder");
         std::fs::File::open(parent)?.sync_all()
     };
-    in_folder(sync).await
+    blocking(sync).await
 }
 
 #[cfg(not(unix))]
@@ -176,22 +190,16 @@ async fn sync_parent(_: PathBuf) -> Result<(), Error> {
     Ok(())
 }
 
-/// Requests to the backend that one operation makes at once.
-pub const CONCURRENT_REQUESTS: usize = 16;
-
 /// Returns whether an object was written at least `age` ago. Returns false for a time in the future, which a clock that
 /// was set back leaves behind.
-pub fn is_older_than(object: &ObjectMeta, age: Duration) -> bool {
+pub(crate) fn is_older_than(object: &ObjectMeta, age: Duration) -> bool {
     let written = u64::try_from(object.last_modified.timestamp_millis()).unwrap_or(0);
     let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
     written.checked_add(age_ms).is_some_and(|due| due <= version::now_unix_ms())
 }
 
-/// What errors of our own work in a folder are marked with.
-pub const FOLDER: &str = "folder";
-
-/// Does work in a folder where it may block.
-async fn in_folder<T: Send + 'static>(
+/// Runs file operations on a thread that may block.
+async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, Error> {
     let done = tokio::task::spawn_blocking(work).await.map_err(std::io::Error::from).flatten();
@@ -207,30 +215,30 @@ mod tests {
     use crate::object::version::Version;
 
     #[tokio::test]
-    async fn objects_are_kept_and_removed() {
+    async fn objects_are_created_once_and_deleted() {
         let folder = tempfile::tempdir().unwrap();
         let objects = Objects::open(&folder.path().to_str().unwrap().into()).await.unwrap();
         let (kind, id) = (ObjectKind::Manifest, DocumentId::of(b"a"));
-        let name = key::manifest(id, Version::NONE);
-        assert!(matches!(objects.get(kind, &name).await, Err(Error::Missing { .. })));
-        objects.delete(&name).await.unwrap();
+        let key = key::manifest(id, Version::NONE);
+        assert!(matches!(objects.get(kind, &key).await, Err(Error::Missing { .. })));
+        objects.delete(&key).await.unwrap();
 
-        let first = objects.put(kind, &name, b"first").await.unwrap();
+        let first = objects.put(kind, &key, b"first").await.unwrap();
         assert_eq!(first, PutOutcome::Created { bytes: 42 + 5 });
-        assert_eq!(objects.put(kind, &name, b"second").await.unwrap(), PutOutcome::AlreadyExists);
-        assert_eq!(objects.get(kind, &name).await.unwrap().0, "first");
-        assert_eq!(objects.read_range(&name, 42..44).await.unwrap(), "fi");
+        assert_eq!(objects.put(kind, &key, b"second").await.unwrap(), PutOutcome::AlreadyExists);
+        assert_eq!(objects.get(kind, &key).await.unwrap().0, "first");
+        assert_eq!(objects.read_range(&key, 42..44).await.unwrap(), "fi");
         for past in [40..48, 50..60] {
-            let read = objects.read_range(&name, past).await;
+            let read = objects.read_range(&key, past).await;
             assert!(matches!(read, Err(Error::Damaged { .. })), "{read:?}");
         }
 
         let newer = key::manifest(id, Version::after(Version::NONE));
         objects.put(kind, &newer, b"newer").await.unwrap();
         objects.put(kind, &key::manifest(DocumentId::of(b"b"), Version::NONE), b"other").await.unwrap();
-        let all = objects.generations(&key::of_document(key::DOCUMENTS, id)).await.unwrap();
-        assert_eq!(all, [name.clone(), newer]);
-        objects.delete(&name).await.unwrap();
-        assert!(matches!(objects.get(kind, &name).await, Err(Error::Missing { .. })));
+        let all = objects.versions(&key::document_prefix(key::DOCUMENTS, id)).await.unwrap();
+        assert_eq!(all, [key.clone(), newer]);
+        objects.delete(&key).await.unwrap();
+        assert!(matches!(objects.get(kind, &key).await, Err(Error::Missing { .. })));
     }
 }

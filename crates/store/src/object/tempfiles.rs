@@ -1,7 +1,6 @@
-//! Files that were to become objects of a folder: a gateway that was killed while it wrote leaves them.
+//! Temporary files that a killed gateway left in a local folder.
 //!
-//! `object_store` writes to `NAME#NUMBER`, then links that to the name. Such a file is no object, and nothing lists or
-//! reads it.
+//! `object_store` writes to `KEY#NUMBER` and then links that file to the key. Listings and reads ignore such files.
 
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
@@ -9,45 +8,45 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// A file younger than this is being written, whatever grace a sweep is given: it takes seconds, also on a slow disk. A
-/// write that lasts longer fails and acknowledges nothing.
+/// Younger files are kept whatever the grace, since they may still be written. Writes take seconds even on a slow disk,
+/// and one that takes longer fails without being acknowledged.
 const WRITE_MAX: Duration = Duration::from_secs(600);
 
-/// Removes those that nobody writes any more. Returns how many there were, and their bytes.
-pub fn remove_left(folder: &Path, grace: Duration) -> io::Result<(u64, u64)> {
+/// Removes temporary files older than the grace, and 10 minutes at least. Returns their number and bytes.
+pub(crate) fn remove_stale(folder: &Path, grace: Duration) -> io::Result<(u64, u64)> {
     let (mut files, mut bytes) = (0, 0);
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
-        for entry in there(fs::read_dir(&folder))?.into_iter().flatten() {
+        for entry in if_exists(fs::read_dir(&folder))?.into_iter().flatten() {
             let entry = entry?;
-            let Some(about) = there(entry.metadata())? else { continue };
-            if about.is_dir() {
+            let Some(metadata) = if_exists(entry.metadata())? else { continue };
+            if metadata.is_dir() {
                 folders.push(entry.path());
-            } else if is_staging(&entry.file_name()) && is_older_than(&about, grace.max(WRITE_MAX))? {
-                there(fs::remove_file(entry.path()))?;
-                (files, bytes) = (files + 1, bytes + about.len());
+            } else if is_temp_file(&entry.file_name()) && is_older_than(&metadata, grace.max(WRITE_MAX))? {
+                if_exists(fs::remove_file(entry.path()))?;
+                (files, bytes) = (files + 1, bytes + metadata.len());
             }
         }
     }
     Ok((files, bytes))
 }
 
-/// Whether the name is that of an object and `#` and a number.
-fn is_staging(name: &OsStr) -> bool {
+/// Returns whether a file name ends in `#` and a number.
+fn is_temp_file(name: &OsStr) -> bool {
     let number = name.to_str().and_then(|name| name.split_once('#')).map(|(_, number)| number);
     number.is_some_and(|number| !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit()))
 }
 
-/// Whether it was written to so long ago. Not where a clock was set back.
-fn is_older_than(about: &Metadata, age: Duration) -> io::Result<bool> {
-    let since = SystemTime::now().duration_since(about.modified()?);
+/// Returns whether a file was last written at least `age` ago; false for a time in the future.
+fn is_older_than(metadata: &Metadata, age: Duration) -> io::Result<bool> {
+    let since = SystemTime::now().duration_since(metadata.modified()?);
     Ok(since.is_ok_and(|since| since >= age))
 }
 
-/// What is gone is `None`: others sweep and write, too.
-fn there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+/// Turns "not found" into `None`: other gateways sweep and write at the same time.
+fn if_exists<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
-        Ok(found) => Ok(Some(found)),
+        Ok(value) => Ok(Some(value)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
@@ -67,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_nobody_writes_any_more_goes() {
+    fn only_stale_temporary_files_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join("latents/ab").join(name);
         let hour = Duration::from_secs(3600);
@@ -78,9 +77,9 @@ mod tests {
             write(at("object#1x"), hour),
             write(at("other#1"), Duration::from_secs(60)),
         ];
-        assert_eq!(remove_left(folder.path(), hour * 2).unwrap(), (0, 0));
-        assert_eq!(remove_left(folder.path(), Duration::ZERO).unwrap(), (2, 0));
+        assert_eq!(remove_stale(folder.path(), hour * 2).unwrap(), (0, 0));
+        assert_eq!(remove_stale(folder.path(), Duration::ZERO).unwrap(), (2, 0));
         assert!(left.iter().all(|path| !path.exists()) && stay.iter().all(|path| path.exists()));
-        assert_eq!(remove_left(&at("no folder"), Duration::ZERO).unwrap(), (0, 0));
+        assert_eq!(remove_stale(&at("no folder"), Duration::ZERO).unwrap(), (0, 0));
     }
 }

@@ -1,46 +1,46 @@
-//! Stamps: numbers that rise with time and are never given twice, so that what bears one is never replaced.
+//! Versions: numbers that rise with time and are never issued twice, so that no key is ever reused.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Bits under the milliseconds: counted on within one, and begun at random, so that gateways do not meet.
-const BITS_OF_CHANCE: u32 = 20;
-/// Digits of a stamp in a name.
+/// Low bits of a version. They start at random, so that gateways do not collide, and count up within a millisecond.
+const RANDOM_BITS: u32 = 20;
+/// Hexadecimal digits of a version in a key.
 const DIGITS: usize = 16;
 
-/// A number that rises with time: milliseconds since 1970 above 20 bits of chance. 16 hexadecimal digits in names. The
-/// objects of format 1 bear none, which counts as [`Version::NONE`].
+/// A version of a document or object: milliseconds since 1970 above 20 random bits. Objects of format 1 have none, which
+/// reads as [`Version::NONE`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(u64);
 
 impl Version {
-    /// What an object without a stamp has.
+    /// Version of an object without one; lower than all others.
     pub const NONE: Self = Self(0);
 
-    /// A new stamp, above all that this gateway gave and above `before`, even where the clock was set back.
-    pub fn after(before: Self) -> Self {
+    /// Issues a version above `previous` and above all that this process issued, even if the clock was set back.
+    pub fn after(previous: Self) -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
-        let fresh = (now_unix_ms() << BITS_OF_CHANCE) | fastrand::u64(..1 << BITS_OF_CHANCE);
-        let above = |last: u64| fresh.max(last.max(before.0).saturating_add(1));
+        let fresh = (now_unix_ms() << RANDOM_BITS) | fastrand::u64(..1 << RANDOM_BITS);
+        let above = |last: u64| fresh.max(last.max(previous.0).saturating_add(1));
         let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(above(last)));
         Self(last.map_or(fresh, above))
     }
 
-    /// The number in a message.
+    /// Returns the version that a number in a stored message stands for.
+    pub fn from_bits(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Returns the number that stands for the version in a stored message.
     pub fn to_bits(self) -> u64 {
         self.0
     }
 
-    /// When it was given: milliseconds since 1970, of a clock that was not set back.
+    /// Returns the time of issue in milliseconds since 1970; later than the clock if the clock was set back.
     pub fn unix_ms(self) -> u64 {
-        self.0 >> BITS_OF_CHANCE
-    }
-
-    /// The stamp of a message.
-    pub fn from_bits(number: u64) -> Self {
-        Self(number)
+        self.0 >> RANDOM_BITS
     }
 }
 
@@ -62,7 +62,7 @@ impl FromStr for Version {
     }
 }
 
-/// Milliseconds since 1970.
+/// Returns the current time in milliseconds since 1970.
 pub fn now_unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
@@ -78,8 +78,8 @@ mod tests {
         let (first, second) = (Version::after(Version::NONE), Version::after(Version::NONE));
         let third = Version::after(far);
         assert!(Version::NONE < first && first < second && far < third);
-        for stamp in [Version::NONE, first, third] {
-            assert_eq!(stamp.to_string().parse(), Ok(stamp));
+        for version in [Version::NONE, first, third] {
+            assert_eq!(version.to_string().parse(), Ok(version));
         }
         for wrong in ["", "12", "+000000000000001", "00000000000000000"] {
             assert_eq!(wrong.parse::<Version>(), Err(()), "{wrong}");

@@ -1,104 +1,100 @@
-//! Merging: small documents that lie by themselves, and packs with many records that do not count any more, become new
-//! packs. A record is moved as it is, with its version, so that a delete or a put meanwhile loses nothing.
+//! Compaction: moves small manifest objects, and the records of sparse or small packs, into new packs. A record keeps its
+//! bytes and version, so a concurrent delete or put loses nothing.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use c3_types::DocumentId;
+use c3_types::{DocumentId, SweepSummary};
 
-use crate::Error;
-use crate::Store;
-use crate::manifest::Location;
-use crate::manifest::{Inventory, ManifestCopy};
+use crate::manifest::{Inventory, Location, ManifestCopy};
 use crate::object::is_older_than;
 use crate::object::key::{self, ObjectKey};
 use crate::object::version::Version;
 use crate::pack::format::Record;
-use c3_types::SweepSummary;
+use crate::{Error, Store};
 
-/// Largest manifest that is moved into a pack.
+/// Largest manifest object that is moved into a pack.
 const RECORD_BYTES_MAX: u64 = 16 << 10;
-/// Fewest documents that are worth a new pack.
+/// Minimum records of a new pack, unless it replaces packs.
 const RECORDS_MIN: usize = 16;
-/// Most documents of a new pack.
+/// Maximum records of a new pack.
 const RECORDS_MAX: usize = 4096;
-/// PackIndex with fewer records are merged with others.
+/// Packs with fewer records are merged once there are [`RECORDS_MIN`] of them.
 const SMALL_PACK_RECORDS: usize = 512;
 
 impl Store {
-    /// Moves what is better kept together, then removes where it was.
-    pub async fn merge(&self, grace: Duration, swept: &mut SweepSummary) -> Result<(), Error> {
+    /// Writes new packs, then removes the packs and objects that they replace.
+    pub(crate) async fn compact(&self, grace: Duration, summary: &mut SweepSummary) -> Result<(), Error> {
         let inventory = self.inventory().await?;
-        let highest = inventory.highest();
-        let (packs, records) = self.candidates(&inventory, &highest, grace);
-        let worth_it = records.len() >= RECORDS_MIN || !packs.is_empty();
-        if !worth_it {
+        let newest = inventory.newest();
+        let (packs, copies) = self.candidates(&inventory, &newest, grace);
+        if copies.len() < RECORDS_MIN && packs.is_empty() {
             return Ok(());
         }
-        let mut moved = packs;
-        for copies in records.chunks(RECORDS_MAX) {
+        let mut replaced = packs;
+        for copies in copies.chunks(RECORDS_MAX) {
             let mut records = Vec::with_capacity(copies.len());
             for copy in copies {
-                match self.record(copy).await {
-                    Ok(record) => {
+                match self.read_manifest(copy.id, &copy.located).await {
+                    Ok(manifest) => {
                         if copy.object.is_some() {
-                            moved.push(key::manifest(copy.id, copy.found.version));
+                            replaced.push(key::manifest(copy.id, copy.located.version));
                         }
-                        records.push(record);
+                        records.push(Record::new(&manifest.value));
                     }
                     Err(Error::Missing { .. }) => {}
-                    // It stays where it is, and what holds it, too.
+                    // A damaged record stays, and so does its pack.
                     Err(error @ Error::Damaged { .. }) => {
-                        tracing::warn!(%error, "it is not moved");
-                        if let Location::Pack { pack, .. } = &copy.found.location {
-                            moved.retain(|name| name != pack);
+                        tracing::warn!(%error, "a damaged manifest is not compacted");
+                        if let Location::Pack { pack, .. } = &copy.located.location {
+                            replaced.retain(|key| key != pack);
                         }
                     }
                     Err(error) => return Err(error),
                 }
             }
-            swept.packed += records.len() as u64;
+            summary.packed += records.len() as u64;
             if !records.is_empty() {
                 self.packs.put(records).await?;
             }
         }
-        for name in moved {
-            self.remove(&name, swept).await?;
+        for key in replaced {
+            self.remove(&key, summary).await?;
         }
         self.packs.refresh().await
     }
 
-    /// PackIndex that are to go, and the documents that are to be moved.
+    /// Returns the packs to replace, and the copies to move.
     fn candidates<'a>(
         &self,
         inventory: &'a Inventory,
-        highest: &HashMap<DocumentId, Version>,
+        newest: &HashMap<DocumentId, Version>,
         grace: Duration,
     ) -> (Vec<ObjectKey>, Vec<&'a ManifestCopy>) {
-        let mut counting: HashMap<&ObjectKey, usize> = HashMap::new();
-        for copy in &inventory.copies {
-            if let Location::Pack { pack, .. } = &copy.found.location
-                && inventory.counts(copy, highest)
-            {
-                *counting.entry(pack).or_default() += 1;
+        let current =
+            Vec::from_iter(inventory.copies.iter().filter(|copy| inventory.is_current(copy, newest)));
+        let mut live_records: HashMap<&ObjectKey, usize> = HashMap::new();
+        for copy in &current {
+            if let Location::Pack { pack, .. } = &copy.located.location {
+                *live_records.entry(pack).or_default() += 1;
             }
         }
-        let known = self.packs.known();
-        let sound = known.iter().filter(|pack| pack.damage.is_none());
+        let all = self.packs.all();
+        let intact = all.iter().filter(|pack| pack.damage.is_none());
         let with_counts =
-            Vec::from_iter(sound.map(|pack| (pack, counting.get(&pack.name).copied().unwrap_or(0))));
-        let small = |count: usize| count < SMALL_PACK_RECORDS;
-        let many_small = with_counts.iter().filter(|(_, count)| small(*count)).count() >= RECORDS_MIN;
-        let going = with_counts
+            Vec::from_iter(intact.map(|pack| (pack, live_records.get(&pack.key).copied().unwrap_or(0))));
+        let is_small = |count: usize| count < SMALL_PACK_RECORDS;
+        let many_small = with_counts.iter().filter(|(_, count)| is_small(*count)).count() >= RECORDS_MIN;
+        let replaced = with_counts
             .iter()
-            .filter(|(pack, count)| 2 * count < pack.entries.len() || (many_small && small(*count)));
-        let packs = Vec::from_iter(going.map(|(pack, _)| pack.name.clone()));
+            .filter(|(pack, count)| 2 * count < pack.entries.len() || (many_small && is_small(*count)));
+        let packs = Vec::from_iter(replaced.map(|(pack, _)| pack.key.clone()));
         let in_packs = inventory.copies.iter().filter(|copy| copy.object.is_none()).map(|copy| copy.id);
         let in_packs = HashSet::<DocumentId>::from_iter(in_packs);
-        let movable = inventory.copies.iter().filter(|copy| inventory.counts(copy, highest));
-        let records = movable.filter(|copy| match (&copy.found.location, &copy.object) {
+        let mut moved = current;
+        moved.retain(|copy| match (&copy.located.location, &copy.object) {
             (Location::Pack { pack, .. }, _) => packs.contains(pack),
-            // Who knows an old version in a pack looks for a newer one by itself, and not in further packs.
+            // A gateway that knows an older version in a pack looks for a newer one only in an object of its own.
             (Location::Object, Some(object)) => {
                 object.size <= RECORD_BYTES_MAX
                     && is_older_than(object, grace)
@@ -106,14 +102,8 @@ impl Store {
             }
             (Location::Object, None) => false,
         });
-        let mut records = Vec::from_iter(records);
-        // One that lies in two places is moved once.
-        records.dedup_by_key(|copy| copy.id);
-        (packs, records)
-    }
-
-    async fn record(&self, copy: &ManifestCopy) -> Result<Record, Error> {
-        let manifest = self.read_manifest(copy.id, &copy.found).await?.value;
-        Ok(Record::of(&manifest))
+        // A version with two copies is moved once.
+        moved.dedup_by_key(|copy| copy.id);
+        (packs, moved)
     }
 }

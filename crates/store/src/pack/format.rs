@@ -1,14 +1,13 @@
-//! A pack: many small documents' manifests in one object.
+//! Format of a pack.
 //!
-//! | bytes | what |
+//! | bytes | content |
 //! |---|---|
 //! | for each record: 4 | its length, little-endian |
-//! | … | the manifest object, sealed under the name that it would have by itself |
-//! | … | the index: an object sealed under the pack's name; 52 bytes a record, by id: id, version, offset, length |
+//! | … | the manifest object, sealed under the key that it would have on its own |
+//! | … | the index: an object sealed under the pack's key; 52 bytes a record, by id: id, version, offset, length |
 //! | 8 | length of the index, little-endian |
 //!
-//! A record can so be moved from pack to pack, or out of one, as it is; and where the index is damaged, the records are
-//! found without it.
+//! Records can be moved between packs unchanged, and found without the index if it is damaged.
 
 use std::ops::Range;
 
@@ -20,46 +19,46 @@ use crate::object::envelope::{PAYLOAD_AT, seal, unseal};
 use crate::object::key::{self, ObjectKey, ObjectKind};
 use crate::object::version::Version;
 
-/// Bytes of the index for a record.
-pub const ENTRY_BYTES: usize = 32 + 8 + 8 + 4;
-/// Bytes before a record that tell its length.
+/// Bytes of an index entry.
+pub(crate) const ENTRY_BYTES: usize = 32 + 8 + 8 + 4;
+/// Bytes of the length before each record.
 const LENGTH_BYTES: usize = 4;
-/// Bytes at the end that tell the length of the index.
-pub const TRAILER_BYTES: usize = 8;
+/// Bytes of the index's length at the end of the pack.
+pub(crate) const TRAILER_BYTES: usize = 8;
 
-/// A document's manifest object on its way into a pack.
+/// A manifest as a record of a pack.
 #[derive(Clone, Debug)]
-pub struct Record {
-    pub id: DocumentId,
-    pub version: Version,
-    /// Sealed as the object that it would be by itself.
-    pub object: Bytes,
+pub(crate) struct Record {
+    pub(crate) id: DocumentId,
+    pub(crate) version: Version,
+    /// Sealed under the key that the manifest would have on its own.
+    pub(crate) object: Bytes,
 }
 
-/// Where a pack holds a record.
+/// Index entry of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    pub id: DocumentId,
-    pub version: Version,
-    pub range: Range<u64>,
+pub(crate) struct Entry {
+    pub(crate) id: DocumentId,
+    pub(crate) version: Version,
+    pub(crate) range: Range<u64>,
 }
 
 impl Record {
-    /// A manifest as a record.
-    pub fn of(manifest: &Manifest) -> Self {
-        let name = key::manifest(manifest.id, manifest.version);
-        let object = seal(ObjectKind::Manifest, &name, &manifest.encode());
+    /// Encodes and seals a manifest.
+    pub(crate) fn new(manifest: &Manifest) -> Self {
+        let key = key::manifest(manifest.id, manifest.version);
+        let object = seal(ObjectKind::Manifest, &key, &manifest.encode());
         Self { id: manifest.id, version: manifest.version, object }
     }
 }
 
-/// The pack object of this name with these records.
-pub fn encode(name: &ObjectKey, mut records: Vec<Record>) -> Bytes {
+/// Encodes a pack.
+pub(crate) fn encode(key: &ObjectKey, mut records: Vec<Record>) -> Bytes {
     records.sort_by_key(|record| (record.id, record.version));
     let mut pack = Vec::new();
     let mut index = Vec::with_capacity(records.len() * ENTRY_BYTES);
     for Record { id, version, object } in &records {
-        // Records are small: what is larger is an object by itself.
+        // Fits: larger manifests are objects of their own.
         let length = (object.len() as u32).to_le_bytes();
         pack.extend_from_slice(&length);
         index.extend_from_slice(id.as_bytes());
@@ -68,23 +67,23 @@ pub fn encode(name: &ObjectKey, mut records: Vec<Record>) -> Bytes {
         index.extend_from_slice(&length);
         pack.extend_from_slice(object);
     }
-    let index = seal(ObjectKind::PackIndex, name, &index);
+    let index = seal(ObjectKind::PackIndex, key, &index);
     pack.extend_from_slice(&index);
     pack.extend_from_slice(&(index.len() as u64).to_le_bytes());
     pack.into()
 }
 
-/// Bytes from the end of a pack of this size to the start of its index; the argument is the pack's last bytes.
-pub fn index_and_trailer(size: u64, last: &[u8]) -> Result<u64, String> {
+/// Returns the bytes of the index and trailer of a pack of this size, from the pack's last bytes.
+pub(crate) fn index_and_trailer(size: u64, last: &[u8]) -> Result<u64, String> {
     let trailer = last.last_chunk::<TRAILER_BYTES>().ok_or("it is cut short")?;
     let bytes = u64::from_le_bytes(*trailer).checked_add(TRAILER_BYTES as u64);
-    bytes.filter(|&bytes| bytes <= size).ok_or_else(|| "its end is not that of a pack".to_owned())
+    bytes.filter(|&bytes| bytes <= size).ok_or_else(|| "its trailer is invalid".to_owned())
 }
 
-/// Reads the index of a pack of this size, given with the trailer. By id.
-pub fn index(name: &ObjectKey, size: u64, index_and_trailer: &Bytes) -> Result<Vec<Entry>, String> {
+/// Decodes the index of a pack of this size, given with the trailer. The entries are in id order.
+pub(crate) fn index(key: &ObjectKey, size: u64, index_and_trailer: &Bytes) -> Result<Vec<Entry>, String> {
     let index = index_and_trailer.slice(..index_and_trailer.len() - TRAILER_BYTES);
-    let index = unseal(ObjectKind::PackIndex, name, index)?;
+    let index = unseal(ObjectKind::PackIndex, key, index)?;
     let records_end = size - index_and_trailer.len() as u64;
     let (entries, rest) = index.as_chunks::<ENTRY_BYTES>();
     if !rest.is_empty() {
@@ -106,8 +105,8 @@ pub fn index(name: &ObjectKey, size: u64, index_and_trailer: &Bytes) -> Result<V
     entries.collect()
 }
 
-/// What can be found of the records of a whole pack without its index. By id.
-pub fn salvage(pack: &Bytes) -> Vec<Entry> {
+/// Finds the intact records of a pack without its index. The entries are in id order.
+pub(crate) fn salvage(pack: &Bytes) -> Vec<Entry> {
     let (mut entries, mut at) = (Vec::new(), 0);
     while let Some(length) = pack.get(at..).and_then(|rest| rest.first_chunk::<LENGTH_BYTES>()) {
         let start = at + LENGTH_BYTES;
@@ -115,10 +114,10 @@ pub fn salvage(pack: &Bytes) -> Vec<Entry> {
         if end > pack.len() || end < start + PAYLOAD_AT {
             break;
         }
-        // Only the payload can tell the name that it was sealed under.
+        // The key to unseal with follows from the payload.
         if let Ok(manifest) = Manifest::decode(pack.slice(start + PAYLOAD_AT..end)) {
-            let name = key::manifest(manifest.id, manifest.version);
-            if unseal(ObjectKind::Manifest, &name, pack.slice(start..end)).is_ok() {
+            let key = key::manifest(manifest.id, manifest.version);
+            if unseal(ObjectKind::Manifest, &key, pack.slice(start..end)).is_ok() {
                 let range = start as u64..end as u64;
                 entries.push(Entry { id: manifest.id, version: manifest.version, range });
             }
@@ -129,8 +128,8 @@ pub fn salvage(pack: &Bytes) -> Vec<Entry> {
     entries
 }
 
-/// Whether the records of this index are all that lies before it.
-pub fn covers(entries: &[Entry], index_start: u64) -> bool {
+/// Returns whether the records fill the pack up to its index.
+pub(crate) fn covers(entries: &[Entry], index_start: u64) -> bool {
     let mut ranges = Vec::from_iter(entries.iter().map(|entry| entry.range.clone()));
     ranges.sort_by_key(|range| range.start);
     let end = ranges
@@ -145,24 +144,24 @@ mod tests {
     use crate::manifest::tests::manifest;
 
     fn pack(count: u8) -> (ObjectKey, Vec<Record>, Bytes) {
-        let name = key::pack(Version::after(Version::NONE));
+        let key = key::pack(Version::after(Version::NONE));
         let records = (0..count).map(|number| {
             let mut manifest = manifest(&[vec![u32::from(number) + 1]], true);
             manifest.id = DocumentId::of(&[number]);
             manifest.version = Version::after(Version::NONE);
-            Record::of(&manifest)
+            Record::new(&manifest)
         });
         let records = Vec::from_iter(records);
-        let pack = encode(&name, records.clone());
-        (name, records, pack)
+        let pack = encode(&key, records.clone());
+        (key, records, pack)
     }
 
     #[test]
     fn records_are_found_with_the_index_and_without_it() {
-        let (name, records, pack) = pack(9);
+        let (key, records, pack) = pack(9);
         let size = pack.len() as u64;
         let start = size - index_and_trailer(size, &pack).unwrap();
-        let entries = index(&name, size, &pack.slice(start as usize..)).unwrap();
+        let entries = index(&key, size, &pack.slice(start as usize..)).unwrap();
         assert_eq!(entries, salvage(&pack));
         assert!(covers(&entries, start) && !covers(&entries[1..], start));
         assert!(entries.is_sorted_by_key(|entry| entry.id));
@@ -175,16 +174,16 @@ mod tests {
 
     #[test]
     fn a_flipped_bit_is_found_and_costs_one_record_at_most() {
-        let (name, records, pack) = pack(3);
+        let (key, records, pack) = pack(3);
         let size = pack.len() as u64;
         for byte in 0..pack.len() {
             let mut flipped = pack.to_vec();
             flipped[byte] ^= 1 << (byte % 8);
             let flipped = Bytes::from(flipped);
             let read = index_and_trailer(size, &flipped)
-                .and_then(|bytes| index(&name, size, &flipped.slice((size - bytes) as usize..)));
+                .and_then(|bytes| index(&key, size, &flipped.slice((size - bytes) as usize..)));
             match read {
-                // The records' own seals find the rest, but for the lengths, which `salvage` alone needs.
+                // Faults elsewhere are found by the records' own checksums, or affect only `salvage`.
                 Ok(entries) => assert_eq!(entries.len(), records.len(), "byte {byte}"),
                 Err(_) => assert_eq!(salvage(&flipped).len(), records.len(), "byte {byte}"),
             }
@@ -193,7 +192,7 @@ mod tests {
             let cut = pack.slice(..length);
             let size = length as u64;
             let read = index_and_trailer(size, &cut)
-                .and_then(|bytes| index(&name, size, &cut.slice((size - bytes) as usize..)));
+                .and_then(|bytes| index(&key, size, &cut.slice((size - bytes) as usize..)));
             assert!(read.is_err(), "{length}");
         }
     }

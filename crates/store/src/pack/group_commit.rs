@@ -1,4 +1,4 @@
-//! Small documents that are put at the same time go into one pack; a lone one becomes an object by itself.
+//! Group commit: small documents of concurrent puts share a pack. A lone one becomes an object of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,30 +8,27 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::Error;
-use crate::object::key;
-use crate::object::{Objects, PutOutcome};
+use crate::object::{Objects, PutOutcome, key};
 use crate::pack::format::Record;
 use crate::pack::index::PackIndex;
 
-/// Most documents of a pack that is written at once.
+/// Maximum records of a pack, and capacity of the queue.
 const RECORDS_MAX: usize = 256;
-/// How long the first document of a pack waits for others, for each text that is being put: the more there are, the longer
-/// each takes in any case, and the more come together.
-const WAIT_EACH: Duration = Duration::from_millis(10);
-/// The longest that it waits.
+/// Time that the first record waits for others, for each put in progress. More puts take longer each, and more of them
+/// can share a pack.
+const WAIT_PER_PUT: Duration = Duration::from_millis(10);
+/// Maximum time that the first record waits.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// A record that was written: whether it has its name, or another had it before.
-type Answer = oneshot::Sender<Result<PutOutcome, Error>>;
+type Reply = oneshot::Sender<Result<PutOutcome, Error>>;
 
-/// Where small documents are handed in.
-pub struct GroupCommit {
-    queue: mpsc::Sender<(Record, Answer)>,
-    /// Puts under way, whatever their size.
-    under_way: Arc<AtomicUsize>,
+/// Handle of the task that writes small documents. The task ends when the handle is dropped.
+pub(crate) struct GroupCommit {
+    queue: mpsc::Sender<(Record, Reply)>,
+    puts_in_progress: Arc<AtomicUsize>,
 }
 
-/// A put that is under way.
+/// Guard that counts a put, of any size, as in progress.
 pub struct PutInProgress(Arc<AtomicUsize>);
 
 impl Drop for PutInProgress {
@@ -41,62 +38,60 @@ impl Drop for PutInProgress {
 }
 
 impl GroupCommit {
-    /// Writes what is handed in, until the handle is dropped.
-    pub fn start(objects: Arc<Objects>, packs: Arc<PackIndex>) -> Self {
-        let (queue, waiting) = mpsc::channel(RECORDS_MAX);
-        let under_way = Arc::new(AtomicUsize::new(0));
-        let writer = Writer { objects, packs, waiting, under_way: Arc::clone(&under_way) };
+    /// Starts the task.
+    pub(crate) fn start(objects: Arc<Objects>, packs: Arc<PackIndex>) -> Self {
+        let (queue, records) = mpsc::channel(RECORDS_MAX);
+        let puts_in_progress = Arc::new(AtomicUsize::new(0));
+        let writer = Writer { objects, packs, records, puts_in_progress: Arc::clone(&puts_in_progress) };
         tokio::spawn(writer.run());
-        Self { queue, under_way }
+        Self { queue, puts_in_progress }
     }
 
-    /// A put begins. While others are under way, small documents wait a little for them.
-    pub fn begin(&self) -> PutInProgress {
-        self.under_way.fetch_add(1, Ordering::Relaxed);
-        PutInProgress(Arc::clone(&self.under_way))
+    /// Counts a put as in progress. While there are several, small documents wait for each other.
+    pub(crate) fn begin(&self) -> PutInProgress {
+        self.puts_in_progress.fetch_add(1, Ordering::Relaxed);
+        PutInProgress(Arc::clone(&self.puts_in_progress))
     }
 
-    /// Makes a record durable.
-    pub async fn put(&self, record: Record) -> Result<PutOutcome, Error> {
-        let (answer, written) = oneshot::channel();
-        let ended = || Error::ShuttingDown;
-        self.queue.send((record, answer)).await.map_err(|_| ended())?;
-        written.await.unwrap_or_else(|_| Err(ended()))
+    /// Writes a record. It is durable on return. If the caller stops waiting, the record may or may not be written.
+    pub(crate) async fn put(&self, record: Record) -> Result<PutOutcome, Error> {
+        let (reply, written) = oneshot::channel();
+        self.queue.send((record, reply)).await.map_err(|_| Error::ShuttingDown)?;
+        written.await.unwrap_or(Err(Error::ShuttingDown))
     }
 }
 
 struct Writer {
     objects: Arc<Objects>,
     packs: Arc<PackIndex>,
-    waiting: mpsc::Receiver<(Record, Answer)>,
-    under_way: Arc<AtomicUsize>,
+    records: mpsc::Receiver<(Record, Reply)>,
+    puts_in_progress: Arc<AtomicUsize>,
 }
 
 impl Writer {
     async fn run(mut self) {
-        while let Some(first) = self.waiting.recv().await {
+        while let Some(first) = self.records.recv().await {
             let mut batch = vec![first];
-            let begun = Instant::now();
+            let start = Instant::now();
             loop {
-                let under_way = self.under_way.load(Ordering::Relaxed);
-                if batch.len() >= under_way.min(RECORDS_MAX) {
+                let in_progress = self.puts_in_progress.load(Ordering::Relaxed);
+                if batch.len() >= in_progress.min(RECORDS_MAX) {
                     break;
                 }
-                let wait = WAIT_EACH.saturating_mul(u32::try_from(under_way).unwrap_or(u32::MAX));
-                let deadline = begun + wait.min(WAIT_MAX);
-                match timeout_at(deadline, self.waiting.recv()).await {
+                let wait = WAIT_PER_PUT.saturating_mul(u32::try_from(in_progress).unwrap_or(u32::MAX));
+                match timeout_at(start + wait.min(WAIT_MAX), self.records.recv()).await {
                     Ok(Some(next)) => batch.push(next),
                     Ok(None) | Err(_) => break,
                 }
             }
-            // Callers that left want nothing written.
-            batch.retain(|(_, answer)| !answer.is_closed());
+            // Nobody waits for the others any more.
+            batch.retain(|(_, reply)| !reply.is_closed());
             self.write(batch).await;
         }
     }
 
-    async fn write(&self, batch: Vec<(Record, Answer)>) {
-        let (records, answers): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+    async fn write(&self, batch: Vec<(Record, Reply)>) {
+        let (records, replies): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
         let written = match &records[..] {
             [] => return,
             [alone] => {
@@ -104,9 +99,9 @@ impl Writer {
             }
             _ => self.packs.put(records).await.map(|bytes| PutOutcome::Created { bytes }),
         };
-        for answer in answers {
-            // A caller that left meanwhile has a document that it was not told of.
-            let _ = answer.send(written.clone());
+        for reply in replies {
+            // Fails if the caller has stopped waiting; its document is stored all the same.
+            let _ = reply.send(written.clone());
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Packs: objects that hold the manifests of many small documents.
 
 mod compaction;
-pub mod format;
-pub mod group_commit;
-pub mod index;
+pub(crate) mod format;
+pub(crate) mod group_commit;
+pub(crate) mod index;

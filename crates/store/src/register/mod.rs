@@ -1,68 +1,74 @@
-//! Cells: what changes, made of objects that never do. A name is one, and a document's labels are one.
+//! Registers: mutable values made of immutable objects, changed by compare-and-set. A name is one, and the labels of a
+//! document are one.
 //!
-//! A cell's generations count from 1, and its highest is what it holds. A change writes the next one, which only one
-//! writer can: whoever finds it there was too late. Older generations are removed by writers, in rising order, but for the
-//! one before the newest. So a writer that slept, and made a generation that had been there and was removed, finds the one
-//! that it built upon gone, or a higher one that does not follow its own; it takes its own back and was too late.
+//! A register has generations, which count from 1; the highest holds its value. A change creates the next generation,
+//! and the create succeeds for only one writer. Writers then delete the generations older than the one that they built
+//! upon, in rising order.
 //!
-//! A generation bears a stamp and those of the generations before it. A token is the hash of all that: it comes once.
+//! A writer that was suspended may create a generation whose number existed before and was deleted. It detects that
+//! after the create: the generation that it built upon is gone, or a higher one does not list its write id as a
+//! predecessor. It then deletes its own generation and reports that it lost the race.
+//!
+//! Every generation has a unique write id and lists those of its predecessors. A token is the hash of the payload, so it
+//! never repeats.
 
-pub mod maintenance;
+pub(crate) mod maintenance;
 pub mod names;
 
-use c3_types::{DocumentId, Invalid, Labels};
-use prost::Message;
 use std::collections::BTreeMap;
 
-use crate::Error;
-use crate::Store;
+use bytes::Bytes;
+use c3_types::{DocumentId, Invalid, Labels};
+use prost::Message;
+
 use crate::object::PutOutcome;
 use crate::object::key::{KeyPrefix, ObjectKey, ObjectKind};
 use crate::object::version::Version;
+use crate::{Error, Store};
 
-/// Generations before it that a generation tells of: more than are made while a writer looks whether it was the one.
-const BEFORE_MAX: usize = 16;
-/// Digits of a token.
+/// Maximum predecessors in a generation: more than are written while a writer confirms that it won.
+const PREDECESSORS_MAX: usize = 16;
+/// Hexadecimal digits of a token.
 const TOKEN_DIGITS: usize = 32;
-/// The generation that an empty cell gets first.
+/// First generation of a register.
 const FIRST: u64 = 1;
 
-/// What a cell holds.
+/// Value of a register.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct State {
-    /// The document that it is about.
+pub struct RegisterValue {
+    /// Document that a name points at, or that labels belong to.
     pub document: DocumentId,
-    /// A version of the document that was there when this was written. A tombstone over it is one over this.
+    /// A version of the document that existed at the write. A tombstone that covers it also deletes this value.
     pub version: Version,
-    /// None in a name.
+    /// Empty for a name.
     pub labels: Labels,
 }
 
-/// A generation of a cell.
+/// A generation of a register.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Register {
-    pub generation: Version,
-    pub stamp: Version,
-    /// Stamps of the generations before it, oldest first.
-    before: Vec<u64>,
-    /// `None`: what it held was taken away.
-    pub state: Option<State>,
+    generation: Version,
+    write_id: Version,
+    /// Write ids of earlier generations, oldest first.
+    predecessors: Vec<u64>,
+    /// `None` if the value was removed.
+    pub value: Option<RegisterValue>,
 }
 
 #[derive(Clone, PartialEq, Message)]
 struct RegisterPayload {
     #[prost(fixed64, tag = "1")]
-    stamp: u64,
+    write_id: u64,
     #[prost(fixed64, repeated, tag = "2")]
-    before: Vec<u64>,
+    predecessors: Vec<u64>,
     #[prost(message, optional, tag = "3")]
-    state: Option<StatePayload>,
+    value: Option<ValuePayload>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct StatePayload {
+struct ValuePayload {
     #[prost(bytes = "bytes", tag = "1")]
-    document: bytes::Bytes,
+    document: Bytes,
     #[prost(fixed64, tag = "2")]
     version: u64,
     #[prost(btree_map = "string, string", tag = "3")]
@@ -70,130 +76,145 @@ struct StatePayload {
 }
 
 impl Register {
-    /// What follows `from`, or the first generation.
-    fn after(from: Option<&Self>, state: Option<State>) -> Self {
+    /// Builds the generation that follows `from`, or the first one.
+    fn after(from: Option<&Self>, value: Option<RegisterValue>) -> Self {
         let Some(from) = from else {
-            let (generation, stamp) = (Version::from_bits(FIRST), Version::after(Version::NONE));
-            return Self { generation, stamp, before: Vec::new(), state };
+            let (generation, write_id) = (Version::from_bits(FIRST), Version::after(Version::NONE));
+            return Self { generation, write_id, predecessors: Vec::new(), value };
         };
-        let before = from.before.iter().copied().chain([from.stamp.to_bits()]);
-        let skipped = (from.before.len() + 1).saturating_sub(BEFORE_MAX);
+        let predecessors = from.predecessors.iter().copied().chain([from.write_id.to_bits()]);
+        let skipped = (from.predecessors.len() + 1).saturating_sub(PREDECESSORS_MAX);
         Self {
             generation: Version::from_bits(from.generation.to_bits() + 1),
-            stamp: Version::after(from.stamp),
-            before: before.skip(skipped).collect(),
-            state,
+            write_id: Version::after(from.write_id),
+            predecessors: predecessors.skip(skipped).collect(),
+            value,
         }
     }
 
-    /// What tells this generation from all others.
+    /// Returns the token that identifies this generation in a compare-and-set.
     pub fn token(&self) -> String {
         blake3::hash(&self.encode()).to_hex()[..TOKEN_DIGITS].to_owned()
     }
 
+    /// Returns the time of the write, in milliseconds since 1970.
+    pub fn changed_unix_ms(&self) -> u64 {
+        self.write_id.unix_ms()
+    }
+
     fn encode(&self) -> Vec<u8> {
-        let state = self.state.as_ref().map(|State { document, version, labels }| StatePayload {
+        let value = self.value.as_ref().map(|RegisterValue { document, version, labels }| ValuePayload {
             document: document.to_bytes(),
             version: version.to_bits(),
             labels: labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
         });
-        RegisterPayload { stamp: self.stamp.to_bits(), before: self.before.clone(), state }.encode_to_vec()
+        let (write_id, predecessors) = (self.write_id.to_bits(), self.predecessors.clone());
+        RegisterPayload { write_id, predecessors, value }.encode_to_vec()
     }
 
-    fn decode(generation: Version, payload: bytes::Bytes) -> Result<Self, Invalid> {
+    fn decode(generation: Version, payload: Bytes) -> Result<Self, Invalid> {
         let payload = RegisterPayload::decode(payload);
-        let RegisterPayload { stamp, before, state } =
+        let RegisterPayload { write_id, predecessors, value } =
             payload.map_err(|error| Invalid::new("payload", error.to_string()))?;
-        let state = state.map(|StatePayload { document, version, labels }| {
+        let value = value.map(|ValuePayload { document, version, labels }| {
             let (document, version) = (DocumentId::try_from(document.as_ref())?, Version::from_bits(version));
-            Ok::<_, Invalid>(State { document, version, labels: Labels::new(labels)? })
+            Ok::<_, Invalid>(RegisterValue { document, version, labels: Labels::new(labels)? })
         });
-        Ok(Self { generation, stamp: Version::from_bits(stamp), before, state: state.transpose()? })
+        Ok(Self {
+            generation,
+            write_id: Version::from_bits(write_id),
+            predecessors,
+            value: value.transpose()?,
+        })
     }
 }
 
 impl Store {
-    /// What a cell holds now; `None` where it has no generation.
-    pub async fn register(&self, kind: ObjectKind, family: &KeyPrefix) -> Result<Option<Register>, Error> {
-        let mut looked = false;
+    /// Returns the highest generation of a register; `None` if there is none.
+    pub(crate) async fn register(
+        &self,
+        kind: ObjectKind,
+        prefix: &KeyPrefix,
+    ) -> Result<Option<Register>, Error> {
+        let mut is_retry = false;
         loop {
-            match self.objects.generations(family).await?.pop() {
+            match self.objects.versions(prefix).await?.pop() {
                 Some(newest) => match self.read_register(kind, &newest).await {
-                    // Others were made since.
+                    // Replaced in between.
                     Err(Error::Missing { .. }) => {}
                     read => return read.map(Some),
                 },
-                None if looked => return Ok(None),
-                // A folder that is read while files come and go may show none of them.
-                None => looked = true,
+                None if is_retry => return Ok(None),
+                // A listing that runs while files are created and deleted may show none of them.
+                None => is_retry = true,
             }
         }
     }
 
-    /// A generation of a cell.
-    pub async fn read_register(&self, kind: ObjectKind, name: &ObjectKey) -> Result<Register, Error> {
-        let (payload, _) = self.objects.get(kind, name).await?;
-        Register::decode(name.split_version().1, payload).map_err(|invalid| Error::invalid(name, &invalid))
+    /// Reads a generation of a register.
+    pub(crate) async fn read_register(&self, kind: ObjectKind, key: &ObjectKey) -> Result<Register, Error> {
+        let (payload, _) = self.objects.get(kind, key).await?;
+        Register::decode(key.split_version().1, payload).map_err(|invalid| Error::invalid(key, &invalid))
     }
 
-    /// Makes the generation that follows `from`: `None` where another was made, and this is none.
-    pub async fn compare_and_set(
+    /// Creates the generation that follows `from`. Returns `None`, and leaves no trace, if another writer was faster.
+    pub(crate) async fn compare_and_set(
         &self,
         kind: ObjectKind,
-        family: &KeyPrefix,
+        prefix: &KeyPrefix,
         from: Option<&Register>,
-        state: Option<State>,
+        value: Option<RegisterValue>,
     ) -> Result<Option<Register>, Error> {
-        let next = Register::after(from, state);
-        let name = family.at(next.generation);
-        if self.objects.put(kind, &name, &next.encode()).await? == PutOutcome::AlreadyExists {
+        let next = Register::after(from, value);
+        let key = prefix.at(next.generation);
+        if self.objects.put(kind, &key, &next.encode()).await? == PutOutcome::AlreadyExists {
             return Ok(None);
         }
-        if !self.follows(kind, family, from, &next).await? {
-            self.objects.delete(&name).await?;
+        if !self.confirm(kind, prefix, from, &next).await? {
+            self.objects.delete(&key).await?;
             return Ok(None);
         }
-        if let Err(error) = self.drop_older(family, from).await {
-            // It is made in any case; the next writer or a sweep removes them.
-            tracing::warn!(%error, "old generations of {family:?} stay");
+        if let Err(error) = self.remove_older(prefix, from).await {
+            // The change is done; the next writer or garbage collection removes them.
+            tracing::warn!(%error, prefix = %prefix.path(), "could not remove old generations");
         }
         Ok(Some(next))
     }
 
-    /// Whether a generation that was just written follows `from`, and not what is long gone.
-    async fn follows(
+    /// Returns whether a new generation continues the current ones, and not deleted ones.
+    async fn confirm(
         &self,
         kind: ObjectKind,
-        family: &KeyPrefix,
+        prefix: &KeyPrefix,
         from: Option<&Register>,
         next: &Register,
     ) -> Result<bool, Error> {
         loop {
-            let there = self.objects.generations(family).await?;
-            let Some(newest) = there.last() else { return Ok(false) };
+            let existing = self.objects.versions(prefix).await?;
+            let Some(newest) = existing.last() else { return Ok(false) };
             if newest.split_version().1 > next.generation {
                 match self.read_register(kind, newest).await {
                     Err(Error::Missing { .. }) => continue,
-                    newest => return Ok(newest?.before.contains(&next.stamp.to_bits())),
+                    newest => return Ok(newest?.predecessors.contains(&next.write_id.to_bits())),
                 }
             }
             let Some(from) = from else { return Ok(true) };
-            match self.read_register(kind, &family.at(from.generation)).await {
+            match self.read_register(kind, &prefix.at(from.generation)).await {
                 Err(Error::Missing { .. }) => {}
-                before => return Ok(before?.stamp == from.stamp),
+                previous => return Ok(previous?.write_id == from.write_id),
             }
-            // It goes when another follows this one, which is there then.
-            let newest = self.objects.generations(family).await?.pop();
+            // A winner's predecessor is deleted only after a higher generation was created.
+            let newest = self.objects.versions(prefix).await?.pop();
             if newest.is_none_or(|newest| newest.split_version().1 <= next.generation) {
                 return Ok(false);
             }
         }
     }
 
-    /// Removes what came before `from`.
-    async fn drop_older(&self, family: &KeyPrefix, from: Option<&Register>) -> Result<(), Error> {
+    /// Deletes the generations before `from`.
+    async fn remove_older(&self, prefix: &KeyPrefix, from: Option<&Register>) -> Result<(), Error> {
         let Some(from) = from else { return Ok(()) };
-        for older in self.objects.generations(family).await? {
+        for older in self.objects.versions(prefix).await? {
             if older.split_version().1 < from.generation {
                 self.objects.delete(&older).await?;
             }

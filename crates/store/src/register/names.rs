@@ -1,8 +1,8 @@
 //! Names and labels, and changes of them by compare-and-set.
 //!
-//! Both are cells that tell the document and a version of it that was there. They stand as long as that document: a
-//! tombstone of this or a higher version takes them away with it, so that neither comes back where the same text is put
-//! again. What does not stand counts as absent, whatever still lies there.
+//! Both are registers that hold a document and one of its versions. A value is live as long as the document exists. A
+//! tombstone that covers the version deletes the value as well, so it does not come back when the same text is put
+//! again. A value that is not live counts as absent.
 
 use std::collections::BTreeMap;
 
@@ -11,166 +11,177 @@ use futures::{TryStreamExt, pin_mut};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
-use crate::Error;
-use crate::Store;
 use crate::object::key::{self, DELETED, KeyPrefix, LABELS, NAMES, ObjectKey, ObjectKind};
 use crate::object::version::Version;
-use crate::register::{Register, State};
+use crate::register::{Register, RegisterValue};
+use crate::{Error, Store};
 
-/// What became of a change.
+/// Result of a compare-and-set.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// It is made: what was there, and what is there now.
-    Made { was: Option<Register>, now: Register },
-    /// There was nothing, and is to be nothing.
-    Nothing,
-    /// What was expected is not there, but what has this token, or nothing.
-    Unexpected { there: Option<String> },
+    /// The value was changed.
+    Applied {
+        /// The live value before, if any.
+        was: Option<Register>,
+        /// The new generation.
+        now: Register,
+    },
+    /// Removal of an absent value.
+    Unchanged,
+    /// The current value is not the expected one.
+    Conflict {
+        /// Token of the current value; `None` if it is absent.
+        token: Option<String>,
+    },
 }
 
 impl Store {
-    /// What a name is; `None` where it was never set, or removed.
+    /// Reads a name, live or not; `None` if it was never set, or was removed.
     pub async fn name(&self, name: &DocumentName) -> Result<Option<Register>, Error> {
-        let cell = self.register(ObjectKind::Name, &key::of_name(name)).await?;
-        Ok(cell.filter(|cell| cell.state.is_some()))
+        let register = self.register(ObjectKind::Name, &key::name_prefix(name)).await?;
+        Ok(register.filter(|register| register.value.is_some()))
     }
 
-    /// Changes a name, if it is as expected: to `state`, or to nothing.
+    /// Sets a name, or removes it with `None`, if it is as expected.
     pub async fn change_name(
         &self,
         name: &DocumentName,
         expected: &Expected,
-        state: Option<State>,
+        value: Option<RegisterValue>,
     ) -> Result<Change, Error> {
-        let family = key::of_name(name);
-        let change = self.change::<Error>(ObjectKind::Name, &family, expected, |_| Ok(state.clone()));
-        change.await
+        let prefix = key::name_prefix(name);
+        self.change(ObjectKind::Name, &prefix, expected, |_| Ok(value.clone())).await
     }
 
-    /// The labels of a document that is there.
+    /// Returns the labels of a document, if there are any and the document exists.
     pub async fn labels(&self, id: DocumentId) -> Result<Option<Register>, Error> {
-        let family = key::of_document(LABELS, id);
-        self.standing(self.register(ObjectKind::Labels, &family).await?).await
+        let prefix = key::document_prefix(LABELS, id);
+        self.live(self.register(ObjectKind::Labels, &prefix).await?).await
     }
 
-    /// Changes the labels of a document, if they are as expected, to what `new` makes of them.
+    /// Changes the labels of a document to the result of `update`, if they are as expected. `update` gets the live value
+    /// and may be called several times.
     pub async fn change_labels<E: From<Error>>(
         &self,
         id: DocumentId,
         expected: &Expected,
-        new: impl Fn(Option<&State>) -> Result<Option<State>, E>,
+        update: impl Fn(Option<&RegisterValue>) -> Result<Option<RegisterValue>, E>,
     ) -> Result<Change, E> {
-        self.change(ObjectKind::Labels, &key::of_document(LABELS, id), expected, new).await
+        self.change(ObjectKind::Labels, &key::document_prefix(LABELS, id), expected, update).await
     }
 
-    /// The labels in a generation that was listed, or in what came after it.
-    pub async fn listed_labels(&self, id: DocumentId, generation: Version) -> Result<Option<State>, Error> {
-        let family = key::of_document(LABELS, id);
-        let cell = self.listed_cell(ObjectKind::Labels, &family, &family.at(generation)).await?;
-        Ok(cell.and_then(|cell| cell.state))
+    /// Reads the labels in a listed generation, or in the newest one if that is gone.
+    pub async fn listed_labels(
+        &self,
+        id: DocumentId,
+        generation: Version,
+    ) -> Result<Option<RegisterValue>, Error> {
+        let prefix = key::document_prefix(LABELS, id);
+        let register = self.listed_register(ObjectKind::Labels, &prefix, &prefix.at(generation)).await?;
+        Ok(register.and_then(|register| register.value))
     }
 
-    /// The newest generation of each name of a namespace, or of all.
+    /// Lists the newest generation of each name of a namespace, or of all.
     pub async fn names(
         &self,
         namespace: Option<&Namespace>,
     ) -> Result<BTreeMap<DocumentName, ObjectKey>, Error> {
-        let folder = namespace.map_or_else(|| Path::from(NAMES), key::of_namespace);
+        let folder = namespace.map_or_else(|| Path::from(NAMES), key::namespace_folder);
         let all = self.registers(&folder).await?;
         let newest = all.into_values().filter_map(|mut generations| {
-            let newest = ObjectKey::at(generations.pop()?.location);
-            Some((key::name_at(newest.path())?, newest))
+            let newest = ObjectKey::from_path(generations.pop()?.location);
+            Some((key::parse_name(newest.path())?, newest))
         });
         Ok(newest.collect())
     }
 
-    /// What a name is that was listed, or became since.
+    /// Reads a name in a listed generation, or in the newest one if that is gone.
     pub async fn listed_name(
         &self,
         name: &DocumentName,
         listed: &ObjectKey,
     ) -> Result<Option<Register>, Error> {
-        self.listed_cell(ObjectKind::Name, &key::of_name(name), listed).await
+        self.listed_register(ObjectKind::Name, &key::name_prefix(name), listed).await
     }
 
-    /// All generations of the cells below a folder, oldest first, by what they have in common.
-    pub async fn registers(&self, folder: &Path) -> Result<BTreeMap<String, Vec<ObjectMeta>>, Error> {
+    /// Lists the generations of all registers in a folder, oldest first, by key prefix.
+    pub(crate) async fn registers(&self, folder: &Path) -> Result<BTreeMap<String, Vec<ObjectMeta>>, Error> {
         let objects = self.objects.list(folder, folder);
         pin_mut!(objects);
-        let mut cells = BTreeMap::<String, Vec<ObjectMeta>>::new();
+        let mut registers = BTreeMap::<String, Vec<ObjectMeta>>::new();
         while let Some(object) = objects.try_next().await? {
-            let (family, generation) = ObjectKey::at(object.location.clone()).split_version();
+            let (prefix, generation) = ObjectKey::from_path(object.location.clone()).split_version();
             if generation > Version::NONE {
-                cells.entry(family.path().to_string()).or_default().push(object);
+                registers.entry(prefix.path().to_string()).or_default().push(object);
             }
         }
-        for generations in cells.values_mut() {
-            // Of one length, so by number.
+        for generations in registers.values_mut() {
+            // The numbers have equally many digits.
             generations.sort_by(|a, b| a.location.cmp(&b.location));
         }
-        Ok(cells)
+        Ok(registers)
     }
 
-    /// Whether the document that a cell tells of is still the one that it was.
-    pub async fn stands(&self, state: &State) -> Result<bool, Error> {
-        if self.is_tombstoned(state).await? {
+    /// Returns whether a value is live: its document exists and was not deleted since the write.
+    pub async fn is_live(&self, value: &RegisterValue) -> Result<bool, Error> {
+        if self.is_tombstoned(value).await? {
             return Ok(false);
         }
-        match self.manifest(state.document).await {
-            // What cannot be read is there.
+        match self.manifest(value.document).await {
+            // A damaged document exists.
             Ok(_) | Err(Error::Damaged { .. }) => Ok(true),
             Err(Error::Missing { .. }) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// Whether the document that a cell tells of was deleted since.
-    pub async fn is_tombstoned(&self, state: &State) -> Result<bool, Error> {
-        let tombstones = self.objects.generations(&key::of_document(DELETED, state.document)).await?;
-        Ok(tombstones.last().is_some_and(|newest| newest.split_version().1 >= state.version))
+    /// Returns whether a value's document was deleted since the write.
+    pub async fn is_tombstoned(&self, value: &RegisterValue) -> Result<bool, Error> {
+        let tombstones = self.objects.versions(&key::document_prefix(DELETED, value.document)).await?;
+        Ok(tombstones.last().is_some_and(|newest| newest.split_version().1 >= value.version))
     }
 
     async fn change<E: From<Error>>(
         &self,
         kind: ObjectKind,
-        family: &KeyPrefix,
+        prefix: &KeyPrefix,
         expected: &Expected,
-        new: impl Fn(Option<&State>) -> Result<Option<State>, E>,
+        update: impl Fn(Option<&RegisterValue>) -> Result<Option<RegisterValue>, E>,
     ) -> Result<Change, E> {
-        // Ends: where this one is too late, another is made.
+        // Ends: a lost race means that another writer made progress.
         loop {
-            let from = self.register(kind, family).await?;
-            let was = self.standing(from.clone()).await?;
-            let there = was.as_ref().map(Register::token);
-            if !expected.matches(there.as_deref()) {
-                return Ok(Change::Unexpected { there });
+            let from = self.register(kind, prefix).await?;
+            let was = self.live(from.clone()).await?;
+            let token = was.as_ref().map(Register::token);
+            if !expected.matches(token.as_deref()) {
+                return Ok(Change::Conflict { token });
             }
-            let state = new(was.as_ref().and_then(|was| was.state.as_ref()))?;
-            if was.is_none() && state.is_none() {
-                return Ok(Change::Nothing);
+            let value = update(was.as_ref().and_then(|was| was.value.as_ref()))?;
+            if was.is_none() && value.is_none() {
+                return Ok(Change::Unchanged);
             }
-            if let Some(now) = self.compare_and_set(kind, family, from.as_ref(), state).await? {
-                return Ok(Change::Made { was, now });
+            if let Some(now) = self.compare_and_set(kind, prefix, from.as_ref(), value).await? {
+                return Ok(Change::Applied { was, now });
             }
         }
     }
 
-    /// The cell, where it holds something that stands.
-    async fn standing(&self, cell: Option<Register>) -> Result<Option<Register>, Error> {
-        match cell.as_ref().and_then(|cell| cell.state.as_ref()) {
-            Some(state) if self.stands(state).await? => Ok(cell),
+    /// Returns the register if its value is live.
+    async fn live(&self, register: Option<Register>) -> Result<Option<Register>, Error> {
+        match register.as_ref().and_then(|register| register.value.as_ref()) {
+            Some(value) if self.is_live(value).await? => Ok(register),
             _ => Ok(None),
         }
     }
 
-    async fn listed_cell(
+    async fn listed_register(
         &self,
         kind: ObjectKind,
-        family: &KeyPrefix,
+        prefix: &KeyPrefix,
         listed: &ObjectKey,
     ) -> Result<Option<Register>, Error> {
         match self.read_register(kind, listed).await {
-            Err(Error::Missing { .. }) => self.register(kind, family).await,
+            Err(Error::Missing { .. }) => self.register(kind, prefix).await,
             read => read.map(Some),
         }
     }

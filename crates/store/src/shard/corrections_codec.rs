@@ -1,40 +1,38 @@
-//! Corrections as an entropy coder writes them.
+//! Entropy coding of corrections.
 //!
-//! A window is four kinds of numbers: how many corrections it has, how many tokens are wrong, the gaps between the
-//! positions, and token ids. A number `v` is written as the length of `v + 1` in bits, by a model that learns from the
-//! numbers of its kind before it, and the bits below the first as they are. All models are of whole numbers: what one
-//! machine writes every other reads. The range coder is `constriction`'s.
+//! A window is coded as four kinds of numbers: the count of corrections, the count of wrong tokens, the gaps between
+//! positions, and token ids. A number `v` is coded as the bit length of `v + 1`, by an adaptive model for its kind,
+//! followed by the lower bits verbatim. All models use integers, so every machine decodes what another encoded. The
+//! range coder is `constriction`'s.
 //!
-//! What is read is checked as it comes: nothing is kept that the window has no place for, and a payload that ends early
-//! or late is refused.
+//! Input is checked while it is decoded: no more is allocated than the window has tokens, and a payload that is too
+//! short or too long is refused.
 
 use std::borrow::Borrow;
 use std::num::NonZeroU16;
 
 use bytes::Bytes;
 use c3_types::limits::SHARD_BYTES_MAX;
-use c3_types::{Correction, Corrections, Invalid};
+use c3_types::{Correction, Corrections, Invalid, WindowCorrections};
 use constriction::backends::ReadWords;
 use constriction::stream::model::{DecoderModel, EncoderModel, EntropyModel, UniformModel};
 use constriction::stream::queue::{SmallRangeDecoder, SmallRangeEncoder};
 use constriction::stream::{Decode, Encode};
 use constriction::{Queue, UnwrapInfallible};
 
-use c3_types::WindowCorrections;
-
-/// Bits of a probability: few, so that the coder's own 16 lose next to nothing.
+/// Bits of a probability; well below the coder's 16, so that rounding costs next to nothing.
 const PRECISION: usize = 12;
-/// Lengths that `v + 1` can have for a `v` of 32 bits.
+/// Possible bit lengths of `v + 1` for a 32-bit `v`.
 const LENGTHS: usize = 33;
-/// What a length counts more by once it was seen: a few tell the model where it is.
-const SEEN: u16 = 12;
-/// Sum of counts at which all are halved, so that old ones weigh less.
+/// Increment of a length's count; large, so that the model adapts after a few numbers.
+const INCREMENT: u16 = 12;
+/// Sum of counts at which all are halved, so that old numbers weigh less.
 const SUM_MAX: u16 = 1 << 11;
-/// Words past the end that a reader of a whole payload asks for.
+/// Words that the decoder of an intact payload reads past its end.
 const WORDS_PAST_END_MAX: u32 = 2;
 
-/// Writes the corrections of windows.
-pub fn encode(windows: &[WindowCorrections]) -> Bytes {
+/// Encodes the corrections of windows.
+pub(crate) fn encode(windows: &[WindowCorrections]) -> Bytes {
     let mut writer = Writer { coder: SmallRangeEncoder::new(), models: Models::default() };
     for window in windows {
         let (tokens, corrections) = (window.tokens, window.corrections.as_slice());
@@ -42,7 +40,7 @@ pub fn encode(windows: &[WindowCorrections]) -> Bytes {
         writer.number(Kind::Wrong, tokens.saturating_sub(window.right), tokens);
         let mut next = 0;
         for correction in corrections {
-            // `Corrections` cannot be made with positions that do not rise, or past the window.
+            // No underflow: positions in `Corrections` rise and are within the window.
             writer.number(Kind::Gap, correction.position - next, tokens - 1 - next);
             writer.number(Kind::Token, correction.token, u32::MAX);
             next = correction.position + 1;
@@ -52,14 +50,17 @@ pub fn encode(windows: &[WindowCorrections]) -> Bytes {
     words.into_iter().flat_map(u16::to_le_bytes).collect()
 }
 
-/// Reads the corrections of windows with these many tokens.
-pub fn decode(payload: &[u8], tokens: impl Iterator<Item = u32>) -> Result<Vec<WindowCorrections>, Invalid> {
+/// Decodes the corrections of windows with these token counts.
+pub(crate) fn decode(
+    payload: &[u8],
+    tokens: impl Iterator<Item = u32>,
+) -> Result<Vec<WindowCorrections>, Invalid> {
     let (words, odd) = payload.as_chunks();
     if !odd.is_empty() {
         return Err(Invalid::new("corrections", "are cut short"));
     }
-    let coder = SmallRangeDecoder::with_backend(Words { words, past_end: 0 }).map_err(|PastEnd| cut())?;
-    let mut reader = Reader { coder, models: Models::default(), left: SHARD_BYTES_MAX };
+    let coder = SmallRangeDecoder::with_backend(Words { words, past_end: 0 }).map_err(|ReadPastEnd| cut())?;
+    let mut reader = Reader { coder, models: Models::default(), corrections_left: SHARD_BYTES_MAX };
     let windows = tokens.map(|tokens| reader.window(tokens)).collect::<Result<_, _>>()?;
     match reader.coder.maybe_exhausted() {
         true => Ok(windows),
@@ -71,7 +72,7 @@ fn cut() -> Invalid {
     Invalid::new("corrections", "end before the last window")
 }
 
-/// What a number stands for: each kind has a model of its own.
+/// Kind of a number; each has a model of its own.
 #[derive(Clone, Copy)]
 enum Kind {
     Count,
@@ -84,7 +85,7 @@ enum Kind {
 struct Models([Lengths; 4]);
 
 impl Models {
-    fn of(&mut self, kind: Kind) -> &mut Lengths {
+    fn get_mut(&mut self, kind: Kind) -> &mut Lengths {
         &mut self.0[kind as usize]
     }
 }
@@ -95,15 +96,15 @@ struct Writer {
 }
 
 impl Writer {
-    /// Writes a number of at most `max`.
+    /// Encodes a number of at most `max`.
     fn number(&mut self, kind: Kind, value: u32, max: u32) {
-        const FITS: &str = "the models have room for every number, and memory for every word";
-        let model = self.models.of(kind);
+        const FITS: &str = "the models cover every number, and memory every word";
+        let model = self.models.get_mut(kind);
         let length = length_of(value);
         if let Some(lengths) = model.up_to(max) {
             self.coder.encode_symbol(length, lengths).expect(FITS);
         }
-        model.saw(length);
+        model.update(length);
         let value = u64::from(value) + 1;
         for (bits, shift) in pieces(length) {
             let piece = (value >> shift) as usize & ((1 << bits) - 1);
@@ -115,8 +116,8 @@ impl Writer {
 struct Reader<'a> {
     coder: SmallRangeDecoder<Words<'a>>,
     models: Models,
-    /// Corrections that there still can be: a shard has no more tokens than bytes.
-    left: usize,
+    /// Limit on further corrections. A shard has no more tokens than bytes.
+    corrections_left: usize,
 }
 
 impl Reader<'_> {
@@ -124,7 +125,7 @@ impl Reader<'_> {
         let count = self.number(Kind::Count, tokens)?;
         let wrong = self.number(Kind::Wrong, tokens)?;
         let too_many = || Invalid::new("corrections", "are more than there are tokens");
-        self.left = self.left.checked_sub(count as usize).ok_or_else(too_many)?;
+        self.corrections_left = self.corrections_left.checked_sub(count as usize).ok_or_else(too_many)?;
         let (mut corrections, mut next) = (Vec::new(), 0);
         for _ in 0..count {
             let last = tokens.checked_sub(next + 1).ok_or_else(too_many)?;
@@ -136,14 +137,14 @@ impl Reader<'_> {
         Ok(WindowCorrections { tokens, right: tokens - wrong, corrections })
     }
 
-    /// Reads a number of at most `max`.
+    /// Decodes a number of at most `max`.
     fn number(&mut self, kind: Kind, max: u32) -> Result<u32, Invalid> {
-        let model = self.models.of(kind);
+        let model = self.models.get_mut(kind);
         let length = match model.up_to(max) {
             Some(lengths) => self.coder.decode_symbol(lengths).map_err(|_| cut())?,
             None => 0,
         };
-        model.saw(length);
+        model.update(length);
         let mut value = 1u64;
         for (bits, _) in pieces(length) {
             let piece = self.coder.decode_symbol(uniform(bits)).map_err(|_| cut())?;
@@ -154,12 +155,13 @@ impl Reader<'_> {
     }
 }
 
-/// Bits of `value + 1` below its first.
+/// Returns the number of bits of `value + 1` below its highest.
 fn length_of(value: u32) -> usize {
     (u64::from(value) + 1).ilog2() as usize
 }
 
-/// The bits below the first in pieces that a model has room for, highest first: how many, and how many follow.
+/// Splits the bits below the highest into pieces that fit a uniform model, highest first. Returns each piece's length
+/// and the number of bits after it.
 fn pieces(length: usize) -> impl Iterator<Item = (usize, usize)> {
     let ends = (0..length).rev().step_by(PRECISION - 1).map(|last| last + 1);
     ends.map(|end| (end.min(PRECISION - 1), end - end.min(PRECISION - 1)))
@@ -169,7 +171,7 @@ fn uniform(bits: usize) -> UniformModel<u16, PRECISION> {
     UniformModel::new(1 << bits)
 }
 
-/// How often each length was seen.
+/// Adaptive model: a weight for each bit length.
 struct Lengths {
     counts: [u16; LENGTHS],
     sum: u16,
@@ -182,15 +184,15 @@ impl Default for Lengths {
 }
 
 impl Lengths {
-    /// The model of numbers up to `max`; `None` where there is only one.
+    /// Returns the model of numbers up to `max`; `None` if only one length is possible.
     fn up_to(&self, max: u32) -> Option<LengthModel<'_>> {
         let counts = &self.counts[..=length_of(max)];
         (counts.len() > 1).then(|| LengthModel { counts, sum: counts.iter().sum() })
     }
 
-    fn saw(&mut self, length: usize) {
-        self.counts[length] += SEEN;
-        self.sum += SEEN;
+    fn update(&mut self, length: usize) {
+        self.counts[length] += INCREMENT;
+        self.sum += INCREMENT;
         if self.sum > SUM_MAX {
             self.counts.iter_mut().for_each(|count| *count = count.div_ceil(2));
             self.sum = self.counts.iter().sum();
@@ -198,7 +200,7 @@ impl Lengths {
     }
 }
 
-/// Counts as probabilities: every length has one, however rare.
+/// Counts as probabilities. Every length has at least one unit, however rare.
 #[derive(Clone, Copy)]
 struct LengthModel<'a> {
     counts: &'a [u16],
@@ -206,15 +208,16 @@ struct LengthModel<'a> {
 }
 
 impl LengthModel<'_> {
-    /// Where the share of the lengths below begins, of `1 << PRECISION`.
-    fn share(&self, below: usize, counted: u16) -> u16 {
+    /// Returns the cumulative probability of the lengths below `length`, of `1 << PRECISION`. `counted` is the sum of
+    /// their counts.
+    fn cumulative(&self, length: usize, counted: u16) -> u16 {
         let spread = (1 << PRECISION) - self.counts.len() as u32;
         // Under `1 << PRECISION`, so within 16 bits.
-        (u32::from(counted) * spread / u32::from(self.sum)) as u16 + below as u16
+        (u32::from(counted) * spread / u32::from(self.sum)) as u16 + length as u16
     }
 
     fn probability(&self, from: u16, length: usize, counted: u16) -> NonZeroU16 {
-        let to = self.share(length + 1, counted + self.counts[length]);
+        let to = self.cumulative(length + 1, counted + self.counts[length]);
         NonZeroU16::new(to - from).expect("every length adds one")
     }
 }
@@ -228,7 +231,7 @@ impl EncoderModel<PRECISION> for LengthModel<'_> {
     fn left_cumulative_and_probability(&self, length: impl Borrow<usize>) -> Option<(u16, NonZeroU16)> {
         let length = *length.borrow();
         let counted = self.counts.get(..length)?.iter().sum();
-        let from = self.share(length, counted);
+        let from = self.cumulative(length, counted);
         (length < self.counts.len()).then(|| (from, self.probability(from, length, counted)))
     }
 }
@@ -237,12 +240,12 @@ impl DecoderModel<PRECISION> for LengthModel<'_> {
     fn quantile_function(&self, quantile: u16) -> (usize, u16, NonZeroU16) {
         let (mut length, mut counted) = (0, 0);
         while length + 1 < self.counts.len()
-            && self.share(length + 1, counted + self.counts[length]) <= quantile
+            && self.cumulative(length + 1, counted + self.counts[length]) <= quantile
         {
             counted += self.counts[length];
             length += 1;
         }
-        let from = self.share(length, counted);
+        let from = self.cumulative(length, counted);
         (length, from, self.probability(from, length, counted))
     }
 }
@@ -253,14 +256,14 @@ struct Words<'a> {
     past_end: u32,
 }
 
-/// More was asked for than any whole payload has.
+/// More words were read than an intact payload has.
 #[derive(Debug)]
-struct PastEnd;
+struct ReadPastEnd;
 
 impl ReadWords<u16, Queue> for Words<'_> {
-    type ReadError = PastEnd;
+    type ReadError = ReadPastEnd;
 
-    fn read(&mut self) -> Result<Option<u16>, PastEnd> {
+    fn read(&mut self) -> Result<Option<u16>, ReadPastEnd> {
         match self.words.split_first() {
             Some((word, rest)) => {
                 self.words = rest;
@@ -270,7 +273,7 @@ impl ReadWords<u16, Queue> for Words<'_> {
                 self.past_end += 1;
                 Ok(None)
             }
-            None => Err(PastEnd),
+            None => Err(ReadPastEnd),
         }
     }
 
@@ -286,13 +289,14 @@ mod tests {
     use super::*;
     use crate::payload::PlainCorrectionsPayload;
 
-    /// Windows of these many tokens with corrections at these places, told these tokens.
+    /// Windows with these token counts and corrections of (position, token).
     fn windows(of: &[(u32, Vec<(u32, u32)>)]) -> (Vec<WindowCorrections>, Vec<u32>) {
-        let windows = of.iter().map(|(tokens, places)| {
-            let mut places: Vec<_> = places.iter().map(|&(at, token)| (at % tokens, token)).collect();
-            places.sort_unstable();
-            places.dedup_by_key(|(at, _)| *at);
-            let corrections = places.into_iter().map(|(position, token)| Correction { position, token });
+        let windows = of.iter().map(|(tokens, corrections)| {
+            let mut corrections: Vec<_> =
+                corrections.iter().map(|&(at, token)| (at % tokens, token)).collect();
+            corrections.sort_unstable();
+            corrections.dedup_by_key(|(at, _)| *at);
+            let corrections = corrections.into_iter().map(|(position, token)| Correction { position, token });
             let corrections = Corrections::new(corrections.collect(), *tokens).unwrap();
             let right = tokens - corrections.as_slice().len() as u32 / 2;
             WindowCorrections { tokens: *tokens, right, corrections }
@@ -300,21 +304,21 @@ mod tests {
         (windows.collect(), of.iter().map(|(tokens, _)| *tokens).collect())
     }
 
-    fn places() -> impl Strategy<Value = Vec<(u32, Vec<(u32, u32)>)>> {
+    fn corrected_windows() -> impl Strategy<Value = Vec<(u32, Vec<(u32, u32)>)>> {
         let token = prop_oneof![Just(0), Just(u32::MAX), 0u32..20_000, any::<u32>()];
         prop::collection::vec((1u32..3000, prop::collection::vec((any::<u32>(), token), 0..60)), 0..6)
     }
 
     proptest! {
         #[test]
-        fn windows_are_read_as_written(of in places()) {
+        fn windows_survive_a_round_trip(of in corrected_windows()) {
             let (windows, tokens) = windows(&of);
             let payload = encode(&windows);
             prop_assert_eq!(decode(&payload, tokens.iter().copied()).unwrap(), windows);
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused(
+        fn arbitrary_bytes_are_decoded_or_refused(
             bytes in prop::collection::vec(any::<u8>(), 0..200),
             tokens in prop::collection::vec(1u32..=16_384, 0..8),
         ) {
@@ -325,21 +329,21 @@ mod tests {
         }
 
         #[test]
-        fn what_is_cut_or_goes_on_is_refused(of in places(), cut in 1usize..8, more in 3usize..6) {
+        fn a_payload_of_wrong_length_is_refused(of in corrected_windows(), cut in 1usize..8, more in 3usize..6) {
             let (windows, tokens) = windows(&of);
             let payload = encode(&windows);
             let short = payload.len().saturating_sub(2 * cut + 4);
             let read = decode(&payload[..short], tokens.iter().copied());
-            // Where nothing is told, nothing is missed.
-            let told = windows.iter().any(|window| !window.corrections.as_slice().is_empty());
-            prop_assert!(!told || read.ok().as_ref() != Some(&windows));
+            // Without corrections a shorter payload may decode to the same.
+            let has_corrections = windows.iter().any(|window| !window.corrections.as_slice().is_empty());
+            prop_assert!(!has_corrections || read.ok().as_ref() != Some(&windows));
             let long = [&payload[..], &vec![0xa5; 2 * more]].concat();
             prop_assert!(decode(&long, tokens.iter().copied()).is_err());
         }
     }
 
     #[test]
-    fn the_format_stays() {
+    fn the_format_is_stable() {
         let (windows, _) = windows(&[(640, vec![(3, 7), (200, 5000), (639, 16_000)]), (40, vec![])]);
         let payload = encode(&windows);
         assert_eq!(hex(&payload), "e333a6e6895bfa34db11dc27");
@@ -350,11 +354,11 @@ mod tests {
     }
 
     #[test]
-    fn it_is_far_less_than_the_numbers_alone() {
-        // Every ninth token of three windows, ids as a Zipf law has them.
+    fn coding_saves_two_fifths() {
+        // Every ninth token of three windows, with ids from a Zipf distribution.
         let zipf = |i: u32| (16_384f64.powf(f64::from(i * 7919 % 1000) / 1000.0)) as u32;
-        let places = |w: u32| (0..284).map(|i| (9 * i + w * i % 3, zipf(i + w))).collect();
-        let of: Vec<_> = (0..3).map(|w| (2560, places(w))).collect();
+        let corrections = |w: u32| (0..284).map(|i| (9 * i + w * i % 3, zipf(i + w))).collect();
+        let of: Vec<_> = (0..3).map(|w| (2560, corrections(w))).collect();
         let (windows, _) = windows(&of);
         let coded = encode(&windows).len();
         let plain: usize = windows

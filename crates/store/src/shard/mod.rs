@@ -1,55 +1,57 @@
-//! A shard's two objects: its latents, and the corrections that make them exact.
+//! Payloads of a shard's two objects: its latents, and the corrections that make them exact.
 //!
-//! Both are protobuf. A shard's text is in neither: window hashes prove it, corrections hold the few tokens that the
-//! decoder must be told.
+//! Both are protobuf. Neither contains the text: window hashes prove it, and corrections hold only the few tokens that
+//! the decoder would get wrong.
 
-pub mod corrections_codec;
-pub mod objects;
+mod corrections_codec;
+mod objects;
 
 use bytes::Bytes;
 use c3_types::{Invalid, Window, WindowCorrections, WindowLatents};
 use prost::Message;
 
+pub use self::objects::StoredLatents;
 use crate::payload::{PlainCorrectionsPayload, WindowPayload};
 
-/// A shard as latents: the content of its latents object.
+/// Latents of a shard: the content of a latents object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShardLatents {
-    /// One after the other over the whole shard.
+    /// Consecutive windows that cover the shard.
     pub windows: Vec<WindowLatents>,
 }
 
-/// A shard's corrections: the content of its corrections object.
+/// Corrections of a shard: the content of a corrections object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShardCorrections {
-    /// Digest of the latents that they correct: others need others.
+    /// Digest of the latents that they correct.
     pub latents: Digest,
+    /// Corrections of each window of the latents.
     pub windows: Vec<WindowCorrections>,
 }
 
-/// BLAKE3 of an object's payload.
+/// BLAKE3 of a payload.
 pub type Digest = [u8; 32];
 
-/// Digest of a payload.
+/// Returns the digest of a payload.
 pub fn digest(payload: &[u8]) -> Digest {
     *blake3::hash(payload).as_bytes()
 }
 
 #[derive(Clone, PartialEq, Message)]
 struct LatentsPayload {
-    /// Bytes count from the start of the shard.
+    /// Byte ranges are relative to the shard.
     #[prost(message, repeated, tag = "1")]
     windows: Vec<WindowPayload>,
 }
 
-/// The first format has `windows`, the second `coded`; which one it is, is which one is there.
+/// Format 1 has `windows`, format 2 has `coded`. An object has exactly one of them.
 #[derive(Clone, PartialEq, Message)]
 struct CorrectionsPayload {
     #[prost(bytes = "bytes", tag = "1")]
     latents: Bytes,
     #[prost(message, repeated, tag = "2")]
     windows: Vec<CorrectionsWindow>,
-    /// All windows, as [`coding`] writes them.
+    /// All windows, encoded by [`corrections_codec`].
     #[prost(bytes = "bytes", optional, tag = "3")]
     coded: Option<Bytes>,
 }
@@ -63,7 +65,7 @@ struct CorrectionsWindow {
 }
 
 impl ShardLatents {
-    /// The payload of the latents object.
+    /// Encodes the payload of a latents object.
     pub fn encode(&self) -> Bytes {
         let windows = self
             .windows
@@ -72,16 +74,16 @@ impl ShardLatents {
         LatentsPayload { windows: windows.collect() }.encode_to_vec().into()
     }
 
-    /// Reads the payload of a latents object.
-    pub fn decode(payload: Bytes) -> Result<Self, Invalid> {
+    /// Decodes and checks the payload of a latents object.
+    pub(crate) fn decode(payload: Bytes) -> Result<Self, Invalid> {
         let payload = LatentsPayload::decode(payload).map_err(not_protobuf)?;
         let mut end = 0;
         let windows = payload.windows.into_iter().map(|payload| {
             let window = Window::try_from(payload)?;
-            let wrong = |_| Invalid::new("window.end", "is past any shard");
-            let bytes = end..u32::try_from(window.bytes.end).map_err(wrong)?;
+            let too_large = |_| Invalid::new("window.end", "is past any shard");
+            let bytes = end..u32::try_from(window.bytes.end).map_err(too_large)?;
             if u64::from(end) != window.bytes.start {
-                return Err(Invalid::new("window.start", "is not where the window before ends"));
+                return Err(Invalid::new("window.start", "is not where the previous window ends"));
             }
             end = bytes.end;
             Ok(WindowLatents { bytes, group: window.group, hash: window.hash })
@@ -89,8 +91,8 @@ impl ShardLatents {
         Ok(Self { windows: windows.collect::<Result<_, _>>()? })
     }
 
-    /// Text tokens and latents of all windows.
-    pub fn counts(&self) -> (u64, u64) {
+    /// Returns the total text tokens and latents.
+    pub(crate) fn counts(&self) -> (u64, u64) {
         let groups = self.windows.iter().map(|window| &window.group);
         groups.fold((0, 0), |(tokens, latents), group| {
             (tokens + u64::from(group.tokens()), latents + u64::from(group.latents()))
@@ -99,41 +101,41 @@ impl ShardLatents {
 }
 
 impl ShardCorrections {
-    /// The payload of the corrections object.
+    /// Encodes the payload of a corrections object.
     pub fn encode(&self) -> Bytes {
         let (latents, coded) =
             (Bytes::copy_from_slice(&self.latents), corrections_codec::encode(&self.windows));
         CorrectionsPayload { latents, windows: Vec::new(), coded: Some(coded) }.encode_to_vec().into()
     }
 
-    /// Reads the payload of a corrections object, for these latents with this digest.
-    pub fn decode(payload: Bytes, of: &ShardLatents, digest: Digest) -> Result<Self, Invalid> {
+    /// Decodes and checks the payload of a corrections object. `digest` is that of the latents.
+    pub(crate) fn decode(payload: Bytes, latents: &ShardLatents, digest: Digest) -> Result<Self, Invalid> {
         let payload = CorrectionsPayload::decode(payload).map_err(not_protobuf)?;
-        let other = || Invalid::new("corrections", "were made for other latents of this shard");
+        let mismatch = || Invalid::new("corrections", "were made for other latents of this shard");
         if payload.latents.as_ref() != digest {
-            return Err(other());
+            return Err(mismatch());
         }
-        let tokens = of.windows.iter().map(|window| window.group.tokens());
+        let tokens = latents.windows.iter().map(|window| window.group.tokens());
         let windows = match payload.coded {
             Some(_) if !payload.windows.is_empty() => {
                 return Err(Invalid::new("corrections", "are there in two formats"));
             }
             Some(coded) => corrections_codec::decode(&coded, tokens)?,
-            None if payload.windows.len() != of.windows.len() => return Err(other()),
-            None => payload.windows.iter().zip(tokens).map(first_format).collect::<Result<_, _>>()?,
+            None if payload.windows.len() != latents.windows.len() => return Err(mismatch()),
+            None => payload.windows.iter().zip(tokens).map(decode_format_1).collect::<Result<_, _>>()?,
         };
         Ok(Self { latents: digest, windows })
     }
 
-    /// Tokens right without help, and corrections, of all windows.
-    pub fn counts(&self) -> (u64, u64) {
+    /// Returns the total tokens right without corrections, and the number of corrections.
+    pub(crate) fn counts(&self) -> (u64, u64) {
         self.windows.iter().fold((0, 0), |(right, corrections), window| {
             (right + u64::from(window.right), corrections + window.corrections.as_slice().len() as u64)
         })
     }
 }
 
-fn first_format((window, tokens): (&CorrectionsWindow, u32)) -> Result<WindowCorrections, Invalid> {
+fn decode_format_1((window, tokens): (&CorrectionsWindow, u32)) -> Result<WindowCorrections, Invalid> {
     let corrections = window.corrections.clone().unwrap_or_default();
     let corrections = corrections.decode_for(tokens)?;
     Ok(WindowCorrections { tokens, right: window.right, corrections })
@@ -144,14 +146,14 @@ fn not_protobuf(error: prost::DecodeError) -> Invalid {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use c3_types::{Correction, Corrections, Fingerprint, LatentCodec, LatentGroup, Provenance, WindowHash};
     use proptest::prelude::*;
 
     use super::*;
 
-    /// A shard of windows with these many tokens.
-    pub fn shard(tokens: &[u32]) -> ShardLatents {
+    /// A shard of windows with these token counts.
+    pub(crate) fn shard(tokens: &[u32]) -> ShardLatents {
         let mut end = 0;
         let windows = tokens.iter().map(|&tokens| {
             let of = Provenance { compressor: Fingerprint::of(b"compressor"), tokens, ratio: 20 };
@@ -165,7 +167,7 @@ pub mod tests {
     }
 
     /// Corrections of the first token of every window.
-    pub fn corrections(latents: &ShardLatents) -> ShardCorrections {
+    pub(crate) fn corrections(latents: &ShardLatents) -> ShardCorrections {
         let windows = latents.windows.iter().map(|window| {
             let (tokens, first) = (window.group.tokens(), Correction { position: 0, token: 9 });
             let corrections = Corrections::new(vec![first], tokens).unwrap();
@@ -176,7 +178,7 @@ pub mod tests {
 
     proptest! {
         #[test]
-        fn both_objects_are_read_as_written(tokens in prop::collection::vec(1u32..2000, 0..6)) {
+        fn both_objects_survive_a_round_trip(tokens in prop::collection::vec(1u32..2000, 0..6)) {
             let latents = shard(&tokens);
             let payload = latents.encode();
             let digest = digest(&payload);
@@ -190,14 +192,14 @@ pub mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+        fn arbitrary_bytes_are_decoded_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
             let _ = ShardLatents::decode(bytes.clone().into());
             let _ = ShardCorrections::decode(bytes.into(), &shard(&[5]), [0; 32]);
         }
     }
 
     #[test]
-    fn the_first_format_of_corrections_stays_readable() {
+    fn format_1_of_corrections_stays_readable() {
         let latents = shard(&[40, 7]);
         let corrections = corrections(&latents);
         let windows = corrections.windows.iter().map(|window| CorrectionsWindow {
@@ -229,7 +231,7 @@ pub mod tests {
     }
 
     #[test]
-    fn windows_follow_one_another() {
+    fn gaps_between_windows_are_refused() {
         let mut latents = shard(&[40, 7]);
         latents.windows.remove(0);
         assert_eq!(ShardLatents::decode(latents.encode()).unwrap_err().field, "window.start");

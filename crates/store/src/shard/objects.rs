@@ -1,120 +1,119 @@
-//! Shards' objects: found in whatever generation is sound, or written in a new one.
+//! Reads and writes of shards' objects.
 
 use bytes::Bytes;
 
-use crate::Error;
 use crate::object::PutOutcome;
 use crate::object::key::{KeyPrefix, ObjectKey, ObjectKind, ShardKeys};
 use crate::object::version::Version;
 use crate::shard::{self, Digest, ShardCorrections, ShardLatents};
-use crate::{Shard, Store, Stored};
+use crate::{Error, Shard, Store, StoredObject};
 
-/// A shard's latents as stored, which corrections name by their digest.
+/// A stored latents object.
 #[derive(Clone, Debug)]
 pub struct StoredLatents {
+    /// The latents.
     pub value: ShardLatents,
+    /// Digest of the payload, by which corrections refer to it.
     pub digest: Digest,
+    /// Size of the object.
     pub bytes: u64,
 }
 
 impl Store {
-    /// A shard with all that a decoder needs of it, from these objects.
-    pub async fn shard(&self, names: &ShardKeys) -> Result<Shard, Error> {
-        let latents = self.latents(&names.latents).await?;
-        let corrections = match &names.corrections {
-            Some(name) => Some(self.corrections(name, &latents).await?.value.windows),
+    /// Reads a shard.
+    pub async fn shard(&self, keys: &ShardKeys) -> Result<Shard, Error> {
+        let latents = self.latents(&keys.latents).await?;
+        let corrections = match &keys.corrections {
+            Some(key) => Some(self.corrections(key, &latents).await?.value.windows),
             None => None,
         };
         Ok(Shard::new(latents.value, corrections))
     }
 
-    /// A shard's latents.
-    pub async fn latents(&self, name: &ObjectKey) -> Result<StoredLatents, Error> {
-        let (payload, bytes) = self.objects.get(ObjectKind::Latents, name).await?;
+    async fn latents(&self, key: &ObjectKey) -> Result<StoredLatents, Error> {
+        let (payload, bytes) = self.objects.get(ObjectKind::Latents, key).await?;
         let digest = shard::digest(&payload);
-        let value = ShardLatents::decode(payload).map_err(|invalid| Error::invalid(name, &invalid))?;
+        let value = ShardLatents::decode(payload).map_err(|invalid| Error::invalid(key, &invalid))?;
         Ok(StoredLatents { value, digest, bytes })
     }
 
-    /// The corrections of a shard with these latents.
-    pub async fn corrections(
+    async fn corrections(
         &self,
-        name: &ObjectKey,
-        of: &StoredLatents,
-    ) -> Result<Stored<ShardCorrections>, Error> {
-        let (payload, bytes) = self.objects.get(ObjectKind::Corrections, name).await?;
-        let value = ShardCorrections::decode(payload, &of.value, of.digest);
-        Ok(Stored { value: value.map_err(|invalid| Error::invalid(name, &invalid))?, bytes })
+        key: &ObjectKey,
+        latents: &StoredLatents,
+    ) -> Result<StoredObject<ShardCorrections>, Error> {
+        let (payload, bytes) = self.objects.get(ObjectKind::Corrections, key).await?;
+        let value = ShardCorrections::decode(payload, &latents.value, latents.digest);
+        Ok(StoredObject { value: value.map_err(|invalid| Error::invalid(key, &invalid))?, bytes })
     }
 
-    /// The newest sound latents of a shard that no sweep is about to remove, with their generation.
+    /// Returns the newest intact latents that are not pending deletion, with their version.
     pub async fn usable_latents(
         &self,
-        family: &KeyPrefix,
+        prefix: &KeyPrefix,
     ) -> Result<Option<(Version, StoredLatents)>, Error> {
-        self.newest_usable(family, |name| async move { self.latents(&name).await }).await
+        self.newest_usable(prefix, |key| async move { self.latents(&key).await }).await
     }
 
-    /// The newest sound corrections of these latents that no sweep is about to remove, with their generation.
+    /// Returns the newest intact corrections of these latents that are not pending deletion, with their version.
     pub async fn usable_corrections(
         &self,
-        family: &KeyPrefix,
-        of: &StoredLatents,
-    ) -> Result<Option<(Version, Stored<ShardCorrections>)>, Error> {
-        self.newest_usable(family, |name| async move { self.corrections(&name, of).await }).await
+        prefix: &KeyPrefix,
+        latents: &StoredLatents,
+    ) -> Result<Option<(Version, StoredObject<ShardCorrections>)>, Error> {
+        self.newest_usable(prefix, |key| async move { self.corrections(&key, latents).await }).await
     }
 
-    /// Stores a shard's latents in a new generation.
+    /// Stores latents under a new version.
     pub async fn put_latents(
         &self,
-        family: &KeyPrefix,
+        prefix: &KeyPrefix,
         latents: ShardLatents,
     ) -> Result<(Version, StoredLatents), Error> {
         let payload = latents.encode();
-        let (generation, bytes) = self.put_generation(ObjectKind::Latents, family, &payload).await?;
-        Ok((generation, StoredLatents { value: latents, digest: shard::digest(&payload), bytes }))
+        let (version, bytes) = self.put_version(ObjectKind::Latents, prefix, &payload).await?;
+        Ok((version, StoredLatents { value: latents, digest: shard::digest(&payload), bytes }))
     }
 
-    /// Stores a shard's corrections in a new generation. Returns it with the size of the object.
+    /// Stores corrections under a new version. Returns it with the size of the object.
     pub async fn put_corrections(
         &self,
-        family: &KeyPrefix,
+        prefix: &KeyPrefix,
         corrections: &ShardCorrections,
     ) -> Result<(Version, u64), Error> {
-        self.put_generation(ObjectKind::Corrections, family, &corrections.encode()).await
+        self.put_version(ObjectKind::Corrections, prefix, &corrections.encode()).await
     }
 
-    async fn put_generation(
+    async fn put_version(
         &self,
         kind: ObjectKind,
-        family: &KeyPrefix,
+        prefix: &KeyPrefix,
         payload: &Bytes,
     ) -> Result<(Version, u64), Error> {
         loop {
-            let generation = Version::after(Version::NONE);
-            match self.objects.put(kind, &family.at(generation), payload).await? {
-                PutOutcome::Created { bytes } => return Ok((generation, bytes)),
+            let version = Version::after(Version::NONE);
+            match self.objects.put(kind, &prefix.at(version), payload).await? {
+                PutOutcome::Created { bytes } => return Ok((version, bytes)),
                 PutOutcome::AlreadyExists => {}
             }
         }
     }
 
-    /// The newest generation that `read` finds sound and that no condemned list names.
     async fn newest_usable<T, R>(
         &self,
-        family: &KeyPrefix,
+        prefix: &KeyPrefix,
         read: impl Fn(ObjectKey) -> R,
     ) -> Result<Option<(Version, T)>, Error>
     where
         R: Future<Output = Result<T, Error>>,
     {
-        for name in self.objects.generations(family).await?.into_iter().rev() {
-            match read(name.clone()).await {
-                Ok(_) if self.pending_deletes.names(&name).await? => {}
-                Ok(found) => return Ok(Some((name.split_version().1, found))),
+        for key in self.objects.versions(prefix).await?.into_iter().rev() {
+            match read(key.clone()).await {
+                Ok(_) if self.pending_deletes.names(&key).await? => {}
+                Ok(value) => return Ok(Some((key.split_version().1, value))),
                 Err(Error::Missing { .. }) => {}
                 Err(error @ Error::Damaged { .. }) => {
-                    tracing::warn!(%error, "nothing is built on it");
+                    tracing::warn!(%error, "a damaged object is not reused");
                 }
                 Err(error) => return Err(error),
             }

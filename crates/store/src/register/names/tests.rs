@@ -1,4 +1,4 @@
-//! Names and labels, over a folder.
+//! Names and labels in a local folder.
 
 use std::fs;
 use std::time::Duration;
@@ -15,64 +15,64 @@ fn name(typed: &str) -> DocumentName {
     typed.parse().unwrap()
 }
 
-/// A small document that is stored now, and what a name of it is.
-async fn stored(store: &Store, text: &str) -> State {
+/// Stores a small document and returns the value of a name that points at it.
+async fn stored(store: &Store, text: &str) -> RegisterValue {
     let manifest = store.put_manifest(small(text)).await.unwrap().value;
-    State { document: manifest.id, version: manifest.version, labels: Labels::default() }
+    RegisterValue { document: manifest.id, version: manifest.version, labels: Labels::default() }
 }
 
-fn labelled(state: &State, value: &str) -> State {
-    let labels = Labels::new([("key".to_owned(), value.to_owned())]).unwrap();
-    State { labels, ..state.clone() }
+fn labelled(value: &RegisterValue, label: &str) -> RegisterValue {
+    let labels = Labels::new([("key".to_owned(), label.to_owned())]).unwrap();
+    RegisterValue { labels, ..value.clone() }
 }
 
-async fn set(store: &Store, typed: &str, expected: &Expected, state: &State) -> Change {
-    store.change_name(&name(typed), expected, Some(state.clone())).await.unwrap()
+async fn set(store: &Store, typed: &str, expected: &Expected, value: &RegisterValue) -> Change {
+    store.change_name(&name(typed), expected, Some(value.clone())).await.unwrap()
 }
 
-async fn label(store: &Store, state: &State) -> Change {
-    let new = |_: Option<&State>| Ok::<_, Error>(Some(state.clone()));
-    store.change_labels(state.document, &Expected::Any, new).await.unwrap()
+async fn label(store: &Store, value: &RegisterValue) -> Change {
+    let new = |_: Option<&RegisterValue>| Ok::<_, Error>(Some(value.clone()));
+    store.change_labels(value.document, &Expected::Any, new).await.unwrap()
 }
 
 #[track_caller]
 fn token(change: &Change) -> String {
     match change {
-        Change::Made { now, .. } => now.token(),
+        Change::Applied { now, .. } => now.token(),
         other => panic!("{other:?}"),
     }
 }
 
-/// The document that stands under a name.
+/// Returns the document that a name points at, if it is live.
 async fn read(store: &Store, typed: &str) -> Option<DocumentId> {
-    let cell = store.name(&name(typed)).await.unwrap();
-    store.standing(cell).await.unwrap().and_then(|cell| Some(cell.state?.document))
+    let register = store.name(&name(typed)).await.unwrap();
+    store.live(register).await.unwrap().and_then(|register| Some(register.value?.document))
 }
 
 #[tokio::test]
-async fn a_name_is_changed_where_it_is_as_expected() {
+async fn a_name_is_changed_only_if_it_is_as_expected() {
     let (folder, store) = store().await;
     let other = open(folder.path()).await;
     let (a, b) = (stored(&store, "a").await, stored(&store, "b").await);
     let first = token(&set(&store, "@x", &Expected::Absent, &a).await);
     assert_eq!(read(&other, "@x").await, Some(a.document));
     let refused = set(&other, "@x", &Expected::Absent, &b).await;
-    assert!(matches!(refused, Change::Unexpected { there: Some(there) } if there == first));
+    assert!(matches!(refused, Change::Conflict { token: Some(token) } if token == first));
     let second = token(&set(&other, "@x", &Expected::Token(first.clone()), &b).await);
     assert_eq!(read(&store, "@x").await, Some(b.document));
-    // The same document again is another state.
+    // Setting the same document again yields another token.
     let third = token(&set(&store, "@x", &Expected::Any, &b).await);
     for old in [first, second.clone()] {
         let refused = set(&store, "@x", &Expected::Token(old), &a).await;
-        assert!(matches!(refused, Change::Unexpected { .. }), "{refused:?}");
+        assert!(matches!(refused, Change::Conflict { .. }), "{refused:?}");
     }
     assert_ne!(second, third);
     assert_eq!(files(folder.path(), "names"), 2);
     let removed = other.change_name(&name("@x"), &Expected::Token(third), None).await.unwrap();
-    assert!(matches!(removed, Change::Made { was: Some(_), .. }));
+    assert!(matches!(removed, Change::Applied { was: Some(_), .. }));
     assert_eq!(read(&store, "@x").await, None);
     let again = other.change_name(&name("@x"), &Expected::Any, None).await.unwrap();
-    assert!(matches!(again, Change::Nothing));
+    assert!(matches!(again, Change::Unchanged));
     store.sweep(Duration::ZERO).await.unwrap();
     assert_eq!(files(folder.path(), "names"), 0);
     set(&store, "@x", &Expected::Absent, &a).await;
@@ -80,85 +80,85 @@ async fn a_name_is_changed_where_it_is_as_expected() {
 }
 
 #[tokio::test]
-async fn one_writer_makes_the_next_generation() {
+async fn one_of_concurrent_writers_wins() {
     let (folder, store) = store().await;
     let others = [open(folder.path()).await, open(folder.path()).await];
-    let state = stored(&store, "a").await;
-    let family = key::of_name(&name("@x"));
+    let value = stored(&store, "a").await;
+    let prefix = key::name_prefix(&name("@x"));
     let mut from = None;
     for _ in 0..20 {
         let writers = others.iter().cycle().take(8);
-        let tries = writers.map(|store| {
-            store.compare_and_set(ObjectKind::Name, &family, from.as_ref(), Some(state.clone()))
+        let attempts = writers.map(|store| {
+            store.compare_and_set(ObjectKind::Name, &prefix, from.as_ref(), Some(value.clone()))
         });
-        let made = future::try_join_all(tries).await.unwrap();
+        let made = future::try_join_all(attempts).await.unwrap();
         let made = Vec::from_iter(made.into_iter().flatten());
         assert_eq!(made.len(), 1);
-        assert_eq!(store.register(ObjectKind::Name, &family).await.unwrap().as_ref(), made.first());
+        assert_eq!(store.register(ObjectKind::Name, &prefix).await.unwrap().as_ref(), made.first());
         from = made.into_iter().next();
     }
 }
 
 #[tokio::test]
-async fn a_writer_that_slept_was_too_late() {
+async fn a_suspended_writer_loses() {
     let (folder, store) = store().await;
     let (a, b) = (stored(&store, "a").await, stored(&store, "b").await);
-    let (family, kind) = (key::of_name(&name("@x")), ObjectKind::Name);
+    let (prefix, kind) = (key::name_prefix(&name("@x")), ObjectKind::Name);
     set(&store, "@x", &Expected::Any, &a).await;
-    let asleep = store.register(kind, &family).await.unwrap();
-    let wakes =
-        async || store.compare_and_set(kind, &family, asleep.as_ref(), Some(b.clone())).await.unwrap();
+    let suspended = store.register(kind, &prefix).await.unwrap();
+    let resume =
+        async || store.compare_and_set(kind, &prefix, suspended.as_ref(), Some(b.clone())).await.unwrap();
     for _ in 0..5 {
         set(&store, "@x", &Expected::Any, &a).await;
-        assert_eq!(wakes().await, None);
+        assert_eq!(resume().await, None);
         assert_eq!(read(&store, "@x").await, Some(a.document));
     }
-    // All generations are gone; what it writes is the only one, and is taken back.
+    // All generations are deleted. The writer creates one, detects that it lost, and deletes it.
     store.change_name(&name("@x"), &Expected::Any, None).await.unwrap();
     store.sweep(Duration::ZERO).await.unwrap();
     assert_eq!(files(folder.path(), "names"), 0);
-    assert_eq!(wakes().await, None);
+    assert_eq!(resume().await, None);
     assert_eq!(files(folder.path(), "names"), 0);
-    // Nor does it meet what was made anew.
+    // The same after the name was set anew.
     set(&store, "@x", &Expected::Absent, &a).await;
-    assert_eq!(wakes().await, None);
+    assert_eq!(resume().await, None);
     assert_eq!(read(&store, "@x").await, Some(a.document));
 }
 
 #[tokio::test]
-async fn with_a_document_its_names_and_labels_are_gone() {
+async fn deleting_a_document_deletes_its_names_and_labels() {
     let (folder, store) = store().await;
-    let state = stored(&store, "a").await;
-    let forgotten = async |store: &Store| {
-        read(store, "@x").await.is_none() && store.labels(state.document).await.unwrap().is_none()
+    let value = stored(&store, "a").await;
+    let is_gone = async |store: &Store| {
+        read(store, "@x").await.is_none() && store.labels(value.document).await.unwrap().is_none()
     };
-    set(&store, "@x", &Expected::Any, &state).await;
-    label(&store, &labelled(&state, "v")).await;
-    // A new version is the same document.
+    set(&store, "@x", &Expected::Any, &value).await;
+    label(&store, &labelled(&value, "v")).await;
+    // A new version keeps them.
     let again = stored(&store, "a").await;
-    assert!(again.version > state.version && !forgotten(&store).await);
-    store.delete(state.document).await.unwrap();
-    assert!(forgotten(&store).await);
+    assert!(again.version > value.version && !is_gone(&store).await);
+    store.delete(value.document).await.unwrap();
+    assert!(is_gone(&store).await);
     assert_eq!(findings(&store, FsckMode::Report).await, []);
-    // The same text put again is another document, before and after a sweep.
+    // They do not come back with the same text, neither before a sweep nor after.
     let again = stored(&store, "a").await;
-    assert!(forgotten(&store).await);
+    assert!(is_gone(&store).await);
     store.sweep(Duration::ZERO).await.unwrap();
     assert_eq!((files(folder.path(), "names"), files(folder.path(), "labels")), (0, 0));
-    assert!(forgotten(&store).await);
-    assert!(matches!(set(&store, "@x", &Expected::Absent, &again).await, Change::Made { was: None, .. }));
+    assert!(is_gone(&store).await);
+    assert!(matches!(set(&store, "@x", &Expected::Absent, &again).await, Change::Applied { was: None, .. }));
 }
 
 #[tokio::test]
 async fn tombstones_stay_while_a_name_needs_them() {
     let (folder, store) = store().await;
-    let state = stored(&store, "a").await;
-    store.delete(state.document).await.unwrap();
-    let tombstone = path(folder.path(), &key::tombstone(state.document, state.version));
+    let value = stored(&store, "a").await;
+    store.delete(value.document).await.unwrap();
+    let tombstone = path(folder.path(), &key::tombstone(value.document, value.version));
     let old = std::time::SystemTime::now() - Duration::from_secs(100);
     fs::File::open(&tombstone).unwrap().set_modified(old).unwrap();
     // Set by a gateway that read the document before it was deleted.
-    set(&store, "@x", &Expected::Any, &state).await;
+    set(&store, "@x", &Expected::Any, &value).await;
     store.sweep(Duration::from_secs(50)).await.unwrap();
     stored(&store, "a").await;
     assert_eq!(read(&store, "@x").await, None);
@@ -169,14 +169,14 @@ async fn tombstones_stay_while_a_name_needs_them() {
 }
 
 #[tokio::test]
-async fn what_expired_takes_its_names_and_labels_with_it() {
+async fn expiry_deletes_names_and_labels() {
     let (_folder, store) = store().await;
     let mut brief = small("brief");
     brief.expires_unix_ms = Some(now_unix_ms());
     let brief = store.put_manifest(brief).await.unwrap().value;
-    let state = State { document: brief.id, version: brief.version, labels: Labels::default() };
-    set(&store, "@x", &Expected::Any, &state).await;
-    label(&store, &labelled(&state, "v")).await;
+    let value = RegisterValue { document: brief.id, version: brief.version, labels: Labels::default() };
+    set(&store, "@x", &Expected::Any, &value).await;
+    label(&store, &labelled(&value, "v")).await;
     assert_eq!(read(&store, "@x").await, None);
     assert_eq!(findings(&store, FsckMode::Report).await, []);
     stored(&store, "brief").await;
@@ -185,31 +185,31 @@ async fn what_expired_takes_its_names_and_labels_with_it() {
 }
 
 #[tokio::test]
-async fn what_a_killed_writer_left_is_swept() {
+async fn generations_of_a_killed_writer_are_swept() {
     let (folder, store) = store().await;
-    let state = stored(&store, "a").await;
-    let (family, kind) = (key::of_name(&name("@x")), ObjectKind::Name);
-    set(&store, "@x", &Expected::Any, &state).await;
-    let first = family.at(Version::from_bits(1));
+    let value = stored(&store, "a").await;
+    let (prefix, kind) = (key::name_prefix(&name("@x")), ObjectKind::Name);
+    set(&store, "@x", &Expected::Any, &value).await;
+    let first = prefix.at(Version::from_bits(1));
     let kept = fs::read(path(folder.path(), &first)).unwrap();
     for _ in 0..2 {
-        set(&store, "@x", &Expected::Any, &state).await;
+        set(&store, "@x", &Expected::Any, &value).await;
     }
     fs::write(path(folder.path(), &first), kept).unwrap();
     assert_eq!(files(folder.path(), "names"), 3);
-    let before = store.register(kind, &family).await.unwrap();
+    let before = store.register(kind, &prefix).await.unwrap();
     store.sweep(Duration::ZERO).await.unwrap();
     assert_eq!(files(folder.path(), "names"), 2);
-    assert_eq!(store.register(kind, &family).await.unwrap(), before);
+    assert_eq!(store.register(kind, &prefix).await.unwrap(), before);
 }
 
 #[tokio::test]
 async fn names_are_listed_by_namespace() {
     let (_folder, store) = store().await;
-    let state = stored(&store, "a").await;
+    let value = stored(&store, "a").await;
     for typed in ["@b", "@a", "@.a", "@..a", "@書", "@team/a", "@team b/a"] {
-        set(&store, typed, &Expected::Any, &state).await;
-        assert_eq!(read(&store, typed).await, Some(state.document), "{typed}");
+        set(&store, typed, &Expected::Any, &value).await;
+        assert_eq!(read(&store, typed).await, Some(value.document), "{typed}");
     }
     let listed = async |namespace: Option<&str>| {
         let namespace = namespace.map(|namespace| namespace.parse::<Namespace>().unwrap());
@@ -223,15 +223,15 @@ async fn names_are_listed_by_namespace() {
 }
 
 #[tokio::test]
-async fn damage_is_found_never_read_and_repaired() {
+async fn damage_is_found_and_repaired_but_never_read() {
     let (folder, store) = store().await;
-    let state = stored(&store, "a").await;
+    let value = stored(&store, "a").await;
     for _ in 0..2 {
-        set(&store, "@x", &Expected::Any, &state).await;
+        set(&store, "@x", &Expected::Any, &value).await;
     }
-    label(&store, &labelled(&state, "v")).await;
-    let newest = key::of_name(&name("@x")).at(Version::from_bits(2));
-    let labels = key::of_document(LABELS, state.document).at(Version::from_bits(1));
+    label(&store, &labelled(&value, "v")).await;
+    let newest = key::name_prefix(&name("@x")).at(Version::from_bits(2));
+    let labels = key::document_prefix(LABELS, value.document).at(Version::from_bits(1));
     for object in [&newest, &labels] {
         let path = path(folder.path(), object);
         let intact = fs::read(&path).unwrap();
@@ -255,14 +255,14 @@ async fn damage_is_found_never_read_and_repaired() {
 }
 
 #[tokio::test]
-async fn a_name_of_a_document_that_never_was_is_found() {
+async fn a_name_of_an_unknown_document_is_a_fault() {
     let (_folder, store) = store().await;
-    let state = State {
+    let value = RegisterValue {
         document: DocumentId::of(b"nobody"),
         version: Version::after(Version::NONE),
         labels: Labels::default(),
     };
-    set(&store, "@x", &Expected::Any, &state).await;
+    set(&store, "@x", &Expected::Any, &value).await;
     let found = findings(&store, FsckMode::Repair).await;
     assert_eq!(found.len(), 1);
     assert!(found[0].problem.contains("missing") && found[0].repaired, "{found:?}");

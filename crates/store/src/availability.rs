@@ -1,32 +1,37 @@
-//! Why a store cannot do its work just now, as far as callers can know and do something about it.
+//! Availability errors: the causes of failure that an operator or caller can act on.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
 
-/// Why a store cannot do its work just now. Each says what to do, and nothing that is secret: no path, no address.
+/// Cause of a failed store request. The messages contain no path and no address, so that callers may see them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {
-    /// A disk or a quota is used up.
+    /// The disk or a quota is full.
     #[error(
         "the store is full: free space on its disk, or delete documents and run `c3 gc`; what is stored can be read"
     )]
     Full,
-    /// It may be read and not written.
+    /// The file system is mounted read-only.
     #[error("the store is read-only: make it writable again; what is stored can be read")]
     ReadOnly,
-    /// The gateway's user, or its credentials, may not.
+    /// The gateway's user, or its credentials, lack permission.
     #[error("the store denies access: let the gateway's user, or its credentials, read and write it")]
     AccessDenied,
-    /// No answer, or none that helps.
+    /// Requests time out, or the backend keeps failing.
     #[error("the store does not answer: try again")]
     NoResponse,
 }
 
+/// Marks errors of this crate's own file operations, as `object_store` marks those of its local file system.
+pub(crate) const FOLDER: &str = "folder";
+
+const FOLDER_BACKENDS: [&str; 2] = ["LocalFileSystem", FOLDER];
+
 impl Unavailable {
-    /// What an error means to callers; `None` where they can do nothing about it.
-    pub fn of(error: &object_store::Error) -> Option<Self> {
-        use object_store::Error as Stored;
-        if let Stored::PermissionDenied { .. } | Stored::Unauthenticated { .. } = error {
+    /// Classifies a backend error; `None` if nobody but a developer can act on it.
+    pub(crate) fn classify(error: &object_store::Error) -> Option<Self> {
+        use object_store::Error as Backend;
+        if let Backend::PermissionDenied { .. } | Backend::Unauthenticated { .. } = error {
             return Some(Self::AccessDenied);
         }
         let outermost: &(dyn Error + 'static) = error;
@@ -37,35 +42,32 @@ impl Unavailable {
             Some(ErrorKind::ReadOnlyFilesystem) => Some(Self::ReadOnly),
             Some(ErrorKind::PermissionDenied) => Some(Self::AccessDenied),
             Some(ErrorKind::TimedOut | ErrorKind::StaleNetworkFileHandle) => Some(Self::NoResponse),
-            // What a cloud's client still says after all its tries: 429, 5xx, a time-out, or nobody there.
-            _ => matches!(error, Stored::Generic { store, .. } if !FOLDERS.contains(store))
+            // A cloud client returns these after its own retries: 429, 5xx, a timeout or a refused connection.
+            _ => matches!(error, Backend::Generic { store, .. } if !FOLDER_BACKENDS.contains(store))
                 .then_some(Self::NoResponse),
         }
     }
 }
 
-/// What errors of a local folder are marked with, by `object_store` and by us.
-const FOLDERS: [&str; 2] = ["LocalFileSystem", crate::object::FOLDER];
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn of(store: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Option<Unavailable> {
-        Unavailable::of(&object_store::Error::Generic { store, source: source.into() })
+    fn classify(store: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Option<Unavailable> {
+        Unavailable::classify(&object_store::Error::Generic { store, source: source.into() })
     }
 
     #[test]
-    fn what_callers_can_do_something_about_is_told_apart() {
-        let system = |code| of("LocalFileSystem", io::Error::from_raw_os_error(code));
+    fn errors_that_callers_can_act_on_are_classified() {
+        let system = |code| classify("LocalFileSystem", io::Error::from_raw_os_error(code));
         let [no_space, read_only, denied, broken] = [28, 30, 13, 5];
         assert_eq!(system(no_space), Some(Unavailable::Full));
         assert_eq!(system(read_only), Some(Unavailable::ReadOnly));
         assert_eq!(system(denied), Some(Unavailable::AccessDenied));
         assert_eq!(system(broken), None);
-        assert_eq!(of("S3", "503 after 10 tries"), Some(Unavailable::NoResponse));
+        assert_eq!(classify("S3", "503 after 10 attempts"), Some(Unavailable::NoResponse));
         let path = "documents".to_owned();
         let refused = object_store::Error::PermissionDenied { path, source: "403".into() };
-        assert_eq!(Unavailable::of(&refused), Some(Unavailable::AccessDenied));
+        assert_eq!(Unavailable::classify(&refused), Some(Unavailable::AccessDenied));
     }
 }

@@ -6,7 +6,7 @@
 
 use blake3::hazmat::{ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
 use blake3::{CHUNK_LEN, Hasher};
-use c3_proto::DocumentId;
+use c3_types::DocumentId;
 
 /// Bytes of a chunk.
 const CHUNK_BYTES: u64 = CHUNK_LEN as u64;

@@ -1,0 +1,301 @@
+//! The `c3.v1.Gateway` service.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use c3_proto::pb::{
+    self, compress_text_request, decompress_request, get_latents_response, get_text_response,
+    put_document_request, put_latents_request,
+};
+use c3_proto::{FromWire, ToWire};
+use c3_routing::RequestClass;
+use c3_server::ServiceError;
+use c3_types::{
+    ByteRange, DecompressOptions, Document, DocumentName, Expected, FsckMode, Invalid, Labels, ListQuery,
+    Namespace, Window, WriteOptions,
+};
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt, TryStreamExt};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::inbound::{Part, split};
+use crate::documents::maintenance::fsck;
+use crate::documents::names::LabelsChange;
+use crate::error::Error;
+use crate::ingest::compress::compress;
+use crate::ingest::document::put_document;
+use crate::ingest::latents::put_latents;
+use crate::ingest::recode::recode;
+use crate::read::decompress::decompress;
+use crate::read::document::{GetEvent, get_text};
+use crate::read::latents::{LatentsEvent, get_latents};
+use crate::state::SharedGateway;
+
+/// The service over a gateway.
+pub(super) struct GatewayService {
+    gateway: SharedGateway,
+}
+
+impl GatewayService {
+    pub(super) fn new(gateway: SharedGateway) -> Self {
+        Self { gateway }
+    }
+
+    fn gateway(&self) -> SharedGateway {
+        SharedGateway::clone(&self.gateway)
+    }
+
+    /// Sheds the call if too much waits for the nodes.
+    fn admit(&self, class: RequestClass) -> Result<(), Status> {
+        self.gateway.router.admit(class).map_err(|error| error.status())
+    }
+}
+
+/// A stream of responses.
+type Responses<T> = BoxStream<'static, Result<T, Status>>;
+
+#[tonic::async_trait]
+impl pb::gateway_server::Gateway for GatewayService {
+    type PutDocumentStream = Responses<pb::PutDocumentResponse>;
+    type GetTextStream = Responses<pb::GetTextResponse>;
+    type GetLatentsStream = Responses<pb::GetLatentsResponse>;
+    type RecodeStream = Responses<pb::PutDocumentResponse>;
+    type CompressStream = Responses<pb::CompressTextResponse>;
+    type DecompressStream = Responses<pb::DecompressResponse>;
+    type CheckStream = Responses<pb::CheckResponse>;
+
+    async fn put_document(
+        &self,
+        request: Request<Streaming<pb::PutDocumentRequest>>,
+    ) -> Result<Response<Self::PutDocumentStream>, Status> {
+        use put_document_request::Part as Wire;
+        self.admit(RequestClass::Write)?;
+        let (options, text) = split(request.into_inner(), |message| match message.part {
+            Some(Wire::Options(options)) => Ok(Part::Head(WriteOptions::from_wire(options)?)),
+            Some(Wire::Text(text)) => Ok(Part::Body(text)),
+            None => Ok(Part::Body(Bytes::new())),
+        })
+        .await?;
+        let events = put_document(self.gateway(), options.unwrap_or_default(), text);
+        respond(events, |event| event.to_wire())
+    }
+
+    async fn get_text(
+        &self,
+        request: Request<pb::GetTextRequest>,
+    ) -> Result<Response<Self::GetTextStream>, Status> {
+        let pb::GetTextRequest { id, start, end } = request.into_inner();
+        self.admit(RequestClass::Read)?;
+        let range = ByteRange::new(start, end).map_err(invalid)?;
+        respond(get_text(self.gateway(), id, range), get_event)
+    }
+
+    async fn get_latents(
+        &self,
+        request: Request<pb::GetLatentsRequest>,
+    ) -> Result<Response<Self::GetLatentsStream>, Status> {
+        respond(get_latents(self.gateway(), request.into_inner().id), latents_event)
+    }
+
+    async fn put_latents(
+        &self,
+        request: Request<Streaming<pb::PutLatentsRequest>>,
+    ) -> Result<Response<pb::PutLatentsResponse>, Status> {
+        use put_latents_request::Part as Wire;
+        self.admit(RequestClass::Write)?;
+        let (document, windows) = split(request.into_inner(), |message| match message.part {
+            Some(Wire::Document(document)) => Ok(Part::Head(Document::from_wire(document)?)),
+            Some(Wire::Window(window)) => Ok(Part::Body(Window::from_wire(window)?)),
+            None => Err(Invalid::new("part", "must be a document or a window")),
+        })
+        .await?;
+        let document =
+            document.ok_or_else(|| invalid(Invalid::new("document", "must be the first message")))?;
+        let document = put_latents(self.gateway(), document, windows).await.map_err(status)?;
+        Ok(Response::new(pb::PutLatentsResponse { document: Some(document.to_wire()) }))
+    }
+
+    async fn stat(&self, request: Request<pb::StatRequest>) -> Result<Response<pb::StatResponse>, Status> {
+        let (document, labels_token) = self.gateway.stat(&request.into_inner().id).await.map_err(status)?;
+        let labels_token = labels_token.unwrap_or_default();
+        Ok(Response::new(pb::StatResponse { document: Some(document.to_wire()), labels_token }))
+    }
+
+    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
+        let query = ListQuery::from_wire(request.into_inner()).map_err(invalid)?;
+        let page = self.gateway.list(query).await.map_err(status)?;
+        Ok(Response::new(page.to_wire()))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<pb::DeleteRequest>,
+    ) -> Result<Response<pb::DeleteResponse>, Status> {
+        let id = self.gateway.delete(&request.into_inner().id).await.map_err(status)?;
+        Ok(Response::new(pb::DeleteResponse { id: id.to_wire() }))
+    }
+
+    async fn set_name(
+        &self,
+        request: Request<pb::SetNameRequest>,
+    ) -> Result<Response<pb::SetNameResponse>, Status> {
+        let pb::SetNameRequest { namespace, name, id, expected } = request.into_inner();
+        let name = DocumentName::from_wire((namespace, name)).map_err(invalid)?;
+        let named = self.gateway.set_name(&name, &id, &Expected::from_token(expected)).await;
+        Ok(Response::new(pb::SetNameResponse { named: Some(named.map_err(status)?.to_wire()) }))
+    }
+
+    async fn get_name(
+        &self,
+        request: Request<pb::GetNameRequest>,
+    ) -> Result<Response<pb::GetNameResponse>, Status> {
+        let pb::GetNameRequest { namespace, name } = request.into_inner();
+        let name = DocumentName::from_wire((namespace, name)).map_err(invalid)?;
+        let named = self.gateway.get_name(&name).await.map_err(status)?;
+        Ok(Response::new(pb::GetNameResponse { named: Some(named.to_wire()) }))
+    }
+
+    async fn remove_name(
+        &self,
+        request: Request<pb::RemoveNameRequest>,
+    ) -> Result<Response<pb::RemoveNameResponse>, Status> {
+        let pb::RemoveNameRequest { namespace, name, expected } = request.into_inner();
+        let name = DocumentName::from_wire((namespace, name)).map_err(invalid)?;
+        let id = self.gateway.remove_name(&name, &Expected::from_token(expected)).await.map_err(status)?;
+        Ok(Response::new(pb::RemoveNameResponse { id: id.to_wire() }))
+    }
+
+    async fn list_names(
+        &self,
+        request: Request<pb::ListNamesRequest>,
+    ) -> Result<Response<pb::ListNamesResponse>, Status> {
+        let pb::ListNamesRequest { namespace, prefix, page_size, page_token } = request.into_inner();
+        let namespace = Namespace::from_wire(namespace).map_err(invalid)?;
+        let after = Some(page_token.as_str()).filter(|token| !token.is_empty());
+        let page = self.gateway.list_names(&namespace, &prefix, after, page_size).await.map_err(status)?;
+        Ok(Response::new(page.to_wire()))
+    }
+
+    async fn set_labels(
+        &self,
+        request: Request<pb::SetLabelsRequest>,
+    ) -> Result<Response<pb::SetLabelsResponse>, Status> {
+        let pb::SetLabelsRequest { id, set, remove, expected } = request.into_inner();
+        let set = Labels::new(set).map_err(invalid)?;
+        let change = LabelsChange { set, remove, expected: Expected::from_token(expected) };
+        let labels = self.gateway.set_labels(&id, &change).await.map_err(status)?;
+        Ok(Response::new(labels.to_wire()))
+    }
+
+    async fn totals(&self, _: Request<pb::TotalsRequest>) -> Result<Response<pb::TotalsResponse>, Status> {
+        self.gateway.totals().await.map(|totals| Response::new(totals.to_wire())).map_err(status)
+    }
+
+    async fn recode(
+        &self,
+        request: Request<pb::RecodeRequest>,
+    ) -> Result<Response<Self::RecodeStream>, Status> {
+        let pb::RecodeRequest { id, options } = request.into_inner();
+        self.admit(RequestClass::Write)?;
+        let mut options = options.unwrap_or_default();
+        // Satisfies the check that a bound on stored bytes comes with a size. The document's own size is used.
+        options.bytes = Some(0);
+        if options.name.is_some() || !options.labels.is_empty() {
+            let problem = "recoding changes no names and no labels";
+            return Err(invalid(Invalid::new("options.name", problem)));
+        }
+        let options = WriteOptions::from_wire(options).map_err(invalid)?;
+        respond(recode(self.gateway(), id, options), |event| event.to_wire())
+    }
+
+    async fn uploads(&self, _: Request<pb::UploadsRequest>) -> Result<Response<pb::UploadsResponse>, Status> {
+        let uploads = self.gateway.uploads().await.map_err(status)?;
+        let uploads = uploads.iter().map(ToWire::to_wire).collect();
+        Ok(Response::new(pb::UploadsResponse { uploads }))
+    }
+
+    async fn sweep(&self, request: Request<pb::SweepRequest>) -> Result<Response<pb::SweepResponse>, Status> {
+        let grace = request.into_inner().grace_seconds.map(Duration::from_secs);
+        let summary = self.gateway.collect_garbage(grace).await.map_err(status)?;
+        Ok(Response::new(summary.to_wire()))
+    }
+
+    async fn check(&self, request: Request<pb::CheckRequest>) -> Result<Response<Self::CheckStream>, Status> {
+        let mode = FsckMode::from_wire(request.into_inner()).map_err(invalid)?;
+        respond(fsck(self.gateway(), mode), |event| event.to_wire())
+    }
+
+    async fn compress(
+        &self,
+        request: Request<Streaming<pb::CompressTextRequest>>,
+    ) -> Result<Response<Self::CompressStream>, Status> {
+        use compress_text_request::Part as Wire;
+        self.admit(RequestClass::Write)?;
+        let (options, text) = split(request.into_inner(), |message| match message.part {
+            Some(Wire::Options(options)) => Ok(Part::Head(WriteOptions::from_wire(options)?)),
+            Some(Wire::Text(text)) => Ok(Part::Body(text)),
+            None => Ok(Part::Body(Bytes::new())),
+        })
+        .await?;
+        let windows = compress(self.gateway(), options.unwrap_or_default(), text);
+        respond(windows, |window| pb::CompressTextResponse { window: Some(window.to_wire()) })
+    }
+
+    async fn decompress(
+        &self,
+        request: Request<Streaming<pb::DecompressRequest>>,
+    ) -> Result<Response<Self::DecompressStream>, Status> {
+        use decompress_request::Part as Wire;
+        self.admit(RequestClass::Read)?;
+        let (options, windows) = split(request.into_inner(), |message| match message.part {
+            Some(Wire::Options(options)) => Ok(Part::Head(DecompressOptions::from_wire(options)?)),
+            Some(Wire::Window(window)) => Ok(Part::Body(Window::from_wire(window)?)),
+            None => Err(Invalid::new("part", "must be options or a window")),
+        })
+        .await?;
+        let texts = decompress(self.gateway(), options.unwrap_or_default(), windows);
+        respond(texts, |text| pb::DecompressResponse { text })
+    }
+
+    async fn nodes(&self, _: Request<pb::NodesRequest>) -> Result<Response<pb::NodesResponse>, Status> {
+        let nodes = self.gateway.router.nodes().iter().map(|node| node.to_wire()).collect();
+        Ok(Response::new(pb::NodesResponse { nodes }))
+    }
+}
+
+fn respond<E: 'static, T: 'static>(
+    events: impl Stream<Item = Result<E, Error>> + Send + 'static,
+    to_wire: fn(E) -> T,
+) -> Result<Response<Responses<T>>, Status> {
+    Ok(Response::new(events.map_ok(to_wire).map_err(status).boxed()))
+}
+
+fn status(error: Error) -> Status {
+    error.status()
+}
+
+fn invalid(invalid: Invalid) -> Status {
+    invalid.status()
+}
+
+fn get_event(event: GetEvent) -> pb::GetTextResponse {
+    use get_text_response::Part;
+    let part = match event {
+        GetEvent::Header { document, range } => Part::Header(pb::TextHeader {
+            document: Some(document.to_wire()),
+            start: range.start,
+            end: range.end,
+        }),
+        GetEvent::Text(text) => Part::Text(text),
+    };
+    pb::GetTextResponse { part: Some(part) }
+}
+
+fn latents_event(event: LatentsEvent) -> pb::GetLatentsResponse {
+    use get_latents_response::Part;
+    let part = match event {
+        LatentsEvent::Document(document) => Part::Document(document.to_wire()),
+        LatentsEvent::Window(window) => Part::Window(window.to_wire()),
+    };
+    pb::GetLatentsResponse { part: Some(part) }
+}

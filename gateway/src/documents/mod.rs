@@ -1,0 +1,96 @@
+//! Use cases on stored documents that neither write nor read text.
+
+pub(crate) mod list;
+pub(crate) mod maintenance;
+pub(crate) mod names;
+mod totals;
+
+use std::sync::Arc;
+
+use c3_store::cache::{ResolvedManifest, ShardLocation};
+use c3_store::{Error as StoreError, Shard};
+use c3_types::{Document, DocumentId, DocumentRef, IdPrefix, Invalid, Labels};
+
+use crate::error::Error;
+use crate::state::Gateway;
+
+/// Maximum ids that the error for an ambiguous prefix lists.
+const CANDIDATES_MAX: usize = 10;
+
+impl Gateway {
+    /// Returns the manifest of the document that an id, a unique prefix of one or a name refers to.
+    pub(crate) async fn find(&self, reference: &str) -> Result<Arc<ResolvedManifest>, Error> {
+        match reference.parse()? {
+            DocumentRef::Id(prefix) => self.manifest(self.resolve_prefix(&prefix).await?).await,
+            DocumentRef::Name(name) => {
+                let id = self.resolve_name(&name).await?;
+                self.manifest(id).await.map_err(|error| match error {
+                    Error::NotFound(_) => Error::NamedDocumentDeleted { name, id },
+                    error => error,
+                })
+            }
+        }
+    }
+
+    /// Returns the manifest of a document.
+    pub(crate) async fn manifest(&self, id: DocumentId) -> Result<Arc<ResolvedManifest>, Error> {
+        self.manifests.get(id, &self.store).await.map_err(|error| match error {
+            StoreError::Missing { .. } => Error::NotFound(id.to_string()),
+            error => Error::of_document(id, "its manifest", &error),
+        })
+    }
+
+    /// Returns a shard of a document from its manifest, the cache or the store.
+    pub(crate) async fn shard(
+        &self,
+        manifest: &ResolvedManifest,
+        index: usize,
+    ) -> Result<Arc<Shard>, StoreError> {
+        match manifest.location(index)? {
+            ShardLocation::Inline(shard) => Ok(Arc::clone(shard)),
+            ShardLocation::Objects(keys) => self.cache.get(keys, &self.store).await,
+        }
+    }
+
+    /// Returns a document with its labels, and the token of the labels if it has any.
+    pub(crate) async fn stat(&self, reference: &str) -> Result<(Document, Option<String>), Error> {
+        let found = self.find(reference).await?;
+        let register = self.store.labels(found.value.id).await?;
+        let token = register.as_ref().map(|register| register.token());
+        let value = register.and_then(|register| register.value);
+        let labels = value.map_or_else(Labels::default, |value| value.labels);
+        Ok((Document { labels, ..found.value.document(found.bytes) }, token))
+    }
+
+    /// Deletes a document. Objects that other documents may share are left to garbage collection.
+    pub(crate) async fn delete(&self, reference: &str) -> Result<DocumentId, Error> {
+        let id = match reference.parse()? {
+            DocumentRef::Id(prefix) => self.resolve_prefix(&prefix).await?,
+            DocumentRef::Name(name) => self.resolve_name(&name).await?,
+        };
+        match self.store.delete(id).await {
+            Ok(()) => Ok(id),
+            Err(StoreError::Missing { .. }) => Err(Error::NotFound(id.to_string())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn resolve_prefix(&self, prefix: &IdPrefix) -> Result<DocumentId, Error> {
+        if let Some(id) = prefix.full_id() {
+            return Ok(id);
+        }
+        let ids = self.store.documents(prefix.as_str(), None, CANDIDATES_MAX + 1).await?;
+        let mut candidates = ids.keys();
+        match (candidates.next(), ids.len()) {
+            (None, _) => Err(Error::NotFound(prefix.as_str().to_owned())),
+            (Some(&id), 1) => Ok(id),
+            (Some(_), count) => {
+                let listed =
+                    Vec::from_iter(ids.keys().take(CANDIDATES_MAX).map(ToString::to_string)).join(", ");
+                let more = if count > CANDIDATES_MAX { ", and more" } else { "" };
+                let problem = format!("`{}` is a prefix of several ids: {listed}{more}", prefix.as_str());
+                Err(Invalid::new("id", problem).into())
+            }
+        }
+    }
+}
