@@ -6,8 +6,9 @@ use std::process::Command;
 fn every_flag_has_an_environment_variable() {
     let output = Command::new(env!("CARGO_BIN_EXE_decoder-node")).arg("-h").output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
-    let flags = Vec::from_iter(help.lines().filter(|line| line.trim_start().starts_with("--")));
-    let lacking = flags.iter().filter(|line| !line.contains("[env: "));
+    // Long descriptions are wrapped, so a flag's text goes up to the next flag.
+    let flags = Vec::from_iter(help.split("\n      --").skip(1));
+    let lacking = flags.iter().filter(|flag| !flag.contains("[env:"));
     assert!(!flags.is_empty());
     assert_eq!(Vec::from_iter(lacking), Vec::<&&str>::new());
 }
