@@ -1,5 +1,5 @@
 # Commands of this repository; `just` lists them. Tests and builds need only cargo and a C compiler. `just ci` needs
-# cargo-nextest, cargo-deny and cargo-shear, which .ci/run installs.
+# cargo-deny and cargo-shear, which .ci/run installs.
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
 _default:
@@ -31,7 +31,7 @@ asan:
     RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/asan cargo +nightly test --target "$(rustc --print host-tuple)" --package c3-cascade --lib network
 
 # Run everything that CI checks
-ci: fmt lint doc deny unused nextest
+ci: test fmt lint doc deny unused
 
 # Check formatting
 fmt:
@@ -53,7 +53,7 @@ deny:
 unused:
     cargo shear
 
-# Run all tests with nextest, which runs test binaries in parallel
+# Run all tests with cargo-nextest, which runs test binaries in parallel
 nextest:
     cargo nextest run --workspace --locked
     cargo test --workspace --doc --locked --quiet
