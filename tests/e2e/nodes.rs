@@ -1,5 +1,6 @@
 //! Nodes called directly over gRPC, without a gateway.
 
+use anyhow::Result;
 use c3_proto::pb;
 use c3_tests::harness::cluster::{Cluster, ClusterSpec};
 use c3_types::WindowHash;
@@ -21,11 +22,11 @@ struct Pair {
 }
 
 impl Pair {
-    async fn start() -> Self {
-        let cluster = ClusterSpec::default().start().await.unwrap();
-        let compressor = CompressorClient::new(cluster.compressors[0].channel().unwrap());
-        let decoder = DecoderClient::new(cluster.decoders[0].channel().unwrap());
-        Self { compressor, decoder, cluster }
+    async fn start() -> Result<Self> {
+        let cluster = ClusterSpec::default().start().await?;
+        let compressor = CompressorClient::new(cluster.compressors[0].channel()?);
+        let decoder = DecoderClient::new(cluster.decoders[0].channel()?);
+        Ok(Self { compressor, decoder, cluster })
     }
 
     async fn compress(&mut self, ratio: u32) -> Result<Vec<pb::CompressResponse>, Status> {
@@ -56,7 +57,7 @@ fn reconstruct(corrections: Option<pb::Corrections>) -> Task {
 
 #[tokio::test]
 async fn a_shard_roundtrips_through_both_nodes() {
-    let mut pair = Pair::start().await;
+    let mut pair = Pair::start().await.unwrap();
     let windows = pair.compress(8).await.unwrap();
     let mut text = Vec::new();
     for (number, window) in windows.iter().enumerate() {
@@ -91,7 +92,7 @@ async fn a_shard_roundtrips_through_both_nodes() {
 
 #[tokio::test]
 async fn invalid_windows_are_refused_with_their_codes() {
-    let mut pair = Pair::start().await;
+    let mut pair = Pair::start().await.unwrap();
     let out_of_range = pair.compress(81).await.unwrap_err();
     assert_eq!(out_of_range.code(), Code::InvalidArgument);
     assert!(out_of_range.message().contains("8 to 80"), "{out_of_range}");

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use anyhow::Result;
 use c3_proto::pb::ListNamesRequest;
 use c3_tests::harness::cluster::ClusterSpec;
 use c3_tests::harness::fixtures;
@@ -26,29 +27,33 @@ fn id(text: &str) -> String {
     DocumentId::of(text.as_bytes()).to_string()
 }
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let (path, target) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
-        match path.is_dir() {
-            true => copy(&path, &target),
-            false => assert!(fs::copy(&path, &target).is_ok()),
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            copy(&path, &target)?;
+        } else {
+            fs::copy(&path, &target)?;
         }
     }
+    Ok(())
 }
 
-async fn names(api: &GatewayApi, namespace: &str) -> Vec<(String, String)> {
+/// Returns the names of a namespace with the ids of their documents.
+async fn names(api: &GatewayApi, namespace: &str) -> Result<Vec<(String, String)>> {
     let request = ListNamesRequest { namespace: namespace.to_owned(), ..Default::default() };
-    let page = api.stub().list_names(request).await.unwrap().into_inner();
-    let id = |bytes: &[u8]| DocumentId::try_from(bytes).unwrap().to_string();
-    page.names.into_iter().map(|named| (named.name, id(&named.id))).collect()
+    let page = api.stub().list_names(request).await?.into_inner();
+    let named = page.names.into_iter();
+    named.map(|named| Ok((named.name, DocumentId::try_from(named.id.as_ref())?.to_string()))).collect()
 }
 
 #[tokio::test]
 async fn a_store_of_format_2_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("store");
-    copy(&fixtures::root().join("crates/store/fixtures/store-v2"), &data);
+    copy(&fixtures::root().join("crates/store/fixtures/store-v2"), &data).unwrap();
     let spec = ClusterSpec { data: Some(data.display().to_string()), ..ClusterSpec::default() };
     let cluster = spec.start().await.unwrap();
     let api = cluster.api().unwrap();
@@ -67,8 +72,8 @@ async fn a_store_of_format_2_is_read() {
     let deleted = api.get(&id("This letter is deleted.\n")).await.unwrap_err();
     assert_eq!(deleted.code(), Code::NotFound);
 
-    assert_eq!(names(&api, "").await, [("inline".to_owned(), id(&inline))]);
-    assert_eq!(names(&api, "books").await, [("chapter".to_owned(), id(&chapter))]);
+    assert_eq!(names(&api, "").await.unwrap(), [("inline".to_owned(), id(&inline))]);
+    assert_eq!(names(&api, "books").await.unwrap(), [("chapter".to_owned(), id(&chapter))]);
     let labels = api.stat("@inline").await.unwrap().labels;
     let expected = [("kind", "page"), ("lang", "en")].map(|(key, value)| (key.to_owned(), value.to_owned()));
     assert_eq!(labels.into_iter().collect::<std::collections::BTreeMap<_, _>>(), expected.into());
