@@ -13,9 +13,9 @@ use c3_store::manifest::ShardEntry;
 use c3_types::{AutoBound, AutoRatio, Document, WriteOptions};
 use futures::{Stream, StreamExt, TryStreamExt, pin_mut, stream};
 
-use super::plan::Plan;
+use super::plan::WritePlan;
 use super::shard::{WrittenPart, write_shard};
-use super::text::Part;
+use super::text::TextPart;
 use crate::error::Error;
 use crate::spawn::spawn;
 use crate::state::{Gateway, Placing, SharedGateway};
@@ -37,7 +37,7 @@ const ENTRY_BYTES: u64 = 100;
 #[derive(Clone, Debug)]
 pub(crate) struct RatioPolicy {
     /// How to write a shard at each step. Never empty.
-    steps: Vec<Arc<Plan>>,
+    steps: Vec<Arc<WritePlan>>,
     bound: AutoBound,
     /// Size of the text. Known wherever the bound is on stored bytes.
     bytes: u64,
@@ -47,7 +47,7 @@ impl RatioPolicy {
     /// Fails if the checkpoint does not support a ratio that the caller named.
     pub(super) async fn new(
         auto: &AutoRatio,
-        plan: &Plan,
+        plan: &WritePlan,
         options: &WriteOptions,
         gateway: &Gateway,
     ) -> Result<Self, Error> {
@@ -62,7 +62,7 @@ impl RatioPolicy {
         if let AutoBound::FidelityMin(_) = auto.bound {
             ratios.reverse();
         }
-        let plan = |ratio| Arc::new(Plan { ratio, ..plan.clone() });
+        let plan = |ratio| Arc::new(WritePlan { ratio, ..plan.clone() });
         let steps =
             ratios.iter().map(|&ratio| served.ratios.check(ratio).map(plan)).collect::<Result<_, _>>()?;
         Ok(Self { steps, bound: auto.bound, bytes: options.bytes.unwrap_or(0) })
@@ -104,7 +104,7 @@ impl RatioPolicy {
 pub(super) fn write_parts(
     gateway: SharedGateway,
     policy: RatioPolicy,
-    parts: impl Stream<Item = Result<Part, Error>> + Send,
+    parts: impl Stream<Item = Result<TextPart, Error>> + Send,
 ) -> impl Stream<Item = Result<WrittenPart, Error>> + Send {
     try_stream! {
         let plans = policy.steps.clone();
@@ -115,9 +115,9 @@ pub(super) fn write_parts(
             let (mut texts, mut placing, mut end) = (Vec::new(), Placing::Shared, None);
             for part in parts {
                 match part? {
-                    Part::Shard(text) => texts.push(text),
-                    Part::Whole(text) => (texts, placing) = (vec![text], Placing::Inline),
-                    Part::End(hash) => end = Some(hash),
+                    TextPart::Shard(text) => texts.push(text),
+                    TextPart::OnlyShard(text) => (texts, placing) = (vec![text], Placing::Inline),
+                    TextPart::End(hash) => end = Some(hash),
                 }
             }
             allocator.begin_block(texts);
@@ -152,7 +152,14 @@ mod tests {
         let step = |&ratio: &u32| {
             let cascade = Cascade { name: "c3-mini".to_owned(), compressor, decoder };
             let codec = LatentCodec::Q4_0;
-            Arc::new(Plan { cascade, ratio, codec, verification: None, ratios: Arc::default(), ttl: None })
+            Arc::new(WritePlan {
+                cascade,
+                ratio,
+                codec,
+                verification: None,
+                ratios: Arc::default(),
+                ttl: None,
+            })
         };
         RatioPolicy { steps: ratios.iter().map(step).collect(), bound, bytes }
     }

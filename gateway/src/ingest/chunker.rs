@@ -23,7 +23,7 @@ const CONTEXT_BYTES: usize = 32;
 const DECISIVE_BYTES: usize = SHARD_BYTES_MAX + CONTEXT_BYTES;
 
 /// How many of the first shards of a text, given by their sizes, stay what they are whatever follows the text.
-pub(crate) fn settled(sizes: &[u64]) -> usize {
+pub(crate) fn settled_count(sizes: &[u64]) -> usize {
     let ends_after = |count: &usize| sizes[*count..].iter().sum::<u64>();
     let open = (0..sizes.len()).rev().take_while(|count| ends_after(count) < DECISIVE_BYTES as u64);
     sizes.len() - open.count()
@@ -193,7 +193,7 @@ mod tests {
             let before = shards(&[text.as_bytes()]);
             let after = shards(&[text.as_bytes(), more.as_bytes()]);
             let sizes = Vec::from_iter(before.iter().map(|shard| shard.len() as u64));
-            let settled = settled(&sizes);
+            let settled = settled_count(&sizes);
             prop_assert_eq!(&before[..settled], &after[..settled]);
             prop_assert!(sizes[settled..].iter().sum::<u64>() < (SHARD_BYTES_MAX + DECISIVE_BYTES) as u64);
         }

@@ -1,22 +1,22 @@
-//! One-shot Compress: a text's latents go to the caller, and nothing is stored.
+//! One-shot Compress: returns the latents of a text and stores nothing.
 
 use std::sync::Arc;
 
 use async_stream::try_stream;
 use bytes::Bytes;
+use c3_store::Shard;
 use c3_types::{Invalid, Window, WriteOptions};
 use futures::{Stream, StreamExt, pin_mut};
 
-use super::plan::Plan;
+use super::map_parts;
+use super::plan::WritePlan;
 use super::shard::compress_shard;
-use super::{each_part, limits};
+use super::text::{self, TextLimits, TextPart, TextPrefix};
 use crate::error::Error;
-use crate::ingest::text::{self, Begun, Part};
 use crate::metrics::Direction;
 use crate::state::SharedGateway;
-use c3_store::Shard;
 
-/// The windows of a text, in order.
+/// Streams the windows of a text in order.
 pub(crate) fn compress<S>(
     gateway: SharedGateway,
     options: WriteOptions,
@@ -28,11 +28,12 @@ where
     try_stream! {
         options.check_without_upload()?;
         if options.auto_ratio.is_some() {
-            Err(Invalid::new("auto_ratio", "ratios are chosen for texts that are stored: give one"))?;
+            Err(Invalid::new("auto_ratio", "only stored documents support it: name a ratio"))?;
         }
-        let parts = text::shards(Begun::default(), pieces, limits(&gateway, &options)?);
-        let plan = Arc::new(Plan::new(&options, &gateway).await?);
-        let shards = each_part(Arc::clone(&gateway), plan, parts, compress_part).enumerate();
+        let limits = TextLimits::new(gateway.config.document_bytes_max, options.bytes)?;
+        let parts = text::shards(TextPrefix::default(), pieces, limits);
+        let plan = Arc::new(WritePlan::new(&options, &gateway).await?);
+        let shards = map_parts(Arc::clone(&gateway), plan, parts, compress_part).enumerate();
         pin_mut!(shards);
 
         let (mut start, mut tokens) = (0, 0);
@@ -56,10 +57,16 @@ where
     }
 }
 
-/// A shard's windows; `None` at the end of the text.
-async fn compress_part(gateway: SharedGateway, plan: Arc<Plan>, part: Part) -> Result<Option<Shard>, Error> {
+/// Compresses a shard. Returns `None` at the end of the text.
+async fn compress_part(
+    gateway: SharedGateway,
+    plan: Arc<WritePlan>,
+    part: TextPart,
+) -> Result<Option<Shard>, Error> {
     match part {
-        Part::Shard(text) | Part::Whole(text) => Ok(Some(compress_shard(&gateway, &plan, &text).await?)),
-        Part::End(_) => Ok(None),
+        TextPart::Shard(text) | TextPart::OnlyShard(text) => {
+            Ok(Some(compress_shard(&gateway, &plan, &text).await?))
+        }
+        TextPart::End(_) => Ok(None),
     }
 }

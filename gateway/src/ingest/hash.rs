@@ -49,13 +49,13 @@ impl TextHash {
         self.chunks * CHUNK_BYTES + self.rest.len() as u64
     }
 
-    /// What stands for the text before [`Self::rest_of`]: complete subtrees, the largest first.
+    /// What stands for the text before [`Self::tail_start`]: complete subtrees, the largest first.
     pub(crate) fn subtrees(&self) -> &[ChainingValue] {
         &self.subtrees
     }
 
     /// Where the rest of a text of `bytes` bytes begins, which its subtrees do not stand for.
-    pub(crate) fn rest_of(bytes: u64) -> u64 {
+    pub(crate) fn tail_start(bytes: u64) -> u64 {
         chunks_before_last(bytes) * CHUNK_BYTES
     }
 
@@ -120,7 +120,7 @@ mod tests {
         for bytes in [1, 1024, 1025, 2048, 7000, 16_384, 16_385, 39_999] {
             let mut hash = TextHash::default();
             hash.push(&whole[..bytes]);
-            let rest = TextHash::rest_of(bytes as u64) as usize;
+            let rest = TextHash::tail_start(bytes as u64) as usize;
             let resume = |rest: &[u8]| TextHash::resume(hash.subtrees(), bytes as u64, rest);
             let mut resumed = resume(&whole[rest..bytes]).unwrap();
             assert_eq!(resumed, hash);

@@ -25,9 +25,9 @@ use crate::ingest::text::Utf8Check;
 use crate::metrics::Direction;
 use crate::spawn::spawn;
 use crate::state::{Gateway, SharedGateway};
-use c3_store::manifest::{Manifest, Placement, ShardEntry, Verification};
+use c3_store::manifest::{Manifest, ShardEntry, Verification};
 use c3_store::object::version::{Version, now_unix_ms};
-use c3_store::shard::{self, ShardCorrections, ShardLatents};
+use c3_store::shard::{self, Encoded, ShardCorrections, ShardLatents};
 
 /// Windows of a shard that are decoded side by side.
 const WINDOWS_AT_ONCE: usize = 4;
@@ -147,28 +147,23 @@ impl LatentsPut {
         let text = Bytes::from(texts.try_collect::<Vec<_>>().await?.concat());
 
         let (latents, corrections) = part(windows);
-        let (latents_payload, corrections_payload) = (latents.encode(), corrections.encode());
-        let import_digest = shard::digest(&[latents_payload, corrections_payload].concat());
+        let import_digest = Some(shard::digest(&[&latents.payload[..], &corrections.payload].concat()));
         let hash = ShardHash::of(&text);
-        let mut entry =
-            ShardEntry { import_digest: Some(import_digest), ..ShardEntry::new(hash, &latents, Some(&corrections)) };
-        let prefixes = self.manifest(Vec::new()).key_prefixes(&entry);
+        let inline = ShardEntry::inline(hash, &latents, Some(&corrections));
+        let prefixes = self.manifest(Vec::new()).key_prefixes(&ShardEntry { import_digest, ..inline });
         let store = &self.gateway.store;
-        // The name holds a digest of the content: what is there is equal, or damaged.
-        let (latents_generation, latents) = match store.usable_latents(&prefixes.latents).await? {
-            Some(there) => there,
+        // The key contains a digest of the content, so an existing object is equal or damaged.
+        let latents = match store.usable_latents(&prefixes.latents).await? {
+            Some(existing) => existing,
             None => store.put_latents(&prefixes.latents, latents).await?,
         };
-        let prefix = prefixes.corrections.expect("a manifest with a verification names corrections");
-        let (corrections_generation, corrections_bytes) =
-            match store.usable_corrections(&prefix, &latents).await? {
-                Some((generation, there)) => (generation, there.bytes),
-                None => store.put_corrections(&prefix, &corrections).await?,
-            };
-        entry.placement =
-            Placement::Objects { latents: latents_generation, corrections: corrections_generation };
-        entry.stored_bytes = latents.bytes + corrections_bytes;
-        Ok((entry, text))
+        let prefix = prefixes.corrections.expect("a verified document has corrections");
+        let corrections = match store.usable_corrections(&prefix, &latents).await? {
+            Some(existing) => existing,
+            None => store.put_corrections(&prefix, corrections).await?,
+        };
+        let entry = ShardEntry::in_objects(hash, &latents, Some(&corrections));
+        Ok((ShardEntry { import_digest, ..entry }, text))
     }
 
     async fn decode(&self, window: &Window) -> Result<Bytes, Error> {
@@ -220,7 +215,7 @@ impl LatentsPut {
 }
 
 /// A shard's windows as its two objects hold them.
-fn part(windows: Vec<Window>) -> (ShardLatents, ShardCorrections) {
+fn part(windows: Vec<Window>) -> (Encoded<ShardLatents>, Encoded<ShardCorrections>) {
     let start = windows.first().map_or(0, |first| first.bytes.start);
     // Within a shard, so within 32 bits.
     let in_shard = |bytes: &Range<u64>| (bytes.start - start) as u32..(bytes.end - start) as u32;
@@ -236,8 +231,9 @@ fn part(windows: Vec<Window>) -> (ShardLatents, ShardCorrections) {
             hash: window.hash,
         });
     }
-    let latents = ShardLatents { windows: latents };
-    let corrections = ShardCorrections { latents: shard::digest(&latents.encode()), windows: corrections };
+    let latents = ShardLatents { windows: latents }.into_encoded();
+    let corrections =
+        ShardCorrections { latents: shard::digest(&latents.payload), windows: corrections }.into_encoded();
     (latents, corrections)
 }
 

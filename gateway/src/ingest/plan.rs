@@ -1,39 +1,39 @@
-//! How a text will be written: the caller's options, the checkpoint's defaults and the gateway's settings made one.
+//! Settings of a write, resolved from the caller's options, the gateway's settings and the checkpoint's defaults.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use c3_store::manifest::{Manifest, ShardEntry, Verification};
+use c3_store::object::key::{CorrectionSettings, LatentSettings, ShardKeyPrefixes};
+use c3_store::object::version::{Version, now_unix_ms};
 use c3_types::{Cascade, DocumentId, LatentCodec, ShardHash, WriteOptions};
 
 use crate::error::Error;
 use crate::state::Gateway;
-use c3_store::manifest::{Manifest, ShardEntry, Verification};
-use c3_store::object::key::{CorrectionSettings, LatentSettings, ShardKeyPrefixes};
-use c3_store::object::version::{Version, now_unix_ms};
 
-/// How a text is written.
+/// Settings of a write.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Plan {
+pub(crate) struct WritePlan {
     pub(crate) cascade: Cascade,
     pub(crate) ratio: u32,
     pub(crate) codec: LatentCodec,
-    /// `None` where it is skipped.
+    /// `None` if verification is skipped.
     pub(crate) verification: Option<Verification>,
-    /// Shards that have a ratio of their own.
+    /// Ratios of shards that do not use `ratio`.
     pub(crate) ratios: Arc<HashMap<ShardHash, u32>>,
-    /// How long the document is found; `None`: for ever.
+    /// Lifetime of the document. `None` means that it never expires.
     pub(crate) ttl: Option<Duration>,
 }
 
-impl Plan {
-    /// Decides, or says which option cannot be.
+impl WritePlan {
+    /// Resolves the options. Fails on an unsupported option, or if no node serves the cascade.
     pub(crate) async fn new(options: &WriteOptions, gateway: &Gateway) -> Result<Self, Error> {
         let served = gateway.router.cascade(options.cascade.as_deref()).await?;
         let ratio = served.ratios.check(options.ratio.unwrap_or(0))?;
         let verification = match options.skip_verification {
             true => None,
-            // One arithmetic for all of a document, so that it can be read exactly as it was verified.
+            // One arithmetic for the whole document, so that one node can read all of it exactly as it was verified.
             false => Some(Verification {
                 margin: options.margin.unwrap_or(gateway.config.margin),
                 arithmetic: gateway.router.arithmetic(served.cascade.decoder).await?,
@@ -49,20 +49,20 @@ impl Plan {
         })
     }
 
-    /// Decides as [`Plan::new`] does, and what is left open as a stored document is written.
-    pub(crate) async fn like(
+    /// Resolves the options like [`WritePlan::new`], but takes unset options from `document`.
+    pub(crate) async fn with_defaults_of(
+        document: &Manifest,
         options: &WriteOptions,
-        like: &Manifest,
         gateway: &Gateway,
     ) -> Result<Self, Error> {
-        let mut plan = Self::new(&completed(options.clone(), like), gateway).await?;
+        let mut plan = Self::new(&with_defaults(options.clone(), document), gateway).await?;
         if options.auto_ratio.is_none() && options.ratio.is_none() {
-            plan.ratios = Arc::new(like.shards.iter().map(|shard| (shard.hash, shard.ratio)).collect());
+            plan.ratios = Arc::new(document.shards.iter().map(|shard| (shard.hash, shard.ratio)).collect());
         }
         Ok(plan)
     }
 
-    /// The manifest of a document of these shards that is made now.
+    /// Returns the manifest of a document that consists of these shards and is created now.
     pub(crate) fn manifest(&self, id: DocumentId, shards: Vec<ShardEntry>) -> Manifest {
         let created_unix_ms = now_unix_ms();
         Manifest {
@@ -79,42 +79,49 @@ impl Plan {
         }
     }
 
-    /// When a document that was made then is past its time, if ever.
+    /// Returns when a document that was created at this time expires, if it does.
     pub(crate) fn expires_unix_ms(&self, created_unix_ms: u64) -> Option<u64> {
         let ttl_ms = self.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
         ttl_ms.map(|ttl_ms| created_unix_ms.saturating_add(ttl_ms))
     }
 
-    /// The plan of a shard: the document's, with the shard's own ratio where it has one.
-    pub(crate) fn of(self: Arc<Self>, shard: ShardHash) -> Arc<Self> {
+    /// Returns whether a document was written with this cascade, codec and verification. Ratios are not compared.
+    pub(crate) fn has_settings_of(&self, document: &Manifest) -> bool {
+        (&self.cascade, self.codec, &self.verification)
+            == (&document.cascade, document.codec, &document.verification)
+    }
+
+    /// Returns the plan of one shard: this one, with the shard's own ratio if it has one.
+    pub(crate) fn for_shard(self: Arc<Self>, shard: ShardHash) -> Arc<Self> {
         match self.ratios.get(&shard) {
             Some(&ratio) => Arc::new(Self { ratio, ..Self::clone(&self) }),
             None => self,
         }
     }
 
-    /// Where all generations of a shard written so are stored.
+    /// Returns the key prefixes under which the objects of a shard with these settings are stored.
     pub(crate) fn key_prefixes(&self, shard: ShardHash) -> ShardKeyPrefixes {
         let latents =
             LatentSettings { compressor: self.cascade.compressor, ratio: self.ratio, codec: self.codec };
-        let corrections = self.verification.as_ref().map(|how| CorrectionSettings {
+        let corrections = self.verification.as_ref().map(|verification| CorrectionSettings {
             decoder: self.cascade.decoder,
-            arithmetic: how.arithmetic.clone(),
-            margin: how.margin,
+            arithmetic: verification.arithmetic.clone(),
+            margin: verification.margin,
         });
         ShardKeyPrefixes::new(shard, &latents, corrections.as_ref(), None)
     }
 }
 
-/// What is left open is the document's. Only the caller can say that it is not to be verified.
-fn completed(options: WriteOptions, like: &Manifest) -> WriteOptions {
-    // Latents from outside were proven and not verified: their margin is 0, and nobody asked for it.
-    let margin = like.verification.as_ref().map(|how| how.margin).filter(|&margin| margin > 0.0);
-    let one_ratio = Some(like.ratio).filter(|&ratio| ratio != 0 && options.auto_ratio.is_none());
+/// Fills unset options from a document. Verification is never skipped unless the caller says so.
+fn with_defaults(options: WriteOptions, document: &Manifest) -> WriteOptions {
+    // Imported latents have margin 0, which is nobody's choice.
+    let margin = document.verification.as_ref().map(|verification| verification.margin);
+    let margin = margin.filter(|&margin| margin > 0.0);
+    let ratio = Some(document.ratio).filter(|&ratio| ratio != 0 && options.auto_ratio.is_none());
     WriteOptions {
-        cascade: options.cascade.or_else(|| Some(like.cascade.name.clone())),
-        ratio: options.ratio.or(one_ratio),
-        codec: options.codec.or(Some(like.codec)),
+        cascade: options.cascade.or_else(|| Some(document.cascade.name.clone())),
+        ratio: options.ratio.or(ratio),
+        codec: options.codec.or(Some(document.codec)),
         margin: options.margin.or(margin),
         ..options
     }
@@ -126,14 +133,14 @@ mod tests {
     use crate::test_data::manifest;
 
     #[test]
-    fn what_is_left_open_is_the_documents() {
+    fn unset_options_come_from_the_document() {
         let old = manifest(&[vec![10]], true);
         let given = WriteOptions { codec: Some(LatentCodec::F32), ..WriteOptions::default() };
-        let options = completed(given, &old);
+        let options = with_defaults(given, &old);
         assert_eq!((options.ratio, options.codec), (Some(20), Some(LatentCodec::F32)));
         assert_eq!(options.margin, Some(2.0));
         assert_eq!(options.cascade.as_deref(), Some("c3-mini"));
-        let mixed = completed(WriteOptions::default(), &Manifest { ratio: 0, ..old });
+        let mixed = with_defaults(WriteOptions::default(), &Manifest { ratio: 0, ..old });
         assert_eq!(mixed.ratio, None);
     }
 }

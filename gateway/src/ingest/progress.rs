@@ -1,4 +1,4 @@
-//! What of a document is written so far, and how long the rest will take.
+//! Progress of a write, and an estimate of the time left.
 
 use std::time::{Duration, Instant};
 
@@ -7,24 +7,24 @@ use c3_types::{Progress, StageTimes};
 
 use crate::state::WrittenShard;
 
-/// What is written so far.
+/// Sums over the shards written so far.
 pub(super) struct WriteProgress {
-    begun: Instant,
+    start: Instant,
     pub(super) bytes: u64,
     pub(super) tokens: u64,
     pub(super) shards: Vec<ShardEntry>,
-    /// Shards that the store had, and their bytes.
+    /// Number of shards that the store already had, kept ones included.
     pub(super) reused: u64,
     bytes_reused: u64,
     pub(super) times: StageTimes,
 }
 
 impl WriteProgress {
-    /// Begins after shards that are kept as they are.
-    pub(super) fn after(kept: Vec<ShardEntry>) -> Self {
+    /// Starts with shards kept from a base document.
+    pub(super) fn new(kept: Vec<ShardEntry>) -> Self {
         let bytes = kept.iter().map(ShardEntry::bytes).sum();
         Self {
-            begun: Instant::now(),
+            start: Instant::now(),
             bytes,
             tokens: kept.iter().map(|shard| shard.tokens).sum(),
             reused: kept.len() as u64,
@@ -34,7 +34,7 @@ impl WriteProgress {
         }
     }
 
-    /// The next shard is durable.
+    /// Adds the next shard.
     pub(super) fn add(&mut self, shard: WrittenShard) {
         let bytes = shard.entry.bytes();
         self.bytes += bytes;
@@ -47,19 +47,19 @@ impl WriteProgress {
         self.shards.push(shard.entry);
     }
 
-    /// How far a text of so many bytes, where that is known, is.
-    pub(super) fn progress(&self, bytes_total: Option<u64>) -> Progress {
+    /// Reports the progress. The time left is estimated if the size of the text is known.
+    pub(super) fn report(&self, bytes_total: Option<u64>) -> Progress {
         Progress {
             bytes_done: self.bytes,
             tokens_done: self.tokens,
             bytes_reused: self.bytes_reused,
-            time_left: self.left(bytes_total, self.begun.elapsed()),
+            time_left: self.time_left(bytes_total, self.start.elapsed()),
             upload: None,
         }
     }
 
-    /// What was found tells nothing of how long what is computed takes.
-    fn left(&self, bytes_total: Option<u64>, elapsed: Duration) -> Option<Duration> {
+    /// Estimates the time left. Excludes reused shards, which cost almost no time.
+    fn time_left(&self, bytes_total: Option<u64>, elapsed: Duration) -> Option<Duration> {
         let computed = self.bytes - self.bytes_reused;
         let left = bytes_total?.checked_sub(self.bytes)?;
         (computed > 0).then(|| elapsed.mul_f64(left as f64 / computed as f64))
@@ -72,10 +72,10 @@ mod tests {
     use crate::test_data::manifest;
 
     #[test]
-    fn the_rest_takes_as_long_as_what_was_computed() {
+    fn time_left_follows_from_computed_shards() {
         let shards = manifest(&[vec![100], vec![40, 60], vec![50]], true).shards;
-        let mut progress = WriteProgress::after(shards[..1].to_vec());
-        let left = |progress: &WriteProgress, total| progress.left(total, Duration::from_secs(10));
+        let mut progress = WriteProgress::new(shards[..1].to_vec());
+        let left = |progress: &WriteProgress, total| progress.time_left(total, Duration::from_secs(10));
         assert_eq!(left(&progress, Some(1000)), None);
         for (shard, reused) in shards[1..].iter().zip([true, false]) {
             progress.add(WrittenShard { entry: shard.clone(), reused, times: StageTimes::default() });

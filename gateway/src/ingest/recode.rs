@@ -1,29 +1,28 @@
-//! Recode: a stored document is written anew with other options.
+//! Recode: writes a stored document again with other options.
 //!
-//! Its text is decoded and goes the way of every text that is stored: compressed, verified, made durable. Then the
-//! manifest is switched, if it is still the one that was read. Until then the document is as it was, whatever happens;
-//! one that was deleted meanwhile stays deleted.
+//! The text is decoded and written like any other text: compressed, verified, made durable. Then the manifest is
+//! replaced, if it is still the one that was read. Until then the document is unchanged, whatever fails. A document that
+//! is deleted in the meantime stays deleted.
 //!
-//! Latents are compressed anew also where only the codec differs. The true tokens, which a verification needs, are
-//! nowhere stored, so the text has to be decoded in any case; compressing it is the small part of the work, and what
-//! comes out is what a put with these options makes, bit for bit, and shared with it.
+//! Latents are compressed again even if only the codec differs. Verification needs the true tokens, which are stored
+//! nowhere, so the text has to be decoded in any case, and compression is the smaller part of the work. The result is
+//! bit for bit that of a put with these options, and shares its objects.
 
 use std::sync::Arc;
 
 use async_stream::try_stream;
+use c3_store::manifest::Manifest;
 use c3_types::{ByteRange, PutEvent, StageTimes, Stored, WriteOptions};
 use futures::{Stream, StreamExt, pin_mut};
 
-use super::document::{Writing, write_text};
-use super::limits;
-use super::plan::Plan;
+use super::document::{DocumentWrite, write_text};
+use super::plan::WritePlan;
+use super::text::{self, TextLimits, TextPrefix};
 use crate::error::Error;
-use crate::ingest::text::{self, Begun};
 use crate::read::document::document_text;
 use crate::state::SharedGateway;
-use c3_store::manifest::Manifest;
 
-/// Writes a document anew. What `options` leave open stays as the document has it. Ends as a put does.
+/// Writes a document again. Unset options keep the document's values. The last event is [`PutEvent::Stored`].
 pub(crate) fn recode(
     gateway: SharedGateway,
     id: String,
@@ -33,20 +32,19 @@ pub(crate) fn recode(
         options.check_without_upload()?;
         let found = gateway.find(&id).await?;
         let old = &found.value;
-        // A bound on stored bytes needs the text's size, which the document has.
+        // A bound on stored bytes needs the size of the text.
         let options = WriteOptions { bytes: Some(old.bytes()), ..options };
-        let limits = limits(&gateway, &options)?;
-        let plan = Plan::like(&options, old, &gateway).await?;
-        if options.auto_ratio.is_none() && is_written_so(old, &plan) {
+        let limits = TextLimits::new(gateway.config.document_bytes_max, options.bytes)?;
+        let plan = WritePlan::with_defaults_of(old, &options, &gateway).await?;
+        if options.auto_ratio.is_none() && is_up_to_date(old, &plan) {
             let document = old.document(found.bytes);
             let (shards_reused, times) = (document.shards, StageTimes::default());
             yield PutEvent::Stored(Box::new(Stored { document, shards_reused, times, bound_met: None }));
             return;
         }
         let text = document_text(Arc::clone(&gateway), old.id, ByteRange::default());
-        let parts = text::shards(Begun::default(), text, limits);
-        let writing = Writing::new(plan, options).in_place_of(old.clone());
-        let events = write_text(gateway, writing, parts);
+        let parts = text::shards(TextPrefix::default(), text, limits);
+        let events = write_text(gateway, DocumentWrite::replacing(old.clone(), plan, options), parts);
         pin_mut!(events);
         while let Some(event) = events.next().await {
             yield event?;
@@ -54,13 +52,13 @@ pub(crate) fn recode(
     }
 }
 
-/// Whether there is nothing to do.
-fn is_written_so(old: &Manifest, plan: &Plan) -> bool {
-    let ratios = old.shards.iter().all(|shard| {
+/// Returns whether the document is already what the plan would write.
+fn is_up_to_date(old: &Manifest, plan: &WritePlan) -> bool {
+    let has_ratios = old.shards.iter().all(|shard| {
         let ratio = plan.ratios.get(&shard.hash).unwrap_or(&plan.ratio);
         shard.import_digest.is_none() && shard.ratio == *ratio
     });
-    ratios && (&old.cascade, old.codec, &old.verification) == (&plan.cascade, plan.codec, &plan.verification)
+    has_ratios && plan.has_settings_of(old)
 }
 
 #[cfg(test)]
@@ -70,8 +68,8 @@ mod tests {
     use super::*;
     use crate::test_data::manifest;
 
-    fn plan(old: &Manifest) -> Plan {
-        Plan {
+    fn plan(old: &Manifest) -> WritePlan {
+        WritePlan {
             cascade: old.cascade.clone(),
             ratio: 20,
             codec: old.codec,
@@ -82,21 +80,21 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_written_otherwise_is_written_anew() {
+    fn a_document_is_up_to_date_only_with_equal_settings() {
         let old = manifest(&[vec![10], vec![20]], true);
-        assert!(is_written_so(&old, &plan(&old)));
+        assert!(is_up_to_date(&old, &plan(&old)));
         let mut unverified = old.clone();
         unverified.verification = None;
-        let mut outside = old.clone();
-        outside.shards[1].import_digest = Some([1; 32]);
+        let mut imported = old.clone();
+        imported.shards[1].import_digest = Some([1; 32]);
         let mut mixed = old.clone();
         mixed.shards[1].ratio = 40;
         let codec = Manifest { codec: LatentCodec::F32, ..old.clone() };
-        for other in [unverified, outside, mixed.clone(), codec] {
-            assert!(!is_written_so(&other, &plan(&old)));
+        for other in [unverified, imported, mixed.clone(), codec] {
+            assert!(!is_up_to_date(&other, &plan(&old)));
         }
         let mut kept = plan(&old);
         kept.ratios = Arc::new(mixed.shards.iter().map(|shard| (shard.hash, shard.ratio)).collect());
-        assert!(is_written_so(&mixed, &kept));
+        assert!(is_up_to_date(&mixed, &kept));
     }
 }

@@ -11,16 +11,15 @@ use bytes::Bytes;
 use c3_types::{DocumentId, ShardHash, StageTimes, WindowCorrections};
 
 use super::hash::TextHash;
-use super::plan::Plan;
+use super::plan::WritePlan;
 use crate::error::Error;
 use crate::state::{Gateway, Placing, SharedGateway, WrittenShard};
 use c3_routing::{CompressJob, CompressedWindow, TokenIds, VerifyJob};
 use c3_store::manifest::{Placement, ShardEntry, Verification};
-use c3_store::object::key::{ShardKeyPrefixes, ShardKeys};
+use c3_store::object::key::ShardKeyPrefixes;
 use c3_store::object::version::Version;
-use c3_store::shard::StoredLatents;
-use c3_store::shard::{self, ShardCorrections, ShardLatents};
-use c3_store::{Error as StoreError, Shard, StoredObject};
+use c3_store::shard::{self, Encoded, ShardCorrections, ShardLatents, StoredCorrections, StoredLatents};
+use c3_store::{Error as StoreError, Shard};
 
 /// Most bytes of latents and corrections that a manifest holds.
 const INLINE_BYTES_MAX: usize = 8 << 10;
@@ -35,12 +34,12 @@ pub(super) enum WrittenPart {
 /// Makes a shard durable, unless it is already.
 pub(crate) async fn write_shard(
     gateway: SharedGateway,
-    plan: Arc<Plan>,
+    plan: Arc<WritePlan>,
     text: Bytes,
     keep: Placing,
 ) -> Result<WrittenShard, Error> {
     let hash = ShardHash::of(&text);
-    let plan = plan.of(hash);
+    let plan = plan.for_shard(hash);
     let prefixes = plan.key_prefixes(hash);
     let key = (prefixes.clone(), keep);
     let write = ShardWrite { gateway: Arc::clone(&gateway), plan, text, hash, prefixes, keep };
@@ -48,7 +47,11 @@ pub(crate) async fn write_shard(
 }
 
 /// Compresses a shard and, where planned, verifies it. Stores nothing.
-pub(crate) async fn compress_shard(gateway: &Gateway, plan: &Plan, text: &Bytes) -> Result<Shard, Error> {
+pub(crate) async fn compress_shard(
+    gateway: &Gateway,
+    plan: &WritePlan,
+    text: &Bytes,
+) -> Result<Shard, Error> {
     let mut times = StageTimes::default();
     let windows = compress(gateway, plan, text, &mut times).await?;
     let (latents, token_ids) = part(windows);
@@ -61,16 +64,12 @@ pub(crate) async fn compress_shard(gateway: &Gateway, plan: &Plan, text: &Bytes)
 
 struct ShardWrite {
     gateway: SharedGateway,
-    plan: Arc<Plan>,
+    plan: Arc<WritePlan>,
     text: Bytes,
     hash: ShardHash,
     prefixes: ShardKeyPrefixes,
     keep: Placing,
 }
-
-/// A shard's objects, with their generations.
-type Latents = (Version, StoredLatents);
-type Corrections = (Version, StoredObject<ShardCorrections>);
 
 impl ShardWrite {
     async fn run(self) -> Result<WrittenShard, Error> {
@@ -82,16 +81,18 @@ impl ShardWrite {
         }
         let latents = self.gateway.store.usable_latents(&self.prefixes.latents).await?;
         if let Some(latents) = &latents
-            && let Some(corrections) = self.stored_corrections(&latents.1).await?
+            && let Some(corrections) = self.stored_corrections(latents).await?
         {
-            return Ok(self.written(self.entry(latents, corrections.as_ref()), true, times));
+            let entry = ShardEntry::in_objects(self.hash, latents, corrections.as_ref());
+            return Ok(self.written(entry, true, times));
         }
         let windows = compress(&self.gateway, &self.plan, &self.text, &mut times).await?;
-        let (made, token_ids) = part(windows);
-        match (self.keep, latents) {
-            (Placing::Inline, None) => self.make_inline(made, token_ids, times).await,
-            // Where there are latents without corrections, corrections are made for them.
-            (_, stored) => self.make_objects(made, stored, token_ids, times).await,
+        let (compressed, token_ids) = part(windows);
+        match (latents, self.keep) {
+            // Stored latents lack corrections, which must be made for exactly these latents.
+            (Some(stored), _) => self.correct(stored, token_ids, times).await,
+            (None, Placing::Inline) => self.make_inline(compressed.into_encoded(), token_ids, times).await,
+            (None, Placing::Shared) => self.make_objects(compressed.into_encoded(), token_ids, times).await,
         }
     }
 
@@ -106,7 +107,7 @@ impl ShardWrite {
             }
             Err(error) => return Err(error.into()),
         };
-        let Plan { cascade, ratio, codec, verification, .. } = &*self.plan;
+        let WritePlan { cascade, ratio, codec, verification, .. } = &*self.plan;
         let same = (&manifest.cascade, &manifest.ratio, &manifest.codec, &manifest.verification)
             == (cascade, ratio, codec, verification);
         Ok(manifest.shards.into_iter().next().filter(|entry| {
@@ -118,102 +119,92 @@ impl ShardWrite {
     async fn stored_corrections(
         &self,
         latents: &StoredLatents,
-    ) -> Result<Option<Option<Corrections>>, Error> {
+    ) -> Result<Option<Option<StoredCorrections>>, Error> {
         let Some(prefix) = &self.prefixes.corrections else { return Ok(Some(None)) };
         Ok(self.gateway.store.usable_corrections(prefix, latents).await?.map(Some))
     }
 
-    /// Corrects latents that no object holds. What is too large for a manifest is put into objects after all.
+    /// Verifies new latents and keeps the shard inline, or in objects if it is too large.
     async fn make_inline(
         &self,
-        made: ShardLatents,
+        latents: Encoded<ShardLatents>,
         token_ids: Vec<Vec<u32>>,
         mut times: StageTimes,
     ) -> Result<WrittenShard, Error> {
-        let payload = made.encode();
-        if payload.len() > INLINE_BYTES_MAX {
-            return self.make_objects(made, None, token_ids, times).await;
+        if latents.payload.len() > INLINE_BYTES_MAX {
+            return self.make_objects(latents, token_ids, times).await;
         }
         let corrections = match &self.plan.verification {
             Some(how) => {
-                let windows = verify(&self.gateway, &self.plan, how, &made, token_ids, &mut times).await?;
-                Some(ShardCorrections { latents: shard::digest(&payload), windows })
+                let windows =
+                    verify(&self.gateway, &self.plan, how, &latents.value, token_ids, &mut times).await?;
+                let latents = shard::digest(&latents.payload);
+                Some(ShardCorrections { latents, windows }.into_encoded())
             }
             None => None,
         };
-        let corrected = corrections.as_ref().map_or(0, |corrections| corrections.encode().len());
-        if payload.len() + corrected <= INLINE_BYTES_MAX {
-            let entry = ShardEntry::new(self.hash, &made, corrections.as_ref());
+        let corrections_bytes = corrections.as_ref().map_or(0, |corrections| corrections.payload.len());
+        if latents.payload.len() + corrections_bytes <= INLINE_BYTES_MAX {
+            let entry = ShardEntry::inline(self.hash, &latents, corrections.as_ref());
             return Ok(self.written(entry, false, times));
         }
-        let begun = Instant::now();
-        let latents = self.gateway.store.put_latents(&self.prefixes.latents, made).await?;
+        let start = Instant::now();
+        let latents = self.gateway.store.put_latents(&self.prefixes.latents, latents).await?;
         let corrections = match corrections {
             Some(corrections) => self.put_corrections(corrections).await?,
             None => None,
         };
-        times.store += begun.elapsed();
-        Ok(self.written(self.entry(&latents, corrections.as_ref()), false, times))
+        times.store += start.elapsed();
+        Ok(self.written(ShardEntry::in_objects(self.hash, &latents, corrections.as_ref()), false, times))
     }
 
-    /// Stores latents, unless there are any, and their corrections.
+    /// Stores new latents, then verifies them.
     async fn make_objects(
         &self,
-        made: ShardLatents,
-        stored: Option<Latents>,
+        latents: Encoded<ShardLatents>,
         token_ids: Vec<Vec<u32>>,
         mut times: StageTimes,
     ) -> Result<WrittenShard, Error> {
-        let begun = Instant::now();
-        let latents = match stored {
-            Some(stored) => stored,
-            None => self.gateway.store.put_latents(&self.prefixes.latents, made).await?,
-        };
-        times.store += begun.elapsed();
+        let start = Instant::now();
+        let latents = self.gateway.store.put_latents(&self.prefixes.latents, latents).await?;
+        times.store += start.elapsed();
+        self.correct(latents, token_ids, times).await
+    }
+
+    /// Verifies stored latents, if planned, and stores their corrections.
+    async fn correct(
+        &self,
+        latents: StoredLatents,
+        token_ids: Vec<Vec<u32>>,
+        mut times: StageTimes,
+    ) -> Result<WrittenShard, Error> {
         let corrections = match &self.plan.verification {
             Some(how) => {
-                let of = &latents.1;
                 let windows =
-                    verify(&self.gateway, &self.plan, how, &of.value, token_ids, &mut times).await?;
-                let begun = Instant::now();
-                let value = ShardCorrections { latents: of.digest, windows };
-                let corrections = self.put_corrections(value).await?;
-                times.store += begun.elapsed();
+                    verify(&self.gateway, &self.plan, how, &latents.value, token_ids, &mut times).await?;
+                let start = Instant::now();
+                let corrections = ShardCorrections { latents: latents.digest, windows }.into_encoded();
+                let corrections = self.put_corrections(corrections).await?;
+                times.store += start.elapsed();
                 corrections
             }
             None => None,
         };
-        let shard = Shard::new(
-            latents.1.value.clone(),
-            corrections.as_ref().map(|(_, corrections)| corrections.value.windows.clone()),
-        );
-        self.gateway.cache.put(self.names(&latents, corrections.as_ref()), shard).await;
-        Ok(self.written(self.entry(&latents, corrections.as_ref()), false, times))
+        let entry = ShardEntry::in_objects(self.hash, &latents, corrections.as_ref());
+        let corrections_version =
+            corrections.as_ref().map_or(Version::NONE, |corrections| corrections.version);
+        let keys = self.prefixes.at(latents.version, corrections_version);
+        let shard = Shard::new(latents.value, corrections.map(|corrections| corrections.value.windows));
+        self.gateway.cache.put(keys, shard).await;
+        Ok(self.written(entry, false, times))
     }
 
-    async fn put_corrections(&self, value: ShardCorrections) -> Result<Option<Corrections>, Error> {
+    async fn put_corrections(
+        &self,
+        corrections: Encoded<ShardCorrections>,
+    ) -> Result<Option<StoredCorrections>, Error> {
         let Some(prefix) = &self.prefixes.corrections else { return Ok(None) };
-        let (generation, bytes) = self.gateway.store.put_corrections(prefix, &value).await?;
-        Ok(Some((generation, StoredObject { value, bytes })))
-    }
-
-    fn names(&self, latents: &Latents, corrections: Option<&Corrections>) -> ShardKeys {
-        let prefix = self.prefixes.corrections.as_ref();
-        let corrections = prefix.zip(corrections).map(|(prefix, (generation, _))| prefix.at(*generation));
-        ShardKeys { latents: self.prefixes.latents.at(latents.0), corrections }
-    }
-
-    /// The line of the manifest of a shard in these objects.
-    fn entry(&self, latents: &Latents, corrections: Option<&Corrections>) -> ShardEntry {
-        let corrections_bytes = corrections.map_or(0, |(_, corrections)| corrections.bytes);
-        ShardEntry {
-            stored_bytes: latents.1.bytes + corrections_bytes,
-            placement: Placement::Objects {
-                latents: latents.0,
-                corrections: corrections.map(|(generation, _)| *generation).unwrap_or_default(),
-            },
-            ..ShardEntry::new(self.hash, &latents.1.value, corrections.map(|(_, of)| &of.value))
-        }
+        Ok(Some(self.gateway.store.put_corrections(prefix, corrections).await?))
     }
 
     fn written(&self, entry: ShardEntry, reused: bool, times: StageTimes) -> WrittenShard {
@@ -224,7 +215,7 @@ impl ShardWrite {
 
 async fn compress(
     gateway: &Gateway,
-    plan: &Plan,
+    plan: &WritePlan,
     text: &Bytes,
     times: &mut StageTimes,
 ) -> Result<Vec<CompressedWindow>, Error> {
@@ -242,7 +233,7 @@ async fn compress(
 
 async fn verify(
     gateway: &Gateway,
-    plan: &Plan,
+    plan: &WritePlan,
     how: &Verification,
     latents: &ShardLatents,
     token_ids: Vec<Vec<u32>>,

@@ -1,53 +1,54 @@
-//! Text on its way in: checked (UTF-8, size) while it streams, and cut into shards.
+//! Checks a text (UTF-8, size) while it streams in, and cuts it into shards.
 
 use async_stream::try_stream;
 use bytes::Bytes;
 use c3_types::Invalid;
 use futures::{Stream, StreamExt, pin_mut};
 
+use super::chunker::Chunker;
+use super::hash::TextHash;
 use crate::error::Error;
-use crate::ingest::chunker::Chunker;
-use crate::ingest::hash::TextHash;
 
-/// Bounds of one text.
+/// Size limits of a text.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TextLimits {
-    /// Most bytes.
-    pub(crate) bytes_max: u64,
-    /// Bytes that the caller said it has.
-    pub(crate) bytes_declared: Option<u64>,
+    bytes_max: u64,
+    /// Size that the caller declared, in bytes.
+    bytes_declared: Option<u64>,
 }
 
-/// What a text becomes.
+/// Part of a text.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Part {
+pub(crate) enum TextPart {
     /// The next shard.
     Shard(Bytes),
-    /// The only shard of a text.
-    Whole(Bytes),
-    /// All of it was read: the hash of the bytes.
+    /// The only shard of the text.
+    OnlyShard(Bytes),
+    /// The end of the text, with its hash.
     End(TextHash),
 }
 
-/// What is there of a text already, when its pieces arrive.
+/// Beginning of a text whose continuation arrives. Empty if all of the text arrives.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Begun {
-    /// Hash of all that is there.
+pub(crate) struct TextPrefix {
+    /// Hash of the whole prefix.
     pub(crate) hash: TextHash,
-    /// The end of it, that is to be cut into shards together with what arrives.
-    pub(crate) end: Bytes,
+    /// End of the prefix, which is cut into shards together with the continuation.
+    pub(crate) uncut: Bytes,
 }
 
 impl TextLimits {
-    /// Checks the declared size before any text is read.
-    pub(crate) fn check_declared(&self) -> Result<(), Invalid> {
-        self.check(self.bytes_declared.unwrap_or(0))
+    /// Fails if the declared size exceeds the maximum.
+    pub(crate) fn new(bytes_max: u64, bytes_declared: Option<u64>) -> Result<Self, Invalid> {
+        let limits = Self { bytes_max, bytes_declared };
+        limits.check(bytes_declared.unwrap_or(0))?;
+        Ok(limits)
     }
 
     fn check(&self, bytes: u64) -> Result<(), Invalid> {
-        let most = self.bytes_max;
-        if bytes > most {
-            let problem = format!("a document may have {most}, this one has {bytes} or more: split it");
+        let max = self.bytes_max;
+        if bytes > max {
+            let problem = format!("must be at most {max}, but the document has at least {bytes}: split it");
             return Err(Invalid::new("bytes", problem));
         }
         Ok(())
@@ -63,22 +64,24 @@ impl TextLimits {
     }
 }
 
-/// Cuts a text into shards as it arrives, after what is there of it already. Reads on only when the next shard is asked
-/// for. Sizes and offsets are those of the whole text.
+/// Cuts a text into shards as it arrives.
+///
+/// Reads no further than the next shard needs. Sizes and offsets in errors are those of the whole text, including the
+/// prefix.
 pub(crate) fn shards<S>(
-    begun: Begun,
+    prefix: TextPrefix,
     pieces: S,
     limits: TextLimits,
-) -> impl Stream<Item = Result<Part, Error>> + Send
+) -> impl Stream<Item = Result<TextPart, Error>> + Send
 where
     S: Stream<Item = Result<Bytes, Error>> + Send,
 {
     try_stream! {
-        let Begun { mut hash, end } = begun;
+        let TextPrefix { mut hash, uncut } = prefix;
         let (mut utf8, mut chunker) = (Utf8Check::after(hash.bytes()), Chunker::default());
-        chunker.push(&end);
-        // Whether it is the only one is known when the second is, or where shards are there already.
-        let (mut first, mut several) = (None, hash.bytes() > end.len() as u64);
+        chunker.push(&uncut);
+        // The first shard is held back until it is known whether another follows, unless the prefix has shards already.
+        let (mut first, mut has_several) = (None, hash.bytes() > uncut.len() as u64);
         pin_mut!(pieces);
         while let Some(piece) = pieces.next().await {
             let piece = piece?;
@@ -87,13 +90,13 @@ where
             utf8.push(&piece)?;
             chunker.push(&piece);
             while let Some(shard) = chunker.next_shard() {
-                if !several && first.is_none() {
+                if !has_several && first.is_none() {
                     first = Some(shard);
                     continue;
                 }
-                several = true;
+                has_several = true;
                 for shard in first.take().into_iter().chain([shard]) {
-                    yield Part::Shard(shard);
+                    yield TextPart::Shard(shard);
                 }
             }
         }
@@ -101,30 +104,30 @@ where
         limits.check_end(hash.bytes())?;
         let mut last = Vec::from_iter(first);
         last.extend(std::iter::from_fn(|| chunker.last_shard()));
-        let alone = !several && last.len() == 1;
+        let is_only = !has_several && last.len() == 1;
         for shard in last {
-            yield if alone { Part::Whole(shard) } else { Part::Shard(shard) };
+            yield if is_only { TextPart::OnlyShard(shard) } else { TextPart::Shard(shard) };
         }
-        yield Part::End(hash);
+        yield TextPart::End(hash);
     }
 }
 
-/// Checks UTF-8 that arrives in pieces which may end inside a character.
+/// Checks UTF-8 that arrives in pieces, which may end inside a character.
 #[derive(Default)]
 pub(crate) struct Utf8Check {
-    /// The beginning of a character whose end is still to come: at most 3 bytes.
+    /// Beginning of an incomplete character, at most 3 bytes.
     pending: Vec<u8>,
-    /// Bytes before `pending`.
+    /// Number of bytes before `pending`.
     checked: u64,
 }
 
 impl Utf8Check {
-    /// The check of what comes after so many bytes of a text.
+    /// Starts a check after this many bytes of the text.
     fn after(bytes: u64) -> Self {
         Self { checked: bytes, ..Self::default() }
     }
 
-    /// Checks the next piece. The error names the offset of the first byte that fits no character.
+    /// Checks the next piece. The error names the offset of the first invalid byte.
     pub(crate) fn push(&mut self, piece: &[u8]) -> Result<(), Invalid> {
         self.pending.extend_from_slice(piece);
         let valid = match std::str::from_utf8(&self.pending) {
@@ -137,7 +140,7 @@ impl Utf8Check {
         Ok(())
     }
 
-    /// Checks that the text does not end inside a character.
+    /// Fails if the text ends inside a character.
     pub(crate) fn finish(self) -> Result<(), Invalid> {
         if self.pending.is_empty() { Ok(()) } else { Err(self.invalid_at(0)) }
     }
@@ -161,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_offset_of_the_first_wrong_byte_is_named() {
+    fn errors_name_the_offset_of_the_first_invalid_byte() {
         assert_eq!(problem(&[b"ab\xffc"]).as_deref(), Some("text: not UTF-8 at byte 2"));
         assert_eq!(problem(&[b"a\xc3", b"\xa4b\xa4"]).as_deref(), Some("text: not UTF-8 at byte 4"));
         assert_eq!(problem(&[b"a\xf0\x9f", b"\x91"]).as_deref(), Some("text: not UTF-8 at byte 1"));
@@ -170,7 +173,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_are_judged_as_the_whole(bytes in prop::collection::vec(any::<u8>(), 0..40), text in any::<String>(),
+        fn the_result_does_not_depend_on_the_pieces(bytes in prop::collection::vec(any::<u8>(), 0..40), text in any::<String>(),
                                           size in 1usize..8) {
             let joined = [text.as_bytes(), &bytes].concat();
             let expected = std::str::from_utf8(&joined).err().map(|error| error.valid_up_to());
@@ -180,9 +183,10 @@ mod tests {
         }
     }
 
-    async fn parts(pieces: &[&'static [u8]], limits: TextLimits) -> Result<Vec<Part>, Error> {
+    async fn parts(pieces: &[&'static [u8]], limits: TextLimits) -> Result<Vec<TextPart>, Error> {
         let pieces = pieces.iter().map(|piece| Ok(Bytes::from_static(piece)));
-        let parts: Vec<_> = shards(Begun::default(), futures::stream::iter(pieces), limits).collect().await;
+        let parts: Vec<_> =
+            shards(TextPrefix::default(), futures::stream::iter(pieces), limits).collect().await;
         parts.into_iter().collect()
     }
 
@@ -193,22 +197,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_text_goes_on_where_it_ended() {
+    async fn a_text_continues_after_its_prefix() {
         let limits = TextLimits { bytes_max: 100_000, bytes_declared: Some(14) };
-        let begun = Begun { hash: hash(b"kept, end, "), end: "end, ".into() };
+        let prefix = TextPrefix { hash: hash(b"kept, end, "), uncut: "end, ".into() };
         let more = futures::stream::iter([Ok(Bytes::from_static(b"new"))]);
-        let parts: Vec<_> = shards(begun, more, limits).collect().await;
+        let parts: Vec<_> = shards(prefix, more, limits).collect().await;
         let parts: Result<Vec<_>, _> = parts.into_iter().collect();
-        let expected = [Part::Shard("end, new".into()), Part::End(hash(b"kept, end, new"))];
+        let expected = [TextPart::Shard("end, new".into()), TextPart::End(hash(b"kept, end, new"))];
         assert_eq!(parts.unwrap(), expected);
     }
 
     #[tokio::test]
-    async fn sizes_are_held_to() {
+    async fn size_limits_and_declared_sizes_are_enforced() {
         let limits = |bytes_max, bytes_declared| TextLimits { bytes_max, bytes_declared };
         let text: [&'static [u8]; 2] = [b"four", b" and six"];
-        let parts_of_all = parts(&text, limits(12, Some(12))).await.unwrap();
-        assert_eq!(parts_of_all, [Part::Whole("four and six".into()), Part::End(hash(b"four and six"))]);
+        let all = parts(&text, limits(12, Some(12))).await.unwrap();
+        assert_eq!(all, [TextPart::OnlyShard("four and six".into()), TextPart::End(hash(b"four and six"))]);
         for wrong in [limits(11, None), limits(12, Some(13)), limits(100, Some(11)), limits(100, Some(13))] {
             let error = parts(&text, wrong).await.unwrap_err();
             assert!(matches!(error, Error::Invalid(Invalid { field: "bytes", .. })), "{error}");

@@ -1,103 +1,94 @@
-//! A put that can be taken up where it broke off, under the name that the caller or the gateway gave it.
+//! Puts that can be resumed after an interruption, by a name that the caller or the gateway chose.
 //!
-//! Shards are durable one by one, and found by what they hold: a text that is sent again redoes only what was in flight.
-//! What a name adds is in the record that the store keeps of it: the options, without which other shards would be made,
-//! and that sweeps take no shard that is done. A put that the caller named is recorded at once; every one that lasts
-//! long is recorded now and then.
+//! Shards become durable one by one and are content-addressed, so sending a text again repeats only the shards that were
+//! in flight. The *session* in the store adds two things: the options, without which the shards would differ, and
+//! protection of the finished shards from garbage collection. A put that the caller named is saved at once, and every
+//! long put at an interval.
 
 use std::time::{Duration, Instant};
 
-use c3_types::{Base, DocumentId, Invalid, Labels, UploadName, WriteOptions};
-
-use super::plan::Plan;
-use super::progress::WriteProgress;
-use crate::error::Error;
-use crate::state::Gateway;
 use c3_store::manifest::Manifest;
 use c3_store::object::version::{Version, now_unix_ms};
 use c3_store::upload_session::{UPLOAD_TTL, UploadSession};
+use c3_types::{Base, DocumentId, Invalid, Labels, UploadName, WriteOptions};
 
-/// Least time between two records of a put: what they cost is little beside it, also where the store is slow.
-const RECORD_INTERVAL: Duration = Duration::from_secs(10);
+use super::plan::WritePlan;
+use super::progress::WriteProgress;
+use crate::error::Error;
+use crate::state::Gateway;
 
-/// A put that is under way, and how it is recorded.
+/// Minimum time between two saves of a session, so that they cost little even on a slow store.
+const SAVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Put in progress, with its upload session.
 pub(super) struct Upload {
-    record: UploadSession,
-    /// Whether the store has a record of it.
-    state: State,
-    looked: Instant,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Nothing is recorded, and nobody knows the name.
-    Unknown,
-    Recorded,
+    session: UploadSession,
+    /// The store has the session.
+    is_saved: bool,
+    /// Time of the last save, or else of the start.
+    saved: Instant,
 }
 
 impl Upload {
-    /// Binds the put to its options and, where the caller named it, records that, unless `found` is its record already.
+    /// Begins a put with these options, or continues the session `resumed`. Saves the session if the caller named it.
     pub(super) async fn begin(
         gateway: &Gateway,
-        plan: &Plan,
+        plan: &WritePlan,
         options: &WriteOptions,
-        found: Option<UploadSession>,
+        resumed: Option<UploadSession>,
     ) -> Result<Self, Error> {
-        let (looked, named) = (Instant::now(), options.upload.clone());
-        if let Some(record) = found {
-            return Ok(Self { record, state: State::Recorded, looked });
+        let saved = Instant::now();
+        if let Some(session) = resumed {
+            return Ok(Self { session, is_saved: true, saved });
         }
-        let name = match &named {
+        let name = match &options.upload {
             Some(name) => name.clone(),
             None => Version::after(Version::NONE).to_string().parse()?,
         };
-        // Of no document yet: it has the id of its name.
+        // The id of the document is not known yet. That of the name takes its place.
         let id = DocumentId::of(name.as_str().as_bytes());
         let manifest = Manifest { expires_unix_ms: Some(expiry()), ..plan.manifest(id, Vec::new()) };
-        let record = UploadSession { options: bound(options, plan), name, manifest };
-        let mut upload = Self { record, state: State::Unknown, looked };
-        if named.is_some() {
-            upload.write(gateway).await?;
+        let session = UploadSession { options: resolved_options(options, plan), name, manifest };
+        let mut upload = Self { session, is_saved: false, saved };
+        if options.upload.is_some() {
+            upload.put_session(gateway).await?;
         }
         Ok(upload)
     }
 
-    /// The name, once the put can be taken up by it.
+    /// Returns the name, once the put can be resumed by it.
     pub(super) fn name(&self) -> Option<&UploadName> {
-        (self.state == State::Recorded).then_some(&self.record.name)
+        self.is_saved.then_some(&self.session.name)
     }
 
-    /// Records what is done, if it is time to and there is more than was recorded.
-    pub(super) async fn record(
+    /// Saves the progress if there is any and the interval has passed.
+    pub(super) async fn save(
         &mut self,
         gateway: &Gateway,
-        plan: &Plan,
+        plan: &WritePlan,
         progress: &WriteProgress,
     ) -> Result<(), Error> {
-        if self.looked.elapsed() < RECORD_INTERVAL
-            || progress.shards.len() <= self.record.manifest.shards.len()
+        if self.saved.elapsed() < SAVE_INTERVAL || progress.shards.len() <= self.session.manifest.shards.len()
         {
             return Ok(());
         }
-        let manifest = plan.manifest(self.record.manifest.id, progress.shards.clone());
-        self.record.manifest = Manifest { expires_unix_ms: Some(expiry()), ..manifest };
-        self.write(gateway).await
+        let manifest = plan.manifest(self.session.manifest.id, progress.shards.clone());
+        self.session.manifest = Manifest { expires_unix_ms: Some(expiry()), ..manifest };
+        self.put_session(gateway).await
     }
 
-    /// The put has ended: there is nothing to take up.
+    /// Removes the session of a finished put. A failure is logged only, since the document is stored.
     pub(super) async fn end(&self, gateway: &Gateway) {
-        if self.state == State::Recorded
-            && let Err(error) = gateway.store.end_upload(&self.record.name).await
+        if self.is_saved
+            && let Err(error) = gateway.store.end_upload(&self.session.name).await
         {
-            // The document is stored. The record is past its time soon.
-            tracing::warn!(%error, "the record of a put that has ended stays");
+            tracing::warn!(%error, "could not remove an upload session, it expires by itself");
         }
     }
 
-    async fn write(&mut self, gateway: &Gateway) -> Result<(), Error> {
-        gateway.store.put_upload(&self.record).await?;
-        self.state = State::Recorded;
-        self.looked = Instant::now();
+    async fn put_session(&mut self, gateway: &Gateway) -> Result<(), Error> {
+        gateway.store.put_upload(&self.session).await?;
+        (self.is_saved, self.saved) = (true, Instant::now());
         Ok(())
     }
 }
@@ -106,16 +97,16 @@ fn expiry() -> u64 {
     now_unix_ms().saturating_add(UPLOAD_TTL.as_millis() as u64)
 }
 
-/// The options that make the same shards again, whatever the gateway's settings are by then.
-fn bound(options: &WriteOptions, plan: &Plan) -> WriteOptions {
-    // A base's shards have their own ratios, where the caller names none.
-    let one_ratio = (options.auto_ratio.is_none() && options.base.is_none()).then_some(plan.ratio);
+/// Returns options that produce the same shards again even if the gateway's settings change.
+fn resolved_options(options: &WriteOptions, plan: &WritePlan) -> WriteOptions {
+    // Without a ratio in the options, shards of a base keep their own.
+    let ratio = (options.auto_ratio.is_none() && options.base.is_none()).then_some(plan.ratio);
     WriteOptions {
         cascade: Some(plan.cascade.name.clone()),
-        ratio: options.ratio.or(one_ratio),
+        ratio: options.ratio.or(ratio),
         codec: Some(plan.codec),
         skip_verification: plan.verification.is_none(),
-        margin: plan.verification.as_ref().map(|how| how.margin),
+        margin: plan.verification.as_ref().map(|verification| verification.margin),
         bytes: None,
         ttl_seconds: options.ttl_seconds,
         auto_ratio: options.auto_ratio.clone(),
@@ -126,41 +117,40 @@ fn bound(options: &WriteOptions, plan: &Plan) -> WriteOptions {
     }
 }
 
-/// What the options leave open, as the put was begun. Refuses what contradicts it.
-pub(super) fn taken_up(options: WriteOptions, record: &UploadSession) -> Result<WriteOptions, Invalid> {
-    let fixed = &record.options;
-    let wrong = |field: &str| {
+/// Fills unset options from the session. Fails if a set option contradicts it.
+pub(super) fn resume(options: WriteOptions, session: &UploadSession) -> Result<WriteOptions, Invalid> {
+    let saved = &session.options;
+    let conflict = |field: &str| {
         let problem =
-            format!("`{}` was begun with another {field}: leave it out, or take another name", record.name);
+            format!("`{}` has another {field}: omit it, or choose another upload name", session.name);
         Invalid::new("upload", problem)
     };
-    if options.skip_verification && !fixed.skip_verification {
-        return Err(wrong("choice about verification"));
+    if options.skip_verification && !saved.skip_verification {
+        return Err(conflict("choice about verification"));
     }
     Ok(WriteOptions {
-        cascade: agreed(options.cascade, &fixed.cascade).ok_or_else(|| wrong("cascade"))?,
-        ratio: agreed(options.ratio, &fixed.ratio).ok_or_else(|| wrong("ratio"))?,
-        codec: agreed(options.codec, &fixed.codec).ok_or_else(|| wrong("codec"))?,
-        skip_verification: fixed.skip_verification,
-        margin: agreed(options.margin, &fixed.margin).ok_or_else(|| wrong("margin"))?,
-        bytes: options.bytes,
-        auto_ratio: agreed(options.auto_ratio, &fixed.auto_ratio).ok_or_else(|| wrong("choice of ratios"))?,
-        ttl_seconds: agreed(options.ttl_seconds, &fixed.ttl_seconds).ok_or_else(|| wrong("time to live"))?,
-        upload: options.upload,
-        base: agreed(options.base, &fixed.base).ok_or_else(|| wrong("base"))?,
-        // What the document is called is no part of how it is made.
-        name: options.name,
-        labels: options.labels,
+        cascade: reconcile(options.cascade, &saved.cascade).ok_or_else(|| conflict("cascade"))?,
+        ratio: reconcile(options.ratio, &saved.ratio).ok_or_else(|| conflict("ratio"))?,
+        codec: reconcile(options.codec, &saved.codec).ok_or_else(|| conflict("codec"))?,
+        skip_verification: saved.skip_verification,
+        margin: reconcile(options.margin, &saved.margin).ok_or_else(|| conflict("margin"))?,
+        auto_ratio: reconcile(options.auto_ratio, &saved.auto_ratio)
+            .ok_or_else(|| conflict("choice of ratios"))?,
+        ttl_seconds: reconcile(options.ttl_seconds, &saved.ttl_seconds)
+            .ok_or_else(|| conflict("time to live"))?,
+        base: reconcile(options.base, &saved.base).ok_or_else(|| conflict("base"))?,
+        // Size, upload name, document name and labels do not affect the shards.
+        ..options
     })
 }
 
-/// What is given, if it is what is fixed or left open.
-fn agreed<T: PartialEq + Clone>(given: Option<T>, fixed: &Option<T>) -> Option<Option<T>> {
-    (given.is_none() || given == *fixed).then(|| fixed.clone())
+/// Returns the saved value, or `None` if the given one contradicts it.
+fn reconcile<T: PartialEq + Clone>(given: Option<T>, saved: &Option<T>) -> Option<Option<T>> {
+    (given.is_none() || given == *saved).then(|| saved.clone())
 }
 
-/// A base by its whole id, so that a name stays what it is when documents come.
-pub(super) fn whole(base: &Base, id: DocumentId) -> Base {
+/// Replaces the id prefix of a base by the full id, so that it stays unique when other documents are added.
+pub(super) fn with_full_id(base: &Base, id: DocumentId) -> Base {
     match base {
         Base::Edited(_) => Base::Edited(id.into()),
         Base::Appended(_) => Base::Appended(id.into()),
@@ -175,7 +165,7 @@ mod tests {
     use crate::test_data::manifest;
 
     #[test]
-    fn a_put_is_taken_up_as_it_was_begun() {
+    fn a_resumed_put_keeps_its_options() {
         let name: UploadName = "name".parse().unwrap();
         let options = WriteOptions {
             ratio: Some(20),
@@ -183,20 +173,20 @@ mod tests {
             margin: Some(2.0),
             ..Default::default()
         };
-        let record =
+        let session =
             UploadSession { name: name.clone(), options: options.clone(), manifest: manifest(&[], true) };
-        let open = WriteOptions { upload: Some(name.clone()), bytes: Some(9), ..Default::default() };
-        let taken = taken_up(open.clone(), &record).unwrap();
-        assert_eq!(taken, WriteOptions { upload: Some(name), bytes: Some(9), ..options });
-        assert_eq!(taken_up(taken.clone(), &record), Ok(taken));
-        let others = [
-            WriteOptions { ratio: Some(40), ..open.clone() },
-            WriteOptions { skip_verification: true, ..open.clone() },
-            WriteOptions { ttl_seconds: Some(9), ..open.clone() },
-            WriteOptions { base: Some(Base::Edited("abcd".parse().unwrap())), ..open },
+        let unset = WriteOptions { upload: Some(name.clone()), bytes: Some(9), ..Default::default() };
+        let resumed = resume(unset.clone(), &session).unwrap();
+        assert_eq!(resumed, WriteOptions { upload: Some(name), bytes: Some(9), ..options });
+        assert_eq!(resume(resumed.clone(), &session), Ok(resumed));
+        let conflicting = [
+            WriteOptions { ratio: Some(40), ..unset.clone() },
+            WriteOptions { skip_verification: true, ..unset.clone() },
+            WriteOptions { ttl_seconds: Some(9), ..unset.clone() },
+            WriteOptions { base: Some(Base::Edited("abcd".parse().unwrap())), ..unset },
         ];
-        for other in others {
-            assert_eq!(taken_up(other, &record).unwrap_err().field, "upload");
+        for options in conflicting {
+            assert_eq!(resume(options, &session).unwrap_err().field, "upload");
         }
     }
 }
