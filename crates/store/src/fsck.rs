@@ -249,20 +249,16 @@ impl Check<'_> {
         entry: &ShardEntry,
     ) -> Result<Option<Placement>, Error> {
         let prefixes = manifest.key_prefixes(entry);
-        let Some((latents, stored)) = self.store.usable_latents(&prefixes.latents).await? else {
-            return Ok(None);
-        };
+        let Some(latents) = self.store.usable_latents(&prefixes.latents).await? else { return Ok(None) };
         let corrections = match &prefixes.corrections {
             None => None,
-            Some(prefix) => match self.store.usable_corrections(prefix, &stored).await? {
-                Some((version, corrections)) => Some((version, corrections.value.windows)),
+            Some(prefix) => match self.store.usable_corrections(prefix, &latents).await? {
+                Some(corrections) => Some(corrections),
                 None => return Ok(None),
             },
         };
-        let (corrections, windows) = corrections.unzip();
-        let shard = Shard::new(stored.value, windows);
-        let placement = Placement::Objects { latents, corrections: corrections.unwrap_or_default() };
-        Ok(check_windows(&shard, entry, &prefixes.latents.at(latents)).is_ok().then_some(placement))
+        let replacement = ShardEntry::in_objects(entry.hash, &latents, corrections.as_ref());
+        Ok((replacement.window_bytes == entry.window_bytes).then_some(replacement.placement))
     }
 
     /// Checks an object that no intact document refers to. In repair mode, deletes it if it is damaged.

@@ -33,8 +33,9 @@ pub(crate) fn small(text: &str) -> Manifest {
     let mut small = manifest(&[vec![120, 21]], true);
     small.id = DocumentId::of(text.as_bytes());
     let latents = shard(&[40, 7]);
+    let corrections = corrections(&latents).into_encoded();
     let hash = small.shards[0].hash;
-    small.shards = vec![ShardEntry::new(hash, &latents, Some(&corrections(&latents)))];
+    small.shards = vec![ShardEntry::inline(hash, &latents.into_encoded(), Some(&corrections))];
     small
 }
 
@@ -44,11 +45,11 @@ async fn large(store: &Store, text: &str) -> (Manifest, ShardKeys) {
     large.id = DocumentId::of(text.as_bytes());
     let prefixes = large.key_prefixes(&large.shards[0]);
     let latents = shard(&[40, 7]);
-    let corrected = corrections(&latents);
-    let (generation, _) = store.put_latents(&prefixes.latents, latents).await.unwrap();
-    let prefix = prefixes.corrections.unwrap();
-    let (of_corrections, _) = store.put_corrections(&prefix, &corrected).await.unwrap();
-    large.shards[0].placement = Placement::Objects { latents: generation, corrections: of_corrections };
+    let corrections = corrections(&latents).into_encoded();
+    let latents = store.put_latents(&prefixes.latents, latents.into_encoded()).await.unwrap();
+    let corrections = store.put_corrections(&prefixes.corrections.unwrap(), corrections).await.unwrap();
+    large.shards[0].placement =
+        Placement::Objects { latents: latents.version, corrections: corrections.version };
     let keys = large.keys(&large.shards[0]).unwrap();
     (large, keys)
 }

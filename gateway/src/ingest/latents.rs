@@ -1,11 +1,11 @@
-//! PutLatents: latents that come from outside become a document.
+//! PutLatents: imports latents made elsewhere as a document.
 //!
-//! Nothing that the caller claims is taken on trust. Every window is decoded here, and only where its hash holds, and
-//! all bytes together have the hash that is the document's id, is the document made. Its objects serve no other
-//! document: latents that decode right may still be worse than those that our compressors make.
+//! Nothing that the caller declares is trusted. Every window is decoded here and must match its hash, and the whole text
+//! must match the document's id. Imported objects are never shared with other documents: their latents may decode
+//! correctly and still be worse than those of our compressors.
 //!
-//! What is reported is what was proven: the arithmetic is that of the decoders that were asked, the margin is 0, and a
-//! token that has a correction does not count as right without help.
+//! The stored verification says only what the import proved: its arithmetic is that of the decoders used, its margin is
+//! 0, and a token with a correction does not count as right.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,6 +13,9 @@ use std::sync::Arc;
 use async_stream::try_stream;
 use bytes::Bytes;
 use c3_routing::{Error as RoutingError, NodeSelector, ReconstructJob};
+use c3_store::manifest::{Manifest, ShardEntry, Verification};
+use c3_store::object::version::{Version, now_unix_ms};
+use c3_store::shard::{self, Encoded, ShardCorrections, ShardLatents};
 use c3_types::limits::SHARD_BYTES_MAX;
 use c3_types::{
     Cascade, Document, DocumentId, Invalid, ShardHash, Stage, Window, WindowCorrections, WindowHash,
@@ -20,38 +23,16 @@ use c3_types::{
 };
 use futures::{Stream, StreamExt, TryStreamExt, pin_mut, stream};
 
+use super::text::Utf8Check;
 use crate::error::Error;
-use crate::ingest::text::Utf8Check;
 use crate::metrics::Direction;
 use crate::spawn::spawn;
-use crate::state::{Gateway, SharedGateway};
-use c3_store::manifest::{Manifest, ShardEntry, Verification};
-use c3_store::object::version::{Version, now_unix_ms};
-use c3_store::shard::{self, Encoded, ShardCorrections, ShardLatents};
+use crate::state::SharedGateway;
 
-/// Windows of a shard that are decoded side by side.
-const WINDOWS_AT_ONCE: usize = 4;
+/// Windows of a shard that are decoded concurrently.
+const WINDOWS_IN_FLIGHT: usize = 4;
 
-/// Checks a window against the document that the caller declared.
-fn check_window(document: &Document, window: &Window) -> Result<(), Error> {
-    let group = &window.group;
-    let (given, declared) = (group.compressor(), document.cascade.compressor);
-    if given != declared {
-        let served = declared.to_string();
-        return Err(RoutingError::WrongModel { stage: Stage::Compressor, given, served }.into());
-    }
-    if group.codec() != document.codec || (document.ratio != 0 && group.ratio() != document.ratio) {
-        let (ratio, codec) = (document.ratio, document.codec);
-        let problem = format!("ratio and codec must be the document's: {ratio} and {codec}");
-        return Err(Invalid::new("window.group", problem).into());
-    }
-    if window.bytes.is_empty() || window.bytes.end > document.bytes {
-        return Err(Invalid::new("window.end", "a window is not empty and ends within the document").into());
-    }
-    Ok(())
-}
-
-/// Stores a document given as latents.
+/// Stores a document given as latents. Fails unless the latents decode to exactly the text that the caller declared.
 pub(crate) async fn put_latents<S>(
     gateway: SharedGateway,
     document: Document,
@@ -60,18 +41,19 @@ pub(crate) async fn put_latents<S>(
 where
     S: Stream<Item = Result<Window, Error>> + Send,
 {
-    let most = gateway.config.document_bytes_max;
-    if document.bytes > most {
-        let problem = format!("a document may have {most}, this one has {}", document.bytes);
+    let max = gateway.config.document_bytes_max;
+    if document.bytes > max {
+        let problem = format!("must be at most {max}, but is {}", document.bytes);
         return Err(Invalid::new("document.bytes", problem).into());
     }
     let served = gateway.router.cascade_of_latents(None, document.cascade.compressor).await?;
     let arithmetic = gateway.router.arithmetic(served.cascade.decoder).await?;
-    let put = Arc::new(LatentsPut { gateway, cascade: served.cascade.clone(), arithmetic, document });
+    let import =
+        Arc::new(LatentsImport { gateway, cascade: served.cascade.clone(), arithmetic, declared: document });
 
-    let shards = shards(&put.document, windows)
-        .map(|shard| spawn(Arc::clone(&put).write(shard)))
-        .buffered(put.gateway.config.shards_in_flight);
+    let shards = shards(&import.declared, windows)
+        .map(|shard| spawn(Arc::clone(&import).write(shard)))
+        .buffered(import.gateway.config.shards_in_flight);
     pin_mut!(shards);
     let (mut utf8, mut hasher, mut entries) = (Utf8Check::default(), blake3::Hasher::new(), Vec::new());
     while let Some((entry, text)) = shards.try_next().await? {
@@ -80,18 +62,20 @@ where
         entries.push(entry);
     }
     utf8.finish()?;
-    let (id, bytes) =
-        (DocumentId::from(hasher.finalize()), entries.iter().map(ShardEntry::bytes).sum::<u64>());
-    if (id, bytes) != (put.document.id, put.document.bytes) {
-        let problem =
-            format!("the windows are {bytes} bytes with id {id}, but {} with id", put.document.bytes);
-        return Err(Error::DataLoss(format!("{problem} {} were announced", put.document.id)));
+    let id = DocumentId::from(hasher.finalize());
+    let bytes = entries.iter().map(ShardEntry::bytes).sum::<u64>();
+    let declared = &import.declared;
+    if (id, bytes) != (declared.id, declared.bytes) {
+        return Err(Error::DataLoss(format!(
+            "the windows decode to {bytes} bytes with id {id}, but {} bytes with id {} were declared",
+            declared.bytes, declared.id
+        )));
     }
-    put.commit(entries).await
+    import.commit(entries).await
 }
 
-/// Windows put together to shards.
-fn shards<S>(document: &Document, windows: S) -> impl Stream<Item = Result<Vec<Window>, Error>>
+/// Groups windows into shards and checks them against the declared document.
+fn shards<S>(declared: &Document, windows: S) -> impl Stream<Item = Result<Vec<Window>, Error>>
 where
     S: Stream<Item = Result<Window, Error>>,
 {
@@ -100,19 +84,20 @@ where
         let (mut number, mut end) = (0, 0);
         pin_mut!(windows);
         while let Some(window) = windows.try_next().await? {
-            check_window(document, &window)?;
+            check_window(declared, &window)?;
             if window.bytes.start != end {
-                Err(Invalid::new("window.start", format!("must be {end}, where the window before ends")))?;
+                Err(Invalid::new("window.start", format!("must be {end}, the end of the window before")))?;
             }
             if !shard.is_empty() && window.shard == number + 1 {
                 yield std::mem::take(&mut shard);
                 number += 1;
             }
             if shard.first().is_some_and(|first| first.group.ratio() != window.group.ratio()) {
-                Err(Invalid::new("window.group", "all windows of a shard have one ratio"))?;
+                Err(Invalid::new("window.group", "all windows of a shard must have the same ratio"))?;
             }
             if window.shard != number {
-                Err(Invalid::new("window.shard", format!("must be {number}, or one more after its windows")))?;
+                let problem = format!("must be {number}, or one more to begin the next shard");
+                Err(Invalid::new("window.shard", problem))?;
             }
             end = window.bytes.end;
             let start = shard.first().map_or(window.bytes.start, |first| first.bytes.start);
@@ -127,26 +112,47 @@ where
     }
 }
 
-/// A put of latents, under way.
-struct LatentsPut {
-    gateway: SharedGateway,
-    cascade: Cascade,
-    arithmetic: String,
-    document: Document,
+/// Checks a window against the declared document.
+fn check_window(declared: &Document, window: &Window) -> Result<(), Error> {
+    let group = &window.group;
+    let (given, served) = (group.compressor(), declared.cascade.compressor);
+    if given != served {
+        let served = served.to_string();
+        return Err(RoutingError::WrongModel { stage: Stage::Compressor, given, served }.into());
+    }
+    if group.codec() != declared.codec || (declared.ratio != 0 && group.ratio() != declared.ratio) {
+        let (ratio, codec) = (declared.ratio, declared.codec);
+        let problem = format!("ratio and codec must be the document's: {ratio} and {codec}");
+        return Err(Invalid::new("window.group", problem).into());
+    }
+    if window.bytes.is_empty() || window.bytes.end > declared.bytes {
+        let problem = "must be after the window's start and within the document";
+        return Err(Invalid::new("window.end", problem).into());
+    }
+    Ok(())
 }
 
-impl LatentsPut {
-    /// Proves a shard and makes it durable. Returns its line of the manifest, and its text.
+/// Import in progress.
+struct LatentsImport {
+    gateway: SharedGateway,
+    cascade: Cascade,
+    /// Arithmetic of the decoders that check the latents.
+    arithmetic: String,
+    declared: Document,
+}
+
+impl LatentsImport {
+    /// Checks a shard by decoding it and makes it durable. Returns its entry in the manifest, and its text.
     async fn write(
         self: Arc<Self>,
         windows: Result<Vec<Window>, Error>,
     ) -> Result<(ShardEntry, Bytes), Error> {
         let windows = windows?;
         let decoding = Vec::from_iter(windows.iter().map(|window| self.decode(window)));
-        let texts = stream::iter(decoding).buffered(WINDOWS_AT_ONCE);
+        let texts = stream::iter(decoding).buffered(WINDOWS_IN_FLIGHT);
         let text = Bytes::from(texts.try_collect::<Vec<_>>().await?.concat());
 
-        let (latents, corrections) = part(windows);
+        let (latents, corrections) = encode(windows);
         let import_digest = Some(shard::digest(&[&latents.payload[..], &corrections.payload].concat()));
         let hash = ShardHash::of(&text);
         let inline = ShardEntry::inline(hash, &latents, Some(&corrections));
@@ -166,6 +172,7 @@ impl LatentsPut {
         Ok((ShardEntry { import_digest, ..entry }, text))
     }
 
+    /// Decodes a window. Fails if its text does not have the declared hash and size.
     async fn decode(&self, window: &Window) -> Result<Bytes, Error> {
         let Range { start, end } = window.bytes;
         let selector = NodeSelector {
@@ -181,43 +188,41 @@ impl LatentsPut {
         };
         let text = self.gateway.router.reconstruct(selector, job).await?.value;
         if WindowHash::of(&text) != window.hash || text.len() as u64 != end - start {
-            let problem = "what the decoder writes does not have its hash and size";
+            let problem = "the decoded text does not have its hash and size";
             return Err(Error::DataLoss(format!("window of bytes {start}..{end}: {problem}")));
         }
         Ok(text)
     }
 
     async fn commit(&self, shards: Vec<ShardEntry>) -> Result<Document, Error> {
-        let gateway: &Gateway = &self.gateway;
-        let manifest = self.manifest(shards);
-        let stored = gateway.store.put_manifest(manifest).await?;
+        let stored = self.gateway.store.put_manifest(self.manifest(shards)).await?;
         let document = stored.value.document(stored.bytes);
-        gateway.metrics.text(Direction::In, document.bytes, document.tokens);
-        tracing::info!(id = %stored.value.id, bytes = document.bytes, "stored a document from latents");
+        self.gateway.metrics.text(Direction::In, document.bytes, document.tokens);
+        tracing::info!(id = %document.id, bytes = document.bytes, "stored a document from latents");
         Ok(document)
     }
 
     fn manifest(&self, shards: Vec<ShardEntry>) -> Manifest {
         Manifest {
-            id: self.document.id,
+            id: self.declared.id,
             version: Version::NONE,
             cascade: self.cascade.clone(),
-            ratio: Manifest::ratio_of(&shards, self.document.ratio),
-            codec: self.document.codec,
+            ratio: Manifest::ratio_of(&shards, self.declared.ratio),
+            codec: self.declared.codec,
             verification: Some(Verification { margin: 0.0, arithmetic: self.arithmetic.clone() }),
             created_unix_ms: now_unix_ms(),
             expires_unix_ms: None,
             shards,
-            // What is appended to it cannot be kept with it anyway: its objects serve no other document.
+            // Subtrees serve appends that keep shards, and imported shards must not serve another document.
             subtrees: Vec::new(),
         }
     }
 }
 
-/// A shard's windows as its two objects hold them.
-fn part(windows: Vec<Window>) -> (Encoded<ShardLatents>, Encoded<ShardCorrections>) {
+/// Encodes the windows of a shard as its two objects.
+fn encode(windows: Vec<Window>) -> (Encoded<ShardLatents>, Encoded<ShardCorrections>) {
     let start = windows.first().map_or(0, |first| first.bytes.start);
-    // Within a shard, so within 32 bits.
+    // The size of a shard fits 32 bits.
     let in_shard = |bytes: &Range<u64>| (bytes.start - start) as u32..(bytes.end - start) as u32;
     let (mut latents, mut corrections) = (Vec::new(), Vec::new());
     for window in windows {
@@ -225,11 +230,8 @@ fn part(windows: Vec<Window>) -> (Encoded<ShardLatents>, Encoded<ShardCorrection
         let tokens = window.group.tokens();
         let right = tokens - of_window.as_slice().len() as u32;
         corrections.push(WindowCorrections { tokens, right, corrections: of_window });
-        latents.push(WindowLatents {
-            bytes: in_shard(&window.bytes),
-            group: window.group,
-            hash: window.hash,
-        });
+        let bytes = in_shard(&window.bytes);
+        latents.push(WindowLatents { bytes, group: window.group, hash: window.hash });
     }
     let latents = ShardLatents { windows: latents }.into_encoded();
     let corrections =
@@ -261,19 +263,19 @@ mod tests {
         windows.into_iter().zip(shards).map(window).collect()
     }
 
-    async fn put_together(windows: Vec<Window>) -> Result<Vec<usize>, Error> {
+    async fn grouped(windows: Vec<Window>) -> Result<Vec<usize>, Error> {
         let (document, windows) = (document(), stream::iter(windows.into_iter().map(Ok)));
         shards(&document, windows).map_ok(|shard| shard.len()).try_collect().await
     }
 
     #[tokio::test]
-    async fn windows_become_shards() {
-        assert_eq!(put_together(windows(&[0, 0, 1, 2, 2, 2])).await.unwrap(), [2, 1, 3]);
-        assert!(put_together(Vec::new()).await.unwrap().is_empty());
+    async fn windows_are_grouped_into_shards() {
+        assert_eq!(grouped(windows(&[0, 0, 1, 2, 2, 2])).await.unwrap(), [2, 1, 3]);
+        assert!(grouped(Vec::new()).await.unwrap().is_empty());
     }
 
     #[tokio::test]
-    async fn what_does_not_follow_is_refused_by_field() {
+    async fn misplaced_windows_are_refused_by_field() {
         type Change = fn(&mut Vec<Window>);
         let changes: [(&str, Change); 5] = [
             ("window.shard", |w| w[0].shard = 1),
@@ -285,7 +287,7 @@ mod tests {
         for (field, change) in changes {
             let mut windows = windows(&[0, 1, 1, 2]);
             change(&mut windows);
-            match put_together(windows).await {
+            match grouped(windows).await {
                 Err(Error::Invalid(invalid)) => assert_eq!(invalid.field, field),
                 other => panic!("{field}: {other:?}"),
             }
@@ -293,7 +295,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn latents_of_another_model_are_refused() {
+    async fn latents_of_another_compressor_are_refused() {
         let mut document = document();
         document.cascade.compressor = Fingerprint::of(b"other");
         let window = windows(&[0]).remove(0);

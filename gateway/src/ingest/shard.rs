@@ -1,33 +1,33 @@
-//! One shard on its way into the store: found there, or compressed and verified, then stored.
+//! Writes one shard: finds it in the store, or compresses, verifies and stores it.
 //!
-//! Equal shards asked for at once, by whomever, are done once ([`crate::single_flight`]). The store and not the cache is asked
-//! what is there, checksums and all: what is acknowledged is on the disk, and a damaged object is made anew. A text that
-//! is one small shard is kept in its manifest, where no other document finds it.
+//! Equal shards in flight are computed once ([`crate::single_flight`]). Reuse is decided by the store and its checksums,
+//! never by the cache, so that acknowledged data is durable and damaged objects are written again. A text of one small
+//! shard is kept inline in its manifest, where no other document can share it.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use c3_routing::{CompressJob, CompressedWindow, TokenIds, VerifyJob};
+use c3_store::manifest::{Placement, ShardEntry};
+use c3_store::object::key::ShardKeyPrefixes;
+use c3_store::object::version::Version;
+use c3_store::shard::{self, Encoded, ShardCorrections, ShardLatents, StoredCorrections, StoredLatents};
+use c3_store::{Error as StoreError, Shard};
 use c3_types::{DocumentId, ShardHash, StageTimes, WindowCorrections};
 
 use super::hash::TextHash;
 use super::plan::WritePlan;
 use crate::error::Error;
 use crate::state::{Gateway, Placing, SharedGateway, WrittenShard};
-use c3_routing::{CompressJob, CompressedWindow, TokenIds, VerifyJob};
-use c3_store::manifest::{Placement, ShardEntry, Verification};
-use c3_store::object::key::ShardKeyPrefixes;
-use c3_store::object::version::Version;
-use c3_store::shard::{self, Encoded, ShardCorrections, ShardLatents, StoredCorrections, StoredLatents};
-use c3_store::{Error as StoreError, Shard};
 
-/// Most bytes of latents and corrections that a manifest holds.
+/// Maximum size of latents and corrections kept inline, in bytes.
 const INLINE_BYTES_MAX: usize = 8 << 10;
 
-/// A part of a text that was written.
+/// Part of a text that was written.
 pub(super) enum WrittenPart {
     Shard(Box<WrittenShard>),
-    /// The hash of the text, after its last shard.
+    /// The end of the text, with its hash.
     End(TextHash),
 }
 
@@ -36,29 +36,25 @@ pub(crate) async fn write_shard(
     gateway: SharedGateway,
     plan: Arc<WritePlan>,
     text: Bytes,
-    keep: Placing,
+    placing: Placing,
 ) -> Result<WrittenShard, Error> {
     let hash = ShardHash::of(&text);
     let plan = plan.for_shard(hash);
     let prefixes = plan.key_prefixes(hash);
-    let key = (prefixes.clone(), keep);
-    let write = ShardWrite { gateway: Arc::clone(&gateway), plan, text, hash, prefixes, keep };
+    let key = (prefixes.clone(), placing);
+    let write = ShardWrite { gateway: Arc::clone(&gateway), plan, text, hash, prefixes, placing };
     gateway.shard_writes.run(key, write.run(), || Err(Error::panicked())).await
 }
 
-/// Compresses a shard and, where planned, verifies it. Stores nothing.
+/// Compresses a shard and, if planned, verifies it. Stores nothing.
 pub(crate) async fn compress_shard(
     gateway: &Gateway,
     plan: &WritePlan,
     text: &Bytes,
 ) -> Result<Shard, Error> {
     let mut times = StageTimes::default();
-    let windows = compress(gateway, plan, text, &mut times).await?;
-    let (latents, token_ids) = part(windows);
-    let corrections = match &plan.verification {
-        Some(how) => Some(verify(gateway, plan, how, &latents, token_ids, &mut times).await?),
-        None => None,
-    };
+    let (latents, token_ids) = compress(gateway, plan, text, &mut times).await?;
+    let corrections = verify(gateway, plan, &latents, token_ids, &mut times).await?;
     Ok(Shard::new(latents, corrections))
 }
 
@@ -68,54 +64,55 @@ struct ShardWrite {
     text: Bytes,
     hash: ShardHash,
     prefixes: ShardKeyPrefixes,
-    keep: Placing,
+    placing: Placing,
 }
 
 impl ShardWrite {
     async fn run(self) -> Result<WrittenShard, Error> {
         let mut times = StageTimes::default();
-        if self.keep == Placing::Inline
+        if self.placing == Placing::Inline
             && let Some(entry) = self.stored_inline().await?
         {
             return Ok(self.written(entry, true, times));
         }
-        let latents = self.gateway.store.usable_latents(&self.prefixes.latents).await?;
-        if let Some(latents) = &latents
+        let stored = self.gateway.store.usable_latents(&self.prefixes.latents).await?;
+        if let Some(latents) = &stored
             && let Some(corrections) = self.stored_corrections(latents).await?
         {
             let entry = ShardEntry::in_objects(self.hash, latents, corrections.as_ref());
             return Ok(self.written(entry, true, times));
         }
-        let windows = compress(&self.gateway, &self.plan, &self.text, &mut times).await?;
-        let (compressed, token_ids) = part(windows);
-        match (latents, self.keep) {
+        let (latents, token_ids) = compress(&self.gateway, &self.plan, &self.text, &mut times).await?;
+        match (stored, self.placing) {
             // Stored latents lack corrections, which must be made for exactly these latents.
-            (Some(stored), _) => self.correct(stored, token_ids, times).await,
-            (None, Placing::Inline) => self.make_inline(compressed.into_encoded(), token_ids, times).await,
-            (None, Placing::Shared) => self.make_objects(compressed.into_encoded(), token_ids, times).await,
+            (Some(stored), _) => self.write_corrections(stored, token_ids, times).await,
+            (None, Placing::Inline) => self.write_inline(latents.into_encoded(), token_ids, times).await,
+            (None, Placing::Shared) => self.write_objects(latents.into_encoded(), token_ids, times).await,
         }
     }
 
-    /// The text's entry in a manifest that was written with the same settings.
+    /// Returns the shard's entry in the stored manifest of the same text, if that has the same settings.
     async fn stored_inline(&self) -> Result<Option<ShardEntry>, Error> {
         let manifest = match self.gateway.store.manifest(DocumentId::of(&self.text)).await {
             Ok(found) => found.value,
             Err(StoreError::Missing { .. }) => return Ok(None),
             Err(error @ StoreError::Damaged { .. }) => {
-                tracing::warn!(%error, "a damaged manifest is made anew");
+                tracing::warn!(%error, "a damaged manifest is written again");
                 return Ok(None);
             }
             Err(error) => return Err(error.into()),
         };
-        let WritePlan { cascade, ratio, codec, verification, .. } = &*self.plan;
-        let same = (&manifest.cascade, &manifest.ratio, &manifest.codec, &manifest.verification)
-            == (cascade, ratio, codec, verification);
-        Ok(manifest.shards.into_iter().next().filter(|entry| {
-            same && entry.hash == self.hash && matches!(entry.placement, Placement::Inline { .. })
-        }))
+        if manifest.ratio != self.plan.ratio || !self.plan.has_settings_of(&manifest) {
+            return Ok(None);
+        }
+        Ok(manifest
+            .shards
+            .into_iter()
+            .next()
+            .filter(|entry| entry.hash == self.hash && matches!(entry.placement, Placement::Inline { .. })))
     }
 
-    /// The corrections that the plan asks for, if the store has them: `Some(None)` where it asks for none.
+    /// Returns the planned corrections if the store has them, `Some(None)` if none are planned.
     async fn stored_corrections(
         &self,
         latents: &StoredLatents,
@@ -125,24 +122,18 @@ impl ShardWrite {
     }
 
     /// Verifies new latents and keeps the shard inline, or in objects if it is too large.
-    async fn make_inline(
+    async fn write_inline(
         &self,
         latents: Encoded<ShardLatents>,
         token_ids: Vec<Vec<u32>>,
         mut times: StageTimes,
     ) -> Result<WrittenShard, Error> {
         if latents.payload.len() > INLINE_BYTES_MAX {
-            return self.make_objects(latents, token_ids, times).await;
+            return self.write_objects(latents, token_ids, times).await;
         }
-        let corrections = match &self.plan.verification {
-            Some(how) => {
-                let windows =
-                    verify(&self.gateway, &self.plan, how, &latents.value, token_ids, &mut times).await?;
-                let latents = shard::digest(&latents.payload);
-                Some(ShardCorrections { latents, windows }.into_encoded())
-            }
-            None => None,
-        };
+        let windows = verify(&self.gateway, &self.plan, &latents.value, token_ids, &mut times).await?;
+        let digest = shard::digest(&latents.payload);
+        let corrections = windows.map(|windows| ShardCorrections { latents: digest, windows }.into_encoded());
         let corrections_bytes = corrections.as_ref().map_or(0, |corrections| corrections.payload.len());
         if latents.payload.len() + corrections_bytes <= INLINE_BYTES_MAX {
             let entry = ShardEntry::inline(self.hash, &latents, corrections.as_ref());
@@ -150,16 +141,13 @@ impl ShardWrite {
         }
         let start = Instant::now();
         let latents = self.gateway.store.put_latents(&self.prefixes.latents, latents).await?;
-        let corrections = match corrections {
-            Some(corrections) => self.put_corrections(corrections).await?,
-            None => None,
-        };
+        let corrections = self.put_corrections(corrections).await?;
         times.store += start.elapsed();
         Ok(self.written(ShardEntry::in_objects(self.hash, &latents, corrections.as_ref()), false, times))
     }
 
     /// Stores new latents, then verifies them.
-    async fn make_objects(
+    async fn write_objects(
         &self,
         latents: Encoded<ShardLatents>,
         token_ids: Vec<Vec<u32>>,
@@ -168,32 +156,25 @@ impl ShardWrite {
         let start = Instant::now();
         let latents = self.gateway.store.put_latents(&self.prefixes.latents, latents).await?;
         times.store += start.elapsed();
-        self.correct(latents, token_ids, times).await
+        self.write_corrections(latents, token_ids, times).await
     }
 
     /// Verifies stored latents, if planned, and stores their corrections.
-    async fn correct(
+    async fn write_corrections(
         &self,
         latents: StoredLatents,
         token_ids: Vec<Vec<u32>>,
         mut times: StageTimes,
     ) -> Result<WrittenShard, Error> {
-        let corrections = match &self.plan.verification {
-            Some(how) => {
-                let windows =
-                    verify(&self.gateway, &self.plan, how, &latents.value, token_ids, &mut times).await?;
-                let start = Instant::now();
-                let corrections = ShardCorrections { latents: latents.digest, windows }.into_encoded();
-                let corrections = self.put_corrections(corrections).await?;
-                times.store += start.elapsed();
-                corrections
-            }
-            None => None,
-        };
+        let windows = verify(&self.gateway, &self.plan, &latents.value, token_ids, &mut times).await?;
+        let start = Instant::now();
+        let corrections =
+            windows.map(|windows| ShardCorrections { latents: latents.digest, windows }.into_encoded());
+        let corrections = self.put_corrections(corrections).await?;
+        times.store += start.elapsed();
         let entry = ShardEntry::in_objects(self.hash, &latents, corrections.as_ref());
-        let corrections_version =
-            corrections.as_ref().map_or(Version::NONE, |corrections| corrections.version);
-        let keys = self.prefixes.at(latents.version, corrections_version);
+        let version = corrections.as_ref().map_or(Version::NONE, |corrections| corrections.version);
+        let keys = self.prefixes.at(latents.version, version);
         let shard = Shard::new(latents.value, corrections.map(|corrections| corrections.value.windows));
         self.gateway.cache.put(keys, shard).await;
         Ok(self.written(entry, false, times))
@@ -201,10 +182,14 @@ impl ShardWrite {
 
     async fn put_corrections(
         &self,
-        corrections: Encoded<ShardCorrections>,
+        corrections: Option<Encoded<ShardCorrections>>,
     ) -> Result<Option<StoredCorrections>, Error> {
-        let Some(prefix) = &self.prefixes.corrections else { return Ok(None) };
-        Ok(Some(self.gateway.store.put_corrections(prefix, corrections).await?))
+        match self.prefixes.corrections.as_ref().zip(corrections) {
+            Some((prefix, corrections)) => {
+                Ok(Some(self.gateway.store.put_corrections(prefix, corrections).await?))
+            }
+            None => Ok(None),
+        }
     }
 
     fn written(&self, entry: ShardEntry, reused: bool, times: StageTimes) -> WrittenShard {
@@ -213,12 +198,13 @@ impl ShardWrite {
     }
 }
 
+/// Returns the latents of a shard, and the token ids of each window if verification is planned.
 async fn compress(
     gateway: &Gateway,
     plan: &WritePlan,
     text: &Bytes,
     times: &mut StageTimes,
-) -> Result<Vec<CompressedWindow>, Error> {
+) -> Result<(ShardLatents, Vec<Vec<u32>>), Error> {
     let job = CompressJob {
         compressor: plan.cascade.compressor,
         text,
@@ -226,40 +212,39 @@ async fn compress(
         codec: plan.codec,
         token_ids: if plan.verification.is_some() { TokenIds::Included } else { TokenIds::Omitted },
     };
-    let answer = gateway.router.compress(job).await?;
-    times.compress += answer.latency;
-    Ok(answer.value)
+    let response = gateway.router.compress(job).await?;
+    times.compress += response.latency;
+    let split = |window: CompressedWindow| (window.latents, window.token_ids);
+    let (windows, token_ids) = response.value.into_iter().map(split).unzip();
+    Ok((ShardLatents { windows }, token_ids))
 }
 
+/// Returns the corrections of each window, or `None` if no verification is planned.
 async fn verify(
     gateway: &Gateway,
     plan: &WritePlan,
-    how: &Verification,
     latents: &ShardLatents,
     token_ids: Vec<Vec<u32>>,
     times: &mut StageTimes,
-) -> Result<Vec<WindowCorrections>, Error> {
-    let (windows, told) =
-        (latents.windows.iter().map(|window| window.group.tokens() as usize), token_ids.iter());
-    if !windows.eq(told.map(Vec::len)) {
+) -> Result<Option<Vec<WindowCorrections>>, Error> {
+    let Some(verification) = &plan.verification else { return Ok(None) };
+    // Stored latents may come from another compressor node than the token ids.
+    let tokens = latents.windows.iter().map(|window| window.group.tokens() as usize);
+    if !tokens.eq(token_ids.iter().map(Vec::len)) {
         let compressor = plan.cascade.compressor;
-        return Err(Error::Internal(format!("compressors {compressor} do not agree on a shard's windows")));
+        return Err(Error::Internal(format!(
+            "compressors with fingerprint {compressor} split a shard into different windows"
+        )));
     }
     let job = VerifyJob {
         decoder: plan.cascade.decoder,
-        arithmetic: &how.arithmetic,
-        margin: how.margin,
+        arithmetic: &verification.arithmetic,
+        margin: verification.margin,
         windows: latents.windows.iter().zip(token_ids).collect(),
     };
-    let answer = gateway.router.verify(job).await?;
-    times.verify += answer.latency;
-    let corrections = answer.value.iter().map(|window| window.corrections.as_slice().len());
+    let response = gateway.router.verify(job).await?;
+    times.verify += response.latency;
+    let corrections = response.value.iter().map(|window| window.corrections.as_slice().len());
     gateway.metrics.server.corrections(corrections.sum());
-    Ok(answer.value)
-}
-
-/// Latents, which are kept, and token ids, which are not.
-fn part(windows: Vec<CompressedWindow>) -> (ShardLatents, Vec<Vec<u32>>) {
-    let (windows, token_ids) = windows.into_iter().map(|window| (window.latents, window.token_ids)).unzip();
-    (ShardLatents { windows }, token_ids)
+    Ok(Some(response.value))
 }

@@ -65,7 +65,7 @@ mod tests {
     /// A document of one inline shard.
     fn small() -> Manifest {
         let whole = manifest(&[vec![40]], false);
-        let shards = vec![ShardEntry::new(whole.shards[0].hash, &shard(&[40]), None)];
+        let shards = vec![ShardEntry::inline(whole.shards[0].hash, &shard(&[40]).into_encoded(), None)];
         Manifest { shards, ..whole }
     }
 

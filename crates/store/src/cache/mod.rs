@@ -98,8 +98,8 @@ mod tests {
     /// Stores latents and returns their keys.
     async fn stored(store: &Store, number: u32) -> ShardKeys {
         let prefix = key_prefixes(number, false).latents;
-        let (generation, _) = store.put_latents(&prefix, shard(&[40])).await.unwrap();
-        ShardKeys { latents: prefix.at(generation), corrections: None }
+        let latents = store.put_latents(&prefix, shard(&[40]).into_encoded()).await.unwrap();
+        ShardKeys { latents: prefix.at(latents.version), corrections: None }
     }
 
     #[tokio::test]

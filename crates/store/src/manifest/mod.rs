@@ -13,7 +13,7 @@ use crate::object::key::{
     self, CorrectionSettings, ImportDigest, LatentSettings, ShardKeyPrefixes, ShardKeys,
 };
 use crate::object::version::Version;
-use crate::shard::{self, ShardCorrections, ShardLatents};
+use crate::shard::{self, Encoded, ShardCorrections, ShardLatents, StoredCorrections, StoredLatents};
 use crate::{Error, Shard};
 
 /// A document: its settings and its shards.
@@ -204,23 +204,49 @@ impl Manifest {
 }
 
 impl ShardEntry {
-    /// Creates the entry of an inline shard.
-    pub fn new(hash: ShardHash, latents: &ShardLatents, corrections: Option<&ShardCorrections>) -> Self {
+    /// Creates the entry of a shard whose payloads the manifest contains.
+    pub fn inline(
+        hash: ShardHash,
+        latents: &Encoded<ShardLatents>,
+        corrections: Option<&Encoded<ShardCorrections>>,
+    ) -> Self {
         let placement = Placement::Inline {
-            latents: latents.encode(),
-            corrections: corrections.map(ShardCorrections::encode),
+            latents: latents.payload.clone(),
+            corrections: corrections.map(|corrections| corrections.payload.clone()),
         };
+        Self::new(hash, &latents.value, corrections.map(|corrections| &corrections.value), placement)
+    }
+
+    /// Creates the entry of a shard in stored objects.
+    pub fn in_objects(
+        hash: ShardHash,
+        latents: &StoredLatents,
+        corrections: Option<&StoredCorrections>,
+    ) -> Self {
+        let placement = Placement::Objects {
+            latents: latents.version,
+            corrections: corrections.map_or(Version::NONE, |corrections| corrections.version),
+        };
+        let stored_bytes = latents.bytes + corrections.map_or(0, |corrections| corrections.bytes);
+        let corrections = corrections.map(|corrections| &corrections.value);
+        Self { stored_bytes, ..Self::new(hash, &latents.value, corrections, placement) }
+    }
+
+    fn new(
+        hash: ShardHash,
+        latents: &ShardLatents,
+        corrections: Option<&ShardCorrections>,
+        placement: Placement,
+    ) -> Self {
         let window_bytes = latents.windows.iter().map(|window| window.bytes.end - window.bytes.start);
         let (right, corrections) = corrections.map_or((0, 0), ShardCorrections::counts);
-        let window_bytes = window_bytes.collect();
-        let ratio = latents.windows.first().map_or(0, |window| window.group.ratio());
-        let (tokens, latents) = latents.counts();
+        let (tokens, latent_count) = latents.counts();
         Self {
             hash,
-            ratio,
-            window_bytes,
+            ratio: latents.windows.first().map_or(0, |window| window.group.ratio()),
+            window_bytes: window_bytes.collect(),
             tokens,
-            latents,
+            latents: latent_count,
             right,
             corrections,
             stored_bytes: 0,

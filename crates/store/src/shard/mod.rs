@@ -10,7 +10,7 @@ use bytes::Bytes;
 use c3_types::{Invalid, Window, WindowCorrections, WindowLatents};
 use prost::Message;
 
-pub use self::objects::StoredLatents;
+pub use self::objects::{StoredCorrections, StoredLatents};
 use crate::payload::{PlainCorrectionsPayload, WindowPayload};
 
 /// Latents of a shard: the content of a latents object.
@@ -27,6 +27,15 @@ pub struct ShardCorrections {
     pub latents: Digest,
     /// Corrections of each window of the latents.
     pub windows: Vec<WindowCorrections>,
+}
+
+/// A value with its payload, so that a shard is encoded once for its digest, its size and its object.
+#[derive(Clone, Debug)]
+pub struct Encoded<T> {
+    /// The value.
+    pub value: T,
+    /// Its encoding.
+    pub payload: Bytes,
 }
 
 /// BLAKE3 of a payload.
@@ -65,8 +74,12 @@ struct CorrectionsWindow {
 }
 
 impl ShardLatents {
-    /// Encodes the payload of a latents object.
-    pub fn encode(&self) -> Bytes {
+    /// Encodes the payload of a latents object and keeps the value.
+    pub fn into_encoded(self) -> Encoded<Self> {
+        Encoded { payload: self.encode(), value: self }
+    }
+
+    fn encode(&self) -> Bytes {
         let windows = self
             .windows
             .iter()
@@ -101,8 +114,12 @@ impl ShardLatents {
 }
 
 impl ShardCorrections {
-    /// Encodes the payload of a corrections object.
-    pub fn encode(&self) -> Bytes {
+    /// Encodes the payload of a corrections object and keeps the value.
+    pub fn into_encoded(self) -> Encoded<Self> {
+        Encoded { payload: self.encode(), value: self }
+    }
+
+    fn encode(&self) -> Bytes {
         let (latents, coded) =
             (Bytes::copy_from_slice(&self.latents), corrections_codec::encode(&self.windows));
         CorrectionsPayload { latents, windows: Vec::new(), coded: Some(coded) }.encode_to_vec().into()

@@ -5,16 +5,29 @@ use bytes::Bytes;
 use crate::object::PutOutcome;
 use crate::object::key::{KeyPrefix, ObjectKey, ObjectKind, ShardKeys};
 use crate::object::version::Version;
-use crate::shard::{self, Digest, ShardCorrections, ShardLatents};
-use crate::{Error, Shard, Store, StoredObject};
+use crate::shard::{self, Digest, Encoded, ShardCorrections, ShardLatents};
+use crate::{Error, Shard, Store};
 
 /// A stored latents object.
 #[derive(Clone, Debug)]
 pub struct StoredLatents {
+    /// Version in the object's key.
+    pub version: Version,
     /// The latents.
     pub value: ShardLatents,
     /// Digest of the payload, by which corrections refer to it.
     pub digest: Digest,
+    /// Size of the object.
+    pub bytes: u64,
+}
+
+/// A stored corrections object.
+#[derive(Clone, Debug)]
+pub struct StoredCorrections {
+    /// Version in the object's key.
+    pub version: Version,
+    /// The corrections.
+    pub value: ShardCorrections,
     /// Size of the object.
     pub bytes: u64,
 }
@@ -34,33 +47,31 @@ impl Store {
         let (payload, bytes) = self.objects.get(ObjectKind::Latents, key).await?;
         let digest = shard::digest(&payload);
         let value = ShardLatents::decode(payload).map_err(|invalid| Error::invalid(key, &invalid))?;
-        Ok(StoredLatents { value, digest, bytes })
+        Ok(StoredLatents { version: key.split_version().1, value, digest, bytes })
     }
 
     async fn corrections(
         &self,
         key: &ObjectKey,
         latents: &StoredLatents,
-    ) -> Result<StoredObject<ShardCorrections>, Error> {
+    ) -> Result<StoredCorrections, Error> {
         let (payload, bytes) = self.objects.get(ObjectKind::Corrections, key).await?;
         let value = ShardCorrections::decode(payload, &latents.value, latents.digest);
-        Ok(StoredObject { value: value.map_err(|invalid| Error::invalid(key, &invalid))?, bytes })
+        let value = value.map_err(|invalid| Error::invalid(key, &invalid))?;
+        Ok(StoredCorrections { version: key.split_version().1, value, bytes })
     }
 
-    /// Returns the newest intact latents that are not pending deletion, with their version.
-    pub async fn usable_latents(
-        &self,
-        prefix: &KeyPrefix,
-    ) -> Result<Option<(Version, StoredLatents)>, Error> {
+    /// Returns the newest intact latents that are not pending deletion.
+    pub async fn usable_latents(&self, prefix: &KeyPrefix) -> Result<Option<StoredLatents>, Error> {
         self.newest_usable(prefix, |key| async move { self.latents(&key).await }).await
     }
 
-    /// Returns the newest intact corrections of these latents that are not pending deletion, with their version.
+    /// Returns the newest intact corrections of these latents that are not pending deletion.
     pub async fn usable_corrections(
         &self,
         prefix: &KeyPrefix,
         latents: &StoredLatents,
-    ) -> Result<Option<(Version, StoredObject<ShardCorrections>)>, Error> {
+    ) -> Result<Option<StoredCorrections>, Error> {
         self.newest_usable(prefix, |key| async move { self.corrections(&key, latents).await }).await
     }
 
@@ -68,20 +79,22 @@ impl Store {
     pub async fn put_latents(
         &self,
         prefix: &KeyPrefix,
-        latents: ShardLatents,
-    ) -> Result<(Version, StoredLatents), Error> {
-        let payload = latents.encode();
+        latents: Encoded<ShardLatents>,
+    ) -> Result<StoredLatents, Error> {
+        let Encoded { value, payload } = latents;
         let (version, bytes) = self.put_version(ObjectKind::Latents, prefix, &payload).await?;
-        Ok((version, StoredLatents { value: latents, digest: shard::digest(&payload), bytes }))
+        Ok(StoredLatents { version, value, digest: shard::digest(&payload), bytes })
     }
 
-    /// Stores corrections under a new version. Returns it with the size of the object.
+    /// Stores corrections under a new version.
     pub async fn put_corrections(
         &self,
         prefix: &KeyPrefix,
-        corrections: &ShardCorrections,
-    ) -> Result<(Version, u64), Error> {
-        self.put_version(ObjectKind::Corrections, prefix, &corrections.encode()).await
+        corrections: Encoded<ShardCorrections>,
+    ) -> Result<StoredCorrections, Error> {
+        let Encoded { value, payload } = corrections;
+        let (version, bytes) = self.put_version(ObjectKind::Corrections, prefix, &payload).await?;
+        Ok(StoredCorrections { version, value, bytes })
     }
 
     async fn put_version(
@@ -103,14 +116,14 @@ impl Store {
         &self,
         prefix: &KeyPrefix,
         read: impl Fn(ObjectKey) -> R,
-    ) -> Result<Option<(Version, T)>, Error>
+    ) -> Result<Option<T>, Error>
     where
         R: Future<Output = Result<T, Error>>,
     {
         for key in self.objects.versions(prefix).await?.into_iter().rev() {
             match read(key.clone()).await {
                 Ok(_) if self.pending_deletes.names(&key).await? => {}
-                Ok(value) => return Ok(Some((key.split_version().1, value))),
+                Ok(value) => return Ok(Some(value)),
                 Err(Error::Missing { .. }) => {}
                 Err(error @ Error::Damaged { .. }) => {
                     tracing::warn!(%error, "a damaged object is not reused");
