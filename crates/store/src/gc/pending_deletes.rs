@@ -1,8 +1,9 @@
 //! Pending-delete lists: keys that garbage collection found unreferenced, and deletes once the list is older than the
 //! grace if they still are. A list is written before anything is deleted, so that no put builds on a listed object.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
 use object_store::ObjectMeta;
@@ -16,6 +17,9 @@ use crate::object::version::Version;
 
 /// Maximum keys of one list.
 pub(crate) const KEYS_MAX: usize = 10_000;
+/// Age up to which a snapshot serves to choose objects for reuse. Choosing an object that was listed since makes a put
+/// fail and store nothing, as it does for every object that is listed while the put runs.
+const SNAPSHOT_AGE_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Clone, PartialEq, Message)]
 struct PendingDeletesPayload {
@@ -23,13 +27,33 @@ struct PendingDeletesPayload {
     keys: Vec<String>,
 }
 
-/// Keys of a list; `None` if it is damaged and may contain any key.
-type Keys = Option<Arc<HashSet<String>>>;
-
 /// Reader and writer of pending-delete lists. Reads each list once.
 pub(crate) struct PendingDeletes {
     objects: Arc<Objects>,
-    cached: Mutex<BTreeMap<Version, Keys>>,
+    /// The last snapshot, and when it was taken; `None` if it must not be used any more.
+    cached: Mutex<(Option<Instant>, Arc<Snapshot>)>,
+}
+
+/// All lists at one time.
+#[derive(Default)]
+pub(crate) struct Snapshot {
+    pub(crate) lists: Vec<PendingList>,
+}
+
+/// A list.
+pub(crate) struct PendingList {
+    pub(crate) version: Version,
+    pub(crate) object: ObjectMeta,
+    /// `None` if the list is damaged and may contain any key.
+    pub(crate) keys: Option<Arc<HashSet<String>>>,
+}
+
+impl Snapshot {
+    /// Returns whether a list contains the key.
+    pub(crate) fn contains(&self, key: &ObjectKey) -> bool {
+        let key = key.to_string();
+        self.lists.iter().any(|list| list.keys.as_ref().is_none_or(|keys| keys.contains(&key)))
+    }
 }
 
 impl PendingDeletes {
@@ -38,45 +62,42 @@ impl PendingDeletes {
         Self { objects, cached: Mutex::default() }
     }
 
-    /// Returns whether an existing list contains the key.
-    pub(crate) async fn names(&self, key: &ObjectKey) -> Result<bool, Error> {
-        let key = key.to_string();
-        for (version, _) in self.lists().await? {
-            if self.list(version).await?.is_none_or(|keys| keys.contains(&key)) {
-                return Ok(true);
-            }
+    /// Returns a snapshot that is at most [`SNAPSHOT_AGE_MAX`] old. Enough to choose objects for a new manifest, which
+    /// are checked against a new snapshot after the manifest was written.
+    pub(crate) async fn recent(&self) -> Result<Arc<Snapshot>, Error> {
+        let (taken, snapshot) = self.lock().clone();
+        match taken {
+            Some(taken) if taken.elapsed() <= SNAPSHOT_AGE_MAX => Ok(snapshot),
+            _ => self.load().await,
         }
-        Ok(false)
     }
 
-    /// Lists the existing lists.
-    pub(crate) async fn lists(&self) -> Result<Vec<(Version, ObjectMeta)>, Error> {
+    /// Takes a snapshot. It contains every list that was durable before the call and still exists.
+    pub(crate) async fn load(&self) -> Result<Arc<Snapshot>, Error> {
+        let taken = Instant::now();
         let folder = Path::from(key::PENDING_DELETES);
-        let objects = self.objects.list(&folder, &folder);
-        let lists = objects.try_filter_map(|object| {
-            std::future::ready(Ok(key::parse_version(&object.location).map(|version| (version, object))))
-        });
-        let lists: Vec<_> = lists.try_collect().await?;
-        self.lock().retain(|version, _| lists.iter().any(|(existing, _)| existing == version));
-        Ok(lists)
-    }
-
-    /// Returns the keys of a list; `None` if it is damaged.
-    pub(crate) async fn list(&self, version: Version) -> Result<Keys, Error> {
-        if let Some(keys) = self.lock().get(&version) {
-            return Ok(keys.clone());
+        let objects: Vec<_> = self.objects.list(&folder, &folder).try_collect().await?;
+        let known = Arc::clone(&self.lock().1);
+        let mut snapshot = Snapshot::default();
+        for object in objects {
+            let Some(version) = key::parse_version(&object.location) else { continue };
+            let keys = match known.lists.iter().find(|list| list.version == version) {
+                Some(list) => list.keys.clone(),
+                None => match self.read(version).await {
+                    Ok(keys) => Some(Arc::new(keys)),
+                    Err(Error::Missing { .. }) => continue,
+                    Err(error @ Error::Damaged { .. }) => {
+                        tracing::warn!(%error, "no object is reused until `c3 fsck --repair` removes this list");
+                        None
+                    }
+                    Err(error) => return Err(error),
+                },
+            };
+            snapshot.lists.push(PendingList { version, object, keys });
         }
-        let keys = match self.read(version).await {
-            Ok(keys) => Some(Arc::new(keys)),
-            Err(Error::Missing { .. }) => return Ok(Some(Arc::default())),
-            Err(error @ Error::Damaged { .. }) => {
-                tracing::warn!(%error, "no stored object is reused until `c3 fsck --repair` removes this list");
-                None
-            }
-            Err(error) => return Err(error),
-        };
-        self.lock().insert(version, keys.clone());
-        Ok(keys)
+        let snapshot = Arc::new(snapshot);
+        *self.lock() = (Some(taken), Arc::clone(&snapshot));
+        Ok(snapshot)
     }
 
     async fn read(&self, version: Version) -> Result<HashSet<String>, Error> {
@@ -92,11 +113,40 @@ impl PendingDeletes {
         let keys = keys.iter().map(ToString::to_string).collect();
         let key = key::pending_deletes(Version::after(Version::NONE));
         let payload = PendingDeletesPayload { keys }.encode_to_vec();
-        self.objects.put(ObjectKind::PendingDeletes, &key, &payload).await.map(drop)
+        self.objects.put(ObjectKind::PendingDeletes, &key, &payload).await?;
+        // Puts of this gateway must not choose the listed objects from an older snapshot.
+        self.lock().0 = None;
+        Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Version, Keys>> {
+    fn lock(&self) -> MutexGuard<'_, (Option<Instant>, Arc<Snapshot>)> {
         // Nothing panics under the lock.
         self.cached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_recent_snapshot_is_reused_until_this_gateway_writes_a_list() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = folder.path().to_str().unwrap().into();
+        let open = async || PendingDeletes::new(Arc::new(Objects::open(&settings).await.unwrap()));
+        let (ours, other) = (open().await, open().await);
+        let keys = ["latents/a", "latents/b"].map(|path| ObjectKey::from_path(Path::from(path)));
+        assert!(!ours.recent().await.unwrap().contains(&keys[0]));
+        other.put(&keys[..1]).await.unwrap();
+        assert!(!ours.recent().await.unwrap().contains(&keys[0]));
+        let loaded = ours.load().await.unwrap();
+        assert!(loaded.contains(&keys[0]) && !loaded.contains(&keys[1]));
+        ours.put(&keys[1..]).await.unwrap();
+        assert!(ours.recent().await.unwrap().contains(&keys[1]));
+        let damaged = folder.path().join(key::pending_deletes(loaded.lists[0].version).to_string());
+        std::fs::write(damaged, b"").unwrap();
+        // A damaged list may contain any key.
+        let unlisted = ObjectKey::from_path(Path::from("latents/c"));
+        assert!(open().await.load().await.unwrap().contains(&unlisted));
     }
 }

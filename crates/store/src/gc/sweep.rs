@@ -15,11 +15,10 @@ use object_store::path::Path;
 
 use crate::availability::Unavailable;
 use crate::gc::mark::LiveObjects;
-use crate::gc::pending_deletes::KEYS_MAX;
+use crate::gc::pending_deletes::{KEYS_MAX, PendingList, Snapshot};
 use crate::manifest::{Inventory, ManifestCopy};
 use crate::object::is_older_than;
 use crate::object::key::{self, CORRECTIONS, DELETED, LATENTS, ObjectKey};
-use crate::object::version::Version;
 use crate::{Error, Store};
 
 impl Store {
@@ -39,8 +38,8 @@ impl Store {
         summary.removed += stale;
         summary.removed_bytes += bytes;
         tolerate_full(self.compact(grace, summary).await)?;
-        // Listed before the mark phase: a manifest that is written after a list keeps what the list contains.
-        let lists = self.pending_deletes.lists().await?;
+        // Before the mark phase, so that it sees every manifest that was written before one of these lists.
+        let pending = self.pending_deletes.load().await?;
         let live = self.mark().await?;
         for &(id, version) in &live.expired {
             tolerate_full(self.write_tombstone(id, version).await)?;
@@ -48,12 +47,10 @@ impl Store {
         }
         summary.unreadable = live.unreadable;
         if live.unreadable == 0 {
-            for (version, object) in &lists {
-                if is_older_than(object, grace) {
-                    self.run_deletes(*version, &live, summary).await?;
-                }
+            for list in pending.lists.iter().filter(|list| is_older_than(&list.object, grace)) {
+                self.run_deletes(list, &live, summary).await?;
             }
-            tolerate_full(self.schedule_deletes(grace, &live, summary).await)?;
+            tolerate_full(self.schedule_deletes(grace, &live, &pending, summary).await)?;
         }
         self.remove_dead_manifests(summary).await?;
         self.remove_expired_uploads(summary).await?;
@@ -68,11 +65,11 @@ impl Store {
     /// Removes the objects of a list that are still unreferenced, then the list.
     async fn run_deletes(
         &self,
-        list: Version,
+        list: &PendingList,
         live: &LiveObjects,
         summary: &mut SweepSummary,
     ) -> Result<(), Error> {
-        let Some(keys) = self.pending_deletes.list(list).await? else { return Ok(()) };
+        let Some(keys) = &list.keys else { return Ok(()) };
         for key in keys.iter() {
             let path = Path::parse(key).map_err(object_store::Error::from)?;
             let key = ObjectKey::from_path(path);
@@ -80,7 +77,7 @@ impl Store {
                 self.remove(&key, summary).await?;
             }
         }
-        self.objects.delete(&key::pending_deletes(list)).await
+        self.objects.delete(&key::pending_deletes(list.version)).await
     }
 
     /// Writes pending-delete lists of unreferenced objects.
@@ -88,9 +85,10 @@ impl Store {
         &self,
         grace: Duration,
         live: &LiveObjects,
+        pending: &Snapshot,
         summary: &mut SweepSummary,
     ) -> Result<(), Error> {
-        let mut pending = Vec::new();
+        let mut unreferenced = Vec::new();
         for folder in [CORRECTIONS, LATENTS] {
             let folder = Path::from(folder);
             let objects = self.objects.list(&folder, &folder);
@@ -98,13 +96,13 @@ impl Store {
             while let Some(object) = objects.try_next().await? {
                 let old = is_older_than(&object, grace);
                 let key = ObjectKey::from_path(object.location);
-                if old && !live.contains(&key) && !self.pending_deletes.names(&key).await? {
-                    pending.push(key);
+                if old && !live.contains(&key) && !pending.contains(&key) {
+                    unreferenced.push(key);
                 }
             }
         }
-        summary.pending_deletes += pending.len() as u64;
-        for keys in pending.chunks(KEYS_MAX) {
+        summary.pending_deletes += unreferenced.len() as u64;
+        for keys in unreferenced.chunks(KEYS_MAX) {
             self.pending_deletes.put(keys).await?;
         }
         Ok(())

@@ -89,6 +89,15 @@ impl Objects {
         Ok(metadata.size)
     }
 
+    /// Returns whether an object exists.
+    pub(crate) async fn exists(&self, key: &ObjectKey) -> Result<bool, Error> {
+        match self.size(key).await {
+            Ok(_) => Ok(true),
+            Err(Error::Missing { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Seals and creates an object unless the key exists. It is durable on return.
     pub(crate) async fn put(
         &self,

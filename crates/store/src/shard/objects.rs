@@ -121,8 +121,10 @@ impl Store {
         R: Future<Output = Result<T, Error>>,
     {
         for key in self.objects.versions(prefix).await?.into_iter().rev() {
-            match read(key.clone()).await {
-                Ok(_) if self.pending_deletes.names(&key).await? => {}
+            if self.pending_deletes.recent().await?.contains(&key) {
+                continue;
+            }
+            match read(key).await {
                 Ok(value) => return Ok(Some(value)),
                 Err(Error::Missing { .. }) => {}
                 Err(error @ Error::Damaged { .. }) => {
