@@ -92,7 +92,7 @@ pub async fn killed_redis(text: &str, documents: usize) -> Result<Vec<Row>> {
 async fn redis_hits(gateway: &Process) -> Result<f64> {
     let page = gateway.metrics().await?;
     let line = page.lines().find(|line| {
-        line.starts_with("c3_cache_lookup_seconds_count")
+        line.starts_with("c3_cache_lookup_duration_seconds_count")
             && line.contains(r#"outcome="hit""#)
             && line.contains(r#"tier="redis""#)
     });
