@@ -12,41 +12,46 @@ use futures::{StreamExt, TryStreamExt, stream};
 use crate::error::Error;
 use crate::state::Gateway;
 
-/// Documents, or names, of a page, where the caller names no number, and at most.
+/// Maximum number of entries in a page. Also the default.
 const PAGE_SIZE_MAX: usize = 1000;
-/// Objects of a page that are read side by side.
-pub(crate) const READS_AT_ONCE: usize = 16;
+/// Objects that are read concurrently.
+pub(crate) const READS_IN_FLIGHT: usize = 16;
 
-/// What is listed of a document beside its manifest.
-type Notes = (LocatedVersion, Labels, Vec<String>);
+/// Document that matches a query. Its manifest is not read yet.
+struct Match {
+    id: DocumentId,
+    manifest: LocatedVersion,
+    labels: Labels,
+    names: Vec<String>,
+}
 
-/// How many lines a page has.
-pub(crate) fn page_size(asked: u32) -> usize {
-    match asked as usize {
+/// Returns the number of entries in a page. 0 requests the default.
+pub(crate) fn page_size(requested: u32) -> usize {
+    match requested as usize {
         0 => PAGE_SIZE_MAX,
-        asked => asked.min(PAGE_SIZE_MAX),
+        requested => requested.min(PAGE_SIZE_MAX),
     }
 }
 
 impl Gateway {
-    /// Documents by id.
+    /// Lists documents in order of id. Damaged manifests are listed apart.
     pub(crate) async fn list(&self, query: ListQuery) -> Result<DocumentPage, Error> {
         let count = page_size(query.page_size);
-        let mut found = self.noted(&query, count + 1).await?;
-        let more = found.len() > count;
-        found.truncate(count);
-        let next = found.last().map(|&(id, _)| id).filter(|_| more);
-        let manifests = stream::iter(found).map(|(id, (located, labels, names))| async move {
-            let read = self.listed(id, located).await;
+        let mut matches = self.matches(&query, count + 1).await?;
+        let has_more = matches.len() > count;
+        matches.truncate(count);
+        let next = matches.last().map(|last| last.id).filter(|_| has_more);
+        let documents = stream::iter(matches).map(|Match { id, manifest, labels, names }| async move {
+            let read = self.listed(id, manifest).await;
             let document = read.map(|found| Document { labels, names, ..found.value.document(found.bytes) });
             (id, document)
         });
-        let mut manifests = manifests.buffered(READS_AT_ONCE);
+        let mut documents = documents.buffered(READS_IN_FLIGHT);
         let mut page = DocumentPage { next, ..DocumentPage::default() };
-        while let Some((id, read)) = manifests.next().await {
+        while let Some((id, read)) = documents.next().await {
             match read {
                 Ok(document) => page.documents.push(document),
-                // Deleted since, or past its time.
+                // Deleted since it was listed, or expired.
                 Err(StoreError::Missing { .. }) => {}
                 Err(error @ StoreError::Damaged { .. }) => {
                     page.damaged.push(DamagedDocument { id, problem: error.to_string() })
@@ -57,23 +62,24 @@ impl Gateway {
         Ok(page)
     }
 
-    /// The first `most` documents that are asked for, by id. Reads no manifest: labels and names are objects of their own.
-    async fn noted(&self, query: &ListQuery, most: usize) -> Result<Vec<(DocumentId, Notes)>, Error> {
-        let filtered = query.names.is_some() || !query.labels.is_empty();
-        // What tells of a document was written after it, so it is listed before.
+    /// Returns the first `limit` matches in order of id. Reads labels and names, but no manifests.
+    async fn matches(&self, query: &ListQuery, limit: usize) -> Result<Vec<Match>, Error> {
+        let is_filtered = query.names.is_some() || !query.labels.is_empty();
+        // Labels and names are written after their document. Listed before it, none lacks its document.
         let labelled = self.store.newest_versions(LABELS, &query.prefix).await?;
         let mut named = match &query.names {
             Some(names) => Some(self.named_documents(names).await?),
             None => None,
         };
-        let listed = if filtered { usize::MAX } else { most };
-        let documents = self.store.documents(&query.prefix, query.after, listed).await?;
+        let documents_max = if is_filtered { usize::MAX } else { limit };
+        let documents = self.store.documents(&query.prefix, query.after, documents_max).await?;
         let deleted = match labelled.is_empty() && named.is_none() {
             true => HashMap::new(),
             false => self.store.newest_versions(DELETED, &query.prefix).await?,
         };
+        // Names and labels that were set before the last deletion went with the document.
         let is_deleted = |id, since: Version| deleted.get(&id).is_some_and(|&deleted| deleted >= since);
-        let wanted = documents.into_iter().filter_map(|(id, located)| {
+        let candidates = documents.into_iter().filter_map(|(id, manifest)| {
             let names = match &mut named {
                 None => Vec::new(),
                 Some(named) => {
@@ -82,63 +88,64 @@ impl Gateway {
                     Some(Vec::from_iter(names)).filter(|names| !names.is_empty())?
                 }
             };
-            let generation = labelled.get(&id).copied();
-            (query.labels.is_empty() || generation.is_some()).then_some((id, located, names, generation))
+            let labels = labelled.get(&id).copied();
+            (query.labels.is_empty() || labels.is_some()).then_some((id, manifest, names, labels))
         });
-        let noted = stream::iter(Vec::from_iter(wanted)).map(|(id, located, names, generation)| async move {
-            let labels = match generation {
-                Some(generation) => self.store.listed_labels(id, generation).await,
-                None => Ok(None),
-            };
-            labels.map(|labels| (id, located, labels, names))
-        });
-        let noted = noted.buffered(READS_AT_ONCE).try_filter_map(|(id, located, labels, names)| {
+        let reads =
+            stream::iter(Vec::from_iter(candidates)).map(|(id, manifest, names, labels)| async move {
+                let labels = match labels {
+                    Some(version) => self.store.listed_labels(id, version).await?,
+                    None => None,
+                };
+                Ok::<_, StoreError>((id, manifest, names, labels))
+            });
+        let matches = reads.buffered(READS_IN_FLIGHT).try_filter_map(|(id, manifest, names, labels)| {
             let labels = labels.filter(|value| !is_deleted(id, value.version));
             let labels = labels.map_or_else(Labels::default, |value| value.labels);
-            let wanted = labels.contains_all(&query.labels).then_some((id, (located, labels, names)));
-            std::future::ready(Ok(wanted))
+            let matched = labels.contains_all(&query.labels);
+            std::future::ready(Ok(matched.then_some(Match { id, manifest, labels, names })))
         });
-        Ok(noted.take(most).try_collect().await?)
+        Ok(matches.take(limit).try_collect().await?)
     }
 
-    /// Documents with names that are asked for: each name with the version of the document that was there then.
+    /// Returns the names that match the filter, by document, each with the document's version when the name was set.
     async fn named_documents(
         &self,
-        query: &NameFilter,
+        filter: &NameFilter,
     ) -> Result<HashMap<DocumentId, Vec<(String, Version)>>, Error> {
-        let mut names = self.store.names(Some(&query.namespace)).await?;
-        names.retain(|name, _| name.name().starts_with(&query.prefix));
+        let mut names = self.store.names(Some(&filter.namespace)).await?;
+        names.retain(|name, _| name.name().starts_with(&filter.prefix));
         let registers = stream::iter(names).map(|(name, listed)| async move {
             let register = self.store.listed_name(&name, &listed).await?;
-            Ok::<_, StoreError>((name, register))
+            Ok::<_, StoreError>((name, register.and_then(|register| register.value)))
         });
-        let mut registers = registers.buffered(READS_AT_ONCE);
+        let mut registers = registers.buffered(READS_IN_FLIGHT);
         let mut named = HashMap::<DocumentId, Vec<_>>::new();
         while let Some(read) = registers.next().await {
             match read {
-                Ok((name, Some(register))) => {
-                    if let Some(value) = register.value {
-                        let name = (name.name().to_owned(), value.version);
-                        named.entry(value.document).or_default().push(name);
-                    }
+                Ok((name, Some(value))) => {
+                    let name = (name.name().to_owned(), value.version);
+                    named.entry(value.document).or_default().push(name);
                 }
                 Ok((_, None)) => {}
-                // A list of names tells of it; the documents of the others are found.
-                Err(error @ StoreError::Damaged { .. }) => tracing::warn!(%error, "it is left out of a list"),
+                // Damaged names are reported by the list of names.
+                Err(error @ StoreError::Damaged { .. }) => {
+                    tracing::warn!(%error, "a damaged name is omitted from a list of documents")
+                }
                 Err(error) => return Err(error.into()),
             }
         }
         Ok(named)
     }
 
-    /// Reads the manifest of a document that was listed.
+    /// Reads the manifest of a listed document.
     pub(crate) async fn listed(
         &self,
         id: DocumentId,
-        found: LocatedVersion,
+        located: LocatedVersion,
     ) -> Result<StoredObject<Manifest>, StoreError> {
-        match self.store.read_manifest(id, &found).await {
-            // Moved since, or past its time.
+        match self.store.read_manifest(id, &located).await {
+            // Moved since it was listed, or replaced by a newer version.
             Err(StoreError::Missing { .. }) => self.store.manifest(id).await,
             Ok(manifest) if manifest.value.is_expired(now_unix_ms()) => self.store.manifest(id).await,
             read => read,

@@ -10,11 +10,11 @@ use c3_types::{
 };
 use futures::{StreamExt, stream};
 
-use super::list::{READS_AT_ONCE, page_size};
+use super::list::{READS_IN_FLIGHT, page_size};
 use crate::error::Error;
 use crate::state::Gateway;
 
-/// A change of labels.
+/// Change of a document's labels.
 #[derive(Clone, Debug)]
 pub(crate) struct LabelsChange {
     pub(crate) set: Labels,
@@ -23,41 +23,36 @@ pub(crate) struct LabelsChange {
 }
 
 impl Gateway {
-    /// The document that a name stands for.
+    /// Returns the document that a name points at.
     pub(crate) async fn resolve_name(&self, name: &DocumentName) -> Result<DocumentId, Error> {
-        let register = self.store.name(name).await.map_err(|error| of_name(name, error))?;
-        let value =
-            register.and_then(|register| register.value).ok_or_else(|| Error::NameNotFound(name.clone()))?;
+        let (_, value) = self.read_name(name).await?;
         match self.store.is_tombstoned(&value).await? {
             true => Err(Error::NamedDocumentDeleted { name: name.clone(), id: value.document }),
             false => Ok(value.document),
         }
     }
 
-    /// What a name is.
+    /// Returns a name with its token, after checking that its document is stored.
     pub(crate) async fn get_name(&self, name: &DocumentName) -> Result<NamedDocument, Error> {
-        let register = self.store.name(name).await.map_err(|error| of_name(name, error))?;
-        let (register, value) = register
-            .and_then(|register| Some((register.clone(), register.value?)))
-            .ok_or_else(|| Error::NameNotFound(name.clone()))?;
+        let (register, value) = self.read_name(name).await?;
         match self.store.is_live(&value).await? {
             true => Ok(named(name, &register, value.document)),
             false => Err(Error::NamedDocumentDeleted { name: name.clone(), id: value.document }),
         }
     }
 
-    /// Points a name at a document, if it is as expected.
+    /// Points a name at a document, if the name's version is the expected one.
     pub(crate) async fn set_name(
         &self,
         name: &DocumentName,
-        typed: &str,
+        reference: &str,
         expected: &Expected,
     ) -> Result<NamedDocument, Error> {
-        let found = self.find(typed).await?;
+        let found = self.find(reference).await?;
         self.point(name, &found.value, expected).await
     }
 
-    /// Takes a name away, if it is as expected. Gives the document that it told of.
+    /// Removes a name, if its version is the expected one. Returns the document that it pointed at.
     pub(crate) async fn remove_name(
         &self,
         name: &DocumentName,
@@ -67,7 +62,7 @@ impl Gateway {
         match change.map_err(|error| of_name(name, error))? {
             Change::Applied { was, .. } => was
                 .and_then(|was| Some(was.value?.document))
-                .ok_or_else(|| Error::Internal(format!("name {name} was removed and told of nothing"))),
+                .ok_or_else(|| Error::Internal(format!("name {name} was removed, but pointed at nothing"))),
             Change::Unchanged => Err(Error::NameNotFound(name.clone())),
             Change::Conflict { token } => {
                 Err(Error::VersionMismatch { subject: format!("name {name}"), token })
@@ -75,42 +70,38 @@ impl Gateway {
         }
     }
 
-    /// Names by name: those of the namespace that begin with `prefix` and come after `after`.
+    /// Lists the names of a namespace in order: those that begin with `prefix` and come after `after`.
     pub(crate) async fn list_names(
         &self,
         namespace: &Namespace,
         prefix: &str,
         after: Option<&str>,
-        asked: u32,
+        requested: u32,
     ) -> Result<NamePage, Error> {
-        let count = page_size(asked);
+        let count = page_size(requested);
         let mut names = self.store.names(Some(namespace)).await?;
         names.retain(|name, _| {
             name.name().starts_with(prefix) && after.is_none_or(|after| name.name() > after)
         });
         let reads = stream::iter(names).map(|(name, listed)| async move {
-            let standing = async {
+            let read = async {
                 let register = self.store.listed_name(&name, &listed).await?;
-                let Some((register, value)) =
-                    register.and_then(|register| Some((register.clone(), register.value?)))
-                else {
-                    return Ok(None);
-                };
-                let stands = self.store.is_live(&value).await?;
-                Ok::<_, StoreError>(stands.then(|| named(&name, &register, value.document)))
+                let Some((register, value)) = register.and_then(with_value) else { return Ok(None) };
+                let is_live = self.store.is_live(&value).await?;
+                Ok::<_, StoreError>(is_live.then(|| named(&name, &register, value.document)))
             };
-            let standing = standing.await;
-            (name, standing)
+            let read = read.await;
+            (name, read)
         });
-        let mut reads = reads.buffered(READS_AT_ONCE);
+        let mut reads = reads.buffered(READS_IN_FLIGHT);
         let mut page = NamePage::default();
         let mut last = None;
         while let Some((name, read)) = reads.next().await {
-            let full = page.names.len() + page.damaged.len() == count;
+            let is_full = page.names.len() + page.damaged.len() == count;
             match read {
-                // Removed, or its document was.
+                // The name or its document was removed.
                 Ok(None) => continue,
-                Ok(Some(_)) | Err(StoreError::Damaged { .. }) if full => {
+                Ok(Some(_)) | Err(StoreError::Damaged { .. }) if is_full => {
                     page.next = last;
                     break;
                 }
@@ -125,17 +116,17 @@ impl Gateway {
         Ok(page)
     }
 
-    /// Changes a document's labels, if they are as expected.
+    /// Changes a document's labels, if their version is the expected one.
     pub(crate) async fn set_labels(
         &self,
-        typed: &str,
+        reference: &str,
         change: &LabelsChange,
     ) -> Result<DocumentLabels, Error> {
-        let found = self.find(typed).await?;
+        let found = self.find(reference).await?;
         self.label(&found.value, change).await
     }
 
-    /// Gives a document that was stored just now the name and the labels that were asked for.
+    /// Sets the name and the labels that a put requested for the document that it stored.
     pub(crate) async fn set_requested_names(
         &self,
         manifest: &Manifest,
@@ -151,6 +142,11 @@ impl Gateway {
             self.point(&name.name, manifest, &name.expected).await.map_err(not_named)?;
         }
         Ok(())
+    }
+
+    async fn read_name(&self, name: &DocumentName) -> Result<(Register, RegisterValue), Error> {
+        let register = self.store.name(name).await.map_err(|error| of_name(name, error))?;
+        register.and_then(with_value).ok_or_else(|| Error::NameNotFound(name.clone()))
     }
 
     async fn point(
@@ -186,14 +182,18 @@ impl Gateway {
             },
             Change::Unchanged => (Labels::default(), String::new()),
             Change::Conflict { token } => {
-                return Err(Error::VersionMismatch {
-                    subject: format!("the labels of document {document}"),
-                    token,
-                });
+                let subject = format!("the labels of document {document}");
+                return Err(Error::VersionMismatch { subject, token });
             }
         };
         Ok(DocumentLabels { id: document, labels, token })
     }
+}
+
+/// Returns a register with its value, or `None` if the value was removed.
+fn with_value(register: Register) -> Option<(Register, RegisterValue)> {
+    let value = register.value.clone()?;
+    Some((register, value))
 }
 
 fn named(name: &DocumentName, register: &Register, id: DocumentId) -> NamedDocument {
@@ -205,7 +205,7 @@ fn named(name: &DocumentName, register: &Register, id: DocumentId) -> NamedDocum
     }
 }
 
-/// A error of the store at a name.
+/// Converts a store error at a name.
 fn of_name(name: &DocumentName, error: StoreError) -> Error {
     match error {
         StoreError::Damaged { .. } => {

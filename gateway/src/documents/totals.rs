@@ -5,36 +5,37 @@ use c3_store::object::key::DELETED;
 use c3_types::Totals;
 use futures::{StreamExt, stream};
 
-use super::list::READS_AT_ONCE;
+use super::list::READS_IN_FLIGHT;
 use crate::error::Error;
 use crate::state::Gateway;
 
 impl Gateway {
-    /// What all documents come to. Reads every manifest and every name.
+    /// Returns totals over all documents. Reads every manifest and every name.
     pub(crate) async fn totals(&self) -> Result<Totals, Error> {
         let (objects, stored_bytes) = self.store.size().await?;
         let mut totals = Totals { objects, stored_bytes, ..Default::default() };
-        // What tells of a document was written after it, so it is listed before.
+        // Names are written after their document. Listed before it, none lacks its document.
         let names = self.store.names(None).await?;
         let documents = self.store.documents("", None, usize::MAX).await?;
         let deleted = self.store.newest_versions(DELETED, "").await?;
         let names = stream::iter(names)
             .map(|(name, listed)| async move { self.store.listed_name(&name, &listed).await });
-        let mut names = names.buffer_unordered(READS_AT_ONCE);
+        let mut names = names.buffer_unordered(READS_IN_FLIGHT);
         while let Some(read) = names.next().await {
             let value = match read {
                 Ok(register) => register.and_then(|register| register.value),
                 Err(StoreError::Damaged { .. }) => None,
                 Err(error) => return Err(error.into()),
             };
-            let stands = value.is_some_and(|value| {
-                let buried = deleted.get(&value.document).is_some_and(|&deleted| deleted >= value.version);
-                documents.contains_key(&value.document) && !buried
+            let is_live = value.is_some_and(|value| {
+                let is_deleted =
+                    deleted.get(&value.document).is_some_and(|&deleted| deleted >= value.version);
+                documents.contains_key(&value.document) && !is_deleted
             });
-            totals.names += u64::from(stands);
+            totals.names += u64::from(is_live);
         }
         let reads = stream::iter(documents).map(|(id, located)| self.listed(id, located));
-        let mut reads = reads.buffer_unordered(READS_AT_ONCE);
+        let mut reads = reads.buffer_unordered(READS_IN_FLIGHT);
         while let Some(read) = reads.next().await {
             match read {
                 Ok(found) => {
@@ -46,7 +47,7 @@ impl Gateway {
                     totals.shards += document.shards;
                     totals.windows += document.windows;
                 }
-                // Deleted since, or past its time.
+                // Deleted since it was listed, or expired.
                 Err(StoreError::Missing { .. }) => {}
                 Err(StoreError::Damaged { .. }) => totals.damaged += 1,
                 Err(error) => return Err(error.into()),

@@ -1,52 +1,52 @@
-//! Content-defined chunking: where a text is cut into shards.
+//! Content-defined chunking: cuts a text into shards.
 //!
-//! A shard has 4 to 16 KB (the last may have less). Within that span the best kind of boundary that occurs is taken
-//! (a paragraph's end, else a sentence's, else white-space, else any character's), and among those the one whose
-//! surrounding bytes hash lowest. A cut so depends on the text near it and not on how far into the document it lies:
-//! after an edit the old cuts are soon found again, and the shards beyond it stay what they were. With candidates
-//! spread evenly the mean is 10 KB. After FastCDC (Xia et al., 2016), with the minimum of a hash in the place of its
-//! threshold, so that no cut is ever forced.
+//! A shard has 4 to 16 KB (the last may have less). It ends at the best kind of boundary that occurs between these sizes
+//! (end of a paragraph, else of a sentence, else of a word, else of a character), and among boundaries of that kind at
+//! the one whose surrounding bytes have the lowest hash. A cut therefore depends on the text near it, not on its position
+//! in the document: soon after an edit the old cuts recur, and the later shards are unchanged. With evenly spread
+//! boundaries the mean size is 10 KB. The method follows FastCDC (Xia et al., 2016), but takes the minimum of a hash
+//! instead of comparing it with a threshold, so that no cut is forced by the maximum size.
 //!
-//! Knows bytes only: whether they are UTF-8 is checked in [`crate::ingest::text`].
+//! Operates on bytes. UTF-8 is checked in [`super::text`].
 
 use std::cmp::Reverse;
 
 use bytes::Bytes;
 use c3_types::limits::SHARD_BYTES_MAX;
 
-/// Fewest bytes of a shard that is not its document's last.
+/// Minimum size of a shard, except the last of a document, in bytes.
 const SHARD_BYTES_MIN: usize = 4 << 10;
-/// Bytes on either side of a candidate that decide how good a cut it is.
+/// Bytes on either side of a boundary that are hashed.
 const CONTEXT_BYTES: usize = 32;
 
-/// Bytes from the start of a shard on that decide where it ends.
+/// Bytes after the start of a shard that determine its end.
 const DECISIVE_BYTES: usize = SHARD_BYTES_MAX + CONTEXT_BYTES;
 
-/// How many of the first shards of a text, given by their sizes, stay what they are whatever follows the text.
+/// Returns how many of a text's first shards stay the same if the text is continued. Takes the sizes of all its shards.
 pub(crate) fn settled_count(sizes: &[u64]) -> usize {
-    let ends_after = |count: &usize| sizes[*count..].iter().sum::<u64>();
-    let open = (0..sizes.len()).rev().take_while(|count| ends_after(count) < DECISIVE_BYTES as u64);
-    sizes.len() - open.count()
+    let bytes_from = |index: &usize| sizes[*index..].iter().sum::<u64>();
+    let unsettled = (0..sizes.len()).rev().take_while(|index| bytes_from(index) < DECISIVE_BYTES as u64);
+    sizes.len() - unsettled.count()
 }
 
-/// Cuts a text that arrives in pieces. The cuts do not depend on how it was split into pieces.
+/// Cuts a text that arrives in pieces. The cuts do not depend on the pieces.
 #[derive(Default)]
 pub(crate) struct Chunker {
     buffer: Vec<u8>,
 }
 
 impl Chunker {
-    /// Takes the next piece of the text.
+    /// Adds the next piece of the text.
     pub(crate) fn push(&mut self, piece: &[u8]) {
         self.buffer.extend_from_slice(piece);
     }
 
-    /// The next shard that no further text can change.
+    /// Returns the next shard that further text cannot change, if any.
     pub(crate) fn next_shard(&mut self) -> Option<Bytes> {
         (self.buffer.len() >= DECISIVE_BYTES).then(|| self.cut())
     }
 
-    /// The next shard of a text that has ended; `None` after the last.
+    /// Returns the next shard of a text that has ended. `None` after the last.
     pub(crate) fn last_shard(&mut self) -> Option<Bytes> {
         match self.buffer.len() {
             0 => None,
@@ -55,21 +55,21 @@ impl Chunker {
         }
     }
 
-    /// Takes a shard off a buffer that is longer than the largest.
+    /// Removes a shard from the buffer, which must exceed the maximum size of a shard.
     fn cut(&mut self) -> Bytes {
         let rest = self.buffer.split_off(best_cut(&self.buffer));
         std::mem::replace(&mut self.buffer, rest).into()
     }
 }
 
-/// What a cut would part, best first.
+/// Kinds of boundaries, best first. Each function returns whether an offset is such a boundary.
 const BOUNDARIES: [fn(&[u8], usize) -> bool; 4] = [ends_paragraph, ends_sentence, ends_word, ends_character];
 
-/// The best place to cut `text`, which is longer than the largest shard.
+/// Returns the best offset to cut `text`, which must exceed the maximum size of a shard.
 fn best_cut(text: &[u8]) -> usize {
     let lowest = |boundary: &fn(&[u8], usize) -> bool| {
         let candidates = (SHARD_BYTES_MIN..=SHARD_BYTES_MAX).filter(|&at| boundary(text, at));
-        // Where all contexts are equal, as in a run of one character, the fewest shards.
+        // If all hashes are equal, as in a run of one character, the largest shard is best.
         candidates.min_by_key(|&at| (context_hash(text, at), Reverse(at)))
     };
     let cut = BOUNDARIES.iter().find_map(lowest);
@@ -82,15 +82,15 @@ fn context_hash(text: &[u8], at: usize) -> u64 {
     hash.as_bytes()[..8].iter().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
-/// After the last of a run of line ends that holds an empty line.
+/// After a run of line ends that contains an empty line.
 fn ends_paragraph(text: &[u8], at: usize) -> bool {
     let before = &text[..at];
     let blank = before.ends_with(b"\n\n") || before.ends_with(b"\n\r\n");
     blank && !matches!(text[at], b'\n' | b'\r')
 }
 
-/// After a line's end, after a full stop of Chinese or Japanese, or before the space that follows `.`, `!` or `?`
-/// (before it, because a token takes its space along).
+/// After the end of a line, after a Chinese or Japanese full stop, or before the space that follows `.`, `!` or `?`
+/// (before it, because tokens begin with their space).
 fn ends_sentence(text: &[u8], at: usize) -> bool {
     const FULL_STOPS: [&str; 3] = ["。", "！", "？"];
     let before = &text[..at];
@@ -109,7 +109,7 @@ fn ends_word(text: &[u8], at: usize) -> bool {
     text[at].is_ascii_whitespace() && !text[at - 1].is_ascii_whitespace()
 }
 
-/// Between two characters, CR LF counted as one.
+/// Between two characters. CR LF counts as one.
 fn ends_character(text: &[u8], at: usize) -> bool {
     let continues = text[at] & 0xC0 == 0x80;
     !continues && text[at - 1..=at] != *b"\r\n"
@@ -138,7 +138,7 @@ mod tests {
         shards
     }
 
-    /// Prose of `words` words with sentences and paragraphs, the same for the same seed.
+    /// Returns prose of this many words, with sentences and paragraphs, that depends on the seed alone.
     fn prose(words: u32, seed: u32) -> String {
         let mut text = String::new();
         for i in 0..words {
@@ -170,7 +170,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn shards_join_to_the_text_and_keep_their_bounds(text in text()) {
+        fn shards_join_to_the_text_and_respect_the_size_limits(text in text()) {
             let shards = shards(&[text.as_bytes()]);
             prop_assert_eq!(shards.concat(), text.as_bytes());
             for shard in &shards {
@@ -183,13 +183,13 @@ mod tests {
         }
 
         #[test]
-        fn pieces_do_not_move_the_cuts(text in text(), size in 1usize..50_000) {
+        fn cuts_do_not_depend_on_the_pieces(text in text(), size in 1usize..50_000) {
             let pieces: Vec<&[u8]> = text.as_bytes().chunks(size).collect();
             prop_assert_eq!(shards(&pieces), shards(&[text.as_bytes()]));
         }
 
         #[test]
-        fn what_is_settled_stays_whatever_follows(text in text(), more in text()) {
+        fn settled_shards_stay_the_same_if_the_text_is_continued(text in text(), more in text()) {
             let before = shards(&[text.as_bytes()]);
             let after = shards(&[text.as_bytes(), more.as_bytes()]);
             let sizes = Vec::from_iter(before.iter().map(|shard| shard.len() as u64));
@@ -199,7 +199,7 @@ mod tests {
         }
 
         #[test]
-        fn an_insertion_leaves_the_shards_before_it(text in text(), place in 0.0..1.0, put in "[a-z .\n]{1,300}") {
+        fn an_insertion_keeps_the_shards_before_it(text in text(), place in 0.0..1.0, put in "[a-z .\n]{1,300}") {
             let at = text.floor_char_boundary((place * text.len() as f64) as usize);
             let edited = [&text[..at], &put, &text[at..]].concat();
             let (before, after) = (shards(&[text.as_bytes()]), shards(&[edited.as_bytes()]));

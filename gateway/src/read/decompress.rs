@@ -1,20 +1,19 @@
-//! One-shot Decompress: the text of latents that the caller brings, or an answer to a prompt about them. Nothing is
-//! stored.
+//! One-shot Decompress: returns the text of the caller's latents, or the answer to a prompt about them. Stores nothing.
 
 use std::sync::Arc;
 
 use async_stream::try_stream;
 use bytes::Bytes;
+use c3_routing::GenerateJob;
 use c3_types::{DecompressOptions, Description, Prompt, Window};
 use futures::{Stream, StreamExt, pin_mut};
 
-use super::window::{self, SealedWindow};
+use super::window::{self, EncodedWindow};
 use crate::error::Error;
 use crate::spawn::spawn;
 use crate::state::{Gateway, SharedGateway};
-use c3_routing::GenerateJob;
 
-/// The text of each window, or the answer about it, in order.
+/// Streams the text of each window, or the answer about it, in order.
 pub(crate) fn decompress<S>(
     gateway: SharedGateway,
     options: DecompressOptions,
@@ -45,12 +44,12 @@ async fn decode(
     number: usize,
     window: Window,
 ) -> Result<Bytes, Error> {
-    let made_by = window.group.compressor();
-    let served = gateway.router.cascade_of_latents(options.cascade.as_deref(), made_by).await?;
+    let compressor = window.group.compressor();
+    let served = gateway.router.cascade_of_latents(options.cascade.as_deref(), compressor).await?;
     match &options.prompt {
         Some(prompt) => answer(gateway, &served, prompt, &window).await,
         None => {
-            let sealed = SealedWindow {
+            let encoded = EncodedWindow {
                 decoder: served.cascade.decoder,
                 group: &window.group,
                 corrections: window.corrections.as_ref(),
@@ -58,7 +57,7 @@ async fn decode(
                 bytes: window.bytes.end - window.bytes.start,
                 hash: window.hash,
             };
-            window::decode(&gateway.router, sealed, &format!("window {number}")).await
+            window::decode(&gateway.router, encoded, &format!("window {number}")).await
         }
     }
 }
@@ -70,7 +69,7 @@ async fn answer(
     window: &Window,
 ) -> Result<Bytes, Error> {
     if !served.takes_prompt {
-        let problem = format!("`{}` reconstructs text and takes no prompt", served.cascade.name);
+        let problem = format!("cascade `{}` does not support prompts", served.cascade.name);
         return Err(Error::Unsupported(format!("prompt: {problem}")));
     }
     let job = GenerateJob {

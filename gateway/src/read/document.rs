@@ -1,8 +1,8 @@
 //! Streams a document's text, or a byte range of it.
 //!
-//! The manifest tells which windows the range touches. Only those are loaded and decoded, several ahead of the caller.
-//! They leave in order, each once its hash is verified. The last window of a whole document leaves only if all bytes
-//! together have the hash that is the document's id.
+//! Only the windows that overlap the range are loaded and decoded, several ahead of the caller. They are released in
+//! order, each once its hash is verified. The last window of a whole document is released only if the hash of the whole
+//! text is the document's id.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use c3_store::manifest::Manifest;
 use c3_types::{ByteRange, Document, DocumentId};
 use futures::{Stream, StreamExt, TryStreamExt, pin_mut, stream};
 
-use super::window::{self, SealedWindow};
+use super::window::{self, EncodedWindow};
 use crate::error::Error;
 use crate::metrics::Direction;
 use crate::spawn::spawn;
 use crate::state::{DecodedWindow, Gateway, SharedGateway};
 
-/// Event of a get.
+/// Event of a Get call.
 #[derive(Debug)]
 pub(crate) enum GetEvent {
-    /// The document and the byte range that follows. The first event.
+    /// The document and the byte range of the text that follows. The first event.
     Header { document: Box<Document>, range: Range<u64> },
     /// The next bytes.
     Text(Bytes),
@@ -86,7 +86,7 @@ fn stream_text(
         let range = range.within(manifest.bytes())?;
         yield GetEvent::Header { document: Box::new(manifest.document(found.bytes)), range: range.clone() };
 
-        let positions = Vec::from_iter(positions(manifest).filter(|position| touches(position, &range)));
+        let positions = Vec::from_iter(positions(manifest).filter(|position| overlaps(position, &range)));
         let last = positions.len().saturating_sub(1);
         let decoded = stream::iter(positions)
             .map(|position| {
@@ -97,10 +97,10 @@ fn stream_text(
             .enumerate();
         pin_mut!(decoded);
 
-        let mut whole = (range == (0..manifest.bytes())).then(blake3::Hasher::new);
+        let mut document_hasher = (range == (0..manifest.bytes())).then(blake3::Hasher::new);
         while let Some((i, window)) = decoded.next().await {
             let (position, DecodedWindow { text, tokens }) = window?;
-            if let Some(hasher) = &mut whole {
+            if let Some(hasher) = &mut document_hasher {
                 hasher.update(&text);
                 if i == last && hasher.finalize().as_bytes() != manifest.id.as_bytes() {
                     let problem = "each window has its hash, but the whole text does not";
@@ -114,7 +114,7 @@ fn stream_text(
     }
 }
 
-/// The windows of a document, in order.
+/// Returns the windows of a document in order.
 fn positions(manifest: &Manifest) -> impl Iterator<Item = WindowPosition> {
     let windows = manifest.shards.iter().enumerate().flat_map(|(shard, entry)| {
         entry.window_bytes.iter().enumerate().map(move |(in_shard, &bytes)| (shard, in_shard, bytes))
@@ -126,17 +126,17 @@ fn positions(manifest: &Manifest) -> impl Iterator<Item = WindowPosition> {
     })
 }
 
-fn touches(position: &WindowPosition, range: &Range<u64>) -> bool {
+fn overlaps(position: &WindowPosition, range: &Range<u64>) -> bool {
     position.bytes.start < range.end && range.start < position.bytes.end
 }
 
-/// The part of a window that is in range, counted from the window's start.
+/// Returns the part of a window that is in range, relative to the window's start.
 fn cut(window: &Range<u64>, range: &Range<u64>) -> Range<usize> {
     let (start, end) = (window.start.max(range.start), window.end.min(range.end));
     (start - window.start) as usize..(end - window.start) as usize
 }
 
-/// A window's text, decoded once for all who read it at the same time.
+/// Decodes a window, once for all concurrent readers.
 async fn decode_once(
     gateway: SharedGateway,
     found: Arc<ResolvedManifest>,
@@ -166,9 +166,9 @@ async fn decode(
     let window = shard.windows.get(position.in_shard);
     let window = window.filter(|window| u64::from(window.bytes.end - window.bytes.start) == end - start);
     let window = window.ok_or_else(|| {
-        Error::DataLoss(format!("{label}: its shard holds other windows than the manifest says"))
+        Error::DataLoss(format!("{label}: its shard has other windows than the manifest declares"))
     })?;
-    let window_proof = SealedWindow {
+    let encoded = EncodedWindow {
         decoder: manifest.cascade.decoder,
         group: &window.group,
         corrections: window.corrections.as_ref(),
@@ -176,7 +176,7 @@ async fn decode(
         bytes: end - start,
         hash: window.hash,
     };
-    let text = window::decode(&gateway.router, window_proof, &label).await?;
+    let text = window::decode(&gateway.router, encoded, &label).await?;
     Ok(DecodedWindow { text, tokens: window.group.tokens().into() })
 }
 
@@ -189,7 +189,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_windows_of_a_range_join_to_it(
+        fn windows_of_a_range_join_to_the_range(
             windows in prop::collection::vec(prop::collection::vec(1u32..50, 1..4), 0..5),
             ends: (u64, u64),
         ) {
@@ -197,19 +197,19 @@ mod tests {
             let bytes = manifest.bytes();
             let (one, other) = (ends.0 % (bytes + 1), ends.1 % (bytes + 1));
             let range = one.min(other)..one.max(other);
-            let touched = Vec::from_iter(positions(&manifest).filter(|position| touches(position, &range)));
-            let joined = touched.iter().flat_map(|position| {
+            let overlapping = Vec::from_iter(positions(&manifest).filter(|position| overlaps(position, &range)));
+            let joined = overlapping.iter().flat_map(|position| {
                 let cut = cut(&position.bytes, &range);
                 position.bytes.start + cut.start as u64..position.bytes.start + cut.end as u64
             });
             prop_assert!(joined.eq(range.clone()));
-            prop_assert!(touched.iter().all(|position| !cut(&position.bytes, &range_of(&touched)).is_empty()));
+            prop_assert!(overlapping.iter().all(|position| !cut(&position.bytes, &range_of(&overlapping)).is_empty()));
         }
     }
 
-    fn range_of(touched: &[WindowPosition]) -> Range<u64> {
-        touched.first().map_or(0, |position| position.bytes.start)
-            ..touched.last().map_or(0, |position| position.bytes.end)
+    fn range_of(windows: &[WindowPosition]) -> Range<u64> {
+        windows.first().map_or(0, |position| position.bytes.start)
+            ..windows.last().map_or(0, |position| position.bytes.end)
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! GetLatents: a document's windows as they are stored.
+//! GetLatents: streams a document's windows as they are stored.
 
 use async_stream::try_stream;
 use c3_types::{Document, Window};
@@ -7,16 +7,16 @@ use futures::Stream;
 use crate::error::Error;
 use crate::state::SharedGateway;
 
-/// What the caller is told.
+/// Event of a GetLatents call.
 #[derive(Debug)]
 pub(crate) enum LatentsEvent {
-    /// First.
+    /// The document. The first event.
     Document(Box<Document>),
     /// The next window.
     Window(Window),
 }
 
-/// Streams the windows of a document, in order.
+/// Streams the windows of a document in order.
 pub(crate) fn get_latents(
     gateway: SharedGateway,
     id: String,
@@ -29,8 +29,8 @@ pub(crate) fn get_latents(
         for (number, entry) in manifest.shards.iter().enumerate() {
             let end = start + entry.bytes();
             let shard = gateway.shard(&found, number).await;
-            let what = format!("shard {number} (bytes {start}..{end})");
-            let shard = shard.map_err(|error| Error::of_document(manifest.id, &what, &error))?;
+            let label = format!("shard {number} (bytes {start}..{end})");
+            let shard = shard.map_err(|error| Error::of_document(manifest.id, &label, &error))?;
             for window in &shard.windows {
                 yield LatentsEvent::Window(Window {
                     shard: number as u32,

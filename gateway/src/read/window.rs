@@ -1,4 +1,4 @@
-//! Decodes one window and verifies its text by its hash before anyone sees it.
+//! Decodes one window and releases its text only if the hash matches.
 
 use bytes::Bytes;
 use c3_routing::{Error as RoutingError, NodeSelector, ReconstructJob, Router};
@@ -6,65 +6,70 @@ use c3_types::{Corrections, Fingerprint, LatentGroup, Stage, WindowHash};
 
 use crate::error::Error;
 
-/// A window with what proves its text.
+/// Latents of a window, and the hash of its text.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct SealedWindow<'a> {
+pub(crate) struct EncodedWindow<'a> {
     pub(crate) decoder: Fingerprint,
     pub(crate) group: &'a LatentGroup,
     pub(crate) corrections: Option<&'a Corrections>,
-    /// Name of the arithmetic that the corrections were made with, where it is known.
+    /// Arithmetic that the corrections were made with, if known.
     pub(crate) arithmetic: Option<&'a str>,
     pub(crate) bytes: u64,
     pub(crate) hash: WindowHash,
 }
 
-/// The window's text, from any decoder; where its hash does not hold, from another one whose arithmetic is the one that
-/// the corrections were made with. `what` names the window in errors.
-pub(crate) async fn decode(router: &Router, window: SealedWindow<'_>, what: &str) -> Result<Bytes, Error> {
+/// Returns the text of a window.
+///
+/// Any decoder is tried first. If the hash does not match, another node is tried once, with the arithmetic that the
+/// corrections were made with. Fails as [`Error::DataLoss`] if no node can write the right text. `label` names the window
+/// in errors.
+pub(crate) async fn decode(router: &Router, window: EncodedWindow<'_>, label: &str) -> Result<Bytes, Error> {
     let any =
         NodeSelector { stage: Stage::Decoder, fingerprint: window.decoder, arithmetic: None, exclude: &[] };
     let first = router.reconstruct(any, window.job()).await?;
-    if window.proves(&first.value) {
+    if window.matches(&first.value) {
         return Ok(first.value);
     }
-    tracing::warn!(address = first.node.address, "{what} did not come back right: another node is asked");
-    let written_with = first.node.arithmetic();
+    tracing::warn!(address = first.node.address, "{label} has the wrong hash, retrying on another node");
+    let first_arithmetic = first.node.arithmetic();
     let exclude = [first.node];
     let same = NodeSelector { arithmetic: window.arithmetic, exclude: &exclude, ..any };
     match router.reconstruct(same, window.job()).await {
-        Ok(second) if window.proves(&second.value) => {
-            // With the arithmetic of the corrections there is no excuse for another text.
-            if written_with.as_deref() == window.arithmetic || second.node.arithmetic() == written_with {
+        Ok(second) if window.matches(&second.value) => {
+            // With the same arithmetic, nodes must write the same text.
+            if first_arithmetic.as_deref() == window.arithmetic
+                || second.node.arithmetic() == first_arithmetic
+            {
                 let [first] = &exclude;
-                first.eject("it wrote a text that another node proved wrong");
+                first.eject("another node proved its text wrong");
             }
             Ok(second.value)
         }
-        // No other node: if the first was as good as any, the text is lost.
+        // No node with the arithmetic of the corrections was tried. The text may be readable once there is one.
         Err(error @ RoutingError::NoNode { .. })
-            if window.arithmetic.is_some() && window.arithmetic != written_with.as_deref() =>
+            if window.arithmetic.is_some() && window.arithmetic != first_arithmetic.as_deref() =>
         {
             Err(error.into())
         }
-        Ok(_) | Err(RoutingError::NoNode { .. }) => Err(window.lost(what)),
+        Ok(_) | Err(RoutingError::NoNode { .. }) => Err(window.lost(label)),
         Err(error) => Err(error.into()),
     }
 }
 
-impl<'a> SealedWindow<'a> {
+impl<'a> EncodedWindow<'a> {
     fn job(&self) -> ReconstructJob<'a> {
         ReconstructJob { group: self.group, corrections: self.corrections, bytes: self.bytes }
     }
 
-    fn proves(&self, text: &Bytes) -> bool {
+    fn matches(&self, text: &Bytes) -> bool {
         WindowHash::of(text) == self.hash
     }
 
-    fn lost(&self, what: &str) -> Error {
-        let why = match self.corrections {
-            Some(_) => "what the decoder writes does not have its hash",
-            None => "it was never verified, and what the decoder writes does not have its hash",
+    fn lost(&self, label: &str) -> Error {
+        let problem = match self.corrections {
+            Some(_) => "the decoded text does not have its hash",
+            None => "the decoded text does not have its hash, and was never verified",
         };
-        Error::DataLoss(format!("{what}: {why}"))
+        Error::DataLoss(format!("{label}: {problem}"))
     }
 }
