@@ -12,7 +12,7 @@ use object_store::path::Path;
 
 use crate::manifest::{Inventory, LocatedVersion, Location, Manifest, ManifestCopy, Placement};
 use crate::object::envelope::unseal;
-use crate::object::key::{self, DELETED, DOCUMENTS, ObjectKind};
+use crate::object::key::{self, DELETED, DOCUMENTS};
 use crate::object::version::{Version, now_unix_ms};
 use crate::object::{CONCURRENT_REQUESTS, PutOutcome};
 use crate::pack::format::{Entry, Record};
@@ -77,7 +77,7 @@ impl Store {
             Location::Pack { pack, range } => (self.objects.read_range(pack, range.clone()).await?, pack),
         };
         let bytes = object.len() as u64;
-        let payload = unseal(ObjectKind::Manifest, &key, object);
+        let payload = unseal(&key, object);
         let payload = payload.map_err(|problem| Error::damaged(holder, problem))?;
         let value = Manifest::decode(payload).map_err(|invalid| Error::invalid(holder, &invalid))?;
         Ok(StoredObject { value, bytes })
@@ -190,7 +190,7 @@ impl Store {
 
     /// Writes a tombstone, which deletes all versions up to this one.
     pub(crate) async fn write_tombstone(&self, id: DocumentId, version: Version) -> Result<(), Error> {
-        self.objects.put(ObjectKind::Tombstone, &key::tombstone(id, version), b"").await.map(drop)
+        self.objects.put(&key::tombstone(id, version), b"").await.map(drop)
     }
 
     /// Returns the first `limit` documents in id order whose id begins with `prefix` and comes after `after`.

@@ -11,7 +11,7 @@ use object_store::path::Path;
 use crate::manifest::{Inventory, LocatedVersion, Location, Manifest, ManifestCopy, Placement, ShardEntry};
 use crate::object::envelope::{PAYLOAD_AT, unseal};
 use crate::object::key::{
-    self, CORRECTIONS, DELETED, LATENTS, ObjectKey, ObjectKind, PACKS, PENDING_DELETES, ShardKeys, UPLOADS,
+    self, CORRECTIONS, DELETED, LATENTS, ObjectKey, PACKS, PENDING_DELETES, ShardKeys, UPLOADS,
 };
 use crate::pack::format::{self, Entry, Record};
 use crate::register::maintenance::REGISTERS;
@@ -51,23 +51,17 @@ pub fn check(store: &Store, mode: FsckMode) -> impl Stream<Item = Result<FsckEve
                 yield FsckEvent::Finding(finding);
             }
         }
-        for (folder, kind) in [
-            (LATENTS, ObjectKind::Latents),
-            (CORRECTIONS, ObjectKind::Corrections),
-            (DELETED, ObjectKind::Tombstone),
-            (PENDING_DELETES, ObjectKind::PendingDeletes),
-            (UPLOADS, ObjectKind::Upload),
-        ] {
+        for folder in [LATENTS, CORRECTIONS, DELETED, PENDING_DELETES, UPLOADS] {
             for key in check.list(folder).await? {
-                if let Some(finding) = check.other(kind, &key).await? {
+                if let Some(finding) = check.other(folder, &key).await? {
                     yield FsckEvent::Finding(finding);
                 }
             }
         }
-        for (kind, folder) in REGISTERS {
+        for folder in REGISTERS {
             for generations in store.registers(&Path::from(folder)).await?.into_values() {
                 check.summary.objects += generations.len() as u64;
-                if let Some(finding) = store.fsck_register(kind, &generations, mode).await? {
+                if let Some(finding) = store.fsck_register(&generations, mode).await? {
                     yield FsckEvent::Finding(finding);
                 }
             }
@@ -95,7 +89,7 @@ impl Check<'_> {
         for entry in &entries {
             let object = pack.slice(entry.range.start as usize..entry.range.end as usize);
             let record_key = key::manifest(entry.id, entry.version);
-            match unseal(ObjectKind::Manifest, &record_key, object.clone()) {
+            match unseal(&record_key, object.clone()) {
                 Ok(_) => records.push(Record { id: entry.id, version: entry.version, object }),
                 Err(_) => damaged.push(entry),
             }
@@ -262,21 +256,21 @@ impl Check<'_> {
     }
 
     /// Checks an object that no intact document refers to. In repair mode, deletes it if it is damaged.
-    async fn other(&mut self, kind: ObjectKind, key: &ObjectKey) -> Result<Option<Finding>, Error> {
+    async fn other(&mut self, folder: &str, key: &ObjectKey) -> Result<Option<Finding>, Error> {
         self.summary.objects += 1;
         if self.referenced.contains(key) {
             return Ok(None);
         }
-        let problem = match self.store.objects.get(kind, key).await {
+        let problem = match self.store.objects.get(key).await {
             Ok(_) | Err(Error::Missing { .. }) => return Ok(None),
             Err(Error::Damaged { problem, .. }) => problem,
             Err(error) => return Err(error),
         };
         let repaired = self.mode == FsckMode::Repair;
-        match (repaired, kind) {
+        match (repaired, folder) {
             (false, _) => {}
             // A tombstone has no content but must never be absent, so it is overwritten.
-            (true, ObjectKind::Tombstone) => self.store.objects.restore(kind, key, b"").await?,
+            (true, DELETED) => self.store.objects.restore(key, b"").await?,
             (true, _) => self.store.objects.delete(key).await?,
         }
         Ok(Some(Finding { object: key.to_string(), problem, affected: None, repaired }))

@@ -97,24 +97,37 @@ pub(crate) async fn put_together(store: &Store, count: usize) -> Vec<DocumentId>
     stored.into_iter().map(|stored| stored.value.id).collect()
 }
 
-#[tokio::test]
-async fn a_store_of_format_1_is_read_and_swept() {
+/// Copies a store that an earlier version wrote.
+fn copy_fixture(name: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/store-v1");
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
     let mut folders = vec![fixture.clone()];
     while let Some(from) = folders.pop() {
         fs::create_dir_all(folder.path().join(from.strip_prefix(&fixture).unwrap())).unwrap();
         for entry in fs::read_dir(&from).unwrap() {
             let from = entry.unwrap().path();
+            let to = folder.path().join(from.strip_prefix(&fixture).unwrap());
             match from.is_dir() {
                 true => folders.push(from),
-                false => {
-                    let to = folder.path().join(from.strip_prefix(&fixture).unwrap());
-                    fs::write(to, fs::read(&from).unwrap()).unwrap();
-                }
+                false => drop(fs::copy(&from, to).unwrap()),
             }
         }
     }
+    folder
+}
+
+#[tokio::test]
+async fn a_store_of_format_2_is_intact() {
+    let folder = copy_fixture("store-v2");
+    let store = open(folder.path()).await;
+    assert_eq!(findings(&store, FsckMode::Report).await, []);
+    assert_eq!(store.documents("", None, 100).await.unwrap().len(), 8);
+    assert_eq!(store.names(None).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_store_of_format_1_is_read_and_swept() {
+    let folder = copy_fixture("store-v1");
     let store = open(folder.path()).await;
     let id = DocumentId::of(b"text");
     let read = store.manifest(id).await.unwrap().value;

@@ -14,7 +14,7 @@ use object_store::path::Path;
 use prost::Message;
 
 use crate::manifest::Manifest;
-use crate::object::key::{self, ObjectKey, ObjectKind, UPLOADS};
+use crate::object::key::{self, ObjectKey, UPLOADS};
 use crate::object::version::{Version, now_unix_ms};
 use crate::payload::WriteOptionsPayload;
 use crate::{Error, Store};
@@ -92,7 +92,7 @@ impl Store {
         let older = self.objects.versions(&prefix).await?;
         let newest = older.last().map_or(Version::NONE, |key| key.split_version().1);
         let key = prefix.at(Version::after(newest));
-        self.objects.put(ObjectKind::Upload, &key, &session.encode()).await?;
+        self.objects.put(&key, &session.encode()).await?;
         self.delete_all(&older).await
     }
 
@@ -131,7 +131,7 @@ impl Store {
 
     /// Reads a record; `None` if it is missing or damaged, which costs repeated work but no document.
     async fn read_upload(&self, key: &ObjectKey) -> Result<Option<UploadSession>, Error> {
-        let read = match self.objects.get(ObjectKind::Upload, key).await {
+        let read = match self.objects.get(key).await {
             Ok((payload, _)) => UploadSession::decode(key, payload),
             Err(error) => Err(error),
         };

@@ -12,7 +12,7 @@ use prost::Message;
 
 use crate::Error;
 use crate::object::Objects;
-use crate::object::key::{self, ObjectKey, ObjectKind};
+use crate::object::key::{self, ObjectKey};
 use crate::object::version::Version;
 
 /// Maximum keys of one list.
@@ -102,7 +102,7 @@ impl PendingDeletes {
 
     async fn read(&self, version: Version) -> Result<HashSet<String>, Error> {
         let key = key::pending_deletes(version);
-        let (payload, _) = self.objects.get(ObjectKind::PendingDeletes, &key).await?;
+        let (payload, _) = self.objects.get(&key).await?;
         let payload = PendingDeletesPayload::decode(payload);
         let payload = payload.map_err(|error| Error::damaged(&key, error.to_string()))?;
         Ok(payload.keys.into_iter().collect())
@@ -113,7 +113,7 @@ impl PendingDeletes {
         let keys = keys.iter().map(ToString::to_string).collect();
         let key = key::pending_deletes(Version::after(Version::NONE));
         let payload = PendingDeletesPayload { keys }.encode_to_vec();
-        self.objects.put(ObjectKind::PendingDeletes, &key, &payload).await?;
+        self.objects.put(&key, &payload).await?;
         // Puts of this gateway must not choose the listed objects from an older snapshot.
         self.lock().0 = None;
         Ok(())

@@ -3,7 +3,7 @@
 //! | bytes | content |
 //! |---|---|
 //! | 8 | `C3 store` |
-//! | 1 | [`ObjectKind`] |
+//! | 1 | kind of the object, see [`ObjectKey::tag`] |
 //! | 1 | format version |
 //! | 32 | BLAKE3 of the 10 bytes above, the object's key, a zero byte, and the payload |
 //! | rest | the payload |
@@ -12,7 +12,7 @@
 
 use bytes::Bytes;
 
-use crate::object::key::{ObjectKey, ObjectKind};
+use crate::object::key::ObjectKey;
 
 const MAGIC: &[u8; 8] = b"C3 store";
 /// Format of new objects. Format 1 had no versions in keys, no inline shards, and no packs.
@@ -24,10 +24,10 @@ const CHECKSUM_AT: usize = MAGIC.len() + 2;
 pub(crate) const PAYLOAD_AT: usize = CHECKSUM_AT + 32;
 
 /// Wraps a payload in an envelope for this key.
-pub(crate) fn seal(kind: ObjectKind, key: &ObjectKey, payload: &[u8]) -> Bytes {
+pub(crate) fn seal(key: &ObjectKey, payload: &[u8]) -> Bytes {
     let mut object = Vec::with_capacity(PAYLOAD_AT + payload.len());
     object.extend_from_slice(MAGIC);
-    object.extend_from_slice(&[kind.tag(), FORMAT]);
+    object.extend_from_slice(&[key.tag(), FORMAT]);
     let checksum = checksum(&object, key, payload);
     object.extend_from_slice(checksum.as_bytes());
     object.extend_from_slice(payload);
@@ -35,7 +35,7 @@ pub(crate) fn seal(kind: ObjectKind, key: &ObjectKey, payload: &[u8]) -> Bytes {
 }
 
 /// Checks an envelope and returns its payload, or a description of the fault.
-pub(crate) fn unseal(kind: ObjectKind, key: &ObjectKey, object: Bytes) -> Result<Bytes, String> {
+pub(crate) fn unseal(key: &ObjectKey, object: Bytes) -> Result<Bytes, String> {
     if object.len() < PAYLOAD_AT {
         return Err("it is cut short".to_owned());
     }
@@ -45,7 +45,7 @@ pub(crate) fn unseal(kind: ObjectKind, key: &ObjectKey, object: Bytes) -> Result
     }
     // The object is intact, but another program, or another version of this one, may have written it.
     match header {
-        [magic @ .., tag, format] if magic == MAGIC && *tag == kind.tag() => match *format {
+        [magic @ .., tag, format] if magic == MAGIC && *tag == key.tag() => match *format {
             FORMAT_MIN..=FORMAT => Ok(payload),
             other => Err(format!("it has format {other}, this program reads {FORMAT_MIN} to {FORMAT}")),
         },
@@ -75,23 +75,24 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_sealed_is_unsealed(payload in prop::collection::vec(any::<u8>(), 0..200)) {
-            let object = seal(ObjectKind::Latents, &key(b"a"), &payload);
-            prop_assert_eq!(unseal(ObjectKind::Latents, &key(b"a"), object.clone()), Ok(payload.into()));
-            prop_assert!(unseal(ObjectKind::Corrections, &key(b"a"), object.clone()).is_err());
-            prop_assert!(unseal(ObjectKind::Latents, &key(b"b"), object).is_err());
+            let object = seal(&key(b"a"), &payload);
+            prop_assert_eq!(unseal(&key(b"a"), object.clone()), Ok(payload.into()));
+            let of_other_kind = key::tombstone(DocumentId::of(b"a"), Version::NONE);
+            prop_assert!(unseal(&of_other_kind, object.clone()).is_err());
+            prop_assert!(unseal(&key(b"b"), object).is_err());
         }
     }
 
     #[test]
     fn a_flipped_bit_anywhere_is_found() {
-        let object = seal(ObjectKind::Manifest, &key(b"a"), b"what a document is made of");
+        let object = seal(&key(b"a"), b"what a document is made of");
         for bit in 0..8 * object.len() {
             let mut flipped = object.to_vec();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(unseal(ObjectKind::Manifest, &key(b"a"), flipped.into()).is_err(), "bit {bit}");
+            assert!(unseal(&key(b"a"), flipped.into()).is_err(), "bit {bit}");
         }
         for length in 0..object.len() {
-            assert!(unseal(ObjectKind::Manifest, &key(b"a"), object.slice(..length)).is_err(), "{length}");
+            assert!(unseal(&key(b"a"), object.slice(..length)).is_err(), "{length}");
         }
     }
 }

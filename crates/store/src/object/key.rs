@@ -45,36 +45,18 @@ pub const LABELS: &str = "labels";
 /// Leading hex digits that name an object's subfolder, so that no folder grows too large.
 const FAN_OUT_DIGITS: usize = 2;
 
-/// Kind of a stored object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum ObjectKind {
-    Manifest,
-    Latents,
-    Corrections,
-    PackIndex,
-    Tombstone,
-    PendingDeletes,
-    Upload,
-    Name,
-    Labels,
-}
-
-impl ObjectKind {
-    /// Returns the byte that stands for the kind in the envelope.
-    pub(crate) fn tag(self) -> u8 {
-        match self {
-            Self::Manifest => 1,
-            Self::Latents => 2,
-            Self::Corrections => 3,
-            Self::PackIndex => 4,
-            Self::Tombstone => 5,
-            Self::PendingDeletes => 6,
-            Self::Upload => 7,
-            Self::Name => 8,
-            Self::Labels => 9,
-        }
-    }
-}
+/// The byte that stands for each folder's kind of object in its envelope.
+const TAGS: [(&str, u8); 9] = [
+    (DOCUMENTS, 1),
+    (LATENTS, 2),
+    (CORRECTIONS, 3),
+    (PACKS, 4),
+    (DELETED, 5),
+    (PENDING_DELETES, 6),
+    (UPLOADS, 7),
+    (NAMES, 8),
+    (LABELS, 9),
+];
 
 /// Key of an object: its path below the root of the store.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -89,6 +71,12 @@ impl ObjectKey {
     /// Returns the path below the root of the store.
     pub(crate) fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// Returns the byte that stands for the object's kind in its envelope; 0 for an unknown folder.
+    pub(crate) fn tag(&self) -> u8 {
+        let folder = self.0.as_ref().split('/').next();
+        TAGS.iter().find(|(tagged, _)| Some(*tagged) == folder).map_or(0, |(_, tag)| *tag)
     }
 
     /// Splits the key into its prefix and version.

@@ -20,7 +20,7 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions}
 use crate::availability::FOLDER;
 use crate::object::backend::{Backend, BackendSettings};
 use crate::object::envelope::{seal, unseal};
-use crate::object::key::{KeyPrefix, ObjectKey, ObjectKind};
+use crate::object::key::{KeyPrefix, ObjectKey};
 use crate::{Error, OpenError};
 
 /// Requests to the backend that one operation makes at once.
@@ -58,10 +58,10 @@ impl Objects {
     }
 
     /// Reads and checks an object. Returns its payload and the size of the object.
-    pub(crate) async fn get(&self, kind: ObjectKind, key: &ObjectKey) -> Result<(Bytes, u64), Error> {
+    pub(crate) async fn get(&self, key: &ObjectKey) -> Result<(Bytes, u64), Error> {
         let object = self.read(key).await?;
         let bytes = object.len() as u64;
-        let payload = unseal(kind, key, object).map_err(|problem| Error::damaged(key, problem))?;
+        let payload = unseal(key, object).map_err(|problem| Error::damaged(key, problem))?;
         Ok((payload, bytes))
     }
 
@@ -99,13 +99,8 @@ impl Objects {
     }
 
     /// Seals and creates an object unless the key exists. It is durable on return.
-    pub(crate) async fn put(
-        &self,
-        kind: ObjectKind,
-        key: &ObjectKey,
-        payload: &[u8],
-    ) -> Result<PutOutcome, Error> {
-        self.write(key, seal(kind, key, payload)).await
+    pub(crate) async fn put(&self, key: &ObjectKey, payload: &[u8]) -> Result<PutOutcome, Error> {
+        self.write(key, seal(key, payload)).await
     }
 
     /// Creates a sealed object unless the key exists. It is durable on return.
@@ -119,13 +114,8 @@ impl Objects {
     }
 
     /// Overwrites a damaged object with its original payload.
-    pub(crate) async fn restore(
-        &self,
-        kind: ObjectKind,
-        key: &ObjectKey,
-        payload: &[u8],
-    ) -> Result<(), Error> {
-        self.store.put(key.path(), seal(kind, key, payload).into()).await?;
+    pub(crate) async fn restore(&self, key: &ObjectKey, payload: &[u8]) -> Result<(), Error> {
+        self.store.put(key.path(), seal(key, payload).into()).await?;
         Ok(())
     }
 
@@ -227,15 +217,15 @@ mod tests {
     async fn objects_are_created_once_and_deleted() {
         let folder = tempfile::tempdir().unwrap();
         let objects = Objects::open(&folder.path().to_str().unwrap().into()).await.unwrap();
-        let (kind, id) = (ObjectKind::Manifest, DocumentId::of(b"a"));
+        let id = DocumentId::of(b"a");
         let key = key::manifest(id, Version::NONE);
-        assert!(matches!(objects.get(kind, &key).await, Err(Error::Missing { .. })));
+        assert!(matches!(objects.get(&key).await, Err(Error::Missing { .. })));
         objects.delete(&key).await.unwrap();
 
-        let first = objects.put(kind, &key, b"first").await.unwrap();
+        let first = objects.put(&key, b"first").await.unwrap();
         assert_eq!(first, PutOutcome::Created { bytes: 42 + 5 });
-        assert_eq!(objects.put(kind, &key, b"second").await.unwrap(), PutOutcome::AlreadyExists);
-        assert_eq!(objects.get(kind, &key).await.unwrap().0, "first");
+        assert_eq!(objects.put(&key, b"second").await.unwrap(), PutOutcome::AlreadyExists);
+        assert_eq!(objects.get(&key).await.unwrap().0, "first");
         assert_eq!(objects.read_range(&key, 42..44).await.unwrap(), "fi");
         for past in [40..48, 50..60] {
             let read = objects.read_range(&key, past).await;
@@ -243,11 +233,11 @@ mod tests {
         }
 
         let newer = key::manifest(id, Version::after(Version::NONE));
-        objects.put(kind, &newer, b"newer").await.unwrap();
-        objects.put(kind, &key::manifest(DocumentId::of(b"b"), Version::NONE), b"other").await.unwrap();
+        objects.put(&newer, b"newer").await.unwrap();
+        objects.put(&key::manifest(DocumentId::of(b"b"), Version::NONE), b"other").await.unwrap();
         let all = objects.versions(&key::document_prefix(key::DOCUMENTS, id)).await.unwrap();
         assert_eq!(all, [key.clone(), newer]);
         objects.delete(&key).await.unwrap();
-        assert!(matches!(objects.get(kind, &key).await, Err(Error::Missing { .. })));
+        assert!(matches!(objects.get(&key).await, Err(Error::Missing { .. })));
     }
 }

@@ -16,7 +16,7 @@ use c3_types::DocumentId;
 
 use crate::manifest::Manifest;
 use crate::object::envelope::{PAYLOAD_AT, seal, unseal};
-use crate::object::key::{self, ObjectKey, ObjectKind};
+use crate::object::key::{self, ObjectKey};
 use crate::object::version::Version;
 
 /// Bytes of an index entry.
@@ -47,7 +47,7 @@ impl Record {
     /// Encodes and seals a manifest.
     pub(crate) fn new(manifest: &Manifest) -> Self {
         let key = key::manifest(manifest.id, manifest.version);
-        let object = seal(ObjectKind::Manifest, &key, &manifest.encode());
+        let object = seal(&key, &manifest.encode());
         Self { id: manifest.id, version: manifest.version, object }
     }
 }
@@ -67,7 +67,7 @@ pub(crate) fn encode(key: &ObjectKey, mut records: Vec<Record>) -> Bytes {
         index.extend_from_slice(&length);
         pack.extend_from_slice(object);
     }
-    let index = seal(ObjectKind::PackIndex, key, &index);
+    let index = seal(key, &index);
     pack.extend_from_slice(&index);
     pack.extend_from_slice(&(index.len() as u64).to_le_bytes());
     pack.into()
@@ -83,7 +83,7 @@ pub(crate) fn index_and_trailer(size: u64, last: &[u8]) -> Result<u64, String> {
 /// Decodes the index of a pack of this size, given with the trailer. The entries are in id order.
 pub(crate) fn index(key: &ObjectKey, size: u64, index_and_trailer: &Bytes) -> Result<Vec<Entry>, String> {
     let index = index_and_trailer.slice(..index_and_trailer.len() - TRAILER_BYTES);
-    let index = unseal(ObjectKind::PackIndex, key, index)?;
+    let index = unseal(key, index)?;
     let records_end = size - index_and_trailer.len() as u64;
     let (entries, rest) = index.as_chunks::<ENTRY_BYTES>();
     if !rest.is_empty() {
@@ -117,7 +117,7 @@ pub(crate) fn salvage(pack: &Bytes) -> Vec<Entry> {
         // The key to unseal with follows from the payload.
         if let Ok(manifest) = Manifest::decode(pack.slice(start + PAYLOAD_AT..end)) {
             let key = key::manifest(manifest.id, manifest.version);
-            if unseal(ObjectKind::Manifest, &key, pack.slice(start..end)).is_ok() {
+            if unseal(&key, pack.slice(start..end)).is_ok() {
                 let range = start as u64..end as u64;
                 entries.push(Entry { id: manifest.id, version: manifest.version, range });
             }

@@ -12,14 +12,13 @@ use object_store::path::Path;
 
 use crate::manifest::Inventory;
 use crate::object::is_older_than;
-use crate::object::key::{LABELS, NAMES, ObjectKey, ObjectKind};
+use crate::object::key::{LABELS, NAMES, ObjectKey};
 use crate::object::version::Version;
 use crate::register::{Register, RegisterValue};
 use crate::{Error, Store};
 
-/// Kinds of registers and their folders.
-pub(crate) const REGISTERS: [(ObjectKind, &str); 2] =
-    [(ObjectKind::Name, NAMES), (ObjectKind::Labels, LABELS)];
+/// Folders of registers.
+pub(crate) const REGISTERS: [&str; 2] = [NAMES, LABELS];
 
 impl Store {
     /// Removes registers without a live value. Returns the documents whose tombstones the remaining ones need.
@@ -29,24 +28,23 @@ impl Store {
         summary: &mut SweepSummary,
     ) -> Result<HashSet<DocumentId>, Error> {
         let mut needed = HashSet::new();
-        for (kind, folder) in REGISTERS {
+        for folder in REGISTERS {
             let registers = self.registers(&Path::from(folder)).await?;
             // Listed after the registers: their documents existed before them.
             let inventory = self.inventory().await?;
             let versions = inventory.newest();
             for generations in registers.into_values() {
                 let Some(newest) = generations.last() else { continue };
-                let value =
-                    match self.read_register(kind, &ObjectKey::from_path(newest.location.clone())).await {
-                        Ok(register) => register.value,
-                        // Replaced in between.
-                        Err(Error::Missing { .. }) => continue,
-                        Err(error @ Error::Damaged { .. }) => {
-                            tracing::warn!(%error, "a damaged register is kept: run `c3 fsck`");
-                            continue;
-                        }
-                        Err(error) => return Err(error),
-                    };
+                let value = match self.read_register(&ObjectKey::from_path(newest.location.clone())).await {
+                    Ok(register) => register.value,
+                    // Replaced in between.
+                    Err(Error::Missing { .. }) => continue,
+                    Err(error @ Error::Damaged { .. }) => {
+                        tracing::warn!(%error, "a damaged register is kept: run `c3 fsck`");
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
                 let live = value.as_ref().is_some_and(|value| inventory.is_live(value, &versions));
                 let removed = match (live, is_older_than(newest, grace)) {
                     (false, true) => &generations[..],
@@ -68,7 +66,6 @@ impl Store {
     /// Checks a register. If its newest generation is damaged, its value is lost: an older one may be out of date.
     pub(crate) async fn fsck_register(
         &self,
-        kind: ObjectKind,
         generations: &[ObjectMeta],
         mode: FsckMode,
     ) -> Result<Option<Finding>, Error> {
@@ -76,7 +73,7 @@ impl Store {
             Vec::from_iter(generations.iter().map(|object| ObjectKey::from_path(object.location.clone())));
         let mut newest: Option<Register> = None;
         for (age, key) in keys.iter().rev().enumerate() {
-            match self.read_register(kind, key).await {
+            match self.read_register(key).await {
                 Ok(register) if age == 0 => newest = Some(register),
                 Ok(_) | Err(Error::Missing { .. }) => {}
                 Err(Error::Damaged { problem, .. }) if age == 0 => {

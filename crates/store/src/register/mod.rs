@@ -22,7 +22,7 @@ use c3_types::{DocumentId, Invalid, Labels};
 use prost::Message;
 
 use crate::object::PutOutcome;
-use crate::object::key::{KeyPrefix, ObjectKey, ObjectKind};
+use crate::object::key::{KeyPrefix, ObjectKey};
 use crate::object::version::Version;
 use crate::{Error, Store};
 
@@ -131,15 +131,11 @@ impl Register {
 
 impl Store {
     /// Returns the highest generation of a register; `None` if there is none.
-    pub(crate) async fn register(
-        &self,
-        kind: ObjectKind,
-        prefix: &KeyPrefix,
-    ) -> Result<Option<Register>, Error> {
+    pub(crate) async fn register(&self, prefix: &KeyPrefix) -> Result<Option<Register>, Error> {
         let mut is_retry = false;
         loop {
             match self.objects.versions(prefix).await?.pop() {
-                Some(newest) => match self.read_register(kind, &newest).await {
+                Some(newest) => match self.read_register(&newest).await {
                     // Replaced in between.
                     Err(Error::Missing { .. }) => {}
                     read => return read.map(Some),
@@ -152,25 +148,24 @@ impl Store {
     }
 
     /// Reads a generation of a register.
-    pub(crate) async fn read_register(&self, kind: ObjectKind, key: &ObjectKey) -> Result<Register, Error> {
-        let (payload, _) = self.objects.get(kind, key).await?;
+    pub(crate) async fn read_register(&self, key: &ObjectKey) -> Result<Register, Error> {
+        let (payload, _) = self.objects.get(key).await?;
         Register::decode(key.split_version().1, payload).map_err(|invalid| Error::invalid(key, &invalid))
     }
 
     /// Creates the generation that follows `from`. Returns `None`, and leaves no trace, if another writer was faster.
     pub(crate) async fn compare_and_set(
         &self,
-        kind: ObjectKind,
         prefix: &KeyPrefix,
         from: Option<&Register>,
         value: Option<RegisterValue>,
     ) -> Result<Option<Register>, Error> {
         let next = Register::after(from, value);
         let key = prefix.at(next.generation);
-        if self.objects.put(kind, &key, &next.encode()).await? == PutOutcome::AlreadyExists {
+        if self.objects.put(&key, &next.encode()).await? == PutOutcome::AlreadyExists {
             return Ok(None);
         }
-        if !self.confirm(kind, prefix, from, &next).await? {
+        if !self.confirm(prefix, from, &next).await? {
             self.objects.delete(&key).await?;
             return Ok(None);
         }
@@ -184,7 +179,6 @@ impl Store {
     /// Returns whether a new generation continues the current ones, and not deleted ones.
     async fn confirm(
         &self,
-        kind: ObjectKind,
         prefix: &KeyPrefix,
         from: Option<&Register>,
         next: &Register,
@@ -193,13 +187,13 @@ impl Store {
             let existing = self.objects.versions(prefix).await?;
             let Some(newest) = existing.last() else { return Ok(false) };
             if newest.split_version().1 > next.generation {
-                match self.read_register(kind, newest).await {
+                match self.read_register(newest).await {
                     Err(Error::Missing { .. }) => continue,
                     newest => return Ok(newest?.predecessors.contains(&next.write_id.to_bits())),
                 }
             }
             let Some(from) = from else { return Ok(true) };
-            match self.read_register(kind, &prefix.at(from.generation)).await {
+            match self.read_register(&prefix.at(from.generation)).await {
                 Err(Error::Missing { .. }) => {}
                 previous => return Ok(previous?.write_id == from.write_id),
             }

@@ -11,7 +11,7 @@ use futures::{TryStreamExt, pin_mut};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
-use crate::object::key::{self, DELETED, KeyPrefix, LABELS, NAMES, ObjectKey, ObjectKind};
+use crate::object::key::{self, DELETED, KeyPrefix, LABELS, NAMES, ObjectKey};
 use crate::object::version::Version;
 use crate::register::{Register, RegisterValue};
 use crate::{Error, Store};
@@ -38,7 +38,7 @@ pub enum Change {
 impl Store {
     /// Reads a name, live or not; `None` if it was never set, or was removed.
     pub async fn name(&self, name: &DocumentName) -> Result<Option<Register>, Error> {
-        let register = self.register(ObjectKind::Name, &key::name_prefix(name)).await?;
+        let register = self.register(&key::name_prefix(name)).await?;
         Ok(register.filter(|register| register.value.is_some()))
     }
 
@@ -50,13 +50,13 @@ impl Store {
         value: Option<RegisterValue>,
     ) -> Result<Change, Error> {
         let prefix = key::name_prefix(name);
-        self.change(ObjectKind::Name, &prefix, expected, |_| Ok(value.clone())).await
+        self.change(&prefix, expected, |_| Ok(value.clone())).await
     }
 
     /// Returns the labels of a document, if there are any and the document exists.
     pub async fn labels(&self, id: DocumentId) -> Result<Option<Register>, Error> {
         let prefix = key::document_prefix(LABELS, id);
-        self.live(self.register(ObjectKind::Labels, &prefix).await?).await
+        self.live(self.register(&prefix).await?).await
     }
 
     /// Changes the labels of a document to the result of `update`, if they are as expected. `update` gets the live value
@@ -67,7 +67,7 @@ impl Store {
         expected: &Expected,
         update: impl Fn(Option<&RegisterValue>) -> Result<Option<RegisterValue>, E>,
     ) -> Result<Change, E> {
-        self.change(ObjectKind::Labels, &key::document_prefix(LABELS, id), expected, update).await
+        self.change(&key::document_prefix(LABELS, id), expected, update).await
     }
 
     /// Reads the labels in a listed generation, or in the newest one if that is gone.
@@ -77,7 +77,7 @@ impl Store {
         generation: Version,
     ) -> Result<Option<RegisterValue>, Error> {
         let prefix = key::document_prefix(LABELS, id);
-        let register = self.listed_register(ObjectKind::Labels, &prefix, &prefix.at(generation)).await?;
+        let register = self.listed_register(&prefix, &prefix.at(generation)).await?;
         Ok(register.and_then(|register| register.value))
     }
 
@@ -101,7 +101,7 @@ impl Store {
         name: &DocumentName,
         listed: &ObjectKey,
     ) -> Result<Option<Register>, Error> {
-        self.listed_register(ObjectKind::Name, &key::name_prefix(name), listed).await
+        self.listed_register(&key::name_prefix(name), listed).await
     }
 
     /// Lists the generations of all registers in a folder, oldest first, by key prefix.
@@ -143,14 +143,13 @@ impl Store {
 
     async fn change<E: From<Error>>(
         &self,
-        kind: ObjectKind,
         prefix: &KeyPrefix,
         expected: &Expected,
         update: impl Fn(Option<&RegisterValue>) -> Result<Option<RegisterValue>, E>,
     ) -> Result<Change, E> {
         // Ends: a lost race means that another writer made progress.
         loop {
-            let from = self.register(kind, prefix).await?;
+            let from = self.register(prefix).await?;
             let was = self.live(from.clone()).await?;
             let token = was.as_ref().map(Register::token);
             if !expected.matches(token.as_deref()) {
@@ -160,7 +159,7 @@ impl Store {
             if was.is_none() && value.is_none() {
                 return Ok(Change::Unchanged);
             }
-            if let Some(now) = self.compare_and_set(kind, prefix, from.as_ref(), value).await? {
+            if let Some(now) = self.compare_and_set(prefix, from.as_ref(), value).await? {
                 return Ok(Change::Applied { was, now });
             }
         }
@@ -176,12 +175,11 @@ impl Store {
 
     async fn listed_register(
         &self,
-        kind: ObjectKind,
         prefix: &KeyPrefix,
         listed: &ObjectKey,
     ) -> Result<Option<Register>, Error> {
-        match self.read_register(kind, listed).await {
-            Err(Error::Missing { .. }) => self.register(kind, prefix).await,
+        match self.read_register(listed).await {
+            Err(Error::Missing { .. }) => self.register(prefix).await,
             read => read.map(Some),
         }
     }

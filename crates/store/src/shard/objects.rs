@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::object::PutOutcome;
-use crate::object::key::{KeyPrefix, ObjectKey, ObjectKind, ShardKeys};
+use crate::object::key::{KeyPrefix, ObjectKey, ShardKeys};
 use crate::object::version::Version;
 use crate::shard::{self, Digest, Encoded, ShardCorrections, ShardLatents};
 use crate::{Error, Shard, Store};
@@ -44,7 +44,7 @@ impl Store {
     }
 
     async fn latents(&self, key: &ObjectKey) -> Result<StoredLatents, Error> {
-        let (payload, bytes) = self.objects.get(ObjectKind::Latents, key).await?;
+        let (payload, bytes) = self.objects.get(key).await?;
         let digest = shard::digest(&payload);
         let value = ShardLatents::decode(payload).map_err(|invalid| Error::invalid(key, &invalid))?;
         Ok(StoredLatents { version: key.split_version().1, value, digest, bytes })
@@ -55,7 +55,7 @@ impl Store {
         key: &ObjectKey,
         latents: &StoredLatents,
     ) -> Result<StoredCorrections, Error> {
-        let (payload, bytes) = self.objects.get(ObjectKind::Corrections, key).await?;
+        let (payload, bytes) = self.objects.get(key).await?;
         let value = ShardCorrections::decode(payload, &latents.value, latents.digest);
         let value = value.map_err(|invalid| Error::invalid(key, &invalid))?;
         Ok(StoredCorrections { version: key.split_version().1, value, bytes })
@@ -82,7 +82,7 @@ impl Store {
         latents: Encoded<ShardLatents>,
     ) -> Result<StoredLatents, Error> {
         let Encoded { value, payload } = latents;
-        let (version, bytes) = self.put_version(ObjectKind::Latents, prefix, &payload).await?;
+        let (version, bytes) = self.put_version(prefix, &payload).await?;
         Ok(StoredLatents { version, value, digest: shard::digest(&payload), bytes })
     }
 
@@ -93,19 +93,14 @@ impl Store {
         corrections: Encoded<ShardCorrections>,
     ) -> Result<StoredCorrections, Error> {
         let Encoded { value, payload } = corrections;
-        let (version, bytes) = self.put_version(ObjectKind::Corrections, prefix, &payload).await?;
+        let (version, bytes) = self.put_version(prefix, &payload).await?;
         Ok(StoredCorrections { version, value, bytes })
     }
 
-    async fn put_version(
-        &self,
-        kind: ObjectKind,
-        prefix: &KeyPrefix,
-        payload: &Bytes,
-    ) -> Result<(Version, u64), Error> {
+    async fn put_version(&self, prefix: &KeyPrefix, payload: &Bytes) -> Result<(Version, u64), Error> {
         loop {
             let version = Version::after(Version::NONE);
-            match self.objects.put(kind, &prefix.at(version), payload).await? {
+            match self.objects.put(&prefix.at(version), payload).await? {
                 PutOutcome::Created { bytes } => return Ok((version, bytes)),
                 PutOutcome::AlreadyExists => {}
             }

@@ -88,13 +88,12 @@ async fn one_of_concurrent_writers_wins() {
     let mut from = None;
     for _ in 0..20 {
         let writers = others.iter().cycle().take(8);
-        let attempts = writers.map(|store| {
-            store.compare_and_set(ObjectKind::Name, &prefix, from.as_ref(), Some(value.clone()))
-        });
+        let attempts =
+            writers.map(|store| store.compare_and_set(&prefix, from.as_ref(), Some(value.clone())));
         let made = future::try_join_all(attempts).await.unwrap();
         let made = Vec::from_iter(made.into_iter().flatten());
         assert_eq!(made.len(), 1);
-        assert_eq!(store.register(ObjectKind::Name, &prefix).await.unwrap().as_ref(), made.first());
+        assert_eq!(store.register(&prefix).await.unwrap().as_ref(), made.first());
         from = made.into_iter().next();
     }
 }
@@ -103,11 +102,10 @@ async fn one_of_concurrent_writers_wins() {
 async fn a_suspended_writer_loses() {
     let (folder, store) = store().await;
     let (a, b) = (stored(&store, "a").await, stored(&store, "b").await);
-    let (prefix, kind) = (key::name_prefix(&name("@x")), ObjectKind::Name);
+    let prefix = key::name_prefix(&name("@x"));
     set(&store, "@x", &Expected::Any, &a).await;
-    let suspended = store.register(kind, &prefix).await.unwrap();
-    let resume =
-        async || store.compare_and_set(kind, &prefix, suspended.as_ref(), Some(b.clone())).await.unwrap();
+    let suspended = store.register(&prefix).await.unwrap();
+    let resume = async || store.compare_and_set(&prefix, suspended.as_ref(), Some(b.clone())).await.unwrap();
     for _ in 0..5 {
         set(&store, "@x", &Expected::Any, &a).await;
         assert_eq!(resume().await, None);
@@ -188,7 +186,7 @@ async fn expiry_deletes_names_and_labels() {
 async fn generations_of_a_killed_writer_are_swept() {
     let (folder, store) = store().await;
     let value = stored(&store, "a").await;
-    let (prefix, kind) = (key::name_prefix(&name("@x")), ObjectKind::Name);
+    let prefix = key::name_prefix(&name("@x"));
     set(&store, "@x", &Expected::Any, &value).await;
     let first = prefix.at(Version::from_bits(1));
     let kept = fs::read(path(folder.path(), &first)).unwrap();
@@ -197,10 +195,10 @@ async fn generations_of_a_killed_writer_are_swept() {
     }
     fs::write(path(folder.path(), &first), kept).unwrap();
     assert_eq!(files(folder.path(), "names"), 3);
-    let before = store.register(kind, &prefix).await.unwrap();
+    let before = store.register(&prefix).await.unwrap();
     store.sweep(Duration::ZERO).await.unwrap();
     assert_eq!(files(folder.path(), "names"), 2);
-    assert_eq!(store.register(kind, &prefix).await.unwrap(), before);
+    assert_eq!(store.register(&prefix).await.unwrap(), before);
 }
 
 #[tokio::test]
@@ -241,8 +239,7 @@ async fn damage_is_found_and_repaired_but_never_read() {
             fs::write(&path, flipped).unwrap();
             let found = findings(&store, FsckMode::Report).await;
             assert!(found.iter().any(|finding| finding.object == object.to_string()), "{byte}: {found:?}");
-            let kind = if object == &newest { ObjectKind::Name } else { ObjectKind::Labels };
-            let read = store.read_register(kind, object).await;
+            let read = store.read_register(object).await;
             assert!(matches!(read, Err(Error::Damaged { .. })), "{read:?}");
         }
         fs::write(&path, &intact[..intact.len() - 1]).unwrap();
