@@ -20,10 +20,12 @@ const CLOUD_PREFIXES: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
 /// Configuration of the gateway.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Config {
-    /// Address of a compressor node, or dns://HOST:PORT for every address of a name; repeatable [default: http://127.0.0.1:7301]
+    /// Address of a compressor node, or dns://HOST:PORT for every address of a name; repeatable
+    /// [default: http://127.0.0.1:7301]
     #[arg(long = "compressor", env = "C3_COMPRESSORS", value_name = "URL", value_delimiter = ',')]
     pub compressors: Vec<String>,
-    /// Address of a decoder node, or dns://HOST:PORT for every address of a name; repeatable [default: http://127.0.0.1:7302]
+    /// Address of a decoder node, or dns://HOST:PORT for every address of a name; repeatable
+    /// [default: http://127.0.0.1:7302]
     #[arg(long = "decoder", env = "C3_DECODERS", value_name = "URL", value_delimiter = ',')]
     pub decoders: Vec<String>,
     /// Accept nodes that announce themselves. Anyone who reaches this gateway can then receive texts
@@ -77,7 +79,7 @@ pub struct Config {
     #[arg(long, env = "C3_NODE_CALLS_MAX", value_name = "CALLS",
         default_value_t = Self::default().node_calls_max)]
     pub node_calls_max: usize,
-    /// Text tokens waiting for nodes from which new reads are shed with RESOURCE_EXHAUSTED; new writes from half as many
+    /// Text tokens waiting for nodes above which new reads fail with RESOURCE_EXHAUSTED; new writes fail above half of it
     #[arg(long, env = "C3_WAITING_TOKENS_MAX", value_name = "TOKENS",
         default_value_t = Self::default().waiting_tokens_max)]
     pub waiting_tokens_max: u64,
@@ -88,7 +90,7 @@ pub struct Config {
     #[arg(long, env = "C3_NODE_TIMEOUT_MS", value_name = "MS",
         default_value_t = Self::default().node_timeout_ms)]
     pub node_timeout_ms: u64,
-    /// Maximum attempts of a call on nodes that die under it. 1 is for tests that must see the failure
+    /// Maximum attempts of a call whose nodes fail. 1 disables retries, for tests that must see the failure
     #[arg(long, hide = true, env = "C3_ATTEMPTS_MAX", value_name = "ATTEMPTS",
         default_value_t = Self::default().attempts_max)]
     pub attempts_max: usize,
@@ -111,7 +113,7 @@ impl Default for Config {
             accept_nodes: false,
             data: "./c3-data".to_owned(),
             store_timeout_ms: 10_000,
-            // Shorter than a client's patience with an acknowledgement.
+            // Shorter than clients wait for an acknowledgement.
             store_retry_timeout_ms: 30_000,
             store_requests_max: 64,
             cloud: CloudSettings::default(),
@@ -196,7 +198,7 @@ impl Config {
 
     /// Returns the settings of calls on nodes.
     pub(crate) fn routing(&self) -> RoutingConfig {
-        // Where nodes announce themselves, none is assumed.
+        // Nodes that announce themselves replace the default addresses.
         let given_or = |given: &[String], default: &str| {
             if given.is_empty() && !self.accept_nodes { vec![default.to_owned()] } else { given.to_vec() }
         };

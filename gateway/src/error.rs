@@ -2,12 +2,11 @@
 
 use c3_routing::Error as RoutingError;
 use c3_server::{ErrorKind, ServiceError};
-use c3_store::Unavailable;
-use c3_store::{Error as StoreError, OpenError};
+use c3_store::{Error as StoreError, OpenError, Unavailable};
 use c3_types::{DocumentId, DocumentName, Invalid};
 use tonic::Status;
 
-/// Retry delay for a full store. Somebody has to free space first.
+/// Retry delay for a full store, whose operator has to free space first.
 const STORE_FULL_RETRY_AFTER_MS: u64 = 30_000;
 
 /// Reason that the gateway cannot start. The message is one line that says what to change.

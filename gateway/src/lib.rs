@@ -6,8 +6,8 @@
 //! (converts) └─ documents: find, list, delete, names, labels, totals, garbage collection
 //! ```
 //!
-//! All durable state is in the store, and neither store nor caches hold a text. The gateway knows nothing of the network
-//! that the nodes run: to it, latents are bytes with a shape.
+//! All durable state is in the store, and neither store nor caches hold a text. The gateway knows nothing of the
+//! network that the nodes run: to it, latents are bytes with a shape.
 
 mod api;
 mod config;

@@ -1,18 +1,19 @@
 //! The gateway as a program.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
 use c3_gateway::{Config, ROLE, run};
-use c3_server::{program, telemetry::TelemetryConfig};
+use c3_server::program;
+use c3_server::telemetry::TelemetryConfig;
 use clap::Parser;
 
-/// A call allocates some dozens of times, and calls are what a gateway does.
+/// Each call allocates dozens of times, which mimalloc does faster than the default allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Where the gateway listens by default.
-const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7300);
+/// Default address.
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7300);
 
 /// Gateway of C3 Serve: documents in, documents out, over gRPC
 #[derive(Parser)]

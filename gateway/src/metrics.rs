@@ -1,4 +1,4 @@
-//! Metrics of the gateway, beside those of the server, the store and routing.
+//! Metrics of the gateway, in addition to those of the server, the store and routing.
 
 use c3_server::metrics::{self, Metrics as ServerMetrics};
 use opentelemetry::KeyValue;

@@ -89,14 +89,14 @@ mod tests {
 
     #[derive(Default)]
     struct Work {
-        begun: AtomicU32,
+        runs: AtomicU32,
         go: Notify,
         started: Notify,
     }
 
     impl Work {
         async fn run(self: Arc<Self>) -> u32 {
-            let run = self.begun.fetch_add(1, Ordering::SeqCst);
+            let run = self.runs.fetch_add(1, Ordering::SeqCst);
             self.started.notify_one();
             self.go.notified().await;
             run
@@ -125,7 +125,7 @@ mod tests {
         assert!(first.await.unwrap_err().is_cancelled());
         work.go.notify_one();
         assert_eq!(second.await.unwrap(), 0);
-        assert_eq!(work.begun.load(Ordering::SeqCst), 1);
+        assert_eq!(work.runs.load(Ordering::SeqCst), 1);
         assert!(flights.flights.is_empty());
     }
 

@@ -1,4 +1,4 @@
-//! Tasks that make progress while nobody polls them, and end when nobody waits for them.
+//! Tasks of a request, which run without being polled and are aborted with the request.
 
 use c3_server::{deadline, principal};
 use tokio_util::task::AbortOnDropHandle;

@@ -38,7 +38,7 @@ pub(crate) struct Gateway {
 /// The gateway as requests hold it.
 pub(crate) type SharedGateway = Arc<Gateway>;
 
-/// Choice of where a written shard is kept.
+/// Location of a written shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Placing {
     /// In objects of its own, which documents share.

@@ -4,7 +4,7 @@
 //! with the new text. The hash of the whole text resumes from the subtrees in the manifest ([`super::hash`]), provided
 //! that these and the decoded end still hash to the document's id.
 //!
-//! An *edited* version needs nothing of this. It is sent whole, and its unchanged shards are found in the store.
+//! An *edited* version needs none of this: it is sent whole, and its unchanged shards are found in the store.
 
 use std::sync::Arc;
 

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_is_held_against_its_bound() {
+    fn a_document_is_compared_with_its_bound() {
         let policy = |bound| policy(&[20], bound, 0);
         let arithmetic = String::new();
         let document = Document {

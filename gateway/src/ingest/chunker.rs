@@ -1,11 +1,11 @@
 //! Content-defined chunking: cuts a text into shards.
 //!
-//! A shard has 4 to 16 KB (the last may have less). It ends at the best kind of boundary that occurs between these sizes
-//! (end of a paragraph, else of a sentence, else of a word, else of a character), and among boundaries of that kind at
-//! the one whose surrounding bytes have the lowest hash. A cut therefore depends on the text near it, not on its position
-//! in the document: soon after an edit the old cuts recur, and the later shards are unchanged. With evenly spread
-//! boundaries the mean size is 10 KB. The method follows FastCDC (Xia et al., 2016), but takes the minimum of a hash
-//! instead of comparing it with a threshold, so that no cut is forced by the maximum size.
+//! A shard has 4 to 16 KB (the last may have less). It ends at the best kind of boundary that occurs between these
+//! sizes (end of a paragraph, else of a sentence, else of a word, else of a character), and among boundaries of that
+//! kind at the one whose surrounding bytes have the lowest hash. A cut therefore depends on the text near it, not on
+//! its position in the document: soon after an edit the old cuts recur, and the later shards are unchanged. With
+//! evenly spread boundaries the mean size is 10 KB. The method follows FastCDC (Xia et al., 2016), but takes the
+//! minimum of a hash instead of comparing it with a threshold, so that no cut is forced by the maximum size.
 //!
 //! Operates on bytes. UTF-8 is checked in [`super::text`].
 

@@ -70,7 +70,9 @@ where
             Some(base) => Some(gateway.find(base.id().as_str()).await?),
             None => None,
         };
-        options.base = options.base.zip(base.as_ref()).map(|(option, found)| upload::with_full_id(&option, found.value.id));
+        if let (Some(option), Some(found)) = (&options.base, &base) {
+            options.base = Some(upload::with_full_id(option, found.value.id));
+        }
         if let Some(session) = &session {
             options = upload::resume(options, session)?;
         }

@@ -1,8 +1,9 @@
 //! BLAKE3 hash of a text that can be resumed without the text, so that appending reads only the end of a document.
 //!
-//! BLAKE3 hashes a tree over chunks of 1 KiB. The chaining values of the complete subtrees, one for each bit that is set
-//! in the number of chunks, represent the text below them. A manifest keeps these values. Together with the *tail*, the
-//! bytes after the last complete subtree, they suffice to resume the hash (BLAKE3 paper, sections 2.1 and 5.1.2).
+//! BLAKE3 hashes a tree over chunks of 1 KiB. The chaining values of the complete subtrees, one for each bit that is
+//! set in the number of chunks, represent the text below them. A manifest keeps these values. Together with the
+//! *tail*, the bytes after the last complete subtree, they suffice to resume the hash (BLAKE3 paper, sections 2.1 and
+//! 5.1.2).
 
 use blake3::hazmat::{ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
 use blake3::{CHUNK_LEN, Hasher};

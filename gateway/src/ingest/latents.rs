@@ -1,8 +1,8 @@
 //! PutLatents: imports latents made elsewhere as a document.
 //!
-//! Nothing that the caller declares is trusted. Every window is decoded here and must match its hash, and the whole text
-//! must match the document's id. Imported objects are never shared with other documents: their latents may decode
-//! correctly and still be worse than those of our compressors.
+//! Nothing that the caller declares is trusted. Every window is decoded here and must match its hash, and the whole
+//! text must match the document's id. Imported objects are never shared with other documents: their latents may
+//! decode correctly and still be worse than those of our compressors.
 //!
 //! The stored verification says only what the import proved: its arithmetic is that of the decoders used, its margin is
 //! 0, and a token with a correction does not count as right.

@@ -1,9 +1,9 @@
 //! Write pipelines: text, shards, latents, corrections, store.
 //!
-//! [`document`] stores a text, [`mod@compress`] returns its latents and stores nothing. Both follow a [`plan`] and process
-//! one [`shard`] after another. [`append`] keeps the unchanged part of a base document, [`upload`] resumes an interrupted
-//! put, [`progress`] tracks it. [`recode`] rewrites a stored document, [`auto`] chooses ratios, [`latents`] imports
-//! latents made elsewhere.
+//! [`document`] stores a text, [`mod@compress`] returns its latents and stores nothing. Both follow a [`plan`] and
+//! process one [`shard`] after another. [`append`] keeps the unchanged part of a base document, [`upload`] resumes an
+//! interrupted put, [`progress`] tracks it. [`recode`] rewrites a stored document, [`auto`] chooses ratios,
+//! [`latents`] imports latents made elsewhere.
 
 mod append;
 mod auto;

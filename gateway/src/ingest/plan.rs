@@ -114,7 +114,7 @@ impl WritePlan {
 
 /// Fills unset options from a document. Verification is never skipped unless the caller says so.
 fn with_defaults(options: WriteOptions, document: &Manifest) -> WriteOptions {
-    // Imported latents have margin 0, which is nobody's choice.
+    // Margin 0 marks imported latents. No caller chose it.
     let margin = document.verification.as_ref().map(|verification| verification.margin);
     let margin = margin.filter(|&margin| margin > 0.0);
     let ratio = Some(document.ratio).filter(|&ratio| ratio != 0 && options.auto_ratio.is_none());

@@ -1,8 +1,8 @@
 //! Recode: writes a stored document again with other options.
 //!
 //! The text is decoded and written like any other text: compressed, verified, made durable. Then the manifest is
-//! replaced, if it is still the one that was read. Until then the document is unchanged, whatever fails. A document that
-//! is deleted in the meantime stays deleted.
+//! replaced, if it is still the one that was read. Until then the document is unchanged, whatever fails. A document
+//! that is deleted in the meantime stays deleted.
 //!
 //! Latents are compressed again even if only the codec differs. Verification needs the true tokens, which are stored
 //! nowhere, so the text has to be decoded in any case, and compression is the smaller part of the work. The result is

@@ -1,8 +1,8 @@
 //! Writes one shard: finds it in the store, or compresses, verifies and stores it.
 //!
-//! Equal shards in flight are computed once ([`crate::single_flight`]). Reuse is decided by the store and its checksums,
-//! never by the cache, so that acknowledged data is durable and damaged objects are written again. A text of one small
-//! shard is kept inline in its manifest, where no other document can share it.
+//! Equal shards in flight are computed once ([`crate::single_flight`]). Reuse is decided by the store and its
+//! checksums, never by the cache, so that acknowledged data is durable and damaged objects are written again. A text
+//! of one small shard is kept inline in its manifest, where no other document can share it.
 
 use std::sync::Arc;
 use std::time::Instant;

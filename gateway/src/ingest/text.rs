@@ -173,8 +173,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_result_does_not_depend_on_the_pieces(bytes in prop::collection::vec(any::<u8>(), 0..40), text in any::<String>(),
-                                          size in 1usize..8) {
+        fn the_result_does_not_depend_on_the_pieces(
+            bytes in prop::collection::vec(any::<u8>(), 0..40),
+            text in any::<String>(),
+            size in 1usize..8,
+        ) {
             let joined = [text.as_bytes(), &bytes].concat();
             let expected = std::str::from_utf8(&joined).err().map(|error| error.valid_up_to());
             let pieces: Vec<&[u8]> = joined.chunks(size).collect();

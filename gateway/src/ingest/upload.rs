@@ -1,9 +1,9 @@
 //! Puts that can be resumed after an interruption, by a name that the caller or the gateway chose.
 //!
-//! Shards become durable one by one and are content-addressed, so sending a text again repeats only the shards that were
-//! in flight. The *session* in the store adds two things: the options, without which the shards would differ, and
-//! protection of the finished shards from garbage collection. A put that the caller named is saved at once, and every
-//! long put at an interval.
+//! Shards become durable one by one and are content-addressed, so sending a text again repeats only the shards that
+//! were in flight. The *session* in the store adds two things: the options, without which the shards would differ,
+//! and protection of the finished shards from garbage collection. A put that the caller named is saved at once, and
+//! every long put at an interval.
 
 use std::time::{Duration, Instant};
 

@@ -21,8 +21,8 @@ pub(crate) struct EncodedWindow<'a> {
 /// Returns the text of a window.
 ///
 /// Any decoder is tried first. If the hash does not match, another node is tried once, with the arithmetic that the
-/// corrections were made with. Fails as [`Error::DataLoss`] if no node can write the right text. `label` names the window
-/// in errors.
+/// corrections were made with. Fails as [`Error::DataLoss`] if no node can write the right text. `label` names the
+/// window in errors.
 pub(crate) async fn decode(router: &Router, window: EncodedWindow<'_>, label: &str) -> Result<Bytes, Error> {
     let any =
         NodeSelector { stage: Stage::Decoder, fingerprint: window.decoder, arithmetic: None, exclude: &[] };

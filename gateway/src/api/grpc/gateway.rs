@@ -31,7 +31,7 @@ use crate::read::document::{GetEvent, get_text};
 use crate::read::latents::{LatentsEvent, get_latents};
 use crate::state::SharedGateway;
 
-/// The service over a gateway.
+/// Implements the service on top of the use cases.
 pub(super) struct GatewayService {
     gateway: SharedGateway,
 }
@@ -51,7 +51,7 @@ impl GatewayService {
     }
 }
 
-/// A stream of responses.
+/// Stream of response messages.
 type Responses<T> = BoxStream<'static, Result<T, Status>>;
 
 #[tonic::async_trait]

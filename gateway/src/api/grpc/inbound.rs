@@ -9,9 +9,9 @@ use crate::error::Error;
 
 /// A message of a request stream.
 pub(super) enum Part<H, B> {
-    /// Comes at most once, first.
+    /// The head, which only the first message may be.
     Head(H),
-    /// Part of what follows.
+    /// Part of the body.
     Body(B),
 }
 
@@ -35,7 +35,9 @@ where
     };
     let rest = inbound.map(move |message| match read(message.map_err(Error::Inbound)?)? {
         Part::Body(body) => Ok(body),
-        Part::Head(_) => Err(Invalid::new("part", "options or a document come first, and once").into()),
+        Part::Head(_) => {
+            Err(Invalid::new("part", "options or a document must be the first message, and only that").into())
+        }
     });
     Ok((head, stream::iter(body).chain(rest)))
 }

@@ -121,7 +121,7 @@ impl Allocator {
         (!open.is_empty()).then(|| open.into_iter().map(|at| (at, step)).collect())
     }
 
-    /// Moves a shard to a safer step if the bound is broken: the one that is expected to mend most for each latent.
+    /// Moves a shard to a safer step if the bound is broken: the move with the highest expected gain per latent.
     fn step_back(&self) -> Option<Vec<Attempt>> {
         let over = Some(-self.room(0)).filter(|&over| over > 0.0)?;
         let value = |&(at, chosen, step): &(usize, usize, usize)| {
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_text_takes_two_ratios_and_little_more_work() {
+    fn a_typical_text_takes_two_ratios_and_few_extra_writes() {
         // As the default model has it: 4 % wrong at 80x, 0.2 % at 40x, next to nothing below. All at 20x is 3750
         // latents.
         let shards = Vec::from_iter((0..30).map(|i| [100, 3 + i % 5, u64::from(i % 9 == 0), 0]));
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn one_ratio_for_all_where_that_is_best() {
+    fn one_ratio_serves_all_shards_if_it_is_best() {
         for (min, step) in [(0.95, 0), (0.998, 1), (0.9999, 2)] {
             let decided = with_fidelity(&[[100, 4, 0, 0]; 20], min);
             assert!(decided.latents <= TOKENS / u64::from(RATIOS[step]) * 20, "{min}: {}", decided.latents);
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_ratio_keeps_takes_the_safest() {
+    fn a_bound_that_no_ratio_keeps_takes_the_safest_ratio() {
         let decided = with_fidelity(&[[900, 800, 700, 600]; 8], 0.999);
         assert_eq!((decided.wrong, decided.latents), (4800, 2000));
     }

@@ -117,7 +117,7 @@ struct File {
 fn changed(file: &[u8]) -> Result<Vec<(&'static str, &'static str, Vec<u8>)>> {
     type Change = fn(&mut File);
     let changes: [(&str, &str, Change); 5] = [
-        ("another-text", "were announced", |file| {
+        ("another-text", "were declared", |file| {
             file.entry["document"]["id"] = json!(blake3::hash(b"another text").to_hex().as_str());
         }),
         ("another-model", "is served", |file| {
