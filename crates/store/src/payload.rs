@@ -115,7 +115,7 @@ pub(crate) struct WriteOptionsPayload {
     append_to: String,
 }
 
-/// Returns the number that is_live for a codec in stored objects.
+/// Returns the number that stands for a codec in stored objects.
 pub(crate) fn codec_number(codec: LatentCodec) -> i32 {
     match codec {
         LatentCodec::F32 => 1,
@@ -125,11 +125,11 @@ pub(crate) fn codec_number(codec: LatentCodec) -> i32 {
     }
 }
 
-/// Returns the codec that a number is_live for; `None` for 0.
+/// Returns the codec that a number stands for; `None` for 0.
 pub(crate) fn codec(number: i32) -> Result<Option<LatentCodec>, Invalid> {
     let known = LatentCodec::ALL.into_iter().find(|&codec| codec_number(codec) == number);
     match known {
-        None if number != 0 => Err(Invalid::new("codec", format!("{number} is_live for no codec"))),
+        None if number != 0 => Err(Invalid::new("codec", format!("{number} stands for no codec"))),
         known => Ok(known),
     }
 }

@@ -10,7 +10,7 @@ use crate::cache::validator::{Validator, ValidatorPaths};
 use crate::object::version::now_unix_ms;
 use crate::{Error, Store};
 
-/// Approximate memory use of a cache entry beside its manifest, in bytes.
+/// Approximate memory use of a cache entry in addition to its manifest, in bytes.
 const ENTRY_WEIGHT: usize = 320;
 
 /// Manifests that were read recently.

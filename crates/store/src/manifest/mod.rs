@@ -63,7 +63,7 @@ pub struct ShardEntry {
     pub tokens: u64,
     /// Latent tokens.
     pub latents: u64,
-    /// Tokens that the decoder predicts right without corrections.
+    /// Tokens that the decoder predicts correctly without corrections.
     pub right: u64,
     /// Number of corrections.
     pub corrections: u64,

@@ -119,7 +119,7 @@ impl KeyPrefix {
     }
 }
 
-/// Settings that a shard's latents depend on, beside its text.
+/// Settings that a shard's latents depend on, in addition to its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LatentSettings {
     /// Compressor that made the latents.
@@ -130,7 +130,7 @@ pub struct LatentSettings {
     pub codec: LatentCodec,
 }
 
-/// Settings that a shard's corrections depend on, beside its latents.
+/// Settings that a shard's corrections depend on, in addition to its latents.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CorrectionSettings {
     /// Decoder that verified the latents.

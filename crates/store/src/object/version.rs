@@ -29,7 +29,7 @@ impl Version {
     }
 
     /// Returns the version that a number in a stored message stands for.
-    pub fn from_bits(number: u64) -> Self {
+    pub(crate) fn from_bits(number: u64) -> Self {
         Self(number)
     }
 

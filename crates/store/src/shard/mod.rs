@@ -144,7 +144,7 @@ impl ShardCorrections {
         Ok(Self { latents: digest, windows })
     }
 
-    /// Returns the total tokens right without corrections, and the number of corrections.
+    /// Returns the number of tokens predicted correctly without corrections, and the number of corrections.
     pub(crate) fn counts(&self) -> (u64, u64) {
         self.windows.iter().fold((0, 0), |(right, corrections), window| {
             (right + u64::from(window.right), corrections + window.corrections.as_slice().len() as u64)
