@@ -15,19 +15,20 @@ const FIDELITY_MIN: f64 = 0.999;
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Compression")]
 pub(crate) struct WriteArgs {
-    /// Text tokens per latent token, or `auto` to choose for each shard [default: the model's, 20 for the default model]
+    /// Text tokens per latent token, or `auto` to choose for each shard [default: the model's, 20 for the default
+    /// model]
     ///
     /// The default model was trained for 10, 20, 40 and 80 and takes any whole number from 8 to 80.
     #[arg(long, value_name = "N|auto", allow_negative_numbers = true)]
     ratio: Option<Ratio>,
     /// With --ratio auto: minimum fraction of tokens that decode without corrections [default: 0.999]
     ///
-    /// The highest ratios that keep this bound are used.
+    /// The highest ratios that meet this bound are used.
     #[arg(long, value_name = "FRACTION", value_parser = fraction, conflicts_with = "stored_bytes_max")]
     fidelity_min: Option<f64>,
     /// With --ratio auto: maximum size of the document in the store
     ///
-    /// The lowest ratios that keep this bound are used.
+    /// The lowest ratios that meet this bound are used.
     #[arg(long, value_name = "BYTES")]
     stored_bytes_max: Option<u64>,
     /// With --ratio auto: ratios to choose from [default: 10,20,40,80]

@@ -6,8 +6,8 @@ use crate::{Cascade, DocumentId, Labels, LatentCodec};
 
 /// A stored document.
 ///
-/// Serializes to one flat record. `cascade` is the cascade's name; `fidelity` and `corrections` are null where the
-/// document was not verified; an expiry, labels and names are left out where there are none.
+/// Serializes to one flat record. `cascade` is the cascade's name; `fidelity` and `corrections` are null if the
+/// document was not verified; an expiry, labels and names are left out if there are none.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document {
     /// BLAKE3 hash of the text.
@@ -18,11 +18,11 @@ pub struct Document {
     pub tokens: u64,
     /// Latent tokens that stand for the text tokens.
     pub latents: u64,
-    /// Requested text tokens per latent; 0 where the shards have different ratios.
+    /// Requested text tokens per latent; 0 if the shards have different ratios.
     pub ratio: u32,
     /// Encoding of the latents.
     pub codec: LatentCodec,
-    /// Result of the verification; `None` where it was skipped.
+    /// Result of the verification; `None` if it was skipped.
     pub verification: Option<Verification>,
     /// The model.
     pub cascade: Cascade,
@@ -45,7 +45,7 @@ pub struct Document {
 /// Result of decoding a document's latents at write time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verification {
-    /// Tokens that the decoder writes right without corrections.
+    /// Tokens that the decoder predicts correctly without corrections.
     pub tokens_right: u64,
     /// Number of corrections.
     pub corrections: u64,
@@ -56,7 +56,7 @@ pub struct Verification {
 }
 
 impl Document {
-    /// Fraction of the tokens that the decoder writes right without corrections; `None` where it was not verified.
+    /// Returns the fraction of tokens that the decoder predicts correctly without corrections; `None` if not verified.
     pub fn fidelity(&self) -> Option<f64> {
         let right = self.verification.as_ref()?.tokens_right;
         Some(if self.tokens == 0 { 1.0 } else { right as f64 / self.tokens as f64 })

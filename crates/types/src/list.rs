@@ -99,7 +99,7 @@ pub struct DocumentLabels {
     pub id: DocumentId,
     /// All labels.
     pub labels: Labels,
-    /// Token of the current version; empty where there are no labels.
+    /// Token of the current version; empty if there are no labels.
     pub token: String,
 }
 

@@ -17,7 +17,7 @@ pub struct SweepSummary {
     pub expired: u64,
     /// Documents that compaction moved into new packs.
     pub packed: u64,
-    /// Manifests that cannot be read. Where there is one, no shard's object is removed.
+    /// Manifests that cannot be read. If there is one, no shard's object is removed.
     pub unreadable: u64,
 }
 
@@ -46,7 +46,7 @@ pub struct Finding {
     pub object: String,
     /// The fault.
     pub problem: String,
-    /// The affected windows; `None` where no document is affected.
+    /// The affected windows; `None` if no document is affected.
     #[serde(flatten)]
     pub affected: Option<AffectedWindows>,
     /// The fault was repaired.
@@ -58,7 +58,7 @@ pub struct Finding {
 pub struct AffectedWindows {
     /// The document.
     pub document: DocumentId,
-    /// Number of the first window, where `windows` is not 0.
+    /// Number of the first window, if `windows` is not 0.
     pub first_window: u64,
     /// Number of windows; 0: the whole document.
     pub windows: u64,

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{IdPrefix, Invalid};
 
-/// First character of a name, where an id is possible too.
+/// First character of a name in arguments that also accept an id.
 const SIGIL: char = '@';
 /// Separates the namespace from the name.
 const SEPARATOR: char = '/';

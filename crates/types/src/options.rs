@@ -11,7 +11,7 @@ pub struct RatioRange {
     pub min: u32,
     /// Maximum text tokens per latent.
     pub max: u32,
-    /// Default where the caller gives none.
+    /// Ratio used if the caller gives none.
     pub default: u32,
 }
 
@@ -100,9 +100,9 @@ pub struct AutoRatio {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AutoBound {
-    /// Minimum fidelity. The gateway looks for the highest ratios that keep it.
+    /// Minimum fidelity. The gateway looks for the highest ratios that meet it.
     FidelityMin(f64),
-    /// Maximum stored bytes. The gateway looks for the lowest ratios that keep it.
+    /// Maximum stored bytes. The gateway looks for the lowest ratios that meet it.
     StoredBytesMax(u64),
 }
 

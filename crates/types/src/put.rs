@@ -25,7 +25,7 @@ pub struct Progress {
     pub tokens_done: u64,
     /// Bytes of `bytes_done` that were in the store already.
     pub bytes_reused: u64,
-    /// Estimated time left; `None` where the size is unknown or nothing was computed yet.
+    /// Estimated time left; `None` if the size is unknown or nothing was computed yet.
     pub time_left: Option<Duration>,
     /// Name under which the write can be resumed, once it can be: see [`WriteOptions::upload`].
     pub upload: Option<UploadName>,
@@ -40,7 +40,7 @@ pub struct Stored {
     pub shards_reused: u64,
     /// Time that the gateway's calls took.
     pub times: StageTimes,
-    /// With [`WriteOptions::auto_ratio`]: the document keeps the bound.
+    /// With [`WriteOptions::auto_ratio`]: true if the document meets the bound.
     pub bound_met: Option<bool>,
 }
 

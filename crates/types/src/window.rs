@@ -17,7 +17,7 @@ pub struct Window {
     pub group: LatentGroup,
     /// BLAKE3 hash of its bytes.
     pub hash: WindowHash,
-    /// Its corrections; `None` where the window was not verified.
+    /// Its corrections; `None` if the window was not verified.
     pub corrections: Option<Corrections>,
 }
 
@@ -37,7 +37,7 @@ pub struct WindowLatents {
 pub struct WindowCorrections {
     /// Number of tokens in the window.
     pub tokens: u32,
-    /// Number of tokens that the decoder writes right without corrections.
+    /// Number of tokens that the decoder predicts correctly without corrections.
     pub right: u32,
     /// The corrections.
     pub corrections: Corrections,

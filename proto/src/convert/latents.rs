@@ -8,7 +8,7 @@ use c3_types::{
 use super::{FromWire, ToWire, required};
 use crate::pb;
 
-/// `None` where the message leaves the choice to the checkpoint.
+/// `None` if the message leaves the choice to the checkpoint.
 impl FromWire<i32> for Option<LatentCodec> {
     fn from_wire(wire: i32) -> Result<Self, Invalid> {
         match pb::LatentCodec::try_from(wire) {

@@ -73,14 +73,14 @@ impl ToWire for WriteOptions {
     }
 }
 
-/// `None` where the name is empty.
+/// `None` if the name is empty.
 impl FromWire<String> for Option<UploadName> {
     fn from_wire(wire: String) -> Result<Self, Invalid> {
         if wire.is_empty() { Ok(None) } else { wire.parse().map(Some) }
     }
 }
 
-/// `default` where the name is empty.
+/// `default` if the name is empty.
 impl FromWire<String> for Namespace {
     fn from_wire(wire: String) -> Result<Self, Invalid> {
         Self::or_default(wire)

@@ -14,7 +14,7 @@ use crate::harness::row::Row;
 pub struct RoundTrip {
     /// The text came back unchanged.
     pub identical: bool,
-    /// Fraction of tokens right without corrections.
+    /// Fraction of tokens predicted correctly without corrections.
     pub fidelity: f64,
 }
 

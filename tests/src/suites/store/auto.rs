@@ -1,4 +1,4 @@
-//! `ratio: auto`: the bound is kept, and few latents and little extra work are spent on it.
+//! `ratio: auto`: the bound is met, and few latents and little extra work are spent on it.
 
 use anyhow::{Context, Result};
 use c3_proto::pb;
@@ -12,7 +12,7 @@ use crate::harness::row::Row;
 const RATIOS: [u32; 4] = [10, 20, 40, 80];
 /// Minimum fraction of tokens that need no correction.
 const FIDELITY_MIN: f64 = 0.999;
-/// Maximum number of latents, relative to the best single ratio that keeps the bound.
+/// Maximum number of latents, relative to the best single ratio that meets the bound.
 const LATENTS_MAX: f64 = 1.1;
 /// Maximum fraction of the tokens that are compressed in addition to those of one put.
 const EXTRA_MAX: f64 = 0.6;
@@ -75,7 +75,7 @@ pub async fn auto(texts: &[GenreText]) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Puts a text with bounds on its stored bytes. Each is kept if it can be, at the lowest ratios that fit.
+/// Puts a text with bounds on its stored bytes. Each is met if it can be, at the lowest ratios that fit.
 pub async fn stored_bytes(text: &str) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
@@ -123,7 +123,7 @@ async fn compressed_tokens(cluster: &Cluster) -> Result<u64> {
     Ok(cluster.counters().await?.0.tokens_compressed)
 }
 
-/// Returns the number of latents at the highest single ratio that keeps the bound.
+/// Returns the number of latents at the highest single ratio that meets the bound.
 async fn best_single(cluster: &Cluster, text: &str) -> Result<Option<u64>> {
     for ratio in RATIOS.into_iter().rev() {
         let put = cluster.api()?.put_at(text.as_bytes(), ratio).await?;
