@@ -1,8 +1,8 @@
 //! Circuit breaker of one node: opens after consecutive failures or on ejection, then lets single calls probe the node
 //! (half-open) before it closes.
 //!
-//! It serves nodes that pass their health checks but fail calls, answer wrong, or are latency outliers. A full node
-//! does not fail, and an unreachable one is left to the health checks.
+//! It serves nodes that pass their health checks but fail calls, give wrong answers, or are latency outliers. A full
+//! node does not fail, and an unreachable one is left to the health checks.
 
 use std::time::Duration;
 

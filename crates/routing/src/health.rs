@@ -22,7 +22,7 @@ use crate::node::{Health, Node, NodeInfo};
 
 /// Pause between two checks of a node.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// Timeout of a check. A node answers from memory, whatever its model does.
+/// Timeout of a check. A node answers from memory, regardless of its model's work.
 const TIMEOUT: Duration = Duration::from_millis(1500);
 /// Consecutive timeouts after which the calls in flight on a node end: at most 4 seconds after its last answer.
 const TIMEOUTS_MAX: usize = 2;

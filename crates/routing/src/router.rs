@@ -137,7 +137,7 @@ impl Router {
         found.ok_or_else(|| self.call_error(&selector, &Attempts::default()))
     }
 
-    /// Returns whether all nodes of the stage are ready and serve another model, so that waiting is in vain.
+    /// Returns whether all nodes of the stage are ready and serve another model, so that waiting cannot help.
     pub(crate) fn all_serve_another_model(&self, selector: &NodeSelector<'_>) -> bool {
         let other = |node: Arc<Node>| {
             node.ready_info()

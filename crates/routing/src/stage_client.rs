@@ -33,11 +33,11 @@ pub struct CompressJob<'a> {
     pub ratio: u32,
     /// Encoding of the latents.
     pub codec: LatentCodec,
-    /// Whether the token ids are returned too.
+    /// Inclusion of the token ids in the answer.
     pub token_ids: TokenIds,
 }
 
-/// Whether a compressor returns the token ids of the text. Verification needs them.
+/// Inclusion of the text's token ids in a compressor's answer. Verification needs them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenIds {
     /// They are returned.
@@ -250,7 +250,7 @@ fn check_verdict(
     if answer.hash.as_ref() != window.hash.as_bytes() {
         // The tokens come from a compressor, which may be the one that is wrong.
         return Err(AttemptError::Disputed(
-            "the window's tokens stand for another text than the window".to_owned(),
+            "the text of the window's tokens does not have the window's hash".to_owned(),
         ));
     }
     let corrections = Corrections::from_wire((&answer.corrections.unwrap_or_default(), tokens));

@@ -21,7 +21,7 @@ pub(crate) struct InFlightGuard {
     /// Text tokens that the node had to process when the call began, this call included.
     tokens_ahead: u64,
     begun: Instant,
-    /// Whether the call probes a half-open breaker.
+    /// Set if the call probes a half-open breaker.
     probe: bool,
     /// Nodes to compare the latency with.
     peers: Vec<Arc<Node>>,

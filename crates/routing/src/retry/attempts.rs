@@ -12,12 +12,12 @@ use crate::error::Error;
 use crate::health;
 use crate::node::Node;
 
-/// Maximum pause before a full node is called again, whatever delay it asks for: its queue may empty sooner.
+/// Maximum pause before a full node is called again, regardless of the delay it asks for: its queue may empty sooner.
 pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
 /// Unit of the backoff: the pause before a retry is drawn below twice this, and the bound doubles with each failure.
 const BACKOFF: Duration = Duration::from_millis(10);
-/// Maximum nodes that may fail a call with a wrong answer or a timeout. Unlike nodes that die, they say that the call
-/// itself is bad.
+/// Maximum number of nodes that may fail a call with a wrong answer or a timeout. Unlike the death of a node, such
+/// failures suggest that the call itself is at fault.
 const EXCLUDED_MAX: usize = 4;
 
 /// Reason that one attempt failed.
@@ -47,14 +47,14 @@ pub(crate) struct Attempts {
     /// Nodes that failed, with their errors, in order.
     pub(crate) failed: Vec<(Arc<Node>, String)>,
     timeouts: usize,
-    /// Nodes that answered wrong or timed out, and are not called again.
+    /// Nodes that gave a wrong answer or timed out, and are not called again.
     excluded: Vec<Arc<Node>>,
     /// Nodes that were full since the last pause, with the delay that each asked for.
     full: Vec<(Arc<Node>, Duration)>,
 }
 
 impl Attempts {
-    /// Returns whether the call must end: `attempts_max` attempts failed, or too many nodes answered wrong or timed
+    /// Returns whether the call must end: `attempts_max` attempts failed, or too many nodes gave wrong answers or timed
     /// out.
     pub(crate) fn are_exhausted(&self, attempts_max: usize) -> bool {
         self.failed.len() >= attempts_max || self.excluded.len() >= EXCLUDED_MAX

@@ -1,7 +1,7 @@
-//! Retry budget shared by all calls, as in Finagle: a share of the calls, and a few retries a second besides, so that a
-//! gateway with few calls can retry too.
+//! Retry budget shared by all calls, as in Finagle. It permits retries in proportion to the calls, plus a fixed number
+//! per second, so that a gateway with few calls can retry too.
 //!
-//! Without it, nodes that fail because they are overloaded would get even more calls.
+//! Without a budget, retries would add load to nodes that fail because they are overloaded.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 /// Retries that each call adds to the budget.
 const RETRIES_PER_CALL: f64 = 0.2;
-/// Retries added each second, whatever the number of calls.
+/// Retries added each second, regardless of the number of calls.
 const RETRIES_PER_SECOND: f64 = 10.0;
-/// Maximum balance. A node that dies takes all its calls with it, and each is retried.
+/// Maximum balance: enough to retry all calls that are in flight on a node when it dies.
 const BALANCE_MAX: f64 = 200.0;
 
 /// Token bucket of retries.
@@ -30,7 +30,7 @@ impl RetryBudget {
         Self(Mutex::new(Bucket { balance: BALANCE_MAX, refilled: Instant::now() }))
     }
 
-    /// Adds the share of one call.
+    /// Adds [`RETRIES_PER_CALL`] to the budget. Called once for each call, not for its retries.
     pub(crate) fn deposit(&self) {
         self.with(|bucket| bucket.balance = (bucket.balance + RETRIES_PER_CALL).min(BALANCE_MAX));
     }
