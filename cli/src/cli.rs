@@ -21,7 +21,7 @@ Examples:
   c3 put book.txt                 Store a text and print its id
   c3 get ID --output back.txt     Read it back, byte for byte
 
-Wherever a command takes an ID, it also takes a unique prefix of one, or @NAME.
+Every command that takes an ID also takes a unique prefix of the ID, or @NAME.
 
 Exit codes: 0 success, 1 the work failed, 2 the arguments are wrong. `c3 fsck` has codes of its own.";
 
@@ -35,7 +35,7 @@ pub(crate) struct Cli {
     pub(crate) telemetry: TelemetryConfig,
 }
 
-/// Parses a command line. Returns `None` if it asked for help or the version, which has then been printed.
+/// Parses a command line. If it asks for help or the version, prints that and returns `None`.
 pub(crate) fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Option<Cli>, CliError> {
     let parsed = command().try_get_matches_from(line).and_then(|matches| {
         let mut cli = Cli::from_arg_matches(&matches)?;

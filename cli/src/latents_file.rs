@@ -157,7 +157,7 @@ impl WindowRecord {
     }
 }
 
-/// Collects windows into one file. Returns them, and where a summary may be printed.
+/// Collects windows into one file. Returns them, and the stream to print a summary to.
 pub(crate) async fn save(
     mut stream: impl Stream<Item = Result<Window, c3_client::Error>> + Unpin,
     document: Option<&Document>,

@@ -31,7 +31,7 @@ use crate::error::CliError;
 pub(crate) enum Command {
     /// Run a gateway and both nodes in one process
     ///
-    /// Nodes that run elsewhere are used instead if --compressor or --decoder names them.
+    /// With --compressor or --decoder, the gateway uses the given nodes of that stage and starts none.
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Box<serve::ServeArgs>),
     #[command(flatten)]
@@ -76,7 +76,7 @@ pub(crate) enum ClientCommand {
     Label(label::LabelArgs),
     /// Compress stored documents again with another ratio, codec or model
     ///
-    /// Options that are not given stay as they are. The old version stays readable until the new one is verified and
+    /// Options that are not given keep their values. The old version stays readable until the new one is verified and
     /// stored.
     #[command(after_help = "Example:\n  c3 recode --all --codec q8_0")]
     Recode(recode::RecodeArgs),
@@ -138,7 +138,7 @@ Examples:
   c3 fsck
   c3 fsck --repair --original book.txt
 
-Exit codes, as of fsck(8): 0 no faults, 1 all faults repaired, 4 faults left, 8 the check could not finish,
+Exit codes, as in fsck(8): 0 no faults, 1 all faults repaired, 4 faults left, 8 the check could not finish,
 2 the arguments are wrong.";
 
 const BENCH_EXAMPLES: &str = "\

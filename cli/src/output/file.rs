@@ -1,4 +1,4 @@
-//! Destination of a command's bytes: standard output, or a file that appears complete or not at all.
+//! Destination of a command's bytes: standard output, or a file that is written atomically.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub(crate) enum Output {
         temporary: NamedTempFile,
         path: PathBuf,
     },
-    /// The same, except that an existing file is never replaced.
+    /// Like [`Output::File`], but never replaces an existing file.
     NewFile {
         temporary: NamedTempFile,
         path: PathBuf,
@@ -30,7 +30,8 @@ pub(crate) enum Output {
 }
 
 impl Output {
-    /// Opens `path`. `None` and `-` are standard output.
+    /// Opens `path`. `None` and `-` are standard output. An existing file is replaced by [`Output::finish`]. Errors:
+    /// `path` is a directory, or cannot be opened.
     pub(crate) fn open(path: Option<&Path>) -> Result<Self, CliError> {
         let path = match path {
             None => return Ok(Self::Stdout(tokio::io::stdout())),
@@ -67,7 +68,8 @@ impl Output {
         }
     }
 
-    /// Completes the output. Without this call, a file does not appear. Returns where a summary of the command may go.
+    /// Completes the output. If it is dropped instead, the file is not created and an existing one is unchanged.
+    /// Returns the stream to print the command's summary to.
     pub(crate) async fn finish(self) -> Result<SummaryStream, CliError> {
         match self {
             Self::Stdout(mut stdout) => {

@@ -1,4 +1,4 @@
-//! Numbers, times and ids as people read them.
+//! Human-readable numbers, times and ids.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -26,11 +26,11 @@ pub(crate) struct Format {
     pub(crate) json: bool,
 }
 
-/// Stream for a summary, beside the bytes that a command writes.
+/// Stream to print a command's summary to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SummaryStream {
     Stdout,
-    /// Standard output is taken by the bytes.
+    /// Used if the command's bytes go to standard output.
     Stderr,
 }
 

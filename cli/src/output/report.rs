@@ -14,7 +14,7 @@ use super::format::{percent, ratio, time_since};
 pub(crate) struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) file: Option<String>,
-    /// Line number from 1, in JSON Lines.
+    /// Number of the text's line, from 1, if the file is JSON Lines.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) line: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -24,18 +24,18 @@ pub(crate) struct Report {
     pub(crate) latents: u64,
     /// Text tokens per latent; 0 if shards have different ratios.
     pub(crate) ratio: u32,
-    /// Fraction of tokens that the decoder writes right without corrections; null if not verified.
+    /// Fraction of tokens that the decoder predicts correctly without corrections; null if not verified.
     pub(crate) fidelity: Option<f64>,
     /// Number of corrections; null if not verified.
     pub(crate) corrections: Option<u64>,
     pub(crate) verified: bool,
-    /// With `--ratio auto`: true if the document keeps the bound.
+    /// With `--ratio auto`: true if the document meets the bound.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bound_met: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) identical: Option<bool>,
     pub(crate) seconds: Seconds,
-    /// The single reports, in a report on several texts.
+    /// Reports on the individual texts, if there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) files: Vec<Report>,
 }
@@ -43,7 +43,7 @@ pub(crate) struct Report {
 /// Durations in seconds. Those of the gateway's stages are sums over parallel calls, and may exceed `total`.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Seconds {
-    /// Until the embedded servers were ready.
+    /// Time to start the embedded servers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) start: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,8 +88,10 @@ impl Report {
         Self { seconds, bound_met: stored.bound_met, ..Self::of_document(&stored.document) }
     }
 
-    /// Combines reports: numbers are summed, fidelity is weighted by tokens, and `identical` holds if it does for
-    /// all. A single report is returned unchanged.
+    /// Combines the reports on several texts into one that contains them. A single report is returned unchanged.
+    ///
+    /// Counts and durations are summed. Fidelity is weighted by tokens. `verified`, `identical` and `bound_met` hold if
+    /// they hold for every text, and `ratio` is 0 if the texts have different ratios.
     pub(crate) fn sum(mut reports: Vec<Report>) -> Self {
         if reports.len() == 1 {
             return reports.remove(0);
@@ -165,7 +167,7 @@ impl fmt::Display for Seconds {
     }
 }
 
-/// Describes a stored document for people.
+/// Describes a stored document as human-readable lines.
 pub(crate) fn describe(document: &Document) -> String {
     let mut lines = String::new();
     let mut line = |name: &str, value: String| lines.push_str(&format!("{name:<10} {value}\n"));

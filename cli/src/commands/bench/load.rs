@@ -36,7 +36,7 @@ pub(super) struct OpenLoop {
 pub(super) enum Arrivals {
     /// Equal intervals, as in wrk2, vegeta and k6
     Constant,
-    /// Exponentially distributed intervals (a Poisson process), as of many independent callers
+    /// Exponentially distributed intervals (a Poisson process), as many independent callers produce
     Poisson,
 }
 

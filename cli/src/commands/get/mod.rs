@@ -12,7 +12,7 @@ use crate::args::{RemoteArgs, document_ref, positive};
 use crate::error::CliError;
 use crate::output::{Output, Progress, Report, Seconds};
 
-/// Default documents read in parallel, so that their windows share decoder batches.
+/// Default number of documents read in parallel, so that their windows share decoder batches.
 const JOBS: usize = 16;
 
 /// Arguments of `get`.

@@ -17,7 +17,7 @@ use crate::upload;
 
 /// Default field of `--jsonl`.
 const FIELD: &str = "text";
-/// Default texts stored in parallel: enough small texts to fill the nodes' batches and the store's packs.
+/// Default number of texts stored in parallel: small texts then still fill the nodes' batches and the store's packs.
 const JOBS: usize = 128;
 
 /// Arguments of `put`.
@@ -25,21 +25,21 @@ const JOBS: usize = 128;
 pub(crate) struct PutArgs {
     /// UTF-8 texts: files, directories and quoted patterns; `-` is standard input
     ///
-    /// A directory stands for its files, except hidden ones. A pattern such as 'notes/**/*.md' stands for the files that
-    /// match it.
+    /// A directory is expanded to its files, except hidden ones, and a pattern such as 'notes/**/*.md' to the files
+    /// that match it.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Seconds until the document expires [default: never]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     ttl: Option<u64>,
-    /// Name of the upload, by which it can be resumed [default: chosen by the gateway, for long texts]
+    /// Name under which the upload can be resumed [default: chosen by the gateway for long texts]
     ///
     /// If the upload is interrupted, repeat the command with the same name, text and options to resume it.
     #[arg(long, value_name = "NAME")]
     upload: Option<UploadName>,
-    /// Stored document of which the text is an edited version (ID or @NAME)
+    /// Stored document that the text is an edited version of (ID or @NAME)
     ///
-    /// Only the parts that were edited are compressed. Options that are not given are those of the document.
+    /// Only the parts that were edited are compressed. Options that are not given default to the document's.
     #[arg(long, value_name = "ID", value_parser = document_ref)]
     base: Option<String>,
     #[command(flatten)]
@@ -56,13 +56,13 @@ pub(crate) struct PutArgs {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Many texts")]
 struct ManyArgs {
-    /// Include the subdirectories of directories
+    /// Include files in subdirectories
     #[arg(short, long)]
     recursive: bool,
     /// Read files as JSON Lines: each line is an object whose field `text` is a text
     #[arg(long)]
     jsonl: bool,
-    /// As --jsonl, with the text in this field
+    /// Like --jsonl, but read the text from this field
     #[arg(long, value_name = "FIELD")]
     field: Option<String>,
     /// Texts to store in parallel
@@ -116,7 +116,7 @@ impl NamingArgs {
 }
 
 impl PutArgs {
-    /// Resolves the base once: by the time of a retry its name may point to another document.
+    /// Resolves the base to an id. Done once for all texts and retries, since a name may be moved to another document.
     async fn resolve_base(&self, client: &Client) -> Result<Option<Base>, CliError> {
         let Some(base) = &self.base else { return Ok(None) };
         Ok(Some(Base::Edited(client.stat(base).await?.id.into())))
