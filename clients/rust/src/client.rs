@@ -51,7 +51,7 @@ impl Client {
         self.put_with_retries(|| ready(Ok(Cursor::new(text.clone()))), options, |_| ()).await
     }
 
-    /// Stores a text that can be read again from its beginning, with retries where a gateway is unreachable or
+    /// Stores a text that can be read again from its beginning, with retries if a gateway is unreachable or
     /// overloaded. A retry finds the shards that are done, and storing a document twice has no effect.
     ///
     /// `open` is called before each attempt; `on_progress` receives each progress report. There are no retries if a

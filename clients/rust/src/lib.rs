@@ -4,8 +4,8 @@
 //! the client reads the text only as fast as the gateway accepts it, and receives only as fast as the caller polls.
 //! Dropping a call cancels it on the gateway and on its nodes.
 //!
-//! Every call carries the current tracing span as W3C trace context. Calls that are safe to repeat are retried where a
-//! gateway is unreachable, on the next of the configured gateways, or overloaded, after the delay that it asks for.
+//! Every call carries the current tracing span as W3C trace context. Calls that are safe to repeat are retried: on
+//! the next of the configured gateways if one is unreachable, or after the delay that it asks for if it is overloaded.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), c3_client::Error> {

@@ -5,7 +5,8 @@ use tonic::metadata::MetadataValue;
 use tonic::{Request, Status};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-/// Adds the current span to the metadata of `request`, if it is recorded.
+/// Adds the context of the current span to the metadata of `request`, as `traceparent` and `tracestate`. Does nothing
+/// if no OpenTelemetry layer records the span. Never fails; tonic's interceptors return a `Result`.
 pub(crate) fn inject(mut request: Request<()>) -> Result<Request<()>, Status> {
     let context = tracing::Span::current().context();
     let span = context.span().span_context().clone();

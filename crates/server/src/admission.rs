@@ -33,7 +33,7 @@ impl Admission {
         }
     }
 
-    /// Returns a permit for the call, or `None` where it needs none.
+    /// Returns a permit for the call, or `None` if it needs none.
     pub(crate) fn admit<B>(&self, request: &Request<B>) -> Result<Option<Permit>, Rejection> {
         // Load balancers learn from probes that a server is busy or about to stop, so load must not refuse them.
         if self.probe_paths.contains(&request.uri().path()) {

@@ -223,7 +223,7 @@ fn method(request: &Request, protocol: Protocol) -> String {
 fn span(method: &str, protocol: Protocol, headers: &HeaderMap) -> Span {
     // At debug level for the log only: writing out a span costs a small call 5 % of its time.
     let span = tracing::debug_span!("call", otel.name = method, otel.kind = "server");
-    // Setting a parent fails where traces are off; attributes would have no effect then.
+    // Setting a parent fails if traces are off; attributes would have no effect then.
     if !span.is_disabled() && span.set_parent(propagation::extract(headers)).is_ok() {
         // Attribute names of OpenTelemetry's semantic conventions for gRPC and HTTP servers.
         match protocol {

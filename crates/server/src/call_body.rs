@@ -1,4 +1,4 @@
-//! Body of a call's response: it is polled as part of the call, reports how the call ended, and ends early where the
+//! Body of a call's response: it is polled as part of the call, reports how the call ended, and ends early if the
 //! call does.
 
 use std::{

@@ -15,7 +15,7 @@ use tonic::{Code, Status, metadata::MetadataValue};
 /// Metadata key of a RESOURCE_EXHAUSTED status: milliseconds after which the caller may retry.
 pub const RETRY_AFTER_MS: &str = "retry-after-ms";
 
-/// Assumed where a RESOURCE_EXHAUSTED status carries no [`RETRY_AFTER_MS`], as when a message exceeds its size limit.
+/// Delay assumed if a RESOURCE_EXHAUSTED status has no [`RETRY_AFTER_MS`], as when a message exceeds its size limit.
 const RETRY_AFTER_DEFAULT_MS: u64 = 1000;
 
 /// Category of an error: it decides the status code, and so what a caller can do about the error.
@@ -149,7 +149,7 @@ impl ErrorKind {
         status
     }
 
-    /// Returns an HTTP response of this kind with the message as plain text, and `Retry-After` where the kind has one.
+    /// Returns an HTTP response of this kind with the message as plain text, and `Retry-After` if the kind has one.
     /// An [`ErrorKind::Internal`] message is logged and replaced by an id.
     pub fn http_response(self, message: impl Into<String>) -> Response<String> {
         let mut response = Response::new(self.public_message(message.into()));
@@ -210,7 +210,7 @@ impl ServiceError for Invalid {
     }
 }
 
-/// Reason for which the server itself refuses a call or ends it early, whatever the call's protocol.
+/// Reason for which the server itself refuses a call or ends it early, regardless of the call's protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Rejection {
     #[error("the server is loading: try again later")]

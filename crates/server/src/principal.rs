@@ -19,7 +19,7 @@ task_local! {
     static CURRENT: Principal;
 }
 
-/// A caller: a connection to a gateway, or to a node where no gateway stands between. The number is a keyed hash, so
+/// A caller: a connection to a gateway, or to a node if no gateway is between. The number is a keyed hash, so
 /// numbers of different gateways practically never collide.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Principal(pub u64);
@@ -29,7 +29,7 @@ pub struct Principal(pub u64);
 pub enum PrincipalSource {
     /// The connection.
     Connection,
-    /// The header that gateways set; the connection where it is missing.
+    /// The header that gateways set; the connection if it is missing.
     Header,
 }
 

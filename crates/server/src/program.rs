@@ -16,8 +16,8 @@ use crate::{
 /// Maximum time that work which cannot be cancelled may delay the program's end.
 const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Default maximum of threads that serve calls. The allocator keeps memory for each, and their work is small: for a
-/// document of a million tokens a gateway took 214 MB with 16 threads and 122 MB with 2, in the same time.
+/// Maximum number of threads that serve calls, by default. The allocator keeps memory for each, and they have little
+/// work: for a document of a million tokens a gateway took 214 MB with 16 threads and 122 MB with 2, in the same time.
 const IO_THREADS_MAX: usize = 8;
 
 /// Reason for which a program cannot listen.

@@ -55,7 +55,7 @@ impl Default for ServerArgs {
 pub struct Server {
     /// Role in logs and metrics.
     pub role: &'static str,
-    /// gRPC service whose health is reported beside that of the whole server.
+    /// gRPC service whose health is reported in addition to that of the whole server.
     pub service_name: &'static str,
     /// The role's routes, gRPC and HTTP. Set gRPC message size limits on the generated services.
     pub routes: Router,

@@ -1,4 +1,4 @@
-//! Logs on stderr, as text or JSON, and traces over OTLP where an endpoint is set.
+//! Logs on stderr, as text or JSON, and traces over OTLP if an endpoint is set.
 
 use std::{io::IsTerminal, time::Duration};
 
@@ -34,7 +34,7 @@ pub struct TelemetryConfig {
 /// Format of log lines.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// Text for people
+    /// Human-readable text
     #[default]
     Human,
     /// One JSON object per line
@@ -73,7 +73,7 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Starts logs, and traces where an endpoint is set. Must be called inside a tokio runtime, once per process.
+    /// Starts logs, and traces if an endpoint is set. Must be called inside a tokio runtime, once per process.
     pub fn start(role: &'static str, config: &TelemetryConfig) -> Result<Self, Error> {
         let filter = EnvFilter::try_new(&config.log)
             .map_err(|source| Error::Filter { filter: config.log.clone(), source })?;

@@ -11,7 +11,7 @@ use syn::{Attribute, Item, ItemMod, ItemUse, UseTree};
 /// Names from the crate root down to a module. The root is empty.
 pub(crate) type ModulePath = Vec<String>;
 
-/// An import: a path as it is written, without the item's own name where the path ends in `*`.
+/// An import: a path as it is written, without the item's own name if the path ends in `*`.
 #[derive(Debug)]
 pub(crate) struct Import {
     pub(crate) from: ModulePath,
@@ -29,7 +29,7 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Reads the library in `src`, or the program where there is no library.
+    /// Reads the library in `src`, or the program if there is no library.
     pub(crate) fn read(src: &Path) -> Result<Self> {
         let mut source = Self::default();
         let root = ["lib.rs", "main.rs"].map(|file| src.join(file)).into_iter().find(|file| file.is_file());
@@ -82,7 +82,7 @@ impl Source {
                 (at, anchored) = (child, true);
                 continue;
             }
-            // A name that the module itself imports: a re-export where the path comes from elsewhere.
+            // A name that the module itself imports: a re-export if the path comes from elsewhere.
             let imported = self.names.get(&at).and_then(|names| names.get(segment));
             if let Some(imported) = imported.filter(|_| anchored && hops_left > 0 && at != *from) {
                 let path = [imported.as_slice(), &segments[index + 1..]].concat();

@@ -1,6 +1,6 @@
 //! `accept TOPIC [ROW] [--full]`: runs an acceptance suite and prints one JSON line for each bounded quantity.
 //!
-//! A line is `{"row", "value", "bound", "ok"}`. `ok` is null where this machine lacks the hardware. The exit code is
+//! A line is `{"row", "value", "bound", "ok"}`. `ok` is null if this machine lacks the hardware. The exit code is
 //! 1 if any quantity is out of bounds. The duration of each row goes to standard error.
 
 use std::process::ExitCode;

@@ -1,6 +1,6 @@
 //! Store suite: durability, integrity, size, and the cost of codecs and ratios.
 //!
-//! Where the store is measured and not the models, texts are short. Seeds are printed with the rows.
+//! Suites that measure the store and not the models use short texts. Seeds are printed with the rows.
 
 pub mod auto;
 pub mod batch;

@@ -153,7 +153,7 @@ pub(super) fn for_each_row<S: Simd, B: DotBlock>(
     for_rows(simd, blocks, x, 0..x.count, emit);
 }
 
-/// As [`for_each_row`], for the rows in `range` only.
+/// Like [`for_each_row`], but only for the rows in `range`.
 #[inline(always)]
 pub(super) fn for_rows<S: Simd, B: DotBlock>(
     simd: S,

@@ -79,7 +79,7 @@ pub(crate) trait Simd: Copy + Send + Sync {
         (to.scale, to.offset) = (scale, -128 * sum);
     }
 
-    /// Quantises 16 blocks of 32 values. Overridden where an instruction set is faster on many blocks.
+    /// Quantises 16 blocks of 32 values. Overridden by instruction sets that are faster on many blocks.
     #[inline(always)]
     fn quantise_blocks(self, x: &[[f32; 2 * LANES]; LANES], to: &mut [ActivationBlock; LANES]) {
         for (x, to) in x.iter().zip(to) {
@@ -100,7 +100,7 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn dot_nibbles(self, sums: Self::I32s, weights: Self::Bytes, values: [i8; 4]) -> Self::I32s;
     /// Adds to each lane the dot product of its four unsigned `weights` with the four `values`, none of which is -128.
     fn dot_bytes(self, sums: Self::I32s, weights: Self::Bytes, values: [i8; 4]) -> Self::I32s;
-    /// As [`Simd::dot_bytes`], with four `values` per lane, read as i8.
+    /// Like [`Simd::dot_bytes`], but with four `values` per lane, read as i8.
     fn dot_lanes(self, sums: Self::I32s, weights: Self::Bytes, values: Self::Bytes) -> Self::I32s;
 }
 
