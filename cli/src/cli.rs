@@ -98,8 +98,7 @@ mod tests {
             let message = refusal(&format!("put book.txt --ratio {ratio}"));
             assert!(message.contains("8 to 80") && !message.contains('\n'), "{message}");
         }
-        let Command::Client(ClientCommand::Put(put)) = parsed("put book.txt --ratio 40").unwrap().command
-        else {
+        let Command::Client(ClientCommand::Put(put)) = parsed("put book.txt --ratio 40").unwrap().command else {
             panic!("not put")
         };
         assert_eq!(put.write.options(Some(7)).ratio, Some(40));
@@ -136,14 +135,9 @@ mod tests {
 
     #[test]
     fn usage_errors_are_one_line() {
-        for line in
-            ["", "fetch", "put", "get zz", "get abcd --range 9..3", "get abcd --range x", "put f --codec q5"]
-        {
+        for line in ["", "fetch", "put", "get zz", "get abcd --range 9..3", "get abcd --range x", "put f --codec q5"] {
             let message = refusal(line);
-            assert!(
-                !message.is_empty() && !message.contains('\n') && !message.contains("error:"),
-                "{message}"
-            );
+            assert!(!message.is_empty() && !message.contains('\n') && !message.contains("error:"), "{message}");
         }
         assert!(refusal("put f --rati 20").contains("--ratio"));
         assert!(refusal("roundtrip").contains("FILE"));

@@ -138,8 +138,7 @@ async fn wait_until_ready(url: &str) -> Result<(), CliError> {
     let client = Client::connect(url).await?;
     loop {
         let nodes = client.nodes().await?;
-        let is_ready =
-            |stage| nodes.iter().any(|node| node.stage() == stage && node.state() == pb::NodeState::Ready);
+        let is_ready = |stage| nodes.iter().any(|node| node.stage() == stage && node.state() == pb::NodeState::Ready);
         if is_ready(pb::Stage::Compressor) && is_ready(pb::Stage::Decoder) {
             return Ok(());
         }

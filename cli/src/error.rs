@@ -111,8 +111,7 @@ mod tests {
 
     #[test]
     fn wrong_arguments_differ_from_failed_work() {
-        for wrong in ["ratio: 7 is not a whole number from 8 to 80", "id: `zz` is not", "range: 4..9 reaches"]
-        {
+        for wrong in ["ratio: 7 is not a whole number from 8 to 80", "id: `zz` is not", "range: 4..9 reaches"] {
             assert!(matches!(call(Code::InvalidArgument, wrong), CliError::Usage(_)), "{wrong}");
         }
         for failed in ["text: not UTF-8 at byte 7", "bytes: 300 is over the limit"] {

@@ -79,8 +79,7 @@ impl DocumentHeader {
 
     /// Returns the document that `windows` claim to be. It is not verified: the gateway verifies it again.
     fn document(self, windows: &[Window]) -> Result<Document, Invalid> {
-        let sum =
-            |of: fn(&LatentGroup) -> u32| windows.iter().map(|window| u64::from(of(&window.group))).sum();
+        let sum = |of: fn(&LatentGroup) -> u32| windows.iter().map(|window| u64::from(of(&window.group))).sum();
         Ok(Document {
             id: self.id,
             bytes: self.bytes,
@@ -231,8 +230,7 @@ fn read_window(tensors: &SafeTensors<'_>, record: WindowRecord, name: &str) -> R
     if tensor.dtype() != Dtype::F32 || *tensor.shape() != shape {
         return Err(Error::Format(format!("{name} is not an f32 tensor of the shape in the metadata")));
     }
-    let values: Vec<f32> =
-        tensor.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    let values: Vec<f32> = tensor.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
     Ok(record.window(&values)?)
 }
 

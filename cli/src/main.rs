@@ -41,8 +41,7 @@ fn main() -> ExitCode {
 
 /// Runs the command until it ends or the process is asked to stop.
 async fn run(cli: Cli) -> Result<(), CliError> {
-    let telemetry =
-        Telemetry::start("cli", &cli.telemetry).map_err(|error| CliError::Usage(error.to_string()))?;
+    let telemetry = Telemetry::start("cli", &cli.telemetry).map_err(|error| CliError::Usage(error.to_string()))?;
     let shutdown = shutdown_signal();
     let result = match cli.command {
         // `serve` drains by itself, and its requests have traces of their own.

@@ -30,9 +30,7 @@ pub(crate) async fn store(
     match send(client, input, options, on_progress).await {
         Ok(stored) => Ok((stored, started.elapsed())),
         Err(error) => Err(match (CliError::from(error), name) {
-            (CliError::Failed(message), Some(name)) => {
-                CliError::Failed(format!("{message}; {}", how_to_resume(&name)))
-            }
+            (CliError::Failed(message), Some(name)) => CliError::Failed(format!("{message}; {}", how_to_resume(&name))),
             (error, _) => error,
         }),
     }

@@ -21,10 +21,6 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            listen: (Ipv4Addr::LOCALHOST, 7301).into(),
-            options: Options::default(),
-            node: NodeArgs::default(),
-        }
+        Self { listen: (Ipv4Addr::LOCALHOST, 7301).into(), options: Options::default(), node: NodeArgs::default() }
     }
 }

@@ -48,18 +48,12 @@ impl pb::compressor_server::Compressor for Grpc {
         Ok(Response::new(windows.boxed()))
     }
 
-    async fn describe(
-        &self,
-        _: Request<pb::DescribeRequest>,
-    ) -> Result<Response<pb::DescribeResponse>, Status> {
+    async fn describe(&self, _: Request<pb::DescribeRequest>) -> Result<Response<pb::DescribeResponse>, Status> {
         Ok(Response::new(self.0.describe().map_err(|error| error.status())?))
     }
 }
 
-async fn compress_shard(
-    node: &Node,
-    request: pb::CompressRequest,
-) -> Result<Vec<pb::CompressResponse>, CallError> {
+async fn compress_shard(node: &Node, request: pb::CompressRequest) -> Result<Vec<pb::CompressResponse>, CallError> {
     let (number, with_token_ids) = (request.shard, request.with_token_ids);
     let shard = shard(request, &node.loaded()?.info)?;
     let windows = compress(node, shard).await?;

@@ -34,12 +34,8 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     let service = CompressorServer::new(Grpc::new(node.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let role = Role {
-        name: ROLE,
-        thread: "c3-compress",
-        service: SERVICE_NAME,
-        probe_paths: &["/c3.v1.Compressor/Describe"],
-    };
+    let role =
+        Role { name: ROLE, thread: "c3-compress", service: SERVICE_NAME, probe_paths: &["/c3.v1.Compressor/Describe"] };
     let server = NodeServer { role, node, routes: Routes::new(service) };
     server.run(listener, shutdown, move |node, ready| model::run(node, &options, ready)).await
 }

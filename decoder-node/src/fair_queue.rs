@@ -53,11 +53,7 @@ mod tests {
     const THIRD: Principal = Principal(3);
 
     /// Returns the number of times that each principal's windows took part in `steps` steps.
-    fn steps(
-        queue: &mut FairQueue,
-        windows: &[(Principal, usize)],
-        steps: usize,
-    ) -> HashMap<Principal, usize> {
+    fn steps(queue: &mut FairQueue, windows: &[(Principal, usize)], steps: usize) -> HashMap<Principal, usize> {
         let mut counts = HashMap::new();
         for _ in 0..steps {
             for (&(principal, _), chosen) in windows.iter().zip(queue.choose(windows, SHARED)) {

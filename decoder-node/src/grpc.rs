@@ -54,10 +54,7 @@ impl pb::decoder_server::Decoder for Grpc {
         Ok(Response::new(respond(request, move |request| verify(node.clone(), request))))
     }
 
-    async fn describe(
-        &self,
-        _: Request<pb::DescribeRequest>,
-    ) -> Result<Response<pb::DescribeResponse>, Status> {
+    async fn describe(&self, _: Request<pb::DescribeRequest>) -> Result<Response<pb::DescribeResponse>, Status> {
         let mut description = self.node.describe().map_err(|error| error.status())?;
         let limits = description.limits.unwrap_or_default();
         description.limits = Some(pb::NodeLimits { kv_bytes_max: self.kv_bytes_max, ..limits });
@@ -127,8 +124,7 @@ fn to_verify(request: pb::VerifyRequest) -> Result<ToVerify, Invalid> {
     let pb::VerifyRequest { group: given, token_ids: tokens, margin, .. } = request;
     let group = group(given)?;
     if tokens.len() != group.tokens() as usize {
-        let problem =
-            format!("must have one id per token of the group, {}; has {}", group.tokens(), tokens.len());
+        let problem = format!("must have one id per token of the group, {}; has {}", group.tokens(), tokens.len());
         return Err(Invalid::new("token_ids", problem));
     }
     if !(margin.is_finite() && margin >= 0.0) {
@@ -168,19 +164,10 @@ mod tests {
         for (request, field) in [
             (pb::DecodeRequest::default(), "group"),
             (decode_request(None), "task"),
+            (decode_request(Some(Task::Reconstruct(pb::Reconstruct { corrections }))), "corrections.positions"),
+            (decode_request(Some(Task::Generate(pb::Generate { prompt: long, tokens_max: 0 }))), "generate.prompt"),
             (
-                decode_request(Some(Task::Reconstruct(pb::Reconstruct { corrections }))),
-                "corrections.positions",
-            ),
-            (
-                decode_request(Some(Task::Generate(pb::Generate { prompt: long, tokens_max: 0 }))),
-                "generate.prompt",
-            ),
-            (
-                decode_request(Some(Task::Generate(pb::Generate {
-                    tokens_max: u32::MAX,
-                    ..Default::default()
-                }))),
+                decode_request(Some(Task::Generate(pb::Generate { tokens_max: u32::MAX, ..Default::default() }))),
                 "generate.tokens_max",
             ),
         ] {

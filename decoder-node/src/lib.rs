@@ -37,12 +37,8 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     let service = DecoderServer::new(Grpc::new(node.clone(), config.kv_bytes_max()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let role = Role {
-        name: ROLE,
-        thread: "c3-decode",
-        service: SERVICE_NAME,
-        probe_paths: &["/c3.v1.Decoder/Describe"],
-    };
+    let role =
+        Role { name: ROLE, thread: "c3-decode", service: SERVICE_NAME, probe_paths: &["/c3.v1.Decoder/Describe"] };
     let server = NodeServer { role, node, routes: Routes::new(service) };
     server.run(listener, shutdown, move |node, ready| model::run(node, &config, ready)).await
 }

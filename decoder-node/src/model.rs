@@ -25,8 +25,7 @@ pub(crate) type Node = c3_node::Node<Job, Arc<Decoder>>;
 /// Loads and warms the model, calls `ready`, and computes until the queue closes.
 pub(crate) fn run(node: &Node, config: &Config, ready: &dyn Fn()) -> Result<(), Error> {
     let (decoder, info) = load(node, config)?;
-    let (tokens_max, limits) =
-        (config.node.batch_tokens_max(&info.device), config.decode_limits(&info.device));
+    let (tokens_max, limits) = (config.node.batch_tokens_max(&info.device), config.decode_limits(&info.device));
     let mut slicer = TimeSlicer::new(config.decode_share);
     node.set_loaded(decoder.clone(), info);
     ready();

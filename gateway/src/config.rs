@@ -79,7 +79,8 @@ pub struct Config {
     #[arg(long, env = "C3_NODE_CALLS_MAX", value_name = "CALLS",
         default_value_t = Self::default().node_calls_max)]
     pub node_calls_max: usize,
-    /// Text tokens waiting for nodes above which new reads fail with RESOURCE_EXHAUSTED; new writes fail above half of it
+    /// Maximum text tokens waiting for nodes. New reads above it and new writes above half of it are shed
+    /// (RESOURCE_EXHAUSTED)
     #[arg(long, env = "C3_WAITING_TOKENS_MAX", value_name = "TOKENS",
         default_value_t = Self::default().waiting_tokens_max)]
     pub waiting_tokens_max: u64,
@@ -168,8 +169,7 @@ impl Config {
 
     /// Adds the variables that configure object stores: those that start with `AWS_`, `GOOGLE_` or `AZURE_`.
     pub fn with_cloud(self, variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
-        let unicode =
-            variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let unicode = variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         let cloud = unicode.filter(|(name, _)| CLOUD_PREFIXES.iter().any(|prefix| name.starts_with(prefix)));
         Self { cloud: CloudSettings(cloud.collect()), ..self }
     }

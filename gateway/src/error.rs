@@ -116,18 +116,14 @@ impl ServiceError for Error {
         match self {
             Self::Invalid(_) => ErrorKind::InvalidArgument,
             Self::Inbound(status) => ErrorKind::from_status(status),
-            Self::NotFound(_) | Self::NameNotFound(_) | Self::NamedDocumentDeleted { .. } => {
-                ErrorKind::NotFound
-            }
+            Self::NotFound(_) | Self::NameNotFound(_) | Self::NamedDocumentDeleted { .. } => ErrorKind::NotFound,
             Self::VersionMismatch { .. } => ErrorKind::Conflict,
             Self::NotNamed { source, .. } => source.kind(),
             Self::Changed(_) | Self::Retry(_) => ErrorKind::Unavailable,
             Self::Routing(error) => error.kind(),
             Self::Unsupported(_) => ErrorKind::WrongModel,
             Self::DataLoss(_) => ErrorKind::DataLoss,
-            Self::Store(Unavailable::Full) => {
-                ErrorKind::Overloaded { retry_after_ms: STORE_FULL_RETRY_AFTER_MS }
-            }
+            Self::Store(Unavailable::Full) => ErrorKind::Overloaded { retry_after_ms: STORE_FULL_RETRY_AFTER_MS },
             Self::Store(_) => ErrorKind::Unavailable,
             Self::Internal(_) => ErrorKind::Internal,
         }

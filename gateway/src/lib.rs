@@ -48,11 +48,7 @@ pub const ROLE: &str = "gateway";
 const MANIFEST_CACHE_DIVISOR: u64 = 8;
 
 /// Serves until `shutdown` is cancelled and the calls in flight have ended or the drain timeout has passed.
-pub async fn run(
-    config: Config,
-    listener: TcpListener,
-    shutdown: CancellationToken,
-) -> Result<(), StartError> {
+pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> Result<(), StartError> {
     config.check()?;
     let store = Store::open(config.backend()).await?;
     // Nodes are watched until the last call has ended, not only until the drain begins.

@@ -113,12 +113,7 @@ mod tests {
         let first = call();
         work.started.notified().await;
         let second = call();
-        while flights
-            .flights
-            .get("key")
-            .and_then(|weak| weak.upgrade())
-            .is_none_or(|f| f.strong_count() < Some(4))
-        {
+        while flights.flights.get("key").and_then(|weak| weak.upgrade()).is_none_or(|f| f.strong_count() < Some(4)) {
             tokio::task::yield_now().await;
         }
         first.abort();

@@ -3,8 +3,7 @@
 use c3_store::manifest::{Manifest, Placement, ShardEntry, Verification};
 use c3_store::object::version::Version;
 use c3_types::{
-    Cascade, DocumentId, Fingerprint, LatentCodec, LatentGroup, Provenance, ShardHash, WindowHash,
-    WindowLatents,
+    Cascade, DocumentId, Fingerprint, LatentCodec, LatentGroup, Provenance, ShardHash, WindowHash, WindowLatents,
 };
 
 /// Returns a manifest of shards with windows of these sizes, in bytes.

@@ -93,10 +93,7 @@ async fn a_document_is_appended_to_and_edited() {
     let appended = json(&at(&cluster, &["append", "--json", "--replace", "@draft", &more]).await);
     let (grown, ratio) = (appended["id"].as_str().unwrap(), &appended["ratio"]);
     assert_eq!(ratio, 40);
-    assert_eq!(
-        printed(&at(&cluster, &["get", grown]).await),
-        format!("{}\n\nAnd so it went on.\n", crate::page())
-    );
+    assert_eq!(printed(&at(&cluster, &["get", grown]).await), format!("{}\n\nAnd so it went on.\n", crate::page()));
     assert_eq!(at(&cluster, &["stat", id]).await.status.code(), Some(1));
 
     printed(&at(&cluster, &["name", "set", "draft", grown]).await);

@@ -37,17 +37,12 @@ async fn documents_are_found_by_name_and_by_label() {
         (&first.clone().into(), &"head".into())
     );
     let both = json(&at(&cluster, &["ls", "--json"]).await);
-    let ids = Vec::from_iter(
-        both["documents"].as_array().unwrap().iter().map(|document| document["id"].as_str().unwrap()),
-    );
+    let ids =
+        Vec::from_iter(both["documents"].as_array().unwrap().iter().map(|document| document["id"].as_str().unwrap()));
     let page = json(&at(&cluster, &["ls", "--json", "--after", ids[0], "--limit", "5"]).await);
-    assert_eq!(
-        (page["documents"].as_array().unwrap().len(), &page["documents"][0]["id"]),
-        (1, &ids[1].into())
-    );
+    assert_eq!((page["documents"].as_array().unwrap().len(), &page["documents"][0]["id"]), (1, &ids[1].into()));
 
-    let token =
-        json(&at(&cluster, &["name", "get", "--json", "head"]).await)["token"].as_str().unwrap().to_owned();
+    let token = json(&at(&cluster, &["name", "get", "--json", "head"]).await)["token"].as_str().unwrap().to_owned();
     printed(&at(&cluster, &["name", "set", "head", &second, "--if-match", &token]).await);
     let late = at(&cluster, &["name", "set", "head", &first, "--if-match", &token]).await;
     assert_eq!(late.status.code(), Some(1));
@@ -72,11 +67,7 @@ async fn invalid_names_are_refused_with_the_field() {
     let cluster = ClusterSpec::default().start().await.unwrap();
     let api = cluster.api().unwrap();
     let options = |name: &str| pb::WriteOptions {
-        name: Some(pb::PutName {
-            name: name.to_owned(),
-            expected: Some(String::new()),
-            ..Default::default()
-        }),
+        name: Some(pb::PutName { name: name.to_owned(), expected: Some(String::new()), ..Default::default() }),
         ..default_options()
     };
     for wrong in ["", "..", "a/b", "a\nb", &"x".repeat(100)] {
@@ -85,10 +76,8 @@ async fn invalid_names_are_refused_with_the_field() {
         assert!(refused.message().starts_with("name: "), "{refused:?}");
     }
     let labels = [("a=b".to_owned(), "c".to_owned())].into();
-    let refused = api
-        .put(small_text(1).as_bytes(), pb::WriteOptions { labels, ..default_options() })
-        .await
-        .unwrap_err();
+    let refused =
+        api.put(small_text(1).as_bytes(), pb::WriteOptions { labels, ..default_options() }).await.unwrap_err();
     assert!(refused.message().starts_with("labels: "), "{refused:?}");
     assert!(api.ids().await.unwrap().is_empty());
 

@@ -30,13 +30,8 @@ impl Pair {
     }
 
     async fn compress(&mut self, ratio: u32) -> Result<Vec<pb::CompressResponse>, Status> {
-        let request = pb::CompressRequest {
-            shard: 7,
-            text: TEXT.into(),
-            ratio,
-            with_token_ids: true,
-            ..Default::default()
-        };
+        let request =
+            pb::CompressRequest { shard: 7, text: TEXT.into(), ratio, with_token_ids: true, ..Default::default() };
         self.compressor.compress(stream::iter([request])).await?.into_inner().try_collect().await
     }
 
@@ -61,10 +56,7 @@ async fn a_shard_roundtrips_through_both_nodes() {
     let windows = pair.compress(8).await.unwrap();
     let mut text = Vec::new();
     for (number, window) in windows.iter().enumerate() {
-        assert_eq!(
-            (window.shard, window.window as usize, window.windows as usize),
-            (7, number, windows.len())
-        );
+        assert_eq!((window.shard, window.window as usize, window.windows as usize), (7, number, windows.len()));
         let bytes = &TEXT.as_bytes()[window.start as usize..window.end as usize];
         let group = window.group.clone().unwrap();
         let verify = pb::VerifyRequest {
@@ -111,8 +103,7 @@ async fn invalid_windows_are_refused_with_their_codes() {
         let refused = pair.decode(group, task).await.unwrap_err();
         assert_eq!(refused.code(), code, "{refused}");
     }
-    let too_large =
-        pb::CompressRequest { text: vec![b'a'; MESSAGE_BYTES_MAX + 1].into(), ..Default::default() };
+    let too_large = pb::CompressRequest { text: vec![b'a'; MESSAGE_BYTES_MAX + 1].into(), ..Default::default() };
     let answers = pair.compressor.compress(stream::iter([too_large])).await.unwrap().into_inner();
     assert_eq!(answers.try_collect::<Vec<_>>().await.unwrap_err().code(), Code::OutOfRange);
 }

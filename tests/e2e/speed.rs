@@ -17,16 +17,14 @@ async fn bench_reports_consistent_numbers() {
     let cluster = ClusterSpec::default().start().await.unwrap();
     let file = fixtures::root().join("tests/fixtures/texts/essay.txt");
     let bench = Launch::new(Program::C3).arg("bench").arg(file);
-    let bench =
-        bench.args(["--json", "--gateway", &cluster.gateway.url(), "--bytes", "300", "--duration", "1"]);
+    let bench = bench.args(["--json", "--gateway", &cluster.gateway.url(), "--bytes", "300", "--duration", "1"]);
     let closed = ["--op", "put", "--op", "get", "--clients", "2", "--documents", "2"];
     for (args, sides) in [(&closed[..], &["put", "get"][..]), (&["--rate", "3"], &["get"])] {
         let output = bench.clone().args(args).output().await.unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         for side in sides {
-            let number =
-                |path: &str| report.pointer(&format!("/{side}/{path}")).and_then(Value::as_f64).unwrap();
+            let number = |path: &str| report.pointer(&format!("/{side}/{path}")).and_then(Value::as_f64).unwrap();
             assert_eq!(number("failed"), 0.0, "{report}");
             assert!(number("calls") >= 1.0 && number("tokens_per_second") > 0.0, "{report}");
             let (first, whole) = (number("first_byte_ms/p50"), number("total_ms/p50"));

@@ -116,16 +116,10 @@ async fn an_expired_document_is_not_found() {
     let put = api.put(small_text(1).as_bytes(), options).await.unwrap();
     let document = put.document.unwrap();
     assert_eq!(document.expires_unix_ms, Some(document.created_unix_ms + 1000));
-    let gone = c3_tests::harness::wait::until(
-        "the document to expire",
-        std::time::Duration::from_secs(10),
-        async || {
-            api.stat(&id_of(&document))
-                .await
-                .is_err_and(|status| status.code() == Code::NotFound)
-                .then_some(())
-        },
-    );
+    let gone =
+        c3_tests::harness::wait::until("the document to expire", std::time::Duration::from_secs(10), async || {
+            api.stat(&id_of(&document)).await.is_err_and(|status| status.code() == Code::NotFound).then_some(())
+        });
     gone.await.unwrap();
     assert!(api.ids().await.unwrap().is_empty());
 }

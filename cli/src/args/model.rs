@@ -31,8 +31,7 @@ impl ModelArgs {
             ("--precision", &self.precision),
             ("--threads", &self.threads),
         ];
-        let given =
-            flags.into_iter().filter_map(|(flag, value)| Some([OsString::from(flag), value.clone()?]));
+        let given = flags.into_iter().filter_map(|(flag, value)| Some([OsString::from(flag), value.clone()?]));
         let command = C::augment_args(clap::Command::new("node").no_binary_name(true));
         let matches = command.try_get_matches_from(given.flatten())?;
         Ok(C::from_arg_matches(&matches)?)

@@ -60,8 +60,7 @@ async fn check_and_repair(args: &FsckArgs) -> Result<Check, CliError> {
     let mode = if args.repair { FsckMode::Repair } else { FsckMode::Report };
     let mut first = check(&client, mode).await?;
     let damaged = first.findings.iter().filter(|finding| !finding.repaired);
-    let damaged: HashSet<DocumentId> =
-        damaged.filter_map(|finding| Some(finding.affected?.document)).collect();
+    let damaged: HashSet<DocumentId> = damaged.filter_map(|finding| Some(finding.affected?.document)).collect();
     let mut is_restored = false;
     for file in &args.original {
         is_restored |= restore(&client, file, &damaged).await?;
@@ -70,8 +69,7 @@ async fn check_and_repair(args: &FsckArgs) -> Result<Check, CliError> {
         // A second check tells which faults the originals repaired.
         let second = check(&client, mode).await?;
         let left = second.findings.iter().filter(|finding| !finding.repaired);
-        let key =
-            |finding: &Finding| (finding.object.clone(), finding.affected.map(|windows| windows.document));
+        let key = |finding: &Finding| (finding.object.clone(), finding.affected.map(|windows| windows.document));
         let left: HashSet<_> = left.map(key).collect();
         for finding in &mut first.findings {
             finding.repaired = !left.contains(&key(finding));

@@ -63,9 +63,7 @@ async fn export(client: &Client, id: &str, output: Output, format: Format) -> Re
     let document = latents.document().clone();
     let progress = Progress::start("latents", Some(document.bytes));
     let (windows, summary) = latents_file::save(latents, Some(&document), progress, output).await?;
-    let text =
-        format!("{} latents in {} windows", HumanCount(document.latents), HumanCount(windows.len() as u64));
-    let record =
-        json!({ "id": document.id.to_string(), "windows": windows.len(), "latents": document.latents });
+    let text = format!("{} latents in {} windows", HumanCount(document.latents), HumanCount(windows.len() as u64));
+    let record = json!({ "id": document.id.to_string(), "windows": windows.len(), "latents": document.latents });
     format.print_summary(summary, text, &record)
 }

@@ -49,10 +49,7 @@ pub(crate) fn with_defaults(serve: clap::Command) -> clap::Command {
 
 /// Returns this platform's directory for application data.
 fn data_directory() -> Option<PathBuf> {
-    let app = AppStrategyArgs {
-        top_level_domain: "org".to_owned(),
-        author: "c3".to_owned(),
-        app_name: "c3".to_owned(),
-    };
+    let app =
+        AppStrategyArgs { top_level_domain: "org".to_owned(), author: "c3".to_owned(), app_name: "c3".to_owned() };
     Some(choose_native_strategy(app).ok()?.data_dir())
 }

@@ -168,10 +168,9 @@ impl Finder {
         match (is_empty, self.search.depth) {
             (false, _) => Ok(()),
             (true, Depth::Recursive) => self.failed(directory, "the directory has no files".to_owned()),
-            (true, Depth::Shallow) => self.failed(
-                directory,
-                "the directory has no files; --recursive includes its subdirectories".to_owned(),
-            ),
+            (true, Depth::Shallow) => {
+                self.failed(directory, "the directory has no files; --recursive includes its subdirectories".to_owned())
+            }
         }
     }
 

@@ -185,10 +185,7 @@ pub(crate) fn describe(document: &Document) -> String {
         _ => line("fidelity", "not verified".to_owned()),
     }
     line("cascade", document.cascade.name.clone());
-    line(
-        "stored",
-        format!("{}, {}", HumanBytes(document.stored_bytes), time_since(document.created_unix_ms)),
-    );
+    line("stored", format!("{}, {}", HumanBytes(document.stored_bytes), time_since(document.created_unix_ms)));
     for (key, value) in document.labels.iter() {
         line("label", format!("{key}={value}"));
     }
@@ -219,8 +216,7 @@ mod tests {
         let line = crate::output::to_json(&report(100, Some(0.99), true));
         assert!(!line.contains('\n'));
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
-        let fields =
-            ["bytes", "tokens", "latents", "ratio", "fidelity", "corrections", "verified", "identical"];
+        let fields = ["bytes", "tokens", "latents", "ratio", "fidelity", "corrections", "verified", "identical"];
         assert!(fields.iter().all(|field| !value[field].is_null()), "{line}");
         assert_eq!(value["seconds"]["put"], 1.0);
         assert!(value["seconds"].get("start").is_none());

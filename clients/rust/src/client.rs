@@ -5,13 +5,11 @@ use std::io::Cursor;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use c3_proto::pb::{
-    self, compress_text_request, decompress_request, put_document_request, put_latents_request,
-};
+use c3_proto::pb::{self, compress_text_request, decompress_request, put_document_request, put_latents_request};
 use c3_proto::{FromWire, ToWire};
 use c3_types::{
-    ByteRange, DecompressOptions, Document, DocumentId, Expected, FsckEvent, FsckMode, Progress, Stored,
-    SweepSummary, Upload, Window, WriteOptions,
+    ByteRange, DecompressOptions, Document, DocumentId, Expected, FsckEvent, FsckMode, Progress, Stored, SweepSummary,
+    Upload, Window, WriteOptions,
 };
 use futures::stream::{self, BoxStream, Stream, StreamExt};
 use tokio::io::AsyncRead;
@@ -96,11 +94,7 @@ impl Client {
     /// bytes into a reader.
     ///
     /// Errors: the text is not UTF-8 or too large, an option is out of its range, the gateway is unreachable.
-    pub async fn put(
-        &self,
-        text: impl AsyncRead + Send + 'static,
-        options: &WriteOptions,
-    ) -> Result<Put, Error> {
+    pub async fn put(&self, text: impl AsyncRead + Send + 'static, options: &WriteOptions) -> Result<Put, Error> {
         use put_document_request::Part;
         let (pieces, mut read_failure) = upload::pieces(text);
         let first = stream::iter([Part::Options(options.to_wire())]);

@@ -3,8 +3,8 @@
 use c3_proto::pb;
 use c3_proto::{FromWire, ToWire};
 use c3_types::{
-    DamagedDocument, DamagedName, Document, DocumentId, DocumentLabels, DocumentName, DocumentPage, Expected,
-    Labels, ListQuery, NamePage, NamedDocument, Namespace, Totals,
+    DamagedDocument, DamagedName, Document, DocumentId, DocumentLabels, DocumentName, DocumentPage, Expected, Labels,
+    ListQuery, NamePage, NamedDocument, Namespace, Totals,
 };
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
@@ -32,15 +32,9 @@ pub enum ListedName {
 impl Client {
     /// Points a name at a document. Fails with ABORTED if the name is not as expected. `id` may be a unique prefix or
     /// another name.
-    pub async fn set_name(
-        &self,
-        name: &DocumentName,
-        id: &str,
-        expected: &Expected,
-    ) -> Result<NamedDocument, Error> {
+    pub async fn set_name(&self, name: &DocumentName, id: &str, expected: &Expected) -> Result<NamedDocument, Error> {
         let (namespace, name) = parts(name);
-        let request =
-            pb::SetNameRequest { namespace, name, id: id.to_owned(), expected: expected.to_token() };
+        let request = pb::SetNameRequest { namespace, name, id: id.to_owned(), expected: expected.to_token() };
         let response = self.gateway().set_name(self.unary(request)).await?.into_inner();
         Ok(NamedDocument::from_wire(response.named.ok_or_else(|| Error::missing("named"))?)?)
     }
@@ -63,11 +57,7 @@ impl Client {
 
     /// Streams the names of a namespace that begin with `prefix`, in order. Requests further pages as needed; the
     /// damaged names of a page come last.
-    pub fn names(
-        &self,
-        namespace: &Namespace,
-        prefix: &str,
-    ) -> BoxStream<'static, Result<ListedName, Error>> {
+    pub fn names(&self, namespace: &Namespace, prefix: &str) -> BoxStream<'static, Result<ListedName, Error>> {
         let (client, namespace, prefix) = (self.clone(), namespace.to_string(), prefix.to_owned());
         let pages = stream::try_unfold(Some(String::new()), move |page_token| {
             let (client, namespace, prefix) = (client.clone(), namespace.clone(), prefix.clone());

@@ -179,9 +179,7 @@ impl Retries {
             Code::ResourceExhausted => *retry_after,
             // Gateways send neither UNKNOWN nor CANCELLED to a connected caller. A call in flight on a connection that
             // breaks fails with UNKNOWN, and a call on a connection that is closing fails with CANCELLED.
-            Code::Unavailable | Code::Unknown | Code::Cancelled => {
-                Some(backoff.mul_f64(0.5 + 0.5 * fastrand::f64()))
-            }
+            Code::Unavailable | Code::Unknown | Code::Cancelled => Some(backoff.mul_f64(0.5 + 0.5 * fastrand::f64())),
             _ => None,
         }
     }

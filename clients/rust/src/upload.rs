@@ -35,10 +35,7 @@ impl ReadFailure {
     }
 
     /// Awaits the response to `call`, or the error of reading the text.
-    pub(crate) async fn or<T>(
-        &mut self,
-        call: impl Future<Output = Result<T, tonic::Status>>,
-    ) -> Result<T, Error> {
+    pub(crate) async fn or<T>(&mut self, call: impl Future<Output = Result<T, tonic::Status>>) -> Result<T, Error> {
         let failed = std::future::poll_fn(|context| self.poll(context));
         tokio::select! {
             error = failed => Err(error),
@@ -48,9 +45,7 @@ impl ReadFailure {
 }
 
 /// Splits the text into pieces, each read when the gateway accepts it.
-pub(crate) fn pieces(
-    text: impl AsyncRead + Send + 'static,
-) -> (impl Stream<Item = Bytes> + Send, ReadFailure) {
+pub(crate) fn pieces(text: impl AsyncRead + Send + 'static) -> (impl Stream<Item = Bytes> + Send, ReadFailure) {
     let (failed, read_failure) = oneshot::channel();
     let pieces = stream::unfold((Box::pin(text), failed), async |(mut text, failed)| {
         let mut piece = BytesMut::with_capacity(TEXT_PIECE_BYTES_MAX);

@@ -4,9 +4,7 @@
 
 use std::path::Path;
 
-use c3_cascade::{
-    Compressor, DecodeWindow, Decoder, Latents, Options, Source, Task, TokenWindow, VerifyWindow,
-};
+use c3_cascade::{Compressor, DecodeWindow, Decoder, Latents, Options, Source, Task, TokenWindow, VerifyWindow};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 
@@ -35,11 +33,9 @@ impl Stages {
         let text = include_str!("../../../ARCHITECTURE.md").repeat(20);
         let mut windows = compressor.windows(&text, ratio).expect("the ratio is in range");
         windows.truncate(count);
-        let latents =
-            compressor.compress(&windows.iter().collect::<Vec<_>>()).expect("the windows are valid");
+        let latents = compressor.compress(&windows.iter().collect::<Vec<_>>()).expect("the windows are valid");
         let width = compressor.info().latent_width;
-        let latents =
-            latents.into_iter().map(|values| Latents { count: values.len() / width, values, width });
+        let latents = latents.into_iter().map(|values| Latents { count: values.len() / width, values, width });
         Self { latents: latents.collect(), compressor, decoder, windows }
     }
 
@@ -50,11 +46,7 @@ impl Stages {
     fn decode(&self) {
         let windows = self.latents.iter().zip(&self.windows).map(|(latents, window)| DecodeWindow {
             latents: latents.clone(),
-            task: Task::Reconstruct {
-                tokens: window.tokens.len(),
-                ratio: window.ratio,
-                corrections: Vec::new(),
-            },
+            task: Task::Reconstruct { tokens: window.tokens.len(), ratio: window.ratio, corrections: Vec::new() },
         });
         let sessions: Result<Vec<_>, _> = windows.map(|window| self.decoder.start(window)).collect();
         let mut sessions = sessions.expect("the latents have the right shape");

@@ -81,8 +81,7 @@ impl Generation {
 
     /// Returns the answer with special tokens spelled out.
     pub fn raw_text(&self) -> String {
-        let bytes: Vec<u8> =
-            self.tokens().iter().flat_map(|&id| self.tokenizer.spelling(id)).copied().collect();
+        let bytes: Vec<u8> = self.tokens().iter().flat_map(|&id| self.tokenizer.spelling(id)).copied().collect();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
@@ -103,10 +102,7 @@ impl Generation {
         let Some(start) = (self.ids.len() + 1).checked_sub(NO_REPEAT_NGRAM) else { return HashSet::new() };
         let last = &self.ids[start..];
         let ngrams = self.ids.windows(NO_REPEAT_NGRAM);
-        ngrams
-            .filter(|ngram| ngram[..NO_REPEAT_NGRAM - 1] == *last)
-            .map(|ngram| ngram[NO_REPEAT_NGRAM - 1])
-            .collect()
+        ngrams.filter(|ngram| ngram[..NO_REPEAT_NGRAM - 1] == *last).map(|ngram| ngram[NO_REPEAT_NGRAM - 1]).collect()
     }
 }
 
@@ -125,8 +121,7 @@ pub(crate) fn check_context(ids: &[u32], tokenizer: &Tokenizer, latents: usize) 
 
 /// Validates a prompt as the published code does. Fails with [`Error::InvalidInput`] if the counts of `<img>` and `</img>` differ.
 pub(crate) fn check_prompt(ids: &[u32], tokenizer: &Tokenizer) -> Result<(), Error> {
-    let count =
-        |token| tokenizer.special(token).map(|special| ids.iter().filter(|&&id| id == special).count());
+    let count = |token| tokenizer.special(token).map(|special| ids.iter().filter(|&&id| id == special).count());
     match (count("<img>")?, count("</img>")?) {
         (starts, ends) if starts == ends => Ok(()),
         _ => Err(Error::input("<img> and </img> in the prompt do not match: remove or respell them")),

@@ -98,8 +98,7 @@ impl Compressor {
             return Ok(Vec::new());
         }
         windows.iter().try_for_each(|window| self.check(window))?;
-        let counts: Vec<usize> =
-            windows.iter().map(|w| self.layout.latents(w.tokens.len(), w.ratio)).collect();
+        let counts: Vec<usize> = windows.iter().map(|w| self.layout.latents(w.tokens.len(), w.ratio)).collect();
         let mut positions = Vec::new();
         let mut inputs = Vec::new(); // [tokens + 1, hidden] and [latents, hidden] per window
         for (window, &latents) in windows.iter().zip(&counts) {
@@ -130,9 +129,7 @@ impl Compressor {
         let min = usize::from(!self.layout.fixed_latents());
         if !(min..=max).contains(&window.tokens.len()) {
             let (tokens, ratio) = (window.tokens.len(), window.ratio);
-            return Err(Error::input(format!(
-                "{tokens} tokens at ratio {ratio}: a window has {min} to {max}"
-            )));
+            return Err(Error::input(format!("{tokens} tokens at ratio {ratio}: a window has {min} to {max}")));
         }
         match window.tokens.iter().find(|&&id| id as usize >= self.tokenizer.vocabulary()) {
             Some(id) => Err(Error::input(format!("token id {id} is outside the vocabulary"))),

@@ -76,9 +76,7 @@ impl DeviceChoice {
                 Err(_) if !candle_core::utils::cuda_is_available() => Err(Error::Device(format!(
                     "{self}: this program was built without CUDA: use --device cpu, or build with --features cuda"
                 ))),
-                Err(error) => {
-                    Err(Error::Device(format!("{self} cannot be opened ({error}): use --device cpu")))
-                }
+                Err(error) => Err(Error::Device(format!("{self} cannot be opened ({error}): use --device cpu"))),
             },
         }
     }

@@ -56,12 +56,7 @@ pub(crate) struct WindowLayout {
 impl WindowLayout {
     /// Lays out a window behind `prompt`. `pad_id` is `<imgpad>`. Fails with [`Error::InvalidInput`] if the numbers of
     /// tokens, latents and ratio do not fit together.
-    pub(crate) fn new(
-        layout: &Layout,
-        prompt: &Prompt,
-        pad_id: u32,
-        window: WindowSize,
-    ) -> Result<Self, Error> {
+    pub(crate) fn new(layout: &Layout, prompt: &Prompt, pad_id: u32, window: WindowSize) -> Result<Self, Error> {
         let WindowSize { latents, tokens, ratio } = window;
         if tokens == 0 || ratio == 0 || tokens > layout.latent_token_len * ratio {
             let max = layout.latent_token_len * ratio;
@@ -73,12 +68,7 @@ impl WindowLayout {
                 "{latents} latents for {tokens} tokens at ratio {ratio}: expected {expected}"
             )));
         }
-        let shape = PromptShape {
-            prefix: prompt.prefix.len(),
-            latents: expected,
-            suffix: prompt.suffix.len(),
-            ratio,
-        };
+        let shape = PromptShape { prefix: prompt.prefix.len(), latents: expected, suffix: prompt.suffix.len(), ratio };
         let length = shape.prefix + shape.latents + shape.suffix;
         // In the published layout the last token of the prompt predicts the first text token, so it is slot 0.
         let (rows, start_id) = match layout.positions {

@@ -35,8 +35,7 @@ impl Tokenizer {
         let wrong = |what: &str| {
             Error::checkpoint(format!("tokenizer.json {what}: use the file that came with the checkpoint"))
         };
-        let prompt =
-            HfTokenizer::from_bytes(json).map_err(|error| wrong(&format!("cannot be read ({error})")))?;
+        let prompt = HfTokenizer::from_bytes(json).map_err(|error| wrong(&format!("cannot be read ({error})")))?;
         let mut document = prompt.clone();
         document.set_encode_special_tokens(true);
         document
@@ -46,8 +45,8 @@ impl Tokenizer {
         let mut pieces = vec![Piece::Unused; vocabulary];
         for (token, id) in prompt.get_vocab(true) {
             let piece = pieces.get_mut(id as usize);
-            let piece = piece
-                .ok_or_else(|| wrong(&format!("has id {id}, but the weights have only {vocabulary} ids")))?;
+            let piece =
+                piece.ok_or_else(|| wrong(&format!("has id {id}, but the weights have only {vocabulary} ids")))?;
             *piece = match added.get(&id) {
                 Some(added) if added.special => Piece::Special(token.into_bytes().into()),
                 Some(_) => Piece::Text(token.into_bytes().into()),
@@ -64,9 +63,7 @@ impl Tokenizer {
         let mut rest = text.as_bytes();
         for &id in &ids {
             rest = self.text(id).and_then(|bytes| rest.strip_prefix(bytes)).ok_or_else(|| {
-                Error::checkpoint(
-                    "tokenizer.json does not preserve every byte of a text and cannot serve documents",
-                )
+                Error::checkpoint("tokenizer.json does not preserve every byte of a text and cannot serve documents")
             })?;
         }
         Ok(ids)

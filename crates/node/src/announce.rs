@@ -38,11 +38,7 @@ pub(crate) async fn announce<J: Job, M>(node: Node<J, M>, gateway: String, addre
 }
 
 /// Returns the duration of the lease that the gateway grants.
-async fn announce_once<J: Job, M>(
-    node: &Node<J, M>,
-    gateway: &str,
-    address: &str,
-) -> Result<Duration, String> {
+async fn announce_once<J: Job, M>(node: &Node<J, M>, gateway: &str, address: &str) -> Result<Duration, String> {
     let loaded = node.loaded().map_err(|error| error.to_string())?;
     let endpoint = Endpoint::from_shared(gateway.to_owned()).map_err(|error| error.to_string())?;
     let request = pb::AnnounceRequest {

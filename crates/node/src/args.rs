@@ -31,13 +31,7 @@ pub struct NodeArgs {
     #[arg(long, env = "C3_STALL_TIMEOUT_MS", value_name = "MS")]
     pub stall_timeout_ms: Option<u64>,
     /// Gateway to announce this node to, http://HOST:PORT; repeat it for more gateways
-    #[arg(
-        long,
-        env = "C3_ANNOUNCE_TO",
-        value_name = "URL",
-        value_delimiter = ',',
-        requires = "advertise_as"
-    )]
+    #[arg(long, env = "C3_ANNOUNCE_TO", value_name = "URL", value_delimiter = ',', requires = "advertise_as")]
     pub announce_to: Vec<String>,
     /// Address at which gateways reach this node, http://HOST:PORT
     #[arg(long, env = "C3_ADVERTISE_AS", value_name = "URL")]

@@ -45,9 +45,7 @@ pub enum CallError {
     #[error("{0}")]
     WrongModel(String),
     /// The jobs do not fit into the queue.
-    #[error(
-        "{queued_tokens} of {tokens_max} text tokens are queued already: try again later, or another node"
-    )]
+    #[error("{queued_tokens} of {tokens_max} text tokens are queued already: try again later, or another node")]
     QueueFull {
         /// Text tokens that wait.
         queued_tokens: usize,

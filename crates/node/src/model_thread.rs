@@ -68,9 +68,7 @@ impl<E: Send + 'static> ModelThread<E> {
 mod tests {
     use super::*;
 
-    fn start(
-        work: impl FnOnce() -> Result<(), String> + Send + 'static,
-    ) -> (ModelThread<String>, CancellationToken) {
+    fn start(work: impl FnOnce() -> Result<(), String> + Send + 'static) -> (ModelThread<String>, CancellationToken) {
         let ended = CancellationToken::new();
         (ModelThread::start("test", Some(1), ended.clone(), work).unwrap(), ended)
     }

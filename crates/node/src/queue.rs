@@ -298,8 +298,7 @@ mod tests {
         let ((a, _a), (b, _b), (c, _c)) = (job(6), job(3), job(3));
         queue.push(vec![a]).unwrap();
         let refused = queue.push(vec![b, c]).unwrap_err();
-        let CallError::QueueFull { queued_tokens: 6, tokens_max: 10, retry_after_ms: 100..=10_000 } = refused
-        else {
+        let CallError::QueueFull { queued_tokens: 6, tokens_max: 10, retry_after_ms: 100..=10_000 } = refused else {
             panic!("{refused:?}")
         };
         assert_eq!(queue.load().queued_tokens, 6);

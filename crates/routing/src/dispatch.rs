@@ -123,8 +123,7 @@ impl Router {
     }
 
     fn try_select(&self, selector: &NodeSelector<'_>, tokens: u64, attempts: &Attempts) -> Selection {
-        let matching =
-            Vec::from_iter(self.registry.stage(selector.stage).filter(|node| selector.matches(node)));
+        let matching = Vec::from_iter(self.registry.stage(selector.stage).filter(|node| selector.matches(node)));
         if matching.is_empty() && !self.all_serve_another_model(selector) {
             return Selection::NoMatch;
         }
@@ -203,8 +202,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_ejected_node_is_preferred_to_one_that_failed_the_call() {
-        let node =
-            |port| Arc::new(Node::new(Stage::Decoder, &format!("127.0.0.1:{port}"), Arc::default()).unwrap());
+        let node = |port| Arc::new(Node::new(Stage::Decoder, &format!("127.0.0.1:{port}"), Arc::default()).unwrap());
         let all = [node(1), node(2), node(3)];
         all[2].eject("it takes far longer than its peers");
         let mut failed = Vec::new();

@@ -114,9 +114,7 @@ pub(crate) fn from_status(status: &Status) -> Health {
     let answered = std::error::Error::source(status).is_none();
     match status.code() {
         Code::Unavailable if answered => Health::NotServing(status.message().to_owned()),
-        Code::Unimplemented => {
-            Health::Refused("it offers another service: check the flag that lists it".to_owned())
-        }
+        Code::Unimplemented => Health::Refused("it offers another service: check the flag that lists it".to_owned()),
         _ => Health::Unreachable(root_cause(status)),
     }
 }

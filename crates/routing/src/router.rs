@@ -45,11 +45,7 @@ pub struct Router {
 
 impl Router {
     /// Starts discovery and health checks, which end at `shutdown`. `role` labels the metrics.
-    pub fn start(
-        config: RoutingConfig,
-        role: &'static str,
-        shutdown: &CancellationToken,
-    ) -> Result<Self, StartError> {
+    pub fn start(config: RoutingConfig, role: &'static str, shutdown: &CancellationToken) -> Result<Self, StartError> {
         let registry = Arc::new(Registry::new(&config.compressors, &config.decoders)?);
         discovery::start(&registry, shutdown)?;
         Ok(Self {
@@ -122,8 +118,7 @@ impl Router {
 
     /// Returns the arithmetic of most of the ready decoders with this fingerprint.
     pub async fn arithmetic(&self, decoder: Fingerprint) -> Result<String, Error> {
-        let selector =
-            NodeSelector { stage: Stage::Decoder, fingerprint: decoder, arithmetic: None, exclude: &[] };
+        let selector = NodeSelector { stage: Stage::Decoder, fingerprint: decoder, arithmetic: None, exclude: &[] };
         let most_common = || {
             let matching = self.registry.stage(Stage::Decoder).filter(|node| selector.matches(node));
             let mut names: Vec<String> =
@@ -140,8 +135,7 @@ impl Router {
     /// Returns whether all nodes of the stage are ready and serve another model, so that waiting cannot help.
     pub(crate) fn all_serve_another_model(&self, selector: &NodeSelector<'_>) -> bool {
         let other = |node: Arc<Node>| {
-            node.ready_info()
-                .is_some_and(|info| info.cascade().fingerprint(selector.stage) != selector.fingerprint)
+            node.ready_info().is_some_and(|info| info.cascade().fingerprint(selector.stage) != selector.fingerprint)
         };
         self.registry.stage(selector.stage).all(other)
     }
@@ -180,9 +174,7 @@ impl Router {
             let error = match (failure, node.health()) {
                 (Some((_, error)), _) => error.clone(),
                 (None, Health::Ready) => "not called: it does not match, or no attempt was left".to_owned(),
-                (None, Health::Unreachable(error) | Health::NotServing(error) | Health::Refused(error)) => {
-                    error
-                }
+                (None, Health::Unreachable(error) | Health::NotServing(error) | Health::Refused(error)) => error,
             };
             format!("{} ({error})", node.address)
         };

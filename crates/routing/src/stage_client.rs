@@ -105,10 +105,7 @@ pub struct StageResponse<T> {
 
 impl Router {
     /// Compresses a shard. The returned windows cover it, in order.
-    pub async fn compress(
-        &self,
-        job: CompressJob<'_>,
-    ) -> Result<StageResponse<Vec<CompressedWindow>>, Error> {
+    pub async fn compress(&self, job: CompressJob<'_>) -> Result<StageResponse<Vec<CompressedWindow>>, Error> {
         let stage = Stage::Compressor;
         let selector = NodeSelector { stage, fingerprint: job.compressor, arithmetic: None, exclude: &[] };
         let tokens = job.text.len() as u64 / BYTES_PER_TOKEN;
@@ -140,16 +137,13 @@ impl Router {
 
     /// Answers a prompt about a window.
     pub async fn generate(&self, job: GenerateJob<'_>) -> Result<StageResponse<Bytes>, Error> {
-        let selector =
-            NodeSelector { stage: Stage::Decoder, fingerprint: job.decoder, arithmetic: None, exclude: &[] };
+        let selector = NodeSelector { stage: Stage::Decoder, fingerprint: job.decoder, arithmetic: None, exclude: &[] };
         let generate = pb::Generate { prompt: job.prompt.to_owned(), tokens_max: job.tokens_max };
         let task = pb::decode_request::Task::Generate(generate);
         let response = self.decode(selector, job.group, task, GENERATED_BYTES_MAX).await?;
         if response.value.len() as u64 > GENERATED_BYTES_MAX {
             let address = &response.node.address;
-            return Err(Error::Internal(format!(
-                "{address} generated more than {GENERATED_BYTES_MAX} bytes"
-            )));
+            return Err(Error::Internal(format!("{address} generated more than {GENERATED_BYTES_MAX} bytes")));
         }
         Ok(response)
     }
@@ -196,8 +190,7 @@ impl CompressJob<'_> {
     fn check(&self, answer: pb::CompressResponse) -> Result<CompressedWindow, AttemptError> {
         let bytes = answer.start as usize..answer.end as usize;
         let text = self.text.get(bytes).filter(|text| !text.is_empty());
-        let text =
-            text.ok_or_else(|| AttemptError::WrongAnswer("a window lies outside the shard".to_owned()))?;
+        let text = text.ok_or_else(|| AttemptError::WrongAnswer("a window lies outside the shard".to_owned()))?;
         let group = LatentGroup::from_wire(answer.group.unwrap_or_default());
         let group = group.map_err(|invalid| AttemptError::WrongAnswer(invalid.to_string()))?;
         if (group.compressor(), group.ratio(), group.codec()) != (self.compressor, self.ratio, self.codec) {
@@ -207,10 +200,7 @@ impl CompressJob<'_> {
         }
         let given = answer.token_ids.len();
         if self.token_ids == TokenIds::Included && given != group.tokens() as usize {
-            return Err(AttemptError::WrongAnswer(format!(
-                "{given} token ids for {} tokens",
-                group.tokens()
-            )));
+            return Err(AttemptError::WrongAnswer(format!("{given} token ids for {} tokens", group.tokens())));
         }
         // A shard is far smaller than 4 GiB.
         let bytes: Range<u32> = answer.start as u32..answer.end as u32;
@@ -232,9 +222,7 @@ async fn verify_on(node: Arc<Node>, job: &VerifyJob<'_>) -> Result<Vec<WindowCor
     while let Some(answer) = answers.message().await? {
         let number = answer.window as usize;
         let Some((window, _)) = job.windows.get(number) else {
-            return Err(AttemptError::WrongAnswer(format!(
-                "it verified window {number}, which was not sent"
-            )));
+            return Err(AttemptError::WrongAnswer(format!("it verified window {number}, which was not sent")));
         };
         verified[number] = Some(check_verdict(window, answer)?);
     }
@@ -242,10 +230,7 @@ async fn verify_on(node: Arc<Node>, job: &VerifyJob<'_>) -> Result<Vec<WindowCor
     all.ok_or_else(|| AttemptError::WrongAnswer("it did not verify every window".to_owned()))
 }
 
-fn check_verdict(
-    window: &WindowLatents,
-    answer: pb::VerifyResponse,
-) -> Result<WindowCorrections, AttemptError> {
+fn check_verdict(window: &WindowLatents, answer: pb::VerifyResponse) -> Result<WindowCorrections, AttemptError> {
     let tokens = window.group.tokens();
     if answer.hash.as_ref() != window.hash.as_bytes() {
         // The tokens come from a compressor, which may be the one that is wrong.
@@ -255,9 +240,7 @@ fn check_verdict(
     }
     let corrections = Corrections::from_wire((&answer.corrections.unwrap_or_default(), tokens));
     let corrections = corrections.map_err(|invalid| AttemptError::WrongAnswer(invalid.to_string()))?;
-    if u64::from(answer.right) + (corrections.as_slice().len() as u64) < u64::from(tokens)
-        || answer.right > tokens
-    {
+    if u64::from(answer.right) + (corrections.as_slice().len() as u64) < u64::from(tokens) || answer.right > tokens {
         return Err(AttemptError::WrongAnswer(format!(
             "{} right tokens of {tokens} contradict its corrections",
             answer.right
@@ -267,11 +250,7 @@ fn check_verdict(
 }
 
 /// Decodes a window on a node. Stops reading once the text is longer than `bytes_max`, which the caller must refuse.
-async fn decode_on(
-    node: Arc<Node>,
-    request: pb::DecodeRequest,
-    bytes_max: u64,
-) -> Result<Bytes, AttemptError> {
+async fn decode_on(node: Arc<Node>, request: pb::DecodeRequest, bytes_max: u64) -> Result<Bytes, AttemptError> {
     let mut answers = node.decoder().decode(stream::iter([request])).await?.into_inner();
     let (mut text, mut last) = (Vec::new(), false);
     while let Some(piece) = answers.message().await? {

@@ -38,11 +38,7 @@ pub(crate) enum Protocol {
 impl Protocol {
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let is_grpc = |value: &[u8]| value.starts_with(b"application/grpc");
-        if headers.get(CONTENT_TYPE).is_some_and(|value| is_grpc(value.as_bytes())) {
-            Self::Grpc
-        } else {
-            Self::Http
-        }
+        if headers.get(CONTENT_TYPE).is_some_and(|value| is_grpc(value.as_bytes())) { Self::Grpc } else { Self::Http }
     }
 }
 

@@ -37,9 +37,7 @@ impl CallBody {
         self.inner = Body::empty();
         self.call.body_failed(rejection.kind());
         match self.call.protocol() {
-            Protocol::Grpc => {
-                Ok(Frame::trailers(rejection.status().into_http::<()>().into_parts().0.headers))
-            }
+            Protocol::Grpc => Ok(Frame::trailers(rejection.status().into_http::<()>().into_parts().0.headers)),
             Protocol::Http => Err(Error::new(rejection)),
         }
     }
@@ -49,10 +47,7 @@ impl HttpBody for CallBody {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = &mut *self;
         let polled = this.call.scope(|| Pin::new(&mut this.inner).poll_frame(cx));
         match &polled {

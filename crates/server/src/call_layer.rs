@@ -123,10 +123,7 @@ mod tests {
         type Data = Bytes;
         type Error = Infallible;
 
-        fn poll_frame(
-            mut self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
             match *self {
                 Self::Endless => return Poll::Pending,
                 Self::Ended => return Poll::Ready(None),
@@ -193,10 +190,7 @@ mod tests {
         let metrics = render().unwrap();
         for (code, calls) in [("OK", 1), ("RESOURCE_EXHAUSTED", 1), ("CANCELLED", 1)] {
             let labels = format!(r#"{{code="{code}",method="c3.v1.Gateway/Stat",role="grpc-permit"}}"#);
-            assert!(
-                metrics.contains(&format!("c3_requests_total{labels} {calls}\n")),
-                "{labels} in\n{metrics}"
-            );
+            assert!(metrics.contains(&format!("c3_requests_total{labels} {calls}\n")), "{labels} in\n{metrics}");
         }
     }
 

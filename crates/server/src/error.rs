@@ -231,9 +231,7 @@ impl ServiceError for Rejection {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Loading | Self::Stalled | Self::Stopping => ErrorKind::Unavailable,
-            Self::AtCapacity | Self::ShareExceeded => {
-                ErrorKind::Overloaded { retry_after_ms: RETRY_AFTER_DEFAULT_MS }
-            }
+            Self::AtCapacity | Self::ShareExceeded => ErrorKind::Overloaded { retry_after_ms: RETRY_AFTER_DEFAULT_MS },
             Self::DeadlineExceeded { .. } => ErrorKind::DeadlineExceeded,
         }
     }
@@ -285,9 +283,7 @@ mod tests {
             let expected = match kind {
                 ErrorKind::WrongModel => ErrorKind::Conflict,
                 ErrorKind::DataLoss => ErrorKind::Internal,
-                ErrorKind::Overloaded { .. } => {
-                    ErrorKind::Overloaded { retry_after_ms: RETRY_AFTER_DEFAULT_MS }
-                }
+                ErrorKind::Overloaded { .. } => ErrorKind::Overloaded { retry_after_ms: RETRY_AFTER_DEFAULT_MS },
                 kind => kind,
             };
             assert_eq!(ErrorKind::from_http_status(kind.http_status()), expected);

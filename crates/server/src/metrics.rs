@@ -15,8 +15,7 @@ use prometheus::{Registry, TextEncoder};
 use crate::error::ErrorKind;
 
 /// Histogram bounds for durations in seconds: from a cache hit to a whole book.
-const SECONDS: [f64; 14] =
-    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0];
+const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0];
 /// Histogram bounds for text tokens in a batch.
 const TOKENS: [f64; 10] = [64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16_384.0, 65_536.0];
 /// Histogram bounds for windows in a batch.
@@ -74,9 +73,8 @@ impl Metrics {
         let sizes = |name, help, bounds: &[f64]| {
             meter.u64_histogram(name).with_description(help).with_boundaries(bounds.to_vec()).build()
         };
-        let durations = |name, help| {
-            meter.f64_histogram(name).with_description(help).with_boundaries(SECONDS.to_vec()).build()
-        };
+        let durations =
+            |name, help| meter.f64_histogram(name).with_description(help).with_boundaries(SECONDS.to_vec()).build();
         Self {
             role: KeyValue::new("role", role),
             requests: counter("c3_requests", "Calls that ended, by method and gRPC or HTTP code"),
@@ -117,13 +115,7 @@ impl Metrics {
     }
 
     /// Counts a call that ended.
-    pub(crate) fn call(
-        &self,
-        method: String,
-        code: Cow<'static, str>,
-        error: Option<ErrorKind>,
-        duration: Duration,
-    ) {
+    pub(crate) fn call(&self, method: String, code: Cow<'static, str>, error: Option<ErrorKind>, duration: Duration) {
         let method = KeyValue::new("method", method);
         let labels = [self.role.clone(), method.clone(), KeyValue::new("code", code)];
         self.requests.add(1, &labels);

@@ -75,8 +75,8 @@ pub struct Telemetry {
 impl Telemetry {
     /// Starts logs, and traces if an endpoint is set. Must be called inside a tokio runtime, once per process.
     pub fn start(role: &'static str, config: &TelemetryConfig) -> Result<Self, Error> {
-        let filter = EnvFilter::try_new(&config.log)
-            .map_err(|source| Error::Filter { filter: config.log.clone(), source })?;
+        let filter =
+            EnvFilter::try_new(&config.log).map_err(|source| Error::Filter { filter: config.log.clone(), source })?;
         let traces = match &config.otlp_endpoint {
             Some(endpoint) => Some(tracer_provider(role, endpoint)?),
             None => None,
@@ -85,10 +85,7 @@ impl Telemetry {
             let tracer = provider.tracer("c3");
             tracing_opentelemetry::layer().with_tracer(tracer).with_filter(own_spans())
         });
-        tracing_subscriber::registry()
-            .with(spans)
-            .with(log_layer(config.log_format).with_filter(filter))
-            .try_init()?;
+        tracing_subscriber::registry().with(spans).with(log_layer(config.log_format).with_filter(filter)).try_init()?;
         Ok(Self { traces })
     }
 

@@ -34,8 +34,7 @@ struct Versions {
 
 impl Versions {
     fn current(&self) -> Option<LocatedVersion> {
-        let object =
-            self.objects.last().map(|&version| LocatedVersion { version, location: Location::Object });
+        let object = self.objects.last().map(|&version| LocatedVersion { version, location: Location::Object });
         let newest = object.into_iter().chain(self.packed.clone()).max_by_key(|located| located.version);
         newest.filter(|located| Some(located.version) > self.deleted)
     }
@@ -94,8 +93,7 @@ impl Store {
             let record = Record::new(&manifest);
             let bytes = record.object.len() as u64;
             // Only a first version goes into a pack: gateways look for a later one in an object of its own.
-            let small =
-                manifest.shards.iter().all(|shard| matches!(shard.placement, Placement::Inline { .. }));
+            let small = manifest.shards.iter().all(|shard| matches!(shard.placement, Placement::Inline { .. }));
             let written = match small && existing.current().is_none() {
                 true => self.group_commit.put(record).await?,
                 false => self.objects.write(&key::manifest(record.id, record.version), record.object).await?,
@@ -134,9 +132,7 @@ impl Store {
     async fn tombstone_expired(&self, id: DocumentId, existing: &Versions) -> Result<(), Error> {
         let Some(current) = existing.current() else { return Ok(()) };
         match self.read_manifest(id, &current).await {
-            Ok(manifest) if manifest.value.is_expired(now_unix_ms()) => {
-                self.write_tombstone(id, current.version).await
-            }
+            Ok(manifest) if manifest.value.is_expired(now_unix_ms()) => self.write_tombstone(id, current.version).await,
             Ok(_) | Err(Error::Missing { .. } | Error::Damaged { .. }) => Ok(()),
             Err(error) => Err(error),
         }
@@ -206,9 +202,8 @@ impl Store {
         self.packs.refresh().await?;
         let deleted = self.newest_versions(DELETED, prefix).await?;
         let objects = objects.into_iter().filter(|(id, _)| matches(*id));
-        let mut all: BTreeMap<_, _> = objects
-            .map(|(id, version)| (id, LocatedVersion { version, location: Location::Object }))
-            .collect();
+        let mut all: BTreeMap<_, _> =
+            objects.map(|(id, version)| (id, LocatedVersion { version, location: Location::Object })).collect();
         for pack in self.packs.all() {
             for entry in pack.entries.iter().filter(|entry| matches(entry.id)) {
                 let located = packed(&pack, entry);
@@ -223,11 +218,7 @@ impl Store {
     }
 
     /// Returns the highest version of each document in a folder whose id may begin with `prefix`.
-    pub async fn newest_versions(
-        &self,
-        folder: &str,
-        prefix: &str,
-    ) -> Result<HashMap<DocumentId, Version>, Error> {
+    pub async fn newest_versions(&self, folder: &str, prefix: &str) -> Result<HashMap<DocumentId, Version>, Error> {
         let folder = key::narrowest_folder(folder, prefix);
         let objects = self.objects.list(&folder, &folder);
         pin_mut!(objects);
@@ -279,8 +270,7 @@ impl Store {
     }
 
     async fn versions(&self, id: DocumentId) -> Result<Versions, Error> {
-        let (documents, tombstones) =
-            (key::document_prefix(DOCUMENTS, id), key::document_prefix(DELETED, id));
+        let (documents, tombstones) = (key::document_prefix(DOCUMENTS, id), key::document_prefix(DELETED, id));
         let objects = self.objects.versions(&documents);
         let deleted = self.objects.versions(&tombstones);
         let (objects, deleted) = future::try_join(objects, deleted).await?;

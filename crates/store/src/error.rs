@@ -79,9 +79,7 @@ impl From<object_store::Error> for Error {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The data folder or object store cannot be written.
-    #[error(
-        "data folder {folder} is not writable ({reason}): give another with --data, or change its permissions"
-    )]
+    #[error("data folder {folder} is not writable ({reason}): give another with --data, or change its permissions")]
     Data {
         /// The folder, or the URL of the object store.
         folder: String,

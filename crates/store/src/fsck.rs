@@ -10,9 +10,7 @@ use object_store::path::Path;
 
 use crate::manifest::{Inventory, LocatedVersion, Location, Manifest, ManifestCopy, Placement, ShardEntry};
 use crate::object::envelope::{PAYLOAD_AT, unseal};
-use crate::object::key::{
-    self, CORRECTIONS, DELETED, LATENTS, ObjectKey, PACKS, PENDING_DELETES, ShardKeys, UPLOADS,
-};
+use crate::object::key::{self, CORRECTIONS, DELETED, LATENTS, ObjectKey, PACKS, PENDING_DELETES, ShardKeys, UPLOADS};
 use crate::pack::format::{self, Entry, Record};
 use crate::register::maintenance::REGISTERS;
 use crate::{Error, Shard, Store};
@@ -106,8 +104,7 @@ impl Check<'_> {
             self.store.objects.delete(key).await?;
             self.store.packs.refresh().await?;
         }
-        let finding =
-            |problem: String| Finding { object: key.to_string(), problem, affected: None, repaired };
+        let finding = |problem: String| Finding { object: key.to_string(), problem, affected: None, repaired };
         let mut findings = Vec::from_iter(problem.map(finding));
         // A damaged record that is current is reported with its document.
         if expendable && !damaged.is_empty() {
@@ -237,11 +234,7 @@ impl Check<'_> {
     }
 
     /// Finds intact objects of the same shard under other versions.
-    async fn find_replacement(
-        &self,
-        manifest: &Manifest,
-        entry: &ShardEntry,
-    ) -> Result<Option<Placement>, Error> {
+    async fn find_replacement(&self, manifest: &Manifest, entry: &ShardEntry) -> Result<Option<Placement>, Error> {
         let prefixes = manifest.key_prefixes(entry);
         let Some(latents) = self.store.usable_latents(&prefixes.latents).await? else { return Ok(None) };
         let corrections = match &prefixes.corrections {

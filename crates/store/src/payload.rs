@@ -274,9 +274,8 @@ impl TryFrom<WriteOptionsPayload> for WriteOptions {
     type Error = Invalid;
 
     fn try_from(payload: WriteOptionsPayload) -> Result<Self, Invalid> {
-        let auto_ratio = payload
-            .auto_ratio
-            .map(|auto| AutoRatio::new(auto.ratios, auto.fidelity_min, auto.stored_bytes_max));
+        let auto_ratio =
+            payload.auto_ratio.map(|auto| AutoRatio::new(auto.ratios, auto.fidelity_min, auto.stored_bytes_max));
         let name = payload.name.map(|put| {
             let name = DocumentName::from_parts(put.namespace, put.name)?;
             Ok::<_, Invalid>(PutName { name, expected: Expected::from_token(put.expected) })
@@ -295,10 +294,7 @@ impl TryFrom<WriteOptionsPayload> for WriteOptions {
             bytes: payload.bytes,
             auto_ratio: auto_ratio.transpose()?,
             ttl_seconds: Some(payload.ttl_seconds).filter(|&seconds| seconds != 0),
-            upload: Some(payload.upload)
-                .filter(|name| !name.is_empty())
-                .map(|name| name.parse())
-                .transpose()?,
+            upload: Some(payload.upload).filter(|name| !name.is_empty()).map(|name| name.parse()).transpose()?,
             base,
             name: name.transpose()?,
             labels: Labels::new(payload.labels)?,

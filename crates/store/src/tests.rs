@@ -48,8 +48,7 @@ async fn large(store: &Store, text: &str) -> (Manifest, ShardKeys) {
     let corrections = corrections(&latents).into_encoded();
     let latents = store.put_latents(&prefixes.latents, latents.into_encoded()).await.unwrap();
     let corrections = store.put_corrections(&prefixes.corrections.unwrap(), corrections).await.unwrap();
-    large.shards[0].placement =
-        Placement::Objects { latents: latents.version, corrections: corrections.version };
+    large.shards[0].placement = Placement::Objects { latents: latents.version, corrections: corrections.version };
     let keys = large.keys(&large.shards[0]).unwrap();
     (large, keys)
 }
@@ -63,11 +62,7 @@ pub(crate) fn files(folder: &Path, below: &str) -> usize {
     entries
         .map(|entry| {
             let path = entry.unwrap().path();
-            if path.is_dir() {
-                files(folder, path.strip_prefix(folder).unwrap().to_str().unwrap())
-            } else {
-                1
-            }
+            if path.is_dir() { files(folder, path.strip_prefix(folder).unwrap().to_str().unwrap()) } else { 1 }
         })
         .sum()
 }

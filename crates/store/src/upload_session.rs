@@ -47,8 +47,7 @@ struct UploadPayload {
 impl UploadSession {
     fn encode(&self) -> Vec<u8> {
         let options = Some((&self.options).into());
-        UploadPayload { name: self.name.to_string(), options, manifest: self.manifest.encode() }
-            .encode_to_vec()
+        UploadPayload { name: self.name.to_string(), options, manifest: self.manifest.encode() }.encode_to_vec()
     }
 
     fn decode(key: &ObjectKey, payload: Bytes) -> Result<Self, Error> {

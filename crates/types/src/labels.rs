@@ -124,15 +124,9 @@ mod tests {
     #[test]
     fn labels_are_set_removed_and_matched() {
         let labels_de = labels(&["lang=de", "kind=a=b", "empty="]);
-        assert!(
-            labels_de.contains_all(&labels(&["kind=a=b", "empty="]))
-                && labels_de.contains_all(&Labels::default())
-        );
-        assert!(
-            !labels_de.contains_all(&labels(&["lang=en"])) && !Labels::default().contains_all(&labels_de)
-        );
-        let changed =
-            labels_de.with_changes(&labels(&["lang=en"]), &["empty".to_owned(), "other".to_owned()]);
+        assert!(labels_de.contains_all(&labels(&["kind=a=b", "empty="])) && labels_de.contains_all(&Labels::default()));
+        assert!(!labels_de.contains_all(&labels(&["lang=en"])) && !Labels::default().contains_all(&labels_de));
+        let changed = labels_de.with_changes(&labels(&["lang=en"]), &["empty".to_owned(), "other".to_owned()]);
         assert_eq!(changed, Ok(labels(&["lang=en", "kind=a=b"])));
         assert_eq!(Labels::new(labels_de.to_map()), Ok(labels_de));
     }

@@ -69,12 +69,7 @@ impl LatentGroup {
     /// Encodes `values`, rows of `width` floats.
     ///
     /// Errors: values that are not finite, before or after the codec's rounding, or sizes that do not fit.
-    pub fn encode(
-        values: &[f32],
-        width: u32,
-        codec: LatentCodec,
-        provenance: Provenance,
-    ) -> Result<Self, Invalid> {
+    pub fn encode(values: &[f32], width: u32, codec: LatentCodec, provenance: Provenance) -> Result<Self, Invalid> {
         if !values.iter().all(|x| x.is_finite()) {
             return Err(Invalid::new("data", "a latent is not finite"));
         }

@@ -33,8 +33,7 @@ pub use invalid::Invalid;
 pub use labels::{Label, Labels};
 pub use latents::{LatentGroup, LatentGroupParts, Provenance};
 pub use list::{
-    DamagedDocument, DamagedName, DocumentLabels, DocumentPage, ListQuery, NameFilter, NamePage,
-    NamedDocument, Totals,
+    DamagedDocument, DamagedName, DocumentLabels, DocumentPage, ListQuery, NameFilter, NamePage, NamedDocument, Totals,
 };
 pub use maintenance::{AffectedWindows, Finding, FsckEvent, FsckMode, FsckSummary, SweepSummary};
 pub use name::{DocumentName, DocumentRef, Expected, Namespace, PutName};

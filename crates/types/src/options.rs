@@ -126,10 +126,7 @@ impl AutoRatio {
             }
             (None, Some(bytes)) => AutoBound::StoredBytesMax(bytes),
             _ => {
-                return Err(Invalid::new(
-                    "auto_ratio",
-                    "must have exactly one of fidelity_min and stored_bytes_max",
-                ));
+                return Err(Invalid::new("auto_ratio", "must have exactly one of fidelity_min and stored_bytes_max"));
             }
         };
         ratios.sort_unstable();

@@ -25,16 +25,12 @@ impl FromStr for UploadName {
     type Err = Invalid;
 
     fn from_str(typed: &str) -> Result<Self, Invalid> {
-        let fits =
-            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
+        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
         if (Self::CHARS_MIN..=Self::CHARS_MAX).contains(&typed.len()) && typed.bytes().all(fits) {
             return Ok(Self(typed.to_owned()));
         }
         let (least, most) = (Self::CHARS_MIN, Self::CHARS_MAX);
-        Err(Invalid::new(
-            "upload",
-            format!("must be {least} to {most} characters of a to z, digits, - and _"),
-        ))
+        Err(Invalid::new("upload", format!("must be {least} to {most} characters of a to z, digits, - and _")))
     }
 }
 

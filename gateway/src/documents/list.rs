@@ -91,14 +91,13 @@ impl Gateway {
             let labels = labelled.get(&id).copied();
             (query.labels.is_empty() || labels.is_some()).then_some((id, manifest, names, labels))
         });
-        let reads =
-            stream::iter(Vec::from_iter(candidates)).map(|(id, manifest, names, labels)| async move {
-                let labels = match labels {
-                    Some(version) => self.store.listed_labels(id, version).await?,
-                    None => None,
-                };
-                Ok::<_, StoreError>((id, manifest, names, labels))
-            });
+        let reads = stream::iter(Vec::from_iter(candidates)).map(|(id, manifest, names, labels)| async move {
+            let labels = match labels {
+                Some(version) => self.store.listed_labels(id, version).await?,
+                None => None,
+            };
+            Ok::<_, StoreError>((id, manifest, names, labels))
+        });
         let matches = reads.buffered(READS_IN_FLIGHT).try_filter_map(|(id, manifest, names, labels)| {
             let labels = labels.filter(|value| !is_deleted(id, value.version));
             let labels = labels.map_or_else(Labels::default, |value| value.labels);
@@ -109,10 +108,7 @@ impl Gateway {
     }
 
     /// Returns the names that match the filter, by document, each with the document's version when the name was set.
-    async fn named_documents(
-        &self,
-        filter: &NameFilter,
-    ) -> Result<HashMap<DocumentId, Vec<(String, Version)>>, Error> {
+    async fn named_documents(&self, filter: &NameFilter) -> Result<HashMap<DocumentId, Vec<(String, Version)>>, Error> {
         let mut names = self.store.names(Some(&filter.namespace)).await?;
         names.retain(|name, _| name.name().starts_with(&filter.prefix));
         let registers = stream::iter(names).map(|(name, listed)| async move {

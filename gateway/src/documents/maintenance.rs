@@ -50,10 +50,7 @@ impl Gateway {
 }
 
 /// Reads every object and reports faults. The summary is the last event.
-pub(crate) fn fsck(
-    gateway: SharedGateway,
-    mode: FsckMode,
-) -> impl Stream<Item = Result<FsckEvent, Error>> + Send {
+pub(crate) fn fsck(gateway: SharedGateway, mode: FsckMode) -> impl Stream<Item = Result<FsckEvent, Error>> + Send {
     try_stream! {
         let events = c3_store::fsck::check(&gateway.store, mode);
         pin_mut!(events);

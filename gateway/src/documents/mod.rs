@@ -41,11 +41,7 @@ impl Gateway {
     }
 
     /// Returns a shard of a document from its manifest, the cache or the store.
-    pub(crate) async fn shard(
-        &self,
-        manifest: &ResolvedManifest,
-        index: usize,
-    ) -> Result<Arc<Shard>, StoreError> {
+    pub(crate) async fn shard(&self, manifest: &ResolvedManifest, index: usize) -> Result<Arc<Shard>, StoreError> {
         match manifest.location(index)? {
             ShardLocation::Inline(shard) => Ok(Arc::clone(shard)),
             ShardLocation::Objects(keys) => self.cache.get(keys, &self.store).await,
@@ -85,8 +81,7 @@ impl Gateway {
             (None, _) => Err(Error::NotFound(prefix.as_str().to_owned())),
             (Some(&id), 1) => Ok(id),
             (Some(_), count) => {
-                let listed =
-                    Vec::from_iter(ids.keys().take(CANDIDATES_MAX).map(ToString::to_string)).join(", ");
+                let listed = Vec::from_iter(ids.keys().take(CANDIDATES_MAX).map(ToString::to_string)).join(", ");
                 let more = if count > CANDIDATES_MAX { ", and more" } else { "" };
                 let problem = format!("`{}` is a prefix of several ids: {listed}{more}", prefix.as_str());
                 Err(Invalid::new("id", problem).into())

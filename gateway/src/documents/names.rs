@@ -5,8 +5,8 @@ use c3_store::manifest::Manifest;
 use c3_store::register::names::Change;
 use c3_store::register::{Register, RegisterValue};
 use c3_types::{
-    DamagedName, DocumentId, DocumentLabels, DocumentName, Expected, Labels, NamePage, NamedDocument,
-    Namespace, WriteOptions,
+    DamagedName, DocumentId, DocumentLabels, DocumentName, Expected, Labels, NamePage, NamedDocument, Namespace,
+    WriteOptions,
 };
 use futures::{StreamExt, stream};
 
@@ -53,20 +53,14 @@ impl Gateway {
     }
 
     /// Removes a name, if its version is the expected one. Returns the document that it pointed at.
-    pub(crate) async fn remove_name(
-        &self,
-        name: &DocumentName,
-        expected: &Expected,
-    ) -> Result<DocumentId, Error> {
+    pub(crate) async fn remove_name(&self, name: &DocumentName, expected: &Expected) -> Result<DocumentId, Error> {
         let change = self.store.change_name(name, expected, None).await;
         match change.map_err(|error| of_name(name, error))? {
             Change::Applied { was, .. } => was
                 .and_then(|was| Some(was.value?.document))
                 .ok_or_else(|| Error::Internal(format!("name {name} was removed, but pointed at nothing"))),
             Change::Unchanged => Err(Error::NameNotFound(name.clone())),
-            Change::Conflict { token } => {
-                Err(Error::VersionMismatch { subject: format!("name {name}"), token })
-            }
+            Change::Conflict { token } => Err(Error::VersionMismatch { subject: format!("name {name}"), token }),
         }
     }
 
@@ -80,9 +74,7 @@ impl Gateway {
     ) -> Result<NamePage, Error> {
         let count = page_size(requested);
         let mut names = self.store.names(Some(namespace)).await?;
-        names.retain(|name, _| {
-            name.name().starts_with(prefix) && after.is_none_or(|after| name.name() > after)
-        });
+        names.retain(|name, _| name.name().starts_with(prefix) && after.is_none_or(|after| name.name() > after));
         let reads = stream::iter(names).map(|(name, listed)| async move {
             let read = async {
                 let register = self.store.listed_name(&name, &listed).await?;
@@ -117,21 +109,13 @@ impl Gateway {
     }
 
     /// Changes a document's labels, if their version is the expected one.
-    pub(crate) async fn set_labels(
-        &self,
-        reference: &str,
-        change: &LabelsChange,
-    ) -> Result<DocumentLabels, Error> {
+    pub(crate) async fn set_labels(&self, reference: &str, change: &LabelsChange) -> Result<DocumentLabels, Error> {
         let found = self.find(reference).await?;
         self.label(&found.value, change).await
     }
 
     /// Sets the name and the labels that a put requested for the document that it stored.
-    pub(crate) async fn set_requested_names(
-        &self,
-        manifest: &Manifest,
-        options: &WriteOptions,
-    ) -> Result<(), Error> {
+    pub(crate) async fn set_requested_names(&self, manifest: &Manifest, options: &WriteOptions) -> Result<(), Error> {
         let not_named = |error| Error::NotNamed { id: manifest.id, source: Box::new(error) };
         if !options.labels.is_empty() {
             let (set, expected) = (options.labels.clone(), Expected::Any);
@@ -161,9 +145,7 @@ impl Gateway {
         match change.map_err(|error| of_name(name, error))? {
             Change::Applied { now, .. } => Ok(named(name, &now, document)),
             Change::Unchanged => Err(Error::Internal(format!("name {name} was not set"))),
-            Change::Conflict { token } => {
-                Err(Error::VersionMismatch { subject: format!("name {name}"), token })
-            }
+            Change::Conflict { token } => Err(Error::VersionMismatch { subject: format!("name {name}"), token }),
         }
     }
 
@@ -197,20 +179,13 @@ fn with_value(register: Register) -> Option<(Register, RegisterValue)> {
 }
 
 fn named(name: &DocumentName, register: &Register, id: DocumentId) -> NamedDocument {
-    NamedDocument {
-        name: name.clone(),
-        id,
-        token: register.token(),
-        changed_unix_ms: register.changed_unix_ms(),
-    }
+    NamedDocument { name: name.clone(), id, token: register.token(), changed_unix_ms: register.changed_unix_ms() }
 }
 
 /// Converts a store error at a name.
 fn of_name(name: &DocumentName, error: StoreError) -> Error {
     match error {
-        StoreError::Damaged { .. } => {
-            Error::DataLoss(format!("name {name}: {error}; `c3 fsck --repair` removes it"))
-        }
+        StoreError::Damaged { .. } => Error::DataLoss(format!("name {name}: {error}; `c3 fsck --repair` removes it")),
         error => error.into(),
     }
 }

@@ -18,8 +18,8 @@ impl Gateway {
         let names = self.store.names(None).await?;
         let documents = self.store.documents("", None, usize::MAX).await?;
         let deleted = self.store.newest_versions(DELETED, "").await?;
-        let names = stream::iter(names)
-            .map(|(name, listed)| async move { self.store.listed_name(&name, &listed).await });
+        let names =
+            stream::iter(names).map(|(name, listed)| async move { self.store.listed_name(&name, &listed).await });
         let mut names = names.buffer_unordered(READS_IN_FLIGHT);
         while let Some(read) = names.next().await {
             let value = match read {
@@ -28,8 +28,7 @@ impl Gateway {
                 Err(error) => return Err(error.into()),
             };
             let is_live = value.is_some_and(|value| {
-                let is_deleted =
-                    deleted.get(&value.document).is_some_and(|&deleted| deleted >= value.version);
+                let is_deleted = deleted.get(&value.document).is_some_and(|&deleted| deleted >= value.version);
                 documents.contains_key(&value.document) && !is_deleted
             });
             totals.names += u64::from(is_live);

@@ -35,11 +35,7 @@ pub(super) struct Append {
 
 impl Append {
     /// Decodes as much of the end of `base` as is needed to append to it.
-    pub(super) async fn to(
-        base: &Manifest,
-        plan: &WritePlan,
-        gateway: &SharedGateway,
-    ) -> Result<Self, Error> {
+    pub(super) async fn to(base: &Manifest, plan: &WritePlan, gateway: &SharedGateway) -> Result<Self, Error> {
         let sizes = Vec::from_iter(base.shards.iter().map(ShardEntry::bytes));
         let kept = if can_keep_shards(base, plan) { chunker::settled_count(&sizes) } else { 0 };
         let reread = || Ok(Self { reread: Some(base.id), ..Self::default() });

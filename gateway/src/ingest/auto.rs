@@ -63,8 +63,7 @@ impl RatioPolicy {
             ratios.reverse();
         }
         let plan = |ratio| Arc::new(WritePlan { ratio, ..plan.clone() });
-        let steps =
-            ratios.iter().map(|&ratio| served.ratios.check(ratio).map(plan)).collect::<Result<_, _>>()?;
+        let steps = ratios.iter().map(|&ratio| served.ratios.check(ratio).map(plan)).collect::<Result<_, _>>()?;
         Ok(Self { steps, bound: auto.bound, bytes: options.bytes.unwrap_or(0) })
     }
 
@@ -152,14 +151,7 @@ mod tests {
         let step = |&ratio: &u32| {
             let cascade = Cascade { name: "c3-mini".to_owned(), compressor, decoder };
             let codec = LatentCodec::Q4_0;
-            Arc::new(WritePlan {
-                cascade,
-                ratio,
-                codec,
-                verification: None,
-                ratios: Arc::default(),
-                ttl: None,
-            })
+            Arc::new(WritePlan { cascade, ratio, codec, verification: None, ratios: Arc::default(), ttl: None })
         };
         RatioPolicy { steps: ratios.iter().map(step).collect(), bound, bytes }
     }

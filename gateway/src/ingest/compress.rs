@@ -58,15 +58,9 @@ where
 }
 
 /// Compresses a shard. Returns `None` at the end of the text.
-async fn compress_part(
-    gateway: SharedGateway,
-    plan: Arc<WritePlan>,
-    part: TextPart,
-) -> Result<Option<Shard>, Error> {
+async fn compress_part(gateway: SharedGateway, plan: Arc<WritePlan>, part: TextPart) -> Result<Option<Shard>, Error> {
     match part {
-        TextPart::Shard(text) | TextPart::OnlyShard(text) => {
-            Ok(Some(compress_shard(&gateway, &plan, &text).await?))
-        }
+        TextPart::Shard(text) | TextPart::OnlyShard(text) => Ok(Some(compress_shard(&gateway, &plan, &text).await?)),
         TextPart::End(_) => Ok(None),
     }
 }

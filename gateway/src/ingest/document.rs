@@ -152,11 +152,7 @@ where
     }
 }
 
-async fn write_part(
-    gateway: SharedGateway,
-    plan: Arc<WritePlan>,
-    part: TextPart,
-) -> Result<WrittenPart, Error> {
+async fn write_part(gateway: SharedGateway, plan: Arc<WritePlan>, part: TextPart) -> Result<WrittenPart, Error> {
     let (text, placing) = match part {
         TextPart::Shard(text) => (text, Placing::Shared),
         TextPart::OnlyShard(text) => (text, Placing::Inline),
@@ -198,11 +194,7 @@ async fn commit(
 }
 
 /// Replaces `old` by `new`, unless `old` was changed or deleted in the meantime.
-async fn replace(
-    gateway: &SharedGateway,
-    old: &Manifest,
-    new: Manifest,
-) -> Result<StoredObject<Manifest>, Error> {
+async fn replace(gateway: &SharedGateway, old: &Manifest, new: Manifest) -> Result<StoredObject<Manifest>, Error> {
     if new.id != old.id {
         let problem = "each window has its hash, but the whole text does not";
         return Err(Error::DataLoss(format!("document {}: {problem}", old.id)));

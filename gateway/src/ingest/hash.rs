@@ -63,8 +63,7 @@ impl TextHash {
     /// Resumes the hash of a text of this many bytes. `None` if subtrees or tail do not fit that size.
     pub(crate) fn resume(subtrees: &[ChainingValue], bytes: u64, tail: &[u8]) -> Option<Self> {
         let chunks = chunks_before_last(bytes);
-        let fit = subtrees.len() == chunks.count_ones() as usize
-            && tail.len() as u64 == bytes - chunks * CHUNK_BYTES;
+        let fit = subtrees.len() == chunks.count_ones() as usize && tail.len() as u64 == bytes - chunks * CHUNK_BYTES;
         fit.then(|| Self { subtrees: subtrees.to_vec(), chunks, tail: tail.to_vec() })
     }
 

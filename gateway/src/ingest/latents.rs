@@ -18,8 +18,7 @@ use c3_store::object::version::{Version, now_unix_ms};
 use c3_store::shard::{self, Encoded, ShardCorrections, ShardLatents};
 use c3_types::limits::SHARD_BYTES_MAX;
 use c3_types::{
-    Cascade, Document, DocumentId, Invalid, ShardHash, Stage, Window, WindowCorrections, WindowHash,
-    WindowLatents,
+    Cascade, Document, DocumentId, Invalid, ShardHash, Stage, Window, WindowCorrections, WindowHash, WindowLatents,
 };
 use futures::{Stream, StreamExt, TryStreamExt, pin_mut, stream};
 
@@ -33,11 +32,7 @@ use crate::state::SharedGateway;
 const WINDOWS_IN_FLIGHT: usize = 4;
 
 /// Stores a document given as latents. Fails unless the latents decode to exactly the text that the caller declared.
-pub(crate) async fn put_latents<S>(
-    gateway: SharedGateway,
-    document: Document,
-    windows: S,
-) -> Result<Document, Error>
+pub(crate) async fn put_latents<S>(gateway: SharedGateway, document: Document, windows: S) -> Result<Document, Error>
 where
     S: Stream<Item = Result<Window, Error>> + Send,
 {
@@ -48,8 +43,7 @@ where
     }
     let served = gateway.router.cascade_of_latents(None, document.cascade.compressor).await?;
     let arithmetic = gateway.router.arithmetic(served.cascade.decoder).await?;
-    let import =
-        Arc::new(LatentsImport { gateway, cascade: served.cascade.clone(), arithmetic, declared: document });
+    let import = Arc::new(LatentsImport { gateway, cascade: served.cascade.clone(), arithmetic, declared: document });
 
     let shards = shards(&import.declared, windows)
         .map(|shard| spawn(Arc::clone(&import).write(shard)))
@@ -143,10 +137,7 @@ struct LatentsImport {
 
 impl LatentsImport {
     /// Checks a shard by decoding it and makes it durable. Returns its entry in the manifest, and its text.
-    async fn write(
-        self: Arc<Self>,
-        windows: Result<Vec<Window>, Error>,
-    ) -> Result<(ShardEntry, Bytes), Error> {
+    async fn write(self: Arc<Self>, windows: Result<Vec<Window>, Error>) -> Result<(ShardEntry, Bytes), Error> {
         let windows = windows?;
         let decoding = Vec::from_iter(windows.iter().map(|window| self.decode(window)));
         let texts = stream::iter(decoding).buffered(WINDOWS_IN_FLIGHT);
@@ -181,11 +172,7 @@ impl LatentsImport {
             arithmetic: Some(&self.arithmetic),
             exclude: &[],
         };
-        let job = ReconstructJob {
-            group: &window.group,
-            corrections: window.corrections.as_ref(),
-            bytes: end - start,
-        };
+        let job = ReconstructJob { group: &window.group, corrections: window.corrections.as_ref(), bytes: end - start };
         let text = self.gateway.router.reconstruct(selector, job).await?.value;
         if WindowHash::of(&text) != window.hash || text.len() as u64 != end - start {
             let problem = "the decoded text does not have its hash and size";

@@ -87,8 +87,7 @@ impl WritePlan {
 
     /// Returns whether a document was written with this cascade, codec and verification. Ratios are not compared.
     pub(crate) fn has_settings_of(&self, document: &Manifest) -> bool {
-        (&self.cascade, self.codec, &self.verification)
-            == (&document.cascade, document.codec, &document.verification)
+        (&self.cascade, self.codec, &self.verification) == (&document.cascade, document.codec, &document.verification)
     }
 
     /// Returns the plan of one shard: this one, with the shard's own ratio if it has one.
@@ -101,8 +100,7 @@ impl WritePlan {
 
     /// Returns the key prefixes under which the objects of a shard with these settings are stored.
     pub(crate) fn key_prefixes(&self, shard: ShardHash) -> ShardKeyPrefixes {
-        let latents =
-            LatentSettings { compressor: self.cascade.compressor, ratio: self.ratio, codec: self.codec };
+        let latents = LatentSettings { compressor: self.cascade.compressor, ratio: self.ratio, codec: self.codec };
         let corrections = self.verification.as_ref().map(|verification| CorrectionSettings {
             decoder: self.cascade.decoder,
             arithmetic: verification.arithmetic.clone(),

@@ -47,11 +47,7 @@ pub(crate) async fn write_shard(
 }
 
 /// Compresses a shard and, if planned, verifies it. Stores nothing.
-pub(crate) async fn compress_shard(
-    gateway: &Gateway,
-    plan: &WritePlan,
-    text: &Bytes,
-) -> Result<Shard, Error> {
+pub(crate) async fn compress_shard(gateway: &Gateway, plan: &WritePlan, text: &Bytes) -> Result<Shard, Error> {
     let mut times = StageTimes::default();
     let (latents, token_ids) = compress(gateway, plan, text, &mut times).await?;
     let corrections = verify(gateway, plan, &latents, token_ids, &mut times).await?;
@@ -113,10 +109,7 @@ impl ShardWrite {
     }
 
     /// Returns the planned corrections if the store has them, `Some(None)` if none are planned.
-    async fn stored_corrections(
-        &self,
-        latents: &StoredLatents,
-    ) -> Result<Option<Option<StoredCorrections>>, Error> {
+    async fn stored_corrections(&self, latents: &StoredLatents) -> Result<Option<Option<StoredCorrections>>, Error> {
         let Some(prefix) = &self.prefixes.corrections else { return Ok(Some(None)) };
         Ok(self.gateway.store.usable_corrections(prefix, latents).await?.map(Some))
     }
@@ -168,8 +161,7 @@ impl ShardWrite {
     ) -> Result<WrittenShard, Error> {
         let windows = verify(&self.gateway, &self.plan, &latents.value, token_ids, &mut times).await?;
         let start = Instant::now();
-        let corrections =
-            windows.map(|windows| ShardCorrections { latents: latents.digest, windows }.into_encoded());
+        let corrections = windows.map(|windows| ShardCorrections { latents: latents.digest, windows }.into_encoded());
         let corrections = self.put_corrections(corrections).await?;
         times.store += start.elapsed();
         let entry = ShardEntry::in_objects(self.hash, &latents, corrections.as_ref());
@@ -185,9 +177,7 @@ impl ShardWrite {
         corrections: Option<Encoded<ShardCorrections>>,
     ) -> Result<Option<StoredCorrections>, Error> {
         match self.prefixes.corrections.as_ref().zip(corrections) {
-            Some((prefix, corrections)) => {
-                Ok(Some(self.gateway.store.put_corrections(prefix, corrections).await?))
-            }
+            Some((prefix, corrections)) => Ok(Some(self.gateway.store.put_corrections(prefix, corrections).await?)),
             None => Ok(None),
         }
     }

@@ -188,8 +188,7 @@ mod tests {
 
     async fn parts(pieces: &[&'static [u8]], limits: TextLimits) -> Result<Vec<TextPart>, Error> {
         let pieces = pieces.iter().map(|piece| Ok(Bytes::from_static(piece)));
-        let parts: Vec<_> =
-            shards(TextPrefix::default(), futures::stream::iter(pieces), limits).collect().await;
+        let parts: Vec<_> = shards(TextPrefix::default(), futures::stream::iter(pieces), limits).collect().await;
         parts.into_iter().collect()
     }
 

@@ -68,8 +68,7 @@ impl Upload {
         plan: &WritePlan,
         progress: &WriteProgress,
     ) -> Result<(), Error> {
-        if self.saved.elapsed() < SAVE_INTERVAL || progress.shards.len() <= self.session.manifest.shards.len()
-        {
+        if self.saved.elapsed() < SAVE_INTERVAL || progress.shards.len() <= self.session.manifest.shards.len() {
             return Ok(());
         }
         let manifest = plan.manifest(self.session.manifest.id, progress.shards.clone());
@@ -121,8 +120,7 @@ fn resolved_options(options: &WriteOptions, plan: &WritePlan) -> WriteOptions {
 pub(super) fn resume(options: WriteOptions, session: &UploadSession) -> Result<WriteOptions, Invalid> {
     let saved = &session.options;
     let conflict = |field: &str| {
-        let problem =
-            format!("`{}` has another {field}: omit it, or choose another upload name", session.name);
+        let problem = format!("`{}` has another {field}: omit it, or choose another upload name", session.name);
         Invalid::new("upload", problem)
     };
     if options.skip_verification && !saved.skip_verification {
@@ -134,10 +132,8 @@ pub(super) fn resume(options: WriteOptions, session: &UploadSession) -> Result<W
         codec: reconcile(options.codec, &saved.codec).ok_or_else(|| conflict("codec"))?,
         skip_verification: saved.skip_verification,
         margin: reconcile(options.margin, &saved.margin).ok_or_else(|| conflict("margin"))?,
-        auto_ratio: reconcile(options.auto_ratio, &saved.auto_ratio)
-            .ok_or_else(|| conflict("choice of ratios"))?,
-        ttl_seconds: reconcile(options.ttl_seconds, &saved.ttl_seconds)
-            .ok_or_else(|| conflict("time to live"))?,
+        auto_ratio: reconcile(options.auto_ratio, &saved.auto_ratio).ok_or_else(|| conflict("choice of ratios"))?,
+        ttl_seconds: reconcile(options.ttl_seconds, &saved.ttl_seconds).ok_or_else(|| conflict("time to live"))?,
         base: reconcile(options.base, &saved.base).ok_or_else(|| conflict("base"))?,
         // Size, upload name, document name and labels do not affect the shards.
         ..options
@@ -167,14 +163,9 @@ mod tests {
     #[test]
     fn a_resumed_put_keeps_its_options() {
         let name: UploadName = "name".parse().unwrap();
-        let options = WriteOptions {
-            ratio: Some(20),
-            codec: Some(LatentCodec::Q8_0),
-            margin: Some(2.0),
-            ..Default::default()
-        };
-        let session =
-            UploadSession { name: name.clone(), options: options.clone(), manifest: manifest(&[], true) };
+        let options =
+            WriteOptions { ratio: Some(20), codec: Some(LatentCodec::Q8_0), margin: Some(2.0), ..Default::default() };
+        let session = UploadSession { name: name.clone(), options: options.clone(), manifest: manifest(&[], true) };
         let unset = WriteOptions { upload: Some(name.clone()), bytes: Some(9), ..Default::default() };
         let resumed = resume(unset.clone(), &session).unwrap();
         assert_eq!(resumed, WriteOptions { upload: Some(name), bytes: Some(9), ..options });

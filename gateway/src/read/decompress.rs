@@ -38,12 +38,7 @@ where
     }
 }
 
-async fn decode(
-    gateway: &Gateway,
-    options: &DecompressOptions,
-    number: usize,
-    window: Window,
-) -> Result<Bytes, Error> {
+async fn decode(gateway: &Gateway, options: &DecompressOptions, number: usize, window: Window) -> Result<Bytes, Error> {
     let compressor = window.group.compressor();
     let served = gateway.router.cascade_of_latents(options.cascade.as_deref(), compressor).await?;
     match &options.prompt {
@@ -62,12 +57,7 @@ async fn decode(
     }
 }
 
-async fn answer(
-    gateway: &Gateway,
-    served: &Description,
-    prompt: &Prompt,
-    window: &Window,
-) -> Result<Bytes, Error> {
+async fn answer(gateway: &Gateway, served: &Description, prompt: &Prompt, window: &Window) -> Result<Bytes, Error> {
     if !served.takes_prompt {
         let problem = format!("cascade `{}` does not support prompts", served.cascade.name);
         return Err(Error::Unsupported(format!("prompt: {problem}")));

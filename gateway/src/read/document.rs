@@ -151,11 +151,7 @@ async fn decode_once(
     Ok((position, decoded))
 }
 
-async fn decode(
-    gateway: &Gateway,
-    found: &ResolvedManifest,
-    position: WindowPosition,
-) -> Result<DecodedWindow, Error> {
+async fn decode(gateway: &Gateway, found: &ResolvedManifest, position: WindowPosition) -> Result<DecodedWindow, Error> {
     let manifest = &found.value;
     let Range { start, end } = position.bytes;
     let in_document = format!("window {} (bytes {start}..{end})", position.index);
@@ -165,9 +161,8 @@ async fn decode(
     let label = format!("document {}, {in_document}", manifest.id);
     let window = shard.windows.get(position.in_shard);
     let window = window.filter(|window| u64::from(window.bytes.end - window.bytes.start) == end - start);
-    let window = window.ok_or_else(|| {
-        Error::DataLoss(format!("{label}: its shard has other windows than the manifest declares"))
-    })?;
+    let window = window
+        .ok_or_else(|| Error::DataLoss(format!("{label}: its shard has other windows than the manifest declares")))?;
     let encoded = EncodedWindow {
         decoder: manifest.cascade.decoder,
         group: &window.group,

@@ -24,8 +24,7 @@ pub(crate) struct EncodedWindow<'a> {
 /// corrections were made with. Fails as [`Error::DataLoss`] if no node can write the right text. `label` names the
 /// window in errors.
 pub(crate) async fn decode(router: &Router, window: EncodedWindow<'_>, label: &str) -> Result<Bytes, Error> {
-    let any =
-        NodeSelector { stage: Stage::Decoder, fingerprint: window.decoder, arithmetic: None, exclude: &[] };
+    let any = NodeSelector { stage: Stage::Decoder, fingerprint: window.decoder, arithmetic: None, exclude: &[] };
     let first = router.reconstruct(any, window.job()).await?;
     if window.matches(&first.value) {
         return Ok(first.value);
@@ -37,9 +36,7 @@ pub(crate) async fn decode(router: &Router, window: EncodedWindow<'_>, label: &s
     match router.reconstruct(same, window.job()).await {
         Ok(second) if window.matches(&second.value) => {
             // With the same arithmetic, nodes must write the same text.
-            if first_arithmetic.as_deref() == window.arithmetic
-                || second.node.arithmetic() == first_arithmetic
-            {
+            if first_arithmetic.as_deref() == window.arithmetic || second.node.arithmetic() == first_arithmetic {
                 let [first] = &exclude;
                 first.eject("another node proved its text wrong");
             }

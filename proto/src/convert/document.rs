@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use c3_types::{
-    Cascade, DecompressOptions, Document, DocumentId, Invalid, Labels, Progress, Prompt, PutEvent,
-    StageTimes, Stored, Upload, Verification, WriteOptions,
+    Cascade, DecompressOptions, Document, DocumentId, Invalid, Labels, Progress, Prompt, PutEvent, StageTimes, Stored,
+    Upload, Verification, WriteOptions,
 };
 
 use super::{FromWire, ToWire, required};
@@ -72,10 +72,7 @@ impl FromWire<pb::PutProgress> for Progress {
             bytes_done: wire.bytes_done,
             tokens_done: wire.tokens_done,
             bytes_reused: wire.bytes_reused,
-            time_left: wire
-                .seconds_left
-                .map(|seconds| duration("progress.seconds_left", seconds))
-                .transpose()?,
+            time_left: wire.seconds_left.map(|seconds| duration("progress.seconds_left", seconds)).transpose()?,
             upload: Option::from_wire(wire.upload)?,
         })
     }
@@ -199,8 +196,7 @@ impl ToWire for DecompressOptions {
 }
 
 fn duration(field: &'static str, seconds: f64) -> Result<Duration, Invalid> {
-    Duration::try_from_secs_f64(seconds)
-        .map_err(|_| Invalid::new(field, format!("{seconds} is not a duration")))
+    Duration::try_from_secs_f64(seconds).map_err(|_| Invalid::new(field, format!("{seconds} is not a duration")))
 }
 
 #[cfg(test)]

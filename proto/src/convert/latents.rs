@@ -1,8 +1,8 @@
 //! Codecs, latent groups, corrections and windows.
 
 use c3_types::{
-    ByteRange, Corrections, Fingerprint, Invalid, LatentCodec, LatentGroup, LatentGroupParts, Provenance,
-    Window, WindowHash,
+    ByteRange, Corrections, Fingerprint, Invalid, LatentCodec, LatentGroup, LatentGroupParts, Provenance, Window,
+    WindowHash,
 };
 
 use super::{FromWire, ToWire, required};

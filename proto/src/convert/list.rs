@@ -1,8 +1,8 @@
 //! Lists, names, labels and totals.
 
 use c3_types::{
-    DamagedDocument, DamagedName, Document, DocumentId, DocumentLabels, DocumentName, DocumentPage, Invalid,
-    Labels, ListQuery, NameFilter, NamePage, NamedDocument, Namespace, Totals,
+    DamagedDocument, DamagedName, Document, DocumentId, DocumentLabels, DocumentName, DocumentPage, Invalid, Labels,
+    ListQuery, NameFilter, NamePage, NamedDocument, Namespace, Totals,
 };
 
 use super::{FromWire, ToWire};
@@ -33,10 +33,10 @@ impl ToWire for ListQuery {
             page_size: self.page_size,
             page_token: self.after.map_or_else(String::new, |id| id.to_string()),
             labels: self.labels.to_wire(),
-            names: self.names.as_ref().map(|names| pb::NamesFilter {
-                namespace: names.namespace.to_string(),
-                prefix: names.prefix.clone(),
-            }),
+            names: self
+                .names
+                .as_ref()
+                .map(|names| pb::NamesFilter { namespace: names.namespace.to_string(), prefix: names.prefix.clone() }),
         }
     }
 }
@@ -63,10 +63,7 @@ impl ToWire for DocumentPage {
             documents: self.documents.iter().map(Document::to_wire).collect(),
             next_page_token: self.next.map_or_else(String::new, |id| id.to_string()),
             damaged: damaged
-                .map(|damaged| pb::DamagedDocument {
-                    id: damaged.id.to_wire(),
-                    problem: damaged.problem.clone(),
-                })
+                .map(|damaged| pb::DamagedDocument { id: damaged.id.to_wire(), problem: damaged.problem.clone() })
                 .collect(),
         }
     }
@@ -132,11 +129,7 @@ impl ToWire for DocumentLabels {
     type Wire = pb::SetLabelsResponse;
 
     fn to_wire(&self) -> pb::SetLabelsResponse {
-        pb::SetLabelsResponse {
-            id: self.id.to_wire(),
-            labels: self.labels.to_wire(),
-            token: self.token.clone(),
-        }
+        pb::SetLabelsResponse { id: self.id.to_wire(), labels: self.labels.to_wire(), token: self.token.clone() }
     }
 }
 
@@ -152,30 +145,8 @@ impl ToWire for Totals {
     type Wire = pb::TotalsResponse;
 
     fn to_wire(&self) -> pb::TotalsResponse {
-        let Self {
-            documents,
-            bytes,
-            tokens,
-            latents,
-            shards,
-            windows,
-            names,
-            objects,
-            stored_bytes,
-            damaged,
-        } = *self;
-        pb::TotalsResponse {
-            documents,
-            bytes,
-            tokens,
-            latents,
-            shards,
-            windows,
-            names,
-            objects,
-            stored_bytes,
-            damaged,
-        }
+        let Self { documents, bytes, tokens, latents, shards, windows, names, objects, stored_bytes, damaged } = *self;
+        pb::TotalsResponse { documents, bytes, tokens, latents, shards, windows, names, objects, stored_bytes, damaged }
     }
 }
 

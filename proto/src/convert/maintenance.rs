@@ -1,9 +1,7 @@
 //! Reports of garbage collection and of the consistency check.
 
 use bytes::Bytes;
-use c3_types::{
-    AffectedWindows, DocumentId, Finding, FsckEvent, FsckMode, FsckSummary, Invalid, SweepSummary,
-};
+use c3_types::{AffectedWindows, DocumentId, Finding, FsckEvent, FsckMode, FsckSummary, Invalid, SweepSummary};
 
 use super::{FromWire, ToWire, required};
 use crate::pb;

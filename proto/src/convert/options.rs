@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 
 use c3_types::{
-    AutoRatio, Base, DocumentName, Expected, Invalid, Labels, LatentCodec, Namespace, PutName, UploadName,
-    WriteOptions,
+    AutoRatio, Base, DocumentName, Expected, Invalid, Labels, LatentCodec, Namespace, PutName, UploadName, WriteOptions,
 };
 
 use super::{FromWire, ToWire};

@@ -74,8 +74,7 @@ fn shortest_cycle(edges: &Edges, start: &ModulePath) -> Option<Vec<ModulePath>> 
 
 fn describe(edges: &Edges, cycle: &[ModulePath]) -> String {
     let steps = cycle.iter().zip(cycle.iter().cycle().skip(1));
-    let steps =
-        Vec::from_iter(steps.map(|(from, to)| format!("  {} ({})", from.join("::"), edges[from][to])));
+    let steps = Vec::from_iter(steps.map(|(from, to)| format!("  {} ({})", from.join("::"), edges[from][to])));
     format!("{}\n  {}", steps.join("\n"), cycle[0].join("::"))
 }
 

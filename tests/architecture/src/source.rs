@@ -33,11 +33,7 @@ impl Source {
     pub(crate) fn read(src: &Path) -> Result<Self> {
         let mut source = Self::default();
         let root = ["lib.rs", "main.rs"].map(|file| src.join(file)).into_iter().find(|file| file.is_file());
-        source.read_file(
-            &root.with_context(|| format!("{} holds no crate", src.display()))?,
-            src,
-            Vec::new(),
-        )?;
+        source.read_file(&root.with_context(|| format!("{} holds no crate", src.display()))?, src, Vec::new())?;
         Ok(source)
     }
 
@@ -114,9 +110,7 @@ impl Visitor<'_> {
         let with = |name: String| [prefix, &[name]].concat();
         match tree {
             UseTree::Path(path) => self.use_tree(&path.tree, &with(path.ident.to_string())),
-            UseTree::Name(name) if name.ident == "self" => {
-                self.import(prefix.to_vec(), prefix.last().cloned())
-            }
+            UseTree::Name(name) if name.ident == "self" => self.import(prefix.to_vec(), prefix.last().cloned()),
             UseTree::Name(name) => self.import(with(name.ident.to_string()), Some(name.ident.to_string())),
             UseTree::Rename(name) => self.import(with(name.ident.to_string()), Some(name.rename.to_string())),
             UseTree::Glob(_) => self.import(prefix.to_vec(), None),

@@ -179,8 +179,7 @@ impl Cluster {
     /// Kills the gateway and starts another one over the same data and nodes.
     pub async fn restart_gateway(&mut self) -> Result<()> {
         self.gateway.kill()?;
-        self.gateway =
-            self.spec.gateway(&self.addresses, self.folder.path()).serve(self.folder.path()).await?;
+        self.gateway = self.spec.gateway(&self.addresses, self.folder.path()).serve(self.folder.path()).await?;
         self.wait_until_ready().await
     }
 
@@ -222,8 +221,7 @@ impl Cluster {
 
     /// Starts a node again at its address, and waits until it is ready.
     pub async fn restart_node(&mut self, number: usize) -> Result<()> {
-        let program =
-            if number < self.compressors.len() { Program::CompressorNode } else { Program::DecoderNode };
+        let program = if number < self.compressors.len() { Program::CompressorNode } else { Program::DecoderNode };
         let (launch, folder) = (self.spec.node(program), self.folder.path().to_owned());
         let address = self.node(number).address().to_owned();
         let node = self.node(number);

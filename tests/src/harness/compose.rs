@@ -53,8 +53,7 @@ impl Compose {
     pub async fn start(&self, folder: &Path) -> Result<BTreeMap<String, Process>> {
         let mut addresses = Vec::new();
         for (name, service) in &self.services {
-            let listen =
-                service.environment.get(LISTEN).with_context(|| format!("{name} has no {LISTEN}"))?;
+            let listen = service.environment.get(LISTEN).with_context(|| format!("{name} has no {LISTEN}"))?;
             let port = listen.rsplit(':').next().unwrap_or_default();
             addresses.push((format!("//{name}:{port}"), free_address()?));
         }
@@ -62,8 +61,7 @@ impl Compose {
         order.sort_by_key(|((_, service), _)| service.depends_on.len());
         let mut started = BTreeMap::new();
         for ((name, service), (_, address)) in order {
-            let mut process =
-                service.launch(&addresses, address, folder)?.spawn(folder, address.clone()).await?;
+            let mut process = service.launch(&addresses, address, folder)?.spawn(folder, address.clone()).await?;
             process.ready().await.with_context(|| name.clone())?;
             started.insert(name.clone(), process);
         }
@@ -79,10 +77,7 @@ impl Service {
         for (name, value) in &self.environment {
             let mut value = value.clone();
             if name == LISTEN {
-                ensure!(
-                    value.starts_with("0.0.0.0:"),
-                    "{LISTEN}={value} is not reached from other containers"
-                );
+                ensure!(value.starts_with("0.0.0.0:"), "{LISTEN}={value} is not reached from other containers");
                 value = address.to_owned();
             }
             for (service, address) in addresses {

@@ -35,8 +35,7 @@ impl ExternalServer {
         let child = command.spawn().with_context(|| format!("{} does not start", program.display()))?;
         let tool = Self { address, child };
         let what = format!("{} to listen", program.display());
-        let taken =
-            until(&what, START_LIMIT, async || TcpStream::connect(&tool.address).await.ok().map(drop));
+        let taken = until(&what, START_LIMIT, async || TcpStream::connect(&tool.address).await.ok().map(drop));
         taken.await?;
         Ok(tool)
     }

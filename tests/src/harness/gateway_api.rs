@@ -105,13 +105,8 @@ impl GatewayApi {
     }
 
     /// Compresses a text without storing it.
-    pub async fn compress(
-        &self,
-        text: &[u8],
-        options: pb::WriteOptions,
-    ) -> Result<Vec<pb::WindowLatents>, Status> {
-        let options =
-            pb::CompressTextRequest { part: Some(pb::compress_text_request::Part::Options(options)) };
+    pub async fn compress(&self, text: &[u8], options: pb::WriteOptions) -> Result<Vec<pb::WindowLatents>, Status> {
+        let options = pb::CompressTextRequest { part: Some(pb::compress_text_request::Part::Options(options)) };
         let pieces = pieces(text)
             .map(|text| pb::CompressTextRequest { part: Some(pb::compress_text_request::Part::Text(text)) });
         let messages: Vec<_> = std::iter::once(options).chain(pieces).collect();
@@ -144,11 +139,10 @@ impl GatewayApi {
         document: pb::Document,
         windows: Vec<pb::WindowLatents>,
     ) -> Result<pb::Document, Status> {
-        let document =
-            pb::PutLatentsRequest { part: Some(pb::put_latents_request::Part::Document(document)) };
-        let windows = windows.into_iter().map(|window| pb::PutLatentsRequest {
-            part: Some(pb::put_latents_request::Part::Window(window)),
-        });
+        let document = pb::PutLatentsRequest { part: Some(pb::put_latents_request::Part::Document(document)) };
+        let windows = windows
+            .into_iter()
+            .map(|window| pb::PutLatentsRequest { part: Some(pb::put_latents_request::Part::Window(window)) });
         let messages: Vec<_> = std::iter::once(document).chain(windows).collect();
         let answer = self.stub().put_latents(stream::iter(messages)).await?.into_inner();
         answer.document.ok_or_else(|| Status::internal("the answer holds no document"))

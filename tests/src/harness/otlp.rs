@@ -3,12 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
-    TraceService, TraceServiceServer,
-};
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse,
-};
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
+use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use tokio::net::TcpListener;
@@ -47,8 +43,7 @@ impl Receiver {
         let url = format!("http://{}", listener.local_addr()?);
         let spans = Arc::<Mutex<Vec<Span>>>::default();
         let service = TraceServiceServer::new(Collector(spans.clone()));
-        let serving =
-            Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener));
+        let serving = Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener));
         let server = tokio::spawn(async move {
             if let Err(error) = serving.await {
                 eprintln!("the OTLP receiver ended: {error}");

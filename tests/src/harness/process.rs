@@ -53,9 +53,7 @@ impl Program {
 
     /// Returns the program with this binary name.
     pub fn named(name: &str) -> Option<Self> {
-        [Self::CompressorNode, Self::DecoderNode, Self::Gateway, Self::C3]
-            .into_iter()
-            .find(|p| p.name() == name)
+        [Self::CompressorNode, Self::DecoderNode, Self::Gateway, Self::C3].into_iter().find(|p| p.name() == name)
     }
 
     /// Returns the path of the binary. It lies beside this executable, or in the parent folder for a test.
@@ -63,9 +61,7 @@ impl Program {
         let here = std::env::current_exe().context("this executable has no path")?;
         let beside = here.ancestors().skip(1).take(2).map(|folder| folder.join(self.name()));
         let found = beside.into_iter().find(|path| path.is_file());
-        found.with_context(|| {
-            format!("{} is not built: run `cargo build --workspace --bins` first", self.name())
-        })
+        found.with_context(|| format!("{} is not built: run `cargo build --workspace --bins` first", self.name()))
     }
 }
 
@@ -247,8 +243,7 @@ impl Process {
         self.signal("TERM")?;
         let name = self.program.name();
         let what = format!("{name} to drain");
-        let status: ExitStatus =
-            until(&what, EXIT_LIMIT, async || self.child.try_wait().ok().flatten()).await?;
+        let status: ExitStatus = until(&what, EXIT_LIMIT, async || self.child.try_wait().ok().flatten()).await?;
         ensure!(status.success(), "{name} ended with {status}:\n{}", self.log_tail());
         Ok(())
     }

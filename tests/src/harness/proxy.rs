@@ -15,8 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// HTTP response of a server that sheds load.
-const THROTTLED: &[u8] =
-    b"HTTP/1.1 503 Slow Down\r\ncontent-length: 0\r\nretry-after: 1\r\nconnection: close\r\n\r\n";
+const THROTTLED: &[u8] = b"HTTP/1.1 503 Slow Down\r\ncontent-length: 0\r\nretry-after: 1\r\nconnection: close\r\n\r\n";
 
 /// Probabilities, from 0 to 1, that a request meets each fault.
 #[derive(Clone, Copy, Debug, Default)]
@@ -76,8 +75,7 @@ impl Proxy {
         let address = listener.local_addr()?;
         let (injected, draws) = (Arc::<AtomicU64>::default(), Arc::new(AtomicU64::new(0)));
         let link = watch::Sender::new(Link::default());
-        let injector =
-            FaultInjector { faults, seed, draws, injected: Arc::clone(&injected), link: link.subscribe() };
+        let injector = FaultInjector { faults, seed, draws, injected: Arc::clone(&injected), link: link.subscribe() };
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (mut injector, target) = (injector.clone(), target.clone());
@@ -235,8 +233,7 @@ mod tests {
     fn faults_occur_at_their_rates() {
         let faults = FaultRates { throttled: 0.1, answer_lost: 0.2, reset: 0.3, ..Default::default() };
         let (draws, injected) = Default::default();
-        let injector =
-            FaultInjector { faults, seed: 7, draws, injected, link: watch::Sender::default().subscribe() };
+        let injector = FaultInjector { faults, seed: 7, draws, injected, link: watch::Sender::default().subscribe() };
         let drawn = Vec::from_iter((0..10_000).map(|_| injector.draw()));
         for (fault, share) in [(Fault::Throttled, 0.1), (Fault::AnswerLost, 0.2), (Fault::Reset, 0.3)] {
             let count = drawn.iter().filter(|&&drawn| drawn == Some(fault)).count() as f64;

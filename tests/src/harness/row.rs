@@ -22,12 +22,7 @@ impl Row {
     }
 
     /// Row for a value whose check against `bound` the caller has made.
-    pub fn observed(
-        row: impl Into<String>,
-        seen: impl Serialize,
-        ok: bool,
-        bound: impl Into<String>,
-    ) -> Self {
+    pub fn observed(row: impl Into<String>, seen: impl Serialize, ok: bool, bound: impl Into<String>) -> Self {
         Self { row: row.into(), value: json!(seen), bound: bound.into(), ok: Some(ok) }
     }
 
@@ -55,22 +50,12 @@ impl Row {
 
     /// Row for a measurement that this machine lacks the hardware for.
     pub fn skipped(row: impl Into<String>, lacks: &str, bound: impl Into<String>) -> Self {
-        Self {
-            row: row.into(),
-            value: json!(format!("not measured: no {lacks}")),
-            bound: bound.into(),
-            ok: None,
-        }
+        Self { row: row.into(), value: json!(format!("not measured: no {lacks}")), bound: bound.into(), ok: None }
     }
 
     /// Row for a measurement that failed.
     pub fn failed(row: impl Into<String>, error: &anyhow::Error) -> Self {
-        Self {
-            row: row.into(),
-            value: json!(format!("{error:#}")),
-            bound: "is measured".into(),
-            ok: Some(false),
-        }
+        Self { row: row.into(), value: json!(format!("{error:#}")), bound: "is measured".into(), ok: Some(false) }
     }
 
     /// Returns the measured rows, or one failed row called `name`.

@@ -117,11 +117,7 @@ impl BenchReport {
             let Some(worker) = worker else { continue };
             lines.push(format!(
                 "{name}  {} calls, {} failed; {:.1} calls/s, {:.0} tokens/s, {:.0} bytes/s",
-                worker.calls,
-                worker.failed,
-                worker.calls_per_second,
-                worker.tokens_per_second,
-                worker.bytes_per_second
+                worker.calls, worker.failed, worker.calls_per_second, worker.tokens_per_second, worker.bytes_per_second
             ));
             for (label, ms) in [("first byte", &worker.first_byte_ms), ("total", &worker.total_ms)] {
                 lines.push(format!(

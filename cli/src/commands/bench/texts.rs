@@ -25,8 +25,7 @@ impl Texts {
         let source = std::fs::read_to_string(path).map_err(|error| CliError::at(path, &error))?;
         if source.len() < bytes.max(1) {
             let (path, have) = (path.display(), source.len());
-            let message =
-                format!("{path} has only {have} bytes: give a longer file, or less than --bytes {bytes}");
+            let message = format!("{path} has only {have} bytes: give a longer file, or less than --bytes {bytes}");
             return Err(CliError::Usage(message));
         }
         Ok(Self { source: source.into(), bytes, next: Arc::default(), run: fastrand::u64(..) })

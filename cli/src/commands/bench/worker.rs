@@ -74,12 +74,7 @@ impl Worker {
     }
 
     /// Stores `count` documents, and creates a worker whose calls read them.
-    pub(super) async fn gets(
-        client: Client,
-        texts: &Texts,
-        count: usize,
-        write: &WriteArgs,
-    ) -> Result<Self, CliError> {
+    pub(super) async fn gets(client: Client, texts: &Texts, count: usize, write: &WriteArgs) -> Result<Self, CliError> {
         let mut documents = Vec::with_capacity(count);
         for _ in 0..count {
             documents.push(put(&client, texts.next(), write).await?);

@@ -56,12 +56,7 @@ fn ids(client: &Client, args: &GetArgs) -> BoxStream<'static, Result<String, Cli
     listed.map_ok(|document| document.id.to_string()).map_err(CliError::from).boxed()
 }
 
-async fn get_to_file(
-    client: &Client,
-    id: &str,
-    directory: &Path,
-    progress: &Progress,
-) -> Result<Report, CliError> {
+async fn get_to_file(client: &Client, id: &str, directory: &Path, progress: &Progress) -> Result<Report, CliError> {
     let started = Instant::now();
     let mut text = client.get(id, ByteRange::default()).await?;
     let document = text.document().clone();
@@ -87,9 +82,7 @@ async fn is_present(id: DocumentId, path: &Path) -> Result<bool, CliError> {
         Ok(hash) if hash.as_bytes() == id.as_bytes() => Ok(true),
         Ok(_) => {
             let path = path.display();
-            Err(CliError::Failed(format!(
-                "{path} exists and holds another text: move it away, then try again"
-            )))
+            Err(CliError::Failed(format!("{path} exists and holds another text: move it away, then try again")))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(CliError::at(path, &error)),

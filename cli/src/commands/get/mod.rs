@@ -31,13 +31,7 @@ pub(crate) struct GetArgs {
     #[arg(long, value_name = "N", default_value_t = JOBS, value_parser = positive)]
     jobs: usize,
     /// Range of bytes to read, B excluded; leave out A or B for the start or the end
-    #[arg(
-        long,
-        value_name = "A..B",
-        default_value = "..",
-        hide_default_value = true,
-        allow_hyphen_values = true
-    )]
+    #[arg(long, value_name = "A..B", default_value = "..", hide_default_value = true, allow_hyphen_values = true)]
     pub(crate) range: ByteRange,
     /// File to write, or directory that gets a file for each document [default: standard output]
     #[arg(short, long, value_name = "FILE|DIR")]

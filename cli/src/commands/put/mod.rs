@@ -4,9 +4,7 @@ mod many;
 
 use std::path::PathBuf;
 
-use c3_client::{
-    Base, Client, DocumentName, Expected, Label, Labels, Namespace, PutName, UploadName, WriteOptions,
-};
+use c3_client::{Base, Client, DocumentName, Expected, Label, Labels, Namespace, PutName, UploadName, WriteOptions};
 
 use crate::args::{PreconditionArgs, RemoteArgs, WriteArgs, document_ref, positive};
 use crate::error::CliError;

@@ -37,9 +37,7 @@ impl NetworkConfig {
             || !self.hidden.is_multiple_of(HEAD_DIM_STEP * self.heads)
             || !self.heads.is_multiple_of(self.kv_heads)
         {
-            return Err(Error::checkpoint(format!(
-                "the dimensions of the network are inconsistent: {self:?}"
-            )));
+            return Err(Error::checkpoint(format!("the dimensions of the network are inconsistent: {self:?}")));
         }
         Ok(self)
     }
@@ -160,8 +158,7 @@ struct Metadata<'a>(&'a HashMap<String, Value>);
 impl Metadata<'_> {
     fn get<T>(&self, key: &str, read: impl Fn(&Value) -> candle_core::Result<T>) -> Result<T, Error> {
         let value = self.0.get(key).and_then(|value| read(value).ok());
-        value
-            .ok_or_else(|| Error::checkpoint(format!("GGUF metadata {key} is missing or has the wrong type")))
+        value.ok_or_else(|| Error::checkpoint(format!("GGUF metadata {key} is missing or has the wrong type")))
     }
 
     fn size(&self, key: &str) -> Result<usize, Error> {

@@ -66,9 +66,7 @@ impl Manifest {
             return Self::from_files(files);
         }
         serde_json::from_slice(&files.read(FILE)?).map_err(|error| {
-            Error::checkpoint(format!(
-                "{FILE} is invalid ({error}): use the file that came with the checkpoint"
-            ))
+            Error::checkpoint(format!("{FILE} is invalid ({error}): use the file that came with the checkpoint"))
         })
     }
 
@@ -101,11 +99,7 @@ impl Manifest {
             let hashes = names.into_iter().map(|name| Ok((name.clone(), hash(files, &name)?)));
             hashes.collect::<Result<_, Error>>().map(StageFiles::new)
         };
-        Ok(Self {
-            name: files.name(),
-            compressor: stage(Stage::Compressor)?,
-            decoder: stage(Stage::Decoder)?,
-        })
+        Ok(Self { name: files.name(), compressor: stage(Stage::Compressor)?, decoder: stage(Stage::Decoder)? })
     }
 }
 

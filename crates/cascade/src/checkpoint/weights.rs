@@ -85,8 +85,7 @@ impl Gguf {
         let name = gguf_file(stage);
         let mut reader = files.reader(&name)?;
         let content = Content::read(&mut reader);
-        let content =
-            content.map_err(|error| Error::checkpoint(format!("{name} is not a GGUF file: {error}")))?;
+        let content = content.map_err(|error| Error::checkpoint(format!("{name} is not a GGUF file: {error}")))?;
         Ok(Self { content, reader })
     }
 

@@ -165,9 +165,7 @@ impl Decoder {
     /// Maximum rows that a window adds to each decoding step: one per block.
     pub fn step_rows(&self, task: &Task) -> usize {
         match task {
-            Task::Reconstruct { tokens, ratio, .. } => {
-                tokens.div_ceil(self.layout.block_len(*tokens, *ratio).max(1))
-            }
+            Task::Reconstruct { tokens, ratio, .. } => tokens.div_ceil(self.layout.block_len(*tokens, *ratio).max(1)),
             Task::Generate { .. } => 1,
         }
     }
@@ -230,20 +228,12 @@ impl Decoder {
             return Ok(());
         }
         let given = values.len();
-        Err(Error::input(format!(
-            "{given} values for {count} latents of width {width}: the width must be {expected}"
-        )))
+        Err(Error::input(format!("{given} values for {count} latents of width {width}: the width must be {expected}")))
     }
 
     /// Returns verdicts in text order. `hidden` holds the rows of the slots in row order, see [`WindowLayout::blocks`].
-    fn verdicts(
-        &self,
-        hidden: &Tensor,
-        tokens: &[u32],
-        layout: &WindowLayout,
-    ) -> Result<Vec<TokenVerdict>, Error> {
-        let slots: Vec<usize> =
-            (0..layout.blocks.steps()).flat_map(|step| layout.blocks.slots(step)).collect();
+    fn verdicts(&self, hidden: &Tensor, tokens: &[u32], layout: &WindowLayout) -> Result<Vec<TokenVerdict>, Error> {
+        let slots: Vec<usize> = (0..layout.blocks.steps()).flat_map(|step| layout.blocks.slots(step)).collect();
         let truth: Vec<u32> = slots.iter().map(|&slot| tokens[slot]).collect();
         let argmax = self.network.argmax(hidden, &self.non_text_ids, Some(&truth))?;
         let mut verdicts = vec![TokenVerdict { predicted: 0, correct: false, margin: 0.0 }; tokens.len()];

@@ -68,19 +68,11 @@ impl DecodeSession {
                 let layout = decoder.window_layout(&latents, tokens, ratio)?;
                 decoder.text(&corrections.iter().map(|(_, token)| *token).collect::<Vec<_>>())?;
                 let tokens = vec![0; tokens];
-                Progress::Reconstruct(Reconstruction {
-                    layout,
-                    corrections,
-                    tokens,
-                    text: Vec::new(),
-                    step: 0,
-                })
+                Progress::Reconstruct(Reconstruction { layout, corrections, tokens, text: Vec::new(), step: 0 })
             }
             Task::Generate { .. } if !decoder.info().takes_prompt => {
                 let cascade = &decoder.info().cascade;
-                return Err(Error::input(format!(
-                    "{cascade} only reconstructs text and takes no prompt: omit it"
-                )));
+                return Err(Error::input(format!("{cascade} only reconstructs text and takes no prompt: omit it")));
             }
             Task::Generate { prompt, tokens_max } => Progress::Generate {
                 generation: decoder.generation(&prompt, latents.count, tokens_max)?,
@@ -113,9 +105,7 @@ impl DecodeSession {
     /// Number of tokens decoded so far.
     pub fn tokens(&self) -> usize {
         match &self.progress {
-            Progress::Reconstruct(window) => {
-                (0..window.step).map(|step| window.layout.blocks.active(step)).sum()
-            }
+            Progress::Reconstruct(window) => (0..window.step).map(|step| window.layout.blocks.active(step)).sum(),
             Progress::Generate { generation, .. } => generation.tokens().len(),
         }
     }
@@ -151,8 +141,7 @@ impl DecodeSession {
                 if !first_step {
                     return Ok((rows, positions.collect(), ids.len()));
                 }
-                let prompt =
-                    layout.prompt_rows(&decoder.prompt_input(&decoder.reconstruct_prompt, &self.latents)?)?;
+                let prompt = layout.prompt_rows(&decoder.prompt_input(&decoder.reconstruct_prompt, &self.latents)?)?;
                 let prompt_positions = layout.prompt_positions(&decoder.layout);
                 let positions = prompt_positions.into_iter().chain(positions);
                 Ok((Tensor::cat(&[prompt, rows], 0)?, positions.collect(), ids.len()))
@@ -217,9 +206,7 @@ pub(super) fn step(decoder: &Decoder, sessions: &mut [&mut DecodeSession]) -> Re
         end += positions.len();
         let rows = hidden.narrow(0, end - tokens, *tokens)?;
         match &mut session.progress {
-            Progress::Generate { generation, .. } => {
-                generation.push_greedy(&mut decoder.network.logits(&rows)?)
-            }
+            Progress::Generate { generation, .. } => generation.push_greedy(&mut decoder.network.logits(&rows)?),
             Progress::Reconstruct(window) => {
                 reconstructions.push((window, *tokens));
                 predicting.push(rows);

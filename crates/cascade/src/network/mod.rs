@@ -146,9 +146,7 @@ impl Qwen2 {
         let backend = Backend::select(options, device, weights.stored_dtype()?, cpu_supported)?;
         let network = match backend {
             Backend::Cpu(isa) => Network::Cpu(Box::new(cpu::Network::load(weights, config, isa)?)),
-            Backend::Candle(dtype) => {
-                Network::Candle(Box::new(candle::Network::load(weights, config, dtype, device)?))
-            }
+            Backend::Candle(dtype) => Network::Candle(Box::new(candle::Network::load(weights, config, dtype, device)?)),
         };
         Ok(Self { hidden: config.hidden, device: device.clone(), backend, network })
     }
@@ -254,9 +252,7 @@ impl Qwen2 {
     /// Builds the layer that maps latents to hidden states. `weight` is `[hidden, latent width]`, `bias` `[hidden]`.
     pub(crate) fn projector(&self, weight: Tensor, bias: Tensor) -> Result<Projector, Error> {
         match self.backend {
-            Backend::Cpu(isa) => {
-                Ok(Projector::Cpu(Dense::new(isa, &floats(&weight)?, floats(&bias)?), self.hidden))
-            }
+            Backend::Cpu(isa) => Ok(Projector::Cpu(Dense::new(isa, &floats(&weight)?, floats(&bias)?), self.hidden)),
             Backend::Candle(_) => Ok(Projector::Candle { weight, bias }),
         }
     }
@@ -279,9 +275,7 @@ impl Projector {
     /// Projects `count` latents, `[count][latent width]`, to `[count, hidden]`.
     pub(crate) fn forward(&self, latents: &[f32], count: usize) -> Result<Tensor, Error> {
         match self {
-            Self::Cpu(dense, hidden) => {
-                Ok(Tensor::from_vec(dense.forward(latents), (count, *hidden), &Device::Cpu)?)
-            }
+            Self::Cpu(dense, hidden) => Ok(Tensor::from_vec(dense.forward(latents), (count, *hidden), &Device::Cpu)?),
             Self::Candle { weight, bias } => {
                 let latents = Tensor::new(latents, weight.device())?.reshape((count, ()))?;
                 let latents = latents.to_dtype(weight.dtype())?;

@@ -92,9 +92,7 @@ impl Registry {
 
     fn check(self: &Arc<Self>, thread: &HealthThread, node: &Arc<Node>) -> AbortOnDropHandle<()> {
         let registry = Arc::downgrade(self);
-        thread.check(Arc::clone(node), move |node, description| {
-            Some(registry.upgrade()?.judge(node, description))
-        })
+        thread.check(Arc::clone(node), move |node, description| Some(registry.upgrade()?.judge(node, description)))
     }
 
     /// Returns all nodes.
@@ -175,11 +173,7 @@ impl Registry {
     }
 
     /// Calls `look` at each change until it returns a value. Returns `None` at the deadline.
-    pub(crate) async fn wait_for<T>(
-        &self,
-        deadline: Instant,
-        mut look: impl FnMut() -> Option<T>,
-    ) -> Option<T> {
+    pub(crate) async fn wait_for<T>(&self, deadline: Instant, mut look: impl FnMut() -> Option<T>) -> Option<T> {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             // Enabled before looking, so that a change in between is not missed.
@@ -202,9 +196,7 @@ impl Registry {
         }
         let most = description.shard_bytes_max;
         if stage == Stage::Compressor && most < SHARD_BYTES_MAX as u64 {
-            return Health::Refused(format!(
-                "it accepts shards of {most} bytes, but {SHARD_BYTES_MAX} are required"
-            ));
+            return Health::Refused(format!("it accepts shards of {most} bytes, but {SHARD_BYTES_MAX} are required"));
         }
         if description.arithmetic.len() > ARITHMETIC_BYTES_MAX {
             return Health::Refused(format!("its arithmetic's name is over {ARITHMETIC_BYTES_MAX} bytes"));

@@ -91,12 +91,7 @@ impl Attempts {
 
     /// Records a failed attempt. Returns whether it counts as a failure; a full node does not. Errors: the request
     /// itself is wrong, so that no other node would accept it.
-    pub(crate) fn record(
-        &mut self,
-        stage: Stage,
-        node: Arc<Node>,
-        attempt: AttemptError,
-    ) -> Result<bool, Error> {
+    pub(crate) fn record(&mut self, stage: Stage, node: Arc<Node>, attempt: AttemptError) -> Result<bool, Error> {
         let error = match &attempt {
             AttemptError::Status(status) => health::root_cause(status),
             AttemptError::WrongAnswer(problem) | AttemptError::Disputed(problem) => problem.clone(),
@@ -168,10 +163,7 @@ mod tests {
         let died: fn() -> AttemptError = || AttemptError::Status(Status::unavailable("it died"));
         assert_eq!(exhausted_after(8, died), 8);
         assert_eq!(exhausted_after(8, || AttemptError::NodeLost), 8);
-        assert_eq!(
-            exhausted_after(8, || AttemptError::WrongAnswer("a hash differs".to_owned())),
-            EXCLUDED_MAX
-        );
+        assert_eq!(exhausted_after(8, || AttemptError::WrongAnswer("a hash differs".to_owned())), EXCLUDED_MAX);
         assert_eq!(exhausted_after(8, || AttemptError::Timeout), EXCLUDED_MAX);
         assert_eq!(exhausted_after(1, died), 1);
     }

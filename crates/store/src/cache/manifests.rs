@@ -44,8 +44,7 @@ impl ManifestCache {
         let before = store.validator_paths(id).and_then(|paths| Some((store.validator(&paths)?, paths)));
         let manifest = Arc::new(ResolvedManifest::new(store.manifest(id).await?));
         if let Some((validator, paths)) = before.filter(|(validator, _)| validator.is_strong()) {
-            let cached =
-                CachedManifest { manifest: Arc::clone(&manifest), paths: Arc::new(paths), validator };
+            let cached = CachedManifest { manifest: Arc::clone(&manifest), paths: Arc::new(paths), validator };
             self.0.insert(id, cached).await;
         }
         Ok(manifest)

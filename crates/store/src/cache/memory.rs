@@ -15,9 +15,8 @@ pub(crate) struct Memory {
 impl Memory {
     /// Creates a cache of at most `bytes`; with 0 it keeps nothing.
     pub(crate) fn new(bytes: u64) -> Self {
-        let weight = |keys: &ShardKeys, shard: &Arc<Shard>| {
-            u32::try_from(keys.weight() + shard.weight()).unwrap_or(u32::MAX)
-        };
+        let weight =
+            |keys: &ShardKeys, shard: &Arc<Shard>| u32::try_from(keys.weight() + shard.weight()).unwrap_or(u32::MAX);
         Self { shards: Cache::builder().max_capacity(bytes).weigher(weight).build() }
     }
 

@@ -61,8 +61,7 @@ impl ResolvedManifest {
             Placement::Objects { .. } => KEYS_WEIGHT,
         };
         let shards = self.stored.value.shards.iter();
-        let locations =
-            shards.map(|entry| size_of::<OnceLock<ShardLocation>>() + location_weight(&entry.placement));
+        let locations = shards.map(|entry| size_of::<OnceLock<ShardLocation>>() + location_weight(&entry.placement));
         self.stored.value.weight() + locations.sum::<usize>()
     }
 }

@@ -37,9 +37,10 @@ pub(crate) fn key(keys: &ShardKeys) -> Bytes {
 
 /// Encodes a shard as the value of this key.
 pub(crate) fn seal(key: &[u8], shard: &Shard) -> Bytes {
-    let windows = shard.windows.iter().map(|window| {
-        WindowPayload::new(&window.bytes, &window.group, window.hash, window.corrections.as_ref())
-    });
+    let windows = shard
+        .windows
+        .iter()
+        .map(|window| WindowPayload::new(&window.bytes, &window.group, window.hash, window.corrections.as_ref()));
     let payload = Payload { windows: windows.collect() };
     let mut value = BytesMut::with_capacity(CHECKSUM_BYTES + payload.encoded_len());
     value.put_bytes(0, CHECKSUM_BYTES);
@@ -84,10 +85,8 @@ pub(crate) mod tests {
 
     /// Key prefixes of a shard, different for every number.
     pub(crate) fn key_prefixes(number: u32, verified: bool) -> ShardKeyPrefixes {
-        let latents =
-            LatentSettings { compressor: Fingerprint::of(b"c"), ratio: 20, codec: LatentCodec::Q4_0 };
-        let how =
-            CorrectionSettings { decoder: Fingerprint::of(b"d"), arithmetic: "f32".to_owned(), margin: 2.0 };
+        let latents = LatentSettings { compressor: Fingerprint::of(b"c"), ratio: 20, codec: LatentCodec::Q4_0 };
+        let how = CorrectionSettings { decoder: Fingerprint::of(b"d"), arithmetic: "f32".to_owned(), margin: 2.0 };
         let how = verified.then_some(&how);
         ShardKeyPrefixes::new(ShardHash::of(&number.to_le_bytes()), &latents, how, None)
     }

@@ -65,7 +65,6 @@ impl Inventory {
     /// Returns whether a copy has the newest version and no tombstone covers it.
     pub(crate) fn is_current(&self, copy: &ManifestCopy, newest: &HashMap<DocumentId, Version>) -> bool {
         let version = copy.located.version;
-        newest.get(&copy.id) == Some(&version)
-            && self.deleted.get(&copy.id).is_none_or(|&deleted| deleted < version)
+        newest.get(&copy.id) == Some(&version) && self.deleted.get(&copy.id).is_none_or(|&deleted| deleted < version)
     }
 }

@@ -9,9 +9,7 @@ use c3_types::{Cascade, Document, DocumentId, Labels, LatentCodec, ShardHash};
 
 pub(crate) use self::inventory::{Inventory, ManifestCopy};
 pub use self::inventory::{LocatedVersion, Location};
-use crate::object::key::{
-    self, CorrectionSettings, ImportDigest, LatentSettings, ShardKeyPrefixes, ShardKeys,
-};
+use crate::object::key::{self, CorrectionSettings, ImportDigest, LatentSettings, ShardKeyPrefixes, ShardKeys};
 use crate::object::version::Version;
 use crate::shard::{self, Encoded, ShardCorrections, ShardLatents, StoredCorrections, StoredLatents};
 use crate::{Error, Shard};
@@ -99,9 +97,7 @@ impl Placement {
     pub(crate) fn inline_bytes(&self) -> usize {
         match self {
             Self::Objects { .. } => 0,
-            Self::Inline { latents, corrections } => {
-                latents.len() + corrections.as_ref().map_or(0, Bytes::len)
-            }
+            Self::Inline { latents, corrections } => latents.len() + corrections.as_ref().map_or(0, Bytes::len),
         }
     }
 }
@@ -136,8 +132,7 @@ impl Manifest {
 
     /// Returns the key prefixes of a shard's objects.
     pub fn key_prefixes(&self, shard: &ShardEntry) -> ShardKeyPrefixes {
-        let latents =
-            LatentSettings { compressor: self.cascade.compressor, ratio: shard.ratio, codec: self.codec };
+        let latents = LatentSettings { compressor: self.cascade.compressor, ratio: shard.ratio, codec: self.codec };
         let verification = self.verification.as_ref();
         let corrections = verification.map(|Verification { margin, arithmetic }| CorrectionSettings {
             decoder: self.cascade.decoder,
@@ -218,11 +213,7 @@ impl ShardEntry {
     }
 
     /// Creates the entry of a shard in stored objects.
-    pub fn in_objects(
-        hash: ShardHash,
-        latents: &StoredLatents,
-        corrections: Option<&StoredCorrections>,
-    ) -> Self {
+    pub fn in_objects(hash: ShardHash, latents: &StoredLatents, corrections: Option<&StoredCorrections>) -> Self {
         let placement = Placement::Objects {
             latents: latents.version,
             corrections: corrections.map_or(Version::NONE, |corrections| corrections.version),

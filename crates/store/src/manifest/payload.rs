@@ -163,10 +163,7 @@ impl ShardEntry {
             right: payload.right,
             corrections: payload.corrections,
             stored_bytes: payload.stored_bytes,
-            import_digest: payload
-                .import_digest
-                .map(|bytes| bytes.as_ref().try_into().map_err(wrong))
-                .transpose()?,
+            import_digest: payload.import_digest.map(|bytes| bytes.as_ref().try_into().map_err(wrong)).transpose()?,
             placement: match payload.inline {
                 Some(InlinePayload { latents, corrections }) => Placement::Inline { latents, corrections },
                 None => Placement::Objects {

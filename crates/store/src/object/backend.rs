@@ -106,8 +106,7 @@ macro_rules! cloud {
     ($builder:expr, $key:ty, $settings:expr) => {{
         let settings: &BackendSettings = $settings;
         let retry = RetryConfig { retry_timeout: settings.retry_timeout, ..RetryConfig::default() };
-        let builder =
-            $builder.with_url(&settings.data).with_client_options(client(settings)).with_retry(retry);
+        let builder = $builder.with_url(&settings.data).with_client_options(client(settings)).with_retry(retry);
         let known = settings
             .cloud
             .0
@@ -129,17 +128,15 @@ fn open_url(settings: &BackendSettings) -> Result<Backend, String> {
     let built = match scheme {
         ObjectStoreScheme::AmazonS3 => {
             // Single deletes are safe to retry. Bulk deletes are POST requests, which some servers lack.
-            let builder = AmazonS3Builder::new()
-                .with_conditional_put(S3ConditionalPut::ETagMatch)
-                .with_disable_bulk_delete(true);
+            let builder =
+                AmazonS3Builder::new().with_conditional_put(S3ConditionalPut::ETagMatch).with_disable_bulk_delete(true);
             cloud!(builder, AmazonS3ConfigKey, settings).map(|store| layered(store, prefix, settings))
         }
-        ObjectStoreScheme::GoogleCloudStorage => {
-            cloud!(GoogleCloudStorageBuilder::new(), GoogleConfigKey, settings)
-                .map(|store| layered(store, prefix, settings))
-        }
-        ObjectStoreScheme::MicrosoftAzure => cloud!(MicrosoftAzureBuilder::new(), AzureConfigKey, settings)
+        ObjectStoreScheme::GoogleCloudStorage => cloud!(GoogleCloudStorageBuilder::new(), GoogleConfigKey, settings)
             .map(|store| layered(store, prefix, settings)),
+        ObjectStoreScheme::MicrosoftAzure => {
+            cloud!(MicrosoftAzureBuilder::new(), AzureConfigKey, settings).map(|store| layered(store, prefix, settings))
+        }
         _ => return Err(format!("it is not {SCHEMES}")),
     };
     Ok(Backend { store: built.map_err(|error| root_cause(&error))?, folder: None })
@@ -200,9 +197,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         std::fs::write(&file, b"").unwrap();
-        for data in
-            [file.to_str().unwrap(), "nonsense://", "ftp://host/folder", "memory:///", "s3://bucket/x"]
-        {
+        for data in [file.to_str().unwrap(), "nonsense://", "ftp://host/folder", "memory:///", "s3://bucket/x"] {
             let error = Backend::open(&nearby(data)).await.expect_err("must not open").to_string();
             assert!(error.contains(data) && !error.contains('\n'), "{error}");
         }

@@ -300,8 +300,7 @@ mod tests {
 
     #[test]
     fn keys_contain_everything_that_an_object_depends_on() {
-        let latents =
-            LatentSettings { compressor: Fingerprint::of(b"c"), ratio: 20, codec: LatentCodec::Q4_0 };
+        let latents = LatentSettings { compressor: Fingerprint::of(b"c"), ratio: 20, codec: LatentCodec::Q4_0 };
         let arithmetic = "cpu/int8 ../x".to_owned();
         let corrections = CorrectionSettings { decoder: Fingerprint::of(b"d"), arithmetic, margin: 2.5 };
         let shard = ShardHash::of(b"s");

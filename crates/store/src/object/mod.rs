@@ -198,9 +198,7 @@ pub(crate) fn is_older_than(object: &ObjectMeta, age: Duration) -> bool {
 }
 
 /// Runs file operations on a thread that may block.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
-) -> Result<T, Error> {
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> Result<T, Error> {
     let done = tokio::task::spawn_blocking(work).await.map_err(std::io::Error::from).flatten();
     done.map_err(|source| object_store::Error::Generic { store: FOLDER, source: source.into() }.into())
 }

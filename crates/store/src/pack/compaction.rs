@@ -71,8 +71,7 @@ impl Store {
         newest: &HashMap<DocumentId, Version>,
         grace: Duration,
     ) -> (Vec<ObjectKey>, Vec<&'a ManifestCopy>) {
-        let current =
-            Vec::from_iter(inventory.copies.iter().filter(|copy| inventory.is_current(copy, newest)));
+        let current = Vec::from_iter(inventory.copies.iter().filter(|copy| inventory.is_current(copy, newest)));
         let mut live_records: HashMap<&ObjectKey, usize> = HashMap::new();
         for copy in &current {
             if let Location::Pack { pack, .. } = &copy.located.location {
@@ -81,8 +80,7 @@ impl Store {
         }
         let all = self.packs.all();
         let intact = all.iter().filter(|pack| pack.damage.is_none());
-        let with_counts =
-            Vec::from_iter(intact.map(|pack| (pack, live_records.get(&pack.key).copied().unwrap_or(0))));
+        let with_counts = Vec::from_iter(intact.map(|pack| (pack, live_records.get(&pack.key).copied().unwrap_or(0))));
         let is_small = |count: usize| count < SMALL_PACK_RECORDS;
         let many_small = with_counts.iter().filter(|(_, count)| is_small(*count)).count() >= RECORDS_MIN;
         let replaced = with_counts
@@ -96,9 +94,7 @@ impl Store {
             (Location::Pack { pack, .. }, _) => packs.contains(pack),
             // A gateway that knows an older version in a pack looks for a newer one only in an object of its own.
             (Location::Object, Some(object)) => {
-                object.size <= RECORD_BYTES_MAX
-                    && is_older_than(object, grace)
-                    && !in_packs.contains(&copy.id)
+                object.size <= RECORD_BYTES_MAX && is_older_than(object, grace) && !in_packs.contains(&copy.id)
             }
             (Location::Object, None) => false,
         });

@@ -132,9 +132,7 @@ pub(crate) fn salvage(pack: &Bytes) -> Vec<Entry> {
 pub(crate) fn covers(entries: &[Entry], index_start: u64) -> bool {
     let mut ranges = Vec::from_iter(entries.iter().map(|entry| entry.range.clone()));
     ranges.sort_by_key(|range| range.start);
-    let end = ranges
-        .iter()
-        .try_fold(0, |end, range| (range.start == end + LENGTH_BYTES as u64).then_some(range.end));
+    let end = ranges.iter().try_fold(0, |end, range| (range.start == end + LENGTH_BYTES as u64).then_some(range.end));
     end == Some(index_start)
 }
 

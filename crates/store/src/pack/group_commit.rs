@@ -94,9 +94,7 @@ impl Writer {
         let (records, replies): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
         let written = match &records[..] {
             [] => return,
-            [alone] => {
-                self.objects.write(&key::manifest(alone.id, alone.version), alone.object.clone()).await
-            }
+            [alone] => self.objects.write(&key::manifest(alone.id, alone.version), alone.object.clone()).await,
             _ => self.packs.put(records).await.map(|bytes| PutOutcome::Created { bytes }),
         };
         for reply in replies {

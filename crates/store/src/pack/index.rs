@@ -50,12 +50,7 @@ impl Pack {
 impl PackIndex {
     /// Creates an empty index.
     pub(crate) fn new(objects: Arc<Objects>) -> Self {
-        Self {
-            objects,
-            packs: Mutex::default(),
-            changes: AtomicU64::new(0),
-            refreshing: tokio::sync::Mutex::default(),
-        }
+        Self { objects, packs: Mutex::default(), changes: AtomicU64::new(0), refreshing: tokio::sync::Mutex::default() }
     }
 
     /// Returns a number that rises whenever the set of packs changes.
@@ -81,8 +76,7 @@ impl PackIndex {
         let _one_at_a_time = self.refreshing.lock().await;
         let folder = Path::from(key::PACKS);
         let objects: Vec<_> = self.objects.list(&folder, &folder).try_collect().await?;
-        let listed =
-            objects.into_iter().filter_map(|object| Some((key::parse_version(&object.location)?, object)));
+        let listed = objects.into_iter().filter_map(|object| Some((key::parse_version(&object.location)?, object)));
         let listed = BTreeMap::from_iter(listed);
         let new = {
             let mut packs = self.lock();

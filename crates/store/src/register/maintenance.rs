@@ -69,8 +69,7 @@ impl Store {
         generations: &[ObjectMeta],
         mode: FsckMode,
     ) -> Result<Option<Finding>, Error> {
-        let keys =
-            Vec::from_iter(generations.iter().map(|object| ObjectKey::from_path(object.location.clone())));
+        let keys = Vec::from_iter(generations.iter().map(|object| ObjectKey::from_path(object.location.clone())));
         let mut newest: Option<Register> = None;
         for (age, key) in keys.iter().rev().enumerate() {
             match self.read_register(key).await {

@@ -120,12 +120,7 @@ impl Register {
             let (document, version) = (DocumentId::try_from(document.as_ref())?, Version::from_bits(version));
             Ok::<_, Invalid>(RegisterValue { document, version, labels: Labels::new(labels)? })
         });
-        Ok(Self {
-            generation,
-            write_id: Version::from_bits(write_id),
-            predecessors,
-            value: value.transpose()?,
-        })
+        Ok(Self { generation, write_id: Version::from_bits(write_id), predecessors, value: value.transpose()? })
     }
 }
 
@@ -177,12 +172,7 @@ impl Store {
     }
 
     /// Returns whether a new generation continues the current ones, and not deleted ones.
-    async fn confirm(
-        &self,
-        prefix: &KeyPrefix,
-        from: Option<&Register>,
-        next: &Register,
-    ) -> Result<bool, Error> {
+    async fn confirm(&self, prefix: &KeyPrefix, from: Option<&Register>, next: &Register) -> Result<bool, Error> {
         loop {
             let existing = self.objects.versions(prefix).await?;
             let Some(newest) = existing.last() else { return Ok(false) };

@@ -71,21 +71,14 @@ impl Store {
     }
 
     /// Reads the labels in a listed generation, or in the newest one if that is gone.
-    pub async fn listed_labels(
-        &self,
-        id: DocumentId,
-        generation: Version,
-    ) -> Result<Option<RegisterValue>, Error> {
+    pub async fn listed_labels(&self, id: DocumentId, generation: Version) -> Result<Option<RegisterValue>, Error> {
         let prefix = key::document_prefix(LABELS, id);
         let register = self.listed_register(&prefix, &prefix.at(generation)).await?;
         Ok(register.and_then(|register| register.value))
     }
 
     /// Lists the newest generation of each name of a namespace, or of all.
-    pub async fn names(
-        &self,
-        namespace: Option<&Namespace>,
-    ) -> Result<BTreeMap<DocumentName, ObjectKey>, Error> {
+    pub async fn names(&self, namespace: Option<&Namespace>) -> Result<BTreeMap<DocumentName, ObjectKey>, Error> {
         let folder = namespace.map_or_else(|| Path::from(NAMES), key::namespace_folder);
         let all = self.registers(&folder).await?;
         let newest = all.into_values().filter_map(|mut generations| {
@@ -96,11 +89,7 @@ impl Store {
     }
 
     /// Reads a name in a listed generation, or in the newest one if that is gone.
-    pub async fn listed_name(
-        &self,
-        name: &DocumentName,
-        listed: &ObjectKey,
-    ) -> Result<Option<Register>, Error> {
+    pub async fn listed_name(&self, name: &DocumentName, listed: &ObjectKey) -> Result<Option<Register>, Error> {
         self.listed_register(&key::name_prefix(name), listed).await
     }
 
@@ -173,11 +162,7 @@ impl Store {
         }
     }
 
-    async fn listed_register(
-        &self,
-        prefix: &KeyPrefix,
-        listed: &ObjectKey,
-    ) -> Result<Option<Register>, Error> {
+    async fn listed_register(&self, prefix: &KeyPrefix, listed: &ObjectKey) -> Result<Option<Register>, Error> {
         match self.read_register(listed).await {
             Err(Error::Missing { .. }) => self.register(prefix).await,
             read => read.map(Some),

@@ -51,10 +51,7 @@ pub(crate) fn encode(windows: &[WindowCorrections]) -> Bytes {
 }
 
 /// Decodes the corrections of windows with these token counts.
-pub(crate) fn decode(
-    payload: &[u8],
-    tokens: impl Iterator<Item = u32>,
-) -> Result<Vec<WindowCorrections>, Invalid> {
+pub(crate) fn decode(payload: &[u8], tokens: impl Iterator<Item = u32>) -> Result<Vec<WindowCorrections>, Invalid> {
     let (words, odd) = payload.as_chunks();
     if !odd.is_empty() {
         return Err(Invalid::new("corrections", "are cut short"));
@@ -239,9 +236,7 @@ impl EncoderModel<PRECISION> for LengthModel<'_> {
 impl DecoderModel<PRECISION> for LengthModel<'_> {
     fn quantile_function(&self, quantile: u16) -> (usize, u16, NonZeroU16) {
         let (mut length, mut counted) = (0, 0);
-        while length + 1 < self.counts.len()
-            && self.cumulative(length + 1, counted + self.counts[length]) <= quantile
-        {
+        while length + 1 < self.counts.len() && self.cumulative(length + 1, counted + self.counts[length]) <= quantile {
             counted += self.counts[length];
             length += 1;
         }
@@ -292,8 +287,7 @@ mod tests {
     /// Windows with these token counts and corrections of (position, token).
     fn windows(of: &[(u32, Vec<(u32, u32)>)]) -> (Vec<WindowCorrections>, Vec<u32>) {
         let windows = of.iter().map(|(tokens, corrections)| {
-            let mut corrections: Vec<_> =
-                corrections.iter().map(|&(at, token)| (at % tokens, token)).collect();
+            let mut corrections: Vec<_> = corrections.iter().map(|&(at, token)| (at % tokens, token)).collect();
             corrections.sort_unstable();
             corrections.dedup_by_key(|(at, _)| *at);
             let corrections = corrections.into_iter().map(|(position, token)| Correction { position, token });

@@ -80,10 +80,8 @@ impl ShardLatents {
     }
 
     fn encode(&self) -> Bytes {
-        let windows = self
-            .windows
-            .iter()
-            .map(|window| WindowPayload::new(&window.bytes, &window.group, window.hash, None));
+        let windows =
+            self.windows.iter().map(|window| WindowPayload::new(&window.bytes, &window.group, window.hash, None));
         LatentsPayload { windows: windows.collect() }.encode_to_vec().into()
     }
 
@@ -120,8 +118,7 @@ impl ShardCorrections {
     }
 
     fn encode(&self) -> Bytes {
-        let (latents, coded) =
-            (Bytes::copy_from_slice(&self.latents), corrections_codec::encode(&self.windows));
+        let (latents, coded) = (Bytes::copy_from_slice(&self.latents), corrections_codec::encode(&self.windows));
         CorrectionsPayload { latents, windows: Vec::new(), coded: Some(coded) }.encode_to_vec().into()
     }
 
@@ -219,10 +216,10 @@ pub(crate) mod tests {
     fn format_1_of_corrections_stays_readable() {
         let latents = shard(&[40, 7]);
         let corrections = corrections(&latents);
-        let windows = corrections.windows.iter().map(|window| CorrectionsWindow {
-            right: window.right,
-            corrections: Some((&window.corrections).into()),
-        });
+        let windows = corrections
+            .windows
+            .iter()
+            .map(|window| CorrectionsWindow { right: window.right, corrections: Some((&window.corrections).into()) });
         let mut payload = CorrectionsPayload {
             latents: Bytes::copy_from_slice(&corrections.latents),
             windows: windows.collect(),

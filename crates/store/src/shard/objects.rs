@@ -50,11 +50,7 @@ impl Store {
         Ok(StoredLatents { version: key.split_version().1, value, digest, bytes })
     }
 
-    async fn corrections(
-        &self,
-        key: &ObjectKey,
-        latents: &StoredLatents,
-    ) -> Result<StoredCorrections, Error> {
+    async fn corrections(&self, key: &ObjectKey, latents: &StoredLatents) -> Result<StoredCorrections, Error> {
         let (payload, bytes) = self.objects.get(key).await?;
         let value = ShardCorrections::decode(payload, &latents.value, latents.digest);
         let value = value.map_err(|invalid| Error::invalid(key, &invalid))?;
@@ -107,11 +103,7 @@ impl Store {
         }
     }
 
-    async fn newest_usable<T, R>(
-        &self,
-        prefix: &KeyPrefix,
-        read: impl Fn(ObjectKey) -> R,
-    ) -> Result<Option<T>, Error>
+    async fn newest_usable<T, R>(&self, prefix: &KeyPrefix, read: impl Fn(ObjectKey) -> R) -> Result<Option<T>, Error>
     where
         R: Future<Output = Result<T, Error>>,
     {

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use c3_proto::pb::{
-    self, compress_text_request, decompress_request, get_latents_response, get_text_response,
-    put_document_request, put_latents_request,
+    self, compress_text_request, decompress_request, get_latents_response, get_text_response, put_document_request,
+    put_latents_request,
 };
 use c3_proto::{FromWire, ToWire};
 use c3_routing::RequestClass;
 use c3_server::ServiceError;
 use c3_types::{
-    ByteRange, DecompressOptions, Document, DocumentName, Expected, FsckMode, Invalid, Labels, ListQuery,
-    Namespace, Window, WriteOptions,
+    ByteRange, DecompressOptions, Document, DocumentName, Expected, FsckMode, Invalid, Labels, ListQuery, Namespace,
+    Window, WriteOptions,
 };
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -80,10 +80,7 @@ impl pb::gateway_server::Gateway for GatewayService {
         respond(events, |event| event.to_wire())
     }
 
-    async fn get_text(
-        &self,
-        request: Request<pb::GetTextRequest>,
-    ) -> Result<Response<Self::GetTextStream>, Status> {
+    async fn get_text(&self, request: Request<pb::GetTextRequest>) -> Result<Response<Self::GetTextStream>, Status> {
         let pb::GetTextRequest { id, start, end } = request.into_inner();
         self.admit(RequestClass::Read)?;
         let range = ByteRange::new(start, end).map_err(invalid)?;
@@ -109,8 +106,7 @@ impl pb::gateway_server::Gateway for GatewayService {
             None => Err(Invalid::new("part", "must be a document or a window")),
         })
         .await?;
-        let document =
-            document.ok_or_else(|| invalid(Invalid::new("document", "must be the first message")))?;
+        let document = document.ok_or_else(|| invalid(Invalid::new("document", "must be the first message")))?;
         let document = put_latents(self.gateway(), document, windows).await.map_err(status)?;
         Ok(Response::new(pb::PutLatentsResponse { document: Some(document.to_wire()) }))
     }
@@ -127,28 +123,19 @@ impl pb::gateway_server::Gateway for GatewayService {
         Ok(Response::new(page.to_wire()))
     }
 
-    async fn delete(
-        &self,
-        request: Request<pb::DeleteRequest>,
-    ) -> Result<Response<pb::DeleteResponse>, Status> {
+    async fn delete(&self, request: Request<pb::DeleteRequest>) -> Result<Response<pb::DeleteResponse>, Status> {
         let id = self.gateway.delete(&request.into_inner().id).await.map_err(status)?;
         Ok(Response::new(pb::DeleteResponse { id: id.to_wire() }))
     }
 
-    async fn set_name(
-        &self,
-        request: Request<pb::SetNameRequest>,
-    ) -> Result<Response<pb::SetNameResponse>, Status> {
+    async fn set_name(&self, request: Request<pb::SetNameRequest>) -> Result<Response<pb::SetNameResponse>, Status> {
         let pb::SetNameRequest { namespace, name, id, expected } = request.into_inner();
         let name = DocumentName::from_wire((namespace, name)).map_err(invalid)?;
         let named = self.gateway.set_name(&name, &id, &Expected::from_token(expected)).await;
         Ok(Response::new(pb::SetNameResponse { named: Some(named.map_err(status)?.to_wire()) }))
     }
 
-    async fn get_name(
-        &self,
-        request: Request<pb::GetNameRequest>,
-    ) -> Result<Response<pb::GetNameResponse>, Status> {
+    async fn get_name(&self, request: Request<pb::GetNameRequest>) -> Result<Response<pb::GetNameResponse>, Status> {
         let pb::GetNameRequest { namespace, name } = request.into_inner();
         let name = DocumentName::from_wire((namespace, name)).map_err(invalid)?;
         let named = self.gateway.get_name(&name).await.map_err(status)?;
@@ -191,10 +178,7 @@ impl pb::gateway_server::Gateway for GatewayService {
         self.gateway.totals().await.map(|totals| Response::new(totals.to_wire())).map_err(status)
     }
 
-    async fn recode(
-        &self,
-        request: Request<pb::RecodeRequest>,
-    ) -> Result<Response<Self::RecodeStream>, Status> {
+    async fn recode(&self, request: Request<pb::RecodeRequest>) -> Result<Response<Self::RecodeStream>, Status> {
         let pb::RecodeRequest { id, options } = request.into_inner();
         self.admit(RequestClass::Write)?;
         let mut options = options.unwrap_or_default();
@@ -281,11 +265,9 @@ fn invalid(invalid: Invalid) -> Status {
 fn get_event(event: GetEvent) -> pb::GetTextResponse {
     use get_text_response::Part;
     let part = match event {
-        GetEvent::Header { document, range } => Part::Header(pb::TextHeader {
-            document: Some(document.to_wire()),
-            start: range.start,
-            end: range.end,
-        }),
+        GetEvent::Header { document, range } => {
+            Part::Header(pb::TextHeader { document: Some(document.to_wire()), start: range.start, end: range.end })
+        }
         GetEvent::Text(text) => Part::Text(text),
     };
     pb::GetTextResponse { part: Some(part) }

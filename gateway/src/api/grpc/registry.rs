@@ -20,12 +20,8 @@ impl RegistryService {
 
 #[tonic::async_trait]
 impl pb::registry_server::Registry for RegistryService {
-    async fn announce(
-        &self,
-        request: Request<pb::AnnounceRequest>,
-    ) -> Result<Response<pb::AnnounceResponse>, Status> {
-        let announcement =
-            Announcement::from_wire(request.into_inner()).map_err(|invalid| invalid.status())?;
+    async fn announce(&self, request: Request<pb::AnnounceRequest>) -> Result<Response<pb::AnnounceResponse>, Status> {
+        let announcement = Announcement::from_wire(request.into_inner()).map_err(|invalid| invalid.status())?;
         let lease = self.gateway.router.announce(announcement).await.map_err(|error| error.status())?;
         Ok(Response::new(pb::AnnounceResponse { lease_ms: lease.as_millis() as u64 }))
     }

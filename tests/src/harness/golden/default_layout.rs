@@ -3,9 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use c3_cascade::{
-    Compressor, Decoder, Latents, Options, Source, Task, TokenVerdict, TokenWindow, VerifyWindow,
-};
+use c3_cascade::{Compressor, Decoder, Latents, Options, Source, Task, TokenVerdict, TokenWindow, VerifyWindow};
 use c3_types::LatentCodec;
 use serde::Deserialize;
 
@@ -57,16 +55,11 @@ pub fn default_layout(
         let vector = |what: &str| vectors.floats(&format!("{}.{what}", case.name));
         let ids = |what: &str| vectors.ids(&format!("{}.{what}", case.name));
         let tokens = ids("token_ids")?;
-        let first: Vec<u32> =
-            compressor.windows(&case.text, case.ratio)?.into_iter().flat_map(|w| w.tokens).collect();
+        let first: Vec<u32> = compressor.windows(&case.text, case.ratio)?.into_iter().flat_map(|w| w.tokens).collect();
         rows.push(Row::holds(name("tokens"), first[..case.tokens] == *tokens, "the vectors' ids"));
         let window = TokenWindow { tokens: tokens.to_vec(), ratio: case.ratio, bytes: 0..0 };
         let values = compressor.compress(&[&window])?.remove(0);
-        rows.push(Row::at_most(
-            name("latents"),
-            relative_error(&values, vector("latents")?),
-            tolerance.latents,
-        ));
+        rows.push(Row::at_most(name("latents"), relative_error(&values, vector("latents")?), tolerance.latents));
         let width = compressor.info().latent_width;
         let given = Latents { values: vector("latents")?.to_vec(), count: values.len() / width, width };
         let projected = relative_error(&decoder.projected(&given)?, vector("projected")?);
@@ -78,8 +71,7 @@ pub fn default_layout(
         let checked = |latents| VerifyWindow { latents, tokens, ratio: case.ratio };
         let verdicts = decoder.verify(&[checked(&given), checked(&given_q4_0)])?;
         for (verdicts, kind) in verdicts.iter().zip(["", "_q4_0"]) {
-            let (argmax, margins) =
-                (ids(&format!("verify_argmax{kind}"))?, vector(&format!("verify_margin{kind}"))?);
+            let (argmax, margins) = (ids(&format!("verify_argmax{kind}"))?, vector(&format!("verify_margin{kind}"))?);
             let differ = differences(verdicts, argmax, margins, tolerance.margin);
             rows.push(Row::equal(name(&format!("argmax{kind}")), differ, 0));
         }

@@ -78,8 +78,7 @@ fn max_difference(a: &[f32], b: &[f32]) -> f64 {
 /// Returns the norm of the difference divided by the norm of `b`. Panics if the lengths differ.
 fn relative_error(a: &[f32], b: &[f32]) -> f64 {
     assert_eq!(a.len(), b.len(), "tensors of different lengths");
-    let norm =
-        |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
     norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied())
 }
 

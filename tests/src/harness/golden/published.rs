@@ -141,27 +141,16 @@ fn special_input(case: &SpecialInput, compressor: &Compressor, decoder: &Decoder
         (Err(error), Some(raises)) => {
             let refused = error.downcast_ref::<c3_cascade::Error>();
             let ours = matches!(refused, Some(c3_cascade::Error::InvalidInput(_)));
-            return Ok(vec![Row::observed(
-                name("refused"),
-                error.to_string(),
-                ours,
-                format!("an error, as {raises}"),
-            )]);
+            return Ok(vec![Row::observed(name("refused"), error.to_string(), ours, format!("an error, as {raises}"))]);
         }
         (Ok(_), Some(raises)) => {
-            return Ok(vec![Row::observed(
-                name("refused"),
-                "accepted",
-                false,
-                format!("an error, as {raises}"),
-            )]);
+            return Ok(vec![Row::observed(name("refused"), "accepted", false, format!("an error, as {raises}"))]);
         }
         (run, None) => run?,
     };
     let logits = decoder.prompt_logits(&case.prompt, &latents)?;
     let top = case.prompt_logit_top5.iter();
-    let difference =
-        top.map(|&(id, logit)| f64::from((logits[id as usize] - logit).abs())).fold(0.0, f64::max);
+    let difference = top.map(|&(id, logit)| f64::from((logits[id as usize] - logit).abs())).fold(0.0, f64::max);
     let (tokens, _) = decode(decoder, latents, generate(&case.prompt, case.output_tokens.len()))?;
     Ok(vec![
         Row::holds(name("prompt"), prompt == case.prompt_ids, "the vectors' ids"),

@@ -33,18 +33,15 @@ type Answers<M> = BoxStream<'static, Result<M, Status>>;
 impl ByzantineNode {
     /// Starts a compressor node whose latents differ from the real node's in one bit.
     pub async fn compressor(upstream: &Process) -> Result<Self> {
-        let upstream =
-            CompressorClient::new(upstream.channel()?).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        let service =
-            CompressorServer::new(CorruptCompressor(upstream)).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let upstream = CompressorClient::new(upstream.channel()?).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let service = CompressorServer::new(CorruptCompressor(upstream)).max_decoding_message_size(MESSAGE_BYTES_MAX);
         Self::serve(tonic::transport::Server::builder().add_service(service)).await
     }
 
     /// Starts a decoder node whose texts differ from the real node's in one bit.
     pub async fn decoder(upstream: &Process) -> Result<Self> {
         let upstream = DecoderClient::new(upstream.channel()?).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        let service =
-            DecoderServer::new(CorruptDecoder(upstream)).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let service = DecoderServer::new(CorruptDecoder(upstream)).max_decoding_message_size(MESSAGE_BYTES_MAX);
         Self::serve(tonic::transport::Server::builder().add_service(service)).await
     }
 
@@ -58,10 +55,7 @@ impl ByzantineNode {
 
 /// Returns the client's messages up to the first error.
 fn forwarded<M: Send + 'static>(request: Request<Streaming<M>>) -> impl futures::Stream<Item = M> + Send {
-    request
-        .into_inner()
-        .take_while(|message| std::future::ready(message.is_ok()))
-        .filter_map(async |m| m.ok())
+    request.into_inner().take_while(|message| std::future::ready(message.is_ok())).filter_map(async |m| m.ok())
 }
 
 fn corrupted<M: Send + 'static>(answers: Streaming<M>, change: fn(&mut M)) -> Response<Answers<M>> {
@@ -105,10 +99,7 @@ impl Compressor for CorruptCompressor {
         }))
     }
 
-    async fn describe(
-        &self,
-        request: Request<pb::DescribeRequest>,
-    ) -> Result<Response<pb::DescribeResponse>, Status> {
+    async fn describe(&self, request: Request<pb::DescribeRequest>) -> Result<Response<pb::DescribeResponse>, Status> {
         self.0.clone().describe(request).await
     }
 }
@@ -136,10 +127,7 @@ impl Decoder for CorruptDecoder {
         Ok(Response::new(answers.boxed()))
     }
 
-    async fn describe(
-        &self,
-        request: Request<pb::DescribeRequest>,
-    ) -> Result<Response<pb::DescribeResponse>, Status> {
+    async fn describe(&self, request: Request<pb::DescribeRequest>) -> Result<Response<pb::DescribeResponse>, Status> {
         self.0.clone().describe(request).await
     }
 }

@@ -27,8 +27,7 @@ const CONNECTIONS: usize = 8;
 pub async fn cancelled(text: &str, clients: usize, documents: usize) -> Result<Vec<Row>> {
     const FREE_MAX: f64 = 1.0;
     let wide = ["--calls-max", "8192", "--look-ahead", "2"].map(str::to_owned);
-    let cluster =
-        ClusterSpec { gateway_args: wide.to_vec(), node_args: wide[..2].to_vec(), ..ClusterSpec::default() };
+    let cluster = ClusterSpec { gateway_args: wide.to_vec(), node_args: wide[..2].to_vec(), ..ClusterSpec::default() };
     let cluster = cluster.start().await?;
     let api = cluster.api()?;
     // The calls read many different documents, because readers of one window share its decoding.
@@ -84,8 +83,7 @@ pub async fn overload(text: &str, duration: Duration) -> Result<Vec<Row>> {
         peaks.push(load.closed_loop(SLOTS, duration).await?);
     }
     // The speed of the machine drifts: each goodput is divided by the mean of the peaks before and after it.
-    let ratios =
-        zip(&goodputs, peaks.windows(2)).map(|(goodput, peaks)| 2.0 * goodput / (peaks[0] + peaks[1]));
+    let ratios = zip(&goodputs, peaks.windows(2)).map(|(goodput, peaks)| 2.0 * goodput / (peaks[0] + peaks[1]));
     let growth = peak_memory(&cluster)? as f64 / memory as f64;
     let mut rows = vec![
         Row::equal("overload-refused-without-overload", refused, 0),
@@ -153,8 +151,7 @@ pub async fn fair(text: &str, duration: Duration) -> Result<Vec<Row>> {
     };
     let before = read(&steady, short.documents(), Instant::now() + duration).await?;
     let until = Instant::now() + duration;
-    let burst =
-        join_all(long.documents().iter().map(|document| read(&greedy, slice::from_ref(document), until)));
+    let burst = join_all(long.documents().iter().map(|document| read(&greedy, slice::from_ref(document), until)));
     let (beside, burst) = tokio::join!(read(&steady, short.documents(), until), burst);
     let (beside, burst) = (beside?, burst.into_iter().collect::<Result<Vec<_>, _>>()?);
     let read = burst.iter().map(Vec::len).sum::<usize>();

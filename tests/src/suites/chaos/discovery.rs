@@ -24,8 +24,7 @@ pub async fn announced(text: &str) -> Result<Vec<Row>> {
     let start = async |program: Program, at: &str, as_address: &str| -> Result<Process> {
         let node = Launch::new(program).arg("--model").arg(fixtures::default_model());
         let announces = ["--announce-to", &gateway.url(), "--advertise-as", &format!("http://{as_address}")];
-        let mut node =
-            node.args(announces).arg("--listen").arg(at).spawn(folder.path(), at.to_owned()).await?;
+        let mut node = node.args(announces).arg("--listen").arg(at).spawn(folder.path(), at.to_owned()).await?;
         node.ready().await?;
         Ok(node)
     };
@@ -65,11 +64,7 @@ pub async fn announced(text: &str) -> Result<Vec<Row>> {
     });
     Ok(vec![
         Row::holds("announced-nodes-work", same, "identical"),
-        Row::holds(
-            "announced-unreachable-refused",
-            logged && !taken,
-            "refused, with the reason in both logs",
-        ),
+        Row::holds("announced-unreachable-refused", logged && !taken, "refused, with the reason in both logs"),
         Row::holds("announced-dead-removed", removed.await.is_ok(), "removed when its lease expires"),
     ])
 }
@@ -80,8 +75,7 @@ pub async fn resolved(text: &str) -> Result<Vec<Row>> {
     let node = |program| Launch::new(program).arg("--model").arg(fixtures::default_model());
     let compressor = node(Program::CompressorNode).serve(folder.path()).await?;
     let decoder = node(Program::DecoderNode).serve(folder.path()).await?;
-    let name =
-        |node: &Process| format!("dns://localhost:{}", node.address().rsplit(':').next().unwrap_or_default());
+    let name = |node: &Process| format!("dns://localhost:{}", node.address().rsplit(':').next().unwrap_or_default());
     let gateway = Launch::new(Program::Gateway).arg("--data").arg(folder.path().join("data"));
     let gateway = gateway.args(["--compressor", &name(&compressor), "--decoder", &name(&decoder)]);
     let gateway = gateway.serve(folder.path()).await?;

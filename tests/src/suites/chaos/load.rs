@@ -64,8 +64,7 @@ impl LoadClient {
             }
             Self::Public(client) => {
                 let options = WriteOptions { ratio: Some(ratio), ..WriteOptions::default() };
-                let stored =
-                    client.put_text(text.to_owned(), &options).await.map_err(|error| error.to_string())?;
+                let stored = client.put_text(text.to_owned(), &options).await.map_err(|error| error.to_string())?;
                 Ok(stored.document.id.to_string())
             }
         }
@@ -75,8 +74,7 @@ impl LoadClient {
         match self {
             Self::Raw(api) => Ok(api.get(id).await.map_err(describe)?.text),
             Self::Public(client) => {
-                let text =
-                    async { client.get(id, ByteRange::default()).await?.try_collect::<Vec<_>>().await };
+                let text = async { client.get(id, ByteRange::default()).await?.try_collect::<Vec<_>>().await };
                 Ok(text.await.map_err(|error: c3_client::Error| error.to_string())?.concat())
             }
         }
@@ -98,12 +96,7 @@ pub struct Load {
 
 impl Workload {
     /// Stores `documents` parts of a text, of `bytes` bytes each.
-    pub async fn prepare(
-        api: &GatewayApi,
-        text: &str,
-        documents: usize,
-        bytes: usize,
-    ) -> anyhow::Result<Self> {
+    pub async fn prepare(api: &GatewayApi, text: &str, documents: usize, bytes: usize) -> anyhow::Result<Self> {
         const RATIO: u32 = 20;
         ensure!(text.len() > documents + bytes, "the text is too short");
         let store = async |number: usize| -> anyhow::Result<_> {
@@ -137,13 +130,7 @@ impl Workload {
         Load { clients: (0..clients).map(caller).collect(), ended, stop }
     }
 
-    async fn call(
-        &self,
-        by: &LoadClient,
-        caller: usize,
-        ended: &AtomicUsize,
-        stop: &CancellationToken,
-    ) -> LoadReport {
+    async fn call(&self, by: &LoadClient, caller: usize, ended: &AtomicUsize, stop: &CancellationToken) -> LoadReport {
         let mut report = LoadReport::default();
         for turn in caller.. {
             if stop.is_cancelled() {

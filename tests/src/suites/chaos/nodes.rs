@@ -135,9 +135,7 @@ pub async fn kills(text: &str, count: usize, seed: u64) -> Result<Vec<Row>> {
 /// Stops one node of each stage with SIGSTOP.
 pub async fn stopped(text: &str, hangs: Duration) -> Result<Vec<Row>> {
     let mut scenario = Scenario::begin(ClusterSpec::default(), text).await?;
-    let hang = |cluster: &mut Cluster, number, hangs| {
-        cluster.node(number).signal(if hangs { "STOP" } else { "CONT" })
-    };
+    let hang = |cluster: &mut Cluster, number, hangs| cluster.node(number).signal(if hangs { "STOP" } else { "CONT" });
     let mut rows = scenario.silence("stopped", "share-moves", hangs, hang).await?;
     let (_cluster, api, report) = scenario.end().await?;
     rows.extend(verdict("stopped", &api, &report).await);
@@ -226,16 +224,13 @@ pub async fn slow(text: &str, duration: Duration) -> Result<Vec<Row>> {
 pub async fn byzantine(text: &str, duration: Duration) -> Result<Vec<Row>> {
     // The real nodes behind the corrupt ones must receive no other calls.
     let mut behind = ClusterSpec::default().start().await?;
-    let corrupt = [
-        ByzantineNode::compressor(&behind.compressors[0]).await?,
-        ByzantineNode::decoder(&behind.decoders[0]).await?,
-    ];
+    let corrupt =
+        [ByzantineNode::compressor(&behind.compressors[0]).await?, ByzantineNode::decoder(&behind.decoders[0]).await?];
     behind.gateway.kill()?;
     let stages = ["--compressor", "--decoder"];
     let of = |(stage, node): (&str, &ByzantineNode)| [stage.to_owned(), format!("http://{}", node.address)];
     let gateway_args = stages.into_iter().zip(&corrupt).flat_map(of).collect();
-    let cluster =
-        ClusterSpec { compressors: 2, decoders: 2, gateway_args, ..ClusterSpec::default() }.start().await?;
+    let cluster = ClusterSpec { compressors: 2, decoders: 2, gateway_args, ..ClusterSpec::default() }.start().await?;
     let api = cluster.api()?;
     let work = prepare(&api, text).await?;
     let load = work.start(&LoadClient::Raw(api.clone()), CLIENTS);
@@ -246,8 +241,7 @@ pub async fn byzantine(text: &str, duration: Duration) -> Result<Vec<Row>> {
     sleep(duration).await;
     // On a busy machine the gateway may not have called each corrupt node by then. The rows below report the outcome.
     let all_ejected = async || corrupt.iter().all(is_ejected).then_some(());
-    let _ =
-        until("the corrupt nodes to be ejected", EJECTION_LIMIT.saturating_sub(duration), all_ejected).await;
+    let _ = until("the corrupt nodes to be ejected", EJECTION_LIMIT.saturating_sub(duration), all_ejected).await;
     let report = load.end().await?;
     let mut rows = verdict("byzantine", &api, &report).await;
     for (stage, node) in stages.into_iter().zip(&corrupt) {
@@ -260,8 +254,7 @@ pub async fn byzantine(text: &str, duration: Duration) -> Result<Vec<Row>> {
 /// Sends `puts` puts at once, then `gets` gets of short documents at once.
 pub async fn bursts(puts: usize, gets: usize) -> Result<Vec<Row>> {
     let wide = ["--calls-max", "4096"].map(str::to_owned);
-    let spec =
-        ClusterSpec { node_args: wide.to_vec(), gateway_args: wide.to_vec(), ..ClusterSpec::default() };
+    let spec = ClusterSpec { node_args: wide.to_vec(), gateway_args: wide.to_vec(), ..ClusterSpec::default() };
     let cluster = ClusterSpec { compressors: NODES, decoders: NODES, ..spec }.start().await?;
     let api = cluster.api()?;
     let text = |number: usize| format!("{number}: the quick brown fox jumps over the lazy dog. ").repeat(4);
@@ -283,8 +276,7 @@ pub async fn bursts(puts: usize, gets: usize) -> Result<Vec<Row>> {
     let failed = got.iter().filter(|got| got.is_err()).count();
     let message = got.iter().find_map(|got| got.as_ref().err()).map(ToString::to_string);
     rows.push(Row::observed("burst-gets-failed", (failed, message), failed == 0, "= 0"));
-    let right =
-        got.iter().flatten().enumerate().all(|(number, got)| got.text == text(number % ids.len()).as_bytes());
+    let right = got.iter().flatten().enumerate().all(|(number, got)| got.text == text(number % ids.len()).as_bytes());
     rows.push(Row::holds("burst-gets-right", right, "the texts that were put"));
     rows.push(Row::equal("burst-nodes-ejected", ejections(&cluster), Vec::new()));
     Ok(rows)
@@ -310,12 +302,7 @@ pub async fn hot(text: &str, clients: usize) -> Result<Vec<Row>> {
     Ok(vec![
         Row::holds("hot-right", right, "every client gets the text"),
         Row::equal("hot-windows-decoded", decoded.iter().sum::<u64>(), document.windows),
-        Row::observed(
-            "hot-windows-each-node",
-            &decoded,
-            decoded.iter().all(|&windows| windows > 0),
-            "at least 1 each",
-        ),
+        Row::observed("hot-windows-each-node", &decoded, decoded.iter().all(|&windows| windows > 0), "at least 1 each"),
     ])
 }
 

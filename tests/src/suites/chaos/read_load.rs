@@ -113,9 +113,7 @@ impl ReadLoad {
     async fn rate(&self, settled: usize, duration: Duration, mut tasks: JoinSet<()>) -> Result<f64> {
         let mut answers = self.0.answers.subscribe();
         let settled = *answers.borrow() + settled;
-        let before = *timeout(LIMIT, answers.wait_for(|answers| *answers >= settled))
-            .await
-            .context("no answers")??;
+        let before = *timeout(LIMIT, answers.wait_for(|answers| *answers >= settled)).await.context("no answers")??;
         let started = Instant::now();
         sleep(duration).await;
         answers.mark_unchanged();

@@ -58,13 +58,7 @@ pub enum Retries {
 }
 
 /// Runs `count` schedules of the given duration. A violation is reported with the seed of its schedule.
-pub async fn schedules(
-    text: &str,
-    count: usize,
-    duration: Duration,
-    seed: u64,
-    retries: Retries,
-) -> Result<Vec<Row>> {
+pub async fn schedules(text: &str, count: usize, duration: Duration, seed: u64, retries: Retries) -> Result<Vec<Row>> {
     let (mut fired, mut violations, mut answered) = (BTreeMap::<Fault, usize>::new(), Vec::new(), 0);
     for schedule in 0..count as u64 {
         let seed = seed + schedule;
@@ -76,18 +70,12 @@ pub async fn schedules(
     let first = &violations[..violations.len().min(10)];
     let mut rows = vec![Row::observed(format!("{name}-calls"), answered, answered > 0, "at least 1")];
     rows.push(match retries {
-        Retries::On => Row::observed(
-            format!("{name}-violations"),
-            (violations.len(), first),
-            violations.is_empty(),
-            "= 0",
-        ),
-        Retries::Off => Row::observed(
-            format!("{name}-violations"),
-            (violations.len(), first),
-            !violations.is_empty(),
-            "some",
-        ),
+        Retries::On => {
+            Row::observed(format!("{name}-violations"), (violations.len(), first), violations.is_empty(), "= 0")
+        }
+        Retries::Off => {
+            Row::observed(format!("{name}-violations"), (violations.len(), first), !violations.is_empty(), "some")
+        }
     });
     let least = FAULTS.iter().map(|fault| fired.get(fault).copied().unwrap_or(0)).min().unwrap_or(0);
     let enough = least >= EACH_MIN.min(count);
@@ -111,13 +99,8 @@ async fn run(
         Retries::On => Vec::new(),
         Retries::Off => ["--attempts-max", "1"].map(str::to_owned).to_vec(),
     };
-    let spec = ClusterSpec {
-        compressors: NODES,
-        decoders: NODES,
-        proxied: true,
-        gateway_args,
-        ..ClusterSpec::default()
-    };
+    let spec =
+        ClusterSpec { compressors: NODES, decoders: NODES, proxied: true, gateway_args, ..ClusterSpec::default() };
     let mut cluster = spec.start().await?;
     let api = cluster.api()?;
     let work = prepare(&api, text).await?;

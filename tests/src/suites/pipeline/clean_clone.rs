@@ -49,8 +49,7 @@ pub fn ci() -> Result<Vec<Row>> {
 
 fn bare_clone() -> Result<TempDir> {
     let folder = TempDir::with_prefix("c3-clone-")?;
-    let cloned =
-        Command::new("git").args(["clone", "--quiet"]).arg(fixtures::root()).arg(folder.path()).status()?;
+    let cloned = Command::new("git").args(["clone", "--quiet"]).arg(fixtures::root()).arg(folder.path()).status()?;
     ensure!(cloned.success(), "git clone failed");
     Ok(folder)
 }

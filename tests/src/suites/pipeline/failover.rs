@@ -41,8 +41,7 @@ pub async fn failover(text: &str) -> Result<Vec<Row>> {
     });
     let busy = until("a decoder with a call in flight", FLIGHT_LIMIT, async || {
         let nodes = api.nodes().await.ok()?;
-        let busy =
-            nodes.into_iter().find(|node| node.stage() == pb::Stage::Decoder && node.calls_in_flight > 0);
+        let busy = nodes.into_iter().find(|node| node.stage() == pb::Stage::Decoder && node.calls_in_flight > 0);
         busy.map(|node| node.address).or_else(|| reading.is_finished().then(String::new))
     });
     let busy = busy.await?;
@@ -53,10 +52,7 @@ pub async fn failover(text: &str) -> Result<Vec<Row>> {
 
     let lost = until("the gateway to miss the node", FLIGHT_LIMIT, async || {
         let nodes = api.nodes().await.ok()?;
-        nodes
-            .iter()
-            .any(|node| node.address.contains(&busy) && node.state() == NodeState::Unreachable)
-            .then_some(())
+        nodes.iter().any(|node| node.address.contains(&busy) && node.state() == NodeState::Unreachable).then_some(())
     });
     lost.await?;
     Ok(vec![
@@ -91,12 +87,7 @@ fn unavailable(stage: &str, address: &str, started: Instant, error: Option<tonic
         error.code() == Code::Unavailable && message.contains(stage) && message.contains(address)
     });
     vec![
-        Row::observed(
-            format!("no-{stage}"),
-            message,
-            ok,
-            format!("UNAVAILABLE with the stage and {address}"),
-        ),
+        Row::observed(format!("no-{stage}"), message, ok, format!("UNAVAILABLE with the stage and {address}")),
         Row::at_most(format!("no-{stage}-seconds"), seconds, UNAVAILABLE_LIMIT.as_secs_f64()),
     ]
 }

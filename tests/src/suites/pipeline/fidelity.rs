@@ -88,11 +88,7 @@ impl Model {
 
 impl Truth {
     /// Returns the number of corrections that the decoder needs to write the window.
-    async fn corrections_needed(
-        &self,
-        decoder: &mut DecoderClient<Channel>,
-        group: pb::LatentGroup,
-    ) -> Result<u64> {
+    async fn corrections_needed(&self, decoder: &mut DecoderClient<Channel>, group: pb::LatentGroup) -> Result<u64> {
         ensure!(
             group.tokens as usize == self.tokens.len(),
             "{} tokens stored, {} true",

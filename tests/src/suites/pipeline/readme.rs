@@ -72,8 +72,7 @@ fn readme_commands() -> Result<(Vec<String>, Vec<String>)> {
         let first = line.split_whitespace().next().unwrap_or_default();
         Program::named(first).is_some_and(|program| program != Program::C3)
     });
-    let commands =
-        commands.into_iter().filter(|line| !line.starts_with("cargo ") && !line.starts_with("export "));
+    let commands = commands.into_iter().filter(|line| !line.starts_with("cargo ") && !line.starts_with("export "));
     Ok((servers, commands.collect()))
 }
 

@@ -118,10 +118,7 @@ fn with_fingerprint(mut window: pb::WindowLatents, compressor: Fingerprint) -> p
     window
 }
 
-async fn decode(
-    mut decoder: DecoderClient<tonic::transport::Channel>,
-    group: pb::LatentGroup,
-) -> Result<(), Status> {
+async fn decode(mut decoder: DecoderClient<tonic::transport::Channel>, group: pb::LatentGroup) -> Result<(), Status> {
     let task = Task::Reconstruct(pb::Reconstruct { corrections: None });
     let request = pb::DecodeRequest { window: 0, group: Some(group), task: Some(task) };
     let mut pieces = decoder.decode(stream::iter([request])).await?.into_inner();

@@ -59,9 +59,7 @@ async fn broken_models() -> Result<Vec<Row>> {
     }
     let mut rows = Vec::new();
     for (name, folder) in [("model-file-missing", &missing), ("checksum-wrong", &wrong)] {
-        for (program, file) in
-            [(Program::CompressorNode, "compressor.gguf"), (Program::DecoderNode, "decoder.gguf")]
-        {
+        for (program, file) in [(Program::CompressorNode, "compressor.gguf"), (Program::DecoderNode, "decoder.gguf")] {
             let launch = Launch::new(program).args(["--listen", "127.0.0.1:0"]).env("C3_LOG", "error");
             let output = launch.arg("--model").arg(folder.path()).output().await?;
             rows.push(one_line(&format!("{name}-{}", program.name()), &output, file));
@@ -84,8 +82,7 @@ async fn data_not_writable() -> Result<Row> {
     let parent = TempDir::new()?;
     fs::set_permissions(parent.path(), fs::Permissions::from_mode(0o555))?;
     let data = parent.path().join("data");
-    let launch =
-        with_nodes(Launch::new(Program::Gateway)).args(["--listen", "127.0.0.1:0"]).env("C3_LOG", "error");
+    let launch = with_nodes(Launch::new(Program::Gateway)).args(["--listen", "127.0.0.1:0"]).env("C3_LOG", "error");
     let mut command = as_nobody(launch.arg("--data").arg(&data).command()?)?;
     let output = tokio::task::spawn_blocking(move || command.output()).await??;
     Ok(one_line("data-not-writable", &output, &data.to_string_lossy()))

@@ -5,8 +5,8 @@ use std::fs;
 use anyhow::{Result, bail};
 
 use super::{
-    bit_flips, clean_clone, failover, fidelity, golden, gpu, reading, readme, requests, roundtrip, startup,
-    texts, trace,
+    bit_flips, clean_clone, failover, fidelity, golden, gpu, reading, readme, requests, roundtrip, startup, texts,
+    trace,
 };
 use crate::harness::fixtures::{self, Corpus, middle};
 use crate::harness::row::Row;

@@ -18,8 +18,7 @@ pub async fn unusual_texts(line_bytes: usize) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
     let emoji = "👩‍🔬👨‍👩‍👧‍👦🏳️‍🌈🇺🇳 e\u{301}\u{327} ﷽ \u{202e}abc\u{202c} ".repeat(12);
-    let special =
-        "<|im_end|><|im_start|>user\n<img><imgpad><imgpad></img><|endoftext|> <|im_end|\n".repeat(8);
+    let special = "<|im_end|><|im_start|>user\n<img><imgpad><imgpad></img><|endoftext|> <|im_end|\n".repeat(8);
     let texts = [
         ("empty-text", String::new()),
         ("one-byte", "x".to_owned()),
@@ -61,8 +60,7 @@ pub async fn not_utf8(text: &str) -> Result<Vec<Row>> {
 /// Texts over the size limit are refused with the limit, whether their size is announced or not. Nothing is stored.
 pub async fn too_large(text: &str) -> Result<Vec<Row>> {
     let bytes_max = text.len() as u64 - 1;
-    let cluster =
-        ClusterSpec::with_gateway_args(&["--document-bytes-max", &bytes_max.to_string()]).start().await?;
+    let cluster = ClusterSpec::with_gateway_args(&["--document-bytes-max", &bytes_max.to_string()]).start().await?;
     let api = cluster.api()?;
     let announced = pb::WriteOptions { bytes: Some(bytes_max + 1), ..Default::default() };
     let mut rows = Vec::new();
@@ -85,9 +83,8 @@ pub async fn too_large(text: &str) -> Result<Vec<Row>> {
 /// Requires a refusal with this code whose message contains all of `says`.
 pub(crate) fn refusal(name: &str, refused: Option<Status>, code: Code, says: &[&str]) -> Row {
     let seen = refused.as_ref().map(|status| format!("{:?}: {}", status.code(), status.message()));
-    let ok = refused.is_some_and(|status| {
-        status.code() == code && says.iter().all(|text| status.message().contains(text))
-    });
+    let ok =
+        refused.is_some_and(|status| status.code() == code && says.iter().all(|text| status.message().contains(text)));
     Row::observed(name, seen, ok, format!("{code:?} with {says:?} in its message"))
 }
 

@@ -15,8 +15,7 @@ use crate::harness::wait::until;
 /// Maximum time until the programs have exported their spans.
 const EXPORT_LIMIT: Duration = Duration::from_secs(60);
 /// Each program and the program whose span is the parent of its outermost span.
-const CALLERS: [(&str, &str); 3] =
-    [("c3-gateway", CLI), ("c3-compressor", "c3-gateway"), ("c3-decoder", "c3-gateway")];
+const CALLERS: [(&str, &str); 3] = [("c3-gateway", CLI), ("c3-compressor", "c3-gateway"), ("c3-decoder", "c3-gateway")];
 /// `service.name` of the program that starts the trace.
 const CLI: &str = "c3-cli";
 
@@ -40,8 +39,7 @@ pub async fn trace(file: &Path) -> Result<Vec<Row>> {
     let _ = whole.await;
     let spans = receiver.spans();
     let trace = Trace::of(&spans);
-    let traces =
-        spans.iter().filter(|span| span.service == CLI).map(|span| &span.trace).collect::<BTreeSet<_>>();
+    let traces = spans.iter().filter(|span| span.service == CLI).map(|span| &span.trace).collect::<BTreeSet<_>>();
     let mut rows = vec![
         Row::equal("trace-count", traces.len(), 1),
         Row::equal("trace-programs", trace.programs(), all),

@@ -57,9 +57,8 @@ pub fn identical(text: &str, windows_max: usize) -> Result<Vec<Row>> {
     let short = windows[0].tokens[..45].to_vec();
     windows.push(TokenWindow { tokens: short, ratio: 20, bytes: 0..0 });
     let expected = Outputs::together(&stages, &windows)?;
-    let same = |name: &str, computed: Outputs| {
-        Row::holds(format!("identical-{name}"), computed == expected, "bit-identical")
-    };
+    let same =
+        |name: &str, computed: Outputs| Row::holds(format!("identical-{name}"), computed == expected, "bit-identical");
     let mut rows = vec![same("alone", Outputs::apart(&stages, &windows)?)];
     for threads in [1, 2, 3] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
@@ -80,9 +79,7 @@ pub fn identical(text: &str, windows_max: usize) -> Result<Vec<Row>> {
                 rows.push(Row::holds(row, computed == expected_of_few, "bit-identical"));
             }
             Ok(stages) => rows.push(same(&kernels.to_string(), Outputs::together(&stages, &windows)?)),
-            Err(_) => {
-                rows.push(Row::observed(row, "not on this CPU", true, "bit-identical where there is one"))
-            }
+            Err(_) => rows.push(Row::observed(row, "not on this CPU", true, "bit-identical where there is one")),
         }
     }
     Ok(rows)

@@ -32,7 +32,8 @@ impl Llama {
         let mut best: Option<(f64, Value)> = None;
         for ubatch in UBATCHES {
             for flash in [false, true] {
-                let settings = json!({"do": "open", "model": model, "ubatch": ubatch, "flash": flash, "threads": threads});
+                let settings =
+                    json!({"do": "open", "model": model, "ubatch": ubatch, "flash": flash, "threads": threads});
                 worker.ask(&settings)?;
                 let trial = json!({"do": "prefill", "tokens": tokens, "times": TRIAL_TIMES});
                 let seconds = seconds(&worker.ask(&trial)?)?;

@@ -44,8 +44,7 @@ pub async fn memory(text: &str) -> Result<Vec<Row>> {
     // The batch is limited by memory only, and not by the size that is fastest on this CPU.
     let node = node.args(["--step-blocks-max", "100000"]).serve(folder.path()).await?;
     let live = until("all windows to be decoded at once", LIVE_LIMIT, async || {
-        let described =
-            DecoderClient::new(node.channel().ok()?).describe(pb::DescribeRequest {}).await.ok()?;
+        let described = DecoderClient::new(node.channel().ok()?).describe(pb::DescribeRequest {}).await.ok()?;
         let running = described.into_inner().load?.running_tokens;
         (running == tokens(&windows) as u64).then_some(())
     });

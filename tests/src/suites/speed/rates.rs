@@ -45,8 +45,7 @@ pub fn relative_to_llama(text: &str) -> Result<Vec<Row>> {
     let model = fixtures::default_model();
     let mut first = Llama::with_best_settings(&model.join("compressor.gguf"), PREFILL[0])?;
     let mut second = Llama::with_best_settings(&model.join("decoder.gguf"), PREFILL[0])?;
-    let [mut compress, mut verify, mut document, mut documents, mut window] =
-        [(); 5].map(|()| Rates::default());
+    let [mut compress, mut verify, mut document, mut documents, mut window] = [(); 5].map(|()| Rates::default());
     let [mut reads_first, mut reads_second, mut writes] = [(); 3].map(|()| Rates::default());
     for _ in 0..ROUNDS {
         compress.add(rate(tokens(&windows), || stages.compress(&windows)))?;
@@ -93,8 +92,7 @@ pub fn mixed(text: &str) -> Result<Vec<Row>> {
     const WINDOWS: usize = 16;
     const RATIO: usize = 80;
     let stages = Stages::served(Kernels::Auto)?;
-    let all: Vec<u32> =
-        stages.windows(text, RATIO, usize::MAX)?.into_iter().flat_map(|window| window.tokens).collect();
+    let all: Vec<u32> = stages.windows(text, RATIO, usize::MAX)?.into_iter().flat_map(|window| window.tokens).collect();
     let cut = |lengths: &[usize]| -> Vec<TokenWindow> {
         let mut rest = all.as_slice();
         let mut next = |&length: &usize| {

@@ -2,8 +2,8 @@
 
 use anyhow::{Result, ensure};
 use c3_cascade::{
-    Compressor, DecodeSession, DecodeWindow, Decoder, Kernels, Latents, Options, Precision, Source, Task,
-    TokenVerdict, TokenWindow, VerifyWindow,
+    Compressor, DecodeSession, DecodeWindow, Decoder, Kernels, Latents, Options, Precision, Source, Task, TokenVerdict,
+    TokenWindow, VerifyWindow,
 };
 use c3_types::LatentCodec;
 
@@ -32,10 +32,7 @@ impl Stages {
         let folder = fixtures::default_model();
         let source = Source::Folder(&folder);
         let options = Options { device: c3_cascade::DeviceChoice::Cpu, ..options };
-        Ok(Self {
-            compressor: Compressor::load(source, &options)?,
-            decoder: Decoder::load(source, &options)?,
-        })
+        Ok(Self { compressor: Compressor::load(source, &options)?, decoder: Decoder::load(source, &options)? })
     }
 
     /// Returns the first `count` windows of a text, or all if there are fewer.
@@ -50,16 +47,14 @@ impl Stages {
     pub fn compress(&self, windows: &[TokenWindow]) -> Result<Vec<Latents>> {
         let width = self.compressor.info().latent_width;
         let latents = self.compressor.compress(&windows.iter().collect::<Vec<_>>())?;
-        let latents =
-            latents.into_iter().map(|values| Latents { count: values.len() / width, values, width });
+        let latents = latents.into_iter().map(|values| Latents { count: values.len() / width, values, width });
         Ok(latents.collect())
     }
 
     /// Compresses windows and rounds the latents to their stored codec.
     pub fn stored(&self, windows: &[TokenWindow]) -> Result<Vec<Latents>> {
         let codec: LatentCodec = self.compressor.info().latent_codec.parse()?;
-        let rounded =
-            |latents: Latents| Latents { values: codec.decode(&codec.encode(&latents.values)), ..latents };
+        let rounded = |latents: Latents| Latents { values: codec.decode(&codec.encode(&latents.values)), ..latents };
         Ok(self.compress(windows)?.into_iter().map(rounded).collect())
     }
 
@@ -75,19 +70,13 @@ impl Stages {
 
     /// Starts decoding a window.
     pub fn start(&self, window: &TokenWindow, latents: &Latents) -> Result<DecodeSession> {
-        let task =
-            Task::Reconstruct { tokens: window.tokens.len(), ratio: window.ratio, corrections: Vec::new() };
+        let task = Task::Reconstruct { tokens: window.tokens.len(), ratio: window.ratio, corrections: Vec::new() };
         Ok(self.decoder.start(DecodeWindow { latents: latents.clone(), task })?)
     }
 
     /// Decodes windows as a running batch and returns their token ids. Each window joins `stagger` steps after the
     /// previous one.
-    pub fn decode(
-        &self,
-        windows: &[TokenWindow],
-        latents: &[Latents],
-        stagger: usize,
-    ) -> Result<Vec<Vec<u32>>> {
+    pub fn decode(&self, windows: &[TokenWindow], latents: &[Latents], stagger: usize) -> Result<Vec<Vec<u32>>> {
         let mut waiting = windows.iter().zip(latents);
         let mut live: Vec<DecodeSession> = Vec::new();
         let mut steps = 0;

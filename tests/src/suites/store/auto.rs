@@ -58,11 +58,7 @@ pub async fn auto(texts: &[GenreText]) -> Result<Vec<Row>> {
             ..=1 => Row::reported(name("again-compressed"), again),
             _ => Row::at_most(name("again-compressed"), again, 0.0),
         });
-        rows.push(Row::equal(
-            name("again-latents"),
-            put.document.map_or(0, |of| of.latents),
-            document.latents,
-        ));
+        rows.push(Row::equal(name("again-latents"), put.document.map_or(0, |of| of.latents), document.latents));
 
         let best = best_single(&cluster, text).await?;
         let over = best.map(|best| document.latents as f64 / best as f64);
@@ -99,19 +95,13 @@ pub async fn stored_bytes(text: &str) -> Result<Vec<Row>> {
             _ => stored.latents == high.latents,
         };
         let latents = (stored.latents, stored.stored_bytes);
-        rows.push(Row::observed(
-            format!("auto-bytes-{name}"),
-            latents,
-            expected,
-            "the lowest ratios that fit",
-        ));
+        rows.push(Row::observed(format!("auto-bytes-{name}"), latents, expected, "the lowest ratios that fit"));
     }
     Ok(rows)
 }
 
 fn options() -> pb::WriteOptions {
-    let auto =
-        pb::AutoRatio { ratios: RATIOS.into(), fidelity_min: Some(FIDELITY_MIN), ..Default::default() };
+    let auto = pb::AutoRatio { ratios: RATIOS.into(), fidelity_min: Some(FIDELITY_MIN), ..Default::default() };
     pb::WriteOptions { auto_ratio: Some(auto), ..Default::default() }
 }
 

@@ -30,10 +30,7 @@ pub async fn batch(count: usize, rounds: usize) -> Result<Vec<Row>> {
     for round in 0..rounds {
         let texts = Vec::from_iter((0..each).map(|number| small_text(round * each + number)));
         let (lines, whole) = (folder.path().join("lines.jsonl"), folder.path().join("whole.txt"));
-        fs::write(
-            &lines,
-            texts.iter().map(|text| format!("{}\n", json!({ "text": text }))).collect::<String>(),
-        )?;
+        fs::write(&lines, texts.iter().map(|text| format!("{}\n", json!({ "text": text }))).collect::<String>())?;
         // In another order, so that the batch shares no shards with the document.
         fs::write(&whole, texts.iter().rev().map(String::as_str).collect::<String>())?;
         let before_one = files_under(&cluster.data())?.len();
@@ -87,8 +84,7 @@ async fn seconds(cluster: &Cluster, how: &[&str], file: &Path) -> Result<(f64, O
 }
 
 async fn c3(cluster: &Cluster, args: &[&str]) -> Result<Output> {
-    let output =
-        Launch::new(Program::C3).args(args).env("C3_GATEWAY", cluster.gateway.url()).output().await?;
+    let output = Launch::new(Program::C3).args(args).env("C3_GATEWAY", cluster.gateway.url()).output().await?;
     ensure!(output.status.success(), "c3 {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(output)
 }

@@ -65,12 +65,7 @@ pub async fn bit_flips(count: usize, seed: u64) -> Result<Vec<Row>> {
     cluster.restart_gateway().await?;
     let left = fsck(&cluster.api()?, false).await?.len();
     Ok(vec![
-        Row::observed(
-            format!("flips-files (seed {seed}, {count} flips)"),
-            files.len(),
-            files.len() >= 5,
-            ">= 5",
-        ),
+        Row::observed(format!("flips-files (seed {seed}, {count} flips)"), files.len(), files.len() >= 5, ">= 5"),
         Row::equal("flips-wrong-text", wrong, Vec::new()),
         Row::equal("flips-not-found", unfound, Vec::new()),
         Row::equal("flips-left-after-repair", left, 0),

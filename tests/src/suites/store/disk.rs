@@ -65,12 +65,10 @@ async fn read_only() -> Result<Vec<Row>> {
 pub async fn denied() -> Result<Vec<Row>> {
     let folder = TempDir::with_prefix("c3-denied-")?;
     let data = folder.path().join("data");
-    let mut spec =
-        ClusterSpec { data: Some(data.display().to_string()), ..ClusterSpec::with_gateway_args(&NO_CACHE) };
+    let mut spec = ClusterSpec { data: Some(data.display().to_string()), ..ClusterSpec::with_gateway_args(&NO_CACHE) };
     if fs::metadata("/proc/self")?.uid() == 0 {
         chown(folder.path(), Some(NOBODY), Some(NOBODY))?;
-        let user =
-            ["setpriv", "--reuid", &NOBODY.to_string(), "--regid", &NOBODY.to_string(), "--clear-groups"];
+        let user = ["setpriv", "--reuid", &NOBODY.to_string(), "--regid", &NOBODY.to_string(), "--clear-groups"];
         spec.gateway_wrapper = user.map(ToOwned::to_owned).to_vec();
     }
     let cluster = spec.start().await?;
@@ -133,8 +131,7 @@ impl Fault {
             refused.push(api.put(text.as_bytes(), default_options()).await.err());
         }
         refused.push(ops::delete(&api, &kept[0].0).await.err());
-        let clear =
-            |status: &tonic::Status| status.code() == self.code && status.message().contains(self.says);
+        let clear = |status: &tonic::Status| status.code() == self.code && status.message().contains(self.says);
         let with_status = refused.iter().flatten().filter(|status| clear(status)).count();
         let message = refused[0].as_ref().map(|status| format!("{:?}: {}", status.code(), status.message()));
         let mut rows = vec![
@@ -165,11 +162,7 @@ impl Fault {
         repair()?;
         let seen = api.ids().await?;
         ids.sort();
-        rows.push(Row::holds(
-            row("no-partial-document"),
-            seen == ids,
-            "the documents that were acknowledged",
-        ));
+        rows.push(Row::holds(row("no-partial-document"), seen == ids, "the documents that were acknowledged"));
         for text in new {
             kept.push((put(&api, &text).await?, text));
         }
@@ -214,10 +207,7 @@ impl Disk {
     }
 
     fn spec(&self) -> ClusterSpec {
-        ClusterSpec {
-            data: Some(self.data().display().to_string()),
-            ..ClusterSpec::with_gateway_args(&NO_CACHE)
-        }
+        ClusterSpec { data: Some(self.data().display().to_string()), ..ClusterSpec::with_gateway_args(&NO_CACHE) }
     }
 
     fn remount(&self, how: &str) -> Result<()> {

@@ -21,9 +21,8 @@ pub async fn gateways(spec: ClusterSpec, count: usize, seed: u64) -> Result<Vec<
     let second = cluster.start_second_gateway().await?;
     let both = [cluster.api()?, GatewayApi::to(&second)?];
     let (mut rng, mut model) = (Rng::new(seed), BTreeMap::<usize, u32>::new());
-    let ids = Vec::from_iter(
-        (0..TEXTS).map(|number| c3_types::DocumentId::of(small_text(number).as_bytes()).to_string()),
-    );
+    let ids =
+        Vec::from_iter((0..TEXTS).map(|number| c3_types::DocumentId::of(small_text(number).as_bytes()).to_string()));
     let (mut notes, mut differences) = (NameModel::default(), Vec::new());
     for step in 0..count {
         let api = &both[rng.below(2)];
@@ -53,11 +52,7 @@ pub async fn gateways(spec: ClusterSpec, count: usize, seed: u64) -> Result<Vec<
     }
     let findings = fsck(&both[0], false).await?.len();
     Ok(vec![
-        Row::equal(
-            format!("gateways-differences (seed {seed}, {count} operations)"),
-            differences,
-            Vec::new(),
-        ),
+        Row::equal(format!("gateways-differences (seed {seed}, {count} operations)"), differences, Vec::new()),
         Row::equal("gateways-findings", findings, 0),
     ])
 }
@@ -72,12 +67,7 @@ pub async fn over_both(count: usize, seed: u64) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-async fn put(
-    api: &GatewayApi,
-    number: usize,
-    which: usize,
-    model: &mut BTreeMap<usize, u32>,
-) -> Result<bool> {
+async fn put(api: &GatewayApi, number: usize, which: usize, model: &mut BTreeMap<usize, u32>) -> Result<bool> {
     let ratio = [20, 40][which];
     let options = c3_proto::pb::WriteOptions { ratio, ..default_options() };
     let put = api.put(small_text(number).as_bytes(), options).await?;
@@ -87,12 +77,7 @@ async fn put(
     Ok(document.ratio == ratio)
 }
 
-async fn deleted(
-    api: &GatewayApi,
-    id: &str,
-    number: usize,
-    model: &mut BTreeMap<usize, u32>,
-) -> Result<bool> {
+async fn deleted(api: &GatewayApi, id: &str, number: usize, model: &mut BTreeMap<usize, u32>) -> Result<bool> {
     let there = model.remove(&number).is_some();
     match ops::delete(api, id).await {
         Ok(()) => Ok(there),

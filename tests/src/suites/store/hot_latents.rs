@@ -74,9 +74,7 @@ pub async fn hot_latents(text: &str, seconds: usize) -> Result<Vec<Row>> {
         );
         let ours = rate(asked.await?, length)?;
         let asked = try_join_all(
-            connections
-                .iter()
-                .map(|connection| tokio::spawn(ask_redis(connection.clone(), bytes.clone(), length))),
+            connections.iter().map(|connection| tokio::spawn(ask_redis(connection.clone(), bytes.clone(), length))),
         );
         let theirs = rate(asked.await?, length)?;
         calls_per_second.push(ours);
@@ -111,12 +109,7 @@ async fn full_window(api: &GatewayApi, text: &str) -> Result<(String, pb::Window
     anyhow::bail!("no stretch of the text is one full window")
 }
 
-async fn ask_gateway(
-    api: GatewayApi,
-    id: String,
-    window: pb::WindowLatents,
-    length: Duration,
-) -> Result<u64> {
+async fn ask_gateway(api: GatewayApi, id: String, window: pb::WindowLatents, length: Duration) -> Result<u64> {
     let (mut client, started, mut asked) = (api.stub(), Instant::now(), 0);
     while started.elapsed() < length {
         let mut parts = client.get_latents(pb::GetLatentsRequest { id: id.clone() }).await?.into_inner();

@@ -85,8 +85,7 @@ impl Scenario {
         for round in 0..count {
             inside += usize::from(during_puts(cluster, round, rng, model, &mut named).await?);
         }
-        let mut rows =
-            vec![Row::equal("kills-put-names-broken", std::mem::take(&mut named.broken), Vec::new())];
+        let mut rows = vec![Row::equal("kills-put-names-broken", std::mem::take(&mut named.broken), Vec::new())];
         rows.extend(verdict("put", *seed, count, inside, cluster, model).await?);
         Ok(rows)
     }
@@ -148,12 +147,7 @@ async fn during_puts(
 }
 
 /// Deletes, sweeps, and kills the gateway at a random time. Returns true if the operations were unfinished.
-async fn during_sweeps(
-    cluster: &mut Cluster,
-    round: usize,
-    rng: &mut Rng,
-    model: &mut Model,
-) -> Result<bool> {
+async fn during_sweeps(cluster: &mut Cluster, round: usize, rng: &mut Rng, model: &mut Model) -> Result<bool> {
     let api = cluster.api()?;
     for number in [2 * round, 2 * round + 1] {
         let text = if number % 2 == 0 { small_text(number + 500_000) } else { medium_text(number + 500_000) };
@@ -219,12 +213,7 @@ async fn verdict(
     let share = inside as f64 / count as f64;
     let name = format!("kills-{what}-during-a-write (seed {seed}, {count} kills)");
     Ok(vec![
-        Row::observed(
-            name,
-            share,
-            share >= 0.8 || count < COUNT_MIN,
-            format!(">= 0.8 of {COUNT_MIN} or more"),
-        ),
+        Row::observed(name, share, share >= 0.8 || count < COUNT_MIN, format!(">= 0.8 of {COUNT_MIN} or more")),
         Row::observed(format!("kills-{what}-documents"), model.len(), !model.is_empty(), "at least 1"),
         Row::equal(format!("kills-{what}-lost"), lost, 0),
         Row::equal(format!("kills-{what}-dangling"), dangling(&findings), 0),

@@ -81,8 +81,7 @@ pub async fn spread(text: &str) -> Result<Vec<Row>> {
 async fn least_shares(cluster: &Cluster) -> Result<[f64; 3]> {
     let (mut compressed, mut verified, mut decoded) = (Vec::new(), Vec::new(), Vec::new());
     for node in &cluster.compressors {
-        let described =
-            CompressorClient::new(node.channel()?).describe(DescribeRequest {}).await?.into_inner();
+        let described = CompressorClient::new(node.channel()?).describe(DescribeRequest {}).await?.into_inner();
         compressed.push(described.counters.context("no counters")?.tokens_compressed);
     }
     for node in &cluster.decoders {

@@ -69,12 +69,8 @@ impl NameModel {
     ) -> Result<bool> {
         let now = self.names.get(name).map(|(_, token)| token.clone());
         let (expected, met) = self.expectation(now, rng);
-        let request = pb::SetNameRequest {
-            name: name.to_owned(),
-            id: ids[number].clone(),
-            expected,
-            ..Default::default()
-        };
+        let request =
+            pb::SetNameRequest { name: name.to_owned(), id: ids[number].clone(), expected, ..Default::default() };
         let set = api.stub().set_name(request).await;
         if !stored.contains_key(&number) {
             return Ok(is(&set, Code::NotFound));
@@ -123,8 +119,7 @@ impl NameModel {
         let now = self.labels.get(&number).map(|(_, token)| token.clone());
         let (expected, met) = self.expectation(now, rng);
         // The additional value stands for removing the label.
-        let value =
-            Some(rng.below(VALUES + 1)).filter(|&value| value < VALUES).map(|value| value.to_string());
+        let value = Some(rng.below(VALUES + 1)).filter(|&value| value < VALUES).map(|value| value.to_string());
         let mut request = pb::SetLabelsRequest { id: ids[number].clone(), expected, ..Default::default() };
         match &value {
             Some(value) => drop(request.set.insert(KEY.to_owned(), value.clone())),
@@ -155,8 +150,7 @@ impl NameModel {
             listed.push((named.name, DocumentId::try_from(named.id.as_ref())?.to_string(), named.token));
         }
         let expected = self.names.iter();
-        let expected =
-            expected.map(|(name, (text, token))| (name.clone(), ids[*text].clone(), token.clone()));
+        let expected = expected.map(|(name, (text, token))| (name.clone(), ids[*text].clone(), token.clone()));
         Ok(page.damaged.is_empty() && listed == Vec::from_iter(expected))
     }
 

@@ -85,12 +85,8 @@ pub async fn contended(tries: usize) -> Result<Vec<Row>> {
 
 /// Points the name at a document if its token is `expected`. Returns the new token, or `None` after a lost race.
 async fn change(api: &GatewayApi, id: &str, expected: String) -> Result<Option<String>> {
-    let request = pb::SetNameRequest {
-        name: NAME.to_owned(),
-        id: id.to_owned(),
-        expected: Some(expected),
-        ..Default::default()
-    };
+    let request =
+        pb::SetNameRequest { name: NAME.to_owned(), id: id.to_owned(), expected: Some(expected), ..Default::default() };
     match api.stub().set_name(request).await {
         Ok(set) => Ok(Some(set.into_inner().named.context("no name")?.token)),
         Err(status) if status.code() == Code::Aborted => Ok(None),

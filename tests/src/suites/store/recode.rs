@@ -89,8 +89,7 @@ pub async fn kills(text: &str, count: usize) -> Result<Vec<Row>> {
     let mut cluster = ClusterSpec::with_gateway_args(&["--shards-in-flight", "1"]).start().await?;
     let id = id_of(&cluster.api()?.put_at(text.as_bytes(), 8).await?.document.context("no document")?);
     let (mut lost, mut between, mut old) = (0, 0, cluster.api()?.stat(&id).await?);
-    let codecs =
-        LatentCodec::ALL.into_iter().cycle().flat_map(|codec| RATIOS.map(move |ratio| (ratio, codec)));
+    let codecs = LatentCodec::ALL.into_iter().cycle().flat_map(|codec| RATIOS.map(move |ratio| (ratio, codec)));
     for (ratio, codec) in codecs.take(count) {
         let before = stored_bytes(&cluster.data())?;
         let options = pb::WriteOptions { ratio, codec: codec.to_wire(), ..Default::default() };

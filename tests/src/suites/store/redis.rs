@@ -80,11 +80,7 @@ pub async fn killed_redis(text: &str, documents: usize) -> Result<Vec<Row>> {
     Ok(vec![
         Row::reported("redis-reads", right.load(Ordering::Relaxed)),
         Row::equal("redis-reads-failed", failed.load(Ordering::Relaxed), 0),
-        Row::holds(
-            "redis-hits-before-and-after",
-            again && hits_before > 0.0,
-            "hits before and after the restarts",
-        ),
+        Row::holds("redis-hits-before-and-after", again && hits_before > 0.0, "hits before and after the restarts"),
     ])
 }
 

@@ -45,11 +45,8 @@ pub async fn resume(
             KilledProcess::Gateway => "gateway",
             KilledProcess::Client => "client",
         };
-        let options = pb::WriteOptions {
-            upload: format!("killed-{name}"),
-            bytes: Some(text.len() as u64),
-            ..default_options()
-        };
+        let options =
+            pb::WriteOptions { upload: format!("killed-{name}"), bytes: Some(text.len() as u64), ..default_options() };
         let before = work(&cluster).await?;
         match victim {
             KilledProcess::Gateway => kill_gateway(&mut cluster, text, options.clone()).await?,

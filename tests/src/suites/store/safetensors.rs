@@ -163,8 +163,7 @@ fn python() -> Result<PathBuf> {
     if !can(&python, needs) {
         eprintln!("installing PyTorch in {}", folder.display());
         // Prefer a system installation to a download of a gigabyte.
-        let has_torch =
-            ["python3", "/usr/bin/python3"].into_iter().find(|python| can(python.as_ref(), "import torch"));
+        let has_torch = ["python3", "/usr/bin/python3"].into_iter().find(|python| can(python.as_ref(), "import torch"));
         let mut venv = Command::new(has_torch.unwrap_or("python3"));
         venv.args(["-m", "venv"]).args(has_torch.map(|_| "--system-site-packages")).arg(&folder);
         ensure!(venv.status()?.success(), "python3 -m venv failed: install Python's venv");

@@ -25,8 +25,7 @@ pub async fn syscalls() -> Result<Vec<Row>> {
         // Detach first, so that later syncs do not count.
         strace.detach()?;
         let trace = fs::read_to_string(trace.path())?;
-        let files =
-            Vec::from_iter(files_under(&cluster.data())?.into_iter().filter(|file| !before.contains(file)));
+        let files = Vec::from_iter(files_under(&cluster.data())?.into_iter().filter(|file| !before.contains(file)));
         rows.push(Row::at_least(format!("synced-{name}-files"), files.len() as f64, 1.0));
         let mut unsynced = Vec::new();
         for file in &files {

@@ -4,8 +4,8 @@ use anyhow::{Result, bail};
 
 use super::resume::KilledProcess;
 use super::{
-    auto, batch, bit_flips, codecs, deletes, disk, edits, gateways, genres, hot_latents, kills, long, names,
-    recode, redis, resume, s3_faults, safetensors, syscalls,
+    auto, batch, bit_flips, codecs, deletes, disk, edits, gateways, genres, hot_latents, kills, long, names, recode,
+    redis, resume, s3_faults, safetensors, syscalls,
 };
 use crate::harness::fixtures::{self, Corpus, middle, stretch};
 use crate::harness::row::Row;

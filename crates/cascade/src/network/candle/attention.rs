@@ -42,13 +42,7 @@ pub(super) fn mask(sequence: &Sequence<'_>, hidden: &Tensor) -> Result<Tensor, E
 
 /// Computes grouped-query attention of one sequence, `[new, query heads * dim]`. `q` has the same shape, `k` and `v`
 /// are `[all, key heads * dim]`, `mask` is `[new, all]`.
-pub(super) fn attend(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    mask: &Tensor,
-    heads: Heads,
-) -> Result<Tensor, Error> {
+pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor, heads: Heads) -> Result<Tensor, Error> {
     let (new, all) = (q.dim(0)?, k.dim(0)?);
     let group = heads.query / heads.key;
     let q = q.reshape((new, heads.key, group, heads.dim))?.permute((1, 2, 0, 3))?.contiguous()?;

@@ -97,8 +97,7 @@ impl Network {
             let mixed = self.attend(number, sequences, &masks, [&q, &k, &v])?;
             hidden = (hidden + layer.o.forward(&mixed)?)?;
             let normed = self.rms_norm(&hidden, &layer.mlp_norm)?;
-            let gated =
-                (candle_nn::ops::silu(&layer.gate.forward(&normed)?)? * layer.up.forward(&normed)?)?;
+            let gated = (candle_nn::ops::silu(&layer.gate.forward(&normed)?)? * layer.up.forward(&normed)?)?;
             hidden = (hidden + layer.down.forward(&gated)?)?;
         }
         self.rms_norm(&hidden, &self.norm)

@@ -72,12 +72,7 @@ pub(super) fn load<S: Simd>(simd: S, x: &[f32; QUANT_BLOCK]) -> [S::F32s; 2] {
 
 /// Quantises `x` into the blocks of `to` that start at block `first`.
 #[inline(always)]
-pub(super) fn quantise_blocks<S: Simd>(
-    simd: S,
-    x: &[[f32; QUANT_BLOCK]],
-    first: usize,
-    to: &mut Activations,
-) {
+pub(super) fn quantise_blocks<S: Simd>(simd: S, x: &[[f32; QUANT_BLOCK]], first: usize, to: &mut Activations) {
     let (many, rest) = x.as_chunks();
     let (to, to_rest) = to.blocks[first..first + x.len()].as_chunks_mut();
     for (x, to) in many.iter().zip(to) {

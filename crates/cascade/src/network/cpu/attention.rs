@@ -236,11 +236,8 @@ fn block_scores<S: Simd>(simd: S, kv: &BlockKv, heads: Heads, at: BlockHead, scr
     for (step, scores) in lane_scores.iter_mut().enumerate() {
         let keys = kv.keys(heads, head, step * groups + group);
         let mut total = simd.splat(0.0);
-        let queries = lane_queries
-            .as_chunks::<{ QUANT_BLOCK / 4 }>()
-            .0
-            .iter()
-            .zip(lane_scales.iter().zip(lane_offsets.iter()));
+        let queries =
+            lane_queries.as_chunks::<{ QUANT_BLOCK / 4 }>().0.iter().zip(lane_scales.iter().zip(lane_offsets.iter()));
         let keys = keys.bytes.as_chunks::<{ QUANT_BLOCK / 4 }>().0.iter().zip(keys.scales);
         for ((queries, (query_scales, offsets)), (keys, key_scales)) in queries.zip(keys) {
             let mut sums = simd.load_i32(offsets);
@@ -282,8 +279,7 @@ impl Scratch {
         let (dim, scale, group) = (heads.dim, simd.splat(heads.scale()), heads.group());
         let width = heads.query * dim;
         self.queries.resize(q.len() / width * group, dim);
-        let head_queries =
-            q.chunks_exact(width).flat_map(|q| q[head * group * dim..][..group * dim].as_chunks().0);
+        let head_queries = q.chunks_exact(width).flat_map(|q| q[head * group * dim..][..group * dim].as_chunks().0);
         for (at, q) in head_queries.enumerate() {
             let q = load(simd, q);
             simd.quantise_block([simd.mul(q[0], scale), simd.mul(q[1], scale)], &mut self.queries.blocks[at]);
@@ -325,14 +321,7 @@ impl Scratch {
     /// Computes the quantised weights of row `at` from its first `visible` scores: `e^(score - max_score)` times the
     /// scale of the value. Returns the sum of the exponentials.
     #[inline(always)]
-    fn softmax_weights<S: Simd>(
-        &mut self,
-        simd: S,
-        values: &Values,
-        at: usize,
-        visible: usize,
-        max_score: f32,
-    ) -> f32 {
+    fn softmax_weights<S: Simd>(&mut self, simd: S, values: &Values, at: usize, visible: usize, max_score: f32) -> f32 {
         let blocks = self.weights.row_blocks;
         let scores = &mut self.scores[at * blocks * QUANT_BLOCK..][..blocks * QUANT_BLOCK];
         let (chunks, rest) = scores[..visible].as_chunks_mut::<LANES>();

@@ -20,15 +20,9 @@ pub struct Gemm {
 impl Gemm {
     /// Prepares a weight `[outputs, inputs]` in Q4_0 (Q8_0 if `q8`) and `rows` rows of activations. Fails with
     /// [`Error::Device`] if the CPU does not support `kernels`.
-    pub fn new(
-        [outputs, inputs]: [usize; 2],
-        q8: bool,
-        rows: usize,
-        kernels: Kernels,
-    ) -> Result<Self, Error> {
+    pub fn new([outputs, inputs]: [usize; 2], q8: bool, rows: usize, kernels: Kernels) -> Result<Self, Error> {
         let isa = Isa::select(kernels)?;
-        let numbers =
-            |count: usize| (0..count).map(|i| (i * 7919 % 199) as f32 / 100.0 - 1.0).collect::<Vec<_>>();
+        let numbers = |count: usize| (0..count).map(|i| (i * 7919 % 199) as f32 / 100.0 - 1.0).collect::<Vec<_>>();
         let dense = Tensor::from_vec(numbers(outputs * inputs), (outputs, inputs), &Device::Cpu)?;
         let stored = QTensor::quantize(&dense, if q8 { GgmlDType::Q8_0 } else { GgmlDType::Q4_0 })?;
         let weight = PackedWeight::pack(&[&stored], None)?;
@@ -66,8 +60,7 @@ kernel! {
 #[inline(always)]
 fn dots_body<S: Simd>(simd: S, rounds: usize, out: &mut [f32; LANES]) {
     let mut sums = [simd.splat_i32(0); 8];
-    let (weights, values) =
-        std::hint::black_box((simd.load_bytes(&[3; 4 * LANES]), simd.load_bytes(&[1; 4 * LANES])));
+    let (weights, values) = std::hint::black_box((simd.load_bytes(&[3; 4 * LANES]), simd.load_bytes(&[1; 4 * LANES])));
     for _ in 0..rounds {
         for sum in &mut sums {
             *sum = simd.dot_lanes(*sum, weights, values);

@@ -130,13 +130,7 @@ fn dot_bytes<S: Simd, const M: usize>(
 }
 
 #[inline(always)]
-fn tile_body<S: Simd, B: DotBlock>(
-    simd: S,
-    blocks: &[B],
-    bias: &[f32; LANES],
-    x: &Activations,
-    panel: &mut Panels,
-) {
+fn tile_body<S: Simd, B: DotBlock>(simd: S, blocks: &[B], bias: &[f32; LANES], x: &Activations, panel: &mut Panels) {
     assert!(panel.len() == x.count);
     let (bias, one) = (simd.load(bias), simd.splat(1.0));
     for_each_row(simd, blocks, x, |row, total| simd.store(simd.fma(total, one, bias), &mut panel[row]));
@@ -248,8 +242,7 @@ mod tests {
     fn every_cpu_computes_the_same_bits_near_the_exact_product() {
         let (outputs, inputs, count) = (48, 96, 29);
         for dtype in [GgmlDType::Q4_0, GgmlDType::Q8_0] {
-            let dense =
-                Tensor::from_vec(noise(outputs * inputs, 1), (outputs, inputs), &Device::Cpu).unwrap();
+            let dense = Tensor::from_vec(noise(outputs * inputs, 1), (outputs, inputs), &Device::Cpu).unwrap();
             let stored = QTensor::quantize(&dense, dtype).unwrap();
             let exact = stored.dequantize(&Device::Cpu).unwrap();
             let x = noise(count * inputs, 2);

@@ -27,10 +27,7 @@ impl Loader<'_> {
         let bias = (!bias.is_empty()).then_some(bias);
         let weight = PackedWeight::pack(&stored.iter().collect::<Vec<_>>(), bias)?;
         if weight.bias.as_ref().is_some_and(|bias| bias.len() != weight.outputs) {
-            return Err(Error::checkpoint(format!(
-                "biases of {} do not match the weights",
-                names.join(", ")
-            )));
+            return Err(Error::checkpoint(format!("biases of {} do not match the weights", names.join(", "))));
         }
         Ok(weight)
     }

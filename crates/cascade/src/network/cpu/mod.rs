@@ -186,8 +186,7 @@ impl Network {
         let mut mixed = vec![0.0; positions.len() * heads.query * heads.dim];
         let tasks = attention_tasks(sequences);
         for number in 0..=self.layers.len() {
-            let chunks =
-                hidden.par_chunks_mut(split.chunk * width).zip(qkv.par_chunks_mut(split.chunk * qkv_width));
+            let chunks = hidden.par_chunks_mut(split.chunk * width).zip(qkv.par_chunks_mut(split.chunk * qkv_width));
             let chunks = chunks.zip(mixed.par_chunks(split.chunk * heads.query * heads.dim)).enumerate();
             chunks.for_each_init(
                 || Buffers { task_tiles: split.task_tiles, ..Default::default() },
@@ -196,9 +195,7 @@ impl Network {
                         self.output_and_mlp(&self.layers[previous], hidden, mixed, buffers);
                     }
                     match self.layers.get(number) {
-                        Some(layer) => {
-                            self.project_qkv(layer, hidden, &rotary, chunk * split.chunk, qkv, buffers)
-                        }
+                        Some(layer) => self.project_qkv(layer, hidden, &rotary, chunk * split.chunk, qkv, buffers),
                         None => {
                             buffers.normed.resize(hidden.len(), 0.0);
                             let epsilon = self.config.rms_norm_eps;
@@ -279,8 +276,7 @@ impl Network {
         let work: Vec<_> = tasks
             .iter()
             .map(|task| {
-                let (own, others) =
-                    std::mem::take(&mut rest).split_at_mut(task.rows * heads.query * heads.dim);
+                let (own, others) = std::mem::take(&mut rest).split_at_mut(task.rows * heads.query * heads.dim);
                 rest = others;
                 (task, own)
             })

@@ -88,8 +88,7 @@ async fn one_of_concurrent_writers_wins() {
     let mut from = None;
     for _ in 0..20 {
         let writers = others.iter().cycle().take(8);
-        let attempts =
-            writers.map(|store| store.compare_and_set(&prefix, from.as_ref(), Some(value.clone())));
+        let attempts = writers.map(|store| store.compare_and_set(&prefix, from.as_ref(), Some(value.clone())));
         let made = future::try_join_all(attempts).await.unwrap();
         let made = Vec::from_iter(made.into_iter().flatten());
         assert_eq!(made.len(), 1);

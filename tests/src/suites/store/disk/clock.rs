@@ -39,8 +39,7 @@ pub(super) async fn set_back() -> Result<Vec<Row>> {
         // File times stay those of the real clock.
         "NO_FAKE_STAT=1".to_owned(),
     ];
-    let mut cluster =
-        ClusterSpec { gateway_wrapper: settings.into(), ..ClusterSpec::default() }.start().await?;
+    let mut cluster = ClusterSpec { gateway_wrapper: settings.into(), ..ClusterSpec::default() }.start().await?;
     let api = cluster.api()?;
     let texts = [small_text(1), medium_text(2), small_text(3)];
     let mut ids = Vec::new();
@@ -52,8 +51,7 @@ pub(super) async fn set_back() -> Result<Vec<Row>> {
     set("-2d")?;
     let fresh = put(&api, &small_text(4)).await?;
     let created = api.stat(&fresh).await?.created_unix_ms;
-    let mut rows =
-        vec![Row::holds("disk-clock-is-back", created + DAY_MS < before, "at least a day earlier")];
+    let mut rows = vec![Row::holds("disk-clock-is-back", created + DAY_MS < before, "at least a day earlier")];
     // A newer version with an older time.
     let coarser = pb::WriteOptions { ratio: 40, ..default_options() };
     api.put(texts[0].as_bytes(), coarser).await?;
@@ -62,11 +60,7 @@ pub(super) async fn set_back() -> Result<Vec<Row>> {
     let read = api.get(&ids[1]).await;
     rows.push(Row::holds("disk-clock-deleted", is_not_found(&read), "NOT_FOUND"));
     sweep(&api, 0).await?;
-    rows.push(Row::holds(
-        "disk-clock-deleted-after-sweep",
-        is_not_found(&api.get(&ids[1]).await),
-        "NOT_FOUND",
-    ));
+    rows.push(Row::holds("disk-clock-deleted-after-sweep", is_not_found(&api.get(&ids[1]).await), "NOT_FOUND"));
     let again = put(&api, &texts[1]).await?;
     let got = api.get(&again).await;
     let same = got.is_ok_and(|got| got.text == texts[1].as_bytes());

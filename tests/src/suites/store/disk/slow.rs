@@ -14,8 +14,7 @@ use crate::suites::store::strace::Strace;
 /// Delay per system call, in microseconds.
 const DELAY_US: u64 = 200_000;
 /// Delayed system calls.
-const OPERATIONS: &str =
-    "openat,mkdir,mkdirat,fsync,fdatasync,link,linkat,rename,renameat,renameat2,unlink,unlinkat";
+const OPERATIONS: &str = "openat,mkdir,mkdirat,fsync,fdatasync,link,linkat,rename,renameat,renameat2,unlink,unlinkat";
 /// Number of small documents put sequentially, and again concurrently.
 const PUTS: usize = 5;
 
@@ -26,8 +25,7 @@ pub(super) async fn slow() -> Result<Vec<Row>> {
     let fast = Instant::now();
     put(&api, &small_text(100)).await?;
     let fast = fast.elapsed();
-    let (trace, inject) =
-        (format!("trace={OPERATIONS}"), format!("inject={OPERATIONS}:delay_enter={DELAY_US}"));
+    let (trace, inject) = (format!("trace={OPERATIONS}"), format!("inject={OPERATIONS}:delay_enter={DELAY_US}"));
     let args = ["-e", &trace, "-e", &inject, "-o", "/dev/null"];
     let strace = Strace::attach(&cluster.gateway, &args).await?;
 
@@ -44,9 +42,7 @@ pub(super) async fn slow() -> Result<Vec<Row>> {
     took.truncate(PUTS);
     took.sort();
     let together = Vec::from_iter((200..200 + PUTS).map(small_text));
-    for (stored, text) in
-        join_all(together.iter().map(|text| put(&api, text))).await.into_iter().zip(&together)
-    {
+    for (stored, text) in join_all(together.iter().map(|text| put(&api, text))).await.into_iter().zip(&together) {
         match stored {
             Ok(id) => kept.push((id, text.clone())),
             Err(_) => failed += 1,

@@ -21,9 +21,7 @@ fn random_rows(count: usize) -> Qkv {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (seed >> 8) as f32 / (1 << 23) as f32 - 1.0
     };
-    let mut of = |width: usize| -> Vec<Vec<f32>> {
-        (0..count).map(|_| (0..width).map(|_| next()).collect()).collect()
-    };
+    let mut of = |width: usize| -> Vec<Vec<f32>> { (0..count).map(|_| (0..width).map(|_| next()).collect()).collect() };
     let width = HEADS.key * HEADS.dim;
     Qkv { q: of(HEADS.query * HEADS.dim), k: of(width), v: of(width) }
 }
@@ -40,9 +38,10 @@ fn plain(rows: &Qkv, row: usize, seen: &[usize]) -> Vec<f32> {
         };
         let weights: Vec<f32> = seen.iter().map(|key| score(key).exp()).collect();
         let sum: f32 = weights.iter().sum();
-        out.extend((at..at + dim).map(|d| {
-            seen.iter().zip(&weights).map(|(key, weight)| rows.v[*key][d] * weight).sum::<f32>() / sum
-        }));
+        out.extend(
+            (at..at + dim)
+                .map(|d| seen.iter().zip(&weights).map(|(key, weight)| rows.v[*key][d] * weight).sum::<f32>() / sum),
+        );
     }
     out
 }

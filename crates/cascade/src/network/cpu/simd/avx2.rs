@@ -105,8 +105,7 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     #[inline(always)]
     fn quantise(self, x: [[__m256; 2]; 2], to: &mut [i8; 2 * LANES]) -> i32 {
         unsafe {
-            let pairs =
-                x.map(|[low, high]| _mm256_packs_epi32(_mm256_cvtps_epi32(low), _mm256_cvtps_epi32(high)));
+            let pairs = x.map(|[low, high]| _mm256_packs_epi32(_mm256_cvtps_epi32(low), _mm256_cvtps_epi32(high)));
             // Packing works within 128-bit halves: the permutation restores the order of the 4-byte groups.
             let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
             let rounded = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(pairs[0], pairs[1]), order);

@@ -124,10 +124,7 @@ impl Isa {
         let fits = |(name, _): &&(Kernels, Self)| requested == Kernels::Auto || *name == requested;
         supported.iter().find(fits).map(|(_, isa)| *isa).ok_or_else(|| {
             let names: Vec<String> = supported.iter().map(|(name, _)| name.to_string()).collect();
-            Error::Device(format!(
-                "this CPU does not support --kernels {requested}: use {}",
-                names.join(", ")
-            ))
+            Error::Device(format!("this CPU does not support --kernels {requested}: use {}", names.join(", ")))
         })
     }
 
@@ -206,8 +203,7 @@ mod tests {
         let mut keep = |floats| out.push(lanes_of(floats));
         let bytes = simd.load_bytes(weights);
         keep(simd.to_f32(simd.dot_bytes(simd.splat_i32(7), bytes, *values)));
-        let lanes = simd
-            .load_bytes(&std::array::from_fn(|i| values[i % 4].wrapping_add(i as i8 / 4).max(-127) as u8));
+        let lanes = simd.load_bytes(&std::array::from_fn(|i| values[i % 4].wrapping_add(i as i8 / 4).max(-127) as u8));
         keep(simd.to_f32(simd.dot_lanes(simd.load_i32(&std::array::from_fn(|i| i as i32)), bytes, lanes)));
         for nibbles in simd.split_nibbles(bytes) {
             keep(simd.to_f32(simd.dot_nibbles(simd.splat_i32(-7), nibbles, *values)));
@@ -228,10 +224,7 @@ mod tests {
         let lanes = [lanes_of(halves), lanes_of(mixed)].concat();
         for (i, block) in blocks.iter_mut().enumerate() {
             // Block 5 is all zeros; in the others the largest value stands at varying positions.
-            *block =
-                std::array::from_fn(
-                    |j| if i == 5 { 0.0 } else { lanes[(i * 7 + j) % 32] / (1 + i + j) as f32 },
-                );
+            *block = std::array::from_fn(|j| if i == 5 { 0.0 } else { lanes[(i * 7 + j) % 32] / (1 + i + j) as f32 });
         }
         let mut many = [ActivationBlock::default(); 16];
         simd.quantise_blocks(&blocks, &mut many);
