@@ -107,7 +107,7 @@ impl DecodeJob {
     }
 }
 
-/// Converts an error of the network into one of a call.
+/// Converts an error of the model into one of a call.
 pub(crate) fn call_error(error: c3_cascade::Error) -> CallError {
     match error {
         c3_cascade::Error::InvalidInput(problem) => CallError::Input(problem),

@@ -5,7 +5,7 @@ use c3_types::Invalid;
 
 use crate::model_thread;
 
-/// Reason for which the node does not serve.
+/// Error that keeps a node from serving or stops it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The model cannot be loaded or run.
@@ -26,13 +26,13 @@ pub enum Error {
 }
 
 impl Error {
-    /// Wraps an error of the network.
+    /// Wraps an error from loading or running the model.
     pub fn model(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Model(Box::new(error))
     }
 }
 
-/// Reason for which a call, or one of its jobs, fails.
+/// Error that a call, or one of its jobs, fails with.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum CallError {
     /// A field of the request is invalid.
@@ -41,7 +41,7 @@ pub enum CallError {
     /// The model rejects the input.
     #[error("{0}")]
     Input(String),
-    /// The request, or its latents, need another model.
+    /// The request or its latents are for another model.
     #[error("{0}")]
     WrongModel(String),
     /// The jobs do not fit into the queue.
@@ -57,10 +57,10 @@ pub enum CallError {
     /// The model is not loaded yet.
     #[error("the model is loading: try again later")]
     Loading,
-    /// The node stops, and drops the jobs that wait.
+    /// The node is stopping and drops the jobs in its queue.
     #[error("the node is stopping: try another")]
     Stopping,
-    /// A fault of the node.
+    /// Internal error of the node.
     #[error("{0}")]
     Internal(String),
 }

@@ -1,4 +1,4 @@
-//! Everything that both nodes share, and nothing of a single stage or of the network.
+//! Code shared by both nodes. Knows neither the stages nor the neural network.
 //!
 //! ```text
 //! a stage's gRPC service -> Node (the loaded model) -> Queue -> the model's thread -> answers

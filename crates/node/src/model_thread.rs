@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 /// Maximum time that a program which stops waits for the model to finish its last batch.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Reason for which a model's thread failed.
+/// Failure of a model's thread.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The thread could not be started.

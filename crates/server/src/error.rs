@@ -210,7 +210,7 @@ impl ServiceError for Invalid {
     }
 }
 
-/// Reason for which the server itself refuses a call or ends it early, regardless of the call's protocol.
+/// Reason why the server itself refuses a call or ends it early, regardless of the call's protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Rejection {
     #[error("the server is loading: try again later")]

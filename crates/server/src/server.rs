@@ -71,7 +71,7 @@ pub struct Server {
     pub args: ServerArgs,
 }
 
-/// Reason for which a server stopped unasked.
+/// Error that keeps a server from starting, or stops it without a shutdown request.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The listener has no address.

@@ -41,7 +41,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Reason for which telemetry did not start.
+/// Reason why telemetry did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The log filter does not parse.
