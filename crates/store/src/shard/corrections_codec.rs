@@ -1,12 +1,13 @@
 //! Entropy coding of corrections.
 //!
-//! A window is coded as four kinds of numbers: the count of corrections, the count of wrong tokens, the gaps between
-//! positions, and token ids. A number `v` is coded as the bit length of `v + 1`, by an adaptive model for its kind,
-//! followed by the lower bits verbatim. All models use integers, so every machine decodes what another encoded. The
-//! range coder is `constriction`'s.
+//! A window is coded as four kinds of numbers: the count of corrections, the count of tokens that the decoder predicts
+//! wrongly (fewer than the corrections if tokens with a small logit margin are corrected too), the gaps between
+//! positions, and token ids. A number `v` is coded like an Elias gamma code: first the number of bits below the highest
+//! set bit of `v + 1`, its *length*, by an adaptive model for its kind, then these bits verbatim. All models use
+//! integers, so every machine decodes what another encoded. The range coder is `constriction`'s.
 //!
-//! Input is checked while it is decoded: no more is allocated than the window has tokens, and a payload that is too
-//! short or too long is refused.
+//! Input is checked while it is decoded: a window never gets more corrections than it has tokens, and a payload that is
+//! too short or too long is refused.
 
 use std::borrow::Borrow;
 use std::num::NonZeroU16;
@@ -22,7 +23,7 @@ use constriction::{Queue, UnwrapInfallible};
 
 /// Bits of a probability; well below the coder's 16, so that rounding costs next to nothing.
 const PRECISION: usize = 12;
-/// Possible bit lengths of `v + 1` for a 32-bit `v`.
+/// Number of possible lengths of a 32-bit number: 0 to 32.
 const LENGTHS: usize = 33;
 /// Increment of a length's count; large, so that the model adapts after a few numbers.
 const INCREMENT: u16 = 12;
@@ -152,13 +153,13 @@ impl Reader<'_> {
     }
 }
 
-/// Returns the number of bits of `value + 1` below its highest.
+/// Returns the number of bits below the highest set bit of `value + 1`.
 fn length_of(value: u32) -> usize {
     (u64::from(value) + 1).ilog2() as usize
 }
 
-/// Splits the bits below the highest into pieces that fit a uniform model, highest first. Returns each piece's length
-/// and the number of bits after it.
+/// Splits the `length` bits of a number into pieces that fit a uniform model. Returns the number of bits in each piece
+/// and below it, from the most significant piece to the least.
 fn pieces(length: usize) -> impl Iterator<Item = (usize, usize)> {
     let ends = (0..length).rev().step_by(PRECISION - 1).map(|last| last + 1);
     ends.map(|end| (end.min(PRECISION - 1), end - end.min(PRECISION - 1)))
@@ -168,7 +169,7 @@ fn uniform(bits: usize) -> UniformModel<u16, PRECISION> {
     UniformModel::new(1 << bits)
 }
 
-/// Adaptive model: a weight for each bit length.
+/// Adaptive model of one kind of number: a count for each length.
 struct Lengths {
     counts: [u16; LENGTHS],
     sum: u16,
@@ -197,7 +198,7 @@ impl Lengths {
     }
 }
 
-/// Counts as probabilities. Every length has at least one unit, however rare.
+/// Counts as probabilities, in multiples of `2^-PRECISION`: one for each length, the rest in proportion to the counts.
 #[derive(Clone, Copy)]
 struct LengthModel<'a> {
     counts: &'a [u16],
@@ -205,7 +206,7 @@ struct LengthModel<'a> {
 }
 
 impl LengthModel<'_> {
-    /// Returns the cumulative probability of the lengths below `length`, of `1 << PRECISION`. `counted` is the sum of
+    /// Returns the probability of all lengths below `length`, as a multiple of `2^-PRECISION`. `counted` is the sum of
     /// their counts.
     fn cumulative(&self, length: usize, counted: u16) -> u16 {
         let spread = (1 << PRECISION) - self.counts.len() as u32;
@@ -328,7 +329,7 @@ mod tests {
             let payload = encode(&windows);
             let short = payload.len().saturating_sub(2 * cut + 4);
             let read = decode(&payload[..short], tokens.iter().copied());
-            // Without corrections a shorter payload may decode to the same.
+            // Without corrections a shorter payload may decode to the same windows.
             let has_corrections = windows.iter().any(|window| !window.corrections.as_slice().is_empty());
             prop_assert!(!has_corrections || read.ok().as_ref() != Some(&windows));
             let long = [&payload[..], &vec![0xa5; 2 * more]].concat();
