@@ -55,7 +55,7 @@ impl Store {
             }
             let located = self.current_version(id).await?.ok_or_else(|| missing(id))?;
             match self.read_manifest(id, &located).await {
-                // It was moved or deleted in between.
+                // It was moved or deleted after its version was looked up.
                 Err(Error::Missing { .. }) => {}
                 Ok(manifest) if manifest.value.is_expired(now_unix_ms()) => break,
                 read => return read,
@@ -109,8 +109,8 @@ impl Store {
         }
     }
 
-    /// Replaces a manifest if `from` is still the current version; else returns `None`. Fails with [`Error::Missing`] if
-    /// the document was deleted, even during the call and by another gateway.
+    /// Replaces a manifest if `from` is still the current version; else returns `None`. Fails with [`Error::Missing`]
+    /// if the document was deleted, even during the call and by another gateway.
     pub async fn switch_manifest(
         &self,
         from: &Manifest,

@@ -202,7 +202,7 @@ impl Check<'_> {
         if !findings.is_empty() {
             match self.store.manifest(manifest.id).await {
                 Ok(current) if current.value.version == manifest.version => {}
-                // Deleted or put again in between: the findings are out of date.
+                // Deleted or put again during the check: the findings are out of date.
                 Ok(_) | Err(Error::Missing { .. }) => return Ok(Vec::new()),
                 Err(error) => return Err(error),
             }

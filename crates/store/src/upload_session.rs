@@ -1,8 +1,8 @@
 //! Upload sessions: progress records of unfinished puts, so that an interrupted put can be resumed.
 //!
 //! A record binds the options and lists the durable shards, as a manifest would. Garbage collection keeps these shards,
-//! so a put may take longer than the grace. A newer record replaces older ones. A session is deleted when its put ends,
-//! or by garbage collection after it expired.
+//! so a put may take longer than the grace period. A newer record replaces older ones. A session is deleted when its
+//! put ends, or by garbage collection after it expired.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -44,7 +44,7 @@ impl Store {
     /// Reads every upload session and every current manifest.
     pub(crate) async fn mark(&self) -> Result<LiveObjects, Error> {
         let mut live = LiveObjects::default();
-        // Sessions before manifests: a put that ends in between is seen as one or the other.
+        // Sessions before manifests: a put that ends between the two listings is in one of them.
         for session in self.uploads().await? {
             live.add(&session.manifest);
         }
@@ -55,7 +55,7 @@ impl Store {
         let current = inventory.copies.iter().filter(|copy| inventory.is_current(copy, &newest));
         let reads = Vec::from_iter(current.map(|copy| async move {
             let read = match self.read_manifest(copy.id, &copy.located).await {
-                // It was moved in between.
+                // It was moved after the inventory was listed.
                 Err(Error::Missing { .. }) => self.manifest(copy.id).await,
                 read => read,
             };

@@ -1,10 +1,11 @@
 //! Sweep phase: removes what no document refers to. Safe against a crash at any instant, and against concurrent puts,
 //! deletes and sweeps of other gateways.
 //!
-//! An unreferenced object older than the grace is first put on a pending-delete list. From then on no put builds on it.
-//! Once the list is older than the grace, all manifests are read again, and objects that are still unreferenced are
-//! removed. A put that chose such an object before the list was written either has ended, so that its manifest is seen,
-//! or finds the object listed or gone when it checks its objects after writing its manifest, and fails.
+//! An unreferenced object older than the grace period is first put on a pending-delete list. From then on no put reuses
+//! it. Once the list is older than the grace period, all manifests are read again, and objects that are still
+//! unreferenced are removed. A put that chose such an object before the list was written either has ended, so that its
+//! manifest is seen, or finds the object listed or gone when it checks its objects after writing its manifest, and
+//! fails.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -22,7 +23,8 @@ use crate::object::key::{self, CORRECTIONS, DELETED, LATENTS, ObjectKey};
 use crate::{Error, Store};
 
 impl Store {
-    /// Collects garbage. A zero grace removes everything that is unreferenced now, which makes concurrent puts fail.
+    /// Collects garbage. A grace period of zero removes everything that is unreferenced now, which makes concurrent
+    /// puts fail.
     pub async fn sweep(&self, grace: Duration) -> Result<SweepSummary, Error> {
         let mut summary = SweepSummary::default();
         self.sweep_once(grace, &mut summary).await?;
@@ -131,7 +133,7 @@ impl Store {
         false
     }
 
-    /// Removes tombstones older than the grace that no copy, name or label needs.
+    /// Removes tombstones older than the grace period that no copy, name or label needs.
     async fn remove_tombstones(
         &self,
         grace: Duration,
@@ -140,7 +142,8 @@ impl Store {
     ) -> Result<(), Error> {
         let folder = Path::from(DELETED);
         let tombstones: Vec<_> = self.objects.list(&folder, &folder).try_collect().await?;
-        // Listed after the tombstones: whoever moves a deleted version later does so within the grace.
+        // Listed after the tombstones. A compaction that still copies a deleted version ends within the grace period of
+        // the delete, so the inventory has its copy.
         let inventory = self.inventory().await?;
         for tombstone in tombstones.into_iter().filter(|tombstone| is_older_than(tombstone, grace)) {
             let Some((id, version)) = key::parse_document(&tombstone.location) else { continue };

@@ -8,11 +8,11 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// Younger files are kept whatever the grace, since they may still be written. Writes take seconds even on a slow disk,
-/// and one that takes longer fails without being acknowledged.
+/// Younger files are kept even if the grace period is shorter, since they may still be written. Writes take seconds
+/// even on a slow disk, and one that takes longer fails without being acknowledged.
 const WRITE_MAX: Duration = Duration::from_secs(600);
 
-/// Removes temporary files older than the grace, and 10 minutes at least. Returns their number and bytes.
+/// Removes temporary files older than the grace period, and 10 minutes at least. Returns their number and bytes.
 pub(crate) fn remove_stale(folder: &Path, grace: Duration) -> io::Result<(u64, u64)> {
     let (mut files, mut bytes) = (0, 0);
     let mut folders = vec![folder.to_owned()];

@@ -94,7 +94,7 @@ impl PackIndex {
                     packs.insert(*version, Arc::new(pack));
                     self.changes.fetch_add(1, Ordering::Release);
                 }
-                // Compacted in between; the next refresh finds its successor.
+                // Compacted after the listing; the next refresh finds its successor.
                 Err(Error::Missing { .. }) => {}
                 Err(error) => return Err(error),
             }

@@ -1,7 +1,8 @@
 //! Garbage collection and fsck of names and labels.
 //!
-//! Garbage collection removes registers older than the grace that have no live value: all generations, oldest first, as
-//! writers do. A concurrent writer that builds upon one finds it gone and starts over.
+//! Garbage collection removes registers without a live value whose newest generation is older than the grace period. It
+//! deletes all generations, oldest first, in the order in which writers delete them. A concurrent writer detects that
+//! the generation which it built upon is gone, and starts over.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -21,7 +22,9 @@ use crate::{Error, Store};
 pub(crate) const REGISTERS: [&str; 2] = [NAMES, LABELS];
 
 impl Store {
-    /// Removes registers without a live value. Returns the documents whose tombstones the remaining ones need.
+    /// Removes registers without a live value, and generations that killed writers left. Returns the documents of dead
+    /// registers that are still within the grace period. Their tombstones must stay, or those registers would be live
+    /// again after another put.
     pub(crate) async fn sweep_registers(
         &self,
         grace: Duration,
@@ -30,14 +33,14 @@ impl Store {
         let mut needed = HashSet::new();
         for folder in REGISTERS {
             let registers = self.registers(&Path::from(folder)).await?;
-            // Listed after the registers: their documents existed before them.
+            // Listed after the registers, so that it has their documents: they were stored before the registers.
             let inventory = self.inventory().await?;
             let versions = inventory.newest();
             for generations in registers.into_values() {
                 let Some(newest) = generations.last() else { continue };
                 let value = match self.read_register(&ObjectKey::from_path(newest.location.clone())).await {
                     Ok(register) => register.value,
-                    // Replaced in between.
+                    // A writer replaced it after the listing.
                     Err(Error::Missing { .. }) => continue,
                     Err(error @ Error::Damaged { .. }) => {
                         tracing::warn!(%error, "a damaged register is kept: run `c3 fsck`");
@@ -52,7 +55,7 @@ impl Store {
                         needed.extend(value.map(|value| value.document));
                         continue;
                     }
-                    // Older generations that a killed writer left.
+                    // Keeps the two newest, as writers do. A killed writer left the others.
                     (true, _) => &generations[..generations.len().saturating_sub(2)],
                 };
                 for object in removed {

@@ -9,8 +9,8 @@
 //! after the create: the generation that it built upon is gone, or a higher one does not list its write id as a
 //! predecessor. It then deletes its own generation and reports that it lost the race.
 //!
-//! Every generation has a unique write id and lists those of its predecessors. A token is the hash of the payload, so it
-//! never repeats.
+//! Every generation has a unique write id and lists those of its predecessors. A token is the hash of the payload, so
+//! it never repeats.
 
 pub(crate) mod maintenance;
 pub mod names;
@@ -131,7 +131,7 @@ impl Store {
         loop {
             match self.objects.versions(prefix).await?.pop() {
                 Some(newest) => match self.read_register(&newest).await {
-                    // Replaced in between.
+                    // A writer replaced it after the listing.
                     Err(Error::Missing { .. }) => {}
                     read => return read.map(Some),
                 },
