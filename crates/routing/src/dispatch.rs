@@ -16,7 +16,7 @@ use crate::router::Router;
 use crate::stage_client::StageResponse;
 
 /// Maximum fraction of the matching nodes that may be ejected at once. Above it, ejections are ignored (panic
-/// threshold): many bad nodes at once rather mean a bad call, or too much load.
+/// threshold): many bad nodes at once are more likely a sign of a bad call or of overload.
 const EJECTED_MAX: f64 = 0.5;
 
 /// Result of looking for a node.
@@ -24,7 +24,7 @@ enum Selection {
     Acquired(InFlightGuard),
     /// Matching nodes have too many calls in flight.
     Full,
-    /// All matching nodes are excluded.
+    /// Every matching node is excluded, by the selector or by earlier attempts of this call.
     Exhausted,
     /// No node matches.
     NoMatch,
@@ -32,7 +32,7 @@ enum Selection {
 
 impl Router {
     /// Calls matching nodes one after another until one answers. `tokens` is the cost of the call in text tokens.
-    /// `attempt` may run several times: stage calls change nothing on a node. Dropping the future cancels the attempt.
+    /// `attempt` may run several times; stage calls are idempotent. Dropping the future cancels the attempt.
     pub(crate) async fn call<T, F>(
         &self,
         selector: NodeSelector<'_>,
@@ -83,7 +83,7 @@ impl Router {
         }
     }
 
-    /// Calls one node until it answers, the call timeout passes, or the node is lost.
+    /// Calls one node once. Fails if it answers with an error, is lost, or does not answer within the call timeout.
     async fn attempt<T, F>(
         &self,
         method: &'static str,
@@ -107,7 +107,7 @@ impl Router {
         result
     }
 
-    /// Acquires a matching node with little work. Waits while all of them have too many calls in flight.
+    /// Acquires a lightly loaded node that matches. Waits while all that match have too many calls in flight.
     async fn select(&self, selector: &NodeSelector<'_>, tokens: u64, attempts: &Attempts) -> Selection {
         loop {
             let mut selection = Selection::NoMatch;
@@ -159,7 +159,7 @@ enum Ejections {
 }
 
 /// Keeps the nodes to try first: those that have not failed this call, and of them those that are not ejected. A node
-/// that failed the call may be dead; an ejected one is slow, or was wrong once, and is the better choice.
+/// that failed the call may be dead; an ejected one is slow, or gave a wrong answer, and is the better choice.
 fn keep_preferred(nodes: &mut Vec<Arc<Node>>, failed: &[(Arc<Node>, String)], ejections: Ejections) {
     let untried = |node: &Arc<Node>| failed.iter().all(|(failed, _)| !Arc::ptr_eq(failed, node));
     if nodes.iter().any(untried) {
@@ -170,7 +170,7 @@ fn keep_preferred(nodes: &mut Vec<Arc<Node>>, failed: &[(Arc<Node>, String)], ej
     }
 }
 
-/// Returns a client span by OpenTelemetry's conventions for gRPC.
+/// Returns a client span that follows OpenTelemetry's semantic conventions for gRPC.
 fn client_span(stage: Stage, method: &'static str, address: &str) -> Span {
     let service = match stage {
         Stage::Compressor => "c3.v1.Compressor",

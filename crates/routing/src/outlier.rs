@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 /// Minimum tokens a call counts as: below, its latency does not depend on its size.
 const TOKENS_MIN: u64 = 500;
-/// Factor over the latency of the peers from which a node is an outlier.
+/// A node is an outlier if its latency is more than this multiple of its peers'.
 const OUTLIER_FACTOR: f64 = 4.0;
 /// Minimum samples before the latency is trusted, and the number of samples kept.
 const SAMPLES: usize = 3;

@@ -30,7 +30,7 @@ pub struct RoutingConfig {
     pub call_timeout: Duration,
     /// Maximum attempts of a call.
     pub attempts_max: usize,
-    /// Text tokens waiting for a node from which new requests are shed.
+    /// Maximum text tokens waiting for nodes. New reads above it and new writes above half of it are shed.
     pub waiting_tokens_max: u64,
 }
 
