@@ -27,7 +27,7 @@ struct Window {
     session: DecodeSession,
     principal: Principal,
     step_rows: usize,
-    /// Rows of the latents, which the window's first step computes as well.
+    /// Rows of the latents, which the window's first step computes in addition to its own; 0 after that step.
     prefill_rows: usize,
     reply: oneshot::Sender<Result<Decoded, CallError>>,
     running: RunningGuard,
@@ -45,7 +45,7 @@ impl RunningBatch {
         self.windows.is_empty()
     }
 
-    /// Returns the rows that all windows hold in the KV cache at their end.
+    /// Returns the number of rows that the windows together hold in the KV cache once they are done.
     pub(crate) fn kv_rows(&self) -> usize {
         self.windows.iter().map(|window| window.session.kv_rows()).sum()
     }
@@ -79,8 +79,8 @@ impl RunningBatch {
         self.windows.retain(|window| !window.reply.is_closed());
     }
 
-    /// Writes one token in every block of the windows that the fair queue chooses. Returns `None` if the step fails. It
-    /// then leaves the sessions of these windows inconsistent, so they are answered with the error and dropped.
+    /// Writes one token in every block of the windows that the fair queue chooses. Returns `None` if the step fails. A
+    /// failed step leaves the sessions of these windows inconsistent, so they are answered with the error and dropped.
     pub(crate) fn step(&mut self, decoder: &Decoder, shared_rows: usize) -> Option<Step> {
         let tokens_before = self.tokens();
         let rows = |window: &Window| (window.principal, window.step_rows + window.prefill_rows);
@@ -102,8 +102,8 @@ impl RunningBatch {
         Some(Step { windows, tokens: self.tokens() - tokens_before })
     }
 
-    /// Removes, counts and answers the windows that are done. The answer comes last, so that the caller's next call sees
-    /// its window counted and no longer running.
+    /// Removes, counts and answers the windows that are done. The answer comes last, so that the caller's next call
+    /// sees its window counted and no longer running.
     pub(crate) fn finish(&mut self, counter: &Counter) {
         for window in self.windows.extract_if(.., |window| window.session.done()) {
             let Window { mut session, reply, running, .. } = window;

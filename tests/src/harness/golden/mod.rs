@@ -18,7 +18,7 @@ pub use published::published_layout;
 pub enum Arithmetic {
     /// Weights dequantised, all arithmetic in f32.
     F32,
-    /// The serving arithmetic: int8 activations for quantised weights.
+    /// The default of nodes: int8 activations for quantised weights.
     Served,
 }
 

@@ -105,7 +105,7 @@ impl Workload {
             let put = api.put_at(part.as_bytes(), RATIO).await?;
             Ok((id_of(&put.document.context("no document")?), part.to_owned()))
         };
-        // Sequential, because some gateways under test queue little.
+        // Sequential, because some gateways under test have short queues.
         let stored = stream::iter(0..documents).then(store).try_collect().await?;
         Ok(Self { documents: Arc::new(stored), puts: Arc::default(), put_every: PUT_EVERY, ratio: RATIO })
     }

@@ -14,7 +14,7 @@ use crate::harness::gateway_api::id_of;
 use crate::harness::golden::{Arithmetic, default_layout, published_layout};
 use crate::harness::row::Row;
 
-/// Compares golden vectors of both layouts in f32, and on the CPU also in the serving arithmetic.
+/// Compares golden vectors of both layouts in f32, and on the CPU also in the arithmetic that nodes use by default.
 pub fn vectors(corpus: Corpus, device: &str) -> Result<Vec<Row>> {
     let device = device.parse()?;
     let options = Options { device, ..Options::default() };

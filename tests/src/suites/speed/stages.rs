@@ -18,7 +18,7 @@ pub struct Stages {
 }
 
 impl Stages {
-    /// Loads the stages in the serving arithmetic, with these kernels.
+    /// Loads the stages with the precision that nodes use by default, and with these kernels.
     pub fn served(kernels: Kernels) -> Result<Self> {
         Self::load(Options { kernels, ..Default::default() })
     }
