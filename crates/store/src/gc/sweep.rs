@@ -142,8 +142,8 @@ impl Store {
     ) -> Result<(), Error> {
         let folder = Path::from(DELETED);
         let tombstones: Vec<_> = self.objects.list(&folder, &folder).try_collect().await?;
-        // Listed after the tombstones. A compaction that still copies a deleted version ends within the grace period of
-        // the delete, so the inventory has its copy.
+        // Listed after the tombstones. A compaction or repair that still moves a deleted version ends within the grace
+        // period of the delete, so the inventory has its copy.
         let inventory = self.inventory().await?;
         for tombstone in tombstones.into_iter().filter(|tombstone| is_older_than(tombstone, grace)) {
             let Some((id, version)) = key::parse_document(&tombstone.location) else { continue };
