@@ -1,8 +1,8 @@
 //! Circuit breaker of one node: opens after consecutive failures or on ejection, then lets single calls probe the node
 //! (half-open) before it closes.
 //!
-//! It serves nodes that pass their health checks but fail calls, give wrong answers, or are latency outliers. A full
-//! node does not fail, and an unreachable one is left to the health checks.
+//! It excludes nodes that pass their health checks but fail calls, give wrong answers, or are latency outliers. A full
+//! node is not treated as failed. An unreachable one is excluded by the health checks instead.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ struct Open {
     probes: u32,
 }
 
-/// Outcome of a call as the breaker sees it.
+/// Outcome of a call, as reported to the breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CallOutcome {
     /// The node answered.
@@ -49,7 +49,7 @@ pub(crate) enum CallOutcome {
     Failed,
     /// The node is a latency outlier.
     Outlier,
-    /// The call says nothing about the node: the node was full, the request was wrong, or the caller left.
+    /// The call is no evidence about the node: the node was full, the request was wrong, or the caller cancelled.
     Ignored,
 }
 
@@ -65,7 +65,7 @@ impl Breaker {
     }
 
     /// Records the start of a call. Returns whether the call probes a half-open breaker, which [`Self::finish`]
-    /// needs. A call that goes to an open node because of the panic threshold is no probe.
+    /// needs. A call that goes to an open node because of the panic threshold is not a probe.
     pub(crate) fn start(&mut self, now: Instant) -> bool {
         let half_open = self.open.as_mut().filter(|open| now >= open.until);
         half_open.map(|open| open.probes += 1).is_some()
@@ -112,7 +112,7 @@ impl Breaker {
         }
     }
 
-    /// Forgets everything: the node was restarted.
+    /// Closes the breaker and clears its history, because the node was restarted.
     pub(crate) fn reset(&mut self) {
         *self = Self::default();
     }

@@ -24,7 +24,7 @@ pub enum StartError {
     HealthThread(#[from] io::Error),
 }
 
-/// Reason that a stage call, or a question about the nodes, fails.
+/// Reason that a stage call, or a query about the nodes, fails.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -84,7 +84,7 @@ pub enum Error {
     /// A node's announcement is refused.
     #[error("{0}")]
     AnnouncementRefused(String),
-    /// A node violates the protocol in a way that no retry mends.
+    /// A node violates the protocol in a way that a retry cannot fix.
     #[error("{0}")]
     Internal(String),
 }

@@ -24,7 +24,8 @@ use crate::node::{Health, Node, NodeInfo};
 const INTERVAL: Duration = Duration::from_millis(500);
 /// Timeout of a check. A node answers from memory, regardless of its model's work.
 const TIMEOUT: Duration = Duration::from_millis(1500);
-/// Consecutive timeouts after which the calls in flight on a node end: at most 4 seconds after its last answer.
+/// Consecutive timeouts after which the calls in flight on a node are cancelled: at most 4 seconds after its last
+/// answer.
 const TIMEOUTS_MAX: usize = 2;
 const NO_ANSWER: &str = "it does not answer";
 
@@ -68,8 +69,8 @@ async fn check_repeatedly(node: Arc<Node>, judge: impl Fn(&Node, &Description) -
         match answer {
             // A call that failed during the check is newer: the node may have died after its answer.
             Ok(Ok(_)) if node.unavailable_calls() != unavailable_calls => {}
-            // A changed description counts once it is repeated. Corrupted on the wire, it would look like another
-            // model.
+            // A changed description takes effect once it is repeated: one that was corrupted on the wire would look
+            // like another model.
             Ok(Ok(info)) if differs(&node, &info) && doubted.as_ref() != Some(&info.description) => {
                 node.set_health(Health::Refused("its description changed".to_owned()));
                 doubted = Some(info.description);

@@ -1,8 +1,8 @@
 //! Load shedding: refuses new requests when too many text tokens wait for a node.
 //!
-//! Refusal happens at admission, before a request has consumed memory and queue slots. Requests that were admitted go
-//! on. Reads are admitted up to the limit, writes up to half of it: a reader waits for the text, a writer can usually
-//! retry.
+//! Refusal happens at admission, before a request has consumed memory and queue slots. Admitted requests
+//! continue. Reads are admitted up to the limit, writes up to half of it: a reader waits for the text, a writer can
+//! usually retry.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,7 +15,7 @@ const RETRY_AFTER_MS: u64 = 1_000;
 pub enum RequestClass {
     /// Reads a text.
     Read,
-    /// Stores a text, or stores it anew.
+    /// Stores a text, or recodes a stored one.
     Write,
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Minimum tokens a call counts as: below, its latency does not depend on its size.
+/// Minimum size assumed for a call, in tokens. The latency of smaller calls does not depend on their size.
 const TOKENS_MIN: u64 = 500;
 /// A node is an outlier if its latency is more than this multiple of its peers'.
 const OUTLIER_FACTOR: f64 = 4.0;
@@ -16,8 +16,8 @@ const SAMPLES: usize = 3;
 
 /// Tracks the latency of one node: the median of its last samples.
 ///
-/// Calls that overlap in time form one sample, the fastest of them: calls of one batch, or behind one wait in a queue,
-/// are late for one common reason.
+/// Calls that overlap in time form one sample, the fastest of them, because one cause may delay them all: they share a
+/// batch, or wait in the same queue.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LatencyTracker {
     /// Seconds per token, newest first.
@@ -73,7 +73,7 @@ mod tests {
         node.median().is_some_and(|median| median > outlier_threshold(peers.into_iter()))
     }
 
-    /// Returns the tracker of a node after `calls`, `together` of which at a time took `latency`.
+    /// Returns the tracker of a node after `calls` calls, made `together` at a time, each of which took `latency`.
     async fn tracker(calls: usize, together: usize, latency: Duration) -> LatencyTracker {
         let mut tracker = LatencyTracker::default();
         for call in 0..calls {

@@ -1,4 +1,4 @@
-//! The router: the nodes, and the questions about the models that they serve.
+//! The router: the nodes, and queries about the models that they serve.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

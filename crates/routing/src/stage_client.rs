@@ -40,9 +40,9 @@ pub struct CompressJob<'a> {
 /// Inclusion of the text's token ids in a compressor's answer. Verification needs them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenIds {
-    /// They are returned.
+    /// The token ids are returned.
     Included,
-    /// They are not.
+    /// The token ids are left out.
     Omitted,
 }
 

@@ -37,8 +37,8 @@ pub(crate) fn start(registry: &Arc<Registry>, shutdown: &CancellationToken) -> R
     Ok(())
 }
 
-/// Keeps the nodes of a DNS name in step with its addresses. If resolution fails, the nodes stay: health checks find
-/// out whether they live.
+/// Adds and removes the nodes of a DNS name as its addresses change. If resolution fails, the nodes stay: health checks
+/// detect those that are dead.
 async fn follow_dns(registry: Weak<Registry>, stage: Stage, name: String) {
     let mut failing = false;
     loop {

@@ -129,7 +129,7 @@ impl Registry {
         found
     }
 
-    /// Replaces the nodes of a DNS name by those at `addresses`. Calls in flight on removed nodes go on.
+    /// Replaces the nodes of a DNS name by those at `addresses`. Calls in flight on removed nodes continue.
     pub(crate) fn set_resolved(self: &Arc<Self>, stage: Stage, name: &str, addresses: &BTreeSet<String>) {
         let origin = Origin::Dns(name.to_owned());
         self.change(|members| {
@@ -142,14 +142,14 @@ impl Registry {
             }
         });
         for address in addresses {
-            // No error: an address from DNS is well-formed.
+            // Cannot fail: an address from DNS is well-formed.
             if let Ok(node) = self.new_node(stage, address) {
                 self.add(Arc::new(node), origin.clone());
             }
         }
     }
 
-    /// Removes nodes whose lease expired before `now`. Calls in flight on them go on.
+    /// Removes nodes whose lease expired before `now`. Calls in flight on them continue.
     pub(crate) fn remove_expired(&self, now: Instant) {
         self.change(|members| {
             let expired = |member: &mut Member| matches!(member.origin, Origin::Lease(until) if until < now);
@@ -165,7 +165,7 @@ impl Registry {
         self.changed.notify_waiters();
     }
 
-    /// Returns by name the cascades that any node not refused has ever described.
+    /// Returns, by name, every cascade that a node has ever described. Leaves out refused nodes.
     pub(crate) fn cascades(&self) -> BTreeMap<String, Arc<Description>> {
         let accepted = self.nodes().into_iter().filter(|node| !matches!(node.health(), Health::Refused(_)));
         let infos = accepted.filter_map(|node| node.info());

@@ -12,7 +12,7 @@ use crate::outlier;
 
 /// Counts a call as in flight on its node until it is dropped.
 ///
-/// Dropped without [`Self::finish`], the caller gave the call up.
+/// If it is dropped without [`Self::finish`], the call was cancelled.
 #[derive(Debug)]
 pub(crate) struct InFlightGuard {
     node: Arc<Node>,
@@ -91,12 +91,12 @@ impl Drop for InFlightGuard {
             state.by_principal.remove(self.principal);
             state.load.own_tokens -= self.tokens;
             let slow = outlier::seconds_per_token(tokens, latency) > threshold;
-            // For an abandoned call, the latency is a lower bound. It is a sample only if that suffices to be slow.
+            // For a cancelled call, the latency is a lower bound. It is a sample only if the bound already is slow.
             let sampled = self.outcome == Some(CallOutcome::Answered) || (self.outcome.is_none() && slow);
             if sampled {
                 state.latency.record(tokens, latency);
             }
-            // One slow probe is enough: each probe is a call that somebody waits for.
+            // One slow probe is enough: each probe is a call that a client waits for.
             let outlier = || state.latency.median().is_some_and(|median| median > threshold);
             let outcome = match self.outcome.unwrap_or(CallOutcome::Ignored) {
                 _ if sampled && if self.probe { slow } else { outlier() } => CallOutcome::Outlier,
@@ -185,7 +185,7 @@ mod tests {
             }
             let mut ejected = Vec::new();
             for _ in 0..3 {
-                // A caller that gives up early says nothing about the node.
+                // A call that is cancelled early is no evidence about the node.
                 call(slow, &both, 1, drop).await;
                 call(slow, &both, 10, end).await;
                 ejected.push(slow.is_ejected());

@@ -39,7 +39,7 @@ pub struct Node {
     /// Connection for calls. Health checks have their own.
     channel: Channel,
     state: Mutex<NodeRecord>,
-    /// Set to `true` when the node is lost, which ends the calls in flight on it.
+    /// Set to `true` when the node is lost, which cancels the calls in flight on it.
     lost: watch::Sender<bool>,
     /// Notified when the state changes or a call ends. All nodes of a registry share it.
     changed: Arc<Notify>,
@@ -237,7 +237,7 @@ impl Node {
             let before = std::mem::replace(&mut state.health, health.clone());
             if health == Health::Ready && before != Health::Ready {
                 if state.ready_since.is_some() {
-                    // Possibly a restarted process, so its history does not count.
+                    // Possibly a restarted process, so its history is discarded.
                     state.breaker.reset();
                     state.latency = LatencyTracker::default();
                 }
@@ -268,7 +268,7 @@ impl Node {
         self.state().unavailable_calls
     }
 
-    /// Marks the node as unreachable and ends the calls in flight on it.
+    /// Marks the node as unreachable and cancels the calls in flight on it.
     pub(crate) fn set_lost(&self, reason: &str) {
         self.set_health(Health::Unreachable(reason.to_owned()));
         self.lost.send_replace(true);
@@ -276,7 +276,7 @@ impl Node {
 
     /// Waits until the node is lost.
     pub(crate) async fn lost(&self) {
-        // No error: the sender lives as long as the node.
+        // Cannot fail: the sender lives as long as the node.
         let _ = self.lost.subscribe().wait_for(|&lost| lost).await;
     }
 
@@ -286,7 +286,7 @@ impl Node {
         self.on_open(reason);
     }
 
-    /// Forgets the latency, which says nothing about the node when it comes back, and logs the reason.
+    /// Logs the reason, and discards the latency samples, which may not apply once the node comes back.
     fn on_open(&self, reason: &str) {
         self.state().latency = LatencyTracker::default();
         tracing::warn!(stage = %self.stage, address = self.address, reason, "node is ejected");

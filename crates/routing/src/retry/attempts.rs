@@ -14,7 +14,7 @@ use crate::node::Node;
 
 /// Maximum pause before a full node is called again, regardless of the delay it asks for: its queue may empty sooner.
 pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
-/// Unit of the backoff: the pause before a retry is drawn below twice this, and the bound doubles with each failure.
+/// Base of the backoff: the pause before the first retry is random, below twice this; the bound doubles each time.
 const BACKOFF: Duration = Duration::from_millis(10);
 /// Maximum number of nodes that may fail a call with a wrong answer or a timeout. Unlike the death of a node, such
 /// failures suggest that the call itself is at fault.
@@ -82,8 +82,8 @@ impl Attempts {
         tokio::time::sleep(soonest.min(RETRY_AFTER_MAX)).await;
     }
 
-    /// Waits before a retry: exponential backoff with full jitter, so that the calls of a dead node do not all return
-    /// at the same instant.
+    /// Waits before a retry: exponential backoff with full jitter, so that the calls that a dead node failed are not
+    /// all retried at the same instant.
     pub(crate) async fn back_off(&self) {
         let most = BACKOFF * (1 << self.failed.len().min(5));
         tokio::time::sleep(most.mul_f64(fastrand::f64())).await;
@@ -133,7 +133,7 @@ impl AttemptError {
         }
     }
 
-    /// Returns the outcome for the node's circuit breaker. An unreachable node is left to the health checks.
+    /// Returns the outcome for the node's circuit breaker, which ignores unreachable nodes: health checks exclude them.
     pub(crate) fn outcome(&self) -> CallOutcome {
         match self.kind() {
             ErrorKind::Internal | ErrorKind::DeadlineExceeded | ErrorKind::DataLoss => CallOutcome::Failed,
