@@ -28,7 +28,7 @@ pub(crate) const FOLDER: &str = "folder";
 const FOLDER_BACKENDS: [&str; 2] = ["LocalFileSystem", FOLDER];
 
 impl Unavailable {
-    /// Classifies a backend error; `None` if nobody but a developer can act on it.
+    /// Classifies a backend error; `None` if only a developer can act on it.
     pub(crate) fn classify(error: &object_store::Error) -> Option<Self> {
         use object_store::Error as Backend;
         if let Backend::PermissionDenied { .. } | Backend::Unauthenticated { .. } = error {

@@ -128,7 +128,7 @@ impl Store {
         Ok(keys)
     }
 
-    /// Reads a record; `None` if it is missing or damaged, which costs repeated work but no document.
+    /// Reads a record; `None` if it is missing or damaged. Work is then repeated, but no document is lost.
     async fn read_upload(&self, key: &ObjectKey) -> Result<Option<UploadSession>, Error> {
         let read = match self.objects.get(key).await {
             Ok((payload, _)) => UploadSession::decode(key, payload),

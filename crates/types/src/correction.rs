@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use crate::Invalid;
 
-/// A token that the decoder would not write by itself, or only by a margin too thin to trust on other hardware.
+/// A token that is forced because the decoder predicts another one, or predicts this one by a logit margin so small
+/// that other hardware may predict another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Correction {
     /// Position of the token in its window.
@@ -13,13 +14,13 @@ pub struct Correction {
     pub token: u32,
 }
 
-/// Corrections of a window, by strictly rising position within the window.
+/// Corrections of a window, in strictly increasing order of position.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Corrections(Vec<Correction>);
 
 impl Corrections {
-    /// Checks the corrections of a window of `tokens` tokens. Errors: positions do not rise strictly or exceed the
-    /// window.
+    /// Checks the corrections of a window of `tokens` tokens. Errors: positions do not increase strictly, or are not
+    /// below `tokens`.
     pub fn new(corrections: Vec<Correction>, tokens: u32) -> Result<Self, Invalid> {
         let rises = corrections.is_sorted_by(|a, b| a.position < b.position);
         if !rises {
@@ -45,7 +46,7 @@ impl Corrections {
         Self::new(pairs.map(|(&position, &token)| Correction { position, token }).collect(), tokens)
     }
 
-    /// Returns the corrections by rising position.
+    /// Returns the corrections in order of position.
     pub fn as_slice(&self) -> &[Correction] {
         &self.0
     }

@@ -1,7 +1,7 @@
 //! Shared tier: Redis or Valkey.
 //!
 //! It is optional and only makes reads faster. Reads have a short timeout. After a failure the tier is skipped for a
-//! moment, so that an unreachable server costs next to nothing; the client reconnects on its own. Writes are queued and
+//! moment, so that an unreachable server costs almost nothing; the client reconnects on its own. Writes are queued and
 //! pipelined, and dropped if the queue is full.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -131,7 +131,7 @@ impl Cooldown {
         let mut failed = self.lock();
         let problem = match result {
             Ok(Ok(value)) => {
-                // A request from before the failure proves nothing.
+                // A request that began before the failure does not show that the server has recovered.
                 if failed.is_some_and(|failed| failed < start) {
                     tracing::info!("the shared cache answers again");
                     *failed = None;
@@ -149,7 +149,7 @@ impl Cooldown {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
-        // Nothing panics under the lock.
+        // No code panics while it holds the lock.
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

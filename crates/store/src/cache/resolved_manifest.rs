@@ -1,4 +1,4 @@
-//! A manifest as readers hold it.
+//! A manifest in memory, together with the locations of its shards.
 
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};

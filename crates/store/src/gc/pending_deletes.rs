@@ -120,7 +120,7 @@ impl PendingDeletes {
     }
 
     fn lock(&self) -> MutexGuard<'_, (Option<Instant>, Arc<Snapshot>)> {
-        // Nothing panics under the lock.
+        // No code panics while it holds the lock.
         self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -256,7 +256,7 @@ pub(crate) fn namespace_folder(namespace: &Namespace) -> Path {
     [NAMES, namespace.as_str()].into_iter().collect()
 }
 
-/// Parses the path of a name; `None` if it is none.
+/// Parses the path of a name; `None` if it is not one.
 pub(crate) fn parse_name(path: &Path) -> Option<DocumentName> {
     let (prefix, _) = ObjectKey::from_path(path.clone()).split_version();
     let mut parts = prefix.path().as_ref().split('/').skip(1);
@@ -271,7 +271,7 @@ pub(crate) fn narrowest_folder(folder: &str, id_prefix: &str) -> Path {
     [folder].into_iter().chain(fan_out).collect()
 }
 
-/// Parses the path of a manifest, tombstone or labels; `None` if it is none.
+/// Parses the path of a manifest, tombstone or labels; `None` if it is not one.
 pub(crate) fn parse_document(path: &Path) -> Option<(DocumentId, Version)> {
     let file = path.filename()?;
     match file.split_once('.') {
@@ -280,7 +280,7 @@ pub(crate) fn parse_document(path: &Path) -> Option<(DocumentId, Version)> {
     }
 }
 
-/// Parses the path of a pack or pending-delete list; `None` if it is none.
+/// Parses the path of a pack or pending-delete list; `None` if it is not one.
 pub(crate) fn parse_version(path: &Path) -> Option<Version> {
     path.filename()?.parse().ok()
 }

@@ -1,4 +1,4 @@
-//! Versions: numbers that rise with time and are never issued twice, so that no key is ever reused.
+//! Versions: numbers that increase with time and are never issued twice, so that no key is ever reused.
 
 use std::fmt;
 use std::str::FromStr;

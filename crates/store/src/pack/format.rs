@@ -58,7 +58,7 @@ pub(crate) fn encode(key: &ObjectKey, mut records: Vec<Record>) -> Bytes {
     let mut pack = Vec::new();
     let mut index = Vec::with_capacity(records.len() * ENTRY_BYTES);
     for Record { id, version, object } in &records {
-        // Fits: larger manifests are objects of their own.
+        // Fits 32 bits: larger manifests are objects of their own.
         let length = (object.len() as u32).to_le_bytes();
         pack.extend_from_slice(&length);
         index.extend_from_slice(id.as_bytes());

@@ -84,7 +84,7 @@ impl Writer {
                     Ok(None) | Err(_) => break,
                 }
             }
-            // Nobody waits for the others any more.
+            // The callers of the others have stopped waiting.
             batch.retain(|(_, reply)| !reply.is_closed());
             self.write(batch).await;
         }

@@ -53,7 +53,7 @@ impl PackIndex {
         Self { objects, packs: Mutex::default(), changes: AtomicU64::new(0), refreshing: tokio::sync::Mutex::default() }
     }
 
-    /// Returns a number that rises whenever the set of packs changes.
+    /// Returns a number that increases whenever the set of packs changes.
     pub(crate) fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
     }
@@ -137,7 +137,7 @@ impl PackIndex {
     }
 
     fn lock(&self) -> MutexGuard<'_, Packs> {
-        // Nothing panics under the lock.
+        // No code panics while it holds the lock.
         self.packs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! A register has generations, which count from 1; the highest holds its value. A change creates the next generation,
 //! and the create succeeds for only one writer. Writers then delete the generations older than the one that they built
-//! upon, in rising order.
+//! upon, oldest first.
 //!
 //! A writer that was suspended may create a generation whose number existed before and was deleted. It detects that
 //! after the create: the generation that it built upon is gone, or a higher one does not list its write id as a

@@ -136,7 +136,7 @@ impl Store {
         expected: &Expected,
         update: impl Fn(Option<&RegisterValue>) -> Result<Option<RegisterValue>, E>,
     ) -> Result<Change, E> {
-        // Ends: a lost race means that another writer made progress.
+        // Terminates: a lost race means that another writer made progress.
         loop {
             let from = self.register(prefix).await?;
             let was = self.live(from.clone()).await?;

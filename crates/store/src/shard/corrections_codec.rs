@@ -21,7 +21,7 @@ use constriction::stream::queue::{SmallRangeDecoder, SmallRangeEncoder};
 use constriction::stream::{Decode, Encode};
 use constriction::{Queue, UnwrapInfallible};
 
-/// Bits of a probability; well below the coder's 16, so that rounding costs next to nothing.
+/// Bits of a probability; well below the coder's 16, so that rounding costs almost nothing.
 const PRECISION: usize = 12;
 /// Number of possible lengths of a 32-bit number: 0 to 32.
 const LENGTHS: usize = 33;
@@ -41,7 +41,7 @@ pub(crate) fn encode(windows: &[WindowCorrections]) -> Bytes {
         writer.number(Kind::Wrong, tokens.saturating_sub(window.right), tokens);
         let mut next = 0;
         for correction in corrections {
-            // No underflow: positions in `Corrections` rise and are within the window.
+            // No underflow: positions in `Corrections` increase and are within the window.
             writer.number(Kind::Gap, correction.position - next, tokens - 1 - next);
             writer.number(Kind::Token, correction.token, u32::MAX);
             next = correction.position + 1;

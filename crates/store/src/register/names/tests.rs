@@ -116,7 +116,7 @@ async fn a_suspended_writer_loses() {
     assert_eq!(files(folder.path(), "names"), 0);
     assert_eq!(resume().await, None);
     assert_eq!(files(folder.path(), "names"), 0);
-    // The same after the name was set anew.
+    // The same after the name was set again.
     set(&store, "@x", &Expected::Absent, &a).await;
     assert_eq!(resume().await, None);
     assert_eq!(read(&store, "@x").await, Some(a.document));
