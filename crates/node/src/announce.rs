@@ -14,7 +14,7 @@ use crate::{Node, queue::Job};
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Delay before a retry after a refusal, or if no gateway answers.
 const RETRY_DELAY: Duration = Duration::from_secs(2);
-/// A lease is renewed once this fraction of it, one over this number, has passed.
+/// A lease is renewed after its duration divided by this.
 const RENEWALS_PER_LEASE: u32 = 3;
 
 /// Announces the node to one gateway for as long as the future is polled.

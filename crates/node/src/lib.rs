@@ -4,7 +4,7 @@
 //! a stage's gRPC service -> Node (the loaded model) -> Queue -> the model's thread -> answers
 //! ```
 //!
-//! - [`NodeServer`]: a node's life: its thread loads and warms the model, its server serves calls, both end together.
+//! - [`NodeServer`]: node lifecycle. The thread loads and warms the model, the server serves calls, both end together.
 //! - [`Node`]: the handle that calls and the thread share.
 //! - [`queue`]: the bounded admission queue between calls and the thread.
 //! - [`batch`]: batches of jobs that compute together.

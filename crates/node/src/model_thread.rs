@@ -6,7 +6,7 @@ use std::{io, time::Duration};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-/// Maximum time that a program which stops waits for the model to finish its last batch.
+/// Maximum wait at shutdown for the model to finish its last batch.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Failure of a model's thread.
@@ -50,7 +50,7 @@ impl<E: Send + 'static> ModelThread<E> {
         Ok(Self { result })
     }
 
-    /// Waits for the thread and returns the result of its work. A thread that is stuck in a batch is left behind: it
+    /// Waits for the thread and returns the result of its work. A thread that is stuck in a batch is abandoned: it
     /// ends with the program.
     pub async fn join(self) -> Result<Result<(), E>, Error> {
         match tokio::time::timeout(JOIN_TIMEOUT, self.result).await {

@@ -1,8 +1,8 @@
 //! The bounded admission queue between calls and the model's thread, weighed by text tokens.
 //!
 //! Calls push without waiting: jobs that do not fit are refused with a time to retry after. The model's thread waits
-//! for jobs and takes those that fit its next batch, round-robin over principals. Jobs whose callers left are dropped
-//! when a batch forms, or when a push needs their room.
+//! for jobs and takes those that fit its next batch, round-robin over principals. Jobs of cancelled calls are
+//! dropped when a batch forms, or when a push needs their room.
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -1,4 +1,4 @@
-//! A node's life: its thread loads and warms the model, its server serves calls, and both end together.
+//! Lifecycle of a node: its thread loads and warms the model, its server serves calls, and both end together.
 
 use std::time::Duration;
 

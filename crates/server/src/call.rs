@@ -86,7 +86,7 @@ impl Outcome {
     }
 }
 
-/// A call in flight. It is counted when it is dropped: after its last byte, or when its caller leaves.
+/// A call in flight. It is counted when it is dropped: after its last byte, or when its caller cancels.
 pub(crate) struct Call {
     metrics: Arc<Metrics>,
     method: String,
@@ -142,7 +142,7 @@ impl Call {
         self.permit.as_mut().map_or(Poll::Pending, |permit| permit.poll_revoked(cx))
     }
 
-    /// Takes note of a response's head. A call that fails before its stream begins ends here.
+    /// Records a response's head. A call that fails before its stream begins ends here.
     pub(crate) fn respond(&mut self, status: StatusCode, headers: &HeaderMap) {
         self.protocol = Protocol::of(headers);
         self.http_status = status;
@@ -152,7 +152,7 @@ impl Call {
         self.trailers(headers);
     }
 
-    /// Takes note of trailers, which end a gRPC call.
+    /// Records trailers, which end a gRPC call.
     pub(crate) fn trailers(&mut self, trailers: &HeaderMap) {
         if self.protocol == Protocol::Grpc
             && let Some(status) = Status::from_header_map(trailers)
@@ -161,14 +161,14 @@ impl Call {
         }
     }
 
-    /// Takes note of the end of the body, which ends an HTTP call.
+    /// Records the end of the body, which ends an HTTP call.
     pub(crate) fn end_of_body(&mut self) {
         if self.protocol == Protocol::Http && self.outcome.is_none() {
             self.end(Outcome::Http(self.http_status));
         }
     }
 
-    /// Takes note of an error that cuts an HTTP body short.
+    /// Records an error that cuts an HTTP body short.
     pub(crate) fn body_failed(&mut self, kind: ErrorKind) {
         self.end(match self.protocol {
             Protocol::Grpc => Outcome::Grpc(kind.grpc_code()),

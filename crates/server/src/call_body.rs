@@ -17,7 +17,7 @@ use crate::{
     error::{ErrorKind, Rejection, ServiceError},
 };
 
-/// A body that ends its call when it is dropped: at its end, or when the caller leaves.
+/// A body that ends its call when it is dropped: after its last frame, or when the caller cancels.
 pub(crate) struct CallBody {
     inner: Body,
     call: Call,
@@ -33,7 +33,7 @@ impl CallBody {
 
     /// Ends the stream early: by trailers in gRPC, and by an error, which resets the stream, in HTTP.
     fn reject(&mut self, rejection: Rejection) -> Result<Frame<Bytes>, Error> {
-        // Dropped now, so that whatever the stream holds is free before the caller learns of the end.
+        // Dropped now, so that everything that the stream holds is free before the caller learns of the end.
         self.inner = Body::empty();
         self.call.body_failed(rejection.kind());
         match self.call.protocol() {

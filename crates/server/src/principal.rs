@@ -19,7 +19,7 @@ task_local! {
     static CURRENT: Principal;
 }
 
-/// A caller: a connection to a gateway, or to a node if no gateway is between. The number is a keyed hash, so
+/// A caller: a connection to a gateway, or to a node if there is no gateway. The number is a keyed hash, so
 /// numbers of different gateways practically never collide.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Principal(pub u64);

@@ -13,7 +13,7 @@ use crate::{
     telemetry::{Telemetry, TelemetryConfig},
 };
 
-/// Maximum time that work which cannot be cancelled may delay the program's end.
+/// Maximum time by which work that cannot be cancelled may delay the exit.
 const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Maximum number of threads that serve calls, by default. The allocator keeps memory for each, and they have little

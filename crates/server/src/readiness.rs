@@ -7,18 +7,18 @@ use tokio::sync::watch;
 
 use crate::error::Rejection;
 
-/// Phase of a server's life.
+/// Phase of a server's lifecycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Loading,
     Ready,
-    /// The device hangs: new calls are refused and calls in flight end.
+    /// The device hangs: new calls are refused and calls in flight are ended with an error.
     Stalled,
     /// Health and probes report the shutdown. Calls are still served, since some callers do not know of it yet.
     ShutdownAnnounced,
-    /// New calls are refused and calls in flight go on.
+    /// New calls are refused and calls in flight continue.
     Draining,
-    /// The drain timeout passed: calls in flight end.
+    /// The drain timeout passed: calls in flight are ended with an error.
     Ended,
 }
 
@@ -58,7 +58,8 @@ impl Readiness {
         });
     }
 
-    /// Fails unless callers should send more calls here.
+    /// Fails if load balancers should send calls elsewhere. Unlike [`Self::check`], fails as soon as a shutdown is
+    /// announced.
     pub(crate) fn check_probe(&self) -> Result<(), Rejection> {
         match *self.0.borrow() {
             Phase::ShutdownAnnounced => Err(Rejection::Stopping),
@@ -88,7 +89,7 @@ impl Readiness {
         self.0.send_replace(Phase::Ended);
     }
 
-    /// Waits until calls in flight have to end, and returns the reason.
+    /// Waits until calls in flight must be ended early, and returns the reason.
     pub(crate) async fn revoked(self) -> Rejection {
         let mut phases = self.0.subscribe();
         let ends_calls = |phase: &Phase| matches!(phase, Phase::Stalled | Phase::Ended);

@@ -115,7 +115,8 @@ pub async fn serve(server: Server, listener: TcpListener, shutdown: Cancellation
         () = health.follow(&readiness) => {}
         () = shutdown.cancelled() => {}
     }
-    // Health changes first, so that load balancers look elsewhere before calls are refused and connections close.
+    // Health changes first, so that load balancers choose another server before calls are refused and connections
+    // close.
     readiness.set_shutdown_announced();
     health.close().await;
     let ServerArgs { shutdown_delay_ms, drain_timeout_ms, .. } = args;
@@ -130,7 +131,7 @@ pub async fn serve(server: Server, listener: TcpListener, shutdown: Cancellation
     } else {
         tracing::warn!(role, "drain timeout: cutting off calls in flight");
         readiness.set_ended();
-        // A caller that does not read its connection must not hold up the end.
+        // A caller that does not read its connection must not delay the shutdown.
         let _ = tokio::time::timeout(CUT_OFF_TIMEOUT, serving).await;
     }
     tracing::info!(role, "stopped");

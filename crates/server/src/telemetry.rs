@@ -14,7 +14,7 @@ use tracing_subscriber::{
     util::{SubscriberInitExt, TryInitError},
 };
 
-/// Maximum time that a program waits at its end for the exporter to send the last spans.
+/// Maximum wait at shutdown for the exporter to send the last spans.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Settings of logs and traces.
@@ -65,7 +65,8 @@ pub enum Error {
     Started(#[from] TryInitError),
 }
 
-/// Guard of a program's telemetry: flushes spans when it is dropped.
+/// Guard of a program's telemetry. Dropping it flushes spans and may block the thread for 5 seconds; async code calls
+/// [`Telemetry::shutdown`] instead.
 #[derive(Debug)]
 #[must_use = "traces end when this is dropped"]
 pub struct Telemetry {
@@ -89,7 +90,7 @@ impl Telemetry {
         Ok(Self { traces })
     }
 
-    /// Flushes spans without blocking the runtime that sends them.
+    /// Flushes spans, for at most 5 seconds. Waits on a blocking thread, since the runtime must stay free to send them.
     pub async fn shutdown(mut self) {
         if let Some(traces) = self.traces.take() {
             // The exporter logs its own failures.
@@ -116,7 +117,8 @@ fn tracer_provider(role: &'static str, endpoint: &str) -> Result<SdkTracerProvid
     Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }
 
-/// Accepts our own spans only. Spans of the transport would trace the export of traces.
+/// Accepts spans and events of our own crates only. Those of the gRPC client that exports spans would be exported in
+/// turn, without end.
 fn own_spans() -> FilterFn {
     filter_fn(|metadata| {
         let level_max = if metadata.is_span() { Level::DEBUG } else { Level::INFO };
