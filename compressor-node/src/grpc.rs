@@ -12,7 +12,7 @@ use crate::{
     shard::{Shard, Window, compress},
 };
 
-/// Maximum number of a call's shards in work at once: enough to keep the model busy while answers travel, few enough
+/// Maximum number of a call's shards in progress: enough to keep the model busy while answers travel, few enough
 /// that one call cannot fill the queue.
 const CALL_SHARDS_MAX: usize = 8;
 

@@ -13,7 +13,7 @@ use c3_server::principal::Principal;
 use c3_types::{Cascade, Fingerprint, Invalid, RatioRange};
 use tokio::sync::oneshot;
 
-/// Any text warms the model.
+/// Text that warms the model. Its content does not matter.
 const WARM_UP_TEXT: &str = "The first batch allocates what later ones reuse.";
 
 /// A handle on the node.
@@ -62,7 +62,7 @@ pub(crate) fn run(node: &Node, options: &Options, ready: &dyn Fn()) -> Result<()
             compressor.compress(&windows).map_err(call_error)
         };
         batch::compute(batch, &operation, &compress, &|CompressJob { window, reply, .. }, latents| {
-            // Fails if the caller has left.
+            // Fails if the call was cancelled.
             let _ = reply.send(latents.map(|latents| Compressed { window, latents }));
         });
     }

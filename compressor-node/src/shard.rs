@@ -1,4 +1,4 @@
-//! A shard's way through the node: it is tokenized, split into windows, and compressed by the model.
+//! Processing of a shard: it is tokenized, split into windows, and compressed by the model.
 
 use std::ops::Range;
 

@@ -7,7 +7,7 @@ use c3_node::batch::BatchBudget;
 use c3_server::principal::Principal;
 
 /// Rows that each principal has been given, capped so that none lags behind by more than a step. An idle principal
-/// therefore saves up no claim.
+/// therefore accumulates no credit.
 #[derive(Debug, Default)]
 pub(crate) struct FairQueue(HashMap<Principal, usize>);
 

@@ -16,7 +16,7 @@ use crate::{
     window::{self, DecodeTask, ToDecode, ToVerify, Verdict},
 };
 
-/// Maximum number of a call's windows in work at once: enough to keep the model busy while answers travel, few enough
+/// Maximum number of a call's windows in progress: enough to keep the model busy while answers travel, few enough
 /// that one call cannot fill the queue.
 const CALL_WINDOWS_MAX: usize = 16;
 

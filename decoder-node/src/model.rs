@@ -82,7 +82,7 @@ fn verify(node: &Node, decoder: &Decoder, tokens_max: usize) {
     };
     if !batch.is_empty() {
         batch::compute(batch, &operation, &verify, &|VerifyJob { window, reply, .. }, verdicts| {
-            // Fails if the caller has left.
+            // Fails if the call was cancelled.
             let _ = reply.send(verdicts.map(|verdicts| Verified { tokens: window.tokens, verdicts }));
         });
     }

@@ -69,12 +69,12 @@ impl RunningBatch {
                 let window = Window { session, principal, step_rows, prefill_rows, reply, running };
                 self.windows.push(window);
             }
-            // Sending fails if the caller has left, here and below.
+            // Sending fails if the call was cancelled, here and below.
             Err(error) => drop(reply.send(Err(call_error(error)))),
         }
     }
 
-    /// Drops the windows whose callers have left.
+    /// Drops the windows of cancelled calls.
     pub(crate) fn drop_cancelled(&mut self) {
         self.windows.retain(|window| !window.reply.is_closed());
     }

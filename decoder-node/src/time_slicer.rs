@@ -26,7 +26,7 @@ impl TimeSlicer {
 
     /// Returns the next slice, given which kinds have work; `None` if neither has.
     pub(crate) fn next(&mut self, decoding: bool, verifying: bool) -> Option<Slice> {
-        // An idle side saves up no claim.
+        // An idle side accumulates no credit.
         if !(decoding && verifying) {
             self.verify_lead = 0.0;
         }

@@ -1,5 +1,5 @@
-//! A window's way through the node: it is checked against the node's cascade, computed by the model, and the result
-//! becomes what the caller asked for.
+//! Processing of a window: it is checked against the node's cascade, computed by the model, and the result is converted
+//! to text or to corrections.
 
 use c3_cascade::{DecodeWindow, Latents, Task, TokenVerdict};
 use c3_node::{CallError, Loaded};

@@ -1,13 +1,14 @@
 //! Exponential function from fused multiply-adds, which give the same bits on every CPU.
 
-/// Returns `e^x` for `x <= 0`, to about one unit in the last place. Arguments below -87 are treated as -87.
+/// Returns `e^x` for `x <= 0`, to about one unit in the last place. Arguments below -87 are treated as -87, so that the
+/// result is never subnormal.
 ///
 /// Range reduction and coefficients follow `expf` of Cephes.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
     const LN2_HIGH: f32 = 355.0 / 512.0;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    /// 1.5 * 2^23: adding it rounds to an integer, ties to even.
+    /// 1.5 * 2^23. Adding it rounds to an integer, ties to even, and leaves that integer in the low bits of the sum.
     const ROUND: f32 = 12_582_912.0;
     let x = x.max(-87.0);
     let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
@@ -18,7 +19,7 @@ pub(super) fn exp(x: f32) -> f32 {
         p = p.mul_add(r, coefficient);
     }
     let p = p.mul_add(r * r, r + 1.0);
-    // The low bits of `shifted` hold the integer `n`, which becomes the exponent.
+    // Moves the integer `n` from the low bits of `shifted` to the exponent.
     f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23)) * p
 }
 
