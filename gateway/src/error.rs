@@ -83,7 +83,7 @@ pub(crate) enum Error {
     /// Stored data, or a decoded text, fails its checksum or hash.
     #[error("{0}")]
     DataLoss(String),
-    /// The store changed under the request. A retry succeeds.
+    /// The store changed during the request. A retry succeeds.
     #[error("{0}")]
     Retry(String),
     /// The store is unavailable at the moment.

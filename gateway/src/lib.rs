@@ -44,7 +44,7 @@ use crate::state::Gateway;
 /// Name of the gateway in logs, metrics and traces.
 pub const ROLE: &str = "gateway";
 
-/// Fraction of the cache memory that manifests may take: one over this.
+/// Manifests may take up to the cache memory divided by this.
 const MANIFEST_CACHE_DIVISOR: u64 = 8;
 
 /// Serves until `shutdown` is cancelled and the calls in flight have ended or the drain timeout has passed.

@@ -14,8 +14,7 @@ type WeakFlight<V> = WeakShared<BoxFuture<'static, V>>;
 
 /// Work in flight, by key.
 ///
-/// The map holds flights weakly: a flight lives as long as any request waits for it, and is aborted when the last one
-/// leaves.
+/// The map holds flights weakly: a flight is aborted when the last request that waits for it is dropped.
 pub(crate) struct SingleFlight<K: Eq + Hash, V> {
     flights: DashMap<K, WeakFlight<V>>,
 }
@@ -27,7 +26,7 @@ impl<K: Eq + Hash + Clone, V: Clone + Send + Sync + 'static> SingleFlight<K, V> 
 
     /// Joins the flight with this key, or starts `work` as a new one, and returns its result.
     ///
-    /// The work runs as a task of its own, so that a caller who does not poll blocks nobody. If the task panics, the
+    /// The work runs as a task of its own, so that a caller that does not poll blocks no other. If the task panics, the
     /// result is `panicked()`.
     pub(crate) async fn run<W>(&self, key: K, work: W, panicked: fn() -> V) -> V
     where
@@ -64,7 +63,7 @@ where
     (flight, weak)
 }
 
-/// Removes a flight from the map when its last caller leaves.
+/// Removes a flight from the map when its last caller is dropped.
 struct FlightGuard<'a, K: Eq + Hash, V: Clone> {
     flights: &'a DashMap<K, WeakFlight<V>>,
     key: K,

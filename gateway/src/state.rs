@@ -35,7 +35,7 @@ pub(crate) struct Gateway {
     pub(crate) gc_lock: tokio::sync::Mutex<()>,
 }
 
-/// The gateway as requests hold it.
+/// Handle on the gateway's state, which all requests share.
 pub(crate) type SharedGateway = Arc<Gateway>;
 
 /// Location of a written shard.
@@ -65,8 +65,8 @@ pub(crate) struct DecodedWindow {
 }
 
 impl Gateway {
-    /// Returns how many shards of one text may be in flight: enough to keep the nodes busy, and no more, since shards
-    /// in flight are lost when a put is interrupted.
+    /// Returns the maximum number of shards of one text in flight: enough to keep the nodes busy, and no more, since
+    /// shards in flight are lost when a put is interrupted.
     pub(crate) fn shards_in_flight(&self) -> usize {
         let ready = self.router.nodes().iter().filter(|node| node.is_ready()).count();
         self.config.shards_in_flight.min(SHARDS_PER_NODE * ready.max(1))

@@ -65,7 +65,7 @@ impl Gateway {
     /// Returns the first `limit` matches in order of id. Reads labels and names, but no manifests.
     async fn matches(&self, query: &ListQuery, limit: usize) -> Result<Vec<Match>, Error> {
         let is_filtered = query.names.is_some() || !query.labels.is_empty();
-        // Labels and names are written after their document. Listed before it, none lacks its document.
+        // Labels and names are written after their document, so they are listed first: each then has its document.
         let labelled = self.store.newest_versions(LABELS, &query.prefix).await?;
         let mut named = match &query.names {
             Some(names) => Some(self.named_documents(names).await?),
@@ -77,7 +77,7 @@ impl Gateway {
             true => HashMap::new(),
             false => self.store.newest_versions(DELETED, &query.prefix).await?,
         };
-        // Names and labels that were set before the last deletion went with the document.
+        // Names and labels that were set before the last deletion were deleted with the document.
         let is_deleted = |id, since: Version| deleted.get(&id).is_some_and(|&deleted| deleted >= since);
         let candidates = documents.into_iter().filter_map(|(id, manifest)| {
             let names = match &mut named {

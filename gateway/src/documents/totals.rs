@@ -14,7 +14,7 @@ impl Gateway {
     pub(crate) async fn totals(&self) -> Result<Totals, Error> {
         let (objects, stored_bytes) = self.store.size().await?;
         let mut totals = Totals { objects, stored_bytes, ..Default::default() };
-        // Names are written after their document. Listed before it, none lacks its document.
+        // Names are written after their document, so they are listed first: each then has its document.
         let names = self.store.names(None).await?;
         let documents = self.store.documents("", None, usize::MAX).await?;
         let deleted = self.store.newest_versions(DELETED, "").await?;

@@ -3,7 +3,7 @@
 //! The candidate ratios are ordered from the preferred to the safest: downwards for a bound on fidelity, upwards for
 //! one on stored bytes. The position of a ratio in this order is its *step*. The *cost* of a shard is the number of
 //! its wrong tokens, or of its stored bytes. Costs are summed over the document, so an easy shard makes room for a
-//! hard one. Which shard to write at which step is decided by [`allocator`]. Attempts that lost stay in the store
+//! hard one. [`allocator`] decides which shard to write at which step. Discarded attempts stay in the store
 //! until garbage collection.
 
 use std::sync::Arc;
@@ -36,7 +36,7 @@ const ENTRY_BYTES: u64 = 100;
 /// Candidate ratios of a document and the bound that it must keep.
 #[derive(Clone, Debug)]
 pub(crate) struct RatioPolicy {
-    /// How to write a shard at each step. Never empty.
+    /// Settings of a shard at each step. Never empty.
     steps: Vec<Arc<WritePlan>>,
     bound: AutoBound,
     /// Size of the text. Known wherever the bound is on stored bytes.

@@ -22,7 +22,8 @@ const CONTEXT_BYTES: usize = 32;
 /// Bytes after the start of a shard that determine its end.
 const DECISIVE_BYTES: usize = SHARD_BYTES_MAX + CONTEXT_BYTES;
 
-/// Returns how many of a text's first shards stay the same if the text is continued. Takes the sizes of all its shards.
+/// Returns the number of a text's first shards that stay the same if the text is continued. Takes the sizes of all its
+/// shards.
 pub(crate) fn settled_count(sizes: &[u64]) -> usize {
     let bytes_from = |index: &usize| sizes[*index..].iter().sum::<u64>();
     let unsettled = (0..sizes.len()).rev().take_while(|index| bytes_from(index) < DECISIVE_BYTES as u64);

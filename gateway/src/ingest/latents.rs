@@ -5,7 +5,7 @@
 //! decode correctly and still be worse than those of our compressors.
 //!
 //! The stored verification says only what the import proved: its arithmetic is that of the decoders used, its margin is
-//! 0, and a token with a correction does not count as right.
+//! 0, and a token with a correction is not counted as correct.
 
 use std::ops::Range;
 use std::sync::Arc;

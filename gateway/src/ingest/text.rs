@@ -28,7 +28,7 @@ pub(crate) enum TextPart {
     End(TextHash),
 }
 
-/// Beginning of a text whose continuation arrives. Empty if all of the text arrives.
+/// Prefix of a text of which only the continuation arrives. Empty if the whole text arrives.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TextPrefix {
     /// Hash of the whole prefix.

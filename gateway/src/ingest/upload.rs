@@ -45,7 +45,7 @@ impl Upload {
             Some(name) => name.clone(),
             None => Version::after(Version::NONE).to_string().parse()?,
         };
-        // The id of the document is not known yet. That of the name takes its place.
+        // The id of the document is not known yet, so the hash of the upload's name stands in for it.
         let id = DocumentId::of(name.as_str().as_bytes());
         let manifest = Manifest { expires_unix_ms: Some(expiry()), ..plan.manifest(id, Vec::new()) };
         let session = UploadSession { options: resolved_options(options, plan), name, manifest };

@@ -17,7 +17,7 @@ pub(super) enum Part<H, B> {
 
 /// Splits a request stream into its head, if it has one, and the stream of its body.
 ///
-/// Errors: a stream that broke off, a message that `read` refuses, or a head that is not the first message.
+/// Errors: a stream that was interrupted, a message that `read` refuses, or a head that is not the first message.
 pub(super) async fn split<M, H, B>(
     mut inbound: Streaming<M>,
     read: impl Fn(M) -> Result<Part<H, B>, Invalid> + Send + 'static,

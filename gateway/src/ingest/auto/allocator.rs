@@ -6,7 +6,7 @@ use c3_types::AutoBound;
 use super::RatioPolicy;
 use crate::state::WrittenShard;
 
-/// Maximum fraction of the text that may have been written in vain when another guess is made.
+/// Maximum fraction of the text that discarded attempts may have written when an uncertain attempt is made.
 const EXTRA_MAX: f64 = 0.1;
 /// Number of shards up to which a block is exempt from [`EXTRA_MAX`]: one of them is most of the text.
 const FEW_SHARDS: usize = 3;
@@ -101,7 +101,7 @@ impl Allocator {
     /// half of them at a time, so that their results improve the estimates, and only one if the step was never tried.
     fn choose(&self) -> Option<Vec<Attempt>> {
         let mut open = Vec::from_iter((0..self.block.len()).filter(|&at| self.block[at].chosen.is_none()));
-        // The first attempts are the likeliest to be in vain.
+        // The first attempts are the likeliest to be discarded.
         open.sort_by_key(|&at| self.block[at].text.len());
         let mut step = self.safe_step();
         if let Some(bold) = step.checked_sub(1).filter(|_| self.total.bytes > 0.0) {
@@ -156,7 +156,7 @@ impl Allocator {
         chosen.flat_map(move |(at, chosen)| steps.clone().map(move |step| (at, chosen, step)))
     }
 
-    /// Returns how much more the document may cost, open shards included at this step. Negative if the bound breaks.
+    /// Returns the cost that the bound still allows, with open shards at this step. Negative if the bound is broken.
     fn room(&self, step: usize) -> f64 {
         let room = |at: usize| {
             let shard = &self.block[at];
@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_typical_text_takes_two_ratios_and_few_extra_writes() {
-        // As the default model has it: 4 % wrong at 80x, 0.2 % at 40x, next to nothing below. All at 20x is 3750
+        // Rates of the default model: 4 % wrong at 80x, 0.2 % at 40x, almost none below. All at 20x is 3750
         // latents.
         let shards = Vec::from_iter((0..30).map(|i| [100, 3 + i % 5, u64::from(i % 9 == 0), 0]));
         let decided = with_fidelity(&shards, 0.999);
