@@ -19,7 +19,8 @@ const RATIO: u32 = 20;
 /// Number of leading hexadecimal digits that the two ids of an ambiguous prefix share.
 const SHARED_DIGITS: usize = 4;
 
-/// Ratios out of range: exit code 2 from `c3`, INVALID_ARGUMENT from the gateway. Both messages contain the range.
+/// Tests ratios out of range. `c3` exits with code 2, the gateway answers INVALID_ARGUMENT. Both messages contain the
+/// range.
 pub async fn ratios(text: &str) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let file = tempfile::NamedTempFile::new()?;
@@ -47,7 +48,7 @@ pub async fn ratios(text: &str) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Unknown ids, malformed ids, and ambiguous id prefixes.
+/// Tests unknown ids, malformed ids, and ambiguous id prefixes.
 pub async fn ids() -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;

@@ -40,7 +40,7 @@ async fn ports_in_use() -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Adds node addresses. Nobody needs to listen on them.
+/// Adds node addresses. Nothing needs to listen on them.
 fn with_nodes(gateway: Launch) -> Launch {
     gateway.args(["--compressor", "http://127.0.0.1:7301", "--decoder", "http://127.0.0.1:7302"])
 }

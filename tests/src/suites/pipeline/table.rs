@@ -91,7 +91,7 @@ async fn traced(corpus: Corpus) -> Result<Vec<Row>> {
     trace::trace(file.path()).await
 }
 
-/// Unusual and invalid texts.
+/// Measures unusual and invalid texts.
 async fn bad_texts(corpus: Corpus) -> Result<Vec<Row>> {
     const LINE_BYTES: usize = 200_000;
     let page = page(corpus)?;
@@ -101,7 +101,7 @@ async fn bad_texts(corpus: Corpus) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Other invalid requests, corrupt data, and lost nodes.
+/// Measures other invalid requests, corrupt data, and lost nodes.
 async fn bad_calls(corpus: Corpus) -> Result<Vec<Row>> {
     let page = page(corpus)?;
     let long = fixtures::middle(&corpus.whole_book("dickens-and-music")?, 10 * PAGE_BYTES).to_owned();

@@ -18,7 +18,7 @@ use crate::harness::cluster::{Cluster, ClusterSpec};
 use crate::harness::process::{Launch, Program};
 use crate::harness::row::{Row, median};
 
-/// Number of rounds; the median counts.
+/// Number of rounds, of which the median is reported.
 const ROUNDS: usize = 7;
 
 /// Measures put and get through the gateway relative to the stages alone on the same cores, and the share of CPU time
@@ -95,8 +95,8 @@ fn cpu(cluster: &Cluster) -> Result<CpuTicks> {
 }
 
 /// Measures p99 time to first byte at 80 % of capacity, relative to the unloaded median. Each run measures its own
-/// capacity and unloaded time; the median of the runs counts. Arrivals are evenly spaced, as in wrk2, vegeta and k6.
-/// Poisson arrivals are reported only: their p99 is dominated by queueing.
+/// capacity and unloaded time; the median of the runs is reported. Arrivals are evenly spaced, as in wrk2, vegeta and
+/// k6. Poisson arrivals are reported without a bound: their p99 is dominated by queueing.
 pub async fn open_loop(text: &str, seconds: u64, runs: usize) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let bench = Bench::of(&cluster, text)?;

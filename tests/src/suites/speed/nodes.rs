@@ -22,7 +22,7 @@ use crate::harness::wait::until;
 const LIVE: usize = 32;
 /// Maximum time until all windows are being decoded.
 const LIVE_LIMIT: Duration = Duration::from_secs(30);
-/// Number of starts; the median counts.
+/// Number of starts, of which the median is reported.
 const STARTS: usize = 7;
 
 /// Measures the peak resident memory of a decoder node that decodes 32 windows concurrently.
@@ -41,14 +41,14 @@ pub async fn memory(text: &str) -> Result<Vec<Row>> {
     }
     let folder = TempDir::with_prefix("c3-memory-")?;
     let node = Launch::new(Program::DecoderNode).arg("--model").arg(fixtures::default_model());
-    // The batch is limited by memory only, and not by the size that is fastest on this CPU.
+    // Lifts the limit on blocks per step, which is set for speed, so that memory alone limits the batch.
     let node = node.args(["--step-blocks-max", "100000"]).serve(folder.path()).await?;
     let live = until("all windows to be decoded at once", LIVE_LIMIT, async || {
         let described = DecoderClient::new(node.channel().ok()?).describe(pb::DescribeRequest {}).await.ok()?;
         let running = described.into_inner().load?.running_tokens;
         (running == tokens(&windows) as u64).then_some(())
     });
-    // A call has a limited number of windows in flight, so that two calls are needed for all of them.
+    // A call has a limited number of windows in flight, so it takes two calls to decode all of them at once.
     let decodes = try_join_all(requests.chunks(LIVE / 2).map(async |requests| {
         let requests = stream::iter(requests.to_vec());
         let answers = DecoderClient::new(node.channel()?).decode(requests).await?.into_inner();
@@ -62,7 +62,7 @@ pub async fn memory(text: &str) -> Result<Vec<Row>> {
     ])
 }
 
-/// Measures the time from the start of a program with the embedded model to ready.
+/// Measures the time from the start of a program with the embedded model until it is ready.
 pub async fn start() -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for program in [Program::CompressorNode, Program::DecoderNode] {

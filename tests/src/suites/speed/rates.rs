@@ -10,7 +10,7 @@ use crate::harness::fixtures;
 use crate::harness::row::{Row, median};
 
 const RATIO: usize = 20;
-/// Number of rounds; the median counts.
+/// Number of rounds, of which the median is reported.
 const ROUNDS: usize = 7;
 /// Number of windows of the document.
 const WINDOWS: usize = 20;

@@ -38,7 +38,7 @@ pub async fn disk() -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// A full disk, until a file is deleted.
+/// Tests a disk that is full until a file is deleted.
 async fn full() -> Result<Vec<Row>> {
     let disk = Disk::new()?;
     let cluster = disk.spec().start().await?;
@@ -53,7 +53,7 @@ async fn full() -> Result<Vec<Row>> {
     fault.run(&cluster, fill, || Ok(fs::remove_file(&filler)?)).await
 }
 
-/// A disk that is remounted read-only, as after a hardware fault, then writable again.
+/// Tests a disk that is remounted read-only, as after a hardware fault, then writable again.
 async fn read_only() -> Result<Vec<Row>> {
     let disk = Disk::new()?;
     let cluster = disk.spec().start().await?;
@@ -61,7 +61,7 @@ async fn read_only() -> Result<Vec<Row>> {
     fault.run(&cluster, || disk.remount("remount,ro"), || disk.remount("remount,rw")).await
 }
 
-/// Loss of write access, then of all access, for a gateway that does not run as root.
+/// Tests the loss of write access, then of all access, for a gateway that does not run as root.
 pub async fn denied() -> Result<Vec<Row>> {
     let folder = TempDir::with_prefix("c3-denied-")?;
     let data = folder.path().join("data");

@@ -11,7 +11,7 @@ use crate::harness::cluster::{Cluster, ClusterSpec};
 use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::row::Row;
 
-/// Differs from the default, to show that an edit inherits it.
+/// Ratio of the base document. Differs from the default, to show that an edit inherits it.
 const RATIO: u32 = 40;
 const CODEC: pb::LatentCodec = pb::LatentCodec::Q80;
 /// Maximum number of shards that an edit or an append compresses.

@@ -30,7 +30,7 @@ use crate::harness::row::{Row, median};
 const IN_FLIGHT: usize = 16;
 /// Connections to the gateway.
 const CONNECTIONS: usize = 4;
-/// Number of rounds; the median counts.
+/// Number of rounds, of which the median is reported.
 const ROUNDS: usize = 9;
 /// Number of latents of a full window.
 const LATENTS: u64 = 32;

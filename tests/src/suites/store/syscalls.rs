@@ -22,7 +22,7 @@ pub async fn syscalls() -> Result<Vec<Row>> {
         let args = ["-y", "-e", "trace=fsync,fdatasync", "-o", &output];
         let strace = Strace::attach(&cluster.gateway, &args).await?;
         api.put(text.as_bytes(), default_options()).await?;
-        // Detach first, so that later syncs do not count.
+        // Detach first, so that later syncs are not counted.
         strace.detach()?;
         let trace = fs::read_to_string(trace.path())?;
         let files = Vec::from_iter(files_under(&cluster.data())?.into_iter().filter(|file| !before.contains(file)));
