@@ -1,4 +1,4 @@
-//! `c3 append`: appends text to a stored document, as a new document.
+//! `c3 append`: stores the text of a document, with more text appended, as a new document.
 
 use std::path::PathBuf;
 
@@ -32,7 +32,7 @@ pub(crate) struct AppendArgs {
     remote: RemoteArgs,
 }
 
-/// Appends the text.
+/// Stores the new document. With `--replace`, then deletes the old one.
 pub(crate) async fn run(args: AppendArgs) -> Result<(), CliError> {
     let input = TextInput::open(&args.file).await?;
     let client = args.remote.connect_to_write(&args.write).await?;
@@ -44,7 +44,7 @@ pub(crate) async fn run(args: AppendArgs) -> Result<(), CliError> {
     };
     let progress = Progress::start("append", input.bytes.map(|bytes| old.bytes + bytes));
     let (stored, elapsed) = upload::store(&client, input, &options, progress).await?;
-    // The old document is deleted last, so that an interruption at any point loses neither.
+    // The old document is deleted last, so that an interruption never loses its text.
     if args.replace && stored.document.id != old.id {
         client.delete(&old.id.to_string()).await?;
     }

@@ -132,7 +132,7 @@ fn endpoint(url: &str, timeouts: Timeouts) -> Result<Endpoint, Error> {
 }
 
 /// Retries of one call. They end after [`Timeouts::retry`] without a gateway. An attempt that lasted longer than a
-/// connection may take did have a gateway, so the time starts anew when it breaks.
+/// connection may take did reach a gateway, so the time starts again when it fails.
 #[derive(Debug)]
 pub(crate) struct Retries {
     timeouts: Timeouts,

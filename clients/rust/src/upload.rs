@@ -53,7 +53,7 @@ pub(crate) fn pieces(text: impl AsyncRead + Send + 'static) -> (impl Stream<Item
             Ok(0) => None,
             Ok(_) => Some((piece.freeze(), (text, failed))),
             Err(error) => {
-                // Sending fails if the call is over, when nobody needs the error.
+                // Sending fails if the call has ended. The error is not needed then.
                 let _ = failed.send(error);
                 std::future::pending().await
             }
