@@ -25,7 +25,7 @@ pub(crate) struct FsckArgs {
     remote: RemoteArgs,
 }
 
-/// Checks the store. The exit code tells if faults were found, and if all were repaired.
+/// Checks the store. The exit code says whether faults were found, and whether all of them were repaired.
 pub(crate) async fn run(args: FsckArgs) -> Result<(), CliError> {
     let Check { findings, summary } = check_and_repair(&args).await.map_err(|error| match error {
         CliError::Failed(message) => CliError::FsckIncomplete(message),
@@ -66,7 +66,7 @@ async fn check_and_repair(args: &FsckArgs) -> Result<Check, CliError> {
         is_restored |= restore(&client, file, &damaged).await?;
     }
     if is_restored {
-        // A second check tells which faults the originals repaired.
+        // A second check shows which faults the originals repaired.
         let second = check(&client, mode).await?;
         let left = second.findings.iter().filter(|finding| !finding.repaired);
         let key = |finding: &Finding| (finding.object.clone(), finding.affected.map(|windows| windows.document));

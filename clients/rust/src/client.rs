@@ -104,8 +104,8 @@ impl Client {
         Ok(Put(ResponseStream::new(responses, read_failure)))
     }
 
-    /// Streams a document's text, or a range of its bytes. `id` may be a unique prefix or a name. A stream that breaks
-    /// resumes at the byte where it broke.
+    /// Streams a document's text, or a range of its bytes. `id` may be a unique prefix or a name. An interrupted
+    /// stream resumes at the byte where it stopped.
     pub async fn get(&self, id: &str, range: ByteRange) -> Result<Text, Error> {
         let request = pb::GetTextRequest { id: id.to_owned(), start: Some(range.start()), end: range.end() };
         Text::open(Arc::clone(&self.gateways), request).await

@@ -18,8 +18,8 @@ use crate::trace;
 /// Shortest and longest backoff, which doubles with each retry.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
 
-/// Maximum attempts that broke after a gateway had begun to work on them. More suggest that the call itself crashes
-/// gateways.
+/// Maximum attempts that were interrupted after a gateway had begun to work on them. More suggest that the call itself
+/// crashes gateways.
 const BREAKS_MAX: u32 = 10;
 
 pub(crate) type Injector = fn(Request<()>) -> Result<Request<()>, Status>;
@@ -138,9 +138,9 @@ pub(crate) struct Retries {
     timeouts: Timeouts,
     deadline: Instant,
     attempt_started: Instant,
-    /// Attempts without a gateway since the last one that had one.
+    /// Attempts that reached no gateway, since the last one that did.
     failures: u32,
-    /// Attempts that broke while a gateway worked on them.
+    /// Attempts that were interrupted while a gateway worked on them.
     breaks: u32,
 }
 

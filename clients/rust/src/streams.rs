@@ -70,7 +70,7 @@ impl Put {
 }
 
 /// Text of a document, or of a range of it: a stream of pieces, each checked by the gateway against its stored hash.
-/// If the stream breaks, it resumes on another gateway, or later on the same one, at the byte where it broke.
+/// If the stream is interrupted, it resumes at the byte where it stopped, on another gateway or later on the same one.
 pub struct Text {
     document: Document,
     range: Range<u64>,

@@ -1,6 +1,6 @@
 //! `c3 get` of many documents in parallel, each into a file named by its id.
 //!
-//! An id is the hash of a text, so the hash of an existing file tells if it is the document.
+//! An id is the hash of a text, so the hash of an existing file shows whether it is the document.
 
 use std::fs::File;
 use std::io;
