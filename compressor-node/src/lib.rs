@@ -27,7 +27,7 @@ use crate::{grpc::Grpc, model::Node};
 pub const ROLE: &str = "compressor";
 
 /// Serves until `shutdown` is cancelled and the calls in flight have ended or the drain timeout has passed. Accepts
-/// connections at once, and calls once the model is loaded and warm.
+/// connections immediately, and calls once the model is loaded and warm.
 pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
     let Config { options, node, .. } = config;
     let node = Node::new(Stage::Compressor, node, Metrics::new(ROLE));

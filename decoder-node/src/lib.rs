@@ -31,7 +31,7 @@ use crate::{grpc::Grpc, model::Node};
 pub const ROLE: &str = "decoder";
 
 /// Serves until `shutdown` is cancelled and the calls in flight have ended or the drain timeout has passed. Accepts
-/// connections at once, and calls once the model is loaded and warm.
+/// connections immediately, and calls once the model is loaded and warm.
 pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
     let node = Node::new(Stage::Decoder, config.node.clone(), Metrics::new(ROLE));
     let service = DecoderServer::new(Grpc::new(node.clone(), config.kv_bytes_max()))

@@ -39,7 +39,8 @@ impl<J: Job, M: Send + Sync + 'static> NodeServer<J, M> {
     /// Serves until `shutdown` is cancelled and the calls in flight have ended or the drain timeout has passed.
     ///
     /// `work` runs on the model's thread. It loads the model, calls [`Node::set_loaded`] and then the function that it
-    /// is given, and computes until the queue closes. The server accepts connections at once, and calls after that.
+    /// is given, and computes until the queue closes. The server accepts connections immediately, and
+    /// calls after that.
     pub async fn run(
         self,
         listener: TcpListener,

@@ -114,7 +114,7 @@ pub struct Totals {
     pub tokens: u64,
     /// Latent tokens.
     pub latents: u64,
-    /// Shards; one that several documents share counts for each.
+    /// Shards. A shard that several documents share is counted once for each.
     pub shards: u64,
     /// Windows.
     pub windows: u64,
@@ -124,6 +124,6 @@ pub struct Totals {
     pub objects: u64,
     /// Bytes of all objects.
     pub stored_bytes: u64,
-    /// Documents that cannot be read, and count for nothing above.
+    /// Documents that cannot be read. The totals above exclude them.
     pub damaged: u64,
 }

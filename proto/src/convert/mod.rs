@@ -10,15 +10,15 @@ mod options;
 use bytes::Bytes;
 use c3_types::{DocumentId, Fingerprint, Invalid, ShardHash, WindowHash};
 
-/// A domain type that a message of type `W` becomes.
+/// Conversion of a message of type `W` to a domain type.
 pub trait FromWire<W>: Sized {
-    /// Checks the message. Errors: the first field that is missing or out of its bounds.
+    /// Checks and converts the message. Errors: the first field that is missing or out of its bounds.
     fn from_wire(wire: W) -> Result<Self, Invalid>;
 }
 
-/// A domain type that travels as a message.
+/// Conversion of a domain type to a message, or to the value of a field.
 pub trait ToWire {
-    /// The message, or the value of a field.
+    /// Type of the message, or of the field.
     type Wire;
 
     /// Returns the message.

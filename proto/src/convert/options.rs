@@ -86,7 +86,7 @@ impl FromWire<String> for Namespace {
     }
 }
 
-/// A namespace and a name, which travel in fields of their own.
+/// Joins a namespace and a name, which are separate fields of a message.
 impl FromWire<(String, String)> for DocumentName {
     fn from_wire((namespace, name): (String, String)) -> Result<Self, Invalid> {
         Self::from_parts(namespace, name)
