@@ -20,7 +20,7 @@ const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)
 /// Interval between checks that the nodes are ready.
 const READY_POLL: Duration = Duration::from_millis(20);
 
-/// Running servers. Dropping it stops them at once.
+/// Running servers. Dropping it stops them immediately.
 pub(crate) struct EmbeddedCluster {
     gateway: ServerGroup,
     nodes: ServerGroup,

@@ -105,7 +105,7 @@ impl Breaker {
         }
     }
 
-    /// Opens the breaker at once, unless it is open already: the node gave a wrong answer.
+    /// Opens the breaker immediately, unless it is open already, because the node gave a wrong answer.
     pub(crate) fn eject(&mut self, now: Instant) {
         if self.open.is_none() {
             self.open_for(EJECTION_TIME, now);

@@ -24,7 +24,7 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    /// Admits up to `calls_max` calls at once. Calls on `probe_paths` need no permit.
+    /// Admits up to `calls_max` concurrent calls. Calls on `probe_paths` need no permit.
     pub(crate) fn new(readiness: Readiness, calls_max: usize, probe_paths: &'static [&'static str]) -> Self {
         Self { readiness, permits: Arc::new(Permits { max: calls_max, state: Mutex::default() }), probe_paths }
     }

@@ -176,7 +176,7 @@ impl Call {
         });
     }
 
-    /// Releases the permit at once: the caller may send its next call as soon as it has read the outcome.
+    /// Releases the permit immediately: the caller may send its next call as soon as it has read the outcome.
     fn end(&mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
         self.permit = None;

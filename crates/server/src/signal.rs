@@ -5,8 +5,8 @@ use tokio_util::sync::CancellationToken;
 /// Exit code that shells report for a program that SIGINT ended.
 const INTERRUPTED: i32 = 130;
 
-/// Returns a token that is cancelled on SIGINT or SIGTERM; a second signal exits at once. Must be called inside a tokio
-/// runtime.
+/// Returns a token that is cancelled on SIGINT or SIGTERM; a second signal exits immediately. Must be called inside a
+/// tokio runtime.
 pub fn shutdown_signal() -> CancellationToken {
     let token = CancellationToken::new();
     let signalled = token.clone();

@@ -2,7 +2,7 @@
 //!
 //! Shards become durable one by one and are content-addressed, so sending a text again repeats only the shards that
 //! were in flight. The *session* in the store adds two things: the options, without which the shards would differ,
-//! and protection of the finished shards from garbage collection. A put that the caller named is saved at once, and
+//! and protection of the finished shards from garbage collection. A put that the caller named is saved immediately, and
 //! every long put at an interval.
 
 use std::time::{Duration, Instant};

@@ -2,7 +2,7 @@
 //!
 //! They hold latents and corrections, never a text, and nothing that the store does not hold. A shard is reached only
 //! through a manifest, which is read from the store or validated against it ([`ManifestCache`]). A deleted document is
-//! therefore unreadable at once, whatever is cached.
+//! therefore unreadable immediately, whatever is cached.
 
 mod manifests;
 mod memory;

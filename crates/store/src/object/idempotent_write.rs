@@ -100,7 +100,7 @@ impl Backoff {
         Self { deadline: Instant::now() + timeout, pause: PAUSE_MIN }
     }
 
-    /// Waits before the next attempt. Returns false at once if the deadline comes first.
+    /// Waits before the next attempt. Returns false immediately if the deadline comes first.
     async fn wait(&mut self) -> bool {
         let pause = self.pause;
         self.pause = PAUSE_MAX.min(2 * pause);

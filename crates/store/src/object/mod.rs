@@ -23,7 +23,7 @@ use crate::object::envelope::{seal, unseal};
 use crate::object::key::{KeyPrefix, ObjectKey};
 use crate::{Error, OpenError};
 
-/// Requests to the backend that one operation makes at once.
+/// Requests to the backend that one operation makes concurrently.
 pub(crate) const CONCURRENT_REQUESTS: usize = 16;
 
 /// Result of a conditional create.
@@ -145,7 +145,7 @@ impl Objects {
         let (whole, is_sorted) = (prefix.path().as_ref(), self.folder.is_none());
         let path = |part: &str| Path::parse(part).map_err(object_store::Error::from);
         let folder = path(whole.rsplit_once('/').map_or("", |(folder, _)| folder))?;
-        // Listing starts after the offset, so it is the prefix without its last digit. A lone dot is no valid path.
+        // Listing starts after the offset, so it is the prefix without its last digit. A lone dot is not a valid path.
         let offset = path(&whole[..whole.len() - 1]).unwrap_or_else(|_| folder.clone());
         let objects = self.list(&folder, &offset);
         pin_mut!(objects);
