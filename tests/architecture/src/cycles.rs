@@ -1,7 +1,7 @@
 //! Import cycles between sibling modules of a crate.
 //!
 //! A module stands for everything below it: `use crate::read::plan::Step` in `ingest/text.rs` is an edge from
-//! `ingest` to `read`. Imports between a module and its own ancestors or descendants are no edges. A re-export is
+//! `ingest` to `read`. Imports between a module and its own ancestors or descendants are not edges. A re-export is
 //! followed to the module that defines the item.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -26,7 +26,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("c3-gateway", &["c3-store", "c3-routing", "c3-server", "c3-proto", "c3-types"]),
 ];
 
-/// External crates that keep out of a crate's normal dependencies.
+/// External crates that must stay out of a crate's normal dependencies.
 const FORBIDDEN: &[(&str, &[&str])] =
     &[("c3-types", &["tokio", "tonic", "prost"]), ("c3-cascade", &["tokio", "tonic", "prost"])];
 

@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 
 use crate::edges::Package;
 
-/// Returns the lines of code of every crate, largest first. Blank lines, comments and tests do not count, nor do the
-/// crates in `tests/`.
+/// Returns the lines of code of every crate, largest first. Excludes blank lines, comments, tests, and the crates in
+/// `tests/`.
 pub fn lines_of_code(packages: &[Package]) -> Result<Vec<(String, usize)>> {
     let tests = crate::root().join("tests");
     let mut sizes = Vec::new();
