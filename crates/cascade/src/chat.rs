@@ -119,7 +119,8 @@ pub(crate) fn check_context(ids: &[u32], tokenizer: &Tokenizer, latents: usize) 
     }
 }
 
-/// Validates a prompt as the published code does. Fails with [`Error::InvalidInput`] if the counts of `<img>` and `</img>` differ.
+/// Validates a prompt as the published code does. Fails with [`Error::InvalidInput`] if the counts of `<img>` and
+/// `</img>` differ.
 pub(crate) fn check_prompt(ids: &[u32], tokenizer: &Tokenizer) -> Result<(), Error> {
     let count = |token| tokenizer.special(token).map(|special| ids.iter().filter(|&&id| id == special).count());
     match (count("<img>")?, count("</img>")?) {

@@ -1,6 +1,7 @@
 //! The durable store: manifests, latents and corrections on `object_store`, and cache tiers in front of it.
 //!
-//! It never holds a text. Objects are created and deleted, never replaced: a change is a new object under a new version.
+//! It never holds a text. Objects are created and deleted, never replaced: a change is a new object under a new
+//! version.
 //!
 //! - [`object`]: keys, the checksummed envelope, backends, idempotent writes.
 //! - [`shard`], [`manifest`]: the payloads. `documents`: finds the current version of a document.

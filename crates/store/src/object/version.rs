@@ -10,8 +10,8 @@ const RANDOM_BITS: u32 = 20;
 /// Hexadecimal digits of a version in a key.
 const DIGITS: usize = 16;
 
-/// A version of a document or object: milliseconds since 1970 above 20 random bits. Objects of format 1 have none, which
-/// reads as [`Version::NONE`].
+/// A version of a document or object: milliseconds since 1970 above 20 random bits. Objects of format 1 have none,
+/// which reads as [`Version::NONE`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(u64);
 

@@ -1,5 +1,5 @@
-//! Compaction: moves small manifest objects, and the records of sparse or small packs, into new packs. A record keeps its
-//! bytes and version, so a concurrent delete or put loses nothing.
+//! Compaction: moves small manifest objects, and the records of sparse or small packs, into new packs. A record keeps
+//! its bytes and version, so a concurrent delete or put loses nothing.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;

@@ -59,8 +59,8 @@ impl Store {
         self.live(self.register(&prefix).await?).await
     }
 
-    /// Changes the labels of a document to the result of `update`, if they are as expected. `update` gets the live value
-    /// and may be called several times.
+    /// Changes the labels of a document to the result of `update`, if they are as expected. `update` gets the live
+    /// value and may be called several times.
     pub async fn change_labels<E: From<Error>>(
         &self,
         id: DocumentId,
