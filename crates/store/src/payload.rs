@@ -1,13 +1,12 @@
-//! Protobuf messages that several stored objects share. The field numbers equal those of the `c3.v1` protocol, in which
-//! the first stores were written. The two may diverge.
+//! Protobuf messages that several kinds of stored objects contain. Their field numbers equal those of the `c3.v1`
+//! protocol, whose messages the first stores contained. Later fields may differ from the protocol.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use bytes::Bytes;
 use c3_types::{
-    AutoRatio, Base, ByteRange, Cascade, Corrections, DocumentName, Expected, Fingerprint, Invalid, Labels,
-    LatentCodec, LatentGroup, LatentGroupParts, Provenance, PutName, Window, WindowHash, WriteOptions,
+    ByteRange, Cascade, Corrections, Fingerprint, Invalid, LatentCodec, LatentGroup, LatentGroupParts, Provenance,
+    Window, WindowHash,
 };
 use prost::Message;
 
@@ -65,57 +64,7 @@ pub(crate) struct WindowPayload {
     corrections: Option<PlainCorrectionsPayload>,
 }
 
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct AutoRatioPayload {
-    #[prost(uint32, repeated, tag = "1")]
-    ratios: Vec<u32>,
-    #[prost(double, optional, tag = "2")]
-    fidelity_min: Option<f64>,
-    #[prost(uint64, optional, tag = "3")]
-    stored_bytes_max: Option<u64>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct PutNamePayload {
-    #[prost(string, tag = "1")]
-    namespace: String,
-    #[prost(string, tag = "2")]
-    name: String,
-    #[prost(string, optional, tag = "3")]
-    expected: Option<String>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct WriteOptionsPayload {
-    #[prost(string, tag = "1")]
-    cascade: String,
-    #[prost(uint32, tag = "2")]
-    ratio: u32,
-    #[prost(int32, tag = "3")]
-    codec: i32,
-    #[prost(bool, tag = "4")]
-    skip_verification: bool,
-    #[prost(float, optional, tag = "5")]
-    margin: Option<f32>,
-    #[prost(uint64, optional, tag = "6")]
-    bytes: Option<u64>,
-    #[prost(message, optional, tag = "7")]
-    auto_ratio: Option<AutoRatioPayload>,
-    #[prost(uint64, tag = "8")]
-    ttl_seconds: u64,
-    #[prost(message, optional, tag = "9")]
-    name: Option<PutNamePayload>,
-    #[prost(btree_map = "string, string", tag = "10")]
-    labels: BTreeMap<String, String>,
-    #[prost(string, tag = "11")]
-    upload: String,
-    #[prost(string, tag = "12")]
-    base: String,
-    #[prost(string, tag = "13")]
-    append_to: String,
-}
-
-/// Returns the number that stands for a codec in stored objects.
+/// Converts a codec to its number in stored objects.
 pub(crate) fn codec_number(codec: LatentCodec) -> i32 {
     match codec {
         LatentCodec::F32 => 1,
@@ -125,11 +74,11 @@ pub(crate) fn codec_number(codec: LatentCodec) -> i32 {
     }
 }
 
-/// Returns the codec that a number stands for; `None` for 0.
+/// Converts a number in a stored object to its codec; 0 becomes `None`. Fails for other unknown numbers.
 pub(crate) fn codec(number: i32) -> Result<Option<LatentCodec>, Invalid> {
     let known = LatentCodec::ALL.into_iter().find(|&codec| codec_number(codec) == number);
     match known {
-        None if number != 0 => Err(Invalid::new("codec", format!("{number} stands for no codec"))),
+        None if number != 0 => Err(Invalid::new("codec", format!("{number} is not the number of a codec"))),
         known => Ok(known),
     }
 }
@@ -193,14 +142,14 @@ impl From<&Corrections> for PlainCorrectionsPayload {
 }
 
 impl PlainCorrectionsPayload {
-    /// Checks the corrections of a window of `tokens` tokens.
+    /// Decodes and checks the corrections of a window of `tokens` tokens.
     pub(crate) fn decode_for(&self, tokens: u32) -> Result<Corrections, Invalid> {
         Corrections::from_columns(&self.positions, &self.tokens, tokens)
     }
 }
 
 impl WindowPayload {
-    /// Returns a window of a shard; `bytes` counts from the start of the shard.
+    /// Encodes a window. `bytes` is its range of text bytes from the start of the shard.
     pub(crate) fn new(
         bytes: &Range<u32>,
         group: &LatentGroup,
@@ -233,73 +182,5 @@ impl TryFrom<WindowPayload> for Window {
             corrections: corrections.transpose()?,
             group,
         })
-    }
-}
-
-impl From<&WriteOptions> for WriteOptionsPayload {
-    fn from(options: &WriteOptions) -> Self {
-        let (base, append_to) = match &options.base {
-            Some(Base::Edited(id)) => (id.as_str(), ""),
-            Some(Base::Appended(id)) => ("", id.as_str()),
-            None => ("", ""),
-        };
-        let auto_ratio = options.auto_ratio.as_ref().map(|auto| {
-            let (fidelity_min, stored_bytes_max) = auto.bounds();
-            AutoRatioPayload { ratios: auto.ratios.clone(), fidelity_min, stored_bytes_max }
-        });
-        let name = options.name.as_ref().map(|put| PutNamePayload {
-            namespace: put.name.namespace().to_string(),
-            name: put.name.name().to_owned(),
-            expected: put.expected.to_token(),
-        });
-        Self {
-            cascade: options.cascade.clone().unwrap_or_default(),
-            ratio: options.ratio.unwrap_or_default(),
-            codec: options.codec.map_or(0, codec_number),
-            skip_verification: options.skip_verification,
-            margin: options.margin,
-            bytes: options.bytes,
-            auto_ratio,
-            ttl_seconds: options.ttl_seconds.unwrap_or_default(),
-            name,
-            labels: options.labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
-            upload: options.upload.as_ref().map_or_else(String::new, ToString::to_string),
-            base: base.to_owned(),
-            append_to: append_to.to_owned(),
-        }
-    }
-}
-
-impl TryFrom<WriteOptionsPayload> for WriteOptions {
-    type Error = Invalid;
-
-    fn try_from(payload: WriteOptionsPayload) -> Result<Self, Invalid> {
-        let auto_ratio =
-            payload.auto_ratio.map(|auto| AutoRatio::new(auto.ratios, auto.fidelity_min, auto.stored_bytes_max));
-        let name = payload.name.map(|put| {
-            let name = DocumentName::from_parts(put.namespace, put.name)?;
-            Ok::<_, Invalid>(PutName { name, expected: Expected::from_token(put.expected) })
-        });
-        let base = match (payload.base.as_str(), payload.append_to.as_str()) {
-            ("", "") => None,
-            (id, "") => Some(Base::Edited(id.parse()?)),
-            (_, id) => Some(Base::Appended(id.parse()?)),
-        };
-        let options = Self {
-            cascade: Some(payload.cascade).filter(|name| !name.is_empty()),
-            ratio: Some(payload.ratio).filter(|&ratio| ratio != 0),
-            codec: codec(payload.codec)?,
-            skip_verification: payload.skip_verification,
-            margin: payload.margin,
-            bytes: payload.bytes,
-            auto_ratio: auto_ratio.transpose()?,
-            ttl_seconds: Some(payload.ttl_seconds).filter(|&seconds| seconds != 0),
-            upload: Some(payload.upload).filter(|name| !name.is_empty()).map(|name| name.parse()).transpose()?,
-            base,
-            name: name.transpose()?,
-            labels: Labels::new(payload.labels)?,
-        };
-        options.check()?;
-        Ok(options)
     }
 }

@@ -1,10 +1,11 @@
-//! The store as a whole, in a local folder.
+//! Tests of the whole store in a local folder.
 
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use c3_types::{DocumentId, WriteOptions};
+use bytes::Bytes;
+use c3_types::DocumentId;
 use futures::{TryStreamExt, future, pin_mut};
 
 use c3_types::{Finding, FsckEvent, FsckMode};
@@ -28,7 +29,7 @@ pub(crate) async fn store() -> (tempfile::TempDir, Store) {
     (folder, store)
 }
 
-/// A document of one inline shard.
+/// Returns a document of one inline shard.
 pub(crate) fn small(text: &str) -> Manifest {
     let mut small = manifest(&[vec![120, 21]], true);
     small.id = DocumentId::of(text.as_bytes());
@@ -39,7 +40,7 @@ pub(crate) fn small(text: &str) -> Manifest {
     small
 }
 
-/// Stores the objects of a one-shard document. Returns its manifest, not stored yet, and the keys.
+/// Stores the objects of a document of one shard, but not its manifest. Returns the manifest and the keys.
 async fn large(store: &Store, text: &str) -> (Manifest, ShardKeys) {
     let mut large = manifest(&[vec![120, 21]], true);
     large.id = DocumentId::of(text.as_bytes());
@@ -83,7 +84,7 @@ fn missing<T>(read: &Result<T, Error>) -> bool {
     matches!(read, Err(Error::Missing { .. }))
 }
 
-/// Stores small documents in one pack.
+/// Stores `count` small documents in one pack.
 pub(crate) async fn put_together(store: &Store, count: usize) -> Vec<DocumentId> {
     let in_progress = Vec::from_iter((0..count).map(|_| store.begin_put()));
     let puts = (0..count).map(|number| store.put_manifest(small(&number.to_string())));
@@ -92,7 +93,7 @@ pub(crate) async fn put_together(store: &Store, count: usize) -> Vec<DocumentId>
     stored.into_iter().map(|stored| stored.value.id).collect()
 }
 
-/// Copies a store that an earlier version wrote.
+/// Copies a fixture, which an earlier version wrote, to a temporary folder.
 fn copy_fixture(name: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
@@ -166,7 +167,7 @@ async fn a_deleted_document_is_gone_for_every_gateway_and_can_be_put_again() {
     assert_eq!(other.documents("", None, 100).await.unwrap().len(), 19);
     store.put_manifest(small("3")).await.unwrap();
     other.manifest(ids[3]).await.unwrap();
-    // A pack of mostly deleted documents is rewritten, and their tombstones are removed.
+    // A sweep rewrites a pack of mostly deleted documents, and removes the tombstones of these documents.
     for id in &ids[5..] {
         other.delete(*id).await.unwrap();
     }
@@ -224,7 +225,7 @@ async fn pending_objects_are_not_reused() {
     assert!(store.usable_latents(&prefix).await.unwrap().is_some());
     store.pending_deletes.put(&[keys.latents]).await.unwrap();
     assert!(store.usable_latents(&prefix).await.unwrap().is_none());
-    // A put that chose the object before fails.
+    // A put that chose the object before it was listed fails.
     let id = document.id;
     let put = store.put_manifest(document).await;
     assert!(matches!(put, Err(Error::Collected { .. })), "{put:?}");
@@ -287,7 +288,7 @@ async fn faults_are_reported_and_repaired_from_other_copies() {
     let found = findings(&store, FsckMode::Report).await;
     let touched = found[0].affected.unwrap();
     assert_eq!((touched.document, touched.first_window, touched.windows), (id, 0, 2));
-    // No other object has the shard until another document stores it.
+    // There is no other copy of the shard until another document stores it.
     assert!(findings(&store, FsckMode::Repair).await.iter().any(|finding| !finding.repaired));
     let (again, _) = large(&store, "other").await;
     store.put_manifest(again).await.unwrap();
@@ -349,7 +350,7 @@ async fn a_sweep_keeps_the_shards_of_an_unfinished_put() {
     let (_folder, store) = store().await;
     let (large, keys) = large(&store, "text").await;
     let manifest = Manifest { expires_unix_ms: Some(u64::MAX), ..large };
-    let record = UploadSession { name: "name".parse().unwrap(), options: WriteOptions::default(), manifest };
+    let record = UploadSession { name: "name".parse().unwrap(), options: Bytes::new(), manifest };
     store.put_upload(&record).await.unwrap();
     store.sweep(Duration::ZERO).await.unwrap();
     store.shard(&keys).await.unwrap();

@@ -1,14 +1,14 @@
 //! Upload sessions: progress records of unfinished puts, so that an interrupted put can be resumed.
 //!
-//! A record binds the options and lists the durable shards, as a manifest would. Garbage collection keeps these shards,
-//! so a put may take longer than the grace period. A newer record replaces older ones. A session is deleted when its
-//! put ends, or by garbage collection after it expired.
+//! A record contains the options of a put, and a manifest of the shards that are already durable. Garbage collection
+//! keeps these shards, so a put may take longer than the grace period. A newer record replaces older ones. A session is
+//! deleted when its put ends, or by garbage collection after it expired.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use c3_types::{SweepSummary, UploadName, WriteOptions};
+use c3_types::{SweepSummary, UploadName};
 use futures::TryStreamExt;
 use object_store::path::Path;
 use prost::Message;
@@ -16,7 +16,6 @@ use prost::Message;
 use crate::manifest::Manifest;
 use crate::object::key::{self, ObjectKey, UPLOADS};
 use crate::object::version::{Version, now_unix_ms};
-use crate::payload::WriteOptionsPayload;
 use crate::{Error, Store};
 
 /// Time for which an interrupted put can be resumed, counted from its last record.
@@ -25,11 +24,11 @@ pub const UPLOAD_TTL: Duration = Duration::from_secs(24 * 3600);
 /// Recorded progress of a put.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UploadSession {
-    /// Name that the caller gave, or the gateway.
+    /// Name that the caller or the gateway chose.
     pub name: UploadName,
-    /// Options to which the put is bound.
-    pub options: WriteOptions,
-    /// Durable shards from the first on, as the manifest of a document. Expires with the session.
+    /// Options of the put, as encoded by the gateway. The options of a resumed put must not contradict them.
+    pub options: Bytes,
+    /// Manifest of the durable shards, without gaps from the first on. Its expiry is that of the session.
     pub manifest: Manifest,
 }
 
@@ -37,32 +36,32 @@ pub struct UploadSession {
 struct UploadPayload {
     #[prost(string, tag = "1")]
     name: String,
-    #[prost(message, optional, tag = "2")]
-    options: Option<WriteOptionsPayload>,
-    /// Payload of a manifest.
+    #[prost(bytes = "bytes", tag = "2")]
+    options: Bytes,
+    /// Payload of the manifest.
     #[prost(bytes = "bytes", tag = "3")]
     manifest: Bytes,
 }
 
 impl UploadSession {
     fn encode(&self) -> Vec<u8> {
-        let options = Some((&self.options).into());
-        UploadPayload { name: self.name.to_string(), options, manifest: self.manifest.encode() }.encode_to_vec()
+        let (name, options) = (self.name.to_string(), self.options.clone());
+        UploadPayload { name, options, manifest: self.manifest.encode() }.encode_to_vec()
     }
 
     fn decode(key: &ObjectKey, payload: Bytes) -> Result<Self, Error> {
         let payload = UploadPayload::decode(payload);
         let payload = payload.map_err(|error| Error::damaged(key, error.to_string()))?;
         let read = || {
-            let options = WriteOptions::try_from(payload.options.unwrap_or_default())?;
-            Ok(Self { name: payload.name.parse()?, options, manifest: Manifest::decode(payload.manifest)? })
+            let manifest = Manifest::decode(payload.manifest)?;
+            Ok(Self { name: payload.name.parse()?, options: payload.options, manifest })
         };
         read().map_err(|invalid| Error::invalid(key, &invalid))
     }
 }
 
 impl Store {
-    /// Returns the newest readable record of a put; `None` if there is none, or the session has expired.
+    /// Returns the newest readable record of a session; `None` if there is none or the session has expired.
     pub async fn upload(&self, name: &UploadName) -> Result<Option<UploadSession>, Error> {
         let keys = self.objects.versions(&key::upload_prefix(name)).await?;
         for key in keys.iter().rev() {
@@ -73,7 +72,7 @@ impl Store {
         Ok(None)
     }
 
-    /// Returns all sessions that can be resumed, by name.
+    /// Returns the newest readable record of each session that has not expired, in the order of their names.
     pub async fn uploads(&self) -> Result<Vec<UploadSession>, Error> {
         let mut newest = BTreeMap::new();
         for key in self.upload_keys().await? {
@@ -85,7 +84,7 @@ impl Store {
         Ok(newest.into_values().filter(|session| !session.manifest.is_expired(now)).collect())
     }
 
-    /// Writes a record and deletes older ones of the session.
+    /// Writes a record and deletes older records of the same session.
     pub async fn put_upload(&self, session: &UploadSession) -> Result<(), Error> {
         let prefix = key::upload_prefix(&session.name);
         let older = self.objects.versions(&prefix).await?;
@@ -100,7 +99,7 @@ impl Store {
         self.delete_all(&self.objects.versions(&key::upload_prefix(name)).await?).await
     }
 
-    /// Deletes expired sessions.
+    /// Deletes expired records and adds them to `summary`. Keeps damaged records.
     pub(crate) async fn remove_expired_uploads(&self, summary: &mut SweepSummary) -> Result<(), Error> {
         let now = now_unix_ms();
         for key in self.upload_keys().await? {
@@ -118,7 +117,7 @@ impl Store {
         Ok(())
     }
 
-    /// Returns the keys of all records, older ones first.
+    /// Returns the keys of the records of all sessions, oldest first.
     async fn upload_keys(&self) -> Result<Vec<ObjectKey>, Error> {
         let folder = Path::from(UPLOADS);
         let objects = self.objects.list(&folder, &folder);
@@ -128,7 +127,7 @@ impl Store {
         Ok(keys)
     }
 
-    /// Reads a record; `None` if it is missing or damaged. Work is then repeated, but no document is lost.
+    /// Reads a record; `None` if it is missing or damaged. Without it a put repeats work, but no document is lost.
     async fn read_upload(&self, key: &ObjectKey) -> Result<Option<UploadSession>, Error> {
         let read = match self.objects.get(key).await {
             Ok((payload, _)) => UploadSession::decode(key, payload),
@@ -153,8 +152,7 @@ mod tests {
 
     fn record(name: &str, expires_unix_ms: u64) -> UploadSession {
         let manifest = Manifest { expires_unix_ms: Some(expires_unix_ms), ..manifest(&[vec![10]], true) };
-        let options = WriteOptions { ratio: Some(20), ..WriteOptions::default() };
-        UploadSession { name: name.parse().unwrap(), options, manifest }
+        UploadSession { name: name.parse().unwrap(), options: "options".into(), manifest }
     }
 
     #[tokio::test]

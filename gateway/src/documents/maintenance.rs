@@ -1,18 +1,20 @@
-//! Garbage collection, the consistency check, and the list of interrupted uploads.
+//! Garbage collection, the consistency check, and the list of uploads.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_stream::try_stream;
+use c3_store::upload_session::UploadSession;
 use c3_types::{FsckEvent, FsckMode, SweepSummary, Upload};
 use futures::{Stream, TryStreamExt, pin_mut};
 use tokio::time::MissedTickBehavior;
 
 use crate::error::Error;
+use crate::ingest::upload::saved_options;
 use crate::state::{Gateway, SharedGateway};
 
 impl Gateway {
-    /// Removes objects that nothing refers to and that are older than `grace`, or the configured grace period.
+    /// Runs garbage collection with this grace period; `None`: the configured one. Waits while another run is active.
     pub(crate) async fn collect_garbage(&self, grace: Option<Duration>) -> Result<SweepSummary, Error> {
         let _guard = self.gc_lock.lock().await;
         let start = Instant::now();
@@ -23,7 +25,7 @@ impl Gateway {
         Ok(summary)
     }
 
-    /// Collects garbage at a fixed interval, forever.
+    /// Runs garbage collection forever, once per interval, first after one interval. Failures are logged.
     pub(crate) async fn run_gc_every(self: Arc<Self>, interval: Duration) {
         let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + interval, interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -35,21 +37,23 @@ impl Gateway {
         }
     }
 
-    /// Returns the interrupted uploads that can be resumed, by name.
+    /// Returns the unexpired upload sessions in order of name. Fails if the options of any session cannot be decoded.
     pub(crate) async fn uploads(&self) -> Result<Vec<Upload>, Error> {
         let sessions = self.store.uploads().await?;
-        let uploads = sessions.into_iter().map(|session| Upload {
-            bytes_done: session.manifest.bytes(),
-            tokens_done: session.manifest.shards.iter().map(|shard| shard.tokens).sum(),
-            expires_unix_ms: session.manifest.expires_unix_ms.unwrap_or_default(),
-            name: session.name,
-            options: session.options,
-        });
-        Ok(uploads.collect())
+        let upload = |session: UploadSession| {
+            Ok(Upload {
+                bytes_done: session.manifest.bytes(),
+                tokens_done: session.manifest.shards.iter().map(|shard| shard.tokens).sum(),
+                expires_unix_ms: session.manifest.expires_unix_ms.unwrap_or_default(),
+                options: saved_options(&session)?,
+                name: session.name,
+            })
+        };
+        sessions.into_iter().map(upload).collect()
     }
 }
 
-/// Reads every object and reports faults. The summary is the last event.
+/// Checks every object and reports faults, which repair mode also repairs if possible. The last event is the summary.
 pub(crate) fn fsck(gateway: SharedGateway, mode: FsckMode) -> impl Stream<Item = Result<FsckEvent, Error>> + Send {
     try_stream! {
         let events = c3_store::fsck::check(&gateway.store, mode);

@@ -1,8 +1,8 @@
 //! Stores a text as a document.
 //!
-//! Several shards are written at a time and counted in order. The next one is read from the caller only when there is
-//! room for it, so a slow store or a busy node slows the caller down and fills no memory. The manifest is written last:
-//! the document is invisible before and durable after.
+//! Several shards are written concurrently. The text of the next one is read from the caller only when its write can
+//! start, so a slow store or a busy node slows the caller down instead of filling memory. The manifest is written last:
+//! it makes the document visible, and the document is durable from then on.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,23 +28,23 @@ use crate::error::Error;
 use crate::metrics::Direction;
 use crate::state::{Placing, SharedGateway};
 
-/// Minimum time between two reports, so that few of them queue up for a caller that sends everything before it reads.
+/// Minimum time between two progress events. Few events then queue up while a caller sends its text without reading.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Document to write.
 pub(super) struct DocumentWrite {
     plan: Arc<WritePlan>,
     options: WriteOptions,
-    /// Shards before the text, kept from a base document.
+    /// Shards of a base document that precede the text to write.
     kept: Vec<ShardEntry>,
-    /// Document that is replaced.
+    /// Document to replace; `None` for a put.
     replaces: Option<Manifest>,
-    /// Record by which an interrupted put is resumed.
+    /// Upload session of a put, which is resumed from it after an interruption; `None` for a recode.
     upload: Option<Upload>,
 }
 
 impl DocumentWrite {
-    /// Describes the rewrite of a document.
+    /// Returns the write of a recode, which replaces the document `old`.
     pub(super) fn replacing(old: Manifest, plan: WritePlan, options: WriteOptions) -> Self {
         Self { plan: Arc::new(plan), options, kept: Vec::new(), replaces: Some(old), upload: None }
     }
@@ -65,7 +65,8 @@ where
             Some(name) => gateway.store.upload(name).await?,
             None => None,
         };
-        let base_option = options.base.as_ref().or(session.as_ref().and_then(|session| session.options.base.as_ref()));
+        let saved = session.as_ref().map(upload::saved_options).transpose()?;
+        let base_option = options.base.as_ref().or(saved.as_ref().and_then(|saved| saved.base.as_ref()));
         let base = match base_option {
             Some(base) => Some(gateway.find(base.id().as_str()).await?),
             None => None,
@@ -73,8 +74,8 @@ where
         if let (Some(option), Some(found)) = (&options.base, &base) {
             options.base = Some(upload::with_full_id(option, found.value.id));
         }
-        if let Some(session) = &session {
-            options = upload::resume(options, session)?;
+        if let Some(saved) = &saved {
+            options = upload::resume(options, saved)?;
         }
         let plan = match &base {
             Some(base) => WritePlan::with_defaults_of(&base.value, &options, &gateway).await?,
@@ -99,7 +100,7 @@ where
     }
 }
 
-/// Writes the shards of a text and commits the document. The last event is [`PutEvent::Stored`].
+/// Writes shards, commits the document, sets its labels and name. The last event is [`PutEvent::Stored`].
 pub(super) fn write_text<S>(
     gateway: SharedGateway,
     write: DocumentWrite,
@@ -161,7 +162,7 @@ async fn write_part(gateway: SharedGateway, plan: Arc<WritePlan>, part: TextPart
     Ok(WrittenPart::Shard(Box::new(write_shard(gateway, plan, text, placing).await?)))
 }
 
-/// Stores the manifest, which makes the document visible, and returns it as stored.
+/// Stores the manifest, which makes the document visible. Returns the result of the write and the stored manifest.
 async fn commit(
     gateway: &SharedGateway,
     plan: &WritePlan,
@@ -171,7 +172,7 @@ async fn commit(
 ) -> Result<(Stored, Manifest), Error> {
     let id = hash.id();
     let mut manifest = plan.manifest(id, std::mem::take(&mut progress.shards));
-    // Appending to a single shard writes all of the text again, so its manifest needs no subtrees.
+    // An append to a document of one shard writes the whole text again, so it needs no subtrees to resume the hash.
     if manifest.shards.len() > 1 {
         manifest.subtrees = hash.subtrees().to_vec();
     }
@@ -193,10 +194,10 @@ async fn commit(
     Ok((Stored { document, shards_reused: reused, times, bound_met: None }, stored.value))
 }
 
-/// Replaces `old` by `new`, unless `old` was changed or deleted in the meantime.
+/// Replaces `old` by `new`. Fails if `old` was changed or deleted meanwhile, or if the ids differ.
 async fn replace(gateway: &SharedGateway, old: &Manifest, new: Manifest) -> Result<StoredObject<Manifest>, Error> {
     if new.id != old.id {
-        let problem = "each window has its hash, but the whole text does not";
+        let problem = "each window matches its hash, but the whole text does not match the id";
         return Err(Error::DataLoss(format!("document {}: {problem}", old.id)));
     }
     match gateway.store.switch_manifest(old, new).await {

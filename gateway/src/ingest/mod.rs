@@ -1,9 +1,9 @@
 //! Write pipelines: text, shards, latents, corrections, store.
 //!
-//! [`document`] stores a text, [`mod@compress`] returns its latents and stores nothing. Both follow a [`plan`] and
-//! process one [`shard`] after another. [`append`] keeps the unchanged part of a base document, [`upload`] resumes an
-//! interrupted put, [`progress`] tracks it. [`recode`] rewrites a stored document, [`auto`] chooses ratios,
-//! [`latents`] imports latents made elsewhere.
+//! [`document`] stores a text. [`mod@compress`] returns the latents of a text and stores nothing. Both follow a
+//! [`plan`] and process several [`shard`]s concurrently. [`append`] keeps the unchanged part of a base document,
+//! [`upload`] resumes interrupted puts, [`progress`] reports how far a put is. [`recode`] rewrites a stored document,
+//! [`auto`] chooses ratios, [`latents`] imports latents made elsewhere.
 
 mod append;
 mod auto;
@@ -17,7 +17,7 @@ mod progress;
 pub(crate) mod recode;
 mod shard;
 mod text;
-mod upload;
+pub(crate) mod upload;
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ use crate::error::Error;
 use crate::spawn::spawn;
 use crate::state::SharedGateway;
 
-/// Runs `work` on the parts of a text, several at a time, and returns the results in order.
+/// Runs `work` on the parts of a text, several of them concurrently, and yields the results in order.
 fn map_parts<S, T, W>(
     gateway: SharedGateway,
     plan: Arc<WritePlan>,

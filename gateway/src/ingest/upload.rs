@@ -1,36 +1,40 @@
-//! Puts that can be resumed after an interruption, by a name that the caller or the gateway chose.
+//! Uploads: puts that can be resumed after an interruption, by a name that the caller or the gateway chose.
 //!
-//! Shards become durable one by one and are content-addressed, so sending a text again repeats only the shards that
-//! were in flight. The *session* in the store adds two things: the options, without which the shards would differ,
-//! and protection of the finished shards from garbage collection. A put that the caller named is saved immediately, and
-//! every long put at an interval.
+//! Shards become durable one by one and are content-addressed. If the caller sends a text again with the same options,
+//! only shards that were not finished are computed. A *session* in the store records these options, and protects the
+//! finished shards from garbage collection. It is saved immediately if the caller named the upload, and for every put
+//! that takes longer than [`SAVE_INTERVAL`].
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use c3_proto::{FromWire, ToWire};
+use c3_proto::pb;
 use c3_store::manifest::Manifest;
 use c3_store::object::version::{Version, now_unix_ms};
 use c3_store::upload_session::{UPLOAD_TTL, UploadSession};
 use c3_types::{Base, DocumentId, Invalid, Labels, UploadName, WriteOptions};
+use prost::Message;
 
 use super::plan::WritePlan;
 use super::progress::WriteProgress;
 use crate::error::Error;
 use crate::state::Gateway;
 
-/// Minimum time between two saves of a session, so that they cost little even on a slow store.
+/// Minimum time between two saves of a session. Saves then cost little even on a slow store.
 const SAVE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Put in progress, with its upload session.
+/// Upload session of a put in progress.
 pub(super) struct Upload {
     session: UploadSession,
-    /// The store has the session.
+    /// True if the store has the session.
     is_saved: bool,
-    /// Time of the last save, or else of the start.
+    /// Time of the last save; before the first one, time of the start.
     saved: Instant,
 }
 
 impl Upload {
-    /// Begins a put with these options, or continues the session `resumed`. Saves the session if the caller named it.
+    /// Continues the session `resumed`, or begins one with these options and saves it if the caller named the upload.
     pub(super) async fn begin(
         gateway: &Gateway,
         plan: &WritePlan,
@@ -45,10 +49,10 @@ impl Upload {
             Some(name) => name.clone(),
             None => Version::after(Version::NONE).to_string().parse()?,
         };
-        // The id of the document is not known yet, so the hash of the upload's name stands in for it.
+        // Placeholder for the document's id, which is known only at the end of the text.
         let id = DocumentId::of(name.as_str().as_bytes());
         let manifest = Manifest { expires_unix_ms: Some(expiry()), ..plan.manifest(id, Vec::new()) };
-        let session = UploadSession { options: resolved_options(options, plan), name, manifest };
+        let session = UploadSession { options: encode(&resolved_options(options, plan)), name, manifest };
         let mut upload = Self { session, is_saved: false, saved };
         if options.upload.is_some() {
             upload.put_session(gateway).await?;
@@ -56,12 +60,12 @@ impl Upload {
         Ok(upload)
     }
 
-    /// Returns the name, once the put can be resumed by it.
+    /// Returns the name of the upload; `None` while the store has no session to resume.
     pub(super) fn name(&self) -> Option<&UploadName> {
         self.is_saved.then_some(&self.session.name)
     }
 
-    /// Saves the progress if there is any and the interval has passed.
+    /// Saves the progress if it exceeds that of the session and [`SAVE_INTERVAL`] has passed since the last save.
     pub(super) async fn save(
         &mut self,
         gateway: &Gateway,
@@ -76,7 +80,7 @@ impl Upload {
         self.put_session(gateway).await
     }
 
-    /// Removes the session of a finished put. A failure is logged only, since the document is stored.
+    /// Removes the session of a finished put. A failure is only logged, because the document is stored.
     pub(super) async fn end(&self, gateway: &Gateway) {
         if self.is_saved
             && let Err(error) = gateway.store.end_upload(&self.session.name).await
@@ -98,7 +102,7 @@ fn expiry() -> u64 {
 
 /// Returns options that produce the same shards again even if the gateway's settings change.
 fn resolved_options(options: &WriteOptions, plan: &WritePlan) -> WriteOptions {
-    // Without a ratio in the options, shards of a base keep their own.
+    // If a put with a base requests no ratio, shards of the base keep their own, so no ratio is saved.
     let ratio = (options.auto_ratio.is_none() && options.base.is_none()).then_some(plan.ratio);
     WriteOptions {
         cascade: Some(plan.cascade.name.clone()),
@@ -116,13 +120,22 @@ fn resolved_options(options: &WriteOptions, plan: &WritePlan) -> WriteOptions {
     }
 }
 
-/// Fills unset options from the session. Fails if a set option contradicts it.
-pub(super) fn resume(options: WriteOptions, session: &UploadSession) -> Result<WriteOptions, Invalid> {
-    let saved = &session.options;
-    let conflict = |field: &str| {
-        let problem = format!("`{}` has another {field}: omit it, or choose another upload name", session.name);
-        Invalid::new("upload", problem)
-    };
+/// Encodes the options of a session as a message of the protocol.
+fn encode(options: &WriteOptions) -> Bytes {
+    options.to_wire().encode_to_vec().into()
+}
+
+/// Decodes the options of a session. Fails if they are invalid, for example if a later gateway version wrote them.
+pub(crate) fn saved_options(session: &UploadSession) -> Result<WriteOptions, Invalid> {
+    let later = |problem: String| Invalid::new("upload", format!("`{}` cannot be resumed: {problem}", session.name));
+    let options = pb::WriteOptions::decode(session.options.clone()).map_err(|error| later(error.to_string()))?;
+    WriteOptions::from_wire(options).map_err(|invalid| later(invalid.to_string()))
+}
+
+/// Takes the options that affect the shards or the expiry from `saved`. Fails if one is set differently.
+pub(super) fn resume(options: WriteOptions, saved: &WriteOptions) -> Result<WriteOptions, Invalid> {
+    let conflict =
+        |field: &str| Invalid::new("upload", format!("was begun with another {field}: omit it, or choose a new name"));
     if options.skip_verification && !saved.skip_verification {
         return Err(conflict("choice about verification"));
     }
@@ -135,17 +148,17 @@ pub(super) fn resume(options: WriteOptions, session: &UploadSession) -> Result<W
         auto_ratio: reconcile(options.auto_ratio, &saved.auto_ratio).ok_or_else(|| conflict("choice of ratios"))?,
         ttl_seconds: reconcile(options.ttl_seconds, &saved.ttl_seconds).ok_or_else(|| conflict("time to live"))?,
         base: reconcile(options.base, &saved.base).ok_or_else(|| conflict("base"))?,
-        // Size, upload name, document name and labels do not affect the shards.
+        // The size, upload name, document name and labels may differ.
         ..options
     })
 }
 
-/// Returns the saved value, or `None` if the given one contradicts it.
+/// Returns the saved value, or `None` if a different one is given.
 fn reconcile<T: PartialEq + Clone>(given: Option<T>, saved: &Option<T>) -> Option<Option<T>> {
     (given.is_none() || given == *saved).then(|| saved.clone())
 }
 
-/// Replaces the id prefix of a base by the full id, so that it stays unique when other documents are added.
+/// Replaces the id prefix of a base by its full id. A prefix may become ambiguous when other documents are added.
 pub(super) fn with_full_id(base: &Base, id: DocumentId) -> Base {
     match base {
         Base::Edited(_) => Base::Edited(id.into()),
@@ -162,14 +175,15 @@ mod tests {
 
     #[test]
     fn a_resumed_put_keeps_its_options() {
-        let name: UploadName = "name".parse().unwrap();
-        let options =
+        let saved =
             WriteOptions { ratio: Some(20), codec: Some(LatentCodec::Q8_0), margin: Some(2.0), ..Default::default() };
-        let session = UploadSession { name: name.clone(), options: options.clone(), manifest: manifest(&[], true) };
+        let name: UploadName = "name".parse().unwrap();
+        let session = UploadSession { name: name.clone(), options: encode(&saved), manifest: manifest(&[], true) };
+        assert_eq!(saved_options(&session).as_ref(), Ok(&saved));
         let unset = WriteOptions { upload: Some(name.clone()), bytes: Some(9), ..Default::default() };
-        let resumed = resume(unset.clone(), &session).unwrap();
-        assert_eq!(resumed, WriteOptions { upload: Some(name), bytes: Some(9), ..options });
-        assert_eq!(resume(resumed.clone(), &session), Ok(resumed));
+        let resumed = resume(unset.clone(), &saved).unwrap();
+        assert_eq!(resumed, WriteOptions { upload: Some(name), bytes: Some(9), ..saved.clone() });
+        assert_eq!(resume(resumed.clone(), &saved), Ok(resumed));
         let conflicting = [
             WriteOptions { ratio: Some(40), ..unset.clone() },
             WriteOptions { skip_verification: true, ..unset.clone() },
@@ -177,7 +191,7 @@ mod tests {
             WriteOptions { base: Some(Base::Edited("abcd".parse().unwrap())), ..unset },
         ];
         for options in conflicting {
-            assert_eq!(resume(options, &session).unwrap_err().field, "upload");
+            assert_eq!(resume(options, &saved).unwrap_err().field, "upload");
         }
     }
 }
