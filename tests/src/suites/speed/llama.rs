@@ -1,4 +1,4 @@
-//! llama.cpp on the same GGUF files, in a Python process.
+//! llama.cpp on the GGUF files of the default model, in a Python process.
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
@@ -9,18 +9,18 @@ use serde_json::{Value, json};
 
 use crate::harness::fixtures;
 
-/// Measured release.
+/// Python package with the release of llama.cpp that is measured.
 const PACKAGE: &str = "llama-cpp-python==0.3.36";
 /// Physical batch sizes that are tried.
 const UBATCHES: [usize; 3] = [128, 256, 512];
-/// Number of prefills of a trial.
+/// Number of prefills in each trial of settings.
 const TRIAL_TIMES: usize = 3;
 
 /// llama.cpp with a model and its fastest settings.
 #[derive(Debug)]
 pub struct Llama {
     worker: Worker,
-    /// Settings of the fastest trial.
+    /// Settings that were fastest.
     pub settings: Value,
 }
 
@@ -47,13 +47,13 @@ impl Llama {
         Ok(Self { worker, settings })
     }
 
-    /// Returns tokens per second of prefilling `times` prompts of `tokens` tokens.
+    /// Prefills `times` prompts of `tokens` tokens. Returns tokens per second.
     pub fn prefill(&mut self, tokens: usize, times: usize) -> Result<f64> {
         let answer = self.worker.ask(&json!({"do": "prefill", "tokens": tokens, "times": times}))?;
         Ok((tokens * times) as f64 / seconds(&answer)?)
     }
 
-    /// Returns tokens per second of generating `tokens` tokens after a prompt of `prompt` tokens.
+    /// Generates `tokens` tokens after a prompt of `prompt` tokens. Returns tokens per second, without the prefill.
     pub fn generation(&mut self, prompt: usize, tokens: usize) -> Result<f64> {
         let answer = self.worker.ask(&json!({"do": "generate", "prompt": prompt, "tokens": tokens}))?;
         Ok(tokens as f64 / seconds(&answer)?)
@@ -73,7 +73,7 @@ struct Worker {
 
 impl Worker {
     fn start() -> Result<Self> {
-        let script = fixtures::root().join("tests/src/speed/llama.py");
+        let script = fixtures::root().join("tests/src/suites/speed/llama.py");
         let mut child = Command::new(python()?)
             .arg(script)
             .stdin(Stdio::piped())
@@ -99,7 +99,7 @@ impl Drop for Worker {
     }
 }
 
-/// Returns a Python interpreter with llama.cpp. Installs llama.cpp in a virtual environment on first use.
+/// Returns the path of a Python interpreter that has llama.cpp. On first use, installs it in a virtual environment.
 fn python() -> Result<PathBuf> {
     let folder = fixtures::root().join("target/llama");
     let python = folder.join("bin/python");
