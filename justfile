@@ -1,15 +1,15 @@
-# Commands of this repository; `just` lists them. Tests and builds need only cargo and a C compiler. `just ci` needs
-# cargo-deny and cargo-shear, which .ci/run installs.
+# Commands of this repository; `just` lists them. Builds and tests need only cargo and a C and C++ compiler. `just ci`
+# also needs cargo-deny and cargo-shear, which .ci/run installs.
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
 _default:
     @just --list --unsorted
 
-# Build all programs, optimised
+# Build all programs with optimisations
 build:
     cargo build --release --workspace --locked
 
-# Run all tests: unit, doc and end-to-end tests with the real programs
+# Run all tests: unit tests, doc tests, and end-to-end tests with the real programs
 test:
     cargo test --workspace --locked
 
@@ -18,7 +18,7 @@ accept *arguments:
     cargo build --release --workspace --bins --locked
     target/release/accept {{ arguments }}
 
-# Write a flame graph of a roundtrip. Needs perf, and inferno from `cargo install inferno`
+# Write a flame graph of `c3 roundtrip`. Needs perf, and inferno from `cargo install inferno`
 flame out="target/flame.svg":
     cargo build --release --package c3-cli --locked
     C3_LOG=warn perf record -e cpu-clock -F 799 --call-graph dwarf,8192 -o target/flame.perf \
@@ -26,7 +26,7 @@ flame out="target/flame.svg":
     perf script -i target/flame.perf --no-inline | inferno-collapse-perf | sed -E -f docs/benchmarks/frames.sed \
         | inferno-flamegraph --deterministic --minwidth 0.2 --title "c3 roundtrip" > {{ out }}
 
-# Test the kernels under AddressSanitizer. Needs a nightly toolchain
+# Test the CPU kernels with AddressSanitizer. Needs a nightly toolchain
 asan:
     RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/asan cargo +nightly test --target "$(rustc --print host-tuple)" --package c3-cascade --lib network
 
@@ -41,7 +41,7 @@ fmt:
 lint:
     cargo clippy --workspace --all-targets --locked -- -D warnings
 
-# Build the documentation with warnings as errors. Private items are included, so that links to them resolve
+# Build the documentation with warnings as errors. Includes private items, so that links to them resolve
 doc:
     RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items --locked
 
@@ -53,7 +53,7 @@ deny:
 unused:
     cargo shear
 
-# Run all tests with cargo-nextest, which runs test binaries in parallel
+# Run all tests as `just test` does, but test binaries in parallel. Needs cargo-nextest
 nextest:
     cargo nextest run --workspace --locked
     cargo test --workspace --doc --locked --quiet

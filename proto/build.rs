@@ -1,4 +1,4 @@
-//! Generates the `c3.v1` code with protox, so that no `protoc` is needed on the machine.
+//! Generates the Rust code of `c3.v1` with protox, so that a build needs no `protoc`.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! The command line as a whole: global flags, parsing, and defaults that depend on the command.
+//! Parser of the command line, with the global flags and the defaults that depend on the command.
 
 use std::ffi::OsString;
 
@@ -11,7 +11,7 @@ use crate::args::WriteArgs;
 use crate::commands::{Command, serve};
 use crate::error::CliError;
 
-/// Id of the telemetry flag whose default depends on the command.
+/// Clap's id of `--log`, the telemetry flag whose default depends on the command.
 const LOG_FLAG: &str = "log";
 
 const AFTER_HELP: &str = "\
@@ -35,11 +35,11 @@ pub(crate) struct Cli {
     pub(crate) telemetry: TelemetryConfig,
 }
 
-/// Parses a command line. If it asks for help or the version, prints that and returns `None`.
+/// Parses the command line. Returns `None` after printing help or the version, if the caller asked for either.
 pub(crate) fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Option<Cli>, CliError> {
     let parsed = command().try_get_matches_from(line).and_then(|matches| {
         let mut cli = Cli::from_arg_matches(&matches)?;
-        // Client commands print results, not logs, unless the caller asks for logs.
+        // Commands other than `serve` print only results, unless the caller sets the log filter.
         let is_default = matches.value_source(LOG_FLAG) == Some(ValueSource::DefaultValue);
         if is_default && !matches!(cli.command, Command::Serve(_)) {
             cli.telemetry.log = "off".to_owned();
@@ -52,7 +52,7 @@ pub(crate) fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Option<C
             Ok(Some(cli))
         }
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            // A closed standard output is not an error here.
+            // Ignore errors: standard output may be closed.
             let _ = error.print();
             Ok(None)
         }
@@ -63,7 +63,7 @@ pub(crate) fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Option<C
     }
 }
 
-/// The parser. Telemetry flags may stand before or after the command, and `serve` has defaults of its own.
+/// Returns the parser. It accepts telemetry flags both before and after the command, and gives `serve` its defaults.
 fn command() -> clap::Command {
     Cli::command().mut_args(|arg| arg.global(true)).mut_subcommand("serve", serve::with_defaults)
 }

@@ -1,5 +1,5 @@
-//! A gateway and its nodes inside this process: the servers of the three programs, connected over the loopback
-//! interface.
+//! Runs a gateway and its nodes inside this process. They are the servers of the three separate programs and
+//! communicate over the loopback interface.
 
 use std::future::pending;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,18 +15,18 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{ModelArgs, TargetArgs};
 use crate::error::CliError;
 
-/// A free port, reachable from this machine only.
+/// Address to listen on: any free port, reachable from this machine only.
 const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// Interval between checks that the nodes are ready.
 const READY_POLL: Duration = Duration::from_millis(20);
 
-/// Running servers. Dropping it stops them immediately.
+/// A running gateway and nodes. Dropping the cluster stops them immediately, without draining.
 pub(crate) struct EmbeddedCluster {
     gateway: ServerGroup,
     nodes: ServerGroup,
 }
 
-/// Servers that stop together.
+/// Servers that are stopped together.
 #[derive(Default)]
 struct ServerGroup {
     tasks: JoinSet<Result<(), CliError>>,
@@ -38,7 +38,7 @@ impl ServerGroup {
         self.tasks.spawn(async { server.await.map_err(|error| CliError::Failed(error.to_string())) });
     }
 
-    /// Waits for a server to end by itself, which is a failure. Never returns for an empty group.
+    /// Waits until any server of the group ends, and returns the reason as an error. Never returns for an empty group.
     async fn failed(&mut self) -> CliError {
         match self.tasks.join_next().await {
             Some(Ok(Err(error))) => error,
@@ -58,8 +58,8 @@ impl ServerGroup {
 }
 
 impl EmbeddedCluster {
-    /// Starts a gateway on `listener`, and a node of each stage for which `gateway` names none. Returns before the
-    /// models are loaded; calls fail until then.
+    /// Starts a gateway on `listener`, and one node for each stage for which `gateway` lists no nodes. Returns before
+    /// the nodes have loaded their models; until then, calls that need a node fail.
     pub(crate) async fn start(
         listener: TcpListener,
         mut gateway: c3_gateway::Config,
@@ -80,7 +80,7 @@ impl EmbeddedCluster {
         Ok(Self { gateway: gateways, nodes })
     }
 
-    /// Runs `work`. Fails as soon as a server ends.
+    /// Runs `work` and returns its result. Drops `work` and fails if a server ends first.
     pub(crate) async fn run_until<T>(
         &mut self,
         work: impl Future<Output = Result<T, CliError>>,
@@ -92,15 +92,15 @@ impl EmbeddedCluster {
         }
     }
 
-    /// Drains and stops all servers. The gateway goes first, since its calls in flight still need the nodes.
+    /// Drains and stops all servers: first the gateway, whose calls in flight still need the nodes, then the nodes.
     pub(crate) async fn stop(self) -> Result<(), CliError> {
         self.gateway.stop().await?;
         self.nodes.stop().await
     }
 }
 
-/// Runs `work` with the URL of the gateway in `target`. If none is named, runs it with an embedded cluster over a
-/// temporary store, and also returns the time until the cluster was ready.
+/// Calls `work` with the URL of the gateway. If `target` has none, first starts an embedded cluster with a temporary
+/// store, and waits without a time limit until it is ready. Also returns that startup time, if a cluster was started.
 pub(crate) async fn with_gateway<T>(
     target: &TargetArgs,
     work: impl AsyncFnOnce(&str) -> Result<T, CliError>,
@@ -133,7 +133,7 @@ fn url_of(listener: &TcpListener) -> Result<String, CliError> {
     }
 }
 
-/// Waits until the gateway at `url` has a ready node of each stage.
+/// Waits, without a time limit, until the gateway at `url` has a ready node of each stage.
 async fn wait_until_ready(url: &str) -> Result<(), CliError> {
     let client = Client::connect(url).await?;
     loop {

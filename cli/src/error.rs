@@ -1,4 +1,4 @@
-//! Errors of the command line: one line on standard error, and an exit code.
+//! Errors of the command line. Each is printed as one line on standard error and has an exit code.
 
 use std::io;
 use std::path::Path;
@@ -6,21 +6,21 @@ use std::process::ExitCode;
 
 use tonic::Code;
 
-/// The work failed.
+/// Exit code if the work failed.
 pub(crate) const FAILED: u8 = 1;
-/// The arguments are wrong. Nothing was done.
+/// Exit code if the arguments are wrong.
 const USAGE: u8 = 2;
-/// `fsck` found faults and repaired all of them, as in fsck(8).
+/// Exit code if `fsck` found faults and repaired all of them, as in fsck(8).
 pub(crate) const FSCK_REPAIRED: u8 = 1;
-/// `fsck` left faults, as in fsck(8).
+/// Exit code if faults are left after `fsck`, as in fsck(8).
 pub(crate) const FSCK_FAULTS_LEFT: u8 = 4;
-/// `fsck` could not finish, as in fsck(8).
+/// Exit code if `fsck` could not finish, as in fsck(8).
 const FSCK_INCOMPLETE: u8 = 8;
 
-/// Field names that begin an INVALID_ARGUMENT message about the text rather than about an argument.
+/// Field names with which an INVALID_ARGUMENT message begins if the text is invalid, not an argument of the command.
 const TEXT_FIELDS: [&str; 2] = ["text", "bytes"];
 
-/// Reason a command ends with an exit code other than 0.
+/// Reason why a command ends early. The exit code is 0 only for [`Self::OutputClosed`].
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
     /// The arguments are wrong.
@@ -32,21 +32,21 @@ pub(crate) enum CliError {
     /// `fsck` could not check the whole store.
     #[error("{0}")]
     FsckIncomplete(String),
-    /// The command's output already describes the failure; only the exit code is left.
+    /// The command's output already describes the failure, so only this exit code is returned and nothing is printed.
     #[error("exit code {0}")]
     Reported(u8),
-    /// The reader of standard output closed it, for example `head`. Not a failure.
+    /// The program that reads standard output, for example `head`, closed it. Not a failure.
     #[error("standard output was closed")]
     OutputClosed,
 }
 
 impl CliError {
-    /// An I/O error on a file.
+    /// Returns the error for an I/O error on the file at `path`.
     pub(crate) fn at(path: &Path, error: &io::Error) -> Self {
         Self::Failed(format!("{}: {error}", path.display()))
     }
 
-    /// An error while writing to standard output.
+    /// Returns the error for an I/O error while writing to standard output.
     pub(crate) fn stdout(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::OutputClosed,
@@ -54,7 +54,7 @@ impl CliError {
         }
     }
 
-    /// Prints the error to standard error, unless that was done already, and returns the exit code.
+    /// Returns the exit code. First prints the error to standard error, unless it is `Reported` or `OutputClosed`.
     pub(crate) fn report(&self) -> ExitCode {
         let code = match self {
             Self::Usage(_) => USAGE,
@@ -89,7 +89,7 @@ impl From<c3_types::Invalid> for CliError {
 }
 
 impl From<clap::Error> for CliError {
-    /// Joins clap's paragraphs into one line, without the usage.
+    /// Joins the paragraphs of clap's message into one line, without the usage and the hint at `--help`.
     fn from(error: clap::Error) -> Self {
         let text = error.to_string();
         let paragraphs = text.split("\n\n").map(|paragraph| {

@@ -1,9 +1,9 @@
-//! Latents as a safetensors file, which other programs can read too.
+//! Reads and writes latents as safetensors files, a format that other programs can read too.
 //!
-//! Window N is an f32 tensor `window.N` of shape [latents, width]. The file's metadata has one entry in JSON, with
-//! the text range, hash and corrections of each window and, for a stored document, its id and model. The floats are
-//! the decoded values of the stored encoding, so that encoding them again gives the same bytes, and equal documents
-//! give equal files.
+//! Tensor `window.N` contains the latents of window N, counted from 0: f32 values of shape [latents, width]. The
+//! metadata has one entry, a JSON object. It lists the byte range, hash and corrections of each window. For a stored
+//! document it also has the document's id and model. The f32 values are decoded from the codec's encoding; encoding
+//! them again with the same codec gives the same bytes. The same windows always give the same file.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -20,11 +20,11 @@ use crate::error::CliError;
 use crate::input::TextInput;
 use crate::output::{Output, Progress, Report, SummaryStream, to_json};
 
-/// Key of the metadata entry, which also identifies the format. There is only one entry, since several would have no
-/// order.
+/// Key of the only metadata entry. It ends with the version of the format. Entries of a `HashMap` are written in random
+/// order, so with several entries the same windows could give different files.
 const METADATA_KEY: &str = "c3.latents.2";
 
-/// Reason why a file cannot be read.
+/// Error while parsing or serializing a file.
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error("not a safetensors file: {0}")]
@@ -35,10 +35,10 @@ enum Error {
     Invalid(#[from] Invalid),
 }
 
-/// Content of a file.
+/// Content of a latents file.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Latents {
-    /// The document that the file claims to hold; `None` if the text was never stored.
+    /// Document as the file describes it, not verified; `None` in a file that `c3 compress` wrote.
     pub(crate) document: Option<Document>,
     pub(crate) windows: Vec<Window>,
 }
@@ -51,7 +51,7 @@ struct Header {
     windows: Vec<WindowRecord>,
 }
 
-/// Properties of a document that do not follow from its windows.
+/// Properties of a document that cannot be computed from its windows.
 #[derive(Debug, Serialize, Deserialize)]
 struct DocumentHeader {
     id: DocumentId,
@@ -77,7 +77,7 @@ impl DocumentHeader {
         }
     }
 
-    /// Returns the document that `windows` claim to be. It is not verified: the gateway verifies it again.
+    /// Returns the document with these properties and windows. Properties that the file lacks are 0, empty or `None`.
     fn document(self, windows: &[Window]) -> Result<Document, Invalid> {
         let sum = |of: fn(&LatentGroup) -> u32| windows.iter().map(|window| u64::from(of(&window.group))).sum();
         Ok(Document {
@@ -100,7 +100,7 @@ impl DocumentHeader {
     }
 }
 
-/// Metadata of a window.
+/// Metadata of a window, in a file and in the output of `c3 latents --json`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct WindowRecord {
     shard: u32,
@@ -139,7 +139,7 @@ impl WindowRecord {
         }
     }
 
-    /// Returns the window with these latents, encoded again.
+    /// Returns the window with the latents `values`, encoded with the recorded codec.
     fn window(self, values: &[f32]) -> Result<Window, Invalid> {
         let provenance = Provenance { compressor: self.compressor, tokens: self.tokens, ratio: self.ratio };
         let corrections = self.corrections.map(|pairs| {
@@ -156,7 +156,7 @@ impl WindowRecord {
     }
 }
 
-/// Collects windows into one file. Returns them, and the stream to print a summary to.
+/// Writes all windows to one file. Returns the windows, and the output stream for the command's summary.
 pub(crate) async fn save(
     mut stream: impl Stream<Item = Result<Window, c3_client::Error>> + Unpin,
     document: Option<&Document>,
@@ -182,7 +182,7 @@ pub(crate) async fn open(path: &Path) -> Result<Latents, CliError> {
     deserialize(&file).map_err(|error| CliError::Failed(format!("{}: {error}", path.display())))
 }
 
-/// Reports on windows that are not stored.
+/// Returns a report on the windows of a file. `fidelity` is `None`, and `ratio` is that of the first window.
 pub(crate) fn report(windows: &[Window]) -> Report {
     let corrections = windows.iter().map(|window| Some(window.corrections.as_ref()?.as_slice().len() as u64));
     let corrections: Option<u64> = corrections.sum();
@@ -210,12 +210,12 @@ fn deserialize(file: &[u8]) -> Result<Latents, Error> {
     let (_, metadata) = SafeTensors::read_metadata(file)?;
     let tensors = SafeTensors::deserialize(file)?;
     let entry = metadata.metadata().as_ref().and_then(|metadata| metadata.get(METADATA_KEY));
-    let entry = entry.ok_or_else(|| Error::Format(format!("its metadata has no entry {METADATA_KEY}")))?;
+    let entry = entry.ok_or_else(|| Error::Format(format!("the metadata has no entry {METADATA_KEY}")))?;
     let header: Header = serde_json::from_str(entry)
-        .map_err(|error| Error::Format(format!("its metadata entry {METADATA_KEY} is invalid: {error}")))?;
+        .map_err(|error| Error::Format(format!("the metadata entry {METADATA_KEY} is invalid: {error}")))?;
     if header.windows.len() != tensors.len() {
         let (tensors, windows) = (tensors.len(), header.windows.len());
-        return Err(Error::Format(format!("it has {tensors} tensors for {windows} windows")));
+        return Err(Error::Format(format!("the file has {tensors} tensors for {windows} windows")));
     }
     let windows = header.windows.into_iter().enumerate();
     let windows = windows.map(|(number, record)| read_window(&tensors, record, &tensor_name(number)));
@@ -228,7 +228,7 @@ fn read_window(tensors: &SafeTensors<'_>, record: WindowRecord, name: &str) -> R
     let tensor = tensors.tensor(name)?;
     let shape = [record.latents as usize, record.width as usize];
     if tensor.dtype() != Dtype::F32 || *tensor.shape() != shape {
-        return Err(Error::Format(format!("{name} is not an f32 tensor of the shape in the metadata")));
+        return Err(Error::Format(format!("tensor {name} is not f32, or its shape differs from the metadata")));
     }
     let values: Vec<f32> = tensor.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
     Ok(record.window(&values)?)
@@ -238,7 +238,7 @@ fn tensor_name(number: usize) -> String {
     format!("window.{number}")
 }
 
-/// Tensor of a latent group, decoded only when it is written.
+/// Latents of a window as a tensor. They are decoded to f32 only when the tensor is written.
 struct LatentTensor<'a> {
     group: &'a LatentGroup,
     /// [latents, width]
@@ -313,7 +313,7 @@ mod tests {
     #[test]
     fn windows_survive_the_file_bit_for_bit() {
         let corrected = Some(vec![Correction { position: 3, token: 9 }]);
-        // More than ten, since names sort differently from numbers.
+        // More than ten windows, since the name `window.10` sorts before `window.2`.
         let windows: Vec<Window> = (0..24)
             .map(|number| {
                 let codec = LatentCodec::ALL[number as usize % 4];

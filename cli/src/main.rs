@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         Err(error) => return CliError::Failed(format!("cannot start threads: {error}")).report(),
     };
     let result = runtime.block_on(run(cli));
-    // A thread that is blocked reading standard input cannot be woken, so do not wait for it.
+    // A thread that waits for standard input cannot be woken, so do not wait for the threads to end.
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -39,15 +39,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the command until it ends or the process is asked to stop.
+/// Runs the command. On a shutdown signal, `serve` drains and any other command fails immediately.
 async fn run(cli: Cli) -> Result<(), CliError> {
     let telemetry = Telemetry::start("cli", &cli.telemetry).map_err(|error| CliError::Usage(error.to_string()))?;
     let shutdown = shutdown_signal();
     let result = match cli.command {
-        // `serve` drains by itself, and its requests have traces of their own.
+        // `serve` handles the shutdown itself. It gets no span here, since each of its requests has its own trace.
         Command::Serve(args) => commands::serve::run(*args, shutdown).await,
         Command::Client(command) => {
-            // Root span of the trace that the command causes on the servers.
+            // Root span of the command's trace, which the servers continue.
             let span = tracing::info_span!("c3", otel.name = command.span_name(), otel.kind = "client");
             tokio::select! {
                 result = command.run().instrument(span) => result,

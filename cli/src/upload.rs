@@ -1,4 +1,4 @@
-//! Uploads of texts to the gateway, with progress, and with instructions to resume an interrupted one.
+//! Uploads texts to the gateway, shows the progress, and tells the user how to resume an interrupted upload.
 
 use std::time::{Duration, Instant};
 
@@ -8,8 +8,8 @@ use crate::error::CliError;
 use crate::input::TextInput;
 use crate::output::Progress;
 
-/// Stores a text under a progress bar. Returns the result and the time that it took. If a long upload fails, the
-/// error says how to resume it.
+/// Stores a text and shows the progress. Returns the result and the elapsed time. If an upload that has a name fails,
+/// the error says how to resume it; the gateway gives a name to the upload of a long text.
 pub(crate) async fn store(
     client: &Client,
     input: TextInput,
@@ -23,7 +23,7 @@ pub(crate) async fn store(
         if name.is_none()
             && let Some(upload) = done.upload
         {
-            progress.println(&format!("if this is interrupted, {}", how_to_resume(&upload)));
+            progress.println(&format!("if the upload is interrupted, {}", how_to_resume(&upload)));
             name = Some(upload);
         }
     };
@@ -36,7 +36,7 @@ pub(crate) async fn store(
     }
 }
 
-/// Stores a text. Retries if a gateway is gone or overloaded, provided that the text can be read again.
+/// Stores a text. If `input.reopen` is set, retries as [`Client::put_with_retries`] does.
 pub(crate) async fn send(
     client: &Client,
     input: TextInput,

@@ -4,9 +4,9 @@
     c3 latents ID -o latents.safetensors
     python decode_latents.py latents.safetensors --model models/c3-mini -o text
 
-The decoder's prompt contains the window's latents, followed by an instruction. Each latent stands for a block of text
-tokens. All blocks of a window decode in parallel, as rows of a batch: they attend to the same prompt, not to each other.
-Corrections are forced at their positions, and each window must have the hash in the file.
+The decoder's prompt contains the latents of a window, followed by an instruction. Each latent represents a block of
+text tokens. All blocks of a window decode in parallel, as rows of a batch: they attend to the same prompt, not to each
+other. A correction replaces the decoder's token at its position. The text of each window must match the file's hash.
 """
 
 import argparse
@@ -31,14 +31,14 @@ BLOCK_START = "<imgpad>"
 
 
 class Decoder:
-    """Qwen2 decoder from a GGUF file, with the projector for the latents."""
+    """Qwen2 decoder from a GGUF file, with the projector that maps latents to its input embeddings."""
 
     def __init__(self, folder):
         reader = GGUFReader(folder / "decoder.gguf")
         self.w = {t.name: torch.tensor(dequantize(t.data, t.tensor_type)) for t in reader.tensors}
         setting = lambda name: reader.get_field(name).contents()
         if setting("c3.position_layout") != "aligned" or setting("c3.block_len") != "ratio":
-            sys.exit(f"{folder}: only models with aligned positions and one block per latent are supported")
+            sys.exit(f"{folder} is not supported: its positions must be aligned, with one block per latent")
         self.layers = setting("qwen2.block_count")
         self.heads = setting("qwen2.attention.head_count")
         self.kv_heads = setting("qwen2.attention.head_count_kv")
@@ -72,7 +72,7 @@ class Decoder:
         return x * cos + torch.cat((-x[..., half:], x[..., :half]), -1) * sin
 
     def forward(self, x, positions, past, mask=None):
-        """Runs the layers on x: [batch, seq, hidden], which attends to itself and to `past`, the KV cache by layer.
+        """Runs the layers on x: [batch, seq, hidden]. x attends to itself and to `past`, the KV cache of each layer.
 
         Returns the hidden states and the extended KV cache.
         """
@@ -101,11 +101,11 @@ class Decoder:
 
     @torch.no_grad()
     def window(self, latents, ratio, tokens, corrections):
-        """Returns the token ids of a window. latents: [n, width]; corrections: token by position."""
+        """Decodes a window to `tokens` token ids. latents: [n, width]; corrections: dict of position to token id."""
         count = len(latents)
         before, after = len(self.prefix), len(self.suffix)
         x = torch.cat((self.embed(self.prefix), F.linear(latents, *self.projector), self.embed(self.suffix)))
-        # A latent has the position at which its block begins; the instruction follows the prefix directly.
+        # A latent gets the position of its block's first token. The instruction's positions follow those of the prefix.
         positions = torch.cat((
             torch.arange(before),
             before + after + ratio * torch.arange(count),
@@ -114,13 +114,13 @@ class Decoder:
         causal = torch.full((len(x), len(x)), float("-inf")).triu(1)
         _, prompt = self.forward(x[None], positions[None], None, causal)
 
-        # One row per block, all with the KV cache of the same prompt.
+        # One row per block. All rows start with the KV cache of the prompt.
         past = [tuple(part.expand(count, -1, -1, -1) for part in layer) for layer in prompt]
         starts = ratio * torch.arange(count)
         read = torch.full((count,), self.block_start)
         written = torch.zeros(tokens, dtype=torch.long)
         for step in range(min(ratio, tokens)):
-            # The last block may be shorter than the others.
+            # The last block may be shorter than the others; its row is dropped once it is complete.
             live = int((starts + step < tokens).sum())
             past = [tuple(part[:live] for part in layer) for layer in past]
             slots = starts[:live] + step
@@ -135,7 +135,7 @@ class Decoder:
 
 
 def token_bytes(tokenizer):
-    """Returns the bytes of each token of a byte-level vocabulary, which maps bytes to letters as GPT-2 does."""
+    """Returns a dict of token id to bytes, for a byte-level vocabulary that writes bytes as letters, as GPT-2 does."""
     printed = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printed]
     byte_of = {chr(byte): byte for byte in printed} | {chr(256 + i): byte for i, byte in enumerate(others)}
@@ -147,21 +147,21 @@ def token_bytes(tokenizer):
 def main():
     arguments = argparse.ArgumentParser(description="Restore the text of a latents file with PyTorch")
     arguments.add_argument("file", type=Path, help="file that `c3 latents ID -o FILE` wrote")
-    arguments.add_argument("--model", type=Path, required=True, help="folder of the model")
-    arguments.add_argument("-o", "--output", type=Path, help="file to write [default: standard output]")
+    arguments.add_argument("--model", type=Path, required=True, help="folder of the model's files, such as models/c3-mini")
+    arguments.add_argument("-o", "--output", type=Path, help="file to write the text to [default: standard output]")
     arguments = arguments.parse_args()
 
     decoder, text = Decoder(arguments.model), b""
     with safe_open(arguments.file, framework="pt") as file:
         metadata = file.metadata() or {}
         if FORMAT not in metadata:
-            sys.exit(f"{arguments.file}: its metadata has no entry {FORMAT}")
+            sys.exit(f"{arguments.file} has no metadata entry {FORMAT}: write it with `c3 latents ID -o FILE`")
         for number, window in enumerate(json.loads(metadata[FORMAT])["windows"]):
             corrections = dict(window.get("corrections") or [])
             ids = decoder.window(file.get_tensor(f"window.{number}"), window["ratio"], window["tokens"], corrections)
             piece = b"".join(decoder.bytes_of[id] for id in ids)
             if blake3(piece).hexdigest() != window["hash"]:
-                sys.exit(f"window {number} does not match its hash: the model is another one, or the window was not verified")
+                sys.exit(f"window {number} does not match its hash: wrong model, or the window was not verified")
             text += piece
     with open(arguments.output, "wb") if arguments.output else sys.stdout.buffer as output:
         output.write(text)

@@ -14,7 +14,7 @@ pub struct Config {
     /// Device, precision and instruction set
     #[command(flatten)]
     pub options: Options,
-    /// Settings that both nodes have
+    /// Settings that compressor and decoder nodes share
     #[command(flatten)]
     pub node: NodeArgs,
 }

@@ -12,11 +12,11 @@ use crate::{
     shard::{Shard, Window, compress},
 };
 
-/// Maximum number of a call's shards in progress: enough to keep the model busy while answers travel, few enough
-/// that one call cannot fill the queue.
+/// Maximum number of shards that a call has in progress: enough to keep the model busy while responses are sent, few
+/// enough that one call cannot fill the queue.
 const CALL_SHARDS_MAX: usize = 8;
 
-/// The service.
+/// The `c3.v1.Compressor` service.
 #[derive(Clone)]
 pub(crate) struct Grpc(Node);
 
@@ -35,7 +35,7 @@ impl pb::compressor_server::Compressor for Grpc {
         request: Request<Streaming<pb::CompressRequest>>,
     ) -> Result<Response<Self::CompressStream>, Status> {
         let node = self.0.clone();
-        // Backpressure: the stream is polled only when the connection has room for more.
+        // Backpressure: tonic polls this stream, and with it the requests, only while the connection has room.
         let windows = request
             .into_inner()
             .map(move |request| {
@@ -83,7 +83,7 @@ fn shard(request: pb::CompressRequest, info: &ModelInfo) -> Result<Shard, Invali
         Invalid::new("text", format!("is not UTF-8 from byte {} on", error.utf8_error().valid_up_to()))
     })?;
     let codec = Option::from_wire(request.codec)?.unwrap_or(info.codec);
-    // Checked before anything is computed: not every latent width is divisible into a codec's blocks.
+    // Fails before any computation if the latent width is not a multiple of the codec's block size.
     codec.bytes(saturating_u32(info.latent_token_len), saturating_u32(info.latent_width))?;
     Ok(Shard { text, ratio: info.ratio.check(request.ratio)?, codec })
 }

@@ -1,10 +1,10 @@
-//! The compressor node: shards of text in, latent groups out, over gRPC.
+//! The compressor node: compresses shards of text to latent groups, over gRPC.
 //!
 //! ```text
 //! grpc (converts) -> shard (tokenizes, splits into windows) -> queue -> model (batches, computes on its own thread)
 //! ```
 //!
-//! The queue, the thread and the settings, which both nodes share, are in [`c3_node`].
+//! [`c3_node`] contains the code that both kinds of nodes share: queue, model thread and common settings.
 
 mod config;
 mod grpc;
@@ -23,11 +23,11 @@ pub use config::Config;
 
 use crate::{grpc::Grpc, model::Node};
 
-/// The node's role in logs, metrics and traces.
+/// Name of the node's role in logs, metrics and traces.
 pub const ROLE: &str = "compressor";
 
-/// Serves until `shutdown` is cancelled and the calls in flight have ended or the drain timeout has passed. Accepts
-/// connections immediately, and calls once the model is loaded and warm.
+/// Serves until `shutdown` is cancelled or the model's thread fails, then waits for calls in flight, at most for the
+/// drain timeout. Accepts connections immediately; refuses calls with UNAVAILABLE until the model is loaded and warm.
 pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
     let Config { options, node, .. } = config;
     let node = Node::new(Stage::Compressor, node, Metrics::new(ROLE));

@@ -1,4 +1,4 @@
-//! The model on its own thread: takes waiting windows, computes them in batches, answers.
+//! Main loop of the model's thread: takes waiting windows from the queue, compresses them in batches and sends results.
 
 use std::{sync::Arc, time::Instant};
 
@@ -13,20 +13,20 @@ use c3_server::principal::Principal;
 use c3_types::{Cascade, Fingerprint, Invalid, RatioRange};
 use tokio::sync::oneshot;
 
-/// Text that warms the model. Its content does not matter.
+/// Text that is compressed once to warm the model up. Its content does not matter.
 const WARM_UP_TEXT: &str = "The first batch allocates what later ones reuse.";
 
-/// A handle on the node.
+/// Handle on the node, shared by its calls and the model's thread.
 pub(crate) type Node = c3_node::Node<CompressJob, Arc<Compressor>>;
 
-/// A window to compress.
+/// Job that compresses one window.
 pub(crate) struct CompressJob {
     pub(crate) window: TokenWindow,
     pub(crate) principal: Principal,
     pub(crate) reply: oneshot::Sender<Result<Compressed, CallError>>,
 }
 
-/// A window and its latents, `[n, d₁]` in row-major order.
+/// A window and its latents, `[count, width]` in row-major order.
 pub(crate) struct Compressed {
     pub(crate) window: TokenWindow,
     pub(crate) latents: Vec<f32>,
@@ -46,7 +46,7 @@ impl Job for CompressJob {
     }
 }
 
-/// Loads and warms the model, calls `ready`, and computes until the queue closes.
+/// Loads the model, runs it once as a warm-up, calls `ready`, then computes until the queue closes.
 pub(crate) fn run(node: &Node, options: &Options, ready: &dyn Fn()) -> Result<(), Error> {
     let (compressor, info) = load(node, options)?;
     let tokens_max = node.args().batch_tokens_max(&info.device);
@@ -62,14 +62,14 @@ pub(crate) fn run(node: &Node, options: &Options, ready: &dyn Fn()) -> Result<()
             compressor.compress(&windows).map_err(call_error)
         };
         batch::compute(batch, &operation, &compress, &|CompressJob { window, reply, .. }, latents| {
-            // Fails if the call was cancelled.
+            // `send` fails if the call was cancelled, when no one needs the result.
             let _ = reply.send(latents.map(|latents| Compressed { window, latents }));
         });
     }
     Ok(())
 }
 
-/// Converts an error of the model into one of a call.
+/// Converts a model error to a call error.
 pub(crate) fn call_error(error: c3_cascade::Error) -> CallError {
     match error {
         c3_cascade::Error::InvalidInput(problem) => CallError::Input(problem),

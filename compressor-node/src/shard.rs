@@ -1,4 +1,4 @@
-//! Processing of a shard: it is tokenized, split into windows, and compressed by the model.
+//! Tokenizes a shard, splits it into windows and has the model compress them.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::model::{CompressJob, Compressed, Node, call_error};
 
-/// A shard whose request is validated.
+/// A shard from a valid request.
 #[derive(Debug)]
 pub(crate) struct Shard {
     pub(crate) text: String,
@@ -26,7 +26,7 @@ pub(crate) struct Window {
     pub(crate) group: LatentGroup,
 }
 
-/// Returns the windows of a shard, in order. Dropping the future cancels the shard's jobs.
+/// Compresses a shard. Returns its windows in order. Dropping the future cancels the jobs that are still queued.
 #[tracing::instrument(name = "compress shard", skip_all, fields(bytes = shard.text.len(), ratio = shard.ratio))]
 pub(crate) async fn compress(node: &Node, shard: Shard) -> Result<Vec<Window>, CallError> {
     let Loaded { model: compressor, info } = node.loaded()?;
@@ -47,7 +47,7 @@ pub(crate) async fn compress(node: &Node, shard: Shard) -> Result<Vec<Window>, C
     node.queue().push(jobs)?;
     let mut windows = Vec::with_capacity(answers.len());
     for answer in answers {
-        // The queue drops the job's sender only when it closes.
+        // A sender is dropped without an answer only when the queue closes.
         let compressed = answer.await.map_err(|_| CallError::Stopping)??;
         windows.push(encode(compressed, info, codec)?);
     }
@@ -62,7 +62,7 @@ fn encode(compressed: Compressed, info: &ModelInfo, codec: LatentCodec) -> Resul
         ratio: saturating_u32(window.ratio),
     };
     let group = LatentGroup::encode(&latents, saturating_u32(info.latent_width), codec, provenance);
-    // The request is validated, so an encoding error is the model's fault.
-    let group = group.map_err(|error| CallError::Internal(format!("latents do not encode: {error}")))?;
+    // The request's check ensured that the codec fits the latent width, so an error is the model's fault.
+    let group = group.map_err(|error| CallError::Internal(format!("cannot encode latents: {error}")))?;
     Ok(Window { bytes: window.bytes, tokens: window.tokens, group })
 }

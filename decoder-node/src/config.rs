@@ -11,20 +11,20 @@ pub struct Config {
     /// Address to listen on
     #[arg(long, env = "C3_LISTEN", value_name = "ADDRESS", default_value_t = Self::default().listen)]
     pub listen: SocketAddr,
-    /// Maximum memory for the KV cache, in MiB; windows wait until it has room for them
+    /// Maximum memory for the KV cache, in MiB; windows wait for room in it, and a larger window runs alone
     #[arg(long, env = "C3_KV_CACHE_MIB_MAX", value_name = "MIB", default_value_t = Self::default().kv_cache_mib_max)]
     pub kv_cache_mib_max: usize,
-    /// Maximum number of blocks decoded at once, of all windows together [default: 128 on a CPU, 16384 on a GPU]
+    /// Maximum number of blocks in a decode step, over all windows [default: 128 on a CPU, 16384 on a GPU]
     #[arg(long, env = "C3_STEP_BLOCKS_MAX", value_name = "BLOCKS")]
     pub step_blocks_max: Option<usize>,
-    /// Percentage of the device's time for decoding while windows wait for verification too
+    /// Percentage of the device's time for decoding while windows also wait for verification
     #[arg(long, env = "C3_DECODE_SHARE", value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=99),
         default_value_t = Self::default().decode_share)]
     pub decode_share: u8,
     /// Device, precision and instruction set
     #[command(flatten)]
     pub options: Options,
-    /// Settings that both nodes have
+    /// Settings that compressor and decoder nodes share
     #[command(flatten)]
     pub node: NodeArgs,
 }
@@ -33,10 +33,10 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: (Ipv4Addr::LOCALHOST, 7302).into(),
-            // Room for 40 windows of the default model at ratio 20 on a CPU, or 11 at ratio 80.
+            // On a CPU, 40 windows of the default model at ratio 20 fit into it, or 11 at ratio 80.
             kv_cache_mib_max: 256,
             step_blocks_max: None,
-            // Equal shares: neither reads nor writes can starve the other.
+            // Equal shares, so that reads cannot starve the verification of writes, or the reverse.
             decode_share: 50,
             options: Options::default(),
             node: NodeArgs::default(),
@@ -45,12 +45,11 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Returns the limits of the running batch on `device`.
+    /// Returns the limits of the running batch on `device`, for example `cpu` or `cuda:0`.
     pub(crate) fn decode_limits(&self, device: &str) -> DecodeLimits {
-        // About a hundred rows saturate a CPU: more would finish no sooner and delay all others.
+        // About 100 rows saturate a CPU. More rows would only make the step longer, for every window in it.
         let step_rows = self.step_blocks_max.unwrap_or(if device == "cpu" { 128 } else { 16_384 });
-        // On a CPU shorter steps let principals alternate sooner. A GPU step takes the same time for few rows as for
-        // many.
+        // Half the rows shorten a step on a CPU, so that principals alternate sooner, but hardly a step on a GPU.
         let shared_rows = if device == "cpu" { step_rows.div_ceil(2) } else { step_rows };
         DecodeLimits { kv_bytes: self.kv_bytes_max(), step_rows, shared_rows }
     }
@@ -65,6 +64,6 @@ impl Config {
 pub(crate) struct DecodeLimits {
     pub(crate) kv_bytes: u64,
     pub(crate) step_rows: usize,
-    /// Maximum rows of a step while several principals have windows.
+    /// Maximum rows of a step while several principals have windows in the batch.
     pub(crate) shared_rows: usize,
 }

@@ -1,19 +1,20 @@
-//! Fair choice of the windows that take part in a decode step: a principal with few windows does not wait for all
-//! windows of one with many.
+//! Chooses the windows that take part in each decode step, fairly by principal: a principal with many windows does not
+//! delay one with few.
 
 use std::collections::HashMap;
 
 use c3_node::batch::BatchBudget;
 use c3_server::principal::Principal;
 
-/// Rows that each principal has been given, capped so that none lags behind by more than a step. An idle principal
-/// therefore accumulates no credit.
+/// Rows computed for each principal that has windows. The counts of two principals differ by at most `shared_rows`, and
+/// a new principal starts at the lowest count. No principal therefore accumulates credit while it is idle.
 #[derive(Debug, Default)]
 pub(crate) struct FairQueue(HashMap<Principal, usize>);
 
 impl FairQueue {
-    /// Chooses among windows, given by principal and rows, oldest first. Returns a flag per window. All windows of a
-    /// single principal take part; those of several share `shared_rows`.
+    /// Returns, for each of `windows`, true if it takes part in the next step. `windows` has the principal and the rows
+    /// of each window, oldest first. If all have the same principal, all take part. Otherwise those that take part have
+    /// at most `shared_rows` rows together, unless the first chosen window alone has more.
     pub(crate) fn choose(&mut self, windows: &[(Principal, usize)], shared_rows: usize) -> Vec<bool> {
         self.0.retain(|principal, _| windows.iter().any(|(other, _)| other == principal));
         let min = self.0.values().min().copied().unwrap_or(0);
@@ -69,7 +70,7 @@ mod tests {
         let mut windows = vec![(GREEDY, ROWS); 10];
         assert_eq!(queue.choose(&windows, SHARED), [true; 10]);
         windows.push((STEADY, ROWS));
-        // Rows taken while it was alone do not count against a principal.
+        // The rows of GREEDY while it was alone do not count against it.
         assert_eq!(steps(&mut queue, &windows, 20), [(GREEDY, 20), (STEADY, 20)].into());
         windows.push((THIRD, ROWS));
         let counts = steps(&mut queue, &windows, 30);

@@ -16,11 +16,11 @@ use crate::{
     window::{self, DecodeTask, ToDecode, ToVerify, Verdict},
 };
 
-/// Maximum number of a call's windows in progress: enough to keep the model busy while answers travel, few enough
-/// that one call cannot fill the queue.
+/// Maximum number of windows that a call has in progress: enough to keep the model busy while responses are sent, few
+/// enough that one call cannot fill the queue.
 const CALL_WINDOWS_MAX: usize = 16;
 
-/// The service.
+/// The `c3.v1.Decoder` service.
 #[derive(Clone)]
 pub(crate) struct Grpc {
     node: Node,
@@ -62,8 +62,8 @@ impl pb::decoder_server::Decoder for Grpc {
     }
 }
 
-/// Answers each window of a call as it completes. Backpressure: the stream is polled only when the connection has room
-/// for more.
+/// Returns the responses of a call, each as soon as its window completes. Backpressure: tonic polls this stream, and
+/// with it the requests, only while the connection has room.
 fn respond<Q, R, F>(
     requests: Request<Streaming<Q>>,
     answer: impl Fn(Q) -> F + Send + 'static,
@@ -83,7 +83,7 @@ where
 async fn decode(node: Node, request: pb::DecodeRequest) -> Result<pb::DecodeResponse, CallError> {
     let number = request.window;
     let Decoded { text, tokens } = window::decode(&node, to_decode(request)?).await?;
-    // Sent whole: a window's text is final only at its end.
+    // In one piece: the blocks of a window decode in parallel, so its text is complete only at the end.
     Ok(pb::DecodeResponse { window: number, text: text.into(), last: true, tokens: saturating_u32(tokens) })
 }
 
@@ -124,7 +124,7 @@ fn to_verify(request: pb::VerifyRequest) -> Result<ToVerify, Invalid> {
     let pb::VerifyRequest { group: given, token_ids: tokens, margin, .. } = request;
     let group = group(given)?;
     if tokens.len() != group.tokens() as usize {
-        let problem = format!("must have one id per token of the group, {}; has {}", group.tokens(), tokens.len());
+        let problem = format!("must have {} ids, one per token of the group; has {}", group.tokens(), tokens.len());
         return Err(Invalid::new("token_ids", problem));
     }
     if !(margin.is_finite() && margin >= 0.0) {

@@ -11,21 +11,21 @@ pub(crate) enum Job {
     Verify(VerifyJob),
 }
 
-/// A window to reconstruct, or to answer a prompt about.
+/// Job that reconstructs the text of a window, or answers a prompt about it.
 pub(crate) struct DecodeJob {
     pub(crate) window: DecodeWindow,
     pub(crate) principal: Principal,
     pub(crate) reply: oneshot::Sender<Result<Decoded, CallError>>,
 }
 
-/// A decoded window.
+/// Text of a window, or answer about it, with its number of tokens.
 #[derive(Debug)]
 pub(crate) struct Decoded {
     pub(crate) text: Vec<u8>,
     pub(crate) tokens: usize,
 }
 
-/// A window whose true tokens are compared with the decoder's predictions.
+/// Job that compares the true tokens of a window with the decoder's predictions.
 pub(crate) struct VerifyJob {
     pub(crate) window: TrueWindow,
     pub(crate) principal: Principal,
@@ -46,7 +46,7 @@ impl TrueWindow {
     }
 }
 
-/// A verified window.
+/// True tokens of a window, with a verdict for each.
 #[derive(Debug)]
 pub(crate) struct Verified {
     pub(crate) tokens: Vec<u32>,
@@ -91,7 +91,7 @@ impl queue::Job for VerifyJob {
 }
 
 impl DecodeJob {
-    /// Returns the maximum number of text tokens that the job writes.
+    /// Returns the maximum number of tokens that the decoder writes for the job.
     fn tokens(&self) -> usize {
         match &self.window.task {
             Task::Reconstruct { tokens, .. } => *tokens,
@@ -100,14 +100,14 @@ impl DecodeJob {
         }
     }
 
-    /// Estimates the rows that the job will hold in the KV cache. It leaves out the prompt's tokens, which
-    /// [`c3_cascade::DecodeSession::kv_rows`] counts once the job runs.
+    /// Estimates the rows that the job needs in the KV cache. The estimate excludes the prompt's tokens;
+    /// [`c3_cascade::DecodeSession::kv_rows`] includes them once the job runs.
     pub(crate) fn kv_rows(&self) -> usize {
         self.window.latents.count + self.tokens()
     }
 }
 
-/// Converts an error of the model into one of a call.
+/// Converts a model error to a call error.
 pub(crate) fn call_error(error: c3_cascade::Error) -> CallError {
     match error {
         c3_cascade::Error::InvalidInput(problem) => CallError::Input(problem),

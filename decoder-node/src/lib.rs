@@ -1,10 +1,10 @@
-//! The decoder node: latent groups in, text or corrections out, over gRPC.
+//! The decoder node: decodes latent groups to text, or verifies them and returns corrections, over gRPC.
 //!
 //! ```text
 //! grpc (converts) -> window (checks, hashes) -> queue -> model (continuous batching on its own thread)
 //! ```
 //!
-//! The queue, the thread and the settings, which both nodes share, are in [`c3_node`].
+//! [`c3_node`] contains the code that both kinds of nodes share: queue, model thread and common settings.
 
 mod config;
 mod fair_queue;
@@ -27,11 +27,11 @@ pub use config::Config;
 
 use crate::{grpc::Grpc, model::Node};
 
-/// The node's role in logs, metrics and traces.
+/// Name of the node's role in logs, metrics and traces.
 pub const ROLE: &str = "decoder";
 
-/// Serves until `shutdown` is cancelled and the calls in flight have ended or the drain timeout has passed. Accepts
-/// connections immediately, and calls once the model is loaded and warm.
+/// Serves until `shutdown` is cancelled or the model's thread fails, then waits for calls in flight, at most for the
+/// drain timeout. Accepts connections immediately; refuses calls with UNAVAILABLE until the model is loaded and warm.
 pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
     let node = Node::new(Stage::Decoder, config.node.clone(), Metrics::new(ROLE));
     let service = DecoderServer::new(Grpc::new(node.clone(), config.kv_bytes_max()))

@@ -1,5 +1,5 @@
-//! The model on its own thread: continuous batching of windows to decode, and batches of windows to verify between its
-//! steps.
+//! Main loop of the model's thread: decodes windows with continuous batching, and verifies batches of windows between
+//! decode steps.
 
 use std::{sync::Arc, time::Instant};
 
@@ -19,10 +19,10 @@ use crate::{
     time_slicer::{Slice, TimeSlicer},
 };
 
-/// A handle on the node.
+/// Handle on the node, shared by its calls and the model's thread.
 pub(crate) type Node = c3_node::Node<Job, Arc<Decoder>>;
 
-/// Loads and warms the model, calls `ready`, and computes until the queue closes.
+/// Loads the model, runs it once as a warm-up, calls `ready`, then computes until the queue closes.
 pub(crate) fn run(node: &Node, config: &Config, ready: &dyn Fn()) -> Result<(), Error> {
     let (decoder, info) = load(node, config)?;
     let (tokens_max, limits) = (config.node.batch_tokens_max(&info.device), config.decode_limits(&info.device));
@@ -45,8 +45,8 @@ pub(crate) fn run(node: &Node, config: &Config, ready: &dyn Fn()) -> Result<(), 
     Ok(())
 }
 
-/// Moves waiting windows into the running batch, as far as its KV cache and its steps have room. The first window of a
-/// principal may exceed the step's rows, because the steps alternate between principals.
+/// Moves waiting windows into the running batch while the KV cache and a decode step have room. A principal's first
+/// window may exceed the rows of a step, by up to `shared_rows` in all, because steps alternate between principals.
 fn admit(running: &mut RunningBatch, node: &Node, decoder: &Decoder, limits: DecodeLimits) {
     let kv_rows_max = limits.kv_bytes / decoder.kv_row_bytes() as u64;
     let mut kv_rows = BatchBudget::new(usize::try_from(kv_rows_max).unwrap_or(usize::MAX), running.kv_rows());
@@ -68,7 +68,7 @@ fn admit(running: &mut RunningBatch, node: &Node, decoder: &Decoder, limits: Dec
     admitted.into_iter().for_each(|dequeued| running.admit(dequeued, decoder));
 }
 
-/// Verifies one batch of waiting windows; more would delay the windows being decoded.
+/// Verifies one batch of waiting windows. More than one would delay the windows that are being decoded.
 fn verify(node: &Node, decoder: &Decoder, tokens_max: usize) {
     let mut budget = BatchBudget::new(tokens_max, 0);
     let batch = node.queue().take(|job| match job {
@@ -82,13 +82,13 @@ fn verify(node: &Node, decoder: &Decoder, tokens_max: usize) {
     };
     if !batch.is_empty() {
         batch::compute(batch, &operation, &verify, &|VerifyJob { window, reply, .. }, verdicts| {
-            // Fails if the call was cancelled.
+            // `send` fails if the call was cancelled, when no one needs the result.
             let _ = reply.send(verdicts.map(|verdicts| Verified { tokens: window.tokens, verdicts }));
         });
     }
 }
 
-/// Runs one decode step and answers the windows that it completes.
+/// Runs one decode step and answers the calls of the windows that it completes.
 fn step(running: &mut RunningBatch, node: &Node, decoder: &Decoder, shared_rows: usize) {
     let started = Instant::now();
     if let Some(step) = running.step(decoder, shared_rows) {
@@ -109,7 +109,7 @@ fn load(node: &Node, config: &Config) -> Result<(Arc<Decoder>, ModelInfo), Error
     Ok((Arc::new(decoder), info))
 }
 
-/// Decodes a token from latents of zeros, so that the first call does not pay for lazy allocation.
+/// Decodes one token from all-zero latents, so that lazy allocations do not slow down the first call.
 fn warm_up(decoder: &Decoder) -> Result<(), c3_cascade::Error> {
     let info = decoder.info();
     let (count, width) = (if info.fixed_latents { info.latent_token_len } else { 1 }, info.latent_width);

@@ -1,4 +1,4 @@
-//! The running batch of continuous batching: windows join and leave between decode steps.
+//! The windows that are being decoded (continuous batching): they join and leave between decode steps.
 
 use std::collections::HashSet;
 
@@ -15,7 +15,7 @@ use crate::{
     job::{DecodeJob, Decoded, call_error},
 };
 
-/// The windows being decoded.
+/// The windows that are being decoded.
 #[derive(Default)]
 pub(crate) struct RunningBatch {
     /// Oldest first.
@@ -27,16 +27,16 @@ struct Window {
     session: DecodeSession,
     principal: Principal,
     step_rows: usize,
-    /// Rows of the latents, which the window's first step computes in addition to its own; 0 after that step.
+    /// Rows of the latents, which the window's first step computes in addition to `step_rows`; 0 after that step.
     prefill_rows: usize,
     reply: oneshot::Sender<Result<Decoded, CallError>>,
     running: RunningGuard,
 }
 
-/// Size of a decode step.
+/// Size of a decode step that succeeded.
 pub(crate) struct Step {
     pub(crate) windows: usize,
-    /// Number of tokens that it wrote.
+    /// Number of tokens that the step wrote.
     pub(crate) tokens: usize,
 }
 
@@ -45,12 +45,12 @@ impl RunningBatch {
         self.windows.is_empty()
     }
 
-    /// Returns the number of rows that the windows together hold in the KV cache once they are done.
+    /// Returns the maximum number of KV cache rows that all windows need together, reached at their last steps.
     pub(crate) fn kv_rows(&self) -> usize {
         self.windows.iter().map(|window| window.session.kv_rows()).sum()
     }
 
-    /// Returns the rows of a step in which all windows take part.
+    /// Returns the number of rows of a step in which all windows take part, without those of latents.
     pub(crate) fn step_rows(&self) -> usize {
         self.windows.iter().map(|window| window.step_rows).sum()
     }
@@ -60,7 +60,7 @@ impl RunningBatch {
         self.windows.iter().map(|window| window.principal).collect()
     }
 
-    /// Adds a window, or answers it with the reason why it cannot start.
+    /// Adds a window. If decoding it cannot start, answers its call with the error.
     pub(crate) fn admit(&mut self, dequeued: Dequeued<DecodeJob>, decoder: &Decoder) {
         let Dequeued { job: DecodeJob { window, principal, reply }, running } = dequeued;
         let (step_rows, prefill_rows) = (decoder.step_rows(&window.task), window.latents.count);
@@ -69,7 +69,7 @@ impl RunningBatch {
                 let window = Window { session, principal, step_rows, prefill_rows, reply, running };
                 self.windows.push(window);
             }
-            // Sending fails if the call was cancelled, here and below.
+            // Here and below, `send` fails if the call was cancelled, when no one needs the result.
             Err(error) => drop(reply.send(Err(call_error(error)))),
         }
     }
@@ -79,8 +79,8 @@ impl RunningBatch {
         self.windows.retain(|window| !window.reply.is_closed());
     }
 
-    /// Writes one token in every block of the windows that the fair queue chooses. Returns `None` if the step fails. A
-    /// failed step leaves the sessions of these windows inconsistent, so they are answered with the error and dropped.
+    /// Writes one token in every unfinished block of the windows that the fair queue chooses. If the step fails, their
+    /// sessions are inconsistent: answers their calls with the error, removes the windows and returns `None`.
     pub(crate) fn step(&mut self, decoder: &Decoder, shared_rows: usize) -> Option<Step> {
         let tokens_before = self.tokens();
         let rows = |window: &Window| (window.principal, window.step_rows + window.prefill_rows);
@@ -102,8 +102,8 @@ impl RunningBatch {
         Some(Step { windows, tokens: self.tokens() - tokens_before })
     }
 
-    /// Removes, counts and answers the windows that are done. The answer comes last, so that the caller's next call
-    /// sees its window counted and no longer running.
+    /// Removes finished windows, adds them to `counter` and answers their calls. The answer is sent last: when a caller
+    /// receives it, the node's counters include the window and the node's load no longer does.
     pub(crate) fn finish(&mut self, counter: &Counter) {
         for window in self.windows.extract_if(.., |window| window.session.done()) {
             let Window { mut session, reply, running, .. } = window;

@@ -1,6 +1,6 @@
-//! Divides the device's time between decoding and verification while both have work.
+//! Divides the device's time between decoding and verification while both have windows to process.
 
-/// Kind of work that the device does next.
+/// Work that the device does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slice {
     /// One decode step.
@@ -9,24 +9,24 @@ pub(crate) enum Slice {
     Verify,
 }
 
-/// Divides the device's time by a fixed share.
+/// Gives decoding a fixed share of the device's time while both kinds of work wait.
 #[derive(Debug)]
 pub(crate) struct TimeSlicer {
-    /// Decoding's share, between 0 and 1.
+    /// Share of decoding, between 0 and 1.
     decode_share: f64,
-    /// Seconds by which verification is ahead of its share; negative while decoding is ahead.
+    /// Seconds by which verification has exceeded its share; negative if decoding has exceeded its own.
     verify_lead: f64,
 }
 
 impl TimeSlicer {
-    /// Gives decoding `decode_percent` of the time.
+    /// Creates a slicer that gives decoding `decode_percent` percent of the time.
     pub(crate) fn new(decode_percent: u8) -> Self {
         Self { decode_share: f64::from(decode_percent) / 100.0, verify_lead: 0.0 }
     }
 
-    /// Returns the next slice, given which kinds have work; `None` if neither has.
+    /// Returns the next slice; `None` if both arguments are false. Each is true if its kind of work waits.
     pub(crate) fn next(&mut self, decoding: bool, verifying: bool) -> Option<Slice> {
-        // An idle side accumulates no credit.
+        // A kind of work accumulates no credit while it is idle.
         if !(decoding && verifying) {
             self.verify_lead = 0.0;
         }
@@ -38,7 +38,7 @@ impl TimeSlicer {
         }
     }
 
-    /// Records the duration of a slice.
+    /// Records that a slice took `seconds`.
     pub(crate) fn record(&mut self, slice: Slice, seconds: f64) {
         self.verify_lead += match slice {
             Slice::Verify => seconds * self.decode_share,

@@ -1,5 +1,5 @@
-//! Processing of a window: it is checked against the node's cascade, computed by the model, and the result is converted
-//! to text or to corrections.
+//! Checks a window against the node's cascade, has the model decode or verify it, and returns its text or its
+//! corrections.
 
 use c3_cascade::{DecodeWindow, Latents, Task, TokenVerdict};
 use c3_node::{CallError, Loaded};
@@ -12,21 +12,21 @@ use crate::{
     model::Node,
 };
 
-/// A window to decode, whose request is validated.
+/// A window to decode, from a valid request.
 #[derive(Debug)]
 pub(crate) struct ToDecode {
     pub(crate) group: LatentGroup,
     pub(crate) task: DecodeTask,
 }
 
-/// Task of a window to decode.
+/// Task of the decoder: restore the window's text, or answer a prompt about it. `tokens_max` 0 means 4096.
 #[derive(Debug)]
 pub(crate) enum DecodeTask {
     Reconstruct(Corrections),
     Generate { prompt: String, tokens_max: usize },
 }
 
-/// A window to verify, whose request is validated.
+/// A window to verify, from a valid request. `margin` is in logits.
 #[derive(Debug)]
 pub(crate) struct ToVerify {
     pub(crate) group: LatentGroup,
@@ -37,13 +37,13 @@ pub(crate) struct ToVerify {
 /// Result of a verification.
 #[derive(Debug)]
 pub(crate) struct Verdict {
-    /// Number of tokens that the decoder predicts correctly.
+    /// Number of tokens that the decoder predicts correctly without corrections.
     pub(crate) correct: usize,
     pub(crate) corrections: Corrections,
     pub(crate) hash: WindowHash,
 }
 
-/// Returns the text of a window. Dropping the future cancels the job, even while it is decoded.
+/// Returns the text of a window, or the answer about it. Dropping the future cancels the job before its next step.
 #[tracing::instrument(name = "decode window", skip_all, fields(tokens = request.group.tokens()))]
 pub(crate) async fn decode(node: &Node, request: ToDecode) -> Result<Decoded, CallError> {
     let ToDecode { group, task } = request;
@@ -57,9 +57,7 @@ pub(crate) async fn decode(node: &Node, request: ToDecode) -> Result<Decoded, Ca
         },
         DecodeTask::Generate { .. } if !info.takes_prompt => {
             let cascade = &info.cascade.name;
-            return Err(CallError::WrongModel(format!(
-                "{cascade} reconstructs text and answers no prompts: send none"
-            )));
+            return Err(CallError::WrongModel(format!("cascade {cascade} does not support prompts: omit the prompt")));
         }
         DecodeTask::Generate { prompt, tokens_max } => Task::Generate { prompt, tokens_max },
     };
@@ -69,7 +67,7 @@ pub(crate) async fn decode(node: &Node, request: ToDecode) -> Result<Decoded, Ca
     answer.await.map_err(|_| CallError::Stopping)?
 }
 
-/// Returns the corrections and the hash of a window. Dropping the future cancels the job.
+/// Returns the corrections and the hash of a window. Dropping the future cancels the job if it is still queued.
 #[tracing::instrument(name = "verify window", skip_all, fields(tokens = request.tokens.len()))]
 pub(crate) async fn verify(node: &Node, request: ToVerify) -> Result<Verdict, CallError> {
     let ToVerify { group, tokens, margin } = request;
@@ -87,7 +85,7 @@ pub(crate) async fn verify(node: &Node, request: ToVerify) -> Result<Verdict, Ca
     Ok(Verdict { correct, corrections, hash })
 }
 
-/// Returns the positions at which the decoder predicts another token, or the true one by less than `margin`.
+/// Returns a correction for each token that is predicted wrongly, or correctly with a margin below `margin` logits.
 fn corrections(tokens: &[u32], verdicts: &[TokenVerdict], margin: f32) -> Vec<Correction> {
     let positions = (0..).zip(tokens.iter().zip(verdicts));
     positions
@@ -106,7 +104,7 @@ fn check_cascade(group: &LatentGroup, expected: Fingerprint) -> Result<(), CallE
         return Ok(());
     }
     Err(CallError::WrongModel(format!(
-        "the latents are of compressor {actual}, but this decoder reads {expected}: use a decoder of their cascade"
+        "the latents are from compressor {actual}, but this decoder needs {expected}: use a decoder of their cascade"
     )))
 }
 

@@ -1,4 +1,4 @@
-//! Command-line arguments. This test also makes `cargo test` build the program, which the end-to-end tests start.
+//! Tests the command line. With this test, `cargo test` also builds the program, which the end-to-end tests start.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use std::process::Command;
 fn every_flag_has_an_environment_variable() {
     let output = Command::new(env!("CARGO_BIN_EXE_decoder-node")).arg("-h").output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
-    // Long descriptions are wrapped, so a flag's text goes up to the next flag.
+    // The help wraps long descriptions, so the text of a flag extends to the line of the next flag.
     let flags = Vec::from_iter(help.split("\n      --").skip(1));
     let lacking = flags.iter().filter(|flag| !flag.contains("[env:"));
     assert!(!flags.is_empty());

@@ -20,18 +20,18 @@ const CLOUD_PREFIXES: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
 /// Configuration of the gateway.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Config {
-    /// Address of a compressor node, or dns://HOST:PORT for every address of a name; repeatable
-    /// [default: http://127.0.0.1:7301]
+    /// Address of a compressor node, or dns://HOST:PORT for a node at each IP address of HOST; repeatable
+    /// [default: http://127.0.0.1:7301; none with --accept-nodes]
     #[arg(long = "compressor", env = "C3_COMPRESSORS", value_name = "URL", value_delimiter = ',')]
     pub compressors: Vec<String>,
-    /// Address of a decoder node, or dns://HOST:PORT for every address of a name; repeatable
-    /// [default: http://127.0.0.1:7302]
+    /// Address of a decoder node, or dns://HOST:PORT for a node at each IP address of HOST; repeatable
+    /// [default: http://127.0.0.1:7302; none with --accept-nodes]
     #[arg(long = "decoder", env = "C3_DECODERS", value_name = "URL", value_delimiter = ',')]
     pub decoders: Vec<String>,
-    /// Accept nodes that announce themselves. Anyone who reaches this gateway can then receive texts
+    /// Accept nodes that announce themselves. Anyone who can reach this gateway can then add a node and receive texts
     #[arg(long, env = "C3_ACCEPT_NODES")]
     pub accept_nodes: bool,
-    /// Folder of the document store, or the URL of an object store: s3://, gs:// or az://
+    /// Folder of the document store, or URL of an object store: s3://, gs:// or az://
     #[arg(long, env = "C3_DATA", value_name = "FOLDER", default_value_t = Self::default().data)]
     pub data: String,
     /// Timeout of one request to an object store, in milliseconds
@@ -46,20 +46,20 @@ pub struct Config {
     #[arg(long, env = "C3_STORE_REQUESTS_MAX", value_name = "REQUESTS",
         default_value_t = Self::default().store_requests_max)]
     pub store_requests_max: usize,
-    /// Environment variables of the object store, credentials among them; see [`Config::with_cloud`].
+    /// Environment variables that configure object stores, including credentials. See [`Config::with_cloud`].
     #[arg(skip)]
     pub cloud: CloudSettings,
     /// Maximum size of a document, in bytes
     #[arg(long, env = "C3_DOCUMENT_BYTES_MAX", value_name = "BYTES",
         default_value_t = Self::default().document_bytes_max)]
     pub document_bytes_max: u64,
-    /// Minimum logit margin by which a token must win to be stored without a correction
+    /// Minimum logit margin by which a token of the text must win to need no correction
     #[arg(long, env = "C3_MARGIN", value_name = "LOGITS", default_value_t = Self::default().margin)]
     pub margin: f32,
-    /// Codec of stored latents: f32, bf16, q8_0 or q4_0 [default: the checkpoint's own]
+    /// Codec of stored latents: f32, bf16, q8_0 or q4_0 [default: the checkpoint's codec]
     #[arg(long, env = "C3_CODEC", value_name = "CODEC")]
     pub codec: Option<LatentCodec>,
-    /// Memory for cached latents and manifests, in bytes
+    /// Maximum memory for cached shards and manifests, in bytes
     #[arg(long, env = "C3_CACHE_BYTES", value_name = "BYTES", default_value_t = Self::default().cache_bytes)]
     pub cache_bytes: u64,
     /// Redis or Valkey cache that gateways share: redis://HOST:PORT [default: none]
@@ -68,26 +68,26 @@ pub struct Config {
     /// Time to live of a shard in Redis, in seconds
     #[arg(long, env = "C3_REDIS_TTL_S", value_name = "SECONDS", default_value_t = Self::default().redis_ttl_s)]
     pub redis_ttl_s: u64,
-    /// Maximum shards of one text that are compressed, verified and stored concurrently
+    /// Maximum shards of one text that are written concurrently; puts are also limited to 4 per ready node
     #[arg(long, env = "C3_SHARDS_IN_FLIGHT", value_name = "SHARDS",
         default_value_t = Self::default().shards_in_flight)]
     pub shards_in_flight: usize,
     /// Maximum windows of one text that are decoded ahead of the caller
     #[arg(long, env = "C3_LOOK_AHEAD", value_name = "WINDOWS", default_value_t = Self::default().look_ahead)]
     pub look_ahead: usize,
-    /// Maximum calls in flight on one node. Further calls wait in the gateway for the least loaded node
+    /// Maximum calls in flight on one node. Further calls wait in the gateway
     #[arg(long, env = "C3_NODE_CALLS_MAX", value_name = "CALLS",
         default_value_t = Self::default().node_calls_max)]
     pub node_calls_max: usize,
-    /// Maximum text tokens waiting for nodes. New reads above it and new writes above half of it are shed
-    /// (RESOURCE_EXHAUSTED)
+    /// Maximum text tokens waiting for nodes. At this number, new reads are refused (RESOURCE_EXHAUSTED). New
+    /// writes are refused at half of it
     #[arg(long, env = "C3_WAITING_TOKENS_MAX", value_name = "TOKENS",
         default_value_t = Self::default().waiting_tokens_max)]
     pub waiting_tokens_max: u64,
     /// Maximum wait for a suitable node to become ready, in milliseconds
     #[arg(long, env = "C3_NODE_WAIT_MS", value_name = "MS", default_value_t = Self::default().node_wait_ms)]
     pub node_wait_ms: u64,
-    /// Timeout of one call on a node, in milliseconds
+    /// Timeout of one attempt of a call on a node, including its wait in the node's queue, in milliseconds
     #[arg(long, env = "C3_NODE_TIMEOUT_MS", value_name = "MS",
         default_value_t = Self::default().node_timeout_ms)]
     pub node_timeout_ms: u64,
@@ -98,7 +98,7 @@ pub struct Config {
     /// Interval of garbage collection, in seconds; 0 disables it
     #[arg(long, env = "C3_GC_INTERVAL_S", value_name = "SECONDS", default_value_t = Self::default().gc_interval_s)]
     pub gc_interval_s: u64,
-    /// Minimum age of unreferenced objects that garbage collection removes, in seconds; must exceed the longest put
+    /// Minimum age of unreferenced objects that garbage collection removes, in seconds; if too short, writes may fail
     #[arg(long, env = "C3_GC_GRACE_S", value_name = "SECONDS", default_value_t = Self::default().gc_grace_s)]
     pub gc_grace_s: u64,
     /// Settings that every server has.
@@ -114,29 +114,29 @@ impl Default for Config {
             accept_nodes: false,
             data: "./c3-data".to_owned(),
             store_timeout_ms: 10_000,
-            // Shorter than clients wait for an acknowledgement.
+            // Not longer than clients wait for a response by default.
             store_retry_timeout_ms: 30_000,
             store_requests_max: 64,
             cloud: CloudSettings::default(),
             document_bytes_max: 256 << 20,
-            // Kernels and batch shapes move a margin by at most 1.6 in all measurements.
+            // In all measurements, other kernels or batch shapes changed a margin by at most 1.6 logits.
             margin: 2.0,
             codec: None,
-            // About half a gigabyte of text at 20x and 4 bits.
+            // Latents of about half a gigabyte of text at 20x and 4 bits.
             cache_bytes: 64 << 20,
             redis: None,
             redis_ttl_s: 86_400,
-            // Fills the batches of two compressors and two decoders, and has another batch waiting for each.
+            // Enough for the current and the next batch of two compressors and two decoders.
             shards_in_flight: 32,
             look_ahead: 32,
             node_calls_max: 32,
-            // A hundred concurrent puts of long texts; minutes of work for GPUs.
+            // About a hundred concurrent puts of long texts, which take GPUs minutes.
             waiting_tokens_max: 32 << 20,
-            // Longer than the restart of a node.
+            // Longer than a node takes to restart.
             node_wait_ms: 5_000,
-            // Longer than the full queue of a node on a small CPU.
+            // Longer than a node on a small CPU takes to process a full queue.
             node_timeout_ms: 300_000,
-            // Rolling restarts kill nodes one after another; only a call that itself kills nodes needs a bound.
+            // High, because a rolling restart may fail a call on several nodes. Stops a call that crashes every node.
             attempts_max: 8,
             gc_interval_s: 3600,
             gc_grace_s: 3600,
@@ -146,7 +146,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Validates the settings.
+    /// Fails if a setting is out of its range.
     pub(crate) fn check(&self) -> Result<(), StartError> {
         let minimums = [
             ("--shards-in-flight", self.shards_in_flight as u64, 1),
@@ -167,7 +167,7 @@ impl Config {
         Ok(())
     }
 
-    /// Adds the variables that configure object stores: those that start with `AWS_`, `GOOGLE_` or `AZURE_`.
+    /// Sets [`Config::cloud`] to the variables whose names start with `AWS_`, `GOOGLE_` or `AZURE_`.
     pub fn with_cloud(self, variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
         let unicode = variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         let cloud = unicode.filter(|(name, _)| CLOUD_PREFIXES.iter().any(|prefix| name.starts_with(prefix)));
@@ -190,7 +190,7 @@ impl Config {
         }
     }
 
-    /// Opens the shared cache, if one is configured. Connects on first use.
+    /// Returns the Redis cache if one is configured. It connects on first use. Fails if the URL is invalid.
     pub(crate) fn redis(&self) -> Result<Option<Redis>, OpenError> {
         let ttl = Duration::from_secs(self.redis_ttl_s);
         self.redis.as_deref().map(|url| Redis::new(url, ttl)).transpose()
@@ -198,7 +198,7 @@ impl Config {
 
     /// Returns the settings of calls on nodes.
     pub(crate) fn routing(&self) -> RoutingConfig {
-        // Nodes that announce themselves replace the default addresses.
+        // If nodes may announce themselves, there are no default addresses.
         let given_or = |given: &[String], default: &str| {
             if given.is_empty() && !self.accept_nodes { vec![default.to_owned()] } else { given.to_vec() }
         };

@@ -1,4 +1,4 @@
-//! Errors of the gateway: [`StartError`] before it serves, [`Error`] for each request.
+//! Errors of the gateway: [`StartError`] for the program, [`Error`] for a request.
 
 use c3_routing::Error as RoutingError;
 use c3_server::{ErrorKind, ServiceError};
@@ -6,10 +6,10 @@ use c3_store::{Error as StoreError, OpenError, Unavailable};
 use c3_types::{DocumentId, DocumentName, Invalid};
 use tonic::Status;
 
-/// Retry delay for a full store, whose operator has to free space first.
+/// Retry delay for a full store, in milliseconds. It is long, because an operator has to free space first.
 const STORE_FULL_RETRY_AFTER_MS: u64 = 30_000;
 
-/// Reason that the gateway cannot start. The message is one line that says what to change.
+/// Reason that the gateway cannot start, or stops without a shutdown request. The message is one line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -32,46 +32,44 @@ pub enum StartError {
     Serve(String),
 }
 
-/// Reason that a request fails. Cheap to clone, since requests that share work share its error.
+/// Reason that a request fails. Cheap to clone, because requests that share work each get a copy of its error.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// A field of the request is invalid.
     #[error(transparent)]
     Invalid(#[from] Invalid),
     /// The caller's stream ended with an error.
-    #[error("the request stream broke off ({})", .0.message())]
+    #[error("the request stream ended with an error ({})", .0.message())]
     Inbound(Status),
-    /// No stored document has this id.
+    /// No stored document has this id, or an id with this prefix.
     #[error("no document {0} is stored here")]
     NotFound(String),
     /// No document has this name.
     #[error("no document has the name {0}")]
     NameNotFound(DocumentName),
-    /// The document of a name was deleted, and its name with it.
-    #[error("name {name} pointed at document {id}, which was deleted")]
+    /// The document that a name points at was deleted or has expired. The name then counts as unset.
+    #[error("name {name} pointed at document {id}, which was deleted or has expired: set the name again")]
     NamedDocumentDeleted {
-        /// The name.
         name: DocumentName,
         /// The document that it pointed at.
         id: DocumentId,
     },
-    /// A name or a set of labels differs from the version that the caller expected.
-    #[error("{subject} changed meanwhile ({}): read it again and decide", current_token(.token.as_deref()))]
+    /// The current version of a name, or of a document's labels, is not the one that the caller expected.
+    #[error("{subject} changed meanwhile ({}): read the current value and try again", current_token(.token.as_deref()))]
     VersionMismatch {
-        /// The name, or the document whose labels differ.
+        /// Description of the name or of the labels.
         subject: String,
-        /// Token of the current version; `None` if there is none.
+        /// Token of the current version; `None` if the name or the labels are unset.
         token: Option<String>,
     },
     /// The document is stored, but its name or labels could not be set.
-    #[error("document {id} is stored, but without its name or labels: {source}")]
+    #[error("document {id} is stored, but its name or labels could not be set: {source}")]
     NotNamed {
-        /// The document.
         id: DocumentId,
-        /// The reason.
+        /// The reason that they could not be set.
         source: Box<Error>,
     },
-    /// Another request changed the document while this one worked on it.
+    /// Another request replaced the document during this one.
     #[error("document {0} was changed meanwhile: try again")]
     Changed(DocumentId),
     /// A call on a node failed.
@@ -80,10 +78,10 @@ pub(crate) enum Error {
     /// The checkpoint does not support the request.
     #[error("{0}")]
     Unsupported(String),
-    /// Stored data, or a decoded text, fails its checksum or hash.
+    /// Stored data is missing or damaged, or a decoded text does not match its hash.
     #[error("{0}")]
     DataLoss(String),
-    /// The store changed during the request. A retry succeeds.
+    /// Garbage collection or a shutdown interfered with the request. The caller can retry.
     #[error("{0}")]
     Retry(String),
     /// The store is unavailable at the moment.
@@ -100,11 +98,11 @@ impl Error {
         Self::Internal("a task panicked".to_owned())
     }
 
-    /// Returns the error for a store error at `part` of a document.
+    /// Converts a store error about `part` of a document. Missing or damaged data becomes [`Error::DataLoss`].
     pub(crate) fn of_document(id: DocumentId, part: &str, error: &StoreError) -> Self {
         match error {
             StoreError::Missing { .. } | StoreError::Damaged { .. } => {
-                Self::DataLoss(format!("document {id}, {part}: {error}; put its text again to repair it"))
+                Self::DataLoss(format!("document {id}, {part}: {error}; put the text again to repair the document"))
             }
             error => Self::from(error.clone()),
         }
@@ -131,7 +129,7 @@ impl ServiceError for Error {
 }
 
 fn current_token(token: Option<&str>) -> String {
-    token.map_or_else(|| "there is none now".to_owned(), |token| format!("its token is {token}"))
+    token.map_or_else(|| "no value is set now".to_owned(), |token| format!("current token: {token}"))
 }
 
 impl From<StoreError> for Error {
@@ -139,7 +137,7 @@ impl From<StoreError> for Error {
         match error {
             StoreError::Collected { .. } | StoreError::ShuttingDown => Self::Retry(error.to_string()),
             StoreError::Unavailable { reason, .. } => {
-                // The backend's own message is for the operator. It may contain paths and addresses.
+                // The backend's message may contain paths and addresses, so it is logged and not sent to the caller.
                 tracing::error!(%error, "the store is unavailable");
                 Self::Store(reason)
             }

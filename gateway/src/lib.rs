@@ -6,8 +6,8 @@
 //! (converts) └─ documents: find, list, delete, names, labels, totals, garbage collection
 //! ```
 //!
-//! All durable state is in the store, and neither store nor caches hold a text. The gateway knows nothing of the
-//! network that the nodes run: to it, latents are bytes with a shape.
+//! All durable state is in the store. Neither the store nor the caches contain text. The gateway does not depend on the
+//! neural network that the nodes run: it treats latents as bytes with a shape.
 
 mod api;
 mod config;
@@ -44,14 +44,14 @@ use crate::state::Gateway;
 /// Name of the gateway in logs, metrics and traces.
 pub const ROLE: &str = "gateway";
 
-/// Manifests may take up to the cache memory divided by this.
+/// Manifests are cached in the configured cache memory divided by this number, shards in the rest.
 const MANIFEST_CACHE_DIVISOR: u64 = 8;
 
-/// Serves until `shutdown` is cancelled and the calls in flight have ended or the drain timeout has passed.
+/// Serves until `shutdown` is cancelled. Then waits for the calls in flight, at most for the drain timeout.
 pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> Result<(), StartError> {
     config.check()?;
     let store = Store::open(config.backend()).await?;
-    // Nodes are watched until the last call has ended, not only until the drain begins.
+    // Discovery and health checks of nodes continue during the drain, because calls in flight still need nodes.
     let stop_watching = CancellationToken::new();
     let _stop_watching = stop_watching.clone().drop_guard();
     let store_metrics = c3_store::Metrics::new(&c3_server::metrics::meter(), ROLE);
@@ -67,7 +67,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         config: config.clone(),
         gc_lock: tokio::sync::Mutex::default(),
     });
-    // Aborted when the server ends: garbage collection may be interrupted at any point.
+    // The task is aborted when the server stops. This is safe: garbage collection may be interrupted at any point.
     let interval = Duration::from_secs(config.gc_interval_s);
     let _gc = (!interval.is_zero())
         .then(|| AbortOnDropHandle::new(tokio::spawn(Arc::clone(&gateway).run_gc_every(interval))));
@@ -80,7 +80,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         probe_paths: &[],
         readiness,
         principal_source: PrincipalSource::Connection,
-        // A put or get of a long text may take any time. Each call on a node has a timeout of its own.
+        // A put or get of a long text may take arbitrarily long. Each call on a node has its own timeout.
         call_timeout: None,
         args: config.server,
     };

@@ -1,4 +1,4 @@
-//! The gateway as a program.
+//! The gateway program.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
@@ -8,14 +8,14 @@ use c3_server::program;
 use c3_server::telemetry::TelemetryConfig;
 use clap::Parser;
 
-/// Each call allocates dozens of times, which mimalloc does faster than the default allocator.
+/// mimalloc is faster than the default allocator at the dozens of allocations that each call makes.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Default address.
+/// Default address to listen on.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7300);
 
-/// Gateway of C3 Serve: documents in, documents out, over gRPC
+/// Gateway of C3 Serve: stores documents and returns them, over gRPC
 #[derive(Parser)]
 #[command(name = "gateway", version)]
 struct Arguments {

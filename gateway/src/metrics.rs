@@ -44,7 +44,7 @@ impl Metrics {
         self.shards.add(1, &[role(), KeyValue::new("outcome", outcome)]);
     }
 
-    /// Counts text that was stored or read.
+    /// Counts text that was stored, compressed or read, in bytes and tokens.
     pub(crate) fn text(&self, direction: Direction, bytes: u64, tokens: u64) {
         let direction = match direction {
             Direction::In => "in",

@@ -1,4 +1,4 @@
-//! Single flight: equal work that several requests need at the same time is done once.
+//! Single flight: if several requests need the same work at the same time, it runs once, and all get its result.
 
 use std::hash::Hash;
 
@@ -14,7 +14,7 @@ type WeakFlight<V> = WeakShared<BoxFuture<'static, V>>;
 
 /// Work in flight, by key.
 ///
-/// The map holds flights weakly: a flight is aborted when the last request that waits for it is dropped.
+/// The map has only weak references, so a flight is aborted when the last request that waits for it is dropped.
 pub(crate) struct SingleFlight<K: Eq + Hash, V> {
     flights: DashMap<K, WeakFlight<V>>,
 }
@@ -24,10 +24,10 @@ impl<K: Eq + Hash + Clone, V: Clone + Send + Sync + 'static> SingleFlight<K, V> 
         Self { flights: DashMap::new() }
     }
 
-    /// Joins the flight with this key, or starts `work` as a new one, and returns its result.
+    /// Waits for the flight with this key and returns its result. Without such a flight, starts `work` as one.
     ///
-    /// The work runs as a task of its own, so that a caller that does not poll blocks no other. If the task panics, the
-    /// result is `panicked()`.
+    /// A flight is a separate task, so a caller that stops polling does not delay other callers. If the task panics,
+    /// the result is `panicked()`.
     pub(crate) async fn run<W>(&self, key: K, work: W, panicked: fn() -> V) -> V
     where
         W: Future<Output = V> + Send + 'static,
@@ -56,14 +56,14 @@ where
     V: Clone + Send + Sync + 'static,
     W: Future<Output = V> + Send + 'static,
 {
-    // The work is accounted to the principal of the first caller.
+    // The nodes attribute the work to the principal of the first caller.
     let task = AbortOnDropHandle::new(tokio::spawn(principal::inherit(work.in_current_span())));
     let flight = task.map(move |joined| joined.unwrap_or_else(|_| panicked())).boxed().shared();
     let weak = flight.downgrade().expect("a future that was not polled yet can be downgraded");
     (flight, weak)
 }
 
-/// Removes a flight from the map when its last caller is dropped.
+/// Removes a flight from the map once its last caller has the result or is dropped.
 struct FlightGuard<'a, K: Eq + Hash, V: Clone> {
     flights: &'a DashMap<K, WeakFlight<V>>,
     key: K,

@@ -1,4 +1,4 @@
-//! Tasks of a request, which run without being polled and are aborted with the request.
+//! Tasks of a request. They make progress even if nobody polls the request, and are aborted with it.
 
 use c3_server::{deadline, principal};
 use tokio_util::task::AbortOnDropHandle;
@@ -6,9 +6,9 @@ use tracing::Instrument;
 
 use crate::error::Error;
 
-/// Spawns part of a request as a task, so that a caller who reads slowly does not hold a permit on a node.
+/// Spawns part of a request as a task, so that its calls on nodes also finish while a slow caller reads nothing.
 ///
-/// The task inherits the request's span, deadline and principal. Dropping the returned future aborts it.
+/// The task inherits the request's span, deadline and principal. Dropping the future aborts it. Panics become errors.
 pub(crate) fn spawn<T, W>(work: W) -> impl Future<Output = Result<T, Error>> + Send
 where
     T: Send + 'static,

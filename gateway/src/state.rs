@@ -16,48 +16,48 @@ use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::single_flight::SingleFlight;
 
-/// Shards of one text in flight per node: one or two are computed, the others wait for it or for the other stage.
+/// Maximum shards of one text in flight per ready node. One or two are computed, the others wait for either stage.
 const SHARDS_PER_NODE: usize = 4;
 
-/// The gateway's state. Everything durable is in the store.
+/// The gateway's state. All durable state is in the store.
 pub(crate) struct Gateway {
     pub(crate) config: Config,
     pub(crate) store: Store,
     pub(crate) cache: ShardCache,
     pub(crate) manifests: ManifestCache,
     pub(crate) router: Router,
-    /// Shards being written, so that equal shards are computed once.
+    /// Shards being written. Concurrent writes of equal shards share one computation.
     pub(crate) shard_writes: SingleFlight<(ShardKeyPrefixes, Placing), Result<WrittenShard, Error>>,
-    /// Windows being decoded, by document, version of its manifest and window number.
+    /// Windows being decoded, by document, version of its manifest and index of the window in the document.
     pub(crate) window_reads: SingleFlight<(DocumentId, Version, u64), Result<DecodedWindow, Error>>,
     pub(crate) metrics: Metrics,
-    /// Held during garbage collection: one runs at a time.
+    /// Locked during garbage collection, so that only one run is active.
     pub(crate) gc_lock: tokio::sync::Mutex<()>,
 }
 
 /// Handle on the gateway's state, which all requests share.
 pub(crate) type SharedGateway = Arc<Gateway>;
 
-/// Location of a written shard.
+/// Requested location of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Placing {
-    /// In objects of its own, which documents share.
+    /// In separate objects, which documents can share.
     Shared,
-    /// In the manifest of the document that consists of it, if it is small enough.
+    /// In the document's manifest, for the only shard of a document. A shard that is too large gets objects instead.
     Inline,
 }
 
-/// A shard that is durable.
+/// A written shard. Its data is durable, or inline in `entry` and durable only once a manifest with it is stored.
 #[derive(Clone, Debug)]
 pub(crate) struct WrittenShard {
-    /// Its entry in the manifest.
+    /// Entry of the shard for a manifest.
     pub(crate) entry: ShardEntry,
-    /// The store already had it, so no model was called.
+    /// True if the store already had the shard, so that no node was called.
     pub(crate) reused: bool,
     pub(crate) times: StageTimes,
 }
 
-/// The text of a window, verified by its hash.
+/// Text of a window, which matches the window's hash.
 #[derive(Clone, Debug)]
 pub(crate) struct DecodedWindow {
     pub(crate) text: Bytes,
@@ -65,8 +65,8 @@ pub(crate) struct DecodedWindow {
 }
 
 impl Gateway {
-    /// Returns the maximum number of shards of one text in flight: enough to keep the nodes busy, and no more, since
-    /// shards in flight are lost when a put is interrupted.
+    /// Returns the maximum number of shards of one text in flight. It is just enough to keep the ready nodes busy,
+    /// because an interrupted put has to repeat its shards in flight.
     pub(crate) fn shards_in_flight(&self) -> usize {
         let ready = self.router.nodes().iter().filter(|node| node.is_ready()).count();
         self.config.shards_in_flight.min(SHARDS_PER_NODE * ready.max(1))

@@ -6,7 +6,7 @@ use c3_types::{
     Cascade, DocumentId, Fingerprint, LatentCodec, LatentGroup, Provenance, ShardHash, WindowHash, WindowLatents,
 };
 
-/// Returns a manifest of shards with windows of these sizes, in bytes.
+/// Returns a manifest with a shard for each element of `windows`, which lists the sizes of its windows in bytes.
 pub(crate) fn manifest(windows: &[Vec<u32>], verified: bool) -> Manifest {
     let shards = windows.iter().map(|window_bytes| ShardEntry {
         hash: ShardHash::of(format!("{window_bytes:?}").as_bytes()),
@@ -35,7 +35,7 @@ pub(crate) fn manifest(windows: &[Vec<u32>], verified: bool) -> Manifest {
     }
 }
 
-/// Returns the windows of a shard, three bytes per token, with these numbers of tokens.
+/// Returns the windows of one shard. `tokens` lists the tokens of each window. A token has three bytes of text.
 pub(crate) fn windows(tokens: &[u32]) -> Vec<WindowLatents> {
     let mut end = 0;
     let windows = tokens.iter().map(|&tokens| {

@@ -1,7 +1,7 @@
 //! The `c3.v1` protocol: generated code, and conversions between its messages and the types of `c3-types`.
 //!
-//! [`FromWire`] checks a message and makes a domain type of it, or an [`Invalid`](c3_types::Invalid) that names the
-//! field. [`ToWire`] cannot fail. Neither decides on a status: servers map errors to gRPC and HTTP.
+//! [`FromWire`] checks a message and converts it to a domain type, or returns an [`Invalid`](c3_types::Invalid) that
+//! names the wrong field. [`ToWire`] converts in the other direction and cannot fail. Servers choose the status codes.
 
 mod convert;
 
@@ -11,6 +11,6 @@ pub use convert::{FromWire, ToWire};
 #[allow(missing_docs, unreachable_pub, clippy::all)]
 pub mod pb {
     tonic::include_proto!("c3.v1");
-    /// Every descriptor of `c3.v1`, for reflection.
+    /// Encoded `FileDescriptorSet` of all `.proto` files, for gRPC reflection.
     pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/c3_descriptor.bin"));
 }

@@ -1,4 +1,4 @@
-//! Batches with `c3`: put from folders, glob patterns and JSON lines, get into a folder.
+//! Batches with `c3`: puts from folders and JSON lines, and gets into a folder.
 
 use std::fs;
 use std::path::Path;
@@ -52,7 +52,7 @@ async fn a_failed_document_does_not_stop_the_batch() {
     let put = at(&cluster, &["put", "--field", "body", &jsonl.display().to_string()]).await;
     assert_eq!(put.status.code(), Some(1));
     let stderr = String::from_utf8_lossy(&put.stderr).into_owned();
-    assert!(stderr.contains("lines.jsonl:3: it has no field `body`; its fields are: other"), "{stderr}");
+    assert!(stderr.contains("lines.jsonl:3: the object has no field `body`; its fields are: other"), "{stderr}");
 
     assert_eq!(at(&cluster, &["get", "--all"]).await.status.code(), Some(2));
     for _ in 0..2 {
@@ -69,7 +69,7 @@ async fn a_failed_document_does_not_stop_the_batch() {
     fs::write(&files[0], "mine").unwrap();
     let got = at(&cluster, &["get", "--all", "-o", &back]).await;
     assert_eq!(got.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&got.stderr).contains("holds another text"));
+    assert!(String::from_utf8_lossy(&got.stderr).contains("exists with another text"));
     assert_eq!(fs::read_to_string(&files[0]).unwrap(), "mine");
 }
 

@@ -1,4 +1,4 @@
-//! Results that are reused instead of computed again.
+//! Reuse of stored results instead of computing them again.
 
 use c3_tests::harness::cluster::ClusterSpec;
 use c3_tests::harness::gateway_api::id_of;

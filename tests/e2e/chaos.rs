@@ -1,4 +1,4 @@
-//! The chaos suite in a short form: each kind of fault once or twice.
+//! Short forms of measurements of the chaos suite.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ async fn concurrent_readers_share_the_decoding_of_a_window() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_retries_the_checks_detect_failures() {
-    // On a busy machine a fault may coincide with no call, so that nothing fails.
+    // On a busy machine the faults may hit no call, and nothing fails. The next seed is tried then.
     const SCHEDULES: u64 = 4;
     let mut rows = Vec::new();
     for seed in 1..=SCHEDULES {

@@ -1,4 +1,4 @@
-//! The deployment files, without a container engine.
+//! Tests of the deployment files without a container engine.
 
 use std::fs;
 

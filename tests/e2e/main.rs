@@ -1,4 +1,4 @@
-//! End-to-end tests: the real programs on free loopback ports, with short texts.
+//! End-to-end tests of the real programs, on free loopback ports and with short texts.
 
 use c3_tests::harness::fixtures;
 

@@ -1,4 +1,4 @@
-//! Nodes called directly over gRPC, without a gateway.
+//! Direct gRPC calls to nodes, without a gateway.
 
 use anyhow::Result;
 use c3_proto::pb;

@@ -1,4 +1,4 @@
-//! Texts come back byte for byte.
+//! Roundtrips: texts must come back byte for byte.
 
 use c3_tests::harness::cluster::ClusterSpec;
 use c3_tests::harness::fixtures;

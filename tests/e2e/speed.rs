@@ -1,4 +1,4 @@
-//! Optimisations change no result, and `c3 bench` reports consistent numbers.
+//! Tests that optimisations change no result, and that `c3 bench` reports consistent numbers.
 
 use c3_tests::harness::cluster::ClusterSpec;
 use c3_tests::harness::fixtures;

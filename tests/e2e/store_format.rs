@@ -1,4 +1,4 @@
-//! A store that an earlier version wrote is read by this one.
+//! This version must read a store that an earlier version wrote.
 
 use std::fs;
 use std::path::Path;
@@ -79,7 +79,7 @@ async fn a_store_of_format_2_is_read() {
     assert_eq!(labels.into_iter().collect::<std::collections::BTreeMap<_, _>>(), expected.into());
     assert!(ops::fsck(&api, false).await.unwrap().is_empty());
 
-    // Shards are found under the keys that the earlier version gave them.
+    // This version finds shards under the keys that the earlier version chose.
     let again = api.put_at(chapter.as_bytes(), 80).await.unwrap();
     assert_eq!(again.shards_reused, again.document.unwrap().shards);
 }

@@ -16,10 +16,10 @@ pub(crate) use write::WriteArgs;
 pub(crate) struct PreconditionArgs {
     /// Change only if the current version token is TOKEN
     ///
-    /// `c3 name get` prints the token of a name, `c3 label` that of a document's labels.
+    /// `c3 name get` prints the token of a name. `c3 label` prints the token of a document's labels.
     #[arg(long, value_name = "TOKEN", conflicts_with = "if_absent")]
     if_match: Option<String>,
-    /// Create only; fail if it exists already
+    /// Fail if the name exists already or, for `c3 label`, if the document has labels already
     #[arg(long)]
     if_absent: bool,
 }
@@ -39,7 +39,7 @@ pub(crate) fn positive(typed: &str) -> Result<usize, String> {
     typed.parse().ok().filter(|number| *number > 0).ok_or("give a whole number of 1 or more".to_owned())
 }
 
-/// Parses an id, a prefix of one, or `@NAME`, and returns it in canonical form. The gateway resolves it.
+/// Parses an id, a prefix of an id, or `@NAME`, and returns its canonical form. The gateway resolves it to a document.
 pub(crate) fn document_ref(typed: &str) -> Result<String, Invalid> {
     typed.parse::<DocumentRef>().map(|document| document.to_string())
 }

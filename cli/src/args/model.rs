@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use crate::error::CliError;
 
-/// The node settings that most callers change. The nodes' other settings have environment variables only.
+/// Flags for the most common node settings. All other node settings can be changed only by environment variables.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ModelArgs {
     /// Directory of the model's files [default: the model built into this program]
@@ -22,8 +22,8 @@ pub(crate) struct ModelArgs {
 }
 
 impl ModelArgs {
-    /// Returns the configuration of a node of either stage. Flags and environment are parsed as the node's own program
-    /// parses them, so that both accept the same values.
+    /// Returns the configuration `C` of a compressor or decoder node. Flags and environment variables go through the
+    /// parser of the node's own program, so that both programs accept the same values.
     pub(crate) fn node_config<C: clap::Args>(&self) -> Result<C, CliError> {
         let flags = [
             ("--model", &self.model),

@@ -1,4 +1,4 @@
-//! The gateway that a command talks to, and the format of the result.
+//! Arguments for the gateway that a command calls and for the format of its result.
 
 use c3_client::Client;
 use c3_proto::FromWire;
@@ -8,19 +8,19 @@ use super::{ModelArgs, WriteArgs};
 use crate::error::CliError;
 use crate::output::Format;
 
-/// Address of `c3 serve` by default.
+/// Default URL of the gateway, at which `c3 serve` listens by default.
 const DEFAULT_GATEWAY: &str = "http://127.0.0.1:7300";
 
-/// Help heading of both groups. Without one, they would continue the group before them.
+/// Help heading of the arguments below. Without it, clap would list them under the heading of earlier arguments.
 const HEADING: &str = "Gateway and output";
 
-/// A running gateway.
+/// Arguments of a command that needs a running gateway.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = HEADING)]
 pub(crate) struct RemoteArgs {
     /// URL of the gateway, or several separated by commas
     ///
-    /// Several gateways must share one store. If one is gone, the next one is used.
+    /// Several gateways must share one store. If one is unreachable, the next one is used.
     #[arg(long, value_name = "URL", env = "C3_GATEWAY", default_value = DEFAULT_GATEWAY)]
     gateway: String,
     #[command(flatten)]
@@ -32,7 +32,7 @@ impl RemoteArgs {
         Ok(Client::connect(&self.gateway).await?)
     }
 
-    /// Connects, and checks the ratios of `write` against the gateway's models before any text is sent.
+    /// Connects, and checks the ratios of `write` with [`check_ratios`] before any text is sent.
     pub(crate) async fn connect_to_write(&self, write: &WriteArgs) -> Result<Client, CliError> {
         let client = self.connect().await?;
         check_ratios(&client, write).await?;
@@ -40,7 +40,7 @@ impl RemoteArgs {
     }
 }
 
-/// A running gateway, or else one that runs inside this process for the duration of the command.
+/// Arguments of a command that uses a running gateway, or starts one inside this process until the command ends.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = HEADING)]
 pub(crate) struct TargetArgs {
@@ -53,8 +53,8 @@ pub(crate) struct TargetArgs {
     pub(crate) format: Format,
 }
 
-/// Fails if a requested ratio is outside the range of the model that would serve the call. Passes if no node answers,
-/// or if the model is ambiguous: the gateway then reports the problem.
+/// Fails if `write` requests a ratio outside the range of its model. Succeeds if no node describes that model, or if
+/// `write` names no model and the nodes have several: the gateway then reports the problem.
 pub(crate) async fn check_ratios(client: &Client, write: &WriteArgs) -> Result<(), CliError> {
     let ratios = write.requested_ratios();
     if ratios.is_empty() {

@@ -1,4 +1,4 @@
-//! Compression options: the arguments of every command that writes a text.
+//! Compression options: arguments of every command that compresses a text.
 
 use std::str::FromStr;
 
@@ -6,7 +6,7 @@ use c3_client::{AutoBound, AutoRatio, LatentCodec, WriteOptions};
 
 use crate::error::CliError;
 
-/// Value of `--ratio` that lets the gateway choose.
+/// Value of `--ratio` that lets the gateway choose a ratio for each shard.
 const AUTO: &str = "auto";
 /// Default fidelity bound of `--ratio auto`.
 const FIDELITY_MIN: f64 = 0.999;
@@ -15,32 +15,32 @@ const FIDELITY_MIN: f64 = 0.999;
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Compression")]
 pub(crate) struct WriteArgs {
-    /// Text tokens per latent token, or `auto` to choose for each shard [default: the model's, 20 for the default
-    /// model]
+    /// Text tokens per latent token; `auto` lets the gateway choose for each shard [default: the model's, 20 for the
+    /// default model]
     ///
     /// The default model was trained for 10, 20, 40 and 80 and takes any whole number from 8 to 80.
     #[arg(long, value_name = "N|auto", allow_negative_numbers = true)]
     ratio: Option<Ratio>,
     /// With --ratio auto: minimum fraction of tokens that decode without corrections [default: 0.999]
     ///
-    /// The highest ratios that meet this bound are used.
+    /// The highest ratios that meet this bound are used, or the lowest candidate if none does.
     #[arg(long, value_name = "FRACTION", value_parser = fraction, conflicts_with = "stored_bytes_max")]
     fidelity_min: Option<f64>,
     /// With --ratio auto: maximum size of the document in the store
     ///
-    /// The lowest ratios that meet this bound are used.
+    /// The lowest ratios that meet this bound are used, or the highest candidate if none does.
     #[arg(long, value_name = "BYTES")]
     stored_bytes_max: Option<u64>,
     /// With --ratio auto: ratios to choose from [default: 10,20,40,80]
     #[arg(long, value_name = "N,N", value_delimiter = ',', value_parser = whole_ratio)]
     ratios: Vec<u32>,
-    /// Name of the model, if the gateway serves several
+    /// Name of the model to use, if the gateway serves several
     #[arg(long, value_name = "NAME")]
     pub(super) cascade: Option<String>,
     /// Encoding of the stored latents: f32, bf16, q8_0 or q4_0 [default: the model's]
     #[arg(long)]
     codec: Option<LatentCodec>,
-    /// Skip verification; the text read back may then differ
+    /// Skip verification; reading the document may then fail
     #[arg(long)]
     no_verify: bool,
 }
@@ -57,14 +57,14 @@ enum Ratio {
 impl FromStr for Ratio {
     type Err = String;
 
-    /// Accepts any positive number; only the gateway knows the model's range.
+    /// Accepts `auto` and any whole number of 1 or more. Only the gateway knows the range of the model.
     fn from_str(typed: &str) -> Result<Self, String> {
         if typed == AUTO { Ok(Self::Auto) } else { whole_ratio(typed).map(Self::Fixed) }
     }
 }
 
 impl WriteArgs {
-    /// Checks the combinations that depend on a flag's value, which clap cannot express.
+    /// Fails if a flag contradicts the value of `--ratio`. Clap cannot express rules that depend on a flag's value.
     pub(crate) fn check(&self) -> Result<(), CliError> {
         let has_bound = self.fidelity_min.is_some() || self.stored_bytes_max.is_some();
         let problem = match self.ratio {
@@ -80,7 +80,7 @@ impl WriteArgs {
         Err(CliError::Usage(problem.to_owned()))
     }
 
-    /// Returns the ratios that the caller named: the fixed one, or the candidates of `--ratio auto`.
+    /// Returns the fixed ratio or the candidates of `--ratio auto`; empty if the caller gave neither.
     pub(super) fn requested_ratios(&self) -> Vec<u32> {
         match self.ratio {
             Some(Ratio::Fixed(ratio)) => vec![ratio],
@@ -88,7 +88,7 @@ impl WriteArgs {
         }
     }
 
-    /// Returns the options of a call for a text of `bytes` bytes; `None` if the size is unknown.
+    /// Returns the options for writing a text of `bytes` bytes; `None` means that the size is unknown.
     pub(crate) fn options(&self, bytes: Option<u64>) -> WriteOptions {
         let bound = match self.stored_bytes_max {
             Some(bytes) => AutoBound::StoredBytesMax(bytes),

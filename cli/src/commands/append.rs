@@ -1,4 +1,4 @@
-//! `c3 append`: stores the text of a document, with more text appended, as a new document.
+//! `c3 append`: appends text to a stored document and stores the result as a new document.
 
 use std::path::PathBuf;
 
@@ -21,9 +21,9 @@ pub(crate) struct AppendArgs {
     /// Delete the old document once the new one is stored
     #[arg(long)]
     replace: bool,
-    /// Name of the upload, by which it can be resumed
+    /// Name under which the upload can be resumed [default: chosen by the gateway for long texts]
     ///
-    /// If the upload is interrupted, repeat the command with the same name to resume it.
+    /// If the upload is interrupted, repeat the command with the same name, text and options to resume it.
     #[arg(long, value_name = "NAME")]
     upload: Option<UploadName>,
     #[command(flatten)]
@@ -32,7 +32,7 @@ pub(crate) struct AppendArgs {
     remote: RemoteArgs,
 }
 
-/// Stores the new document. With `--replace`, then deletes the old one.
+/// Stores the new document. With `--replace`, then deletes the old document.
 pub(crate) async fn run(args: AppendArgs) -> Result<(), CliError> {
     let input = TextInput::open(&args.file).await?;
     let client = args.remote.connect_to_write(&args.write).await?;

@@ -23,7 +23,7 @@ pub(crate) struct CompressArgs {
     remote: RemoteArgs,
 }
 
-/// Compresses the text.
+/// Compresses the text and writes the file.
 pub(crate) async fn run(args: CompressArgs) -> Result<(), CliError> {
     let input = TextInput::open(&args.file).await?;
     let output = Output::open(Some(&args.output))?;

@@ -1,4 +1,4 @@
-//! `c3 decompress`: writes the text of a safetensors file.
+//! `c3 decompress`: decompresses a safetensors file to its text, or to a model's answer about the text.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -27,14 +27,14 @@ pub(crate) struct DecompressArgs {
     /// Maximum tokens of the answer [default: 4096]
     #[arg(long, value_name = "N", requires = "prompt", default_value_t = 0, hide_default_value = true)]
     tokens_max: u32,
-    /// Name of the model, if the gateway serves several
+    /// Name of the model to use, if the gateway serves several
     #[arg(long, value_name = "NAME")]
     cascade: Option<String>,
     #[command(flatten)]
     remote: RemoteArgs,
 }
 
-/// Decompresses the file.
+/// Decompresses the file and writes the text or the answer.
 pub(crate) async fn run(args: DecompressArgs) -> Result<(), CliError> {
     let windows = latents_file::open(&args.file).await?.windows;
     let mut output = Output::open(args.output.as_deref())?;

@@ -15,17 +15,17 @@ use crate::output::format::short_id;
 /// Arguments of `fsck`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct FsckArgs {
-    /// Repair objects that can be rebuilt from others
+    /// Repair the damage that can be repaired without the original texts
     #[arg(long)]
     repair: bool,
-    /// Original texts, from which damaged documents are stored again
+    /// Original texts of damaged documents, to store those again
     #[arg(long, value_name = "FILE", num_args = 1.., requires = "repair")]
     original: Vec<PathBuf>,
     #[command(flatten)]
     remote: RemoteArgs,
 }
 
-/// Checks the store. The exit code says whether faults were found, and whether all of them were repaired.
+/// Checks the store and prints the faults. Fails if there are any, with a separate exit code if all were repaired.
 pub(crate) async fn run(args: FsckArgs) -> Result<(), CliError> {
     let Check { findings, summary } = check_and_repair(&args).await.map_err(|error| match error {
         CliError::Failed(message) => CliError::FsckIncomplete(message),
@@ -91,14 +91,14 @@ async fn check(client: &Client, mode: FsckMode) -> Result<Check, CliError> {
     Err(CliError::Failed("the gateway ended the check early; run it again".to_owned()))
 }
 
-/// Stores a text again if its document is damaged, with that document's options. Returns true if it did.
+/// Stores the text of `file` again if its document is in `damaged`. Returns true if the text was stored.
 async fn restore(client: &Client, file: &Path, damaged: &HashSet<DocumentId>) -> Result<bool, CliError> {
     let text = tokio::fs::read(file).await.map_err(|error| CliError::at(file, &error))?;
     let id = DocumentId::of(&text);
     if !damaged.contains(&id) {
         return Ok(false);
     }
-    // If the manifest itself is damaged, its options are lost and the gateway's defaults apply.
+    // Use the document's options. If its manifest cannot be read, they are lost and the gateway's defaults apply.
     let options = match client.stat(&id.to_string()).await {
         Ok(document) => WriteOptions {
             cascade: Some(document.cascade.name.clone()),

@@ -1,4 +1,4 @@
-//! `c3 gc`: garbage collection in the gateway's store.
+//! `c3 gc`: collects garbage in the gateway's store.
 
 use c3_client::SweepSummary;
 
@@ -8,9 +8,9 @@ use crate::error::CliError;
 /// Arguments of `gc`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct GcArgs {
-    /// Keep unreferenced objects younger than this [default: the gateway's setting, 3600]
+    /// Keep unreferenced objects younger than this [default: the gateway's --gc-grace-s]
     ///
-    /// An upload that takes longer may lose its objects, and then fails.
+    /// An upload that takes longer than this may lose objects that it has already stored, and then fails.
     #[arg(long, value_name = "SECONDS")]
     grace: Option<u64>,
     #[command(flatten)]

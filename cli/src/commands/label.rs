@@ -12,7 +12,7 @@ pub(crate) struct LabelArgs {
     /// Document: its id, a unique prefix of it, or @NAME
     #[arg(value_parser = document_ref)]
     id: String,
-    /// Labels to set; others stay. Without any and without --remove, shows the labels
+    /// Labels to set; other labels stay. Without labels to set or remove, the current labels are shown
     #[arg(value_name = "KEY=VALUE")]
     set: Vec<Label>,
     /// Label to remove; may be repeated

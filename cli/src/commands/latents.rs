@@ -1,4 +1,4 @@
-//! `c3 latents`: lists a document's latent groups, or exports them to a safetensors file.
+//! `c3 latents`: lists the windows of a document, or exports their latents to a safetensors file.
 
 use std::path::PathBuf;
 
@@ -25,7 +25,7 @@ pub(crate) struct LatentsArgs {
     remote: RemoteArgs,
 }
 
-/// Lists the latent groups or exports them.
+/// Lists the windows or exports their latents.
 pub(crate) async fn run(args: LatentsArgs) -> Result<(), CliError> {
     let (format, output) = (args.remote.format, args.output.as_deref());
     let output = output.map(|path| Output::open(Some(path))).transpose()?;
@@ -41,7 +41,7 @@ pub(crate) async fn run(args: LatentsArgs) -> Result<(), CliError> {
     }
 }
 
-/// Prints one line per window as the windows arrive.
+/// Prints the document, then one line for each window as it arrives.
 async fn list(client: &Client, id: &str) -> Result<(), CliError> {
     let mut latents = client.latents(id).await?;
     print(describe(latents.document()))?;

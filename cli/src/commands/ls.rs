@@ -19,13 +19,13 @@ pub(crate) struct LsArgs {
     /// Only documents with this label; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE")]
     labels: Vec<Label>,
-    /// Only documents with a name that begins with this prefix
+    /// Only documents with a name that begins with this prefix, in --namespace
     #[arg(long, value_name = "PREFIX")]
     name_prefix: Option<String>,
-    /// Only documents with a name in this namespace
+    /// Only documents with a name in this namespace [default with --name-prefix: default]
     #[arg(long)]
     namespace: Option<Namespace>,
-    /// Only ids after this one, to continue from the last id of a page
+    /// Only documents whose id sorts after this full id, to continue a list that --limit cut off
     #[arg(long, value_name = "ID")]
     after: Option<DocumentId>,
     /// Maximum number of documents [default: all]
@@ -80,7 +80,7 @@ fn row([id, bytes, tokens, ratio, fidelity, stored]: [&str; 6]) -> Result<(), Cl
     print(format_args!("{id:12}  {bytes:>13}  {tokens:>12}  {ratio:>5}  {fidelity:>9}  {stored}"))
 }
 
-/// Streams the documents that match a query. Warns about those that cannot be read, and skips them.
+/// Streams the documents that match `query`. Prints a warning for each document that cannot be read, and skips it.
 pub(super) fn readable(
     client: &Client,
     query: &ListQuery,

@@ -1,4 +1,4 @@
-//! The commands: one file each, which holds the command's arguments and its `run`.
+//! Commands of `c3`. The module of a command contains its arguments and its function `run`.
 
 mod append;
 mod bench;
@@ -26,12 +26,11 @@ use clap::Subcommand;
 use crate::args::{RemoteArgs, WriteArgs};
 use crate::error::CliError;
 
-/// A command.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a gateway and both nodes in one process
     ///
-    /// With --compressor or --decoder, the gateway uses the given nodes of that stage and starts none.
+    /// With --compressor or --decoder, the gateway uses the given nodes, and no node of that stage is started.
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Box<serve::ServeArgs>),
     #[command(flatten)]
@@ -43,22 +42,22 @@ pub(crate) enum Command {
 pub(crate) enum ClientCommand {
     /// Store one text or many
     ///
-    /// Many texts are stored in parallel. If one fails, the others are stored all the same and the exit code is 1.
+    /// Many texts are stored in parallel. If one fails, the others are still stored, and the exit code is 1.
     #[command(after_help = PUT_EXAMPLES)]
     Put(Box<put::PutArgs>),
     /// Append text to a stored document, as a new document
     ///
-    /// Only the end of the old text and the new text are compressed.
+    /// Only the new text and the end of the old text are compressed.
     #[command(after_help = "Example:\n  c3 append ID more.txt --replace")]
     Append(Box<append::AppendArgs>),
     /// List interrupted uploads that can be resumed
     ///
-    /// `c3 put FILE --upload NAME` resumes one.
+    /// Repeat the interrupted command with --upload NAME to resume an upload.
     Uploads(RemoteArgs),
     /// Read a document, or a range of it, or many documents into a directory
     ///
-    /// In a directory each document becomes a file named by its id. Existing files are never overwritten: a file that
-    /// holds the document already is skipped, and a file that holds anything else is reported as a failure.
+    /// In a directory, each document becomes a file named by its id. Files in it are never overwritten: a file that
+    /// already contains the document is skipped, and a file with any other content is reported as a failure.
     #[command(after_help = GET_EXAMPLES)]
     Get(get::GetArgs),
     /// Describe a document, or the whole store
@@ -90,18 +89,18 @@ pub(crate) enum ClientCommand {
     Latents(latents::LatentsArgs),
     /// Store a document from a safetensors file that `c3 latents` wrote
     ///
-    /// The gateway decodes the latents and refuses them unless model, shapes and every hash match.
+    /// The gateway decodes the latents, and stores them only if the model, the shapes and every hash match.
     PutLatents(put_latents::PutLatentsArgs),
-    /// List the nodes of a gateway with their state
+    /// List the nodes of a gateway and the state of each
     Nodes(RemoteArgs),
     /// Store texts, read them back and compare every byte
     ///
-    /// Without --gateway, servers run inside this process and nothing is kept. With it, the documents stay stored.
+    /// Without --gateway, servers run inside this process and nothing is kept. With --gateway, documents stay stored.
     #[command(after_help = "Example:\n  c3 roundtrip book.txt --ratio 40")]
     Roundtrip(Box<roundtrip::RoundtripArgs>),
     /// Measure throughput and latency of writes and reads
     ///
-    /// Without --gateway, servers run inside this process and nothing is kept. With it, the documents stay stored.
+    /// Without --gateway, servers run inside this process and nothing is kept. With --gateway, documents stay stored.
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(Box<bench::BenchArgs>),
     /// Compress a text to a safetensors file without storing it

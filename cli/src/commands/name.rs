@@ -10,7 +10,6 @@ use crate::error::CliError;
 use crate::output::format::time_since;
 use crate::output::{Format, print, warn_damaged};
 
-/// Subcommand of `name`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum NameCommand {
     /// Point a name at a document
@@ -71,7 +70,6 @@ pub(crate) struct LsArgs {
     remote: RemoteArgs,
 }
 
-/// Runs the subcommand.
 pub(crate) async fn run(command: NameCommand) -> Result<(), CliError> {
     match command {
         NameCommand::Set(args) => {

@@ -1,4 +1,4 @@
-//! `c3 nodes`: lists the nodes of a gateway.
+//! `c3 nodes`: lists the nodes of a gateway and the state of each.
 
 use c3_client::pb;
 use c3_types::Fingerprint;
@@ -21,7 +21,7 @@ struct NodeRecord {
     description: Option<DescriptionRecord>,
 }
 
-/// JSON record of a node's own description; absent until the node has answered once.
+/// Part of the JSON record that the node itself describes; omitted until the node has answered once.
 #[derive(Serialize)]
 struct DescriptionRecord {
     cascade: String,

@@ -19,12 +19,12 @@ pub(crate) struct PutLatentsArgs {
     remote: RemoteArgs,
 }
 
-/// Sends the latents to the gateway, which stores them if they decode and every hash matches.
+/// Sends the latents to the gateway, which stores the document only if the latents decode and every hash matches.
 pub(crate) async fn run(args: PutLatentsArgs) -> Result<(), CliError> {
     let Latents { document, windows } = latents_file::open(&args.file).await?;
     let document = document.ok_or_else(|| {
         let file = args.file.display();
-        CliError::Failed(format!("{file}: the file names no document: give a file that `c3 latents` wrote"))
+        CliError::Failed(format!("{file}: the file describes no stored document; give a file that `c3 latents` wrote"))
     })?;
     let client = args.remote.connect().await?;
     let started = Instant::now();

@@ -25,7 +25,7 @@ pub(crate) struct RecodeArgs {
     remote: RemoteArgs,
 }
 
-/// Recodes the documents one after another. Stops at the first failure; documents before it stay recoded.
+/// Recodes the documents one after another, until one fails. `--all` skips unreadable documents with a warning.
 pub(crate) async fn run(args: RecodeArgs) -> Result<(), CliError> {
     let client = args.remote.connect_to_write(&args.write).await?;
     let ids = match args.all {

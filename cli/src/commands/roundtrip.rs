@@ -27,7 +27,7 @@ pub(crate) struct RoundtripArgs {
     target: TargetArgs,
 }
 
-/// Stores, reads and compares each file. Fails if any differs.
+/// Stores, reads and compares each file. Fails if any text read back differs from its file.
 pub(crate) async fn run(args: RoundtripArgs) -> Result<(), CliError> {
     let started = Instant::now();
     // Report a missing file before any server is started.
@@ -51,7 +51,7 @@ pub(crate) async fn run(args: RoundtripArgs) -> Result<(), CliError> {
     if identical { Ok(()) } else { Err(CliError::Reported(FAILED)) }
 }
 
-/// Prints each report as text as soon as it is complete.
+/// Processes the files one after another. Without `--json`, prints each report as soon as it is complete.
 async fn roundtrip_all(args: &RoundtripArgs, gateway: &str) -> Result<Vec<Report>, CliError> {
     let client = Client::connect(gateway).await?;
     check_ratios(&client, &args.write).await?;
@@ -83,7 +83,7 @@ async fn roundtrip(client: &Client, file: &Path, write: &WriteArgs) -> Result<Re
     Ok(report)
 }
 
-/// Returns true if the stream equals the file, to the end of both.
+/// Returns true if `text` and `file` have exactly the same bytes. `bytes` is only the total of the progress bar.
 async fn is_identical(
     mut text: impl Stream<Item = Result<Bytes, Error>> + Unpin,
     mut file: impl AsyncRead + Unpin,

@@ -23,7 +23,7 @@ pub(crate) struct ServeArgs {
     gateway: c3_gateway::Config,
 }
 
-/// Serves until `shutdown` is cancelled, then drains the calls in flight.
+/// Serves until `shutdown` is cancelled, then drains the calls in flight. Fails as soon as a server ends before that.
 pub(crate) async fn run(args: ServeArgs, shutdown: CancellationToken) -> Result<(), CliError> {
     let listener = program::bind(args.listen).await.map_err(|error| CliError::Failed(error.to_string()))?;
     let gateway = args.gateway.with_cloud(std::env::vars_os());
@@ -36,7 +36,7 @@ pub(crate) async fn run(args: ServeArgs, shutdown: CancellationToken) -> Result<
     cluster.stop().await
 }
 
-/// Adapts the gateway's flags: the default store is this platform's data directory, and nodes start here unless named.
+/// Adapts the gateway's flags: `--data` defaults to the data directory, and the help says that nodes start in-process.
 pub(crate) fn with_defaults(serve: clap::Command) -> clap::Command {
     let help = |stage| format!("URL of a {stage} node; may be repeated [default: start one in this process]");
     let serve = serve.mut_arg("compressors", |arg| arg.help(help("compressor")));
@@ -47,7 +47,7 @@ pub(crate) fn with_defaults(serve: clap::Command) -> clap::Command {
     }
 }
 
-/// Returns this platform's directory for application data.
+/// Returns this platform's directory for application data, or `None` if the home directory is unknown.
 fn data_directory() -> Option<PathBuf> {
     let app =
         AppStrategyArgs { top_level_domain: "org".to_owned(), author: "c3".to_owned(), app_name: "c3".to_owned() };

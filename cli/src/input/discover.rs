@@ -1,7 +1,8 @@
 //! Finds the input texts of a batch: files, files in directories, files that match patterns, and lines of JSON.
 //!
-//! Runs on a thread of its own, a bounded distance ahead of the uploads. Symbolic links are followed. A link that is
-//! broken or leads back to a parent directory is reported as a failed input.
+//! Runs on its own thread and finds a bounded number of inputs ahead of the uploads. Follows symbolic links. In a
+//! directory, a link that is broken or points to a directory above it is reported as a failed input. For a
+//! pattern, only broken links that match it are reported.
 
 use std::fmt;
 use std::fs::File;
@@ -16,22 +17,22 @@ use walkdir::{DirEntry, WalkDir};
 
 use super::jsonl::{self, Line};
 
-/// Inputs found ahead of their uploads. They are small: a file is opened only when it is uploaded.
+/// Maximum number of inputs found ahead of their uploads. Whole files among them are not open yet.
 const CHANNEL_CAPACITY: usize = 16;
-/// Maximum bytes of JSON texts in memory, including those being uploaded.
+/// Maximum total bytes of JSON texts that are queued or being uploaded. One more text in memory may wait.
 const MEMORY_BYTES_MAX: usize = 64 << 20;
-/// Characters that make an argument a pattern.
+/// Characters by which an argument is recognized as a pattern.
 const WILDCARDS: [char; 3] = ['*', '?', '['];
-/// As in a shell, wildcards match neither `/` nor a leading dot.
+/// As in a shell, `*`, `?` and `[` match neither `/` nor the leading dot of a name.
 const MATCH_OPTIONS: MatchOptions =
     MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
 
-/// Depth of the search in a directory.
+/// Depth to which a directory is searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Depth {
-    /// Only its own files.
+    /// Only files directly in the directory.
     Shallow,
-    /// Its files and those of all directories below it.
+    /// Also files in all directories below it.
     Recursive,
 }
 
@@ -41,22 +42,22 @@ pub(crate) struct Search {
     /// Files, directories and patterns.
     pub(crate) arguments: Vec<PathBuf>,
     pub(crate) depth: Depth,
-    /// If set, files are JSON Lines and this field of each line is a text.
+    /// If set, all files are read as JSON Lines, and this field of each line is a text.
     pub(crate) field: Option<String>,
 }
 
-/// An input text, or the reason why there is none.
+/// An input text, or the error message if it could not be found or read.
 #[derive(Debug)]
 pub(crate) struct Input {
     pub(crate) origin: Origin,
     pub(crate) text: Result<FoundText, String>,
 }
 
-/// File, or line of a file, that holds a text.
+/// File, or line of a file, from which a text comes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
     pub(crate) file: PathBuf,
-    /// Line number from 1, in JSON Lines.
+    /// 1-based line number of a text in JSON Lines; `None` for a whole file.
     pub(crate) line: Option<u64>,
 }
 
@@ -65,7 +66,7 @@ pub(crate) struct Origin {
 pub(crate) enum FoundText {
     /// A file that is not open yet.
     File(PathBuf),
-    /// The text of a line. `memory` is its part of [`MEMORY_BYTES_MAX`], to be held until the text is stored.
+    /// The text of a line. `memory` is its share of [`MEMORY_BYTES_MAX`]; drop it once the text is stored.
     Line { text: String, memory: OwnedSemaphorePermit },
 }
 
@@ -83,7 +84,7 @@ pub(crate) fn is_single_file(argument: &Path) -> bool {
     !argument.is_dir() && pattern(argument).is_none()
 }
 
-/// Starts the search. It ends early if the receiver is dropped.
+/// Starts the search on a blocking thread. Dropping the receiver ends it early. Panics outside a tokio runtime.
 pub(crate) fn find(search: Search) -> mpsc::Receiver<Input> {
     let (found, inputs) = mpsc::channel(CHANNEL_CAPACITY);
     let memory = Arc::new(Semaphore::new(MEMORY_BYTES_MAX));
@@ -117,7 +118,7 @@ impl Finder {
         }
     }
 
-    /// Sends the files that match a pattern. The walk starts at the longest parent directory without wildcards.
+    /// Sends the files that match `pattern`. Walks the longest parent directory of the pattern without wildcards.
     fn matches(&self, argument: &Path, pattern: &Pattern) -> Result<(), ReceiverDropped> {
         let is_literal = |part: &Component<'_>| !part.as_os_str().to_string_lossy().contains(WILDCARDS);
         let literal = PathBuf::from_iter(argument.components().take_while(is_literal));
@@ -135,7 +136,7 @@ impl Finder {
                     self.file(without_dot(entry.path()))?;
                 }
                 Ok(_) => {}
-                // Everything behind a link to a parent directory is found without the link.
+                // A link to a parent directory adds no files: the walk visits that directory anyway.
                 Err(error) if error.loop_ancestor().is_some() => {}
                 Err(error) => {
                     if let Some(path) = error.path().filter(|path| is_match(path)) {
@@ -215,18 +216,18 @@ impl Finder {
     }
 }
 
-/// Returns the argument as a pattern, if it has wildcards and no file has exactly that name.
+/// Returns the argument if it is a pattern: it has wildcards, and no file has exactly this name.
 fn pattern(argument: &Path) -> Option<&str> {
     let typed = argument.to_str().filter(|typed| typed.contains(WILDCARDS))?;
     argument.symlink_metadata().is_err().then_some(typed)
 }
 
-/// Returns `a` for `./a`, which a walk of `.` reports: patterns are written without the dot.
+/// Removes a leading `./`. A walk of `.` puts it before every path, but a pattern such as `*.txt` lacks it.
 fn without_dot(path: &Path) -> &Path {
     path.strip_prefix(".").unwrap_or(path)
 }
 
-/// Returns true for names with a leading dot, except that of the argument itself.
+/// Returns true if the entry's name starts with a dot, unless the entry is the argument itself.
 fn is_hidden(entry: &DirEntry) -> bool {
     entry.depth() > 0 && entry.file_name().to_string_lossy().starts_with('.')
 }

@@ -1,22 +1,22 @@
-//! JSON Lines: one object per line, with a text in one of its fields.
+//! JSON Lines: each line is a JSON object, and one field of it is a text.
 
 use std::io::{self, BufRead, Read};
 
 use serde_json::Value;
 
-/// Maximum length of a line in bytes.
+/// Maximum length of a line in bytes, including the line feed.
 const LINE_BYTES_MAX: usize = 16 << 20;
 
-/// A line of a file.
+/// A nonblank line of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
     Complete(Vec<u8>),
-    /// Longer than [`LINE_BYTES_MAX`], and skipped.
+    /// A line longer than [`LINE_BYTES_MAX`]. Its content was discarded.
     TooLong,
 }
 
-/// Iterator over the lines of a file that are not blank, with their numbers from 1. Holds at most [`LINE_BYTES_MAX`]
-/// bytes.
+/// Iterator over the nonblank lines of a file, each with its 1-based line number. Reads at most [`LINE_BYTES_MAX`]
+/// bytes at a time, so that memory is bounded even for a file without line feeds.
 pub(super) struct Lines<R> {
     reader: R,
     number: u64,
@@ -43,7 +43,7 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    /// Appends the rest of the current line to `line`, up to the maximum. Returns the number of bytes read.
+    /// Appends the rest of the current line to `line`, but at most `bytes_max` bytes. Returns the number of bytes read.
     fn read_chunk(&mut self, line: &mut Vec<u8>) -> io::Result<usize> {
         let limit = self.bytes_max as u64;
         (&mut self.reader).take(limit).read_until(b'\n', line)
@@ -69,23 +69,23 @@ impl<R: BufRead> Iterator for Lines<R> {
     }
 }
 
-/// Returns the text in a field of a line, or an error message.
+/// Parses `line` as a JSON object and returns the string in its field `field`, or else an error message.
 pub(super) fn text(line: &[u8], field: &str) -> Result<String, String> {
     let value: Value = serde_json::from_slice(line).map_err(|error| format!("not JSON: {error}"))?;
     let Value::Object(mut object) = value else { return Err("not a JSON object".to_owned()) };
     match object.remove(field) {
         Some(Value::String(text)) => Ok(text),
-        Some(_) => Err(format!("its field `{field}` is not a string")),
+        Some(_) => Err(format!("the field `{field}` is not a string")),
         None => {
             let fields = Vec::from_iter(object.keys().take(8).map(String::as_str));
-            Err(format!("it has no field `{field}`; its fields are: {}", fields.join(", ")))
+            Err(format!("the object has no field `{field}`; its fields are: {}", fields.join(", ")))
         }
     }
 }
 
 /// Returns the error message of [`Line::TooLong`].
 pub(super) fn too_long() -> String {
-    format!("the line is longer than {} MiB: store its text from a file of its own", LINE_BYTES_MAX >> 20)
+    format!("the line is longer than {} MiB: store its text as a separate file", LINE_BYTES_MAX >> 20)
 }
 
 #[cfg(test)]

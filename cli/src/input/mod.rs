@@ -1,4 +1,4 @@
-//! Input texts: one file or standard input here, the files of a batch in [`discover`], lines of JSON in [`jsonl`].
+//! Input texts. This module opens one text, [`discover`] finds the texts of a batch, and [`jsonl`] reads JSON Lines.
 
 pub(crate) mod discover;
 mod jsonl;
@@ -16,16 +16,16 @@ use crate::error::CliError;
 /// Reader of a text's bytes.
 pub(crate) type TextReader = Pin<Box<dyn AsyncRead + Send>>;
 
-/// An open text.
+/// A text that is open for reading.
 pub(crate) struct TextInput {
     pub(crate) reader: TextReader,
     /// Size in bytes, if known.
     pub(crate) bytes: Option<u64>,
-    /// Reopens the text at its beginning for a retry; `None` if it can be read only once.
+    /// Source from which a retry reads the text again; `None` if the text can be read only once.
     pub(crate) reopen: Option<Reopen>,
 }
 
-/// A text that can be read more than once.
+/// Source of a text that can be read more than once.
 #[derive(Clone)]
 pub(crate) enum Reopen {
     File(PathBuf),
@@ -54,7 +54,7 @@ impl TextInput {
         if metadata.is_dir() {
             return Err(failed(std::io::ErrorKind::IsADirectory.into()));
         }
-        // A pipe has no size, and can be read only once.
+        // A path that is no regular file, such as a pipe, has no size and can be read only once.
         let is_file = metadata.is_file();
         Ok(Self {
             reader: Box::pin(file),

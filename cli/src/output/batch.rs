@@ -1,4 +1,5 @@
-//! Output of a batch: a line for each document as it finishes, then the totals. Failures go to standard error.
+//! Output of a batch: a line for each document as it finishes, then the totals. A failure is a line on standard error,
+//! or with `--json` a record on standard output.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,7 +12,7 @@ use super::{Format, Progress, Report, print, to_json};
 use crate::error::CliError;
 use crate::input::discover::Origin;
 
-/// Maximum failures that the final error message repeats.
+/// Maximum number of failures that the final error message repeats.
 const REPEATED_FAILURES_MAX: usize = 10;
 
 /// Output of a batch.
@@ -24,7 +25,7 @@ pub(crate) struct Batch {
     failures: Vec<String>,
 }
 
-/// Sums over all documents of a batch.
+/// Totals of a batch. Except for `failed` and `seconds`, they cover only documents that succeeded.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 struct Totals {
     documents: u64,
@@ -48,7 +49,7 @@ struct FailureRecord<'a> {
 }
 
 impl Batch {
-    /// Starts a batch with a progress bar of that label.
+    /// Starts a batch and its progress bar, which shows `label`.
     pub(crate) fn start(label: &str, format: Format) -> Self {
         Self {
             format,
@@ -64,7 +65,7 @@ impl Batch {
         Arc::clone(&self.progress)
     }
 
-    /// Prints a document that succeeded. The report's `file` is its source or destination.
+    /// Prints the report on a document that was stored or read, and adds it to the totals.
     pub(crate) fn succeeded(&mut self, report: &Report) -> Result<(), CliError> {
         self.totals.documents += 1;
         self.totals.bytes += report.bytes;
@@ -73,16 +74,16 @@ impl Batch {
         self.progress.suspend(|| self.format.print(line(report), report))
     }
 
-    /// Prints an input text that was not stored.
+    /// Prints the error of an input text that was not stored, and counts the failure.
     pub(crate) fn input_failed(&mut self, origin: &Origin, error: &CliError) -> Result<(), CliError> {
         let message = error.to_string();
-        // Errors on a file begin with its name already.
+        // An error on a file already begins with the file's name, which is printed separately.
         let message = message.strip_prefix(&format!("{origin}: ")).unwrap_or(&message);
         let file = Some(origin.file.display().to_string());
         self.failed(&origin.to_string(), &FailureRecord { file, line: origin.line, id: None, error: message })
     }
 
-    /// Prints a document that was not read.
+    /// Prints the error of a document that was not read, and counts the failure.
     pub(crate) fn document_failed(&mut self, id: &str, error: &CliError) -> Result<(), CliError> {
         let message = error.to_string();
         self.failed(id, &FailureRecord { file: None, line: None, id: Some(id), error: &message })
@@ -104,7 +105,7 @@ impl Batch {
         printed
     }
 
-    /// Prints the totals. Returns an error if any document failed.
+    /// Prints the totals. If any document failed, returns an error that repeats the first failures.
     pub(crate) fn finish(mut self) -> Result<(), CliError> {
         self.totals.seconds = self.started.elapsed().as_secs_f64();
         let Totals { documents, failed, bytes, tokens, seconds, .. } = self.totals;

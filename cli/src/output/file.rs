@@ -1,4 +1,4 @@
-//! Destination of a command's bytes: standard output, or a file that is written atomically.
+//! Destination of a command's bytes: standard output, a file that is replaced atomically, or a path such as a pipe.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::error::CliError;
 /// Destination of a command's bytes.
 pub(crate) enum Output {
     Stdout(Stdout),
-    /// A file, written under a temporary name in the same directory and renamed when complete.
+    /// A file that is written under a temporary name in the same directory and renamed by [`Output::finish`].
     File {
         temporary: NamedTempFile,
         path: PathBuf,
@@ -22,7 +22,7 @@ pub(crate) enum Output {
         temporary: NamedTempFile,
         path: PathBuf,
     },
-    /// An existing path that is not a regular file, such as a pipe. Written in place.
+    /// An existing path that is not a regular file, such as a pipe. It is written directly.
     InPlace {
         file: std::fs::File,
         path: PathBuf,
@@ -30,15 +30,15 @@ pub(crate) enum Output {
 }
 
 impl Output {
-    /// Opens `path`. `None` and `-` are standard output. An existing file is replaced by [`Output::finish`]. Errors:
-    /// `path` is a directory, or cannot be opened.
+    /// Opens `path`; `None` and `-` are standard output. An existing file is replaced only by [`Output::finish`]. Fails
+    /// if `path` is a directory or cannot be opened, or if no temporary file can be created beside it.
     pub(crate) fn open(path: Option<&Path>) -> Result<Self, CliError> {
         let path = match path {
             None => return Ok(Self::Stdout(tokio::io::stdout())),
             Some(path) if path == Path::new("-") => return Ok(Self::Stdout(tokio::io::stdout())),
             Some(path) => path,
         };
-        // A symbolic link is kept; the file that it points to is replaced.
+        // If `path` is a symbolic link, replace the file that it points to, not the link.
         let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let failed = |error: io::Error| CliError::at(path, &error);
         match target.metadata() {
@@ -51,7 +51,7 @@ impl Output {
         }
     }
 
-    /// Opens a file that must not exist. If it appears before [`Output::finish`], it is kept and `finish` fails.
+    /// Opens a new file. If `path` already exists when [`Output::finish`] is called, `finish` leaves it and fails.
     pub(crate) fn open_new(path: &Path) -> Result<Self, CliError> {
         let temporary = temporary_beside(path).map_err(|error| CliError::at(path, &error))?;
         Ok(Self::NewFile { temporary, path: path.to_owned() })
@@ -68,8 +68,8 @@ impl Output {
         }
     }
 
-    /// Completes the output. If it is dropped instead, the file is not created and an existing one is unchanged.
-    /// Returns the stream to print the command's summary to.
+    /// Completes the output and returns the output stream for the command's summary. If the output is dropped instead,
+    /// no file is created or replaced. Bytes already sent to standard output or [`Output::InPlace`] stay written.
     pub(crate) async fn finish(self) -> Result<SummaryStream, CliError> {
         match self {
             Self::Stdout(mut stdout) => {
@@ -88,7 +88,7 @@ impl Output {
     }
 }
 
-/// Creates a temporary file in the directory of `target`, with the permissions of a newly created file.
+/// Creates a temporary file in the directory of `target`, with the default permissions of new files.
 fn temporary_beside(target: &Path) -> io::Result<NamedTempFile> {
     let directory = target.parent().filter(|directory| !directory.as_os_str().is_empty());
     let mut builder = tempfile::Builder::new();

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use indicatif::HumanDuration;
 
-/// Digits of an id in a table: enough to be unique, few enough to read.
+/// Digits of an id in a table: enough to be unique in practice, few enough to read.
 const SHORT_ID_DIGITS: usize = 12;
 
 /// Returns the first digits of an id.
@@ -12,17 +12,17 @@ pub(crate) fn short_id(id: &str) -> &str {
     &id[..id.len().min(SHORT_ID_DIGITS)]
 }
 
-/// Formats a fraction as a percentage, rounded down so that only 1 is shown as 100 %.
+/// Formats a fraction as a percentage. Rounds down to three decimals, so that only 1 is shown as 100 %.
 pub(crate) fn percent(fraction: f64) -> String {
     if fraction >= 1.0 { "100 %".to_owned() } else { format!("{:.3} %", (fraction * 1e5).floor() / 1e3) }
 }
 
-/// Formats a ratio; 0 means that shards have different ratios.
+/// Formats text tokens per latent, such as `20x`. Shards of different ratios have the ratio 0, shown as `mixed`.
 pub(crate) fn ratio(ratio: u32) -> String {
     if ratio == 0 { "mixed".to_owned() } else { format!("{ratio}x") }
 }
 
-/// Formats the time since a moment, in milliseconds since 1970.
+/// Formats the time that has passed since `unix_ms`, in milliseconds since 1970: `2 hours ago` or `in the future`.
 pub(crate) fn time_since(unix_ms: u64) -> String {
     match moment(unix_ms).elapsed() {
         Ok(age) => format!("{} ago", HumanDuration(age)),
@@ -30,7 +30,7 @@ pub(crate) fn time_since(unix_ms: u64) -> String {
     }
 }
 
-/// Formats the time until a moment, in milliseconds since 1970.
+/// Formats the time that is left until `unix_ms`, in milliseconds since 1970: `expires in 2 hours` or `expired`.
 pub(crate) fn time_until(unix_ms: u64) -> String {
     match moment(unix_ms).duration_since(SystemTime::now()) {
         Ok(left) => format!("expires in {}", HumanDuration(left)),

@@ -1,4 +1,4 @@
-//! Output of commands: results as text or JSON, files, progress bars and reports.
+//! Output of commands: human-readable or JSON results, files, progress bars and reports.
 
 mod batch;
 mod file;
@@ -26,21 +26,21 @@ pub(crate) struct Format {
     pub(crate) json: bool,
 }
 
-/// Stream to print a command's summary to.
+/// Output stream for a command's summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SummaryStream {
     Stdout,
-    /// Used if the command's bytes go to standard output.
+    /// Used if standard output receives the command's bytes.
     Stderr,
 }
 
 impl Format {
-    /// Prints `text`, or `record` as one line of JSON.
+    /// Prints `record` as one line of JSON if `--json` is given, otherwise `text`.
     pub(crate) fn print(self, text: impl Display, record: &impl Serialize) -> Result<(), CliError> {
         if self.json { print(to_json(record)) } else { print(text) }
     }
 
-    /// Prints a summary to `stream`. A terminal that shows the bytes themselves needs none, unless JSON is requested.
+    /// Prints a summary to `stream`. On standard error, prints only JSON: on a terminal, text would mix with the bytes.
     pub(crate) fn print_summary(
         self,
         stream: SummaryStream,
@@ -57,17 +57,17 @@ impl Format {
     }
 }
 
-/// Prints a line, or several, to standard output.
+/// Prints one or more lines to standard output.
 pub(crate) fn print(lines: impl Display) -> Result<(), CliError> {
     writeln!(io::stdout(), "{lines}").map_err(|error| CliError::stdout(&error))
 }
 
-/// Prints a warning about a stored object that cannot be read.
+/// Prints a warning to standard error about a stored object that cannot be read.
 pub(crate) fn warn_damaged(object: impl Display, problem: &str) {
     eprintln!("warning: {object}: {problem}; run `c3 fsck`");
 }
 
-/// Serializes a value as one line of JSON.
+/// Serializes a value to one line of JSON.
 pub(crate) fn to_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("strings, numbers, lists and maps with string keys are valid JSON")
 }

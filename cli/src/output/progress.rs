@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
-/// Redraw interval while nothing changes, so that the bar does not look frozen.
+/// Interval at which the bar is redrawn even if nothing changes, so that it does not look frozen.
 const TICK: Duration = Duration::from_millis(120);
 
-/// Progress bar, cleared when dropped.
+/// Progress bar that is cleared when dropped.
 pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
-    /// Starts a bar for `bytes` bytes, or a spinner if the number is unknown.
+    /// Starts a bar for `bytes` bytes in total; `None`, an unknown total, starts a spinner.
     pub(crate) fn start(label: &str, bytes: Option<u64>) -> Self {
         let (bar, template) = match bytes {
             Some(bytes) => (ProgressBar::new(bytes), "{prefix:9} [{bar:40}] {bytes}/{total_bytes} {msg}"),
@@ -28,7 +28,7 @@ impl Progress {
         self.0.set_position(bytes);
     }
 
-    /// Adds to the number of bytes done.
+    /// Adds `bytes` to the number of bytes done, and estimates the time left.
     pub(crate) fn add(&self, bytes: u64) {
         self.0.inc(bytes);
         self.0.set_message(time_left(self.0.eta()));
@@ -40,12 +40,12 @@ impl Progress {
         self.0.set_message(progress.time_left.map_or_else(String::new, time_left));
     }
 
-    /// Prints a line above the bar.
+    /// Prints a line above the bar. Prints nothing if standard error is not a terminal.
     pub(crate) fn println(&self, line: &str) {
         self.0.println(line);
     }
 
-    /// Hides the bar while `write` prints.
+    /// Hides the bar while `write` runs, so that `write` can print.
     pub(crate) fn suspend<T>(&self, write: impl FnOnce() -> T) -> T {
         self.0.suspend(write)
     }

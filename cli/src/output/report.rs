@@ -1,4 +1,4 @@
-//! Summary of a command's work on one text or several, as text or as JSON.
+//! Report of a command on one document or several, printed as human-readable lines or as JSON.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,12 +9,13 @@ use serde::Serialize;
 
 use super::format::{percent, ratio, time_since};
 
-/// Summary of a command's work. Fields that do not apply are omitted.
+/// Report of a command on one document or several. In JSON, `fidelity` and `corrections` are null if unknown; other
+/// fields that do not apply are omitted.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) file: Option<String>,
-    /// Number of the text's line, from 1, if the file is JSON Lines.
+    /// 1-based line number of the text, if `file` is JSON Lines.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) line: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -24,23 +25,22 @@ pub(crate) struct Report {
     pub(crate) latents: u64,
     /// Text tokens per latent; 0 if shards have different ratios.
     pub(crate) ratio: u32,
-    /// Fraction of tokens that the decoder predicts correctly without corrections; null if not verified.
+    /// Fraction of tokens that the decoder predicts correctly without corrections.
     pub(crate) fidelity: Option<f64>,
-    /// Number of corrections; null if not verified.
     pub(crate) corrections: Option<u64>,
     pub(crate) verified: bool,
-    /// With `--ratio auto`: true if the document meets the bound.
+    /// With `--ratio auto`: true if the document meets `--fidelity-min` or `--stored-bytes-max`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bound_met: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) identical: Option<bool>,
     pub(crate) seconds: Seconds,
-    /// Reports on the individual texts, if there are several.
+    /// Reports on the individual documents, if there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) files: Vec<Report>,
 }
 
-/// Durations in seconds. Those of the gateway's stages are sums over parallel calls, and may exceed `total`.
+/// Durations in seconds. `compress`, `verify` and `store` each add up parallel calls, so they can exceed `total`.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Seconds {
     /// Time to start the embedded servers.
@@ -60,7 +60,7 @@ pub(crate) struct Seconds {
 }
 
 impl Report {
-    /// Reports on a stored document.
+    /// Returns a report on a stored document, without durations.
     pub(crate) fn of_document(document: &Document) -> Self {
         Self {
             id: Some(document.id.to_string()),
@@ -75,7 +75,7 @@ impl Report {
         }
     }
 
-    /// Reports on a write that took `elapsed`.
+    /// Returns a report on a write that took `elapsed`.
     pub(crate) fn of_stored(stored: &Stored, elapsed: Duration) -> Self {
         let seconds = Seconds {
             put: Some(elapsed.as_secs_f64()),
@@ -88,10 +88,11 @@ impl Report {
         Self { seconds, bound_met: stored.bound_met, ..Self::of_document(&stored.document) }
     }
 
-    /// Combines the reports on several texts into one that contains them. A single report is returned unchanged.
+    /// Combines reports into one that lists them in `files`. A single report is returned unchanged.
     ///
-    /// Counts and durations are summed. Fidelity is weighted by tokens. `verified`, `identical` and `bound_met` hold if
-    /// they hold for every text, and `ratio` is 0 if the texts have different ratios.
+    /// Counts and durations are summed; `fidelity` is the mean weighted by tokens. `verified` and `identical` are true
+    /// if they are true in every report. `fidelity`, `corrections` and `identical` are `None` if any report lacks them.
+    /// `bound_met` ignores reports that lack it. `ratio` is 0 if the reports have different ratios.
     pub(crate) fn sum(mut reports: Vec<Report>) -> Self {
         if reports.len() == 1 {
             return reports.remove(0);
@@ -167,7 +168,7 @@ impl fmt::Display for Seconds {
     }
 }
 
-/// Describes a stored document as human-readable lines.
+/// Returns human-readable lines that describe a stored document.
 pub(crate) fn describe(document: &Document) -> String {
     let mut lines = String::new();
     let mut line = |name: &str, value: String| lines.push_str(&format!("{name:<10} {value}\n"));

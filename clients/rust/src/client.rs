@@ -1,4 +1,4 @@
-//! The client handle, with one method for each call.
+//! The client handle and its calls. The calls for names, labels, lists and totals are in `names.rs`.
 
 use std::future::ready;
 use std::io::Cursor;
@@ -20,41 +20,41 @@ use crate::retry::{Gateway, Gateways, Timeouts};
 use crate::streams::{DocumentLatents, Put, ResponseStream, Text};
 use crate::upload::{self, ReadFailure};
 
-/// Client of a gateway, or of several over one store. Clones share the connections, which reconnect when they break.
+/// Client of one gateway, or of several over one store. Clones share connections, and broken connections reconnect.
 #[derive(Clone, Debug)]
 pub struct Client {
     pub(crate) gateways: Arc<Gateways>,
 }
 
 impl Client {
-    /// Connects to the gateway at `url`, as in `http://127.0.0.1:7300`, or to several over one store, separated by
-    /// commas. One that answers suffices; the others are used when it fails.
+    /// Connects to the gateway at `url`, for example `http://127.0.0.1:7300`. `url` may list several gateways over one
+    /// store, separated by commas: calls go to the first that answers, and a retry may switch to the next.
     pub async fn connect(url: &str) -> Result<Self, Error> {
         Self::connect_with(url, Timeouts::default()).await
     }
 
-    /// Connects as [`Client::connect`] does, with these time limits.
+    /// Connects like [`Client::connect`], but with the given time limits.
     pub async fn connect_with(url: &str, timeouts: Timeouts) -> Result<Self, Error> {
         Ok(Self { gateways: Arc::new(Gateways::connect(url, timeouts).await?) })
     }
 
-    /// Returns the gateway that calls go to now.
+    /// Returns the gateway that calls currently go to.
     pub(crate) fn gateway(&self) -> Gateway {
         self.gateways.current()
     }
 
-    /// Stores a text in memory, with retries as [`Client::put_with_retries`] makes them.
+    /// Stores a text that is in memory, with the retries of [`Client::put_with_retries`].
     pub async fn put_text(&self, text: impl Into<Bytes>, options: &WriteOptions) -> Result<Stored, Error> {
         let text = text.into();
         self.put_with_retries(|| ready(Ok(Cursor::new(text.clone()))), options, |_| ()).await
     }
 
-    /// Stores a text that can be read again from its beginning, with retries if a gateway is unreachable or
-    /// overloaded. A retry finds the shards that are done, and storing a document twice has no effect.
+    /// Stores a text, with retries if a gateway is unreachable or overloaded. A retry reuses the shards that are stored
+    /// already. Storing the same text twice creates one document.
     ///
-    /// `open` is called before each attempt; `on_progress` receives each progress report. There are no retries if a
-    /// name must have an expected token, since a retry could not tell another writer's change from that of its first
-    /// attempt.
+    /// Calls `open` before each attempt for a reader of the text from its beginning, and `on_progress` with each
+    /// progress report. If the options set a name with a precondition, makes only one attempt: a retry could not
+    /// distinguish the name that the first attempt set from one that another writer set.
     pub async fn put_with_retries<T, O>(
         &self,
         open: impl Fn() -> O,
@@ -90,10 +90,10 @@ impl Client {
         }
     }
 
-    /// Stores a text, which is read as fast as the gateway accepts it. `tokio_util::io::StreamReader` turns a stream of
-    /// bytes into a reader.
+    /// Stores a text, without retries. Reads it only as fast as the gateway accepts it. `tokio_util::io::StreamReader`
+    /// turns a stream of bytes into a reader.
     ///
-    /// Errors: the text is not UTF-8 or too large, an option is out of its range, the gateway is unreachable.
+    /// Fails if the gateway is unreachable or refuses the options. [`Put`] returns later errors, such as invalid UTF-8.
     pub async fn put(&self, text: impl AsyncRead + Send + 'static, options: &WriteOptions) -> Result<Put, Error> {
         use put_document_request::Part;
         let (pieces, mut read_failure) = upload::pieces(text);
@@ -105,13 +105,13 @@ impl Client {
     }
 
     /// Streams a document's text, or a range of its bytes. `id` may be a unique prefix or a name. An interrupted
-    /// stream resumes at the byte where it stopped.
+    /// stream resumes at the byte at which it stopped.
     pub async fn get(&self, id: &str, range: ByteRange) -> Result<Text, Error> {
         let request = pb::GetTextRequest { id: id.to_owned(), start: Some(range.start()), end: range.end() };
         Text::open(Arc::clone(&self.gateways), request).await
     }
 
-    /// Streams a document's latents. `id` may be a unique prefix or a name.
+    /// Streams a document's latents. `id` may be a unique prefix or a name. An interrupted stream does not resume.
     pub async fn latents(&self, id: &str) -> Result<DocumentLatents, Error> {
         let request = pb::GetLatentsRequest { id: id.to_owned() };
         let open = |mut gateway: Gateway| {
@@ -122,8 +122,8 @@ impl Client {
         DocumentLatents::open(ResponseStream::new(responses, ReadFailure::none())).await
     }
 
-    /// Stores latents that were made elsewhere. The gateway decodes them first and stores them only if every hash
-    /// matches.
+    /// Stores latents that were made elsewhere, as `document`. The gateway decodes them first; they become a document
+    /// only if every hash matches.
     pub async fn put_latents(
         &self,
         document: &Document,
@@ -146,7 +146,7 @@ impl Client {
         Ok(Document::from_wire(response.document.ok_or_else(|| Error::missing("document"))?)?)
     }
 
-    /// Lists the interrupted uploads, by name. Each can be resumed by sending its text again under its name.
+    /// Returns the interrupted uploads, sorted by name. A put of the same text under the same name resumes an upload.
     pub async fn uploads(&self) -> Result<Vec<Upload>, Error> {
         let uploads = |mut gateway: Gateway| async move {
             Ok(gateway.uploads(self.unary(pb::UploadsRequest {})).await?.into_inner().uploads)
@@ -155,14 +155,14 @@ impl Client {
         Ok(uploads.map(Upload::from_wire).collect::<Result<_, _>>()?)
     }
 
-    /// Removes unreferenced objects that are older than `grace_seconds`, by default the gateway's setting. Writes that
-    /// take longer than this fail.
+    /// Collects garbage: schedules unreferenced objects older than `grace_seconds` (`None`: the gateway's setting) for
+    /// removal by a later call; with 0, removes them in this call. Writes that take longer than this period may fail.
     pub async fn sweep(&self, grace_seconds: Option<u64>) -> Result<SweepSummary, Error> {
         let request = pb::SweepRequest { grace_seconds };
         Ok(SweepSummary::from_wire(self.gateway().sweep(request).await?.into_inner())?)
     }
 
-    /// Reads every object of the store and streams the faults; the summary comes last.
+    /// Reads every object of the store. Streams the faults that it finds, then a summary.
     pub async fn fsck(&self, mode: FsckMode) -> Result<BoxStream<'static, Result<FsckEvent, Error>>, Error> {
         let responses = self.gateway().check(mode.to_wire()).await?.into_inner();
         Ok(responses.map(|response| Ok(FsckEvent::from_wire(response?)?)).boxed())
@@ -175,15 +175,15 @@ impl Client {
         Ok(DocumentId::try_from(response.id.as_ref())?)
     }
 
-    /// Writes a stored document again with other options; unset options keep their values. The document stays as it was
-    /// until its replacement is verified and durable. `id` may be a unique prefix or a name.
+    /// Writes a stored document again with other options. Unset options keep the document's values. The document does
+    /// not change until its replacement is durable. `id` may be a unique prefix or a name.
     pub async fn recode(&self, id: &str, options: &WriteOptions) -> Result<Put, Error> {
         let request = pb::RecodeRequest { id: id.to_owned(), options: Some(options.to_wire()) };
         let responses = self.gateway().recode(request).await?.into_inner();
         Ok(Put(ResponseStream::new(responses, ReadFailure::none())))
     }
 
-    /// Compresses a text without storing it, and streams its windows.
+    /// Streams the windows of a text, with their latents. Stores nothing.
     pub async fn compress(
         &self,
         text: impl AsyncRead + Send + 'static,
@@ -202,7 +202,7 @@ impl Client {
         Ok(windows.boxed())
     }
 
-    /// Streams the text of latents that are not stored, or the answer to the prompt in `options`.
+    /// Streams the text of each window, or the answer about it to the prompt in `options`. Stores nothing.
     pub async fn decompress(
         &self,
         windows: impl Stream<Item = Window> + Send + 'static,
@@ -216,7 +216,7 @@ impl Client {
         Ok(responses.map(|response| Ok(response?.text)).boxed())
     }
 
-    /// Lists the nodes that the gateway knows, each with its own description.
+    /// Returns the nodes that the gateway knows, with their state and their last description.
     pub async fn nodes(&self) -> Result<Vec<pb::Node>, Error> {
         let nodes = |mut gateway: Gateway| async move {
             Ok(gateway.nodes(self.unary(pb::NodesRequest {})).await?.into_inner().nodes)
@@ -224,7 +224,7 @@ impl Client {
         self.gateways.retrying(nodes).await
     }
 
-    /// Returns a request with the deadline of calls that have one response.
+    /// Returns a request with [`Timeouts::response`] as its deadline.
     pub(crate) fn unary<M>(&self, message: M) -> Request<M> {
         let mut request = Request::new(message);
         request.set_timeout(self.gateways.timeouts.response);

@@ -5,19 +5,19 @@ use std::time::Duration;
 use c3_types::Invalid;
 use tonic::{Code, Status};
 
-/// Metadata key of a refused call: milliseconds after which to retry.
+/// Metadata key in the status of a refused call: the delay before a retry, in milliseconds.
 const RETRY_AFTER_MS: &str = "retry-after-ms";
 
-/// Error of a call. Each message is one line.
+/// Error of a call, or of connecting. Each message is one line.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address is not a URL of a gateway.
+    /// The string is not a valid URL of a gateway.
     #[error("`{url}` is not the URL of a gateway; write it as http://HOST:PORT")]
     Url {
         /// The URL as given.
         url: String,
     },
-    /// No connection to the address.
+    /// No gateway can be reached. If several were given, this is the error of the first.
     #[error("no gateway answers at {url} ({reason}); start one with `c3 serve`, or give the address of one")]
     Connect {
         /// The URL as given.
@@ -25,17 +25,17 @@ pub enum Error {
         /// Innermost error of the connection attempt.
         reason: String,
     },
-    /// The caller's text could not be read. The call was cancelled and nothing was stored.
+    /// The caller's text could not be read. The call, if begun, was cancelled. No document was stored.
     #[error("the text cannot be read: {0}")]
     Read(std::io::Error),
-    /// The gateway refused the call, or the call failed.
+    /// The gateway refused the call, the call failed, or the connection was lost during the call.
     #[error("{message}")]
     Call {
         /// gRPC status code.
         code: Code,
-        /// Status message of the gateway.
+        /// Message of the gRPC status, with line breaks replaced by spaces.
         message: String,
-        /// Delay after which the gateway asks to retry.
+        /// Delay before a retry that the gateway requested, if it did.
         retry_after: Option<Duration>,
     },
     /// The gateway's response is not valid.
@@ -44,7 +44,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Returns the gRPC status code of a call that failed.
+    /// Returns the gRPC status code if this is [`Self::Call`], else `None`.
     pub fn code(&self) -> Option<Code> {
         match self {
             Self::Call { code, .. } => Some(*code),
@@ -54,12 +54,12 @@ impl Error {
 
     /// Returns the error of a response that lacks a required field.
     pub(crate) fn missing(field: &'static str) -> Self {
-        Self::Response(Invalid::new(field, "must be given"))
+        Self::Response(Invalid::new(field, "is missing"))
     }
 
-    /// Returns the error of a connection attempt.
+    /// Converts the error of a connection attempt to `url`.
     pub(crate) fn connect(url: &str, error: &tonic::transport::Error) -> Self {
-        // The outermost message is always "transport error"; the innermost names the reason.
+        // The outermost message is always "transport error"; the innermost gives the reason.
         let mut reason: &dyn std::error::Error = error;
         while let Some(source) = reason.source() {
             reason = source;
@@ -76,7 +76,7 @@ impl From<Status> for Error {
             "" => format!("the call failed: {}", status.code()),
             message => message.replace('\n', " "),
         };
-        // A status with a source was made by the client: the connection closed during the call.
+        // tonic, not the gateway, made a status that has a source: the connection closed during the call.
         let broken = status.code() == Code::Internal && std::error::Error::source(&status).is_some();
         let code = if broken { Code::Unavailable } else { status.code() };
         Self::Call { code, message, retry_after: retry_after.map(Duration::from_millis) }

@@ -1,11 +1,12 @@
 //! Rust client of the gateway.
 //!
-//! [`Client::connect`] returns a handle that is cheap to clone. Long texts and latents are streamed with back pressure:
-//! the client reads the text only as fast as the gateway accepts it, and receives only as fast as the caller polls.
-//! Dropping a call cancels it on the gateway and on its nodes.
+//! [`Client::connect`] returns a handle that is cheap to clone. Texts and latents are streamed with back pressure: the
+//! client reads a text only as fast as the gateway accepts it, and receives only as fast as the caller polls. Dropping
+//! the future or stream of a call cancels the call on the gateway and on its nodes.
 //!
-//! Every call carries the current tracing span as W3C trace context. Calls that are safe to repeat are retried: on
-//! the next of the configured gateways if one is unreachable, or after the delay that it asks for if it is overloaded.
+//! Every call carries the current tracing span as W3C trace context. Only `get`, `latents`, `stat`, `uploads`, `nodes`,
+//! `put_text` and `put_with_retries` retry: on the next gateway if one is unreachable, or after the delay that an
+//! overloaded gateway requests.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), c3_client::Error> {

@@ -16,7 +16,7 @@ use crate::error::Error;
 pub enum Listed {
     /// A document.
     Document(Box<Document>),
-    /// A document that exists and cannot be read.
+    /// A document that exists but cannot be read.
     Damaged(DamagedDocument),
 }
 
@@ -25,13 +25,13 @@ pub enum Listed {
 pub enum ListedName {
     /// A name.
     Named(NamedDocument),
-    /// A name that exists and cannot be read.
+    /// A name that exists but cannot be read.
     Damaged(DamagedName),
 }
 
 impl Client {
-    /// Points a name at a document. Fails with ABORTED if the name is not as expected. `id` may be a unique prefix or
-    /// another name.
+    /// Points a name at a document. Fails with ABORTED if the name does not meet the precondition `expected`. `id` may
+    /// be a unique prefix or another name.
     pub async fn set_name(&self, name: &DocumentName, id: &str, expected: &Expected) -> Result<NamedDocument, Error> {
         let (namespace, name) = parts(name);
         let request = pb::SetNameRequest { namespace, name, id: id.to_owned(), expected: expected.to_token() };
@@ -39,7 +39,7 @@ impl Client {
         Ok(NamedDocument::from_wire(response.named.ok_or_else(|| Error::missing("named"))?)?)
     }
 
-    /// Looks up a name.
+    /// Returns the document and the version token of a name. Fails with NOT_FOUND if no document has the name.
     pub async fn get_name(&self, name: &DocumentName) -> Result<NamedDocument, Error> {
         let (namespace, name) = parts(name);
         let request = self.unary(pb::GetNameRequest { namespace, name });
@@ -47,7 +47,7 @@ impl Client {
         Ok(NamedDocument::from_wire(response.named.ok_or_else(|| Error::missing("named"))?)?)
     }
 
-    /// Removes a name and returns the document that it pointed at. Fails with ABORTED if the name is not as expected.
+    /// Removes a name and returns its document. Fails with ABORTED if the name does not meet `expected`.
     pub async fn remove_name(&self, name: &DocumentName, expected: &Expected) -> Result<DocumentId, Error> {
         let (namespace, name) = parts(name);
         let request = pb::RemoveNameRequest { namespace, name, expected: expected.to_token() };
@@ -55,8 +55,8 @@ impl Client {
         Ok(DocumentId::try_from(response.id.as_ref())?)
     }
 
-    /// Streams the names of a namespace that begin with `prefix`, in order. Requests further pages as needed; the
-    /// damaged names of a page come last.
+    /// Streams the names of a namespace that begin with `prefix`. Requests pages of up to 1000 names as needed. Names
+    /// are in order, except that the damaged names of a page come at its end.
     pub fn names(&self, namespace: &Namespace, prefix: &str) -> BoxStream<'static, Result<ListedName, Error>> {
         let (client, namespace, prefix) = (self.clone(), namespace.to_string(), prefix.to_owned());
         let pages = stream::try_unfold(Some(String::new()), move |page_token| {
@@ -74,8 +74,8 @@ impl Client {
         pages.try_flatten().boxed()
     }
 
-    /// Sets labels of a document, removes others, and returns all. Fails with ABORTED if the labels are not as
-    /// expected. `id` may be a unique prefix or a name.
+    /// Removes the labels with the keys `remove` from a document, then sets `set`. Returns all labels. Fails with
+    /// ABORTED if the labels do not meet the precondition `expected`. `id` may be a unique prefix or a name.
     pub async fn set_labels(
         &self,
         id: &str,
@@ -93,7 +93,7 @@ impl Client {
         Ok(DocumentLabels::from_wire(response)?)
     }
 
-    /// Returns the labels of a document. `id` may be a unique prefix or a name.
+    /// Returns the labels of a document and their version token. `id` may be a unique prefix or a name.
     pub async fn labels(&self, id: &str) -> Result<DocumentLabels, Error> {
         let request = self.unary(pb::StatRequest { id: id.to_owned() });
         let response = self.gateway().stat(request).await?.into_inner();
@@ -101,13 +101,13 @@ impl Client {
         Ok(DocumentLabels { id: document.id, labels: document.labels, token: response.labels_token })
     }
 
-    /// Streams the documents whose id begins with `prefix`, as [`Client::list_where`] does.
+    /// Streams the documents whose id begins with `prefix`, in the order of [`Client::list_where`].
     pub fn list(&self, prefix: &str) -> BoxStream<'static, Result<Listed, Error>> {
         self.list_where(&ListQuery { prefix: prefix.to_owned(), ..ListQuery::default() })
     }
 
-    /// Streams the documents that match the query, by id. Requests further pages as needed; the damaged documents of a
-    /// page come last.
+    /// Streams the documents that match the query. Requests pages as needed. Documents are in order of id, except that
+    /// the damaged documents of a page come at its end.
     pub fn list_where(&self, query: &ListQuery) -> BoxStream<'static, Result<Listed, Error>> {
         let client = self.clone();
         let pages = stream::try_unfold(Some(query.clone()), move |query| {
@@ -125,13 +125,13 @@ impl Client {
         pages.try_flatten().boxed()
     }
 
-    /// Returns totals over all documents. The gateway reads every manifest, which takes long in a large store.
+    /// Returns totals over all documents. Has no deadline, since the gateway reads every manifest and every name.
     pub async fn totals(&self) -> Result<Totals, Error> {
         Ok(Totals::from_wire(self.gateway().totals(pb::TotalsRequest {}).await?.into_inner())?)
     }
 }
 
-/// Returns the namespace and the name, which are separate fields of a request.
+/// Splits a name into namespace and name, which are separate fields of a request.
 fn parts(name: &DocumentName) -> (String, String) {
     (name.namespace().to_string(), name.name().to_owned())
 }

@@ -1,6 +1,4 @@
-//! Gateways of a client, and retries on another one or after a delay.
-//!
-//! Only calls that are safe to repeat are retried.
+//! The gateways of a client, and retries of calls on another gateway or after a delay.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,15 +13,15 @@ use tonic::{Code, Request, Status};
 use crate::error::Error;
 use crate::trace;
 
-/// Shortest and longest backoff, which doubles with each retry.
+/// First and maximum backoff. The backoff doubles with each retry; the delay is a random 50 to 100 % of it.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
 
-/// Maximum attempts that were interrupted after a gateway had begun to work on them. More suggest that the call itself
-/// crashes gateways.
+/// Maximum attempts of a call that fail after they have reached a gateway. A call that fails more often is not retried,
+/// since it may be what crashes the gateways.
 const BREAKS_MAX: u32 = 10;
 
 pub(crate) type Injector = fn(Request<()>) -> Result<Request<()>, Status>;
-/// Stub of a gateway that adds the trace context to each call.
+/// gRPC stub of a gateway. Adds the trace context to each call.
 pub(crate) type Gateway = GatewayClient<InterceptedService<Channel, Injector>>;
 
 /// Time limits of a client.
@@ -31,11 +29,11 @@ pub(crate) type Gateway = GatewayClient<InterceptedService<Channel, Injector>>;
 pub struct Timeouts {
     /// Maximum time to establish a connection.
     pub connect: Duration,
-    /// Deadline of calls with one request and one response.
+    /// Deadline of calls with one request and one response. `sweep` and `totals` have no deadline.
     pub response: Duration,
-    /// Interval of HTTP/2 keep-alive pings during a call, and maximum time until one is answered.
+    /// Interval of HTTP/2 keep-alive pings during a call, and maximum time until a ping is answered.
     pub keep_alive: Duration,
-    /// Maximum time without a gateway that accepts the call. Until then, calls that are safe to repeat are retried.
+    /// Maximum time for which a call is retried while no gateway accepts it.
     pub retry: Duration,
 }
 
@@ -50,17 +48,17 @@ impl Default for Timeouts {
     }
 }
 
-/// Gateways over one store. Each of them can serve any call.
+/// Gateways over one store. Any gateway can serve any call.
 #[derive(Debug)]
 pub(crate) struct Gateways {
     all: Vec<Gateway>,
-    /// Index, modulo the number of gateways, of the one that calls go to.
+    /// Index of the gateway that calls go to, to be taken modulo the number of gateways.
     current: AtomicUsize,
     pub(crate) timeouts: Timeouts,
 }
 
 impl Gateways {
-    /// Connects to the gateways at `urls`, separated by commas. Errors: none of them answers, or a URL is invalid.
+    /// Connects to the gateways at `urls`, separated by commas. Fails if no gateway answers or a URL is invalid.
     pub(crate) async fn connect(urls: &str, timeouts: Timeouts) -> Result<Self, Error> {
         let (mut all, mut first_error) = (Vec::new(), None);
         let mut first_connected = None;
@@ -73,7 +71,7 @@ impl Gateways {
                 }
                 Err(error) => {
                     first_error = first_error.or(Some(Error::connect(url, &error)));
-                    // It may come back.
+                    // The gateway may become reachable later.
                     endpoint.connect_lazy()
                 }
             };
@@ -89,12 +87,12 @@ impl Gateways {
         }
     }
 
-    /// Returns the gateway that calls go to now.
+    /// Returns the gateway that calls currently go to.
     pub(crate) fn current(&self) -> Gateway {
         self.all[self.current.load(Ordering::Relaxed) % self.all.len()].clone()
     }
 
-    /// Begins the retries of a call.
+    /// Returns the retry state of a call whose first attempt starts now.
     pub(crate) fn retries(&self) -> Retries {
         Retries::new(self.timeouts)
     }
@@ -113,7 +111,7 @@ impl Gateways {
         }
     }
 
-    /// Sends further calls to the next gateway.
+    /// Directs all later calls to the next gateway.
     fn fail_over(&self) {
         self.current.fetch_add(1, Ordering::Relaxed);
     }
@@ -131,28 +129,28 @@ fn endpoint(url: &str, timeouts: Timeouts) -> Result<Endpoint, Error> {
         .keep_alive_timeout(timeouts.keep_alive))
 }
 
-/// Retries of one call. They end after [`Timeouts::retry`] without a gateway. An attempt that lasted longer than a
-/// connection may take did reach a gateway, so the time starts again when it fails.
+/// Retry state of one call. Retries end [`Timeouts::retry`] after the call began, or after an attempt that reached a
+/// gateway failed. An attempt that lasts longer than [`Timeouts::connect`] must have reached a gateway.
 #[derive(Debug)]
 pub(crate) struct Retries {
     timeouts: Timeouts,
     deadline: Instant,
     attempt_started: Instant,
-    /// Attempts that reached no gateway, since the last one that did.
+    /// Failed attempts since the call began, or since and including the last one that reached a gateway.
     failures: u32,
-    /// Attempts that were interrupted while a gateway worked on them.
+    /// Failed attempts that had reached a gateway.
     breaks: u32,
 }
 
 impl Retries {
-    /// Starts with the first attempt.
+    /// Creates the state at the start of the first attempt.
     pub(crate) fn new(timeouts: Timeouts) -> Self {
         let now = Instant::now();
         Self { timeouts, deadline: now + timeouts.retry, attempt_started: now, failures: 0, breaks: 0 }
     }
 
-    /// Waits until the next attempt may start, on another gateway if the last one is unreachable. Returns the error if
-    /// the call must not be retried.
+    /// Waits until the next attempt may start. Directs calls to the next gateway unless `error` is an overload. Returns
+    /// `error` if the call must not be retried, or if the delay would exceed the time limit.
     pub(crate) async fn wait(&mut self, error: Error, gateways: &Gateways) -> Result<(), Error> {
         let now = Instant::now();
         if now - self.attempt_started > self.timeouts.connect {
@@ -161,7 +159,7 @@ impl Retries {
         }
         let allowed = |&delay: &Duration| now + delay <= self.deadline && self.breaks <= BREAKS_MAX;
         let Some(delay) = self.delay(&error).filter(allowed) else { return Err(error) };
-        // An overloaded gateway asks for time; one that is draining or unreachable is not worth waiting for.
+        // An overloaded gateway names the delay after which it accepts calls. Any other error may persist there.
         if error.code() != Some(Code::ResourceExhausted) {
             gateways.fail_over();
         }
@@ -171,14 +169,14 @@ impl Retries {
         Ok(())
     }
 
-    /// Returns the delay before the next attempt; `None` if it would fail again.
+    /// Returns the delay before the next attempt; `None` if another attempt would fail as well.
     fn delay(&self, error: &Error) -> Option<Duration> {
         let Error::Call { code, retry_after, .. } = error else { return None };
         let backoff = (BACKOFF[0] * (1 << self.failures.min(10))).min(BACKOFF[1]);
         match code {
             Code::ResourceExhausted => *retry_after,
-            // Gateways send neither UNKNOWN nor CANCELLED to a connected caller. A call in flight on a connection that
-            // breaks fails with UNKNOWN, and a call on a connection that is closing fails with CANCELLED.
+            // Gateways send neither UNKNOWN nor CANCELLED to a connected caller. tonic fails a call with UNKNOWN if its
+            // connection breaks, and with CANCELLED if its connection is closing.
             Code::Unavailable | Code::Unknown | Code::Cancelled => Some(backoff.mul_f64(0.5 + 0.5 * fastrand::f64())),
             _ => None,
         }

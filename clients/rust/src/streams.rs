@@ -1,4 +1,4 @@
-//! Response streams: text, latents, and the events of a write. Each receives as fast as the caller polls it.
+//! Response streams: text, latents, and the events of a write. Each receives only as fast as the caller polls it.
 
 use std::ops::Range;
 use std::pin::Pin;
@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::retry::{Gateway, Gateways};
 use crate::upload::ReadFailure;
 
-/// Responses of a call. The stream ends with an error if the text that the call sends cannot be read.
+/// Responses of a call. Yields an error if the text that the call sends cannot be read.
 pub(crate) struct ResponseStream<M> {
     responses: Streaming<M>,
     read_failure: ReadFailure,
@@ -42,22 +42,22 @@ impl<M> Stream for ResponseStream<M> {
     }
 }
 
-/// A write or recode in progress. Dropping it before [`PutEvent::Stored`] cancels it, and nothing is stored.
+/// A write or recode in progress. Dropping it cancels the call, and changes nothing if the document is not durable yet.
 pub struct Put(pub(crate) ResponseStream<pb::PutDocumentResponse>);
 
 impl Put {
-    /// Returns the next event; `None` after the last.
+    /// Returns the next event; `None` after the last one.
     pub async fn next(&mut self) -> Result<Option<PutEvent>, Error> {
         let response = self.0.next().await.transpose()?;
         Ok(response.map(PutEvent::from_wire).transpose()?)
     }
 
-    /// Waits until the document is durable.
+    /// Waits until the document is durable, and returns the result.
     pub async fn finish(self) -> Result<Stored, Error> {
         self.finish_with(|_| ()).await
     }
 
-    /// Waits until the document is durable, and passes each progress report to `on_progress`.
+    /// Like [`Self::finish`], and passes each progress report to `on_progress`.
     pub async fn finish_with(mut self, mut on_progress: impl FnMut(Progress)) -> Result<Stored, Error> {
         while let Some(event) = self.next().await? {
             match event {
@@ -69,8 +69,8 @@ impl Put {
     }
 }
 
-/// Text of a document, or of a range of it: a stream of pieces, each checked by the gateway against its stored hash.
-/// If the stream is interrupted, it resumes at the byte where it stopped, on another gateway or later on the same one.
+/// Text of a document, or of a range of its bytes, as a stream. The gateway checks the hash of each window before it
+/// sends the text. An interrupted stream resumes at the byte at which it stopped, if need be on another gateway.
 pub struct Text {
     document: Document,
     range: Range<u64>,
@@ -89,7 +89,7 @@ impl Text {
         &self.document
     }
 
-    /// Returns the requested range of bytes, with open ends resolved.
+    /// Returns the requested range of bytes. If its end was open, it ends with the document.
     pub fn range(&self) -> Range<u64> {
         self.range.clone()
     }
@@ -103,7 +103,7 @@ impl Stream for Text {
     }
 }
 
-/// Opens a text on the first gateway that responds. The returned responses begin after the header.
+/// Opens a text, with retries. The returned responses are those after the header.
 async fn open_text(
     gateways: &Gateways,
     request: &pb::GetTextRequest,
@@ -120,7 +120,7 @@ async fn open_text(
     gateways.retrying(open).await
 }
 
-/// Streams the pieces of a text. Counts the bytes, so that a stream that is too short or too long ends with an error.
+/// Streams the pieces of a text. Fails if the gateway sends fewer or more bytes than the range has.
 fn pieces(
     gateways: Arc<Gateways>,
     id: String,
@@ -137,9 +137,9 @@ fn pieces(
                     retries = gateways.retries();
                     yield text;
                 }
-                Ok(Some(_)) => Err(invalid(format!("is longer than the {} bytes that remain", range.end - at)))?,
+                Ok(Some(_)) => Err(invalid(format!("must be a piece of at most {} bytes", range.end - at)))?,
                 Ok(None) if at == range.end => break,
-                Ok(None) => Err(invalid(format!("ends {} bytes early", range.end - at)))?,
+                Ok(None) => Err(invalid(format!("ends {} bytes before the range does", range.end - at)))?,
                 // The text is complete, so an error at the end of the call does not matter.
                 Err(_) if at == range.end => break,
                 Err(status) => {
@@ -152,7 +152,7 @@ fn pieces(
     }
 }
 
-/// Latents of a document: a stream of its windows, each checked.
+/// Latents of a document, as a stream of windows. Fails at a window whose fields or checksum are invalid.
 pub struct DocumentLatents {
     document: Document,
     responses: ResponseStream<pb::GetLatentsResponse>,

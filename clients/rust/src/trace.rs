@@ -1,4 +1,4 @@
-//! W3C trace context in the metadata of every call, so that the gateway continues the caller's trace.
+//! Sends the W3C trace context in the metadata of every call, so that the gateway continues the caller's trace.
 
 use opentelemetry::trace::TraceContextExt;
 use tonic::metadata::MetadataValue;
@@ -6,7 +6,7 @@ use tonic::{Request, Status};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 /// Adds the context of the current span to the metadata of `request`, as `traceparent` and `tracestate`. Does nothing
-/// if no OpenTelemetry layer records the span. Never fails; tonic's interceptors return a `Result`.
+/// if no OpenTelemetry layer records the span. Always returns `Ok`; tonic requires a `Result` of interceptors.
 pub(crate) fn inject(mut request: Request<()>) -> Result<Request<()>, Status> {
     let context = tracing::Span::current().context();
     let span = context.span().span_context().clone();

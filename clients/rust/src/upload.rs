@@ -1,7 +1,8 @@
-//! Upload of the caller's text, with back pressure.
+//! Uploads the caller's text, with back pressure.
 //!
-//! A gRPC request stream cannot end with an error. If reading fails, the stream therefore stalls, and [`ReadFailure`]
-//! ends the response side, which drops the call: the gateway never takes a truncated text for a complete one.
+//! A gRPC client cannot end its request stream with an error. If reading the text fails, the request stream therefore
+//! stays open without further messages, and [`ReadFailure`] makes the response stream fail. The caller then drops the
+//! call, which cancels it, so the gateway never takes a truncated text for a complete one.
 
 use std::io;
 use std::pin::Pin;
@@ -16,16 +17,16 @@ use tokio::sync::oneshot;
 
 use crate::error::Error;
 
-/// Receives the error if reading the caller's text fails.
+/// Receives the error if the caller's text cannot be read.
 pub(crate) struct ReadFailure(Fuse<oneshot::Receiver<io::Error>>);
 
 impl ReadFailure {
-    /// Returns one that never reports, for calls that send no text.
+    /// Returns a value that never receives an error, for calls that send no text.
     pub(crate) fn none() -> Self {
         Self(Fuse::terminated())
     }
 
-    /// Returns the error once reading has failed.
+    /// Returns the error once reading has failed, else [`Poll::Pending`].
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Error> {
         match Pin::new(&mut self.0).poll(context) {
             Poll::Ready(Ok(error)) => Poll::Ready(Error::Read(error)),
@@ -34,7 +35,7 @@ impl ReadFailure {
         }
     }
 
-    /// Awaits the response to `call`, or the error of reading the text.
+    /// Waits for the response to `call` or for a read error, and returns whichever comes first.
     pub(crate) async fn or<T>(&mut self, call: impl Future<Output = Result<T, tonic::Status>>) -> Result<T, Error> {
         let failed = std::future::poll_fn(|context| self.poll(context));
         tokio::select! {
@@ -44,7 +45,7 @@ impl ReadFailure {
     }
 }
 
-/// Splits the text into pieces, each read when the gateway accepts it.
+/// Splits the text into pieces of up to [`TEXT_PIECE_BYTES_MAX`] bytes. Reads each only when the gateway accepts it.
 pub(crate) fn pieces(text: impl AsyncRead + Send + 'static) -> (impl Stream<Item = Bytes> + Send, ReadFailure) {
     let (failed, read_failure) = oneshot::channel();
     let pieces = stream::unfold((Box::pin(text), failed), async |(mut text, failed)| {
@@ -53,7 +54,7 @@ pub(crate) fn pieces(text: impl AsyncRead + Send + 'static) -> (impl Stream<Item
             Ok(0) => None,
             Ok(_) => Some((piece.freeze(), (text, failed))),
             Err(error) => {
-                // Sending fails if the call has ended. The error is not needed then.
+                // `send` fails if the call has ended, when no one needs the error.
                 let _ = failed.send(error);
                 std::future::pending().await
             }

@@ -1,4 +1,4 @@
-//! Throughput of the GEMM kernels on one thread, and the CPU's peak for comparison.
+//! Throughput of the GEMM kernels on one thread. For comparison, the CPU's peak and its memory bandwidth.
 //!
 //! `cargo bench -p c3-cascade --bench kernels`
 
@@ -10,7 +10,7 @@ fn main() {
     divan::main();
 }
 
-/// Shapes `[outputs, inputs]` of the default model: QKV, gate, down, LM head.
+/// Shapes `[outputs, inputs]` of weights of the default model: QKV, gate, down, LM head.
 const SHAPES: [[usize; 2]; 4] = [[960, 576], [1536, 576], [576, 1536], [16_384, 576]];
 const KERNELS: [Kernels; 4] = [Kernels::Avx512, Kernels::AvxVnni, Kernels::Avx2, Kernels::Portable];
 
@@ -36,7 +36,7 @@ fn by_kernels(bencher: Bencher<'_, '_>, kernels: Kernels) {
     gemm(bencher, SHAPES[1], false, 64, kernels);
 }
 
-/// Peak multiply-adds per second of all threads, without loads and stores.
+/// Measures the peak multiply-adds per second of all threads together, without loads and stores.
 #[divan::bench]
 fn peak(bencher: Bencher<'_, '_>) {
     const ROUNDS: usize = 100_000;
@@ -45,7 +45,7 @@ fn peak(bencher: Bencher<'_, '_>) {
     bencher.counter(macs).bench_local(|| bench::peak(Kernels::Auto, ROUNDS));
 }
 
-/// Memory bandwidth of one thread, in bytes read per second.
+/// Measures the memory bandwidth of one thread, in bytes read per second.
 #[divan::bench]
 fn memory(bencher: Bencher<'_, '_>) {
     let numbers = vec![1u64; 32 << 20];

@@ -8,7 +8,7 @@ use c3_cascade::{Compressor, DecodeWindow, Decoder, Latents, Options, Source, Ta
 use divan::Bencher;
 use divan::counter::ItemsCount;
 
-/// Number of windows, and their ratio.
+/// Number of windows, and the ratio of all windows.
 type Case = [usize; 2];
 
 fn main() {
@@ -63,7 +63,7 @@ fn compress(bencher: Bencher<'_, '_>, case: Case) {
     bencher.counter(ItemsCount::new(stages.tokens())).bench_local(|| stages.compressor.compress(&windows));
 }
 
-/// 16 windows of 1 to 2,560 tokens if `mixed`, otherwise of equal lengths with about the same number of tokens.
+/// Compresses 16 windows: of 1 to 2,560 tokens if `mixed`, otherwise of 1,280 tokens each, about the same in total.
 #[divan::bench(args = [true, false])]
 fn compress_mixed(bencher: Bencher<'_, '_>, mixed: bool) {
     let stages = Stages::new([1, 20]);

@@ -1,4 +1,4 @@
-//! Derives and writes the manifest of a checkpoint: `cargo run -p c3-cascade --example manifest -- FOLDER [NAME]`.
+//! Writes a checkpoint's `cascade.json`: `cargo run -p c3-cascade --example manifest -- FOLDER [NAME]`.
 
 use std::path::PathBuf;
 

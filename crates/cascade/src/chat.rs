@@ -1,6 +1,6 @@
 //! Chat of the published code: prompt validation, greedy decoding with an n-gram ban, stopping criteria, trimming.
 //!
-//! Follows `chat()` in C3-master/C3/model/C3.py at ff52c7e and the generation loop of transformers 4.49.
+//! It follows `chat()` in C3-master/C3/model/C3.py at commit ff52c7e, and the generation loop of transformers 4.49.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,23 +9,23 @@ use crate::Error;
 use crate::network::Argmax;
 use crate::tokenizer::Tokenizer;
 
-/// Size of the n-grams that may not repeat, in prompt and answer together.
+/// Length in tokens of the n-grams that may not occur twice in the prompt followed by the answer.
 const NO_REPEAT_NGRAM: usize = 20;
-/// Token, or text, that ends an answer.
+/// Ends an answer, as a special token or spelled out in text tokens.
 const STOP: &str = "<|im_end|>";
-/// Maximum tokens of an answer if the caller sets no limit.
+/// Maximum tokens of an answer if the caller sets no maximum.
 pub const TOKENS_MAX: usize = 4096;
 
 /// State of an answer that is being generated.
 pub struct Generation {
-    /// Ids of the prompt, followed by those of the answer.
+    /// Ids of the prompt, followed by the ids of the answer.
     ids: Vec<u32>,
     prompt_len: usize,
     tokens_max: usize,
     end_ids: Vec<u32>,
     stop_id: u32,
     tokenizer: Arc<Tokenizer>,
-    /// Bytes of the answer's text tokens.
+    /// Bytes of the answer's text tokens, without special tokens.
     plain: Vec<u8>,
     done: bool,
 }
@@ -54,7 +54,7 @@ impl Generation {
         &self.ids[..self.prompt_len]
     }
 
-    /// Ids of the answer so far, including the one that ended it.
+    /// Ids of the answer so far, including the id that ended the answer.
     pub fn tokens(&self) -> &[u32] {
         &self.ids[self.prompt_len..]
     }
@@ -74,7 +74,7 @@ impl Generation {
         self.ids.push(id);
         self.plain.extend(self.tokenizer.text(id).unwrap_or_default());
         let length = self.tokens().len();
-        // The published stopping criterion only initialises itself at the first token.
+        // The published stopping criterion never stops at the first token: its first call only initialises it.
         let stopped = length > 1 && (id == self.stop_id || contains(&self.plain, STOP.as_bytes()));
         self.done = stopped || self.end_ids.contains(&id) || length >= self.tokens_max;
     }
@@ -97,7 +97,7 @@ impl Generation {
         self.prompt_len + self.tokens_max
     }
 
-    /// Returns the ids that would repeat an n-gram of [`NO_REPEAT_NGRAM`] tokens.
+    /// Returns the ids that, as the next token, would repeat an n-gram of [`NO_REPEAT_NGRAM`] tokens.
     fn banned(&self) -> HashSet<u32> {
         let Some(start) = (self.ids.len() + 1).checked_sub(NO_REPEAT_NGRAM) else { return HashSet::new() };
         let last = &self.ids[start..];
@@ -106,8 +106,8 @@ impl Generation {
     }
 }
 
-/// Validates a context as the published code does. Fails with [`Error::InvalidInput`] if the context contains `<img>`.
-/// The published code raises if the matching `</img>` is missing, or because there would be two latent slots.
+/// Validates a context. Fails with [`Error::InvalidInput`] if the context contains `<img>`. The published code, too,
+/// raises an exception then: either `</img>` is not at the expected position, or the input has two latent slots.
 pub(crate) fn check_context(ids: &[u32], tokenizer: &Tokenizer, latents: usize) -> Result<(), Error> {
     let (start, end) = (tokenizer.special("<img>")?, tokenizer.special("</img>")?);
     match ids.iter().position(|&id| id == start) {
@@ -119,7 +119,7 @@ pub(crate) fn check_context(ids: &[u32], tokenizer: &Tokenizer, latents: usize) 
     }
 }
 
-/// Validates a prompt as the published code does. Fails with [`Error::InvalidInput`] if the counts of `<img>` and
+/// Validates a prompt as the published code does. Fails with [`Error::InvalidInput`] if the numbers of `<img>` and
 /// `</img>` differ.
 pub(crate) fn check_prompt(ids: &[u32], tokenizer: &Tokenizer) -> Result<(), Error> {
     let count = |token| tokenizer.special(token).map(|special| ids.iter().filter(|&&id| id == special).count());

@@ -1,4 +1,4 @@
-//! First stage: text to latents.
+//! First stage: compresses text to latents.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::options::Options;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, StageInfo, chat};
 
-/// First stage of a cascade: `llm1` and the query embedding.
+/// First stage of a cascade: the network that the published checkpoint calls `llm1`, and the query embedding.
 pub struct Compressor {
     network: Qwen2,
     /// `[latent_token_len, hidden]`
@@ -30,13 +30,13 @@ pub struct TokenWindow {
     pub tokens: Vec<u32>,
     /// Requested text tokens per latent.
     pub ratio: usize,
-    /// Byte range in the shard. May begin and end inside a character.
+    /// Byte range of the window in the shard. It may begin or end inside a UTF-8 character.
     pub bytes: Range<usize>,
 }
 
 impl Compressor {
-    /// Loads the compressor of a checkpoint, after checking the hash of every file. Fails with [`Error::Checkpoint`] if
-    /// a file is missing, damaged or not supported; [`Error::Device`] if the options cannot be met.
+    /// Loads the compressor of a checkpoint, after checking the hash of every file. Fails with [`Error::Device`] if the
+    /// device does not support `options`, with [`Error::Checkpoint`] or [`Error::Candle`] if a file is unusable.
     pub fn load(source: Source<'_>, options: &Options) -> Result<Self, Error> {
         let mut checkpoint = Checkpoint::open(source, Stage::Compressor, options)?;
         let query = checkpoint.query()?;
@@ -62,8 +62,9 @@ impl Compressor {
         &self.info
     }
 
-    /// Tokenizes a shard and divides it into windows of at most `latent_token_len * ratio` tokens and nearly equal
-    /// length. Special tokens are treated as text. Fails with [`Error::InvalidInput`] if the ratio is out of range.
+    /// Tokenizes a shard and divides it into windows of at most `latent_token_len * ratio` tokens. Window lengths
+    /// differ by at most one token. Special tokens are treated as text. Fails with [`Error::InvalidInput`] if the ratio
+    /// is out of range, with [`Error::Checkpoint`] if the tokenizer does not preserve every byte.
     pub fn windows(&self, text: &str, ratio: usize) -> Result<Vec<TokenWindow>, Error> {
         let (min, max) = (self.info.ratio_min, self.info.ratio_max);
         if !(min..=max).contains(&ratio) {
@@ -82,7 +83,7 @@ impl Compressor {
     }
 
     /// Tokenizes a text as one window of the published chat. Special tokens are recognised. Fails with
-    /// [`Error::InvalidInput`] for texts on which the published code raises.
+    /// [`Error::InvalidInput`] if the text contains `<img>`: the published code raises an exception on such texts.
     pub fn chat_context(&self, text: &str) -> Result<TokenWindow, Error> {
         let tokens = self.tokenizer.prompt(text)?;
         chat::check_context(&tokens, &self.tokenizer, self.layout.latent_token_len)?;
@@ -90,9 +91,9 @@ impl Compressor {
         Ok(TokenWindow { tokens, ratio, bytes: 0..text.len() })
     }
 
-    /// Compresses a batch of windows. Returns the latents of each, `[latents][latent_width]`. The result for a window
-    /// does not depend on the rest of the batch. Fails with [`Error::InvalidInput`] if a window has too many tokens or
-    /// an id outside the vocabulary.
+    /// Compresses a batch of windows. Returns the latents of each window, `[latents][latent_width]`. The result for a
+    /// window does not depend on the other windows. Fails with [`Error::InvalidInput`] if a window has too few or too
+    /// many tokens, or an id outside the vocabulary.
     pub fn compress(&self, windows: &[&TokenWindow]) -> Result<Vec<Vec<f32>>, Error> {
         if windows.is_empty() {
             return Ok(Vec::new());

@@ -1,6 +1,6 @@
 //! Errors of the crate.
 
-/// Error of loading or running a stage.
+/// Failure to load or run a stage.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The caller's input is invalid.

@@ -9,8 +9,8 @@ pub struct StageInfo {
     pub compressor_fingerprint: [u8; 32],
     /// BLAKE3 over the decoder's config, tokenizer and weights.
     pub decoder_fingerprint: [u8; 32],
-    /// Name of the order and precision of the computation. Stages with the same arithmetic `c3-int8-2` compute the same
-    /// bits on every CPU. Stages with different arithmetic agree on tokens whose logit margin is not thin.
+    /// Name of the order and precision of the computation. Stages with `c3-int8-2` compute the same bits on every CPU.
+    /// Stages with different arithmetic may predict different tokens if the logit margin is small.
     pub arithmetic: String,
     /// `cpu` or `cuda:N`.
     pub device: String,
@@ -18,19 +18,19 @@ pub struct StageInfo {
     pub latent_width: usize,
     /// Latents of a full window.
     pub latent_token_len: usize,
-    /// True if every window has `latent_token_len` latents, however short.
+    /// True if every window has `latent_token_len` latents, however short the window is.
     pub fixed_latents: bool,
     /// Minimum ratio, in text tokens per latent.
     pub ratio_min: usize,
     /// Maximum ratio, in text tokens per latent.
     pub ratio_max: usize,
-    /// Ratio for requests that set none.
+    /// Ratio for requests without a ratio.
     pub ratio_default: usize,
     /// Ratios that the model was trained for.
     pub ratios: Vec<usize>,
-    /// Codec of stored latents: `q4_0` or `bf16`.
+    /// Default codec of stored latents: `q4_0` or `bf16`.
     pub latent_codec: &'static str,
-    /// True if the decoder answers prompts, as the published chat does.
+    /// True if the decoder can answer prompts, as the published chat does.
     pub takes_prompt: bool,
     /// Number of token ids.
     pub vocabulary: usize,

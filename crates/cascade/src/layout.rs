@@ -1,12 +1,13 @@
 //! Windows, latents, position ids and blocks of the two checkpoint layouts.
 //!
-//! - *Published* (the paper's weights): positions 0, 1, 2, … in both stages, a fixed number of latents, one block per
-//!   window.
-//! - *Aligned* (ours, after Enhanced Position Layout, arXiv 2409.14364): a query has the position at which its span of
-//!   text ends, a latent the position at which its span begins. A block has `ratio` tokens and never attends to other
-//!   blocks.
+//! - *Published* (the paper's weights): position ids count up from 0 in both stages. Every window has the same number
+//!   of latents and a single block.
+//! - *Aligned* (ours, after Enhanced Position Layout, arXiv 2409.14364): each latent represents a span of `ratio`
+//!   tokens. In the compressor, the latent's query has the position id of the last token in the span; in the decoder,
+//!   the latent has the position id at which the span starts. A block has `ratio` tokens, and its slots do not attend
+//!   to the slots of other blocks.
 //!
-//! A *slot* is a row of the decoder that predicts one text token. Slots are numbered like the tokens of the window.
+//! A *slot* is a row of the decoder that predicts one text token. Slot `i` predicts token `i` of the window.
 
 use std::ops::Range;
 
@@ -26,24 +27,24 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Returns true if every window has `latent_token_len` latents, however short.
+    /// Returns true if every window has `latent_token_len` latents, however short the window is.
     pub(crate) fn fixed_latents(&self) -> bool {
         self.positions == PositionLayout::Published
     }
 
-    /// Divides `tokens` into windows of at most `latent_token_len * ratio` tokens, whose lengths differ by at most one.
+    /// Divides `tokens` tokens into windows of at most `latent_token_len * ratio` tokens. Lengths differ by 1 at most.
     pub(crate) fn windows(&self, tokens: usize, ratio: usize) -> Vec<Range<usize>> {
         let count = tokens.div_ceil(self.latent_token_len * ratio);
         let bound = |i: usize| i * (tokens / count) + i.min(tokens % count);
         (0..count).map(|i| bound(i)..bound(i + 1)).collect()
     }
 
-    /// Returns the number of latents of a window.
+    /// Returns the number of latents of a window of `tokens` tokens.
     pub(crate) fn latents(&self, tokens: usize, ratio: usize) -> usize {
         if self.fixed_latents() { self.latent_token_len } else { tokens.div_ceil(ratio) }
     }
 
-    /// Returns the position ids of the compressor's input: text, `<img>`, queries.
+    /// Returns the position ids of the compressor's input: `tokens` text tokens, `<img>`, then the queries.
     pub(crate) fn compress_positions(&self, tokens: usize, ratio: usize) -> Vec<u32> {
         let latents = self.latents(tokens, ratio);
         let query = |i: usize| match self.positions {
@@ -53,7 +54,7 @@ impl Layout {
         (0..=tokens).chain((0..latents).map(query)).map(|p| p as u32).collect()
     }
 
-    /// Returns the position ids of the decoder's prompt: prefix, latents, suffix.
+    /// Returns the position ids of the decoder's prompt: prefix, then latents, then suffix.
     pub(crate) fn prompt_positions(&self, prompt: &PromptShape) -> Vec<u32> {
         let &PromptShape { prefix, latents, suffix, ratio } = prompt;
         match self.positions {
@@ -66,7 +67,7 @@ impl Layout {
         }
     }
 
-    /// Returns the position id of slot 0. It equals that of the prompt's last token.
+    /// Returns the position id of slot 0, which is also the position id of the prompt's last token.
     pub(crate) fn first_slot_position(&self, prompt: &PromptShape) -> usize {
         match self.positions {
             PositionLayout::Published => prompt.prefix + prompt.latents + prompt.suffix - 1,
@@ -74,7 +75,7 @@ impl Layout {
         }
     }
 
-    /// Returns the number of text tokens per block.
+    /// Returns the number of text tokens per block in a window of `tokens` tokens. The last block may have fewer.
     pub(crate) fn block_len(&self, tokens: usize, ratio: usize) -> usize {
         match self.positions {
             PositionLayout::Published => tokens,
@@ -83,7 +84,7 @@ impl Layout {
     }
 }
 
-/// Lengths of the parts of a decoder prompt in tokens, and the ratio of its window.
+/// Lengths in tokens of the three parts of a decoder prompt, and the ratio of the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PromptShape {
     pub(crate) prefix: usize,
@@ -92,14 +93,14 @@ pub(crate) struct PromptShape {
     pub(crate) ratio: usize,
 }
 
-/// Row order of a prompt and its blocks: all prompt rows, then slot 0 of every block, slot 1 of every block, …
+/// Row order of a prompt and its blocks: all prompt rows, then slot 0 of every block, then slot 1 of every block, ….
 ///
-/// A decoding step thus appends consecutive rows, and verification computes the same rows in one pass.
+/// A decoding step therefore appends consecutive rows, and verification computes the same rows in one pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Blocks {
-    /// Prompt rows.
+    /// Number of prompt rows.
     pub(crate) prompt: usize,
-    /// Text tokens of the window.
+    /// Number of text tokens in the window.
     pub(crate) tokens: usize,
     /// Text tokens per block. The last block may have fewer.
     pub(crate) block: usize,
@@ -111,33 +112,33 @@ impl Blocks {
         self.tokens.div_ceil(self.block)
     }
 
-    /// Returns the number of decoding steps: the tokens of the longest block.
+    /// Returns the number of decoding steps: the number of tokens in the longest block.
     pub(crate) fn steps(&self) -> usize {
         self.block.min(self.tokens)
     }
 
-    /// Returns the tokens of the last block.
+    /// Returns the number of tokens in the last block.
     fn last_len(&self) -> usize {
         self.tokens - (self.count() - 1) * self.block
     }
 
-    /// Returns the number of blocks that have a slot at `step`. These are the first ones.
+    /// Returns the number of blocks that have a slot at `step`. Only the last block can lack one.
     pub(crate) fn active(&self, step: usize) -> usize {
         if step < self.last_len() { self.count() } else { self.count() - 1 }
     }
 
-    /// Returns the row of the slot at `step` of `block`.
+    /// Returns the row of the slot of `block` at `step`.
     pub(crate) fn row(&self, block: usize, step: usize) -> usize {
         self.prompt + step * self.count() + block - step.saturating_sub(self.last_len())
     }
 
-    /// Returns the slots of `step`, in row order.
+    /// Returns the slots of all blocks at `step`, in row order.
     pub(crate) fn slots(&self, step: usize) -> impl Iterator<Item = usize> + use<> {
         let block = self.block;
         (0..self.active(step)).map(move |b| b * block + step)
     }
 
-    /// Returns block and step of the slot at `row`, which must not be a prompt row.
+    /// Returns the block and the step of the slot at `row`. `row` must not be a prompt row.
     pub(crate) fn locate(&self, row: usize) -> (usize, usize) {
         let (slot, last) = (row - self.prompt, self.last_len());
         let whole = last * self.count();

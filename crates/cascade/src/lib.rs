@@ -1,8 +1,8 @@
 //! The two-stage network of Context Cascade Compression (arXiv 2511.15244): tensors in, tensors out.
 //!
 //! A [`Compressor`] turns a window of text tokens into latents. A [`Decoder`] turns latents into text, or compares its
-//! predictions with the true text. Both run the same Qwen2 network and load the same checkpoints: the published layout
-//! and our own, dense or GGUF. The crate uses no async runtime and no wire format.
+//! predictions with the true text. Both stages use the same implementation of Qwen2, with their own weights. Both load
+//! the published checkpoint layout (safetensors) and our own (GGUF). The crate has no async runtime and no wire format.
 //!
 //! Data flow:
 //!

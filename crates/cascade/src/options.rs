@@ -7,7 +7,7 @@ use candle_core::Device;
 
 use crate::Error;
 
-/// Implements parsing and display of an enum from its names.
+/// Implements `FromStr` and `Display` for an enum from the names of its variants.
 macro_rules! named {
     ($type:ident, $expected:literal, [$(($name:literal, $variant:ident)),*]) => {
         impl FromStr for $type {
@@ -32,7 +32,7 @@ macro_rules! named {
 /// Device that a stage runs on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// The first CUDA device if there is one, otherwise the CPU.
+    /// CUDA device 0 if it can be opened, otherwise the CPU.
     #[default]
     Auto,
     /// The CPU.
@@ -65,7 +65,7 @@ impl fmt::Display for DeviceChoice {
 }
 
 impl DeviceChoice {
-    /// Opens the device and returns it with its name, `cpu` or `cuda:N`.
+    /// Opens the device and returns it with its name, `cpu` or `cuda:N`. Fails with [`Error::Device`].
     pub(crate) fn open(self) -> Result<(Device, String), Error> {
         match self {
             Self::Cpu => Ok((Device::Cpu, "cpu".into())),
@@ -85,21 +85,22 @@ impl DeviceChoice {
 /// Numeric precision of a stage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
-    /// GGUF weights: int8 activations on a CPU, f32 on a GPU. Dense weights: f32 on a CPU, their stored type on a GPU.
+    /// On a CPU: the int8 kernels if they support all weights (GGUF only), otherwise f32. On a GPU: bf16 for dense
+    /// weights stored as bf16 or f16, otherwise f32.
     #[default]
     Auto,
-    /// Everything in f32. Quantised weights are dequantised at load.
+    /// Weights and activations in f32. Quantised weights are dequantised when they are loaded.
     F32,
-    /// Weights and activations in bf16. GPU only.
+    /// Weights and activations in bf16. Not supported on a CPU.
     Bf16,
 }
 
 named!(Precision, "a precision: use auto, f32 or bf16", [("auto", Auto), ("f32", F32), ("bf16", Bf16)]);
 
-/// Instruction set of the CPU kernels. All compute the same bits.
+/// Instruction set of the CPU kernels. Every instruction set computes the same bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kernels {
-    /// The fastest that the CPU supports.
+    /// The fastest instruction set that the CPU supports.
     #[default]
     Auto,
     /// AVX-512 with VNNI.
@@ -108,7 +109,7 @@ pub enum Kernels {
     AvxVnni,
     /// AVX2.
     Avx2,
-    /// Plain code for any CPU.
+    /// Plain Rust, for any CPU.
     Portable,
 }
 
@@ -122,13 +123,13 @@ named!(
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct Options {
-    /// Device to compute on: auto, cpu or cuda:N.
+    /// Device to compute on: auto, cpu or cuda:N. auto is cuda:0 if it can be opened, otherwise cpu.
     #[cfg_attr(feature = "clap", arg(long, env = "C3_DEVICE", value_name = "DEVICE", default_value_t))]
     pub device: DeviceChoice,
     /// Numeric precision: auto, f32 or bf16.
     #[cfg_attr(feature = "clap", arg(long, env = "C3_PRECISION", value_name = "PRECISION", default_value_t))]
     pub precision: Precision,
-    /// Instruction set of the CPU kernels: auto, avx512, avxvnni, avx2 or portable. All compute the same bits.
+    /// Instruction set of the CPU kernels: auto, avx512, avxvnni, avx2 or portable. All give the same results.
     #[cfg_attr(feature = "clap", arg(long, env = "C3_KERNELS", value_name = "KERNELS", default_value_t))]
     pub kernels: Kernels,
 }

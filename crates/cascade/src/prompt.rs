@@ -1,4 +1,4 @@
-//! Decoder prompts, and the placement of a window's text slots after them.
+//! Decoder prompts, and the layout of a window: the prompt and the text slots after it.
 
 use candle_core::Tensor;
 
@@ -6,7 +6,7 @@ use crate::Error;
 use crate::layout::{Blocks, Layout, PositionLayout, PromptShape};
 use crate::tokenizer::Tokenizer;
 
-/// Prompt that the checkpoints were trained with to reconstruct text.
+/// Prompt to reconstruct the text. The checkpoints were trained with it.
 pub(crate) const RECONSTRUCT: &str = "Repeat the text: ";
 /// Everything before the latents: system message and start of the user message.
 const PREFIX: &str = "<|im_start|>system\nYou should follow the instructions carefully and explain your answers in detail.<|im_end|><|im_start|>user\n<img>";
@@ -19,27 +19,24 @@ pub(crate) struct Prompt {
 }
 
 impl Prompt {
-    /// Applies the chat template to `prompt`. Special tokens are recognised.
+    /// Applies the chat template to `prompt`. Special tokens in `prompt` are recognised.
     pub(crate) fn new(tokenizer: &Tokenizer, prompt: &str) -> Result<Self, Error> {
         let suffix = format!("</img>\n{prompt}<|im_end|><|im_start|>assistant\n");
         Ok(Self { prefix: tokenizer.prompt(PREFIX)?, suffix: tokenizer.prompt(&suffix)? })
     }
 
-    /// Returns all ids, with `pad` in place of `latents` latents.
+    /// Returns all ids: prefix, `latents` times `pad` in place of the latents, suffix.
     pub(crate) fn ids(&self, pad: u32, latents: usize) -> Vec<u32> {
         let pads = std::iter::repeat_n(pad, latents);
         self.prefix.iter().copied().chain(pads).chain(self.suffix.iter().copied()).collect()
     }
 }
 
-/// Size of a window.
+/// Numbers of latents and text tokens in a window, and its ratio in text tokens per latent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WindowSize {
-    /// Number of latents.
     pub(crate) latents: usize,
-    /// Number of text tokens.
     pub(crate) tokens: usize,
-    /// Text tokens per latent.
     pub(crate) ratio: usize,
 }
 
@@ -50,12 +47,13 @@ pub(crate) struct WindowLayout {
     pub(crate) blocks: Blocks,
     /// Input token of the first slot of each block.
     start_id: u32,
+    /// Position id of slot 0.
     first_position: usize,
 }
 
 impl WindowLayout {
-    /// Lays out a window behind `prompt`. `pad_id` is `<imgpad>`. Fails with [`Error::InvalidInput`] if the numbers of
-    /// tokens, latents and ratio do not fit together.
+    /// Lays out a window after `prompt`. `pad_id` is the id of `<imgpad>`. Fails with [`Error::InvalidInput`] if the
+    /// window has no tokens, too many for its ratio, or not the number of latents that `layout` requires.
     pub(crate) fn new(layout: &Layout, prompt: &Prompt, pad_id: u32, window: WindowSize) -> Result<Self, Error> {
         let WindowSize { latents, tokens, ratio } = window;
         if tokens == 0 || ratio == 0 || tokens > layout.latent_token_len * ratio {
@@ -70,7 +68,7 @@ impl WindowLayout {
         }
         let shape = PromptShape { prefix: prompt.prefix.len(), latents: expected, suffix: prompt.suffix.len(), ratio };
         let length = shape.prefix + shape.latents + shape.suffix;
-        // In the published layout the last token of the prompt predicts the first text token, so it is slot 0.
+        // In the published layout, the last token of the prompt predicts the first text token: this token is slot 0.
         let (rows, start_id) = match layout.positions {
             PositionLayout::Aligned => (length, pad_id),
             PositionLayout::Published => (length - 1, prompt.suffix[shape.suffix - 1]),
@@ -86,12 +84,13 @@ impl WindowLayout {
         positions.split_off(self.prompt.prefix)
     }
 
-    /// Returns the prompt rows of `input`, which holds all prompt tokens after the prefix, `[tokens, hidden]`.
+    /// Returns the rows of `input` that are prompt rows. `input`, `[tokens, hidden]`, has a row for every prompt token
+    /// after the prefix; in the published layout, the last of them is slot 0.
     pub(crate) fn prompt_rows(&self, input: &Tensor) -> Result<Tensor, Error> {
         Ok(input.narrow(0, 0, self.blocks.prompt - self.prompt.prefix)?)
     }
 
-    /// Returns the input token of a slot: the text token before it, or the start token at the start of a block.
+    /// Returns the input token of a slot: the previous text token, or `start_id` in the first slot of a block.
     pub(crate) fn input_token(&self, slot: usize, tokens: &[u32]) -> u32 {
         if slot.is_multiple_of(self.blocks.block) { self.start_id } else { tokens[slot - 1] }
     }

@@ -1,7 +1,7 @@
 //! Tokenizer: text to token ids, token ids to bytes.
 //!
-//! Documents are tokenized without normalisation, and special tokens in them are treated as text. The concatenated
-//! bytes of the tokens are therefore the bytes of the document. A token may hold a partial character.
+//! Documents are tokenized without normalisation, and special tokens in documents are treated as text. The concatenated
+//! bytes of the tokens are therefore the bytes of the document. A token may contain only part of a UTF-8 character.
 
 use tokenizers::Tokenizer as HfTokenizer;
 
@@ -13,24 +13,24 @@ pub(crate) struct Tokenizer {
     document: HfTokenizer,
     /// For prompts: special tokens are recognised.
     prompt: HfTokenizer,
-    /// Meaning of each id.
+    /// Meaning of each token id, indexed by id.
     pieces: Vec<Piece>,
 }
 
 /// Meaning of a token id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Piece {
-    /// Bytes of text.
+    /// A text token, with its bytes.
     Text(Box<[u8]>),
     /// A special token, with its spelling.
     Special(Box<[u8]>),
-    /// Unused: the vocabulary of the weights may be larger than that of the tokenizer.
+    /// An id without a token: the weights may have more ids than the tokenizer.
     Unused,
 }
 
 impl Tokenizer {
     /// Reads a `tokenizer.json`. `vocabulary` is the number of ids in the weights. Fails with [`Error::Checkpoint`] if
-    /// the file is not a byte-level BPE whose ids are below `vocabulary`.
+    /// the file is not a byte-level BPE tokenizer, or if an id in it is not below `vocabulary`.
     pub(crate) fn read(json: &[u8], vocabulary: usize) -> Result<Self, Error> {
         let wrong = |what: &str| {
             Error::checkpoint(format!("tokenizer.json {what}: use the file that came with the checkpoint"))
@@ -63,7 +63,7 @@ impl Tokenizer {
         let mut rest = text.as_bytes();
         for &id in &ids {
             rest = self.text(id).and_then(|bytes| rest.strip_prefix(bytes)).ok_or_else(|| {
-                Error::checkpoint("tokenizer.json does not preserve every byte of a text and cannot serve documents")
+                Error::checkpoint("tokenizer.json changes bytes of a text: use the file that came with the checkpoint")
             })?;
         }
         Ok(ids)
@@ -74,7 +74,7 @@ impl Tokenizer {
         encode(&self.prompt, text)
     }
 
-    /// Returns the id of a special token.
+    /// Returns the id of a special token. Fails with [`Error::Checkpoint`] if the tokenizer has no such token.
     pub(crate) fn special(&self, token: &str) -> Result<u32, Error> {
         let id = self.prompt.token_to_id(token);
         id.ok_or_else(|| {
@@ -117,8 +117,8 @@ fn encode(tokenizer: &HfTokenizer, text: &str) -> Result<Vec<u32>, Error> {
     Ok(encoding.get_ids().to_vec())
 }
 
-/// Decodes GPT-2's byte-level spelling: printable bytes are spelled as themselves, the others, in order, as the
-/// characters from U+0100 on.
+/// Decodes GPT-2's byte-level spelling: a printable byte is spelled as the character with its code, the n-th other byte
+/// as the character U+0100 + n. Returns `None` if a character spells no byte.
 fn token_bytes(token: &str) -> Option<Box<[u8]>> {
     let printable = |byte: u32| matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
     let byte = |character: char| match u32::from(character) {
@@ -136,7 +136,7 @@ mod tests {
 
     use super::*;
 
-    /// Shared, because reading it takes longer than all other work of the tests.
+    /// Shared by all tests, because reading the file takes longer than all other work.
     static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| {
         let json = std::fs::read("../../models/c3-mini/tokenizer.json").unwrap();
         Tokenizer::read(&json, 16_384).unwrap()

@@ -1,7 +1,7 @@
 //! The default cascade, c3-mini, embedded in the program.
 //!
-//! The features `compressor` and `decoder` select the stages whose files are embedded, so that a node carries only
-//! its own.
+//! The features `compressor` and `decoder` select the stages whose files are embedded. A node thus contains only
+//! the files of its own stage.
 
 /// A file of the checkpoint: its name and its contents.
 pub type File = (&'static str, &'static [u8]);

@@ -10,22 +10,22 @@ use tonic::{Code, transport::Endpoint};
 
 use crate::{Node, queue::Job};
 
-/// Timeout of an announcement. The gateway probes the node before it answers.
+/// Timeout of an announcement. The gateway calls the node back before it answers.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Delay before a retry after a refusal, or if no gateway answers.
+/// Delay before the next attempt after a failed announcement.
 const RETRY_DELAY: Duration = Duration::from_secs(2);
-/// A lease is renewed after its duration divided by this.
+/// Divisor of a lease's duration: the lease is renewed after a third of it.
 const RENEWALS_PER_LEASE: u32 = 3;
 
-/// Announces the node to one gateway for as long as the future is polled.
+/// Announces the node to one gateway repeatedly, until the future is dropped.
 pub(crate) async fn announce<J: Job, M>(node: Node<J, M>, gateway: String, address: String) {
-    // `None` before the first announcement.
+    // Result of the last attempt that was logged; `None` before the first attempt.
     let mut logged: Option<Result<(), String>> = None;
     loop {
         let lease = announce_once(&node, &gateway, &address).await;
         let delay = lease.as_ref().map_or(RETRY_DELAY, |lease| *lease / RENEWALS_PER_LEASE);
         let result = Some(lease.map(drop));
-        // Logged once per change, not every two seconds.
+        // Only a changed result is logged, not every attempt.
         if result != logged {
             match &result {
                 Some(Err(reason)) => tracing::warn!(gateway, address, reason, "cannot announce this node"),
@@ -37,7 +37,7 @@ pub(crate) async fn announce<J: Job, M>(node: Node<J, M>, gateway: String, addre
     }
 }
 
-/// Returns the duration of the lease that the gateway grants.
+/// Announces the node once. Returns the duration of the lease that the gateway grants, or the reason of the failure.
 async fn announce_once<J: Job, M>(node: &Node<J, M>, gateway: &str, address: &str) -> Result<Duration, String> {
     let loaded = node.loaded().map_err(|error| error.to_string())?;
     let endpoint = Endpoint::from_shared(gateway.to_owned()).map_err(|error| error.to_string())?;
@@ -48,7 +48,7 @@ async fn announce_once<J: Job, M>(node: &Node<J, M>, gateway: &str, address: &st
     };
     let mut registry = RegistryClient::new(endpoint.connect_timeout(TIMEOUT).timeout(TIMEOUT).connect_lazy());
     let response = registry.announce(request).await.map_err(|status| match status.code() {
-        Code::Unimplemented => "it accepts no announcements: start it with --accept-nodes".to_owned(),
+        Code::Unimplemented => "the gateway accepts no announcements: start it with --accept-nodes".to_owned(),
         _ => status.message().to_owned(),
     })?;
     Ok(Duration::from_millis(response.into_inner().lease_ms))

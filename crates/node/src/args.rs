@@ -1,4 +1,4 @@
-//! Settings that both nodes have.
+//! Settings that the compressor node and the decoder node share.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -6,7 +6,7 @@ use c3_proto::pb;
 use c3_server::ServerArgs;
 use c3_types::limits;
 
-/// Settings that both nodes have.
+/// Settings that the compressor node and the decoder node share.
 #[derive(clap::Args, Clone, Debug)]
 pub struct NodeArgs {
     /// Folder of the model's files [default: the model embedded in this program]
@@ -15,7 +15,7 @@ pub struct NodeArgs {
     /// Threads that compute [default: one per core]
     #[arg(long, env = "C3_THREADS", value_name = "THREADS", value_parser = positive)]
     pub threads: Option<usize>,
-    /// Maximum number of text tokens that wait for the model; more are refused with RESOURCE_EXHAUSTED
+    /// Maximum number of text tokens that wait for the model; further calls are refused with RESOURCE_EXHAUSTED
     #[arg(long, env = "C3_QUEUE_TOKENS_MAX", value_name = "TOKENS", value_parser = positive,
         default_value_t = Self::default().queue_tokens_max)]
     pub queue_tokens_max: usize,
@@ -26,11 +26,11 @@ pub struct NodeArgs {
     #[arg(long, env = "C3_CALL_TIMEOUT_MS", value_name = "MS",
         default_value_t = Self::default().call_timeout_ms)]
     pub call_timeout_ms: u64,
-    /// Milliseconds without a finished batch after which the device counts as hanging and the node refuses calls
+    /// Milliseconds without a finished batch after which the device is considered hung and the node refuses calls
     /// [default: 600000 on a CPU, 30000 on a GPU]
     #[arg(long, env = "C3_STALL_TIMEOUT_MS", value_name = "MS")]
     pub stall_timeout_ms: Option<u64>,
-    /// Gateway to announce this node to, http://HOST:PORT; repeat it for more gateways
+    /// Gateway to announce this node to, http://HOST:PORT; repeat the flag for more gateways
     #[arg(long, env = "C3_ANNOUNCE_TO", value_name = "URL", value_delimiter = ',', requires = "advertise_as")]
     pub announce_to: Vec<String>,
     /// Address at which gateways reach this node, http://HOST:PORT
@@ -59,8 +59,8 @@ impl Default for NodeArgs {
 }
 
 impl NodeArgs {
-    /// Returns the maximum number of text tokens in a batch on `device`. A few hundred saturate a CPU, and smaller
-    /// batches let new jobs start sooner.
+    /// Returns the maximum number of text tokens in a batch on `device`. A few hundred tokens saturate a CPU, and
+    /// smaller batches let new jobs start sooner.
     pub fn batch_tokens_max(&self, device: &str) -> usize {
         self.batch_tokens_max.unwrap_or(if device == "cpu" { 1024 } else { 8192 })
     }
@@ -69,8 +69,8 @@ impl NodeArgs {
         Duration::from_millis(self.call_timeout_ms)
     }
 
-    /// Returns the time that a batch may take before the device counts as hanging. A large model on a CPU needs minutes
-    /// for a window.
+    /// Returns the time that a batch may take before the device is considered hung. A large model on a CPU needs
+    /// minutes per window.
     pub(crate) fn stall_timeout(&self, device: &str) -> Duration {
         Duration::from_millis(self.stall_timeout_ms.unwrap_or(if device == "cpu" { 600_000 } else { 30_000 }))
     }

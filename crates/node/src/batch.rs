@@ -1,4 +1,4 @@
-//! Batches of jobs that compute together.
+//! Batches of jobs that the model computes together.
 
 use std::time::Instant;
 
@@ -9,10 +9,10 @@ use crate::{
     queue::{Dequeued, Job},
 };
 
-/// An operation that batches are counted under.
+/// Operation of a batch, with the instruments that count it.
 #[derive(Clone, Copy, Debug)]
 pub struct Operation<'a> {
-    /// Its name in metrics.
+    /// Name of the operation in metrics.
     pub name: &'static str,
     /// Counter of work that succeeded.
     pub counter: &'a Counter,
@@ -20,9 +20,9 @@ pub struct Operation<'a> {
     pub metrics: &'a Metrics,
 }
 
-/// Computes a batch by `model`, which returns one result per job, and passes each job and its result to `answer`.
+/// Computes a batch with `model`, which returns one result per job. Passes each job and its result to `answer`.
 ///
-/// A batch that fails is computed again job by job, so that a bad job does not fail the others of its batch.
+/// If `model` fails for several jobs, computes each job alone, so that one bad job does not fail the others.
 pub fn compute<J: Job, T>(
     batch: Vec<Dequeued<J>>,
     operation: &Operation<'_>,
@@ -36,7 +36,7 @@ pub fn compute<J: Job, T>(
             operation.counter.add(batch.len(), tokens);
             operation.metrics.batch(operation.name, batch.len(), tokens, started.elapsed());
             for (Dequeued { job, running }, result) in batch.into_iter().zip(results) {
-                // Before the answer, so that a caller with an answer no longer counts as load.
+                // Dropped before the answer, so that an answered job no longer counts as load.
                 drop(running);
                 answer(job, Ok(result));
             }
@@ -51,8 +51,8 @@ pub fn compute<J: Job, T>(
     }
 }
 
-/// Budget of a batch, in a unit that the caller chooses. The first job always fits, or it would never run. No job fits
-/// after one that did not, or small jobs would overtake a large one for ever.
+/// Budget of a batch, in a unit that the caller chooses. The first job always fits, so that a job above the budget can
+/// run. After a job that does not fit, no job fits, so that small jobs cannot overtake a large job for ever.
 #[derive(Debug)]
 pub struct BatchBudget {
     left: usize,
@@ -60,12 +60,12 @@ pub struct BatchBudget {
 }
 
 impl BatchBudget {
-    /// Creates a budget of `max`, of which `used` is spent.
+    /// Creates a budget of `max`, of which `used` is spent already. With `used` 0, the batch is empty.
     pub fn new(max: usize, used: usize) -> Self {
         Self { left: max.saturating_sub(used), is_empty: used == 0 }
     }
 
-    /// Spends `size` if it fits, and returns whether it did.
+    /// Returns whether a job of `size` fits. If so, spends `size`; otherwise spends the rest of the budget.
     pub fn take(&mut self, size: usize) -> bool {
         let fits = size <= self.left || self.is_empty;
         self.left = if fits { self.left.saturating_sub(size) } else { 0 };

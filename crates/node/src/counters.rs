@@ -7,11 +7,11 @@ use c3_proto::pb;
 /// Windows and text tokens that a node has computed since it started.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Compressed.
+    /// Compressed windows and tokens.
     pub compressed: Counter,
-    /// Verified.
+    /// Verified windows and tokens.
     pub verified: Counter,
-    /// Decoded.
+    /// Decoded windows and tokens.
     pub decoded: Counter,
 }
 
@@ -35,7 +35,7 @@ impl Counter {
 }
 
 impl Counters {
-    /// Returns the protocol's message.
+    /// Converts the counters to the protocol's message.
     pub fn to_wire(&self) -> pb::NodeCounters {
         let (windows_compressed, tokens_compressed) = self.compressed.read();
         let (windows_verified, tokens_verified) = self.verified.read();

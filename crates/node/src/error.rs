@@ -1,4 +1,4 @@
-//! Errors that stop the node, and errors that a call fails with.
+//! Errors that stop the node, and errors of a single call.
 
 use c3_server::{ErrorKind, ServiceError, server};
 use c3_types::Invalid;
@@ -15,7 +15,7 @@ pub enum Error {
     #[error("the model cannot be served ({0}): use a checkpoint of a supported layout")]
     Unsupported(#[from] Invalid),
     /// No model is given, and the program embeds none.
-    #[error("no model: pass the folder of its files with --model, or build with the feature embedded-model")]
+    #[error("no model is given: pass the folder of its files with --model, or build with the feature embedded-model")]
     NoModel,
     /// The model's thread failed.
     #[error(transparent)]
@@ -45,7 +45,7 @@ pub enum CallError {
     #[error("{0}")]
     WrongModel(String),
     /// The jobs do not fit into the queue.
-    #[error("{queued_tokens} of {tokens_max} text tokens are queued already: try again later, or another node")]
+    #[error("{queued_tokens} of {tokens_max} text tokens are queued already: try again later, or try another node")]
     QueueFull {
         /// Text tokens that wait.
         queued_tokens: usize,
@@ -58,7 +58,7 @@ pub enum CallError {
     #[error("the model is loading: try again later")]
     Loading,
     /// The node is stopping and drops the jobs in its queue.
-    #[error("the node is stopping: try another")]
+    #[error("the node is stopping: try another node")]
     Stopping,
     /// Internal error of the node.
     #[error("{0}")]

@@ -1,15 +1,15 @@
-//! Code shared by both nodes. Knows neither the stages nor the neural network.
+//! Code shared by the compressor and decoder nodes. Nothing here is specific to one stage or the network.
 //!
 //! ```text
 //! a stage's gRPC service -> Node (the loaded model) -> Queue -> the model's thread -> answers
 //! ```
 //!
-//! - [`NodeServer`]: node lifecycle. The thread loads and warms the model, the server serves calls, both end together.
-//! - [`Node`]: the handle that calls and the thread share.
-//! - [`queue`]: the bounded admission queue between calls and the thread.
-//! - [`batch`]: batches of jobs that compute together.
-//! - [`model_thread`]: the thread.
-//! - [`NodeArgs`], [`ModelInfo`], [`Counters`]: the operator's settings, the model's properties, work done.
+//! - [`NodeServer`]: lifecycle of a node, which loads and warms the model, serves calls and drains.
+//! - [`Node`]: the handle that calls and the model's thread share.
+//! - [`queue`]: the bounded admission queue between calls and the model's thread.
+//! - [`batch`]: batches of jobs that the model computes together.
+//! - [`model_thread`]: the model's thread.
+//! - [`NodeArgs`], [`ModelInfo`], [`Counters`]: the operator's settings, the model's properties, counters of work.
 
 mod announce;
 mod args;

@@ -10,15 +10,15 @@ use crate::NodeArgs;
 pub struct ModelInfo {
     /// Cascade that the model belongs to.
     pub cascade: Cascade,
-    /// Name of the order and precision in which the model computes.
+    /// Name of the arithmetic: the order and precision of the model's computations.
     pub arithmetic: String,
-    /// Device that it computes on: `cpu` or `cuda:N`.
+    /// Device that the model computes on: `cpu` or `cuda:N`.
     pub device: String,
     /// Width of a latent, d₁.
     pub latent_width: usize,
     /// Number of latents of a full window.
     pub latent_token_len: usize,
-    /// True if every window has `latent_token_len` latents, however short it is.
+    /// True if even a short window has `latent_token_len` latents.
     pub fixed_latents: bool,
     /// Ratios that the model accepts.
     pub ratio: RatioRange,
@@ -26,9 +26,9 @@ pub struct ModelInfo {
     pub ratios: Vec<usize>,
     /// Default codec of stored latents.
     pub codec: LatentCodec,
-    /// True if one-shot Decompress accepts a prompt.
+    /// True if Decompress requests may contain a prompt.
     pub takes_prompt: bool,
-    /// Number of token ids.
+    /// Number of token ids in the vocabulary.
     pub vocabulary: usize,
 }
 
@@ -60,7 +60,7 @@ impl ModelInfo {
     }
 }
 
-/// Converts a size for the protocol. Sizes of models are far below the bound.
+/// Converts a size for the protocol. A size above `u32::MAX`, which no model has, becomes `u32::MAX`.
 pub fn saturating_u32(size: usize) -> u32 {
     u32::try_from(size).unwrap_or(u32::MAX)
 }

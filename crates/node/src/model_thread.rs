@@ -1,12 +1,12 @@
-//! The model's own named thread. It loads the model, warms it and computes, so that one thread submits to the device
-//! and none of tokio's threads blocks.
+//! A named thread for the model. It loads and warms the model and computes, so that only one thread submits work to the
+//! device and no tokio thread blocks.
 
 use std::{io, time::Duration};
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-/// Maximum wait at shutdown for the model to finish its last batch.
+/// Maximum time at shutdown for the model to finish its last batch.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Failure of a model's thread.
@@ -18,19 +18,19 @@ pub enum Error {
     /// The thread pool could not be started.
     #[error("cannot start the model's thread pool ({0}): pass a smaller number with --threads")]
     Pool(#[from] rayon::ThreadPoolBuildError),
-    /// The thread panicked. The log holds the message.
-    #[error("the model's thread panicked: see the log, and report it")]
+    /// The thread panicked. The panic's message is on stderr.
+    #[error("the model's thread panicked: report the message on stderr")]
     Panicked,
 }
 
-/// A model's thread that runs.
+/// A handle on the running thread of a model.
 #[derive(Debug)]
 pub struct ModelThread<E> {
     result: oneshot::Receiver<Result<(), E>>,
 }
 
 impl<E: Send + 'static> ModelThread<E> {
-    /// Starts the thread `name`, whose parallel work uses `threads` threads (`None`: one per core). `ended` is
+    /// Starts the thread `name`, which runs `work` in a pool of `threads` threads (`None`: one per core). `ended` is
     /// cancelled when `work` returns, fails or panics.
     pub fn start(
         name: &'static str,
@@ -44,14 +44,14 @@ impl<E: Send + 'static> ModelThread<E> {
         std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             let _ended = ended.drop_guard();
             let result = pool.install(work);
-            // The receiver is gone if the program did not wait.
+            // Sending fails if the program did not wait for the thread.
             let _ = sender.send(result);
         })?;
         Ok(Self { result })
     }
 
-    /// Waits for the thread and returns the result of its work. A thread that is stuck in a batch is abandoned: it
-    /// ends with the program.
+    /// Waits up to 10 seconds for the thread and returns the result of its work. A thread that does not end in time is
+    /// abandoned: `join` returns `Ok(Ok(()))`, and the thread ends with the program.
     pub async fn join(self) -> Result<Result<(), E>, Error> {
         match tokio::time::timeout(JOIN_TIMEOUT, self.result).await {
             Ok(Ok(result)) => Ok(result),

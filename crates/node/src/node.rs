@@ -33,7 +33,7 @@ struct Shared<J, M> {
 pub struct Loaded<M> {
     /// The model.
     pub model: M,
-    /// Its properties.
+    /// Properties of the model.
     pub info: ModelInfo,
 }
 
@@ -75,7 +75,7 @@ impl<J: Job, M> Node<J, M> {
         &self.0.args
     }
 
-    /// Publishes the model to calls. Later calls of this function have no effect.
+    /// Makes the model available to calls. Has an effect only the first time.
     pub fn set_loaded(&self, model: M, info: ModelInfo) {
         self.0.loaded.get_or_init(|| Loaded { model, info });
     }
@@ -85,7 +85,7 @@ impl<J: Job, M> Node<J, M> {
         self.0.loaded.get().ok_or(CallError::Loading)
     }
 
-    /// Returns the node's description: model, limits, load and counters. Fails while the model loads.
+    /// Returns the node's description: model, limits, load and counters. Errors: [`CallError::Loading`].
     pub fn describe(&self) -> Result<pb::DescribeResponse, CallError> {
         Ok(pb::DescribeResponse {
             load: Some(self.0.queue.load()),

@@ -1,8 +1,8 @@
-//! The bounded admission queue between calls and the model's thread, weighed by text tokens.
+//! The admission queue between calls and the model's thread, bounded in text tokens.
 //!
-//! Calls push without waiting: jobs that do not fit are refused with a time to retry after. The model's thread waits
-//! for jobs and takes those that fit its next batch, round-robin over principals. Jobs of cancelled calls are
-//! dropped when a batch forms, or when a push needs their room.
+//! A call pushes its jobs without waiting; jobs that do not fit are refused with a retry delay. The model's thread
+//! waits for jobs and takes those that fit its next batch, round-robin over principals. Jobs of cancelled calls are
+//! dropped when a batch forms, or when a push needs their space.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -18,12 +18,12 @@ use c3_server::{metrics::Metrics, principal::Principal};
 
 use crate::CallError;
 
-/// Bounds of the time after which a refused caller should retry.
+/// Minimum and maximum of the delay after which a refused caller should retry.
 const RETRY_AFTER: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(10)];
 
 /// Work for the model.
 pub trait Job: Send + 'static {
-    /// Returns the number of text tokens, which is the job's weight.
+    /// Returns the number of text tokens, which is the job's size in the queue.
     fn tokens(&self) -> usize;
 
     /// Returns the principal that the job is done for.
@@ -33,7 +33,7 @@ pub trait Job: Send + 'static {
     fn is_cancelled(&self) -> bool;
 }
 
-/// A handle on the queue; clones share it.
+/// A handle on a queue; clones share the queue.
 #[derive(Debug)]
 pub struct Queue<J>(Arc<Shared<J>>);
 
@@ -46,7 +46,7 @@ impl<J> Clone for Queue<J> {
 #[derive(Debug)]
 struct Shared<J> {
     waiting: Mutex<Waiting<J>>,
-    /// Notified when there is work, and when the queue closes.
+    /// Notified when jobs are pushed and when the queue closes.
     wakeup: Condvar,
     running_tokens: Arc<AtomicU64>,
     tokens_max: usize,
@@ -59,7 +59,7 @@ struct Waiting<J> {
     jobs: VecDeque<Queued<J>>,
     tokens: usize,
     is_closed: bool,
-    /// Time at which the model's thread last asked for work; `None` while it waits for some.
+    /// Time when the model's thread last asked for jobs; `None` while the thread waits for a job.
     last_take: Option<Instant>,
 }
 
@@ -74,11 +74,11 @@ struct Queued<J> {
 pub struct Dequeued<J> {
     /// The job.
     pub job: J,
-    /// Counts the job as running until it is dropped.
+    /// Guard that counts the job as running until the guard is dropped.
     pub running: RunningGuard,
 }
 
-/// Counts a job's text tokens as running until it is dropped.
+/// Guard that counts a job's text tokens as running until the guard is dropped.
 #[derive(Debug)]
 pub struct RunningGuard {
     tokens: u64,
@@ -92,7 +92,7 @@ impl Drop for RunningGuard {
 }
 
 impl<J: Job> Queue<J> {
-    /// Creates a queue that holds up to `tokens_max` text tokens. A larger job is admitted to an empty queue.
+    /// Creates a queue that holds up to `tokens_max` text tokens. An empty queue admits jobs of any size.
     pub fn new(tokens_max: usize, metrics: Metrics) -> Self {
         let waiting = Waiting { jobs: VecDeque::new(), tokens: 0, is_closed: false, last_take: None };
         Self(Arc::new(Shared {
@@ -128,7 +128,7 @@ impl<J: Job> Queue<J> {
         Ok(())
     }
 
-    /// Blocks until a job waits. Returns `false` once the queue is closed.
+    /// Blocks until the queue has a job or is closed. Returns `false` if the queue is closed.
     pub fn wait(&self) -> bool {
         let mut waiting = self.lock();
         waiting.last_take = None;
@@ -139,13 +139,13 @@ impl<J: Job> Queue<J> {
         !waiting.is_closed
     }
 
-    /// Returns whether a job waits for which `predicate` holds.
+    /// Returns whether `predicate` holds for any queued job.
     pub fn any(&self, predicate: impl Fn(&J) -> bool) -> bool {
         self.lock().jobs.iter().any(|queued| predicate(&queued.job))
     }
 
-    /// Takes the jobs for which `pick` returns `Ok`; the others stay. Jobs are offered round-robin over principals,
-    /// each principal's in the order in which they came.
+    /// Offers the queued jobs to `pick`, round-robin over principals and oldest first within each principal. Takes the
+    /// jobs for which `pick` returns `Ok` and keeps the others. Drops jobs of cancelled calls first.
     pub fn take<T>(&self, mut pick: impl FnMut(J) -> Result<T, J>) -> Vec<Dequeued<T>> {
         let mut taken = Vec::new();
         let mut waiting = self.lock();
@@ -168,7 +168,7 @@ impl<J: Job> Queue<J> {
         taken
     }
 
-    /// Refuses further jobs, drops those that wait, and wakes the model's thread.
+    /// Refuses further jobs, drops the queued jobs, and wakes the model's thread.
     pub fn close(&self) {
         let mut waiting = self.lock();
         waiting.is_closed = true;
@@ -183,15 +183,15 @@ impl<J: Job> Queue<J> {
         self.lock().is_closed
     }
 
-    /// Returns the time since the model's thread last asked for work, or since the oldest job waits for it to do so.
-    /// Zero while the thread is idle.
+    /// Returns the time since the model's thread last asked for jobs. If the thread is idle, returns the age of the
+    /// oldest queued job, or zero if the queue is empty.
     pub fn busy_for(&self) -> Duration {
         let waiting = self.lock();
         let oldest = || waiting.jobs.front().map(|queued| queued.since);
         waiting.last_take.or_else(oldest).map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// Returns the text tokens that wait and that run.
+    /// Returns the numbers of queued and running text tokens.
     pub fn load(&self) -> pb::NodeLoad {
         pb::NodeLoad {
             queued_tokens: self.lock().tokens as u64,
@@ -205,13 +205,13 @@ impl<J: Job> Queue<J> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting<J>> {
-        // If a job's code panicked under the lock, the state would still be consistent.
+        // A panic in `pick` may leave a wrong token count, but it also ends the model's thread, and the queue closes.
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<J: Job> Waiting<J> {
-    /// An empty queue admits jobs of any size, or the largest would be refused for ever.
+    /// An empty queue admits jobs of any size, because a job above `tokens_max` would otherwise be refused for ever.
     fn fits(&self, tokens: usize, tokens_max: usize) -> bool {
         self.jobs.is_empty() || self.tokens.saturating_add(tokens) <= tokens_max
     }
@@ -225,15 +225,15 @@ impl<J: Job> Waiting<J> {
         });
     }
 
-    /// Estimates the wait in a full queue by the age of its oldest job.
+    /// Estimates how soon a full queue has space from the age of its oldest job.
     fn retry_after(&self) -> Duration {
         let [min, max] = RETRY_AFTER;
         self.jobs.front().map_or(min, |oldest| oldest.since.elapsed().clamp(min, max))
     }
 }
 
-/// Returns the indices of jobs of these principals in round-robin order: the first job of each principal, then the
-/// second of each, and so on.
+/// Returns the indices of `principals` in round-robin order: the first occurrence of each principal, then the second
+/// occurrence of each, and so on.
 fn round_robin(principals: impl Iterator<Item = Principal>) -> Vec<usize> {
     let mut rounds = HashMap::<_, usize>::new();
     let mut order = Vec::from_iter(principals.enumerate().map(|(index, principal)| {
@@ -281,7 +281,7 @@ mod tests {
         Queue::new(tokens_max, Metrics::new("test"))
     }
 
-    /// Takes the jobs that fit and returns their tokens; `size` is what each spends of the budget.
+    /// Takes the jobs that fit and returns their tokens; `size` returns the part of the budget that a job spends.
     fn take(queue: &Queue<TestJob>, budget: usize, size: impl Fn(&TestJob) -> usize) -> Vec<usize> {
         let mut budget = BatchBudget::new(budget, 0);
         let taken = queue.take(|job| if budget.take(size(&job)) { Ok(job) } else { Err(job) });
@@ -393,7 +393,7 @@ mod tests {
         let (waiting, mut answer) = job(3);
         queue.push(vec![waiting]).unwrap();
         queue.close();
-        // Returns either way: the waiter may have seen the job before the queue closed.
+        // `wait` returns in any case: it may have seen the job before the queue closed.
         waiter.join().unwrap();
         assert!(!queue.wait());
         assert_eq!(answer.try_recv(), Err(oneshot::error::TryRecvError::Closed));

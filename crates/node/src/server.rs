@@ -1,4 +1,4 @@
-//! Lifecycle of a node: its thread loads and warms the model, its server serves calls, and both end together.
+//! Lifecycle of a node: the model's thread loads and warms the model, the server serves calls, and both end together.
 
 use std::time::Duration;
 
@@ -12,16 +12,16 @@ use crate::{Error, Node, announce::announce, model_thread::ModelThread, queue::J
 /// Interval at which the watchdog checks the model's thread.
 const WATCHDOG_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Names of a stage's node.
+/// Names that differ between the nodes of the two stages.
 #[derive(Clone, Copy, Debug)]
 pub struct Role {
-    /// The node, in logs, metrics and traces.
+    /// Name of the node in logs, metrics and traces.
     pub name: &'static str,
-    /// The model's thread.
+    /// Name of the model's thread.
     pub thread: &'static str,
     /// The gRPC service.
     pub service: &'static str,
-    /// Paths of the calls that probe the node, which load never refuses.
+    /// Paths of the calls that probe the node. They are not refused under load.
     pub probe_paths: &'static [&'static str],
 }
 
@@ -36,11 +36,11 @@ pub struct NodeServer<J, M> {
 }
 
 impl<J: Job, M: Send + Sync + 'static> NodeServer<J, M> {
-    /// Serves until `shutdown` is cancelled and the calls in flight have ended or the drain timeout has passed.
+    /// Serves until `shutdown` is cancelled or the model's thread ends. Then drains and waits for the thread.
     ///
-    /// `work` runs on the model's thread. It loads the model, calls [`Node::set_loaded`] and then the function that it
-    /// is given, and computes until the queue closes. The server accepts connections immediately, and
-    /// calls after that.
+    /// `work` runs on the model's thread. It must load the model, call [`Node::set_loaded`], call its second argument
+    /// to make the server ready, and compute until the queue closes. The server accepts connections immediately, but
+    /// refuses calls until it is ready.
     pub async fn run(
         self,
         listener: TcpListener,
@@ -59,7 +59,7 @@ impl<J: Job, M: Send + Sync + 'static> NodeServer<J, M> {
             let address = args.advertise_as.clone().unwrap_or_default();
             announcements.spawn(announce(node.clone(), gateway, address));
         }
-        // Also cancelled when the model's thread ends, since nothing can be served without it.
+        // Also cancelled when the model's thread ends, because the node cannot serve calls without the thread.
         let stop = shutdown.child_token();
         let thread = ModelThread::start(role.thread, args.threads, stop.clone(), {
             let readiness = readiness.clone();
@@ -82,7 +82,7 @@ impl<J: Job, M: Send + Sync + 'static> NodeServer<J, M> {
     }
 }
 
-/// Stops calls while the model's thread hangs in the device, so that gateways use other nodes.
+/// Refuses calls and ends those in flight while the device hangs, so that gateways use other nodes.
 async fn watch<J: Job, M>(node: &Node<J, M>, readiness: &Readiness) {
     let mut stalled = false;
     loop {

@@ -1,18 +1,18 @@
 //! Load balancing: power of two choices. Of two nodes drawn at random, the one with less work gets the call.
 //!
-//! A node's work is what it last reported, plus what this gateway has sent since. This gateway's own calls are part
-//! of the report and are subtracted from it. Counted twice, they would drive the gateway away from the node it just
-//! used; ignored until the next report, all calls of a second would go to the same node.
+//! A node's work is the number of text tokens in its last report, minus those of this gateway's calls in flight at that
+//! time, plus those of its calls in flight now. Without the subtraction, calls would count twice, and the gateway would
+//! avoid the node it just used. Without the addition, all calls until the next report would go to the same node.
 //!
-//! Two choices rather than the minimum of all: several gateways share the nodes, and reports are up to a second old.
-//! With the minimum, all gateways would pick the node that was idle then.
+//! The node with the least work of all would be a worse pick: several gateways share the nodes, and reports are up to a
+//! second old, so all gateways would pick the node that was idle a second ago.
 
 use std::time::Duration;
 
-/// Slow start: time during which a new node gets less than its share, since its caches are cold and its load is
+/// Slow start: time for which a node that became ready gets fewer calls, because its caches are cold and its load is
 /// unknown.
 const SLOW_START: Duration = Duration::from_secs(5);
-/// Share that a new node gets at first.
+/// Initial warmth of a node. Its work is divided by the warmth, so at first it counts tenfold.
 const WARMTH_MIN: f64 = 0.1;
 /// Tokens added to each node's work, so that slow start affects an idle node too.
 const BASE_TOKENS: u64 = 100;
@@ -28,7 +28,7 @@ pub(crate) struct Load {
     pub(crate) own_tokens: u64,
     /// This gateway's calls in flight.
     pub(crate) calls: usize,
-    /// Time since the node became ready; `None` if it was ready when this gateway first saw it.
+    /// Time since the node last became ready; `None` if it never was.
     pub(crate) ready_for: Option<Duration>,
 }
 
@@ -38,15 +38,15 @@ impl Load {
         self.reported_tokens.saturating_sub(self.own_tokens_at_report) + self.own_tokens
     }
 
-    /// Returns the work that the balancer compares. A new node appears to have more work than it has.
+    /// Returns the work that the balancer compares. Slow start increases the work of a new node.
     fn weight(&self) -> f64 {
         let warmth = self.ready_for.map_or(1.0, |time| time.as_secs_f64() / SLOW_START.as_secs_f64());
         (self.tokens() + BASE_TOKENS) as f64 / warmth.clamp(WARMTH_MIN, 1.0)
     }
 }
 
-/// Returns the index of the node that gets the next call, or `None` without nodes. Of two nodes with equal work, the
-/// one with fewer calls is picked. `draw` returns a random number below its argument.
+/// Returns the index of the node that gets the next call, or `None` if `loads` is empty. Of two nodes with equal work,
+/// the one with fewer calls is picked. `draw` returns a random number below its argument.
 pub(crate) fn pick(loads: &[Load], mut draw: impl FnMut(usize) -> usize) -> Option<usize> {
     let count = loads.len();
     if count < 2 {
@@ -108,7 +108,7 @@ mod tests {
                 loads[picked].own_tokens += 1;
                 loads[picked].calls += 1;
             }
-            // Two choices keep the fullest node near the mean: log log n above it. The rest is tolerance.
+            // With two choices, the fullest node is about log log n above the mean. The bound of 8 leaves tolerance.
             let mean = loads.iter().map(Load::tokens).sum::<u64>() / loads.len() as u64;
             prop_assert!(loads.iter().all(|load| load.tokens() <= mean.max(20) + 8), "{:?}", loads);
         }

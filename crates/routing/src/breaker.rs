@@ -2,7 +2,7 @@
 //! (half-open) before it closes.
 //!
 //! It excludes nodes that pass their health checks but fail calls, give wrong answers, or are latency outliers. A full
-//! node is not treated as failed. An unreachable one is excluded by the health checks instead.
+//! node does not count as failed. Unreachable nodes are excluded by the health checks instead.
 
 use std::time::Duration;
 
@@ -10,30 +10,30 @@ use tokio::time::Instant;
 
 /// Consecutive failures that open the breaker.
 const FAILURES_MAX: u32 = 3;
-/// Initial open time after failures. It doubles each time a probe fails.
+/// Initial open time after failures. It doubles each time the breaker opens again.
 const OPEN_TIME: Duration = Duration::from_secs(1);
-/// Initial open time after an ejection.
+/// Initial open time after an ejection. It doubles in the same way.
 const EJECTION_TIME: Duration = Duration::from_secs(10);
-/// Maximum open time.
+/// Maximum open time, without the jitter of up to 20 %.
 const OPEN_TIME_MAX: Duration = Duration::from_secs(30);
 /// Maximum concurrent probes of a half-open breaker.
 const PROBES_MAX: u32 = 1;
-/// Consecutive successes after which the next open time is the initial one again.
+/// If more calls than this succeed consecutively, the next open time is the initial one.
 const SUCCESSES_TO_RESET: u32 = 50;
 
 /// Circuit breaker of one node. The default is closed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Breaker {
-    /// Failures since the last success.
+    /// Failures since the last success or opening.
     failures: u32,
     /// Successes since the last failure.
     successes: u32,
-    /// `None`: closed.
+    /// `None` while the breaker is closed.
     open: Option<Open>,
     last_open_time: Option<Duration>,
 }
 
-/// Open until the given time, half-open from then on.
+/// State of a breaker that is open before `until` and half-open from then on.
 #[derive(Clone, Copy, Debug)]
 struct Open {
     until: Instant,
@@ -49,7 +49,7 @@ pub(crate) enum CallOutcome {
     Failed,
     /// The node is a latency outlier.
     Outlier,
-    /// The call is no evidence about the node: the node was full, the request was wrong, or the caller cancelled.
+    /// The call proves nothing: the node was full or unreachable, the request was wrong, or the caller cancelled.
     Ignored,
 }
 
@@ -64,14 +64,14 @@ impl Breaker {
         self.open.is_some()
     }
 
-    /// Records the start of a call. Returns whether the call probes a half-open breaker, which [`Self::finish`]
-    /// needs. A call that goes to an open node because of the panic threshold is not a probe.
+    /// Records the start of a call. Returns whether the call probes a half-open breaker; pass this to [`Self::finish`].
+    /// A call that the panic threshold sends to a node with an open breaker is no probe.
     pub(crate) fn start(&mut self, now: Instant) -> bool {
         let half_open = self.open.as_mut().filter(|open| now >= open.until);
         half_open.map(|open| open.probes += 1).is_some()
     }
 
-    /// Records the end of a call. Returns whether it opened the breaker.
+    /// Records the end of a call. Returns whether the call opened the breaker.
     pub(crate) fn finish(&mut self, probe: bool, outcome: CallOutcome, now: Instant) -> bool {
         if let Some(open) = self.open.as_mut().filter(|_| probe) {
             open.probes = open.probes.saturating_sub(1);
@@ -105,14 +105,14 @@ impl Breaker {
         }
     }
 
-    /// Opens the breaker immediately, unless it is open already, because the node gave a wrong answer.
+    /// Opens a closed breaker immediately, because the node gave a wrong answer.
     pub(crate) fn eject(&mut self, now: Instant) {
         if self.open.is_none() {
             self.open_for(EJECTION_TIME, now);
         }
     }
 
-    /// Closes the breaker and clears its history, because the node was restarted.
+    /// Closes the breaker and clears its history, because the node may have restarted.
     pub(crate) fn reset(&mut self) {
         *self = Self::default();
     }

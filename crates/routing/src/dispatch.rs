@@ -1,4 +1,4 @@
-//! Dispatch of one call: picks a node, calls it, and retries on another node if the attempt fails.
+//! Dispatch of one call: picks a node, calls it, and retries, on another node if possible.
 
 use std::sync::Arc;
 
@@ -16,23 +16,25 @@ use crate::router::Router;
 use crate::stage_client::StageResponse;
 
 /// Maximum fraction of the matching nodes that may be ejected at once. Above it, ejections are ignored (panic
-/// threshold): many bad nodes at once are more likely a sign of a bad call or of overload.
+/// threshold): many ejections at once are more likely caused by bad calls or overload than by bad nodes.
 const EJECTED_MAX: f64 = 0.5;
 
-/// Result of looking for a node.
+/// Result of the search for a node.
 enum Selection {
     Acquired(InFlightGuard),
-    /// Matching nodes have too many calls in flight.
+    /// Every preferred node has too many calls in flight.
     Full,
-    /// Every matching node is excluded, by the selector or by earlier attempts of this call.
+    /// The selector or earlier attempts exclude every matching node, or all nodes serve another model.
     Exhausted,
-    /// No node matches.
+    /// No node matches yet.
     NoMatch,
 }
 
 impl Router {
-    /// Calls matching nodes one after another until one answers. `tokens` is the cost of the call in text tokens.
-    /// `attempt` may run several times; stage calls are idempotent. Dropping the future cancels the attempt.
+    /// Calls matching nodes one after another until one answers. Fails once a node rejects the request, no node is
+    /// left, or the attempts or the retry budget run out. If nodes report full queues, retries until `call_timeout` has
+    /// passed since the start. `tokens` is the size of the call in text tokens. `attempt` may run several times,
+    /// because stage calls are idempotent. Dropping the future cancels the attempt.
     pub(crate) async fn call<T, F>(
         &self,
         selector: NodeSelector<'_>,
@@ -83,7 +85,7 @@ impl Router {
         }
     }
 
-    /// Calls one node once. Fails if it answers with an error, is lost, or does not answer within the call timeout.
+    /// Calls the guard's node once. Fails on an error, if the node is lost, or after `call_timeout` without an answer.
     async fn attempt<T, F>(
         &self,
         method: &'static str,
@@ -107,7 +109,8 @@ impl Router {
         result
     }
 
-    /// Acquires a lightly loaded node that matches. Waits while all that match have too many calls in flight.
+    /// Acquires a lightly loaded matching node. Waits without limit while every preferred node has too many calls in
+    /// flight, and up to `node_wait` while no node matches. Returns [`Selection::Exhausted`] without waiting.
     async fn select(&self, selector: &NodeSelector<'_>, tokens: u64, attempts: &Attempts) -> Selection {
         loop {
             let mut selection = Selection::NoMatch;
@@ -154,12 +157,13 @@ impl Router {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ejections {
     Respected,
-    /// The panic threshold is exceeded.
+    /// More nodes are ejected than [`EJECTED_MAX`] permits.
     Ignored,
 }
 
-/// Keeps the nodes to try first: those that have not failed this call, and of them those that are not ejected. A node
-/// that failed the call may be dead; an ejected one is slow, or gave a wrong answer, and is the better choice.
+/// Removes the nodes that failed this call, then the nodes whose circuit breaker admits no call now. Skips a step that
+/// would remove all remaining nodes, and the second step if `ejections` are ignored. Failed nodes go first because they
+/// may be dead, whereas an ejected node still answers, though slowly or wrongly.
 fn keep_preferred(nodes: &mut Vec<Arc<Node>>, failed: &[(Arc<Node>, String)], ejections: Ejections) {
     let untried = |node: &Arc<Node>| failed.iter().all(|(failed, _)| !Arc::ptr_eq(failed, node));
     if nodes.iter().any(untried) {

@@ -1,4 +1,4 @@
-//! Errors of routing: [`StartError`] before it runs, [`Error`] for each request.
+//! Errors of routing: [`StartError`] at start, [`Error`] for a request.
 
 use std::io;
 
@@ -12,23 +12,23 @@ pub enum StartError {
     /// The address of a node is malformed.
     #[error("{flag}: `{address}` is not http://HOST:PORT ({problem})")]
     Address {
-        /// Flag that the address belongs to.
+        /// Flag for addresses of this stage.
         flag: &'static str,
         /// The address as given.
         address: String,
         /// Description of the mistake.
         problem: String,
     },
-    /// The thread of the health checks does not start.
-    #[error("cannot start the thread of the health checks ({0})")]
+    /// The thread of the health checks could not be started.
+    #[error("cannot start the thread of the health checks ({0}): allow this program more threads")]
     HealthThread(#[from] io::Error),
 }
 
-/// Reason that a stage call, or a query about the nodes, fails.
+/// Reason that a stage call, a query about the nodes or an announcement fails.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The request names no cascade that is served.
+    /// The request names an unknown cascade, or none although several are served.
     #[error(transparent)]
     Invalid(#[from] Invalid),
     /// No suitable node answered.
@@ -36,7 +36,7 @@ pub enum Error {
     NoNode {
         /// The stage, and the arithmetic if the call needs one.
         wanted: String,
-        /// Every address of the stage with its last error.
+        /// Every address of the stage with the reason that it did not answer.
         tried: String,
     },
     /// A node rejected the request. Another node would reject it too, so there is no retry.
@@ -47,7 +47,7 @@ pub enum Error {
         /// Message of the node's error.
         message: String,
     },
-    /// The queues of all suitable nodes stayed full for the whole call timeout.
+    /// Suitable nodes were still full when the call timeout had passed.
     #[error("every {stage} is full: try again in {retry_after_ms} ms")]
     NodesFull {
         /// The stage.
@@ -55,7 +55,7 @@ pub enum Error {
         /// Milliseconds after which a retry makes sense.
         retry_after_ms: u64,
     },
-    /// The gateway sheds load.
+    /// Too many text tokens wait for nodes, so the gateway refuses new requests.
     #[error("{tokens} text tokens wait for nodes already: try again in {retry_after_ms} ms, or add nodes")]
     Shed {
         /// Text tokens that wait for a node.
@@ -63,12 +63,12 @@ pub enum Error {
         /// Milliseconds after which a retry makes sense.
         retry_after_ms: u64,
     },
-    /// Every attempt ran into the call timeout.
+    /// Every attempt exceeded the call timeout.
     #[error("no {stage} answered in time; tried {tried}")]
     DeadlineExceeded {
         /// The stage.
         stage: Stage,
-        /// Every address of the stage with its last error.
+        /// Every address of the stage with the reason that it did not answer.
         tried: String,
     },
     /// No node serves the model that the request needs.

@@ -1,7 +1,7 @@
-//! Health checks: each node is asked for its self-description at an interval.
+//! Health checks, which ask each node for its self-description at a fixed interval.
 //!
-//! The checks run on a thread and on connections of their own, so that they never queue behind calls. A node that hangs
-//! therefore delays no call, a dead node leaves the rotation, and one that comes back is found again.
+//! The checks have their own thread and connections, so that they never queue behind calls. A dead or hanging node gets
+//! no calls until it answers a check again.
 
 use std::io;
 use std::sync::Arc;
@@ -22,19 +22,19 @@ use crate::node::{Health, Node, NodeInfo};
 
 /// Pause between two checks of a node.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// Timeout of a check. A node answers from memory, regardless of its model's work.
+/// Timeout of a check. A node answers from memory, even while its model computes.
 const TIMEOUT: Duration = Duration::from_millis(1500);
-/// Consecutive timeouts after which the calls in flight on a node are cancelled: at most 4 seconds after its last
+/// Consecutive timeouts at which the calls in flight on a node are cancelled, at most 4 seconds after the node's last
 /// answer.
 const TIMEOUTS_MAX: usize = 2;
 const NO_ANSWER: &str = "it does not answer";
 
-/// The thread that runs the health checks.
+/// The thread that runs health checks and discovery.
 #[derive(Debug)]
 pub(crate) struct HealthThread(runtime::Handle);
 
 impl HealthThread {
-    /// Starts the thread. It ends at `shutdown`.
+    /// Starts the thread, which ends when `shutdown` is cancelled.
     pub(crate) fn start(shutdown: CancellationToken) -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
@@ -48,8 +48,8 @@ impl HealthThread {
         self.0.spawn(task);
     }
 
-    /// Checks a node until the handle is dropped. `judge` returns the health that follows from a description, or `None`
-    /// to end the checks.
+    /// Checks a node repeatedly until the returned handle is dropped. `judge` maps a description to the node's health,
+    /// or returns `None` to end the checks.
     pub(crate) fn check(
         &self,
         node: Arc<Node>,
@@ -67,10 +67,10 @@ async fn check_repeatedly(node: Arc<Node>, judge: impl Fn(&Node, &Description) -
         let answer = timeout(TIMEOUT, describe(node.stage, &channel)).await;
         timeouts = if answer.is_err() { timeouts + 1 } else { 0 };
         match answer {
-            // A call that failed during the check is newer: the node may have died after its answer.
+            // A call failed during the check, so the answer may be outdated: the node may have died after it answered.
             Ok(Ok(_)) if node.unavailable_calls() != unavailable_calls => {}
-            // A changed description takes effect once it is repeated: one that was corrupted on the wire would look
-            // like another model.
+            // A changed description takes effect only if the next check repeats it, because a description corrupted in
+            // transit would look like another model.
             Ok(Ok(info)) if differs(&node, &info) && doubted.as_ref() != Some(&info.description) => {
                 node.set_health(Health::Refused("its description changed".to_owned()));
                 doubted = Some(info.description);
@@ -97,7 +97,7 @@ fn differs(node: &Node, info: &NodeInfo) -> bool {
     node.info().is_some_and(|before| before.description != info.description)
 }
 
-/// Asks a node for its self-description. Errors: the health that follows from the failure.
+/// Asks a node for its self-description. On failure, returns the resulting health as the error.
 pub(crate) async fn describe(stage: Stage, channel: &Channel) -> Result<NodeInfo, Health> {
     let answer = match stage {
         Stage::Compressor => CompressorClient::new(channel.clone()).describe(pb::DescribeRequest {}).await,
@@ -111,16 +111,16 @@ pub(crate) async fn describe(stage: Stage, channel: &Channel) -> Result<NodeInfo
 
 /// Returns the health of a node that failed a call with this status.
 pub(crate) fn from_status(status: &Status) -> Health {
-    // Only errors of the transport have a source.
+    // Only a status made by the transport has a source. A status sent by the node has none.
     let answered = std::error::Error::source(status).is_none();
     match status.code() {
         Code::Unavailable if answered => Health::NotServing(status.message().to_owned()),
-        Code::Unimplemented => Health::Refused("it offers another service: check the flag that lists it".to_owned()),
+        Code::Unimplemented => Health::Refused("it does not serve this stage: list it under another flag".to_owned()),
         _ => Health::Unreachable(root_cause(status)),
     }
 }
 
-/// Returns the innermost cause of a status: "connection refused" rather than the four errors that wrap it.
+/// Returns the message of a status's innermost cause, or of the status itself if it has no cause.
 pub(crate) fn root_cause(status: &Status) -> String {
     let outermost = std::error::Error::source(status);
     let causes = std::iter::successors(outermost, |error| error.source());

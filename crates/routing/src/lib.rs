@@ -1,9 +1,9 @@
 //! Routing of stage calls to compressor and decoder nodes: discovery, health checks, balancing, retries, circuit
 //! breaking, outlier ejection and load shedding.
 //!
-//! [`Router`] is the entry point. `discovery` keeps the list of nodes and `health` checks each of them. A call
-//! (`stage_client`) goes through `dispatch`: `balance` picks a node, `breaker` and `outlier` exclude bad ones, `retry`
-//! bounds the attempts, and `load_shed` refuses new requests when too much waits.
+//! [`Router`] is the entry point. `discovery` keeps the list of nodes and `health` checks each node. `stage_client`
+//! makes calls through `dispatch`: `balance` picks a node, `breaker` and `outlier` exclude bad nodes, and `retry`
+//! limits the attempts. `load_shed` refuses new requests while too many text tokens wait for nodes.
 
 mod balance;
 mod breaker;

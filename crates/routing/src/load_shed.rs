@@ -1,8 +1,8 @@
 //! Load shedding: refuses new requests when too many text tokens wait for a node.
 //!
-//! Refusal happens at admission, before a request has consumed memory and queue slots. Admitted requests
-//! continue. Reads are admitted up to the limit, writes up to half of it: a reader waits for the text, a writer can
-//! usually retry.
+//! Refusal happens at admission, before a request has consumed memory and queue slots. Requests already admitted
+//! continue. Writes are refused at half the limit of reads, because a writer can usually retry later, whereas a reader
+//! waits for the text.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -26,7 +26,7 @@ pub(crate) struct LoadShedder {
     tokens_max: u64,
 }
 
-/// Counts tokens as waiting until it is dropped.
+/// Guard that counts tokens as waiting until the guard is dropped.
 pub(crate) struct WaitingTokens<'a> {
     shedder: &'a LoadShedder,
     tokens: u64,
@@ -38,7 +38,7 @@ impl LoadShedder {
         Self { tokens: AtomicU64::new(0), tokens_max }
     }
 
-    /// Counts `tokens` as waiting until the guard is dropped.
+    /// Counts `tokens` as waiting until the returned guard is dropped.
     pub(crate) fn hold(&self, tokens: u64) -> WaitingTokens<'_> {
         self.tokens.fetch_add(tokens, Ordering::Relaxed);
         WaitingTokens { shedder: self, tokens }

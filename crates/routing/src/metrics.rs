@@ -20,7 +20,7 @@ impl Metrics {
         Self { role, node_calls }
     }
 
-    /// Counts one attempt; `error` is `None` if the node answered.
+    /// Counts one attempt; `error` is `None` if the attempt succeeded.
     pub(crate) fn node_call(&self, stage: Stage, method: &'static str, error: Option<ErrorKind>) {
         let labels = [
             KeyValue::new("role", self.role),

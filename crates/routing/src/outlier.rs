@@ -1,23 +1,22 @@
 //! Outlier detection: compares a node's latency with that of the other nodes that serve the same model.
 //!
-//! Latency is measured in seconds per text token, because calls differ in size. It is taken over all tokens that the
-//! node had to process during a call, so that a busy node does not look slow.
+//! Latency is measured in seconds per text token, because calls differ in size. A call's time is divided by all tokens
+//! that the node had to process during the call, so that a busy node does not look slow.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Minimum size assumed for a call, in tokens. The latency of smaller calls does not depend on their size.
+/// Minimum number of tokens by which a call's time is divided. The time of smaller calls does not depend on their size.
 const TOKENS_MIN: u64 = 500;
-/// A node is an outlier if its latency is more than this multiple of its peers'.
+/// A node is an outlier if its latency is more than this multiple of the median latency of its peers.
 const OUTLIER_FACTOR: f64 = 4.0;
 /// Minimum samples before the latency is trusted, and the number of samples kept.
 const SAMPLES: usize = 3;
 
 /// Tracks the latency of one node: the median of its last samples.
 ///
-/// Calls that overlap in time form one sample, the fastest of them, because one cause may delay them all: they share a
-/// batch, or wait in the same queue.
+/// Calls that overlap in time form one sample, the fastest call, because a shared batch or queue may delay them all.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LatencyTracker {
     /// Seconds per token, newest first.
@@ -28,7 +27,7 @@ pub(crate) struct LatencyTracker {
 }
 
 impl LatencyTracker {
-    /// Adds a call that ends now, took `latency`, and during which the node had `tokens` to process.
+    /// Adds a call that ends now and took `latency`. The node had to process `tokens` during the call.
     pub(crate) fn record(&mut self, tokens: u64, latency: Duration) {
         let (seconds, now) = (seconds_per_token(tokens, latency), Instant::now());
         if self.sample_ended.is_some_and(|ended| now - latency < ended) {
@@ -40,7 +39,7 @@ impl LatencyTracker {
         (self.count, self.sample_ended) = (self.count + 1, Some(now));
     }
 
-    /// Returns the latency in seconds per token, or `None` while there are too few samples.
+    /// Returns the median latency in seconds per token, or `None` while there are fewer than [`SAMPLES`] samples.
     pub(crate) fn median(&self) -> Option<f64> {
         let mut samples = self.samples;
         samples.sort_by(f64::total_cmp);
@@ -48,12 +47,12 @@ impl LatencyTracker {
     }
 }
 
-/// Returns the latency, in seconds per token, above which a node is an outlier among `peers`. Infinite while the
-/// latency of no peer is known.
+/// Returns the latency, in seconds per token, above which a node is an outlier among `peers`. Infinite if no peer has a
+/// median latency yet.
 pub(crate) fn outlier_threshold(peers: impl Iterator<Item = LatencyTracker>) -> f64 {
     let mut medians = Vec::from_iter(peers.filter_map(|peer| peer.median()));
     medians.sort_by(f64::total_cmp);
-    // The lower median: of two peers the faster one, so that a slow peer does not hide another.
+    // The lower median: of two peers, the faster one counts, so that a slow peer does not hide a slow node.
     let typical = medians.get(medians.len().saturating_sub(1) / 2);
     typical.map_or(f64::INFINITY, |typical| OUTLIER_FACTOR * typical)
 }

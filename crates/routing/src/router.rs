@@ -18,19 +18,19 @@ use crate::retry::{Attempts, RetryBudget};
 /// Addresses of nodes and limits of the calls on them.
 #[derive(Clone, Debug)]
 pub struct RoutingConfig {
-    /// Addresses of compressors: `http://HOST:PORT`, or `dns://HOST:PORT` for one node at each address of the name.
+    /// Addresses of compressors: `http://HOST:PORT`, or `dns://HOST:PORT` for one node per resolved address.
     pub compressors: Vec<String>,
-    /// Addresses of decoders.
+    /// Addresses of decoders, in the same forms.
     pub decoders: Vec<String>,
-    /// Maximum calls in flight on one node. Further calls wait in the gateway.
+    /// Maximum calls in flight on one node; twice as many for a principal without calls there. Further calls wait.
     pub node_calls_max: usize,
     /// Maximum wait for a suitable node to become ready.
     pub node_wait: Duration,
-    /// Maximum time of one attempt, including its wait in the node's queue.
+    /// Maximum time of one attempt, including its wait in the node's queue. Also limits the retries on full nodes.
     pub call_timeout: Duration,
-    /// Maximum attempts of a call.
+    /// Maximum failed attempts of a call. Refusals by full nodes do not count.
     pub attempts_max: usize,
-    /// Maximum text tokens waiting for nodes. New reads above it and new writes above half of it are shed.
+    /// New reads are refused once this many text tokens wait for nodes, new writes at half as many.
     pub waiting_tokens_max: u64,
 }
 
@@ -44,7 +44,7 @@ pub struct Router {
 }
 
 impl Router {
-    /// Starts discovery and health checks, which end at `shutdown`. `role` labels the metrics.
+    /// Starts discovery and health checks, which end when `shutdown` is cancelled. `role` labels the metrics.
     pub fn start(config: RoutingConfig, role: &'static str, shutdown: &CancellationToken) -> Result<Self, StartError> {
         let registry = Arc::new(Registry::new(&config.compressors, &config.decoders)?);
         discovery::start(&registry, shutdown)?;
@@ -67,12 +67,13 @@ impl Router {
         self.shedder.admit(class)
     }
 
-    /// Adds a node that announced itself, or renews its lease. Returns the time for which the lease is valid.
+    /// Adds a node that announced itself, or renews its lease. Returns the duration of the lease.
     pub async fn announce(&self, announcement: Announcement) -> Result<Duration, Error> {
         announcement.accept(&self.registry).await
     }
 
-    /// Returns the description of a cascade by its name, or of the only one that is served.
+    /// Returns the description of the cascade `name` or, for `None`, of the only known cascade. Waits up to `node_wait`
+    /// for a first one. Errors: [`Error::Invalid`] for an unknown name, or for `None` among several cascades.
     pub async fn cascade(&self, name: Option<&str>) -> Result<Arc<Description>, Error> {
         let mut cascades = self.cascades().await?;
         let found = match name {
@@ -84,13 +85,13 @@ impl Router {
             let names = Vec::from_iter(cascades.into_keys()).join(", ");
             let problem = match name {
                 Some(name) => format!("`{name}` is not served: choose one of {names}"),
-                None => format!("is required, since several are served: {names}"),
+                None => format!("must be one of {names}, because several cascades are served"),
             };
             Invalid::new("cascade", problem).into()
         })
     }
 
-    /// Returns the description of a cascade, by name or any, whose compressor has this fingerprint.
+    /// Returns the cascade `name`, or, for `None`, any cascade, with this compressor. Errors: [`Error::WrongModel`].
     pub async fn cascade_of_latents(
         &self,
         name: Option<&str>,
@@ -109,14 +110,14 @@ impl Router {
         })
     }
 
-    /// Returns the description of every cascade seen so far, by name. Waits for the first.
+    /// Returns the description of every known cascade, by name. Waits up to `node_wait` for a first cascade.
     async fn cascades(&self) -> Result<BTreeMap<String, Arc<Description>>, Error> {
         let known = || Some(self.registry.cascades()).filter(|cascades| !cascades.is_empty());
         let found = self.registry.wait_for(self.wait_deadline(), known).await;
         found.ok_or_else(|| self.no_node(Stage::Compressor, None, &Attempts::default()))
     }
 
-    /// Returns the arithmetic of most of the ready decoders with this fingerprint.
+    /// Returns the most common arithmetic of the ready decoders with this fingerprint. Waits up to `node_wait` for one.
     pub async fn arithmetic(&self, decoder: Fingerprint) -> Result<String, Error> {
         let selector = NodeSelector { stage: Stage::Decoder, fingerprint: decoder, arithmetic: None, exclude: &[] };
         let most_common = || {
@@ -125,14 +126,14 @@ impl Router {
                 matching.filter_map(|node| Some(node.ready_info()?.description.arithmetic.clone())).collect();
             names.sort_unstable();
             let counted = names.chunk_by(|a, b| a == b);
-            // Ties go to the first name, so that a text stored again finds its corrections.
+            // Ties go to the first name in sort order, so that a text stored again reuses its stored corrections.
             counted.rev().max_by_key(|equal| equal.len()).map(|equal| equal[0].clone())
         };
         let found = self.registry.wait_for(self.wait_deadline(), most_common).await;
         found.ok_or_else(|| self.call_error(&selector, &Attempts::default()))
     }
 
-    /// Returns whether all nodes of the stage are ready and serve another model, so that waiting cannot help.
+    /// Returns whether waiting cannot help: all nodes of the stage, if any, are ready and serve another model.
     pub(crate) fn all_serve_another_model(&self, selector: &NodeSelector<'_>) -> bool {
         let other = |node: Arc<Node>| {
             node.ready_info().is_some_and(|info| info.cascade().fingerprint(selector.stage) != selector.fingerprint)
@@ -144,7 +145,7 @@ impl Router {
         Instant::now() + self.config.node_wait
     }
 
-    /// Returns the error of a call that no node answered.
+    /// Returns the error for a call that no node answered.
     pub(crate) fn call_error(&self, selector: &NodeSelector<'_>, attempts: &Attempts) -> Error {
         let stage = selector.stage;
         if attempts.failed.is_empty() && self.all_serve_another_model(selector) {
@@ -167,13 +168,13 @@ impl Router {
         Error::NoNode { wanted, tried: self.tried(stage, attempts) }
     }
 
-    /// Lists every address of a stage with its last error.
+    /// Lists every address of a stage with the reason that it did not answer.
     fn tried(&self, stage: Stage, attempts: &Attempts) -> String {
         let describe = |node: Arc<Node>| {
             let failure = attempts.failed.iter().rfind(|(failed, _)| Arc::ptr_eq(failed, &node));
             let error = match (failure, node.health()) {
                 (Some((_, error)), _) => error.clone(),
-                (None, Health::Ready) => "not called: it does not match, or no attempt was left".to_owned(),
+                (None, Health::Ready) => "not called: it does not suit the request, or no attempt was left".to_owned(),
                 (None, Health::Unreachable(error) | Health::NotServing(error) | Health::Refused(error)) => error,
             };
             format!("{} ({error})", node.address)

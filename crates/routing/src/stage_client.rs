@@ -1,4 +1,4 @@
-//! Clients of the two stages: compress, verify, reconstruct and generate. Each answer is checked against its request.
+//! Clients of the two stages: compress, verify, reconstruct and generate. Checks every answer except decoded text.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,9 +17,9 @@ use crate::node::{Node, NodeSelector};
 use crate::retry::AttemptError;
 use crate::router::Router;
 
-/// Estimated bytes of text per token, for balancing. The node counts the tokens.
+/// Estimated bytes of text per token, for balancing only. The node counts the actual tokens.
 const BYTES_PER_TOKEN: u64 = 4;
-/// Maximum length of a generated answer.
+/// Maximum length of a generated answer in bytes.
 const GENERATED_BYTES_MAX: u64 = 1 << 20;
 
 /// A shard to compress.
@@ -33,11 +33,11 @@ pub struct CompressJob<'a> {
     pub ratio: u32,
     /// Encoding of the latents.
     pub codec: LatentCodec,
-    /// Inclusion of the token ids in the answer.
+    /// Selects whether the answer includes the token ids.
     pub token_ids: TokenIds,
 }
 
-/// Inclusion of the text's token ids in a compressor's answer. Verification needs them.
+/// Selects whether a compressor's answer includes the text's token ids, which verification needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenIds {
     /// The token ids are returned.
@@ -49,7 +49,7 @@ pub enum TokenIds {
 /// A compressed window.
 #[derive(Clone, Debug)]
 pub struct CompressedWindow {
-    /// The latents.
+    /// Latents of the window.
     pub latents: WindowLatents,
     /// Token ids of the text; empty for [`TokenIds::Omitted`].
     pub token_ids: Vec<u32>,
@@ -62,7 +62,7 @@ pub struct VerifyJob<'a> {
     pub decoder: Fingerprint,
     /// Name of the arithmetic that the corrections are for.
     pub arithmetic: &'a str,
-    /// Logits by which a token must win to need no correction.
+    /// Minimum lead of a true token's logit over the largest other logit. Below it, the token needs a correction.
     pub margin: f32,
     /// Latents and token ids of each window.
     pub windows: Vec<(&'a WindowLatents, Vec<u32>)>,
@@ -71,11 +71,11 @@ pub struct VerifyJob<'a> {
 /// A window to reconstruct.
 #[derive(Clone, Debug)]
 pub struct ReconstructJob<'a> {
-    /// The latents.
+    /// Latents of the window.
     pub group: &'a LatentGroup,
     /// Corrections to force; `None` if the window was not verified.
     pub corrections: Option<&'a Corrections>,
-    /// Length of the text in bytes.
+    /// Length of the text in bytes. Reading stops beyond it.
     pub bytes: u64,
 }
 
@@ -84,11 +84,11 @@ pub struct ReconstructJob<'a> {
 pub struct GenerateJob<'a> {
     /// Fingerprint of the decoder.
     pub decoder: Fingerprint,
-    /// The latents.
+    /// Latents of the window.
     pub group: &'a LatentGroup,
     /// The prompt.
     pub prompt: &'a str,
-    /// Maximum tokens of the answer; 0: the default of the published code.
+    /// Maximum tokens of the answer; 0 selects the default of the published code, 4096.
     pub tokens_max: u32,
 }
 
@@ -104,7 +104,7 @@ pub struct StageResponse<T> {
 }
 
 impl Router {
-    /// Compresses a shard. The returned windows cover it, in order.
+    /// Compresses a shard. The returned windows cover the shard, in order.
     pub async fn compress(&self, job: CompressJob<'_>) -> Result<StageResponse<Vec<CompressedWindow>>, Error> {
         let stage = Stage::Compressor;
         let selector = NodeSelector { stage, fingerprint: job.compressor, arithmetic: None, exclude: &[] };
@@ -112,7 +112,7 @@ impl Router {
         self.call(selector, "Compress", tokens, |node| compress_on(node, &job)).await
     }
 
-    /// Verifies windows of a shard. Returns the corrections of each, in order.
+    /// Verifies windows of a shard. Returns the corrections of each window, in order.
     pub async fn verify(&self, job: VerifyJob<'_>) -> Result<StageResponse<Vec<WindowCorrections>>, Error> {
         let selector = NodeSelector {
             stage: Stage::Decoder,
@@ -124,7 +124,7 @@ impl Router {
         self.call(selector, "Verify", tokens, |node| verify_on(node, &job)).await
     }
 
-    /// Reconstructs a window's text. The caller must check its hash.
+    /// Reconstructs a window's text. The caller must check the hash of the text.
     pub async fn reconstruct(
         &self,
         selector: NodeSelector<'_>,
@@ -135,7 +135,7 @@ impl Router {
         self.decode(selector, job.group, task, job.bytes).await
     }
 
-    /// Answers a prompt about a window.
+    /// Answers a prompt about a window. Fails if the answer is longer than 1 MiB.
     pub async fn generate(&self, job: GenerateJob<'_>) -> Result<StageResponse<Bytes>, Error> {
         let selector = NodeSelector { stage: Stage::Decoder, fingerprint: job.decoder, arithmetic: None, exclude: &[] };
         let generate = pb::Generate { prompt: job.prompt.to_owned(), tokens_max: job.tokens_max };
@@ -200,9 +200,9 @@ impl CompressJob<'_> {
         }
         let given = answer.token_ids.len();
         if self.token_ids == TokenIds::Included && given != group.tokens() as usize {
-            return Err(AttemptError::WrongAnswer(format!("{given} token ids for {} tokens", group.tokens())));
+            return Err(AttemptError::WrongAnswer(format!("it sent {given} token ids for {} tokens", group.tokens())));
         }
-        // A shard is far smaller than 4 GiB.
+        // The casts are exact, because a shard is far smaller than 4 GiB.
         let bytes: Range<u32> = answer.start as u32..answer.end as u32;
         let latents = WindowLatents { bytes, group, hash: WindowHash::of(text) };
         Ok(CompressedWindow { latents, token_ids: answer.token_ids })
@@ -233,7 +233,7 @@ async fn verify_on(node: Arc<Node>, job: &VerifyJob<'_>) -> Result<Vec<WindowCor
 fn check_verdict(window: &WindowLatents, answer: pb::VerifyResponse) -> Result<WindowCorrections, AttemptError> {
     let tokens = window.group.tokens();
     if answer.hash.as_ref() != window.hash.as_bytes() {
-        // The tokens come from a compressor, which may be the one that is wrong.
+        // The tokens come from a compressor, which may have made the mistake.
         return Err(AttemptError::Disputed(
             "the text of the window's tokens does not have the window's hash".to_owned(),
         ));
@@ -249,7 +249,7 @@ fn check_verdict(window: &WindowLatents, answer: pb::VerifyResponse) -> Result<W
     Ok(WindowCorrections { tokens, right: answer.right, corrections })
 }
 
-/// Decodes a window on a node. Stops reading once the text is longer than `bytes_max`, which the caller must refuse.
+/// Decodes a window on a node. Stops reading beyond `bytes_max` bytes of text: the caller must refuse a longer text.
 async fn decode_on(node: Arc<Node>, request: pb::DecodeRequest, bytes_max: u64) -> Result<Bytes, AttemptError> {
     let mut answers = node.decoder().decode(stream::iter([request])).await?.into_inner();
     let (mut text, mut last) = (Vec::new(), false);

@@ -31,7 +31,7 @@ impl Admission {
 
     /// Returns a permit for the call, or `None` if it needs none.
     pub(crate) fn admit<B>(&self, request: &Request<B>) -> Result<Option<Permit>, Rejection> {
-        // Load balancers learn from probes that a server is busy or about to stop, so load must not refuse them.
+        // Load balancers learn from probes that a server is busy or about to stop, so probes need no permit.
         if self.probe_paths.contains(&request.uri().path()) {
             return self.readiness.check_probe().map(|()| None);
         }
@@ -56,8 +56,8 @@ struct Acquired {
 }
 
 impl Permits {
-    /// Takes a permit. While at least half of the permits are free any connection may take one; after that, only a
-    /// connection that holds less than an equal share.
+    /// Takes a permit. While more than half of the permits are free, any connection may take one. Otherwise a
+    /// connection may only take one while it has less than an equal share of all permits.
     fn acquire(&self, connection: Principal) -> Result<(), Rejection> {
         let mut acquired = self.lock();
         let own = acquired.by_connection.count(connection);
@@ -80,12 +80,12 @@ impl Permits {
     }
 
     fn lock(&self) -> MutexGuard<'_, Acquired> {
-        // No code panics while it holds the lock.
+        // No code that holds this lock panics.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A call's permit, released on drop. It is revoked when the server stalls, or stops before the call ends.
+/// A call's permit, released on drop. It is revoked when the server stalls or the drain timeout passes.
 pub(crate) struct Permit {
     permits: Arc<Permits>,
     connection: Principal,

@@ -1,5 +1,5 @@
-//! Body of a call's response: it is polled as part of the call, reports how the call ended, and ends early if the
-//! call does.
+//! Body of a call's response. It is polled in the call's scope, records the call's outcome, and ends early at the
+//! call's deadline or when its permit is revoked.
 
 use std::{
     pin::Pin,
@@ -31,9 +31,9 @@ impl CallBody {
         Self { inner, call }
     }
 
-    /// Ends the stream early: by trailers in gRPC, and by an error, which resets the stream, in HTTP.
+    /// Ends the stream early: in gRPC with trailers, in HTTP with an error, which resets the stream.
     fn reject(&mut self, rejection: Rejection) -> Result<Frame<Bytes>, Error> {
-        // Dropped now, so that everything that the stream holds is free before the caller learns of the end.
+        // Dropped now, so that the stream's resources are free before the caller sees the end of the call.
         self.inner = Body::empty();
         self.call.body_failed(rejection.kind());
         match self.call.protocol() {
@@ -74,7 +74,7 @@ impl HttpBody for CallBody {
 
     fn size_hint(&self) -> SizeHint {
         match self.call.protocol() {
-            // A rejection may replace the rest by trailers.
+            // A rejection may replace the rest of the body by trailers.
             Protocol::Grpc => SizeHint::default(),
             Protocol::Http => self.inner.size_hint(),
         }

@@ -1,6 +1,6 @@
 //! The layer around every call, gRPC or HTTP: trace span, admission, deadline and metrics.
 //!
-//! It is one layer because four would each box a future and a body for every call.
+//! It is one layer rather than four, because each layer boxes a future and a body for every call.
 
 use std::{
     convert::Infallible,
@@ -23,13 +23,13 @@ use crate::{
     principal::PrincipalSource,
 };
 
-/// The layer.
+/// Layer that wraps every call.
 #[derive(Clone, Debug)]
 pub(crate) struct CallLayer {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) admission: Admission,
     pub(crate) principal_source: PrincipalSource,
-    /// Maximum duration of a call, if it has one.
+    /// Maximum duration of a call; `None` for no limit.
     pub(crate) timeout: Option<Duration>,
 }
 
@@ -41,7 +41,7 @@ impl<S> Layer<S> for CallLayer {
     }
 }
 
-/// A service whose calls are admitted, bounded in time and counted.
+/// A service that admits calls, enforces their deadlines and counts them.
 #[derive(Clone, Debug)]
 pub(crate) struct CallService<S> {
     layer: CallLayer,
@@ -86,7 +86,7 @@ where
     }
 }
 
-/// Returns the response of a call that the server refuses, in the call's protocol.
+/// Returns the response to a call that the server rejects, in the call's protocol.
 fn reject(call: &Call, rejection: Rejection) -> Response {
     match call.protocol() {
         Protocol::Grpc => rejection.status().into_http(),
@@ -94,7 +94,7 @@ fn reject(call: &Call, rejection: Rejection) -> Response {
     }
 }
 
-/// Moves the call into the response's body, since a stream is part of its call.
+/// Moves the call into the response's body, so that the call lasts until the body ends.
 fn respond(mut call: Call, response: Response) -> Response {
     call.respond(response.status(), response.headers());
     response.map(|body| Body::new(CallBody::new(body, call)))
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
     use crate::{Readiness, metrics::render};
 
-    /// A gRPC stream of trailers alone, or one that never ends.
+    /// A gRPC stream of trailers alone, or a stream that never ends.
     enum Stream {
         Trailers,
         Ended,

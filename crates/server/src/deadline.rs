@@ -1,6 +1,6 @@
-//! Deadlines of calls, streams included: tonic's own timeout ends with the response headers.
+//! Deadlines of calls, response streams included: tonic's own timeout covers only the time to the response headers.
 //!
-//! Deadlines propagate: a call that the server makes for another ends with it ([`crate::propagation`]).
+//! Deadlines propagate: an outgoing call ends soon after the deadline of its incoming call ([`crate::propagation`]).
 
 use std::{
     pin::Pin,
@@ -28,7 +28,7 @@ pub fn inherit<W: Future>(work: W) -> TaskLocalFuture<Option<Instant>, W> {
     CURRENT.scope(current(), work)
 }
 
-/// Returns the time that the current call has left, if it has a deadline.
+/// Returns the time until the current call's deadline, or `None` if the call has no deadline.
 pub(crate) fn remaining() -> Option<Duration> {
     current().map(|deadline| deadline.saturating_duration_since(Instant::now()))
 }
@@ -55,13 +55,13 @@ impl Deadline {
         self.sleep.as_mut().poll(cx).map(|()| rejection)
     }
 
-    /// Runs `work` under this deadline, or under none.
+    /// Runs `work` under this deadline, or under no deadline.
     pub(crate) fn scope<T>(deadline: Option<&Self>, work: impl FnOnce() -> T) -> T {
         CURRENT.sync_scope(deadline.map(|deadline| deadline.sleep.deadline()), work)
     }
 }
 
-/// Parses `grpc-timeout`: at most 8 digits and a unit. A malformed header counts as none.
+/// Parses `grpc-timeout`: at most 8 digits and a unit. A malformed header is ignored.
 pub(crate) fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
     const DIGITS_MAX: usize = 8;
     let value = headers.get("grpc-timeout")?.to_str().ok()?;

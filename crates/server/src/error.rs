@@ -15,10 +15,10 @@ use tonic::{Code, Status, metadata::MetadataValue};
 /// Metadata key of a RESOURCE_EXHAUSTED status: milliseconds after which the caller may retry.
 pub const RETRY_AFTER_MS: &str = "retry-after-ms";
 
-/// Delay assumed if a RESOURCE_EXHAUSTED status has no [`RETRY_AFTER_MS`], as when a message exceeds its size limit.
+/// Retry delay in milliseconds when the server is at capacity, or when a received status names no delay.
 const RETRY_AFTER_DEFAULT_MS: u64 = 1000;
 
-/// Category of an error: it decides the status code, and so what a caller can do about the error.
+/// Category of an error. It decides the status code, which tells a caller how to react.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
     /// The request is wrong and a retry would not help.
@@ -40,7 +40,7 @@ pub enum ErrorKind {
         /// Milliseconds after which a retry is likely to succeed.
         retry_after_ms: u64,
     },
-    /// The request, or its latents, need another model.
+    /// The request or its latents are for another model.
     WrongModel,
     /// The server is loading or draining, or no node is reachable.
     Unavailable,
@@ -50,7 +50,7 @@ pub enum ErrorKind {
     Cancelled,
     /// Stored data do not match their checksum or hash.
     DataLoss,
-    /// A fault of the server. Callers see an id; the log holds the message under that id.
+    /// A fault of the server. Callers see an id; the log contains the message with that id.
     Internal,
 }
 
@@ -134,7 +134,7 @@ impl ErrorKind {
     pub fn from_status(status: &Status) -> Self {
         match status.code() {
             Code::ResourceExhausted => Self::Overloaded { retry_after_ms: retry_after_ms(status) },
-            // Only a status made on this side has a source: the connection closed during the call.
+            // Only a status made by the client's transport has a source. Here the connection closed during the call.
             Code::Internal if status.source().is_some() => Self::Unavailable,
             code => Self::from_code(code),
         }
@@ -157,7 +157,7 @@ impl ErrorKind {
         let plain_text = HeaderValue::from_static("text/plain; charset=utf-8");
         response.headers_mut().insert(header::CONTENT_TYPE, plain_text);
         if let Self::Overloaded { retry_after_ms } = self {
-            // HTTP has whole seconds only.
+            // `Retry-After` takes whole seconds only.
             response.headers_mut().insert(header::RETRY_AFTER, retry_after_ms.div_ceil(1000).into());
         }
         response
@@ -217,13 +217,13 @@ pub(crate) enum Rejection {
     Loading,
     #[error("the server's device hangs: try another server")]
     Stalled,
-    #[error("the server is stopping: try another")]
+    #[error("the server is stopping: try another server")]
     Stopping,
     #[error("the server serves as many calls as it can: try again later")]
     AtCapacity,
-    #[error("this connection has its share of the server's concurrent calls: try again later")]
+    #[error("this connection uses its full share of the server's concurrent calls: try again later")]
     ShareExceeded,
-    #[error("the call took longer than its {} ms", .timeout.as_millis())]
+    #[error("the call exceeded its timeout of {} ms", .timeout.as_millis())]
     DeadlineExceeded { timeout: Duration },
 }
 
@@ -237,7 +237,7 @@ impl ServiceError for Rejection {
     }
 }
 
-/// Returns nginx's status for a client that closed the connection. HTTP has no standard status for it.
+/// Returns 499, nginx's status for a client that closed the connection. HTTP has no standard status for this.
 fn client_closed_request() -> StatusCode {
     StatusCode::from_u16(499).expect("499 lies between 100 and 999")
 }
@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn every_kind_survives_grpc() {
         for kind in ALL {
-            // gRPC has no code for what is too large.
+            // gRPC has no code for a request that is too large.
             let expected = if kind == ErrorKind::TooLarge { ErrorKind::InvalidArgument } else { kind };
             assert_eq!(ErrorKind::from_status(&kind.status("reason")), expected);
         }

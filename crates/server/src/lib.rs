@@ -1,10 +1,10 @@
-//! Everything that the servers of C3 Serve share, and nothing of a single role.
+//! Code that all servers of C3 Serve share. Nothing here is specific to one role.
 //!
 //! - [`program`]: skeleton of a `main`: telemetry → listener → run → drain.
 //! - [`server`]: serves a role's routes with the call layer, health, reflection, `/metrics` and the graceful drain.
 //! - [`error`]: error kinds and their maps to gRPC and HTTP status codes.
 //! - [`readiness`]: lifecycle of a server, which health and admission follow.
-//! - [`principal`], [`deadline`]: the caller that a call is made for, and the time when it ends.
+//! - [`principal`], [`deadline`]: the caller that a call is made for, and the time by which the call must end.
 //! - [`telemetry`], [`propagation`], [`metrics`]: logs, traces and metrics.
 
 mod admission;

@@ -1,7 +1,7 @@
 //! Metrics of all roles of a process: an OpenTelemetry meter with a Prometheus exporter.
 //!
-//! Names are `c3_<subject>_<unit>`; the exporter appends `_total` to counters. Every sample carries its `role`, so that
-//! the three roles of `c3 serve` share one registry. `GET /metrics` on any server's port renders it.
+//! Names are `c3_<subject>_<unit>`; the exporter appends `_total` to counters. Every sample has a `role` label, because
+//! the three roles of `c3 serve` share one registry. `GET /metrics` on any server's port renders the registry.
 
 use std::{borrow::Cow, sync::LazyLock, time::Duration};
 
@@ -95,7 +95,7 @@ impl Metrics {
         }
     }
 
-    /// Records a batch of an operation (compress, verify, decode). A decode step is a batch of one token a block.
+    /// Records a batch of an operation (compress, verify, decode). A decode step is a batch of one token per block.
     pub fn batch(&self, operation: &'static str, windows: usize, tokens: usize, duration: Duration) {
         let labels = [self.role.clone(), KeyValue::new("operation", operation)];
         self.tokens.add(tokens as u64, &labels);

@@ -1,5 +1,5 @@
 //! The principal that a call is made for. Principals share a model's time fairly. A node sees all calls of a gateway on
-//! one connection, so the gateway names the principal of each.
+//! one connection, so the gateway names each call's principal in a header.
 
 use std::{
     collections::HashMap,
@@ -19,8 +19,8 @@ task_local! {
     static CURRENT: Principal;
 }
 
-/// A caller: a connection to a gateway, or to a node if there is no gateway. The number is a keyed hash, so
-/// numbers of different gateways practically never collide.
+/// A caller: a connection to a gateway, or to a node if there is no gateway. The number is a keyed hash of the peer's
+/// address, so numbers of different gateways practically never collide.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Principal(pub u64);
 
@@ -29,7 +29,7 @@ pub struct Principal(pub u64);
 pub enum PrincipalSource {
     /// The connection.
     Connection,
-    /// The header that gateways set; the connection if it is missing.
+    /// The header that gateways set; the connection if the header is missing or malformed.
     Header,
 }
 
@@ -64,12 +64,12 @@ impl InFlightCounts {
     }
 }
 
-/// Returns the principal that the current task works for. Tasks without one share the default principal.
+/// Returns the principal that the current task works for. Tasks without a principal share the default principal.
 pub fn current() -> Principal {
     CURRENT.try_get().unwrap_or_default()
 }
 
-/// Runs `work` for the current principal, for tasks that are spawned.
+/// Runs `work` for the current principal. Needed for spawned tasks, which otherwise have no principal.
 pub fn inherit<W: Future>(work: W) -> TaskLocalFuture<Principal, W> {
     CURRENT.scope(current(), work)
 }
@@ -82,7 +82,7 @@ impl Principal {
         named.unwrap_or_else(|| Self::connection(request))
     }
 
-    /// Returns the principal that stands for a call's connection.
+    /// Returns the principal that identifies a call's connection.
     pub(crate) fn connection<B>(request: &Request<B>) -> Self {
         static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         let address = request.extensions().get().and_then(TcpConnectInfo::remote_addr);

@@ -1,4 +1,4 @@
-//! Context that a call hands on to the calls made for it: W3C trace context, deadline and principal, as gRPC metadata.
+//! Context that a call passes to its outgoing calls as gRPC metadata: W3C trace context, deadline and principal.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::{deadline, principal::Principal};
 
-/// Added to a propagated deadline. The caller's own deadline then passes first, and the callee's end does not look
-/// like a failure of the callee.
+/// Added to a propagated deadline, so that the caller's own deadline passes first. Otherwise the callee could report
+/// its timeout first, and the caller would count it as a failure of the callee.
 const DEADLINE_SLACK: Duration = Duration::from_millis(100);
 
 /// Writes the current span's trace context into the metadata of an outgoing call.
@@ -135,7 +135,7 @@ mod tests {
         let second = Principal::from_request(&request(2, HeaderMap::new()), PrincipalSource::Connection);
         assert_ne!(second, first);
         assert_eq!(Principal::from_request(&request(2, sent), PrincipalSource::Connection), second);
-        // Without the header, the connection stands for the principal.
+        // Without the header, the connection determines the principal.
         assert_eq!(Principal::from_request(&request(2, HeaderMap::new()), PrincipalSource::Header), second);
     }
 }

@@ -1,5 +1,5 @@
 //! Lifecycle of a server: loading → ready ⇄ stalled → shutdown announced → draining → ended. gRPC health and admission
-//! follow it.
+//! follow the phase.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ pub(crate) enum Phase {
     Ready,
     /// The device hangs: new calls are refused and calls in flight are ended with an error.
     Stalled,
-    /// Health and probes report the shutdown. Calls are still served, since some callers do not know of it yet.
+    /// Health and probes report the shutdown. Calls are still served, because some callers may not know yet.
     ShutdownAnnounced,
     /// New calls are refused and calls in flight continue.
     Draining,
@@ -22,7 +22,7 @@ pub(crate) enum Phase {
     Ended,
 }
 
-/// A handle on the phase of a server; clones share it.
+/// A handle on the phase of a server; clones share the phase.
 #[derive(Clone, Debug)]
 pub struct Readiness(Arc<watch::Sender<Phase>>);
 
@@ -33,7 +33,7 @@ impl Default for Readiness {
 }
 
 impl Readiness {
-    /// Starts serving calls. Does nothing once the server shuts down.
+    /// Starts serving calls. Does nothing unless the server is loading.
     pub fn set_ready(&self) {
         self.replace(Phase::Loading, Phase::Ready);
     }
@@ -43,7 +43,7 @@ impl Readiness {
         self.replace(Phase::Ready, Phase::Stalled);
     }
 
-    /// Serves calls again after [`Readiness::set_stalled`].
+    /// Serves calls again after [`Readiness::set_stalled`]. Does nothing unless the server is stalled.
     pub fn set_recovered(&self) {
         self.replace(Phase::Stalled, Phase::Ready);
     }
@@ -58,8 +58,7 @@ impl Readiness {
         });
     }
 
-    /// Fails if load balancers should send calls elsewhere. Unlike [`Self::check`], fails as soon as a shutdown is
-    /// announced.
+    /// Fails if load balancers should use other servers: like [`Self::check`], and also once a shutdown is announced.
     pub(crate) fn check_probe(&self) -> Result<(), Rejection> {
         match *self.0.borrow() {
             Phase::ShutdownAnnounced => Err(Rejection::Stopping),
@@ -67,7 +66,7 @@ impl Readiness {
         }
     }
 
-    /// Fails unless the server serves calls.
+    /// Fails unless the server accepts new calls.
     pub(crate) fn check(&self) -> Result<(), Rejection> {
         match *self.0.borrow() {
             Phase::Ready | Phase::ShutdownAnnounced => Ok(()),

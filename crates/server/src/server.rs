@@ -1,4 +1,4 @@
-//! Serves the routes of a role: call layer, health, reflection, metrics, and the graceful drain.
+//! Serves the routes of a role, with call layer, health, reflection, metrics and graceful drain.
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
     readiness::Phase,
 };
 
-/// Time for calls that the drain cuts off to report this to their callers.
+/// Maximum time after the drain timeout for calls that are cut off to report the error to their callers.
 const CUT_OFF_TIMEOUT: Duration = Duration::from_secs(1);
 /// Interval of HTTP/2 keepalive pings on an idle connection.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
@@ -28,14 +28,14 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Settings that every server has.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ServerArgs {
-    /// Milliseconds between reporting a shutdown to health checks and refusing calls, so that load balancers send calls
-    /// elsewhere
+    /// Milliseconds between reporting a shutdown to health checks and refusing calls, for load balancers to switch to
+    /// other servers
     #[arg(long, env = "C3_SHUTDOWN_DELAY_MS", value_name = "MS", default_value_t = Self::default().shutdown_delay_ms)]
     pub shutdown_delay_ms: u64,
-    /// Milliseconds that calls in flight may take to end after a shutdown, before they are cut off
+    /// Milliseconds after the shutdown delay until calls still in flight are cut off
     #[arg(long, env = "C3_DRAIN_TIMEOUT_MS", value_name = "MS", default_value_t = Self::default().drain_timeout_ms)]
     pub drain_timeout_ms: u64,
-    /// Maximum number of concurrent calls; more are refused with RESOURCE_EXHAUSTED
+    /// Maximum number of concurrent calls; further calls are refused with RESOURCE_EXHAUSTED
     #[arg(long, env = "C3_CALLS_MAX", value_name = "CALLS", default_value_t = Self::default().calls_max)]
     pub calls_max: u32,
     /// Threads that serve calls; each keeps a few megabytes [default: one per core, at most 8]
@@ -45,7 +45,7 @@ pub struct ServerArgs {
 
 impl Default for ServerArgs {
     fn default() -> Self {
-        // Gateways probe nodes twice a second.
+        // The shutdown delay exceeds the 500 ms between two probes by a gateway.
         Self { shutdown_delay_ms: 700, drain_timeout_ms: 20_000, calls_max: 1024, io_threads: None }
     }
 }
@@ -59,13 +59,13 @@ pub struct Server {
     pub service_name: &'static str,
     /// The role's routes, gRPC and HTTP. Set gRPC message size limits on the generated services.
     pub routes: Router,
-    /// Paths of cheap calls that load balancers probe the server with. Load never refuses them.
+    /// Paths of cheap calls with which load balancers probe the server. They are not refused under load.
     pub probe_paths: &'static [&'static str],
     /// Lifecycle of the server.
     pub readiness: Readiness,
     /// Source of the principals of calls.
     pub principal_source: PrincipalSource,
-    /// Maximum duration of a call, if it has one.
+    /// Maximum duration of a call; `None` for no limit.
     pub call_timeout: Option<Duration>,
     /// Settings that every server has.
     pub args: ServerArgs,
@@ -85,7 +85,8 @@ pub enum Error {
     Transport(#[from] tonic::transport::Error),
 }
 
-/// Serves until `shutdown` is cancelled and the calls in flight have ended or the drain timeout has passed.
+/// Serves until `shutdown` is cancelled. Then announces the shutdown, serves for the shutdown delay, refuses new calls,
+/// and waits for calls in flight up to the drain timeout.
 pub async fn serve(server: Server, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
     let (role, readiness, args) = (server.role, server.readiness.clone(), server.args.clone());
     let address = listener.local_addr()?;
@@ -98,10 +99,10 @@ pub async fn serve(server: Server, listener: TcpListener, shutdown: Cancellation
     let serving = tonic::transport::Server::builder()
         // Prometheus scrapes over HTTP/1.1.
         .accept_http1(true)
-        // Without keepalive, a caller whose machine died would hold its permits for ever.
+        // Without keepalive, a caller whose machine died would keep its permits for ever.
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        // One connection may use all permits, and cannot queue more calls behind them.
+        // A connection may use all permits, but cannot queue further calls.
         .max_concurrent_streams(args.calls_max)
         .serve_with_incoming_shutdown(
             routes,
@@ -131,7 +132,7 @@ pub async fn serve(server: Server, listener: TcpListener, shutdown: Cancellation
     } else {
         tracing::warn!(role, "drain timeout: cutting off calls in flight");
         readiness.set_ended();
-        // A caller that does not read its connection must not delay the shutdown.
+        // A caller that does not read its response must not delay the shutdown.
         let _ = tokio::time::timeout(CUT_OFF_TIMEOUT, serving).await;
     }
     tracing::info!(role, "stopped");
@@ -185,7 +186,7 @@ impl Health {
         }
     }
 
-    /// Reports the server's phase until it shuts down.
+    /// Reports the server's phase until the server shuts down.
     async fn follow(&self, readiness: &Readiness) {
         let mut phases = readiness.subscribe();
         loop {
@@ -202,7 +203,7 @@ impl Health {
         }
     }
 
-    /// Reports that the server no longer serves, and ends health watch streams, which would hold up the drain.
+    /// Reports that the server no longer serves, and ends health watch streams, which would delay the drain.
     async fn close(&mut self) {
         self.set(ServingStatus::NotServing).await;
         for name in self.names {

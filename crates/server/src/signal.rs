@@ -1,12 +1,12 @@
-//! SIGINT and SIGTERM as one cancellation.
+//! Cancellation on SIGINT or SIGTERM.
 
 use tokio_util::sync::CancellationToken;
 
 /// Exit code that shells report for a program that SIGINT ended.
 const INTERRUPTED: i32 = 130;
 
-/// Returns a token that is cancelled on SIGINT or SIGTERM; a second signal exits immediately. Must be called inside a
-/// tokio runtime.
+/// Returns a token that is cancelled on SIGINT or SIGTERM, or on Ctrl-C outside Unix. A second signal exits the program
+/// immediately. Must be called inside a tokio runtime.
 pub fn shutdown_signal() -> CancellationToken {
     let token = CancellationToken::new();
     let signalled = token.clone();
@@ -36,7 +36,7 @@ struct Signals {
 #[cfg(unix)]
 fn signals() -> Signals {
     use tokio::signal::unix::{SignalKind, signal};
-    // Registered here rather than in the task, so that a signal before the task first runs is not lost.
+    // Registered here rather than in the task, so that a signal that arrives before the task runs is not lost.
     Signals {
         interrupt: signal(SignalKind::interrupt()).expect("any program may handle SIGINT"),
         terminate: signal(SignalKind::terminate()).expect("any program may handle SIGTERM"),

@@ -65,8 +65,8 @@ pub enum Error {
     Started(#[from] TryInitError),
 }
 
-/// Guard of a program's telemetry. Dropping it flushes spans and may block the thread for 5 seconds; async code calls
-/// [`Telemetry::shutdown`] instead.
+/// Guard of a program's telemetry. Dropping it flushes spans and may block the thread for up to 5 seconds; async code
+/// must call [`Telemetry::shutdown`] instead.
 #[derive(Debug)]
 #[must_use = "traces end when this is dropped"]
 pub struct Telemetry {
@@ -117,8 +117,8 @@ fn tracer_provider(role: &'static str, endpoint: &str) -> Result<SdkTracerProvid
     Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }
 
-/// Accepts spans and events of our own crates only. Those of the gRPC client that exports spans would be exported in
-/// turn, without end.
+/// Accepts spans up to debug level and events up to info level, of our own crates only. The gRPC client that exports
+/// spans also creates spans, and exporting these would create further spans without end.
 fn own_spans() -> FilterFn {
     filter_fn(|metadata| {
         let level_max = if metadata.is_span() { Level::DEBUG } else { Level::INFO };
@@ -130,7 +130,7 @@ fn log_layer<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: tracing::Subscriber + for<'span> LookupSpan<'span>,
 {
-    // To stderr, since stdout belongs to a command's output.
+    // To stderr, because stdout is reserved for a command's output.
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match format {
         LogFormat::Human => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),

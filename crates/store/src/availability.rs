@@ -1,34 +1,34 @@
-//! Availability errors: the causes of failure that an operator or caller can act on.
+//! Availability errors: causes of failed requests on which an operator or a caller can act.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
 
-/// Cause of a failed store request. The messages contain no path and no address, so that callers may see them.
+/// Cause of a failed store request. Callers may see the messages, so they contain no paths or addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {
     /// The disk or a quota is full.
     #[error(
-        "the store is full: free space on its disk, or delete documents and run `c3 gc`; what is stored can be read"
+        "the store is full: free space on its disk, or delete documents and run `c3 gc`; documents can still be read"
     )]
     Full,
     /// The file system is mounted read-only.
-    #[error("the store is read-only: make it writable again; what is stored can be read")]
+    #[error("the store is read-only: make it writable again; documents can still be read")]
     ReadOnly,
-    /// The gateway's user, or its credentials, lack permission.
-    #[error("the store denies access: let the gateway's user, or its credentials, read and write it")]
+    /// The gateway's user or credentials lack permission.
+    #[error("the store denies access: give the gateway's user or credentials permission to read and write the store")]
     AccessDenied,
     /// Requests time out, or the backend keeps failing.
     #[error("the store does not answer: try again")]
     NoResponse,
 }
 
-/// Marks errors of this crate's own file operations, as `object_store` marks those of its local file system.
+/// Backend name in errors of this crate's own file operations. Those of `object_store` contain `LocalFileSystem`.
 pub(crate) const FOLDER: &str = "folder";
 
 const FOLDER_BACKENDS: [&str; 2] = ["LocalFileSystem", FOLDER];
 
 impl Unavailable {
-    /// Classifies a backend error; `None` if only a developer can act on it.
+    /// Returns the cause of a backend error; `None` if no variant describes it.
     pub(crate) fn classify(error: &object_store::Error) -> Option<Self> {
         use object_store::Error as Backend;
         if let Backend::PermissionDenied { .. } | Backend::Unauthenticated { .. } = error {
@@ -42,7 +42,7 @@ impl Unavailable {
             Some(ErrorKind::ReadOnlyFilesystem) => Some(Self::ReadOnly),
             Some(ErrorKind::PermissionDenied) => Some(Self::AccessDenied),
             Some(ErrorKind::TimedOut | ErrorKind::StaleNetworkFileHandle) => Some(Self::NoResponse),
-            // A cloud client returns these after its own retries: 429, 5xx, a timeout or a refused connection.
+            // A cloud's client returns `Generic` after its own retries of 429, 5xx, timeouts or refused connections.
             _ => matches!(error, Backend::Generic { store, .. } if !FOLDER_BACKENDS.contains(store))
                 .then_some(Self::NoResponse),
         }

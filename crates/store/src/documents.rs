@@ -1,8 +1,8 @@
-//! Documents: finds the current version of each, wherever it is stored.
+//! Documents: finds, writes, deletes and lists the current versions of documents.
 //!
 //! A version is a manifest, in an object of its own or in a record of a pack. The highest version is current unless a
-//! tombstone of the same or a higher version exists. A version may therefore be moved, or exist twice for a while, in
-//! any order and by any gateway, and a deleted document stays deleted.
+//! tombstone of the same or a higher version exists. Any gateway may therefore copy a version to a pack and remove the
+//! original later: two copies do no harm, and a deleted document stays deleted.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -19,14 +19,14 @@ use crate::pack::format::{Entry, Record};
 use crate::pack::index::Pack;
 use crate::{Error, Store, StoredObject};
 
-/// Maximum reads of a document that is moved while it is read.
+/// Maximum attempts to read a manifest that is moved between its lookup and its read.
 const READ_ATTEMPTS_MAX: usize = 10;
 
-/// All versions of a document.
+/// Versions of a document, of which one may be current.
 struct Versions {
-    /// Versions with an object of their own, ascending.
+    /// Versions that are objects of their own, in ascending order.
     objects: Vec<Version>,
-    /// Highest version in a pack.
+    /// Highest version in any pack.
     packed: Option<LocatedVersion>,
     /// Highest tombstone.
     deleted: Option<Version>,
@@ -47,7 +47,7 @@ impl Versions {
 }
 
 impl Store {
-    /// Returns the manifest of a document. Fails with [`Error::Missing`] if it was deleted or has expired.
+    /// Returns the current manifest. Fails with [`Error::Missing`] if the document does not exist or has expired.
     pub async fn manifest(&self, id: DocumentId) -> Result<StoredObject<Manifest>, Error> {
         for attempt in 0..READ_ATTEMPTS_MAX {
             if attempt > 0 {
@@ -55,7 +55,7 @@ impl Store {
             }
             let located = self.current_version(id).await?.ok_or_else(|| missing(id))?;
             match self.read_manifest(id, &located).await {
-                // It was moved or deleted after its version was looked up.
+                // The version was moved or deleted after its lookup.
                 Err(Error::Missing { .. }) => {}
                 Ok(manifest) if manifest.value.is_expired(now_unix_ms()) => break,
                 read => return read,
@@ -64,7 +64,7 @@ impl Store {
         Err(missing(id))
     }
 
-    /// Reads a version of a document at a known location.
+    /// Reads a version at a known location. Does not check whether it is current or has expired.
     pub async fn read_manifest(
         &self,
         id: DocumentId,
@@ -82,8 +82,8 @@ impl Store {
         Ok(StoredObject { value, bytes })
     }
 
-    /// Creates a document, or replaces its manifest. Chooses the version and returns the manifest as stored. Fails with
-    /// [`Error::Collected`] if garbage collection claimed an object that the manifest refers to.
+    /// Stores a manifest under a new version, which replaces `manifest.version`, and deletes older manifest objects.
+    /// Fails with [`Error::Collected`] if garbage collection removed, or will remove, an object of the manifest.
     pub async fn put_manifest(&self, mut manifest: Manifest) -> Result<StoredObject<Manifest>, Error> {
         loop {
             self.packs.refresh().await?;
@@ -92,7 +92,7 @@ impl Store {
             manifest.version = Version::after(existing.highest());
             let record = Record::new(&manifest);
             let bytes = record.object.len() as u64;
-            // Only a first version goes into a pack: gateways look for a later one in an object of its own.
+            // A newer version never goes into a pack: gateways that know an older one would not look for it there.
             let small = manifest.shards.iter().all(|shard| matches!(shard.placement, Placement::Inline { .. }));
             let written = match small && existing.current().is_none() {
                 true => self.group_commit.put(record).await?,
@@ -109,8 +109,8 @@ impl Store {
         }
     }
 
-    /// Replaces a manifest if `from` is still the current version; else returns `None`. Fails with [`Error::Missing`]
-    /// if the document was deleted, even during the call and by another gateway.
+    /// Stores `to` if `from` is the current version when the call begins; else returns `None`. Fails with
+    /// [`Error::Missing`] if the document has expired or was deleted, even by another gateway during the call.
     pub async fn switch_manifest(
         &self,
         from: &Manifest,
@@ -120,7 +120,8 @@ impl Store {
             return Ok(None);
         }
         let stored = self.put_manifest(to).await?;
-        // A delete looks for new versions after it wrote its tombstone, so at least one of the two sees the other.
+        // A concurrent delete looks for versions after it wrote its tombstone, so it finds this version if this call
+        // does not find the tombstone.
         if self.versions(from.id).await?.deleted >= Some(from.version) {
             self.write_tombstone(from.id, stored.value.version).await?;
             return Err(missing(from.id));
@@ -128,7 +129,7 @@ impl Store {
         Ok(Some(stored))
     }
 
-    /// Writes a tombstone for an expired document, so that its names and labels do not carry over to the next put.
+    /// Writes a tombstone if the document has expired, so that its names and labels do not apply to the next version.
     async fn tombstone_expired(&self, id: DocumentId, existing: &Versions) -> Result<(), Error> {
         let Some(current) = existing.current() else { return Ok(()) };
         match self.read_manifest(id, &current).await {
@@ -138,10 +139,10 @@ impl Store {
         }
     }
 
-    /// Checks that every object of a new manifest exists and is not pending deletion. Else deletes the manifest.
+    /// Fails, and deletes the manifest, if an object of this durable manifest is missing or pending deletion.
     ///
-    /// The manifest is durable, so a list that is not in the snapshot is executed only after a mark phase that sees the
-    /// manifest. Objects of older lists are in the snapshot, or were removed before it and are found missing after it.
+    /// If this succeeds, no sweep removes the objects later: a pending-delete list from after the snapshot is executed
+    /// only after a mark phase that sees the manifest. An older list is in the snapshot, or its objects are missing.
     async fn check_objects(&self, manifest: &Manifest) -> Result<(), Error> {
         let keys = Vec::from_iter(manifest.object_keys());
         if keys.is_empty() {
@@ -162,16 +163,16 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes a document; no gateway finds it once this returns. Fails with [`Error::Missing`] if there is none.
+    /// Deletes a document for all gateways. Fails with [`Error::Missing`] if it does not exist or has expired.
     pub async fn delete(&self, id: DocumentId) -> Result<(), Error> {
         self.packs.refresh().await?;
         match self.manifest(id).await {
-            // A damaged document can be deleted.
+            // A document can be deleted even if its manifest is damaged.
             Ok(_) | Err(Error::Damaged { .. }) => {}
             Err(error) => return Err(error),
         }
         let mut newest = Some(self.versions(id).await?.current().ok_or_else(|| missing(id))?);
-        // Repeats because a concurrent recode may switch to a new version.
+        // Repeats because a concurrent recode may have written a new version.
         while let Some(located) = newest {
             self.write_tombstone(id, located.version).await?;
             self.packs.refresh().await?;
@@ -184,12 +185,13 @@ impl Store {
         Ok(())
     }
 
-    /// Writes a tombstone, which deletes all versions up to this one.
+    /// Writes a tombstone, which deletes `version` and all lower ones.
     pub(crate) async fn write_tombstone(&self, id: DocumentId, version: Version) -> Result<(), Error> {
         self.objects.put(&key::tombstone(id, version), b"").await.map(drop)
     }
 
-    /// Returns the first `limit` documents in id order whose id begins with `prefix` and comes after `after`.
+    /// Returns the current versions of documents, expired or not, whose id begins with `prefix` and is above `after`:
+    /// the first `limit` in id order.
     pub async fn documents(
         &self,
         prefix: &str,
@@ -197,7 +199,7 @@ impl Store {
         limit: usize,
     ) -> Result<BTreeMap<DocumentId, LocatedVersion>, Error> {
         let matches = |id: DocumentId| Some(id) > after && id.to_string().starts_with(prefix);
-        // Objects before packs, and packs before tombstones, so that concurrent moves and deletes are seen.
+        // Lists packs after objects, to find versions that move, and tombstones last, to leave out concurrent deletes.
         let objects = self.newest_versions(DOCUMENTS, prefix).await?;
         self.packs.refresh().await?;
         let deleted = self.newest_versions(DELETED, prefix).await?;
@@ -217,7 +219,7 @@ impl Store {
         Ok(all.into_iter().take(limit).collect())
     }
 
-    /// Returns the highest version of each document in a folder whose id may begin with `prefix`.
+    /// Returns the highest version of each document in `folder`. May include ids that do not begin with `prefix`.
     pub async fn newest_versions(&self, folder: &str, prefix: &str) -> Result<HashMap<DocumentId, Version>, Error> {
         let folder = key::narrowest_folder(folder, prefix);
         let objects = self.objects.list(&folder, &folder);
@@ -232,7 +234,7 @@ impl Store {
         Ok(newest)
     }
 
-    /// Lists all copies of all manifests. Objects come before packs, so that a concurrent move is seen.
+    /// Lists all copies of all manifests. Packs are listed after objects to find versions that are moved meanwhile.
     pub(crate) async fn inventory(&self) -> Result<Inventory, Error> {
         let folder = Path::from(DOCUMENTS);
         let objects: Vec<_> = self.objects.list(&folder, &folder).try_collect().await?;
@@ -264,7 +266,7 @@ impl Store {
         if current.is_some() {
             return Ok(current);
         }
-        // Another gateway may have put or moved it into a pack that is not known here.
+        // Another gateway may have put the document into a pack, or moved it, after this gateway last listed the packs.
         self.packs.refresh().await?;
         Ok(self.versions(id).await?.current())
     }

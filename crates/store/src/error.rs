@@ -7,7 +7,7 @@ use c3_types::Invalid;
 
 use crate::availability::Unavailable;
 
-/// A failed read or write of a stored object. Cheap to clone, since callers that share one read share its error.
+/// Error of an operation of the store. Cheap to clone, so that all callers that wait for one read can return its error.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The object does not exist.
@@ -16,7 +16,7 @@ pub enum Error {
         /// Key of the object.
         object: String,
     },
-    /// The object is not as it was written: a checksum, length or field is wrong.
+    /// The object differs from what was written: a checksum, length or field is wrong.
     #[error("{object} is damaged: {problem}")]
     Damaged {
         /// Key of the object.
@@ -24,8 +24,8 @@ pub enum Error {
         /// The check that failed.
         problem: String,
     },
-    /// Garbage collection claimed an object while a document that refers to it was being stored.
-    #[error("{object} was garbage-collected while the text was stored: put it again")]
+    /// Garbage collection removed an object, or is about to, while a document that refers to it was being stored.
+    #[error("{object} was garbage-collected while the text was being stored: put the text again")]
     Collected {
         /// Key of the object.
         object: String,
@@ -36,7 +36,7 @@ pub enum Error {
     /// The backend cannot serve the request at the moment.
     #[error("{reason} ({source})")]
     Unavailable {
-        /// The cause, as far as a caller can act on it.
+        /// Cause on which a caller or an operator can act.
         reason: Unavailable,
         /// The backend's own error; may contain paths and addresses.
         source: Arc<object_store::Error>,
@@ -57,7 +57,7 @@ impl Error {
         Self::damaged(key, invalid.to_string())
     }
 
-    /// Returns the error for a failed request about one object.
+    /// Converts a backend's error of a request for one object. "Not found" becomes [`Error::Missing`].
     pub(crate) fn from_backend(key: &impl fmt::Display, error: object_store::Error) -> Self {
         match error {
             object_store::Error::NotFound { .. } => Self::Missing { object: key.to_string() },
@@ -75,15 +75,15 @@ impl From<object_store::Error> for Error {
     }
 }
 
-/// A store or cache that cannot be opened. The message is one line that says what to do.
+/// Error of opening the store or the Redis cache. Its message is a single line.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The data folder or object store cannot be written.
+    /// The data folder or object store cannot be opened or written.
     #[error("data folder {folder} is not writable ({reason}): give another with --data, or change its permissions")]
     Data {
         /// The folder, or the URL of the object store.
         folder: String,
-        /// The error of the system or of the object store.
+        /// Error of the operating system or of the object store.
         reason: String,
     },
     /// The Redis URL is not valid.

@@ -1,4 +1,4 @@
-//! Fsck: reads every object, reports the documents and windows that a fault affects, and repairs what can be rebuilt.
+//! Fsck: reads every object and reports faults. Repair mode switches to intact copies and deletes damaged objects.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,18 +15,18 @@ use crate::pack::format::{self, Entry, Record};
 use crate::register::maintenance::REGISTERS;
 use crate::{Error, Shard, Store};
 
-/// State of a check.
+/// State of a run of fsck.
 struct Check<'a> {
     store: &'a Store,
     mode: FsckMode,
     summary: FsckSummary,
-    /// Objects that intact documents refer to.
+    /// Objects that readable current manifests refer to, damaged or not.
     referenced: HashSet<ObjectKey>,
-    /// Faults of shards that were checked; `None` if intact.
+    /// Shards that were checked, each with its fault, or `None` if it is intact.
     shards: HashMap<ShardKeys, Option<Error>>,
 }
 
-/// Checks every object of the store. Yields each fault, then a summary.
+/// Checks every object of the store, and repairs faults if `mode` is repair. Yields each fault, then a summary.
 pub fn check(store: &Store, mode: FsckMode) -> impl Stream<Item = Result<FsckEvent, Error>> + Send {
     try_stream! {
         let mut check = Check {
@@ -75,7 +75,7 @@ impl Check<'_> {
         objects.map_ok(|object| ObjectKey::from_path(object.location)).try_collect().await
     }
 
-    /// Checks a pack's index and the bytes between its records. Current manifests are checked with their documents.
+    /// Checks a pack's index and records. Repair mode rewrites a damaged pack if no needed record is lost.
     async fn pack(&mut self, key: &ObjectKey) -> Result<Vec<Finding>, Error> {
         let pack = match self.store.objects.read(key).await {
             Err(Error::Missing { .. }) => return Ok(Vec::new()),
@@ -106,9 +106,9 @@ impl Check<'_> {
         }
         let finding = |problem: String| Finding { object: key.to_string(), problem, affected: None, repaired };
         let mut findings = Vec::from_iter(problem.map(finding));
-        // A damaged record that is current is reported with its document.
+        // `document` reports damaged records that are needed.
         if expendable && !damaged.is_empty() {
-            findings.push(finding("a record that is not current is damaged".to_owned()));
+            findings.push(finding("a record that no document needs is damaged".to_owned()));
         }
         Ok(findings)
     }
@@ -126,8 +126,8 @@ impl Check<'_> {
         Ok(true)
     }
 
-    /// Returns whether a damaged manifest is not needed: it is deleted, or an intact copy of this or a later version
-    /// exists.
+    /// Returns whether a damaged manifest is not needed: it has a tombstone, or an intact copy of the same or a higher
+    /// version exists.
     async fn is_expendable(&self, copy: &ManifestCopy, inventory: &Inventory) -> bool {
         let version = copy.located.version;
         if inventory.deleted.get(&copy.id).is_some_and(|&deleted| deleted >= version) {
@@ -142,7 +142,7 @@ impl Check<'_> {
         false
     }
 
-    /// Checks a manifest and, if it is current, everything that it refers to.
+    /// Checks a manifest and, if it is current, its shards.
     async fn document(
         &mut self,
         copy: &ManifestCopy,
@@ -174,7 +174,7 @@ impl Check<'_> {
         }
     }
 
-    /// Checks the shards of a document. In repair mode, switches it to intact objects of the same shards.
+    /// Checks the shards of a document. Repair mode stores a new manifest that refers to intact copies of the shards.
     async fn shards(&mut self, mut manifest: Manifest) -> Result<Vec<Finding>, Error> {
         let (mut findings, mut first_window) = (Vec::new(), 0);
         for number in 0..manifest.shards.len() {
@@ -202,7 +202,7 @@ impl Check<'_> {
         if !findings.is_empty() {
             match self.store.manifest(manifest.id).await {
                 Ok(current) if current.value.version == manifest.version => {}
-                // Deleted or put again during the check: the findings are out of date.
+                // The findings are out of date: the document was deleted or put again during the check.
                 Ok(_) | Err(Error::Missing { .. }) => return Ok(Vec::new()),
                 Err(error) => return Err(error),
             }
@@ -214,7 +214,7 @@ impl Check<'_> {
         Ok(findings)
     }
 
-    /// Returns the fault of a shard, if any.
+    /// Returns the fault of a shard; `None` if it is intact. Fails if the store cannot be read.
     async fn shard(&mut self, manifest: &Manifest, entry: &ShardEntry) -> Result<Option<Error>, Error> {
         if let Some(inline) = manifest.inline_shard(entry) {
             let key = key::manifest(manifest.id, manifest.version);
@@ -233,7 +233,7 @@ impl Check<'_> {
         Ok(fault)
     }
 
-    /// Finds intact objects of the same shard under other versions.
+    /// Finds intact latents and corrections of the same shard under any version; `None` if there are none.
     async fn find_replacement(&self, manifest: &Manifest, entry: &ShardEntry) -> Result<Option<Placement>, Error> {
         let prefixes = manifest.key_prefixes(entry);
         let Some(latents) = self.store.usable_latents(&prefixes.latents).await? else { return Ok(None) };
@@ -248,7 +248,7 @@ impl Check<'_> {
         Ok((replacement.window_bytes == entry.window_bytes).then_some(replacement.placement))
     }
 
-    /// Checks an object that no intact document refers to. In repair mode, deletes it if it is damaged.
+    /// Checks an object unless `shards` did. Repair mode deletes a damaged object, but restores a damaged tombstone.
     async fn other(&mut self, folder: &str, key: &ObjectKey) -> Result<Option<Finding>, Error> {
         self.summary.objects += 1;
         if self.referenced.contains(key) {
@@ -262,7 +262,7 @@ impl Check<'_> {
         let repaired = self.mode == FsckMode::Repair;
         match (repaired, folder) {
             (false, _) => {}
-            // A tombstone has no content but must never be absent, so it is overwritten.
+            // Without its tombstone, a deleted document could exist again. The payload of every tombstone is empty.
             (true, DELETED) => self.store.objects.restore(key, b"").await?,
             (true, _) => self.store.objects.delete(key).await?,
         }
@@ -270,7 +270,7 @@ impl Check<'_> {
     }
 }
 
-/// Reads the index of a pack, or salvages its records. Also returns the fault, if any.
+/// Reads the index of a pack, or finds the records without it if it is damaged. Also returns the fault, if any.
 fn read_index(key: &ObjectKey, pack: &Bytes) -> (Vec<Entry>, Option<String>) {
     let size = pack.len() as u64;
     let index = format::index_and_trailer(size, pack).and_then(|bytes| {
@@ -290,14 +290,14 @@ fn read_index(key: &ObjectKey, pack: &Bytes) -> (Vec<Entry>, Option<String>) {
     }
 }
 
-/// Returns whether these records are all that precedes the pack's index.
+/// Returns whether no record is missing: the bytes after the last entry are as many as an index of all entries takes.
 fn is_complete(pack: &Bytes, entries: &[Entry]) -> bool {
     let records_end = entries.iter().map(|entry| entry.range.end).max().unwrap_or(0) as usize;
     let index = PAYLOAD_AT + entries.len() * format::ENTRY_BYTES + format::TRAILER_BYTES;
     pack.len().saturating_sub(records_end) == index
 }
 
-/// Checks that a shard has the windows that its manifest lists.
+/// Checks that the windows of a shard are as long as its manifest states.
 fn check_windows(shard: &Shard, entry: &ShardEntry, key: &ObjectKey) -> Result<(), Error> {
     let windows = shard.windows.iter().map(|window| window.bytes.end - window.bytes.start);
     match windows.eq(entry.window_bytes.iter().copied()) {

@@ -1,14 +1,14 @@
 //! The durable store: manifests, latents and corrections on `object_store`, and cache tiers in front of it.
 //!
-//! It never holds a text. Objects are created and deleted, never replaced: a change is a new object under a new
-//! version.
+//! The store contains no text. Objects are created and deleted, never changed: a change is a new object under a new
+//! version. The only overwrite is fsck's, which restores a damaged tombstone.
 //!
 //! - [`object`]: keys, the checksummed envelope, backends, idempotent writes.
-//! - [`shard`], [`manifest`]: the payloads. `documents`: finds the current version of a document.
+//! - [`shard`], [`manifest`]: payloads of objects. `documents`: finds, writes, deletes and lists documents.
 //! - `pack`: many small manifests in one object. [`register`]: names and labels, changed by compare-and-set.
-//! - [`upload_session`]: interrupted puts that can be resumed.
-//! - `gc`: mark and sweep. [`fsck`]: reads everything and reports damage.
-//! - [`cache`]: memory and Redis tiers, and manifests kept in memory with a validator.
+//! - [`upload_session`]: progress records, by which interrupted puts are resumed.
+//! - `gc`: mark and sweep. [`fsck`]: reads all objects, and reports and repairs damage.
+//! - [`cache`]: memory and Redis tiers for shards, and a memory cache of manifests.
 
 mod availability;
 pub mod cache;
@@ -43,7 +43,7 @@ pub use self::pack::group_commit::PutInProgress;
 use self::pack::index::PackIndex;
 use self::shard::ShardLatents;
 
-/// The durable store. Several gateways may use one backend at the same time.
+/// The durable store. Several gateways may use the same backend concurrently.
 pub struct Store {
     objects: Arc<Objects>,
     packs: Arc<PackIndex>,
@@ -51,12 +51,12 @@ pub struct Store {
     pending_deletes: PendingDeletes,
 }
 
-/// A value read from the store, with the size of its object in bytes.
+/// A value read from the store, with its stored size.
 #[derive(Clone, Debug)]
 pub struct StoredObject<T> {
     /// The decoded value.
     pub value: T,
-    /// Size of the object, envelope included.
+    /// Size in bytes of the object, or of the record in a pack, including the envelope.
     pub bytes: u64,
 }
 
@@ -70,18 +70,18 @@ pub struct Shard {
 /// Everything that a decoder needs to reconstruct a window.
 #[derive(Clone, Debug)]
 pub struct ShardWindow {
-    /// Byte range within the shard.
+    /// Range of the window's text, in bytes from the start of the shard.
     pub bytes: Range<u32>,
     /// Latents of the window.
     pub group: LatentGroup,
     /// Hash of the window's text.
     pub hash: WindowHash,
-    /// `None` if the document was stored without verification.
+    /// Corrections of the window; `None` if the document was stored without verification.
     pub corrections: Option<Corrections>,
 }
 
 impl Store {
-    /// Opens a folder or an object store by URL, and checks that it is writable.
+    /// Opens a local folder, which is created if missing, or the object store at a URL. Checks that it is writable.
     pub async fn open(backend: impl Into<BackendSettings>) -> Result<Self, OpenError> {
         let objects = Arc::new(Objects::open(&backend.into()).await?);
         let packs = Arc::new(PackIndex::new(Arc::clone(&objects)));
@@ -89,21 +89,21 @@ impl Store {
         Ok(Self { pending_deletes: PendingDeletes::new(Arc::clone(&objects)), objects, packs, group_commit })
     }
 
-    /// Returns the number of objects and their total bytes. Lists the whole store.
+    /// Returns the number of all objects and their total size in bytes. Lists the whole store.
     pub async fn size(&self) -> Result<(u64, u64), Error> {
         let root = Path::default();
         let objects = self.objects.list(&root, &root);
         objects.try_fold((0, 0), async |(count, bytes), object| Ok((count + 1, bytes + object.size))).await
     }
 
-    /// Announces a put until the guard is dropped. Small documents of concurrent puts share a pack.
+    /// Counts a put as in progress until the guard is dropped. Small documents of concurrent puts share a pack.
     pub fn begin_put(&self) -> PutInProgress {
         self.group_commit.begin()
     }
 }
 
 impl Shard {
-    /// Combines latents with their corrections; `None` if the shard was not verified.
+    /// Combines latents with the corrections of each window. `corrections` is `None` if the shard was not verified.
     pub fn new(latents: ShardLatents, corrections: Option<Vec<WindowCorrections>>) -> Self {
         let mut corrections = corrections.map(Vec::into_iter);
         let windows = latents.windows.into_iter().map(|window| ShardWindow {

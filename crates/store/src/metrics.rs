@@ -6,7 +6,7 @@ use c3_types::SweepSummary;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram, Meter};
 
-/// Histogram bounds in seconds, from a lookup in memory to a slow cloud.
+/// Upper bounds of the histogram's buckets in seconds, from a lookup in memory to a read from a slow cloud.
 const LOOKUP_SECONDS: [f64; 12] =
     [0.000_001, 0.000_01, 0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 2.5, 30.0];
 
@@ -34,12 +34,12 @@ pub(crate) enum Tier {
 pub(crate) enum Lookup {
     Hit,
     Miss,
-    /// The tier did not answer, or its value failed a check.
+    /// The tier failed, or was skipped after a failure. Invalid values are failures in the store, but misses in Redis.
     Failed,
 }
 
 impl Metrics {
-    /// Creates the instruments; every sample carries `role` as a label.
+    /// Creates the instruments. Every sample has the label `role`.
     pub fn new(meter: &Meter, role: &'static str) -> Self {
         let counter = |name, description| meter.u64_counter(name).with_description(description).build();
         let lookup_seconds = meter
@@ -63,7 +63,7 @@ impl Metrics {
         }
     }
 
-    /// Records a lookup in a tier that began at `start`.
+    /// Records a lookup in a tier that began at `start` and ends now.
     pub(crate) fn lookup(&self, tier: Tier, outcome: Lookup, start: Instant) {
         let tier = match tier {
             Tier::Memory => "memory",
@@ -79,7 +79,7 @@ impl Metrics {
         self.lookup_seconds.record(start.elapsed().as_secs_f64(), &labels);
     }
 
-    /// Records a garbage collection; `summary` is `None` if it failed.
+    /// Records a run of garbage collection that took `elapsed`. `summary` is `None` if the run failed.
     pub fn sweep(&self, elapsed: Duration, summary: Option<&SweepSummary>) {
         let outcome = if summary.is_some() { "ok" } else { "failed" };
         self.gc_runs.add(1, &[self.role(), KeyValue::new("outcome", outcome)]);

@@ -1,4 +1,4 @@
-//! Cascades, and the descriptions of nodes.
+//! Cascades, and descriptions of the nodes that serve them.
 
 use std::fmt;
 
@@ -10,9 +10,9 @@ use crate::{Fingerprint, Invalid, LatentCodec, RatioRange};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
-    /// Text to latents.
+    /// Compresses text to latents.
     Compressor,
-    /// Latents to text.
+    /// Decodes latents to text.
     Decoder,
 }
 
@@ -28,7 +28,7 @@ impl fmt::Display for Stage {
 /// A cascade: its name and the fingerprints of its two stages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Cascade {
-    /// The name in requests.
+    /// Name of the cascade in requests.
     pub name: String,
     /// Fingerprint of the compressor.
     pub compressor: Fingerprint,
@@ -37,10 +37,10 @@ pub struct Cascade {
 }
 
 impl Cascade {
-    /// Maximum bytes of the name.
+    /// Maximum bytes of a cascade's name.
     const NAME_BYTES_MAX: usize = 100;
 
-    /// Checks the name. Errors: it is empty or has more than 100 bytes.
+    /// Checks the name. Errors: the name is empty or has more than 100 bytes.
     pub fn new(name: String, compressor: Fingerprint, decoder: Fingerprint) -> Result<Self, Invalid> {
         if name.is_empty() || name.len() > Self::NAME_BYTES_MAX {
             let problem = format!("must have 1 to {} bytes", Self::NAME_BYTES_MAX);
@@ -61,18 +61,18 @@ impl Cascade {
 /// The part of a node's description that does not change while the node runs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Description {
-    /// Its stage.
+    /// Stage of the node.
     pub stage: Stage,
-    /// Its cascade.
+    /// Cascade of the node.
     pub cascade: Cascade,
-    /// Order and precision in which it computes. Nodes with equal names compute equal bits.
+    /// Name of the order and precision of the computation. Nodes with equal names are treated as computing equal bits.
     pub arithmetic: String,
-    /// Ratios that its checkpoint supports.
+    /// Ratios that the checkpoint supports.
     pub ratios: RatioRange,
-    /// Its checkpoint's default encoding of stored latents.
+    /// Default encoding of stored latents.
     pub codec: LatentCodec,
-    /// Decompress requests may contain a prompt.
+    /// True if Decompress requests may contain a prompt.
     pub takes_prompt: bool,
-    /// Maximum bytes of a shard that it accepts.
+    /// Maximum bytes of a shard that the node accepts.
     pub shard_bytes_max: u64,
 }

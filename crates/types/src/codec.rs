@@ -1,7 +1,7 @@
-//! Encodings of the floats of a latent group. The layouts are those of GGUF, little-endian.
+//! Encodings of the floats of a latent group, in the little-endian layouts of GGUF.
 //!
-//! Q4_0 rounds as in the training of the default model: the scale is rounded to f16, then the values are divided by it.
-//! ggml's encoder divides by the unrounded scale, which changes a few values in 10,000. Both encodings can be decoded.
+//! As in the training of the default model, the Q4_0 encoder divides values by the scale after rounding it to f16. ggml
+//! divides by the unrounded scale, which changes a few values in 10,000. The decoder accepts both.
 
 use half::{bf16, f16};
 
@@ -15,7 +15,7 @@ const Q4_0_BLOCK_BYTES: usize = 2 + BLOCK / 2;
 /// Encoding of the floats of a latent group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LatentCodec {
-    /// 4 bytes per value, as the compressor computes them.
+    /// 4 bytes per value: the compressor's floats, unchanged.
     F32,
     /// 2 bytes per value.
     Bf16,
@@ -29,7 +29,7 @@ impl LatentCodec {
     /// All encodings, largest first.
     pub const ALL: [Self; 4] = [Self::F32, Self::Bf16, Self::Q8_0, Self::Q4_0];
 
-    /// Returns the name in flags and JSON.
+    /// Returns the encoding's name in flags and JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -39,8 +39,8 @@ impl LatentCodec {
         }
     }
 
-    /// Returns the encoded bytes of a tensor `latents` × `width`. Errors: Q8_0 and Q4_0 need a width that is a multiple
-    /// of 32, since their blocks run along it.
+    /// Returns the encoded size of a tensor `latents` × `width` in bytes. Errors: the encoding is Q8_0 or Q4_0, and
+    /// `width` is not a multiple of 32, so that blocks would span latents.
     pub fn bytes(self, latents: u32, width: u32) -> Result<usize, Invalid> {
         let values = latents as usize * width as usize;
         let blocks = values / BLOCK;
@@ -56,7 +56,7 @@ impl LatentCodec {
         }
     }
 
-    /// Encodes finite values, row after row.
+    /// Encodes finite values in order. Q8_0 and Q4_0 drop values after the last whole block of 32.
     pub fn encode(self, values: &[f32]) -> Vec<u8> {
         match self {
             Self::F32 => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
@@ -66,7 +66,7 @@ impl LatentCodec {
         }
     }
 
-    /// Decodes values that [`Self::encode`] or ggml encoded, row after row.
+    /// Decodes data of [`Self::encode`] or ggml, in order. Drops bytes after the last whole value or block.
     pub fn decode(self, data: &[u8]) -> Vec<f32> {
         match self {
             Self::F32 => data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
@@ -94,12 +94,12 @@ impl std::fmt::Display for LatentCodec {
 
 serde_str!(LatentCodec);
 
-/// Returns the value of largest magnitude, with its sign; the first one if several are equal.
+/// Returns the value with the largest magnitude; the first such value on a tie.
 fn largest(block: &[f32]) -> f32 {
     block.iter().fold(0.0, |most: f32, &x| if x.abs() > most.abs() { x } else { most })
 }
 
-/// Returns `x / scale` rounded, ties to even; 0 for a block of zeros.
+/// Returns `x / scale` rounded to an integer, ties to even; 0 if `scale` is 0.
 fn quantize(x: f32, scale: f32) -> f32 {
     if scale == 0.0 { 0.0 } else { (x / scale).round_ties_even() }
 }

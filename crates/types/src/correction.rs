@@ -1,14 +1,14 @@
-//! Corrections: tokens that a decoder must be forced to write.
+//! Corrections: tokens that are forced when a decoder restores a window.
 
 use serde::Serialize;
 
 use crate::Invalid;
 
-/// A token that is forced because the decoder predicts another one, or predicts this one by a logit margin so small
-/// that other hardware may predict another.
+/// A token that is forced because the decoder predicts another token, or because the logit margin of the prediction is
+/// so small that other hardware may predict another token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Correction {
-    /// Position of the token in its window.
+    /// Position of the token in its window, from 0.
     pub position: u32,
     /// Id of the correct token.
     pub token: u32,
@@ -19,12 +19,12 @@ pub struct Correction {
 pub struct Corrections(Vec<Correction>);
 
 impl Corrections {
-    /// Checks the corrections of a window of `tokens` tokens. Errors: positions do not increase strictly, or are not
-    /// below `tokens`.
+    /// Checks the corrections of a window of `tokens` tokens. Errors: positions do not strictly increase, or a position
+    /// is not below `tokens`.
     pub fn new(corrections: Vec<Correction>, tokens: u32) -> Result<Self, Invalid> {
         let rises = corrections.is_sorted_by(|a, b| a.position < b.position);
         if !rises {
-            return Err(Invalid::new("corrections.positions", "must rise strictly"));
+            return Err(Invalid::new("corrections.positions", "must be strictly increasing"));
         }
         match corrections.last() {
             Some(last) if last.position >= tokens => Err(Invalid::new(
@@ -35,8 +35,8 @@ impl Corrections {
         }
     }
 
-    /// Checks corrections whose positions and token ids are in separate slices. Errors: those of [`Self::new`], and
-    /// slices of different lengths.
+    /// Checks corrections whose positions and token ids are in separate slices. Errors: the slices have different
+    /// lengths, and the errors of [`Self::new`].
     pub fn from_columns(positions: &[u32], ids: &[u32], tokens: u32) -> Result<Self, Invalid> {
         if positions.len() != ids.len() {
             let problem = format!("{} tokens for {} positions", ids.len(), positions.len());

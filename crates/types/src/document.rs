@@ -1,4 +1,4 @@
-//! Stored documents, as every surface describes them.
+//! Properties of stored documents, the same in the gateway, the clients and `c3`.
 
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
@@ -6,39 +6,39 @@ use crate::{Cascade, DocumentId, Labels, LatentCodec};
 
 /// A stored document.
 ///
-/// Serializes to one flat record. `cascade` is the cascade's name; `fidelity` and `corrections` are null if the
-/// document was not verified; an expiry, labels and names are left out if there are none.
+/// Serializes to a flat record. `cascade` is the cascade's name. `verified`, `fidelity` and `corrections` replace
+/// `verification`; without it, the last two are null. Expiry, labels and names are omitted if there are none.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document {
     /// BLAKE3 hash of the text.
     pub id: DocumentId,
-    /// Size of the text.
+    /// Size of the text in bytes.
     pub bytes: u64,
-    /// Text tokens.
+    /// Number of text tokens.
     pub tokens: u64,
-    /// Latent tokens that stand for the text tokens.
+    /// Number of latents.
     pub latents: u64,
     /// Requested text tokens per latent; 0 if the shards have different ratios.
     pub ratio: u32,
     /// Encoding of the latents.
     pub codec: LatentCodec,
-    /// Result of the verification; `None` if it was skipped.
+    /// Result of the verification; `None` if verification was skipped.
     pub verification: Option<Verification>,
-    /// The model.
+    /// Cascade that made the latents.
     pub cascade: Cascade,
     /// Number of shards.
     pub shards: u64,
-    /// Number of windows, each one latent group.
+    /// Number of windows. Each window has one latent group.
     pub windows: u64,
-    /// Bytes of manifest, latents and corrections in the store.
+    /// Bytes of the document's manifest, latents and corrections in the store.
     pub stored_bytes: u64,
-    /// Time of the write, in milliseconds since 1970.
+    /// Time of the write, as Unix time in milliseconds.
     pub created_unix_ms: u64,
-    /// Time from which on the document is not found, in milliseconds since 1970; `None`: never.
+    /// Expiry, as Unix time in milliseconds: from then on, the document is not found. `None`: never.
     pub expires_unix_ms: Option<u64>,
-    /// Labels. Only answers of Stat and List hold them.
+    /// Labels. Empty except in responses of Stat and List.
     pub labels: Labels,
-    /// Names by which a list with a name filter found the document, without their namespace.
+    /// Names that matched a list's name filter, without the namespace. Empty except in responses of such lists.
     pub names: Vec<String>,
 }
 
@@ -49,14 +49,14 @@ pub struct Verification {
     pub tokens_right: u64,
     /// Number of corrections.
     pub corrections: u64,
-    /// Logits by which a token had to win to need no correction.
+    /// Minimum logit margin of a correct prediction. A smaller margin made the token a correction.
     pub margin: f32,
-    /// Arithmetic of the decoder that verified.
+    /// Arithmetic of the decoder that verified the document.
     pub arithmetic: String,
 }
 
 impl Document {
-    /// Returns the fraction of tokens that the decoder predicts correctly without corrections; `None` if not verified.
+    /// Returns the fraction of tokens that the decoder predicts correctly, 1 without tokens, `None` if not verified.
     pub fn fidelity(&self) -> Option<f64> {
         let right = self.verification.as_ref()?.tokens_right;
         Some(if self.tokens == 0 { 1.0 } else { right as f64 / self.tokens as f64 })

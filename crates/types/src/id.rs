@@ -1,4 +1,4 @@
-//! Identifiers that are BLAKE3 hashes.
+//! Identifiers that are BLAKE3 hashes, and prefixes of document ids.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::Invalid;
 
-/// Bytes of a BLAKE3 hash.
+/// Size of a BLAKE3 hash in bytes.
 const HASH_BYTES: usize = 32;
 
 macro_rules! hash_type {
@@ -17,17 +17,17 @@ macro_rules! hash_type {
         pub struct $name([u8; HASH_BYTES]);
 
         impl $name {
-            /// Hashes the bytes.
+            /// Returns the hash of `bytes`.
             pub fn of(bytes: &[u8]) -> Self {
                 Self(*blake3::hash(bytes).as_bytes())
             }
 
-            /// Returns the hash.
+            /// Returns the bytes of the hash.
             pub fn as_bytes(&self) -> &[u8; HASH_BYTES] {
                 &self.0
             }
 
-            /// Returns a copy of the hash for a message or a stored record.
+            /// Returns a copy of the bytes, for messages and stored records.
             pub fn to_bytes(self) -> Bytes {
                 Bytes::copy_from_slice(&self.0)
             }
@@ -77,32 +77,32 @@ macro_rules! hash_type {
 }
 
 hash_type!(
-    /// Id of a document: BLAKE3 hash of its UTF-8 bytes.
+    /// Id of a document: BLAKE3 hash of the text's UTF-8 bytes.
     DocumentId,
     "id"
 );
 hash_type!(
-    /// Id of a shard: BLAKE3 hash of its bytes.
+    /// Id of a shard: BLAKE3 hash of the shard's bytes.
     ShardHash,
     "shard"
 );
 hash_type!(
-    /// Hash of a window's text: BLAKE3 of its bytes.
+    /// BLAKE3 hash of a window's bytes.
     WindowHash,
     "hash"
 );
 hash_type!(
-    /// Fingerprint of a stage: BLAKE3 over its config, tokenizer and weights.
+    /// Fingerprint of a stage: BLAKE3 hash over the stage's config, tokenizer and weights.
     Fingerprint,
     "fingerprint"
 );
 
-/// Prefix of a document id: its first 4 to 64 hexadecimal digits.
+/// The first 4 to 64 hexadecimal digits of a document id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdPrefix(String);
 
 impl IdPrefix {
-    /// Minimum digits. Fewer would match a document by accident.
+    /// Minimum number of digits. A shorter prefix would too easily match the wrong document.
     pub const DIGITS_MIN: usize = 4;
 
     /// Returns the digits in lower case.
@@ -110,7 +110,7 @@ impl IdPrefix {
         &self.0
     }
 
-    /// Returns the id, if the prefix has all digits.
+    /// Returns the id if the prefix has all 64 digits.
     pub fn full_id(&self) -> Option<DocumentId> {
         self.0.parse().ok()
     }
@@ -147,7 +147,7 @@ impl FromStr for IdPrefix {
 
 serde_str!(IdPrefix);
 
-/// Returns the part of an input that an error message quotes.
+/// Returns the beginning of an input, so that an error message does not quote an arbitrarily long one.
 fn excerpt(typed: &str) -> String {
     const EXCERPT_CHARS_MAX: usize = 80;
     typed.chars().take(EXCERPT_CHARS_MAX).collect()

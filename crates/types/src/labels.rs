@@ -14,8 +14,8 @@ const KEY_BYTES_MAX: usize = 72;
 /// Maximum bytes of a value.
 const VALUE_BYTES_MAX: usize = 256;
 
-/// Labels of a document: at most 32. A key has 1 to 72 bytes and no `=`, a value at most 256 bytes. Neither may contain
-/// control characters.
+/// Labels of a document, at most 32. A key has 1 to 72 bytes and no `=`. A value has at most 256 bytes. Keys and values
+/// have no control characters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "BTreeMap<String, String>")]
 pub struct Labels(BTreeMap<String, String>);
@@ -25,12 +25,12 @@ pub struct Labels(BTreeMap<String, String>);
 pub struct Label {
     /// The part before the first `=`.
     pub key: String,
-    /// The part after it.
+    /// The part after the first `=`.
     pub value: String,
 }
 
 impl Labels {
-    /// Checks the labels. The last value of a repeated key wins.
+    /// Checks the labels. If a key is repeated, its last value is used.
     pub fn new(labels: impl IntoIterator<Item = (String, String)>) -> Result<Self, Invalid> {
         let labels = BTreeMap::from_iter(labels);
         for (key, value) in &labels {
@@ -38,7 +38,7 @@ impl Labels {
         }
         match labels.len() <= LABELS_MAX {
             true => Ok(Self(labels)),
-            false => Err(Invalid::new("labels", format!("a document has at most {LABELS_MAX}"))),
+            false => Err(Invalid::new("labels", format!("a document has at most {LABELS_MAX} labels"))),
         }
     }
 
@@ -47,12 +47,12 @@ impl Labels {
         self.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
     }
 
-    /// Iterates over keys and values, by key.
+    /// Iterates over keys and values, in the order of keys.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
-    /// Returns true if labels_de are no labels.
+    /// Returns true if there are no labels.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -62,7 +62,7 @@ impl Labels {
         wanted.0.iter().all(|(key, value)| self.0.get(key) == Some(value))
     }
 
-    /// Returns a copy without the keys in `remove` and with the labels of `set`. Errors: too many labels.
+    /// Returns a copy: first without the keys in `remove`, then with the labels of `set`. Errors: too many labels.
     pub fn with_changes(&self, set: &Self, remove: &[String]) -> Result<Self, Invalid> {
         let mut labels = self.0.clone();
         labels.retain(|key, _| !remove.contains(key));

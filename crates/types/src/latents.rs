@@ -5,9 +5,9 @@ use serde::Serialize;
 
 use crate::{Fingerprint, Invalid, LatentCodec, limits};
 
-/// The compressor's last hidden states at its query positions: a tensor `latents` × `width`, still encoded.
+/// The compressor's last hidden states at its query positions: a tensor `latents` × `width`, in encoded form.
 ///
-/// Sizes, checksum and finiteness were checked. A node compares the fingerprint with its own.
+/// Its sizes and checksum are valid, and its floats are finite. Decoder nodes check the compressor's fingerprint.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LatentGroup(LatentGroupParts);
 
@@ -20,7 +20,7 @@ pub struct LatentGroupParts {
     pub width: u32,
     /// Encoding of the floats.
     pub codec: LatentCodec,
-    /// The encoded floats, row after row.
+    /// Encoded floats, latent after latent.
     pub data: Bytes,
     /// BLAKE3 hash of `data`.
     pub checksum: Bytes,
@@ -28,19 +28,19 @@ pub struct LatentGroupParts {
     pub provenance: Provenance,
 }
 
-/// The window that a latent group stands for, and the compressor that made it.
+/// Source of a latent group: its window and the compressor that made it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Provenance {
     /// Fingerprint of the compressor.
     pub compressor: Fingerprint,
-    /// Text tokens of the window.
+    /// Number of text tokens in the window.
     pub tokens: u32,
     /// Requested text tokens per latent.
     pub ratio: u32,
 }
 
 impl LatentGroup {
-    /// Checks sizes, checksum and finiteness.
+    /// Checks sizes against [`limits`] and `codec`, then the checksum, and that all floats are finite.
     pub fn new(parts: LatentGroupParts) -> Result<Self, Invalid> {
         let bounded = |field, value, most| match value {
             0 => Err(Invalid::new(field, "must not be 0")),
@@ -66,9 +66,9 @@ impl LatentGroup {
         Ok(Self(parts))
     }
 
-    /// Encodes `values`, rows of `width` floats.
+    /// Encodes `values`, `width` floats per latent.
     ///
-    /// Errors: values that are not finite, before or after the codec's rounding, or sizes that do not fit.
+    /// Errors: a value is not finite before encoding or after decoding, or a size is invalid for [`Self::new`].
     pub fn encode(values: &[f32], width: u32, codec: LatentCodec, provenance: Provenance) -> Result<Self, Invalid> {
         if !values.iter().all(|x| x.is_finite()) {
             return Err(Invalid::new("data", "a latent is not finite"));
@@ -84,7 +84,7 @@ impl LatentGroup {
         &self.0
     }
 
-    /// Decodes the floats: `latents` rows of `width`.
+    /// Decodes the floats: `latents` × `width`, latent after latent.
     pub fn values(&self) -> Vec<f32> {
         self.0.codec.decode(&self.0.data)
     }
@@ -114,7 +114,7 @@ impl LatentGroup {
         self.0.provenance.compressor
     }
 
-    /// Text tokens that the group stands for.
+    /// Number of text tokens in the window.
     pub fn tokens(&self) -> u32 {
         self.0.provenance.tokens
     }

@@ -1,7 +1,7 @@
 //! Domain types of C3 Serve.
 //!
-//! Constructors validate; an [`Invalid`] names the field that is wrong. The crate does no I/O and knows no transport.
-//! `c3-proto` converts between these types and protocol messages.
+//! Constructors check their arguments. Their error, [`Invalid`], names the invalid field. The crate does no I/O and
+//! depends on no transport. `c3-proto` converts between these types and protocol messages.
 
 #[macro_use]
 mod serde_str;

@@ -1,14 +1,14 @@
 //! Size limits of the protocol, for every server and client.
 
-/// Maximum bytes of a gRPC message. It exceeds the largest shard text and the largest f32 latent group.
+/// Maximum bytes of a gRPC message. It also limits latent groups: the maxima below allow larger groups.
 pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
-/// Maximum bytes of text that a client or gateway puts into one message of a text stream.
+/// Maximum bytes of text that a client or gateway sends in one message of a text stream.
 pub const TEXT_PIECE_BYTES_MAX: usize = 64 << 10;
 /// Maximum bytes of a shard.
 pub const SHARD_BYTES_MAX: usize = 16 << 10;
-/// Maximum latents of a group.
+/// Maximum number of latents in a group.
 pub const LATENTS_MAX: u32 = 1024;
 /// Maximum width of a latent.
 pub const WIDTH_MAX: u32 = 65_536;
-/// Maximum text tokens of a window. A token has at least one byte of its shard.
+/// Maximum text tokens of a window. It equals the maximum bytes of a shard, because a token has at least one byte.
 pub const WINDOW_TOKENS_MAX: u32 = SHARD_BYTES_MAX as u32;

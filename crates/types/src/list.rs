@@ -1,21 +1,21 @@
-//! Lists of documents and names, and totals.
+//! Lists of documents and names, and totals over all documents.
 
 use serde::Serialize;
 
 use crate::{Document, DocumentId, DocumentName, Invalid, Labels, Namespace};
 
-/// Filter and position of a list of documents. The default lists all, by id.
+/// Filter and position of a list of documents, in the order of ids. The default lists all documents.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListQuery {
-    /// First hexadecimal digits of the id, in lower case.
+    /// Only ids that begin with these hexadecimal digits, in lower case.
     pub prefix: String,
-    /// Only ids after this one.
+    /// Only ids after this id.
     pub after: Option<DocumentId>,
     /// Only documents that have all of these labels.
     pub labels: Labels,
-    /// Only documents with such a name.
+    /// Only documents that have a name in this filter.
     pub names: Option<NameFilter>,
-    /// Maximum number of documents in the page; 0: the gateway's maximum.
+    /// Maximum number of documents in a page; 0: the gateway's maximum.
     pub page_size: u32,
 }
 
@@ -29,7 +29,7 @@ pub struct NameFilter {
 }
 
 impl ListQuery {
-    /// Refuses a prefix that is not hexadecimal, and turns it to lower case.
+    /// Converts the prefix to lower case. Errors: the prefix is not hexadecimal.
     pub fn checked(mut self) -> Result<Self, Invalid> {
         self.prefix.make_ascii_lowercase();
         match self.prefix.bytes().all(|digit| digit.is_ascii_hexdigit()) {
@@ -39,56 +39,56 @@ impl ListQuery {
     }
 }
 
-/// Page of a list of documents.
+/// One page of a list of documents.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct DocumentPage {
-    /// Documents by id.
+    /// Documents in the order of ids.
     pub documents: Vec<Document>,
-    /// Documents that exist and cannot be read.
+    /// Documents that exist but cannot be read.
     pub damaged: Vec<DamagedDocument>,
     /// Id after which the next page begins; `None`: this is the last page.
     pub next: Option<DocumentId>,
 }
 
-/// A document that exists and cannot be read.
+/// A document that exists but cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DamagedDocument {
     /// BLAKE3 hash of the text.
     pub id: DocumentId,
-    /// The fault.
+    /// Description of the fault.
     pub problem: String,
 }
 
-/// A name and the document that it points at.
+/// A name and the document that the name points to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NamedDocument {
     /// The name.
     pub name: DocumentName,
     /// BLAKE3 hash of the document's text.
     pub id: DocumentId,
-    /// Token of the current version, for a conditional change. It changes with every change and never returns.
+    /// Token of the current version, for a conditional change. Every change sets a token that was never used before.
     pub token: String,
-    /// Time of the last change, in milliseconds since 1970.
+    /// Time of the last change, as Unix time in milliseconds.
     pub changed_unix_ms: u64,
 }
 
-/// Page of a list of names.
+/// One page of a list of names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct NamePage {
-    /// Names in order.
+    /// Names, sorted.
     pub names: Vec<NamedDocument>,
-    /// Names that exist and cannot be read.
+    /// Names that exist but cannot be read.
     pub damaged: Vec<DamagedName>,
     /// Name after which the next page begins; `None`: this is the last page.
     pub next: Option<String>,
 }
 
-/// A name that exists and cannot be read.
+/// A name that exists but cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DamagedName {
     /// The name, without its namespace.
     pub name: String,
-    /// The fault.
+    /// Description of the fault.
     pub problem: String,
 }
 
@@ -99,31 +99,31 @@ pub struct DocumentLabels {
     pub id: DocumentId,
     /// All labels.
     pub labels: Labels,
-    /// Token of the current version; empty if there are no labels.
+    /// Token of the labels' current version; empty if there are no labels.
     pub token: String,
 }
 
-/// Totals over all documents that can be read.
+/// Totals over all documents that can be read, and over the whole store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
-    /// Documents.
+    /// Number of documents.
     pub documents: u64,
-    /// Bytes of their texts.
+    /// Bytes of the documents' texts.
     pub bytes: u64,
-    /// Text tokens.
+    /// Number of text tokens.
     pub tokens: u64,
-    /// Latent tokens.
+    /// Number of latents.
     pub latents: u64,
-    /// Shards. A shard that several documents share is counted once for each.
+    /// Number of shards. A shard of several documents is counted once for each document.
     pub shards: u64,
-    /// Windows.
+    /// Number of windows.
     pub windows: u64,
-    /// Names in all namespaces.
+    /// Number of names in all namespaces.
     pub names: u64,
-    /// Objects in the store, also unreferenced ones.
+    /// Number of objects in the store, including unreferenced objects.
     pub objects: u64,
-    /// Bytes of all objects.
+    /// Bytes of all objects in the store.
     pub stored_bytes: u64,
-    /// Documents that cannot be read. The totals above exclude them.
+    /// Number of documents that cannot be read. Documents, bytes, tokens, latents, shards and windows exclude them.
     pub damaged: u64,
 }

@@ -4,38 +4,38 @@ use serde::Serialize;
 
 use crate::DocumentId;
 
-/// Result of a garbage collection.
+/// Result of one run of garbage collection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SweepSummary {
-    /// Unreferenced objects that were put on a list of pending deletes.
+    /// Number of unreferenced objects that this run put on a list of pending deletes.
     pub pending_deletes: u64,
-    /// Objects that were removed.
+    /// Number of objects that were removed.
     pub removed: u64,
     /// Bytes of the removed objects.
     pub removed_bytes: u64,
-    /// Expired documents that were deleted.
+    /// Number of expired documents that were deleted.
     pub expired: u64,
-    /// Documents that compaction moved into new packs.
+    /// Number of documents that compaction moved into new packs.
     pub packed: u64,
-    /// Manifests that cannot be read. If there is one, no shard's object is removed.
+    /// Number of manifests and packs that cannot be read. If it is not 0, no shard's object is removed.
     pub unreadable: u64,
 }
 
-/// Treatment of the faults that a consistency check finds.
+/// Action on the faults that a consistency check finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FsckMode {
-    /// Reports faults and changes nothing.
+    /// Reports faults without changing the store.
     Report,
-    /// Repairs what can be repaired without the text.
+    /// Also repairs the faults that can be repaired without the document's text.
     Repair,
 }
 
 /// Event of a consistency check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FsckEvent {
-    /// An object has a fault.
+    /// A fault of an object.
     Finding(Finding),
-    /// All objects were read. The last event.
+    /// All objects were read. This is the last event.
     Done(FsckSummary),
 }
 
@@ -44,12 +44,12 @@ pub enum FsckEvent {
 pub struct Finding {
     /// Key of the object in the store.
     pub object: String,
-    /// The fault.
+    /// Description of the fault.
     pub problem: String,
-    /// The affected windows; `None` if no document is affected.
+    /// Affected windows of a document; `None` if no document is affected.
     #[serde(flatten)]
     pub affected: Option<AffectedWindows>,
-    /// The fault was repaired.
+    /// True if the fault was repaired.
     pub repaired: bool,
 }
 
@@ -58,17 +58,17 @@ pub struct Finding {
 pub struct AffectedWindows {
     /// The document.
     pub document: DocumentId,
-    /// Number of the first window, if `windows` is not 0.
+    /// Index of the first affected window in the document, from 0. Meaningless if `windows` is 0.
     pub first_window: u64,
-    /// Number of windows; 0: the whole document.
+    /// Number of consecutive affected windows; 0: the whole document.
     pub windows: u64,
 }
 
-/// Extent of a consistency check.
+/// Summary of a consistency check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct FsckSummary {
-    /// Objects that were read.
+    /// Number of objects that were read.
     pub objects: u64,
-    /// Documents that were read.
+    /// Number of documents that were read.
     pub documents: u64,
 }

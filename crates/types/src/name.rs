@@ -1,4 +1,4 @@
-//! Names of documents, and preconditions of changes to names and labels.
+//! Names of documents, and preconditions for changes of names and labels.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,13 +7,13 @@ use serde::Serialize;
 
 use crate::{IdPrefix, Invalid};
 
-/// First character of a name in arguments that also accept an id.
+/// Prefix that distinguishes a name from an id.
 const SIGIL: char = '@';
 /// Separates the namespace from the name.
 const SEPARATOR: char = '/';
-/// Namespace of names without one.
+/// Namespace of names that are written without a namespace.
 const DEFAULT_NAMESPACE: &str = "default";
-/// Maximum bytes of a part. Percent-encoding triples it, and the result must still be a valid file name.
+/// Maximum bytes of a namespace or name. Percent-encoding can triple them, and file names have at most 255 bytes.
 const PART_BYTES_MAX: usize = 72;
 
 /// A name of a document: `@namespace/name`, or `@name` in the namespace `default`.
@@ -23,20 +23,20 @@ pub struct DocumentName {
     name: String,
 }
 
-/// Namespace of names: 1 to 72 bytes without control characters and `/`, and no white space at the ends.
+/// Namespace of names: 1 to 72 bytes without control characters, `/`, and white space at the ends; not `.` or `..`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Namespace(String);
 
 /// Reference to a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DocumentRef {
-    /// Its id or a prefix of it.
+    /// Id of the document, or a prefix of the id.
     Id(IdPrefix),
-    /// One of its names.
+    /// Name of the document.
     Name(DocumentName),
 }
 
-/// Precondition of a change to a name or to labels, against their current version.
+/// Precondition for a change of a name or of labels, on their current version.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(into = "Option<String>")]
 pub enum Expected {
@@ -45,7 +45,7 @@ pub enum Expected {
     Any,
     /// The name or the labels must not exist.
     Absent,
-    /// They must have this version token.
+    /// The name or the labels must have this version token.
     Token(String),
 }
 
@@ -54,12 +54,12 @@ pub enum Expected {
 pub struct PutName {
     /// The name.
     pub name: DocumentName,
-    /// Precondition of setting it.
+    /// Precondition for setting the name.
     pub expected: Expected,
 }
 
 impl Namespace {
-    /// Checks a namespace; an empty one means `default`.
+    /// Checks a namespace. An empty string means `default`.
     pub fn or_default(namespace: String) -> Result<Self, Invalid> {
         match namespace.is_empty() {
             true => Ok(Self::default()),
@@ -94,12 +94,12 @@ impl fmt::Display for Namespace {
 }
 
 impl DocumentName {
-    /// Checks a name, which follows the rules of [`Namespace`].
+    /// Checks a name. The rules are the same as for [`Namespace`].
     pub fn new(namespace: Namespace, name: String) -> Result<Self, Invalid> {
         Ok(Self { namespace, name: part("name", name)? })
     }
 
-    /// Checks a namespace, `default` if empty, and a name.
+    /// Checks a namespace and a name. An empty namespace means `default`.
     pub fn from_parts(namespace: String, name: String) -> Result<Self, Invalid> {
         Self::new(Namespace::or_default(namespace)?, name)
     }
@@ -158,7 +158,7 @@ impl fmt::Display for DocumentRef {
 }
 
 impl Expected {
-    /// Returns the precondition of a request: `None` is [`Self::Any`], an empty token is [`Self::Absent`].
+    /// Converts the token in a request: `None` is [`Self::Any`], an empty token is [`Self::Absent`].
     pub fn from_token(expected: Option<String>) -> Self {
         match expected {
             None => Self::Any,
@@ -167,7 +167,7 @@ impl Expected {
         }
     }
 
-    /// Returns the inverse of [`Self::from_token`].
+    /// Converts the precondition to the token in a request, as the inverse of [`Self::from_token`].
     pub fn to_token(&self) -> Option<String> {
         match self {
             Self::Any => None,
@@ -176,7 +176,7 @@ impl Expected {
         }
     }
 
-    /// Returns true if the current token, `None` if there is none, meets the precondition.
+    /// Returns true if the current version meets the precondition. `current` is its token, `None` if nothing exists.
     pub fn matches(&self, current: Option<&str>) -> bool {
         match self {
             Self::Any => true,
@@ -204,7 +204,7 @@ fn part(field: &'static str, given: String) -> Result<String, Invalid> {
     } else if given.contains(SEPARATOR) {
         "contains `/`, which separates a namespace from a name"
     } else if given == "." || given == ".." {
-        "is reserved"
+        "must not be `.` or `..`"
     } else if given.trim() != given {
         "begins or ends with white space"
     } else {

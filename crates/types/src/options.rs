@@ -1,22 +1,22 @@
-//! Options of writing and of decompressing.
+//! Options of calls that write documents, and of calls that decompress latents.
 
 use serde::Serialize;
 
 use crate::{IdPrefix, Invalid, Labels, LatentCodec, PutName, UploadName};
 
-/// Ratios that a checkpoint supports, both ends included.
+/// Ratios that a checkpoint supports, from `min` to `max` inclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct RatioRange {
     /// Minimum text tokens per latent.
     pub min: u32,
     /// Maximum text tokens per latent.
     pub max: u32,
-    /// Ratio used if the caller gives none.
+    /// Ratio for requests without a ratio.
     pub default: u32,
 }
 
 impl RatioRange {
-    /// Returns the ratio, or the default for 0. Errors: it is out of range.
+    /// Returns `ratio`, or the default if `ratio` is 0. Errors: `ratio` is out of range.
     pub fn check(&self, ratio: u32) -> Result<u32, Invalid> {
         match ratio {
             0 => Ok(self.default),
@@ -29,36 +29,36 @@ impl RatioRange {
     }
 }
 
-/// Options of a write. The checkpoint or the gateway chooses those that are `None`. [`Self::check`] validates them.
+/// Options of a write. An unset cascade, ratio, codec or margin comes from `base`, the gateway or the checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct WriteOptions {
     /// Name of the cascade.
     pub cascade: Option<String>,
-    /// Text tokens per latent.
+    /// Ratio in text tokens per latent.
     pub ratio: Option<u32>,
     /// Encoding of the latents.
     pub codec: Option<LatentCodec>,
-    /// Skips verification: the document is stored without corrections and may not be restored exactly.
+    /// Skips verification: the document has no corrections, so its text may not be restored exactly.
     pub skip_verification: bool,
-    /// Logits by which a token must win to need no correction.
+    /// Minimum logit margin of a correct prediction. A token with a smaller margin gets a correction.
     pub margin: Option<f32>,
-    /// Size of the text, if known.
+    /// Size of the text in bytes, if known.
     pub bytes: Option<u64>,
-    /// Chooses a ratio for each shard, instead of `ratio` for all.
+    /// Chooses a ratio for each shard. `ratio` must then be `None`.
     pub auto_ratio: Option<AutoRatio>,
     /// Seconds after which the document expires; `None`: never.
     pub ttl_seconds: Option<u64>,
-    /// Name under which the upload can be resumed; `None`: the gateway chooses one.
+    /// Name for resuming the upload; `None`: the gateway chooses a name.
     pub upload: Option<UploadName>,
-    /// Stored document that the text is a version or a continuation of.
+    /// Stored document that the text is an edited version of, or is appended to.
     pub base: Option<Base>,
-    /// Name to set once the document is durable.
+    /// Name to give the document once it is durable.
     pub name: Option<PutName>,
-    /// Labels to set then. Other labels of the document stay.
+    /// Labels to set once the document is durable. Its other labels are kept.
     pub labels: Labels,
 }
 
-/// Stored document that a text is based on. Unset options take its values.
+/// Stored document that a text is based on. It provides the values of an unset cascade, ratio, codec and margin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Base {
@@ -76,7 +76,7 @@ impl Base {
         }
     }
 
-    /// Parses the two fields of a request, of which an empty one is unset. Errors: both are set.
+    /// Parses the two id fields of a request. An empty field is unset. Errors: both are set, or an id is malformed.
     pub fn from_ids(edited: &str, appended: &str) -> Result<Option<Self>, Invalid> {
         match (edited, appended) {
             ("", "") => Ok(None),
@@ -87,12 +87,12 @@ impl Base {
     }
 }
 
-/// Automatic choice of a ratio for each shard, within a bound on the document.
+/// Automatic choice of a ratio for each shard, so that the document meets a bound.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct AutoRatio {
-    /// Candidate ratios, sorted and unique; empty: the gateway's default candidates.
+    /// Candidate ratios, sorted and unique. Empty: the gateway's default candidates.
     pub ratios: Vec<u32>,
-    /// The bound.
+    /// Bound that the document must meet.
     pub bound: AutoBound,
 }
 
@@ -100,19 +100,19 @@ pub struct AutoRatio {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AutoBound {
-    /// Minimum fidelity. The gateway looks for the highest ratios that meet it.
+    /// Minimum fidelity, above 0 and at most 1. The gateway searches for the highest ratios that reach it.
     FidelityMin(f64),
-    /// Maximum stored bytes. The gateway looks for the lowest ratios that meet it.
+    /// Maximum stored bytes. The gateway searches for the lowest ratios that do not exceed it.
     StoredBytesMax(u64),
 }
 
 impl AutoRatio {
-    /// Maximum candidate ratios.
+    /// Maximum number of candidate ratios.
     const RATIOS_MAX: usize = 16;
 
-    /// Checks candidates and bound. The range of the ratios is checked later, against the checkpoint.
+    /// Checks the bound, and sorts, deduplicates and checks `ratios`. A later check compares them with the checkpoint.
     ///
-    /// Errors: no bound or both, a fidelity outside (0, 1], a ratio of 0, more than 16 ratios.
+    /// Errors: none or both of the bounds are set, the fidelity is outside (0, 1], a ratio is 0, more than 16 ratios.
     pub fn new(
         mut ratios: Vec<u32>,
         fidelity_min: Option<f64>,
@@ -138,7 +138,7 @@ impl AutoRatio {
         Ok(Self { ratios, bound })
     }
 
-    /// Returns the bounds on fidelity and on stored bytes, of which one is set.
+    /// Returns the minimum fidelity and the maximum stored bytes. Exactly one of them is `Some`.
     pub fn bounds(&self) -> (Option<f64>, Option<u64>) {
         match self.bound {
             AutoBound::FidelityMin(share) => (Some(share), None),
@@ -148,7 +148,7 @@ impl AutoRatio {
 }
 
 impl WriteOptions {
-    /// Refuses options that contradict each other. The range of the ratio is checked later, against the checkpoint.
+    /// Refuses an invalid margin and contradicting options. A later check compares the ratio with the checkpoint.
     pub fn check(&self) -> Result<(), Invalid> {
         let auto = |problem| Err(Invalid::new("auto_ratio", problem));
         match (&self.auto_ratio, self.margin) {
@@ -168,7 +168,7 @@ impl WriteOptions {
         }
     }
 
-    /// Refuses options that apply only to a new upload.
+    /// Refuses `upload` and `base`, which only a put may set.
     pub fn check_without_upload(&self) -> Result<(), Invalid> {
         let put_only = |field| Err(Invalid::new(field, "is only allowed in a put"));
         match (&self.upload, &self.base) {
@@ -179,20 +179,20 @@ impl WriteOptions {
     }
 }
 
-/// Options of decompressing latents that are not stored.
+/// Options for decompressing latents that the caller sends.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DecompressOptions {
-    /// Name of the cascade; `None`: the one whose compressor made the latents.
+    /// Name of the cascade; `None`: the cascade whose compressor made the latents.
     pub cascade: Option<String>,
-    /// Question to answer about each window; `None`: write its text.
+    /// Prompt to answer about each window's text; `None`: restore the text.
     pub prompt: Option<Prompt>,
 }
 
-/// A question about a window's text, for checkpoints that accept prompts.
+/// A prompt about a window's text, for checkpoints that accept prompts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Prompt {
-    /// The question.
+    /// Text of the prompt.
     pub text: String,
-    /// Maximum tokens of the answer; 0: 4096, as in the published code.
+    /// Maximum tokens of the answer; 0: 4096, the maximum of the published code.
     pub tokens_max: u32,
 }

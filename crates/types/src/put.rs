@@ -10,24 +10,24 @@ use crate::{Document, UploadName, WriteOptions};
 /// Event of a write.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PutEvent {
-    /// Part of the document is done.
+    /// A part of the document is done, see [`Progress`].
     Progress(Progress),
-    /// The whole document is durable. The last event.
+    /// The whole document is durable and visible. This is the last event.
     Stored(Box<Stored>),
 }
 
-/// Progress of a write. What is done is compressed, verified and durable, but not yet visible.
+/// Progress of a write. A part is done once it is compressed, verified and durable, but it is not visible yet.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Progress {
-    /// Bytes of the document that are done, from its beginning.
+    /// Number of bytes that are done, from the beginning of the document.
     pub bytes_done: u64,
-    /// Tokens of the document that are done.
+    /// Number of tokens that are done.
     pub tokens_done: u64,
-    /// Bytes of `bytes_done` that were in the store already.
+    /// Number of bytes in `bytes_done` that were already in the store.
     pub bytes_reused: u64,
-    /// Estimated time left; `None` if the size is unknown or nothing was computed yet.
+    /// Estimated time left; `None` if the size of the text is unknown, or if no shard was computed yet.
     pub time_left: Option<Duration>,
-    /// Name under which the write can be resumed, once it can be: see [`WriteOptions::upload`].
+    /// Name for resuming the write; `None` as long as it cannot be resumed. See [`WriteOptions::upload`].
     pub upload: Option<UploadName>,
 }
 
@@ -36,20 +36,20 @@ pub struct Progress {
 pub struct Stored {
     /// The document.
     pub document: Document,
-    /// Shards that were in the store already and needed no model call.
+    /// Number of shards that were already in the store and needed no model call.
     pub shards_reused: u64,
-    /// Time that the gateway's calls took.
+    /// Time that the gateway's calls to nodes and store took.
     pub times: StageTimes,
-    /// With [`WriteOptions::auto_ratio`]: true if the document meets the bound.
+    /// True if the document meets the bound of [`WriteOptions::auto_ratio`]; `None` without such a bound.
     pub bound_met: Option<bool>,
 }
 
-/// Time by stage, summed over parallel calls.
+/// Time by stage. The times of concurrent calls are added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StageTimes {
     /// Compressor calls.
     pub compress: Duration,
-    /// Verifications by decoders.
+    /// Verification calls.
     pub verify: Duration,
     /// Writes to the store.
     pub store: Duration,
@@ -63,17 +63,17 @@ impl AddAssign for StageTimes {
     }
 }
 
-/// An interrupted write that can be resumed by sending its text again under its name.
+/// An interrupted write. A caller resumes it by sending the same text again with the same upload name.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Upload {
-    /// The name.
+    /// Name of the upload.
     pub name: UploadName,
-    /// Bytes that are stored, from the beginning of the document.
+    /// Number of bytes that are stored, from the beginning of the document.
     pub bytes_done: u64,
-    /// Tokens that are stored.
+    /// Number of tokens that are stored.
     pub tokens_done: u64,
-    /// Options that the upload is bound to.
+    /// Options of the write. A resuming call must not contradict them.
     pub options: WriteOptions,
-    /// Time from which on it cannot be resumed, in milliseconds since 1970.
+    /// Expiry, as Unix time in milliseconds: from then on, the upload cannot be resumed.
     pub expires_unix_ms: u64,
 }

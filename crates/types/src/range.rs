@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::Invalid;
 
-/// Bytes `start..end` of a document; an open end is the end of the document.
+/// Bytes `start..end` of a document. Without an end, the range extends to the end of the document.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ByteRange {
     start: u64,
@@ -13,7 +13,7 @@ pub struct ByteRange {
 }
 
 impl ByteRange {
-    /// Returns the range; an open start is 0. Errors: it ends before it starts.
+    /// Returns the range. `start` defaults to 0, `end` to the end of the document. Errors: `end` is before `start`.
     pub fn new(start: Option<u64>, end: Option<u64>) -> Result<Self, Invalid> {
         let start = start.unwrap_or(0);
         match end {
@@ -29,12 +29,12 @@ impl ByteRange {
         self.start
     }
 
-    /// Returns the offset after the last byte; `None` if the end is open.
+    /// Returns the offset after the last byte; `None` if the range extends to the end of the document.
     pub fn end(self) -> Option<u64> {
         self.end
     }
 
-    /// Resolves the range in a document of `bytes` bytes. Errors: it exceeds the document.
+    /// Returns the range in a document of `bytes` bytes. Errors: the range starts or ends after the document's end.
     pub fn within(self, bytes: u64) -> Result<std::ops::Range<u64>, Invalid> {
         let end = self.end.unwrap_or(bytes);
         if self.start <= end && end <= bytes {

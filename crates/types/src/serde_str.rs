@@ -1,6 +1,6 @@
-//! Serde as a string.
+//! Serde implementations for types that are serialized as strings.
 
-/// Implements `Serialize` with `Display` and `Deserialize` with `FromStr`.
+/// Implements `Serialize` through `Display`, and `Deserialize` through `FromStr`.
 macro_rules! serde_str {
     ($($name:ty),+) => {$(
         impl serde::Serialize for $name {

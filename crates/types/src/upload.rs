@@ -5,14 +5,14 @@ use std::str::FromStr;
 
 use crate::Invalid;
 
-/// Name of a resumable upload: 4 to 64 characters of `a` to `z`, digits, `-` and `_`.
+/// Name of a resumable upload: 4 to 64 characters, each of them `a` to `z`, a digit, `-` or `_`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UploadName(String);
 
 impl UploadName {
-    /// Minimum characters. Shorter names would collide by accident.
+    /// Minimum number of characters. Shorter names of different callers would too easily be equal.
     pub const CHARS_MIN: usize = 4;
-    /// Maximum characters.
+    /// Maximum number of characters.
     pub const CHARS_MAX: usize = 64;
 
     /// Returns the name.

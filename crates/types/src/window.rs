@@ -1,4 +1,4 @@
-//! Windows of documents and of shards.
+//! Windows, as parts of a document or of a shard.
 
 use std::ops::Range;
 
@@ -6,27 +6,27 @@ use serde::Serialize;
 
 use crate::{Corrections, LatentGroup, WindowHash};
 
-/// A window of a document: its latents, and its hash and corrections, with which a decoder restores its exact text.
+/// A window of a document. From the latents and corrections, a decoder restores the exact text; the hash confirms it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Window {
-    /// Number of its shard in the document.
+    /// Index of the window's shard in the document, from 0.
     pub shard: u32,
-    /// Its range of bytes in the document.
+    /// Byte range of the window in the document.
     pub bytes: Range<u64>,
-    /// Its latents.
+    /// Latents of the window.
     pub group: LatentGroup,
-    /// BLAKE3 hash of its bytes.
+    /// BLAKE3 hash of the window's bytes.
     pub hash: WindowHash,
-    /// Its corrections; `None` if the window was not verified.
+    /// Corrections of the window; `None` if it was not verified.
     pub corrections: Option<Corrections>,
 }
 
 /// Latents of a window of a shard.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WindowLatents {
-    /// Byte range in the shard.
+    /// Byte range of the window in the shard.
     pub bytes: Range<u32>,
-    /// The latents.
+    /// Latents of the window.
     pub group: LatentGroup,
     /// BLAKE3 hash of the window's bytes.
     pub hash: WindowHash,

@@ -1,3 +1,3 @@
-//! The public surfaces. They convert requests to domain calls and results back, and decide nothing.
+//! Transports. They convert requests to domain calls, and results to responses. They contain no domain logic.
 
 pub(crate) mod grpc;

@@ -1,4 +1,4 @@
-//! Lists of documents by id, optionally filtered by labels or names.
+//! Lists documents in order of id, optionally filtered by labels and names.
 
 use std::collections::HashMap;
 
@@ -12,12 +12,12 @@ use futures::{StreamExt, TryStreamExt, stream};
 use crate::error::Error;
 use crate::state::Gateway;
 
-/// Maximum number of entries in a page. Also the default.
+/// Maximum and default number of entries in a page.
 const PAGE_SIZE_MAX: usize = 1000;
-/// Objects that are read concurrently.
+/// Maximum number of objects that a request reads concurrently.
 pub(crate) const READS_IN_FLIGHT: usize = 16;
 
-/// Document that matches a query. Its manifest is not read yet.
+/// Document that matches a query, before its manifest is read.
 struct Match {
     id: DocumentId,
     manifest: LocatedVersion,
@@ -25,7 +25,7 @@ struct Match {
     names: Vec<String>,
 }
 
-/// Returns the number of entries in a page. 0 requests the default.
+/// Returns the maximum number of entries in a page. `requested` is the caller's page size; 0 requests the default.
 pub(crate) fn page_size(requested: u32) -> usize {
     match requested as usize {
         0 => PAGE_SIZE_MAX,
@@ -34,7 +34,7 @@ pub(crate) fn page_size(requested: u32) -> usize {
 }
 
 impl Gateway {
-    /// Lists documents in order of id. Damaged manifests are listed apart.
+    /// Returns a page of documents in order of id. Damaged documents are in a separate list. Omits expired documents.
     pub(crate) async fn list(&self, query: ListQuery) -> Result<DocumentPage, Error> {
         let count = page_size(query.page_size);
         let mut matches = self.matches(&query, count + 1).await?;
@@ -51,7 +51,7 @@ impl Gateway {
         while let Some((id, read)) = documents.next().await {
             match read {
                 Ok(document) => page.documents.push(document),
-                // Deleted since it was listed, or expired.
+                // The document expired, or was deleted after it was listed.
                 Err(StoreError::Missing { .. }) => {}
                 Err(error @ StoreError::Damaged { .. }) => {
                     page.damaged.push(DamagedDocument { id, problem: error.to_string() })
@@ -62,10 +62,10 @@ impl Gateway {
         Ok(page)
     }
 
-    /// Returns the first `limit` matches in order of id. Reads labels and names, but no manifests.
+    /// Returns the first `limit` matches in order of id. Reads labels, and names if filtered by names; no manifests.
     async fn matches(&self, query: &ListQuery, limit: usize) -> Result<Vec<Match>, Error> {
         let is_filtered = query.names.is_some() || !query.labels.is_empty();
-        // Labels and names are written after their document, so they are listed first: each then has its document.
+        // Labels and names are written after their document. They are listed before it, so the later list contains it.
         let labelled = self.store.newest_versions(LABELS, &query.prefix).await?;
         let mut named = match &query.names {
             Some(names) => Some(self.named_documents(names).await?),
@@ -77,7 +77,7 @@ impl Gateway {
             true => HashMap::new(),
             false => self.store.newest_versions(DELETED, &query.prefix).await?,
         };
-        // Names and labels that were set before the last deletion were deleted with the document.
+        // Deleting a document also deletes the names and labels that were set before.
         let is_deleted = |id, since: Version| deleted.get(&id).is_some_and(|&deleted| deleted >= since);
         let candidates = documents.into_iter().filter_map(|(id, manifest)| {
             let names = match &mut named {
@@ -107,7 +107,7 @@ impl Gateway {
         Ok(matches.take(limit).try_collect().await?)
     }
 
-    /// Returns the names that match the filter, by document, each with the document's version when the name was set.
+    /// Returns matching names by document, each with the document version that it was set on. Omits damaged names.
     async fn named_documents(&self, filter: &NameFilter) -> Result<HashMap<DocumentId, Vec<(String, Version)>>, Error> {
         let mut names = self.store.names(Some(&filter.namespace)).await?;
         names.retain(|name, _| name.name().starts_with(&filter.prefix));
@@ -124,7 +124,7 @@ impl Gateway {
                     named.entry(value.document).or_default().push(name);
                 }
                 Ok((_, None)) => {}
-                // Damaged names are reported by the list of names.
+                // `list_names` reports damaged names.
                 Err(error @ StoreError::Damaged { .. }) => {
                     tracing::warn!(%error, "a damaged name is omitted from a list of documents")
                 }
@@ -134,14 +134,14 @@ impl Gateway {
         Ok(named)
     }
 
-    /// Reads the manifest of a listed document.
+    /// Returns the listed manifest of a document, or the current one if the listed one is gone or has expired.
     pub(crate) async fn listed(
         &self,
         id: DocumentId,
         located: LocatedVersion,
     ) -> Result<StoredObject<Manifest>, StoreError> {
         match self.store.read_manifest(id, &located).await {
-            // Moved since it was listed, or replaced by a newer version.
+            // The manifest was moved, replaced or deleted after it was listed.
             Err(StoreError::Missing { .. }) => self.store.manifest(id).await,
             Ok(manifest) if manifest.value.is_expired(now_unix_ms()) => self.store.manifest(id).await,
             read => read,

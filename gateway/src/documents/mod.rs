@@ -1,4 +1,4 @@
-//! Use cases on stored documents that neither write nor read text.
+//! Operations on stored documents that neither write nor read text.
 
 pub(crate) mod list;
 pub(crate) mod maintenance;
@@ -14,11 +14,11 @@ use c3_types::{Document, DocumentId, DocumentRef, IdPrefix, Invalid, Labels};
 use crate::error::Error;
 use crate::state::Gateway;
 
-/// Maximum ids that the error for an ambiguous prefix lists.
+/// Maximum number of ids in the error for an ambiguous id prefix.
 const CANDIDATES_MAX: usize = 10;
 
 impl Gateway {
-    /// Returns the manifest of the document that an id, a unique prefix of one or a name refers to.
+    /// Returns the manifest of a document. `reference` is an id, a unique prefix of an id, or a name.
     pub(crate) async fn find(&self, reference: &str) -> Result<Arc<ResolvedManifest>, Error> {
         match reference.parse()? {
             DocumentRef::Id(prefix) => self.manifest(self.resolve_prefix(&prefix).await?).await,
@@ -40,7 +40,7 @@ impl Gateway {
         })
     }
 
-    /// Returns a shard of a document from its manifest, the cache or the store.
+    /// Returns the shard at `index` in a document: from the manifest if inline, else from the cache or the store.
     pub(crate) async fn shard(&self, manifest: &ResolvedManifest, index: usize) -> Result<Arc<Shard>, StoreError> {
         match manifest.location(index)? {
             ShardLocation::Inline(shard) => Ok(Arc::clone(shard)),
@@ -48,7 +48,7 @@ impl Gateway {
         }
     }
 
-    /// Returns a document with its labels, and the token of the labels if it has any.
+    /// Returns a document with its labels, and the token of the labels; `None` if there are no labels.
     pub(crate) async fn stat(&self, reference: &str) -> Result<(Document, Option<String>), Error> {
         let found = self.find(reference).await?;
         let register = self.store.labels(found.value.id).await?;
@@ -58,7 +58,7 @@ impl Gateway {
         Ok((Document { labels, ..found.value.document(found.bytes) }, token))
     }
 
-    /// Deletes a document. Objects that other documents may share are left to garbage collection.
+    /// Deletes a document and returns its id. Objects that documents share stay until garbage collection.
     pub(crate) async fn delete(&self, reference: &str) -> Result<DocumentId, Error> {
         let id = match reference.parse()? {
             DocumentRef::Id(prefix) => self.resolve_prefix(&prefix).await?,
@@ -83,7 +83,7 @@ impl Gateway {
             (Some(_), count) => {
                 let listed = Vec::from_iter(ids.keys().take(CANDIDATES_MAX).map(ToString::to_string)).join(", ");
                 let more = if count > CANDIDATES_MAX { ", and more" } else { "" };
-                let problem = format!("`{}` is a prefix of several ids: {listed}{more}", prefix.as_str());
+                let problem = format!("`{}` is a prefix of several ids, add digits: {listed}{more}", prefix.as_str());
                 Err(Invalid::new("id", problem).into())
             }
         }

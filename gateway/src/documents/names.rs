@@ -23,7 +23,7 @@ pub(crate) struct LabelsChange {
 }
 
 impl Gateway {
-    /// Returns the document that a name points at.
+    /// Returns the id of the document that a name points at. Fails if the document was deleted, but not if it expired.
     pub(crate) async fn resolve_name(&self, name: &DocumentName) -> Result<DocumentId, Error> {
         let (_, value) = self.read_name(name).await?;
         match self.store.is_tombstoned(&value).await? {
@@ -32,7 +32,7 @@ impl Gateway {
         }
     }
 
-    /// Returns a name with its token, after checking that its document is stored.
+    /// Returns a name with its token. Fails if the name is unset, or its document was deleted or has expired.
     pub(crate) async fn get_name(&self, name: &DocumentName) -> Result<NamedDocument, Error> {
         let (register, value) = self.read_name(name).await?;
         match self.store.is_live(&value).await? {
@@ -41,7 +41,7 @@ impl Gateway {
         }
     }
 
-    /// Points a name at a document, if the name's version is the expected one.
+    /// Points a name at a document. Fails if the current version of the name is not the expected one.
     pub(crate) async fn set_name(
         &self,
         name: &DocumentName,
@@ -52,7 +52,7 @@ impl Gateway {
         self.point(name, &found.value, expected).await
     }
 
-    /// Removes a name, if its version is the expected one. Returns the document that it pointed at.
+    /// Removes a name and returns its document. Fails if the name is unset or its version is not the expected one.
     pub(crate) async fn remove_name(&self, name: &DocumentName, expected: &Expected) -> Result<DocumentId, Error> {
         let change = self.store.change_name(name, expected, None).await;
         match change.map_err(|error| of_name(name, error))? {
@@ -64,7 +64,7 @@ impl Gateway {
         }
     }
 
-    /// Lists the names of a namespace in order: those that begin with `prefix` and come after `after`.
+    /// Returns a page of the names that begin with `prefix` and sort after `after`. `requested`: page size; 0: default.
     pub(crate) async fn list_names(
         &self,
         namespace: &Namespace,
@@ -91,7 +91,7 @@ impl Gateway {
         while let Some((name, read)) = reads.next().await {
             let is_full = page.names.len() + page.damaged.len() == count;
             match read {
-                // The name or its document was removed.
+                // The name was removed, or its document was deleted or has expired.
                 Ok(None) => continue,
                 Ok(Some(_)) | Err(StoreError::Damaged { .. }) if is_full => {
                     page.next = last;
@@ -108,13 +108,13 @@ impl Gateway {
         Ok(page)
     }
 
-    /// Changes a document's labels, if their version is the expected one.
+    /// Changes a document's labels. Fails if the current version of the labels is not the expected one.
     pub(crate) async fn set_labels(&self, reference: &str, change: &LabelsChange) -> Result<DocumentLabels, Error> {
         let found = self.find(reference).await?;
         self.label(&found.value, change).await
     }
 
-    /// Sets the name and the labels that a put requested for the document that it stored.
+    /// Sets the labels, then the name, that a put requested for its stored document. The document stays if this fails.
     pub(crate) async fn set_requested_names(&self, manifest: &Manifest, options: &WriteOptions) -> Result<(), Error> {
         let not_named = |error| Error::NotNamed { id: manifest.id, source: Box::new(error) };
         if !options.labels.is_empty() {
@@ -182,10 +182,10 @@ fn named(name: &DocumentName, register: &Register, id: DocumentId) -> NamedDocum
     NamedDocument { name: name.clone(), id, token: register.token(), changed_unix_ms: register.changed_unix_ms() }
 }
 
-/// Converts a store error at a name.
+/// Converts a store error about a name.
 fn of_name(name: &DocumentName, error: StoreError) -> Error {
     match error {
-        StoreError::Damaged { .. } => Error::DataLoss(format!("name {name}: {error}; `c3 fsck --repair` removes it")),
+        StoreError::Damaged { .. } => Error::DataLoss(format!("name {name}: {error}; run `c3 fsck --repair`")),
         error => error.into(),
     }
 }

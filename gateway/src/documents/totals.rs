@@ -10,11 +10,11 @@ use crate::error::Error;
 use crate::state::Gateway;
 
 impl Gateway {
-    /// Returns totals over all documents. Reads every manifest and every name.
+    /// Returns totals over all documents, and the number and bytes of all objects. Reads every manifest and every name.
     pub(crate) async fn totals(&self) -> Result<Totals, Error> {
         let (objects, stored_bytes) = self.store.size().await?;
         let mut totals = Totals { objects, stored_bytes, ..Default::default() };
-        // Names are written after their document, so they are listed first: each then has its document.
+        // Names are written after their document. They are listed before it, so the later list contains it.
         let names = self.store.names(None).await?;
         let documents = self.store.documents("", None, usize::MAX).await?;
         let deleted = self.store.newest_versions(DELETED, "").await?;
@@ -46,7 +46,7 @@ impl Gateway {
                     totals.shards += document.shards;
                     totals.windows += document.windows;
                 }
-                // Deleted since it was listed, or expired.
+                // The document expired, or was deleted after it was listed.
                 Err(StoreError::Missing { .. }) => {}
                 Err(StoreError::Damaged { .. }) => totals.damaged += 1,
                 Err(error) => return Err(error.into()),

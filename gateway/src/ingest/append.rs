@@ -1,10 +1,10 @@
-//! Appending to a stored document without sending or decoding all of it.
+//! Appends to a stored document. The caller sends only the new text, and usually only the document's end is decoded.
 //!
-//! Only the end of the document is decoded: its last shards, whose cuts depend on what follows, are cut again together
-//! with the new text. The hash of the whole text resumes from the subtrees in the manifest ([`super::hash`]), provided
-//! that these and the decoded end still hash to the document's id.
+//! The cuts of the last shards depend on the text that follows, so these shards are decoded and cut again together with
+//! the new text. The hash of the whole text is resumed from the subtrees in the manifest ([`super::hash`]). The whole
+//! document is decoded and written again if no shard can be kept, or if subtrees and decoded end do not match its id.
 //!
-//! An *edited* version needs none of this: it is sent whole, and its unchanged shards are found in the store.
+//! This module is not used for an *edited* version, which the caller sends whole. The store has its unchanged shards.
 
 use std::sync::Arc;
 
@@ -22,19 +22,19 @@ use crate::error::Error;
 use crate::read::document::document_text;
 use crate::state::SharedGateway;
 
-/// Starting point of a write that appends to a base document. The default has no base.
+/// Starting point of a write that appends to a base document. The default is a write without a base.
 #[derive(Default)]
 pub(super) struct Append {
     /// Shards of the base that the new document keeps.
     pub(super) kept: Vec<ShardEntry>,
-    /// Text of the base, up to the appended text.
+    /// Hash of the base's text, and the end of the base, which is cut again. Empty if the base is reread.
     pub(super) prefix: TextPrefix,
-    /// Base whose whole text has to be decoded and written again before the appended text.
+    /// Base whose whole text must be decoded and written again before the appended text; `None` if shards are kept.
     pub(super) reread: Option<DocumentId>,
 }
 
 impl Append {
-    /// Decodes as much of the end of `base` as is needed to append to it.
+    /// Decodes the end of `base` that must be cut or hashed again. If no shard can be kept, sets [`Self::reread`].
     pub(super) async fn to(base: &Manifest, plan: &WritePlan, gateway: &SharedGateway) -> Result<Self, Error> {
         let sizes = Vec::from_iter(base.shards.iter().map(ShardEntry::bytes));
         let kept = if can_keep_shards(base, plan) { chunker::settled_count(&sizes) } else { 0 };
@@ -62,7 +62,7 @@ impl Append {
     }
 }
 
-/// Streams the text of a document that has to be written again, if any.
+/// Streams the whole text of the document that must be written again; empty for `None`.
 pub(super) fn reread_text(
     gateway: &SharedGateway,
     id: Option<DocumentId>,
@@ -73,9 +73,9 @@ pub(super) fn reread_text(
     }
 }
 
-/// Returns whether the plan would write the same shards, and the hash of the text can be resumed.
+/// Returns whether the plan has the settings of `base`, except for ratios, and the hash of the text can be resumed.
 fn can_keep_shards(base: &Manifest, plan: &WritePlan) -> bool {
-    // Imported shards must not serve another document.
+    // Imported shards must not become part of another document.
     plan.has_settings_of(base)
         && !base.subtrees.is_empty()
         && base.shards.iter().all(|shard| shard.import_digest.is_none())

@@ -1,10 +1,10 @@
 //! `ratio: auto`: chooses a ratio for each shard, so that the document keeps a bound on fidelity or on stored bytes.
 //!
-//! The candidate ratios are ordered from the preferred to the safest: downwards for a bound on fidelity, upwards for
-//! one on stored bytes. The position of a ratio in this order is its *step*. The *cost* of a shard is the number of
-//! its wrong tokens, or of its stored bytes. Costs are summed over the document, so an easy shard makes room for a
-//! hard one. [`allocator`] decides which shard to write at which step. Discarded attempts stay in the store
-//! until garbage collection.
+//! Candidate ratios are ordered from preferred to safest: from high to low for a minimum fidelity, from low to high for
+//! maximum stored bytes. The position of a ratio in this order is its *step*. The *cost* of a shard is its number of
+//! wrong tokens, or of stored bytes. The bound limits the sum of all costs, so a shard of low cost leaves *room* for
+//! others. A bound may be missed, even at the safest ratio. [`allocator`] chooses which shards to write at which steps.
+//! Discarded attempts stay in the store until garbage collection.
 
 use std::sync::Arc;
 
@@ -24,13 +24,13 @@ use allocator::{Allocator, Totals};
 
 mod allocator;
 
-/// Maximum number of shards decided together. They hold half a megabyte of text at most.
+/// Maximum number of shards in a block, whose ratios are chosen together. Their texts, at most 512 KiB, stay in memory.
 const BLOCK_SHARDS: usize = 32;
-/// Candidates if the caller names none. Those that the checkpoint does not support are left out.
+/// Candidates if the caller names none. Unsupported ones are left out; if all are, the checkpoint's default is used.
 const RATIOS: [u32; 4] = [10, 20, 40, 80];
-/// Typical factor between the numbers of wrong tokens at a ratio and at half of it. The default model's is 2 to 100.
+/// Typical factor by which half the ratio reduces the number of wrong tokens. For the default model it is 2 to 100.
 const ERROR_FALL: f64 = 10.0;
-/// Estimated size of a shard's entry in the manifest.
+/// Estimated size of a shard's entry in the manifest, in bytes.
 const ENTRY_BYTES: u64 = 100;
 
 /// Candidate ratios of a document and the bound that it must keep.
@@ -39,7 +39,7 @@ pub(crate) struct RatioPolicy {
     /// Settings of a shard at each step. Never empty.
     steps: Vec<Arc<WritePlan>>,
     bound: AutoBound,
-    /// Size of the text. Known wherever the bound is on stored bytes.
+    /// Size of the text in bytes; 0 if unknown, which happens only for a bound on fidelity.
     bytes: u64,
 }
 
@@ -67,7 +67,7 @@ impl RatioPolicy {
         Ok(Self { steps, bound: auto.bound, bytes: options.bytes.unwrap_or(0) })
     }
 
-    /// Returns whether the document keeps the bound.
+    /// Returns whether the document keeps the bound. An unverified document keeps no bound on fidelity.
     pub(super) fn is_met(&self, document: &Document) -> bool {
         match self.bound {
             AutoBound::FidelityMin(min) => document.fidelity().is_some_and(|fidelity| fidelity >= min),
@@ -90,7 +90,7 @@ impl RatioPolicy {
         f64::from(self.steps[step].ratio)
     }
 
-    /// Returns the expected quotient of the costs of a shard at two steps.
+    /// Returns the expected cost of a shard at step `to`, divided by its cost at step `from`.
     fn cost_quotient(&self, from: usize, to: usize) -> f64 {
         match self.bound {
             AutoBound::FidelityMin(_) => ERROR_FALL.powf((self.ratio(to) / self.ratio(from)).log2()),
@@ -99,7 +99,7 @@ impl RatioPolicy {
     }
 }
 
-/// Writes the shards of a text at the chosen ratios and returns them in order.
+/// Writes the shards of a text and chooses their ratios. Yields the shards in order, then the end of the text.
 pub(super) fn write_parts(
     gateway: SharedGateway,
     policy: RatioPolicy,
@@ -145,7 +145,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns a policy with these steps.
+    /// Returns a policy whose steps have these ratios.
     pub(super) fn policy(ratios: &[u32], bound: AutoBound, bytes: u64) -> RatioPolicy {
         let (compressor, decoder) = (Fingerprint::of(b"c"), Fingerprint::of(b"d"));
         let step = |&ratio: &u32| {

@@ -1,13 +1,13 @@
 //! Content-defined chunking: cuts a text into shards.
 //!
-//! A shard has 4 to 16 KB (the last may have less). It ends at the best kind of boundary that occurs between these
-//! sizes (end of a paragraph, else of a sentence, else of a word, else of a character), and among boundaries of that
-//! kind at the one whose surrounding bytes have the lowest hash. A cut therefore depends on the text near it, not on
-//! its position in the document: soon after an edit the old cuts recur, and the later shards are unchanged. With
-//! evenly spread boundaries the mean size is 10 KB. The method follows FastCDC (Xia et al., 2016), but takes the
-//! minimum of a hash instead of comparing it with a threshold, so that no cut is forced by the maximum size.
+//! A shard has 4 to 16 KB; the last one may have less. Between these sizes, the chunker looks for ends of paragraphs;
+//! if there are none, for ends of sentences, then of words, then of characters. Of the best kind found, it cuts at the
+//! boundary whose surrounding bytes have the lowest hash. A cut therefore depends on the text near it, not on its
+//! position in the document: soon after an edit, cuts and shards are the same as before. The mean size is 10 KB if
+//! boundaries are evenly spread. FastCDC (Xia et al., 2016) is similar, but cuts where a hash is below a threshold. If
+//! no hash is, it cuts at the maximum size, which depends on the position. The lowest hash avoids such cuts.
 //!
-//! Operates on bytes. UTF-8 is checked in [`super::text`].
+//! Operates on bytes. [`super::text`] checks UTF-8.
 
 use std::cmp::Reverse;
 
@@ -16,14 +16,14 @@ use c3_types::limits::SHARD_BYTES_MAX;
 
 /// Minimum size of a shard, except the last of a document, in bytes.
 const SHARD_BYTES_MIN: usize = 4 << 10;
-/// Bytes on either side of a boundary that are hashed.
+/// Number of bytes that are hashed on each side of a boundary.
 const CONTEXT_BYTES: usize = 32;
 
-/// Bytes after the start of a shard that determine its end.
+/// Number of bytes, counted from the start of a shard, that determine where the shard ends.
 const DECISIVE_BYTES: usize = SHARD_BYTES_MAX + CONTEXT_BYTES;
 
-/// Returns the number of a text's first shards that stay the same if the text is continued. Takes the sizes of all its
-/// shards.
+/// Returns the number of leading shards that stay the same if the text is continued. `sizes` are the sizes of all
+/// shards of the text, in bytes.
 pub(crate) fn settled_count(sizes: &[u64]) -> usize {
     let bytes_from = |index: &usize| sizes[*index..].iter().sum::<u64>();
     let unsettled = (0..sizes.len()).rev().take_while(|index| bytes_from(index) < DECISIVE_BYTES as u64);
@@ -42,12 +42,12 @@ impl Chunker {
         self.buffer.extend_from_slice(piece);
     }
 
-    /// Returns the next shard that further text cannot change, if any.
+    /// Removes and returns the next shard; `None` if further text could change it.
     pub(crate) fn next_shard(&mut self) -> Option<Bytes> {
         (self.buffer.len() >= DECISIVE_BYTES).then(|| self.cut())
     }
 
-    /// Returns the next shard of a text that has ended. `None` after the last.
+    /// Removes and returns the next shard after the text has ended; `None` after the last one.
     pub(crate) fn last_shard(&mut self) -> Option<Bytes> {
         match self.buffer.len() {
             0 => None,
@@ -56,7 +56,7 @@ impl Chunker {
         }
     }
 
-    /// Removes a shard from the buffer, which must exceed the maximum size of a shard.
+    /// Removes a shard from the buffer, which must be larger than the maximum size of a shard.
     fn cut(&mut self) -> Bytes {
         let rest = self.buffer.split_off(best_cut(&self.buffer));
         std::mem::replace(&mut self.buffer, rest).into()
@@ -66,11 +66,11 @@ impl Chunker {
 /// Kinds of boundaries, best first. Each function returns whether an offset is such a boundary.
 const BOUNDARIES: [fn(&[u8], usize) -> bool; 4] = [ends_paragraph, ends_sentence, ends_word, ends_character];
 
-/// Returns the best offset to cut `text`, which must exceed the maximum size of a shard.
+/// Returns the best byte offset at which to cut `text`, which must be larger than the maximum size of a shard.
 fn best_cut(text: &[u8]) -> usize {
     let lowest = |boundary: &fn(&[u8], usize) -> bool| {
         let candidates = (SHARD_BYTES_MIN..=SHARD_BYTES_MAX).filter(|&at| boundary(text, at));
-        // If all hashes are equal, as in a run of one character, the largest shard is best.
+        // Among equal hashes, as in a run of one character, the cut that makes the largest shard is best.
         candidates.min_by_key(|&at| (context_hash(text, at), Reverse(at)))
     };
     let cut = BOUNDARIES.iter().find_map(lowest);
@@ -83,15 +83,15 @@ fn context_hash(text: &[u8], at: usize) -> u64 {
     hash.as_bytes()[..8].iter().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
-/// After a run of line ends that contains an empty line.
+/// Returns whether a run of line breaks that contains an empty line ends at `at`.
 fn ends_paragraph(text: &[u8], at: usize) -> bool {
     let before = &text[..at];
     let blank = before.ends_with(b"\n\n") || before.ends_with(b"\n\r\n");
     blank && !matches!(text[at], b'\n' | b'\r')
 }
 
-/// After the end of a line, after a Chinese or Japanese full stop, or before the space that follows `.`, `!` or `?`
-/// (before it, because tokens begin with their space).
+/// Returns whether a run of line breaks or a sentence ends at `at`. A Chinese or Japanese sentence ends after its full
+/// stop. Others end before the space after `.`, `!` or `?` and closing quotes, because tokens begin with their space.
 fn ends_sentence(text: &[u8], at: usize) -> bool {
     const FULL_STOPS: [&str; 3] = ["。", "！", "？"];
     let before = &text[..at];
@@ -105,12 +105,12 @@ fn ends_sentence(text: &[u8], at: usize) -> bool {
     text[at] == b' ' && matches!(unquoted, Some(b'.' | b'!' | b'?'))
 }
 
-/// Before white-space.
+/// Returns whether white space begins at `at`.
 fn ends_word(text: &[u8], at: usize) -> bool {
     text[at].is_ascii_whitespace() && !text[at - 1].is_ascii_whitespace()
 }
 
-/// Between two characters. CR LF counts as one.
+/// Returns whether `at` is between two characters. CR LF counts as one character.
 fn ends_character(text: &[u8], at: usize) -> bool {
     let continues = text[at] & 0xC0 == 0x80;
     !continues && text[at - 1..=at] != *b"\r\n"
@@ -139,7 +139,7 @@ mod tests {
         shards
     }
 
-    /// Returns prose of this many words, with sentences and paragraphs, that depends on the seed alone.
+    /// Returns prose of this many words, with sentences and paragraphs. Equal seeds produce equal prose.
     fn prose(words: u32, seed: u32) -> String {
         let mut text = String::new();
         for i in 0..words {

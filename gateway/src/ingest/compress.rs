@@ -28,7 +28,7 @@ where
     try_stream! {
         options.check_without_upload()?;
         if options.auto_ratio.is_some() {
-            Err(Invalid::new("auto_ratio", "only stored documents support it: name a ratio"))?;
+            Err(Invalid::new("auto_ratio", "is supported only for stored documents: choose a ratio"))?;
         }
         let limits = TextLimits::new(gateway.config.document_bytes_max, options.bytes)?;
         let parts = text::shards(TextPrefix::default(), pieces, limits);
@@ -57,7 +57,7 @@ where
     }
 }
 
-/// Compresses a shard. Returns `None` at the end of the text.
+/// Compresses one part of a text. Returns `None` for the end of the text.
 async fn compress_part(gateway: SharedGateway, plan: Arc<WritePlan>, part: TextPart) -> Result<Option<Shard>, Error> {
     match part {
         TextPart::Shard(text) | TextPart::OnlyShard(text) => Ok(Some(compress_shard(&gateway, &plan, &text).await?)),

@@ -1,9 +1,9 @@
-//! BLAKE3 hash of a text that can be resumed without the text, so that appending reads only the end of a document.
+//! BLAKE3 hash that can be resumed from a saved state, so that an append reads only the end of a document.
 //!
-//! BLAKE3 hashes a tree over chunks of 1 KiB. The chaining values of the complete subtrees, one for each bit that is
-//! set in the number of chunks, represent the text below them. A manifest keeps these values. Together with the
-//! *tail*, the bytes after the last complete subtree, they suffice to resume the hash (BLAKE3 paper, sections 2.1 and
-//! 5.1.2).
+//! BLAKE3 hashes a text as a binary tree over chunks of 1 KiB. The N chunks before the last one form complete subtrees,
+//! one for each bit that is set in N. The *chaining value* of a subtree is the hash of its chunks. A manifest stores
+//! these values. Together with the *tail*, which is the text after the subtrees, they suffice to resume the hash
+//! (BLAKE3 paper, sections 2.1 and 5.1.2).
 
 use blake3::hazmat::{ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
 use blake3::{CHUNK_LEN, Hasher};
@@ -19,8 +19,8 @@ pub(crate) struct TextHash {
     subtrees: Vec<ChainingValue>,
     /// Number of chunks in the subtrees.
     chunks: u64,
-    /// Text after the subtrees: at most a chunk, and empty only if the text is. A full chunk stays here until more text
-    /// follows, because a subtree that is the whole tree is hashed differently, as the root.
+    /// Text after the subtrees: at most a chunk, and empty only if the whole text is empty. A full chunk stays here
+    /// until more text follows, because it may complete the whole tree, whose root is hashed differently.
     tail: Vec<u8>,
 }
 
@@ -55,32 +55,32 @@ impl TextHash {
         &self.subtrees
     }
 
-    /// Returns the offset of the tail in a text of this many bytes.
+    /// Returns the byte offset of the tail in a text of `bytes` bytes.
     pub(crate) fn tail_start(bytes: u64) -> u64 {
         chunks_before_last(bytes) * CHUNK_BYTES
     }
 
-    /// Resumes the hash of a text of this many bytes. `None` if subtrees or tail do not fit that size.
+    /// Resumes the hash of a text of `bytes` bytes. `None` if that size requires other lengths of `subtrees` or `tail`.
     pub(crate) fn resume(subtrees: &[ChainingValue], bytes: u64, tail: &[u8]) -> Option<Self> {
         let chunks = chunks_before_last(bytes);
         let fit = subtrees.len() == chunks.count_ones() as usize && tail.len() as u64 == bytes - chunks * CHUNK_BYTES;
         fit.then(|| Self { subtrees: subtrees.to_vec(), chunks, tail: tail.to_vec() })
     }
 
-    /// Adds the tail, a full chunk, to the subtrees. More text must follow, so that no completed subtree is the root.
+    /// Moves the tail, which must be a full chunk, to the subtrees. More text must follow, so no subtree is the root.
     fn complete_chunk(&mut self) {
         let mut subtree = chunk(self.chunks, &self.tail);
         self.tail.clear();
         self.chunks += 1;
         for _ in 0..self.chunks.trailing_zeros() {
-            let left = self.subtrees.pop().expect("every bit of the number of chunks is a subtree");
+            let left = self.subtrees.pop().expect("each bit set in the number of chunks has a subtree");
             subtree = join(&left, &subtree);
         }
         self.subtrees.push(subtree);
     }
 }
 
-/// Returns the number of chunks that another chunk follows.
+/// Returns the number of chunks before the last one in a text of `bytes` bytes.
 fn chunks_before_last(bytes: u64) -> u64 {
     bytes.saturating_sub(1) / CHUNK_BYTES
 }

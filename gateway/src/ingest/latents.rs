@@ -1,11 +1,11 @@
-//! PutLatents: imports latents made elsewhere as a document.
+//! PutLatents: imports latents that were made elsewhere, as a document.
 //!
-//! Nothing that the caller declares is trusted. Every window is decoded here and must match its hash, and the whole
-//! text must match the document's id. Imported objects are never shared with other documents: their latents may
-//! decode correctly and still be worse than those of our compressors.
+//! Nothing that the caller declares is trusted. Every window is decoded and must match its hash, and the whole text
+//! must match the document's id. Imported objects are never shared with other documents: their latents may decode
+//! correctly and still be worse than those of our compressors.
 //!
-//! The stored verification says only what the import proved: its arithmetic is that of the decoders used, its margin is
-//! 0, and a token with a correction is not counted as correct.
+//! The stored verification contains only what the import proved: the arithmetic of the decoders that were used, and
+//! margin 0. A token with a correction is counted as wrong.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -28,17 +28,17 @@ use crate::metrics::Direction;
 use crate::spawn::spawn;
 use crate::state::SharedGateway;
 
-/// Windows of a shard that are decoded concurrently.
+/// Maximum number of windows of one shard that are decoded concurrently.
 const WINDOWS_IN_FLIGHT: usize = 4;
 
-/// Stores a document given as latents. Fails unless the latents decode to exactly the text that the caller declared.
+/// Stores a document from its latents. Fails unless these decode to the hashes, size and id that the caller declared.
 pub(crate) async fn put_latents<S>(gateway: SharedGateway, document: Document, windows: S) -> Result<Document, Error>
 where
     S: Stream<Item = Result<Window, Error>> + Send,
 {
     let max = gateway.config.document_bytes_max;
     if document.bytes > max {
-        let problem = format!("must be at most {max}, but is {}", document.bytes);
+        let problem = format!("must be at most {max}, but is {}: split the document", document.bytes);
         return Err(Invalid::new("document.bytes", problem).into());
     }
     let served = gateway.router.cascade_of_latents(None, document.cascade.compressor).await?;
@@ -68,7 +68,7 @@ where
     import.commit(entries).await
 }
 
-/// Groups windows into shards and checks them against the declared document.
+/// Groups windows into shards, and checks order, sizes and settings against the declared document.
 fn shards<S>(declared: &Document, windows: S) -> impl Stream<Item = Result<Vec<Window>, Error>>
 where
     S: Stream<Item = Result<Window, Error>>,
@@ -80,7 +80,7 @@ where
         while let Some(window) = windows.try_next().await? {
             check_window(declared, &window)?;
             if window.bytes.start != end {
-                Err(Invalid::new("window.start", format!("must be {end}, the end of the window before")))?;
+                Err(Invalid::new("window.start", format!("must be {end}, the end of the previous window")))?;
             }
             if !shard.is_empty() && window.shard == number + 1 {
                 yield std::mem::take(&mut shard);
@@ -90,13 +90,13 @@ where
                 Err(Invalid::new("window.group", "all windows of a shard must have the same ratio"))?;
             }
             if window.shard != number {
-                let problem = format!("must be {number}, or one more to begin the next shard");
+                let problem = format!("must be {number}, or the next number to begin another shard");
                 Err(Invalid::new("window.shard", problem))?;
             }
             end = window.bytes.end;
             let start = shard.first().map_or(window.bytes.start, |first| first.bytes.start);
             if end - start > SHARD_BYTES_MAX as u64 {
-                Err(Invalid::new("window.shard", format!("a shard has at most {SHARD_BYTES_MAX} bytes")))?;
+                Err(Invalid::new("window.shard", format!("the shard must have at most {SHARD_BYTES_MAX} bytes")))?;
             }
             shard.push(window);
         }
@@ -106,7 +106,7 @@ where
     }
 }
 
-/// Checks a window against the declared document.
+/// Checks the compressor, codec, ratio and byte range of a window against the declared document.
 fn check_window(declared: &Document, window: &Window) -> Result<(), Error> {
     let group = &window.group;
     let (given, served) = (group.compressor(), declared.cascade.compressor);
@@ -116,7 +116,7 @@ fn check_window(declared: &Document, window: &Window) -> Result<(), Error> {
     }
     if group.codec() != declared.codec || (declared.ratio != 0 && group.ratio() != declared.ratio) {
         let (ratio, codec) = (declared.ratio, declared.codec);
-        let problem = format!("ratio and codec must be the document's: {ratio} and {codec}");
+        let problem = format!("must have the document's ratio and codec: {ratio} and {codec}");
         return Err(Invalid::new("window.group", problem).into());
     }
     if window.bytes.is_empty() || window.bytes.end > declared.bytes {
@@ -149,7 +149,7 @@ impl LatentsImport {
         let inline = ShardEntry::inline(hash, &latents, Some(&corrections));
         let prefixes = self.manifest(Vec::new()).key_prefixes(&ShardEntry { import_digest, ..inline });
         let store = &self.gateway.store;
-        // The key contains a digest of the content, so an existing object is equal or damaged.
+        // The key contains a digest of the content, so an intact existing object is identical.
         let latents = match store.usable_latents(&prefixes.latents).await? {
             Some(existing) => existing,
             None => store.put_latents(&prefixes.latents, latents).await?,
@@ -175,7 +175,7 @@ impl LatentsImport {
         let job = ReconstructJob { group: &window.group, corrections: window.corrections.as_ref(), bytes: end - start };
         let text = self.gateway.router.reconstruct(selector, job).await?.value;
         if WindowHash::of(&text) != window.hash || text.len() as u64 != end - start {
-            let problem = "the decoded text does not have its hash and size";
+            let problem = "the decoded text does not match the declared hash and size";
             return Err(Error::DataLoss(format!("window of bytes {start}..{end}: {problem}")));
         }
         Ok(text)
@@ -200,13 +200,13 @@ impl LatentsImport {
             created_unix_ms: now_unix_ms(),
             expires_unix_ms: None,
             shards,
-            // Subtrees serve appends that keep shards, and imported shards must not serve another document.
+            // Only appends that keep shards use subtrees, and imported shards must not become part of other documents.
             subtrees: Vec::new(),
         }
     }
 }
 
-/// Encodes the windows of a shard as its two objects.
+/// Encodes the windows of a shard as its two objects. A window without corrections gets an empty list.
 fn encode(windows: Vec<Window>) -> (Encoded<ShardLatents>, Encoded<ShardCorrections>) {
     let start = windows.first().map_or(0, |first| first.bytes.start);
     // The size of a shard fits 32 bits.
@@ -237,7 +237,7 @@ mod tests {
         Document { bytes: 9 * 60, ..crate::test_data::manifest(&[], true).document(0) }
     }
 
-    /// Windows of 60 bytes, in shards of these numbers.
+    /// Returns windows of 60 bytes. `shards` lists the shard of each window.
     fn windows(shards: &[u32]) -> Vec<Window> {
         let windows = shard_windows(&vec![20; shards.len()]);
         let window = |(window, &shard): (WindowLatents, &u32)| Window {

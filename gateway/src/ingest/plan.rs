@@ -20,20 +20,20 @@ pub(crate) struct WritePlan {
     pub(crate) codec: LatentCodec,
     /// `None` if verification is skipped.
     pub(crate) verification: Option<Verification>,
-    /// Ratios of shards that do not use `ratio`.
+    /// Ratios by shard, which take precedence over `ratio`.
     pub(crate) ratios: Arc<HashMap<ShardHash, u32>>,
     /// Lifetime of the document. `None` means that it never expires.
     pub(crate) ttl: Option<Duration>,
 }
 
 impl WritePlan {
-    /// Resolves the options. Fails on an unsupported option, or if no node serves the cascade.
+    /// Resolves the options. Fails if the checkpoint does not support the ratio, or no ready node serves the cascade.
     pub(crate) async fn new(options: &WriteOptions, gateway: &Gateway) -> Result<Self, Error> {
         let served = gateway.router.cascade(options.cascade.as_deref()).await?;
         let ratio = served.ratios.check(options.ratio.unwrap_or(0))?;
         let verification = match options.skip_verification {
             true => None,
-            // One arithmetic for the whole document, so that one node can read all of it exactly as it was verified.
+            // One arithmetic for the whole document, so that one node can decode all of it exactly as it was verified.
             false => Some(Verification {
                 margin: options.margin.unwrap_or(gateway.config.margin),
                 arithmetic: gateway.router.arithmetic(served.cascade.decoder).await?,
@@ -49,7 +49,8 @@ impl WritePlan {
         })
     }
 
-    /// Resolves the options like [`WritePlan::new`], but takes unset options from `document`.
+    /// Resolves the options like [`WritePlan::new`], but takes unset cascade, ratio, codec and margin from `document`.
+    /// If the options choose no ratio, a shard of `document` keeps its own.
     pub(crate) async fn with_defaults_of(
         document: &Manifest,
         options: &WriteOptions,
@@ -79,18 +80,18 @@ impl WritePlan {
         }
     }
 
-    /// Returns when a document that was created at this time expires, if it does.
+    /// Returns the expiry of a document created at this time, in milliseconds since 1970; `None`: it never expires.
     pub(crate) fn expires_unix_ms(&self, created_unix_ms: u64) -> Option<u64> {
         let ttl_ms = self.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
         ttl_ms.map(|ttl_ms| created_unix_ms.saturating_add(ttl_ms))
     }
 
-    /// Returns whether a document was written with this cascade, codec and verification. Ratios are not compared.
+    /// Returns whether a document was written with the same cascade, codec and verification. Ignores ratios.
     pub(crate) fn has_settings_of(&self, document: &Manifest) -> bool {
         (&self.cascade, self.codec, &self.verification) == (&document.cascade, document.codec, &document.verification)
     }
 
-    /// Returns the plan of one shard: this one, with the shard's own ratio if it has one.
+    /// Returns the plan of one shard, with the ratio that [`Self::ratios`] has for it, if any.
     pub(crate) fn for_shard(self: Arc<Self>, shard: ShardHash) -> Arc<Self> {
         match self.ratios.get(&shard) {
             Some(&ratio) => Arc::new(Self { ratio, ..Self::clone(&self) }),
@@ -98,7 +99,7 @@ impl WritePlan {
         }
     }
 
-    /// Returns the key prefixes under which the objects of a shard with these settings are stored.
+    /// Returns the key prefixes of the objects of a shard that is written at [`Self::ratio`].
     pub(crate) fn key_prefixes(&self, shard: ShardHash) -> ShardKeyPrefixes {
         let latents = LatentSettings { compressor: self.cascade.compressor, ratio: self.ratio, codec: self.codec };
         let corrections = self.verification.as_ref().map(|verification| CorrectionSettings {
@@ -110,9 +111,9 @@ impl WritePlan {
     }
 }
 
-/// Fills unset options from a document. Verification is never skipped unless the caller says so.
+/// Fills unset cascade, ratio, codec and margin from a document. Only the options can skip verification.
 fn with_defaults(options: WriteOptions, document: &Manifest) -> WriteOptions {
-    // Margin 0 marks imported latents. No caller chose it.
+    // Imported latents have margin 0, which no caller chose. Margin 0 is therefore not taken over.
     let margin = document.verification.as_ref().map(|verification| verification.margin);
     let margin = margin.filter(|&margin| margin > 0.0);
     let ratio = Some(document.ratio).filter(|&ratio| ratio != 0 && options.auto_ratio.is_none());

@@ -1,4 +1,4 @@
-//! Progress of a write, and an estimate of the time left.
+//! Tracks the progress of a write and estimates the time left.
 
 use std::time::{Duration, Instant};
 
@@ -13,14 +13,14 @@ pub(super) struct WriteProgress {
     pub(super) bytes: u64,
     pub(super) tokens: u64,
     pub(super) shards: Vec<ShardEntry>,
-    /// Number of shards that the store already had, kept ones included.
+    /// Number of shards that the store already had, including those kept from a base document.
     pub(super) reused: u64,
     bytes_reused: u64,
     pub(super) times: StageTimes,
 }
 
 impl WriteProgress {
-    /// Starts with shards kept from a base document.
+    /// Starts with the shards that are kept from a base document.
     pub(super) fn new(kept: Vec<ShardEntry>) -> Self {
         let bytes = kept.iter().map(ShardEntry::bytes).sum();
         Self {
@@ -47,7 +47,7 @@ impl WriteProgress {
         self.shards.push(shard.entry);
     }
 
-    /// Reports the progress. The time left is estimated if the size of the text is known.
+    /// Returns the progress. `bytes_total` is the size of the text; `None` if unknown, and no time left is estimated.
     pub(super) fn report(&self, bytes_total: Option<u64>) -> Progress {
         Progress {
             bytes_done: self.bytes,
@@ -58,7 +58,7 @@ impl WriteProgress {
         }
     }
 
-    /// Estimates the time left. Excludes reused shards, which cost almost no time.
+    /// Estimates the time left from the time per computed byte. Excludes reused shards, which cost almost no time.
     fn time_left(&self, bytes_total: Option<u64>, elapsed: Duration) -> Option<Duration> {
         let computed = self.bytes - self.bytes_reused;
         let left = bytes_total?.checked_sub(self.bytes)?;

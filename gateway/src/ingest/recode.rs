@@ -1,12 +1,12 @@
 //! Recode: writes a stored document again with other options.
 //!
-//! The text is decoded and written like any other text: compressed, verified, made durable. Then the manifest is
-//! replaced, if it is still the one that was read. Until then the document is unchanged, whatever fails. A document
-//! that is deleted in the meantime stays deleted.
+//! The text is decoded, then compressed, verified and stored like a new text. Finally the manifest is replaced, if it
+//! is still the one that was read. If an earlier step fails, the document is unchanged. A document that is deleted
+//! meanwhile stays deleted.
 //!
-//! Latents are compressed again even if only the codec differs. Verification needs the true tokens, which are stored
-//! nowhere, so the text has to be decoded in any case, and compression is the smaller part of the work. The result is
-//! bit for bit that of a put with these options, and shares its objects.
+//! The text is compressed again even if only the codec differs. It has to be decoded anyway, because verification needs
+//! its tokens, which are not stored, and compression takes less time than decoding. The result is bit for bit that of a
+//! put with these options, and shares its objects with such a put.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::read::document::document_text;
 use crate::state::SharedGateway;
 
-/// Writes a document again. Unset options keep the document's values. The last event is [`PutEvent::Stored`].
+/// Writes a document again if the options change it. Unset options keep its values. The last event is `Stored`.
 pub(crate) fn recode(
     gateway: SharedGateway,
     id: String,
@@ -52,7 +52,7 @@ pub(crate) fn recode(
     }
 }
 
-/// Returns whether the document is already what the plan would write.
+/// Returns whether the document has the ratios and settings of the plan and was not imported. Ignores the expiry.
 fn is_up_to_date(old: &Manifest, plan: &WritePlan) -> bool {
     let has_ratios = old.shards.iter().all(|shard| {
         let ratio = plan.ratios.get(&shard.hash).unwrap_or(&plan.ratio);

@@ -1,8 +1,8 @@
-//! Writes one shard: finds it in the store, or compresses, verifies and stores it.
+//! Writes one shard: reuses it from the store, or else compresses, verifies and stores it.
 //!
-//! Equal shards in flight are computed once ([`crate::single_flight`]). Reuse is decided by the store and its
-//! checksums, never by the cache, so that acknowledged data is durable and damaged objects are written again. A text
-//! of one small shard is kept inline in its manifest, where no other document can share it.
+//! Concurrent writes of equal shards share one computation ([`crate::single_flight`]). Only the store decides about
+//! reuse, by checking checksums of objects. The cache is not asked, so that acknowledged data is durable and
+//! damaged objects are written again. A small shard that is a whole text is inline in its manifest, and not shared.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,17 +21,17 @@ use super::plan::WritePlan;
 use crate::error::Error;
 use crate::state::{Gateway, Placing, SharedGateway, WrittenShard};
 
-/// Maximum size of latents and corrections kept inline, in bytes.
+/// Maximum total size of the latents and corrections of an inline shard, in bytes.
 const INLINE_BYTES_MAX: usize = 8 << 10;
 
-/// Part of a text that was written.
+/// Part of a text, after it was written.
 pub(super) enum WrittenPart {
     Shard(Box<WrittenShard>),
     /// The end of the text, with its hash.
     End(TextHash),
 }
 
-/// Makes a shard durable, unless it is already.
+/// Writes a shard, or reuses it from the store. An inline shard becomes durable only with its manifest.
 pub(crate) async fn write_shard(
     gateway: SharedGateway,
     plan: Arc<WritePlan>,
@@ -46,7 +46,7 @@ pub(crate) async fn write_shard(
     gateway.shard_writes.run(key, write.run(), || Err(Error::panicked())).await
 }
 
-/// Compresses a shard and, if planned, verifies it. Stores nothing.
+/// Compresses a shard and, if planned, computes its corrections. Stores nothing.
 pub(crate) async fn compress_shard(gateway: &Gateway, plan: &WritePlan, text: &Bytes) -> Result<Shard, Error> {
     let mut times = StageTimes::default();
     let (latents, token_ids) = compress(gateway, plan, text, &mut times).await?;
@@ -80,14 +80,14 @@ impl ShardWrite {
         }
         let (latents, token_ids) = compress(&self.gateway, &self.plan, &self.text, &mut times).await?;
         match (stored, self.placing) {
-            // Stored latents lack corrections, which must be made for exactly these latents.
+            // The stored latents lack corrections. These must be computed for the stored latents, not for the new ones.
             (Some(stored), _) => self.write_corrections(stored, token_ids, times).await,
             (None, Placing::Inline) => self.write_inline(latents.into_encoded(), token_ids, times).await,
             (None, Placing::Shared) => self.write_objects(latents.into_encoded(), token_ids, times).await,
         }
     }
 
-    /// Returns the shard's entry in the stored manifest of the same text, if that has the same settings.
+    /// Returns the inline entry in the text's stored manifest; `None` if it is damaged or its ratio or settings differ.
     async fn stored_inline(&self) -> Result<Option<ShardEntry>, Error> {
         let manifest = match self.gateway.store.manifest(DocumentId::of(&self.text)).await {
             Ok(found) => found.value,
@@ -108,13 +108,13 @@ impl ShardWrite {
             .filter(|entry| entry.hash == self.hash && matches!(entry.placement, Placement::Inline { .. })))
     }
 
-    /// Returns the planned corrections if the store has them, `Some(None)` if none are planned.
+    /// Returns the stored corrections; `Some(None)` if none are planned, `None` if planned ones are not in the store.
     async fn stored_corrections(&self, latents: &StoredLatents) -> Result<Option<Option<StoredCorrections>>, Error> {
         let Some(prefix) = &self.prefixes.corrections else { return Ok(Some(None)) };
         Ok(self.gateway.store.usable_corrections(prefix, latents).await?.map(Some))
     }
 
-    /// Verifies new latents and keeps the shard inline, or in objects if it is too large.
+    /// Verifies new latents. Returns an inline entry, or stores objects if the shard is too large for that.
     async fn write_inline(
         &self,
         latents: Encoded<ShardLatents>,
@@ -139,7 +139,7 @@ impl ShardWrite {
         Ok(self.written(ShardEntry::in_objects(self.hash, &latents, corrections.as_ref()), false, times))
     }
 
-    /// Stores new latents, then verifies them.
+    /// Stores new latents, then verifies them and stores their corrections.
     async fn write_objects(
         &self,
         latents: Encoded<ShardLatents>,
@@ -152,7 +152,7 @@ impl ShardWrite {
         self.write_corrections(latents, token_ids, times).await
     }
 
-    /// Verifies stored latents, if planned, and stores their corrections.
+    /// Verifies stored latents, if planned, stores their corrections and caches the shard.
     async fn write_corrections(
         &self,
         latents: StoredLatents,
@@ -188,7 +188,7 @@ impl ShardWrite {
     }
 }
 
-/// Returns the latents of a shard, and the token ids of each window if verification is planned.
+/// Returns the latents of a shard, and the token ids of each window, which are empty if no verification is planned.
 async fn compress(
     gateway: &Gateway,
     plan: &WritePlan,
@@ -218,7 +218,7 @@ async fn verify(
     times: &mut StageTimes,
 ) -> Result<Option<Vec<WindowCorrections>>, Error> {
     let Some(verification) = &plan.verification else { return Ok(None) };
-    // Stored latents may come from another compressor node than the token ids.
+    // Stored latents and token ids may come from different compressor nodes, so their windows may differ.
     let tokens = latents.windows.iter().map(|window| window.group.tokens() as usize);
     if !tokens.eq(token_ids.iter().map(Vec::len)) {
         let compressor = plan.cascade.compressor;

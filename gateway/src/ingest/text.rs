@@ -1,4 +1,4 @@
-//! Checks a text (UTF-8, size) while it streams in, and cuts it into shards.
+//! Checks UTF-8 and size of a text while the text arrives, and cuts the text into shards.
 
 use async_stream::try_stream;
 use bytes::Bytes;
@@ -22,13 +22,13 @@ pub(crate) struct TextLimits {
 pub(crate) enum TextPart {
     /// The next shard.
     Shard(Bytes),
-    /// The only shard of the text.
+    /// The only shard of the whole text, prefix included.
     OnlyShard(Bytes),
     /// The end of the text, with its hash.
     End(TextHash),
 }
 
-/// Prefix of a text of which only the continuation arrives. Empty if the whole text arrives.
+/// Beginning of a text whose caller sends only the continuation. Empty if the caller sends the whole text.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TextPrefix {
     /// Hash of the whole prefix.
@@ -48,7 +48,7 @@ impl TextLimits {
     fn check(&self, bytes: u64) -> Result<(), Invalid> {
         let max = self.bytes_max;
         if bytes > max {
-            let problem = format!("must be at most {max}, but the document has at least {bytes}: split it");
+            let problem = format!("must be at most {max}, but the document has at least {bytes}: split the document");
             return Err(Invalid::new("bytes", problem));
         }
         Ok(())
@@ -57,17 +57,16 @@ impl TextLimits {
     fn check_end(&self, bytes: u64) -> Result<(), Invalid> {
         match self.bytes_declared {
             Some(declared) if declared != bytes => {
-                Err(Invalid::new("bytes", format!("{declared} declared, but the text has {bytes}")))
+                Err(Invalid::new("bytes", format!("{declared} declared, but the text has {bytes}: declare {bytes}")))
             }
             _ => Ok(()),
         }
     }
 }
 
-/// Cuts a text into shards as it arrives.
+/// Cuts a text into shards as it arrives. Yields [`TextPart::End`] last.
 ///
-/// Reads no further than the next shard needs. Sizes and offsets in errors are those of the whole text, including the
-/// prefix.
+/// Reads only the pieces that the next shard needs. Sizes and offsets in errors include the prefix.
 pub(crate) fn shards<S>(
     prefix: TextPrefix,
     pieces: S,
@@ -80,7 +79,7 @@ where
         let TextPrefix { mut hash, uncut } = prefix;
         let (mut utf8, mut chunker) = (Utf8Check::after(hash.bytes()), Chunker::default());
         chunker.push(&uncut);
-        // The first shard is held back until it is known whether another follows, unless the prefix has shards already.
+        // The first shard is yielded when another shard or the end follows, because an only shard is another variant.
         let (mut first, mut has_several) = (None, hash.bytes() > uncut.len() as u64);
         pin_mut!(pieces);
         while let Some(piece) = pieces.next().await {
@@ -112,17 +111,17 @@ where
     }
 }
 
-/// Checks UTF-8 that arrives in pieces, which may end inside a character.
+/// Checks UTF-8 that arrives in pieces. A piece may end inside a character.
 #[derive(Default)]
 pub(crate) struct Utf8Check {
     /// Beginning of an incomplete character, at most 3 bytes.
     pending: Vec<u8>,
-    /// Number of bytes before `pending`.
+    /// Number of bytes of the text before `pending`.
     checked: u64,
 }
 
 impl Utf8Check {
-    /// Starts a check after this many bytes of the text.
+    /// Starts a check of the text after its first `bytes` bytes, which are valid.
     fn after(bytes: u64) -> Self {
         Self { checked: bytes, ..Self::default() }
     }

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::spawn::spawn;
 use crate::state::{Gateway, SharedGateway};
 
-/// Streams the text of each window, or the answer about it, in order.
+/// For each window, in order, streams its text or the answer to the prompt about it.
 pub(crate) fn decompress<S>(
     gateway: SharedGateway,
     options: DecompressOptions,
@@ -59,7 +59,7 @@ async fn decode(gateway: &Gateway, options: &DecompressOptions, number: usize, w
 
 async fn answer(gateway: &Gateway, served: &Description, prompt: &Prompt, window: &Window) -> Result<Bytes, Error> {
     if !served.takes_prompt {
-        let problem = format!("cascade `{}` does not support prompts", served.cascade.name);
+        let problem = format!("cascade `{}` does not support prompts: choose another cascade", served.cascade.name);
         return Err(Error::Unsupported(format!("prompt: {problem}")));
     }
     let job = GenerateJob {

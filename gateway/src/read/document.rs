@@ -1,8 +1,8 @@
 //! Streams a document's text, or a byte range of it.
 //!
-//! Only the windows that overlap the range are loaded and decoded, several ahead of the caller. They are released in
-//! order, each once its hash is verified. The last window of a whole document is released only if the hash of the whole
-//! text is the document's id.
+//! Only windows that overlap the range are loaded and decoded, several of them ahead of the caller. Each is released in
+//! order, after its text was checked against its hash. If the range is the whole document, the last window is released
+//! only if the hash of the whole text is the document's id.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use crate::metrics::Direction;
 use crate::spawn::spawn;
 use crate::state::{DecodedWindow, Gateway, SharedGateway};
 
-/// Event of a Get call.
+/// Event of a GetText call.
 #[derive(Debug)]
 pub(crate) enum GetEvent {
-    /// The document and the byte range of the text that follows. The first event.
+    /// The first event: the document, and the byte range of the text that follows.
     Header { document: Box<Document>, range: Range<u64> },
     /// The next bytes.
     Text(Bytes),
@@ -34,7 +34,7 @@ pub(crate) enum GetEvent {
 struct WindowPosition {
     /// Index of the window in the document.
     index: u64,
-    /// Index of its shard in the document.
+    /// Index of the window's shard in the document.
     shard: usize,
     /// Index of the window in its shard.
     in_shard: usize,
@@ -103,7 +103,7 @@ fn stream_text(
             if let Some(hasher) = &mut document_hasher {
                 hasher.update(&text);
                 if i == last && hasher.finalize().as_bytes() != manifest.id.as_bytes() {
-                    let problem = "each window has its hash, but the whole text does not";
+                    let problem = "each window matches its hash, but the whole text does not match the id";
                     Err(Error::DataLoss(format!("document {}: {problem}", manifest.id)))?;
                 }
             }
@@ -130,13 +130,13 @@ fn overlaps(position: &WindowPosition, range: &Range<u64>) -> bool {
     position.bytes.start < range.end && range.start < position.bytes.end
 }
 
-/// Returns the part of a window that is in range, relative to the window's start.
+/// Returns the part of a window that is in the range, in bytes from the window's start. They must overlap.
 fn cut(window: &Range<u64>, range: &Range<u64>) -> Range<usize> {
     let (start, end) = (window.start.max(range.start), window.end.min(range.end));
     (start - window.start) as usize..(end - window.start) as usize
 }
 
-/// Decodes a window, once for all concurrent readers.
+/// Decodes a window. Concurrent reads of the same window share one decoding.
 async fn decode_once(
     gateway: SharedGateway,
     found: Arc<ResolvedManifest>,
@@ -161,8 +161,8 @@ async fn decode(gateway: &Gateway, found: &ResolvedManifest, position: WindowPos
     let label = format!("document {}, {in_document}", manifest.id);
     let window = shard.windows.get(position.in_shard);
     let window = window.filter(|window| u64::from(window.bytes.end - window.bytes.start) == end - start);
-    let window = window
-        .ok_or_else(|| Error::DataLoss(format!("{label}: its shard has other windows than the manifest declares")))?;
+    let window =
+        window.ok_or_else(|| Error::DataLoss(format!("{label}: the windows of its shard differ from the manifest")))?;
     let encoded = EncodedWindow {
         decoder: manifest.cascade.decoder,
         group: &window.group,

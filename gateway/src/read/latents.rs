@@ -1,4 +1,4 @@
-//! GetLatents: streams a document's windows as they are stored.
+//! GetLatents: streams the stored windows of a document.
 
 use async_stream::try_stream;
 use c3_types::{Document, Window};

@@ -1,7 +1,7 @@
 //! Read pipelines: store, latents, text.
 //!
-//! [`document`] streams a document's text, [`latents`] its latents, [`mod@decompress`] decodes latents that the caller
-//! brings. All text passes [`window`], which verifies it.
+//! [`document`] streams a document's text, and [`latents`] its latents. [`mod@decompress`] decodes latents that the
+//! caller sends. [`window`] decodes all text and verifies it. Only answers to prompts are not verified.
 
 pub(crate) mod decompress;
 pub(crate) mod document;

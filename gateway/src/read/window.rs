@@ -1,4 +1,4 @@
-//! Decodes one window and releases its text only if the hash matches.
+//! Decodes one window and releases its text only if the text matches the window's hash.
 
 use bytes::Bytes;
 use c3_routing::{Error as RoutingError, NodeSelector, ReconstructJob, Router};
@@ -12,7 +12,7 @@ pub(crate) struct EncodedWindow<'a> {
     pub(crate) decoder: Fingerprint,
     pub(crate) group: &'a LatentGroup,
     pub(crate) corrections: Option<&'a Corrections>,
-    /// Arithmetic that the corrections were made with, if known.
+    /// Arithmetic that the corrections were computed with; `None` if unknown.
     pub(crate) arithmetic: Option<&'a str>,
     pub(crate) bytes: u64,
     pub(crate) hash: WindowHash,
@@ -20,9 +20,9 @@ pub(crate) struct EncodedWindow<'a> {
 
 /// Returns the text of a window.
 ///
-/// Any decoder is tried first. If the hash does not match, another node is tried once, with the arithmetic that the
-/// corrections were made with. Fails as [`Error::DataLoss`] if no node can write the right text. `label` names the
-/// window in errors.
+/// Any suitable decoder decodes the window first. If its text has the wrong hash, one other node decodes the window: if
+/// `arithmetic` is set, a node with that arithmetic. Fails with [`Error::DataLoss`] if the second text is also wrong or
+/// there is no second node; with a retryable error if no node with that arithmetic was tried. `label` names the window.
 pub(crate) async fn decode(router: &Router, window: EncodedWindow<'_>, label: &str) -> Result<Bytes, Error> {
     let any = NodeSelector { stage: Stage::Decoder, fingerprint: window.decoder, arithmetic: None, exclude: &[] };
     let first = router.reconstruct(any, window.job()).await?;
@@ -35,14 +35,14 @@ pub(crate) async fn decode(router: &Router, window: EncodedWindow<'_>, label: &s
     let same = NodeSelector { arithmetic: window.arithmetic, exclude: &exclude, ..any };
     match router.reconstruct(same, window.job()).await {
         Ok(second) if window.matches(&second.value) => {
-            // With the same arithmetic, nodes must write the same text.
+            // A node with the arithmetic of the corrections, or of the second node, must decode the right text.
             if first_arithmetic.as_deref() == window.arithmetic || second.node.arithmetic() == first_arithmetic {
                 let [first] = &exclude;
-                first.eject("another node proved its text wrong");
+                first.eject("wrong text for a window that another node decoded correctly");
             }
             Ok(second.value)
         }
-        // No node with the arithmetic of the corrections was tried. The text may be readable once there is one.
+        // No node with the arithmetic of the corrections was tried. Such a node may decode the text later.
         Err(error @ RoutingError::NoNode { .. })
             if window.arithmetic.is_some() && window.arithmetic != first_arithmetic.as_deref() =>
         {
@@ -64,8 +64,8 @@ impl<'a> EncodedWindow<'a> {
 
     fn lost(&self, label: &str) -> Error {
         let problem = match self.corrections {
-            Some(_) => "the decoded text does not have its hash",
-            None => "the decoded text does not have its hash, and was never verified",
+            Some(_) => "the decoded text does not match the window's hash",
+            None => "the decoded text does not match the window's hash, and the window was never verified",
         };
         Error::DataLoss(format!("{label}: {problem}"))
     }

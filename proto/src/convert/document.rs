@@ -196,7 +196,7 @@ impl ToWire for DecompressOptions {
 }
 
 fn duration(field: &'static str, seconds: f64) -> Result<Duration, Invalid> {
-    Duration::try_from_secs_f64(seconds).map_err(|_| Invalid::new(field, format!("{seconds} is not a duration")))
+    Duration::try_from_secs_f64(seconds).map_err(|_| Invalid::new(field, format!("must be at least 0, is {seconds}")))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use c3_types::{
 use super::{FromWire, ToWire, required};
 use crate::pb;
 
-/// `None` if the message leaves the choice to the checkpoint.
+/// Converts to `None` if the codec is unspecified.
 impl FromWire<i32> for Option<LatentCodec> {
     fn from_wire(wire: i32) -> Result<Self, Invalid> {
         match pb::LatentCodec::try_from(wire) {
@@ -70,7 +70,7 @@ impl ToWire for LatentGroup {
     }
 }
 
-/// Corrections of a window, with the number of the window's tokens.
+/// Converts the corrections of a window. The second value is the window's number of tokens.
 impl FromWire<(&pb::Corrections, u32)> for Corrections {
     fn from_wire((wire, tokens): (&pb::Corrections, u32)) -> Result<Self, Invalid> {
         Self::from_columns(&wire.positions, &wire.tokens, tokens)

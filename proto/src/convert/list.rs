@@ -150,11 +150,11 @@ impl ToWire for Totals {
     }
 }
 
-/// Returns the id after which a page begins; `None` for the first or, in an answer, past the last.
+/// Parses a page token: the last id of the previous page. Returns `None` for an empty token.
 fn page_token(token: &str) -> Result<Option<DocumentId>, Invalid> {
     match token {
         "" => Ok(None),
-        id => id.parse().map(Some).map_err(|_| Invalid::new("page_token", "is not one that a list gave")),
+        id => id.parse().map(Some).map_err(|_| Invalid::new("page_token", "must be the next_page_token of a page")),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Conversions between messages and domain types, a file for each concern.
+//! Conversions between messages and domain types, with one file per group of related messages.
 
 mod document;
 mod latents;
@@ -10,9 +10,9 @@ mod options;
 use bytes::Bytes;
 use c3_types::{DocumentId, Fingerprint, Invalid, ShardHash, WindowHash};
 
-/// Conversion of a message of type `W` to a domain type.
+/// Conversion of a message, or of field values, of type `W` to a domain type.
 pub trait FromWire<W>: Sized {
-    /// Checks and converts the message. Errors: the first field that is missing or out of its bounds.
+    /// Checks and converts the message. The error names the first field that is missing or invalid.
     fn from_wire(wire: W) -> Result<Self, Invalid>;
 }
 
@@ -21,7 +21,7 @@ pub trait ToWire {
     /// Type of the message, or of the field.
     type Wire;
 
-    /// Returns the message.
+    /// Returns the message, or the value of the field.
     fn to_wire(&self) -> Self::Wire;
 }
 
@@ -39,7 +39,7 @@ macro_rules! hashes {
 
 hashes!(DocumentId, ShardHash, WindowHash, Fingerprint);
 
-/// Returns the value of a field that the protocol requires.
+/// Returns the value of a required field. Fails if the message lacks it.
 fn required<T>(field: &'static str, value: Option<T>) -> Result<T, Invalid> {
     value.ok_or_else(|| Invalid::new(field, "must be given"))
 }

@@ -10,7 +10,7 @@ impl FromWire<i32> for Stage {
         match pb::Stage::try_from(wire) {
             Ok(pb::Stage::Compressor) => Ok(Self::Compressor),
             Ok(pb::Stage::Decoder) => Ok(Self::Decoder),
-            Ok(pb::Stage::Unspecified) | Err(_) => Err(Invalid::new("stage", "must be given")),
+            Ok(pb::Stage::Unspecified) | Err(_) => Err(Invalid::new("stage", "must be compressor or decoder")),
         }
     }
 }
@@ -52,7 +52,7 @@ impl FromWire<pb::DescribeResponse> for Description {
         let shape = required("shape", wire.shape)?;
         let (min, max, default) = (shape.ratio_min, shape.ratio_max, shape.ratio_default);
         if min == 0 || !(min..=max).contains(&default) {
-            return Err(Invalid::new("shape.ratio_default", format!("{default} is not in {min} to {max}")));
+            return Err(Invalid::new("shape.ratio_default", format!("0 < {min} <= {default} <= {max} does not hold")));
         }
         Ok(Self {
             stage,

@@ -1,4 +1,4 @@
-//! Options of writes, with the names and labels in them.
+//! Options of writes, and the names and labels that they contain.
 
 use std::collections::HashMap;
 
@@ -72,21 +72,21 @@ impl ToWire for WriteOptions {
     }
 }
 
-/// `None` if the name is empty.
+/// Converts an empty name to `None`.
 impl FromWire<String> for Option<UploadName> {
     fn from_wire(wire: String) -> Result<Self, Invalid> {
         if wire.is_empty() { Ok(None) } else { wire.parse().map(Some) }
     }
 }
 
-/// `default` if the name is empty.
+/// Converts an empty string to the namespace `default`.
 impl FromWire<String> for Namespace {
     fn from_wire(wire: String) -> Result<Self, Invalid> {
         Self::or_default(wire)
     }
 }
 
-/// Joins a namespace and a name, which are separate fields of a message.
+/// Joins a namespace and a name, which are separate fields of a message. An empty namespace means `default`.
 impl FromWire<(String, String)> for DocumentName {
     fn from_wire((namespace, name): (String, String)) -> Result<Self, Invalid> {
         Self::from_parts(namespace, name)

@@ -1,8 +1,8 @@
 //! Import cycles between sibling modules of a crate.
 //!
-//! A module stands for everything below it: `use crate::read::plan::Step` in `ingest/text.rs` is an edge from
-//! `ingest` to `read`. Imports between a module and its own ancestors or descendants are not edges. A re-export is
-//! followed to the module that defines the item.
+//! A module includes its descendants: `use crate::read::plan::Step` in `ingest/text.rs` is an edge from `ingest` to
+//! `read`. Imports between a module and its own ancestors or descendants are not edges. An import of a re-exported item
+//! leads to the module that defines the item.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
@@ -11,14 +11,14 @@ use anyhow::Result;
 
 use crate::source::{ModulePath, Source};
 
-/// Folders of the crates that must be free of import cycles.
+/// Folders of the crates that must not have import cycles, relative to the root of the repository.
 pub const CHECKED: [&str; 4] = ["gateway", "crates/store", "crates/routing", "cli"];
 
-/// Edges between the children of one module, each with an import that causes it.
+/// Edges from a module to the sibling modules that it imports, each with a description of one such import.
 type Edges = BTreeMap<ModulePath, BTreeMap<ModulePath, String>>;
 
-/// Returns the shortest cycles of the crate whose sources lie in `src`, one description each. A description names the
-/// modules of the cycle and an import for each step.
+/// Searches the shortest cycle through each module of the crate in `src`. Returns one description per cycle, which
+/// names its modules and an import for each step. Cycles of the same modules are returned once.
 pub fn import_cycles(src: &Path) -> Result<Vec<String>> {
     let source = Source::read(src)?;
     let edges = edges(&source, src);
@@ -49,7 +49,7 @@ fn edges(source: &Source, src: &Path) -> Edges {
     edges
 }
 
-/// Searches breadth first for the shortest way from a module back to itself.
+/// Returns the modules of the shortest cycle through `start`, or `None` if there is none. Searches breadth first.
 fn shortest_cycle(edges: &Edges, start: &ModulePath) -> Option<Vec<ModulePath>> {
     let mut came_from = BTreeMap::<&ModulePath, &ModulePath>::new();
     let mut queue = VecDeque::from([start]);
@@ -92,7 +92,7 @@ mod tests {
         }
     }
 
-    /// Writes the files of a crate and returns its cycles.
+    /// Writes the source files of a crate to a temporary folder and returns the crate's cycles.
     fn cycles_of(files: &[(&str, &str)]) -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in files {

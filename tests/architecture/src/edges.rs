@@ -1,4 +1,4 @@
-//! Dependencies between the crates of the workspace, against the edges that the design allows.
+//! Compares the dependencies between the crates of the workspace with those that the design allows.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,10 +6,10 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-/// Crates that may depend on any other: the CLI embeds the servers, and the tests start and inspect everything.
+/// Crates that may depend on any other crate: the CLI embeds the servers, and the tests use all parts.
 const UNRESTRICTED: [&str; 2] = ["c3-cli", "c3-tests"];
 
-/// Crates that each crate may depend on, for all kinds of dependencies. Mirrors `shared/DESIGN.md`, section *Layout*.
+/// Crates that each crate may depend on, for all kinds of dependencies. Matches the code map in `ARCHITECTURE.md`.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("c3-types", &[]),
     ("c3-cascade", &[]),
@@ -26,16 +26,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("c3-gateway", &["c3-store", "c3-routing", "c3-server", "c3-proto", "c3-types"]),
 ];
 
-/// External crates that must stay out of a crate's normal dependencies.
+/// External crates that a crate must not have as normal dependencies.
 const FORBIDDEN: &[(&str, &[&str])] =
     &[("c3-types", &["tokio", "tonic", "prost"]), ("c3-cascade", &["tokio", "tonic", "prost"])];
 
-/// A crate of the workspace, as `cargo metadata` describes it.
+/// Description of a workspace crate from `cargo metadata`.
 #[derive(Debug, Deserialize)]
 pub struct Package {
     /// Name of the package.
     pub name: String,
-    /// Path of its `Cargo.toml`.
+    /// Absolute path of its `Cargo.toml`.
     pub manifest_path: String,
     dependencies: Vec<Dependency>,
 }
@@ -43,7 +43,7 @@ pub struct Package {
 #[derive(Debug, Deserialize)]
 struct Dependency {
     name: String,
-    /// `None` for a normal dependency, else `dev` or `build`.
+    /// `None` for a normal dependency, otherwise `dev` or `build`.
     kind: Option<String>,
 }
 
@@ -52,7 +52,7 @@ struct Metadata {
     packages: Vec<Package>,
 }
 
-/// Reads the crates of the workspace at `root`.
+/// Lists the crates of the workspace in the folder `root` with `cargo metadata`.
 pub fn packages(root: &Path) -> Result<Vec<Package>> {
     let mut cargo = Command::new("cargo");
     cargo.args(["metadata", "--format-version", "1", "--no-deps", "--offline"]);

@@ -1,8 +1,8 @@
 //! Checks the structure of the workspace from its sources alone: dependencies between crates, import cycles between
 //! modules, and crate sizes.
 //!
-//! Depends on no other crate of the workspace, so that the checks build in seconds and run while other crates do not
-//! compile.
+//! This crate depends on no other crate of the workspace, so that the checks build in seconds and run even if other
+//! crates do not compile.
 
 pub mod cycles;
 pub mod edges;

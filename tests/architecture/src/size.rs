@@ -1,4 +1,4 @@
-//! Lines of code of each crate, tests aside.
+//! Lines of code of each crate, without tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ pub fn lines_of_code(packages: &[Package]) -> Result<Vec<(String, usize)>> {
     Ok(sizes)
 }
 
-/// Source files under a folder, without files and folders called `tests`.
+/// Returns the `.rs` files under a folder. Excludes files `tests.rs` and folders `tests`.
 fn sources(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -44,13 +44,13 @@ fn sources(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Counts the lines of a formatted file that are neither blank nor comments nor in a test module.
+/// Counts the lines of a file formatted by rustfmt. Excludes blank lines, comments and `#[cfg(test)]` items.
 fn count(text: &str) -> usize {
     let mut lines = text.lines().peekable();
     let mut count = 0;
     while let Some(line) = lines.next() {
         if line == "#[cfg(test)]" {
-            // rustfmt puts the brace that closes a top-level item at the beginning of a line.
+            // Skips the item. Its closing brace is a line of its own without indentation.
             if lines.next().is_some_and(|item| item.ends_with('{')) {
                 lines.by_ref().find(|line| *line == "}");
             }

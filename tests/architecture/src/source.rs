@@ -1,4 +1,4 @@
-//! Modules of a crate and the paths that each of them imports, read from its source files.
+//! Reads the modules of a crate, and the paths that each module imports, from the crate's source files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,10 +8,10 @@ use anyhow::{Context, Result};
 use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemMod, ItemUse, UseTree};
 
-/// Names from the crate root down to a module. The root is empty.
+/// Names of the modules from below the crate root down to a module. The path of the root is empty.
 pub(crate) type ModulePath = Vec<String>;
 
-/// An import: a path as it is written, without the item's own name if the path ends in `*`.
+/// An import by the module `from`: the path as it is written in `file`, without a `*` at its end.
 #[derive(Debug)]
 pub(crate) struct Import {
     pub(crate) from: ModulePath,
@@ -19,17 +19,17 @@ pub(crate) struct Import {
     pub(crate) file: PathBuf,
 }
 
-/// Modules and imports of one crate. Code under `#[cfg(test)]` is left out, because tests may import anything.
+/// Modules and imports of one crate. Excludes items under `#[cfg(test)]`, because tests may import anything.
 #[derive(Debug, Default)]
 pub(crate) struct Source {
     pub(crate) modules: BTreeSet<ModulePath>,
     pub(crate) imports: Vec<Import>,
-    /// For each module, the names that it imports and the paths that they stand for.
+    /// For each module, the names that its `use` items introduce, each with the imported path.
     pub(crate) names: BTreeMap<ModulePath, BTreeMap<String, Vec<String>>>,
 }
 
 impl Source {
-    /// Reads the library in `src`, or the program if there is no library.
+    /// Reads the crate whose root is `src/lib.rs`, or `src/main.rs` if there is no library.
     pub(crate) fn read(src: &Path) -> Result<Self> {
         let mut source = Self::default();
         let root = ["lib.rs", "main.rs"].map(|file| src.join(file)).into_iter().find(|file| file.is_file());
@@ -37,7 +37,7 @@ impl Source {
         Ok(source)
     }
 
-    /// Reads a file and the files of its child modules, which lie in `folder`.
+    /// Reads a module's file, then the files of its child modules, which are in `folder`.
     fn read_file(&mut self, file: &Path, folder: &Path, module: ModulePath) -> Result<()> {
         let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
         let syntax = syn::parse_file(&text).with_context(|| file.display().to_string())?;
@@ -53,8 +53,8 @@ impl Source {
         Ok(())
     }
 
-    /// Resolves an import to the module that defines the item, following re-exports. Returns `None` for a path that
-    /// leads out of the crate.
+    /// Returns the module that defines the item at `path`, as imported by the module `from`. Follows up to eight
+    /// re-exports. Returns `None` for a path that leads out of the crate.
     pub(crate) fn resolve(&self, from: &ModulePath, path: &[String]) -> Option<ModulePath> {
         self.resolve_within(from, path, 8)
     }
@@ -78,7 +78,7 @@ impl Source {
                 (at, anchored) = (child, true);
                 continue;
             }
-            // A name that the module itself imports: a re-export if the path comes from elsewhere.
+            // The module `at` imports this name. For imports by other modules, that is a re-export.
             let imported = self.names.get(&at).and_then(|names| names.get(segment));
             if let Some(imported) = imported.filter(|_| anchored && hops_left > 0 && at != *from) {
                 let path = [imported.as_slice(), &segments[index + 1..]].concat();
@@ -94,7 +94,7 @@ struct Visitor<'a> {
     source: &'a mut Source,
     file: &'a Path,
     module: ModulePath,
-    /// Modules that lie in files of their own.
+    /// Child modules that have their own files.
     children: Vec<ModulePath>,
 }
 
@@ -142,7 +142,7 @@ impl Visit<'_> for Visitor<'_> {
         self.use_tree(&item.tree, &[]);
     }
 
-    /// Paths in expressions and types count like imports.
+    /// Records paths in expressions and types as imports if they begin with `crate`, `super` or `self`.
     fn visit_path(&mut self, path: &syn::Path) {
         let segments = Vec::from_iter(path.segments.iter().map(|segment| segment.ident.to_string()));
         if matches!(segments[0].as_str(), "crate" | "super" | "self") && segments.len() > 1 {

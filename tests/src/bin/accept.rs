@@ -1,7 +1,7 @@
-//! `accept TOPIC [ROW] [--full]`: runs an acceptance suite and prints one JSON line for each bounded quantity.
+//! `accept TOPIC [ROW] [--full]`: runs an acceptance suite and prints one JSON line for each measured quantity.
 //!
 //! A line is `{"row", "value", "bound", "ok"}`. `ok` is null if this machine lacks the hardware. The exit code is
-//! 1 if any quantity is out of bounds. The duration of each row goes to standard error.
+//! 1 if any quantity is out of bounds. Standard error shows how long each row took.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -12,18 +12,18 @@ use c3_tests::harness::row::Row;
 use c3_tests::suites::{architecture, chaos, pipeline, speed, store};
 use clap::{Parser, ValueEnum};
 
-/// The allocator that the programs use.
+/// The same allocator as in the programs.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Runs an acceptance suite on the real programs.
 #[derive(Parser)]
 struct Arguments {
-    /// The suite.
+    /// Suite to run.
     topic: Topic,
-    /// One row of the suite. Without it, all rows run.
+    /// Row of the suite to run [default: all rows].
     row: Option<String>,
-    /// Uses whole texts and full counts, and includes rows that build everything from scratch.
+    /// Use whole texts and full counts, and include the rows that build everything from scratch.
     #[arg(long)]
     full: bool,
 }

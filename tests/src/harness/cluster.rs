@@ -16,7 +16,7 @@ use crate::harness::process::{Launch, Process, Program};
 use crate::harness::proxy::{FaultRates, Proxy};
 use crate::harness::wait::until;
 
-/// Maximum time until a gateway sees its nodes ready, or until nodes are idle.
+/// Maximum time until a gateway sees all its nodes ready, or until nodes and gateway are idle.
 const SETTLE_LIMIT: Duration = Duration::from_secs(60);
 
 /// Configuration of a cluster.
@@ -28,9 +28,9 @@ pub struct ClusterSpec {
     pub compressors: usize,
     /// Number of decoder nodes.
     pub decoders: usize,
-    /// Additional arguments of every node.
+    /// Additional command-line arguments of every node.
     pub node_args: Vec<String>,
-    /// Additional arguments of the gateway.
+    /// Additional command-line arguments of the gateway.
     pub gateway_args: Vec<String>,
     /// Puts a proxy in front of every node.
     pub proxied: bool,
@@ -38,7 +38,7 @@ pub struct ClusterSpec {
     pub gateway_wrapper: Vec<String>,
     /// Folder or URL of the gateway's store. The default is [`Cluster::data`].
     pub data: Option<String>,
-    /// Environment of all programs.
+    /// Additional environment variables of all programs.
     pub env: Vec<(String, String)>,
 }
 
@@ -59,12 +59,12 @@ impl Default for ClusterSpec {
 }
 
 impl ClusterSpec {
-    /// Returns a cluster with one node of each stage and this checkpoint.
+    /// Returns the configuration of a cluster with one node of each stage and the checkpoint in the folder `model`.
     pub fn of_model(model: PathBuf) -> Self {
         Self { model, ..Self::default() }
     }
 
-    /// Returns a cluster with the default model and additional gateway arguments.
+    /// Returns the default configuration with additional gateway arguments.
     pub fn with_gateway_args(args: &[&str]) -> Self {
         Self { gateway_args: args.iter().map(ToString::to_string).collect(), ..Self::default() }
     }
@@ -87,7 +87,7 @@ impl ClusterSpec {
         self.launch(program).arg("--model").arg(&self.model).args(&self.node_args)
     }
 
-    /// Starts all programs and waits until the gateway sees every node ready.
+    /// Starts all programs and waits until the gateway sees every node ready. Logs and store go to a temporary folder.
     pub async fn start(self) -> Result<Cluster> {
         let folder = TempDir::with_prefix("c3-cluster-")?;
         self.start_in(folder).await
@@ -122,7 +122,7 @@ impl ClusterSpec {
     }
 }
 
-/// Node addresses that the gateway is given.
+/// Node URLs on the gateway's command line.
 #[derive(Debug)]
 struct Addresses {
     compressors: Vec<String>,
@@ -130,7 +130,7 @@ struct Addresses {
 }
 
 impl Addresses {
-    /// Collects the addresses of the nodes, or of the proxies in front of them.
+    /// Returns the URLs of the nodes, or of `proxies` if there are any, which are in the same order.
     fn of(compressors: &[Process], decoders: &[Process], proxies: &[Proxy]) -> Self {
         let nodes = compressors.iter().chain(decoders).map(Process::url);
         let before = proxies.iter().map(|proxy| format!("http://{}", proxy.address));
@@ -140,16 +140,16 @@ impl Addresses {
     }
 }
 
-/// Running programs. Dropping the cluster kills them.
+/// Running programs of a cluster. Dropping the cluster kills them and deletes its temporary folder.
 #[derive(Debug)]
 pub struct Cluster {
-    /// The gateway. Dropped before the nodes, so that it does not log their loss.
+    /// The gateway. As the first field, it is dropped before the nodes and does not log their loss.
     pub gateway: Process,
     /// Compressor nodes.
     pub compressors: Vec<Process>,
     /// Decoder nodes.
     pub decoders: Vec<Process>,
-    /// Proxies, if configured: one for each node, compressors first.
+    /// One proxy for each node, compressors first. Empty unless [`ClusterSpec::proxied`] is set.
     pub proxies: Vec<Proxy>,
     addresses: Addresses,
     spec: ClusterSpec,
@@ -157,17 +157,17 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Connects to the gateway.
+    /// Returns a client of the gateway that connects on first use.
     pub fn api(&self) -> Result<GatewayApi> {
         GatewayApi::to(&self.gateway)
     }
 
-    /// Returns the default folder of the gateway's store.
+    /// Returns the folder of the gateway's store unless [`ClusterSpec::data`] names another one.
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
-    /// Drains all programs and starts them again over the same data, with cold caches.
+    /// Drains all programs and starts them again on other ports, over the same data and with cold caches.
     pub async fn restart(mut self) -> Result<Self> {
         self.gateway.terminate().await?;
         for node in self.compressors.iter_mut().chain(&mut self.decoders) {
@@ -176,7 +176,7 @@ impl Cluster {
         self.spec.start_in(self.folder).await
     }
 
-    /// Kills the gateway and starts another one over the same data and nodes.
+    /// Kills the gateway and starts another one on a new port, over the same data and nodes.
     pub async fn restart_gateway(&mut self) -> Result<()> {
         self.gateway.kill()?;
         self.gateway = self.spec.gateway(&self.addresses, self.folder.path()).serve(self.folder.path()).await?;
@@ -191,7 +191,7 @@ impl Cluster {
         Ok(gateway)
     }
 
-    /// Starts a gateway over the same data and nodes at `address`, whose previous listener has ended.
+    /// Starts a gateway over the same data and nodes at the free `address`, and waits until it is healthy.
     pub async fn start_gateway_at(&self, address: &str) -> Result<Process> {
         let launch = self.spec.gateway(&self.addresses, self.folder.path()).arg("--listen").arg(address);
         let mut gateway = launch.spawn(self.folder.path(), address.to_owned()).await?;
@@ -199,7 +199,7 @@ impl Cluster {
         Ok(gateway)
     }
 
-    /// Returns a node by index. Compressors come first.
+    /// Returns the node with a 0-based number. Compressors come first. Panics if there is no such node.
     pub fn node(&mut self, number: usize) -> &mut Process {
         let compressors = self.compressors.len();
         match number.checked_sub(compressors) {
@@ -213,13 +213,13 @@ impl Cluster {
         self.compressors.len() + self.decoders.len()
     }
 
-    /// Returns the address under which the gateway knows a node.
+    /// Returns the URL of a node, or of its proxy if there is one. Empty if there is no such node.
     pub fn address(&self, number: usize) -> &str {
         let mut all = self.addresses.compressors.iter().chain(&self.addresses.decoders);
         all.nth(number).map_or("", String::as_str)
     }
 
-    /// Starts a node again at its address, and waits until it is ready.
+    /// Starts a node that has ended again at its old address, and waits until it is ready.
     pub async fn restart_node(&mut self, number: usize) -> Result<()> {
         let program = if number < self.compressors.len() { Program::CompressorNode } else { Program::DecoderNode };
         let (launch, folder) = (self.spec.node(program), self.folder.path().to_owned());
@@ -255,8 +255,7 @@ impl Cluster {
         Ok((compressor, decoder))
     }
 
-    /// Waits until the first node of each stage has no queued and no running work, and the gateway has no calls in
-    /// flight.
+    /// Waits until the first node of each stage has no work and the gateway has no calls in flight.
     pub async fn wait_until_idle(&self) -> Result<()> {
         let api = self.api()?;
         let idle = until("nodes to be idle", SETTLE_LIMIT, async || {
@@ -282,7 +281,7 @@ impl Cluster {
     }
 }
 
-/// Returns every file under `folder`, sorted by path.
+/// Returns every file in `folder` and its subfolders, sorted by path.
 pub fn files_under(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {

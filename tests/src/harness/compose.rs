@@ -1,6 +1,6 @@
-//! Runs the compose file without a container engine: the same commands and environment, as local processes.
+//! Runs the compose file without a container engine: starts its commands as local processes with their environment.
 //!
-//! A service name is replaced by a loopback port, and a volume by a folder.
+//! Replaces service addresses by loopback addresses, and volumes by folders.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,17 +25,17 @@ pub struct Compose {
 /// A service of a compose file.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Service {
-    /// Program and its arguments.
+    /// Name of the program, then its arguments.
     pub command: Vec<String>,
     /// Environment variables.
     pub environment: BTreeMap<String, String>,
-    /// Volumes, as `name:folder`.
+    /// Volumes, as `NAME:FOLDER`.
     #[serde(default)]
     pub volumes: Vec<String>,
-    /// Published ports.
+    /// Published ports, with host address and host port.
     #[serde(default)]
     pub ports: Vec<String>,
-    /// Services that must start first.
+    /// Names of the services that must start before this one.
     #[serde(default)]
     pub depends_on: Vec<String>,
 }
@@ -49,7 +49,7 @@ impl Compose {
         Ok(serde_yaml_ng::from_value(page)?)
     }
 
-    /// Starts every service in the order of dependencies. Logs and volumes go to `folder`.
+    /// Starts all services, those with fewer dependencies first. Logs and volumes go to `folder`.
     pub async fn start(&self, folder: &Path) -> Result<BTreeMap<String, Process>> {
         let mut addresses = Vec::new();
         for (name, service) in &self.services {

@@ -14,16 +14,16 @@ use crate::harness::wait::until;
 /// Maximum time until a server accepts connections.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
-/// A running server. Dropping it kills it.
+/// A running server process. Dropping the value kills the process.
 #[derive(Debug)]
 pub struct ExternalServer {
-    /// Host and port.
+    /// Address as `HOST:PORT`.
     pub address: String,
     child: Child,
 }
 
 impl ExternalServer {
-    /// Starts a program and waits until it accepts connections at `address`.
+    /// Starts a program and waits until it accepts connections at `address`. `args` must make it listen there.
     pub async fn start(
         program: &Path,
         args: impl IntoIterator<Item = impl Into<OsString>>,
@@ -55,7 +55,7 @@ impl Drop for ExternalServer {
     }
 }
 
-/// Runs a program to its end. Fails unless the exit code is 0.
+/// Runs a program and blocks until it ends. Fails unless the exit code is 0.
 pub fn run(program: &str, args: &[&str]) -> Result<()> {
     let ended = Command::new(program).args(args).output();
     let ended = ended.with_context(|| format!("{program} is missing: install it with apt-get"))?;
@@ -64,7 +64,7 @@ pub fn run(program: &str, args: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Finds a program in `target/tools/bin` or on `PATH`. The error message contains `install`.
+/// Finds a program in `target/tools/bin` or on `PATH`. `install` is the installation command for the error message.
 pub fn path_of(name: &str, install: &str) -> Result<PathBuf> {
     let target = std::env::current_exe()?;
     let ours = target.ancestors().map(|folder| folder.join("tools/bin"));

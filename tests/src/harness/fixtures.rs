@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
-/// Divisor of the text length in a run without `--full`.
+/// Without `--full`, texts are shorter by this factor.
 const SHORT_SHARE: usize = 10;
 
 /// Returns the root of the repository.
@@ -20,7 +20,7 @@ pub fn default_model() -> PathBuf {
     root().join("models/c3-mini")
 }
 
-/// Returns the folder of the published-layout checkpoint and its vectors.
+/// Returns the folder of the golden vectors of the published layout. Its subfolder `checkpoint` has the checkpoint.
 pub fn golden() -> PathBuf {
     root().join("tests/fixtures/golden")
 }
@@ -31,15 +31,15 @@ pub fn text(name: &str) -> Result<String> {
     fs::read_to_string(&path).with_context(|| path.display().to_string())
 }
 
-/// Inputs of the suites that are not part of the repository: books and golden vectors in `../shared`.
+/// Inputs of the suites from outside the repository: books and golden vectors in `shared`, a folder beside its root.
 #[derive(Clone, Copy, Debug)]
 pub struct Corpus {
-    /// Uses whole texts and full counts instead of a tenth.
+    /// Uses whole texts and full counts. Otherwise, most of them are reduced, many to a tenth.
     pub full: bool,
 }
 
 impl Corpus {
-    /// Returns the path of a file in `../shared`. Fails if it is missing.
+    /// Returns the path of a file or folder in `shared`. Fails if it is missing.
     pub fn path(self, name: &str) -> Result<PathBuf> {
         let path = root().join("../shared").join(name);
         ensure!(path.exists(), "{} is missing: the suites need it", path.display());
@@ -51,7 +51,7 @@ impl Corpus {
         Ok(fs::read_to_string(self.path(&format!("texts/{name}.txt"))?)?)
     }
 
-    /// Reads a book, or about a tenth from its middle without [`Corpus::full`].
+    /// Reads a book: all of it if [`Corpus::full`] is set, otherwise about a tenth from its middle.
     pub fn book(self, name: &str) -> Result<String> {
         let book = self.whole_book(name)?;
         Ok(if self.full { book } else { middle(&book, book.len() / SHORT_SHARE).to_owned() })
@@ -63,18 +63,18 @@ impl Corpus {
         names.iter().map(|name| self.whole_book(name)).collect()
     }
 
-    /// Returns `bytes` bytes of prose, or a tenth without [`Corpus::full`].
+    /// Returns about `bytes` bytes of prose if [`Corpus::full`] is set, otherwise a tenth of that.
     pub fn long_text(self, bytes: usize) -> Result<String> {
         let books = self.books()?;
         let bytes = if self.full { bytes } else { bytes / SHORT_SHARE };
-        // A repetition of the books would reuse stored shards. In reversed line order it is a different text.
+        // Appends the books with their lines in reverse order, because a plain repetition would reuse stored shards.
         let again: String = books.lines().rev().flat_map(|line| [line, "\n"]).collect();
         let text = books + &again;
         ensure!(text.len() >= bytes, "the books have fewer than {bytes} bytes");
         Ok(text[..text.floor_char_boundary(bytes)].to_owned())
     }
 
-    /// Copies the published-layout checkpoint and its tokenizer to a folder that `--model` accepts.
+    /// Copies the published-layout checkpoint and its tokenizer to a temporary folder that `--model` accepts.
     pub fn golden_model(self) -> Result<TempDir> {
         let folder = TempDir::with_prefix("c3-golden-")?;
         let from = self.path("golden")?;
@@ -90,20 +90,20 @@ impl Corpus {
     }
 }
 
-/// Returns about `bytes` bytes from the middle of a text, starting at a paragraph if there is one.
+/// Returns at most `bytes` bytes from the middle of a text, starting at the next paragraph if there is one.
 pub fn middle(text: &str, bytes: usize) -> &str {
     let from = text.floor_char_boundary((text.len() - bytes.min(text.len())) / 2);
     let from = text[from..].find("\n\n").map_or(from, |paragraph| from + paragraph + 2);
     &text[from..text.floor_char_boundary((from + bytes).min(text.len()))]
 }
 
-/// Returns `bytes` bytes of a text from offset `number * bytes`, wrapping around at the end.
+/// Returns about `bytes` bytes of a text that is longer, from offset `number * bytes` modulo `text.len() - bytes`.
 pub fn stretch(text: &str, number: usize, bytes: usize) -> &str {
     let from = text.floor_char_boundary(number * bytes % (text.len() - bytes));
     &text[from..text.floor_char_boundary(from + bytes)]
 }
 
-/// Returns `bytes` letters and digits without spaces or repetitions.
+/// Returns a line of `bytes` hexadecimal digits that does not repeat itself.
 pub fn line_without_space(bytes: usize) -> String {
     let hashes = (0u64..).map(|i| blake3::hash(&i.to_le_bytes()).to_hex().to_string());
     let mut line: String = hashes.take(bytes.div_ceil(64)).collect();

@@ -1,4 +1,4 @@
-//! The gateway's gRPC API with errors as statuses. Unlike the public client, it neither retries nor converts errors.
+//! Client of the gateway's gRPC API. Unlike the public client, it does not retry, and returns errors as gRPC statuses.
 
 use std::ops::Range;
 
@@ -12,27 +12,27 @@ use tonic::{Code, Status, Streaming};
 
 use crate::harness::process::Process;
 
-/// A connection to one gateway. Clones share it.
+/// Connection to one gateway. Clones share the connection.
 #[derive(Clone, Debug)]
 pub struct GatewayApi(GatewayClient<Channel>);
 
-/// A document that was read.
+/// Response of a read.
 #[derive(Clone, Debug)]
 pub struct Got {
-    /// Description from the response header.
+    /// Description of the document, from the response header.
     pub document: pb::Document,
     /// Bytes of the text, or of the requested range.
     pub text: Vec<u8>,
 }
 
 impl GatewayApi {
-    /// Returns a connection that is made on first use.
+    /// Creates a client that connects to the gateway on first use.
     pub fn to(gateway: &Process) -> anyhow::Result<Self> {
         let client = GatewayClient::new(gateway.channel()?);
         Ok(Self(client.max_decoding_message_size(limits::MESSAGE_BYTES_MAX)))
     }
 
-    /// Returns the generated client, for calls without a wrapper.
+    /// Returns the client that tonic generated, for calls that have no method here.
     pub fn stub(&self) -> GatewayClient<Channel> {
         self.0.clone()
     }
@@ -42,12 +42,12 @@ impl GatewayApi {
         self.put_stream(stream::iter(put_messages(text, options))).await
     }
 
-    /// Puts a document at a ratio, with default options otherwise.
+    /// Puts a document at a ratio. The other options are the defaults.
     pub async fn put_at(&self, text: &[u8], ratio: u32) -> Result<pb::PutResult, Status> {
         self.put(text, pb::WriteOptions { ratio, ..Default::default() }).await
     }
 
-    /// Puts a document from a stream of messages.
+    /// Puts a document from a stream of messages and waits for the result. Ignores progress events.
     pub async fn put_stream(
         &self,
         messages: impl Stream<Item = pb::PutDocumentRequest> + Send + 'static,
@@ -67,12 +67,12 @@ impl GatewayApi {
         self.read(pb::GetTextRequest { id: id.into(), start: None, end: None }).await
     }
 
-    /// Gets a byte range of a document.
+    /// Gets the bytes of a document from `range.start` to `range.end`, exclusive.
     pub async fn get_range(&self, id: &str, range: Range<u64>) -> Result<Got, Status> {
         self.read(pb::GetTextRequest { id: id.into(), start: Some(range.start), end: Some(range.end) }).await
     }
 
-    /// Opens a stream that gets a document.
+    /// Starts to get a whole document and returns the stream of responses.
     pub async fn open(&self, id: &str) -> Result<Streaming<pb::GetTextResponse>, Status> {
         let request = pb::GetTextRequest { id: id.into(), start: None, end: None };
         Ok(self.stub().get_text(request).await?.into_inner())
@@ -93,7 +93,7 @@ impl GatewayApi {
         Ok(got)
     }
 
-    /// Gets the latents of a document.
+    /// Gets the windows of a document, each with its latents.
     pub async fn windows(&self, id: &str) -> Result<Vec<pb::WindowLatents>, Status> {
         let request = pb::GetLatentsRequest { id: id.into() };
         let parts = self.stub().get_latents(request).await?.into_inner();
@@ -114,7 +114,7 @@ impl GatewayApi {
         answers.try_filter_map(async |answer| Ok(answer.window)).try_collect().await
     }
 
-    /// Decompresses windows that are not stored.
+    /// Decompresses windows that the call sends, without storing them. Returns the text.
     pub async fn decompress(
         &self,
         windows: Vec<pb::WindowLatents>,
@@ -133,7 +133,7 @@ impl GatewayApi {
         Ok(text)
     }
 
-    /// Stores a document from latents.
+    /// Stores a document from a description and the latents of its windows.
     pub async fn put_latents(
         &self,
         document: pb::Document,
@@ -174,7 +174,7 @@ impl GatewayApi {
     }
 }
 
-/// Formats the id of a document in hexadecimal.
+/// Formats the id of a document in hexadecimal. Returns the error message if the id is malformed.
 pub fn id_of(document: &pb::Document) -> String {
     DocumentId::try_from(document.id.as_ref()).map_or_else(|error| error.to_string(), |id| id.to_string())
 }
@@ -190,7 +190,7 @@ fn pieces(text: &[u8]) -> impl Iterator<Item = Bytes> {
     text.chunks(limits::TEXT_PIECE_BYTES_MAX).map(Bytes::copy_from_slice)
 }
 
-/// Reads a stream until the first piece of text, which it returns.
+/// Reads a stream up to the first piece of text and returns that piece, or nothing if the stream ends without text.
 pub async fn first_text(parts: &mut Streaming<pb::GetTextResponse>) -> Result<Vec<u8>, Status> {
     while let Some(message) = parts.next().await.transpose()? {
         if let Some(pb::get_text_response::Part::Text(text)) = message.part {

@@ -1,8 +1,8 @@
-//! Limit on the tests that run programs at the same time.
+//! Limit on the number of tests that run programs concurrently.
 //!
-//! The programs compute on every core. `cargo test` runs one test per core, so that without a limit tests would miss
-//! their timeouts on machines with many cores. nextest starts a process for each test and has its own limit in
-//! `.config/nextest.toml`.
+//! Every program computes on all cores, and `cargo test` runs one test per core. Without this limit, tests would time
+//! out on machines with many cores. The limit covers one process. nextest starts a process for each test, so its limit
+//! is in `.config/nextest.toml`.
 
 use std::cell::RefCell;
 use std::sync::{Arc, Weak};
@@ -10,21 +10,21 @@ use std::sync::{Arc, Weak};
 use anyhow::Result;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Maximum number of tests with running programs.
+/// Maximum number of tests whose programs run concurrently.
 const TESTS_MAX: usize = 2;
 
 static TESTS: Semaphore = Semaphore::const_new(TESTS_MAX);
 
 thread_local! {
-    /// Permit of the test that runs on this thread.
+    /// Permit of the test that runs on this thread. Empty once all programs of the test have ended.
     static PERMIT: RefCell<Weak<SemaphorePermit<'static>>> = const { RefCell::new(Weak::new()) };
 }
 
-/// A test's permit, held by everything that it starts.
+/// Permit of a test. Each program of the test has a clone; dropping the last clone releases the permit.
 pub(crate) type Permit = Arc<SemaphorePermit<'static>>;
 
-/// Waits until this test may start programs. All programs of a test share one permit, because a test that waited for a
-/// second one could deadlock with another test.
+/// Waits until the test on this thread may start programs. All programs of a test share one permit: if each needed its
+/// own, two tests could wait forever for each other's permits.
 pub(crate) async fn permit() -> Result<Permit> {
     if let Some(permit) = PERMIT.with_borrow(Weak::upgrade) {
         return Ok(permit);

@@ -1,4 +1,4 @@
-//! Infrastructure of the tests: programs, clusters, faulty networks, clients, fixtures and rows.
+//! Test infrastructure: programs, clusters, faulty networks, clients, fixtures and rows.
 
 pub mod cluster;
 pub mod compose;

@@ -1,4 +1,4 @@
-//! An OTLP trace receiver for the tests.
+//! OTLP receiver that keeps the spans that programs under test export.
 
 use std::sync::{Arc, Mutex};
 
@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 /// A received span.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// `service.name` of the program.
+    /// `service.name` of the program that exported the span; empty if missing.
     pub service: String,
     /// Trace id.
     pub trace: Vec<u8>,
@@ -28,7 +28,7 @@ pub struct Span {
     pub name: String,
 }
 
-/// A receiver that listens until it is dropped.
+/// OTLP receiver that listens until it is dropped.
 #[derive(Debug)]
 pub struct Receiver {
     url: String,
@@ -37,7 +37,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Listens on a free loopback port.
+    /// Starts a receiver on a free loopback port.
     pub async fn start() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
@@ -52,7 +52,7 @@ impl Receiver {
         Ok(Self { url, spans, server })
     }
 
-    /// Returns the URL of the endpoint.
+    /// Returns the URL of the receiver, for `OTEL_EXPORTER_OTLP_ENDPOINT`.
     pub fn url(&self) -> &str {
         &self.url
     }

@@ -18,11 +18,11 @@ use tonic_health::pb::health_client::HealthClient;
 use crate::harness::limit::{self, Permit};
 use crate::harness::wait::until;
 
-/// Maximum time from start to ready. An unoptimised build loads a model slowly on a busy machine.
+/// Maximum time from start to ready. On a busy machine, an unoptimised build takes long to load a model.
 const READY_LIMIT: Duration = Duration::from_secs(120);
 /// Maximum time from SIGTERM to exit.
 const EXIT_LIMIT: Duration = Duration::from_secs(60);
-/// Maximum attempts to bind a free port: another process may take it first.
+/// Maximum attempts to start a server on a free port. Another process may bind the chosen port first.
 const PORT_TRIES: usize = 5;
 /// Number of log lines that an error message quotes.
 const LOG_TAIL_LINES: usize = 20;
@@ -36,7 +36,7 @@ pub enum Program {
     DecoderNode,
     /// Gateway.
     Gateway,
-    /// Command line `c3`.
+    /// Command-line program `c3`.
     C3,
 }
 
@@ -51,12 +51,12 @@ impl Program {
         }
     }
 
-    /// Returns the program with this binary name.
+    /// Returns the program with this binary name, or `None` if there is none.
     pub fn named(name: &str) -> Option<Self> {
         [Self::CompressorNode, Self::DecoderNode, Self::Gateway, Self::C3].into_iter().find(|p| p.name() == name)
     }
 
-    /// Returns the path of the binary. It lies beside this executable, or in the parent folder for a test.
+    /// Returns the path of the binary, in the folder of this executable or, for a test executable, in its parent.
     pub fn path(self) -> Result<PathBuf> {
         let here = std::env::current_exe().context("this executable has no path")?;
         let beside = here.ancestors().skip(1).take(2).map(|folder| folder.join(self.name()));
@@ -69,19 +69,19 @@ impl Program {
 #[derive(Clone, Debug)]
 pub struct Launch {
     program: Program,
-    /// Wrapper command, which execs the program.
+    /// Wrapper command, which must exec the program. Empty for none.
     under: Vec<OsString>,
     args: Vec<OsString>,
     env: Vec<(String, String)>,
 }
 
 impl Launch {
-    /// Returns a command line without arguments.
+    /// Creates a command line without arguments.
     pub fn new(program: Program) -> Self {
         Self { program, under: Vec::new(), args: Vec::new(), env: Vec::new() }
     }
 
-    /// Sets a wrapper command, such as `setpriv` or `env`, that execs the program.
+    /// Sets a wrapper command, such as `setpriv` or `env`, that must exec the program. An empty one means no wrapper.
     pub fn under(mut self, program: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         self.under = program.into_iter().map(Into::into).collect();
         self
@@ -105,7 +105,7 @@ impl Launch {
         self
     }
 
-    /// Returns the command with an empty standard input.
+    /// Returns the command, with standard input from `/dev/null`.
     pub fn command(&self) -> Result<Command> {
         let path = self.program.path()?;
         let mut command = match self.under.split_first() {
@@ -120,13 +120,13 @@ impl Launch {
         Ok(command)
     }
 
-    /// Runs the program to its end and collects its output.
+    /// Runs the program until it ends and returns its output.
     pub async fn output(&self) -> Result<Output> {
         let mut command = self.command()?;
         Ok(tokio::task::spawn_blocking(move || command.output()).await??)
     }
 
-    /// Starts a server on a free loopback port and waits until it is healthy. Its log goes to `folder`.
+    /// Starts a server on a free loopback port, logging to a file in `folder`. Waits until the server is healthy.
     pub async fn serve(&self, folder: &Path) -> Result<Process> {
         for _ in 0..PORT_TRIES {
             let address = free_address()?;
@@ -140,7 +140,7 @@ impl Launch {
         bail!("no free port after {PORT_TRIES} tries")
     }
 
-    /// Starts a server whose arguments already make it listen on `address`. Does not wait until it is ready.
+    /// Starts a server that is configured to listen on `address`. Waits for the test's permit, but not for the server.
     pub async fn spawn(&self, folder: &Path, address: String) -> Result<Process> {
         let permit = limit::permit().await?;
         let port = address.rsplit(':').next().unwrap_or_default();
@@ -153,12 +153,12 @@ impl Launch {
     }
 }
 
-/// Returns a loopback address whose port is free at the moment.
+/// Returns a loopback address, as `HOST:PORT`, whose port is free now. Another process may bind the port later.
 pub fn free_address() -> Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
-/// A running server. Dropping it kills it.
+/// A running server process. Dropping the value kills the process.
 #[derive(Debug)]
 pub struct Process {
     program: Program,
@@ -169,7 +169,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Waits until the health service reports `SERVING`. Fails if the process ends.
+    /// Waits until the health service reports `SERVING`. Fails if the process ends, or after [`READY_LIMIT`].
     pub async fn ready(&mut self) -> Result<()> {
         let mut health = HealthClient::new(self.channel()?);
         let name = self.program.name();
@@ -187,22 +187,22 @@ impl Process {
         }
     }
 
-    /// Returns a channel that connects on first use.
+    /// Returns a gRPC channel to the server that connects on first use.
     pub fn channel(&self) -> Result<Channel> {
         Ok(Endpoint::from_shared(self.url())?.connect_lazy())
     }
 
-    /// Returns host and port.
+    /// Returns the server's address as `HOST:PORT`.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// Returns the `http://` URL.
+    /// Returns the server's `http://` URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Fetches `/metrics`, headers included.
+    /// Returns the HTTP response of `/metrics`, including its headers. Fails unless the status is 200.
     pub async fn metrics(&self) -> Result<String> {
         let mut connection = TcpStream::connect(&self.address).await?;
         let request = format!("GET /metrics HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.address);
@@ -218,7 +218,7 @@ impl Process {
         self.child.id()
     }
 
-    /// Returns everything that the process printed so far.
+    /// Returns everything that the process has printed so far, or nothing if the log cannot be read.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -230,7 +230,7 @@ impl Process {
         Ok(())
     }
 
-    /// Sends a signal by its name without `SIG`, such as `TERM` or `STOP`.
+    /// Sends a signal. `name` has no `SIG` prefix: `TERM`, `STOP`.
     pub fn signal(&self, name: &str) -> Result<()> {
         let pid = self.id().to_string();
         let sent = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &pid]).status()?;
@@ -238,7 +238,7 @@ impl Process {
         Ok(())
     }
 
-    /// Sends SIGTERM and waits until the process exits. Fails unless the exit code is 0.
+    /// Sends SIGTERM and waits until the process exits. Fails unless the exit code is 0, or after [`EXIT_LIMIT`].
     pub async fn terminate(&mut self) -> Result<()> {
         self.signal("TERM")?;
         let name = self.program.name();
@@ -248,7 +248,7 @@ impl Process {
         Ok(())
     }
 
-    /// Returns the resident memory in bytes.
+    /// Returns the current resident memory in bytes.
     pub fn resident_bytes(&self) -> Result<u64> {
         self.memory("VmRSS:")
     }

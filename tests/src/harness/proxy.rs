@@ -1,7 +1,7 @@
-//! A TCP proxy that injects network and server faults from a seed.
+//! TCP proxy that injects network and server faults, chosen pseudo-randomly from a seed.
 //!
-//! It knows no protocol, except that it can answer with an HTTP 503. A fault is drawn for each chunk that a client
-//! sends; for small requests a chunk is a request.
+//! The proxy parses no protocol; its only message of its own is an HTTP 503. It draws a fault, or none, for each chunk
+//! of bytes that a client sends. A small request is one chunk.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,21 +14,21 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// HTTP response of a server that sheds load.
+/// Response of an HTTP server that sheds load.
 const THROTTLED: &[u8] = b"HTTP/1.1 503 Slow Down\r\ncontent-length: 0\r\nretry-after: 1\r\nconnection: close\r\n\r\n";
 
-/// Probabilities, from 0 to 1, that a request meets each fault.
+/// Probability of each fault for a request, from 0 to 1. A request has at most one fault.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FaultRates {
-    /// Answered with a 503 and not forwarded.
+    /// Requests that the proxy answers with a 503 and does not forward.
     pub throttled: f64,
-    /// Forwarded, but the connection is closed instead of returning the response.
+    /// Requests that the proxy forwards, but whose connection it closes instead of returning the response.
     pub answer_lost: f64,
-    /// Closed before the request is forwarded.
+    /// Requests that the proxy does not forward: it closes the connection.
     pub reset: f64,
-    /// Forwarded, with [`FaultRates::delay`] added before the response.
+    /// Requests whose response the proxy delays by [`FaultRates::delay`].
     pub slow: f64,
-    /// Additional delay of slow responses.
+    /// Delay of slow responses.
     pub delay: Duration,
 }
 
@@ -43,22 +43,22 @@ enum Fault {
 /// Current behaviour of all connections through the proxy.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Link {
-    /// Drops all packets: connections stay open, new ones are accepted, and nothing is forwarded.
+    /// Delays all data until this is false again. Connections stay open, and new ones are accepted.
     pub dead: bool,
-    /// Delay added to each chunk of a response.
+    /// Delay before each chunk of a response.
     pub latency: Duration,
-    /// Pause after each [`DRIP_BYTES`] of a response; zero forwards whole chunks.
+    /// Pause after every [`DRIP_BYTES`] bytes of a response. Zero forwards whole chunks.
     pub drip: Duration,
-    /// Probability that a byte of a response chunk is changed.
+    /// Probability that a chunk of a response has one bit flipped.
     pub corrupt: f64,
-    /// Counter that closes every connection when it changes.
+    /// Counter. Every change of its value closes all open connections.
     pub cuts: u64,
 }
 
 /// Bytes forwarded between two pauses of a dripping response.
 const DRIP_BYTES: usize = 512;
 
-/// A running proxy. Dropping it stops it.
+/// A running proxy. Dropping it closes its listener and all connections.
 #[derive(Debug)]
 pub struct Proxy {
     /// Address that the proxy listens on.
@@ -69,7 +69,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts a proxy in front of `target`.
+    /// Starts a proxy on a free loopback port that forwards to `target`, a `HOST:PORT`.
     pub async fn before(target: String, faults: FaultRates, seed: u64) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -79,7 +79,7 @@ impl Proxy {
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (mut injector, target) = (injector.clone(), target.clone());
-                // An error means that a connection has ended.
+                // An error of `pass` means that the client or the server closed its connection.
                 tokio::spawn(async move {
                     let mut link = injector.link.clone();
                     let cuts = link.borrow().cuts;
@@ -93,17 +93,17 @@ impl Proxy {
         Ok(Self { address, link, injected, task })
     }
 
-    /// Changes the behaviour of current and future connections.
+    /// Changes the behaviour of open and future connections.
     pub fn set(&self, link: Link) {
         self.link.send_replace(link);
     }
 
-    /// Closes every connection.
+    /// Closes every open connection.
     pub fn cut(&self) {
         self.link.send_modify(|link| link.cuts += 1);
     }
 
-    /// Returns the number of faults injected so far.
+    /// Returns the number of faults from [`FaultRates`] injected so far.
     pub fn injected(&self) -> u64 {
         self.injected.load(Ordering::Relaxed)
     }
@@ -131,7 +131,7 @@ impl FaultInjector {
         fault
     }
 
-    /// Returns the next pseudo-random number from 0 to 1.
+    /// Returns the next pseudo-random number from 0 to 1, both inclusive.
     fn share(&self) -> f64 {
         let number = self.draws.fetch_add(1, Ordering::Relaxed);
         let hash = blake3::hash(&[self.seed.to_le_bytes(), number.to_le_bytes()].concat());
@@ -139,14 +139,14 @@ impl FaultInjector {
         f64::from(drawn) / f64::from(u32::MAX)
     }
 
-    /// Waits until packets pass again and returns the current behaviour.
+    /// Waits until the link is not dead and returns its current behaviour.
     async fn alive(&mut self) -> Link {
-        // Fails only if the proxy is gone, and then this task ends too.
+        // Fails only if the proxy was dropped, which also ends this task.
         let link = self.link.wait_for(|link| !link.dead).await.map(|link| *link);
         link.unwrap_or_default()
     }
 
-    /// Forwards a chunk of a response.
+    /// Sends a chunk of a response to the client, with the corruption and delays of the link.
     async fn answer(&mut self, client: &mut TcpStream, piece: &mut [u8]) -> std::io::Result<()> {
         let link = self.alive().await;
         if self.share() < link.corrupt {
@@ -254,7 +254,7 @@ mod tests {
         asked.read_exact(&mut question).await.unwrap();
         asked.write_all(b"answer").await.unwrap();
         let mut answer = Vec::new();
-        // The connection ends or is reset; either way no response arrives.
+        // The connection is closed or reset. In both cases no response arrives.
         let _ = client.read_to_end(&mut answer).await;
         assert_eq!((&question, answer.len(), proxy.injected()), (b"question", 0, 1));
     }

@@ -1,4 +1,4 @@
-//! Stops single threads of another process with ptrace, as a device that never answers would.
+//! Stops individual threads of another process with ptrace, to simulate a device that never answers them.
 
 use std::fs;
 use std::sync::mpsc;
@@ -9,23 +9,23 @@ use nix::sys::ptrace::{self, Options};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
-/// Stopped threads of a process whose other threads keep running. Dropping this resumes them.
+/// Stopped threads of a process. Its other threads keep running. Dropping this value resumes the stopped threads.
 #[derive(Debug)]
 pub struct StoppedThreads {
-    /// Closed to resume the threads.
+    /// Dropping this sender resumes the threads.
     hold: Option<mpsc::SyncSender<()>>,
     tracer: Option<JoinHandle<()>>,
 }
 
 impl StoppedThreads {
-    /// Stops the threads called `name`, `name-0`, `name-1` and so on of process `id`. Fails if there are none, or if
-    /// the system forbids tracing a child process.
+    /// Stops all threads of process `id` called `name` or `name-` with any suffix, and waits until they have stopped.
+    /// Fails if there are none, or if the system does not permit ptrace of a child process.
     pub fn stop(id: u32, name: &str) -> Result<Self> {
         let threads = threads(id, name)?;
         ensure!(!threads.is_empty(), "process {id} has no thread {name}");
         let (hold, released) = mpsc::sync_channel::<()>(0);
         let (tell, held) = mpsc::sync_channel(1);
-        // Only the tracing thread may detach from a thread.
+        // ptrace lets only the attaching thread detach.
         let tracer = thread::spawn(move || {
             let all = threads.iter().try_for_each(|thread| stop(*thread));
             let _ = tell.send(all);
@@ -49,7 +49,7 @@ impl Drop for StoppedThreads {
     }
 }
 
-/// Returns the threads of a process that are called `name`, with or without a numeric suffix.
+/// Returns the ids of the threads of process `id` called `name` or `name-` with any suffix.
 fn threads(id: u32, name: &str) -> Result<Vec<Pid>> {
     let mut found = Vec::new();
     for thread in fs::read_dir(format!("/proc/{id}/task"))? {
@@ -57,7 +57,7 @@ fn threads(id: u32, name: &str) -> Result<Vec<Pid>> {
         let comm = fs::read_to_string(thread.path().join("comm"))?;
         if comm.trim_end().strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')) {
             let number = thread.file_name().into_string().ok().and_then(|name| name.parse().ok());
-            found.push(Pid::from_raw(number.context("a thread without a number")?));
+            found.push(Pid::from_raw(number.context("/proc lists a thread without a numeric id")?));
         }
     }
     Ok(found)
@@ -65,7 +65,7 @@ fn threads(id: u32, name: &str) -> Result<Vec<Pid>> {
 
 fn stop(thread: Pid) -> Result<()> {
     let stopped = ptrace::seize(thread, Options::empty()).and_then(|()| ptrace::interrupt(thread));
-    stopped.context("the threads of a program cannot be held here (ptrace)")?;
+    stopped.context("ptrace cannot stop a thread of a child process: run as root, or permit ptrace")?;
     waitpid(thread, Some(WaitPidFlag::__WALL))?;
     Ok(())
 }

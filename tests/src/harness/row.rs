@@ -1,4 +1,4 @@
-//! Rows: measured quantities with their bounds. Suites print them and tests assert them.
+//! Rows: measured quantities, each with its bound. The binary `accept` prints rows, and tests assert them.
 
 use std::fmt::Debug;
 
@@ -16,54 +16,54 @@ pub struct Row {
 }
 
 impl Row {
-    /// Row for a condition that must hold. `bound` describes it.
+    /// Creates the row of a condition that must be true. `bound` describes the condition.
     pub fn holds(row: impl Into<String>, holds: bool, bound: impl Into<String>) -> Self {
         Self { row: row.into(), value: json!(holds), bound: bound.into(), ok: Some(holds) }
     }
 
-    /// Row for a value whose check against `bound` the caller has made.
+    /// Creates the row of a value that the caller has checked with the result `ok`. `bound` describes the check.
     pub fn observed(row: impl Into<String>, seen: impl Serialize, ok: bool, bound: impl Into<String>) -> Self {
         Self { row: row.into(), value: json!(seen), bound: bound.into(), ok: Some(ok) }
     }
 
-    /// Row for a value without a bound.
+    /// Creates the row of a value without a bound.
     pub fn reported(row: impl Into<String>, value: impl Serialize) -> Self {
         Self::observed(row, value, true, "reported only")
     }
 
-    /// Row for a value that must be at least `bound`.
+    /// Creates the row of a value that must be at least `bound`.
     pub fn at_least(row: impl Into<String>, value: f64, bound: f64) -> Self {
         Self::observed(row, value, value >= bound, format!(">= {bound}"))
     }
 
-    /// Row for a value that must be at most `bound`.
+    /// Creates the row of a value that must be at most `bound`.
     pub fn at_most(row: impl Into<String>, value: impl Into<f64>, bound: impl Into<f64>) -> Self {
         let (value, bound) = (value.into(), bound.into());
         Self::observed(row, value, value <= bound, format!("<= {bound}"))
     }
 
-    /// Row for a value that must equal `bound`.
+    /// Creates the row of a value that must equal `bound`.
     pub fn equal<T: Serialize + PartialEq + Debug>(row: impl Into<String>, value: T, bound: T) -> Self {
         let ok = value == bound;
         Self::observed(row, value, ok, format!("= {bound:?}"))
     }
 
-    /// Row for a measurement that this machine lacks the hardware for.
+    /// Creates the row of a measurement that was skipped because this machine lacks the hardware `lacks`.
     pub fn skipped(row: impl Into<String>, lacks: &str, bound: impl Into<String>) -> Self {
         Self { row: row.into(), value: json!(format!("not measured: no {lacks}")), bound: bound.into(), ok: None }
     }
 
-    /// Row for a measurement that failed.
+    /// Creates the row of a measurement that failed with `error`. It violates its bound.
     pub fn failed(row: impl Into<String>, error: &anyhow::Error) -> Self {
         Self { row: row.into(), value: json!(format!("{error:#}")), bound: "is measured".into(), ok: Some(false) }
     }
 
-    /// Returns the measured rows, or one failed row called `name`.
+    /// Returns the measured rows, or one failed row called `name` if `measured` is an error.
     pub fn from_result(name: &str, measured: Result<Vec<Self>>) -> Vec<Self> {
         measured.unwrap_or_else(|error| vec![Self::failed(name, &error)])
     }
 
-    /// Changes the name of the row.
+    /// Replaces the name of the row by the result of `rename`.
     pub fn renamed(mut self, rename: impl FnOnce(&str) -> String) -> Self {
         self.row = rename(&self.row);
         self
@@ -86,7 +86,7 @@ pub fn assert_all(rows: &[Row]) {
     assert!(!rows.is_empty() && wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Returns the median; of an even number of values, the upper one. Panics if there are none.
+/// Returns the median, or the upper one of the two middle values. Panics if `values` is empty.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

@@ -5,10 +5,10 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use tokio::time::{Instant, interval};
 
-/// Interval between two evaluations of a condition.
+/// Interval between the starts of two polls.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Polls `check` until it returns a value. Fails after `limit` with an error that contains `what`.
+/// Polls `check` until it returns a value. Fails if `limit` has passed after a poll; the error names `what`.
 pub async fn until<T>(what: &str, limit: Duration, mut check: impl AsyncFnMut() -> Option<T>) -> Result<T> {
     let deadline = Instant::now() + limit;
     let mut looks = interval(LOOK_EVERY);

@@ -7,10 +7,10 @@ use crate::harness::row::Row;
 
 /// Names of the rows.
 pub const ROWS: [&str; 3] = ["crate-size", "import-cycles", "crate-edges"];
-/// Maximum share of the workspace's code that one crate may hold.
+/// Maximum share of the workspace's lines of code in one crate.
 const SHARE_MAX: f64 = 0.25;
 
-/// Measures a row.
+/// Runs the checks of a row and returns their results. Fails if [`ROWS`] has no such row.
 pub fn measure(row: &str) -> Result<Vec<Row>> {
     match row {
         "crate-size" => crate_size(),

@@ -1,4 +1,4 @@
-//! Acceptance suites. Each has a `table` of named rows; a row measures one or more bounded quantities.
+//! Acceptance suites. Each has named rows: measurements that the binary `accept` runs, of one or more quantities each.
 
 pub mod architecture;
 pub mod chaos;

@@ -1,4 +1,4 @@
-//! Schedules of calls: closed and open loops.
+//! Schedules of calls: closed loop and open loop.
 
 use std::time::{Duration, Instant};
 
@@ -15,14 +15,14 @@ use crate::error::CliError;
 pub(super) struct Load {
     /// Closed loop: number of clients.
     pub(super) clients: usize,
-    /// Open loop; replaces the closed loop if set.
+    /// Open loop. If set, `clients` is ignored.
     #[serde(flatten)]
     pub(super) open: Option<OpenLoop>,
-    /// Time during which calls are started.
+    /// Time during which calls are started, in seconds.
     pub(super) seconds: u64,
 }
 
-/// Calls at a fixed rate.
+/// Calls at a fixed mean rate.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct OpenLoop {
     /// Calls per second.
@@ -41,7 +41,7 @@ pub(super) enum Arrivals {
 }
 
 impl Load {
-    /// Starts calls until `until`, then waits for the answers that are left.
+    /// Starts calls until `until`, then waits for the calls in flight. Failed calls are counted in the report.
     pub(super) async fn run(&self, worker: &Worker, until: Instant) -> Result<WorkerReport, CliError> {
         let started = Instant::now();
         match self.open {
@@ -77,7 +77,7 @@ impl OpenLoop {
         while calls.next().await.is_some() {}
     }
 
-    /// Returns the time to the next call.
+    /// Returns the interval to the next call.
     fn interval(self) -> Duration {
         Duration::from_secs_f64(match self.arrivals {
             Arrivals::Constant => 1.0 / self.rate,
@@ -98,7 +98,7 @@ mod tests {
             let mean = intervals.iter().sum::<f64>() / intervals.len() as f64;
             assert!((mean * open.rate - 1.0).abs() < tolerance, "{arrivals:?}: {mean}");
             let long = intervals.iter().filter(|&&interval| interval > 2.0 * mean).count();
-            // In a Poisson process a fraction of e^-2 of the intervals is longer than twice the mean.
+            // In a Poisson process, a fraction e^-2 (14 %) of the intervals is longer than twice the mean interval.
             assert_eq!(long > 1000, arrivals == Arrivals::Poisson, "{long}");
         }
     }

@@ -1,8 +1,8 @@
 //! `c3 bench`: measures throughput and latency of writes and reads.
 //!
-//! In a *closed* loop, a fixed number of clients each call again as soon as they are answered. In an *open* loop,
-//! calls come at a fixed rate, whether earlier ones have been answered or not. Latency counts from the time at which
-//! a call was due, so that queueing delay is included.
+//! In a *closed* loop, each of a fixed number of clients starts its next call as soon as the previous one has ended. In
+//! an *open* loop, calls start at a fixed mean rate, even while earlier calls are still running. Latency is measured
+//! from the time at which a call should have started, so that a late start is included.
 
 mod load;
 mod texts;
@@ -31,24 +31,24 @@ pub(crate) struct BenchArgs {
     /// Operation to measure; repeat it to measure both at the same time [default: get]
     #[arg(long = "op", value_name = "OPERATION")]
     operations: Vec<Operation>,
-    /// Size of each text
+    /// Approximate size of each text
     #[arg(long, value_name = "BYTES", default_value_t = 2000)]
     bytes: usize,
-    /// Closed loop: clients per operation, each calling again as soon as it is answered
+    /// Closed loop: clients per operation; each starts its next call as soon as the previous one has ended
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = positive)]
     clients: usize,
-    /// Open loop: calls per second per operation, whether earlier calls have been answered or not
+    /// Open loop: calls to start per second per operation, even while earlier calls are still running
     #[arg(long, value_name = "RATE", conflicts_with = "clients", value_parser = rate)]
     rate: Option<f64>,
     /// Open loop: distribution of the intervals between calls
     #[arg(long, requires = "rate", default_value = "constant", value_enum)]
     arrivals: Arrivals,
-    /// Duration of the measurement
+    /// Time during which calls are started; the command then waits for the last answers
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     duration: u64,
     /// Documents stored beforehand for `get`
     ///
-    /// Use more than there are calls in flight, since parallel reads of one document are decoded only once.
+    /// Use more documents than calls in flight, since parallel reads of one document are decoded only once.
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
     documents: usize,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! Distinct texts of one size, cut from a file.
+//! Distinct texts of about one size, cut from a file.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,32 +6,32 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::CliError;
 
-/// Interval at which a text's number is inserted, so that no shard equals a stored one.
+/// Interval of markers that are unique to each text, so that the gateway finds no equal stored shard to reuse.
 const NUMBER_EVERY_BYTES: usize = 1000;
 
-/// Generator of distinct texts of one size. Clones share the count.
+/// Generator of distinct texts. Clones share one counter, so their texts differ too.
 #[derive(Clone)]
 pub(super) struct Texts {
     source: Arc<str>,
     bytes: usize,
     next: Arc<AtomicU64>,
-    /// Random number that distinguishes the texts of this run from those of others.
+    /// Random number that distinguishes the texts of this run from the texts of other runs.
     run: u64,
 }
 
 impl Texts {
-    /// Reads the file from which texts of `bytes` bytes are cut.
+    /// Reads the file from which texts are cut. Fails if it is not UTF-8, is empty or has fewer than `bytes` bytes.
     pub(super) fn open(path: &Path, bytes: usize) -> Result<Self, CliError> {
         let source = std::fs::read_to_string(path).map_err(|error| CliError::at(path, &error))?;
         if source.len() < bytes.max(1) {
             let (path, have) = (path.display(), source.len());
-            let message = format!("{path} has only {have} bytes: give a longer file, or less than --bytes {bytes}");
+            let message = format!("{path} has {have} bytes, but --bytes is {bytes}: give a longer file or fewer bytes");
             return Err(CliError::Usage(message));
         }
         Ok(Self { source: source.into(), bytes, next: Arc::default(), run: fastrand::u64(..) })
     }
 
-    /// Returns the next text, different from all before it.
+    /// Returns a new text of at least `bytes` bytes, and a few dozen more at most.
     pub(super) fn next(&self) -> String {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let mut text = String::with_capacity(self.bytes + 64);

@@ -1,4 +1,4 @@
-//! Calls of one operation, and their measured latency.
+//! Makes calls of one operation and measures their latency.
 
 use std::io::Cursor;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use super::texts::Texts;
 use crate::args::WriteArgs;
 use crate::error::CliError;
 
-/// Significant digits of the histograms, whose unit is a microsecond.
+/// Significant digits of the histograms, which record microseconds.
 const DIGITS: u8 = 3;
 
 /// Makes calls of one operation and records their latency.
@@ -28,11 +28,11 @@ pub(super) struct Worker {
 enum Calls {
     /// Each call stores a new text.
     Put { texts: Texts, write: Box<WriteArgs> },
-    /// Calls read these documents one after another: id and number of text tokens.
+    /// Each call reads the next of these documents, in a cycle. An entry is an id and the number of text tokens.
     Get { documents: Vec<(String, u64)>, next: AtomicUsize },
 }
 
-/// Measurements of the calls so far.
+/// Measurements of the calls so far. Only `failed` and `first_error` cover failed calls.
 struct Record {
     first_byte: Histogram<u64>,
     total: Histogram<u64>,
@@ -42,7 +42,7 @@ struct Record {
     first_error: Option<String>,
 }
 
-/// Measurements of one operation.
+/// Measurements of one operation. Rates and latencies cover only calls that succeeded.
 #[derive(Debug, Serialize)]
 pub(super) struct WorkerReport {
     pub(super) calls: u64,
@@ -53,12 +53,12 @@ pub(super) struct WorkerReport {
     pub(super) calls_per_second: f64,
     pub(super) tokens_per_second: f64,
     pub(super) bytes_per_second: f64,
-    /// Time to the first byte. A put has a single answer, so for it this is the total time.
+    /// Time to the first byte of a read. For a put, which has a single answer, the total time.
     pub(super) first_byte_ms: Percentiles,
     pub(super) total_ms: Percentiles,
 }
 
-/// Percentiles of a latency in milliseconds.
+/// Percentiles of a latency, in milliseconds.
 #[derive(Debug, Serialize)]
 pub(super) struct Percentiles {
     pub(super) p50: f64,
@@ -96,7 +96,7 @@ impl Worker {
         }
     }
 
-    /// Makes one call. Its latency counts from `due`.
+    /// Makes one call and records its latency since `due`, or its error.
     pub(super) async fn call(&self, due: Instant) {
         let result = match &self.calls {
             Calls::Put { texts, write } => {
@@ -125,7 +125,7 @@ impl Worker {
         }
     }
 
-    /// Reports on all calls, which took `seconds`.
+    /// Returns the measurements of all calls so far. `seconds` is the time from the first call to the last answer.
     pub(super) fn report(&self, seconds: f64) -> WorkerReport {
         let record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
         WorkerReport {

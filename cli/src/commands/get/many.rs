@@ -1,6 +1,6 @@
 //! `c3 get` of many documents in parallel, each into a file named by its id.
 //!
-//! An id is the hash of a text, so the hash of an existing file shows whether it is the document.
+//! The id of a document is the hash of its text. The hash of an existing file thus shows if it is that text.
 
 use std::fs::File;
 use std::io;
@@ -16,13 +16,13 @@ use crate::commands::ls::readable;
 use crate::error::CliError;
 use crate::output::{Batch, Output, Progress, Report, Seconds};
 
-/// Reads the documents.
+/// Reads the documents in parallel. A document that fails does not stop the others.
 pub(super) async fn run(args: GetArgs) -> Result<(), CliError> {
     let Some(directory) = args.output.as_deref().filter(|path| *path != Path::new("-")) else {
         return Err(CliError::Usage("several documents need a directory: add --output DIR".to_owned()));
     };
     if args.range != ByteRange::default() {
-        return Err(CliError::Usage("--range needs a single document and a file".to_owned()));
+        return Err(CliError::Usage("--range needs a single ID, and no directory as --output".to_owned()));
     }
     std::fs::create_dir_all(directory).map_err(|error| CliError::at(directory, &error))?;
     let client = args.remote.connect().await?;
@@ -46,7 +46,7 @@ pub(super) async fn run(args: GetArgs) -> Result<(), CliError> {
     batch.finish()
 }
 
-/// Streams the requested ids.
+/// Streams the requested ids. With `--all` or `--prefix`, skips documents that cannot be read, with a warning.
 fn ids(client: &Client, args: &GetArgs) -> BoxStream<'static, Result<String, CliError>> {
     if !args.all && args.prefix.is_none() {
         return stream::iter(args.ids.clone()).map(Ok).boxed();
@@ -74,7 +74,7 @@ async fn get_to_file(client: &Client, id: &str, directory: &Path, progress: &Pro
     Ok(Report { file: Some(path.display().to_string()), seconds, ..Report::of_document(&document) })
 }
 
-/// Returns true if the file holds the document, false if there is no file. A file with other content is an error.
+/// Returns true if the file at `path` contains the document, false if there is no file. Fails for any other content.
 async fn is_present(id: DocumentId, path: &Path) -> Result<bool, CliError> {
     let file = path.to_owned();
     let hash = tokio::task::spawn_blocking(move || hash_file(&file)).await;
@@ -82,7 +82,7 @@ async fn is_present(id: DocumentId, path: &Path) -> Result<bool, CliError> {
         Ok(hash) if hash.as_bytes() == id.as_bytes() => Ok(true),
         Ok(_) => {
             let path = path.display();
-            Err(CliError::Failed(format!("{path} exists and holds another text: move it away, then try again")))
+            Err(CliError::Failed(format!("{path} exists with another text: move it away, then try again")))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(CliError::at(path, &error)),

@@ -12,7 +12,7 @@ use crate::args::{RemoteArgs, document_ref, positive};
 use crate::error::CliError;
 use crate::output::{Output, Progress, Report, Seconds};
 
-/// Default number of documents read in parallel, so that their windows share decoder batches.
+/// Default number of documents read in parallel. Their windows share batches on the decoder nodes.
 const JOBS: usize = 16;
 
 /// Arguments of `get`.
@@ -30,7 +30,7 @@ pub(crate) struct GetArgs {
     /// Documents to read in parallel
     #[arg(long, value_name = "N", default_value_t = JOBS, value_parser = positive)]
     jobs: usize,
-    /// Range of bytes to read, B excluded; leave out A or B for the start or the end
+    /// Bytes to read, from A up to but excluding B; without A from the start, without B to the end
     #[arg(long, value_name = "A..B", default_value = "..", hide_default_value = true, allow_hyphen_values = true)]
     pub(crate) range: ByteRange,
     /// File to write, or directory that gets a file for each document [default: standard output]

@@ -1,4 +1,4 @@
-//! `c3 put` of many texts in parallel, so that they share batches on the nodes and packs in the store.
+//! `c3 put` of many texts. They are stored in parallel, so that they share batches on the nodes and packs in the store.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use crate::input::discover::{self, Depth, FoundText, Input, Search};
 use crate::output::{Batch, Progress, Report};
 use crate::upload;
 
-/// Stores the texts. A usage error ends the batch, since it would recur for every text; other failures do not.
+/// Stores the texts. A usage error ends the batch, since every text would cause it. Other failures do not end it.
 pub(super) async fn run(args: PutArgs) -> Result<(), CliError> {
     let labels = args.naming.labels()?;
     if args.naming.name()?.is_some() || args.upload.is_some() {
@@ -51,13 +51,13 @@ async fn put_one(
     progress: &Progress,
 ) -> Result<Report, CliError> {
     let started = Instant::now();
-    // A line holds its share of the memory limit until it is stored.
+    // Keep the line's share of the memory limit until the text is stored.
     let (input, _memory) = match text.map_err(CliError::Failed)? {
         FoundText::File(file) => (TextInput::open(&file).await?, None),
         FoundText::Line { text, memory } => (TextInput::from_memory(text), Some(memory)),
     };
     let options = WriteOptions { bytes: input.bytes, ..options };
-    // The bar counts each byte once, although a retry starts again at 0.
+    // A retry reports its progress from 0 again. Add only the bytes that exceed the progress of earlier attempts.
     let mut counted = 0;
     let stored = upload::send(client, input, &options, |done| {
         let more = done.bytes_done.saturating_sub(counted);

@@ -13,9 +13,9 @@ use crate::input::discover::is_single_file;
 use crate::output::{Progress, Report};
 use crate::upload;
 
-/// Default field of `--jsonl`.
+/// Field that `--jsonl` reads from each line.
 const FIELD: &str = "text";
-/// Default number of texts stored in parallel: small texts then still fill the nodes' batches and the store's packs.
+/// Default number of texts stored in parallel: enough for small texts to fill the nodes' batches and the store's packs.
 const JOBS: usize = 128;
 
 /// Arguments of `put`.
@@ -23,8 +23,8 @@ const JOBS: usize = 128;
 pub(crate) struct PutArgs {
     /// UTF-8 texts: files, directories and quoted patterns; `-` is standard input
     ///
-    /// A directory is expanded to its files, except hidden ones, and a pattern such as 'notes/**/*.md' to the files
-    /// that match it.
+    /// A directory is expanded to its files, except hidden files. A pattern such as 'notes/**/*.md' is expanded to the
+    /// files that match it.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Seconds until the document expires [default: never]
@@ -35,9 +35,9 @@ pub(crate) struct PutArgs {
     /// If the upload is interrupted, repeat the command with the same name, text and options to resume it.
     #[arg(long, value_name = "NAME")]
     upload: Option<UploadName>,
-    /// Stored document that the text is an edited version of (ID or @NAME)
+    /// Stored document of which the text is an edited version (ID or @NAME)
     ///
-    /// Only the parts that were edited are compressed. Options that are not given default to the document's.
+    /// Only the parts that were edited are compressed. Options that are not given have the values of that document.
     #[arg(long, value_name = "ID", value_parser = document_ref)]
     base: Option<String>,
     #[command(flatten)]
@@ -88,7 +88,7 @@ struct NamingArgs {
 }
 
 impl ManyArgs {
-    /// Returns the field that holds the text of each line, if files are JSON Lines.
+    /// Returns the field that contains the text of each line, or `None` if the files are not JSON Lines.
     fn field(&self) -> Option<String> {
         self.field.clone().or_else(|| self.jsonl.then(|| FIELD.to_owned()))
     }
@@ -114,7 +114,7 @@ impl NamingArgs {
 }
 
 impl PutArgs {
-    /// Resolves the base to an id. Done once for all texts and retries, since a name may be moved to another document.
+    /// Resolves `--base` to an id, once for all texts and retries, since a name can move to another document.
     async fn resolve_base(&self, client: &Client) -> Result<Option<Base>, CliError> {
         let Some(base) = &self.base else { return Ok(None) };
         Ok(Some(Base::Edited(client.stat(base).await?.id.into())))

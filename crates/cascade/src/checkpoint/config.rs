@@ -10,7 +10,7 @@ use super::files::Files;
 use crate::Error;
 use crate::layout::{Layout, PositionLayout};
 
-/// Head widths must be a multiple of the kernels' vector lanes.
+/// Number of vector lanes in the CPU kernels. Head widths must be a multiple of it.
 const HEAD_DIM_STEP: usize = 16;
 
 /// Dimensions of a Qwen2 network.
@@ -37,7 +37,7 @@ impl NetworkConfig {
             || !self.hidden.is_multiple_of(HEAD_DIM_STEP * self.heads)
             || !self.heads.is_multiple_of(self.kv_heads)
         {
-            return Err(Error::checkpoint(format!("the dimensions of the network are inconsistent: {self:?}")));
+            return Err(Error::checkpoint(format!("the dimensions of the network are not supported: {self:?}")));
         }
         Ok(self)
     }
@@ -52,7 +52,7 @@ pub(crate) struct Ratios {
     pub(crate) trained: Vec<usize>,
 }
 
-/// Ratio for requests that set none. The paper reports 98 % precision at this ratio.
+/// Ratio for requests without a ratio, if the checkpoint supports it. The paper reports 98 % precision at this ratio.
 const RATIO_DEFAULT: usize = 20;
 
 /// Configuration of one stage.
@@ -84,7 +84,7 @@ impl Settings {
         let positions = match metadata.string("c3.position_layout")?.as_str() {
             "aligned" => PositionLayout::Aligned,
             "published" => PositionLayout::Published,
-            other => return Err(Error::checkpoint(format!("position layout {other} is not supported"))),
+            other => return Err(Error::checkpoint(format!("position layout {other}: use aligned or published"))),
         };
         let trained = metadata.sizes("c3.ratios")?;
         let (min, max) = (metadata.size("c3.min_ratio")?, metadata.size("c3.max_ratio")?);

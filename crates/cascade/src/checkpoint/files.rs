@@ -10,12 +10,11 @@ use candle_core::{Device, Tensor};
 use crate::Error;
 use crate::checkpoint::Source;
 
-/// A readable and seekable file.
 pub(crate) trait ReadSeek: Read + Seek + Send + Sync {}
 
 impl<T: Read + Seek + Send + Sync> ReadSeek for T {}
 
-/// Files of a checkpoint, addressed by relative name.
+/// Files of a checkpoint, addressed by their path relative to the checkpoint's folder.
 pub(crate) enum Files {
     Folder(PathBuf),
     Embedded(Vec<(&'static str, &'static [u8])>),
@@ -27,13 +26,13 @@ impl Files {
             Source::Embedded(files) => Ok(Self::Embedded(files.to_vec())),
             Source::Folder(folder) if folder.is_dir() => Ok(Self::Folder(folder.to_path_buf())),
             Source::Folder(folder) => Err(Error::checkpoint(format!(
-                "{} is not a folder: name the folder that holds the model's files",
+                "{} is not a folder: name the folder that contains the model's files",
                 folder.display()
             ))),
         }
     }
 
-    /// Returns the name of the folder, the default name of the cascade.
+    /// Returns the default name of the cascade: the name of the folder, or `embedded`.
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Folder(folder) => {
@@ -51,7 +50,8 @@ impl Files {
         }
     }
 
-    /// Lists the safetensors files directly in `folder` (empty for the root), sorted by name.
+    /// Lists the `*.safetensors` files directly in `folder` (empty: the checkpoint's folder), sorted by name. The list
+    /// is empty if the folder cannot be read or the files are embedded.
     pub(crate) fn safetensors(&self, folder: &str) -> Vec<String> {
         let Self::Folder(root) = self else { return Vec::new() };
         let Ok(entries) = root.join(folder).read_dir() else { return Vec::new() };
@@ -64,7 +64,7 @@ impl Files {
         names
     }
 
-    /// Returns the path of a file, or `None` if it is embedded.
+    /// Returns the path of a file, or `None` if the files are embedded.
     pub(crate) fn path(&self, name: &str) -> Option<PathBuf> {
         match self {
             Self::Folder(folder) => Some(folder.join(name)),
@@ -72,7 +72,6 @@ impl Files {
         }
     }
 
-    /// Reads a whole file.
     pub(crate) fn read(&self, name: &str) -> Result<Cow<'static, [u8]>, Error> {
         match self {
             Self::Folder(folder) => {
@@ -83,7 +82,7 @@ impl Files {
         }
     }
 
-    /// Opens a file for streaming reads.
+    /// Opens a file for reading in pieces.
     pub(crate) fn reader(&self, name: &str) -> Result<Box<dyn ReadSeek>, Error> {
         match self {
             Self::Folder(folder) => {
@@ -110,7 +109,7 @@ impl Files {
     }
 }
 
-/// Reads one tensor of a safetensors file held in memory. `file` is its name for errors.
+/// Reads one tensor of a safetensors file whose contents are `bytes`. Errors mention the name `file`.
 pub(crate) fn tensor(bytes: &[u8], file: &str, name: &str) -> Result<Tensor, Error> {
     let mut tensors = candle_core::safetensors::load_buffer(bytes, &Device::Cpu)?;
     tensors.remove(name).ok_or_else(|| {
@@ -119,7 +118,7 @@ pub(crate) fn tensor(bytes: &[u8], file: &str, name: &str) -> Result<Tensor, Err
 }
 
 fn missing(path: &Path) -> Error {
-    Error::checkpoint(format!("model file {} is missing: copy it there", path.display()))
+    Error::checkpoint(format!("model file {} is missing: copy it to this path", path.display()))
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Error {

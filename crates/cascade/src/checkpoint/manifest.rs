@@ -1,8 +1,8 @@
-//! Cascade manifest, `cascade.json`: pairs two stages and lists the files of each.
+//! Cascade manifest, `cascade.json`: names a cascade and lists the files of its two stages.
 //!
-//! A fingerprint is BLAKE3 over the names and BLAKE3 hashes of a stage's files, sorted by name. It covers config,
-//! tokenizer and weights. For a checkpoint without a manifest, such as the published weights as downloaded, the
-//! manifest is derived from the files of both stages.
+//! A stage's fingerprint is BLAKE3 over the names and BLAKE3 hashes of its files, sorted by name. These files are the
+//! config, the tokenizer and the weights. If a checkpoint has no manifest, like the published download, the manifest is
+//! derived from the files of both stages.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::Error;
 
 /// File name of the manifest.
 const FILE: &str = "cascade.json";
-/// Separates file and tensor in the name of an entry that covers a single tensor.
+/// Separates file and tensor in the name of a manifest entry for a single tensor.
 const TENSOR_MARK: char = '#';
 
 /// A cascade: its name and its two stages.
@@ -35,7 +35,7 @@ pub struct StageFiles {
     /// BLAKE3 over the names and hashes of `files`.
     #[serde(with = "hex")]
     pub fingerprint: blake3::Hash,
-    /// BLAKE3 hash of each file, by name. `FILE#TENSOR` covers one tensor of a file.
+    /// BLAKE3 hash of each file, by name. The name `FILE#TENSOR` stands for one tensor of a file.
     #[serde(with = "hex_map")]
     pub files: BTreeMap<String, blake3::Hash>,
 }
@@ -52,7 +52,7 @@ impl StageFiles {
 }
 
 impl Manifest {
-    /// Derives the manifest of the checkpoint in `folder`. The default name is that of the folder. Fails with
+    /// Derives the manifest of the checkpoint in `folder`. `name` defaults to the name of the folder. Fails with
     /// [`Error::Checkpoint`] if files of either stage are missing or cannot be read.
     pub fn derive(folder: &std::path::Path, name: Option<String>) -> Result<Self, Error> {
         let files = Files::open(super::Source::Folder(folder))?;
@@ -60,7 +60,7 @@ impl Manifest {
         Ok(Self { name: name.unwrap_or(derived.name), ..derived })
     }
 
-    /// Reads the manifest, or derives it if there is none.
+    /// Reads the manifest, or derives it if the checkpoint has none.
     pub(crate) fn read_or_derive(files: &Files) -> Result<Self, Error> {
         if !files.has(FILE) {
             return Self::from_files(files);
@@ -70,7 +70,7 @@ impl Manifest {
         })
     }
 
-    /// Hashes the files of one stage and compares the result with the manifest.
+    /// Compares the hashes of one stage's files, and the stage's fingerprint, with the manifest.
     pub(crate) fn check(&self, files: &Files, stage: Stage) -> Result<(), Error> {
         let expected = match stage {
             Stage::Compressor => &self.compressor,
@@ -112,7 +112,7 @@ fn stage_files(files: &Files, stage: Stage) -> Result<Vec<String>, Error> {
         Stage::Decoder if files.has(&gguf) => names.extend([gguf, "projector.safetensors".into()]),
         _ if !files.has("config.json") => {
             return Err(Error::checkpoint(format!(
-                "no checkpoint found (neither {gguf} nor config.json): name the folder that holds the model's files"
+                "no checkpoint found (neither {gguf} nor config.json): name the folder that contains the model's files"
             )));
         }
         Stage::Compressor => {
@@ -129,7 +129,7 @@ fn stage_files(files: &Files, stage: Stage) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-/// Returns the BLAKE3 hash of a file, or of one of its tensors.
+/// Returns the BLAKE3 hash of a file. For `FILE#TENSOR`, searches all files of the main model for the tensor.
 fn hash(files: &Files, name: &str) -> Result<blake3::Hash, Error> {
     match name.split_once(TENSOR_MARK) {
         None => files.hash(name),
@@ -137,7 +137,7 @@ fn hash(files: &Files, name: &str) -> Result<blake3::Hash, Error> {
     }
 }
 
-/// Returns the BLAKE3 hash of a tensor's type, shape and values as f32.
+/// Returns the BLAKE3 hash of a tensor's data type, its shape, and its values converted to f32.
 fn hash_tensor(tensor: &Tensor) -> Result<blake3::Hash, Error> {
     let mut hasher = blake3::Hasher::new();
     hasher.update(format!("{:?} {:?}\0", tensor.dtype(), tensor.dims()).as_bytes());
@@ -162,7 +162,7 @@ mod hex {
     }
 }
 
-/// Serde for maps of hashes as hexadecimal digits.
+/// Serde for maps from names to hashes as hexadecimal digits.
 mod hex_map {
     use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Checkpoints: finds the files, checks them against the manifest, reads configuration and tensors.
+//! Checkpoints: finds the files, compares their hashes with the manifest, reads configuration and tensors.
 
 mod config;
 mod files;
@@ -26,7 +26,7 @@ use files::Files;
 pub enum Source<'a> {
     /// A folder.
     Folder(&'a Path),
-    /// Files embedded in the program, as names and contents.
+    /// Files embedded in the program, as pairs of name and contents.
     Embedded(&'a [(&'static str, &'static [u8])]),
 }
 
@@ -46,14 +46,14 @@ impl Stage {
     }
 }
 
-/// One stage of a checkpoint: verified, with weights ready to be read.
+/// One stage of a checkpoint. Its files match the manifest, and its weights are open for reading.
 pub(crate) struct Checkpoint {
     pub(crate) manifest: Manifest,
     pub(crate) layout: Layout,
     pub(crate) ratios: Ratios,
     pub(crate) network: NetworkConfig,
     pub(crate) tokenizer: Arc<Tokenizer>,
-    /// Ids that end a generation, in addition to `<|im_end|>`.
+    /// Token ids that end an answer, in addition to `<|im_end|>`.
     pub(crate) end_ids: Vec<u32>,
     pub(crate) device: Device,
     pub(crate) device_name: String,
@@ -62,8 +62,8 @@ pub(crate) struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a stage. Compares the hash of each of its files with the manifest. Fails with [`Error::Checkpoint`] if a
-    /// file is missing, damaged or not supported; [`Error::Device`] if the device cannot be opened.
+    /// Opens a stage, after comparing its files with the manifest. Fails with [`Error::Checkpoint`] if a file is
+    /// missing, damaged or not supported, with [`Error::Device`] if the device cannot be opened.
     pub(crate) fn open(source: Source<'_>, stage: Stage, options: &Options) -> Result<Self, Error> {
         let files = Files::open(source)?;
         let manifest = Manifest::read_or_derive(&files)?;
@@ -90,7 +90,7 @@ impl Checkpoint {
         })
     }
 
-    /// Reads the compressor's query embedding, `[latent_token_len, hidden]`, as f32.
+    /// Reads the compressor's query embedding as f32, `[latent_token_len, hidden]`.
     pub(crate) fn query(&self) -> Result<Tensor, Error> {
         self.auxiliary("query.safetensors", "query.weight", "model.Q.weight")
     }
@@ -103,7 +103,7 @@ impl Checkpoint {
         Ok((weight, bias))
     }
 
-    /// Describes the stage. `latent_width` and `arithmetic` are known once its network is loaded.
+    /// Describes the stage. The caller gets `latent_width` and `arithmetic` from the loaded network.
     pub(crate) fn info(&self, latent_width: usize, arithmetic: String) -> StageInfo {
         let published = self.layout.positions == PositionLayout::Published;
         StageInfo {
@@ -125,8 +125,8 @@ impl Checkpoint {
         }
     }
 
-    /// Reads a tensor that is not part of the Qwen2 network: from its own file next to a GGUF file, otherwise by its
-    /// published name from the dense weights of the main model.
+    /// Reads a tensor that is not part of the Qwen2 network: tensor `name` of `file` if the checkpoint has that file,
+    /// otherwise tensor `published` of the published main model. Returns f32 on the stage's device.
     fn auxiliary(&self, file: &str, name: &str, published: &str) -> Result<Tensor, Error> {
         let tensor = if self.files.has(file) {
             files::tensor(&self.files.read(file)?, file, name)?

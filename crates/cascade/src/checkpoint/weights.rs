@@ -9,7 +9,7 @@ use super::Stage;
 use super::files::{Files, ReadSeek};
 use crate::Error;
 
-/// Name of the query embedding in the published checkpoint, which stores it with the main model.
+/// Name of the query embedding among the published main model's tensors.
 pub(super) const PUBLISHED_QUERY: &str = "model.Q.weight";
 
 /// Tensors of a stage.
@@ -35,7 +35,7 @@ impl StoredTensor {
 }
 
 impl Weights {
-    /// Reads a tensor.
+    /// Reads a tensor. Fails with [`Error::Candle`] if the tensor does not exist.
     pub(crate) fn get(&mut self, name: &str) -> Result<StoredTensor, Error> {
         match self {
             Self::Gguf(gguf) => gguf.get(name).map(StoredTensor::Quantised),
@@ -43,7 +43,6 @@ impl Weights {
         }
     }
 
-    /// Returns true if the tensor exists.
     pub(crate) fn has(&self, name: &str) -> bool {
         match self {
             Self::Gguf(gguf) => gguf.content.tensor_infos.contains_key(&gguf_name(name)),
@@ -51,7 +50,7 @@ impl Weights {
         }
     }
 
-    /// Returns true if the weights are quantised and `supports` holds for the type and shape of every matrix.
+    /// Returns true if the weights are a GGUF file and `supports` returns true for the type and shape of every matrix.
     pub(crate) fn all_quantised(&self, supports: impl Fn(GgmlDType, &[usize]) -> bool) -> bool {
         match self {
             Self::Gguf(gguf) => {
@@ -62,7 +61,7 @@ impl Weights {
         }
     }
 
-    /// Returns the type of dense weights, or `None` if they are quantised.
+    /// Returns the data type of dense weights, read from the final norm, or `None` for a GGUF file.
     pub(crate) fn stored_dtype(&self) -> Result<Option<DType>, Error> {
         match self {
             Self::Gguf(_) => Ok(None),
@@ -74,7 +73,6 @@ impl Weights {
     }
 }
 
-/// An open GGUF file.
 pub(crate) struct Gguf {
     pub(super) content: Content,
     reader: Box<dyn ReadSeek>,
@@ -114,7 +112,7 @@ pub(super) fn main_tensor(files: &Files, name: &str) -> Result<Tensor, Error> {
     Ok(map(files, &[file])?.load(name, &Device::Cpu)?)
 }
 
-/// Returns the file of the published main model that holds a tensor.
+/// Returns the name of the published main model's file that contains the tensor `name`.
 pub(super) fn file_of_main_tensor(files: &Files, name: &str) -> Result<String, Error> {
     for file in files.safetensors("") {
         if map(files, std::slice::from_ref(&file))?.get(name).is_ok() {
@@ -122,23 +120,23 @@ pub(super) fn file_of_main_tensor(files: &Files, name: &str) -> Result<String, E
         }
     }
     Err(Error::checkpoint(format!(
-        "no *.safetensors file of the main model contains {name}: copy the model's weights there"
+        "no *.safetensors file of the main model contains {name}: copy the model's weights to its folder"
     )))
 }
 
 fn map(files: &Files, names: &[String]) -> Result<MmapedSafetensors, Error> {
     let paths: Vec<_> = names.iter().filter_map(|name| files.path(name)).collect();
     if paths.is_empty() {
-        return Err(Error::checkpoint("no *.safetensors files found: copy the model's weights there"));
+        return Err(Error::checkpoint("no *.safetensors files found: copy the model's weights to its folder"));
     }
-    // SAFETY: the mapping is read-only, and model files are not modified while the program runs: a new model is
-    // deployed as a new folder.
+    // SAFETY: the mapping is read-only, and nothing modifies model files while the program runs: operators deploy a new
+    // model in a new folder.
     #[allow(unsafe_code)]
     let mapped = unsafe { MmapedSafetensors::multi(&paths) };
     mapped.map_err(|error| Error::checkpoint(format!("{} cannot be mapped: {error}", names.join(", "))))
 }
 
-/// Translates a published tensor name to its GGUF name (llama.cpp's tensor naming for qwen2).
+/// Translates a published tensor name to the name that llama.cpp uses in GGUF files of qwen2.
 fn gguf_name(published: &str) -> String {
     const PARTS: [(&str, &str); 12] = [
         ("model.layers.", "blk."),

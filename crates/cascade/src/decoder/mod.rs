@@ -1,4 +1,4 @@
-//! Second stage: decodes latents to text, and verifies latents against the true text.
+//! Second stage: decodes latents to text, or verifies them: compares the predicted tokens with the true tokens.
 
 mod session;
 
@@ -23,7 +23,7 @@ pub struct Decoder {
     layout: Layout,
     tokenizer: Arc<Tokenizer>,
     reconstruct_prompt: Prompt,
-    /// KV cache of the prompt prefix, which all windows share.
+    /// KV cache of the prompt prefix. All windows share the prefix.
     prefix_cache: KvCache,
     pad_id: u32,
     end_ids: Vec<u32>,
@@ -45,7 +45,7 @@ pub struct Latents {
 /// A window to verify.
 #[derive(Clone, Copy, Debug)]
 pub struct VerifyWindow<'a> {
-    /// Latents, exactly as they will be decoded.
+    /// Latents with exactly the values that readers will decode: after the rounding of the codec.
     pub latents: &'a Latents,
     /// Token ids of the true text.
     pub tokens: &'a [u32],
@@ -53,10 +53,10 @@ pub struct VerifyWindow<'a> {
     pub ratio: usize,
 }
 
-/// Result of verifying one token by teacher forcing: the decoder predicts it from the true text before it.
+/// Result of verifying one token by teacher forcing: the decoder predicts the token after the true tokens before it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TokenVerdict {
-    /// Predicted id: the argmax over text tokens, the smallest id on a tie.
+    /// Predicted id: the text token with the largest logit; the smallest such id on a tie.
     pub predicted: u32,
     /// True if the prediction is the true token.
     pub correct: bool,
@@ -65,8 +65,8 @@ pub struct TokenVerdict {
 }
 
 impl Decoder {
-    /// Loads the decoder of a checkpoint, after checking the hash of every file. Fails with [`Error::Checkpoint`] if a
-    /// file is missing, damaged or not supported; [`Error::Device`] if the options cannot be met.
+    /// Loads the decoder of a checkpoint, after checking the hash of every file. Fails with [`Error::Device`] if the
+    /// device does not support `options`, with [`Error::Checkpoint`] or [`Error::Candle`] if a file is unusable.
     pub fn load(source: Source<'_>, options: &Options) -> Result<Self, Error> {
         let mut checkpoint = Checkpoint::open(source, Stage::Decoder, options)?;
         let (weight, bias) = checkpoint.projector()?;
@@ -113,8 +113,8 @@ impl Decoder {
     }
 
     /// Verifies windows in one teacher-forced pass. Returns one verdict per token of each window, in text order. The
-    /// verdicts of a window do not depend on the rest of the batch. Fails with [`Error::InvalidInput`] if latents have
-    /// the wrong shape or an id is not a text token.
+    /// verdicts of a window do not depend on the other windows. Fails with [`Error::InvalidInput`] if latents have the
+    /// wrong shape, a window has no tokens or too many for its ratio, or an id is not a text token.
     pub fn verify(&self, windows: &[VerifyWindow<'_>]) -> Result<Vec<Vec<TokenVerdict>>, Error> {
         if windows.is_empty() {
             return Ok(Vec::new());
@@ -157,12 +157,12 @@ impl Decoder {
         Ok(verdicts)
     }
 
-    /// Size of a row of the KV cache in bytes, over all layers.
+    /// Bytes per row of the KV cache, summed over all layers.
     pub fn kv_row_bytes(&self) -> usize {
         self.network.kv_row_bytes()
     }
 
-    /// Maximum rows that a window adds to each decoding step: one per block.
+    /// Maximum rows that a window adds to a decoding step, one per block. Excludes the prompt rows of its first step.
     pub fn step_rows(&self, task: &Task) -> usize {
         match task {
             Task::Reconstruct { tokens, ratio, .. } => tokens.div_ceil(self.layout.block_len(*tokens, *ratio).max(1)),
@@ -170,14 +170,14 @@ impl Decoder {
         }
     }
 
-    /// Starts to decode a window. The network first runs at the next [`Self::step`]. Fails with [`Error::InvalidInput`]
-    /// if latents have the wrong shape, if a correction is not a text token, or if the checkpoint does not take the
-    /// prompt.
+    /// Creates the session that decodes a window; [`Self::step`] runs the network. Fails with [`Error::InvalidInput`]
+    /// if latents have the wrong shape, the window has no tokens or too many for its ratio, a correction is not a text
+    /// token, the checkpoint takes no prompt, or the prompt is not accepted (see [`Self::generation`]).
     pub fn start(&self, window: DecodeWindow) -> Result<DecodeSession, Error> {
         DecodeSession::new(self, window)
     }
 
-    /// Runs one decoding step for a batch: adds one token to every block of every unfinished session.
+    /// Runs one decoding step: adds one token to every incomplete block or answer of all unfinished sessions.
     pub fn step(&self, sessions: &mut [&mut DecodeSession]) -> Result<(), Error> {
         session::step(self, sessions)
     }
@@ -188,7 +188,8 @@ impl Decoder {
         Ok(self.project(latents)?.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1()?)
     }
 
-    /// Returns the logits at the last token of `prompt`, one per vocabulary id, before any logits processing.
+    /// Returns the logits that follow the chat-formatted `prompt`, one per vocabulary id, without the n-gram ban of the
+    /// chat. Fails with [`Error::InvalidInput`] if latents have the wrong shape.
     pub fn prompt_logits(&self, prompt: &str, latents: &Latents) -> Result<Vec<f32>, Error> {
         let input = self.prompt_input(&Prompt::new(&self.tokenizer, prompt)?, latents)?;
         let rows = input.dim(0)?;
@@ -199,8 +200,8 @@ impl Decoder {
         self.network.logits(&hidden.narrow(0, rows - 1, 1)?)
     }
 
-    /// Creates the generation state of the published chat, for `prompt` with `latents` latents. A `tokens_max` of 0
-    /// means [`chat::TOKENS_MAX`]. Fails with [`Error::InvalidInput`] for prompts on which the published code raises.
+    /// Creates the state of a chat answer to `prompt` with `latents` latents. A `tokens_max` of 0 means
+    /// [`chat::TOKENS_MAX`]. Fails with [`Error::InvalidInput`] if `prompt` has not as many `<img>` as `</img>`.
     pub fn generation(&self, prompt: &str, latents: usize, tokens_max: usize) -> Result<Generation, Error> {
         let ids = Prompt::new(&self.tokenizer, prompt)?.ids(self.pad_id, latents);
         chat::check_prompt(&ids, &self.tokenizer)?;
@@ -212,7 +213,7 @@ impl Decoder {
         WindowLayout::new(&self.layout, &self.reconstruct_prompt, self.pad_id, size)
     }
 
-    /// Returns the input hidden states of a prompt after its prefix: projected latents, then the suffix.
+    /// Returns the input hidden states of a prompt without its prefix: the projected latents, then the suffix.
     fn prompt_input(&self, prompt: &Prompt, latents: &Latents) -> Result<Tensor, Error> {
         Ok(Tensor::cat(&[self.project(latents)?, self.network.embed(&prompt.suffix)?], 0)?)
     }
@@ -228,10 +229,10 @@ impl Decoder {
             return Ok(());
         }
         let given = values.len();
-        Err(Error::input(format!("{given} values for {count} latents of width {width}: the width must be {expected}")))
+        Err(Error::input(format!("{given} values for {count} latents of width {width}: expected {count} x {expected}")))
     }
 
-    /// Returns verdicts in text order. `hidden` holds the rows of the slots in row order, see [`WindowLayout::blocks`].
+    /// Returns verdicts in text order. `hidden` has a row per slot, in the order of [`WindowLayout::blocks`].
     fn verdicts(&self, hidden: &Tensor, tokens: &[u32], layout: &WindowLayout) -> Result<Vec<TokenVerdict>, Error> {
         let slots: Vec<usize> = (0..layout.blocks.steps()).flat_map(|step| layout.blocks.slots(step)).collect();
         let truth: Vec<u32> = slots.iter().map(|&slot| tokens[slot]).collect();

@@ -1,4 +1,4 @@
-//! Decode sessions: the state of windows that are being decoded, and the step that advances a batch of them.
+//! Decode sessions: each has the state of one window that is being decoded. [`step`] advances a batch of sessions.
 
 use candle_core::Tensor;
 
@@ -17,12 +17,12 @@ pub enum Task {
         tokens: usize,
         /// Text tokens per latent.
         ratio: usize,
-        /// Positions and ids of tokens to force, sorted by position.
+        /// Position in the window and id of each token to force, sorted by position.
         corrections: Vec<(u32, u32)>,
     },
     /// Answer a prompt about the text, as the published chat does.
     Generate {
-        /// Prompt, in which special tokens are recognised.
+        /// Prompt. Special tokens in it are recognised.
         prompt: String,
         /// Maximum tokens of the answer. 0 means [`chat::TOKENS_MAX`](crate::chat::TOKENS_MAX).
         tokens_max: usize,
@@ -91,7 +91,7 @@ impl DecodeSession {
         }
     }
 
-    /// Takes the decoded bytes. Returns nothing before the session has finished, or if they were taken before.
+    /// Takes the decoded bytes. Returns an empty vector before the session has finished and after the first take.
     pub fn take_text(&mut self) -> Vec<u8> {
         if !self.done() || std::mem::replace(&mut self.text_taken, true) {
             return Vec::new();
@@ -102,7 +102,7 @@ impl DecodeSession {
         }
     }
 
-    /// Number of tokens decoded so far.
+    /// Number of tokens decoded so far, including special tokens of an answer.
     pub fn tokens(&self) -> usize {
         match &self.progress {
             Progress::Reconstruct(window) => (0..window.step).map(|step| window.layout.blocks.active(step)).sum(),
@@ -110,7 +110,7 @@ impl DecodeSession {
         }
     }
 
-    /// Token ids in text order. Those not decoded yet are 0.
+    /// Token ids in text order. In a reconstruction, ids that are not decoded yet are 0.
     pub fn token_ids(&self) -> &[u32] {
         match &self.progress {
             Progress::Reconstruct(window) => &window.tokens,
@@ -118,7 +118,7 @@ impl DecodeSession {
         }
     }
 
-    /// Maximum rows of the KV cache at the end of the session.
+    /// Maximum rows that the session's KV cache can reach.
     pub fn kv_rows(&self) -> usize {
         match &self.progress {
             Progress::Reconstruct(window) => window.layout.blocks.prompt + window.layout.blocks.tokens,
@@ -126,8 +126,8 @@ impl DecodeSession {
         }
     }
 
-    /// Returns the next input rows, `[rows, hidden]`, their position ids, and the number of trailing rows that predict
-    /// tokens.
+    /// Returns the input rows of the next step, `[rows, hidden]`, their position ids, and the number of rows at the end
+    /// that predict tokens.
     fn next_rows(&self, decoder: &Decoder) -> Result<(Tensor, Vec<u32>, usize), Error> {
         let prefix = decoder.prefix_cache.rows();
         let first_step = self.cache.rows() == prefix;
@@ -167,7 +167,7 @@ impl DecodeSession {
 }
 
 impl Reconstruction {
-    /// Adds a token to every active block: the correction if there is one, otherwise the argmax.
+    /// Adds a token to every block that has a slot at this step: the correction if there is one, otherwise the argmax.
     fn push(&mut self, decoder: &Decoder, argmax: &[Argmax]) -> Result<(), Error> {
         for (slot, argmax) in self.layout.blocks.slots(self.step).zip(argmax) {
             let forced = self.corrections.binary_search_by_key(&(slot as u32), |(position, _)| *position);

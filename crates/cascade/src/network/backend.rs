@@ -1,4 +1,4 @@
-//! Choice of the backend that runs a network, and the name of its arithmetic.
+//! Selection of the backend that runs a network, and the name of the backend's arithmetic.
 
 use candle_core::{DType, Device};
 
@@ -11,16 +11,16 @@ use crate::options::{Options, Precision};
 pub(super) enum Backend {
     /// Our CPU kernels: quantised weights, int8 activations. See [`cpu`].
     Cpu(Isa),
-    /// Candle, with weights and activations of this type.
+    /// Candle, with weights and activations of this data type.
     Candle(DType),
 }
 
 impl Backend {
     /// Selects the backend.
     ///
-    /// `stored` is the type of dense weights, `None` if the weights are quantised. `cpu_supported` says that the CPU
-    /// kernels support all weights. Fails with [`Error::Device`] if the options ask for bf16 on a CPU or for kernels
-    /// that the CPU does not support.
+    /// `stored` is the data type of dense weights, `None` if the weights are quantised. `cpu_supported` is true if the
+    /// CPU kernels support all weights. Fails with [`Error::Device`] if the options require bf16 on a CPU, or if the
+    /// CPU kernels are selected with an instruction set that this CPU lacks.
     pub(super) fn select(
         options: &Options,
         device: &Device,
@@ -42,7 +42,7 @@ impl Backend {
         }
     }
 
-    /// Returns the type of hidden states between layers.
+    /// Returns the data type of hidden states between layers.
     pub(super) fn dtype(self) -> DType {
         match self {
             Self::Cpu(_) => DType::F32,

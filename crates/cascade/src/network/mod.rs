@@ -1,11 +1,11 @@
 //! The Qwen2 network, for both stages and both checkpoint layouts.
 //!
 //! A forward pass takes rows of hidden states, packed without padding: the new rows of several sequences, one sequence
-//! after the other. Norms and linear layers treat all rows alike. Only attention knows the limits of sequences and the
-//! rows that each row attends to. Follows Qwen2 as in transformers 4.49, which the published code runs on.
+//! after the other. Norms and linear layers compute each row independently. Only attention depends on the sequence of a
+//! row. The network follows Qwen2 as in transformers 4.49, which the published code uses.
 //!
-//! Two backends: [`candle`] runs dense weights on any device; [`cpu`] runs quantised weights on a CPU, in our own
-//! kernels with one named arithmetic.
+//! There are two backends: [`candle`] runs dense or dequantised weights on any device; [`cpu`] runs quantised weights
+//! on a CPU, in our own kernels with one named arithmetic.
 
 mod backend;
 mod candle;
@@ -20,12 +20,12 @@ use crate::options::Options;
 use backend::Backend;
 use cpu::{Dense, LayerKv};
 
-/// Maximum rows whose logits are copied from a GPU at once: 16 MB for the default model.
+/// Maximum rows whose logits candle computes and copies to host memory at once: 16 MiB for the default model.
 const LOGIT_ROWS_MAX: usize = 256;
 
 /// New rows of one sequence in a forward pass.
 pub(crate) struct Sequence<'a> {
-    /// Keys and values of the earlier rows. The pass appends those of the new rows.
+    /// Keys and values of the earlier rows. The pass appends the keys and values of the new rows.
     pub(crate) cache: &'a mut KvCache,
     /// Number of new rows.
     pub(crate) rows: usize,
@@ -44,14 +44,14 @@ struct Heads {
 /// Attention pattern of a sequence. Every row attends to itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pattern {
-    /// A row attends to all rows before it.
+    /// A row attends to all earlier rows.
     Causal,
-    /// A prompt row attends to the rows before it; a slot to the whole prompt and to the earlier slots of its block.
+    /// Prompt rows attend to all earlier rows, slots to the whole prompt and to the earlier slots of their block.
     Blocks(Blocks),
 }
 
 impl Pattern {
-    /// Returns the pattern of a prompt with blocks. With a single block it is causal.
+    /// Returns the pattern of a prompt with blocks: [`Self::Causal`] for a single block.
     pub(crate) fn blocks(blocks: Blocks) -> Self {
         if blocks.count() == 1 { Self::Causal } else { Self::Blocks(blocks) }
     }
@@ -72,7 +72,7 @@ enum Layers {
 }
 
 impl KvCache {
-    /// Number of cached rows, the same in every layer.
+    /// Number of cached rows, equal in all layers.
     pub(crate) fn rows(&self) -> usize {
         self.rows
     }
@@ -99,21 +99,21 @@ impl KvCache {
     }
 }
 
-/// Result of greedy decoding for one row.
+/// Result of greedy decoding for one row. The logits of masked ids are minus infinity.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Argmax {
     /// Id with the largest logit; the smallest such id on a tie.
     pub(crate) id: u32,
     /// Logit of `id`.
     pub(crate) logit: f32,
-    /// Largest logit of all other ids.
+    /// Largest logit among the other ids.
     pub(crate) runner_up: f32,
-    /// Logit of the target id; minus infinity without a target.
+    /// Logit of the target id; minus infinity if there is no target.
     pub(crate) target: f32,
 }
 
 impl Argmax {
-    /// Returns the argmax of one row's logits.
+    /// Returns the argmax of one row's `logits`, one per vocabulary id. `target` is the target id.
     pub(crate) fn of(logits: &[f32], target: Option<u32>) -> Self {
         let logit = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let id = logits.iter().position(|&x| x == logit).unwrap_or_default();
@@ -138,8 +138,8 @@ enum Network {
 }
 
 impl Qwen2 {
-    /// Loads the network of an opened stage. Fails with [`Error::Device`] if the options do not fit the device,
-    /// [`Error::Checkpoint`] or [`Error::Candle`] if a tensor is missing or malformed.
+    /// Loads the network of an opened stage. Fails with [`Error::Device`] if the device does not support the options,
+    /// with [`Error::Checkpoint`] or [`Error::Candle`] if a tensor is missing or malformed.
     pub(crate) fn load(checkpoint: &mut Checkpoint, options: &Options) -> Result<Self, Error> {
         let Checkpoint { network: config, weights, device, .. } = checkpoint;
         let cpu_supported = cpu::supports(weights, config);
@@ -161,7 +161,7 @@ impl Qwen2 {
         self.backend.arithmetic(&self.device)
     }
 
-    /// Converts `tensor` to the type of hidden states.
+    /// Converts `tensor` to the data type of hidden states.
     pub(crate) fn convert(&self, tensor: Tensor) -> Result<Tensor, Error> {
         Ok(tensor.to_dtype(self.backend.dtype())?)
     }
@@ -175,7 +175,7 @@ impl Qwen2 {
         KvCache { layers, rows: 0 }
     }
 
-    /// Size of a row of the KV cache in bytes, over all layers.
+    /// Bytes per row of the KV cache, summed over all layers.
     pub(crate) fn kv_row_bytes(&self) -> usize {
         match &self.network {
             Network::Cpu(network) => network.kv_row_bytes(),
@@ -191,9 +191,9 @@ impl Qwen2 {
         }
     }
 
-    /// Runs a forward pass and appends to the KV caches.
+    /// Runs a forward pass and appends the new keys and values to the KV caches.
     ///
-    /// `hidden` is `[rows, hidden]`: the new rows of all sequences, in order. `positions` are their position ids.
+    /// `hidden` is `[rows, hidden]`: the new rows of all sequences, in order. `positions` has one position id per row.
     /// Returns the hidden states after the final norm, `[rows, hidden]`.
     pub(crate) fn forward(
         &self,
@@ -225,7 +225,7 @@ impl Qwen2 {
 
     /// Returns the argmax of each row's logits, for hidden states `[rows, hidden]`.
     ///
-    /// Ids in `masked` are excluded. `targets` holds one id per row whose logit is reported.
+    /// Ids in `masked` are excluded. `targets` has one id per row, whose logit is returned in [`Argmax::target`].
     pub(crate) fn argmax(
         &self,
         hidden: &Tensor,
@@ -249,7 +249,7 @@ impl Qwen2 {
         Ok(argmax)
     }
 
-    /// Builds the layer that maps latents to hidden states. `weight` is `[hidden, latent width]`, `bias` `[hidden]`.
+    /// Builds the layer that maps latents to hidden states. `weight` is `[hidden, latent width]`, `bias` is `[hidden]`.
     pub(crate) fn projector(&self, weight: Tensor, bias: Tensor) -> Result<Projector, Error> {
         match self.backend {
             Backend::Cpu(isa) => Ok(Projector::Cpu(Dense::new(isa, &floats(&weight)?, floats(&bias)?), self.hidden)),
@@ -265,9 +265,9 @@ impl Qwen2 {
 
 /// Linear layer from the compressor's latents to the decoder's hidden states.
 pub(crate) enum Projector {
-    /// On the CPU backend; the second value is the width of hidden states.
+    /// Layer of the CPU backend, and the width of hidden states.
     Cpu(Dense, usize),
-    /// On any device.
+    /// Layer of the candle backend.
     Candle { weight: Tensor, bias: Tensor },
 }
 

@@ -20,14 +20,14 @@ pub(crate) use registry::Registry;
 
 /// Interval at which DNS names are resolved.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(5);
-/// Time for which an announcement is valid.
+/// Duration of a lease: a node must announce itself again before the lease ends.
 const LEASE: Duration = Duration::from_secs(15);
 /// Interval at which expired leases are removed.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum time to reach a node that announces itself.
+/// Timeout of the call back to a node that announces itself.
 const CALLBACK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Starts health checks and discovery. They end at `shutdown`.
+/// Starts health checks and discovery. They end when `shutdown` is cancelled.
 pub(crate) fn start(registry: &Arc<Registry>, shutdown: &CancellationToken) -> Result<(), StartError> {
     let thread = registry.start_health_checks(shutdown)?;
     for (stage, name) in registry.dns_names() {
@@ -37,8 +37,8 @@ pub(crate) fn start(registry: &Arc<Registry>, shutdown: &CancellationToken) -> R
     Ok(())
 }
 
-/// Adds and removes the nodes of a DNS name as its addresses change. If resolution fails, the nodes stay: health checks
-/// detect those that are dead.
+/// Adds and removes the nodes of a DNS name as its addresses change. If the name does not resolve, its nodes stay,
+/// because health checks exclude dead nodes.
 async fn follow_dns(registry: Weak<Registry>, stage: Stage, name: String) {
     let mut failing = false;
     loop {
@@ -69,7 +69,7 @@ async fn remove_expired(registry: Weak<Registry>) {
     }
 }
 
-/// Announcement of a node by itself.
+/// Request of a node to receive calls from this gateway.
 #[derive(Clone, Debug)]
 pub struct Announcement {
     stage: Stage,
@@ -86,8 +86,8 @@ impl FromWire<pb::AnnounceRequest> for Announcement {
 }
 
 impl Announcement {
-    /// Adds the node, or renews its lease. Returns the time for which the lease is valid. Errors: the gateway cannot
-    /// reach the node, or another node answers there.
+    /// Adds the node, or renews its lease, and returns the lease's duration. Nodes from the configuration or DNS need
+    /// no lease. Errors: the address is malformed or unreachable, or another node answers there.
     pub(crate) async fn accept(self, registry: &Arc<Registry>) -> Result<Duration, Error> {
         let Self { stage, address, fingerprint } = self;
         if registry.renew(stage, &address, Instant::now() + LEASE) {
@@ -95,7 +95,7 @@ impl Announcement {
         }
         let refused = |reason: String| {
             tracing::warn!(%stage, address, reason, "refused the announcement of a node");
-            Error::AnnouncementRefused(format!("{stage} at `{address}` is refused: {reason}"))
+            Error::AnnouncementRefused(format!("{stage} at `{address}` is refused ({reason}): check --advertise-as"))
         };
         let node = registry.new_node(stage, &address).map_err(|error| refused(error.to_string()))?;
         let answer = timeout(CALLBACK_TIMEOUT, health::describe(stage, &node.health_channel())).await;
@@ -103,9 +103,9 @@ impl Announcement {
             Ok(Ok(info)) => info,
             Ok(Err(Health::Ready)) => return Err(refused("it gives no description".to_owned())),
             Ok(Err(Health::Unreachable(reason) | Health::NotServing(reason) | Health::Refused(reason))) => {
-                return Err(refused(format!("calling it back fails: {reason}")));
+                return Err(refused(format!("the call back to it failed: {reason}")));
             }
-            Err(_) => return Err(refused("it does not answer when it is called back".to_owned())),
+            Err(_) => return Err(refused("it did not answer the call back".to_owned())),
         };
         let served = info.cascade().fingerprint(stage);
         if info.description.stage != stage || served != fingerprint {

@@ -14,9 +14,9 @@ use crate::error::StartError;
 use crate::health::HealthThread;
 use crate::node::{Health, Node};
 
-/// Scheme of an address that is a DNS name with one node at each of its addresses.
+/// Scheme of an address that is a DNS name. Each address that the name resolves to is one node.
 const DNS_SCHEME: &str = "dns://";
-/// Maximum length of an arithmetic's name: it becomes part of file names.
+/// Maximum length of an arithmetic's name in bytes. The name becomes part of file names.
 const ARITHMETIC_BYTES_MAX: usize = 100;
 
 /// All known nodes.
@@ -34,14 +34,14 @@ struct Member {
     _checks: Option<AbortOnDropHandle<()>>,
 }
 
-/// Source that a node comes from. It decides when the node is removed.
+/// Source of a node. It decides when the node is removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// The configuration. The node is never removed.
     Static,
-    /// This DNS name, as long as it resolves to the node's address.
+    /// This DNS name. The node is removed when the name no longer resolves to its address.
     Dns(String),
-    /// The node's announcement, until the given time.
+    /// The node's announcement. The node is removed after this time, unless it renews the lease.
     Lease(Instant),
 }
 
@@ -52,7 +52,7 @@ impl Registry {
         for (stage, addresses) in [(Stage::Compressor, compressors), (Stage::Decoder, decoders)] {
             for address in addresses {
                 let name = address.strip_prefix(DNS_SCHEME);
-                // A DNS name must be well-formed too, so a node is made from either.
+                // A node is made even for a DNS name, only to check that HOST:PORT is well-formed.
                 let node = Node::new(stage, name.unwrap_or(address), Arc::clone(&changed))?;
                 match name {
                     Some(name) => dns_names.push((stage, name.to_owned())),
@@ -70,12 +70,12 @@ impl Registry {
         &self.dns_names
     }
 
-    /// Returns a new node that is not a member yet.
+    /// Returns a new node without adding it to the registry.
     pub(crate) fn new_node(&self, stage: Stage, address: &str) -> Result<Node, StartError> {
         Node::new(stage, address, Arc::clone(&self.changed))
     }
 
-    /// Starts the health checks of all members, present and future. They end at `shutdown`.
+    /// Starts the health checks of all members, present and future. They end when `shutdown` is cancelled.
     pub(crate) fn start_health_checks(
         self: &Arc<Self>,
         shutdown: &CancellationToken,
@@ -95,7 +95,6 @@ impl Registry {
         thread.check(Arc::clone(node), move |node, description| Some(registry.upgrade()?.judge(node, description)))
     }
 
-    /// Returns all nodes.
     pub(crate) fn nodes(&self) -> Vec<Arc<Node>> {
         let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
         members.iter().map(|member| Arc::clone(&member.node)).collect()
@@ -116,7 +115,7 @@ impl Registry {
         });
     }
 
-    /// Extends the lease of a node. Returns whether there is such a node.
+    /// Extends the node's lease, if it has a lease. Returns whether the registry contains the node.
     pub(crate) fn renew(&self, stage: Stage, address: &str, until: Instant) -> bool {
         let mut found = false;
         self.change(|members| {
@@ -165,18 +164,18 @@ impl Registry {
         self.changed.notify_waiters();
     }
 
-    /// Returns, by name, every cascade that a node has ever described. Leaves out refused nodes.
+    /// Returns every cascade in the last descriptions of nodes, ready or not, by name. Leaves out refused nodes.
     pub(crate) fn cascades(&self) -> BTreeMap<String, Arc<Description>> {
         let accepted = self.nodes().into_iter().filter(|node| !matches!(node.health(), Health::Refused(_)));
         let infos = accepted.filter_map(|node| node.info());
         infos.map(|info| (info.cascade().name.clone(), info.description)).collect()
     }
 
-    /// Calls `look` at each change until it returns a value. Returns `None` at the deadline.
+    /// Calls `look` now and after each change until it returns a value. Returns `None` once `deadline` has passed.
     pub(crate) async fn wait_for<T>(&self, deadline: Instant, mut look: impl FnMut() -> Option<T>) -> Option<T> {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
-            // Enabled before looking, so that a change in between is not missed.
+            // Enabled before `look` runs, so that a change during `look` is not missed.
             changed.as_mut().enable();
             if let Some(found) = look() {
                 return Some(found);
@@ -187,8 +186,8 @@ impl Registry {
         }
     }
 
-    /// Returns the health of a node with this description: refused if it contradicts the node's stage, the limits or
-    /// another ready node.
+    /// Returns the health that follows from a node's description: refused if the description contradicts the node's
+    /// stage, the limits or another ready node, otherwise ready.
     pub(crate) fn judge(&self, node: &Node, description: &Description) -> Health {
         let (stage, cascade) = (description.stage, &description.cascade);
         if stage != node.stage {
@@ -220,7 +219,7 @@ impl Member {
 fn conflict(known: &Cascade, new: &Cascade) -> Option<String> {
     let differs = |stage| {
         let (ours, theirs) = (new.fingerprint(stage), known.fingerprint(stage));
-        (ours != theirs).then(|| format!("its `{}` has {stage} {ours}, but {theirs}", known.name))
+        (ours != theirs).then(|| format!("its cascade `{}` has {stage} {ours}, unlike {stage} {theirs}", known.name))
     };
     let same_name = known.name == new.name;
     same_name.then(|| differs(Stage::Compressor).or_else(|| differs(Stage::Decoder))).flatten()

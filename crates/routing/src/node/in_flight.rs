@@ -10,28 +10,27 @@ use super::Node;
 use crate::breaker::CallOutcome;
 use crate::outlier;
 
-/// Counts a call as in flight on its node until it is dropped.
-///
-/// If it is dropped without [`Self::finish`], the call was cancelled.
+/// Guard that counts a call as in flight on its node until the guard is dropped.
+/// A drop without [`Self::finish`] means that the call was cancelled.
 #[derive(Debug)]
 pub(crate) struct InFlightGuard {
     node: Arc<Node>,
     principal: Principal,
     tokens: u64,
-    /// Text tokens that the node had to process when the call began, this call included.
+    /// Estimated text tokens that the node had to process when the call began, this call included.
     tokens_ahead: u64,
     begun: Instant,
-    /// Set if the call probes a half-open breaker.
+    /// True if the call probes a half-open breaker.
     probe: bool,
-    /// Nodes to compare the latency with.
+    /// Nodes with which outlier detection compares this node's latency.
     peers: Vec<Arc<Node>>,
     outcome: Option<CallOutcome>,
 }
 
 impl Node {
-    /// Returns a guard for a call of `tokens` text tokens, or `None` if `calls_max` are in flight. A principal without
-    /// calls on this node may exceed that limit up to twofold, so that it need not wait for the calls of others.
-    /// `peers` serve the same model; the node itself may be among them.
+    /// Returns a guard for a call of `tokens` text tokens, or `None` if `calls_max` calls are in flight on this node.
+    /// For a principal without calls on this node the limit is `2 * calls_max`, so that it need not wait for other
+    /// principals. `peers` are the nodes that serve the same model; they may include this node.
     pub(crate) fn acquire(
         self: &Arc<Self>,
         tokens: u64,
@@ -61,7 +60,6 @@ impl Node {
 }
 
 impl InFlightGuard {
-    /// Returns the node.
     pub(crate) fn node(&self) -> &Arc<Node> {
         &self.node
     }
@@ -80,23 +78,23 @@ impl InFlightGuard {
 impl Drop for InFlightGuard {
     fn drop(&mut self) {
         let latency = self.begun.elapsed();
-        // Peers lock their own state, so this happens before the node's state is locked.
+        // Computed before this node is locked: `latency` locks the peers, and holding both locks could deadlock.
         let peers = self.peers.iter().filter(|peer| !Arc::ptr_eq(peer, &self.node));
         let threshold = outlier::outlier_threshold(peers.map(|peer| peer.latency()));
         let (outcome, opened) = {
             let mut state = self.node.state();
-            // Calls of the same batch may have arrived after this one.
+            // Calls that arrived later may have run in the same batch, so their tokens count too.
             let tokens = self.tokens_ahead.max(state.load.tokens());
             state.load.calls -= 1;
             state.by_principal.remove(self.principal);
             state.load.own_tokens -= self.tokens;
             let slow = outlier::seconds_per_token(tokens, latency) > threshold;
-            // For a cancelled call, the latency is a lower bound. It is a sample only if the bound already is slow.
+            // A cancelled call would have taken even longer, so it is a sample only if it is slow already.
             let sampled = self.outcome == Some(CallOutcome::Answered) || (self.outcome.is_none() && slow);
             if sampled {
                 state.latency.record(tokens, latency);
             }
-            // One slow probe is enough: each probe is a call that a client waits for.
+            // One slow probe is enough, without a median, because a client waits for each probe.
             let outlier = || state.latency.median().is_some_and(|median| median > threshold);
             let outcome = match self.outcome.unwrap_or(CallOutcome::Ignored) {
                 _ if sampled && if self.probe { slow } else { outlier() } => CallOutcome::Outlier,
@@ -164,7 +162,7 @@ mod tests {
         let both = [node(), node()];
         let [idle, busy] = &both;
         for _ in 0..5 {
-            // Equally fast, but one of them has ten times as much work.
+            // Both are equally fast, but `busy` has ten times as much work.
             for (node, calls) in [(idle, 1), (busy, 10)] {
                 let guards = Vec::from_iter((0..calls).map(|_| node.acquire(1000, 99, &both).unwrap()));
                 tokio::time::advance(calls * Duration::from_secs(1)).await;

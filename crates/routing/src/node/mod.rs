@@ -1,4 +1,4 @@
-//! One node: its connections, health, self-description, circuit breaker, latency and this gateway's calls on it.
+//! One node: its connections, health, self-description, circuit breaker, latency and this gateway's calls in flight.
 
 mod in_flight;
 
@@ -21,40 +21,40 @@ use crate::outlier::LatencyTracker;
 
 pub(crate) use in_flight::InFlightGuard;
 
-/// Maximum time to connect. Nodes are near.
+/// Maximum time to connect. It is short because nodes are expected to be on the same network.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Interval and timeout of HTTP/2 keep-alive, so that a dead connection is replaced before the next call needs it.
+/// Interval and timeout of HTTP/2 keep-alive pings, which detect a dead connection before the next call uses it.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
-/// Channel that propagates the trace context.
+/// Channel that propagates the trace context, deadline and principal of the current call.
 pub(crate) type NodeChannel = InterceptedService<Channel, Propagate>;
 
 /// A node of one stage.
 #[derive(Debug)]
 pub struct Node {
     pub(crate) stage: Stage,
-    /// Address as configured, resolved or announced.
+    /// Address from the configuration, from DNS or from the node's announcement.
     pub address: String,
     endpoint: Endpoint,
-    /// Connection for calls. Health checks have their own.
+    /// Connection for calls. Health checks use a separate connection.
     channel: Channel,
     state: Mutex<NodeRecord>,
-    /// Set to `true` when the node is lost, which cancels the calls in flight on it.
+    /// `true` from [`Node::set_lost`] until [`Node::set_info`]. Calls in flight are cancelled when it becomes `true`.
     lost: watch::Sender<bool>,
-    /// Notified when the state changes or a call ends. All nodes of a registry share it.
+    /// Notified when the health changes or a call ends. All nodes of a registry share this `Notify`.
     changed: Arc<Notify>,
 }
 
-/// Health of a node. The text gives the reason.
+/// Health of a node. The strings are reasons, which appear in error messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Health {
-    /// It takes calls.
+    /// The node takes calls.
     Ready,
-    /// It does not answer.
+    /// The node does not answer, or answers with an unexpected error.
     Unreachable(String),
-    /// It answers that it is loading or draining.
+    /// The node answers UNAVAILABLE: it is loading, stalled or shutting down.
     NotServing(String),
-    /// Its description contradicts its configuration or another node.
+    /// The node's description is invalid, has changed, or contradicts the configuration or another node.
     Refused(String),
 }
 
@@ -63,7 +63,7 @@ struct NodeRecord {
     health: Health,
     /// Number of calls that failed because the node was unavailable.
     unavailable_calls: u64,
-    /// Time when it became ready; `None` until it has been ready once.
+    /// Time when the node last became ready; `None` if it never was.
     ready_since: Option<Instant>,
     info: Option<NodeInfo>,
     load: Load,
@@ -73,28 +73,28 @@ struct NodeRecord {
     latency: LatencyTracker,
 }
 
-/// A node's last self-description, checked and as received.
+/// A node's last self-description: `description` is its checked form, `wire` the message as received.
 #[derive(Clone, Debug)]
 pub(crate) struct NodeInfo {
     pub(crate) description: Arc<Description>,
     pub(crate) wire: Arc<pb::DescribeResponse>,
 }
 
-/// Properties that a node must have to serve a call.
+/// Selects the nodes that may serve a call.
 #[derive(Clone, Copy, Debug)]
 pub struct NodeSelector<'a> {
-    /// Stage.
+    /// Stage of the node.
     pub stage: Stage,
-    /// Fingerprint of the stage.
+    /// Fingerprint of the stage's model.
     pub fingerprint: Fingerprint,
-    /// Name of the arithmetic; `None`: any.
+    /// Name of the required arithmetic; `None` accepts any.
     pub arithmetic: Option<&'a str>,
     /// Nodes that must not be called.
     pub exclude: &'a [Arc<Node>],
 }
 
 impl NodeSelector<'_> {
-    /// Returns whether the node is ready and serves the model, in the right arithmetic.
+    /// Returns whether the node is ready and has the model and arithmetic. Ignores `exclude` and the node's stage.
     pub(crate) fn matches(&self, node: &Node) -> bool {
         node.ready_info().is_some_and(|info| {
             let arithmetic = self.arithmetic.is_none_or(|name| name == info.description.arithmetic);
@@ -102,14 +102,14 @@ impl NodeSelector<'_> {
         })
     }
 
-    /// Returns whether the node is in the list of excluded ones.
+    /// Returns whether `exclude` contains the node.
     pub(crate) fn excludes(&self, node: &Arc<Node>) -> bool {
         self.exclude.iter().any(|excluded| Arc::ptr_eq(excluded, node))
     }
 }
 
 impl Node {
-    /// Returns a node at `http://HOST:PORT` or `HOST:PORT`. It connects on first use. `changed` is notified of changes.
+    /// Returns a node at `http://HOST:PORT` or `HOST:PORT`. It connects on first use. Errors: [`StartError::Address`].
     pub(crate) fn new(stage: Stage, address: &str, changed: Arc<Notify>) -> Result<Self, StartError> {
         let url = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
         let malformed = |problem: String| StartError::Address {
@@ -170,7 +170,7 @@ impl Node {
             .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
     }
 
-    /// Returns the last self-description, whether or not the node is ready.
+    /// Returns the last self-description, even if the node is not ready; `None` before the first.
     pub(crate) fn info(&self) -> Option<NodeInfo> {
         self.state().info.clone()
     }
@@ -191,7 +191,6 @@ impl Node {
         self.info().map(|info| info.description.arithmetic.clone())
     }
 
-    /// Returns the health.
     pub(crate) fn health(&self) -> Health {
         self.state().health.clone()
     }
@@ -206,18 +205,18 @@ impl Node {
         self.state().breaker.admits(Instant::now())
     }
 
-    /// Returns the load, for the balancer.
+    /// Returns the load that the balancer compares.
     pub(crate) fn load(&self) -> Load {
         let state = self.state();
         Load { ready_for: state.ready_since.map(|since| since.elapsed()), ..state.load }
     }
 
-    /// Returns the latency, for outlier detection.
+    /// Returns a copy of the latency tracker, for outlier detection.
     pub(crate) fn latency(&self) -> LatencyTracker {
         self.state().latency
     }
 
-    /// Stores a self-description, the load in it, and the health that follows from it.
+    /// Stores a self-description, the load that it reports, and the health. The node no longer counts as lost.
     pub(crate) fn set_info(&self, info: NodeInfo, health: Health) {
         {
             let mut state = self.state();
@@ -230,14 +229,15 @@ impl Node {
         self.set_health(health);
     }
 
-    /// Stores the health, and logs it if it changed.
+    /// Stores the health. Unless only the reason changed, also logs the change and wakes waiting calls. A node that
+    /// becomes ready again starts with a closed breaker and no latency samples.
     pub(crate) fn set_health(&self, health: Health) {
         let before = {
             let mut state = self.state();
             let before = std::mem::replace(&mut state.health, health.clone());
             if health == Health::Ready && before != Health::Ready {
                 if state.ready_since.is_some() {
-                    // Possibly a restarted process, so its history is discarded.
+                    // The process may have restarted, so its history is discarded.
                     state.breaker.reset();
                     state.latency = LatencyTracker::default();
                 }
@@ -257,7 +257,7 @@ impl Node {
         self.changed.notify_waiters();
     }
 
-    /// Records a call that failed because the node is unavailable.
+    /// Counts a call that failed because the node is unavailable, and stores the resulting health.
     pub(crate) fn record_unavailable(&self, health: Health) {
         self.state().unavailable_calls += 1;
         self.set_health(health);
@@ -280,20 +280,20 @@ impl Node {
         let _ = self.lost.subscribe().wait_for(|&lost| lost).await;
     }
 
-    /// Opens the circuit breaker, because the node gave a wrong answer.
+    /// Opens the circuit breaker, because the node gave a wrong answer. `reason` is logged.
     pub fn eject(&self, reason: &str) {
         self.state().breaker.eject(Instant::now());
         self.on_open(reason);
     }
 
-    /// Logs the reason, and discards the latency samples, which may not apply once the node comes back.
+    /// Logs the ejection and discards the latency samples, which may be outdated when the node returns.
     fn on_open(&self, reason: &str) {
         self.state().latency = LatencyTracker::default();
         tracing::warn!(stage = %self.stage, address = self.address, reason, "node is ejected");
     }
 
     fn state(&self) -> MutexGuard<'_, NodeRecord> {
-        // No code panics while it holds the lock.
+        // No code that holds this lock panics.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -320,7 +320,7 @@ impl ToWire for Node {
 }
 
 impl NodeInfo {
-    /// Returns the cascade that the node serves a stage of.
+    /// Returns the cascade that the node's model belongs to.
     pub(crate) fn cascade(&self) -> &Cascade {
         &self.description.cascade
     }

@@ -12,12 +12,12 @@ use crate::error::Error;
 use crate::health;
 use crate::node::Node;
 
-/// Maximum pause before a full node is called again, regardless of the delay it asks for: its queue may empty sooner.
+/// Maximum pause before a full node is called again, even if the node asks for more: its queue may empty sooner.
 pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
-/// Base of the backoff: the pause before the first retry is random, below twice this; the bound doubles each time.
+/// Base of the backoff. The pause before retry N is random, below this times 2^N, with N at most 5.
 const BACKOFF: Duration = Duration::from_millis(10);
-/// Maximum number of nodes that may fail a call with a wrong answer or a timeout. Unlike the death of a node, such
-/// failures suggest that the call itself is at fault.
+/// Number of excluded nodes at which the call fails. Repeated errors, wrong answers or timeouts, unlike the death of
+/// nodes, suggest that the call itself is at fault.
 const EXCLUDED_MAX: usize = 4;
 
 /// Reason that one attempt failed.
@@ -27,7 +27,7 @@ pub(crate) enum AttemptError {
     Status(Status),
     /// The answer contradicts the request. The node is ejected.
     WrongAnswer(String),
-    /// The answer contradicts that of a node of the other stage. Either may be wrong, so the node is not ejected.
+    /// The answer contradicts that of a node of the other stage. Either node may be wrong, so none is ejected.
     Disputed(String),
     /// The call timeout passed.
     Timeout,
@@ -44,18 +44,17 @@ impl From<Status> for AttemptError {
 /// Failed attempts of one call.
 #[derive(Default)]
 pub(crate) struct Attempts {
-    /// Nodes that failed, with their errors, in order.
+    /// Nodes that failed, each with its error, oldest failure first.
     pub(crate) failed: Vec<(Arc<Node>, String)>,
     timeouts: usize,
-    /// Nodes that gave a wrong answer or timed out, and are not called again.
+    /// Nodes not to call again: they timed out, gave a wrong answer, or returned an error other than UNAVAILABLE.
     excluded: Vec<Arc<Node>>,
-    /// Nodes that were full since the last pause, with the delay that each asked for.
+    /// Nodes that were full since the last pause, each with the retry delay that it asked for.
     full: Vec<(Arc<Node>, Duration)>,
 }
 
 impl Attempts {
-    /// Returns whether the call must end: `attempts_max` attempts failed, or too many nodes gave wrong answers or timed
-    /// out.
+    /// Returns whether the call must end: `attempts_max` attempts failed, or [`EXCLUDED_MAX`] nodes are excluded.
     pub(crate) fn are_exhausted(&self, attempts_max: usize) -> bool {
         self.failed.len() >= attempts_max || self.excluded.len() >= EXCLUDED_MAX
     }
@@ -76,21 +75,21 @@ impl Attempts {
         !self.full.is_empty()
     }
 
-    /// Waits until the first full node may be called again.
+    /// Waits for the shortest delay of a full node, up to [`RETRY_AFTER_MAX`]. Afterwards all full nodes may be called.
     pub(crate) async fn wait_for_full_node(&mut self) {
         let soonest = self.full.drain(..).map(|(_, after)| after).min().unwrap_or_default();
         tokio::time::sleep(soonest.min(RETRY_AFTER_MAX)).await;
     }
 
-    /// Waits before a retry: exponential backoff with full jitter, so that the calls that a dead node failed are not
-    /// all retried at the same instant.
+    /// Waits before a retry: exponential backoff with full jitter, so that a dead node's calls are not all retried at
+    /// once.
     pub(crate) async fn back_off(&self) {
         let most = BACKOFF * (1 << self.failed.len().min(5));
         tokio::time::sleep(most.mul_f64(fastrand::f64())).await;
     }
 
-    /// Records a failed attempt. Returns whether it counts as a failure; a full node does not. Errors: the request
-    /// itself is wrong, so that no other node would accept it.
+    /// Records a failed attempt. Returns `false` if the node was full, which does not count as a failure. Errors:
+    /// [`Error::Rejected`] if the request itself is wrong, so that no node would accept it.
     pub(crate) fn record(&mut self, stage: Stage, node: Arc<Node>, attempt: AttemptError) -> Result<bool, Error> {
         let error = match &attempt {
             AttemptError::Status(status) => health::root_cause(status),
@@ -107,7 +106,7 @@ impl Attempts {
             (kind @ (ErrorKind::InvalidArgument | ErrorKind::WrongModel), _) => {
                 return Err(Error::Rejected { kind, message: error });
             }
-            // Once the node passes a health check it may be called again.
+            // The node may be called again once it passes a health check.
             (ErrorKind::Unavailable, AttemptError::Status(status)) => {
                 node.record_unavailable(health::from_status(status));
             }
@@ -133,7 +132,7 @@ impl AttemptError {
         }
     }
 
-    /// Returns the outcome for the node's circuit breaker, which ignores unreachable nodes: health checks exclude them.
+    /// Returns the outcome for the circuit breaker. An unavailable node is ignored, because health checks exclude it.
     pub(crate) fn outcome(&self) -> CallOutcome {
         match self.kind() {
             ErrorKind::Internal | ErrorKind::DeadlineExceeded | ErrorKind::DataLoss => CallOutcome::Failed,

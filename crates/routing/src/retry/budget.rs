@@ -11,7 +11,7 @@ use tokio::time::Instant;
 const RETRIES_PER_CALL: f64 = 0.2;
 /// Retries added each second, regardless of the number of calls.
 const RETRIES_PER_SECOND: f64 = 10.0;
-/// Maximum balance: enough to retry all calls that are in flight on a node when it dies.
+/// Maximum balance, in retries: enough to retry all calls that are in flight on a node when it dies.
 const BALANCE_MAX: f64 = 200.0;
 
 /// Token bucket of retries.
@@ -30,7 +30,7 @@ impl RetryBudget {
         Self(Mutex::new(Bucket { balance: BALANCE_MAX, refilled: Instant::now() }))
     }
 
-    /// Adds [`RETRIES_PER_CALL`] to the budget. Called once for each call, not for its retries.
+    /// Adds [`RETRIES_PER_CALL`] to the budget. Must be called once per call, not per retry.
     pub(crate) fn deposit(&self) {
         self.with(|bucket| bucket.balance = (bucket.balance + RETRIES_PER_CALL).min(BALANCE_MAX));
     }
@@ -45,7 +45,7 @@ impl RetryBudget {
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Bucket) -> T) -> T {
-        // No code panics while it holds the lock.
+        // No code that holds this lock panics.
         let mut bucket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let refill = RETRIES_PER_SECOND * (now - bucket.refilled).as_secs_f64();

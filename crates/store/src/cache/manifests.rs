@@ -1,4 +1,4 @@
-//! Manifests in memory, for readers only. Each is used as long as its validator is unchanged.
+//! Manifests in memory, for reads of documents only. A cached manifest is used as long as its validator is unchanged.
 
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use crate::cache::validator::{Validator, ValidatorPaths};
 use crate::object::version::now_unix_ms;
 use crate::{Error, Store};
 
-/// Approximate memory use of a cache entry in addition to its manifest, in bytes.
+/// Approximate memory use of a cache entry in bytes, without its manifest.
 const ENTRY_WEIGHT: usize = 320;
 
-/// Manifests that were read recently.
+/// Cache of manifests that were read recently.
 pub struct ManifestCache(Cache<DocumentId, CachedManifest>);
 
-/// A manifest with the validator from before it was read.
+/// A manifest with a validator that was read before the manifest was.
 #[derive(Clone)]
 struct CachedManifest {
     manifest: Arc<ResolvedManifest>,
@@ -25,7 +25,7 @@ struct CachedManifest {
 }
 
 impl ManifestCache {
-    /// Creates a cache of at most `bytes`; with 0 it keeps nothing.
+    /// Creates a cache of at most `bytes`. With 0 it caches nothing.
     pub fn new(bytes: u64) -> Self {
         let weight = |_: &DocumentId, cached: &CachedManifest| {
             u32::try_from(ENTRY_WEIGHT + cached.manifest.weight()).unwrap_or(u32::MAX)
@@ -33,7 +33,7 @@ impl ManifestCache {
         Self(Cache::builder().max_capacity(bytes).weigher(weight).build())
     }
 
-    /// Returns a document's manifest, as [`Store::manifest`] does.
+    /// Returns a document's manifest from the cache, or from the store as [`Store::manifest`] does.
     pub async fn get(&self, id: DocumentId, store: &Store) -> Result<Arc<ResolvedManifest>, Error> {
         if let Some(CachedManifest { manifest, paths, validator }) = self.0.get(&id).await
             && store.validator(&paths) == Some(validator)
@@ -61,14 +61,14 @@ mod tests {
     use crate::manifest::{Manifest, ShardEntry};
     use crate::shard::tests::shard;
 
-    /// A document of one inline shard.
+    /// Returns a document of one inline shard.
     fn small() -> Manifest {
         let whole = manifest(&[vec![40]], false);
         let shards = vec![ShardEntry::inline(whole.shards[0].hash, &shard(&[40]).into_encoded(), None)];
         Manifest { shards, ..whole }
     }
 
-    /// Sets the folders' times of change to a minute ago, as if no put had happened since.
+    /// Sets the modification times of the folders to a minute ago, so that validators are strong.
     fn settle(data: &std::path::Path) {
         let long_ago = SystemTime::now() - Duration::from_secs(60);
         for folder in ["documents", "deleted"] {
@@ -87,7 +87,7 @@ mod tests {
         let first = store.put_manifest(small()).await.unwrap().value;
         let id = first.id;
 
-        // Put just now: the next change may have the same time.
+        // A manifest that was just put is not cached: the next change may have the same modification time.
         let read = manifests.get(id, &store).await.unwrap();
         assert!(!Arc::ptr_eq(&read, &manifests.get(id, &store).await.unwrap()));
         settle(folder.path());

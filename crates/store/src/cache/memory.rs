@@ -1,4 +1,4 @@
-//! Memory tier: shards weighed by bytes.
+//! Memory tier: shards in memory, limited by their total size.
 
 use std::sync::Arc;
 
@@ -7,25 +7,25 @@ use moka::future::Cache;
 use crate::object::key::ShardKeys;
 use crate::{Error, Shard};
 
-/// Shards in memory.
+/// Cache of shards in memory.
 pub(crate) struct Memory {
     shards: Cache<ShardKeys, Arc<Shard>>,
 }
 
 impl Memory {
-    /// Creates a cache of at most `bytes`; with 0 it keeps nothing.
+    /// Creates a cache of at most `bytes`. With 0 it caches nothing.
     pub(crate) fn new(bytes: u64) -> Self {
         let weight =
             |keys: &ShardKeys, shard: &Arc<Shard>| u32::try_from(keys.weight() + shard.weight()).unwrap_or(u32::MAX);
         Self { shards: Cache::builder().max_capacity(bytes).weigher(weight).build() }
     }
 
-    /// Returns a cached shard.
+    /// Returns a shard; `None` if it is not cached.
     pub(crate) async fn get(&self, keys: &ShardKeys) -> Option<Arc<Shard>> {
         self.shards.get(keys).await
     }
 
-    /// Returns a cached shard, or runs `fetch`, once for all concurrent callers.
+    /// Returns a shard. If it is not cached, one of the concurrent callers runs `fetch`, and all share the result.
     pub(crate) async fn get_or_fetch(
         &self,
         keys: &ShardKeys,
@@ -40,7 +40,7 @@ impl Memory {
         self.shards.insert(keys, shard).await;
     }
 
-    /// Evicts what is over the limit.
+    /// Evicts shards until the cache is within its limit.
     #[cfg(test)]
     pub(crate) async fn run_pending_tasks(&self) {
         self.shards.run_pending_tasks().await;

@@ -1,8 +1,8 @@
 //! Cache tiers in front of the store: memory, then a shared Redis if configured.
 //!
-//! They hold latents and corrections, never a text, and nothing that the store does not hold. A shard is reached only
-//! through a manifest, which is read from the store or validated against it ([`ManifestCache`]). A deleted document is
-//! therefore unreadable immediately, whatever is cached.
+//! The tiers contain copies of latents and corrections, but no text. A shard is read only through a manifest, which is
+//! read from the store or validated against it ([`ManifestCache`]). A deleted document is therefore unreadable
+//! immediately, even if copies of its shards are still cached.
 
 mod manifests;
 mod memory;
@@ -31,12 +31,12 @@ pub struct ShardCache {
 }
 
 impl ShardCache {
-    /// Creates a cache with at most `memory_bytes` of shards in memory.
+    /// Creates a cache whose memory tier has at most `memory_bytes`. `redis` is `None` without a Redis tier.
     pub fn new(memory_bytes: u64, redis: Option<Redis>, metrics: Metrics) -> Self {
         Self { memory: Memory::new(memory_bytes), redis, metrics }
     }
 
-    /// Returns a shard from the nearest tier that has it. Concurrent reads of a shard share one fetch.
+    /// Returns a shard from memory, Redis or the store, and caches it. Concurrent reads of a shard share one fetch.
     pub async fn get(&self, keys: &ShardKeys, store: &Store) -> Result<Arc<Shard>, Error> {
         let start = Instant::now();
         if let Some(shard) = self.memory.get(keys).await {
@@ -47,7 +47,7 @@ impl ShardCache {
         self.memory.get_or_fetch(keys, self.fetch(keys, store)).await
     }
 
-    /// Caches a shard that was just stored.
+    /// Caches a shard that was just stored, in all tiers.
     pub async fn put(&self, keys: ShardKeys, shard: Shard) {
         if let Some(redis) = &self.redis {
             redis.put(&keys, &shard);
@@ -123,7 +123,7 @@ mod tests {
     async fn an_unreachable_redis_costs_no_shard() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path().to_str().unwrap()).await.unwrap();
-        // Nothing listens on the discard port.
+        // No server listens on port 9.
         let redis = Redis::new("redis://127.0.0.1:9", std::time::Duration::from_secs(60)).unwrap();
         let cache = ShardCache::new(0, Some(redis), metrics());
         for number in 0..20 {

@@ -1,8 +1,8 @@
 //! Shared tier: Redis or Valkey.
 //!
-//! It is optional and only makes reads faster. Reads have a short timeout. After a failure the tier is skipped for a
-//! moment, so that an unreachable server costs almost nothing; the client reconnects on its own. Writes are queued and
-//! pipelined, and dropped if the queue is full.
+//! The tier is optional and only makes reads faster. Reads have a short timeout. After a failure, reads and writes skip
+//! the server for a cooldown, so that an unreachable server costs almost nothing. The client reconnects by itself.
+//! Writes are queued and pipelined, and dropped if the queue is full.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,15 +18,15 @@ use super::value;
 use crate::object::key::ShardKeys;
 use crate::{OpenError, Shard};
 
-/// Timeout of a read: about as long as a read from a local store takes.
+/// Timeout of a read. A read from a local store takes about as long.
 const READ_TIMEOUT: Duration = Duration::from_millis(50);
-/// Timeout of a pipeline of writes, for which no caller waits.
+/// Timeout of connecting, and of a pipeline of writes. No caller waits for writes.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time for which the server is skipped after a failure.
+/// Time for which reads and writes skip the server after a failure.
 const COOLDOWN: Duration = Duration::from_millis(500);
-/// Capacity of the write queue. A shard takes some kilobytes.
+/// Capacity of the write queue in shards. A shard has a few kilobytes.
 const WRITES_QUEUED_MAX: usize = 256;
-/// Maximum writes of one pipeline.
+/// Maximum writes in one pipeline.
 const PIPELINE_MAX: usize = 32;
 
 /// Result of a read.
@@ -35,7 +35,7 @@ pub(crate) enum Reply {
     Hit(Shard),
     /// The key is absent, or its value failed a check.
     Miss,
-    /// The server did not answer, or was skipped after a failure.
+    /// The server did not answer, returned an error, or was skipped after a failure.
     Failed,
 }
 
@@ -47,7 +47,7 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Creates a client that connects on first use. Entries expire after `ttl`. Fails if the URL is invalid.
+    /// Creates a client that connects on first use. Fails if `url` is invalid. Entries live for `ttl` in whole seconds.
     pub fn new(url: &str, ttl: Duration) -> Result<Self, OpenError> {
         let wrong = |error: RedisError| OpenError::Redis(error.to_string());
         let client = Client::open(url).map_err(wrong)?;
@@ -59,12 +59,12 @@ impl Redis {
         let (writes, queued) = mpsc::channel(WRITES_QUEUED_MAX);
         let cooldown = Arc::<Cooldown>::default();
         let writer = Writer { connection: connection.clone(), cooldown: Arc::clone(&cooldown), ttl };
-        // Ends when the sender is dropped.
+        // The task ends when the sender is dropped.
         tokio::spawn(writer.run(queued));
         Ok(Self { connection, cooldown, writes })
     }
 
-    /// Reads and checks a shard.
+    /// Reads a shard and checks its checksum.
     pub(crate) async fn get(&self, keys: &ShardKeys) -> Reply {
         if self.cooldown.is_active() {
             return Reply::Failed;
@@ -80,14 +80,14 @@ impl Redis {
         }
     }
 
-    /// Queues the write of a shard.
+    /// Queues the write of a shard, or drops it if the queue is full or the server is skipped after a failure.
     pub(crate) fn put(&self, keys: &ShardKeys, shard: &Shard) {
         if self.cooldown.is_active() {
             return;
         }
         let key = value::key(keys);
         let value = value::seal(&key, shard);
-        // Dropped if the queue is full: other gateways read this shard from the store.
+        // Fails if the queue is full. Without the write, other gateways read this shard from the store.
         let _ = self.writes.try_send((key, value));
     }
 }
@@ -115,7 +115,7 @@ impl Writer {
     }
 }
 
-/// Time of the last failure, shared by reads and writes.
+/// Time of the last failure. Reads and writes share it.
 #[derive(Default)]
 struct Cooldown {
     failed: Mutex<Option<Instant>>,
@@ -126,7 +126,7 @@ impl Cooldown {
         self.lock().is_some_and(|failed| failed.elapsed() < COOLDOWN)
     }
 
-    /// Records the result of a request that began at `start`, and logs a change between failure and success.
+    /// Records a request that began at `start`, and logs when failures begin and end. Returns `None` if it failed.
     fn record<T>(&self, start: Instant, result: Result<Result<T, RedisError>, Elapsed>) -> Option<T> {
         let mut failed = self.lock();
         let problem = match result {
@@ -149,7 +149,7 @@ impl Cooldown {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
-        // No code panics while it holds the lock.
+        // The lock is never poisoned: no code panics while it holds it.
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! A manifest in memory, together with the locations of its shards.
+//! A manifest in memory, with the locations of its shards.
 
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
@@ -7,34 +7,33 @@ use crate::manifest::{Manifest, Placement};
 use crate::object::key::{self, ShardKeys};
 use crate::{Error, Shard, StoredObject};
 
-/// Approximate memory use of a shard's keys in bytes.
+/// Approximate memory use of the keys of a shard in bytes.
 const KEYS_WEIGHT: usize = 640;
 
-/// A manifest with the locations of its shards. Each is resolved on first use and kept, since hot documents are read
-/// often.
+/// A manifest with the locations of its shards. Each location is resolved on first use and then kept.
 #[derive(Debug)]
 pub struct ResolvedManifest {
     stored: StoredObject<Manifest>,
     shards: Vec<OnceLock<ShardLocation>>,
 }
 
-/// Resolved location of a shard.
+/// Location of a shard.
 #[derive(Clone, Debug)]
 pub enum ShardLocation {
-    /// The manifest contained the shard, decoded here.
+    /// The shard was inline in the manifest, and is decoded.
     Inline(Arc<Shard>),
-    /// Objects with these keys.
+    /// The shard is in objects with these keys.
     Objects(ShardKeys),
 }
 
 impl ResolvedManifest {
-    /// Wraps a manifest; resolves nothing yet.
+    /// Wraps a manifest. Resolves no location yet.
     pub(crate) fn new(stored: StoredObject<Manifest>) -> Self {
         let shards = stored.value.shards.iter().map(|_| OnceLock::new()).collect();
         Self { stored, shards }
     }
 
-    /// Returns the location of a shard by its number. Fails if an inline shard does not decode.
+    /// Returns the location of the shard with this index, from 0. Fails if an inline shard does not decode.
     pub fn location(&self, shard: usize) -> Result<&ShardLocation, Error> {
         let resolved = &self.shards[shard];
         if let Some(location) = resolved.get() {
@@ -56,7 +55,7 @@ impl ResolvedManifest {
     /// Returns the approximate memory use in bytes once all locations are resolved.
     pub(crate) fn weight(&self) -> usize {
         let location_weight = |placement: &Placement| match placement {
-            // Decoded shards take about as much memory as encoded ones.
+            // A decoded shard takes about as much memory as its payloads.
             Placement::Inline { .. } => placement.inline_bytes(),
             Placement::Objects { .. } => KEYS_WEIGHT,
         };

@@ -1,9 +1,9 @@
 //! Cache validator of a manifest: cheap to read, and different as soon as another version may be current.
 //!
-//! For a local folder it consists of the modification times of `documents/<ab>` and `deleted/<ab>`, which change with
-//! every file that any gateway creates or removes there, and the number of changes of the pack index. Moving a version
-//! into or out of a pack does not change the document, and only a document's first version is created in a pack. Clouds
-//! have no such times, so nothing is cached for them.
+//! For a local folder, it consists of the modification times of `documents/<ab>` and `deleted/<ab>`, and the number of
+//! changes of the pack index. The times change whenever any gateway creates or removes a file there. Packs of other
+//! gateways need no check: no new version of an existing document is put into a pack, and moving a version does not
+//! change the document. Clouds have no such times, so their manifests are not cached.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -13,29 +13,29 @@ use c3_types::DocumentId;
 use crate::Store;
 use crate::object::key::{DELETED, DOCUMENTS, document_folder};
 
-/// Minimum age of a modification time before the next change certainly has another: longer than the resolution of any
-/// file system's clock.
+/// Minimum age of a modification time at which every later change gets a different one: more than the resolution of
+/// any file system's timestamps.
 const STRONG_AFTER: Duration = Duration::from_secs(3);
 
-/// The folders whose modification times validate a document's manifest.
+/// Paths of the folders whose modification times validate a document's manifest.
 #[derive(Debug)]
 pub(crate) struct ValidatorPaths {
     documents: PathBuf,
     deleted: PathBuf,
 }
 
-/// A cache validator, compared for equality.
+/// A cache validator. A cached manifest is valid while its validator equals the current one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Validator {
-    /// Modification time of the folder; `None` if it does not exist.
+    /// Modification time of the folder, here and in `deleted`; `None` if the folder does not exist.
     documents: Option<SystemTime>,
     deleted: Option<SystemTime>,
-    /// Changes of the pack index.
+    /// Number of changes of the pack index.
     packs: u64,
 }
 
 impl Validator {
-    /// Returns whether every later change yields another validator. A recent modification time does not ensure that.
+    /// Returns whether every later change results in a different validator. False if a modification time is too recent.
     pub(crate) fn is_strong(&self) -> bool {
         let now = SystemTime::now();
         let old = |changed: SystemTime| now.duration_since(changed).is_ok_and(|age| age >= STRONG_AFTER);
@@ -44,16 +44,16 @@ impl Validator {
 }
 
 impl Store {
-    /// Returns the paths that validate a document's manifest; `None` for a cloud.
+    /// Returns the paths of the folders that validate a document's manifest; `None` for a cloud.
     pub(crate) fn validator_paths(&self, id: DocumentId) -> Option<ValidatorPaths> {
         let folder = self.objects.folder()?;
         let path = |kind| folder.join(document_folder(kind, id));
         Some(ValidatorPaths { documents: path(DOCUMENTS), deleted: path(DELETED) })
     }
 
-    /// Reads the current validator; `None` if the folders cannot be read.
+    /// Reads the current validator; `None` if a folder exists but cannot be read.
     pub(crate) fn validator(&self, paths: &ValidatorPaths) -> Option<Validator> {
-        // Before the folders: the current version is chosen from the pack index as it is now.
+        // Read before the folders: if the pack index changes meanwhile, this validator never equals a later one.
         let packs = self.packs.changes();
         let (documents, deleted) = (modified(&paths.documents)?, modified(&paths.deleted)?);
         Some(Validator { documents, deleted, packs })
@@ -81,7 +81,7 @@ mod tests {
             Validator { documents, deleted: None, packs: 0 }
         };
         assert!(validator(10).is_strong() && !validator(1).is_strong());
-        // The clock was set back since.
+        // The modification time is in the future, as after the clock was set back.
         let ahead = Validator { documents: Some(now + Duration::from_secs(60)), deleted: None, packs: 0 };
         assert!(!ahead.is_strong());
         assert!(Validator { documents: None, deleted: None, packs: 0 }.is_strong());

@@ -1,11 +1,11 @@
-//! Keys and values of the shared cache. A key contains everything that its shard depends on; a value has a checksum.
+//! Keys and values in Redis. A key is a hash of the keys of a shard's objects. A value has a checksum.
 //!
 //! | bytes | content |
 //! |---|---|
 //! | 32 | BLAKE3 of the key and the payload |
-//! | rest | payload: protobuf, the shard's windows, byte ranges relative to the shard |
+//! | rest | payload: protobuf, the windows of the shard, with byte ranges from the start of the shard |
 //!
-//! Values are checked like any input from outside.
+//! Values are checked like all external input.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use c3_types::Window;
@@ -15,7 +15,7 @@ use crate::object::key::ShardKeys;
 use crate::payload::WindowPayload;
 use crate::{Shard, ShardWindow};
 
-/// Prefix of every key, with the version of the format.
+/// Prefix of every key. It contains the version of the format.
 const PREFIX: &[u8] = b"c3:shard:1:";
 const CHECKSUM_BYTES: usize = 32;
 
@@ -25,7 +25,7 @@ struct Payload {
     windows: Vec<WindowPayload>,
 }
 
-/// Returns the key of a shard.
+/// Returns the key of a shard in Redis.
 pub(crate) fn key(keys: &ShardKeys) -> Bytes {
     let mut hasher = blake3::Hasher::new();
     hasher.update(keys.latents.to_string().as_bytes()).update(&[0]);
@@ -35,7 +35,7 @@ pub(crate) fn key(keys: &ShardKeys) -> Bytes {
     [PREFIX, hasher.finalize().as_bytes()].concat().into()
 }
 
-/// Encodes a shard as the value of this key.
+/// Encodes a shard as the value under `key`.
 pub(crate) fn seal(key: &[u8], shard: &Shard) -> Bytes {
     let windows = shard
         .windows
@@ -50,7 +50,7 @@ pub(crate) fn seal(key: &[u8], shard: &Shard) -> Bytes {
     value.freeze()
 }
 
-/// Decodes the value of this key; `None` if it is damaged or belongs to another key.
+/// Decodes the value under `key`; `None` if it is invalid, damaged, or was written under another key.
 pub(crate) fn unseal(key: &[u8], value: &Bytes) -> Option<Shard> {
     let (sum, payload) = (value.get(..CHECKSUM_BYTES)?, value.slice(CHECKSUM_BYTES..));
     if checksum(key, &payload).as_bytes() != sum {
@@ -83,7 +83,7 @@ pub(crate) mod tests {
     use crate::object::version::Version;
     use crate::shard::tests::{corrections, shard};
 
-    /// Key prefixes of a shard, different for every number.
+    /// Returns key prefixes of a shard that are different for every `number`.
     pub(crate) fn key_prefixes(number: u32, verified: bool) -> ShardKeyPrefixes {
         let latents = LatentSettings { compressor: Fingerprint::of(b"c"), ratio: 20, codec: LatentCodec::Q4_0 };
         let how = CorrectionSettings { decoder: Fingerprint::of(b"d"), arithmetic: "f32".to_owned(), margin: 2.0 };
@@ -91,14 +91,14 @@ pub(crate) mod tests {
         ShardKeyPrefixes::new(ShardHash::of(&number.to_le_bytes()), &latents, how, None)
     }
 
-    /// Keys of a shard, different for every number.
+    /// Returns keys of a shard that are different for every `number`.
     pub(crate) fn keys(number: u32, verified: bool) -> ShardKeys {
         let prefixes = key_prefixes(number, verified);
         let corrections = prefixes.corrections.map(|prefix| prefix.at(Version::NONE));
         ShardKeys { latents: prefixes.latents.at(Version::NONE), corrections }
     }
 
-    /// A shard of windows with these token counts.
+    /// Returns a shard of windows with these token counts.
     pub(crate) fn whole(tokens: &[u32], verified: bool) -> Shard {
         let latents = shard(tokens);
         let corrections = verified.then(|| corrections(&latents).windows);

@@ -1,4 +1,4 @@
-//! Mark phase: reads every manifest and upload session, and collects the objects that they refer to.
+//! Mark phase: reads all current manifests and upload sessions, and collects the keys of objects that they refer to.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use crate::object::key::ObjectKey;
 use crate::object::version::{Version, now_unix_ms};
 use crate::{Error, Store};
 
-/// Half of a key's hash. A store may have millions of keys, and all are held in memory.
+/// Half of the BLAKE3 hash of a key. It saves memory, since a store may have millions of keys.
 type KeyDigest = [u8; 16];
 
 /// Result of the mark phase.
@@ -20,7 +20,7 @@ pub(crate) struct LiveObjects {
     referenced: HashSet<KeyDigest>,
     /// Current versions of expired documents.
     pub(crate) expired: Vec<(DocumentId, Version)>,
-    /// Manifests and packs that cannot be read. They may refer to any object.
+    /// Number of damaged manifests and packs. They may refer to any object.
     pub(crate) unreadable: u64,
 }
 
@@ -41,21 +41,21 @@ fn digest(key: &ObjectKey) -> KeyDigest {
 }
 
 impl Store {
-    /// Reads every upload session and every current manifest.
+    /// Reads every upload session and every current manifest. Expired ones protect no objects.
     pub(crate) async fn mark(&self) -> Result<LiveObjects, Error> {
         let mut live = LiveObjects::default();
-        // Sessions before manifests: a put that ends between the two listings is in one of them.
+        // Lists sessions before manifests. A put stores its manifest, then deletes its session, so one is found.
         for session in self.uploads().await? {
             live.add(&session.manifest);
         }
         let inventory = self.inventory().await?;
-        // The salvaged records of a damaged pack may be incomplete.
+        // A damaged pack may have more records than were found.
         live.unreadable += self.packs.all().iter().filter(|pack| pack.damage.is_some()).count() as u64;
         let newest = inventory.newest();
         let current = inventory.copies.iter().filter(|copy| inventory.is_current(copy, &newest));
         let reads = Vec::from_iter(current.map(|copy| async move {
             let read = match self.read_manifest(copy.id, &copy.located).await {
-                // It was moved after the inventory was listed.
+                // The copy was moved after the inventory was listed.
                 Err(Error::Missing { .. }) => self.manifest(copy.id).await,
                 read => read,
             };

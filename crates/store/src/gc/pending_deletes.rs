@@ -1,5 +1,5 @@
-//! Pending-delete lists: keys that garbage collection found unreferenced, and deletes once the list is older than the
-//! grace if they still are. A list is written before anything is deleted, so that no put builds on a listed object.
+//! Pending-delete lists: keys of objects that garbage collection found unreferenced. Puts do not reuse these objects.
+//! Once a list is older than the grace period, a sweep deletes those of its objects that are still unreferenced.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,10 +15,10 @@ use crate::object::Objects;
 use crate::object::key::{self, ObjectKey};
 use crate::object::version::Version;
 
-/// Maximum keys of one list.
+/// Maximum number of keys in a list.
 pub(crate) const KEYS_MAX: usize = 10_000;
-/// Age up to which a snapshot serves to choose objects for reuse. Choosing an object that was listed since makes a put
-/// fail and store nothing, as it does for every object that is listed while the put runs.
+/// Maximum age of a snapshot from which puts choose objects for reuse. A put that chooses an object that was listed
+/// after the snapshot fails when it checks its objects at the end.
 const SNAPSHOT_AGE_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Clone, PartialEq, Message)]
@@ -27,29 +27,29 @@ struct PendingDeletesPayload {
     keys: Vec<String>,
 }
 
-/// Reader and writer of pending-delete lists. Reads each list once.
+/// Reader and writer of pending-delete lists. Caches the lists that it has read.
 pub(crate) struct PendingDeletes {
     objects: Arc<Objects>,
-    /// The last snapshot, and when it was taken; `None` if it must not be used any more.
+    /// The last snapshot, and the time when it was taken. The time is `None` if `recent` must not return the snapshot.
     cached: Mutex<(Option<Instant>, Arc<Snapshot>)>,
 }
 
-/// All lists at one time.
+/// All lists that existed at one time.
 #[derive(Default)]
 pub(crate) struct Snapshot {
     pub(crate) lists: Vec<PendingList>,
 }
 
-/// A list.
+/// A pending-delete list.
 pub(crate) struct PendingList {
     pub(crate) version: Version,
     pub(crate) object: ObjectMeta,
-    /// `None` if the list is damaged and may contain any key.
+    /// Keys in the list; `None` if the list is damaged, so that it may contain any key.
     pub(crate) keys: Option<Arc<HashSet<String>>>,
 }
 
 impl Snapshot {
-    /// Returns whether a list contains the key.
+    /// Returns whether a list contains the key. A damaged list counts as containing every key.
     pub(crate) fn contains(&self, key: &ObjectKey) -> bool {
         let key = key.to_string();
         self.lists.iter().any(|list| list.keys.as_ref().is_none_or(|keys| keys.contains(&key)))
@@ -57,13 +57,13 @@ impl Snapshot {
 }
 
 impl PendingDeletes {
-    /// Creates a reader that has read no list.
+    /// Creates a reader with an empty cache.
     pub(crate) fn new(objects: Arc<Objects>) -> Self {
         Self { objects, cached: Mutex::default() }
     }
 
-    /// Returns a snapshot that is at most [`SNAPSHOT_AGE_MAX`] old. Enough to choose objects for a new manifest, which
-    /// are checked against a new snapshot after the manifest was written.
+    /// Returns a snapshot that is at most [`SNAPSHOT_AGE_MAX`] old. A put may choose objects by it, since they are
+    /// checked against a new snapshot after the manifest was written.
     pub(crate) async fn recent(&self) -> Result<Arc<Snapshot>, Error> {
         let (taken, snapshot) = self.lock().clone();
         match taken {
@@ -72,7 +72,7 @@ impl PendingDeletes {
         }
     }
 
-    /// Takes a snapshot. It contains every list that was durable before the call and still exists.
+    /// Takes a new snapshot. It contains every list that was durable before the call, unless the list was deleted.
     pub(crate) async fn load(&self) -> Result<Arc<Snapshot>, Error> {
         let taken = Instant::now();
         let folder = Path::from(key::PENDING_DELETES);
@@ -114,13 +114,13 @@ impl PendingDeletes {
         let key = key::pending_deletes(Version::after(Version::NONE));
         let payload = PendingDeletesPayload { keys }.encode_to_vec();
         self.objects.put(&key, &payload).await?;
-        // Puts of this gateway must not choose the listed objects from an older snapshot.
+        // Makes `recent` take a new snapshot, so that puts of this gateway do not choose the listed objects.
         self.lock().0 = None;
         Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, (Option<Instant>, Arc<Snapshot>)> {
-        // No code panics while it holds the lock.
+        // The lock is never poisoned: no code panics while it holds it.
         self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

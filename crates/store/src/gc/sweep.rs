@@ -1,10 +1,10 @@
-//! Sweep phase: removes what no document refers to. Safe against a crash at any instant, and against concurrent puts,
-//! deletes and sweeps of other gateways.
+//! Sweep phase: removes objects to which no document or upload session refers. Safe against a crash at any instant, and
+//! against concurrent puts, deletes and sweeps of other gateways.
 //!
-//! An unreferenced object older than the grace period is first put on a pending-delete list. From then on no put reuses
-//! it. Once the list is older than the grace period, all manifests are read again, and objects that are still
-//! unreferenced are removed. A put that chose such an object before the list was written either has ended, so that its
-//! manifest is seen, or finds the object listed or gone when it checks its objects after writing its manifest, and
+//! An unreferenced object older than the grace period is first put on a pending-delete list. From then on puts do not
+//! choose it. Once the list is older than the grace period, a sweep reads all manifests and removes listed objects that
+//! are still unreferenced. A put may have chosen an object before it was listed. If the sweep finds the put's manifest,
+//! the object stays. Otherwise the put checks its objects after it wrote the manifest, finds one listed or missing, and
 //! fails.
 
 use std::collections::HashSet;
@@ -23,13 +23,13 @@ use crate::object::key::{self, CORRECTIONS, DELETED, LATENTS, ObjectKey};
 use crate::{Error, Store};
 
 impl Store {
-    /// Collects garbage. A grace period of zero removes everything that is unreferenced now, which makes concurrent
-    /// puts fail.
+    /// Collects garbage that is older than `grace`. Zero removes unreferenced objects immediately, which may make
+    /// concurrent puts fail. While a manifest or pack is damaged, latents, corrections, registers and tombstones stay.
     pub async fn sweep(&self, grace: Duration) -> Result<SweepSummary, Error> {
         let mut summary = SweepSummary::default();
         self.sweep_once(grace, &mut summary).await?;
         if grace.is_zero() {
-            // The lists that the first pass wrote are old enough for the second.
+            // Executes the lists that the first pass wrote.
             self.sweep_once(grace, &mut summary).await?;
         }
         Ok(summary)
@@ -40,7 +40,7 @@ impl Store {
         summary.removed += stale;
         summary.removed_bytes += bytes;
         tolerate_full(self.compact(grace, summary).await)?;
-        // Before the mark phase, so that it sees every manifest that was written before one of these lists.
+        // The lists are read before the mark phase, which then sees every manifest that is older than one of the lists.
         let pending = self.pending_deletes.load().await?;
         let live = self.mark().await?;
         for &(id, version) in &live.expired {
@@ -56,7 +56,7 @@ impl Store {
         }
         self.remove_dead_manifests(summary).await?;
         self.remove_expired_uploads(summary).await?;
-        // An unreadable manifest may belong to a document that exists.
+        // The document of a damaged manifest may exist, so its names, labels and tombstones are kept.
         if live.unreadable == 0 {
             let needed = self.sweep_registers(grace, summary).await?;
             self.remove_tombstones(grace, &needed, summary).await?;
@@ -64,7 +64,7 @@ impl Store {
         Ok(())
     }
 
-    /// Removes the objects of a list that are still unreferenced, then the list.
+    /// Removes the objects of a list that are still unreferenced, then the list. Does nothing if the list is damaged.
     async fn run_deletes(
         &self,
         list: &PendingList,
@@ -82,7 +82,7 @@ impl Store {
         self.objects.delete(&key::pending_deletes(list.version)).await
     }
 
-    /// Writes pending-delete lists of unreferenced objects.
+    /// Lists unreferenced latents and corrections as pending deletes if they are older than `grace` and not listed yet.
     async fn schedule_deletes(
         &self,
         grace: Duration,
@@ -110,7 +110,7 @@ impl Store {
         Ok(())
     }
 
-    /// Removes manifest objects that are not current, or that a pack holds too.
+    /// Removes manifest objects, of any age, that are not current or of which a pack contains an intact copy.
     async fn remove_dead_manifests(&self, summary: &mut SweepSummary) -> Result<(), Error> {
         let inventory = self.inventory().await?;
         let newest = inventory.newest();
@@ -122,7 +122,7 @@ impl Store {
         Ok(())
     }
 
-    /// Returns whether a pack holds an intact copy of the same version, which an interrupted compaction leaves.
+    /// Returns whether a pack contains an intact copy of the same version, as after an interrupted compaction.
     async fn is_packed(&self, copy: &ManifestCopy, inventory: &Inventory) -> bool {
         for other in inventory.copies_of(copy.id) {
             let same = other.object.is_none() && other.located.version == copy.located.version;
@@ -133,7 +133,7 @@ impl Store {
         false
     }
 
-    /// Removes tombstones older than the grace period that no copy, name or label needs.
+    /// Removes tombstones that are older than `grace` and delete no existing copy. Keeps those of `needed` documents.
     async fn remove_tombstones(
         &self,
         grace: Duration,
@@ -142,8 +142,8 @@ impl Store {
     ) -> Result<(), Error> {
         let folder = Path::from(DELETED);
         let tombstones: Vec<_> = self.objects.list(&folder, &folder).try_collect().await?;
-        // Listed after the tombstones. A compaction or repair that still moves a deleted version ends within the grace
-        // period of the delete, so the inventory has its copy.
+        // Listed after the tombstones. A compaction or repair may copy a version after its delete, but ends within the
+        // grace period, so the inventory contains the copy.
         let inventory = self.inventory().await?;
         for tombstone in tombstones.into_iter().filter(|tombstone| is_older_than(tombstone, grace)) {
             let Some((id, version)) = key::parse_document(&tombstone.location) else { continue };
@@ -154,7 +154,7 @@ impl Store {
         Ok(())
     }
 
-    /// Removes an object and counts it.
+    /// Removes an object and adds it to `summary`. Does nothing if the object is missing.
     pub(crate) async fn remove(&self, key: &ObjectKey, summary: &mut SweepSummary) -> Result<(), Error> {
         match self.objects.size(key).await {
             Ok(bytes) => {
@@ -169,7 +169,7 @@ impl Store {
     }
 }
 
-/// Skips a step that a full disk has no room for: the sweep must still be able to free space.
+/// Ignores the failure of a step that needs space on a full disk, so that the sweep can go on and free space.
 fn tolerate_full(step: Result<(), Error>) -> Result<(), Error> {
     match step {
         Err(error @ Error::Unavailable { reason: Unavailable::Full, .. }) => {

@@ -1,4 +1,4 @@
-//! All copies of manifests in a store, and which of them are current.
+//! Inventory of all copies of manifests in a store. It determines which copies are current.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -37,15 +37,15 @@ pub enum Location {
 pub(crate) struct ManifestCopy {
     pub(crate) id: DocumentId,
     pub(crate) located: LocatedVersion,
-    /// Set for an object of its own.
+    /// Metadata of the object; `None` for a record of a pack.
     pub(crate) object: Option<ObjectMeta>,
 }
 
-/// All copies of all manifests at one time.
+/// All copies of all manifests, and all tombstones, when they were listed.
 pub(crate) struct Inventory {
-    /// Sorted by document and version.
+    /// Copies, sorted by document and version.
     pub(crate) copies: Vec<ManifestCopy>,
-    /// Highest tombstone of each document that has one.
+    /// Version of the highest tombstone of each document that has one.
     pub(crate) deleted: HashMap<DocumentId, Version>,
 }
 
@@ -58,11 +58,11 @@ impl Inventory {
 
     /// Returns the highest version of each document, deleted or not.
     pub(crate) fn newest(&self) -> HashMap<DocumentId, Version> {
-        // Sorted by version, so the last insert is the highest.
+        // Copies are sorted by version, so the last one collected for a document is its highest.
         self.copies.iter().map(|copy| (copy.id, copy.located.version)).collect()
     }
 
-    /// Returns whether a copy has the newest version and no tombstone covers it.
+    /// Returns whether a copy has the highest version, according to `newest`, and no tombstone deletes it.
     pub(crate) fn is_current(&self, copy: &ManifestCopy, newest: &HashMap<DocumentId, Version>) -> bool {
         let version = copy.located.version;
         newest.get(&copy.id) == Some(&version) && self.deleted.get(&copy.id).is_none_or(|&deleted| deleted < version)

@@ -1,4 +1,4 @@
-//! The manifest of a document. Writing it creates the document; a later version replaces all of it at once.
+//! The manifest of a document. Storing a manifest creates the document. A later version replaces it atomically.
 
 mod inventory;
 mod payload;
@@ -19,32 +19,32 @@ use crate::{Error, Shard};
 pub struct Manifest {
     /// BLAKE3 of the text.
     pub id: DocumentId,
-    /// Higher than that of every earlier manifest of the document.
+    /// Higher than the version of every earlier manifest of the document.
     pub version: Version,
-    /// Models that made the latents and the corrections.
+    /// Compressor and decoder with which the latents and corrections were made.
     pub cascade: Cascade,
-    /// Text tokens per latent; 0 if the shards differ.
+    /// Text tokens per latent; 0 if the shards have different ratios.
     pub ratio: u32,
     /// Encoding of the latents.
     pub codec: LatentCodec,
-    /// `None` if the document was stored without verification.
+    /// Settings of the corrections; `None` if the document was stored without verification.
     pub verification: Option<Verification>,
-    /// Time of the put in milliseconds since 1970.
+    /// Time of the put, in milliseconds since 1970.
     pub created_unix_ms: u64,
-    /// Time from which the document no longer exists, if any.
+    /// Time when the document expires, in milliseconds since 1970; `None` if it never does.
     pub expires_unix_ms: Option<u64>,
     /// Shards in text order.
     pub shards: Vec<ShardEntry>,
-    /// Hash state of the text's complete subtrees, from which an append continues; empty if it was not kept.
+    /// BLAKE3 chaining values of the text's complete subtrees, from which an append continues the hash; may be empty.
     pub subtrees: Vec<ChainingValue>,
 }
 
-/// Settings with which corrections were made.
+/// Settings of the decoder with which corrections were made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verification {
-    /// Logits by which a token must win to need no correction.
+    /// Minimum lead over the runner-up, in logits, at which a correctly predicted token needs no correction.
     pub margin: f32,
-    /// Name of the order and precision in which the decoder computed.
+    /// Name of the decoder's arithmetic: the order and precision of its operations.
     pub arithmetic: String,
 }
 
@@ -55,19 +55,19 @@ pub struct ShardEntry {
     pub hash: ShardHash,
     /// Text tokens per latent.
     pub ratio: u32,
-    /// Text bytes of each window, none empty.
+    /// Text bytes of each window, in text order. No window is empty.
     pub window_bytes: Vec<u32>,
-    /// Text tokens.
+    /// Number of text tokens.
     pub tokens: u64,
-    /// Latent tokens.
+    /// Number of latents.
     pub latents: u64,
-    /// Tokens that the decoder predicts correctly without corrections.
+    /// Number of tokens that the decoder predicts correctly without corrections; 0 if they were not verified.
     pub right: u64,
     /// Number of corrections.
     pub corrections: u64,
-    /// Bytes of the shard's objects; 0 for an inline shard.
+    /// Total size of the shard's objects in bytes; 0 for an inline shard.
     pub stored_bytes: u64,
-    /// Set if the latents were imported.
+    /// Hash of the imported payloads; `None` if the latents were not imported.
     pub import_digest: Option<ImportDigest>,
     /// Location of latents and corrections.
     pub placement: Placement,
@@ -76,11 +76,11 @@ pub struct ShardEntry {
 /// Location of a shard's latents and corrections.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Placement {
-    /// Objects that documents share.
+    /// Objects of their own, which several documents may share.
     Objects {
         /// Version of the latents object.
         latents: Version,
-        /// Version of the corrections object.
+        /// Version of the corrections object; [`Version::NONE`] if the document was not verified.
         corrections: Version,
     },
     /// Payloads within the manifest.
@@ -93,7 +93,7 @@ pub enum Placement {
 }
 
 impl Placement {
-    /// Returns the bytes that the manifest holds inline.
+    /// Returns the number of payload bytes in the manifest; 0 for objects.
     pub(crate) fn inline_bytes(&self) -> usize {
         match self {
             Self::Objects { .. } => 0,
@@ -103,7 +103,7 @@ impl Placement {
 }
 
 impl Manifest {
-    /// Returns the common ratio of shards, 0 if they differ, or `planned` if there are none.
+    /// Returns the ratio that all shards have, 0 if their ratios differ, or `planned` if there are no shards.
     pub fn ratio_of(shards: &[ShardEntry], planned: u32) -> u32 {
         match shards {
             [] => planned,
@@ -112,12 +112,12 @@ impl Manifest {
         }
     }
 
-    /// Returns the bytes of the text.
+    /// Returns the length of the document's text in bytes.
     pub fn bytes(&self) -> u64 {
         self.shards.iter().map(ShardEntry::bytes).sum()
     }
 
-    /// Returns whether the document has expired at this time.
+    /// Returns whether the document has expired at `now_unix_ms`, in milliseconds since 1970.
     pub fn is_expired(&self, now_unix_ms: u64) -> bool {
         self.expires_unix_ms.is_some_and(|expires| expires <= now_unix_ms)
     }
@@ -148,7 +148,7 @@ impl Manifest {
         Some(self.key_prefixes(shard).at(latents, corrections))
     }
 
-    /// Iterates over the keys of all objects that the document refers to.
+    /// Iterates over the keys of all objects that the manifest refers to.
     pub(crate) fn object_keys(&self) -> impl Iterator<Item = key::ObjectKey> {
         let keys = self.shards.iter().filter_map(|shard| self.keys(shard));
         keys.flat_map(|ShardKeys { latents, corrections }| std::iter::once(latents).chain(corrections))
@@ -168,7 +168,7 @@ impl Manifest {
         Some(decoded().map_err(|invalid| Error::invalid(&key, &invalid)))
     }
 
-    /// Describes the document to callers. `manifest_bytes` is the size of the manifest.
+    /// Describes the document to callers, without its names and labels. `manifest_bytes` is the manifest's stored size.
     pub fn document(&self, manifest_bytes: u64) -> Document {
         let sum = |part: fn(&ShardEntry) -> u64| self.shards.iter().map(part).sum();
         let verification =
@@ -199,7 +199,7 @@ impl Manifest {
 }
 
 impl ShardEntry {
-    /// Creates the entry of a shard whose payloads the manifest contains.
+    /// Creates the entry of an inline shard, whose payloads are in the manifest.
     pub fn inline(
         hash: ShardHash,
         latents: &Encoded<ShardLatents>,
@@ -212,7 +212,7 @@ impl ShardEntry {
         Self::new(hash, &latents.value, corrections.map(|corrections| &corrections.value), placement)
     }
 
-    /// Creates the entry of a shard in stored objects.
+    /// Creates the entry of a shard whose payloads are in objects. Leaves `import_digest` at `None`.
     pub fn in_objects(hash: ShardHash, latents: &StoredLatents, corrections: Option<&StoredCorrections>) -> Self {
         let placement = Placement::Objects {
             latents: latents.version,
@@ -246,12 +246,12 @@ impl ShardEntry {
         }
     }
 
-    /// Returns the bytes of latents and corrections, inline or in objects.
+    /// Returns the total size in bytes of latents and corrections, inline or in objects.
     pub fn bytes_at_rest(&self) -> u64 {
         self.stored_bytes + self.placement.inline_bytes() as u64
     }
 
-    /// Returns the bytes of the shard's text.
+    /// Returns the length of the shard's text in bytes.
     pub fn bytes(&self) -> u64 {
         self.window_bytes.iter().map(|&bytes| u64::from(bytes)).sum()
     }
@@ -264,7 +264,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A manifest of shards with these windows.
+    /// Returns a manifest. `windows` contains the window lengths of each shard, in bytes.
     pub(crate) fn manifest(windows: &[Vec<u32>], verified: bool) -> Manifest {
         let shards = windows.iter().map(|window_bytes| ShardEntry {
             hash: ShardHash::of(format!("{window_bytes:?}").as_bytes()),

@@ -28,7 +28,7 @@ struct ManifestPayload {
     version: u64,
     #[prost(uint64, optional, tag = "9")]
     expires_unix_ms: Option<u64>,
-    /// Concatenated, 32 bytes each.
+    /// Chaining values of 32 bytes each, concatenated.
     #[prost(bytes = "bytes", tag = "10")]
     subtrees: Bytes,
 }
@@ -65,7 +65,7 @@ struct ShardPayload {
     corrections_generation: u64,
     #[prost(message, optional, tag = "11")]
     inline: Option<InlinePayload>,
-    /// 0 stands for the document's ratio.
+    /// Ratio of the shard; 0 if it equals that of the document.
     #[prost(uint32, tag = "16")]
     ratio: u32,
 }
@@ -128,7 +128,7 @@ impl Manifest {
 }
 
 impl ShardEntry {
-    /// Encodes the entry for the manifest of a document with this ratio.
+    /// Encodes the entry for the manifest of a document whose ratio is `ratio`.
     fn to_payload(&self, ratio: u32) -> ShardPayload {
         let (latents_generation, corrections_generation, inline) = match &self.placement {
             Placement::Objects { latents, corrections } => (latents.to_bits(), corrections.to_bits(), None),

@@ -1,7 +1,7 @@
-//! Backends: a local folder, or a cloud's object store by URL.
+//! Backends: a local folder, or the object store of a cloud at a URL.
 //!
-//! Cloud requests have a timeout, bounded retries and a concurrency limit. [`super::idempotent_write`] settles writes
-//! whose answer is lost.
+//! Cloud requests have a timeout, bounded retries and a concurrency limit. If the response to a write is lost,
+//! [`super::idempotent_write`] retries the write safely.
 
 use std::fmt;
 use std::path::{Path as FsPath, PathBuf};
@@ -21,12 +21,12 @@ use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, ObjectStoreScheme
 use crate::OpenError;
 use crate::object::idempotent_write::IdempotentStore;
 
-/// Maximum time to open a connection to a cloud.
+/// Maximum timeout of opening a connection to a cloud. A shorter request timeout applies here too.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Supported addresses, for error messages.
 const SCHEMES: &str = "a folder, file://, s3://BUCKET, gs://BUCKET or az://CONTAINER";
 
-/// Environment variables that configure a cloud, credentials among them. `Debug` prints the names only.
+/// Names and values of environment variables that configure a cloud, including credentials. `Debug` prints only names.
 #[derive(Clone, Default)]
 pub struct CloudSettings(pub Vec<(String, String)>);
 
@@ -39,13 +39,13 @@ impl fmt::Debug for CloudSettings {
 /// Address and limits of a backend.
 #[derive(Clone, Debug)]
 pub struct BackendSettings {
-    /// A folder or a URL.
+    /// Path of a folder, or a URL.
     pub data: String,
-    /// Cloud settings by the names of their environment variables.
+    /// Settings of the cloud's client. Variables that the cloud's client does not know are ignored.
     pub cloud: CloudSettings,
-    /// Timeout of one request to a cloud.
+    /// Timeout of one attempt of a request to a cloud.
     pub timeout: Duration,
-    /// Time for which a failing request is retried.
+    /// Time after which a failing request to a cloud is not retried any more.
     pub retry_timeout: Duration,
     /// Maximum concurrent requests to a cloud.
     pub requests_max: usize,
@@ -67,12 +67,12 @@ impl From<&str> for BackendSettings {
 #[derive(Debug)]
 pub(crate) struct Backend {
     pub(crate) store: Arc<dyn ObjectStore>,
-    /// Set for a local folder.
+    /// Path of a local folder; `None` for a cloud.
     pub(crate) folder: Option<PathBuf>,
 }
 
 impl Backend {
-    /// Opens a folder, which is created if missing, or an object store by URL. Checks that it is writable.
+    /// Opens a local folder, which is created if missing, or the object store at a URL. Checks that it is writable.
     pub(crate) async fn open(settings: &BackendSettings) -> Result<Self, OpenError> {
         let failed = |reason: String| OpenError::Data { folder: settings.data.clone(), reason };
         let backend = match settings.data.contains("://") {
@@ -87,7 +87,7 @@ impl Backend {
         let probe = Path::from("probe");
         self.store.put(&probe, Bytes::new().into()).await?;
         match self.store.delete(&probe).await {
-            // Another gateway runs the same check and was faster.
+            // Another gateway runs the same check and has already deleted the object.
             Err(object_store::Error::NotFound { .. }) => Ok(()),
             deleted => deleted,
         }
@@ -96,12 +96,12 @@ impl Backend {
 
 fn open_folder(folder: &FsPath) -> std::io::Result<Backend> {
     std::fs::create_dir_all(folder)?;
-    // With fsync a write returns when the file and its folders are on the disk.
+    // With fsync, a write returns only once the file and the entries in its folders are on disk.
     let store = LocalFileSystem::new_with_prefix(folder).map_err(std::io::Error::from)?.with_fsync(true);
     Ok(Backend { store: Arc::new(store), folder: Some(folder.to_owned()) })
 }
 
-/// Builds a cloud's client. The builders have the same methods but no trait in common.
+/// Builds the client of a cloud. A macro, because the clouds' builders have equal methods but no common trait.
 macro_rules! cloud {
     ($builder:expr, $key:ty, $settings:expr) => {{
         let settings: &BackendSettings = $settings;
@@ -123,11 +123,11 @@ fn open_url(settings: &BackendSettings) -> Result<Backend, String> {
     {
         return open_folder(&folder).map_err(|error| error.to_string());
     }
-    let (scheme, prefix) = ObjectStoreScheme::parse(&url).map_err(|_| format!("it is not {SCHEMES}"))?;
+    let (scheme, prefix) = ObjectStoreScheme::parse(&url).map_err(|_| format!("use {SCHEMES}"))?;
     install_crypto_provider();
     let built = match scheme {
         ObjectStoreScheme::AmazonS3 => {
-            // Single deletes are safe to retry. Bulk deletes are POST requests, which some servers lack.
+            // Bulk deletes are disabled: some servers do not support them, and only single deletes are safe to retry.
             let builder =
                 AmazonS3Builder::new().with_conditional_put(S3ConditionalPut::ETagMatch).with_disable_bulk_delete(true);
             cloud!(builder, AmazonS3ConfigKey, settings).map(|store| layered(store, prefix, settings))
@@ -137,7 +137,7 @@ fn open_url(settings: &BackendSettings) -> Result<Backend, String> {
         ObjectStoreScheme::MicrosoftAzure => {
             cloud!(MicrosoftAzureBuilder::new(), AzureConfigKey, settings).map(|store| layered(store, prefix, settings))
         }
-        _ => return Err(format!("it is not {SCHEMES}")),
+        _ => return Err(format!("use {SCHEMES}")),
     };
     Ok(Backend { store: built.map_err(|error| root_cause(&error))?, folder: None })
 }
@@ -149,7 +149,7 @@ fn layered(store: impl ObjectStore, prefix: Path, settings: &BackendSettings) ->
 }
 
 fn client(settings: &BackendSettings) -> ClientOptions {
-    // An `http://` endpoint is a deliberate choice of the operator: a server nearby.
+    // Plain HTTP is allowed only if the operator set an `http://` endpoint, for example that of a local server.
     let plain = settings
         .cloud
         .0
@@ -161,7 +161,7 @@ fn client(settings: &BackendSettings) -> ClientOptions {
         .with_allow_http(plain)
 }
 
-/// Selects the TLS implementation of this process, unless one is selected.
+/// Installs ring as the TLS provider of this process, unless a provider is installed already.
 fn install_crypto_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
@@ -179,7 +179,7 @@ mod tests {
 
     fn nearby(data: &str) -> BackendSettings {
         let cloud = [
-            // Nothing listens on the discard port.
+            // No server listens on port 9.
             ("AWS_ENDPOINT", "http://127.0.0.1:9"),
             ("AWS_ACCESS_KEY_ID", "key"),
             ("AWS_SECRET_ACCESS_KEY", "secret"),

@@ -1,26 +1,26 @@
-//! Envelope of every object: a header with a BLAKE3 checksum, then the payload.
+//! Envelope of objects, and of each record and the index of a pack: a header with a BLAKE3 checksum, then the payload.
 //!
 //! | bytes | content |
 //! |---|---|
 //! | 8 | `C3 store` |
-//! | 1 | kind of the object, see [`ObjectKey::tag`] |
+//! | 1 | kind of the object ([`ObjectKey::tag`]) |
 //! | 1 | format version |
 //! | 32 | BLAKE3 of the 10 bytes above, the object's key, a zero byte, and the payload |
 //! | rest | the payload |
 //!
-//! Detects a flipped bit, a truncated file, and a file under a wrong key before the payload is read.
+//! A flipped bit, a truncated object and an object under a wrong key are detected before the payload is decoded.
 
 use bytes::Bytes;
 
 use crate::object::key::ObjectKey;
 
 const MAGIC: &[u8; 8] = b"C3 store";
-/// Format of new objects. Format 1 had no versions in keys, no inline shards, and no packs.
+/// Format of new objects. Format 1 had no versions in keys, no inline shards and no packs.
 const FORMAT: u8 = 2;
 /// Oldest readable format.
 const FORMAT_MIN: u8 = 1;
 const CHECKSUM_AT: usize = MAGIC.len() + 2;
-/// Offset of the payload.
+/// Offset of the payload in bytes.
 pub(crate) const PAYLOAD_AT: usize = CHECKSUM_AT + 32;
 
 /// Wraps a payload in an envelope for this key.
@@ -43,11 +43,11 @@ pub(crate) fn unseal(key: &ObjectKey, object: Bytes) -> Result<Bytes, String> {
     if checksum(header, key, &payload).as_bytes() != &object[CHECKSUM_AT..PAYLOAD_AT] {
         return Err("its checksum does not match".to_owned());
     }
-    // The object is intact, but another program, or another version of this one, may have written it.
+    // The bytes are intact, but another program or another version of this program may have written them.
     match header {
         [magic @ .., tag, format] if magic == MAGIC && *tag == key.tag() => match *format {
             FORMAT_MIN..=FORMAT => Ok(payload),
-            other => Err(format!("it has format {other}, this program reads {FORMAT_MIN} to {FORMAT}")),
+            other => Err(format!("it has format {other}, but this program reads only {FORMAT_MIN} to {FORMAT}")),
         },
         _ => Err("it is another kind of object".to_owned()),
     }

@@ -1,11 +1,10 @@
-//! Idempotent creates and deletes for cloud backends, which may lose the answer to a request that they executed.
+//! Idempotent creates and deletes for clouds. The response to a request may be lost after the cloud executed it.
 //!
-//! The layers below retry requests that are safe to repeat: reads, lists and replacements. The two others are made
-//! idempotent here:
+//! The cloud's client retries reads, lists and overwrites. This layer makes the other two kinds safe to retry:
 //!
-//! - *create*: a retry may find its own object. If the existing bytes are equal, the create counts as done, whoever did
-//!   it. Objects that must identify their writer contain something unique.
-//! - *delete*: a retry may find nothing. After an attempt with unknown outcome, "not found" counts as deleted.
+//! - *create*: a retry may find the object of the first attempt. If an existing object has the same bytes, the create
+//!   succeeds, even if another writer created it. Objects that only one writer may create contain a unique write id.
+//! - *delete*: a retry may find nothing. After an attempt of unknown outcome, "not found" counts as deleted.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,10 +20,10 @@ use object_store::{
 };
 use tokio::time::Instant;
 
-/// Pause before the first retry of a write with unknown outcome; doubled for each further one.
+/// Pause before the first retry of a create or delete. It doubles with each further retry, up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
-/// Concurrent deletes of one stream.
+/// Maximum concurrent deletes of one call of `delete_stream`.
 const CONCURRENT_DELETES: usize = 16;
 
 /// A backend with idempotent creates and deletes.
@@ -35,7 +34,7 @@ pub(crate) struct IdempotentStore<S> {
 }
 
 impl<S: ObjectStore> IdempotentStore<S> {
-    /// Wraps a backend. Retries a write with unknown outcome for `retry_timeout`.
+    /// Wraps a backend. No retry of a create or delete starts later than `retry_timeout` after the first attempt.
     pub(crate) fn new(inner: S, retry_timeout: Duration) -> Self {
         Self { inner: Arc::new(inner), retry_timeout }
     }
@@ -48,7 +47,7 @@ impl<S: ObjectStore> IdempotentStore<S> {
                 Err(error @ Error::AlreadyExists { .. }) => match self.existing(at, &payload).await {
                     Ok(Some(equal)) => return Ok(equal),
                     Ok(None) => return Err(error),
-                    // The object was deleted again, or cannot be read now.
+                    // The existing object was deleted in the meantime, or cannot be read at the moment.
                     Err(error) => error,
                 },
                 Err(error) => error,
@@ -60,7 +59,7 @@ impl<S: ObjectStore> IdempotentStore<S> {
         }
     }
 
-    /// Returns the result of a write whose object exists with the same bytes; `None` if the bytes differ.
+    /// Reads the existing object. Returns it as the result of the write if its bytes equal `payload`, else `None`.
     async fn existing(&self, at: &Path, payload: &PutPayload) -> Result<Option<PutResult>> {
         let object = self.inner.get(at).await?;
         let (e_tag, version) = (object.meta.e_tag.clone(), object.meta.version.clone());
@@ -84,12 +83,12 @@ async fn delete<S: ObjectStore>(inner: &S, at: Path, retry_timeout: Duration) ->
     }
 }
 
-/// Returns whether the request may have been executed despite the error.
+/// Returns whether the cloud may have executed the request despite the error.
 fn is_outcome_unknown(error: &Error) -> bool {
     matches!(error, Error::Generic { .. })
 }
 
-/// Exponential backoff with a deadline.
+/// Exponential backoff that ends at a deadline.
 struct Backoff {
     deadline: Instant,
     pause: Duration,
@@ -100,7 +99,7 @@ impl Backoff {
         Self { deadline: Instant::now() + timeout, pause: PAUSE_MIN }
     }
 
-    /// Waits before the next attempt. Returns false immediately if the deadline comes first.
+    /// Waits before the next attempt. If the wait would reach the deadline, returns false immediately.
     async fn wait(&mut self) -> bool {
         let pause = self.pause;
         self.pause = PAUSE_MAX.min(2 * pause);
@@ -171,7 +170,7 @@ mod tests {
 
     use super::*;
 
-    /// A backend that executes requests but loses the next answers.
+    /// A backend that executes creates and deletes, but loses the responses to the next `lost` of them.
     #[derive(Debug, Default)]
     struct Lossy {
         inner: InMemory,

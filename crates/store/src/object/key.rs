@@ -3,17 +3,17 @@
 //! ```text
 //! documents/<ab>/<document>.<version>     a manifest: this version of the document exists
 //! packs/<version>                         manifests of many small documents
-//! deleted/<ab>/<document>.<version>       a tombstone: versions up to this one are deleted
+//! deleted/<ab>/<document>.<version>       a tombstone: this version and all lower ones are deleted
 //! latents/<compressor>/<ratio>-<codec>/<ab>/<shard>[.<digest>].<version>
 //! corrections/<compressor>/<ratio>-<codec>/<decoder>/<arithmetic>/<margin>/<ab>/<shard>[.<digest>].<version>
 //! uploads/<name>.<version>                progress of an unfinished put
-//! names/<namespace>/<ab>/<name>.<generation>   the document that a name points at
+//! names/<namespace>/<ab>/<name>.<generation>   the document that a name refers to
 //! labels/<ab>/<document>.<generation>     labels of a document
 //! gc/<version>                            a pending-delete list
 //! ```
-//! `<ab>` is the first two digits of the part that follows, for names of its BLAKE3 hash. The key of a shard's object
-//! contains everything that the object depends on, so that documents share it. Imported latents have a digest of their
-//! content in the key and serve only the document that they were put with. Objects of format 1 have no version.
+//! `<ab>` is the first two digits of the document id or shard hash that follows; for a name, of the name's BLAKE3 hash.
+//! The key of latents or corrections contains all settings that they depend on, so that documents can share them.
+//! Imported ones are not shared: `<digest>` is a hash of their content. Keys of format 1 have no version.
 
 use std::fmt;
 
@@ -42,10 +42,10 @@ pub(crate) const NAMES: &str = "names";
 /// Folder of labels.
 pub const LABELS: &str = "labels";
 
-/// Leading hex digits that name an object's subfolder, so that no folder grows too large.
+/// Number of leading hex digits that name a subfolder. Subfolders keep each folder small.
 const FAN_OUT_DIGITS: usize = 2;
 
-/// The byte that stands for each folder's kind of object in its envelope.
+/// Byte that identifies the kind of an object in its envelope, for each top-level folder.
 const TAGS: [(&str, u8); 9] = [
     (DOCUMENTS, 1),
     (LATENTS, 2),
@@ -63,7 +63,7 @@ const TAGS: [(&str, u8); 9] = [
 pub struct ObjectKey(Path);
 
 impl ObjectKey {
-    /// Returns the key of a listed object.
+    /// Returns the key of the object at this path.
     pub(crate) fn from_path(path: Path) -> Self {
         Self(path)
     }
@@ -73,13 +73,13 @@ impl ObjectKey {
         &self.0
     }
 
-    /// Returns the byte that stands for the object's kind in its envelope; 0 for an unknown folder.
+    /// Returns the byte that identifies the object's kind in its envelope; 0 if the key is in no known folder.
     pub(crate) fn tag(&self) -> u8 {
         let folder = self.0.as_ref().split('/').next();
         TAGS.iter().find(|(tagged, _)| Some(*tagged) == folder).map_or(0, |(_, tag)| *tag)
     }
 
-    /// Splits the key into its prefix and version.
+    /// Splits the key into its prefix and version. A key without a version has [`Version::NONE`].
     pub(crate) fn split_version(&self) -> (KeyPrefix, Version) {
         let whole = self.0.as_ref();
         match whole.rsplit_once('.').and_then(|(prefix, version)| Some((prefix, version.parse().ok()?))) {
@@ -100,12 +100,12 @@ impl fmt::Display for ObjectKey {
     }
 }
 
-/// Key without its version: common to all versions of an object.
+/// A key without its version. All versions of an object share it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct KeyPrefix(Path);
 
 impl KeyPrefix {
-    /// Returns the key of this version.
+    /// Returns the key of a version. For [`Version::NONE`] the key is the prefix itself.
     pub fn at(&self, version: Version) -> ObjectKey {
         match version {
             Version::NONE => ObjectKey(self.0.clone()),
@@ -137,11 +137,11 @@ pub struct CorrectionSettings {
     pub decoder: Fingerprint,
     /// Order and precision in which the decoder computed.
     pub arithmetic: String,
-    /// Logits by which a token must win to need no correction.
+    /// Minimum lead over the runner-up, in logits, at which a correctly predicted token needs no correction.
     pub margin: f32,
 }
 
-/// Digest of imported latents and corrections.
+/// Hash of the payloads of imported latents and corrections.
 pub type ImportDigest = [u8; 32];
 
 /// Key prefixes of a shard's objects.
@@ -149,7 +149,7 @@ pub type ImportDigest = [u8; 32];
 pub struct ShardKeyPrefixes {
     /// Prefix of the latents.
     pub latents: KeyPrefix,
-    /// `None` for a shard that is stored without verification.
+    /// Prefix of the corrections; `None` for a shard that is stored without verification.
     pub corrections: Option<KeyPrefix>,
 }
 
@@ -158,12 +158,12 @@ pub struct ShardKeyPrefixes {
 pub struct ShardKeys {
     /// Key of the latents.
     pub latents: ObjectKey,
-    /// `None` for a shard that is stored without verification.
+    /// Key of the corrections; `None` for a shard that is stored without verification.
     pub corrections: Option<ObjectKey>,
 }
 
 impl ShardKeyPrefixes {
-    /// Returns the prefixes of a shard that is stored with these settings.
+    /// Returns the prefixes of a shard with these settings. `corrections` is `None` without verification.
     pub fn new(
         shard: ShardHash,
         latents: &LatentSettings,
@@ -188,7 +188,7 @@ impl ShardKeyPrefixes {
         Self { latents: prefix(&[&[LATENTS.to_owned()], &latent_folders]), corrections }
     }
 
-    /// Returns the keys of these versions.
+    /// Returns the keys of these versions. `corrections` is ignored for a shard without verification.
     pub fn at(&self, latents: Version, corrections: Version) -> ShardKeys {
         ShardKeys {
             latents: self.latents.at(latents),
@@ -198,7 +198,7 @@ impl ShardKeyPrefixes {
 }
 
 impl ShardKeys {
-    /// Iterates over the one or two keys.
+    /// Iterates over the key of the latents and, if present, that of the corrections.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &ObjectKey> {
         std::iter::once(&self.latents).chain(&self.corrections)
     }
@@ -214,7 +214,7 @@ pub(crate) fn manifest(id: DocumentId, version: Version) -> ObjectKey {
     document_prefix(DOCUMENTS, id).at(version)
 }
 
-/// Returns the key of the tombstone that deletes all versions up to this one.
+/// Returns the key of the tombstone that deletes `version` and all lower ones.
 pub(crate) fn tombstone(id: DocumentId, version: Version) -> ObjectKey {
     document_prefix(DELETED, id).at(version)
 }
@@ -224,7 +224,7 @@ pub(crate) fn pack(version: Version) -> ObjectKey {
     ObjectKey([PACKS, &version.to_string()].into_iter().collect())
 }
 
-/// Returns the prefix of an upload session.
+/// Returns the key prefix of an upload session's records.
 pub(crate) fn upload_prefix(name: &UploadName) -> KeyPrefix {
     KeyPrefix([UPLOADS, name.as_str()].into_iter().collect())
 }
@@ -234,29 +234,29 @@ pub(crate) fn pending_deletes(version: Version) -> ObjectKey {
     ObjectKey([PENDING_DELETES, &version.to_string()].into_iter().collect())
 }
 
-/// Returns the prefix of a document's manifests, tombstones or labels.
+/// Returns the key prefix of a document's manifests, tombstones or labels, according to `folder`.
 pub(crate) fn document_prefix(folder: &str, id: DocumentId) -> KeyPrefix {
     let id = id.to_string();
     KeyPrefix([folder, fan_out(&id), &id].into_iter().collect())
 }
 
-/// Returns the subfolder that holds a document's manifests or tombstones.
+/// Returns the path of the subfolder of `folder` that contains a document's manifests or tombstones.
 pub(crate) fn document_folder(folder: &str, id: DocumentId) -> String {
     format!("{folder}/{}", fan_out(&id.to_string()))
 }
 
-/// Returns the prefix of a name, percent-encoded.
+/// Returns the key prefix of a name. Namespace and name are percent-encoded in it.
 pub(crate) fn name_prefix(name: &DocumentName) -> KeyPrefix {
     let hash = blake3::hash(name.name().as_bytes()).to_hex();
     KeyPrefix([NAMES, name.namespace().as_str(), fan_out(&hash), name.name()].into_iter().collect())
 }
 
-/// Returns the folder of all names of a namespace.
+/// Returns the folder that contains all names of a namespace.
 pub(crate) fn namespace_folder(namespace: &Namespace) -> Path {
     [NAMES, namespace.as_str()].into_iter().collect()
 }
 
-/// Parses the path of a name; `None` if it is not one.
+/// Parses the namespace and name in a path below `names`; `None` if they are invalid.
 pub(crate) fn parse_name(path: &Path) -> Option<DocumentName> {
     let (prefix, _) = ObjectKey::from_path(path.clone()).split_version();
     let mut parts = prefix.path().as_ref().split('/').skip(1);
@@ -265,13 +265,13 @@ pub(crate) fn parse_name(path: &Path) -> Option<DocumentName> {
     DocumentName::from_parts(namespace, name).ok()
 }
 
-/// Returns the deepest folder that holds all ids beginning with these digits.
+/// Returns the narrowest folder at or below `folder` that contains all ids beginning with `id_prefix`.
 pub(crate) fn narrowest_folder(folder: &str, id_prefix: &str) -> Path {
     let fan_out = (id_prefix.len() >= FAN_OUT_DIGITS).then(|| fan_out(id_prefix));
     [folder].into_iter().chain(fan_out).collect()
 }
 
-/// Parses the path of a manifest, tombstone or labels; `None` if it is not one.
+/// Parses the id and version in the path of a manifest, tombstone or labels; `None` for any other path.
 pub(crate) fn parse_document(path: &Path) -> Option<(DocumentId, Version)> {
     let file = path.filename()?;
     match file.split_once('.') {
@@ -280,14 +280,14 @@ pub(crate) fn parse_document(path: &Path) -> Option<(DocumentId, Version)> {
     }
 }
 
-/// Parses the path of a pack or pending-delete list; `None` if it is not one.
+/// Parses the version in the path of a pack or pending-delete list; `None` for any other path.
 pub(crate) fn parse_version(path: &Path) -> Option<Version> {
     path.filename()?.parse().ok()
 }
 
-/// Builds the path that results from adding a version to a valid path, or removing it.
+/// Parses a path that was made by appending a version to a valid path, or by removing one.
 fn valid_path(path: &str) -> Path {
-    Path::parse(path).expect("hexadecimal digits make no path invalid")
+    Path::parse(path).expect("a path stays valid with or without a version")
 }
 
 fn fan_out(hex: &str) -> &str {

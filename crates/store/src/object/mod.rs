@@ -1,4 +1,4 @@
-//! Checksummed objects in a local folder or another `object_store` backend. None is ever replaced.
+//! Checksummed objects in a local folder or in a cloud, through `object_store`. Only `Objects::restore` overwrites.
 
 pub(crate) mod backend;
 pub(crate) mod envelope;
@@ -23,7 +23,7 @@ use crate::object::envelope::{seal, unseal};
 use crate::object::key::{KeyPrefix, ObjectKey};
 use crate::{Error, OpenError};
 
-/// Requests to the backend that one operation makes concurrently.
+/// Maximum concurrent backend requests of one operation.
 pub(crate) const CONCURRENT_REQUESTS: usize = 16;
 
 /// Result of a conditional create.
@@ -31,17 +31,17 @@ pub(crate) const CONCURRENT_REQUESTS: usize = 16;
 pub(crate) enum PutOutcome {
     /// The object is durable.
     Created {
-        /// Size of the object.
+        /// Size of the object in bytes, including the envelope.
         bytes: u64,
     },
-    /// An object with this key exists and was left as it is.
+    /// An object with this key already exists and was not changed.
     AlreadyExists,
 }
 
 /// A store of checksummed objects.
 pub(crate) struct Objects {
     store: Arc<dyn ObjectStore>,
-    /// Set for a local folder, which lists in no order; other backends list by key.
+    /// Root of a local folder; `None` for a cloud. Clouds list objects in key order, a folder in no particular order.
     folder: Option<PathBuf>,
 }
 
@@ -52,12 +52,12 @@ impl Objects {
         Ok(Self { store, folder })
     }
 
-    /// Returns the local folder; `None` for other backends.
+    /// Returns the root of the local folder; `None` for a cloud.
     pub(crate) fn folder(&self) -> Option<&FsPath> {
         self.folder.as_deref()
     }
 
-    /// Reads and checks an object. Returns its payload and the size of the object.
+    /// Reads an object and checks its envelope. Returns the payload, and the size of the whole object in bytes.
     pub(crate) async fn get(&self, key: &ObjectKey) -> Result<(Bytes, u64), Error> {
         let object = self.read(key).await?;
         let bytes = object.len() as u64;
@@ -65,25 +65,25 @@ impl Objects {
         Ok((payload, bytes))
     }
 
-    /// Reads an object with its envelope, unchecked.
+    /// Reads an object with its envelope, without checking it.
     pub(crate) async fn read(&self, key: &ObjectKey) -> Result<Bytes, Error> {
         let object = self.store.get(key.path()).await.map_err(|error| Error::from_backend(key, error))?;
         object.bytes().await.map_err(|error| Error::from_backend(key, error))
     }
 
-    /// Reads a part of an object, unchecked. A range past the end is damage.
+    /// Reads a byte range of an object, without checking it. Returns [`Error::Damaged`] if the object is shorter.
     pub(crate) async fn read_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, Error> {
         let Range { start, end } = range;
         match self.store.get_range(key.path(), start..end).await {
             Ok(bytes) if bytes.len() as u64 == end - start => Ok(bytes),
             Err(error @ object_store::Error::NotFound { .. }) => Err(Error::from_backend(key, error)),
-            // Each backend has its own error for a range past the end.
+            // Backends return different errors for a range past the end, so the size of the object decides.
             Err(error) if self.size(key).await? >= end => Err(error.into()),
             _ => Err(Error::damaged(key, "it is cut short")),
         }
     }
 
-    /// Returns the size of an object.
+    /// Returns the size of an object in bytes, including the envelope.
     pub(crate) async fn size(&self, key: &ObjectKey) -> Result<u64, Error> {
         let metadata = self.store.head(key.path()).await.map_err(|error| Error::from_backend(key, error))?;
         Ok(metadata.size)
@@ -98,12 +98,12 @@ impl Objects {
         }
     }
 
-    /// Seals and creates an object unless the key exists. It is durable on return.
+    /// Seals a payload and creates the object, unless the key exists. A created object is durable on return.
     pub(crate) async fn put(&self, key: &ObjectKey, payload: &[u8]) -> Result<PutOutcome, Error> {
         self.write(key, seal(key, payload)).await
     }
 
-    /// Creates a sealed object unless the key exists. It is durable on return.
+    /// Creates an object that is already sealed, unless the key exists. A created object is durable on return.
     pub(crate) async fn write(&self, key: &ObjectKey, object: Bytes) -> Result<PutOutcome, Error> {
         let bytes = object.len() as u64;
         match self.store.put_opts(key.path(), object.into(), PutOptions::from(PutMode::Create)).await {
@@ -113,13 +113,13 @@ impl Objects {
         }
     }
 
-    /// Overwrites a damaged object with its original payload.
+    /// Overwrites a damaged object. `payload` must be the one that it was created with.
     pub(crate) async fn restore(&self, key: &ObjectKey, payload: &[u8]) -> Result<(), Error> {
         self.store.put(key.path(), seal(key, payload).into()).await?;
         Ok(())
     }
 
-    /// Deletes an object durably. Succeeds if it does not exist.
+    /// Deletes an object durably. Succeeds if the object does not exist.
     pub(crate) async fn delete(&self, key: &ObjectKey) -> Result<(), Error> {
         match self.store.delete(key.path()).await {
             Ok(()) => {}
@@ -132,7 +132,7 @@ impl Objects {
         }
     }
 
-    /// Removes temporary files that killed gateways left in a folder. Returns their number and bytes.
+    /// Removes old temporary files, which killed gateways leave in a local folder. Returns their number and bytes.
     pub(crate) async fn remove_stale(&self, grace: Duration) -> Result<(u64, u64), Error> {
         match self.folder.clone() {
             Some(folder) => blocking(move || tempfiles::remove_stale(&folder, grace)).await,
@@ -140,12 +140,12 @@ impl Objects {
         }
     }
 
-    /// Returns the keys of all existing versions under a prefix, oldest first.
+    /// Returns the keys of all existing versions with this prefix, lowest version first.
     pub(crate) async fn versions(&self, prefix: &KeyPrefix) -> Result<Vec<ObjectKey>, Error> {
         let (whole, is_sorted) = (prefix.path().as_ref(), self.folder.is_none());
         let path = |part: &str| Path::parse(part).map_err(object_store::Error::from);
         let folder = path(whole.rsplit_once('/').map_or("", |(folder, _)| folder))?;
-        // Listing starts after the offset, so it is the prefix without its last digit. A lone dot is not a valid path.
+        // A listing excludes its offset, so this is the prefix without its last character. A lone dot is no valid path.
         let offset = path(&whole[..whole.len() - 1]).unwrap_or_else(|_| folder.clone());
         let objects = self.list(&folder, &offset);
         pin_mut!(objects);
@@ -164,7 +164,7 @@ impl Objects {
         Ok(keys)
     }
 
-    /// Lists a folder and all below it, after the key `offset`, in no order.
+    /// Lists the objects in a folder and its subfolders whose keys follow `offset`, in no guaranteed order.
     pub(crate) fn list(
         &self,
         folder: &Path,
@@ -174,11 +174,11 @@ impl Objects {
     }
 }
 
-/// Flushes the folder of a file. `object_store` does so after a write, but not after a delete.
+/// Flushes the folder of a deleted file to disk. `object_store` flushes folders only after writes.
 #[cfg(unix)]
 async fn sync_parent(path: PathBuf) -> Result<(), Error> {
     let sync = move || {
-        let parent = path.parent().expect("an object lies in a folder");
+        let parent = path.parent().expect("every object is in a folder");
         std::fs::File::open(parent)?.sync_all()
     };
     blocking(sync).await
@@ -189,15 +189,15 @@ async fn sync_parent(_: PathBuf) -> Result<(), Error> {
     Ok(())
 }
 
-/// Returns whether an object was written at least `age` ago. Returns false for a time in the future, which a clock that
-/// was set back leaves behind.
+/// Returns whether an object was written at least `age` ago. Returns false if its time of writing is in the future, as
+/// after the clock was set back.
 pub(crate) fn is_older_than(object: &ObjectMeta, age: Duration) -> bool {
     let written = u64::try_from(object.last_modified.timestamp_millis()).unwrap_or(0);
     let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
     written.checked_add(age_ms).is_some_and(|due| due <= version::now_unix_ms())
 }
 
-/// Runs file operations on a thread that may block.
+/// Runs blocking file operations on tokio's thread pool for blocking work.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> Result<T, Error> {
     let done = tokio::task::spawn_blocking(work).await.map_err(std::io::Error::from).flatten();
     done.map_err(|source| object_store::Error::Generic { store: FOLDER, source: source.into() }.into())

@@ -1,6 +1,6 @@
-//! Temporary files that a killed gateway left in a local folder.
+//! Removal of temporary files that killed gateways left in a local folder.
 //!
-//! `object_store` writes to `KEY#NUMBER` and then links that file to the key. Listings and reads ignore such files.
+//! `object_store` writes a new object to `KEY#NUMBER`, then links that file to `KEY`. Listings ignore such files.
 
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
@@ -8,11 +8,11 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// Younger files are kept even if the grace period is shorter, since they may still be written. Writes take seconds
-/// even on a slow disk, and one that takes longer fails without being acknowledged.
+/// Minimum age of a removed file, even if the grace period is shorter: a gateway may still be writing a younger one. A
+/// write takes seconds even on a slow disk. If its file is removed nevertheless, it fails and is not acknowledged.
 const WRITE_MAX: Duration = Duration::from_secs(600);
 
-/// Removes temporary files older than the grace period, and 10 minutes at least. Returns their number and bytes.
+/// Removes temporary files older than both `grace` and [`WRITE_MAX`]. Returns their number and total size in bytes.
 pub(crate) fn remove_stale(folder: &Path, grace: Duration) -> io::Result<(u64, u64)> {
     let (mut files, mut bytes) = (0, 0);
     let mut folders = vec![folder.to_owned()];
@@ -31,19 +31,19 @@ pub(crate) fn remove_stale(folder: &Path, grace: Duration) -> io::Result<(u64, u
     Ok((files, bytes))
 }
 
-/// Returns whether a file name ends in `#` and a number.
+/// Returns whether the part of a file name after its first `#` is a number.
 fn is_temp_file(name: &OsStr) -> bool {
     let number = name.to_str().and_then(|name| name.split_once('#')).map(|(_, number)| number);
     number.is_some_and(|number| !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit()))
 }
 
-/// Returns whether a file was last written at least `age` ago; false for a time in the future.
+/// Returns whether a file was last modified at least `age` ago. Returns false if that time is in the future.
 fn is_older_than(metadata: &Metadata, age: Duration) -> io::Result<bool> {
     let since = SystemTime::now().duration_since(metadata.modified()?);
     Ok(since.is_ok_and(|since| since >= age))
 }
 
-/// Turns "not found" into `None`: other gateways sweep and write at the same time.
+/// Turns "not found" into `None`: other gateways may remove or link files concurrently.
 fn if_exists<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),

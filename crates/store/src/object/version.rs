@@ -1,25 +1,25 @@
-//! Versions: numbers that increase with time and are never issued twice, so that no key is ever reused.
+//! Versions: numbers that increase with time. A process issues each only once; two gateways rarely issue the same one.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Low bits of a version. They start at random, so that gateways do not collide, and count up within a millisecond.
+/// Number of low bits of a version that are random, so that gateways rarely issue the same version.
 const RANDOM_BITS: u32 = 20;
 /// Hexadecimal digits of a version in a key.
 const DIGITS: usize = 16;
 
-/// A version of a document or object: milliseconds since 1970 above 20 random bits. Objects of format 1 have none,
-/// which reads as [`Version::NONE`].
+/// A version of a document or object: milliseconds since 1970 in the high 44 bits, a random number in the low 20. The
+/// generations of a register have this type too, but count from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(u64);
 
 impl Version {
-    /// Version of an object without one; lower than all others.
+    /// Version of an object whose key contains none, as in format 1. It is lower than all others.
     pub const NONE: Self = Self(0);
 
-    /// Issues a version above `previous` and above all that this process issued, even if the clock was set back.
+    /// Issues a version above `previous` and above all issued by this process, even if the clock was set back.
     pub fn after(previous: Self) -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let fresh = (now_unix_ms() << RANDOM_BITS) | fastrand::u64(..1 << RANDOM_BITS);
@@ -28,17 +28,17 @@ impl Version {
         Self(last.map_or(fresh, above))
     }
 
-    /// Returns the version that a number in a stored message stands for.
+    /// Converts a number from a stored message to a version.
     pub(crate) fn from_bits(number: u64) -> Self {
         Self(number)
     }
 
-    /// Returns the number that stands for the version in a stored message.
+    /// Converts the version to its number in a stored message.
     pub fn to_bits(self) -> u64 {
         self.0
     }
 
-    /// Returns the time of issue in milliseconds since 1970; later than the clock if the clock was set back.
+    /// Returns the time of issue, in milliseconds since 1970. It is in the future if a clock was ahead at the time.
     pub fn unix_ms(self) -> u64 {
         self.0 >> RANDOM_BITS
     }
@@ -62,7 +62,7 @@ impl FromStr for Version {
     }
 }
 
-/// Returns the current time in milliseconds since 1970.
+/// Returns the current time, in milliseconds since 1970.
 pub fn now_unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)

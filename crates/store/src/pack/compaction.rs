@@ -1,5 +1,5 @@
-//! Compaction: moves small manifest objects, and the records of sparse or small packs, into new packs. A record keeps
-//! its bytes and version, so a concurrent delete or put loses nothing.
+//! Compaction: moves small manifest objects, and the records of sparse or small packs, into new packs. A manifest keeps
+//! its version when it is moved, so concurrent deletes and puts take effect as usual.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -13,17 +13,17 @@ use crate::object::version::Version;
 use crate::pack::format::Record;
 use crate::{Error, Store};
 
-/// Largest manifest object that is moved into a pack.
+/// Maximum size in bytes of a manifest object that is moved into a pack.
 const RECORD_BYTES_MAX: u64 = 16 << 10;
-/// Minimum records of a new pack, unless it replaces packs.
+/// Minimum manifests for which compaction starts if no pack is to be replaced.
 const RECORDS_MIN: usize = 16;
 /// Maximum records of a new pack.
 const RECORDS_MAX: usize = 4096;
-/// Packs with fewer records are merged once there are [`RECORDS_MIN`] of them.
+/// A pack with fewer live records is small. Small packs are merged once there are at least [`RECORDS_MIN`] of them.
 const SMALL_PACK_RECORDS: usize = 512;
 
 impl Store {
-    /// Writes new packs, then removes the packs and objects that they replace.
+    /// Writes new packs, then removes what they replace: packs, and manifest objects that are older than `grace`.
     pub(crate) async fn compact(&self, grace: Duration, summary: &mut SweepSummary) -> Result<(), Error> {
         let inventory = self.inventory().await?;
         let newest = inventory.newest();
@@ -43,7 +43,7 @@ impl Store {
                         records.push(Record::new(&manifest.value));
                     }
                     Err(Error::Missing { .. }) => {}
-                    // A damaged record stays, and so does its pack.
+                    // A damaged manifest is not moved, so the pack that contains it is kept.
                     Err(error @ Error::Damaged { .. }) => {
                         tracing::warn!(%error, "a damaged manifest is not compacted");
                         if let Location::Pack { pack, .. } = &copy.located.location {
@@ -64,7 +64,7 @@ impl Store {
         self.packs.refresh().await
     }
 
-    /// Returns the packs to replace, and the copies to move.
+    /// Returns the packs to replace, and the manifest copies to move into new packs.
     fn candidates<'a>(
         &self,
         inventory: &'a Inventory,
@@ -92,13 +92,13 @@ impl Store {
         let mut moved = current;
         moved.retain(|copy| match (&copy.located.location, &copy.object) {
             (Location::Pack { pack, .. }, _) => packs.contains(pack),
-            // A gateway that knows an older version in a pack looks for a newer one only in an object of its own.
+            // A newer version of a packed document stays an object: gateways that know the old one look only there.
             (Location::Object, Some(object)) => {
                 object.size <= RECORD_BYTES_MAX && is_older_than(object, grace) && !in_packs.contains(&copy.id)
             }
             (Location::Object, None) => false,
         });
-        // A version with two copies is moved once.
+        // A version with two copies is moved only once.
         moved.dedup_by_key(|copy| copy.id);
         (packs, moved)
     }

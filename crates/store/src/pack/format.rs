@@ -2,12 +2,12 @@
 //!
 //! | bytes | content |
 //! |---|---|
-//! | for each record: 4 | its length, little-endian |
-//! | … | the manifest object, sealed under the key that it would have on its own |
-//! | … | the index: an object sealed under the pack's key; 52 bytes a record, by id: id, version, offset, length |
-//! | 8 | length of the index, little-endian |
+//! | for each record: 4 | length of the record, little-endian |
+//! | … | the record: a manifest, sealed under the key that it would have as an object of its own |
+//! | … | the index, sealed under the pack's key: 52 bytes for each record, sorted by id: id, version, offset, length |
+//! | 8 | length of the sealed index, little-endian |
 //!
-//! Records can be moved between packs unchanged, and found without the index if it is damaged.
+//! Records do not depend on their pack. If the index is damaged, they are found one after another by their lengths.
 
 use std::ops::Range;
 
@@ -19,11 +19,11 @@ use crate::object::envelope::{PAYLOAD_AT, seal, unseal};
 use crate::object::key::{self, ObjectKey};
 use crate::object::version::Version;
 
-/// Bytes of an index entry.
+/// Size of an index entry in bytes.
 pub(crate) const ENTRY_BYTES: usize = 32 + 8 + 8 + 4;
-/// Bytes of the length before each record.
+/// Size in bytes of the length before each record.
 const LENGTH_BYTES: usize = 4;
-/// Bytes of the index's length at the end of the pack.
+/// Size in bytes of the trailer, which is the length of the index.
 pub(crate) const TRAILER_BYTES: usize = 8;
 
 /// A manifest as a record of a pack.
@@ -31,7 +31,7 @@ pub(crate) const TRAILER_BYTES: usize = 8;
 pub(crate) struct Record {
     pub(crate) id: DocumentId,
     pub(crate) version: Version,
-    /// Sealed under the key that the manifest would have on its own.
+    /// The manifest, sealed under the key that it would have as an object of its own.
     pub(crate) object: Bytes,
 }
 
@@ -52,13 +52,13 @@ impl Record {
     }
 }
 
-/// Encodes a pack.
+/// Encodes a pack of these records.
 pub(crate) fn encode(key: &ObjectKey, mut records: Vec<Record>) -> Bytes {
     records.sort_by_key(|record| (record.id, record.version));
     let mut pack = Vec::new();
     let mut index = Vec::with_capacity(records.len() * ENTRY_BYTES);
     for Record { id, version, object } in &records {
-        // Fits 32 bits: larger manifests are objects of their own.
+        // The length fits 32 bits: only small manifests are put into packs.
         let length = (object.len() as u32).to_le_bytes();
         pack.extend_from_slice(&length);
         index.extend_from_slice(id.as_bytes());
@@ -73,14 +73,14 @@ pub(crate) fn encode(key: &ObjectKey, mut records: Vec<Record>) -> Bytes {
     pack.into()
 }
 
-/// Returns the bytes of the index and trailer of a pack of this size, from the pack's last bytes.
+/// Returns the total size in bytes of a pack's index and trailer. `size` is the pack's size, `last` its last bytes.
 pub(crate) fn index_and_trailer(size: u64, last: &[u8]) -> Result<u64, String> {
     let trailer = last.last_chunk::<TRAILER_BYTES>().ok_or("it is cut short")?;
     let bytes = u64::from_le_bytes(*trailer).checked_add(TRAILER_BYTES as u64);
     bytes.filter(|&bytes| bytes <= size).ok_or_else(|| "its trailer is invalid".to_owned())
 }
 
-/// Decodes the index of a pack of this size, given with the trailer. The entries are in id order.
+/// Decodes a pack's index, whose entries are sorted by id. `size` is the pack's size, and `index_and_trailer` its end.
 pub(crate) fn index(key: &ObjectKey, size: u64, index_and_trailer: &Bytes) -> Result<Vec<Entry>, String> {
     let index = index_and_trailer.slice(..index_and_trailer.len() - TRAILER_BYTES);
     let index = unseal(key, index)?;
@@ -105,7 +105,7 @@ pub(crate) fn index(key: &ObjectKey, size: u64, index_and_trailer: &Bytes) -> Re
     entries.collect()
 }
 
-/// Finds the intact records of a pack without its index. The entries are in id order.
+/// Finds the intact records of a pack without its index. Returns their entries, sorted by id and version.
 pub(crate) fn salvage(pack: &Bytes) -> Vec<Entry> {
     let (mut entries, mut at) = (Vec::new(), 0);
     while let Some(length) = pack.get(at..).and_then(|rest| rest.first_chunk::<LENGTH_BYTES>()) {
@@ -114,7 +114,7 @@ pub(crate) fn salvage(pack: &Bytes) -> Vec<Entry> {
         if end > pack.len() || end < start + PAYLOAD_AT {
             break;
         }
-        // The key to unseal with follows from the payload.
+        // The key of the record's envelope is made of the id and version in the payload.
         if let Ok(manifest) = Manifest::decode(pack.slice(start + PAYLOAD_AT..end)) {
             let key = key::manifest(manifest.id, manifest.version);
             if unseal(&key, pack.slice(start..end)).is_ok() {
@@ -128,7 +128,7 @@ pub(crate) fn salvage(pack: &Bytes) -> Vec<Entry> {
     entries
 }
 
-/// Returns whether the records fill the pack up to its index.
+/// Returns whether the records fill the pack without gaps from its start to its index at `index_start`.
 pub(crate) fn covers(entries: &[Entry], index_start: u64) -> bool {
     let mut ranges = Vec::from_iter(entries.iter().map(|entry| entry.range.clone()));
     ranges.sort_by_key(|range| range.start);
@@ -181,7 +181,7 @@ mod tests {
             let read = index_and_trailer(size, &flipped)
                 .and_then(|bytes| index(&key, size, &flipped.slice((size - bytes) as usize..)));
             match read {
-                // Faults elsewhere are found by the records' own checksums, or affect only `salvage`.
+                // The flipped bit is in a record, which has its own checksum, or in the length before a record.
                 Ok(entries) => assert_eq!(entries.len(), records.len(), "byte {byte}"),
                 Err(_) => assert_eq!(salvage(&flipped).len(), records.len(), "byte {byte}"),
             }

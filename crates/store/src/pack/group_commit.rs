@@ -1,4 +1,4 @@
-//! Group commit: small documents of concurrent puts share a pack. A lone one becomes an object of its own.
+//! Group commit: small documents of concurrent puts share a pack. A lone document becomes an object of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,23 +12,23 @@ use crate::object::{Objects, PutOutcome, key};
 use crate::pack::format::Record;
 use crate::pack::index::PackIndex;
 
-/// Maximum records of a pack, and capacity of the queue.
+/// Maximum records of a pack that this task writes, and capacity of its queue.
 const RECORDS_MAX: usize = 256;
-/// Time that the first record waits for others, for each put in progress. More puts take longer each, and more of them
-/// can share a pack.
+/// Time that the first record of a pack waits for more records, for each put in progress. The more puts there are, the
+/// longer each takes, and the more of them can share the pack.
 const WAIT_PER_PUT: Duration = Duration::from_millis(10);
-/// Maximum time that the first record waits.
+/// Maximum time that the first record of a pack waits for further records.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
 type Reply = oneshot::Sender<Result<PutOutcome, Error>>;
 
-/// Handle of the task that writes small documents. The task ends when the handle is dropped.
+/// Handle of the task that writes small documents. The task ends once the handle is dropped and the queue is empty.
 pub(crate) struct GroupCommit {
     queue: mpsc::Sender<(Record, Reply)>,
     puts_in_progress: Arc<AtomicUsize>,
 }
 
-/// Guard that counts a put, of any size, as in progress.
+/// Guard that counts a put, of any size, as in progress until it is dropped.
 pub struct PutInProgress(Arc<AtomicUsize>);
 
 impl Drop for PutInProgress {
@@ -47,13 +47,13 @@ impl GroupCommit {
         Self { queue, puts_in_progress }
     }
 
-    /// Counts a put as in progress. While there are several, small documents wait for each other.
+    /// Counts a put as in progress. While several puts are in progress, small documents wait for each other.
     pub(crate) fn begin(&self) -> PutInProgress {
         self.puts_in_progress.fetch_add(1, Ordering::Relaxed);
         PutInProgress(Arc::clone(&self.puts_in_progress))
     }
 
-    /// Writes a record. It is durable on return. If the caller stops waiting, the record may or may not be written.
+    /// Writes a record durably, unless its key exists. If the caller drops the future, the record may still be written.
     pub(crate) async fn put(&self, record: Record) -> Result<PutOutcome, Error> {
         let (reply, written) = oneshot::channel();
         self.queue.send((record, reply)).await.map_err(|_| Error::ShuttingDown)?;
@@ -84,7 +84,7 @@ impl Writer {
                     Ok(None) | Err(_) => break,
                 }
             }
-            // The callers of the others have stopped waiting.
+            // Drops the records whose callers have stopped waiting.
             batch.retain(|(_, reply)| !reply.is_closed());
             self.write(batch).await;
         }
@@ -98,7 +98,7 @@ impl Writer {
             _ => self.packs.put(records).await.map(|bytes| PutOutcome::Created { bytes }),
         };
         for reply in replies {
-            // Fails if the caller has stopped waiting; its document is stored all the same.
+            // Fails if the caller has stopped waiting meanwhile. Its document is stored nevertheless.
             let _ = reply.send(written.clone());
         }
     }

@@ -1,4 +1,4 @@
-//! In-memory index of all packs. Each pack's index is read once, when a listing shows the pack.
+//! In-memory index of all packs. The index in each pack is read once, when a listing first shows the pack.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use crate::object::version::Version;
 use crate::object::{Objects, PutOutcome};
 use crate::pack::format::{self, Entry, Record};
 
-/// Bytes at the end of a pack that are read first: enough for an index of a thousand records.
+/// Number of bytes at the end of a pack that are read first. They contain any index of up to a thousand records.
 const TAIL_BYTES: u64 = 64 << 10;
 
 type Packs = BTreeMap<Version, Arc<Pack>>;
@@ -23,9 +23,9 @@ type Packs = BTreeMap<Version, Arc<Pack>>;
 pub(crate) struct PackIndex {
     objects: Arc<Objects>,
     packs: Mutex<Packs>,
-    /// Number of changes of `packs`.
+    /// Number of changes of `packs` so far.
     changes: AtomicU64,
-    /// Held during a refresh, so that each index is read once.
+    /// Lets only one refresh run at a time, so that no index is read twice.
     refreshing: tokio::sync::Mutex<()>,
 }
 
@@ -33,9 +33,9 @@ pub(crate) struct PackIndex {
 #[derive(Debug)]
 pub(crate) struct Pack {
     pub(crate) key: ObjectKey,
-    /// In id order.
+    /// Entries of the records, sorted by id and version.
     pub(crate) entries: Vec<Entry>,
-    /// Fault of the index, if `entries` were salvaged without it.
+    /// Fault of the index if it is damaged. `entries` are then the records that were found without it.
     pub(crate) damage: Option<String>,
 }
 
@@ -53,17 +53,17 @@ impl PackIndex {
         Self { objects, packs: Mutex::default(), changes: AtomicU64::new(0), refreshing: tokio::sync::Mutex::default() }
     }
 
-    /// Returns a number that increases whenever the set of packs changes.
+    /// Returns a number that increases whenever a refresh adds or removes packs.
     pub(crate) fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
     }
 
-    /// Returns all packs.
+    /// Returns all packs, as of the last refresh.
     pub(crate) fn all(&self) -> Vec<Arc<Pack>> {
         self.lock().values().cloned().collect()
     }
 
-    /// Returns the highest version of a document in any pack.
+    /// Returns the highest version of a document in any pack, as of the last refresh.
     pub(crate) fn newest(&self, id: DocumentId) -> Option<(Arc<Pack>, Entry)> {
         let packs = self.lock();
         let entries = packs.values().filter_map(|pack| Some((pack, pack.newest(id)?)));
@@ -71,7 +71,7 @@ impl PackIndex {
         newest.map(|(pack, entry)| (Arc::clone(pack), entry.clone()))
     }
 
-    /// Lists the packs and reads the indexes of new ones.
+    /// Lists the packs of the store, reads the indexes of new packs, and removes deleted packs from the index.
     pub(crate) async fn refresh(&self) -> Result<(), Error> {
         let _one_at_a_time = self.refreshing.lock().await;
         let folder = Path::from(key::PACKS);
@@ -94,7 +94,7 @@ impl PackIndex {
                     packs.insert(*version, Arc::new(pack));
                     self.changes.fetch_add(1, Ordering::Release);
                 }
-                // Compacted after the listing; the next refresh finds its successor.
+                // The pack was compacted after the listing. The next refresh finds the pack that replaced it.
                 Err(Error::Missing { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -125,7 +125,7 @@ impl PackIndex {
         format::index(key, bytes, &index).map_err(damaged)
     }
 
-    /// Writes a pack and returns its size. The records are durable on return.
+    /// Writes a pack, which is durable on return, and returns its size in bytes. Only a refresh adds it to the index.
     pub(crate) async fn put(&self, records: Vec<Record>) -> Result<u64, Error> {
         loop {
             let key = key::pack(Version::after(Version::NONE));
@@ -137,7 +137,7 @@ impl PackIndex {
     }
 
     fn lock(&self) -> MutexGuard<'_, Packs> {
-        // No code panics while it holds the lock.
+        // The lock is never poisoned: no code panics while it holds it.
         self.packs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

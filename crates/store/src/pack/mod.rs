@@ -1,4 +1,4 @@
-//! Packs: objects that hold the manifests of many small documents.
+//! Packs: objects that contain the manifests of many small documents.
 
 mod compaction;
 pub(crate) mod format;

@@ -1,8 +1,8 @@
 //! Garbage collection and fsck of names and labels.
 //!
-//! Garbage collection removes registers without a live value whose newest generation is older than the grace period. It
-//! deletes all generations, oldest first, in the order in which writers delete them. A concurrent writer detects that
-//! the generation which it built upon is gone, and starts over.
+//! Garbage collection removes a register without a live value if its newest generation is older than the grace period.
+//! It deletes all generations, oldest first, as writers do. A concurrent writer detects that its predecessor generation
+//! was deleted, and starts over.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -18,13 +18,13 @@ use crate::object::version::Version;
 use crate::register::{Register, RegisterValue};
 use crate::{Error, Store};
 
-/// Folders of registers.
+/// Folders that contain registers.
 pub(crate) const REGISTERS: [&str; 2] = [NAMES, LABELS];
 
 impl Store {
-    /// Removes registers without a live value, and generations that killed writers left. Returns the documents of dead
-    /// registers that are still within the grace period. Their tombstones must stay, or those registers would be live
-    /// again after another put.
+    /// Removes registers without a live value that are older than `grace`, and generations that killed writers left.
+    /// Returns the documents of younger registers without a live value. Their tombstones must stay: otherwise these
+    /// registers would become live if the same texts were put again.
     pub(crate) async fn sweep_registers(
         &self,
         grace: Duration,
@@ -33,14 +33,14 @@ impl Store {
         let mut needed = HashSet::new();
         for folder in REGISTERS {
             let registers = self.registers(&Path::from(folder)).await?;
-            // Listed after the registers, so that it has their documents: they were stored before the registers.
+            // A document is stored before its registers, so an inventory listed after them contains it.
             let inventory = self.inventory().await?;
             let versions = inventory.newest();
             for generations in registers.into_values() {
                 let Some(newest) = generations.last() else { continue };
                 let value = match self.read_register(&ObjectKey::from_path(newest.location.clone())).await {
                     Ok(register) => register.value,
-                    // A writer replaced it after the listing.
+                    // A writer replaced and deleted this generation after the listing.
                     Err(Error::Missing { .. }) => continue,
                     Err(error @ Error::Damaged { .. }) => {
                         tracing::warn!(%error, "a damaged register is kept: run `c3 fsck`");
@@ -55,7 +55,7 @@ impl Store {
                         needed.extend(value.map(|value| value.document));
                         continue;
                     }
-                    // Keeps the two newest, as writers do. A killed writer left the others.
+                    // Keeps the two newest generations, as writers do. Killed writers left the older ones.
                     (true, _) => &generations[..generations.len().saturating_sub(2)],
                 };
                 for object in removed {
@@ -66,7 +66,7 @@ impl Store {
         Ok(needed)
     }
 
-    /// Checks a register. If its newest generation is damaged, its value is lost: an older one may be out of date.
+    /// Checks a register. If its newest generation is damaged, its value is lost: older ones may be out of date.
     pub(crate) async fn fsck_register(
         &self,
         generations: &[ObjectMeta],
@@ -79,7 +79,7 @@ impl Store {
                 Ok(register) if age == 0 => newest = Some(register),
                 Ok(_) | Err(Error::Missing { .. }) => {}
                 Err(Error::Damaged { problem, .. }) if age == 0 => {
-                    let problem = format!("{problem}; its value is lost: set it again");
+                    let problem = format!("{problem}; the name or labels are lost: set them again");
                     return self.register_finding(key, problem, None, &keys, mode).await.map(Some);
                 }
                 Err(Error::Damaged { problem, .. }) => {
@@ -99,7 +99,7 @@ impl Store {
         self.register_finding(key, problem, Some(value.document), &keys, mode).await.map(Some)
     }
 
-    /// Reports a fault, and deletes `keys` in repair mode.
+    /// Returns the finding for a fault. In repair mode, deletes `keys` first.
     async fn register_finding(
         &self,
         key: &ObjectKey,
@@ -120,7 +120,7 @@ impl Store {
 }
 
 impl Inventory {
-    /// Returns whether a value's document exists and was not deleted since the write.
+    /// Returns whether a value's document exists and was not deleted since the write. Ignores expiry.
     fn is_live(&self, value: &RegisterValue, newest: &HashMap<DocumentId, Version>) -> bool {
         let deleted = self.deleted.get(&value.document);
         newest

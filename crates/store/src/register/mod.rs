@@ -1,16 +1,16 @@
-//! Registers: mutable values made of immutable objects, changed by compare-and-set. A name is one, and the labels of a
-//! document are one.
+//! Registers: mutable values made of immutable objects, changed by compare-and-set. Each name is a register, and the
+//! labels of each document are a register.
 //!
-//! A register has generations, which count from 1; the highest holds its value. A change creates the next generation,
-//! and the create succeeds for only one writer. Writers then delete the generations older than the one that they built
-//! upon, oldest first.
+//! A register has generations, which count from 1. The highest contains the value. A writer reads it and creates the
+//! next generation; only one writer's create succeeds. That writer then deletes all generations before the one that it
+//! read, oldest first.
 //!
-//! A writer that was suspended may create a generation whose number existed before and was deleted. It detects that
-//! after the create: the generation that it built upon is gone, or a higher one does not list its write id as a
-//! predecessor. It then deletes its own generation and reports that it lost the race.
+//! A writer that was suspended after its read may create a generation whose number existed before and was deleted. So
+//! it checks after the create: a higher generation, if any, must list its write id as a predecessor; otherwise the
+//! generation that it read must still exist. If the check fails, it deletes its generation and has lost the race.
 //!
-//! Every generation has a unique write id and lists those of its predecessors. A token is the hash of the payload, so
-//! it never repeats.
+//! Every generation has a unique write id and lists those of its predecessors. Its token is a hash of its payload, so
+//! no token is ever reused.
 
 pub(crate) mod maintenance;
 pub mod names;
@@ -26,21 +26,21 @@ use crate::object::key::{KeyPrefix, ObjectKey};
 use crate::object::version::Version;
 use crate::{Error, Store};
 
-/// Maximum predecessors in a generation: more than are written while a writer confirms that it won.
+/// Maximum predecessors that a generation lists. While a writer checks that it won, fewer generations follow its own.
 const PREDECESSORS_MAX: usize = 16;
 /// Hexadecimal digits of a token.
 const TOKEN_DIGITS: usize = 32;
-/// First generation of a register.
+/// Number of the first generation of a register.
 const FIRST: u64 = 1;
 
 /// Value of a register.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegisterValue {
-    /// Document that a name points at, or that labels belong to.
+    /// Document to which a name refers, or to which labels belong.
     pub document: DocumentId,
-    /// A version of the document that existed at the write. A tombstone that covers it also deletes this value.
+    /// A version that the document had at the time of the write. A tombstone that deletes it also deletes this value.
     pub version: Version,
-    /// Empty for a name.
+    /// Labels of the document; empty for a name.
     pub labels: Labels,
 }
 
@@ -51,7 +51,7 @@ pub struct Register {
     write_id: Version,
     /// Write ids of earlier generations, oldest first.
     predecessors: Vec<u64>,
-    /// `None` if the value was removed.
+    /// The value; `None` if it was removed.
     pub value: Option<RegisterValue>,
 }
 
@@ -76,7 +76,7 @@ struct ValuePayload {
 }
 
 impl Register {
-    /// Builds the generation that follows `from`, or the first one.
+    /// Builds the generation that follows `from`, or the first one if `from` is `None`.
     fn after(from: Option<&Self>, value: Option<RegisterValue>) -> Self {
         let Some(from) = from else {
             let (generation, write_id) = (Version::from_bits(FIRST), Version::after(Version::NONE));
@@ -125,18 +125,18 @@ impl Register {
 }
 
 impl Store {
-    /// Returns the highest generation of a register; `None` if there is none.
+    /// Returns the highest generation of a register, even if its value was removed; `None` if there is no generation.
     pub(crate) async fn register(&self, prefix: &KeyPrefix) -> Result<Option<Register>, Error> {
         let mut is_retry = false;
         loop {
             match self.objects.versions(prefix).await?.pop() {
                 Some(newest) => match self.read_register(&newest).await {
-                    // A writer replaced it after the listing.
+                    // A writer replaced and deleted this generation after the listing.
                     Err(Error::Missing { .. }) => {}
                     read => return read.map(Some),
                 },
                 None if is_retry => return Ok(None),
-                // A listing that runs while files are created and deleted may show none of them.
+                // A listing may miss files that are created and deleted meanwhile, so an empty one is repeated once.
                 None => is_retry = true,
             }
         }
@@ -148,7 +148,7 @@ impl Store {
         Register::decode(key.split_version().1, payload).map_err(|invalid| Error::invalid(key, &invalid))
     }
 
-    /// Creates the generation that follows `from`. Returns `None`, and leaves no trace, if another writer was faster.
+    /// Creates the generation that follows `from`. Returns `None`, and changes nothing, if another writer was faster.
     pub(crate) async fn compare_and_set(
         &self,
         prefix: &KeyPrefix,
@@ -165,13 +165,13 @@ impl Store {
             return Ok(None);
         }
         if let Err(error) = self.remove_older(prefix, from).await {
-            // The change is done; the next writer or garbage collection removes them.
+            // The change succeeded. The next writer or garbage collection deletes the old generations.
             tracing::warn!(%error, prefix = %prefix.path(), "could not remove old generations");
         }
         Ok(Some(next))
     }
 
-    /// Returns whether a new generation continues the current ones, and not deleted ones.
+    /// Returns whether `next` won: a higher generation lists its write id, or there is none and `from` still exists.
     async fn confirm(&self, prefix: &KeyPrefix, from: Option<&Register>, next: &Register) -> Result<bool, Error> {
         loop {
             let existing = self.objects.versions(prefix).await?;
@@ -187,7 +187,7 @@ impl Store {
                 Err(Error::Missing { .. }) => {}
                 previous => return Ok(previous?.write_id == from.write_id),
             }
-            // A winner's predecessor is deleted only after a higher generation was created.
+            // `from` was deleted. If `next` won, a writer created a higher generation before it deleted `from`.
             let newest = self.objects.versions(prefix).await?.pop();
             if newest.is_none_or(|newest| newest.split_version().1 <= next.generation) {
                 return Ok(false);
@@ -195,7 +195,7 @@ impl Store {
         }
     }
 
-    /// Deletes the generations before `from`.
+    /// Deletes all generations before `from`, oldest first.
     async fn remove_older(&self, prefix: &KeyPrefix, from: Option<&Register>) -> Result<(), Error> {
         let Some(from) = from else { return Ok(()) };
         for older in self.objects.versions(prefix).await? {

@@ -1,8 +1,8 @@
 //! Names and labels, and changes of them by compare-and-set.
 //!
-//! Both are registers that hold a document and one of its versions. A value is live as long as the document exists. A
-//! tombstone that covers the version deletes the value as well, so it does not come back when the same text is put
-//! again. A value that is not live counts as absent.
+//! Both are registers whose value contains a document id and a version of that document. A value is live as long as the
+//! document exists. A tombstone that deletes the version deletes the value too, so the value does not reappear when the
+//! same text is put again. A value that is not live counts as absent.
 
 use std::collections::BTreeMap;
 
@@ -21,14 +21,14 @@ use crate::{Error, Store};
 pub enum Change {
     /// The value was changed.
     Applied {
-        /// The live value before, if any.
+        /// The generation before the change; `None` if there was no live value.
         was: Option<Register>,
         /// The new generation.
         now: Register,
     },
-    /// Removal of an absent value.
+    /// An absent value was to be removed, so nothing was changed.
     Unchanged,
-    /// The current value is not the expected one.
+    /// The current value does not meet the precondition.
     Conflict {
         /// Token of the current value; `None` if it is absent.
         token: Option<String>,
@@ -36,13 +36,13 @@ pub enum Change {
 }
 
 impl Store {
-    /// Reads a name, live or not; `None` if it was never set, or was removed.
+    /// Reads a name, even if its document does not exist; `None` if the name was never set or was removed.
     pub async fn name(&self, name: &DocumentName) -> Result<Option<Register>, Error> {
         let register = self.register(&key::name_prefix(name)).await?;
         Ok(register.filter(|register| register.value.is_some()))
     }
 
-    /// Sets a name, or removes it with `None`, if it is as expected.
+    /// Sets a name if it meets the precondition `expected`. Removes the name if `value` is `None`.
     pub async fn change_name(
         &self,
         name: &DocumentName,
@@ -53,14 +53,14 @@ impl Store {
         self.change(&prefix, expected, |_| Ok(value.clone())).await
     }
 
-    /// Returns the labels of a document, if there are any and the document exists.
+    /// Returns the labels of a document; `None` if there are none or the document does not exist.
     pub async fn labels(&self, id: DocumentId) -> Result<Option<Register>, Error> {
         let prefix = key::document_prefix(LABELS, id);
         self.live(self.register(&prefix).await?).await
     }
 
-    /// Changes the labels of a document to the result of `update`, if they are as expected. `update` gets the live
-    /// value and may be called several times.
+    /// Replaces the labels of a document by the result of `update` if they meet the precondition `expected`. `update`
+    /// gets the live value, if any, and is called again if another writer was faster.
     pub async fn change_labels<E: From<Error>>(
         &self,
         id: DocumentId,
@@ -70,14 +70,14 @@ impl Store {
         self.change(&key::document_prefix(LABELS, id), expected, update).await
     }
 
-    /// Reads the labels in a listed generation, or in the newest one if that is gone.
+    /// Reads labels, live or not, in a listed generation, or in the newest one if the listed one was deleted.
     pub async fn listed_labels(&self, id: DocumentId, generation: Version) -> Result<Option<RegisterValue>, Error> {
         let prefix = key::document_prefix(LABELS, id);
         let register = self.listed_register(&prefix, &prefix.at(generation)).await?;
         Ok(register.and_then(|register| register.value))
     }
 
-    /// Lists the newest generation of each name of a namespace, or of all.
+    /// Lists the newest generation of each name, live or not, in `namespace` or, if it is `None`, in all namespaces.
     pub async fn names(&self, namespace: Option<&Namespace>) -> Result<BTreeMap<DocumentName, ObjectKey>, Error> {
         let folder = namespace.map_or_else(|| Path::from(NAMES), key::namespace_folder);
         let all = self.registers(&folder).await?;
@@ -88,12 +88,12 @@ impl Store {
         Ok(newest.collect())
     }
 
-    /// Reads a name in a listed generation, or in the newest one if that is gone.
+    /// Reads a name, live or not, in a listed generation, or in the newest one if the listed one was deleted.
     pub async fn listed_name(&self, name: &DocumentName, listed: &ObjectKey) -> Result<Option<Register>, Error> {
         self.listed_register(&key::name_prefix(name), listed).await
     }
 
-    /// Lists the generations of all registers in a folder, oldest first, by key prefix.
+    /// Lists all registers in a folder. Maps the key prefix of each to its generations, oldest first.
     pub(crate) async fn registers(&self, folder: &Path) -> Result<BTreeMap<String, Vec<ObjectMeta>>, Error> {
         let objects = self.objects.list(folder, folder);
         pin_mut!(objects);
@@ -105,19 +105,19 @@ impl Store {
             }
         }
         for generations in registers.values_mut() {
-            // The numbers have equally many digits.
+            // All generations have equally many digits, so the order of keys is that of generations.
             generations.sort_by(|a, b| a.location.cmp(&b.location));
         }
         Ok(registers)
     }
 
-    /// Returns whether a value is live: its document exists and was not deleted since the write.
+    /// Returns whether a value is live: its document exists, has not expired, and was not deleted since the write.
     pub async fn is_live(&self, value: &RegisterValue) -> Result<bool, Error> {
         if self.is_tombstoned(value).await? {
             return Ok(false);
         }
         match self.manifest(value.document).await {
-            // A damaged document exists.
+            // A document exists even if its manifest is damaged.
             Ok(_) | Err(Error::Damaged { .. }) => Ok(true),
             Err(Error::Missing { .. }) => Ok(false),
             Err(error) => Err(error),
@@ -136,7 +136,7 @@ impl Store {
         expected: &Expected,
         update: impl Fn(Option<&RegisterValue>) -> Result<Option<RegisterValue>, E>,
     ) -> Result<Change, E> {
-        // Terminates: a lost race means that another writer made progress.
+        // Repeats only if another writer was faster, so one of the writers always succeeds.
         loop {
             let from = self.register(prefix).await?;
             let was = self.live(from.clone()).await?;
@@ -154,7 +154,7 @@ impl Store {
         }
     }
 
-    /// Returns the register if its value is live.
+    /// Returns the register if its value is live, else `None`.
     async fn live(&self, register: Option<Register>) -> Result<Option<Register>, Error> {
         match register.as_ref().and_then(|register| register.value.as_ref()) {
             Some(value) if self.is_live(value).await? => Ok(register),

@@ -1,13 +1,13 @@
 //! Entropy coding of corrections.
 //!
-//! A window is coded as four kinds of numbers: the count of corrections, the count of tokens that the decoder predicts
-//! wrongly (fewer than the corrections if tokens with a small logit margin are corrected too), the gaps between
-//! positions, and token ids. A number `v` is coded like an Elias gamma code: first the number of bits below the highest
-//! set bit of `v + 1`, its *length*, by an adaptive model for its kind, then these bits verbatim. All models use
-//! integers, so every machine decodes what another encoded. The range coder is `constriction`'s.
+//! A window is coded as four kinds of numbers: the count of corrections, the count of wrongly predicted tokens, gaps
+//! between corrected positions, and token ids. The first count may exceed the second: tokens that are predicted with a
+//! small logit margin are corrected too. A number `v` is coded like an Elias gamma code: first its *length*, the number
+//! of bits below the highest set bit of `v + 1`, by an adaptive model for its kind; then these bits verbatim. Models
+//! use only integers, so every machine produces the same code. The range coder is that of the crate `constriction`.
 //!
-//! Input is checked while it is decoded: a window never gets more corrections than it has tokens, and a payload that is
-//! too short or too long is refused.
+//! Payloads are checked while they are decoded: a window never gets more corrections than it has tokens, and a payload
+//! of the wrong length is refused.
 
 use std::borrow::Borrow;
 use std::num::NonZeroU16;
@@ -21,18 +21,18 @@ use constriction::stream::queue::{SmallRangeDecoder, SmallRangeEncoder};
 use constriction::stream::{Decode, Encode};
 use constriction::{Queue, UnwrapInfallible};
 
-/// Bits of a probability; well below the coder's 16, so that rounding costs almost nothing.
+/// Bits of a probability. The coder allows 16; the unused 4 bits make its rounding losses negligible.
 const PRECISION: usize = 12;
 /// Number of possible lengths of a 32-bit number: 0 to 32.
 const LENGTHS: usize = 33;
-/// Increment of a length's count; large, so that the model adapts after a few numbers.
+/// Increment of a length's count for each number of that length. It is large, so that models adapt after a few numbers.
 const INCREMENT: u16 = 12;
-/// Sum of counts at which all are halved, so that old numbers weigh less.
+/// Maximum sum of a model's counts. Above it all counts are halved, so that older numbers weigh less.
 const SUM_MAX: u16 = 1 << 11;
-/// Words that the decoder of an intact payload reads past its end.
+/// Maximum number of 16-bit words that the decoder reads past the end of an intact payload.
 const WORDS_PAST_END_MAX: u32 = 2;
 
-/// Encodes the corrections of windows.
+/// Encodes the corrections of a shard's windows, in order.
 pub(crate) fn encode(windows: &[WindowCorrections]) -> Bytes {
     let mut writer = Writer { coder: SmallRangeEncoder::new(), models: Models::default() };
     for window in windows {
@@ -41,7 +41,7 @@ pub(crate) fn encode(windows: &[WindowCorrections]) -> Bytes {
         writer.number(Kind::Wrong, tokens.saturating_sub(window.right), tokens);
         let mut next = 0;
         for correction in corrections {
-            // No underflow: positions in `Corrections` increase and are within the window.
+            // Neither difference underflows: positions in `Corrections` increase and are within the window.
             writer.number(Kind::Gap, correction.position - next, tokens - 1 - next);
             writer.number(Kind::Token, correction.token, u32::MAX);
             next = correction.position + 1;
@@ -51,7 +51,7 @@ pub(crate) fn encode(windows: &[WindowCorrections]) -> Bytes {
     words.into_iter().flat_map(u16::to_le_bytes).collect()
 }
 
-/// Decodes the corrections of windows with these token counts.
+/// Decodes the corrections of a shard's windows. `tokens` yields the token count of each window.
 pub(crate) fn decode(payload: &[u8], tokens: impl Iterator<Item = u32>) -> Result<Vec<WindowCorrections>, Invalid> {
     let (words, odd) = payload.as_chunks();
     if !odd.is_empty() {
@@ -62,7 +62,7 @@ pub(crate) fn decode(payload: &[u8], tokens: impl Iterator<Item = u32>) -> Resul
     let windows = tokens.map(|tokens| reader.window(tokens)).collect::<Result<_, _>>()?;
     match reader.coder.maybe_exhausted() {
         true => Ok(windows),
-        false => Err(Invalid::new("corrections", "go on past the last window")),
+        false => Err(Invalid::new("corrections", "continue past the last window")),
     }
 }
 
@@ -70,7 +70,7 @@ fn cut() -> Invalid {
     Invalid::new("corrections", "end before the last window")
 }
 
-/// Kind of a number; each has a model of its own.
+/// Kind of a number. Each kind has a model of its own.
 #[derive(Clone, Copy)]
 enum Kind {
     Count,
@@ -94,9 +94,9 @@ struct Writer {
 }
 
 impl Writer {
-    /// Encodes a number of at most `max`.
+    /// Encodes `value`, which must be at most `max`.
     fn number(&mut self, kind: Kind, value: u32, max: u32) {
-        const FITS: &str = "the models cover every number, and memory every word";
+        const FITS: &str = "the models cover every number, and the output buffer grows";
         let model = self.models.get_mut(kind);
         let length = length_of(value);
         if let Some(lengths) = model.up_to(max) {
@@ -114,7 +114,7 @@ impl Writer {
 struct Reader<'a> {
     coder: SmallRangeDecoder<Words<'a>>,
     models: Models,
-    /// Limit on further corrections. A shard has no more tokens than bytes.
+    /// Maximum corrections in the windows that are not decoded yet. A shard has at most as many tokens as bytes.
     corrections_left: usize,
 }
 
@@ -135,7 +135,7 @@ impl Reader<'_> {
         Ok(WindowCorrections { tokens, right: tokens - wrong, corrections })
     }
 
-    /// Decodes a number of at most `max`.
+    /// Decodes a number. Fails if it exceeds `max`.
     fn number(&mut self, kind: Kind, max: u32) -> Result<u32, Invalid> {
         let model = self.models.get_mut(kind);
         let length = match model.up_to(max) {
@@ -149,7 +149,7 @@ impl Reader<'_> {
             value = value << bits | piece as u64;
         }
         let value = u32::try_from(value - 1).ok().filter(|&value| value <= max);
-        value.ok_or_else(|| Invalid::new("corrections", format!("hold a number over {max}")))
+        value.ok_or_else(|| Invalid::new("corrections", format!("contain a number over {max}")))
     }
 }
 
@@ -158,8 +158,8 @@ fn length_of(value: u32) -> usize {
     (u64::from(value) + 1).ilog2() as usize
 }
 
-/// Splits the `length` bits of a number into pieces that fit a uniform model. Returns the number of bits in each piece
-/// and below it, from the most significant piece to the least.
+/// Splits the `length` bits of a number into pieces that fit a uniform model, from the most significant to the least.
+/// Yields the number of bits in each piece, and the number of bits below the piece.
 fn pieces(length: usize) -> impl Iterator<Item = (usize, usize)> {
     let ends = (0..length).rev().step_by(PRECISION - 1).map(|last| last + 1);
     ends.map(|end| (end.min(PRECISION - 1), end - end.min(PRECISION - 1)))
@@ -182,7 +182,7 @@ impl Default for Lengths {
 }
 
 impl Lengths {
-    /// Returns the model of numbers up to `max`; `None` if only one length is possible.
+    /// Returns the model of the lengths of numbers up to `max`; `None` if they all have the same length.
     fn up_to(&self, max: u32) -> Option<LengthModel<'_>> {
         let counts = &self.counts[..=length_of(max)];
         (counts.len() > 1).then(|| LengthModel { counts, sum: counts.iter().sum() })
@@ -198,7 +198,7 @@ impl Lengths {
     }
 }
 
-/// Counts as probabilities, in multiples of `2^-PRECISION`: one for each length, the rest in proportion to the counts.
+/// Probabilities in units of `2^-PRECISION`. Each length gets one unit; the rest is divided in proportion to counts.
 #[derive(Clone, Copy)]
 struct LengthModel<'a> {
     counts: &'a [u16],
@@ -206,17 +206,17 @@ struct LengthModel<'a> {
 }
 
 impl LengthModel<'_> {
-    /// Returns the probability of all lengths below `length`, as a multiple of `2^-PRECISION`. `counted` is the sum of
+    /// Returns the total probability of all lengths below `length`, in units of `2^-PRECISION`. `counted` is the sum of
     /// their counts.
     fn cumulative(&self, length: usize, counted: u16) -> u16 {
         let spread = (1 << PRECISION) - self.counts.len() as u32;
-        // Under `1 << PRECISION`, so within 16 bits.
+        // The result is at most `1 << PRECISION`, so it fits 16 bits.
         (u32::from(counted) * spread / u32::from(self.sum)) as u16 + length as u16
     }
 
     fn probability(&self, from: u16, length: usize, counted: u16) -> NonZeroU16 {
         let to = self.cumulative(length + 1, counted + self.counts[length]);
-        NonZeroU16::new(to - from).expect("every length adds one")
+        NonZeroU16::new(to - from).expect("every length has at least one unit")
     }
 }
 
@@ -246,13 +246,13 @@ impl DecoderModel<PRECISION> for LengthModel<'_> {
     }
 }
 
-/// The words of a payload.
+/// The 16-bit words of a payload that are not read yet.
 struct Words<'a> {
     words: &'a [[u8; 2]],
     past_end: u32,
 }
 
-/// More words were read than an intact payload has.
+/// Error: the decoder read further past the end than it does in an intact payload.
 #[derive(Debug)]
 struct ReadPastEnd;
 
@@ -285,7 +285,7 @@ mod tests {
     use super::*;
     use crate::payload::PlainCorrectionsPayload;
 
-    /// Windows with these token counts and corrections of (position, token).
+    /// Builds windows from their token counts and corrections (position, token). Also returns the token counts.
     fn windows(of: &[(u32, Vec<(u32, u32)>)]) -> (Vec<WindowCorrections>, Vec<u32>) {
         let windows = of.iter().map(|(tokens, corrections)| {
             let mut corrections: Vec<_> = corrections.iter().map(|&(at, token)| (at % tokens, token)).collect();
@@ -350,7 +350,7 @@ mod tests {
 
     #[test]
     fn coding_saves_two_fifths() {
-        // Every ninth token of three windows, with ids from a Zipf distribution.
+        // Every ninth token of three windows is corrected. Token ids have a Zipf distribution.
         let zipf = |i: u32| (16_384f64.powf(f64::from(i * 7919 % 1000) / 1000.0)) as u32;
         let corrections = |w: u32| (0..284).map(|i| (9 * i + w * i % 3, zipf(i + w))).collect();
         let of: Vec<_> = (0..3).map(|w| (2560, corrections(w))).collect();

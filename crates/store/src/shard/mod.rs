@@ -1,7 +1,7 @@
-//! Payloads of a shard's two objects: its latents, and the corrections that make them exact.
+//! Payloads of a shard's two objects: its latents, and the corrections with which a decoder restores the exact text.
 //!
-//! Both are protobuf. Neither contains the text: window hashes prove it, and corrections hold only the few tokens that
-//! the decoder would get wrong.
+//! Both are protobuf. Neither contains the text: latents have only a hash of each window's text, and corrections only
+//! the tokens that the decoder predicts wrongly or with too small a margin.
 
 mod corrections_codec;
 mod objects;
@@ -23,13 +23,13 @@ pub struct ShardLatents {
 /// Corrections of a shard: the content of a corrections object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShardCorrections {
-    /// Digest of the latents that they correct.
+    /// Digest of the payload of the latents to which the corrections belong.
     pub latents: Digest,
-    /// Corrections of each window of the latents.
+    /// Corrections of each window of the latents, in the same order.
     pub windows: Vec<WindowCorrections>,
 }
 
-/// A value with its payload, so that a shard is encoded once for its digest, its size and its object.
+/// A value with its payload, so that it is encoded only once for its digest, its size and its object.
 #[derive(Clone, Debug)]
 pub struct Encoded<T> {
     /// The value.
@@ -38,7 +38,7 @@ pub struct Encoded<T> {
     pub payload: Bytes,
 }
 
-/// BLAKE3 of a payload.
+/// BLAKE3 hash of a payload.
 pub type Digest = [u8; 32];
 
 /// Returns the digest of a payload.
@@ -48,7 +48,7 @@ pub fn digest(payload: &[u8]) -> Digest {
 
 #[derive(Clone, PartialEq, Message)]
 struct LatentsPayload {
-    /// Byte ranges are relative to the shard.
+    /// Windows, whose byte ranges start at the beginning of the shard.
     #[prost(message, repeated, tag = "1")]
     windows: Vec<WindowPayload>,
 }
@@ -74,7 +74,7 @@ struct CorrectionsWindow {
 }
 
 impl ShardLatents {
-    /// Encodes the payload of a latents object and keeps the value.
+    /// Encodes the latents as the payload of an object. Returns both.
     pub fn into_encoded(self) -> Encoded<Self> {
         Encoded { payload: self.encode(), value: self }
     }
@@ -85,13 +85,13 @@ impl ShardLatents {
         LatentsPayload { windows: windows.collect() }.encode_to_vec().into()
     }
 
-    /// Decodes and checks the payload of a latents object.
+    /// Decodes the payload of a latents object, and checks that the windows have no gaps between them.
     pub(crate) fn decode(payload: Bytes) -> Result<Self, Invalid> {
         let payload = LatentsPayload::decode(payload).map_err(not_protobuf)?;
         let mut end = 0;
         let windows = payload.windows.into_iter().map(|payload| {
             let window = Window::try_from(payload)?;
-            let too_large = |_| Invalid::new("window.end", "is past any shard");
+            let too_large = |_| Invalid::new("window.end", "is larger than any shard");
             let bytes = end..u32::try_from(window.bytes.end).map_err(too_large)?;
             if u64::from(end) != window.bytes.start {
                 return Err(Invalid::new("window.start", "is not where the previous window ends"));
@@ -102,7 +102,7 @@ impl ShardLatents {
         Ok(Self { windows: windows.collect::<Result<_, _>>()? })
     }
 
-    /// Returns the total text tokens and latents.
+    /// Returns the total numbers of text tokens and of latents.
     pub(crate) fn counts(&self) -> (u64, u64) {
         let groups = self.windows.iter().map(|window| &window.group);
         groups.fold((0, 0), |(tokens, latents), group| {
@@ -112,7 +112,7 @@ impl ShardLatents {
 }
 
 impl ShardCorrections {
-    /// Encodes the payload of a corrections object and keeps the value.
+    /// Encodes the corrections as the payload of an object. Returns both.
     pub fn into_encoded(self) -> Encoded<Self> {
         Encoded { payload: self.encode(), value: self }
     }
@@ -122,7 +122,7 @@ impl ShardCorrections {
         CorrectionsPayload { latents, windows: Vec::new(), coded: Some(coded) }.encode_to_vec().into()
     }
 
-    /// Decodes and checks the payload of a corrections object. `digest` is that of the latents.
+    /// Decodes the payload of a corrections object. Fails unless it was made for `latents`, whose digest is `digest`.
     pub(crate) fn decode(payload: Bytes, latents: &ShardLatents, digest: Digest) -> Result<Self, Invalid> {
         let payload = CorrectionsPayload::decode(payload).map_err(not_protobuf)?;
         let mismatch = || Invalid::new("corrections", "were made for other latents of this shard");
@@ -132,7 +132,7 @@ impl ShardCorrections {
         let tokens = latents.windows.iter().map(|window| window.group.tokens());
         let windows = match payload.coded {
             Some(_) if !payload.windows.is_empty() => {
-                return Err(Invalid::new("corrections", "are there in two formats"));
+                return Err(Invalid::new("corrections", "are present in two formats"));
             }
             Some(coded) => corrections_codec::decode(&coded, tokens)?,
             None if payload.windows.len() != latents.windows.len() => return Err(mismatch()),
@@ -166,7 +166,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A shard of windows with these token counts.
+    /// Returns a shard of windows with these token counts.
     pub(crate) fn shard(tokens: &[u32]) -> ShardLatents {
         let mut end = 0;
         let windows = tokens.iter().map(|&tokens| {
@@ -180,7 +180,7 @@ pub(crate) mod tests {
         ShardLatents { windows: windows.collect() }
     }
 
-    /// Corrections of the first token of every window.
+    /// Returns corrections of the first token of every window.
     pub(crate) fn corrections(latents: &ShardLatents) -> ShardCorrections {
         let windows = latents.windows.iter().map(|window| {
             let (tokens, first) = (window.group.tokens(), Correction { position: 0, token: 9 });

@@ -1,4 +1,4 @@
-//! Reads and writes of shards' objects.
+//! Reads and writes of latents and corrections objects.
 
 use bytes::Bytes;
 
@@ -15,9 +15,9 @@ pub struct StoredLatents {
     pub version: Version,
     /// The latents.
     pub value: ShardLatents,
-    /// Digest of the payload, by which corrections refer to it.
+    /// Digest of the payload. Corrections contain it to name the latents to which they belong.
     pub digest: Digest,
-    /// Size of the object.
+    /// Size of the object in bytes, including the envelope.
     pub bytes: u64,
 }
 
@@ -28,12 +28,12 @@ pub struct StoredCorrections {
     pub version: Version,
     /// The corrections.
     pub value: ShardCorrections,
-    /// Size of the object.
+    /// Size of the object in bytes, including the envelope.
     pub bytes: u64,
 }
 
 impl Store {
-    /// Reads a shard.
+    /// Reads the objects of a shard, and checks that its corrections belong to its latents.
     pub async fn shard(&self, keys: &ShardKeys) -> Result<Shard, Error> {
         let latents = self.latents(&keys.latents).await?;
         let corrections = match &keys.corrections {
@@ -57,12 +57,12 @@ impl Store {
         Ok(StoredCorrections { version: key.split_version().1, value, bytes })
     }
 
-    /// Returns the newest intact latents that are not pending deletion.
+    /// Returns the newest latents that are intact and not pending deletion; `None` if there are none.
     pub async fn usable_latents(&self, prefix: &KeyPrefix) -> Result<Option<StoredLatents>, Error> {
         self.newest_usable(prefix, |key| async move { self.latents(&key).await }).await
     }
 
-    /// Returns the newest intact corrections of these latents that are not pending deletion.
+    /// Returns the newest corrections of `latents` that are intact and not pending deletion; `None` if there are none.
     pub async fn usable_corrections(
         &self,
         prefix: &KeyPrefix,
@@ -71,7 +71,7 @@ impl Store {
         self.newest_usable(prefix, |key| async move { self.corrections(&key, latents).await }).await
     }
 
-    /// Stores latents under a new version.
+    /// Stores latents under a new version. They are durable on return.
     pub async fn put_latents(
         &self,
         prefix: &KeyPrefix,
@@ -82,7 +82,7 @@ impl Store {
         Ok(StoredLatents { version, value, digest: shard::digest(&payload), bytes })
     }
 
-    /// Stores corrections under a new version.
+    /// Stores corrections under a new version. They are durable on return.
     pub async fn put_corrections(
         &self,
         prefix: &KeyPrefix,

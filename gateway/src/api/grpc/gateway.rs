@@ -31,7 +31,7 @@ use crate::read::document::{GetEvent, get_text};
 use crate::read::latents::{LatentsEvent, get_latents};
 use crate::state::SharedGateway;
 
-/// Implements the service on top of the use cases.
+/// Implements the service with calls of the domain functions.
 pub(super) struct GatewayService {
     gateway: SharedGateway,
 }
@@ -45,7 +45,7 @@ impl GatewayService {
         SharedGateway::clone(&self.gateway)
     }
 
-    /// Sheds the call if too much waits for the nodes.
+    /// Refuses the call if too many text tokens wait for nodes. Writes are refused earlier than reads.
     fn admit(&self, class: RequestClass) -> Result<(), Status> {
         self.gateway.router.admit(class).map_err(|error| error.status())
     }
@@ -182,10 +182,10 @@ impl pb::gateway_server::Gateway for GatewayService {
         let pb::RecodeRequest { id, options } = request.into_inner();
         self.admit(RequestClass::Write)?;
         let mut options = options.unwrap_or_default();
-        // Satisfies the check that a bound on stored bytes comes with a size. The document's own size is used.
+        // Placeholder: options with a bound on stored bytes must have a size. `recode` sets the size of the document.
         options.bytes = Some(0);
         if options.name.is_some() || !options.labels.is_empty() {
-            let problem = "recoding changes no names and no labels";
+            let problem = "recoding does not change names or labels: omit them";
             return Err(invalid(Invalid::new("options.name", problem)));
         }
         let options = WriteOptions::from_wire(options).map_err(invalid)?;

@@ -1,4 +1,4 @@
-//! Streams of request messages that begin with an optional head, such as options.
+//! Splits a stream of request messages into an optional head, such as options, and a body.
 
 use c3_server::ServiceError;
 use c3_types::Invalid;
@@ -9,15 +9,15 @@ use crate::error::Error;
 
 /// A message of a request stream.
 pub(super) enum Part<H, B> {
-    /// The head, which only the first message may be.
+    /// The head. Only the first message may be one.
     Head(H),
-    /// Part of the body.
     Body(B),
 }
 
-/// Splits a request stream into its head, if it has one, and the stream of its body.
+/// Waits for the first message. Returns the head if that message is one, and the stream of the body.
 ///
-/// Errors: a stream that was interrupted, a message that `read` refuses, or a head that is not the first message.
+/// Fails if the stream fails before the first message, or `read` rejects that message. The body stream yields an error
+/// if the request stream fails later, `read` rejects a later message, or a later message is a head.
 pub(super) async fn split<M, H, B>(
     mut inbound: Streaming<M>,
     read: impl Fn(M) -> Result<Part<H, B>, Invalid> + Send + 'static,
@@ -35,9 +35,7 @@ where
     };
     let rest = inbound.map(move |message| match read(message.map_err(Error::Inbound)?)? {
         Part::Body(body) => Ok(body),
-        Part::Head(_) => {
-            Err(Invalid::new("part", "options or a document must be the first message, and only that").into())
-        }
+        Part::Head(_) => Err(Invalid::new("part", "only the first message may be options or a document").into()),
     });
     Ok((head, stream::iter(body).chain(rest)))
 }

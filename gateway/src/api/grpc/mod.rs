@@ -1,4 +1,4 @@
-//! The gRPC surface: the services `c3.v1.Gateway` and `c3.v1.Registry`.
+//! The gRPC transport: the services `c3.v1.Gateway` and `c3.v1.Registry`.
 
 mod gateway;
 mod inbound;
@@ -17,7 +17,7 @@ use self::gateway::GatewayService;
 use self::registry::RegistryService;
 use crate::state::SharedGateway;
 
-/// Returns the routes of all services: the gateway's, and the registry where nodes may announce themselves.
+/// Returns the routes of the gateway service and, if nodes may announce themselves, of the registry service.
 pub(crate) fn routes(gateway: SharedGateway) -> axum::Router {
     let service = GatewayServer::new(GatewayService::new(Arc::clone(&gateway)))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)

@@ -1,4 +1,4 @@
-//! The `c3.v1.Registry` service: nodes that announce themselves.
+//! The `c3.v1.Registry` service, which nodes call to announce themselves.
 
 use c3_proto::{FromWire, pb};
 use c3_routing::Announcement;
@@ -7,7 +7,6 @@ use tonic::{Request, Response, Status};
 
 use crate::state::SharedGateway;
 
-/// The registry of a gateway's nodes.
 pub(super) struct RegistryService {
     gateway: SharedGateway,
 }

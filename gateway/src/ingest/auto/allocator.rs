@@ -1,4 +1,4 @@
-//! Decides which shard to write next at which step. A state machine without I/O.
+//! Chooses which shards to write next, and at which steps. The allocator is a state machine without I/O.
 
 use bytes::Bytes;
 use c3_types::AutoBound;
@@ -6,9 +6,9 @@ use c3_types::AutoBound;
 use super::RatioPolicy;
 use crate::state::WrittenShard;
 
-/// Maximum fraction of the text that discarded attempts may have written when an uncertain attempt is made.
+/// Maximum size of discarded attempts, as a fraction of the text so far, at which an uncertain attempt may still begin.
 const EXTRA_MAX: f64 = 0.1;
-/// Number of shards up to which a block is exempt from [`EXTRA_MAX`]: one of them is most of the text.
+/// Blocks of at most this many shards are exempt from [`EXTRA_MAX`], because a single attempt may exceed it.
 const FEW_SHARDS: usize = 3;
 
 /// Sums over written shards.
@@ -17,7 +17,7 @@ pub(super) struct Totals {
     /// Bytes of text.
     pub(super) bytes: f64,
     pub(super) cost: f64,
-    /// Maximum cost at which these shards alone would keep the bound.
+    /// Maximum cost at which these shards, without the rest of the document, would keep the bound.
     pub(super) allowance: f64,
 }
 
@@ -32,22 +32,23 @@ impl Totals {
 /// Chooses a step for each shard of a document, a block of shards at a time.
 pub(super) struct Allocator {
     policy: RatioPolicy,
-    /// All attempts so far, and those at each step.
+    /// Sums over all attempts so far.
     total: Totals,
+    /// Sums over the attempts at each step.
     attempts: Vec<Totals>,
-    /// The chosen attempts of earlier blocks.
+    /// Sums over the chosen attempts of earlier blocks.
     decided: Totals,
     block: Vec<Shard>,
 }
 
 struct Shard {
     text: Bytes,
-    /// Result of the attempt at each step.
+    /// Result of the attempt at each step; `None` if there was none.
     attempts: Vec<Option<(WrittenShard, Totals)>>,
     chosen: Option<usize>,
 }
 
-/// A shard of the block and a step for it.
+/// Index of a shard in the block, and the step at which to write it.
 pub(super) type Attempt = (usize, usize);
 
 impl Allocator {
@@ -56,7 +57,7 @@ impl Allocator {
         Self { policy, total: Totals::default(), attempts, decided: Totals::default(), block: Vec::new() }
     }
 
-    /// Begins a block with these texts.
+    /// Begins a block whose shards have these texts.
     pub(super) fn begin_block(&mut self, texts: Vec<Bytes>) {
         let untried = vec![None; self.attempts.len()];
         let shard = |text| Shard { text, attempts: untried.clone(), chosen: None };
@@ -82,7 +83,7 @@ impl Allocator {
         chosen.inspect(|(_, totals)| self.decided.add(*totals)).map(|(written, _)| written).collect()
     }
 
-    /// Returns the attempts to make next. They must be recorded before the next call. `None` once the block is decided.
+    /// Returns the attempts to make next; `None` if the block is decided. All must be recorded before the next call.
     pub(super) fn next(&mut self) -> Option<Vec<Attempt>> {
         loop {
             let changes = self.choose().or_else(|| self.step_back()).or_else(|| self.use_room())?;
@@ -97,11 +98,11 @@ impl Allocator {
         }
     }
 
-    /// Gives open shards a step: the one before the safe step while there is room for it, else the safe step. Decides
-    /// half of them at a time, so that their results improve the estimates, and only one if the step was never tried.
+    /// Chooses a step for open shards, which have none: the step before the safe one for as many as there is room for,
+    /// or without room the safe step. Decides half of them, or one if the step is untried, to improve later estimates.
     fn choose(&self) -> Option<Vec<Attempt>> {
         let mut open = Vec::from_iter((0..self.block.len()).filter(|&at| self.block[at].chosen.is_none()));
-        // The first attempts are the likeliest to be discarded.
+        // Smallest shards first, because the first attempts are the most likely to be discarded.
         open.sort_by_key(|&at| self.block[at].text.len());
         let mut step = self.safe_step();
         if let Some(bold) = step.checked_sub(1).filter(|_| self.total.bytes > 0.0) {
@@ -121,7 +122,7 @@ impl Allocator {
         (!open.is_empty()).then(|| open.into_iter().map(|at| (at, step)).collect())
     }
 
-    /// Moves a shard to a safer step if the bound is broken: the move with the highest expected gain per latent.
+    /// If the bound is broken, moves one shard to a safer step: the move that reduces the cost most per changed latent.
     fn step_back(&self) -> Option<Vec<Attempt>> {
         let over = Some(-self.room(0)).filter(|&over| over > 0.0)?;
         let value = |&(at, chosen, step): &(usize, usize, usize)| {
@@ -133,7 +134,7 @@ impl Allocator {
         moves.max_by(|a, b| value(a).total_cmp(&value(b))).map(|(at, _, step)| vec![(at, step)])
     }
 
-    /// Moves a shard to a preferred step if there is room: to one that was tried and fits, else to one that may fit.
+    /// If there is room, moves one shard to an earlier step: to a tried one that fits, else to an untried one that may.
     fn use_room(&self) -> Option<Vec<Attempt>> {
         let room = self.room(0);
         let text = self.decided.bytes + (0..self.block.len()).map(|at| self.bytes(at)).sum::<f64>();
@@ -149,14 +150,14 @@ impl Allocator {
         moves.max_by_key(|&(at, step)| self.block[at].attempts[step].is_some()).map(|best| vec![best])
     }
 
-    /// Returns every shard with its chosen step and every step.
+    /// Returns each shard of the block with its chosen step, once for each step that it could move to.
     fn moves(&self) -> impl Iterator<Item = (usize, usize, usize)> {
         let steps = 0..self.attempts.len();
         let chosen = self.block.iter().map(|shard| shard.chosen.unwrap_or(0)).enumerate();
         chosen.flat_map(move |(at, chosen)| steps.clone().map(move |step| (at, chosen, step)))
     }
 
-    /// Returns the cost that the bound still allows, with open shards at this step. Negative if the bound is broken.
+    /// Returns the cost that the bound still allows if open shards get this step. Negative if the bound is broken.
     fn room(&self, step: usize) -> f64 {
         let room = |at: usize| {
             let shard = &self.block[at];
@@ -173,7 +174,7 @@ impl Allocator {
         self.block[at].text.len() as f64
     }
 
-    /// Returns the cost of a shard at a step: measured, else expected.
+    /// Returns the cost of a shard at a step: the measured cost, or the expected one if the step was not tried.
     fn cost(&self, at: usize, step: usize) -> f64 {
         match &self.block[at].attempts[step] {
             Some((_, totals)) => totals.cost,
@@ -181,8 +182,8 @@ impl Allocator {
         }
     }
 
-    /// Returns the expected cost of a byte of text and the lowest plausible one. They follow from the attempts at the
-    /// step itself, else at the nearest preferred step, else at the nearest safer one. 0 before the first attempt.
+    /// Returns the expected and the lowest plausible cost of a byte of text at a step. Both are estimated from attempts
+    /// at the same step, else at the nearest earlier step, else at the nearest later one. 0 before the first attempt.
     fn rates(&self, step: usize) -> (f64, f64) {
         let mut nearest = (0..=step).rev().chain(step..self.attempts.len());
         let Some(near) = nearest.find(|&near| self.attempts[near].bytes > 0.0) else { return (0.0, 0.0) };
@@ -190,15 +191,15 @@ impl Allocator {
         let quotient = self.policy.cost_quotient(near, step);
         let expected = cost / bytes * quotient;
         let certainty = match self.policy.bound {
-            // A count deviates by its square root. Errors may fall by the square of the typical factor.
+            // The standard deviation of a count is its square root. Errors may fall by the square of `ERROR_FALL`.
             AutoBound::FidelityMin(_) if near <= step => (1.0 - cost.sqrt().recip()).max(0.0) * quotient,
             _ => 1.0,
         };
         (expected, certainty * expected)
     }
 
-    /// Returns the first step that may keep the bound, else the last one. Too safe a ratio can double the latents, so
-    /// attempts settle doubts. The first attempt is at the second step: the first default ratio rarely keeps a bound.
+    /// Returns the first step that may keep the bound, else the last one. Doubtful steps count, because the next ratio
+    /// can double the latents. Before any attempt, returns the second step: the first default ratio rarely suffices.
     fn safe_step(&self) -> usize {
         let last = self.attempts.len() - 1;
         let may_keep = |&step: &usize| self.rates(step).1 * self.total.bytes <= self.total.allowance;
@@ -245,7 +246,7 @@ mod tests {
         writes: usize,
     }
 
-    /// Decides over shards with this many wrong tokens at each step.
+    /// Runs the allocator on shards. An element of `shards` has the number of wrong tokens of one shard at each step.
     fn decide(shards: &[[u64; 4]], ratios: &[u32], bound: AutoBound) -> Decided {
         let mut allocator = Allocator::new(policy(ratios, bound, 10_000 * shards.len() as u64));
         let mut decided = Decided::default();
@@ -274,8 +275,8 @@ mod tests {
 
     #[test]
     fn a_typical_text_takes_two_ratios_and_few_extra_writes() {
-        // Rates of the default model: 4 % wrong at 80x, 0.2 % at 40x, almost none below. All at 20x is 3750
-        // latents.
+        // Typical for the default model: 4 % wrong tokens at 80x, 0.2 % at 40x, almost none at lower ratios. At 20x,
+        // all shards together have 3750 latents.
         let shards = Vec::from_iter((0..30).map(|i| [100, 3 + i % 5, u64::from(i % 9 == 0), 0]));
         let decided = with_fidelity(&shards, 0.999);
         assert!(decided.wrong <= 75, "{}", decided.wrong);
@@ -300,7 +301,7 @@ mod tests {
 
     #[test]
     fn a_few_shards_keep_the_bound_and_the_best_single_ratio() {
-        // 2.5 wrong tokens a shard are allowed, so 40x is best for some and 20x for the others.
+        // The bound allows 2.5 wrong tokens per shard, so 40x is best for some shards and 20x for others.
         for (at_40x, single) in [
             (&[0][..], 62),
             (&[2], 62),
@@ -324,7 +325,7 @@ mod tests {
 
     #[test]
     fn stored_bytes_fill_their_bound() {
-        // A shard takes 12,500 bytes at 20x and 3,100 at 80x, and 100 in the manifest.
+        // A shard takes 12,500 bytes at 20x, or 3,100 at 80x, and another 100 bytes in the manifest.
         for (max, least) in [(130_000, 125_000), (80_000, 65_000), (33_000, 31_000)] {
             let decided = decide(&[[0; 4]; 10], &[20, 80], AutoBound::StoredBytesMax(max));
             let bytes = decided.stored_bytes;
@@ -345,7 +346,7 @@ mod tests {
             let decided = with_fidelity(&shards, min);
             let allowed = (1.0 - min) * (TOKENS * shards.len() as u64) as f64;
             let best = shards.iter().map(|shard| shard[3]).sum::<u64>() as f64;
-            // A decided block stays, so only a text of one block is sure to keep the bound if it can.
+            // Decided blocks do not change, so only a text of one block is sure to keep the bound if it can.
             prop_assert!(decided.wrong as f64 <= allowed || best > allowed || shards.len() > 32);
             prop_assert!(decided.writes <= 4 * shards.len());
         }

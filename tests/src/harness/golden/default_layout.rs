@@ -1,4 +1,4 @@
-//! The default model against vectors that PyTorch computed from the same weights.
+//! Comparison of the default model with vectors that PyTorch computed from the same weights.
 
 use std::path::Path;
 
@@ -25,14 +25,14 @@ struct Case {
 
 /// Maximum deviation from PyTorch's f32 results.
 struct Tolerance {
-    /// Relative error of latents and projections, by norm.
+    /// Maximum relative error of latents and projections, in the Euclidean norm.
     latents: f64,
-    /// Margin above which an argmax must agree.
+    /// Margin of PyTorch's argmax above which our argmax must be the same token.
     margin: f32,
 }
 
-/// Compares the model in `model` with the vectors in the folder `vectors`, in all cases of at most `tokens_max` text
-/// tokens.
+/// Compares the model in the folder `model` with the vectors in the folder `vectors`. Skips cases of more than
+/// `tokens_max` text tokens.
 pub fn default_layout(
     model: &Path,
     vectors: &Path,
@@ -85,7 +85,7 @@ pub fn default_layout(
     Ok(rows)
 }
 
-/// Counts tokens whose argmax differs from PyTorch's although PyTorch's margin exceeds `margin`.
+/// Counts the tokens whose argmax differs from PyTorch's although the margin of PyTorch's argmax exceeds `margin`.
 fn differences(verdicts: &[TokenVerdict], argmax: &[u32], margins: &[f32], margin: f32) -> usize {
     let tokens = verdicts.iter().zip(argmax).zip(margins);
     tokens.filter(|((verdict, argmax), own)| **own > margin && verdict.predicted != **argmax).count()

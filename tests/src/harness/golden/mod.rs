@@ -1,4 +1,4 @@
-//! Golden vectors: results of the PyTorch code, compared with results of this network.
+//! Golden vectors: results of PyTorch code, with which the results of our network are compared.
 
 mod default_layout;
 mod published;
@@ -13,10 +13,10 @@ use safetensors::SafeTensors;
 pub use default_layout::default_layout;
 pub use published::published_layout;
 
-/// Arithmetic of the computation.
+/// Arithmetic that the network computes with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arithmetic {
-    /// Weights dequantised, all arithmetic in f32.
+    /// Dequantised weights and f32 arithmetic.
     F32,
     /// The default of nodes: int8 activations for quantised weights.
     Served,
@@ -75,14 +75,14 @@ fn max_difference(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max)
 }
 
-/// Returns the norm of the difference divided by the norm of `b`. Panics if the lengths differ.
+/// Returns the Euclidean norm of `a - b` divided by that of `b`. Panics if the lengths differ.
 fn relative_error(a: &[f32], b: &[f32]) -> f64 {
     assert_eq!(a.len(), b.len(), "tensors of different lengths");
     let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
     norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied())
 }
 
-/// Decodes one window to its end and returns its token ids and text.
+/// Decodes one window completely and returns its token ids and text.
 fn decode(decoder: &Decoder, latents: Latents, task: Task) -> Result<(Vec<u32>, String)> {
     let mut decoding = decoder.start(DecodeWindow { latents, task })?;
     while !decoding.done() {

@@ -1,4 +1,4 @@
-//! The tiny checkpoint in the published layout, against vectors from the published code.
+//! Comparison of a tiny checkpoint in the published layout with vectors from the published code.
 
 use std::path::Path;
 
@@ -30,7 +30,7 @@ struct Case {
     returned_text: String,
 }
 
-/// A generation with prescribed logits.
+/// A generation from prescribed logits. The network does not run.
 #[derive(Deserialize)]
 struct Scripted {
     name: String,
@@ -43,7 +43,7 @@ struct Scripted {
     returned_text: String,
 }
 
-/// An input with special tokens, or an empty one.
+/// An input with special tokens, or an empty input.
 #[derive(Deserialize)]
 struct SpecialInput {
     name: String,
@@ -58,7 +58,7 @@ struct SpecialInput {
     prompt_logit_top5: Vec<(u32, f32)>,
 }
 
-/// Compares the checkpoint in `model` with the vectors in the folder `vectors`.
+/// Compares the checkpoint in the folder `model` with the vectors in the folder `vectors`.
 pub fn published_layout(model: &Path, vectors: &Path, options: Options) -> Result<Vec<Row>> {
     let options = Arithmetic::F32.options(options);
     let compressor = Compressor::load(Source::Folder(model), &options)?;

@@ -1,5 +1,5 @@
-//! A node whose answers are corrupt, as from faulty memory or a rewriting proxy. It forwards every call to a real node
-//! and changes the response.
+//! A node that returns corrupt latents or texts. It forwards every call to a real node and flips a bit in the responses
+//! of `Compress` and `Decode`.
 
 use std::net::SocketAddr;
 
@@ -20,10 +20,10 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::harness::process::Process;
 
-/// A running corrupt node. Dropping it stops it.
+/// A running corrupt node. Dropping the value stops the node.
 #[derive(Debug)]
 pub struct ByzantineNode {
-    /// Address that it listens on.
+    /// Address that the node listens on.
     pub address: SocketAddr,
     _serving: AbortOnDropHandle<()>,
 }
@@ -31,14 +31,14 @@ pub struct ByzantineNode {
 type Answers<M> = BoxStream<'static, Result<M, Status>>;
 
 impl ByzantineNode {
-    /// Starts a compressor node whose latents differ from the real node's in one bit.
+    /// Starts a compressor node that flips one bit in the latents of every window that `upstream` returns.
     pub async fn compressor(upstream: &Process) -> Result<Self> {
         let upstream = CompressorClient::new(upstream.channel()?).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let service = CompressorServer::new(CorruptCompressor(upstream)).max_decoding_message_size(MESSAGE_BYTES_MAX);
         Self::serve(tonic::transport::Server::builder().add_service(service)).await
     }
 
-    /// Starts a decoder node whose texts differ from the real node's in one bit.
+    /// Starts a decoder node that flips one bit in every piece of text that `upstream` returns.
     pub async fn decoder(upstream: &Process) -> Result<Self> {
         let upstream = DecoderClient::new(upstream.channel()?).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let service = DecoderServer::new(CorruptDecoder(upstream)).max_decoding_message_size(MESSAGE_BYTES_MAX);
@@ -71,7 +71,7 @@ fn corrupted<M: Send + 'static>(answers: Streaming<M>, change: fn(&mut M)) -> Re
     )
 }
 
-/// Flips one bit in the middle.
+/// Returns a copy of `bytes` with one bit of the middle byte flipped.
 fn changed(bytes: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     let middle = bytes.len() / 2;

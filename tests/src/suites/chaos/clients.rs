@@ -1,4 +1,4 @@
-//! Clients that disconnect, overload the system, or compete with each other.
+//! Clients that cancel calls, overload the system, or compete with each other.
 
 use std::iter::zip;
 use std::slice;
@@ -19,18 +19,18 @@ use crate::harness::wait::until;
 
 /// Maximum time to wait for an event that should be immediate.
 const LIMIT: Duration = Duration::from_secs(60);
-/// Connections of an overloading client.
+/// Number of connections that share the overload.
 const CONNECTIONS: usize = 8;
 
-/// Disconnects `clients` clients at the same moment in the middle of their reads. Measures the time until all slots
-/// are free.
+/// Starts `clients` reads of `documents` documents, cancels all reads at the same moment, and measures the time until
+/// the gateway and the decoder have no work left.
 pub async fn cancelled(text: &str, clients: usize, documents: usize) -> Result<Vec<Row>> {
     const FREE_MAX: f64 = 1.0;
     let wide = ["--calls-max", "8192", "--look-ahead", "2"].map(str::to_owned);
     let cluster = ClusterSpec { gateway_args: wide.to_vec(), node_args: wide[..2].to_vec(), ..ClusterSpec::default() };
     let cluster = cluster.start().await?;
     let api = cluster.api()?;
-    // The calls read many different documents, because readers of one window share its decoding.
+    // Several documents are read, because all readers of one window share its decoding.
     let documents = Workload::prepare(&api, text, documents, 10_000).await?;
     let ids = documents.documents().iter().map(|(id, _)| id.clone());
     let open = |id: String| {
@@ -58,17 +58,17 @@ pub async fn cancelled(text: &str, clients: usize, documents: usize) -> Result<V
     ])
 }
 
-/// Alternates between the peak rate, measured with as many closed-loop clients as there are slots, and open-loop load
-/// of ten times that rate.
+/// Alternates between two loads: closed-loop clients, one per slot, measure the peak rate; then open-loop load of ten
+/// times that rate must still reach nine tenths of it.
 pub async fn overload(text: &str, duration: Duration) -> Result<Vec<Row>> {
     const TIMES: f64 = 10.0;
     const GOODPUT_MIN: f64 = 0.9;
     const GROWTH_MAX: f64 = 1.2;
-    /// Slots for a few seconds of work. A call that would wait longer is refused immediately.
+    /// Concurrent calls that the gateway accepts: a few seconds of work. It refuses further calls immediately.
     const SLOTS: usize = 16;
     const ROUNDS: usize = 3;
     let cluster = ClusterSpec::with_gateway_args(&["--calls-max", &SLOTS.to_string()]).start().await?;
-    // A single connection is limited to fewer calls than there are slots.
+    // Several connections, because the gateway grants a single one fewer calls than there are slots.
     let connections = (0..CONNECTIONS).map(|_| cluster.api()).collect::<Result<Vec<_>>>()?;
     let work = Workload::prepare(&connections[0], text, 2 * SLOTS, 1_500).await?;
     let load = ReadLoad::new(connections, work);
@@ -82,7 +82,7 @@ pub async fn overload(text: &str, duration: Duration) -> Result<Vec<Row>> {
         cluster.wait_until_idle().await?;
         peaks.push(load.closed_loop(SLOTS, duration).await?);
     }
-    // The speed of the machine drifts: each goodput is divided by the mean of the peaks before and after it.
+    // Divides each goodput by the mean of the peak rates before and after it, because the machine's speed drifts.
     let ratios = zip(&goodputs, peaks.windows(2)).map(|(goodput, peaks)| 2.0 * goodput / (peaks[0] + peaks[1]));
     let growth = peak_memory(&cluster)? as f64 / memory as f64;
     let mut rows = vec![
@@ -96,10 +96,10 @@ pub async fn overload(text: &str, duration: Duration) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Requests more reads than the gateway may queue. The excess must be refused immediately.
+/// Starts more reads than the gateway may queue. The gateway must refuse the excess with a retry delay.
 pub async fn excess_load(text: &str) -> Result<Vec<Row>> {
     const DOCUMENTS: usize = 8;
-    /// Pause between two calls, in which the earlier one enters the queue.
+    /// Pause after each call, in which the call enters the queue.
     const BETWEEN: Duration = Duration::from_millis(50);
     let args = ["--waiting-tokens-max", "1500", "--node-calls-max", "1"];
     let cluster = ClusterSpec::with_gateway_args(&args).start().await?;
@@ -121,21 +121,21 @@ pub async fn excess_load(text: &str) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Returns the sum of the programs' peak resident memory, in bytes.
+/// Returns the sum of all programs' peak resident memory, in bytes.
 fn peak_memory(cluster: &Cluster) -> Result<u64> {
     let programs = cluster.compressors.iter().chain(&cluster.decoders).chain([&cluster.gateway]);
     programs.map(|program| program.peak_bytes()).sum()
 }
 
-/// One client reads short documents steadily. Another, on its own connection, starts reading ten long ones at once,
-/// which are more windows than a node accepts. The first client's p99 latency must stay bounded.
+/// Reads short documents steadily over one connection. Then also reads ten long documents concurrently over another
+/// connection: more windows than a node accepts. The p99 latency of the short reads may at most triple.
 pub async fn fair(text: &str, duration: Duration) -> Result<Vec<Row>> {
     const TIMES: usize = 10;
     const P99_MAX: f64 = 3.0;
     let cluster = ClusterSpec::default().start().await?;
     let (steady, greedy) = (cluster.api()?, cluster.api()?);
     let short = Workload::prepare(&steady, text, 10, 1_000).await?;
-    // Each reader has its own long document, because readers of one window share its decoding.
+    // Each reader has its own long document, because all readers of one window share its decoding.
     let long = Workload::prepare(&greedy, text, TIMES, 8_000).await?;
     let read = async |api: &GatewayApi, documents: &[(String, String)], until: Instant| {
         let mut took = Vec::new();

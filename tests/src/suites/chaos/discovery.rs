@@ -11,11 +11,11 @@ use crate::harness::process::{Launch, Process, Program, free_address};
 use crate::harness::row::Row;
 use crate::harness::wait::until;
 
-/// Maximum time until an announcement takes effect. Longer than a lease.
+/// Maximum time until an announcement, a refusal or an expired lease takes effect. Longer than a lease.
 const LIMIT: Duration = Duration::from_secs(40);
 
-/// Runs a gateway without configured nodes. Two nodes announce themselves and serve. The announcement of an unreachable
-/// address is refused. A node that dies is removed.
+/// Runs a gateway without configured nodes. Two nodes announce themselves and serve. The gateway must refuse the
+/// announcement of an unreachable address, and remove a node that dies.
 pub async fn announced(text: &str) -> Result<Vec<Row>> {
     let folder = tempfile::TempDir::with_prefix("c3-announced-")?;
     let data = folder.path().join("data");
@@ -44,7 +44,7 @@ pub async fn announced(text: &str) -> Result<Vec<Row>> {
     let put = api.put_at(text.as_bytes(), 20).await?.document.context("no document")?;
     let same = api.get(&crate::harness::gateway_api::id_of(&put)).await?.text == text.as_bytes();
 
-    // Nothing listens on the advertised address.
+    // A third node advertises an address on which nothing listens.
     let unreachable = free_address()?;
     let lost = start(Program::DecoderNode, &addresses[2], &unreachable).await?;
     let refused = |process: &Process, what: &str| {
@@ -69,7 +69,7 @@ pub async fn announced(text: &str) -> Result<Vec<Row>> {
     ])
 }
 
-/// Runs a gateway that resolves its nodes from a DNS name.
+/// Runs a gateway that resolves the addresses of its nodes from a DNS name.
 pub async fn resolved(text: &str) -> Result<Vec<Row>> {
     let folder = tempfile::TempDir::with_prefix("c3-resolved-")?;
     let node = |program| Launch::new(program).arg("--model").arg(fixtures::default_model());

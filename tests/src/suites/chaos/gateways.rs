@@ -16,17 +16,17 @@ use crate::harness::process::{Launch, Program};
 use crate::harness::row::Row;
 use crate::harness::wait::until;
 
-/// Concurrent clients.
+/// Number of concurrent clients.
 const CLIENTS: usize = 8;
-/// Maximum time until the clients have made progress.
+/// Maximum time until [`CLIENTS`] more calls have ended.
 const PROGRESS_LIMIT: Duration = Duration::from_secs(60);
-/// Bytes of a file. A put must take longer than a restart, but must be able to finish between two restarts.
+/// Bytes of each file. Its put takes longer than a restart of a gateway, but less than the time between two restarts.
 const FILE_BYTES: usize = 4_500;
 
-/// Restarts two gateways over one store alternately under load. The clients use the public client library, which knows
-/// both addresses.
+/// Restarts two gateways of one store alternately, `rounds` times each, under load. The clients use the public client
+/// library and `c3`, which know both addresses.
 pub async fn rolling(text: &str, rounds: usize) -> Result<Vec<Row>> {
-    // Too short for most calls, so that the restart interrupts them.
+    // Most calls last longer than this drain timeout, so a restart interrupts them.
     let gateway_args = ["--drain-timeout-ms", "300"].map(str::to_owned).to_vec();
     let mut cluster =
         ClusterSpec { compressors: 2, decoders: 2, gateway_args, ..ClusterSpec::default() }.start().await?;
@@ -60,15 +60,15 @@ pub async fn rolling(text: &str, rounds: usize) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Waits until as many calls have ended as there are clients. Without this pause no call could end between two
-/// restarts.
+/// Waits until [`CLIENTS`] more calls have ended. Without this wait, restarts could follow each other so fast that no
+/// call ends.
 async fn progress(load: &Load) -> Result<()> {
     let before = load.ended();
     let done = async || (load.ended() >= before + CLIENTS).then_some(());
     until("calls to end between restarts", PROGRESS_LIMIT, done).await
 }
 
-/// Puts one file after another with `c3 put` until `over` is cancelled.
+/// Puts different files one after another with `c3 put` until `over` is cancelled.
 async fn put_files(text: String, urls: String, over: CancellationToken) -> Result<Vec<Row>> {
     let file = NamedTempFile::new()?;
     let (mut failed, mut stored) = (Vec::new(), 0);

@@ -1,4 +1,4 @@
-//! Background load: clients that put and get texts and check every answer.
+//! Background load: clients that put texts, get texts and check every text that they get.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,9 +14,9 @@ use tonic::Status;
 
 use crate::harness::gateway_api::{GatewayApi, id_of};
 
-/// One call in this many is a put.
+/// Of each client's calls, one in this many is a put.
 const PUT_EVERY: usize = 4;
-/// Maximum number of error messages in a report.
+/// Maximum number of error messages that [`LoadReport::failures`] returns.
 const TOLD: usize = 5;
 
 /// Documents and settings of a load.
@@ -24,14 +24,14 @@ const TOLD: usize = 5;
 pub struct Workload {
     /// Ids and texts of stored documents.
     documents: Arc<Vec<(String, String)>>,
-    /// Number of puts so far, which makes every put text unique.
+    /// Number of puts started so far. Each put text begins with this number, which makes the text unique.
     puts: Arc<AtomicUsize>,
-    /// One call in this many is a put. 0 disables puts.
+    /// Of each client's calls, one in this many is a put. 0 disables puts.
     put_every: usize,
     ratio: u32,
 }
 
-/// Results of a load.
+/// Results of all calls of a load.
 #[derive(Debug, Default)]
 pub struct LoadReport {
     /// Number of successful calls.
@@ -46,7 +46,7 @@ pub struct LoadReport {
     pub acknowledged: Vec<(String, String)>,
 }
 
-/// Client library of a load.
+/// Client that a load makes its calls with.
 #[derive(Clone, Debug)]
 pub enum LoadClient {
     /// gRPC without retries, so that every error is counted.
@@ -95,7 +95,7 @@ pub struct Load {
 }
 
 impl Workload {
-    /// Stores `documents` parts of a text, of `bytes` bytes each.
+    /// Stores `documents` parts of about `bytes` bytes, at equal distances in a text. Parts may overlap.
     pub async fn prepare(api: &GatewayApi, text: &str, documents: usize, bytes: usize) -> anyhow::Result<Self> {
         const RATIO: u32 = 20;
         ensure!(text.len() > documents + bytes, "the text is too short");
@@ -105,7 +105,7 @@ impl Workload {
             let put = api.put_at(part.as_bytes(), RATIO).await?;
             Ok((id_of(&put.document.context("no document")?), part.to_owned()))
         };
-        // Sequential, because some gateways under test have short queues.
+        // Stores one part after another, because some gateways under test have short queues.
         let stored = stream::iter(0..documents).then(store).try_collect().await?;
         Ok(Self { documents: Arc::new(stored), puts: Arc::default(), put_every: PUT_EVERY, ratio: RATIO })
     }
@@ -115,12 +115,12 @@ impl Workload {
         Self { put_every: 0, ..self }
     }
 
-    /// Returns ids and texts of the documents.
+    /// Returns the ids and texts of the documents.
     pub fn documents(&self) -> &[(String, String)] {
         &self.documents
     }
 
-    /// Starts `clients` clients.
+    /// Starts `clients` concurrent clients. Each makes one call after another until [`Load::end`].
     pub fn start(&self, by: &LoadClient, clients: usize) -> Load {
         let (stop, ended) = (CancellationToken::new(), Arc::<AtomicUsize>::default());
         let caller = |number: usize| {
@@ -159,7 +159,7 @@ impl Workload {
     }
 
     async fn get(&self, by: &LoadClient, turn: usize, report: &mut LoadReport) {
-        // A stride that is coprime to the number of documents spreads the clients over them.
+        // The stride is a prime, so that a client reads all documents in turn.
         let (id, text) = &self.documents[turn.wrapping_mul(7919) % self.documents.len()];
         let started = Instant::now();
         match by.get(id).await {
@@ -179,7 +179,7 @@ impl Load {
         self.ended.load(Ordering::Relaxed)
     }
 
-    /// Lets every client finish its current call, and merges the reports.
+    /// Waits until every client has finished its current call, and merges the clients' reports.
     pub async fn end(self) -> anyhow::Result<LoadReport> {
         self.stop.cancel();
         let mut all = LoadReport::default();
@@ -196,12 +196,12 @@ impl Load {
 }
 
 impl LoadReport {
-    /// Returns the number of failed calls and the first error messages.
+    /// Returns the number of failed calls and at most [`TOLD`] of their error messages.
     pub fn failures(&self) -> (usize, &[String]) {
         (self.failed.len(), &self.failed[..self.failed.len().min(TOLD)])
     }
 
-    /// Reads the acknowledged puts and returns a line for each that is missing or wrong.
+    /// Reads the documents of all acknowledged puts. Returns one line for each read that fails or returns a wrong text.
     pub async fn lost(&self, api: &GatewayApi) -> Vec<String> {
         let mut lost = Vec::new();
         for (id, text) in &self.acknowledged {

@@ -16,16 +16,16 @@ use crate::harness::row::Row;
 use crate::harness::wait::until;
 use crate::suites::store::ops::Rng;
 
-/// Nodes of each stage.
+/// Number of nodes of each stage.
 const NODES: usize = 3;
-/// Concurrent clients. More than two cores can serve at once, so that the nodes are saturated.
+/// Number of concurrent clients. Enough to saturate the nodes on a machine with two cores.
 const CLIENTS: usize = 8;
 /// Maximum number of documents.
 const DOCUMENTS_MAX: usize = 16;
 const BYTES: usize = 3_000;
-/// Maximum time until a node has a call in flight.
+/// Maximum time until a node has a call in flight, or until a lost node has none.
 const BUSY_LIMIT: Duration = Duration::from_secs(60);
-/// Maximum seconds until a lost node has no calls in flight.
+/// Bound on the seconds until a lost node has no calls in flight.
 const MOVED_MAX: f64 = 5.0;
 /// Maximum time until the gateway has called each corrupt node and ejected it.
 const EJECTION_LIMIT: Duration = Duration::from_secs(60);
@@ -46,7 +46,7 @@ impl Scenario {
         Ok(Self { cluster, api, load })
     }
 
-    /// Waits until a node has calls in flight.
+    /// Waits until node `number` has calls in flight.
     async fn busy(&self, number: usize) -> Result<()> {
         let address = self.cluster.address(number);
         let busy = until("the node to be at work", BUSY_LIMIT, async || {
@@ -57,7 +57,7 @@ impl Scenario {
         busy.await
     }
 
-    /// Returns the seconds until a node is not ready and has no calls in flight.
+    /// Waits until node `number` is not ready and has no calls in flight. Returns the seconds that this took.
     async fn moved(&self, number: usize) -> Result<f64> {
         let (address, started) = (self.cluster.address(number), Instant::now());
         let moved = until("the node's share to move", BUSY_LIMIT, async || {
@@ -69,8 +69,8 @@ impl Scenario {
         Ok(started.elapsed().as_secs_f64())
     }
 
-    /// Silences one busy node of each stage for `duration`, and measures the time until the gateway has moved its
-    /// calls.
+    /// Silences one busy node of each stage in turn for `duration`, and measures the time until the gateway has moved
+    /// that node's calls to other nodes. `set_silent` starts (`true`) or ends (`false`) the silence of a node.
     async fn silence(
         &mut self,
         name: &str,
@@ -98,12 +98,12 @@ impl Scenario {
     }
 }
 
-/// Prepares a workload. A short text gives few documents.
+/// Stores the documents of a workload: at most [`DOCUMENTS_MAX`], fewer if the text is short.
 pub(super) async fn prepare(api: &GatewayApi, text: &str) -> Result<Workload> {
     Workload::prepare(api, text, (text.len() / BYTES).clamp(2, DOCUMENTS_MAX), BYTES).await
 }
 
-/// Returns the rows common to all loads.
+/// Returns the rows that all loads have in common.
 pub(super) async fn verdict(name: &str, api: &GatewayApi, report: &LoadReport) -> Vec<Row> {
     let (failed, messages) = report.failures();
     vec![
@@ -114,7 +114,7 @@ pub(super) async fn verdict(name: &str, api: &GatewayApi, report: &LoadReport) -
     ]
 }
 
-/// Kills random nodes with SIGKILL while they have calls in flight. Each is restarted before the next kill.
+/// Kills `count` random nodes with SIGKILL while they have calls in flight. Restarts each node before the next kill.
 pub async fn kills(text: &str, count: usize, seed: u64) -> Result<Vec<Row>> {
     let (mut scenario, mut rng) = (Scenario::begin(ClusterSpec::default(), text).await?, Rng::new(seed));
     let mut in_flight = 0;
@@ -132,7 +132,7 @@ pub async fn kills(text: &str, count: usize, seed: u64) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Stops one node of each stage with SIGSTOP.
+/// Stops the process of one node of each stage with SIGSTOP for the duration `hangs`.
 pub async fn stopped(text: &str, hangs: Duration) -> Result<Vec<Row>> {
     let mut scenario = Scenario::begin(ClusterSpec::default(), text).await?;
     let hang = |cluster: &mut Cluster, number, hangs| cluster.node(number).signal(if hangs { "STOP" } else { "CONT" });
@@ -142,8 +142,8 @@ pub async fn stopped(text: &str, hangs: Duration) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Stops the model threads of one node of each stage, as a device that never answers would. The node's server keeps
-/// answering.
+/// Stops the model threads of one node of each stage for the duration `hangs`, to simulate a device that never answers.
+/// The gRPC server of the node keeps answering.
 pub async fn hung(text: &str, hangs: Duration) -> Result<Vec<Row>> {
     let node_args = ["--stall-timeout-ms", "2000"].map(str::to_owned).to_vec();
     let mut scenario = Scenario::begin(ClusterSpec { node_args, ..ClusterSpec::default() }, text).await?;
@@ -160,7 +160,7 @@ pub async fn hung(text: &str, hangs: Duration) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Drops all packets of one node of each stage, in both directions.
+/// Forwards no data to or from one node of each stage for the duration `vanish`. Connections stay open.
 pub async fn half_open(text: &str, vanish: Duration) -> Result<Vec<Row>> {
     let mut scenario = Scenario::begin(ClusterSpec { proxied: true, ..ClusterSpec::default() }, text).await?;
     let cut = |cluster: &mut Cluster, number: usize, dead| {
@@ -173,7 +173,7 @@ pub async fn half_open(text: &str, vanish: Duration) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Restarts every node gracefully, one after another.
+/// Drains and restarts every node, one after another, `rounds` times.
 pub async fn rolling(text: &str, rounds: usize) -> Result<Vec<Row>> {
     let mut scenario = Scenario::begin(ClusterSpec::default(), text).await?;
     for _ in 0..rounds {
@@ -187,9 +187,8 @@ pub async fn rolling(text: &str, rounds: usize) -> Result<Vec<Row>> {
     Ok(verdict("rolling-nodes", &api, &report).await)
 }
 
-/// Gives one of three decoders a tenth of the CPU time, and compares the p99 latency of gets with that of an
-/// undisturbed run. There are only as many clients as undisturbed nodes, so that the lost capacity itself costs
-/// nothing.
+/// Runs one of three decoders for only a tenth of the time, and compares the p99 latency of gets with that of an
+/// undisturbed run. There are as many clients as undisturbed decoders, which therefore have enough capacity.
 pub async fn slow(text: &str, duration: Duration) -> Result<Vec<Row>> {
     const P99_MAX: f64 = 2.0;
     const CLIENTS: usize = NODES - 1;
@@ -197,7 +196,7 @@ pub async fn slow(text: &str, duration: Duration) -> Result<Vec<Row>> {
     (cluster.compressors, cluster.decoders) = (1, NODES);
     let cluster = cluster.start().await?;
     let api = cluster.api()?;
-    // Short documents give hundreds of calls. Of only a hundred, p99 would be the single worst.
+    // Short documents allow hundreds of calls. With a hundred calls, p99 would be close to the slowest single call.
     let work = Workload::prepare(&api, text, 40, 200).await?.of_gets();
     let by = LoadClient::Raw(api.clone());
     let load = work.start(&by, CLIENTS);
@@ -222,7 +221,7 @@ pub async fn slow(text: &str, duration: Duration) -> Result<Vec<Row>> {
 
 /// Runs one corrupt node of each stage beside two correct ones.
 pub async fn byzantine(text: &str, duration: Duration) -> Result<Vec<Row>> {
-    // The real nodes behind the corrupt ones must receive no other calls.
+    // The real nodes behind the corrupt ones are in a cluster of their own, whose gateway must not call them.
     let mut behind = ClusterSpec::default().start().await?;
     let corrupt =
         [ByzantineNode::compressor(&behind.compressors[0]).await?, ByzantineNode::decoder(&behind.decoders[0]).await?];
@@ -239,7 +238,7 @@ pub async fn byzantine(text: &str, duration: Duration) -> Result<Vec<Row>> {
         log.lines().any(|line| line.contains("is ejected") && line.contains(&address))
     };
     sleep(duration).await;
-    // On a busy machine the gateway may not have called each corrupt node by then. The rows below report the outcome.
+    // On a busy machine the gateway may need longer to call each corrupt node. The rows below report a timeout.
     let all_ejected = async || corrupt.iter().all(is_ejected).then_some(());
     let _ = until("the corrupt nodes to be ejected", EJECTION_LIMIT.saturating_sub(duration), all_ejected).await;
     let report = load.end().await?;
@@ -251,7 +250,7 @@ pub async fn byzantine(text: &str, duration: Duration) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Sends `puts` puts at once, then `gets` gets of short documents at once.
+/// Sends `puts` concurrent puts of short documents, then `gets` concurrent gets of these documents.
 pub async fn bursts(puts: usize, gets: usize) -> Result<Vec<Row>> {
     let wide = ["--calls-max", "4096"].map(str::to_owned);
     let spec = ClusterSpec { node_args: wide.to_vec(), gateway_args: wide.to_vec(), ..ClusterSpec::default() };
@@ -282,14 +281,14 @@ pub async fn bursts(puts: usize, gets: usize) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Returns the gateway's log lines about ejected and unready nodes.
+/// Returns the gateway's log lines about nodes that are ejected or not ready.
 fn ejections(cluster: &Cluster) -> Vec<String> {
     let log = cluster.gateway.log();
     let lines = log.lines().filter(|line| line.contains("is ejected") || line.contains("is not ready"));
     lines.map(str::to_owned).collect()
 }
 
-/// Reads one document of several windows from many clients at once.
+/// Reads one document of several windows with `clients` concurrent calls. Each window must be decoded only once.
 pub async fn hot(text: &str, clients: usize) -> Result<Vec<Row>> {
     let cluster = ClusterSpec { decoders: NODES, ..ClusterSpec::default() }.start().await?;
     let api = cluster.api()?;

@@ -1,4 +1,4 @@
-//! Load of reads, closed-loop and open-loop, with a count of each outcome.
+//! Closed-loop and open-loop load of reads. Counts correct texts, refusals and failures.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use super::load::Workload;
 use crate::harness::gateway_api::GatewayApi;
 use crate::harness::row::Row;
 
-/// Maximum time without an answer.
+/// Maximum time to wait for answers.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A group of clients. Clones share the counters.
@@ -26,21 +26,21 @@ pub struct ReadLoad(Arc<Inner>);
 struct Inner {
     connections: Vec<GatewayApi>,
     work: Workload,
-    /// Documents that are not being read. Two readers of the same document would share its decoding.
+    /// Indices of documents that no call is reading. Two readers of the same document would share its decoding.
     free: Mutex<VecDeque<usize>>,
-    /// Number of correct texts.
+    /// Number of calls that returned the correct text.
     answers: watch::Sender<usize>,
     refused: AtomicUsize,
-    /// Number of refusals without a retry delay.
+    /// Number of refusals without a retry delay, which `refused` does not include.
     without_delay: AtomicUsize,
     failed: AtomicUsize,
 }
 
-/// Guard of a document that is being read. Returns it on drop.
+/// Guard of a document that is being read. Dropping the guard makes the document free again.
 struct ReadGuard(Arc<Inner>, usize);
 
 impl ReadLoad {
-    /// Creates clients that read these documents over these connections.
+    /// Creates a load that reads the documents of `work` over these connections. Makes no calls yet.
     pub fn new(connections: Vec<GatewayApi>, work: Workload) -> Self {
         let free = Mutex::new((0..work.documents().len()).collect());
         Self(Arc::new(Inner {
@@ -54,10 +54,10 @@ impl ReadLoad {
         }))
     }
 
-    /// Reads a document that no other client is reading.
+    /// Reads a free document over the connection with this index, and counts the outcome.
     pub async fn call(self, connection: usize) {
         let Some(number) = self.0.free().pop_front() else {
-            // More calls are in flight than there are documents. The count of failures reveals this.
+            // More calls are in flight than there are documents. This counts as a failure.
             self.0.failed.fetch_add(1, Ordering::Relaxed);
             return;
         };
@@ -77,7 +77,7 @@ impl ReadLoad {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns answers per second for closed-loop clients: each waits for an answer before its next call.
+    /// Returns correct answers per second for closed-loop clients: each waits for an answer before its next call.
     pub async fn closed_loop(&self, clients: usize, duration: Duration) -> Result<f64> {
         let mut tasks = JoinSet::new();
         for number in 0..clients {
@@ -91,8 +91,8 @@ impl ReadLoad {
         self.rate(clients, duration, tasks).await
     }
 
-    /// Returns answers per second under open-loop load of `calls_per_second`. The load counts as settled after `slots`
-    /// answers.
+    /// Returns correct answers per second under open-loop load: calls start at a fixed rate and wait for no answers.
+    /// The measurement starts after `slots` answers.
     pub async fn open_loop(&self, calls_per_second: f64, slots: usize, duration: Duration) -> Result<f64> {
         let (load, mut tasks) = (self.clone(), JoinSet::new());
         tasks.spawn(async move {
@@ -108,8 +108,8 @@ impl ReadLoad {
         self.rate(slots, duration, tasks).await
     }
 
-    /// Measures answers per second, once `settled` answers have arrived. Starts and ends at an answer, because answers
-    /// arrive in bursts. Then drops all calls.
+    /// Waits for `settled` answers, measures answers per second for at least `duration`, and drops all calls. The
+    /// measurement starts and ends at an answer, because answers arrive in bursts.
     async fn rate(&self, settled: usize, duration: Duration, mut tasks: JoinSet<()>) -> Result<f64> {
         let mut answers = self.0.answers.subscribe();
         let settled = *answers.borrow() + settled;
@@ -123,7 +123,7 @@ impl ReadLoad {
         Ok((after - before) as f64 / took.as_secs_f64())
     }
 
-    /// Returns the number of correct texts so far.
+    /// Returns the number of calls so far that returned the correct text.
     pub fn answers(&self) -> usize {
         *self.0.answers.borrow()
     }
@@ -133,7 +133,7 @@ impl ReadLoad {
         self.0.refused.load(Ordering::Relaxed)
     }
 
-    /// Returns rows for refused and failed calls.
+    /// Returns rows about refused and failed calls, with names that begin with `row`.
     pub fn refusals(&self, row: &str) -> [Row; 3] {
         let refused = self.refused();
         let [without_delay, failed] =

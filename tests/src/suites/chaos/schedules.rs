@@ -1,5 +1,5 @@
-//! Random fault schedules. A seed reproduces each. No call may fail, no text may be wrong, and no acknowledged
-//! document may be lost.
+//! Random schedules of faults, each reproducible from its seed. No call may fail, no text may be wrong, and no
+//! acknowledged document may be lost.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,17 +14,18 @@ use crate::harness::proxy::Link;
 use crate::harness::row::Row;
 use crate::suites::store::ops::Rng;
 
-/// Nodes of each stage.
+/// Number of nodes of each stage.
 const NODES: usize = 3;
-/// Concurrent clients.
+/// Number of concurrent clients.
 const CLIENTS: usize = 6;
-/// Maximum duration of a fault in milliseconds.
+/// A fault lasts 500 ms plus a random time below this number of milliseconds.
 const LASTS_MAX: usize = 6_000;
+/// Upper limit of the random pause between two faults, in milliseconds.
 const PAUSE_MAX: usize = 1_500;
-/// Minimum number of faults of each kind over all schedules of a full run.
+/// Minimum number of faults of each kind over all schedules, or the number of schedules if that is less.
 const EACH_MIN: usize = 5;
 
-/// A fault of one node.
+/// A kind of fault, which hits one node at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fault {
     Killed,
@@ -48,16 +49,16 @@ const FAULTS: [Fault; 8] = [
     Fault::Corrupt,
 ];
 
-/// Retries of failed calls.
+/// Retry setting of the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retries {
-    /// The default.
+    /// Retries as configured by default.
     On,
-    /// Disabled, to show that the checks detect the resulting failures.
+    /// No retries: shows that the checks detect the resulting failures.
     Off,
 }
 
-/// Runs `count` schedules of the given duration. A violation is reported with the seed of its schedule.
+/// Runs `count` schedules with consecutive seeds. Reports the seed of each violation. [`Retries::Off`] requires some.
 pub async fn schedules(text: &str, count: usize, duration: Duration, seed: u64, retries: Retries) -> Result<Vec<Row>> {
     let (mut fired, mut violations, mut answered) = (BTreeMap::<Fault, usize>::new(), Vec::new(), 0);
     for schedule in 0..count as u64 {
@@ -106,7 +107,7 @@ async fn run(
     let work = prepare(&api, text).await?;
     let load = work.start(&LoadClient::Raw(api.clone()), CLIENTS);
     let (mut rng, started) = (Rng::new(seed), Instant::now());
-    // Every kind in rotation, so that a few schedules cover all. The seed chooses the first.
+    // Injects the kinds of faults in a fixed order, so that a few schedules cover all. The seed selects the first kind.
     let mut next = rng.below(FAULTS.len());
     while started.elapsed() < duration {
         let fault = FAULTS[next % FAULTS.len()];
@@ -125,7 +126,7 @@ async fn run(
     Ok((violations, report.succeeded))
 }
 
-/// Injects one fault and ends it.
+/// Injects a fault at node `number` and ends it after `duration`. Kills, restarts and cuts ignore `duration`.
 async fn inject(cluster: &mut Cluster, fault: Fault, number: usize, duration: Duration) -> Result<()> {
     let link = match fault {
         Fault::Killed => {

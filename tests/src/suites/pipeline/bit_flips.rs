@@ -1,4 +1,4 @@
-//! Bit flips in stored files: an error that names the window or the document, never a wrong text.
+//! Bit flips in stored files: reads must fail with an error that names the window or the document.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::harness::row::Row;
 /// Ratio at which some tokens always need corrections.
 const RATIO: u32 = 80;
 
-/// Flips one bit at several offsets of every stored file, one at a time, and reads through a cold gateway.
+/// Flips one bit of one file at a time and reads through a restarted gateway. Tries four offsets of every file.
 pub async fn flipped_bits(text: &str) -> Result<Vec<Row>> {
     let mut cluster = ClusterSpec::default().start().await?;
     let put = cluster.api()?.put_at(text.as_bytes(), RATIO).await?;
@@ -50,7 +50,7 @@ pub async fn flipped_bits(text: &str) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Returns the top-level folder of a file, which names the kind of object.
+/// Returns the name of the top-level folder in `data` that contains a file. Each kind of object has its own.
 fn folder_of(file: &Path, data: &Path) -> String {
     let inside = file.strip_prefix(data).unwrap_or(file);
     inside.iter().next().map(|kind| kind.to_string_lossy().into_owned()).unwrap_or_default()

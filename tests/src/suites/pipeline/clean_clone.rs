@@ -1,4 +1,4 @@
-//! Commands that run in a clean clone with an empty target folder.
+//! Commands of README and CI, run in a clean clone with an empty target folder.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -10,13 +10,13 @@ use tempfile::TempDir;
 use crate::harness::fixtures;
 use crate::harness::row::Row;
 
-/// Maximum duration of CI.
+/// Maximum duration of CI in minutes.
 const CI_MINUTES_MAX: f64 = 25.0;
 
 /// Command of README that runs the tests.
 const TESTS: &str = "cargo test --workspace";
 
-/// Runs README's first command and its tests in a clean clone.
+/// Runs README's first command and [`TESTS`] in a clean clone.
 pub fn readme() -> Result<Vec<Row>> {
     let clone = bare_clone()?;
     let readme = std::fs::read_to_string(clone.path().join("README.md"))?;

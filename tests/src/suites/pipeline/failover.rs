@@ -15,14 +15,14 @@ use crate::harness::row::Row;
 use crate::harness::wait::until;
 
 const RATIO: u32 = 20;
-/// Maximum time until a decoder has a call in flight.
+/// Maximum time until a node is at work, or until the gateway reports a lost node.
 const FLIGHT_LIMIT: Duration = Duration::from_secs(120);
-/// Maximum duration of a call without a node of its stage: the gateway's timeout and a margin for a busy machine.
+/// Maximum duration of a call without a node of its stage: `--node-wait-ms` and a margin for a busy machine.
 const UNAVAILABLE_LIMIT: Duration = Duration::from_secs(30);
 
-/// Kills the busy one of two decoders in the middle of a get.
+/// Kills a decoder that has a call in flight, in the middle of a get. Another decoder must complete the text.
 pub async fn failover(text: &str) -> Result<Vec<Row>> {
-    // With the default look-ahead, all windows would be in flight before the first one arrives.
+    // With the default look-ahead, all windows would be in flight before the first text arrives.
     let gateway_args = ["--look-ahead", "2"].map(str::to_owned).into();
     let mut cluster = ClusterSpec { decoders: 2, gateway_args, ..ClusterSpec::default() }.start().await?;
     let api = cluster.api()?;
@@ -61,7 +61,7 @@ pub async fn failover(text: &str) -> Result<Vec<Row>> {
     ])
 }
 
-/// Calls without a node of a stage fail in time with UNAVAILABLE, naming the stage and the addresses.
+/// Kills the only node of each stage. Calls must fail in time with UNAVAILABLE and the stage and address of the node.
 pub async fn no_node(text: &str) -> Result<Vec<Row>> {
     let mut cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
@@ -92,12 +92,12 @@ fn unavailable(stage: &str, address: &str, started: Instant, error: Option<tonic
     ]
 }
 
-/// Clients disconnect in the middle of a put and of a get. `text` must be longer than the largest shard.
+/// Cancels a put and a get half-way. The nodes must become idle. `text` must be longer than the largest shard.
 pub async fn client_disconnects(text: &str) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
     let messages = put_messages(text.as_bytes(), pb::WriteOptions { ratio: RATIO, ..Default::default() });
-    // The text never ends. The client disconnects once the nodes are working on it.
+    // The stream of messages never ends. The put is aborted once a window is compressed.
     let unending = futures::StreamExt::chain(stream::iter(messages), stream::pending());
     let putting = tokio::spawn({
         let api = api.clone();

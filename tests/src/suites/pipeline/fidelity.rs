@@ -1,8 +1,8 @@
 //! Fidelity computed independently of the gateway, and a search for plaintext in the store.
 //!
-//! The gateway reports how many tokens the decoder writes without corrections. The check decodes each window without
-//! corrections and then corrects one wrong token after another until the text is exact. The number of corrections must
-//! match.
+//! The gateway reports how many tokens the decoder predicts correctly without corrections. The check decodes each
+//! window without corrections, then adds corrections one by one until the text is exact. Their number must equal that
+//! of the tokens that the gateway reports as wrong.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -20,10 +20,10 @@ use crate::harness::fixtures;
 use crate::harness::gateway_api::id_of;
 use crate::harness::row::Row;
 
-/// Length of the plaintext runs that must not appear in the store.
+/// Number of consecutive bytes of the text that must not appear in the store.
 const RUN_BYTES: usize = 40;
 
-/// Puts a text, restarts all programs, computes its fidelity, and searches the stored files for its text.
+/// Puts a text, restarts all programs, computes the fidelity, and searches the stored files for parts of the text.
 pub async fn fidelity(row: &str, text: &str, ratio: u32) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let put = cluster.api()?.put_at(text.as_bytes(), ratio).await?;
@@ -49,13 +49,13 @@ pub async fn fidelity(row: &str, text: &str, ratio: u32) -> Result<Vec<Row>> {
     ])
 }
 
-/// Both stages, which know the true tokens of a text.
+/// Both stages, loaded in this process to compute the true tokens of a text.
 struct Model {
     compressor: Compressor,
     decoder: Decoder,
 }
 
-/// True tokens of a window, each with its bytes.
+/// True tokens of a window, each with its bytes of text.
 struct Truth {
     tokens: Vec<(u32, Vec<u8>)>,
     ratio: usize,
@@ -68,7 +68,7 @@ impl Model {
         Ok(Self { compressor, decoder: Decoder::load(Source::Folder(folder), &options)? })
     }
 
-    /// Returns the true tokens of every window, given the text and the shard boundaries.
+    /// Returns the true tokens of every window. Takes only the shard boundaries and ratios from `windows`.
     fn truths(&self, text: &str, windows: &[pb::WindowLatents]) -> Result<Vec<Truth>> {
         let mut truths = Vec::new();
         for shard in windows.chunk_by(|a, b| a.shard == b.shard) {
@@ -87,7 +87,7 @@ impl Model {
 }
 
 impl Truth {
-    /// Returns the number of corrections that the decoder needs to write the window.
+    /// Returns the number of corrections with which the decoder reproduces the window exactly.
     async fn corrections_needed(&self, decoder: &mut DecoderClient<Channel>, group: pb::LatentGroup) -> Result<u64> {
         ensure!(
             group.tokens as usize == self.tokens.len(),
@@ -99,7 +99,7 @@ impl Truth {
         loop {
             let written = decode(decoder, group.clone(), &corrections).await?;
             let Some(at) = self.first_wrong(&written) else { return Ok(corrections.len() as u64) };
-            // If the wrong token is corrected already, an earlier token of the block has written into its bytes.
+            // A corrected token can differ only because an earlier one of its block is wrong. Goes back to that one.
             let block = at - at % self.ratio;
             let wrong = (block..=at).rev().find(|&at| corrections.remove(&(at as u32)).is_none());
             let wrong = wrong.context("a block is wrong although all its tokens are corrected")?;
@@ -107,7 +107,7 @@ impl Truth {
         }
     }
 
-    /// Returns the index of the first token whose bytes differ.
+    /// Returns the index of the first token whose bytes differ, the last index if bytes follow the text, or `None`.
     fn first_wrong(&self, written: &[u8]) -> Option<usize> {
         let mut rest = written;
         for (at, (_, bytes)) in self.tokens.iter().enumerate() {
@@ -139,7 +139,7 @@ async fn decode(
     Ok(written)
 }
 
-/// Returns the files under `folder` that contain a run of the text.
+/// Returns the files under `folder` that contain any [`RUN_BYTES`] consecutive bytes of the text.
 fn files_with_runs_of(text: &[u8], folder: &Path) -> Result<Vec<String>> {
     let runs: HashSet<&[u8]> = text.windows(RUN_BYTES).collect();
     let files = files_under(folder)?;

@@ -1,4 +1,4 @@
-//! Golden vectors on a device, and the published-layout checkpoint served by the programs.
+//! Comparison with golden vectors on a device, and a cluster that serves the published-layout checkpoint.
 
 use std::fs;
 
@@ -14,7 +14,7 @@ use crate::harness::gateway_api::id_of;
 use crate::harness::golden::{Arithmetic, default_layout, published_layout};
 use crate::harness::row::Row;
 
-/// Compares golden vectors of both layouts in f32, and on the CPU also in the arithmetic that nodes use by default.
+/// Compares golden vectors of both layouts in f32. On a CPU, also compares the default layout as nodes compute it.
 pub fn vectors(corpus: Corpus, device: &str) -> Result<Vec<Row>> {
     let device = device.parse()?;
     let options = Options { device, ..Options::default() };
@@ -54,7 +54,7 @@ pub async fn model(corpus: Corpus, page: &str) -> Result<Vec<Row>> {
     let same = api.get(&id).await?.text == page.as_bytes();
     let mut rows = vec![Row::holds("golden-model-identical", same, "identical")];
 
-    // F32 latents, and a ratio at which each text is one window, as in the vectors.
+    // As in the vectors, latents are f32, and at the maximum ratio each text is one window.
     let ratio = cluster.describe_compressor().await?.shape.context("no shape")?.ratio_max;
     let options = pb::WriteOptions { ratio, codec: LatentCodec::F32.to_wire(), ..Default::default() };
     let answers = fs::read(corpus.path("golden/vectors.json")?)?;

@@ -1,4 +1,4 @@
-//! The same network on an NVIDIA GPU.
+//! Golden vectors and a roundtrip on an NVIDIA GPU.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::harness::row::Row;
 const CARD: &str = "/dev/nvidia0";
 const DEVICE: &str = "cuda:0";
 
-/// Compares golden vectors of both layouts in f32, and sends a book through the programs.
+/// Compares both layouts with golden vectors in f32, and roundtrips a book. Returns skipped rows if there is no GPU.
 pub async fn gpu(corpus: Corpus) -> Result<Vec<Row>> {
     if !Path::new(CARD).exists() {
         let rows = ["gpu-golden-published", "gpu-golden-default", "gpu-identical"];

@@ -1,6 +1,6 @@
 //! Pipeline suite: a book goes through a gateway and two nodes, and comes back byte for byte.
 //!
-//! Each module measures one kind of quantity on the real programs. Tests use short texts, the suite uses books.
+//! Each module measures one kind of quantity on the real programs. Tests pass short texts, the suite passes books.
 
 pub mod bit_flips;
 pub mod clean_clone;

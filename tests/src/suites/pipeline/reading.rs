@@ -1,4 +1,4 @@
-//! Windows that a range read decodes, and shards that a second write reuses, by the nodes' counters.
+//! Range reads that decode few windows, and puts that reuse stored shards, as the nodes' counters show.
 
 use anyhow::{Context, Result};
 
@@ -8,7 +8,7 @@ use crate::harness::row::Row;
 
 const RATIO: u32 = 20;
 
-/// Reads a range from the middle of a text. It must be exact and decode few windows.
+/// Reads `bytes` bytes from the middle of a text. Nodes may decode at most `windows_max` windows for them.
 pub async fn range(text: &str, bytes: u64, windows_max: u32) -> Result<Vec<Row>> {
     let mut cluster = ClusterSpec::default().start().await?;
     let put = cluster.api()?.put_at(text.as_bytes(), RATIO).await?;
@@ -31,7 +31,7 @@ pub async fn range(text: &str, bytes: u64, windows_max: u32) -> Result<Vec<Row>>
     ])
 }
 
-/// Puts a text twice, then with one paragraph added in the middle.
+/// Puts a text twice, then with a new paragraph in the middle. The second put must compute nothing.
 pub async fn reuse(text: &str, shards_max: u32) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;

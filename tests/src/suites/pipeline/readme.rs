@@ -1,4 +1,4 @@
-//! README's commands for the three programs, on the ports that it names.
+//! README's commands for the three programs, on the ports in README.
 
 use std::fs;
 use std::path::Path;
@@ -17,8 +17,8 @@ use crate::harness::wait::until;
 /// Maximum time until all programs serve.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
-/// Runs README's commands in order. Servers keep running, other commands must succeed. `text` is the file that they
-/// put and get.
+/// Starts README's servers, then runs its other commands in order. Each must succeed. `text` is the content of the file
+/// that they put and get.
 pub async fn quick_start(text: &str) -> Result<Vec<Row>> {
     let folder = TempDir::with_prefix("c3-by-hand-")?;
     write_files(folder.path(), text)?;
@@ -61,7 +61,7 @@ fn write_files(folder: &Path, text: &str) -> Result<()> {
     Ok(fs::write(folder.join("dump.jsonl"), line + "\n")?)
 }
 
-/// Returns the servers and the other commands of README's section on the three programs.
+/// Returns the server commands and the other commands of README's three-programs section, without `cargo` and `export`.
 fn readme_commands() -> Result<(Vec<String>, Vec<String>)> {
     let readme = fs::read_to_string(fixtures::root().join("README.md"))?;
     let section = readme.split("\n## ").find(|section| section.starts_with("The three programs"));
@@ -76,7 +76,7 @@ fn readme_commands() -> Result<(Vec<String>, Vec<String>)> {
     Ok((servers, commands.collect()))
 }
 
-/// Returns a shell command with this build's programs on `PATH`.
+/// Returns a shell command in `folder`, with this build's programs first on `PATH`.
 fn shell(line: &str, folder: &Path) -> Result<Command> {
     let programs = Program::C3.path()?;
     let programs = programs.parent().context("the program has no parent folder")?;

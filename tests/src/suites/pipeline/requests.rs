@@ -16,11 +16,11 @@ use crate::harness::process::{Launch, Program};
 use crate::harness::row::Row;
 
 const RATIO: u32 = 20;
-/// Number of leading hexadecimal digits that the two ids of an ambiguous prefix share.
+/// Number of leading hexadecimal digits that the ids of the two test documents share.
 const SHARED_DIGITS: usize = 4;
 
-/// Tests ratios out of range. `c3` exits with code 2, the gateway answers INVALID_ARGUMENT. Both messages contain the
-/// range.
+/// Tests ratios out of range. `c3` must exit with code 2, and the gateway must answer INVALID_ARGUMENT. Both messages
+/// must contain the range.
 pub async fn ratios(text: &str) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let file = tempfile::NamedTempFile::new()?;
@@ -48,7 +48,7 @@ pub async fn ratios(text: &str) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Tests unknown ids, malformed ids, and ambiguous id prefixes.
+/// Tests unknown ids, malformed ids, ambiguous prefixes of ids, and a unique prefix.
 pub async fn ids() -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
@@ -86,7 +86,7 @@ fn texts_with_one_prefix() -> [String; 2] {
     unreachable!("there are more texts than prefixes")
 }
 
-/// Sends latents of another model to the gateway and to a decoder. The error must contain both fingerprints.
+/// Sends latents of another model to gateway and decoder. Errors must contain the fingerprints of both models.
 pub async fn other_model(text: &str) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;

@@ -9,16 +9,16 @@ use futures::future::try_join_all;
 use crate::harness::cluster::{Cluster, ClusterSpec};
 use crate::harness::row::Row;
 
-/// Result of a put and a get.
+/// Result of a put followed by a get.
 #[derive(Clone, Copy, Debug)]
 pub struct RoundTrip {
-    /// The text came back unchanged.
+    /// True if the text came back unchanged.
     pub identical: bool,
     /// Fraction of tokens predicted correctly without corrections.
     pub fidelity: f64,
 }
 
-/// Puts a text through the public client and gets it back.
+/// Puts a text with the public client and gets it back.
 pub async fn trip(client: &Client, text: &str, ratio: u32) -> Result<RoundTrip> {
     let options = WriteOptions { ratio: Some(ratio), ..Default::default() };
     let text = text.to_owned();
@@ -30,7 +30,7 @@ pub async fn trip(client: &Client, text: &str, ratio: u32) -> Result<RoundTrip> 
     Ok(RoundTrip { identical: back.concat() == text.as_bytes(), fidelity })
 }
 
-/// Roundtrips at several ratios, with a minimum fidelity for each.
+/// Roundtrips a text at several ratios. `bounds` pairs each ratio with its minimum fidelity.
 pub async fn ratios(text: &str, bounds: &[(u32, f64)]) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let client = Client::connect(&cluster.gateway.url()).await?;
@@ -43,7 +43,7 @@ pub async fn ratios(text: &str, bounds: &[(u32, f64)]) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Roundtrips a text through a cluster.
+/// Roundtrips a text through a new cluster. Returns a row called `row`.
 pub async fn identical(row: &str, spec: ClusterSpec, text: &str, ratio: u32) -> Result<Vec<Row>> {
     let cluster = spec.start().await?;
     let client = Client::connect(&cluster.gateway.url()).await?;
@@ -51,7 +51,7 @@ pub async fn identical(row: &str, spec: ClusterSpec, text: &str, ratio: u32) -> 
     Ok(vec![Row::holds(row, trip.identical, "identical")])
 }
 
-/// Roundtrips a different document for each of many concurrent clients.
+/// Roundtrips every text with a client of its own, concurrently.
 pub async fn clients(texts: &[&str]) -> Result<Vec<Row>> {
     const RATIO: u32 = 20;
     let cluster = ClusterSpec { compressors: 2, decoders: 2, ..ClusterSpec::default() }.start().await?;
@@ -64,7 +64,7 @@ pub async fn clients(texts: &[&str]) -> Result<Vec<Row>> {
     Ok(vec![Row::equal("clients-identical", identical, texts.len())])
 }
 
-/// Measures the gateway's peak memory during the roundtrip of a long text.
+/// Measures the gateway's peak resident memory during the roundtrip of a long text.
 pub async fn memory(text: &str, bound_mib: u32) -> Result<Vec<Row>> {
     let cluster: Cluster = ClusterSpec::default().start().await?;
     let client = Client::connect(&cluster.gateway.url()).await?;

@@ -1,4 +1,4 @@
-//! Failed starts: exit code 1 and one line that says what to do.
+//! Failed starts: the program must exit with code 1 and print one line that says what to do.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -15,7 +15,7 @@ use crate::harness::row::Row;
 /// User id without any permissions.
 const NOBODY: &str = "65534";
 
-/// Provokes every start failure.
+/// Starts programs on a used port, with broken models, and with a data folder that cannot be written.
 pub async fn refusals() -> Result<Vec<Row>> {
     let mut rows = ports_in_use().await?;
     rows.extend(broken_models().await?);
@@ -40,7 +40,7 @@ async fn ports_in_use() -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Adds node addresses. Nothing needs to listen on them.
+/// Adds the node addresses that a gateway requires. Nothing listens on them.
 fn with_nodes(gateway: Launch) -> Launch {
     gateway.args(["--compressor", "http://127.0.0.1:7301", "--decoder", "http://127.0.0.1:7302"])
 }
@@ -77,7 +77,7 @@ fn copy_of_model() -> Result<TempDir> {
     Ok(folder)
 }
 
-/// Runs as a user other than root, who may write anywhere.
+/// Starts a gateway that may not write its data folder. It does not run as root, because root may write everywhere.
 async fn data_not_writable() -> Result<Row> {
     let parent = TempDir::new()?;
     fs::set_permissions(parent.path(), fs::Permissions::from_mode(0o555))?;
@@ -88,7 +88,7 @@ async fn data_not_writable() -> Result<Row> {
     Ok(one_line("data-not-writable", &output, &data.to_string_lossy()))
 }
 
-/// Returns the command unchanged, or for root wrapped to run as [`NOBODY`].
+/// Wraps the command to run as [`NOBODY`] if this process runs as root. Otherwise, returns it unchanged.
 fn as_nobody(command: Command) -> Result<Command> {
     const ROOT: u32 = 0;
     if fs::metadata("/proc/self")?.uid() != ROOT {

@@ -37,7 +37,7 @@ const CLIENTS: usize = 32;
 /// Bytes of a page and of each client's text.
 const PAGE_BYTES: usize = 3000;
 
-/// Measures a row.
+/// Runs the measurements of a row and returns their results. Fails if [`ROWS`] has no such row.
 pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
     let hero = || corpus.book("little-colonels-hero");
     let dickens = || corpus.book("dickens-and-music");
@@ -68,7 +68,7 @@ fn page(corpus: Corpus) -> Result<String> {
     Ok(middle(&corpus.whole_book("dickens-and-music")?, PAGE_BYTES).to_owned())
 }
 
-/// Measures at 20x and at 40x, where more tokens are wrong.
+/// Measures fidelity at 20x, and on a shorter text at 40x, where more tokens are wrong.
 async fn computed_fidelity(corpus: Corpus) -> Result<Vec<Row>> {
     let hero = corpus.whole_book("little-colonels-hero")?;
     let mut rows = fidelity::fidelity("fidelity-20", &corpus.book("little-colonels-hero")?, 20).await?;
@@ -101,7 +101,7 @@ async fn bad_texts(corpus: Corpus) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Measures other invalid requests, corrupt data, and lost nodes.
+/// Measures invalid ratios, ids and latents, corrupt data, lost nodes, failed starts, and clients that disconnect.
 async fn bad_calls(corpus: Corpus) -> Result<Vec<Row>> {
     let page = page(corpus)?;
     let long = fixtures::middle(&corpus.whole_book("dickens-and-music")?, 10 * PAGE_BYTES).to_owned();

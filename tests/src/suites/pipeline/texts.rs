@@ -10,10 +10,10 @@ use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::row::Row;
 
 const RATIO: u32 = 20;
-/// Default limit of the gateway on the size of a document.
+/// Default of the gateway's `--document-bytes-max`.
 const DEFAULT_BYTES_MAX: u64 = 256 << 20;
 
-/// Roundtrips unusual texts. The line without spaces has `line_bytes` bytes.
+/// Roundtrips unusual texts. One of them is a line of `line_bytes` bytes without spaces.
 pub async fn unusual_texts(line_bytes: usize) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
@@ -41,7 +41,7 @@ pub async fn unusual_texts(line_bytes: usize) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Bytes that are not UTF-8 are refused with their offset, and nothing is stored.
+/// Puts bytes that are not UTF-8. The gateway must name the offset of the first invalid byte and store nothing.
 pub async fn not_utf8(text: &str) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
@@ -57,7 +57,7 @@ pub async fn not_utf8(text: &str) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Texts over the size limit are refused with the limit, whether their size is announced or not. Nothing is stored.
+/// Puts texts over the size limit, announced or not. The gateway must name the limit and store nothing.
 pub async fn too_large(text: &str) -> Result<Vec<Row>> {
     let bytes_max = text.len() as u64 - 1;
     let cluster = ClusterSpec::with_gateway_args(&["--document-bytes-max", &bytes_max.to_string()]).start().await?;
@@ -80,7 +80,7 @@ pub async fn too_large(text: &str) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Requires a refusal with this code whose message contains all of `says`.
+/// Returns a row that requires a refusal with this code and a message that contains each of `says`.
 pub(crate) fn refusal(name: &str, refused: Option<Status>, code: Code, says: &[&str]) -> Row {
     let seen = refused.as_ref().map(|status| format!("{:?}: {}", status.code(), status.message()));
     let ok =

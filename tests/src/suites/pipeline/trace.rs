@@ -1,4 +1,4 @@
-//! Tracing: a put and a get form one trace through all four programs.
+//! Tracing: the spans that a put and a get cause in all four programs form one trace.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -14,12 +14,12 @@ use crate::harness::wait::until;
 
 /// Maximum time until the programs have exported their spans.
 const EXPORT_LIMIT: Duration = Duration::from_secs(60);
-/// Each program and the program whose span is the parent of its outermost span.
+/// Pairs of a server and its caller, whose span is the parent of the server's outermost span.
 const CALLERS: [(&str, &str); 3] = [("c3-gateway", CLI), ("c3-compressor", "c3-gateway"), ("c3-decoder", "c3-gateway")];
 /// `service.name` of the program that starts the trace.
 const CLI: &str = "c3-cli";
 
-/// Puts and gets a file with one `c3` process under a trace collector.
+/// Puts and gets a file with one `c3` process, while all programs export their spans to a receiver.
 pub async fn trace(file: &Path) -> Result<Vec<Row>> {
     let receiver = Receiver::start().await?;
     let env = vec![("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), receiver.url().to_owned())];
@@ -52,7 +52,7 @@ pub async fn trace(file: &Path) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Spans of the trace that `c3` started, by id.
+/// Spans of the trace that `c3` started, by span id.
 struct Trace<'a>(HashMap<&'a [u8], &'a Span>);
 
 impl<'a> Trace<'a> {
@@ -71,13 +71,13 @@ impl<'a> Trace<'a> {
         self.0.values().filter(|span| span.parent.is_empty()).map(|span| span.service.as_str()).collect()
     }
 
-    /// Returns the spans whose parent has not arrived.
+    /// Returns the names and programs of the spans whose parent span has not arrived.
     fn orphans(&self) -> Vec<String> {
         let lost = |span: &&&Span| !span.parent.is_empty() && !self.0.contains_key(span.parent.as_slice());
         self.0.values().filter(lost).map(|span| format!("{} of {}", span.name, span.service)).collect()
     }
 
-    /// Returns the programs whose spans are parents of this program's spans.
+    /// Returns the other programs whose spans are parents of this program's spans.
     fn clients(&self, program: &str) -> BTreeSet<&'a str> {
         let spans = self.0.values().filter(|span| span.service == program);
         let parents = spans.filter_map(|span| self.0.get(span.parent.as_slice()));

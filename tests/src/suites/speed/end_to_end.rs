@@ -1,4 +1,4 @@
-//! Throughput and latency of the whole system, relative to the stages alone.
+//! Throughput and latency of the whole system.
 
 use std::fs;
 use std::io::Write;
@@ -21,12 +21,12 @@ use crate::harness::row::{Row, median};
 /// Number of rounds, of which the median is reported.
 const ROUNDS: usize = 7;
 
-/// Measures put and get through the gateway relative to the stages alone on the same cores, and the share of CPU time
-/// spent outside the models.
+/// Measures the throughput of put and get through the gateway, relative to that of the stages alone on the same cores.
+/// Also measures the share of CPU time that the programs spend outside the model threads.
 pub async fn put_get(text: &str) -> Result<Vec<Row>> {
     const RATIO: usize = 20;
     let stages = Stages::served(Kernels::Auto)?;
-    // Windows as they result from shards, which is what the nodes compute.
+    // All windows of the text, as if it were one shard.
     let windows = stages.windows(text, RATIO, usize::MAX)?;
     let latents = stages.stored(&windows)?;
     let cluster = ClusterSpec::default().start().await?;
@@ -48,7 +48,7 @@ pub async fn put_get(text: &str) -> Result<Vec<Row>> {
                 .zip(latents.chunks(20))
                 .try_for_each(|(windows, latents)| stages.decode(windows, latents, 0).map(drop))
         })?);
-        // Each round uses a different text, because stored shards would be reused.
+        // Puts a different text in each round, because the gateway would reuse stored shards.
         let text: String = text.split_inclusive('\n').map(|line| format!("{round} {line}")).collect();
         let started = Instant::now();
         let stored = client.put(std::io::Cursor::new(text.clone()), &options).await?.finish().await?;
@@ -69,7 +69,7 @@ pub async fn put_get(text: &str) -> Result<Vec<Row>> {
     ])
 }
 
-/// CPU time of the three programs, in clock ticks.
+/// CPU time of all programs of a cluster, in clock ticks.
 struct CpuTicks {
     /// CPU time of the model threads.
     models: f64,
@@ -82,7 +82,7 @@ fn cpu(cluster: &Cluster) -> Result<CpuTicks> {
     for process in nodes.chain([&cluster.gateway]) {
         for task in fs::read_dir(format!("/proc/{}/task", process.id()))? {
             let stat = fs::read_to_string(task?.path().join("stat"))?;
-            // The thread name is in parentheses and may contain spaces.
+            // Splits after the thread name, which is in parentheses and may contain spaces.
             let (name, rest) = stat.rsplit_once(") ").context("no stat")?;
             let ticks = |field: usize| rest.split(' ').nth(field).and_then(|x| x.parse::<f64>().ok());
             let ticks = ticks(11).context("no utime")? + ticks(12).context("no stime")?;
@@ -94,9 +94,9 @@ fn cpu(cluster: &Cluster) -> Result<CpuTicks> {
     Ok(cpu)
 }
 
-/// Measures p99 time to first byte at 80 % of capacity, relative to the unloaded median. Each run measures its own
-/// capacity and unloaded time; the median of the runs is reported. Arrivals are evenly spaced, as in wrk2, vegeta and
-/// k6. Poisson arrivals are reported without a bound: their p99 is dominated by queueing.
+/// Measures the p99 time to first byte of gets at 80 % of capacity, relative to the median without load. Each run
+/// measures its own capacity and median; the row is the median of all runs. Arrivals are evenly spaced, as in wrk2,
+/// vegeta and k6. Also reports Poisson arrivals, without a bound, because queueing dominates their p99.
 pub async fn open_loop(text: &str, seconds: u64, runs: usize) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let bench = Bench::of(&cluster, text)?;
@@ -124,7 +124,7 @@ pub async fn open_loop(text: &str, seconds: u64, runs: usize) -> Result<Vec<Row>
     ])
 }
 
-/// Measures concurrent puts and gets, each relative to running alone.
+/// Measures the throughput of puts and gets that run concurrently, each relative to its throughput alone.
 pub async fn both(text: &str, seconds: u64) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let bench = Bench::of(&cluster, text)?;
@@ -143,7 +143,7 @@ pub async fn both(text: &str, seconds: u64) -> Result<Vec<Row>> {
     ])
 }
 
-/// `c3 bench` against a gateway.
+/// Runs `c3 bench` with one gateway and one text.
 struct Bench {
     gateway: String,
     file: NamedTempFile,

@@ -1,4 +1,4 @@
-//! Optimisations change no bit, and int8 arithmetic costs no fidelity.
+//! Checks that optimisations change no bit, and that int8 arithmetic costs almost no fidelity.
 
 use anyhow::{Context, Result};
 use c3_cascade::{Kernels, Latents, TokenVerdict, TokenWindow};
@@ -6,7 +6,7 @@ use c3_cascade::{Kernels, Latents, TokenVerdict, TokenWindow};
 use super::stages::{Stages, tokens};
 use crate::harness::row::Row;
 
-/// All results of the stages for a set of windows, bit by bit.
+/// All results of the stages for a set of windows, with floats as bits.
 #[derive(Debug, PartialEq)]
 struct Outputs {
     latents: Vec<Vec<u32>>,
@@ -27,14 +27,14 @@ impl Outputs {
         }
     }
 
-    /// Computes all windows in one batch.
+    /// Computes all windows as one batch.
     fn together(stages: &Stages, windows: &[TokenWindow]) -> Result<Self> {
         let latents = stages.compress(windows)?;
         let verdicts = stages.verify(windows, &latents)?;
         Ok(Self::of(&latents, verdicts, stages.decode(windows, &latents, 0)?))
     }
 
-    /// Computes each window alone. For decoding, each joins the batch some steps after the one before.
+    /// Compresses and verifies each window alone. In decoding, each joins the batch three steps after the previous one.
     fn apart(stages: &Stages, windows: &[TokenWindow]) -> Result<Self> {
         let (mut latents, mut verdicts) = (Vec::new(), Vec::new());
         for window in windows.chunks(1) {
@@ -46,14 +46,14 @@ impl Outputs {
     }
 }
 
-/// Compares results across batches, thread counts, instruction sets and packings.
+/// Compares results bit by bit across batches, thread counts and instruction sets.
 pub fn identical(text: &str, windows_max: usize) -> Result<Vec<Row>> {
     let stages = Stages::served(Kernels::Auto)?;
     let mut windows = Vec::new();
     for ratio in [10, 20, 40, 80] {
         windows.extend(stages.windows(text, ratio, windows_max.div_ceil(ratio / 10))?);
     }
-    // A short last window: fewer blocks than SIMD lanes, and an incomplete last block.
+    // Adds a short window, with fewer blocks than SIMD lanes and an incomplete last block.
     let short = windows[0].tokens[..45].to_vec();
     windows.push(TokenWindow { tokens: short, ratio: 20, bytes: 0..0 });
     let expected = Outputs::together(&stages, &windows)?;
@@ -66,7 +66,7 @@ pub fn identical(text: &str, windows_max: usize) -> Result<Vec<Row>> {
         rows.push(same(&format!("threads-{threads}"), computed));
     }
     let narrow = [Kernels::Avx512, Kernels::AvxVnni, Kernels::Avx2, Kernels::Portable];
-    // The portable path emulates fused multiply-adds in software, which is slow. The shortest windows suffice.
+    // The portable kernels emulate fused multiply-adds and are slow, so they compute only the shortest windows.
     let mut few = windows.clone();
     few.sort_by_key(|window| window.tokens.len());
     few.truncate(windows_max.min(2));
@@ -85,7 +85,7 @@ pub fn identical(text: &str, windows_max: usize) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Compares the fidelity of int8 and f32 arithmetic on latents in their stored codec.
+/// Compares the fidelity of int8 and f32 arithmetic on latents that are rounded to their stored codec.
 pub fn fidelity(texts: &[(&str, String)], windows: usize) -> Result<Vec<Row>> {
     let (served, exact) = (Stages::served(Kernels::Auto)?, Stages::f32()?);
     let mut rows = Vec::new();

@@ -1,10 +1,10 @@
-"""Measures llama.cpp on a GGUF file: one JSON request a line in, one JSON answer a line out.
+"""Measures llama.cpp on a GGUF file. Reads one JSON request per line and writes one JSON answer per line:
 
-{"do": "open", "model": PATH, "ubatch": N, "flash": BOOL, "threads": N}
+{"do": "open", "model": PATH, "ubatch": N, "flash": BOOL, "threads": N}    -> {}
 {"do": "prefill", "tokens": N, "times": N}     -> {"seconds": S}
 {"do": "generate", "prompt": N, "tokens": N}   -> {"seconds": S}
 
-A prefill computes the logits of its last token only.
+A prefill computes logits only for its last token. The seconds of "generate" exclude the prefill of its prompt.
 """
 
 import json

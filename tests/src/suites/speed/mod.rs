@@ -1,6 +1,6 @@
-//! Speed suite: throughput and latency on a CPU, and that optimisations change no result.
+//! Speed suite: measures throughput and latency on a CPU, and checks that optimisations change no result.
 //!
-//! Rates are compared as medians of ratios over interleaved rounds of one run, because machines differ and are noisy.
+//! Rates are compared only within a run, over interleaved rounds, because machines differ and their speed varies.
 
 pub mod end_to_end;
 pub mod exact;

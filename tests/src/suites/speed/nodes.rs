@@ -1,4 +1,4 @@
-//! Memory and start time of nodes.
+//! Peak memory and start time of nodes.
 
 use std::time::{Duration, Instant};
 
@@ -41,14 +41,14 @@ pub async fn memory(text: &str) -> Result<Vec<Row>> {
     }
     let folder = TempDir::with_prefix("c3-memory-")?;
     let node = Launch::new(Program::DecoderNode).arg("--model").arg(fixtures::default_model());
-    // Lifts the limit on blocks per step, which is set for speed, so that memory alone limits the batch.
+    // Raises the limit on blocks per step. Its default, chosen for speed, would keep windows waiting.
     let node = node.args(["--step-blocks-max", "100000"]).serve(folder.path()).await?;
     let live = until("all windows to be decoded at once", LIVE_LIMIT, async || {
         let described = DecoderClient::new(node.channel().ok()?).describe(pb::DescribeRequest {}).await.ok()?;
         let running = described.into_inner().load?.running_tokens;
         (running == tokens(&windows) as u64).then_some(())
     });
-    // A call has a limited number of windows in flight, so it takes two calls to decode all of them at once.
+    // A node limits the windows in flight of each call, so two calls are needed to decode all windows concurrently.
     let decodes = try_join_all(requests.chunks(LIVE / 2).map(async |requests| {
         let requests = stream::iter(requests.to_vec());
         let answers = DecoderClient::new(node.channel()?).decode(requests).await?.into_inner();
@@ -62,7 +62,7 @@ pub async fn memory(text: &str) -> Result<Vec<Row>> {
     ])
 }
 
-/// Measures the time from the start of a program with the embedded model until it is ready.
+/// Measures the time from the start of a node with the embedded model until the node is ready.
 pub async fn start() -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for program in [Program::CompressorNode, Program::DecoderNode] {

@@ -12,13 +12,13 @@ use crate::harness::row::{Row, median};
 const RATIO: usize = 20;
 /// Number of rounds, of which the median is reported.
 const ROUNDS: usize = 7;
-/// Number of windows of the document.
+/// Number of windows of the single document.
 const WINDOWS: usize = 20;
-/// Number of documents decoded concurrently, and windows of each.
+/// Number of documents decoded concurrently, and number of windows of each.
 const DOCUMENTS: [usize; 2] = [8, 2];
-/// Tokens and repetitions of a llama.cpp prefill: one full window.
+/// Number of tokens of a llama.cpp prefill, as in one full window, and number of prefills.
 const PREFILL: [usize; 2] = [640, 5];
-/// Prompt tokens and generated tokens of llama.cpp. The prompt is as long as ours.
+/// Numbers of prompt tokens and generated tokens of llama.cpp. The decoder's prompt has the same length.
 const GENERATION: [usize; 2] = [66, 128];
 
 /// Tokens per second in each round.
@@ -36,7 +36,7 @@ impl Rates {
     }
 }
 
-/// Measures all rates in interleaved rounds.
+/// Measures the rates of the stages and of llama.cpp in interleaved rounds, and compares their medians.
 pub fn relative_to_llama(text: &str) -> Result<Vec<Row>> {
     let stages = Stages::served(Kernels::Auto)?;
     let windows = stages.windows(text, RATIO, WINDOWS)?;
@@ -102,12 +102,12 @@ pub fn mixed(text: &str) -> Result<Vec<Row>> {
         };
         lengths.iter().map(&mut next).collect()
     };
-    // Evenly spaced lengths, shuffled, up to the 2,560 tokens that a window may have at 80x.
+    // Evenly spaced lengths in shuffled order, from 1 to 2,560 tokens, the maximum of a window at 80x.
     let lengths: Vec<usize> = (0..WINDOWS).map(|i| 1 + i * 7 % WINDOWS * 2559 / (WINDOWS - 1)).collect();
     let equal = lengths.iter().sum::<usize>() / WINDOWS;
     let (mixed, equal) = (cut(&lengths), cut(&[equal; WINDOWS]));
     let (mixed_latents, equal_latents) = (stages.stored(&mixed)?, stages.stored(&equal)?);
-    // One ratio per round, with alternating order, because the CPU's clock speed drifts within minutes.
+    // Each round yields one ratio. The order of its two measurements alternates, because the CPU's clock speed drifts.
     let (mut compress, mut verify) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         let over = |one: &dyn Fn() -> Result<f64>, other: &dyn Fn() -> Result<f64>| -> Result<f64> {

@@ -1,4 +1,4 @@
-//! Both stages in this process, with the default model.
+//! Both stages of the default model, loaded in this process on the CPU.
 
 use anyhow::{Result, ensure};
 use c3_cascade::{
@@ -18,12 +18,12 @@ pub struct Stages {
 }
 
 impl Stages {
-    /// Loads the stages with the precision that nodes use by default, and with these kernels.
+    /// Loads the stages with these kernels and the default precision of nodes. Fails if this CPU lacks the kernels.
     pub fn served(kernels: Kernels) -> Result<Self> {
         Self::load(Options { kernels, ..Default::default() })
     }
 
-    /// Loads the stages in f32.
+    /// Loads the stages with f32 arithmetic.
     pub fn f32() -> Result<Self> {
         Self::load(Options { precision: Precision::F32, ..Default::default() })
     }
@@ -35,7 +35,7 @@ impl Stages {
         Ok(Self { compressor: Compressor::load(source, &options)?, decoder: Decoder::load(source, &options)? })
     }
 
-    /// Returns the first `count` windows of a text, or all if there are fewer.
+    /// Returns the first `count` windows of a text, or all if there are fewer. Fails if there are none.
     pub fn windows(&self, text: &str, ratio: usize, count: usize) -> Result<Vec<TokenWindow>> {
         let mut windows = self.compressor.windows(text, ratio)?;
         windows.truncate(count);
@@ -75,7 +75,7 @@ impl Stages {
     }
 
     /// Decodes windows as a running batch and returns their token ids. Each window joins `stagger` steps after the
-    /// previous one.
+    /// previous one; with 0, all join before the first step.
     pub fn decode(&self, windows: &[TokenWindow], latents: &[Latents], stagger: usize) -> Result<Vec<Vec<u32>>> {
         let mut waiting = windows.iter().zip(latents);
         let mut live: Vec<DecodeSession> = Vec::new();
@@ -94,7 +94,7 @@ impl Stages {
     }
 }
 
-/// Returns the number of text tokens.
+/// Returns the number of text tokens of all windows together.
 pub fn tokens(windows: &[TokenWindow]) -> usize {
     windows.iter().map(|window| window.tokens.len()).sum()
 }

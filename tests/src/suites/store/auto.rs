@@ -1,4 +1,4 @@
-//! `ratio: auto`: the bound is met, and few latents and little extra work are spent on it.
+//! `ratio: auto`: the gateway must meet the bound with few latents and little additional computation.
 
 use anyhow::{Context, Result};
 use c3_proto::pb;
@@ -12,14 +12,14 @@ use crate::harness::row::Row;
 const RATIOS: [u32; 4] = [10, 20, 40, 80];
 /// Minimum fraction of tokens that need no correction.
 const FIDELITY_MIN: f64 = 0.999;
-/// Maximum number of latents, relative to the best single ratio that meets the bound.
+/// Maximum number of latents, relative to a put at the highest single ratio that meets the bound.
 const LATENTS_MAX: f64 = 1.1;
-/// Maximum fraction of the tokens that are compressed in addition to those of one put.
+/// Maximum number of tokens compressed beyond those of a put at one ratio, as a fraction of these.
 const EXTRA_MAX: f64 = 0.6;
-/// Number of shards from which [`EXTRA_MAX`] applies: in a shorter text one shard is most of the text.
+/// Minimum number of shards for [`EXTRA_MAX`] to apply. In a shorter text, one shard is a large part.
 const BOUNDED_SHARDS: u64 = 4;
 
-/// Puts texts of several genres with `ratio: auto` and compares each with the best single ratio.
+/// Puts texts of several genres with `ratio: auto`, and compares each with a put at the best single ratio.
 pub async fn auto(texts: &[GenreText]) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let (mut rows, mut compressed, mut tokens) = (Vec::new(), 0, 0);
@@ -54,7 +54,7 @@ pub async fn auto(texts: &[GenreText]) -> Result<Vec<Row>> {
         let put = cluster.api()?.put(text.as_bytes(), options()).await?;
         let again = (compressed_tokens(&cluster).await? - again) as f64 / document.tokens as f64;
         rows.push(match document.shards {
-            // A shard in its manifest leaves nothing of attempts at other ratios, so these are made again.
+            // A single shard is stored in the manifest, only at its final ratio. A second put tries the others again.
             ..=1 => Row::reported(name("again-compressed"), again),
             _ => Row::at_most(name("again-compressed"), again, 0.0),
         });
@@ -71,7 +71,7 @@ pub async fn auto(texts: &[GenreText]) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Puts a text with bounds on its stored bytes. Each is met if it can be, at the lowest ratios that fit.
+/// Puts a text with three bounds on its stored bytes. Each time, the lowest ratios that meet the bound are expected.
 pub async fn stored_bytes(text: &str) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
@@ -113,7 +113,7 @@ async fn compressed_tokens(cluster: &Cluster) -> Result<u64> {
     Ok(cluster.counters().await?.0.tokens_compressed)
 }
 
-/// Returns the number of latents at the highest single ratio that meets the bound.
+/// Returns the number of latents at the highest single ratio that meets the bound, or `None` if no ratio does.
 async fn best_single(cluster: &Cluster, text: &str) -> Result<Option<u64>> {
     for ratio in RATIOS.into_iter().rev() {
         let put = cluster.api()?.put_at(text.as_bytes(), ratio).await?;

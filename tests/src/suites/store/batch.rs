@@ -1,4 +1,4 @@
-//! Many small documents put by `c3` as a batch, compared with the same bytes as one document.
+//! Many small documents that `c3` puts as a batch, compared with the same bytes as one document.
 
 use std::fs;
 use std::path::Path;
@@ -13,14 +13,14 @@ use crate::harness::cluster::{Cluster, ClusterSpec, files_under};
 use crate::harness::process::{Launch, Program};
 use crate::harness::row::Row;
 
-/// Minimum throughput of the batch relative to one document of the same bytes.
+/// Minimum throughput of the batch, relative to a put of the same bytes as one document.
 const RATE_SHARE: f64 = 0.3;
 /// Maximum number of files per document.
 const FILES_SHARE: f64 = 0.1;
 /// Maximum seconds to list 10,000 documents.
 const LIST_SECONDS: f64 = 2.0;
 
-/// Puts `count` documents of about 200 bytes from JSON lines files in `rounds` rounds. Each round first puts its bytes
+/// Puts `count` documents of about 200 bytes in `rounds` batches of JSON lines. Before each batch, puts the same texts
 /// as one document.
 pub async fn batch(count: usize, rounds: usize) -> Result<Vec<Row>> {
     let mut cluster = ClusterSpec::default().start().await?;
@@ -31,7 +31,7 @@ pub async fn batch(count: usize, rounds: usize) -> Result<Vec<Row>> {
         let texts = Vec::from_iter((0..each).map(|number| small_text(round * each + number)));
         let (lines, whole) = (folder.path().join("lines.jsonl"), folder.path().join("whole.txt"));
         fs::write(&lines, texts.iter().map(|text| format!("{}\n", json!({ "text": text }))).collect::<String>())?;
-        // In another order, so that the batch shares no shards with the document.
+        // The document has the texts in reverse order, so that the batch shares no shards with it.
         fs::write(&whole, texts.iter().rev().map(String::as_str).collect::<String>())?;
         let before_one = files_under(&cluster.data())?.len();
         one += seconds(&cluster, &[], &whole).await?.0;

@@ -1,4 +1,4 @@
-//! Bit flips and truncated files anywhere in the store: `fsck` finds them, and no read returns a wrong text.
+//! Changed and truncated files anywhere in the store: `fsck` must find them, and no read may return a wrong text.
 
 use std::fs;
 
@@ -14,7 +14,7 @@ const PACKED: usize = 12;
 /// Maximum number of bytes read after each fault, from a random offset.
 const READ_BYTES: usize = 2_000;
 
-/// Damages a random byte of a random object, `count` times.
+/// Damages a random file, checks the store, reads a document, and repairs the file. Repeats this `count` times.
 pub async fn bit_flips(count: usize, seed: u64) -> Result<Vec<Row>> {
     let mut cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
@@ -46,7 +46,7 @@ pub async fn bit_flips(count: usize, seed: u64) -> Result<Vec<Row>> {
             false => damaged[at] ^= 1 + rng.below(255) as u8,
         }
         fs::write(file, damaged)?;
-        // Reads must not be answered from the gateway's memory.
+        // Empties the gateway's caches, so that most reads reach the files.
         if round % 20 == 0 {
             cluster.restart_gateway().await?;
         }
@@ -72,7 +72,7 @@ pub async fn bit_flips(count: usize, seed: u64) -> Result<Vec<Row>> {
     ])
 }
 
-/// Returns true if a range of a document is returned with wrong bytes.
+/// Returns true if a read of [`READ_BYTES`] from `start` succeeds with wrong bytes.
 async fn reads_wrong(api: &GatewayApi, id: &str, text: &str, start: usize) -> bool {
     let part = start..text.len().min(start + READ_BYTES);
     let got = api.get_range(id, part.start as u64..part.end as u64).await;

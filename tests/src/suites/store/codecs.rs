@@ -19,7 +19,7 @@ use crate::harness::row::Row;
 
 /// Ratios that the default model was trained for.
 const RATIOS: [u32; 4] = [10, 20, 40, 80];
-/// Ratio at which documents are read back. Most tokens need corrections there.
+/// Ratio of the documents that are read back. It needs the most corrections.
 const READ_RATIO: u32 = 80;
 
 /// Size and fidelity of a document.
@@ -27,24 +27,24 @@ const READ_RATIO: u32 = 80;
 struct CodecResult {
     fidelity: f64,
     bits_per_byte: f64,
-    /// Part of it that is not latents; mostly corrections.
+    /// Part of `bits_per_byte` that is not latents: mostly corrections.
     beside_latents: f64,
 }
 
-/// Measures fidelity and total stored bits per byte of text for every codec and ratio.
+/// Measures fidelity and stored bits per byte of text for every codec and ratio. Reads one document per codec back.
 pub async fn table(texts: &[GenreText]) -> Result<Vec<Row>> {
     let found = |(program, level, package)| {
         let path = external::path_of(program, &format!("apt-get install {package}"))?;
         anyhow::Ok((program, level, path))
     };
     let others = [("zstd", "-19", "zstd"), ("xz", "-9", "xz-utils")].into_iter().map(found);
-    // First, so that a missing program is reported immediately.
+    // Finds the programs first, so that a missing one is reported immediately.
     let others = others.collect::<Result<Vec<_>>>()?;
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
     let mut rows = Vec::new();
     for (kind, text) in texts {
-        // Concurrent, so that windows of several puts share batches.
+        // Puts run concurrently, so that their windows share batches.
         let puts = RATIOS.map(|ratio| LatentCodec::ALL.map(|codec| put(&api, text, ratio, codec)));
         let documents = try_join_all(puts.map(try_join_all)).await?;
         for (ratio, documents) in RATIOS.into_iter().zip(documents) {
@@ -62,7 +62,7 @@ pub async fn table(texts: &[GenreText]) -> Result<Vec<Row>> {
             ));
         }
         for codec in LatentCodec::ALL {
-            // All are versions of one document. This put makes the stored one the newest.
+            // The puts above are versions of one document. This put makes the version with `codec` the newest.
             let document = put(&api, text, READ_RATIO, codec).await?;
             let (id, name) = (id_of(&document), format!("codecs-{kind}-{codec}"));
             let stored = api.stat(&id).await?.codec;
@@ -99,7 +99,7 @@ fn bits_per_byte(bytes: u64, of: u64) -> f64 {
     (8e3 * bytes as f64 / of as f64).round() / 1e3
 }
 
-/// Returns the size of a text compressed by a program.
+/// Returns the size in bytes of a text that a program has compressed.
 fn compressed_size(program: &Path, level: &str, text: &str) -> Result<u64> {
     let mut command = Command::new(program);
     command.args([level, "-c"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());

@@ -1,4 +1,4 @@
-//! Deleted documents stay deleted while the store is swept.
+//! Deletes during sweeps: deleted documents must stay deleted, and the others intact.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use crate::harness::cluster::ClusterSpec;
 use crate::harness::gateway_api::id_of;
 use crate::harness::row::Row;
 
-/// Deletes every second document, then reads random documents `reads` times during sweeps.
+/// Deletes every second document. Then makes `reads` reads of random documents while sweeps run.
 pub async fn deletes(documents: usize, reads: usize, seed: u64) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;

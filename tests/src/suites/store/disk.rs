@@ -1,7 +1,7 @@
-//! Disk faults under a running gateway: full, read-only, access denied, slow; and a clock that is set back.
+//! Faults under a running gateway: a full, read-only, inaccessible or slow disk, and a clock that is set back.
 //!
-//! The same holds for each: an operation that cannot succeed fails with a status that says what to do, acknowledged
-//! documents stay readable, no partial document becomes visible, and the same process recovers once the fault is gone.
+//! For each fault, an operation that cannot succeed must fail with a status that says what to do, acknowledged texts
+//! must stay intact, no partial document may appear, and the same process must recover once the fault is gone.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -21,11 +21,11 @@ use crate::harness::row::Row;
 mod clock;
 mod slow;
 
-/// Size of the disk.
+/// Size of the disk in bytes.
 const DISK_BYTES: usize = 4 << 20;
 /// User id without any permissions.
 const NOBODY: u32 = 65_534;
-/// Makes every read reach the disk.
+/// Gateway arguments that disable the cache, so that every read reaches the disk.
 const NO_CACHE: [&str; 2] = ["--cache-bytes", "0"];
 
 /// Runs all faults, one after another.
@@ -46,14 +46,14 @@ async fn full() -> Result<Vec<Row>> {
     let fault = Fault { name: "full", code: Code::ResourceExhausted, says: "free space", reads: Reads::GoOn };
     let fill = || {
         let mut file = File::create(&filler)?;
-        // Writes until the disk is full, which ends in an error.
+        // A write fails once the disk is full.
         while file.write_all(&[1; 4096]).is_ok() {}
         Ok(())
     };
     fault.run(&cluster, fill, || Ok(fs::remove_file(&filler)?)).await
 }
 
-/// Tests a disk that is remounted read-only, as after a hardware fault, then writable again.
+/// Tests a disk that is remounted read-only, as after a hardware fault, and later writable.
 async fn read_only() -> Result<Vec<Row>> {
     let disk = Disk::new()?;
     let cluster = disk.spec().start().await?;
@@ -61,7 +61,7 @@ async fn read_only() -> Result<Vec<Row>> {
     fault.run(&cluster, || disk.remount("remount,ro"), || disk.remount("remount,rw")).await
 }
 
-/// Tests the loss of write access, then of all access, for a gateway that does not run as root.
+/// Tests the loss of write access, then of all access, to the store's folder. The gateway does not run as root.
 pub async fn denied() -> Result<Vec<Row>> {
     let folder = TempDir::with_prefix("c3-denied-")?;
     let data = folder.path().join("data");
@@ -102,12 +102,12 @@ struct Fault {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reads {
     GoOn,
-    /// They fail with the status of the fault, and never with NOT_FOUND.
+    /// Reads fail with the status of the fault, never with NOT_FOUND.
     Fail,
 }
 
 impl Fault {
-    /// Stores documents, causes the fault, tries all operations, removes the fault, and tries them again.
+    /// Stores documents, causes the fault, tries all operations, repairs the fault, and tries the operations again.
     async fn run(
         &self,
         cluster: &Cluster,
@@ -149,7 +149,7 @@ impl Fault {
             Reads::GoOn => Row::equal(row("reads-during-the-fault"), intact, kept.len()),
             Reads::Fail => Row::equal(row("reads-refused-with-the-status"), failed_with_status, kept.len()),
         });
-        // The sweep may fail, but the gateway must survive.
+        // The sweep may fail, but only with the status of the fault.
         let swept = sweep(&api, 0).await;
         let survives = swept.as_ref().err().is_none_or(clear);
         rows.push(Row::observed(
@@ -217,7 +217,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // It may not be mounted.
+        // Fails if the disk is not mounted.
         let _ = external::run("umount", &["-l", &self.at()]);
     }
 }

@@ -1,4 +1,4 @@
-//! Edited and appended documents: only the affected shards are compressed again.
+//! Edited and appended documents: only the affected shards may be compressed again.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -18,12 +18,12 @@ const CODEC: pb::LatentCodec = pb::LatentCodec::Q80;
 const SHARDS_MAX: u32 = 3;
 /// Maximum number of windows in those shards: a shard of prose has 16 KB, in windows of 1280 tokens.
 const WINDOWS_MAX: u32 = SHARDS_MAX * 5;
-/// Maximum duration relative to a full put.
+/// Maximum duration of an edit or an append, relative to a put of the base document.
 const TIME_MAX: f64 = 0.10;
-/// Maximum number of tokens that an append decodes from the end of the document: the last shard and the text that
-/// decides its cut, in whole windows.
+/// Maximum number of tokens that an append decodes: those of the last shard and of the text that determines where it is
+/// cut, rounded up to whole windows.
 const DECODED_TOKENS_MAX: u32 = 8_000;
-/// Bytes that are read on either side of a change: more than a window.
+/// Number of bytes that are read on either side of a change: more than a window.
 const MARGIN_BYTES: usize = 5_000;
 
 /// Part of a document that is read back to check it.
@@ -31,11 +31,11 @@ const MARGIN_BYTES: usize = 5_000;
 pub enum Reading {
     /// The whole text.
     Whole,
-    /// The surroundings of the change. The document's id covers the rest.
+    /// The change and its surroundings. The document's id, a hash of the text, covers the rest.
     AroundTheChange,
 }
 
-/// Edits the middle of a text and appends to it, each by putting the whole text and by naming the base document.
+/// Edits a text and appends `more` to it, each once by putting the whole text and once by naming the base document.
 pub async fn edits(text: &str, more: [&str; 2], reading: Reading) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
@@ -71,7 +71,7 @@ pub async fn edits(text: &str, more: [&str; 2], reading: Reading) -> Result<Vec<
 
 struct WriteVariant<'a> {
     name: &'a str,
-    /// Expected text.
+    /// Text of the document after the put.
     whole: &'a str,
     sent: &'a str,
     options: pb::WriteOptions,
@@ -102,7 +102,7 @@ impl WriteVariant<'_> {
             Row::at_most(name("tokens-decoded"), decoded, DECODED_TOKENS_MAX),
             Row::equal(name("written-as-the-base"), (document.ratio, document.codec), (RATIO, CODEC as i32)),
         ];
-        // In a short text, one shard is a tenth or more.
+        // In a shorter text, one shard may be more than a tenth.
         if self.whole.len() > 200_000 {
             rows.push(Row::at_most(name("time-over-full"), seconds / full_seconds, TIME_MAX));
         }
@@ -125,7 +125,7 @@ fn full() -> pb::WriteOptions {
     pb::WriteOptions { ratio: RATIO, codec: CODEC as i32, ..Default::default() }
 }
 
-/// Inserts a paragraph at `1 / part` of a text.
+/// Inserts a paragraph at the first paragraph break after `1 / part` of a text.
 fn edit(text: &str, part: usize) -> String {
     let at = text.floor_char_boundary(text.len() / part);
     let at = at + text[at..].find("\n\n").unwrap_or(0);

@@ -1,4 +1,4 @@
-//! Two gateways over one store: each sees the other's writes immediately.
+//! Two gateways over one store: each must see the other's writes immediately.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::harness::cluster::ClusterSpec;
 use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::row::Row;
 
-/// Number of texts. Few, so that operations meet on the same document.
+/// Number of texts. There are few, so that many operations concern the same document.
 const TEXTS: usize = 40;
 
 /// Runs `count` random operations at random gateways and compares each answer with an in-memory model.
@@ -59,7 +59,7 @@ pub async fn gateways(spec: ClusterSpec, count: usize, seed: u64) -> Result<Vec<
 
 /// Runs [`gateways`] over a folder, then over S3.
 pub async fn over_both(count: usize, seed: u64) -> Result<Vec<Row>> {
-    // First, so that a missing server is reported immediately.
+    // Starts the S3 server first, so that a missing program is reported immediately.
     let s3 = S3::start().await?;
     let mut rows = gateways(ClusterSpec::default(), count, seed).await?;
     let over_s3 = gateways(ClusterSpec::default().over_s3(s3.address()), count, seed).await?;

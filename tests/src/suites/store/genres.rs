@@ -11,7 +11,7 @@ use crate::harness::fixtures::{self, middle, root};
 /// A text and its genre.
 pub type GenreText = (&'static str, String);
 
-/// Returns prose, news, JSON, Rust and Chinese, of about `bytes` bytes each or as long as the source is.
+/// Returns prose, news, JSON, Rust and Chinese: at most `bytes` bytes each, from the middle of the source.
 pub fn all(prose: &str, bytes: usize) -> Result<[GenreText; 5]> {
     Ok([
         ("prose", middle(prose, bytes).to_owned()),
@@ -22,20 +22,20 @@ pub fn all(prose: &str, bytes: usize) -> Result<[GenreText; 5]> {
     ])
 }
 
-/// Returns up to `most` consecutive texts of about `bytes` bytes for each genre.
+/// Returns up to `most` consecutive texts of about `bytes` bytes for each genre, fewer if its source is short.
 pub fn several(prose: &str, bytes: usize, most: usize) -> Result<Vec<GenreText>> {
     let kinds = all(prose, most * bytes)?;
     Ok(kinds.iter().flat_map(|(kind, text)| parts(text, bytes).map(move |part| (*kind, part))).collect())
 }
 
-/// Splits a text into equal parts of about `bytes` bytes.
+/// Splits a text into parts of equal length, about `bytes` bytes.
 fn parts(text: &str, bytes: usize) -> impl Iterator<Item = String> {
     let count = ((text.len() + bytes / 2) / bytes).max(1);
     let begin = move |number| text.floor_char_boundary(text.len() * number / count);
     (0..count).map(move |number| text[begin(number)..begin(number + 1)].to_owned())
 }
 
-/// Returns the output of `cargo metadata`.
+/// Returns the output of `cargo metadata` for this workspace.
 fn json() -> Result<String> {
     let mut cargo = Command::new("cargo");
     cargo.args(["metadata", "--format-version", "1", "--no-deps", "--offline"]);

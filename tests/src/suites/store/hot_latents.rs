@@ -1,8 +1,8 @@
 //! Throughput of cached latents over gRPC, relative to the same bytes from Redis.
 //!
-//! One process queries both alternately on the same cores, with one closed-loop task per call in flight. gRPC uses a
-//! small connection pool, as a busy client does. Redis uses one connection per task, because a shared connection would
-//! pipeline the requests. Every answer is compared with the stored window.
+//! One process measures the gateway and Redis alternately on the same cores. Each task sends one request after another.
+//! The tasks share a few gRPC connections, as in a busy client, but each has its own connection to Redis, because a
+//! shared one would pipeline the requests. Every answer is compared with the stored window.
 
 use std::time::{Duration, Instant};
 
@@ -26,23 +26,23 @@ use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::process::free_address;
 use crate::harness::row::{Row, median};
 
-/// Concurrent calls.
+/// Number of tasks, and thus of concurrent requests.
 const IN_FLIGHT: usize = 16;
-/// Connections to the gateway.
+/// Number of connections to the gateway.
 const CONNECTIONS: usize = 4;
 /// Number of rounds, of which the median is reported.
 const ROUNDS: usize = 9;
 /// Number of latents of a full window.
 const LATENTS: u64 = 32;
-/// Token counts at which a window has [`LATENTS`] latents at 20x.
+/// Token counts of a window with [`LATENTS`] latents at 20x.
 const TOKENS: std::ops::RangeInclusive<u64> = 621..=640;
 /// Minimum throughput relative to Redis.
 const RATE_SHARE: f64 = 0.25;
 const KEY: &str = "window";
-/// Time after which the gateway trusts the modification time of a folder.
+/// Minimum age of the last change in a folder for the gateway to serve its documents from the cache.
 const SETTLE: Duration = Duration::from_secs(4);
 
-/// Measures for `seconds` per round and server.
+/// Measures each server for `seconds` seconds per round.
 pub async fn hot_latents(text: &str, seconds: usize) -> Result<Vec<Row>> {
     let program = external::path_of("redis-server", "apt-get install redis-server")?;
     let folder = TempDir::with_prefix("c3-redis-")?;
@@ -89,7 +89,7 @@ pub async fn hot_latents(text: &str, seconds: usize) -> Result<Vec<Row>> {
     ])
 }
 
-/// Stores a text that is one full window. Returns its id and the window.
+/// Stores a part of `text` that fills exactly one window. Returns the document's id and the window.
 async fn full_window(api: &GatewayApi, text: &str) -> Result<(String, pb::WindowLatents)> {
     let options = pb::WriteOptions { ratio: 20, codec: LatentCodec::Q4_0.to_wire(), ..Default::default() };
     let mut bytes = 2_400;
@@ -102,7 +102,7 @@ async fn full_window(api: &GatewayApi, text: &str) -> Result<(String, pb::Window
             let window = api.windows(&id).await?.pop().context("no window")?;
             return Ok((id, window));
         }
-        // Aim at the middle of the range.
+        // The next attempt aims at the middle of `TOKENS`.
         let wanted = (TOKENS.start() + TOKENS.end()) / 2;
         bytes = (text.len() as u64 * wanted / document.tokens.max(1)) as usize;
     }
@@ -136,7 +136,7 @@ async fn ask_redis(mut connection: MultiplexedConnection, bytes: Bytes, length: 
     Ok(asked)
 }
 
-/// Returns answers per second, summed over the tasks.
+/// Returns answers per second of all tasks together.
 fn rate(asked: Vec<Result<u64>>, length: Duration) -> Result<f64> {
     let asked = asked.into_iter().sum::<Result<u64>>()?;
     Ok(asked as f64 / length.as_secs_f64())

@@ -1,4 +1,4 @@
-//! A gateway that is killed during writes: acknowledged documents stay, and no reference dangles.
+//! A gateway that is killed during writes: acknowledged documents must stay, and no reference may dangle.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,24 +16,24 @@ use crate::harness::row::Row;
 
 /// Number of puts in flight when the gateway is killed.
 const PUTS: usize = 4;
-/// First number of the texts that are put before a kill. They give each kill an acknowledged document.
+/// First number of the texts of which one is put before each kill, so that every kill has an acknowledged document.
 const FIRST: usize = 900_000;
-/// Minimum number of kills for the bound on the share of kills during a write.
+/// With fewer kills than this, the share of kills during a write has no bound.
 const COUNT_MIN: usize = 20;
-/// Bytes of each document that are read at the end.
+/// Number of bytes of each document that are read at the end, from its beginning.
 const PART_BYTES: usize = 150;
-/// Documents deleted before each sweep.
+/// Number of documents that are deleted before each sweep.
 const DELETED_AT_ONCE: usize = 2;
 
 /// Acknowledged documents: texts by id.
 type Model = BTreeMap<String, String>;
 
-/// Index of the put that also sets the name.
+/// Index, among the puts in flight, of the one that also sets [`NAME`].
 const NAMED_PUT: usize = 1;
-/// The name.
+/// The name that each round of puts sets to a new document.
 const NAME: &str = "latest";
 
-/// Expected document of the name, and observations that contradict it.
+/// Expected id of the document that has the name, and observations that contradict it.
 #[derive(Default)]
 struct NameCheck {
     is: Option<String>,
@@ -41,7 +41,7 @@ struct NameCheck {
 }
 
 impl NameCheck {
-    /// Requires that the name refers to the previous document or to that of an interrupted put.
+    /// Requires that the name refers to the previous document or to `tried`, whose put may have been interrupted.
     async fn check(&mut self, api: &GatewayApi, tried: String) {
         match api.stat(&format!("@{NAME}")).await.map(|document| id_of(&document)) {
             Ok(id) if id == tried || Some(&id) == self.is.as_ref() => {
@@ -99,8 +99,8 @@ impl Scenario {
     }
 }
 
-/// Puts several texts and kills the gateway at a random time after the first write. Returns true if any put was
-/// unfinished.
+/// Puts several texts and kills the gateway at a random time after the first write. Returns true if any put was not
+/// acknowledged.
 async fn during_puts(
     cluster: &mut Cluster,
     round: usize,
@@ -123,7 +123,7 @@ async fn during_puts(
             Ok::<_, tonic::Status>((id_of(&put.document.unwrap_or_default()), text))
         })
     }));
-    // The time before the first write is spent in the models.
+    // Waits for the first write. Until then, only the models work.
     let deadline = Instant::now() + Duration::from_secs(60);
     while files_under(&cluster.data())?.len() == before && Instant::now() < deadline {
         sleep(Duration::from_millis(1)).await;
@@ -146,7 +146,7 @@ async fn during_puts(
     Ok(acknowledged < PUTS)
 }
 
-/// Deletes, sweeps, and kills the gateway at a random time. Returns true if the operations were unfinished.
+/// Deletes documents, sweeps, and kills the gateway at a random time. Returns true if the kill interrupted them.
 async fn during_sweeps(cluster: &mut Cluster, round: usize, rng: &mut Rng, model: &mut Model) -> Result<bool> {
     let api = cluster.api()?;
     for number in [2 * round, 2 * round + 1] {
@@ -175,7 +175,7 @@ async fn during_sweeps(cluster: &mut Cluster, round: usize, rng: &mut Rng, model
     cluster.gateway.kill()?;
     drop(upkeep.await?);
     cluster.restart_gateway().await?;
-    // The outcome of an interrupted delete is unknown, but must be all or nothing.
+    // An interrupted delete may or may not have succeeded. A document that was not deleted must be intact.
     for id in victims {
         if is_deleted(&cluster.api()?, &id).await? {
             model.remove(&id);
@@ -203,7 +203,7 @@ async fn verdict(
     let api = cluster.api()?;
     let mut lost = 0;
     for (id, text) in model {
-        // Reading a part is faster; `fsck` below reads every object of every window.
+        // Reads only a part, which is faster. `fsck` below reads every object of every window.
         let part = 0..text.len().min(PART_BYTES);
         let got = api.get_range(id, part.start as u64..part.end as u64).await;
         let same = got.is_ok_and(|got| got.text == text.as_bytes()[part]);

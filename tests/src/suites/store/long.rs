@@ -1,4 +1,4 @@
-//! Long documents: constant time per token, bounded memory, and work spread over all nodes.
+//! Long documents: time per token and memory must not grow with length, and all nodes must share the work.
 
 use std::time::Instant;
 
@@ -14,20 +14,20 @@ use crate::harness::row::{Row, median};
 
 /// Maximum resident memory of the gateway in bytes.
 const MEMORY_MAX: u64 = 256 << 20;
-/// Maximum time per token relative to a shorter document.
+/// Maximum time per token of a long document, relative to a shorter one.
 const TIME_MAX: f64 = 1.1;
-/// Number of shorter documents measured after each long one. One more is measured before the first.
+/// Number of shorter documents measured after each long one. One more is measured before the first long one.
 const SHORT: usize = 2;
-/// Minimum share of the work done by each of two nodes of a stage.
+/// Minimum share of a stage's tokens that each of its two nodes processes.
 const SHARE_MIN: f64 = 0.25;
 
-/// Measures documents of each size in `sizes`, in bytes, `rounds` times each, interleaved with shorter documents of
-/// `short` bytes.
+/// Measures `rounds` documents of each size in `sizes`, interleaved with shorter documents of `short` bytes. Sizes are
+/// in bytes.
 pub async fn long(text: &str, short: usize, sizes: &[usize], rounds: usize) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
-    // Warms up with as many concurrent shards as a long document has. A GPU driver would otherwise compile kernels
-    // during the first measurement.
+    // Warms up with a text of enough shards to fill the batches. A GPU driver would otherwise compile kernels during
+    // the first measurement.
     TokenTimes::of(&api, &unique_variant(text, 2 * short, usize::MAX)).await?;
     let mut variants = 0..;
     let mut measured = async |bytes| {
@@ -77,7 +77,7 @@ pub async fn spread(text: &str) -> Result<Vec<Row>> {
     ])
 }
 
-/// Returns the smallest share of tokens compressed, verified and decoded by a node.
+/// Returns the smallest shares of a node in its stage's tokens: compressed, verified and decoded.
 async fn least_shares(cluster: &Cluster) -> Result<[f64; 3]> {
     let (mut compressed, mut verified, mut decoded) = (Vec::new(), Vec::new(), Vec::new());
     for node in &cluster.compressors {
@@ -96,7 +96,7 @@ async fn least_shares(cluster: &Cluster) -> Result<[f64; 3]> {
     }))
 }
 
-/// Seconds per token of a put and a get.
+/// Seconds per token of a put and of a get of one document.
 struct TokenTimes {
     tokens: u64,
     put: f64,
@@ -122,7 +122,7 @@ impl TokenTimes {
     }
 }
 
-/// Repeats a text to `bytes` bytes. Numbered paragraphs make every repetition and every variant unique.
+/// Repeats a text up to `bytes` bytes. Numbers before the paragraphs make every repetition and every variant unique.
 pub fn unique_variant(text: &str, bytes: usize, variant: usize) -> String {
     let mut varied = String::with_capacity(bytes + text.len());
     let mut round = 0;

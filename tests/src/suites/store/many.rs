@@ -1,4 +1,4 @@
-//! Many small documents: few files, and fast lists.
+//! Many small documents: they must need few files, and lists must be fast.
 
 use std::time::Instant;
 

@@ -1,6 +1,6 @@
 //! Store suite: durability, integrity, size, and the cost of codecs and ratios.
 //!
-//! Suites that measure the store and not the models use short texts. Seeds are printed with the rows.
+//! Modules that measure the store and not the models use short texts. Rows report their seeds.
 
 pub mod auto;
 pub mod batch;

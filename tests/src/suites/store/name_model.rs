@@ -1,4 +1,4 @@
-//! Model of names and labels, against which gateways are checked.
+//! In-memory model of names and labels, with which the answers of gateways are compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,12 +12,12 @@ use crate::harness::gateway_api::{GatewayApi, id_of};
 
 /// Number of names.
 const NAMES: usize = 8;
-/// Number of values of the label.
+/// Number of different values of the label.
 const VALUES: usize = 3;
 /// Key of the label.
 const KEY: &str = "kind";
 
-/// Stored documents: ratio by number.
+/// Stored documents: ratio by document number.
 type Stored = BTreeMap<usize, u32>;
 
 /// Expected names and labels.
@@ -27,7 +27,7 @@ pub struct NameModel {
     names: BTreeMap<String, (usize, String)>,
     /// Label value and version token by document number.
     labels: BTreeMap<usize, (String, String)>,
-    /// Every token returned so far.
+    /// Every version token that a gateway has returned so far.
     tokens: BTreeSet<String>,
 }
 
@@ -118,7 +118,7 @@ impl NameModel {
     ) -> Result<bool> {
         let now = self.labels.get(&number).map(|(_, token)| token.clone());
         let (expected, met) = self.expectation(now, rng);
-        // The additional value stands for removing the label.
+        // The value after the last one stands for the removal of the label.
         let value = Some(rng.below(VALUES + 1)).filter(|&value| value < VALUES).map(|value| value.to_string());
         let mut request = pb::SetLabelsRequest { id: ids[number].clone(), expected, ..Default::default() };
         match &value {
@@ -165,12 +165,12 @@ impl NameModel {
         Ok(listed == expected)
     }
 
-    /// Chooses a precondition for an item whose token is `now`. Returns it and whether it is met.
+    /// Chooses a precondition for an item whose token is `now`. Also returns true if the precondition is met.
     fn expectation(&self, now: Option<String>, rng: &mut Rng) -> (Option<String>, bool) {
         match rng.below(4) {
             0 | 1 => (None, true),
             2 => (Some(String::new()), now.is_none()),
-            // The current token, or one from the past.
+            // The current token, or one of all tokens so far.
             _ => match (rng.below(2), &now) {
                 (0, Some(token)) => (Some(token.clone()), true),
                 _ => {

@@ -1,4 +1,4 @@
-//! Concurrent compare-and-set of one name at two gateways: each version has exactly one successor.
+//! Concurrent compare-and-set of one name at two gateways: each version must have exactly one successor.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use crate::harness::row::Row;
 const NAME: &str = "head";
 /// Number of writers at each gateway.
 const WRITERS: usize = 8;
-/// Number of documents that the name is switched between.
+/// Number of documents among which the writers switch the name.
 const DOCUMENTS: usize = 3;
 
-/// Successful changes of one writer: expected token and new token.
+/// Successful changes: pairs of the expected token and the new token.
 type Made = Vec<(String, String)>;
 
-/// Runs writers that each try `tries` compare-and-set changes, concurrently with readers and sweeps.
+/// Runs writers that each try `tries` compare-and-set changes of the name, concurrently with readers and sweeps.
 pub async fn contended(tries: usize) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let second = cluster.start_second_gateway().await?;
@@ -33,7 +33,7 @@ pub async fn contended(tries: usize) -> Result<Vec<Row>> {
         let put = both[number % 2].put(small_text(number).as_bytes(), default_options()).await?;
         ids.push(id_of(&put.document.context("no document")?));
     }
-    // All expect the name to be absent; exactly one may succeed.
+    // All of these changes expect the name to be absent, so exactly one may succeed.
     let firsts = both.iter().cycle().take(2 * WRITERS).map(|api| change(api, &ids[0], String::new()));
     let firsts = futures::future::try_join_all(firsts).await?;
     let firsts = Vec::from_iter(firsts.into_iter().flatten());
@@ -83,7 +83,7 @@ pub async fn contended(tries: usize) -> Result<Vec<Row>> {
     ])
 }
 
-/// Points the name at a document if its token is `expected`. Returns the new token, or `None` after a lost race.
+/// Sets the name to a document if the name's token is `expected`. Returns the new token, or `None` if it has changed.
 async fn change(api: &GatewayApi, id: &str, expected: String) -> Result<Option<String>> {
     let request =
         pb::SetNameRequest { name: NAME.to_owned(), id: id.to_owned(), expected: Some(expected), ..Default::default() };
@@ -99,7 +99,7 @@ async fn token(api: &GatewayApi) -> Result<String> {
     Ok(api.stub().get_name(request).await?.into_inner().named.context("no name")?.token)
 }
 
-/// Sweeps without a grace period until `done`.
+/// Sweeps without a grace period until `done` is true.
 async fn sweep_until(api: GatewayApi, done: Arc<AtomicBool>) -> Result<()> {
     while !done.load(Ordering::Relaxed) {
         sweep(&api, 0).await?;
@@ -107,7 +107,7 @@ async fn sweep_until(api: GatewayApi, done: Arc<AtomicBool>) -> Result<()> {
     Ok(())
 }
 
-/// Reads through the name until `done`. Returns the errors.
+/// Reads the document of the name repeatedly until `done` is true. Returns the errors.
 async fn read_until(api: GatewayApi, done: Arc<AtomicBool>) -> Vec<String> {
     let mut broken = Vec::new();
     while !done.load(Ordering::Relaxed) {

@@ -1,4 +1,4 @@
-//! Texts and operations that the modules of the suite share.
+//! Texts and operations that several modules of the suite use.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use tonic::Status;
 
 use crate::harness::gateway_api::GatewayApi;
 
-/// Returns a text of about 200 bytes that is unique for each number.
+/// Returns a text of about 200 bytes that differs for each number.
 pub fn small_text(number: usize) -> String {
     format!(
         "Letter {number}. The weather in the harbour was fair on day {number}, and the ship with {} barrels left for the \
@@ -19,22 +19,22 @@ pub fn small_text(number: usize) -> String {
     )
 }
 
-/// Returns a text of several shards that is unique for each number.
+/// Returns a text of several shards that differs for each number.
 pub fn large_text(number: usize) -> String {
     (0..90).map(|line| small_text(number * 1000 + line)).collect()
 }
 
-/// Returns a text of one shard, too large for the manifest, that is unique for each number.
+/// Returns a text of one shard that differs for each number. It is too large to be stored in its manifest.
 pub fn medium_text(number: usize) -> String {
     (0..20).map(|line| small_text(number * 1000 + line)).collect()
 }
 
-/// Returns options with verification. An unverified text may come back wrong because of the model.
+/// Returns options for a verified put at 20x. Without verification, the text may come back wrong.
 pub fn default_options() -> pb::WriteOptions {
     pb::WriteOptions { ratio: 20, ..Default::default() }
 }
 
-/// Sweeps the store with a grace period.
+/// Collects garbage that is older than a grace period, in seconds.
 pub async fn sweep(api: &GatewayApi, grace_seconds: u64) -> Result<pb::SweepResponse, Status> {
     let request = pb::SweepRequest { grace_seconds: Some(grace_seconds) };
     Ok(api.stub().sweep(request).await?.into_inner())
@@ -45,7 +45,7 @@ pub async fn delete(api: &GatewayApi, id: &str) -> Result<(), Status> {
     api.stub().delete(pb::DeleteRequest { id: id.into() }).await.map(drop)
 }
 
-/// Runs `fsck` and returns its findings. Fails if the stream ends without a summary.
+/// Checks the store like `c3 fsck` and returns the findings. Fails if the stream ends without a summary.
 pub async fn fsck(api: &GatewayApi, repair: bool) -> Result<Vec<pb::Finding>> {
     let mut parts = api.stub().check(pb::CheckRequest { repair }).await?.into_inner();
     let (mut findings, mut summary) = (Vec::new(), None);
@@ -60,12 +60,12 @@ pub async fn fsck(api: &GatewayApi, repair: bool) -> Result<Vec<pb::Finding>> {
     Ok(findings)
 }
 
-/// Counts the findings about missing objects.
+/// Counts the findings that report missing objects.
 pub fn dangling(findings: &[pb::Finding]) -> usize {
     findings.iter().filter(|finding| finding.problem.contains("missing")).count()
 }
 
-/// Returns true if the id is the hash of the text, and a range of the document matches the text.
+/// Returns true if `id` is the hash of `text` and the byte range `read` of the document matches the text.
 pub async fn reads_back(api: &GatewayApi, id: &str, text: &str, read: Range<usize>) -> Result<bool> {
     let got = api.get_range(id, read.start as u64..read.end as u64).await?;
     Ok(got.text == text.as_bytes()[read] && id == DocumentId::of(text.as_bytes()).to_string())
@@ -81,7 +81,7 @@ impl Rng {
         Self(seed)
     }
 
-    /// Returns a number below `sides`.
+    /// Returns the next number, from 0 to `sides - 1`.
     pub fn below(&mut self, sides: usize) -> usize {
         // SplitMix64.
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -15,16 +15,16 @@ use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::row::Row;
 use crate::harness::wait::until;
 
-/// Maximum time until a recode writes its first object.
+/// Maximum time until a recode has written an object.
 const WRITE_LIMIT: Duration = Duration::from_secs(120);
-/// Ratios that documents are recoded to. Each creates new objects.
+/// Ratios that [`kills`] recodes to. A recode to another ratio writes new objects.
 const RATIOS: std::ops::RangeInclusive<u32> = 9..=80;
 
-/// Bytes read from either end of the document after each kill.
+/// Number of bytes read from either end of the document after each kill.
 const PART_BYTES: usize = 150;
 
-/// Recodes to every codec and back. The text stays identical, and the original latents and corrections return at the
-/// end.
+/// Recodes a document to every codec, to 40x and back to 20x. The text must stay identical, and the original latents
+/// must return at the end. Also recodes an unknown document, which must fail.
 pub async fn codecs(text: &str) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
@@ -83,8 +83,8 @@ pub async fn deleted(text: &str) -> Result<Vec<Row>> {
     ])
 }
 
-/// Kills the gateway during recodes. The document must be in its old or its new form, and no reference may dangle.
-/// Both ends of the text are read after each kill, and the whole text at the end.
+/// Kills the gateway during `count` recodes. Each time, the document must have its old or its new form, and both ends
+/// of its text must be intact. At the end, the whole text must be intact and no reference may dangle.
 pub async fn kills(text: &str, count: usize) -> Result<Vec<Row>> {
     let mut cluster = ClusterSpec::with_gateway_args(&["--shards-in-flight", "1"]).start().await?;
     let id = id_of(&cluster.api()?.put_at(text.as_bytes(), 8).await?.document.context("no document")?);
@@ -150,7 +150,7 @@ async fn finish(mut events: Streaming<pb::PutDocumentResponse>) -> Result<pb::Do
 async fn grows(cluster: &Cluster, before: u64) -> Result<()> {
     let data = cluster.data();
     until("the recode to write", WRITE_LIMIT, async || {
-        // Ignore files that are deleted during the scan.
+        // The scan fails if a file is deleted meanwhile. The next poll repeats it.
         stored_bytes(&data).ok().filter(|&now| now > before).map(drop)
     })
     .await
@@ -160,7 +160,7 @@ fn stored_bytes(data: &Path) -> Result<u64> {
     files_under(data)?.iter().map(|file| Ok(file.metadata()?.len())).sum()
 }
 
-/// Returns the hash of all windows of a document.
+/// Returns a hash over all windows of a document.
 async fn digest(api: &GatewayApi, id: &str) -> Result<String> {
     let windows = api.windows(id).await?;
     let bytes = windows.iter().map(Message::encode_to_vec).collect::<Vec<_>>().concat();

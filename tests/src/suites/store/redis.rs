@@ -18,11 +18,11 @@ use crate::harness::wait::until;
 
 const READERS: usize = 8;
 const KILLS: usize = 3;
-/// Duration of each phase with and without Redis. Longer than the gateway's pause after a failure.
+/// Time before and after each kill. Longer than the time for which the gateway avoids Redis after an error.
 const SPELL: Duration = Duration::from_secs(1);
 const HIT_LIMIT: Duration = Duration::from_secs(20);
 
-/// Reads latents without a memory cache while Redis restarts. No read may fail or be wrong.
+/// Reads latents with no cache but Redis, while Redis is killed and restarted. No read may fail or be wrong.
 pub async fn killed_redis(text: &str, documents: usize) -> Result<Vec<Row>> {
     let program = external::path_of("redis-server", "apt-get install redis-server")?;
     let folder = TempDir::with_prefix("c3-redis-")?;
@@ -84,7 +84,7 @@ pub async fn killed_redis(text: &str, documents: usize) -> Result<Vec<Row>> {
     ])
 }
 
-/// Returns the gateway's count of Redis hits.
+/// Returns the number of Redis hits from the gateway's metrics.
 async fn redis_hits(gateway: &Process) -> Result<f64> {
     let page = gateway.metrics().await?;
     let line = page.lines().find(|line| {

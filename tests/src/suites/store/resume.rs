@@ -1,4 +1,4 @@
-//! Interrupted puts that are resumed: finished work is not repeated.
+//! Interrupted puts that are resumed: finished work must not be repeated.
 
 use std::fs;
 use std::process::Child;
@@ -19,20 +19,20 @@ use crate::harness::wait::until;
 const HALF_LIMIT: Duration = Duration::from_secs(1800);
 /// Maximum fraction of a put's tokens that is computed again.
 pub const REDONE_MAX: f64 = 0.05;
-/// Bytes read on either side of the middle, where the put was interrupted. More than a shard.
+/// Number of bytes read on either side of the middle, where the put was interrupted. More than a shard.
 const MARGIN_BYTES: usize = 10_000;
 
-/// Process that is killed.
+/// Process that is killed to interrupt a put.
 #[derive(Clone, Copy)]
 pub enum KilledProcess {
-    /// The gateway. The same client resumes at the next one.
+    /// The gateway. The put is resumed at the restarted gateway.
     Gateway,
     /// The client program `c3`.
     Client,
 }
 
-/// Interrupts each put half-way and resumes it. `redone_max` is `None` for short texts, in which a few shards exceed
-/// any bound.
+/// Interrupts each put half-way and resumes it. `redone_max` is the maximum fraction of tokens computed again, or
+/// `None` for short texts, of which a few shards are a large part.
 pub async fn resume(
     puts: &[(KilledProcess, &str)],
     gateway_args: &[&str],
@@ -90,7 +90,7 @@ pub async fn resume(
     Ok(rows)
 }
 
-/// Returns the number of tokens compressed and verified.
+/// Returns the number of tokens compressed so far plus the number of tokens verified so far.
 async fn work(cluster: &Cluster) -> Result<u64> {
     let (compressor, decoder) = cluster.counters().await?;
     Ok(compressor.tokens_compressed + decoder.tokens_verified)
@@ -118,7 +118,7 @@ async fn kill_client(cluster: &Cluster, text: &str, options: &pb::WriteOptions) 
     let c3 = c3.args(["--gateway", &cluster.gateway.url()]).arg(file.path());
     let before = cluster.counters().await?.1.tokens_verified;
     let mut client = KillOnDrop(c3.command()?.spawn()?);
-    // Prose has about 4.3 bytes per token.
+    // Half of the text in tokens. Prose has about 4.3 bytes per token.
     let half = text.len() as u64 * 10 / 43 / 2;
     let done = until("half of the put", HALF_LIMIT, async || {
         let verified = cluster.counters().await.ok()?.1.tokens_verified - before;

@@ -15,7 +15,7 @@ const KEY: &str = "key";
 const SECRET: &str = "secret";
 const INSTALL: &str = "cargo install s3s-fs --version 0.14.1 --features binary --root target/tools";
 
-/// A running server with an empty bucket. Dropping it stops it.
+/// A running S3 server with an empty bucket. Dropping the value stops the server and deletes its folder.
 #[derive(Debug)]
 pub struct S3 {
     server: ExternalServer,
@@ -23,7 +23,7 @@ pub struct S3 {
 }
 
 impl S3 {
-    /// Starts the server. Fails if it is not installed.
+    /// Starts the server. Fails if s3s-fs is not installed.
     pub async fn start() -> Result<Self> {
         let program = external::path_of("s3s-fs", INSTALL)?;
         let folder = TempDir::with_prefix("c3-s3-")?;
@@ -36,14 +36,14 @@ impl S3 {
         Ok(Self { server, _folder: folder })
     }
 
-    /// Returns host and port.
+    /// Returns the server's address as `HOST:PORT`.
     pub fn address(&self) -> &str {
         &self.server.address
     }
 }
 
 impl ClusterSpec {
-    /// Stores documents in S3, at the server or proxy with this address.
+    /// Stores documents in S3, at the server or proxy with this address. Replaces [`ClusterSpec::env`].
     pub fn over_s3(self, address: impl Display) -> Self {
         let variables = [
             ("AWS_ENDPOINT", format!("http://{address}")),

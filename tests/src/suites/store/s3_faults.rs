@@ -15,11 +15,11 @@ use crate::harness::row::Row;
 /// Seed of the proxy's faults.
 const SEED: u64 = 6;
 
-/// Puts, reads and deletes documents. Acknowledged documents must stay intact, and deleted ones must stay deleted.
+/// Puts, deletes and reads documents. Every put must succeed and last, and deleted documents must stay deleted.
 pub async fn s3_faults(text: &str, documents: usize) -> Result<Vec<Row>> {
     let s3 = S3::start().await?;
     let delay = Duration::from_secs(3);
-    // Each fault hits about one request in twenty. Slow responses exceed the gateway's timeout.
+    // `delay` exceeds the gateway's `--store-timeout-ms`.
     let faults = FaultRates { throttled: 0.05, answer_lost: 0.05, reset: 0.05, slow: 0.02, delay };
     let proxy = Proxy::before(s3.address().to_owned(), faults, SEED).await?;
 
@@ -39,7 +39,7 @@ pub async fn s3_faults(text: &str, documents: usize) -> Result<Vec<Row>> {
     for (id, _) in &deleted {
         cluster.api()?.stub().delete(c3_proto::pb::DeleteRequest { id: id.clone() }).await?;
     }
-    // Discard the caches.
+    // The restart discards the gateway's caches.
     cluster.restart_gateway().await?;
     let api = cluster.api()?;
     let (mut intact, mut gone) = (0, 0);

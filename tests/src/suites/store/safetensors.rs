@@ -16,14 +16,14 @@ use crate::harness::process::{Launch, Program};
 use crate::harness::row::Row;
 
 const RATIO: u32 = 20;
-/// Metadata key of the file's description.
+/// Key of the metadata that describes the document and its windows.
 const ENTRY: &str = "c3.latents.2";
-/// Size of the header's length field.
+/// Number of bytes before the header. They contain its length.
 const LENGTH_BYTES: usize = 8;
 /// Package index with CPU builds of PyTorch.
 const TORCH_INDEX: &str = "https://download.pytorch.org/whl/cpu";
 
-/// Exports a document's latents, imports them, and exports them again. Modified files are rejected.
+/// Exports a document's latents, imports them, and exports them again. Imports of modified files must fail.
 pub async fn again(text: &str) -> Result<Vec<Row>> {
     let exported = ExportedDocument::begin(text).await?;
     let ExportedDocument { cluster, folder, id, file } = &exported;
@@ -34,7 +34,7 @@ pub async fn again(text: &str) -> Result<Vec<Row>> {
         let path = folder.path().join(name);
         fs::write(&path, changed)?;
         let (code, printed) = exported.c3(&["put-latents".as_ref(), &path]).await?;
-        // The CLI rejects a file that contradicts itself; the gateway checks the rest.
+        // `c3` rejects a file that contradicts itself. The gateway rejects the other modified files.
         let refused = matches!(code, Some(1 | 2)) && printed.contains(says);
         rows.push(Row::observed(
             format!("safetensors-{name}"),
@@ -56,7 +56,7 @@ pub async fn again(text: &str) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Decodes an exported file with the Python example.
+/// Decodes an exported file with the Python example, which uses PyTorch.
 pub async fn by_torch(text: &str) -> Result<Vec<Row>> {
     let exported = ExportedDocument::begin(text).await?;
     let output = exported.folder.path().join("by-torch");
@@ -106,7 +106,7 @@ impl ExportedDocument {
     }
 }
 
-/// Parsed file: tensor descriptions, metadata and tensor data.
+/// Parsed safetensors file: tensor descriptions, metadata and tensor data.
 struct File {
     tensors: Value,
     entry: Value,
@@ -128,14 +128,14 @@ fn changed(file: &[u8]) -> Result<Vec<(&'static str, &'static str, Vec<u8>)>> {
             }
         }),
         ("another-shape", "latents for", |file| {
-            // Twice as many latents of half the width have the same size in bytes.
+            // Twice as many latents of half the width, so that the size in bytes stays the same.
             for (number, window) in file.entry["windows"].as_array_mut().into_iter().flatten().enumerate() {
                 let [latents, width] = ["latents", "width"].map(|of| window[of].as_u64().unwrap_or(0));
                 (window["latents"], window["width"]) = (json!(latents * 2), json!(width / 2));
                 file.tensors[format!("window.{number}")]["shape"] = json!([latents * 2, width / 2]);
             }
         }),
-        ("another-hash", "does not have its hash", |file| {
+        ("another-hash", "does not match the declared hash", |file| {
             file.entry["windows"][0]["hash"] = json!(blake3::hash(b"another text").to_hex().as_str());
         }),
         ("not-finite", "not finite", |file| file.data[..4].copy_from_slice(&f32::NAN.to_le_bytes())),
@@ -156,13 +156,13 @@ fn edit(file: &[u8], change: impl FnOnce(&mut File)) -> Result<Vec<u8>> {
     Ok([&(header.len() as u64).to_le_bytes(), header.as_bytes(), &file.data].concat())
 }
 
-/// Returns a Python interpreter with the example's requirements. Installs them in a virtual environment on first use.
+/// Returns the path of a Python with the example's requirements. On first use, installs them in `target/torch`.
 fn python() -> Result<PathBuf> {
     let folder = fixtures::root().join("target/torch");
     let (python, needs) = (folder.join("bin/python"), "import blake3, gguf, safetensors, tokenizers, torch");
     if !can(&python, needs) {
         eprintln!("installing PyTorch in {}", folder.display());
-        // Prefer a system installation to a download of a gigabyte.
+        // Uses the system's PyTorch if there is one, because the download is about a gigabyte.
         let has_torch = ["python3", "/usr/bin/python3"].into_iter().find(|python| can(python.as_ref(), "import torch"));
         let mut venv = Command::new(has_torch.unwrap_or("python3"));
         venv.args(["-m", "venv"]).args(has_torch.map(|_| "--system-site-packages")).arg(&folder);

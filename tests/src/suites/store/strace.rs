@@ -1,4 +1,4 @@
-//! strace, attached to a running program.
+//! Attaches strace to a running program.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -13,12 +13,12 @@ use crate::harness::wait::until;
 /// Maximum time until strace has attached.
 const ATTACH_LIMIT: Duration = Duration::from_secs(30);
 
-/// A running strace. Dropping it detaches.
+/// A running strace. Dropping the value detaches strace from the program.
 #[derive(Debug)]
 pub(super) struct Strace(Child);
 
 impl Strace {
-    /// Attaches to all threads of a process.
+    /// Attaches strace, with additional arguments, to all threads of a process. Waits until strace is attached.
     pub(super) async fn attach(process: &Process, args: &[&str]) -> Result<Self> {
         let mut command = Command::new("strace");
         command.arg("-f").args(args).args(["-p", &process.id().to_string()]).stderr(Stdio::null());
@@ -33,7 +33,7 @@ impl Strace {
         Ok(strace)
     }
 
-    /// Detaches. Later system calls are not traced.
+    /// Detaches strace and waits until it has ended. Later system calls are not traced.
     pub(super) fn detach(mut self) -> Result<()> {
         self.stop()
     }
@@ -49,7 +49,7 @@ impl Strace {
 
 impl Drop for Strace {
     fn drop(&mut self) {
-        // It ends with the process in any case.
+        // After an error, strace ends together with the traced process.
         let _ = self.stop();
     }
 }

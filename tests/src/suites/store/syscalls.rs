@@ -1,4 +1,4 @@
-//! System calls of a put: the files and folders of every object are synced before the acknowledgement.
+//! System calls of a put: each new file and its folder must be synced before the put is acknowledged.
 
 use std::collections::HashSet;
 use std::fs;
@@ -10,7 +10,7 @@ use super::strace::Strace;
 use crate::harness::cluster::{ClusterSpec, files_under};
 use crate::harness::row::Row;
 
-/// Traces a put of a small and of a large text.
+/// Traces a put of a small text and a put of a large text.
 pub async fn syscalls() -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
@@ -22,7 +22,7 @@ pub async fn syscalls() -> Result<Vec<Row>> {
         let args = ["-y", "-e", "trace=fsync,fdatasync", "-o", &output];
         let strace = Strace::attach(&cluster.gateway, &args).await?;
         api.put(text.as_bytes(), default_options()).await?;
-        // Detach first, so that later syncs are not counted.
+        // Detaches immediately, so that syncs after the acknowledgement are not counted.
         strace.detach()?;
         let trace = fs::read_to_string(trace.path())?;
         let files = Vec::from_iter(files_under(&cluster.data())?.into_iter().filter(|file| !before.contains(file)));
@@ -30,7 +30,7 @@ pub async fn syscalls() -> Result<Vec<Row>> {
         let mut unsynced = Vec::new();
         for file in &files {
             let folder = file.parent().context("a file has a parent folder")?;
-            // A file is synced under its temporary name: the final name, `#` and a number.
+            // The store syncs a file under its temporary name: the final name, `#` and a number.
             let own = format!("<{}#", file.display());
             let of_folder = format!("<{}>", folder.display());
             if !(trace.contains(&own) && trace.contains(&of_folder)) {

@@ -34,7 +34,7 @@ pub const ROWS: [&str; 18] = [
 /// Seed of all random choices.
 const SEED: u64 = 6;
 
-/// Measures a row.
+/// Runs the measurements of a row and returns their results. Fails if [`ROWS`] has no such row.
 pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
     let sized = |few, many| if corpus.full { many } else { few };
     let count = |all: usize| sized(all / 10, all);
@@ -43,7 +43,7 @@ pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
         "long" => {
             let books = corpus.books()?;
             let sizes: &[usize] = if corpus.full { &[1_080_000, 3_600_000] } else { &[108_000] };
-            // The median of three rounds removes outliers of short measurements.
+            // Short measurements have outliers, which the median of three rounds excludes.
             let mut rows = long::long(&books, sized(18_000, 180_000), sizes, sized(3, 1)).await?;
             rows.extend(long::spread(middle(&books, 30_000)).await?);
             Ok(rows)
@@ -65,7 +65,7 @@ pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
         }
         "resumed" => {
             let (books, bytes) = (corpus.books()?, sized(200_000, 2_000_000));
-            // Shards in flight at the kill are repeated. In a short text, only one may be.
+            // Shards in flight at the kill are computed again. For a short text, only one shard may be in flight.
             let args: &[&str] = if corpus.full { &[] } else { &["--shards-in-flight", "1"] };
             let texts = [1, 2].map(|variant| long::unique_variant(&books, bytes, variant));
             let [first, second] = texts.each_ref().map(String::as_str);

@@ -1,16 +1,16 @@
-//! Attention in candle's operations: one sequence at a time, with a dense mask.
+//! Attention with candle's operations: one sequence at a time, with a dense mask.
 
 use candle_core::{D, Tensor};
 
 use super::{Heads, Pattern, Sequence};
 use crate::Error;
 
-/// KV cache of one layer, `[rows, kv heads * dim]` each; `None` if empty.
+/// Keys and values of one layer, `[rows, kv heads * dim]` each; `None` if empty.
 #[derive(Clone, Default)]
 pub(in crate::network) struct LayerCache(Option<[Tensor; 2]>);
 
 impl LayerCache {
-    /// Appends the keys and values of new rows and returns all keys and values.
+    /// Appends the keys and values of new rows. Returns the keys and values of all rows.
     pub(super) fn append(&mut self, k: &Tensor, v: &Tensor) -> Result<[Tensor; 2], Error> {
         let grown = match &self.0 {
             Some([old_k, old_v]) => [Tensor::cat(&[old_k, k], 0)?, Tensor::cat(&[old_v, v], 0)?],
@@ -20,7 +20,7 @@ impl LayerCache {
     }
 }
 
-/// Returns the additive attention mask `[new rows, rows]`: 0 for visible rows, minus infinity for all others.
+/// Returns the additive attention mask `[new rows, all rows]`: 0 for visible rows, minus infinity for all others.
 pub(super) fn mask(sequence: &Sequence<'_>, hidden: &Tensor) -> Result<Tensor, Error> {
     let before = sequence.cache.rows();
     let all = before + sequence.rows;
@@ -40,8 +40,8 @@ pub(super) fn mask(sequence: &Sequence<'_>, hidden: &Tensor) -> Result<Tensor, E
     Ok(mask.to_dtype(hidden.dtype())?)
 }
 
-/// Computes grouped-query attention of one sequence, `[new, query heads * dim]`. `q` has the same shape, `k` and `v`
-/// are `[all, key heads * dim]`, `mask` is `[new, all]`.
+/// Computes grouped-query attention of one sequence. `q` and the result are `[new rows, query heads * dim]`, `k` and
+/// `v` are `[all rows, key heads * dim]`, `mask` is `[new rows, all rows]`.
 pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor, heads: Heads) -> Result<Tensor, Error> {
     let (new, all) = (q.dim(0)?, k.dim(0)?);
     let group = heads.query / heads.key;

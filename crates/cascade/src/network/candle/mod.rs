@@ -1,4 +1,4 @@
-//! The network in candle's operations: dense weights on any device.
+//! The network with candle's operations: dense or dequantised weights on any device.
 
 mod attention;
 mod rotary;
@@ -13,7 +13,7 @@ use crate::checkpoint::{NetworkConfig, Weights};
 pub(super) use attention::LayerCache;
 use rotary::Rotary;
 
-/// A Qwen2 network with dense weights.
+/// A Qwen2 network whose weights are dense tensors.
 pub(super) struct Network {
     embedding: Embedding,
     layers: Vec<Layer>,
@@ -37,7 +37,7 @@ struct Layer {
 }
 
 impl Network {
-    /// Loads the weights of a stage as `dtype` on `device`.
+    /// Loads the weights of a stage to `device`, converted to `dtype`.
     pub(super) fn load(
         weights: &mut Weights,
         config: &NetworkConfig,
@@ -103,8 +103,8 @@ impl Network {
         self.rms_norm(&hidden, &self.norm)
     }
 
-    /// Appends to the KV caches and computes attention, `[rows, query heads * dim]`. `q` has the same shape, `k` and
-    /// `v` are `[rows, key heads * dim]`.
+    /// Appends `k` and `v` to the KV caches and computes attention. `q` and the result are `[rows, query heads * dim]`,
+    /// `k` and `v` are `[rows, key heads * dim]`.
     fn attend(
         &self,
         layer: usize,
@@ -151,7 +151,7 @@ impl Layer {
     }
 }
 
-/// Reads tensors of a stage by their published names, as dense tensors on its device.
+/// Reads tensors of a stage by their published names, and converts them to dense tensors of `dtype` on `device`.
 struct Loader<'a> {
     weights: &'a mut Weights,
     dtype: DType,

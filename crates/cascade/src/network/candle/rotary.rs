@@ -1,4 +1,4 @@
-//! Rotary position embedding with explicit position ids. Pairs the two halves of each head, as Qwen2 does.
+//! Rotary position embedding with explicit position ids. The two halves of each head form pairs, as in Qwen2.
 
 use candle_core::Tensor;
 use candle_nn::rotary_emb::rope_thd;
@@ -6,12 +6,11 @@ use candle_nn::rotary_emb::rope_thd;
 use crate::Error;
 use crate::checkpoint::NetworkConfig;
 
-/// Rotary frequencies of a network.
 pub(super) struct Rotary {
     frequencies: Vec<f32>,
 }
 
-/// Cosines and sines of the rows of a forward pass: `[rows, dim / 2]` each.
+/// Cosines and sines for the rows of a forward pass: `[rows, dim / 2]` each.
 pub(super) struct RotaryTable {
     cos: Tensor,
     sin: Tensor,
@@ -24,7 +23,7 @@ impl Rotary {
         Self { frequencies: (0..dim / 2).map(frequency).collect() }
     }
 
-    /// Returns the table for rows with these position ids, on the device and with the type of `hidden`.
+    /// Returns the table for rows with the position ids `positions`. It has the device and the data type of `hidden`.
     pub(super) fn table(&self, positions: &[u32], hidden: &Tensor) -> Result<RotaryTable, Error> {
         let angle = |&position: &u32| self.frequencies.iter().map(move |f| position as f32 * f);
         let (sin, cos): (Vec<f32>, Vec<f32>) = positions.iter().flat_map(angle).map(f32::sin_cos).unzip();

@@ -1,12 +1,10 @@
-//! Activations quantised to int8, with one scale per 32 values as in the weights.
+//! Activations quantised to int8 with one scale per 32 values, like the weights.
 
 use super::packed_weight::QUANT_BLOCK;
 use super::simd::{ActivationBlock, Isa, LANES, Simd, kernel};
 
-/// Output of a GEMM in tile-major order: `panels[tile * rows + row]` holds outputs `16 * tile` to `16 * tile + 15` of a
-/// row.
-///
-/// Each tile of outputs is contiguous, so threads can compute tiles independently.
+/// Output of a GEMM in tile-major order: `panels[tile * rows + row]` contains outputs `16 * tile` to `16 * tile + 15`
+/// of row `row`. Each tile is contiguous, so that threads can compute tiles independently.
 pub(super) type Panels = [[f32; LANES]];
 
 /// A matrix of quantised activations.
@@ -21,19 +19,19 @@ pub(super) struct Activations {
 }
 
 impl Activations {
-    /// Resizes to `count` rows of `width` values. Contents are unspecified.
+    /// Resizes to `count` rows of `width` values. The contents are unspecified afterwards.
     pub(super) fn resize(&mut self, count: usize, width: usize) {
         (self.count, self.row_blocks) = (count, width / QUANT_BLOCK);
         self.blocks.resize(count * self.row_blocks, ActivationBlock::default());
     }
 
-    /// Replaces the contents with `x`, `[rows][width]`, quantised.
+    /// Quantises `x`, `[rows][width]`, and replaces the contents with the result.
     pub(super) fn quantise(&mut self, isa: Isa, x: &[f32], width: usize) {
         self.resize(x.len() / width, width);
         quantise_rows(isa, x.as_chunks().0, self);
     }
 
-    /// Replaces the contents with `panels` of `count` rows of `width` values, quantised.
+    /// Quantises `panels`, `count` rows of `width` values, and replaces the contents with the result.
     pub(super) fn quantise_panels(&mut self, isa: Isa, panels: &Panels, count: usize, width: usize) {
         self.resize(count, width);
         quantise_panels(isa, panels, self);
@@ -83,7 +81,7 @@ pub(super) fn quantise_blocks<S: Simd>(simd: S, x: &[[f32; QUANT_BLOCK]], first:
     }
 }
 
-/// Quantises 32 values so that the magnitude `max_abs` becomes 127. No value may exceed it.
+/// Quantises 32 values with a scale that maps `max_abs` to 127. No value may exceed `max_abs` in magnitude.
 #[inline(always)]
 pub(super) fn quantise_by_max<S: Simd>(simd: S, x: [S::F32s; 2], max_abs: f32, to: &mut [i8; QUANT_BLOCK]) {
     let steps = simd.splat(if max_abs > 0.0 { 127.0 / max_abs } else { 0.0 });

@@ -1,11 +1,12 @@
 //! Grouped-query attention.
 //!
-//! Over causal rows, both scores and mix are GEMMs in int8: queries with keys, then softmax weights, quantised again in
-//! blocks of 32 rows, with values. Over block rows, the slots of 16 blocks occupy 16 lanes: scores are int8 dot
-//! products, and values are mixed in f32. The order of every sum depends only on the rows visible to the query.
+//! Over causal rows, attention is two int8 GEMMs: queries times keys are the scores, softmax weights times values
+//! are the output. The softmax weights are quantised to int8 in blocks of 32 rows. Over block rows, each of 16 vector
+//! lanes computes one block: scores are int8 dot products, weighted sums of values are f32. The order of every sum
+//! depends only on the rows that are visible to the query.
 //!
-//! Queries with the same visible keys are computed together, so that the keys are read once: consecutive rows of a
-//! prompt, or the slots of one step, which attend to the same prompt.
+//! Queries that attend to the same keys are computed together, so that each key is read once for all of them. Such
+//! queries are consecutive rows of a prompt, or the slots of one step.
 
 use std::ops::Range;
 
@@ -22,10 +23,10 @@ use super::simd::{LANES, Simd, kernel};
 pub(super) const CAUSAL_TILE_ROWS: usize = 16;
 /// Maximum scores per pass, so that scores, keys and values stay in a core's L2 cache.
 const SCORES_MAX: usize = 1 << 15;
-/// Minimum query rows per pass, so that the GEMM micro-kernel is fully used.
+/// Minimum query rows per pass: the maximum rows that the GEMM micro-kernel computes at once.
 const QUERIES_MIN: usize = 8;
 
-/// Rows of queries that are computed together.
+/// Query rows that are computed together.
 #[derive(Clone, Copy)]
 pub(super) enum QueryTile {
     /// Consecutive causal rows, starting at row `first` of the sequence.
@@ -41,7 +42,7 @@ pub(super) struct Scratch {
     queries: Activations,
     /// Scores of one pass over causal rows: `[rows * heads][causal rows]`, padded to whole blocks of 32.
     scores: Vec<f32>,
-    /// Lane-wise maximum of each row's scores over the key tiles that are fully visible to all rows: `[rows * heads]`.
+    /// Lane-wise maximum of each row's scores over the key tiles that all rows attend to entirely: `[rows * heads]`.
     lane_max: Vec<[f32; LANES]>,
     /// Softmax numerators times the scales of the values, quantised. Same shape as `scores`.
     weights: Activations,
@@ -49,7 +50,7 @@ pub(super) struct Scratch {
     mixed: Vec<f32>,
     /// Softmax denominators: `[rows * heads]`.
     sums: Vec<f32>,
-    /// Queries of 16 blocks: `[dim / 4][16][4]`. Their scales and offsets: `[dim / 32][16]`.
+    /// Queries of 16 blocks: `[dim / 4][16][4]`. The two fields below are their scales and offsets: `[dim / 32][16]`.
     lane_queries: Vec<[u8; 4 * LANES]>,
     lane_scales: Vec<[f32; LANES]>,
     lane_offsets: Vec<[i32; LANES]>,
@@ -126,8 +127,8 @@ struct BlockHead {
     groups: usize,
 }
 
-/// Computes the scores of query rows `rows` over the causal rows before `visible.end`. All query rows attend to those
-/// before `visible.start`.
+/// Computes the scores of query rows `rows` over the causal rows before `visible.end`. All query rows must attend to
+/// the causal rows before `visible.start`: their whole tiles are also reduced to `lane_max`.
 #[inline(always)]
 fn causal_scores<S: Simd>(
     simd: S,
@@ -158,7 +159,7 @@ fn causal_scores<S: Simd>(
     }
 }
 
-/// Computes softmax weights of causal query rows, each of which attends to all rows up to its own.
+/// Computes softmax weights of causal query rows. Each row attends to all earlier rows and to itself.
 #[inline(always)]
 fn softmax_causal<S: Simd>(
     simd: S,
@@ -176,7 +177,7 @@ fn softmax_causal<S: Simd>(
     }
 }
 
-/// Computes softmax weights of one query head's slots, over the causal rows and each slot's own block.
+/// Computes softmax weights of one query head's slots. Each slot attends to the causal rows and to its own block.
 #[inline(always)]
 fn softmax_blocks<S: Simd>(simd: S, kv: &CausalKv, heads: Heads, at: BlockHead, scratch: &mut Scratch) {
     let rows = (at.query..scratch.queries.count).step_by(heads.group());
@@ -226,7 +227,7 @@ fn mix_causal_values<S: Simd>(
     }
 }
 
-/// Computes the scores of 16 blocks' slots over the slots of their own block up to the current step.
+/// Computes the scores of the current step's slots in 16 blocks, each over its own block's slots up to this step.
 #[inline(always)]
 fn block_scores<S: Simd>(simd: S, kv: &BlockKv, heads: Heads, at: BlockHead, scratch: &mut Scratch) {
     let BlockHead { head, query, step, group, groups } = at;
@@ -251,7 +252,7 @@ fn block_scores<S: Simd>(simd: S, kv: &BlockKv, heads: Heads, at: BlockHead, scr
     }
 }
 
-/// Computes the weighted sums of 16 blocks' values, each over its own slots.
+/// Computes, for each of 16 blocks, the weighted sum of the values of its own slots.
 #[inline(always)]
 fn mix_block_values<S: Simd>(simd: S, kv: &BlockKv, heads: Heads, at: BlockHead, scratch: &mut Scratch) {
     const DIMS: usize = 8;
@@ -287,7 +288,7 @@ impl Scratch {
         self.sums.resize(self.queries.count, 1.0);
     }
 
-    /// Transposes the queries of one head, so that each lane holds one block's.
+    /// Transposes the queries of one head, so that each lane contains the query of one block.
     #[inline(always)]
     fn interleave_queries(&mut self, heads: Heads, query: usize) {
         let Self { queries, lane_queries, lane_scales, lane_offsets, .. } = self;
@@ -310,7 +311,8 @@ impl Scratch {
         }
     }
 
-    /// Returns the maximum of the first `visible` scores of row `at`, of which the first `all` are visible to all rows.
+    /// Returns the maximum of the first `visible` scores of row `at`. All rows attend to the first `all` causal rows,
+    /// whose whole tiles [`causal_scores`] has reduced to `lane_max`.
     #[inline(always)]
     fn max_score(&self, at: usize, all: usize, visible: usize) -> f32 {
         let width = self.weights.row_blocks * QUANT_BLOCK;
@@ -319,7 +321,7 @@ impl Scratch {
     }
 
     /// Computes the quantised weights of row `at` from its first `visible` scores: `e^(score - max_score)` times the
-    /// scale of the value. Returns the sum of the exponentials.
+    /// scale of the value. Returns the sum of the exponentials, without these scales.
     #[inline(always)]
     fn softmax_weights<S: Simd>(&mut self, simd: S, values: &Values, at: usize, visible: usize, max_score: f32) -> f32 {
         let blocks = self.weights.row_blocks;
@@ -359,7 +361,7 @@ impl Scratch {
         }
     }
 
-    /// Adds the weighted sums of the causal values to `out` and divides by the softmax denominators.
+    /// Adds the weighted sums of the causal values to `out`, then divides `out` by the softmax denominators.
     #[inline(always)]
     fn add_causal(&self, heads: Heads, head: usize, out: &mut [f32]) {
         let dim = heads.dim;

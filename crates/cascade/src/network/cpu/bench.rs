@@ -1,4 +1,4 @@
-//! Entry points to single kernels, for `cargo bench`.
+//! Public entry points that run single kernels, for `cargo bench`.
 
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
@@ -39,10 +39,10 @@ impl Gemm {
     }
 }
 
-/// Multiply-adds per thread and round of [`peak`].
+/// Multiply-adds that each thread computes in one round of [`peak`].
 pub const PEAK_MACS: usize = 8 * 4 * LANES;
 
-/// Runs `rounds` rounds of int8 dot products on every thread, with operands in registers. An upper bound for any GEMM.
+/// Runs `rounds` rounds of int8 dot products on every thread, with operands in registers. No GEMM can be faster.
 pub fn peak(kernels: Kernels, rounds: usize) -> Result<i64, Error> {
     let isa = Isa::select(kernels)?;
     let sums = (0..rayon::current_num_threads()).into_par_iter().map(|_| {

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::simd::{Isa, LANES, Simd, kernel};
 
-/// Computes `x W^T + b` in f32. Each output is summed in the order of the columns.
+/// Computes `x W^T + b` in f32. Each output is a sum in the order of the columns, starting with the bias.
 pub(crate) struct Dense {
     isa: Isa,
     /// `[outputs / 16][inputs][16]`

@@ -1,9 +1,7 @@
-//! Exponential function from fused multiply-adds, which give the same bits on every CPU.
+//! Exponential function. It uses fused multiply-adds, which compute the same bits on every CPU.
 
-/// Returns `e^x` for `x <= 0`, to about one unit in the last place. Arguments below -87 are treated as -87, so that the
-/// result is never subnormal.
-///
-/// Range reduction and coefficients follow `expf` of Cephes.
+/// Returns `e^x` for `x <= 0`, with an error of about one unit in the last place. Arguments below -87 are treated as
+/// -87, so that the result is never subnormal. Range reduction and coefficients follow `expf` of Cephes.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
     const LN2_HIGH: f32 = 355.0 / 512.0;

@@ -1,7 +1,7 @@
 //! GEMM of packed quantised weights with int8 activations.
 //!
-//! Dot products of 32 columns are exact in i32. Their scaled results are added in f32, in the order of the column
-//! blocks. The result of a row is independent of the other rows, the number of threads and the CPU.
+//! Dot products of 32 columns are exact in i32. They are scaled and added in f32, in the order of the columns. The
+//! result of a row is independent of the other rows, the number of threads and the CPU.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ use super::packed_weight::{PackedBlock, PackedBlocks, PackedWeight};
 use super::simd::{Isa, LANES, Simd, kernel};
 
 impl PackedWeight {
-    /// Number of tiles of 16 outputs.
+    /// Number of tiles. A tile has 16 outputs.
     pub(super) fn tiles(&self) -> usize {
         self.outputs / LANES
     }
@@ -43,23 +43,23 @@ kernel! {
     fn tile_q8(blocks: &[PackedBlock<8>], bias: &[f32; LANES], x: &Activations, panel: &mut Panels) = tile_body;
 }
 
-/// A block of 32 columns of 16 outputs, stored as unsigned values with an offset.
+/// A block of 32 columns of 16 outputs. Its signed values are stored as unsigned values: an offset is added to each.
 pub(super) trait DotBlock {
     /// Returns the initial accumulator, which cancels the offset of the stored values. `row_offset` is
-    /// [`ActivationBlock::offset`](super::simd::ActivationBlock::offset), -128 times the sum of the row's values.
+    /// [`ActivationBlock::offset`](super::simd::ActivationBlock::offset): -128 times the sum of the 32 activations.
     fn offset(row_offset: i32) -> i32;
 
-    /// Adds the dot products of the 32 columns with each of the `M` rows `x` to `sums`.
+    /// Adds the dot product of each output with each of the `M` rows `x` to `sums`.
     fn dot<S: Simd, const M: usize>(&self, simd: S, sums: &mut [S::I32s; M], x: [&[i8; 32]; M]);
 
-    /// Returns the scales of the outputs, or `None` if the block is unscaled.
+    /// Returns the scales of the outputs, or `None` if the block has no scales.
     fn scales<S: Simd>(&self, simd: S) -> Option<S::F32s>;
 }
 
 impl DotBlock for PackedBlock<4> {
     #[inline(always)]
     fn offset(row_offset: i32) -> i32 {
-        // Nibbles are offset by 8 = 128 / 16. The shift is exact, because `row_offset` is a multiple of 128.
+        // Nibbles have an offset of 8 = 128 / 16. The shift is exact, because `row_offset` is a multiple of 128.
         row_offset >> 4
     }
 
@@ -136,7 +136,7 @@ fn tile_body<S: Simd, B: DotBlock>(simd: S, blocks: &[B], bias: &[f32; LANES], x
     for_each_row(simd, blocks, x, |row, total| simd.store(simd.fma(total, one, bias), &mut panel[row]));
 }
 
-/// Multiplies every row of `x` with the tile `blocks`, and passes each row's index and result to `emit`.
+/// Multiplies every row of `x` with the tile `blocks`. Calls `emit` with each row's index and result.
 #[inline(always)]
 pub(super) fn for_each_row<S: Simd, B: DotBlock>(
     simd: S,
@@ -179,7 +179,7 @@ pub(super) fn for_rows<S: Simd, B: DotBlock>(
     }
 }
 
-/// Multiplies `M` rows, starting at `first`, with a tile. The accumulators stay in registers.
+/// Multiplies `M` rows, starting at row `first`, with a tile. `M` is so small that the accumulators stay in registers.
 #[inline(always)]
 fn micro_kernel<S: Simd, B: DotBlock, const M: usize>(
     simd: S,

@@ -1,11 +1,12 @@
 //! KV cache of one sequence, laid out for the attention kernels.
 //!
-//! Causal rows (the prompt, or a whole sequence without blocks) are packed like weights, so that attention is two
-//! GEMMs: keys in tiles of 16 rows for the scores, values in tiles of 16 dimensions for the mix. Both are int8. Keys
-//! have a scale per 32 dimensions. Values have one per row and head, which attention multiplies into the row's weight.
+//! Causal rows (the prompt, or a whole sequence without blocks) are packed like weights, because attention over them is
+//! two GEMMs. Keys are stored in tiles of 16 rows, to compute scores; values in tiles of 16 dimensions, to compute the
+//! output. Both are int8. Keys have a scale per 32 dimensions. Values have a scale per row and head: attention
+//! multiplies the row's softmax weight by it.
 //!
-//! Block rows (the text slots of blocks) are grouped by 16 blocks and ordered by step, so that each vector lane holds
-//! one block: keys in int8, values in half precision.
+//! Block rows (the text slots of blocks) are ordered by step, and within a step in groups of 16 blocks. Each vector
+//! lane then contains one block: keys in int8, values in half precision.
 
 use half::f16;
 
@@ -37,20 +38,20 @@ pub(super) struct CausalKv {
 pub(super) struct Values {
     /// `[dim / 16][rows / 32]`
     pub(super) tiles: Vec<Vec<ValueBlock>>,
-    /// Scale of each row: `[rows / 32][32]`, 0 past the last row.
+    /// Scale of each row: `[rows / 32][32]`. Entries after the last row are 0.
     pub(super) scales: Vec<[f32; QUANT_BLOCK]>,
 }
 
 /// Keys and values of block rows, which attend to the causal rows and to their own block.
 ///
-/// The leading dimensions of every field are `[step][group][kv head]`. A group is 16 blocks.
+/// Every field begins with the dimensions `[step][group][kv head]`; its comment has the others. A group is 16 blocks.
 #[derive(Clone, Default)]
 pub(super) struct BlockKv {
-    /// `[dim / 4][16 blocks][4]`, offset by 128.
+    /// `[dim / 4][16 blocks][4]`, int8 values plus 128.
     keys: Vec<[u8; 4 * LANES]>,
     /// `[dim / 32][16 blocks]`
     scales: Vec<[f32; LANES]>,
-    /// `[dim][16 blocks]`, the bits of an f16.
+    /// `[dim][16 blocks]`, f16 values as their bits.
     values: Vec<[u16; LANES]>,
 }
 
@@ -60,14 +61,14 @@ pub(super) struct BlockKeys<'a> {
     pub(super) scales: &'a [[f32; LANES]],
 }
 
-/// Returns the size of a cached row in one layer, in bytes. An upper bound: causal rows are smaller than block rows.
+/// Returns the bytes of a block row in one layer. Causal rows are smaller, so this is an upper bound for every row.
 pub(super) fn row_bytes(heads: Heads) -> usize {
     let width = heads.key * heads.dim;
     width * (size_of::<u8>() + size_of::<u16>()) + width / QUANT_BLOCK * size_of::<f32>()
 }
 
 impl CausalKv {
-    /// Reserves memory for exactly `rows` more rows.
+    /// Reserves memory for `rows` more rows, without room for further growth.
     pub(super) fn reserve(&mut self, heads: Heads, rows: usize) {
         let rows = self.rows + rows;
         self.keys.reserve_exact(rows.div_ceil(LANES) * heads.key * heads.dim / QUANT_BLOCK - self.keys.len());
@@ -82,7 +83,6 @@ impl CausalKv {
         &self.keys[(tile * heads.key + head) * blocks..][..blocks]
     }
 
-    /// Returns the values of a head.
     #[inline(always)]
     pub(super) fn values(&self, head: usize) -> &Values {
         &self.values[head]
@@ -90,7 +90,7 @@ impl CausalKv {
 }
 
 impl Values {
-    /// Reserves memory for exactly `blocks` blocks of 32 rows.
+    /// Reserves memory for `blocks` blocks of 32 rows in total.
     fn reserve(&mut self, heads: Heads, blocks: usize) {
         self.tiles.resize(heads.dim / LANES, Vec::new());
         for tile in &mut self.tiles {
@@ -100,7 +100,7 @@ impl Values {
     }
 }
 
-/// 16 dimensions of 32 rows, in the format of a weight block without scales: dimensions are outputs, rows are columns.
+/// Values of 32 rows in 16 dimensions, like a Q8_0 weight block without scales: dimensions are outputs.
 #[repr(C, align(64))]
 #[derive(Clone, Copy)]
 pub(super) struct ValueBlock {
@@ -112,7 +112,7 @@ impl ValueBlock {
 }
 
 impl BlockKv {
-    /// Reserves memory for exactly the slots of `blocks`.
+    /// Reserves memory for all slots of `blocks`, without room for further growth.
     pub(super) fn reserve(&mut self, heads: Heads, blocks: &Blocks) {
         let width = heads.key * heads.dim;
         let entries = blocks.steps() * blocks.count().div_ceil(LANES);
@@ -188,7 +188,7 @@ fn append_values<S: Simd>(simd: S, values: &mut Values, row: usize, v: &[f32]) {
 }
 
 kernel! {
-    /// Writes a block row. `slot` is its block and step; `k` and `v` are `[kv heads][dim]`.
+    /// Writes a block row. `slot` is `[block, step]`; `k` and `v` are `[kv heads][dim]`.
     pub(super) fn write_slot(
         kv: &mut BlockKv,
         heads: Heads,
@@ -230,7 +230,7 @@ fn write_slot_body<S: Simd>(
     }
 }
 
-/// Returns 32 key values in int8, and their scale.
+/// Quantises 32 key values to int8. Returns the quantised values and their scale.
 #[inline(always)]
 fn quantise_keys<S: Simd>(simd: S, x: &[f32; QUANT_BLOCK]) -> ([i8; QUANT_BLOCK], f32) {
     let (x, mut quantised) = (load(simd, x), [0; QUANT_BLOCK]);
@@ -239,7 +239,7 @@ fn quantise_keys<S: Simd>(simd: S, x: &[f32; QUANT_BLOCK]) -> ([i8; QUANT_BLOCK]
     (quantised, max_abs / 127.0)
 }
 
-/// Writes 32 values, offset by 128, into one lane of `bytes`, `[8][16 lanes][4]`.
+/// Adds 128 to each of 32 values and writes them to one lane of `bytes`, `[8][16 lanes][4]`.
 #[inline(always)]
 fn scatter(quantised: &[i8; QUANT_BLOCK], lane: usize, bytes: &mut [[u8; 4 * LANES]; QUANT_BLOCK / 4]) {
     for (bytes, values) in bytes.iter_mut().zip(quantised.as_chunks::<4>().0) {

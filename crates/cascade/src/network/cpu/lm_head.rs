@@ -1,4 +1,4 @@
-//! Language-model head. Reduces logits to [`Argmax`] tile by tile, so that the logits of a batch are never stored.
+//! Language-model head. The argmax is updated tile by tile and needs no memory for all logits of a batch.
 
 use rayon::prelude::*;
 
@@ -7,19 +7,19 @@ use super::packed_weight::PackedWeight;
 use super::simd::{Isa, LANES, Simd, kernel};
 use crate::network::Argmax;
 
-/// Maximum rows per task.
 const TASK_ROWS_MAX: usize = 64;
 
-/// Lane-wise argmax over the tiles seen so far. Lane `l` holds ids `16 * tile + l`.
+/// Largest and second-largest logit in each lane over the tiles so far. Lane `l` of a tile is id `16 * tile + l`.
 #[derive(Clone, Copy)]
 struct LaneArgmax {
     first: [f32; LANES],
     second: [f32; LANES],
+    /// Tile of `first`.
     tile: [u32; LANES],
 }
 
 impl PackedWeight {
-    /// Returns the argmax of each row's logits, in tasks of at most `task_rows` rows. See [`Qwen2::argmax`].
+    /// Returns the argmax of each row's logits. A task computes at most `task_rows` rows. See [`Qwen2::argmax`].
     ///
     /// [`Qwen2::argmax`]: crate::network::Qwen2::argmax
     pub(super) fn argmax(
@@ -77,7 +77,7 @@ impl PackedWeight {
         lanes.iter().zip(target_logits).map(|(lanes, target)| lanes.reduce(target)).collect()
     }
 
-    /// Returns the logits of all rows, `[rows][vocabulary]`.
+    /// Returns the logits of all rows, `[rows][vocabulary]`. A task computes at least `task_tiles` tiles.
     pub(super) fn logits(&self, isa: Isa, x: &[f32], task_tiles: usize) -> Vec<f32> {
         let mut rows = Activations::default();
         rows.quantise(isa, x, self.inputs);

@@ -14,8 +14,9 @@ pub(super) struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    /// Reads linear layers and fuses them into one, concatenated along their outputs. Biases are optional. Fails with
-    /// [`Error::Checkpoint`] if a weight is missing or not quantised, or if only some of the layers have a bias.
+    /// Reads linear layers and concatenates their outputs into one layer. Biases are optional. Fails with
+    /// [`Error::Candle`] if a weight is missing, with [`Error::Checkpoint`] if a weight is not supported or only some
+    /// of the layers have a bias.
     pub(super) fn weight(&mut self, names: &[&str]) -> Result<PackedWeight, Error> {
         let stored = names.iter().map(|name| self.quantised(&format!("{name}.weight")));
         let stored: Vec<QTensor> = stored.collect::<Result<_, _>>()?;
@@ -27,7 +28,7 @@ impl Loader<'_> {
         let bias = (!bias.is_empty()).then_some(bias);
         let weight = PackedWeight::pack(&stored.iter().collect::<Vec<_>>(), bias)?;
         if weight.bias.as_ref().is_some_and(|bias| bias.len() != weight.outputs) {
-            return Err(Error::checkpoint(format!("biases of {} do not match the weights", names.join(", "))));
+            return Err(Error::checkpoint(format!("the biases of {} do not match the weights", names.join(", "))));
         }
         Ok(weight)
     }

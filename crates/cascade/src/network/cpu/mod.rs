@@ -1,18 +1,18 @@
 //! The network on a CPU: packed quantised weights, int8 activations, one arithmetic.
 //!
-//! [`ARITHMETIC`] names the order and precision of every operation. Results do not depend on the other rows of the
-//! batch, the number of threads, the instruction set, or the split of a window into forward passes. Every CPU therefore
-//! decodes the same text. The arithmetic fixes:
+//! [`ARITHMETIC`] names the order and precision of every operation. A row's result does not depend on the other rows of
+//! the batch, the number of threads, the instruction set, or the division of a window into forward passes. Every CPU
+//! therefore decodes the same text. The arithmetic specifies:
 //!
-//! - GEMM ([`gemm`]): activations in int8 with a scale per 32 values, exact i32 dot products of 32 columns, f32 sums
-//!   over the column blocks in order with fused multiply-adds;
+//! - GEMM ([`gemm`]): int8 activations with a scale per 32 values; exact i32 dot products of 32 columns; f32 sums of
+//!   these products, column block by column block, with fused multiply-adds;
 //! - attention ([`attention`]): int8 queries and keys with a scale per 32 dimensions; int8 softmax weights and values
-//!   for causal rows; half-precision values for the slots of blocks; sums over rows in order;
-//! - RMSNorm and softmax sums ([`row_ops`]): 16 lanes, added pairwise as a tree;
-//! - [`exp`] from fused multiply-adds, and sine and cosine from the `libm` crate, which gives the same bits everywhere.
+//!   for causal rows; half-precision values for the slots of blocks; sums in the order of the rows;
+//! - sums of RMSNorm and softmax ([`row_ops`]): 16 partial sums, added pairwise as a tree;
+//! - [`exp`] from fused multiply-adds; sine and cosine from the `libm` crate, which has the same bits on every CPU.
 //!
-//! Rows are independent between two attentions. A task therefore takes a chunk of rows from one attention to the next:
-//! the rows stay in its core's cache while the weights stream through.
+//! Rows depend on each other only in attention. One task therefore runs all operations from a layer's attention to the
+//! next layer's for a chunk of rows: the rows stay in the core's cache, and only weights are read from memory.
 
 mod activations;
 mod attention;
@@ -48,23 +48,23 @@ use simd::LANES;
 /// Name of the arithmetic, part of the key of stored corrections.
 pub(super) const ARITHMETIC: &str = "c3-int8-2";
 
-/// Maximum rows per task: with their intermediate values they fit a core's L2 cache.
+/// Maximum rows per task. This many rows and their intermediate values fit in a core's L2 cache.
 const CHUNK_ROWS: usize = 64;
-/// Minimum rows per task: the GEMM micro-kernel computes this many at once.
+/// Minimum rows per task: the maximum that the GEMM micro-kernel computes at once.
 const CHUNK_ROWS_MIN: usize = 8;
 
 thread_local! {
-    /// Buffers of attention, and the queries of its current tile.
+    /// Buffers of attention, and the queries of the current tile.
     static SCRATCH: RefCell<(attention::Scratch, Vec<f32>)> = RefCell::default();
 }
 
-/// Returns true if the kernels support every matrix of a stage.
+/// Returns true if the kernels support the head width and every matrix of a stage.
 pub(super) fn supports(weights: &Weights, config: &NetworkConfig) -> bool {
     config.head_dim().is_multiple_of(QUANT_BLOCK) && weights.all_quantised(PackedWeight::supports)
 }
 
 impl Heads {
-    /// Query heads per key head.
+    /// Number of query heads per key head.
     #[inline(always)]
     fn group(self) -> usize {
         self.query / self.key
@@ -122,14 +122,14 @@ struct Buffers {
 struct WorkSplit {
     /// Rows per task.
     chunk: usize,
-    /// Minimum tiles per nested task within a GEMM. Nested tasks are used only if there are fewer chunks than threads.
+    /// Minimum tiles per nested task of a GEMM: all tiles, unless there are fewer chunks than threads.
     task_tiles: usize,
 }
 
 impl WorkSplit {
     fn new(rows: usize) -> Self {
         let threads = rayon::current_num_threads();
-        // An equal number of tasks for every thread, so that none waits for a thread with one task more.
+        // Every thread gets the same number of tasks. Otherwise some threads would be idle during the last tasks.
         let tasks = threads * rows.div_ceil(threads * CHUNK_ROWS).max(1);
         let chunk = rows.div_ceil(tasks).next_multiple_of(CHUNK_ROWS_MIN);
         let chunks = rows.div_ceil(chunk);
@@ -212,8 +212,8 @@ impl Network {
         }
     }
 
-    /// First half of a layer, up to attention: norm, QKV projection and rotary embedding of a chunk of rows. `first` is
-    /// the batch index of the first row.
+    /// Computes a layer's operations before attention for a chunk of rows: norm, QKV projection, rotary embedding.
+    /// `first` is the index of the chunk's first row in the batch.
     fn project_qkv(
         &self,
         layer: &Layer,
@@ -236,7 +236,7 @@ impl Network {
         }
     }
 
-    /// Second half of a layer, after attention: output projection and MLP, both added to the residual stream `hidden`.
+    /// Computes a layer's operations after attention: output projection and MLP. Adds their results to `hidden`.
     fn output_and_mlp(&self, layer: &Layer, hidden: &mut [f32], mixed: &[f32], buffers: &mut Buffers) {
         let Buffers { task_tiles, normed, rows, panels, up } = buffers;
         let (isa, width) = (self.isa, self.config.hidden);
@@ -262,7 +262,7 @@ impl Network {
         row_ops::add_panels(panels, hidden, width);
     }
 
-    /// Computes attention of all new rows, `qkv` to `mixed`, `[rows][query heads * dim]`.
+    /// Computes attention of all new rows from their `qkv`. Writes to `mixed`, `[rows][query heads * dim]`.
     fn attend(
         &self,
         layer: usize,
@@ -281,7 +281,7 @@ impl Network {
                 (task, own)
             })
             .collect();
-        // One task per job: a tile at the end of a long window costs many times as much as one at its start.
+        // Schedules tasks one by one: the last tile of a long window takes many times as long as its first.
         work.into_par_iter().with_max_len(1).for_each(|(task, out)| {
             SCRATCH.with_borrow_mut(|(scratch, queries)| {
                 queries.clear();
@@ -323,7 +323,7 @@ impl Network {
     }
 }
 
-/// Rows of the batch whose attention is computed together.
+/// Consecutive rows of the batch whose attention is computed together.
 struct AttentionTask {
     /// Index of the sequence.
     sequence: usize,

@@ -1,4 +1,4 @@
-//! Quantised weights, repacked for the kernels once, at load time.
+//! Quantised weights, converted to the layout of the kernels when they are loaded.
 
 use candle_core::quantized::{GgmlDType, QTensor};
 use half::f16;
@@ -6,10 +6,10 @@ use half::f16;
 use super::simd::LANES;
 use crate::Error;
 
-/// Columns that share a scale, as in ggml's Q4_0 and Q8_0.
+/// Number of columns that share a scale, as in ggml's Q4_0 and Q8_0.
 pub(super) const QUANT_BLOCK: usize = 32;
 
-/// A weight matrix `[outputs, inputs]`, stored as tiles of 16 outputs. A tile is a run of blocks of 32 columns.
+/// A weight matrix `[outputs, inputs]`, stored as tiles of 16 outputs. A tile consists of blocks of 32 columns.
 pub(super) struct PackedWeight {
     pub(super) blocks: PackedBlocks,
     pub(super) bias: Option<Vec<f32>>,
@@ -19,10 +19,10 @@ pub(super) struct PackedWeight {
 
 /// Blocks of a weight, `[tile][column block]`.
 pub(super) enum PackedBlocks {
-    /// Q4_0: `bytes[i][4 * out + j]` holds column `8 * i + j` in the low nibble and column `8 * i + 4 + j` in the high
-    /// one, both offset by 8.
+    /// Q4_0: in `bytes[i][4 * out + j]`, the low nibble is column `8 * i + j`, the high nibble column `8 * i + 4 + j`.
+    /// A nibble is the value plus 8.
     Q4(Vec<PackedBlock<4>>),
-    /// Q8_0: `bytes[i][4 * out + j]` holds column `4 * i + j`, offset by 128.
+    /// Q8_0: `bytes[i][4 * out + j]` is the value of column `4 * i + j` plus 128.
     Q8(Vec<PackedBlock<8>>),
 }
 
@@ -39,12 +39,12 @@ impl PackedWeight {
     /// Returns true if the kernels support a stored matrix of this type and shape.
     pub(super) fn supports(dtype: GgmlDType, shape: &[usize]) -> bool {
         let known = matches!(dtype, GgmlDType::Q4_0 | GgmlDType::Q8_0);
-        // Both dimensions must be whole blocks, because the outputs of one GEMM are the inputs of the next.
+        // The kernels compute whole tiles of outputs and whole blocks of inputs only.
         known && matches!(shape, [out, inputs] if out % LANES == 0 && inputs % QUANT_BLOCK == 0)
     }
 
     /// Packs one matrix, or several concatenated along their outputs. Fails with [`Error::Checkpoint`] if a matrix is
-    /// not supported, or if type or width differ.
+    /// not supported, or if the matrices differ in type or number of inputs.
     pub(super) fn pack(stored: &[&QTensor], bias: Option<Vec<f32>>) -> Result<Self, Error> {
         let inputs = stored[0].shape().dims2()?.1;
         let mut outputs = 0;
@@ -54,7 +54,7 @@ impl PackedWeight {
                 || width != inputs
                 || weight.dtype() != stored[0].dtype()
             {
-                return Err(Error::checkpoint("weights that are fused into one differ in type or width"));
+                return Err(Error::checkpoint("weights of a layer need one width and one type, Q4_0 or Q8_0"));
             }
             outputs += out;
         }
@@ -76,7 +76,7 @@ impl PackedWeight {
         Ok(Self { blocks, bias, outputs, inputs })
     }
 
-    /// Dequantises the row of one output into `row`, `inputs` floats.
+    /// Dequantises the weights of one output to `row`, which has `inputs` floats.
     pub(super) fn dequantise_row(&self, output: usize, row: &mut [f32]) {
         let (tile, out) = (output / LANES, output % LANES);
         let columns = self.inputs / QUANT_BLOCK;
@@ -118,7 +118,7 @@ fn pack_q4<'a>(stored: impl Fn(usize) -> &'a [u8; 18]) -> PackedBlock<4> {
     for out in 0..LANES {
         let bytes = stored(out);
         block.scales[out] = u16::from_le_bytes([bytes[0], bytes[1]]);
-        // ggml stores columns 0 to 15 in the low nibbles and 16 to 31 in the high ones.
+        // ggml stores columns 0 to 15 in the low nibbles, columns 16 to 31 in the high nibbles.
         let nibble = |column: usize| match column {
             0..16 => bytes[2 + column] & 15,
             _ => bytes[2 + column - 16] >> 4,

@@ -4,7 +4,7 @@ use super::activations::Panels;
 use super::exp::exp;
 use super::simd::{Isa, LANES, Simd, kernel};
 
-/// Adds up 16 lanes pairwise, as a balanced tree.
+/// Returns the sum of 16 lanes, added pairwise as a balanced tree.
 #[inline(always)]
 pub(super) fn sum_lanes(mut lanes: [f32; LANES]) -> f32 {
     let mut half = LANES / 2;
@@ -18,7 +18,7 @@ pub(super) fn sum_lanes(mut lanes: [f32; LANES]) -> f32 {
 }
 
 kernel! {
-    /// Computes RMSNorm of rows as wide as `weight`.
+    /// Computes RMSNorm of every row of `x`. A row is as wide as `weight`.
     pub(super) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) = norm_body;
 }
 
@@ -38,7 +38,7 @@ fn norm_body<S: Simd>(_: S, x: &[f32], weight: &[f32], epsilon: f32, out: &mut [
     }
 }
 
-/// Cosines and sines of the rotary position embedding: `[rows][half]` each, with `half = dim / 2`.
+/// Cosines and sines of the rotary position embedding: `[rows][half]` each, where `half` is `dim / 2`.
 pub(super) struct RotaryTable {
     pub(super) cos: Vec<f32>,
     pub(super) sin: Vec<f32>,
@@ -46,7 +46,7 @@ pub(super) struct RotaryTable {
 }
 
 impl RotaryTable {
-    /// Rotates the heads `x` of row `row` in place, pairing the two halves of each head as Qwen2 does.
+    /// Rotates the heads `x` of row `row` in place. The two halves of each head form pairs, as in Qwen2.
     pub(super) fn apply(&self, isa: Isa, row: usize, x: &mut [f32]) {
         let range = row * self.half..(row + 1) * self.half;
         rotate(isa, &self.cos[range.clone()], &self.sin[range], x);

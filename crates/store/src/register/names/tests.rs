@@ -15,7 +15,7 @@ fn name(typed: &str) -> DocumentName {
     typed.parse().unwrap()
 }
 
-/// Stores a small document and returns the value of a name that points at it.
+/// Stores a small document and returns the value of a name that refers to it.
 async fn stored(store: &Store, text: &str) -> RegisterValue {
     let manifest = store.put_manifest(small(text)).await.unwrap().value;
     RegisterValue { document: manifest.id, version: manifest.version, labels: Labels::default() }
@@ -43,7 +43,7 @@ fn token(change: &Change) -> String {
     }
 }
 
-/// Returns the document that a name points at, if it is live.
+/// Returns the document to which a name refers, if the name is live.
 async fn read(store: &Store, typed: &str) -> Option<DocumentId> {
     let register = store.name(&name(typed)).await.unwrap();
     store.live(register).await.unwrap().and_then(|register| Some(register.value?.document))
@@ -110,13 +110,13 @@ async fn a_suspended_writer_loses() {
         assert_eq!(resume().await, None);
         assert_eq!(read(&store, "@x").await, Some(a.document));
     }
-    // All generations are deleted. The writer creates one, detects that it lost, and deletes it.
+    // Once all generations are deleted, the writer creates one, detects that it lost, and deletes it.
     store.change_name(&name("@x"), &Expected::Any, None).await.unwrap();
     store.sweep(Duration::ZERO).await.unwrap();
     assert_eq!(files(folder.path(), "names"), 0);
     assert_eq!(resume().await, None);
     assert_eq!(files(folder.path(), "names"), 0);
-    // The same after the name was set again.
+    // The writer also loses after the name was set again.
     set(&store, "@x", &Expected::Absent, &a).await;
     assert_eq!(resume().await, None);
     assert_eq!(read(&store, "@x").await, Some(a.document));
@@ -131,13 +131,13 @@ async fn deleting_a_document_deletes_its_names_and_labels() {
     };
     set(&store, "@x", &Expected::Any, &value).await;
     label(&store, &labelled(&value, "v")).await;
-    // A new version keeps them.
+    // A new version of the document keeps its name and labels.
     let again = stored(&store, "a").await;
     assert!(again.version > value.version && !is_gone(&store).await);
     store.delete(value.document).await.unwrap();
     assert!(is_gone(&store).await);
     assert_eq!(findings(&store, FsckMode::Report).await, []);
-    // They do not come back with the same text, neither before a sweep nor after.
+    // Name and labels do not reappear when the same text is put again, neither before a sweep nor after it.
     let again = stored(&store, "a").await;
     assert!(is_gone(&store).await);
     store.sweep(Duration::ZERO).await.unwrap();
@@ -154,7 +154,7 @@ async fn tombstones_stay_while_a_name_needs_them() {
     let tombstone = path(folder.path(), &key::tombstone(value.document, value.version));
     let old = std::time::SystemTime::now() - Duration::from_secs(100);
     fs::File::open(&tombstone).unwrap().set_modified(old).unwrap();
-    // Set by a gateway that read the document before it was deleted.
+    // A gateway that read the document before the delete sets a name for it.
     set(&store, "@x", &Expected::Any, &value).await;
     store.sweep(Duration::from_secs(50)).await.unwrap();
     stored(&store, "a").await;

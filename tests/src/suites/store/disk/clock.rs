@@ -19,11 +19,11 @@ use crate::suites::store::ops::{self, default_options, medium_text, small_text, 
 const EXPIRY_LIMIT: Duration = Duration::from_secs(20);
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
-/// Puts, overwrites, deletes, expires and sweeps documents before, during and after the change.
+/// Puts, overwrites, deletes, expires and sweeps documents at the wrong time, and checks them at the right one.
 pub(super) async fn set_back() -> Result<Vec<Row>> {
     let folder = TempDir::with_prefix("c3-clock-")?;
     let clock = folder.path().join("clock");
-    // Replaced atomically, because the gateway reads the file at every query of the time.
+    // Replaces the file atomically, because libfaketime reads it whenever the gateway asks for the time.
     let set = |to: &str| -> Result<()> {
         let next = folder.path().join("next");
         fs::write(&next, to)?;
@@ -36,7 +36,7 @@ pub(super) async fn set_back() -> Result<Vec<Row>> {
         format!("FAKETIME_TIMESTAMP_FILE={}", clock.display()),
         "FAKETIME_NO_CACHE=1".to_owned(),
         "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
-        // File times stay those of the real clock.
+        // The times of files remain real.
         "NO_FAKE_STAT=1".to_owned(),
     ];
     let mut cluster = ClusterSpec { gateway_wrapper: settings.into(), ..ClusterSpec::default() }.start().await?;
@@ -52,7 +52,7 @@ pub(super) async fn set_back() -> Result<Vec<Row>> {
     let fresh = put(&api, &small_text(4)).await?;
     let created = api.stat(&fresh).await?.created_unix_ms;
     let mut rows = vec![Row::holds("disk-clock-is-back", created + DAY_MS < before, "at least a day earlier")];
-    // A newer version with an older time.
+    // Puts a newer version with an older timestamp.
     let coarser = pb::WriteOptions { ratio: 40, ..default_options() };
     api.put(texts[0].as_bytes(), coarser).await?;
     rows.push(Row::equal("disk-clock-newest-version", api.stat(&ids[0]).await?.ratio, 40));
@@ -72,7 +72,7 @@ pub(super) async fn set_back() -> Result<Vec<Row>> {
     });
     rows.push(Row::holds("disk-clock-expires", expired.await.is_ok(), "NOT_FOUND after its time"));
 
-    // A gateway started under the old clock knows no previous timestamp.
+    // A gateway that starts after the clock was set back has seen no later time.
     cluster.restart_gateway().await?;
     let api = cluster.api()?;
     api.put(texts[0].as_bytes(), default_options()).await?;
@@ -95,7 +95,7 @@ fn is_not_found<T>(read: &Result<T, tonic::Status>) -> bool {
     read.as_ref().is_err_and(|status| status.code() == Code::NotFound)
 }
 
-/// Returns the library that intercepts queries of the time.
+/// Returns the path of libfaketime, a library that changes the time a program sees.
 fn libfaketime() -> Result<PathBuf> {
     let systems = fs::read_dir("/usr/lib")?.flatten().map(|entry| entry.path());
     let mut there = systems.map(|folder| folder.join("faketime/libfaketimeMT.so.1"));

@@ -1,4 +1,4 @@
-//! Compares attention with a plain f32 implementation, and instruction sets and tile sizes with each other.
+//! Compares attention with a plain f32 implementation, and its results across instruction sets and tile sizes.
 
 use super::super::kv_cache::{append, write_slot};
 use super::super::simd::Isa;
@@ -26,7 +26,7 @@ fn random_rows(count: usize) -> Qkv {
     Qkv { q: of(HEADS.query * HEADS.dim), k: of(width), v: of(width) }
 }
 
-/// Returns the attention output of a row over the rows `seen`, in f32.
+/// Returns the attention output of row `row`, which attends to the rows `seen`, computed in f32.
 fn plain(rows: &Qkv, row: usize, seen: &[usize]) -> Vec<f32> {
     let (dim, group) = (HEADS.dim, HEADS.group());
     let mut out = Vec::new();

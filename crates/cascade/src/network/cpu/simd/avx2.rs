@@ -1,4 +1,4 @@
-//! [`Simd`] with AVX2, with and without AVX-VNNI: two registers per vector.
+//! [`Simd`] with AVX2, with or without AVX-VNNI. A vector occupies two registers.
 
 use std::arch::x86_64::*;
 
@@ -9,7 +9,7 @@ use super::{LANES, Simd};
 pub(crate) struct Avx2<const VNNI: bool>(());
 
 impl<const VNNI: bool> Avx2<VNNI> {
-    /// Returns a token if the CPU supports all required features.
+    /// Returns a value if the CPU supports all required features.
     pub(super) fn detect() -> Option<Self> {
         let has = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
@@ -23,7 +23,7 @@ impl<const VNNI: bool> Avx2<VNNI> {
 #[inline(always)]
 #[allow(unsafe_code)]
 pub(super) fn sum_bytes(bytes: __m256i) -> i32 {
-    // SAFETY: only called by `Simd` types whose existence proves AVX2 support.
+    // SAFETY: only methods of `Simd` types call this function, and a value of such a type proves AVX2 support.
     unsafe {
         let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes);
         let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
@@ -38,7 +38,7 @@ fn word(values: [i8; 4]) -> i32 {
 }
 
 // SAFETY of all blocks below: `self` exists, so the CPU supports the instructions; every pointer comes from an array as
-// long as the access, and all loads and stores are unaligned ones.
+// long as the access; all loads and stores permit unaligned addresses.
 #[allow(unsafe_code, clippy::undocumented_unsafe_blocks)]
 impl<const VNNI: bool> Simd for Avx2<VNNI> {
     type F32s = [__m256; 2];
@@ -106,7 +106,7 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     fn quantise(self, x: [[__m256; 2]; 2], to: &mut [i8; 2 * LANES]) -> i32 {
         unsafe {
             let pairs = x.map(|[low, high]| _mm256_packs_epi32(_mm256_cvtps_epi32(low), _mm256_cvtps_epi32(high)));
-            // Packing works within 128-bit halves: the permutation restores the order of the 4-byte groups.
+            // Pack instructions process each 128-bit half separately. The permutation restores the order of the values.
             let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
             let rounded = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(pairs[0], pairs[1]), order);
             _mm256_storeu_si256(to.as_mut_ptr().cast(), rounded);
@@ -138,7 +138,7 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         }
     }
 
-    // A product of a nibble with an int8 is at most 15 * 127, so the sum of two fits 16 bits.
+    // A product of a nibble with an int8 is at most 15 * 128 in magnitude, so the sum of two products fits in 16 bits.
     #[inline(always)]
     fn dot_nibbles(self, sums: [__m256i; 2], weights: [__m256i; 2], values: [i8; 4]) -> [__m256i; 2] {
         if VNNI {
@@ -159,8 +159,8 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         self.dot_lanes(sums, weights, [unsafe { _mm256_set1_epi32(word(values)) }; 2])
     }
 
-    // Without VNNI, computes `weight * value` as `(weight - 128) * value + 128 * value`. Products of the first term are
-    // at most 128 * 127, so the sum of two fits 16 bits.
+    // Without VNNI, computes `weight * value` as `(weight - 128) * value + 128 * value`. The first product is at most
+    // 128 * 127 in magnitude, so the sum of two such products fits in 16 bits.
     #[inline(always)]
     fn dot_lanes(self, sums: [__m256i; 2], weights: [__m256i; 2], values: [__m256i; 2]) -> [__m256i; 2] {
         if VNNI {

@@ -1,4 +1,4 @@
-//! [`Simd`] with AVX-512 VNNI: one register per vector.
+//! [`Simd`] with AVX-512 VNNI. A vector occupies one register.
 
 use std::arch::x86_64::*;
 
@@ -9,7 +9,7 @@ use super::{ActivationBlock, LANES, Simd, avx2};
 pub(crate) struct Avx512(());
 
 impl Avx512 {
-    /// Returns a token if the CPU supports all required features.
+    /// Returns a value if the CPU supports all required features.
     pub(super) fn detect() -> Option<Self> {
         let has = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
@@ -24,7 +24,7 @@ impl Avx512 {
 }
 
 // SAFETY of all blocks below: `self` exists, so the CPU supports the instructions; every pointer comes from an array as
-// long as the access, and all loads and stores are unaligned ones.
+// long as the access; all loads and stores permit unaligned addresses.
 #[allow(unsafe_code, clippy::undocumented_unsafe_blocks)]
 impl Simd for Avx512 {
     type F32s = __m512;
@@ -133,7 +133,7 @@ impl Simd for Avx512 {
     }
 }
 
-/// Implements [`Simd::quantise_blocks`]: sixteen blocks share one vector division and one transposing reduction.
+/// Implements [`Simd::quantise_blocks`]. Divisions, maxima and sums are computed for all 16 blocks together.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
 fn quantise_blocks(x: &[[f32; 2 * LANES]; LANES], to: &mut [ActivationBlock; LANES]) {
@@ -148,7 +148,7 @@ fn quantise_blocks(x: &[[f32; 2 * LANES]; LANES], to: &mut [ActivationBlock; LAN
         let rounded = quantise_two([&x[2 * i], &x[2 * i + 1]], steps);
         store_bytes(_mm512_castsi512_si256(rounded), &mut to[2 * i].values);
         store_bytes(_mm512_extracti64x4_epi64::<1>(rounded), &mut to[2 * i + 1].values);
-        // Flips the sign bits, because `_mm512_sad_epu8` adds up unsigned bytes.
+        // Adds 128 to each byte by flipping its sign bit: `_mm512_sad_epu8` adds unsigned bytes. `bias` corrects this.
         let unsigned = _mm512_xor_si512(rounded, _mm512_set1_epi8(-128));
         *sums = _mm512_sad_epu8(unsigned, _mm512_setzero_si512());
     }
@@ -191,7 +191,8 @@ fn store_bytes(x: __m256i, to: &mut [i8; 2 * LANES]) {
     }
 }
 
-/// Returns the largest absolute value of each of 16 blocks: four rounds interleave two vectors and keep the maxima.
+/// Returns the largest absolute value of each of 16 blocks. Each of four rounds interleaves pairs of vectors and takes
+/// the lane-wise maximum.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq")]
 fn max_abs_of_each(x: &[[f32; 2 * LANES]; LANES]) -> __m512 {
@@ -202,7 +203,7 @@ fn max_abs_of_each(x: &[[f32; 2 * LANES]; LANES]) -> __m512 {
     _mm512_max_ps(even, _mm512_shuffle_f32x4::<0b_11_01_11_01>(a, b))
 }
 
-/// Returns the largest absolute values of four blocks: each 128-bit lane holds the four maxima of its own part.
+/// Reduces four blocks: each 128-bit lane of the result contains, for every block, the maximum over a quarter of it.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq")]
 fn max_abs_of_four([a, b, c, d]: &[[f32; 2 * LANES]; 4]) -> __m512 {
@@ -232,7 +233,7 @@ fn max_halves(a: __m512, b: __m512) -> __m512 {
 #[target_feature(enable = "avx512f,avx512bw")]
 fn quantise_two([a, b]: [&[f32; 2 * LANES]; 2], steps: [f32; 2]) -> __m512i {
     let (a, b) = (quantise_to_i16(a, steps[0]), quantise_to_i16(b, steps[1]));
-    // Packing works within 128-bit lanes: the permutation restores the order of the 4-byte groups.
+    // Pack instructions process each 128-bit lane separately. The permutation restores the order of the values.
     let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     _mm512_permutexvar_epi32(order, _mm512_packs_epi16(a, b))
 }
@@ -245,7 +246,7 @@ fn quantise_to_i16(x: &[f32; 2 * LANES], steps: f32) -> __m512i {
     _mm512_packs_epi32(a, _mm512_cvtps_epi32(_mm512_mul_ps(b, steps)))
 }
 
-/// Adds up the four partial sums of each block. Each vector holds those of two blocks.
+/// Adds the four partial sums of each block. Each input vector contains the partial sums of two blocks.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn sum_of_each([a, b, c, d, e, f, g, h]: [__m512i; LANES / 2]) -> __m512i {
@@ -263,7 +264,7 @@ fn add_neighbours(a: __m512i, b: __m512i) -> __m512i {
     _mm512_add_epi64(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b))
 }
 
-/// Packs two vectors of 64-bit sums, each of which fits 32 bits, into one.
+/// Packs two vectors of 64-bit sums into one vector of 32-bit sums. Every sum must fit in 32 bits.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn pack_pairs(a: __m512i, b: __m512i) -> __m512i {

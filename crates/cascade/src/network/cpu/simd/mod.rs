@@ -1,9 +1,9 @@
 //! Portable 16-lane SIMD.
 //!
 //! A kernel is written once, generic over [`Simd`], and compiled for each [`Isa`]. All instruction sets compute the
-//! same bits: byte dot products are exact, float arithmetic is lane-wise with fused multiply-adds, and operations
-//! across lanes are limited to those whose result does not depend on the order (maximum, integer sum). Kernels that
-//! need a float sum across lanes fix its order themselves.
+//! same bits: byte dot products are exact, and float arithmetic is lane-wise with fused multiply-adds. The only
+//! operations across lanes are maximum and integer sum, whose results do not depend on the order of the lanes. Kernels
+//! that need a float sum across lanes add the lanes in a fixed order.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -29,13 +29,13 @@ pub(crate) struct ActivationBlock {
     pub(crate) values: [i8; 2 * LANES],
     /// Dequantisation factor: the float is `value * scale`.
     pub(crate) scale: f32,
-    /// -128 times the sum of `values`. Corrects dot products with weights stored with an offset of 128.
+    /// -128 times the sum of `values`. Corrects dot products with weights to which an offset of 128 was added.
     pub(crate) offset: i32,
 }
 
 /// Vector operations available to kernels.
 ///
-/// A value of an implementing type is proof that the CPU supports its instructions.
+/// A value of an implementing type proves that the CPU supports the instructions of that type.
 pub(crate) trait Simd: Copy + Send + Sync {
     /// 16 floats.
     type F32s: Copy;
@@ -44,22 +44,19 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// 64 bytes, four per accumulator.
     type Bytes: Copy;
 
-    /// Maximum rows that the GEMM micro-kernel computes at once, limited by the number of registers.
+    /// Maximum rows that the GEMM micro-kernel computes at once. The number of registers limits it.
     const ROWS: usize;
 
     /// Sets all lanes to `x`.
     fn splat(self, x: f32) -> Self::F32s;
-    /// Loads 16 floats.
     fn load(self, x: &[f32; LANES]) -> Self::F32s;
     /// Loads 16 half-precision floats, given as their bits, and widens them to f32.
     fn load_f16(self, x: &[u16; LANES]) -> Self::F32s;
-    /// Stores 16 floats.
     fn store(self, x: Self::F32s, to: &mut [f32; LANES]);
-    /// Returns `a * b`.
     fn mul(self, a: Self::F32s, b: Self::F32s) -> Self::F32s;
     /// Returns `a * b + c`, rounded once.
     fn fma(self, a: Self::F32s, b: Self::F32s, c: Self::F32s) -> Self::F32s;
-    /// Returns the larger of `a` and `b`, and `b` if either is NaN.
+    /// Returns, per lane, the larger of `a` and `b`; `b` if either is NaN.
     fn max(self, a: Self::F32s, b: Self::F32s) -> Self::F32s;
     /// Converts integers to the nearest floats.
     fn to_f32(self, x: Self::I32s) -> Self::F32s;
@@ -79,7 +76,7 @@ pub(crate) trait Simd: Copy + Send + Sync {
         (to.scale, to.offset) = (scale, -128 * sum);
     }
 
-    /// Quantises 16 blocks of 32 values. Overridden by instruction sets that are faster on many blocks.
+    /// Quantises 16 blocks of 32 values each. AVX-512 overrides this with a faster method for many blocks.
     #[inline(always)]
     fn quantise_blocks(self, x: &[[f32; 2 * LANES]; LANES], to: &mut [ActivationBlock; LANES]) {
         for (x, to) in x.iter().zip(to) {
@@ -90,17 +87,15 @@ pub(crate) trait Simd: Copy + Send + Sync {
 
     /// Sets all i32 lanes to `x`.
     fn splat_i32(self, x: i32) -> Self::I32s;
-    /// Loads 16 integers.
     fn load_i32(self, x: &[i32; LANES]) -> Self::I32s;
-    /// Loads 64 bytes.
     fn load_bytes(self, x: &[u8; 4 * LANES]) -> Self::Bytes;
     /// Splits each byte into its low and its high nibble.
     fn split_nibbles(self, x: Self::Bytes) -> [Self::Bytes; 2];
-    /// Adds to each lane the dot product of its four `weights`, each at most 15, with the four `values`.
+    /// Adds to each lane the dot product of its own four `weights`, each at most 15, with the same four `values`.
     fn dot_nibbles(self, sums: Self::I32s, weights: Self::Bytes, values: [i8; 4]) -> Self::I32s;
-    /// Adds to each lane the dot product of its four unsigned `weights` with the four `values`, none of which is -128.
+    /// Like [`Simd::dot_nibbles`], but with any unsigned `weights`. No value may be -128.
     fn dot_bytes(self, sums: Self::I32s, weights: Self::Bytes, values: [i8; 4]) -> Self::I32s;
-    /// Like [`Simd::dot_bytes`], but with four `values` per lane, read as i8.
+    /// Like [`Simd::dot_bytes`], but each lane has its own four `values`, read as i8.
     fn dot_lanes(self, sums: Self::I32s, weights: Self::Bytes, values: Self::Bytes) -> Self::I32s;
 }
 
@@ -117,8 +112,8 @@ pub(crate) enum Isa {
 }
 
 impl Isa {
-    /// Returns the requested instruction set, or the fastest for [`Kernels::Auto`]. Fails with [`Error::Device`] if the
-    /// CPU does not support it.
+    /// Returns the requested instruction set; for [`Kernels::Auto`], the fastest that the CPU supports. Fails with
+    /// [`Error::Device`] if the CPU does not support the requested one.
     pub(crate) fn select(requested: Kernels) -> Result<Self, Error> {
         let supported = Self::supported();
         let fits = |(name, _): &&(Kernels, Self)| requested == Kernels::Auto || *name == requested;
@@ -142,7 +137,7 @@ impl Isa {
     }
 }
 
-/// Defines `$name(isa, …)`, which dispatches to `$body(simd, …)` compiled for `isa`.
+/// Defines the function `$name(isa, …)`, which calls the version of `$body(simd, …)` that is compiled for `isa`.
 ///
 /// `$body` must be an `#[inline(always)]` function generic over [`Simd`].
 macro_rules! kernel {
@@ -223,7 +218,7 @@ mod tests {
         let mut blocks = [[0.0; 32]; 16];
         let lanes = [lanes_of(halves), lanes_of(mixed)].concat();
         for (i, block) in blocks.iter_mut().enumerate() {
-            // Block 5 is all zeros; in the others the largest value stands at varying positions.
+            // Block 5 is all zeros. The position of the largest value varies among the other blocks.
             *block = std::array::from_fn(|j| if i == 5 { 0.0 } else { lanes[(i * 7 + j) % 32] / (1 + i + j) as f32 });
         }
         let mut many = [ActivationBlock::default(); 16];

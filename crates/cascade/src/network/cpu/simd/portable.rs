@@ -1,10 +1,9 @@
-//! [`Simd`] in plain Rust, for any CPU. The reference that the other instruction sets are tested against.
+//! [`Simd`] in plain Rust, for any CPU. Tests compare the other instruction sets with this one.
 
 use half::f16;
 
 use super::{LANES, Simd};
 
-/// Plain Rust.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Portable;
 
@@ -62,7 +61,7 @@ impl Simd for Portable {
 
     #[inline(always)]
     fn quantise(self, [a, b]: [Self::F32s; 2], to: &mut [i8; 2 * LANES]) -> i32 {
-        /// 1.5 * 2^23: adding it rounds to an integer and leaves that integer in the low bits of the mantissa.
+        /// 1.5 * 2^23. Adding it rounds to an integer and leaves that integer in the low bits of the sum.
         const ROUND: f32 = 12_582_912.0;
         for (to, x) in to.iter_mut().zip(a.into_iter().chain(b)) {
             *to = (x + ROUND).to_bits() as i8;
