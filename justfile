@@ -13,7 +13,7 @@ build:
 test:
     cargo test --workspace --locked
 
-# Run an acceptance suite: just accept pipeline|speed-cpu|store|chaos|architecture [ROW] [--full]
+# Run an acceptance suite: just accept pipeline|speed-cpu|store|chaos|found|architecture [ROW] [--full]
 accept *arguments:
     cargo build --release --workspace --bins --locked
     target/release/accept {{ arguments }}

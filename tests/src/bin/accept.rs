@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use c3_tests::harness::fixtures::Corpus;
 use c3_tests::harness::row::Row;
-use c3_tests::suites::{architecture, chaos, pipeline, speed, store};
+use c3_tests::suites::{architecture, chaos, found, pipeline, speed, store};
 use clap::{Parser, ValueEnum};
 
 /// The same allocator as in the programs.
@@ -38,18 +38,21 @@ enum Topic {
     Store,
     /// Nodes die, hang, corrupt answers and drain, and no client notices.
     Chaos,
+    /// Faults that users, operators and developers found.
+    Found,
     /// Crate sizes, crate dependencies and import cycles.
     Architecture,
 }
 
 impl Topic {
-    fn rows(self) -> &'static [&'static str] {
+    fn rows(self) -> Vec<&'static str> {
         match self {
-            Self::Pipeline => &pipeline::table::ROWS,
-            Self::SpeedCpu => &speed::table::ROWS,
-            Self::Store => &store::table::ROWS,
-            Self::Chaos => &chaos::table::ROWS,
-            Self::Architecture => &architecture::ROWS,
+            Self::Pipeline => pipeline::table::ROWS.to_vec(),
+            Self::SpeedCpu => speed::table::ROWS.to_vec(),
+            Self::Store => store::table::ROWS.to_vec(),
+            Self::Chaos => chaos::table::ROWS.to_vec(),
+            Self::Found => found::table::rows(),
+            Self::Architecture => architecture::ROWS.to_vec(),
         }
     }
 
@@ -59,6 +62,7 @@ impl Topic {
             Self::SpeedCpu => speed::table::measure(row, corpus).await,
             Self::Store => store::table::measure(row, corpus).await,
             Self::Chaos => chaos::table::measure(row, corpus).await,
+            Self::Found => found::table::measure(row).await,
             Self::Architecture => architecture::measure(row),
         }
     }
@@ -71,7 +75,7 @@ async fn main() -> Result<ExitCode> {
     let rows = match &row {
         Some(row) if known.contains(&row.as_str()) => vec![row.as_str()],
         Some(row) => bail!("the suite has no row `{row}`: use one of {}", known.join(", ")),
-        None => known.to_vec(),
+        None => known,
     };
     let mut failed = false;
     for name in rows {

@@ -2,6 +2,7 @@
 
 pub mod architecture;
 pub mod chaos;
+pub mod found;
 pub mod pipeline;
 pub mod speed;
 pub mod store;

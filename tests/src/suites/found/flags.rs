@@ -1,0 +1,15 @@
+//! Flags, environment variables and units of the command lines.
+
+use anyhow::{Result, bail};
+
+use crate::harness::row::Row;
+
+/// Names of the rows.
+pub const ROWS: &[&str] = &[];
+
+/// Runs the measurements of a row. Fails if [`ROWS`] has no such row.
+pub async fn measure(row: &str) -> Result<Vec<Row>> {
+    match row {
+        row => bail!("no measurement for row `{row}`"),
+    }
+}
