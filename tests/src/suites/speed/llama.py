@@ -1,10 +1,10 @@
 """Measures llama.cpp on a GGUF file. Reads one JSON request per line and writes one JSON answer per line:
 
-{"do": "open", "model": PATH, "ubatch": N, "flash": BOOL, "threads": N}    -> {}
+{"do": "open", "model": PATH, "ubatch": N, "flash": BOOL, "repack": BOOL, "threads": N}    -> {}
 {"do": "prefill", "tokens": N, "times": N}     -> {"seconds": S}
 {"do": "generate", "prompt": N, "tokens": N}   -> {"seconds": S}
 
-A prefill computes logits only for its last token. The seconds of "generate" exclude the prefill of its prompt.
+"repack" permits weights in a layout of the CPU's own, such as for AMX. A prefill computes logits only for its last token. The seconds of "generate" exclude the prefill of its prompt.
 """
 
 import json
@@ -12,9 +12,22 @@ import random
 import sys
 import time
 
+import llama_cpp.llama
 from llama_cpp import Llama
 
 llama = None
+default_params = llama_cpp.llama_model_default_params
+repack = True
+
+
+def model_params():
+    """Returns the default parameters with the field that `Llama` has no argument for."""
+    params = default_params()
+    params.use_extra_bufts = repack
+    return params
+
+
+llama_cpp.llama.llama_cpp.llama_model_default_params = model_params
 
 
 def tokens(count):
@@ -30,6 +43,7 @@ for line in sys.stdin:
     request = json.loads(line)
     if request["do"] == "open":
         llama = None
+        repack = request["repack"]
         llama = Llama(
             model_path=request["model"],
             n_ctx=4096,

@@ -13,6 +13,8 @@ use crate::harness::fixtures;
 const PACKAGE: &str = "llama-cpp-python==0.3.36";
 /// Physical batch sizes that are tried.
 const UBATCHES: [usize; 3] = [128, 256, 512];
+/// Flash attention and repacked weights, which are tried in all combinations.
+const SWITCHES: [(bool, bool); 4] = [(false, true), (true, true), (false, false), (true, false)];
 /// Number of prefills in each trial of settings.
 const TRIAL_TIMES: usize = 3;
 
@@ -30,16 +32,19 @@ impl Llama {
         let mut worker = Worker::start()?;
         let threads = std::thread::available_parallelism()?.get();
         let mut best: Option<(f64, Value)> = None;
-        for ubatch in UBATCHES {
-            for flash in [false, true] {
-                let settings =
-                    json!({"do": "open", "model": model, "ubatch": ubatch, "flash": flash, "threads": threads});
+        for (ubatch, (flash, repack)) in UBATCHES.into_iter().flat_map(|ubatch| SWITCHES.map(|both| (ubatch, both))) {
+            let settings = json!({
+                "do": "open", "model": model, "ubatch": ubatch, "flash": flash, "repack": repack, "threads": threads
+            });
+            let mut trial = || {
                 worker.ask(&settings)?;
-                let trial = json!({"do": "prefill", "tokens": tokens, "times": TRIAL_TIMES});
-                let seconds = seconds(&worker.ask(&trial)?)?;
-                if best.as_ref().is_none_or(|(least, _)| seconds < *least) {
-                    best = Some((seconds, settings));
-                }
+                seconds(&worker.ask(&json!({"do": "prefill", "tokens": tokens, "times": TRIAL_TIMES}))?)
+            };
+            match trial() {
+                Ok(seconds) if best.as_ref().is_some_and(|(least, _)| seconds >= *least) => {}
+                Ok(seconds) => best = Some((seconds, settings)),
+                // llama.cpp's AMX kernels crash on virtual machines that do not save the AMX registers.
+                Err(_) => worker = Worker::start()?,
             }
         }
         let (_, settings) = best.context("no settings were tried")?;
