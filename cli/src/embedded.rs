@@ -5,7 +5,7 @@ use std::future::pending;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use c3_client::{Client, pb};
+use c3_client::Client;
 use c3_server::program;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -137,9 +137,7 @@ fn url_of(listener: &TcpListener) -> Result<String, CliError> {
 async fn wait_until_ready(url: &str) -> Result<(), CliError> {
     let client = Client::connect(url).await?;
     loop {
-        let nodes = client.nodes().await?;
-        let is_ready = |stage| nodes.iter().any(|node| node.stage() == stage && node.state() == pb::NodeState::Ready);
-        if is_ready(pb::Stage::Compressor) && is_ready(pb::Stage::Decoder) {
+        if client.unready_stages().await?.stages.is_empty() {
             return Ok(());
         }
         tokio::time::sleep(READY_POLL).await;

@@ -103,10 +103,12 @@ impl From<clap::Error> for CliError {
 
 #[cfg(test)]
 mod tests {
+    use c3_client::RetryRequest;
+
     use super::*;
 
     fn call(code: Code, message: &str) -> CliError {
-        c3_client::Error::Call { code, message: message.to_owned(), retry_after: None }.into()
+        c3_client::Error::Call { code, message: message.to_owned(), retry: RetryRequest::None }.into()
     }
 
     #[test]

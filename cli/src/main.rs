@@ -7,6 +7,7 @@ mod embedded;
 mod error;
 mod input;
 mod latents_file;
+mod notice;
 mod output;
 mod upload;
 

@@ -84,7 +84,7 @@ pub struct Config {
     #[arg(long, env = "C3_WAITING_TOKENS_MAX", value_name = "TOKENS",
         default_value_t = Self::default().waiting_tokens_max)]
     pub waiting_tokens_max: u64,
-    /// Maximum wait for a suitable node to become ready, in milliseconds
+    /// Maximum wait for a suitable node to become ready, in milliseconds. Clients do not retry a call that waited so long
     #[arg(long, env = "C3_NODE_WAIT_MS", value_name = "MS", default_value_t = Self::default().node_wait_ms)]
     pub node_wait_ms: u64,
     /// Timeout of one attempt of a call on a node, including its wait in the node's queue, in milliseconds
@@ -133,7 +133,7 @@ impl Default for Config {
             // About a hundred concurrent puts of long texts, which take GPUs minutes.
             waiting_tokens_max: 32 << 20,
             // Longer than a node takes to restart.
-            node_wait_ms: 5_000,
+            node_wait_ms: 10_000,
             // Longer than a node on a small CPU takes to process a full queue.
             node_timeout_ms: 300_000,
             // High, because a rolling restart may fail a call on several nodes. Stops a call that crashes every node.

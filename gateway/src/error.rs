@@ -126,6 +126,15 @@ impl ServiceError for Error {
             Self::Internal(_) => ErrorKind::Internal,
         }
     }
+
+    fn is_final(&self) -> bool {
+        match self {
+            Self::Routing(error) => error.is_final(),
+            Self::Store(reason) => *reason != Unavailable::Full,
+            Self::NotNamed { source, .. } => source.is_final(),
+            _ => false,
+        }
+    }
 }
 
 fn current_token(token: Option<&str>) -> String {

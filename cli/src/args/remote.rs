@@ -1,11 +1,12 @@
 //! Arguments for the gateway that a command calls and for the format of its result.
 
-use c3_client::Client;
+use c3_client::{Client, Stage};
 use c3_proto::FromWire;
 use c3_types::Description;
 
 use super::{ModelArgs, WriteArgs};
 use crate::error::CliError;
+use crate::notice;
 use crate::output::Format;
 
 /// Default URL of the gateway, at which `c3 serve` listens by default.
@@ -32,9 +33,16 @@ impl RemoteArgs {
         Ok(Client::connect(&self.gateway).await?)
     }
 
-    /// Connects, and checks the ratios of `write` with [`check_ratios`] before any text is sent.
-    pub(crate) async fn connect_to_write(&self, write: &WriteArgs) -> Result<Client, CliError> {
+    /// Connects for calls that need nodes of these stages. The user is told while one has no ready node.
+    pub(crate) async fn connect_to_nodes(&self, stages: &'static [Stage]) -> Result<Client, CliError> {
         let client = self.connect().await?;
+        notice::watch(&self.gateway, stages);
+        Ok(client)
+    }
+
+    /// Connects for a write, and checks the ratios of `write` with [`check_ratios`] before any text is sent.
+    pub(crate) async fn connect_to_write(&self, write: &WriteArgs) -> Result<Client, CliError> {
+        let client = self.connect_to_nodes(write.stages()).await?;
         check_ratios(&client, write).await?;
         Ok(client)
     }

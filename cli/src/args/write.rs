@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use c3_client::{AutoBound, AutoRatio, LatentCodec, WriteOptions};
+use c3_client::{AutoBound, AutoRatio, LatentCodec, Stage, WriteOptions};
 
 use crate::error::CliError;
 
@@ -78,6 +78,11 @@ impl WriteArgs {
             _ => return Ok(()),
         };
         Err(CliError::Usage(problem.to_owned()))
+    }
+
+    /// Returns the stages that compress a text with these options.
+    pub(super) fn stages(&self) -> &'static [Stage] {
+        if self.no_verify { &[Stage::Compressor] } else { &Stage::ALL }
     }
 
     /// Returns the fixed ratio or the candidates of `--ratio auto`; empty if the caller gave neither.

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use c3_client::{Base, UploadName, WriteOptions};
+use c3_client::{Base, Stage, UploadName, WriteOptions};
 
-use crate::args::{RemoteArgs, WriteArgs, document_ref};
+use crate::args::{RemoteArgs, WriteArgs, check_ratios, document_ref};
 use crate::error::CliError;
 use crate::input::TextInput;
 use crate::output::{Progress, Report};
@@ -35,7 +35,9 @@ pub(crate) struct AppendArgs {
 /// Stores the new document. With `--replace`, then deletes the old document.
 pub(crate) async fn run(args: AppendArgs) -> Result<(), CliError> {
     let input = TextInput::open(&args.file).await?;
-    let client = args.remote.connect_to_write(&args.write).await?;
+    // The stored text is decoded too.
+    let client = args.remote.connect_to_nodes(&Stage::ALL).await?;
+    check_ratios(&client, &args.write).await?;
     let old = client.stat(&args.id).await?;
     let options = WriteOptions {
         upload: args.upload,

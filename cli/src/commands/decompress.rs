@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use c3_client::{DecompressOptions, Prompt};
+use c3_client::{DecompressOptions, Prompt, Stage};
 use futures::{TryStreamExt, stream};
 
 use crate::args::RemoteArgs;
@@ -39,7 +39,7 @@ pub(crate) async fn run(args: DecompressArgs) -> Result<(), CliError> {
     let windows = latents_file::open(&args.file).await?.windows;
     let mut output = Output::open(args.output.as_deref())?;
     let mut report = latents_file::report(&windows);
-    let client = args.remote.connect().await?;
+    let client = args.remote.connect_to_nodes(&[Stage::Decoder]).await?;
     let prompt = args.prompt.map(|text| Prompt { text, tokens_max: args.tokens_max });
     let options = DecompressOptions { cascade: args.cascade, prompt };
     let started = Instant::now();

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use c3_client::Stage;
 use futures::stream;
 
 use crate::args::RemoteArgs;
@@ -26,7 +27,7 @@ pub(crate) async fn run(args: PutLatentsArgs) -> Result<(), CliError> {
         let file = args.file.display();
         CliError::Failed(format!("{file}: the file describes no stored document; give a file that `c3 latents` wrote"))
     })?;
-    let client = args.remote.connect().await?;
+    let client = args.remote.connect_to_nodes(&[Stage::Decoder]).await?;
     let started = Instant::now();
     let stored = client.put_latents(&document, stream::iter(windows)).await?;
     let total = started.elapsed().as_secs_f64();

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use c3_client::{Client, ListQuery};
+use c3_client::{Client, ListQuery, Stage};
 use futures::TryStreamExt;
 
 use super::ls::readable;
-use crate::args::{RemoteArgs, WriteArgs, document_ref};
+use crate::args::{RemoteArgs, WriteArgs, check_ratios, document_ref};
 use crate::error::CliError;
 use crate::output::{Progress, Report, print};
 
@@ -27,7 +27,9 @@ pub(crate) struct RecodeArgs {
 
 /// Recodes the documents one after another, until one fails. `--all` skips unreadable documents with a warning.
 pub(crate) async fn run(args: RecodeArgs) -> Result<(), CliError> {
-    let client = args.remote.connect_to_write(&args.write).await?;
+    // The stored text is decoded too.
+    let client = args.remote.connect_to_nodes(&Stage::ALL).await?;
+    check_ratios(&client, &args.write).await?;
     let ids = match args.all {
         true => {
             let documents = readable(&client, &ListQuery::default());

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use bytes::Bytes;
-use c3_client::{ByteRange, Client, Error};
+use c3_client::{ByteRange, Client, Error, Stage};
 use futures::{Stream, TryStreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -12,6 +12,7 @@ use crate::args::{TargetArgs, WriteArgs, check_ratios};
 use crate::embedded::with_gateway;
 use crate::error::{CliError, FAILED};
 use crate::input::TextInput;
+use crate::notice;
 use crate::output::{Progress, Report, print};
 use crate::upload;
 
@@ -54,6 +55,7 @@ pub(crate) async fn run(args: RoundtripArgs) -> Result<(), CliError> {
 /// Processes the files one after another. Without `--json`, prints each report as soon as it is complete.
 async fn roundtrip_all(args: &RoundtripArgs, gateway: &str) -> Result<Vec<Report>, CliError> {
     let client = Client::connect(gateway).await?;
+    notice::watch(gateway, &Stage::ALL);
     check_ratios(&client, &args.write).await?;
     let mut reports = Vec::new();
     for file in &args.files {

@@ -3,13 +3,14 @@
 use std::future::ready;
 use std::io::Cursor;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use c3_proto::pb::{self, compress_text_request, decompress_request, put_document_request, put_latents_request};
 use c3_proto::{FromWire, ToWire};
 use c3_types::{
-    ByteRange, DecompressOptions, Document, DocumentId, Expected, FsckEvent, FsckMode, Progress, Stored, SweepSummary,
-    Upload, Window, WriteOptions,
+    ByteRange, DecompressOptions, Document, DocumentId, Expected, FsckEvent, FsckMode, Progress, Stage, Stored,
+    SweepSummary, Upload, Window, WriteOptions,
 };
 use futures::stream::{self, BoxStream, Stream, StreamExt};
 use tokio::io::AsyncRead;
@@ -24,6 +25,15 @@ use crate::upload::{self, ReadFailure};
 #[derive(Clone, Debug)]
 pub struct Client {
     pub(crate) gateways: Arc<Gateways>,
+}
+
+/// Stages of a gateway that have no ready node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadyStages {
+    /// The stages; empty if the gateway can serve every call.
+    pub stages: Vec<Stage>,
+    /// Maximum time for which the gateway lets a call wait for a node.
+    pub node_wait: Duration,
 }
 
 impl Client {
@@ -218,8 +228,23 @@ impl Client {
 
     /// Returns the nodes that the gateway knows, with their state and their last description.
     pub async fn nodes(&self) -> Result<Vec<pb::Node>, Error> {
+        Ok(self.nodes_response().await?.nodes)
+    }
+
+    /// Returns the stages of the gateway that have no ready node.
+    pub async fn unready_stages(&self) -> Result<UnreadyStages, Error> {
+        let pb::NodesResponse { nodes, node_wait_ms } = self.nodes_response().await?;
+        let ready = |stage: Stage| {
+            let is_ready = |node: &pb::Node| node.stage == stage.to_wire() && node.state() == pb::NodeState::Ready;
+            nodes.iter().any(is_ready)
+        };
+        let stages = Stage::ALL.into_iter().filter(|&stage| !ready(stage)).collect();
+        Ok(UnreadyStages { stages, node_wait: Duration::from_millis(node_wait_ms) })
+    }
+
+    async fn nodes_response(&self) -> Result<pb::NodesResponse, Error> {
         let nodes = |mut gateway: Gateway| async move {
-            Ok(gateway.nodes(self.unary(pb::NodesRequest {})).await?.into_inner().nodes)
+            Ok(gateway.nodes(self.unary(pb::NodesRequest {})).await?.into_inner())
         };
         self.gateways.retrying(nodes).await
     }

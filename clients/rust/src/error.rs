@@ -7,6 +7,8 @@ use tonic::{Code, Status};
 
 /// Metadata key in the status of a refused call: the delay before a retry, in milliseconds.
 const RETRY_AFTER_MS: &str = "retry-after-ms";
+/// Metadata key of retry pushback (gRFC A6). A gateway sends it only with a value that forbids retries.
+const RETRY_PUSHBACK_MS: &str = "grpc-retry-pushback-ms";
 
 /// Error of a call, or of connecting. Each message is one line.
 #[derive(Debug, thiserror::Error)]
@@ -35,12 +37,34 @@ pub enum Error {
         code: Code,
         /// Message of the gRPC status, with line breaks replaced by spaces.
         message: String,
-        /// Delay before a retry that the gateway requested, if it did.
-        retry_after: Option<Duration>,
+        /// Request of the gateway about a retry.
+        retry: RetryRequest,
     },
     /// The gateway's response is not valid.
     #[error("the gateway's response is not valid: {0}")]
     Response(#[from] Invalid),
+}
+
+/// Request of a gateway about the retry of a failed call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryRequest {
+    /// The gateway requested nothing, or did not answer.
+    None,
+    /// A retry should wait for this time.
+    After(Duration),
+    /// A retry is pointless: the gateway itself has waited and retried for as long as its settings allow.
+    Never,
+}
+
+impl RetryRequest {
+    fn of(status: &Status) -> Self {
+        let retry_after = status.metadata().get(RETRY_AFTER_MS);
+        match retry_after.and_then(|ms| ms.to_str().ok()?.parse().ok()) {
+            _ if status.metadata().contains_key(RETRY_PUSHBACK_MS) => Self::Never,
+            Some(ms) => Self::After(Duration::from_millis(ms)),
+            None => Self::None,
+        }
+    }
 }
 
 impl Error {
@@ -70,8 +94,7 @@ impl Error {
 
 impl From<Status> for Error {
     fn from(status: Status) -> Self {
-        let retry_after = status.metadata().get(RETRY_AFTER_MS);
-        let retry_after = retry_after.and_then(|ms| ms.to_str().ok()?.parse().ok());
+        let retry = RetryRequest::of(&status);
         let message = match status.message() {
             "" => format!("the call failed: {}", status.code()),
             message => message.replace('\n', " "),
@@ -79,7 +102,7 @@ impl From<Status> for Error {
         // tonic, not the gateway, made a status that has a source: the connection closed during the call.
         let broken = status.code() == Code::Internal && std::error::Error::source(&status).is_some();
         let code = if broken { Code::Unavailable } else { status.code() };
-        Self::Call { code, message, retry_after: retry_after.map(Duration::from_millis) }
+        Self::Call { code, message, retry }
     }
 }
 
@@ -94,8 +117,8 @@ mod tests {
         let error = Error::from(status);
         assert_eq!(error.code(), Some(Code::ResourceExhausted));
         assert_eq!(error.to_string(), "the queue is full");
-        let Error::Call { retry_after, .. } = error else { panic!("{error:?}") };
-        assert_eq!(retry_after, Some(Duration::from_millis(250)));
+        let Error::Call { retry, .. } = error else { panic!("{error:?}") };
+        assert_eq!(retry, RetryRequest::After(Duration::from_millis(250)));
     }
 
     #[test]

@@ -35,11 +35,11 @@ pub use c3_types::{
     AffectedWindows, AutoBound, AutoRatio, Base, ByteRange, Corrections, DamagedDocument, DamagedName,
     DecompressOptions, Document, DocumentId, DocumentLabels, DocumentName, Expected, Finding, FsckEvent, FsckMode,
     FsckSummary, IdPrefix, Label, Labels, LatentCodec, LatentGroup, ListQuery, NameFilter, NamedDocument, Namespace,
-    Progress, Prompt, PutEvent, PutName, Stored, SweepSummary, Totals, Upload, UploadName, Verification, Window,
+    Progress, Prompt, PutEvent, PutName, Stage, Stored, SweepSummary, Totals, Upload, UploadName, Verification, Window,
     WriteOptions,
 };
-pub use client::Client;
-pub use error::Error;
+pub use client::{Client, UnreadyStages};
+pub use error::{Error, RetryRequest};
 pub use names::{Listed, ListedName};
 pub use retry::Timeouts;
 pub use streams::{DocumentLatents, Put, Text};

@@ -10,7 +10,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
-use crate::error::Error;
+use crate::error::{Error, RetryRequest};
 use crate::trace;
 
 /// First and maximum backoff. The backoff doubles with each retry; the delay is a random 50 to 100 % of it.
@@ -150,14 +150,17 @@ impl Retries {
     }
 
     /// Waits until the next attempt may start. Directs calls to the next gateway unless `error` is an overload. Returns
-    /// `error` if the call must not be retried, or if the delay would exceed the time limit.
+    /// `error` if the call must not be retried, or if the delay would exceed the time limit. A call that its gateway
+    /// asks not to retry may only go to another gateway, and its time on the first one counts.
     pub(crate) async fn wait(&mut self, error: Error, gateways: &Gateways) -> Result<(), Error> {
         let now = Instant::now();
-        if now - self.attempt_started > self.timeouts.connect {
+        let is_final = matches!(error, Error::Call { retry: RetryRequest::Never, .. });
+        if now - self.attempt_started > self.timeouts.connect && !is_final {
             (self.failures, self.breaks) = (0, self.breaks + 1);
             self.deadline = now + self.timeouts.retry;
         }
-        let allowed = |&delay: &Duration| now + delay <= self.deadline && self.breaks <= BREAKS_MAX;
+        let has_gateway = !is_final || gateways.all.len() > 1;
+        let allowed = |&delay: &Duration| has_gateway && now + delay <= self.deadline && self.breaks <= BREAKS_MAX;
         let Some(delay) = self.delay(&error).filter(allowed) else { return Err(error) };
         // An overloaded gateway names the delay after which it accepts calls. Any other error may persist there.
         if error.code() != Some(Code::ResourceExhausted) {
@@ -171,10 +174,13 @@ impl Retries {
 
     /// Returns the delay before the next attempt; `None` if another attempt would fail as well.
     fn delay(&self, error: &Error) -> Option<Duration> {
-        let Error::Call { code, retry_after, .. } = error else { return None };
+        let Error::Call { code, retry, .. } = error else { return None };
         let backoff = (BACKOFF[0] * (1 << self.failures.min(10))).min(BACKOFF[1]);
         match code {
-            Code::ResourceExhausted => *retry_after,
+            Code::ResourceExhausted => match retry {
+                RetryRequest::After(delay) => Some(*delay),
+                RetryRequest::None | RetryRequest::Never => None,
+            },
             // Gateways send neither UNKNOWN nor CANCELLED to a connected caller. tonic fails a call with UNKNOWN if its
             // connection breaks, and with CANCELLED if its connection is closing.
             Code::Unavailable | Code::Unknown | Code::Cancelled => Some(backoff.mul_f64(0.5 + 0.5 * fastrand::f64())),
@@ -187,34 +193,39 @@ impl Retries {
 mod tests {
     use super::*;
 
-    fn error(code: Code, retry_after: Option<Duration>) -> Error {
-        Error::Call { code, message: String::new(), retry_after }
+    fn error(code: Code, retry: RetryRequest) -> Error {
+        Error::Call { code, message: String::new(), retry }
+    }
+
+    fn gateways(count: usize, timeouts: Timeouts) -> Gateways {
+        let endpoint = Endpoint::from_static("http://127.0.0.1:9").connect_lazy();
+        let gateway = GatewayClient::with_interceptor(endpoint, trace::inject as Injector);
+        Gateways { all: vec![gateway; count], current: AtomicUsize::new(0), timeouts }
     }
 
     #[tokio::test]
     async fn delays_follow_the_gateway_or_double() {
         let mut retries = Retries::new(Timeouts::default());
         let after = Duration::from_millis(250);
-        assert_eq!(retries.delay(&error(Code::ResourceExhausted, Some(after))), Some(after));
-        assert_eq!(retries.delay(&error(Code::ResourceExhausted, None)), None);
+        let requested = error(Code::ResourceExhausted, RetryRequest::After(after));
+        assert_eq!(retries.delay(&requested), Some(after));
+        assert_eq!(retries.delay(&error(Code::ResourceExhausted, RetryRequest::None)), None);
         for code in [Code::NotFound, Code::Internal, Code::DataLoss, Code::DeadlineExceeded] {
-            assert_eq!(retries.delay(&error(code, None)), None);
+            assert_eq!(retries.delay(&error(code, RetryRequest::None)), None);
         }
         for failures in [0, 3, 20] {
             retries.failures = failures;
             let most = (BACKOFF[0] * (1 << failures.min(10))).min(BACKOFF[1]);
-            let delay = retries.delay(&error(Code::Unavailable, None)).unwrap();
+            let delay = retries.delay(&error(Code::Unavailable, RetryRequest::None)).unwrap();
             assert!((most / 2..=most).contains(&delay), "{delay:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn time_on_a_gateway_does_not_count_against_the_retries() {
-        let endpoint = Endpoint::from_static("http://127.0.0.1:9").connect_lazy();
-        let gateway = GatewayClient::with_interceptor(endpoint, trace::inject as Injector);
         let timeouts = Timeouts::default();
-        let gateways = Gateways { all: vec![gateway], current: AtomicUsize::new(0), timeouts };
-        let unreachable = || error(Code::Unavailable, None);
+        let gateways = gateways(1, timeouts);
+        let unreachable = || error(Code::Unavailable, RetryRequest::None);
         let mut retries = Retries::new(timeouts);
         for _ in 0..BREAKS_MAX {
             sleep(2 * timeouts.retry).await;
@@ -225,5 +236,18 @@ mod tests {
         let (mut retries, begun) = (Retries::new(timeouts), Instant::now());
         while retries.wait(unreachable(), &gateways).await.is_ok() {}
         assert!((timeouts.retry / 2..=timeouts.retry).contains(&begun.elapsed()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_its_gateway_gave_up_is_tried_at_most_at_another_one_within_the_time_limit() {
+        let timeouts = Timeouts::default();
+        let final_error = || error(Code::Unavailable, RetryRequest::Never);
+        let mut retries = Retries::new(timeouts);
+        assert!(retries.wait(final_error(), &gateways(1, timeouts)).await.is_err());
+        let mut retries = Retries::new(timeouts);
+        sleep(timeouts.retry / 2).await;
+        retries.wait(final_error(), &gateways(2, timeouts)).await.unwrap();
+        sleep(timeouts.retry).await;
+        assert!(retries.wait(final_error(), &gateways(2, timeouts)).await.is_err());
     }
 }

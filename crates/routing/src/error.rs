@@ -31,7 +31,7 @@ pub enum Error {
     /// The request names an unknown cascade, or none although several are served.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// No suitable node answered.
+    /// No suitable node became ready in time, or none answered although the call was retried.
     #[error("no {wanted} answers; tried {tried}")]
     NoNode {
         /// The stage, and the arithmetic if the call needs one.
@@ -102,5 +102,9 @@ impl ServiceError for Error {
             Self::WrongModel { .. } | Self::AnnouncementRefused(_) => ErrorKind::WrongModel,
             Self::Internal(_) => ErrorKind::Internal,
         }
+    }
+
+    fn is_final(&self) -> bool {
+        matches!(self, Self::NoNode { .. })
     }
 }

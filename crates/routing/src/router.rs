@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use c3_types::{Description, Fingerprint, Invalid, Stage};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -60,6 +61,27 @@ impl Router {
     /// Returns all nodes.
     pub fn nodes(&self) -> Vec<Arc<Node>> {
         self.registry.nodes()
+    }
+
+    /// Returns the maximum wait for a suitable node to become ready.
+    pub fn node_wait(&self) -> Duration {
+        self.config.node_wait
+    }
+
+    /// Returns a receiver of the stages that have no ready node.
+    pub fn unready_stages(&self) -> watch::Receiver<Vec<Stage>> {
+        self.registry.unready_stages()
+    }
+
+    /// Waits up to `node_wait` until each of `stages` has a ready node. Fails with [`Error::NoNode`] for the first stage
+    /// that has none. A call that makes this check before it reads a text consumes nothing of it in vain.
+    pub async fn wait_until_ready(&self, stages: &[Stage]) -> Result<(), Error> {
+        let unready = || stages.iter().copied().find(|&stage| !self.registry.is_ready(stage));
+        let all_ready = || unready().is_none().then_some(());
+        match (self.registry.wait_for(self.wait_deadline(), all_ready).await, unready()) {
+            (None, Some(stage)) => Err(self.no_node(stage, None, &Attempts::default())),
+            _ => Ok(()),
+        }
     }
 
     /// Returns [`Error::Shed`] if a new request of this class must be refused.
@@ -133,12 +155,13 @@ impl Router {
         found.ok_or_else(|| self.call_error(&selector, &Attempts::default()))
     }
 
-    /// Returns whether waiting cannot help: all nodes of the stage, if any, are ready and serve another model.
+    /// Returns whether waiting cannot help: the stage has nodes, and all are ready and serve another model.
     pub(crate) fn all_serve_another_model(&self, selector: &NodeSelector<'_>) -> bool {
         let other = |node: Arc<Node>| {
             node.ready_info().is_some_and(|info| info.cascade().fingerprint(selector.stage) != selector.fingerprint)
         };
-        self.registry.stage(selector.stage).all(other)
+        let mut nodes = self.registry.stage(selector.stage).peekable();
+        nodes.peek().is_some() && nodes.all(other)
     }
 
     pub(crate) fn wait_deadline(&self) -> Instant {
@@ -165,7 +188,11 @@ impl Router {
             Some(arithmetic) => format!("{stage} with arithmetic {arithmetic}"),
             None => stage.to_string(),
         };
-        Error::NoNode { wanted, tried: self.tried(stage, attempts) }
+        let tried = match self.registry.stage(stage).next() {
+            Some(_) => self.tried(stage, attempts),
+            None => format!("nothing, because no address is known: use --{stage}, or let a node announce itself"),
+        };
+        Error::NoNode { wanted, tried }
     }
 
     /// Lists every address of a stage with the reason that it did not answer.
@@ -180,5 +207,48 @@ impl Router {
             format!("{} ({error})", node.address)
         };
         Vec::from_iter(self.registry.stage(stage).map(describe)).join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use c3_server::ServiceError;
+
+    use super::*;
+
+    fn router() -> Router {
+        let config = RoutingConfig {
+            compressors: Vec::new(),
+            decoders: Vec::new(),
+            node_calls_max: 1,
+            node_wait: Duration::from_millis(10),
+            call_timeout: Duration::from_secs(1),
+            attempts_max: 1,
+            waiting_tokens_max: 1,
+        };
+        // Discovery is not started, so nothing changes.
+        Router {
+            registry: Arc::new(Registry::new(&config.compressors, &config.decoders).unwrap()),
+            budget: RetryBudget::full(),
+            shedder: LoadShedder::new(config.waiting_tokens_max),
+            metrics: Metrics::new("router-test"),
+            config,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stage_without_nodes_lacks_a_node_and_serves_no_other_model() {
+        let router = router();
+        let decoder = Fingerprint::of(b"decoder");
+        for error in [router.wait_until_ready(&Stage::ALL).await, router.arithmetic(decoder).await.map(drop)] {
+            let error = error.unwrap_err();
+            assert!(matches!(error, Error::NoNode { .. }), "{error}");
+            assert!(error.to_string().contains("use --"), "{error}");
+            let pushback = error.status().metadata().get("grpc-retry-pushback-ms").cloned();
+            assert_eq!(pushback.unwrap(), "-1", "clients must not repeat the wait");
+        }
+        let selector = NodeSelector { stage: Stage::Decoder, fingerprint: decoder, arithmetic: None, exclude: &[] };
+        let called = router.call(selector, "Decode", 1, async |_| Ok(())).await;
+        assert!(matches!(called, Err(Error::NoNode { .. })));
     }
 }

@@ -14,6 +14,8 @@ use tonic::{Code, Status, metadata::MetadataValue};
 
 /// Metadata key of a RESOURCE_EXHAUSTED status: milliseconds after which the caller may retry.
 pub const RETRY_AFTER_MS: &str = "retry-after-ms";
+/// Metadata key of a status that the caller should not retry, with the value -1 (gRFC A6, retry pushback).
+pub const RETRY_PUSHBACK_MS: &str = "grpc-retry-pushback-ms";
 
 /// Retry delay in milliseconds when the server is at capacity, or when a received status names no delay.
 const RETRY_AFTER_DEFAULT_MS: u64 = 1000;
@@ -198,9 +200,19 @@ pub trait ServiceError: Error {
     /// Returns the kind, which decides the status code.
     fn kind(&self) -> ErrorKind;
 
+    /// Returns whether the server has already waited and retried for as long as its settings allow. The status then
+    /// asks the caller not to retry, because retries of a caller would multiply those of the server.
+    fn is_final(&self) -> bool {
+        false
+    }
+
     /// Returns the gRPC status that the caller sees.
     fn status(&self) -> Status {
-        self.kind().status(self.to_string())
+        let mut status = self.kind().status(self.to_string());
+        if self.is_final() {
+            status.metadata_mut().insert(RETRY_PUSHBACK_MS, MetadataValue::from_static("-1"));
+        }
+        status
     }
 }
 
@@ -223,6 +235,8 @@ pub(crate) enum Rejection {
     AtCapacity,
     #[error("this connection uses its full share of the server's concurrent calls: try again later")]
     ShareExceeded,
+    #[error("this path serves gRPC only: send application/grpc")]
+    NotGrpc,
     #[error("the call exceeded its timeout of {} ms", .timeout.as_millis())]
     DeadlineExceeded { timeout: Duration },
 }
@@ -232,6 +246,7 @@ impl ServiceError for Rejection {
         match self {
             Self::Loading | Self::Stalled | Self::Stopping => ErrorKind::Unavailable,
             Self::AtCapacity | Self::ShareExceeded => ErrorKind::Overloaded { retry_after_ms: RETRY_AFTER_DEFAULT_MS },
+            Self::NotGrpc => ErrorKind::InvalidArgument,
             Self::DeadlineExceeded { .. } => ErrorKind::DeadlineExceeded,
         }
     }

@@ -16,6 +16,11 @@ pub enum Stage {
     Decoder,
 }
 
+impl Stage {
+    /// Both stages, in the order of a write.
+    pub const ALL: [Self; 2] = [Self::Compressor, Self::Decoder];
+}
+
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

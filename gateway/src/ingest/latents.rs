@@ -41,6 +41,7 @@ where
         let problem = format!("must be at most {max}, but is {}: split the document", document.bytes);
         return Err(Invalid::new("document.bytes", problem).into());
     }
+    gateway.router.wait_until_ready(&[Stage::Decoder]).await?;
     let served = gateway.router.cascade_of_latents(None, document.cascade.compressor).await?;
     let arithmetic = gateway.router.arithmetic(served.cascade.decoder).await?;
     let import = Arc::new(LatentsImport { gateway, cascade: served.cascade.clone(), arithmetic, declared: document });

@@ -7,7 +7,7 @@ use std::time::Duration;
 use c3_store::manifest::{Manifest, ShardEntry, Verification};
 use c3_store::object::key::{CorrectionSettings, LatentSettings, ShardKeyPrefixes};
 use c3_store::object::version::{Version, now_unix_ms};
-use c3_types::{Cascade, DocumentId, LatentCodec, ShardHash, WriteOptions};
+use c3_types::{Cascade, DocumentId, LatentCodec, ShardHash, Stage, WriteOptions};
 
 use crate::error::Error;
 use crate::state::Gateway;
@@ -27,8 +27,11 @@ pub(crate) struct WritePlan {
 }
 
 impl WritePlan {
-    /// Resolves the options. Fails if the checkpoint does not support the ratio, or no ready node serves the cascade.
+    /// Resolves the options, before any text is read. Waits for a ready node of each stage that the write needs, so that
+    /// a write without one fails once and consumes no text. Also fails if the checkpoint does not support the ratio.
     pub(crate) async fn new(options: &WriteOptions, gateway: &Gateway) -> Result<Self, Error> {
+        let stages = if options.skip_verification { &[Stage::Compressor][..] } else { &Stage::ALL };
+        gateway.router.wait_until_ready(stages).await?;
         let served = gateway.router.cascade(options.cascade.as_deref()).await?;
         let ratio = served.ratios.check(options.ratio.unwrap_or(0))?;
         let verification = match options.skip_verification {

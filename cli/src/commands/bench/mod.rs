@@ -11,13 +11,14 @@ mod worker;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use c3_client::Client;
+use c3_client::{Client, Stage};
 use futures::future::try_join_all;
 use serde::Serialize;
 
 use crate::args::{TargetArgs, WriteArgs, positive};
 use crate::embedded::with_gateway;
 use crate::error::CliError;
+use crate::notice;
 
 use load::{Arrivals, Load, OpenLoop};
 use texts::Texts;
@@ -86,6 +87,7 @@ pub(crate) async fn run(args: BenchArgs) -> Result<(), CliError> {
 
 async fn measure(args: &BenchArgs, gateway: &str, texts: Texts) -> Result<BenchReport, CliError> {
     let client = Client::connect(gateway).await?;
+    notice::watch(gateway, &Stage::ALL);
     let open = args.rate.map(|rate| OpenLoop { rate, arrivals: args.arrivals });
     let load = Load { clients: args.clients, open, seconds: args.duration };
     let mut workers = Vec::new();

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use c3_client::{ByteRange, Client, DocumentId, ListQuery};
+use c3_client::{ByteRange, Client, DocumentId, ListQuery, Stage};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 
@@ -25,7 +25,7 @@ pub(super) async fn run(args: GetArgs) -> Result<(), CliError> {
         return Err(CliError::Usage("--range needs a single ID, and no directory as --output".to_owned()));
     }
     std::fs::create_dir_all(directory).map_err(|error| CliError::at(directory, &error))?;
-    let client = args.remote.connect().await?;
+    let client = args.remote.connect_to_nodes(&[Stage::Decoder]).await?;
     let mut batch = Batch::start("get", args.remote.format);
     let progress = batch.progress();
     let get = |id: Result<String, CliError>| {

@@ -5,7 +5,7 @@ mod many;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use c3_client::ByteRange;
+use c3_client::{ByteRange, Stage};
 use futures::TryStreamExt;
 
 use crate::args::{RemoteArgs, document_ref, positive};
@@ -47,7 +47,7 @@ pub(crate) async fn run(args: GetArgs) -> Result<(), CliError> {
         _ => return many::run(args).await,
     };
     let mut output = Output::open(args.output.as_deref())?;
-    let client = args.remote.connect().await?;
+    let client = args.remote.connect_to_nodes(&[Stage::Decoder]).await?;
     let started = Instant::now();
     let mut text = client.get(id, args.range).await?;
     let bytes = text.range().end - text.range().start;

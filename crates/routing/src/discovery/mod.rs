@@ -34,6 +34,8 @@ pub(crate) fn start(registry: &Arc<Registry>, shutdown: &CancellationToken) -> R
         thread.spawn(follow_dns(Arc::downgrade(registry), *stage, name.clone()));
     }
     thread.spawn(remove_expired(Arc::downgrade(registry)));
+    let followed = Arc::clone(registry);
+    thread.spawn(async move { followed.follow_stages().await });
     Ok(())
 }
 

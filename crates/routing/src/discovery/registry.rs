@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
 use c3_types::limits::SHARD_BYTES_MAX;
 use c3_types::{Cascade, Description, Stage};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -16,6 +17,8 @@ use crate::node::{Health, Node};
 
 /// Scheme of an address that is a DNS name. Each address that the name resolves to is one node.
 const DNS_SCHEME: &str = "dns://";
+/// Maximum time between two looks at the stages. They are also looked at after each change.
+const STAGES_INTERVAL: Duration = Duration::from_secs(60);
 /// Maximum length of an arithmetic's name in bytes. The name becomes part of file names.
 const ARITHMETIC_BYTES_MAX: usize = 100;
 
@@ -25,6 +28,7 @@ pub(crate) struct Registry {
     dns_names: Vec<(Stage, String)>,
     changed: Arc<Notify>,
     health_thread: OnceLock<HealthThread>,
+    unready_stages: watch::Sender<Vec<Stage>>,
 }
 
 /// A node with its health checks, which end when the member is removed.
@@ -62,7 +66,13 @@ impl Registry {
                 }
             }
         }
-        Ok(Self { members: RwLock::new(members), dns_names, changed, health_thread: OnceLock::new() })
+        Ok(Self {
+            members: RwLock::new(members),
+            dns_names,
+            changed,
+            health_thread: OnceLock::new(),
+            unready_stages: watch::Sender::new(Stage::ALL.to_vec()),
+        })
     }
 
     /// Returns the DNS names to resolve.
@@ -103,6 +113,38 @@ impl Registry {
     /// Returns the nodes of a stage.
     pub(crate) fn stage(&self, stage: Stage) -> impl Iterator<Item = Arc<Node>> {
         self.nodes().into_iter().filter(move |node| node.stage == stage)
+    }
+
+    /// Returns whether a node of the stage is ready.
+    pub(crate) fn is_ready(&self, stage: Stage) -> bool {
+        self.stage(stage).any(|node| node.is_ready())
+    }
+
+    /// Returns a receiver of the stages that have no ready node. [`Self::follow_stages`] updates it.
+    pub(crate) fn unready_stages(&self) -> watch::Receiver<Vec<Stage>> {
+        self.unready_stages.subscribe()
+    }
+
+    /// Publishes the stages that have no ready node, and logs when a stage loses its last one or has one again. Never
+    /// returns.
+    pub(crate) async fn follow_stages(&self) {
+        let mut known = Stage::ALL.to_vec();
+        loop {
+            let look = || {
+                let unready = Vec::from_iter(Stage::ALL.into_iter().filter(|&stage| !self.is_ready(stage)));
+                (unready != known).then_some(unready)
+            };
+            let Some(unready) = self.wait_for(Instant::now() + STAGES_INTERVAL, look).await else { continue };
+            for stage in Stage::ALL {
+                match (known.contains(&stage), unready.contains(&stage)) {
+                    (false, true) => tracing::warn!(%stage, "the last ready node is gone: calls wait for another"),
+                    (true, false) => tracing::info!(%stage, "a node is ready: the stage serves calls"),
+                    _ => {}
+                }
+            }
+            self.unready_stages.send_replace(unready.clone());
+            known = unready;
+        }
     }
 
     /// Adds a node, unless one of the same stage and address is a member.
@@ -227,8 +269,6 @@ fn conflict(known: &Cascade, new: &Cascade) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use c3_types::{Fingerprint, LatentCodec, RatioRange};
 
     use super::*;
@@ -304,5 +344,22 @@ mod tests {
         accept(&registry, 2, description(Stage::Decoder, b"decoder"));
         assert!(waiting.await.unwrap());
         assert_eq!(registry.wait_for(Instant::now(), || None::<()>).await, None);
+    }
+
+    #[tokio::test]
+    async fn stages_without_a_ready_node_are_published() {
+        let registry = Arc::new(registry());
+        let mut unready = registry.unready_stages();
+        assert_eq!(*unready.borrow_and_update(), Stage::ALL);
+        let followed = Arc::clone(&registry);
+        let following = tokio::spawn(async move { followed.follow_stages().await });
+        tokio::task::yield_now().await;
+        accept(&registry, 0, description(Stage::Compressor, b"decoder"));
+        unready.changed().await.unwrap();
+        assert_eq!(*unready.borrow_and_update(), [Stage::Decoder]);
+        registry.nodes()[0].set_health(Health::NotServing("draining".to_owned()));
+        unready.changed().await.unwrap();
+        assert_eq!(*unready.borrow_and_update(), Stage::ALL);
+        following.abort();
     }
 }

@@ -243,7 +243,8 @@ impl pb::gateway_server::Gateway for GatewayService {
 
     async fn nodes(&self, _: Request<pb::NodesRequest>) -> Result<Response<pb::NodesResponse>, Status> {
         let nodes = self.gateway.router.nodes().iter().map(|node| node.to_wire()).collect();
-        Ok(Response::new(pb::NodesResponse { nodes }))
+        let node_wait_ms = self.gateway.router.node_wait().as_millis() as u64;
+        Ok(Response::new(pb::NodesResponse { nodes, node_wait_ms }))
     }
 }
 
