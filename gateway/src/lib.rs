@@ -27,9 +27,10 @@ use std::time::Duration;
 
 use c3_routing::Router;
 use c3_server::principal::PrincipalSource;
-use c3_server::{Readiness, Server, serve};
+use c3_server::{Readiness, Server, StageHealth, serve};
 use c3_store::Store;
 use c3_store::cache::{ManifestCache, ShardCache};
+use c3_types::Stage;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -43,6 +44,10 @@ use crate::state::Gateway;
 
 /// Name of the gateway in logs, metrics and traces.
 pub const ROLE: &str = "gateway";
+
+/// gRPC health services beside that of the whole gateway: the calls that need nodes of these stages.
+const HEALTH_SERVICES: [(&str, &[Stage]); 2] =
+    [("c3.v1.Gateway/write", &Stage::ALL), ("c3.v1.Gateway/read", &[Stage::Decoder])];
 
 /// Manifests are cached in the configured cache memory divided by this number, shards in the rest.
 const MANIFEST_CACHE_DIVISOR: u64 = 8;
@@ -73,12 +78,14 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         .then(|| AbortOnDropHandle::new(tokio::spawn(Arc::clone(&gateway).run_gc_every(interval))));
     let readiness = Readiness::default();
     readiness.set_ready();
+    let stages = StageHealth { unready: gateway.router.unready_stages(), services: &HEALTH_SERVICES };
     let server = Server {
         role: ROLE,
         service_name: api::grpc::SERVICE_NAME,
         routes: api::grpc::routes(gateway),
         probe_paths: &[],
         readiness,
+        stages: Some(stages),
         principal_source: PrincipalSource::Connection,
         // A put or get of a long text may take arbitrarily long. Each call on a node has its own timeout.
         call_timeout: None,

@@ -5,7 +5,7 @@ use std::fs;
 use c3_client::Client;
 use c3_tests::harness::compose::Compose;
 use c3_tests::harness::fixtures;
-use c3_tests::harness::process::Program;
+use c3_tests::harness::process::{Launch, Program};
 use c3_tests::suites::pipeline::roundtrip;
 
 #[tokio::test]
@@ -16,6 +16,10 @@ async fn the_compose_file_starts_and_serves() {
     assert_eq!(programs.len(), 5);
     let client = Client::connect(&programs["gateway"].url()).await.unwrap();
     assert_eq!(client.nodes().await.unwrap().len(), 4);
+    let check = &compose.services["gateway"].healthcheck.as_ref().unwrap().test;
+    let args = check.iter().skip(2).map(|arg| arg.replace("http://127.0.0.1:7300", &programs["gateway"].url()));
+    let checked = Launch::new(Program::C3).args(args).output().await.unwrap();
+    assert!(check.contains(&"--check".to_owned()) && checked.status.success(), "{check:?}: {checked:?}");
     assert!(roundtrip::trip(&client, &crate::page(), 20).await.unwrap().identical);
     assert!(fs::exists(folder.path().join("documents")).unwrap());
 }

@@ -92,7 +92,8 @@ pub(crate) enum ClientCommand {
     /// The gateway decodes the latents, and stores them only if the model, the shapes and every hash match.
     PutLatents(put_latents::PutLatentsArgs),
     /// List the nodes of a gateway and the state of each
-    Nodes(RemoteArgs),
+    #[command(after_help = NODES_HELP)]
+    Nodes(nodes::NodesArgs),
     /// Store texts, read them back and compare every byte
     ///
     /// Without --gateway, servers run inside this process and nothing is kept. With --gateway, documents stay stored.
@@ -139,6 +140,9 @@ Examples:
 
 Exit codes, as in fsck(8): 0 no faults, 1 all faults repaired, 4 faults left, 8 the check could not finish,
 2 the arguments are wrong.";
+
+const NODES_HELP: &str = "\
+Exit codes with --check: 0 each stage has a ready node, 1 a stage has none or no gateway answers.";
 
 const BENCH_EXAMPLES: &str = "\
 Examples:

@@ -7,7 +7,8 @@ use serde_json::json;
 
 use crate::args::RemoteArgs;
 use crate::error::CliError;
-use crate::output::print;
+use crate::notice;
+use crate::output::{Format, print};
 
 /// JSON record of a node.
 #[derive(Serialize)]
@@ -37,12 +38,28 @@ struct DescriptionRecord {
     running_tokens: u64,
 }
 
-/// Lists the nodes.
-pub(crate) async fn run(args: RemoteArgs) -> Result<(), CliError> {
-    let nodes = args.connect().await?.nodes().await?;
+/// Arguments of `nodes`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct NodesArgs {
+    /// Fail with exit code 1 unless each stage has a ready node, for health checks
+    #[arg(long)]
+    check: bool,
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+/// Lists the nodes. With `--check`, then fails if a stage has no ready node.
+pub(crate) async fn run(args: NodesArgs) -> Result<(), CliError> {
+    let client = args.remote.connect().await?;
+    list(client.nodes().await?, args.remote.format)?;
+    let unready = if args.check { client.unready_stages().await?.stages } else { Vec::new() };
+    if unready.is_empty() { Ok(()) } else { Err(CliError::Failed(notice::unready(&unready))) }
+}
+
+fn list(nodes: Vec<pb::Node>, format: Format) -> Result<(), CliError> {
     let nodes: Vec<NodeRecord> = nodes.into_iter().map(NodeRecord::from).collect();
-    if args.format.json {
-        return args.format.print("", &json!({ "nodes": nodes }));
+    if format.json {
+        return format.print("", &json!({ "nodes": nodes }));
     }
     for NodeRecord { address, stage, state, problem, description, .. } in nodes {
         let model = match description {

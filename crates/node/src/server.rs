@@ -71,6 +71,7 @@ impl<J: Job, M: Send + Sync + 'static> NodeServer<J, M> {
             routes: routes.into_axum_router(),
             probe_paths: role.probe_paths,
             readiness,
+            stages: None,
             principal_source: PrincipalSource::Header,
             call_timeout: Some(args.call_timeout()),
             args: args.server,

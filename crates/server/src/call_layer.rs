@@ -11,7 +11,11 @@ use std::{
     time::Duration,
 };
 
-use axum::{body::Body, extract::Request, response::Response};
+use axum::{
+    body::Body,
+    extract::{MatchedPath, Request},
+    response::Response,
+};
 use tower::{Layer, Service};
 
 use crate::{
@@ -63,7 +67,11 @@ where
     fn call(&mut self, request: Request) -> Self::Future {
         let CallLayer { metrics, admission, principal_source, timeout } = &self.layer;
         let mut call = Call::begin(metrics, &request, *principal_source, *timeout);
-        match admission.admit(&request) {
+        let admitted = match call.protocol() {
+            Protocol::Http if is_grpc_route(&request) => Err(Rejection::NotGrpc),
+            _ => admission.admit(&request),
+        };
+        match admitted {
             Ok(permit) => call.permit = permit,
             Err(rejection) => {
                 let response = reject(&call, rejection);
@@ -84,6 +92,11 @@ where
             Ok(respond(call, response))
         })
     }
+}
+
+/// Returns whether the request matched the route of a gRPC service, which would answer HTTP with status 200.
+fn is_grpc_route(request: &Request) -> bool {
+    request.extensions().get::<MatchedPath>().is_some_and(|path| path.as_str().ends_with("/{*rest}"))
 }
 
 /// Returns the response to a call that the server rejects, in the call's protocol.

@@ -2,6 +2,7 @@
 //!
 //! - [`program`]: skeleton of a `main`: telemetry → listener → run → drain.
 //! - [`server`]: serves a role's routes with the call layer, health, reflection, `/metrics` and the graceful drain.
+//! - [`health`]: the gRPC health service, `/livez` and `/readyz`.
 //! - [`error`]: error kinds and their maps to gRPC and HTTP status codes.
 //! - [`readiness`]: lifecycle of a server, which health and admission follow.
 //! - [`principal`], [`deadline`]: the caller that a call is made for, and the time by which the call must end.
@@ -13,6 +14,7 @@ mod call_body;
 mod call_layer;
 pub mod deadline;
 pub mod error;
+pub mod health;
 pub mod metrics;
 pub mod principal;
 pub mod program;
@@ -23,6 +25,7 @@ mod signal;
 pub mod telemetry;
 
 pub use error::{ErrorKind, ServiceError};
+pub use health::StageHealth;
 pub use readiness::Readiness;
 pub use server::{Server, ServerArgs, serve};
 pub use signal::shutdown_signal;

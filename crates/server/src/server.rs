@@ -2,20 +2,28 @@
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
-use axum::{Router, http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    http::header::CONTENT_TYPE,
+    response::{IntoResponse, Response},
+    routing::get,
+};
 use c3_proto::pb;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::{service::Routes, transport::server::TcpIncoming};
-use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic::{Status, service::Routes, transport::server::TcpIncoming};
 
 use crate::{
     Readiness,
     admission::Admission,
+    call::Protocol,
     call_layer::CallLayer,
+    error::ErrorKind,
+    health::{self, Health, StageHealth},
     metrics::{self, Metrics},
     principal::PrincipalSource,
-    readiness::Phase,
 };
 
 /// Maximum time after the drain timeout for calls that are cut off to report the error to their callers.
@@ -63,6 +71,8 @@ pub struct Server {
     pub probe_paths: &'static [&'static str],
     /// Lifecycle of the server.
     pub readiness: Readiness,
+    /// Stages whose nodes the server calls; `None` if it calls no nodes.
+    pub stages: Option<StageHealth>,
     /// Source of the principals of calls.
     pub principal_source: PrincipalSource,
     /// Maximum duration of a call; `None` for no limit.
@@ -93,7 +103,7 @@ pub async fn serve(server: Server, listener: TcpListener, shutdown: Cancellation
     if !address.ip().is_loopback() {
         tracing::warn!(role, %address, "listening beyond this machine without TLS or authentication");
     }
-    let mut health = Health::new(server.service_name).await;
+    let mut health = Health::new(server.service_name, server.stages.clone()).await;
     let routes = routes(server, &health)?;
     let closing = CancellationToken::new();
     let serving = tonic::transport::Server::builder()
@@ -140,8 +150,9 @@ pub async fn serve(server: Server, listener: TcpListener, shutdown: Cancellation
 }
 
 /// Wraps the role's routes in the call layer. Health, reflection and metrics stay outside it, so that they always
-/// answer.
+/// answer. A path without a route is refused in the request's protocol.
 fn routes(server: Server, health: &Health) -> Result<Routes, Error> {
+    let probed = server.readiness.clone();
     let calls = CallLayer {
         metrics: Arc::new(Metrics::new(server.role)),
         admission: Admission::new(server.readiness, server.args.calls_max as usize, server.probe_paths),
@@ -153,61 +164,25 @@ fn routes(server: Server, health: &Health) -> Result<Routes, Error> {
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
     let health = tonic_health::server::HealthService::from_health_reporter(health.reporter.clone());
-    let metrics = Router::new().route("/metrics", get(render_metrics));
-    Ok(Routes::from(server.routes.layer(calls).merge(metrics))
+    let probes = health::routes(probed, server.stages).route("/metrics", get(render_metrics));
+    Ok(Routes::from(server.routes.fallback(no_route).layer(calls).merge(probes))
         .add_service(tonic_health::pb::health_server::HealthServer::new(health))
         .add_service(reflection)
         .prepare())
 }
 
-async fn render_metrics() -> axum::response::Response {
+/// Refuses a path without a route. tonic's own fallback answers HTTP requests with status 200, which health checks and
+/// scrapers take for success.
+async fn no_route(request: Request) -> Response {
+    match Protocol::of(request.headers()) {
+        Protocol::Grpc => Status::unimplemented("").into_http(),
+        Protocol::Http => ErrorKind::NotFound.http_response("nothing is served at this path").map(Body::from),
+    }
+}
+
+async fn render_metrics() -> Response {
     match metrics::render() {
         Ok(text) => ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => (http::StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
-}
-
-/// gRPC health of the server as a whole (the empty name) and of its service.
-struct Health {
-    reporter: HealthReporter,
-    names: [&'static str; 2],
-}
-
-impl Health {
-    async fn new(service_name: &'static str) -> Self {
-        let health = Self { reporter: HealthReporter::new(), names: ["", service_name] };
-        health.set(ServingStatus::NotServing).await;
-        health
-    }
-
-    async fn set(&self, status: ServingStatus) {
-        for name in self.names {
-            self.reporter.set_service_status(name, status).await;
-        }
-    }
-
-    /// Reports the server's phase until the server shuts down.
-    async fn follow(&self, readiness: &Readiness) {
-        let mut phases = readiness.subscribe();
-        loop {
-            let phase = *phases.borrow_and_update();
-            match phase {
-                Phase::Loading => {}
-                Phase::Ready => self.set(ServingStatus::Serving).await,
-                Phase::Stalled => self.set(ServingStatus::NotServing).await,
-                Phase::ShutdownAnnounced | Phase::Draining | Phase::Ended => return,
-            }
-            if phases.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Reports that the server no longer serves, and ends health watch streams, which would delay the drain.
-    async fn close(&mut self) {
-        self.set(ServingStatus::NotServing).await;
-        for name in self.names {
-            self.reporter.clear_service_status(name).await;
-        }
     }
 }

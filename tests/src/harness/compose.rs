@@ -38,6 +38,15 @@ pub struct Service {
     /// Names of the services that must start before this one.
     #[serde(default)]
     pub depends_on: Vec<String>,
+    /// Health check, if there is one.
+    pub healthcheck: Option<Healthcheck>,
+}
+
+/// Health check of a service.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Healthcheck {
+    /// `CMD`, then the program and its arguments.
+    pub test: Vec<String>,
 }
 
 impl Compose {

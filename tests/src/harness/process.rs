@@ -204,12 +204,18 @@ impl Process {
 
     /// Returns the HTTP response of `/metrics`, including its headers. Fails unless the status is 200.
     pub async fn metrics(&self) -> Result<String> {
+        let answer = self.http_get("/metrics").await?;
+        ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        Ok(answer)
+    }
+
+    /// Returns the whole HTTP response of a path, from its status line on.
+    pub async fn http_get(&self, path: &str) -> Result<String> {
         let mut connection = TcpStream::connect(&self.address).await?;
-        let request = format!("GET /metrics HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.address);
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.address);
         connection.write_all(request.as_bytes()).await?;
         let mut answer = String::new();
         connection.read_to_string(&mut answer).await?;
-        ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         Ok(answer)
     }
 

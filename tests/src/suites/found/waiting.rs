@@ -1,15 +1,234 @@
 //! Waits for nodes, and health while a stage has no node.
 
-use anyhow::{Result, bail};
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
+use anyhow::{Context, Result, bail};
+use c3_client::{ByteRange, Client, WriteOptions};
+use c3_proto::pb::registry_client::RegistryClient;
+use c3_proto::pb::{AnnounceRequest, NodeState};
+use futures::TryStreamExt;
+use tempfile::{NamedTempFile, TempDir};
+use tokio::task::spawn_blocking;
+use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::harness::cluster::{Cluster, ClusterSpec};
+use crate::harness::process::{Launch, Process, Program};
 use crate::harness::row::Row;
+use crate::harness::wait::until;
 
 /// Names of the rows.
-pub const ROWS: &[&str] = &[];
+pub const ROWS: &[&str] = &["wait-bounded-once", "wait-without-address", "health-of-stages"];
+
+/// The one setting that bounds a wait for a node, at its default, in seconds.
+const NODE_WAIT: f64 = 10.0;
+/// Margin above [`NODE_WAIT`] for a busy machine, in seconds.
+const MARGIN: f64 = 4.0;
+/// Time within which the user must be told what a command waits for, in seconds.
+const NOTICE_MAX: f64 = 2.0;
+/// Maximum time until the gateway notices that a node died or came back.
+const NOTICED_LIMIT: Duration = Duration::from_secs(15);
+/// Maximum time until all reports agree, once one has changed.
+const SETTLE_LIMIT: Duration = Duration::from_secs(3);
+const TEXT: &str = "A text that needs a node of each stage. ";
 
 /// Runs the measurements of a row. Fails if [`ROWS`] has no such row.
 pub async fn measure(row: &str) -> Result<Vec<Row>> {
     match row {
+        "wait-bounded-once" => bounded_once().await,
+        "wait-without-address" => without_address().await,
+        "health-of-stages" => health_of_stages().await,
         row => bail!("no measurement for row `{row}`"),
     }
+}
+
+/// Puts and gets with `c3` while the only decoder is dead. Each must fail once the gateway has waited for a decoder,
+/// after a single call, and must say early what it waits for.
+async fn bounded_once() -> Result<Vec<Row>> {
+    let mut cluster = ClusterSpec::default().start().await?;
+    let client = Client::connect(&cluster.gateway.url()).await?;
+    let stored = client.put_text(TEXT, &WriteOptions::default()).await?;
+    cluster.decoders[0].kill()?;
+    until("the gateway to miss the decoder", NOTICED_LIMIT, async || {
+        let nodes = client.nodes().await.ok()?;
+        nodes.iter().any(|node| node.state() != NodeState::Ready).then_some(())
+    })
+    .await?;
+    let mut file = NamedTempFile::new()?;
+    // Far more than a connection carries before the gateway reads it.
+    file.write_all(TEXT.repeat(25_000).as_bytes())?;
+    let c3 = |command: &str| Launch::new(Program::C3).arg(command).args(["--gateway", &cluster.gateway.url()]);
+    let before = calls(&cluster.gateway, "PutDocument").await?;
+    let (put, get) = (c3("put").arg(file.path()), c3("get").arg(stored.document.id.to_string()));
+    let (put, get) = tokio::try_join!(timed(put), timed(get))?;
+    let puts = calls(&cluster.gateway, "PutDocument").await? - before;
+    let gets = calls(&cluster.gateway, "GetText").await?;
+    let mut rows = Vec::new();
+    for (name, run, calls) in [("put", put, puts), ("get", get, gets)] {
+        let (notice, failure) = (run.lines.first(), run.lines.last());
+        let is_notice = |(seconds, line): &(f64, String)| {
+            *seconds <= NOTICE_MAX && line == "no decoder is ready; waiting up to 10 s"
+        };
+        let told = format!("within {NOTICE_MAX} s, what is waited for");
+        let failed = run.code == Some(1) && failure.is_some_and(|(_, line)| line.contains("no decoder answers"));
+        rows.extend([
+            Row::observed(format!("wait-{name}-notice"), notice, notice.is_some_and(is_notice), told),
+            Row::observed(format!("wait-{name}-failure"), failure, failed, "exit code 1, names the decoder"),
+            Row::at_most(format!("wait-{name}-seconds"), run.seconds, NODE_WAIT + MARGIN),
+            Row::equal(format!("wait-{name}-calls"), calls, 1.0),
+        ]);
+    }
+    Ok(rows)
+}
+
+/// A run of a command, with the lines of its standard error and the time of each, in seconds since its start.
+struct TimedRun {
+    seconds: f64,
+    code: Option<i32>,
+    lines: Vec<(f64, String)>,
+}
+
+async fn timed(launch: Launch) -> Result<TimedRun> {
+    let run = move || {
+        let started = Instant::now();
+        let mut child = launch.command()?.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let mut lines = Vec::new();
+        for line in BufReader::new(child.stderr.take().context("no standard error")?).lines() {
+            lines.push((started.elapsed().as_secs_f64(), line?));
+        }
+        let code = child.wait()?.code();
+        Ok(TimedRun { seconds: started.elapsed().as_secs_f64(), code, lines })
+    };
+    spawn_blocking(run).await?
+}
+
+/// Returns the number of ended calls of a method, from the counters that have the method as a label.
+async fn calls(gateway: &Process, method: &str) -> Result<f64> {
+    let metrics = gateway.metrics().await?;
+    let counters = metrics.lines().filter(|line| line.contains(method) && line.contains("{"));
+    let counters = counters.filter(|line| line.contains("_total{") || line.contains("_count{"));
+    let values = counters.filter_map(|line| line.rsplit(' ').next()?.parse().ok());
+    Ok(values.fold(0.0, f64::max))
+}
+
+/// Calls a gateway that accepts announcements and knows no decoder. The calls must wait, then lack a node; they must
+/// not report that another model is served.
+async fn without_address() -> Result<Vec<Row>> {
+    let cluster = ClusterSpec::default().start().await?;
+    let (client, folder) = (Client::connect(&cluster.gateway.url()).await?, TempDir::new()?);
+    let stored = client.put_text(TEXT, &WriteOptions::default()).await?;
+    // A gateway over the same store.
+    let gateway = Launch::new(Program::Gateway).arg("--data").arg(cluster.data()).arg("--accept-nodes");
+    let gateway = gateway.args(["--compressor", &cluster.compressors[0].url()]).serve(folder.path()).await?;
+    let client = Client::connect(&gateway.url()).await?;
+    let id = stored.document.id.to_string();
+    let get = async {
+        let text = client.get(&id, ByteRange::default()).await?;
+        text.try_collect::<Vec<_>>().await
+    };
+    let options = WriteOptions::default();
+    let (put, get) = tokio::join!(client.put_text("Another text.", &options), get);
+    let errors = [("put", put.map(drop).err()), ("get", get.map(drop).err())];
+    let row = |(name, error): (&str, Option<c3_client::Error>)| {
+        let ok = error
+            .as_ref()
+            .is_some_and(|error| error.code() == Some(Code::Unavailable) && error.to_string().contains("no decoder"));
+        let seen = error.map(|error| format!("{:?}: {error}", error.code()));
+        Row::observed(format!("wait-without-address-{name}"), seen, ok, "UNAVAILABLE, names the decoder")
+    };
+    Ok(errors.into_iter().map(row).collect())
+}
+
+/// Kills the only node of each stage in turn. Probes over HTTP, gRPC health, `c3 nodes --check` and the log must tell.
+async fn health_of_stages() -> Result<Vec<Row>> {
+    let mut cluster = ClusterSpec::default().start().await?;
+    let mut rows = vec![Health::row("health-with-all-nodes", &cluster, Health::new([1, 1, 1], 0)).await?];
+    let live = status(&cluster.gateway, "/livez").await?;
+    rows.push(Row::equal(
+        "health-livez-of-gateway-and-node",
+        [live, status(&cluster.decoders[0], "/livez").await?],
+        [200; 2],
+    ));
+    rows.push(Row::equal("health-readyz-of-node", status(&cluster.decoders[0], "/readyz").await?, 200));
+    for path in ["/", "/nonsense", "/c3.v1.Gateway/Stat"] {
+        let seen = [status(&cluster.gateway, path).await?, status(&cluster.decoders[0], path).await?];
+        rows.push(Row::observed(format!("health-unknown-path {path}"), seen, seen.iter().all(|&s| s >= 400), ">= 400"));
+    }
+    // Without --accept-nodes, the gateway does not have this service.
+    let unknown = RegistryClient::new(cluster.gateway.channel()?).announce(AnnounceRequest::default()).await;
+    let unknown = unknown.err().map(|status| status.code() as i32);
+    rows.push(Row::equal("health-unknown-method", unknown, Some(Code::Unimplemented as i32)));
+
+    cluster.decoders[0].kill()?;
+    let report = ready_report(&cluster, r#""decoder":false"#).await?;
+    rows.push(Row::observed("health-readyz", &report, report.contains(r#""compressor":true"#), "names the decoder"));
+    rows.push(Health::row("health-without-decoder", &cluster, Health::new([1, 0, 0], 1)).await?);
+    let warns = |stage: &str| {
+        let log = cluster.gateway.log();
+        log.lines().any(|line| line.contains("WARN") && line.contains("last ready node") && line.contains(stage))
+    };
+    rows.push(Row::holds("health-warns-of-decoder", warns("decoder"), "one WARN line"));
+    let number = cluster.compressors.len();
+    cluster.restart_node(number).await?;
+    ready_report(&cluster, r#""decoder":true"#).await?;
+
+    cluster.compressors[0].kill()?;
+    ready_report(&cluster, r#""compressor":false"#).await?;
+    rows.push(Health::row("health-without-compressor", &cluster, Health::new([1, 0, 1], 1)).await?);
+    Ok(rows)
+}
+
+/// What a gateway reports about its health.
+#[derive(Debug, PartialEq, serde::Serialize)]
+struct Health {
+    /// Whether the gateway, its writes and its reads are served, as 0 or 1.
+    served: [u8; 3],
+    /// HTTP status of `/readyz`.
+    readyz: u16,
+    /// Exit code of `c3 nodes --check`.
+    check: Option<i32>,
+}
+
+impl Health {
+    fn new(served: [u8; 3], check: i32) -> Self {
+        Self { served, readyz: if check == 0 { 200 } else { 503 }, check: Some(check) }
+    }
+
+    /// Returns the row of a report that must become `expected`.
+    async fn row(name: &str, cluster: &Cluster, expected: Self) -> Result<Row> {
+        let settled = async || (Self::of(cluster).await.ok()? == expected).then_some(());
+        // The row shows a report that stays different.
+        let _ = until(name, SETTLE_LIMIT, settled).await;
+        Ok(Row::equal(name, Self::of(cluster).await?, expected))
+    }
+
+    async fn of(cluster: &Cluster) -> Result<Self> {
+        let mut health = HealthClient::new(cluster.gateway.channel()?);
+        let mut served = [0; 3];
+        for (is_served, service) in served.iter_mut().zip(["", "c3.v1.Gateway/write", "c3.v1.Gateway/read"]) {
+            let request = HealthCheckRequest { service: service.to_owned() };
+            let status = health.check(request).await.map(|answer| answer.get_ref().status());
+            *is_served = u8::from(status.is_ok_and(|status| status == ServingStatus::Serving));
+        }
+        let check = Launch::new(Program::C3).args(["nodes", "--check", "--gateway", &cluster.gateway.url()]);
+        let check = check.output().await?.status.code();
+        Ok(Self { served, readyz: status(&cluster.gateway, "/readyz").await?, check })
+    }
+}
+
+/// Waits until the gateway's `/readyz` contains `expected`, and returns the response.
+async fn ready_report(cluster: &Cluster, expected: &str) -> Result<String> {
+    until(&format!("{expected} in /readyz"), NOTICED_LIMIT, async || {
+        cluster.gateway.http_get("/readyz").await.ok().filter(|report| report.contains(expected))
+    })
+    .await
+}
+
+async fn status(server: &Process, path: &str) -> Result<u16> {
+    let answer = server.http_get(path).await?;
+    Ok(answer.split(' ').nth(1).context("no status")?.parse()?)
 }
