@@ -11,7 +11,9 @@ mod admission;
 mod call;
 mod call_body;
 mod call_layer;
+mod connections;
 pub mod deadline;
+mod descriptors;
 pub mod error;
 pub mod metrics;
 pub mod principal;
@@ -20,6 +22,7 @@ pub mod propagation;
 pub mod readiness;
 pub mod server;
 mod signal;
+mod stall;
 pub mod telemetry;
 
 pub use error::{ErrorKind, ServiceError};
