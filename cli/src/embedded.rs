@@ -121,7 +121,7 @@ pub(crate) async fn with_gateway<T>(
 }
 
 async fn listen() -> Result<(TcpListener, String), CliError> {
-    let listener = program::bind(LOOPBACK).await.map_err(|error| CliError::Failed(error.to_string()))?;
+    let listener = program::bind(&LOOPBACK.into()).await.map_err(|error| CliError::Failed(error.to_string()))?;
     let url = url_of(&listener)?;
     Ok((listener, url))
 }

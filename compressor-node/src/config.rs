@@ -4,13 +4,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use c3_cascade::Options;
 use c3_node::NodeArgs;
+use c3_server::program::ListenAddress;
 
 /// Settings of the compressor node.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Config {
     /// Address to listen on
     #[arg(long, env = "C3_LISTEN", value_name = "ADDRESS", default_value_t = Self::default().listen)]
-    pub listen: SocketAddr,
+    pub listen: ListenAddress,
     /// Device, precision and instruction set
     #[command(flatten)]
     pub options: Options,
@@ -21,6 +22,10 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: (Ipv4Addr::LOCALHOST, 7301).into(), options: Options::default(), node: NodeArgs::default() }
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7301)).into(),
+            options: Options::default(),
+            node: NodeArgs::default(),
+        }
     }
 }

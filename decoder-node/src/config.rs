@@ -4,13 +4,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use c3_cascade::Options;
 use c3_node::NodeArgs;
+use c3_server::program::ListenAddress;
 
 /// Settings of the decoder node.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Config {
     /// Address to listen on
     #[arg(long, env = "C3_LISTEN", value_name = "ADDRESS", default_value_t = Self::default().listen)]
-    pub listen: SocketAddr,
+    pub listen: ListenAddress,
     /// Maximum memory for the KV cache, in MiB; windows wait for room in it, and a larger window runs alone
     #[arg(long, env = "C3_KV_CACHE_MIB_MAX", value_name = "MIB", default_value_t = Self::default().kv_cache_mib_max)]
     pub kv_cache_mib_max: usize,
@@ -32,7 +33,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: (Ipv4Addr::LOCALHOST, 7302).into(),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7302)).into(),
             // On a CPU, 40 windows of the default model at ratio 20 fit into it, or 11 at ratio 80.
             kv_cache_mib_max: 256,
             step_blocks_max: None,

@@ -18,6 +18,6 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let Arguments { config, telemetry } = Arguments::parse();
-    let (io_threads, listen) = (config.node.server.io_threads, config.listen);
-    program::run(ROLE, &telemetry, io_threads, listen, |listener, shutdown| run(config, listener, shutdown))
+    let (io_threads, listen) = (config.node.server.io_threads, config.listen.clone());
+    program::run(ROLE, &telemetry, io_threads, &listen, |listener, shutdown| run(config, listener, shutdown))
 }

@@ -8,6 +8,8 @@ use tonic::Status;
 
 /// Retry delay for a full store, in milliseconds. It is long, because an operator has to free space first.
 const STORE_FULL_RETRY_AFTER_MS: u64 = 30_000;
+/// Retry delay while no file descriptor is free, in milliseconds. By then the server has closed idle connections.
+const NO_DESCRIPTOR_RETRY_AFTER_MS: u64 = 1_000;
 
 /// Reason that the gateway cannot start, or stops without a shutdown request. The message is one line.
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +124,9 @@ impl ServiceError for Error {
             Self::Unsupported(_) => ErrorKind::WrongModel,
             Self::DataLoss(_) => ErrorKind::DataLoss,
             Self::Store(Unavailable::Full) => ErrorKind::Overloaded { retry_after_ms: STORE_FULL_RETRY_AFTER_MS },
+            Self::Store(Unavailable::NoDescriptor) => {
+                ErrorKind::Overloaded { retry_after_ms: NO_DESCRIPTOR_RETRY_AFTER_MS }
+            }
             Self::Store(_) => ErrorKind::Unavailable,
             Self::Internal(_) => ErrorKind::Internal,
         }
@@ -179,5 +184,14 @@ mod tests {
         for status in [no_space, read_only, denied, broken] {
             assert!(!status.message().contains("secret"), "{status}");
         }
+    }
+
+    #[test]
+    fn a_lack_of_file_descriptors_is_retried() {
+        let source = Box::new(io::Error::from_raw_os_error(24));
+        let error = object_store::Error::Generic { store: "LocalFileSystem", source };
+        let status = Error::from(StoreError::from(error)).status();
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert_eq!(status.metadata().get("retry-after-ms").unwrap(), "1000");
     }
 }

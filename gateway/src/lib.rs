@@ -82,6 +82,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     let server = Server {
         role: ROLE,
         service_name: api::grpc::SERVICE_NAME,
+        other_services: if config.accept_nodes { &[api::grpc::REGISTRY_NAME] } else { &[] },
         routes: api::grpc::routes(gateway),
         probe_paths: &[],
         readiness,

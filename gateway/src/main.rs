@@ -1,10 +1,9 @@
 //! The gateway program.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
 use c3_gateway::{Config, ROLE, run};
-use c3_server::program;
+use c3_server::program::{self, ListenAddress};
 use c3_server::telemetry::TelemetryConfig;
 use clap::Parser;
 
@@ -12,16 +11,13 @@ use clap::Parser;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Default address to listen on.
-const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7300);
-
 /// Gateway of C3 Serve: stores documents and returns them, over gRPC
 #[derive(Parser)]
 #[command(name = "gateway", version)]
 struct Arguments {
     /// Address to listen on
-    #[arg(long, env = "C3_LISTEN", value_name = "ADDRESS", default_value_t = LISTEN)]
-    listen: SocketAddr,
+    #[arg(long, env = "C3_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:7300")]
+    listen: ListenAddress,
     #[command(flatten)]
     config: Config,
     #[command(flatten)]
@@ -32,5 +28,5 @@ fn main() -> ExitCode {
     let Arguments { listen, config, telemetry } = Arguments::parse();
     let config = config.with_cloud(std::env::vars_os());
     let io_threads = config.server.io_threads;
-    program::run(ROLE, &telemetry, io_threads, listen, |listener, shutdown| run(config, listener, shutdown))
+    program::run(ROLE, &telemetry, io_threads, &listen, |listener, shutdown| run(config, listener, shutdown))
 }

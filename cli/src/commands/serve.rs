@@ -1,9 +1,8 @@
 //! `c3 serve`: runs a gateway and a node of each stage in one process.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use c3_server::program;
+use c3_server::program::{self, ListenAddress};
 use etcetera::{AppStrategy, AppStrategyArgs, app_strategy::choose_native_strategy};
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +15,7 @@ use crate::error::CliError;
 pub(crate) struct ServeArgs {
     /// Address that the gateway listens on
     #[arg(long, value_name = "ADDR", env = "C3_LISTEN", default_value = "127.0.0.1:7300")]
-    listen: SocketAddr,
+    listen: ListenAddress,
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten, next_help_heading = "Gateway")]
@@ -25,7 +24,7 @@ pub(crate) struct ServeArgs {
 
 /// Serves until `shutdown` is cancelled, then drains the calls in flight. Fails as soon as a server ends before that.
 pub(crate) async fn run(args: ServeArgs, shutdown: CancellationToken) -> Result<(), CliError> {
-    let listener = program::bind(args.listen).await.map_err(|error| CliError::Failed(error.to_string()))?;
+    let listener = program::bind(&args.listen).await.map_err(|error| CliError::Failed(error.to_string()))?;
     let gateway = args.gateway.with_cloud(std::env::vars_os());
     let mut cluster = EmbeddedCluster::start(listener, gateway, &args.model).await?;
     let stopped = async {

@@ -68,6 +68,7 @@ impl<J: Job, M: Send + Sync + 'static> NodeServer<J, M> {
         let server = Server {
             role: role.name,
             service_name: role.service,
+            other_services: &[],
             routes: routes.into_axum_router(),
             probe_paths: role.probe_paths,
             readiness,

@@ -36,7 +36,7 @@ pub enum Error {
     NoNode {
         /// The stage, and the arithmetic if the call needs one.
         wanted: String,
-        /// Every address of the stage with the reason that it did not answer.
+        /// Addresses of the stage with the reasons that they did not answer.
         tried: String,
     },
     /// A node rejected the request. Another node would reject it too, so there is no retry.
@@ -68,7 +68,7 @@ pub enum Error {
     DeadlineExceeded {
         /// The stage.
         stage: Stage,
-        /// Every address of the stage with the reason that it did not answer.
+        /// Addresses of the stage with the reasons that they did not answer.
         tried: String,
     },
     /// No node serves the model that the request needs.

@@ -1,6 +1,6 @@
 //! The router: the nodes, and queries about the models that they serve.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,9 @@ use crate::load_shed::{LoadShedder, RequestClass};
 use crate::metrics::Metrics;
 use crate::node::{Health, Node, NodeSelector};
 use crate::retry::{Attempts, RetryBudget};
+
+/// Maximum nodes or models that an error message lists.
+const LISTED_MAX: usize = 5;
 
 /// Addresses of nodes and limits of the calls on them.
 #[derive(Clone, Debug)]
@@ -104,7 +107,7 @@ impl Router {
             None => None,
         };
         found.ok_or_else(|| {
-            let names = Vec::from_iter(cascades.into_keys()).join(", ");
+            let names = listed(cascades.into_keys());
             let problem = match name {
                 Some(name) => format!("`{name}` is not served: choose one of {names}"),
                 None => format!("must be one of {names}, because several cascades are served"),
@@ -123,13 +126,9 @@ impl Router {
             Some(name) => vec![self.cascade(Some(name)).await?],
             None => Vec::from_iter(self.cascades().await?.into_values()),
         };
-        let served = Vec::from_iter(candidates.iter().map(|served| served.cascade.compressor.to_string()));
+        let served = listed(candidates.iter().map(|served| served.cascade.compressor.to_string()));
         let found = candidates.into_iter().find(|served| served.cascade.compressor == compressor);
-        found.ok_or_else(|| Error::WrongModel {
-            stage: Stage::Compressor,
-            given: compressor,
-            served: served.join(", "),
-        })
+        found.ok_or(Error::WrongModel { stage: Stage::Compressor, given: compressor, served })
     }
 
     /// Returns the description of every known cascade, by name. Waits up to `node_wait` for a first cascade.
@@ -174,7 +173,7 @@ impl Router {
         if attempts.failed.is_empty() && self.all_serve_another_model(selector) {
             let ready = self.registry.stage(stage).filter_map(|node| node.ready_info());
             let served = ready.map(|info| info.cascade().fingerprint(stage).to_string());
-            let served = Vec::from_iter(served).join(", ");
+            let served = listed(BTreeSet::from_iter(served));
             return Error::WrongModel { stage, given: selector.fingerprint, served };
         }
         if attempts.all_timed_out() {
@@ -195,7 +194,7 @@ impl Router {
         Error::NoNode { wanted, tried }
     }
 
-    /// Lists every address of a stage with the reason that it did not answer.
+    /// Lists addresses of a stage with the reasons that they did not answer.
     fn tried(&self, stage: Stage, attempts: &Attempts) -> String {
         let describe = |node: Arc<Node>| {
             let failure = attempts.failed.iter().rfind(|(failed, _)| Arc::ptr_eq(failed, &node));
@@ -206,7 +205,17 @@ impl Router {
             };
             format!("{} ({error})", node.address)
         };
-        Vec::from_iter(self.registry.stage(stage).map(describe)).join(", ")
+        listed(self.registry.stage(stage).map(describe))
+    }
+}
+
+/// Joins the first [`LISTED_MAX`] of the items, and counts the others.
+fn listed(items: impl IntoIterator<Item = String>) -> String {
+    let mut items = items.into_iter();
+    let first = Vec::from_iter(items.by_ref().take(LISTED_MAX)).join(", ");
+    match items.count() {
+        0 => first,
+        more => format!("{first} and {more} more"),
     }
 }
 

@@ -1,10 +1,9 @@
-//! Admission control: refuses calls while the server is not ready, bounds concurrent calls, and divides scarce permits
-//! evenly among connections.
+//! Admission control: refuses calls while the server is not ready, bounds concurrent calls, and divides permits among
+//! connections.
 
-use std::{
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
 };
 
 use http::Request;
@@ -14,6 +13,11 @@ use crate::{
     error::Rejection,
     principal::{InFlightCounts, Principal},
 };
+
+/// A connection may hold at most this many times as many permits as are free (a dynamic threshold after Choudhury and
+/// Hahne). So one connection may hold three quarters of all permits, two may hold three sevenths each, and there is room
+/// for a newcomer even if everything was free when the others came.
+const SHARE_OF_FREE: usize = 3;
 
 /// Decides whether a call is served.
 #[derive(Clone, Debug)]
@@ -30,7 +34,7 @@ impl Admission {
     }
 
     /// Returns a permit for the call, or `None` if it needs none.
-    pub(crate) fn admit<B>(&self, request: &Request<B>) -> Result<Option<Permit>, Rejection> {
+    pub(crate) fn admit<B>(&self, request: &Request<B>) -> Result<Option<Arc<Permit>>, Rejection> {
         // Load balancers learn from probes that a server is busy or about to stop, so probes need no permit.
         if self.probe_paths.contains(&request.uri().path()) {
             return self.readiness.check_probe().map(|()| None);
@@ -38,8 +42,8 @@ impl Admission {
         self.readiness.check()?;
         let connection = Principal::connection(request);
         self.permits.acquire(connection)?;
-        let revoked = Box::pin(self.readiness.clone().revoked());
-        Ok(Some(Permit { permits: Arc::clone(&self.permits), connection, revoked }))
+        let (permits, readiness) = (Arc::clone(&self.permits), self.readiness.clone());
+        Ok(Some(Arc::new(Permit { permits, readiness, connection, released: AtomicBool::new(false) })))
     }
 }
 
@@ -56,16 +60,13 @@ struct Acquired {
 }
 
 impl Permits {
-    /// Takes a permit. While more than half of the permits are free, any connection may take one. Otherwise a
-    /// connection may only take one while it has less than an equal share of all permits.
     fn acquire(&self, connection: Principal) -> Result<(), Rejection> {
         let mut acquired = self.lock();
-        let own = acquired.by_connection.count(connection);
-        let connections = acquired.by_connection.principals() + usize::from(own == 0);
-        if acquired.total >= self.max {
+        let free = self.max - acquired.total;
+        if free == 0 {
             return Err(Rejection::AtCapacity);
         }
-        if 2 * acquired.total >= self.max && own >= self.max.div_ceil(connections) {
+        if acquired.by_connection.count(connection) >= SHARE_OF_FREE * free {
             return Err(Rejection::ShareExceeded);
         }
         acquired.total += 1;
@@ -85,22 +86,32 @@ impl Permits {
     }
 }
 
-/// A call's permit, released on drop. It is revoked when the server stalls or the drain timeout passes.
+/// A call's permit, released on drop unless it was released before.
+#[derive(Debug)]
 pub(crate) struct Permit {
     permits: Arc<Permits>,
+    readiness: Readiness,
     connection: Principal,
-    revoked: Pin<Box<dyn Future<Output = Rejection> + Send>>,
+    released: AtomicBool,
 }
 
 impl Permit {
-    pub(crate) fn poll_revoked(&mut self, cx: &mut Context<'_>) -> Poll<Rejection> {
-        self.revoked.as_mut().poll(cx)
+    /// Releases the permit, although the call may go on.
+    pub(crate) fn release(&self) {
+        if !self.released.swap(true, Ordering::Relaxed) {
+            self.permits.release(self.connection);
+        }
+    }
+
+    /// Waits until the server stalls or the drain timeout passes: the call must then end early. Returns the reason.
+    pub(crate) fn revoked(&self) -> impl Future<Output = Rejection> + Send + use<> {
+        self.readiness.clone().revoked()
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.permits.release(self.connection);
+        self.release();
     }
 }
 
@@ -108,28 +119,42 @@ impl Drop for Permit {
 mod tests {
     use super::*;
 
-    const CONNECTIONS: [Principal; 2] = [Principal(1), Principal(2)];
-
     #[test]
-    fn one_connection_may_take_all_permits_and_gives_way_to_another() {
+    fn a_greedy_connection_leaves_room_and_gives_way_to_others() {
         let permits = Permits { max: 8, state: Mutex::default() };
-        let [greedy, other] = CONNECTIONS;
-        (0..8).for_each(|_| permits.acquire(greedy).unwrap());
-        assert_eq!(permits.acquire(other), Err(Rejection::AtCapacity));
+        let [greedy, other, newcomer] = [1, 2, 3].map(Principal);
+        let take_all = |connection| std::iter::from_fn(|| permits.acquire(connection).ok()).count();
+        assert_eq!(take_all(greedy), 6);
+        assert_eq!(permits.acquire(greedy), Err(Rejection::ShareExceeded));
+        assert_eq!(take_all(other), 2);
+        assert_eq!(permits.acquire(newcomer), Err(Rejection::AtCapacity));
+        // A released permit goes to the other connection, and the next one to a newcomer: both now have their share.
         permits.release(greedy);
+        assert_eq!(permits.acquire(greedy), Err(Rejection::ShareExceeded));
         permits.acquire(other).unwrap();
-        for _ in 0..3 {
-            // Released permits go to the other connection until both have their share.
-            permits.release(greedy);
-            assert_eq!(permits.acquire(greedy), Err(Rejection::ShareExceeded));
-            permits.acquire(other).unwrap();
-        }
         permits.release(greedy);
-        permits.acquire(greedy).unwrap();
-        assert!(permits.acquire(other).is_err());
-        (0..4).for_each(|_| CONNECTIONS.into_iter().for_each(|connection| permits.release(connection)));
+        assert_eq!([greedy, other].map(|one| permits.acquire(one)), [Err(Rejection::ShareExceeded); 2]);
+        permits.acquire(newcomer).unwrap();
+        let held = [[greedy; 4].as_slice(), &[other; 3], &[newcomer]].concat();
+        held.into_iter().for_each(|connection| permits.release(connection));
         let acquired = permits.lock();
         assert!(acquired.total == 0 && acquired.by_connection.principals() == 0);
+    }
+
+    #[test]
+    fn a_permit_is_released_once() {
+        let readiness = Readiness::default();
+        readiness.set_ready();
+        let admission = Admission::new(readiness, 1, &[]);
+        let admit = || admission.admit(&Request::get("/").body(()).unwrap());
+        let stalled = admit().unwrap().unwrap();
+        assert!(admit().is_err());
+        stalled.release();
+        let next = admit().unwrap();
+        drop(stalled);
+        assert!(admit().is_err());
+        drop(next);
+        assert!(admit().is_ok());
     }
 
     #[test]

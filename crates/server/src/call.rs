@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -98,7 +99,8 @@ pub(crate) struct Call {
     started: Instant,
     deadline: Option<Deadline>,
     principal: Principal,
-    pub(crate) permit: Option<Permit>,
+    permit: Option<Arc<Permit>>,
+    revoked: Option<Pin<Box<dyn Future<Output = Rejection> + Send>>>,
 }
 
 impl Call {
@@ -121,7 +123,18 @@ impl Call {
             deadline: Deadline::from_headers(request.headers(), timeout),
             principal: Principal::from_request(request, source),
             permit: None,
+            revoked: None,
         }
+    }
+
+    /// Holds the permit until the call ends.
+    pub(crate) fn hold(&mut self, permit: Arc<Permit>) {
+        self.revoked = Some(Box::pin(permit.revoked()));
+        self.permit = Some(permit);
+    }
+
+    pub(crate) fn permit(&self) -> Option<&Arc<Permit>> {
+        self.permit.as_ref()
     }
 
     pub(crate) fn protocol(&self) -> Protocol {
@@ -139,7 +152,7 @@ impl Call {
         if let Some(Poll::Ready(rejection)) = self.deadline.as_mut().map(|deadline| deadline.poll(cx)) {
             return Poll::Ready(rejection);
         }
-        self.permit.as_mut().map_or(Poll::Pending, |permit| permit.poll_revoked(cx))
+        self.revoked.as_mut().map_or(Poll::Pending, |revoked| revoked.as_mut().poll(cx))
     }
 
     /// Records a response's head. A call that fails before its stream begins ends here.
@@ -179,7 +192,8 @@ impl Call {
     /// Releases the permit immediately, because the caller may send its next call as soon as it has read the outcome.
     fn end(&mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
-        self.permit = None;
+        self.revoked = None;
+        self.permit.take().inspect(|permit| permit.release());
     }
 }
 

@@ -72,7 +72,8 @@ where
             _ => admission.admit(&request),
         };
         match admitted {
-            Ok(permit) => call.permit = permit,
+            Ok(Some(permit)) => call.hold(permit),
+            Ok(None) => {}
             Err(rejection) => {
                 let response = reject(&call, rejection);
                 return Box::pin(ready(Ok(respond(call, response))));
@@ -108,7 +109,11 @@ fn reject(call: &Call, rejection: Rejection) -> Response {
 }
 
 /// Moves the call into the response's body, so that the call lasts until the body ends.
-fn respond(mut call: Call, response: Response) -> Response {
+fn respond(mut call: Call, mut response: Response) -> Response {
+    // The connection releases the permit if the response stalls.
+    if let Some(permit) = call.permit() {
+        response.extensions_mut().insert(Arc::clone(permit));
+    }
     call.respond(response.status(), response.headers());
     response.map(|body| Body::new(CallBody::new(body, call)))
 }

@@ -17,6 +17,10 @@ pub const RETRY_AFTER_MS: &str = "retry-after-ms";
 /// Metadata key of a status that the caller should not retry, with the value -1 (gRFC A6, retry pushback).
 pub const RETRY_PUSHBACK_MS: &str = "grpc-retry-pushback-ms";
 
+/// Maximum length of an error message, in bytes. A gRPC message is a header, in which a byte may take three characters,
+/// and common clients lose the status of a response whose headers exceed 8 KiB.
+const MESSAGE_BYTES_MAX: usize = 2048;
+
 /// Retry delay in milliseconds when the server is at capacity, or when a received status names no delay.
 const RETRY_AFTER_DEFAULT_MS: u64 = 1000;
 
@@ -187,7 +191,7 @@ impl ErrorKind {
 
     fn public_message(self, message: String) -> String {
         if self != Self::Internal {
-            return message;
+            return shortened(message);
         }
         let id = format!("{:016x}", RandomState::new().build_hasher().finish());
         tracing::error!(error.id = %id, "{message}");
@@ -250,6 +254,17 @@ impl ServiceError for Rejection {
             Self::DeadlineExceeded { .. } => ErrorKind::DeadlineExceeded,
         }
     }
+}
+
+/// Cuts the middle out of a message that is too long: its beginning says what is wrong, and its end what to do.
+fn shortened(mut message: String) -> String {
+    const CUT: &str = " … ";
+    if message.len() > MESSAGE_BYTES_MAX {
+        let half = (MESSAGE_BYTES_MAX - CUT.len()) / 2;
+        let (start, end) = (message.floor_char_boundary(half), message.ceil_char_boundary(message.len() - half));
+        message.replace_range(start..end, CUT);
+    }
+    message
 }
 
 /// Returns 499, nginx's status for a client that closed the connection. HTTP has no standard status for this.
@@ -315,6 +330,17 @@ mod tests {
         assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(response.headers()[header::RETRY_AFTER], "2");
         assert_eq!(response.body(), "queue is full");
+    }
+
+    #[test]
+    fn long_messages_keep_their_beginning_and_end() {
+        let message = format!("`{}` is not served: choose another", "ä".repeat(20_000));
+        let status = ErrorKind::InvalidArgument.status(message.clone());
+        let headers = status.into_http::<()>().into_parts().0.headers;
+        assert!(headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>() < 8 << 10);
+        let shortened = ErrorKind::InvalidArgument.http_response(message).into_body();
+        assert!(shortened.starts_with("`ää") && shortened.ends_with("ä` is not served: choose another"));
+        assert_eq!(ErrorKind::NotFound.http_response("short").body(), "short");
     }
 
     #[test]

@@ -12,7 +12,9 @@ mod admission;
 mod call;
 mod call_body;
 mod call_layer;
+mod connections;
 pub mod deadline;
+mod descriptors;
 pub mod error;
 pub mod health;
 pub mod metrics;
@@ -22,6 +24,7 @@ pub mod propagation;
 pub mod readiness;
 pub mod server;
 mod signal;
+mod stall;
 pub mod telemetry;
 
 pub use error::{ErrorKind, ServiceError};

@@ -1,11 +1,14 @@
 //! Skeleton of a server's `main`: telemetry → listener → run → drain. Every error is one line on stderr.
 
 use std::{
-    fmt::Display, io, net::SocketAddr, num::NonZeroUsize, process::ExitCode, thread::available_parallelism,
-    time::Duration,
+    fmt, fmt::Display, io, net::SocketAddr, num::NonZeroUsize, process::ExitCode, str::FromStr,
+    thread::available_parallelism, time::Duration,
 };
 
-use tokio::{net::TcpListener, runtime::Runtime};
+use tokio::{
+    net::{TcpListener, lookup_host},
+    runtime::Runtime,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -20,27 +23,62 @@ const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// for a document of a million tokens a gateway used 214 MB with 16 threads and 122 MB with 2, and took equally long.
 const IO_THREADS_MAX: usize = 8;
 
+/// Address to listen on: `HOST:PORT`, where the host is an IP address or a name.
+#[derive(Clone, Debug)]
+pub struct ListenAddress(String);
+
+impl FromStr for ListenAddress {
+    type Err = &'static str;
+
+    fn from_str(address: &str) -> Result<Self, Self::Err> {
+        let is_valid = |(host, port): (&str, &str)| !host.is_empty() && port.parse::<u16>().is_ok();
+        if address.rsplit_once(':').is_some_and(is_valid) {
+            Ok(Self(address.to_owned()))
+        } else {
+            Err("must be HOST:PORT, for example 127.0.0.1:7300")
+        }
+    }
+}
+
+impl From<SocketAddr> for ListenAddress {
+    fn from(address: SocketAddr) -> Self {
+        Self(address.to_string())
+    }
+}
+
+impl Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Reason why a program cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Another program listens on the address.
     #[error("{0} is in use: stop the program that listens there, or choose another address with --listen")]
-    InUse(SocketAddr),
+    InUse(ListenAddress),
     /// Any other failure.
     #[error("cannot listen on {address} ({source}): choose another address with --listen")]
     Other {
         /// The requested address.
-        address: SocketAddr,
+        address: ListenAddress,
         /// The system's error.
         source: io::Error,
     },
 }
 
-/// Listens on `address`.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => BindError::InUse(address),
-        _ => BindError::Other { address, source },
+/// Listens on `address`. If it is a name of several IP addresses, listens on one of them, preferably of IPv4, as clients
+/// of `localhost` expect.
+pub async fn bind(address: &ListenAddress) -> Result<TcpListener, BindError> {
+    let listen = async {
+        let mut resolved = Vec::from_iter(lookup_host(&address.0).await?);
+        resolved.sort_by_key(SocketAddr::is_ipv6);
+        TcpListener::bind(resolved.as_slice()).await
+    };
+    listen.await.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => BindError::InUse(address.clone()),
+        _ => BindError::Other { address: address.clone(), source },
     })
 }
 
@@ -55,7 +93,7 @@ pub fn run<E, F>(
     role: &'static str,
     telemetry: &TelemetryConfig,
     io_threads: Option<NonZeroUsize>,
-    listen: SocketAddr,
+    listen: &ListenAddress,
     server: impl FnOnce(TcpListener, CancellationToken) -> F,
 ) -> ExitCode
 where
@@ -86,4 +124,19 @@ where
 fn failed(error: impl Display) -> ExitCode {
     eprintln!("error: {error}");
     ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_can_be_listened_on() {
+        let address = |text: &str| text.parse::<ListenAddress>();
+        let listener = bind(&address("localhost:0").unwrap()).await.unwrap();
+        assert!(listener.local_addr().unwrap().ip().is_loopback());
+        for malformed in ["7300", ":7300", "localhost", "localhost:", "localhost:http", "localhost:70000"] {
+            assert!(address(malformed).is_err(), "{malformed}");
+        }
+    }
 }

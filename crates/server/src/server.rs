@@ -13,13 +13,15 @@ use axum::{
 use c3_proto::pb;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, service::Routes, transport::server::TcpIncoming};
+use tonic::Status;
+use tonic::service::Routes;
 
 use crate::{
     Readiness,
     admission::Admission,
     call::Protocol,
     call_layer::CallLayer,
+    connections::Connections,
     error::ErrorKind,
     health::{self, Health, StageHealth},
     metrics::{self, Metrics},
@@ -28,10 +30,6 @@ use crate::{
 
 /// Maximum time after the drain timeout for calls that are cut off to report the error to their callers.
 const CUT_OFF_TIMEOUT: Duration = Duration::from_secs(1);
-/// Interval of HTTP/2 keepalive pings on an idle connection.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-/// Time to answer a keepalive ping, after which the connection closes and releases its permits.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Settings that every server has.
 #[derive(clap::Args, Clone, Debug)]
@@ -46,6 +44,15 @@ pub struct ServerArgs {
     /// Maximum number of concurrent calls; further calls are refused with RESOURCE_EXHAUSTED
     #[arg(long, env = "C3_CALLS_MAX", value_name = "CALLS", default_value_t = Self::default().calls_max)]
     pub calls_max: u32,
+    /// Milliseconds after which a response of which the caller takes no bytes no longer counts as a concurrent call.
+    /// After ten times as long, it is ended
+    #[arg(long, env = "C3_RESPONSE_STALL_MS", value_name = "MS", value_parser = clap::value_parser!(u64).range(1..),
+        default_value_t = Self::default().response_stall_ms)]
+    pub response_stall_ms: u64,
+    /// Milliseconds without a call after which a connection is closed
+    #[arg(long, env = "C3_CONNECTION_IDLE_MS", value_name = "MS", value_parser = clap::value_parser!(u64).range(1..),
+        default_value_t = Self::default().connection_idle_ms)]
+    pub connection_idle_ms: u64,
     /// Threads that serve calls; each keeps a few megabytes [default: one per core, at most 8]
     #[arg(long, env = "C3_IO_THREADS", value_name = "THREADS")]
     pub io_threads: Option<NonZeroUsize>,
@@ -53,8 +60,17 @@ pub struct ServerArgs {
 
 impl Default for ServerArgs {
     fn default() -> Self {
-        // The shutdown delay exceeds the 500 ms between two probes by a gateway.
-        Self { shutdown_delay_ms: 700, drain_timeout_ms: 20_000, calls_max: 1024, io_threads: None }
+        Self {
+            // Exceeds the 500 ms between two probes by a gateway.
+            shutdown_delay_ms: 700,
+            drain_timeout_ms: 20_000,
+            calls_max: 1024,
+            // Longer than a lost packet or a busy reader's pause.
+            response_stall_ms: 30_000,
+            // Saves a client that makes a call now and then from connecting anew each time.
+            connection_idle_ms: 300_000,
+            io_threads: None,
+        }
     }
 }
 
@@ -65,6 +81,8 @@ pub struct Server {
     pub role: &'static str,
     /// gRPC service whose health is reported in addition to that of the whole server.
     pub service_name: &'static str,
+    /// The role's other gRPC services.
+    pub other_services: &'static [&'static str],
     /// The role's routes, gRPC and HTTP. Set gRPC message size limits on the generated services.
     pub routes: Router,
     /// Paths of cheap calls with which load balancers probe the server. They are not refused under load.
@@ -90,9 +108,6 @@ pub enum Error {
     /// The reflection service rejected our descriptors.
     #[error("cannot offer reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
-    /// The transport failed.
-    #[error("cannot serve: {0}")]
-    Transport(#[from] tonic::transport::Error),
 }
 
 /// Serves until `shutdown` is cancelled. Then announces the shutdown, serves for the shutdown delay, refuses new calls,
@@ -106,23 +121,12 @@ pub async fn serve(server: Server, listener: TcpListener, shutdown: Cancellation
     let mut health = Health::new(server.service_name, server.stages.clone()).await;
     let routes = routes(server, &health)?;
     let closing = CancellationToken::new();
-    let serving = tonic::transport::Server::builder()
-        // Prometheus scrapes over HTTP/1.1.
-        .accept_http1(true)
-        // Without keepalive, a caller whose machine died would keep its permits for ever.
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        // A connection may use all permits, but cannot queue further calls.
-        .max_concurrent_streams(args.calls_max)
-        .serve_with_incoming_shutdown(
-            routes,
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            closing.clone().cancelled_owned(),
-        );
+    let connections = Connections::new(routes, &args, closing.clone());
+    let serving = Arc::clone(&connections).serve(listener);
     tokio::pin!(serving);
     tracing::info!(role, %address, "listening");
     tokio::select! {
-        ended = &mut serving => return Ok(ended?),
+        () = &mut serving => return Ok(()),
         () = health.follow(&readiness) => {}
         () = shutdown.cancelled() => {}
     }
@@ -132,15 +136,12 @@ pub async fn serve(server: Server, listener: TcpListener, shutdown: Cancellation
     health.close().await;
     let ServerArgs { shutdown_delay_ms, drain_timeout_ms, .. } = args;
     tracing::info!(role, shutdown_delay_ms, drain_timeout_ms, "draining");
-    if let Ok(ended) = tokio::time::timeout(Duration::from_millis(shutdown_delay_ms), &mut serving).await {
-        return Ok(ended?);
-    }
+    // Serves on: `serving` ends only after `closing` is cancelled.
+    let _ = tokio::time::timeout(Duration::from_millis(shutdown_delay_ms), &mut serving).await;
     readiness.set_draining();
     closing.cancel();
-    if let Ok(ended) = tokio::time::timeout(Duration::from_millis(drain_timeout_ms), &mut serving).await {
-        ended?;
-    } else {
-        tracing::warn!(role, "drain timeout: cutting off calls in flight");
+    if tokio::time::timeout(Duration::from_millis(drain_timeout_ms), &mut serving).await.is_err() {
+        tracing::warn!(role, connections = connections.open(), "drain timeout: cutting off connections");
         readiness.set_ended();
         // A caller that does not read its response must not delay the shutdown.
         let _ = tokio::time::timeout(CUT_OFF_TIMEOUT, serving).await;
@@ -159,15 +160,14 @@ fn routes(server: Server, health: &Health) -> Result<Routes, Error> {
         principal_source: server.principal_source,
         timeout: server.call_timeout,
     };
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(pb::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
+    let services = [&[server.service_name], server.other_services].concat();
+    let (v1, v1alpha) = (reflection(&services).build_v1()?, reflection(&services).build_v1alpha()?);
     let health = tonic_health::server::HealthService::from_health_reporter(health.reporter.clone());
     let probes = health::routes(probed, server.stages).route("/metrics", get(render_metrics));
     Ok(Routes::from(server.routes.fallback(no_route).layer(calls).merge(probes))
         .add_service(tonic_health::pb::health_server::HealthServer::new(health))
-        .add_service(reflection)
+        .add_service(v1)
+        .add_service(v1alpha)
         .prepare())
 }
 
@@ -178,6 +178,23 @@ async fn no_route(request: Request) -> Response {
         Protocol::Grpc => Status::unimplemented("").into_http(),
         Protocol::Http => ErrorKind::NotFound.http_response("nothing is served at this path").map(Body::from),
     }
+}
+
+/// Returns the builder of a reflection service that lists these services, health and reflection.
+fn reflection(services: &[&'static str]) -> tonic_reflection::server::Builder<'static> {
+    use tonic_reflection::pb::{v1, v1alpha};
+    let own = [
+        tonic_health::pb::health_server::SERVICE_NAME,
+        v1::server_reflection_server::SERVICE_NAME,
+        // Tools that are some years old know no other version.
+        v1alpha::server_reflection_server::SERVICE_NAME,
+    ];
+    let builder = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(pb::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(v1alpha::FILE_DESCRIPTOR_SET);
+    services.iter().chain(&own).fold(builder, |builder, &name| builder.with_service_name(name))
 }
 
 async fn render_metrics() -> Response {

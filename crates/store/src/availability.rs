@@ -17,6 +17,9 @@ pub enum Unavailable {
     /// The gateway's user or credentials lack permission.
     #[error("the store denies access: give the gateway's user or credentials permission to read and write the store")]
     AccessDenied,
+    /// The process or the system has no free file descriptor.
+    #[error("the gateway has too many open files: try again, or raise its limit (`ulimit -n`)")]
+    NoDescriptor,
     /// Requests time out, or the backend keeps failing.
     #[error("the store does not answer: try again")]
     NoResponse,
@@ -24,6 +27,9 @@ pub enum Unavailable {
 
 /// Backend name in errors of this crate's own file operations. Those of `object_store` contain `LocalFileSystem`.
 pub(crate) const FOLDER: &str = "folder";
+
+/// Error numbers ENFILE and EMFILE, for which the standard library has no stable kind.
+const NO_DESCRIPTOR: [i32; 2] = [23, 24];
 
 const FOLDER_BACKENDS: [&str; 2] = ["LocalFileSystem", FOLDER];
 
@@ -36,8 +42,11 @@ impl Unavailable {
         }
         let outermost: &(dyn Error + 'static) = error;
         let causes = std::iter::successors(Some(outermost), |&error| error.source());
-        let kind = causes.filter_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind).last();
-        match kind {
+        let system = causes.filter_map(|cause| cause.downcast_ref::<io::Error>()).last();
+        if system.and_then(io::Error::raw_os_error).is_some_and(|number| NO_DESCRIPTOR.contains(&number)) {
+            return Some(Self::NoDescriptor);
+        }
+        match system.map(io::Error::kind) {
             Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => Some(Self::Full),
             Some(ErrorKind::ReadOnlyFilesystem) => Some(Self::ReadOnly),
             Some(ErrorKind::PermissionDenied) => Some(Self::AccessDenied),
@@ -65,6 +74,7 @@ mod tests {
         assert_eq!(system(read_only), Some(Unavailable::ReadOnly));
         assert_eq!(system(denied), Some(Unavailable::AccessDenied));
         assert_eq!(system(broken), None);
+        assert_eq!([23, 24].map(system), [Some(Unavailable::NoDescriptor); 2]);
         assert_eq!(classify("S3", "503 after 10 attempts"), Some(Unavailable::NoResponse));
         let path = "documents".to_owned();
         let refused = object_store::Error::PermissionDenied { path, source: "403".into() };

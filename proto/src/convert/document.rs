@@ -62,6 +62,7 @@ impl ToWire for Document {
             expires_unix_ms: self.expires_unix_ms,
             labels: self.labels.to_wire(),
             names: self.names.clone(),
+            hex_id: self.id.to_string(),
         }
     }
 }

@@ -43,7 +43,7 @@ impl ToWire for ListQuery {
 
 impl FromWire<pb::ListResponse> for DocumentPage {
     fn from_wire(wire: pb::ListResponse) -> Result<Self, Invalid> {
-        let damaged = wire.damaged.into_iter().map(|pb::DamagedDocument { id, problem }| {
+        let damaged = wire.damaged.into_iter().map(|pb::DamagedDocument { id, problem, .. }| {
             Ok(DamagedDocument { id: DocumentId::try_from(id.as_ref())?, problem })
         });
         Ok(Self {
@@ -63,7 +63,11 @@ impl ToWire for DocumentPage {
             documents: self.documents.iter().map(Document::to_wire).collect(),
             next_page_token: self.next.map_or_else(String::new, |id| id.to_string()),
             damaged: damaged
-                .map(|damaged| pb::DamagedDocument { id: damaged.id.to_wire(), problem: damaged.problem.clone() })
+                .map(|DamagedDocument { id, problem }| pb::DamagedDocument {
+                    id: id.to_wire(),
+                    problem: problem.clone(),
+                    hex_id: id.to_string(),
+                })
                 .collect(),
         }
     }
@@ -90,6 +94,7 @@ impl ToWire for NamedDocument {
             id: self.id.to_wire(),
             token: self.token.clone(),
             changed_unix_ms: self.changed_unix_ms,
+            hex_id: self.id.to_string(),
         }
     }
 }
@@ -129,7 +134,12 @@ impl ToWire for DocumentLabels {
     type Wire = pb::SetLabelsResponse;
 
     fn to_wire(&self) -> pb::SetLabelsResponse {
-        pb::SetLabelsResponse { id: self.id.to_wire(), labels: self.labels.to_wire(), token: self.token.clone() }
+        pb::SetLabelsResponse {
+            id: self.id.to_wire(),
+            labels: self.labels.to_wire(),
+            token: self.token.clone(),
+            hex_id: self.id.to_string(),
+        }
     }
 }
 

@@ -38,7 +38,7 @@ impl ToWire for FsckMode {
 
 impl FromWire<pb::Finding> for Finding {
     fn from_wire(wire: pb::Finding) -> Result<Self, Invalid> {
-        let pb::Finding { object, problem, document, first_window, windows, repaired } = wire;
+        let pb::Finding { object, problem, document, first_window, windows, repaired, .. } = wire;
         let affected = match document.as_ref() {
             [] => None,
             id => Some(AffectedWindows { document: DocumentId::try_from(id)?, first_window, windows }),
@@ -59,6 +59,7 @@ impl ToWire for Finding {
             first_window: affected.map_or(0, |affected| affected.first_window),
             windows: affected.map_or(0, |affected| affected.windows),
             repaired: self.repaired,
+            hex_document: affected.map_or_else(String::new, |affected| affected.document.to_string()),
         }
     }
 }

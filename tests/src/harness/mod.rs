@@ -11,5 +11,6 @@ pub mod otlp;
 pub mod process;
 pub mod proxy;
 pub mod ptrace;
+pub mod raw_http2;
 pub mod row;
 pub mod wait;

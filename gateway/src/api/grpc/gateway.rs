@@ -125,7 +125,7 @@ impl pb::gateway_server::Gateway for GatewayService {
 
     async fn delete(&self, request: Request<pb::DeleteRequest>) -> Result<Response<pb::DeleteResponse>, Status> {
         let id = self.gateway.delete(&request.into_inner().id).await.map_err(status)?;
-        Ok(Response::new(pb::DeleteResponse { id: id.to_wire() }))
+        Ok(Response::new(pb::DeleteResponse { id: id.to_wire(), hex_id: id.to_string() }))
     }
 
     async fn set_name(&self, request: Request<pb::SetNameRequest>) -> Result<Response<pb::SetNameResponse>, Status> {
@@ -149,7 +149,7 @@ impl pb::gateway_server::Gateway for GatewayService {
         let pb::RemoveNameRequest { namespace, name, expected } = request.into_inner();
         let name = DocumentName::from_wire((namespace, name)).map_err(invalid)?;
         let id = self.gateway.remove_name(&name, &Expected::from_token(expected)).await.map_err(status)?;
-        Ok(Response::new(pb::RemoveNameResponse { id: id.to_wire() }))
+        Ok(Response::new(pb::RemoveNameResponse { id: id.to_wire(), hex_id: id.to_string() }))
     }
 
     async fn list_names(

@@ -12,6 +12,7 @@ use c3_types::limits::MESSAGE_BYTES_MAX;
 use tonic::service::Routes;
 
 pub(crate) use c3_proto::pb::gateway_server::SERVICE_NAME;
+pub(crate) use c3_proto::pb::registry_server::SERVICE_NAME as REGISTRY_NAME;
 
 use self::gateway::GatewayService;
 use self::registry::RegistryService;

@@ -1,15 +1,305 @@
 //! Limits of connections, of descriptors and of stalled responses; stopping; reflection.
 
-use anyhow::{Result, bail};
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::Duration;
 
+use anyhow::{Context, Result, bail};
+use c3_proto::pb;
+use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+use tonic::{Code, Status};
+use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
+use tonic_reflection::pb::v1::{server_reflection_request, server_reflection_response};
+
+use crate::harness::cluster::{Cluster, ClusterSpec};
+use crate::harness::gateway_api::{GatewayApi, id_of};
+use crate::harness::process::{Launch, Program, free_address};
+use crate::harness::raw_http2::RawHttp2;
 use crate::harness::row::Row;
+use crate::harness::wait::until;
 
 /// Names of the rows.
-pub const ROWS: &[&str] = &[];
+pub const ROWS: &[&str] = &[
+    "cancelled-at-once",
+    "unread-responses",
+    "few-descriptors",
+    "stop-without-calls",
+    "long-messages",
+    "grpc-surface",
+];
+
+const GET_TEXT: &str = "/c3.v1.Gateway/GetText";
+const STAT: &str = "/c3.v1.Gateway/Stat";
+/// Maximum time to wait for something that should take seconds.
+const LIMIT: Duration = Duration::from_secs(30);
+/// Length of the documents that are read.
+const DOCUMENT_BYTES: usize = 4_000;
 
 /// Runs the measurements of a row. Fails if [`ROWS`] has no such row.
 pub async fn measure(row: &str) -> Result<Vec<Row>> {
     match row {
+        "cancelled-at-once" => cancelled_at_once().await,
+        "unread-responses" => unread_responses().await,
+        "few-descriptors" => few_descriptors().await,
+        "stop-without-calls" => stop_without_calls().await,
+        "long-messages" => long_messages().await,
+        "grpc-surface" => grpc_surface().await,
         row => bail!("no measurement for row `{row}`"),
     }
+}
+
+/// Stores a document and returns its id and text.
+async fn stored(api: &GatewayApi) -> Result<(String, String)> {
+    let text = "Nothing in the world is as soft as water. ".repeat(DOCUMENT_BYTES / 42);
+    let put = api.put_at(text.as_bytes(), 20).await?;
+    Ok((id_of(&put.document.context("no document")?), text))
+}
+
+fn get_text(id: &str) -> pb::GetTextRequest {
+    pb::GetTextRequest { id: id.to_owned(), start: None, end: None }
+}
+
+/// Returns the text of a response to `GetText`.
+fn text_of(responses: Vec<pb::GetTextResponse>) -> String {
+    let texts = responses.into_iter().filter_map(|response| match response.part {
+        Some(pb::get_text_response::Part::Text(text)) => Some(text.to_vec()),
+        _ => None,
+    });
+    String::from_utf8_lossy(&texts.flatten().collect::<Vec<_>>()).into_owned()
+}
+
+/// Cancels 200 calls at the moment they begin, on the connection of a read.
+async fn cancelled_at_once() -> Result<Vec<Row>> {
+    const CALLS: usize = 200;
+    let cluster = ClusterSpec::default().start().await?;
+    let (id, text) = stored(&cluster.api()?).await?;
+    let mut connection = RawHttp2::connect(cluster.gateway.address()).await?;
+    let read = connection.begin(GET_TEXT, &get_text(&id));
+    for _ in 0..CALLS {
+        let call = connection.begin(STAT, &pb::StatRequest { id: id.clone() });
+        connection.cancel(call);
+    }
+    connection.send().await?;
+    let received = connection.receive(|responses| responses.get(&read).is_some_and(|response| response.ended)).await;
+    let error = received.err().map(|error| error.to_string());
+    let got = connection.responses.get(&read).map(|response| response.messages()).transpose()?.map(text_of);
+    Ok(vec![
+        Row::equal("cancelled-at-once-connection-lost", error, None),
+        Row::holds("cancelled-at-once-other-read", got == Some(text), "gets its text"),
+    ])
+}
+
+/// Reads a document more often than the gateway admits calls, on a connection that never makes room for the responses.
+async fn unread_responses() -> Result<Vec<Row>> {
+    const CALLS: usize = 1024;
+    const STALL_MS: u64 = 2_000;
+    /// Calls that fit only if stalled responses have lost their permits: a connection may hold three times as many as
+    /// are free, and at least three quarters of 1,024 are held by the first connection.
+    const MORE_CALLS: usize = 400;
+    let env = vec![("C3_RESPONSE_STALL_MS".to_owned(), STALL_MS.to_string())];
+    let cluster = ClusterSpec { env, ..ClusterSpec::default() }.start().await?;
+    let api = cluster.api()?;
+    let (id, text) = stored(&api).await?;
+    let mut unread = RawHttp2::connect(cluster.gateway.address()).await?;
+    let admitted = begin_reads(&mut unread, &id, CALLS).await?;
+    let began = Instant::now();
+
+    let others = cluster.api()?;
+    let mut failures = BTreeSet::new();
+    for _ in 0..5 {
+        match others.get(&id).await {
+            Ok(got) if got.text == text.as_bytes() => {}
+            Ok(_) => _ = failures.insert("another text".to_owned()),
+            Err(status) => _ = failures.insert(status.to_string()),
+        }
+    }
+    let places_back = until("the places of stalled responses", LIMIT, async || {
+        let mut more = RawHttp2::connect(cluster.gateway.address()).await.ok()?;
+        (begin_reads(&mut more, &id, MORE_CALLS).await.ok()? == MORE_CALLS).then(|| began.elapsed())
+    });
+    let places_back = places_back.await?.as_secs_f64();
+    let all_ended = unread.receive(|responses| responses.values().all(|one| one.refused || one.ended || one.reset));
+    let ended = timeout(LIMIT, all_ended).await.is_ok_and(|received| received.is_ok());
+    let still_serves = others.get(&id).await.is_ok_and(|got| got.text == text.as_bytes());
+    Ok(vec![
+        // Three quarters, and as many as end because they fit into the connection's window.
+        Row::at_most("unread-responses-admitted", admitted as f64, CALLS as f64 * 0.8),
+        Row::equal("unread-responses-failures-of-others", Vec::from_iter(failures), Vec::new()),
+        // Before the responses are ended, which is at ten times the setting.
+        Row::at_most("unread-responses-places-back-seconds", places_back, STALL_MS as f64 / 1000.0 * 8.0),
+        Row::holds("unread-responses-ended", ended, "every stalled response is reset"),
+        Row::holds("unread-responses-afterwards", still_serves, "a read succeeds"),
+    ])
+}
+
+/// Begins `calls` reads and waits until each is admitted or refused. Returns how many were admitted.
+async fn begin_reads(connection: &mut RawHttp2, id: &str, calls: usize) -> Result<usize> {
+    for _ in 0..calls {
+        connection.begin(GET_TEXT, &get_text(id));
+    }
+    connection.send().await?;
+    connection.receive(|responses| responses.len() == calls).await?;
+    Ok(connection.responses.values().filter(|response| !response.refused).count())
+}
+
+/// Opens more idle connections than the gateway may have descriptors.
+async fn few_descriptors() -> Result<Vec<Row>> {
+    const IDLE: usize = 100;
+    const WATCHED: Duration = Duration::from_secs(1);
+    let limited = |limit: &str| ClusterSpec {
+        gateway_wrapper: ["sh", "-c", &format!("ulimit {limit} && exec \"$0\" \"$@\"")].map(str::to_owned).to_vec(),
+        ..ClusterSpec::default()
+    };
+    let cluster = limited("-n 64").start().await?;
+    let open = cluster.api()?;
+    let (id, text) = stored(&open).await?;
+    let mut idle = Vec::new();
+    for _ in 0..IDLE {
+        idle.push(TcpStream::connect(cluster.gateway.address()).await?);
+    }
+    let begun = Instant::now();
+    let mut wrong_codes = Vec::new();
+    let mut call = |result: Result<(), Status>| match result.map_err(|status| status.code()) {
+        Ok(()) | Err(Code::ResourceExhausted) => {}
+        Err(code) => wrong_codes.push(format!("{code:?}")),
+    };
+    let before = cpu_seconds(&cluster)?;
+    while begun.elapsed() < WATCHED {
+        let text = format!("{:?}: {text}", begun.elapsed());
+        call(open.put_at(text.as_bytes(), 20).await.map(drop));
+        call(open.get(&id).await.map(drop));
+        sleep(WATCHED / 10).await;
+    }
+    let new_client = until("a new client", LIMIT, async || {
+        let api = cluster.api().ok()?;
+        let got = timeout(LIMIT, api.get(&id)).await.ok()?.ok()?;
+        (got.text == text.as_bytes()).then(|| begun.elapsed())
+    });
+    let served = new_client.await?.as_secs_f64();
+    let cpu = (cpu_seconds(&cluster)? - before) / begun.elapsed().as_secs_f64();
+    let warnings = cluster.gateway.log().matches("cannot accept connections").count();
+    drop(idle);
+
+    let soft = limited("-S -n 64").start().await?;
+    let limits = fs::read_to_string(format!("/proc/{}/limits", soft.gateway.id()))?;
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).context("no limit")?;
+    let [soft_limit, hard_limit] = [3, 4].map(|column| files.split_whitespace().nth(column).unwrap_or_default());
+    Ok(vec![
+        Row::equal("few-descriptors-codes", wrong_codes, Vec::new()),
+        Row::at_most("few-descriptors-new-client-seconds", served, 20.0),
+        Row::at_most("few-descriptors-cpu-share", cpu, 0.5),
+        Row::equal("few-descriptors-warnings", warnings, 1),
+        Row::equal("few-descriptors-soft-limit", soft_limit.to_owned(), hard_limit.to_owned()),
+    ])
+}
+
+/// Returns the processor time that the gateway has used.
+fn cpu_seconds(cluster: &Cluster) -> Result<f64> {
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let stat = fs::read_to_string(format!("/proc/{}/stat", cluster.gateway.id()))?;
+    let fields = stat.rsplit_once(')').context("no name")?.1.split_whitespace().skip(11).take(2);
+    Ok(fields.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_SECOND)
+}
+
+/// Stops a gateway while one peer acknowledges nothing, and another has sent half a request.
+async fn stop_without_calls() -> Result<Vec<Row>> {
+    let mut cluster = ClusterSpec::default().start().await?;
+    let (id, _) = stored(&cluster.api()?).await?;
+    let mut silent = RawHttp2::connect(cluster.gateway.address()).await?;
+    silent.call::<pb::StatResponse>(STAT, &pb::StatRequest { id }).await?;
+    let mut half = TcpStream::connect(cluster.gateway.address()).await?;
+    half.write_all(b"GET /metrics HTT").await?;
+    let began = Instant::now();
+    cluster.gateway.terminate().await?;
+    let seconds = began.elapsed().as_secs_f64();
+    let claims = cluster.gateway.log().contains("cutting off");
+    Ok(vec![
+        Row::at_most("stop-without-calls-seconds", seconds, 5.0),
+        Row::holds("stop-without-calls-log", !claims, "does not claim that calls were cut off"),
+    ])
+}
+
+/// Provokes messages that name a very long thing, or very many things.
+async fn long_messages() -> Result<Vec<Row>> {
+    const DEAD: u16 = 300;
+    const FIRST_PORT: u16 = 20_001;
+    let cluster = ClusterSpec::default().start().await?;
+    let options = pb::WriteOptions { cascade: "x".repeat(20_000), ..Default::default() };
+    let unknown = cluster.api()?.put(b"text", options).await.err().context("an unknown cascade is accepted")?;
+
+    let folder = TempDir::with_prefix("c3-dead-")?;
+    let compressor = cluster.compressors.first().context("no compressor")?;
+    let mut gateway = Launch::new(Program::Gateway).env("C3_NODE_WAIT_MS", "200");
+    gateway = gateway.arg("--data").arg(folder.path().join("data")).arg("--compressor").arg(compressor.url());
+    for port in FIRST_PORT..FIRST_PORT + DEAD {
+        gateway = gateway.arg("--decoder").arg(format!("http://127.0.0.1:{port}"));
+    }
+    let gateway = gateway.serve(folder.path()).await?;
+    let dead = GatewayApi::to(&gateway)?.put_at(b"text", 20).await.err().context("a put without a decoder succeeds")?;
+    let told = |status: &Status| format!("{:?}, {} bytes", status.code(), status.message().len());
+    let is = |status: &Status, code: Code, end: &str| {
+        status.code() == code && status.message().contains(end) && status.message().len() <= 2048
+    };
+    Ok(vec![
+        Row::observed(
+            "long-messages-unknown-cascade",
+            told(&unknown),
+            is(&unknown, Code::InvalidArgument, "choose one of"),
+            "INVALID_ARGUMENT that lists the cascades",
+        ),
+        Row::observed(
+            "long-messages-dead-decoders",
+            told(&dead),
+            is(&dead, Code::Unavailable, "295 more"),
+            "UNAVAILABLE that counts the decoders",
+        ),
+    ])
+}
+
+/// Looks at a gateway with the means of a gRPC tool: reflection, ids in JSON, and an address with a name.
+async fn grpc_surface() -> Result<Vec<Row>> {
+    let cluster = ClusterSpec::default().start().await?;
+    let api = cluster.api()?;
+    let (id, _) = stored(&api).await?;
+    let mut rows = Vec::new();
+    let expected = [
+        "c3.v1.Gateway",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection",
+    ];
+    for version in ["v1", "v1alpha"] {
+        let listed = services(cluster.gateway.address(), version).await.unwrap_or_else(|error| vec![error.to_string()]);
+        rows.push(Row::equal(format!("grpc-surface-{version}"), listed, expected.map(str::to_owned).to_vec()));
+    }
+    rows.push(Row::equal("grpc-surface-hex-id", api.stat(&id).await?.hex_id, id));
+
+    let folder = TempDir::with_prefix("c3-localhost-")?;
+    let address = free_address()?;
+    let listen = address.replace("127.0.0.1", "localhost");
+    let gateway = Launch::new(Program::Gateway).arg("--data").arg(folder.path().join("data"));
+    let mut gateway = gateway.arg("--listen").arg(listen).spawn(folder.path(), address).await?;
+    let error = gateway.ready().await.err().map(|error| format!("{error:#}"));
+    rows.push(Row::equal("grpc-surface-listen-on-a-name", error, None));
+    Ok(rows)
+}
+
+/// Lists the services of a server by a version of the reflection protocol; its messages are the same in both.
+async fn services(address: &str, version: &str) -> Result<Vec<String>> {
+    use server_reflection_request::MessageRequest;
+    use server_reflection_response::MessageResponse;
+    let path = format!("/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo");
+    let message_request = Some(MessageRequest::ListServices(String::new()));
+    let request = ServerReflectionRequest { host: String::new(), message_request };
+    let responses = RawHttp2::connect(address).await?.call::<ServerReflectionResponse>(&path, &request).await?;
+    let services = responses.into_iter().filter_map(|response| match response.message_response {
+        Some(MessageResponse::ListServicesResponse(listed)) => Some(listed.service),
+        _ => None,
+    });
+    let mut names = Vec::from_iter(services.flatten().map(|service| service.name));
+    names.sort_unstable();
+    Ok(names)
 }

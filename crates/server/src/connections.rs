@@ -1,0 +1,330 @@
+//! Connections of a server: accepts them, bounds their number, closes idle ones, and closes all of them at the end.
+//!
+//! tonic's accept loop does none of this: it spins while no file descriptor is free, keeps idle connections for ever,
+//! and a shutdown waits for peers that acknowledge nothing.
+
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::Request;
+use http_body::{Body, Frame, SizeHint};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{service::Routes, transport::server::Connected};
+use tower::Service;
+
+use crate::{
+    admission::Permit,
+    descriptors,
+    server::ServerArgs,
+    stall::{self, StallGuard, StreamExecutor},
+};
+
+/// Interval of HTTP/2 keepalive pings on an idle connection.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+/// Time to answer a keepalive ping, after which the connection closes and releases its permits.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Minimum of the HTTP/2 limits on resets, for servers with a low `--calls-max`: health checks need no permit, but are
+/// streams too.
+const RESETS_MIN: u32 = 1024;
+/// Streams that a connection may lose by its own faults, as a multiple of the streams that it may have at once.
+const FAULTS_FACTOR: usize = 16;
+/// Time without a call after which a connection that is asked to close is cut off. Peers that acknowledge nothing, or
+/// sent half a request, would otherwise delay a shutdown.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time without a call after which a connection is closed while connections or file descriptors are short.
+const SHORTAGE_IDLE: Duration = Duration::from_secs(1);
+/// Pause after connections or file descriptors were short.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Minimum interval between two warnings about a shortage.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Accepts and serves the connections of a server.
+pub(crate) struct Connections {
+    routes: Routes,
+    http: Builder<StreamExecutor>,
+    stall_timeout: Duration,
+    idle_max: Duration,
+    /// Connections that may still be accepted.
+    slots: Arc<Semaphore>,
+    /// Sends a message whenever a connection cannot be accepted for want of a slot or a file descriptor.
+    shortages: watch::Sender<()>,
+    /// Connections that are open.
+    open: TaskTracker,
+    /// Once cancelled, connections close as soon as they have no calls in flight.
+    closing: CancellationToken,
+}
+
+impl Connections {
+    /// Returns the connections of a server with these routes. They end once `closing` is cancelled.
+    pub(crate) fn new(routes: Routes, args: &ServerArgs, closing: CancellationToken) -> Arc<Self> {
+        let stall_timeout = Duration::from_millis(args.response_stall_ms);
+        Arc::new(Self {
+            routes,
+            http: http(args, stall_timeout),
+            stall_timeout,
+            idle_max: Duration::from_millis(args.connection_idle_ms),
+            // The other half of the descriptors is for files, nodes and the other servers of the process.
+            slots: Arc::new(Semaphore::new((descriptors::raise_limit() / 2).max(1))),
+            shortages: watch::Sender::new(()),
+            open: TaskTracker::new(),
+            closing,
+        })
+    }
+
+    /// Returns the number of open connections.
+    pub(crate) fn open(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Serves connections until `closing` is cancelled and all of them have closed. If this future is dropped, those
+    /// still open are cut off.
+    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener) {
+        let cut_off = CancellationToken::new();
+        let _cut_off = cut_off.clone().drop_guard();
+        // Drops the listener when it ends, so that callers are refused immediately instead of waiting for an answer.
+        self.closing.run_until_cancelled(self.accept_all(listener, &cut_off)).await;
+        self.open.close();
+        self.open.wait().await;
+    }
+
+    async fn accept_all(self: &Arc<Self>, listener: TcpListener, cut_off: &CancellationToken) {
+        let mut warned: Option<Instant> = None;
+        loop {
+            match self.accept(&listener).await {
+                Ok((stream, slot)) => {
+                    let connection = Arc::clone(self).run(stream, slot);
+                    self.open.spawn(cut_off.clone().run_until_cancelled_owned(connection));
+                }
+                Err(error) => {
+                    self.shortages.send_replace(());
+                    if warned.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) {
+                        warned = Some(Instant::now());
+                        let open = self.open();
+                        tracing::warn!(%error, open, "cannot accept connections: closing idle ones; raise `ulimit -n`");
+                    }
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Accepts the next connection. Fails if there are too many connections, or no file descriptor is free.
+    async fn accept(&self, listener: &TcpListener) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+        let slot = Arc::clone(&self.slots).try_acquire_owned();
+        let slot = slot.map_err(|_| io::Error::other("half of the file descriptors are connections"))?;
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => return Ok((stream, slot)),
+                // The peer gave up before its connection was accepted.
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn run(self: Arc<Self>, stream: TcpStream, _slot: OwnedSemaphorePermit) {
+        // Fails only if the peer has gone already.
+        let _ = stream.set_nodelay(true);
+        let (peer, activity) = (stream.connect_info(), Arc::new(Activity::default()));
+        let service = service_fn(|mut request: Request<Incoming>| {
+            let in_flight = activity.begin();
+            request.extensions_mut().insert(peer.clone());
+            let response = self.routes.clone().call(request);
+            async move {
+                let mut response = response.await?;
+                let permit = response.extensions_mut().remove();
+                Ok::<_, Infallible>(response.map(|inner| ResponseBody { inner, permit, _in_flight: in_flight }))
+            }
+        });
+        let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), service));
+        // HTTP/1 has no streams: the connection itself drives its response.
+        let mut guard = StallGuard::new(self.stall_timeout);
+        tokio::select! {
+            // Errors are the peer's: it broke the protocol or the connection.
+            _ = poll_fn(|cx| guard.poll(connection.as_mut(), cx)) => return,
+            () = activity.idle_for(self.idle_max) => {}
+            () = self.needed_for_others(&activity) => {}
+            () = self.closing.cancelled() => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        tokio::select! {
+            _ = poll_fn(|cx| guard.poll(connection.as_mut(), cx)) => {}
+            () = async { sleep(CLOSE_TIMEOUT).await; activity.idle_for(CLOSE_TIMEOUT).await } => {}
+        }
+    }
+
+    /// Waits until there is a shortage while the connection is idle.
+    async fn needed_for_others(&self, activity: &Activity) {
+        let mut shortages = self.shortages.subscribe();
+        while shortages.changed().await.is_ok() {
+            if activity.idle() >= SHORTAGE_IDLE {
+                return;
+            }
+        }
+    }
+}
+
+/// Returns the HTTP settings of all connections.
+fn http(args: &ServerArgs, stall_timeout: Duration) -> Builder<StreamExecutor> {
+    let resets = args.calls_max.max(RESETS_MIN) as usize;
+    let mut http = Builder::new(StreamExecutor { stall_timeout });
+    // Prometheus scrapes over HTTP/1.1. The timer bounds the time in which a request's head must arrive.
+    http.http1().timer(TokioTimer::new());
+    http.http2()
+        .timer(TokioTimer::new())
+        // Without keepalive, a caller whose machine died would keep its permits for ever.
+        .keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        // A connection may use all permits, but cannot queue further calls.
+        .max_concurrent_streams(args.calls_max)
+        // A caller may cancel all its calls at once. h2 allows 20 by default, and then closes the connection.
+        .max_pending_accept_reset_streams(resets)
+        // Counts over the life of a connection. A burst of calls before the caller knows the limit on streams counts
+        // too, so the limit is a multiple of that limit.
+        .max_local_error_reset_streams(resets * FAULTS_FACTOR);
+    http
+}
+
+/// Calls in flight of a connection, and the time since it had none.
+struct Activity(Mutex<(usize, Instant)>);
+
+impl Default for Activity {
+    fn default() -> Self {
+        Self(Mutex::new((0, Instant::now())))
+    }
+}
+
+impl Activity {
+    fn begin(self: &Arc<Self>) -> InFlight {
+        self.update(|calls| calls + 1);
+        InFlight(Arc::clone(self))
+    }
+
+    fn update(&self, change: impl FnOnce(usize) -> usize) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = (change(state.0), Instant::now());
+    }
+
+    /// Returns the time since the connection had a call in flight.
+    fn idle(&self) -> Duration {
+        let (calls, since) = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if calls == 0 { since.elapsed() } else { Duration::ZERO }
+    }
+
+    /// Waits until the connection has had no call in flight for `limit`.
+    async fn idle_for(&self, limit: Duration) {
+        loop {
+            let idle = self.idle();
+            if idle >= limit {
+                return;
+            }
+            sleep_until(Instant::now() + (limit - idle)).await;
+        }
+    }
+}
+
+/// Guard that counts a call as in flight.
+struct InFlight(Arc<Activity>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.update(|calls| calls - 1);
+    }
+}
+
+/// Body of a response. Tells the stall guard what it does, and keeps its call in flight until it is dropped.
+struct ResponseBody<B> {
+    inner: B,
+    /// The call's permit, if it needs one.
+    permit: Option<Arc<Permit>>,
+    _in_flight: InFlight,
+}
+
+impl<B: Body + Unpin> Body for ResponseBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(_)) => stall::body_gave_frame(self.permit.clone()),
+            Poll::Ready(None) | Poll::Pending => stall::body_is_idle(),
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl<B> Drop for ResponseBody<B> {
+    fn drop(&mut self) {
+        stall::body_is_idle();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        task::JoinHandle,
+        time::timeout,
+    };
+
+    use super::*;
+
+    /// Well below hyper's timeout for half a request, which is 30 seconds.
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    /// Starts a server without routes. Returns its address and the task that serves.
+    async fn start(args: &ServerArgs, closing: &CancellationToken) -> (SocketAddr, JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Connections::new(Routes::default(), args, closing.clone());
+        (address, tokio::spawn(connections.serve(listener)))
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_is_closed() {
+        let args = ServerArgs { connection_idle_ms: 50, ..Default::default() };
+        let (address, _) = start(&args, &CancellationToken::new()).await;
+        let mut idle = TcpStream::connect(address).await.unwrap();
+        assert_eq!(timeout(LIMIT, idle.read(&mut [0])).await.unwrap().unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn half_a_request_does_not_delay_the_end() {
+        let closing = CancellationToken::new();
+        let (address, serving) = start(&ServerArgs::default(), &closing).await;
+        let mut peer = TcpStream::connect(address).await.unwrap();
+        peer.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\nGET / HTT").await.unwrap();
+        assert_eq!(peer.read(&mut [0]).await.unwrap(), 1);
+        closing.cancel();
+        timeout(LIMIT, serving).await.unwrap().unwrap();
+    }
+}
