@@ -37,6 +37,10 @@ impl Job for CompressJob {
         self.window.tokens.len()
     }
 
+    fn operation(&self) -> &'static str {
+        "compress"
+    }
+
     fn principal(&self) -> Principal {
         self.principal
     }

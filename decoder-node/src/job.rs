@@ -61,6 +61,13 @@ impl queue::Job for Job {
         }
     }
 
+    fn operation(&self) -> &'static str {
+        match self {
+            Self::Decode(_) => "decode",
+            Self::Verify(job) => job.operation(),
+        }
+    }
+
     fn principal(&self) -> Principal {
         match self {
             Self::Decode(job) => job.principal,
@@ -79,6 +86,10 @@ impl queue::Job for Job {
 impl queue::Job for VerifyJob {
     fn tokens(&self) -> usize {
         self.window.tokens.len()
+    }
+
+    fn operation(&self) -> &'static str {
+        "verify"
     }
 
     fn principal(&self) -> Principal {

@@ -74,8 +74,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     });
     // The task is aborted when the server stops. This is safe: garbage collection may be interrupted at any point.
     let interval = Duration::from_secs(config.gc_interval_s);
-    let _gc = (!interval.is_zero())
-        .then(|| AbortOnDropHandle::new(tokio::spawn(Arc::clone(&gateway).run_gc_every(interval))));
+    let _maintenance = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&gateway).maintain(interval)));
     let readiness = Readiness::default();
     readiness.set_ready();
     let stages = StageHealth { unready: gateway.router.unready_stages(), services: &HEALTH_SERVICES };

@@ -1,8 +1,10 @@
 //! Metrics of the gateway, in addition to those of the server, the store and routing.
 
+use std::time::Duration;
+
 use c3_server::metrics::{self, Metrics as ServerMetrics};
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::Counter;
+use opentelemetry::metrics::{Counter, Histogram};
 
 use crate::ROLE;
 
@@ -16,6 +18,7 @@ pub(crate) struct Metrics {
     shards: Counter<u64>,
     bytes: Counter<u64>,
     tokens: Counter<u64>,
+    first_byte: Histogram<f64>,
 }
 
 /// Direction of a text through the gateway.
@@ -35,6 +38,10 @@ impl Metrics {
             shards: counter("c3_shards", "Shards written, by outcome (reused, compressed)"),
             bytes: counter("c3_text_bytes", "Bytes of text, by direction (in, out)"),
             tokens: counter("c3_text_tokens", "Text tokens, by direction (in, out)"),
+            first_byte: metrics::durations(
+                "c3_first_byte_duration_seconds",
+                "Time from the start of a read to its first bytes of text",
+            ),
         }
     }
 
@@ -42,6 +49,11 @@ impl Metrics {
     pub(crate) fn shard(&self, reused: bool) {
         let outcome = if reused { "reused" } else { "compressed" };
         self.shards.add(1, &[role(), KeyValue::new("outcome", outcome)]);
+    }
+
+    /// Records how long a read took to its first bytes of text.
+    pub(crate) fn first_byte(&self, duration: Duration) {
+        self.first_byte.record(duration.as_secs_f64(), &[role()]);
     }
 
     /// Counts text that was stored, compressed or read, in bytes and tokens.

@@ -1,8 +1,10 @@
 //! Lost nodes, clients that disconnect, and restarts.
 
+use c3_client::{Client, DocumentName, Expected, WriteOptions};
 use c3_tests::harness::cluster::ClusterSpec;
 use c3_tests::harness::row::assert_all;
 use c3_tests::suites::pipeline::failover;
+use futures::TryStreamExt;
 
 #[tokio::test]
 async fn a_read_survives_the_loss_of_its_decoder() {
@@ -27,4 +29,26 @@ async fn documents_survive_a_restart() {
     let id = c3_tests::harness::gateway_api::id_of(&put.document.unwrap());
     let cluster = cluster.restart().await.unwrap();
     assert_eq!(cluster.api().unwrap().get(&id).await.unwrap().text, text.as_bytes());
+}
+
+#[tokio::test]
+async fn calls_that_only_read_move_to_another_gateway() {
+    let mut cluster = ClusterSpec::default().start().await.unwrap();
+    let second = cluster.start_second_gateway().await.unwrap();
+    let urls = format!("{},{}", cluster.gateway.url(), second.url());
+    let client = async || Client::connect(&urls).await.unwrap();
+    // Each call has its own client, because a client stays with the gateway to which a call has moved.
+    let [list, names, get_name, labels, totals] =
+        [client().await, client().await, client().await, client().await, client().await];
+    let stored = list.put_text(crate::page(), &WriteOptions::default()).await.unwrap();
+    let (id, name): (_, DocumentName) = (stored.document.id.to_string(), "page".parse().unwrap());
+    list.set_name(&name, &id, &Expected::Any).await.unwrap();
+    cluster.gateway.kill().unwrap();
+    let listed: Vec<_> = list.list("").try_collect().await.unwrap();
+    assert_eq!(listed.len(), 1);
+    let names: Vec<_> = names.names(name.namespace(), "").try_collect().await.unwrap();
+    assert_eq!(names.len(), 1);
+    assert_eq!(get_name.get_name(&name).await.unwrap().id, stored.document.id);
+    assert_eq!(labels.labels(&id).await.unwrap().id, stored.document.id);
+    assert_eq!(totals.totals().await.unwrap().documents, 1);
 }

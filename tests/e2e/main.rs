@@ -12,6 +12,7 @@ mod deploy;
 mod failover;
 mod golden;
 mod limits;
+mod metrics;
 mod names;
 mod nodes;
 mod range;

@@ -14,7 +14,7 @@ use c3_types::{
 };
 use futures::stream::{self, BoxStream, Stream, StreamExt};
 use tokio::io::AsyncRead;
-use tonic::Request;
+use tonic::{Request, Response, Status};
 
 use crate::error::Error;
 use crate::retry::{Gateway, Gateways, Timeouts};
@@ -149,20 +149,20 @@ impl Client {
 
     /// Describes a document. `id` may be a unique prefix or a name.
     pub async fn stat(&self, id: &str) -> Result<Document, Error> {
-        let stat = |mut gateway: Gateway| async move {
-            Ok(gateway.stat(self.unary(pb::StatRequest { id: id.to_owned() })).await?.into_inner())
-        };
-        let response = self.gateways.retrying(stat).await?;
+        let response = self.stat_response(id).await?;
         Ok(Document::from_wire(response.document.ok_or_else(|| Error::missing("document"))?)?)
+    }
+
+    pub(crate) async fn stat_response(&self, id: &str) -> Result<pb::StatResponse, Error> {
+        let request = pb::StatRequest { id: id.to_owned() };
+        self.read(request, |mut gateway, request| async move { gateway.stat(request).await }).await
     }
 
     /// Returns the interrupted uploads, sorted by name. A put of the same text under the same name resumes an upload.
     pub async fn uploads(&self) -> Result<Vec<Upload>, Error> {
-        let uploads = |mut gateway: Gateway| async move {
-            Ok(gateway.uploads(self.unary(pb::UploadsRequest {})).await?.into_inner().uploads)
-        };
-        let uploads = self.gateways.retrying(uploads).await?.into_iter();
-        Ok(uploads.map(Upload::from_wire).collect::<Result<_, _>>()?)
+        let uploads = |mut gateway: Gateway, request| async move { gateway.uploads(request).await };
+        let uploads = self.read(pb::UploadsRequest {}, uploads).await?.uploads;
+        Ok(uploads.into_iter().map(Upload::from_wire).collect::<Result<_, _>>()?)
     }
 
     /// Collects garbage: schedules unreferenced objects older than `grace_seconds` (`None`: the gateway's setting) for
@@ -243,10 +243,21 @@ impl Client {
     }
 
     async fn nodes_response(&self) -> Result<pb::NodesResponse, Error> {
-        let nodes = |mut gateway: Gateway| async move {
-            Ok(gateway.nodes(self.unary(pb::NodesRequest {})).await?.into_inner())
+        let nodes = |mut gateway: Gateway, request| async move { gateway.nodes(request).await };
+        self.read(pb::NodesRequest {}, nodes).await
+    }
+
+    /// Makes a call that changes nothing, with retries. Each attempt has the deadline [`Timeouts::response`].
+    pub(crate) async fn read<M, T, F>(&self, message: M, call: impl Fn(Gateway, Request<M>) -> F) -> Result<T, Error>
+    where
+        M: Clone,
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let attempt = |gateway| {
+            let response = call(gateway, self.unary(message.clone()));
+            async move { Ok(response.await?.into_inner()) }
         };
-        self.gateways.retrying(nodes).await
+        self.gateways.retrying(attempt).await
     }
 
     /// Returns a request with [`Timeouts::response`] as its deadline.

@@ -10,6 +10,7 @@ use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use crate::client::Client;
 use crate::error::Error;
+use crate::retry::Gateway;
 
 /// Entry of a list of documents.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,8 +43,8 @@ impl Client {
     /// Returns the document and the version token of a name. Fails with NOT_FOUND if no document has the name.
     pub async fn get_name(&self, name: &DocumentName) -> Result<NamedDocument, Error> {
         let (namespace, name) = parts(name);
-        let request = self.unary(pb::GetNameRequest { namespace, name });
-        let response = self.gateway().get_name(request).await?.into_inner();
+        let get_name = |mut gateway: Gateway, request| async move { gateway.get_name(request).await };
+        let response = self.read(pb::GetNameRequest { namespace, name }, get_name).await?;
         Ok(NamedDocument::from_wire(response.named.ok_or_else(|| Error::missing("named"))?)?)
     }
 
@@ -64,7 +65,8 @@ impl Client {
             async move {
                 let Some(page_token) = page_token else { return Ok(None) };
                 let request = pb::ListNamesRequest { namespace, prefix, page_size: 0, page_token };
-                let page = client.gateway().list_names(client.unary(request)).await?.into_inner();
+                let list = |mut gateway: Gateway, request| async move { gateway.list_names(request).await };
+                let page = client.read(request, list).await?;
                 let NamePage { names, damaged, next } = NamePage::from_wire(page)?;
                 let entries = names.into_iter().map(ListedName::Named);
                 let entries = entries.chain(damaged.into_iter().map(ListedName::Damaged));
@@ -95,8 +97,7 @@ impl Client {
 
     /// Returns the labels of a document and their version token. `id` may be a unique prefix or a name.
     pub async fn labels(&self, id: &str) -> Result<DocumentLabels, Error> {
-        let request = self.unary(pb::StatRequest { id: id.to_owned() });
-        let response = self.gateway().stat(request).await?.into_inner();
+        let response = self.stat_response(id).await?;
         let document = Document::from_wire(response.document.ok_or_else(|| Error::missing("document"))?)?;
         Ok(DocumentLabels { id: document.id, labels: document.labels, token: response.labels_token })
     }
@@ -114,7 +115,8 @@ impl Client {
             let client = client.clone();
             async move {
                 let Some(query) = query else { return Ok(None) };
-                let page = client.gateway().list(client.unary(query.to_wire())).await?.into_inner();
+                let list = |mut gateway: Gateway, request| async move { gateway.list(request).await };
+                let page = client.read(query.to_wire(), list).await?;
                 let DocumentPage { documents, damaged, next } = DocumentPage::from_wire(page)?;
                 let entries = documents.into_iter().map(|document| Listed::Document(Box::new(document)));
                 let entries = entries.chain(damaged.into_iter().map(Listed::Damaged));
@@ -127,7 +129,8 @@ impl Client {
 
     /// Returns totals over all documents. Has no deadline, since the gateway reads every manifest and every name.
     pub async fn totals(&self) -> Result<Totals, Error> {
-        Ok(Totals::from_wire(self.gateway().totals(pb::TotalsRequest {}).await?.into_inner())?)
+        let totals = |mut gateway: Gateway| async move { Ok(gateway.totals(pb::TotalsRequest {}).await?.into_inner()) };
+        Ok(Totals::from_wire(self.gateways.retrying(totals).await?)?)
     }
 }
 

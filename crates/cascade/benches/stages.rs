@@ -30,7 +30,7 @@ impl Stages {
         let options = Options::default();
         let compressor = Compressor::load(source, &options).expect("the default model loads");
         let decoder = Decoder::load(source, &options).expect("the default model loads");
-        let text = include_str!("../../../ARCHITECTURE.md").repeat(20);
+        let text = include_str!("../../../tests/fixtures/texts/chapter.txt").repeat(10);
         let mut windows = compressor.windows(&text, ratio).expect("the ratio is in range");
         windows.truncate(count);
         let latents = compressor.compress(&windows.iter().collect::<Vec<_>>()).expect("the windows are valid");

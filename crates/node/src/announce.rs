@@ -6,6 +6,7 @@ use c3_proto::{
     ToWire,
     pb::{self, registry_client::RegistryClient},
 };
+use c3_server::propagation::Unsampled;
 use tonic::{Code, transport::Endpoint};
 
 use crate::{Node, queue::Job};
@@ -46,7 +47,8 @@ async fn announce_once<J: Job, M>(node: &Node<J, M>, gateway: &str, address: &st
         stage: node.stage().to_wire(),
         fingerprint: loaded.info.cascade.fingerprint(node.stage()).to_wire(),
     };
-    let mut registry = RegistryClient::new(endpoint.connect_timeout(TIMEOUT).timeout(TIMEOUT).connect_lazy());
+    let channel = endpoint.connect_timeout(TIMEOUT).timeout(TIMEOUT).connect_lazy();
+    let mut registry = RegistryClient::with_interceptor(channel, Unsampled);
     let response = registry.announce(request).await.map_err(|status| match status.code() {
         Code::Unimplemented => "the gateway accepts no announcements: start it with --accept-nodes".to_owned(),
         _ => status.message().to_owned(),

@@ -4,14 +4,10 @@
 //! waits for jobs and takes those that fit its next batch, round-robin over principals. Jobs of cancelled calls are
 //! dropped when a batch forms, or when a push needs their space.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use c3_proto::pb;
 use c3_server::{metrics::Metrics, principal::Principal};
@@ -25,6 +21,9 @@ const RETRY_AFTER: [Duration; 2] = [Duration::from_millis(100), Duration::from_s
 pub trait Job: Send + 'static {
     /// Returns the number of text tokens, which is the job's size in the queue.
     fn tokens(&self) -> usize;
+
+    /// Returns the operation in metrics: `compress`, `verify` or `decode`.
+    fn operation(&self) -> &'static str;
 
     /// Returns the principal that the job is done for.
     fn principal(&self) -> Principal;
@@ -154,10 +153,11 @@ impl<J: Job> Queue<J> {
         let mut jobs = Vec::from_iter(std::mem::take(&mut waiting.jobs).into_iter().map(Some));
         for index in round_robin(jobs.iter().flatten().map(|queued| queued.job.principal())) {
             let Some(Queued { job, since }) = jobs[index].take() else { continue };
-            let tokens = job.tokens();
+            let (operation, tokens) = (job.operation(), job.tokens());
             match pick(job) {
                 Ok(job) => {
                     waiting.tokens -= tokens;
+                    self.0.metrics.queue_wait(operation, since.elapsed());
                     taken.push(Dequeued { job, running: self.running(tokens as u64) });
                 }
                 Err(job) => jobs[index] = Some(Queued { job, since }),
@@ -174,6 +174,7 @@ impl<J: Job> Queue<J> {
         waiting.is_closed = true;
         waiting.jobs.clear();
         waiting.tokens = 0;
+        self.0.metrics.queue(0);
         drop(waiting);
         self.0.wakeup.notify_all();
     }
@@ -261,6 +262,10 @@ mod tests {
     impl Job for TestJob {
         fn tokens(&self) -> usize {
             self.tokens
+        }
+
+        fn operation(&self) -> &'static str {
+            "compress"
         }
 
         fn principal(&self) -> Principal {

@@ -40,6 +40,14 @@ struct Open {
     probes: u32,
 }
 
+/// State of a breaker, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BreakerState {
+    Closed,
+    Open,
+    HalfOpen,
+}
+
 /// Outcome of a call, as reported to the breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CallOutcome {
@@ -62,6 +70,14 @@ impl Breaker {
     /// Returns whether the breaker is open or half-open.
     pub(crate) fn is_open(&self) -> bool {
         self.open.is_some()
+    }
+
+    pub(crate) fn state(&self, now: Instant) -> BreakerState {
+        match self.open {
+            None => BreakerState::Closed,
+            Some(open) if now < open.until => BreakerState::Open,
+            Some(_) => BreakerState::HalfOpen,
+        }
     }
 
     /// Records the start of a call. Returns whether the call probes a half-open breaker; pass this to [`Self::finish`].

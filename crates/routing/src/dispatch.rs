@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use c3_types::Stage;
+use c3_server::error::code_name;
 use tokio::time::{Instant, timeout};
+use tonic::Code;
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
 use crate::balance;
 use crate::breaker::CallOutcome;
 use crate::error::Error;
+use crate::metrics::EndedCall;
 use crate::node::{InFlightGuard, Node, NodeSelector};
 use crate::retry::{AttemptError, Attempts, RETRY_AFTER_MAX};
 use crate::router::Router;
@@ -47,7 +49,8 @@ impl Router {
     {
         self.budget.deposit();
         let (begun, mut attempts) = (Instant::now(), Attempts::default());
-        let mut waiting = Some(self.shedder.hold(tokens));
+        let mut waiting = Some((begun, self.shedder.hold(tokens)));
+        let mut retry_after = None;
         loop {
             let guard = match self.select(&selector, tokens, &attempts).await {
                 Selection::Acquired(guard) => guard,
@@ -57,12 +60,17 @@ impl Router {
                     return Err(Error::NodesFull { stage: selector.stage, retry_after_ms });
                 }
                 _ => {
-                    waiting.get_or_insert_with(|| self.shedder.hold(tokens));
+                    waiting.get_or_insert_with(|| (Instant::now(), self.shedder.hold(tokens)));
                     attempts.wait_for_full_node().await;
                     continue;
                 }
             };
-            waiting = None;
+            if let Some((since, _)) = waiting.take() {
+                self.metrics.node_wait(method, since.elapsed());
+            }
+            if let Some(reason) = retry_after.take() {
+                self.metrics.retry(selector.stage, reason);
+            }
             let result = self.attempt(method, &guard, &attempt).await;
             let (node, latency) = (Arc::clone(guard.node()), guard.elapsed());
             let error = match result {
@@ -73,6 +81,7 @@ impl Router {
                 Err(error) => error,
             };
             guard.finish(error.outcome());
+            retry_after = Some(error.kind());
             if let AttemptError::WrongAnswer(problem) = &error {
                 node.eject(problem);
             }
@@ -96,15 +105,24 @@ impl Router {
         F: Future<Output = Result<T, AttemptError>>,
     {
         let node = guard.node();
-        let span = client_span(node.stage, method, &node.address);
+        let span = client_span(node, method);
         let answer = timeout(self.config.call_timeout, attempt(Arc::clone(node))).instrument(span.clone());
         let result = tokio::select! {
             answer = answer => answer.unwrap_or(Err(AttemptError::Timeout)),
             () = node.lost() => Err(AttemptError::NodeLost),
         };
-        self.metrics.node_call(node.stage, method, result.as_ref().err().map(AttemptError::kind));
-        if let Err(error) = &result {
-            record_error(&span, error);
+        let error = result.as_ref().err().map(AttemptError::kind);
+        let code = match &result {
+            Ok(_) => Some(Code::Ok),
+            Err(AttemptError::Status(status)) => Some(status.code()),
+            Err(_) => None,
+        };
+        self.metrics.node_call(EndedCall { node, method, duration: guard.elapsed(), code, error });
+        if let Some(code) = code {
+            span.record("rpc.response.status_code", code_name(code));
+        }
+        if let Some(kind) = error {
+            span.record("otel.status_code", "ERROR").record("error.type", kind.as_str());
         }
         result
     }
@@ -175,33 +193,26 @@ fn keep_preferred(nodes: &mut Vec<Arc<Node>>, failed: &[(Arc<Node>, String)], ej
 }
 
 /// Returns a client span that follows OpenTelemetry's semantic conventions for gRPC.
-fn client_span(stage: Stage, method: &'static str, address: &str) -> Span {
-    let service = match stage {
-        Stage::Compressor => "c3.v1.Compressor",
-        Stage::Decoder => "c3.v1.Decoder",
-    };
+fn client_span(node: &Node, method: &'static str) -> Span {
+    let (method, (host, port)) = (format!("{}/{method}", node.service()), node.host_and_port());
     tracing::info_span!(
         "call",
-        otel.name = format!("{service}/{method}"),
+        otel.name = method,
         otel.kind = "client",
         otel.status_code = Empty,
-        rpc.system = "grpc",
-        rpc.service = service,
+        rpc.system.name = "grpc",
         rpc.method = method,
-        rpc.grpc.status_code = Empty,
-        server.address = address,
+        rpc.response.status_code = Empty,
+        "error.type" = Empty,
+        server.address = host,
+        server.port = port,
     )
-}
-
-fn record_error(span: &Span, error: &AttemptError) {
-    span.record("otel.status_code", "ERROR");
-    if let AttemptError::Status(status) = error {
-        span.record("rpc.grpc.status_code", status.code() as i32);
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use c3_types::Stage;
+
     use super::*;
 
     #[tokio::test]

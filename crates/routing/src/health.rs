@@ -10,6 +10,7 @@ use std::time::Duration;
 use c3_proto::pb::compressor_client::CompressorClient;
 use c3_proto::pb::decoder_client::DecoderClient;
 use c3_proto::{FromWire, pb};
+use c3_server::propagation::Unsampled;
 use c3_types::{Description, Stage};
 use tokio::runtime;
 use tokio::time::{sleep, timeout};
@@ -99,9 +100,10 @@ fn differs(node: &Node, info: &NodeInfo) -> bool {
 
 /// Asks a node for its self-description. On failure, returns the resulting health as the error.
 pub(crate) async fn describe(stage: Stage, channel: &Channel) -> Result<NodeInfo, Health> {
+    let (channel, request) = (channel.clone(), pb::DescribeRequest {});
     let answer = match stage {
-        Stage::Compressor => CompressorClient::new(channel.clone()).describe(pb::DescribeRequest {}).await,
-        Stage::Decoder => DecoderClient::new(channel.clone()).describe(pb::DescribeRequest {}).await,
+        Stage::Compressor => CompressorClient::with_interceptor(channel, Unsampled).describe(request).await,
+        Stage::Decoder => DecoderClient::with_interceptor(channel, Unsampled).describe(request).await,
     };
     let wire = answer.map_err(|status| from_status(&status))?.into_inner();
     let description = Description::from_wire(wire.clone())

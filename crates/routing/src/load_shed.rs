@@ -4,6 +4,7 @@
 //! continue. Writes are refused at half the limit of reads, because a writer can usually retry later, whereas a reader
 //! waits for the text.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::Error;
@@ -22,7 +23,7 @@ pub enum RequestClass {
 /// Counts the text tokens that wait for a node.
 #[derive(Debug)]
 pub(crate) struct LoadShedder {
-    tokens: AtomicU64,
+    tokens: Arc<AtomicU64>,
     tokens_max: u64,
 }
 
@@ -35,7 +36,12 @@ pub(crate) struct WaitingTokens<'a> {
 impl LoadShedder {
     /// Returns a shedder that refuses reads at `tokens_max` waiting tokens and writes at half as many.
     pub(crate) fn new(tokens_max: u64) -> Self {
-        Self { tokens: AtomicU64::new(0), tokens_max }
+        Self { tokens: Arc::default(), tokens_max }
+    }
+
+    /// Returns the counter of waiting tokens.
+    pub(crate) fn tokens(&self) -> &Arc<AtomicU64> {
+        &self.tokens
     }
 
     /// Counts `tokens` as waiting until the returned guard is dropped.

@@ -52,13 +52,9 @@ impl Router {
     pub fn start(config: RoutingConfig, role: &'static str, shutdown: &CancellationToken) -> Result<Self, StartError> {
         let registry = Arc::new(Registry::new(&config.compressors, &config.decoders)?);
         discovery::start(&registry, shutdown)?;
-        Ok(Self {
-            registry,
-            budget: RetryBudget::full(),
-            shedder: LoadShedder::new(config.waiting_tokens_max),
-            metrics: Metrics::new(role),
-            config,
-        })
+        let shedder = LoadShedder::new(config.waiting_tokens_max);
+        let metrics = Metrics::new(role, &registry, shedder.tokens());
+        Ok(Self { registry, budget: RetryBudget::full(), shedder, metrics, config })
     }
 
     /// Returns all nodes.

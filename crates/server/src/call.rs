@@ -12,7 +12,7 @@ use axum::{
     extract::{MatchedPath, Request},
     http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
 };
-use opentelemetry::trace;
+use opentelemetry::{KeyValue, trace};
 use tonic::{Code, Status};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -20,14 +20,14 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use crate::{
     admission::Permit,
     deadline::Deadline,
-    error::{ErrorKind, Rejection},
+    error::{ErrorKind, Rejection, code_name},
     metrics::Metrics,
     principal::{Principal, PrincipalSource},
     propagation,
 };
 
 /// Method label of calls that match no route. Callers choose the path, and each new path would add a time series.
-const UNKNOWN_METHOD: &str = "other";
+const UNKNOWN_METHOD: &str = "_OTHER";
 
 /// Protocol of a call, by its content type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,14 @@ impl Protocol {
         let is_grpc = |value: &[u8]| value.starts_with(b"application/grpc");
         if headers.get(CONTENT_TYPE).is_some_and(|value| is_grpc(value.as_bytes())) { Self::Grpc } else { Self::Http }
     }
+
+    /// Returns the name in metrics and traces.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::Http => "http",
+        }
+    }
 }
 
 /// Final status of a call.
@@ -51,7 +59,7 @@ enum Outcome {
 }
 
 impl Outcome {
-    /// Returns the code label in metrics: `NOT_FOUND` for gRPC, `404` for HTTP.
+    /// Returns the code in metrics and traces: `NOT_FOUND` for gRPC, `404` for HTTP.
     fn code(self) -> Cow<'static, str> {
         match self {
             Self::Grpc(code) => code_name(code).into(),
@@ -112,6 +120,7 @@ impl Call {
     ) -> Self {
         let protocol = Protocol::of(request.headers());
         let method = method(request, protocol);
+        metrics.call_began();
         Self {
             metrics: Arc::clone(metrics),
             span: span(&method, protocol, request.headers()),
@@ -204,11 +213,15 @@ impl Drop for Call {
         }
         let Some(outcome) = self.outcome else { return };
         let duration = self.started.elapsed();
+        let error = outcome.error_kind().map(|kind| KeyValue::new("error.type", kind.as_str()));
         match outcome {
-            Outcome::Grpc(code) => self.span.set_attribute("rpc.grpc.status_code", code as i64),
+            Outcome::Grpc(code) => self.span.set_attribute("rpc.response.status_code", code_name(code)),
             Outcome::Http(status) => {
                 self.span.set_attribute("http.response.status_code", i64::from(status.as_u16()));
             }
+        }
+        if let Some(error) = &error {
+            self.span.set_attribute(error.key.clone(), error.value.clone());
         }
         if outcome.is_server_error() {
             self.span.set_status(trace::Status::error(""));
@@ -217,7 +230,13 @@ impl Drop for Call {
         self.span.in_scope(|| tracing::debug!(?outcome, seconds, "call ended"));
         let is_unknown = outcome == Outcome::Grpc(Code::Unimplemented);
         let method = if is_unknown { UNKNOWN_METHOD.to_owned() } else { std::mem::take(&mut self.method) };
-        self.metrics.call(method, outcome.code(), outcome.error_kind(), duration);
+        let mut attributes = vec![
+            KeyValue::new("rpc.system.name", self.protocol.as_str()),
+            KeyValue::new("rpc.method", method),
+            KeyValue::new("rpc.response.status_code", outcome.code()),
+        ];
+        attributes.extend(error);
+        self.metrics.call_ended(attributes, duration);
     }
 }
 
@@ -238,10 +257,8 @@ fn span(method: &str, protocol: Protocol, headers: &HeaderMap) -> Span {
         // Attribute names of OpenTelemetry's semantic conventions for gRPC and HTTP servers.
         match protocol {
             Protocol::Grpc => {
-                let (service, name) = method.split_once('/').unwrap_or((method, ""));
-                span.set_attribute("rpc.system", "grpc");
-                span.set_attribute("rpc.service", service.to_owned());
-                span.set_attribute("rpc.method", name.to_owned());
+                span.set_attribute("rpc.system.name", protocol.as_str());
+                span.set_attribute("rpc.method", method.to_owned());
             }
             Protocol::Http => {
                 let (verb, route) = method.split_once(' ').unwrap_or(("", method));
@@ -251,27 +268,4 @@ fn span(method: &str, protocol: Protocol, headers: &HeaderMap) -> Span {
         }
     }
     span
-}
-
-/// Returns the name of a code as the gRPC specification spells it.
-fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
 }

@@ -207,8 +207,13 @@ mod tests {
         drop(body);
         let metrics = render().unwrap();
         for (code, calls) in [("OK", 1), ("RESOURCE_EXHAUSTED", 1), ("CANCELLED", 1)] {
-            let labels = format!(r#"{{code="{code}",method="c3.v1.Gateway/Stat",role="grpc-permit"}}"#);
-            assert!(metrics.contains(&format!("c3_requests_total{labels} {calls}\n")), "{labels} in\n{metrics}");
+            let code = format!(r#"rpc_method="c3.v1.Gateway/Stat",rpc_response_status_code="{code}""#);
+            let counts = |line: &&str| {
+                let of_role =
+                    line.starts_with("rpc_server_call_duration_seconds_count") && line.contains("grpc-permit");
+                of_role && line.contains(&code) && line.ends_with(&format!(" {calls}"))
+            };
+            assert!(metrics.lines().any(|line| counts(&line)), "{code} in\n{metrics}");
         }
     }
 
@@ -225,14 +230,14 @@ mod tests {
         assert_eq!(call(&mut service, http_request()).await.status(), StatusCode::OK);
         drop((body, refused));
         let metrics = render().unwrap();
-        for expected in [
-            r#"c3_requests_total{code="200",method="other",role="http-permit"} 1"#,
-            r#"c3_requests_total{code="429",method="other",role="http-permit"} 1"#,
-            r#"c3_requests_total{code="499",method="other",role="http-permit"} 1"#,
-            r#"c3_request_errors_total{kind="overloaded",method="other",role="http-permit"} 1"#,
-            r#"c3_request_errors_total{kind="cancelled",method="other",role="http-permit"} 1"#,
+        let count = "rpc_server_call_duration_seconds_count";
+        for labels in [
+            r#"role="http-permit",rpc_method="_OTHER",rpc_response_status_code="200""#,
+            r#"error_type="overloaded",role="http-permit",rpc_method="_OTHER",rpc_response_status_code="429""#,
+            r#"error_type="cancelled",role="http-permit",rpc_method="_OTHER",rpc_response_status_code="499""#,
         ] {
-            assert!(metrics.contains(expected), "{expected} in\n{metrics}");
+            let expected = format!("{count}{{{labels},rpc_system_name=\"http\"}} 1\n");
+            assert!(metrics.contains(&expected), "{expected} in\n{metrics}");
         }
     }
 

@@ -1,18 +1,18 @@
 //! Metrics of all roles of a process: an OpenTelemetry meter with a Prometheus exporter.
 //!
-//! Names are `c3_<subject>_<unit>`; the exporter appends `_total` to counters. Every sample has a `role` label, because
-//! the three roles of `c3 serve` share one registry. `GET /metrics` on any server's port renders the registry.
+//! Calls have the names and attributes of OpenTelemetry's semantic conventions for RPC, the process has Prometheus'
+//! `process_*` metrics, and all others are called `c3_<subject>_<unit>`. The exporter appends `_total` to counters and
+//! replaces dots by underscores. Samples have a `role` label, because the three roles of `c3 serve` share one registry.
+//! `GET /metrics` on any server's port renders the registry.
 
-use std::{borrow::Cow, sync::LazyLock, time::Duration};
+use std::{sync::LazyLock, time::Duration};
 
 use opentelemetry::{
     KeyValue,
-    metrics::{Counter, Gauge, Histogram, Meter, MeterProvider},
+    metrics::{Counter, Gauge, Histogram, Meter, MeterProvider, UpDownCounter},
 };
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Registry, TextEncoder};
-
-use crate::error::ErrorKind;
 
 /// Histogram bounds for durations in seconds: from a cache hit to a whole book.
 const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0];
@@ -37,12 +37,24 @@ static EXPORTER: LazyLock<Exporter> = LazyLock::new(|| {
         .build()
         .expect("a new registry has no collector of the same name");
     let provider = SdkMeterProvider::builder().with_reader(reader).build();
+    let (meter, help) = (provider.meter("c3"), "Version of the program; the value is always 1");
+    let build = meter.u64_gauge("c3_build_info").with_description(help).build();
+    build.record(1, &[KeyValue::new("version", env!("CARGO_PKG_VERSION"))]);
+    #[cfg(target_os = "linux")]
+    registry
+        .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
+        .expect("a new registry has no collector of the same name");
     Exporter { registry, provider }
 });
 
 /// Returns the process's meter, for a role's own instruments. Label each sample with the role.
 pub fn meter() -> Meter {
     EXPORTER.provider.meter("c3")
+}
+
+/// Returns a histogram of durations in seconds.
+pub fn durations(name: &'static str, help: &'static str) -> Histogram<f64> {
+    meter().f64_histogram(name).with_description(help).with_boundaries(SECONDS.to_vec()).build()
 }
 
 /// Renders all metrics of the process in Prometheus' text format.
@@ -54,14 +66,14 @@ pub fn render() -> Result<String, prometheus::Error> {
 #[derive(Clone, Debug)]
 pub struct Metrics {
     role: KeyValue,
-    requests: Counter<u64>,
-    request_duration: Histogram<f64>,
-    request_errors: Counter<u64>,
+    call_duration: Histogram<f64>,
+    calls_in_flight: UpDownCounter<i64>,
     tokens: Counter<u64>,
     batch_tokens: Histogram<u64>,
     batch_windows: Histogram<u64>,
     batch_duration: Histogram<f64>,
     queue_tokens: Gauge<u64>,
+    queue_wait: Histogram<f64>,
     corrections: Counter<u64>,
 }
 
@@ -73,16 +85,16 @@ impl Metrics {
         let sizes = |name, help, bounds: &[f64]| {
             meter.u64_histogram(name).with_description(help).with_boundaries(bounds.to_vec()).build()
         };
-        let durations =
-            |name, help| meter.f64_histogram(name).with_description(help).with_boundaries(SECONDS.to_vec()).build();
         Self {
             role: KeyValue::new("role", role),
-            requests: counter("c3_requests", "Calls that ended, by method and gRPC or HTTP code"),
-            request_duration: durations(
-                "c3_request_duration_seconds",
+            call_duration: durations(
+                "rpc_server_call_duration_seconds",
                 "Time from a call's arrival to the last byte of its response",
             ),
-            request_errors: counter("c3_request_errors", "Calls that failed, by method and error kind"),
+            calls_in_flight: meter
+                .i64_up_down_counter("c3_calls_in_flight")
+                .with_description("Calls that arrived and have not ended")
+                .build(),
             tokens: counter("c3_tokens", "Text tokens computed, by operation"),
             batch_tokens: sizes("c3_batch_tokens", "Text tokens of a batch, by operation", &TOKENS),
             batch_windows: sizes("c3_batch_windows", "Windows of a batch, by operation", &WINDOWS),
@@ -91,6 +103,10 @@ impl Metrics {
                 .u64_gauge("c3_queue_tokens")
                 .with_description("Text tokens that wait for the model")
                 .build(),
+            queue_wait: durations(
+                "c3_queue_wait_duration_seconds",
+                "Wait of a job for the model, or of a stage call for a node, by operation",
+            ),
             corrections: counter("c3_corrections", "Corrections that verified windows needed"),
         }
     }
@@ -114,15 +130,21 @@ impl Metrics {
         self.corrections.add(corrections as u64, std::slice::from_ref(&self.role));
     }
 
-    /// Counts a call that ended.
-    pub(crate) fn call(&self, method: String, code: Cow<'static, str>, error: Option<ErrorKind>, duration: Duration) {
-        let method = KeyValue::new("method", method);
-        let labels = [self.role.clone(), method.clone(), KeyValue::new("code", code)];
-        self.requests.add(1, &labels);
-        self.request_duration.record(duration.as_secs_f64(), &labels);
-        if let Some(kind) = error {
-            self.request_errors.add(1, &[self.role.clone(), method, KeyValue::new("kind", kind.as_str())]);
-        }
+    /// Records how long a job of an operation (compress, verify, decode) waited.
+    pub fn queue_wait(&self, operation: &'static str, wait: Duration) {
+        self.queue_wait.record(wait.as_secs_f64(), &[self.role.clone(), KeyValue::new("operation", operation)]);
+    }
+
+    /// Counts a call as in flight. Must be followed by [`Metrics::call_ended`].
+    pub(crate) fn call_began(&self) {
+        self.calls_in_flight.add(1, std::slice::from_ref(&self.role));
+    }
+
+    /// Records a call that ended, with its attributes.
+    pub(crate) fn call_ended(&self, mut attributes: Vec<KeyValue>, duration: Duration) {
+        self.calls_in_flight.add(-1, std::slice::from_ref(&self.role));
+        attributes.push(self.role.clone());
+        self.call_duration.record(duration.as_secs_f64(), &attributes);
     }
 }
 
@@ -135,15 +157,16 @@ mod tests {
         for role in ["here", "there"] {
             let metrics = Metrics::new(role);
             metrics.corrections(2);
-            let (method, took) = ("c3.v1.Gateway/Stat".to_owned(), Duration::from_millis(3));
-            metrics.call(method, "NOT_FOUND".into(), Some(ErrorKind::NotFound), took);
+            metrics.call_began();
+            metrics.call_began();
+            metrics.call_ended(vec![KeyValue::new("rpc.method", "c3.v1.Gateway/Stat")], Duration::from_millis(3));
         }
         let text = render().unwrap();
         for expected in [
             r#"c3_corrections_total{role="here"} 2"#,
             r#"c3_corrections_total{role="there"} 2"#,
-            r#"c3_request_errors_total{kind="not_found",method="c3.v1.Gateway/Stat",role="here"} 1"#,
-            r#"c3_requests_total{code="NOT_FOUND",method="c3.v1.Gateway/Stat",role="there"} 1"#,
+            r#"c3_calls_in_flight{role="here"} 1"#,
+            r#"rpc_server_call_duration_seconds_count{role="there",rpc_method="c3.v1.Gateway/Stat"} 1"#,
         ] {
             assert!(text.contains(expected), "{expected} is missing in\n{text}");
         }

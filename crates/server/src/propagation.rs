@@ -8,7 +8,11 @@ use opentelemetry::{
     propagation::{Extractor, Injector, TextMapPropagator},
 };
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use tonic::{Request, Status, metadata::MetadataMap, service::Interceptor};
+use tonic::{
+    Request, Status,
+    metadata::{MetadataMap, MetadataValue},
+    service::Interceptor,
+};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
@@ -17,6 +21,9 @@ use crate::{deadline, principal::Principal};
 /// Added to a propagated deadline, so that the caller's own deadline passes first. Otherwise the callee could report
 /// its timeout first, and the caller would count it as a failure of the callee.
 const DEADLINE_SLACK: Duration = Duration::from_millis(100);
+
+/// Trace context of a call that is not traced. The ids only need to be valid: no span has them.
+const UNSAMPLED: &str = "00-00000000000000000000000000000001-0000000000000001-00";
 
 /// Writes the current span's trace context into the metadata of an outgoing call.
 pub fn inject(metadata: &mut MetadataMap) {
@@ -41,6 +48,18 @@ impl Interceptor for Propagate {
         if let Some(remaining) = deadline::remaining() {
             request.set_timeout(remaining + DEADLINE_SLACK);
         }
+        Ok(request)
+    }
+}
+
+/// Client interceptor for calls that a program repeats on a timer, such as health checks: the server does not trace
+/// them. Otherwise they would be most spans of an idle system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unsampled;
+
+impl Interceptor for Unsampled {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("traceparent", MetadataValue::from_static(UNSAMPLED));
         Ok(request)
     }
 }
@@ -95,6 +114,24 @@ mod tests {
             assert!(remote.is_remote());
             assert_eq!(remote.trace_id(), local.span().span_context().trace_id());
             assert_eq!(remote.span_id(), local.span().span_context().span_id());
+        });
+    }
+
+    #[test]
+    fn a_server_does_not_sample_the_calls_of_a_timer() {
+        let provider = SdkTracerProvider::builder().build();
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            let metadata = |mut interceptor: Box<dyn Interceptor>| {
+                interceptor.call(Request::new(())).unwrap().into_parts().0.into_headers()
+            };
+            let is_sampled = |headers: HeaderMap| {
+                let span = tracing::info_span!("call");
+                span.set_parent(extract(&headers)).unwrap();
+                span.context().span().span_context().is_sampled()
+            };
+            assert!(is_sampled(metadata(Box::new(Propagate))));
+            assert!(!is_sampled(metadata(Box::new(Unsampled))));
         });
     }
 

@@ -2,9 +2,13 @@
 
 use std::{io::IsTerminal, time::Duration};
 
-use opentelemetry::trace::TracerProvider;
+use opentelemetry::{KeyValue, trace::TracerProvider};
 use opentelemetry_otlp::{ExporterBuildError, WithExportConfig};
-use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
+use opentelemetry_sdk::{
+    Resource,
+    resource::{EnvResourceDetector, TelemetryResourceDetector},
+    trace::SdkTracerProvider,
+};
 use tracing::Level;
 use tracing_subscriber::{
     EnvFilter, Layer,
@@ -13,6 +17,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
     util::{SubscriberInitExt, TryInitError},
 };
+use uuid::Uuid;
 
 /// Maximum wait at shutdown for the exporter to send the last spans.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,6 +34,9 @@ pub struct TelemetryConfig {
     /// URL of an OTLP gRPC receiver to send traces to, for example http://localhost:4317
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<String>,
+    /// Name of this program in traces [default: c3- and its role, for example c3-gateway]
+    #[arg(long, env = "OTEL_SERVICE_NAME", value_name = "NAME")]
+    pub service_name: Option<String>,
 }
 
 /// Format of log lines.
@@ -79,7 +87,7 @@ impl Telemetry {
         let filter =
             EnvFilter::try_new(&config.log).map_err(|source| Error::Filter { filter: config.log.clone(), source })?;
         let traces = match &config.otlp_endpoint {
-            Some(endpoint) => Some(tracer_provider(role, endpoint)?),
+            Some(endpoint) => Some(tracer_provider(endpoint, resource(role, config.service_name.as_deref()))?),
             None => None,
         };
         let spans = traces.as_ref().map(|provider| {
@@ -107,13 +115,28 @@ impl Drop for Telemetry {
     }
 }
 
-fn tracer_provider(role: &'static str, endpoint: &str) -> Result<SdkTracerProvider, Error> {
+/// Returns the attributes of this process. `OTEL_RESOURCE_ATTRIBUTES` overrides the defaults, `service_name` overrides
+/// both.
+fn resource(role: &str, service_name: Option<&str>) -> Resource {
+    let defaults = [
+        KeyValue::new("service.name", format!("c3-{role}")),
+        KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+        KeyValue::new("service.instance.id", Uuid::new_v4().to_string()),
+    ];
+    let given = service_name.filter(|name| !name.is_empty());
+    Resource::builder_empty()
+        .with_attributes(defaults)
+        .with_detectors(&[Box::new(TelemetryResourceDetector), Box::new(EnvResourceDetector::new())])
+        .with_attributes(given.map(|name| KeyValue::new("service.name", name.to_owned())))
+        .build()
+}
+
+fn tracer_provider(endpoint: &str, resource: Resource) -> Result<SdkTracerProvider, Error> {
     let exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_tonic()
         .with_endpoint(endpoint)
         .build()
         .map_err(|source| Error::Otlp { endpoint: endpoint.to_owned(), source })?;
-    let resource = Resource::builder().with_service_name(format!("c3-{role}")).build();
     Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }
 
@@ -135,5 +158,21 @@ where
     match format {
         LogFormat::Human => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::Key;
+
+    use super::*;
+
+    #[test]
+    fn a_given_name_replaces_the_role_and_every_process_has_its_own_instance_id() {
+        let of = |key, resource: &Resource| resource.get(&Key::new(key)).unwrap().to_string();
+        let [default, empty, given] = [None, Some(""), Some("books")].map(|name| resource("gateway", name));
+        let names = [&default, &empty, &given].map(|resource| of("service.name", resource));
+        assert_eq!(names, ["c3-gateway", "c3-gateway", "books"]);
+        assert_ne!(of("service.instance.id", &default), of("service.instance.id", &given));
     }
 }

@@ -1,10 +1,10 @@
-//! Metrics of the cache tiers and of garbage collection.
+//! Metrics of the cache tiers, of the store's size and of garbage collection.
 
 use std::time::{Duration, Instant};
 
 use c3_types::SweepSummary;
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Counter, Histogram, Meter};
+use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter};
 
 /// Upper bounds of the histogram's buckets in seconds, from a lookup in memory to a read from a slow cloud.
 const LOOKUP_SECONDS: [f64; 12] =
@@ -15,6 +15,8 @@ const LOOKUP_SECONDS: [f64; 12] =
 pub struct Metrics {
     role: &'static str,
     lookup_seconds: Histogram<f64>,
+    objects: Gauge<u64>,
+    bytes: Gauge<u64>,
     gc_runs: Counter<u64>,
     gc_seconds: Counter<f64>,
     gc_objects: Counter<u64>,
@@ -42,6 +44,7 @@ impl Metrics {
     /// Creates the instruments. Every sample has the label `role`.
     pub fn new(meter: &Meter, role: &'static str) -> Self {
         let counter = |name, description| meter.u64_counter(name).with_description(description).build();
+        let gauge = |name, description| meter.u64_gauge(name).with_description(description).build();
         let lookup_seconds = meter
             .f64_histogram("c3_cache_lookup_duration_seconds")
             .with_description(
@@ -53,6 +56,8 @@ impl Metrics {
         Self {
             role,
             lookup_seconds: lookup_seconds.build(),
+            objects: gauge("c3_store_objects", "Objects in the store when it was last measured"),
+            bytes: gauge("c3_store_bytes", "Bytes of all objects in the store when it was last measured"),
             gc_runs: counter("c3_gc_runs", "Garbage collection runs, by outcome (ok, failed)"),
             gc_seconds: gc_seconds.build(),
             gc_objects: counter(
@@ -77,6 +82,12 @@ impl Metrics {
         };
         let labels = [self.role(), KeyValue::new("tier", tier), KeyValue::new("outcome", outcome)];
         self.lookup_seconds.record(start.elapsed().as_secs_f64(), &labels);
+    }
+
+    /// Records the number of all objects and their size in bytes.
+    pub fn size(&self, (objects, bytes): (u64, u64)) {
+        self.objects.record(objects, &[self.role()]);
+        self.bytes.record(bytes, &[self.role()]);
     }
 
     /// Records a run of garbage collection that took `elapsed`. `summary` is `None` if the run failed.

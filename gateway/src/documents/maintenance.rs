@@ -21,12 +21,26 @@ impl Gateway {
         let summary = self.store.sweep(grace.unwrap_or(self.config.gc_grace())).await;
         self.metrics.store.sweep(start.elapsed(), summary.as_ref().ok());
         let summary = summary?;
+        self.measure_store().await;
         tracing::info!(?summary, "garbage collection finished");
         Ok(summary)
     }
 
-    /// Runs garbage collection forever, once per interval, first after one interval. Failures are logged.
-    pub(crate) async fn run_gc_every(self: Arc<Self>, interval: Duration) {
+    /// Records the size of the store in the metrics. A failure is logged.
+    async fn measure_store(&self) {
+        match self.store.size().await {
+            Ok(size) => self.metrics.store.size(size),
+            Err(error) => tracing::warn!(%error, "cannot measure the store"),
+        }
+    }
+
+    /// Measures the store. Then runs garbage collection forever, once per interval, first after one interval; never if
+    /// the interval is zero. Failures are logged.
+    pub(crate) async fn maintain(self: Arc<Self>, interval: Duration) {
+        self.measure_store().await;
+        if interval.is_zero() {
+            return;
+        }
         let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + interval, interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

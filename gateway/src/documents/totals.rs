@@ -13,6 +13,7 @@ impl Gateway {
     /// Returns totals over all documents, and the number and bytes of all objects. Reads every manifest and every name.
     pub(crate) async fn totals(&self) -> Result<Totals, Error> {
         let (objects, stored_bytes) = self.store.size().await?;
+        self.metrics.store.size((objects, stored_bytes));
         let mut totals = Totals { objects, stored_bytes, ..Default::default() };
         // Names are written after their document. They are listed before it, so the later list contains it.
         let names = self.store.names(None).await?;

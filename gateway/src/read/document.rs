@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 use async_stream::try_stream;
 use bytes::Bytes;
@@ -49,10 +50,14 @@ pub(crate) fn get_text(
     range: ByteRange,
 ) -> impl Stream<Item = Result<GetEvent, Error>> + Send {
     try_stream! {
+        let mut started = Some(Instant::now());
         let found = gateway.find(&id).await?;
-        let events = stream_text(gateway, found, range);
+        let events = stream_text(Arc::clone(&gateway), found, range);
         pin_mut!(events);
         while let Some(event) = events.try_next().await? {
+            if matches!(event, GetEvent::Text(_)) && let Some(started) = started.take() {
+                gateway.metrics.first_byte(started.elapsed());
+            }
             yield event;
         }
     }

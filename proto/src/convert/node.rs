@@ -51,8 +51,14 @@ impl FromWire<pb::DescribeResponse> for Description {
         let stage = Stage::from_wire(wire.stage)?;
         let shape = required("shape", wire.shape)?;
         let (min, max, default) = (shape.ratio_min, shape.ratio_max, shape.ratio_default);
-        if min == 0 || !(min..=max).contains(&default) {
-            return Err(Invalid::new("shape.ratio_default", format!("0 < {min} <= {default} <= {max} does not hold")));
+        if min == 0 {
+            return Err(Invalid::new("shape.ratio_min", "must be at least 1"));
+        }
+        if max < min {
+            return Err(Invalid::new("shape.ratio_max", format!("must be at least {min}, is {max}")));
+        }
+        if !(min..=max).contains(&default) {
+            return Err(Invalid::new("shape.ratio_default", format!("must be {min} to {max}, is {default}")));
         }
         Ok(Self {
             stage,
@@ -63,5 +69,24 @@ impl FromWire<pb::DescribeResponse> for Description {
             takes_prompt: shape.takes_prompt,
             shard_bytes_max: required("limits", wire.limits)?.shard_bytes_max,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ratio_that_is_wrong_is_named() {
+        let field = |ratio_min, ratio_max, ratio_default| {
+            let shape = pb::ModelShape { ratio_min, ratio_max, ratio_default, ..Default::default() };
+            let wire =
+                pb::DescribeResponse { stage: pb::Stage::Decoder as i32, shape: Some(shape), ..Default::default() };
+            Description::from_wire(wire).unwrap_err().field
+        };
+        assert_eq!(field(0, 80, 20), "shape.ratio_min");
+        assert_eq!(field(8, 7, 8), "shape.ratio_max");
+        assert_eq!(field(8, 80, 81), "shape.ratio_default");
+        assert_eq!(field(8, 80, 20), "cascade");
     }
 }

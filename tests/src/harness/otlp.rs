@@ -18,6 +18,8 @@ use tonic::{Request, Response, Status};
 pub struct Span {
     /// `service.name` of the program that exported the span; empty if missing.
     pub service: String,
+    /// `service.instance.id` of the process that exported the span; empty if missing.
+    pub instance: String,
     /// Trace id.
     pub trace: Vec<u8>,
     /// Span id.
@@ -79,10 +81,12 @@ impl TraceService for Collector {
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
         let mut spans = self.0.lock().expect("no holder of the lock panics");
         for of_resource in request.into_inner().resource_spans {
-            let service = service_name(of_resource.resource.as_ref());
+            let [service, instance] =
+                ["service.name", "service.instance.id"].map(|key| attribute(of_resource.resource.as_ref(), key));
             for span in of_resource.scope_spans.into_iter().flat_map(|of_scope| of_scope.spans) {
                 spans.push(Span {
                     service: service.clone(),
+                    instance: instance.clone(),
                     trace: span.trace_id,
                     id: span.span_id,
                     parent: span.parent_span_id,
@@ -94,9 +98,9 @@ impl TraceService for Collector {
     }
 }
 
-fn service_name(resource: Option<&Resource>) -> String {
+fn attribute(resource: Option<&Resource>, key: &str) -> String {
     let attributes = resource.map(|resource| resource.attributes.as_slice()).unwrap_or_default();
-    let named = attributes.iter().find(|attribute| attribute.key == "service.name");
+    let named = attributes.iter().find(|attribute| attribute.key == key);
     match named.and_then(|attribute| attribute.value.as_ref()?.value.as_ref()) {
         Some(Value::StringValue(name)) => name.clone(),
         _ => String::new(),

@@ -1,14 +1,20 @@
-//! Calls in flight on a node, counted by a guard that also reports their outcome to the breaker and outlier detection.
+//! Calls on a node: those in flight, counted by a guard that also reports their outcome to the breaker and outlier
+//! detection, and those that ended.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use c3_server::ErrorKind;
 use c3_server::principal::{self, Principal};
 use tokio::time::Instant;
 
 use super::Node;
 use crate::breaker::CallOutcome;
 use crate::outlier;
+
+/// Calls on a node that ended, by method and error kind; `None` for calls that succeeded.
+pub(crate) type CallCounts = BTreeMap<(&'static str, Option<&'static str>), u64>;
 
 /// Guard that counts a call as in flight on its node until the guard is dropped.
 /// A drop without [`Self::finish`] means that the call was cancelled.
@@ -56,6 +62,16 @@ impl Node {
             peers: peers.to_vec(),
             outcome: None,
         })
+    }
+
+    /// Counts a call that ended; `error` is `None` if it succeeded.
+    pub(crate) fn count_call(&self, method: &'static str, error: Option<ErrorKind>) {
+        *self.state().ended_calls.entry((method, error.map(ErrorKind::as_str))).or_default() += 1;
+    }
+
+    /// Returns the calls that ended.
+    pub(crate) fn ended_calls(&self) -> CallCounts {
+        self.state().ended_calls.clone()
     }
 }
 

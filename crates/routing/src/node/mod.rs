@@ -15,10 +15,11 @@ use tonic::codegen::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::balance::Load;
-use crate::breaker::Breaker;
+use crate::breaker::{Breaker, BreakerState};
 use crate::error::StartError;
 use crate::outlier::LatencyTracker;
 
+use in_flight::CallCounts;
 pub(crate) use in_flight::InFlightGuard;
 
 /// Maximum time to connect. It is short because nodes are expected to be on the same network.
@@ -69,6 +70,7 @@ struct NodeRecord {
     load: Load,
     /// Calls in flight by principal.
     by_principal: InFlightCounts,
+    ended_calls: CallCounts,
     breaker: Breaker,
     latency: LatencyTracker,
 }
@@ -139,6 +141,7 @@ impl Node {
             info: None,
             load: Load::default(),
             by_principal: InFlightCounts::default(),
+            ended_calls: CallCounts::new(),
             breaker: Breaker::default(),
             latency: LatencyTracker::default(),
         };
@@ -203,6 +206,25 @@ impl Node {
     /// Returns whether the circuit breaker admits a call now.
     pub(crate) fn admits(&self) -> bool {
         self.state().breaker.admits(Instant::now())
+    }
+
+    /// Returns the state of the circuit breaker now.
+    pub(crate) fn breaker_state(&self) -> BreakerState {
+        self.state().breaker.state(Instant::now())
+    }
+
+    /// Returns the name of the gRPC service that the node's stage has.
+    pub(crate) fn service(&self) -> &'static str {
+        match self.stage {
+            Stage::Compressor => pb::compressor_server::SERVICE_NAME,
+            Stage::Decoder => pb::decoder_server::SERVICE_NAME,
+        }
+    }
+
+    /// Returns the host and port of the address.
+    pub(crate) fn host_and_port(&self) -> (&str, u16) {
+        let uri = self.endpoint.uri();
+        (uri.host().unwrap_or_default(), uri.port_u16().unwrap_or_default())
     }
 
     /// Returns the load that the balancer compares.
