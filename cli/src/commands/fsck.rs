@@ -32,7 +32,7 @@ pub(crate) async fn run(args: FsckArgs) -> Result<(), CliError> {
         error => error,
     })?;
     let left = findings.iter().filter(|finding| !finding.repaired).count();
-    let FsckSummary { objects, documents } = summary;
+    let FsckSummary { objects, documents, foreign } = summary;
     let mut text = String::new();
     for finding in &findings {
         text += &format!("{}\n", line(finding));
@@ -40,7 +40,12 @@ pub(crate) async fn run(args: FsckArgs) -> Result<(), CliError> {
     let repaired = findings.len() - left;
     write!(text, "{objects} objects, {documents} documents: {repaired} faults repaired, {left} left")
         .expect("writing to a string never fails");
-    let record = json!({ "objects": objects, "documents": documents, "left": left, "findings": findings });
+    if foreign > 0 {
+        write!(text, "; {foreign} foreign entries skipped").expect("writing to a string never fails");
+    }
+    let record = json!({
+        "objects": objects, "documents": documents, "foreign": foreign, "left": left, "findings": findings,
+    });
     args.remote.format.print(text, &record)?;
     match (findings.is_empty(), left) {
         (true, _) => Ok(()),

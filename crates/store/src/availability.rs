@@ -8,7 +8,8 @@ use std::io::{self, ErrorKind};
 pub enum Unavailable {
     /// The disk or a quota is full.
     #[error(
-        "the store is full: free space on its disk, or delete documents and run `c3 gc`; documents can still be read"
+        "the store is full: free space on its disk, or delete documents and run `c3 gc --grace 0`; documents can still \
+         be read"
     )]
     Full,
     /// The file system is mounted read-only.
@@ -23,6 +24,12 @@ pub enum Unavailable {
     /// Requests time out, or the backend keeps failing.
     #[error("the store does not answer: try again")]
     NoResponse,
+    /// The folder or bucket that was opened is gone, as after an unmount.
+    #[error("the store has vanished: mount or restore it, or restart the gateway to begin an empty store")]
+    Vanished,
+    /// The folder contains a store with another identity than the one that was opened.
+    #[error("another store is in the place of the one that was opened: mount that one, or restart the gateway")]
+    Replaced,
 }
 
 /// Backend name in errors of this crate's own file operations. Those of `object_store` contain `LocalFileSystem`.

@@ -14,7 +14,7 @@ use crate::manifest::{Inventory, LocatedVersion, Location, Manifest, ManifestCop
 use crate::object::envelope::unseal;
 use crate::object::key::{self, DELETED, DOCUMENTS};
 use crate::object::version::{Version, now_unix_ms};
-use crate::object::{CONCURRENT_REQUESTS, PutOutcome};
+use crate::object::{CONCURRENT_REQUESTS, PutOutcome, Space};
 use crate::pack::format::{Entry, Record};
 use crate::pack::index::Pack;
 use crate::{Error, Store, StoredObject};
@@ -96,7 +96,10 @@ impl Store {
             let small = manifest.shards.iter().all(|shard| matches!(shard.placement, Placement::Inline { .. }));
             let written = match small && existing.current().is_none() {
                 true => self.group_commit.put(record).await?,
-                false => self.objects.write(&key::manifest(record.id, record.version), record.object).await?,
+                false => {
+                    let key = key::manifest(record.id, record.version);
+                    self.objects.write(&key, record.object, Space::Free).await?
+                }
             };
             if written == PutOutcome::AlreadyExists {
                 continue;
@@ -187,7 +190,7 @@ impl Store {
 
     /// Writes a tombstone, which deletes `version` and all lower ones.
     pub(crate) async fn write_tombstone(&self, id: DocumentId, version: Version) -> Result<(), Error> {
-        self.objects.put(&key::tombstone(id, version), b"").await.map(drop)
+        self.objects.put(&key::tombstone(id, version), b"", Space::Reserve).await.map(drop)
     }
 
     /// Returns the current versions of documents, expired or not, whose id begins with `prefix` and is above `after`:

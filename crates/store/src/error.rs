@@ -1,11 +1,12 @@
 //! Errors of the store.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use c3_types::Invalid;
 
-use crate::availability::Unavailable;
+use crate::availability::{FOLDER, Unavailable};
 
 /// Error of an operation of the store. Cheap to clone, so that all callers that wait for one read can return its error.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -55,6 +56,22 @@ impl Error {
     /// Returns the error for an object whose payload does not decode.
     pub(crate) fn invalid(key: &impl fmt::Display, invalid: &Invalid) -> Self {
         Self::damaged(key, invalid.to_string())
+    }
+
+    /// Converts an error of this crate's own operations on a local folder.
+    pub(crate) fn from_io(source: io::Error) -> Self {
+        object_store::Error::Generic { store: FOLDER, source: source.into() }.into()
+    }
+
+    /// Returns the error for a store that is unavailable for `reason`. Only the log contains `details`.
+    pub(crate) fn unavailable(reason: Unavailable, details: String) -> Self {
+        let source = object_store::Error::Generic { store: FOLDER, source: details.into() };
+        Self::Unavailable { reason, source: Arc::new(source) }
+    }
+
+    /// Returns whether the disk or a quota is full.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self, Self::Unavailable { reason: Unavailable::Full, .. })
     }
 
     /// Converts a backend's error of a request for one object. "Not found" becomes [`Error::Missing`].

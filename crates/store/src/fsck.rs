@@ -9,6 +9,7 @@ use futures::{Stream, TryStreamExt};
 use object_store::path::Path;
 
 use crate::manifest::{Inventory, LocatedVersion, Location, Manifest, ManifestCopy, Placement, ShardEntry};
+use crate::object::Space;
 use crate::object::envelope::{PAYLOAD_AT, unseal};
 use crate::object::key::{self, CORRECTIONS, DELETED, LATENTS, ObjectKey, PACKS, PENDING_DELETES, ShardKeys, UPLOADS};
 use crate::pack::format::{self, Entry, Record};
@@ -64,6 +65,7 @@ pub fn check(store: &Store, mode: FsckMode) -> impl Stream<Item = Result<FsckEve
                 }
             }
         }
+        check.summary.foreign = store.objects.foreign_entries().await?;
         yield FsckEvent::Done(check.summary);
     }
 }
@@ -99,7 +101,7 @@ impl Check<'_> {
         let repaired = self.mode == FsckMode::Repair && expendable && is_complete(&pack, &entries);
         if repaired {
             if !records.is_empty() {
-                self.store.packs.put(records).await?;
+                self.store.packs.put(records, Space::Free).await?;
             }
             self.store.objects.delete(key).await?;
             self.store.packs.refresh().await?;

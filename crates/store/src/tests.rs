@@ -63,6 +63,9 @@ pub(crate) fn files(folder: &Path, below: &str) -> usize {
     entries
         .map(|entry| {
             let path = entry.unwrap().path();
+            if path == folder.join("meta") {
+                return 0;
+            }
             if path.is_dir() { files(folder, path.strip_prefix(folder).unwrap().to_str().unwrap()) } else { 1 }
         })
         .sum()

@@ -14,6 +14,7 @@ use object_store::path::Path;
 use prost::Message;
 
 use crate::manifest::Manifest;
+use crate::object::Space;
 use crate::object::key::{self, ObjectKey, UPLOADS};
 use crate::object::version::{Version, now_unix_ms};
 use crate::{Error, Store};
@@ -90,7 +91,7 @@ impl Store {
         let older = self.objects.versions(&prefix).await?;
         let newest = older.last().map_or(Version::NONE, |key| key.split_version().1);
         let key = prefix.at(Version::after(newest));
-        self.objects.put(&key, &session.encode()).await?;
+        self.objects.put(&key, &session.encode(), Space::Free).await?;
         self.delete_all(&older).await
     }
 

@@ -71,4 +71,6 @@ pub struct FsckSummary {
     pub objects: u64,
     /// Number of documents that were read.
     pub documents: u64,
+    /// Number of files, folders or keys of other programs, which were skipped.
+    pub foreign: u64,
 }

@@ -69,8 +69,8 @@ impl FromWire<pb::CheckResponse> for FsckEvent {
         use pb::check_response::Part;
         match required("part", wire.part)? {
             Part::Finding(finding) => Finding::from_wire(finding).map(Self::Finding),
-            Part::Summary(pb::CheckSummary { objects, documents }) => {
-                Ok(Self::Done(FsckSummary { objects, documents }))
+            Part::Summary(pb::CheckSummary { objects, documents, foreign }) => {
+                Ok(Self::Done(FsckSummary { objects, documents, foreign }))
             }
         }
     }
@@ -83,8 +83,8 @@ impl ToWire for FsckEvent {
         use pb::check_response::Part;
         let part = match self {
             Self::Finding(finding) => Part::Finding(finding.to_wire()),
-            Self::Done(FsckSummary { objects, documents }) => {
-                Part::Summary(pb::CheckSummary { objects: *objects, documents: *documents })
+            &Self::Done(FsckSummary { objects, documents, foreign }) => {
+                Part::Summary(pb::CheckSummary { objects, documents, foreign })
             }
         };
         pb::CheckResponse { part: Some(part) }
@@ -103,7 +103,7 @@ mod tests {
             let event = FsckEvent::Finding(Finding { object, problem, affected, repaired: true });
             assert_eq!(FsckEvent::from_wire(event.to_wire()), Ok(event));
         }
-        let done = FsckEvent::Done(FsckSummary { objects: 4, documents: 2 });
+        let done = FsckEvent::Done(FsckSummary { objects: 4, documents: 2, foreign: 1 });
         assert_eq!(FsckEvent::from_wire(done.to_wire()), Ok(done));
     }
 }

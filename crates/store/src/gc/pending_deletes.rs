@@ -11,9 +11,9 @@ use object_store::path::Path;
 use prost::Message;
 
 use crate::Error;
-use crate::object::Objects;
 use crate::object::key::{self, ObjectKey};
 use crate::object::version::Version;
+use crate::object::{Objects, Space};
 
 /// Maximum number of keys in a list.
 pub(crate) const KEYS_MAX: usize = 10_000;
@@ -113,7 +113,7 @@ impl PendingDeletes {
         let keys = keys.iter().map(ToString::to_string).collect();
         let key = key::pending_deletes(Version::after(Version::NONE));
         let payload = PendingDeletesPayload { keys }.encode_to_vec();
-        self.objects.put(&key, &payload).await?;
+        self.objects.put(&key, &payload, Space::Reserve).await?;
         // Makes `recent` take a new snapshot, so that puts of this gateway do not choose the listed objects.
         self.lock().0 = None;
         Ok(())

@@ -14,7 +14,6 @@ use c3_types::{DocumentId, SweepSummary};
 use futures::{TryStreamExt, pin_mut};
 use object_store::path::Path;
 
-use crate::availability::Unavailable;
 use crate::gc::mark::LiveObjects;
 use crate::gc::pending_deletes::{KEYS_MAX, PendingList, Snapshot};
 use crate::manifest::{Inventory, ManifestCopy};
@@ -32,6 +31,8 @@ impl Store {
             // Executes the lists that the first pass wrote.
             self.sweep_once(grace, &mut summary).await?;
         }
+        self.objects.refill_reserve().await?;
+        self.objects.foreign_entries().await?;
         Ok(summary)
     }
 
@@ -44,8 +45,8 @@ impl Store {
         let pending = self.pending_deletes.load().await?;
         let live = self.mark().await?;
         for &(id, version) in &live.expired {
-            tolerate_full(self.write_tombstone(id, version).await)?;
-            summary.expired += 1;
+            let deleted = tolerate_full(self.write_tombstone(id, version).await)?;
+            summary.expired += u64::from(deleted.is_some());
         }
         summary.unreadable = live.unreadable;
         if live.unreadable == 0 {
@@ -103,9 +104,9 @@ impl Store {
                 }
             }
         }
-        summary.pending_deletes += unreferenced.len() as u64;
         for keys in unreferenced.chunks(KEYS_MAX) {
             self.pending_deletes.put(keys).await?;
+            summary.pending_deletes += keys.len() as u64;
         }
         Ok(())
     }
@@ -169,13 +170,13 @@ impl Store {
     }
 }
 
-/// Ignores the failure of a step that needs space on a full disk, so that the sweep can go on and free space.
-fn tolerate_full(step: Result<(), Error>) -> Result<(), Error> {
+/// Returns `None` for a step that needs more space than a full disk has, so that the sweep can go on and free space.
+fn tolerate_full(step: Result<(), Error>) -> Result<Option<()>, Error> {
     match step {
-        Err(error @ Error::Unavailable { reason: Unavailable::Full, .. }) => {
+        Err(error) if error.is_full() => {
             tracing::warn!(%error, "skipped a step of garbage collection that needs space");
-            Ok(())
+            Ok(None)
         }
-        step => step,
+        step => step.map(Some),
     }
 }

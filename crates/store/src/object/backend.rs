@@ -8,7 +8,6 @@ use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
@@ -19,7 +18,12 @@ use object_store::prefix::PrefixStore;
 use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, ObjectStoreScheme, RetryConfig};
 
 use crate::OpenError;
+use crate::availability::Unavailable;
+use crate::object::envelope::seal;
+use crate::object::folder::Folder;
 use crate::object::idempotent_write::IdempotentStore;
+use crate::object::version::Version;
+use crate::object::{identity, key};
 
 /// Maximum timeout of opening a connection to a cloud. A shorter request timeout applies here too.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -64,41 +68,55 @@ impl From<&str> for BackendSettings {
 }
 
 /// An open backend.
-#[derive(Debug)]
 pub(crate) struct Backend {
     pub(crate) store: Arc<dyn ObjectStore>,
-    /// Path of a local folder; `None` for a cloud.
-    pub(crate) folder: Option<PathBuf>,
+    /// The local folder; `None` for a cloud.
+    pub(crate) folder: Option<Folder>,
 }
 
 impl Backend {
-    /// Opens a local folder, which is created if missing, or the object store at a URL. Checks that it is writable.
+    /// Opens a local folder, which is created if missing, or the object store at a URL. Checks that it is writable, or
+    /// full: documents can be read and deleted then. Gives the store an identity if it has none.
     pub(crate) async fn open(settings: &BackendSettings) -> Result<Self, OpenError> {
         let failed = |reason: String| OpenError::Data { folder: settings.data.clone(), reason };
-        let backend = match settings.data.contains("://") {
+        let opened = match settings.data.contains("://") {
             true => open_url(settings).map_err(failed)?,
             false => open_folder(settings.data.as_ref()).map_err(|error| failed(error.to_string()))?,
         };
-        backend.check_writable().await.map_err(|error| failed(root_cause(&error)))?;
-        Ok(backend)
-    }
-
-    async fn check_writable(&self) -> object_store::Result<()> {
-        let probe = Path::from("probe");
-        self.store.put(&probe, Bytes::new().into()).await?;
-        match self.store.delete(&probe).await {
-            // Another gateway runs the same check and has already deleted the object.
-            Err(object_store::Error::NotFound { .. }) => Ok(()),
-            deleted => deleted,
-        }
+        let (store, root) = opened;
+        let unless_full = |error: object_store::Error| match Unavailable::classify(&error) {
+            Some(Unavailable::Full) => {
+                tracing::warn!(%error, "the store is full");
+                Ok(None)
+            }
+            _ => Err(failed(root_cause(&error))),
+        };
+        let id = identity::load_or_create(&store).await.map(Some).or_else(unless_full)?;
+        check_writable(&store).await.map(|()| None).or_else(unless_full)?;
+        Ok(Self { store, folder: root.map(|root| Folder::open(root, id)) })
     }
 }
 
-fn open_folder(folder: &FsPath) -> std::io::Result<Backend> {
+/// Writes an empty list of pending deletes and deletes it again. If the gateway is killed in between, a sweep does.
+async fn check_writable(store: &dyn ObjectStore) -> object_store::Result<()> {
+    let key = key::pending_deletes(Version::after(Version::NONE));
+    store.put(key.path(), seal(&key, b"").into()).await?;
+    match store.delete(key.path()).await {
+        // A sweep of another gateway has already deleted it.
+        Err(object_store::Error::NotFound { .. }) => Ok(()),
+        deleted => deleted,
+    }
+}
+
+/// A backend's client, and the path of its local folder if it has one.
+type Opened = (Arc<dyn ObjectStore>, Option<PathBuf>);
+
+fn open_folder(folder: &FsPath) -> std::io::Result<Opened> {
     std::fs::create_dir_all(folder)?;
+    let root = folder.canonicalize()?;
     // With fsync, a write returns only once the file and the entries in its folders are on disk.
-    let store = LocalFileSystem::new_with_prefix(folder).map_err(std::io::Error::from)?.with_fsync(true);
-    Ok(Backend { store: Arc::new(store), folder: Some(folder.to_owned()) })
+    let store = LocalFileSystem::new_with_prefix(&root).map_err(std::io::Error::from)?.with_fsync(true);
+    Ok((Arc::new(store), Some(root)))
 }
 
 /// Builds the client of a cloud. A macro, because the clouds' builders have equal methods but no common trait.
@@ -116,7 +134,7 @@ macro_rules! cloud {
     }};
 }
 
-fn open_url(settings: &BackendSettings) -> Result<Backend, String> {
+fn open_url(settings: &BackendSettings) -> Result<Opened, String> {
     let url = url::Url::parse(&settings.data).map_err(|error| error.to_string())?;
     if url.scheme() == "file"
         && let Ok(folder) = url.to_file_path()
@@ -139,7 +157,7 @@ fn open_url(settings: &BackendSettings) -> Result<Backend, String> {
         }
         _ => return Err(format!("use {SCHEMES}")),
     };
-    Ok(Backend { store: built.map_err(|error| root_cause(&error))?, folder: None })
+    Ok((built.map_err(|error| root_cause(&error))?, None))
 }
 
 /// Adds the concurrency limit, the key prefix and idempotent writes.
@@ -198,7 +216,7 @@ mod tests {
         let file = folder.path().join("file");
         std::fs::write(&file, b"").unwrap();
         for data in [file.to_str().unwrap(), "nonsense://", "ftp://host/folder", "memory:///", "s3://bucket/x"] {
-            let error = Backend::open(&nearby(data)).await.expect_err("must not open").to_string();
+            let error = Backend::open(&nearby(data)).await.err().expect("must not open").to_string();
             assert!(error.contains(data) && !error.contains('\n'), "{error}");
         }
     }
@@ -206,20 +224,21 @@ mod tests {
     #[test]
     fn each_cloud_gets_its_own_settings() {
         for data in ["s3://bucket/x", "gs://bucket/x", "az://container/x"] {
-            let backend = open_url(&nearby(data)).unwrap();
-            assert!(backend.folder.is_none());
-            assert!(backend.store.to_string().contains('x'), "{}", backend.store);
+            let (store, folder) = open_url(&nearby(data)).unwrap();
+            assert!(folder.is_none());
+            assert!(store.to_string().contains('x'), "{store}");
         }
     }
 
     #[tokio::test]
-    async fn a_folder_is_created_and_left_empty() {
+    async fn a_folder_is_created_and_left_without_objects() {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("new");
         let url = format!("file://{}", folder.display());
         for data in [folder.to_str().unwrap(), &url] {
-            assert_eq!(Backend::open(&data.into()).await.unwrap().folder.as_deref(), Some(folder.as_path()));
-            assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+            let opened = Backend::open(&data.into()).await.unwrap().folder.unwrap();
+            assert_eq!(opened.root(), folder.canonicalize().unwrap());
+            assert_eq!(opened.walk(&Path::ROOT, &Path::ROOT).count(), 0);
         }
     }
 }

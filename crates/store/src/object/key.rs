@@ -43,7 +43,7 @@ pub(crate) const NAMES: &str = "names";
 pub const LABELS: &str = "labels";
 
 /// Number of leading hex digits that name a subfolder. Subfolders keep each folder small.
-const FAN_OUT_DIGITS: usize = 2;
+pub(crate) const FAN_OUT_DIGITS: usize = 2;
 
 /// Byte that identifies the kind of an object in its envelope, for each top-level folder.
 const TAGS: [(&str, u8); 9] = [

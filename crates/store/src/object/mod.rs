@@ -1,30 +1,53 @@
 //! Checksummed objects in a local folder or in a cloud, through `object_store`. Only `Objects::restore` overwrites.
+//!
+//! - `layout`: tells the store's keys from the entries of other programs. `walk`: lists a local folder by it.
+//! - `identity`: notices that a local folder was unmounted or replaced. `reserve`: space for deletes on a full disk.
 
 pub(crate) mod backend;
 pub(crate) mod envelope;
+mod folder;
 mod idempotent_write;
+mod identity;
 pub mod key;
-mod tempfiles;
+mod layout;
+mod reserve;
 pub mod version;
+mod walk;
 
 use std::ops::Range;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{Stream, TryStreamExt, pin_mut};
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt, TryStreamExt, future, pin_mut};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
-use crate::availability::FOLDER;
+use crate::availability::Unavailable;
 use crate::object::backend::{Backend, BackendSettings};
 use crate::object::envelope::{seal, unseal};
+use crate::object::folder::Folder;
 use crate::object::key::{KeyPrefix, ObjectKey};
+use crate::object::layout::{PathKind, kind_of};
+use crate::object::walk::Entry;
 use crate::{Error, OpenError};
 
 /// Maximum concurrent backend requests of one operation.
 pub(crate) const CONCURRENT_REQUESTS: usize = 16;
+/// Number of objects that are listed from a local folder at once.
+const LISTED_AT_ONCE: usize = 1024;
+
+/// Space that a write may use in a local folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Space {
+    /// Not the reserve. The write fails while the disk has no space for a full reserve.
+    Free,
+    /// Also the reserve, for writes by which space is freed.
+    Reserve,
+}
 
 /// Result of a conditional create.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,20 +64,22 @@ pub(crate) enum PutOutcome {
 /// A store of checksummed objects.
 pub(crate) struct Objects {
     store: Arc<dyn ObjectStore>,
-    /// Root of a local folder; `None` for a cloud. Clouds list objects in key order, a folder in no particular order.
-    folder: Option<PathBuf>,
+    /// The local folder; `None` for a cloud. Clouds list objects in key order, a folder in no particular order.
+    folder: Option<Arc<Folder>>,
+    /// Number of foreign entries in the last warning.
+    foreign_warned: AtomicU64,
 }
 
 impl Objects {
     /// Opens the backend and checks that it is writable.
     pub(crate) async fn open(settings: &BackendSettings) -> Result<Self, OpenError> {
         let Backend { store, folder } = Backend::open(settings).await?;
-        Ok(Self { store, folder })
+        Ok(Self { store, folder: folder.map(Arc::new), foreign_warned: AtomicU64::new(0) })
     }
 
     /// Returns the root of the local folder; `None` for a cloud.
     pub(crate) fn folder(&self) -> Option<&FsPath> {
-        self.folder.as_deref()
+        self.folder.as_deref().map(Folder::root)
     }
 
     /// Reads an object and checks its envelope. Returns the payload, and the size of the whole object in bytes.
@@ -67,8 +92,11 @@ impl Objects {
 
     /// Reads an object with its envelope, without checking it.
     pub(crate) async fn read(&self, key: &ObjectKey) -> Result<Bytes, Error> {
-        let object = self.store.get(key.path()).await.map_err(|error| Error::from_backend(key, error))?;
-        object.bytes().await.map_err(|error| Error::from_backend(key, error))
+        let read = async { self.store.get(key.path()).await?.bytes().await };
+        match read.await {
+            Ok(object) => Ok(object),
+            Err(error) => Err(self.failed(key, error).await),
+        }
     }
 
     /// Reads a byte range of an object, without checking it. Returns [`Error::Damaged`] if the object is shorter.
@@ -76,7 +104,7 @@ impl Objects {
         let Range { start, end } = range;
         match self.store.get_range(key.path(), start..end).await {
             Ok(bytes) if bytes.len() as u64 == end - start => Ok(bytes),
-            Err(error @ object_store::Error::NotFound { .. }) => Err(Error::from_backend(key, error)),
+            Err(error @ object_store::Error::NotFound { .. }) => Err(self.failed(key, error).await),
             // Backends return different errors for a range past the end, so the size of the object decides.
             Err(error) if self.size(key).await? >= end => Err(error.into()),
             _ => Err(Error::damaged(key, "it is cut short")),
@@ -85,8 +113,10 @@ impl Objects {
 
     /// Returns the size of an object in bytes, including the envelope.
     pub(crate) async fn size(&self, key: &ObjectKey) -> Result<u64, Error> {
-        let metadata = self.store.head(key.path()).await.map_err(|error| Error::from_backend(key, error))?;
-        Ok(metadata.size)
+        match self.store.head(key.path()).await {
+            Ok(metadata) => Ok(metadata.size),
+            Err(error) => Err(self.failed(key, error).await),
+        }
     }
 
     /// Returns whether an object exists.
@@ -99,12 +129,33 @@ impl Objects {
     }
 
     /// Seals a payload and creates the object, unless the key exists. A created object is durable on return.
-    pub(crate) async fn put(&self, key: &ObjectKey, payload: &[u8]) -> Result<PutOutcome, Error> {
-        self.write(key, seal(key, payload)).await
+    pub(crate) async fn put(&self, key: &ObjectKey, payload: &[u8], space: Space) -> Result<PutOutcome, Error> {
+        self.write(key, seal(key, payload), space).await
     }
 
     /// Creates an object that is already sealed, unless the key exists. A created object is durable on return.
-    pub(crate) async fn write(&self, key: &ObjectKey, object: Bytes) -> Result<PutOutcome, Error> {
+    pub(crate) async fn write(&self, key: &ObjectKey, object: Bytes, space: Space) -> Result<PutOutcome, Error> {
+        self.in_folder(move |folder| {
+            folder.check()?;
+            match space {
+                Space::Free => folder.check_space(),
+                Space::Reserve => Ok(()),
+            }
+        })
+        .await?;
+        let mut created = self.create(key, object.clone()).await;
+        while space == Space::Reserve
+            && created.as_ref().is_err_and(Error::is_full)
+            && self.in_folder(Folder::release_reserve).await?
+        {
+            created = self.create(key, object.clone()).await;
+        }
+        // The folder may have vanished before the write, which then created another one in its place.
+        self.in_folder(Folder::check).await?;
+        created
+    }
+
+    async fn create(&self, key: &ObjectKey, object: Bytes) -> Result<PutOutcome, Error> {
         let bytes = object.len() as u64;
         match self.store.put_opts(key.path(), object.into(), PutOptions::from(PutMode::Create)).await {
             Ok(_) => Ok(PutOutcome::Created { bytes }),
@@ -115,6 +166,7 @@ impl Objects {
 
     /// Overwrites a damaged object. `payload` must be the one that it was created with.
     pub(crate) async fn restore(&self, key: &ObjectKey, payload: &[u8]) -> Result<(), Error> {
+        self.in_folder(Folder::check).await?;
         self.store.put(key.path(), seal(key, payload).into()).await?;
         Ok(())
     }
@@ -123,21 +175,39 @@ impl Objects {
     pub(crate) async fn delete(&self, key: &ObjectKey) -> Result<(), Error> {
         match self.store.delete(key.path()).await {
             Ok(()) => {}
-            Err(object_store::Error::NotFound { .. }) => return Ok(()),
+            Err(object_store::Error::NotFound { .. }) => return self.in_folder(Folder::check).await,
             Err(error) => return Err(error.into()),
         }
         match &self.folder {
-            Some(folder) => sync_parent(folder.join(key.path().as_ref())).await,
+            Some(folder) => sync_parent(folder.root().join(key.path().as_ref())).await,
             None => Ok(()),
         }
     }
 
+    /// Fills the reserve of a local folder again if there is enough space.
+    pub(crate) async fn refill_reserve(&self) -> Result<(), Error> {
+        self.in_folder(|folder| folder.check().map(|()| folder.try_fill_reserve())).await
+    }
+
     /// Removes old temporary files, which killed gateways leave in a local folder. Returns their number and bytes.
     pub(crate) async fn remove_stale(&self, grace: Duration) -> Result<(u64, u64), Error> {
-        match self.folder.clone() {
-            Some(folder) => blocking(move || tempfiles::remove_stale(&folder, grace)).await,
-            None => Ok((0, 0)),
+        self.in_folder(move |folder| folder.remove_stale(grace).map_err(Error::from_io)).await
+    }
+
+    /// Counts the entries that are not the store's, and warns of them if their number has changed. Lists the whole store.
+    pub(crate) async fn foreign_entries(&self) -> Result<u64, Error> {
+        let count = match &self.folder {
+            Some(_) => self.in_folder(|folder| folder.foreign_entries().map_err(Error::from_io)).await?,
+            None => {
+                let all = self.store.list(None).map_err(Error::from);
+                let foreign = all.try_filter(|object| future::ready(kind_of(&object.location) == PathKind::Foreign));
+                foreign.try_fold(0, async |count, _| Ok(count + 1)).await?
+            }
+        };
+        if self.foreign_warned.swap(count, Ordering::Relaxed) != count && count > 0 {
+            tracing::warn!(count, "skipped entries that are not the store's: give the store a folder of its own");
         }
+        Ok(count)
     }
 
     /// Returns the keys of all existing versions with this prefix, lowest version first.
@@ -164,14 +234,74 @@ impl Objects {
         Ok(keys)
     }
 
-    /// Lists the objects in a folder and its subfolders whose keys follow `offset`, in no guaranteed order.
-    pub(crate) fn list(
-        &self,
-        folder: &Path,
-        offset: &Path,
-    ) -> impl Stream<Item = Result<ObjectMeta, Error>> + Send + 'static {
-        self.store.list_with_offset(Some(folder), offset).map_err(Error::from)
+    /// Lists the objects in a folder and its subfolders whose keys follow `offset`, in no guaranteed order. Skips foreign
+    /// entries.
+    pub(crate) fn list(&self, folder: &Path, offset: &Path) -> BoxStream<'static, Result<ObjectMeta, Error>> {
+        match &self.folder {
+            Some(local) => list_folder(Arc::clone(local), folder, offset).boxed(),
+            None => {
+                let all = self.store.list_with_offset(Some(folder), offset).map_err(|error| match error {
+                    // An empty folder of a bucket is no error, so the bucket itself does not exist.
+                    object_store::Error::NotFound { .. } => {
+                        Error::unavailable(Unavailable::Vanished, error.to_string())
+                    }
+                    error => error.into(),
+                });
+                all.try_filter(|object| future::ready(kind_of(&object.location) == PathKind::Object)).boxed()
+            }
+        }
     }
+
+    /// Returns the error of a request for one object. An object is missing only if the store is there.
+    async fn failed(&self, key: &ObjectKey, error: object_store::Error) -> Error {
+        match Error::from_backend(key, error) {
+            missing @ Error::Missing { .. } => self.in_folder(Folder::check).await.err().unwrap_or(missing),
+            error => error,
+        }
+    }
+
+    /// Runs blocking work on the local folder. Returns the default value for a cloud.
+    async fn in_folder<T: Default + Send + 'static>(
+        &self,
+        work: impl FnOnce(&Folder) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        match self.folder.clone() {
+            Some(folder) => blocking(move || work(&folder)).await,
+            None => Ok(T::default()),
+        }
+    }
+}
+
+/// Lists the objects in a local folder, many at a time.
+fn list_folder(
+    local: Arc<Folder>,
+    folder: &Path,
+    offset: &Path,
+) -> impl Stream<Item = Result<ObjectMeta, Error>> + Send + use<> {
+    let walk = local.walk(folder, offset);
+    let chunks = stream::try_unfold(Some(walk), move |walk| {
+        let local = Arc::clone(&local);
+        async move {
+            let Some(mut walk) = walk else { return Ok(None) };
+            let next = move || {
+                let objects = walk.by_ref().filter_map(|entry| match entry {
+                    Ok(Entry::Object(object)) => Some(Ok(object)),
+                    Ok(Entry::Temporary(_) | Entry::Foreign) => None,
+                    Err(error) => Some(Err(Error::from_io(error))),
+                });
+                let objects = objects.take(LISTED_AT_ONCE).collect::<Result<Vec<_>, Error>>()?;
+                let is_last = objects.len() < LISTED_AT_ONCE;
+                if is_last {
+                    // What the listing does not contain is missing only if the store is there.
+                    local.check()?;
+                }
+                Ok::<_, Error>((objects, (!is_last).then_some(walk)))
+            };
+            let (objects, rest) = blocking(next).await?;
+            Ok::<_, Error>(Some((stream::iter(objects.into_iter().map(Ok)), rest)))
+        }
+    });
+    chunks.try_flatten()
 }
 
 /// Flushes the folder of a deleted file to disk. `object_store` flushes folders only after writes.
@@ -179,7 +309,7 @@ impl Objects {
 async fn sync_parent(path: PathBuf) -> Result<(), Error> {
     let sync = move || {
         let parent = path.parent().expect("every object is in a folder");
-        std::fs::File::open(parent)?.sync_all()
+        std::fs::File::open(parent).and_then(|folder| folder.sync_all()).map_err(Error::from_io)
     };
     blocking(sync).await
 }
@@ -198,9 +328,8 @@ pub(crate) fn is_older_than(object: &ObjectMeta, age: Duration) -> bool {
 }
 
 /// Runs blocking file operations on tokio's thread pool for blocking work.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> Result<T, Error> {
-    let done = tokio::task::spawn_blocking(work).await.map_err(std::io::Error::from).flatten();
-    done.map_err(|source| object_store::Error::Generic { store: FOLDER, source: source.into() }.into())
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::from_io(error.into())).flatten()
 }
 
 #[cfg(test)]
@@ -220,9 +349,9 @@ mod tests {
         assert!(matches!(objects.get(&key).await, Err(Error::Missing { .. })));
         objects.delete(&key).await.unwrap();
 
-        let first = objects.put(&key, b"first").await.unwrap();
+        let first = objects.put(&key, b"first", Space::Free).await.unwrap();
         assert_eq!(first, PutOutcome::Created { bytes: 42 + 5 });
-        assert_eq!(objects.put(&key, b"second").await.unwrap(), PutOutcome::AlreadyExists);
+        assert_eq!(objects.put(&key, b"second", Space::Free).await.unwrap(), PutOutcome::AlreadyExists);
         assert_eq!(objects.get(&key).await.unwrap().0, "first");
         assert_eq!(objects.read_range(&key, 42..44).await.unwrap(), "fi");
         for past in [40..48, 50..60] {
@@ -231,11 +360,26 @@ mod tests {
         }
 
         let newer = key::manifest(id, Version::after(Version::NONE));
-        objects.put(&newer, b"newer").await.unwrap();
-        objects.put(&key::manifest(DocumentId::of(b"b"), Version::NONE), b"other").await.unwrap();
+        objects.put(&newer, b"newer", Space::Free).await.unwrap();
+        let other = key::manifest(DocumentId::of(b"b"), Version::NONE);
+        objects.put(&other, b"other", Space::Free).await.unwrap();
         let all = objects.versions(&key::document_prefix(key::DOCUMENTS, id)).await.unwrap();
         assert_eq!(all, [key.clone(), newer]);
         objects.delete(&key).await.unwrap();
         assert!(matches!(objects.get(&key).await, Err(Error::Missing { .. })));
+    }
+
+    #[tokio::test]
+    async fn foreign_keys_of_a_bucket_are_skipped_and_counted() {
+        let store = Arc::new(object_store::memory::InMemory::new());
+        let objects = Objects { store: store.clone(), folder: None, foreign_warned: AtomicU64::new(0) };
+        let key = key::manifest(DocumentId::of(b"a"), Version::NONE);
+        objects.put(&key, b"", Space::Free).await.unwrap();
+        for foreign in ["mine", "documents/mine", "latents/ab/mine", "meta/identity"] {
+            store.put(&Path::from(foreign), Bytes::new().into()).await.unwrap();
+        }
+        let listed: Vec<_> = objects.list(&Path::ROOT, &Path::ROOT).try_collect().await.unwrap();
+        assert_eq!(listed.into_iter().map(|object| object.location).collect::<Vec<_>>(), [key.path().clone()]);
+        assert_eq!(objects.foreign_entries().await.unwrap(), 3);
     }
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use c3_types::{DocumentId, SweepSummary};
 
 use crate::manifest::{Inventory, Location, ManifestCopy};
-use crate::object::is_older_than;
 use crate::object::key::{self, ObjectKey};
 use crate::object::version::Version;
+use crate::object::{Space, is_older_than};
 use crate::pack::format::Record;
 use crate::{Error, Store};
 
@@ -31,7 +31,13 @@ impl Store {
         if copies.len() < RECORDS_MIN && packs.is_empty() {
             return Ok(());
         }
-        let mut replaced = packs;
+        // Packs without a live record are removed first: on a full disk, that makes space for the new packs.
+        let (mut replaced, dead): (Vec<_>, Vec<_>) = packs.into_iter().partition(|pack| {
+            copies.iter().any(|copy| matches!(&copy.located.location, Location::Pack { pack: of, .. } if of == pack))
+        });
+        for key in dead {
+            self.remove(&key, summary).await?;
+        }
         for copies in copies.chunks(RECORDS_MAX) {
             let mut records = Vec::with_capacity(copies.len());
             for copy in copies {
@@ -53,9 +59,10 @@ impl Store {
                     Err(error) => return Err(error),
                 }
             }
-            summary.packed += records.len() as u64;
-            if !records.is_empty() {
-                self.packs.put(records).await?;
+            let count = records.len() as u64;
+            if count > 0 {
+                self.packs.put(records, Space::Reserve).await?;
+                summary.packed += count;
             }
         }
         for key in replaced {

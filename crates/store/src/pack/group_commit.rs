@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::Error;
-use crate::object::{Objects, PutOutcome, key};
+use crate::object::{Objects, PutOutcome, Space, key};
 use crate::pack::format::Record;
 use crate::pack::index::PackIndex;
 
@@ -94,8 +94,11 @@ impl Writer {
         let (records, replies): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
         let written = match &records[..] {
             [] => return,
-            [alone] => self.objects.write(&key::manifest(alone.id, alone.version), alone.object.clone()).await,
-            _ => self.packs.put(records).await.map(|bytes| PutOutcome::Created { bytes }),
+            [alone] => {
+                let key = key::manifest(alone.id, alone.version);
+                self.objects.write(&key, alone.object.clone(), Space::Free).await
+            }
+            _ => self.packs.put(records, Space::Free).await.map(|bytes| PutOutcome::Created { bytes }),
         };
         for reply in replies {
             // Fails if the caller has stopped waiting meanwhile. Its document is stored nevertheless.

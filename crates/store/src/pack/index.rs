@@ -11,7 +11,7 @@ use object_store::path::Path;
 use crate::Error;
 use crate::object::key::{self, ObjectKey};
 use crate::object::version::Version;
-use crate::object::{Objects, PutOutcome};
+use crate::object::{Objects, PutOutcome, Space};
 use crate::pack::format::{self, Entry, Record};
 
 /// Number of bytes at the end of a pack that are read first. They contain any index of up to a thousand records.
@@ -126,10 +126,10 @@ impl PackIndex {
     }
 
     /// Writes a pack, which is durable on return, and returns its size in bytes. Only a refresh adds it to the index.
-    pub(crate) async fn put(&self, records: Vec<Record>) -> Result<u64, Error> {
+    pub(crate) async fn put(&self, records: Vec<Record>, space: Space) -> Result<u64, Error> {
         loop {
             let key = key::pack(Version::after(Version::NONE));
-            match self.objects.write(&key, format::encode(&key, records.clone())).await? {
+            match self.objects.write(&key, format::encode(&key, records.clone()), space).await? {
                 PutOutcome::Created { bytes } => return Ok(bytes),
                 PutOutcome::AlreadyExists => {}
             }

@@ -21,9 +21,9 @@ use bytes::Bytes;
 use c3_types::{DocumentId, Invalid, Labels};
 use prost::Message;
 
-use crate::object::PutOutcome;
 use crate::object::key::{KeyPrefix, ObjectKey};
 use crate::object::version::Version;
+use crate::object::{PutOutcome, Space};
 use crate::{Error, Store};
 
 /// Maximum predecessors that a generation lists. While a writer checks that it won, fewer generations follow its own.
@@ -155,9 +155,10 @@ impl Store {
         from: Option<&Register>,
         value: Option<RegisterValue>,
     ) -> Result<Option<Register>, Error> {
+        let space = if value.is_some() { Space::Free } else { Space::Reserve };
         let next = Register::after(from, value);
         let key = prefix.at(next.generation);
-        if self.objects.put(&key, &next.encode()).await? == PutOutcome::AlreadyExists {
+        if self.objects.put(&key, &next.encode(), space).await? == PutOutcome::AlreadyExists {
             return Ok(None);
         }
         if !self.confirm(prefix, from, &next).await? {

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::object::PutOutcome;
 use crate::object::key::{KeyPrefix, ObjectKey, ShardKeys};
 use crate::object::version::Version;
+use crate::object::{PutOutcome, Space};
 use crate::shard::{self, Digest, Encoded, ShardCorrections, ShardLatents};
 use crate::{Error, Shard, Store};
 
@@ -96,7 +96,7 @@ impl Store {
     async fn put_version(&self, prefix: &KeyPrefix, payload: &Bytes) -> Result<(Version, u64), Error> {
         loop {
             let version = Version::after(Version::NONE);
-            match self.objects.put(&prefix.at(version), payload).await? {
+            match self.objects.put(&prefix.at(version), payload, Space::Free).await? {
                 PutOutcome::Created { bytes } => return Ok((version, bytes)),
                 PutOutcome::AlreadyExists => {}
             }

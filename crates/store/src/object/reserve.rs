@@ -1,0 +1,98 @@
+//! Reserve of a local folder: space that only deletes and garbage collection may use once the disk is full.
+//!
+//! A delete writes a tombstone, so without a reserve nothing could be deleted from a full disk. The reserve is released
+//! file by file. While it is not full, each other write fills it first, and fails if there is not enough space.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use crate::object::layout::META;
+
+/// Name of the reserve's folder in [`META`].
+const FOLDER: &str = "reserve";
+/// Number of files. There are many, because a file system can also run out of inodes.
+const FILES: usize = 64;
+/// Size of each file. All together hold the 256 folders of tombstones at 4 KiB a block. A tombstone itself takes no more
+/// space than the manifest that is deleted with it.
+const FILE_BYTES: usize = 16 << 10;
+
+/// The reserve of a local folder.
+pub(crate) struct Reserve(PathBuf);
+
+impl Reserve {
+    /// Creates a handle on the reserve of the store at `root`. Writes nothing.
+    pub(crate) fn new(root: &Path) -> Self {
+        Self(root.join(META).join(FOLDER))
+    }
+
+    /// Writes the missing files. Fails, and keeps the files that it wrote, if there is not enough space for all.
+    pub(crate) fn fill(&self) -> io::Result<()> {
+        // Files are written from the first on and released from the last on.
+        if self.file(FILES - 1).try_exists()? {
+            return Ok(());
+        }
+        // Never creates the root: it may be the mount point of a disk that has vanished.
+        for folder in self.0.parent().into_iter().chain([self.0.as_path()]) {
+            match fs::create_dir(folder) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        // Random bytes take their space even in a file system that compresses.
+        let mut bytes = vec![0; FILE_BYTES];
+        fastrand::fill(&mut bytes);
+        for file in (0..FILES).map(|number| self.file(number)) {
+            if !file.try_exists()? {
+                fs::write(&file, &bytes).or_else(|error| fs::remove_file(&file).and(Err(error)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a file, so that its space can be used. Returns false if there is none.
+    pub(crate) fn release(&self) -> io::Result<bool> {
+        for file in (0..FILES).rev().map(|number| self.file(number)) {
+            match fs::remove_file(file) {
+                Ok(()) => return Ok(true),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
+    fn file(&self, number: usize) -> PathBuf {
+        self.0.join(number.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reserve_is_released_file_by_file_and_filled_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let reserve = Reserve::new(folder.path());
+        let files = || fs::read_dir(&reserve.0).unwrap().count();
+        assert!(!reserve.release().unwrap());
+        reserve.fill().unwrap();
+        assert_eq!((files(), fs::metadata(reserve.file(0)).unwrap().len()), (FILES, FILE_BYTES as u64));
+        for left in (0..FILES).rev() {
+            assert!(reserve.release().unwrap());
+            assert_eq!(files(), left);
+        }
+        assert!(!reserve.release().unwrap());
+        reserve.fill().unwrap();
+        assert_eq!(files(), FILES);
+    }
+
+    #[test]
+    fn a_reserve_never_creates_its_store() {
+        let folder = tempfile::tempdir().unwrap();
+        let gone = folder.path().join("gone");
+        assert_eq!(Reserve::new(&gone).fill().unwrap_err().kind(), ErrorKind::NotFound);
+        assert!(!gone.exists());
+    }
+}

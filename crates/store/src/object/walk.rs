@@ -1,0 +1,119 @@
+//! Walk through a local folder that tells the store's files from foreign entries.
+//!
+//! `object_store` takes every entry for an object, so its listings fail at a symlink loop, a name that is not UTF-8, or
+//! an unreadable folder. This walk does not look into foreign folders. An error in a folder of the store's own is never
+//! skipped: garbage collection would take what it did not see for deleted.
+
+use std::io::{self, ErrorKind};
+use std::path::{Path as FsPath, PathBuf};
+
+use object_store::ObjectMeta;
+use object_store::path::Path;
+use walkdir::{DirEntry, WalkDir};
+
+use crate::object::layout::{PathKind, kind_of};
+
+/// Entry below a folder of the store.
+#[derive(Debug)]
+pub(crate) enum Entry {
+    /// An object.
+    Object(ObjectMeta),
+    /// A file `KEY#NUMBER`, to which `object_store` writes a new object before it links that file to `KEY`.
+    Temporary(DirEntry),
+    /// An entry of another program. The entries in a foreign folder are not counted.
+    Foreign,
+}
+
+/// Iterator over the entries in a folder and its subfolders. Empty if the folder does not exist.
+pub(crate) struct Walk {
+    root: PathBuf,
+    after: Path,
+    entries: walkdir::IntoIter,
+}
+
+impl Walk {
+    /// Walks through `folder` in the store at `root`. Skips objects up to the path `after`.
+    pub(crate) fn new(root: &FsPath, folder: &Path, after: &Path) -> Self {
+        // Links are followed, since operators move parts of a store to other disks.
+        let entries = WalkDir::new(root.join(folder.as_ref())).min_depth(1).follow_links(true);
+        Self { root: root.to_owned(), after: after.clone(), entries: entries.into_iter() }
+    }
+
+    fn entry(&mut self, entry: DirEntry) -> io::Result<Option<Entry>> {
+        let (path, file_type) = (self.path(entry.path()), entry.file_type());
+        let kind = path.as_ref().map_or(PathKind::Foreign, kind_of);
+        match (path, kind) {
+            (_, PathKind::Folder) if file_type.is_dir() => Ok(None),
+            (_, PathKind::Meta) => {
+                if file_type.is_dir() {
+                    self.entries.skip_current_dir();
+                }
+                Ok(None)
+            }
+            (Some(path), PathKind::Object) if file_type.is_file() => match path > self.after {
+                true => object(&entry, path),
+                false => Ok(None),
+            },
+            (Some(path), _) if file_type.is_file() && is_temporary(&path) => Ok(Some(Entry::Temporary(entry))),
+            _ => {
+                if file_type.is_dir() {
+                    self.entries.skip_current_dir();
+                }
+                Ok(Some(Entry::Foreign))
+            }
+        }
+    }
+
+    fn failed(&self, error: walkdir::Error) -> io::Result<Option<Entry>> {
+        let path = error.path().map(|path| self.path(path));
+        let is_foreign = path.is_some_and(|path| path.as_ref().is_none_or(|path| kind_of(path) == PathKind::Foreign));
+        match error.io_error().map(io::Error::kind) {
+            _ if is_foreign => Ok(Some(Entry::Foreign)),
+            // A loop of symlinks: walkdir visits each folder once.
+            None => Ok(Some(Entry::Foreign)),
+            // The folder does not exist, or the entry was removed meanwhile.
+            Some(ErrorKind::NotFound) => Ok(None),
+            Some(_) => Err(error.into()),
+        }
+    }
+
+    /// Returns the path below the root; `None` if it cannot be a key.
+    fn path(&self, path: &FsPath) -> Option<Path> {
+        let below = path.strip_prefix(&self.root).ok()?;
+        let parts = below.iter().map(|part| part.to_str()).collect::<Option<Vec<_>>>()?;
+        Path::parse(parts.join("/")).ok()
+    }
+}
+
+impl Iterator for Walk {
+    type Item = io::Result<Entry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let found = match self.entries.next()? {
+                Ok(entry) => self.entry(entry),
+                Err(error) => self.failed(error),
+            };
+            if let Some(found) = found.transpose() {
+                return Some(found);
+            }
+        }
+    }
+}
+
+fn object(entry: &DirEntry, location: Path) -> io::Result<Option<Entry>> {
+    let metadata = match entry.metadata() {
+        Ok(metadata) => metadata,
+        Err(error) if error.io_error().is_some_and(|error| error.kind() == ErrorKind::NotFound) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let last_modified = metadata.modified()?.into();
+    Ok(Some(Entry::Object(ObjectMeta { location, last_modified, size: metadata.len(), e_tag: None, version: None })))
+}
+
+/// Returns whether a path is that of an object, `#` and a number.
+fn is_temporary(path: &Path) -> bool {
+    let Some((object, number)) = path.as_ref().rsplit_once('#') else { return false };
+    let is_number = !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit());
+    is_number && Path::parse(object).is_ok_and(|object| kind_of(&object) == PathKind::Object)
+}
