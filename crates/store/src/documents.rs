@@ -1,16 +1,17 @@
-//! Documents: finds, writes, deletes and lists the current versions of documents.
+//! Documents: finds, writes and deletes the current versions of documents.
 //!
 //! A version is a manifest, in an object of its own or in a record of a pack. The highest version is current unless a
 //! tombstone of the same or a higher version exists. Any gateway may therefore copy a version to a pack and remove the
 //! original later: two copies do no harm, and a deleted document stays deleted.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::RangeBounds;
 
 use c3_types::DocumentId;
-use futures::{StreamExt, TryStreamExt, future, pin_mut, stream};
+use futures::{StreamExt, TryStreamExt, future, stream};
 use object_store::path::Path;
 
+use crate::document_list::IdRange;
 use crate::manifest::{Inventory, LocatedVersion, Location, Manifest, ManifestCopy, Placement};
 use crate::object::envelope::unseal;
 use crate::object::key::{self, DELETED, DOCUMENTS};
@@ -82,10 +83,10 @@ impl Store {
         Ok(StoredObject { value, bytes })
     }
 
-    /// Stores a manifest under a new version and deletes the older manifest objects. A put never weakens a document: the
-    /// result, which is returned, has the guarantees of the current version too ([`Manifest::merged_with`]), and those
-    /// of concurrent puts. Fails with [`Error::Collected`] if garbage collection removed, or will remove, an object of
-    /// the manifest.
+    /// Stores a manifest under a new version and deletes the older manifest objects. A put never weakens a document:
+    /// the result, which is returned, has the guarantees of the current version too ([`Manifest::merged_with`]), and
+    /// those of concurrent puts. Fails with [`Error::Collected`] if garbage collection removed, or will remove, an
+    /// object of the manifest.
     pub async fn put_manifest(&self, manifest: Manifest) -> Result<StoredObject<Manifest>, Error> {
         let id = manifest.id;
         let (mut known, base) = self.merge_base(&manifest).await?;
@@ -108,9 +109,9 @@ impl Store {
         }
     }
 
-    /// Replaces `from` by `to`, which may give weaker guarantees. Returns `None`, and changes nothing, if another version
-    /// was current or is written meanwhile. Fails with [`Error::Missing`] if the document has expired or was deleted,
-    /// even by another gateway during the call.
+    /// Replaces `from` by `to`, which may give weaker guarantees. Returns `None`, and changes nothing, if another
+    /// version was current or is written meanwhile. Fails with [`Error::Missing`] if the document has expired or was
+    /// deleted, even by another gateway during the call.
     pub async fn switch_manifest(
         &self,
         from: &Manifest,
@@ -138,7 +139,7 @@ impl Store {
         Ok(Some(stored))
     }
 
-    /// Returns the versions of a document and, if it exists, the version whose guarantees a put of `manifest` must keep.
+    /// Returns the versions of a document and, if it exists, the one whose guarantees a put of `manifest` must keep.
     /// Writes a tombstone if the document has expired, so that its names and labels do not apply to the next version.
     async fn merge_base(&self, manifest: &Manifest) -> Result<(Versions, Option<StoredObject<Manifest>>), Error> {
         loop {
@@ -284,56 +285,12 @@ impl Store {
         self.objects.put(&key::tombstone(id, version), b"").await.map(drop)
     }
 
-    /// Returns the current versions of documents, expired or not, whose id begins with `prefix` and is above `after`:
-    /// the first `limit` in id order.
-    pub async fn documents(
-        &self,
-        prefix: &str,
-        after: Option<DocumentId>,
-        limit: usize,
-    ) -> Result<BTreeMap<DocumentId, LocatedVersion>, Error> {
-        let matches = |id: DocumentId| Some(id) > after && id.to_string().starts_with(prefix);
-        // Lists packs after objects, to find versions that move, and tombstones last, to leave out concurrent deletes.
-        let objects = self.newest_versions(DOCUMENTS, prefix).await?;
-        self.packs.refresh().await?;
-        let deleted = self.newest_versions(DELETED, prefix).await?;
-        let objects = objects.into_iter().filter(|(id, _)| matches(*id));
-        let mut all: BTreeMap<_, _> =
-            objects.map(|(id, version)| (id, LocatedVersion { version, location: Location::Object })).collect();
-        for pack in self.packs.all() {
-            for entry in pack.entries.iter().filter(|entry| matches(entry.id)) {
-                let located = pack.located(entry);
-                let newest = all.entry(entry.id).or_insert_with(|| located.clone());
-                if newest.version < located.version {
-                    *newest = located;
-                }
-            }
-        }
-        all.retain(|id, located| deleted.get(id).is_none_or(|&deleted| deleted < located.version));
-        Ok(all.into_iter().take(limit).collect())
-    }
-
-    /// Returns the highest version of each document in `folder`. May include ids that do not begin with `prefix`.
-    pub async fn newest_versions(&self, folder: &str, prefix: &str) -> Result<HashMap<DocumentId, Version>, Error> {
-        let folder = key::narrowest_folder(folder, prefix);
-        let objects = self.objects.list(&folder, &folder);
-        pin_mut!(objects);
-        let mut newest = HashMap::new();
-        while let Some(object) = objects.try_next().await? {
-            if let Some((id, version)) = key::parse_document(&object.location) {
-                let highest = newest.entry(id).or_insert(version);
-                *highest = version.max(*highest);
-            }
-        }
-        Ok(newest)
-    }
-
     /// Lists all copies of all manifests. Packs are listed after objects to find versions that are moved meanwhile.
     pub(crate) async fn inventory(&self) -> Result<Inventory, Error> {
         let folder = Path::from(DOCUMENTS);
         let objects: Vec<_> = self.objects.list(&folder, &folder).try_collect().await?;
         self.packs.refresh().await?;
-        let deleted = self.newest_versions(DELETED, "").await?;
+        let deleted = self.newest_versions(DELETED, IdRange::all()).await?;
         let mut copies = Vec::from_iter(objects.into_iter().filter_map(|object| {
             let (id, version) = key::parse_document(&object.location)?;
             let located = LocatedVersion { version, location: Location::Object };
@@ -355,7 +312,8 @@ impl Store {
         Ok(self.current_version(id).await?.is_some())
     }
 
-    async fn current_version(&self, id: DocumentId) -> Result<Option<LocatedVersion>, Error> {
+    /// Returns the current version of a document, expired or not.
+    pub async fn current_version(&self, id: DocumentId) -> Result<Option<LocatedVersion>, Error> {
         let current = self.versions(id).await?.current();
         if current.is_some() {
             return Ok(current);

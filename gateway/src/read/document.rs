@@ -97,7 +97,7 @@ fn stream_text(
             pin_mut!(windows);
             while let Some(window) = windows.next().await {
                 let (position, DecodedWindow { text, tokens }) = match window {
-                    // The version that is read was replaced and its objects are gone. The text is the same in any version.
+                    // The objects of the version are gone. The text is the same in the version that replaced it.
                     Err(Error::Changed(_)) => {
                         found = gateway.manifest(id).await?;
                         if found.value.bytes() != bytes {

@@ -16,8 +16,8 @@ pub(crate) enum LatentsEvent {
     Window(Window),
 }
 
-/// Streams the windows of a document in order. Fails with [`Error::Changed`] if the version that is read was replaced and
-/// its objects are gone: another version may have other windows.
+/// Streams the windows of a document in order. Fails with [`Error::Changed`] if the version that is read was replaced
+/// and its objects are gone: another version may have other windows.
 pub(crate) fn get_latents(
     gateway: SharedGateway,
     id: String,

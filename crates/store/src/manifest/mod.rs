@@ -122,9 +122,9 @@ impl Manifest {
         self.expires_unix_ms.is_some_and(|expires| expires <= now_unix_ms)
     }
 
-    /// Returns this manifest with the guarantees of `stored` manifests of the same document too: the earliest creation and
-    /// the latest expiry, where none is the latest. The shards are those of this manifest unless a stored one is verified
-    /// with a higher margin. Ratio, codec and cascade are no guarantees: a verified text is exact with any of them.
+    /// Returns this manifest with the guarantees of `stored` manifests of the same document too: the earliest creation
+    /// and the latest expiry, where none is the latest. The shards are those of this manifest unless a stored one is
+    /// verified with a higher margin. Ratio, codec and cascade are no guarantees: a verified text is exact with any.
     pub(crate) fn merged_with(&self, stored: &[StoredObject<Self>]) -> Self {
         stored.iter().map(|stored| &stored.value).fold(self.clone(), |merged, stored| {
             let content = if stored.margin() > merged.margin() { stored.clone() } else { merged.clone() };

@@ -4,6 +4,7 @@ pub(crate) mod backend;
 pub(crate) mod envelope;
 mod idempotent_write;
 pub mod key;
+mod listing;
 mod tempfiles;
 pub mod version;
 
@@ -142,6 +143,10 @@ impl Objects {
 
     /// Returns the keys of all existing versions with this prefix, lowest version first.
     pub(crate) async fn versions(&self, prefix: &KeyPrefix) -> Result<Vec<ObjectKey>, Error> {
+        let found = self.local_versions(prefix).await;
+        if !found.is_empty() {
+            return Ok(found);
+        }
         let (whole, is_sorted) = (prefix.path().as_ref(), self.folder.is_none());
         let path = |part: &str| Path::parse(part).map_err(object_store::Error::from);
         let folder = path(whole.rsplit_once('/').map_or("", |(folder, _)| folder))?;

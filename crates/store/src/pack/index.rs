@@ -1,6 +1,7 @@
 //! In-memory index of all packs. The index in each pack is read once, when a listing first shows the pack.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -43,10 +44,11 @@ pub(crate) struct Pack {
 }
 
 impl Pack {
-    /// Iterates over the versions of a document in this pack.
-    fn versions(&self, id: DocumentId) -> impl Iterator<Item = LocatedVersion> {
-        let first = self.entries.partition_point(|entry| entry.id < id);
-        self.entries[first..].iter().take_while(move |entry| entry.id == id).map(|entry| self.located(entry))
+    /// Returns the entries of a range of documents.
+    pub(crate) fn entries_of(&self, ids: RangeInclusive<DocumentId>) -> &[Entry] {
+        let first = self.entries.partition_point(|entry| entry.id < *ids.start());
+        let entries = &self.entries[first..];
+        &entries[..entries.partition_point(|entry| entry.id <= *ids.end())]
     }
 
     /// Returns the version and location of an entry of this pack.
@@ -75,7 +77,8 @@ impl PackIndex {
 
     /// Returns the versions of a document in all packs, as of the last refresh.
     pub(crate) fn versions(&self, id: DocumentId) -> Vec<LocatedVersion> {
-        self.lock().values().flat_map(|pack| pack.versions(id)).collect()
+        let packs = self.lock();
+        packs.values().flat_map(|pack| pack.entries_of(id..=id).iter().map(|entry| pack.located(entry))).collect()
     }
 
     /// Lists the packs of the store, reads the indexes of new packs, and removes deleted packs from the index. Does

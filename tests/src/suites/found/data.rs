@@ -7,8 +7,8 @@ use c3_proto::pb;
 use c3_proto::pb::gateway_client::GatewayClient;
 use c3_types::limits;
 use futures::TryStreamExt;
-use tonic::transport::{Channel, Endpoint};
 use tonic::Status;
+use tonic::transport::{Channel, Endpoint};
 
 use crate::harness::cluster::{Cluster, ClusterSpec};
 use crate::harness::gateway_api::{GatewayApi, id_of};
