@@ -38,6 +38,7 @@ use tokio_util::task::AbortOnDropHandle;
 pub use config::Config;
 pub use error::StartError;
 
+use crate::documents::list::name_lists;
 use crate::metrics::Metrics;
 use crate::single_flight::SingleFlight;
 use crate::state::Gateway;
@@ -64,6 +65,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     let gateway = Arc::new(Gateway {
         cache: ShardCache::new(config.cache_bytes - manifest_bytes, config.redis()?, store_metrics.clone()),
         manifests: ManifestCache::new(manifest_bytes),
+        name_lists: name_lists(),
         router: Router::start(config.routing(), ROLE, &stop_watching)?,
         shard_writes: SingleFlight::new(),
         window_reads: SingleFlight::new(),

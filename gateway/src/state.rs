@@ -12,6 +12,7 @@ use c3_store::object::version::Version;
 use c3_types::{DocumentId, StageTimes};
 
 use crate::config::Config;
+use crate::documents::list::NameLists;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::single_flight::SingleFlight;
@@ -25,6 +26,7 @@ pub(crate) struct Gateway {
     pub(crate) store: Store,
     pub(crate) cache: ShardCache,
     pub(crate) manifests: ManifestCache,
+    pub(crate) name_lists: NameLists,
     pub(crate) router: Router,
     /// Shards being written. Concurrent writes of equal shards share one computation.
     pub(crate) shard_writes: SingleFlight<(ShardKeyPrefixes, Placing), Result<WrittenShard, Error>>,

@@ -99,18 +99,19 @@ async fn ls(args: LsArgs) -> Result<(), CliError> {
     let mut records = Vec::new();
     while let Some(listed) = names.try_next().await? {
         match listed {
-            ListedName::Named(named) if args.remote.format.json => records.push(named),
-            ListedName::Named(named) => {
-                let age = time_since(named.changed_unix_ms);
-                print(format_args!("{}  {}  {age}", named.id, named.name))?;
-            }
+            ListedName::Named(named) => records.push(named),
             ListedName::Damaged(damaged) => warn_damaged(damaged.name, &damaged.problem),
         }
     }
-    match args.remote.format.json {
-        true => args.remote.format.print("", &json!({ "names": records })),
-        false => Ok(()),
+    records.sort_by(|a, b| a.name.cmp(&b.name));
+    if args.remote.format.json {
+        return args.remote.format.print("", &json!({ "names": records }));
     }
+    for named in records {
+        let age = time_since(named.changed_unix_ms);
+        print(format_args!("{}  {}  {age}", named.id, named.name))?;
+    }
+    Ok(())
 }
 
 fn print_name(named: &NamedDocument, format: Format) -> Result<(), CliError> {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use c3_client::{Client, ListQuery, Stage};
+use c3_client::{Client, ListQuery, Stage, WriteOptions};
 use futures::TryStreamExt;
 
 use super::ls::readable;
@@ -19,6 +19,9 @@ pub(crate) struct RecodeArgs {
     /// All stored documents
     #[arg(long, conflicts_with = "ids")]
     all: bool,
+    /// Seconds from now until the documents expire [default: as before]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    ttl: Option<u64>,
     #[command(flatten)]
     pub(super) write: WriteArgs,
     #[command(flatten)]
@@ -37,9 +40,10 @@ pub(crate) async fn run(args: RecodeArgs) -> Result<(), CliError> {
         }
         false => args.ids.clone(),
     };
+    let options = WriteOptions { ttl_seconds: args.ttl, ..args.write.options(None) };
     let mut reports = Vec::with_capacity(ids.len());
     for id in ids {
-        let report = recode(&client, &id, &args.write).await?;
+        let report = recode(&client, &id, &options).await?;
         if !args.remote.format.json {
             print(format_args!("{report}\n"))?;
         }
@@ -49,11 +53,11 @@ pub(crate) async fn run(args: RecodeArgs) -> Result<(), CliError> {
     args.remote.format.print(text, &Report::sum(reports))
 }
 
-async fn recode(client: &Client, id: &str, write: &WriteArgs) -> Result<Report, CliError> {
+async fn recode(client: &Client, id: &str, options: &WriteOptions) -> Result<Report, CliError> {
     let started = Instant::now();
     let bytes = client.stat(id).await?.bytes;
     let progress = Progress::start("recode", Some(bytes));
-    let put = client.recode(id, &write.options(None)).await?;
+    let put = client.recode(id, options).await?;
     let stored = put.finish_with(|done| progress.update(&done)).await?;
     Ok(Report::of_stored(&stored, started.elapsed()))
 }

@@ -56,8 +56,8 @@ impl Client {
         Ok(DocumentId::try_from(response.id.as_ref())?)
     }
 
-    /// Streams the names of a namespace that begin with `prefix`. Requests pages of up to 1000 names as needed. Names
-    /// are in order, except that the damaged names of a page come at its end.
+    /// Streams the names of a namespace that begin with `prefix`. Requests pages of up to 1000 names as needed. Each
+    /// page is sorted, and its damaged names come at its end, but the pages are in no particular order.
     pub fn names(&self, namespace: &Namespace, prefix: &str) -> BoxStream<'static, Result<ListedName, Error>> {
         let (client, namespace, prefix) = (self.clone(), namespace.to_string(), prefix.to_owned());
         let pages = stream::try_unfold(Some(String::new()), move |page_token| {

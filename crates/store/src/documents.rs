@@ -1,22 +1,23 @@
-//! Documents: finds, writes, deletes and lists the current versions of documents.
+//! Documents: finds, writes and deletes the current versions of documents.
 //!
 //! A version is a manifest, in an object of its own or in a record of a pack. The highest version is current unless a
 //! tombstone of the same or a higher version exists. Any gateway may therefore copy a version to a pack and remove the
 //! original later: two copies do no harm, and a deleted document stays deleted.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::ops::RangeBounds;
 
 use c3_types::DocumentId;
-use futures::{StreamExt, TryStreamExt, future, pin_mut, stream};
+use futures::{StreamExt, TryStreamExt, future, stream};
 use object_store::path::Path;
 
+use crate::document_list::IdRange;
 use crate::manifest::{Inventory, LocatedVersion, Location, Manifest, ManifestCopy, Placement};
 use crate::object::envelope::unseal;
 use crate::object::key::{self, DELETED, DOCUMENTS};
 use crate::object::version::{Version, now_unix_ms};
 use crate::object::{CONCURRENT_REQUESTS, PutOutcome, Space};
-use crate::pack::format::{Entry, Record};
-use crate::pack::index::Pack;
+use crate::pack::format::Record;
 use crate::{Error, Store, StoredObject};
 
 /// Maximum attempts to read a manifest that is moved between its lookup and its read.
@@ -24,25 +25,25 @@ const READ_ATTEMPTS_MAX: usize = 10;
 
 /// Versions of a document, of which one may be current.
 struct Versions {
-    /// Versions that are objects of their own, in ascending order.
-    objects: Vec<Version>,
-    /// Highest version in any pack.
-    packed: Option<LocatedVersion>,
+    /// Location of each version. A version that is both an object and in a pack counts as an object.
+    copies: BTreeMap<Version, Location>,
     /// Highest tombstone.
     deleted: Option<Version>,
 }
 
 impl Versions {
+    /// Iterates over the versions that no tombstone deletes, lowest first.
+    fn live(&self) -> impl DoubleEndedIterator<Item = LocatedVersion> {
+        let live = self.copies.iter().filter(|(version, _)| Some(**version) > self.deleted);
+        live.map(|(&version, location)| LocatedVersion { version, location: location.clone() })
+    }
+
     fn current(&self) -> Option<LocatedVersion> {
-        let object = self.objects.last().map(|&version| LocatedVersion { version, location: Location::Object });
-        let newest = object.into_iter().chain(self.packed.clone()).max_by_key(|located| located.version);
-        newest.filter(|located| Some(located.version) > self.deleted)
+        self.live().next_back()
     }
 
     fn highest(&self) -> Version {
-        let packed = self.packed.as_ref().map(|located| located.version);
-        let all = [self.objects.last().copied(), packed, self.deleted];
-        all.into_iter().flatten().max().unwrap_or(Version::NONE)
+        self.copies.keys().next_back().copied().max(self.deleted).unwrap_or(Version::NONE)
     }
 }
 
@@ -82,64 +83,161 @@ impl Store {
         Ok(StoredObject { value, bytes })
     }
 
-    /// Stores a manifest under a new version, which replaces `manifest.version`, and deletes older manifest objects.
-    /// Fails with [`Error::Collected`] if garbage collection removed, or will remove, an object of the manifest.
-    pub async fn put_manifest(&self, mut manifest: Manifest) -> Result<StoredObject<Manifest>, Error> {
+    /// Stores a manifest under a new version and deletes the older manifest objects. A put never weakens a document:
+    /// the result, which is returned, has the guarantees of the current version too ([`Manifest::merged_with`]), and
+    /// those of concurrent puts. Fails with [`Error::Collected`] if garbage collection removed, or will remove, an
+    /// object of the manifest.
+    pub async fn put_manifest(&self, manifest: Manifest) -> Result<StoredObject<Manifest>, Error> {
+        let id = manifest.id;
+        let (mut known, base) = self.merge_base(&manifest).await?;
+        let mut merged = Vec::from_iter(base);
         loop {
-            self.packs.refresh().await?;
-            let existing = self.versions(manifest.id).await?;
-            self.tombstone_expired(manifest.id, &existing).await?;
-            manifest.version = Version::after(existing.highest());
+            let next = manifest.merged_with(&merged);
+            let own = self.write_version(next, &known).await?;
+            let version = own.value.version;
+            // Two concurrent puts cannot miss each other: the one that writes last also lists the version of the other.
+            let (now, rivals) = self.read_versions(id, |now| rivals(now, &known, version)).await?;
+            merged.retain(|stored| Some(stored.value.version) > now.deleted);
+            merged.extend(rivals.iter().cloned());
+            let newest = rivals.into_iter().chain([own]).max_by_key(|stored| stored.value.version).expect("has `own`");
+            let is_deleted = Some(newest.value.version) <= now.deleted;
+            if !is_deleted && newest.value.guarantees() == manifest.merged_with(&merged).guarantees() {
+                self.delete_objects(id, &now, ..newest.value.version).await?;
+                return Ok(newest);
+            }
+            known = now;
+        }
+    }
+
+    /// Replaces `from` by `to`, which may give weaker guarantees. Returns `None`, and changes nothing, if another
+    /// version was current or is written meanwhile. Fails with [`Error::Missing`] if the document has expired or was
+    /// deleted, even by another gateway during the call.
+    pub async fn switch_manifest(
+        &self,
+        from: &Manifest,
+        to: Manifest,
+    ) -> Result<Option<StoredObject<Manifest>>, Error> {
+        let known = self.latest_versions(from.id).await?;
+        let current = known.current().filter(|_| !from.is_expired(now_unix_ms())).ok_or_else(|| missing(from.id))?;
+        if current.version != from.version {
+            return Ok(None);
+        }
+        let stored = self.write_version(to, &known).await?;
+        let version = stored.value.version;
+        let now = self.latest_versions(from.id).await?;
+        if !rivals(&now, &known, version).is_empty() {
+            self.objects.delete(&key::manifest(from.id, version)).await?;
+            return Ok(None);
+        }
+        // A concurrent delete looks for versions after it wrote its tombstone, so it finds this version if this call
+        // does not find the tombstone.
+        if now.deleted >= Some(from.version) {
+            self.write_tombstone(from.id, version).await?;
+            return Err(missing(from.id));
+        }
+        self.delete_objects(from.id, &now, ..version).await?;
+        Ok(Some(stored))
+    }
+
+    /// Returns the versions of a document and, if it exists, the one whose guarantees a put of `manifest` must keep.
+    /// Writes a tombstone if the document has expired, so that its names and labels do not apply to the next version.
+    async fn merge_base(&self, manifest: &Manifest) -> Result<(Versions, Option<StoredObject<Manifest>>), Error> {
+        loop {
+            let current = |versions: &Versions| Vec::from_iter(versions.current());
+            let (versions, mut base) = self.read_versions(manifest.id, current).await?;
+            match base.pop() {
+                Some(base) if base.value.is_expired(now_unix_ms()) => {
+                    self.write_tombstone(manifest.id, base.value.version).await?;
+                }
+                Some(mut base) => {
+                    if base.value.margin() > manifest.margin() && !self.is_readable(&base.value).await? {
+                        // Its verification guarantees nothing any more, so the put repairs the document.
+                        base.value.verification = None;
+                    }
+                    return Ok((versions, Some(base)));
+                }
+                None => return Ok((versions, None)),
+            }
+        }
+    }
+
+    /// Returns whether every shard of a manifest can be read. Reads all of them.
+    async fn is_readable(&self, manifest: &Manifest) -> Result<bool, Error> {
+        for entry in &manifest.shards {
+            let shard = match (manifest.inline_shard(entry), manifest.keys(entry)) {
+                (Some(inline), _) => inline,
+                (None, Some(keys)) => self.shard(&keys).await,
+                (None, None) => return Ok(false),
+            };
+            match shard {
+                Ok(_) => {}
+                Err(Error::Missing { .. } | Error::Damaged { .. }) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Lists the versions of a document and reads those that `choose` returns, except damaged ones.
+    async fn read_versions(
+        &self,
+        id: DocumentId,
+        choose: impl Fn(&Versions) -> Vec<LocatedVersion>,
+    ) -> Result<(Versions, Vec<StoredObject<Manifest>>), Error> {
+        'list: loop {
+            let versions = self.latest_versions(id).await?;
+            let mut manifests = Vec::new();
+            for located in choose(&versions) {
+                match self.read_manifest(id, &located).await {
+                    Ok(manifest) => manifests.push(manifest),
+                    // The version was moved or replaced after the listing.
+                    Err(Error::Missing { .. }) => continue 'list,
+                    // A damaged manifest guarantees nothing.
+                    Err(Error::Damaged { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            return Ok((versions, manifests));
+        }
+    }
+
+    /// Writes a manifest under a version above all `known` ones. Fails with [`Error::Collected`] if garbage collection
+    /// removed, or will remove, an object of the manifest.
+    async fn write_version(&self, mut manifest: Manifest, known: &Versions) -> Result<StoredObject<Manifest>, Error> {
+        // A newer version never goes into a pack: gateways that know an older one would not look for it there.
+        let small = manifest.shards.iter().all(|shard| matches!(shard.placement, Placement::Inline { .. }));
+        let packable = small && known.current().is_none();
+        loop {
+            manifest.version = Version::after(known.highest());
             let record = Record::new(&manifest);
             let bytes = record.object.len() as u64;
-            // A newer version never goes into a pack: gateways that know an older one would not look for it there.
-            let small = manifest.shards.iter().all(|shard| matches!(shard.placement, Placement::Inline { .. }));
-            let written = match small && existing.current().is_none() {
+            let written = match packable {
                 true => self.group_commit.put(record).await?,
                 false => {
                     let key = key::manifest(record.id, record.version);
                     self.objects.write(&key, record.object, Space::Free).await?
                 }
             };
-            if written == PutOutcome::AlreadyExists {
-                continue;
+            if written != PutOutcome::AlreadyExists {
+                self.check_objects(&manifest).await?;
+                return Ok(StoredObject { value: manifest, bytes });
             }
-            self.check_objects(&manifest).await?;
-            for &version in &existing.objects {
-                self.objects.delete(&key::manifest(manifest.id, version)).await?;
-            }
-            return Ok(StoredObject { value: manifest, bytes });
         }
     }
 
-    /// Stores `to` if `from` is the current version when the call begins; else returns `None`. Fails with
-    /// [`Error::Missing`] if the document has expired or was deleted, even by another gateway during the call.
-    pub async fn switch_manifest(
+    /// Deletes the manifest objects of the versions in a range, which a newer version or a tombstone replaces.
+    async fn delete_objects(
         &self,
-        from: &Manifest,
-        to: Manifest,
-    ) -> Result<Option<StoredObject<Manifest>>, Error> {
-        if self.manifest(from.id).await?.value.version != from.version {
-            return Ok(None);
+        id: DocumentId,
+        versions: &Versions,
+        range: impl RangeBounds<Version>,
+    ) -> Result<(), Error> {
+        for (&version, location) in versions.copies.range(range) {
+            if *location == Location::Object {
+                self.objects.delete(&key::manifest(id, version)).await?;
+            }
         }
-        let stored = self.put_manifest(to).await?;
-        // A concurrent delete looks for versions after it wrote its tombstone, so it finds this version if this call
-        // does not find the tombstone.
-        if self.versions(from.id).await?.deleted >= Some(from.version) {
-            self.write_tombstone(from.id, stored.value.version).await?;
-            return Err(missing(from.id));
-        }
-        Ok(Some(stored))
-    }
-
-    /// Writes a tombstone if the document has expired, so that its names and labels do not apply to the next version.
-    async fn tombstone_expired(&self, id: DocumentId, existing: &Versions) -> Result<(), Error> {
-        let Some(current) = existing.current() else { return Ok(()) };
-        match self.read_manifest(id, &current).await {
-            Ok(manifest) if manifest.value.is_expired(now_unix_ms()) => self.write_tombstone(id, current.version).await,
-            Ok(_) | Err(Error::Missing { .. } | Error::Damaged { .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
+        Ok(())
     }
 
     /// Fails, and deletes the manifest, if an object of this durable manifest is missing or pending deletion.
@@ -175,15 +273,12 @@ impl Store {
             Err(error) => return Err(error),
         }
         let mut newest = Some(self.versions(id).await?.current().ok_or_else(|| missing(id))?);
-        // Repeats because a concurrent recode may have written a new version.
+        // Repeats because a concurrent recode or put may have written a new version.
         while let Some(located) = newest {
             self.write_tombstone(id, located.version).await?;
-            self.packs.refresh().await?;
-            let remaining = self.versions(id).await?;
+            let remaining = self.latest_versions(id).await?;
             newest = remaining.current();
-            for version in remaining.objects.into_iter().filter(|&version| version <= located.version) {
-                self.objects.delete(&key::manifest(id, version)).await?;
-            }
+            self.delete_objects(id, &remaining, ..=located.version).await?;
         }
         Ok(())
     }
@@ -193,56 +288,12 @@ impl Store {
         self.objects.put(&key::tombstone(id, version), b"", Space::Reserve).await.map(drop)
     }
 
-    /// Returns the current versions of documents, expired or not, whose id begins with `prefix` and is above `after`:
-    /// the first `limit` in id order.
-    pub async fn documents(
-        &self,
-        prefix: &str,
-        after: Option<DocumentId>,
-        limit: usize,
-    ) -> Result<BTreeMap<DocumentId, LocatedVersion>, Error> {
-        let matches = |id: DocumentId| Some(id) > after && id.to_string().starts_with(prefix);
-        // Lists packs after objects, to find versions that move, and tombstones last, to leave out concurrent deletes.
-        let objects = self.newest_versions(DOCUMENTS, prefix).await?;
-        self.packs.refresh().await?;
-        let deleted = self.newest_versions(DELETED, prefix).await?;
-        let objects = objects.into_iter().filter(|(id, _)| matches(*id));
-        let mut all: BTreeMap<_, _> =
-            objects.map(|(id, version)| (id, LocatedVersion { version, location: Location::Object })).collect();
-        for pack in self.packs.all() {
-            for entry in pack.entries.iter().filter(|entry| matches(entry.id)) {
-                let located = packed(&pack, entry);
-                let newest = all.entry(entry.id).or_insert_with(|| located.clone());
-                if newest.version < located.version {
-                    *newest = located;
-                }
-            }
-        }
-        all.retain(|id, located| deleted.get(id).is_none_or(|&deleted| deleted < located.version));
-        Ok(all.into_iter().take(limit).collect())
-    }
-
-    /// Returns the highest version of each document in `folder`. May include ids that do not begin with `prefix`.
-    pub async fn newest_versions(&self, folder: &str, prefix: &str) -> Result<HashMap<DocumentId, Version>, Error> {
-        let folder = key::narrowest_folder(folder, prefix);
-        let objects = self.objects.list(&folder, &folder);
-        pin_mut!(objects);
-        let mut newest = HashMap::new();
-        while let Some(object) = objects.try_next().await? {
-            if let Some((id, version)) = key::parse_document(&object.location) {
-                let highest = newest.entry(id).or_insert(version);
-                *highest = version.max(*highest);
-            }
-        }
-        Ok(newest)
-    }
-
     /// Lists all copies of all manifests. Packs are listed after objects to find versions that are moved meanwhile.
     pub(crate) async fn inventory(&self) -> Result<Inventory, Error> {
         let folder = Path::from(DOCUMENTS);
         let objects: Vec<_> = self.objects.list(&folder, &folder).try_collect().await?;
         self.packs.refresh().await?;
-        let deleted = self.newest_versions(DELETED, "").await?;
+        let deleted = self.newest_versions(DELETED, IdRange::all()).await?;
         let mut copies = Vec::from_iter(objects.into_iter().filter_map(|object| {
             let (id, version) = key::parse_document(&object.location)?;
             let located = LocatedVersion { version, location: Location::Object };
@@ -251,7 +302,7 @@ impl Store {
         for pack in self.packs.all() {
             copies.extend(pack.entries.iter().map(|entry| ManifestCopy {
                 id: entry.id,
-                located: packed(&pack, entry),
+                located: pack.located(entry),
                 object: None,
             }));
         }
@@ -264,7 +315,8 @@ impl Store {
         Ok(self.current_version(id).await?.is_some())
     }
 
-    async fn current_version(&self, id: DocumentId) -> Result<Option<LocatedVersion>, Error> {
+    /// Returns the current version of a document, expired or not.
+    pub async fn current_version(&self, id: DocumentId) -> Result<Option<LocatedVersion>, Error> {
         let current = self.versions(id).await?.current();
         if current.is_some() {
             return Ok(current);
@@ -274,24 +326,46 @@ impl Store {
         Ok(self.versions(id).await?.current())
     }
 
+    /// Returns the versions in objects now, and those in the packs of the last refresh.
     async fn versions(&self, id: DocumentId) -> Result<Versions, Error> {
+        let objects = self.object_versions(id).await?;
+        Ok(self.with_packed(id, objects))
+    }
+
+    /// Returns all versions. Lists packs after objects to find versions that are moved meanwhile.
+    async fn latest_versions(&self, id: DocumentId) -> Result<Versions, Error> {
+        let objects = self.object_versions(id).await?;
+        self.packs.refresh().await?;
+        Ok(self.with_packed(id, objects))
+    }
+
+    async fn object_versions(&self, id: DocumentId) -> Result<Versions, Error> {
         let (documents, tombstones) = (key::document_prefix(DOCUMENTS, id), key::document_prefix(DELETED, id));
         let objects = self.objects.versions(&documents);
         let deleted = self.objects.versions(&tombstones);
         let (objects, deleted) = future::try_join(objects, deleted).await?;
         Ok(Versions {
-            objects: objects.iter().map(|key| key.split_version().1).collect(),
-            packed: self.packs.newest(id).map(|(pack, entry)| packed(&pack, &entry)),
+            copies: objects.iter().map(|key| (key.split_version().1, Location::Object)).collect(),
             deleted: deleted.last().map(|key| key.split_version().1),
         })
     }
+
+    fn with_packed(&self, id: DocumentId, mut versions: Versions) -> Versions {
+        for LocatedVersion { version, location } in self.packs.versions(id) {
+            versions.copies.entry(version).or_insert(location);
+        }
+        versions
+    }
 }
 
-fn packed(pack: &Pack, entry: &Entry) -> LocatedVersion {
-    let location = Location::Pack { pack: pack.key.clone(), range: entry.range.clone() };
-    LocatedVersion { version: entry.version, location }
+/// Returns the live versions that another writer has written since the versions were `known`: all but `own`.
+fn rivals(now: &Versions, known: &Versions, own: Version) -> Vec<LocatedVersion> {
+    now.live().filter(|located| located.version != own && !known.copies.contains_key(&located.version)).collect()
 }
 
 fn missing(id: DocumentId) -> Error {
     Error::Missing { object: key::manifest(id, Version::NONE).to_string() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -177,7 +177,8 @@ impl Check<'_> {
     }
 
     /// Checks the shards of a document. Repair mode stores a new manifest that refers to intact copies of the shards.
-    async fn shards(&mut self, mut manifest: Manifest) -> Result<Vec<Finding>, Error> {
+    async fn shards(&mut self, checked: Manifest) -> Result<Vec<Finding>, Error> {
+        let mut manifest = checked.clone();
         let (mut findings, mut first_window) = (Vec::new(), 0);
         for number in 0..manifest.shards.len() {
             let entry = &manifest.shards[number];
@@ -210,7 +211,11 @@ impl Check<'_> {
             }
         }
         if findings.iter().any(|finding| finding.repaired) {
-            manifest = self.store.put_manifest(manifest).await?.value;
+            manifest = match self.store.switch_manifest(&checked, manifest).await {
+                Ok(Some(stored)) => stored.value,
+                Ok(None) | Err(Error::Missing { .. }) => return Ok(Vec::new()),
+                Err(error) => return Err(error),
+            };
         }
         self.referenced.extend(manifest.object_keys());
         Ok(findings)

@@ -4,7 +4,8 @@
 //! version. The only overwrite is fsck's, which restores a damaged tombstone.
 //!
 //! - [`object`]: keys, the checksummed envelope, backends, idempotent writes.
-//! - [`shard`], [`manifest`]: payloads of objects. `documents`: finds, writes, deletes and lists documents.
+//! - [`shard`], [`manifest`]: payloads of objects. `documents`: finds, writes and deletes documents.
+//!   [`document_list`]: lists them.
 //! - `pack`: many small manifests in one object. [`register`]: names and labels, changed by compare-and-set.
 //! - [`upload_session`]: progress records, by which interrupted puts are resumed.
 //! - `gc`: mark and sweep. [`fsck`]: reads all objects, and reports and repairs damage.
@@ -12,6 +13,7 @@
 
 mod availability;
 pub mod cache;
+pub mod document_list;
 mod documents;
 mod error;
 pub mod fsck;

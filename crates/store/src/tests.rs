@@ -41,7 +41,7 @@ pub(crate) fn small(text: &str) -> Manifest {
 }
 
 /// Stores the objects of a document of one shard, but not its manifest. Returns the manifest and the keys.
-async fn large(store: &Store, text: &str) -> (Manifest, ShardKeys) {
+pub(crate) async fn large(store: &Store, text: &str) -> (Manifest, ShardKeys) {
     let mut large = manifest(&[vec![120, 21]], true);
     large.id = DocumentId::of(text.as_bytes());
     let prefixes = large.key_prefixes(&large.shards[0]);

@@ -20,7 +20,7 @@ pub struct ListQuery {
 }
 
 /// Names of one namespace that begin with a prefix.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct NameFilter {
     /// The namespace.
     pub namespace: Namespace,
@@ -75,11 +75,11 @@ pub struct NamedDocument {
 /// One page of a list of names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct NamePage {
-    /// Names, sorted.
+    /// Names, sorted. The pages of a list are in no particular order.
     pub names: Vec<NamedDocument>,
     /// Names that exist but cannot be read.
     pub damaged: Vec<DamagedName>,
-    /// Name after which the next page begins; `None`: this is the last page.
+    /// Position at which the next page begins; `None`: this is the last page.
     pub next: Option<String>,
 }
 

@@ -1,13 +1,18 @@
 //! Lists documents in order of id, optionally filtered by labels and names.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
 
+use c3_store::document_list::IdRange;
 use c3_store::manifest::{LocatedVersion, Manifest};
 use c3_store::object::key::{DELETED, LABELS};
 use c3_store::object::version::{Version, now_unix_ms};
 use c3_store::{Error as StoreError, StoredObject};
 use c3_types::{DamagedDocument, Document, DocumentId, DocumentPage, Labels, ListQuery, NameFilter};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt, future, pin_mut, stream};
+use moka::future::Cache;
 
 use crate::error::Error;
 use crate::state::Gateway;
@@ -16,6 +21,29 @@ use crate::state::Gateway;
 const PAGE_SIZE_MAX: usize = 1000;
 /// Maximum number of objects that a request reads concurrently.
 pub(crate) const READS_IN_FLIGHT: usize = 16;
+
+/// Maximum memory of the cached [`NamesByDocument`], in bytes.
+const NAME_LISTS_BYTES: u64 = 64 << 20;
+/// Time for which the pages of a list that is filtered by names reuse the names that the first page read.
+const NAME_LIST_TTL: Duration = Duration::from_secs(60);
+/// Approximate memory use of an entry of [`NamesByDocument`] in bytes, without its names.
+const NAME_ENTRY_WEIGHT: usize = 128;
+
+/// Names in a filter by document, each with the document version that it was set on.
+pub(crate) type NamesByDocument = BTreeMap<DocumentId, Vec<(String, Version)>>;
+
+/// Names that recent lists were filtered by. The store finds documents by name, not names by document, so without this
+/// every page would read all names.
+pub(crate) type NameLists = Cache<NameFilter, Arc<NamesByDocument>>;
+
+/// Creates an empty cache.
+pub(crate) fn name_lists() -> NameLists {
+    let weight = |_: &NameFilter, named: &Arc<NamesByDocument>| {
+        let names = named.values().flatten().map(|(name, _)| size_of::<(String, Version)>() + name.len());
+        u32::try_from(named.len() * NAME_ENTRY_WEIGHT + names.sum::<usize>()).unwrap_or(u32::MAX)
+    };
+    Cache::builder().max_capacity(NAME_LISTS_BYTES).weigher(weight).time_to_live(NAME_LIST_TTL).build()
+}
 
 /// Document that matches a query, before its manifest is read.
 struct Match {
@@ -64,28 +92,61 @@ impl Gateway {
 
     /// Returns the first `limit` matches in order of id. Reads labels, and names if filtered by names; no manifests.
     async fn matches(&self, query: &ListQuery, limit: usize) -> Result<Vec<Match>, Error> {
-        let is_filtered = query.names.is_some() || !query.labels.is_empty();
-        // Labels and names are written after their document. They are listed before it, so the later list contains it.
-        let labelled = self.store.newest_versions(LABELS, &query.prefix).await?;
-        let mut named = match &query.names {
-            Some(names) => Some(self.named_documents(names).await?),
+        let named = match &query.names {
+            Some(names) => Some(self.named_documents(names, query.after).await?),
             None => None,
         };
-        let documents_max = if is_filtered { usize::MAX } else { limit };
-        let documents = self.store.documents(&query.prefix, query.after, documents_max).await?;
+        let (mut matches, mut rest, mut count) = (Vec::new(), Some(query.after), limit);
+        while let Some(after) = rest.filter(|_| matches.len() < limit) {
+            let (documents, last) = match &named {
+                Some(named) => {
+                    let above = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+                    let ids =
+                        named.range(above).map(|(&id, _)| id).filter(|id| id.to_string().starts_with(&query.prefix));
+                    let ids = Vec::from_iter(ids.take(count));
+                    let last = ids.last().copied().filter(|_| ids.len() == count);
+                    (self.current_versions(ids).await?, last)
+                }
+                None => {
+                    let documents = self.store.documents(&query.prefix, after, count).await?;
+                    let last = documents.keys().next_back().copied().filter(|_| documents.len() == count);
+                    (documents, last)
+                }
+            };
+            matches.extend(self.matches_among(documents, query, named.as_deref()).await?);
+            rest = last.map(Some);
+            // Few documents may match, so each step examines more than the one before.
+            count = (2 * count).min(PAGE_SIZE_MAX + 1);
+        }
+        matches.truncate(limit);
+        Ok(matches)
+    }
+
+    /// Returns those of the documents that have the labels and names of the query, in order of id.
+    async fn matches_among(
+        &self,
+        documents: BTreeMap<DocumentId, LocatedVersion>,
+        query: &ListQuery,
+        named: Option<&NamesByDocument>,
+    ) -> Result<Vec<Match>, Error> {
+        let (Some((&first, _)), Some((&last, _))) = (documents.first_key_value(), documents.last_key_value()) else {
+            return Ok(Vec::new());
+        };
+        let ids = IdRange { first, last };
+        let labelled = self.store.newest_versions(LABELS, ids).await?;
         let deleted = match labelled.is_empty() && named.is_none() {
-            true => HashMap::new(),
-            false => self.store.newest_versions(DELETED, &query.prefix).await?,
+            true => BTreeMap::new(),
+            false => self.store.newest_versions(DELETED, ids).await?,
         };
         // Deleting a document also deletes the names and labels that were set before.
         let is_deleted = |id, since: Version| deleted.get(&id).is_some_and(|&deleted| deleted >= since);
         let candidates = documents.into_iter().filter_map(|(id, manifest)| {
-            let names = match &mut named {
+            let names = match named {
                 None => Vec::new(),
                 Some(named) => {
-                    let names = named.remove(&id)?.into_iter();
-                    let names = names.filter(|(_, since)| !is_deleted(id, *since)).map(|(name, _)| name);
-                    Some(Vec::from_iter(names)).filter(|names| !names.is_empty())?
+                    let names = named.get(&id)?.iter().filter(|(_, since)| !is_deleted(id, *since));
+                    let names = Vec::from_iter(names.map(|(name, _)| name.clone()));
+                    Some(names).filter(|names| !names.is_empty())?
                 }
             };
             let labels = labelled.get(&id).copied();
@@ -102,34 +163,61 @@ impl Gateway {
             let labels = labels.filter(|value| !is_deleted(id, value.version));
             let labels = labels.map_or_else(Labels::default, |value| value.labels);
             let matched = labels.contains_all(&query.labels);
-            std::future::ready(Ok(matched.then_some(Match { id, manifest, labels, names })))
+            future::ready(Ok(matched.then_some(Match { id, manifest, labels, names })))
         });
-        Ok(matches.take(limit).try_collect().await?)
+        Ok(matches.try_collect().await?)
     }
 
-    /// Returns matching names by document, each with the document version that it was set on. Omits damaged names.
-    async fn named_documents(&self, filter: &NameFilter) -> Result<HashMap<DocumentId, Vec<(String, Version)>>, Error> {
-        let mut names = self.store.names(Some(&filter.namespace)).await?;
-        names.retain(|name, _| name.name().starts_with(&filter.prefix));
-        let registers = stream::iter(names).map(|(name, listed)| async move {
-            let register = self.store.listed_name(&name, &listed).await?;
-            Ok::<_, StoreError>((name, register.and_then(|register| register.value)))
+    async fn current_versions(&self, ids: Vec<DocumentId>) -> Result<BTreeMap<DocumentId, LocatedVersion>, Error> {
+        let reads = stream::iter(ids).map(|id| async move {
+            Ok::<_, StoreError>(self.store.current_version(id).await?.map(|located| (id, located)))
         });
-        let mut registers = registers.buffered(READS_IN_FLIGHT);
-        let mut named = HashMap::<DocumentId, Vec<_>>::new();
-        while let Some(read) = registers.next().await {
+        Ok(reads.buffered(READS_IN_FLIGHT).try_filter_map(future::ok).try_collect().await?)
+    }
+
+    /// Returns the documents of matching names. A page that begins after a document gets the result of the page before.
+    async fn named_documents(
+        &self,
+        filter: &NameFilter,
+        after: Option<DocumentId>,
+    ) -> Result<Arc<NamesByDocument>, Error> {
+        if after.is_some()
+            && let Some(named) = self.name_lists.get(filter).await
+        {
+            return Ok(named);
+        }
+        let named = Arc::new(self.read_named_documents(filter).await?);
+        self.name_lists.insert(filter.clone(), Arc::clone(&named)).await;
+        Ok(named)
+    }
+
+    /// Reads matching names, each with the document version that it was set on. Omits damaged names.
+    async fn read_named_documents(&self, filter: &NameFilter) -> Result<NamesByDocument, Error> {
+        let names = self.store.names_after(&filter.namespace, None);
+        let names = names.try_filter(|(name, _)| future::ready(name.name().starts_with(&filter.prefix)));
+        let registers = names.map_ok(|(name, listed)| async move {
+            let register = self.store.listed_name(&name, &listed).await;
+            Ok((name, register.map(|register| register.and_then(|register| register.value))))
+        });
+        let registers = registers.try_buffered(READS_IN_FLIGHT);
+        pin_mut!(registers);
+        let mut named = NamesByDocument::new();
+        while let Some((name, read)) = registers.try_next().await? {
             match read {
-                Ok((name, Some(value))) => {
+                Ok(Some(value)) => {
                     let name = (name.name().to_owned(), value.version);
                     named.entry(value.document).or_default().push(name);
                 }
-                Ok((_, None)) => {}
+                Ok(None) => {}
                 // `list_names` reports damaged names.
                 Err(error @ StoreError::Damaged { .. }) => {
                     tracing::warn!(%error, "a damaged name is omitted from a list of documents")
                 }
                 Err(error) => return Err(error.into()),
             }
+        }
+        for names in named.values_mut() {
+            names.sort_unstable();
         }
         Ok(named)
     }

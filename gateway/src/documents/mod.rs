@@ -8,6 +8,7 @@ mod totals;
 use std::sync::Arc;
 
 use c3_store::cache::{ResolvedManifest, ShardLocation};
+use c3_store::manifest::Manifest;
 use c3_store::{Error as StoreError, Shard};
 use c3_types::{Document, DocumentId, DocumentRef, IdPrefix, Invalid, Labels};
 
@@ -46,6 +47,19 @@ impl Gateway {
             ShardLocation::Inline(shard) => Ok(Arc::clone(shard)),
             ShardLocation::Objects(keys) => self.cache.get(keys, &self.store).await,
         }
+    }
+
+    /// Converts a store error about `part` of a version of a document. If an object is missing and the version is not
+    /// current any more, returns [`Error::Changed`], or [`Error::NotFound`] if the document was deleted or has expired.
+    pub(crate) async fn shard_error(&self, version: &Manifest, part: &str, error: &StoreError) -> Error {
+        if matches!(error, StoreError::Missing { .. }) {
+            match self.manifest(version.id).await {
+                Ok(current) if current.value.version == version.version => {}
+                Ok(_) => return Error::Changed(version.id),
+                Err(error) => return error,
+            }
+        }
+        Error::of_document(version.id, part, error)
     }
 
     /// Returns a document with its labels, and the token of the labels; `None` if there are no labels.

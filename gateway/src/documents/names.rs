@@ -5,10 +5,10 @@ use c3_store::manifest::Manifest;
 use c3_store::register::names::Change;
 use c3_store::register::{Register, RegisterValue};
 use c3_types::{
-    DamagedName, DocumentId, DocumentLabels, DocumentName, Expected, Labels, NamePage, NamedDocument, Namespace,
-    WriteOptions,
+    DamagedName, DocumentId, DocumentLabels, DocumentName, Expected, Invalid, Labels, NamePage, NamedDocument,
+    Namespace, WriteOptions,
 };
-use futures::{StreamExt, stream};
+use futures::{TryStreamExt, future, pin_mut};
 
 use super::list::{READS_IN_FLIGHT, page_size};
 use crate::error::Error;
@@ -64,7 +64,8 @@ impl Gateway {
         }
     }
 
-    /// Returns a page of the names that begin with `prefix` and sort after `after`. `requested`: page size; 0: default.
+    /// Returns a page of the names that begin with `prefix`, sorted. `after` is the position from the page before, in
+    /// the order of the store, which is not that of names. `requested`: page size; 0: default.
     pub(crate) async fn list_names(
         &self,
         namespace: &Namespace,
@@ -73,9 +74,11 @@ impl Gateway {
         requested: u32,
     ) -> Result<NamePage, Error> {
         let count = page_size(requested);
-        let mut names = self.store.names(Some(namespace)).await?;
-        names.retain(|name, _| name.name().starts_with(prefix) && after.is_none_or(|after| name.name() > after));
-        let reads = stream::iter(names).map(|(name, listed)| async move {
+        let after = after.map(|after| DocumentName::new(namespace.clone(), after.to_owned())).transpose();
+        let after = after.map_err(|invalid| Invalid::new("page_token", invalid.problem))?;
+        let names = self.store.names_after(namespace, after);
+        let names = names.try_filter(|(name, _)| future::ready(name.name().starts_with(prefix)));
+        let reads = names.map_ok(|(name, listed)| async move {
             let read = async {
                 let register = self.store.listed_name(&name, &listed).await?;
                 let Some((register, value)) = register.and_then(with_value) else { return Ok(None) };
@@ -83,12 +86,13 @@ impl Gateway {
                 Ok::<_, StoreError>(is_live.then(|| named(&name, &register, value.document)))
             };
             let read = read.await;
-            (name, read)
+            Ok((name, read))
         });
-        let mut reads = reads.buffered(READS_IN_FLIGHT);
+        let reads = reads.try_buffered(READS_IN_FLIGHT);
+        pin_mut!(reads);
         let mut page = NamePage::default();
         let mut last = None;
-        while let Some((name, read)) = reads.next().await {
+        while let Some((name, read)) = reads.try_next().await? {
             let is_full = page.names.len() + page.damaged.len() == count;
             match read {
                 // The name was removed, or its document was deleted or has expired.
@@ -105,6 +109,8 @@ impl Gateway {
             }
             last = Some(name.name().to_owned());
         }
+        page.names.sort_by(|a, b| a.name.cmp(&b.name));
+        page.damaged.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(page)
     }
 

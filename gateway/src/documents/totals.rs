@@ -1,6 +1,7 @@
 //! Totals over all documents.
 
 use c3_store::Error as StoreError;
+use c3_store::document_list::IdRange;
 use c3_store::object::key::DELETED;
 use c3_types::Totals;
 use futures::{StreamExt, stream};
@@ -18,7 +19,7 @@ impl Gateway {
         // Names are written after their document. They are listed before it, so the later list contains it.
         let names = self.store.names(None).await?;
         let documents = self.store.documents("", None, usize::MAX).await?;
-        let deleted = self.store.newest_versions(DELETED, "").await?;
+        let deleted = self.store.newest_versions(DELETED, IdRange::all()).await?;
         let names =
             stream::iter(names).map(|(name, listed)| async move { self.store.listed_name(&name, &listed).await });
         let mut names = names.buffer_unordered(READS_IN_FLIGHT);

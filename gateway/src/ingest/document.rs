@@ -180,8 +180,7 @@ async fn commit(
     let stored = match replaces {
         Some(old) => {
             manifest.created_unix_ms = old.created_unix_ms;
-            let expires_unix_ms = plan.expires_unix_ms(old.created_unix_ms);
-            manifest.expires_unix_ms = expires_unix_ms.or(old.expires_unix_ms);
+            manifest.expires_unix_ms = manifest.expires_unix_ms.or(old.expires_unix_ms);
             replace(gateway, old, manifest).await?
         }
         None => gateway.store.put_manifest(manifest).await?,
@@ -195,7 +194,11 @@ async fn commit(
 }
 
 /// Replaces `old` by `new`. Fails if `old` was changed or deleted meanwhile, or if the ids differ.
-async fn replace(gateway: &SharedGateway, old: &Manifest, new: Manifest) -> Result<StoredObject<Manifest>, Error> {
+pub(super) async fn replace(
+    gateway: &SharedGateway,
+    old: &Manifest,
+    new: Manifest,
+) -> Result<StoredObject<Manifest>, Error> {
     if new.id != old.id {
         let problem = "each window matches its hash, but the whole text does not match the id";
         return Err(Error::DataLoss(format!("document {}: {problem}", old.id)));

@@ -2,7 +2,9 @@
 //!
 //! The text is decoded, then compressed, verified and stored like a new text. Finally the manifest is replaced, if it
 //! is still the one that was read. If an earlier step fails, the document is unchanged. A document that is deleted
-//! meanwhile stays deleted.
+//! meanwhile stays deleted. If only the time to live is new, only the manifest is written again.
+//!
+//! Unlike a put, a recode may weaken the document: bring its expiry forward, lower the margin, drop the corrections.
 //!
 //! The text is compressed again even if only the codec differs. It has to be decoded anyway, because verification needs
 //! its tokens, which are not stored, and compression takes less time than decoding. The result is bit for bit that of a
@@ -12,10 +14,11 @@ use std::sync::Arc;
 
 use async_stream::try_stream;
 use c3_store::manifest::Manifest;
+use c3_store::object::version::now_unix_ms;
 use c3_types::{ByteRange, PutEvent, StageTimes, Stored, WriteOptions};
 use futures::{Stream, StreamExt, pin_mut};
 
-use super::document::{DocumentWrite, write_text};
+use super::document::{DocumentWrite, replace, write_text};
 use super::plan::WritePlan;
 use super::text::{self, TextLimits, TextPrefix};
 use crate::error::Error;
@@ -37,7 +40,14 @@ pub(crate) fn recode(
         let limits = TextLimits::new(gateway.config.document_bytes_max, options.bytes)?;
         let plan = WritePlan::with_defaults_of(old, &options, &gateway).await?;
         if options.auto_ratio.is_none() && is_up_to_date(old, &plan) {
-            let document = old.document(found.bytes);
+            let document = match plan.expires_unix_ms(now_unix_ms()) {
+                Some(expires) => {
+                    let new = Manifest { expires_unix_ms: Some(expires), ..old.clone() };
+                    let stored = replace(&gateway, old, new).await?;
+                    stored.value.document(stored.bytes)
+                }
+                None => old.document(found.bytes),
+            };
             let (shards_reused, times) = (document.shards, StageTimes::default());
             yield PutEvent::Stored(Box::new(Stored { document, shards_reused, times, bound_met: None }));
             return;

@@ -8,8 +8,8 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use c3_proto::{FromWire, ToWire};
 use c3_proto::pb;
+use c3_proto::{FromWire, ToWire};
 use c3_store::manifest::Manifest;
 use c3_store::object::version::{Version, now_unix_ms};
 use c3_store::upload_session::{UPLOAD_TTL, UploadSession};

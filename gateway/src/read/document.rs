@@ -3,6 +3,9 @@
 //! Only windows that overlap the range are loaded and decoded, several of them ahead of the caller. Each is released in
 //! order, after its text was checked against its hash. If the range is the whole document, the last window is released
 //! only if the hash of the whole text is the document's id.
+//!
+//! If the version that is read is replaced, and garbage collection removes its objects, the read continues at the same
+//! byte with the current version.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -87,36 +90,57 @@ fn stream_text(
     range: ByteRange,
 ) -> impl Stream<Item = Result<GetEvent, Error>> + Send {
     try_stream! {
-        let manifest = &found.value;
-        let range = range.within(manifest.bytes())?;
-        yield GetEvent::Header { document: Box::new(manifest.document(found.bytes)), range: range.clone() };
+        let (id, bytes) = (found.value.id, found.value.bytes());
+        let mut rest = range.within(bytes)?;
+        let mut document_hasher = (rest == (0..bytes)).then(blake3::Hasher::new);
+        let document = Box::new(found.value.document(found.bytes));
+        yield GetEvent::Header { document, range: rest.clone() };
 
-        let positions = Vec::from_iter(positions(manifest).filter(|position| overlaps(position, &range)));
-        let last = positions.len().saturating_sub(1);
-        let decoded = stream::iter(positions)
-            .map(|position| {
-                let (gateway, found) = (Arc::clone(&gateway), Arc::clone(&found));
-                spawn(async move { decode_once(gateway, found, position).await })
-            })
-            .buffered(gateway.config.look_ahead)
-            .enumerate();
-        pin_mut!(decoded);
-
-        let mut document_hasher = (range == (0..manifest.bytes())).then(blake3::Hasher::new);
-        while let Some((i, window)) = decoded.next().await {
-            let (position, DecodedWindow { text, tokens }) = window?;
-            if let Some(hasher) = &mut document_hasher {
-                hasher.update(&text);
-                if i == last && hasher.finalize().as_bytes() != manifest.id.as_bytes() {
-                    let problem = "each window matches its hash, but the whole text does not match the id";
-                    Err(Error::DataLoss(format!("document {}: {problem}", manifest.id)))?;
+        let mut found = found;
+        while !rest.is_empty() {
+            let windows = decoded_windows(Arc::clone(&gateway), Arc::clone(&found), &rest);
+            pin_mut!(windows);
+            while let Some(window) = windows.next().await {
+                let (position, DecodedWindow { text, tokens }) = match window {
+                    // The objects of the version are gone. The text is the same in the version that replaced it.
+                    Err(Error::Changed(_)) => {
+                        found = gateway.manifest(id).await?;
+                        if found.value.bytes() != bytes {
+                            Err(Error::DataLoss(format!("document {id}: its versions differ in size")))?;
+                        }
+                        break;
+                    }
+                    window => window?,
+                };
+                let text = text.slice(cut(&position.bytes, &rest));
+                rest.start += text.len() as u64;
+                if let Some(hasher) = &mut document_hasher {
+                    hasher.update(&text);
+                    if rest.is_empty() && hasher.finalize().as_bytes() != id.as_bytes() {
+                        let problem = "each window matches its hash, but the whole text does not match the id";
+                        Err(Error::DataLoss(format!("document {id}: {problem}")))?;
+                    }
                 }
+                gateway.metrics.text(Direction::Out, text.len() as u64, tokens);
+                yield GetEvent::Text(text);
             }
-            let wanted = cut(&position.bytes, &range);
-            gateway.metrics.text(Direction::Out, wanted.len() as u64, tokens);
-            yield GetEvent::Text(text.slice(wanted));
         }
     }
+}
+
+/// Decodes the windows of a version that overlap a range, several ahead of the caller. Returns them in order.
+fn decoded_windows(
+    gateway: SharedGateway,
+    found: Arc<ResolvedManifest>,
+    range: &Range<u64>,
+) -> impl Stream<Item = Result<(WindowPosition, DecodedWindow), Error>> + Send + use<> {
+    let positions = Vec::from_iter(positions(&found.value).filter(|position| overlaps(position, range)));
+    let look_ahead = gateway.config.look_ahead;
+    let decode = move |position| {
+        let (gateway, found) = (Arc::clone(&gateway), Arc::clone(&found));
+        spawn(async move { decode_once(gateway, found, position).await })
+    };
+    stream::iter(positions).map(decode).buffered(look_ahead)
 }
 
 /// Returns the windows of a document in order.
@@ -160,9 +184,10 @@ async fn decode(gateway: &Gateway, found: &ResolvedManifest, position: WindowPos
     let manifest = &found.value;
     let Range { start, end } = position.bytes;
     let in_document = format!("window {} (bytes {start}..{end})", position.index);
-    let shard = gateway.shard(found, position.shard).await;
-    let shard = shard.map_err(|error| Error::of_document(manifest.id, &in_document, &error))?;
-
+    let shard = match gateway.shard(found, position.shard).await {
+        Ok(shard) => shard,
+        Err(error) => return Err(gateway.shard_error(manifest, &in_document, &error).await),
+    };
     let label = format!("document {}, {in_document}", manifest.id);
     let window = shard.windows.get(position.in_shard);
     let window = window.filter(|window| u64::from(window.bytes.end - window.bytes.start) == end - start);

@@ -16,7 +16,8 @@ pub(crate) enum LatentsEvent {
     Window(Window),
 }
 
-/// Streams the windows of a document in order.
+/// Streams the windows of a document in order. Fails with [`Error::Changed`] if the version that is read was replaced
+/// and its objects are gone: another version may have other windows.
 pub(crate) fn get_latents(
     gateway: SharedGateway,
     id: String,
@@ -28,9 +29,11 @@ pub(crate) fn get_latents(
         let mut start = 0;
         for (number, entry) in manifest.shards.iter().enumerate() {
             let end = start + entry.bytes();
-            let shard = gateway.shard(&found, number).await;
             let label = format!("shard {number} (bytes {start}..{end})");
-            let shard = shard.map_err(|error| Error::of_document(manifest.id, &label, &error))?;
+            let shard = match gateway.shard(&found, number).await {
+                Ok(shard) => shard,
+                Err(error) => Err(gateway.shard_error(manifest, &label, &error).await)?,
+            };
             for window in &shard.windows {
                 yield LatentsEvent::Window(Window {
                     shard: number as u32,

@@ -1,6 +1,6 @@
 //! Inventory of all copies of manifests in a store. It determines which copies are current.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use c3_types::DocumentId;
@@ -46,7 +46,7 @@ pub(crate) struct Inventory {
     /// Copies, sorted by document and version.
     pub(crate) copies: Vec<ManifestCopy>,
     /// Version of the highest tombstone of each document that has one.
-    pub(crate) deleted: HashMap<DocumentId, Version>,
+    pub(crate) deleted: BTreeMap<DocumentId, Version>,
 }
 
 impl Inventory {

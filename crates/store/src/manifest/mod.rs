@@ -12,7 +12,7 @@ pub use self::inventory::{LocatedVersion, Location};
 use crate::object::key::{self, CorrectionSettings, ImportDigest, LatentSettings, ShardKeyPrefixes, ShardKeys};
 use crate::object::version::Version;
 use crate::shard::{self, Encoded, ShardCorrections, ShardLatents, StoredCorrections, StoredLatents};
-use crate::{Error, Shard};
+use crate::{Error, Shard, StoredObject};
 
 /// A document: its settings and its shards.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,7 +29,7 @@ pub struct Manifest {
     pub codec: LatentCodec,
     /// Settings of the corrections; `None` if the document was stored without verification.
     pub verification: Option<Verification>,
-    /// Time of the put, in milliseconds since 1970.
+    /// Time of the first put, in milliseconds since 1970.
     pub created_unix_ms: u64,
     /// Time when the document expires, in milliseconds since 1970; `None` if it never does.
     pub expires_unix_ms: Option<u64>,
@@ -120,6 +120,30 @@ impl Manifest {
     /// Returns whether the document has expired at `now_unix_ms`, in milliseconds since 1970.
     pub fn is_expired(&self, now_unix_ms: u64) -> bool {
         self.expires_unix_ms.is_some_and(|expires| expires <= now_unix_ms)
+    }
+
+    /// Returns this manifest with the guarantees of `stored` manifests of the same document too: the earliest creation
+    /// and the latest expiry, where none is the latest. The shards are those of this manifest unless a stored one is
+    /// verified with a higher margin. Ratio, codec and cascade are no guarantees: a verified text is exact with any.
+    pub(crate) fn merged_with(&self, stored: &[StoredObject<Self>]) -> Self {
+        stored.iter().map(|stored| &stored.value).fold(self.clone(), |merged, stored| {
+            let content = if stored.margin() > merged.margin() { stored.clone() } else { merged.clone() };
+            Self {
+                created_unix_ms: merged.created_unix_ms.min(stored.created_unix_ms),
+                expires_unix_ms: merged.expires_unix_ms.zip(stored.expires_unix_ms).map(|(a, b)| a.max(b)),
+                ..content
+            }
+        })
+    }
+
+    /// Returns what a put may strengthen but not weaken: time of creation, expiry and margin of the verification.
+    pub(crate) fn guarantees(&self) -> (u64, Option<u64>, Option<f32>) {
+        (self.created_unix_ms, self.expires_unix_ms, self.margin())
+    }
+
+    /// Returns the margin of the verification; `None`, which is less than any margin, without verification.
+    pub(crate) fn margin(&self) -> Option<f32> {
+        self.verification.as_ref().map(|verification| verification.margin)
     }
 
     /// Returns the approximate memory use in bytes.

@@ -59,7 +59,7 @@ const TAGS: [(&str, u8); 9] = [
 ];
 
 /// Key of an object: its path below the root of the store.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey(Path);
 
 impl ObjectKey {
@@ -71,6 +71,11 @@ impl ObjectKey {
     /// Returns the path below the root of the store.
     pub(crate) fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// Returns the path of the folder that contains the object.
+    pub(crate) fn folder(&self) -> &str {
+        self.0.as_ref().rsplit_once('/').map_or("", |(folder, _)| folder)
     }
 
     /// Returns the byte that identifies the object's kind in its envelope; 0 if the key is in no known folder.
@@ -251,6 +256,11 @@ pub(crate) fn name_prefix(name: &DocumentName) -> KeyPrefix {
     KeyPrefix([NAMES, name.namespace().as_str(), fan_out(&hash), name.name()].into_iter().collect())
 }
 
+/// Returns the number of the fan-out subfolder that contains a name.
+pub(crate) fn name_subfolder(name: &DocumentName) -> u8 {
+    blake3::hash(name.name().as_bytes()).as_bytes()[0]
+}
+
 /// Returns the folder that contains all names of a namespace.
 pub(crate) fn namespace_folder(namespace: &Namespace) -> Path {
     [NAMES, namespace.as_str()].into_iter().collect()
@@ -263,12 +273,6 @@ pub(crate) fn parse_name(path: &Path) -> Option<DocumentName> {
     let decode = |escaped: &str| percent_decode_str(escaped).decode_utf8().ok().map(String::from);
     let (namespace, _, name) = (decode(parts.next()?)?, parts.next()?, decode(parts.next()?)?);
     DocumentName::from_parts(namespace, name).ok()
-}
-
-/// Returns the narrowest folder at or below `folder` that contains all ids beginning with `id_prefix`.
-pub(crate) fn narrowest_folder(folder: &str, id_prefix: &str) -> Path {
-    let fan_out = (id_prefix.len() >= FAN_OUT_DIGITS).then(|| fan_out(id_prefix));
-    [folder].into_iter().chain(fan_out).collect()
 }
 
 /// Parses the id and version in the path of a manifest, tombstone or labels; `None` for any other path.
@@ -340,6 +344,7 @@ mod tests {
         let ab = &blake3::hash(b"book").to_hex()[..2];
         let object = name_prefix(&"@book".parse().unwrap()).at(Version::from_bits(1));
         assert_eq!(object.to_string(), format!("names/default/{ab}/book.0000000000000001"));
+        assert_eq!(format!("{:02x}", name_subfolder(&"@book".parse().unwrap())), ab);
     }
 
     #[test]
@@ -348,8 +353,7 @@ mod tests {
         for version in [Version::NONE, Version::after(Version::NONE)] {
             let key = manifest(id, version);
             assert_eq!(parse_document(key.path()), Some((id, version)));
-            assert!(key.path().prefix_matches(&narrowest_folder(DOCUMENTS, &id.to_string())));
+            assert_eq!(key.folder(), format!("documents/{:02x}", id.as_bytes()[0]));
         }
-        assert_eq!(narrowest_folder(DOCUMENTS, "a"), Path::from("documents"));
     }
 }

@@ -10,6 +10,7 @@ mod idempotent_write;
 mod identity;
 pub mod key;
 mod layout;
+mod listing;
 mod reserve;
 pub mod version;
 mod walk;
@@ -212,6 +213,10 @@ impl Objects {
 
     /// Returns the keys of all existing versions with this prefix, lowest version first.
     pub(crate) async fn versions(&self, prefix: &KeyPrefix) -> Result<Vec<ObjectKey>, Error> {
+        let found = self.local_versions(prefix).await;
+        if !found.is_empty() {
+            return Ok(found);
+        }
         let (whole, is_sorted) = (prefix.path().as_ref(), self.folder.is_none());
         let path = |part: &str| Path::parse(part).map_err(object_store::Error::from);
         let folder = path(whole.rsplit_once('/').map_or("", |(folder, _)| folder))?;

@@ -1,6 +1,7 @@
 //! In-memory index of all packs. The index in each pack is read once, when a listing first shows the pack.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,6 +10,7 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 
 use crate::Error;
+use crate::manifest::{LocatedVersion, Location};
 use crate::object::key::{self, ObjectKey};
 use crate::object::version::Version;
 use crate::object::{Objects, PutOutcome, Space};
@@ -25,8 +27,10 @@ pub(crate) struct PackIndex {
     packs: Mutex<Packs>,
     /// Number of changes of `packs` so far.
     changes: AtomicU64,
-    /// Lets only one refresh run at a time, so that no index is read twice.
-    refreshing: tokio::sync::Mutex<()>,
+    /// Number of refreshes that have begun.
+    refreshes: AtomicU64,
+    /// Number of the last refresh that has ended. Lets only one run at a time, so that no index is read twice.
+    refreshing: tokio::sync::Mutex<u64>,
 }
 
 /// The index of a pack.
@@ -40,17 +44,25 @@ pub(crate) struct Pack {
 }
 
 impl Pack {
-    /// Returns the highest version of a document in this pack.
-    fn newest(&self, id: DocumentId) -> Option<&Entry> {
-        let after = self.entries.partition_point(|entry| entry.id <= id);
-        after.checked_sub(1).map(|last| &self.entries[last]).filter(|entry| entry.id == id)
+    /// Returns the entries of a range of documents.
+    pub(crate) fn entries_of(&self, ids: RangeInclusive<DocumentId>) -> &[Entry] {
+        let first = self.entries.partition_point(|entry| entry.id < *ids.start());
+        let entries = &self.entries[first..];
+        &entries[..entries.partition_point(|entry| entry.id <= *ids.end())]
+    }
+
+    /// Returns the version and location of an entry of this pack.
+    pub(crate) fn located(&self, entry: &Entry) -> LocatedVersion {
+        let location = Location::Pack { pack: self.key.clone(), range: entry.range.clone() };
+        LocatedVersion { version: entry.version, location }
     }
 }
 
 impl PackIndex {
     /// Creates an empty index.
     pub(crate) fn new(objects: Arc<Objects>) -> Self {
-        Self { objects, packs: Mutex::default(), changes: AtomicU64::new(0), refreshing: tokio::sync::Mutex::default() }
+        let (packs, refreshing) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { objects, packs, changes: AtomicU64::new(0), refreshes: AtomicU64::new(0), refreshing }
     }
 
     /// Returns a number that increases whenever a refresh adds or removes packs.
@@ -63,17 +75,27 @@ impl PackIndex {
         self.lock().values().cloned().collect()
     }
 
-    /// Returns the highest version of a document in any pack, as of the last refresh.
-    pub(crate) fn newest(&self, id: DocumentId) -> Option<(Arc<Pack>, Entry)> {
+    /// Returns the versions of a document in all packs, as of the last refresh.
+    pub(crate) fn versions(&self, id: DocumentId) -> Vec<LocatedVersion> {
         let packs = self.lock();
-        let entries = packs.values().filter_map(|pack| Some((pack, pack.newest(id)?)));
-        let newest = entries.max_by_key(|(_, entry)| entry.version);
-        newest.map(|(pack, entry)| (Arc::clone(pack), entry.clone()))
+        packs.values().flat_map(|pack| pack.entries_of(id..=id).iter().map(|entry| pack.located(entry))).collect()
     }
 
-    /// Lists the packs of the store, reads the indexes of new packs, and removes deleted packs from the index.
+    /// Lists the packs of the store, reads the indexes of new packs, and removes deleted packs from the index. Does
+    /// nothing if another refresh that began after this call has ended meanwhile.
     pub(crate) async fn refresh(&self) -> Result<(), Error> {
-        let _one_at_a_time = self.refreshing.lock().await;
+        let begun = self.refreshes.load(Ordering::Acquire);
+        let mut last_done = self.refreshing.lock().await;
+        if *last_done > begun {
+            return Ok(());
+        }
+        let number = self.refreshes.fetch_add(1, Ordering::AcqRel) + 1;
+        self.refresh_now().await?;
+        *last_done = number;
+        Ok(())
+    }
+
+    async fn refresh_now(&self) -> Result<(), Error> {
         let folder = Path::from(key::PACKS);
         let objects: Vec<_> = self.objects.list(&folder, &folder).try_collect().await?;
         let listed = objects.into_iter().filter_map(|object| Some((key::parse_version(&object.location)?, object)));

@@ -95,6 +95,10 @@ impl Store {
         if self.has_document(value.document).await? || self.is_tombstoned(&value).await? {
             return Ok(None);
         }
+        // A concurrent sweep removes the register before the tombstone that would have been found above.
+        if !self.objects.exists(key).await? {
+            return Ok(None);
+        }
         let problem = format!("it refers to document {}, which is missing", value.document);
         self.register_finding(key, problem, Some(value.document), &keys, mode).await.map(Some)
     }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use c3_types::{DocumentId, DocumentName, Expected, Namespace};
-use futures::{TryStreamExt, pin_mut};
+use futures::{Stream, TryStreamExt, pin_mut, stream};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
@@ -86,6 +86,28 @@ impl Store {
             Some((key::parse_name(newest.path())?, newest))
         });
         Ok(newest.collect())
+    }
+
+    /// Lists the newest generation of each name of a namespace, live or not, after the name `after`. Names are in the
+    /// order of their fan-out subfolders, and sorted in each; a subfolder is listed only when the stream is polled.
+    pub fn names_after(
+        &self,
+        namespace: &Namespace,
+        after: Option<DocumentName>,
+    ) -> impl Stream<Item = Result<(DocumentName, ObjectKey), Error>> + Send + '_ {
+        let folder = key::namespace_folder(namespace);
+        let position = |name: &DocumentName| (key::name_subfolder(name), name.clone());
+        let after = after.as_ref().map(position);
+        let first = after.as_ref().map_or(0, |(subfolder, _)| *subfolder);
+        let names = self.objects.subfolders(folder, first..=u8::MAX).map_ok(move |keys| {
+            let generations = keys.into_iter().filter(|key| key.split_version().1 > Version::NONE);
+            // Generations are in order, so the newest one of a name is kept.
+            let mut newest: BTreeMap<_, _> =
+                generations.filter_map(|key| Some((key::parse_name(key.path())?, key))).collect();
+            newest.retain(|name, _| Some(position(name)) > after);
+            stream::iter(newest.into_iter().map(Ok))
+        });
+        names.try_flatten()
     }
 
     /// Reads a name, live or not, in a listed generation, or in the newest one if the listed one was deleted.
