@@ -7,7 +7,7 @@
 //! - [`shard`], [`manifest`]: payloads of objects. `documents`: finds, writes, deletes and lists documents.
 //! - `pack`: many small manifests in one object. [`register`]: names and labels, changed by compare-and-set.
 //! - [`upload_session`]: progress records, by which interrupted puts are resumed.
-//! - `gc`: mark and sweep. [`fsck`]: reads all objects, and reports and repairs damage.
+//! - `usage`: space by purpose. `gc`: mark and sweep. [`fsck`]: reads all objects, and reports and repairs damage.
 //! - [`cache`]: memory and Redis tiers for shards, and a memory cache of manifests.
 
 mod availability;
@@ -24,13 +24,12 @@ mod payload;
 pub mod register;
 pub mod shard;
 pub mod upload_session;
+mod usage;
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use c3_types::{Corrections, LatentGroup, WindowCorrections, WindowHash};
-use futures::TryStreamExt;
-use object_store::path::Path;
 
 pub use self::availability::Unavailable;
 pub use self::error::{Error, OpenError};
@@ -42,6 +41,7 @@ use self::pack::group_commit::GroupCommit;
 pub use self::pack::group_commit::PutInProgress;
 use self::pack::index::PackIndex;
 use self::shard::ShardLatents;
+pub use self::usage::{References, Size, Usage};
 
 /// The durable store. Several gateways may use the same backend concurrently.
 pub struct Store {
@@ -87,13 +87,6 @@ impl Store {
         let packs = Arc::new(PackIndex::new(Arc::clone(&objects)));
         let group_commit = GroupCommit::start(Arc::clone(&objects), Arc::clone(&packs));
         Ok(Self { pending_deletes: PendingDeletes::new(Arc::clone(&objects)), objects, packs, group_commit })
-    }
-
-    /// Returns the number of all objects and their total size in bytes. Lists the whole store.
-    pub async fn size(&self) -> Result<(u64, u64), Error> {
-        let root = Path::default();
-        let objects = self.objects.list(&root, &root);
-        objects.try_fold((0, 0), async |(count, bytes), object| Ok((count + 1, bytes + object.size))).await
     }
 
     /// Counts a put as in progress until the guard is dropped. Small documents of concurrent puts share a pack.

@@ -1,7 +1,7 @@
 //! Totals over all documents.
 
-use c3_store::Error as StoreError;
 use c3_store::object::key::DELETED;
+use c3_store::{Error as StoreError, References};
 use c3_types::Totals;
 use futures::{StreamExt, stream};
 
@@ -10,10 +10,9 @@ use crate::error::Error;
 use crate::state::Gateway;
 
 impl Gateway {
-    /// Returns totals over all documents, and the number and bytes of all objects. Reads every manifest and every name.
+    /// Returns totals over all documents and all objects. Reads every manifest and every name.
     pub(crate) async fn totals(&self) -> Result<Totals, Error> {
-        let (objects, stored_bytes) = self.store.size().await?;
-        let mut totals = Totals { objects, stored_bytes, ..Default::default() };
+        let (mut totals, mut references) = (Totals::default(), References::default());
         // Names are written after their document. They are listed before it, so the later list contains it.
         let names = self.store.names(None).await?;
         let documents = self.store.documents("", None, usize::MAX).await?;
@@ -38,6 +37,7 @@ impl Gateway {
         while let Some(read) = reads.next().await {
             match read {
                 Ok(found) => {
+                    references.add(&found.value);
                     let document = found.value.document(found.bytes);
                     totals.documents += 1;
                     totals.bytes += document.bytes;
@@ -52,6 +52,16 @@ impl Gateway {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(totals)
+        let usage = self.store.usage(&references).await?;
+        Ok(Totals {
+            objects: usage.all.objects,
+            stored_bytes: usage.all.bytes,
+            uploads: usage.uploads,
+            upload_objects: usage.of_uploads.objects,
+            upload_bytes: usage.of_uploads.bytes,
+            unused_objects: usage.unused.objects,
+            unused_bytes: usage.unused.bytes,
+            ..totals
+        })
     }
 }

@@ -39,7 +39,8 @@ pub(crate) fn recode(
         if options.auto_ratio.is_none() && is_up_to_date(old, &plan) {
             let document = old.document(found.bytes);
             let (shards_reused, times) = (document.shards, StageTimes::default());
-            yield PutEvent::Stored(Box::new(Stored { document, shards_reused, times, bound_met: None }));
+            let stored = Stored { document, shards_reused, times, bound_met: None, already_stored: true };
+            yield PutEvent::Stored(Box::new(stored));
             return;
         }
         let text = document_text(Arc::clone(&gateway), old.id, ByteRange::default());
