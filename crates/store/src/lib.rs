@@ -30,6 +30,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use c3_types::{Corrections, LatentGroup, WindowCorrections, WindowHash};
+use futures::TryStreamExt;
+use object_store::path::Path;
 
 pub use self::availability::Unavailable;
 pub use self::error::{Error, OpenError};
@@ -87,6 +89,13 @@ impl Store {
         let packs = Arc::new(PackIndex::new(Arc::clone(&objects)));
         let group_commit = GroupCommit::start(Arc::clone(&objects), Arc::clone(&packs));
         Ok(Self { pending_deletes: PendingDeletes::new(Arc::clone(&objects)), objects, packs, group_commit })
+    }
+
+    /// Returns the number of all objects and their total size in bytes. Lists the whole store.
+    pub async fn size(&self) -> Result<(u64, u64), Error> {
+        let root = Path::default();
+        let objects = self.objects.list(&root, &root);
+        objects.try_fold((0, 0), async |(count, bytes), object| Ok((count + 1, bytes + object.size))).await
     }
 
     /// Counts a put as in progress until the guard is dropped. Small documents of concurrent puts share a pack.

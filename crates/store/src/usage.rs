@@ -72,7 +72,7 @@ impl Store {
         pin_mut!(objects);
         while let Some(object) = objects.try_next().await? {
             let key = ObjectKey::from_path(object.location);
-            let part = match key.folder() {
+            let part = match key.root_folder() {
                 LATENTS | CORRECTIONS if documents.contains(&key) => None,
                 LATENTS | CORRECTIONS if uploads.contains(&key) => Some(&mut usage.of_uploads),
                 UPLOADS => Some(&mut usage.of_uploads),

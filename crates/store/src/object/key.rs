@@ -75,11 +75,11 @@ impl ObjectKey {
 
     /// Returns the byte that identifies the object's kind in its envelope; 0 if the key is in no known folder.
     pub(crate) fn tag(&self) -> u8 {
-        TAGS.iter().find(|(tagged, _)| *tagged == self.folder()).map_or(0, |(_, tag)| *tag)
+        TAGS.iter().find(|(tagged, _)| *tagged == self.root_folder()).map_or(0, |(_, tag)| *tag)
     }
 
     /// Returns the top-level folder.
-    pub(crate) fn folder(&self) -> &str {
+    pub(crate) fn root_folder(&self) -> &str {
         self.0.as_ref().split('/').next().unwrap_or_default()
     }
 
