@@ -153,7 +153,7 @@ impl Setup {
         for (name, args) in commands {
             let output = self.c3(args).await?;
             let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-            let is_named = stderr.contains("wrong.txt: text: not UTF-8 at byte 3");
+            let is_named = stderr.contains("wrong.txt: text: not UTF-8 at byte");
             rows.push(Row::observed(format!("{name}-names-the-file"), stderr, is_named, "names wrong.txt"));
         }
         let name = self.c3(&["name"]).await?;
