@@ -57,10 +57,18 @@ pub(crate) fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Option<C
             Ok(None)
         }
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            Err(CliError::Usage("no command given; `c3 --help` lists the commands".to_owned()))
+            Err(CliError::Usage(format!("no command given; `{} --help` lists the commands", incomplete(&error))))
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Returns the part of the command line that lacks a command, such as `c3 name`, from the usage in clap's help.
+fn incomplete(error: &clap::Error) -> String {
+    let help = error.to_string();
+    let usage = help.lines().find_map(|line| line.strip_prefix("Usage: ")).unwrap_or("c3");
+    let words = usage.split_whitespace().take_while(|word| !word.starts_with(['[', '<']));
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// Returns the parser. It accepts telemetry flags both before and after the command, and gives `serve` its defaults.
@@ -140,6 +148,8 @@ mod tests {
             assert!(!message.is_empty() && !message.contains('\n') && !message.contains("error:"), "{message}");
         }
         assert!(refusal("put f --rati 20").contains("--ratio"));
+        assert!(refusal("").contains("`c3 --help`") && refusal("name").contains("`c3 name --help`"));
+        assert!(refusal("name set bad!name abcd").contains("`!`"));
         assert!(refusal("roundtrip").contains("FILE"));
     }
 

@@ -17,8 +17,8 @@ pub(crate) const FSCK_FAULTS_LEFT: u8 = 4;
 /// Exit code if `fsck` could not finish, as in fsck(8).
 const FSCK_INCOMPLETE: u8 = 8;
 
-/// Field names with which an INVALID_ARGUMENT message begins if the text is invalid, not an argument of the command.
-const TEXT_FIELDS: [&str; 2] = ["text", "bytes"];
+/// Fields with which an INVALID_ARGUMENT message begins if the content of a file is invalid, not an argument.
+const CONTENT_FIELDS: [&str; 7] = ["text", "bytes", "document", "window", "group", "data", "corrections"];
 
 /// Reason why a command ends early. The exit code is 0 only for [`Self::OutputClosed`].
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,9 @@ pub(crate) enum CliError {
     /// The arguments are right, but the work failed.
     #[error("{0}")]
     Failed(String),
+    /// The content of a file is invalid or cannot be read. [`Self::in_file`] adds the name of the file.
+    #[error("{0}")]
+    Content(String),
     /// `fsck` could not check the whole store.
     #[error("{0}")]
     FsckIncomplete(String),
@@ -46,6 +49,14 @@ impl CliError {
         Self::Failed(format!("{}: {error}", path.display()))
     }
 
+    /// Adds the name of the file if the error is about its content.
+    pub(crate) fn in_file(self, name: &str) -> Self {
+        match self {
+            Self::Content(message) => Self::Failed(format!("{name}: {message}")),
+            error => error,
+        }
+    }
+
     /// Returns the error for an I/O error while writing to standard output.
     pub(crate) fn stdout(error: &io::Error) -> Self {
         match error.kind() {
@@ -58,7 +69,7 @@ impl CliError {
     pub(crate) fn report(&self) -> ExitCode {
         let code = match self {
             Self::Usage(_) => USAGE,
-            Self::Failed(_) => FAILED,
+            Self::Failed(_) | Self::Content(_) => FAILED,
             Self::FsckIncomplete(_) => FSCK_INCOMPLETE,
             Self::Reported(code) => return ExitCode::from(*code),
             Self::OutputClosed => return ExitCode::SUCCESS,
@@ -71,14 +82,15 @@ impl CliError {
 impl From<c3_client::Error> for CliError {
     fn from(error: c3_client::Error) -> Self {
         let message = error.to_string();
-        let is_usage = match error {
-            c3_client::Error::Url { .. } => true,
+        match error {
+            c3_client::Error::Url { .. } => Self::Usage(message),
+            c3_client::Error::Read(_) => Self::Content(message),
             c3_client::Error::Call { code: Code::InvalidArgument, .. } => {
-                !TEXT_FIELDS.contains(&message.split(':').next().unwrap_or_default())
+                let field = message.split([':', '.']).next().unwrap_or_default();
+                if CONTENT_FIELDS.contains(&field) { Self::Content(message) } else { Self::Usage(message) }
             }
-            _ => false,
-        };
-        if is_usage { Self::Usage(message) } else { Self::Failed(message) }
+            _ => Self::Failed(message),
+        }
     }
 }
 
@@ -116,8 +128,9 @@ mod tests {
         for wrong in ["ratio: 7 is not a whole number from 8 to 80", "id: `zz` is not", "range: 4..9 reaches"] {
             assert!(matches!(call(Code::InvalidArgument, wrong), CliError::Usage(_)), "{wrong}");
         }
-        for failed in ["text: not UTF-8 at byte 7", "bytes: 300 is over the limit"] {
-            assert!(matches!(call(Code::InvalidArgument, failed), CliError::Failed(_)), "{failed}");
+        for failed in ["text: not UTF-8 at byte 7", "bytes: 300 is over the limit", "window.group: too wide"] {
+            let named = call(Code::InvalidArgument, failed).in_file("a.txt");
+            assert!(matches!(&named, CliError::Failed(message) if *message == format!("a.txt: {failed}")), "{named:?}");
         }
         assert!(matches!(call(Code::NotFound, "no document begins with abcd"), CliError::Failed(_)));
         let url = c3_client::Error::Url { url: "x".to_owned() };

@@ -179,18 +179,21 @@ pub(crate) async fn open(path: &Path) -> Result<Latents, CliError> {
     let mut file = Vec::new();
     let mut input = TextInput::open(path).await?;
     input.reader.read_to_end(&mut file).await.map_err(|error| CliError::at(path, &error))?;
-    deserialize(&file).map_err(|error| CliError::Failed(format!("{}: {error}", path.display())))
+    deserialize(&file).map_err(|error| CliError::Failed(format!("{}: {error}", input.name)))
 }
 
-/// Returns a report on the windows of a file. `fidelity` is `None`, and `ratio` is that of the first window.
+/// Returns a report on the windows of a file. `fidelity` is `None`, since corrections include right predictions that
+/// are only too close.
 pub(crate) fn report(windows: &[Window]) -> Report {
     let corrections = windows.iter().map(|window| Some(window.corrections.as_ref()?.as_slice().len() as u64));
     let corrections: Option<u64> = corrections.sum();
+    let mut ratios = windows.iter().map(|window| window.group.ratio());
+    let first = ratios.next().unwrap_or_default();
     Report {
         bytes: windows.last().map_or(0, |last| last.bytes.end),
         tokens: windows.iter().map(|window| u64::from(window.group.tokens())).sum(),
         latents: windows.iter().map(|window| u64::from(window.group.latents())).sum(),
-        ratio: windows.first().map_or(0, |first| first.group.ratio()),
+        ratio: if ratios.all(|ratio| ratio == first) { first } else { 0 },
         verified: corrections.is_some(),
         corrections,
         ..Report::default()

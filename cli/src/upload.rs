@@ -29,24 +29,28 @@ pub(crate) async fn store(
     };
     match send(client, input, options, on_progress).await {
         Ok(stored) => Ok((stored, started.elapsed())),
-        Err(error) => Err(match (CliError::from(error), name) {
+        Err(error) => Err(match (error, name) {
             (CliError::Failed(message), Some(name)) => CliError::Failed(format!("{message}; {}", how_to_resume(&name))),
             (error, _) => error,
         }),
     }
 }
 
-/// Stores a text. If `input.reopen` is set, retries as [`Client::put_with_retries`] does.
+/// Stores a text. If `input.reopen` is set, retries as [`Client::put_with_retries`] does. An error about the text names
+/// its file.
 pub(crate) async fn send(
     client: &Client,
     input: TextInput,
     options: &WriteOptions,
     on_progress: impl FnMut(c3_client::Progress),
-) -> Result<Stored, c3_client::Error> {
-    match input.reopen {
-        Some(text) => client.put_with_retries(|| text.clone().open(), options, on_progress).await,
-        None => client.put(input.reader, options).await?.finish_with(on_progress).await,
-    }
+) -> Result<Stored, CliError> {
+    let stored = async {
+        match input.reopen {
+            Some(text) => client.put_with_retries(|| text.clone().open(), options, on_progress).await,
+            None => client.put(input.reader, options).await?.finish_with(on_progress).await,
+        }
+    };
+    stored.await.map_err(|error| CliError::from(error).in_file(&input.name))
 }
 
 fn how_to_resume(name: &UploadName) -> String {

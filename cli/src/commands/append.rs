@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use c3_client::{Base, Stage, UploadName, WriteOptions};
+use c3_client::{Base, Labels, Stage, UploadName, WriteOptions};
 
 use crate::args::{RemoteArgs, WriteArgs, check_ratios, document_ref};
 use crate::error::CliError;
@@ -42,6 +42,8 @@ pub(crate) async fn run(args: AppendArgs) -> Result<(), CliError> {
     let options = WriteOptions {
         upload: args.upload,
         base: Some(Base::Appended(old.id.into())),
+        // The labels of a replaced document, such as its path, are now those of the new one.
+        labels: if args.replace { old.labels.clone() } else { Labels::default() },
         ..args.write.options(input.bytes)
     };
     let progress = Progress::start("append", input.bytes.map(|bytes| old.bytes + bytes));

@@ -25,13 +25,14 @@ pub(crate) struct CompressArgs {
 
 /// Compresses the text and writes the file.
 pub(crate) async fn run(args: CompressArgs) -> Result<(), CliError> {
-    let input = TextInput::open(&args.file).await?;
+    let TextInput { name, reader, bytes, .. } = TextInput::open(&args.file).await?;
     let output = Output::open(Some(&args.output))?;
     let client = args.remote.connect_to_write(&args.write).await?;
     let started = Instant::now();
-    let progress = Progress::start("compress", input.bytes);
-    let windows = client.compress(input.reader, &args.write.options(input.bytes)).await?;
-    let (windows, summary) = latents_file::save(windows, None, progress, output).await?;
+    let progress = Progress::start("compress", bytes);
+    let of_text = |error: CliError| error.in_file(&name);
+    let windows = client.compress(reader, &args.write.options(bytes)).await.map_err(|error| of_text(error.into()))?;
+    let (windows, summary) = latents_file::save(windows, None, progress, output).await.map_err(of_text)?;
 
     let total = started.elapsed().as_secs_f64();
     let mut report = latents_file::report(&windows);

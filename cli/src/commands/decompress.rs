@@ -8,6 +8,7 @@ use futures::{TryStreamExt, stream};
 
 use crate::args::RemoteArgs;
 use crate::error::CliError;
+use crate::input::display_name;
 use crate::latents_file;
 use crate::output::{Output, Progress, Seconds};
 
@@ -46,9 +47,11 @@ pub(crate) async fn run(args: DecompressArgs) -> Result<(), CliError> {
     // The length of an answer is not known in advance.
     let bytes = options.prompt.is_none().then_some(report.bytes);
     let progress = Progress::start("decompress", bytes);
-    let mut text = client.decompress(stream::iter(windows), &options).await?;
+    let name = display_name(&args.file);
+    let of_file = |error: c3_client::Error| CliError::from(error).in_file(&name);
+    let mut text = client.decompress(stream::iter(windows), &options).await.map_err(of_file)?;
     report.bytes = 0;
-    while let Some(piece) = text.try_next().await? {
+    while let Some(piece) = text.try_next().await.map_err(of_file)? {
         output.write(&piece).await?;
         report.bytes += piece.len() as u64;
         progress.set(report.bytes);

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::args::RemoteArgs;
 use crate::error::{CliError, FSCK_FAULTS_LEFT, FSCK_REPAIRED};
-use crate::output::format::short_id;
+use crate::output::format::{count, short_id};
 
 /// Arguments of `fsck`.
 #[derive(Debug, clap::Args)]
@@ -38,7 +38,8 @@ pub(crate) async fn run(args: FsckArgs) -> Result<(), CliError> {
         text += &format!("{}\n", line(finding));
     }
     let repaired = findings.len() - left;
-    write!(text, "{objects} objects, {documents} documents: {repaired} faults repaired, {left} left")
+    let (objects_text, documents_text) = (count(objects, "object"), count(documents, "document"));
+    write!(text, "{objects_text}, {documents_text}: {} repaired, {left} left", count(repaired as u64, "fault"))
         .expect("writing to a string never fails");
     if foreign > 0 {
         write!(text, "; {foreign} foreign entries skipped").expect("writing to a string never fails");
@@ -115,7 +116,8 @@ async fn restore(client: &Client, file: &Path, damaged: &HashSet<DocumentId>) ->
         },
         Err(_) => WriteOptions::default(),
     };
-    client.put(std::io::Cursor::new(text), &options).await?.finish().await?;
+    let stored = async { client.put(std::io::Cursor::new(text), &options).await?.finish().await };
+    stored.await.map_err(|error| CliError::from(error).in_file(&file.display().to_string()))?;
     Ok(true)
 }
 

@@ -4,6 +4,7 @@ use c3_client::SweepSummary;
 
 use crate::args::RemoteArgs;
 use crate::error::CliError;
+use crate::output::format::count;
 
 /// Arguments of `gc`.
 #[derive(Debug, clap::Args)]
@@ -22,13 +23,15 @@ pub(crate) async fn run(args: GcArgs) -> Result<(), CliError> {
     let swept = args.remote.connect().await?.sweep(args.grace).await?;
     let SweepSummary { pending_deletes, removed, removed_bytes, expired, packed, unreadable } = swept;
     if unreadable > 0 {
-        eprintln!(
-            "warning: {unreadable} manifests cannot be read, so objects that they may refer to were kept; run `c3 fsck`"
-        );
+        let manifests = count(unreadable, "manifest");
+        eprintln!("warning: {manifests} unreadable, so objects that may still be needed were kept; run `c3 fsck`");
     }
     let text = format!(
-        "deleted {removed} objects ({removed_bytes} bytes); {pending_deletes} more are pending deletion; \
-         {expired} documents expired; {packed} documents repacked"
+        "deleted {} ({}); {pending_deletes} more pending deletion; {} expired; {} repacked",
+        count(removed, "object"),
+        count(removed_bytes, "byte"),
+        count(expired, "document"),
+        count(packed, "document")
     );
     args.remote.format.print(text, &swept)
 }

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use c3_client::{Client, Window};
 use futures::TryStreamExt;
-use indicatif::HumanCount;
 use serde_json::json;
 
 use crate::args::{RemoteArgs, document_ref};
 use crate::error::CliError;
 use crate::latents_file::{self, WindowRecord};
+use crate::output::format::count;
 use crate::output::{Format, Output, Progress, describe, print};
 
 /// Arguments of `latents`.
@@ -63,7 +63,7 @@ async fn export(client: &Client, id: &str, output: Output, format: Format) -> Re
     let document = latents.document().clone();
     let progress = Progress::start("latents", Some(document.bytes));
     let (windows, summary) = latents_file::save(latents, Some(&document), progress, output).await?;
-    let text = format!("{} latents in {} windows", HumanCount(document.latents), HumanCount(windows.len() as u64));
+    let text = format!("{} in {}", count(document.latents, "latent"), count(windows.len() as u64, "window"));
     let record = json!({ "id": document.id.to_string(), "windows": windows.len(), "latents": document.latents });
     format.print_summary(summary, text, &record)
 }

@@ -56,8 +56,9 @@ pub(crate) enum ClientCommand {
     Uploads(RemoteArgs),
     /// Read a document, or a range of it, or many documents into a directory
     ///
-    /// In a directory, each document becomes a file named by its id. Files in it are never overwritten: a file that
-    /// already contains the document is skipped, and a file with any other content is reported as a failure.
+    /// In a directory, each document becomes the file that it was put from (its label `path`), or else a file named by
+    /// its id. Files in it are never overwritten: a file that already contains the document is skipped, and a file with
+    /// any other content is reported as a failure.
     #[command(after_help = GET_EXAMPLES)]
     Get(get::GetArgs),
     /// Describe a document, or the whole store
@@ -124,6 +125,7 @@ Examples:
   c3 put book.txt --name draft --label lang=en
   c3 put book.txt --ratio auto --fidelity-min 0.999
   c3 put --recursive notes 'letters/*.txt'
+  c3 put --recursive notes --name team    (names @team/notes/FILE)
   c3 put --field body dump.jsonl
   c3 put edited.txt --base ID";
 

@@ -1,6 +1,7 @@
 //! `c3 name`: sets, shows, removes and lists names of documents.
 
 use c3_client::{DocumentName, Expected, ListedName, NamedDocument, Namespace};
+use c3_types::Invalid;
 use clap::Subcommand;
 use futures::TryStreamExt;
 use serde_json::json;
@@ -26,6 +27,7 @@ pub(crate) enum NameCommand {
 #[derive(Debug, clap::Args)]
 pub(crate) struct SetArgs {
     /// Name: NAME or NAMESPACE/NAME
+    #[arg(value_parser = new_name)]
     name: DocumentName,
     /// Document: its id, a unique prefix of it, or @NAME
     #[arg(value_parser = document_ref)]
@@ -112,6 +114,10 @@ async fn ls(args: LsArgs) -> Result<(), CliError> {
         print(format_args!("{}  {}  {age}", named.id, named.name))?;
     }
     Ok(())
+}
+
+fn new_name(typed: &str) -> Result<DocumentName, Invalid> {
+    typed.parse::<DocumentName>()?.checked_as_new()
 }
 
 fn print_name(named: &NamedDocument, format: Format) -> Result<(), CliError> {

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use crate::args::{TargetArgs, WriteArgs, check_ratios};
 use crate::embedded::with_gateway;
 use crate::error::{CliError, FAILED};
-use crate::input::TextInput;
+use crate::input::{Reopen, TextInput};
 use crate::notice;
 use crate::output::{Progress, Report, print};
 use crate::upload;
@@ -31,9 +31,9 @@ pub(crate) struct RoundtripArgs {
 /// Stores, reads and compares each file. Fails if any text read back differs from its file.
 pub(crate) async fn run(args: RoundtripArgs) -> Result<(), CliError> {
     let started = Instant::now();
-    // Report a missing file before any server is started.
+    // Report an unusable file before any server is started.
     for file in &args.files {
-        TextInput::open(file).await?;
+        open_twice(file).await?;
     }
     let work = async |gateway: &str| roundtrip_all(&args, gateway).await;
     let (mut reports, startup) = with_gateway(&args.target, work).await?;
@@ -69,20 +69,29 @@ async fn roundtrip_all(args: &RoundtripArgs, gateway: &str) -> Result<Vec<Report
 }
 
 async fn roundtrip(client: &Client, file: &Path, write: &WriteArgs) -> Result<Report, CliError> {
-    let input = TextInput::open(file).await?;
+    let (input, original) = open_twice(file).await?;
     let options = write.options(input.bytes);
     let progress = Progress::start("put", input.bytes);
     let (stored, elapsed) = upload::store(client, input, &options, progress).await?;
     let mut report = Report::of_stored(&stored, elapsed);
     let started = Instant::now();
     let text = client.get(&stored.document.id.to_string(), ByteRange::default()).await?;
-    let original = TextInput::open(file).await?;
-    report.identical = Some(is_identical(text, original.reader, stored.document.bytes, file).await?);
+    let original = original.open().await.map_err(|error| CliError::at(file, &error))?;
+    report.identical = Some(is_identical(text, original, stored.document.bytes, file).await?);
     let get = started.elapsed().as_secs_f64();
     report.seconds.get = Some(get);
     report.seconds.total += get;
     report.file = Some(file.display().to_string());
     Ok(report)
+}
+
+/// Opens a file that can be read again.
+async fn open_twice(file: &Path) -> Result<(TextInput, Reopen), CliError> {
+    let input = TextInput::open(file).await?;
+    match input.reopen.clone() {
+        Some(again) => Ok((input, again)),
+        None => Err(CliError::Failed(format!("{}: can be read only once: give a regular file", input.name))),
+    }
 }
 
 /// Returns true if `text` and `file` have exactly the same bytes. `bytes` is only the total of the progress bar.

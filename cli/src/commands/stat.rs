@@ -6,6 +6,7 @@ use indicatif::{HumanBytes, HumanCount};
 use crate::args::{RemoteArgs, document_ref};
 use crate::error::CliError;
 use crate::output::describe;
+use crate::output::format::count;
 
 /// Arguments of `stat`.
 #[derive(Debug, clap::Args)]
@@ -29,16 +30,24 @@ pub(crate) async fn run(args: StatArgs) -> Result<(), CliError> {
 }
 
 fn describe_totals(totals: &Totals) -> String {
-    let count = HumanCount;
+    let size = |bytes, objects| format!("{} in {}", HumanBytes(bytes), count(objects, "object"));
     let mut lines = vec![
-        format!("documents  {} with {} names", count(totals.documents), count(totals.names)),
-        format!("text       {} bytes, {} tokens", count(totals.bytes), count(totals.tokens)),
-        format!("latents    {}", count(totals.latents)),
-        format!("windows    {} in {} shards", count(totals.windows), count(totals.shards)),
-        format!("stored     {} in {} objects", HumanBytes(totals.stored_bytes), count(totals.objects)),
+        format!("documents  {} with {}", HumanCount(totals.documents), count(totals.names, "name")),
+        format!("text       {}, {}", count(totals.bytes, "byte"), count(totals.tokens, "token")),
+        format!("latents    {}", HumanCount(totals.latents)),
+        format!("windows    {} in {}", HumanCount(totals.windows), count(totals.shards, "shard")),
+        format!("stored     {}", size(totals.document_bytes(), totals.document_objects())),
     ];
+    if totals.uploads > 0 {
+        let (size, uploads) = (size(totals.upload_bytes, totals.upload_objects), count(totals.uploads, "upload"));
+        lines.push(format!("unfinished {size} of {uploads}; `c3 uploads` lists them"));
+    }
+    if totals.unused_objects > 0 {
+        let size = size(totals.unused_bytes, totals.unused_objects);
+        lines.push(format!("unused     {size} of puts that broke off or still run, and of deleted documents"));
+    }
     if totals.damaged > 0 {
-        lines.push(format!("damaged    {} documents; run `c3 fsck`", count(totals.damaged)));
+        lines.push(format!("damaged    {}; run `c3 fsck`", count(totals.damaged, "document")));
     }
     lines.join("\n")
 }

@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use walkdir::{DirEntry, WalkDir};
 
+use super::display_name;
 use super::jsonl::{self, Line};
 
 /// Maximum number of inputs found ahead of their uploads. Whole files among them are not open yet.
@@ -50,6 +51,8 @@ pub(crate) struct Search {
 #[derive(Debug)]
 pub(crate) struct Input {
     pub(crate) origin: Origin,
+    /// Path to keep with the text of a whole file, see [`kept_path`]; `None` if the file has none in UTF-8.
+    pub(crate) path: Option<String>,
     pub(crate) text: Result<FoundText, String>,
 }
 
@@ -73,8 +76,8 @@ pub(crate) enum FoundText {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.line {
-            Some(line) => write!(f, "{}:{line}", self.file.display()),
-            None => self.file.display().fmt(f),
+            Some(line) => write!(f, "{}:{line}", display_name(&self.file)),
+            None => display_name(&self.file).fmt(f),
         }
     }
 }
@@ -82,6 +85,11 @@ impl fmt::Display for Origin {
 /// Returns true if an argument is neither a directory nor a pattern.
 pub(crate) fn is_single_file(argument: &Path) -> bool {
     !argument.is_dir() && pattern(argument).is_none()
+}
+
+/// Returns the path to keep with the text of a file that is an argument by itself.
+pub(crate) fn kept_path_of(file: &Path) -> Option<String> {
+    kept_path(file, left_out(file, parent(file)))
 }
 
 /// Starts the search on a blocking thread. Dropping the receiver ends it early. Panics outside a tokio runtime.
@@ -111,8 +119,8 @@ impl Finder {
         if argument.is_dir() {
             return self.directory(argument);
         }
-        let Some(pattern) = pattern(argument) else { return self.file(argument) };
-        match Pattern::new(pattern) {
+        let Some(pattern) = pattern(argument) else { return self.file(argument, left_out(argument, parent(argument))) };
+        match Pattern::new(&without_dot(Path::new(pattern)).to_string_lossy()) {
             Ok(pattern) => self.matches(argument, &pattern),
             Err(error) => self.failed(argument, format!("not a valid pattern: {error}")),
         }
@@ -127,13 +135,14 @@ impl Finder {
             true => usize::MAX,
             false => argument.components().skip_while(is_literal).count(),
         };
-        let is_match = |path: &Path| pattern.matches_path_with(without_dot(path), MATCH_OPTIONS);
+        let left_out = left_out(argument, root);
+        let is_match = |path: &Path| pattern.matches_path_with(&without_dot(path), MATCH_OPTIONS);
         let mut is_empty = true;
         for entry in WalkDir::new(root).max_depth(depth).follow_links(true) {
             match entry {
                 Ok(entry) if entry.file_type().is_file() && is_match(entry.path()) => {
                     is_empty = false;
-                    self.file(without_dot(entry.path()))?;
+                    self.file(&without_dot(entry.path()), left_out)?;
                 }
                 Ok(_) => {}
                 // A link to a parent directory adds no files: the walk visits that directory anyway.
@@ -157,7 +166,7 @@ impl Finder {
             match entry {
                 Ok(entry) if entry.file_type().is_file() => {
                     is_empty = false;
-                    self.file(entry.path())?;
+                    self.file(entry.path(), left_out(directory, parent(directory)))?;
                 }
                 Ok(_) => {}
                 Err(error) => {
@@ -175,10 +184,12 @@ impl Finder {
         }
     }
 
-    fn file(&self, file: &Path) -> Result<(), ReceiverDropped> {
+    fn file(&self, file: &Path, left_out: &Path) -> Result<(), ReceiverDropped> {
         let origin = |line| Origin { file: file.to_owned(), line };
         let Some(field) = &self.search.field else {
-            return self.send(origin(None), Ok(FoundText::File(file.to_owned())));
+            let (origin, path) = (origin(None), kept_path(file, left_out));
+            let found = Input { origin, path, text: Ok(FoundText::File(file.to_owned())) };
+            return self.found.blocking_send(found).map_err(|_| ReceiverDropped);
         };
         let opened: std::io::Result<Box<dyn Read>> = match file == Path::new("-") {
             true => Ok(Box::new(std::io::stdin())),
@@ -212,7 +223,7 @@ impl Finder {
     }
 
     fn send(&self, origin: Origin, text: Result<FoundText, String>) -> Result<(), ReceiverDropped> {
-        self.found.blocking_send(Input { origin, text }).map_err(|_| ReceiverDropped)
+        self.found.blocking_send(Input { origin, path: None, text }).map_err(|_| ReceiverDropped)
     }
 }
 
@@ -222,9 +233,30 @@ fn pattern(argument: &Path) -> Option<&str> {
     argument.symlink_metadata().is_err().then_some(typed)
 }
 
-/// Removes a leading `./`. A walk of `.` puts it before every path, but a pattern such as `*.txt` lacks it.
-fn without_dot(path: &Path) -> &Path {
-    path.strip_prefix(".").unwrap_or(path)
+/// Removes every `.` and every repeated `/`. A walk of `.` puts `./` before every path, which a pattern may lack.
+fn without_dot(path: &Path) -> PathBuf {
+    path.components().filter(|part| *part != Component::CurDir).collect()
+}
+
+/// Returns the folder whose path is not kept: `folder` for an argument with an absolute path or with `..`, else none.
+fn left_out<'a>(argument: &Path, folder: &'a Path) -> &'a Path {
+    let is_below = argument.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    if is_below { Path::new("") } else { folder }
+}
+
+/// Returns the path of a file that is kept with its text. The path is relative, without `left_out`, `.` and `..`.
+fn kept_path(file: &Path, left_out: &Path) -> Option<String> {
+    let mut parts = Vec::new();
+    for part in file.strip_prefix(left_out).unwrap_or(file).components() {
+        if let Component::Normal(part) = part {
+            parts.push(part.to_str()?);
+        }
+    }
+    Some(parts.join("/")).filter(|path| !path.is_empty() && path != "-")
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
 }
 
 /// Returns true if the entry's name starts with a dot, unless the entry is the argument itself.
@@ -251,7 +283,7 @@ mod tests {
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let mut inputs = find(Search { arguments, depth, field: field.map(str::to_owned) });
         let mut found = Vec::new();
-        while let Some(Input { origin, text }) = inputs.recv().await {
+        while let Some(Input { origin, text, .. }) = inputs.recv().await {
             let name = origin.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let name = origin.line.map_or(name.clone(), |line| format!("{name}:{line}"));
             let why = text.err();
@@ -283,6 +315,35 @@ mod tests {
         assert_eq!(nothing[0].1.as_deref(), Some("no file matches the pattern"));
         fs::write(folder.path().join("d[1].txt"), "a name that looks like a pattern").unwrap();
         assert!(is_single_file(&folder.path().join("d[1].txt")) && !is_single_file(&pattern));
+    }
+
+    #[test]
+    fn a_kept_path_is_relative_and_stays_below_its_folder() {
+        let kept = |argument: &str, file: &str| {
+            let (argument, file) = (Path::new(argument), Path::new(file));
+            kept_path(file, left_out(argument, parent(argument)))
+        };
+        for (argument, file, path) in [
+            ("a.txt", "a.txt", "a.txt"),
+            ("./b/a.txt", "./b/a.txt", "b/a.txt"),
+            (".", "./b/a.txt", "b/a.txt"),
+            ("notes", "notes/b/a.txt", "notes/b/a.txt"),
+            ("/home/u/notes", "/home/u/notes/b/a.txt", "notes/b/a.txt"),
+            ("../notes", "../notes/a.txt", "notes/a.txt"),
+            ("..", "../a.txt", "a.txt"),
+            ("x/../../a.txt", "x/../../a.txt", "a.txt"),
+            ("/a.txt", "/a.txt", "a.txt"),
+        ] {
+            assert_eq!(kept(argument, file).as_deref(), Some(path), "{argument}");
+        }
+        assert_eq!(kept("-", "-"), None);
+    }
+
+    #[test]
+    fn a_dot_in_a_path_changes_nothing() {
+        for (path, expected) in [("./*.txt", "*.txt"), ("a/.//./b", "a/b"), ("../b", "../b"), ("/a", "/a")] {
+            assert_eq!(without_dot(Path::new(path)), Path::new(expected));
+        }
     }
 
     #[cfg(unix)]

@@ -4,6 +4,8 @@ use std::io::{self, BufRead, Read};
 
 use serde_json::Value;
 
+/// UTF-8 byte order mark, with which some programs begin a file.
+const BOM: &[u8] = "\u{feff}".as_bytes();
 /// Maximum length of a line in bytes, including the line feed.
 const LINE_BYTES_MAX: usize = 16 << 20;
 
@@ -32,13 +34,19 @@ impl<R: BufRead> Lines<R> {
         loop {
             self.number += 1;
             let mut line = Vec::new();
-            match self.read_chunk(&mut line)? {
-                0 => return Ok(None),
-                _ if !line.ends_with(b"\n") && line.len() == self.bytes_max => {
-                    return self.skip_line().map(|()| Some(Line::TooLong));
-                }
-                _ if line.trim_ascii().is_empty() => {}
-                _ => return Ok(Some(Line::Complete(line))),
+            if self.read_chunk(&mut line)? == 0 {
+                return Ok(None);
+            }
+            let is_full = line.len() == self.bytes_max && !line.ends_with(b"\n");
+            if is_full && !self.reader.fill_buf()?.is_empty() {
+                return self.skip_line().map(|()| Some(Line::TooLong));
+            }
+            // Files that were joined have a mark before each of their first lines.
+            if line.starts_with(BOM) {
+                line.drain(..BOM.len());
+            }
+            if !line.trim_ascii().is_empty() {
+                return Ok(Some(Line::Complete(line)));
             }
         }
     }
@@ -105,7 +113,10 @@ mod tests {
     fn lines_are_numbered_and_bounded() {
         assert_eq!(read("a\n\n  \nb", 9), [(1, complete("a\n")), (4, complete("b"))]);
         assert_eq!(read("0123456789\nb\n", 5), [(1, Line::TooLong), (2, complete("b\n"))]);
-        assert_eq!(read("0123456789", 10), [(1, Line::TooLong)]);
+        assert_eq!(read("0123456789", 10), [(1, complete("0123456789"))]);
+        assert_eq!(read("0123456789", 9), [(1, Line::TooLong)]);
+        assert_eq!(read("\u{feff}a\nb", 9), [(1, complete("a\n")), (2, complete("b"))]);
+        assert_eq!(read("\u{feff}\nb", 9), [(2, complete("b"))]);
         assert_eq!(read("", 5), []);
     }
 

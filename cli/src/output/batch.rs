@@ -7,13 +7,10 @@ use std::time::Instant;
 use indicatif::HumanCount;
 use serde::Serialize;
 
-use super::format::short_id;
+use super::format::{count, short_id};
 use super::{Format, Progress, Report, print, to_json};
 use crate::error::CliError;
 use crate::input::discover::Origin;
-
-/// Maximum number of failures that the final error message repeats.
-const REPEATED_FAILURES_MAX: usize = 10;
 
 /// Output of a batch.
 pub(crate) struct Batch {
@@ -21,8 +18,6 @@ pub(crate) struct Batch {
     progress: Arc<Progress>,
     started: Instant,
     totals: Totals,
-    /// The first failures, for the final error message.
-    failures: Vec<String>,
 }
 
 /// Totals of a batch. Except for `failed` and `seconds`, they cover only documents that succeeded.
@@ -56,7 +51,6 @@ impl Batch {
             progress: Arc::new(Progress::start(label, None)),
             started: Instant::now(),
             totals: Totals::default(),
-            failures: Vec::new(),
         }
     }
 
@@ -91,34 +85,26 @@ impl Batch {
 
     fn failed(&mut self, subject: &str, record: &FailureRecord<'_>) -> Result<(), CliError> {
         self.totals.failed += 1;
-        let line = format!("{subject}: {}", record.error);
-        let printed = self.progress.suspend(|| {
+        self.progress.suspend(|| {
             if self.format.json {
                 return print(to_json(record));
             }
-            eprintln!("failed: {line}");
+            eprintln!("failed: {subject}: {}", record.error);
             Ok(())
-        });
-        if self.failures.len() < REPEATED_FAILURES_MAX {
-            self.failures.push(line);
-        }
-        printed
+        })
     }
 
-    /// Prints the totals. If any document failed, returns an error that repeats the first failures.
+    /// Prints the totals. If any document failed, returns an error with their number; each was printed when it failed.
     pub(crate) fn finish(mut self) -> Result<(), CliError> {
         self.totals.seconds = self.started.elapsed().as_secs_f64();
         let Totals { documents, failed, bytes, tokens, seconds, .. } = self.totals;
-        let [count, bytes, tokens] = [documents, bytes, tokens].map(HumanCount);
-        let text = format!("{count} documents, {bytes} bytes, {tokens} tokens in {seconds:.2} s");
+        let (bytes, tokens) = (count(bytes, "byte"), count(tokens, "token"));
+        let text = format!("{}, {bytes}, {tokens} in {seconds:.2} s", count(documents, "document"));
         self.progress.suspend(|| self.format.print(text, &self.totals))?;
         if failed == 0 {
             return Ok(());
         }
-        let more = failed - self.failures.len() as u64;
-        let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-        let all = documents + failed;
-        Err(CliError::Failed(format!("{failed} of {all} failed: {}{more}", self.failures.join("; "))))
+        Err(CliError::Failed(format!("{failed} of {} failed", documents + failed)))
     }
 }
 
@@ -126,7 +112,8 @@ fn line(report: &Report) -> String {
     let id = short_id(report.id.as_deref().unwrap_or_default());
     let file = report.file.as_deref().unwrap_or_default();
     let line = report.line.map_or_else(String::new, |line| format!(":{line}"));
-    format!("{id}  {:>13}  {file}{line}", HumanCount(report.bytes).to_string())
+    let already = if report.already_stored == Some(true) { "  (already stored)" } else { "" };
+    format!("{id}  {:>13}  {file}{line}{already}", HumanCount(report.bytes).to_string())
 }
 
 #[cfg(test)]
@@ -134,15 +121,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_list_of_failures_is_bounded() {
+    fn the_error_counts_the_failures() {
         let mut batch = Batch::start("put", Format { json: false });
         for line in 0..12 {
             let origin = Origin { file: "f.jsonl".into(), line: Some(line) };
             batch.input_failed(&origin, &CliError::Failed(format!("{origin}: not JSON"))).unwrap();
         }
-        let message = batch.finish().unwrap_err().to_string();
-        assert!(message.starts_with("12 of 12 failed: f.jsonl:0: not JSON; f.jsonl:1: "), "{message}");
-        assert!(message.ends_with("; and 2 more"), "{message}");
+        assert_eq!(batch.finish().unwrap_err().to_string(), "12 of 12 failed");
         assert!(Batch::start("put", Format { json: false }).finish().is_ok());
     }
 }

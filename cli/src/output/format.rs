@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use indicatif::HumanDuration;
+use indicatif::{HumanCount, HumanDuration};
 
 /// Digits of an id in a table: enough to be unique in practice, few enough to read.
 const SHORT_ID_DIGITS: usize = 12;
@@ -10,6 +10,11 @@ const SHORT_ID_DIGITS: usize = 12;
 /// Returns the first digits of an id.
 pub(crate) fn short_id(id: &str) -> &str {
     &id[..id.len().min(SHORT_ID_DIGITS)]
+}
+
+/// Formats a count with its noun: `1 document` or `1,200 documents`.
+pub(crate) fn count(number: u64, noun: &str) -> String {
+    format!("{} {noun}{}", HumanCount(number), if number == 1 { "" } else { "s" })
 }
 
 /// Formats a fraction as a percentage. Rounds down to three decimals, so that only 1 is shown as 100 %.
@@ -51,6 +56,11 @@ mod tests {
         assert_eq!(percent(1.0), "100 %");
         assert_eq!(percent(0.999_999_9), "99.999 %");
         assert_eq!(percent(0.5), "50.000 %");
+    }
+
+    #[test]
+    fn a_noun_agrees_with_its_count() {
+        assert_eq!([0, 1, 1200].map(|number| count(number, "byte")), ["0 bytes", "1 byte", "1,200 bytes"]);
     }
 
     #[test]

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use c3_client::{Document, Stored};
+use c3_client::{Document, DocumentName, Labels, Stored};
 use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 
-use super::format::{percent, ratio, time_since};
+use super::format::{count, percent, ratio, time_since};
 
 /// Report of a command on one document or several. In JSON, `fidelity` and `corrections` are null if unknown; other
 /// fields that do not apply are omitted.
@@ -29,6 +29,18 @@ pub(crate) struct Report {
     pub(crate) fidelity: Option<f64>,
     pub(crate) corrections: Option<u64>,
     pub(crate) verified: bool,
+    /// Of a put: bytes of the document in the store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stored_bytes: Option<u64>,
+    /// Of a put: true if the text was stored before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) already_stored: Option<bool>,
+    /// Name that a put set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<DocumentName>,
+    /// Labels of the document after a put that set any.
+    #[serde(skip_serializing_if = "Labels::is_empty")]
+    pub(crate) labels: Labels,
     /// With `--ratio auto`: true if the document meets `--fidelity-min` or `--stored-bytes-max`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bound_met: Option<bool>,
@@ -85,7 +97,14 @@ impl Report {
             total: elapsed.as_secs_f64(),
             ..Seconds::default()
         };
-        Self { seconds, bound_met: stored.bound_met, ..Self::of_document(&stored.document) }
+        Self {
+            seconds,
+            bound_met: stored.bound_met,
+            stored_bytes: Some(stored.document.stored_bytes),
+            already_stored: Some(stored.already_stored),
+            labels: stored.document.labels.clone(),
+            ..Self::of_document(&stored.document)
+        }
     }
 
     /// Combines reports into one that lists them in `files`. A single report is returned unchanged.
@@ -143,16 +162,27 @@ impl fmt::Display for Report {
         if let Some(id) = &self.id {
             writeln!(f, "id         {id}")?;
         }
-        writeln!(f, "text       {} bytes, {} tokens", HumanCount(self.bytes), HumanCount(self.tokens))?;
+        writeln!(f, "text       {}, {}", count(self.bytes, "byte"), count(self.tokens, "token"))?;
         writeln!(f, "latents    {} at {}", HumanCount(self.latents), ratio(self.ratio))?;
         match (self.fidelity, self.corrections) {
             (Some(fidelity), Some(corrections)) => {
-                writeln!(f, "fidelity   {}, {} corrections", percent(fidelity), HumanCount(corrections))?;
+                writeln!(f, "fidelity   {}, {}", percent(fidelity), count(corrections, "correction"))?;
             }
+            (None, Some(corrections)) => writeln!(f, "fidelity   verified, {}", count(corrections, "correction"))?,
             _ => writeln!(f, "fidelity   not verified")?,
         }
         if let Some(met) = self.bound_met {
             writeln!(f, "bound      {}", if met { "met" } else { "not met" })?;
+        }
+        if let Some(bytes) = self.stored_bytes {
+            let already = if self.already_stored == Some(true) { ", already stored" } else { "" };
+            writeln!(f, "stored     {}{already}", HumanBytes(bytes))?;
+        }
+        if let Some(name) = &self.name {
+            writeln!(f, "name       {name}")?;
+        }
+        for (key, value) in self.labels.iter() {
+            writeln!(f, "label      {key}={value}")?;
         }
         write!(f, "seconds    {}", self.seconds)
     }
@@ -173,14 +203,14 @@ pub(crate) fn describe(document: &Document) -> String {
     let mut lines = String::new();
     let mut line = |name: &str, value: String| lines.push_str(&format!("{name:<10} {value}\n"));
     line("id", document.id.to_string());
-    line("text", format!("{} bytes, {} tokens", HumanCount(document.bytes), HumanCount(document.tokens)));
+    line("text", format!("{}, {}", count(document.bytes, "byte"), count(document.tokens, "token")));
     let (latents, ratio) = (HumanCount(document.latents), ratio(document.ratio));
     line("latents", format!("{latents} at {ratio}, stored as {}", document.codec));
-    line("windows", format!("{} in {} shards", HumanCount(document.windows), HumanCount(document.shards)));
+    line("windows", format!("{} in {}", HumanCount(document.windows), count(document.shards, "shard")));
     match (document.fidelity(), &document.verification) {
         (Some(fidelity), Some(verification)) => {
-            let (corrections, margin) = (HumanCount(verification.corrections), verification.margin);
-            line("fidelity", format!("{}, {corrections} corrections at margin {margin}", percent(fidelity)));
+            let (corrections, margin) = (count(verification.corrections, "correction"), verification.margin);
+            line("fidelity", format!("{}, {corrections} at margin {margin}", percent(fidelity)));
             line("arithmetic", verification.arithmetic.clone());
         }
         _ => line("fidelity", "not verified".to_owned()),

@@ -8,7 +8,7 @@
 //!   [`document_list`]: lists them.
 //! - `pack`: many small manifests in one object. [`register`]: names and labels, changed by compare-and-set.
 //! - [`upload_session`]: progress records, by which interrupted puts are resumed.
-//! - `gc`: mark and sweep. [`fsck`]: reads all objects, and reports and repairs damage.
+//! - `usage`: space by purpose. `gc`: mark and sweep. [`fsck`]: reads all objects, and reports and repairs damage.
 //! - [`cache`]: memory and Redis tiers for shards, and a memory cache of manifests.
 
 mod availability;
@@ -26,6 +26,7 @@ mod payload;
 pub mod register;
 pub mod shard;
 pub mod upload_session;
+mod usage;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -44,6 +45,7 @@ use self::pack::group_commit::GroupCommit;
 pub use self::pack::group_commit::PutInProgress;
 use self::pack::index::PackIndex;
 use self::shard::ShardLatents;
+pub use self::usage::{References, Size, Usage};
 
 /// The durable store. Several gateways may use the same backend concurrently.
 pub struct Store {

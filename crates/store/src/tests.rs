@@ -361,3 +361,26 @@ async fn a_sweep_keeps_the_shards_of_an_unfinished_put() {
     store.sweep(Duration::ZERO).await.unwrap();
     assert!(missing(&store.shard(&keys).await));
 }
+
+#[tokio::test]
+async fn the_space_of_documents_uploads_and_unused_objects_is_told_apart() {
+    let (folder, store) = store().await;
+    let (manifest, keys) = large(&store, "text").await;
+    let usage = async |references: &References| store.usage(references).await.unwrap();
+    let unused = usage(&References::default()).await;
+    assert_eq!((unused.unused.objects, unused.unused), (2, unused.all));
+    let upload = Manifest { expires_unix_ms: Some(u64::MAX), ..manifest.clone() };
+    let session = UploadSession { name: "upload".parse().unwrap(), options: Bytes::new(), manifest: upload };
+    store.put_upload(&session).await.unwrap();
+    let unfinished = usage(&References::default()).await;
+    assert_eq!((unfinished.uploads, unfinished.of_uploads.objects, unfinished.unused), (1, 3, Size::default()));
+    store.put_manifest(manifest.clone()).await.unwrap();
+    fs::write(folder.path().join("foreign"), "not an object").unwrap();
+    let mut references = References::default();
+    references.add(&manifest);
+    let stored = usage(&references).await;
+    assert_eq!((stored.all.objects, stored.of_uploads.objects, stored.unused.objects), (4, 1, 0));
+    let bytes =
+        [keys.latents, keys.corrections.unwrap()].map(|key| path(folder.path(), &key).metadata().unwrap().len());
+    assert_eq!(unused.unused.bytes, bytes.iter().sum::<u64>());
+}

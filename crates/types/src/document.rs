@@ -36,7 +36,7 @@ pub struct Document {
     pub created_unix_ms: u64,
     /// Expiry, as Unix time in milliseconds: from then on, the document is not found. `None`: never.
     pub expires_unix_ms: Option<u64>,
-    /// Labels. Empty except in responses of Stat and List.
+    /// Labels. Empty except in responses of Stat and List, and in the result of a put that sets labels.
     pub labels: Labels,
     /// Names that matched a list's name filter, without the namespace. Empty except in responses of such lists.
     pub names: Vec<String>,

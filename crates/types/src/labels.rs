@@ -13,6 +13,8 @@ const LABELS_MAX: usize = 32;
 const KEY_BYTES_MAX: usize = 72;
 /// Maximum bytes of a value.
 const VALUE_BYTES_MAX: usize = 256;
+/// Key of the label with the path of a document's file. Paths of further files have the keys `path.2`, `path.3`, ….
+pub const PATH_LABEL: &str = "path";
 
 /// Labels of a document, at most 32. A key has 1 to 72 bytes and no `=`. A value has at most 256 bytes. Keys and values
 /// have no control characters.
@@ -68,6 +70,29 @@ impl Labels {
         labels.retain(|key, _| !remove.contains(key));
         labels.extend(set.0.clone());
         Self::new(labels)
+    }
+
+    /// Iterates over the paths of the files that contain the document's text.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        let is_path = |key: &str| match key.strip_prefix(PATH_LABEL) {
+            Some("") => true,
+            rest => rest.and_then(|rest| rest.strip_prefix('.')?.parse::<u32>().ok()).is_some(),
+        };
+        self.iter().filter(move |(key, _)| is_path(key)).map(|(_, value)| value)
+    }
+
+    /// Returns a copy with the labels of `set`. Its path replaces no other path, but becomes a further one as long as
+    /// there are fewer than 32 labels. Errors: too many labels.
+    pub fn with_put(&self, set: &Self) -> Result<Self, Invalid> {
+        let mut set = set.clone();
+        let Some(path) = set.0.remove(PATH_LABEL) else { return self.with_changes(&set, &[]) };
+        let mut labels = self.with_changes(&set, &[])?;
+        if labels.0.len() < LABELS_MAX && !labels.paths().any(|known| known == path) {
+            let further = (2..).map(|number| format!("{PATH_LABEL}.{number}"));
+            let mut keys = std::iter::once(PATH_LABEL.to_owned()).chain(further);
+            labels.0.extend(keys.find(|key| !labels.0.contains_key(key)).map(|key| (key, path)));
+        }
+        Ok(labels)
     }
 }
 
@@ -129,6 +154,20 @@ mod tests {
         let changed = labels_de.with_changes(&labels(&["lang=en"]), &["empty".to_owned(), "other".to_owned()]);
         assert_eq!(changed, Ok(labels(&["lang=en", "kind=a=b"])));
         assert_eq!(Labels::new(labels_de.to_map()), Ok(labels_de));
+    }
+
+    #[test]
+    fn a_document_keeps_the_paths_of_all_its_files() {
+        let mut kept = labels(&["lang=de", "pathology=x", "path.x=y"]);
+        for path in ["a.txt", "b/c.txt", "a.txt", "d"] {
+            kept = kept.with_put(&labels(&["lang=en", &format!("path={path}")])).unwrap();
+        }
+        assert_eq!(Vec::from_iter(kept.paths()), ["a.txt", "b/c.txt", "d"]);
+        assert!(kept.contains_all(&labels(&["lang=en", "path.2=b/c.txt"])));
+        for number in 0..LABELS_MAX {
+            kept = kept.with_put(&labels(&[&format!("path={number}")])).unwrap();
+        }
+        assert_eq!(kept.iter().count(), LABELS_MAX);
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub use correction::{Correction, Corrections};
 pub use document::{Document, Verification};
 pub use id::{DocumentId, Fingerprint, IdPrefix, ShardHash, WindowHash};
 pub use invalid::Invalid;
-pub use labels::{Label, Labels};
+pub use labels::{Label, Labels, PATH_LABEL};
 pub use latents::{LatentGroup, LatentGroupParts, Provenance};
 pub use list::{
     DamagedDocument, DamagedName, DocumentLabels, DocumentPage, ListQuery, NameFilter, NamePage, NamedDocument, Totals,

@@ -120,10 +120,32 @@ pub struct Totals {
     pub windows: u64,
     /// Number of names in all namespaces.
     pub names: u64,
-    /// Number of objects in the store, including unreferenced objects.
+    /// Number of all objects in the store.
     pub objects: u64,
     /// Bytes of all objects in the store.
     pub stored_bytes: u64,
     /// Number of documents that cannot be read. Documents, bytes, tokens, latents, shards and windows exclude them.
     pub damaged: u64,
+    /// Number of uploads that can be resumed.
+    pub uploads: u64,
+    /// Number of the objects of these uploads to which no document refers.
+    pub upload_objects: u64,
+    /// Bytes of the objects in `upload_objects`.
+    pub upload_bytes: u64,
+    /// Number of objects to which nothing refers: of interrupted or running puts, and of deleted documents.
+    pub unused_objects: u64,
+    /// Bytes of the objects in `unused_objects`.
+    pub unused_bytes: u64,
+}
+
+impl Totals {
+    /// Returns the bytes of the objects of documents, including their names and labels.
+    pub fn document_bytes(&self) -> u64 {
+        self.stored_bytes.saturating_sub(self.upload_bytes + self.unused_bytes)
+    }
+
+    /// Returns the number of the objects of documents, including their names and labels.
+    pub fn document_objects(&self) -> u64 {
+        self.objects.saturating_sub(self.upload_objects + self.unused_objects)
+    }
 }

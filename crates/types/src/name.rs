@@ -16,7 +16,10 @@ const DEFAULT_NAMESPACE: &str = "default";
 /// Maximum bytes of a namespace or name. Percent-encoding can triple them, and file names have at most 255 bytes.
 const PART_BYTES_MAX: usize = 72;
 
-/// A name of a document: `@namespace/name`, or `@name` in the namespace `default`.
+/// ASCII punctuation that a new name may contain. Other punctuation has a meaning in shells or URLs.
+const NEW_NAME_PUNCTUATION: &str = "._-+:@~,=/";
+
+/// A name of a document: `@namespace/name`, or `@name` in the namespace `default`. The name itself may contain `/`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DocumentName {
     namespace: Namespace,
@@ -94,9 +97,25 @@ impl fmt::Display for Namespace {
 }
 
 impl DocumentName {
-    /// Checks a name. The rules are the same as for [`Namespace`].
+    /// Checks a name. The rules for each of its parts between `/` are the same as for [`Namespace`]; together, they
+    /// have at most 72 bytes.
     pub fn new(namespace: Namespace, name: String) -> Result<Self, Invalid> {
-        Ok(Self { namespace, name: part("name", name)? })
+        length("name", &name)?;
+        name.split(SEPARATOR).try_for_each(|name| part("name", name.to_owned()).map(drop))?;
+        Ok(Self { namespace, name })
+    }
+
+    /// Refuses a name with white space, or with ASCII punctuation other than `. _ - + : @ ~ , =` and `/`. Only new
+    /// names are refused: earlier versions allowed such names, which can still be used and removed.
+    pub fn checked_as_new(self) -> Result<Self, Invalid> {
+        let is_wrong = |c: &char| c.is_whitespace() || c.is_ascii_punctuation() && !NEW_NAME_PUNCTUATION.contains(*c);
+        match self.namespace.0.chars().chain(self.name.chars()).find(is_wrong) {
+            None => Ok(self),
+            Some(wrong) => {
+                let problem = format!("contains `{wrong}`: use letters, digits, `.`, `_`, `-` and `/`");
+                Err(Invalid::new("name", problem))
+            }
+        }
     }
 
     /// Checks a namespace and a name. An empty namespace means `default`.
@@ -117,7 +136,7 @@ impl DocumentName {
 
 impl fmt::Display for DocumentName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.namespace.0 == DEFAULT_NAMESPACE {
+        match self.namespace.0 == DEFAULT_NAMESPACE && !self.name.contains(SEPARATOR) {
             true => write!(f, "{SIGIL}{}", self.name),
             false => write!(f, "{SIGIL}{}{SEPARATOR}{}", self.namespace, self.name),
         }
@@ -194,15 +213,21 @@ impl From<Expected> for Option<String> {
 
 serde_str!(Namespace, DocumentName, DocumentRef);
 
+fn length(field: &'static str, given: &str) -> Result<(), Invalid> {
+    match given.len() > PART_BYTES_MAX {
+        true => Err(Invalid::new(field, "has more than 72 bytes")),
+        false => Ok(()),
+    }
+}
+
 fn part(field: &'static str, given: String) -> Result<String, Invalid> {
+    length(field, &given)?;
     let problem = if given.is_empty() {
         "must not be empty"
-    } else if given.len() > PART_BYTES_MAX {
-        "has more than 72 bytes"
     } else if given.chars().any(char::is_control) {
         "contains a control character"
     } else if given.contains(SEPARATOR) {
-        "contains `/`, which separates a namespace from a name"
+        "contains `/`"
     } else if given == "." || given == ".." {
         "must not be `.` or `..`"
     } else if given.trim() != given {
@@ -225,6 +250,8 @@ mod tests {
             ("@team a/kapitel-1.txt", "team a", "kapitel-1.txt"),
             ("@書/道德經", "書", "道德經"),
             ("@@x", "default", "@x"),
+            ("@team/notes/a.txt", "team", "notes/a.txt"),
+            ("@default/a/b", "default", "a/b"),
         ] {
             let read: DocumentName = typed.parse().unwrap();
             assert_eq!((read.namespace().as_str(), read.name()), (namespace, name), "{typed}");
@@ -236,7 +263,7 @@ mod tests {
     #[test]
     fn invalid_names_are_refused() {
         let long = "x".repeat(PART_BYTES_MAX + 1);
-        for wrong in ["", ".", "..", "a/b", "a\nb", "a\0", " a", "a ", &long] {
+        for wrong in ["", ".", "..", "a//b", "a/../b", "a/", "a\nb", "a\0", " a", "a ", &long] {
             let refused = DocumentName::from_parts(String::new(), wrong.to_owned()).unwrap_err();
             assert_eq!(refused.field, "name", "{wrong}");
             if !wrong.is_empty() {
@@ -245,8 +272,19 @@ mod tests {
             }
         }
         assert!(DocumentName::from_parts(String::new(), "x".repeat(PART_BYTES_MAX)).is_ok());
-        for wrong in ["@", "@/x", "@x/", "@a/b/c", "@../x"] {
+        for wrong in ["@", "@/x", "@x/", "@a//b", "@../x"] {
             assert!(wrong.parse::<DocumentName>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_new_name_needs_no_quotes_in_a_shell() {
+        let new = |typed: &str| typed.parse::<DocumentName>().unwrap().checked_as_new();
+        for wrong in ["bad name!", "bad name", "bad!", "a b/c", "x/$HOME", "a?b", "50%", "a\u{a0}b", "\"a\""] {
+            assert_eq!(new(wrong).unwrap_err().field, "name", "{wrong}");
+        }
+        for right in ["書/道德經", "team/notes/a-1_v2.txt", "c++", "10:30"] {
+            assert!(new(right).is_ok(), "{right}");
         }
     }
 

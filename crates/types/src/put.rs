@@ -42,6 +42,8 @@ pub struct Stored {
     pub times: StageTimes,
     /// True if the document meets the bound of [`WriteOptions::auto_ratio`]; `None` without such a bound.
     pub bound_met: Option<bool>,
+    /// True if a document with this text existed before the write.
+    pub already_stored: bool,
 }
 
 /// Time by stage. The times of concurrent calls are added.

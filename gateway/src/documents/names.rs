@@ -116,22 +116,28 @@ impl Gateway {
 
     /// Changes a document's labels. Fails if the current version of the labels is not the expected one.
     pub(crate) async fn set_labels(&self, reference: &str, change: &LabelsChange) -> Result<DocumentLabels, Error> {
+        let LabelsChange { set, remove, expected } = change;
         let found = self.find(reference).await?;
-        self.label(&found.value, change).await
+        self.label(&found.value, expected, |labels| labels.with_changes(set, remove)).await
     }
 
     /// Sets the labels, then the name, that a put requested for its stored document. The document stays if this fails.
-    pub(crate) async fn set_requested_names(&self, manifest: &Manifest, options: &WriteOptions) -> Result<(), Error> {
+    /// Returns all labels of the document if the put requested any.
+    pub(crate) async fn set_requested_names(
+        &self,
+        manifest: &Manifest,
+        options: &WriteOptions,
+    ) -> Result<Labels, Error> {
         let not_named = |error| Error::NotNamed { id: manifest.id, source: Box::new(error) };
+        let mut labels = Labels::default();
         if !options.labels.is_empty() {
-            let (set, expected) = (options.labels.clone(), Expected::Any);
-            let change = LabelsChange { set, remove: Vec::new(), expected };
-            self.label(manifest, &change).await.map_err(not_named)?;
+            let labeled = self.label(manifest, &Expected::Any, |labels| labels.with_put(&options.labels)).await;
+            labels = labeled.map_err(not_named)?.labels;
         }
         if let Some(name) = &options.name {
             self.point(&name.name, manifest, &name.expected).await.map_err(not_named)?;
         }
-        Ok(())
+        Ok(labels)
     }
 
     async fn read_name(&self, name: &DocumentName) -> Result<(Register, RegisterValue), Error> {
@@ -155,12 +161,16 @@ impl Gateway {
         }
     }
 
-    async fn label(&self, manifest: &Manifest, change: &LabelsChange) -> Result<DocumentLabels, Error> {
-        let LabelsChange { set, remove, expected } = change;
+    async fn label(
+        &self,
+        manifest: &Manifest,
+        expected: &Expected,
+        change: impl Fn(&Labels) -> Result<Labels, Invalid>,
+    ) -> Result<DocumentLabels, Error> {
         let (document, version) = (manifest.id, manifest.version);
         let new = |was: Option<&RegisterValue>| {
             let was = was.map_or_else(Labels::default, |was| was.labels.clone());
-            let labels = was.with_changes(set, remove)?;
+            let labels = change(&was)?;
             Ok::<_, Error>((!labels.is_empty()).then_some(RegisterValue { document, version, labels }))
         };
         let (labels, token) = match self.store.change_labels(document, expected, new).await? {

@@ -1,8 +1,8 @@
 //! Totals over all documents.
 
-use c3_store::Error as StoreError;
 use c3_store::document_list::IdRange;
 use c3_store::object::key::DELETED;
+use c3_store::{Error as StoreError, References};
 use c3_types::Totals;
 use futures::{StreamExt, stream};
 
@@ -11,11 +11,9 @@ use crate::error::Error;
 use crate::state::Gateway;
 
 impl Gateway {
-    /// Returns totals over all documents, and the number and bytes of all objects. Reads every manifest and every name.
+    /// Returns totals over all documents and all objects. Reads every manifest and every name.
     pub(crate) async fn totals(&self) -> Result<Totals, Error> {
-        let (objects, stored_bytes) = self.store.size().await?;
-        self.metrics.store.size((objects, stored_bytes));
-        let mut totals = Totals { objects, stored_bytes, ..Default::default() };
+        let (mut totals, mut references) = (Totals::default(), References::default());
         // Names are written after their document. They are listed before it, so the later list contains it.
         let names = self.store.names(None).await?;
         let documents = self.store.documents("", None, usize::MAX).await?;
@@ -40,6 +38,7 @@ impl Gateway {
         while let Some(read) = reads.next().await {
             match read {
                 Ok(found) => {
+                    references.add(&found.value);
                     let document = found.value.document(found.bytes);
                     totals.documents += 1;
                     totals.bytes += document.bytes;
@@ -54,6 +53,17 @@ impl Gateway {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(totals)
+        let usage = self.store.usage(&references).await?;
+        self.metrics.store.size((usage.all.objects, usage.all.bytes));
+        Ok(Totals {
+            objects: usage.all.objects,
+            stored_bytes: usage.all.bytes,
+            uploads: usage.uploads,
+            upload_objects: usage.of_uploads.objects,
+            upload_bytes: usage.of_uploads.bytes,
+            unused_objects: usage.unused.objects,
+            unused_bytes: usage.unused.bytes,
+            ..totals
+        })
     }
 }

@@ -141,7 +141,7 @@ where
                 }
                 WrittenPart::End(hash) => {
                     let (mut put, manifest) = commit(&gateway, &plan, &mut progress, &hash, replaces.as_ref()).await?;
-                    gateway.set_requested_names(&manifest, &options).await?;
+                    put.document.labels = gateway.set_requested_names(&manifest, &options).await?;
                     put.bound_met = policy.as_ref().map(|policy| policy.is_met(&put.document));
                     if let Some(upload) = &upload {
                         upload.end(&gateway).await;
@@ -172,6 +172,7 @@ async fn commit(
 ) -> Result<(Stored, Manifest), Error> {
     let id = hash.id();
     let mut manifest = plan.manifest(id, std::mem::take(&mut progress.shards));
+    let now = manifest.created_unix_ms;
     // An append to a document of one shard writes the whole text again, so it needs no subtrees to resume the hash.
     if manifest.shards.len() > 1 {
         manifest.subtrees = hash.subtrees().to_vec();
@@ -190,7 +191,9 @@ async fn commit(
     gateway.metrics.text(Direction::In, bytes, tokens);
     tracing::info!(%id, bytes, tokens, reused, "stored a document");
     let document = stored.value.document(stored.bytes);
-    Ok((Stored { document, shards_reused: reused, times, bound_met: None }, stored.value))
+    // A document that exists already keeps the time of its first put.
+    let already_stored = document.created_unix_ms != now;
+    Ok((Stored { document, shards_reused: reused, times, bound_met: None, already_stored }, stored.value))
 }
 
 /// Replaces `old` by `new`. Fails if `old` was changed or deleted meanwhile, or if the ids differ.

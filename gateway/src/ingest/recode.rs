@@ -49,7 +49,8 @@ pub(crate) fn recode(
                 None => old.document(found.bytes),
             };
             let (shards_reused, times) = (document.shards, StageTimes::default());
-            yield PutEvent::Stored(Box::new(Stored { document, shards_reused, times, bound_met: None }));
+            let stored = Stored { document, shards_reused, times, bound_met: None, already_stored: true };
+            yield PutEvent::Stored(Box::new(stored));
             return;
         }
         let text = document_text(Arc::clone(&gateway), old.id, ByteRange::default());

@@ -105,6 +105,7 @@ impl FromWire<pb::PutResult> for Stored {
                 store: duration("result.seconds", seconds.store)?,
             },
             bound_met: wire.bound_met,
+            already_stored: wire.already_stored,
         })
     }
 }
@@ -122,6 +123,7 @@ impl ToWire for Stored {
                 store: self.times.store.as_secs_f64(),
             }),
             bound_met: self.bound_met,
+            already_stored: self.already_stored,
         }
     }
 }
@@ -250,7 +252,8 @@ mod tests {
             upload: Some("night-run_1".parse().unwrap()),
         };
         let times = StageTimes { compress: Duration::from_millis(250), ..StageTimes::default() };
-        let stored = Stored { document: document(), shards_reused: 1, times, bound_met: Some(true) };
+        let stored =
+            Stored { document: document(), shards_reused: 1, times, bound_met: Some(true), already_stored: true };
         for event in [PutEvent::Progress(progress), PutEvent::Stored(Box::new(stored))] {
             assert_eq!(PutEvent::from_wire(event.to_wire()), Ok(event));
         }

@@ -146,8 +146,25 @@ impl ToWire for DocumentLabels {
 impl FromWire<pb::TotalsResponse> for Totals {
     fn from_wire(wire: pb::TotalsResponse) -> Result<Self, Invalid> {
         let pb::TotalsResponse { documents, bytes, tokens, latents, shards, windows, .. } = wire;
-        let pb::TotalsResponse { names, objects, stored_bytes, damaged, .. } = wire;
-        Ok(Self { documents, bytes, tokens, latents, shards, windows, names, objects, stored_bytes, damaged })
+        let pb::TotalsResponse { names, objects, stored_bytes, damaged, uploads, .. } = wire;
+        let pb::TotalsResponse { upload_objects, upload_bytes, unused_objects, unused_bytes, .. } = wire;
+        Ok(Self {
+            documents,
+            bytes,
+            tokens,
+            latents,
+            shards,
+            windows,
+            names,
+            objects,
+            stored_bytes,
+            damaged,
+            uploads,
+            upload_objects,
+            upload_bytes,
+            unused_objects,
+            unused_bytes,
+        })
     }
 }
 
@@ -155,8 +172,23 @@ impl ToWire for Totals {
     type Wire = pb::TotalsResponse;
 
     fn to_wire(&self) -> pb::TotalsResponse {
-        let Self { documents, bytes, tokens, latents, shards, windows, names, objects, stored_bytes, damaged } = *self;
-        pb::TotalsResponse { documents, bytes, tokens, latents, shards, windows, names, objects, stored_bytes, damaged }
+        pb::TotalsResponse {
+            documents: self.documents,
+            bytes: self.bytes,
+            tokens: self.tokens,
+            latents: self.latents,
+            shards: self.shards,
+            windows: self.windows,
+            names: self.names,
+            objects: self.objects,
+            stored_bytes: self.stored_bytes,
+            damaged: self.damaged,
+            uploads: self.uploads,
+            upload_objects: self.upload_objects,
+            upload_bytes: self.upload_bytes,
+            unused_objects: self.unused_objects,
+            unused_bytes: self.unused_bytes,
+        }
     }
 }
 

@@ -95,7 +95,7 @@ impl FromWire<(String, String)> for DocumentName {
 
 impl FromWire<pb::PutName> for PutName {
     fn from_wire(wire: pb::PutName) -> Result<Self, Invalid> {
-        let name = DocumentName::from_parts(wire.namespace, wire.name)?;
+        let name = DocumentName::from_parts(wire.namespace, wire.name)?.checked_as_new()?;
         Ok(Self { name, expected: Expected::from_token(wire.expected) })
     }
 }

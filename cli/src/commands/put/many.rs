@@ -5,7 +5,7 @@ use std::time::Instant;
 use c3_client::{Client, WriteOptions};
 use futures::{StreamExt, stream};
 
-use super::PutArgs;
+use super::{NamingArgs, PutArgs, path_warning};
 use crate::error::CliError;
 use crate::input::TextInput;
 use crate::input::discover::{self, Depth, FoundText, Input, Search};
@@ -14,21 +14,21 @@ use crate::upload;
 
 /// Stores the texts. A usage error ends the batch, since every text would cause it. Other failures do not end it.
 pub(super) async fn run(args: PutArgs) -> Result<(), CliError> {
-    let labels = args.naming.labels()?;
-    if args.naming.name()?.is_some() || args.upload.is_some() {
-        return Err(CliError::Usage("--name and --upload need a single text".to_owned()));
+    args.naming.check_many(args.many.field().as_deref())?;
+    if args.upload.is_some() {
+        return Err(CliError::Usage("--upload needs a single text".to_owned()));
     }
     let client = args.remote.connect_to_write(&args.write).await?;
     let base = args.resolve_base(&client).await?;
-    let options = WriteOptions { base, ttl_seconds: args.ttl, labels, ..args.write.options(None) };
+    let options = WriteOptions { base, ttl_seconds: args.ttl, ..args.write.options(None) };
     let mut batch = Batch::start("put", args.remote.format);
     let depth = if args.many.recursive { Depth::Recursive } else { Depth::Shallow };
     let inputs = discover::find(Search { arguments: args.files, depth, field: args.many.field() });
     let inputs = stream::unfold(inputs, async |mut inputs| Some((inputs.recv().await?, inputs)));
     let progress = batch.progress();
     let put = |input: Input| {
-        let (client, options, progress) = (client.clone(), options.clone(), &progress);
-        async move { (input.origin, put_one(&client, input.text, options, progress).await) }
+        let put = Put { client: &client, naming: &args.naming, options: options.clone(), progress: &progress };
+        async move { (input.origin.clone(), put.run(input).await) }
     };
     let mut puts = std::pin::pin!(inputs.map(put).buffer_unordered(args.many.jobs));
     while let Some((origin, report)) = puts.next().await {
@@ -44,27 +44,40 @@ pub(super) async fn run(args: PutArgs) -> Result<(), CliError> {
     batch.finish()
 }
 
-async fn put_one(
-    client: &Client,
-    text: Result<FoundText, String>,
+/// The put of one text of a batch.
+struct Put<'a> {
+    client: &'a Client,
+    naming: &'a NamingArgs,
+    /// Options that all texts of the batch share.
     options: WriteOptions,
-    progress: &Progress,
-) -> Result<Report, CliError> {
-    let started = Instant::now();
-    // Keep the line's share of the memory limit until the text is stored.
-    let (input, _memory) = match text.map_err(CliError::Failed)? {
-        FoundText::File(file) => (TextInput::open(&file).await?, None),
-        FoundText::Line { text, memory } => (TextInput::from_memory(text), Some(memory)),
-    };
-    let options = WriteOptions { bytes: input.bytes, ..options };
-    // A retry reports its progress from 0 again. Add only the bytes that exceed the progress of earlier attempts.
-    let mut counted = 0;
-    let stored = upload::send(client, input, &options, |done| {
-        let more = done.bytes_done.saturating_sub(counted);
-        counted += more;
-        progress.add(more);
-    })
-    .await?;
-    progress.add(stored.document.bytes.saturating_sub(counted));
-    Ok(Report::of_stored(&stored, started.elapsed()))
+    progress: &'a Progress,
+}
+
+impl Put<'_> {
+    async fn run(self, Input { origin, path, text }: Input) -> Result<Report, CliError> {
+        let started = Instant::now();
+        // Keep the line's share of the memory limit until the text is stored.
+        let (input, _memory) = match text.map_err(CliError::Failed)? {
+            FoundText::File(file) => (TextInput::open(&file).await?, None),
+            FoundText::Line { text, memory } => (TextInput::from_memory(origin.to_string(), text), Some(memory)),
+        };
+        let path = path.filter(|_| input.is_file);
+        let name = self.naming.name_of(path.as_deref())?;
+        let labels = self.naming.labels(path.as_deref())?;
+        let options = WriteOptions { bytes: input.bytes, name, labels, ..self.options };
+        // A retry reports its progress from 0 again. Add only the bytes that exceed the progress of earlier attempts.
+        let (mut counted, is_file) = (0, input.is_file);
+        let stored = upload::send(self.client, input, &options, |done| {
+            let more = done.bytes_done.saturating_sub(counted);
+            counted += more;
+            self.progress.add(more);
+        })
+        .await?;
+        self.progress.add(stored.document.bytes.saturating_sub(counted));
+        if is_file && let Some(warning) = path_warning(&origin.to_string(), &options.labels, &stored.document.labels) {
+            self.progress.suspend(|| eprintln!("{warning}"));
+        }
+        let name = options.name.map(|put| put.name);
+        Ok(Report { name, ..Report::of_stored(&stored, started.elapsed()) })
+    }
 }

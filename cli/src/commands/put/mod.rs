@@ -4,12 +4,14 @@ mod many;
 
 use std::path::PathBuf;
 
-use c3_client::{Base, Client, DocumentName, Expected, Label, Labels, Namespace, PutName, UploadName, WriteOptions};
+use c3_client::{
+    Base, Client, DocumentName, Expected, Label, Labels, Namespace, PATH_LABEL, PutName, UploadName, WriteOptions,
+};
 
 use crate::args::{PreconditionArgs, RemoteArgs, WriteArgs, document_ref, positive};
 use crate::error::CliError;
 use crate::input::TextInput;
-use crate::input::discover::is_single_file;
+use crate::input::discover::{is_single_file, kept_path_of};
 use crate::output::{Progress, Report};
 use crate::upload;
 
@@ -72,7 +74,7 @@ struct ManyArgs {
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Name and labels")]
 struct NamingArgs {
-    /// Name for the document: NAME or NAMESPACE/NAME
+    /// Name for the document: NAME or NAMESPACE/NAME; of several files, each is named NAME/PATH
     ///
     /// Commands then accept @NAME in place of the id.
     #[arg(long)]
@@ -80,7 +82,7 @@ struct NamingArgs {
     /// Namespace of the name [default: default]
     #[arg(long, requires = "name")]
     namespace: Option<Namespace>,
-    /// Label for the document; may be repeated
+    /// Label for the document; may be repeated. A file also gets the label path=PATH
     #[arg(long = "label", value_name = "KEY=VALUE")]
     labels: Vec<Label>,
     #[command(flatten)]
@@ -95,22 +97,62 @@ impl ManyArgs {
 }
 
 impl NamingArgs {
+    /// Returns the name of a single document.
     fn name(&self) -> Result<Option<PutName>, CliError> {
-        let expected = self.precondition.expected();
-        let name = match (&self.name, &self.namespace) {
-            (Some(name), Some(namespace)) => DocumentName::new(namespace.clone(), name.clone())?,
-            (Some(name), None) => name.parse()?,
-            (None, _) if expected == Expected::Any => return Ok(None),
-            (None, _) => {
-                return Err(CliError::Usage("--if-match and --if-absent need --name".to_owned()));
-            }
-        };
-        Ok(Some(PutName { name, expected }))
+        match &self.name {
+            Some(name) => self.put_name(name.clone()).map(Some),
+            None if self.precondition.expected() == Expected::Any => Ok(None),
+            None => Err(CliError::Usage("--if-match and --if-absent need --name".to_owned())),
+        }
     }
 
-    fn labels(&self) -> Result<Labels, CliError> {
-        Ok(Labels::new(self.labels.iter().cloned().map(Into::into))?)
+    /// Refuses wrong names and labels before the first of several texts is put.
+    fn check_many(&self, field: Option<&str>) -> Result<(), CliError> {
+        self.labels(None)?;
+        match (self.name()?, self.precondition.expected()) {
+            (Some(_), Expected::Token(_)) => {
+                Err(CliError::Usage("--if-match is the token of one name: give a single text".to_owned()))
+            }
+            (Some(_), _) if field.is_some() => {
+                Err(CliError::Usage("--name names files by their paths, which lines of JSON lack".to_owned()))
+            }
+            _ => Ok(()),
+        }
     }
+
+    /// Returns the name of one of several files. Its error ends only the put of this file.
+    fn name_of(&self, path: Option<&str>) -> Result<Option<PutName>, CliError> {
+        let Some(name) = &self.name else { return Ok(None) };
+        let path = path.ok_or_else(|| CliError::Failed("has no path to be named by: omit --name".to_owned()))?;
+        let name = self.put_name(format!("{name}/{path}"));
+        name.map(Some).map_err(|error| CliError::Failed(format!("{error}, or omit --name")))
+    }
+
+    fn put_name(&self, name: String) -> Result<PutName, CliError> {
+        let name = match &self.namespace {
+            Some(namespace) => DocumentName::new(namespace.clone(), name)?,
+            None => name.parse()?,
+        };
+        Ok(PutName { name: name.checked_as_new()?, expected: self.precondition.expected() })
+    }
+
+    /// Returns the labels of a text, with its path unless the caller gave one or the path is no valid label.
+    fn labels(&self, path: Option<&str>) -> Result<Labels, CliError> {
+        let labels = Labels::new(self.labels.iter().cloned().map(Into::into))?;
+        let with_path = Labels::new(path.map(|path| (PATH_LABEL.to_owned(), path.to_owned())));
+        Ok(with_path.and_then(|path| path.with_changes(&labels, &[])).unwrap_or(labels))
+    }
+}
+
+/// Returns a warning if the path of a file is not in its document's labels. `put` are the labels that the put set.
+fn path_warning(file: &str, put: &Labels, document: &Labels) -> Option<String> {
+    let is_lost = match put.paths().next() {
+        // Earlier gateways return no labels.
+        Some(path) => !document.is_empty() && !document.paths().any(|kept| kept == path),
+        None => true,
+    };
+    let limits = "a label has up to 256 bytes of UTF-8 without control characters, a document up to 32 labels";
+    is_lost.then(|| format!("warning: {file}: its path was not kept: {limits}"))
 }
 
 impl PutArgs {
@@ -127,8 +169,11 @@ pub(crate) async fn run(args: PutArgs) -> Result<(), CliError> {
         [file] if args.many.field().is_none() && is_single_file(file) => file,
         _ => return many::run(args).await,
     };
-    let (name, labels) = (args.naming.name()?, args.naming.labels()?);
+    let name = args.naming.name()?;
     let input = TextInput::open(file).await?;
+    let file_name = input.is_file.then(|| input.name.clone());
+    let path = if input.is_file { kept_path_of(file) } else { None };
+    let labels = args.naming.labels(path.as_deref())?;
     let client = args.remote.connect_to_write(&args.write).await?;
     let base = args.resolve_base(&client).await?;
     let options = args.write.options(input.bytes);
@@ -136,6 +181,11 @@ pub(crate) async fn run(args: PutArgs) -> Result<(), CliError> {
     let options = WriteOptions { upload, base, ttl_seconds: args.ttl, name, labels, ..options };
     let progress = Progress::start("put", input.bytes);
     let (stored, elapsed) = upload::store(&client, input, &options, progress).await?;
-    let report = Report::of_stored(&stored, elapsed);
+    let warning = file_name.and_then(|name| path_warning(&name, &options.labels, &stored.document.labels));
+    if let Some(warning) = warning {
+        eprintln!("{warning}");
+    }
+    let name = options.name.map(|put| put.name);
+    let report = Report { name, ..Report::of_stored(&stored, elapsed) };
     args.remote.format.print(&report, &report)
 }

@@ -1,23 +1,18 @@
 //! Mark phase: reads all current manifests and upload sessions, and collects the keys of objects that they refer to.
 
-use std::collections::HashSet;
-
 use c3_types::DocumentId;
 use futures::{StreamExt, stream};
 
-use crate::manifest::Manifest;
 use crate::object::CONCURRENT_REQUESTS;
 use crate::object::key::ObjectKey;
 use crate::object::version::{Version, now_unix_ms};
+use crate::usage::References;
 use crate::{Error, Store};
-
-/// Half of the BLAKE3 hash of a key. It saves memory, since a store may have millions of keys.
-type KeyDigest = [u8; 16];
 
 /// Result of the mark phase.
 #[derive(Default)]
 pub(crate) struct LiveObjects {
-    referenced: HashSet<KeyDigest>,
+    references: References,
     /// Current versions of expired documents.
     pub(crate) expired: Vec<(DocumentId, Version)>,
     /// Number of damaged manifests and packs. They may refer to any object.
@@ -27,17 +22,8 @@ pub(crate) struct LiveObjects {
 impl LiveObjects {
     /// Returns whether a document or an upload session refers to the object.
     pub(crate) fn contains(&self, key: &ObjectKey) -> bool {
-        self.referenced.contains(&digest(key))
+        self.references.contains(key)
     }
-
-    fn add(&mut self, manifest: &Manifest) {
-        self.referenced.extend(manifest.object_keys().map(|key| digest(&key)));
-    }
-}
-
-fn digest(key: &ObjectKey) -> KeyDigest {
-    let hash = blake3::hash(key.to_string().as_bytes());
-    std::array::from_fn(|i| hash.as_bytes()[i])
 }
 
 impl Store {
@@ -46,7 +32,7 @@ impl Store {
         let mut live = LiveObjects::default();
         // Lists sessions before manifests. A put stores its manifest, then deletes its session, so one is found.
         for session in self.uploads().await? {
-            live.add(&session.manifest);
+            live.references.add(&session.manifest);
         }
         let inventory = self.inventory().await?;
         // A damaged pack may have more records than were found.
@@ -68,7 +54,7 @@ impl Store {
                 Ok(manifest) if manifest.value.is_expired(now) => {
                     live.expired.push((copy.id, copy.located.version));
                 }
-                Ok(manifest) => live.add(&manifest.value),
+                Ok(manifest) => live.references.add(&manifest.value),
                 Err(Error::Missing { .. }) => {}
                 Err(error @ Error::Damaged { .. }) => {
                     tracing::warn!(%error, "a manifest cannot be read, so no shard is removed: run `c3 fsck`");

@@ -80,8 +80,12 @@ impl ObjectKey {
 
     /// Returns the byte that identifies the object's kind in its envelope; 0 if the key is in no known folder.
     pub(crate) fn tag(&self) -> u8 {
-        let folder = self.0.as_ref().split('/').next();
-        TAGS.iter().find(|(tagged, _)| Some(*tagged) == folder).map_or(0, |(_, tag)| *tag)
+        TAGS.iter().find(|(tagged, _)| *tagged == self.root_folder()).map_or(0, |(_, tag)| *tag)
+    }
+
+    /// Returns the top-level folder.
+    pub(crate) fn root_folder(&self) -> &str {
+        self.0.as_ref().split('/').next().unwrap_or_default()
     }
 
     /// Splits the key into its prefix and version. A key without a version has [`Version::NONE`].
@@ -332,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_name_is_parsed_from_its_path() {
-        for typed in ["@book", "@team a/..x", "@書/100 %", "@a.0000000000000001"] {
+        for typed in ["@book", "@team a/..x", "@team/notes/a.txt", "@書/100 %", "@a.0000000000000001"] {
             let name: DocumentName = typed.parse().unwrap();
             let object = name_prefix(&name).at(Version::from_bits(7));
             assert_eq!(parse_name(object.path()), Some(name.clone()), "{object}");

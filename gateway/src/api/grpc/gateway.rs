@@ -130,7 +130,8 @@ impl pb::gateway_server::Gateway for GatewayService {
 
     async fn set_name(&self, request: Request<pb::SetNameRequest>) -> Result<Response<pb::SetNameResponse>, Status> {
         let pb::SetNameRequest { namespace, name, id, expected } = request.into_inner();
-        let name = DocumentName::from_wire((namespace, name)).map_err(invalid)?;
+        let name = DocumentName::from_wire((namespace, name)).and_then(DocumentName::checked_as_new);
+        let name = name.map_err(invalid)?;
         let named = self.gateway.set_name(&name, &id, &Expected::from_token(expected)).await;
         Ok(Response::new(pb::SetNameResponse { named: Some(named.map_err(status)?.to_wire()) }))
     }

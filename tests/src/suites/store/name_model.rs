@@ -47,7 +47,7 @@ impl NameModel {
         stored: &Stored,
         rng: &mut Rng,
     ) -> Result<bool> {
-        let name = format!("name {}", rng.below(NAMES));
+        let name = format!("näme-{}", rng.below(NAMES));
         match rng.below(7) {
             0 | 1 => self.set(api, &name, number, ids, stored, rng).await,
             2 => self.remove(api, &name, ids, rng).await,

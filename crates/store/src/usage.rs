@@ -1,0 +1,93 @@
+//! Space in the store, divided into the objects of documents, those of unfinished uploads, and the rest.
+
+use std::collections::HashSet;
+
+use futures::{TryStreamExt, pin_mut};
+use object_store::path::Path;
+
+use crate::manifest::Manifest;
+use crate::object::key::{
+    CORRECTIONS, DELETED, DOCUMENTS, LABELS, LATENTS, NAMES, ObjectKey, PACKS, PENDING_DELETES, UPLOADS,
+};
+use crate::{Error, Store};
+
+/// Half of the BLAKE3 hash of a key. It saves memory, since a store may have millions of keys.
+type KeyDigest = [u8; 16];
+
+/// Latents and corrections to which manifests refer.
+#[derive(Default)]
+pub struct References(HashSet<KeyDigest>);
+
+/// A number of objects and their total size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Number of objects.
+    pub objects: u64,
+    /// Size of the objects in bytes.
+    pub bytes: u64,
+}
+
+/// Space in the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// All objects.
+    pub all: Size,
+    /// Number of uploads that can be resumed.
+    pub uploads: u64,
+    /// Records of these uploads, and latents and corrections to which only uploads refer.
+    pub of_uploads: Size,
+    /// Latents and corrections to which nothing refers, tombstones, and pending-delete lists.
+    pub unused: Size,
+}
+
+impl References {
+    /// Adds the objects of a manifest.
+    pub fn add(&mut self, manifest: &Manifest) {
+        self.0.extend(manifest.object_keys().map(|key| digest(&key)));
+    }
+
+    /// Returns whether a manifest refers to the object.
+    pub(crate) fn contains(&self, key: &ObjectKey) -> bool {
+        self.0.contains(&digest(key))
+    }
+}
+
+impl Size {
+    fn add(&mut self, bytes: u64) {
+        self.objects += 1;
+        self.bytes += bytes;
+    }
+}
+
+impl Store {
+    /// Measures the space in the store. `documents` refers to the objects of all documents. Lists the whole store.
+    pub async fn usage(&self, documents: &References) -> Result<Usage, Error> {
+        let (mut usage, mut uploads) = (Usage::default(), References::default());
+        for session in self.uploads().await? {
+            usage.uploads += 1;
+            uploads.add(&session.manifest);
+        }
+        let root = Path::default();
+        let objects = self.objects.list(&root, &root);
+        pin_mut!(objects);
+        while let Some(object) = objects.try_next().await? {
+            let key = ObjectKey::from_path(object.location);
+            let part = match key.root_folder() {
+                LATENTS | CORRECTIONS if documents.contains(&key) => None,
+                LATENTS | CORRECTIONS if uploads.contains(&key) => Some(&mut usage.of_uploads),
+                UPLOADS => Some(&mut usage.of_uploads),
+                LATENTS | CORRECTIONS | DELETED | PENDING_DELETES => Some(&mut usage.unused),
+                DOCUMENTS | PACKS | NAMES | LABELS => None,
+                // Not an object of the store.
+                _ => continue,
+            };
+            part.into_iter().chain([&mut usage.all]).for_each(|part| part.add(object.size));
+        }
+        Ok(usage)
+    }
+}
+
+fn digest(key: &ObjectKey) -> KeyDigest {
+    let hash = blake3::hash(key.to_string().as_bytes());
+    std::array::from_fn(|i| hash.as_bytes()[i])
+}
