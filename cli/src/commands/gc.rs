@@ -4,6 +4,7 @@ use c3_client::SweepSummary;
 
 use crate::args::RemoteArgs;
 use crate::error::CliError;
+use crate::output::print_error;
 
 /// Arguments of `gc`.
 #[derive(Debug, clap::Args)]
@@ -22,9 +23,9 @@ pub(crate) async fn run(args: GcArgs) -> Result<(), CliError> {
     let swept = args.remote.connect().await?.sweep(args.grace).await?;
     let SweepSummary { pending_deletes, removed, removed_bytes, expired, packed, unreadable } = swept;
     if unreadable > 0 {
-        eprintln!(
+        print_error(format_args!(
             "warning: {unreadable} manifests cannot be read, so objects that they may refer to were kept; run `c3 fsck`"
-        );
+        ));
     }
     let text = format!(
         "deleted {removed} objects ({removed_bytes} bytes); {pending_deletes} more are pending deletion; \

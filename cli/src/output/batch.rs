@@ -8,7 +8,7 @@ use indicatif::HumanCount;
 use serde::Serialize;
 
 use super::format::short_id;
-use super::{Format, Progress, Report, print, to_json};
+use super::{Format, Progress, Report, print, print_error, to_json};
 use crate::error::CliError;
 use crate::input::discover::Origin;
 
@@ -65,13 +65,28 @@ impl Batch {
         Arc::clone(&self.progress)
     }
 
+    /// Sets the total of the progress bar once `bytes` is known. Does nothing if the bar is not drawn.
+    pub(crate) fn set_total(&self, bytes: impl Future<Output = Option<u64>> + Send + 'static) {
+        if self.progress.is_hidden() {
+            return;
+        }
+        let progress = Arc::downgrade(&self.progress);
+        tokio::spawn(async move {
+            if let Some(bytes) = bytes.await
+                && let Some(progress) = progress.upgrade()
+            {
+                progress.set_total(bytes);
+            }
+        });
+    }
+
     /// Prints the report on a document that was stored or read, and adds it to the totals.
     pub(crate) fn succeeded(&mut self, report: &Report) -> Result<(), CliError> {
         self.totals.documents += 1;
         self.totals.bytes += report.bytes;
         self.totals.tokens += report.tokens;
         self.totals.latents += report.latents;
-        self.progress.suspend(|| self.format.print(line(report), report))
+        self.format.print(line(report), report)
     }
 
     /// Prints the error of an input text that was not stored, and counts the failure.
@@ -92,17 +107,15 @@ impl Batch {
     fn failed(&mut self, subject: &str, record: &FailureRecord<'_>) -> Result<(), CliError> {
         self.totals.failed += 1;
         let line = format!("{subject}: {}", record.error);
-        let printed = self.progress.suspend(|| {
-            if self.format.json {
-                return print(to_json(record));
-            }
-            eprintln!("failed: {line}");
-            Ok(())
-        });
+        if self.format.json {
+            print(to_json(record))?;
+        } else {
+            print_error(format_args!("failed: {line}"));
+        }
         if self.failures.len() < REPEATED_FAILURES_MAX {
             self.failures.push(line);
         }
-        printed
+        Ok(())
     }
 
     /// Prints the totals. If any document failed, returns an error that repeats the first failures.
@@ -111,7 +124,7 @@ impl Batch {
         let Totals { documents, failed, bytes, tokens, seconds, .. } = self.totals;
         let [count, bytes, tokens] = [documents, bytes, tokens].map(HumanCount);
         let text = format!("{count} documents, {bytes} bytes, {tokens} tokens in {seconds:.2} s");
-        self.progress.suspend(|| self.format.print(text, &self.totals))?;
+        self.format.print(text, &self.totals)?;
         if failed == 0 {
             return Ok(());
         }

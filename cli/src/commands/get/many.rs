@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use c3_client::{ByteRange, Client, DocumentId, ListQuery};
+use c3_client::{ByteRange, Client, DocumentId, ListQuery, Listed};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 
@@ -27,6 +27,7 @@ pub(super) async fn run(args: GetArgs) -> Result<(), CliError> {
     std::fs::create_dir_all(directory).map_err(|error| CliError::at(directory, &error))?;
     let client = args.remote.connect().await?;
     let mut batch = Batch::start("get", args.remote.format);
+    batch.set_total(total_bytes(client.clone(), args.ids.clone(), query(&args)));
     let progress = batch.progress();
     let get = |id: Result<String, CliError>| {
         let (client, progress) = (client.clone(), &progress);
@@ -48,12 +49,32 @@ pub(super) async fn run(args: GetArgs) -> Result<(), CliError> {
 
 /// Streams the requested ids. With `--all` or `--prefix`, skips documents that cannot be read, with a warning.
 fn ids(client: &Client, args: &GetArgs) -> BoxStream<'static, Result<String, CliError>> {
-    if !args.all && args.prefix.is_none() {
-        return stream::iter(args.ids.clone()).map(Ok).boxed();
-    }
-    let prefix = args.prefix.clone().unwrap_or_default();
-    let listed = readable(client, &ListQuery { prefix, ..ListQuery::default() });
+    let Some(query) = query(args) else { return stream::iter(args.ids.clone()).map(Ok).boxed() };
+    let listed = readable(client, &query);
     listed.map_ok(|document| document.id.to_string()).map_err(CliError::from).boxed()
+}
+
+/// Returns the query of `--all` or `--prefix`.
+fn query(args: &GetArgs) -> Option<ListQuery> {
+    let prefix = args.prefix.clone().or_else(|| args.all.then(String::new))?;
+    Some(ListQuery { prefix, ..ListQuery::default() })
+}
+
+/// Returns the size of the documents that `ids` and `query` select, or `None` if a call fails.
+async fn total_bytes(client: Client, ids: Vec<String>, query: Option<ListQuery>) -> Option<u64> {
+    let mut bytes = 0;
+    if let Some(query) = query {
+        let mut listed = client.list_where(&query);
+        while let Some(listed) = listed.try_next().await.ok()? {
+            if let Listed::Document(document) = listed {
+                bytes += document.bytes;
+            }
+        }
+    }
+    for id in ids {
+        bytes += client.stat(&id).await.ok()?.bytes;
+    }
+    Some(bytes)
 }
 
 async fn get_to_file(client: &Client, id: &str, directory: &Path, progress: &Progress) -> Result<Report, CliError> {
@@ -61,7 +82,9 @@ async fn get_to_file(client: &Client, id: &str, directory: &Path, progress: &Pro
     let mut text = client.get(id, ByteRange::default()).await?;
     let document = text.document().clone();
     let path = directory.join(document.id.to_string());
-    if !is_present(document.id, &path).await? {
+    if is_present(document.id, &path).await? {
+        progress.add(document.bytes);
+    } else {
         let mut output = Output::open_new(&path)?;
         while let Some(piece) = text.try_next().await? {
             output.write(&piece).await?;
