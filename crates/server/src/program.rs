@@ -1,7 +1,12 @@
 //! Skeleton of a server's `main`: telemetry → listener → run → drain. Every error is one line on stderr.
 
 use std::{
-    fmt::Display, io, net::SocketAddr, num::NonZeroUsize, process::ExitCode, thread::available_parallelism,
+    fmt::Display,
+    io::{self, Write},
+    net::SocketAddr,
+    num::NonZeroUsize,
+    process::ExitCode,
+    thread::available_parallelism,
     time::Duration,
 };
 
@@ -19,6 +24,10 @@ const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Maximum default number of threads that serve calls. They have little work, and the allocator keeps memory for each:
 /// for a document of a million tokens a gateway used 214 MB with 16 threads and 122 MB with 2, and took equally long.
 const IO_THREADS_MAX: usize = 8;
+
+/// Minimum number of free file descriptors at the start. Below about 8, the runtime would panic.
+#[cfg(unix)]
+const DESCRIPTORS_MIN: usize = 16;
 
 /// Reason why a program cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -44,10 +53,27 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     })
 }
 
-fn runtime(io_threads: Option<NonZeroUsize>) -> io::Result<Runtime> {
+/// Starts the threads that serve calls, by default one per core but at most [`IO_THREADS_MAX`]. Fails if too few file
+/// descriptors are free.
+pub fn runtime(io_threads: Option<NonZeroUsize>) -> io::Result<Runtime> {
+    #[cfg(unix)]
+    require_descriptors()?;
     let cores = || available_parallelism().map_or(1, NonZeroUsize::get);
     let threads = io_threads.map_or_else(|| cores().min(IO_THREADS_MAX), NonZeroUsize::get);
     tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()
+}
+
+#[cfg(unix)]
+fn require_descriptors() -> io::Result<()> {
+    use std::os::fd::AsFd;
+    let stdin = io::stdin();
+    let free: io::Result<Vec<_>> = (0..DESCRIPTORS_MIN).map(|_| stdin.as_fd().try_clone_to_owned()).collect();
+    match free {
+        Ok(_) => Ok(()),
+        Err(error) => Err(io::Error::other(format!(
+            "fewer than {DESCRIPTORS_MIN} file descriptors are free ({error}): raise the limit with `ulimit -n`"
+        ))),
+    }
 }
 
 /// Runs one server as a program. Returns exit code 0 after a drain; otherwise 1, with `error: …` on stderr.
@@ -84,6 +110,6 @@ where
 }
 
 fn failed(error: impl Display) -> ExitCode {
-    eprintln!("error: {error}");
+    let _ = writeln!(io::stderr(), "error: {error}");
     ExitCode::FAILURE
 }
