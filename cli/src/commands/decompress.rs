@@ -9,7 +9,7 @@ use futures::{TryStreamExt, stream};
 use crate::args::RemoteArgs;
 use crate::error::CliError;
 use crate::latents_file;
-use crate::output::{Output, Progress, Seconds};
+use crate::output::{Output, Seconds};
 
 /// Arguments of `decompress`.
 #[derive(Debug, clap::Args)]
@@ -37,7 +37,7 @@ pub(crate) struct DecompressArgs {
 /// Decompresses the file and writes the text or the answer.
 pub(crate) async fn run(args: DecompressArgs) -> Result<(), CliError> {
     let windows = latents_file::open(&args.file).await?.windows;
-    let mut output = Output::open(args.output.as_deref())?;
+    let mut output = Output::open(args.output.as_deref()).await?;
     let mut report = latents_file::report(&windows);
     let client = args.remote.connect().await?;
     let prompt = args.prompt.map(|text| Prompt { text, tokens_max: args.tokens_max });
@@ -45,7 +45,7 @@ pub(crate) async fn run(args: DecompressArgs) -> Result<(), CliError> {
     let started = Instant::now();
     // The length of an answer is not known in advance.
     let bytes = options.prompt.is_none().then_some(report.bytes);
-    let progress = Progress::start("decompress", bytes);
+    let progress = output.progress("decompress", bytes);
     let mut text = client.decompress(stream::iter(windows), &options).await?;
     report.bytes = 0;
     while let Some(piece) = text.try_next().await? {
