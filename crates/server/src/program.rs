@@ -25,9 +25,9 @@ const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// for a document of a million tokens a gateway used 214 MB with 16 threads and 122 MB with 2, and took equally long.
 const IO_THREADS_MAX: usize = 8;
 
-/// Minimum number of free file descriptors at the start. Below about 8, the runtime would panic.
+/// Minimum number of free file descriptors at the start. With fewer than 5, the runtime would panic.
 #[cfg(unix)]
-const DESCRIPTORS_MIN: usize = 16;
+const DESCRIPTORS_MIN: usize = 8;
 
 /// Reason why a program cannot listen.
 #[derive(Debug, thiserror::Error)]

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -63,15 +64,16 @@ impl Foreground {
         shows.await.with_context(|| format!("the terminal shows {:?}", self.screen()))
     }
 
-    /// Waits until a thread of the program is blocked in a system call with this first argument, in hexadecimal.
-    pub async fn blocks_in_call_of(&self, argument: &str) -> Result<()> {
-        let what = format!("a system call with the argument {argument}");
+    /// Waits until a thread of the program is blocked in a system call whose first argument has these low 32 bits.
+    pub async fn blocks_in_call_of(&self, argument: u32) -> Result<()> {
+        let what = format!("a system call with the argument {argument:#x}");
         let tasks = format!("/proc/{}/task", self.child.id());
+        let mut polls = 0;
         until(&what, STATE_LIMIT, async || {
-            let calls = fs::read_dir(&tasks)
-                .ok()?
-                .filter_map(|task| fs::read_to_string(task.ok()?.path().join("syscall")).ok());
-            calls.into_iter().any(|call| call.split(' ').nth(1) == Some(argument)).then_some(())
+            let mut calls = fs::read_dir(&tasks).ok()?.filter_map(|task| first_argument(&task.ok()?.path()));
+            // A call that two polls in a row see is not merely slow.
+            polls = if calls.any(|first| first as u32 == argument) { polls + 1 } else { 0 };
+            (polls >= 2).then_some(())
         })
         .await
     }
@@ -96,6 +98,12 @@ impl Drop for Foreground {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Returns the first argument of the system call in which a thread waits, or `None` if it runs.
+fn first_argument(task: &Path) -> Option<u64> {
+    let call = fs::read_to_string(task.join("syscall")).ok()?;
+    u64::from_str_radix(call.split(' ').nth(1)?.strip_prefix("0x")?, 16).ok()
 }
 
 /// An output whose reader never reads, and whose buffer is full. Keep the reader, or else writes fail.

@@ -182,7 +182,7 @@ async fn blocked_roundtrip(folder: &Path) -> Result<Vec<Row>> {
     let launch = Launch::new(Program::C3).arg("roundtrip").arg(page).env("TMPDIR", folder.display().to_string());
     let (stdout, _reader) = full_output()?;
     let mut roundtrip = Foreground::start(&launch, stdout)?;
-    roundtrip.blocks_in_call_of("0x1").await?;
+    roundtrip.blocks_in_call_of(1).await?;
     roundtrip.signal("TERM")?;
     let code = roundtrip.ended(STEP_LIMIT).await?.code();
     Ok(vec![

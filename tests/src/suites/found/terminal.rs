@@ -22,9 +22,9 @@ const EXIT_LIMIT: Duration = Duration::from_secs(10);
 /// Signals that ask a program to end, with the exit code of a program that they ended.
 const SIGNALS: [(&str, i32); 3] = [("HUP", 129), ("INT", 130), ("TERM", 143)];
 /// First argument of a system call that writes to standard output.
-const STDOUT: &str = "0x1";
+const STDOUT: u32 = 1;
 /// First argument of a system call that opens a file, which stands for the current directory.
-const CURRENT_DIRECTORY: &str = "0xffffffffffffff9c";
+const CURRENT_DIRECTORY: u32 = 0xffff_ff9c;
 /// Size in bytes of each text whose progress is shown.
 const TEXT_BYTES: usize = 2048;
 
