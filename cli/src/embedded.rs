@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::{ModelArgs, TargetArgs};
 use crate::error::CliError;
+use crate::temporary::Registration;
 
 /// Address to listen on: any free port, reachable from this machine only.
 const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -110,6 +111,7 @@ pub(crate) async fn with_gateway<T>(
     }
     let started = Instant::now();
     let data = TempDir::with_prefix("c3-").map_err(|error| CliError::at(&std::env::temp_dir(), &error))?;
+    let _registration = Registration::of(data.path());
     let (listener, url) = listen().await?;
     let gateway = c3_gateway::Config { data: data.path().display().to_string(), ..Default::default() };
     let mut cluster = EmbeddedCluster::start(listener, gateway, &target.model).await?;

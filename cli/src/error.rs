@@ -1,6 +1,6 @@
 //! Errors of the command line. Each is printed as one line on standard error and has an exit code.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -38,6 +38,9 @@ pub(crate) enum CliError {
     /// The command's output already describes the failure, so only this exit code is returned and nothing is printed.
     #[error("exit code {0}")]
     Reported(u8),
+    /// A signal ended the command. The exit code is 128 plus the signal's number.
+    #[error("interrupted")]
+    Interrupted(u8),
     /// The program that reads standard output, for example `head`, closed it. Not a failure.
     #[error("standard output was closed")]
     OutputClosed,
@@ -71,10 +74,12 @@ impl CliError {
             Self::Usage(_) => USAGE,
             Self::Failed(_) | Self::Content(_) => FAILED,
             Self::FsckIncomplete(_) => FSCK_INCOMPLETE,
+            Self::Interrupted(code) => *code,
             Self::Reported(code) => return ExitCode::from(*code),
             Self::OutputClosed => return ExitCode::SUCCESS,
         };
-        eprintln!("error: {self}");
+        // If standard error cannot be written, the exit code still tells.
+        let _ = writeln!(io::stderr(), "error: {self}");
         ExitCode::from(code)
     }
 }

@@ -1,5 +1,8 @@
 //! `c3`, the command line of C3 Serve: runs the servers, stores texts and reads them back.
 
+// `eprintln!` panics if standard error cannot be written.
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
 mod args;
 mod cli;
 mod commands;
@@ -9,17 +12,23 @@ mod input;
 mod latents_file;
 mod notice;
 mod output;
+mod temporary;
 mod upload;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use c3_server::shutdown_signal;
 use c3_server::telemetry::Telemetry;
+use c3_server::{Signals, program, shutdown_signal};
+use tokio::sync::oneshot;
 use tracing::Instrument;
 
 use crate::cli::Cli;
-use crate::commands::Command;
+use crate::commands::{ClientCommand, Command};
 use crate::error::CliError;
+
+/// Maximum time from a signal to the exit, even if a thread is blocked.
+const INTERRUPTION_LIMIT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let cli = match cli::parse(std::env::args_os()) {
@@ -27,35 +36,49 @@ fn main() -> ExitCode {
         Ok(None) => return ExitCode::SUCCESS,
         Err(error) => return error.report(),
     };
-    let runtime = match tokio::runtime::Runtime::new() {
+    let runtime = match program::runtime(None) {
         Ok(runtime) => runtime,
-        Err(error) => return CliError::Failed(format!("cannot start threads: {error}")).report(),
+        Err(error) => return CliError::Failed(error.to_string()).report(),
     };
-    let result = runtime.block_on(run(cli));
+    // Reports the error while the runtime still handles signals, since standard error may block.
+    let code = runtime.block_on(run(cli)).map_or_else(|error| error.report(), |()| ExitCode::SUCCESS);
     // A thread that waits for standard input cannot be woken, so do not wait for the threads to end.
     runtime.shutdown_background();
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error.report(),
-    }
+    code
 }
 
-/// Runs the command. On a shutdown signal, `serve` drains and any other command fails immediately.
+/// Runs the command. On a signal, `serve` drains and any other command fails immediately.
 async fn run(cli: Cli) -> Result<(), CliError> {
     let telemetry = Telemetry::start("cli", &cli.telemetry).map_err(|error| CliError::Usage(error.to_string()))?;
-    let shutdown = shutdown_signal();
     let result = match cli.command {
         // `serve` handles the shutdown itself. It gets no span here, since each of its requests has its own trace.
-        Command::Serve(args) => commands::serve::run(*args, shutdown).await,
-        Command::Client(command) => {
-            // Root span of the command's trace, which the servers continue.
-            let span = tracing::info_span!("c3", otel.name = command.span_name(), otel.kind = "client");
-            tokio::select! {
-                result = command.run().instrument(span) => result,
-                () = shutdown.cancelled() => Err(CliError::Failed("interrupted".to_owned())),
-            }
-        }
+        Command::Serve(args) => commands::serve::run(*args, shutdown_signal()).await,
+        Command::Client(command) => run_client(command).await,
     };
     telemetry.shutdown().await;
     result
+}
+
+/// Runs the command until it ends or a signal arrives.
+async fn run_client(command: ClientCommand) -> Result<(), CliError> {
+    // Root span of the command's trace, which the servers continue.
+    let span = tracing::info_span!("c3", otel.name = command.span_name(), otel.kind = "client");
+    let (interrupt, interrupted) = oneshot::channel();
+    tokio::spawn(end_on_signal(Signals::listen(), interrupt));
+    tokio::select! {
+        result = command.run().instrument(span) => result,
+        Ok(code) = interrupted => Err(CliError::Interrupted(code)),
+    }
+}
+
+/// Waits for a signal and sends its exit code to `interrupt`, so that the command is dropped and the program ends. Exits
+/// itself after [`INTERRUPTION_LIMIT`] or another signal, since the command's thread may be blocked in a write.
+#[expect(clippy::exit, reason = "the main thread may be blocked")]
+async fn end_on_signal(mut signals: Signals, interrupt: oneshot::Sender<u8>) {
+    let code = signals.next().await;
+    // The receiver is gone if the command has just ended.
+    let _ = interrupt.send(code);
+    let _second = tokio::time::timeout(INTERRUPTION_LIMIT, signals.next()).await;
+    temporary::remove_all();
+    std::process::exit(code.into());
 }

@@ -7,7 +7,7 @@ use crate::args::{RemoteArgs, WriteArgs};
 use crate::error::CliError;
 use crate::input::TextInput;
 use crate::latents_file;
-use crate::output::{Output, Progress, Seconds};
+use crate::output::{Output, Seconds};
 
 /// Arguments of `compress`.
 #[derive(Debug, clap::Args)]
@@ -26,10 +26,10 @@ pub(crate) struct CompressArgs {
 /// Compresses the text and writes the file.
 pub(crate) async fn run(args: CompressArgs) -> Result<(), CliError> {
     let TextInput { name, reader, bytes, .. } = TextInput::open(&args.file).await?;
-    let output = Output::open(Some(&args.output))?;
+    let output = Output::open(Some(&args.output)).await?;
     let client = args.remote.connect_to_write(&args.write).await?;
     let started = Instant::now();
-    let progress = Progress::start("compress", bytes);
+    let progress = output.progress("compress", bytes);
     let of_text = |error: CliError| error.in_file(&name);
     let windows = client.compress(reader, &args.write.options(bytes)).await.map_err(|error| of_text(error.into()))?;
     let (windows, summary) = latents_file::save(windows, None, progress, output).await.map_err(of_text)?;

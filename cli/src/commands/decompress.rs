@@ -10,7 +10,7 @@ use crate::args::RemoteArgs;
 use crate::error::CliError;
 use crate::input::display_name;
 use crate::latents_file;
-use crate::output::{Output, Progress, Seconds};
+use crate::output::{Output, Seconds};
 
 /// Arguments of `decompress`.
 #[derive(Debug, clap::Args)]
@@ -38,7 +38,7 @@ pub(crate) struct DecompressArgs {
 /// Decompresses the file and writes the text or the answer.
 pub(crate) async fn run(args: DecompressArgs) -> Result<(), CliError> {
     let windows = latents_file::open(&args.file).await?.windows;
-    let mut output = Output::open(args.output.as_deref())?;
+    let mut output = Output::open(args.output.as_deref()).await?;
     let mut report = latents_file::report(&windows);
     let client = args.remote.connect_to_nodes(&[Stage::Decoder]).await?;
     let prompt = args.prompt.map(|text| Prompt { text, tokens_max: args.tokens_max });
@@ -46,7 +46,7 @@ pub(crate) async fn run(args: DecompressArgs) -> Result<(), CliError> {
     let started = Instant::now();
     // The length of an answer is not known in advance.
     let bytes = options.prompt.is_none().then_some(report.bytes);
-    let progress = Progress::start("decompress", bytes);
+    let progress = output.progress("decompress", bytes);
     let name = display_name(&args.file);
     let of_file = |error: c3_client::Error| CliError::from(error).in_file(&name);
     let mut text = client.decompress(stream::iter(windows), &options).await.map_err(of_file)?;

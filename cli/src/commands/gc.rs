@@ -5,6 +5,7 @@ use c3_client::SweepSummary;
 use crate::args::RemoteArgs;
 use crate::error::CliError;
 use crate::output::format::count;
+use crate::output::print_error;
 
 /// Arguments of `gc`.
 #[derive(Debug, clap::Args)]
@@ -24,7 +25,9 @@ pub(crate) async fn run(args: GcArgs) -> Result<(), CliError> {
     let SweepSummary { pending_deletes, removed, removed_bytes, expired, packed, unreadable } = swept;
     if unreadable > 0 {
         let manifests = count(unreadable, "manifest");
-        eprintln!("warning: {manifests} unreadable, so objects that may still be needed were kept; run `c3 fsck`");
+        print_error(format_args!(
+            "warning: {manifests} unreadable, so objects that may still be needed were kept; run `c3 fsck`"
+        ));
     }
     let text = format!(
         "deleted {} ({}); {pending_deletes} more pending deletion; {} expired; {} repacked",

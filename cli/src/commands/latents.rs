@@ -10,7 +10,7 @@ use crate::args::{RemoteArgs, document_ref};
 use crate::error::CliError;
 use crate::latents_file::{self, WindowRecord};
 use crate::output::format::count;
-use crate::output::{Format, Output, Progress, describe, print};
+use crate::output::{Format, Output, describe, print};
 
 /// Arguments of `latents`.
 #[derive(Debug, clap::Args)]
@@ -27,8 +27,11 @@ pub(crate) struct LatentsArgs {
 
 /// Lists the windows or exports their latents.
 pub(crate) async fn run(args: LatentsArgs) -> Result<(), CliError> {
-    let (format, output) = (args.remote.format, args.output.as_deref());
-    let output = output.map(|path| Output::open(Some(path))).transpose()?;
+    let format = args.remote.format;
+    let output = match &args.output {
+        Some(path) => Some(Output::open(Some(path)).await?),
+        None => None,
+    };
     let client = args.remote.connect().await?;
     match output {
         Some(output) => export(&client, &args.id, output, format).await,
@@ -61,7 +64,7 @@ async fn list(client: &Client, id: &str) -> Result<(), CliError> {
 async fn export(client: &Client, id: &str, output: Output, format: Format) -> Result<(), CliError> {
     let latents = client.latents(id).await?;
     let document = latents.document().clone();
-    let progress = Progress::start("latents", Some(document.bytes));
+    let progress = output.progress("latents", Some(document.bytes));
     let (windows, summary) = latents_file::save(latents, Some(&document), progress, output).await?;
     let text = format!("{} in {}", count(document.latents, "latent"), count(windows.len() as u64, "window"));
     let record = json!({ "id": document.id.to_string(), "windows": windows.len(), "latents": document.latents });

@@ -8,7 +8,7 @@ use indicatif::HumanCount;
 use serde::Serialize;
 
 use super::format::{count, short_id};
-use super::{Format, Progress, Report, print, to_json};
+use super::{Format, Progress, Report, print, print_error, to_json};
 use crate::error::CliError;
 use crate::input::discover::Origin;
 
@@ -59,13 +59,28 @@ impl Batch {
         Arc::clone(&self.progress)
     }
 
+    /// Sets the total of the progress bar once `bytes` is known. Does nothing if the bar is not drawn.
+    pub(crate) fn set_total(&self, bytes: impl Future<Output = Option<u64>> + Send + 'static) {
+        if self.progress.is_hidden() {
+            return;
+        }
+        let progress = Arc::downgrade(&self.progress);
+        tokio::spawn(async move {
+            if let Some(bytes) = bytes.await
+                && let Some(progress) = progress.upgrade()
+            {
+                progress.set_total(bytes);
+            }
+        });
+    }
+
     /// Prints the report on a document that was stored or read, and adds it to the totals.
     pub(crate) fn succeeded(&mut self, report: &Report) -> Result<(), CliError> {
         self.totals.documents += 1;
         self.totals.bytes += report.bytes;
         self.totals.tokens += report.tokens;
         self.totals.latents += report.latents;
-        self.progress.suspend(|| self.format.print(line(report), report))
+        self.format.print(line(report), report)
     }
 
     /// Prints the error of an input text that was not stored, and counts the failure.
@@ -85,13 +100,11 @@ impl Batch {
 
     fn failed(&mut self, subject: &str, record: &FailureRecord<'_>) -> Result<(), CliError> {
         self.totals.failed += 1;
-        self.progress.suspend(|| {
-            if self.format.json {
-                return print(to_json(record));
-            }
-            eprintln!("failed: {subject}: {}", record.error);
-            Ok(())
-        })
+        if self.format.json {
+            return print(to_json(record));
+        }
+        print_error(format_args!("failed: {subject}: {}", record.error));
+        Ok(())
     }
 
     /// Prints the totals. If any document failed, returns an error with their number; each was printed when it failed.
@@ -100,7 +113,7 @@ impl Batch {
         let Totals { documents, failed, bytes, tokens, seconds, .. } = self.totals;
         let (bytes, tokens) = (count(bytes, "byte"), count(tokens, "token"));
         let text = format!("{}, {bytes}, {tokens} in {seconds:.2} s", count(documents, "document"));
-        self.progress.suspend(|| self.format.print(text, &self.totals))?;
+        self.format.print(text, &self.totals)?;
         if failed == 0 {
             return Ok(());
         }

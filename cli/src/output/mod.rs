@@ -51,7 +51,7 @@ impl Format {
             return self.print(text, record);
         }
         if self.json {
-            eprintln!("{}", to_json(record));
+            print_error(to_json(record));
         }
         Ok(())
     }
@@ -59,12 +59,17 @@ impl Format {
 
 /// Prints one or more lines to standard output.
 pub(crate) fn print(lines: impl Display) -> Result<(), CliError> {
-    writeln!(io::stdout(), "{lines}").map_err(|error| CliError::stdout(&error))
+    progress::suspend_bars(|| writeln!(io::stdout(), "{lines}")).map_err(|error| CliError::stdout(&error))
+}
+
+/// Prints a line to standard error. Ignores errors, since there is no place left to report them.
+pub(crate) fn print_error(line: impl Display) {
+    let _ = progress::suspend_bars(|| writeln!(io::stderr(), "{line}"));
 }
 
 /// Prints a warning to standard error about a stored object that cannot be read.
 pub(crate) fn warn_damaged(object: impl Display, problem: &str) {
-    eprintln!("warning: {object}: {problem}; run `c3 fsck`");
+    print_error(format_args!("warning: {object}: {problem}; run `c3 fsck`"));
 }
 
 /// Serializes a value to one line of JSON.

@@ -1,62 +1,144 @@
 //! Progress bar on standard error. Nothing is drawn if standard error is not a terminal.
 
+use std::fmt::Write;
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
-use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 /// Interval at which the bar is redrawn even if nothing changes, so that it does not look frozen.
 const TICK: Duration = Duration::from_millis(120);
+/// Time for which estimates must agree before one is shown.
+const STABLE_TIME: Duration = Duration::from_secs(5);
+/// Maximum relative difference between estimates of the total time that agree.
+const STABLE_DIFFERENCE: f64 = 0.2;
+
+/// All bars of the process.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 /// Progress bar that is cleared when dropped.
-pub(crate) struct Progress(ProgressBar);
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    estimate: Mutex<Estimate>,
+}
 
 impl Progress {
     /// Starts a bar for `bytes` bytes in total; `None`, an unknown total, starts a spinner.
     pub(crate) fn start(label: &str, bytes: Option<u64>) -> Self {
-        let (bar, template) = match bytes {
-            Some(bytes) => (ProgressBar::new(bytes), "{prefix:9} [{bar:40}] {bytes}/{total_bytes} {msg}"),
-            None => (ProgressBar::no_length(), "{prefix:9} {spinner} {bytes}"),
-        };
-        let style = ProgressStyle::with_template(template).expect("the templates above are well formed");
-        let bar = bar.with_style(style.progress_chars("=> ")).with_prefix(label.to_owned());
+        let bar = BARS.add(ProgressBar::no_length().with_style(style("{spinner}")).with_prefix(label.to_owned()));
         bar.enable_steady_tick(TICK);
-        Self(bar)
+        let progress = Self { bar, estimate: Mutex::default() };
+        if let Some(bytes) = bytes {
+            progress.set_total(bytes);
+        }
+        progress
     }
 
-    /// Sets the number of bytes done.
+    /// Returns a bar that is never drawn.
+    pub(crate) fn hidden() -> Self {
+        Self { bar: ProgressBar::hidden(), estimate: Mutex::default() }
+    }
+
+    /// Returns true if the bar is not drawn.
+    pub(crate) fn is_hidden(&self) -> bool {
+        self.bar.is_hidden()
+    }
+
+    /// Sets the number of bytes in total.
+    pub(crate) fn set_total(&self, bytes: u64) {
+        self.bar.set_length(bytes);
+        self.bar.set_style(style("{spinner} [{bar:40}]"));
+    }
+
+    /// Sets the number of bytes done, and estimates the time left from the mean rate.
     pub(crate) fn set(&self, bytes: u64) {
-        self.0.set_position(bytes);
+        self.bar.set_position(bytes);
+        let left = self.bar.length().and_then(|total| total.checked_sub(bytes)).filter(|_| bytes > 0);
+        self.show_time_left(left.map(|left| self.bar.elapsed().mul_f64(left as f64 / bytes as f64)));
     }
 
-    /// Adds `bytes` to the number of bytes done, and estimates the time left.
+    /// Adds `bytes` to the number of bytes done.
     pub(crate) fn add(&self, bytes: u64) {
-        self.0.inc(bytes);
-        self.0.set_message(time_left(self.0.eta()));
+        self.set(self.bar.position() + bytes);
     }
 
     /// Shows the progress of an upload, with the gateway's estimate of the time left.
     pub(crate) fn update(&self, progress: &c3_client::Progress) {
-        self.0.set_position(progress.bytes_done);
-        self.0.set_message(progress.time_left.map_or_else(String::new, time_left));
+        self.bar.set_position(progress.bytes_done);
+        self.show_time_left(progress.time_left);
     }
 
     /// Prints a line above the bar. Prints nothing if standard error is not a terminal.
     pub(crate) fn println(&self, line: &str) {
-        self.0.println(line);
+        self.bar.println(line);
     }
 
-    /// Hides the bar while `write` runs, so that `write` can print.
-    pub(crate) fn suspend<T>(&self, write: impl FnOnce() -> T) -> T {
-        self.0.suspend(write)
+    fn show_time_left(&self, left: Option<Duration>) {
+        let mut estimate = self.estimate.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = left.filter(|left| estimate.is_stable(self.bar.elapsed(), *left));
+        self.bar.set_message(left.map_or_else(String::new, |left| format!(", {} left", HumanDuration(left))));
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
+        BARS.remove(&self.bar);
     }
 }
 
-fn time_left(time: Duration) -> String {
-    format!("{} left", HumanDuration(time))
+/// Hides all bars while `write` runs, so that `write` can print.
+pub(super) fn suspend_bars<T>(write: impl FnOnce() -> T) -> T {
+    BARS.suspend(write)
+}
+
+/// Returns a style that shows the label, `activity`, the bytes and the times.
+fn style(activity: &str) -> ProgressStyle {
+    let template = format!("{{prefix:9}} {activity} {{amount}}{{elapsed}}{{msg}}");
+    let style = ProgressStyle::with_template(&template).expect("the template is well formed");
+    style.progress_chars("=> ").with_key("amount", |state: &ProgressState, out: &mut dyn Write| {
+        // A small text is done all at once, so its size says more than 0 bytes done.
+        let _ = match (state.pos(), state.len()) {
+            (0, None) => Ok(()),
+            (0, Some(bytes)) | (bytes, None) => write!(out, "{}, ", HumanBytes(bytes)),
+            (bytes, Some(total)) => write!(out, "{}/{}, ", HumanBytes(bytes), HumanBytes(total)),
+        };
+    })
+}
+
+/// Decides when estimates of the time left are stable enough to be shown.
+#[derive(Debug, Default)]
+struct Estimate {
+    /// Time at which a series of estimates that agree began, and its first estimate of the total time.
+    first: Option<(Duration, Duration)>,
+}
+
+impl Estimate {
+    /// Returns true if this estimate, made after `elapsed`, agrees with all others of the last [`STABLE_TIME`].
+    fn is_stable(&mut self, elapsed: Duration, left: Duration) -> bool {
+        let total = elapsed + left;
+        let agrees = |first: Duration| first.abs_diff(total) <= first.mul_f64(STABLE_DIFFERENCE);
+        match self.first {
+            Some((since, first)) if agrees(first) => elapsed.saturating_sub(since) >= STABLE_TIME,
+            _ => {
+                self.first = Some((elapsed, total));
+                false
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_swinging_estimate_is_not_shown() {
+        let mut estimate = Estimate::default();
+        let mut shown = |elapsed, left| estimate.is_stable(Duration::from_secs(elapsed), Duration::from_secs(left));
+        let swinging = [(1, 2640), (3, 1500), (6, 900), (9, 600), (12, 420)];
+        assert!(!swinging.into_iter().any(|(elapsed, left)| shown(elapsed, left)));
+        assert!(!shown(15, 400) && shown(17, 390) && shown(60, 350));
+        assert!(!shown(61, 1000));
+    }
 }

@@ -8,6 +8,9 @@
 //! - [`principal`], [`deadline`]: the caller that a call is made for, and the time by which the call must end.
 //! - [`telemetry`], [`propagation`], [`metrics`]: logs, traces and metrics.
 
+// `eprintln!` panics if standard error cannot be written.
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
 mod admission;
 mod call;
 mod call_body;
@@ -31,4 +34,4 @@ pub use error::{ErrorKind, ServiceError};
 pub use health::StageHealth;
 pub use readiness::Readiness;
 pub use server::{Server, ServerArgs, serve};
-pub use signal::shutdown_signal;
+pub use signal::{Signals, shutdown_signal};

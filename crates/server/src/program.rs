@@ -1,8 +1,15 @@
 //! Skeleton of a server's `main`: telemetry → listener → run → drain. Every error is one line on stderr.
 
 use std::{
-    fmt, fmt::Display, io, net::SocketAddr, num::NonZeroUsize, process::ExitCode, str::FromStr,
-    thread::available_parallelism, time::Duration,
+    fmt,
+    fmt::Display,
+    io::{self, Write},
+    net::SocketAddr,
+    num::NonZeroUsize,
+    process::ExitCode,
+    str::FromStr,
+    thread::available_parallelism,
+    time::Duration,
 };
 
 use tokio::{
@@ -51,6 +58,9 @@ impl Display for ListenAddress {
         f.write_str(&self.0)
     }
 }
+/// Minimum number of free file descriptors at the start. With fewer than 5, the runtime would panic.
+#[cfg(unix)]
+const DESCRIPTORS_MIN: usize = 8;
 
 /// Reason why a program cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -82,10 +92,27 @@ pub async fn bind(address: &ListenAddress) -> Result<TcpListener, BindError> {
     })
 }
 
-fn runtime(io_threads: Option<NonZeroUsize>) -> io::Result<Runtime> {
+/// Starts the threads that serve calls, by default one per core but at most [`IO_THREADS_MAX`]. Fails if too few file
+/// descriptors are free.
+pub fn runtime(io_threads: Option<NonZeroUsize>) -> io::Result<Runtime> {
+    #[cfg(unix)]
+    require_descriptors()?;
     let cores = || available_parallelism().map_or(1, NonZeroUsize::get);
     let threads = io_threads.map_or_else(|| cores().min(IO_THREADS_MAX), NonZeroUsize::get);
     tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()
+}
+
+#[cfg(unix)]
+fn require_descriptors() -> io::Result<()> {
+    use std::os::fd::AsFd;
+    let stdin = io::stdin();
+    let free: io::Result<Vec<_>> = (0..DESCRIPTORS_MIN).map(|_| stdin.as_fd().try_clone_to_owned()).collect();
+    match free {
+        Ok(_) => Ok(()),
+        Err(error) => Err(io::Error::other(format!(
+            "fewer than {DESCRIPTORS_MIN} file descriptors are free ({error}): raise the limit with `ulimit -n`"
+        ))),
+    }
 }
 
 /// Runs one server as a program. Returns exit code 0 after a drain; otherwise 1, with `error: …` on stderr.
@@ -122,7 +149,7 @@ where
 }
 
 fn failed(error: impl Display) -> ExitCode {
-    eprintln!("error: {error}");
+    let _ = writeln!(io::stderr(), "error: {error}");
     ExitCode::FAILURE
 }
 

@@ -4,6 +4,7 @@ pub mod cluster;
 pub mod compose;
 pub mod external;
 pub mod fixtures;
+pub mod foreground;
 pub mod gateway_api;
 pub mod golden;
 mod limit;

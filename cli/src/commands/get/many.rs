@@ -5,6 +5,7 @@
 use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::fs::File;
+use std::future::ready;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::time::Instant;
@@ -31,6 +32,7 @@ pub(super) async fn run(args: GetArgs) -> Result<(), CliError> {
     let mut batch = Batch::start("get", args.remote.format);
     let progress = batch.progress();
     let documents = documents(&client, &args, &mut batch).await?;
+    batch.set_total(ready(Some(documents.iter().map(|document| document.bytes).sum())));
     let get = |(document, files): (Document, Vec<PathBuf>)| {
         let (client, progress) = (client.clone(), &progress);
         async move {

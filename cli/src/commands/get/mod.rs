@@ -10,7 +10,7 @@ use futures::TryStreamExt;
 
 use crate::args::{RemoteArgs, document_ref, positive};
 use crate::error::CliError;
-use crate::output::{Output, Progress, Report, Seconds};
+use crate::output::{Output, Report, Seconds};
 
 /// Default number of documents read in parallel. Their windows share batches on the decoder nodes.
 const JOBS: usize = 16;
@@ -46,12 +46,12 @@ pub(crate) async fn run(args: GetArgs) -> Result<(), CliError> {
         [id] if !is_directory(args.output.as_deref()) => id,
         _ => return many::run(args).await,
     };
-    let mut output = Output::open(args.output.as_deref())?;
+    let mut output = Output::open(args.output.as_deref()).await?;
     let client = args.remote.connect_to_nodes(&[Stage::Decoder]).await?;
     let started = Instant::now();
     let mut text = client.get(id, args.range).await?;
     let bytes = text.range().end - text.range().start;
-    let progress = Progress::start("get", Some(bytes));
+    let progress = output.progress("get", Some(bytes));
     while let Some(piece) = text.try_next().await? {
         output.write(&piece).await?;
         progress.add(piece.len() as u64);

@@ -8,8 +8,8 @@ use futures::{StreamExt, stream};
 use super::{NamingArgs, PutArgs, path_warning};
 use crate::error::CliError;
 use crate::input::TextInput;
-use crate::input::discover::{self, Depth, FoundText, Input, Search};
-use crate::output::{Batch, Progress, Report};
+use crate::input::discover::{self, Depth, FoundText, Input, Search, is_single_file};
+use crate::output::{Batch, Progress, Report, print_error};
 use crate::upload;
 
 /// Stores the texts. A usage error ends the batch, since every text would cause it. Other failures do not end it.
@@ -23,7 +23,9 @@ pub(super) async fn run(args: PutArgs) -> Result<(), CliError> {
     let options = WriteOptions { base, ttl_seconds: args.ttl, ..args.write.options(None) };
     let mut batch = Batch::start("put", args.remote.format);
     let depth = if args.many.recursive { Depth::Recursive } else { Depth::Shallow };
-    let inputs = discover::find(Search { arguments: args.files, depth, field: args.many.field() });
+    let search = Search { arguments: args.files, depth, field: args.many.field() };
+    batch.set_total(total_bytes(search.clone()));
+    let inputs = discover::find(search);
     let inputs = stream::unfold(inputs, async |mut inputs| Some((inputs.recv().await?, inputs)));
     let progress = batch.progress();
     let put = |input: Input| {
@@ -42,6 +44,22 @@ pub(super) async fn run(args: PutArgs) -> Result<(), CliError> {
         }
     }
     batch.finish()
+}
+
+/// Returns the size of all texts, or `None` if one of them can be read only once, such as standard input.
+async fn total_bytes(search: Search) -> Option<u64> {
+    if search.arguments.iter().any(|argument| is_single_file(argument) && !argument.is_file()) {
+        return None;
+    }
+    let (mut inputs, mut bytes) = (discover::find(search), 0);
+    while let Some(input) = inputs.recv().await {
+        bytes += match input.text {
+            Ok(FoundText::File(file)) => file.metadata().map_or(0, |metadata| metadata.len()),
+            Ok(FoundText::Line { text, .. }) => text.len() as u64,
+            Err(_) => 0,
+        };
+    }
+    Some(bytes)
 }
 
 /// The put of one text of a batch.
@@ -75,7 +93,7 @@ impl Put<'_> {
         .await?;
         self.progress.add(stored.document.bytes.saturating_sub(counted));
         if is_file && let Some(warning) = path_warning(&origin.to_string(), &options.labels, &stored.document.labels) {
-            self.progress.suspend(|| eprintln!("{warning}"));
+            print_error(warning);
         }
         let name = options.name.map(|put| put.name);
         Ok(Report { name, ..Report::of_stored(&stored, started.elapsed()) })
