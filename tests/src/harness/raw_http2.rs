@@ -106,7 +106,7 @@ impl RawHttp2 {
             let id = u32::from_be_bytes(id);
             let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
             self.stream.read_exact(&mut payload).await?;
-            ensure!(kind != GOAWAY, "the server closes the connection: {}", String::from_utf8_lossy(&payload[8..]));
+            ensure!(kind != GOAWAY, "the server closes the connection: {:?}", payload.escape_ascii().to_string());
             let ends = flags & END_STREAM != 0;
             match kind {
                 HEADERS => {
