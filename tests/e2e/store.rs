@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use c3_tests::harness::cluster::{ClusterSpec, files_under};
+use c3_tests::harness::cluster::ClusterSpec;
 use c3_tests::harness::fixtures::middle;
 use c3_tests::harness::gateway_api::id_of;
 use c3_tests::harness::process::{Launch, Program};
@@ -86,7 +86,7 @@ async fn fsck_reports_repairs_and_returns_its_exit_code() {
     };
     assert_eq!(c3(&["fsck"]).await.status.code(), Some(0));
 
-    let file = files_under(&cluster.data()).unwrap().remove(0);
+    let file = cluster.objects().unwrap().remove(0);
     let mut damaged = fs::read(&file).unwrap();
     *damaged.last_mut().unwrap() ^= 1;
     fs::write(&file, damaged).unwrap();

@@ -167,6 +167,13 @@ impl Cluster {
         self.folder.path().join("data")
     }
 
+    /// Returns the files of the store's objects. Omits the store's identity and reserve.
+    pub fn objects(&self) -> Result<Vec<PathBuf>> {
+        let (mut files, meta) = (files_under(&self.data())?, self.data().join("meta"));
+        files.retain(|file| !file.starts_with(&meta));
+        Ok(files)
+    }
+
     /// Drains all programs and starts them again on other ports, over the same data and with cold caches.
     pub async fn restart(mut self) -> Result<Self> {
         self.gateway.terminate().await?;

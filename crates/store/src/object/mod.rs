@@ -192,7 +192,11 @@ impl Objects {
 
     /// Removes old temporary files, which killed gateways leave in a local folder. Returns their number and bytes.
     pub(crate) async fn remove_stale(&self, grace: Duration) -> Result<(u64, u64), Error> {
-        self.in_folder(move |folder| folder.remove_stale(grace).map_err(Error::from_io)).await
+        self.in_folder(move |folder| {
+            folder.check()?;
+            folder.remove_stale(grace).map_err(Error::from_io)
+        })
+        .await
     }
 
     /// Counts the entries that are not the store's, and warns of them if their number has changed. Lists the whole store.

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use tonic::Code;
 
-use crate::harness::cluster::{ClusterSpec, files_under};
+use crate::harness::cluster::ClusterSpec;
 use crate::harness::gateway_api::id_of;
 use crate::harness::row::Row;
 
@@ -21,7 +21,7 @@ pub async fn flipped_bits(text: &str) -> Result<Vec<Row>> {
     ensure!(document.corrections > 0, "the text needs no corrections: there is no file of them to damage");
     let id = id_of(&document);
 
-    let files = files_under(&cluster.data())?;
+    let files = cluster.objects()?;
     let mut rows = vec![Row::at_least("flipped-bit-files", files.len() as f64, 1.0)];
     for file in files {
         let whole = fs::read(&file)?;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::ops::{small_text, sweep};
-use crate::harness::cluster::{Cluster, ClusterSpec, files_under};
+use crate::harness::cluster::{Cluster, ClusterSpec};
 use crate::harness::process::{Launch, Program};
 use crate::harness::row::Row;
 
@@ -33,13 +33,13 @@ pub async fn batch(count: usize, rounds: usize) -> Result<Vec<Row>> {
         fs::write(&lines, texts.iter().map(|text| format!("{}\n", json!({ "text": text }))).collect::<String>())?;
         // The document has the texts in reverse order, so that the batch shares no shards with it.
         fs::write(&whole, texts.iter().rev().map(String::as_str).collect::<String>())?;
-        let before_one = files_under(&cluster.data())?.len();
+        let before_one = cluster.objects()?.len();
         one += seconds(&cluster, &[], &whole).await?.0;
-        let before = files_under(&cluster.data())?.len();
+        let before = cluster.objects()?.len();
         files_of_one += before - before_one;
         let (took, put) = seconds(&cluster, &["--jsonl"], &lines).await?;
         many += took;
-        files += files_under(&cluster.data())?.len() - before;
+        files += cluster.objects()?.len() - before;
         let printed = String::from_utf8(put.stdout)?;
         let total: Value = serde_json::from_str(printed.lines().last().context("no output")?)?;
         failed += total["failed"].as_u64().context("no total")?;
@@ -60,7 +60,7 @@ pub async fn batch(count: usize, rounds: usize) -> Result<Vec<Row>> {
         wrong += usize::from(c3(&cluster, &["get", &id]).await?.stdout != text.as_bytes());
     }
     sweep(&cluster.api()?, 0).await?;
-    let swept_files = files_under(&cluster.data())?.len().saturating_sub(files_of_one);
+    let swept_files = cluster.objects()?.len().saturating_sub(files_of_one);
     let files_max = count as f64 * FILES_SHARE;
     Ok(vec![
         Row::reported(format!("batch-seconds ({count} documents)"), many),

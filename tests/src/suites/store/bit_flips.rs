@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context, Result};
 
 use super::ops::{Rng, default_options, fsck, large_text, small_text};
-use crate::harness::cluster::{ClusterSpec, files_under};
+use crate::harness::cluster::ClusterSpec;
 use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::row::Row;
 
@@ -32,7 +32,7 @@ pub async fn bit_flips(count: usize, seed: u64) -> Result<Vec<Row>> {
     let gone = api.put(small_text(200).as_bytes(), default_options()).await?;
     super::ops::delete(&api, &id_of(&gone.document.context("no document")?)).await?;
 
-    let files = files_under(&cluster.data())?;
+    let files = cluster.objects()?;
     let mut rng = Rng::new(seed);
     let (mut wrong, mut unfound) = (Vec::new(), Vec::new());
     for round in 0..count {

@@ -24,9 +24,9 @@ mod slow;
 /// Size of the disk in bytes.
 const DISK_BYTES: usize = 4 << 20;
 /// User id without any permissions.
-const NOBODY: u32 = 65_534;
+pub const NOBODY: u32 = 65_534;
 /// Gateway arguments that disable the cache, so that every read reaches the disk.
-const NO_CACHE: [&str; 2] = ["--cache-bytes", "0"];
+pub const NO_CACHE: [&str; 2] = ["--cache-bytes", "0"];
 
 /// Runs all faults, one after another.
 pub async fn disk() -> Result<Vec<Row>> {
@@ -42,22 +42,17 @@ pub async fn disk() -> Result<Vec<Row>> {
 async fn full() -> Result<Vec<Row>> {
     let disk = Disk::new()?;
     let cluster = disk.spec().start().await?;
-    let filler = disk.folder.path().join("filler");
-    let fault = Fault { name: "full", code: Code::ResourceExhausted, says: "free space", reads: Reads::GoOn };
-    let fill = || {
-        let mut file = File::create(&filler)?;
-        // A write fails once the disk is full.
-        while file.write_all(&[1; 4096]).is_ok() {}
-        Ok(())
-    };
-    fault.run(&cluster, fill, || Ok(fs::remove_file(&filler)?)).await
+    let (code, says) = (Code::ResourceExhausted, "free space");
+    let fault = Fault { name: "full", code, says, reads: Reads::GoOn, deletes: Deletes::Succeed };
+    fault.run(&cluster, || disk.fill(), || disk.free()).await
 }
 
 /// Tests a disk that is remounted read-only, as after a hardware fault, and later writable.
 async fn read_only() -> Result<Vec<Row>> {
     let disk = Disk::new()?;
     let cluster = disk.spec().start().await?;
-    let fault = Fault { name: "read-only", code: Code::Unavailable, says: "read-only", reads: Reads::GoOn };
+    let deletes = Deletes::Fail;
+    let fault = Fault { name: "read-only", code: Code::Unavailable, says: "read-only", reads: Reads::GoOn, deletes };
     fault.run(&cluster, || disk.remount("remount,ro"), || disk.remount("remount,rw")).await
 }
 
@@ -73,14 +68,14 @@ pub async fn denied() -> Result<Vec<Row>> {
     }
     let cluster = spec.start().await?;
     let data = data.display().to_string();
-    let (code, says) = (Code::Unavailable, "denies access");
+    let (code, says, deletes) = (Code::Unavailable, "denies access", Deletes::Fail);
     let change = |mode: &'static str| {
         let data = &data;
         move || external::run("chmod", &["-R", mode, data])
     };
-    let fault = Fault { name: "write-denied", code, says, reads: Reads::GoOn };
+    let fault = Fault { name: "write-denied", code, says, reads: Reads::GoOn, deletes };
     let mut rows = fault.run(&cluster, change("a-w"), change("u+w")).await?;
-    let fault = Fault { name: "all-denied", code, says, reads: Reads::Fail };
+    let fault = Fault { name: "all-denied", code, says, reads: Reads::Fail, deletes };
     let whole = |mode: &'static str| {
         let data = &data;
         move || external::run("chmod", &[mode, data])
@@ -96,6 +91,15 @@ struct Fault {
     /// Text that the error message must contain.
     says: &'static str,
     reads: Reads,
+    deletes: Deletes,
+}
+
+/// Expected outcome of deletes during the fault.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Deletes {
+    Succeed,
+    /// Deletes fail with the status of the fault.
+    Fail,
 }
 
 /// Expected outcome of reads during the fault.
@@ -130,14 +134,21 @@ impl Fault {
         for text in &new {
             refused.push(api.put(text.as_bytes(), default_options()).await.err());
         }
-        refused.push(ops::delete(&api, &kept[0].0).await.err());
+        let deleted = ops::delete(&api, &kept[0].0).await;
+        let mut rows = Vec::new();
+        match self.deletes {
+            Deletes::Fail => refused.push(deleted.err()),
+            Deletes::Succeed => {
+                rows.push(Row::holds(row("delete-during-the-fault"), deleted.is_ok(), "deleted"));
+                let (gone, _) = kept.swap_remove(0);
+                ids.retain(|id| *id != gone);
+            }
+        }
         let clear = |status: &tonic::Status| status.code() == self.code && status.message().contains(self.says);
         let with_status = refused.iter().flatten().filter(|status| clear(status)).count();
         let message = refused[0].as_ref().map(|status| format!("{:?}: {}", status.code(), status.message()));
-        let mut rows = vec![
-            Row::reported(row("message"), message),
-            Row::equal(row("refused-with-the-status"), with_status, refused.len()),
-        ];
+        rows.push(Row::reported(row("message"), message));
+        rows.push(Row::equal(row("refused-with-the-status"), with_status, refused.len()));
         let (mut intact, mut failed_with_status) = (0, 0);
         for (id, text) in &kept {
             match api.get(id).await {
@@ -184,12 +195,13 @@ async fn put(api: &GatewayApi, text: &str) -> Result<String> {
 }
 
 /// A tmpfs of a few MiB. Mounting requires root.
-struct Disk {
+pub struct Disk {
     folder: TempDir,
 }
 
 impl Disk {
-    fn new() -> Result<Self> {
+    /// Mounts the disk.
+    pub fn new() -> Result<Self> {
         let folder = TempDir::with_prefix("c3-disk-")?;
         let disk = Self { folder };
         let size = format!("size={DISK_BYTES}");
@@ -202,12 +214,30 @@ impl Disk {
         self.folder.path().display().to_string()
     }
 
-    fn data(&self) -> PathBuf {
+    /// Returns the folder of the store on the disk.
+    pub fn data(&self) -> PathBuf {
         Path::new(&self.at()).join("data")
     }
 
-    fn spec(&self) -> ClusterSpec {
+    /// Returns the configuration of a cluster whose store is on the disk and whose gateway caches nothing.
+    pub fn spec(&self) -> ClusterSpec {
         ClusterSpec { data: Some(self.data().display().to_string()), ..ClusterSpec::with_gateway_args(&NO_CACHE) }
+    }
+
+    /// Fills the disk with a file that is not the store's.
+    pub fn fill(&self) -> Result<()> {
+        let mut file = File::create(self.filler())?;
+        // A write fails once the disk is full.
+        while file.write_all(&[1; 4096]).is_ok() {}
+        Ok(())
+    }
+
+    fn free(&self) -> Result<()> {
+        Ok(fs::remove_file(self.filler())?)
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.folder.path().join("filler")
     }
 
     fn remount(&self, how: &str) -> Result<()> {

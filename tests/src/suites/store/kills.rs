@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use tonic::Code;
 
 use super::ops::{self, Rng, dangling, default_options, fsck, large_text, medium_text, small_text, sweep};
-use crate::harness::cluster::{Cluster, ClusterSpec, files_under};
+use crate::harness::cluster::{Cluster, ClusterSpec};
 use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::row::Row;
 
@@ -112,7 +112,7 @@ async fn during_puts(
     let first = small_text(FIRST + round);
     let put = api.put(first.as_bytes(), default_options()).await?;
     model.insert(id_of(&put.document.context("no document")?), first);
-    let before = files_under(&cluster.data())?.len();
+    let before = cluster.objects()?.len();
     let puts = Vec::from_iter((0..PUTS).map(|put| {
         let number = round * PUTS + put;
         let text = if put == 0 { large_text(number) } else { small_text(number) };
@@ -125,7 +125,7 @@ async fn during_puts(
     }));
     // Waits for the first write. Until then, only the models work.
     let deadline = Instant::now() + Duration::from_secs(60);
-    while files_under(&cluster.data())?.len() == before && Instant::now() < deadline {
+    while cluster.objects()?.len() == before && Instant::now() < deadline {
         sleep(Duration::from_millis(1)).await;
     }
     sleep(Duration::from_micros(rng.below(120_000) as u64)).await;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::ops::{default_options, small_text, sweep};
-use crate::harness::cluster::{ClusterSpec, files_under};
+use crate::harness::cluster::ClusterSpec;
 use crate::harness::row::Row;
 
 /// Number of concurrent puts.
@@ -27,7 +27,7 @@ pub async fn many(count: usize) -> Result<Vec<Row>> {
     });
     puts.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
     let put_seconds = started.elapsed().as_secs_f64();
-    let files = files_under(&cluster.data())?.len();
+    let files = cluster.objects()?.len();
 
     cluster.restart_gateway().await?;
     let api = cluster.api()?;
@@ -35,7 +35,7 @@ pub async fn many(count: usize) -> Result<Vec<Row>> {
     let listed = api.ids().await?.len();
     let list_seconds = started.elapsed().as_secs_f64();
     sweep(&api, 0).await?;
-    let swept_files = files_under(&cluster.data())?.len();
+    let swept_files = cluster.objects()?.len();
     let mut wrong = 0;
     for number in (0..count).step_by(count.div_ceil(20)) {
         let text = small_text(number);
