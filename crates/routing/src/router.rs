@@ -232,13 +232,10 @@ mod tests {
             waiting_tokens_max: 1,
         };
         // Discovery is not started, so nothing changes.
-        Router {
-            registry: Arc::new(Registry::new(&config.compressors, &config.decoders).unwrap()),
-            budget: RetryBudget::full(),
-            shedder: LoadShedder::new(config.waiting_tokens_max),
-            metrics: Metrics::new("router-test"),
-            config,
-        }
+        let registry = Arc::new(Registry::new(&config.compressors, &config.decoders).unwrap());
+        let shedder = LoadShedder::new(config.waiting_tokens_max);
+        let metrics = Metrics::new("router-test", &registry, shedder.tokens());
+        Router { registry, budget: RetryBudget::full(), shedder, metrics, config }
     }
 
     #[tokio::test(start_paused = true)]

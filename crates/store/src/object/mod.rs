@@ -219,6 +219,7 @@ impl Objects {
     pub(crate) async fn versions(&self, prefix: &KeyPrefix) -> Result<Vec<ObjectKey>, Error> {
         let found = self.local_versions(prefix).await;
         if !found.is_empty() {
+            self.in_folder(Folder::check).await?;
             return Ok(found);
         }
         let (whole, is_sorted) = (prefix.path().as_ref(), self.folder.is_none());
