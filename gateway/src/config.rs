@@ -8,6 +8,7 @@ use c3_server::ServerArgs;
 use c3_store::cache::Redis;
 use c3_store::{BackendSettings, CloudSettings, OpenError};
 use c3_types::LatentCodec;
+use clap::builder::BoolishValueParser;
 
 use crate::error::StartError;
 
@@ -29,7 +30,7 @@ pub struct Config {
     #[arg(long = "decoder", env = "C3_DECODERS", value_name = "URL", value_delimiter = ',')]
     pub decoders: Vec<String>,
     /// Accept nodes that announce themselves. Anyone who can reach this gateway can then add a node and receive texts
-    #[arg(long, env = "C3_ACCEPT_NODES")]
+    #[arg(long, env = "C3_ACCEPT_NODES", value_parser = BoolishValueParser::new())]
     pub accept_nodes: bool,
     /// Folder of the document store, or URL of an object store: s3://, gs:// or az://
     #[arg(long, env = "C3_DATA", value_name = "FOLDER", default_value_t = Self::default().data)]
@@ -167,10 +168,11 @@ impl Config {
         Ok(())
     }
 
-    /// Sets [`Config::cloud`] to the variables whose names start with `AWS_`, `GOOGLE_` or `AZURE_`.
+    /// Sets [`Config::cloud`] to the non-empty variables whose names start with `AWS_`, `GOOGLE_` or `AZURE_`.
     pub fn with_cloud(self, variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
         let unicode = variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        let cloud = unicode.filter(|(name, _)| CLOUD_PREFIXES.iter().any(|prefix| name.starts_with(prefix)));
+        let cloud = unicode
+            .filter(|(name, value)| !value.is_empty() && CLOUD_PREFIXES.iter().any(|prefix| name.starts_with(prefix)));
         Self { cloud: CloudSettings(cloud.collect()), ..self }
     }
 

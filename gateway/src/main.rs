@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
 use c3_gateway::{Config, ROLE, run};
-use c3_server::program;
 use c3_server::telemetry::TelemetryConfig;
+use c3_server::{arguments, program};
 use clap::Parser;
 
 /// mimalloc is faster than the default allocator at the dozens of allocations that each call makes.
@@ -29,7 +29,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let Arguments { listen, config, telemetry } = Arguments::parse();
+    let Arguments { listen, config, telemetry } = arguments::parse();
     let config = config.with_cloud(std::env::vars_os());
     let io_threads = config.server.io_threads;
     program::run(ROLE, &telemetry, io_threads, listen, |listener, shutdown| run(config, listener, shutdown))

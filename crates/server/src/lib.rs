@@ -1,6 +1,7 @@
 //! Code that all servers of C3 Serve share. Nothing here is specific to one role.
 //!
 //! - [`program`]: skeleton of a `main`: telemetry → listener → run → drain.
+//! - [`arguments`]: parser of command lines.
 //! - [`server`]: serves a role's routes with the call layer, health, reflection, `/metrics` and the graceful drain.
 //! - [`error`]: error kinds and their maps to gRPC and HTTP status codes.
 //! - [`readiness`]: lifecycle of a server, which health and admission follow.
@@ -8,6 +9,7 @@
 //! - [`telemetry`], [`propagation`], [`metrics`]: logs, traces and metrics.
 
 mod admission;
+pub mod arguments;
 mod call;
 mod call_body;
 mod call_layer;
