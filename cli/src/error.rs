@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
+use c3_server::printable::Printable;
 use tonic::Code;
 
 /// Exit code if the work failed.
@@ -63,7 +64,7 @@ impl CliError {
             Self::Reported(code) => return ExitCode::from(*code),
             Self::OutputClosed => return ExitCode::SUCCESS,
         };
-        eprintln!("error: {self}");
+        eprintln!("error: {}", Printable(self));
         ExitCode::from(code)
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use c3_server::printable::Printable;
 use indicatif::HumanCount;
 use serde::Serialize;
 
@@ -96,7 +97,7 @@ impl Batch {
             if self.format.json {
                 return print(to_json(record));
             }
-            eprintln!("failed: {line}");
+            eprintln!("failed: {}", Printable(&line));
             Ok(())
         });
         if self.failures.len() < REPEATED_FAILURES_MAX {
@@ -126,7 +127,7 @@ fn line(report: &Report) -> String {
     let id = short_id(report.id.as_deref().unwrap_or_default());
     let file = report.file.as_deref().unwrap_or_default();
     let line = report.line.map_or_else(String::new, |line| format!(":{line}"));
-    format!("{id}  {:>13}  {file}{line}", HumanCount(report.bytes).to_string())
+    format!("{id}  {:>13}  {}{line}", HumanCount(report.bytes).to_string(), Printable(file))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod report;
 use std::fmt::Display;
 use std::io::{self, Write};
 
+use c3_server::printable::Printable;
 use serde::Serialize;
 
 use crate::error::CliError;
@@ -51,20 +52,22 @@ impl Format {
             return self.print(text, record);
         }
         if self.json {
-            eprintln!("{}", to_json(record));
+            eprintln!("{}", Printable(to_json(record)));
         }
         Ok(())
     }
 }
 
-/// Prints one or more lines to standard output.
+/// Prints one or more lines to standard output, with control characters escaped. In JSON, the escapes are valid.
 pub(crate) fn print(lines: impl Display) -> Result<(), CliError> {
+    let lines = lines.to_string();
+    let lines = lines.split('\n').map(|line| Printable(line).to_string()).collect::<Vec<_>>().join("\n");
     writeln!(io::stdout(), "{lines}").map_err(|error| CliError::stdout(&error))
 }
 
 /// Prints a warning to standard error about a stored object that cannot be read.
 pub(crate) fn warn_damaged(object: impl Display, problem: &str) {
-    eprintln!("warning: {object}: {problem}; run `c3 fsck`");
+    eprintln!("warning: {}: {}; run `c3 fsck`", Printable(object), Printable(problem));
 }
 
 /// Serializes a value to one line of JSON.

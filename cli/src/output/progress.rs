@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use c3_server::printable::Printable;
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
 /// Interval at which the bar is redrawn even if nothing changes, so that it does not look frozen.
@@ -42,7 +43,7 @@ impl Progress {
 
     /// Prints a line above the bar. Prints nothing if standard error is not a terminal.
     pub(crate) fn println(&self, line: &str) {
-        self.0.println(line);
+        self.0.println(Printable(line).to_string());
     }
 
     /// Hides the bar while `write` runs, so that `write` can print.

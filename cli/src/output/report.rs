@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use c3_client::{Document, Stored};
+use c3_server::printable::Printable;
 use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 
@@ -138,7 +139,7 @@ impl Seconds {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(file) = &self.file {
-            writeln!(f, "file       {file}")?;
+            writeln!(f, "file       {}", Printable(file))?;
         }
         if let Some(id) = &self.id {
             writeln!(f, "id         {id}")?;

@@ -7,6 +7,7 @@
 //! - [`readiness`]: lifecycle of a server, which health and admission follow.
 //! - [`principal`], [`deadline`]: the caller that a call is made for, and the time by which the call must end.
 //! - [`telemetry`], [`propagation`], [`metrics`]: logs, traces and metrics.
+//! - [`printable`]: text that is safe to print.
 
 mod admission;
 pub mod arguments;
@@ -17,6 +18,7 @@ pub mod deadline;
 pub mod error;
 pub mod metrics;
 pub mod principal;
+pub mod printable;
 pub mod program;
 pub mod propagation;
 pub mod readiness;

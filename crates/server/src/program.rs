@@ -9,6 +9,7 @@ use tokio::{net::TcpListener, runtime::Runtime};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    printable::Printable,
     shutdown_signal,
     telemetry::{Telemetry, TelemetryConfig},
 };
@@ -84,6 +85,6 @@ where
 }
 
 fn failed(error: impl Display) -> ExitCode {
-    eprintln!("error: {error}");
+    eprintln!("error: {}", Printable(error));
     ExitCode::FAILURE
 }
