@@ -7,7 +7,7 @@
 //! - [`readiness`]: lifecycle of a server, which health and admission follow.
 //! - [`principal`], [`deadline`]: the caller that a call is made for, and the time by which the call must end.
 //! - [`telemetry`], [`propagation`], [`metrics`]: logs, traces and metrics.
-//! - [`printable`]: text that is safe to print.
+//! - [`throttle`], [`printable`]: limit on repeated log lines, and text that is safe to print.
 
 mod admission;
 pub mod arguments;
@@ -25,6 +25,7 @@ pub mod readiness;
 pub mod server;
 mod signal;
 pub mod telemetry;
+pub mod throttle;
 
 pub use error::{ErrorKind, ServiceError};
 pub use readiness::Readiness;

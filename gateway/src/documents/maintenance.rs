@@ -21,7 +21,15 @@ impl Gateway {
         let summary = self.store.sweep(grace.unwrap_or(self.config.gc_grace())).await;
         self.metrics.store.sweep(start.elapsed(), summary.as_ref().ok());
         let summary = summary?;
-        tracing::info!(?summary, "garbage collection finished");
+        tracing::info!(
+            pending_deletes = summary.pending_deletes,
+            removed = summary.removed,
+            removed_bytes = summary.removed_bytes,
+            expired = summary.expired,
+            packed = summary.packed,
+            unreadable = summary.unreadable,
+            "garbage collection finished"
+        );
         Ok(summary)
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
+use c3_server::throttle::Throttle;
 use c3_types::limits::SHARD_BYTES_MAX;
 use c3_types::{Cascade, Description, Stage};
 use tokio::sync::Notify;
@@ -24,6 +25,8 @@ pub(crate) struct Registry {
     members: RwLock<Vec<Member>>,
     dns_names: Vec<(Stage, String)>,
     changed: Arc<Notify>,
+    /// Limit on the log lines of refused announcements, by stage.
+    pub(crate) refusal_lines: Throttle<Stage>,
     health_thread: OnceLock<HealthThread>,
 }
 
@@ -62,7 +65,13 @@ impl Registry {
                 }
             }
         }
-        Ok(Self { members: RwLock::new(members), dns_names, changed, health_thread: OnceLock::new() })
+        Ok(Self {
+            members: RwLock::new(members),
+            dns_names,
+            changed,
+            refusal_lines: Throttle::new(),
+            health_thread: OnceLock::new(),
+        })
     }
 
     /// Returns the DNS names to resolve.
