@@ -9,6 +9,7 @@ use c3_store::cache::Redis;
 use c3_store::{BackendSettings, CloudSettings, OpenError};
 use c3_types::LatentCodec;
 use clap::builder::BoolishValueParser;
+use etcetera::{AppStrategy, AppStrategyArgs, app_strategy::choose_native_strategy};
 
 use crate::error::StartError;
 
@@ -113,8 +114,8 @@ impl Default for Config {
             compressors: Vec::new(),
             decoders: Vec::new(),
             accept_nodes: false,
-            data: "./c3-data".to_owned(),
-            store_timeout_ms: 10_000,
+            data: default_data(),
+            store_timeout: TimeSpan::from_secs(10),
             // Not longer than clients wait for a response by default.
             store_retry_timeout_ms: 30_000,
             store_requests_max: 64,
@@ -143,6 +144,14 @@ impl Default for Config {
             gc_grace_s: 3600,
             server: ServerArgs::default(),
         }
+/// Returns this platform's folder for application data, or `./c3-data` if no home folder is known.
+fn default_data() -> String {
+    let name = || "c3".to_owned();
+    let app = AppStrategyArgs { top_level_domain: "org".to_owned(), author: name(), app_name: name() };
+    choose_native_strategy(app)
+        .map_or_else(|_| "./c3-data".to_owned(), |platform| platform.data_dir().display().to_string())
+}
+
     }
 }
 

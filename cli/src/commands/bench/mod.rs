@@ -81,7 +81,7 @@ pub(crate) async fn run(args: BenchArgs) -> Result<(), CliError> {
     let texts = Texts::open(&args.file, args.bytes)?;
     let work = async |gateway: &str| measure(&args, gateway, texts).await;
     let (report, _) = with_gateway(&args.target, work).await?;
-    args.target.format.print(report.text(), &report)
+    args.target.remote.format.print(report.text(), &report)
 }
 
 async fn measure(args: &BenchArgs, gateway: &str, texts: Texts) -> Result<BenchReport, CliError> {
@@ -100,7 +100,7 @@ async fn measure(args: &BenchArgs, gateway: &str, texts: Texts) -> Result<BenchR
         .iter()
         .map(|worker| async move { Ok::<_, CliError>((worker.operation(), load.run(worker, until).await?)) });
     let mut report =
-        BenchReport { gateway: args.target.gateway.clone(), bytes: args.bytes, load, put: None, get: None };
+        BenchReport { gateway: args.target.remote.gateway.clone(), bytes: args.bytes, load, put: None, get: None };
     for (operation, worker) in try_join_all(runs).await? {
         match operation {
             Operation::Put => report.put = Some(worker),
