@@ -131,7 +131,7 @@ mod tests {
         };
         let auto = options("put f --ratio auto --ratios 40,20").unwrap();
         assert_eq!((auto.ratios, auto.bound), (vec![40, 20], AutoBound::FidelityMin(0.999)));
-        let auto = options("put f --ratio auto --stored-bytes-max 900").unwrap();
+        let auto = options("put f --ratio auto --stored-size-max 900").unwrap();
         assert_eq!(auto.bound, AutoBound::StoredBytesMax(900));
         assert!(options("put f --ratio 20").is_none());
         for wrong in [
@@ -139,7 +139,7 @@ mod tests {
             "put f --ratio 20 --fidelity-min 0.9",
             "put f --ratio auto --no-verify",
             "put f --ratio auto --fidelity-min 1.5",
-            "put f --ratio auto --fidelity-min 0.9 --stored-bytes-max 9",
+            "put f --ratio auto --fidelity-min 0.9 --stored-size-max 9",
         ] {
             assert!(!refusal(wrong).is_empty());
         }

@@ -30,7 +30,7 @@ pub(crate) struct Report {
     pub(crate) fidelity: Option<f64>,
     pub(crate) corrections: Option<u64>,
     pub(crate) verified: bool,
-    /// With `--ratio auto`: true if the document meets `--fidelity-min` or `--stored-bytes-max`.
+    /// With `--ratio auto`: true if the document meets `--fidelity-min` or `--stored-size-max`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bound_met: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -72,7 +72,7 @@ impl<J: Job, M: Send + Sync + 'static> NodeServer<J, M> {
             probe_paths: role.probe_paths,
             readiness,
             principal_source: PrincipalSource::Header,
-            call_timeout: Some(args.call_timeout()),
+            call_timeout: Some(args.call_timeout.0),
             args: args.server,
         };
         let served = serve(server, listener, stop).await;

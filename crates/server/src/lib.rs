@@ -1,7 +1,7 @@
 //! Code that all servers of C3 Serve share. Nothing here is specific to one role.
 //!
 //! - [`program`]: skeleton of a `main`: telemetry → listener → run → drain.
-//! - [`arguments`]: parser of command lines.
+//! - [`arguments`], [`units`]: parser of command lines, and flag values with a unit.
 //! - [`server`]: serves a role's routes with the call layer, health, reflection, `/metrics` and the graceful drain.
 //! - [`error`]: error kinds and their maps to gRPC and HTTP status codes.
 //! - [`readiness`]: lifecycle of a server, which health and admission follow.
@@ -26,6 +26,7 @@ pub mod server;
 mod signal;
 pub mod telemetry;
 pub mod throttle;
+pub mod units;
 
 pub use error::{ErrorKind, ServiceError};
 pub use readiness::Readiness;

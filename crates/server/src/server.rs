@@ -16,6 +16,7 @@ use crate::{
     metrics::{self, Metrics},
     principal::PrincipalSource,
     readiness::Phase,
+    units::TimeSpan,
 };
 
 /// Maximum time after the drain timeout for calls that are cut off to report the error to their callers.
@@ -28,13 +29,13 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Settings that every server has.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ServerArgs {
-    /// Milliseconds between reporting a shutdown to health checks and refusing calls, for load balancers to switch to
-    /// other servers
-    #[arg(long, env = "C3_SHUTDOWN_DELAY_MS", value_name = "MS", default_value_t = Self::default().shutdown_delay_ms)]
-    pub shutdown_delay_ms: u64,
-    /// Milliseconds after the shutdown delay until calls still in flight are cut off
-    #[arg(long, env = "C3_DRAIN_TIMEOUT_MS", value_name = "MS", default_value_t = Self::default().drain_timeout_ms)]
-    pub drain_timeout_ms: u64,
+    /// Time between reporting a shutdown to health checks and refusing calls, for load balancers to switch to other
+    /// servers
+    #[arg(long, env = "C3_SHUTDOWN_DELAY", value_name = "DURATION", default_value_t = Self::default().shutdown_delay)]
+    pub shutdown_delay: TimeSpan,
+    /// Time after the shutdown delay until calls still in flight are cut off
+    #[arg(long, env = "C3_DRAIN_TIMEOUT", value_name = "DURATION", default_value_t = Self::default().drain_timeout)]
+    pub drain_timeout: TimeSpan,
     /// Maximum number of concurrent calls; further calls are refused with RESOURCE_EXHAUSTED
     #[arg(long, env = "C3_CALLS_MAX", value_name = "CALLS", default_value_t = Self::default().calls_max)]
     pub calls_max: u32,
@@ -46,7 +47,12 @@ pub struct ServerArgs {
 impl Default for ServerArgs {
     fn default() -> Self {
         // The shutdown delay exceeds the 500 ms between two probes by a gateway.
-        Self { shutdown_delay_ms: 700, drain_timeout_ms: 20_000, calls_max: 1024, io_threads: None }
+        Self {
+            shutdown_delay: TimeSpan::from_millis(700),
+            drain_timeout: TimeSpan::from_secs(20),
+            calls_max: 1024,
+            io_threads: None,
+        }
     }
 }
 
@@ -120,14 +126,14 @@ pub async fn serve(server: Server, listener: TcpListener, shutdown: Cancellation
     // close.
     readiness.set_shutdown_announced();
     health.close().await;
-    let ServerArgs { shutdown_delay_ms, drain_timeout_ms, .. } = args;
-    tracing::info!(role, shutdown_delay_ms, drain_timeout_ms, "draining");
-    if let Ok(ended) = tokio::time::timeout(Duration::from_millis(shutdown_delay_ms), &mut serving).await {
+    let ServerArgs { shutdown_delay, drain_timeout, .. } = args;
+    tracing::info!(role, %shutdown_delay, %drain_timeout, "draining");
+    if let Ok(ended) = tokio::time::timeout(shutdown_delay.0, &mut serving).await {
         return Ok(ended?);
     }
     readiness.set_draining();
     closing.cancel();
-    if let Ok(ended) = tokio::time::timeout(Duration::from_millis(drain_timeout_ms), &mut serving).await {
+    if let Ok(ended) = tokio::time::timeout(drain_timeout.0, &mut serving).await {
         ended?;
     } else {
         tracing::warn!(role, "drain timeout: cutting off calls in flight");

@@ -18,7 +18,7 @@ impl Gateway {
     pub(crate) async fn collect_garbage(&self, grace: Option<Duration>) -> Result<SweepSummary, Error> {
         let _guard = self.gc_lock.lock().await;
         let start = Instant::now();
-        let summary = self.store.sweep(grace.unwrap_or(self.config.gc_grace())).await;
+        let summary = self.store.sweep(grace.unwrap_or(self.config.gc_grace.0)).await;
         self.metrics.store.sweep(start.elapsed(), summary.as_ref().ok());
         let summary = summary?;
         tracing::info!(

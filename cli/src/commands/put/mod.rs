@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use c3_client::{Base, Client, DocumentName, Expected, Label, Labels, Namespace, PutName, UploadName, WriteOptions};
 
-use crate::args::{PreconditionArgs, RemoteArgs, WriteArgs, document_ref, positive};
+use crate::args::{PreconditionArgs, RemoteArgs, WriteArgs, document_ref, positive, seconds};
 use crate::error::CliError;
 use crate::input::TextInput;
 use crate::input::discover::is_single_file;
@@ -27,8 +27,8 @@ pub(crate) struct PutArgs {
     /// files that match it.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Seconds until the document expires [default: never]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Time until the document expires [default: never]
+    #[arg(long, value_name = "DURATION", value_parser = lifetime)]
     ttl: Option<u64>,
     /// Name under which the upload can be resumed [default: chosen by the gateway for long texts]
     ///
@@ -48,6 +48,13 @@ pub(crate) struct PutArgs {
     pub(crate) write: WriteArgs,
     #[command(flatten)]
     remote: RemoteArgs,
+}
+
+fn lifetime(typed: &str) -> Result<u64, String> {
+    match seconds(typed)? {
+        0 => Err("give at least 1s".to_owned()),
+        seconds => Ok(seconds),
+    }
 }
 
 /// Arguments for many texts.

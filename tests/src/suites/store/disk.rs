@@ -26,7 +26,7 @@ const DISK_BYTES: usize = 4 << 20;
 /// User id without any permissions.
 const NOBODY: u32 = 65_534;
 /// Gateway arguments that disable the cache, so that every read reaches the disk.
-const NO_CACHE: [&str; 2] = ["--cache-bytes", "0"];
+const NO_CACHE: [&str; 2] = ["--cache-size", "0"];
 
 /// Runs all faults, one after another.
 pub async fn disk() -> Result<Vec<Row>> {
