@@ -2,15 +2,18 @@
 
 use std::ffi::OsString;
 
+use c3_server::arguments::ignore_empty_variables;
 use c3_server::telemetry::TelemetryConfig;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{CommandFactory, FromArgMatches, Parser};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser};
 
-use crate::args::WriteArgs;
+use crate::args::{RemoteArgs, WriteArgs};
 use crate::commands::{Command, serve};
 use crate::error::CliError;
 
+/// Clap's ids of the flags that all commands but `serve` take.
+const CLIENT_FLAGS: [&str; 2] = ["gateway", "json"];
 /// Clap's id of `--log`, the telemetry flag whose default depends on the command.
 const LOG_FLAG: &str = "log";
 
@@ -38,6 +41,7 @@ pub(crate) struct Cli {
 /// Parses the command line. Returns `None` after printing help or the version, if the caller asked for either.
 pub(crate) fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Option<Cli>, CliError> {
     let parsed = command().try_get_matches_from(line).and_then(|matches| {
+        refuse_client_flags_of_serve(&matches)?;
         let mut cli = Cli::from_arg_matches(&matches)?;
         // Commands other than `serve` print only results, unless the caller sets the log filter.
         let is_default = matches.value_source(LOG_FLAG) == Some(ValueSource::DefaultValue);
@@ -71,9 +75,24 @@ fn incomplete(error: &clap::Error) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Returns the parser. It accepts telemetry flags both before and after the command, and gives `serve` its defaults.
+/// Returns the parser. It accepts the flags of the gateway, of the format and of telemetry before and after the command.
 fn command() -> clap::Command {
-    Cli::command().mut_args(|arg| arg.global(true)).mut_subcommand("serve", serve::with_defaults)
+    let command = RemoteArgs::augment_args(Cli::command()).mut_args(|arg| arg.global(true));
+    let command = command.mut_subcommand("serve", |serve| {
+        // Without arguments of the same ids, the help of `serve` would list the global flags, which it refuses.
+        let serve = RemoteArgs::augment_args(serve::with_help(serve));
+        CLIENT_FLAGS.into_iter().fold(serve, |serve, flag| serve.mut_arg(flag, |arg| arg.hide(true)))
+    });
+    ignore_empty_variables(command)
+}
+
+fn refuse_client_flags_of_serve(matches: &ArgMatches) -> Result<(), clap::Error> {
+    let Some(serve) = matches.subcommand_matches("serve") else { return Ok(()) };
+    let is_given = |flag: &&str| serve.value_source(flag) == Some(ValueSource::CommandLine);
+    CLIENT_FLAGS.into_iter().find(is_given).map_or(Ok(()), |flag| {
+        let message = format!("`c3 serve` starts a gateway and calls none: remove --{flag}");
+        Err(command().error(ErrorKind::ArgumentConflict, message))
+    })
 }
 
 #[cfg(test)]
@@ -120,7 +139,7 @@ mod tests {
         };
         let auto = options("put f --ratio auto --ratios 40,20").unwrap();
         assert_eq!((auto.ratios, auto.bound), (vec![40, 20], AutoBound::FidelityMin(0.999)));
-        let auto = options("put f --ratio auto --stored-bytes-max 900").unwrap();
+        let auto = options("put f --ratio auto --stored-size-max 900").unwrap();
         assert_eq!(auto.bound, AutoBound::StoredBytesMax(900));
         assert!(options("put f --ratio 20").is_none());
         for wrong in [
@@ -128,7 +147,7 @@ mod tests {
             "put f --ratio 20 --fidelity-min 0.9",
             "put f --ratio auto --no-verify",
             "put f --ratio auto --fidelity-min 1.5",
-            "put f --ratio auto --fidelity-min 0.9 --stored-bytes-max 9",
+            "put f --ratio auto --fidelity-min 0.9 --stored-size-max 9",
         ] {
             assert!(!refusal(wrong).is_empty());
         }
@@ -170,6 +189,26 @@ mod tests {
         assert_eq!(log("serve"), "info");
         assert_eq!(log("--log debug ls"), "debug");
         assert_eq!(log("ls --log debug"), "debug");
+    }
+
+    #[test]
+    fn global_flags_stand_before_or_after_the_command() {
+        let remote = |line: &str| {
+            let words = std::iter::once("c3").chain(line.split_whitespace());
+            let matches = command().try_get_matches_from(words).unwrap();
+            let (_, command) = matches.subcommand().unwrap();
+            let remote = RemoteArgs::from_arg_matches(command).unwrap();
+            (remote.gateway, remote.format.json)
+        };
+        let given = (Some("http://a:1,http://b:1".to_owned()), true);
+        assert_eq!(remote("--gateway http://a:1,http://b:1 --json put f"), given);
+        assert_eq!(remote("put f --gateway http://a:1,http://b:1 --json"), given);
+        assert_eq!(remote("--json roundtrip f --gateway http://a:1,http://b:1"), given);
+        assert_eq!(remote("--gateway http://c:1 put f --gateway http://a:1,http://b:1 --json"), given);
+        assert!(refusal("--gateway http://a:1 serve").contains("--gateway"));
+        assert!(refusal("serve --json").contains("--json"));
+        let help = command().find_subcommand_mut("serve").unwrap().render_long_help().to_string();
+        assert!(!help.contains("--gateway") && !help.contains("--json"), "{help}");
     }
 
     #[test]

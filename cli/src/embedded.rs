@@ -106,7 +106,7 @@ pub(crate) async fn with_gateway<T>(
     target: &TargetArgs,
     work: impl AsyncFnOnce(&str) -> Result<T, CliError>,
 ) -> Result<(T, Option<Duration>), CliError> {
-    if let Some(gateway) = &target.gateway {
+    if let Some(gateway) = &target.remote.gateway {
         return Ok((work(gateway).await?, None));
     }
     let started = Instant::now();

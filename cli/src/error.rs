@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use c3_server::printable::Printable;
 use tonic::Code;
 
 /// Exit code if the work failed.
@@ -79,7 +80,7 @@ impl CliError {
             Self::OutputClosed => return ExitCode::SUCCESS,
         };
         // If standard error cannot be written, the exit code still tells.
-        let _ = writeln!(io::stderr(), "error: {self}");
+        let _ = writeln!(io::stderr(), "error: {}", Printable(self));
         ExitCode::from(code)
     }
 }

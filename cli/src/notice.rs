@@ -1,34 +1,38 @@
 //! Notice on standard error while a command waits for nodes.
 
-use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use c3_client::{Client, Stage, UnreadyStages};
 use tokio::time::sleep;
 
+use crate::output::print_error;
+
 /// Interval at which the nodes are looked at. A command that waits for a node says so within two intervals.
 const POLL: Duration = Duration::from_secs(1);
-/// Clears the line of a progress bar, which is then drawn again below the notice.
-const CLEAR_LINE: &str = "\r\x1b[2K";
 
 /// Watches the stages that a command needs until the program ends. Prints once when nodes are missing, and again when
 /// other stages lack nodes.
 pub(crate) fn watch(gateway: &str, needed: &'static [Stage]) {
     let gateway = gateway.to_owned();
     tokio::spawn(async move {
-        let mut printed = Vec::new();
+        let (mut connected, mut printed) = (None, Vec::new());
         loop {
             sleep(POLL).await;
             // On a connection of its own: a text that the gateway does not read yet blocks the command's connection. The
             // command itself reports a gateway that does not answer.
-            let Ok(client) = Client::connect(&gateway).await else { continue };
-            let Ok(UnreadyStages { mut stages, node_wait }) = client.unready_stages().await else { continue };
+            let client = match connected.take() {
+                Some(client) => client,
+                None => match Client::connect(&gateway).await {
+                    Ok(client) => client,
+                    Err(_) => continue,
+                },
+            };
+            let unready = client.unready_stages().await;
+            connected = Some(client);
+            let Ok(UnreadyStages { mut stages, node_wait }) = unready else { continue };
             stages.retain(|stage| needed.contains(stage));
             if !stages.is_empty() && stages != printed {
-                let clear = if io::stderr().is_terminal() { CLEAR_LINE } else { "" };
-                let wait = node_wait.as_secs_f64();
-                // The notice is not worth a failure if standard error is closed.
-                let _ = writeln!(io::stderr(), "{clear}{}; waiting up to {wait} s", unready(&stages));
+                print_error(format_args!("{}; waiting up to {} s", self::unready(&stages), node_wait.as_secs_f64()));
             }
             printed = stages;
         }

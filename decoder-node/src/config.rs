@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use c3_cascade::Options;
 use c3_node::NodeArgs;
 use c3_server::program::ListenAddress;
+use c3_server::units::Size;
 
 /// Settings of the decoder node.
 #[derive(clap::Args, Clone, Debug)]
@@ -12,9 +13,9 @@ pub struct Config {
     /// Address to listen on
     #[arg(long, env = "C3_LISTEN", value_name = "ADDRESS", default_value_t = Self::default().listen)]
     pub listen: ListenAddress,
-    /// Maximum memory for the KV cache, in MiB; windows wait for room in it, and a larger window runs alone
-    #[arg(long, env = "C3_KV_CACHE_MIB_MAX", value_name = "MIB", default_value_t = Self::default().kv_cache_mib_max)]
-    pub kv_cache_mib_max: usize,
+    /// Maximum memory for the KV cache; windows wait for room in it, and a larger window runs alone
+    #[arg(long, env = "C3_KV_CACHE_SIZE", value_name = "SIZE", default_value_t = Self::default().kv_cache_size)]
+    pub kv_cache_size: Size,
     /// Maximum number of blocks in a decode step, over all windows [default: 128 on a CPU, 16384 on a GPU]
     #[arg(long, env = "C3_STEP_BLOCKS_MAX", value_name = "BLOCKS")]
     pub step_blocks_max: Option<usize>,
@@ -35,7 +36,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7302)).into(),
             // On a CPU, 40 windows of the default model at ratio 20 fit into it, or 11 at ratio 80.
-            kv_cache_mib_max: 256,
+            kv_cache_size: Size::mib(256),
             step_blocks_max: None,
             // Equal shares, so that reads cannot starve the verification of writes, or the reverse.
             decode_share: 50,
@@ -52,11 +53,7 @@ impl Config {
         let step_rows = self.step_blocks_max.unwrap_or(if device == "cpu" { 128 } else { 16_384 });
         // Half the rows shorten a step on a CPU, so that principals alternate sooner, but hardly a step on a GPU.
         let shared_rows = if device == "cpu" { step_rows.div_ceil(2) } else { step_rows };
-        DecodeLimits { kv_bytes: self.kv_bytes_max(), step_rows, shared_rows }
-    }
-
-    pub(crate) fn kv_bytes_max(&self) -> u64 {
-        (self.kv_cache_mib_max as u64) << 20
+        DecodeLimits { kv_bytes: self.kv_cache_size.0, step_rows, shared_rows }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use c3_decoder_node::{Config, ROLE, run};
-use c3_server::{program, telemetry::TelemetryConfig};
+use c3_server::{arguments, program, telemetry::TelemetryConfig};
 use clap::Parser;
 
 /// Decoder node of C3 Serve: decodes and verifies latent groups, over gRPC
@@ -17,7 +17,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let Arguments { config, telemetry } = Arguments::parse();
+    let Arguments { config, telemetry } = arguments::parse();
     let (io_threads, listen) = (config.node.server.io_threads, config.listen.clone());
     program::run(ROLE, &telemetry, io_threads, &listen, |listener, shutdown| run(config, listener, shutdown))
 }

@@ -1,13 +1,15 @@
 //! Configuration of the gateway.
 
 use std::ffi::OsString;
-use std::time::Duration;
 
 use c3_routing::RoutingConfig;
 use c3_server::ServerArgs;
+use c3_server::units::{Size, TimeSpan};
 use c3_store::cache::Redis;
 use c3_store::{BackendSettings, CloudSettings, OpenError};
 use c3_types::LatentCodec;
+use clap::builder::BoolishValueParser;
+use etcetera::{AppStrategy, AppStrategyArgs, app_strategy::choose_native_strategy};
 
 use crate::error::StartError;
 
@@ -29,19 +31,18 @@ pub struct Config {
     #[arg(long = "decoder", env = "C3_DECODERS", value_name = "URL", value_delimiter = ',')]
     pub decoders: Vec<String>,
     /// Accept nodes that announce themselves. Anyone who can reach this gateway can then add a node and receive texts
-    #[arg(long, env = "C3_ACCEPT_NODES")]
+    #[arg(long, env = "C3_ACCEPT_NODES", value_parser = BoolishValueParser::new())]
     pub accept_nodes: bool,
     /// Folder of the document store, or URL of an object store: s3://, gs:// or az://
     #[arg(long, env = "C3_DATA", value_name = "FOLDER", default_value_t = Self::default().data)]
     pub data: String,
-    /// Timeout of one request to an object store, in milliseconds
-    #[arg(long, env = "C3_STORE_TIMEOUT_MS", value_name = "MS",
-        default_value_t = Self::default().store_timeout_ms)]
-    pub store_timeout_ms: u64,
-    /// Maximum time for which a failing request to an object store is retried, in milliseconds
-    #[arg(long, env = "C3_STORE_RETRY_TIMEOUT_MS", value_name = "MS",
-        default_value_t = Self::default().store_retry_timeout_ms)]
-    pub store_retry_timeout_ms: u64,
+    /// Timeout of one request to an object store
+    #[arg(long, env = "C3_STORE_TIMEOUT", value_name = "DURATION", default_value_t = Self::default().store_timeout)]
+    pub store_timeout: TimeSpan,
+    /// Maximum time for which a failing request to an object store is retried
+    #[arg(long, env = "C3_STORE_RETRY_TIMEOUT", value_name = "DURATION",
+        default_value_t = Self::default().store_retry_timeout)]
+    pub store_retry_timeout: TimeSpan,
     /// Maximum concurrent requests to an object store
     #[arg(long, env = "C3_STORE_REQUESTS_MAX", value_name = "REQUESTS",
         default_value_t = Self::default().store_requests_max)]
@@ -49,25 +50,24 @@ pub struct Config {
     /// Environment variables that configure object stores, including credentials. See [`Config::with_cloud`].
     #[arg(skip)]
     pub cloud: CloudSettings,
-    /// Maximum size of a document, in bytes
-    #[arg(long, env = "C3_DOCUMENT_BYTES_MAX", value_name = "BYTES",
-        default_value_t = Self::default().document_bytes_max)]
-    pub document_bytes_max: u64,
+    /// Maximum size of a document
+    #[arg(long, env = "C3_DOCUMENT_SIZE_MAX", value_name = "SIZE", default_value_t = Self::default().document_size_max)]
+    pub document_size_max: Size,
     /// Minimum logit margin by which a token of the text must win to need no correction
     #[arg(long, env = "C3_MARGIN", value_name = "LOGITS", default_value_t = Self::default().margin)]
     pub margin: f32,
     /// Codec of stored latents: f32, bf16, q8_0 or q4_0 [default: the checkpoint's codec]
     #[arg(long, env = "C3_CODEC", value_name = "CODEC")]
     pub codec: Option<LatentCodec>,
-    /// Maximum memory for cached shards and manifests, in bytes
-    #[arg(long, env = "C3_CACHE_BYTES", value_name = "BYTES", default_value_t = Self::default().cache_bytes)]
-    pub cache_bytes: u64,
+    /// Maximum memory for cached shards and manifests
+    #[arg(long, env = "C3_CACHE_SIZE", value_name = "SIZE", default_value_t = Self::default().cache_size)]
+    pub cache_size: Size,
     /// Redis or Valkey cache that gateways share: redis://HOST:PORT [default: none]
     #[arg(long, env = "C3_REDIS", value_name = "URL", hide_env_values = true)]
     pub redis: Option<String>,
-    /// Time to live of a shard in Redis, in seconds
-    #[arg(long, env = "C3_REDIS_TTL_S", value_name = "SECONDS", default_value_t = Self::default().redis_ttl_s)]
-    pub redis_ttl_s: u64,
+    /// Time to live of a shard in Redis
+    #[arg(long, env = "C3_REDIS_TTL", value_name = "DURATION", default_value_t = Self::default().redis_ttl)]
+    pub redis_ttl: TimeSpan,
     /// Maximum shards of one text that are written concurrently; puts are also limited to 4 per ready node
     #[arg(long, env = "C3_SHARDS_IN_FLIGHT", value_name = "SHARDS",
         default_value_t = Self::default().shards_in_flight)]
@@ -84,23 +84,22 @@ pub struct Config {
     #[arg(long, env = "C3_WAITING_TOKENS_MAX", value_name = "TOKENS",
         default_value_t = Self::default().waiting_tokens_max)]
     pub waiting_tokens_max: u64,
-    /// Maximum wait for a suitable node to become ready, in milliseconds. Clients do not retry a call that waited so long
-    #[arg(long, env = "C3_NODE_WAIT_MS", value_name = "MS", default_value_t = Self::default().node_wait_ms)]
-    pub node_wait_ms: u64,
-    /// Timeout of one attempt of a call on a node, including its wait in the node's queue, in milliseconds
-    #[arg(long, env = "C3_NODE_TIMEOUT_MS", value_name = "MS",
-        default_value_t = Self::default().node_timeout_ms)]
-    pub node_timeout_ms: u64,
+    /// Maximum wait for a suitable node to become ready. Clients do not retry a call that waited so long
+    #[arg(long, env = "C3_NODE_WAIT", value_name = "DURATION", default_value_t = Self::default().node_wait)]
+    pub node_wait: TimeSpan,
+    /// Timeout of one attempt of a call on a node, including its wait in the node's queue
+    #[arg(long, env = "C3_NODE_TIMEOUT", value_name = "DURATION", default_value_t = Self::default().node_timeout)]
+    pub node_timeout: TimeSpan,
     /// Maximum attempts of a call whose nodes fail. 1 disables retries, for tests that must see the failure
     #[arg(long, hide = true, env = "C3_ATTEMPTS_MAX", value_name = "ATTEMPTS",
         default_value_t = Self::default().attempts_max)]
     pub attempts_max: usize,
-    /// Interval of garbage collection, in seconds; 0 disables it
-    #[arg(long, env = "C3_GC_INTERVAL_S", value_name = "SECONDS", default_value_t = Self::default().gc_interval_s)]
-    pub gc_interval_s: u64,
-    /// Minimum age of unreferenced objects that garbage collection removes, in seconds; if too short, writes may fail
-    #[arg(long, env = "C3_GC_GRACE_S", value_name = "SECONDS", default_value_t = Self::default().gc_grace_s)]
-    pub gc_grace_s: u64,
+    /// Interval of garbage collection; 0 disables it
+    #[arg(long, env = "C3_GC_INTERVAL", value_name = "DURATION", default_value_t = Self::default().gc_interval)]
+    pub gc_interval: TimeSpan,
+    /// Minimum age of unreferenced objects that garbage collection removes; if too short, writes may fail
+    #[arg(long, env = "C3_GC_GRACE", value_name = "DURATION", default_value_t = Self::default().gc_grace)]
+    pub gc_grace: TimeSpan,
     /// Settings that every server has.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -112,20 +111,20 @@ impl Default for Config {
             compressors: Vec::new(),
             decoders: Vec::new(),
             accept_nodes: false,
-            data: "./c3-data".to_owned(),
-            store_timeout_ms: 10_000,
+            data: default_data(),
+            store_timeout: TimeSpan::from_secs(10),
             // Not longer than clients wait for a response by default.
-            store_retry_timeout_ms: 30_000,
+            store_retry_timeout: TimeSpan::from_secs(30),
             store_requests_max: 64,
             cloud: CloudSettings::default(),
-            document_bytes_max: 256 << 20,
+            document_size_max: Size::mib(256),
             // In all measurements, other kernels or batch shapes changed a margin by at most 1.6 logits.
             margin: 2.0,
             codec: None,
             // Latents of about half a gigabyte of text at 20x and 4 bits.
-            cache_bytes: 64 << 20,
+            cache_size: Size::mib(64),
             redis: None,
-            redis_ttl_s: 86_400,
+            redis_ttl: TimeSpan::from_secs(86_400),
             // Enough for the current and the next batch of two compressors and two decoders.
             shards_in_flight: 32,
             look_ahead: 32,
@@ -133,16 +132,24 @@ impl Default for Config {
             // About a hundred concurrent puts of long texts, which take GPUs minutes.
             waiting_tokens_max: 32 << 20,
             // Longer than a node takes to restart.
-            node_wait_ms: 10_000,
+            node_wait: TimeSpan::from_secs(10),
             // Longer than a node on a small CPU takes to process a full queue.
-            node_timeout_ms: 300_000,
+            node_timeout: TimeSpan::from_secs(300),
             // High, because a rolling restart may fail a call on several nodes. Stops a call that crashes every node.
             attempts_max: 8,
-            gc_interval_s: 3600,
-            gc_grace_s: 3600,
+            gc_interval: TimeSpan::from_secs(3600),
+            gc_grace: TimeSpan::from_secs(3600),
             server: ServerArgs::default(),
         }
     }
+}
+
+/// Returns this platform's folder for application data, or `./c3-data` if no home folder is known.
+fn default_data() -> String {
+    let name = || "c3".to_owned();
+    let app = AppStrategyArgs { top_level_domain: "org".to_owned(), author: name(), app_name: name() };
+    choose_native_strategy(app)
+        .map_or_else(|_| "./c3-data".to_owned(), |platform| platform.data_dir().display().to_string())
 }
 
 impl Config {
@@ -155,10 +162,13 @@ impl Config {
             ("--attempts-max", self.attempts_max as u64, 1),
             ("--store-requests-max", self.store_requests_max as u64, 1),
             ("--waiting-tokens-max", self.waiting_tokens_max, 2),
-            ("--redis-ttl-s", self.redis_ttl_s, 1),
         ];
         if let Some((flag, _, minimum)) = minimums.into_iter().find(|(_, value, minimum)| value < minimum) {
             return Err(StartError::Setting { flag, problem: format!("must be at least {minimum}") });
+        }
+        // Redis counts whole seconds.
+        if self.redis_ttl < TimeSpan::from_secs(1) {
+            return Err(StartError::Setting { flag: "--redis-ttl", problem: "must be at least 1s".to_owned() });
         }
         if !(self.margin.is_finite() && self.margin >= 0.0) {
             let problem = format!("{} is not a finite number of 0 or more", self.margin);
@@ -167,16 +177,12 @@ impl Config {
         Ok(())
     }
 
-    /// Sets [`Config::cloud`] to the variables whose names start with `AWS_`, `GOOGLE_` or `AZURE_`.
+    /// Sets [`Config::cloud`] to the non-empty variables whose names start with `AWS_`, `GOOGLE_` or `AZURE_`.
     pub fn with_cloud(self, variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
         let unicode = variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        let cloud = unicode.filter(|(name, _)| CLOUD_PREFIXES.iter().any(|prefix| name.starts_with(prefix)));
+        let cloud = unicode
+            .filter(|(name, value)| !value.is_empty() && CLOUD_PREFIXES.iter().any(|prefix| name.starts_with(prefix)));
         Self { cloud: CloudSettings(cloud.collect()), ..self }
-    }
-
-    /// Returns the minimum age of unreferenced objects that garbage collection removes.
-    pub(crate) fn gc_grace(&self) -> Duration {
-        Duration::from_secs(self.gc_grace_s)
     }
 
     /// Returns the settings of the durable store.
@@ -184,16 +190,15 @@ impl Config {
         BackendSettings {
             data: self.data.clone(),
             cloud: self.cloud.clone(),
-            timeout: Duration::from_millis(self.store_timeout_ms),
-            retry_timeout: Duration::from_millis(self.store_retry_timeout_ms),
+            timeout: self.store_timeout.0,
+            retry_timeout: self.store_retry_timeout.0,
             requests_max: self.store_requests_max,
         }
     }
 
     /// Returns the Redis cache if one is configured. It connects on first use. Fails if the URL is invalid.
     pub(crate) fn redis(&self) -> Result<Option<Redis>, OpenError> {
-        let ttl = Duration::from_secs(self.redis_ttl_s);
-        self.redis.as_deref().map(|url| Redis::new(url, ttl)).transpose()
+        self.redis.as_deref().map(|url| Redis::new(url, self.redis_ttl.0)).transpose()
     }
 
     /// Returns the settings of calls on nodes.
@@ -206,8 +211,8 @@ impl Config {
             compressors: given_or(&self.compressors, DEFAULT_COMPRESSOR),
             decoders: given_or(&self.decoders, DEFAULT_DECODER),
             node_calls_max: self.node_calls_max,
-            node_wait: Duration::from_millis(self.node_wait_ms),
-            call_timeout: Duration::from_millis(self.node_timeout_ms),
+            node_wait: self.node_wait.0,
+            call_timeout: self.node_timeout.0,
             attempts_max: self.attempts_max,
             waiting_tokens_max: self.waiting_tokens_max,
         }

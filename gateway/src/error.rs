@@ -1,6 +1,9 @@
 //! Errors of the gateway: [`StartError`] for the program, [`Error`] for a request.
 
+use std::mem::{Discriminant, discriminant};
+
 use c3_routing::Error as RoutingError;
+use c3_server::throttle::Throttle;
 use c3_server::{ErrorKind, ServiceError};
 use c3_store::{Error as StoreError, OpenError, Unavailable};
 use c3_types::{DocumentId, DocumentName, Invalid};
@@ -10,6 +13,9 @@ use tonic::Status;
 const STORE_FULL_RETRY_AFTER_MS: u64 = 30_000;
 /// Retry delay while no file descriptor is free, in milliseconds. By then the server has closed idle connections.
 const NO_DESCRIPTOR_RETRY_AFTER_MS: u64 = 1_000;
+
+/// Limit on the log lines about an unavailable store, by reason.
+static UNAVAILABLE_LINES: Throttle<Discriminant<Unavailable>> = Throttle::new();
 
 /// Reason that the gateway cannot start, or stops without a shutdown request. The message is one line.
 #[derive(Debug, thiserror::Error)]
@@ -152,7 +158,9 @@ impl From<StoreError> for Error {
             StoreError::Collected { .. } | StoreError::ShuttingDown => Self::Retry(error.to_string()),
             StoreError::Unavailable { reason, .. } => {
                 // The backend's message may contain paths and addresses, so it is logged and not sent to the caller.
-                tracing::error!(%error, "the store is unavailable");
+                if let Some(suppressed) = UNAVAILABLE_LINES.permit(discriminant(&reason)) {
+                    tracing::error!(%error, suppressed, "the store is unavailable");
+                }
                 Self::Store(reason)
             }
             error => Self::Internal(error.to_string()),

@@ -23,7 +23,6 @@ mod state;
 mod test_data;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use c3_routing::Router;
 use c3_server::principal::PrincipalSource;
@@ -61,9 +60,9 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     let stop_watching = CancellationToken::new();
     let _stop_watching = stop_watching.clone().drop_guard();
     let store_metrics = c3_store::Metrics::new(&c3_server::metrics::meter(), ROLE);
-    let manifest_bytes = config.cache_bytes / MANIFEST_CACHE_DIVISOR;
+    let manifest_bytes = config.cache_size.0 / MANIFEST_CACHE_DIVISOR;
     let gateway = Arc::new(Gateway {
-        cache: ShardCache::new(config.cache_bytes - manifest_bytes, config.redis()?, store_metrics.clone()),
+        cache: ShardCache::new(config.cache_size.0 - manifest_bytes, config.redis()?, store_metrics.clone()),
         manifests: ManifestCache::new(manifest_bytes),
         name_lists: name_lists(),
         router: Router::start(config.routing(), ROLE, &stop_watching)?,
@@ -75,8 +74,8 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         gc_lock: tokio::sync::Mutex::default(),
     });
     // The task is aborted when the server stops. This is safe: garbage collection may be interrupted at any point.
-    let interval = Duration::from_secs(config.gc_interval_s);
-    let _maintenance = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&gateway).maintain(interval)));
+    let maintenance = Arc::clone(&gateway).maintain(config.gc_interval.0);
+    let _maintenance = AbortOnDropHandle::new(tokio::spawn(maintenance));
     let readiness = Readiness::default();
     readiness.set_ready();
     let stages = StageHealth { unready: gateway.router.unready_stages(), services: &HEALTH_SERVICES };

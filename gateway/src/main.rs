@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use c3_gateway::{Config, ROLE, run};
+use c3_server::arguments;
 use c3_server::program::{self, ListenAddress};
 use c3_server::telemetry::TelemetryConfig;
 use clap::Parser;
@@ -25,7 +26,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let Arguments { listen, config, telemetry } = Arguments::parse();
+    let Arguments { listen, config, telemetry } = arguments::parse();
     let config = config.with_cloud(std::env::vars_os());
     let io_threads = config.server.io_threads;
     program::run(ROLE, &telemetry, io_threads, &listen, |listener, shutdown| run(config, listener, shutdown))

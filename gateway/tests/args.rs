@@ -12,3 +12,12 @@ fn every_flag_has_an_environment_variable() {
     assert!(!flags.is_empty());
     assert_eq!(Vec::from_iter(lacking), Vec::<&&str>::new());
 }
+
+#[test]
+fn an_empty_variable_counts_as_unset() {
+    let mut gateway = Command::new(env!("CARGO_BIN_EXE_gateway"));
+    let empty = ["C3_REDIS", "C3_CALLS_MAX", "C3_ACCEPT_NODES", "C3_GC_GRACE"].map(|name| (name, ""));
+    let output = gateway.args(["--listen", "127.0.0.1:0", "--look-ahead", "0"]).envs(empty).output().unwrap();
+    let refusal = String::from_utf8(output.stderr).unwrap();
+    assert!(refusal.contains("error: --look-ahead"), "{refusal}");
+}

@@ -17,7 +17,7 @@ async fn bench_reports_consistent_numbers() {
     let cluster = ClusterSpec::default().start().await.unwrap();
     let file = fixtures::root().join("tests/fixtures/texts/essay.txt");
     let bench = Launch::new(Program::C3).arg("bench").arg(file);
-    let bench = bench.args(["--json", "--gateway", &cluster.gateway.url(), "--bytes", "300", "--duration", "1"]);
+    let bench = bench.args(["--json", "--gateway", &cluster.gateway.url(), "--size", "300", "--duration", "1"]);
     let closed = ["--op", "put", "--op", "get", "--clients", "2", "--documents", "2"];
     for (args, sides) in [(&closed[..], &["put", "get"][..]), (&["--rate", "3"], &["get"])] {
         let output = bench.clone().args(args).output().await.unwrap();
@@ -31,7 +31,7 @@ async fn bench_reports_consistent_numbers() {
             assert!(0.1 < first && first <= whole && whole <= number("total_ms/max"), "{report}");
         }
     }
-    let wrong = bench.args(["--bytes", "100000000"]).output().await.unwrap();
+    let wrong = bench.args(["--size", "100000000"]).output().await.unwrap();
     assert_eq!(wrong.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&wrong.stderr).contains("--bytes"));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("--size"));
 }

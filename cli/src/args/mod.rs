@@ -5,6 +5,7 @@ mod remote;
 mod write;
 
 use c3_client::Expected;
+use c3_server::units::TimeSpan;
 use c3_types::{DocumentRef, Invalid};
 
 pub(crate) use model::ModelArgs;
@@ -37,6 +38,12 @@ impl PreconditionArgs {
 /// Parses a whole number of 1 or more.
 pub(crate) fn positive(typed: &str) -> Result<usize, String> {
     typed.parse().ok().filter(|number| *number > 0).ok_or("give a whole number of 1 or more".to_owned())
+}
+
+/// Parses a duration in whole seconds, for example `90` or `1h 30m`.
+pub(crate) fn seconds(typed: &str) -> Result<u64, String> {
+    let TimeSpan(span) = typed.parse()?;
+    if span.subsec_nanos() == 0 { Ok(span.as_secs()) } else { Err("give whole seconds".to_owned()) }
 }
 
 /// Parses an id, a prefix of an id, or `@NAME`, and returns its canonical form. The gateway resolves it to a document.

@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 
+use c3_server::arguments::ignore_empty_variables;
+
 use crate::error::CliError;
 
 /// Flags for the most common node settings. All other node settings can be changed only by environment variables.
@@ -33,7 +35,7 @@ impl ModelArgs {
         ];
         let given = flags.into_iter().filter_map(|(flag, value)| Some([OsString::from(flag), value.clone()?]));
         let command = C::augment_args(clap::Command::new("node").no_binary_name(true));
-        let matches = command.try_get_matches_from(given.flatten())?;
+        let matches = ignore_empty_variables(command).try_get_matches_from(given.flatten())?;
         Ok(C::from_arg_matches(&matches)?)
     }
 }

@@ -15,28 +15,33 @@ const DEFAULT_GATEWAY: &str = "http://127.0.0.1:7300";
 /// Help heading of the arguments below. Without it, clap would list them under the heading of earlier arguments.
 const HEADING: &str = "Gateway and output";
 
-/// Arguments of a command that needs a running gateway.
+/// Arguments of a command that calls a gateway. They are also accepted before the command.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = HEADING)]
 pub(crate) struct RemoteArgs {
-    /// URL of the gateway, or several separated by commas
+    /// URL of the gateway, or several separated by commas [default: http://127.0.0.1:7300; `roundtrip` and `bench`
+    /// start one for the command only]
     ///
     /// Several gateways must share one store. If one is unreachable, the next one is used.
-    #[arg(long, value_name = "URL", env = "C3_GATEWAY", default_value = DEFAULT_GATEWAY)]
-    gateway: String,
+    #[arg(long, value_name = "URL", env = "C3_GATEWAY")]
+    pub(crate) gateway: Option<String>,
     #[command(flatten)]
     pub(crate) format: Format,
 }
 
 impl RemoteArgs {
+    fn url(&self) -> &str {
+        self.gateway.as_deref().unwrap_or(DEFAULT_GATEWAY)
+    }
+
     pub(crate) async fn connect(&self) -> Result<Client, CliError> {
-        Ok(Client::connect(&self.gateway).await?)
+        Ok(Client::connect(self.url()).await?)
     }
 
     /// Connects for calls that need nodes of these stages. The user is told while one has no ready node.
     pub(crate) async fn connect_to_nodes(&self, stages: &'static [Stage]) -> Result<Client, CliError> {
         let client = self.connect().await?;
-        notice::watch(&self.gateway, stages);
+        notice::watch(self.url(), stages);
         Ok(client)
     }
 
@@ -52,13 +57,10 @@ impl RemoteArgs {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = HEADING)]
 pub(crate) struct TargetArgs {
-    /// URL of the gateway [default: start one for this command only]
-    #[arg(long, value_name = "URL", env = "C3_GATEWAY")]
-    pub(crate) gateway: Option<String>,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    #[command(flatten)]
-    pub(crate) format: Format,
 }
 
 /// Fails if `write` requests a ratio outside the range of its model. Succeeds if no node describes that model, or if

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use c3_client::{AutoBound, AutoRatio, LatentCodec, Stage, WriteOptions};
+use c3_server::units::Size;
 
 use crate::error::CliError;
 
@@ -24,13 +25,13 @@ pub(crate) struct WriteArgs {
     /// With --ratio auto: minimum fraction of tokens that decode without corrections [default: 0.999]
     ///
     /// The highest ratios that meet this bound are used, or the lowest candidate if none does.
-    #[arg(long, value_name = "FRACTION", value_parser = fraction, conflicts_with = "stored_bytes_max")]
+    #[arg(long, value_name = "FRACTION", value_parser = fraction, conflicts_with = "stored_size_max")]
     fidelity_min: Option<f64>,
     /// With --ratio auto: maximum size of the document in the store
     ///
     /// The lowest ratios that meet this bound are used, or the highest candidate if none does.
-    #[arg(long, value_name = "BYTES")]
-    stored_bytes_max: Option<u64>,
+    #[arg(long, value_name = "SIZE")]
+    stored_size_max: Option<Size>,
     /// With --ratio auto: ratios to choose from [default: 10,20,40,80]
     #[arg(long, value_name = "N,N", value_delimiter = ',', value_parser = whole_ratio)]
     ratios: Vec<u32>,
@@ -66,14 +67,14 @@ impl FromStr for Ratio {
 impl WriteArgs {
     /// Fails if a flag contradicts the value of `--ratio`. Clap cannot express rules that depend on a flag's value.
     pub(crate) fn check(&self) -> Result<(), CliError> {
-        let has_bound = self.fidelity_min.is_some() || self.stored_bytes_max.is_some();
+        let has_bound = self.fidelity_min.is_some() || self.stored_size_max.is_some();
         let problem = match self.ratio {
             Some(Ratio::Auto) if self.no_verify => {
                 "--no-verify cannot be used with --ratio auto, which chooses ratios by the result of verification"
             }
             Some(Ratio::Auto) => return Ok(()),
             _ if has_bound || !self.ratios.is_empty() => {
-                "--fidelity-min, --stored-bytes-max and --ratios need --ratio auto"
+                "--fidelity-min, --stored-size-max and --ratios need --ratio auto"
             }
             _ => return Ok(()),
         };
@@ -95,8 +96,8 @@ impl WriteArgs {
 
     /// Returns the options for writing a text of `bytes` bytes; `None` means that the size is unknown.
     pub(crate) fn options(&self, bytes: Option<u64>) -> WriteOptions {
-        let bound = match self.stored_bytes_max {
-            Some(bytes) => AutoBound::StoredBytesMax(bytes),
+        let bound = match self.stored_size_max {
+            Some(Size(bytes)) => AutoBound::StoredBytesMax(bytes),
             None => AutoBound::FidelityMin(self.fidelity_min.unwrap_or(FIDELITY_MIN)),
         };
         let (ratio, auto_ratio) = match self.ratio {

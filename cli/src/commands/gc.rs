@@ -2,7 +2,7 @@
 
 use c3_client::SweepSummary;
 
-use crate::args::RemoteArgs;
+use crate::args::{RemoteArgs, seconds};
 use crate::error::CliError;
 use crate::output::format::count;
 use crate::output::print_error;
@@ -10,10 +10,10 @@ use crate::output::print_error;
 /// Arguments of `gc`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct GcArgs {
-    /// Keep unreferenced objects younger than this [default: the gateway's --gc-grace-s]
+    /// Keep unreferenced objects younger than this [default: the gateway's --gc-grace]
     ///
     /// An upload that takes longer than this may lose objects that it has already stored, and then fails.
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "DURATION", value_parser = seconds)]
     grace: Option<u64>,
     #[command(flatten)]
     remote: RemoteArgs,

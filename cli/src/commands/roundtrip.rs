@@ -48,7 +48,7 @@ pub(crate) async fn run(args: RoundtripArgs) -> Result<(), CliError> {
         text = format!("all files\n{sum}\n");
     }
     text += if identical { "identical: yes" } else { "identical: no" };
-    args.target.format.print(text, &sum)?;
+    args.target.remote.format.print(text, &sum)?;
     if identical { Ok(()) } else { Err(CliError::Reported(FAILED)) }
 }
 
@@ -60,7 +60,7 @@ async fn roundtrip_all(args: &RoundtripArgs, gateway: &str) -> Result<Vec<Report
     let mut reports = Vec::new();
     for file in &args.files {
         let report = roundtrip(&client, file, &args.write).await?;
-        if !args.target.format.json {
+        if !args.target.remote.format.json {
             print(format_args!("{report}\n"))?;
         }
         reports.push(report);

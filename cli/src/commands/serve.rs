@@ -1,9 +1,6 @@
 //! `c3 serve`: runs a gateway and a node of each stage in one process.
 
-use std::path::PathBuf;
-
 use c3_server::program::{self, ListenAddress};
-use etcetera::{AppStrategy, AppStrategyArgs, app_strategy::choose_native_strategy};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::ModelArgs;
@@ -35,20 +32,9 @@ pub(crate) async fn run(args: ServeArgs, shutdown: CancellationToken) -> Result<
     cluster.stop().await
 }
 
-/// Adapts the gateway's flags: `--data` defaults to the data directory, and the help says that nodes start in-process.
-pub(crate) fn with_defaults(serve: clap::Command) -> clap::Command {
+/// Adapts the help of the gateway's flags, which says that nodes start in this process.
+pub(crate) fn with_help(serve: clap::Command) -> clap::Command {
     let help = |stage| format!("URL of a {stage} node; may be repeated [default: start one in this process]");
     let serve = serve.mut_arg("compressors", |arg| arg.help(help("compressor")));
-    let serve = serve.mut_arg("decoders", |arg| arg.help(help("decoder")));
-    match data_directory() {
-        Some(directory) => serve.mut_arg("data", |arg| arg.default_value(directory.display().to_string())),
-        None => serve,
-    }
-}
-
-/// Returns this platform's directory for application data, or `None` if the home directory is unknown.
-fn data_directory() -> Option<PathBuf> {
-    let app =
-        AppStrategyArgs { top_level_domain: "org".to_owned(), author: "c3".to_owned(), app_name: "c3".to_owned() };
-    Some(choose_native_strategy(app).ok()?.data_dir())
+    serve.mut_arg("decoders", |arg| arg.help(help("decoder")))
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use c3_server::printable::Printable;
 use indicatif::HumanCount;
 use serde::Serialize;
 
@@ -126,7 +127,7 @@ fn line(report: &Report) -> String {
     let file = report.file.as_deref().unwrap_or_default();
     let line = report.line.map_or_else(String::new, |line| format!(":{line}"));
     let already = if report.already_stored == Some(true) { "  (already stored)" } else { "" };
-    format!("{id}  {:>13}  {file}{line}{already}", HumanCount(report.bytes).to_string())
+    format!("{id}  {:>13}  {}{line}{already}", HumanCount(report.bytes).to_string(), Printable(file))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod report;
 use std::fmt::Display;
 use std::io::{self, Write};
 
+use c3_server::printable::Printable;
 use serde::Serialize;
 
 use crate::error::CliError;
@@ -57,14 +58,17 @@ impl Format {
     }
 }
 
-/// Prints one or more lines to standard output.
+/// Prints one or more lines to standard output, with control characters escaped. In JSON, the escapes are valid.
 pub(crate) fn print(lines: impl Display) -> Result<(), CliError> {
+    let lines = lines.to_string();
+    let lines = lines.split('\n').map(|line| Printable(line).to_string()).collect::<Vec<_>>().join("\n");
     progress::suspend_bars(|| writeln!(io::stdout(), "{lines}")).map_err(|error| CliError::stdout(&error))
 }
 
-/// Prints a line to standard error. Ignores errors, since there is no place left to report them.
+/// Prints a line to standard error, with control characters escaped. Ignores errors, since there is no place left to
+/// report them.
 pub(crate) fn print_error(line: impl Display) {
-    let _ = progress::suspend_bars(|| writeln!(io::stderr(), "{line}"));
+    let _ = progress::suspend_bars(|| writeln!(io::stderr(), "{}", Printable(line)));
 }
 
 /// Prints a warning to standard error about a stored object that cannot be read.

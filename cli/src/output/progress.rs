@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
+use c3_server::printable::Printable;
 use indicatif::{HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 /// Interval at which the bar is redrawn even if nothing changes, so that it does not look frozen.
@@ -70,7 +71,7 @@ impl Progress {
 
     /// Prints a line above the bar. Prints nothing if standard error is not a terminal.
     pub(crate) fn println(&self, line: &str) {
-        self.bar.println(line);
+        self.bar.println(Printable(line).to_string());
     }
 
     fn show_time_left(&self, left: Option<Duration>) {

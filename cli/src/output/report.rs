@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use c3_client::{Document, DocumentName, Labels, Stored};
+use c3_server::printable::Printable;
 use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 
@@ -41,7 +42,7 @@ pub(crate) struct Report {
     /// Labels of the document after a put that set any.
     #[serde(skip_serializing_if = "Labels::is_empty")]
     pub(crate) labels: Labels,
-    /// With `--ratio auto`: true if the document meets `--fidelity-min` or `--stored-bytes-max`.
+    /// With `--ratio auto`: true if the document meets `--fidelity-min` or `--stored-size-max`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bound_met: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -157,7 +158,7 @@ impl Seconds {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(file) = &self.file {
-            writeln!(f, "file       {file}")?;
+            writeln!(f, "file       {}", Printable(file))?;
         }
         if let Some(id) = &self.id {
             writeln!(f, "id         {id}")?;

@@ -23,6 +23,10 @@ pub(crate) async fn announce<J: Job, M>(node: Node<J, M>, gateway: String, addre
     // Result of the last attempt that was logged; `None` before the first attempt.
     let mut logged: Option<Result<(), String>> = None;
     loop {
+        // Loading is no failure: the node is announced once it can describe itself.
+        while node.loaded().is_err() {
+            tokio::time::sleep(RETRY_DELAY).await;
+        }
         let lease = announce_once(&node, &gateway, &address).await;
         let delay = lease.as_ref().map_or(RETRY_DELAY, |lease| *lease / RENEWALS_PER_LEASE);
         let result = Some(lease.map(drop));

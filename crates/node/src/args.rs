@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use c3_proto::pb;
-use c3_server::ServerArgs;
+use c3_server::{ServerArgs, units::TimeSpan};
 use c3_types::limits;
 
 /// Settings that the compressor node and the decoder node share.
@@ -22,14 +22,13 @@ pub struct NodeArgs {
     /// Maximum number of text tokens in a batch [default: 1024 on a CPU, 8192 on a GPU]
     #[arg(long, env = "C3_BATCH_TOKENS_MAX", value_name = "TOKENS", value_parser = positive)]
     pub batch_tokens_max: Option<usize>,
-    /// Maximum duration of a call, in milliseconds
-    #[arg(long, env = "C3_CALL_TIMEOUT_MS", value_name = "MS",
-        default_value_t = Self::default().call_timeout_ms)]
-    pub call_timeout_ms: u64,
-    /// Milliseconds without a finished batch after which the device is considered hung and the node refuses calls
-    /// [default: 600000 on a CPU, 30000 on a GPU]
-    #[arg(long, env = "C3_STALL_TIMEOUT_MS", value_name = "MS")]
-    pub stall_timeout_ms: Option<u64>,
+    /// Maximum duration of a call
+    #[arg(long, env = "C3_CALL_TIMEOUT", value_name = "DURATION", default_value_t = Self::default().call_timeout)]
+    pub call_timeout: TimeSpan,
+    /// Time without a finished batch after which the device is considered hung and the node refuses calls [default: 10m
+    /// on a CPU, 30s on a GPU]
+    #[arg(long, env = "C3_STALL_TIMEOUT", value_name = "DURATION")]
+    pub stall_timeout: Option<TimeSpan>,
     /// Gateway to announce this node to, http://HOST:PORT; repeat the flag for more gateways
     #[arg(long, env = "C3_ANNOUNCE_TO", value_name = "URL", value_delimiter = ',', requires = "advertise_as")]
     pub announce_to: Vec<String>,
@@ -49,8 +48,8 @@ impl Default for NodeArgs {
             // About a megabyte of English: seconds of work for a GPU, a minute or two for a small CPU.
             queue_tokens_max: 262_144,
             batch_tokens_max: None,
-            call_timeout_ms: 600_000,
-            stall_timeout_ms: None,
+            call_timeout: TimeSpan::from_secs(600),
+            stall_timeout: None,
             announce_to: Vec::new(),
             advertise_as: None,
             server: ServerArgs::default(),
@@ -65,14 +64,10 @@ impl NodeArgs {
         self.batch_tokens_max.unwrap_or(if device == "cpu" { 1024 } else { 8192 })
     }
 
-    pub(crate) fn call_timeout(&self) -> Duration {
-        Duration::from_millis(self.call_timeout_ms)
-    }
-
     /// Returns the time that a batch may take before the device is considered hung. A large model on a CPU needs
     /// minutes per window.
     pub(crate) fn stall_timeout(&self, device: &str) -> Duration {
-        Duration::from_millis(self.stall_timeout_ms.unwrap_or(if device == "cpu" { 600_000 } else { 30_000 }))
+        self.stall_timeout.unwrap_or(TimeSpan::from_secs(if device == "cpu" { 600 } else { 30 })).0
     }
 
     /// Returns the limits in the node's description.

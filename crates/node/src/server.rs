@@ -74,7 +74,7 @@ impl<J: Job, M: Send + Sync + 'static> NodeServer<J, M> {
             readiness,
             stages: None,
             principal_source: PrincipalSource::Header,
-            call_timeout: Some(args.call_timeout()),
+            call_timeout: Some(args.call_timeout.0),
             args: args.server,
         };
         let served = serve(server, listener, stop).await;

@@ -227,7 +227,7 @@ impl Drop for Call {
             self.span.set_status(trace::Status::error(""));
         }
         let seconds = duration.as_secs_f64();
-        self.span.in_scope(|| tracing::debug!(?outcome, seconds, "call ended"));
+        self.span.in_scope(|| tracing::debug!(outcome = %outcome.code(), seconds, "call ended"));
         let is_unknown = outcome == Outcome::Grpc(Code::Unimplemented);
         let method = if is_unknown { UNKNOWN_METHOD.to_owned() } else { std::mem::take(&mut self.method) };
         let mut attributes = vec![

@@ -74,12 +74,12 @@ pub(crate) struct Connections {
 impl Connections {
     /// Returns the connections of a server with these routes. They end once `closing` is cancelled.
     pub(crate) fn new(routes: Routes, args: &ServerArgs, closing: CancellationToken) -> Arc<Self> {
-        let stall_timeout = Duration::from_millis(args.response_stall_ms);
+        let stall_timeout = args.response_stall.0;
         Arc::new(Self {
             routes,
             http: http(args, stall_timeout),
             stall_timeout,
-            idle_max: Duration::from_millis(args.connection_idle_ms),
+            idle_max: args.connection_idle.0,
             // The other half of the descriptors is for files, nodes and the other servers of the process.
             slots: Arc::new(Semaphore::new((descriptors::raise_limit() / 2).max(1))),
             shortages: watch::Sender::new(()),
@@ -311,7 +311,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_idle_connection_is_closed() {
-        let args = ServerArgs { connection_idle_ms: 50, ..Default::default() };
+        let args = ServerArgs { connection_idle: crate::units::TimeSpan::from_millis(50), ..Default::default() };
         let (address, _) = start(&args, &CancellationToken::new()).await;
         let mut idle = TcpStream::connect(address).await.unwrap();
         assert_eq!(timeout(LIMIT, idle.read(&mut [0])).await.unwrap().unwrap(), 0);

@@ -1,17 +1,20 @@
 //! Code that all servers of C3 Serve share. Nothing here is specific to one role.
 //!
 //! - [`program`]: skeleton of a `main`: telemetry → listener → run → drain.
+//! - [`arguments`], [`units`]: parser of command lines, and flag values with a unit.
 //! - [`server`]: serves a role's routes with the call layer, health, reflection, `/metrics` and the graceful drain.
 //! - [`health`]: the gRPC health service, `/livez` and `/readyz`.
 //! - [`error`]: error kinds and their maps to gRPC and HTTP status codes.
 //! - [`readiness`]: lifecycle of a server, which health and admission follow.
 //! - [`principal`], [`deadline`]: the caller that a call is made for, and the time by which the call must end.
 //! - [`telemetry`], [`propagation`], [`metrics`]: logs, traces and metrics.
+//! - [`throttle`], [`printable`]: limit on repeated log lines, and text that is safe to print.
 
 // `eprintln!` panics if standard error cannot be written.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
 mod admission;
+pub mod arguments;
 mod call;
 mod call_body;
 mod call_layer;
@@ -22,6 +25,7 @@ pub mod error;
 pub mod health;
 pub mod metrics;
 pub mod principal;
+pub mod printable;
 pub mod program;
 pub mod propagation;
 pub mod readiness;
@@ -29,6 +33,8 @@ pub mod server;
 mod signal;
 mod stall;
 pub mod telemetry;
+pub mod throttle;
+pub mod units;
 
 pub use error::{ErrorKind, ServiceError};
 pub use health::StageHealth;

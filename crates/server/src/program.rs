@@ -19,6 +19,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    printable::Printable,
     shutdown_signal,
     telemetry::{Telemetry, TelemetryConfig},
 };
@@ -149,7 +150,7 @@ where
 }
 
 fn failed(error: impl Display) -> ExitCode {
-    let _ = writeln!(io::stderr(), "error: {error}");
+    let _ = writeln!(io::stderr(), "error: {}", Printable(error));
     ExitCode::FAILURE
 }
 

@@ -26,6 +26,7 @@ use crate::{
     health::{self, Health, StageHealth},
     metrics::{self, Metrics},
     principal::PrincipalSource,
+    units::TimeSpan,
 };
 
 /// Maximum time after the drain timeout for calls that are cut off to report the error to their callers.
@@ -34,25 +35,25 @@ const CUT_OFF_TIMEOUT: Duration = Duration::from_secs(1);
 /// Settings that every server has.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ServerArgs {
-    /// Milliseconds between reporting a shutdown to health checks and refusing calls, for load balancers to switch to
-    /// other servers
-    #[arg(long, env = "C3_SHUTDOWN_DELAY_MS", value_name = "MS", default_value_t = Self::default().shutdown_delay_ms)]
-    pub shutdown_delay_ms: u64,
-    /// Milliseconds after the shutdown delay until calls still in flight are cut off
-    #[arg(long, env = "C3_DRAIN_TIMEOUT_MS", value_name = "MS", default_value_t = Self::default().drain_timeout_ms)]
-    pub drain_timeout_ms: u64,
+    /// Time between reporting a shutdown to health checks and refusing calls, for load balancers to switch to other
+    /// servers
+    #[arg(long, env = "C3_SHUTDOWN_DELAY", value_name = "DURATION", default_value_t = Self::default().shutdown_delay)]
+    pub shutdown_delay: TimeSpan,
+    /// Time after the shutdown delay until calls still in flight are cut off
+    #[arg(long, env = "C3_DRAIN_TIMEOUT", value_name = "DURATION", default_value_t = Self::default().drain_timeout)]
+    pub drain_timeout: TimeSpan,
     /// Maximum number of concurrent calls; further calls are refused with RESOURCE_EXHAUSTED
     #[arg(long, env = "C3_CALLS_MAX", value_name = "CALLS", default_value_t = Self::default().calls_max)]
     pub calls_max: u32,
-    /// Milliseconds after which a response of which the caller takes no bytes no longer counts as a concurrent call.
-    /// After ten times as long, it is ended
-    #[arg(long, env = "C3_RESPONSE_STALL_MS", value_name = "MS", value_parser = clap::value_parser!(u64).range(1..),
-        default_value_t = Self::default().response_stall_ms)]
-    pub response_stall_ms: u64,
-    /// Milliseconds without a call after which a connection is closed
-    #[arg(long, env = "C3_CONNECTION_IDLE_MS", value_name = "MS", value_parser = clap::value_parser!(u64).range(1..),
-        default_value_t = Self::default().connection_idle_ms)]
-    pub connection_idle_ms: u64,
+    /// Time after which a response of which the caller takes no bytes no longer counts as a concurrent call. After ten
+    /// times as long, it is ended
+    #[arg(long, env = "C3_RESPONSE_STALL", value_name = "DURATION", value_parser = TimeSpan::positive,
+        default_value_t = Self::default().response_stall)]
+    pub response_stall: TimeSpan,
+    /// Time without a call after which a connection is closed
+    #[arg(long, env = "C3_CONNECTION_IDLE", value_name = "DURATION", value_parser = TimeSpan::positive,
+        default_value_t = Self::default().connection_idle)]
+    pub connection_idle: TimeSpan,
     /// Threads that serve calls; each keeps a few megabytes [default: one per core, at most 8]
     #[arg(long, env = "C3_IO_THREADS", value_name = "THREADS")]
     pub io_threads: Option<NonZeroUsize>,
@@ -62,13 +63,13 @@ impl Default for ServerArgs {
     fn default() -> Self {
         Self {
             // Exceeds the 500 ms between two probes by a gateway.
-            shutdown_delay_ms: 700,
-            drain_timeout_ms: 20_000,
+            shutdown_delay: TimeSpan::from_millis(700),
+            drain_timeout: TimeSpan::from_secs(20),
             calls_max: 1024,
             // Longer than a lost packet or a busy reader's pause.
-            response_stall_ms: 30_000,
+            response_stall: TimeSpan::from_secs(30),
             // Saves a client that makes a call now and then from connecting anew each time.
-            connection_idle_ms: 300_000,
+            connection_idle: TimeSpan::from_secs(300),
             io_threads: None,
         }
     }
@@ -134,13 +135,13 @@ pub async fn serve(server: Server, listener: TcpListener, shutdown: Cancellation
     // close.
     readiness.set_shutdown_announced();
     health.close().await;
-    let ServerArgs { shutdown_delay_ms, drain_timeout_ms, .. } = args;
-    tracing::info!(role, shutdown_delay_ms, drain_timeout_ms, "draining");
+    let ServerArgs { shutdown_delay, drain_timeout, .. } = args;
+    tracing::info!(role, %shutdown_delay, %drain_timeout, "draining");
     // Serves on: `serving` ends only after `closing` is cancelled.
-    let _ = tokio::time::timeout(Duration::from_millis(shutdown_delay_ms), &mut serving).await;
+    let _ = tokio::time::timeout(shutdown_delay.0, &mut serving).await;
     readiness.set_draining();
     closing.cancel();
-    if tokio::time::timeout(Duration::from_millis(drain_timeout_ms), &mut serving).await.is_err() {
+    if tokio::time::timeout(drain_timeout.0, &mut serving).await.is_err() {
         tracing::warn!(role, connections = connections.open(), "drain timeout: cutting off connections");
         readiness.set_ended();
         // A caller that does not read its response must not delay the shutdown.

@@ -1,7 +1,8 @@
 //! Logs on stderr, as text or JSON, and traces over OTLP if an endpoint is set.
 
-use std::{io::IsTerminal, time::Duration};
+use std::time::Duration;
 
+use anstream::{AutoStream, ColorChoice};
 use opentelemetry::{KeyValue, trace::TracerProvider};
 use opentelemetry_otlp::{ExporterBuildError, WithExportConfig};
 use opentelemetry_sdk::{
@@ -39,7 +40,7 @@ pub struct TelemetryConfig {
     pub service_name: Option<String>,
 }
 
-/// Format of log lines.
+/// Format of log lines. Text has colours on a terminal, unless NO_COLOR is set or TERM is `dumb`.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// Human-readable text
@@ -156,7 +157,7 @@ where
     // To stderr, because stdout is reserved for a command's output.
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match format {
-        LogFormat::Human => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Human => lines.with_ansi(AutoStream::choice(&std::io::stderr()) != ColorChoice::Never).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     }
 }

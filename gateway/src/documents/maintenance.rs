@@ -18,11 +18,19 @@ impl Gateway {
     pub(crate) async fn collect_garbage(&self, grace: Option<Duration>) -> Result<SweepSummary, Error> {
         let _guard = self.gc_lock.lock().await;
         let start = Instant::now();
-        let summary = self.store.sweep(grace.unwrap_or(self.config.gc_grace())).await;
+        let summary = self.store.sweep(grace.unwrap_or(self.config.gc_grace.0)).await;
         self.metrics.store.sweep(start.elapsed(), summary.as_ref().ok());
         let summary = summary?;
         self.measure_store().await;
-        tracing::info!(?summary, "garbage collection finished");
+        tracing::info!(
+            pending_deletes = summary.pending_deletes,
+            removed = summary.removed,
+            removed_bytes = summary.removed_bytes,
+            expired = summary.expired,
+            packed = summary.packed,
+            unreadable = summary.unreadable,
+            "garbage collection finished"
+        );
         Ok(summary)
     }
 

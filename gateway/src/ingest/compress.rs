@@ -30,7 +30,7 @@ where
         if options.auto_ratio.is_some() {
             Err(Invalid::new("auto_ratio", "is supported only for stored documents: choose a ratio"))?;
         }
-        let limits = TextLimits::new(gateway.config.document_bytes_max, options.bytes)?;
+        let limits = TextLimits::new(gateway.config.document_size_max.0, options.bytes)?;
         let parts = text::shards(TextPrefix::default(), pieces, limits);
         let plan = Arc::new(WritePlan::new(&options, &gateway).await?);
         let shards = map_parts(Arc::clone(&gateway), plan, parts, compress_part).enumerate();

@@ -88,7 +88,7 @@ where
             }
             _ => Append::default(),
         };
-        let limits = TextLimits::new(gateway.config.document_bytes_max, options.bytes)?;
+        let limits = TextLimits::new(gateway.config.document_size_max.0, options.bytes)?;
         let upload = Some(Upload::begin(&gateway, &plan, &options, session).await?);
         let parts = text::shards(prefix, reread_text(&gateway, reread).chain(pieces), limits);
         let write = DocumentWrite { plan: Arc::new(plan), options, kept, replaces: None, upload };

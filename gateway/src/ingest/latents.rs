@@ -36,7 +36,7 @@ pub(crate) async fn put_latents<S>(gateway: SharedGateway, document: Document, w
 where
     S: Stream<Item = Result<Window, Error>> + Send,
 {
-    let max = gateway.config.document_bytes_max;
+    let max = gateway.config.document_size_max.0;
     if document.bytes > max {
         let problem = format!("must be at most {max}, but is {}: split the document", document.bytes);
         return Err(Invalid::new("document.bytes", problem).into());

@@ -37,7 +37,7 @@ pub(crate) fn recode(
         let old = &found.value;
         // A bound on stored bytes needs the size of the text.
         let options = WriteOptions { bytes: Some(old.bytes()), ..options };
-        let limits = TextLimits::new(gateway.config.document_bytes_max, options.bytes)?;
+        let limits = TextLimits::new(gateway.config.document_size_max.0, options.bytes)?;
         let plan = WritePlan::with_defaults_of(old, &options, &gateway).await?;
         if options.auto_ratio.is_none() && is_up_to_date(old, &plan) {
             let document = match plan.expires_unix_ms(now_unix_ms()) {

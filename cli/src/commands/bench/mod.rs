@@ -12,10 +12,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use c3_client::{Client, Stage};
+use c3_server::units::Size;
 use futures::future::try_join_all;
 use serde::Serialize;
 
-use crate::args::{TargetArgs, WriteArgs, positive};
+use crate::args::{TargetArgs, WriteArgs, positive, seconds};
 use crate::embedded::with_gateway;
 use crate::error::CliError;
 use crate::notice;
@@ -33,8 +34,8 @@ pub(crate) struct BenchArgs {
     #[arg(long = "op", value_name = "OPERATION")]
     operations: Vec<Operation>,
     /// Approximate size of each text
-    #[arg(long, value_name = "BYTES", default_value_t = 2000)]
-    bytes: usize,
+    #[arg(long, value_name = "SIZE", default_value_t = Size(2000))]
+    size: Size,
     /// Closed loop: clients per operation; each starts its next call as soon as the previous one has ended
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = positive)]
     clients: usize,
@@ -45,7 +46,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, requires = "rate", default_value = "constant", value_enum)]
     arrivals: Arrivals,
     /// Time during which calls are started; the command then waits for the last answers
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = seconds)]
     duration: u64,
     /// Documents stored beforehand for `get`
     ///
@@ -71,7 +72,7 @@ enum Operation {
 #[derive(Debug, Serialize)]
 struct BenchReport {
     gateway: Option<String>,
-    bytes: usize,
+    bytes: u64,
     load: Load,
     put: Option<WorkerReport>,
     get: Option<WorkerReport>,
@@ -79,10 +80,10 @@ struct BenchReport {
 
 /// Runs the load and prints the report.
 pub(crate) async fn run(args: BenchArgs) -> Result<(), CliError> {
-    let texts = Texts::open(&args.file, args.bytes)?;
+    let texts = Texts::open(&args.file, args.size.0 as usize)?;
     let work = async |gateway: &str| measure(&args, gateway, texts).await;
     let (report, _) = with_gateway(&args.target, work).await?;
-    args.target.format.print(report.text(), &report)
+    args.target.remote.format.print(report.text(), &report)
 }
 
 async fn measure(args: &BenchArgs, gateway: &str, texts: Texts) -> Result<BenchReport, CliError> {
@@ -102,7 +103,7 @@ async fn measure(args: &BenchArgs, gateway: &str, texts: Texts) -> Result<BenchR
         .iter()
         .map(|worker| async move { Ok::<_, CliError>((worker.operation(), load.run(worker, until).await?)) });
     let mut report =
-        BenchReport { gateway: args.target.gateway.clone(), bytes: args.bytes, load, put: None, get: None };
+        BenchReport { gateway: args.target.remote.gateway.clone(), bytes: args.size.0, load, put: None, get: None };
     for (operation, worker) in try_join_all(runs).await? {
         match operation {
             Operation::Put => report.put = Some(worker),

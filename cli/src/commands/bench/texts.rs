@@ -25,7 +25,7 @@ impl Texts {
         let source = std::fs::read_to_string(path).map_err(|error| CliError::at(path, &error))?;
         if source.len() < bytes.max(1) {
             let (path, have) = (path.display(), source.len());
-            let message = format!("{path} has {have} bytes, but --bytes is {bytes}: give a longer file or fewer bytes");
+            let message = format!("{path} has {have} bytes, but --size is {bytes}: give a longer file or fewer bytes");
             return Err(CliError::Usage(message));
         }
         Ok(Self { source: source.into(), bytes, next: Arc::default(), run: fastrand::u64(..) })

@@ -8,11 +8,11 @@ use c3_client::{
     Base, Client, DocumentName, Expected, Label, Labels, Namespace, PATH_LABEL, PutName, UploadName, WriteOptions,
 };
 
-use crate::args::{PreconditionArgs, RemoteArgs, WriteArgs, document_ref, positive};
+use crate::args::{PreconditionArgs, RemoteArgs, WriteArgs, document_ref, positive, seconds};
 use crate::error::CliError;
 use crate::input::TextInput;
 use crate::input::discover::{is_single_file, kept_path_of};
-use crate::output::{Progress, Report};
+use crate::output::{Progress, Report, print_error};
 use crate::upload;
 
 /// Field that `--jsonl` reads from each line.
@@ -29,8 +29,8 @@ pub(crate) struct PutArgs {
     /// files that match it.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Seconds until the document expires [default: never]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Time until the document expires [default: never]
+    #[arg(long, value_name = "DURATION", value_parser = lifetime)]
     ttl: Option<u64>,
     /// Name under which the upload can be resumed [default: chosen by the gateway for long texts]
     ///
@@ -50,6 +50,13 @@ pub(crate) struct PutArgs {
     pub(crate) write: WriteArgs,
     #[command(flatten)]
     remote: RemoteArgs,
+}
+
+fn lifetime(typed: &str) -> Result<u64, String> {
+    match seconds(typed)? {
+        0 => Err("give at least 1s".to_owned()),
+        seconds => Ok(seconds),
+    }
 }
 
 /// Arguments for many texts.
@@ -183,7 +190,7 @@ pub(crate) async fn run(args: PutArgs) -> Result<(), CliError> {
     let (stored, elapsed) = upload::store(&client, input, &options, progress).await?;
     let warning = file_name.and_then(|name| path_warning(&name, &options.labels, &stored.document.labels));
     if let Some(warning) = warning {
-        eprintln!("{warning}");
+        print_error(warning);
     }
     let name = options.name.map(|put| put.name);
     let report = Report { name, ..Report::of_stored(&stored, elapsed) };

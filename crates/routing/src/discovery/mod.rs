@@ -96,7 +96,9 @@ impl Announcement {
             return Ok(LEASE);
         }
         let refused = |reason: String| {
-            tracing::warn!(%stage, address, reason, "refused the announcement of a node");
+            if let Some(suppressed) = registry.refusal_lines.permit(stage) {
+                tracing::warn!(%stage, address, reason, suppressed, "refused the announcement of a node");
+            }
             Error::AnnouncementRefused(format!("{stage} at `{address}` is refused ({reason}): check --advertise-as"))
         };
         let node = registry.new_node(stage, &address).map_err(|error| refused(error.to_string()))?;

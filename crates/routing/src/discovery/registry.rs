@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
+use c3_server::throttle::Throttle;
 use c3_types::limits::SHARD_BYTES_MAX;
 use c3_types::{Cascade, Description, Stage};
 use tokio::sync::{Notify, watch};
@@ -27,6 +28,8 @@ pub(crate) struct Registry {
     members: RwLock<Vec<Member>>,
     dns_names: Vec<(Stage, String)>,
     changed: Arc<Notify>,
+    /// Limit on the log lines of refused announcements, by stage.
+    pub(crate) refusal_lines: Throttle<Stage>,
     health_thread: OnceLock<HealthThread>,
     unready_stages: watch::Sender<Vec<Stage>>,
 }
@@ -70,6 +73,7 @@ impl Registry {
             members: RwLock::new(members),
             dns_names,
             changed,
+            refusal_lines: Throttle::new(),
             health_thread: OnceLock::new(),
             unready_stages: watch::Sender::new(Stage::ALL.to_vec()),
         })

@@ -8,6 +8,7 @@ use std::time::Duration;
 use c3_proto::{ToWire, pb};
 use c3_server::principal::InFlightCounts;
 use c3_server::propagation::Propagate;
+use c3_server::throttle::Throttle;
 use c3_types::{Cascade, Description, Fingerprint, Stage, limits};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -42,6 +43,8 @@ pub struct Node {
     state: Mutex<NodeRecord>,
     /// `true` from [`Node::set_lost`] until [`Node::set_info`]. Calls in flight are cancelled when it becomes `true`.
     lost: watch::Sender<bool>,
+    /// Limit on the log lines of failed calls.
+    pub(crate) failure_lines: Throttle<&'static str>,
     /// Notified when the health changes or a call ends. All nodes of a registry share this `Notify`.
     changed: Arc<Notify>,
 }
@@ -152,6 +155,7 @@ impl Node {
             endpoint,
             state: Mutex::new(state),
             lost: watch::Sender::new(false),
+            failure_lines: Throttle::default(),
             changed,
         })
     }
@@ -254,26 +258,30 @@ impl Node {
     /// Stores the health. Unless only the reason changed, also logs the change and wakes waiting calls. A node that
     /// becomes ready again starts with a closed breaker and no latency samples.
     pub(crate) fn set_health(&self, health: Health) {
-        let before = {
+        let (before, was_ready) = {
             let mut state = self.state();
+            let was_ready = state.ready_since.is_some();
             let before = std::mem::replace(&mut state.health, health.clone());
             if health == Health::Ready && before != Health::Ready {
-                if state.ready_since.is_some() {
+                if was_ready {
                     // The process may have restarted, so its history is discarded.
                     state.breaker.reset();
                     state.latency = LatencyTracker::default();
                 }
                 state.ready_since = Some(Instant::now());
             }
-            before
+            (before, was_ready)
         };
         if std::mem::discriminant(&before) == std::mem::discriminant(&health) {
             return;
         }
         match health {
             Health::Ready => tracing::info!(stage = %self.stage, address = self.address, "node is ready"),
-            problem => {
-                tracing::warn!(stage = %self.stage, address = self.address, ?problem, "node is not ready");
+            Health::NotServing(reason) if !was_ready => {
+                tracing::info!(stage = %self.stage, address = self.address, reason, "node is not ready yet");
+            }
+            Health::Unreachable(reason) | Health::NotServing(reason) | Health::Refused(reason) => {
+                tracing::warn!(stage = %self.stage, address = self.address, reason, "node is not ready");
             }
         }
         self.changed.notify_waiters();

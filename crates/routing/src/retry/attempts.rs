@@ -97,7 +97,10 @@ impl Attempts {
             AttemptError::Timeout => "no answer in time".to_owned(),
             AttemptError::NodeLost => "it stopped answering".to_owned(),
         };
-        tracing::info!(%stage, address = node.address, error, "stage call failed on a node");
+        let kind = attempt.kind().as_str();
+        if let Some(suppressed) = node.failure_lines.permit(kind) {
+            tracing::info!(%stage, address = node.address, kind, error, suppressed, "stage call failed on a node");
+        }
         match (attempt.kind(), &attempt) {
             (ErrorKind::Overloaded { retry_after_ms }, _) => {
                 self.full.push((node, Duration::from_millis(retry_after_ms)));

@@ -27,7 +27,7 @@ const FILE_BYTES: usize = 4_500;
 /// library and `c3`, which know both addresses.
 pub async fn rolling(text: &str, rounds: usize) -> Result<Vec<Row>> {
     // Most calls last longer than this drain timeout, so a restart interrupts them.
-    let gateway_args = ["--drain-timeout-ms", "300"].map(str::to_owned).to_vec();
+    let gateway_args = ["--drain-timeout", "300ms"].map(str::to_owned).to_vec();
     let mut cluster =
         ClusterSpec { compressors: 2, decoders: 2, gateway_args, ..ClusterSpec::default() }.start().await?;
     let mut second = cluster.start_second_gateway().await?;

@@ -145,7 +145,7 @@ pub async fn stopped(text: &str, hangs: Duration) -> Result<Vec<Row>> {
 /// Stops the model threads of one node of each stage for the duration `hangs`, to simulate a device that never answers.
 /// The gRPC server of the node keeps answering.
 pub async fn hung(text: &str, hangs: Duration) -> Result<Vec<Row>> {
-    let node_args = ["--stall-timeout-ms", "2000"].map(str::to_owned).to_vec();
+    let node_args = ["--stall-timeout", "2s"].map(str::to_owned).to_vec();
     let mut scenario = Scenario::begin(ClusterSpec { node_args, ..ClusterSpec::default() }, text).await?;
     let mut held = None;
     let hang = |cluster: &mut Cluster, number: usize, hangs: bool| {

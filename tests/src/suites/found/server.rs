@@ -99,7 +99,7 @@ async fn unread_responses() -> Result<Vec<Row>> {
     /// Calls that fit only if stalled responses have lost their permits: a connection may hold three times as many as
     /// are free, and at least three quarters of 1,024 are held by the first connection.
     const MORE_CALLS: usize = 400;
-    let env = vec![("C3_RESPONSE_STALL_MS".to_owned(), STALL_MS.to_string())];
+    let env = vec![("C3_RESPONSE_STALL".to_owned(), format!("{STALL_MS}ms"))];
     let cluster = ClusterSpec { env, ..ClusterSpec::default() }.start().await?;
     let api = cluster.api()?;
     let (id, text) = stored(&api).await?;

@@ -17,7 +17,7 @@ use crate::harness::wait::until;
 const RATIO: u32 = 20;
 /// Maximum time until a node is at work, or until the gateway reports a lost node.
 const FLIGHT_LIMIT: Duration = Duration::from_secs(120);
-/// Maximum duration of a call without a node of its stage: `--node-wait-ms` and a margin for a busy machine.
+/// Maximum duration of a call without a node of its stage: `--node-wait` and a margin for a busy machine.
 const UNAVAILABLE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Kills a decoder that has a call in flight, in the middle of a get. Another decoder must complete the text.

@@ -10,7 +10,7 @@ use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::row::Row;
 
 const RATIO: u32 = 20;
-/// Default of the gateway's `--document-bytes-max`.
+/// Default of the gateway's `--document-size-max`.
 const DEFAULT_BYTES_MAX: u64 = 256 << 20;
 
 /// Roundtrips unusual texts. One of them is a line of `line_bytes` bytes without spaces.
@@ -60,7 +60,7 @@ pub async fn not_utf8(text: &str) -> Result<Vec<Row>> {
 /// Puts texts over the size limit, announced or not. The gateway must name the limit and store nothing.
 pub async fn too_large(text: &str) -> Result<Vec<Row>> {
     let bytes_max = text.len() as u64 - 1;
-    let cluster = ClusterSpec::with_gateway_args(&["--document-bytes-max", &bytes_max.to_string()]).start().await?;
+    let cluster = ClusterSpec::with_gateway_args(&["--document-size-max", &bytes_max.to_string()]).start().await?;
     let api = cluster.api()?;
     let announced = pb::WriteOptions { bytes: Some(bytes_max + 1), ..Default::default() };
     let mut rows = Vec::new();

@@ -181,7 +181,7 @@ pub async fn both(text: &str, seconds: u64) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let bench = Bench::of(&cluster, text)?;
     let seconds = seconds.to_string();
-    let common = ["--bytes", "20000", "--documents", "8", "--clients", "4", "--duration", &seconds];
+    let common = ["--size", "20000", "--documents", "8", "--clients", "4", "--duration", &seconds];
     let run = async |operations: &[&str]| bench.run(&[operations, &common].concat()).await;
     let (puts, gets) = (run(&["--op", "put"]).await?, run(&["--op", "get"]).await?);
     let both = run(&["--op", "put", "--op", "get"]).await?;

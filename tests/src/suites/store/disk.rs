@@ -26,7 +26,7 @@ const DISK_BYTES: usize = 4 << 20;
 /// User id without any permissions.
 pub const NOBODY: u32 = 65_534;
 /// Gateway arguments that disable the cache, so that every read reaches the disk.
-pub const NO_CACHE: [&str; 2] = ["--cache-bytes", "0"];
+pub const NO_CACHE: [&str; 2] = ["--cache-size", "0"];
 
 /// Runs all faults, one after another.
 pub async fn disk() -> Result<Vec<Row>> {
@@ -60,12 +60,9 @@ async fn read_only() -> Result<Vec<Row>> {
 pub async fn denied() -> Result<Vec<Row>> {
     let folder = TempDir::with_prefix("c3-denied-")?;
     let data = folder.path().join("data");
-    let mut spec = ClusterSpec { data: Some(data.display().to_string()), ..ClusterSpec::with_gateway_args(&NO_CACHE) };
-    if fs::metadata("/proc/self")?.uid() == 0 {
-        chown(folder.path(), Some(NOBODY), Some(NOBODY))?;
-        let user = ["setpriv", "--reuid", &NOBODY.to_string(), "--regid", &NOBODY.to_string(), "--clear-groups"];
-        spec.gateway_wrapper = user.map(ToOwned::to_owned).to_vec();
-    }
+    let gateway_wrapper = unprivileged(folder.path())?;
+    let spec = ClusterSpec { data: Some(data.display().to_string()), ..ClusterSpec::with_gateway_args(&NO_CACHE) };
+    let spec = ClusterSpec { gateway_wrapper, ..spec };
     let cluster = spec.start().await?;
     let data = data.display().to_string();
     let (code, says, deletes) = (Code::Unavailable, "denies access", Deletes::Fail);
@@ -82,6 +79,16 @@ pub async fn denied() -> Result<Vec<Row>> {
     };
     rows.extend(fault.run(&cluster, whole("000"), whole("755")).await?);
     Ok(rows)
+}
+
+/// Returns a wrapper command that drops root's privileges, and gives `folder` to that user. Empty if not run by root.
+pub fn unprivileged(folder: &Path) -> Result<Vec<String>> {
+    if fs::metadata("/proc/self")?.uid() != 0 {
+        return Ok(Vec::new());
+    }
+    chown(folder, Some(NOBODY), Some(NOBODY))?;
+    let user = ["setpriv", "--reuid", &NOBODY.to_string(), "--regid", &NOBODY.to_string(), "--clear-groups"];
+    Ok(user.map(ToOwned::to_owned).to_vec())
 }
 
 /// A fault and its expected effect on clients.

@@ -75,7 +75,7 @@ struct Scenario {
 
 impl Scenario {
     async fn begin(seed: u64) -> Result<Self> {
-        let cluster = ClusterSpec::with_gateway_args(&["--gc-grace-s", "1"]).start().await?;
+        let cluster = ClusterSpec::with_gateway_args(&["--gc-grace", "1s"]).start().await?;
         Ok(Self { cluster, rng: Rng::new(seed), seed, model: Model::new() })
     }
 

@@ -35,7 +35,7 @@ pub async fn killed_redis(text: &str, documents: usize) -> Result<Vec<Row>> {
     };
     let mut redis = start().await?;
     let url = format!("redis://{address}");
-    let cluster = ClusterSpec::with_gateway_args(&["--redis", &url, "--cache-bytes", "0"]).start().await?;
+    let cluster = ClusterSpec::with_gateway_args(&["--redis", &url, "--cache-size", "0"]).start().await?;
     let api = cluster.api()?;
     let mut stored = Vec::new();
     for number in 0..documents {

@@ -19,11 +19,11 @@ const SEED: u64 = 6;
 pub async fn s3_faults(text: &str, documents: usize) -> Result<Vec<Row>> {
     let s3 = S3::start().await?;
     let delay = Duration::from_secs(3);
-    // `delay` exceeds the gateway's `--store-timeout-ms`.
+    // `delay` exceeds the gateway's `--store-timeout`.
     let faults = FaultRates { throttled: 0.05, answer_lost: 0.05, reset: 0.05, slow: 0.02, delay };
     let proxy = Proxy::before(s3.address().to_owned(), faults, SEED).await?;
 
-    let spec = ClusterSpec::with_gateway_args(&["--store-timeout-ms", "1500"]);
+    let spec = ClusterSpec::with_gateway_args(&["--store-timeout", "1500ms"]);
     let mut cluster = spec.over_s3(&proxy.address).start().await?;
     let api = cluster.api()?;
     let (mut kept, mut failed) = (Vec::new(), 0);

@@ -1,0 +1,20 @@
+//! Parser of command lines, with the rule for empty variables.
+
+use clap::{Command, Parser, builder::Resettable};
+
+/// Parses the program's command line. Prints help, the version or an error and exits if there are no arguments to
+/// return.
+pub fn parse<A: Parser>() -> A {
+    let matches = ignore_empty_variables(A::command()).get_matches();
+    A::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+/// Makes a command and its subcommands treat empty environment variables as unset. Compose files and unit files can
+/// often set a variable only to an empty value, where they mean none.
+pub fn ignore_empty_variables(command: Command) -> Command {
+    let command = command.mut_args(|arg| {
+        let value = arg.get_env().and_then(std::env::var_os);
+        if value.is_some_and(|value| value.is_empty()) { arg.env(Resettable::Reset) } else { arg }
+    });
+    command.mut_subcommands(ignore_empty_variables)
+}
