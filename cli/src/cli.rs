@@ -60,7 +60,12 @@ pub(crate) fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Option<C
             let _ = error.print();
             Ok(None)
         }
-        Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand
+            ) =>
+        {
             Err(CliError::Usage(format!("no command given; `{} --help` lists the commands", incomplete(&error))))
         }
         Err(error) => Err(error.into()),

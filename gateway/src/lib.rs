@@ -15,6 +15,7 @@ mod documents;
 mod error;
 mod ingest;
 mod metrics;
+mod name_lists;
 mod read;
 mod single_flight;
 mod spawn;
@@ -37,8 +38,8 @@ use tokio_util::task::AbortOnDropHandle;
 pub use config::Config;
 pub use error::StartError;
 
-use crate::documents::list::name_lists;
 use crate::metrics::Metrics;
+use crate::name_lists::name_lists;
 use crate::single_flight::SingleFlight;
 use crate::state::Gateway;
 

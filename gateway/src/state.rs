@@ -12,9 +12,9 @@ use c3_store::object::version::Version;
 use c3_types::{DocumentId, StageTimes};
 
 use crate::config::Config;
-use crate::documents::list::NameLists;
 use crate::error::Error;
 use crate::metrics::Metrics;
+use crate::name_lists::NameLists;
 use crate::single_flight::SingleFlight;
 
 /// Maximum shards of one text in flight per ready node. One or two are computed, the others wait for either stage.

@@ -53,7 +53,7 @@ async fn documents_are_found_by_name_and_by_label() {
     assert_eq!(totals["bytes"], (small_text(1).len() + small_text(2).len()) as u64);
 
     let labels = json(&at(&cluster, &["label", "--json", "@head", "kind=c", "--remove", "lang"]).await);
-    assert_eq!(labels["labels"], serde_json::json!({ "kind": "c" }));
+    assert_eq!(labels["labels"], serde_json::json!({ "kind": "c", "path": "2" }));
     assert!(printed(&at(&cluster, &["name", "ls", "--namespace", "team"]).await).contains("@team/head"));
     printed(&at(&cluster, &["rm", "@head"]).await);
     let gone = at(&cluster, &["get", "@team/head"]).await;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::time::Duration;
 
 use c3_store::document_list::IdRange;
 use c3_store::manifest::{LocatedVersion, Manifest};
@@ -12,38 +11,15 @@ use c3_store::object::version::{Version, now_unix_ms};
 use c3_store::{Error as StoreError, StoredObject};
 use c3_types::{DamagedDocument, Document, DocumentId, DocumentPage, Labels, ListQuery, NameFilter};
 use futures::{StreamExt, TryStreamExt, future, pin_mut, stream};
-use moka::future::Cache;
 
 use crate::error::Error;
+use crate::name_lists::NamesByDocument;
 use crate::state::Gateway;
 
 /// Maximum and default number of entries in a page.
 const PAGE_SIZE_MAX: usize = 1000;
 /// Maximum number of objects that a request reads concurrently.
 pub(crate) const READS_IN_FLIGHT: usize = 16;
-
-/// Maximum memory of the cached [`NamesByDocument`], in bytes.
-const NAME_LISTS_BYTES: u64 = 64 << 20;
-/// Time for which the pages of a list that is filtered by names reuse the names that the first page read.
-const NAME_LIST_TTL: Duration = Duration::from_secs(60);
-/// Approximate memory use of an entry of [`NamesByDocument`] in bytes, without its names.
-const NAME_ENTRY_WEIGHT: usize = 128;
-
-/// Names in a filter by document, each with the document version that it was set on.
-pub(crate) type NamesByDocument = BTreeMap<DocumentId, Vec<(String, Version)>>;
-
-/// Names that recent lists were filtered by. The store finds documents by name, not names by document, so without this
-/// every page would read all names.
-pub(crate) type NameLists = Cache<NameFilter, Arc<NamesByDocument>>;
-
-/// Creates an empty cache.
-pub(crate) fn name_lists() -> NameLists {
-    let weight = |_: &NameFilter, named: &Arc<NamesByDocument>| {
-        let names = named.values().flatten().map(|(name, _)| size_of::<(String, Version)>() + name.len());
-        u32::try_from(named.len() * NAME_ENTRY_WEIGHT + names.sum::<usize>()).unwrap_or(u32::MAX)
-    };
-    Cache::builder().max_capacity(NAME_LISTS_BYTES).weigher(weight).time_to_live(NAME_LIST_TTL).build()
-}
 
 /// Document that matches a query, before its manifest is read.
 struct Match {

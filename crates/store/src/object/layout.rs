@@ -25,11 +25,14 @@ pub(crate) enum PathKind {
     Foreign,
 }
 
+/// Returns whether a part of a path has the form that its place requires.
+type PartCheck = fn(&str) -> bool;
+
 /// Returns the meaning of a path. Depends only on its form, not on what is there.
 pub(crate) fn kind_of(path: &Path) -> PathKind {
     let mut parts = path.as_ref().split('/');
     let folder = parts.next().unwrap_or_default();
-    let (folders, is_object): (&[fn(&str) -> bool], fn(&Path) -> bool) = match folder {
+    let (folders, is_object): (&[PartCheck], fn(&Path) -> bool) = match folder {
         DOCUMENTS | DELETED | LABELS => (&[is_fan_out], is_document),
         LATENTS => (&[is_hash, is_any, is_fan_out], is_shard),
         CORRECTIONS => (&[is_hash, is_any, is_hash, is_any, is_any, is_fan_out], is_shard),

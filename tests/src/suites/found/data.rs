@@ -104,8 +104,11 @@ async fn overtaken_read() -> Result<Vec<Row>> {
     let mut cluster = ClusterSpec::with_gateway_args(&args).start().await?;
     let texts = [1, 2, 3, 4].map(large_text);
     let mut ids = Vec::new();
-    for text in &texts {
-        ids.push(id_of(&put(&cluster.api()?, text, default_options()).await?));
+    // So many latents of the last one that the gateway cannot buffer them all for a slow reader.
+    let many_latents = pb::WriteOptions { ratio: 8, codec: pb::LatentCodec::F32 as i32, ..Default::default() };
+    let options = [default_options(), default_options(), default_options(), many_latents];
+    for (text, options) in texts.iter().zip(options) {
+        ids.push(id_of(&put(&cluster.api()?, text, options).await?));
     }
     // The memory cache of a new gateway is cold.
     cluster.restart_gateway().await?;

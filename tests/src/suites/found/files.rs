@@ -112,7 +112,7 @@ async fn replacements(fixture: &Fixture) -> Result<Vec<Row>> {
     if private.metadata()?.uid() == 0 {
         chown(&private, Some(NOBODY), Some(NOBODY))?;
     }
-    let attributes = |path: &Path| Ok::<_, std::io::Error>(path.metadata().map(|m| (m.mode(), m.uid(), m.gid()))?);
+    let attributes = |path: &Path| path.metadata().map(|m| (m.mode(), m.uid(), m.gid()));
     let before = attributes(&private)?;
     fixture.get_to(&private).await?;
     fs::write(&linked, "old and longer than the text ".repeat(100))?;

@@ -15,7 +15,7 @@ use crate::harness::row::Row;
 use crate::suites::store::ops::{default_options, medium_text, small_text};
 
 /// Names of the rows.
-pub const ROWS: &[&str] = &["signals-while-blocked", "unwritable-stderr", "few-descriptors", "progress-bars"];
+pub const ROWS: &[&str] = &["signals-while-blocked", "unwritable-stderr", "few-descriptors-of-c3", "progress-bars"];
 
 /// Maximum time from a signal to the exit of a blocked command.
 const EXIT_LIMIT: Duration = Duration::from_secs(10);
@@ -33,7 +33,7 @@ pub async fn measure(row: &str) -> Result<Vec<Row>> {
     match row {
         "signals-while-blocked" => signals_while_blocked().await,
         "unwritable-stderr" => unwritable_stderr().await,
-        "few-descriptors" => few_descriptors().await,
+        "few-descriptors-of-c3" => few_descriptors().await,
         "progress-bars" => progress_bars().await,
         row => bail!("no measurement for row `{row}`"),
     }
@@ -100,14 +100,14 @@ async fn few_descriptors() -> Result<Vec<Row>> {
             panics.push(limit);
         }
     }
-    let mut rows = vec![Row::equal("few-descriptors-panics", panics, Vec::new())];
+    let mut rows = vec![Row::equal("few-descriptors-of-c3-panics", panics, Vec::new())];
     for (name, launch) in [("c3", at(&cluster, &["ls"])), ("gateway", Launch::new(Program::Gateway))] {
         let Output { status, stderr, .. } = limited(launch, 7).await?;
         let seen = format!("exit {:?}: {}", status.code(), String::from_utf8_lossy(&stderr).trim());
         let ok =
             seen.starts_with("exit Some(1): error: ") && seen.ends_with("`ulimit -n`") && seen.lines().count() == 1;
         rows.push(Row::observed(
-            format!("few-descriptors-{name}"),
+            format!("few-descriptors-of-c3-{name}"),
             seen,
             ok,
             "exit 1 and a line that names the remedy",
