@@ -62,7 +62,7 @@ async fn concurrent_puts_keep_the_guarantees_of_all() {
         let puts = all.iter().enumerate().map(|(i, &put)| stores[(round + i) % 3].put_manifest(put.clone()));
         for (put, stored) in all.into_iter().zip(future::try_join_all(puts).await.unwrap()) {
             // Each put is answered with a version that has its guarantees.
-            assert_eq!(put.merged_with(&[stored.clone()]).guarantees(), stored.value.guarantees());
+            assert_eq!(put.merged_with(std::slice::from_ref(&stored)).guarantees(), stored.value.guarantees());
         }
         drop(in_progress);
         for store in &stores {
