@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return CliError::Failed(error.to_string()).report(),
     };
-    // Reports the error while the runtime still handles signals, since standard error may block.
+    // Reports the error inside of the runtime, which handles signals: standard error may block.
     let code = runtime.block_on(run(cli)).map_or_else(|error| error.report(), |()| ExitCode::SUCCESS);
     // A thread that waits for standard input cannot be woken, so do not wait for the threads to end.
     runtime.shutdown_background();

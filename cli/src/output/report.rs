@@ -42,7 +42,7 @@ pub(crate) struct Report {
     /// Labels of the document after a put that set any.
     #[serde(skip_serializing_if = "Labels::is_empty")]
     pub(crate) labels: Labels,
-    /// With `--ratio auto`: true if the document meets `--fidelity-min` or `--stored-size-max`.
+    /// With `--ratio auto`: true if the document meets the bound that was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bound_met: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,7 +112,8 @@ impl Report {
     ///
     /// Counts and durations are summed; `fidelity` is the mean weighted by tokens. `verified` and `identical` are true
     /// if they are true in every report. `fidelity`, `corrections` and `identical` are `None` if any report lacks them.
-    /// `bound_met` ignores reports that lack it. `ratio` is 0 if the reports have different ratios.
+    /// `bound_met` is true if it is true in every
+    /// report that has it. `ratio` is 0 if the reports have different ratios.
     pub(crate) fn sum(mut reports: Vec<Report>) -> Self {
         if reports.len() == 1 {
             return reports.remove(0);

@@ -71,7 +71,7 @@ async fn remove_expired(registry: Weak<Registry>) {
     }
 }
 
-/// Request of a node to receive calls from this gateway.
+/// Announcement by which a node asks this gateway for calls.
 #[derive(Clone, Debug)]
 pub struct Announcement {
     stage: Stage,

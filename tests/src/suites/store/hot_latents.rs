@@ -39,7 +39,8 @@ const TOKENS: std::ops::RangeInclusive<u64> = 621..=640;
 /// Minimum throughput relative to Redis.
 const RATE_SHARE: f64 = 0.25;
 const KEY: &str = "window";
-/// Minimum age of the last change in a folder for the gateway to serve its documents from the cache.
+/// Wait after the last write. The gateway serves documents from its cache only once their folder has been unchanged for
+/// about this long.
 const SETTLE: Duration = Duration::from_secs(4);
 
 /// Measures each server for `seconds` seconds per round.
