@@ -26,7 +26,8 @@ Examples:
 
 Every command that takes an ID also takes a unique prefix of the ID, or @NAME.
 
-Exit codes: 0 success, 1 the work failed, 2 the arguments are wrong. `c3 fsck` has codes of its own.";
+Exit codes: 0 success, 1 the work failed, 2 the arguments are wrong, 128 plus the number of the signal that ended
+it. `c3 fsck` has codes of its own.";
 
 /// Stores long texts as a few latent tokens and reads them back byte for byte
 #[derive(Debug, Parser)]
@@ -82,13 +83,20 @@ fn incomplete(error: &clap::Error) -> String {
 
 /// Returns the parser. It accepts the flags of the gateway, of the format and of telemetry before and after the command.
 fn command() -> clap::Command {
-    let command = RemoteArgs::augment_args(Cli::command()).mut_args(|arg| arg.global(true));
+    let command = with_client_flags(Cli::command()).mut_args(|arg| arg.global(true));
     let command = command.mut_subcommand("serve", |serve| {
         // Without arguments of the same ids, the help of `serve` would list the global flags, which it refuses.
-        let serve = RemoteArgs::augment_args(serve::with_help(serve));
+        let serve = with_client_flags(serve::with_help(serve));
         CLIENT_FLAGS.into_iter().fold(serve, |serve, flag| serve.mut_arg(flag, |arg| arg.hide(true)))
     });
     ignore_empty_variables(command)
+}
+
+/// Adds the flags of the gateway and of the format. Keeps the description, which clap would replace by theirs.
+fn with_client_flags(command: clap::Command) -> clap::Command {
+    let (about, long_about) = (command.get_about().cloned(), command.get_long_about().cloned());
+    let about = about.unwrap_or_default();
+    RemoteArgs::augment_args(command).long_about(long_about.unwrap_or_else(|| about.clone())).about(about)
 }
 
 fn refuse_client_flags_of_serve(matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -122,6 +130,15 @@ mod tests {
     #[test]
     fn the_parser_is_consistent() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_describes_the_programs() {
+        let about = |command: &clap::Command| command.get_about().unwrap().to_string();
+        let c3 = command();
+        assert!(about(&c3).starts_with("Stores long texts"), "{}", about(&c3));
+        let serve = c3.find_subcommand("serve").unwrap();
+        assert!(about(serve).starts_with("Run a gateway"), "{}", about(serve));
     }
 
     #[test]
