@@ -44,7 +44,9 @@ fn describe_totals(totals: &Totals) -> String {
     }
     if totals.unused_objects > 0 {
         let size = size(totals.unused_bytes, totals.unused_objects);
-        lines.push(format!("unused     {size} of interrupted and running puts, and of deleted documents"));
+        lines.push(format!(
+            "unused     {size} in no document: of interrupted and running puts, and of deleted documents"
+        ));
     }
     if totals.damaged > 0 {
         lines.push(format!("damaged    {}; run `c3 fsck`", count(totals.damaged, "document")));

@@ -31,7 +31,7 @@ pub(crate) struct Format {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SummaryStream {
     Stdout,
-    /// Used if standard output receives the command's bytes.
+    /// Used if the command writes a document to standard output.
     Stderr,
 }
 
@@ -41,7 +41,8 @@ impl Format {
         if self.json { print(to_json(record)) } else { print(text) }
     }
 
-    /// Prints a summary to `stream`. On standard error, prints only JSON: on a terminal, text would mix with the bytes.
+    /// Prints a summary to `stream`. On standard error, prints it only with `--json`, because on a
+    /// terminal a text would mix with the document.
     pub(crate) fn print_summary(
         self,
         stream: SummaryStream,
@@ -58,7 +59,8 @@ impl Format {
     }
 }
 
-/// Prints one or more lines to standard output, with control characters escaped. In JSON, the escapes are valid.
+/// Prints one or more lines to standard output, with control characters escaped. The escapes are also valid in
+/// JSON.
 pub(crate) fn print(lines: impl Display) -> Result<(), CliError> {
     let lines = lines.to_string();
     let lines = lines.split('\n').map(|line| Printable(line).to_string()).collect::<Vec<_>>().join("\n");

@@ -96,7 +96,7 @@ impl Worker {
         }
     }
 
-    /// Makes one call and records its latency since `due`, or its error.
+    /// Makes one call, which is due at `due`. Records its latency, counted from that time, or its error.
     pub(super) async fn call(&self, due: Instant) {
         let result = match &self.calls {
             Calls::Put { texts, write } => {

@@ -37,7 +37,7 @@ pub(crate) struct PutArgs {
     /// If the upload is interrupted, repeat the command with the same name, text and options to resume it.
     #[arg(long, value_name = "NAME")]
     upload: Option<UploadName>,
-    /// Stored document of which the text is an edited version (ID or @NAME)
+    /// Stored document (ID or @NAME) that the text is an edited version of
     ///
     /// Only the parts that were edited are compressed. Options that are not given have the values of that document.
     #[arg(long, value_name = "ID", value_parser = document_ref)]
@@ -81,7 +81,7 @@ struct ManyArgs {
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Name and labels")]
 struct NamingArgs {
-    /// Name for the document: NAME or NAMESPACE/NAME; of several files, each is named NAME/PATH
+    /// Name for the document: NAME or NAMESPACE/NAME. If several files are given, each is named NAME/PATH
     ///
     /// Commands then accept @NAME in place of the id.
     #[arg(long)]
@@ -118,10 +118,10 @@ impl NamingArgs {
         self.labels(None)?;
         match (self.name()?, self.precondition.expected()) {
             (Some(_), Expected::Token(_)) => {
-                Err(CliError::Usage("--if-match is the token of one name: give a single text".to_owned()))
+                Err(CliError::Usage("--if-match has the token of a single name: give a single text".to_owned()))
             }
             (Some(_), _) if field.is_some() => {
-                Err(CliError::Usage("--name names files by their paths, which lines of JSON lack".to_owned()))
+                Err(CliError::Usage("--name needs files, since lines of JSON have no path: omit --name".to_owned()))
             }
             _ => Ok(()),
         }
@@ -130,7 +130,8 @@ impl NamingArgs {
     /// Returns the name of one of several files. Its error ends only the put of this file.
     fn name_of(&self, path: Option<&str>) -> Result<Option<PutName>, CliError> {
         let Some(name) = &self.name else { return Ok(None) };
-        let path = path.ok_or_else(|| CliError::Failed("has no path to be named by: omit --name".to_owned()))?;
+        let path =
+            path.ok_or_else(|| CliError::Failed("cannot be named, since it has no path: omit --name".to_owned()))?;
         let name = self.put_name(format!("{name}/{path}"));
         name.map(Some).map_err(|error| CliError::Failed(format!("{error}, or omit --name")))
     }
@@ -151,15 +152,16 @@ impl NamingArgs {
     }
 }
 
-/// Returns a warning if the path of a file is not in its document's labels. `put` are the labels that the put set.
+/// Returns a warning if the path of a file is not in its document's labels. `put` has the labels that the
+/// request set, `document` those that the gateway returned.
 fn path_warning(file: &str, put: &Labels, document: &Labels) -> Option<String> {
     let is_lost = match put.paths().next() {
         // Earlier gateways return no labels.
         Some(path) => !document.is_empty() && !document.paths().any(|kept| kept == path),
         None => true,
     };
-    let limits = "a label has up to 256 bytes of UTF-8 without control characters, a document up to 32 labels";
-    is_lost.then(|| format!("warning: {file}: its path was not kept: {limits}"))
+    let limits = "a label may have 256 bytes of UTF-8 without control characters, and a document 32 labels";
+    is_lost.then(|| format!("warning: {file}: the path was not stored as a label: {limits}"))
 }
 
 impl PutArgs {

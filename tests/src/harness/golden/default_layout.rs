@@ -27,7 +27,7 @@ struct Case {
 struct Tolerance {
     /// Maximum relative error of latents and projections, in the Euclidean norm.
     latents: f64,
-    /// Margin of PyTorch's argmax above which our argmax must be the same token.
+    /// If PyTorch's best logit leads the second best by more than this, our argmax must be the same token.
     margin: f32,
 }
 
@@ -56,7 +56,11 @@ pub fn default_layout(
         let ids = |what: &str| vectors.ids(&format!("{}.{what}", case.name));
         let tokens = ids("token_ids")?;
         let first: Vec<u32> = compressor.windows(&case.text, case.ratio)?.into_iter().flat_map(|w| w.tokens).collect();
-        rows.push(Row::holds(name("tokens"), first[..case.tokens] == *tokens, "the vectors' ids"));
+        rows.push(Row::holds(
+            name("tokens"),
+            first[..case.tokens] == *tokens,
+            "token ids equal those of the golden vectors",
+        ));
         let window = TokenWindow { tokens: tokens.to_vec(), ratio: case.ratio, bytes: 0..0 };
         let values = compressor.compress(&[&window])?.remove(0);
         rows.push(Row::at_most(name("latents"), relative_error(&values, vector("latents")?), tolerance.latents));
