@@ -158,15 +158,17 @@ impl Client {
         self.read(request, |mut gateway, request| async move { gateway.stat(request).await }).await
     }
 
-    /// Returns the interrupted uploads, sorted by name. A put of the same text under the same name resumes an upload.
+    /// Returns the interrupted uploads, sorted by name. A put of the same text with
+    /// [`WriteOptions::upload`] set to the upload's name resumes it.
     pub async fn uploads(&self) -> Result<Vec<Upload>, Error> {
         let uploads = |mut gateway: Gateway, request| async move { gateway.uploads(request).await };
         let uploads = self.read(pb::UploadsRequest {}, uploads).await?.uploads;
         Ok(uploads.into_iter().map(Upload::from_wire).collect::<Result<_, _>>()?)
     }
 
-    /// Collects garbage: schedules unreferenced objects older than `grace_seconds` (`None`: the gateway's setting) for
-    /// removal by a later call; with 0, removes them in this call. Writes that take longer than this period may fail.
+    /// Collects garbage: schedules unreferenced objects that are older than the grace period. A later call removes them;
+    /// with 0, this call does. `None` stands for the gateway's setting. Writes may fail if they take longer than the grace
+    /// period.
     pub async fn sweep(&self, grace_seconds: Option<u64>) -> Result<SweepSummary, Error> {
         let request = pb::SweepRequest { grace_seconds };
         Ok(SweepSummary::from_wire(self.gateway().sweep(request).await?.into_inner())?)
@@ -212,7 +214,8 @@ impl Client {
         Ok(windows.boxed())
     }
 
-    /// Streams the text of each window, or the answer about it to the prompt in `options`. Stores nothing.
+    /// Streams the text of each window. With a prompt in `options`, streams the decoder's answer to it instead. Stores
+    /// nothing.
     pub async fn decompress(
         &self,
         windows: impl Stream<Item = Window> + Send + 'static,

@@ -117,7 +117,11 @@ impl Setup {
             Row::observed("generated-file-put", all(&put), put.status.success(), "stored"),
             Row::holds("generated-file-identical", got.stdout == fs::read(generated)?, "identical"),
             Row::observed("growing-file-put", all(&grown), grown.status.success(), "stored"),
-            Row::holds("growing-file-is-its-beginning", is_prefix, "the bytes that it had, or more"),
+            Row::holds(
+                "growing-file-stored-as-prefix",
+                is_prefix,
+                "a prefix of the file, at least as long as at the start",
+            ),
         ])
     }
 
@@ -187,7 +191,7 @@ impl Setup {
         Ok(vec![
             Row::observed("tree-restored", back.keys().collect::<Vec<_>>(), restored, "each file under its path"),
             Row::holds("nothing-outside-the-folder", is_below, "only the output folder was written"),
-            Row::holds("newest-version-has-the-path", newest, "the older one has its id as suffix"),
+            Row::holds("newest-version-has-the-path", newest, "the file of the path has the newest text"),
             Row::equal("files-restored", back.len(), files.len() + 3),
         ])
     }
