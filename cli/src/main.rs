@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return CliError::Failed(error.to_string()).report(),
     };
-    // Reports the error inside of the runtime, which handles signals: standard error may block.
+    // Reports the error before the runtime ends: the write may block, and the runtime's signal task can still exit.
     let code = runtime.block_on(run(cli)).map_or_else(|error| error.report(), |()| ExitCode::SUCCESS);
     // A thread that waits for standard input cannot be woken, so do not wait for the threads to end.
     runtime.shutdown_background();
@@ -71,8 +71,9 @@ async fn run_client(command: ClientCommand) -> Result<(), CliError> {
     }
 }
 
-/// Waits for a signal and sends its exit code to `interrupt`, so that the command is dropped and the program ends. Exits
-/// itself after [`INTERRUPTION_LIMIT`] or another signal, since the command's thread may be blocked in a write.
+/// Waits for a signal and sends its exit code to `interrupt`, so that the command is dropped and the program ends. If the
+/// program still runs after [`INTERRUPTION_LIMIT`], or at another signal, exits at once: the command's thread may be
+/// blocked in a write.
 #[expect(clippy::exit, reason = "the main thread may be blocked")]
 async fn end_on_signal(mut signals: Signals, interrupt: oneshot::Sender<u8>) {
     let code = signals.next().await;

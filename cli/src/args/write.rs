@@ -24,12 +24,12 @@ pub(crate) struct WriteArgs {
     ratio: Option<Ratio>,
     /// With --ratio auto: minimum fraction of tokens that decode without corrections [default: 0.999]
     ///
-    /// The highest ratios that meet this bound are used, or the lowest candidate if none does.
+    /// The gateway uses the highest ratios that meet this bound, or the lowest candidate if none meets it.
     #[arg(long, value_name = "FRACTION", value_parser = fraction, conflicts_with = "stored_size_max")]
     fidelity_min: Option<f64>,
     /// With --ratio auto: maximum size of the document in the store
     ///
-    /// The lowest ratios that meet this bound are used, or the highest candidate if none does.
+    /// The gateway uses the lowest ratios with which the document fits, or the highest candidate if none fits.
     #[arg(long, value_name = "SIZE")]
     stored_size_max: Option<Size>,
     /// With --ratio auto: ratios to choose from [default: 10,20,40,80]

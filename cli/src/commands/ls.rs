@@ -22,7 +22,7 @@ pub(crate) struct LsArgs {
     /// Only documents with a name that begins with this prefix, in --namespace
     #[arg(long, value_name = "PREFIX")]
     name_prefix: Option<String>,
-    /// Only documents with a name in this namespace [default with --name-prefix: default]
+    /// Only documents with a name in this namespace [if only --name-prefix is given: the namespace `default`]
     #[arg(long)]
     namespace: Option<Namespace>,
     /// Only documents whose id sorts after this full id, to continue a list that --limit cut off

@@ -55,9 +55,9 @@ struct Temporary {
 impl Output {
     /// Opens `path`; `None`, `-` and paths such as `/dev/stdout` are standard output. Follows symbolic links.
     ///
-    /// An existing regular file is replaced only by [`Output::finish`], with a file of the same owner and mode. If it
-    /// has several hard links, or if its directory or owner permits no replacement, it is overwritten by the first
-    /// write. Any other path, such as a pipe, is written directly. Fails if `path` can be neither written nor created.
+    /// An existing regular file is replaced only by [`Output::finish`], with a file of the same owner and mode. It is
+    /// overwritten by the first write instead if it has several hard links, if no file can be created in its directory, or
+    /// if the new file cannot get the same owner. Any other path, such as a pipe, is written directly. Fails if `path` can be neither written nor created.
     pub(crate) async fn open(path: Option<&Path>) -> Result<Self, CliError> {
         let path = path.unwrap_or(Path::new("-"));
         if path == Path::new("-") {
@@ -199,7 +199,7 @@ async fn truncate(file: &tokio::fs::File, is_stale: &mut bool) -> io::Result<()>
     if std::mem::take(is_stale) { file.set_len(0).await } else { Ok(()) }
 }
 
-/// Follows symbolic links up to a descriptor of this process or a path that is no link and may not exist.
+/// Follows symbolic links. Returns the first path that is a descriptor of this process or no link. It need not exist.
 fn resolve_links(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..LINKS_MAX {

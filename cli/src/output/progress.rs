@@ -11,7 +11,7 @@ use indicatif::{HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressS
 const TICK: Duration = Duration::from_millis(120);
 /// Time for which estimates must agree before one is shown.
 const STABLE_TIME: Duration = Duration::from_secs(5);
-/// Maximum relative difference between estimates of the total time that agree.
+/// Two estimates of the total time agree if they differ by at most this fraction.
 const STABLE_DIFFERENCE: f64 = 0.2;
 
 /// All bars of the process.
@@ -98,7 +98,7 @@ fn style(activity: &str) -> ProgressStyle {
     let template = format!("{{prefix:9}} {activity} {{amount}}{{elapsed}}{{msg}}");
     let style = ProgressStyle::with_template(&template).expect("the template is well formed");
     style.progress_chars("=> ").with_key("amount", |state: &ProgressState, out: &mut dyn Write| {
-        // A small text is done all at once, so its size says more than 0 bytes done.
+        // At 0, shows only the total: a small text is done all at once, and `0 B` would be all that a user sees.
         let _ = match (state.pos(), state.len()) {
             (0, None) => Ok(()),
             (0, Some(bytes)) | (bytes, None) => write!(out, "{}, ", HumanBytes(bytes)),

@@ -62,8 +62,8 @@ impl Client {
     /// Stores a text, with retries if a gateway is unreachable or overloaded. A retry reuses the shards that are stored
     /// already. Storing the same text twice creates one document.
     ///
-    /// Calls `open` before each attempt for a reader of the text from its beginning, and `on_progress` with each
-    /// progress report. If the options set a name with a precondition, makes only one attempt: a retry could not
+    /// Before each attempt, calls `open`, which must return a reader at the start of the text. Calls `on_progress` for
+    /// each progress report. If the options set a name with a precondition, makes only one attempt: a retry could not
     /// distinguish the name that the first attempt set from one that another writer set.
     pub async fn put_with_retries<T, O>(
         &self,
@@ -166,9 +166,9 @@ impl Client {
         Ok(uploads.into_iter().map(Upload::from_wire).collect::<Result<_, _>>()?)
     }
 
-    /// Collects garbage: schedules unreferenced objects that are older than the grace period. A later call removes them;
-    /// with 0, this call does. `None` stands for the gateway's setting. Writes may fail if they take longer than the grace
-    /// period.
+    /// Collects garbage in two steps. Marks unreferenced objects that are older than the grace period; a later call
+    /// removes the marked objects. If `grace_seconds` is 0, this call removes them. `None` stands for the gateway's
+    /// setting. Writes may fail if they take longer than the grace period.
     pub async fn sweep(&self, grace_seconds: Option<u64>) -> Result<SweepSummary, Error> {
         let request = pb::SweepRequest { grace_seconds };
         Ok(SweepSummary::from_wire(self.gateway().sweep(request).await?.into_inner())?)

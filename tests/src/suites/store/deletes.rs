@@ -1,4 +1,4 @@
-//! Deletes during sweeps: deleted documents must stay deleted, and the others intact.
+//! Sweeps after deletes: deleted documents must stay deleted, and all others readable.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
