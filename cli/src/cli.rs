@@ -81,7 +81,8 @@ fn incomplete(error: &clap::Error) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Returns the parser. It accepts the flags of the gateway, of the format and of telemetry before and after the command.
+/// Returns the parser. It accepts the flags of the gateway, of the format and of telemetry before and after the
+/// command.
 fn command() -> clap::Command {
     let command = with_client_flags(Cli::command()).mut_args(|arg| arg.global(true));
     let command = command.mut_subcommand("serve", |serve| {

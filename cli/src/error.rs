@@ -18,8 +18,8 @@ pub(crate) const FSCK_FAULTS_LEFT: u8 = 4;
 /// Exit code if `fsck` could not finish, as in fsck(8).
 const FSCK_INCOMPLETE: u8 = 8;
 
-/// Names of fields that are the content of a file. An INVALID_ARGUMENT message begins with the field at fault; any other
-/// field means that an argument of the command line is wrong.
+/// Names of fields that are the content of a file. An INVALID_ARGUMENT message begins with the field at fault; any
+/// other field means that an argument of the command line is wrong.
 const CONTENT_FIELDS: [&str; 7] = ["text", "bytes", "document", "window", "group", "data", "corrections"];
 
 /// Reason why a command ends early. The exit code is 0 only for [`Self::OutputClosed`].

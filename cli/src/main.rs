@@ -71,9 +71,9 @@ async fn run_client(command: ClientCommand) -> Result<(), CliError> {
     }
 }
 
-/// Waits for a signal and sends its exit code to `interrupt`, so that the command is dropped and the program ends. If the
-/// program still runs after [`INTERRUPTION_LIMIT`], or at another signal, exits at once: the command's thread may be
-/// blocked in a write.
+/// Waits for a signal and sends its exit code to `interrupt`, so that the command is dropped and the program ends. If
+/// the program still runs after [`INTERRUPTION_LIMIT`], or at another signal, exits at once: the command's thread may
+/// be blocked in a write.
 #[expect(clippy::exit, reason = "the main thread may be blocked")]
 async fn end_on_signal(mut signals: Signals, interrupt: oneshot::Sender<u8>) {
     let code = signals.next().await;

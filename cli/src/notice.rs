@@ -18,8 +18,8 @@ pub(crate) fn watch(gateway: &str, needed: &'static [Stage]) {
         let (mut connected, mut printed) = (None, Vec::new());
         loop {
             sleep(POLL).await;
-            // On a connection of its own: a text that the gateway does not read yet blocks the command's connection. The
-            // command itself reports a gateway that does not answer.
+            // On a connection of its own: a text that the gateway does not read yet blocks the command's connection.
+            // The command itself reports a gateway that does not answer.
             let client = match connected.take() {
                 Some(client) => client,
                 None => match Client::connect(&gateway).await {

@@ -56,8 +56,9 @@ impl Output {
     /// Opens `path`; `None`, `-` and paths such as `/dev/stdout` are standard output. Follows symbolic links.
     ///
     /// An existing regular file is replaced only by [`Output::finish`], with a file of the same owner and mode. It is
-    /// overwritten by the first write instead if it has several hard links, if no file can be created in its directory, or
-    /// if the new file cannot get the same owner. Any other path, such as a pipe, is written directly. Fails if `path` can be neither written nor created.
+    /// overwritten by the first write instead if it has several hard links, if no file can be created in its directory,
+    /// or if the new file cannot get the same owner. Any other path, such as a pipe, is written directly. Fails if
+    /// `path` can be neither written nor created.
     pub(crate) async fn open(path: Option<&Path>) -> Result<Self, CliError> {
         let path = path.unwrap_or(Path::new("-"));
         if path == Path::new("-") {

@@ -182,7 +182,8 @@ impl Retries {
                 RetryRequest::None | RetryRequest::Never => None,
             },
             // Gateways do not send UNKNOWN, and CANCELLED only to end a response that its caller did not read for long.
-            // tonic fails a call with UNKNOWN if its connection breaks, and with CANCELLED if its connection is closing.
+            // tonic fails a call with UNKNOWN if its connection breaks, and with CANCELLED if its connection is
+            // closing.
             Code::Unavailable | Code::Unknown | Code::Cancelled => Some(backoff.mul_f64(0.5 + 0.5 * fastrand::f64())),
             _ => None,
         }

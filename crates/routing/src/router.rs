@@ -72,8 +72,8 @@ impl Router {
         self.registry.unready_stages()
     }
 
-    /// Waits up to `node_wait` until each of `stages` has a ready node. Fails with [`Error::NoNode`] for the first stage
-    /// that has none. A call that makes this check before it reads a text consumes nothing of it in vain.
+    /// Waits up to `node_wait` until each of `stages` has a ready node. Fails with [`Error::NoNode`] for the first
+    /// stage that has none. A call that makes this check before it reads a text consumes nothing of it in vain.
     pub async fn wait_until_ready(&self, stages: &[Stage]) -> Result<(), Error> {
         let unready = || stages.iter().copied().find(|&stage| !self.registry.is_ready(stage));
         let all_ready = || unready().is_none().then_some(());

@@ -15,8 +15,8 @@ use crate::{
 };
 
 /// A connection may hold at most this many times as many permits as are free (a dynamic threshold after Choudhury and
-/// Hahne). So one connection may hold three quarters of all permits, two may hold three sevenths each, and there is room
-/// for a newcomer even if everything was free when the others came.
+/// Hahne). So one connection may hold three quarters of all permits, two may hold three sevenths each, and there is
+/// room for a newcomer even if everything was free when the others came.
 const SHARE_OF_FREE: usize = 3;
 
 /// Decides whether a call is served.

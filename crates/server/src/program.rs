@@ -79,8 +79,8 @@ pub enum BindError {
     },
 }
 
-/// Listens on `address`. If it is a name of several IP addresses, listens on one of them, preferably of IPv4, as clients
-/// of `localhost` expect.
+/// Listens on `address`. If it is a name of several IP addresses, listens on one of them, preferably of IPv4, as
+/// clients of `localhost` expect.
 pub async fn bind(address: &ListenAddress) -> Result<TcpListener, BindError> {
     let listen = async {
         let mut resolved = Vec::from_iter(lookup_host(&address.0).await?);

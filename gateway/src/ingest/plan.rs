@@ -27,8 +27,9 @@ pub(crate) struct WritePlan {
 }
 
 impl WritePlan {
-    /// Resolves the options, before any text is read. Waits for a ready node of each stage that the write needs, so that
-    /// a write without one fails once and consumes no text. Also fails if the checkpoint does not support the ratio.
+    /// Resolves the options, before any text is read. Waits for a ready node of each stage that the write needs, so
+    /// that a write without one fails once and consumes no text. Also fails if the checkpoint does not support the
+    /// ratio.
     pub(crate) async fn new(options: &WriteOptions, gateway: &Gateway) -> Result<Self, Error> {
         let stages = if options.skip_verification { &[Stage::Compressor][..] } else { &Stage::ALL };
         gateway.router.wait_until_ready(stages).await?;

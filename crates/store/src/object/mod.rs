@@ -199,7 +199,8 @@ impl Objects {
         .await
     }
 
-    /// Counts the entries that are not the store's, and warns of them if their number has changed. Lists the whole store.
+    /// Counts the entries that are not the store's, and warns of them if their number has changed. Lists the whole
+    /// store.
     pub(crate) async fn foreign_entries(&self) -> Result<u64, Error> {
         let count = match &self.folder {
             Some(_) => self.in_folder(|folder| folder.foreign_entries().map_err(Error::from_io)).await?,
@@ -244,8 +245,8 @@ impl Objects {
         Ok(keys)
     }
 
-    /// Lists the objects in a folder and its subfolders whose keys follow `offset`, in no guaranteed order. Skips foreign
-    /// entries.
+    /// Lists the objects in a folder and its subfolders whose keys follow `offset`, in no guaranteed order. Skips
+    /// foreign entries.
     pub(crate) fn list(&self, folder: &Path, offset: &Path) -> BoxStream<'static, Result<ObjectMeta, Error>> {
         match &self.folder {
             Some(local) => list_folder(Arc::clone(local), folder, offset).boxed(),

@@ -13,8 +13,8 @@ use crate::object::layout::META;
 const FOLDER: &str = "reserve";
 /// Number of files. There are many, because a file system can also run out of inodes.
 const FILES: usize = 64;
-/// Size of each file. All together hold the 256 folders of tombstones at 4 KiB a block. A tombstone itself takes no more
-/// space than the manifest that is deleted with it.
+/// Size of each file. All together hold the 256 folders of tombstones at 4 KiB a block. A tombstone itself takes no
+/// more space than the manifest that is deleted with it.
 const FILE_BYTES: usize = 16 << 10;
 
 /// The reserve of a local folder.
