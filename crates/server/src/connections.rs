@@ -193,7 +193,7 @@ fn http(args: &ServerArgs, stall_timeout: Duration) -> Builder<StreamExecutor> {
         // Without keepalive, a caller whose machine died would keep its permits for ever.
         .keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        // A connection may use all permits, but cannot queue further calls.
+        // More streams than permits would only be refused.
         .max_concurrent_streams(args.calls_max)
         // A caller may cancel all its calls at once. h2 allows 20 by default, and then closes the connection.
         .max_pending_accept_reset_streams(resets)

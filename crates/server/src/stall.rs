@@ -23,7 +23,7 @@ use crate::admission::Permit;
 const END_FACTOR: u32 = 10;
 
 thread_local! {
-    /// What a response's body did last while the current task was polled.
+    /// Last event of a response's body while the current task was polled.
     static BODY: RefCell<BodyEvent> = const { RefCell::new(BodyEvent::Unasked) };
 }
 

@@ -65,7 +65,7 @@ pub fn check(store: &Store, mode: FsckMode) -> impl Stream<Item = Result<FsckEve
                 }
             }
         }
-        check.summary.foreign = store.objects.foreign_entries().await?;
+        check.summary.foreign = store.objects.survey().await?.foreign;
         yield FsckEvent::Done(check.summary);
     }
 }

@@ -32,20 +32,19 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use c3_types::{Corrections, LatentGroup, WindowCorrections, WindowHash};
-use futures::TryStreamExt;
-use object_store::path::Path;
 
 pub use self::availability::Unavailable;
 pub use self::error::{Error, OpenError};
 use self::gc::pending_deletes::PendingDeletes;
 pub use self::metrics::Metrics;
 use self::object::Objects;
+pub use self::object::Size;
 pub use self::object::backend::{BackendSettings, CloudSettings};
 use self::pack::group_commit::GroupCommit;
 pub use self::pack::group_commit::PutInProgress;
 use self::pack::index::PackIndex;
 use self::shard::ShardLatents;
-pub use self::usage::{References, Size, Usage};
+pub use self::usage::{References, Usage};
 
 /// The durable store. Several gateways may use the same backend concurrently.
 pub struct Store {
@@ -93,11 +92,10 @@ impl Store {
         Ok(Self { pending_deletes: PendingDeletes::new(Arc::clone(&objects)), objects, packs, group_commit })
     }
 
-    /// Returns the number of all objects and their total size in bytes. Lists the whole store.
-    pub async fn size(&self) -> Result<(u64, u64), Error> {
-        let root = Path::default();
-        let objects = self.objects.list(&root, &root);
-        objects.try_fold((0, 0), async |(count, bytes), object| Ok((count + 1, bytes + object.size))).await
+    /// Measures all objects. Warns of entries that are not the store's if their number has changed. Lists the whole
+    /// store.
+    pub async fn size(&self) -> Result<Size, Error> {
+        Ok(self.objects.survey().await?.objects)
     }
 
     /// Counts a put as in progress until the guard is dropped. Small documents of concurrent puts share a pack.

@@ -6,6 +6,8 @@ use c3_types::SweepSummary;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter};
 
+use crate::object::Size;
+
 /// Upper bounds of the histogram's buckets in seconds, from a lookup in memory to a read from a slow cloud.
 const LOOKUP_SECONDS: [f64; 12] =
     [0.000_001, 0.000_01, 0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 2.5, 30.0];
@@ -85,9 +87,9 @@ impl Metrics {
     }
 
     /// Records the number of all objects and their size in bytes.
-    pub fn size(&self, (objects, bytes): (u64, u64)) {
-        self.objects.record(objects, &[self.role()]);
-        self.bytes.record(bytes, &[self.role()]);
+    pub fn size(&self, size: Size) {
+        self.objects.record(size.objects, &[self.role()]);
+        self.bytes.record(size.bytes, &[self.role()]);
     }
 
     /// Records a run of garbage collection that took `elapsed`. `summary` is `None` if the run failed.

@@ -6,6 +6,7 @@ use futures::{TryStreamExt, pin_mut};
 use object_store::path::Path;
 
 use crate::manifest::Manifest;
+use crate::object::Size;
 use crate::object::key::{
     CORRECTIONS, DELETED, DOCUMENTS, LABELS, LATENTS, NAMES, ObjectKey, PACKS, PENDING_DELETES, UPLOADS,
 };
@@ -17,15 +18,6 @@ type KeyDigest = [u8; 16];
 /// Latents and corrections to which manifests refer.
 #[derive(Default)]
 pub struct References(HashSet<KeyDigest>);
-
-/// A number of objects and their total size.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Size {
-    /// Number of objects.
-    pub objects: u64,
-    /// Size of the objects in bytes.
-    pub bytes: u64,
-}
 
 /// Space in the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,13 +41,6 @@ impl References {
     /// Returns whether a manifest refers to the object.
     pub(crate) fn contains(&self, key: &ObjectKey) -> bool {
         self.0.contains(&digest(key))
-    }
-}
-
-impl Size {
-    fn add(&mut self, bytes: u64) {
-        self.objects += 1;
-        self.bytes += bytes;
     }
 }
 

@@ -34,7 +34,7 @@ impl Gateway {
         Ok(summary)
     }
 
-    /// Records the size of the store in the metrics. A failure is logged.
+    /// Records the size of the store in the metrics, and warns of foreign entries in it. A failure is logged.
     async fn measure_store(&self) {
         match self.store.size().await {
             Ok(size) => self.metrics.store.size(size),

@@ -54,7 +54,7 @@ impl Gateway {
             }
         }
         let usage = self.store.usage(&references).await?;
-        self.metrics.store.size((usage.all.objects, usage.all.bytes));
+        self.metrics.store.size(usage.all);
         Ok(Totals {
             objects: usage.all.objects,
             stored_bytes: usage.all.bytes,

@@ -32,7 +32,7 @@ pub struct RawHttp2 {
     pub responses: BTreeMap<u32, RawResponse>,
 }
 
-/// What a server has sent in response to a call.
+/// Response of a server to a call, as far as it has arrived.
 #[derive(Clone, Debug, Default)]
 pub struct RawResponse {
     /// The server refused the call: the head of the response was also its end.

@@ -32,7 +32,6 @@ impl Store {
             self.sweep_once(grace, &mut summary).await?;
         }
         self.objects.refill_reserve().await?;
-        self.objects.foreign_entries().await?;
         Ok(summary)
     }
 

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use object_store::path::Path;
 
 use crate::Error;
+use crate::object::Survey;
 use crate::object::identity::Identity;
 use crate::object::reserve::Reserve;
 use crate::object::walk::{Entry, Walk};
@@ -86,10 +87,17 @@ impl Folder {
         Ok((files, bytes))
     }
 
-    /// Returns the number of foreign entries at the root and in the store's folders.
-    pub(crate) fn foreign_entries(&self) -> io::Result<u64> {
-        let mut entries = self.walk(&Path::ROOT, &Path::ROOT);
-        entries.try_fold(0, |count, entry| Ok(count + u64::from(matches!(entry?, Entry::Foreign))))
+    /// Measures the objects, and counts the foreign entries at the root and in the store's folders.
+    pub(crate) fn survey(&self) -> io::Result<Survey> {
+        let mut survey = Survey::default();
+        for entry in self.walk(&Path::ROOT, &Path::ROOT) {
+            match entry? {
+                Entry::Object(object) => survey.objects.add(object.size),
+                Entry::Temporary(_) => {}
+                Entry::Foreign => survey.foreign += 1,
+            }
+        }
+        Ok(survey)
     }
 }
 
@@ -156,7 +164,7 @@ mod tests {
         let folder = Folder::open(root.path().to_owned(), None);
         let key = key::manifest(DocumentId::of(b"text"), Version::after(Version::NONE));
         let file = write(root.path().join(key.to_string()), Duration::ZERO);
-        assert_eq!(folder.foreign_entries().unwrap(), 0);
+        assert_eq!(folder.survey().unwrap().foreign, 0);
         let inside = file.parent().unwrap();
         symlink("..", inside.join("loop")).unwrap();
         symlink("self", inside.join("self")).unwrap();
@@ -166,7 +174,7 @@ mod tests {
         write(inside.join(format!("._{}", file.file_name().unwrap().display())), Duration::ZERO);
         write(root.path().join("lost+found/a/b"), Duration::ZERO);
         fs::create_dir_all(root.path().join("latents/lost+found/c")).unwrap();
-        assert_eq!(folder.foreign_entries().unwrap(), 8);
+        assert_eq!(folder.survey().unwrap().foreign, 8);
 
         let documents = Path::from(key::DOCUMENTS);
         let entries = folder.walk(&documents, &documents).map(Result::unwrap);

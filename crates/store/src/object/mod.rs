@@ -62,6 +62,41 @@ pub(crate) enum PutOutcome {
     AlreadyExists,
 }
 
+/// A number of objects and their total size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Number of objects.
+    pub objects: u64,
+    /// Size of the objects in bytes.
+    pub bytes: u64,
+}
+
+impl Size {
+    pub(crate) fn add(&mut self, bytes: u64) {
+        self.objects += 1;
+        self.bytes += bytes;
+    }
+}
+
+/// Objects of a store, and the entries in it that are not the store's.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Survey {
+    pub(crate) objects: Size,
+    pub(crate) foreign: u64,
+}
+
+impl Survey {
+    /// Counts a key of a cloud.
+    fn with(mut self, object: &ObjectMeta) -> Self {
+        match kind_of(&object.location) {
+            PathKind::Object => self.objects.add(object.size),
+            PathKind::Foreign => self.foreign += 1,
+            PathKind::Folder | PathKind::Meta => {}
+        }
+        self
+    }
+}
+
 /// A store of checksummed objects.
 pub(crate) struct Objects {
     store: Arc<dyn ObjectStore>,
@@ -199,21 +234,27 @@ impl Objects {
         .await
     }
 
-    /// Counts the entries that are not the store's, and warns of them if their number has changed. Lists the whole
-    /// store.
-    pub(crate) async fn foreign_entries(&self) -> Result<u64, Error> {
-        let count = match &self.folder {
-            Some(_) => self.in_folder(|folder| folder.foreign_entries().map_err(Error::from_io)).await?,
+    /// Measures all objects, and counts the entries that are not the store's. Warns of these if their number has
+    /// changed. Lists the whole store.
+    pub(crate) async fn survey(&self) -> Result<Survey, Error> {
+        let survey = match &self.folder {
+            Some(_) => {
+                let survey = |folder: &Folder| {
+                    let survey = folder.survey().map_err(Error::from_io)?;
+                    folder.check().map(|()| survey)
+                };
+                self.in_folder(survey).await?
+            }
             None => {
-                let all = self.store.list(None).map_err(Error::from);
-                let foreign = all.try_filter(|object| future::ready(kind_of(&object.location) == PathKind::Foreign));
-                foreign.try_fold(0, async |count, _| Ok(count + 1)).await?
+                let add = async |survey: Survey, object: ObjectMeta| Ok(survey.with(&object));
+                self.store.list(None).map_err(Error::from).try_fold(Survey::default(), add).await?
             }
         };
+        let count = survey.foreign;
         if self.foreign_warned.swap(count, Ordering::Relaxed) != count && count > 0 {
             tracing::warn!(count, "skipped entries that are not the store's: give the store a folder of its own");
         }
-        Ok(count)
+        Ok(survey)
     }
 
     /// Returns the keys of all existing versions with this prefix, lowest version first.
@@ -303,7 +344,7 @@ fn list_folder(
                 let objects = objects.take(LISTED_AT_ONCE).collect::<Result<Vec<_>, Error>>()?;
                 let is_last = objects.len() < LISTED_AT_ONCE;
                 if is_last {
-                    // What the listing does not contain is missing only if the store is there.
+                    // If the store has vanished, its objects are not missing: the listing fails instead.
                     local.check()?;
                 }
                 Ok::<_, Error>((objects, (!is_last).then_some(walk)))
@@ -391,6 +432,6 @@ mod tests {
         }
         let listed: Vec<_> = objects.list(&Path::ROOT, &Path::ROOT).try_collect().await.unwrap();
         assert_eq!(listed.into_iter().map(|object| object.location).collect::<Vec<_>>(), [key.path().clone()]);
-        assert_eq!(objects.foreign_entries().await.unwrap(), 3);
+        assert_eq!(objects.survey().await.unwrap().foreign, 3);
     }
 }

@@ -105,7 +105,7 @@ async fn overtaken_read() -> Result<Vec<Row>> {
     let mut cluster = ClusterSpec { env, ..ClusterSpec::with_gateway_args(&["--look-ahead", "1"]) }.start().await?;
     let texts = [1, 2, 3, 4].map(large_text);
     let mut ids = Vec::new();
-    // So many latents of the last one that the gateway cannot buffer them all for a slow reader.
+    // The last document has more latents than the gateway buffers for a slow reader.
     let many_latents = pb::WriteOptions { ratio: 8, codec: pb::LatentCodec::F32 as i32, ..Default::default() };
     let options = [default_options(), default_options(), default_options(), many_latents];
     for (text, options) in texts.iter().zip(options) {

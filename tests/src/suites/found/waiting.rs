@@ -180,10 +180,10 @@ async fn health_of_stages() -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// What a gateway reports about its health.
+/// Health of a gateway, as it reports it.
 #[derive(Debug, PartialEq, serde::Serialize)]
 struct Health {
-    /// Whether the gateway, its writes and its reads are served, as 0 or 1.
+    /// Health of the gateway, of its writes and of its reads: 1 if SERVING, else 0.
     served: [u8; 3],
     /// HTTP status of `/readyz`.
     readyz: u16,
