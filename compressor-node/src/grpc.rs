@@ -3,14 +3,14 @@
 use c3_node::{CallError, ModelInfo, saturating_u32};
 use c3_proto::{FromWire, ToWire, pb};
 use c3_server::ServiceError;
-use c3_types::{Invalid, limits::SHARD_BYTES_MAX};
-use futures::{StreamExt, TryStreamExt, stream, stream::BoxStream};
+use c3_types::Invalid;
+use c3_types::limits::SHARD_BYTES_MAX;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{
-    model::Node,
-    shard::{Shard, Window, compress},
-};
+use crate::model::Node;
+use crate::shard::{Shard, Window, compress};
 
 /// Maximum number of shards that a call has in progress: enough to keep the model busy while responses are sent, few
 /// enough that one call cannot fill the queue.

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use c3_compressor_node::{Config, ROLE, run};
-use c3_server::{arguments, program, telemetry::TelemetryConfig};
+use c3_server::telemetry::TelemetryConfig;
+use c3_server::{arguments, program};
 use clap::Parser;
 
 /// Compressor node of C3 Serve: compresses texts to latent groups, over gRPC

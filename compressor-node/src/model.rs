@@ -1,14 +1,12 @@
 //! Main loop of the model's thread: takes waiting windows from the queue, compresses them in batches and sends results.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use c3_cascade::{Compressor, Options, Source, StageInfo, TokenWindow};
-use c3_node::{
-    CallError, Error, ModelInfo,
-    batch::{self, BatchBudget, Operation},
-    queue::Job,
-    saturating_u32,
-};
+use c3_node::batch::{self, BatchBudget, Operation};
+use c3_node::queue::Job;
+use c3_node::{CallError, Error, ModelInfo, saturating_u32};
 use c3_server::principal::Principal;
 use c3_types::{Cascade, Fingerprint, Invalid, RatioRange};
 use tokio::sync::oneshot;

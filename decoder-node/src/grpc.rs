@@ -3,18 +3,15 @@
 use c3_node::{CallError, saturating_u32};
 use c3_proto::{FromWire, ToWire, pb};
 use c3_server::ServiceError;
-use c3_types::{
-    Corrections, Invalid, LatentGroup,
-    limits::{SHARD_BYTES_MAX, WINDOW_TOKENS_MAX},
-};
-use futures::{StreamExt, stream::BoxStream};
+use c3_types::limits::{SHARD_BYTES_MAX, WINDOW_TOKENS_MAX};
+use c3_types::{Corrections, Invalid, LatentGroup};
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{
-    job::Decoded,
-    model::Node,
-    window::{self, DecodeTask, ToDecode, ToVerify, Verdict},
-};
+use crate::job::Decoded;
+use crate::model::Node;
+use crate::window::{self, DecodeTask, ToDecode, ToVerify, Verdict};
 
 /// Maximum number of windows that a call has in progress: enough to keep the model busy while responses are sent, few
 /// enough that one call cannot fill the queue.

@@ -18,14 +18,16 @@ mod window;
 use c3_node::{Error, NodeServer, Role};
 use c3_proto::pb::decoder_server::{DecoderServer, SERVICE_NAME};
 use c3_server::metrics::Metrics;
-use c3_types::{Stage, limits::MESSAGE_BYTES_MAX};
+use c3_types::Stage;
+use c3_types::limits::MESSAGE_BYTES_MAX;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 pub use config::Config;
 
-use crate::{grpc::Grpc, model::Node};
+use crate::grpc::Grpc;
+use crate::model::Node;
 
 /// Name of the node's role in logs, metrics and traces.
 pub const ROLE: &str = "decoder";

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use c3_decoder_node::{Config, ROLE, run};
-use c3_server::{arguments, program, telemetry::TelemetryConfig};
+use c3_server::telemetry::TelemetryConfig;
+use c3_server::{arguments, program};
 use clap::Parser;
 
 /// Decoder node of C3 Serve: decodes and verifies latent groups, over gRPC

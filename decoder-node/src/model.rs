@@ -1,23 +1,19 @@
 //! Main loop of the model's thread: decodes windows with continuous batching, and verifies batches of windows between
 //! decode steps.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use c3_cascade::{DecodeWindow, Decoder, Latents, Source, StageInfo, Task, VerifyWindow};
-use c3_node::{
-    Error, ModelInfo,
-    batch::{self, BatchBudget, Operation},
-    saturating_u32,
-};
+use c3_node::batch::{self, BatchBudget, Operation};
+use c3_node::{Error, ModelInfo, saturating_u32};
 use c3_types::{Cascade, Fingerprint, Invalid, RatioRange};
 
-use crate::{
-    Config,
-    config::DecodeLimits,
-    job::{Job, Verified, VerifyJob, call_error},
-    running_batch::RunningBatch,
-    time_slicer::{Slice, TimeSlicer},
-};
+use crate::Config;
+use crate::config::DecodeLimits;
+use crate::job::{Job, Verified, VerifyJob, call_error};
+use crate::running_batch::RunningBatch;
+use crate::time_slicer::{Slice, TimeSlicer};
 
 /// Handle on the node, shared by its calls and the model's thread.
 pub(crate) type Node = c3_node::Node<Job, Arc<Decoder>>;

@@ -3,17 +3,13 @@
 use std::collections::HashSet;
 
 use c3_cascade::{DecodeSession, Decoder};
-use c3_node::{
-    CallError, Counter,
-    queue::{Dequeued, RunningGuard},
-};
+use c3_node::queue::{Dequeued, RunningGuard};
+use c3_node::{CallError, Counter};
 use c3_server::principal::Principal;
 use tokio::sync::oneshot;
 
-use crate::{
-    fair_queue::FairQueue,
-    job::{DecodeJob, Decoded, call_error},
-};
+use crate::fair_queue::FairQueue;
+use crate::job::{DecodeJob, Decoded, call_error};
 
 /// The windows that are being decoded.
 #[derive(Default)]

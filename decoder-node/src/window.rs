@@ -7,10 +7,8 @@ use c3_server::principal;
 use c3_types::{Correction, Corrections, Fingerprint, LatentGroup, WindowHash};
 use tokio::sync::oneshot;
 
-use crate::{
-    job::{DecodeJob, Decoded, Job, TrueWindow, Verified, VerifyJob, call_error},
-    model::Node,
-};
+use crate::job::{DecodeJob, Decoded, Job, TrueWindow, Verified, VerifyJob, call_error};
+use crate::model::Node;
 
 /// A window to decode, from a valid request.
 #[derive(Debug)]

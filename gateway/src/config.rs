@@ -9,7 +9,8 @@ use c3_store::cache::Redis;
 use c3_store::{BackendSettings, CloudSettings, OpenError};
 use c3_types::LatentCodec;
 use clap::builder::BoolishValueParser;
-use etcetera::{AppStrategy, AppStrategyArgs, app_strategy::choose_native_strategy};
+use etcetera::app_strategy::choose_native_strategy;
+use etcetera::{AppStrategy, AppStrategyArgs};
 
 use crate::error::StartError;
 

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use c3_proto::{
-    ToWire,
-    pb::{self, registry_client::RegistryClient},
-};
+use c3_proto::ToWire;
+use c3_proto::pb;
+use c3_proto::pb::registry_client::RegistryClient;
 use c3_server::propagation::Unsampled;
-use tonic::{Code, transport::Endpoint};
+use tonic::Code;
+use tonic::transport::Endpoint;
 
-use crate::{Node, queue::Job};
+use crate::Node;
+use crate::queue::Job;
 
 /// Timeout of an announcement. The gateway calls the node back before it answers.
 const TIMEOUT: Duration = Duration::from_secs(10);

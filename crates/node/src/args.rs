@@ -1,9 +1,11 @@
 //! Settings that the compressor node and the decoder node share.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use c3_proto::pb;
-use c3_server::{ServerArgs, units::TimeSpan};
+use c3_server::ServerArgs;
+use c3_server::units::TimeSpan;
 use c3_types::limits;
 
 /// Settings that the compressor node and the decoder node share.

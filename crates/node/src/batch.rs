@@ -4,10 +4,8 @@ use std::time::Instant;
 
 use c3_server::metrics::Metrics;
 
-use crate::{
-    CallError, Counter,
-    queue::{Dequeued, Job},
-};
+use crate::queue::{Dequeued, Job};
+use crate::{CallError, Counter};
 
 /// Operation of a batch, with the instruments that count it.
 #[derive(Clone, Copy, Debug)]

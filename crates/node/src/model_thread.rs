@@ -1,7 +1,8 @@
 //! A named thread for the model. It loads and warms the model and computes, so that only one thread submits work to the
 //! device and no tokio thread blocks.
 
-use std::{io, time::Duration};
+use std::io;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;

@@ -6,10 +6,8 @@ use c3_proto::pb;
 use c3_server::metrics::Metrics;
 use c3_types::Stage;
 
-use crate::{
-    CallError, Counters, ModelInfo, NodeArgs,
-    queue::{Job, Queue},
-};
+use crate::queue::{Job, Queue};
+use crate::{CallError, Counters, ModelInfo, NodeArgs};
 
 /// A handle on a node that serves the model `M` and queues jobs `J`; clones share the node.
 pub struct Node<J, M>(Arc<Shared<J, M>>);

@@ -10,7 +10,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use c3_proto::pb;
-use c3_server::{metrics::Metrics, principal::Principal};
+use c3_server::metrics::Metrics;
+use c3_server::principal::Principal;
 
 use crate::CallError;
 

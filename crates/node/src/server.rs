@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
-use c3_server::{Readiness, Server, principal::PrincipalSource, serve};
+use c3_server::principal::PrincipalSource;
+use c3_server::{Readiness, Server, serve};
 use tokio::net::TcpListener;
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::service::Routes;
 
-use crate::{Error, Node, announce::announce, model_thread::ModelThread, queue::Job};
+use crate::announce::announce;
+use crate::model_thread::ModelThread;
+use crate::queue::Job;
+use crate::{Error, Node};
 
 /// Interval at which the watchdog checks the model's thread.
 const WATCHDOG_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,18 +1,14 @@
 //! Admission control: refuses calls while the server is not ready, bounds concurrent calls, and divides permits among
 //! connections.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::Request;
 
-use crate::{
-    Readiness,
-    error::Rejection,
-    principal::{InFlightCounts, Principal},
-};
+use crate::Readiness;
+use crate::error::Rejection;
+use crate::principal::{InFlightCounts, Principal};
 
 /// A connection may hold at most this many times as many permits as are free (a dynamic threshold after Choudhury and
 /// Hahne). So one connection may hold three quarters of all permits, two may hold three sevenths each, and there is

@@ -1,6 +1,7 @@
 //! Parser of command lines, with the rule for empty variables.
 
-use clap::{Command, Parser, builder::Resettable};
+use clap::builder::Resettable;
+use clap::{Command, Parser};
 
 /// Parses the program's command line. Prints help, the version or an error and exits if there are no arguments to
 /// return.

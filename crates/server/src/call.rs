@@ -1,30 +1,25 @@
 //! One call, gRPC or HTTP, from its arrival to the last byte of its response.
 
-use std::{
-    borrow::Cow,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::{Duration, Instant},
-};
+use std::borrow::Cow;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
-use axum::{
-    extract::{MatchedPath, Request},
-    http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
-};
+use axum::extract::{MatchedPath, Request};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
 use opentelemetry::{KeyValue, trace};
 use tonic::{Code, Status};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use crate::{
-    admission::Permit,
-    deadline::Deadline,
-    error::{ErrorKind, Rejection, code_name},
-    metrics::Metrics,
-    principal::{Principal, PrincipalSource},
-    propagation,
-};
+use crate::admission::Permit;
+use crate::deadline::Deadline;
+use crate::error::{ErrorKind, Rejection, code_name};
+use crate::metrics::Metrics;
+use crate::principal::{Principal, PrincipalSource};
+use crate::propagation;
 
 /// Method label of calls that match no route. Callers choose the path, and each new path would add a time series.
 const UNKNOWN_METHOD: &str = "_OTHER";

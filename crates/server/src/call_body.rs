@@ -1,21 +1,15 @@
 //! Body of a call's response. It is polled in the call's scope, records the call's outcome, and ends early at the
 //! call's deadline or when its permit is revoked.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
-use axum::{
-    Error,
-    body::{Body, Bytes, HttpBody},
-};
+use axum::Error;
+use axum::body::{Body, Bytes, HttpBody};
 use http_body::{Frame, SizeHint};
 
-use crate::{
-    call::{Call, Protocol},
-    error::{ErrorKind, Rejection, ServiceError},
-};
+use crate::call::{Call, Protocol};
+use crate::error::{ErrorKind, Rejection, ServiceError};
 
 /// A body that ends its call when it is dropped: after its last frame, or when the caller cancels.
 pub(crate) struct CallBody {

@@ -2,30 +2,24 @@
 //!
 //! It is one layer rather than four, because each layer boxes a future and a body for every call.
 
-use std::{
-    convert::Infallible,
-    future::{Future, poll_fn, ready},
-    pin::{Pin, pin},
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::convert::Infallible;
+use std::future::{Future, poll_fn, ready};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-use axum::{
-    body::Body,
-    extract::{MatchedPath, Request},
-    response::Response,
-};
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request};
+use axum::response::Response;
 use tower::{Layer, Service};
 
-use crate::{
-    admission::Admission,
-    call::{Call, Protocol},
-    call_body::CallBody,
-    error::{Rejection, ServiceError},
-    metrics::Metrics,
-    principal::PrincipalSource,
-};
+use crate::admission::Admission;
+use crate::call::{Call, Protocol};
+use crate::call_body::CallBody;
+use crate::error::{Rejection, ServiceError};
+use crate::metrics::Metrics;
+use crate::principal::PrincipalSource;
 
 /// Layer that wraps every call.
 #[derive(Clone, Debug)]
@@ -120,15 +114,14 @@ fn respond(mut call: Call, mut response: Response) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use axum::{
-        body::{Bytes, HttpBody},
-        http::{HeaderValue, StatusCode, header},
-    };
+    use axum::body::{Bytes, HttpBody};
+    use axum::http::{HeaderValue, StatusCode, header};
     use http_body::Frame;
     use tonic::{Code, Status};
 
     use super::*;
-    use crate::{Readiness, metrics::render};
+    use crate::Readiness;
+    use crate::metrics::render;
 
     /// A gRPC stream of trailers alone, or a stream that never ends.
     enum Stream {

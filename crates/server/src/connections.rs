@@ -3,38 +3,33 @@
 //! tonic's accept loop does none of this: it spins while no file descriptor is free, keeps idle connections for ever,
 //! and a shutdown waits for peers that acknowledge nothing.
 
-use std::{
-    convert::Infallible,
-    future::poll_fn,
-    io,
-    pin::{Pin, pin},
-    sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::Request;
 use http_body::{Body, Frame, SizeHint};
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::conn::auto::Builder,
-};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::{Instant, sleep, sleep_until},
-};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{service::Routes, transport::server::Connected};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
+use tonic::transport::server::Connected;
 use tower::Service;
 
-use crate::{
-    admission::Permit,
-    descriptors,
-    server::ServerArgs,
-    stall::{self, StallGuard, StreamExecutor},
-};
+use crate::admission::Permit;
+use crate::descriptors;
+use crate::server::ServerArgs;
+use crate::stall::{self, StallGuard, StreamExecutor};
 
 /// Interval of HTTP/2 keepalive pings on an idle connection.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
@@ -290,11 +285,9 @@ impl<B> Drop for ResponseBody<B> {
 mod tests {
     use std::net::SocketAddr;
 
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        task::JoinHandle,
-        time::timeout,
-    };
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::task::JoinHandle;
+    use tokio::time::timeout;
 
     use super::*;
 

@@ -2,18 +2,14 @@
 //!
 //! Deadlines propagate: an outgoing call ends soon after the deadline of its incoming call ([`crate::propagation`]).
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::HeaderMap;
-use tokio::{
-    task::futures::TaskLocalFuture,
-    task_local,
-    time::{Instant, Sleep},
-};
+use tokio::task::futures::TaskLocalFuture;
+use tokio::task_local;
+use tokio::time::{Instant, Sleep};
 
 use crate::error::Rejection;
 

@@ -2,15 +2,14 @@
 //!
 //! Each crate has its own error type and implements [`ServiceError`] for it. No other code chooses a status code.
 
-use std::{
-    error::Error,
-    hash::{BuildHasher, Hasher, RandomState},
-    time::Duration,
-};
+use std::error::Error;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::Duration;
 
 use c3_types::Invalid;
 use http::{HeaderValue, Response, StatusCode, header};
-use tonic::{Code, Status, metadata::MetadataValue};
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Status};
 
 /// Metadata key of a RESOURCE_EXHAUSTED status: milliseconds after which the caller may retry.
 pub const RETRY_AFTER_MS: &str = "retry-after-ms";

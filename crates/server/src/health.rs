@@ -1,20 +1,22 @@
 //! Health of a server: the gRPC health service, and `/livez` and `/readyz` for probes over HTTP.
 
-use std::{collections::BTreeMap, future::pending};
+use std::collections::BTreeMap;
+use std::future::pending;
 
-use axum::{
-    Router,
-    extract::State,
-    http::{StatusCode, header::CONTENT_TYPE},
-    response::IntoResponse,
-    routing::get,
-};
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::get;
 use c3_types::Stage;
 use serde::Serialize;
 use tokio::sync::watch;
-use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 
-use crate::{Readiness, readiness::Phase};
+use crate::Readiness;
+use crate::readiness::Phase;
 
 /// Health of the stages whose nodes a server calls.
 #[derive(Clone, Debug)]
@@ -133,10 +135,8 @@ async fn readyz(State((readiness, stages)): State<(Readiness, Option<StageHealth
 
 #[cfg(test)]
 mod tests {
-    use axum::{
-        body::{Body, HttpBody},
-        extract::Request,
-    };
+    use axum::body::{Body, HttpBody};
+    use axum::extract::Request;
     use tower::ServiceExt;
 
     use super::*;

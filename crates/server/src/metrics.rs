@@ -5,12 +5,11 @@
 //! replaces dots by underscores. Samples have a `role` label, because the three roles of `c3 serve` share one registry.
 //! `GET /metrics` on any server's port renders the registry.
 
-use std::{sync::LazyLock, time::Duration};
+use std::sync::LazyLock;
+use std::time::Duration;
 
-use opentelemetry::{
-    KeyValue,
-    metrics::{Counter, Gauge, Histogram, Meter, MeterProvider, UpDownCounter},
-};
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, MeterProvider, UpDownCounter};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Registry, TextEncoder};
 

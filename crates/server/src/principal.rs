@@ -1,14 +1,13 @@
 //! The principal that a call is made for. Principals share a model's time fairly. A node sees all calls of a gateway on
 //! one connection, so the gateway names each call's principal in a header.
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasher, RandomState},
-    sync::LazyLock,
-};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
-use tokio::{task::futures::TaskLocalFuture, task_local};
+use tokio::task::futures::TaskLocalFuture;
+use tokio::task_local;
 use tonic::transport::server::TcpConnectInfo;
 
 /// Header in which a gateway names the principal to a node.

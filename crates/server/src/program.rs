@@ -1,28 +1,21 @@
 //! Skeleton of a server's `main`: telemetry → listener → run → drain. Every error is one line on stderr.
 
-use std::{
-    fmt,
-    fmt::Display,
-    io::{self, Write},
-    net::SocketAddr,
-    num::NonZeroUsize,
-    process::ExitCode,
-    str::FromStr,
-    thread::available_parallelism,
-    time::Duration,
-};
+use std::fmt::{self, Display};
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::thread::available_parallelism;
+use std::time::Duration;
 
-use tokio::{
-    net::{TcpListener, lookup_host},
-    runtime::Runtime,
-};
+use tokio::net::{TcpListener, lookup_host};
+use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    printable::Printable,
-    shutdown_signal,
-    telemetry::{Telemetry, TelemetryConfig},
-};
+use crate::printable::Printable;
+use crate::shutdown_signal;
+use crate::telemetry::{Telemetry, TelemetryConfig};
 
 /// Maximum time by which work that cannot be cancelled may delay the exit.
 const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);

@@ -3,20 +3,17 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use opentelemetry::{
-    Context,
-    propagation::{Extractor, Injector, TextMapPropagator},
-};
+use opentelemetry::Context;
+use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use tonic::{
-    Request, Status,
-    metadata::{MetadataMap, MetadataValue},
-    service::Interceptor,
-};
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::{Request, Status};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use crate::{deadline, principal::Principal};
+use crate::deadline;
+use crate::principal::Principal;
 
 /// Added to a propagated deadline, so that the caller's own deadline passes first. Otherwise the callee could report
 /// its timeout first, and the caller would count it as a failure of the callee.
@@ -96,10 +93,8 @@ mod tests {
     use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
-    use crate::{
-        deadline::{Deadline, grpc_timeout},
-        principal::{self, PrincipalSource},
-    };
+    use crate::deadline::{Deadline, grpc_timeout};
+    use crate::principal::{self, PrincipalSource};
 
     #[test]
     fn an_injected_trace_context_is_extracted() {

@@ -1,33 +1,31 @@
 //! Serves the routes of a role, with call layer, health, reflection, metrics and graceful drain.
 
-use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
 
-use axum::{
-    Router,
-    body::Body,
-    extract::Request,
-    http::header::CONTENT_TYPE,
-    response::{IntoResponse, Response},
-    routing::get,
-};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use c3_proto::pb;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::service::Routes;
 
-use crate::{
-    Readiness,
-    admission::Admission,
-    call::Protocol,
-    call_layer::CallLayer,
-    connections::Connections,
-    error::ErrorKind,
-    health::{self, Health, StageHealth},
-    metrics::{self, Metrics},
-    principal::PrincipalSource,
-    units::TimeSpan,
-};
+use crate::Readiness;
+use crate::admission::Admission;
+use crate::call::Protocol;
+use crate::call_layer::CallLayer;
+use crate::connections::Connections;
+use crate::error::ErrorKind;
+use crate::health::{self, Health, StageHealth};
+use crate::metrics::{self, Metrics};
+use crate::principal::PrincipalSource;
+use crate::units::TimeSpan;
 
 /// Maximum time after the drain timeout for calls that are cut off to report the error to their callers.
 const CUT_OFF_TIMEOUT: Duration = Duration::from_secs(1);

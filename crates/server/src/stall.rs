@@ -4,14 +4,12 @@
 //! body gave a frame and is not asked again is therefore waiting for its caller. It cannot notice this itself, so the
 //! task that drives it does.
 
-use std::{
-    cell::RefCell,
-    future::poll_fn,
-    pin::{Pin, pin},
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper::rt::Executor;
 use tokio::time::{Instant, Sleep, sleep};
@@ -120,7 +118,8 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::{Readiness, admission::Admission};
+    use crate::Readiness;
+    use crate::admission::Admission;
 
     const TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -3,21 +3,18 @@
 use std::time::Duration;
 
 use anstream::{AutoStream, ColorChoice};
-use opentelemetry::{KeyValue, trace::TracerProvider};
+use opentelemetry::KeyValue;
+use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::{ExporterBuildError, WithExportConfig};
-use opentelemetry_sdk::{
-    Resource,
-    resource::{EnvResourceDetector, TelemetryResourceDetector},
-    trace::SdkTracerProvider,
-};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
+use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::Level;
-use tracing_subscriber::{
-    EnvFilter, Layer,
-    filter::{FilterFn, ParseError, filter_fn},
-    layer::SubscriberExt,
-    registry::LookupSpan,
-    util::{SubscriberInitExt, TryInitError},
-};
+use tracing_subscriber::filter::{FilterFn, ParseError, filter_fn};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{EnvFilter, Layer};
 use uuid::Uuid;
 
 /// Maximum wait at shutdown for the exporter to send the last spans.

@@ -1,9 +1,7 @@
 //! Limit on log lines that a failing part would otherwise print with every call.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Minimum time between two lines of one kind.
 const INTERVAL: Duration = Duration::from_secs(10);

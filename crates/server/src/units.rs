@@ -1,6 +1,8 @@
 //! Values of flags that have a unit: durations such as `30s` and sizes such as `256MiB`.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
 
 use bytesize::ByteSize;
 

@@ -10,8 +10,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use c3_cascade::{Compressor, Decoder, Options, Source};
+use c3_proto::pb;
+use c3_proto::pb::decode_request::Task;
 use c3_proto::pb::decoder_client::DecoderClient;
-use c3_proto::pb::{self, decode_request::Task};
 use futures::stream;
 use tonic::transport::Channel;
 

@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 
 use anyhow::{Context, Result};
-use c3_proto::pb::{self, decode_request::Task};
-use c3_proto::{ToWire, pb::decoder_client::DecoderClient};
+use c3_proto::ToWire;
+use c3_proto::pb;
+use c3_proto::pb::decode_request::Task;
+use c3_proto::pb::decoder_client::DecoderClient;
 use c3_types::{DocumentId, Fingerprint};
 use futures::stream;
 use tonic::{Code, Status};

@@ -8,10 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use c3_proto::{
-    ToWire,
-    pb::{self, get_latents_response},
-};
+use c3_proto::ToWire;
+use c3_proto::pb::{self, get_latents_response};
 use c3_types::LatentCodec;
 use futures::future::try_join_all;
 use prost::Message;

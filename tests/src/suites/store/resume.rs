@@ -5,7 +5,8 @@ use std::process::Child;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use c3_proto::pb::{self, put_document_response::Event};
+use c3_proto::pb;
+use c3_proto::pb::put_document_response::Event;
 use futures::stream;
 
 use super::ops::{default_options, reads_back};
