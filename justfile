@@ -13,6 +13,7 @@ build:
 test:
     cargo test --workspace --locked
 
+# ROW is the name of one measurement of the suite. Without it, all rows run.
 # Run an acceptance suite: just accept pipeline|speed-cpu|store|chaos|found|architecture [ROW] [--full]
 accept *arguments:
     cargo build --release --workspace --bins --locked

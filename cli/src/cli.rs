@@ -12,7 +12,7 @@ use crate::args::{RemoteArgs, WriteArgs};
 use crate::commands::{Command, serve};
 use crate::error::CliError;
 
-/// Clap's ids of the flags that all commands but `serve` take.
+/// Clap's ids of the flags that all commands except `serve` accept.
 const CLIENT_FLAGS: [&str; 2] = ["gateway", "json"];
 /// Clap's id of `--log`, the telemetry flag whose default depends on the command.
 const LOG_FLAG: &str = "log";
@@ -81,19 +81,21 @@ fn incomplete(error: &clap::Error) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Returns the parser. It accepts the flags of the gateway, of the format and of telemetry before and after the
-/// command.
+/// Returns the parser. The flags for the gateway (`--gateway`), the output format (`--json`) and telemetry may stand
+/// before or after the command.
 fn command() -> clap::Command {
     let command = with_client_flags(Cli::command()).mut_args(|arg| arg.global(true));
     let command = command.mut_subcommand("serve", |serve| {
-        // Without arguments of the same ids, the help of `serve` would list the global flags, which it refuses.
+        // `serve` refuses the client flags. Since they are global, its help would list them. It therefore gets hidden
+        // arguments with the same ids, which take their place in the help.
         let serve = with_client_flags(serve::with_help(serve));
         CLIENT_FLAGS.into_iter().fold(serve, |serve, flag| serve.mut_arg(flag, |arg| arg.hide(true)))
     });
     ignore_empty_variables(command)
 }
 
-/// Adds the flags of the gateway and of the format. Keeps the description, which clap would replace by theirs.
+/// Adds `--gateway` and `--json`. Then restores the description of `command`, which clap has replaced with the doc
+/// comment of [`RemoteArgs`].
 fn with_client_flags(command: clap::Command) -> clap::Command {
     let (about, long_about) = (command.get_about().cloned(), command.get_long_about().cloned());
     let about = about.unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Runs a gateway and its nodes inside this process. They are the servers of the three separate programs and
-//! communicate over the loopback interface.
+//! Runs a gateway and its nodes inside this process. They are the same servers as in the programs `gateway`,
+//! `compressor-node` and `decoder-node`, and communicate over the loopback interface.
 
 use std::future::pending;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -39,7 +39,8 @@ impl ServerGroup {
         self.tasks.spawn(async { server.await.map_err(|error| CliError::Failed(error.to_string())) });
     }
 
-    /// Waits until any server of the group ends, and returns the reason as an error. Never returns for an empty group.
+    /// Waits until any server of the group ends, and returns the reason as an error. Never returns if the group is
+    /// empty.
     async fn failed(&mut self) -> CliError {
         match self.tasks.join_next().await {
             Some(Ok(Err(error))) => error,
@@ -60,7 +61,8 @@ impl ServerGroup {
 
 impl EmbeddedCluster {
     /// Starts a gateway on `listener`, and one node for each stage for which `gateway` lists no nodes. Returns before
-    /// the nodes have loaded their models; until then, calls that need a node fail.
+    /// the nodes have loaded their models. A call that needs a node waits for it, but fails after the gateway's
+    /// `node_wait`.
     pub(crate) async fn start(
         listener: TcpListener,
         mut gateway: c3_gateway::Config,
@@ -93,15 +95,17 @@ impl EmbeddedCluster {
         }
     }
 
-    /// Drains and stops all servers: first the gateway, whose calls in flight still need the nodes, then the nodes.
+    /// Drains and stops the gateway, then the nodes. The nodes end last, because calls in flight on the gateway still
+    /// need them.
     pub(crate) async fn stop(self) -> Result<(), CliError> {
         self.gateway.stop().await?;
         self.nodes.stop().await
     }
 }
 
-/// Calls `work` with the URL of the gateway. If `target` has none, first starts an embedded cluster with a temporary
-/// store, and waits without a time limit until it is ready. Also returns that startup time, if a cluster was started.
+/// Calls `work` with the URL of the gateway that `target` names. If it names none, first starts an embedded cluster
+/// with a temporary store and waits, without a time limit, until the cluster is ready. In that case, also returns the
+/// time that the start took.
 pub(crate) async fn with_gateway<T>(
     target: &TargetArgs,
     work: impl AsyncFnOnce(&str) -> Result<T, CliError>,

@@ -18,8 +18,8 @@ pub(crate) const FSCK_FAULTS_LEFT: u8 = 4;
 /// Exit code if `fsck` could not finish, as in fsck(8).
 const FSCK_INCOMPLETE: u8 = 8;
 
-/// Names of fields that are the content of a file. An INVALID_ARGUMENT message begins with the field at fault; any
-/// other field means that an argument of the command line is wrong.
+/// Request fields that `c3` fills with the content of a file. The message of an INVALID_ARGUMENT status begins with the
+/// name of the wrong field. If it is none of these, an argument of the command line is wrong.
 const CONTENT_FIELDS: [&str; 7] = ["text", "bytes", "document", "window", "group", "data", "corrections"];
 
 /// Reason why a command ends early. The exit code is 0 only for [`Self::OutputClosed`].
@@ -37,7 +37,8 @@ pub(crate) enum CliError {
     /// `fsck` could not check the whole store.
     #[error("{0}")]
     FsckIncomplete(String),
-    /// The command's output already describes the failure, so only this exit code is returned and nothing is printed.
+    /// The command's output already describes the failure. Nothing more is printed, and the program exits with this
+    /// code.
     #[error("exit code {0}")]
     Reported(u8),
     /// A signal ended the command. The exit code is 128 plus the signal's number.
@@ -54,7 +55,8 @@ impl CliError {
         Self::Failed(format!("{}: {error}", path.display()))
     }
 
-    /// Adds the name of the file if the error is about its content.
+    /// Turns [`Self::Content`] into [`Self::Failed`] with the name of the file in the message. Returns any other error
+    /// unchanged.
     pub(crate) fn in_file(self, name: &str) -> Self {
         match self {
             Self::Content(message) => Self::Failed(format!("{name}: {message}")),
@@ -80,7 +82,7 @@ impl CliError {
             Self::Reported(code) => return ExitCode::from(*code),
             Self::OutputClosed => return ExitCode::SUCCESS,
         };
-        // If standard error cannot be written, the exit code still tells.
+        // Ignores errors: if standard error cannot be written, the exit code still reports the failure.
         let _ = writeln!(io::stderr(), "error: {}", Printable(self));
         ExitCode::from(code)
     }

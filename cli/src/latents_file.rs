@@ -1,9 +1,10 @@
 //! Reads and writes latents as safetensors files, a format that other programs can read too.
 //!
-//! Tensor `window.N` contains the latents of window N, counted from 0: f32 values of shape [latents, width]. The
-//! metadata has one entry, a JSON object. It lists the byte range, hash and corrections of each window. For a stored
-//! document it also has the document's id and model. The f32 values are decoded from the codec's encoding; encoding
-//! them again with the same codec gives the same bytes. The same windows always give the same file.
+//! A window is a part of a text that the model compresses into one group of latents. Tensor `window.N` contains the
+//! latents of window N, counted from 0: f32 values of shape [latents, width]. The metadata has one entry, a JSON
+//! object. It lists the byte range, hash and corrections of each window. For a stored document it also has the
+//! document's id and model. The f32 values are decoded from the codec's encoding; encoding them again with the same
+//! codec gives the same bytes. The same windows always give the same file.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -182,8 +183,8 @@ pub(crate) async fn open(path: &Path) -> Result<Latents, CliError> {
     deserialize(&file).map_err(|error| CliError::Failed(format!("{}: {error}", input.name)))
 }
 
-/// Returns a report on the windows of a file. `fidelity` is `None`, since corrections include right predictions that
-/// are only too close.
+/// Returns a report on the windows of a file. `fidelity` is `None`, since it cannot be computed from the corrections:
+/// some of them only secure tokens that the decoder predicts correctly, but by too thin a margin.
 pub(crate) fn report(windows: &[Window]) -> Report {
     let corrections = windows.iter().map(|window| Some(window.corrections.as_ref()?.as_slice().len() as u64));
     let corrections: Option<u64> = corrections.sum();

@@ -1,6 +1,6 @@
 //! `c3`, the command line of C3 Serve: runs the servers, stores texts and reads them back.
 
-// `eprintln!` panics if standard error cannot be written.
+// `println!` and `eprintln!` panic if they cannot write to their stream.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
 mod args;
@@ -40,9 +40,10 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return CliError::Failed(error.to_string()).report(),
     };
-    // Reports the error before the runtime ends: the write may block, and the runtime's signal task can still exit.
+    // Reports the error while the runtime still exists: writing the message may block, and only the signal task of the
+    // runtime can then end the program.
     let code = runtime.block_on(run(cli)).map_or_else(|error| error.report(), |()| ExitCode::SUCCESS);
-    // A thread that waits for standard input cannot be woken, so do not wait for the threads to end.
+    // Does not wait for the runtime's threads to end, since a thread that waits for standard input cannot be woken.
     runtime.shutdown_background();
     code
 }
@@ -71,9 +72,9 @@ async fn run_client(command: ClientCommand) -> Result<(), CliError> {
     }
 }
 
-/// Waits for a signal and sends its exit code to `interrupt`, so that the command is dropped and the program ends. If
-/// the program still runs after [`INTERRUPTION_LIMIT`], or at another signal, exits at once: the command's thread may
-/// be blocked in a write.
+/// Waits for a signal and sends its exit code to `interrupt`. [`run_client`] then drops the command, and the program
+/// ends. If the program still runs after [`INTERRUPTION_LIMIT`], or if a second signal arrives, exits immediately,
+/// since a thread of the command may be blocked in a write.
 #[expect(clippy::exit, reason = "the main thread may be blocked")]
 async fn end_on_signal(mut signals: Signals, interrupt: oneshot::Sender<u8>) {
     let code = signals.next().await;

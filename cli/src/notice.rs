@@ -7,19 +7,20 @@ use tokio::time::sleep;
 
 use crate::output::print_error;
 
-/// Interval at which the nodes are looked at. A command that waits for a node says so within two intervals.
+/// Interval between two polls of the nodes' states. A command that waits for a node prints the notice within two
+/// intervals.
 const POLL: Duration = Duration::from_secs(1);
 
-/// Watches the stages that a command needs until the program ends. Prints once when nodes are missing, and again when
-/// other stages lack nodes.
+/// Polls the states of the nodes in the background until the program ends. Prints a notice when a stage in `needed`,
+/// compressor or decoder, has no ready node, and again whenever the set of these stages changes.
 pub(crate) fn watch(gateway: &str, needed: &'static [Stage]) {
     let gateway = gateway.to_owned();
     tokio::spawn(async move {
         let (mut connected, mut printed) = (None, Vec::new());
         loop {
             sleep(POLL).await;
-            // On a connection of its own: a text that the gateway does not read yet blocks the command's connection.
-            // The command itself reports a gateway that does not answer.
+            // Polls over a separate connection, because a text that the gateway does not read yet blocks the command's
+            // own connection. If the gateway does not answer, the command itself reports this.
             let client = match connected.take() {
                 Some(client) => client,
                 None => match Client::connect(&gateway).await {

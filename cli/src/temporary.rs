@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 static PATHS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// Registers a path until dropped.
+/// Keeps a path registered until it is dropped.
 pub(crate) struct Registration(PathBuf);
 
 impl Registration {

@@ -8,8 +8,8 @@ use crate::error::CliError;
 use crate::input::TextInput;
 use crate::output::Progress;
 
-/// Stores a text and shows the progress. Returns the result and the elapsed time. If an upload that has a name fails,
-/// the error says how to resume it; the gateway gives a name to the upload of a long text.
+/// Stores a text and shows the progress. Returns the result and the elapsed time. An upload has a name if `options` set
+/// one, or if the gateway chose one because the text is long. If such an upload fails, the error says how to resume it.
 pub(crate) async fn store(
     client: &Client,
     input: TextInput,

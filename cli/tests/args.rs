@@ -6,7 +6,7 @@ use std::process::Command;
 fn every_flag_of_serve_has_an_environment_variable() {
     let output = Command::new(env!("CARGO_BIN_EXE_c3")).args(["serve", "-h"]).output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
-    // Long descriptions are wrapped, so a flag's text goes up to the next flag.
+    // The help wraps long descriptions, so the text of a flag continues until the next flag.
     let flags = Vec::from_iter(help.split("\n      --").skip(1));
     let lacking = flags.iter().filter(|flag| !flag.contains("[env:"));
     assert!(!flags.is_empty());

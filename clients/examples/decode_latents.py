@@ -4,9 +4,10 @@
     c3 latents ID -o latents.safetensors
     python decode_latents.py latents.safetensors --model models/c3-mini -o text
 
-The decoder's prompt contains the latents of a window, followed by an instruction. Each latent represents a block of
-text tokens. All blocks of a window decode in parallel, as rows of a batch: they attend to the same prompt, not to each
-other. A correction replaces the decoder's token at its position. The text of each window must match the file's hash.
+A window is a part of the text. The decoder's prompt contains the latents of a window, followed by an instruction. Each
+latent represents a block of text tokens. All blocks of a window decode in parallel, as rows of a batch: they attend to
+the same prompt, not to each other. A correction names a token position and the token that replaces the decoder's token
+there. The text of each window must match its hash in the file.
 """
 
 import argparse
@@ -105,7 +106,8 @@ class Decoder:
         count = len(latents)
         before, after = len(self.prefix), len(self.suffix)
         x = torch.cat((self.embed(self.prefix), F.linear(latents, *self.projector), self.embed(self.suffix)))
-        # A latent gets the position of its block's first token. The instruction's positions follow those of the prefix.
+        # A latent gets the position of the first token of its block. The instruction gets the positions after the
+        # prefix.
         positions = torch.cat((
             torch.arange(before),
             before + after + ratio * torch.arange(count),
@@ -120,7 +122,7 @@ class Decoder:
         read = torch.full((count,), self.block_start)
         written = torch.zeros(tokens, dtype=torch.long)
         for step in range(min(ratio, tokens)):
-            # The last block may be shorter than the others; its row is dropped once it is complete.
+            # The last block may be shorter than the others. Its row is dropped from the batch once it is complete.
             live = int((starts + step < tokens).sum())
             past = [tuple(part[:live] for part in layer) for layer in past]
             slots = starts[:live] + step
@@ -135,7 +137,7 @@ class Decoder:
 
 
 def token_bytes(tokenizer):
-    """Returns a dict of token id to bytes, for a byte-level vocabulary that writes bytes as letters, as GPT-2 does."""
+    """Returns a dict of token id to bytes. The vocabulary writes each byte as a letter, as GPT-2's does."""
     printed = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printed]
     byte_of = {chr(byte): byte for byte in printed} | {chr(256 + i): byte for i, byte in enumerate(others)}

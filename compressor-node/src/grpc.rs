@@ -12,8 +12,8 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::model::Node;
 use crate::shard::{Shard, Window, compress};
 
-/// Maximum number of shards that a call has in progress: enough to keep the model busy while responses are sent, few
-/// enough that one call cannot fill the queue.
+/// Maximum number of shards (parts of a document) that a call has in progress. They are enough to keep the model busy
+/// while responses are sent, and too few for one call to fill the queue.
 const CALL_SHARDS_MAX: usize = 8;
 
 /// The `c3.v1.Compressor` service.

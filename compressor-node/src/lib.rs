@@ -1,4 +1,5 @@
-//! The compressor node: compresses shards of text to latent groups, over gRPC.
+//! The compressor node: compresses shards of text to latent groups, over gRPC. A shard is the part of a document that
+//! one node compresses as a unit. The node splits it into windows, and makes one latent group of each window.
 //!
 //! ```text
 //! grpc (converts) -> shard (tokenizes, splits into windows) -> queue -> model (batches, computes on its own thread)

@@ -1,4 +1,5 @@
-//! Main loop of the model's thread: takes waiting windows from the queue, compresses them in batches and sends results.
+//! Main loop of the model's thread: takes waiting windows (parts of a shard) from the queue, compresses them in batches
+//! and sends the latents.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -64,7 +65,7 @@ pub(crate) fn run(node: &Node, options: &Options, ready: &dyn Fn()) -> Result<()
             compressor.compress(&windows).map_err(call_error)
         };
         batch::compute(batch, &operation, &compress, &|CompressJob { window, reply, .. }, latents| {
-            // `send` fails if the call was cancelled, when no one needs the result.
+            // `send` fails only if the call was cancelled. Then no one needs the result.
             let _ = reply.send(latents.map(|latents| Compressed { window, latents }));
         });
     }

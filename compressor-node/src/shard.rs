@@ -1,4 +1,4 @@
-//! Tokenizes a shard, splits it into windows and has the model compress them.
+//! Tokenizes a shard, splits it into windows and has the model compress each window to one latent group.
 
 use std::ops::Range;
 
@@ -62,7 +62,7 @@ fn encode(compressed: Compressed, info: &ModelInfo, codec: LatentCodec) -> Resul
         ratio: saturating_u32(window.ratio),
     };
     let group = LatentGroup::encode(&latents, saturating_u32(info.latent_width), codec, provenance);
-    // The request's check ensured that the codec fits the latent width, so an error is the model's fault.
+    // The check of the request ensured that the codec fits the latent width, so an error is the model's fault.
     let group = group.map_err(|error| CallError::Internal(format!("cannot encode latents: {error}")))?;
     Ok(Window { bytes: window.bytes, tokens: window.tokens, group })
 }

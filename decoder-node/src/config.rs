@@ -13,10 +13,11 @@ pub struct Config {
     /// Address to listen on
     #[arg(long, env = "C3_LISTEN", value_name = "ADDRESS", default_value_t = Self::default().listen)]
     pub listen: ListenAddress,
-    /// Maximum memory for the KV cache; windows wait for room in it, and a larger window runs alone
+    /// Maximum memory for the KV cache; windows wait until it has room, and a window that needs more runs alone
     #[arg(long, env = "C3_KV_CACHE_SIZE", value_name = "SIZE", default_value_t = Self::default().kv_cache_size)]
     pub kv_cache_size: Size,
-    /// Maximum number of blocks in a decode step, over all windows [default: 128 on a CPU, 16384 on a GPU]
+    /// Maximum number of blocks in a decode step, over all windows; a block is the text of one latent [default: 128 on
+    /// a CPU, 16384 on a GPU]
     #[arg(long, env = "C3_STEP_BLOCKS_MAX", value_name = "BLOCKS")]
     pub step_blocks_max: Option<usize>,
     /// Percentage of the device's time for decoding while windows also wait for verification
@@ -35,7 +36,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7302)).into(),
-            // On a CPU, 40 windows of the default model at ratio 20 fit into it, or 11 at ratio 80.
+            // On a CPU, it has room for 40 windows of the default model at ratio 20 (text tokens per latent), or for 11
+            // at ratio 80.
             kv_cache_size: Size::mib(256),
             step_blocks_max: None,
             // Equal shares, so that reads cannot starve the verification of writes, or the reverse.
@@ -49,9 +51,11 @@ impl Default for Config {
 impl Config {
     /// Returns the limits of the running batch on `device`, for example `cpu` or `cuda:0`.
     pub(crate) fn decode_limits(&self, device: &str) -> DecodeLimits {
-        // About 100 rows saturate a CPU. More rows would only make the step longer, for every window in it.
+        // A step computes one row per block. About 100 rows saturate a CPU. More rows would only make the step longer,
+        // for every window in it.
         let step_rows = self.step_blocks_max.unwrap_or(if device == "cpu" { 128 } else { 16_384 });
-        // Half the rows shorten a step on a CPU, so that principals alternate sooner, but hardly a step on a GPU.
+        // If several principals (callers) share the batch, a step on a CPU has half the rows. It is thus shorter, and
+        // principals alternate sooner. On a GPU, fewer rows hardly shorten a step.
         let shared_rows = if device == "cpu" { step_rows.div_ceil(2) } else { step_rows };
         DecodeLimits { kv_bytes: self.kv_cache_size.0, step_rows, shared_rows }
     }

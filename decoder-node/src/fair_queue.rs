@@ -1,5 +1,5 @@
-//! Chooses the windows that take part in each decode step, fairly by principal: a principal with many windows does not
-//! delay one with few.
+//! Chooses the windows that take part in each decode step, fairly by principal (caller): a principal with many windows
+//! does not delay one with few. A step computes one row for each block of a window.
 
 use std::collections::HashMap;
 
@@ -12,9 +12,9 @@ use c3_server::principal::Principal;
 pub(crate) struct FairQueue(HashMap<Principal, usize>);
 
 impl FairQueue {
-    /// Returns, for each of `windows`, true if it takes part in the next step. `windows` has the principal and the rows
-    /// of each window, oldest first. If all have the same principal, all take part. Otherwise those that take part have
-    /// at most `shared_rows` rows together, unless the first chosen window alone has more.
+    /// Returns, for each of `windows`, true if the window takes part in the next step. `windows` has the principal and
+    /// the rows of each window, oldest first. If all windows have the same principal, all take part. Otherwise the
+    /// chosen windows have at most `shared_rows` rows together, unless the first chosen window alone has more.
     pub(crate) fn choose(&mut self, windows: &[(Principal, usize)], shared_rows: usize) -> Vec<bool> {
         self.0.retain(|principal, _| windows.iter().any(|(other, _)| other == principal));
         let min = self.0.values().min().copied().unwrap_or(0);

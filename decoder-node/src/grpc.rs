@@ -13,8 +13,8 @@ use crate::job::Decoded;
 use crate::model::Node;
 use crate::window::{self, DecodeTask, ToDecode, ToVerify, Verdict};
 
-/// Maximum number of windows that a call has in progress: enough to keep the model busy while responses are sent, few
-/// enough that one call cannot fill the queue.
+/// Maximum number of windows that a call has in progress. They are enough to keep the model busy while responses are
+/// sent, and too few for one call to fill the queue.
 const CALL_WINDOWS_MAX: usize = 16;
 
 /// The `c3.v1.Decoder` service.
@@ -80,7 +80,8 @@ where
 async fn decode(node: Node, request: pb::DecodeRequest) -> Result<pb::DecodeResponse, CallError> {
     let number = request.window;
     let Decoded { text, tokens } = window::decode(&node, to_decode(request)?).await?;
-    // In one piece: the blocks of a window decode in parallel, so its text is complete only at the end.
+    // The text is sent in one piece. The blocks of a window (in the default model, one for each latent) decode in
+    // parallel, so the text is complete only at the end.
     Ok(pb::DecodeResponse { window: number, text: text.into(), last: true, tokens: saturating_u32(tokens) })
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct DecodeJob {
     pub(crate) reply: oneshot::Sender<Result<Decoded, CallError>>,
 }
 
-/// Text of a window, or answer about it, with its number of tokens.
+/// Text of a window, or answer to a prompt about it, with the number of its tokens.
 #[derive(Debug)]
 pub(crate) struct Decoded {
     pub(crate) text: Vec<u8>,
@@ -111,8 +111,8 @@ impl DecodeJob {
         }
     }
 
-    /// Estimates the rows that the job needs in the KV cache. The estimate excludes the prompt's tokens;
-    /// [`c3_cascade::DecodeSession::kv_rows`] includes them once the job runs.
+    /// Estimates the rows that the job needs in the KV cache, one for each latent and token. The estimate excludes the
+    /// prompt's tokens; [`c3_cascade::DecodeSession::kv_rows`] includes them once the job runs.
     pub(crate) fn kv_rows(&self) -> usize {
         self.window.latents.count + self.tokens()
     }

@@ -41,8 +41,9 @@ pub(crate) fn run(node: &Node, config: &Config, ready: &dyn Fn()) -> Result<(), 
     Ok(())
 }
 
-/// Moves waiting windows into the running batch while the KV cache and a decode step have room. A principal's first
-/// window may exceed the rows of a step, by up to `shared_rows` in all, because steps alternate between principals.
+/// Moves waiting windows into the running batch while the KV cache and a decode step have room. A step computes one row
+/// for each block of its windows. The first window of a principal (caller) is admitted even if the step has no room for
+/// its rows, because principals take turns in the steps. Such windows may add up to `shared_rows` rows in all.
 fn admit(running: &mut RunningBatch, node: &Node, decoder: &Decoder, limits: DecodeLimits) {
     let kv_rows_max = limits.kv_bytes / decoder.kv_row_bytes() as u64;
     let mut kv_rows = BatchBudget::new(usize::try_from(kv_rows_max).unwrap_or(usize::MAX), running.kv_rows());
@@ -64,7 +65,7 @@ fn admit(running: &mut RunningBatch, node: &Node, decoder: &Decoder, limits: Dec
     admitted.into_iter().for_each(|dequeued| running.admit(dequeued, decoder));
 }
 
-/// Verifies one batch of waiting windows. More than one would delay the windows that are being decoded.
+/// Verifies one batch of waiting windows. Further batches would delay the windows that are being decoded.
 fn verify(node: &Node, decoder: &Decoder, tokens_max: usize) {
     let mut budget = BatchBudget::new(tokens_max, 0);
     let batch = node.queue().take(|job| match job {
@@ -78,7 +79,7 @@ fn verify(node: &Node, decoder: &Decoder, tokens_max: usize) {
     };
     if !batch.is_empty() {
         batch::compute(batch, &operation, &verify, &|VerifyJob { window, reply, .. }, verdicts| {
-            // `send` fails if the call was cancelled, when no one needs the result.
+            // `send` fails only if the call was cancelled. Then no one needs the result.
             let _ = reply.send(verdicts.map(|verdicts| Verified { tokens: window.tokens, verdicts }));
         });
     }

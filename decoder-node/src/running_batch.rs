@@ -1,4 +1,6 @@
-//! The windows that are being decoded (continuous batching): they join and leave between decode steps.
+//! The windows that are being decoded (continuous batching). Windows join and leave between decode steps. A step
+//! computes one row, and thus writes one token, for each unfinished block of a window. A block is the run of text
+//! tokens that one latent stands for.
 
 use std::collections::HashSet;
 
@@ -22,8 +24,9 @@ pub(crate) struct RunningBatch {
 struct Window {
     session: DecodeSession,
     principal: Principal,
+    /// Maximum rows of a step, one per block.
     step_rows: usize,
-    /// Rows of the latents, which the window's first step computes in addition to `step_rows`; 0 after that step.
+    /// Rows of the latents; 0 after the window's first step, which computes them in addition to `step_rows`.
     prefill_rows: usize,
     reply: oneshot::Sender<Result<Decoded, CallError>>,
     running: RunningGuard,
@@ -41,12 +44,13 @@ impl RunningBatch {
         self.windows.is_empty()
     }
 
-    /// Returns the maximum number of KV cache rows that all windows need together, reached at their last steps.
+    /// Returns the number of KV cache rows that all windows need together at their last steps, where they need the
+    /// most.
     pub(crate) fn kv_rows(&self) -> usize {
         self.windows.iter().map(|window| window.session.kv_rows()).sum()
     }
 
-    /// Returns the number of rows of a step in which all windows take part, without those of latents.
+    /// Returns the number of rows of a step in which all windows take part. Excludes the rows of latents.
     pub(crate) fn step_rows(&self) -> usize {
         self.windows.iter().map(|window| window.step_rows).sum()
     }
@@ -65,7 +69,7 @@ impl RunningBatch {
                 let window = Window { session, principal, step_rows, prefill_rows, reply, running };
                 self.windows.push(window);
             }
-            // Here and below, `send` fails if the call was cancelled, when no one needs the result.
+            // Here and below, `send` fails only if the call was cancelled. Then no one needs the result.
             Err(error) => drop(reply.send(Err(call_error(error)))),
         }
     }
@@ -75,8 +79,9 @@ impl RunningBatch {
         self.windows.retain(|window| !window.reply.is_closed());
     }
 
-    /// Writes one token in every unfinished block of the windows that the fair queue chooses. If the step fails, their
-    /// sessions are inconsistent: answers their calls with the error, removes the windows and returns `None`.
+    /// Writes one token in every unfinished block of the windows that the fair queue chooses. If the step fails, the
+    /// sessions of these windows are inconsistent. In this case, the method answers their calls with the error, removes
+    /// the windows and returns `None`.
     pub(crate) fn step(&mut self, decoder: &Decoder, shared_rows: usize) -> Option<Step> {
         let tokens_before = self.tokens();
         let rows = |window: &Window| (window.principal, window.step_rows + window.prefill_rows);
@@ -98,8 +103,8 @@ impl RunningBatch {
         Some(Step { windows, tokens: self.tokens() - tokens_before })
     }
 
-    /// Removes finished windows, adds them to `counter` and answers their calls. The answer is sent last: when a caller
-    /// receives it, the node's counters include the window and the node's load no longer does.
+    /// Removes finished windows, adds them to `counter` and answers their calls. The answer is sent last. When a caller
+    /// receives it, the node's counters include the window, and the node's load no longer includes it.
     pub(crate) fn finish(&mut self, counter: &Counter) {
         for window in self.windows.extract_if(.., |window| window.session.done()) {
             let Window { mut session, reply, running, .. } = window;

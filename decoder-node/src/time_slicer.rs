@@ -24,7 +24,7 @@ impl TimeSlicer {
         Self { decode_share: f64::from(decode_percent) / 100.0, verify_lead: 0.0 }
     }
 
-    /// Returns the next slice; `None` if both arguments are false. Each is true if its kind of work waits.
+    /// Returns the next slice, or `None` if no work waits. `decoding` and `verifying` tell which kinds of work wait.
     pub(crate) fn next(&mut self, decoding: bool, verifying: bool) -> Option<Slice> {
         // A kind of work accumulates no credit while it is idle.
         if !(decoding && verifying) {

@@ -1,5 +1,5 @@
-//! Checks a window against the node's cascade, has the model decode or verify it, and returns its text or its
-//! corrections.
+//! Checks that a window belongs to the node's cascade, has the model decode or verify it, and returns its text or its
+//! corrections. Corrections are tokens that are forced when the window is decoded.
 
 use c3_cascade::{DecodeWindow, Latents, Task, TokenVerdict};
 use c3_node::{CallError, Loaded};
@@ -41,7 +41,8 @@ pub(crate) struct Verdict {
     pub(crate) hash: WindowHash,
 }
 
-/// Returns the text of a window, or the answer about it. Dropping the future cancels the job before its next step.
+/// Returns the text of a window, or the answer to a prompt about it. Dropping the future cancels the job before its
+/// next step.
 #[tracing::instrument(name = "decode window", skip_all, fields(tokens = request.group.tokens()))]
 pub(crate) async fn decode(node: &Node, request: ToDecode) -> Result<Decoded, CallError> {
     let ToDecode { group, task } = request;

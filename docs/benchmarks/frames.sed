@@ -1,5 +1,5 @@
-# Removes from collapsed stacks the frames of the runtime and of libraries, which show where threads wait rather than what
-# they compute, and the numbers of threads.
+# Filters collapsed stacks. Removes the frames of the async runtime and of libraries, because they show where threads
+# wait and not what they compute. Removes the numbers from the names of threads.
 s/ ([0-9]+)$/; \1/
 s/;[^;]*(rayon|clone3|start_thread|\[unknown\]|__rust|tokio::|hyper|h2::|tower|axum|tonic|tracing)[^;]*//g
 s/;<*\(?(std|core|alloc|futures)[^;]*//g

@@ -122,7 +122,7 @@ impl Default for Config {
             // In all measurements, other kernels or batch shapes changed a margin by at most 1.6 logits.
             margin: 2.0,
             codec: None,
-            // Latents of about half a gigabyte of text at 20x and 4 bits.
+            // Holds the latents of about half a gigabyte of text, at 20 text tokens per latent and 4 bits per value.
             cache_size: Size::mib(64),
             redis: None,
             redis_ttl: TimeSpan::from_secs(86_400),
@@ -136,7 +136,8 @@ impl Default for Config {
             node_wait: TimeSpan::from_secs(10),
             // Longer than a node on a small CPU takes to process a full queue.
             node_timeout: TimeSpan::from_secs(300),
-            // High, because a rolling restart may fail a call on several nodes. Stops a call that crashes every node.
+            // High, because a rolling restart may fail a call on several nodes. There is a limit, because a call may
+            // crash every node that it reaches.
             attempts_max: 8,
             gc_interval: TimeSpan::from_secs(3600),
             gc_grace: TimeSpan::from_secs(3600),

@@ -14,7 +14,7 @@ const STORE_FULL_RETRY_AFTER_MS: u64 = 30_000;
 /// Retry delay while no file descriptor is free, in milliseconds. By then the server has closed idle connections.
 const NO_DESCRIPTOR_RETRY_AFTER_MS: u64 = 1_000;
 
-/// Limit on the log lines about an unavailable store, by reason.
+/// Limits the rate of log lines about an unavailable store, separately for each reason.
 static UNAVAILABLE_LINES: Throttle<Discriminant<Unavailable>> = Throttle::new();
 
 /// Reason that the gateway cannot start, or stops without a shutdown request. The message is one line.
@@ -40,7 +40,8 @@ pub enum StartError {
     Serve(String),
 }
 
-/// Reason that a request fails. Cheap to clone, because requests that share work each get a copy of its error.
+/// Reason that a request fails. Cheap to clone, because each of the requests that share a failed piece of work gets a
+/// copy of the error.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// A field of the request is invalid.
@@ -59,7 +60,7 @@ pub(crate) enum Error {
     #[error("name {name} pointed at document {id}, which was deleted or has expired: set the name again")]
     NamedDocumentDeleted {
         name: DocumentName,
-        /// The document that it pointed at.
+        /// The document at which the name pointed.
         id: DocumentId,
     },
     /// The current version of a name, or of a document's labels, is not the one that the caller expected.
@@ -74,7 +75,7 @@ pub(crate) enum Error {
     #[error("document {id} is stored, but its name or labels could not be set: {source}")]
     NotNamed {
         id: DocumentId,
-        /// The reason that they could not be set.
+        /// The reason why the name or labels could not be set.
         source: Box<Error>,
     },
     /// Another request replaced the document during this one.

@@ -6,6 +6,9 @@
 //! (converts) └─ documents: find, list, delete, names, labels, totals, garbage collection
 //! ```
 //!
+//! A *shard* is a part of a text that is compressed as a unit. A *window* is the part of a shard for which one group of
+//! latents stands.
+//!
 //! All durable state is in the store. Neither the store nor the caches contain text. The gateway does not depend on the
 //! neural network that the nodes run: it treats latents as bytes with a shape.
 
@@ -46,11 +49,12 @@ use crate::state::Gateway;
 /// Name of the gateway in logs, metrics and traces.
 pub const ROLE: &str = "gateway";
 
-/// gRPC health services beside that of the whole gateway: the calls that need nodes of these stages.
+/// gRPC health services in addition to that of the whole gateway. Each covers the calls that need ready nodes of these
+/// stages.
 const HEALTH_SERVICES: [(&str, &[Stage]); 2] =
     [("c3.v1.Gateway/write", &Stage::ALL), ("c3.v1.Gateway/read", &[Stage::Decoder])];
 
-/// Manifests are cached in the configured cache memory divided by this number, shards in the rest.
+/// The cache of manifests gets the configured cache memory divided by this number; the cache of shards gets the rest.
 const MANIFEST_CACHE_DIVISOR: u64 = 8;
 
 /// Serves until `shutdown` is cancelled. Then waits for the calls in flight, at most for the drain timeout.

@@ -1,4 +1,4 @@
-//! Cache of the names that recent lists of documents were filtered by.
+//! Cache for lists of documents that are filtered by name: keeps the names that matched a recent filter.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,16 +10,16 @@ use moka::future::Cache;
 
 /// Maximum memory of the cached [`NamesByDocument`], in bytes.
 const NAME_LISTS_BYTES: u64 = 64 << 20;
-/// Time for which the pages of a list that is filtered by names reuse the names that the first page read.
+/// Time for which the later pages of a list reuse the names that the first page read.
 const NAME_LIST_TTL: Duration = Duration::from_secs(60);
 /// Approximate memory use of an entry of [`NamesByDocument`] in bytes, without its names.
 const NAME_ENTRY_WEIGHT: usize = 128;
 
-/// Names in a filter by document, each with the document version that it was set on.
+/// The names that match a filter, grouped by document. Each has the version of the document on which it was set.
 pub(crate) type NamesByDocument = BTreeMap<DocumentId, Vec<(String, Version)>>;
 
-/// Names that recent lists were filtered by. The store finds documents by name, not names by document, so without this
-/// every page would read all names.
+/// The names that matched recent filters. The store can find the document of a name, but not the names of a document.
+/// Without this cache, every page of a filtered list would read all names.
 pub(crate) type NameLists = Cache<NameFilter, Arc<NamesByDocument>>;
 
 /// Creates an empty cache.

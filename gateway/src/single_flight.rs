@@ -24,7 +24,7 @@ impl<K: Eq + Hash + Clone, V: Clone + Send + Sync + 'static> SingleFlight<K, V> 
         Self { flights: DashMap::new() }
     }
 
-    /// Waits for the flight with this key and returns its result. Without such a flight, starts `work` as one.
+    /// Waits for the flight with this key and returns its result. If there is none, starts `work` as a new flight.
     ///
     /// A flight is a separate task, so a caller that stops polling does not delay other callers. If the task panics,
     /// the result is `panicked()`.

@@ -1,4 +1,5 @@
-//! Tasks of a request. They make progress even if nobody polls the request, and are aborted with it.
+//! Tasks that do parts of a request. They make progress even while nobody polls the request, and are aborted when it is
+//! dropped.
 
 use c3_server::{deadline, principal};
 use tokio_util::task::AbortOnDropHandle;
@@ -6,9 +7,11 @@ use tracing::Instrument;
 
 use crate::error::Error;
 
-/// Spawns part of a request as a task, so that its calls on nodes also finish while a slow caller reads nothing.
+/// Spawns part of a request as a task, so that calls on nodes finish even while a slow caller does not read the
+/// response.
 ///
-/// The task inherits the request's span, deadline and principal. Dropping the future aborts it. Panics become errors.
+/// The task inherits the request's span, deadline and principal. Dropping the returned future aborts the task. Panics
+/// become errors.
 pub(crate) fn spawn<T, W>(work: W) -> impl Future<Output = Result<T, Error>> + Send
 where
     T: Send + 'static,

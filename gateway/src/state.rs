@@ -1,4 +1,5 @@
-//! The state that requests share.
+//! The state that requests share. A *shard* is a part of a text that is compressed as a unit; a *window* is a part of a
+//! shard that is decoded as a unit.
 
 use std::sync::Arc;
 
@@ -17,7 +18,8 @@ use crate::metrics::Metrics;
 use crate::name_lists::NameLists;
 use crate::single_flight::SingleFlight;
 
-/// Maximum shards of one text in flight per ready node. One or two are computed, the others wait for either stage.
+/// Maximum shards of one text in flight per ready node. A node computes one or two of them; the others wait for a
+/// compressor or a decoder.
 const SHARDS_PER_NODE: usize = 4;
 
 /// The gateway's state. All durable state is in the store.
@@ -30,7 +32,7 @@ pub(crate) struct Gateway {
     pub(crate) router: Router,
     /// Shards being written. Concurrent writes of equal shards share one computation.
     pub(crate) shard_writes: SingleFlight<(ShardKeyPrefixes, Placing), Result<WrittenShard, Error>>,
-    /// Windows being decoded, by document, version of its manifest and index of the window in the document.
+    /// Windows being decoded, by document, version of the manifest, and index of the window in the document.
     pub(crate) window_reads: SingleFlight<(DocumentId, Version, u64), Result<DecodedWindow, Error>>,
     pub(crate) metrics: Metrics,
     /// Locked during garbage collection, so that only one run is active.
@@ -49,7 +51,8 @@ pub(crate) enum Placing {
     Inline,
 }
 
-/// A written shard. Its data is durable, or inline in `entry` and durable only once a manifest with it is stored.
+/// A written shard. Its data is durable, or else inline in `entry`. Inline data becomes durable with the manifest that
+/// contains the entry.
 #[derive(Clone, Debug)]
 pub(crate) struct WrittenShard {
     /// Entry of the shard for a manifest.
@@ -67,8 +70,8 @@ pub(crate) struct DecodedWindow {
 }
 
 impl Gateway {
-    /// Returns the maximum number of shards of one text in flight. It is just enough to keep the ready nodes busy,
-    /// because an interrupted put has to repeat its shards in flight.
+    /// Returns the maximum number of shards of one text in flight. This number is just high enough to keep the ready
+    /// nodes busy, because an interrupted put has to repeat all shards that were in flight.
     pub(crate) fn shards_in_flight(&self) -> usize {
         let ready = self.router.nodes().iter().filter(|node| node.is_ready()).count();
         self.config.shards_in_flight.min(SHARDS_PER_NODE * ready.max(1))

@@ -1,7 +1,8 @@
 //! The `c3.v1` protocol: generated code, and conversions between its messages and the types of `c3-types`.
 //!
 //! [`FromWire`] checks a message and converts it to a domain type, or returns an [`Invalid`](c3_types::Invalid) that
-//! names the wrong field. [`ToWire`] converts in the other direction and cannot fail. Servers choose the status codes.
+//! names the wrong field. [`ToWire`] converts in the other direction and cannot fail. The servers choose the status
+//! codes of errors.
 
 mod convert;
 

@@ -1,4 +1,4 @@
-//! Reuse of stored results instead of computing them again.
+//! Stored results are reused and not computed again.
 
 use c3_tests::harness::cluster::ClusterSpec;
 use c3_tests::harness::gateway_api::id_of;

@@ -52,7 +52,7 @@ async fn concurrent_readers_share_the_decoding_of_a_window() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_retries_the_checks_detect_failures() {
-    // On a busy machine the faults may hit no call, and nothing fails. The next seed is tried then.
+    // On a busy machine the faults may hit no call, so that nothing fails. In that case, tries the next seed.
     const SCHEDULES: u64 = 4;
     let mut rows = Vec::new();
     for seed in 1..=SCHEDULES {
@@ -73,6 +73,7 @@ async fn excess_load_is_refused_immediately() {
 #[tokio::test(flavor = "multi_thread")]
 async fn disconnected_clients_free_their_slots() {
     let rows = clients::cancelled(&text(), 100, 2).await.unwrap();
-    // The time until the slots are free is not asserted because other tests run at the same time.
+    // A slot is the place of a call on the gateway or the decoder. The time until all slots are free is not asserted,
+    // because other tests run at the same time.
     assert_all(&rows[..1]);
 }

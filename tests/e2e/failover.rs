@@ -37,7 +37,8 @@ async fn calls_that_only_read_move_to_another_gateway() {
     let second = cluster.start_second_gateway().await.unwrap();
     let urls = format!("{},{}", cluster.gateway.url(), second.url());
     let client = async || Client::connect(&urls).await.unwrap();
-    // Each call has its own client, because a client stays with the gateway to which a call has moved.
+    // Each call has its own client. A shared client would make all calls after the first on the second gateway, without
+    // another failover.
     let [list, names, get_name, labels, totals] =
         [client().await, client().await, client().await, client().await, client().await];
     let stored = list.put_text(crate::page(), &WriteOptions::default()).await.unwrap();

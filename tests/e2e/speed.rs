@@ -1,4 +1,4 @@
-//! Tests that optimisations change no result, and that `c3 bench` reports consistent numbers.
+//! Optimisations must change no result, and `c3 bench` must report consistent numbers.
 
 use c3_tests::harness::cluster::ClusterSpec;
 use c3_tests::harness::fixtures;

@@ -12,7 +12,7 @@ use c3_tests::suites::store::ops;
 use c3_types::DocumentId;
 use tonic::Code;
 
-/// Number of small documents that share the pack.
+/// Number of small documents whose manifests share one object, the pack.
 const NOTES: usize = 5;
 
 fn note(number: usize) -> String {
@@ -79,7 +79,7 @@ async fn a_store_of_format_2_is_read() {
     assert_eq!(labels.into_iter().collect::<std::collections::BTreeMap<_, _>>(), expected.into());
     assert!(ops::fsck(&api, false).await.unwrap().is_empty());
 
-    // This version finds shards under the keys that the earlier version chose.
+    // This version finds stored shards (parts of a text) under the keys that the earlier version chose.
     let again = api.put_at(chapter.as_bytes(), 80).await.unwrap();
     assert_eq!(again.shards_reused, again.document.unwrap().shards);
 }

@@ -1,8 +1,8 @@
 //! End-to-end tests and acceptance suites that start the real programs.
 //!
-//! [`harness`] starts programs, faulty networks and clients. Each of the [`suites`] measures quantities and returns
-//! them as rows, each with its bound. The tests in `e2e/` assert rows on short texts; the binary `accept` prints rows
-//! for whole books.
+//! [`harness`] starts programs, faulty networks and clients. The [`suites`] measure quantities, such as a latency or a
+//! number of lost documents, and compare each with its bound. The binary `accept` runs a suite on whole books and
+//! prints the results. The tests in `e2e/` run parts of the suites on short texts and assert the results.
 
 pub mod harness;
 pub mod suites;

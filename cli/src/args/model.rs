@@ -24,8 +24,8 @@ pub(crate) struct ModelArgs {
 }
 
 impl ModelArgs {
-    /// Returns the configuration `C` of a compressor or decoder node. Flags and environment variables go through the
-    /// parser of the node's own program, so that both programs accept the same values.
+    /// Returns the configuration `C` of a compressor or decoder node. Passes the flags and environment variables to the
+    /// parser of the node's own program, so that `c3` accepts the same values as that program.
     pub(crate) fn node_config<C: clap::Args>(&self) -> Result<C, CliError> {
         let flags = [
             ("--model", &self.model),

@@ -19,8 +19,8 @@ const HEADING: &str = "Gateway and output";
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = HEADING)]
 pub(crate) struct RemoteArgs {
-    /// URL of the gateway, or several separated by commas [default: http://127.0.0.1:7300; `roundtrip` and `bench`
-    /// start one for the command only]
+    /// URL of the gateway, or several URLs separated by commas [default: http://127.0.0.1:7300; `roundtrip` and `bench`
+    /// start a gateway that runs until they end]
     ///
     /// Several gateways must share one store. If one is unreachable, the next one is used.
     #[arg(long, value_name = "URL", env = "C3_GATEWAY")]
@@ -38,7 +38,8 @@ impl RemoteArgs {
         Ok(Client::connect(self.url()).await?)
     }
 
-    /// Connects for calls that need nodes of these stages. The user is told while one has no ready node.
+    /// Connects for calls that need nodes of these stages. While one of them has no ready node, a notice says so, see
+    /// [`notice::watch`].
     pub(crate) async fn connect_to_nodes(&self, stages: &'static [Stage]) -> Result<Client, CliError> {
         let client = self.connect().await?;
         notice::watch(self.url(), stages);
@@ -63,8 +64,8 @@ pub(crate) struct TargetArgs {
     pub(crate) model: ModelArgs,
 }
 
-/// Fails if `write` requests a ratio outside the range of its model. Succeeds if no node describes that model, or if
-/// `write` names no model and the nodes have several: the gateway then reports the problem.
+/// Fails if `write` requests a ratio outside the range of its model. Succeeds without a check if no node serves that
+/// model, or if `write` names no model and the nodes serve several. The gateway then checks the ratios itself.
 pub(crate) async fn check_ratios(client: &Client, write: &WriteArgs) -> Result<(), CliError> {
     let ratios = write.requested_ratios();
     if ratios.is_empty() {

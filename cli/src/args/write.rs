@@ -7,7 +7,7 @@ use c3_server::units::Size;
 
 use crate::error::CliError;
 
-/// Value of `--ratio` that lets the gateway choose a ratio for each shard.
+/// Value of `--ratio` that lets the gateway choose a ratio for each shard, a part of the text of a few kilobytes.
 const AUTO: &str = "auto";
 /// Default fidelity bound of `--ratio auto`.
 const FIDELITY_MIN: f64 = 0.999;
@@ -16,20 +16,21 @@ const FIDELITY_MIN: f64 = 0.999;
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Compression")]
 pub(crate) struct WriteArgs {
-    /// Text tokens per latent token; `auto` lets the gateway choose for each shard [default: the model's, 20 for the
-    /// default model]
+    /// Text tokens per latent token; `auto` lets the gateway choose for each shard (part of the text) [default: the
+    /// model's, 20 for the default model]
     ///
-    /// The default model was trained for 10, 20, 40 and 80 and takes any whole number from 8 to 80.
+    /// The default model was trained for the ratios 10, 20, 40 and 80 and accepts any whole number from 8 to 80.
     #[arg(long, value_name = "N|auto", allow_negative_numbers = true)]
     ratio: Option<Ratio>,
-    /// With --ratio auto: minimum fraction of tokens that decode without corrections [default: 0.999]
+    /// With --ratio auto: minimum fraction of tokens that the decoder predicts correctly [default: 0.999]
     ///
-    /// The gateway uses the highest ratios that meet this bound, or the lowest candidate if none meets it.
+    /// The gateway uses the highest ratios that meet this bound, or the lowest of --ratios if none meets it.
     #[arg(long, value_name = "FRACTION", value_parser = fraction, conflicts_with = "stored_size_max")]
     fidelity_min: Option<f64>,
     /// With --ratio auto: maximum size of the document in the store
     ///
-    /// The gateway uses the lowest ratios with which the document fits, or the highest candidate if none fits.
+    /// The gateway uses the lowest ratios with which the document fits, or the highest of --ratios if it fits with
+    /// none.
     #[arg(long, value_name = "SIZE")]
     stored_size_max: Option<Size>,
     /// With --ratio auto: ratios to choose from [default: 10,20,40,80]
@@ -81,7 +82,7 @@ impl WriteArgs {
         Err(CliError::Usage(problem.to_owned()))
     }
 
-    /// Returns the stages that compress a text with these options.
+    /// Returns the stages whose nodes are needed to write a text with these options.
     pub(super) fn stages(&self) -> &'static [Stage] {
         if self.no_verify { &[Stage::Compressor] } else { &Stage::ALL }
     }

@@ -35,14 +35,14 @@ pub(crate) struct AppendArgs {
 /// Stores the new document. With `--replace`, then deletes the old document.
 pub(crate) async fn run(args: AppendArgs) -> Result<(), CliError> {
     let input = TextInput::open(&args.file).await?;
-    // The stored text is decoded too.
+    // A decoder is needed even with `--no-verify`, since the gateway decodes the end of the stored text.
     let client = args.remote.connect_to_nodes(&Stage::ALL).await?;
     check_ratios(&client, &args.write).await?;
     let old = client.stat(&args.id).await?;
     let options = WriteOptions {
         upload: args.upload,
         base: Some(Base::Appended(old.id.into())),
-        // The labels of a replaced document, such as its path, are now those of the new one.
+        // If the old document is replaced, the new one takes over its labels, such as its path.
         labels: if args.replace { old.labels.clone() } else { Labels::default() },
         ..args.write.options(input.bytes)
     };

@@ -18,7 +18,7 @@ pub(crate) struct FsckArgs {
     /// Repair the damage that can be repaired without the original texts
     #[arg(long)]
     repair: bool,
-    /// Original texts of damaged documents, to store those again
+    /// Original texts of damaged documents, from which these documents are stored again
     #[arg(long, value_name = "FILE", num_args = 1.., requires = "repair")]
     original: Vec<PathBuf>,
     #[command(flatten)]
@@ -104,7 +104,8 @@ async fn restore(client: &Client, file: &Path, damaged: &HashSet<DocumentId>) ->
     if !damaged.contains(&id) {
         return Ok(false);
     }
-    // Use the document's options. If its manifest cannot be read, they are lost and the gateway's defaults apply.
+    // Uses the options with which the document was stored. If its manifest (the object that describes it) cannot be
+    // read, these options are lost, and the gateway's defaults apply.
     let options = match client.stat(&id.to_string()).await {
         Ok(document) => WriteOptions {
             cascade: Some(document.cascade.name.clone()),

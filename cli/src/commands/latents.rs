@@ -1,4 +1,5 @@
-//! `c3 latents`: lists the windows of a document, or exports their latents to a safetensors file.
+//! `c3 latents`: lists the windows of a document, or exports their latents to a safetensors file. A window is a part of
+//! the text that the model compresses into one group of latents.
 
 use std::path::PathBuf;
 

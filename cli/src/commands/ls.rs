@@ -22,10 +22,10 @@ pub(crate) struct LsArgs {
     /// Only documents with a name that begins with this prefix, in --namespace
     #[arg(long, value_name = "PREFIX")]
     name_prefix: Option<String>,
-    /// Only documents with a name in this namespace [if only --name-prefix is given: the namespace `default`]
+    /// Only documents with a name in this namespace [default: any document; with --name-prefix: namespace `default`]
     #[arg(long)]
     namespace: Option<Namespace>,
-    /// Only documents whose id sorts after this full id, to continue a list that --limit cut off
+    /// Only documents whose id sorts after this full id, to continue a list that --limit ended
     #[arg(long, value_name = "ID")]
     after: Option<DocumentId>,
     /// Maximum number of documents [default: all]

@@ -45,9 +45,9 @@ pub(crate) enum ClientCommand {
     /// Many texts are stored in parallel. If one fails, the others are still stored, and the exit code is 1.
     #[command(after_help = PUT_EXAMPLES)]
     Put(Box<put::PutArgs>),
-    /// Append text to a stored document, as a new document
+    /// Store a new document: a stored document's text followed by more text
     ///
-    /// Only the new text and the end of the old text are compressed.
+    /// Only the new text and the end of the stored text are compressed.
     #[command(after_help = "Example:\n  c3 append ID more.txt --replace")]
     Append(Box<append::AppendArgs>),
     /// List interrupted uploads that can be resumed
@@ -56,9 +56,10 @@ pub(crate) enum ClientCommand {
     Uploads(RemoteArgs),
     /// Read a document, or a range of it, or many documents into a directory
     ///
-    /// In a directory, each document becomes the file that it was put from (its label `path`), or else a file named by
-    /// its id. Files in it are never overwritten: a file that already contains the document is skipped, and a file with
-    /// any other content is reported as a failure.
+    /// With --output DIR, each document is written to the path in its label `path`, which is the path of the file that
+    /// it was put from. A document without this label is written to a file named by its id. No existing file is
+    /// overwritten: a file that already contains the document is skipped, and a file with any other content is reported
+    /// as a failure.
     #[command(after_help = GET_EXAMPLES)]
     Get(get::GetArgs),
     /// Describe a document, or the whole store
@@ -76,8 +77,8 @@ pub(crate) enum ClientCommand {
     Label(label::LabelArgs),
     /// Compress stored documents again with another ratio, codec or model
     ///
-    /// Options that are not given keep their values. The old version stays readable until the new one is verified and
-    /// stored.
+    /// Options that are not given keep the document's values. The old version stays readable until the new one is
+    /// verified and stored.
     #[command(after_help = "Example:\n  c3 recode --all --codec q8_0")]
     Recode(recode::RecodeArgs),
     /// Delete objects in the store that no document refers to (garbage collection)
@@ -144,7 +145,8 @@ Exit codes, as in fsck(8): 0 no faults, 1 all faults repaired, 4 faults left, 8 
 2 the arguments are wrong.";
 
 const NODES_HELP: &str = "\
-Exit codes with --check: 0 each stage has a ready node, 1 a stage has none or no gateway answers.";
+Exit codes with --check: 0 if each stage (compressor, decoder) has a ready node, 1 if a stage has no ready node or
+if no gateway answers.";
 
 const BENCH_EXAMPLES: &str = "\
 Examples:

@@ -22,7 +22,8 @@ struct NodeRecord {
     description: Option<DescriptionRecord>,
 }
 
-/// Part of the JSON record that the node itself describes; omitted until the node has answered once.
+/// Part of the JSON record that comes from the node's own description. Omitted until the gateway has received a
+/// description from the node.
 #[derive(Serialize)]
 struct DescriptionRecord {
     cascade: String,
@@ -41,7 +42,7 @@ struct DescriptionRecord {
 /// Arguments of `nodes`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct NodesArgs {
-    /// Fail with exit code 1 unless each stage has a ready node, for health checks
+    /// For health checks: exit with code 1 unless each stage has a ready node
     #[arg(long)]
     check: bool,
     #[command(flatten)]

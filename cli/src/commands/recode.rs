@@ -30,7 +30,8 @@ pub(crate) struct RecodeArgs {
 
 /// Recodes the documents one after another, until one fails. `--all` skips unreadable documents with a warning.
 pub(crate) async fn run(args: RecodeArgs) -> Result<(), CliError> {
-    // The stored text is decoded too.
+    // A decoder is needed even with `--no-verify`, since the gateway decodes the stored text before it compresses it
+    // again.
     let client = args.remote.connect_to_nodes(&Stage::ALL).await?;
     check_ratios(&client, &args.write).await?;
     let ids = match args.all {

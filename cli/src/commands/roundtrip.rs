@@ -85,7 +85,7 @@ async fn roundtrip(client: &Client, file: &Path, write: &WriteArgs) -> Result<Re
     Ok(report)
 }
 
-/// Opens a file that can be read again.
+/// Opens a file. Also returns the source from which it can be read a second time, and fails if there is none.
 async fn open_twice(file: &Path) -> Result<(TextInput, Reopen), CliError> {
     let input = TextInput::open(file).await?;
     match input.reopen.clone() {

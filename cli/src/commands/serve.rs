@@ -19,7 +19,8 @@ pub(crate) struct ServeArgs {
     gateway: c3_gateway::Config,
 }
 
-/// Serves until `shutdown` is cancelled, then drains the calls in flight. Fails as soon as a server ends before that.
+/// Serves until `shutdown` is cancelled, then drains the calls in flight. Fails as soon as a server ends before
+/// `shutdown` is cancelled.
 pub(crate) async fn run(args: ServeArgs, shutdown: CancellationToken) -> Result<(), CliError> {
     let listener = program::bind(&args.listen).await.map_err(|error| CliError::Failed(error.to_string()))?;
     let gateway = args.gateway.with_cloud(std::env::vars_os());
@@ -32,7 +33,7 @@ pub(crate) async fn run(args: ServeArgs, shutdown: CancellationToken) -> Result<
     cluster.stop().await
 }
 
-/// Adapts the help of the gateway's flags, which says that nodes start in this process.
+/// Changes the help of the gateway's node flags to say that, without them, `serve` starts nodes in this process.
 pub(crate) fn with_help(serve: clap::Command) -> clap::Command {
     let help = |stage| format!("URL of a {stage} node; may be repeated [default: start one in this process]");
     let serve = serve.mut_arg("compressors", |arg| arg.help(help("compressor")));

@@ -20,7 +20,8 @@ use super::jsonl::{self, Line};
 
 /// Maximum number of inputs found ahead of their uploads. Whole files among them are not open yet.
 const CHANNEL_CAPACITY: usize = 16;
-/// Maximum total bytes of JSON texts that are queued or being uploaded. One more text in memory may wait.
+/// Maximum total bytes of JSON texts that are queued or being uploaded. The search may hold one more text, which waits
+/// for free memory.
 const MEMORY_BYTES_MAX: usize = 64 << 20;
 /// Characters by which an argument is recognized as a pattern.
 const WILDCARDS: [char; 3] = ['*', '?', '['];
@@ -51,7 +52,8 @@ pub(crate) struct Search {
 #[derive(Debug)]
 pub(crate) struct Input {
     pub(crate) origin: Origin,
-    /// Path to keep with the text of a whole file, see [`kept_path`]; `None` if the file has none in UTF-8.
+    /// Path of a whole file that is stored as a label of its document, see [`kept_path`]. `None` for a line of JSON,
+    /// for standard input, and for a path that is not UTF-8.
     pub(crate) path: Option<String>,
     pub(crate) text: Result<FoundText, String>,
 }
@@ -87,12 +89,12 @@ pub(crate) fn is_single_file(argument: &Path) -> bool {
     !argument.is_dir() && pattern(argument).is_none()
 }
 
-/// Returns the path to keep with the text of a file that is an argument by itself.
+/// Returns the kept path (see [`kept_path`]) of a file that is itself an argument, not found by a directory or pattern.
 pub(crate) fn kept_path_of(file: &Path) -> Option<String> {
     kept_path(file, left_out(file, parent(file)))
 }
 
-/// Starts the search on a blocking thread. Dropping the receiver ends it early. Panics outside a tokio runtime.
+/// Starts the search on a blocking thread. Dropping the receiver ends the search early. Panics outside a tokio runtime.
 pub(crate) fn find(search: Search) -> mpsc::Receiver<Input> {
     let (found, inputs) = mpsc::channel(CHANNEL_CAPACITY);
     let memory = Arc::new(Semaphore::new(MEMORY_BYTES_MAX));
@@ -126,7 +128,7 @@ impl Finder {
         }
     }
 
-    /// Sends the files that match `pattern`. Walks the longest parent directory of the pattern without wildcards.
+    /// Sends the files that match `pattern`. Walks the directory that the components before the first wildcard name.
     fn matches(&self, argument: &Path, pattern: &Pattern) -> Result<(), ReceiverDropped> {
         let is_literal = |part: &Component<'_>| !part.as_os_str().to_string_lossy().contains(WILDCARDS);
         let literal = PathBuf::from_iter(argument.components().take_while(is_literal));
@@ -211,7 +213,7 @@ impl Finder {
         Ok(())
     }
 
-    /// Blocks until `bytes` bytes of [`MEMORY_BYTES_MAX`] are free.
+    /// Blocks until `bytes` bytes of [`MEMORY_BYTES_MAX`] are free, and reserves them.
     fn reserve_memory(&self, bytes: usize) -> OwnedSemaphorePermit {
         let bytes = u32::try_from(bytes.min(MEMORY_BYTES_MAX)).unwrap_or(u32::MAX);
         let memory = Arc::clone(&self.memory).acquire_many_owned(bytes);
@@ -233,18 +235,22 @@ fn pattern(argument: &Path) -> Option<&str> {
     argument.symlink_metadata().is_err().then_some(typed)
 }
 
-/// Removes every `.` and every repeated `/`. A walk of `.` puts `./` before every path, which a pattern may lack.
+/// Removes every `.` and every repeated `/`. A walk of `.` puts `./` before every path, but a pattern may begin without
+/// it.
 fn without_dot(path: &Path) -> PathBuf {
     path.components().filter(|part| *part != Component::CurDir).collect()
 }
 
-/// Returns the folder whose path is not kept: `folder` for an argument with an absolute path or with `..`, else none.
+/// Returns the folder whose path is cut off from kept paths: `folder` if `argument` is absolute or contains `..`,
+/// otherwise the empty path.
 fn left_out<'a>(argument: &Path, folder: &'a Path) -> &'a Path {
     let is_below = argument.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     if is_below { Path::new("") } else { folder }
 }
 
-/// Returns the path of a file that is kept with its text. The path is relative, without `left_out`, `.` and `..`.
+/// Returns the path of a file that is stored as the label `path` of its document. The path is relative: the leading
+/// folder `left_out` and all `.` and `..` are removed. Returns `None` if nothing remains, for standard input (`-`), and
+/// for a path that is not UTF-8.
 fn kept_path(file: &Path, left_out: &Path) -> Option<String> {
     let mut parts = Vec::new();
     for part in file.strip_prefix(left_out).unwrap_or(file).components() {

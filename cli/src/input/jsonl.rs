@@ -41,7 +41,7 @@ impl<R: BufRead> Lines<R> {
             if is_full && !self.reader.fill_buf()?.is_empty() {
                 return self.skip_line().map(|()| Some(Line::TooLong));
             }
-            // Files that were joined have a mark before each of their first lines.
+            // If several files were joined, a mark may stand before the first line of each.
             if line.starts_with(BOM) {
                 line.drain(..BOM.len());
             }

@@ -13,14 +13,14 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::error::CliError;
 
-/// Size up to which a regular file is read when it is opened. Its metadata is not asked for the size then, which is
-/// wrong for files in `/proc` and `/sys`.
+/// Maximum size of a regular file that is read completely when it is opened. The size of such a file is counted and not
+/// taken from its metadata, which is wrong for files in `/proc` and `/sys`.
 const READ_AT_ONCE_BYTES_MAX: usize = 64 << 10;
 
 /// Reader of a text's bytes.
 pub(crate) type TextReader = Pin<Box<dyn AsyncRead + Send>>;
 
-/// A text that is open for reading. If a regular file grows meanwhile, only the bytes that it had before are read.
+/// A text that is open for reading. If a regular file grows after it was opened, the added bytes are not read.
 pub(crate) struct TextInput {
     /// Name of the file, or file and line, for error messages.
     pub(crate) name: String,
@@ -87,7 +87,7 @@ impl TextInput {
         }
         let (bytes, read) = (metadata.len(), start.len() as u64);
         let start = Cursor::new(start);
-        // The metadata of a generated file lacks the size.
+        // A generated file, such as one in `/proc`, has more bytes than its metadata says.
         let Some(rest) = bytes.checked_sub(read) else {
             return Ok(Self { is_file: true, ..Self::read_once(name, start.chain(file)) });
         };

@@ -108,7 +108,8 @@ impl Batch {
         Ok(())
     }
 
-    /// Prints the totals. If any document failed, returns an error with their number; each was printed when it failed.
+    /// Prints the totals. If any document failed, returns an error with the number of failures. The reason of each was
+    /// printed when it failed.
     pub(crate) fn finish(mut self) -> Result<(), CliError> {
         self.totals.seconds = self.started.elapsed().as_secs_f64();
         let Totals { documents, failed, bytes, tokens, seconds, .. } = self.totals;

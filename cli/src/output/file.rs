@@ -39,7 +39,7 @@ enum Sink {
     },
 }
 
-/// Treatment of a file that already exists when the new one is complete.
+/// Treatment of a file that already exists at the target when the output is finished.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Existing {
     Replace,
@@ -162,7 +162,8 @@ impl Temporary {
         };
         match renamed {
             Ok(_) => Ok(()),
-            // The target is a mount point, such as a file that is mounted into a container: it can only be overwritten.
+            // The target is a mount point, such as a file that is mounted into a container. It cannot be replaced, only
+            // overwritten.
             Err(failed) if existing == Existing::Replace && failed.error.kind() == io::ErrorKind::ResourceBusy => {
                 fs::copy(failed.file.path(), target).map(drop)
             }
@@ -182,7 +183,7 @@ fn replacement(target: &Path, existing: &Metadata) -> Option<Temporary> {
     let temporary = Temporary::beside(target).ok()?;
     let file = temporary.file.as_file();
     let created = file.metadata().ok()?;
-    // The owner first, since a change of owner clears bits of the mode.
+    // Sets the owner before the mode, since a change of owner clears bits of the mode.
     if (created.uid(), created.gid()) != (existing.uid(), existing.gid()) {
         fchown(file, Some(existing.uid()), Some(existing.gid())).ok()?;
     }
@@ -200,7 +201,8 @@ async fn truncate(file: &tokio::fs::File, is_stale: &mut bool) -> io::Result<()>
     if std::mem::take(is_stale) { file.set_len(0).await } else { Ok(()) }
 }
 
-/// Follows symbolic links. Returns the first path that is a descriptor of this process or no link. It need not exist.
+/// Follows symbolic links. Returns the first path that is not a symbolic link or that names a descriptor of this
+/// process. The path need not exist.
 fn resolve_links(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..LINKS_MAX {

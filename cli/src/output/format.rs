@@ -22,7 +22,8 @@ pub(crate) fn percent(fraction: f64) -> String {
     if fraction >= 1.0 { "100 %".to_owned() } else { format!("{:.3} %", (fraction * 1e5).floor() / 1e3) }
 }
 
-/// Formats text tokens per latent, such as `20x`. Shards of different ratios have the ratio 0, shown as `mixed`.
+/// Formats text tokens per latent, such as `20x`. The ratio 0 means that the document's shards (parts of its text) have
+/// different ratios, and is shown as `mixed`.
 pub(crate) fn ratio(ratio: u32) -> String {
     if ratio == 0 { "mixed".to_owned() } else { format!("{ratio}x") }
 }

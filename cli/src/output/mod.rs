@@ -41,8 +41,8 @@ impl Format {
         if self.json { print(to_json(record)) } else { print(text) }
     }
 
-    /// Prints a summary to `stream`. On standard error, prints it only with `--json`, because on a
-    /// terminal a text would mix with the document.
+    /// Prints a summary to `stream`. If `stream` is standard error, prints only with `--json`, because a human-readable
+    /// summary would mix with the document on a terminal.
     pub(crate) fn print_summary(
         self,
         stream: SummaryStream,

@@ -9,7 +9,7 @@ use indicatif::{HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressS
 
 /// Interval at which the bar is redrawn even if nothing changes, so that it does not look frozen.
 const TICK: Duration = Duration::from_millis(120);
-/// Time for which estimates must agree before one is shown.
+/// Time for which estimates of the total time must agree before the time left is shown.
 const STABLE_TIME: Duration = Duration::from_secs(5);
 /// Two estimates of the total time agree if they differ by at most this fraction.
 const STABLE_DIFFERENCE: f64 = 0.2;
@@ -24,7 +24,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Starts a bar for `bytes` bytes in total; `None`, an unknown total, starts a spinner.
+    /// Starts a bar for `bytes` bytes in total, or a spinner if the total is unknown (`None`).
     pub(crate) fn start(label: &str, bytes: Option<u64>) -> Self {
         let bar = BARS.add(ProgressBar::no_length().with_style(style("{spinner}")).with_prefix(label.to_owned()));
         bar.enable_steady_tick(TICK);
@@ -98,7 +98,8 @@ fn style(activity: &str) -> ProgressStyle {
     let template = format!("{{prefix:9}} {activity} {{amount}}{{elapsed}}{{msg}}");
     let style = ProgressStyle::with_template(&template).expect("the template is well formed");
     style.progress_chars("=> ").with_key("amount", |state: &ProgressState, out: &mut dyn Write| {
-        // At 0, shows only the total: a small text is done all at once, and `0 B` would be all that a user sees.
+        // While nothing is done, shows only the total. The progress of a small text jumps from nothing to the end, so a
+        // user would only ever see `0 B` done.
         let _ = match (state.pos(), state.len()) {
             (0, None) => Ok(()),
             (0, Some(bytes)) | (bytes, None) => write!(out, "{}, ", HumanBytes(bytes)),
@@ -110,12 +111,12 @@ fn style(activity: &str) -> ProgressStyle {
 /// Decides when estimates of the time left are stable enough to be shown.
 #[derive(Debug, Default)]
 struct Estimate {
-    /// Time at which a series of estimates that agree began, and its first estimate of the total time.
+    /// Start of the current series of agreeing estimates, and the first estimate of the total time in the series.
     first: Option<(Duration, Duration)>,
 }
 
 impl Estimate {
-    /// Returns true if this estimate, made after `elapsed`, agrees with all others of the last [`STABLE_TIME`].
+    /// Returns true if the estimates, including this one made after `elapsed`, have agreed for [`STABLE_TIME`].
     fn is_stable(&mut self, elapsed: Duration, left: Duration) -> bool {
         let total = elapsed + left;
         let agrees = |first: Duration| first.abs_diff(total) <= first.mul_f64(STABLE_DIFFERENCE);

@@ -24,16 +24,16 @@ pub(crate) struct Report {
     pub(crate) bytes: u64,
     pub(crate) tokens: u64,
     pub(crate) latents: u64,
-    /// Text tokens per latent; 0 if shards have different ratios.
+    /// Text tokens per latent; 0 if the document's shards (parts of its text) have different ratios.
     pub(crate) ratio: u32,
     /// Fraction of tokens that the decoder predicts correctly without corrections.
     pub(crate) fidelity: Option<f64>,
     pub(crate) corrections: Option<u64>,
     pub(crate) verified: bool,
-    /// Of a put: bytes of the document in the store.
+    /// After a put: bytes that the document takes in the store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) stored_bytes: Option<u64>,
-    /// Of a put: true if the text was stored before.
+    /// After a put: true if the text was stored before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) already_stored: Option<bool>,
     /// Name that a put set.
@@ -112,8 +112,8 @@ impl Report {
     ///
     /// Counts and durations are summed; `fidelity` is the mean weighted by tokens. `verified` and `identical` are true
     /// if they are true in every report. `fidelity`, `corrections` and `identical` are `None` if any report lacks them.
-    /// `bound_met` is true if it is true in every
-    /// report that has it. `ratio` is 0 if the reports have different ratios.
+    /// `bound_met` is true if it is true in every report that has it, and `None` if none has it. `ratio` is 0 if the
+    /// reports have different ratios.
     pub(crate) fn sum(mut reports: Vec<Report>) -> Self {
         if reports.len() == 1 {
             return reports.remove(0);

@@ -59,8 +59,8 @@ impl Client {
         self.put_with_retries(|| ready(Ok(Cursor::new(text.clone()))), options, |_| ()).await
     }
 
-    /// Stores a text, with retries if a gateway is unreachable or overloaded. A retry reuses the shards that are stored
-    /// already. Storing the same text twice creates one document.
+    /// Stores a text, with retries if a gateway is unreachable or overloaded. A retry reuses the shards (parts of the
+    /// text) that are stored already. Storing the same text twice creates one document.
     ///
     /// Before each attempt, calls `open`, which must return a reader at the start of the text. Calls `on_progress` for
     /// each progress report. If the options set a name with a precondition, makes only one attempt: a retry could not
@@ -100,8 +100,8 @@ impl Client {
         }
     }
 
-    /// Stores a text, without retries. Reads it only as fast as the gateway accepts it. `tokio_util::io::StreamReader`
-    /// turns a stream of bytes into a reader.
+    /// Stores a text, without retries. Reads the text only as fast as the gateway accepts it.
+    /// `tokio_util::io::StreamReader` turns a stream of bytes into a reader.
     ///
     /// Fails if the gateway is unreachable or refuses the options. [`Put`] returns later errors, such as invalid UTF-8.
     pub async fn put(&self, text: impl AsyncRead + Send + 'static, options: &WriteOptions) -> Result<Put, Error> {
@@ -121,7 +121,8 @@ impl Client {
         Text::open(Arc::clone(&self.gateways), request).await
     }
 
-    /// Streams a document's latents. `id` may be a unique prefix or a name. An interrupted stream does not resume.
+    /// Streams a document's windows (parts of its text), each with its latents. `id` may be a unique prefix or a name.
+    /// An interrupted stream does not resume.
     pub async fn latents(&self, id: &str) -> Result<DocumentLatents, Error> {
         let request = pb::GetLatentsRequest { id: id.to_owned() };
         let open = |mut gateway: Gateway| {
@@ -132,8 +133,8 @@ impl Client {
         DocumentLatents::open(ResponseStream::new(responses, ReadFailure::none())).await
     }
 
-    /// Stores latents that were made elsewhere, as `document`. The gateway decodes them first; they become a document
-    /// only if every hash matches.
+    /// Stores latents that were made elsewhere, as `document`. The gateway first decodes them, and stores them only if
+    /// every hash matches.
     pub async fn put_latents(
         &self,
         document: &Document,
@@ -167,8 +168,8 @@ impl Client {
     }
 
     /// Collects garbage in two steps. Marks unreferenced objects that are older than the grace period; a later call
-    /// removes the marked objects. If `grace_seconds` is 0, this call removes them. `None` stands for the gateway's
-    /// setting. Writes may fail if they take longer than the grace period.
+    /// removes the marked objects. If `grace_seconds` is 0, the same call also removes them. If it is `None`, the grace
+    /// period is the gateway's setting. Writes may fail if they take longer than the grace period.
     pub async fn sweep(&self, grace_seconds: Option<u64>) -> Result<SweepSummary, Error> {
         let request = pb::SweepRequest { grace_seconds };
         Ok(SweepSummary::from_wire(self.gateway().sweep(request).await?.into_inner())?)
@@ -195,7 +196,7 @@ impl Client {
         Ok(Put(ResponseStream::new(responses, ReadFailure::none())))
     }
 
-    /// Streams the windows of a text, with their latents. Stores nothing.
+    /// Streams the windows (parts) of a text, each with its latents. Stores nothing.
     pub async fn compress(
         &self,
         text: impl AsyncRead + Send + 'static,

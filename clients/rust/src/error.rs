@@ -27,7 +27,7 @@ pub enum Error {
         /// Innermost error of the connection attempt.
         reason: String,
     },
-    /// The caller's text could not be read. The call, if begun, was cancelled. No document was stored.
+    /// The caller's text could not be read. If the call had begun, it was cancelled. No document was stored.
     #[error("the text cannot be read: {0}")]
     Read(std::io::Error),
     /// The gateway refused the call, the call failed, or the connection was lost during the call.
@@ -99,7 +99,7 @@ impl From<Status> for Error {
             "" => format!("the call failed: {}", status.code()),
             message => message.replace('\n', " "),
         };
-        // tonic, not the gateway, made a status that has a source: the connection closed during the call.
+        // A status that has a source comes from tonic, not from the gateway: the connection closed during the call.
         let broken = status.code() == Code::Internal && std::error::Error::source(&status).is_some();
         let code = if broken { Code::Unavailable } else { status.code() };
         Self::Call { code, message, retry }

@@ -4,9 +4,9 @@
 //! client reads a text only as fast as the gateway accepts it, and receives only as fast as the caller polls. Dropping
 //! the future or stream of a call cancels the call on the gateway and on its nodes.
 //!
-//! Every call carries the current tracing span as W3C trace context. Only `get`, `latents`, `stat`, `uploads`, `nodes`,
-//! `put_text` and `put_with_retries` retry: on the next gateway if one is unreachable, or after the delay that an
-//! overloaded gateway requests.
+//! Every call carries the current tracing span as W3C trace context. These calls retry: `put_text`, `put_with_retries`,
+//! and those that read documents, latents, names, labels, lists, totals, uploads or nodes. A retry goes to the next
+//! gateway if one is unreachable, or starts after the delay that an overloaded gateway requests.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), c3_client::Error> {

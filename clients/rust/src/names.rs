@@ -56,8 +56,8 @@ impl Client {
         Ok(DocumentId::try_from(response.id.as_ref())?)
     }
 
-    /// Streams the names of a namespace that begin with `prefix`. Requests pages of up to 1000 names as needed. Each
-    /// page is sorted, and its damaged names come at its end, but the pages are in no particular order.
+    /// Streams the names of a namespace that begin with `prefix`. Requests pages of up to 1000 names as needed. Within
+    /// a page, names are sorted, and damaged names come last. The pages themselves are in no particular order.
     pub fn names(&self, namespace: &Namespace, prefix: &str) -> BoxStream<'static, Result<ListedName, Error>> {
         let (client, namespace, prefix) = (self.clone(), namespace.to_string(), prefix.to_owned());
         let pages = stream::try_unfold(Some(String::new()), move |page_token| {
@@ -108,7 +108,7 @@ impl Client {
     }
 
     /// Streams the documents that match the query. Requests pages as needed. Documents are in order of id, except that
-    /// the damaged documents of a page come at its end.
+    /// the damaged documents of a page come at the end of the page.
     pub fn list_where(&self, query: &ListQuery) -> BoxStream<'static, Result<Listed, Error>> {
         let client = self.clone();
         let pages = stream::try_unfold(Some(query.clone()), move |query| {

@@ -13,11 +13,12 @@ use tonic::{Code, Request, Status};
 use crate::error::{Error, RetryRequest};
 use crate::trace;
 
-/// First and maximum backoff. The backoff doubles with each retry; the delay is a random 50 to 100 % of it.
+/// First and maximum backoff. The backoff doubles with each retry. The delay before a retry is a random 50 to 100 % of
+/// the backoff.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
 
-/// Maximum attempts of a call that fail after they have reached a gateway. A call that fails more often is not retried,
-/// since it may be what crashes the gateways.
+/// Maximum number of failed attempts of a call that had reached a gateway. After more of them, the call is not retried,
+/// since the call itself may crash the gateways.
 const BREAKS_MAX: u32 = 10;
 
 pub(crate) type Injector = fn(Request<()>) -> Result<Request<()>, Status>;
@@ -52,7 +53,7 @@ impl Default for Timeouts {
 #[derive(Debug)]
 pub(crate) struct Gateways {
     all: Vec<Gateway>,
-    /// Index of the gateway that calls go to, to be taken modulo the number of gateways.
+    /// Index, modulo the number of gateways, of the gateway that calls go to.
     current: AtomicUsize,
     pub(crate) timeouts: Timeouts,
 }
@@ -129,14 +130,15 @@ fn endpoint(url: &str, timeouts: Timeouts) -> Result<Endpoint, Error> {
         .keep_alive_timeout(timeouts.keep_alive))
 }
 
-/// Retry state of one call. Retries end [`Timeouts::retry`] after the call began, or after an attempt that reached a
-/// gateway failed. An attempt that lasts longer than [`Timeouts::connect`] must have reached a gateway.
+/// Retry state of one call. The time limit [`Timeouts::retry`] runs from the start of the call. It starts again when an
+/// attempt that had reached a gateway fails. An attempt that lasts longer than [`Timeouts::connect`] must have reached
+/// one.
 #[derive(Debug)]
 pub(crate) struct Retries {
     timeouts: Timeouts,
     deadline: Instant,
     attempt_started: Instant,
-    /// Failed attempts since the call began, or since and including the last one that reached a gateway.
+    /// Failed attempts since the time limit last started. Includes the attempt whose failure restarted it.
     failures: u32,
     /// Failed attempts that had reached a gateway.
     breaks: u32,
@@ -150,8 +152,9 @@ impl Retries {
     }
 
     /// Waits until the next attempt may start. Directs calls to the next gateway unless `error` is an overload. Returns
-    /// `error` if the call must not be retried, or if the delay would exceed the time limit. A call that its gateway
-    /// asks not to retry may only go to another gateway, and its time on the first one counts.
+    /// `error` if the call must not be retried, or if the delay would exceed the time limit. If the gateway forbids a
+    /// retry ([`RetryRequest::Never`]), the call may still go to another gateway, but the time that it spent on the
+    /// first one counts towards the limit.
     pub(crate) async fn wait(&mut self, error: Error, gateways: &Gateways) -> Result<(), Error> {
         let now = Instant::now();
         let is_final = matches!(error, Error::Call { retry: RetryRequest::Never, .. });
@@ -162,7 +165,8 @@ impl Retries {
         let has_gateway = !is_final || gateways.all.len() > 1;
         let allowed = |&delay: &Duration| has_gateway && now + delay <= self.deadline && self.breaks <= BREAKS_MAX;
         let Some(delay) = self.delay(&error).filter(allowed) else { return Err(error) };
-        // An overloaded gateway names the delay after which it accepts calls. Any other error may persist there.
+        // An overloaded gateway names the delay after which it accepts calls. Any other error may persist on this
+        // gateway, so later calls go to the next one.
         if error.code() != Some(Code::ResourceExhausted) {
             gateways.fail_over();
         }
@@ -181,9 +185,9 @@ impl Retries {
                 RetryRequest::After(delay) => Some(*delay),
                 RetryRequest::None | RetryRequest::Never => None,
             },
-            // Gateways do not send UNKNOWN, and CANCELLED only to end a response that its caller did not read for long.
-            // tonic fails a call with UNKNOWN if its connection breaks, and with CANCELLED if its connection is
-            // closing.
+            // These codes mean that the connection was lost. tonic fails a call with UNKNOWN if its connection breaks,
+            // and with CANCELLED if its connection is closing. A gateway never sends UNKNOWN, and sends CANCELLED only
+            // to end a response that its caller has not read for a long time.
             Code::Unavailable | Code::Unknown | Code::Cancelled => Some(backoff.mul_f64(0.5 + 0.5 * fastrand::f64())),
             _ => None,
         }

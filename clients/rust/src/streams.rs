@@ -42,7 +42,8 @@ impl<M> Stream for ResponseStream<M> {
     }
 }
 
-/// A write or recode in progress. Dropping it cancels the call, and changes nothing if the document is not durable yet.
+/// A write or recode in progress. Dropping it cancels the call. If the document is not durable by then, nothing
+/// changes.
 pub struct Put(pub(crate) ResponseStream<pb::PutDocumentResponse>);
 
 impl Put {
@@ -69,8 +70,9 @@ impl Put {
     }
 }
 
-/// Text of a document, or of a range of its bytes, as a stream. The gateway checks the hash of each window before it
-/// sends the text. An interrupted stream resumes at the byte at which it stopped, if need be on another gateway.
+/// Text of a document, or of a range of its bytes, as a stream. The gateway checks the hash of each window (part of the
+/// text) before it sends the window's text. An interrupted stream resumes at the byte at which it stopped, if need be
+/// on another gateway.
 pub struct Text {
     document: Document,
     range: Range<u64>,
@@ -89,7 +91,7 @@ impl Text {
         &self.document
     }
 
-    /// Returns the requested range of bytes. If its end was open, it ends with the document.
+    /// Returns the requested range of bytes. A range that was requested without an end ends with the document.
     pub fn range(&self) -> Range<u64> {
         self.range.clone()
     }
@@ -103,7 +105,7 @@ impl Stream for Text {
     }
 }
 
-/// Opens a text, with retries. The returned responses are those after the header.
+/// Opens a text, with retries. The returned stream yields the responses after the header.
 async fn open_text(
     gateways: &Gateways,
     request: &pb::GetTextRequest,

@@ -45,7 +45,8 @@ impl ReadFailure {
     }
 }
 
-/// Splits the text into pieces of up to [`TEXT_PIECE_BYTES_MAX`] bytes. Reads each only when the gateway accepts it.
+/// Splits the text into pieces of up to [`TEXT_PIECE_BYTES_MAX`] bytes. Reads each piece only when the gateway accepts
+/// it.
 pub(crate) fn pieces(text: impl AsyncRead + Send + 'static) -> (impl Stream<Item = Bytes> + Send, ReadFailure) {
     let (failed, read_failure) = oneshot::channel();
     let pieces = stream::unfold((Box::pin(text), failed), async |(mut text, failed)| {
@@ -54,7 +55,7 @@ pub(crate) fn pieces(text: impl AsyncRead + Send + 'static) -> (impl Stream<Item
             Ok(0) => None,
             Ok(_) => Some((piece.freeze(), (text, failed))),
             Err(error) => {
-                // `send` fails if the call has ended, when no one needs the error.
+                // `send` fails if the call has ended. In that case, no one needs the error.
                 let _ = failed.send(error);
                 std::future::pending().await
             }

@@ -1,4 +1,4 @@
-//! Announcement of a node to gateways, renewed before its lease expires.
+//! Announcement of a node to gateways. A gateway grants a lease, and the node renews the lease before it expires.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::queue::Job;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Delay before the next attempt after a failed announcement.
 const RETRY_DELAY: Duration = Duration::from_secs(2);
-/// Divisor of a lease's duration: the lease is renewed after a third of it.
+/// Number of announcements in the duration of a lease: the lease is renewed after a third of its duration.
 const RENEWALS_PER_LEASE: u32 = 3;
 
 /// Announces the node to one gateway repeatedly, until the future is dropped.
@@ -24,7 +24,7 @@ pub(crate) async fn announce<J: Job, M>(node: Node<J, M>, gateway: String, addre
     // Result of the last attempt that was logged; `None` before the first attempt.
     let mut logged: Option<Result<(), String>> = None;
     loop {
-        // Loading is no failure: the node is announced once it can describe itself.
+        // A node that is loading has not failed. It is announced once it can describe itself.
         while node.loaded().is_err() {
             tokio::time::sleep(RETRY_DELAY).await;
         }

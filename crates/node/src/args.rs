@@ -66,7 +66,7 @@ impl NodeArgs {
         self.batch_tokens_max.unwrap_or(if device == "cpu" { 1024 } else { 8192 })
     }
 
-    /// Returns the time that a batch may take before the device is considered hung. A large model on a CPU needs
+    /// Returns the time after which a device that computes one batch is considered hung. A large model on a CPU needs
     /// minutes per window.
     pub(crate) fn stall_timeout(&self, device: &str) -> Duration {
         self.stall_timeout.unwrap_or(TimeSpan::from_secs(if device == "cpu" { 600 } else { 30 })).0

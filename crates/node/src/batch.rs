@@ -58,7 +58,8 @@ pub struct BatchBudget {
 }
 
 impl BatchBudget {
-    /// Creates a budget of `max`, of which `used` is spent already. With `used` 0, the batch is empty.
+    /// Creates a budget of `max`, of which `used` is spent already. If `used` is 0, the batch is empty, so its first
+    /// job always fits.
     pub fn new(max: usize, used: usize) -> Self {
         Self { left: max.saturating_sub(used), is_empty: used == 0 }
     }

@@ -16,11 +16,11 @@ pub struct ModelInfo {
     pub device: String,
     /// Width of a latent, d₁.
     pub latent_width: usize,
-    /// Number of latents of a full window.
+    /// Number of latents of a full window, which is a run of text tokens with one latent group.
     pub latent_token_len: usize,
     /// True if even a short window has `latent_token_len` latents.
     pub fixed_latents: bool,
-    /// Ratios that the model accepts.
+    /// Ratios (text tokens per latent) that the model accepts.
     pub ratio: RatioRange,
     /// Ratios that the model was trained for.
     pub ratios: Vec<usize>,

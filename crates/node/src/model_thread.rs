@@ -1,5 +1,5 @@
-//! A named thread for the model. It loads and warms the model and computes, so that only one thread submits work to the
-//! device and no tokio thread blocks.
+//! A named thread for the model. It loads the model, warms it up and computes. Thus only one thread submits work to the
+//! device, and no tokio thread blocks.
 
 use std::io;
 use std::time::Duration;

@@ -73,7 +73,7 @@ impl<J: Job, M> Node<J, M> {
         &self.0.args
     }
 
-    /// Makes the model available to calls. Has an effect only the first time.
+    /// Makes the model available to calls. Further calls of this method have no effect.
     pub fn set_loaded(&self, model: M, info: ModelInfo) {
         self.0.loaded.get_or_init(|| Loaded { model, info });
     }

@@ -1,8 +1,8 @@
 //! The admission queue between calls and the model's thread, bounded in text tokens.
 //!
 //! A call pushes its jobs without waiting; jobs that do not fit are refused with a retry delay. The model's thread
-//! waits for jobs and takes those that fit its next batch, round-robin over principals. Jobs of cancelled calls are
-//! dropped when a batch forms, or when a push needs their space.
+//! waits for jobs and takes those that fit its next batch, round-robin over principals (callers). Jobs of cancelled
+//! calls are dropped when a batch forms, or when a push needs their space.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -207,13 +207,14 @@ impl<J: Job> Queue<J> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting<J>> {
-        // A panic in `pick` may leave a wrong token count, but it also ends the model's thread, and the queue closes.
+        // A panic in `pick` may leave a wrong token count. It also ends the model's thread, and the queue then closes.
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<J: Job> Waiting<J> {
-    /// An empty queue admits jobs of any size, because a job above `tokens_max` would otherwise be refused for ever.
+    /// Returns whether jobs of `tokens` text tokens fit. An empty queue admits jobs of any size, because a job above
+    /// `tokens_max` would otherwise be refused for ever.
     fn fits(&self, tokens: usize, tokens_max: usize) -> bool {
         self.jobs.is_empty() || self.tokens.saturating_add(tokens) <= tokens_max
     }
@@ -227,7 +228,7 @@ impl<J: Job> Waiting<J> {
         });
     }
 
-    /// Estimates how soon a full queue has space from the age of its oldest job.
+    /// Estimates the time until a full queue has space. The estimate is the age of the oldest job, within limits.
     fn retry_after(&self) -> Duration {
         let [min, max] = RETRY_AFTER;
         self.jobs.front().map_or(min, |oldest| oldest.since.elapsed().clamp(min, max))

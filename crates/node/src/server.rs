@@ -89,7 +89,7 @@ impl<J: Job, M: Send + Sync + 'static> NodeServer<J, M> {
     }
 }
 
-/// Refuses calls and ends those in flight while the device hangs, so that gateways use other nodes.
+/// While the device hangs, refuses new calls and ends the calls in flight, so that gateways use other nodes.
 async fn watch<J: Job, M>(node: &Node<J, M>, readiness: &Readiness) {
     let mut stalled = false;
     loop {

@@ -1,8 +1,9 @@
 //! Load balancing: power of two choices. Of two nodes drawn at random, the one with less work gets the call.
 //!
-//! A node's work is the number of text tokens in its last report, minus those of this gateway's calls in flight at that
-//! time, plus those of its calls in flight now. Without the subtraction, calls would count twice, and the gateway would
-//! avoid the node it just used. Without the addition, all calls until the next report would go to the same node.
+//! A node's work is an estimate in text tokens: the tokens in the node's last report, minus the tokens of this
+//! gateway's calls in flight at that time, plus the tokens of this gateway's calls in flight now. Without the
+//! subtraction, calls would count twice, and the gateway would avoid the node that it just used. Without the addition,
+//! all calls until the next report would go to the same node.
 //!
 //! The node with the least work of all would be a worse pick: several gateways share the nodes, and reports are up to a
 //! second old, so all gateways would pick the node that was idle a second ago.
@@ -12,7 +13,8 @@ use std::time::Duration;
 /// Slow start: time for which a node that became ready gets fewer calls, because its caches are cold and its load is
 /// unknown.
 const SLOW_START: Duration = Duration::from_secs(5);
-/// Initial warmth of a node. Its work is divided by the warmth, so at first it counts tenfold.
+/// Initial warmth of a node; the warmth rises to 1. The balancer divides a node's work by its warmth, so the work of a
+/// new node counts tenfold at first.
 const WARMTH_MIN: f64 = 0.1;
 /// Tokens added to each node's work, so that slow start affects an idle node too.
 const BASE_TOKENS: u64 = 100;

@@ -1,8 +1,8 @@
 //! Circuit breaker of one node: opens after consecutive failures or on ejection, then lets single calls probe the node
 //! (half-open) before it closes.
 //!
-//! It excludes nodes that pass their health checks but fail calls, give wrong answers, or are latency outliers. A full
-//! node does not count as failed. Unreachable nodes are excluded by the health checks instead.
+//! The breaker excludes nodes that pass their health checks but fail calls, give wrong answers, or are latency
+//! outliers. A full node does not count as failed. Unreachable nodes are excluded by the health checks instead.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use tokio::time::Instant;
 const FAILURES_MAX: u32 = 3;
 /// Initial open time after failures. It doubles each time the breaker opens again.
 const OPEN_TIME: Duration = Duration::from_secs(1);
-/// Initial open time after an ejection. It doubles in the same way.
+/// Initial open time after an ejection. It also doubles each time the breaker opens again.
 const EJECTION_TIME: Duration = Duration::from_secs(10);
 /// Maximum open time, without the jitter of up to 20 %.
 const OPEN_TIME_MAX: Duration = Duration::from_secs(30);
 /// Maximum concurrent probes of a half-open breaker.
 const PROBES_MAX: u32 = 1;
-/// If more calls than this succeed consecutively, the next open time is the initial one.
+/// After more consecutive successes than this, the next open time is the initial one again.
 const SUCCESSES_TO_RESET: u32 = 50;
 
 /// Circuit breaker of one node. The default is closed.
@@ -81,7 +81,8 @@ impl Breaker {
     }
 
     /// Records the start of a call. Returns whether the call probes a half-open breaker; pass this to [`Self::finish`].
-    /// A call that the panic threshold sends to a node with an open breaker is no probe.
+    /// If too many nodes are ejected, calls also go to nodes with open breakers (panic threshold). Such a call is no
+    /// probe.
     pub(crate) fn start(&mut self, now: Instant) -> bool {
         let half_open = self.open.as_mut().filter(|open| now >= open.until);
         half_open.map(|open| open.probes += 1).is_some()

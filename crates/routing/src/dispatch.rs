@@ -1,4 +1,4 @@
-//! Dispatch of one call: picks a node, calls it, and retries, on another node if possible.
+//! Dispatch of one call: picks a node and calls it. Retries a failed call, on another node if possible.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ const EJECTED_MAX: f64 = 0.5;
 /// Result of the search for a node.
 enum Selection {
     Acquired(InFlightGuard),
-    /// Every preferred node has too many calls in flight.
+    /// Every node that [`keep_preferred`] left has too many calls in flight.
     Full,
     /// The selector or earlier attempts exclude every matching node, or all nodes serve another model.
     Exhausted,
@@ -35,8 +35,8 @@ enum Selection {
 impl Router {
     /// Calls matching nodes one after another until one answers. Fails once a node rejects the request, no node is
     /// left, or the attempts or the retry budget run out. If nodes report full queues, retries until `call_timeout` has
-    /// passed since the start. `tokens` is the size of the call in text tokens. `attempt` may run several times,
-    /// because stage calls are idempotent. Dropping the future cancels the attempt.
+    /// passed since the start of the call. `tokens` is the size of the call in text tokens. `attempt` may run several
+    /// times, because stage calls are idempotent. Dropping the future cancels the attempt.
     pub(crate) async fn call<T, F>(
         &self,
         selector: NodeSelector<'_>,
@@ -180,8 +180,8 @@ enum Ejections {
 }
 
 /// Removes the nodes that failed this call, then the nodes whose circuit breaker admits no call now. Skips a step that
-/// would remove all remaining nodes, and the second step if `ejections` are ignored. Failed nodes go first because they
-/// may be dead, whereas an ejected node still answers, though slowly or wrongly.
+/// would remove all remaining nodes, and the second step if `ejections` are ignored. Failed nodes are removed first
+/// because they may be dead. An ejected node still answers, though slowly or wrongly.
 fn keep_preferred(nodes: &mut Vec<Arc<Node>>, failed: &[(Arc<Node>, String)], ejections: Ejections) {
     let untried = |node: &Arc<Node>| failed.iter().all(|(failed, _)| !Arc::ptr_eq(failed, node));
     if nodes.iter().any(untried) {

@@ -28,15 +28,15 @@ pub enum StartError {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The request names an unknown cascade, or none although several are served.
+    /// The request names an unknown cascade, or names no cascade although several are served.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// No suitable node became ready in time, or none answered although the call was retried.
+    /// No suitable node became ready in time, or no node answered although the call was retried.
     #[error("no {wanted} answers; tried {tried}")]
     NoNode {
-        /// The stage, and the arithmetic if the call needs one.
+        /// The stage, and the arithmetic (order and precision of computation) if the call needs a certain one.
         wanted: String,
-        /// Addresses of the stage with the reasons that they did not answer.
+        /// Addresses of the stage, each with the reason why its node did not answer.
         tried: String,
     },
     /// A node rejected the request. Another node would reject it too, so there is no retry.
@@ -68,7 +68,7 @@ pub enum Error {
     DeadlineExceeded {
         /// The stage.
         stage: Stage,
-        /// Addresses of the stage with the reasons that they did not answer.
+        /// Addresses of the stage, each with the reason why its node did not answer.
         tried: String,
     },
     /// No node serves the model that the request needs.

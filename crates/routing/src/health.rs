@@ -25,8 +25,8 @@ use crate::node::{Health, Node, NodeInfo};
 const INTERVAL: Duration = Duration::from_millis(500);
 /// Timeout of a check. A node answers from memory, even while its model computes.
 const TIMEOUT: Duration = Duration::from_millis(1500);
-/// Consecutive timeouts at which the calls in flight on a node are cancelled, at most 4 seconds after the node's last
-/// answer.
+/// Number of consecutive timeouts after which the calls in flight on a node are cancelled. This happens at most 4
+/// seconds after the node's last answer.
 const TIMEOUTS_MAX: usize = 2;
 const NO_ANSWER: &str = "it does not answer";
 

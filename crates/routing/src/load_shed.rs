@@ -16,7 +16,7 @@ const RETRY_AFTER_MS: u64 = 1_000;
 pub enum RequestClass {
     /// Reads a text.
     Read,
-    /// Stores a text, or recodes a stored one.
+    /// Stores a text, or writes a stored document again with other options.
     Write,
 }
 

@@ -24,7 +24,7 @@ pub(crate) struct Metrics {
     retries: Counter<u64>,
 }
 
-/// An attempt of a stage call that ended.
+/// A finished attempt of a stage call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EndedCall<'a> {
     pub(crate) node: &'a Node,
@@ -77,7 +77,8 @@ impl Metrics {
         self.retries.add(1, &labels.map(|(label, value)| KeyValue::new(label, value)));
     }
 
-    /// Records an attempt that ended. The histogram has no label for the node, because it has many series per label.
+    /// Records an attempt that ended. The histogram has no label for the node, because it would have many series for
+    /// each node.
     pub(crate) fn node_call(&self, call: EndedCall<'_>) {
         let EndedCall { node, method, duration, code, error } = call;
         node.count_call(method, error);
@@ -92,11 +93,11 @@ impl Metrics {
     }
 }
 
-/// Value of a sample of a node, with its labels in addition to role, stage and node.
+/// A sample of a node: the value, and the labels in addition to role, stage and node.
 type Sample = (u64, Vec<KeyValue>);
 
-/// Registers the instruments that are labelled with a node. They are read from the nodes when a scrape asks: the series
-/// of a removed node end, so that addresses that change cannot accumulate.
+/// Registers the instruments that are labelled with a node. Their values are read from the nodes at each scrape. The
+/// series of a removed node therefore end, and changing addresses do not accumulate.
 fn observe_nodes(role: &'static str, registry: &Arc<Registry>) {
     let meter = metrics::meter();
     let gauge = |name, help, read: fn(&Node) -> Vec<Sample>| {

@@ -16,7 +16,8 @@ const SAMPLES: usize = 3;
 
 /// Tracks the latency of one node: the median of its last samples.
 ///
-/// Calls that overlap in time form one sample, the fastest call, because a shared batch or queue may delay them all.
+/// Calls that overlap in time form one sample, because a shared batch or queue may delay them all. The fastest of these
+/// calls is the value of the sample.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LatencyTracker {
     /// Seconds per token, newest first.

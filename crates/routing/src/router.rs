@@ -26,15 +26,18 @@ pub struct RoutingConfig {
     pub compressors: Vec<String>,
     /// Addresses of decoders, in the same forms.
     pub decoders: Vec<String>,
-    /// Maximum calls in flight on one node; twice as many for a principal without calls there. Further calls wait.
+    /// Maximum calls in flight on one node. The limit is twice as high for a principal (caller) that has no calls on
+    /// the node. Further calls wait.
     pub node_calls_max: usize,
     /// Maximum wait for a suitable node to become ready.
     pub node_wait: Duration,
-    /// Maximum time of one attempt, including its wait in the node's queue. Also limits the retries on full nodes.
+    /// Maximum time of one attempt, including its wait in the node's queue. Also the time for which a call is retried
+    /// on full nodes.
     pub call_timeout: Duration,
     /// Maximum failed attempts of a call. Refusals by full nodes do not count.
     pub attempts_max: usize,
-    /// New reads are refused once this many text tokens wait for nodes, new writes at half as many.
+    /// Number of text tokens waiting for nodes at which new reads are refused. New writes are refused at half this
+    /// number.
     pub waiting_tokens_max: u64,
 }
 
@@ -73,7 +76,7 @@ impl Router {
     }
 
     /// Waits up to `node_wait` until each of `stages` has a ready node. Fails with [`Error::NoNode`] for the first
-    /// stage that has none. A call that makes this check before it reads a text consumes nothing of it in vain.
+    /// stage that has none. Make this check before reading a caller's text, so that no text is read in vain.
     pub async fn wait_until_ready(&self, stages: &[Stage]) -> Result<(), Error> {
         let unready = || stages.iter().copied().find(|&stage| !self.registry.is_ready(stage));
         let all_ready = || unready().is_none().then_some(());
@@ -94,7 +97,8 @@ impl Router {
     }
 
     /// Returns the description of the cascade `name` or, for `None`, of the only known cascade. Waits up to `node_wait`
-    /// for a first one. Errors: [`Error::Invalid`] for an unknown name, or for `None` among several cascades.
+    /// until a cascade is known. Errors: [`Error::Invalid`] if the name is unknown, or if it is `None` and several
+    /// cascades are known; [`Error::NoNode`] if no cascade is known in time.
     pub async fn cascade(&self, name: Option<&str>) -> Result<Arc<Description>, Error> {
         let mut cascades = self.cascades().await?;
         let found = match name {
@@ -112,7 +116,8 @@ impl Router {
         })
     }
 
-    /// Returns the cascade `name`, or, for `None`, any cascade, with this compressor. Errors: [`Error::WrongModel`].
+    /// Returns the description of a cascade with this compressor. Looks only at the cascade `name`, or at all cascades
+    /// for `None`. Errors: [`Error::WrongModel`] if none has this compressor, and those of [`Self::cascade`].
     pub async fn cascade_of_latents(
         &self,
         name: Option<&str>,
@@ -134,7 +139,8 @@ impl Router {
         found.ok_or_else(|| self.no_node(Stage::Compressor, None, &Attempts::default()))
     }
 
-    /// Returns the most common arithmetic of the ready decoders with this fingerprint. Waits up to `node_wait` for one.
+    /// Returns the name of the most common arithmetic (order and precision of computation) of the ready decoders with
+    /// this fingerprint. Waits up to `node_wait` for such a decoder.
     pub async fn arithmetic(&self, decoder: Fingerprint) -> Result<String, Error> {
         let selector = NodeSelector { stage: Stage::Decoder, fingerprint: decoder, arithmetic: None, exclude: &[] };
         let most_common = || {
@@ -143,14 +149,16 @@ impl Router {
                 matching.filter_map(|node| Some(node.ready_info()?.description.arithmetic.clone())).collect();
             names.sort_unstable();
             let counted = names.chunk_by(|a, b| a == b);
-            // Ties go to the first name in sort order, so that a text stored again reuses its stored corrections.
+            // A tie goes to the first name in sort order. If a text is stored again, the choice is thus the same, and
+            // the text reuses its stored corrections.
             counted.rev().max_by_key(|equal| equal.len()).map(|equal| equal[0].clone())
         };
         let found = self.registry.wait_for(self.wait_deadline(), most_common).await;
         found.ok_or_else(|| self.call_error(&selector, &Attempts::default()))
     }
 
-    /// Returns whether waiting cannot help: the stage has nodes, and all are ready and serve another model.
+    /// Returns whether waiting for a node is pointless, because the stage has nodes, and all of them are ready and
+    /// serve another model.
     pub(crate) fn all_serve_another_model(&self, selector: &NodeSelector<'_>) -> bool {
         let other = |node: Arc<Node>| {
             node.ready_info().is_some_and(|info| info.cascade().fingerprint(selector.stage) != selector.fingerprint)
@@ -190,7 +198,7 @@ impl Router {
         Error::NoNode { wanted, tried }
     }
 
-    /// Lists addresses of a stage with the reasons that they did not answer.
+    /// Lists the addresses of a stage, each with the reason why its node did not answer.
     fn tried(&self, stage: Stage, attempts: &Attempts) -> String {
         let describe = |node: Arc<Node>| {
             let failure = attempts.failed.iter().rfind(|(failed, _)| Arc::ptr_eq(failed, &node));

@@ -1,4 +1,7 @@
-//! Clients of the two stages: compress, verify, reconstruct and generate. Checks every answer except decoded text.
+//! Clients of the two stages: compress, verify, reconstruct and generate. They check every answer except decoded text.
+//!
+//! A shard is a part of a document that one node compresses as a unit. The compressor splits it into windows and makes
+//! one latent group of each. Corrections are tokens that a decoder is forced to write when it restores a window.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -60,9 +63,11 @@ pub struct CompressedWindow {
 pub struct VerifyJob<'a> {
     /// Fingerprint of the decoder.
     pub decoder: Fingerprint,
-    /// Name of the arithmetic that the corrections are for.
+    /// Name of the arithmetic (order and precision of computation) that the decoder must have. Its corrections are
+    /// guaranteed only for decoders with the same arithmetic.
     pub arithmetic: &'a str,
-    /// Minimum lead of a true token's logit over the largest other logit. Below it, the token needs a correction.
+    /// Minimum lead of a true token's logit over the largest other logit. A token with a smaller lead needs a
+    /// correction.
     pub margin: f32,
     /// Latents and token ids of each window.
     pub windows: Vec<(&'a WindowLatents, Vec<u32>)>,
@@ -75,7 +80,7 @@ pub struct ReconstructJob<'a> {
     pub group: &'a LatentGroup,
     /// Corrections to force; `None` if the window was not verified.
     pub corrections: Option<&'a Corrections>,
-    /// Length of the text in bytes. Reading stops beyond it.
+    /// Expected length of the text in bytes. Reading stops once the node has sent more.
     pub bytes: u64,
 }
 
@@ -88,7 +93,7 @@ pub struct GenerateJob<'a> {
     pub group: &'a LatentGroup,
     /// The prompt.
     pub prompt: &'a str,
-    /// Maximum tokens of the answer; 0 selects the default of the published code, 4096.
+    /// Maximum tokens of the answer; 0 selects 4096, the default of the published C3 code.
     pub tokens_max: u32,
 }
 

@@ -10,9 +10,10 @@ use crate::Readiness;
 use crate::error::Rejection;
 use crate::principal::{InFlightCounts, Principal};
 
-/// A connection may hold at most this many times as many permits as are free (a dynamic threshold after Choudhury and
-/// Hahne). So one connection may hold three quarters of all permits, two may hold three sevenths each, and there is
-/// room for a newcomer even if everything was free when the others came.
+/// A connection gets another permit only while it holds fewer than this multiple of the free permits (a dynamic
+/// threshold after Choudhury and Hahne). One connection alone can therefore hold three quarters of all permits, and two
+/// can hold three sevenths each. Unless there are very few permits, some stay free for a newcomer, even if the first
+/// connection took its share while all permits were free.
 const SHARE_OF_FREE: usize = 3;
 
 /// Decides whether a call is served.

@@ -3,15 +3,15 @@
 use clap::builder::Resettable;
 use clap::{Command, Parser};
 
-/// Parses the program's command line. Prints help, the version or an error and exits if there are no arguments to
-/// return.
+/// Parses the program's command line. If the command line is wrong, or asks for help or the version, prints the answer
+/// and exits.
 pub fn parse<A: Parser>() -> A {
     let matches = ignore_empty_variables(A::command()).get_matches();
     A::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
-/// Makes a command and its subcommands treat empty environment variables as unset. Compose files and unit files can
-/// often set a variable only to an empty value, where they mean none.
+/// Makes a command and its subcommands treat empty environment variables as unset. Compose files and unit files often
+/// cannot leave a variable unset, so they set it to an empty value.
 pub fn ignore_empty_variables(command: Command) -> Command {
     let command = command.mut_args(|arg| {
         let value = arg.get_env().and_then(std::env::var_os);

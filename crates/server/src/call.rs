@@ -185,7 +185,7 @@ impl Call {
         }
     }
 
-    /// Records an error that ends the body early, and with it the call.
+    /// Records an error that ends the body early, and thus ends the call.
     pub(crate) fn body_failed(&mut self, kind: ErrorKind) {
         self.end(match self.protocol {
             Protocol::Grpc => Outcome::Grpc(kind.grpc_code()),
@@ -193,7 +193,8 @@ impl Call {
         });
     }
 
-    /// Releases the permit immediately, because the caller may send its next call as soon as it has read the outcome.
+    /// Records the outcome. Releases the permit immediately, because the caller may send its next call as soon as it
+    /// has read the outcome.
     fn end(&mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
         self.revoked = None;
@@ -247,7 +248,7 @@ fn method(request: &Request, protocol: Protocol) -> String {
 fn span(method: &str, protocol: Protocol, headers: &HeaderMap) -> Span {
     // At debug level to keep spans out of the default log: formatting a span takes 5 % of a small call's time.
     let span = tracing::debug_span!("call", otel.name = method, otel.kind = "server");
-    // Setting a parent fails if traces are off; attributes would have no effect then.
+    // Setting a parent fails if traces are off. Attributes would then have no effect.
     if !span.is_disabled() && span.set_parent(propagation::extract(headers)).is_ok() {
         // Attribute names of OpenTelemetry's semantic conventions for gRPC and HTTP servers.
         match protocol {

@@ -1,5 +1,5 @@
 //! Body of a call's response. It is polled in the call's scope, records the call's outcome, and ends early at the
-//! call's deadline or when its permit is revoked.
+//! call's deadline or when the call's permit is revoked.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -25,7 +25,7 @@ impl CallBody {
         Self { inner, call }
     }
 
-    /// Ends the stream early: in gRPC with trailers, in HTTP with an error, which resets the stream.
+    /// Ends the stream early. In gRPC, the stream ends with trailers. In HTTP, it ends with an error, which resets it.
     fn reject(&mut self, rejection: Rejection) -> Result<Frame<Bytes>, Error> {
         // Dropped now, so that the stream's resources are free before the caller sees the end of the call.
         self.inner = Body::empty();

@@ -89,7 +89,8 @@ where
     }
 }
 
-/// Returns whether the request matched the route of a gRPC service, which would answer HTTP with status 200.
+/// Returns whether the request matched the route of a gRPC service. Such a route would answer an HTTP request with
+/// status 200.
 fn is_grpc_route(request: &Request) -> bool {
     request.extensions().get::<MatchedPath>().is_some_and(|path| path.as_str().ends_with("/{*rest}"))
 }

@@ -1,7 +1,7 @@
 //! Connections of a server: accepts them, bounds their number, closes idle ones, and closes all of them at the end.
 //!
-//! tonic's accept loop does none of this: it spins while no file descriptor is free, keeps idle connections for ever,
-//! and a shutdown waits for peers that acknowledge nothing.
+//! tonic's accept loop does none of this. It spins while no file descriptor is free, keeps idle connections for ever,
+//! and waits at shutdown for peers that acknowledge nothing.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -35,17 +35,18 @@ use crate::stall::{self, StallGuard, StreamExecutor};
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// Time to answer a keepalive ping, after which the connection closes and releases its permits.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Minimum of the HTTP/2 limits on resets, for servers with a low `--calls-max`: health checks need no permit, but are
-/// streams too.
+/// Minimum of the HTTP/2 limits on reset streams. A server with a low `--calls-max` needs it, because health checks are
+/// streams too, although they need no permit.
 const RESETS_MIN: u32 = 1024;
-/// Streams that a connection may lose by its own faults, as a multiple of the streams that it may have at once.
+/// Number of streams of a connection that may end because the peer broke the protocol, as a multiple of the streams
+/// that the connection may have at once.
 const FAULTS_FACTOR: usize = 16;
-/// Time without a call after which a connection that is asked to close is cut off. Peers that acknowledge nothing, or
-/// sent half a request, would otherwise delay a shutdown.
+/// A connection that was asked to close is cut off after this time without a call. Peers that acknowledge nothing, or
+/// that sent half a request, would otherwise delay a shutdown.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Time without a call after which a connection is closed while connections or file descriptors are short.
+/// While connections or file descriptors are short, a connection is closed after this time without a call.
 const SHORTAGE_IDLE: Duration = Duration::from_secs(1);
-/// Pause after connections or file descriptors were short.
+/// Pause before the next attempt to accept a connection after a shortage.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Minimum interval between two warnings about a shortage.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
@@ -56,9 +57,9 @@ pub(crate) struct Connections {
     http: Builder<StreamExecutor>,
     stall_timeout: Duration,
     idle_max: Duration,
-    /// Connections that may still be accepted.
+    /// Slots: one permit for each connection that may still be accepted.
     slots: Arc<Semaphore>,
-    /// Sends a message whenever a connection cannot be accepted for want of a slot or a file descriptor.
+    /// Sends a message whenever a connection cannot be accepted because no slot or file descriptor is free.
     shortages: watch::Sender<()>,
     /// Connections that are open.
     open: TaskTracker,
@@ -67,7 +68,7 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    /// Returns the connections of a server with these routes. They end once `closing` is cancelled.
+    /// Returns the connections of a server with these routes. No further ones are accepted once `closing` is cancelled.
     pub(crate) fn new(routes: Routes, args: &ServerArgs, closing: CancellationToken) -> Arc<Self> {
         let stall_timeout = args.response_stall.0;
         Arc::new(Self {
@@ -75,7 +76,8 @@ impl Connections {
             http: http(args, stall_timeout),
             stall_timeout,
             idle_max: args.connection_idle.0,
-            // The other half of the descriptors is for files, nodes and the other servers of the process.
+            // Half of the descriptors are for connections, the others for files, nodes and the other servers of the
+            // process.
             slots: Arc::new(Semaphore::new((descriptors::raise_limit() / 2).max(1))),
             shortages: watch::Sender::new(()),
             open: TaskTracker::new(),
@@ -88,12 +90,13 @@ impl Connections {
         self.open.len()
     }
 
-    /// Serves connections until `closing` is cancelled and all of them have closed. If this future is dropped, those
-    /// still open are cut off.
+    /// Serves connections until `closing` is cancelled and all of them have closed. If this future is dropped,
+    /// connections that are still open are cut off.
     pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener) {
         let cut_off = CancellationToken::new();
         let _cut_off = cut_off.clone().drop_guard();
-        // Drops the listener when it ends, so that callers are refused immediately instead of waiting for an answer.
+        // The listener is dropped when accepting ends. Callers are then refused immediately instead of waiting for an
+        // answer.
         self.closing.run_until_cancelled(self.accept_all(listener, &cut_off)).await;
         self.open.close();
         self.open.wait().await;
@@ -150,10 +153,10 @@ impl Connections {
             }
         });
         let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), service));
-        // HTTP/1 has no streams: the connection itself drives its response.
+        // HTTP/1 has no streams: the connection itself drives its response, so it has its own guard.
         let mut guard = StallGuard::new(self.stall_timeout);
         tokio::select! {
-            // Errors are the peer's: it broke the protocol or the connection.
+            // An error means that the peer broke the protocol or the connection, so it is ignored.
             _ = poll_fn(|cx| guard.poll(connection.as_mut(), cx)) => return,
             () = activity.idle_for(self.idle_max) => {}
             () = self.needed_for_others(&activity) => {}
@@ -166,7 +169,7 @@ impl Connections {
         }
     }
 
-    /// Waits until there is a shortage while the connection is idle.
+    /// Waits for a shortage of connections or file descriptors at a time when this connection is idle.
     async fn needed_for_others(&self, activity: &Activity) {
         let mut shortages = self.shortages.subscribe();
         while shortages.changed().await.is_ok() {
@@ -190,15 +193,16 @@ fn http(args: &ServerArgs, stall_timeout: Duration) -> Builder<StreamExecutor> {
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         // More streams than permits would only be refused.
         .max_concurrent_streams(args.calls_max)
-        // A caller may cancel all its calls at once. h2 allows 20 by default, and then closes the connection.
+        // A caller may cancel all its calls at once. By default, h2 closes the connection after more than 20 of them.
         .max_pending_accept_reset_streams(resets)
-        // Counts over the life of a connection. A burst of calls before the caller knows the limit on streams counts
-        // too, so the limit is a multiple of that limit.
+        // This limit counts resets over the life of a connection. It also counts streams above the maximum of
+        // concurrent streams, which a caller may open before it knows the maximum. The limit is therefore a multiple of
+        // the maximum.
         .max_local_error_reset_streams(resets * FAULTS_FACTOR);
     http
 }
 
-/// Calls in flight of a connection, and the time since it had none.
+/// Number of calls in flight on a connection, and the time of the last change of this number.
 struct Activity(Mutex<(usize, Instant)>);
 
 impl Default for Activity {
@@ -218,7 +222,7 @@ impl Activity {
         *state = (change(state.0), Instant::now());
     }
 
-    /// Returns the time since the connection had a call in flight.
+    /// Returns the time since the last call ended, or since the connection began if it had no call; zero during a call.
     fn idle(&self) -> Duration {
         let (calls, since) = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if calls == 0 { since.elapsed() } else { Duration::ZERO }
@@ -245,7 +249,8 @@ impl Drop for InFlight {
     }
 }
 
-/// Body of a response. Tells the stall guard what it does, and keeps its call in flight until it is dropped.
+/// Body of a response. It reports its events to the stall guard. Its call counts as in flight until the body is
+/// dropped.
 struct ResponseBody<B> {
     inner: B,
     /// The call's permit, if it needs one.

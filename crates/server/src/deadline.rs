@@ -1,6 +1,8 @@
-//! Deadlines of calls, response streams included: tonic's own timeout covers only the time to the response headers.
+//! Deadlines of calls. A deadline covers the response stream too; tonic's own timeout covers only the time to the
+//! response headers.
 //!
-//! Deadlines propagate: an outgoing call ends soon after the deadline of its incoming call ([`crate::propagation`]).
+//! Deadlines propagate: a call that a server makes to serve another call ends soon after the deadline of that call
+//! ([`crate::propagation`]).
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -18,8 +20,8 @@ task_local! {
     static CURRENT: Option<Instant>;
 }
 
-/// Runs `work` under the current call's deadline. Use it for tasks that serve this call alone: work that several calls
-/// share must not end with one of them.
+/// Runs `work` under the current call's deadline. Use it only for tasks that serve this call alone: work that several
+/// calls share must not end with one of them.
 pub fn inherit<W: Future>(work: W) -> TaskLocalFuture<Option<Instant>, W> {
     CURRENT.scope(current(), work)
 }
@@ -51,7 +53,7 @@ impl Deadline {
         self.sleep.as_mut().poll(cx).map(|()| rejection)
     }
 
-    /// Runs `work` under this deadline, or under no deadline.
+    /// Runs `work` under `deadline`, or under no deadline if it is `None`.
     pub(crate) fn scope<T>(deadline: Option<&Self>, work: impl FnOnce() -> T) -> T {
         CURRENT.sync_scope(deadline.map(|deadline| deadline.sleep.deadline()), work)
     }

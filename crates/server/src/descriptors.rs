@@ -1,6 +1,6 @@
 //! The process's limit on file descriptors.
 
-/// Limit that is assumed where the system reports none.
+/// Limit that is assumed if the system reports none.
 const UNLIMITED: u64 = 1 << 20;
 
 /// Raises the soft limit on file descriptors to the hard limit, and returns the limit. Many systems set a soft limit of

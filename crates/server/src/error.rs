@@ -13,11 +13,11 @@ use tonic::{Code, Status};
 
 /// Metadata key of a RESOURCE_EXHAUSTED status: milliseconds after which the caller may retry.
 pub const RETRY_AFTER_MS: &str = "retry-after-ms";
-/// Metadata key of a status that the caller should not retry, with the value -1 (gRFC A6, retry pushback).
+/// Metadata key that, with the value -1, tells the caller not to retry (gRFC A6, retry pushback).
 pub const RETRY_PUSHBACK_MS: &str = "grpc-retry-pushback-ms";
 
-/// Maximum length of an error message, in bytes. A gRPC message is a header, in which a byte may take three characters,
-/// and common clients lose the status of a response whose headers exceed 8 KiB.
+/// Maximum length of an error message, in bytes. gRPC sends the message in a header, where a byte may take three
+/// characters. Common clients lose the status of a response whose headers exceed 8 KiB.
 const MESSAGE_BYTES_MAX: usize = 2048;
 
 /// Retry delay in milliseconds when the server is at capacity, or when a received status names no delay.
@@ -108,7 +108,7 @@ impl ErrorKind {
             Code::Aborted => Self::Conflict,
             Code::ResourceExhausted => Self::Overloaded { retry_after_ms: RETRY_AFTER_DEFAULT_MS },
             Code::FailedPrecondition => Self::WrongModel,
-            // Our servers never send UNKNOWN: tonic reports a connection that broke during a call this way.
+            // Our servers never send UNKNOWN. tonic reports it if the connection breaks during a call.
             Code::Unavailable | Code::Unknown => Self::Unavailable,
             Code::DeadlineExceeded => Self::DeadlineExceeded,
             Code::Cancelled => Self::Cancelled,
@@ -139,7 +139,8 @@ impl ErrorKind {
     pub fn from_status(status: &Status) -> Self {
         match status.code() {
             Code::ResourceExhausted => Self::Overloaded { retry_after_ms: retry_after_ms(status) },
-            // Only a status made by the client's transport has a source. Here the connection closed during the call.
+            // Only a status made by the client's transport has a source. INTERNAL with a source means that the
+            // connection closed during the call.
             Code::Internal if status.source().is_some() => Self::Unavailable,
             code => Self::from_code(code),
         }
@@ -204,7 +205,7 @@ pub trait ServiceError: Error {
     fn kind(&self) -> ErrorKind;
 
     /// Returns whether the server has already waited and retried for as long as its settings allow. The status then
-    /// asks the caller not to retry, because retries of a caller would multiply those of the server.
+    /// asks the caller not to retry, because the caller's retries would multiply the server's retries.
     fn is_final(&self) -> bool {
         false
     }
@@ -255,7 +256,7 @@ impl ServiceError for Rejection {
     }
 }
 
-/// Cuts the middle out of a message that is too long: its beginning says what is wrong, and its end what to do.
+/// Cuts the middle out of a message that is too long. The beginning says what is wrong, and the end says what to do.
 fn shortened(mut message: String) -> String {
     const CUT: &str = " … ";
     if message.len() > MESSAGE_BYTES_MAX {

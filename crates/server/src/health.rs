@@ -37,7 +37,8 @@ impl StageHealth {
     }
 }
 
-/// gRPC health of the server as a whole (the empty name), of its service, and of the services that need stages.
+/// gRPC health of the server as a whole (the empty name), of the server's own service, and of the services that need
+/// stages.
 pub(crate) struct Health {
     pub(crate) reporter: HealthReporter,
     names: [&'static str; 2],
@@ -51,7 +52,8 @@ impl Health {
         health
     }
 
-    /// Reports the status of the server. A service that needs a stage without a ready node never serves.
+    /// Reports `status` for the server and its services. A service that needs a stage without a ready node is always
+    /// reported as not serving.
     async fn set(&mut self, status: ServingStatus) {
         for name in self.names {
             self.reporter.set_service_status(name, status).await;
@@ -65,7 +67,7 @@ impl Health {
         }
     }
 
-    /// Reports the server's phase, and its stages, until the server shuts down.
+    /// Reports each change of the server's phase and of its stages, until the server shuts down.
     pub(crate) async fn follow(&mut self, readiness: &Readiness) {
         let mut phases = readiness.subscribe();
         loop {
@@ -112,8 +114,7 @@ struct ReadyReport {
     stages: BTreeMap<String, bool>,
 }
 
-/// Returns the routes of the probes. `/livez` answers 200 while the process answers at all, and `/readyz` 200 or 503
-/// with a [`ReadyReport`].
+/// Returns the routes of the probes. `/livez` always answers 200. `/readyz` answers 200 or 503, with a [`ReadyReport`].
 pub(crate) fn routes(readiness: Readiness, stages: Option<StageHealth>) -> Router {
     let ready = Router::new().route("/readyz", get(readyz)).with_state((readiness, stages));
     ready.route("/livez", get(async || "ok\n"))

@@ -8,7 +8,7 @@
 //! - [`readiness`]: lifecycle of a server, which health and admission follow.
 //! - [`principal`], [`deadline`]: the caller that a call is made for, and the time by which the call must end.
 //! - [`telemetry`], [`propagation`], [`metrics`]: logs, traces and metrics.
-//! - [`throttle`], [`printable`]: limit on repeated log lines, and text that is safe to print.
+//! - [`throttle`], [`printable`]: limit on repeated log lines, and display of text that is safe to print.
 
 // `eprintln!` panics if standard error cannot be written.
 #![warn(clippy::print_stderr, clippy::print_stdout)]

@@ -1,9 +1,9 @@
 //! Metrics of all roles of a process: an OpenTelemetry meter with a Prometheus exporter.
 //!
-//! Calls have the names and attributes of OpenTelemetry's semantic conventions for RPC, the process has Prometheus'
-//! `process_*` metrics, and all others are called `c3_<subject>_<unit>`. The exporter appends `_total` to counters and
-//! replaces dots by underscores. Samples have a `role` label, because the three roles of `c3 serve` share one registry.
-//! `GET /metrics` on any server's port renders the registry.
+//! Metrics of calls have the names and attributes of OpenTelemetry's semantic conventions for RPC. Metrics of the
+//! process are Prometheus' `process_*` metrics. All other metrics are called `c3_<subject>_<unit>`. The exporter
+//! appends `_total` to counters and replaces dots by underscores. Samples have a `role` label, because the three roles
+//! of `c3 serve` share one registry. `GET /metrics` on any server's port renders the registry.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -110,7 +110,8 @@ impl Metrics {
         }
     }
 
-    /// Records a batch of an operation (compress, verify, decode). A decode step is a batch of one token per block.
+    /// Records a batch of an operation (compress, verify, decode). A decode step is a batch too. It writes one token in
+    /// each block, which is the run of text tokens that one latent stands for.
     pub fn batch(&self, operation: &'static str, windows: usize, tokens: usize, duration: Duration) {
         let labels = [self.role.clone(), KeyValue::new("operation", operation)];
         self.tokens.add(tokens as u64, &labels);

@@ -1,5 +1,6 @@
-//! The principal that a call is made for. Principals share a model's time fairly. A node sees all calls of a gateway on
-//! one connection, so the gateway names each call's principal in a header.
+//! The principal of a call: the caller that the call is made for. A node divides the model's time fairly among
+//! principals. It sees all calls of a gateway on one connection, so the gateway names each call's principal in a
+//! header.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -68,7 +69,7 @@ pub fn current() -> Principal {
     CURRENT.try_get().unwrap_or_default()
 }
 
-/// Runs `work` for the current principal. Needed for spawned tasks, which otherwise have no principal.
+/// Runs `work` for the current principal. Use it for spawned tasks, which otherwise have no principal.
 pub fn inherit<W: Future>(work: W) -> TaskLocalFuture<Principal, W> {
     CURRENT.scope(current(), work)
 }

@@ -2,8 +2,9 @@
 
 use std::fmt::{self, Display, Write};
 
-/// Displays a value with its control characters escaped, also line feeds. In file names and in answers of other
-/// programs they could move the cursor, change colours or forge lines. The escapes are those of JSON.
+/// Displays a value with its control characters escaped, including line feeds. Control characters in file names or in
+/// answers of other programs could otherwise move the cursor, change colours or forge lines. The escapes are those of
+/// JSON.
 #[derive(Clone, Copy, Debug)]
 pub struct Printable<T>(pub T);
 
@@ -11,7 +12,7 @@ impl<T: Display> Display for Printable<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for character in self.0.to_string().chars() {
             match character {
-                // Besides control characters, those that change the direction of text.
+                // Control characters, and the characters that change the direction of text.
                 '\0'..' ' | '\u{7f}'..='\u{9f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
                     write!(f, "\\u{:04x}", u32::from(character))?;
                 }

@@ -20,8 +20,9 @@ use crate::telemetry::{Telemetry, TelemetryConfig};
 /// Maximum time by which work that cannot be cancelled may delay the exit.
 const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Maximum default number of threads that serve calls. They have little work, and the allocator keeps memory for each:
-/// for a document of a million tokens a gateway used 214 MB with 16 threads and 122 MB with 2, and took equally long.
+/// Maximum default number of threads that serve calls. They have little work, and the allocator keeps memory for each
+/// thread. For a document of a million tokens, a gateway used 214 MB with 16 threads and 122 MB with 2, and took
+/// equally long.
 const IO_THREADS_MAX: usize = 8;
 
 /// Address to listen on: `HOST:PORT`, where the host is an IP address or a name.
@@ -72,7 +73,7 @@ pub enum BindError {
     },
 }
 
-/// Listens on `address`. If it is a name of several IP addresses, listens on one of them, preferably of IPv4, as
+/// Listens on `address`. If the host is a name with several IP addresses, listens on one of them. Prefers IPv4, as
 /// clients of `localhost` expect.
 pub async fn bind(address: &ListenAddress) -> Result<TcpListener, BindError> {
     let listen = async {

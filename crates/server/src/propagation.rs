@@ -16,7 +16,7 @@ use crate::deadline;
 use crate::principal::Principal;
 
 /// Added to a propagated deadline, so that the caller's own deadline passes first. Otherwise the callee could report
-/// its timeout first, and the caller would count it as a failure of the callee.
+/// its timeout first, and the caller would count this timeout as a failure of the callee.
 const DEADLINE_SLACK: Duration = Duration::from_millis(100);
 
 /// Trace context of a call that is not traced. The ids only need to be valid: no span has them.
@@ -49,8 +49,8 @@ impl Interceptor for Propagate {
     }
 }
 
-/// Client interceptor for calls that a program repeats on a timer, such as health checks: the server does not trace
-/// them. Otherwise they would be most spans of an idle system.
+/// Client interceptor for calls that a program repeats on a timer, such as health checks. It tells the server not to
+/// trace them. Otherwise most spans of an idle system would come from such calls.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Unsampled;
 

@@ -12,7 +12,7 @@ use crate::error::Rejection;
 pub(crate) enum Phase {
     Loading,
     Ready,
-    /// The device hangs: new calls are refused and calls in flight are ended with an error.
+    /// The device that computes the model hangs: new calls are refused and calls in flight are ended with an error.
     Stalled,
     /// Health and probes report the shutdown. Calls are still served, because some callers may not know yet.
     ShutdownAnnounced,
@@ -58,7 +58,8 @@ impl Readiness {
         });
     }
 
-    /// Fails if load balancers should use other servers: like [`Self::check`], and also once a shutdown is announced.
+    /// Fails if load balancers should use other servers: when [`Self::check`] fails, and also once a shutdown is
+    /// announced.
     pub(crate) fn check_probe(&self) -> Result<(), Rejection> {
         match *self.0.borrow() {
             Phase::ShutdownAnnounced => Err(Rejection::Stopping),

@@ -27,7 +27,7 @@ use crate::metrics::{self, Metrics};
 use crate::principal::PrincipalSource;
 use crate::units::TimeSpan;
 
-/// Maximum time after the drain timeout for calls that are cut off to report the error to their callers.
+/// Maximum time, after the drain timeout, in which calls that are cut off can report the error to their callers.
 const CUT_OFF_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Settings that every server has.
@@ -43,8 +43,8 @@ pub struct ServerArgs {
     /// Maximum number of concurrent calls; further calls are refused with RESOURCE_EXHAUSTED
     #[arg(long, env = "C3_CALLS_MAX", value_name = "CALLS", default_value_t = Self::default().calls_max)]
     pub calls_max: u32,
-    /// Time after which a response of which the caller takes no bytes no longer counts as a concurrent call. After ten
-    /// times as long, it is ended
+    /// If a caller reads no bytes of a response for this time, the call no longer counts as concurrent. After ten times
+    /// as long, the response is ended
     #[arg(long, env = "C3_RESPONSE_STALL", value_name = "DURATION", value_parser = TimeSpan::positive,
         default_value_t = Self::default().response_stall)]
     pub response_stall: TimeSpan,
@@ -64,9 +64,9 @@ impl Default for ServerArgs {
             shutdown_delay: TimeSpan::from_millis(700),
             drain_timeout: TimeSpan::from_secs(20),
             calls_max: 1024,
-            // Longer than a lost packet or a busy reader's pause.
+            // Longer than the pause after a lost packet, or that of a busy reader.
             response_stall: TimeSpan::from_secs(30),
-            // Saves a client that makes a call now and then from connecting anew each time.
+            // Long enough that a client with occasional calls need not connect anew for each of them.
             connection_idle: TimeSpan::from_secs(300),
             io_threads: None,
         }
@@ -76,7 +76,7 @@ impl Default for ServerArgs {
 /// A server before it serves.
 #[derive(Debug)]
 pub struct Server {
-    /// Role in logs and metrics.
+    /// Role of the server in logs and metrics, such as `gateway`.
     pub role: &'static str,
     /// gRPC service whose health is reported in addition to that of the whole server.
     pub service_name: &'static str,
@@ -135,7 +135,7 @@ pub async fn serve(server: Server, listener: TcpListener, shutdown: Cancellation
     health.close().await;
     let ServerArgs { shutdown_delay, drain_timeout, .. } = args;
     tracing::info!(role, %shutdown_delay, %drain_timeout, "draining");
-    // Serves on: `serving` ends only after `closing` is cancelled.
+    // Connections are still served during the delay: `serving` ends only after `closing` is cancelled.
     let _ = tokio::time::timeout(shutdown_delay.0, &mut serving).await;
     readiness.set_draining();
     closing.cancel();
@@ -149,8 +149,8 @@ pub async fn serve(server: Server, listener: TcpListener, shutdown: Cancellation
     Ok(())
 }
 
-/// Wraps the role's routes in the call layer. Health, reflection and metrics stay outside it, so that they always
-/// answer. A path without a route is refused in the request's protocol.
+/// Wraps the role's routes in the call layer. Health, reflection and metrics stay outside this layer, so that they
+/// always answer. A path without a route is refused in the request's protocol.
 fn routes(server: Server, health: &Health) -> Result<Routes, Error> {
     let probed = server.readiness.clone();
     let calls = CallLayer {
@@ -185,7 +185,7 @@ fn reflection(services: &[&'static str]) -> tonic_reflection::server::Builder<'s
     let own = [
         tonic_health::pb::health_server::SERVICE_NAME,
         v1::server_reflection_server::SERVICE_NAME,
-        // Tools that are some years old know no other version.
+        // Tools that are some years old know only this version.
         v1alpha::server_reflection_server::SERVICE_NAME,
     ];
     let builder = tonic_reflection::server::Builder::configure()

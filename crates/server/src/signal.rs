@@ -5,7 +5,7 @@ use std::task::Poll;
 
 use tokio_util::sync::CancellationToken;
 
-/// Exit code of a program that a signal ended, minus the signal's number, as in shells.
+/// Base of exit codes: for a program that a signal ended, shells report 128 plus the signal's number.
 const EXIT_CODE_BASE: u8 = 128;
 
 /// Returns a token that is cancelled by the first signal. A second signal exits the program immediately. Must be called
@@ -38,8 +38,8 @@ pub struct Signals {
 
 #[cfg(unix)]
 impl Signals {
-    /// Starts to listen. SIGHUP stays ignored if the program was started so, as by nohup. Must be called inside a tokio
-    /// runtime.
+    /// Starts to listen. If the program was started with SIGHUP ignored, as by nohup, SIGHUP stays ignored. Must be
+    /// called inside a tokio runtime.
     pub fn listen() -> Self {
         use tokio::signal::unix::{SignalKind, signal};
         let hangup = (!ignores_hangup()).then(SignalKind::hangup);
@@ -51,7 +51,7 @@ impl Signals {
         Self { streams: kinds.map(listen).collect() }
     }
 
-    /// Waits for the next signal. Returns the exit code that shells report for a program that it ended.
+    /// Waits for the next signal. Returns the exit code that shells report for a program that this signal ended.
     pub async fn next(&mut self) -> u8 {
         std::future::poll_fn(|context| {
             for (code, stream) in &mut self.streams {
@@ -65,7 +65,7 @@ impl Signals {
     }
 }
 
-/// Returns true if the program was started with SIGHUP ignored, or if the system does not say.
+/// Returns true if the program was started with SIGHUP ignored, or if this is unknown.
 #[cfg(unix)]
 fn ignores_hangup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -81,7 +81,7 @@ impl Signals {
         Self {}
     }
 
-    /// Waits for the next Ctrl-C. Returns the exit code that shells report for a program that it ended.
+    /// Waits for the next Ctrl-C. Returns the exit code that shells report for a program that Ctrl-C ended.
     pub async fn next(&mut self) -> u8 {
         tokio::signal::ctrl_c().await.expect("any program may handle Ctrl-C");
         EXIT_CODE_BASE + 2

@@ -1,8 +1,8 @@
-//! Stalled responses: those of which the caller takes no bytes, because it reads nothing or its network is gone.
+//! Stalled responses: the caller takes no more bytes of them, because it does not read or its network is gone.
 //!
-//! hyper asks a response's body for its next frame only once the caller has room for the last one. A response whose
-//! body gave a frame and is not asked again is therefore waiting for its caller. It cannot notice this itself, so the
-//! task that drives it does.
+//! hyper asks a response's body for the next frame only once the caller has room for the previous one. If a body gave a
+//! frame and is not asked again, its response is therefore waiting for the caller. The body is not polled meanwhile, so
+//! it cannot notice the stall. The task that drives the response notices it.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -16,27 +16,27 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::admission::Permit;
 
-/// A response ends when it has stalled for this many times the time after which it loses its permit. By then the caller
-/// has had time to recover, and memory that the response holds is worth more than the response.
+/// Multiple of the stall timeout after which a stalled response is ended. Its permit is released after one timeout. By
+/// the end, the caller has had time to recover, and the memory that the response holds is worth more than the response.
 const END_FACTOR: u32 = 10;
 
 thread_local! {
-    /// Last event of a response's body while the current task was polled.
+    /// Last event of a response's body during the current poll of the task that drives the response.
     static BODY: RefCell<BodyEvent> = const { RefCell::new(BodyEvent::Unasked) };
 }
 
 #[derive(Default)]
 enum BodyEvent {
-    /// It was not asked for a frame.
+    /// The body was not asked for a frame.
     #[default]
     Unasked,
-    /// It gave a frame. The call holds this permit.
+    /// The body gave a frame. Its call holds this permit, if any.
     Frame(Option<Arc<Permit>>),
-    /// It had no frame yet, or ended.
+    /// The body had no frame yet, or ended.
     Idle,
 }
 
-/// Records that the body of a response gave a frame, while its call holds `permit`.
+/// Records that the body of a response gave a frame. `permit` is the permit of its call, if the call holds one.
 pub(crate) fn body_gave_frame(permit: Option<Arc<Permit>>) {
     BODY.set(BodyEvent::Frame(permit));
 }
@@ -46,7 +46,8 @@ pub(crate) fn body_is_idle() {
     BODY.set(BodyEvent::Idle);
 }
 
-/// Releases the permit of a response that stalls for `timeout`, and ends the response if it goes on to stall.
+/// Watches one response. Releases its permit once it has stalled for `timeout`, and ends it once it has stalled for
+/// [`END_FACTOR`] times as long.
 #[derive(Debug)]
 pub(crate) struct StallGuard {
     timeout: Duration,
@@ -66,8 +67,8 @@ impl StallGuard {
         Self { timeout, stall: None }
     }
 
-    /// Polls `work`, which drives a response. Returns `None` if the response has stalled for too long; dropping `work`
-    /// then ends it.
+    /// Polls `work`, which drives a response. Returns `None` once the response has stalled for too long. The caller
+    /// must then drop `work`, which ends the response.
     pub(crate) fn poll<W: Future>(&mut self, work: Pin<&mut W>, cx: &mut Context<'_>) -> Poll<Option<W::Output>> {
         BODY.take();
         if let Poll::Ready(output) = work.poll(cx) {
@@ -88,7 +89,7 @@ impl StallGuard {
                 tracing::debug!(stalled = ?since.elapsed(), "ending a response of which the caller takes no bytes");
                 return Poll::Ready(None);
             }
-            // Releases the place of the call in admission, though the call goes on.
+            // Releases the call's permit, although the call goes on.
             permit.take().inspect(|permit| permit.release());
             sleep.as_mut().reset(end);
         }
@@ -96,7 +97,8 @@ impl StallGuard {
     }
 }
 
-/// Spawns the streams of HTTP/2 connections, each under a [`StallGuard`]. A stream that is ended is reset.
+/// Spawns a task for each stream of HTTP/2 connections, under a [`StallGuard`]. If the guard ends a task, its stream is
+/// reset.
 #[derive(Clone, Debug)]
 pub(crate) struct StreamExecutor {
     pub(crate) stall_timeout: Duration,

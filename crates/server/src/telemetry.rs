@@ -139,7 +139,7 @@ fn tracer_provider(endpoint: &str, resource: Resource) -> Result<SdkTracerProvid
 }
 
 /// Accepts spans up to debug level and events up to info level, of our own crates only. The gRPC client that exports
-/// spans also creates spans, and exporting these would create further spans without end.
+/// spans creates spans itself, and exporting these would create further spans without end.
 fn own_spans() -> FilterFn {
     filter_fn(|metadata| {
         let level_max = if metadata.is_span() { Level::DEBUG } else { Level::INFO };

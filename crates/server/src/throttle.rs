@@ -1,4 +1,4 @@
-//! Limit on log lines that a failing part would otherwise print with every call.
+//! Limit on log lines that a failing component would otherwise print with every call.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 /// Minimum time between two lines of one kind.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Limits log lines to one of each kind `K` in 10 seconds. The lines between are counted. `K` must have few values.
+/// Limits log lines to one of each kind `K` in 10 seconds, and counts the suppressed lines. `K` must have few values,
+/// because each is kept for ever.
 #[derive(Debug)]
 pub struct Throttle<K>(Mutex<Vec<Lines<K>>>);
 

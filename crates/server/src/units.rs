@@ -24,7 +24,7 @@ impl TimeSpan {
         Self(Duration::from_secs(secs))
     }
 
-    /// Parses a span that is not zero, for flags of which zero would have no meaning.
+    /// Parses a span that is not zero, for flags that cannot be zero.
     pub fn positive(typed: &str) -> Result<Self, &'static str> {
         let span: Self = typed.parse()?;
         if span.0.is_zero() { Err("must not be 0") } else { Ok(span) }
@@ -72,7 +72,7 @@ impl FromStr for Size {
 }
 
 impl fmt::Display for Size {
-    /// Writes the size exactly, in the largest unit of which it is a multiple.
+    /// Writes the size exactly, in the largest unit that divides it without remainder.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
         match units.into_iter().find(|(unit, _)| self.0 >= *unit && self.0.is_multiple_of(*unit)) {

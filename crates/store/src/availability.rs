@@ -27,12 +27,12 @@ pub enum Unavailable {
     /// The folder or bucket that was opened is gone, as after an unmount.
     #[error("the store has vanished: mount or restore it, or restart the gateway to begin an empty store")]
     Vanished,
-    /// The folder contains a store with another identity than the one that was opened.
+    /// The folder now contains a store whose identity differs from that of the opened store.
     #[error("another store is in the place of the one that was opened: mount that one, or restart the gateway")]
     Replaced,
 }
 
-/// Backend name in errors of this crate's own file operations. Those of `object_store` contain `LocalFileSystem`.
+/// Backend name in errors of this crate's own file operations. Errors of `object_store` name `LocalFileSystem` instead.
 pub(crate) const FOLDER: &str = "folder";
 
 /// Error numbers ENFILE and EMFILE, for which the standard library has no stable kind.

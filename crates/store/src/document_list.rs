@@ -1,4 +1,5 @@
-//! Lists of documents in the order of ids. A page lists only the fan-out subfolders of its own ids.
+//! Lists of documents in the order of ids. Objects are in fan-out subfolders, by the first two digits of the id. To
+//! return a page, only the subfolders of the ids in it are listed.
 
 use std::collections::BTreeMap;
 
@@ -54,8 +55,8 @@ impl IdRange {
 }
 
 impl Store {
-    /// Returns the current versions of documents, expired or not, whose id begins with `prefix` and is above `after`:
-    /// the first `limit` in id order.
+    /// Returns the current versions of the first `limit` documents, in id order, whose id begins with `prefix` and is
+    /// above `after`. Includes expired documents.
     pub async fn documents(
         &self,
         prefix: &str,
@@ -72,14 +73,16 @@ impl Store {
         Ok(documents.into_iter().take(limit).collect())
     }
 
-    /// Returns the current versions of the documents up to some id of a range, and that id. It is the end of the range
-    /// or chosen so that about `limit` documents, deleted ones included, come before it.
+    /// Returns the current versions of the documents from the start of a range up to some id, and that id. The id is
+    /// chosen so that about `limit` documents, deleted ones included, are not above it. If there are fewer, it is the
+    /// end of the range.
     async fn first_documents(
         &self,
         ids: IdRange,
         limit: usize,
     ) -> Result<(BTreeMap<DocumentId, LocatedVersion>, DocumentId), Error> {
-        // Lists packs after objects, to find versions that move, and tombstones last, to leave out concurrent deletes.
+        // Packs are listed after objects, so that versions that are moved to packs meanwhile are found. Tombstones are
+        // listed last, so that documents that are deleted meanwhile are left out.
         let objects = self.first_versions(DOCUMENTS, ids, limit).await?;
         self.packs.refresh().await?;
         let packs = self.packs.all();
@@ -110,7 +113,8 @@ impl Store {
         self.first_versions(folder, ids, usize::MAX).await
     }
 
-    /// Like [`Self::newest_versions`], but stops after the subfolder with which there are at least `limit` documents.
+    /// Like [`Self::newest_versions`], but stops after the first subfolder at whose end at least `limit` documents were
+    /// found.
     async fn first_versions(
         &self,
         folder: &str,

@@ -1,8 +1,8 @@
 //! Documents: finds, writes and deletes the current versions of documents.
 //!
-//! A version is a manifest, in an object of its own or in a record of a pack. The highest version is current unless a
-//! tombstone of the same or a higher version exists. Any gateway may therefore copy a version to a pack and remove the
-//! original later: two copies do no harm, and a deleted document stays deleted.
+//! A version is a manifest, in an object of its own or in a record of a pack, which is an object for many manifests.
+//! The highest version is current unless a tombstone of the same or a higher version exists. Any gateway may therefore
+//! copy a version to a pack and remove the original later: two copies do no harm, and a deleted document stays deleted.
 
 use std::collections::BTreeMap;
 use std::ops::RangeBounds;
@@ -23,11 +23,11 @@ use crate::{Error, Store, StoredObject};
 /// Maximum attempts to read a manifest that is moved between its lookup and its read.
 const READ_ATTEMPTS_MAX: usize = 10;
 
-/// Versions of a document, of which one may be current.
+/// Versions of a document. At most one is current.
 struct Versions {
     /// Location of each version. A version that is both an object and in a pack counts as an object.
     copies: BTreeMap<Version, Location>,
-    /// Highest tombstone.
+    /// Highest version that a tombstone deletes.
     deleted: Option<Version>,
 }
 
@@ -84,9 +84,9 @@ impl Store {
     }
 
     /// Stores a manifest under a new version and deletes the older manifest objects. A put never weakens a document:
-    /// the result, which is returned, has the guarantees of the current version too ([`Manifest::merged_with`]), and
-    /// those of concurrent puts. Fails with [`Error::Collected`] if garbage collection removed, or will remove, an
-    /// object of the manifest.
+    /// the stored manifest, which is returned, also gives the guarantees of the version that was current, and of
+    /// concurrent puts ([`Manifest::merged_with`]). Fails with [`Error::Collected`] if garbage collection removed, or
+    /// will remove, an object of the manifest.
     pub async fn put_manifest(&self, manifest: Manifest) -> Result<StoredObject<Manifest>, Error> {
         let id = manifest.id;
         let (mut known, base) = self.merge_base(&manifest).await?;
@@ -95,7 +95,8 @@ impl Store {
             let next = manifest.merged_with(&merged);
             let own = self.write_version(next, &known).await?;
             let version = own.value.version;
-            // Two concurrent puts cannot miss each other: the one that writes last also lists the version of the other.
+            // Two concurrent puts cannot both miss each other: the put that writes last finds the version of the other
+            // one here.
             let (now, rivals) = self.read_versions(id, |now| rivals(now, &known, version)).await?;
             merged.retain(|stored| Some(stored.value.version) > now.deleted);
             merged.extend(rivals.iter().cloned());
@@ -109,9 +110,9 @@ impl Store {
         }
     }
 
-    /// Replaces `from` by `to`, which may give weaker guarantees. Returns `None`, and changes nothing, if another
-    /// version was current or is written meanwhile. Fails with [`Error::Missing`] if the document has expired or was
-    /// deleted, even by another gateway during the call.
+    /// Replaces the version `from` of a document with `to`, which may give weaker guarantees. Returns `None`, and
+    /// changes nothing, if `from` is not the current version, or if another version is written meanwhile. Fails with
+    /// [`Error::Missing`] if the document has expired or was deleted, even by another gateway during the call.
     pub async fn switch_manifest(
         &self,
         from: &Manifest,
@@ -129,8 +130,8 @@ impl Store {
             self.objects.delete(&key::manifest(from.id, version)).await?;
             return Ok(None);
         }
-        // A concurrent delete looks for versions after it wrote its tombstone, so it finds this version if this call
-        // does not find the tombstone.
+        // A concurrent delete looks for versions after it wrote its tombstone. So if this call does not find the
+        // tombstone, the delete finds the version that this call wrote.
         if now.deleted >= Some(from.version) {
             self.write_tombstone(from.id, version).await?;
             return Err(missing(from.id));
@@ -139,8 +140,9 @@ impl Store {
         Ok(Some(stored))
     }
 
-    /// Returns the versions of a document and, if it exists, the one whose guarantees a put of `manifest` must keep.
-    /// Writes a tombstone if the document has expired, so that its names and labels do not apply to the next version.
+    /// Returns the versions of a document, and the current one if the document exists. A put of `manifest` must keep
+    /// the guarantees of that version. If the document has expired, writes a tombstone, so that names and labels of the
+    /// expired document do not apply to the new version.
     async fn merge_base(&self, manifest: &Manifest) -> Result<(Versions, Option<StoredObject<Manifest>>), Error> {
         loop {
             let current = |versions: &Versions| Vec::from_iter(versions.current());
@@ -151,7 +153,8 @@ impl Store {
                 }
                 Some(mut base) => {
                     if base.value.margin() > manifest.margin() && !self.is_readable(&base.value).await? {
-                        // Its verification guarantees nothing any more, so the put repairs the document.
+                        // The text of this version is lost, so its verification guarantees nothing. Without it, the
+                        // shards of the put replace the unreadable ones.
                         base.value.verification = None;
                     }
                     return Ok((versions, Some(base)));
@@ -204,7 +207,8 @@ impl Store {
     /// Writes a manifest under a version above all `known` ones. Fails with [`Error::Collected`] if garbage collection
     /// removed, or will remove, an object of the manifest.
     async fn write_version(&self, mut manifest: Manifest, known: &Versions) -> Result<StoredObject<Manifest>, Error> {
-        // A newer version never goes into a pack: gateways that know an older one would not look for it there.
+        // A newer version of a document never goes into a pack: a gateway that knows an older version looks for newer
+        // ones only among objects.
         let small = manifest.shards.iter().all(|shard| matches!(shard.placement, Placement::Inline { .. }));
         let packable = small && known.current().is_none();
         loop {
@@ -225,7 +229,8 @@ impl Store {
         }
     }
 
-    /// Deletes the manifest objects of the versions in a range, which a newer version or a tombstone replaces.
+    /// Deletes the manifest objects of the versions in a range. A newer version or a tombstone must have replaced these
+    /// versions.
     async fn delete_objects(
         &self,
         id: DocumentId,
@@ -240,10 +245,12 @@ impl Store {
         Ok(())
     }
 
-    /// Fails, and deletes the manifest, if an object of this durable manifest is missing or pending deletion.
+    /// Checks the objects of a manifest that is already durable. If one is missing or pending deletion, deletes the
+    /// manifest and fails.
     ///
-    /// If this succeeds, no sweep removes the objects later: a pending-delete list from after the snapshot is executed
-    /// only after a mark phase that sees the manifest. An older list is in the snapshot, or its objects are missing.
+    /// If this succeeds, no sweep removes the objects later. A pending-delete list that is written after the snapshot
+    /// is executed only after a mark phase, which sees the manifest. An older list either is in the snapshot, or was
+    /// executed, so that its objects are missing.
     async fn check_objects(&self, manifest: &Manifest) -> Result<(), Error> {
         let keys = Vec::from_iter(manifest.object_keys());
         if keys.is_empty() {
@@ -288,7 +295,8 @@ impl Store {
         self.objects.put(&key::tombstone(id, version), b"", Space::Reserve).await.map(drop)
     }
 
-    /// Lists all copies of all manifests. Packs are listed after objects to find versions that are moved meanwhile.
+    /// Lists all copies of all manifests. Packs are listed after objects, so that versions that are moved to packs
+    /// meanwhile are found.
     pub(crate) async fn inventory(&self) -> Result<Inventory, Error> {
         let folder = Path::from(DOCUMENTS);
         let objects: Vec<_> = self.objects.list(&folder, &folder).try_collect().await?;
@@ -321,18 +329,19 @@ impl Store {
         if current.is_some() {
             return Ok(current);
         }
-        // Another gateway may have put the document into a pack, or moved it, after this gateway last listed the packs.
+        // Another gateway may have written the document into a pack, or moved it to one, after this gateway last listed
+        // the packs.
         self.packs.refresh().await?;
         Ok(self.versions(id).await?.current())
     }
 
-    /// Returns the versions in objects now, and those in the packs of the last refresh.
+    /// Returns the versions that are objects now, and the versions that were in packs at the last refresh.
     async fn versions(&self, id: DocumentId) -> Result<Versions, Error> {
         let objects = self.object_versions(id).await?;
         Ok(self.with_packed(id, objects))
     }
 
-    /// Returns all versions. Lists packs after objects to find versions that are moved meanwhile.
+    /// Returns all versions. Lists packs after objects, so that versions that are moved to packs meanwhile are found.
     async fn latest_versions(&self, id: DocumentId) -> Result<Versions, Error> {
         let objects = self.object_versions(id).await?;
         self.packs.refresh().await?;
@@ -358,7 +367,8 @@ impl Store {
     }
 }
 
-/// Returns the live versions that another writer has written since the versions were `known`: all but `own`.
+/// Returns the live versions in `now` that other writers have written since `known` was listed. `own` is the version of
+/// the caller, which is left out.
 fn rivals(now: &Versions, known: &Versions, own: Version) -> Vec<LocatedVersion> {
     now.live().filter(|located| located.version != own && !known.copies.contains_key(&located.version)).collect()
 }

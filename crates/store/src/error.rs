@@ -8,7 +8,8 @@ use c3_types::Invalid;
 
 use crate::availability::{FOLDER, Unavailable};
 
-/// Error of an operation of the store. Cheap to clone, so that all callers that wait for one read can return its error.
+/// Error of an operation of the store. Cheap to clone, so that each of several callers that wait for the same read can
+/// return the error.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The object does not exist.
@@ -25,7 +26,8 @@ pub enum Error {
         /// The check that failed.
         problem: String,
     },
-    /// Garbage collection removed an object, or is about to, while a document that refers to it was being stored.
+    /// While a document was being stored, garbage collection removed an object to which the document refers, or
+    /// scheduled its removal.
     #[error("{object} was garbage-collected while the text was being stored: put the text again")]
     Collected {
         /// Key of the object.

@@ -255,7 +255,8 @@ impl Check<'_> {
         Ok((replacement.window_bytes == entry.window_bytes).then_some(replacement.placement))
     }
 
-    /// Checks an object unless `shards` did. Repair mode deletes a damaged object, but restores a damaged tombstone.
+    /// Checks an object, unless [`Self::shards`] has already checked it. Repair mode deletes a damaged object, but
+    /// restores a damaged tombstone.
     async fn other(&mut self, folder: &str, key: &ObjectKey) -> Result<Option<Finding>, Error> {
         self.summary.objects += 1;
         if self.referenced.contains(key) {
@@ -269,7 +270,7 @@ impl Check<'_> {
         let repaired = self.mode == FsckMode::Repair;
         match (repaired, folder) {
             (false, _) => {}
-            // Without its tombstone, a deleted document could exist again. The payload of every tombstone is empty.
+            // Without its tombstone, a deleted document could reappear. The payload of every tombstone is empty.
             (true, DELETED) => self.store.objects.restore(key, b"").await?,
             (true, _) => self.store.objects.delete(key).await?,
         }
@@ -277,7 +278,7 @@ impl Check<'_> {
     }
 }
 
-/// Reads the index of a pack, or finds the records without it if it is damaged. Also returns the fault, if any.
+/// Reads the index of a pack. If the index is damaged, finds the records without it. Also returns the fault, if any.
 fn read_index(key: &ObjectKey, pack: &Bytes) -> (Vec<Entry>, Option<String>) {
     let size = pack.len() as u64;
     let index = format::index_and_trailer(size, pack).and_then(|bytes| {
@@ -297,7 +298,8 @@ fn read_index(key: &ObjectKey, pack: &Bytes) -> (Vec<Entry>, Option<String>) {
     }
 }
 
-/// Returns whether no record is missing: the bytes after the last entry are as many as an index of all entries takes.
+/// Returns whether `entries` contain every record of the pack. If so, the index of these entries and the trailer
+/// exactly fill the space after the last record.
 fn is_complete(pack: &Bytes, entries: &[Entry]) -> bool {
     let records_end = entries.iter().map(|entry| entry.range.end).max().unwrap_or(0) as usize;
     let index = PAYLOAD_AT + entries.len() * format::ENTRY_BYTES + format::TRAILER_BYTES;

@@ -1,13 +1,17 @@
 //! The durable store: manifests, latents and corrections on `object_store`, and cache tiers in front of it.
 //!
+//! A document's text is cut into *shards*, and a shard into *windows*. *Latents* are the compressed form of a window,
+//! from which a decoder restores the text. *Corrections* are the tokens that the decoder would get wrong, or right only
+//! by a thin margin. A *manifest* lists the shards of a document.
+//!
 //! The store contains no text. Objects are created and deleted, never changed: a change is a new object under a new
-//! version. The only overwrite is fsck's, which restores a damaged tombstone.
+//! version. Only fsck overwrites an object: it restores a damaged tombstone.
 //!
 //! - [`object`]: keys, the checksummed envelope, backends, idempotent writes.
 //! - [`shard`], [`manifest`]: payloads of objects. `documents`: finds, writes and deletes documents.
 //!   [`document_list`]: lists them.
 //! - `pack`: many small manifests in one object. [`register`]: names and labels, changed by compare-and-set.
-//! - [`upload_session`]: progress records, by which interrupted puts are resumed.
+//! - [`upload_session`]: progress records of puts (writes of a document), from which an interrupted put is resumed.
 //! - `usage`: space by purpose. `gc`: mark and sweep. [`fsck`]: reads all objects, and reports and repairs damage.
 //! - [`cache`]: memory and Redis tiers for shards, and a memory cache of manifests.
 
@@ -84,7 +88,8 @@ pub struct ShardWindow {
 }
 
 impl Store {
-    /// Opens a local folder, which is created if missing, or the object store at a URL. Checks that it is writable.
+    /// Opens a local folder, which is created if missing, or the object store at a URL. Fails if the store is not
+    /// writable, but accepts a full store.
     pub async fn open(backend: impl Into<BackendSettings>) -> Result<Self, OpenError> {
         let objects = Arc::new(Objects::open(&backend.into()).await?);
         let packs = Arc::new(PackIndex::new(Arc::clone(&objects)));
@@ -92,13 +97,14 @@ impl Store {
         Ok(Self { pending_deletes: PendingDeletes::new(Arc::clone(&objects)), objects, packs, group_commit })
     }
 
-    /// Measures all objects. Warns of entries that are not the store's if their number has changed. Lists the whole
-    /// store.
+    /// Measures all objects. Lists the whole store. Logs a warning if the number of foreign entries, which are not the
+    /// store's, has changed since the last listing and is not zero.
     pub async fn size(&self) -> Result<Size, Error> {
         Ok(self.objects.survey().await?.objects)
     }
 
-    /// Counts a put as in progress until the guard is dropped. Small documents of concurrent puts share a pack.
+    /// Counts a put as in progress until the guard is dropped. The manifests of small documents from concurrent puts
+    /// share an object, the *pack*.
     pub fn begin_put(&self) -> PutInProgress {
         self.group_commit.begin()
     }

@@ -38,7 +38,8 @@ pub(crate) enum Tier {
 pub(crate) enum Lookup {
     Hit,
     Miss,
-    /// The tier failed, or was skipped after a failure. Invalid values are failures in the store, but misses in Redis.
+    /// The tier failed, or was skipped after a failure. An invalid value counts as a failure in the store, but as a
+    /// miss in Redis.
     Failed,
 }
 

@@ -1,5 +1,5 @@
-//! Protobuf messages that several kinds of stored objects contain. Their field numbers equal those of the `c3.v1`
-//! protocol, whose messages the first stores contained. Later fields may differ from the protocol.
+//! Protobuf messages that several kinds of stored objects contain. The first stores contained messages of the `c3.v1`
+//! protocol itself, so the field numbers equal those of the protocol. Fields that were added later may differ from it.
 
 use std::ops::Range;
 

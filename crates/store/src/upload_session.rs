@@ -1,4 +1,5 @@
-//! Upload sessions: progress records of unfinished puts, so that an interrupted put can be resumed.
+//! Upload sessions: progress records of unfinished puts (writes of documents), so that an interrupted put can be
+//! resumed.
 //!
 //! A record contains the options of a put, and a manifest of the shards that are already durable. Garbage collection
 //! keeps these shards, so a put may take longer than the grace period. A newer record replaces older ones. A session is
@@ -29,7 +30,8 @@ pub struct UploadSession {
     pub name: UploadName,
     /// Options of the put, as encoded by the gateway. The options of a resumed put must not contradict them.
     pub options: Bytes,
-    /// Manifest of the durable shards, without gaps from the first on. Its expiry is that of the session.
+    /// Manifest of the durable shards, from the first one on and without gaps. The expiry of this manifest is that of
+    /// the session.
     pub manifest: Manifest,
 }
 
@@ -128,7 +130,8 @@ impl Store {
         Ok(keys)
     }
 
-    /// Reads a record; `None` if it is missing or damaged. Without it a put repeats work, but no document is lost.
+    /// Reads a record; `None` if it is missing or damaged. Without its record, a put repeats work, but no document is
+    /// lost.
     async fn read_upload(&self, key: &ObjectKey) -> Result<Option<UploadSession>, Error> {
         let read = match self.objects.get(key).await {
             Ok((payload, _)) => UploadSession::decode(key, payload),

@@ -1,4 +1,4 @@
-//! Space in the store, divided into the objects of documents, those of unfinished uploads, and the rest.
+//! Space in the store, divided into the objects of documents, the objects of unfinished uploads, and the rest.
 
 use std::collections::HashSet;
 
@@ -12,10 +12,10 @@ use crate::object::key::{
 };
 use crate::{Error, Store};
 
-/// Half of the BLAKE3 hash of a key. It saves memory, since a store may have millions of keys.
+/// First half of the BLAKE3 hash of a key. A store may have millions of keys, and this takes less memory than a key.
 type KeyDigest = [u8; 16];
 
-/// Latents and corrections to which manifests refer.
+/// Set of the latents and corrections objects to which manifests refer.
 #[derive(Default)]
 pub struct References(HashSet<KeyDigest>);
 
@@ -26,9 +26,10 @@ pub struct Usage {
     pub all: Size,
     /// Number of uploads that can be resumed.
     pub uploads: u64,
-    /// Records of these uploads, and latents and corrections to which only uploads refer.
+    /// Records of uploads, including expired ones, and the latents and corrections to which only unexpired uploads
+    /// refer.
     pub of_uploads: Size,
-    /// Latents and corrections to which nothing refers, tombstones, and pending-delete lists.
+    /// Latents and corrections to which nothing refers, tombstones, and the pending-delete lists of garbage collection.
     pub unused: Size,
 }
 
@@ -45,7 +46,8 @@ impl References {
 }
 
 impl Store {
-    /// Measures the space in the store. `documents` refers to the objects of all documents. Lists the whole store.
+    /// Measures the space in the store. `documents` must contain the references of all documents. Lists the whole
+    /// store.
     pub async fn usage(&self, documents: &References) -> Result<Usage, Error> {
         let (mut usage, mut uploads) = (Usage::default(), References::default());
         for session in self.uploads().await? {

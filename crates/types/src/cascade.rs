@@ -70,7 +70,8 @@ pub struct Description {
     pub stage: Stage,
     /// Cascade of the node.
     pub cascade: Cascade,
-    /// Name of the order and precision of the computation. Nodes with equal names are treated as computing equal bits.
+    /// Name of the arithmetic, which is the exact order and precision of the node's computation. Nodes with the same
+    /// arithmetic are expected to compute identical bits.
     pub arithmetic: String,
     /// Ratios that the checkpoint supports.
     pub ratios: RatioRange,

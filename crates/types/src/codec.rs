@@ -1,13 +1,13 @@
 //! Encodings of the floats of a latent group, in the little-endian layouts of GGUF.
 //!
-//! As in the training of the default model, the Q4_0 encoder divides values by the scale after rounding it to f16. ggml
-//! divides by the unrounded scale, which changes a few values in 10,000. The decoder accepts both.
+//! As in the training of the default model, the Q4_0 encoder first rounds the scale to f16, then divides the values by
+//! it. ggml divides by the unrounded scale, which changes a few values in 10,000. The decoder accepts both.
 
 use half::{bf16, f16};
 
 use crate::Invalid;
 
-/// Values per Q8_0 or Q4_0 block.
+/// Values per block of Q8_0 or Q4_0; all values of a block share one scale.
 const BLOCK: usize = 32;
 const Q8_0_BLOCK_BYTES: usize = 2 + BLOCK;
 const Q4_0_BLOCK_BYTES: usize = 2 + BLOCK / 2;

@@ -1,4 +1,5 @@
-//! Corrections: tokens that are forced when a decoder restores a window.
+//! Corrections: tokens that are forced when a decoder restores a window, which is the run of text tokens of one latent
+//! group.
 
 use serde::Serialize;
 

@@ -6,8 +6,9 @@ use crate::{Cascade, DocumentId, Labels, LatentCodec};
 
 /// A stored document.
 ///
-/// Serializes to a flat record. `cascade` is the cascade's name. `verified`, `fidelity` and `corrections` replace
-/// `verification`; without it, the last two are null. Expiry, labels and names are omitted if there are none.
+/// Serializes to a flat record. `cascade` is the cascade's name. The fields `verified`, `fidelity` and `corrections`
+/// take the place of `verification`. In an unverified document, `fidelity` and `corrections` are null. Expiry, labels
+/// and names are omitted if there are none.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document {
     /// BLAKE3 hash of the text.
@@ -18,7 +19,7 @@ pub struct Document {
     pub tokens: u64,
     /// Number of latents.
     pub latents: u64,
-    /// Requested text tokens per latent; 0 if the shards have different ratios.
+    /// Ratio: the requested number of text tokens per latent; 0 if the shards have different ratios.
     pub ratio: u32,
     /// Encoding of the latents.
     pub codec: LatentCodec,
@@ -26,15 +27,15 @@ pub struct Document {
     pub verification: Option<Verification>,
     /// Cascade that made the latents.
     pub cascade: Cascade,
-    /// Number of shards.
+    /// Number of shards, which are the parts of the text that a node compresses as a unit.
     pub shards: u64,
-    /// Number of windows. Each window has one latent group.
+    /// Number of windows, which are parts of shards. Each window has one latent group.
     pub windows: u64,
     /// Bytes of the document's manifest, latents and corrections in the store.
     pub stored_bytes: u64,
     /// Time of the write, as Unix time in milliseconds.
     pub created_unix_ms: u64,
-    /// Expiry, as Unix time in milliseconds: from then on, the document is not found. `None`: never.
+    /// Expiry, as Unix time in milliseconds: from then on, the document is not found. `None`: it never expires.
     pub expires_unix_ms: Option<u64>,
     /// Labels. Empty except in responses of Stat and List, and in the result of a put that sets labels.
     pub labels: Labels,
@@ -47,16 +48,17 @@ pub struct Document {
 pub struct Verification {
     /// Tokens that the decoder predicts correctly without corrections.
     pub tokens_right: u64,
-    /// Number of corrections.
+    /// Number of corrections: tokens that are forced because the decoder would not reliably predict them.
     pub corrections: u64,
-    /// Minimum logit margin of a correct prediction. A smaller margin made the token a correction.
+    /// Minimum logit margin of a correct prediction. A token that was predicted with a smaller margin got a correction.
     pub margin: f32,
-    /// Arithmetic of the decoder that verified the document.
+    /// Name of the arithmetic (exact order and precision of computation) of the decoder that verified the document.
     pub arithmetic: String,
 }
 
 impl Document {
-    /// Returns the fraction of tokens that the decoder predicts correctly, 1 without tokens, `None` if not verified.
+    /// Returns the fraction of tokens that the decoder predicts correctly without corrections. The fraction is 1 for a
+    /// document without tokens, and `None` for an unverified one.
     pub fn fidelity(&self) -> Option<f64> {
         let right = self.verification.as_ref()?.tokens_right;
         Some(if self.tokens == 0 { 1.0 } else { right as f64 / self.tokens as f64 })

@@ -82,12 +82,12 @@ hash_type!(
     "id"
 );
 hash_type!(
-    /// Id of a shard: BLAKE3 hash of the shard's bytes.
+    /// Id of a shard, which is a part of a document: BLAKE3 hash of the shard's bytes.
     ShardHash,
     "shard"
 );
 hash_type!(
-    /// BLAKE3 hash of a window's bytes.
+    /// BLAKE3 hash of the bytes of a window, which is a part of a shard.
     WindowHash,
     "hash"
 );
@@ -137,7 +137,7 @@ impl FromStr for IdPrefix {
             return Ok(Self(typed.to_ascii_lowercase()));
         }
         let problem = format!(
-            "`{}` is not a document id: 64 hexadecimal digits, or the first {} or more of them; names begin with @",
+            "`{}` is not a document id: give 64 hexadecimal digits, at least the first {} of them, or a name as @NAME",
             excerpt(typed),
             Self::DIGITS_MIN
         );

@@ -13,7 +13,8 @@ const LABELS_MAX: usize = 32;
 const KEY_BYTES_MAX: usize = 72;
 /// Maximum bytes of a value.
 const VALUE_BYTES_MAX: usize = 256;
-/// Key of the label with the path of a document's file. Paths of further files have the keys `path.2`, `path.3`, ….
+/// Key of the label that holds the path of the file that a document was read from. If several files have the same text,
+/// the further paths have the keys `path.2`, `path.3`, ….
 pub const PATH_LABEL: &str = "path";
 
 /// Labels of a document, at most 32. A key has 1 to 72 bytes and no `=`. A value has at most 256 bytes. Keys and values
@@ -64,7 +65,8 @@ impl Labels {
         wanted.0.iter().all(|(key, value)| self.0.get(key) == Some(value))
     }
 
-    /// Returns a copy: first without the keys in `remove`, then with the labels of `set`. Errors: too many labels.
+    /// Returns a copy without the keys in `remove` and with the labels of `set`. A key in both is set. Errors: too many
+    /// labels.
     pub fn with_changes(&self, set: &Self, remove: &[String]) -> Result<Self, Invalid> {
         let mut labels = self.0.clone();
         labels.retain(|key, _| !remove.contains(key));
@@ -81,8 +83,9 @@ impl Labels {
         self.iter().filter(move |(key, _)| is_path(key)).map(|(_, value)| value)
     }
 
-    /// Returns a copy with the labels of `set`. Its path replaces no other path, but becomes a further one as long as
-    /// there are fewer than 32 labels. Errors: too many labels.
+    /// Returns a copy with the labels of `set`, as a put sets them. The path in `set` does not replace other paths. It
+    /// is added under the next free key (`path`, `path.2`, …), unless the document has this path or 32 labels already.
+    /// Errors: too many labels.
     pub fn with_put(&self, set: &Self) -> Result<Self, Invalid> {
         let mut set = set.clone();
         let Some(path) = set.0.remove(PATH_LABEL) else { return self.with_changes(&set, &[]) };

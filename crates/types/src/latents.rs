@@ -5,9 +5,11 @@ use serde::Serialize;
 
 use crate::{Fingerprint, Invalid, LatentCodec, limits};
 
-/// The compressor's last hidden states at its query positions: a tensor `latents` × `width`, in encoded form.
+/// The compressor's last hidden states at its query positions: a tensor `latents` × `width`, in encoded form. It stands
+/// for one window, which is a run of text tokens.
 ///
-/// Its sizes and checksum are valid, and its floats are finite. Decoder nodes check the compressor's fingerprint.
+/// The sizes and the checksum are valid, and the floats are finite. The fingerprint of the compressor is not checked
+/// here but by decoder nodes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LatentGroup(LatentGroupParts);
 
@@ -40,7 +42,7 @@ pub struct Provenance {
 }
 
 impl LatentGroup {
-    /// Checks sizes against [`limits`] and `codec`, then the checksum, and that all floats are finite.
+    /// Checks that the sizes fit [`limits`] and `codec`, that the checksum is right, and that all floats are finite.
     pub fn new(parts: LatentGroupParts) -> Result<Self, Invalid> {
         let bounded = |field, value, most| match value {
             0 => Err(Invalid::new(field, "must not be 0")),

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{Document, DocumentId, DocumentName, Invalid, Labels, Namespace};
 
-/// Filter and position of a list of documents, in the order of ids. The default lists all documents.
+/// Filter and start of a list of documents. The list is in the order of ids. The default lists all documents.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListQuery {
     /// Only ids that begin with these hexadecimal digits, in lower case.
@@ -13,7 +13,7 @@ pub struct ListQuery {
     pub after: Option<DocumentId>,
     /// Only documents that have all of these labels.
     pub labels: Labels,
-    /// Only documents that have a name in this filter.
+    /// Only documents that have a name that matches this filter.
     pub names: Option<NameFilter>,
     /// Maximum number of documents in a page; 0: the gateway's maximum.
     pub page_size: u32,
@@ -114,7 +114,8 @@ pub struct Totals {
     pub tokens: u64,
     /// Number of latents.
     pub latents: u64,
-    /// Number of shards. A shard of several documents is counted once for each document.
+    /// Number of shards, the parts of a text that are compressed as units. A shard of several documents is counted once
+    /// for each document.
     pub shards: u64,
     /// Number of windows.
     pub windows: u64,
@@ -124,15 +125,16 @@ pub struct Totals {
     pub objects: u64,
     /// Bytes of all objects in the store.
     pub stored_bytes: u64,
-    /// Number of documents that cannot be read. Documents, bytes, tokens, latents, shards and windows exclude them.
+    /// Number of documents that cannot be read. The fields from `documents` to `windows` do not count them.
     pub damaged: u64,
     /// Number of uploads that can be resumed.
     pub uploads: u64,
-    /// Number of the objects of these uploads to which no document refers.
+    /// Number of objects of these uploads that no document refers to.
     pub upload_objects: u64,
     /// Bytes of the objects in `upload_objects`.
     pub upload_bytes: u64,
-    /// Number of objects to which nothing refers: of interrupted or running puts, and of deleted documents.
+    /// Number of objects that nothing refers to. They were left by interrupted or running puts, or by deleted
+    /// documents.
     pub unused_objects: u64,
     /// Bytes of the objects in `unused_objects`.
     pub unused_bytes: u64,

@@ -15,9 +15,11 @@ pub struct SweepSummary {
     pub removed_bytes: u64,
     /// Number of expired documents that were deleted.
     pub expired: u64,
-    /// Number of documents that compaction moved into new packs.
+    /// Number of documents that compaction moved into new packs. A pack is an object that several small documents
+    /// share.
     pub packed: u64,
-    /// Number of manifests and packs that cannot be read. If it is not 0, no shard's object is removed.
+    /// Number of manifests and packs that cannot be read. If it is not 0, no latents, corrections, names or labels are
+    /// removed.
     pub unreadable: u64,
 }
 

@@ -13,7 +13,8 @@ const SIGIL: char = '@';
 const SEPARATOR: char = '/';
 /// Namespace of names that are written without a namespace.
 const DEFAULT_NAMESPACE: &str = "default";
-/// Maximum bytes of a namespace or name. Percent-encoding can triple them, and file names have at most 255 bytes.
+/// Maximum bytes of a namespace or name. The store percent-encodes both in file names, which have at most 255 bytes,
+/// and the encoding can triple their length.
 const PART_BYTES_MAX: usize = 72;
 
 /// ASCII punctuation that a new name may contain. Other punctuation has a meaning in shells or URLs.
@@ -26,7 +27,8 @@ pub struct DocumentName {
     name: String,
 }
 
-/// Namespace of names: 1 to 72 bytes without control characters, `/`, and white space at the ends; not `.` or `..`.
+/// Namespace of names: 1 to 72 bytes. It has no control characters, no `/` and no white space at its ends, and is not
+/// `.` or `..`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Namespace(String);
 
@@ -39,7 +41,7 @@ pub enum DocumentRef {
     Name(DocumentName),
 }
 
-/// Precondition for a change of a name or of labels, on their current version.
+/// Precondition for a change of a name or of labels. It concerns their current version.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(into = "Option<String>")]
 pub enum Expected {
@@ -97,16 +99,16 @@ impl fmt::Display for Namespace {
 }
 
 impl DocumentName {
-    /// Checks a name. The rules for each of its parts between `/` are the same as for [`Namespace`]; together, they
-    /// have at most 72 bytes.
+    /// Checks a name. Each of its parts between `/` follows the rules of a [`Namespace`]. The whole name has at most 72
+    /// bytes.
     pub fn new(namespace: Namespace, name: String) -> Result<Self, Invalid> {
         length("name", &name)?;
         name.split(SEPARATOR).try_for_each(|name| part("name", name.to_owned()).map(drop))?;
         Ok(Self { namespace, name })
     }
 
-    /// Refuses a name with white space, or with ASCII punctuation other than `. _ - + : @ ~ , =` and `/`. Only new
-    /// names are refused: earlier versions allowed such names, which can still be used and removed.
+    /// Refuses a name with white space, or with ASCII punctuation other than `. _ - + : @ ~ , =` and `/`. Call it for
+    /// new names only. Earlier versions allowed such names, which can still be used and removed.
     pub fn checked_as_new(self) -> Result<Self, Invalid> {
         let is_wrong = |c: &char| c.is_whitespace() || c.is_ascii_punctuation() && !NEW_NAME_PUNCTUATION.contains(*c);
         match self.namespace.0.chars().chain(self.name.chars()).find(is_wrong) {
@@ -177,7 +179,7 @@ impl fmt::Display for DocumentRef {
 }
 
 impl Expected {
-    /// Converts the token in a request: `None` is [`Self::Any`], an empty token is [`Self::Absent`].
+    /// Converts the token in a request: `None` becomes [`Self::Any`], and an empty token becomes [`Self::Absent`].
     pub fn from_token(expected: Option<String>) -> Self {
         match expected {
             None => Self::Any,
@@ -195,7 +197,8 @@ impl Expected {
         }
     }
 
-    /// Returns true if the current version meets the precondition. `current` is its token, `None` if nothing exists.
+    /// Returns true if the current version meets the precondition. `current` is the token of this version, or `None` if
+    /// the name or labels do not exist.
     pub fn matches(&self, current: Option<&str>) -> bool {
         match self {
             Self::Any => true,

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{IdPrefix, Invalid, Labels, LatentCodec, PutName, UploadName};
 
-/// Ratios that a checkpoint supports, from `min` to `max` inclusive.
+/// Ratios (text tokens per latent) that a checkpoint supports, from `min` to `max` inclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct RatioRange {
     /// Minimum text tokens per latent.
@@ -29,7 +29,8 @@ impl RatioRange {
     }
 }
 
-/// Options of a write. An unset cascade, ratio, codec or margin comes from `base`, the gateway or the checkpoint.
+/// Options of a write. If the cascade, ratio, codec or margin is unset, its value comes from `base`, the gateway or the
+/// checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct WriteOptions {
     /// Name of the cascade.
@@ -40,17 +41,18 @@ pub struct WriteOptions {
     pub codec: Option<LatentCodec>,
     /// Skips verification: the document has no corrections, so its text may not be restored exactly.
     pub skip_verification: bool,
-    /// Minimum logit margin of a correct prediction. A token with a smaller margin gets a correction.
+    /// Minimum logit margin of a correct prediction. A token with a smaller margin gets a correction, so that it is
+    /// forced when the text is restored.
     pub margin: Option<f32>,
     /// Size of the text in bytes, if known.
     pub bytes: Option<u64>,
-    /// Chooses a ratio for each shard. `ratio` must then be `None`.
+    /// Chooses a ratio for each shard (part of the text). `ratio` must then be `None`.
     pub auto_ratio: Option<AutoRatio>,
     /// Seconds after which the document expires; `None`: never.
     pub ttl_seconds: Option<u64>,
     /// Name for resuming the upload; `None`: the gateway chooses a name.
     pub upload: Option<UploadName>,
-    /// Stored document that the text is an edited version of, or is appended to.
+    /// Stored document that the text is based on.
     pub base: Option<Base>,
     /// Name to give the document once it is durable.
     pub name: Option<PutName>,
@@ -58,7 +60,8 @@ pub struct WriteOptions {
     pub labels: Labels,
 }
 
-/// Stored document that a text is based on. It provides the values of an unset cascade, ratio, codec and margin.
+/// Stored document that a text is based on. If the cascade, ratio, codec or margin of the write is unset, the stored
+/// document's value applies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Base {
@@ -110,9 +113,10 @@ impl AutoRatio {
     /// Maximum number of candidate ratios.
     const RATIOS_MAX: usize = 16;
 
-    /// Checks the bound, and sorts, deduplicates and checks `ratios`. A later check compares them with the checkpoint.
+    /// Checks the bound, and sorts, deduplicates and checks `ratios`. Does not check that the checkpoint supports them.
     ///
-    /// Errors: none or both of the bounds are set, the fidelity is outside (0, 1], a ratio is 0, more than 16 ratios.
+    /// Errors: none or both of the bounds are set, the fidelity is outside (0, 1], a ratio is 0, or there are more than
+    /// 16 ratios.
     pub fn new(
         mut ratios: Vec<u32>,
         fidelity_min: Option<f64>,
@@ -148,7 +152,7 @@ impl AutoRatio {
 }
 
 impl WriteOptions {
-    /// Refuses an invalid margin and contradicting options. A later check compares the ratio with the checkpoint.
+    /// Refuses an invalid margin and contradicting options. Does not check that the checkpoint supports the ratio.
     pub fn check(&self) -> Result<(), Invalid> {
         let auto = |problem| Err(Invalid::new("auto_ratio", problem));
         match (&self.auto_ratio, self.margin) {
@@ -193,6 +197,6 @@ pub struct DecompressOptions {
 pub struct Prompt {
     /// Text of the prompt.
     pub text: String,
-    /// Maximum tokens of the answer; 0: 4096, the maximum of the published code.
+    /// Maximum tokens of the answer; 0 selects 4096, the maximum of the published C3 code.
     pub tokens_max: u32,
 }

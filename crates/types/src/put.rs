@@ -25,9 +25,10 @@ pub struct Progress {
     pub tokens_done: u64,
     /// Number of bytes in `bytes_done` that were already in the store.
     pub bytes_reused: u64,
-    /// Estimated time left; `None` if the size of the text is unknown, or if no shard was computed yet.
+    /// Estimated time left; `None` if the size of the text is unknown, or if no shard (part of the text) was computed
+    /// yet.
     pub time_left: Option<Duration>,
-    /// Name for resuming the write; `None` as long as it cannot be resumed. See [`WriteOptions::upload`].
+    /// Name for resuming the write; `None` as long as the write cannot be resumed. See [`WriteOptions::upload`].
     pub upload: Option<UploadName>,
 }
 

@@ -1,4 +1,5 @@
-//! Windows, as parts of a document or of a shard.
+//! Windows: runs of text tokens, each of which has one latent group. A window is a part of a shard, and a shard is the
+//! part of a document that one node compresses as a unit.
 
 use std::ops::Range;
 
@@ -6,7 +7,8 @@ use serde::Serialize;
 
 use crate::{Corrections, LatentGroup, WindowHash};
 
-/// A window of a document. From the latents and corrections, a decoder restores the exact text; the hash confirms it.
+/// A window of a document. A decoder restores the exact text from the latents and corrections, and the hash confirms
+/// the text.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Window {
     /// Index of the window's shard in the document, from 0.

@@ -66,7 +66,8 @@ impl Gateway {
         Ok(page)
     }
 
-    /// Returns the first `limit` matches in order of id. Reads labels, and names if filtered by names; no manifests.
+    /// Returns the first `limit` matches in order of id. Reads labels and, if the query filters by names, the names.
+    /// Reads no manifests.
     async fn matches(&self, query: &ListQuery, limit: usize) -> Result<Vec<Match>, Error> {
         let named = match &query.names {
             Some(names) => Some(self.named_documents(names, query.after).await?),
@@ -98,7 +99,7 @@ impl Gateway {
         Ok(matches)
     }
 
-    /// Returns those of the documents that have the labels and names of the query, in order of id.
+    /// Returns the documents that have the labels and names of the query, in order of id.
     async fn matches_among(
         &self,
         documents: BTreeMap<DocumentId, LocatedVersion>,
@@ -114,7 +115,7 @@ impl Gateway {
             true => BTreeMap::new(),
             false => self.store.newest_versions(DELETED, ids).await?,
         };
-        // Deleting a document also deletes the names and labels that were set before.
+        // Deleting a document also deletes the names and labels that were set before the deletion.
         let is_deleted = |id, since: Version| deleted.get(&id).is_some_and(|&deleted| deleted >= since);
         let candidates = documents.into_iter().filter_map(|(id, manifest)| {
             let names = match named {
@@ -151,7 +152,8 @@ impl Gateway {
         Ok(reads.buffered(READS_IN_FLIGHT).try_filter_map(future::ok).try_collect().await?)
     }
 
-    /// Returns the documents of matching names. A page that begins after a document gets the result of the page before.
+    /// Returns the documents that have a name that matches the filter. For a later page, which begins after a document,
+    /// reuses the names that an earlier page read, if they are still cached.
     async fn named_documents(
         &self,
         filter: &NameFilter,
@@ -167,7 +169,8 @@ impl Gateway {
         Ok(named)
     }
 
-    /// Reads matching names, each with the document version that it was set on. Omits damaged names.
+    /// Reads the names that match the filter, each with the version of the document on which it was set. Omits damaged
+    /// names.
     async fn read_named_documents(&self, filter: &NameFilter) -> Result<NamesByDocument, Error> {
         let names = self.store.names_after(&filter.namespace, None);
         let names = names.try_filter(|(name, _)| future::ready(name.name().starts_with(&filter.prefix)));

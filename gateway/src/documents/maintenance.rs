@@ -42,8 +42,8 @@ impl Gateway {
         }
     }
 
-    /// Measures the store. Then runs garbage collection forever, once per interval, first after one interval; never if
-    /// the interval is zero. Failures are logged.
+    /// Measures the store. Then repeats forever: waits for one interval, and runs garbage collection. If the interval
+    /// is zero, only measures the store. Failures are logged.
     pub(crate) async fn maintain(self: Arc<Self>, interval: Duration) {
         self.measure_store().await;
         if interval.is_zero() {
@@ -75,7 +75,7 @@ impl Gateway {
     }
 }
 
-/// Checks every object and reports faults, which repair mode also repairs if possible. The last event is the summary.
+/// Checks every object and reports faults. Repair mode also repairs them if possible. The last event is the summary.
 pub(crate) fn fsck(gateway: SharedGateway, mode: FsckMode) -> impl Stream<Item = Result<FsckEvent, Error>> + Send {
     try_stream! {
         let events = c3_store::fsck::check(&gateway.store, mode);

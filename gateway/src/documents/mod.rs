@@ -72,7 +72,8 @@ impl Gateway {
         Ok((Document { labels, ..found.value.document(found.bytes) }, token))
     }
 
-    /// Deletes a document and returns its id. Objects that documents share stay until garbage collection.
+    /// Deletes a document and returns its id. Latents and corrections, which other documents may share, stay until
+    /// garbage collection finds them unreferenced.
     pub(crate) async fn delete(&self, reference: &str) -> Result<DocumentId, Error> {
         let id = match reference.parse()? {
             DocumentRef::Id(prefix) => self.resolve_prefix(&prefix).await?,

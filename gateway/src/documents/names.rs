@@ -64,8 +64,9 @@ impl Gateway {
         }
     }
 
-    /// Returns a page of the names that begin with `prefix`, sorted. `after` is the position from the page before, in
-    /// the order of the store, which is not that of names. `requested`: page size; 0: default.
+    /// Returns a page of the names that begin with `prefix`. Names are sorted within a page, but pages follow the order
+    /// of the store, which is not alphabetical. `after` is the name at which the page before ended in that order.
+    /// `requested` is the page size; 0 requests the default.
     pub(crate) async fn list_names(
         &self,
         namespace: &Namespace,
@@ -121,8 +122,8 @@ impl Gateway {
         self.label(&found.value, expected, |labels| labels.with_changes(set, remove)).await
     }
 
-    /// Sets the labels, then the name, that a put requested for its stored document. The document stays if this fails.
-    /// Returns all labels of the document if the put requested any.
+    /// Sets the labels, then the name, that a put requested for its document, which is stored already. If this fails,
+    /// the document stays. Returns all labels of the document if the put requested any.
     pub(crate) async fn set_requested_names(
         &self,
         manifest: &Manifest,

@@ -14,7 +14,8 @@ impl Gateway {
     /// Returns totals over all documents and all objects. Reads every manifest and every name.
     pub(crate) async fn totals(&self) -> Result<Totals, Error> {
         let (mut totals, mut references) = (Totals::default(), References::default());
-        // Names are written after their document. They are listed before it, so the later list contains it.
+        // A name is written only after its document is stored. Names are listed before documents, so that the document
+        // of every listed name is in the list of documents unless it was deleted.
         let names = self.store.names(None).await?;
         let documents = self.store.documents("", None, usize::MAX).await?;
         let deleted = self.store.newest_versions(DELETED, IdRange::all()).await?;

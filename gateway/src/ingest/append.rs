@@ -4,7 +4,8 @@
 //! the new text. The hash of the whole text is resumed from the subtrees in the manifest ([`super::hash`]). The whole
 //! document is decoded and written again if no shard can be kept, or if subtrees and decoded end do not match its id.
 //!
-//! This module is not used for an *edited* version, which the caller sends whole. The store has its unchanged shards.
+//! This module is not used for an *edited* version of a document: the caller sends the whole new text, and the write
+//! reuses the unchanged shards from the store.
 
 use std::sync::Arc;
 
@@ -34,7 +35,8 @@ pub(super) struct Append {
 }
 
 impl Append {
-    /// Decodes the end of `base` that must be cut or hashed again. If no shard can be kept, sets [`Self::reread`].
+    /// Decodes the end of `base` that must be cut or hashed again. If no shard can be kept, or the hash cannot be
+    /// resumed, sets [`Self::reread`] instead.
     pub(super) async fn to(base: &Manifest, plan: &WritePlan, gateway: &SharedGateway) -> Result<Self, Error> {
         let sizes = Vec::from_iter(base.shards.iter().map(ShardEntry::bytes));
         let kept = if can_keep_shards(base, plan) { chunker::settled_count(&sizes) } else { 0 };
@@ -73,7 +75,8 @@ pub(super) fn reread_text(
     }
 }
 
-/// Returns whether the plan has the settings of `base`, except for ratios, and the hash of the text can be resumed.
+/// Returns whether shards of `base` can be kept: the plan has the settings of `base`, except for ratios, the manifest
+/// contains subtrees to resume the hash, and no shard was imported.
 fn can_keep_shards(base: &Manifest, plan: &WritePlan) -> bool {
     // Imported shards must not become part of another document.
     plan.has_settings_of(base)

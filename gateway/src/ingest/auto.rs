@@ -1,10 +1,13 @@
-//! `ratio: auto`: chooses a ratio for each shard, so that the document keeps a bound on fidelity or on stored bytes.
+//! `ratio: auto`: chooses a ratio for each shard, so that the document keeps a bound on fidelity or on stored bytes. A
+//! *shard* is a part of the text that is compressed as a unit. The *ratio* is the number of text tokens per latent.
+//! *Fidelity* is the fraction of tokens that the decoder predicts correctly without corrections.
 //!
-//! Candidate ratios are ordered from preferred to safest: from high to low for a minimum fidelity, from low to high for
-//! maximum stored bytes. The position of a ratio in this order is its *step*. The *cost* of a shard is its number of
-//! wrong tokens, or of stored bytes. The bound limits the sum of all costs, so a shard of low cost leaves *room* for
-//! others. A bound may be missed, even at the safest ratio. [`allocator`] chooses which shards to write at which steps.
-//! Discarded attempts stay in the store until garbage collection.
+//! Candidate ratios are ordered from preferred to safest. For a minimum fidelity, the order is from high to low; for a
+//! maximum of stored bytes, it is from low to high. The position of a ratio in this order is its *step*. The *cost* of
+//! a shard is its number of wrong tokens, or of stored bytes. The bound limits the sum of all costs, so a shard of low
+//! cost leaves *room* for others. A bound may be missed, even at the safest ratio. An *attempt* writes one shard at one
+//! step. [`allocator`] chooses which attempts to make, and which of them to keep. Discarded attempts stay in the store
+//! until garbage collection.
 
 use std::sync::Arc;
 
@@ -24,11 +27,14 @@ use allocator::{Allocator, Totals};
 
 mod allocator;
 
-/// Maximum number of shards in a block, whose ratios are chosen together. Their texts, at most 512 KiB, stay in memory.
+/// Maximum number of shards in a block. The ratios of a block's shards are chosen together. Until then, the texts of
+/// the shards, at most 512 KiB, stay in memory.
 const BLOCK_SHARDS: usize = 32;
-/// Candidates if the caller names none. Unsupported ones are left out; if all are, the checkpoint's default is used.
+/// Candidate ratios if the caller names none. Ratios that the checkpoint does not support are left out. If none
+/// remains, the checkpoint's default ratio is used.
 const RATIOS: [u32; 4] = [10, 20, 40, 80];
-/// Typical factor by which half the ratio reduces the number of wrong tokens. For the default model it is 2 to 100.
+/// Typical factor by which halving the ratio reduces the number of wrong tokens. For the default model, the factor is 2
+/// to 100.
 const ERROR_FALL: f64 = 10.0;
 /// Estimated size of a shard's entry in the manifest, in bytes.
 const ENTRY_BYTES: u64 = 100;

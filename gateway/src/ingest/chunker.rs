@@ -1,11 +1,12 @@
 //! Content-defined chunking: cuts a text into shards.
 //!
 //! A shard has 4 to 16 KB; the last one may have less. Between these sizes, the chunker looks for ends of paragraphs;
-//! if there are none, for ends of sentences, then of words, then of characters. Of the best kind found, it cuts at the
-//! boundary whose surrounding bytes have the lowest hash. A cut therefore depends on the text near it, not on its
-//! position in the document: soon after an edit, cuts and shards are the same as before. The mean size is 10 KB if
-//! boundaries are evenly spread. FastCDC (Xia et al., 2016) is similar, but cuts where a hash is below a threshold. If
-//! no hash is, it cuts at the maximum size, which depends on the position. The lowest hash avoids such cuts.
+//! if there are none, for ends of sentences, then of words, then of characters. Among the boundaries of the best kind
+//! that it finds, it cuts at the one whose surrounding bytes have the lowest hash. A cut therefore depends on the text
+//! near it, not on its position in the document: soon after the place of an edit, cuts and shards are the same as
+//! before. The mean size is 10 KB if boundaries are evenly spread. FastCDC (Xia et al., 2016) is similar, but cuts
+//! where a hash is below a threshold. If no hash is below it, FastCDC cuts at the maximum size, and such a cut depends
+//! on the position. Cutting at the lowest hash avoids such cuts.
 //!
 //! Operates on bytes. [`super::text`] checks UTF-8.
 
@@ -22,7 +23,7 @@ const CONTEXT_BYTES: usize = 32;
 /// Number of bytes, counted from the start of a shard, that determine where the shard ends.
 const DECISIVE_BYTES: usize = SHARD_BYTES_MAX + CONTEXT_BYTES;
 
-/// Returns the number of leading shards that stay the same if the text is continued. `sizes` are the sizes of all
+/// Returns the number of leading shards that stay the same even if the text is continued. `sizes` are the sizes of all
 /// shards of the text, in bytes.
 pub(crate) fn settled_count(sizes: &[u64]) -> usize {
     let bytes_from = |index: &usize| sizes[*index..].iter().sum::<u64>();
@@ -91,7 +92,8 @@ fn ends_paragraph(text: &[u8], at: usize) -> bool {
 }
 
 /// Returns whether a run of line breaks or a sentence ends at `at`. A Chinese or Japanese sentence ends after its full
-/// stop. Others end before the space after `.`, `!` or `?` and closing quotes, because tokens begin with their space.
+/// stop. Other sentences end before the space that follows `.`, `!` or `?` and any closing quotes. The space belongs to
+/// the next shard, because a token contains the space before its word.
 fn ends_sentence(text: &[u8], at: usize) -> bool {
     const FULL_STOPS: [&str; 3] = ["。", "！", "？"];
     let before = &text[..at];

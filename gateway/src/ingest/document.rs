@@ -1,8 +1,8 @@
 //! Stores a text as a document.
 //!
-//! Several shards are written concurrently. The text of the next one is read from the caller only when its write can
-//! start, so a slow store or a busy node slows the caller down instead of filling memory. The manifest is written last:
-//! it makes the document visible, and the document is durable from then on.
+//! Several shards are written concurrently. The text of the next shard is read from the caller only when the write of
+//! that shard can start, so a slow store or a busy node slows the caller down instead of filling memory. The manifest
+//! is written last: it makes the document visible, and the document is durable from then on.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ pub(super) struct DocumentWrite {
     kept: Vec<ShardEntry>,
     /// Document to replace; `None` for a put.
     replaces: Option<Manifest>,
-    /// Upload session of a put, which is resumed from it after an interruption; `None` for a recode.
+    /// Upload session, from which an interrupted put can be resumed; `None` for a recode.
     upload: Option<Upload>,
 }
 

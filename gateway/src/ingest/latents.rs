@@ -1,11 +1,11 @@
 //! PutLatents: imports latents that were made elsewhere, as a document.
 //!
 //! Nothing that the caller declares is trusted. Every window is decoded and must match its hash, and the whole text
-//! must match the document's id. Imported objects are never shared with other documents: their latents may decode
-//! correctly and still be worse than those of our compressors.
+//! must match the document's id. A put never reuses imported objects: their latents may decode correctly and still be
+//! worse than those of our compressors.
 //!
-//! The stored verification contains only what the import proved: the arithmetic of the decoders that were used, and
-//! margin 0. A token with a correction is counted as wrong.
+//! The stored verification contains only what the import proved: the arithmetic (exact order and precision of
+//! operations) of the decoders that were used, and a margin of 0. A token with a correction is counted as wrong.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -31,7 +31,8 @@ use crate::state::SharedGateway;
 /// Maximum number of windows of one shard that are decoded concurrently.
 const WINDOWS_IN_FLIGHT: usize = 4;
 
-/// Stores a document from its latents. Fails unless these decode to the hashes, size and id that the caller declared.
+/// Stores a document from its latents. Fails unless the latents decode to the hashes, size and id that the caller
+/// declared.
 pub(crate) async fn put_latents<S>(gateway: SharedGateway, document: Document, windows: S) -> Result<Document, Error>
 where
     S: Stream<Item = Result<Window, Error>> + Send,
@@ -137,7 +138,7 @@ struct LatentsImport {
 }
 
 impl LatentsImport {
-    /// Checks a shard by decoding it and makes it durable. Returns its entry in the manifest, and its text.
+    /// Checks a shard by decoding it, and makes it durable. Returns the shard's entry for the manifest, and its text.
     async fn write(self: Arc<Self>, windows: Result<Vec<Window>, Error>) -> Result<(ShardEntry, Bytes), Error> {
         let windows = windows?;
         let decoding = Vec::from_iter(windows.iter().map(|window| self.decode(window)));
@@ -201,7 +202,8 @@ impl LatentsImport {
             created_unix_ms: now_unix_ms(),
             expires_unix_ms: None,
             shards,
-            // Only appends that keep shards use subtrees, and imported shards must not become part of other documents.
+            // Only an append that keeps shards uses subtrees. Imported shards are never kept: they must not become part
+            // of other documents.
             subtrees: Vec::new(),
         }
     }

@@ -1,4 +1,5 @@
-//! Write pipelines: text, shards, latents, corrections, store.
+//! Write pipelines: text, shards, latents, corrections, store. A *shard* is a part of a text that is compressed as a
+//! unit.
 //!
 //! [`document`] stores a text. [`mod@compress`] returns the latents of a text and stores nothing. Both follow a
 //! [`plan`] and process several [`shard`]s concurrently. [`append`] keeps the unchanged part of a base document,

@@ -16,6 +16,7 @@ use crate::state::Gateway;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct WritePlan {
     pub(crate) cascade: Cascade,
+    /// Text tokens per latent.
     pub(crate) ratio: u32,
     pub(crate) codec: LatentCodec,
     /// `None` if verification is skipped.
@@ -27,9 +28,9 @@ pub(crate) struct WritePlan {
 }
 
 impl WritePlan {
-    /// Resolves the options, before any text is read. Waits for a ready node of each stage that the write needs, so
-    /// that a write without one fails once and consumes no text. Also fails if the checkpoint does not support the
-    /// ratio.
+    /// Resolves the options, before any text is read. Waits until each stage that the write needs has a ready node. If
+    /// a stage gets none, the write thus fails only once, and before it consumes text. Also fails if the checkpoint
+    /// does not support the ratio.
     pub(crate) async fn new(options: &WriteOptions, gateway: &Gateway) -> Result<Self, Error> {
         let stages = if options.skip_verification { &[Stage::Compressor][..] } else { &Stage::ALL };
         gateway.router.wait_until_ready(stages).await?;
@@ -37,7 +38,8 @@ impl WritePlan {
         let ratio = served.ratios.check(options.ratio.unwrap_or(0))?;
         let verification = match options.skip_verification {
             true => None,
-            // One arithmetic for the whole document, so that one node can decode all of it exactly as it was verified.
+            // The whole document is verified with one arithmetic (exact order and precision of operations). So one node
+            // can decode all of it exactly as it was verified.
             false => Some(Verification {
                 margin: options.margin.unwrap_or(gateway.config.margin),
                 arithmetic: gateway.router.arithmetic(served.cascade.decoder).await?,
@@ -54,7 +56,7 @@ impl WritePlan {
     }
 
     /// Resolves the options like [`WritePlan::new`], but takes unset cascade, ratio, codec and margin from `document`.
-    /// If the options choose no ratio, a shard of `document` keeps its own.
+    /// If the options choose no ratio, each shard of `document` keeps its own ratio.
     pub(crate) async fn with_defaults_of(
         document: &Manifest,
         options: &WriteOptions,
@@ -84,7 +86,8 @@ impl WritePlan {
         }
     }
 
-    /// Returns the expiry of a document created at this time, in milliseconds since 1970; `None`: it never expires.
+    /// Returns the expiry of a document that is created at this time, in milliseconds since 1970; `None` if it never
+    /// expires.
     pub(crate) fn expires_unix_ms(&self, created_unix_ms: u64) -> Option<u64> {
         let ttl_ms = self.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
         ttl_ms.map(|ttl_ms| created_unix_ms.saturating_add(ttl_ms))

@@ -47,7 +47,8 @@ impl WriteProgress {
         self.shards.push(shard.entry);
     }
 
-    /// Returns the progress. `bytes_total` is the size of the text; `None` if unknown, and no time left is estimated.
+    /// Returns the progress. `bytes_total` is the size of the text. If it is unknown (`None`), no time left is
+    /// estimated.
     pub(super) fn report(&self, bytes_total: Option<u64>) -> Progress {
         Progress {
             bytes_done: self.bytes,

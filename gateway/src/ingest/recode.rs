@@ -1,14 +1,15 @@
 //! Recode: writes a stored document again with other options.
 //!
 //! The text is decoded, then compressed, verified and stored like a new text. Finally the manifest is replaced, if it
-//! is still the one that was read. If an earlier step fails, the document is unchanged. A document that is deleted
-//! meanwhile stays deleted. If only the time to live is new, only the manifest is written again.
+//! is still the one that was read at the start. If an earlier step fails, the document is unchanged. A document that is
+//! deleted meanwhile stays deleted. If only the time to live is new, only the manifest is written again.
 //!
-//! Unlike a put, a recode may weaken the document: bring its expiry forward, lower the margin, drop the corrections.
+//! Unlike a put, a recode may weaken the document: it may bring the expiry forward, lower the margin, or drop the
+//! corrections.
 //!
 //! The text is compressed again even if only the codec differs. It has to be decoded anyway, because verification needs
-//! its tokens, which are not stored, and compression takes less time than decoding. The result is bit for bit that of a
-//! put with these options, and shares its objects with such a put.
+//! its tokens, which are not stored, and compression takes less time than decoding. The result is bit for bit the same
+//! as that of a put with these options, and both share their objects.
 
 use std::sync::Arc;
 
@@ -25,7 +26,8 @@ use crate::error::Error;
 use crate::read::document::document_text;
 use crate::state::SharedGateway;
 
-/// Writes a document again if the options change it. Unset options keep its values. The last event is `Stored`.
+/// Writes a document again if the options change it. Unset options keep the document's values. The last event is
+/// `Stored`.
 pub(crate) fn recode(
     gateway: SharedGateway,
     id: String,

@@ -1,8 +1,9 @@
 //! Writes one shard: reuses it from the store, or else compresses, verifies and stores it.
 //!
 //! Concurrent writes of equal shards share one computation ([`crate::single_flight`]). Only the store decides about
-//! reuse, by checking checksums of objects. The cache is not asked, so that acknowledged data is durable and
-//! damaged objects are written again. A small shard that is a whole text is inline in its manifest, and not shared.
+//! reuse, by checking checksums of objects. The cache is not asked, so that acknowledged data is durable and damaged
+//! objects are written again. A small shard that is a whole text is stored inline in the document's manifest, and not
+//! shared.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -87,7 +88,8 @@ impl ShardWrite {
         }
     }
 
-    /// Returns the inline entry in the text's stored manifest; `None` if it is damaged or its ratio or settings differ.
+    /// Returns the inline entry from the stored manifest of this text. Returns `None` if there is no such manifest or
+    /// entry, if the manifest is damaged, or if its ratio or settings differ from the plan.
     async fn stored_inline(&self) -> Result<Option<ShardEntry>, Error> {
         let manifest = match self.gateway.store.manifest(DocumentId::of(&self.text)).await {
             Ok(found) => found.value,
@@ -108,7 +110,8 @@ impl ShardWrite {
             .filter(|entry| entry.hash == self.hash && matches!(entry.placement, Placement::Inline { .. })))
     }
 
-    /// Returns the stored corrections; `Some(None)` if none are planned, `None` if planned ones are not in the store.
+    /// Returns the stored corrections. Returns `Some(None)` if the plan has none, `None` if it has some that are not
+    /// stored.
     async fn stored_corrections(&self, latents: &StoredLatents) -> Result<Option<Option<StoredCorrections>>, Error> {
         let Some(prefix) = &self.prefixes.corrections else { return Ok(Some(None)) };
         Ok(self.gateway.store.usable_corrections(prefix, latents).await?.map(Some))

@@ -79,7 +79,8 @@ where
         let TextPrefix { mut hash, uncut } = prefix;
         let (mut utf8, mut chunker) = (Utf8Check::after(hash.bytes()), Chunker::default());
         chunker.push(&uncut);
-        // The first shard is yielded when another shard or the end follows, because an only shard is another variant.
+        // The first shard is held back until another shard or the end follows, because an only shard gets its own
+        // variant.
         let (mut first, mut has_several) = (None, hash.bytes() > uncut.len() as u64);
         pin_mut!(pieces);
         while let Some(piece) = pieces.next().await {

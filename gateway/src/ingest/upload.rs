@@ -2,8 +2,8 @@
 //!
 //! Shards become durable one by one and are content-addressed. If the caller sends a text again with the same options,
 //! only shards that were not finished are computed. A *session* in the store records these options, and protects the
-//! finished shards from garbage collection. It is saved immediately if the caller named the upload, and for every put
-//! that takes longer than [`SAVE_INTERVAL`].
+//! finished shards from garbage collection. The session is saved immediately if the caller named the upload, else once
+//! the put has taken longer than [`SAVE_INTERVAL`].
 
 use std::time::{Duration, Instant};
 
@@ -65,7 +65,7 @@ impl Upload {
         self.is_saved.then_some(&self.session.name)
     }
 
-    /// Saves the progress if it exceeds that of the session and [`SAVE_INTERVAL`] has passed since the last save.
+    /// Saves the progress if it exceeds the saved progress and [`SAVE_INTERVAL`] has passed since the last save.
     pub(super) async fn save(
         &mut self,
         gateway: &Gateway,
@@ -102,7 +102,8 @@ fn expiry() -> u64 {
 
 /// Returns options that produce the same shards again even if the gateway's settings change.
 fn resolved_options(options: &WriteOptions, plan: &WritePlan) -> WriteOptions {
-    // If a put with a base requests no ratio, shards of the base keep their own, so no ratio is saved.
+    // If a put with a base document requests no ratio, the shards of the base keep their own ratios. So no ratio is
+    // saved.
     let ratio = (options.auto_ratio.is_none() && options.base.is_none()).then_some(plan.ratio);
     WriteOptions {
         cascade: Some(plan.cascade.name.clone()),
@@ -132,7 +133,8 @@ pub(crate) fn saved_options(session: &UploadSession) -> Result<WriteOptions, Inv
     WriteOptions::from_wire(options).map_err(|invalid| later(invalid.to_string()))
 }
 
-/// Takes the options that affect the shards or the expiry from `saved`. Fails if one is set differently.
+/// Takes the options that affect the shards or the expiry from `saved`. Fails if `options` sets one of them
+/// differently.
 pub(super) fn resume(options: WriteOptions, saved: &WriteOptions) -> Result<WriteOptions, Invalid> {
     let conflict =
         |field: &str| Invalid::new("upload", format!("was begun with another {field}: omit it, or choose a new name"));
@@ -158,7 +160,8 @@ fn reconcile<T: PartialEq + Clone>(given: Option<T>, saved: &Option<T>) -> Optio
     (given.is_none() || given == *saved).then(|| saved.clone())
 }
 
-/// Replaces the id prefix of a base by its full id. A prefix may become ambiguous when other documents are added.
+/// Replaces the id prefix of a base document with its full id. A prefix may become ambiguous when other documents are
+/// added.
 pub(super) fn with_full_id(base: &Base, id: DocumentId) -> Base {
     match base {
         Base::Edited(_) => Base::Edited(id.into()),

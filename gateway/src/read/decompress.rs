@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::spawn::spawn;
 use crate::state::{Gateway, SharedGateway};
 
-/// For each window, in order, streams its text or the answer to the prompt about it.
+/// Streams, for each window in order, its text or the answer to the prompt about it.
 pub(crate) fn decompress<S>(
     gateway: SharedGateway,
     options: DecompressOptions,

@@ -1,11 +1,12 @@
 //! Streams a document's text, or a byte range of it.
 //!
-//! Only windows that overlap the range are loaded and decoded, several of them ahead of the caller. Each is released in
-//! order, after its text was checked against its hash. If the range is the whole document, the last window is released
-//! only if the hash of the whole text is the document's id.
+//! A *window* is a part of a document that is decoded as a unit. Only windows that overlap the range are loaded and
+//! decoded, several of them ahead of the caller. They are released in order, each after its text was checked against
+//! its hash. If the range is the whole document, the last window is released only if the hash of the whole text is the
+//! document's id.
 //!
-//! If the version that is read is replaced, and garbage collection removes its objects, the read continues at the same
-//! byte with the current version.
+//! While a document is read, another request may replace the version that is read, and garbage collection may then
+//! remove that version's objects. In this case, the read continues at the same byte with the current version.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -102,7 +103,7 @@ fn stream_text(
             pin_mut!(windows);
             while let Some(window) = windows.next().await {
                 let (position, DecodedWindow { text, tokens }) = match window {
-                    // The objects of the version are gone. The text is the same in the version that replaced it.
+                    // The objects of this version are gone. The version that replaced it has the same text.
                     Err(Error::Changed(_)) => {
                         found = gateway.manifest(id).await?;
                         if found.value.bytes() != bytes {
@@ -128,7 +129,7 @@ fn stream_text(
     }
 }
 
-/// Decodes the windows of a version that overlap a range, several ahead of the caller. Returns them in order.
+/// Decodes the windows of a version that overlap a range, several of them ahead of the caller. Yields them in order.
 fn decoded_windows(
     gateway: SharedGateway,
     found: Arc<ResolvedManifest>,
@@ -159,7 +160,8 @@ fn overlaps(position: &WindowPosition, range: &Range<u64>) -> bool {
     position.bytes.start < range.end && range.start < position.bytes.end
 }
 
-/// Returns the part of a window that is in the range, in bytes from the window's start. They must overlap.
+/// Returns the part of a window that is in the range, in bytes from the window's start. The window and the range must
+/// overlap.
 fn cut(window: &Range<u64>, range: &Range<u64>) -> Range<usize> {
     let (start, end) = (window.start.max(range.start), window.end.min(range.end));
     (start - window.start) as usize..(end - window.start) as usize

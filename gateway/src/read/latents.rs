@@ -17,7 +17,7 @@ pub(crate) enum LatentsEvent {
 }
 
 /// Streams the windows of a document in order. Fails with [`Error::Changed`] if the version that is read was replaced
-/// and its objects are gone: another version may have other windows.
+/// and its objects were removed: the stream cannot continue with another version, which may have other windows.
 pub(crate) fn get_latents(
     gateway: SharedGateway,
     id: String,

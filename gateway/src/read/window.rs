@@ -1,4 +1,4 @@
-//! Decodes one window and releases its text only if the text matches the window's hash.
+//! Decodes one window, a part of a document, and releases its text only if the text matches the window's hash.
 
 use bytes::Bytes;
 use c3_routing::{Error as RoutingError, NodeSelector, ReconstructJob, Router};
@@ -6,13 +6,14 @@ use c3_types::{Corrections, Fingerprint, LatentGroup, Stage, WindowHash};
 
 use crate::error::Error;
 
-/// Latents of a window, and the hash of its text.
+/// Latents and corrections of a window, and the size and hash of its text.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EncodedWindow<'a> {
     pub(crate) decoder: Fingerprint,
     pub(crate) group: &'a LatentGroup,
     pub(crate) corrections: Option<&'a Corrections>,
-    /// Arithmetic that the corrections were computed with; `None` if unknown.
+    /// Arithmetic with which the corrections were computed: the name of an exact order and precision of operations.
+    /// Nodes with the same arithmetic decode a window to the same text. `None` if unknown.
     pub(crate) arithmetic: Option<&'a str>,
     pub(crate) bytes: u64,
     pub(crate) hash: WindowHash,
@@ -20,9 +21,10 @@ pub(crate) struct EncodedWindow<'a> {
 
 /// Returns the text of a window.
 ///
-/// Any suitable decoder decodes the window first. If its text has the wrong hash, one other node decodes the window: if
-/// `arithmetic` is set, a node with that arithmetic. Fails with [`Error::DataLoss`] if the second text is also wrong or
-/// there is no second node; with a retryable error if no node with that arithmetic was tried. `label` names the window.
+/// Any suitable decoder decodes the window first. If that text has the wrong hash, one other node decodes the window.
+/// If `arithmetic` is set, the other node must have that arithmetic. Fails with [`Error::DataLoss`] if the second text
+/// is wrong too, or if there is no second node. But if no node with the arithmetic of the corrections was tried, fails
+/// with a retryable error. `label` names the window in errors.
 pub(crate) async fn decode(router: &Router, window: EncodedWindow<'_>, label: &str) -> Result<Bytes, Error> {
     let any = NodeSelector { stage: Stage::Decoder, fingerprint: window.decoder, arithmetic: None, exclude: &[] };
     let first = router.reconstruct(any, window.job()).await?;
@@ -35,14 +37,16 @@ pub(crate) async fn decode(router: &Router, window: EncodedWindow<'_>, label: &s
     let same = NodeSelector { arithmetic: window.arithmetic, exclude: &exclude, ..any };
     match router.reconstruct(same, window.job()).await {
         Ok(second) if window.matches(&second.value) => {
-            // A node with the arithmetic of the corrections, or of the second node, must decode the right text.
+            // If the first node has the arithmetic of the corrections or of the second node, its wrong text proves a
+            // fault.
             if first_arithmetic.as_deref() == window.arithmetic || second.node.arithmetic() == first_arithmetic {
                 let [first] = &exclude;
                 first.eject("wrong text for a window that another node decoded correctly");
             }
             Ok(second.value)
         }
-        // No node with the arithmetic of the corrections was tried. Such a node may decode the text later.
+        // No node with the arithmetic of the corrections was tried. Such a node may become ready later and decode the
+        // text.
         Err(error @ RoutingError::NoNode { .. })
             if window.arithmetic.is_some() && window.arithmetic != first_arithmetic.as_deref() =>
         {

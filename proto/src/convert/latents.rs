@@ -70,7 +70,7 @@ impl ToWire for LatentGroup {
     }
 }
 
-/// Converts the corrections of a window. The second value is the window's number of tokens.
+/// Converts the corrections of a window. The second value of the pair is the number of tokens in the window.
 impl FromWire<(&pb::Corrections, u32)> for Corrections {
     fn from_wire((wire, tokens): (&pb::Corrections, u32)) -> Result<Self, Invalid> {
         Self::from_columns(&wire.positions, &wire.tokens, tokens)

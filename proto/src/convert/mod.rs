@@ -10,7 +10,7 @@ mod options;
 use bytes::Bytes;
 use c3_types::{DocumentId, Fingerprint, Invalid, ShardHash, WindowHash};
 
-/// Conversion of a message, or of field values, of type `W` to a domain type.
+/// Conversion to a domain type. `W` is the type of a message or of field values.
 pub trait FromWire<W>: Sized {
     /// Checks and converts the message. The error names the first field that is missing or invalid.
     fn from_wire(wire: W) -> Result<Self, Invalid>;

@@ -17,8 +17,9 @@ pub const CHECKED: [&str; 4] = ["gateway", "crates/store", "crates/routing", "cl
 /// Edges from a module to the sibling modules that it imports, each with a description of one such import.
 type Edges = BTreeMap<ModulePath, BTreeMap<ModulePath, String>>;
 
-/// Searches the shortest cycle through each module of the crate in `src`. Returns one description per cycle, which
-/// names its modules and an import for each step. Cycles of the same modules are returned once.
+/// Searches the shortest cycle through each module of the crate in `src`. Returns one description per cycle, with its
+/// modules and, for each step, an import that causes it. Of several cycles through the same modules, only one is
+/// returned.
 pub fn import_cycles(src: &Path) -> Result<Vec<String>> {
     let source = Source::read(src)?;
     let edges = edges(&source, src);

@@ -9,7 +9,8 @@ use serde::Deserialize;
 /// Crates that may depend on any other crate: the CLI embeds the servers, and the tests use all parts.
 const UNRESTRICTED: [&str; 2] = ["c3-cli", "c3-tests"];
 
-/// Crates that each crate may depend on, for all kinds of dependencies. Matches the code map in `ARCHITECTURE.md`.
+/// For each crate, the crates of the workspace that it may depend on. Covers normal, dev and build dependencies.
+/// Matches the code map in `ARCHITECTURE.md`.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("c3-types", &[]),
     ("c3-cascade", &[]),

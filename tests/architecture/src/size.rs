@@ -50,7 +50,7 @@ fn count(text: &str) -> usize {
     let mut count = 0;
     while let Some(line) = lines.next() {
         if line == "#[cfg(test)]" {
-            // Skips the item. Its closing brace is a line of its own without indentation.
+            // Skips the item. Its closing brace stands alone on a line without indentation.
             if lines.next().is_some_and(|item| item.ends_with('{')) {
                 lines.by_ref().find(|line| *line == "}");
             }

@@ -8,10 +8,11 @@ use anyhow::{Context, Result};
 use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemMod, ItemUse, UseTree};
 
-/// Names of the modules from below the crate root down to a module. The path of the root is empty.
+/// Path of a module: the names of the modules from the child of the crate root down to it. The path of the root is
+/// empty.
 pub(crate) type ModulePath = Vec<String>;
 
-/// An import by the module `from`: the path as it is written in `file`, without a `*` at its end.
+/// An import by the module `from`. `path` is the path as it is written in `file`, without a `*` at its end.
 #[derive(Debug)]
 pub(crate) struct Import {
     pub(crate) from: ModulePath,
@@ -24,7 +25,7 @@ pub(crate) struct Import {
 pub(crate) struct Source {
     pub(crate) modules: BTreeSet<ModulePath>,
     pub(crate) imports: Vec<Import>,
-    /// For each module, the names that its `use` items introduce, each with the imported path.
+    /// For each module, the names that its `use` items introduce. Each name maps to the imported path.
     pub(crate) names: BTreeMap<ModulePath, BTreeMap<String, Vec<String>>>,
 }
 
@@ -78,7 +79,8 @@ impl Source {
                 (at, anchored) = (child, true);
                 continue;
             }
-            // The module `at` imports this name. For imports by other modules, that is a re-export.
+            // The module `at` does not define this name but imports it. For an import by another module, that is a
+            // re-export.
             let imported = self.names.get(&at).and_then(|names| names.get(segment));
             if let Some(imported) = imported.filter(|_| anchored && hops_left > 0 && at != *from) {
                 let path = [imported.as_slice(), &segments[index + 1..]].concat();

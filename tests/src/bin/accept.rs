@@ -1,7 +1,9 @@
 //! `accept TOPIC [ROW] [--full]`: runs an acceptance suite and prints one JSON line for each measured quantity.
 //!
-//! A line is `{"row", "value", "bound", "ok"}`. `ok` is null if this machine lacks the hardware. The exit code is
-//! 1 if any quantity is out of bounds. Standard error shows how long each row took.
+//! ROW is the name of one measurement of the suite. Each measurement yields one or more quantities. A line is
+//! `{"row", "value", "bound", "ok"}`, where `row` is the name of the quantity. `ok` is null if this machine lacks the
+//! hardware to measure the quantity. The exit code is 1 if any quantity is out of bounds. Standard error shows how long
+//! each row took.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -21,7 +23,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 struct Arguments {
     /// Suite to run.
     topic: Topic,
-    /// Row of the suite to run [default: all rows].
+    /// Row (named measurement) of the suite to run [default: all rows].
     row: Option<String>,
     /// Use whole texts and full counts, and include the rows that build everything from scratch.
     #[arg(long)]
@@ -36,9 +38,9 @@ enum Topic {
     SpeedCpu,
     /// Durability, integrity and size of the store; cost of codecs and ratios.
     Store,
-    /// Nodes die, hang, corrupt answers and drain, and no client notices.
+    /// Nodes die, hang, corrupt answers and drain, but no call of a client fails.
     Chaos,
-    /// Faults that users, operators and developers found.
+    /// Faults that users, operators and developers found must not come back.
     Found,
     /// Crate sizes, crate dependencies and import cycles.
     Architecture,

@@ -130,7 +130,8 @@ struct Addresses {
 }
 
 impl Addresses {
-    /// Returns the URLs of the nodes, or of `proxies` if there are any, which are in the same order.
+    /// Returns the URLs of the nodes. If there are proxies, returns their URLs instead: one for each node, compressors
+    /// first.
     fn of(compressors: &[Process], decoders: &[Process], proxies: &[Proxy]) -> Self {
         let nodes = compressors.iter().chain(decoders).map(Process::url);
         let before = proxies.iter().map(|proxy| format!("http://{}", proxy.address));
@@ -143,7 +144,7 @@ impl Addresses {
 /// Running programs of a cluster. Dropping the cluster kills them and deletes its temporary folder.
 #[derive(Debug)]
 pub struct Cluster {
-    /// The gateway. As the first field, it is dropped before the nodes and does not log their loss.
+    /// The gateway. It is the first field, so it is dropped before the nodes and does not log their loss.
     pub gateway: Process,
     /// Compressor nodes.
     pub compressors: Vec<Process>,
@@ -162,12 +163,13 @@ impl Cluster {
         GatewayApi::to(&self.gateway)
     }
 
-    /// Returns the folder of the gateway's store unless [`ClusterSpec::data`] names another one.
+    /// Returns the default folder of the gateway's store, which the gateway uses unless [`ClusterSpec::data`] is set.
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
-    /// Returns the files of the store's objects. Omits the store's identity and reserve.
+    /// Returns the files of the store's objects. Omits the folder `meta`, which holds the store's identity and the
+    /// space reserved for deletes on a full disk.
     pub fn objects(&self) -> Result<Vec<PathBuf>> {
         let (mut files, meta) = (files_under(&self.data())?, self.data().join("meta"));
         files.retain(|file| !file.starts_with(&meta));
@@ -226,7 +228,7 @@ impl Cluster {
         all.nth(number).map_or("", String::as_str)
     }
 
-    /// Starts a node that has ended again at its old address, and waits until it is ready.
+    /// Starts node `number`, which has ended, again at its old address. Waits until it is ready.
     pub async fn restart_node(&mut self, number: usize) -> Result<()> {
         let program = if number < self.compressors.len() { Program::CompressorNode } else { Program::DecoderNode };
         let (launch, folder) = (self.spec.node(program), self.folder.path().to_owned());

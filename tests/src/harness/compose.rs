@@ -58,7 +58,7 @@ impl Compose {
         Ok(serde_yaml_ng::from_value(page)?)
     }
 
-    /// Starts all services, those with fewer dependencies first. Logs and volumes go to `folder`.
+    /// Starts all services one after another, those with fewer dependencies first. Logs and volumes go to `folder`.
     pub async fn start(&self, folder: &Path) -> Result<BTreeMap<String, Process>> {
         let mut addresses = Vec::new();
         for (name, service) in &self.services {

@@ -23,7 +23,8 @@ pub struct ExternalServer {
 }
 
 impl ExternalServer {
-    /// Starts a program and waits until it accepts connections at `address`. `args` must make it listen there.
+    /// Starts a program and waits until it accepts connections at `address`. `args` must tell the program to listen at
+    /// `address`.
     pub async fn start(
         program: &Path,
         args: impl IntoIterator<Item = impl Into<OsString>>,

@@ -31,10 +31,11 @@ pub fn text(name: &str) -> Result<String> {
     fs::read_to_string(&path).with_context(|| path.display().to_string())
 }
 
-/// Inputs of the suites from outside the repository: books and golden vectors in `shared`, a folder beside its root.
+/// Inputs of the suites from outside the repository: books and golden vectors in the folder `shared` beside the
+/// repository.
 #[derive(Clone, Copy, Debug)]
 pub struct Corpus {
-    /// Uses whole texts and full counts. Otherwise, most of them are reduced, many to a tenth.
+    /// True to use whole texts and full counts. If false, most texts and counts are reduced, many to a tenth.
     pub full: bool,
 }
 
@@ -67,7 +68,8 @@ impl Corpus {
     pub fn long_text(self, bytes: usize) -> Result<String> {
         let books = self.books()?;
         let bytes = if self.full { bytes } else { bytes / SHORT_SHARE };
-        // Appends the books with their lines in reverse order, because a plain repetition would reuse stored shards.
+        // Appends the books with their lines in reverse order. In a plain repetition, the gateway would find equal
+        // shards (parts of a text) and reuse their results.
         let again: String = books.lines().rev().flat_map(|line| [line, "\n"]).collect();
         let text = books + &again;
         ensure!(text.len() >= bytes, "the books have fewer than {bytes} bytes");
@@ -97,7 +99,8 @@ pub fn middle(text: &str, bytes: usize) -> &str {
     &text[from..text.floor_char_boundary((from + bytes).min(text.len()))]
 }
 
-/// Returns about `bytes` bytes of a text that is longer, from offset `number * bytes` modulo `text.len() - bytes`.
+/// Returns about `bytes` bytes of `text`, which must be longer. The offset is `number * bytes`, modulo
+/// `text.len() - bytes`.
 pub fn stretch(text: &str, number: usize, bytes: usize) -> &str {
     let from = text.floor_char_boundary(number * bytes % (text.len() - bytes));
     &text[from..text.floor_char_boundary(from + bytes)]

@@ -28,7 +28,7 @@ pub struct Foreground {
 }
 
 impl Foreground {
-    /// Starts the program with standard output to `stdout`, and errors to nowhere.
+    /// Starts the program with standard output on `stdout`. Discards standard error.
     pub fn start(launch: &Launch, stdout: impl Into<Stdio>) -> Result<Self> {
         let mut command = launch.command()?;
         let child = command.stdout(stdout).stderr(Stdio::null()).spawn()?;
@@ -71,7 +71,7 @@ impl Foreground {
         let mut polls = 0;
         until(&what, STATE_LIMIT, async || {
             let mut calls = fs::read_dir(&tasks).ok()?.filter_map(|task| first_argument(&task.ok()?.path()));
-            // A call that two polls in a row see is not merely slow.
+            // A call that two consecutive polls see is blocked, not merely in progress.
             polls = if calls.any(|first| first as u32 == argument) { polls + 1 } else { 0 };
             (polls >= 2).then_some(())
         })
@@ -106,7 +106,8 @@ fn first_argument(task: &Path) -> Option<u64> {
     u64::from_str_radix(call.split(' ').nth(1)?.strip_prefix("0x")?, 16).ok()
 }
 
-/// An output whose reader never reads, and whose buffer is full. Keep the reader, or else writes fail.
+/// Returns an output whose buffer is full, so that a write blocks, and the reader of the output. Keep the reader
+/// without reading: writes fail once it is dropped.
 pub fn full_output() -> Result<(OwnedFd, UnixStream)> {
     let (mut writer, reader) = UnixStream::pair()?;
     writer.set_nonblocking(true)?;

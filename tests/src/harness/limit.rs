@@ -1,8 +1,8 @@
 //! Limit on the number of tests that run programs concurrently.
 //!
 //! Every program computes on all cores, and `cargo test` runs one test per core. Without this limit, tests would time
-//! out on machines with many cores. The limit covers one process. nextest starts a process for each test, so its limit
-//! is in `.config/nextest.toml`.
+//! out on machines with many cores. The limit covers the tests of one process. nextest starts a process for each test
+//! and has its own limit in `.config/nextest.toml`.
 
 use std::cell::RefCell;
 use std::sync::{Arc, Weak};

@@ -1,4 +1,4 @@
-//! OTLP receiver that keeps the spans that programs under test export.
+//! OTLP receiver. Keeps the spans that the programs under test export.
 
 use std::sync::{Arc, Mutex};
 

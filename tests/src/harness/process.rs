@@ -18,7 +18,7 @@ use tonic_health::pb::health_client::HealthClient;
 use crate::harness::limit::{self, Permit};
 use crate::harness::wait::until;
 
-/// Maximum time from start to ready. On a busy machine, an unoptimised build takes long to load a model.
+/// Maximum time from start to ready. An unoptimised build takes long to load a model on a busy machine.
 const READY_LIMIT: Duration = Duration::from_secs(120);
 /// Maximum time from SIGTERM to exit.
 const EXIT_LIMIT: Duration = Duration::from_secs(60);
@@ -140,7 +140,8 @@ impl Launch {
         bail!("no free port after {PORT_TRIES} tries")
     }
 
-    /// Starts a server that is configured to listen on `address`. Waits for the test's permit, but not for the server.
+    /// Starts a server that is configured to listen on `address`. Waits for the test's permit, but not until the server
+    /// listens.
     pub async fn spawn(&self, folder: &Path, address: String) -> Result<Process> {
         let permit = limit::permit().await?;
         let port = address.rsplit(':').next().unwrap_or_default();

@@ -1,7 +1,7 @@
 //! TCP proxy that injects network and server faults, chosen pseudo-randomly from a seed.
 //!
-//! The proxy parses no protocol; its only message of its own is an HTTP 503. It draws a fault, or none, for each chunk
-//! of bytes that a client sends. A small request is one chunk.
+//! The proxy parses no protocol. The only message that it sends itself is an HTTP 503. It draws a fault, or none, for
+//! each chunk of bytes that a client sends. A small request is one chunk.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,13 +20,13 @@ const THROTTLED: &[u8] = b"HTTP/1.1 503 Slow Down\r\ncontent-length: 0\r\nretry-
 /// Probability of each fault for a request, from 0 to 1. A request has at most one fault.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FaultRates {
-    /// Requests that the proxy answers with a 503 and does not forward.
+    /// Probability that the proxy answers the request with a 503 and does not forward it.
     pub throttled: f64,
-    /// Requests that the proxy forwards, but whose connection it closes instead of returning the response.
+    /// Probability that the proxy forwards the request, but closes the connection instead of returning the response.
     pub answer_lost: f64,
-    /// Requests that the proxy does not forward: it closes the connection.
+    /// Probability that the proxy closes the connection instead of forwarding the request.
     pub reset: f64,
-    /// Requests whose response the proxy delays by [`FaultRates::delay`].
+    /// Probability that the proxy delays the response by [`FaultRates::delay`].
     pub slow: f64,
     /// Delay of slow responses.
     pub delay: Duration,

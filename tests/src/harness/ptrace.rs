@@ -18,14 +18,14 @@ pub struct StoppedThreads {
 }
 
 impl StoppedThreads {
-    /// Stops all threads of process `id` called `name` or `name-` with any suffix, and waits until they have stopped.
-    /// Fails if there are none, or if the system does not permit ptrace of a child process.
+    /// Stops all threads of process `id` whose name is `name` or begins with `name-`, and waits until they have
+    /// stopped. Fails if there are none, or if the system does not permit ptrace of a child process.
     pub fn stop(id: u32, name: &str) -> Result<Self> {
         let threads = threads(id, name)?;
         ensure!(!threads.is_empty(), "process {id} has no thread {name}");
         let (hold, released) = mpsc::sync_channel::<()>(0);
         let (tell, held) = mpsc::sync_channel(1);
-        // ptrace lets only the attaching thread detach.
+        // One thread does all of this, since with ptrace only the thread that attached may detach.
         let tracer = thread::spawn(move || {
             let all = threads.iter().try_for_each(|thread| stop(*thread));
             let _ = tell.send(all);
@@ -49,7 +49,7 @@ impl Drop for StoppedThreads {
     }
 }
 
-/// Returns the ids of the threads of process `id` called `name` or `name-` with any suffix.
+/// Returns the ids of the threads of process `id` whose name is `name` or begins with `name-`.
 fn threads(id: u32, name: &str) -> Result<Vec<Pid>> {
     let mut found = Vec::new();
     for thread in fs::read_dir(format!("/proc/{id}/task"))? {

@@ -17,7 +17,7 @@ const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 /// Length of a frame's head.
 const HEAD_BYTES: usize = 9;
-/// Length of the head of a message in gRPC: a flag for compression, and the length.
+/// Length of the head of a gRPC message. The head is a compression flag and the length of the message.
 const MESSAGE_HEAD_BYTES: usize = 5;
 const CANCEL: u32 = 8;
 
@@ -28,18 +28,18 @@ pub struct RawHttp2 {
     next_id: u32,
     /// Frames that [`RawHttp2::send`] will send.
     out: Vec<u8>,
-    /// Calls that the server answered, by stream id.
+    /// Responses of the server, by the stream id of the call.
     pub responses: BTreeMap<u32, RawResponse>,
 }
 
 /// Response of a server to a call, as far as it has arrived.
 #[derive(Clone, Debug, Default)]
 pub struct RawResponse {
-    /// The server refused the call: the head of the response was also its end.
+    /// True if the server refused the call: the head of the response was also its end.
     pub refused: bool,
-    /// The response has ended as gRPC demands, with trailers.
+    /// True if the response has ended as gRPC demands, with trailers.
     pub ended: bool,
-    /// The server has reset the stream.
+    /// True if the server has reset the stream.
     pub reset: bool,
     data: Vec<u8>,
 }
@@ -91,13 +91,13 @@ impl RawHttp2 {
         self.out.extend(frame(RST_STREAM, 0, id, &CANCEL.to_be_bytes()));
     }
 
-    /// Sends what was added, in one piece.
+    /// Sends the added frames with one write.
     pub async fn send(&mut self) -> Result<()> {
         self.stream.write_all(&std::mem::take(&mut self.out)).await?;
         Ok(())
     }
 
-    /// Receives frames until `done` holds of the responses. Fails if the server closes the connection.
+    /// Receives frames until `done` returns true for the responses. Fails if the server closes the connection.
     pub async fn receive(&mut self, done: impl Fn(&BTreeMap<u32, RawResponse>) -> bool) -> Result<()> {
         while !done(&self.responses) {
             let mut head = [0; HEAD_BYTES];

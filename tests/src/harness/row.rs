@@ -1,4 +1,6 @@
-//! Rows: measured quantities, each with its bound. The binary `accept` prints rows, and tests assert them.
+//! A [`Row`] is one measured quantity with its bound. The binary `accept` prints rows, and tests assert them.
+//!
+//! In the suites, *row* also means the named measurement that yields these quantities, see [`suites`](crate::suites).
 
 use std::fmt::Debug;
 
@@ -21,7 +23,8 @@ impl Row {
         Self { row: row.into(), value: json!(holds), bound: bound.into(), ok: Some(holds) }
     }
 
-    /// Creates the row of a value that the caller has checked with the result `ok`. `bound` describes the check.
+    /// Creates the row of a value that the caller has already checked. `ok` is the result of the check. `bound`
+    /// describes the check.
     pub fn observed(row: impl Into<String>, seen: impl Serialize, ok: bool, bound: impl Into<String>) -> Self {
         Self { row: row.into(), value: json!(seen), bound: bound.into(), ok: Some(ok) }
     }
@@ -53,7 +56,7 @@ impl Row {
         Self { row: row.into(), value: json!(format!("not measured: no {lacks}")), bound: bound.into(), ok: None }
     }
 
-    /// Creates the row of a measurement that failed with `error`. It violates its bound.
+    /// Creates the row of a measurement that failed with `error`. Such a row violates its bound.
     pub fn failed(row: impl Into<String>, error: &anyhow::Error) -> Self {
         Self { row: row.into(), value: json!(format!("{error:#}")), bound: "is measured".into(), ok: Some(false) }
     }

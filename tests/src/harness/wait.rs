@@ -8,7 +8,8 @@ use tokio::time::{Instant, interval};
 /// Interval between the starts of two polls.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Polls `check` until it returns a value. Fails if `limit` has passed after a poll; the error names `what`.
+/// Polls `check` until it returns a value. Fails if `limit` has passed after an unsuccessful poll. The error names
+/// `what`.
 pub async fn until<T>(what: &str, limit: Duration, mut check: impl AsyncFnMut() -> Option<T>) -> Result<T> {
     let deadline = Instant::now() + limit;
     let mut looks = interval(LOOK_EVERY);

@@ -10,12 +10,13 @@ pub const ROWS: [&str; 3] = ["crate-size", "import-cycles", "crate-edges"];
 /// Maximum share of the workspace's lines of code in one crate.
 const SHARE_MAX: f64 = 0.25;
 
-/// Runs the checks of a row and returns their results. Fails if [`ROWS`] has no such row.
+/// Runs the checks of a row and returns the measured quantities. Fails if [`ROWS`] has no such row.
 pub fn measure(row: &str) -> Result<Vec<Row>> {
     match row {
         "crate-size" => crate_size(),
         "import-cycles" => import_cycles(),
         "crate-edges" => {
+            // Each dependency between crates must be one that the design allows.
             let violations = edges::violations(&edges::packages(&root())?);
             Ok(vec![Row::equal("crate-edges-outside-the-design", violations, Vec::new())])
         }
@@ -23,6 +24,7 @@ pub fn measure(row: &str) -> Result<Vec<Row>> {
     }
 }
 
+/// Counts the lines of code of every crate; the largest crate may have at most [`SHARE_MAX`] of all lines.
 fn crate_size() -> Result<Vec<Row>> {
     let sizes = size::lines_of_code(&edges::packages(&root())?)?;
     let total: usize = sizes.iter().map(|(_, lines)| lines).sum();
@@ -33,6 +35,7 @@ fn crate_size() -> Result<Vec<Row>> {
     ])
 }
 
+/// Searches for import cycles between the modules of the crates in [`cycles::CHECKED`]; there must be none.
 fn import_cycles() -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for folder in cycles::CHECKED {

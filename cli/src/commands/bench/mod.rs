@@ -30,7 +30,7 @@ use worker::{Worker, WorkerReport};
 pub(crate) struct BenchArgs {
     /// UTF-8 file from which the texts are cut
     file: PathBuf,
-    /// Operation to measure; repeat it to measure both at the same time [default: get]
+    /// Operation to measure; repeat the flag to measure both operations at the same time [default: get]
     #[arg(long = "op", value_name = "OPERATION")]
     operations: Vec<Operation>,
     /// Approximate size of each text
@@ -45,7 +45,7 @@ pub(crate) struct BenchArgs {
     /// Open loop: distribution of the intervals between calls
     #[arg(long, requires = "rate", default_value = "constant", value_enum)]
     arrivals: Arrivals,
-    /// Time during which calls are started; the command then waits for the last answers
+    /// Time during which calls are started; after it, the command waits for the last answers
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = seconds)]
     duration: u64,
     /// Documents stored beforehand for `get`

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::CliError;
 
-/// Interval of markers that are unique to each text, so that the gateway finds no equal stored shard to reuse.
+/// Interval of the markers that make each text unique. It is shorter than a shard (the part of a text that the gateway
+/// stores and reuses as a unit), so that the gateway finds no equal shard to reuse.
 const NUMBER_EVERY_BYTES: usize = 1000;
 
 /// Generator of distinct texts. Clones share one counter, so their texts differ too.

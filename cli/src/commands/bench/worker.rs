@@ -28,7 +28,8 @@ pub(super) struct Worker {
 enum Calls {
     /// Each call stores a new text.
     Put { texts: Texts, write: Box<WriteArgs> },
-    /// Each call reads the next of these documents, in a cycle. An entry is an id and the number of text tokens.
+    /// Each call reads the next of these documents, and the first one after the last. An entry is the id of a document
+    /// and its number of text tokens.
     Get { documents: Vec<(String, u64)>, next: AtomicUsize },
 }
 

@@ -1,6 +1,8 @@
-//! `c3 get` of many documents in parallel, each into the files from which it was put, or else a file named by its id.
+//! `c3 get` of many documents in parallel. Each is written to the paths in its labels, which are those of the files
+//! from which it was put. A document without such a label is written to a file named by its id.
 //!
-//! The id of a document is the hash of its text. The hash of an existing file thus shows if it is that text.
+//! The id of a document is the hash of its text. The hash of an existing file therefore shows whether the file already
+//! contains the document.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -50,8 +52,9 @@ pub(super) async fn run(args: GetArgs) -> Result<(), CliError> {
     batch.finish()
 }
 
-/// Returns the requested documents with their labels. Reports those that do not exist to `batch`. With `--all` or
-/// `--prefix`, skips documents that cannot be read, with a warning.
+/// Returns the requested documents with their labels. A document whose description cannot be read, for example because
+/// it does not exist, is reported to `batch` as a failure. With `--all` or `--prefix`, skips documents that cannot be
+/// read, with a warning.
 async fn documents(client: &Client, args: &GetArgs, batch: &mut Batch) -> Result<Vec<Document>, CliError> {
     if args.all || args.prefix.is_some() {
         let prefix = args.prefix.clone().unwrap_or_default();
@@ -69,8 +72,9 @@ async fn documents(client: &Client, args: &GetArgs, batch: &mut Batch) -> Result
     Ok(documents)
 }
 
-/// Returns the files of each document, relative to the directory: its paths, or else its id. If several documents have
-/// the same path, the path is that of the newest; the others get their id as suffix.
+/// Returns the files of each document, relative to the directory: the paths in its labels, or its id if it has none. If
+/// several documents have the same path, the newest one gets it. For the others, the beginning of the id is appended to
+/// the path.
 fn files_of(mut documents: Vec<Document>) -> Vec<(Document, Vec<PathBuf>)> {
     documents.sort_by_key(|document| (Reverse(document.created_unix_ms), document.id));
     documents.dedup_by_key(|document| document.id);

@@ -12,7 +12,8 @@ use crate::args::{RemoteArgs, document_ref, positive};
 use crate::error::CliError;
 use crate::output::{Output, Report, Seconds};
 
-/// Default number of documents read in parallel. Their windows share batches on the decoder nodes.
+/// Default number of documents read in parallel. Windows (parts of a text) of several documents share batches on the
+/// decoder nodes.
 const JOBS: usize = 16;
 
 /// Arguments of `get`.

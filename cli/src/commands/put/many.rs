@@ -1,4 +1,5 @@
-//! `c3 put` of many texts. They are stored in parallel, so that they share batches on the nodes and packs in the store.
+//! `c3 put` of many texts. They are stored in parallel, so that they share batches on the nodes and packs (objects of
+//! many small documents) in the store.
 
 use std::time::Instant;
 
@@ -12,7 +13,8 @@ use crate::input::discover::{self, Depth, FoundText, Input, Search, is_single_fi
 use crate::output::{Batch, Progress, Report, print_error};
 use crate::upload;
 
-/// Stores the texts. A usage error ends the batch, since every text would cause it. Other failures do not end it.
+/// Stores the texts. A usage error ends the batch, since every further text would cause the same error. Other failures
+/// do not end the batch.
 pub(super) async fn run(args: PutArgs) -> Result<(), CliError> {
     args.naming.check_many(args.many.field().as_deref())?;
     if args.upload.is_some() {
@@ -74,7 +76,7 @@ struct Put<'a> {
 impl Put<'_> {
     async fn run(self, Input { origin, path, text }: Input) -> Result<Report, CliError> {
         let started = Instant::now();
-        // Keep the line's share of the memory limit until the text is stored.
+        // Keeps the memory reservation of a line until its text is stored.
         let (input, _memory) = match text.map_err(CliError::Failed)? {
             FoundText::File(file) => (TextInput::open(&file).await?, None),
             FoundText::Line { text, memory } => (TextInput::from_memory(origin.to_string(), text), Some(memory)),
@@ -83,7 +85,7 @@ impl Put<'_> {
         let name = self.naming.name_of(path.as_deref())?;
         let labels = self.naming.labels(path.as_deref())?;
         let options = WriteOptions { bytes: input.bytes, name, labels, ..self.options };
-        // A retry reports its progress from 0 again. Add only the bytes that exceed the progress of earlier attempts.
+        // A retry reports its progress from 0 again. Only bytes beyond the progress of earlier attempts are added.
         let (mut counted, is_file) = (0, input.is_file);
         let stored = upload::send(self.client, input, &options, |done| {
             let more = done.bytes_done.saturating_sub(counted);

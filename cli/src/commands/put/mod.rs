@@ -17,7 +17,8 @@ use crate::upload;
 
 /// Field that `--jsonl` reads from each line.
 const FIELD: &str = "text";
-/// Default number of texts stored in parallel: enough for small texts to fill the nodes' batches and the store's packs.
+/// Default number of texts stored in parallel: enough for small texts to fill the nodes' batches and the store's packs
+/// (objects of many small documents).
 const JOBS: usize = 128;
 
 /// Arguments of `put`.
@@ -127,7 +128,7 @@ impl NamingArgs {
         }
     }
 
-    /// Returns the name of one of several files. Its error ends only the put of this file.
+    /// Returns the name of one of several files. An error ends only the put of this file, not the batch.
     fn name_of(&self, path: Option<&str>) -> Result<Option<PutName>, CliError> {
         let Some(name) = &self.name else { return Ok(None) };
         let path =
@@ -144,7 +145,8 @@ impl NamingArgs {
         Ok(PutName { name: name.checked_as_new()?, expected: self.precondition.expected() })
     }
 
-    /// Returns the labels of a text, with its path unless the caller gave one or the path is no valid label.
+    /// Returns the labels that the caller gave, and the label `path` with the path of the file. Omits the path if the
+    /// caller gave a label `path`, if the path is not a valid label, or if there would be too many labels.
     fn labels(&self, path: Option<&str>) -> Result<Labels, CliError> {
         let labels = Labels::new(self.labels.iter().cloned().map(Into::into))?;
         let with_path = Labels::new(path.map(|path| (PATH_LABEL.to_owned(), path.to_owned())));
@@ -152,11 +154,11 @@ impl NamingArgs {
     }
 }
 
-/// Returns a warning if the path of a file is not in its document's labels. `put` has the labels that the
-/// request set, `document` those that the gateway returned.
+/// Returns a warning if the path of a file is not in its document's labels. `put` are the labels in the request, and
+/// `document` are the labels that the gateway returned.
 fn path_warning(file: &str, put: &Labels, document: &Labels) -> Option<String> {
     let is_lost = match put.paths().next() {
-        // Earlier gateways return no labels.
+        // Gateways of earlier versions return no labels, which does not mean that the path was lost.
         Some(path) => !document.is_empty() && !document.paths().any(|kept| kept == path),
         None => true,
     };
@@ -165,7 +167,8 @@ fn path_warning(file: &str, put: &Labels, document: &Labels) -> Option<String> {
 }
 
 impl PutArgs {
-    /// Resolves `--base` to an id, once for all texts and retries, since a name can move to another document.
+    /// Resolves `--base` to an id. This is done once for all texts and retries, since a name can move to another
+    /// document.
     async fn resolve_base(&self, client: &Client) -> Result<Option<Base>, CliError> {
         let Some(base) = &self.base else { return Ok(None) };
         Ok(Some(Base::Edited(client.stat(base).await?.id.into())))

@@ -88,8 +88,9 @@ impl FromWire<pb::AnnounceRequest> for Announcement {
 }
 
 impl Announcement {
-    /// Adds the node, or renews its lease, and returns the lease's duration. Nodes from the configuration or DNS need
-    /// no lease. Errors: the address is malformed or unreachable, or another node answers there.
+    /// Adds the node, or renews its lease, and returns the lease's duration. A node from the configuration or DNS has
+    /// no lease, so its announcement changes nothing. Errors: the address is malformed or unreachable, or a node of
+    /// another stage or model answers there.
     pub(crate) async fn accept(self, registry: &Arc<Registry>) -> Result<Duration, Error> {
         let Self { stage, address, fingerprint } = self;
         if registry.renew(stage, &address, Instant::now() + LEASE) {

@@ -18,9 +18,10 @@ use crate::node::{Health, Node};
 
 /// Scheme of an address that is a DNS name. Each address that the name resolves to is one node.
 const DNS_SCHEME: &str = "dns://";
-/// Maximum time between two looks at the stages. They are also looked at after each change.
+/// Maximum interval between two checks for stages without a ready node. Each change of a node triggers a check too.
 const STAGES_INTERVAL: Duration = Duration::from_secs(60);
-/// Maximum length of an arithmetic's name in bytes. The name becomes part of file names.
+/// Maximum length of the name of an arithmetic, in bytes. An arithmetic is the exact order and precision in which a
+/// decoder computes: nodes with the same arithmetic produce identical bits. Its name becomes part of file names.
 const ARITHMETIC_BYTES_MAX: usize = 100;
 
 /// All known nodes.
@@ -59,7 +60,7 @@ impl Registry {
         for (stage, addresses) in [(Stage::Compressor, compressors), (Stage::Decoder, decoders)] {
             for address in addresses {
                 let name = address.strip_prefix(DNS_SCHEME);
-                // A node is made even for a DNS name, only to check that HOST:PORT is well-formed.
+                // For a DNS name, this node only serves to check that HOST:PORT is well-formed.
                 let node = Node::new(stage, name.unwrap_or(address), Arc::clone(&changed))?;
                 match name {
                     Some(name) => dns_names.push((stage, name.to_owned())),
@@ -129,8 +130,8 @@ impl Registry {
         self.unready_stages.subscribe()
     }
 
-    /// Publishes the stages that have no ready node, and logs when a stage loses its last one or has one again. Never
-    /// returns.
+    /// Publishes the stages that have no ready node. Logs when a stage loses its last ready node, and when it has a
+    /// ready node again. Never returns.
     pub(crate) async fn follow_stages(&self) {
         let mut known = Stage::ALL.to_vec();
         loop {
@@ -161,7 +162,7 @@ impl Registry {
         });
     }
 
-    /// Extends the node's lease, if it has a lease. Returns whether the registry contains the node.
+    /// Extends the lease of the node, if the node has one. Returns whether the registry contains the node.
     pub(crate) fn renew(&self, stage: Stage, address: &str, until: Instant) -> bool {
         let mut found = false;
         self.change(|members| {
@@ -174,7 +175,8 @@ impl Registry {
         found
     }
 
-    /// Replaces the nodes of a DNS name by those at `addresses`. Calls in flight on removed nodes continue.
+    /// Removes the nodes of a DNS name that are not at `addresses`, and adds the nodes that are missing. Calls in
+    /// flight on removed nodes continue.
     pub(crate) fn set_resolved(self: &Arc<Self>, stage: Stage, name: &str, addresses: &BTreeSet<String>) {
         let origin = Origin::Dns(name.to_owned());
         self.change(|members| {
@@ -194,7 +196,7 @@ impl Registry {
         }
     }
 
-    /// Removes nodes whose lease expired before `now`. Calls in flight on them continue.
+    /// Removes nodes whose lease expired before `now`. Calls in flight on removed nodes continue.
     pub(crate) fn remove_expired(&self, now: Instant) {
         self.change(|members| {
             let expired = |member: &mut Member| matches!(member.origin, Origin::Lease(until) if until < now);
@@ -210,14 +212,16 @@ impl Registry {
         self.changed.notify_waiters();
     }
 
-    /// Returns every cascade in the last descriptions of nodes, ready or not, by name. Leaves out refused nodes.
+    /// Returns the known cascades, by name, each with the last description of one of its nodes. Nodes that are not
+    /// ready count too, but refused nodes do not.
     pub(crate) fn cascades(&self) -> BTreeMap<String, Arc<Description>> {
         let accepted = self.nodes().into_iter().filter(|node| !matches!(node.health(), Health::Refused(_)));
         let infos = accepted.filter_map(|node| node.info());
         infos.map(|info| (info.cascade().name.clone(), info.description)).collect()
     }
 
-    /// Calls `look` now and after each change until it returns a value. Returns `None` once `deadline` has passed.
+    /// Calls `look` now and after each change of the nodes, until `look` returns a value. Returns `None` once
+    /// `deadline` has passed.
     pub(crate) async fn wait_for<T>(&self, deadline: Instant, mut look: impl FnMut() -> Option<T>) -> Option<T> {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
@@ -232,8 +236,8 @@ impl Registry {
         }
     }
 
-    /// Returns the health that follows from a node's description: refused if the description contradicts the node's
-    /// stage, the limits or another ready node, otherwise ready.
+    /// Returns the health that follows from a node's description. The node is refused if the description contradicts
+    /// the configured stage, the limits of the protocol or another ready node; otherwise it is ready.
     pub(crate) fn judge(&self, node: &Node, description: &Description) -> Health {
         let (stage, cascade) = (description.stage, &description.cascade);
         if stage != node.stage {
@@ -244,7 +248,7 @@ impl Registry {
             return Health::Refused(format!("it accepts shards of {most} bytes, but {SHARD_BYTES_MAX} are required"));
         }
         if description.arithmetic.len() > ARITHMETIC_BYTES_MAX {
-            return Health::Refused(format!("its arithmetic's name is over {ARITHMETIC_BYTES_MAX} bytes"));
+            return Health::Refused(format!("the name of its arithmetic has more than {ARITHMETIC_BYTES_MAX} bytes"));
         }
         let others = self.nodes().into_iter().filter(|other| !std::ptr::eq(other.as_ref(), node));
         let conflict = |other: Arc<Node>| {

@@ -1,5 +1,5 @@
-//! Calls on a node: those in flight, counted by a guard that also reports their outcome to the breaker and outlier
-//! detection, and those that ended.
+//! Calls on a node. A guard counts each call while it is in flight, and reports its outcome to the circuit breaker and
+//! its latency to outlier detection. Counters keep the number of ended calls.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::Node;
 use crate::breaker::CallOutcome;
 use crate::outlier;
 
-/// Calls on a node that ended, by method and error kind; `None` for calls that succeeded.
+/// Number of ended calls on a node, by method and error kind; the kind is `None` for calls that succeeded.
 pub(crate) type CallCounts = BTreeMap<(&'static str, Option<&'static str>), u64>;
 
 /// Guard that counts a call as in flight on its node until the guard is dropped.
@@ -35,8 +35,8 @@ pub(crate) struct InFlightGuard {
 
 impl Node {
     /// Returns a guard for a call of `tokens` text tokens, or `None` if `calls_max` calls are in flight on this node.
-    /// For a principal without calls on this node the limit is `2 * calls_max`, so that it need not wait for other
-    /// principals. `peers` are the nodes that serve the same model; they may include this node.
+    /// For a principal (caller) without calls on this node, the limit is `2 * calls_max`, so that it does not have to
+    /// wait for the calls of others. `peers` are the nodes that serve the same model; they may include this node.
     pub(crate) fn acquire(
         self: &Arc<Self>,
         tokens: u64,
@@ -64,7 +64,7 @@ impl Node {
         })
     }
 
-    /// Counts a call that ended; `error` is `None` if it succeeded.
+    /// Counts a call that ended; `error` is `None` if the call succeeded.
     pub(crate) fn count_call(&self, method: &'static str, error: Option<ErrorKind>) {
         *self.state().ended_calls.entry((method, error.map(ErrorKind::as_str))).or_default() += 1;
     }
@@ -105,12 +105,13 @@ impl Drop for InFlightGuard {
             state.by_principal.remove(self.principal);
             state.load.own_tokens -= self.tokens;
             let slow = outlier::seconds_per_token(tokens, latency) > threshold;
-            // A cancelled call would have taken even longer, so it is a sample only if it is slow already.
+            // A cancelled call would have taken even longer. It proves something only if it was too slow already.
             let sampled = self.outcome == Some(CallOutcome::Answered) || (self.outcome.is_none() && slow);
             if sampled {
                 state.latency.record(tokens, latency);
             }
-            // One slow probe is enough, without a median, because a client waits for each probe.
+            // One slow probe of a half-open breaker is enough. A median would take more probes, and a client waits for
+            // each.
             let outlier = || state.latency.median().is_some_and(|median| median > threshold);
             let outcome = match self.outcome.unwrap_or(CallOutcome::Ignored) {
                 _ if sampled && if self.probe { slow } else { outlier() } => CallOutcome::Outlier,

@@ -92,7 +92,8 @@ pub struct NodeSelector<'a> {
     pub stage: Stage,
     /// Fingerprint of the stage's model.
     pub fingerprint: Fingerprint,
-    /// Name of the required arithmetic; `None` accepts any.
+    /// Name of the required arithmetic, which is the exact order and precision in which a decoder computes; `None`
+    /// accepts any.
     pub arithmetic: Option<&'a str>,
     /// Nodes that must not be called.
     pub exclude: &'a [Arc<Node>],
@@ -217,7 +218,7 @@ impl Node {
         self.state().breaker.state(Instant::now())
     }
 
-    /// Returns the name of the gRPC service that the node's stage has.
+    /// Returns the name of the node's gRPC service.
     pub(crate) fn service(&self) -> &'static str {
         match self.stage {
             Stage::Compressor => pb::compressor_server::SERVICE_NAME,

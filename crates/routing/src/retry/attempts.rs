@@ -1,4 +1,4 @@
-//! Attempts of one call: the nodes that failed it, their errors, and the nodes to exclude from the next attempt.
+//! Failed attempts of one call: the nodes, their errors, and the nodes that the next attempt must not use.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +12,13 @@ use crate::error::Error;
 use crate::health;
 use crate::node::Node;
 
-/// Maximum pause before a full node is called again, even if the node asks for more: its queue may empty sooner.
+/// Maximum pause before a full node is called again, even if the node asks for a longer one: its queue may have room
+/// sooner.
 pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
-/// Base of the backoff. The pause before retry N is random, below this times 2^N, with N at most 5.
+/// Base of the backoff. The pause before retry N is uniformly random between zero and this × 2^min(N, 5).
 const BACKOFF: Duration = Duration::from_millis(10);
-/// Number of excluded nodes at which the call fails. Repeated errors, wrong answers or timeouts, unlike the death of
-/// nodes, suggest that the call itself is at fault.
+/// Number of excluded nodes at which the call fails. If several nodes return errors, answer wrongly or time out, the
+/// call itself is probably at fault. Nodes that die are not excluded, because their death does not suggest this.
 const EXCLUDED_MAX: usize = 4;
 
 /// Reason that one attempt failed.
@@ -27,7 +28,7 @@ pub(crate) enum AttemptError {
     Status(Status),
     /// The answer contradicts the request. The node is ejected.
     WrongAnswer(String),
-    /// The answer contradicts that of a node of the other stage. Either node may be wrong, so none is ejected.
+    /// The answer contradicts an answer of the other stage. Either node may be wrong, so neither is ejected.
     Disputed(String),
     /// The call timeout passed.
     Timeout,
@@ -47,9 +48,10 @@ pub(crate) struct Attempts {
     /// Nodes that failed, each with its error, oldest failure first.
     pub(crate) failed: Vec<(Arc<Node>, String)>,
     timeouts: usize,
-    /// Nodes not to call again: they timed out, gave a wrong answer, or returned an error other than UNAVAILABLE.
+    /// Nodes that this call must not use again. They timed out, answered wrongly, or returned an error other than
+    /// UNAVAILABLE and RESOURCE_EXHAUSTED.
     excluded: Vec<Arc<Node>>,
-    /// Nodes that were full since the last pause, each with the retry delay that it asked for.
+    /// Nodes that refused the call as full since the last pause, each with the retry delay that the node asked for.
     full: Vec<(Arc<Node>, Duration)>,
 }
 
@@ -75,14 +77,15 @@ impl Attempts {
         !self.full.is_empty()
     }
 
-    /// Waits for the shortest delay of a full node, up to [`RETRY_AFTER_MAX`]. Afterwards all full nodes may be called.
+    /// Waits for the shortest delay that a full node asked for, at most [`RETRY_AFTER_MAX`]. Afterwards, the next
+    /// attempt may use the full nodes again.
     pub(crate) async fn wait_for_full_node(&mut self) {
         let soonest = self.full.drain(..).map(|(_, after)| after).min().unwrap_or_default();
         tokio::time::sleep(soonest.min(RETRY_AFTER_MAX)).await;
     }
 
-    /// Waits before a retry: exponential backoff with full jitter, so that a dead node's calls are not all retried at
-    /// once.
+    /// Waits before a retry: exponential backoff with full jitter. When a node dies, its calls are therefore not all
+    /// retried at once.
     pub(crate) async fn back_off(&self) {
         let most = BACKOFF * (1 << self.failed.len().min(5));
         tokio::time::sleep(most.mul_f64(fastrand::f64())).await;
@@ -135,7 +138,8 @@ impl AttemptError {
         }
     }
 
-    /// Returns the outcome for the circuit breaker. An unavailable node is ignored, because health checks exclude it.
+    /// Returns the outcome for the circuit breaker. The breaker ignores a call to an unavailable node, because the
+    /// health checks exclude that node.
     pub(crate) fn outcome(&self) -> CallOutcome {
         match self.kind() {
             ErrorKind::Internal | ErrorKind::DeadlineExceeded | ErrorKind::DataLoss => CallOutcome::Failed,

@@ -1,4 +1,5 @@
-//! Manifests in memory, for reads of documents only. A cached manifest is used as long as its validator is unchanged.
+//! Cache of manifests in memory, which only reads of documents use. A cached manifest is used as long as its cache
+//! validator is unchanged. The validator is a value that changes when another version may have become current.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ const ENTRY_WEIGHT: usize = 320;
 /// Cache of manifests that were read recently.
 pub struct ManifestCache(Cache<DocumentId, CachedManifest>);
 
-/// A manifest with a validator that was read before the manifest was.
+/// A manifest, with the validator that was read just before it.
 #[derive(Clone)]
 struct CachedManifest {
     manifest: Arc<ResolvedManifest>,

@@ -1,4 +1,5 @@
-//! Cache tiers in front of the store: memory, then a shared Redis if configured.
+//! Cache tiers in front of the store for shards, which are parts of documents: memory, then a shared Redis if
+//! configured.
 //!
 //! The tiers contain copies of latents and corrections, but no text. A shard is read only through a manifest, which is
 //! read from the store or validated against it ([`ManifestCache`]). A deleted document is therefore unreadable

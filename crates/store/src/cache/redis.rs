@@ -47,7 +47,8 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Creates a client that connects on first use. Fails if `url` is invalid. Entries live for `ttl` in whole seconds.
+    /// Creates a client that connects on first use. Fails if `url` is invalid. Entries expire after `ttl`, rounded down
+    /// to whole seconds.
     pub fn new(url: &str, ttl: Duration) -> Result<Self, OpenError> {
         let wrong = |error: RedisError| OpenError::Redis(error.to_string());
         let client = Client::open(url).map_err(wrong)?;
@@ -80,7 +81,8 @@ impl Redis {
         }
     }
 
-    /// Queues the write of a shard, or drops it if the queue is full or the server is skipped after a failure.
+    /// Queues the write of a shard. Drops the write if the queue is full, or while the server is skipped after a
+    /// failure.
     pub(crate) fn put(&self, keys: &ShardKeys, shard: &Shard) {
         if self.cooldown.is_active() {
             return;
@@ -126,7 +128,8 @@ impl Cooldown {
         self.lock().is_some_and(|failed| failed.elapsed() < COOLDOWN)
     }
 
-    /// Records a request that began at `start`, and logs when failures begin and end. Returns `None` if it failed.
+    /// Records a request that began at `start`, and logs when failures begin and end. Returns `None` if the request
+    /// failed.
     fn record<T>(&self, start: Instant, result: Result<Result<T, RedisError>, Elapsed>) -> Option<T> {
         let mut failed = self.lock();
         let problem = match result {

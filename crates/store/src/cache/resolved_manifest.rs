@@ -20,7 +20,7 @@ pub struct ResolvedManifest {
 /// Location of a shard.
 #[derive(Clone, Debug)]
 pub enum ShardLocation {
-    /// The shard was inline in the manifest, and is decoded.
+    /// The decoded shard, which was inline in the manifest.
     Inline(Arc<Shard>),
     /// The shard is in objects with these keys.
     Objects(ShardKeys),

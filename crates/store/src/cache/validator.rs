@@ -1,9 +1,11 @@
-//! Cache validator of a manifest: cheap to read, and different as soon as another version may be current.
+//! Cache validator of a manifest: a value that is cheap to read, and that changes as soon as another version may be
+//! current.
 //!
-//! For a local folder, it consists of the modification times of `documents/<ab>` and `deleted/<ab>`, and the number of
-//! changes of the pack index. The times change whenever any gateway creates or removes a file there. Packs of other
-//! gateways need no check: no new version of an existing document is put into a pack, and moving a version does not
-//! change the document. Clouds have no such times, so their manifests are not cached.
+//! For a local folder, it consists of the modification times of two subfolders, `documents/<ab>` for manifests and
+//! `deleted/<ab>` for tombstones, and of the number of changes of the pack index. `<ab>` is the first two digits of the
+//! document's id. The times change whenever any gateway creates or removes a file in these subfolders. Packs that other
+//! gateways write need no check: no new version of an existing document is put into a pack, and moving a version does
+//! not change the document. Clouds have no such times, so their manifests are not cached.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -13,8 +15,8 @@ use c3_types::DocumentId;
 use crate::Store;
 use crate::object::key::{DELETED, DOCUMENTS, document_folder};
 
-/// Minimum age of a modification time at which every later change gets a different one: more than the resolution of
-/// any file system's timestamps.
+/// Minimum age of a modification time at which every later change is sure to set a different time. It exceeds the
+/// resolution of the timestamps of any file system.
 const STRONG_AFTER: Duration = Duration::from_secs(3);
 
 /// Paths of the folders whose modification times validate a document's manifest.
@@ -27,8 +29,9 @@ pub(crate) struct ValidatorPaths {
 /// A cache validator. A cached manifest is valid while its validator equals the current one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Validator {
-    /// Modification time of the folder, here and in `deleted`; `None` if the folder does not exist.
+    /// Modification time of the subfolder of manifests; `None` if the subfolder does not exist.
     documents: Option<SystemTime>,
+    /// Modification time of the subfolder of tombstones; `None` if the subfolder does not exist.
     deleted: Option<SystemTime>,
     /// Number of changes of the pack index.
     packs: u64,
@@ -53,7 +56,8 @@ impl Store {
 
     /// Reads the current validator; `None` if a folder exists but cannot be read.
     pub(crate) fn validator(&self, paths: &ValidatorPaths) -> Option<Validator> {
-        // Read before the folders: if the pack index changes meanwhile, this validator never equals a later one.
+        // The number is read before the folders: if the pack index changes in between, this validator never equals a
+        // later one.
         let packs = self.packs.changes();
         let (documents, deleted) = (modified(&paths.documents)?, modified(&paths.deleted)?);
         Some(Validator { documents, deleted, packs })

@@ -3,7 +3,7 @@
 //! | bytes | content |
 //! |---|---|
 //! | 32 | BLAKE3 of the key and the payload |
-//! | rest | payload: protobuf, the windows of the shard, with byte ranges from the start of the shard |
+//! | rest | payload in protobuf: the windows of the shard; their byte ranges count from the start of the shard |
 //!
 //! Values are checked like all external input.
 

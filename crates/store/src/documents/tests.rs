@@ -6,7 +6,8 @@ use super::*;
 use crate::manifest::Verification;
 use crate::tests::{large, open, path, small, store};
 
-/// Returns the manifest of a put at `created`, which expires at `expires`, verified with `margin` or not at all.
+/// Returns the manifest of a put at the time `created`, which expires at `expires`. It is verified with `margin`;
+/// `None`: it is not verified.
 fn put_of(text: &str, created: u64, expires: Option<u64>, margin: Option<f32>) -> Manifest {
     let verification = margin.map(|margin| Verification { margin, arithmetic: "f32".to_owned() });
     Manifest { created_unix_ms: created, expires_unix_ms: expires, verification, ..small(text) }
@@ -28,7 +29,7 @@ async fn a_put_never_weakens_a_document() {
         assert_eq!(stored.guarantees(), guarantees);
         assert_eq!(store.manifest(stored.id).await.unwrap().value, stored);
     }
-    // The last put decides about everything else, if it is as strong.
+    // If the last put is as strong as the stored document, it decides about everything else, such as the ratio.
     let coarse = Manifest { ratio: 40, ..put_of("text", 9, None, Some(2.0)) };
     assert_eq!(store.put_manifest(coarse).await.unwrap().value.ratio, 40);
     let weak = Manifest { ratio: 10, ..put_of("text", 9, None, None) };

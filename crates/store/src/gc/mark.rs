@@ -1,4 +1,5 @@
-//! Mark phase: reads all current manifests and upload sessions, and collects the keys of objects that they refer to.
+//! Mark phase: reads all current manifests and all upload sessions (records of unfinished puts), and collects the keys
+//! of the objects to which they refer.
 
 use c3_types::DocumentId;
 use futures::{StreamExt, stream};
@@ -27,21 +28,22 @@ impl LiveObjects {
 }
 
 impl Store {
-    /// Reads every upload session and every current manifest. Expired ones protect no objects.
+    /// Reads every upload session and every current manifest. Expired sessions and documents protect no objects.
     pub(crate) async fn mark(&self) -> Result<LiveObjects, Error> {
         let mut live = LiveObjects::default();
-        // Lists sessions before manifests. A put stores its manifest, then deletes its session, so one is found.
+        // Sessions are listed before manifests. A put stores its manifest before it deletes its session, so at least
+        // one of the two is found.
         for session in self.uploads().await? {
             live.references.add(&session.manifest);
         }
         let inventory = self.inventory().await?;
-        // A damaged pack may have more records than were found.
+        // A damaged pack may contain records that were not found.
         live.unreadable += self.packs.all().iter().filter(|pack| pack.damage.is_some()).count() as u64;
         let newest = inventory.newest();
         let current = inventory.copies.iter().filter(|copy| inventory.is_current(copy, &newest));
         let reads = Vec::from_iter(current.map(|copy| async move {
             let read = match self.read_manifest(copy.id, &copy.located).await {
-                // The copy was moved after the inventory was listed.
+                // The copy was moved or deleted after the inventory was listed.
                 Err(Error::Missing { .. }) => self.manifest(copy.id).await,
                 read => read,
             };

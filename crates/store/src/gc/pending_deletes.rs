@@ -1,5 +1,5 @@
 //! Pending-delete lists: keys of objects that garbage collection found unreferenced. Puts do not reuse these objects.
-//! Once a list is older than the grace period, a sweep deletes those of its objects that are still unreferenced.
+//! Once a list is older than the grace period, a sweep deletes the listed objects that are still unreferenced.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,8 +17,8 @@ use crate::object::{Objects, Space};
 
 /// Maximum number of keys in a list.
 pub(crate) const KEYS_MAX: usize = 10_000;
-/// Maximum age of a snapshot from which puts choose objects for reuse. A put that chooses an object that was listed
-/// after the snapshot fails when it checks its objects at the end.
+/// Maximum age of the snapshot by which puts decide whether an object may be reused. A put may thus reuse an object
+/// that was listed after the snapshot. The put's final check of its objects then finds this, and the put fails.
 const SNAPSHOT_AGE_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Clone, PartialEq, Message)]
@@ -44,7 +44,7 @@ pub(crate) struct Snapshot {
 pub(crate) struct PendingList {
     pub(crate) version: Version,
     pub(crate) object: ObjectMeta,
-    /// Keys in the list; `None` if the list is damaged, so that it may contain any key.
+    /// Keys in the list; `None` if the list is damaged and may therefore contain any key.
     pub(crate) keys: Option<Arc<HashSet<String>>>,
 }
 
@@ -62,8 +62,8 @@ impl PendingDeletes {
         Self { objects, cached: Mutex::default() }
     }
 
-    /// Returns a snapshot that is at most [`SNAPSHOT_AGE_MAX`] old. A put may choose objects by it, since they are
-    /// checked against a new snapshot after the manifest was written.
+    /// Returns a snapshot that is at most [`SNAPSHOT_AGE_MAX`] old. A put may choose objects by this snapshot: after
+    /// the manifest is written, the objects are checked against a new one.
     pub(crate) async fn recent(&self) -> Result<Arc<Snapshot>, Error> {
         let (taken, snapshot) = self.lock().clone();
         match taken {

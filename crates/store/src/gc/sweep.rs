@@ -1,11 +1,11 @@
 //! Sweep phase: removes objects to which no document or upload session refers. Safe against a crash at any instant, and
-//! against concurrent puts, deletes and sweeps of other gateways.
+//! against concurrent puts (writes of documents), deletes and sweeps of other gateways.
 //!
-//! An unreferenced object older than the grace period is first put on a pending-delete list. From then on puts do not
-//! choose it. Once the list is older than the grace period, a sweep reads all manifests and removes listed objects that
-//! are still unreferenced. A put may have chosen an object before it was listed. If the sweep finds the put's manifest,
-//! the object stays. Otherwise the put checks its objects after it wrote the manifest, finds one listed or missing, and
-//! fails.
+//! An unreferenced object older than the grace period is first put on a pending-delete list. From then on, puts do not
+//! reuse it. Once the list is older than the grace period, a sweep reads all manifests and removes listed objects that
+//! are still unreferenced. A put may have chosen an object for reuse before the object was listed. If the sweep finds
+//! the put's manifest, the object stays. Otherwise the put fails: after it wrote its manifest, it checks its objects,
+//! and finds one that is listed or missing.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -22,13 +22,14 @@ use crate::object::key::{self, CORRECTIONS, DELETED, LATENTS, ObjectKey};
 use crate::{Error, Store};
 
 impl Store {
-    /// Collects garbage that is older than `grace`. Zero removes unreferenced objects immediately, which may make
-    /// concurrent puts fail. While a manifest or pack is damaged, latents, corrections, registers and tombstones stay.
+    /// Collects garbage that is older than `grace`. A `grace` of zero removes unreferenced objects immediately, which
+    /// may make concurrent puts fail. While a manifest or pack is damaged, latents, corrections, registers (names and
+    /// labels) and tombstones stay.
     pub async fn sweep(&self, grace: Duration) -> Result<SweepSummary, Error> {
         let mut summary = SweepSummary::default();
         self.sweep_once(grace, &mut summary).await?;
         if grace.is_zero() {
-            // Executes the lists that the first pass wrote.
+            // The second pass removes the objects that the first pass put on lists.
             self.sweep_once(grace, &mut summary).await?;
         }
         self.objects.refill_reserve().await?;
@@ -40,7 +41,8 @@ impl Store {
         summary.removed += stale;
         summary.removed_bytes += bytes;
         tolerate_full(self.compact(grace, summary).await)?;
-        // The lists are read before the mark phase, which then sees every manifest that is older than one of the lists.
+        // The lists are read before the mark phase. So the mark phase sees every manifest that was written before one
+        // of these lists.
         let pending = self.pending_deletes.load().await?;
         let live = self.mark().await?;
         for &(id, version) in &live.expired {
@@ -56,7 +58,8 @@ impl Store {
         }
         self.remove_dead_manifests(summary).await?;
         self.remove_expired_uploads(summary).await?;
-        // The document of a damaged manifest may exist, so its names, labels and tombstones are kept.
+        // A document with a damaged manifest or pack may still exist, so no names, labels or tombstones are removed
+        // then.
         if live.unreadable == 0 {
             let needed = self.sweep_registers(grace, summary).await?;
             self.remove_tombstones(grace, &needed, summary).await?;
@@ -82,7 +85,8 @@ impl Store {
         self.objects.delete(&key::pending_deletes(list.version)).await
     }
 
-    /// Lists unreferenced latents and corrections as pending deletes if they are older than `grace` and not listed yet.
+    /// Puts unreferenced latents and corrections on new pending-delete lists if they are older than `grace` and not
+    /// listed yet.
     async fn schedule_deletes(
         &self,
         grace: Duration,
@@ -110,7 +114,7 @@ impl Store {
         Ok(())
     }
 
-    /// Removes manifest objects, of any age, that are not current or of which a pack contains an intact copy.
+    /// Removes manifest objects that are not current, or of which a pack contains an intact copy. Ignores their age.
     async fn remove_dead_manifests(&self, summary: &mut SweepSummary) -> Result<(), Error> {
         let inventory = self.inventory().await?;
         let newest = inventory.newest();
@@ -133,7 +137,8 @@ impl Store {
         false
     }
 
-    /// Removes tombstones that are older than `grace` and delete no existing copy. Keeps those of `needed` documents.
+    /// Removes tombstones that are older than `grace` and delete no existing copy. Keeps all tombstones of the
+    /// documents in `needed`.
     async fn remove_tombstones(
         &self,
         grace: Duration,
@@ -142,8 +147,8 @@ impl Store {
     ) -> Result<(), Error> {
         let folder = Path::from(DELETED);
         let tombstones: Vec<_> = self.objects.list(&folder, &folder).try_collect().await?;
-        // Listed after the tombstones. A compaction or repair may copy a version after its delete, but ends within the
-        // grace period, so the inventory contains the copy.
+        // The inventory is listed after the tombstones. A concurrent compaction or repair may still copy a version
+        // after a tombstone deleted it, but only within the grace period. So the inventory contains every such copy.
         let inventory = self.inventory().await?;
         for tombstone in tombstones.into_iter().filter(|tombstone| is_older_than(tombstone, grace)) {
             let Some((id, version)) = key::parse_document(&tombstone.location) else { continue };
@@ -169,7 +174,8 @@ impl Store {
     }
 }
 
-/// Returns `None` for a step that needs more space than a full disk has, so that the sweep can go on and free space.
+/// Turns the error of a full disk into `None`, so that the sweep skips a step that needs space, and goes on to free
+/// space.
 fn tolerate_full(step: Result<(), Error>) -> Result<Option<()>, Error> {
     match step {
         Err(error) if error.is_full() => {

@@ -45,7 +45,7 @@ pub(crate) struct ManifestCopy {
 pub(crate) struct Inventory {
     /// Copies, sorted by document and version.
     pub(crate) copies: Vec<ManifestCopy>,
-    /// Version of the highest tombstone of each document that has one.
+    /// Highest version that a tombstone deletes, for each document that has a tombstone.
     pub(crate) deleted: BTreeMap<DocumentId, Version>,
 }
 
@@ -56,13 +56,14 @@ impl Inventory {
         self.copies[first..].iter().take_while(move |copy| copy.id == id)
     }
 
-    /// Returns the highest version of each document, deleted or not.
+    /// Returns the highest version of each document, including deleted versions.
     pub(crate) fn newest(&self) -> HashMap<DocumentId, Version> {
         // Copies are sorted by version, so the last one collected for a document is its highest.
         self.copies.iter().map(|copy| (copy.id, copy.located.version)).collect()
     }
 
-    /// Returns whether a copy has the highest version, according to `newest`, and no tombstone deletes it.
+    /// Returns whether a copy has the highest version of its document, according to `newest`, and no tombstone deletes
+    /// it.
     pub(crate) fn is_current(&self, copy: &ManifestCopy, newest: &HashMap<DocumentId, Version>) -> bool {
         let version = copy.located.version;
         newest.get(&copy.id) == Some(&version) && self.deleted.get(&copy.id).is_none_or(|&deleted| deleted < version)

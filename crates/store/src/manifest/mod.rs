@@ -35,11 +35,12 @@ pub struct Manifest {
     pub expires_unix_ms: Option<u64>,
     /// Shards in text order.
     pub shards: Vec<ShardEntry>,
-    /// BLAKE3 chaining values of the text's complete subtrees, from which an append continues the hash; may be empty.
+    /// BLAKE3 chaining values of the complete subtrees in the text's hash tree. An append continues the hash from them.
+    /// May be empty.
     pub subtrees: Vec<ChainingValue>,
 }
 
-/// Settings of the decoder with which corrections were made.
+/// Settings with which a decoder computed the corrections.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verification {
     /// Minimum lead over the runner-up, in logits, at which a correctly predicted token needs no correction.
@@ -48,14 +49,15 @@ pub struct Verification {
     pub arithmetic: String,
 }
 
-/// A shard of a document.
+/// A shard of a document: a part of its text that is compressed as a unit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShardEntry {
     /// BLAKE3 of the shard's text.
     pub hash: ShardHash,
     /// Text tokens per latent.
     pub ratio: u32,
-    /// Text bytes of each window, in text order. No window is empty.
+    /// Text bytes of each window, in text order. A window is the part of a shard that is decoded as a unit. No window
+    /// is empty.
     pub window_bytes: Vec<u32>,
     /// Number of text tokens.
     pub tokens: u64,
@@ -63,7 +65,8 @@ pub struct ShardEntry {
     pub latents: u64,
     /// Number of tokens that the decoder predicts correctly without corrections; 0 if they were not verified.
     pub right: u64,
-    /// Number of corrections.
+    /// Number of corrections: tokens that are stored, because the decoder predicts them wrongly or by too small a
+    /// margin.
     pub corrections: u64,
     /// Total size of the shard's objects in bytes; 0 for an inline shard.
     pub stored_bytes: u64,
@@ -122,9 +125,10 @@ impl Manifest {
         self.expires_unix_ms.is_some_and(|expires| expires <= now_unix_ms)
     }
 
-    /// Returns this manifest with the guarantees of `stored` manifests of the same document too: the earliest creation
-    /// and the latest expiry, where none is the latest. The shards are those of this manifest unless a stored one is
-    /// verified with a higher margin. Ratio, codec and cascade are no guarantees: a verified text is exact with any.
+    /// Returns this manifest, strengthened to give the guarantees of the `stored` manifests of the same document too.
+    /// It gets the earliest creation time and the latest expiry; no expiry counts as the latest. It keeps its shards
+    /// and settings, unless a stored manifest is verified with a higher margin: then it gets those of the stored one.
+    /// Ratio, codec and cascade are no guarantees: a verified text is exact with any of them.
     pub(crate) fn merged_with(&self, stored: &[StoredObject<Self>]) -> Self {
         stored.iter().map(|stored| &stored.value).fold(self.clone(), |merged, stored| {
             let content = if stored.margin() > merged.margin() { stored.clone() } else { merged.clone() };
@@ -136,12 +140,14 @@ impl Manifest {
         })
     }
 
-    /// Returns what a put may strengthen but not weaken: time of creation, expiry and margin of the verification.
+    /// Returns the properties that a put may strengthen but not weaken: time of creation, expiry and margin of the
+    /// verification.
     pub(crate) fn guarantees(&self) -> (u64, Option<u64>, Option<f32>) {
         (self.created_unix_ms, self.expires_unix_ms, self.margin())
     }
 
-    /// Returns the margin of the verification; `None`, which is less than any margin, without verification.
+    /// Returns the margin of the verification. Without verification, returns `None`, which compares as less than any
+    /// margin.
     pub(crate) fn margin(&self) -> Option<f32> {
         self.verification.as_ref().map(|verification| verification.margin)
     }

@@ -25,7 +25,7 @@ use crate::object::idempotent_write::IdempotentStore;
 use crate::object::version::Version;
 use crate::object::{identity, key};
 
-/// Maximum timeout of opening a connection to a cloud. A shorter request timeout applies here too.
+/// Maximum timeout of opening a connection to a cloud. If the request timeout is shorter, it applies instead.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Supported addresses, for error messages.
 const SCHEMES: &str = "a folder, file://, s3://BUCKET, gs://BUCKET or az://CONTAINER";
@@ -75,8 +75,11 @@ pub(crate) struct Backend {
 }
 
 impl Backend {
-    /// Opens a local folder, which is created if missing, or the object store at a URL. Checks that it is writable, or
-    /// full: documents can be read and deleted then. Gives the store an identity if it has none.
+    /// Opens a local folder, which is created if missing, or the object store at a URL. Gives the store an identity if
+    /// it has none.
+    ///
+    /// Fails if the store is not writable. A full store is accepted with a warning, because its documents can still be
+    /// read and, with the help of the reserve, deleted.
     pub(crate) async fn open(settings: &BackendSettings) -> Result<Self, OpenError> {
         let failed = |reason: String| OpenError::Data { folder: settings.data.clone(), reason };
         let opened = match settings.data.contains("://") {
@@ -97,12 +100,13 @@ impl Backend {
     }
 }
 
-/// Writes an empty list of pending deletes and deletes it again. If the gateway is killed in between, a sweep does.
+/// Writes an empty pending-delete list and deletes it again. If the gateway is killed in between, a later sweep of
+/// garbage collection deletes the list.
 async fn check_writable(store: &dyn ObjectStore) -> object_store::Result<()> {
     let key = key::pending_deletes(Version::after(Version::NONE));
     store.put(key.path(), seal(&key, b"").into()).await?;
     match store.delete(key.path()).await {
-        // A sweep of another gateway has already deleted it.
+        // A sweep of another gateway has already deleted the list.
         Err(object_store::Error::NotFound { .. }) => Ok(()),
         deleted => deleted,
     }
@@ -114,7 +118,7 @@ type Opened = (Arc<dyn ObjectStore>, Option<PathBuf>);
 fn open_folder(folder: &FsPath) -> std::io::Result<Opened> {
     std::fs::create_dir_all(folder)?;
     let root = folder.canonicalize()?;
-    // With fsync, a write returns only once the file and the entries in its folders are on disk.
+    // With fsync, a write returns only once the file and its directory entries are on disk.
     let store = LocalFileSystem::new_with_prefix(&root).map_err(std::io::Error::from)?.with_fsync(true);
     Ok((Arc::new(store), Some(root)))
 }

@@ -1,4 +1,5 @@
-//! Envelope of objects, and of each record and the index of a pack: a header with a BLAKE3 checksum, then the payload.
+//! Envelope: a header with a BLAKE3 checksum, followed by the payload. Every object has an envelope, except a pack. In
+//! a pack, each record has one, and so does the index.
 //!
 //! | bytes | content |
 //! |---|---|

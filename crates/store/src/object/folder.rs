@@ -1,4 +1,5 @@
-//! Local folder of a store: listings, temporary files of killed gateways, foreign entries, and the checks of writes.
+//! Local folder of a store. Lists the store's files, removes the temporary files of killed gateways, counts foreign
+//! entries, and checks before a write that the store is still there and that the disk has space.
 //!
 //! The functions block. Callers run them on tokio's thread pool for blocking work.
 
@@ -16,14 +17,15 @@ use crate::object::identity::Identity;
 use crate::object::reserve::Reserve;
 use crate::object::walk::{Entry, Walk};
 
-/// Minimum age of a removed file, even if the grace period is shorter: a gateway may still be writing a younger one. A
-/// write takes seconds even on a slow disk. If its file is removed nevertheless, it fails and is not acknowledged.
+/// Minimum age at which a temporary file is removed, even if the grace period is shorter: a gateway may still be
+/// writing a younger file. Even on a slow disk, a write takes only seconds. A write that takes longer and loses its
+/// file fails and is not acknowledged.
 const WRITE_MAX: Duration = Duration::from_secs(600);
 
 /// Local folder of an open store.
 pub(crate) struct Folder {
     root: PathBuf,
-    /// `None` if the disk was full when the store was opened, so that it could not get an identity.
+    /// `None` if the disk was full when the store was opened, so that no identity could be written.
     identity: Option<Identity>,
     reserve: Reserve,
 }
@@ -56,24 +58,26 @@ impl Folder {
         }
     }
 
-    /// Gives a part of the reserve to the writes that may use it. Returns false if nothing is left.
+    /// Frees a part of the reserve, so that a write that may use it finds space. Returns false if the reserve is used
+    /// up.
     pub(crate) fn release_reserve(&self) -> Result<bool, Error> {
         self.reserve.release().map_err(Error::from_io)
     }
 
-    /// Fills the reserve if there is enough space.
+    /// Fills the reserve. Logs a warning if there is not enough space.
     pub(crate) fn try_fill_reserve(&self) {
         if let Err(error) = self.reserve.fill() {
             tracing::warn!(%error, "no space is reserved for deletes: free space on the disk");
         }
     }
 
-    /// Starts a walk through a folder of the store. Skips objects up to the path `after`.
+    /// Starts a walk through a folder of the store. Skips objects up to and including the path `after`.
     pub(crate) fn walk(&self, folder: &Path, after: &Path) -> Walk {
         Walk::new(&self.root, folder, after)
     }
 
-    /// Removes temporary files that are older than `grace` and [`WRITE_MAX`]. Returns their number and total bytes.
+    /// Removes temporary files that are older than both `grace` and [`WRITE_MAX`]. Returns their number and total
+    /// bytes.
     pub(crate) fn remove_stale(&self, grace: Duration) -> io::Result<(u64, u64)> {
         let (mut files, mut bytes) = (0, 0);
         for entry in self.walk(&Path::ROOT, &Path::ROOT) {

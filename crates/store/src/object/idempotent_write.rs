@@ -1,10 +1,12 @@
 //! Idempotent creates and deletes for clouds. The response to a request may be lost after the cloud executed it.
 //!
-//! The cloud's client retries reads, lists and overwrites. This layer makes the other two kinds safe to retry:
+//! The cloud's client itself retries reads, lists and overwrites. This layer retries the two other kinds of requests,
+//! and makes the retries safe:
 //!
 //! - *create*: a retry may find the object of the first attempt. If an existing object has the same bytes, the create
-//!   succeeds, even if another writer created it. Objects that only one writer may create contain a unique write id.
-//! - *delete*: a retry may find nothing. After an attempt of unknown outcome, "not found" counts as deleted.
+//!   succeeds, even if another writer created it. If only one writer may create an object, each writer puts a unique
+//!   write id into it, so that no other writer creates the same bytes.
+//! - *delete*: a retry may find nothing. After an attempt whose outcome is unknown, "not found" counts as deleted.
 
 use std::fmt;
 use std::sync::Arc;
@@ -59,7 +61,7 @@ impl<S: ObjectStore> IdempotentStore<S> {
         }
     }
 
-    /// Reads the existing object. Returns it as the result of the write if its bytes equal `payload`, else `None`.
+    /// Reads the existing object. If its bytes equal `payload`, returns the result of a successful write, else `None`.
     async fn existing(&self, at: &Path, payload: &PutPayload) -> Result<Option<PutResult>> {
         let object = self.inner.get(at).await?;
         let (e_tag, version) = (object.meta.e_tag.clone(), object.meta.version.clone());

@@ -1,7 +1,7 @@
 //! Identity of a store: a random id in `meta/identity`, written when the store is created or first opened.
 //!
-//! An empty folder cannot be told from the mount point of a disk that was unmounted. So a gateway checks that the
-//! identity is still the one that it read at its start, before it acknowledges a write or reports an object as missing.
+//! An empty folder looks the same as the mount point of an unmounted disk. Before a gateway acknowledges a write or
+//! reports an object as missing, it therefore checks that the identity is still the one that it read at its start.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -24,7 +24,7 @@ const FILE: &str = "identity";
 pub(crate) struct Identity {
     file: PathBuf,
     id: Bytes,
-    /// Modification time of the file when it last contained the id.
+    /// Modification time that the file had when a check last found the id in it.
     checked: Mutex<Option<SystemTime>>,
 }
 
@@ -37,7 +37,7 @@ pub(crate) async fn load_or_create(store: &dyn ObjectStore) -> object_store::Res
     }
     let id = format!("{:032x}\n", fastrand::u128(..));
     match store.put_opts(&path, Bytes::from(id).into(), PutMode::Create.into()).await {
-        // Another gateway has opened the store at the same time.
+        // `AlreadyExists`: another gateway has opened the store at the same time.
         Ok(_) | Err(BackendError::AlreadyExists { .. }) => store.get(&path).await?.bytes().await,
         Err(error) => Err(error),
     }
@@ -49,7 +49,8 @@ impl Identity {
         Self { file: root.join(META).join(FILE), id, checked: Mutex::default() }
     }
 
-    /// Fails if the store has vanished, or another one is in its place. Costs one `stat` unless the file has changed.
+    /// Fails if the store has vanished, or another one is in its place. Costs one `stat` unless the identity file has
+    /// changed.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let details = || self.file.display().to_string();
         match self.is_unchanged() {
@@ -86,7 +87,7 @@ mod tests {
     use crate::object::version::Version;
     use crate::object::{Objects, Space};
 
-    /// Runs each operation and returns the reasons that the store is unavailable.
+    /// Runs each operation. Returns the reason for which each one found the store unavailable; `None` if it did not.
     async fn reasons(objects: &Objects, key: &ObjectKey) -> Vec<Option<Unavailable>> {
         let id = DocumentId::of(b"a");
         let results = [

@@ -11,9 +11,13 @@
 //! labels/<ab>/<document>.<generation>     labels of a document
 //! gc/<version>                            a pending-delete list
 //! ```
-//! `<ab>` is the first two digits of the document id or shard hash that follows; for a name, of the name's BLAKE3 hash.
-//! The key of latents or corrections contains all settings that they depend on, so that documents can share them.
-//! Imported ones are not shared: `<digest>` is a hash of their content. Keys of format 1 have no version.
+//! `<ab>` is the first two digits of the document id or shard hash that follows it. In the key of a name, it is the
+//! first two digits of the name's BLAKE3 hash.
+//!
+//! A *shard* is a part of a document's text. Its *latents* are the compressed form, from which a decoder restores the
+//! text. Its *corrections* are the tokens that the decoder would get wrong. The key of latents or corrections contains
+//! all settings on which their content depends, so documents can share these objects. Imported objects are shared only
+//! if they are equal: `<digest>` is a hash of their content. Keys of format 1 have no version.
 
 use std::fmt;
 
@@ -42,7 +46,8 @@ pub(crate) const NAMES: &str = "names";
 /// Folder of labels.
 pub const LABELS: &str = "labels";
 
-/// Number of leading hex digits that name a subfolder. Subfolders keep each folder small.
+/// Number of leading hexadecimal digits of a hash that name the subfolder of an object. Such fan-out keeps each folder
+/// small.
 pub(crate) const FAN_OUT_DIGITS: usize = 2;
 
 /// Byte that identifies the kind of an object in its envelope, for each top-level folder.
@@ -109,7 +114,7 @@ impl fmt::Display for ObjectKey {
     }
 }
 
-/// A key without its version. All versions of an object share it.
+/// The part of a key before the version. All versions of an object have the same prefix.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct KeyPrefix(Path);
 
@@ -128,7 +133,7 @@ impl KeyPrefix {
     }
 }
 
-/// Settings that a shard's latents depend on, in addition to its text.
+/// Settings on which a shard's latents depend, in addition to the shard's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LatentSettings {
     /// Compressor that made the latents.
@@ -139,12 +144,12 @@ pub struct LatentSettings {
     pub codec: LatentCodec,
 }
 
-/// Settings that a shard's corrections depend on, in addition to its latents.
+/// Settings on which a shard's corrections depend, in addition to the latents.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CorrectionSettings {
     /// Decoder that verified the latents.
     pub decoder: Fingerprint,
-    /// Order and precision in which the decoder computed.
+    /// Name of the exact order and precision in which the decoder computed.
     pub arithmetic: String,
     /// Minimum lead over the runner-up, in logits, at which a correctly predicted token needs no correction.
     pub margin: f32,
@@ -293,7 +298,7 @@ pub(crate) fn parse_version(path: &Path) -> Option<Version> {
     path.filename()?.parse().ok()
 }
 
-/// Parses a path that was made by appending a version to a valid path, or by removing one.
+/// Parses a path that was made from a valid path by appending or removing a version.
 fn valid_path(path: &str) -> Path {
     Path::parse(path).expect("a path stays valid with or without a version")
 }

@@ -1,5 +1,6 @@
 //! Layout of a store: the forms of its keys. Other programs put entries of their own into folders and buckets, so an
-//! entry belongs to the store only if its path has such a form. All others are foreign: never read, listed or removed.
+//! entry belongs to the store only if its path has such a form. All other entries are *foreign*: the store counts them,
+//! but never reads, lists or removes them.
 
 use c3_types::UploadName;
 use object_store::path::Path;
@@ -9,7 +10,7 @@ use crate::object::key::{
 };
 use crate::object::version::Version;
 
-/// Folder of the entries that are no objects: the store's identity, and the reserve of a local folder.
+/// Folder of the store's files that are not objects: the store's identity, and the reserve of a local folder.
 pub(crate) const META: &str = "meta";
 
 /// Meaning of a path below the root of a store.
@@ -19,16 +20,16 @@ pub(crate) enum PathKind {
     Folder,
     /// An object.
     Object,
-    /// [`META`], or what is in it.
+    /// [`META`], or an entry in it.
     Meta,
-    /// No path of the store.
+    /// A path that does not belong to the store.
     Foreign,
 }
 
-/// Returns whether a part of a path has the form that its place requires.
+/// Returns whether a part of a path has the form that its position in the path requires.
 type PartCheck = fn(&str) -> bool;
 
-/// Returns the meaning of a path. Depends only on its form, not on what is there.
+/// Returns the meaning of a path. Depends only on the form of the path: nothing needs to exist there.
 pub(crate) fn kind_of(path: &Path) -> PathKind {
     let mut parts = path.as_ref().split('/');
     let folder = parts.next().unwrap_or_default();
@@ -84,7 +85,7 @@ fn is_shard(path: &Path) -> bool {
     })
 }
 
-/// Returns the file name without its version if it begins with the name of its folder.
+/// Returns the file name of a path, without the version; `None` unless it begins with the name of the file's folder.
 fn fanned_out(path: &Path) -> Option<&str> {
     let (folders, file) = path.as_ref().rsplit_once('/')?;
     let (_, fan_out) = folders.rsplit_once('/')?;

@@ -1,4 +1,4 @@
-//! Listings that cost little more than what they return: a part of a folder's subfolders, or the versions of an object.
+//! Listings that read little more than they return: of some of a folder's subfolders, or of the versions of one object.
 
 use std::ops::RangeInclusive;
 
@@ -11,8 +11,8 @@ use crate::object::Objects;
 use crate::object::key::{KeyPrefix, ObjectKey};
 
 impl Objects {
-    /// Lists the objects in a range of fan-out subfolders of a folder: the sorted keys of one subfolder at a time, in
-    /// the order of subfolders. A subfolder is listed only when the stream is polled.
+    /// Lists the objects in a range of a folder's fan-out subfolders, which are named `00` to `ff`. Yields the sorted
+    /// keys of one subfolder at a time, in the order of subfolders. Lists lazily, as the stream is polled.
     pub(crate) fn subfolders(
         &self,
         folder: Path,
@@ -26,7 +26,7 @@ impl Objects {
         try_stream! {
             if let Some(root) = self.folder() {
                 for subfolder in range.map(subfolder) {
-                    // The first one is listed even if it does not exist, so that an unavailable store is noticed.
+                    // The first subfolder is listed even if it does not exist, so that an unavailable store is noticed.
                     if subfolder == first || root.join(subfolder.as_ref()).is_dir() {
                         let objects = self.list(&subfolder, &subfolder);
                         let keys = objects.map_ok(|object| ObjectKey::from_path(object.location));
@@ -55,8 +55,9 @@ impl Objects {
         }
     }
 
-    /// Returns the keys of the versions of an object in a local folder, lowest version first. Reads the names of files
-    /// but not their metadata, as a list would. Returns nothing for a cloud, or if the folder cannot be read.
+    /// Returns the keys of the versions of an object in a local folder, lowest version first. Reads only the names of
+    /// files, whereas a listing also reads the metadata of each file. Returns nothing for a cloud, or if the folder
+    /// cannot be read.
     pub(super) async fn local_versions(&self, prefix: &KeyPrefix) -> Vec<ObjectKey> {
         let (Some(root), Some((folder, _))) = (self.folder(), prefix.path().as_ref().rsplit_once('/')) else {
             return Vec::new();

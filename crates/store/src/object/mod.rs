@@ -1,6 +1,8 @@
-//! Checksummed objects in a local folder or in a cloud, through `object_store`. Only `Objects::restore` overwrites.
+//! Checksummed objects in a local folder or in a cloud, through `object_store`. Only `Objects::restore` overwrites an
+//! object.
 //!
-//! - `layout`: tells the store's keys from the entries of other programs. `walk`: lists a local folder by it.
+//! - `layout`: tells the store's keys from the entries of other programs. `walk`: lists the store's files in a local
+//!   folder.
 //! - `identity`: notices that a local folder was unmounted or replaced. `reserve`: space for deletes on a full disk.
 
 pub(crate) mod backend;
@@ -41,12 +43,13 @@ pub(crate) const CONCURRENT_REQUESTS: usize = 16;
 /// Number of objects that are listed from a local folder at once.
 const LISTED_AT_ONCE: usize = 1024;
 
-/// Space that a write may use in a local folder.
+/// Space that a write may use in a local folder. A part of the disk, the *reserve*, is set aside for deletes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Space {
-    /// Not the reserve. The write fails while the disk has no space for a full reserve.
+    /// All space except the reserve. The write fails while the disk has no space for a full reserve.
     Free,
-    /// Also the reserve, for writes by which space is freed.
+    /// All space, including the reserve. For writes that let space be freed, such as the tombstone of a deleted
+    /// document.
     Reserve,
 }
 
@@ -78,7 +81,8 @@ impl Size {
     }
 }
 
-/// Objects of a store, and the entries in it that are not the store's.
+/// Result of a listing of the whole store: the size of its objects, and the number of foreign entries, which are not
+/// the store's.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Survey {
     pub(crate) objects: Size,
@@ -86,7 +90,7 @@ pub(crate) struct Survey {
 }
 
 impl Survey {
-    /// Counts a key of a cloud.
+    /// Adds an entry that was listed in a cloud.
     fn with(mut self, object: &ObjectMeta) -> Self {
         match kind_of(&object.location) {
             PathKind::Object => self.objects.add(object.size),
@@ -100,14 +104,15 @@ impl Survey {
 /// A store of checksummed objects.
 pub(crate) struct Objects {
     store: Arc<dyn ObjectStore>,
-    /// The local folder; `None` for a cloud. Clouds list objects in key order, a folder in no particular order.
+    /// The local folder; `None` for a cloud. Clouds list objects in key order; a local folder lists them in no
+    /// particular order.
     folder: Option<Arc<Folder>>,
-    /// Number of foreign entries in the last warning.
+    /// Number of foreign entries at the last survey. A warning is logged only if it has changed.
     foreign_warned: AtomicU64,
 }
 
 impl Objects {
-    /// Opens the backend and checks that it is writable.
+    /// Opens the backend. Fails if it is not writable, unless the only reason is that it is full.
     pub(crate) async fn open(settings: &BackendSettings) -> Result<Self, OpenError> {
         let Backend { store, folder } = Backend::open(settings).await?;
         Ok(Self { store, folder: folder.map(Arc::new), foreign_warned: AtomicU64::new(0) })
@@ -200,7 +205,7 @@ impl Objects {
         }
     }
 
-    /// Overwrites a damaged object. `payload` must be the one that it was created with.
+    /// Overwrites a damaged object. `payload` must be the one with which the object was created.
     pub(crate) async fn restore(&self, key: &ObjectKey, payload: &[u8]) -> Result<(), Error> {
         self.in_folder(Folder::check).await?;
         self.store.put(key.path(), seal(key, payload).into()).await?;
@@ -234,8 +239,8 @@ impl Objects {
         .await
     }
 
-    /// Measures all objects, and counts the entries that are not the store's. Warns of these if their number has
-    /// changed. Lists the whole store.
+    /// Measures all objects, and counts the foreign entries. Logs a warning if their number has changed since the last
+    /// call and is not zero. Lists the whole store.
     pub(crate) async fn survey(&self) -> Result<Survey, Error> {
         let survey = match &self.folder {
             Some(_) => {
@@ -267,7 +272,8 @@ impl Objects {
         let (whole, is_sorted) = (prefix.path().as_ref(), self.folder.is_none());
         let path = |part: &str| Path::parse(part).map_err(object_store::Error::from);
         let folder = path(whole.rsplit_once('/').map_or("", |(folder, _)| folder))?;
-        // A listing excludes its offset, so this is the prefix without its last character. A lone dot is no valid path.
+        // A listing excludes the offset itself, so the offset is the prefix without its last character. If that leaves
+        // a lone dot, which is no valid path, the whole folder is listed.
         let offset = path(&whole[..whole.len() - 1]).unwrap_or_else(|_| folder.clone());
         let objects = self.list(&folder, &offset);
         pin_mut!(objects);
@@ -304,7 +310,8 @@ impl Objects {
         }
     }
 
-    /// Returns the error of a request for one object. An object is missing only if the store is there.
+    /// Returns the error of a request for one object. An object counts as missing only if the store itself is still
+    /// there.
     async fn failed(&self, key: &ObjectKey, error: object_store::Error) -> Error {
         match Error::from_backend(key, error) {
             missing @ Error::Missing { .. } => self.in_folder(Folder::check).await.err().unwrap_or(missing),

@@ -1,7 +1,8 @@
 //! Reserve of a local folder: space that only deletes and garbage collection may use once the disk is full.
 //!
-//! A delete writes a tombstone, so without a reserve nothing could be deleted from a full disk. The reserve is released
-//! file by file. While it is not full, each other write fills it first, and fails if there is not enough space.
+//! A delete writes a tombstone, so without a reserve nothing could be deleted from a full disk. The reserve consists of
+//! files. A delete that finds no space removes them one by one. While files are missing, every other write first
+//! creates them again, and fails if there is not enough space.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -11,10 +12,10 @@ use crate::object::layout::META;
 
 /// Name of the reserve's folder in [`META`].
 const FOLDER: &str = "reserve";
-/// Number of files. There are many, because a file system can also run out of inodes.
+/// Number of files. Each also reserves an inode, because a file system can run out of inodes too.
 const FILES: usize = 64;
-/// Size of each file. All together hold the 256 folders of tombstones at 4 KiB a block. A tombstone itself takes no
-/// more space than the manifest that is deleted with it.
+/// Size of each file. All files together are as large as the 256 subfolders of tombstones, at one 4 KiB block each. A
+/// tombstone itself takes no more space than the manifest that is deleted with it.
 const FILE_BYTES: usize = 16 << 10;
 
 /// The reserve of a local folder.
@@ -28,18 +29,19 @@ impl Reserve {
 
     /// Writes the missing files. Fails, and keeps the files that it wrote, if there is not enough space for all.
     pub(crate) fn fill(&self) -> io::Result<()> {
-        // Files are written from the first on and released from the last on.
+        // Files are written from the first to the last, and removed from the last to the first. So the last one is
+        // missing unless the reserve is full.
         if self.file(FILES - 1).try_exists()? {
             return Ok(());
         }
-        // Never creates the root: it may be the mount point of a disk that has vanished.
+        // The root is never created: if it is missing, the disk that contains it may have been unmounted.
         for folder in self.0.parent().into_iter().chain([self.0.as_path()]) {
             match fs::create_dir(folder) {
                 Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
                 _ => {}
             }
         }
-        // Random bytes take their space even in a file system that compresses.
+        // Random bytes take up their full size even if the file system compresses files.
         let mut bytes = vec![0; FILE_BYTES];
         fastrand::fill(&mut bytes);
         for file in (0..FILES).map(|number| self.file(number)) {

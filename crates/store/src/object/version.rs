@@ -1,4 +1,5 @@
-//! Versions: numbers that increase with time. A process issues each only once; two gateways rarely issue the same one.
+//! Versions: numbers that increase with time. A process never issues a version twice; two gateways rarely issue the
+//! same version.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,15 +12,16 @@ const RANDOM_BITS: u32 = 20;
 const DIGITS: usize = 16;
 
 /// A version of a document or object: milliseconds since 1970 in the high 44 bits, a random number in the low 20. The
-/// generations of a register have this type too, but count from 1.
+/// generations of a register (a name, or the labels of a document) have this type too, but count from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(u64);
 
 impl Version {
-    /// Version of an object whose key contains none, as in format 1. It is lower than all others.
+    /// Version of an object whose key contains no version, as in format 1. It is lower than all other versions.
     pub const NONE: Self = Self(0);
 
-    /// Issues a version above `previous` and above all issued by this process, even if the clock was set back.
+    /// Issues a version that is higher than `previous` and than all that this process has issued, even if the clock was
+    /// set back.
     pub fn after(previous: Self) -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let fresh = (now_unix_ms() << RANDOM_BITS) | fastrand::u64(..1 << RANDOM_BITS);
@@ -38,7 +40,8 @@ impl Version {
         self.0
     }
 
-    /// Returns the time of issue, in milliseconds since 1970. It is in the future if a clock was ahead at the time.
+    /// Returns the time of issue, in milliseconds since 1970. It may be in the future, if the clock of the issuing
+    /// gateway was ahead.
     pub fn unix_ms(self) -> u64 {
         self.0 >> RANDOM_BITS
     }

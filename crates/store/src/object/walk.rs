@@ -1,8 +1,8 @@
-//! Walk through a local folder that tells the store's files from foreign entries.
+//! Walks through a local folder, and tells the store's files from foreign entries, which belong to other programs.
 //!
-//! `object_store` takes every entry for an object, so its listings fail at a symlink loop, a name that is not UTF-8, or
-//! an unreadable folder. This walk does not look into foreign folders. An error in a folder of the store's own is never
-//! skipped: garbage collection would take what it did not see for deleted.
+//! `object_store` assumes that every entry is an object, so its listings fail at a symlink loop, a name that is not
+//! UTF-8, or an unreadable folder. This walk does not enter foreign folders. An error in one of the store's own folders
+//! is never skipped: garbage collection would treat a document that was not listed as deleted.
 
 use std::io::{self, ErrorKind};
 use std::path::{Path as FsPath, PathBuf};
@@ -20,7 +20,7 @@ pub(crate) enum Entry {
     Object(ObjectMeta),
     /// A file `KEY#NUMBER`, to which `object_store` writes a new object before it links that file to `KEY`.
     Temporary(DirEntry),
-    /// An entry of another program. The entries in a foreign folder are not counted.
+    /// An entry of another program. A foreign folder counts as one entry, whatever it contains.
     Foreign,
 }
 
@@ -32,9 +32,9 @@ pub(crate) struct Walk {
 }
 
 impl Walk {
-    /// Walks through `folder` in the store at `root`. Skips objects up to the path `after`.
+    /// Walks through `folder` in the store at `root`. Skips objects up to and including the path `after`.
     pub(crate) fn new(root: &FsPath, folder: &Path, after: &Path) -> Self {
-        // Links are followed, since operators move parts of a store to other disks.
+        // Symbolic links are followed, since operators may move parts of a store to other disks.
         let entries = WalkDir::new(root.join(folder.as_ref())).min_depth(1).follow_links(true);
         Self { root: root.to_owned(), after: after.clone(), entries: entries.into_iter() }
     }
@@ -69,9 +69,9 @@ impl Walk {
         let is_foreign = path.is_some_and(|path| path.as_ref().is_none_or(|path| kind_of(path) == PathKind::Foreign));
         match error.io_error().map(io::Error::kind) {
             _ if is_foreign => Ok(Some(Entry::Foreign)),
-            // A loop of symlinks: walkdir visits each folder once.
+            // A loop of symbolic links, which walkdir reports and does not enter.
             None => Ok(Some(Entry::Foreign)),
-            // The folder does not exist, or the entry was removed meanwhile.
+            // The walked folder does not exist, or the entry was removed after it was listed.
             Some(ErrorKind::NotFound) => Ok(None),
             Some(_) => Err(error.into()),
         }
@@ -111,7 +111,7 @@ fn object(entry: &DirEntry, location: Path) -> io::Result<Option<Entry>> {
     Ok(Some(Entry::Object(ObjectMeta { location, last_modified, size: metadata.len(), e_tag: None, version: None })))
 }
 
-/// Returns whether a path is that of an object, `#` and a number.
+/// Returns whether a path consists of an object's path, `#` and a number.
 fn is_temporary(path: &Path) -> bool {
     let Some((object, number)) = path.as_ref().rsplit_once('#') else { return false };
     let is_number = !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit());

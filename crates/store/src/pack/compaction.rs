@@ -1,5 +1,6 @@
-//! Compaction: moves small manifest objects, and the records of sparse or small packs, into new packs. A manifest keeps
-//! its version when it is moved, so concurrent deletes and puts take effect as usual.
+//! Compaction: moves small manifest objects, and the records of sparse or small packs, into new packs. A record is
+//! *live* if its version of the document is current; a pack is sparse if fewer than half of its records are live. A
+//! manifest keeps its version when it is moved, so concurrent deletes and puts take effect as usual.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -15,15 +16,17 @@ use crate::{Error, Store};
 
 /// Maximum size in bytes of a manifest object that is moved into a pack.
 const RECORD_BYTES_MAX: u64 = 16 << 10;
-/// Minimum manifests for which compaction starts if no pack is to be replaced.
+/// Minimum number of manifests to move at which compaction starts, if no pack has to be replaced.
 const RECORDS_MIN: usize = 16;
 /// Maximum records of a new pack.
 const RECORDS_MAX: usize = 4096;
-/// A pack with fewer live records is small. Small packs are merged once there are at least [`RECORDS_MIN`] of them.
+/// A pack with fewer live records than this is small. Small packs are merged once there are at least [`RECORDS_MIN`]
+/// small packs.
 const SMALL_PACK_RECORDS: usize = 512;
 
 impl Store {
-    /// Writes new packs, then removes what they replace: packs, and manifest objects that are older than `grace`.
+    /// Writes new packs. Then removes the packs and manifest objects that they replace. Only objects older than `grace`
+    /// are moved.
     pub(crate) async fn compact(&self, grace: Duration, summary: &mut SweepSummary) -> Result<(), Error> {
         let inventory = self.inventory().await?;
         let newest = inventory.newest();
@@ -99,7 +102,8 @@ impl Store {
         let mut moved = current;
         moved.retain(|copy| match (&copy.located.location, &copy.object) {
             (Location::Pack { pack, .. }, _) => packs.contains(pack),
-            // A newer version of a packed document stays an object: gateways that know the old one look only there.
+            // A newer version of a packed document stays an object: a gateway that knows the older version looks for
+            // newer ones only among objects.
             (Location::Object, Some(object)) => {
                 object.size <= RECORD_BYTES_MAX && is_older_than(object, grace) && !in_packs.contains(&copy.id)
             }

@@ -7,7 +7,8 @@
 //! | … | the index, sealed under the pack's key: 52 bytes for each record, sorted by id: id, version, offset, length |
 //! | 8 | length of the sealed index, little-endian |
 //!
-//! Records do not depend on their pack. If the index is damaged, they are found one after another by their lengths.
+//! *Sealed* means wrapped in a checksummed envelope. Records do not depend on their pack. If the index is damaged, the
+//! records are found one after another by their lengths.
 
 use std::ops::Range;
 
@@ -73,14 +74,16 @@ pub(crate) fn encode(key: &ObjectKey, mut records: Vec<Record>) -> Bytes {
     pack.into()
 }
 
-/// Returns the total size in bytes of a pack's index and trailer. `size` is the pack's size, `last` its last bytes.
+/// Returns the total size in bytes of a pack's index and trailer. `size` is the pack's size; `last` contains at least
+/// the trailer.
 pub(crate) fn index_and_trailer(size: u64, last: &[u8]) -> Result<u64, String> {
     let trailer = last.last_chunk::<TRAILER_BYTES>().ok_or("it is cut short")?;
     let bytes = u64::from_le_bytes(*trailer).checked_add(TRAILER_BYTES as u64);
     bytes.filter(|&bytes| bytes <= size).ok_or_else(|| "its trailer is invalid".to_owned())
 }
 
-/// Decodes a pack's index, whose entries are sorted by id. `size` is the pack's size, and `index_and_trailer` its end.
+/// Decodes a pack's index, whose entries are sorted by id. `size` is the pack's size; `index_and_trailer` contains the
+/// end of the pack.
 pub(crate) fn index(key: &ObjectKey, size: u64, index_and_trailer: &Bytes) -> Result<Vec<Entry>, String> {
     let index = index_and_trailer.slice(..index_and_trailer.len() - TRAILER_BYTES);
     let index = unseal(key, index)?;
@@ -105,7 +108,7 @@ pub(crate) fn index(key: &ObjectKey, size: u64, index_and_trailer: &Bytes) -> Re
     entries.collect()
 }
 
-/// Finds the intact records of a pack without its index. Returns their entries, sorted by id and version.
+/// Finds the intact records of a pack without using its index. Returns their entries, sorted by id and version.
 pub(crate) fn salvage(pack: &Bytes) -> Vec<Entry> {
     let (mut entries, mut at) = (Vec::new(), 0);
     while let Some(length) = pack.get(at..).and_then(|rest| rest.first_chunk::<LENGTH_BYTES>()) {
@@ -114,7 +117,7 @@ pub(crate) fn salvage(pack: &Bytes) -> Vec<Entry> {
         if end > pack.len() || end < start + PAYLOAD_AT {
             break;
         }
-        // The key of the record's envelope is made of the id and version in the payload.
+        // The checksum of the record's envelope covers a key, which is made of the id and version in the payload.
         if let Ok(manifest) = Manifest::decode(pack.slice(start + PAYLOAD_AT..end)) {
             let key = key::manifest(manifest.id, manifest.version);
             if unseal(&key, pack.slice(start..end)).is_ok() {
@@ -128,7 +131,7 @@ pub(crate) fn salvage(pack: &Bytes) -> Vec<Entry> {
     entries
 }
 
-/// Returns whether the records fill the pack without gaps from its start to its index at `index_start`.
+/// Returns whether the records fill the pack without gaps, from the start to the index, which begins at `index_start`.
 pub(crate) fn covers(entries: &[Entry], index_start: u64) -> bool {
     let mut ranges = Vec::from_iter(entries.iter().map(|entry| entry.range.clone()));
     ranges.sort_by_key(|range| range.start);

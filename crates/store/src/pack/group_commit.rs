@@ -1,4 +1,5 @@
-//! Group commit: small documents of concurrent puts share a pack. A lone document becomes an object of its own.
+//! Group commit: the manifests of small documents from concurrent puts (writes of documents) are written together, as
+//! the records of one pack. A manifest that no other joins in time becomes an object of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,8 +15,8 @@ use crate::pack::index::PackIndex;
 
 /// Maximum records of a pack that this task writes, and capacity of its queue.
 const RECORDS_MAX: usize = 256;
-/// Time that the first record of a pack waits for more records, for each put in progress. The more puts there are, the
-/// longer each takes, and the more of them can share the pack.
+/// Time that the first record of a pack waits for more records, multiplied by the number of puts in progress. The more
+/// puts there are, the longer each takes, and the more of them can share the pack.
 const WAIT_PER_PUT: Duration = Duration::from_millis(10);
 /// Maximum time that the first record of a pack waits for further records.
 const WAIT_MAX: Duration = Duration::from_secs(2);
@@ -28,7 +29,7 @@ pub(crate) struct GroupCommit {
     puts_in_progress: Arc<AtomicUsize>,
 }
 
-/// Guard that counts a put, of any size, as in progress until it is dropped.
+/// Guard that counts a put, of a document of any size, as in progress. Dropping the guard ends this.
 pub struct PutInProgress(Arc<AtomicUsize>);
 
 impl Drop for PutInProgress {
@@ -47,13 +48,15 @@ impl GroupCommit {
         Self { queue, puts_in_progress }
     }
 
-    /// Counts a put as in progress. While several puts are in progress, small documents wait for each other.
+    /// Counts a put as in progress until the returned guard is dropped. While several puts are in progress, small
+    /// documents wait for each other.
     pub(crate) fn begin(&self) -> PutInProgress {
         self.puts_in_progress.fetch_add(1, Ordering::Relaxed);
         PutInProgress(Arc::clone(&self.puts_in_progress))
     }
 
-    /// Writes a record durably, unless its key exists. If the caller drops the future, the record may still be written.
+    /// Writes a record durably, in a pack or as an object. Writes no object if its key exists. If the caller drops the
+    /// future, the record may still be written.
     pub(crate) async fn put(&self, record: Record) -> Result<PutOutcome, Error> {
         let (reply, written) = oneshot::channel();
         self.queue.send((record, reply)).await.map_err(|_| Error::ShuttingDown)?;
@@ -101,7 +104,7 @@ impl Writer {
             _ => self.packs.put(records, Space::Free).await.map(|bytes| PutOutcome::Created { bytes }),
         };
         for reply in replies {
-            // Fails if the caller has stopped waiting meanwhile. Its document is stored nevertheless.
+            // Fails if the caller has stopped waiting meanwhile. That does not undo the write.
             let _ = reply.send(written.clone());
         }
     }

@@ -16,7 +16,8 @@ use crate::object::version::Version;
 use crate::object::{Objects, PutOutcome, Space};
 use crate::pack::format::{self, Entry, Record};
 
-/// Number of bytes at the end of a pack that are read first. They contain any index of up to a thousand records.
+/// Number of bytes at the end of a pack that are read first. They contain the whole index of a pack of up to a thousand
+/// records.
 const TAIL_BYTES: u64 = 64 << 10;
 
 type Packs = BTreeMap<Version, Arc<Pack>>;
@@ -29,7 +30,8 @@ pub(crate) struct PackIndex {
     changes: AtomicU64,
     /// Number of refreshes that have begun.
     refreshes: AtomicU64,
-    /// Number of the last refresh that has ended. Lets only one run at a time, so that no index is read twice.
+    /// Number of the last refresh that has ended. The lock lets only one refresh run at a time, so that no pack's index
+    /// is read twice.
     refreshing: tokio::sync::Mutex<u64>,
 }
 
@@ -39,7 +41,8 @@ pub(crate) struct Pack {
     pub(crate) key: ObjectKey,
     /// Entries of the records, sorted by id and version.
     pub(crate) entries: Vec<Entry>,
-    /// Fault of the index if it is damaged. `entries` are then the records that were found without it.
+    /// Fault of the index; `None` if it is intact. With a fault, `entries` lists the intact records that a scan of the
+    /// pack found.
     pub(crate) damage: Option<String>,
 }
 
@@ -82,7 +85,7 @@ impl PackIndex {
     }
 
     /// Lists the packs of the store, reads the indexes of new packs, and removes deleted packs from the index. Does
-    /// nothing if another refresh that began after this call has ended meanwhile.
+    /// nothing if, while this call waited for its turn, another refresh both began and ended.
     pub(crate) async fn refresh(&self) -> Result<(), Error> {
         let begun = self.refreshes.load(Ordering::Acquire);
         let mut last_done = self.refreshing.lock().await;
@@ -147,7 +150,7 @@ impl PackIndex {
         format::index(key, bytes, &index).map_err(damaged)
     }
 
-    /// Writes a pack, which is durable on return, and returns its size in bytes. Only a refresh adds it to the index.
+    /// Writes a pack durably and returns its size in bytes. Does not add the pack to this index; the next refresh does.
     pub(crate) async fn put(&self, records: Vec<Record>, space: Space) -> Result<u64, Error> {
         loop {
             let key = key::pack(Version::after(Version::NONE));

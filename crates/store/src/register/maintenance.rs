@@ -1,8 +1,9 @@
 //! Garbage collection and fsck of names and labels.
 //!
-//! Garbage collection removes a register without a live value if its newest generation is older than the grace period.
-//! It deletes all generations, oldest first, as writers do. A concurrent writer detects that its predecessor generation
-//! was deleted, and starts over.
+//! A *register* holds a name, or the labels of a document. Its value is *live* if the document exists and was not
+//! deleted after the value was written. Garbage collection removes a register without a live value if the newest
+//! generation is older than the grace period. It deletes all generations, oldest first, as writers do. A concurrent
+//! writer detects that its predecessor generation was deleted, and starts over.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -23,8 +24,8 @@ pub(crate) const REGISTERS: [&str; 2] = [NAMES, LABELS];
 
 impl Store {
     /// Removes registers without a live value that are older than `grace`, and generations that killed writers left.
-    /// Returns the documents of younger registers without a live value. Their tombstones must stay: otherwise these
-    /// registers would become live if the same texts were put again.
+    /// Returns the documents of younger registers without a live value. The tombstones of these documents must stay:
+    /// otherwise the values would become live again if the same texts were put again.
     pub(crate) async fn sweep_registers(
         &self,
         grace: Duration,
@@ -33,7 +34,8 @@ impl Store {
         let mut needed = HashSet::new();
         for folder in REGISTERS {
             let registers = self.registers(&Path::from(folder)).await?;
-            // A document is stored before its registers, so an inventory listed after them contains it.
+            // A document is stored before its registers. So the inventory, which is listed after the registers,
+            // contains it.
             let inventory = self.inventory().await?;
             let versions = inventory.newest();
             for generations in registers.into_values() {
@@ -66,7 +68,8 @@ impl Store {
         Ok(needed)
     }
 
-    /// Checks a register. If its newest generation is damaged, its value is lost: older ones may be out of date.
+    /// Checks a register. If the newest generation is damaged, the value is lost, because that of an older generation
+    /// may be out of date.
     pub(crate) async fn fsck_register(
         &self,
         generations: &[ObjectMeta],
@@ -95,7 +98,8 @@ impl Store {
         if self.has_document(value.document).await? || self.is_tombstoned(&value).await? {
             return Ok(None);
         }
-        // A concurrent sweep removes the register before the tombstone that would have been found above.
+        // A concurrent sweep may have removed the document's tombstone. It removes the register first, and a register
+        // that is gone is no fault.
         if !self.objects.exists(key).await? {
             return Ok(None);
         }
@@ -124,7 +128,7 @@ impl Store {
 }
 
 impl Inventory {
-    /// Returns whether a value's document exists and was not deleted since the write. Ignores expiry.
+    /// Returns whether a value's document exists and was not deleted after the value was written. Ignores expiry.
     fn is_live(&self, value: &RegisterValue, newest: &HashMap<DocumentId, Version>) -> bool {
         let deleted = self.deleted.get(&value.document);
         newest

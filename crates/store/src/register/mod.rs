@@ -1,16 +1,17 @@
 //! Registers: mutable values made of immutable objects, changed by compare-and-set. Each name is a register, and the
 //! labels of each document are a register.
 //!
-//! A register has generations, which count from 1. The highest contains the value. A writer reads it and creates the
-//! next generation; only one writer's create succeeds. That writer then deletes all generations before the one that it
-//! read, oldest first.
+//! A register has generations, which are objects and count from 1. The highest one contains the current value. A writer
+//! reads the highest generation and creates the next one; only one writer's create succeeds. That writer then deletes
+//! all generations before the one that it read, oldest first.
 //!
-//! A writer that was suspended after its read may create a generation whose number existed before and was deleted. So
-//! it checks after the create: a higher generation, if any, must list its write id as a predecessor; otherwise the
-//! generation that it read must still exist. If the check fails, it deletes its generation and has lost the race.
+//! A writer that was suspended after its read may create a generation whose number was used before: that generation was
+//! deleted meanwhile. So every writer checks, after its create, that it won. If a higher generation exists, that one
+//! must list the writer's write id as a predecessor. If none exists, the generation that the writer read must still
+//! exist. A writer whose check fails has lost the race, and deletes its generation.
 //!
-//! Every generation has a unique write id and lists those of its predecessors. Its token is a hash of its payload, so
-//! no token is ever reused.
+//! Every generation has a unique write id, and lists the write ids of its predecessors. The token by which callers
+//! refer to a generation is a hash of its payload, so no token is ever reused.
 
 pub(crate) mod maintenance;
 pub mod names;
@@ -26,7 +27,8 @@ use crate::object::version::Version;
 use crate::object::{PutOutcome, Space};
 use crate::{Error, Store};
 
-/// Maximum predecessors that a generation lists. While a writer checks that it won, fewer generations follow its own.
+/// Maximum predecessors that a generation lists. It is assumed that at most this many generations follow a writer's own
+/// before the writer has checked that it won.
 const PREDECESSORS_MAX: usize = 16;
 /// Hexadecimal digits of a token.
 const TOKEN_DIGITS: usize = 32;
@@ -38,7 +40,8 @@ const FIRST: u64 = 1;
 pub struct RegisterValue {
     /// Document to which a name refers, or to which labels belong.
     pub document: DocumentId,
-    /// A version that the document had at the time of the write. A tombstone that deletes it also deletes this value.
+    /// A version that the document had at the time of the write. A tombstone that deletes this version also deletes the
+    /// value.
     pub version: Version,
     /// Labels of the document; empty for a name.
     pub labels: Labels,
@@ -136,7 +139,8 @@ impl Store {
                     read => return read.map(Some),
                 },
                 None if is_retry => return Ok(None),
-                // A listing may miss files that are created and deleted meanwhile, so an empty one is repeated once.
+                // A listing may miss files that are created and deleted meanwhile, so an empty listing is repeated
+                // once.
                 None => is_retry = true,
             }
         }
@@ -172,7 +176,8 @@ impl Store {
         Ok(Some(next))
     }
 
-    /// Returns whether `next` won: a higher generation lists its write id, or there is none and `from` still exists.
+    /// Returns whether `next` won: either a higher generation lists the write id of `next`, or no higher generation
+    /// exists and `from`, if given, still exists.
     async fn confirm(&self, prefix: &KeyPrefix, from: Option<&Register>, next: &Register) -> Result<bool, Error> {
         loop {
             let existing = self.objects.versions(prefix).await?;
@@ -188,7 +193,8 @@ impl Store {
                 Err(Error::Missing { .. }) => {}
                 previous => return Ok(previous?.write_id == from.write_id),
             }
-            // `from` was deleted. If `next` won, a writer created a higher generation before it deleted `from`.
+            // `from` was deleted. If `next` won, another writer created a higher generation before that writer deleted
+            // `from`.
             let newest = self.objects.versions(prefix).await?.pop();
             if newest.is_none_or(|newest| newest.split_version().1 <= next.generation) {
                 return Ok(false);

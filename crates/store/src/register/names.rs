@@ -26,7 +26,7 @@ pub enum Change {
         /// The new generation.
         now: Register,
     },
-    /// An absent value was to be removed, so nothing was changed.
+    /// The value to remove was already absent, so nothing was changed.
     Unchanged,
     /// The current value does not meet the precondition.
     Conflict {
@@ -42,7 +42,8 @@ impl Store {
         Ok(register.filter(|register| register.value.is_some()))
     }
 
-    /// Sets a name if it meets the precondition `expected`. Removes the name if `value` is `None`.
+    /// Sets a name to `value`, or removes the name if `value` is `None`. Changes nothing if the current value of the
+    /// name does not meet the precondition `expected`.
     pub async fn change_name(
         &self,
         name: &DocumentName,
@@ -59,8 +60,9 @@ impl Store {
         self.live(self.register(&prefix).await?).await
     }
 
-    /// Replaces the labels of a document by the result of `update` if they meet the precondition `expected`. `update`
-    /// gets the live value, if any, and is called again if another writer was faster.
+    /// Replaces the labels of a document with the result of `update`. Changes nothing if the current labels do not meet
+    /// the precondition `expected`. `update` gets the live value, if any, and is called again if another writer was
+    /// faster.
     pub async fn change_labels<E: From<Error>>(
         &self,
         id: DocumentId,
@@ -70,14 +72,16 @@ impl Store {
         self.change(&key::document_prefix(LABELS, id), expected, update).await
     }
 
-    /// Reads labels, live or not, in a listed generation, or in the newest one if the listed one was deleted.
+    /// Reads the labels in a listed generation, or in the newest one if the listed one was deleted. Also returns labels
+    /// that are not live.
     pub async fn listed_labels(&self, id: DocumentId, generation: Version) -> Result<Option<RegisterValue>, Error> {
         let prefix = key::document_prefix(LABELS, id);
         let register = self.listed_register(&prefix, &prefix.at(generation)).await?;
         Ok(register.and_then(|register| register.value))
     }
 
-    /// Lists the newest generation of each name, live or not, in `namespace` or, if it is `None`, in all namespaces.
+    /// Lists the newest generation of each name in a namespace; in all namespaces if `namespace` is `None`. Includes
+    /// names that are not live.
     pub async fn names(&self, namespace: Option<&Namespace>) -> Result<BTreeMap<DocumentName, ObjectKey>, Error> {
         let folder = namespace.map_or_else(|| Path::from(NAMES), key::namespace_folder);
         let all = self.registers(&folder).await?;
@@ -88,8 +92,9 @@ impl Store {
         Ok(newest.collect())
     }
 
-    /// Lists the newest generation of each name of a namespace, live or not, after the name `after`. Names are in the
-    /// order of their fan-out subfolders, and sorted in each; a subfolder is listed only when the stream is polled.
+    /// Lists the newest generation of each name of a namespace, beginning after the name `after`. Includes names that
+    /// are not live. Names are in the order of their fan-out subfolders, and sorted within each subfolder. Lists
+    /// lazily, as the stream is polled.
     pub fn names_after(
         &self,
         namespace: &Namespace,
@@ -101,7 +106,7 @@ impl Store {
         let first = after.as_ref().map_or(0, |(subfolder, _)| *subfolder);
         let names = self.objects.subfolders(folder, first..=u8::MAX).map_ok(move |keys| {
             let generations = keys.into_iter().filter(|key| key.split_version().1 > Version::NONE);
-            // Generations are in order, so the newest one of a name is kept.
+            // Generations are in order, so the last one that is inserted for a name is the newest.
             let mut newest: BTreeMap<_, _> =
                 generations.filter_map(|key| Some((key::parse_name(key.path())?, key))).collect();
             newest.retain(|name, _| Some(position(name)) > after);
@@ -110,7 +115,8 @@ impl Store {
         names.try_flatten()
     }
 
-    /// Reads a name, live or not, in a listed generation, or in the newest one if the listed one was deleted.
+    /// Reads a name in a listed generation, or in the newest one if the listed one was deleted. Also returns a name
+    /// that is not live.
     pub async fn listed_name(&self, name: &DocumentName, listed: &ObjectKey) -> Result<Option<Register>, Error> {
         self.listed_register(&key::name_prefix(name), listed).await
     }
@@ -127,7 +133,7 @@ impl Store {
             }
         }
         for generations in registers.values_mut() {
-            // All generations have equally many digits, so the order of keys is that of generations.
+            // All generations have equally many digits, so sorting by key sorts by generation.
             generations.sort_by(|a, b| a.location.cmp(&b.location));
         }
         Ok(registers)
@@ -146,7 +152,7 @@ impl Store {
         }
     }
 
-    /// Returns whether a value's document was deleted since the write.
+    /// Returns whether a value's document was deleted after the value was written.
     pub async fn is_tombstoned(&self, value: &RegisterValue) -> Result<bool, Error> {
         let tombstones = self.objects.versions(&key::document_prefix(DELETED, value.document)).await?;
         Ok(tombstones.last().is_some_and(|newest| newest.split_version().1 >= value.version))

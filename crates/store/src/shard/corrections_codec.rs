@@ -2,9 +2,10 @@
 //!
 //! A window is coded as four kinds of numbers: the count of corrections, the count of wrongly predicted tokens, gaps
 //! between corrected positions, and token ids. The first count may exceed the second: tokens that are predicted with a
-//! small logit margin are corrected too. A number `v` is coded like an Elias gamma code: first its *length*, the number
-//! of bits below the highest set bit of `v + 1`, by an adaptive model for its kind; then these bits verbatim. Models
-//! use only integers, so every machine produces the same code. The range coder is that of the crate `constriction`.
+//! small logit margin are corrected too. A number `v` is coded in two parts, as in an Elias gamma code. Its *length* is
+//! the number of bits below the highest set bit of `v + 1`. The length comes first, coded by an adaptive model for the
+//! kind of number. Then these bits follow verbatim. Models use only integers, so every machine produces the same code.
+//! The range coder is that of the crate `constriction`.
 //!
 //! Payloads are checked while they are decoded: a window never gets more corrections than it has tokens, and a payload
 //! of the wrong length is refused.
@@ -114,7 +115,8 @@ impl Writer {
 struct Reader<'a> {
     coder: SmallRangeDecoder<Words<'a>>,
     models: Models,
-    /// Maximum corrections in the windows that are not decoded yet. A shard has at most as many tokens as bytes.
+    /// Maximum corrections in the windows that are not decoded yet. A shard has at most as many tokens as bytes, and a
+    /// token has at most one correction.
     corrections_left: usize,
 }
 
@@ -198,7 +200,8 @@ impl Lengths {
     }
 }
 
-/// Probabilities in units of `2^-PRECISION`. Each length gets one unit; the rest is divided in proportion to counts.
+/// Probabilities of lengths, in units of `2^-PRECISION`. Each length gets one unit; the rest is divided in proportion
+/// to the counts.
 #[derive(Clone, Copy)]
 struct LengthModel<'a> {
     counts: &'a [u16],

@@ -1,4 +1,5 @@
-//! Payloads of a shard's two objects: its latents, and the corrections with which a decoder restores the exact text.
+//! Payloads of the two objects of a shard, which is a part of a document: its latents, and the corrections with which a
+//! decoder restores the exact text.
 //!
 //! Both are protobuf. Neither contains the text: latents have only a hash of each window's text, and corrections only
 //! the tokens that the decoder predicts wrongly or with too small a margin.
@@ -29,12 +30,12 @@ pub struct ShardCorrections {
     pub windows: Vec<WindowCorrections>,
 }
 
-/// A value with its payload, so that it is encoded only once for its digest, its size and its object.
+/// A value with its encoding. The value is encoded only once, for its digest, its size and its object.
 #[derive(Clone, Debug)]
 pub struct Encoded<T> {
     /// The value.
     pub value: T,
-    /// Its encoding.
+    /// The encoded value.
     pub payload: Bytes,
 }
 
@@ -48,7 +49,7 @@ pub fn digest(payload: &[u8]) -> Digest {
 
 #[derive(Clone, PartialEq, Message)]
 struct LatentsPayload {
-    /// Windows, whose byte ranges start at the beginning of the shard.
+    /// Windows. Their byte ranges count from the start of the shard.
     #[prost(message, repeated, tag = "1")]
     windows: Vec<WindowPayload>,
 }
@@ -74,7 +75,7 @@ struct CorrectionsWindow {
 }
 
 impl ShardLatents {
-    /// Encodes the latents as the payload of an object. Returns both.
+    /// Encodes the latents as the payload of an object. Returns the latents and the payload.
     pub fn into_encoded(self) -> Encoded<Self> {
         Encoded { payload: self.encode(), value: self }
     }
@@ -112,7 +113,7 @@ impl ShardLatents {
 }
 
 impl ShardCorrections {
-    /// Encodes the corrections as the payload of an object. Returns both.
+    /// Encodes the corrections as the payload of an object. Returns the corrections and the payload.
     pub fn into_encoded(self) -> Encoded<Self> {
         Encoded { payload: self.encode(), value: self }
     }
@@ -122,7 +123,8 @@ impl ShardCorrections {
         CorrectionsPayload { latents, windows: Vec::new(), coded: Some(coded) }.encode_to_vec().into()
     }
 
-    /// Decodes the payload of a corrections object. Fails unless it was made for `latents`, whose digest is `digest`.
+    /// Decodes the payload of a corrections object. Fails unless the corrections were made for `latents`. `digest` is
+    /// the digest of the latents' payload.
     pub(crate) fn decode(payload: Bytes, latents: &ShardLatents, digest: Digest) -> Result<Self, Invalid> {
         let payload = CorrectionsPayload::decode(payload).map_err(not_protobuf)?;
         let mismatch = || Invalid::new("corrections", "were made for other latents of this shard");

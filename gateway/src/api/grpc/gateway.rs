@@ -183,7 +183,7 @@ impl pb::gateway_server::Gateway for GatewayService {
         let pb::RecodeRequest { id, options } = request.into_inner();
         self.admit(RequestClass::Write)?;
         let mut options = options.unwrap_or_default();
-        // Placeholder: options with a bound on stored bytes must have a size. `recode` sets the size of the document.
+        // Placeholder: options with a bound on stored bytes must have a text size. `recode` later sets the real size.
         options.bytes = Some(0);
         if options.name.is_some() || !options.labels.is_empty() {
             let problem = "recoding does not change names or labels: omit them";

@@ -1,4 +1,5 @@
-//! Chooses which shards to write next, and at which steps. The allocator is a state machine without I/O.
+//! Chooses which shards to write next, and at which steps. The allocator is a state machine without I/O. The parent
+//! module explains the terms *step*, *cost*, *room* and *attempt*.
 
 use bytes::Bytes;
 use c3_types::AutoBound;
@@ -6,7 +7,8 @@ use c3_types::AutoBound;
 use super::RatioPolicy;
 use crate::state::WrittenShard;
 
-/// Maximum size of discarded attempts, as a fraction of the text so far, at which an uncertain attempt may still begin.
+/// Maximum total size of the discarded attempts, as a fraction of the text so far. Above it, no uncertain attempt
+/// begins.
 const EXTRA_MAX: f64 = 0.1;
 /// Blocks of at most this many shards are exempt from [`EXTRA_MAX`], because a single attempt may exceed it.
 const FEW_SHARDS: usize = 3;
@@ -17,7 +19,7 @@ pub(super) struct Totals {
     /// Bytes of text.
     pub(super) bytes: f64,
     pub(super) cost: f64,
-    /// Maximum cost at which these shards, without the rest of the document, would keep the bound.
+    /// Maximum cost at which these shards by themselves would keep the bound.
     pub(super) allowance: f64,
 }
 
@@ -98,8 +100,10 @@ impl Allocator {
         }
     }
 
-    /// Chooses a step for open shards, which have none: the step before the safe one for as many as there is room for,
-    /// or without room the safe step. Decides half of them, or one if the step is untried, to improve later estimates.
+    /// Chooses a step for open shards, which have no step yet. As many shards as there is room for get the *bold* step,
+    /// which is the one before the safe step. If there is room for none, all open shards get the safe step. Of these
+    /// shards, only half are decided now, or one if the step is untried: the results improve the estimates for the
+    /// others.
     fn choose(&self) -> Option<Vec<Attempt>> {
         let mut open = Vec::from_iter((0..self.block.len()).filter(|&at| self.block[at].chosen.is_none()));
         // Smallest shards first, because the first attempts are the most likely to be discarded.
@@ -122,7 +126,8 @@ impl Allocator {
         (!open.is_empty()).then(|| open.into_iter().map(|at| (at, step)).collect())
     }
 
-    /// If the bound is broken, moves one shard to a safer step: the move that reduces the cost most per changed latent.
+    /// If the bound is broken, moves one shard to a safer step. Chooses the move that reduces the cost most per latent
+    /// that it adds or removes.
     fn step_back(&self) -> Option<Vec<Attempt>> {
         let over = Some(-self.room(0)).filter(|&over| over > 0.0)?;
         let value = |&(at, chosen, step): &(usize, usize, usize)| {
@@ -134,7 +139,8 @@ impl Allocator {
         moves.max_by(|a, b| value(a).total_cmp(&value(b))).map(|(at, _, step)| vec![(at, step)])
     }
 
-    /// If there is room, moves one shard to an earlier step: to a tried one that fits, else to an untried one that may.
+    /// If there is room, moves one shard to an earlier step. Prefers a step that was tried and whose cost fits into the
+    /// room. Otherwise chooses an untried step, if it directly precedes the shard's step and its cost may fit.
     fn use_room(&self) -> Option<Vec<Attempt>> {
         let room = self.room(0);
         let text = self.decided.bytes + (0..self.block.len()).map(|at| self.bytes(at)).sum::<f64>();
@@ -150,7 +156,8 @@ impl Allocator {
         moves.max_by_key(|&(at, step)| self.block[at].attempts[step].is_some()).map(|best| vec![best])
     }
 
-    /// Returns each shard of the block with its chosen step, once for each step that it could move to.
+    /// Returns all candidate moves: for each shard of the block and each step, the shard, its chosen step, and the step
+    /// to which it would move.
     fn moves(&self) -> impl Iterator<Item = (usize, usize, usize)> {
         let steps = 0..self.attempts.len();
         let chosen = self.block.iter().map(|shard| shard.chosen.unwrap_or(0)).enumerate();
@@ -183,7 +190,8 @@ impl Allocator {
     }
 
     /// Returns the expected and the lowest plausible cost of a byte of text at a step. Both are estimated from attempts
-    /// at the same step, else at the nearest earlier step, else at the nearest later one. 0 before the first attempt.
+    /// at the same step, else at the nearest earlier step, else at the nearest later one. Both are 0 before the first
+    /// attempt.
     fn rates(&self, step: usize) -> (f64, f64) {
         let mut nearest = (0..=step).rev().chain(step..self.attempts.len());
         let Some(near) = nearest.find(|&near| self.attempts[near].bytes > 0.0) else { return (0.0, 0.0) };
@@ -191,15 +199,17 @@ impl Allocator {
         let quotient = self.policy.cost_quotient(near, step);
         let expected = cost / bytes * quotient;
         let certainty = match self.policy.bound {
-            // The standard deviation of a count is its square root. Errors may fall by the square of `ERROR_FALL`.
+            // The cost is a count of errors, whose standard deviation is its square root. Errors may also fall by the
+            // square of the expected quotient, which is therefore applied once more.
             AutoBound::FidelityMin(_) if near <= step => (1.0 - cost.sqrt().recip()).max(0.0) * quotient,
             _ => 1.0,
         };
         (expected, certainty * expected)
     }
 
-    /// Returns the first step that may keep the bound, else the last one. Doubtful steps count, because the next ratio
-    /// can double the latents. Before any attempt, returns the second step: the first default ratio rarely suffices.
+    /// Returns the first step that may keep the bound, else the last one. A step that is merely plausible counts too,
+    /// because the next ratio may double the number of latents. Before any attempt, returns the second step: the first
+    /// default ratio rarely suffices.
     fn safe_step(&self) -> usize {
         let last = self.attempts.len() - 1;
         let may_keep = |&step: &usize| self.rates(step).1 * self.total.bytes <= self.total.allowance;

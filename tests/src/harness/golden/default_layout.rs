@@ -31,8 +31,8 @@ struct Tolerance {
     margin: f32,
 }
 
-/// Compares the model in the folder `model` with the vectors in the folder `vectors`. Skips cases of more than
-/// `tokens_max` text tokens.
+/// Compares the results of the model in the folder `model` with the vectors in the folder `vectors`. Skips cases of
+/// more than `tokens_max` text tokens.
 pub fn default_layout(
     model: &Path,
     vectors: &Path,
@@ -89,7 +89,8 @@ pub fn default_layout(
     Ok(rows)
 }
 
-/// Counts the tokens whose argmax differs from PyTorch's although the margin of PyTorch's argmax exceeds `margin`.
+/// Counts the tokens whose argmax differs from PyTorch's. Ignores tokens for which PyTorch's best logit leads the
+/// second best by at most `margin`.
 fn differences(verdicts: &[TokenVerdict], argmax: &[u32], margins: &[f32], margin: f32) -> usize {
     let tokens = verdicts.iter().zip(argmax).zip(margins);
     tokens.filter(|((verdict, argmax), own)| **own > margin && verdict.predicted != **argmax).count()

@@ -13,12 +13,12 @@ use safetensors::SafeTensors;
 pub use default_layout::default_layout;
 pub use published::published_layout;
 
-/// Arithmetic that the network computes with.
+/// Arithmetic that the network computes with: the order and the precision of its operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arithmetic {
     /// Dequantised weights and f32 arithmetic.
     F32,
-    /// The default of nodes: int8 activations for quantised weights.
+    /// The default of nodes: with quantised weights, activations are int8.
     Served,
 }
 

@@ -30,7 +30,7 @@ struct Case {
     returned_text: String,
 }
 
-/// A generation from prescribed logits. The network does not run.
+/// A generation whose logits are prescribed. The network does not run.
 #[derive(Deserialize)]
 struct Scripted {
     name: String,

@@ -22,15 +22,16 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Number of connections that share the overload.
 const CONNECTIONS: usize = 8;
 
-/// Starts `clients` reads of `documents` documents, cancels all reads at the same moment, and measures the time until
-/// the gateway and the decoder have no work left.
+/// Starts `clients` reads of `documents` documents and cancels all of them at the same moment; the gateway and the
+/// decoder must have no work left within a second. The gateway must have accepted every read.
 pub async fn cancelled(text: &str, clients: usize, documents: usize) -> Result<Vec<Row>> {
     const FREE_MAX: f64 = 1.0;
     let wide = ["--calls-max", "8192", "--look-ahead", "2"].map(str::to_owned);
     let cluster = ClusterSpec { gateway_args: wide.to_vec(), node_args: wide[..2].to_vec(), ..ClusterSpec::default() };
     let cluster = cluster.start().await?;
     let api = cluster.api()?;
-    // Several documents are read, because all readers of one window share its decoding.
+    // Several documents are read, because all readers of one window (a part of a text that is decoded as a unit) share
+    // its decoding.
     let documents = Workload::prepare(&api, text, documents, 10_000).await?;
     let ids = documents.documents().iter().map(|(id, _)| id.clone());
     let open = |id: String| {
@@ -58,17 +59,22 @@ pub async fn cancelled(text: &str, clients: usize, documents: usize) -> Result<V
     ])
 }
 
-/// Alternates between two loads: closed-loop clients, one per slot, measure the peak rate; then open-loop load of ten
-/// times that rate must still reach nine tenths of it.
+/// Offers the gateway ten times the load that it can serve; it must still answer at nine tenths of its peak rate and
+/// refuse all other calls with a retry delay. The programs' memory may grow by at most a fifth.
+///
+/// Alternates between two loads. First, closed-loop clients measure the peak rate, one client for each call that the
+/// gateway accepts at a time. Then, open-loop load starts calls at ten times the peak rate.
 pub async fn overload(text: &str, duration: Duration) -> Result<Vec<Row>> {
     const TIMES: f64 = 10.0;
     const GOODPUT_MIN: f64 = 0.9;
     const GROWTH_MAX: f64 = 1.2;
-    /// Concurrent calls that the gateway accepts: a few seconds of work. It refuses further calls immediately.
+    /// Number of concurrent calls that the gateway accepts: a few seconds of work. It refuses further calls
+    /// immediately.
     const SLOTS: usize = 16;
     const ROUNDS: usize = 3;
     let cluster = ClusterSpec::with_gateway_args(&["--calls-max", &SLOTS.to_string()]).start().await?;
-    // Several connections, because the gateway grants a single one fewer calls than there are slots.
+    // Several connections are needed, because the gateway accepts fewer than `SLOTS` concurrent calls from a single
+    // connection.
     let connections = (0..CONNECTIONS).map(|_| cluster.api()).collect::<Result<Vec<_>>>()?;
     let work = Workload::prepare(&connections[0], text, 2 * SLOTS, 1_500).await?;
     let load = ReadLoad::new(connections, work);
@@ -96,7 +102,7 @@ pub async fn overload(text: &str, duration: Duration) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Starts more reads than the gateway may queue. The gateway must refuse the excess with a retry delay.
+/// Starts more reads than the gateway may queue; it must refuse the excess with a retry delay and serve a later read.
 pub async fn excess_load(text: &str) -> Result<Vec<Row>> {
     const DOCUMENTS: usize = 8;
     /// Pause after each call, in which the call enters the queue.
@@ -127,8 +133,8 @@ fn peak_memory(cluster: &Cluster) -> Result<u64> {
     programs.map(|program| program.peak_bytes()).sum()
 }
 
-/// Reads short documents steadily over one connection. Then also reads ten long documents concurrently over another
-/// connection: more windows than a node accepts. The p99 latency of the short reads may at most triple.
+/// Reads ten long documents concurrently while another connection steadily reads short ones; the p99 latency of the
+/// short reads may at most triple. The long documents have more windows than a node accepts at a time.
 pub async fn fair(text: &str, duration: Duration) -> Result<Vec<Row>> {
     const TIMES: usize = 10;
     const P99_MAX: f64 = 3.0;

@@ -11,11 +11,12 @@ use crate::harness::process::{Launch, Process, Program, free_address};
 use crate::harness::row::Row;
 use crate::harness::wait::until;
 
-/// Maximum time until an announcement, a refusal or an expired lease takes effect. Longer than a lease.
+/// Maximum time until an announcement, a refusal or an expired lease takes effect. A lease, the time for which an
+/// announcement is valid, is shorter than this limit.
 const LIMIT: Duration = Duration::from_secs(40);
 
-/// Runs a gateway without configured nodes. Two nodes announce themselves and serve. The gateway must refuse the
-/// announcement of an unreachable address, and remove a node that dies.
+/// Runs a gateway without configured nodes, to which two nodes announce themselves; a put and a get must work. The
+/// gateway must also refuse the announcement of an unreachable address, and remove a node that dies.
 pub async fn announced(text: &str) -> Result<Vec<Row>> {
     let folder = tempfile::TempDir::with_prefix("c3-announced-")?;
     let data = folder.path().join("data");
@@ -69,7 +70,7 @@ pub async fn announced(text: &str) -> Result<Vec<Row>> {
     ])
 }
 
-/// Runs a gateway that resolves the addresses of its nodes from a DNS name.
+/// Runs a gateway that finds its nodes by DNS names; a put and a get must work.
 pub async fn resolved(text: &str) -> Result<Vec<Row>> {
     let folder = tempfile::TempDir::with_prefix("c3-resolved-")?;
     let node = |program| Launch::new(program).arg("--model").arg(fixtures::default_model());

@@ -20,11 +20,13 @@ use crate::harness::wait::until;
 const CLIENTS: usize = 8;
 /// Maximum time until [`CLIENTS`] more calls have ended.
 const PROGRESS_LIMIT: Duration = Duration::from_secs(60);
-/// Bytes of each file. Its put takes longer than a restart of a gateway, but less than the time between two restarts.
+/// Bytes of each file. The put of a file takes longer than a restart of a gateway, but less than the time between two
+/// restarts.
 const FILE_BYTES: usize = 4_500;
 
-/// Restarts two gateways of one store alternately, `rounds` times each, under load. The clients use the public client
-/// library and `c3`, which know both addresses.
+/// Restarts two gateways of one store alternately, `rounds` times each, under load; no call may fail and no
+/// acknowledged document may be lost. The clients use the public client library and `c3`, and know the addresses of
+/// both gateways.
 pub async fn rolling(text: &str, rounds: usize) -> Result<Vec<Row>> {
     // Most calls last longer than this drain timeout, so a restart interrupts them.
     let gateway_args = ["--drain-timeout", "300ms"].map(str::to_owned).to_vec();

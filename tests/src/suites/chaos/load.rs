@@ -14,7 +14,7 @@ use tonic::Status;
 
 use crate::harness::gateway_api::{GatewayApi, id_of};
 
-/// Of each client's calls, one in this many is a put.
+/// Length of each client's cycle of calls: one put, and gets for the rest.
 const PUT_EVERY: usize = 4;
 /// Maximum number of error messages that [`LoadReport::failures`] returns.
 const TOLD: usize = 5;
@@ -26,7 +26,7 @@ pub struct Workload {
     documents: Arc<Vec<(String, String)>>,
     /// Number of puts started so far. Each put text begins with this number, which makes the text unique.
     puts: Arc<AtomicUsize>,
-    /// Of each client's calls, one in this many is a put. 0 disables puts.
+    /// Length of each client's cycle of calls: one put, and gets for the rest. If 0, all calls are gets.
     put_every: usize,
     ratio: u32,
 }
@@ -95,7 +95,8 @@ pub struct Load {
 }
 
 impl Workload {
-    /// Stores `documents` parts of about `bytes` bytes, at equal distances in a text. Parts may overlap.
+    /// Stores `documents` parts of `text` as documents. Each part has about `bytes` bytes, and their beginnings are
+    /// equally spaced. Parts may overlap.
     pub async fn prepare(api: &GatewayApi, text: &str, documents: usize, bytes: usize) -> anyhow::Result<Self> {
         const RATIO: u32 = 20;
         ensure!(text.len() > documents + bytes, "the text is too short");

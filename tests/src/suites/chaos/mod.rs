@@ -1,4 +1,4 @@
-//! Chaos suite: nodes die, hang, corrupt answers and drain, networks fail, and no client notices.
+//! Chaos suite: nodes die, hang, corrupt answers and drain, and networks fail, but no call of a client may fail.
 
 pub mod byzantine;
 pub mod clients;

@@ -1,4 +1,5 @@
-//! Nodes that are killed, hang, become unreachable, slow down or restart under load. No call may fail.
+//! Nodes that are killed, hang, become unreachable, slow down or restart under load. No call may fail, no text may be
+//! wrong, and no acknowledged document may be lost.
 
 use std::time::Duration;
 
@@ -57,7 +58,8 @@ impl Scenario {
         busy.await
     }
 
-    /// Waits until node `number` is not ready and has no calls in flight. Returns the seconds that this took.
+    /// Waits until the gateway reports that node `number` is not ready and has no calls in flight. Returns the seconds
+    /// that this took.
     async fn moved(&self, number: usize) -> Result<f64> {
         let (address, started) = (self.cluster.address(number), Instant::now());
         let moved = until("the node's share to move", BUSY_LIMIT, async || {
@@ -69,8 +71,9 @@ impl Scenario {
         Ok(started.elapsed().as_secs_f64())
     }
 
-    /// Silences one busy node of each stage in turn for `duration`, and measures the time until the gateway has moved
-    /// that node's calls to other nodes. `set_silent` starts (`true`) or ends (`false`) the silence of a node.
+    /// Silences one busy node of each stage, one after the other, for `duration` each. Measures the time until the
+    /// gateway has moved that node's calls to other nodes. `set_silent` starts (`true`) or ends (`false`) the silence
+    /// of a node.
     async fn silence(
         &mut self,
         name: &str,
@@ -103,7 +106,8 @@ pub(super) async fn prepare(api: &GatewayApi, text: &str) -> Result<Workload> {
     Workload::prepare(api, text, (text.len() / BYTES).clamp(2, DOCUMENTS_MAX), BYTES).await
 }
 
-/// Returns the rows that all loads have in common.
+/// Returns the quantities that all loads have in common: successful calls, failed calls, wrong texts, and lost
+/// documents.
 pub(super) async fn verdict(name: &str, api: &GatewayApi, report: &LoadReport) -> Vec<Row> {
     let (failed, messages) = report.failures();
     vec![
@@ -114,7 +118,8 @@ pub(super) async fn verdict(name: &str, api: &GatewayApi, report: &LoadReport) -
     ]
 }
 
-/// Kills `count` random nodes with SIGKILL while they have calls in flight. Restarts each node before the next kill.
+/// Kills `count` random nodes with SIGKILL while they have calls in flight; no call may fail. Restarts each node before
+/// the next kill.
 pub async fn kills(text: &str, count: usize, seed: u64) -> Result<Vec<Row>> {
     let (mut scenario, mut rng) = (Scenario::begin(ClusterSpec::default(), text).await?, Rng::new(seed));
     let mut in_flight = 0;
@@ -132,7 +137,8 @@ pub async fn kills(text: &str, count: usize, seed: u64) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Stops the process of one node of each stage with SIGSTOP for the duration `hangs`.
+/// Stops the process of one node of each stage with SIGSTOP for the duration `hangs`; no call may fail, and the gateway
+/// must move the node's calls to other nodes within [`MOVED_MAX`] seconds.
 pub async fn stopped(text: &str, hangs: Duration) -> Result<Vec<Row>> {
     let mut scenario = Scenario::begin(ClusterSpec::default(), text).await?;
     let hang = |cluster: &mut Cluster, number, hangs| cluster.node(number).signal(if hangs { "STOP" } else { "CONT" });
@@ -142,8 +148,9 @@ pub async fn stopped(text: &str, hangs: Duration) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Stops the model threads of one node of each stage for the duration `hangs`, to simulate a device that never answers.
-/// The gRPC server of the node keeps answering.
+/// Stops the model threads of one node of each stage for the duration `hangs`; no call may fail, and the gateway must
+/// move the node's calls to other nodes within [`MOVED_MAX`] seconds. This simulates a device that never answers: the
+/// gRPC server of the node keeps answering.
 pub async fn hung(text: &str, hangs: Duration) -> Result<Vec<Row>> {
     let node_args = ["--stall-timeout", "2s"].map(str::to_owned).to_vec();
     let mut scenario = Scenario::begin(ClusterSpec { node_args, ..ClusterSpec::default() }, text).await?;
@@ -160,7 +167,8 @@ pub async fn hung(text: &str, hangs: Duration) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Forwards no data to or from one node of each stage for the duration `vanish`. Connections stay open.
+/// Forwards no data to or from one node of each stage for the duration `vanish`, while connections stay open; no call
+/// may fail, and the gateway must move the node's calls to other nodes within [`MOVED_MAX`] seconds.
 pub async fn half_open(text: &str, vanish: Duration) -> Result<Vec<Row>> {
     let mut scenario = Scenario::begin(ClusterSpec { proxied: true, ..ClusterSpec::default() }, text).await?;
     let cut = |cluster: &mut Cluster, number: usize, dead| {
@@ -173,7 +181,7 @@ pub async fn half_open(text: &str, vanish: Duration) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Drains and restarts every node, one after another, `rounds` times.
+/// Drains and restarts every node, one after another, `rounds` times; no call may fail.
 pub async fn rolling(text: &str, rounds: usize) -> Result<Vec<Row>> {
     let mut scenario = Scenario::begin(ClusterSpec::default(), text).await?;
     for _ in 0..rounds {
@@ -187,8 +195,9 @@ pub async fn rolling(text: &str, rounds: usize) -> Result<Vec<Row>> {
     Ok(verdict("rolling-nodes", &api, &report).await)
 }
 
-/// Runs one of three decoders for only a tenth of the time, and compares the p99 latency of gets with that of an
-/// undisturbed run. There are as many clients as undisturbed decoders, which therefore have enough capacity.
+/// Slows one of three decoders down to a tenth of its speed; the p99 latency of gets may at most double, and no call
+/// may fail. The decoder is stopped for nine tenths of the time. There are only as many clients as undisturbed
+/// decoders, which therefore have enough capacity.
 pub async fn slow(text: &str, duration: Duration) -> Result<Vec<Row>> {
     const P99_MAX: f64 = 2.0;
     const CLIENTS: usize = NODES - 1;
@@ -219,7 +228,8 @@ pub async fn slow(text: &str, duration: Duration) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Runs one corrupt node of each stage beside two correct ones.
+/// Runs one corrupt node of each stage beside two correct ones; the gateway must eject both corrupt nodes, no call may
+/// fail, and no text may be wrong.
 pub async fn byzantine(text: &str, duration: Duration) -> Result<Vec<Row>> {
     // The real nodes behind the corrupt ones are in a cluster of their own, whose gateway must not call them.
     let mut behind = ClusterSpec::default().start().await?;
@@ -238,7 +248,8 @@ pub async fn byzantine(text: &str, duration: Duration) -> Result<Vec<Row>> {
         log.lines().any(|line| line.contains("is ejected") && line.contains(&address))
     };
     sleep(duration).await;
-    // On a busy machine the gateway may need longer to call each corrupt node. The rows below report a timeout.
+    // On a busy machine the gateway may need longer to call each corrupt node. If this wait times out, the quantities
+    // below show it.
     let all_ejected = async || corrupt.iter().all(is_ejected).then_some(());
     let _ = until("the corrupt nodes to be ejected", EJECTION_LIMIT.saturating_sub(duration), all_ejected).await;
     let report = load.end().await?;
@@ -250,7 +261,8 @@ pub async fn byzantine(text: &str, duration: Duration) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Sends `puts` concurrent puts of short documents, then `gets` concurrent gets of these documents.
+/// Sends `puts` concurrent puts of short documents, then `gets` concurrent gets of these documents; all must succeed,
+/// and the gateway must eject no node.
 pub async fn bursts(puts: usize, gets: usize) -> Result<Vec<Row>> {
     let wide = ["--calls-max", "4096"].map(str::to_owned);
     let spec = ClusterSpec { node_args: wide.to_vec(), gateway_args: wide.to_vec(), ..ClusterSpec::default() };
@@ -288,7 +300,8 @@ fn ejections(cluster: &Cluster) -> Vec<String> {
     lines.map(str::to_owned).collect()
 }
 
-/// Reads one document of several windows with `clients` concurrent calls. Each window must be decoded only once.
+/// Reads one document with `clients` concurrent calls; each of its windows (parts of the text) must be decoded only
+/// once, and every decoder must decode some.
 pub async fn hot(text: &str, clients: usize) -> Result<Vec<Row>> {
     let cluster = ClusterSpec { decoders: NODES, ..ClusterSpec::default() }.start().await?;
     let api = cluster.api()?;

@@ -26,7 +26,8 @@ pub struct ReadLoad(Arc<Inner>);
 struct Inner {
     connections: Vec<GatewayApi>,
     work: Workload,
-    /// Indices of documents that no call is reading. Two readers of the same document would share its decoding.
+    /// Indices of documents that no call is reading. A call reads only such a document, since two readers of the same
+    /// document would share its decoding.
     free: Mutex<VecDeque<usize>>,
     /// Number of calls that returned the correct text.
     answers: watch::Sender<usize>,
@@ -77,7 +78,8 @@ impl ReadLoad {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns correct answers per second for closed-loop clients: each waits for an answer before its next call.
+    /// Returns correct answers per second for closed-loop clients. Each client waits for the answer to its call before
+    /// its next call.
     pub async fn closed_loop(&self, clients: usize, duration: Duration) -> Result<f64> {
         let mut tasks = JoinSet::new();
         for number in 0..clients {
@@ -91,8 +93,8 @@ impl ReadLoad {
         self.rate(clients, duration, tasks).await
     }
 
-    /// Returns correct answers per second under open-loop load: calls start at a fixed rate and wait for no answers.
-    /// The measurement starts after `slots` answers.
+    /// Returns correct answers per second under open-loop load. Calls start at a fixed rate, without waiting for
+    /// earlier answers. The measurement starts after `slots` answers.
     pub async fn open_loop(&self, calls_per_second: f64, slots: usize, duration: Duration) -> Result<f64> {
         let (load, mut tasks) = (self.clone(), JoinSet::new());
         tasks.spawn(async move {
@@ -133,7 +135,7 @@ impl ReadLoad {
         self.0.refused.load(Ordering::Relaxed)
     }
 
-    /// Returns rows about refused and failed calls, with names that begin with `row`.
+    /// Returns quantities about refused and failed calls. Their names begin with `row`.
     pub fn refusals(&self, row: &str) -> [Row; 3] {
         let refused = self.refused();
         let [without_delay, failed] =

@@ -22,10 +22,11 @@ const CLIENTS: usize = 6;
 const LASTS_MAX: usize = 6_000;
 /// Upper limit of the random pause between two faults, in milliseconds.
 const PAUSE_MAX: usize = 1_500;
-/// Minimum number of faults of each kind over all schedules, or the number of schedules if that is less.
+/// Minimum number of faults of each kind over all schedules. With fewer schedules than this, the minimum is the number
+/// of schedules.
 const EACH_MIN: usize = 5;
 
-/// A kind of fault, which hits one node at a time.
+/// A kind of fault. Each fault hits one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fault {
     Killed,
@@ -54,11 +55,12 @@ const FAULTS: [Fault; 8] = [
 pub enum Retries {
     /// Retries as configured by default.
     On,
-    /// No retries: shows that the checks detect the resulting failures.
+    /// No retries. Calls then fail, which shows that the checks detect failures.
     Off,
 }
 
-/// Runs `count` schedules with consecutive seeds. Reports the seed of each violation. [`Retries::Off`] requires some.
+/// Runs `count` random schedules of faults with consecutive seeds; with [`Retries::On`] no check may be violated, and
+/// with [`Retries::Off`] some check must be. Reports the seed of each violation.
 pub async fn schedules(text: &str, count: usize, duration: Duration, seed: u64, retries: Retries) -> Result<Vec<Row>> {
     let (mut fired, mut violations, mut answered) = (BTreeMap::<Fault, usize>::new(), Vec::new(), 0);
     for schedule in 0..count as u64 {

@@ -32,7 +32,7 @@ pub const ROWS: [&str; 16] = [
 /// Seed of all random choices.
 const SEED: u64 = 7;
 
-/// Runs the measurements of a row and returns their results. Fails if [`ROWS`] has no such row.
+/// Runs the measurements of a row and returns the measured quantities. Fails if [`ROWS`] has no such row.
 pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
     let sized = |few, many| if corpus.full { many } else { few };
     let prose = || corpus.whole_book("little-colonels-hero");

@@ -19,7 +19,8 @@ use crate::suites::store::ops::{default_options, delete, fsck, large_text, small
 /// Names of the rows.
 pub const ROWS: &[&str] = &["put-weakens-document", "overtaken-read"];
 
-/// Flow-control window of a slow reader, in bytes. The gateway decodes at most a few windows ahead of it.
+/// HTTP/2 flow-control window of a slow reader, in bytes. The gateway decodes at most a few pieces of text ahead of
+/// such a reader.
 const SLOW_READER_WINDOW: u32 = 4 << 10;
 /// Number of texts that two gateways put at the same time.
 const CONTENDED: usize = 8;
@@ -35,8 +36,8 @@ pub async fn measure(row: &str) -> Result<Vec<Row>> {
     }
 }
 
-/// Puts texts again with a time to live and without verification, also through two gateways at once. The stronger
-/// guarantees must stay. A recode may change the time to live.
+/// Puts stored texts again with a time to live and without verification; the documents must stay verified and must not
+/// expire. Also puts texts through two gateways at once, and changes a time to live by a recode, which is permitted.
 async fn put_weakens_document() -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
@@ -64,8 +65,8 @@ async fn put_weakens_document() -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Puts each text through two gateways at once: without an expiry and unverified, and verified with an expiry. Returns
-/// the documents that lack a guarantee afterwards.
+/// Puts each text through two gateways at once. One put is unverified and has no expiry, the other is verified and has
+/// an expiry. Returns the documents that afterwards are not verified or have an expiry.
 async fn weakened_by_puts_at_once(cluster: &Cluster) -> Result<Vec<String>> {
     let second = cluster.start_second_gateway().await?;
     let (api, other) = (cluster.api()?, GatewayApi::to(&second)?);
@@ -85,7 +86,7 @@ async fn weakened_by_puts_at_once(cluster: &Cluster) -> Result<Vec<String>> {
     Ok(weakened)
 }
 
-/// Recodes the document of a text with a time to live only, which must change the expiry and nothing else.
+/// Recodes the document of a text with a time to live as the only option; this must change the expiry and nothing else.
 async fn recode_of_the_ttl(api: &GatewayApi, text: &str) -> Result<Vec<Row>> {
     let before = put(api, text, default_options()).await?;
     let ttl = pb::WriteOptions { ttl_seconds: 3600, ..Default::default() };
@@ -98,14 +99,18 @@ async fn recode_of_the_ttl(api: &GatewayApi, text: &str) -> Result<Vec<Row>> {
     ])
 }
 
-/// Overtakes slow readers: replaces or deletes the document that they read, and collects its old objects.
+/// Recodes, replaces or deletes documents while slow readers read them, and collects the old objects; a document that
+/// still exists must be read to its end, and a deleted one must give NOT_FOUND. A read of latents that a recode
+/// overtakes must fail with UNAVAILABLE, since it has to be repeated.
 async fn overtaken_read() -> Result<Vec<Row>> {
-    // Without a cache, since a recode leaves the shards that it reads in it.
+    // Disables the cache. Otherwise, a recode would leave the old shards (parts of a text) that it reads in the cache,
+    // where the slow readers would find them.
     let env = vec![("C3_CACHE_SIZE".to_owned(), "0".to_owned())];
     let mut cluster = ClusterSpec { env, ..ClusterSpec::with_gateway_args(&["--look-ahead", "1"]) }.start().await?;
     let texts = [1, 2, 3, 4].map(large_text);
     let mut ids = Vec::new();
-    // The last document has more latents than the gateway buffers for a slow reader.
+    // The last document is the one whose latents are read. It has more latents than the gateway buffers for a slow
+    // reader.
     let many_latents = pb::WriteOptions { ratio: 8, codec: pb::LatentCodec::F32 as i32, ..Default::default() };
     let options = [default_options(), default_options(), default_options(), many_latents];
     for (text, options) in texts.iter().zip(options) {
@@ -146,13 +151,15 @@ async fn overtaken_read() -> Result<Vec<Row>> {
         Row::observed("overtaken-by-recode", found(0), is_text(0), "the text"),
         Row::observed("overtaken-by-delete-and-put", found(1), is_text(1), "the text"),
         Row::equal("overtaken-by-delete", found(2), "NotFound".to_owned()),
-        // Other latents may belong to other windows, so this call has to be repeated.
+        // The new latents may belong to other windows (parts of the text), so the caller has to repeat the call from
+        // the start.
         Row::equal("overtaken-latents", latents, "Unavailable".to_owned()),
         Row::equal("overtaken-findings", fsck(&api, false).await?.len(), 0),
     ])
 }
 
-/// Reader of a document that has read the header only. Its small flow-control window stops the gateway soon after that.
+/// Reader of a document that has read the header only. Its small flow-control window soon stops the gateway from
+/// sending more.
 struct SlowReader(tonic::Streaming<pb::GetTextResponse>);
 
 impl SlowReader {

@@ -72,6 +72,8 @@ impl Fixture {
     }
 }
 
+/// Writes a document to descriptors, existing files, links and folders without permission; the whole text must arrive,
+/// and owners, modes and links must stay. An error must name the path as the user gave it.
 async fn output_files() -> Result<Vec<Row>> {
     let fixture = Fixture::start().await?;
     let mut rows = redirections(&fixture).await?;
@@ -84,7 +86,7 @@ async fn output_files() -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Writes to descriptors that a shell has opened for a file with content.
+/// Writes to descriptors that a shell has opened for a file with content; the text must come after that content.
 async fn redirections(fixture: &Fixture) -> Result<Vec<Row>> {
     let around = format!("before\n{}after\n", fixture.text);
     let cases = [
@@ -146,11 +148,12 @@ async fn read_only_folder(fixture: &Fixture) -> Result<Row> {
     Ok(Row::equal("output-in-a-read-only-folder", fs::read_to_string(&file)?, fixture.text.clone()))
 }
 
-/// Ends commands by signals while their temporary files exist.
+/// Ends commands by signals while their temporary files exist; the temporary files must be removed, the old output must
+/// stay, and the exit code must be that of the signal.
 async fn interrupted() -> Result<Vec<Row>> {
     let fixture = Fixture::start().await?;
     let mut rows = Vec::new();
-    // Without decoder, a get waits after it has created its temporary file.
+    // While the decoder is stopped, a get waits after it has created its temporary file.
     fixture.cluster.decoders[0].signal("STOP")?;
     for (signal, code) in SIGNALS {
         let folder = fixture.path(signal);
@@ -175,7 +178,8 @@ async fn interrupted() -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Ends a command that has a temporary store while its thread is blocked in a write.
+/// Ends a `c3 roundtrip`, which has a temporary store, by a signal while its thread is blocked in a write. The store
+/// must be removed.
 async fn blocked_roundtrip(folder: &Path) -> Result<Vec<Row>> {
     fs::create_dir(folder)?;
     let page = fixtures::root().join("tests/fixtures/texts/page.txt");

@@ -50,7 +50,8 @@ pub async fn measure(row: &str) -> Result<Vec<Row>> {
     }
 }
 
-/// Returns the command line of every server, with the role that listens last.
+/// Returns the command line of every server, with the role that it logs once it listens. `c3 serve` runs several
+/// servers, of which the gateway listens last.
 fn servers() -> [(Launch, &'static str); 4] {
     [
         (Launch::new(Program::CompressorNode), "compressor"),
@@ -64,7 +65,7 @@ async fn help(launch: &Launch) -> Result<String> {
     Ok(String::from_utf8(launch.clone().arg("--help").output().await?.stdout)?)
 }
 
-/// Starts every server with each of its variables set to the empty string, and calls `c3` the same way.
+/// Starts every server, and runs `c3`, with each environment variable set to the empty string; none may refuse to run.
 async fn empty_variables() -> Result<Vec<Row>> {
     let folder = TempDir::with_prefix("c3-flags-")?;
     let mut refusals = Vec::new();
@@ -85,7 +86,8 @@ async fn empty_variables() -> Result<Vec<Row>> {
     Ok(vec![Row::equal("empty-variables-refused", refusals, Vec::new())])
 }
 
-/// Starts a server on a free port, in the folder `home` and with it as home. Returns false if it refuses to start.
+/// Starts a server on a free port, with `home` as its working directory and home directory. Returns false if it refuses
+/// to start.
 async fn start(launch: Launch, role: &str, home: &Path, logs: &Path) -> Result<(Process, bool)> {
     let (home, address) = (home.display().to_string(), free_address()?);
     let launch = launch.under(["env", "-C", &home]).env("HOME", home.clone()).env("XDG_DATA_HOME", "");
@@ -98,7 +100,7 @@ async fn start(launch: Launch, role: &str, home: &Path, logs: &Path) -> Result<(
     Ok((process, starts))
 }
 
-/// Starts a gateway and `c3 serve` without `--data`, and counts the folders that they create.
+/// Starts a gateway and `c3 serve` without `--data`; both must use the same default folder.
 async fn default_data_folder() -> Result<Vec<Row>> {
     let (folder, logs) = (TempDir::with_prefix("c3-home-")?, TempDir::with_prefix("c3-logs-")?);
     for (launch, role) in servers().into_iter().filter(|(_, role)| *role == "gateway") {
@@ -110,7 +112,8 @@ async fn default_data_folder() -> Result<Vec<Row>> {
     Ok(vec![Row::observed("default-data-folders", &created, created.len() == 1, "one folder for both programs")])
 }
 
-/// Searches the help of every command for flags named after a unit, and passes values with units.
+/// Searches the help of every command for flags that are named after a unit, such as `--wait-ms`, of which there must
+/// be none. Values with units, such as `2KiB`, must be accepted.
 async fn unit_suffixes() -> Result<Vec<Row>> {
     let c3 = Launch::new(Program::C3);
     let commands = help(&c3).await?;
@@ -153,7 +156,7 @@ fn json(output: &Output) -> Result<Value> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// Passes the global flags of `c3` before the command.
+/// Passes the global flags of `c3` before the command, where they must work as well.
 async fn global_flags() -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let urls = format!("{0},{0}", cluster.gateway.url());
@@ -166,7 +169,7 @@ async fn global_flags() -> Result<Vec<Row>> {
     Ok(vec![Row::holds("global-flags-before-the-command", is_listed, "the document is stored and listed")])
 }
 
-/// Names files with escape sequences and line feeds, and looks for both in everything that `c3` prints.
+/// Names files with escape sequences and line feeds; nothing that `c3` prints may contain them unescaped.
 async fn control_characters() -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let folder = TempDir::with_prefix("c3-names-")?;
@@ -197,7 +200,7 @@ async fn control_characters() -> Result<Vec<Row>> {
     Ok(vec![Row::equal("control-characters-printed", printed, Vec::new())])
 }
 
-/// Logs to a pseudo-terminal, and looks for escape sequences.
+/// Logs to a pseudo-terminal; the log must be coloured, but not with `NO_COLOR` or on a dumb terminal.
 fn log_colours() -> Result<Vec<Row>> {
     let coloured = |term: &str, no_color: &str| -> Result<bool> {
         let c3 = Program::C3.path()?.display().to_string();
@@ -215,7 +218,8 @@ fn log_colours() -> Result<Vec<Row>> {
     ])
 }
 
-/// Reads the log of `c3 serve` from its start to a garbage collection, and the log of a gateway whose store fails.
+/// Reads the log of `c3 serve` from its start to a garbage collection, and the log of a gateway whose store fails; the
+/// first must contain no warning and no field in Rust's debug format, and the second no line more than twice.
 async fn log_noise() -> Result<Vec<Row>> {
     let folder = TempDir::with_prefix("c3-log-")?;
     let serve = Launch::new(Program::C3).arg("serve").arg("--data").arg(folder.path().join("data"));
@@ -244,8 +248,8 @@ fn has_debug_form(line: &str) -> bool {
     })
 }
 
-/// Makes calls on a gateway that may not read its store. Returns the number of failed calls, and how often the most
-/// frequent log line appears, without its time.
+/// Makes calls on a gateway that may not read its store. Returns the number of failed calls, and the number of times
+/// that the most frequent log line appears. Lines that differ only in their time count as the same.
 async fn repeated_lines() -> Result<(usize, usize)> {
     let folder = TempDir::with_prefix("c3-denied-")?;
     let data = folder.path().join("data").display().to_string();

@@ -34,7 +34,9 @@ pub async fn measure(row: &str) -> Result<Vec<Row>> {
     }
 }
 
-/// Runs all commands of an operator on a folder with entries that the gateway cannot read or that are no valid keys.
+/// Runs an operator's commands on a data folder with foreign entries, which the gateway did not write; the commands
+/// must succeed, and must count and skip these entries. Some of the entries cannot be read, others have names that are
+/// no valid keys of the store.
 async fn foreign_entries() -> Result<Vec<Row>> {
     let folder = TempDir::with_prefix("c3-foreign-")?;
     let data = folder.path().join("data");
@@ -94,7 +96,9 @@ async fn foreign_entries() -> Result<Vec<Row>> {
     ])
 }
 
-/// Starts and sweeps over a folder in which other programs keep old files with the names of probes and temporary files.
+/// Starts a gateway, collects garbage and repairs in a data folder where other programs keep files; all these files
+/// must stay. Their names are like those of the gateway's probes and temporary files, and they are old enough to be
+/// removed.
 async fn foreign_files() -> Result<Vec<Row>> {
     let folder = TempDir::with_prefix("c3-foreign-")?;
     let data = folder.path().join("data");
@@ -109,7 +113,7 @@ async fn foreign_files() -> Result<Vec<Row>> {
     let api = cluster.api()?;
     let left = || files.into_iter().filter(|file| fs::read(data.join(file)).is_ok_and(|read| read == b"mine")).count();
     let mut rows = vec![Row::equal("foreign-files-after-start", left(), files.len())];
-    // A file that a killed gateway left is still removed.
+    // Garbage collection must still remove a temporary file that a killed gateway has left.
     let id = put(&api, &small_text(1)).await?;
     let own = files_under(&data.join("documents"))?.into_iter().find(|file| file.to_string_lossy().contains(&id));
     let own = own.context("the document has no file")?;
@@ -124,7 +128,8 @@ async fn foreign_files() -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Unmounts the data folder under a running gateway, mounts another store and then the first one, and removes it.
+/// Unmounts the data folder under a running gateway, mounts another store there, mounts the first store again, and
+/// finally removes its content; operations must fail with UNAVAILABLE unless the first store is there.
 async fn vanished_store() -> Result<Vec<Row>> {
     let mount = Mount::new()?;
     let data = mount.folder.path().join("data");
@@ -158,7 +163,7 @@ async fn vanished_store() -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Tries operations on a store that is not there. Each must fail with UNAVAILABLE and the reason.
+/// Tries operations on a store that has vanished or was replaced. Each must fail with UNAVAILABLE and the reason.
 async fn refused(api: &GatewayApi, name: &str, id: &str) -> Vec<Row> {
     let says = if name == "replaced" { "another store" } else { "vanished" };
     let tries = [
@@ -178,7 +183,8 @@ async fn refused(api: &GatewayApi, name: &str, id: &str) -> Vec<Row> {
     tries.into_iter().map(row).collect()
 }
 
-/// Fills the disk, then deletes documents and collects garbage until a put succeeds. Nothing else frees space.
+/// Fills the disk, then deletes documents and collects garbage; this alone must free enough space for a put, and the
+/// remaining documents must stay intact.
 async fn full_disk() -> Result<Vec<Row>> {
     let disk = Disk::new()?;
     let mut cluster = disk.spec().start().await?;
@@ -188,7 +194,8 @@ async fn full_disk() -> Result<Vec<Row>> {
     for number in 0..4 {
         ids.push(put(&api, &large_text(number)).await?);
     }
-    // Manifests that a sweep would move into a pack.
+    // These small documents have manifests that a garbage collection would move into a pack (one object for many
+    // manifests), which takes space.
     for number in 0..20 {
         put(&api, &small_text(100 + number)).await?;
     }
@@ -197,7 +204,7 @@ async fn full_disk() -> Result<Vec<Row>> {
     let full = full.downcast_ref::<Status>().map(Status::code);
     let mut rows =
         vec![Row::equal("full-disk-put", full.map(|code| format!("{code:?}")), Some("ResourceExhausted".into()))];
-    // A restart on the full disk must not be the end either.
+    // A gateway must also start on the full disk.
     cluster.restart_gateway().await?;
     let api = cluster.api()?;
     let packs = || files_under(&disk.data().join("packs")).map_or(0, |packs| packs.len() as u64);

@@ -24,7 +24,8 @@ pub const ROWS: &[&str] = &["quadratic-listing"];
 /// Numbers of documents in the two compared stores. Each document has a name and a label.
 const SMALL: usize = 300;
 const LARGE: usize = 6_000;
-/// Maximum ratio of the time of a page in the large store to that in the small one, which has 20 times fewer entries.
+/// Maximum time of a page in the large store, divided by the time of a page in the small store. The large store has 20
+/// times as many entries.
 const PAGE_COST_MAX: f64 = 4.0;
 /// Entries of a page.
 const PAGE_SIZE: u32 = 10;
@@ -34,7 +35,7 @@ const PAGES: usize = 20;
 const ROUNDS: usize = 3;
 /// Concurrent writes to a store that is being filled.
 const WRITES_IN_FLIGHT: usize = 64;
-/// File system in memory, where filling a store takes no disk writes.
+/// File system in memory. Filling a store there takes no disk writes.
 const MEMORY: &str = "/dev/shm";
 
 /// A listing with pages.
@@ -54,7 +55,8 @@ pub async fn measure(row: &str) -> Result<Vec<Row>> {
     }
 }
 
-/// Lists a small and a large store page by page. The time of a page must not depend on the size of the store.
+/// Lists a small and a large store page by page; a page of the large store may take at most [`PAGE_COST_MAX`] times as
+/// long.
 async fn quadratic_listing() -> Result<Vec<Row>> {
     let listings = [
         ("names", Listing::Names),
@@ -129,7 +131,7 @@ fn manifest(number: usize) -> Manifest {
     }
 }
 
-/// Requests a page of a listing, then the next [`PAGES`]. Returns the time that these take.
+/// Requests the first page of a listing, then the next [`PAGES`] pages. Returns the time that the latter take.
 async fn pages(api: &GatewayApi, listing: Listing) -> Result<Duration> {
     let (mut started, mut page_token) = (Instant::now(), String::new());
     for page in 0..=PAGES {

@@ -21,7 +21,7 @@ pub const ROWS: &[&str] = &["metrics-table", "trace-identity"];
 
 /// Document with the table of metrics.
 const TABLE: &str = "docs/reference/metrics.md";
-/// Maximum number of times that a decoder is killed until a call is retried.
+/// Maximum number of times that a decoder is killed to make the gateway retry a call.
 const KILLS_MAX: usize = 5;
 /// Maximum time until spans arrive, or until a node that announces itself is known.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -40,19 +40,21 @@ pub async fn measure(row: &str) -> Result<Vec<Row>> {
 /// Type and labels of each metric.
 type Metrics = BTreeMap<String, (String, BTreeSet<String>)>;
 
-/// Compares the documented table with the metrics that each program serves, after it has done all that is counted.
+/// Compares the documented table of metrics with the metrics that each program serves; both must list the same. Before
+/// that, makes the programs do everything that the metrics count.
 pub async fn table() -> Result<Vec<Row>> {
     let mut cluster = ClusterSpec { decoders: 2, ..ClusterSpec::default() }.start().await?;
     let api = cluster.api()?;
     let stored = api.put(fixtures::text("chapter.txt")?.as_bytes(), ops::default_options()).await?;
     let id = id_of(&stored.document.context("no document")?);
     ops::sweep(&api, 3600).await?;
-    // A document and methods that do not exist.
+    // Calls that fail are counted too: on the gateway the document does not exist, and on the nodes the method does not
+    // exist.
     for process in [&cluster.gateway, &cluster.compressors[0], &cluster.decoders[0]] {
         ensure!(GatewayApi::to(process)?.stat(&"0".repeat(64)).await.is_err(), "a missing document was found");
     }
     retry(&mut cluster, &id).await?;
-    // The decoder that is left verifies this text.
+    // This put makes the remaining decoder verify a text.
     api.put(fixtures::text("page.txt")?.as_bytes(), ops::default_options()).await?;
 
     let dead = format!(r#"node="{}""#, cluster.address(2));
@@ -79,8 +81,8 @@ pub async fn table() -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Traces a roundtrip on an idle cluster that checks its nodes, one of which announces itself. The spans must not
-/// include these periodic calls, and must tell the processes apart.
+/// Traces a roundtrip on an otherwise idle cluster; the spans must tell the processes apart, and must not include
+/// periodic calls. Periodic calls are the gateway's health checks of the nodes, and the announcements of a node.
 pub async fn identity() -> Result<Vec<Row>> {
     let receiver = Receiver::start().await?;
     let env = [("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url()), ("OTEL_BSP_SCHEDULE_DELAY", "100")];
@@ -107,7 +109,8 @@ pub async fn identity() -> Result<Vec<Row>> {
     ensure!(output.status.success(), "c3 failed: {}", String::from_utf8_lossy(&output.stderr));
     let all = BTreeSet::from([GIVEN_NAME, "c3-compressor", "c3-decoder", "c3-gateway"].map(str::to_owned));
     let services = || BTreeSet::from_iter(receiver.spans().into_iter().map(|span| span.service));
-    // The rows report missing spans. A program exports its spans in order, so earlier ones have arrived too.
+    // If spans are missing, the quantities below show it. A program exports its spans in order, so once a span has
+    // arrived, all earlier spans of its program have arrived too.
     let _ = until("spans of all programs", LIMIT, async || all.is_subset(&services()).then_some(())).await;
     let spans = receiver.spans();
     let is_periodic = |name: &str| name.ends_with("/Describe") || name.ends_with("/Announce");
@@ -120,12 +123,14 @@ pub async fn identity() -> Result<Vec<Row>> {
     ])
 }
 
-/// Reads a document while its second decoder dies, until a call is retried. The decoder is dead afterwards.
+/// Kills the cluster's second decoder and reads a document, again and again, until the gateway has retried a call. The
+/// decoder is dead afterwards.
 async fn retry(cluster: &mut Cluster, id: &str) -> Result<()> {
     const DECODER: usize = 2;
     for _ in 0..KILLS_MAX {
         cluster.node(DECODER).kill()?;
-        // Fails over to the other decoder, unless a health check has found out already.
+        // The gateway retries the call on the other decoder, unless a health check has already found that this one is
+        // dead.
         cluster.api()?.get(id).await?;
         if samples(&cluster.gateway.metrics().await?, "c3_retries_total").next().is_some() {
             return until("the decoder to be unready", LIMIT, async || {
@@ -137,7 +142,7 @@ async fn retry(cluster: &mut Cluster, id: &str) -> Result<()> {
         cluster.restart_node(DECODER).await?;
         cluster.wait_until_ready().await?;
     }
-    // The rows report the missing metric.
+    // No call was retried. The quantities of `table` show that the metric is missing.
     cluster.node(DECODER).kill()
 }
 

@@ -1,4 +1,5 @@
-//! Faults that users, operators and developers found. Each row reproduces one fault on the real programs.
+//! Faults that users, operators and developers found. Each row, named after its fault, runs the real programs in the
+//! situation in which the fault occurred. The fault must not occur again.
 
 pub mod data;
 pub mod files;

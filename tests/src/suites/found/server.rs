@@ -1,4 +1,4 @@
-//! Limits of connections, of descriptors and of stalled responses; stopping; reflection.
+//! Behaviour of servers: limits of connections, descriptors and stalled responses, stopping, and reflection.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -71,7 +71,8 @@ fn text_of(responses: Vec<pb::GetTextResponse>) -> String {
     String::from_utf8_lossy(&texts.flatten().collect::<Vec<_>>()).into_owned()
 }
 
-/// Cancels 200 calls at the moment they begin, on the connection of a read.
+/// Cancels 200 calls at the moment they begin, on the connection of a read; the connection must stay open, and the read
+/// must get its text.
 async fn cancelled_at_once() -> Result<Vec<Row>> {
     const CALLS: usize = 200;
     let cluster = ClusterSpec::default().start().await?;
@@ -92,12 +93,15 @@ async fn cancelled_at_once() -> Result<Vec<Row>> {
     ])
 }
 
-/// Reads a document more often than the gateway admits calls, on a connection that never makes room for the responses.
+/// Begins more reads than the gateway admits, on a connection that never makes room for the responses; other
+/// connections must be served, and the stalled responses must lose their permits and be ended. A call holds a permit
+/// while it counts towards the maximum number of concurrent calls.
 async fn unread_responses() -> Result<Vec<Row>> {
     const CALLS: usize = 1024;
     const STALL_MS: u64 = 2_000;
-    /// Calls that fit only if stalled responses have lost their permits: a connection may hold three times as many as
-    /// are free, and at least three quarters of 1,024 are held by the first connection.
+    /// Number of calls that a second connection can make only once stalled responses have lost their permits. Until
+    /// then, the first connection holds at least three quarters of the 1,024 permits, and a connection may hold at most
+    /// three times as many permits as are free.
     const MORE_CALLS: usize = 400;
     let env = vec![("C3_RESPONSE_STALL".to_owned(), format!("{STALL_MS}ms"))];
     let cluster = ClusterSpec { env, ..ClusterSpec::default() }.start().await?;
@@ -125,20 +129,21 @@ async fn unread_responses() -> Result<Vec<Row>> {
     let ended = timeout(LIMIT, all_ended).await.is_ok_and(|received| received.is_ok());
     let still_serves = others.get(&id).await.is_ok_and(|got| got.text == text.as_bytes());
     Ok(vec![
-        // Three quarters, and as many as end because they fit into the connection's window.
+        // Three quarters of the calls, and those whose responses end because they fit into the connection's
+        // flow-control window.
         Row::at_most("unread-responses-admitted", admitted as f64, CALLS as f64 * 0.8),
         Row::equal("unread-responses-failures-of-others", Vec::from_iter(failures), Vec::new()),
-        // Before the responses are ended, which is at ten times the setting.
+        // The gateway ends stalled responses only after ten times the setting. The permits must be free before that.
         Row::at_most("unread-responses-places-back-seconds", places_back, STALL_MS as f64 / 1000.0 * 8.0),
         Row::holds("unread-responses-ended", ended, "every stalled response is reset"),
         Row::holds("unread-responses-afterwards", still_serves, "a read succeeds"),
     ])
 }
 
-/// Begins `calls` reads and waits until each is admitted or refused. Returns how many were admitted.
+/// Begins `calls` reads and waits until each is admitted or refused. Returns the number of admitted reads.
 async fn begin_reads(connection: &mut RawHttp2, id: &str, calls: usize) -> Result<usize> {
     for _ in 0..calls {
-        // A prefix, because all requests together must fit into the server's window.
+        // Sends only a prefix of the id, because all requests together must fit into the server's flow-control window.
         connection.begin(GET_TEXT, &get_text(&id[..16]));
     }
     connection.send().await?;
@@ -146,7 +151,9 @@ async fn begin_reads(connection: &mut RawHttp2, id: &str, calls: usize) -> Resul
     Ok(connection.responses.values().filter(|response| !response.refused).count())
 }
 
-/// Opens more idle connections than the gateway may have descriptors.
+/// Opens more idle connections than the gateway may have descriptors; calls may only succeed or fail with
+/// RESOURCE_EXHAUSTED, and a new client must be served within 20 seconds. A gateway must also raise its soft limit of
+/// descriptors to the hard limit.
 async fn few_descriptors() -> Result<Vec<Row>> {
     const IDLE: usize = 100;
     const WATCHED: Duration = Duration::from_secs(1);
@@ -205,7 +212,8 @@ fn cpu_seconds(cluster: &Cluster) -> Result<f64> {
     Ok(fields.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_SECOND)
 }
 
-/// Stops a gateway while one peer acknowledges nothing, and another has sent half a request.
+/// Stops a gateway while one peer acknowledges nothing and another has sent half a request; it must end within 5
+/// seconds.
 async fn stop_without_calls() -> Result<Vec<Row>> {
     let mut cluster = ClusterSpec::default().start().await?;
     let (id, _) = stored(&cluster.api()?).await?;
@@ -223,7 +231,8 @@ async fn stop_without_calls() -> Result<Vec<Row>> {
     ])
 }
 
-/// Provokes messages that name a very long thing, or very many things.
+/// Provokes errors about a very long name and about very many nodes; the messages must have at most 2,048 bytes and
+/// still say what is wrong.
 async fn long_messages() -> Result<Vec<Row>> {
     const DEAD: u16 = 300;
     const FIRST_PORT: u16 = 20_001;
@@ -260,7 +269,8 @@ async fn long_messages() -> Result<Vec<Row>> {
     ])
 }
 
-/// Looks at a gateway with the means of a gRPC tool: reflection, ids in JSON, and an address with a name.
+/// Uses a gateway like a gRPC tool; reflection must list the services, ids must be readable in JSON, and the gateway
+/// must listen on an address with a host name.
 async fn grpc_surface() -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
@@ -288,7 +298,8 @@ async fn grpc_surface() -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Lists the services of a server by a version of the reflection protocol; its messages are the same in both.
+/// Lists the services of a server with the reflection protocol of this version, `v1` or `v1alpha`. The messages of both
+/// versions are the same.
 async fn services(address: &str, version: &str) -> Result<Vec<String>> {
     use server_reflection_request::MessageRequest;
     use server_reflection_response::MessageResponse;

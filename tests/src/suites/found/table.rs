@@ -1,4 +1,4 @@
-//! Rows of the suite, gathered from its modules.
+//! Rows of the suite. Each module of the suite lists and runs its own rows.
 
 use anyhow::{Result, bail};
 
@@ -22,7 +22,7 @@ pub fn rows() -> Vec<&'static str> {
     modules.concat()
 }
 
-/// Runs the measurements of a row and returns their results. Fails if there is no such row.
+/// Runs the measurements of a row and returns the measured quantities. Fails if there is no such row.
 pub async fn measure(row: &str) -> Result<Vec<Row>> {
     match row {
         row if data::ROWS.contains(&row) => data::measure(row).await,

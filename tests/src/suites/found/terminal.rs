@@ -23,7 +23,7 @@ const EXIT_LIMIT: Duration = Duration::from_secs(10);
 const SIGNALS: [(&str, i32); 3] = [("HUP", 129), ("INT", 130), ("TERM", 143)];
 /// First argument of a system call that writes to standard output.
 const STDOUT: u32 = 1;
-/// First argument of a system call that opens a file, which stands for the current directory.
+/// First argument of a system call that opens a file by its path (`AT_FDCWD`, the current directory).
 const CURRENT_DIRECTORY: u32 = 0xffff_ff9c;
 /// Size in bytes of each text whose progress is shown.
 const TEXT_BYTES: usize = 2048;
@@ -39,7 +39,8 @@ pub async fn measure(row: &str) -> Result<Vec<Row>> {
     }
 }
 
-/// Sends one signal to commands that are blocked: in a write to an output that nobody reads, and in opening a pipe.
+/// Sends one signal to commands that are blocked in a write to an output that nobody reads, or in opening a pipe; they
+/// must end with the exit code of the signal.
 async fn signals_while_blocked() -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let folder = TempDir::new()?;
@@ -67,7 +68,7 @@ async fn signals_while_blocked() -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Runs programs that report an error to a standard error that cannot be written.
+/// Runs programs that fail while standard error cannot be written; they must exit with the right code.
 async fn unwritable_stderr() -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let commands = [
@@ -86,7 +87,8 @@ async fn unwritable_stderr() -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Runs programs with few file descriptors. None may panic, which gives the exit code 101.
+/// Runs programs with few file descriptors; none may panic, and the error must name `ulimit -n`. A panic would give the
+/// exit code 101.
 async fn few_descriptors() -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let limited = |launch: Launch, limit: usize| {
@@ -116,7 +118,8 @@ async fn few_descriptors() -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Watches progress bars on a terminal while a decoder node stands still.
+/// Watches progress bars on a terminal while a decoder node is stopped; they must show the total and never `0 B` done.
+/// No bar may appear within a text that `c3 get` prints.
 async fn progress_bars() -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let folder = TempDir::new()?;

@@ -30,11 +30,11 @@ pub const ROWS: &[&str] = &[
     "unfinished-puts",
 ];
 
-/// Lines of a file that grows while it is put. The file is larger than what `c3` reads at once.
+/// Number of lines of a file that then grows while it is put. The file is larger than what `c3` reads at once.
 const GROWING_LINES: usize = 1500;
 /// Interval between two lines of a growing file.
 const GROWTH_INTERVAL: Duration = Duration::from_millis(1);
-/// Maximum time until a put has stored its first shard.
+/// Maximum time until a put has stored its first shard (part of the text).
 const SHARD_LIMIT: Duration = Duration::from_secs(60);
 /// A name that a shell would split and expand.
 const BAD_NAME: &str = "bad name!";
@@ -96,6 +96,8 @@ impl Setup {
         Ok(serde_json::from_str(&self.printed(args).await?)?)
     }
 
+    /// Puts a file in `/proc`, whose size is missing from its metadata, and a file that grows during the put; both puts
+    /// must succeed. The first text must be complete, and the second a prefix of the file.
     async fn sizes_from_metadata(&self) -> Result<Vec<Row>> {
         let generated = "/proc/version";
         let put = self.c3(&["put", generated]).await?;
@@ -125,6 +127,8 @@ impl Setup {
         ])
     }
 
+    /// Puts a file with a byte order mark, JSON lines that lack the requested field, a folder with one file, and a
+    /// pattern that begins with `./`; the texts must be stored, and each wrong line must be reported.
     async fn messages_of_a_batch(&self) -> Result<Vec<Row>> {
         let line = |number| format!("{}\n", serde_json::json!({ "text": small_text(number) }));
         self.write("marked.jsonl", format!("\u{feff}{}{}", line(1), line(2)))?;
@@ -142,6 +146,8 @@ impl Setup {
         ])
     }
 
+    /// Passes a file that is not UTF-8 to each command that reads texts; the error must name the file. An incomplete
+    /// `c3 name` must name the command that shows its help.
     async fn errors_without_a_file(&self) -> Result<Vec<Row>> {
         self.write("right.txt", small_text(1))?;
         let id = DocumentId::of(small_text(1).as_bytes()).to_string();
@@ -166,6 +172,8 @@ impl Setup {
         Ok(rows)
     }
 
+    /// Puts a folder and gets all documents into another one; each file must come back under its path, and nothing may
+    /// be written outside the output folder. If a file was put in several versions, the newest must get the path.
     async fn lost_paths(&self) -> Result<Vec<Row>> {
         let files = [("a.txt", 1), ("inner/b.txt", 2), ("inner/deep/same as a.txt", 1)];
         for (file, number) in files {
@@ -196,6 +204,8 @@ impl Setup {
         ])
     }
 
+    /// Puts a file with an invalid name and a folder with a valid one; the invalid name must be refused before anything
+    /// is stored, and each file of the folder must be named by its path.
     async fn unchecked_names(&self) -> Result<Vec<Row>> {
         self.write("tree/a.txt", small_text(1))?;
         self.write("tree/inner/b.txt", small_text(2))?;
@@ -211,6 +221,8 @@ impl Setup {
         ])
     }
 
+    /// Reads what `c3 put` and `c3 compress` print; a put must state the size, name, labels and path, and whether the
+    /// text was stored before, and `compress` must state that the text was verified.
     async fn unsaid_results(&self) -> Result<Vec<Row>> {
         self.write("a.txt", small_text(1))?;
         let args = ["put", "a.txt", "--name", "draft", "--label", "lang=en"];
@@ -232,6 +244,7 @@ impl Setup {
         ])
     }
 
+    /// Kills a put half-way; `c3 stat` must count its objects as an unfinished upload or as unused, not as a document.
     async fn unfinished_puts(&self) -> Result<Vec<Row>> {
         self.write("long.txt", (0..4).map(large_text).collect::<String>())?;
         let latents = self.cluster.data().join("latents");

@@ -24,15 +24,15 @@ use crate::harness::wait::until;
 /// Names of the rows.
 pub const ROWS: &[&str] = &["wait-bounded-once", "wait-without-address", "health-of-stages"];
 
-/// The one setting that bounds a wait for a node, at its default, in seconds.
+/// Default of the gateway's `--node-wait`, the only setting that bounds a wait for a node, in seconds.
 const NODE_WAIT: f64 = 10.0;
 /// Margin above [`NODE_WAIT`] for a busy machine, in seconds.
 const MARGIN: f64 = 4.0;
-/// Time within which the user must be told what a command waits for, in seconds.
+/// Maximum time until a command tells the user what it waits for, in seconds.
 const NOTICE_MAX: f64 = 2.0;
 /// Maximum time until the gateway notices that a node died or came back.
 const NOTICED_LIMIT: Duration = Duration::from_secs(15);
-/// Maximum time until all reports agree, once one has changed.
+/// Maximum time until all reports of the gateway's health agree, once one of them has changed.
 const SETTLE_LIMIT: Duration = Duration::from_secs(3);
 const TEXT: &str = "A text that needs a node of each stage. ";
 
@@ -46,8 +46,8 @@ pub async fn measure(row: &str) -> Result<Vec<Row>> {
     }
 }
 
-/// Puts and gets with `c3` while the only decoder is dead. Each must fail once the gateway has waited for a decoder,
-/// after a single call, and must say early what it waits for.
+/// Puts and gets with `c3` while the only decoder is dead; each must say early what it waits for, and must fail after
+/// one call, once the gateway has waited [`NODE_WAIT`] seconds for a decoder.
 async fn bounded_once() -> Result<Vec<Row>> {
     let mut cluster = ClusterSpec::default().start().await?;
     let client = Client::connect(&cluster.gateway.url()).await?;
@@ -59,7 +59,7 @@ async fn bounded_once() -> Result<Vec<Row>> {
     })
     .await?;
     let mut file = NamedTempFile::new()?;
-    // Far more than a connection carries before the gateway reads it.
+    // The text is far longer than what a connection carries before the gateway reads it.
     file.write_all(TEXT.repeat(25_000).as_bytes())?;
     let c3 = |command: &str| Launch::new(Program::C3).arg(command).args(["--gateway", &cluster.gateway.url()]);
     let before = calls(&cluster.gateway, "PutDocument").await?;
@@ -106,20 +106,20 @@ async fn timed(launch: Launch) -> Result<TimedRun> {
     spawn_blocking(run).await?
 }
 
-/// Returns the number of ended calls of a method, whatever their codes, from the histogram of their durations.
+/// Returns the number of ended calls of a method, with any status code. Reads it from the histogram of call durations.
 async fn calls(gateway: &Process, method: &str) -> Result<f64> {
     let metrics = gateway.metrics().await?;
     let counts = metrics.lines().filter(|line| line.contains("_count{") && line.contains(method));
     Ok(counts.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
 }
 
-/// Calls a gateway that accepts announcements and knows no decoder. The calls must wait, then lack a node; they must
-/// not report that another model is served.
+/// Calls a gateway that accepts announcements of nodes but knows no decoder; the calls must wait and then fail with
+/// UNAVAILABLE, naming the decoder. They must not claim that another model is served.
 async fn without_address() -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let (client, folder) = (Client::connect(&cluster.gateway.url()).await?, TempDir::new()?);
     let stored = client.put_text(TEXT, &WriteOptions::default()).await?;
-    // A gateway over the same store.
+    // Starts another gateway over the same store. It has no address of a decoder.
     let gateway = Launch::new(Program::Gateway).arg("--data").arg(cluster.data()).arg("--accept-nodes");
     let gateway = gateway.args(["--compressor", &cluster.compressors[0].url()]).serve(folder.path()).await?;
     let client = Client::connect(&gateway.url()).await?;
@@ -141,7 +141,8 @@ async fn without_address() -> Result<Vec<Row>> {
     Ok(errors.into_iter().map(row).collect())
 }
 
-/// Kills the only node of each stage in turn. Probes over HTTP, gRPC health, `c3 nodes --check` and the log must tell.
+/// Kills the only node of each stage in turn; HTTP probes, gRPC health, `c3 nodes --check` and the log must all report
+/// the loss.
 async fn health_of_stages() -> Result<Vec<Row>> {
     let mut cluster = ClusterSpec::default().start().await?;
     let mut rows = vec![Health::row("health-with-all-nodes", &cluster, Health::new([1, 1, 1], 0)).await?];
@@ -180,7 +181,7 @@ async fn health_of_stages() -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Health of a gateway, as it reports it.
+/// Health that a gateway reports.
 #[derive(Debug, PartialEq, serde::Serialize)]
 struct Health {
     /// Health of the gateway, of its writes and of its reads: 1 if SERVING, else 0.
@@ -196,10 +197,10 @@ impl Health {
         Self { served, readyz: if check == 0 { 200 } else { 503 }, check: Some(check) }
     }
 
-    /// Returns the row of a report that must become `expected`.
+    /// Returns the quantity of a report that must become equal to `expected`.
     async fn row(name: &str, cluster: &Cluster, expected: Self) -> Result<Row> {
         let settled = async || (Self::of(cluster).await.ok()? == expected).then_some(());
-        // The row shows a report that stays different.
+        // If the report stays different, the quantity below shows it.
         let _ = until(name, SETTLE_LIMIT, settled).await;
         Ok(Row::equal(name, Self::of(cluster).await?, expected))
     }

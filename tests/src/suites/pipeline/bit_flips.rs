@@ -10,10 +10,12 @@ use crate::harness::cluster::ClusterSpec;
 use crate::harness::gateway_api::id_of;
 use crate::harness::row::Row;
 
-/// Ratio at which some tokens always need corrections.
+/// Ratio (text tokens per latent) that is so high that some tokens always need corrections.
 const RATIO: u32 = 80;
 
-/// Flips one bit of one file at a time and reads through a restarted gateway. Tries four offsets of every file.
+/// Flips one bit of one stored file at a time and reads the document; the read must fail with DATA_LOSS and name the
+/// window (part of the text) or the document. Restarts the gateway before each read, and tries four offsets of every
+/// file.
 pub async fn flipped_bits(text: &str) -> Result<Vec<Row>> {
     let mut cluster = ClusterSpec::default().start().await?;
     let put = cluster.api()?.put_at(text.as_bytes(), RATIO).await?;
@@ -50,7 +52,7 @@ pub async fn flipped_bits(text: &str) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Returns the name of the top-level folder in `data` that contains a file. Each kind of object has its own.
+/// Returns the name of the top-level folder in `data` that contains a file. Each kind of object has its own folder.
 fn folder_of(file: &Path, data: &Path) -> String {
     let inside = file.strip_prefix(data).unwrap_or(file);
     inside.iter().next().map(|kind| kind.to_string_lossy().into_owned()).unwrap_or_default()

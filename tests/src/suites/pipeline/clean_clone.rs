@@ -16,7 +16,7 @@ const CI_MINUTES_MAX: f64 = 25.0;
 /// Command of README that runs the tests.
 const TESTS: &str = "cargo test --workspace";
 
-/// Runs README's first command and [`TESTS`] in a clean clone.
+/// Runs README's first command and [`TESTS`] in a clean clone; both must succeed.
 pub fn readme() -> Result<Vec<Row>> {
     let clone = bare_clone()?;
     let readme = std::fs::read_to_string(clone.path().join("README.md"))?;
@@ -33,7 +33,7 @@ pub fn readme() -> Result<Vec<Row>> {
     ])
 }
 
-/// Runs CI in a clean clone.
+/// Runs CI in a clean clone; it must pass within [`CI_MINUTES_MAX`] minutes.
 pub fn ci() -> Result<Vec<Row>> {
     let clone = bare_clone()?;
     let started = Instant::now();

@@ -17,12 +17,13 @@ use crate::harness::wait::until;
 const RATIO: u32 = 20;
 /// Maximum time until a node is at work, or until the gateway reports a lost node.
 const FLIGHT_LIMIT: Duration = Duration::from_secs(120);
-/// Maximum duration of a call without a node of its stage: `--node-wait` and a margin for a busy machine.
+/// Maximum duration of a call without a node of its stage: the default of `--node-wait`, and a margin for a busy
+/// machine.
 const UNAVAILABLE_LIMIT: Duration = Duration::from_secs(30);
 
-/// Kills a decoder that has a call in flight, in the middle of a get. Another decoder must complete the text.
+/// Kills a decoder that has a call in flight in the middle of a get; another decoder must complete the text.
 pub async fn failover(text: &str) -> Result<Vec<Row>> {
-    // With the default look-ahead, all windows would be in flight before the first text arrives.
+    // With the default look-ahead, all windows (parts of the text) would be in flight before the first text arrives.
     let gateway_args = ["--look-ahead", "2"].map(str::to_owned).into();
     let mut cluster = ClusterSpec { decoders: 2, gateway_args, ..ClusterSpec::default() }.start().await?;
     let api = cluster.api()?;
@@ -61,7 +62,8 @@ pub async fn failover(text: &str) -> Result<Vec<Row>> {
     ])
 }
 
-/// Kills the only node of each stage. Calls must fail in time with UNAVAILABLE and the stage and address of the node.
+/// Kills the only node of each stage; calls must fail with UNAVAILABLE within [`UNAVAILABLE_LIMIT`], and the message
+/// must name the stage and the address of the node.
 pub async fn no_node(text: &str) -> Result<Vec<Row>> {
     let mut cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
@@ -92,7 +94,8 @@ fn unavailable(stage: &str, address: &str, started: Instant, error: Option<tonic
     ]
 }
 
-/// Cancels a put and a get half-way. The nodes must become idle. `text` must be longer than the largest shard.
+/// Cancels a put and a get half-way; the nodes must become idle, and no document of the cancelled put may be visible.
+/// `text` must be longer than the largest shard, the part of a text that a node gets as a unit.
 pub async fn client_disconnects(text: &str) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;

@@ -1,8 +1,9 @@
 //! Fidelity computed independently of the gateway, and a search for plaintext in the store.
 //!
-//! The gateway reports how many tokens the decoder predicts correctly without corrections. The check decodes each
-//! window without corrections, then adds corrections one by one until the text is exact. Their number must equal that
-//! of the tokens that the gateway reports as wrong.
+//! A *correction* is a token position and the token that the decoder must write there. *Fidelity* is the fraction of
+//! tokens that the decoder predicts correctly without corrections, as the gateway reports it. The check decodes each
+//! window (part of the text) without corrections, then adds corrections one by one until the window's text is exact.
+//! The number of corrections added must equal the number of tokens that the gateway reports as wrong.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -24,7 +25,8 @@ use crate::harness::row::Row;
 /// Number of consecutive bytes of the text that must not appear in the store.
 const RUN_BYTES: usize = 40;
 
-/// Puts a text, restarts all programs, computes the fidelity, and searches the stored files for parts of the text.
+/// Puts a text and computes its fidelity independently of the gateway; both results must be equal, and no stored file
+/// may contain [`RUN_BYTES`] consecutive bytes of the text. Restarts all programs in between.
 pub async fn fidelity(row: &str, text: &str, ratio: u32) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let put = cluster.api()?.put_at(text.as_bytes(), ratio).await?;
@@ -88,7 +90,7 @@ impl Model {
 }
 
 impl Truth {
-    /// Returns the number of corrections with which the decoder reproduces the window exactly.
+    /// Returns the number of corrections that the decoder needs to reproduce the window exactly.
     async fn corrections_needed(&self, decoder: &mut DecoderClient<Channel>, group: pb::LatentGroup) -> Result<u64> {
         ensure!(
             group.tokens as usize == self.tokens.len(),
@@ -100,7 +102,9 @@ impl Truth {
         loop {
             let written = decode(decoder, group.clone(), &corrections).await?;
             let Some(at) = self.first_wrong(&written) else { return Ok(corrections.len() as u64) };
-            // A corrected token can differ only because an earlier one of its block is wrong. Goes back to that one.
+            // A block is the run of tokens that one latent stands for, and is decoded on its own. If a token differs
+            // although it is corrected, an earlier token of its block must be wrong. The search goes back to that
+            // token.
             let block = at - at % self.ratio;
             let wrong = (block..=at).rev().find(|&at| corrections.remove(&(at as u32)).is_none());
             let wrong = wrong.context("a block is wrong although all its tokens are corrected")?;
@@ -108,7 +112,8 @@ impl Truth {
         }
     }
 
-    /// Returns the index of the first token whose bytes differ, the last index if bytes follow the text, or `None`.
+    /// Returns the index of the first token whose bytes differ. Returns the last index if there are more bytes after
+    /// all tokens, and `None` if nothing differs.
     fn first_wrong(&self, written: &[u8]) -> Option<usize> {
         let mut rest = written;
         for (at, (_, bytes)) in self.tokens.iter().enumerate() {

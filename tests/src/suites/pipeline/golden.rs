@@ -14,7 +14,9 @@ use crate::harness::gateway_api::id_of;
 use crate::harness::golden::{Arithmetic, default_layout, published_layout};
 use crate::harness::row::Row;
 
-/// Compares golden vectors of both layouts in f32. On a CPU, also compares the default layout as nodes compute it.
+/// Compares the network's results in f32 with golden vectors of both checkpoint layouts; they must agree within
+/// tolerances. On a CPU, also compares the results of the default layout with the arithmetic (order and precision of
+/// operations) that nodes use by default.
 pub fn vectors(corpus: Corpus, device: &str) -> Result<Vec<Row>> {
     let device = device.parse()?;
     let options = Options { device, ..Options::default() };
@@ -43,8 +45,8 @@ struct Answers {
     cases: Vec<Answer>,
 }
 
-/// Serves the published-layout checkpoint. A page must roundtrip, and one-shot prompts must give the published code's
-/// answers.
+/// Serves the published-layout checkpoint; a page must roundtrip, and one-shot prompts must give the same answers as
+/// the published code.
 pub async fn model(corpus: Corpus, page: &str) -> Result<Vec<Row>> {
     let folder = corpus.golden_model()?;
     let cluster = ClusterSpec::of_model(folder.path().to_path_buf()).start().await?;
@@ -54,7 +56,8 @@ pub async fn model(corpus: Corpus, page: &str) -> Result<Vec<Row>> {
     let same = api.get(&id).await?.text == page.as_bytes();
     let mut rows = vec![Row::holds("golden-model-identical", same, "identical")];
 
-    // As in the vectors, latents are f32, and at the maximum ratio each text is one window.
+    // Makes the request like the vectors: the latents are f32, and each text is one window, since the ratio is the
+    // maximum.
     let ratio = cluster.describe_compressor().await?.shape.context("no shape")?.ratio_max;
     let options = pb::WriteOptions { ratio, codec: LatentCodec::F32.to_wire(), ..Default::default() };
     let answers = fs::read(corpus.path("golden/vectors.json")?)?;

@@ -13,7 +13,8 @@ use crate::harness::row::Row;
 const CARD: &str = "/dev/nvidia0";
 const DEVICE: &str = "cuda:0";
 
-/// Compares both layouts with golden vectors in f32, and roundtrips a book. Returns skipped rows if there is no GPU.
+/// Compares both layouts with golden vectors in f32 and roundtrips a book, on a GPU; the results must meet the same
+/// bounds as on a CPU. Returns skipped quantities if there is no GPU.
 pub async fn gpu(corpus: Corpus) -> Result<Vec<Row>> {
     if !Path::new(CARD).exists() {
         let rows = ["gpu-golden-published", "gpu-golden-default", "gpu-identical"];

@@ -1,6 +1,7 @@
 //! Pipeline suite: a book goes through a gateway and two nodes, and comes back byte for byte.
 //!
-//! Each module measures one kind of quantity on the real programs. Tests pass short texts, the suite passes books.
+//! Each module measures one kind of quantity on the real programs. The tests in `e2e/` measure with short texts, the
+//! suite with books.
 
 pub mod bit_flips;
 pub mod clean_clone;

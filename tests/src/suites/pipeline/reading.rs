@@ -8,7 +8,8 @@ use crate::harness::row::Row;
 
 const RATIO: u32 = 20;
 
-/// Reads `bytes` bytes from the middle of a text. Nodes may decode at most `windows_max` windows for them.
+/// Reads `bytes` bytes from the middle of a document; they must be exact, and nodes may decode at most `windows_max`
+/// windows (parts of the text) for them.
 pub async fn range(text: &str, bytes: u64, windows_max: u32) -> Result<Vec<Row>> {
     let mut cluster = ClusterSpec::default().start().await?;
     let put = cluster.api()?.put_at(text.as_bytes(), RATIO).await?;
@@ -31,7 +32,8 @@ pub async fn range(text: &str, bytes: u64, windows_max: u32) -> Result<Vec<Row>>
     ])
 }
 
-/// Puts a text twice, then with a new paragraph in the middle. The second put must compute nothing.
+/// Puts a text twice, then with a new paragraph in the middle; the second put must compute nothing, and the third may
+/// compress at most `shards_max` shards. A shard is a part of the text whose results are reused as a unit.
 pub async fn reuse(text: &str, shards_max: u32) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;

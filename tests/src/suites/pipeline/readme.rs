@@ -17,8 +17,8 @@ use crate::harness::wait::until;
 /// Maximum time until all programs serve.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
-/// Starts README's servers, then runs its other commands in order. Each must succeed. `text` is the content of the file
-/// that they put and get.
+/// Starts README's servers, then runs its other commands in order; each must succeed, and the text must come back.
+/// `text` is the content of the file that the commands put and get.
 pub async fn quick_start(text: &str) -> Result<Vec<Row>> {
     let folder = TempDir::with_prefix("c3-by-hand-")?;
     write_files(folder.path(), text)?;

@@ -21,8 +21,8 @@ const RATIO: u32 = 20;
 /// Number of leading hexadecimal digits that the ids of the two test documents share.
 const SHARED_DIGITS: usize = 4;
 
-/// Tests ratios out of range. `c3` must exit with code 2, and the gateway must answer INVALID_ARGUMENT. Both messages
-/// must contain the range.
+/// Puts a text with ratios out of range; `c3` must exit with code 2, and the gateway must answer INVALID_ARGUMENT. Both
+/// messages must contain the range.
 pub async fn ratios(text: &str) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let file = tempfile::NamedTempFile::new()?;
@@ -50,7 +50,8 @@ pub async fn ratios(text: &str) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Tests unknown ids, malformed ids, ambiguous prefixes of ids, and a unique prefix.
+/// Reads documents by unknown ids, malformed ids and ambiguous prefixes, which must be refused, and by a unique prefix,
+/// which must work.
 pub async fn ids() -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
@@ -88,7 +89,8 @@ fn texts_with_one_prefix() -> [String; 2] {
     unreachable!("there are more texts than prefixes")
 }
 
-/// Sends latents of another model to gateway and decoder. Errors must contain the fingerprints of both models.
+/// Sends latents of another model to the gateway and to a decoder; they must be refused, and the error must contain the
+/// fingerprints (hashes) of both models.
 pub async fn other_model(text: &str) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;

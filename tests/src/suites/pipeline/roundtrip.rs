@@ -30,7 +30,8 @@ pub async fn trip(client: &Client, text: &str, ratio: u32) -> Result<RoundTrip> 
     Ok(RoundTrip { identical: back.concat() == text.as_bytes(), fidelity })
 }
 
-/// Roundtrips a text at several ratios. `bounds` pairs each ratio with its minimum fidelity.
+/// Roundtrips a text at several ratios; it must come back identical and with the minimum fidelity. `bounds` pairs each
+/// ratio (text tokens per latent) with its minimum fidelity.
 pub async fn ratios(text: &str, bounds: &[(u32, f64)]) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let client = Client::connect(&cluster.gateway.url()).await?;
@@ -43,7 +44,7 @@ pub async fn ratios(text: &str, bounds: &[(u32, f64)]) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Roundtrips a text through a new cluster. Returns a row called `row`.
+/// Roundtrips a text through a new cluster; it must come back identical. Returns one quantity, called `row`.
 pub async fn identical(row: &str, spec: ClusterSpec, text: &str, ratio: u32) -> Result<Vec<Row>> {
     let cluster = spec.start().await?;
     let client = Client::connect(&cluster.gateway.url()).await?;
@@ -51,7 +52,7 @@ pub async fn identical(row: &str, spec: ClusterSpec, text: &str, ratio: u32) -> 
     Ok(vec![Row::holds(row, trip.identical, "identical")])
 }
 
-/// Roundtrips every text with a client of its own, concurrently.
+/// Roundtrips all texts concurrently, each with its own client; all must come back identical.
 pub async fn clients(texts: &[&str]) -> Result<Vec<Row>> {
     const RATIO: u32 = 20;
     let cluster = ClusterSpec { compressors: 2, decoders: 2, ..ClusterSpec::default() }.start().await?;
@@ -64,7 +65,7 @@ pub async fn clients(texts: &[&str]) -> Result<Vec<Row>> {
     Ok(vec![Row::equal("clients-identical", identical, texts.len())])
 }
 
-/// Measures the gateway's peak resident memory during the roundtrip of a long text.
+/// Measures the gateway's peak resident memory during the roundtrip of a long text; it may be at most `bound_mib` MiB.
 pub async fn memory(text: &str, bound_mib: u32) -> Result<Vec<Row>> {
     let cluster: Cluster = ClusterSpec::default().start().await?;
     let client = Client::connect(&cluster.gateway.url()).await?;

@@ -15,7 +15,8 @@ use crate::harness::row::Row;
 /// User id without any permissions.
 const NOBODY: &str = "65534";
 
-/// Starts programs on a used port, with broken models, and with a data folder that cannot be written.
+/// Starts programs on a used port, with broken models, and with a data folder that cannot be written; each must exit
+/// with code 1 and print one line that names the cause.
 pub async fn refusals() -> Result<Vec<Row>> {
     let mut rows = ports_in_use().await?;
     rows.extend(broken_models().await?);
@@ -77,7 +78,8 @@ fn copy_of_model() -> Result<TempDir> {
     Ok(folder)
 }
 
-/// Starts a gateway that may not write its data folder. It does not run as root, because root may write everywhere.
+/// Starts a gateway that may not write its data folder. The gateway does not run as root, because root may write
+/// everywhere.
 async fn data_not_writable() -> Result<Row> {
     let parent = TempDir::new()?;
     fs::set_permissions(parent.path(), fs::Permissions::from_mode(0o555))?;

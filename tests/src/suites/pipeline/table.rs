@@ -37,7 +37,7 @@ const CLIENTS: usize = 32;
 /// Bytes of a page and of each client's text.
 const PAGE_BYTES: usize = 3000;
 
-/// Runs the measurements of a row and returns their results. Fails if [`ROWS`] has no such row.
+/// Runs the measurements of a row and returns the measured quantities. Fails if [`ROWS`] has no such row.
 pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
     let hero = || corpus.book("little-colonels-hero");
     let dickens = || corpus.book("dickens-and-music");
@@ -68,7 +68,8 @@ fn page(corpus: Corpus) -> Result<String> {
     Ok(middle(&corpus.whole_book("dickens-and-music")?, PAGE_BYTES).to_owned())
 }
 
-/// Measures fidelity at 20x, and on a shorter text at 40x, where more tokens are wrong.
+/// Computes the fidelity of a text at 20x, and of a shorter text at 40x, where more tokens are wrong; it must equal the
+/// fidelity that the gateway reports.
 async fn computed_fidelity(corpus: Corpus) -> Result<Vec<Row>> {
     let hero = corpus.whole_book("little-colonels-hero")?;
     let mut rows = fidelity::fidelity("fidelity-20", &corpus.book("little-colonels-hero")?, 20).await?;
@@ -76,6 +77,7 @@ async fn computed_fidelity(corpus: Corpus) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
+/// Roundtrips a text for each of [`CLIENTS`] concurrent clients; all texts must come back identical.
 async fn clients(corpus: Corpus) -> Result<Vec<Row>> {
     let book = corpus.whole_book("critical-and-historical-essays")?;
     let share = book.len() / CLIENTS;
@@ -85,13 +87,14 @@ async fn clients(corpus: Corpus) -> Result<Vec<Row>> {
     roundtrip::clients(&texts).await
 }
 
+/// Puts and gets a page while all programs export spans; the spans must form one trace.
 async fn traced(corpus: Corpus) -> Result<Vec<Row>> {
     let file = tempfile::NamedTempFile::new()?;
     fs::write(file.path(), page(corpus)?)?;
     trace::trace(file.path()).await
 }
 
-/// Measures unusual and invalid texts.
+/// Puts unusual texts, which must come back identical, and invalid or too long texts, which must be refused.
 async fn bad_texts(corpus: Corpus) -> Result<Vec<Row>> {
     const LINE_BYTES: usize = 200_000;
     let page = page(corpus)?;
@@ -101,7 +104,8 @@ async fn bad_texts(corpus: Corpus) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Measures invalid ratios, ids and latents, corrupt data, lost nodes, failed starts, and clients that disconnect.
+/// Makes requests that cannot succeed; each must fail with an error that says what is wrong. Covers invalid ratios, ids
+/// and latents, corrupt data, lost nodes, failed starts, and clients that disconnect.
 async fn bad_calls(corpus: Corpus) -> Result<Vec<Row>> {
     let page = page(corpus)?;
     let long = fixtures::middle(&corpus.whole_book("dickens-and-music")?, 10 * PAGE_BYTES).to_owned();

@@ -13,7 +13,7 @@ const RATIO: u32 = 20;
 /// Default of the gateway's `--document-size-max`.
 const DEFAULT_BYTES_MAX: u64 = 256 << 20;
 
-/// Roundtrips unusual texts. One of them is a line of `line_bytes` bytes without spaces.
+/// Roundtrips unusual texts; each must come back identical. One of them is a line of `line_bytes` bytes without spaces.
 pub async fn unusual_texts(line_bytes: usize) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
@@ -41,7 +41,7 @@ pub async fn unusual_texts(line_bytes: usize) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Puts bytes that are not UTF-8. The gateway must name the offset of the first invalid byte and store nothing.
+/// Puts bytes that are not UTF-8; the gateway must name the offset of the first invalid byte and store nothing.
 pub async fn not_utf8(text: &str) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
@@ -57,7 +57,8 @@ pub async fn not_utf8(text: &str) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Puts texts over the size limit, announced or not. The gateway must name the limit and store nothing.
+/// Puts texts over the size limit, with and without announcing their size; the gateway must name the limit and store
+/// nothing.
 pub async fn too_large(text: &str) -> Result<Vec<Row>> {
     let bytes_max = text.len() as u64 - 1;
     let cluster = ClusterSpec::with_gateway_args(&["--document-size-max", &bytes_max.to_string()]).start().await?;
@@ -80,7 +81,7 @@ pub async fn too_large(text: &str) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Returns a row that requires a refusal with this code and a message that contains each of `says`.
+/// Returns a quantity that requires a refusal with this code and with a message that contains each of `says`.
 pub(crate) fn refusal(name: &str, refused: Option<Status>, code: Code, says: &[&str]) -> Row {
     let seen = refused.as_ref().map(|status| format!("{:?}: {}", status.code(), status.message()));
     let ok =

@@ -14,12 +14,13 @@ use crate::harness::wait::until;
 
 /// Maximum time until the programs have exported their spans.
 const EXPORT_LIMIT: Duration = Duration::from_secs(60);
-/// Pairs of a server and its caller, whose span is the parent of the server's outermost span.
+/// Pairs of a server and its caller. A span of the caller is the parent of the server's outermost span.
 const CALLERS: [(&str, &str); 3] = [("c3-gateway", CLI), ("c3-compressor", "c3-gateway"), ("c3-decoder", "c3-gateway")];
 /// `service.name` of the program that starts the trace.
 const CLI: &str = "c3-cli";
 
-/// Puts and gets a file with one `c3` process, while all programs export their spans to a receiver.
+/// Puts and gets a file with one `c3` process while all programs export their spans to a receiver; the spans must form
+/// one trace, in which each server's spans descend from those of its caller.
 pub async fn trace(file: &Path) -> Result<Vec<Row>> {
     let receiver = Receiver::start().await?;
     let env = vec![("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), receiver.url().to_owned())];
@@ -35,7 +36,7 @@ pub async fn trace(file: &Path) -> Result<Vec<Row>> {
         let trace = Trace::of(&spans);
         (trace.programs() == all && trace.orphans().is_empty()).then_some(())
     });
-    // The rows report missing spans.
+    // If spans are missing, the quantities below show it.
     let _ = whole.await;
     let spans = receiver.spans();
     let trace = Trace::of(&spans);

@@ -23,13 +23,15 @@ const ROUNDS: usize = 7;
 
 /// Text tokens per latent of the documents that are put.
 const RATIO: usize = 20;
-/// Maximum number of blocks that a decoder node on a CPU decodes in one step: the default of `--step-blocks-max`.
+/// Maximum number of blocks that a decoder node on a CPU decodes in one step: the default of `--step-blocks-max`. A
+/// block is the run of text tokens that one latent stands for.
 const STEP_BLOCKS: usize = 128;
 
-/// Measures the throughput of put and get through the gateway, relative to that of the stages alone on the same cores.
-/// In each round the stages compute exactly the windows of the document that the round puts, one stage after the other,
-/// in batches of the size that nodes form. A row is the median of the ratios of the rounds. Also measures the share of
-/// CPU time that the programs spend outside the model threads.
+/// Measures the throughput of put and get through the gateway; each must reach 85 % of the throughput of the stages
+/// alone on the same cores. The programs may spend at most 5 % of their CPU time outside the model threads.
+///
+/// In each round, the stages compute exactly the windows (parts of the text) of the document that the round puts. They
+/// compute one stage after the other, in batches of the size that nodes form. The result is the median over all rounds.
 pub async fn put_get(text: &str) -> Result<Vec<Row>> {
     let stages = Stages::served(Kernels::Auto)?;
     let cluster = ClusterSpec::default().start().await?;
@@ -77,7 +79,8 @@ async fn through_gateway(client: &Client, text: &str) -> Result<(Stored, Seconds
     Ok((stored, Seconds { put, get }))
 }
 
-/// Returns the windows of a stored document, with their tokens. Each shard is divided into windows of its own.
+/// Returns the windows of a stored document, with their tokens. Each shard (part of a text that is compressed on its
+/// own) is divided into windows.
 async fn windows_of(client: &Client, stages: &Stages, document: &Document, text: &str) -> Result<Vec<TokenWindow>> {
     let stored: Vec<Window> = client.latents(&document.id.to_string()).await?.try_collect().await?;
     let mut windows = Vec::new();
@@ -107,7 +110,8 @@ fn stages_alone(stages: &Stages, windows: &[TokenWindow], tokens_max: usize) -> 
     Ok(Seconds { put, get: started.elapsed().as_secs_f64() })
 }
 
-/// Divides windows into batches of at most `max`, or of a single larger window.
+/// Divides windows into batches whose sizes add up to at most `max`. A window that is larger than `max` is a batch of
+/// its own.
 fn batches(windows: &[TokenWindow], max: usize, size: impl Fn(&TokenWindow) -> usize) -> Vec<Range<usize>> {
     let (mut batches, mut start, mut sum) = (Vec::new(), 0, 0);
     for (index, window) in windows.iter().enumerate() {
@@ -146,9 +150,10 @@ fn cpu(cluster: &Cluster) -> Result<CpuTicks> {
     Ok(cpu)
 }
 
-/// Measures the p99 time to first byte of gets at 80 % of capacity, relative to the median without load. Each run
-/// measures its own capacity and median; the row is the median of all runs. Arrivals are evenly spaced, as in wrk2,
-/// vegeta and k6. Also reports Poisson arrivals, without a bound, because queueing dominates their p99.
+/// Measures the p99 time to first byte of gets at 80 % of capacity; it may be at most eight times the median without
+/// load, and no get may fail. Each run measures its own capacity and median; the result is the median over all runs.
+/// Calls are evenly spaced, as in wrk2, vegeta and k6. The result for Poisson arrivals is reported without a bound,
+/// because queueing dominates its p99.
 pub async fn open_loop(text: &str, seconds: u64, runs: usize) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let bench = Bench::of(&cluster, text)?;
@@ -176,7 +181,7 @@ pub async fn open_loop(text: &str, seconds: u64, runs: usize) -> Result<Vec<Row>
     ])
 }
 
-/// Measures the throughput of puts and gets that run concurrently, each relative to its throughput alone.
+/// Measures the throughput of puts and gets that run concurrently; each must reach 35 % of its throughput alone.
 pub async fn both(text: &str, seconds: u64) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let bench = Bench::of(&cluster, text)?;

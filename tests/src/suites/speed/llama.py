@@ -4,7 +4,8 @@
 {"do": "prefill", "tokens": N, "times": N}     -> {"seconds": S}
 {"do": "generate", "prompt": N, "tokens": N}   -> {"seconds": S}
 
-"repack" permits weights in a layout of the CPU's own, such as for AMX. A prefill computes logits only for its last token. The seconds of "generate" exclude the prefill of its prompt.
+"repack" permits llama.cpp to store weights in a layout for special instructions of the CPU, such as AMX. A prefill
+computes logits only for its last token. The seconds of "generate" exclude the prefill of its prompt.
 """
 
 import json
@@ -21,7 +22,7 @@ repack = True
 
 
 def model_params():
-    """Returns the default parameters with the field that `Llama` has no argument for."""
+    """Returns the default parameters, with the field that `repack` sets. `Llama` has no argument for this field."""
     params = default_params()
     params.use_extra_bufts = repack
     return params

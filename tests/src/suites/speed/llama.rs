@@ -18,7 +18,7 @@ const SWITCHES: [(bool, bool); 4] = [(false, true), (true, true), (false, false)
 /// Number of prefills in each trial of settings.
 const TRIAL_TIMES: usize = 3;
 
-/// llama.cpp with a model and its fastest settings.
+/// llama.cpp with a model and with the settings that are fastest for it.
 #[derive(Debug)]
 pub struct Llama {
     worker: Worker,

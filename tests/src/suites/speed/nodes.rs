@@ -25,7 +25,8 @@ const LIVE_LIMIT: Duration = Duration::from_secs(30);
 /// Number of starts, of which the median is reported.
 const STARTS: usize = 7;
 
-/// Measures the peak resident memory of a decoder node that decodes 32 windows concurrently.
+/// Measures the peak resident memory of a decoder node that decodes 32 windows (parts of a text) concurrently; it may
+/// be at most 400 MiB.
 pub async fn memory(text: &str) -> Result<Vec<Row>> {
     let stages = Stages::served(Kernels::Auto)?;
     let windows = stages.windows(text, 20, LIVE)?;
@@ -41,7 +42,8 @@ pub async fn memory(text: &str) -> Result<Vec<Row>> {
     }
     let folder = TempDir::with_prefix("c3-memory-")?;
     let node = Launch::new(Program::DecoderNode).arg("--model").arg(fixtures::default_model());
-    // Raises the limit on blocks per step. Its default, chosen for speed, would keep windows waiting.
+    // Raises the limit on blocks per step. With the default, which is chosen for speed, some windows would have to
+    // wait.
     let node = node.args(["--step-blocks-max", "100000"]).serve(folder.path()).await?;
     let live = until("all windows to be decoded at once", LIVE_LIMIT, async || {
         let described = DecoderClient::new(node.channel().ok()?).describe(pb::DescribeRequest {}).await.ok()?;
@@ -62,7 +64,8 @@ pub async fn memory(text: &str) -> Result<Vec<Row>> {
     ])
 }
 
-/// Measures the time from the start of a node with the embedded model until the node is ready.
+/// Measures the time from the start of a node with the embedded model until the node is ready; it may be at most 1.5
+/// seconds.
 pub async fn start() -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for program in [Program::CompressorNode, Program::DecoderNode] {

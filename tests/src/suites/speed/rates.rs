@@ -16,7 +16,7 @@ const ROUNDS: usize = 7;
 const WINDOWS: usize = 20;
 /// Number of documents decoded concurrently, and number of windows of each.
 const DOCUMENTS: [usize; 2] = [8, 2];
-/// Number of tokens of a llama.cpp prefill, as in one full window, and number of prefills.
+/// Number of tokens of a llama.cpp prefill, which are as many as a full window has, and number of prefills.
 const PREFILL: [usize; 2] = [640, 5];
 /// Numbers of prompt tokens and generated tokens of llama.cpp. The decoder's prompt has the same length.
 const GENERATION: [usize; 2] = [66, 128];
@@ -36,7 +36,8 @@ impl Rates {
     }
 }
 
-/// Measures the rates of the stages and of llama.cpp in interleaved rounds, and compares their medians.
+/// Measures the rates of the stages and of llama.cpp in interleaved rounds; for each stage, the quotient of the two
+/// medians must reach the bound that is listed below.
 pub fn relative_to_llama(text: &str) -> Result<Vec<Row>> {
     let stages = Stages::served(Kernels::Auto)?;
     let windows = stages.windows(text, RATIO, WINDOWS)?;
@@ -87,7 +88,8 @@ pub fn relative_to_llama(text: &str) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Compares a batch of windows of very different lengths with the same tokens in windows of equal length.
+/// Compares a batch of windows (parts of a text) of very different lengths with the same tokens in windows of equal
+/// length; it must reach 90 % of their rate.
 pub fn mixed(text: &str) -> Result<Vec<Row>> {
     const WINDOWS: usize = 16;
     const RATIO: usize = 80;
@@ -107,7 +109,8 @@ pub fn mixed(text: &str) -> Result<Vec<Row>> {
     let equal = lengths.iter().sum::<usize>() / WINDOWS;
     let (mixed, equal) = (cut(&lengths), cut(&[equal; WINDOWS]));
     let (mixed_latents, equal_latents) = (stages.stored(&mixed)?, stages.stored(&equal)?);
-    // Each round yields one ratio. The order of its two measurements alternates, because the CPU's clock speed drifts.
+    // Each round yields one quotient of two rates. The order of the two measurements alternates, because the CPU's
+    // clock speed drifts.
     let (mut compress, mut verify) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         let over = |one: &dyn Fn() -> Result<f64>, other: &dyn Fn() -> Result<f64>| -> Result<f64> {

@@ -18,7 +18,8 @@ pub struct Stages {
 }
 
 impl Stages {
-    /// Loads the stages with these kernels and the default precision of nodes. Fails if this CPU lacks the kernels.
+    /// Loads the stages with these kernels and the default precision of nodes. Fails if this CPU cannot run the
+    /// kernels.
     pub fn served(kernels: Kernels) -> Result<Self> {
         Self::load(Options { kernels, ..Default::default() })
     }
@@ -74,8 +75,8 @@ impl Stages {
         Ok(self.decoder.start(DecodeWindow { latents: latents.clone(), task })?)
     }
 
-    /// Decodes windows as a running batch and returns their token ids. Each window joins `stagger` steps after the
-    /// previous one; with 0, all join before the first step.
+    /// Decodes windows as a running batch and returns their token ids. Each window joins the batch `stagger` steps
+    /// after the previous one. If `stagger` is 0, all join before the first step.
     pub fn decode(&self, windows: &[TokenWindow], latents: &[Latents], stagger: usize) -> Result<Vec<Vec<u32>>> {
         let mut waiting = windows.iter().zip(latents);
         let mut live: Vec<DecodeSession> = Vec::new();

@@ -12,7 +12,7 @@ pub const ROWS: [&str; 9] =
 /// Books in the corpus.
 const TEXTS: [&str; 3] = ["little-colonels-hero", "dickens-and-music", "critical-and-historical-essays"];
 
-/// Runs the measurements of a row and returns their results. Fails if [`ROWS`] has no such row.
+/// Runs the measurements of a row and returns the measured quantities. Fails if [`ROWS`] has no such row.
 pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
     let hero = || corpus.whole_book(TEXTS[0]);
     let windows = |few, many| if corpus.full { many } else { few };

@@ -1,4 +1,5 @@
-//! `ratio: auto`: the gateway must meet the bound with few latents and little additional computation.
+//! `ratio: auto`: the gateway chooses a ratio (text tokens per latent) for each shard, a part of the text. It must meet
+//! the bound with few latents and little additional computation.
 
 use anyhow::{Context, Result};
 use c3_proto::pb;
@@ -10,16 +11,19 @@ use crate::harness::row::Row;
 
 /// Candidate ratios.
 const RATIOS: [u32; 4] = [10, 20, 40, 80];
-/// Minimum fraction of tokens that need no correction.
+/// Minimum fidelity: the fraction of tokens that the decoder predicts correctly.
 const FIDELITY_MIN: f64 = 0.999;
-/// Maximum number of latents, relative to a put at the highest single ratio that meets the bound.
+/// Maximum number of latents, relative to a put of the whole text at the highest single ratio that meets the bound.
 const LATENTS_MAX: f64 = 1.1;
-/// Maximum number of tokens compressed beyond those of a put at one ratio, as a fraction of these.
+/// Maximum number of tokens that are compressed in addition to those of a put at one ratio, as a fraction of the
+/// latter.
 const EXTRA_MAX: f64 = 0.6;
-/// Minimum number of shards for [`EXTRA_MAX`] to apply. In a shorter text, one shard is a large part.
+/// Minimum number of shards for [`EXTRA_MAX`] to apply. In a text of fewer shards, a single shard is a large part.
 const BOUNDED_SHARDS: u64 = 4;
 
-/// Puts texts of several genres with `ratio: auto`, and compares each with a put at the best single ratio.
+/// Puts texts of several genres with `ratio: auto`; each must meet the fidelity bound or report that it does not, with
+/// at most [`LATENTS_MAX`] times the latents of a put at the best single ratio. A second put of a text of several
+/// shards must compress nothing.
 pub async fn auto(texts: &[GenreText]) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let (mut rows, mut compressed, mut tokens) = (Vec::new(), 0, 0);
@@ -54,7 +58,8 @@ pub async fn auto(texts: &[GenreText]) -> Result<Vec<Row>> {
         let put = cluster.api()?.put(text.as_bytes(), options()).await?;
         let again = (compressed_tokens(&cluster).await? - again) as f64 / document.tokens as f64;
         rows.push(match document.shards {
-            // A single shard is stored in the manifest, only at its final ratio. A second put tries the others again.
+            // A single shard is stored in the manifest, and only at its final ratio. A second put therefore tries the
+            // other ratios again.
             ..=1 => Row::reported(name("again-compressed"), again),
             _ => Row::at_most(name("again-compressed"), again, 0.0),
         });
@@ -71,7 +76,8 @@ pub async fn auto(texts: &[GenreText]) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Puts a text with three bounds on its stored bytes. Each time, the lowest ratios that meet the bound are expected.
+/// Puts a text with three different bounds on its stored bytes; the gateway must choose the lowest ratios with which
+/// the text fits.
 pub async fn stored_bytes(text: &str) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;

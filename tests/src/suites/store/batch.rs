@@ -20,8 +20,9 @@ const FILES_SHARE: f64 = 0.1;
 /// Maximum seconds to list 10,000 documents.
 const LIST_SECONDS: f64 = 2.0;
 
-/// Puts `count` documents of about 200 bytes in `rounds` batches of JSON lines. Before each batch, puts the same texts
-/// as one document.
+/// Puts `count` documents of about 200 bytes in `rounds` batches of JSON lines; they must need few files, must be
+/// listed fast, and must be stored at [`RATE_SHARE`] of the rate of the same texts in one document. Before each batch,
+/// puts its texts as one document.
 pub async fn batch(count: usize, rounds: usize) -> Result<Vec<Row>> {
     let mut cluster = ClusterSpec::default().start().await?;
     let folder = tempfile::tempdir()?;
@@ -31,7 +32,7 @@ pub async fn batch(count: usize, rounds: usize) -> Result<Vec<Row>> {
         let texts = Vec::from_iter((0..each).map(|number| small_text(round * each + number)));
         let (lines, whole) = (folder.path().join("lines.jsonl"), folder.path().join("whole.txt"));
         fs::write(&lines, texts.iter().map(|text| format!("{}\n", json!({ "text": text }))).collect::<String>())?;
-        // The document has the texts in reverse order, so that the batch shares no shards with it.
+        // The document has the texts in reverse order, so that the batch shares no shards (parts of a text) with it.
         fs::write(&whole, texts.iter().rev().map(String::as_str).collect::<String>())?;
         let before_one = cluster.objects()?.len();
         one += seconds(&cluster, &[], &whole).await?.0;

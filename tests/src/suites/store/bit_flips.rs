@@ -9,12 +9,13 @@ use crate::harness::cluster::ClusterSpec;
 use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::row::Row;
 
-/// Number of small documents that share a pack.
+/// Number of small documents whose manifests share one object, a pack.
 const PACKED: usize = 12;
 /// Maximum number of bytes read after each fault, from a random offset.
 const READ_BYTES: usize = 2_000;
 
-/// Damages a random file, checks the store, reads a document, and repairs the file. Repeats this `count` times.
+/// Damages a random file, checks the store and reads a document, `count` times; the check must find every damage, and
+/// no read may return a wrong text. Repairs the file each time.
 pub async fn bit_flips(count: usize, seed: u64) -> Result<Vec<Row>> {
     let mut cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;

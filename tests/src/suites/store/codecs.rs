@@ -19,7 +19,7 @@ use crate::harness::row::Row;
 
 /// Ratios that the default model was trained for.
 const RATIOS: [u32; 4] = [10, 20, 40, 80];
-/// Ratio of the documents that are read back. It needs the most corrections.
+/// Ratio of the documents that are read back: the one that needs the most corrections.
 const READ_RATIO: u32 = 80;
 
 /// Size and fidelity of a document.
@@ -31,7 +31,9 @@ struct CodecResult {
     beside_latents: f64,
 }
 
-/// Measures fidelity and stored bits per byte of text for every codec and ratio. Reads one document per codec back.
+/// Measures fidelity and stored bits per byte of text for every codec and ratio; the size must fall in the order of
+/// codecs, and the text must come back identical with every codec. Fidelity is the fraction of tokens that the decoder
+/// predicts correctly, and a ratio is the number of text tokens per latent.
 pub async fn table(texts: &[GenreText]) -> Result<Vec<Row>> {
     let found = |(program, level, package)| {
         let path = external::path_of(program, &format!("apt-get install {package}"))?;
@@ -62,7 +64,7 @@ pub async fn table(texts: &[GenreText]) -> Result<Vec<Row>> {
             ));
         }
         for codec in LatentCodec::ALL {
-            // The puts above are versions of one document. This put makes the version with `codec` the newest.
+            // All puts above have written versions of one document. This put makes the version with `codec` the newest.
             let document = put(&api, text, READ_RATIO, codec).await?;
             let (id, name) = (id_of(&document), format!("codecs-{kind}-{codec}"));
             let stored = api.stat(&id).await?.codec;

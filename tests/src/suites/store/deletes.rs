@@ -1,4 +1,4 @@
-//! Sweeps after deletes: deleted documents must stay deleted, and all others readable.
+//! Sweeps (garbage collections) after deletes: deleted documents must stay deleted, and all others must stay readable.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,8 @@ use crate::harness::cluster::ClusterSpec;
 use crate::harness::gateway_api::id_of;
 use crate::harness::row::Row;
 
-/// Deletes every second document. Then makes `reads` reads of random documents while sweeps run.
+/// Deletes every second document, then makes `reads` reads of random documents while sweeps run; deleted documents must
+/// give NOT_FOUND, and all others their text.
 pub async fn deletes(documents: usize, reads: usize, seed: u64) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;

@@ -1,7 +1,7 @@
 //! Faults under a running gateway: a full, read-only, inaccessible or slow disk, and a clock that is set back.
 //!
-//! For each fault, an operation that cannot succeed must fail with a status that says what to do, acknowledged texts
-//! must stay intact, no partial document may appear, and the same process must recover once the fault is gone.
+//! During a fault, an operation that cannot succeed must fail with a status that says what to do. Acknowledged texts
+//! must stay intact, and no partial document may appear. Once the fault is gone, the same process must work again.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -28,7 +28,7 @@ pub const NOBODY: u32 = 65_534;
 /// Gateway arguments that disable the cache, so that every read reaches the disk.
 pub const NO_CACHE: [&str; 2] = ["--cache-size", "0"];
 
-/// Runs all faults, one after another.
+/// Runs all faults, one after another; the requirements above must hold for each.
 pub async fn disk() -> Result<Vec<Row>> {
     let mut rows = full().await?;
     rows.extend(read_only().await?);
@@ -38,7 +38,7 @@ pub async fn disk() -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Tests a disk that is full until a file is deleted.
+/// Tests a disk that is full until a file of another program is deleted; reads and deletes must succeed.
 async fn full() -> Result<Vec<Row>> {
     let disk = Disk::new()?;
     let cluster = disk.spec().start().await?;
@@ -47,7 +47,7 @@ async fn full() -> Result<Vec<Row>> {
     fault.run(&cluster, || disk.fill(), || disk.free()).await
 }
 
-/// Tests a disk that is remounted read-only, as after a hardware fault, and later writable.
+/// Tests a disk that is remounted read-only, as after a hardware fault, and later writable again; reads must succeed.
 async fn read_only() -> Result<Vec<Row>> {
     let disk = Disk::new()?;
     let cluster = disk.spec().start().await?;
@@ -56,7 +56,8 @@ async fn read_only() -> Result<Vec<Row>> {
     fault.run(&cluster, || disk.remount("remount,ro"), || disk.remount("remount,rw")).await
 }
 
-/// Tests the loss of write access, then of all access, to the store's folder. The gateway does not run as root.
+/// Tests the loss of write access and then of all access to the store's folder; without write access, reads must
+/// succeed. The gateway does not run as root, because root may access everything.
 pub async fn denied() -> Result<Vec<Row>> {
     let folder = TempDir::with_prefix("c3-denied-")?;
     let data = folder.path().join("data");
@@ -81,7 +82,8 @@ pub async fn denied() -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Returns a wrapper command that drops root's privileges, and gives `folder` to that user. Empty if not run by root.
+/// Returns a wrapper command that runs a program as [`NOBODY`], and makes this user the owner of `folder`. If this
+/// process does not run as root, returns an empty command and changes nothing.
 pub fn unprivileged(folder: &Path) -> Result<Vec<String>> {
     if fs::metadata("/proc/self")?.uid() != 0 {
         return Ok(Vec::new());
@@ -118,7 +120,8 @@ enum Reads {
 }
 
 impl Fault {
-    /// Stores documents, causes the fault, tries all operations, repairs the fault, and tries the operations again.
+    /// Stores documents, causes the fault and tries all operations. Then repairs the fault and tries the operations
+    /// again.
     async fn run(
         &self,
         cluster: &Cluster,

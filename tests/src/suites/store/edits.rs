@@ -1,4 +1,5 @@
-//! Edited and appended documents: only the affected shards may be compressed again.
+//! Edited and appended documents: only the affected shards (parts of a text that are compressed and stored on their
+//! own) may be compressed again.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -11,12 +12,13 @@ use crate::harness::cluster::{Cluster, ClusterSpec};
 use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::row::Row;
 
-/// Ratio of the base document. Differs from the default, to show that an edit inherits it.
+/// Ratio (text tokens per latent) of the base document. It differs from the default, to show that an edit inherits it.
 const RATIO: u32 = 40;
 const CODEC: pb::LatentCodec = pb::LatentCodec::Q80;
 /// Maximum number of shards that an edit or an append compresses.
 const SHARDS_MAX: u32 = 3;
-/// Maximum number of windows in those shards: a shard of prose has 16 KB, in windows of 1280 tokens.
+/// Maximum number of windows in these shards. A shard of prose has at most 16 KB, which is divided into windows of at
+/// most 1280 tokens.
 const WINDOWS_MAX: u32 = SHARDS_MAX * 5;
 /// Maximum duration of an edit or an append, relative to a put of the base document.
 const TIME_MAX: f64 = 0.10;
@@ -35,7 +37,9 @@ pub enum Reading {
     AroundTheChange,
 }
 
-/// Edits a text and appends `more` to it, each once by putting the whole text and once by naming the base document.
+/// Edits a text and appends `more` to it; at most [`SHARDS_MAX`] shards may be compressed each time, and the new and
+/// the old text must be readable. Each change is made once by a put of the whole text, and once by a put that names the
+/// base document.
 pub async fn edits(text: &str, more: [&str; 2], reading: Reading) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
@@ -102,7 +106,7 @@ impl WriteVariant<'_> {
             Row::at_most(name("tokens-decoded"), decoded, DECODED_TOKENS_MAX),
             Row::equal(name("written-as-the-base"), (document.ratio, document.codec), (RATIO, CODEC as i32)),
         ];
-        // In a shorter text, one shard may be more than a tenth.
+        // In a shorter text, a single shard may take more than a tenth of the time.
         if self.whole.len() > 200_000 {
             rows.push(Row::at_most(name("time-over-full"), seconds / full_seconds, TIME_MAX));
         }

@@ -15,7 +15,8 @@ use crate::harness::row::Row;
 /// Number of texts. There are few, so that many operations concern the same document.
 const TEXTS: usize = 40;
 
-/// Runs `count` random operations at random gateways and compares each answer with an in-memory model.
+/// Runs `count` random operations at two gateways and compares each answer with an in-memory model; no answer may
+/// differ, and `fsck` must find no faults. Each operation goes to a random gateway.
 pub async fn gateways(spec: ClusterSpec, count: usize, seed: u64) -> Result<Vec<Row>> {
     let cluster = spec.start().await?;
     let second = cluster.start_second_gateway().await?;
@@ -57,7 +58,7 @@ pub async fn gateways(spec: ClusterSpec, count: usize, seed: u64) -> Result<Vec<
     ])
 }
 
-/// Runs [`gateways`] over a folder, then over S3.
+/// Runs [`gateways`] over a store in a folder, then over a store in S3; both must meet its bounds.
 pub async fn over_both(count: usize, seed: u64) -> Result<Vec<Row>> {
     // Starts the S3 server first, so that a missing program is reported immediately.
     let s3 = S3::start().await?;

@@ -22,7 +22,8 @@ pub fn all(prose: &str, bytes: usize) -> Result<[GenreText; 5]> {
     ])
 }
 
-/// Returns up to `most` consecutive texts of about `bytes` bytes for each genre, fewer if its source is short.
+/// Returns up to `most` consecutive texts of about `bytes` bytes for each genre. Returns fewer for a genre with a short
+/// source.
 pub fn several(prose: &str, bytes: usize, most: usize) -> Result<Vec<GenreText>> {
     let kinds = all(prose, most * bytes)?;
     Ok(kinds.iter().flat_map(|(kind, text)| parts(text, bytes).map(move |part| (*kind, part))).collect())

@@ -1,8 +1,9 @@
-//! Throughput of cached latents over gRPC, relative to the same bytes from Redis.
+//! Throughput of cached latents over gRPC, relative to that of the same bytes from Redis.
 //!
 //! One process measures the gateway and Redis alternately on the same cores. Each task sends one request after another.
-//! The tasks share a few gRPC connections, as in a busy client, but each has its own connection to Redis, because a
-//! shared one would pipeline the requests. Every answer is compared with the stored window.
+//! The tasks share a few gRPC connections, as in a busy client. Each task has its own connection to Redis, because a
+//! shared one would pipeline the requests. Every answer is compared with the stored window, a part of a text with its
+//! latents.
 
 use std::time::{Duration, Instant};
 
@@ -32,7 +33,7 @@ const CONNECTIONS: usize = 4;
 const ROUNDS: usize = 9;
 /// Number of latents of a full window.
 const LATENTS: u64 = 32;
-/// Token counts of a window with [`LATENTS`] latents at 20x.
+/// Numbers of tokens for which a window has [`LATENTS`] latents at 20 tokens per latent.
 const TOKENS: std::ops::RangeInclusive<u64> = 621..=640;
 /// Minimum throughput relative to Redis.
 const RATE_SHARE: f64 = 0.25;
@@ -41,7 +42,8 @@ const KEY: &str = "window";
 /// about this long.
 const SETTLE: Duration = Duration::from_secs(4);
 
-/// Measures each server for `seconds` seconds per round.
+/// Reads the latents of one window from the gateway, and the same bytes from Redis; the gateway must reach
+/// [`RATE_SHARE`] of the rate of Redis. Measures each server for `seconds` seconds per round.
 pub async fn hot_latents(text: &str, seconds: usize) -> Result<Vec<Row>> {
     let program = external::path_of("redis-server", "apt-get install redis-server")?;
     let folder = TempDir::with_prefix("c3-redis-")?;

@@ -16,9 +16,10 @@ use crate::harness::row::Row;
 
 /// Number of puts in flight when the gateway is killed.
 const PUTS: usize = 4;
-/// First number of the texts of which one is put before each kill, so that every kill has an acknowledged document.
+/// Number of the text that is put before the first kill; later kills use the numbers after it. With these texts, every
+/// kill has an acknowledged document.
 const FIRST: usize = 900_000;
-/// With fewer kills than this, the share of kills during a write has no bound.
+/// Minimum number of kills for the share of kills during a write to have a bound.
 const COUNT_MIN: usize = 20;
 /// Number of bytes of each document that are read at the end, from its beginning.
 const PART_BYTES: usize = 150;
@@ -28,7 +29,7 @@ const DELETED_AT_ONCE: usize = 2;
 /// Acknowledged documents: texts by id.
 type Model = BTreeMap<String, String>;
 
-/// Index, among the puts in flight, of the one that also sets [`NAME`].
+/// Index, among the puts in flight, of the put that also sets [`NAME`].
 const NAMED_PUT: usize = 1;
 /// The name that each round of puts sets to a new document.
 const NAME: &str = "latest";
@@ -41,7 +42,7 @@ struct NameCheck {
 }
 
 impl NameCheck {
-    /// Requires that the name refers to the previous document or to `tried`, whose put may have been interrupted.
+    /// Requires that the name refers to its previous document or to `tried`, whose put may have been interrupted.
     async fn check(&mut self, api: &GatewayApi, tried: String) {
         match api.stat(&format!("@{NAME}")).await.map(|document| id_of(&document)) {
             Ok(id) if id == tried || Some(&id) == self.is.as_ref() => {
@@ -53,7 +54,8 @@ impl NameCheck {
     }
 }
 
-/// Kills the gateway `count` times during puts, and `count` times during deletes and sweeps.
+/// Kills the gateway `count` times during puts, and `count` times during deletes and sweeps (garbage collections); no
+/// acknowledged document may be lost, and no reference may dangle.
 pub async fn kills(count: usize, seed: u64) -> Result<Vec<Row>> {
     let mut scenario = Scenario::begin(seed).await?;
     let mut rows = scenario.puts(count).await?;
@@ -61,7 +63,7 @@ pub async fn kills(count: usize, seed: u64) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Kills the gateway `count` times during puts.
+/// Kills the gateway `count` times during puts; no acknowledged document may be lost, and no reference may dangle.
 pub async fn during_puts_only(count: usize, seed: u64) -> Result<Vec<Row>> {
     Scenario::begin(seed).await?.puts(count).await
 }
@@ -123,7 +125,7 @@ async fn during_puts(
             Ok::<_, tonic::Status>((id_of(&put.document.unwrap_or_default()), text))
         })
     }));
-    // Waits for the first write. Until then, only the models work.
+    // Waits for the first write to the store. Before that, only the models work.
     let deadline = Instant::now() + Duration::from_secs(60);
     while cluster.objects()?.len() == before && Instant::now() < deadline {
         sleep(Duration::from_millis(1)).await;
@@ -146,7 +148,8 @@ async fn during_puts(
     Ok(acknowledged < PUTS)
 }
 
-/// Deletes documents, sweeps, and kills the gateway at a random time. Returns true if the kill interrupted them.
+/// Deletes documents, sweeps, and kills the gateway at a random time. Returns true if the kill interrupted a delete or
+/// the sweep.
 async fn during_sweeps(cluster: &mut Cluster, round: usize, rng: &mut Rng, model: &mut Model) -> Result<bool> {
     let api = cluster.api()?;
     for number in [2 * round, 2 * round + 1] {

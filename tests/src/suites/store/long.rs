@@ -21,13 +21,14 @@ const SHORT: usize = 2;
 /// Minimum share of a stage's tokens that each of its two nodes processes.
 const SHARE_MIN: f64 = 0.25;
 
-/// Measures `rounds` documents of each size in `sizes`, interleaved with shorter documents of `short` bytes. Sizes are
-/// in bytes.
+/// Puts and gets `rounds` documents of each size in `sizes`, interleaved with shorter documents of `short` bytes; a
+/// long document may take at most [`TIME_MAX`] times as long per token as a short one, and the gateway's memory must
+/// stay below [`MEMORY_MAX`]. Sizes are in bytes.
 pub async fn long(text: &str, short: usize, sizes: &[usize], rounds: usize) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
-    // Warms up with a text of enough shards to fill the batches. A GPU driver would otherwise compile kernels during
-    // the first measurement.
+    // Warms up with a text of enough shards (parts of the text that nodes get as units) to fill the batches. A GPU
+    // driver would otherwise compile kernels during the first measurement.
     TokenTimes::of(&api, &unique_variant(text, 2 * short, usize::MAX)).await?;
     let mut variants = 0..;
     let mut measured = async |bytes| {
@@ -61,7 +62,8 @@ pub async fn long(text: &str, short: usize, sizes: &[usize], rounds: usize) -> R
     Ok(rows)
 }
 
-/// Measures how evenly the shards of one text are spread over two nodes of each stage.
+/// Puts and gets one text with two nodes of each stage; each node must process at least [`SHARE_MIN`] of its stage's
+/// tokens.
 pub async fn spread(text: &str) -> Result<Vec<Row>> {
     let cluster = ClusterSpec { compressors: 2, decoders: 2, ..ClusterSpec::default() }.start().await?;
     let api = cluster.api()?;
@@ -77,7 +79,8 @@ pub async fn spread(text: &str) -> Result<Vec<Row>> {
     ])
 }
 
-/// Returns the smallest shares of a node in its stage's tokens: compressed, verified and decoded.
+/// Returns the share of the node that processed the fewest of its stage's tokens, for compressed, verified and decoded
+/// tokens.
 async fn least_shares(cluster: &Cluster) -> Result<[f64; 3]> {
     let (mut compressed, mut verified, mut decoded) = (Vec::new(), Vec::new(), Vec::new());
     for node in &cluster.compressors {
@@ -122,7 +125,7 @@ impl TokenTimes {
     }
 }
 
-/// Repeats a text up to `bytes` bytes. Numbers before the paragraphs make every repetition and every variant unique.
+/// Repeats a text up to `bytes` bytes. A number before each paragraph makes every repetition and every variant unique.
 pub fn unique_variant(text: &str, bytes: usize, variant: usize) -> String {
     let mut varied = String::with_capacity(bytes + text.len());
     let mut round = 0;

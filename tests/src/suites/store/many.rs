@@ -16,7 +16,8 @@ const FILES_SHARE: f64 = 0.1;
 /// Maximum seconds to list 10,000 documents.
 const LIST_SECONDS: f64 = 2.0;
 
-/// Puts `count` documents of about 200 bytes concurrently, lists them, and reads some.
+/// Puts `count` documents of about 200 bytes concurrently, lists them and reads some; they must need few files and be
+/// listed within [`LIST_SECONDS`] seconds.
 pub async fn many(count: usize) -> Result<Vec<Row>> {
     let mut cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;

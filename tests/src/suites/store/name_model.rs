@@ -165,12 +165,13 @@ impl NameModel {
         Ok(listed == expected)
     }
 
-    /// Chooses a precondition for an item whose token is `now`. Also returns true if the precondition is met.
+    /// Chooses a precondition for a name or label whose current token is `now`. Returns the precondition, and true if
+    /// it is met.
     fn expectation(&self, now: Option<String>, rng: &mut Rng) -> (Option<String>, bool) {
         match rng.below(4) {
             0 | 1 => (None, true),
             2 => (Some(String::new()), now.is_none()),
-            // The current token, or one of all tokens so far.
+            // The current token, or any of the tokens returned so far.
             _ => match (rng.below(2), &now) {
                 (0, Some(token)) => (Some(token.clone()), true),
                 _ => {

@@ -23,7 +23,8 @@ const DOCUMENTS: usize = 3;
 /// Successful changes: pairs of the expected token and the new token.
 type Made = Vec<(String, String)>;
 
-/// Runs writers that each try `tries` compare-and-set changes of the name, concurrently with readers and sweeps.
+/// Runs writers that each try `tries` compare-and-set changes of one name; every version of the name must have exactly
+/// one successor, and every read must succeed. Readers and sweeps (garbage collections) run at the same time.
 pub async fn contended(tries: usize) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let second = cluster.start_second_gateway().await?;
@@ -83,7 +84,8 @@ pub async fn contended(tries: usize) -> Result<Vec<Row>> {
     ])
 }
 
-/// Sets the name to a document if the name's token is `expected`. Returns the new token, or `None` if it has changed.
+/// Sets the name to a document if the name's token is `expected`. Returns the new token, or `None` if the name's token
+/// is another one.
 async fn change(api: &GatewayApi, id: &str, expected: String) -> Result<Option<String>> {
     let request =
         pb::SetNameRequest { name: NAME.to_owned(), id: id.to_owned(), expected: Some(expected), ..Default::default() };

@@ -19,7 +19,7 @@ pub fn small_text(number: usize) -> String {
     )
 }
 
-/// Returns a text of several shards that differs for each number.
+/// Returns a text of several shards (parts that are compressed and stored on their own) that differs for each number.
 pub fn large_text(number: usize) -> String {
     (0..90).map(|line| small_text(number * 1000 + line)).collect()
 }
@@ -29,7 +29,8 @@ pub fn medium_text(number: usize) -> String {
     (0..20).map(|line| small_text(number * 1000 + line)).collect()
 }
 
-/// Returns options for a verified put at 20x. Without verification, the text may come back wrong.
+/// Returns options for a verified put at 20 text tokens per latent. Without verification, reading the document may
+/// fail.
 pub fn default_options() -> pb::WriteOptions {
     pb::WriteOptions { ratio: 20, ..Default::default() }
 }
@@ -60,7 +61,7 @@ pub async fn fsck(api: &GatewayApi, repair: bool) -> Result<Vec<pb::Finding>> {
     Ok(findings)
 }
 
-/// Counts the findings that report missing objects.
+/// Counts the findings that report missing objects, to which a reference dangles.
 pub fn dangling(findings: &[pb::Finding]) -> usize {
     findings.iter().filter(|finding| finding.problem.contains("missing")).count()
 }

@@ -1,4 +1,5 @@
-//! Recoding of documents: undisturbed, during deletes, and with killed gateways.
+//! Recoding of documents, which is to write them again with other options: undisturbed, during deletes, and with killed
+//! gateways.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,14 +18,15 @@ use crate::harness::wait::until;
 
 /// Maximum time until a recode has written an object.
 const WRITE_LIMIT: Duration = Duration::from_secs(120);
-/// Ratios that [`kills`] recodes to. A recode to another ratio writes new objects.
+/// Ratios to which [`kills`] recodes, one after another. Only a recode to a new pair of ratio and codec writes new
+/// objects.
 const RATIOS: std::ops::RangeInclusive<u32> = 9..=80;
 
 /// Number of bytes read from either end of the document after each kill.
 const PART_BYTES: usize = 150;
 
-/// Recodes a document to every codec, to 40x and back to 20x. The text must stay identical, and the original latents
-/// must return at the end. Also recodes an unknown document, which must fail.
+/// Recodes a document to every codec, to 40 tokens per latent and back to 20; the text must stay identical, and the
+/// original latents must return at the end. Also recodes an unknown document, which must fail.
 pub async fn codecs(text: &str) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
@@ -65,7 +67,7 @@ pub async fn codecs(text: &str) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Deletes a document during a recode. It must stay deleted.
+/// Deletes a document during a recode; it must stay deleted.
 pub async fn deleted(text: &str) -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
@@ -83,8 +85,9 @@ pub async fn deleted(text: &str) -> Result<Vec<Row>> {
     ])
 }
 
-/// Kills the gateway during `count` recodes. Each time, the document must have its old or its new form, and both ends
-/// of its text must be intact. At the end, the whole text must be intact and no reference may dangle.
+/// Kills the gateway during `count` recodes; each time, the document must have either its old or its new ratio and
+/// codec, and both ends of its text must be intact. At the end, the whole text must be intact and no reference may
+/// dangle.
 pub async fn kills(text: &str, count: usize) -> Result<Vec<Row>> {
     let mut cluster = ClusterSpec::with_gateway_args(&["--shards-in-flight", "1"]).start().await?;
     let id = id_of(&cluster.api()?.put_at(text.as_bytes(), 8).await?.document.context("no document")?);

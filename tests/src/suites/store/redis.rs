@@ -22,7 +22,8 @@ const KILLS: usize = 3;
 const SPELL: Duration = Duration::from_secs(1);
 const HIT_LIMIT: Duration = Duration::from_secs(20);
 
-/// Reads latents with no cache but Redis, while Redis is killed and restarted. No read may fail or be wrong.
+/// Reads latents while Redis, the gateway's only cache, is killed and restarted; no read may fail or be wrong, and
+/// Redis must be used again afterwards.
 pub async fn killed_redis(text: &str, documents: usize) -> Result<Vec<Row>> {
     let program = external::path_of("redis-server", "apt-get install redis-server")?;
     let folder = TempDir::with_prefix("c3-redis-")?;

@@ -32,8 +32,9 @@ pub enum KilledProcess {
     Client,
 }
 
-/// Interrupts each put half-way and resumes it. `redone_max` is the maximum fraction of tokens computed again, or
-/// `None` for short texts, of which a few shards are a large part.
+/// Interrupts each put half-way and resumes it; the document must be complete, and at most the fraction `redone_max` of
+/// its tokens may be computed again. `redone_max` is `None` for short texts, of which the few shards (parts of the
+/// text) in flight are a large part.
 pub async fn resume(
     puts: &[(KilledProcess, &str)],
     gateway_args: &[&str],
@@ -91,7 +92,7 @@ pub async fn resume(
     Ok(rows)
 }
 
-/// Returns the number of tokens compressed so far plus the number of tokens verified so far.
+/// Returns the work of the nodes so far: the number of compressed tokens plus the number of verified tokens.
 async fn work(cluster: &Cluster) -> Result<u64> {
     let (compressor, decoder) = cluster.counters().await?;
     Ok(compressor.tokens_compressed + decoder.tokens_verified)

@@ -15,7 +15,8 @@ use crate::harness::row::Row;
 /// Seed of the proxy's faults.
 const SEED: u64 = 6;
 
-/// Puts, deletes and reads documents. Every put must succeed and last, and deleted documents must stay deleted.
+/// Puts, deletes and reads documents while the network to S3 is faulty; every put must succeed and last, and deleted
+/// documents must stay deleted.
 pub async fn s3_faults(text: &str, documents: usize) -> Result<Vec<Row>> {
     let s3 = S3::start().await?;
     let delay = Duration::from_secs(3);

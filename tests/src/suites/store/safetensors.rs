@@ -18,10 +18,11 @@ use crate::harness::row::Row;
 const RATIO: u32 = 20;
 /// Key of the metadata that describes the document and its windows.
 const ENTRY: &str = "c3.latents.2";
-/// Number of bytes before the header. They contain its length.
+/// Number of bytes before the header. These bytes contain the length of the header.
 const LENGTH_BYTES: usize = 8;
 
-/// Exports a document's latents, imports them, and exports them again. Imports of modified files must fail.
+/// Exports a document's latents, imports them and exports them again; both files must be identical, and imports of
+/// modified files must fail.
 pub async fn again(text: &str) -> Result<Vec<Row>> {
     let exported = ExportedDocument::begin(text).await?;
     let ExportedDocument { cluster, folder, id, file } = &exported;
@@ -32,7 +33,7 @@ pub async fn again(text: &str) -> Result<Vec<Row>> {
         let path = folder.path().join(name);
         fs::write(&path, changed)?;
         let (code, printed) = exported.c3(&["put-latents".as_ref(), &path]).await?;
-        // `c3` rejects a file that contradicts itself. The gateway rejects the other modified files.
+        // `c3` itself rejects a file whose content is contradictory. The gateway rejects the other modified files.
         let refused = matches!(code, Some(1 | 2)) && printed.contains(says);
         rows.push(Row::observed(
             format!("safetensors-{name}"),
@@ -54,7 +55,7 @@ pub async fn again(text: &str) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Decodes an exported file with the Python example, which uses PyTorch.
+/// Decodes an exported file with the Python example, which uses PyTorch; the text must be identical.
 pub async fn by_torch(text: &str) -> Result<Vec<Row>> {
     let exported = ExportedDocument::begin(text).await?;
     let output = exported.folder.path().join("by-torch");

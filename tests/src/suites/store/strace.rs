@@ -49,7 +49,7 @@ impl Strace {
 
 impl Drop for Strace {
     fn drop(&mut self) {
-        // After an error, strace ends together with the traced process.
+        // If this fails, strace ends together with the traced process.
         let _ = self.stop();
     }
 }

@@ -10,7 +10,8 @@ use super::strace::Strace;
 use crate::harness::cluster::{ClusterSpec, files_under};
 use crate::harness::row::Row;
 
-/// Traces a put of a small text and a put of a large text.
+/// Traces a put of a small text and a put of a large text; each new file and its folder must be synced before the put
+/// is acknowledged.
 pub async fn syscalls() -> Result<Vec<Row>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
@@ -30,7 +31,7 @@ pub async fn syscalls() -> Result<Vec<Row>> {
         let mut unsynced = Vec::new();
         for file in &files {
             let folder = file.parent().context("a file has a parent folder")?;
-            // The store syncs a file under its temporary name: the final name, `#` and a number.
+            // The store syncs a file under its temporary name, which is the final name, `#` and a number.
             let own = format!("<{}#", file.display());
             let of_folder = format!("<{}>", folder.display());
             if !(trace.contains(&own) && trace.contains(&of_folder)) {

@@ -34,7 +34,7 @@ pub const ROWS: [&str; 18] = [
 /// Seed of all random choices.
 const SEED: u64 = 6;
 
-/// Runs the measurements of a row and returns their results. Fails if [`ROWS`] has no such row.
+/// Runs the measurements of a row and returns the measured quantities. Fails if [`ROWS`] has no such row.
 pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
     let sized = |few, many| if corpus.full { many } else { few };
     let count = |all: usize| sized(all / 10, all);
@@ -65,7 +65,8 @@ pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
         }
         "resumed" => {
             let (books, bytes) = (corpus.books()?, sized(200_000, 2_000_000));
-            // Shards in flight at the kill are computed again. For a short text, only one shard may be in flight.
+            // Shards (parts of the text) that are in flight at the kill are computed again. In a short text they would
+            // be a large part, so only one shard may be in flight.
             let args: &[&str] = if corpus.full { &[] } else { &["--shards-in-flight", "1"] };
             let texts = [1, 2].map(|variant| long::unique_variant(&books, bytes, variant));
             let [first, second] = texts.each_ref().map(String::as_str);
@@ -85,7 +86,7 @@ pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
         "codecs" => codecs::table(&genres::all(&prose()?, sized(1_000, 20_000))?).await,
         "auto" => {
             let mut rows = auto::auto(&genres::all(&prose()?, sized(40_000, 200_000))?).await?;
-            // Texts of one to three shards.
+            // Texts of one to three shards, which are parts of about 10 KB.
             rows.extend(auto::auto(&genres::several(&prose()?, 18_000, sized(1, 3))?).await?);
             Ok(rows)
         }

@@ -19,7 +19,9 @@ use crate::suites::store::ops::{self, default_options, medium_text, small_text, 
 const EXPIRY_LIMIT: Duration = Duration::from_secs(20);
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
-/// Puts, overwrites, deletes, expires and sweeps documents at the wrong time, and checks them at the right one.
+/// Sets the gateway's clock back by two days and puts, overwrites, deletes and sweeps documents, then sets the clock
+/// forward again; the newest version must win, deleted documents must stay deleted, and no text may be lost. A document
+/// with a time to live must expire even on the wrong clock.
 pub(super) async fn set_back() -> Result<Vec<Row>> {
     let folder = TempDir::with_prefix("c3-clock-")?;
     let clock = folder.path().join("clock");
@@ -36,7 +38,7 @@ pub(super) async fn set_back() -> Result<Vec<Row>> {
         format!("FAKETIME_TIMESTAMP_FILE={}", clock.display()),
         "FAKETIME_NO_CACHE=1".to_owned(),
         "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
-        // The times of files remain real.
+        // libfaketime does not change the times of files.
         "NO_FAKE_STAT=1".to_owned(),
     ];
     let mut cluster = ClusterSpec { gateway_wrapper: settings.into(), ..ClusterSpec::default() }.start().await?;
@@ -72,7 +74,8 @@ pub(super) async fn set_back() -> Result<Vec<Row>> {
     });
     rows.push(Row::holds("disk-clock-expires", expired.await.is_ok(), "NOT_FOUND after its time"));
 
-    // A gateway that starts after the clock was set back has seen no later time.
+    // Restarts the gateway. The new process has never seen the later time, so it can number the next version correctly
+    // only by reading the stored one.
     cluster.restart_gateway().await?;
     let api = cluster.api()?;
     api.put(texts[0].as_bytes(), default_options()).await?;

@@ -15,10 +15,10 @@ use crate::suites::store::strace::Strace;
 const DELAY_US: u64 = 200_000;
 /// Delayed system calls.
 const OPERATIONS: &str = "openat,mkdir,mkdirat,fsync,fdatasync,link,linkat,rename,renameat,renameat2,unlink,unlinkat";
-/// Number of small documents that are put one after another, and of those that are then put concurrently.
+/// Number of small documents that are put one after another. As many others are then put concurrently.
 const PUTS: usize = 5;
 
-/// Puts, reads, deletes and sweeps documents on the slow disk. No operation may fail.
+/// Puts, reads, deletes and sweeps documents on the slow disk; no operation may fail, and no text may be lost.
 pub(super) async fn slow() -> Result<Vec<Row>> {
     let cluster = ClusterSpec::with_gateway_args(&super::NO_CACHE).start().await?;
     let api = cluster.api()?;
