@@ -7,7 +7,7 @@ use c3_server::telemetry::TelemetryConfig;
 use c3_server::{arguments, program};
 use clap::Parser;
 
-/// Compressor node of C3 Serve: compresses texts to latent groups, over gRPC
+/// Compressor node of C3 Serve: compresses texts to latents, over gRPC
 #[derive(Parser)]
 #[command(name = "compressor-node", version)]
 struct Arguments {

@@ -7,7 +7,7 @@ use c3_server::telemetry::TelemetryConfig;
 use c3_server::{arguments, program};
 use clap::Parser;
 
-/// Decoder node of C3 Serve: decodes and verifies latent groups, over gRPC
+/// Decoder node of C3 Serve: restores texts from latents and verifies new latents, over gRPC
 #[derive(Parser)]
 #[command(name = "decoder-node", version)]
 struct Arguments {

@@ -70,8 +70,8 @@ impl Output {
         if descriptor == Some(STDOUT) {
             return Ok(Self::stdout(path));
         }
-        // Appends to a file that is opened as a descriptor, since it may have content already. Opening a pipe waits
-        // for its reader, but does not block this thread.
+        // If the path names an open descriptor, such as `/dev/fd/3`, appends: the file may already have content.
+        // Opening a pipe waits for its reader, but does not block this thread.
         let opened = tokio::fs::OpenOptions::new().write(true).append(descriptor.is_some()).open(&target).await;
         let mut is_terminal = false;
         let sink = match opened {
@@ -201,8 +201,8 @@ async fn truncate(file: &tokio::fs::File, is_stale: &mut bool) -> io::Result<()>
     if std::mem::take(is_stale) { file.set_len(0).await } else { Ok(()) }
 }
 
-/// Follows symbolic links. Returns the first path that is not a symbolic link or that names a descriptor of this
-/// process. The path need not exist.
+/// Follows symbolic links. Stops at the first path that names a descriptor of this process, or else at the first that
+/// is not a symbolic link, and returns it. The path need not exist.
 fn resolve_links(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..LINKS_MAX {

@@ -46,7 +46,8 @@ pub struct Document {
 /// Result of decoding a document's latents at write time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verification {
-    /// Tokens that the decoder predicts correctly without corrections.
+    /// Number of tokens that the decoder predicts correctly on its own. Includes correct tokens that got a correction
+    /// because their margin was small.
     pub tokens_right: u64,
     /// Number of corrections: tokens that are forced because the decoder would not reliably predict them.
     pub corrections: u64,
@@ -57,8 +58,8 @@ pub struct Verification {
 }
 
 impl Document {
-    /// Returns the fraction of tokens that the decoder predicts correctly without corrections. The fraction is 1 for a
-    /// document without tokens, and `None` for an unverified one.
+    /// Returns the fraction of tokens that the decoder predicts correctly on its own: 1 for a document without tokens,
+    /// `None` for an unverified one.
     pub fn fidelity(&self) -> Option<f64> {
         let right = self.verification.as_ref()?.tokens_right;
         Some(if self.tokens == 0 { 1.0 } else { right as f64 / self.tokens as f64 })

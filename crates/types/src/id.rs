@@ -92,7 +92,8 @@ hash_type!(
     "hash"
 );
 hash_type!(
-    /// Fingerprint of a stage: BLAKE3 hash over the stage's config, tokenizer and weights.
+    /// Fingerprint of a stage (the compressor or the decoder of a cascade): BLAKE3 hash over the stage's config,
+    /// tokenizer and weights.
     Fingerprint,
     "fingerprint"
 );
@@ -137,7 +138,7 @@ impl FromStr for IdPrefix {
             return Ok(Self(typed.to_ascii_lowercase()));
         }
         let problem = format!(
-            "`{}` is not a document id: give 64 hexadecimal digits, at least the first {} of them, or a name as @NAME",
+            "`{}` is not a document id: give all 64 hexadecimal digits, a prefix of at least {} digits, or @NAME",
             excerpt(typed),
             Self::DIGITS_MIN
         );

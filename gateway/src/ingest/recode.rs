@@ -37,7 +37,7 @@ pub(crate) fn recode(
         options.check_without_upload()?;
         let found = gateway.find(&id).await?;
         let old = &found.value;
-        // A bound on stored bytes needs the size of the text.
+        // If the options limit the stored bytes, the planner needs the size of the text.
         let options = WriteOptions { bytes: Some(old.bytes()), ..options };
         let limits = TextLimits::new(gateway.config.document_size_max.0, options.bytes)?;
         let plan = WritePlan::with_defaults_of(old, &options, &gateway).await?;

@@ -28,7 +28,10 @@ struct ManifestPayload {
     version: u64,
     #[prost(uint64, optional, tag = "9")]
     expires_unix_ms: Option<u64>,
-    /// Chaining values of 32 bytes each, concatenated.
+    /// BLAKE3 chaining values of the document's subtrees, 32 bytes each, concatenated in text order. May be empty.
+    ///
+    /// BLAKE3 hashes a text as a binary tree over chunks of 1 KiB. A subtree covers consecutive chunks, whose number is
+    /// a power of two. Together the subtrees cover all chunks but the last.
     #[prost(bytes = "bytes", tag = "10")]
     subtrees: Bytes,
 }

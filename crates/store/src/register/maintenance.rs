@@ -1,9 +1,10 @@
 //! Garbage collection and fsck of names and labels.
 //!
 //! A *register* holds a name, or the labels of a document. Its value is *live* if the document exists and was not
-//! deleted after the value was written. Garbage collection removes a register without a live value if the newest
-//! generation is older than the grace period. It deletes all generations, oldest first, as writers do. A concurrent
-//! writer detects that its predecessor generation was deleted, and starts over.
+//! deleted after the value was written. Each write adds a *generation*, a numbered version of the register. Garbage
+//! collection removes a register without a live value if the newest generation is older than the grace period. It
+//! deletes all generations in the order that writers also use, oldest first. A concurrent writer detects that its predecessor
+//! generation was deleted, and starts over.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -23,7 +24,8 @@ use crate::{Error, Store};
 pub(crate) const REGISTERS: [&str; 2] = [NAMES, LABELS];
 
 impl Store {
-    /// Removes registers without a live value that are older than `grace`, and generations that killed writers left.
+    /// Removes registers older than `grace` that have no live value, and old generations left behind by writers that
+    /// were killed.
     /// Returns the documents of younger registers without a live value. The tombstones of these documents must stay:
     /// otherwise the values would become live again if the same texts were put again.
     pub(crate) async fn sweep_registers(
@@ -98,8 +100,8 @@ impl Store {
         if self.has_document(value.document).await? || self.is_tombstoned(&value).await? {
             return Ok(None);
         }
-        // A concurrent sweep may have removed the document's tombstone. It removes the register first, and a register
-        // that is gone is no fault.
+        // A concurrent sweep may have removed the tombstone after the register was read. A sweep removes the register
+        // before the tombstone, so a register that no longer exists is not a fault.
         if !self.objects.exists(key).await? {
             return Ok(None);
         }
