@@ -13,8 +13,8 @@ build:
 test:
     cargo test --workspace --locked
 
-# ROW is the name of one measurement of the suite. Without it, all rows run.
-# Run an acceptance suite: just accept pipeline|speed-cpu|store|chaos|found|architecture [ROW] [--full]
+# ROW is the name of one measurement of the suite. Without ROW, all measurements run.
+# Run an acceptance suite: just accept pipeline|speed-cpu|speed-gpu|store|chaos|found|architecture [ROW] [--full]
 accept *arguments:
     cargo build --release --workspace --bins --locked
     target/release/accept {{ arguments }}
@@ -32,7 +32,7 @@ asan:
     RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/asan cargo +nightly test --target "$(rustc --print host-tuple)" --package c3-cascade --lib network
 
 # Run everything that CI checks
-ci: test fmt lint doc deny unused
+ci: test fmt lint lint-cuda doc deny unused
 
 # Check formatting
 fmt:
@@ -41,6 +41,10 @@ fmt:
 # Run clippy with warnings as errors
 lint:
     cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Compile the CUDA kernels, and run clippy on the code that calls them. Needs nvcc, but no GPU
+lint-cuda:
+    cargo clippy --package c3-cascade --all-targets --features cuda --locked -- -D warnings
 
 # Build the documentation with warnings as errors. Includes private items, so that links to them resolve
 doc:

@@ -12,7 +12,7 @@ pub struct Config {
     /// Address to listen on
     #[arg(long, env = "C3_LISTEN", value_name = "ADDRESS", default_value_t = Self::default().listen)]
     pub listen: ListenAddress,
-    /// Device, precision and instruction set
+    /// Device, data type and instruction set
     #[command(flatten)]
     pub options: Options,
     /// Settings that compressor and decoder nodes share

@@ -103,6 +103,7 @@ mod tests {
             },
             arithmetic: "test".to_owned(),
             device: "cpu".to_owned(),
+            accelerator: None,
             latent_width,
             latent_token_len: 32,
             fixed_latents: false,

@@ -68,6 +68,8 @@ pub(crate) fn run(node: &Node, options: &Options, ready: &dyn Fn()) -> Result<()
             // `send` fails only if the call was cancelled. Then no one needs the result.
             let _ = reply.send(latents.map(|latents| Compressed { window, latents }));
         });
+        // A failed device refuses all further work. The node ends, and whatever supervises it starts it again.
+        compressor.check_device().map_err(Error::model)?;
     }
     Ok(())
 }
@@ -76,6 +78,8 @@ pub(crate) fn run(node: &Node, options: &Options, ready: &dyn Fn()) -> Result<()
 pub(crate) fn call_error(error: c3_cascade::Error) -> CallError {
     match error {
         c3_cascade::Error::InvalidInput(problem) => CallError::Input(problem),
+        error @ c3_cascade::Error::OutOfDeviceMemory => CallError::OutOfMemory(error.to_string()),
+        c3_cascade::Error::Gpu(problem) => CallError::Device(problem),
         error => CallError::Internal(error.to_string()),
     }
 }
@@ -87,8 +91,9 @@ fn load(node: &Node, options: &Options) -> Result<(Arc<Compressor>, ModelInfo), 
     let info = model_info(compressor.info())?;
     warm_up(&compressor).map_err(Error::model)?;
     let (cascade, device, arithmetic) = (&info.cascade.name, &info.device, &info.arithmetic);
+    let accelerator = info.accelerator.as_deref();
     let seconds = started.elapsed().as_secs_f64();
-    tracing::info!(%cascade, %device, %arithmetic, seconds, "compressor is loaded and warm");
+    tracing::info!(%cascade, %device, accelerator, %arithmetic, seconds, "compressor is loaded and warm");
     Ok((Arc::new(compressor), info))
 }
 
@@ -106,6 +111,7 @@ fn model_info(info: &StageInfo) -> Result<ModelInfo, Invalid> {
         )?,
         arithmetic: info.arithmetic.clone(),
         device: info.device.clone(),
+        accelerator: info.accelerator.clone(),
         latent_width: info.latent_width,
         latent_token_len: info.latent_token_len,
         fixed_latents: info.fixed_latents,

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use c3_cascade::Options;
+use c3_cascade::{Options, StageInfo};
 use c3_node::NodeArgs;
 use c3_server::program::ListenAddress;
 use c3_server::units::Size;
@@ -13,9 +13,10 @@ pub struct Config {
     /// Address to listen on
     #[arg(long, env = "C3_LISTEN", value_name = "ADDRESS", default_value_t = Self::default().listen)]
     pub listen: ListenAddress,
-    /// Maximum memory for the KV cache; windows wait until it has room, and a window that needs more runs alone
-    #[arg(long, env = "C3_KV_CACHE_SIZE", value_name = "SIZE", default_value_t = Self::default().kv_cache_size)]
-    pub kv_cache_size: Size,
+    /// Maximum memory for the KV cache; a window waits for room, and a window larger than the cache is decoded alone
+    /// [default: 256MiB on a CPU, an eighth of the memory of a GPU]
+    #[arg(long, env = "C3_KV_CACHE_SIZE", value_name = "SIZE")]
+    pub kv_cache_size: Option<Size>,
     /// Maximum number of blocks in a decode step, over all windows; a block is the text of one latent [default: 128 on
     /// a CPU, 16384 on a GPU]
     #[arg(long, env = "C3_STEP_BLOCKS_MAX", value_name = "BLOCKS")]
@@ -24,7 +25,7 @@ pub struct Config {
     #[arg(long, env = "C3_DECODE_SHARE", value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=99),
         default_value_t = Self::default().decode_share)]
     pub decode_share: u8,
-    /// Device, precision and instruction set
+    /// Device, data type and instruction set
     #[command(flatten)]
     pub options: Options,
     /// Settings that compressor and decoder nodes share
@@ -36,9 +37,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7302)).into(),
-            // On a CPU, it has room for 40 windows of the default model at ratio 20 (text tokens per latent), or for 11
-            // at ratio 80.
-            kv_cache_size: Size::mib(256),
+            kv_cache_size: None,
             step_blocks_max: None,
             // Equal shares, so that reads cannot starve the verification of writes, or the reverse.
             decode_share: 50,
@@ -49,15 +48,25 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Returns the limits of the running batch on `device`, for example `cpu` or `cuda:0`.
-    pub(crate) fn decode_limits(&self, device: &str) -> DecodeLimits {
+    /// Returns the limits of the running batch of a decoder.
+    pub(crate) fn decode_limits(&self, decoder: &StageInfo) -> DecodeLimits {
+        let device = decoder.device.as_str();
         // A step computes one row per block. About 100 rows saturate a CPU. More rows would only make the step longer,
         // for every window in it.
         let step_rows = self.step_blocks_max.unwrap_or(if device == "cpu" { 128 } else { 16_384 });
         // If several principals (callers) share the batch, a step on a CPU has half the rows. It is thus shorter, and
         // principals alternate sooner. On a GPU, fewer rows hardly shorten a step.
         let shared_rows = if device == "cpu" { step_rows.div_ceil(2) } else { step_rows };
-        DecodeLimits { kv_bytes: self.kv_cache_size.0, step_rows, shared_rows }
+        DecodeLimits { kv_bytes: self.kv_cache_bytes(decoder), step_rows, shared_rows }
+    }
+
+    /// Returns the maximum bytes of a decoder's KV cache.
+    pub(crate) fn kv_cache_bytes(&self, decoder: &StageInfo) -> u64 {
+        // On a CPU, 256 MiB have room for 40 windows of the default model at ratio 20 (text tokens per latent), or for
+        // 11 at ratio 80. On a GPU, the rest of the memory is for weights and intermediate values,
+        // including those of a compressor on the same card.
+        let default = decoder.accelerator_memory.map_or(256 << 20, |memory| memory / 8);
+        self.kv_cache_size.map_or(default, |size| size.0)
     }
 }
 

@@ -9,6 +9,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::Config;
 use crate::job::Decoded;
 use crate::model::Node;
 use crate::window::{self, DecodeTask, ToDecode, ToVerify, Verdict};
@@ -21,12 +22,12 @@ const CALL_WINDOWS_MAX: usize = 16;
 #[derive(Clone)]
 pub(crate) struct Grpc {
     node: Node,
-    kv_bytes_max: u64,
+    config: Config,
 }
 
 impl Grpc {
-    pub(crate) fn new(node: Node, kv_bytes_max: u64) -> Self {
-        Self { node, kv_bytes_max }
+    pub(crate) fn new(node: Node, config: Config) -> Self {
+        Self { node, config }
     }
 }
 
@@ -54,7 +55,9 @@ impl pb::decoder_server::Decoder for Grpc {
     async fn describe(&self, _: Request<pb::DescribeRequest>) -> Result<Response<pb::DescribeResponse>, Status> {
         let mut description = self.node.describe().map_err(|error| error.status())?;
         let limits = description.limits.unwrap_or_default();
-        description.limits = Some(pb::NodeLimits { kv_bytes_max: self.kv_bytes_max, ..limits });
+        let loaded = self.node.loaded().map_err(|error| error.status())?;
+        let kv_bytes_max = self.config.kv_cache_bytes(loaded.model.info());
+        description.limits = Some(pb::NodeLimits { kv_bytes_max, ..limits });
         Ok(Response::new(description))
     }
 }

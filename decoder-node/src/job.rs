@@ -122,6 +122,8 @@ impl DecodeJob {
 pub(crate) fn call_error(error: c3_cascade::Error) -> CallError {
     match error {
         c3_cascade::Error::InvalidInput(problem) => CallError::Input(problem),
+        error @ c3_cascade::Error::OutOfDeviceMemory => CallError::OutOfMemory(error.to_string()),
+        c3_cascade::Error::Gpu(problem) => CallError::Device(problem),
         error => CallError::Internal(error.to_string()),
     }
 }

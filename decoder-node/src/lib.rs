@@ -36,7 +36,7 @@ pub const ROLE: &str = "decoder";
 /// drain timeout. Accepts connections immediately; refuses calls with UNAVAILABLE until the model is loaded and warm.
 pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
     let node = Node::new(Stage::Decoder, config.node.clone(), Metrics::new(ROLE));
-    let service = DecoderServer::new(Grpc::new(node.clone(), config.kv_cache_size.0))
+    let service = DecoderServer::new(Grpc::new(node.clone(), config.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let role =

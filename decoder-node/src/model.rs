@@ -21,7 +21,7 @@ pub(crate) type Node = c3_node::Node<Job, Arc<Decoder>>;
 /// Loads the model, runs it once as a warm-up, calls `ready`, then computes until the queue closes.
 pub(crate) fn run(node: &Node, config: &Config, ready: &dyn Fn()) -> Result<(), Error> {
     let (decoder, info) = load(node, config)?;
-    let (tokens_max, limits) = (config.node.batch_tokens_max(&info.device), config.decode_limits(&info.device));
+    let (tokens_max, limits) = (config.node.batch_tokens_max(&info.device), config.decode_limits(decoder.info()));
     let mut slicer = TimeSlicer::new(config.decode_share);
     node.set_loaded(decoder.clone(), info);
     ready();
@@ -37,6 +37,8 @@ pub(crate) fn run(node: &Node, config: &Config, ready: &dyn Fn()) -> Result<(), 
             Slice::Decode => step(&mut running, node, &decoder, limits.shared_rows),
         }
         slicer.record(slice, started.elapsed().as_secs_f64());
+        // A failed device refuses all further work. The node ends, and whatever supervises it starts it again.
+        decoder.check_device().map_err(Error::model)?;
     }
     Ok(())
 }
@@ -101,8 +103,9 @@ fn load(node: &Node, config: &Config) -> Result<(Arc<Decoder>, ModelInfo), Error
     let info = model_info(decoder.info())?;
     warm_up(&decoder).map_err(Error::model)?;
     let (cascade, device, arithmetic) = (&info.cascade.name, &info.device, &info.arithmetic);
+    let accelerator = info.accelerator.as_deref();
     let seconds = started.elapsed().as_secs_f64();
-    tracing::info!(%cascade, %device, %arithmetic, seconds, "decoder is loaded and warm");
+    tracing::info!(%cascade, %device, accelerator, %arithmetic, seconds, "decoder is loaded and warm");
     Ok((Arc::new(decoder), info))
 }
 
@@ -125,6 +128,7 @@ fn model_info(info: &StageInfo) -> Result<ModelInfo, Invalid> {
         )?,
         arithmetic: info.arithmetic.clone(),
         device: info.device.clone(),
+        accelerator: info.accelerator.clone(),
         latent_width: info.latent_width,
         latent_token_len: info.latent_token_len,
         fixed_latents: info.fixed_latents,

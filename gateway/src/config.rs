@@ -69,17 +69,16 @@ pub struct Config {
     /// Time to live of a shard in Redis
     #[arg(long, env = "C3_REDIS_TTL", value_name = "DURATION", default_value_t = Self::default().redis_ttl)]
     pub redis_ttl: TimeSpan,
-    /// Maximum shards of one text that are written concurrently; puts are also limited to 4 per ready node
-    #[arg(long, env = "C3_SHARDS_IN_FLIGHT", value_name = "SHARDS",
-        default_value_t = Self::default().shards_in_flight)]
-    pub shards_in_flight: usize,
-    /// Maximum windows of one text that are decoded ahead of the caller
-    #[arg(long, env = "C3_LOOK_AHEAD", value_name = "WINDOWS", default_value_t = Self::default().look_ahead)]
-    pub look_ahead: usize,
-    /// Maximum calls in flight on one node. Further calls wait in the gateway
-    #[arg(long, env = "C3_NODE_CALLS_MAX", value_name = "CALLS",
-        default_value_t = Self::default().node_calls_max)]
-    pub node_calls_max: usize,
+    /// Maximum shards of one text that are written concurrently [default: enough for the ready nodes]
+    #[arg(long, env = "C3_SHARDS_IN_FLIGHT", value_name = "SHARDS")]
+    pub shards_in_flight: Option<usize>,
+    /// Maximum windows of one text that are decoded ahead of the caller [default: enough for the ready decoders]
+    #[arg(long, env = "C3_LOOK_AHEAD", value_name = "WINDOWS")]
+    pub look_ahead: Option<usize>,
+    /// Maximum calls in flight on one node; further calls wait in the gateway [default: enough for two batches of the
+    /// node, at least 32]
+    #[arg(long, env = "C3_NODE_CALLS_MAX", value_name = "CALLS")]
+    pub node_calls_max: Option<usize>,
     /// Maximum text tokens waiting for nodes. At this number, new reads are refused (RESOURCE_EXHAUSTED). New
     /// writes are refused at half of it
     #[arg(long, env = "C3_WAITING_TOKENS_MAX", value_name = "TOKENS",
@@ -126,10 +125,9 @@ impl Default for Config {
             cache_size: Size::mib(64),
             redis: None,
             redis_ttl: TimeSpan::from_secs(86_400),
-            // Enough for the current and the next batch of two compressors and two decoders.
-            shards_in_flight: 32,
-            look_ahead: 32,
-            node_calls_max: 32,
+            shards_in_flight: None,
+            look_ahead: None,
+            node_calls_max: None,
             // About a hundred concurrent puts of long texts, which take GPUs minutes.
             waiting_tokens_max: 32 << 20,
             // Longer than a node takes to restart.
@@ -158,9 +156,9 @@ impl Config {
     /// Fails if a setting is out of its range.
     pub(crate) fn check(&self) -> Result<(), StartError> {
         let minimums = [
-            ("--shards-in-flight", self.shards_in_flight as u64, 1),
-            ("--look-ahead", self.look_ahead as u64, 1),
-            ("--node-calls-max", self.node_calls_max as u64, 1),
+            ("--shards-in-flight", self.shards_in_flight.map_or(1, |shards| shards as u64), 1),
+            ("--look-ahead", self.look_ahead.map_or(1, |windows| windows as u64), 1),
+            ("--node-calls-max", self.node_calls_max.map_or(1, |calls| calls as u64), 1),
             ("--attempts-max", self.attempts_max as u64, 1),
             ("--store-requests-max", self.store_requests_max as u64, 1),
             ("--waiting-tokens-max", self.waiting_tokens_max, 2),

@@ -10,7 +10,7 @@ use c3_store::cache::{ManifestCache, ShardCache};
 use c3_store::manifest::ShardEntry;
 use c3_store::object::key::ShardKeyPrefixes;
 use c3_store::object::version::Version;
-use c3_types::{DocumentId, StageTimes};
+use c3_types::{DocumentId, Stage, StageTimes};
 
 use crate::config::Config;
 use crate::error::Error;
@@ -18,9 +18,17 @@ use crate::metrics::Metrics;
 use crate::name_lists::NameLists;
 use crate::single_flight::SingleFlight;
 
-/// Maximum shards of one text in flight per ready node. A node computes one or two of them; the others wait for a
-/// compressor or a decoder.
+/// Minimum shards of one text in flight per ready node, however small its batches are. A node computes one or two of
+/// them; the others wait for a compressor or a decoder.
 const SHARDS_PER_NODE: usize = 4;
+/// Maximum shards of one text in flight that small batches alone justify: enough for the current and the next batch of
+/// two compressors and two decoders on CPUs.
+const SHARDS_OF_SMALL_BATCHES: usize = 32;
+/// Text tokens of an average shard, and of a window of the default model at ratio 20 (text tokens per latent).
+const SHARD_TOKENS: u64 = 2500;
+const WINDOW_TOKENS: u64 = 640;
+/// Minimum windows that are decoded ahead of a caller.
+const LOOK_AHEAD_MIN: usize = 32;
 
 /// The gateway's state. All durable state is in the store.
 pub(crate) struct Gateway {
@@ -73,7 +81,19 @@ impl Gateway {
     /// Returns the maximum number of shards of one text in flight. This number is just high enough to keep the ready
     /// nodes busy, because an interrupted put has to repeat all shards that were in flight.
     pub(crate) fn shards_in_flight(&self) -> usize {
-        let ready = self.router.nodes().iter().filter(|node| node.is_ready()).count();
-        self.config.shards_in_flight.min(SHARDS_PER_NODE * ready.max(1))
+        let ready = self.router.nodes().into_iter().filter(|node| node.is_ready());
+        let tokens = Vec::from_iter(ready.map(|node| node.tokens_to_saturate()));
+        let for_batches = (tokens.iter().sum::<u64>() / SHARD_TOKENS) as usize;
+        let for_nodes = (SHARDS_PER_NODE * tokens.len().max(1)).min(SHARDS_OF_SMALL_BATCHES);
+        for_batches.max(for_nodes).min(self.config.shards_in_flight.unwrap_or(usize::MAX))
+    }
+
+    /// Returns the maximum number of windows of one text that are decoded ahead of the caller: just enough to keep the
+    /// ready decoders busy.
+    pub(crate) fn look_ahead(&self) -> usize {
+        let nodes = self.router.nodes().into_iter();
+        let decoders = nodes.filter(|node| node.stage() == Stage::Decoder && node.is_ready());
+        let tokens: u64 = decoders.map(|node| node.tokens_to_saturate()).sum();
+        self.config.look_ahead.unwrap_or(LOOK_AHEAD_MIN.max((tokens / WINDOW_TOKENS) as usize))
     }
 }

@@ -1,6 +1,6 @@
 //! Invalid requests, corrupt data and failed starts.
 
-use c3_tests::harness::row::assert_all;
+use c3_tests::harness::quantity::assert_all;
 use c3_tests::suites::pipeline::{bit_flips, requests, startup, texts};
 
 #[tokio::test]

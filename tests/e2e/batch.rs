@@ -6,7 +6,7 @@ use std::process::Output;
 
 use c3_tests::harness::cluster::{Cluster, ClusterSpec};
 use c3_tests::harness::process::{Launch, Program};
-use c3_tests::harness::row::assert_all;
+use c3_tests::harness::quantity::assert_all;
 use c3_tests::suites::store::batch;
 use c3_tests::suites::store::ops::small_text;
 use serde_json::Value;
@@ -76,7 +76,7 @@ async fn a_failed_document_does_not_stop_the_batch() {
 
 #[tokio::test]
 async fn a_batch_needs_few_files() {
-    let rows = batch::batch(150, 1).await.unwrap();
+    let quantities = batch::batch(150, 1).await.unwrap();
     // Throughput is not asserted because other tests run at the same time.
-    assert_all(&rows.into_iter().filter(|row| !row.name().contains("rate")).collect::<Vec<_>>());
+    assert_all(&quantities.into_iter().filter(|quantity| !quantity.name().contains("rate")).collect::<Vec<_>>());
 }

@@ -2,7 +2,7 @@
 
 use c3_tests::harness::cluster::ClusterSpec;
 use c3_tests::harness::gateway_api::id_of;
-use c3_tests::harness::row::assert_all;
+use c3_tests::harness::quantity::assert_all;
 use c3_tests::suites::pipeline::reading;
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use c3_tests::harness::row::{Row, assert_all};
+use c3_tests::harness::quantity::{Quantity, assert_all};
 use c3_tests::suites::chaos::schedules::{Retries, schedules};
 use c3_tests::suites::chaos::{clients, discovery, gateways, nodes};
 
@@ -54,15 +54,15 @@ async fn concurrent_readers_share_the_decoding_of_a_window() {
 async fn without_retries_the_checks_detect_failures() {
     // On a busy machine the faults may hit no call, so that nothing fails. In that case, tries the next seed.
     const SCHEDULES: u64 = 4;
-    let mut rows = Vec::new();
+    let mut quantities = Vec::new();
     for seed in 1..=SCHEDULES {
-        rows = schedules(&text(), 1, Duration::from_secs(25), seed, Retries::Off).await.unwrap();
-        rows.truncate(2);
-        if !rows.iter().any(Row::is_out_of_bounds) {
+        quantities = schedules(&text(), 1, Duration::from_secs(25), seed, Retries::Off).await.unwrap();
+        quantities.truncate(2);
+        if !quantities.iter().any(Quantity::is_out_of_bounds) {
             break;
         }
     }
-    assert_all(&rows);
+    assert_all(&quantities);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,8 +72,8 @@ async fn excess_load_is_refused_immediately() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn disconnected_clients_free_their_slots() {
-    let rows = clients::cancelled(&text(), 100, 2).await.unwrap();
+    let quantities = clients::cancelled(&text(), 100, 2).await.unwrap();
     // A slot is the place of a call on the gateway or the decoder. The time until all slots are free is not asserted,
     // because other tests run at the same time.
-    assert_all(&rows[..1]);
+    assert_all(&quantities[..1]);
 }

@@ -1,6 +1,6 @@
 //! Codecs, recoding and automatic ratios.
 
-use c3_tests::harness::row::assert_all;
+use c3_tests::harness::quantity::assert_all;
 use c3_tests::suites::store::{auto, codecs, recode};
 
 #[tokio::test]

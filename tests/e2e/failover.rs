@@ -2,7 +2,7 @@
 
 use c3_client::{Client, DocumentName, Expected, WriteOptions};
 use c3_tests::harness::cluster::ClusterSpec;
-use c3_tests::harness::row::assert_all;
+use c3_tests::harness::quantity::assert_all;
 use c3_tests::suites::pipeline::failover;
 use futures::TryStreamExt;
 

@@ -3,7 +3,7 @@
 use c3_cascade::Options;
 use c3_tests::harness::fixtures;
 use c3_tests::harness::golden::{Arithmetic, default_layout, published_layout};
-use c3_tests::harness::row::assert_all;
+use c3_tests::harness::quantity::assert_all;
 
 #[test]
 fn the_published_layout_matches_the_published_code() {

@@ -1,6 +1,6 @@
 //! Size limits and memory limits.
 
-use c3_tests::harness::row::assert_all;
+use c3_tests::harness::quantity::assert_all;
 use c3_tests::suites::pipeline::{roundtrip, texts};
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Metrics and the identity of programs in traces.
 
-use c3_tests::harness::row::assert_all;
+use c3_tests::harness::quantity::assert_all;
 use c3_tests::suites::found::metrics;
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use c3_tests::harness::cluster::ClusterSpec;
 use c3_tests::harness::fixtures;
 use c3_tests::harness::process::{Launch, Program};
-use c3_tests::harness::row::assert_all;
+use c3_tests::harness::quantity::assert_all;
 use c3_tests::suites::speed::exact;
 use serde_json::Value;
 

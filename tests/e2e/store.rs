@@ -6,7 +6,7 @@ use c3_tests::harness::cluster::ClusterSpec;
 use c3_tests::harness::fixtures::middle;
 use c3_tests::harness::gateway_api::id_of;
 use c3_tests::harness::process::{Launch, Program};
-use c3_tests::harness::row::assert_all;
+use c3_tests::harness::quantity::assert_all;
 use c3_tests::suites::store::ops::{default_options, small_text};
 use c3_tests::suites::store::resume::KilledProcess;
 use c3_tests::suites::store::{

@@ -1,7 +1,7 @@
 //! Distributed tracing.
 
 use c3_tests::harness::fixtures;
-use c3_tests::harness::row::assert_all;
+use c3_tests::harness::quantity::assert_all;
 use c3_tests::suites::pipeline::trace;
 
 #[tokio::test]

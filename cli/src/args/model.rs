@@ -15,9 +15,9 @@ pub(crate) struct ModelArgs {
     /// Device that runs the model: auto, cpu or cuda:N [default: auto]
     #[arg(long, value_name = "DEVICE", env = "C3_DEVICE")]
     device: Option<OsString>,
-    /// Floating-point precision of the model: auto, f32 or bf16 [default: auto]
-    #[arg(long, value_name = "PRECISION", env = "C3_PRECISION")]
-    precision: Option<OsString>,
+    /// Data type that the model computes in: auto, int8, f32, f16 or bf16 [default: auto]
+    #[arg(long, value_name = "DTYPE", env = "C3_DTYPE")]
+    dtype: Option<OsString>,
     /// Compute threads of each node [default: one per core]
     #[arg(long, value_name = "THREADS", env = "C3_THREADS")]
     threads: Option<OsString>,
@@ -30,7 +30,7 @@ impl ModelArgs {
         let flags = [
             ("--model", &self.model),
             ("--device", &self.device),
-            ("--precision", &self.precision),
+            ("--dtype", &self.dtype),
             ("--threads", &self.threads),
         ];
         let given = flags.into_iter().filter_map(|(flag, value)| Some([OsString::from(flag), value.clone()?]));

@@ -30,6 +30,7 @@ struct DescriptionRecord {
     fingerprint: Option<String>,
     arithmetic: String,
     device: String,
+    accelerator: String,
     version: String,
     ratio_min: u32,
     ratio_max: u32,
@@ -64,7 +65,10 @@ fn list(nodes: Vec<pb::Node>, format: Format) -> Result<(), CliError> {
     }
     for NodeRecord { address, stage, state, problem, description, .. } in nodes {
         let model = match description {
-            Some(node) => format!("{} on {} ({})", node.cascade, node.device, node.arithmetic),
+            Some(node) if node.accelerator.is_empty() => {
+                format!("{} on {} ({})", node.cascade, node.device, node.arithmetic)
+            }
+            Some(node) => format!("{} on {}, {} ({})", node.cascade, node.device, node.accelerator, node.arithmetic),
             None => String::new(),
         };
         print(format!("{stage:10}  {state:11}  {address}  {model}{problem}").trim_end())?;
@@ -100,6 +104,7 @@ impl DescriptionRecord {
             fingerprint: Fingerprint::try_from(fingerprint.as_ref()).ok().map(|print| print.to_string()),
             arithmetic: description.arithmetic,
             device: description.device,
+            accelerator: description.accelerator,
             version: description.version,
             ratio_min: shape.ratio_min,
             ratio_max: shape.ratio_max,

@@ -3,20 +3,17 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use candle_core::{DType, Tensor};
-
 use crate::checkpoint::{Checkpoint, Source, Stage};
 use crate::layout::Layout;
-use crate::network::{Pattern, Qwen2, Sequence};
+use crate::network::{self, Input, InputLayer, KvCapacity, Network, Pattern, Sequence};
 use crate::options::Options;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, StageInfo, chat};
 
 /// First stage of a cascade: the network that the published checkpoint calls `llm1`, and the query embedding.
 pub struct Compressor {
-    network: Qwen2,
-    /// `[latent_token_len, hidden]`
-    query: Tensor,
+    network: Box<dyn Network>,
+    hidden: usize,
     layout: Layout,
     tokenizer: Arc<Tokenizer>,
     image_start_id: u32,
@@ -40,21 +37,28 @@ impl Compressor {
     pub fn load(source: Source<'_>, options: &Options) -> Result<Self, Error> {
         let mut checkpoint = Checkpoint::open(source, Stage::Compressor, options)?;
         let query = checkpoint.query()?;
-        let network = Qwen2::load(&mut checkpoint, options)?;
-        if query.dims() != [checkpoint.layout.latent_token_len, network.hidden()] {
+        let hidden = checkpoint.network.hidden;
+        if query.dims() != [checkpoint.layout.latent_token_len, hidden] {
             let shape = query.dims();
             return Err(Error::checkpoint(format!(
                 "the query embedding has shape {shape:?}, which does not match the network"
             )));
         }
+        let input = InputLayer::Queries(query.flatten_all()?.to_vec1()?);
+        let network = network::load(&mut checkpoint, input, Vec::new(), options)?;
         Ok(Self {
-            info: checkpoint.info(network.hidden(), network.arithmetic()),
+            info: checkpoint.info(hidden, network.arithmetic()),
             image_start_id: checkpoint.tokenizer.special("<img>")?,
             layout: checkpoint.layout,
             tokenizer: checkpoint.tokenizer,
-            query: network.convert(query)?,
             network,
+            hidden,
         })
+    }
+
+    /// Fails with [`Error::Gpu`] if the device has failed: the program must restart to use it again.
+    pub fn check_device(&self) -> Result<(), Error> {
+        self.network.check_device()
     }
 
     /// Properties of the stage.
@@ -99,30 +103,31 @@ impl Compressor {
             return Ok(Vec::new());
         }
         windows.iter().try_for_each(|window| self.check(window))?;
-        let counts: Vec<usize> = windows.iter().map(|w| self.layout.latents(w.tokens.len(), w.ratio)).collect();
-        let mut positions = Vec::new();
-        let mut inputs = Vec::new(); // [tokens + 1, hidden] and [latents, hidden] per window
-        for (window, &latents) in windows.iter().zip(&counts) {
-            let ids: Vec<u32> = window.tokens.iter().copied().chain([self.image_start_id]).collect();
-            inputs.extend([self.network.embed(&ids)?, self.query.narrow(0, 0, latents)?]);
-            positions.extend(self.layout.compress_positions(window.tokens.len(), window.ratio));
+        let latents = |window: &TokenWindow| self.layout.latents(window.tokens.len(), window.ratio);
+        let mut caches = Vec::with_capacity(windows.len());
+        for window in windows {
+            let rows = window.tokens.len() + 1 + latents(window);
+            caches.push(self.network.cache(KvCapacity::causal(rows), None)?);
         }
-        let mut caches: Vec<_> = windows.iter().map(|_| self.network.new_cache()).collect();
-        let mut sequences: Vec<_> = caches
-            .iter_mut()
-            .zip(windows)
-            .zip(&counts)
-            .map(|((cache, w), n)| Sequence { cache, rows: w.tokens.len() + 1 + n, pattern: Pattern::Causal })
-            .collect();
-        let hidden = self.network.forward(Tensor::cat(&inputs, 0)?, &positions, &mut sequences)?;
-        let mut end = 0;
-        let mut latents = Vec::with_capacity(windows.len());
-        for (window, count) in windows.iter().zip(counts) {
-            end += window.tokens.len() + 1 + count;
-            let rows = hidden.narrow(0, end - count, count)?.to_dtype(DType::F32)?;
-            latents.push(rows.flatten_all()?.to_vec1()?);
+        let mut pass = Vec::with_capacity(windows.len());
+        for (cache, window) in caches.iter_mut().zip(windows) {
+            let ids = window.tokens.iter().copied().chain([self.image_start_id]).collect();
+            pass.push(Sequence {
+                cache,
+                input: vec![Input::Tokens(ids), Input::Queries(latents(window))],
+                positions: self.layout.compress_positions(window.tokens.len(), window.ratio),
+                pattern: Pattern::Causal,
+                outputs: latents(window),
+            });
         }
-        Ok(latents)
+        let hidden = self.network.hidden(&mut pass)?;
+        let mut rest = hidden.as_slice();
+        let mut own = |window: &&TokenWindow| {
+            let (own, others) = rest.split_at(latents(window) * self.hidden);
+            rest = others;
+            own.to_vec()
+        };
+        Ok(windows.iter().map(&mut own).collect())
     }
 
     fn check(&self, window: &TokenWindow) -> Result<(), Error> {

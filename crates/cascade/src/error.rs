@@ -12,6 +12,14 @@ pub enum Error {
     /// The requested device, precision or instruction set is not available. The message says what to do.
     #[error("{0}")]
     Device(String),
+    /// The GPU has no memory left for the KV cache or for a pass.
+    #[error(
+        "the GPU has no memory left: lower --kv-cache-size or --batch-tokens-max, or end other programs on this GPU"
+    )]
+    OutOfDeviceMemory,
+    /// The GPU reported an error. After most of them, the program must restart to use the GPU again.
+    #[error("the GPU reported an error: {0}")]
+    Gpu(String),
     /// A tensor operation failed.
     #[error("computation failed: {0}")]
     Candle(#[from] candle_core::Error),

@@ -9,11 +9,15 @@ pub struct StageInfo {
     pub compressor_fingerprint: [u8; 32],
     /// BLAKE3 over the decoder's config, tokenizer and weights.
     pub decoder_fingerprint: [u8; 32],
-    /// Name of the order and precision of the computation. Stages with `c3-int8-2` compute the same bits on every CPU.
-    /// Stages with different arithmetic may predict different tokens if the logit margin is small.
+    /// Name of the order and precision of the computation. Stages with `c3-int8-2` compute the same bits on every CPU
+    /// and GPU. Stages with different arithmetic may predict different tokens if the logit margin is small.
     pub arithmetic: String,
     /// `cpu` or `cuda:N`.
     pub device: String,
+    /// Name, memory and compute capability of the GPU; `None` on a CPU.
+    pub accelerator: Option<String>,
+    /// Bytes of memory of the GPU; `None` on a CPU.
+    pub accelerator_memory: Option<u64>,
     /// Width of a latent, d₁.
     pub latent_width: usize,
     /// Latents of a full window.

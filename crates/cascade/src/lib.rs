@@ -1,4 +1,4 @@
-//! The two-stage network of Context Cascade Compression (arXiv 2511.15244): tensors in, tensors out.
+//! The two-stage network of Context Cascade Compression (arXiv 2511.15244).
 //!
 //! A [`Compressor`] turns a window of text tokens into latents. A [`Decoder`] turns latents into text, or compares its
 //! predictions with the true text. Both stages use the same implementation of Qwen2, with their own weights. Both load
@@ -29,7 +29,7 @@ pub use compressor::{Compressor, TokenWindow};
 pub use decoder::{DecodeSession, DecodeWindow, Decoder, Latents, Task, TokenVerdict, VerifyWindow};
 pub use error::Error;
 pub use info::StageInfo;
-pub use options::{DeviceChoice, Kernels, Options, Precision};
+pub use options::{DeviceChoice, Dtype, Kernels, Options};
 
 /// Single kernels for `cargo bench`. Not part of the public API.
 #[doc(hidden)]

@@ -1,11 +1,11 @@
-//! Device, precision and instruction set of a stage.
+//! Device, data type and instruction set of a stage.
 
 use std::fmt;
 use std::str::FromStr;
 
-use candle_core::Device;
-
 use crate::Error;
+#[cfg(feature = "cuda")]
+use crate::network::cuda::Card;
 
 /// Implements `FromStr` and `Display` for an enum from the names of its variants.
 macro_rules! named {
@@ -32,7 +32,7 @@ macro_rules! named {
 /// Device that a stage runs on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// CUDA device 0 if it can be opened, otherwise the CPU.
+    /// CUDA device 0 if there is one, otherwise the CPU.
     #[default]
     Auto,
     /// The CPU.
@@ -64,38 +64,93 @@ impl fmt::Display for DeviceChoice {
     }
 }
 
-impl DeviceChoice {
-    /// Opens the device and returns it with its name, `cpu` or `cuda:N`. Fails with [`Error::Device`].
-    pub(crate) fn open(self) -> Result<(Device, String), Error> {
+/// An opened device.
+#[derive(Clone)]
+pub(crate) enum Device {
+    Cpu,
+    #[cfg(feature = "cuda")]
+    Cuda(Card),
+}
+
+impl Device {
+    /// Returns name, memory and compute capability of a GPU; `None` for a CPU.
+    pub(crate) fn accelerator(&self) -> Option<String> {
         match self {
-            Self::Cpu => Ok((Device::Cpu, "cpu".into())),
-            Self::Auto if !candle_core::utils::cuda_is_available() => Self::Cpu.open(),
-            Self::Auto => Self::Cuda(0).open().or_else(|_| Self::Cpu.open()),
-            Self::Cuda(number) => match Device::new_cuda(number) {
-                Ok(device) => Ok((device, self.to_string())),
-                Err(_) if !candle_core::utils::cuda_is_available() => Err(Error::Device(format!(
-                    "{self}: this program was built without CUDA: use --device cpu, or build with --features cuda"
-                ))),
-                Err(error) => Err(Error::Device(format!("{self} cannot be opened ({error}): use --device cpu"))),
-            },
+            Self::Cpu => None,
+            #[cfg(feature = "cuda")]
+            Self::Cuda(card) => Some(card.description().to_owned()),
+        }
+    }
+
+    /// Returns the bytes of memory of a GPU; `None` for a CPU.
+    pub(crate) fn memory(&self) -> Option<u64> {
+        match self {
+            Self::Cpu => None,
+            #[cfg(feature = "cuda")]
+            Self::Cuda(card) => Some(card.memory()),
         }
     }
 }
 
-/// Numeric precision of a stage.
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(card) => write!(f, "cuda:{}", card.number()),
+        }
+    }
+}
+
+impl DeviceChoice {
+    /// Opens the device. Fails with [`Error::Device`] if it does not exist or is not supported.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn open(self) -> Result<Device, Error> {
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Auto if !Card::any() => Ok(Device::Cpu),
+            Self::Auto => Self::Cuda(0).open(),
+            Self::Cuda(number) => Card::open(number).map(Device::Cuda),
+        }
+    }
+
+    /// Opens the device. Fails with [`Error::Device`] if it is a GPU, which this program was built without.
+    #[cfg(not(feature = "cuda"))]
+    pub(crate) fn open(self) -> Result<Device, Error> {
+        match self {
+            Self::Cpu | Self::Auto => Ok(Device::Cpu),
+            Self::Cuda(_) => Err(Error::Device(format!(
+                "{self}: this program was built without CUDA: use --device cpu, or build with --features cuda"
+            ))),
+        }
+    }
+}
+
+/// Data type in which a stage computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Precision {
-    /// On a CPU: the int8 kernels if they support all weights (GGUF only), otherwise f32. On a GPU: bf16 for dense
-    /// weights stored as bf16 or f16, otherwise f32.
+pub enum Dtype {
+    /// The fastest data type that the device supports for the checkpoint.
+    ///
+    /// A decoder with quantised weights uses `int8` on every device, so that all of them compute the same bits. A
+    /// compressor with quantised weights uses `int8` on a CPU and `f16` on a GPU. Dense weights use `f32` on a CPU and
+    /// `bf16` on a GPU.
     #[default]
     Auto,
+    /// Weights as stored, int8 activations: the arithmetic `c3-int8-2`. For weights in Q4_0 or Q8_0 only.
+    Int8,
     /// Weights and activations in f32. Quantised weights are dequantised when they are loaded.
     F32,
-    /// Weights and activations in bf16. Not supported on a CPU.
+    /// Weights and activations in f16. On a GPU only.
+    F16,
+    /// Weights and activations in bf16. On a GPU only.
     Bf16,
 }
 
-named!(Precision, "a precision: use auto, f32 or bf16", [("auto", Auto), ("f32", F32), ("bf16", Bf16)]);
+named!(
+    Dtype,
+    "a data type: use auto, int8, f32, f16 or bf16",
+    [("auto", Auto), ("int8", Int8), ("f32", F32), ("f16", F16), ("bf16", Bf16)]
+);
 
 /// Instruction set of the CPU kernels. Every instruction set computes the same bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -126,9 +181,9 @@ pub struct Options {
     /// Device to compute on: auto, cpu or cuda:N. auto is cuda:0 if it can be opened, otherwise cpu.
     #[cfg_attr(feature = "clap", arg(long, env = "C3_DEVICE", value_name = "DEVICE", default_value_t))]
     pub device: DeviceChoice,
-    /// Numeric precision: auto, f32 or bf16.
-    #[cfg_attr(feature = "clap", arg(long, env = "C3_PRECISION", value_name = "PRECISION", default_value_t))]
-    pub precision: Precision,
+    /// Data type: auto, int8, f32, f16 or bf16.
+    #[cfg_attr(feature = "clap", arg(long, env = "C3_DTYPE", value_name = "DTYPE", default_value_t))]
+    pub dtype: Dtype,
     /// Instruction set of the CPU kernels: auto, avx512, avxvnni, avx2 or portable. All give the same results.
     #[cfg_attr(feature = "clap", arg(long, env = "C3_KERNELS", value_name = "KERNELS", default_value_t))]
     pub kernels: Kernels,
@@ -143,8 +198,8 @@ mod tests {
         for name in ["auto", "avx512", "avxvnni", "avx2", "portable"] {
             assert_eq!(name.parse::<Kernels>().unwrap().to_string(), name);
         }
-        for name in ["auto", "f32", "bf16"] {
-            assert_eq!(name.parse::<Precision>().unwrap().to_string(), name);
+        for name in ["auto", "int8", "f32", "f16", "bf16"] {
+            assert_eq!(name.parse::<Dtype>().unwrap().to_string(), name);
         }
         assert!("sse".parse::<Kernels>().is_err());
         for choice in [DeviceChoice::Auto, DeviceChoice::Cpu, DeviceChoice::Cuda(3)] {

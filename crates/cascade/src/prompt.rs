@@ -1,7 +1,5 @@
 //! Decoder prompts, and the layout of a window: the prompt and the text slots after it.
 
-use candle_core::Tensor;
-
 use crate::Error;
 use crate::layout::{Blocks, Layout, PositionLayout, PromptShape};
 use crate::tokenizer::Tokenizer;
@@ -84,10 +82,10 @@ impl WindowLayout {
         positions.split_off(self.prompt.prefix)
     }
 
-    /// Returns the rows of `input` that are prompt rows. `input`, `[tokens, hidden]`, has a row for every prompt token
-    /// after the prefix; in the published layout, the last of them is slot 0.
-    pub(crate) fn prompt_rows(&self, input: &Tensor) -> Result<Tensor, Error> {
-        Ok(input.narrow(0, 0, self.blocks.prompt - self.prompt.prefix)?)
+    /// Returns the tokens of `suffix` that are prompt rows: all of them, except the last in the published layout, which is
+    /// slot 0.
+    pub(crate) fn suffix_rows(&self, suffix: &[u32]) -> Vec<u32> {
+        suffix[..self.blocks.prompt - self.prompt.prefix - self.prompt.latents].to_vec()
     }
 
     /// Returns the input token of a slot: the previous text token, or `start_id` in the first slot of a block.

@@ -21,7 +21,7 @@ pub struct NodeArgs {
     #[arg(long, env = "C3_QUEUE_TOKENS_MAX", value_name = "TOKENS", value_parser = positive,
         default_value_t = Self::default().queue_tokens_max)]
     pub queue_tokens_max: usize,
-    /// Maximum number of text tokens in a batch [default: 1024 on a CPU, 8192 on a GPU]
+    /// Maximum number of text tokens in a batch [default: 1024 on a CPU, 131072 on a GPU]
     #[arg(long, env = "C3_BATCH_TOKENS_MAX", value_name = "TOKENS", value_parser = positive)]
     pub batch_tokens_max: Option<usize>,
     /// Maximum duration of a call
@@ -61,9 +61,9 @@ impl Default for NodeArgs {
 
 impl NodeArgs {
     /// Returns the maximum number of text tokens in a batch on `device`. A few hundred tokens saturate a CPU, and
-    /// smaller batches let new jobs start sooner.
+    /// smaller batches let new jobs start sooner. A GPU needs a hundred thousand, which take it a tenth of a second.
     pub fn batch_tokens_max(&self, device: &str) -> usize {
-        self.batch_tokens_max.unwrap_or(if device == "cpu" { 1024 } else { 8192 })
+        self.batch_tokens_max.unwrap_or(if device == "cpu" { 1024 } else { 131_072 })
     }
 
     /// Returns the time after which a device that computes one batch is considered hung. A large model on a CPU needs

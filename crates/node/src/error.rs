@@ -5,6 +5,9 @@ use c3_types::Invalid;
 
 use crate::model_thread;
 
+/// Milliseconds after which a retry is likely to find memory: several batches of a GPU have ended by then.
+const OUT_OF_MEMORY_RETRY_AFTER_MS: u64 = 1000;
+
 /// Error that keeps a node from serving or stops it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -60,6 +63,12 @@ pub enum CallError {
     /// The node is stopping and drops the jobs in its queue.
     #[error("the node is stopping: try another node")]
     Stopping,
+    /// The device has no memory left for the job.
+    #[error("{0}")]
+    OutOfMemory(String),
+    /// The device failed. The node ends, so that it can be restarted.
+    #[error("the node's device failed ({0}): try another node")]
+    Device(String),
     /// Internal error of the node.
     #[error("{0}")]
     Internal(String),
@@ -71,7 +80,8 @@ impl ServiceError for CallError {
             Self::Invalid(_) | Self::Input(_) => ErrorKind::InvalidArgument,
             Self::WrongModel(_) => ErrorKind::WrongModel,
             &Self::QueueFull { retry_after_ms, .. } => ErrorKind::Overloaded { retry_after_ms },
-            Self::Loading | Self::Stopping => ErrorKind::Unavailable,
+            Self::OutOfMemory(_) => ErrorKind::Overloaded { retry_after_ms: OUT_OF_MEMORY_RETRY_AFTER_MS },
+            Self::Loading | Self::Stopping | Self::Device(_) => ErrorKind::Unavailable,
             Self::Internal(_) => ErrorKind::Internal,
         }
     }

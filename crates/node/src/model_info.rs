@@ -14,6 +14,8 @@ pub struct ModelInfo {
     pub arithmetic: String,
     /// Device that the model computes on: `cpu` or `cuda:N`.
     pub device: String,
+    /// Name, memory and compute capability of the GPU; `None` on a CPU.
+    pub accelerator: Option<String>,
     /// Width of a latent, d₁.
     pub latent_width: usize,
     /// Number of latents of a full window, which is a run of text tokens with one latent group.
@@ -56,6 +58,7 @@ impl ModelInfo {
             limits: Some(args.limits(&self.device)),
             load: None,
             counters: None,
+            accelerator: self.accelerator.clone().unwrap_or_default(),
         }
     }
 }

@@ -164,7 +164,8 @@ impl Router {
             let Some(picked) = balance::pick(&loads, |below| fastrand::usize(..below)) else {
                 return Selection::Full;
             };
-            match left[picked].acquire(tokens, self.config.node_calls_max, &matching) {
+            let calls_max = self.config.node_calls_max.unwrap_or_else(|| left[picked].calls_to_saturate());
+            match left[picked].acquire(tokens, calls_max, &matching) {
                 Some(guard) => return Selection::Acquired(guard),
                 None => left.remove(picked),
             };

@@ -28,7 +28,7 @@ pub struct RoutingConfig {
     pub decoders: Vec<String>,
     /// Maximum calls in flight on one node. The limit is twice as high for a principal (caller) that has no calls on
     /// the node. Further calls wait.
-    pub node_calls_max: usize,
+    pub node_calls_max: Option<usize>,
     /// Maximum wait for a suitable node to become ready.
     pub node_wait: Duration,
     /// Maximum time of one attempt, including its wait in the node's queue. Also the time for which a call is retried
@@ -233,7 +233,7 @@ mod tests {
         let config = RoutingConfig {
             compressors: Vec::new(),
             decoders: Vec::new(),
-            node_calls_max: 1,
+            node_calls_max: Some(1),
             node_wait: Duration::from_millis(10),
             call_timeout: Duration::from_secs(1),
             attempts_max: 1,

@@ -81,4 +81,6 @@ pub struct Description {
     pub takes_prompt: bool,
     /// Maximum bytes of a shard that the node accepts.
     pub shard_bytes_max: u64,
+    /// Maximum text tokens that the node computes at the same time.
+    pub batch_tokens_max: u64,
 }

@@ -49,7 +49,7 @@ where
 
     let shards = shards(&import.declared, windows)
         .map(|shard| spawn(Arc::clone(&import).write(shard)))
-        .buffered(import.gateway.config.shards_in_flight);
+        .buffered(import.gateway.shards_in_flight());
     pin_mut!(shards);
     let (mut utf8, mut hasher, mut entries) = (Utf8Check::default(), blake3::Hasher::new(), Vec::new());
     while let Some((entry, text)) = shards.try_next().await? {

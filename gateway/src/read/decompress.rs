@@ -30,7 +30,7 @@ where
                 let (gateway, options) = (Arc::clone(&gateway), Arc::clone(&options));
                 spawn(async move { decode(&gateway, &options, number, window?).await })
             })
-            .buffered(gateway.config.look_ahead);
+            .buffered(gateway.look_ahead());
         pin_mut!(texts);
         while let Some(text) = texts.next().await {
             yield text?;

@@ -136,7 +136,7 @@ fn decoded_windows(
     range: &Range<u64>,
 ) -> impl Stream<Item = Result<(WindowPosition, DecodedWindow), Error>> + Send + use<> {
     let positions = Vec::from_iter(positions(&found.value).filter(|position| overlaps(position, range)));
-    let look_ahead = gateway.config.look_ahead;
+    let look_ahead = gateway.look_ahead();
     let decode = move |position| {
         let (gateway, found) = (Arc::clone(&gateway), Arc::clone(&found));
         spawn(async move { decode_once(gateway, found, position).await })

@@ -60,6 +60,7 @@ impl FromWire<pb::DescribeResponse> for Description {
         if !(min..=max).contains(&default) {
             return Err(Invalid::new("shape.ratio_default", format!("must be {min} to {max}, is {default}")));
         }
+        let limits = required("limits", wire.limits)?;
         Ok(Self {
             stage,
             cascade: Cascade::from_wire(required("cascade", wire.cascade)?)?,
@@ -67,7 +68,8 @@ impl FromWire<pb::DescribeResponse> for Description {
             ratios: RatioRange { min, max, default },
             codec: required("shape.codec", Option::from_wire(shape.codec)?)?,
             takes_prompt: shape.takes_prompt,
-            shard_bytes_max: required("limits", wire.limits)?.shard_bytes_max,
+            shard_bytes_max: limits.shard_bytes_max,
+            batch_tokens_max: limits.batch_tokens_max,
         })
     }
 }

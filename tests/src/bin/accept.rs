@@ -1,17 +1,17 @@
 //! `accept TOPIC [ROW] [--full]`: runs an acceptance suite and prints one JSON line for each measured quantity.
 //!
 //! ROW is the name of one measurement of the suite. Each measurement yields one or more quantities. A line is
-//! `{"row", "value", "bound", "ok"}`, where `row` is the name of the quantity. `ok` is null if this machine lacks the
-//! hardware to measure the quantity. The exit code is 1 if any quantity is out of bounds. Standard error shows how long
-//! each row took.
+//! `{"row", "value", "bound", "ok"}`. Its `row` is the name of the quantity, which usually begins with the name of the
+//! measurement. `ok` is null if this machine lacks the hardware to measure the quantity. The exit code is 1 if any
+//! quantity is out of bounds. Standard error shows how long each measurement took.
 
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 use c3_tests::harness::fixtures::Corpus;
-use c3_tests::harness::row::Row;
-use c3_tests::suites::{architecture, chaos, found, pipeline, speed, store};
+use c3_tests::harness::quantity::Quantity;
+use c3_tests::suites::{architecture, chaos, found, gpu, pipeline, speed, store};
 use clap::{Parser, ValueEnum};
 
 /// The same allocator as in the programs.
@@ -23,9 +23,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 struct Arguments {
     /// Suite to run.
     topic: Topic,
-    /// Row (named measurement) of the suite to run [default: all rows].
+    /// Measurement of the suite to run, by name [default: all measurements].
     row: Option<String>,
-    /// Use whole texts and full counts, and include the rows that build everything from scratch.
+    /// Use whole texts and full counts, and include the measurements that build everything from scratch.
     #[arg(long)]
     full: bool,
 }
@@ -36,6 +36,8 @@ enum Topic {
     Pipeline,
     /// Throughput and latency on a CPU.
     SpeedCpu,
+    /// Throughput of the stages on an NVIDIA GPU, and agreement with the CPU.
+    SpeedGpu,
     /// Durability, integrity and size of the store; cost of codecs and ratios.
     Store,
     /// Nodes die, hang, corrupt answers and drain, but no call of a client fails.
@@ -51,6 +53,7 @@ impl Topic {
         match self {
             Self::Pipeline => pipeline::table::ROWS.to_vec(),
             Self::SpeedCpu => speed::table::ROWS.to_vec(),
+            Self::SpeedGpu => gpu::table::ROWS.to_vec(),
             Self::Store => store::table::ROWS.to_vec(),
             Self::Chaos => chaos::table::ROWS.to_vec(),
             Self::Found => found::table::rows(),
@@ -58,10 +61,11 @@ impl Topic {
         }
     }
 
-    async fn measure(self, row: &str, corpus: Corpus) -> Result<Vec<Row>> {
+    async fn measure(self, row: &str, corpus: Corpus) -> Result<Vec<Quantity>> {
         match self {
             Self::Pipeline => pipeline::table::measure(row, corpus).await,
             Self::SpeedCpu => speed::table::measure(row, corpus).await,
+            Self::SpeedGpu => gpu::table::measure(row, corpus).await,
             Self::Store => store::table::measure(row, corpus).await,
             Self::Chaos => chaos::table::measure(row, corpus).await,
             Self::Found => found::table::measure(row).await,
@@ -82,9 +86,9 @@ async fn main() -> Result<ExitCode> {
     let mut failed = false;
     for name in rows {
         let started = Instant::now();
-        for row in Row::from_result(name, topic.measure(name, Corpus { full }).await) {
-            println!("{}", serde_json::to_string(&row)?);
-            failed |= row.is_out_of_bounds();
+        for quantity in Quantity::from_result(name, topic.measure(name, Corpus { full }).await) {
+            println!("{}", serde_json::to_string(&quantity)?);
+            failed |= quantity.is_out_of_bounds();
         }
         eprintln!("{name}: {:.0} s", started.elapsed().as_secs_f64());
     }

@@ -1,4 +1,4 @@
-//! Test infrastructure: programs, clusters, faulty networks, clients, fixtures and rows.
+//! Test infrastructure: programs, clusters, faulty networks, clients, fixtures and measured quantities.
 
 pub mod cluster;
 pub mod compose;
@@ -12,6 +12,6 @@ pub mod otlp;
 pub mod process;
 pub mod proxy;
 pub mod ptrace;
+pub mod quantity;
 pub mod raw_http2;
-pub mod row;
 pub mod wait;

@@ -1,13 +1,14 @@
 //! Acceptance suites.
 //!
-//! A *suite* is a list of rows about one topic, such as `store`. A *row* is a named measurement on the real programs:
-//! `accept store kills` runs the row `kills` of the suite `store`. Each row yields one or more *quantities*. A quantity
-//! is a measured value with a name and, usually, a bound that the value must meet. Its type is
-//! [`Row`](crate::harness::row::Row), since `accept` prints each quantity as one row of output.
+//! A *suite* is a list of named measurements of the real programs about one topic, such as `store`. In the arguments of
+//! `accept`, a measurement is called a *row*: `accept store kills` runs the measurement `kills` of the suite `store`. Each
+//! measurement yields one or more [quantities](crate::harness::quantity::Quantity). A quantity is a measured value with
+//! a name and, usually, a bound that the value must meet.
 
 pub mod architecture;
 pub mod chaos;
 pub mod found;
+pub mod gpu;
 pub mod pipeline;
 pub mod speed;
 pub mod store;

@@ -8,14 +8,14 @@ mod weights;
 use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 
 pub(crate) use config::{NetworkConfig, Ratios};
 pub use manifest::{Manifest, StageFiles};
 pub(crate) use weights::{StoredTensor, Weights};
 
 use crate::layout::{Layout, PositionLayout};
-use crate::options::Options;
+use crate::options::{Device, Options};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, StageInfo};
 use config::Settings;
@@ -56,7 +56,6 @@ pub(crate) struct Checkpoint {
     /// Token ids that end an answer, in addition to `<|im_end|>`.
     pub(crate) end_ids: Vec<u32>,
     pub(crate) device: Device,
-    pub(crate) device_name: String,
     pub(crate) weights: Weights,
     files: Files,
 }
@@ -68,7 +67,7 @@ impl Checkpoint {
         let files = Files::open(source)?;
         let manifest = Manifest::read_or_derive(&files)?;
         manifest.check(&files, stage)?;
-        let (device, device_name) = options.device.open()?;
+        let device = options.device.open()?;
         let (settings, weights) = if files.has(&weights::gguf_file(stage)) {
             let gguf = weights::Gguf::open(&files, stage)?;
             (Settings::from_gguf(&gguf.content)?, Weights::Gguf(gguf))
@@ -84,7 +83,6 @@ impl Checkpoint {
             tokenizer: Arc::new(tokenizer),
             end_ids: settings.end_ids,
             device,
-            device_name,
             weights,
             files,
         })
@@ -111,7 +109,9 @@ impl Checkpoint {
             compressor_fingerprint: *self.manifest.compressor.fingerprint.as_bytes(),
             decoder_fingerprint: *self.manifest.decoder.fingerprint.as_bytes(),
             arithmetic,
-            device: self.device_name.clone(),
+            device: self.device.to_string(),
+            accelerator: self.device.accelerator(),
+            accelerator_memory: self.device.memory(),
             latent_width,
             latent_token_len: self.layout.latent_token_len,
             fixed_latents: self.layout.fixed_latents(),
@@ -126,13 +126,13 @@ impl Checkpoint {
     }
 
     /// Reads a tensor that is not part of the Qwen2 network: tensor `name` of `file` if the checkpoint has that file,
-    /// otherwise tensor `published` of the published main model. Returns f32 on the stage's device.
+    /// otherwise tensor `published` of the published main model. Returns f32.
     fn auxiliary(&self, file: &str, name: &str, published: &str) -> Result<Tensor, Error> {
         let tensor = if self.files.has(file) {
             files::tensor(&self.files.read(file)?, file, name)?
         } else {
             weights::main_tensor(&self.files, published)?
         };
-        Ok(tensor.to_dtype(DType::F32)?.to_device(&self.device)?)
+        Ok(tensor.to_dtype(DType::F32)?)
     }
 }

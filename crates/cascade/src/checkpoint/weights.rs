@@ -1,9 +1,11 @@
 //! Tensors of a stage from GGUF or safetensors, addressed by their published names.
 
+#[cfg(feature = "cuda")]
+use candle_core::DType;
 use candle_core::quantized::gguf_file::Content;
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::safetensors::MmapedSafetensors;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 
 use super::Stage;
 use super::files::{Files, ReadSeek};
@@ -59,6 +61,27 @@ impl Weights {
             }
             Self::Dense(_) => false,
         }
+    }
+}
+
+/// Properties of stored tensors, for the loaders of GPUs.
+#[cfg(feature = "cuda")]
+impl Weights {
+    /// Returns the shape of a matrix, `[outputs, inputs]`. Fails with [`Error::Checkpoint`] if there is no such matrix.
+    pub(crate) fn matrix_shape(&self, name: &str) -> Result<[usize; 2], Error> {
+        let shape = match self {
+            Self::Gguf(gguf) => gguf.content.tensor_infos.get(&gguf_name(name)).map(|info| info.shape.dims().to_vec()),
+            Self::Dense(tensors) => tensors.get(name).ok().map(|view| view.shape().to_vec()),
+        };
+        let shape = shape.and_then(|shape| <[usize; 2]>::try_from(shape).ok());
+        shape.ok_or_else(|| Error::checkpoint(format!("the checkpoint has no matrix {name}")))
+    }
+
+    /// Returns the bytes of a dense tensor as they are in the file, or `None` if it does not have the type `dtype`.
+    pub(crate) fn stored_bytes(&self, name: &str, dtype: DType) -> Option<&[u8]> {
+        let Self::Dense(tensors) = self else { return None };
+        let view = tensors.get(name).ok()?;
+        (DType::try_from(view.dtype()).ok()? == dtype).then(|| view.data())
     }
 
     /// Returns the data type of dense weights, read from the final norm, or `None` for a GGUF file.

@@ -4,12 +4,10 @@ mod session;
 
 use std::sync::Arc;
 
-use candle_core::Tensor;
-
 use crate::chat::{self, Generation};
 use crate::checkpoint::{Checkpoint, Source, Stage};
 use crate::layout::Layout;
-use crate::network::{KvCache, Pattern, Projector, Qwen2, Sequence};
+use crate::network::{self, Argmax, Input, InputLayer, KvCache, KvCapacity, Network, Pattern, Sequence};
 use crate::options::Options;
 use crate::prompt::{Prompt, RECONSTRUCT, WindowLayout, WindowSize};
 use crate::tokenizer::Tokenizer;
@@ -18,8 +16,7 @@ pub use session::{DecodeSession, DecodeWindow, Task};
 
 /// Second stage of a cascade: the main model and the projector.
 pub struct Decoder {
-    network: Qwen2,
-    projector: Projector,
+    network: Box<dyn Network>,
     layout: Layout,
     tokenizer: Arc<Tokenizer>,
     reconstruct_prompt: Prompt,
@@ -27,7 +24,6 @@ pub struct Decoder {
     prefix_cache: KvCache,
     pad_id: u32,
     end_ids: Vec<u32>,
-    non_text_ids: Vec<u32>,
     info: StageInfo,
 }
 
@@ -70,31 +66,41 @@ impl Decoder {
     pub fn load(source: Source<'_>, options: &Options) -> Result<Self, Error> {
         let mut checkpoint = Checkpoint::open(source, Stage::Decoder, options)?;
         let (weight, bias) = checkpoint.projector()?;
-        let network = Qwen2::load(&mut checkpoint, options)?;
         let (out, latent_width) = weight.dims2()?;
-        if out != network.hidden() || bias.dims() != [out] {
+        if out != checkpoint.network.hidden || bias.dims() != [out] {
             return Err(Error::checkpoint(format!(
                 "the projector has {out} outputs, which does not match the network"
             )));
         }
         let tokenizer = checkpoint.tokenizer.clone();
+        let (weight, bias) = (weight.flatten_all()?.to_vec1()?, bias.to_vec1()?);
+        let input = InputLayer::Projector { weight, bias };
+        let network = network::load(&mut checkpoint, input, tokenizer.non_text_ids(), options)?;
         let reconstruct_prompt = Prompt::new(&tokenizer, RECONSTRUCT)?;
-        let mut prefix_cache = network.new_cache();
-        let positions: Vec<u32> = (0..reconstruct_prompt.prefix.len() as u32).collect();
-        let rows = Sequence { cache: &mut prefix_cache, rows: positions.len(), pattern: Pattern::Causal };
-        network.forward(network.embed(&reconstruct_prompt.prefix)?, &positions, &mut [rows])?;
+        let prefix = &reconstruct_prompt.prefix;
+        let mut prefix_cache = network.cache(KvCapacity::causal(prefix.len()), None)?;
+        network.hidden(&mut [Sequence {
+            cache: &mut prefix_cache,
+            input: vec![Input::Tokens(prefix.clone())],
+            positions: (0..prefix.len() as u32).collect(),
+            pattern: Pattern::Causal,
+            outputs: 0,
+        }])?;
         Ok(Self {
             info: checkpoint.info(latent_width, network.arithmetic()),
-            projector: network.projector(network.convert(weight)?, network.convert(bias)?)?,
             layout: checkpoint.layout,
             reconstruct_prompt,
             prefix_cache,
             pad_id: tokenizer.special("<imgpad>")?,
             end_ids: checkpoint.end_ids,
-            non_text_ids: tokenizer.non_text_ids(),
             tokenizer,
             network,
         })
+    }
+
+    /// Fails with [`Error::Gpu`] if the device has failed: the program must restart to use it again.
+    pub fn check_device(&self) -> Result<(), Error> {
+        self.network.check_device()
     }
 
     /// Properties of the stage.
@@ -120,39 +126,40 @@ impl Decoder {
             return Ok(Vec::new());
         }
         let mut layouts = Vec::with_capacity(windows.len());
-        let mut inputs = Vec::with_capacity(2 * windows.len()); // prompt and slots per window
-        let mut positions = Vec::new();
+        let mut caches = Vec::with_capacity(windows.len());
         for window in windows {
             self.text(window.tokens)?;
+            self.check_shape(window.latents)?;
             let layout = self.window_layout(window.latents, window.tokens.len(), window.ratio)?;
-            let slots = || (0..layout.blocks.steps()).flat_map(|step| layout.blocks.slots(step));
-            let ids: Vec<u32> = slots().map(|slot| layout.input_token(slot, window.tokens)).collect();
-            inputs.extend([
-                layout.prompt_rows(&self.prompt_input(&self.reconstruct_prompt, window.latents)?)?,
-                self.network.embed(&ids)?,
-            ]);
-            positions.extend(layout.prompt_positions(&self.layout));
-            positions.extend(slots().map(|slot| layout.slot_position(slot)));
+            caches.push(self.network.cache(KvCapacity::blocks(layout.blocks), Some(&self.prefix_cache))?);
             layouts.push(layout);
         }
-        let mut caches: Vec<_> = windows.iter().map(|_| self.prefix_cache.clone()).collect();
-        let mut sequences: Vec<_> = caches
-            .iter_mut()
-            .zip(&layouts)
-            .map(|(cache, WindowLayout { blocks, .. })| Sequence {
+        let mut pass = Vec::with_capacity(windows.len());
+        let mut targets = Vec::new();
+        for ((window, layout), cache) in windows.iter().zip(&layouts).zip(&mut caches) {
+            let slots = || (0..layout.blocks.steps()).flat_map(|step| layout.blocks.slots(step));
+            let ids = slots().map(|slot| layout.input_token(slot, window.tokens)).collect();
+            targets.extend(slots().map(|slot| window.tokens[slot]));
+            pass.push(Sequence {
                 cache,
-                rows: blocks.prompt + blocks.tokens - self.prefix_cache.rows(),
-                pattern: Pattern::blocks(*blocks),
-            })
-            .collect();
-        let hidden = self.network.forward(Tensor::cat(&inputs, 0)?, &positions, &mut sequences)?;
-        let mut first = 0;
+                input: vec![
+                    Input::Latents(&window.latents.values),
+                    Input::Tokens(layout.suffix_rows(&self.reconstruct_prompt.suffix)),
+                    Input::Tokens(ids),
+                ],
+                positions: [layout.prompt_positions(&self.layout), slots().map(|s| layout.slot_position(s)).collect()]
+                    .concat(),
+                pattern: Pattern::blocks(layout.blocks),
+                outputs: window.tokens.len(),
+            });
+        }
+        let argmax = self.network.argmax(&mut pass, Some(&targets))?;
+        let mut rest = argmax.as_slice();
         let mut verdicts = Vec::with_capacity(windows.len());
         for (window, layout) in windows.iter().zip(&layouts) {
-            first += layout.blocks.prompt - self.prefix_cache.rows();
-            let rows = hidden.narrow(0, first, layout.blocks.tokens)?;
-            verdicts.push(self.verdicts(&rows, window.tokens, layout)?);
-            first += layout.blocks.tokens;
+            let (own, others) = rest.split_at(window.tokens.len());
+            verdicts.push(verdicts_of(own, window.tokens, layout));
+            rest = others;
         }
         Ok(verdicts)
     }
@@ -185,19 +192,26 @@ impl Decoder {
     /// Projects latents to the decoder's hidden states, `[count][hidden]`. Fails with [`Error::InvalidInput`] if
     /// latents have the wrong shape.
     pub fn projected(&self, latents: &Latents) -> Result<Vec<f32>, Error> {
-        Ok(self.project(latents)?.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1()?)
+        self.check_shape(latents)?;
+        self.network.project(&latents.values)
     }
 
     /// Returns the logits that follow the chat-formatted `prompt`, one per vocabulary id, without the n-gram ban of the
     /// chat. Fails with [`Error::InvalidInput`] if latents have the wrong shape.
     pub fn prompt_logits(&self, prompt: &str, latents: &Latents) -> Result<Vec<f32>, Error> {
-        let input = self.prompt_input(&Prompt::new(&self.tokenizer, prompt)?, latents)?;
-        let rows = input.dim(0)?;
-        let mut cache = self.prefix_cache.clone();
-        let positions: Vec<u32> = (cache.rows() as u32..).take(rows).collect();
-        let sequence = Sequence { cache: &mut cache, rows, pattern: Pattern::Causal };
-        let hidden = self.network.forward(input, &positions, &mut [sequence])?;
-        self.network.logits(&hidden.narrow(0, rows - 1, 1)?)
+        self.check_shape(latents)?;
+        let suffix = Prompt::new(&self.tokenizer, prompt)?.suffix;
+        let rows = latents.count + suffix.len();
+        let capacity = KvCapacity::causal(self.prefix_cache.rows() + rows);
+        let mut cache = self.network.cache(capacity, Some(&self.prefix_cache))?;
+        let positions = (cache.rows() as u32..).take(rows).collect();
+        self.network.logits(&mut [Sequence {
+            cache: &mut cache,
+            input: vec![Input::Latents(&latents.values), Input::Tokens(suffix)],
+            positions,
+            pattern: Pattern::Causal,
+            outputs: 1,
+        }])
     }
 
     /// Creates the state of a chat answer to `prompt` with `latents` latents. A `tokens_max` of 0 means
@@ -213,16 +227,6 @@ impl Decoder {
         WindowLayout::new(&self.layout, &self.reconstruct_prompt, self.pad_id, size)
     }
 
-    /// Returns the input hidden states of a prompt without its prefix: the projected latents, then the suffix.
-    fn prompt_input(&self, prompt: &Prompt, latents: &Latents) -> Result<Tensor, Error> {
-        Ok(Tensor::cat(&[self.project(latents)?, self.network.embed(&prompt.suffix)?], 0)?)
-    }
-
-    fn project(&self, latents: &Latents) -> Result<Tensor, Error> {
-        self.check_shape(latents)?;
-        self.projector.forward(&latents.values, latents.count)
-    }
-
     fn check_shape(&self, Latents { values, count, width }: &Latents) -> Result<(), Error> {
         let expected = self.info.latent_width;
         if *width == expected && values.len() == count * width {
@@ -231,18 +235,16 @@ impl Decoder {
         let given = values.len();
         Err(Error::input(format!("{given} values for {count} latents of width {width}: expected {count} x {expected}")))
     }
+}
 
-    /// Returns verdicts in text order. `hidden` has a row per slot, in the order of [`WindowLayout::blocks`].
-    fn verdicts(&self, hidden: &Tensor, tokens: &[u32], layout: &WindowLayout) -> Result<Vec<TokenVerdict>, Error> {
-        let slots: Vec<usize> = (0..layout.blocks.steps()).flat_map(|step| layout.blocks.slots(step)).collect();
-        let truth: Vec<u32> = slots.iter().map(|&slot| tokens[slot]).collect();
-        let argmax = self.network.argmax(hidden, &self.non_text_ids, Some(&truth))?;
-        let mut verdicts = vec![TokenVerdict { predicted: 0, correct: false, margin: 0.0 }; tokens.len()];
-        for ((slot, truth), argmax) in slots.into_iter().zip(truth).zip(argmax) {
-            let correct = argmax.id == truth;
-            let other = if correct { argmax.runner_up } else { argmax.logit };
-            verdicts[slot] = TokenVerdict { predicted: argmax.id, correct, margin: argmax.target - other };
-        }
-        Ok(verdicts)
+/// Returns verdicts in text order. `argmax` has an entry per slot, in the row order of [`WindowLayout::blocks`].
+fn verdicts_of(argmax: &[Argmax], tokens: &[u32], layout: &WindowLayout) -> Vec<TokenVerdict> {
+    let slots = (0..layout.blocks.steps()).flat_map(|step| layout.blocks.slots(step));
+    let mut verdicts = vec![TokenVerdict { predicted: 0, correct: false, margin: 0.0 }; tokens.len()];
+    for (slot, argmax) in slots.zip(argmax) {
+        let correct = argmax.id == tokens[slot];
+        let other = if correct { argmax.runner_up } else { argmax.logit };
+        verdicts[slot] = TokenVerdict { predicted: argmax.id, correct, margin: argmax.target - other };
     }
+    verdicts
 }

@@ -1,11 +1,9 @@
 //! Decode sessions: each has the state of one window that is being decoded. [`step`] advances a batch of sessions.
 
-use candle_core::Tensor;
-
 use super::{Decoder, Latents};
 use crate::Error;
 use crate::chat::Generation;
-use crate::network::{Argmax, KvCache, Pattern, Sequence};
+use crate::network::{Argmax, Input, KvCache, KvCapacity, Pattern, Sequence};
 use crate::prompt::{Prompt, WindowLayout};
 
 /// Decoding task for the latents of a window.
@@ -80,7 +78,12 @@ impl DecodeSession {
             },
         };
         decoder.check_shape(&latents)?;
-        Ok(Self { latents, cache: decoder.prefix_cache.clone(), progress, text_taken: false })
+        let capacity = match &progress {
+            Progress::Reconstruct(window) => KvCapacity::blocks(window.layout.blocks),
+            Progress::Generate { generation, .. } => KvCapacity::causal(generation.rows_max()),
+        };
+        let cache = decoder.network.cache(capacity, Some(&decoder.prefix_cache))?;
+        Ok(Self { latents, cache, progress, text_taken: false })
     }
 
     /// Returns true if decoding has finished.
@@ -126,36 +129,42 @@ impl DecodeSession {
         }
     }
 
-    /// Returns the input rows of the next step, `[rows, hidden]`, their position ids, and the number of rows at the end
-    /// that predict tokens.
-    fn next_rows(&self, decoder: &Decoder) -> Result<(Tensor, Vec<u32>, usize), Error> {
+    /// Returns the rows of the next step.
+    fn next_rows(&mut self, decoder: &Decoder) -> Sequence<'_> {
         let prefix = decoder.prefix_cache.rows();
         let first_step = self.cache.rows() == prefix;
-        match &self.progress {
+        let pattern = self.pattern();
+        let latents = Input::Latents(&self.latents.values);
+        let (input, positions, outputs) = match &self.progress {
             Progress::Reconstruct(window) => {
                 let layout = &window.layout;
                 let slots = || layout.blocks.slots(window.step);
                 let ids: Vec<u32> = slots().map(|slot| layout.input_token(slot, &window.tokens)).collect();
-                let rows = decoder.network.embed(&ids)?;
-                let positions = slots().map(|slot| layout.slot_position(slot));
-                if !first_step {
-                    return Ok((rows, positions.collect(), ids.len()));
+                let positions: Vec<u32> = slots().map(|slot| layout.slot_position(slot)).collect();
+                let outputs = ids.len();
+                if first_step {
+                    let suffix = layout.suffix_rows(&decoder.reconstruct_prompt.suffix);
+                    let positions = [layout.prompt_positions(&decoder.layout), positions].concat();
+                    (vec![latents, Input::Tokens(suffix), Input::Tokens(ids)], positions, outputs)
+                } else {
+                    (vec![Input::Tokens(ids)], positions, outputs)
                 }
-                let prompt = layout.prompt_rows(&decoder.prompt_input(&decoder.reconstruct_prompt, &self.latents)?)?;
-                let prompt_positions = layout.prompt_positions(&decoder.layout);
-                let positions = prompt_positions.into_iter().chain(positions);
-                Ok((Tensor::cat(&[prompt, rows], 0)?, positions.collect(), ids.len()))
             }
             Progress::Generate { prompt, .. } if first_step => {
-                let rows = decoder.prompt_input(prompt, &self.latents)?;
-                let positions = (prefix as u32..).take(rows.dim(0)?).collect();
-                Ok((rows, positions, 1))
+                let rows = self.latents.count + prompt.suffix.len();
+                let positions = (prefix as u32..).take(rows).collect();
+                (vec![latents, Input::Tokens(prompt.suffix.clone())], positions, 1)
             }
             Progress::Generate { generation, .. } => {
                 let last = generation.tokens().last().copied().unwrap_or_default();
-                Ok((decoder.network.embed(&[last])?, vec![self.cache.rows() as u32], 1))
+                (vec![Input::Tokens(vec![last])], vec![self.cache.rows() as u32], 1)
             }
-        }
+        };
+        Sequence { cache: &mut self.cache, input, positions, pattern, outputs }
+    }
+
+    fn is_generation(&self) -> bool {
+        matches!(self.progress, Progress::Generate { .. })
     }
 
     fn pattern(&self) -> Pattern {
@@ -183,45 +192,29 @@ impl Reconstruction {
 
 /// See [`Decoder::step`].
 pub(super) fn step(decoder: &Decoder, sessions: &mut [&mut DecodeSession]) -> Result<(), Error> {
-    let mut active: Vec<&mut DecodeSession> =
-        sessions.iter_mut().map(|session| &mut **session).filter(|session| !session.done()).collect();
-    if active.is_empty() {
-        return Ok(());
-    }
-    let next: Vec<_> = active.iter().map(|session| session.next_rows(decoder)).collect::<Result<_, _>>()?;
-    let input = Tensor::cat(&next.iter().map(|(rows, ..)| rows).collect::<Vec<_>>(), 0)?;
-    let positions: Vec<u32> = next.iter().flat_map(|(_, positions, _)| positions).copied().collect();
-    let mut sequences: Vec<Sequence<'_>> = active
-        .iter_mut()
-        .zip(&next)
-        .map(|(session, (_, positions, _))| {
-            let pattern = session.pattern();
-            Sequence { cache: &mut session.cache, rows: positions.len(), pattern }
-        })
-        .collect();
-    let hidden = decoder.network.forward(input, &positions, &mut sequences)?;
-    let mut end = 0;
-    let (mut reconstructions, mut predicting) = (Vec::new(), Vec::new());
-    for (session, (_, positions, tokens)) in active.into_iter().zip(&next) {
-        end += positions.len();
-        let rows = hidden.narrow(0, end - tokens, *tokens)?;
-        match &mut session.progress {
-            Progress::Generate { generation, .. } => generation.push_greedy(&mut decoder.network.logits(&rows)?),
-            Progress::Reconstruct(window) => {
-                reconstructions.push((window, *tokens));
-                predicting.push(rows);
+    let active = sessions.iter_mut().map(|session| &mut **session).filter(|session| !session.done());
+    let (mut generations, mut reconstructions): (Vec<_>, Vec<_>) = active.partition(|session| session.is_generation());
+    if !generations.is_empty() {
+        let mut pass: Vec<_> = generations.iter_mut().map(|session| session.next_rows(decoder)).collect();
+        let mut logits = decoder.network.logits(&mut pass)?;
+        let vocabulary = logits.len() / generations.len();
+        for (session, logits) in generations.into_iter().zip(logits.chunks_exact_mut(vocabulary)) {
+            if let Progress::Generate { generation, .. } = &mut session.progress {
+                generation.push_greedy(logits);
             }
         }
     }
-    if predicting.is_empty() {
-        return Ok(());
-    }
-    let argmax = decoder.network.argmax(&Tensor::cat(&predicting, 0)?, &decoder.non_text_ids, None)?;
-    let mut rest = argmax.as_slice();
-    for (window, tokens) in reconstructions {
-        let (own, others) = rest.split_at(tokens);
-        window.push(decoder, own)?;
-        rest = others;
+    if !reconstructions.is_empty() {
+        let mut pass: Vec<_> = reconstructions.iter_mut().map(|session| session.next_rows(decoder)).collect();
+        let argmax = decoder.network.argmax(&mut pass, None)?;
+        let mut rest = argmax.as_slice();
+        for session in reconstructions {
+            if let Progress::Reconstruct(window) = &mut session.progress {
+                let (own, others) = rest.split_at(window.layout.blocks.active(window.step));
+                window.push(decoder, own)?;
+                rest = others;
+            }
+        }
     }
     Ok(())
 }

@@ -1,36 +1,100 @@
 //! The Qwen2 network, for both stages and both checkpoint layouts.
 //!
-//! A forward pass takes rows of hidden states, packed without padding: the new rows of several sequences, one sequence
-//! after the other. Norms and linear layers compute each row independently. Only attention depends on the sequence of a
-//! row. The network follows Qwen2 as in transformers 4.49, which the published code uses.
+//! A [`Network`] runs on one device. It takes the new rows of several sequences, packed without padding, and returns
+//! what the caller needs of their last rows: hidden states, logits, or the argmax. No tensor crosses this trait, so each
+//! backend keeps its data on its device, in its own layout. Norms and linear layers compute every row
+//! independently. Only attention needs to know which sequence a row belongs to. The network follows Qwen2 as in
+//! transformers 4.49, which the published code uses.
 //!
-//! There are two backends: [`candle`] runs dense or dequantised weights on any device; [`cpu`] runs quantised weights
-//! on a CPU, in our own kernels with one named arithmetic.
+//! There are three backends:
+//!
+//! - [`cpu`] runs quantised weights on a CPU with our own kernels;
+//! - `cuda` runs quantised and dense weights on an NVIDIA GPU with our own kernels and cuBLAS;
+//! - [`candle`] runs dense or dequantised weights on a CPU. It is slow, and the reference that tests compare with.
 
-mod backend;
 mod candle;
 pub(crate) mod cpu;
-
-use candle_core::{DType, Device, Tensor};
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
+mod select;
 
 use crate::Error;
-use crate::checkpoint::Checkpoint;
 use crate::layout::Blocks;
-use crate::options::Options;
-use backend::Backend;
-use cpu::{Dense, LayerKv};
+pub(crate) use select::load;
 
-/// Maximum rows whose logits candle computes and copies to host memory at once: 16 MiB for the default model.
-const LOGIT_ROWS_MAX: usize = 256;
+/// A network with the weights of one stage, on one device.
+pub(crate) trait Network: Send + Sync {
+    /// Returns the name of the arithmetic: the order and precision of every operation. Networks with the same weights
+    /// and arithmetic compute the same bits.
+    fn arithmetic(&self) -> String;
 
-/// New rows of one sequence in a forward pass.
+    /// Returns the bytes per row of the KV cache, summed over all layers: an upper bound over all kinds of rows.
+    fn kv_row_bytes(&self) -> usize;
+
+    /// Returns a KV cache for one sequence, empty or with the rows of `prefix`. Fails if the device has no memory left.
+    fn cache(&self, capacity: KvCapacity, prefix: Option<&KvCache>) -> Result<KvCache, Error>;
+
+    /// Runs a pass and returns the hidden states of the output rows after the final norm, `[rows][hidden]`.
+    fn hidden(&self, pass: &mut [Sequence<'_>]) -> Result<Vec<f32>, Error>;
+
+    /// Runs a pass and returns the argmax of each output row's logits. The ids that were masked when the network was
+    /// loaded are excluded. `targets` has one id per output row; [`Argmax::target`] is its logit.
+    fn argmax(&self, pass: &mut [Sequence<'_>], targets: Option<&[u32]>) -> Result<Vec<Argmax>, Error>;
+
+    /// Runs a pass and returns the logits of the output rows, `[rows][vocabulary]`. No id is masked.
+    fn logits(&self, pass: &mut [Sequence<'_>]) -> Result<Vec<f32>, Error>;
+
+    /// Fails with [`Error::Gpu`] if the device has failed and cannot be used any more.
+    fn check_device(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Projects latents, `[count][latent width]`, to hidden states, `[count][hidden]`.
+    fn project(&self, latents: &[f32]) -> Result<Vec<f32>, Error>;
+}
+
+/// New rows of one sequence in a pass. The pass appends their keys and values to `cache`.
 pub(crate) struct Sequence<'a> {
-    /// Keys and values of the earlier rows. The pass appends the keys and values of the new rows.
+    /// Keys and values of the earlier rows.
     pub(crate) cache: &'a mut KvCache,
-    /// Number of new rows.
-    pub(crate) rows: usize,
+    /// Input of the new rows, in their order.
+    pub(crate) input: Vec<Input<'a>>,
+    /// Position id of each new row.
+    pub(crate) positions: Vec<u32>,
     /// Attention pattern of the whole sequence.
     pub(crate) pattern: Pattern,
+    /// Number of output rows: new rows at the end whose result the caller needs.
+    pub(crate) outputs: usize,
+}
+
+impl Sequence<'_> {
+    /// Number of new rows.
+    pub(crate) fn rows(&self) -> usize {
+        self.positions.len()
+    }
+}
+
+/// Input of consecutive rows.
+pub(crate) enum Input<'a> {
+    /// Token ids, one per row.
+    Tokens(Vec<u32>),
+    /// Latents, `[rows][latent width]`. The projector maps each to a hidden state.
+    Latents(&'a [f32]),
+    /// The first rows of the query embedding, as many as this number.
+    Queries(usize),
+}
+
+/// Layer of a stage outside the Qwen2 network, with f32 weights in row-major order.
+pub(crate) enum InputLayer {
+    /// Query embedding of the compressor, `[latent_token_len][hidden]`.
+    Queries(Vec<f32>),
+    /// Linear layer of the decoder from latents to hidden states.
+    Projector {
+        /// `[hidden][latent width]`
+        weight: Vec<f32>,
+        /// `[hidden]`
+        bias: Vec<f32>,
+    },
 }
 
 /// Number and width of attention heads.
@@ -41,12 +105,21 @@ struct Heads {
     dim: usize,
 }
 
+impl Heads {
+    /// Number of query heads per key head.
+    #[inline(always)]
+    fn group(self) -> usize {
+        self.query / self.key
+    }
+}
+
 /// Attention pattern of a sequence. Every row attends to itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pattern {
     /// A row attends to all earlier rows.
     Causal,
-    /// Prompt rows attend to all earlier rows, slots to the whole prompt and to the earlier slots of their block.
+    /// A prompt row attends to all earlier rows. A slot, the row that predicts one text token, attends to the whole
+    /// prompt and to the earlier slots of its own block.
     Blocks(Blocks),
 }
 
@@ -57,18 +130,42 @@ impl Pattern {
     }
 }
 
+/// Maximum rows that a KV cache can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct KvCapacity {
+    /// Rows that attend to all earlier rows.
+    pub(crate) causal: usize,
+    /// Slots of blocks.
+    pub(crate) slots: usize,
+}
+
+impl KvCapacity {
+    /// Returns the capacity for `rows` causal rows.
+    pub(crate) fn causal(rows: usize) -> Self {
+        Self { causal: rows, slots: 0 }
+    }
+
+    /// Returns the capacity for a prompt and the slots after it.
+    pub(crate) fn blocks(blocks: Blocks) -> Self {
+        match Pattern::blocks(blocks) {
+            Pattern::Causal => Self::causal(blocks.prompt + blocks.tokens),
+            Pattern::Blocks(blocks) => Self { causal: blocks.prompt, slots: blocks.tokens },
+        }
+    }
+}
+
 /// KV cache of one sequence.
-#[derive(Clone)]
 pub(crate) struct KvCache {
     layers: Layers,
     rows: usize,
 }
 
-/// Keys and values per layer.
-#[derive(Clone)]
+/// Keys and values of all layers.
 enum Layers {
-    Cpu(Vec<LayerKv>),
+    Cpu(Vec<cpu::LayerKv>),
     Candle(Vec<candle::LayerCache>),
+    #[cfg(feature = "cuda")]
+    Cuda(cuda::KvBuffer),
 }
 
 impl KvCache {
@@ -77,30 +174,65 @@ impl KvCache {
         self.rows
     }
 
-    fn cpu(&self) -> &[LayerKv] {
+    fn cpu(&self) -> &[cpu::LayerKv] {
         match &self.layers {
             Layers::Cpu(layers) => layers,
-            Layers::Candle(_) => &[],
+            _ => &[],
         }
     }
 
-    fn cpu_mut(&mut self) -> &mut [LayerKv] {
+    fn cpu_mut(&mut self) -> &mut [cpu::LayerKv] {
         match &mut self.layers {
             Layers::Cpu(layers) => layers,
-            Layers::Candle(_) => &mut [],
+            _ => &mut [],
+        }
+    }
+
+    fn candle(&self) -> &[candle::LayerCache] {
+        match &self.layers {
+            Layers::Candle(layers) => layers,
+            _ => &[],
         }
     }
 
     fn candle_mut(&mut self) -> &mut [candle::LayerCache] {
         match &mut self.layers {
             Layers::Candle(layers) => layers,
-            Layers::Cpu(_) => &mut [],
+            _ => &mut [],
         }
     }
 }
 
+/// Counts the new rows of a pass as cached. Every backend calls this at the end of a pass.
+fn advance(pass: &mut [Sequence<'_>]) {
+    for sequence in pass {
+        sequence.cache.rows += sequence.rows();
+    }
+}
+
+/// Returns the output rows of `rows`, `[all new rows of the pass][width]`.
+fn outputs(pass: &[Sequence<'_>], rows: &[f32], width: usize) -> Vec<f32> {
+    let mut outputs = Vec::with_capacity(pass.iter().map(|sequence| sequence.outputs * width).sum());
+    let mut end = 0;
+    for sequence in pass {
+        end += sequence.rows();
+        outputs.extend_from_slice(&rows[(end - sequence.outputs) * width..end * width]);
+    }
+    outputs
+}
+
+/// Error of a pass with latents through a network that has no projector.
+fn no_projector() -> Error {
+    Error::input("the compressor takes no latents: send them to a decoder")
+}
+
+/// Error of a pass with queries through a network that has no query embedding.
+fn no_queries() -> Error {
+    Error::input("the decoder has no query embedding: compress with a compressor")
+}
+
 /// Result of greedy decoding for one row. The logits of masked ids are minus infinity.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Argmax {
     /// Id with the largest logit; the smallest such id on a tie.
     pub(crate) id: u32,
@@ -122,169 +254,4 @@ impl Argmax {
         let target = target.map_or(f32::NEG_INFINITY, |id| logits[id as usize]);
         Self { id: id as u32, logit, runner_up, target }
     }
-}
-
-/// A Qwen2 network.
-pub(crate) struct Qwen2 {
-    hidden: usize,
-    device: Device,
-    backend: Backend,
-    network: Network,
-}
-
-enum Network {
-    Cpu(Box<cpu::Network>),
-    Candle(Box<candle::Network>),
-}
-
-impl Qwen2 {
-    /// Loads the network of an opened stage. Fails with [`Error::Device`] if the device does not support the options,
-    /// with [`Error::Checkpoint`] or [`Error::Candle`] if a tensor is missing or malformed.
-    pub(crate) fn load(checkpoint: &mut Checkpoint, options: &Options) -> Result<Self, Error> {
-        let Checkpoint { network: config, weights, device, .. } = checkpoint;
-        let cpu_supported = cpu::supports(weights, config);
-        let backend = Backend::select(options, device, weights.stored_dtype()?, cpu_supported)?;
-        let network = match backend {
-            Backend::Cpu(isa) => Network::Cpu(Box::new(cpu::Network::load(weights, config, isa)?)),
-            Backend::Candle(dtype) => Network::Candle(Box::new(candle::Network::load(weights, config, dtype, device)?)),
-        };
-        Ok(Self { hidden: config.hidden, device: device.clone(), backend, network })
-    }
-
-    /// Width of a hidden state.
-    pub(crate) fn hidden(&self) -> usize {
-        self.hidden
-    }
-
-    /// Name of the arithmetic.
-    pub(crate) fn arithmetic(&self) -> String {
-        self.backend.arithmetic(&self.device)
-    }
-
-    /// Converts `tensor` to the data type of hidden states.
-    pub(crate) fn convert(&self, tensor: Tensor) -> Result<Tensor, Error> {
-        Ok(tensor.to_dtype(self.backend.dtype())?)
-    }
-
-    /// Returns an empty KV cache for one sequence.
-    pub(crate) fn new_cache(&self) -> KvCache {
-        let layers = match &self.network {
-            Network::Cpu(network) => Layers::Cpu(network.new_cache()),
-            Network::Candle(network) => Layers::Candle(network.new_cache()),
-        };
-        KvCache { layers, rows: 0 }
-    }
-
-    /// Bytes per row of the KV cache, summed over all layers.
-    pub(crate) fn kv_row_bytes(&self) -> usize {
-        match &self.network {
-            Network::Cpu(network) => network.kv_row_bytes(),
-            Network::Candle(network) => network.kv_row_bytes(),
-        }
-    }
-
-    /// Returns the embeddings of `ids`, `[ids, hidden]`.
-    pub(crate) fn embed(&self, ids: &[u32]) -> Result<Tensor, Error> {
-        match &self.network {
-            Network::Cpu(network) => self.tensor(network.embed(ids)),
-            Network::Candle(network) => network.embed(ids),
-        }
-    }
-
-    /// Runs a forward pass and appends the new keys and values to the KV caches.
-    ///
-    /// `hidden` is `[rows, hidden]`: the new rows of all sequences, in order. `positions` has one position id per row.
-    /// Returns the hidden states after the final norm, `[rows, hidden]`.
-    pub(crate) fn forward(
-        &self,
-        hidden: Tensor,
-        positions: &[u32],
-        sequences: &mut [Sequence<'_>],
-    ) -> Result<Tensor, Error> {
-        let hidden = match &self.network {
-            Network::Cpu(network) => {
-                let mut rows = floats(&hidden)?;
-                network.forward(&mut rows, positions, sequences);
-                self.tensor(rows)
-            }
-            Network::Candle(network) => network.forward(hidden, positions, sequences),
-        }?;
-        for sequence in sequences {
-            sequence.cache.rows += sequence.rows;
-        }
-        Ok(hidden)
-    }
-
-    /// Returns the logits of hidden states `[rows, hidden]` in host memory, `[rows][vocabulary]`.
-    pub(crate) fn logits(&self, hidden: &Tensor) -> Result<Vec<f32>, Error> {
-        match &self.network {
-            Network::Cpu(network) => Ok(network.logits(&floats(hidden)?)),
-            Network::Candle(network) => floats(&network.logits(hidden)?),
-        }
-    }
-
-    /// Returns the argmax of each row's logits, for hidden states `[rows, hidden]`.
-    ///
-    /// Ids in `masked` are excluded. `targets` has one id per row, whose logit is returned in [`Argmax::target`].
-    pub(crate) fn argmax(
-        &self,
-        hidden: &Tensor,
-        masked: &[u32],
-        targets: Option<&[u32]>,
-    ) -> Result<Vec<Argmax>, Error> {
-        if let Network::Cpu(network) = &self.network {
-            return Ok(network.argmax(&floats(hidden)?, masked, targets));
-        }
-        let rows = hidden.dim(0)?;
-        let mut argmax = Vec::with_capacity(rows);
-        for first in (0..rows).step_by(LOGIT_ROWS_MAX) {
-            let count = LOGIT_ROWS_MAX.min(rows - first);
-            let mut logits = self.logits(&hidden.narrow(0, first, count)?)?;
-            let vocabulary = logits.len() / count;
-            for (row, logits) in logits.chunks_exact_mut(vocabulary).enumerate() {
-                masked.iter().for_each(|&id| logits[id as usize] = f32::NEG_INFINITY);
-                argmax.push(Argmax::of(logits, targets.map(|ids| ids[first + row])));
-            }
-        }
-        Ok(argmax)
-    }
-
-    /// Builds the layer that maps latents to hidden states. `weight` is `[hidden, latent width]`, `bias` is `[hidden]`.
-    pub(crate) fn projector(&self, weight: Tensor, bias: Tensor) -> Result<Projector, Error> {
-        match self.backend {
-            Backend::Cpu(isa) => Ok(Projector::Cpu(Dense::new(isa, &floats(&weight)?, floats(&bias)?), self.hidden)),
-            Backend::Candle(_) => Ok(Projector::Candle { weight, bias }),
-        }
-    }
-
-    fn tensor(&self, rows: Vec<f32>) -> Result<Tensor, Error> {
-        let count = rows.len() / self.hidden;
-        Ok(Tensor::from_vec(rows, (count, self.hidden), &Device::Cpu)?)
-    }
-}
-
-/// Linear layer from the compressor's latents to the decoder's hidden states.
-pub(crate) enum Projector {
-    /// Layer of the CPU backend, and the width of hidden states.
-    Cpu(Dense, usize),
-    /// Layer of the candle backend.
-    Candle { weight: Tensor, bias: Tensor },
-}
-
-impl Projector {
-    /// Projects `count` latents, `[count][latent width]`, to `[count, hidden]`.
-    pub(crate) fn forward(&self, latents: &[f32], count: usize) -> Result<Tensor, Error> {
-        match self {
-            Self::Cpu(dense, hidden) => Ok(Tensor::from_vec(dense.forward(latents), (count, *hidden), &Device::Cpu)?),
-            Self::Candle { weight, bias } => {
-                let latents = Tensor::new(latents, weight.device())?.reshape((count, ()))?;
-                let latents = latents.to_dtype(weight.dtype())?;
-                Ok(latents.matmul(&weight.t()?)?.broadcast_add(bias)?)
-            }
-        }
-    }
-}
-
-fn floats(tensor: &Tensor) -> Result<Vec<f32>, Error> {
-    Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
 }

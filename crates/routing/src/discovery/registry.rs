@@ -296,6 +296,7 @@ mod tests {
             codec: LatentCodec::Q4_0,
             takes_prompt: false,
             shard_bytes_max: SHARD_BYTES_MAX as u64,
+            batch_tokens_max: 1024,
         }
     }
 

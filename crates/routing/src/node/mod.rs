@@ -28,6 +28,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Interval and timeout of HTTP/2 keep-alive pings, which detect a dead connection before the next call uses it.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
+/// Batches above this size are not believed: a wrong description must not flood the node.
+const BATCH_TOKENS_MAX: u64 = 1 << 20;
+/// Text tokens of a small call: one window of the default model at ratio 20 (text tokens per latent).
+const CALL_TOKENS: u64 = 640;
+/// Minimum calls in flight on a node, however small its batches are.
+const CALLS_MIN: usize = 32;
+
 /// Channel that propagates the trace context, deadline and principal of the current call.
 pub(crate) type NodeChannel = InterceptedService<Channel, Propagate>;
 
@@ -189,9 +196,25 @@ impl Node {
         state.info.clone().filter(|_| state.health == Health::Ready)
     }
 
+    /// Returns the node's stage.
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
     /// Returns whether the node takes calls.
     pub fn is_ready(&self) -> bool {
         self.ready_info().is_some()
+    }
+
+    /// Returns the text tokens in flight that keep the node busy: its current batch and the next one.
+    pub fn tokens_to_saturate(&self) -> u64 {
+        let batch = self.info().map_or(0, |info| info.description.batch_tokens_max);
+        2 * batch.min(BATCH_TOKENS_MAX)
+    }
+
+    /// Returns the calls in flight that keep the node busy.
+    pub(crate) fn calls_to_saturate(&self) -> usize {
+        CALLS_MIN.max((self.tokens_to_saturate() / CALL_TOKENS) as usize)
     }
 
     /// Returns the name of the node's arithmetic, if the node has described itself.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use c3_cascade::{DecodeWindow, Decoder, Latents, Options, Precision, Task};
+use c3_cascade::{DecodeWindow, Decoder, Dtype, Latents, Options, Task};
 use safetensors::SafeTensors;
 
 pub use default_layout::default_layout;
@@ -25,8 +25,8 @@ pub enum Arithmetic {
 impl Arithmetic {
     fn options(self, options: Options) -> Options {
         match self {
-            Self::F32 => Options { precision: Precision::F32, ..options },
-            Self::Served => Options { precision: Precision::Auto, ..options },
+            Self::F32 => Options { dtype: Dtype::F32, ..options },
+            Self::Served => Options { dtype: Dtype::Auto, ..options },
         }
     }
 

@@ -7,7 +7,7 @@ use c3_cascade::{Compressor, Decoder, Latents, Options, Source, Task};
 use serde::Deserialize;
 
 use super::{Arithmetic, Vectors, decode, max_difference};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 
 /// Maximum absolute difference of latents, projections and logits.
 const TOLERANCE: f64 = 1e-4;
@@ -59,23 +59,23 @@ struct SpecialInput {
 }
 
 /// Compares the checkpoint in the folder `model` with the vectors in the folder `vectors`.
-pub fn published_layout(model: &Path, vectors: &Path, options: Options) -> Result<Vec<Row>> {
+pub fn published_layout(model: &Path, vectors: &Path, options: Options) -> Result<Vec<Quantity>> {
     let options = Arithmetic::F32.options(options);
     let compressor = Compressor::load(Source::Folder(model), &options)?;
     let decoder = Decoder::load(Source::Folder(model), &options)?;
     let index: Index = serde_json::from_slice(&std::fs::read(vectors.join("vectors.json"))?)?;
     let vectors = Vectors::read(&vectors.join("vectors.safetensors"))?;
-    let mut rows = Vec::new();
+    let mut quantities = Vec::new();
     for case in &index.cases {
-        rows.extend(numbers(case, &vectors, &compressor, &decoder)?);
+        quantities.extend(numbers(case, &vectors, &compressor, &decoder)?);
     }
     for case in &index.scripted {
-        rows.extend(scripted(case, &decoder)?);
+        quantities.extend(scripted(case, &decoder)?);
     }
     for case in &index.odd_inputs {
-        rows.extend(special_input(case, &compressor, &decoder)?);
+        quantities.extend(special_input(case, &compressor, &decoder)?);
     }
-    Ok(rows)
+    Ok(quantities)
 }
 
 fn latents(compressor: &Compressor, context: &str) -> Result<Latents> {
@@ -88,7 +88,7 @@ fn generate(prompt: &str, tokens_max: usize) -> Task {
     Task::Generate { prompt: prompt.to_owned(), tokens_max }
 }
 
-fn numbers(case: &Case, vectors: &Vectors, compressor: &Compressor, decoder: &Decoder) -> Result<Vec<Row>> {
+fn numbers(case: &Case, vectors: &Vectors, compressor: &Compressor, decoder: &Decoder) -> Result<Vec<Quantity>> {
     let name = |what: &str| format!("golden-published-f32-{}-{what}", case.name);
     let vector = |what: &str| vectors.floats(&format!("case{}.{what}", case.case));
     let latents = latents(compressor, &case.context)?;
@@ -96,20 +96,20 @@ fn numbers(case: &Case, vectors: &Vectors, compressor: &Compressor, decoder: &De
     let logits = decoder.prompt_logits(&case.prompt, &latents)?;
     let prompt = decoder.generation(&case.prompt, latents.count, 0)?.prompt().to_vec();
     let [of_latents, of_projected] = [vector("latents")?, vector("projected")?];
-    let mut rows = vec![
-        Row::at_most(name("latents"), max_difference(&latents.values, of_latents), TOLERANCE),
-        Row::at_most(name("projected"), max_difference(&projected, of_projected), TOLERANCE),
-        Row::at_most(name("logits"), max_difference(&logits, vector("prompt_logits")?), TOLERANCE),
-        Row::holds(name("prompt"), prompt == case.prompt_ids, "the vectors' ids"),
+    let mut quantities = vec![
+        Quantity::at_most(name("latents"), max_difference(&latents.values, of_latents), TOLERANCE),
+        Quantity::at_most(name("projected"), max_difference(&projected, of_projected), TOLERANCE),
+        Quantity::at_most(name("logits"), max_difference(&logits, vector("prompt_logits")?), TOLERANCE),
+        Quantity::holds(name("prompt"), prompt == case.prompt_ids, "the vectors' ids"),
     ];
     let task = generate(&case.prompt, case.greedy_tokens.len());
     let (tokens, text) = decode(decoder, latents, task)?;
-    rows.push(Row::holds(name("greedy"), tokens == case.greedy_tokens, "the vectors' ids"));
-    rows.push(Row::equal(name("text"), text, case.returned_text.clone()));
-    Ok(rows)
+    quantities.push(Quantity::holds(name("greedy"), tokens == case.greedy_tokens, "the vectors' ids"));
+    quantities.push(Quantity::equal(name("text"), text, case.returned_text.clone()));
+    Ok(quantities)
 }
 
-fn scripted(case: &Scripted, decoder: &Decoder) -> Result<Vec<Row>> {
+fn scripted(case: &Scripted, decoder: &Decoder) -> Result<Vec<Quantity>> {
     let name = |what: &str| format!("golden-published-scripted-{}-{what}", case.name);
     let latents = decoder.info().latent_token_len;
     let mut generation = decoder.generation(&case.prompt, latents, case.max_new_tokens)?;
@@ -123,14 +123,14 @@ fn scripted(case: &Scripted, decoder: &Decoder) -> Result<Vec<Row>> {
         generation.push_greedy(&mut logits);
     }
     Ok(vec![
-        Row::holds(name("prompt"), generation.prompt() == case.prompt_ids, "the vectors' ids"),
-        Row::equal(name("tokens"), generation.tokens().to_vec(), case.output_tokens.clone()),
-        Row::equal(name("raw"), generation.raw_text(), case.raw_decode.clone()),
-        Row::equal(name("text"), generation.text(), case.returned_text.clone()),
+        Quantity::holds(name("prompt"), generation.prompt() == case.prompt_ids, "the vectors' ids"),
+        Quantity::equal(name("tokens"), generation.tokens().to_vec(), case.output_tokens.clone()),
+        Quantity::equal(name("raw"), generation.raw_text(), case.raw_decode.clone()),
+        Quantity::equal(name("text"), generation.text(), case.returned_text.clone()),
     ])
 }
 
-fn special_input(case: &SpecialInput, compressor: &Compressor, decoder: &Decoder) -> Result<Vec<Row>> {
+fn special_input(case: &SpecialInput, compressor: &Compressor, decoder: &Decoder) -> Result<Vec<Quantity>> {
     let name = |what: &str| format!("golden-published-odd-{}-{what}", case.name);
     let run = || -> Result<_> {
         let latents = latents(compressor, &case.context)?;
@@ -141,10 +141,15 @@ fn special_input(case: &SpecialInput, compressor: &Compressor, decoder: &Decoder
         (Err(error), Some(raises)) => {
             let refused = error.downcast_ref::<c3_cascade::Error>();
             let ours = matches!(refused, Some(c3_cascade::Error::InvalidInput(_)));
-            return Ok(vec![Row::observed(name("refused"), error.to_string(), ours, format!("an error, as {raises}"))]);
+            return Ok(vec![Quantity::observed(
+                name("refused"),
+                error.to_string(),
+                ours,
+                format!("an error, as {raises}"),
+            )]);
         }
         (Ok(_), Some(raises)) => {
-            return Ok(vec![Row::observed(name("refused"), "accepted", false, format!("an error, as {raises}"))]);
+            return Ok(vec![Quantity::observed(name("refused"), "accepted", false, format!("an error, as {raises}"))]);
         }
         (run, None) => run?,
     };
@@ -153,8 +158,8 @@ fn special_input(case: &SpecialInput, compressor: &Compressor, decoder: &Decoder
     let difference = top.map(|&(id, logit)| f64::from((logits[id as usize] - logit).abs())).fold(0.0, f64::max);
     let (tokens, _) = decode(decoder, latents, generate(&case.prompt, case.output_tokens.len()))?;
     Ok(vec![
-        Row::holds(name("prompt"), prompt == case.prompt_ids, "the vectors' ids"),
-        Row::at_most(name("logits"), difference, TOLERANCE),
-        Row::equal(name("tokens"), tokens, case.output_tokens.clone()),
+        Quantity::holds(name("prompt"), prompt == case.prompt_ids, "the vectors' ids"),
+        Quantity::at_most(name("logits"), difference, TOLERANCE),
+        Quantity::equal(name("tokens"), tokens, case.output_tokens.clone()),
     ])
 }

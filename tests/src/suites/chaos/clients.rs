@@ -14,7 +14,7 @@ use super::load::{Workload, p50, p99};
 use super::read_load::ReadLoad;
 use crate::harness::cluster::{Cluster, ClusterSpec};
 use crate::harness::gateway_api::{GatewayApi, first_text};
-use crate::harness::row::{Row, median};
+use crate::harness::quantity::{Quantity, median};
 use crate::harness::wait::until;
 
 /// Maximum time to wait for an event that should be immediate.
@@ -24,7 +24,7 @@ const CONNECTIONS: usize = 8;
 
 /// Starts `clients` reads of `documents` documents and cancels all of them at the same moment; the gateway and the
 /// decoder must have no work left within a second. The gateway must have accepted every read.
-pub async fn cancelled(text: &str, clients: usize, documents: usize) -> Result<Vec<Row>> {
+pub async fn cancelled(text: &str, clients: usize, documents: usize) -> Result<Vec<Quantity>> {
     const FREE_MAX: f64 = 1.0;
     let wide = ["--calls-max", "8192", "--look-ahead", "2"].map(str::to_owned);
     let cluster = ClusterSpec { gateway_args: wide.to_vec(), node_args: wide[..2].to_vec(), ..ClusterSpec::default() };
@@ -54,8 +54,8 @@ pub async fn cancelled(text: &str, clients: usize, documents: usize) -> Result<V
     free.await?;
     let seconds = left.elapsed().as_secs_f64();
     Ok(vec![
-        Row::equal("cancelled-clients", opened, clients),
-        Row::at_most("cancelled-slots-free-seconds", seconds, FREE_MAX),
+        Quantity::equal("cancelled-clients", opened, clients),
+        Quantity::at_most("cancelled-slots-free-seconds", seconds, FREE_MAX),
     ])
 }
 
@@ -64,7 +64,7 @@ pub async fn cancelled(text: &str, clients: usize, documents: usize) -> Result<V
 ///
 /// Alternates between two loads. First, closed-loop clients measure the peak rate, one client for each call that the
 /// gateway accepts at a time. Then, open-loop load starts calls at ten times the peak rate.
-pub async fn overload(text: &str, duration: Duration) -> Result<Vec<Row>> {
+pub async fn overload(text: &str, duration: Duration) -> Result<Vec<Quantity>> {
     const TIMES: f64 = 10.0;
     const GOODPUT_MIN: f64 = 0.9;
     const GROWTH_MAX: f64 = 1.2;
@@ -91,19 +91,19 @@ pub async fn overload(text: &str, duration: Duration) -> Result<Vec<Row>> {
     // Divides each goodput by the mean of the peak rates before and after it, because the machine's speed drifts.
     let ratios = zip(&goodputs, peaks.windows(2)).map(|(goodput, peaks)| 2.0 * goodput / (peaks[0] + peaks[1]));
     let growth = peak_memory(&cluster)? as f64 / memory as f64;
-    let mut rows = vec![
-        Row::equal("overload-refused-without-overload", refused, 0),
-        Row::reported("overload-peaks-calls-per-second", &peaks),
-        Row::reported("overload-goodputs-calls-per-second", &goodputs),
-        Row::at_least("overload-goodput-over-peak", median(ratios.collect()), GOODPUT_MIN),
-        Row::at_most("overload-memory-over-before", growth, GROWTH_MAX),
+    let mut quantities = vec![
+        Quantity::equal("overload-refused-without-overload", refused, 0),
+        Quantity::reported("overload-peaks-calls-per-second", &peaks),
+        Quantity::reported("overload-goodputs-calls-per-second", &goodputs),
+        Quantity::at_least("overload-goodput-over-peak", median(ratios.collect()), GOODPUT_MIN),
+        Quantity::at_most("overload-memory-over-before", growth, GROWTH_MAX),
     ];
-    rows.extend(load.refusals("overload"));
-    Ok(rows)
+    quantities.extend(load.refusals("overload"));
+    Ok(quantities)
 }
 
 /// Starts more reads than the gateway may queue; it must refuse the excess with a retry delay and serve a later read.
-pub async fn excess_load(text: &str) -> Result<Vec<Row>> {
+pub async fn excess_load(text: &str) -> Result<Vec<Quantity>> {
     const DOCUMENTS: usize = 8;
     /// Pause after each call, in which the call enters the queue.
     const BETWEEN: Duration = Duration::from_millis(50);
@@ -121,10 +121,10 @@ pub async fn excess_load(text: &str) -> Result<Vec<Row>> {
     let read = load.answers();
     let (id, text) = &work.documents()[DOCUMENTS - 1];
     let after = api.get(id).await?.text == text.as_bytes();
-    let mut rows = vec![Row::observed("excess-load-read", read, read > 0, "at least 1")];
-    rows.extend(load.refusals("excess-load"));
-    rows.push(Row::holds("excess-load-over", after, "a later read succeeds"));
-    Ok(rows)
+    let mut quantities = vec![Quantity::observed("excess-load-read", read, read > 0, "at least 1")];
+    quantities.extend(load.refusals("excess-load"));
+    quantities.push(Quantity::holds("excess-load-over", after, "a later read succeeds"));
+    Ok(quantities)
 }
 
 /// Returns the sum of all programs' peak resident memory, in bytes.
@@ -135,7 +135,7 @@ fn peak_memory(cluster: &Cluster) -> Result<u64> {
 
 /// Reads ten long documents concurrently while another connection steadily reads short ones; the p99 latency of the
 /// short reads may at most triple. The long documents have more windows than a node accepts at a time.
-pub async fn fair(text: &str, duration: Duration) -> Result<Vec<Row>> {
+pub async fn fair(text: &str, duration: Duration) -> Result<Vec<Quantity>> {
     const TIMES: usize = 10;
     const P99_MAX: f64 = 3.0;
     let cluster = ClusterSpec::default().start().await?;
@@ -163,8 +163,8 @@ pub async fn fair(text: &str, duration: Duration) -> Result<Vec<Row>> {
     let read = burst.iter().map(Vec::len).sum::<usize>();
     let seconds = [&before, &beside].map(|took| [p50(took), p99(took)]);
     Ok(vec![
-        Row::at_least("fair-long-documents-of-the-burst", read as f64, TIMES as f64),
-        Row::reported("fair-steady-p50-p99-seconds-before-and-beside", seconds),
-        Row::at_most("fair-steady-p99-over-before", p99(&beside) / p99(&before), P99_MAX),
+        Quantity::at_least("fair-long-documents-of-the-burst", read as f64, TIMES as f64),
+        Quantity::reported("fair-steady-p50-p99-seconds-before-and-beside", seconds),
+        Quantity::at_most("fair-steady-p99-over-before", p99(&beside) / p99(&before), P99_MAX),
     ])
 }

@@ -8,7 +8,7 @@ use c3_proto::pb::NodeState;
 use crate::harness::fixtures;
 use crate::harness::gateway_api::GatewayApi;
 use crate::harness::process::{Launch, Process, Program, free_address};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 use crate::harness::wait::until;
 
 /// Maximum time until an announcement, a refusal or an expired lease takes effect. A lease, the time for which an
@@ -17,7 +17,7 @@ const LIMIT: Duration = Duration::from_secs(40);
 
 /// Runs a gateway without configured nodes, to which two nodes announce themselves; a put and a get must work. The
 /// gateway must also refuse the announcement of an unreachable address, and remove a node that dies.
-pub async fn announced(text: &str) -> Result<Vec<Row>> {
+pub async fn announced(text: &str) -> Result<Vec<Quantity>> {
     let folder = tempfile::TempDir::with_prefix("c3-announced-")?;
     let data = folder.path().join("data");
     let gateway = Launch::new(Program::Gateway).arg("--accept-nodes").arg("--data").arg(data);
@@ -64,14 +64,14 @@ pub async fn announced(text: &str) -> Result<Vec<Row>> {
         (nodes.len() == 1).then_some(())
     });
     Ok(vec![
-        Row::holds("announced-nodes-work", same, "identical"),
-        Row::holds("announced-unreachable-refused", logged && !taken, "refused, with the reason in both logs"),
-        Row::holds("announced-dead-removed", removed.await.is_ok(), "removed when its lease expires"),
+        Quantity::holds("announced-nodes-work", same, "identical"),
+        Quantity::holds("announced-unreachable-refused", logged && !taken, "refused, with the reason in both logs"),
+        Quantity::holds("announced-dead-removed", removed.await.is_ok(), "removed when its lease expires"),
     ])
 }
 
 /// Runs a gateway that finds its nodes by DNS names; a put and a get must work.
-pub async fn resolved(text: &str) -> Result<Vec<Row>> {
+pub async fn resolved(text: &str) -> Result<Vec<Quantity>> {
     let folder = tempfile::TempDir::with_prefix("c3-resolved-")?;
     let node = |program| Launch::new(program).arg("--model").arg(fixtures::default_model());
     let compressor = node(Program::CompressorNode).serve(folder.path()).await?;
@@ -83,5 +83,5 @@ pub async fn resolved(text: &str) -> Result<Vec<Row>> {
     let api = GatewayApi::to(&gateway)?;
     let put = api.put_at(text.as_bytes(), 20).await?.document.context("no document")?;
     let same = api.get(&crate::harness::gateway_api::id_of(&put)).await?.text == text.as_bytes();
-    Ok(vec![Row::holds("resolved-nodes-work", same, "identical")])
+    Ok(vec![Quantity::holds("resolved-nodes-work", same, "identical")])
 }

@@ -13,7 +13,7 @@ use super::nodes::{prepare, verdict};
 use crate::harness::cluster::ClusterSpec;
 use crate::harness::fixtures::stretch;
 use crate::harness::process::{Launch, Program};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 use crate::harness::wait::until;
 
 /// Number of concurrent clients.
@@ -27,7 +27,7 @@ const FILE_BYTES: usize = 4_500;
 /// Restarts two gateways of one store alternately, `rounds` times each, under load; no call may fail and no
 /// acknowledged document may be lost. The clients use the public client library and `c3`, and know the addresses of
 /// both gateways.
-pub async fn rolling(text: &str, rounds: usize) -> Result<Vec<Row>> {
+pub async fn rolling(text: &str, rounds: usize) -> Result<Vec<Quantity>> {
     // Most calls last longer than this drain timeout, so a restart interrupts them.
     let gateway_args = ["--drain-timeout", "300ms"].map(str::to_owned).to_vec();
     let mut cluster =
@@ -57,9 +57,9 @@ pub async fn rolling(text: &str, rounds: usize) -> Result<Vec<Row>> {
         nodes.iter().all(|node| node.calls_in_flight == 0).then_some(())
     });
     idle.await?;
-    let mut rows = verdict("rolling-gateways", &api, &report).await;
-    rows.extend(puts);
-    Ok(rows)
+    let mut quantities = verdict("rolling-gateways", &api, &report).await;
+    quantities.extend(puts);
+    Ok(quantities)
 }
 
 /// Waits until [`CLIENTS`] more calls have ended. Without this wait, restarts could follow each other so fast that no
@@ -71,7 +71,7 @@ async fn progress(load: &Load) -> Result<()> {
 }
 
 /// Puts different files one after another with `c3 put` until `over` is cancelled.
-async fn put_files(text: String, urls: String, over: CancellationToken) -> Result<Vec<Row>> {
+async fn put_files(text: String, urls: String, over: CancellationToken) -> Result<Vec<Quantity>> {
     let file = NamedTempFile::new()?;
     let (mut failed, mut stored) = (Vec::new(), 0);
     while !over.is_cancelled() {
@@ -86,7 +86,7 @@ async fn put_files(text: String, urls: String, over: CancellationToken) -> Resul
         }
     }
     Ok(vec![
-        Row::equal("rolling-gateways-files-failed", failed, Vec::new()),
-        Row::observed("rolling-gateways-files-put", stored, stored > 0, "at least 1"),
+        Quantity::equal("rolling-gateways-files-failed", failed, Vec::new()),
+        Quantity::observed("rolling-gateways-files-put", stored, stored > 0, "at least 1"),
     ])
 }

@@ -13,7 +13,7 @@ use crate::harness::cluster::{Cluster, ClusterSpec};
 use crate::harness::gateway_api::GatewayApi;
 use crate::harness::proxy::Link;
 use crate::harness::ptrace::StoppedThreads;
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 use crate::harness::wait::until;
 use crate::suites::store::ops::Rng;
 
@@ -80,8 +80,8 @@ impl Scenario {
         what: &str,
         duration: Duration,
         mut set_silent: impl FnMut(&mut Cluster, usize, bool) -> Result<()>,
-    ) -> Result<Vec<Row>> {
-        let mut rows = Vec::new();
+    ) -> Result<Vec<Quantity>> {
+        let mut quantities = Vec::new();
         for (stage, number) in [("compressor", 0), ("decoder", NODES)] {
             self.busy(number).await?;
             let started = Instant::now();
@@ -89,10 +89,10 @@ impl Scenario {
             let moved = self.moved(number).await;
             sleep(duration.saturating_sub(started.elapsed())).await;
             set_silent(&mut self.cluster, number, false)?;
-            rows.push(Row::at_most(format!("{name}-{stage}-{what}-seconds"), moved?, MOVED_MAX));
+            quantities.push(Quantity::at_most(format!("{name}-{stage}-{what}-seconds"), moved?, MOVED_MAX));
             self.cluster.wait_until_ready().await?;
         }
-        Ok(rows)
+        Ok(quantities)
     }
 
     async fn end(self) -> Result<(Cluster, GatewayApi, LoadReport)> {
@@ -108,19 +108,19 @@ pub(super) async fn prepare(api: &GatewayApi, text: &str) -> Result<Workload> {
 
 /// Returns the quantities that all loads have in common: successful calls, failed calls, wrong texts, and lost
 /// documents.
-pub(super) async fn verdict(name: &str, api: &GatewayApi, report: &LoadReport) -> Vec<Row> {
+pub(super) async fn verdict(name: &str, api: &GatewayApi, report: &LoadReport) -> Vec<Quantity> {
     let (failed, messages) = report.failures();
     vec![
-        Row::observed(format!("{name}-calls"), report.succeeded, report.succeeded > 0, "at least 1"),
-        Row::observed(format!("{name}-failed"), (failed, messages), failed == 0, "= 0"),
-        Row::equal(format!("{name}-wrong-texts"), report.wrong, 0),
-        Row::equal(format!("{name}-acknowledged-lost"), report.lost(api).await, Vec::new()),
+        Quantity::observed(format!("{name}-calls"), report.succeeded, report.succeeded > 0, "at least 1"),
+        Quantity::observed(format!("{name}-failed"), (failed, messages), failed == 0, "= 0"),
+        Quantity::equal(format!("{name}-wrong-texts"), report.wrong, 0),
+        Quantity::equal(format!("{name}-acknowledged-lost"), report.lost(api).await, Vec::new()),
     ]
 }
 
 /// Kills `count` random nodes with SIGKILL while they have calls in flight; no call may fail. Restarts each node before
 /// the next kill.
-pub async fn kills(text: &str, count: usize, seed: u64) -> Result<Vec<Row>> {
+pub async fn kills(text: &str, count: usize, seed: u64) -> Result<Vec<Quantity>> {
     let (mut scenario, mut rng) = (Scenario::begin(ClusterSpec::default(), text).await?, Rng::new(seed));
     let mut in_flight = 0;
     for _ in 0..count {
@@ -132,26 +132,26 @@ pub async fn kills(text: &str, count: usize, seed: u64) -> Result<Vec<Row>> {
         scenario.cluster.wait_until_ready().await?;
     }
     let (_cluster, api, report) = scenario.end().await?;
-    let mut rows = vec![Row::equal(format!("kills-with-calls-in-flight (seed {seed})"), in_flight, count)];
-    rows.extend(verdict("kills", &api, &report).await);
-    Ok(rows)
+    let mut quantities = vec![Quantity::equal(format!("kills-with-calls-in-flight (seed {seed})"), in_flight, count)];
+    quantities.extend(verdict("kills", &api, &report).await);
+    Ok(quantities)
 }
 
 /// Stops the process of one node of each stage with SIGSTOP for the duration `hangs`; no call may fail, and the gateway
 /// must move the node's calls to other nodes within [`MOVED_MAX`] seconds.
-pub async fn stopped(text: &str, hangs: Duration) -> Result<Vec<Row>> {
+pub async fn stopped(text: &str, hangs: Duration) -> Result<Vec<Quantity>> {
     let mut scenario = Scenario::begin(ClusterSpec::default(), text).await?;
     let hang = |cluster: &mut Cluster, number, hangs| cluster.node(number).signal(if hangs { "STOP" } else { "CONT" });
-    let mut rows = scenario.silence("stopped", "share-moves", hangs, hang).await?;
+    let mut quantities = scenario.silence("stopped", "share-moves", hangs, hang).await?;
     let (_cluster, api, report) = scenario.end().await?;
-    rows.extend(verdict("stopped", &api, &report).await);
-    Ok(rows)
+    quantities.extend(verdict("stopped", &api, &report).await);
+    Ok(quantities)
 }
 
 /// Stops the model threads of one node of each stage for the duration `hangs`; no call may fail, and the gateway must
 /// move the node's calls to other nodes within [`MOVED_MAX`] seconds. This simulates a device that never answers: the
 /// gRPC server of the node keeps answering.
-pub async fn hung(text: &str, hangs: Duration) -> Result<Vec<Row>> {
+pub async fn hung(text: &str, hangs: Duration) -> Result<Vec<Quantity>> {
     let node_args = ["--stall-timeout", "2s"].map(str::to_owned).to_vec();
     let mut scenario = Scenario::begin(ClusterSpec { node_args, ..ClusterSpec::default() }, text).await?;
     let mut held = None;
@@ -161,28 +161,28 @@ pub async fn hung(text: &str, hangs: Duration) -> Result<Vec<Row>> {
         held = hangs.then(hold).transpose()?;
         Ok(())
     };
-    let mut rows = scenario.silence("hung", "share-moves", hangs, hang).await?;
+    let mut quantities = scenario.silence("hung", "share-moves", hangs, hang).await?;
     let (_cluster, api, report) = scenario.end().await?;
-    rows.extend(verdict("hung", &api, &report).await);
-    Ok(rows)
+    quantities.extend(verdict("hung", &api, &report).await);
+    Ok(quantities)
 }
 
 /// Forwards no data to or from one node of each stage for the duration `vanish`, while connections stay open; no call
 /// may fail, and the gateway must move the node's calls to other nodes within [`MOVED_MAX`] seconds.
-pub async fn half_open(text: &str, vanish: Duration) -> Result<Vec<Row>> {
+pub async fn half_open(text: &str, vanish: Duration) -> Result<Vec<Quantity>> {
     let mut scenario = Scenario::begin(ClusterSpec { proxied: true, ..ClusterSpec::default() }, text).await?;
     let cut = |cluster: &mut Cluster, number: usize, dead| {
         cluster.proxies[number].set(Link { dead, ..Link::default() });
         Ok(())
     };
-    let mut rows = scenario.silence("half-open", "left-out", vanish, cut).await?;
+    let mut quantities = scenario.silence("half-open", "left-out", vanish, cut).await?;
     let (_cluster, api, report) = scenario.end().await?;
-    rows.extend(verdict("half-open", &api, &report).await);
-    Ok(rows)
+    quantities.extend(verdict("half-open", &api, &report).await);
+    Ok(quantities)
 }
 
 /// Drains and restarts every node, one after another, `rounds` times; no call may fail.
-pub async fn rolling(text: &str, rounds: usize) -> Result<Vec<Row>> {
+pub async fn rolling(text: &str, rounds: usize) -> Result<Vec<Quantity>> {
     let mut scenario = Scenario::begin(ClusterSpec::default(), text).await?;
     for _ in 0..rounds {
         for number in 0..scenario.cluster.nodes() {
@@ -198,7 +198,7 @@ pub async fn rolling(text: &str, rounds: usize) -> Result<Vec<Row>> {
 /// Slows one of three decoders down to a tenth of its speed; the p99 latency of gets may at most double, and no call
 /// may fail. The decoder is stopped for nine tenths of the time. There are only as many clients as undisturbed
 /// decoders, which therefore have enough capacity.
-pub async fn slow(text: &str, duration: Duration) -> Result<Vec<Row>> {
+pub async fn slow(text: &str, duration: Duration) -> Result<Vec<Quantity>> {
     const P99_MAX: f64 = 2.0;
     const CLIENTS: usize = NODES - 1;
     let (period, mut cluster) = (Duration::from_millis(50), ClusterSpec::default());
@@ -220,17 +220,17 @@ pub async fn slow(text: &str, duration: Duration) -> Result<Vec<Row>> {
         sleep(period).await;
     }
     let report = load.end().await?;
-    let mut rows = verdict("slow", &api, &report).await;
-    rows.push(Row::reported("slow-nodes-ejected", ejections(&cluster)));
+    let mut quantities = verdict("slow", &api, &report).await;
+    quantities.push(Quantity::reported("slow-nodes-ejected", ejections(&cluster)));
     let seconds = [&before, &report].map(|report| [p50(&report.gets), p99(&report.gets)]);
-    rows.push(Row::reported("slow-p50-p99-seconds-without-and-with", seconds));
-    rows.push(Row::at_most("slow-node-p99-over-without", p99(&report.gets) / p99(&before.gets), P99_MAX));
-    Ok(rows)
+    quantities.push(Quantity::reported("slow-p50-p99-seconds-without-and-with", seconds));
+    quantities.push(Quantity::at_most("slow-node-p99-over-without", p99(&report.gets) / p99(&before.gets), P99_MAX));
+    Ok(quantities)
 }
 
 /// Runs one corrupt node of each stage beside two correct ones; the gateway must eject both corrupt nodes, no call may
 /// fail, and no text may be wrong.
-pub async fn byzantine(text: &str, duration: Duration) -> Result<Vec<Row>> {
+pub async fn byzantine(text: &str, duration: Duration) -> Result<Vec<Quantity>> {
     // The real nodes behind the corrupt ones are in a cluster of their own, whose gateway must not call them.
     let mut behind = ClusterSpec::default().start().await?;
     let corrupt =
@@ -253,17 +253,17 @@ pub async fn byzantine(text: &str, duration: Duration) -> Result<Vec<Row>> {
     let all_ejected = async || corrupt.iter().all(is_ejected).then_some(());
     let _ = until("the corrupt nodes to be ejected", EJECTION_LIMIT.saturating_sub(duration), all_ejected).await;
     let report = load.end().await?;
-    let mut rows = verdict("byzantine", &api, &report).await;
+    let mut quantities = verdict("byzantine", &api, &report).await;
     for (stage, node) in stages.into_iter().zip(&corrupt) {
         let name = format!("byzantine-{}-ejected", stage.trim_start_matches('-'));
-        rows.push(Row::holds(name, is_ejected(node), "ejected"));
+        quantities.push(Quantity::holds(name, is_ejected(node), "ejected"));
     }
-    Ok(rows)
+    Ok(quantities)
 }
 
 /// Sends `puts` concurrent puts of short documents, then `gets` concurrent gets of these documents; all must succeed,
 /// and the gateway must eject no node.
-pub async fn bursts(puts: usize, gets: usize) -> Result<Vec<Row>> {
+pub async fn bursts(puts: usize, gets: usize) -> Result<Vec<Quantity>> {
     let wide = ["--calls-max", "4096"].map(str::to_owned);
     let spec = ClusterSpec { node_args: wide.to_vec(), gateway_args: wide.to_vec(), ..ClusterSpec::default() };
     let cluster = ClusterSpec { compressors: NODES, decoders: NODES, ..spec }.start().await?;
@@ -281,16 +281,16 @@ pub async fn bursts(puts: usize, gets: usize) -> Result<Vec<Row>> {
     let ids = Vec::from_iter(
         put.iter().flatten().filter_map(|put| put.document.as_ref()).map(crate::harness::gateway_api::id_of),
     );
-    let mut rows = vec![Row::equal("burst-puts-failed", failed, Vec::new())];
+    let mut quantities = vec![Quantity::equal("burst-puts-failed", failed, Vec::new())];
     let id = |number: usize| &ids[number % ids.len()];
     let got = futures::future::join_all((0..gets).map(|number| api.get(id(number)))).await;
     let failed = got.iter().filter(|got| got.is_err()).count();
     let message = got.iter().find_map(|got| got.as_ref().err()).map(ToString::to_string);
-    rows.push(Row::observed("burst-gets-failed", (failed, message), failed == 0, "= 0"));
+    quantities.push(Quantity::observed("burst-gets-failed", (failed, message), failed == 0, "= 0"));
     let right = got.iter().flatten().enumerate().all(|(number, got)| got.text == text(number % ids.len()).as_bytes());
-    rows.push(Row::holds("burst-gets-right", right, "the texts that were put"));
-    rows.push(Row::equal("burst-nodes-ejected", ejections(&cluster), Vec::new()));
-    Ok(rows)
+    quantities.push(Quantity::holds("burst-gets-right", right, "the texts that were put"));
+    quantities.push(Quantity::equal("burst-nodes-ejected", ejections(&cluster), Vec::new()));
+    Ok(quantities)
 }
 
 /// Returns the gateway's log lines about nodes that are ejected or not ready.
@@ -302,7 +302,7 @@ fn ejections(cluster: &Cluster) -> Vec<String> {
 
 /// Reads one document with `clients` concurrent calls; each of its windows (parts of the text) must be decoded only
 /// once, and every decoder must decode some.
-pub async fn hot(text: &str, clients: usize) -> Result<Vec<Row>> {
+pub async fn hot(text: &str, clients: usize) -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec { decoders: NODES, ..ClusterSpec::default() }.start().await?;
     let api = cluster.api()?;
     let document = api.put_at(text.as_bytes(), 20).await?.document.context("no document")?;
@@ -312,9 +312,14 @@ pub async fn hot(text: &str, clients: usize) -> Result<Vec<Row>> {
     let right = got.iter().all(|got| got.as_ref().is_ok_and(|got| got.text == text.as_bytes()));
     let decoded = Vec::from_iter(decoded(&cluster).await?.iter().zip(before).map(|(now, then)| now - then));
     Ok(vec![
-        Row::holds("hot-right", right, "every client gets the text"),
-        Row::equal("hot-windows-decoded", decoded.iter().sum::<u64>(), document.windows),
-        Row::observed("hot-windows-each-node", &decoded, decoded.iter().all(|&windows| windows > 0), "at least 1 each"),
+        Quantity::holds("hot-right", right, "every client gets the text"),
+        Quantity::equal("hot-windows-decoded", decoded.iter().sum::<u64>(), document.windows),
+        Quantity::observed(
+            "hot-windows-each-node",
+            &decoded,
+            decoded.iter().all(|&windows| windows > 0),
+            "at least 1 each",
+        ),
     ])
 }
 

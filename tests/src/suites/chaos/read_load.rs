@@ -13,7 +13,7 @@ use tonic::Code;
 
 use super::load::Workload;
 use crate::harness::gateway_api::GatewayApi;
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 
 /// Maximum time to wait for answers.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -135,15 +135,15 @@ impl ReadLoad {
         self.0.refused.load(Ordering::Relaxed)
     }
 
-    /// Returns quantities about refused and failed calls. Their names begin with `row`.
-    pub fn refusals(&self, row: &str) -> [Row; 3] {
+    /// Returns quantities about refused and failed calls. Their names begin with `prefix`.
+    pub fn refusals(&self, prefix: &str) -> [Quantity; 3] {
         let refused = self.refused();
         let [without_delay, failed] =
             [&self.0.without_delay, &self.0.failed].map(|count| count.load(Ordering::Relaxed));
         [
-            Row::observed(format!("{row}-refused"), refused, refused > 0, "at least 1"),
-            Row::equal(format!("{row}-refused-without-retry-after"), without_delay, 0),
-            Row::equal(format!("{row}-failed-otherwise"), failed, 0),
+            Quantity::observed(format!("{prefix}-refused"), refused, refused > 0, "at least 1"),
+            Quantity::equal(format!("{prefix}-refused-without-retry-after"), without_delay, 0),
+            Quantity::equal(format!("{prefix}-failed-otherwise"), failed, 0),
         ]
     }
 }

@@ -11,7 +11,7 @@ use super::load::LoadClient;
 use super::nodes::prepare;
 use crate::harness::cluster::{Cluster, ClusterSpec};
 use crate::harness::proxy::Link;
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 use crate::suites::store::ops::Rng;
 
 /// Number of nodes of each stage.
@@ -61,7 +61,13 @@ pub enum Retries {
 
 /// Runs `count` random schedules of faults with consecutive seeds; with [`Retries::On`] no check may be violated, and
 /// with [`Retries::Off`] some check must be. Reports the seed of each violation.
-pub async fn schedules(text: &str, count: usize, duration: Duration, seed: u64, retries: Retries) -> Result<Vec<Row>> {
+pub async fn schedules(
+    text: &str,
+    count: usize,
+    duration: Duration,
+    seed: u64,
+    retries: Retries,
+) -> Result<Vec<Quantity>> {
     let (mut fired, mut violations, mut answered) = (BTreeMap::<Fault, usize>::new(), Vec::new(), 0);
     for schedule in 0..count as u64 {
         let seed = seed + schedule;
@@ -71,24 +77,24 @@ pub async fn schedules(text: &str, count: usize, duration: Duration, seed: u64, 
     }
     let name = if retries == Retries::On { "schedules" } else { "schedules-without-retries" };
     let first = &violations[..violations.len().min(10)];
-    let mut rows = vec![Row::observed(format!("{name}-calls"), answered, answered > 0, "at least 1")];
-    rows.push(match retries {
+    let mut quantities = vec![Quantity::observed(format!("{name}-calls"), answered, answered > 0, "at least 1")];
+    quantities.push(match retries {
         Retries::On => {
-            Row::observed(format!("{name}-violations"), (violations.len(), first), violations.is_empty(), "= 0")
+            Quantity::observed(format!("{name}-violations"), (violations.len(), first), violations.is_empty(), "= 0")
         }
         Retries::Off => {
-            Row::observed(format!("{name}-violations"), (violations.len(), first), !violations.is_empty(), "some")
+            Quantity::observed(format!("{name}-violations"), (violations.len(), first), !violations.is_empty(), "some")
         }
     });
     let least = FAULTS.iter().map(|fault| fired.get(fault).copied().unwrap_or(0)).min().unwrap_or(0);
     let enough = least >= EACH_MIN.min(count);
-    rows.push(Row::observed(
+    quantities.push(Quantity::observed(
         format!("{name}-faults"),
         format!("{fired:?}"),
         enough,
         format!("each kind >= {}", EACH_MIN.min(count)),
     ));
-    Ok(rows)
+    Ok(quantities)
 }
 
 async fn run(

@@ -1,4 +1,4 @@
-//! Rows of the chaos suite.
+//! Maps each measurement of the chaos suite, by name, to the function that runs it.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use anyhow::{Result, bail};
 use super::schedules::{Retries, schedules};
 use super::{clients, discovery, gateways, nodes};
 use crate::harness::fixtures::{Corpus, middle};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 use crate::suites::store::kills;
 
-/// Names of the rows.
+/// Names of the measurements, as given to `accept` in its argument `ROW`.
 pub const ROWS: [&str; 16] = [
     "kills",
     "stopped",
@@ -32,8 +32,8 @@ pub const ROWS: [&str; 16] = [
 /// Seed of all random choices.
 const SEED: u64 = 7;
 
-/// Runs the measurements of a row and returns the measured quantities. Fails if [`ROWS`] has no such row.
-pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
+/// Runs the measurement called `row` and returns its quantities. Fails if [`ROWS`] does not contain `row`.
+pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Quantity>> {
     let sized = |few, many| if corpus.full { many } else { few };
     let prose = || corpus.whole_book("little-colonels-hero");
     let seconds = |few, many| Duration::from_secs(sized(few, many));
@@ -50,8 +50,8 @@ pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
         "gateway-kills" => kills::during_puts_only(sized(20, 200) as usize, SEED).await,
         "overload" => {
             let prose = prose()?;
-            let rows = clients::overload(&prose, seconds(15, 60)).await?;
-            Ok([rows, clients::excess_load(&prose).await?].concat())
+            let quantities = clients::overload(&prose, seconds(15, 60)).await?;
+            Ok([quantities, clients::excess_load(&prose).await?].concat())
         }
         "cancelled" => clients::cancelled(&prose()?, 1000, 10).await,
         "fair" => clients::fair(&prose()?, seconds(15, 60)).await,
@@ -63,10 +63,10 @@ pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
         "byzantine" => nodes::byzantine(&prose()?, seconds(10, 60)).await,
         "schedules" => {
             let (prose, duration) = (prose()?, Duration::from_secs(60));
-            let mut rows = schedules(&prose, sized(2, 20) as usize, duration, SEED, Retries::On).await?;
-            rows.extend(schedules(&prose, sized(1, 20) as usize, duration, SEED, Retries::Off).await?);
-            Ok(rows)
+            let mut quantities = schedules(&prose, sized(2, 20) as usize, duration, SEED, Retries::On).await?;
+            quantities.extend(schedules(&prose, sized(1, 20) as usize, duration, SEED, Retries::Off).await?);
+            Ok(quantities)
         }
-        row => bail!("no measurement for row `{row}`"),
+        row => bail!("no measurement is named `{row}`"),
     }
 }

@@ -12,11 +12,11 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::harness::cluster::{Cluster, ClusterSpec};
 use crate::harness::gateway_api::{GatewayApi, id_of};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 use crate::harness::wait::until;
 use crate::suites::store::ops::{default_options, delete, fsck, large_text, small_text, sweep};
 
-/// Names of the rows.
+/// Names of the measurements in this module.
 pub const ROWS: &[&str] = &["put-weakens-document", "overtaken-read"];
 
 /// HTTP/2 flow-control window of a slow reader, in bytes. The gateway decodes at most a few pieces of text ahead of
@@ -27,18 +27,18 @@ const CONTENDED: usize = 8;
 /// Time to live of a weaker put, in seconds.
 const TTL_SECONDS: u64 = 1;
 
-/// Runs the measurements of a row. Fails if [`ROWS`] has no such row.
-pub async fn measure(row: &str) -> Result<Vec<Row>> {
+/// Runs the measurement called `row` and returns its quantities. Fails if [`ROWS`] does not contain `row`.
+pub async fn measure(row: &str) -> Result<Vec<Quantity>> {
     match row {
         "put-weakens-document" => put_weakens_document().await,
         "overtaken-read" => overtaken_read().await,
-        row => bail!("no measurement for row `{row}`"),
+        row => bail!("no measurement is named `{row}`"),
     }
 }
 
 /// Puts stored texts again with a time to live and without verification; the documents must stay verified and must not
 /// expire. Also puts texts through two gateways at once, and changes a time to live by a recode, which is permitted.
-async fn put_weakens_document() -> Result<Vec<Row>> {
+async fn put_weakens_document() -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
     let text = small_text(1);
@@ -52,17 +52,17 @@ async fn put_weakens_document() -> Result<Vec<Row>> {
         .await?;
     let named = api.stat("@keep").await.map_err(|status| format!("{:?}", status.code()));
     let read = api.get(&id_of(&first)).await.is_ok_and(|got| got.text == text.as_bytes());
-    let mut rows = vec![
-        Row::equal("put-again-expires", second.expires_unix_ms, None),
-        Row::equal("put-again-created", second.created_unix_ms, first.created_unix_ms),
-        Row::holds("put-again-stays-verified", second.verified, "verified"),
-        Row::equal("put-again-name", named.as_ref().map(id_of), Ok(id_of(&first))),
-        Row::holds("put-again-labels", named.is_ok_and(|named| named.labels.len() == 1), "the label stays"),
-        Row::holds("put-again-read", read, "identical"),
+    let mut quantities = vec![
+        Quantity::equal("put-again-expires", second.expires_unix_ms, None),
+        Quantity::equal("put-again-created", second.created_unix_ms, first.created_unix_ms),
+        Quantity::holds("put-again-stays-verified", second.verified, "verified"),
+        Quantity::equal("put-again-name", named.as_ref().map(id_of), Ok(id_of(&first))),
+        Quantity::holds("put-again-labels", named.is_ok_and(|named| named.labels.len() == 1), "the label stays"),
+        Quantity::holds("put-again-read", read, "identical"),
     ];
-    rows.push(Row::equal("puts-at-once-weakened", weakened_by_puts_at_once(&cluster).await?, Vec::new()));
-    rows.extend(recode_of_the_ttl(&api, &text).await?);
-    Ok(rows)
+    quantities.push(Quantity::equal("puts-at-once-weakened", weakened_by_puts_at_once(&cluster).await?, Vec::new()));
+    quantities.extend(recode_of_the_ttl(&api, &text).await?);
+    Ok(quantities)
 }
 
 /// Puts each text through two gateways at once. One put is unverified and has no expiry, the other is verified and has
@@ -87,22 +87,22 @@ async fn weakened_by_puts_at_once(cluster: &Cluster) -> Result<Vec<String>> {
 }
 
 /// Recodes the document of a text with a time to live as the only option; this must change the expiry and nothing else.
-async fn recode_of_the_ttl(api: &GatewayApi, text: &str) -> Result<Vec<Row>> {
+async fn recode_of_the_ttl(api: &GatewayApi, text: &str) -> Result<Vec<Quantity>> {
     let before = put(api, text, default_options()).await?;
     let ttl = pb::WriteOptions { ttl_seconds: 3600, ..Default::default() };
     let after = recode(api, &id_of(&before), ttl).await?;
     let same = pb::Document { expires_unix_ms: None, stored_bytes: before.stored_bytes, ..after.clone() };
     let unchanged = same == pb::Document { labels: same.labels.clone(), ..before };
     Ok(vec![
-        Row::holds("recode-ttl-expires", after.expires_unix_ms.is_some(), "an expiry"),
-        Row::holds("recode-ttl-changes-nothing-else", unchanged, "the same document"),
+        Quantity::holds("recode-ttl-expires", after.expires_unix_ms.is_some(), "an expiry"),
+        Quantity::holds("recode-ttl-changes-nothing-else", unchanged, "the same document"),
     ])
 }
 
 /// Recodes, replaces or deletes documents while slow readers read them, and collects the old objects; a document that
 /// still exists must be read to its end, and a deleted one must give NOT_FOUND. A read of latents that a recode
 /// overtakes must fail with UNAVAILABLE, since it has to be repeated.
-async fn overtaken_read() -> Result<Vec<Row>> {
+async fn overtaken_read() -> Result<Vec<Quantity>> {
     // Disables the cache. Otherwise, a recode would leave the old shards (parts of a text) that it reads in the cache,
     // where the slow readers would find them.
     let env = vec![("C3_CACHE_SIZE".to_owned(), "0".to_owned())];
@@ -147,14 +147,14 @@ async fn overtaken_read() -> Result<Vec<Row>> {
     };
     let found = |number: usize| read[number].as_ref().map_or_else(Clone::clone, |text| format!("{} bytes", text.len()));
     Ok(vec![
-        Row::at_least("overtaken-objects-removed", removed as f64, 1.0),
-        Row::observed("overtaken-by-recode", found(0), is_text(0), "the text"),
-        Row::observed("overtaken-by-delete-and-put", found(1), is_text(1), "the text"),
-        Row::equal("overtaken-by-delete", found(2), "NotFound".to_owned()),
+        Quantity::at_least("overtaken-objects-removed", removed as f64, 1.0),
+        Quantity::observed("overtaken-by-recode", found(0), is_text(0), "the text"),
+        Quantity::observed("overtaken-by-delete-and-put", found(1), is_text(1), "the text"),
+        Quantity::equal("overtaken-by-delete", found(2), "NotFound".to_owned()),
         // The new latents may belong to other windows (parts of the text), so the caller has to repeat the call from
         // the start.
-        Row::equal("overtaken-latents", latents, "Unavailable".to_owned()),
-        Row::equal("overtaken-findings", fsck(&api, false).await?.len(), 0),
+        Quantity::equal("overtaken-latents", latents, "Unavailable".to_owned()),
+        Quantity::equal("overtaken-findings", fsck(&api, false).await?.len(), 0),
     ])
 }
 

@@ -14,11 +14,11 @@ use crate::harness::fixtures;
 use crate::harness::foreground::{Foreground, full_output};
 use crate::harness::gateway_api::id_of;
 use crate::harness::process::{Launch, Program};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 use crate::harness::wait::until;
 use crate::suites::store::ops::{default_options, small_text};
 
-/// Names of the rows.
+/// Names of the measurements in this module.
 pub const ROWS: &[&str] = &["output-files", "interrupted-output-files"];
 
 /// User and group without any permissions.
@@ -28,12 +28,12 @@ const STEP_LIMIT: Duration = Duration::from_secs(30);
 /// Signals that ask a program to end, with the exit code of a program that they ended.
 const SIGNALS: [(&str, i32); 3] = [("HUP", 129), ("INT", 130), ("TERM", 143)];
 
-/// Runs the measurements of a row. Fails if [`ROWS`] has no such row.
-pub async fn measure(row: &str) -> Result<Vec<Row>> {
+/// Runs the measurement called `row` and returns its quantities. Fails if [`ROWS`] does not contain `row`.
+pub async fn measure(row: &str) -> Result<Vec<Quantity>> {
     match row {
         "output-files" => output_files().await,
         "interrupted-output-files" => interrupted().await,
-        row => bail!("no measurement for row `{row}`"),
+        row => bail!("no measurement is named `{row}`"),
     }
 }
 
@@ -74,38 +74,42 @@ impl Fixture {
 
 /// Writes a document to descriptors, existing files, links and folders without permission; the whole text must arrive,
 /// and owners, modes and links must stay. An error must name the path as the user gave it.
-async fn output_files() -> Result<Vec<Row>> {
+async fn output_files() -> Result<Vec<Quantity>> {
     let fixture = Fixture::start().await?;
-    let mut rows = redirections(&fixture).await?;
-    rows.extend(replacements(&fixture).await?);
-    rows.push(read_only_folder(&fixture).await?);
+    let mut quantities = redirections(&fixture).await?;
+    quantities.extend(replacements(&fixture).await?);
+    quantities.push(read_only_folder(&fixture).await?);
     let missing = fixture.path("missing/file");
     let refused = fixture.get_to(&missing).await?;
     let says = format!("error: {}: No such file or directory (os error 2)\n", missing.display());
-    rows.push(Row::equal("output-in-a-missing-folder", refused, says));
-    Ok(rows)
+    quantities.push(Quantity::equal("output-in-a-missing-folder", refused, says));
+    Ok(quantities)
 }
 
 /// Writes to descriptors that a shell has opened for a file with content; the text must come after that content.
-async fn redirections(fixture: &Fixture) -> Result<Vec<Row>> {
+async fn redirections(fixture: &Fixture) -> Result<Vec<Quantity>> {
     let around = format!("before\n{}after\n", fixture.text);
     let cases = [
         ("truncated", "/dev/stdout", r#"{ echo before; "$0" "$@"; echo after; } > "$FILE""#),
         ("appended", "/dev/stdout", r#"echo before > "$FILE"; "$0" "$@" >> "$FILE"; echo after >> "$FILE""#),
         ("descriptor", "/dev/fd/3", r#"echo before > "$FILE"; "$0" "$@" 3>> "$FILE"; echo after >> "$FILE""#),
     ];
-    let mut rows = Vec::new();
+    let mut quantities = Vec::new();
     for (name, output, script) in cases {
         let file = fixture.path(name);
         let launch = fixture.get(output).under(["sh", "-c", script]).env("FILE", file.display().to_string());
         launch.output().await?;
-        rows.push(Row::equal(format!("output-redirected-{name}"), fs::read_to_string(&file)?, around.clone()));
+        quantities.push(Quantity::equal(
+            format!("output-redirected-{name}"),
+            fs::read_to_string(&file)?,
+            around.clone(),
+        ));
     }
-    Ok(rows)
+    Ok(quantities)
 }
 
 /// Writes to files whose mode, owner or links must not change.
-async fn replacements(fixture: &Fixture) -> Result<Vec<Row>> {
+async fn replacements(fixture: &Fixture) -> Result<Vec<Quantity>> {
     let [private, linked, other, link, created] =
         ["private", "linked", "other", "link", "created"].map(|n| fixture.path(n));
     fs::write(&private, "old")?;
@@ -123,16 +127,16 @@ async fn replacements(fixture: &Fixture) -> Result<Vec<Row>> {
     symlink("created", &link)?;
     fixture.get_to(&link).await?;
     Ok(vec![
-        Row::equal("output-replaced-attributes", attributes(&private)?, before),
-        Row::equal("output-replaced-text", fs::read_to_string(&private)?, fixture.text.clone()),
-        Row::equal("output-hard-links", fs::read_to_string(&other)?, fixture.text.clone()),
-        Row::equal("output-dangling-link", fs::read_to_string(&created).unwrap_or_default(), fixture.text.clone()),
-        Row::holds("output-link-stays", link.is_symlink(), "a symbolic link"),
+        Quantity::equal("output-replaced-attributes", attributes(&private)?, before),
+        Quantity::equal("output-replaced-text", fs::read_to_string(&private)?, fixture.text.clone()),
+        Quantity::equal("output-hard-links", fs::read_to_string(&other)?, fixture.text.clone()),
+        Quantity::equal("output-dangling-link", fs::read_to_string(&created).unwrap_or_default(), fixture.text.clone()),
+        Quantity::holds("output-link-stays", link.is_symlink(), "a symbolic link"),
     ])
 }
 
 /// Writes, without the rights of root, to a writable file in a folder in which no file can be created.
-async fn read_only_folder(fixture: &Fixture) -> Result<Row> {
+async fn read_only_folder(fixture: &Fixture) -> Result<Quantity> {
     let folder = fixture.path("read-only");
     fs::create_dir(&folder)?;
     let file = folder.join("file");
@@ -145,14 +149,14 @@ async fn read_only_folder(fixture: &Fixture) -> Result<Row> {
         launch = launch.under(["setpriv", "--reuid", &nobody, "--regid", &nobody, "--clear-groups"]);
     }
     launch.output().await?;
-    Ok(Row::equal("output-in-a-read-only-folder", fs::read_to_string(&file)?, fixture.text.clone()))
+    Ok(Quantity::equal("output-in-a-read-only-folder", fs::read_to_string(&file)?, fixture.text.clone()))
 }
 
 /// Ends commands by signals while their temporary files exist; the temporary files must be removed, the old output must
 /// stay, and the exit code must be that of the signal.
-async fn interrupted() -> Result<Vec<Row>> {
+async fn interrupted() -> Result<Vec<Quantity>> {
     let fixture = Fixture::start().await?;
-    let mut rows = Vec::new();
+    let mut quantities = Vec::new();
     // While the decoder is stopped, a get waits after it has created its temporary file.
     fixture.cluster.decoders[0].signal("STOP")?;
     for (signal, code) in SIGNALS {
@@ -165,22 +169,22 @@ async fn interrupted() -> Result<Vec<Row>> {
         let entries = || fs::read_dir(&folder).map(Iterator::count).unwrap_or_default();
         until("a temporary file", STEP_LIMIT, async || (entries() == 2).then_some(())).await?;
         get.signal(signal)?;
-        rows.push(Row::equal(
+        quantities.push(Quantity::equal(
             format!("interrupted-exit-code-{signal}"),
             get.ended(STEP_LIMIT).await?.code(),
             Some(code),
         ));
         let left = (entries(), fs::read_to_string(folder.join("file"))?);
-        rows.push(Row::equal(format!("interrupted-files-{signal}"), left, (1, "old".to_owned())));
+        quantities.push(Quantity::equal(format!("interrupted-files-{signal}"), left, (1, "old".to_owned())));
     }
     fixture.cluster.decoders[0].signal("CONT")?;
-    rows.extend(blocked_roundtrip(&fixture.path("roundtrip")).await?);
-    Ok(rows)
+    quantities.extend(blocked_roundtrip(&fixture.path("roundtrip")).await?);
+    Ok(quantities)
 }
 
 /// Ends a `c3 roundtrip`, which has a temporary store, by a signal while its thread is blocked in a write. The store
 /// must be removed.
-async fn blocked_roundtrip(folder: &Path) -> Result<Vec<Row>> {
+async fn blocked_roundtrip(folder: &Path) -> Result<Vec<Quantity>> {
     fs::create_dir(folder)?;
     let page = fixtures::root().join("tests/fixtures/texts/page.txt");
     let launch = Launch::new(Program::C3).arg("roundtrip").arg(page).env("TMPDIR", folder.display().to_string());
@@ -190,7 +194,7 @@ async fn blocked_roundtrip(folder: &Path) -> Result<Vec<Row>> {
     roundtrip.signal("TERM")?;
     let code = roundtrip.ended(STEP_LIMIT).await?.code();
     Ok(vec![
-        Row::equal("interrupted-blocked-exit-code", code, Some(143)),
-        Row::equal("interrupted-blocked-files", fs::read_dir(folder)?.count(), 0),
+        Quantity::equal("interrupted-blocked-exit-code", code, Some(143)),
+        Quantity::equal("interrupted-blocked-files", fs::read_dir(folder)?.count(), 0),
     ])
 }

@@ -15,12 +15,12 @@ use crate::harness::cluster::ClusterSpec;
 use crate::harness::external;
 use crate::harness::fixtures;
 use crate::harness::process::{Launch, Process, Program, free_address};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 use crate::harness::wait::until;
 use crate::suites::store::disk::unprivileged;
 use crate::suites::store::ops::default_options;
 
-/// Names of the rows.
+/// Names of the measurements in this module.
 pub const ROWS: &[&str] = &[
     "empty-variables",
     "default-data-folder",
@@ -36,8 +36,8 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// Number of failing calls in [`repeated_lines`].
 const FAILED_CALLS: usize = 30;
 
-/// Runs the measurements of a row. Fails if [`ROWS`] has no such row.
-pub async fn measure(row: &str) -> Result<Vec<Row>> {
+/// Runs the measurement called `row` and returns its quantities. Fails if [`ROWS`] does not contain `row`.
+pub async fn measure(row: &str) -> Result<Vec<Quantity>> {
     match row {
         "empty-variables" => empty_variables().await,
         "default-data-folder" => default_data_folder().await,
@@ -46,7 +46,7 @@ pub async fn measure(row: &str) -> Result<Vec<Row>> {
         "control-characters" => control_characters().await,
         "log-colours" => log_colours(),
         "log-noise" => log_noise().await,
-        row => bail!("no measurement for row `{row}`"),
+        row => bail!("no measurement is named `{row}`"),
     }
 }
 
@@ -66,7 +66,7 @@ async fn help(launch: &Launch) -> Result<String> {
 }
 
 /// Starts every server, and runs `c3`, with each environment variable set to the empty string; none may refuse to run.
-async fn empty_variables() -> Result<Vec<Row>> {
+async fn empty_variables() -> Result<Vec<Quantity>> {
     let folder = TempDir::with_prefix("c3-flags-")?;
     let mut refusals = Vec::new();
     for (launch, role) in servers() {
@@ -83,7 +83,7 @@ async fn empty_variables() -> Result<Vec<Row>> {
     if ls.status.code() == Some(2) {
         refusals.push(String::from_utf8_lossy(&ls.stderr).into_owned());
     }
-    Ok(vec![Row::equal("empty-variables-refused", refusals, Vec::new())])
+    Ok(vec![Quantity::equal("empty-variables-refused", refusals, Vec::new())])
 }
 
 /// Starts a server on a free port, with `home` as its working directory and home directory. Returns false if it refuses
@@ -101,7 +101,7 @@ async fn start(launch: Launch, role: &str, home: &Path, logs: &Path) -> Result<(
 }
 
 /// Starts a gateway and `c3 serve` without `--data`; both must use the same default folder.
-async fn default_data_folder() -> Result<Vec<Row>> {
+async fn default_data_folder() -> Result<Vec<Quantity>> {
     let (folder, logs) = (TempDir::with_prefix("c3-home-")?, TempDir::with_prefix("c3-logs-")?);
     for (launch, role) in servers().into_iter().filter(|(_, role)| *role == "gateway") {
         let (process, starts) = start(launch, role, folder.path(), logs.path()).await?;
@@ -109,12 +109,12 @@ async fn default_data_folder() -> Result<Vec<Row>> {
     }
     let created = fs::read_dir(folder.path())?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
     let created = created.collect::<Result<Vec<_>>>()?;
-    Ok(vec![Row::observed("default-data-folders", &created, created.len() == 1, "one folder for both programs")])
+    Ok(vec![Quantity::observed("default-data-folders", &created, created.len() == 1, "one folder for both programs")])
 }
 
 /// Searches the help of every command for flags that are named after a unit, such as `--wait-ms`, of which there must
 /// be none. Values with units, such as `2KiB`, must be accepted.
-async fn unit_suffixes() -> Result<Vec<Row>> {
+async fn unit_suffixes() -> Result<Vec<Quantity>> {
     let c3 = Launch::new(Program::C3);
     let commands = help(&c3).await?;
     let commands = commands.split_once("Commands:\n").context("no commands")?.1.split("\n\n").next();
@@ -145,9 +145,17 @@ async fn unit_suffixes() -> Result<Vec<Row>> {
     let stat = json(&c3.args(["stat", id]).output().await?)?;
     let [created, expires] = ["created_unix_ms", "expires_unix_ms"].map(|field| stat[field].as_u64());
     Ok(vec![
-        Row::equal("unit-suffixes-of-flags", suffixed, BTreeSet::new()),
-        Row::holds("unit-size-limit", fits && over == Some(Code::InvalidArgument), "2048 bytes pass 2KiB, 2049 do not"),
-        Row::equal("unit-ttl-ms", expires.zip(created).map(|(expires, created)| expires - created), Some(3_600_000)),
+        Quantity::equal("unit-suffixes-of-flags", suffixed, BTreeSet::new()),
+        Quantity::holds(
+            "unit-size-limit",
+            fits && over == Some(Code::InvalidArgument),
+            "2048 bytes pass 2KiB, 2049 do not",
+        ),
+        Quantity::equal(
+            "unit-ttl-ms",
+            expires.zip(created).map(|(expires, created)| expires - created),
+            Some(3_600_000),
+        ),
     ])
 }
 
@@ -157,7 +165,7 @@ fn json(output: &Output) -> Result<Value> {
 }
 
 /// Passes the global flags of `c3` before the command, where they must work as well.
-async fn global_flags() -> Result<Vec<Row>> {
+async fn global_flags() -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec::default().start().await?;
     let urls = format!("{0},{0}", cluster.gateway.url());
     let page = fixtures::root().join("tests/fixtures/texts/page.txt");
@@ -166,11 +174,11 @@ async fn global_flags() -> Result<Vec<Row>> {
     let listed = json(&c3.arg("ls").output().await?)?;
     let ids = listed["documents"].as_array().map(|documents| documents.iter().map(|document| &document["id"]));
     let is_listed = ids.is_some_and(|mut ids| ids.any(|id| *id == put["id"]));
-    Ok(vec![Row::holds("global-flags-before-the-command", is_listed, "the document is stored and listed")])
+    Ok(vec![Quantity::holds("global-flags-before-the-command", is_listed, "the document is stored and listed")])
 }
 
 /// Names files with escape sequences and line feeds; nothing that `c3` prints may contain them unescaped.
-async fn control_characters() -> Result<Vec<Row>> {
+async fn control_characters() -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec::default().start().await?;
     let folder = TempDir::with_prefix("c3-names-")?;
     let [good, bad, missing] = ["good", "bad", "missing"].map(|name| format!("{name}\u{1b}[31m\u{9b}2J\nforged\u{7f}"));
@@ -197,11 +205,11 @@ async fn control_characters() -> Result<Vec<Row>> {
             printed.push(format!("{args:?}: {text:?}"));
         }
     }
-    Ok(vec![Row::equal("control-characters-printed", printed, Vec::new())])
+    Ok(vec![Quantity::equal("control-characters-printed", printed, Vec::new())])
 }
 
 /// Logs to a pseudo-terminal; the log must be coloured, but not with `NO_COLOR` or on a dumb terminal.
-fn log_colours() -> Result<Vec<Row>> {
+fn log_colours() -> Result<Vec<Quantity>> {
     let coloured = |term: &str, no_color: &str| -> Result<bool> {
         let c3 = Program::C3.path()?.display().to_string();
         let command = format!("'{c3}' --log trace ls --gateway http://127.0.0.1:9");
@@ -212,15 +220,15 @@ fn log_colours() -> Result<Vec<Row>> {
         Ok(printed.contains('\u{1b}'))
     };
     Ok(vec![
-        Row::holds("log-colours-on-a-terminal", coloured("xterm", "")?, "the terminal is seen as one"),
-        Row::holds("log-colours-with-no-color", !coloured("xterm", "1")?, "no escape sequence"),
-        Row::holds("log-colours-on-a-dumb-terminal", !coloured("dumb", "")?, "no escape sequence"),
+        Quantity::holds("log-colours-on-a-terminal", coloured("xterm", "")?, "the terminal is seen as one"),
+        Quantity::holds("log-colours-with-no-color", !coloured("xterm", "1")?, "no escape sequence"),
+        Quantity::holds("log-colours-on-a-dumb-terminal", !coloured("dumb", "")?, "no escape sequence"),
     ])
 }
 
 /// Reads the log of `c3 serve` from its start to a garbage collection, and the log of a gateway whose store fails; the
 /// first must contain no warning and no field in Rust's debug format, and the second no line more than twice.
-async fn log_noise() -> Result<Vec<Row>> {
+async fn log_noise() -> Result<Vec<Quantity>> {
     let folder = TempDir::with_prefix("c3-log-")?;
     let serve = Launch::new(Program::C3).arg("serve").arg("--data").arg(folder.path().join("data"));
     let serve = serve.serve(folder.path()).await?;
@@ -232,10 +240,10 @@ async fn log_noise() -> Result<Vec<Row>> {
     let lines = |is_wrong: fn(&str) -> bool| log.lines().filter(|line| is_wrong(line)).collect::<Vec<_>>();
     let (failed, repeats) = repeated_lines().await?;
     Ok(vec![
-        Row::equal("log-warnings-of-a-start", lines(|line| line.contains(" WARN ")), Vec::new()),
-        Row::equal("log-debug-forms", lines(has_debug_form), Vec::new()),
-        Row::equal("log-failed-calls", failed, FAILED_CALLS),
-        Row::at_most("log-repeats-of-a-line", repeats as f64, 2.0),
+        Quantity::equal("log-warnings-of-a-start", lines(|line| line.contains(" WARN ")), Vec::new()),
+        Quantity::equal("log-debug-forms", lines(has_debug_form), Vec::new()),
+        Quantity::equal("log-failed-calls", failed, FAILED_CALLS),
+        Quantity::at_most("log-repeats-of-a-line", repeats as f64, 2.0),
     ])
 }
 

@@ -16,28 +16,28 @@ use crate::harness::cluster::{Cluster, ClusterSpec, files_under};
 use crate::harness::external;
 use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::process::{Launch, Program};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 use crate::suites::store::disk::{Disk, NO_CACHE, NOBODY};
 use crate::suites::store::ops::{self, default_options, large_text, medium_text, small_text, sweep};
 
-/// Names of the rows.
+/// Names of the measurements in this module.
 pub const ROWS: &[&str] = &["foreign-entries", "foreign-files", "vanished-store", "full-disk"];
 
-/// Runs the measurements of a row. Fails if [`ROWS`] has no such row.
-pub async fn measure(row: &str) -> Result<Vec<Row>> {
+/// Runs the measurement called `row` and returns its quantities. Fails if [`ROWS`] does not contain `row`.
+pub async fn measure(row: &str) -> Result<Vec<Quantity>> {
     match row {
         "foreign-entries" => foreign_entries().await,
         "foreign-files" => foreign_files().await,
         "vanished-store" => vanished_store().await,
         "full-disk" => full_disk().await,
-        row => bail!("no measurement for row `{row}`"),
+        row => bail!("no measurement is named `{row}`"),
     }
 }
 
 /// Runs an operator's commands on a data folder with foreign entries, which the gateway did not write; the commands
 /// must succeed, and must count and skip these entries. Some of the entries cannot be read, others have names that are
 /// no valid keys of the store.
-async fn foreign_entries() -> Result<Vec<Row>> {
+async fn foreign_entries() -> Result<Vec<Quantity>> {
     let folder = TempDir::with_prefix("c3-foreign-")?;
     let data = folder.path().join("data");
     let mut spec = ClusterSpec { data: Some(data.display().to_string()), ..ClusterSpec::with_gateway_args(&NO_CACHE) };
@@ -85,21 +85,25 @@ async fn foreign_entries() -> Result<Vec<Row>> {
     let log = cluster.gateway.log();
     let warnings = log.lines().filter(|line| line.contains("entries that are not the store's")).count();
     Ok(vec![
-        Row::equal("foreign-entries-ls", ended(&["ls"]).await?, Some(0)),
-        Row::equal("foreign-entries-stat", ended(&["stat"]).await?, Some(0)),
-        Row::equal("foreign-entries-gc", ended(&["gc", "--grace", "0"]).await?, Some(0)),
-        Row::equal("foreign-entries-findings", checked["findings"].as_array().map(Vec::len), Some(0)),
-        Row::equal("foreign-entries-counted", checked["foreign"].as_u64(), Some(count)),
-        Row::equal("foreign-entries-warnings", warnings, 1),
-        Row::equal("foreign-entries-intact", api.get(&id).await.is_ok_and(|got| got.text == text.as_bytes()), true),
-        Row::at_most("foreign-entries-own-left", own.iter().filter(|file| file.exists()).count() as f64, left_max),
+        Quantity::equal("foreign-entries-ls", ended(&["ls"]).await?, Some(0)),
+        Quantity::equal("foreign-entries-stat", ended(&["stat"]).await?, Some(0)),
+        Quantity::equal("foreign-entries-gc", ended(&["gc", "--grace", "0"]).await?, Some(0)),
+        Quantity::equal("foreign-entries-findings", checked["findings"].as_array().map(Vec::len), Some(0)),
+        Quantity::equal("foreign-entries-counted", checked["foreign"].as_u64(), Some(count)),
+        Quantity::equal("foreign-entries-warnings", warnings, 1),
+        Quantity::equal(
+            "foreign-entries-intact",
+            api.get(&id).await.is_ok_and(|got| got.text == text.as_bytes()),
+            true,
+        ),
+        Quantity::at_most("foreign-entries-own-left", own.iter().filter(|file| file.exists()).count() as f64, left_max),
     ])
 }
 
 /// Starts a gateway, collects garbage and repairs in a data folder where other programs keep files; all these files
 /// must stay. Their names are like those of the gateway's probes and temporary files, and they are old enough to be
 /// removed.
-async fn foreign_files() -> Result<Vec<Row>> {
+async fn foreign_files() -> Result<Vec<Quantity>> {
     let folder = TempDir::with_prefix("c3-foreign-")?;
     let data = folder.path().join("data");
     let files = ["probe", "mine/track#1", "documents/track#1", "documents/ab/track#1", "latents/mine.txt", "gc/mine"];
@@ -112,7 +116,7 @@ async fn foreign_files() -> Result<Vec<Row>> {
     let cluster = spec.start().await?;
     let api = cluster.api()?;
     let left = || files.into_iter().filter(|file| fs::read(data.join(file)).is_ok_and(|read| read == b"mine")).count();
-    let mut rows = vec![Row::equal("foreign-files-after-start", left(), files.len())];
+    let mut quantities = vec![Quantity::equal("foreign-files-after-start", left(), files.len())];
     // Garbage collection must still remove a temporary file that a killed gateway has left.
     let id = put(&api, &small_text(1)).await?;
     let own = files_under(&data.join("documents"))?.into_iter().find(|file| file.to_string_lossy().contains(&id));
@@ -121,16 +125,16 @@ async fn foreign_files() -> Result<Vec<Row>> {
     fs::write(&own, "half an object")?;
     fs::File::open(&own)?.set_modified(SystemTime::now() - Duration::from_secs(7200))?;
     sweep(&api, 0).await?;
-    rows.push(Row::equal("foreign-files-after-gc", left(), files.len()));
-    rows.push(Row::holds("foreign-files-own-removed", !own.exists(), "removed"));
+    quantities.push(Quantity::equal("foreign-files-after-gc", left(), files.len()));
+    quantities.push(Quantity::holds("foreign-files-own-removed", !own.exists(), "removed"));
     ops::fsck(&api, true).await?;
-    rows.push(Row::equal("foreign-files-after-fsck-repair", left(), files.len()));
-    Ok(rows)
+    quantities.push(Quantity::equal("foreign-files-after-fsck-repair", left(), files.len()));
+    Ok(quantities)
 }
 
 /// Unmounts the data folder under a running gateway, mounts another store there, mounts the first store again, and
 /// finally removes its content; operations must fail with UNAVAILABLE unless the first store is there.
-async fn vanished_store() -> Result<Vec<Row>> {
+async fn vanished_store() -> Result<Vec<Quantity>> {
     let mount = Mount::new()?;
     let data = mount.folder.path().join("data");
     mount.mount("first")?;
@@ -141,30 +145,30 @@ async fn vanished_store() -> Result<Vec<Row>> {
     let id = put(&api, &text).await?;
 
     mount.unmount()?;
-    let mut rows = refused(&api, "vanished", &id).await;
-    rows.push(Row::equal("vanished-files-in-the-mount-point", files_under(&data)?.len(), 0));
+    let mut quantities = refused(&api, "vanished", &id).await;
+    quantities.push(Quantity::equal("vanished-files-in-the-mount-point", files_under(&data)?.len(), 0));
 
     mount.mount("second")?;
     let other = cluster.start_second_gateway().await?;
     let strange = put(&GatewayApi::to(&other)?, &small_text(2)).await?;
-    rows.extend(refused(&api, "replaced", &strange).await);
+    quantities.extend(refused(&api, "replaced", &strange).await);
     drop(other);
 
     mount.unmount()?;
     mount.mount("first")?;
     let again = api.get(&id).await;
-    rows.push(Row::holds("vanished-back", again.is_ok_and(|got| got.text == text.as_bytes()), "the text"));
-    rows.push(Row::holds("vanished-back-put", put(&api, &small_text(3)).await.is_ok(), "stored"));
+    quantities.push(Quantity::holds("vanished-back", again.is_ok_and(|got| got.text == text.as_bytes()), "the text"));
+    quantities.push(Quantity::holds("vanished-back-put", put(&api, &small_text(3)).await.is_ok(), "stored"));
 
     for entry in fs::read_dir(&data)? {
         fs::remove_dir_all(entry?.path())?;
     }
-    rows.extend(refused(&api, "removed", &id).await);
-    Ok(rows)
+    quantities.extend(refused(&api, "removed", &id).await);
+    Ok(quantities)
 }
 
 /// Tries operations on a store that has vanished or was replaced. Each must fail with UNAVAILABLE and the reason.
-async fn refused(api: &GatewayApi, name: &str, id: &str) -> Vec<Row> {
+async fn refused(api: &GatewayApi, name: &str, id: &str) -> Vec<Quantity> {
     let says = if name == "replaced" { "another store" } else { "vanished" };
     let tries = [
         ("put", api.put(small_text(9).as_bytes(), default_options()).await.err()),
@@ -173,19 +177,19 @@ async fn refused(api: &GatewayApi, name: &str, id: &str) -> Vec<Row> {
         ("rm", ops::delete(api, id).await.err()),
         ("gc", sweep(api, 0).await.err()),
     ];
-    let row = |(operation, status): (&str, Option<Status>)| {
+    let quantity = |(operation, status): (&str, Option<Status>)| {
         let ok =
             status.as_ref().is_some_and(|status| status.code() == Code::Unavailable && status.message().contains(says));
         let seen =
             status.map_or_else(|| "success".to_owned(), |status| format!("{:?}: {}", status.code(), status.message()));
-        Row::observed(format!("{name}-{operation}"), seen, ok, format!("UNAVAILABLE, says `{says}`"))
+        Quantity::observed(format!("{name}-{operation}"), seen, ok, format!("UNAVAILABLE, says `{says}`"))
     };
-    tries.into_iter().map(row).collect()
+    tries.into_iter().map(quantity).collect()
 }
 
 /// Fills the disk, then deletes documents and collects garbage; this alone must free enough space for a put, and the
 /// remaining documents must stay intact.
-async fn full_disk() -> Result<Vec<Row>> {
+async fn full_disk() -> Result<Vec<Quantity>> {
     let disk = Disk::new()?;
     let mut cluster = disk.spec().start().await?;
     let api = cluster.api()?;
@@ -202,8 +206,8 @@ async fn full_disk() -> Result<Vec<Row>> {
     disk.fill()?;
     let full = put(&api, &medium_text(50)).await.err().context("the disk is not full")?;
     let full = full.downcast_ref::<Status>().map(Status::code);
-    let mut rows =
-        vec![Row::equal("full-disk-put", full.map(|code| format!("{code:?}")), Some("ResourceExhausted".into()))];
+    let mut quantities =
+        vec![Quantity::equal("full-disk-put", full.map(|code| format!("{code:?}")), Some("ResourceExhausted".into()))];
     // A gateway must also start on the full disk.
     cluster.restart_gateway().await?;
     let api = cluster.api()?;
@@ -212,21 +216,30 @@ async fn full_disk() -> Result<Vec<Row>> {
     for id in &ids {
         deleted += usize::from(ops::delete(&api, id).await.is_ok());
     }
-    rows.push(Row::equal("full-disk-deleted", deleted, ids.len()));
+    quantities.push(Quantity::equal("full-disk-deleted", deleted, ids.len()));
     let swept = sweep(&api, 0).await;
     let seen = swept.as_ref().map_err(|status| status.message().to_owned()).map(|swept| swept.removed_bytes);
-    rows.push(Row::observed("full-disk-freed-bytes", &seen, seen.as_ref().is_ok_and(|&bytes| bytes > 0), "> 0"));
+    quantities.push(Quantity::observed(
+        "full-disk-freed-bytes",
+        &seen,
+        seen.as_ref().is_ok_and(|&bytes| bytes > 0),
+        "> 0",
+    ));
     let packed = swept.map_or(0, |swept| swept.packed);
     let (claimed, written) = (packed > 0, packs() > 0);
-    rows.push(Row::holds("full-disk-packs-as-reported", claimed == written, "packs exist if any are reported"));
-    rows.push(Row::holds("full-disk-put-afterwards", put(&api, &medium_text(51)).await.is_ok(), "stored"));
-    rows.push(Row::holds(
+    quantities.push(Quantity::holds(
+        "full-disk-packs-as-reported",
+        claimed == written,
+        "packs exist if any are reported",
+    ));
+    quantities.push(Quantity::holds("full-disk-put-afterwards", put(&api, &medium_text(51)).await.is_ok(), "stored"));
+    quantities.push(Quantity::holds(
         "full-disk-intact",
         api.get(&kept_id).await.is_ok_and(|got| got.text == kept.as_bytes()),
         "identical",
     ));
-    rows.push(Row::equal("full-disk-findings", ops::fsck(&api, false).await?.len(), 0));
-    Ok(rows)
+    quantities.push(Quantity::equal("full-disk-findings", ops::fsck(&api, false).await?.len(), 0));
+    Ok(quantities)
 }
 
 async fn put(api: &GatewayApi, text: &str) -> Result<String> {

@@ -16,9 +16,9 @@ use tempfile::TempDir;
 
 use crate::harness::cluster::ClusterSpec;
 use crate::harness::gateway_api::GatewayApi;
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 
-/// Names of the rows.
+/// Names of the measurements in this module.
 pub const ROWS: &[&str] = &["quadratic-listing"];
 
 /// Numbers of documents in the two compared stores. Each document has a name and a label.
@@ -47,17 +47,17 @@ enum Listing {
     DocumentsByName,
 }
 
-/// Runs the measurements of a row. Fails if [`ROWS`] has no such row.
-pub async fn measure(row: &str) -> Result<Vec<Row>> {
+/// Runs the measurement called `row` and returns its quantities. Fails if [`ROWS`] does not contain `row`.
+pub async fn measure(row: &str) -> Result<Vec<Quantity>> {
     match row {
         "quadratic-listing" => quadratic_listing().await,
-        row => bail!("no measurement for row `{row}`"),
+        row => bail!("no measurement is named `{row}`"),
     }
 }
 
 /// Lists a small and a large store page by page; a page of the large store may take at most [`PAGE_COST_MAX`] times as
 /// long.
-async fn quadratic_listing() -> Result<Vec<Row>> {
+async fn quadratic_listing() -> Result<Vec<Quantity>> {
     let listings = [
         ("names", Listing::Names),
         ("documents", Listing::Documents),
@@ -65,7 +65,7 @@ async fn quadratic_listing() -> Result<Vec<Row>> {
         ("documents-by-name", Listing::DocumentsByName),
     ];
     let mut times = Vec::new();
-    let mut rows = Vec::new();
+    let mut quantities = Vec::new();
     for count in [SMALL, LARGE] {
         let folder = match Path::new(MEMORY).is_dir() {
             true => TempDir::with_prefix_in("c3-listing-", MEMORY)?,
@@ -85,15 +85,15 @@ async fn quadratic_listing() -> Result<Vec<Row>> {
         }
         times.push(of_store);
         if count == LARGE {
-            rows.push(Row::equal("listing-names-complete", all_names(&api).await?, count));
-            rows.push(Row::equal("listing-documents-complete", api.ids().await?.len(), count));
+            quantities.push(Quantity::equal("listing-names-complete", all_names(&api).await?, count));
+            quantities.push(Quantity::equal("listing-documents-complete", api.ids().await?.len(), count));
         }
     }
     for (number, (name, _)) in listings.into_iter().enumerate() {
         let ratio = times[1][number] / times[0][number];
-        rows.push(Row::at_most(format!("listing-{name}-page-cost-over-small-store"), ratio, PAGE_COST_MAX));
+        quantities.push(Quantity::at_most(format!("listing-{name}-page-cost-over-small-store"), ratio, PAGE_COST_MAX));
     }
-    Ok(rows)
+    Ok(quantities)
 }
 
 /// Fills a store with documents without text, each in a manifest of its own, and gives each a name and a label.

@@ -12,11 +12,11 @@ use crate::harness::fixtures;
 use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::otlp::Receiver;
 use crate::harness::process::{Launch, Program, free_address};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 use crate::harness::wait::until;
 use crate::suites::store::ops;
 
-/// Names of the rows.
+/// Names of the measurements in this module.
 pub const ROWS: &[&str] = &["metrics-table", "trace-identity"];
 
 /// Document with the table of metrics.
@@ -28,12 +28,12 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Service name that the traced `c3` is given.
 const GIVEN_NAME: &str = "books";
 
-/// Runs the measurements of a row. Fails if [`ROWS`] has no such row.
-pub async fn measure(row: &str) -> Result<Vec<Row>> {
+/// Runs the measurement called `row` and returns its quantities. Fails if [`ROWS`] does not contain `row`.
+pub async fn measure(row: &str) -> Result<Vec<Quantity>> {
     match row {
         "metrics-table" => table().await,
         "trace-identity" => identity().await,
-        row => bail!("no measurement for row `{row}`"),
+        row => bail!("no measurement is named `{row}`"),
     }
 }
 
@@ -42,7 +42,7 @@ type Metrics = BTreeMap<String, (String, BTreeSet<String>)>;
 
 /// Compares the documented table of metrics with the metrics that each program serves; both must list the same. Before
 /// that, makes the programs do everything that the metrics count.
-pub async fn table() -> Result<Vec<Row>> {
+pub async fn table() -> Result<Vec<Quantity>> {
     let mut cluster = ClusterSpec { decoders: 2, ..ClusterSpec::default() }.start().await?;
     let api = cluster.api()?;
     let stored = api.put(fixtures::text("chapter.txt")?.as_bytes(), ops::default_options()).await?;
@@ -60,11 +60,11 @@ pub async fn table() -> Result<Vec<Row>> {
     let dead = format!(r#"node="{}""#, cluster.address(2));
     let page = cluster.gateway.metrics().await?;
     let ready = samples(&page, "c3_node_ready").filter(|line| line.contains(&dead)).map(value);
-    let mut rows = vec![
-        Row::equal("metrics-nodes", samples(&page, "c3_node_ready").count(), cluster.nodes()),
-        Row::equal("metrics-dead-node-ready", ready.collect(), vec![0.0]),
-        Row::at_least("metrics-retries", samples(&page, "c3_retries_total").map(value).sum(), 1.0),
-        Row::at_least("metrics-store-bytes", samples(&page, "c3_store_bytes").map(value).sum(), 1.0),
+    let mut quantities = vec![
+        Quantity::equal("metrics-nodes", samples(&page, "c3_node_ready").count(), cluster.nodes()),
+        Quantity::equal("metrics-dead-node-ready", ready.collect(), vec![0.0]),
+        Quantity::at_least("metrics-retries", samples(&page, "c3_retries_total").map(value).sum(), 1.0),
+        Quantity::at_least("metrics-store-bytes", samples(&page, "c3_store_bytes").map(value).sum(), 1.0),
     ];
     let documented = fs::read_to_string(fixtures::root().join(TABLE))?;
     let programs = [("gateway", &cluster.gateway), ("compressor", &cluster.compressors[0])];
@@ -76,14 +76,14 @@ pub async fn table() -> Result<Vec<Row>> {
         };
         let mut differences = differ(&documented, &served, "documented");
         differences.extend(differ(&served, &documented, "served"));
-        rows.push(Row::equal(format!("metrics-table-{role}"), differences, Vec::new()));
+        quantities.push(Quantity::equal(format!("metrics-table-{role}"), differences, Vec::new()));
     }
-    Ok(rows)
+    Ok(quantities)
 }
 
 /// Traces a roundtrip on an otherwise idle cluster; the spans must tell the processes apart, and must not include
 /// periodic calls. Periodic calls are the gateway's health checks of the nodes, and the announcements of a node.
-pub async fn identity() -> Result<Vec<Row>> {
+pub async fn identity() -> Result<Vec<Quantity>> {
     let receiver = Receiver::start().await?;
     let env = [("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url()), ("OTEL_BSP_SCHEDULE_DELAY", "100")];
     let env = Vec::from(env.map(|(name, value)| (name.to_owned(), value.to_owned())));
@@ -117,9 +117,9 @@ pub async fn identity() -> Result<Vec<Row>> {
     let instances = BTreeSet::from_iter(spans.iter().map(|span| (&span.service, &span.instance)));
     let distinct = BTreeSet::from_iter(instances.iter().map(|(_, id)| *id).filter(|id| !id.is_empty()));
     Ok(vec![
-        Row::equal("trace-periodic-spans", spans.iter().filter(|span| is_periodic(&span.name)).count(), 0),
-        Row::equal("trace-services", services(), all),
-        Row::equal("trace-instances", distinct.len(), instances.len()),
+        Quantity::equal("trace-periodic-spans", spans.iter().filter(|span| is_periodic(&span.name)).count(), 0),
+        Quantity::equal("trace-services", services(), all),
+        Quantity::equal("trace-instances", distinct.len(), instances.len()),
     ])
 }
 

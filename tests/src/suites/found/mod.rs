@@ -1,5 +1,7 @@
-//! Faults that users, operators and developers found. Each row, named after its fault, runs the real programs in the
-//! situation in which the fault occurred. The fault must not occur again.
+//! Found suite: faults that users, operators and developers found.
+//!
+//! Each measurement is named after a fault. It runs the real programs in the situation in which the fault occurred. The
+//! fault must not occur again.
 
 pub mod data;
 pub mod files;

@@ -17,11 +17,11 @@ use tonic_reflection::pb::v1::{server_reflection_request, server_reflection_resp
 use crate::harness::cluster::{Cluster, ClusterSpec};
 use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::process::{Launch, Program, free_address};
+use crate::harness::quantity::Quantity;
 use crate::harness::raw_http2::RawHttp2;
-use crate::harness::row::Row;
 use crate::harness::wait::until;
 
-/// Names of the rows.
+/// Names of the measurements in this module.
 pub const ROWS: &[&str] = &[
     "cancelled-at-once",
     "unread-responses",
@@ -38,8 +38,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Length of the documents that are read.
 const DOCUMENT_BYTES: usize = 4_000;
 
-/// Runs the measurements of a row. Fails if [`ROWS`] has no such row.
-pub async fn measure(row: &str) -> Result<Vec<Row>> {
+/// Runs the measurement called `row` and returns its quantities. Fails if [`ROWS`] does not contain `row`.
+pub async fn measure(row: &str) -> Result<Vec<Quantity>> {
     match row {
         "cancelled-at-once" => cancelled_at_once().await,
         "unread-responses" => unread_responses().await,
@@ -47,7 +47,7 @@ pub async fn measure(row: &str) -> Result<Vec<Row>> {
         "stop-without-calls" => stop_without_calls().await,
         "long-messages" => long_messages().await,
         "grpc-surface" => grpc_surface().await,
-        row => bail!("no measurement for row `{row}`"),
+        row => bail!("no measurement is named `{row}`"),
     }
 }
 
@@ -73,7 +73,7 @@ fn text_of(responses: Vec<pb::GetTextResponse>) -> String {
 
 /// Cancels 200 calls at the moment they begin, on the connection of a read; the connection must stay open, and the read
 /// must get its text.
-async fn cancelled_at_once() -> Result<Vec<Row>> {
+async fn cancelled_at_once() -> Result<Vec<Quantity>> {
     const CALLS: usize = 200;
     let cluster = ClusterSpec::default().start().await?;
     let (id, text) = stored(&cluster.api()?).await?;
@@ -88,15 +88,15 @@ async fn cancelled_at_once() -> Result<Vec<Row>> {
     let error = received.err().map(|error| error.to_string());
     let got = connection.responses.get(&read).map(|response| response.messages()).transpose()?.map(text_of);
     Ok(vec![
-        Row::equal("cancelled-at-once-connection-lost", error, None),
-        Row::holds("cancelled-at-once-other-read", got == Some(text), "gets its text"),
+        Quantity::equal("cancelled-at-once-connection-lost", error, None),
+        Quantity::holds("cancelled-at-once-other-read", got == Some(text), "gets its text"),
     ])
 }
 
 /// Begins more reads than the gateway admits, on a connection that never makes room for the responses; other
 /// connections must be served, and the stalled responses must lose their permits and be ended. A call holds a permit
 /// while it counts towards the maximum number of concurrent calls.
-async fn unread_responses() -> Result<Vec<Row>> {
+async fn unread_responses() -> Result<Vec<Quantity>> {
     const CALLS: usize = 1024;
     const STALL_MS: u64 = 2_000;
     /// Number of calls that a second connection can make only once stalled responses have lost their permits. Until
@@ -131,12 +131,12 @@ async fn unread_responses() -> Result<Vec<Row>> {
     Ok(vec![
         // Three quarters of the calls, and those whose responses end because they fit into the connection's
         // flow-control window.
-        Row::at_most("unread-responses-admitted", admitted as f64, CALLS as f64 * 0.8),
-        Row::equal("unread-responses-failures-of-others", Vec::from_iter(failures), Vec::new()),
+        Quantity::at_most("unread-responses-admitted", admitted as f64, CALLS as f64 * 0.8),
+        Quantity::equal("unread-responses-failures-of-others", Vec::from_iter(failures), Vec::new()),
         // The gateway ends stalled responses only after ten times the setting. The permits must be free before that.
-        Row::at_most("unread-responses-places-back-seconds", places_back, STALL_MS as f64 / 1000.0 * 8.0),
-        Row::holds("unread-responses-ended", ended, "every stalled response is reset"),
-        Row::holds("unread-responses-afterwards", still_serves, "a read succeeds"),
+        Quantity::at_most("unread-responses-places-back-seconds", places_back, STALL_MS as f64 / 1000.0 * 8.0),
+        Quantity::holds("unread-responses-ended", ended, "every stalled response is reset"),
+        Quantity::holds("unread-responses-afterwards", still_serves, "a read succeeds"),
     ])
 }
 
@@ -154,7 +154,7 @@ async fn begin_reads(connection: &mut RawHttp2, id: &str, calls: usize) -> Resul
 /// Opens more idle connections than the gateway may have descriptors; calls may only succeed or fail with
 /// RESOURCE_EXHAUSTED, and a new client must be served within 20 seconds. A gateway must also raise its soft limit of
 /// descriptors to the hard limit.
-async fn few_descriptors() -> Result<Vec<Row>> {
+async fn few_descriptors() -> Result<Vec<Quantity>> {
     const IDLE: usize = 100;
     const WATCHED: Duration = Duration::from_secs(1);
     let limited = |limit: &str| ClusterSpec {
@@ -196,11 +196,11 @@ async fn few_descriptors() -> Result<Vec<Row>> {
     let files = limits.lines().find(|line| line.starts_with("Max open files")).context("no limit")?;
     let [soft_limit, hard_limit] = [3, 4].map(|column| files.split_whitespace().nth(column).unwrap_or_default());
     Ok(vec![
-        Row::equal("few-descriptors-codes", wrong_codes, Vec::new()),
-        Row::at_most("few-descriptors-new-client-seconds", served, 20.0),
-        Row::at_most("few-descriptors-cpu-share", cpu, 0.5),
-        Row::equal("few-descriptors-warnings", warnings, 1),
-        Row::equal("few-descriptors-soft-limit", soft_limit.to_owned(), hard_limit.to_owned()),
+        Quantity::equal("few-descriptors-codes", wrong_codes, Vec::new()),
+        Quantity::at_most("few-descriptors-new-client-seconds", served, 20.0),
+        Quantity::at_most("few-descriptors-cpu-share", cpu, 0.5),
+        Quantity::equal("few-descriptors-warnings", warnings, 1),
+        Quantity::equal("few-descriptors-soft-limit", soft_limit.to_owned(), hard_limit.to_owned()),
     ])
 }
 
@@ -214,7 +214,7 @@ fn cpu_seconds(cluster: &Cluster) -> Result<f64> {
 
 /// Stops a gateway while one peer acknowledges nothing and another has sent half a request; it must end within 5
 /// seconds.
-async fn stop_without_calls() -> Result<Vec<Row>> {
+async fn stop_without_calls() -> Result<Vec<Quantity>> {
     let mut cluster = ClusterSpec::default().start().await?;
     let (id, _) = stored(&cluster.api()?).await?;
     let mut silent = RawHttp2::connect(cluster.gateway.address()).await?;
@@ -226,14 +226,14 @@ async fn stop_without_calls() -> Result<Vec<Row>> {
     let seconds = began.elapsed().as_secs_f64();
     let claims = cluster.gateway.log().contains("cutting off");
     Ok(vec![
-        Row::at_most("stop-without-calls-seconds", seconds, 5.0),
-        Row::holds("stop-without-calls-log", !claims, "does not claim that calls were cut off"),
+        Quantity::at_most("stop-without-calls-seconds", seconds, 5.0),
+        Quantity::holds("stop-without-calls-log", !claims, "does not claim that calls were cut off"),
     ])
 }
 
 /// Provokes errors about a very long name and about very many nodes; the messages must have at most 2,048 bytes and
 /// still say what is wrong.
-async fn long_messages() -> Result<Vec<Row>> {
+async fn long_messages() -> Result<Vec<Quantity>> {
     const DEAD: u16 = 300;
     const FIRST_PORT: u16 = 20_001;
     let cluster = ClusterSpec::default().start().await?;
@@ -254,13 +254,13 @@ async fn long_messages() -> Result<Vec<Row>> {
         status.code() == code && status.message().contains(end) && status.message().len() <= 2048
     };
     Ok(vec![
-        Row::observed(
+        Quantity::observed(
             "long-messages-unknown-cascade",
             told(&unknown),
             is(&unknown, Code::InvalidArgument, "choose one of"),
             "INVALID_ARGUMENT that lists the cascades",
         ),
-        Row::observed(
+        Quantity::observed(
             "long-messages-dead-decoders",
             told(&dead),
             is(&dead, Code::Unavailable, "295 more"),
@@ -271,11 +271,11 @@ async fn long_messages() -> Result<Vec<Row>> {
 
 /// Uses a gateway like a gRPC tool; reflection must list the services, ids must be readable in JSON, and the gateway
 /// must listen on an address with a host name.
-async fn grpc_surface() -> Result<Vec<Row>> {
+async fn grpc_surface() -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
     let (id, _) = stored(&api).await?;
-    let mut rows = Vec::new();
+    let mut quantities = Vec::new();
     let expected = [
         "c3.v1.Gateway",
         "grpc.health.v1.Health",
@@ -284,9 +284,13 @@ async fn grpc_surface() -> Result<Vec<Row>> {
     ];
     for version in ["v1", "v1alpha"] {
         let listed = services(cluster.gateway.address(), version).await.unwrap_or_else(|error| vec![error.to_string()]);
-        rows.push(Row::equal(format!("grpc-surface-{version}"), listed, expected.map(str::to_owned).to_vec()));
+        quantities.push(Quantity::equal(
+            format!("grpc-surface-{version}"),
+            listed,
+            expected.map(str::to_owned).to_vec(),
+        ));
     }
-    rows.push(Row::equal("grpc-surface-hex-id", api.stat(&id).await?.hex_id, id));
+    quantities.push(Quantity::equal("grpc-surface-hex-id", api.stat(&id).await?.hex_id, id));
 
     let folder = TempDir::with_prefix("c3-localhost-")?;
     let address = free_address()?;
@@ -294,8 +298,8 @@ async fn grpc_surface() -> Result<Vec<Row>> {
     let gateway = Launch::new(Program::Gateway).arg("--data").arg(folder.path().join("data"));
     let mut gateway = gateway.arg("--listen").arg(listen).spawn(folder.path(), address).await?;
     let error = gateway.ready().await.err().map(|error| format!("{error:#}"));
-    rows.push(Row::equal("grpc-surface-listen-on-a-name", error, None));
-    Ok(rows)
+    quantities.push(Quantity::equal("grpc-surface-listen-on-a-name", error, None));
+    Ok(quantities)
 }
 
 /// Lists the services of a server with the reflection protocol of this version, `v1` or `v1alpha`. The messages of both

@@ -1,11 +1,11 @@
-//! Rows of the suite. Each module of the suite lists and runs its own rows.
+//! Maps each measurement of the found suite, by name, to the module that runs it.
 
 use anyhow::{Result, bail};
 
 use super::{data, files, flags, folder, listing, metrics, server, terminal, usage, waiting};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 
-/// Returns the names of the rows.
+/// Returns the names of all measurements, as given to `accept` in its argument `ROW`.
 pub fn rows() -> Vec<&'static str> {
     let modules = [
         data::ROWS,
@@ -22,8 +22,8 @@ pub fn rows() -> Vec<&'static str> {
     modules.concat()
 }
 
-/// Runs the measurements of a row and returns the measured quantities. Fails if there is no such row.
-pub async fn measure(row: &str) -> Result<Vec<Row>> {
+/// Runs the measurement called `row` and returns its quantities. Fails if [`rows`] does not return `row`.
+pub async fn measure(row: &str) -> Result<Vec<Quantity>> {
     match row {
         row if data::ROWS.contains(&row) => data::measure(row).await,
         row if folder::ROWS.contains(&row) => folder::measure(row).await,
@@ -35,6 +35,6 @@ pub async fn measure(row: &str) -> Result<Vec<Row>> {
         row if flags::ROWS.contains(&row) => flags::measure(row).await,
         row if usage::ROWS.contains(&row) => usage::measure(row).await,
         row if metrics::ROWS.contains(&row) => metrics::measure(row).await,
-        row => bail!("no measurement for row `{row}`"),
+        row => bail!("no measurement is named `{row}`"),
     }
 }

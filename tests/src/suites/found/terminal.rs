@@ -11,10 +11,10 @@ use tempfile::TempDir;
 use crate::harness::cluster::{Cluster, ClusterSpec};
 use crate::harness::foreground::{Foreground, full_output};
 use crate::harness::process::{Launch, Program};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 use crate::suites::store::ops::{default_options, medium_text, small_text};
 
-/// Names of the rows.
+/// Names of the measurements in this module.
 pub const ROWS: &[&str] = &["signals-while-blocked", "unwritable-stderr", "few-descriptors-of-c3", "progress-bars"];
 
 /// Maximum time from a signal to the exit of a blocked command.
@@ -28,20 +28,20 @@ const CURRENT_DIRECTORY: u32 = 0xffff_ff9c;
 /// Size in bytes of each text whose progress is shown.
 const TEXT_BYTES: usize = 2048;
 
-/// Runs the measurements of a row. Fails if [`ROWS`] has no such row.
-pub async fn measure(row: &str) -> Result<Vec<Row>> {
+/// Runs the measurement called `row` and returns its quantities. Fails if [`ROWS`] does not contain `row`.
+pub async fn measure(row: &str) -> Result<Vec<Quantity>> {
     match row {
         "signals-while-blocked" => signals_while_blocked().await,
         "unwritable-stderr" => unwritable_stderr().await,
         "few-descriptors-of-c3" => few_descriptors().await,
         "progress-bars" => progress_bars().await,
-        row => bail!("no measurement for row `{row}`"),
+        row => bail!("no measurement is named `{row}`"),
     }
 }
 
 /// Sends one signal to commands that are blocked in a write to an output that nobody reads, or in opening a pipe; they
 /// must end with the exit code of the signal.
-async fn signals_while_blocked() -> Result<Vec<Row>> {
+async fn signals_while_blocked() -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec::default().start().await?;
     let folder = TempDir::new()?;
     let pipe = folder.path().join("pipe").display().to_string();
@@ -49,7 +49,7 @@ async fn signals_while_blocked() -> Result<Vec<Row>> {
     let text = small_text(1);
     cluster.api()?.put(text.as_bytes(), default_options()).await?;
     let id = DocumentId::of(text.as_bytes()).to_string();
-    let mut rows = Vec::new();
+    let mut quantities = Vec::new();
     for (signal, code) in SIGNALS {
         // The shell that started this program may ignore SIGHUP, as nohup does.
         let c3 = |args: &[&str]| at(&cluster, args).under(["env", "--default-signal=HUP"]);
@@ -58,18 +58,18 @@ async fn signals_while_blocked() -> Result<Vec<Row>> {
         list.blocks_in_call_of(STDOUT).await?;
         list.signal(signal)?;
         let ended = list.ended(EXIT_LIMIT).await.ok().and_then(|status| status.code());
-        rows.push(Row::equal(format!("blocked-output-{signal}"), ended, Some(code)));
+        quantities.push(Quantity::equal(format!("blocked-output-{signal}"), ended, Some(code)));
         let mut get = Foreground::start(&c3(&["get", &id, "-o", &pipe]), Stdio::null())?;
         get.blocks_in_call_of(CURRENT_DIRECTORY).await?;
         get.signal(signal)?;
         let ended = get.ended(EXIT_LIMIT).await.ok().and_then(|status| status.code());
-        rows.push(Row::equal(format!("blocked-pipe-{signal}"), ended, Some(code)));
+        quantities.push(Quantity::equal(format!("blocked-pipe-{signal}"), ended, Some(code)));
     }
-    Ok(rows)
+    Ok(quantities)
 }
 
 /// Runs programs that fail while standard error cannot be written; they must exit with the right code.
-async fn unwritable_stderr() -> Result<Vec<Row>> {
+async fn unwritable_stderr() -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec::default().start().await?;
     let commands = [
         ("c3-usage", Launch::new(Program::C3).arg("fetch"), 2),
@@ -77,19 +77,19 @@ async fn unwritable_stderr() -> Result<Vec<Row>> {
         ("c3-batch", at(&cluster, &["put", "/no/such/file", "/no/such/other"]), 1),
         ("gateway", Launch::new(Program::Gateway).args(["--listen", "192.0.2.1:1"]), 1),
     ];
-    let mut rows = Vec::new();
+    let mut quantities = Vec::new();
     for (name, launch, code) in commands {
         let mut command = launch.command()?;
         command.stdout(Stdio::null()).stderr(OpenOptions::new().write(true).open("/dev/full")?);
         let status = tokio::task::spawn_blocking(move || command.status()).await??;
-        rows.push(Row::equal(format!("unwritable-stderr-{name}"), status.code(), Some(code)));
+        quantities.push(Quantity::equal(format!("unwritable-stderr-{name}"), status.code(), Some(code)));
     }
-    Ok(rows)
+    Ok(quantities)
 }
 
 /// Runs programs with few file descriptors; none may panic, and the error must name `ulimit -n`. A panic would give the
 /// exit code 101.
-async fn few_descriptors() -> Result<Vec<Row>> {
+async fn few_descriptors() -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec::default().start().await?;
     let limited = |launch: Launch, limit: usize| {
         let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
@@ -102,25 +102,25 @@ async fn few_descriptors() -> Result<Vec<Row>> {
             panics.push(limit);
         }
     }
-    let mut rows = vec![Row::equal("few-descriptors-of-c3-panics", panics, Vec::new())];
+    let mut quantities = vec![Quantity::equal("few-descriptors-of-c3-panics", panics, Vec::new())];
     for (name, launch) in [("c3", at(&cluster, &["ls"])), ("gateway", Launch::new(Program::Gateway))] {
         let Output { status, stderr, .. } = limited(launch, 7).await?;
         let seen = format!("exit {:?}: {}", status.code(), String::from_utf8_lossy(&stderr).trim());
         let ok =
             seen.starts_with("exit Some(1): error: ") && seen.ends_with("`ulimit -n`") && seen.lines().count() == 1;
-        rows.push(Row::observed(
+        quantities.push(Quantity::observed(
             format!("few-descriptors-of-c3-{name}"),
             seen,
             ok,
             "exit 1 and a line that names the remedy",
         ));
     }
-    Ok(rows)
+    Ok(quantities)
 }
 
 /// Watches progress bars on a terminal while a decoder node is stopped; they must show the total and never `0 B` done.
 /// No bar may appear within a text that `c3 get` prints.
-async fn progress_bars() -> Result<Vec<Row>> {
+async fn progress_bars() -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec::default().start().await?;
     let folder = TempDir::new()?;
     let text = medium_text(0);
@@ -131,7 +131,7 @@ async fn progress_bars() -> Result<Vec<Row>> {
     let last = text.lines().last().unwrap_or_default();
     get.shows(last).await?;
     // A terminal shows a line feed as a carriage return and a line feed.
-    let mut rows = vec![Row::equal("progress-in-the-text", get.screen(), text.replace('\n', "\r\n"))];
+    let mut quantities = vec![Quantity::equal("progress-in-the-text", get.screen(), text.replace('\n', "\r\n"))];
 
     for number in 1..4 {
         fs::write(folder.path().join(format!("{number}.txt")), &medium_text(number)[..TEXT_BYTES])?;
@@ -144,12 +144,16 @@ async fn progress_bars() -> Result<Vec<Row>> {
         let shown = put.shows(total).await;
         let screen = put.screen();
         cluster.decoders[0].signal("CONT")?;
-        rows.push(Row::holds(format!("progress-total-of-{name}"), shown.is_ok(), format!("shows {total}")));
-        rows.push(Row::holds(format!("progress-nothing-done-of-{name}"), !screen.contains(" 0 B"), "never 0 B"));
+        quantities.push(Quantity::holds(format!("progress-total-of-{name}"), shown.is_ok(), format!("shows {total}")));
+        quantities.push(Quantity::holds(
+            format!("progress-nothing-done-of-{name}"),
+            !screen.contains(" 0 B"),
+            "never 0 B",
+        ));
         let ended = put.ended(Duration::from_secs(60)).await?;
-        rows.push(Row::equal(format!("progress-put-of-{name}"), ended.code(), Some(0)));
+        quantities.push(Quantity::equal(format!("progress-put-of-{name}"), ended.code(), Some(0)));
     }
-    Ok(rows)
+    Ok(quantities)
 }
 
 fn at(cluster: &Cluster, args: &[&str]) -> Launch {

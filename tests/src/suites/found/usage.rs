@@ -15,11 +15,11 @@ use serde_json::Value;
 
 use crate::harness::cluster::{Cluster, ClusterSpec, files_under};
 use crate::harness::process::{Launch, Program};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 use crate::harness::wait::until;
 use crate::suites::store::ops::{large_text, small_text};
 
-/// Names of the rows.
+/// Names of the measurements in this module.
 pub const ROWS: &[&str] = &[
     "sizes-from-metadata",
     "messages-of-a-batch",
@@ -39,8 +39,8 @@ const SHARD_LIMIT: Duration = Duration::from_secs(60);
 /// A name that a shell would split and expand.
 const BAD_NAME: &str = "bad name!";
 
-/// Runs the measurements of a row. Fails if [`ROWS`] has no such row.
-pub async fn measure(row: &str) -> Result<Vec<Row>> {
+/// Runs the measurement called `row` and returns its quantities. Fails if [`ROWS`] does not contain `row`.
+pub async fn measure(row: &str) -> Result<Vec<Quantity>> {
     let setup = Setup::new().await?;
     match row {
         "sizes-from-metadata" => setup.sizes_from_metadata().await,
@@ -50,7 +50,7 @@ pub async fn measure(row: &str) -> Result<Vec<Row>> {
         "unchecked-names" => setup.unchecked_names().await,
         "unsaid-results" => setup.unsaid_results().await,
         "unfinished-puts" => setup.unfinished_puts().await,
-        row => bail!("no measurement for row `{row}`"),
+        row => bail!("no measurement is named `{row}`"),
     }
 }
 
@@ -98,7 +98,7 @@ impl Setup {
 
     /// Puts a file in `/proc`, whose size is missing from its metadata, and a file that grows during the put; both puts
     /// must succeed. The first text must be complete, and the second a prefix of the file.
-    async fn sizes_from_metadata(&self) -> Result<Vec<Row>> {
+    async fn sizes_from_metadata(&self) -> Result<Vec<Quantity>> {
         let generated = "/proc/version";
         let put = self.c3(&["put", generated]).await?;
         let id = DocumentId::of(&fs::read(generated)?).to_string();
@@ -116,10 +116,10 @@ impl Setup {
             is_prefix = text.len() >= before && fs::read(&log)?.starts_with(text.as_bytes());
         }
         Ok(vec![
-            Row::observed("generated-file-put", all(&put), put.status.success(), "stored"),
-            Row::holds("generated-file-identical", got.stdout == fs::read(generated)?, "identical"),
-            Row::observed("growing-file-put", all(&grown), grown.status.success(), "stored"),
-            Row::holds(
+            Quantity::observed("generated-file-put", all(&put), put.status.success(), "stored"),
+            Quantity::holds("generated-file-identical", got.stdout == fs::read(generated)?, "identical"),
+            Quantity::observed("growing-file-put", all(&grown), grown.status.success(), "stored"),
+            Quantity::holds(
                 "growing-file-stored-as-prefix",
                 is_prefix,
                 "a prefix of the file, at least as long as at the start",
@@ -129,7 +129,7 @@ impl Setup {
 
     /// Puts a file with a byte order mark, JSON lines that lack the requested field, a folder with one file, and a
     /// pattern that begins with `./`; the texts must be stored, and each wrong line must be reported.
-    async fn messages_of_a_batch(&self) -> Result<Vec<Row>> {
+    async fn messages_of_a_batch(&self) -> Result<Vec<Quantity>> {
         let line = |number| format!("{}\n", serde_json::json!({ "text": small_text(number) }));
         self.write("marked.jsonl", format!("\u{feff}{}{}", line(1), line(2)))?;
         let marked = self.c3(&["put", "--jsonl", "marked.jsonl"]).await?;
@@ -139,16 +139,16 @@ impl Setup {
         let one = self.printed(&["put", "one"]).await?;
         let dotted = self.c3(&["put", "./one/*.txt"]).await?;
         Ok(vec![
-            Row::observed("byte-order-mark", all(&marked), marked.status.success(), "both lines stored"),
-            Row::equal("wrong-field-lines-printed", wrong.matches("no field `body`").count(), 12),
-            Row::holds("count-of-one", one.contains("1 document,"), "1 document"),
-            Row::observed("pattern-with-a-dot", all(&dotted), dotted.status.success(), "a file matches"),
+            Quantity::observed("byte-order-mark", all(&marked), marked.status.success(), "both lines stored"),
+            Quantity::equal("wrong-field-lines-printed", wrong.matches("no field `body`").count(), 12),
+            Quantity::holds("count-of-one", one.contains("1 document,"), "1 document"),
+            Quantity::observed("pattern-with-a-dot", all(&dotted), dotted.status.success(), "a file matches"),
         ])
     }
 
     /// Passes a file that is not UTF-8 to each command that reads texts; the error must name the file. An incomplete
     /// `c3 name` must name the command that shows its help.
-    async fn errors_without_a_file(&self) -> Result<Vec<Row>> {
+    async fn errors_without_a_file(&self) -> Result<Vec<Quantity>> {
         self.write("right.txt", small_text(1))?;
         let id = DocumentId::of(small_text(1).as_bytes()).to_string();
         self.printed(&["put", "right.txt"]).await?;
@@ -159,22 +159,22 @@ impl Setup {
             ("compress", &["compress", "wrong.txt", "-o", "out"]),
             ("roundtrip", &["roundtrip", "wrong.txt"]),
         ];
-        let mut rows = Vec::new();
+        let mut quantities = Vec::new();
         for (name, args) in commands {
             let output = self.c3(args).await?;
             let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
             let is_named = stderr.contains("wrong.txt: text: not UTF-8 at byte");
-            rows.push(Row::observed(format!("{name}-names-the-file"), stderr, is_named, "names wrong.txt"));
+            quantities.push(Quantity::observed(format!("{name}-names-the-file"), stderr, is_named, "names wrong.txt"));
         }
         let name = self.c3(&["name"]).await?;
         let help = all(&name).contains("c3 name --help");
-        rows.push(Row::observed("help-of-the-command", all(&name), help, "c3 name --help"));
-        Ok(rows)
+        quantities.push(Quantity::observed("help-of-the-command", all(&name), help, "c3 name --help"));
+        Ok(quantities)
     }
 
     /// Puts a folder and gets all documents into another one; each file must come back under its path, and nothing may
     /// be written outside the output folder. If a file was put in several versions, the newest must get the path.
-    async fn lost_paths(&self) -> Result<Vec<Row>> {
+    async fn lost_paths(&self) -> Result<Vec<Quantity>> {
         let files = [("a.txt", 1), ("inner/b.txt", 2), ("inner/deep/same as a.txt", 1)];
         for (file, number) in files {
             self.write(&format!("tree/{file}"), small_text(number))?;
@@ -197,16 +197,16 @@ impl Setup {
         let is_below = fs::read_dir(self.path("box"))?.count() == 1 && !self.path("stolen").exists();
         let newest = back.get("version.txt").is_some_and(|text| *text == small_text(5));
         Ok(vec![
-            Row::observed("tree-restored", back.keys().collect::<Vec<_>>(), restored, "each file under its path"),
-            Row::holds("nothing-outside-the-folder", is_below, "only the output folder was written"),
-            Row::holds("newest-version-has-the-path", newest, "the file of the path has the newest text"),
-            Row::equal("files-restored", back.len(), files.len() + 3),
+            Quantity::observed("tree-restored", back.keys().collect::<Vec<_>>(), restored, "each file under its path"),
+            Quantity::holds("nothing-outside-the-folder", is_below, "only the output folder was written"),
+            Quantity::holds("newest-version-has-the-path", newest, "the file of the path has the newest text"),
+            Quantity::equal("files-restored", back.len(), files.len() + 3),
         ])
     }
 
     /// Puts a file with an invalid name and a folder with a valid one; the invalid name must be refused before anything
     /// is stored, and each file of the folder must be named by its path.
-    async fn unchecked_names(&self) -> Result<Vec<Row>> {
+    async fn unchecked_names(&self) -> Result<Vec<Quantity>> {
         self.write("tree/a.txt", small_text(1))?;
         self.write("tree/inner/b.txt", small_text(2))?;
         let bad = self.c3(&["put", "tree/a.txt", "--name", BAD_NAME]).await?;
@@ -214,23 +214,23 @@ impl Setup {
         let named = self.c3(&["put", "-r", "tree", "--name", "team"]).await?;
         let read = self.c3(&["get", "@team/tree/inner/b.txt"]).await?;
         Ok(vec![
-            Row::equal("bad-name-exit-code", bad.status.code(), Some(2)),
-            Row::equal("bad-name-stored", stored, 0),
-            Row::observed("names-by-path", all(&named), named.status.success(), "both files named"),
-            Row::holds("named-file-read", read.stdout == small_text(2).as_bytes(), "identical"),
+            Quantity::equal("bad-name-exit-code", bad.status.code(), Some(2)),
+            Quantity::equal("bad-name-stored", stored, 0),
+            Quantity::observed("names-by-path", all(&named), named.status.success(), "both files named"),
+            Quantity::holds("named-file-read", read.stdout == small_text(2).as_bytes(), "identical"),
         ])
     }
 
     /// Reads what `c3 put` and `c3 compress` print; a put must state the size, name, labels and path, and whether the
     /// text was stored before, and `compress` must state that the text was verified.
-    async fn unsaid_results(&self) -> Result<Vec<Row>> {
+    async fn unsaid_results(&self) -> Result<Vec<Quantity>> {
         self.write("a.txt", small_text(1))?;
         let args = ["put", "a.txt", "--name", "draft", "--label", "lang=en"];
         let first = self.printed(&args).await?;
         let again = self.printed(&args).await?;
         let compressed = self.printed(&["compress", "a.txt", "-o", "latents"]).await?;
         let says = |name: &str, text: &str, wanted: &str| {
-            Row::observed(format!("put-says-{name}"), text, text.contains(wanted), format!("contains {wanted}"))
+            Quantity::observed(format!("put-says-{name}"), text, text.contains(wanted), format!("contains {wanted}"))
         };
         let verified = !compressed.contains("not verified");
         Ok(vec![
@@ -238,14 +238,14 @@ impl Setup {
             says("its-name", &first, "@draft"),
             says("its-labels", &first, "lang=en"),
             says("its-path", &first, "path=a.txt"),
-            Row::holds("first-put-is-new", !first.contains("already stored"), "not already stored"),
+            Quantity::holds("first-put-is-new", !first.contains("already stored"), "not already stored"),
             says("already-stored", &again, "already stored"),
-            Row::observed("compress-says-verified", compressed, verified, "verified"),
+            Quantity::observed("compress-says-verified", compressed, verified, "verified"),
         ])
     }
 
     /// Kills a put half-way; `c3 stat` must count its objects as an unfinished upload or as unused, not as a document.
-    async fn unfinished_puts(&self) -> Result<Vec<Row>> {
+    async fn unfinished_puts(&self) -> Result<Vec<Quantity>> {
         self.write("long.txt", (0..4).map(large_text).collect::<String>())?;
         let latents = self.cluster.data().join("latents");
         let mut put = self.launch(&["put", "long.txt", "--upload", "broken-off"]).command()?.spawn()?;
@@ -261,10 +261,10 @@ impl Setup {
         let totals = self.json(&["stat", "--json"]).await?;
         let unfinished = totals["upload_bytes"].as_u64().unwrap_or(0) + totals["unused_bytes"].as_u64().unwrap_or(0);
         Ok(vec![
-            Row::equal("documents", totals["documents"].as_u64(), Some(0)),
-            Row::at_least("bytes-of-puts-broken-off", unfinished as f64, 1.0),
-            Row::equal("bytes-called-stored", totals["stored_bytes"].as_u64(), Some(unfinished)),
-            Row::observed("itemised", &text, text.contains("1 upload;"), "1 upload"),
+            Quantity::equal("documents", totals["documents"].as_u64(), Some(0)),
+            Quantity::at_least("bytes-of-puts-broken-off", unfinished as f64, 1.0),
+            Quantity::equal("bytes-called-stored", totals["stored_bytes"].as_u64(), Some(unfinished)),
+            Quantity::observed("itemised", &text, text.contains("1 upload;"), "1 upload"),
         ])
     }
 }

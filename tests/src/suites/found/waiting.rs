@@ -18,10 +18,10 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::harness::cluster::{Cluster, ClusterSpec};
 use crate::harness::process::{Launch, Process, Program};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 use crate::harness::wait::until;
 
-/// Names of the rows.
+/// Names of the measurements in this module.
 pub const ROWS: &[&str] = &["wait-bounded-once", "wait-without-address", "health-of-stages"];
 
 /// Default of the gateway's `--node-wait`, the only setting that bounds a wait for a node, in seconds.
@@ -36,19 +36,19 @@ const NOTICED_LIMIT: Duration = Duration::from_secs(15);
 const SETTLE_LIMIT: Duration = Duration::from_secs(3);
 const TEXT: &str = "A text that needs a node of each stage. ";
 
-/// Runs the measurements of a row. Fails if [`ROWS`] has no such row.
-pub async fn measure(row: &str) -> Result<Vec<Row>> {
+/// Runs the measurement called `row` and returns its quantities. Fails if [`ROWS`] does not contain `row`.
+pub async fn measure(row: &str) -> Result<Vec<Quantity>> {
     match row {
         "wait-bounded-once" => bounded_once().await,
         "wait-without-address" => without_address().await,
         "health-of-stages" => health_of_stages().await,
-        row => bail!("no measurement for row `{row}`"),
+        row => bail!("no measurement is named `{row}`"),
     }
 }
 
 /// Puts and gets with `c3` while the only decoder is dead; each must say early what it waits for, and must fail after
 /// one call, once the gateway has waited [`NODE_WAIT`] seconds for a decoder.
-async fn bounded_once() -> Result<Vec<Row>> {
+async fn bounded_once() -> Result<Vec<Quantity>> {
     let mut cluster = ClusterSpec::default().start().await?;
     let client = Client::connect(&cluster.gateway.url()).await?;
     let stored = client.put_text(TEXT, &WriteOptions::default()).await?;
@@ -67,7 +67,7 @@ async fn bounded_once() -> Result<Vec<Row>> {
     let (put, get) = tokio::try_join!(timed(put), timed(get))?;
     let puts = calls(&cluster.gateway, "PutDocument").await? - before;
     let gets = calls(&cluster.gateway, "GetText").await?;
-    let mut rows = Vec::new();
+    let mut quantities = Vec::new();
     for (name, run, calls) in [("put", put, puts), ("get", get, gets)] {
         let (notice, failure) = (run.lines.first(), run.lines.last());
         let is_notice = |(seconds, line): &(f64, String)| {
@@ -75,14 +75,14 @@ async fn bounded_once() -> Result<Vec<Row>> {
         };
         let told = format!("within {NOTICE_MAX} s, what is waited for");
         let failed = run.code == Some(1) && failure.is_some_and(|(_, line)| line.contains("no decoder answers"));
-        rows.extend([
-            Row::observed(format!("wait-{name}-notice"), notice, notice.is_some_and(is_notice), told),
-            Row::observed(format!("wait-{name}-failure"), failure, failed, "exit code 1, names the decoder"),
-            Row::at_most(format!("wait-{name}-seconds"), run.seconds, NODE_WAIT + MARGIN),
-            Row::equal(format!("wait-{name}-calls"), calls, 1.0),
+        quantities.extend([
+            Quantity::observed(format!("wait-{name}-notice"), notice, notice.is_some_and(is_notice), told),
+            Quantity::observed(format!("wait-{name}-failure"), failure, failed, "exit code 1, names the decoder"),
+            Quantity::at_most(format!("wait-{name}-seconds"), run.seconds, NODE_WAIT + MARGIN),
+            Quantity::equal(format!("wait-{name}-calls"), calls, 1.0),
         ]);
     }
-    Ok(rows)
+    Ok(quantities)
 }
 
 /// A run of a command, with the lines of its standard error and the time of each, in seconds since its start.
@@ -115,7 +115,7 @@ async fn calls(gateway: &Process, method: &str) -> Result<f64> {
 
 /// Calls a gateway that accepts announcements of nodes but knows no decoder; the calls must wait and then fail with
 /// UNAVAILABLE, naming the decoder. They must not claim that another model is served.
-async fn without_address() -> Result<Vec<Row>> {
+async fn without_address() -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec::default().start().await?;
     let (client, folder) = (Client::connect(&cluster.gateway.url()).await?, TempDir::new()?);
     let stored = client.put_text(TEXT, &WriteOptions::default()).await?;
@@ -131,54 +131,64 @@ async fn without_address() -> Result<Vec<Row>> {
     let options = WriteOptions::default();
     let (put, get) = tokio::join!(client.put_text("Another text.", &options), get);
     let errors = [("put", put.map(drop).err()), ("get", get.map(drop).err())];
-    let row = |(name, error): (&str, Option<c3_client::Error>)| {
+    let quantity = |(name, error): (&str, Option<c3_client::Error>)| {
         let ok = error
             .as_ref()
             .is_some_and(|error| error.code() == Some(Code::Unavailable) && error.to_string().contains("no decoder"));
         let seen = error.map(|error| format!("{:?}: {error}", error.code()));
-        Row::observed(format!("wait-without-address-{name}"), seen, ok, "UNAVAILABLE, names the decoder")
+        Quantity::observed(format!("wait-without-address-{name}"), seen, ok, "UNAVAILABLE, names the decoder")
     };
-    Ok(errors.into_iter().map(row).collect())
+    Ok(errors.into_iter().map(quantity).collect())
 }
 
 /// Kills the only node of each stage in turn; HTTP probes, gRPC health, `c3 nodes --check` and the log must all report
 /// the loss.
-async fn health_of_stages() -> Result<Vec<Row>> {
+async fn health_of_stages() -> Result<Vec<Quantity>> {
     let mut cluster = ClusterSpec::default().start().await?;
-    let mut rows = vec![Health::row("health-with-all-nodes", &cluster, Health::new([1, 1, 1], 0)).await?];
+    let mut quantities = vec![Health::quantity("health-with-all-nodes", &cluster, Health::new([1, 1, 1], 0)).await?];
     let live = status(&cluster.gateway, "/livez").await?;
-    rows.push(Row::equal(
+    quantities.push(Quantity::equal(
         "health-livez-of-gateway-and-node",
         [live, status(&cluster.decoders[0], "/livez").await?],
         [200; 2],
     ));
-    rows.push(Row::equal("health-readyz-of-node", status(&cluster.decoders[0], "/readyz").await?, 200));
+    quantities.push(Quantity::equal("health-readyz-of-node", status(&cluster.decoders[0], "/readyz").await?, 200));
     for path in ["/", "/nonsense", "/c3.v1.Gateway/Stat"] {
         let seen = [status(&cluster.gateway, path).await?, status(&cluster.decoders[0], path).await?];
-        rows.push(Row::observed(format!("health-unknown-path {path}"), seen, seen.iter().all(|&s| s >= 400), ">= 400"));
+        quantities.push(Quantity::observed(
+            format!("health-unknown-path {path}"),
+            seen,
+            seen.iter().all(|&s| s >= 400),
+            ">= 400",
+        ));
     }
     // Without --accept-nodes, the gateway does not have this service.
     let unknown = RegistryClient::new(cluster.gateway.channel()?).announce(AnnounceRequest::default()).await;
     let unknown = unknown.err().map(|status| status.code() as i32);
-    rows.push(Row::equal("health-unknown-method", unknown, Some(Code::Unimplemented as i32)));
+    quantities.push(Quantity::equal("health-unknown-method", unknown, Some(Code::Unimplemented as i32)));
 
     cluster.decoders[0].kill()?;
     let report = ready_report(&cluster, r#""decoder":false"#).await?;
-    rows.push(Row::observed("health-readyz", &report, report.contains(r#""compressor":true"#), "names the decoder"));
-    rows.push(Health::row("health-without-decoder", &cluster, Health::new([1, 0, 0], 1)).await?);
+    quantities.push(Quantity::observed(
+        "health-readyz",
+        &report,
+        report.contains(r#""compressor":true"#),
+        "names the decoder",
+    ));
+    quantities.push(Health::quantity("health-without-decoder", &cluster, Health::new([1, 0, 0], 1)).await?);
     let warns = |stage: &str| {
         let log = cluster.gateway.log();
         log.lines().any(|line| line.contains("WARN") && line.contains("last ready node") && line.contains(stage))
     };
-    rows.push(Row::holds("health-warns-of-decoder", warns("decoder"), "one WARN line"));
+    quantities.push(Quantity::holds("health-warns-of-decoder", warns("decoder"), "one WARN line"));
     let number = cluster.compressors.len();
     cluster.restart_node(number).await?;
     ready_report(&cluster, r#""decoder":true"#).await?;
 
     cluster.compressors[0].kill()?;
     ready_report(&cluster, r#""compressor":false"#).await?;
-    rows.push(Health::row("health-without-compressor", &cluster, Health::new([1, 0, 1], 1)).await?);
-    Ok(rows)
+    quantities.push(Health::quantity("health-without-compressor", &cluster, Health::new([1, 0, 1], 1)).await?);
+    Ok(quantities)
 }
 
 /// Health that a gateway reports.
@@ -198,11 +208,11 @@ impl Health {
     }
 
     /// Returns the quantity of a report that must become equal to `expected`.
-    async fn row(name: &str, cluster: &Cluster, expected: Self) -> Result<Row> {
+    async fn quantity(name: &str, cluster: &Cluster, expected: Self) -> Result<Quantity> {
         let settled = async || (Self::of(cluster).await.ok()? == expected).then_some(());
         // If the report stays different, the quantity below shows it.
         let _ = until(name, SETTLE_LIMIT, settled).await;
-        Ok(Row::equal(name, Self::of(cluster).await?, expected))
+        Ok(Quantity::equal(name, Self::of(cluster).await?, expected))
     }
 
     async fn of(cluster: &Cluster) -> Result<Self> {

@@ -8,7 +8,7 @@ use tonic::Code;
 
 use crate::harness::cluster::ClusterSpec;
 use crate::harness::gateway_api::id_of;
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 
 /// Ratio (text tokens per latent) that is so high that some tokens always need corrections.
 const RATIO: u32 = 80;
@@ -16,7 +16,7 @@ const RATIO: u32 = 80;
 /// Flips one bit of one stored file at a time and reads the document; the read must fail with DATA_LOSS and name the
 /// window (part of the text) or the document. Restarts the gateway before each read, and tries four offsets of every
 /// file.
-pub async fn flipped_bits(text: &str) -> Result<Vec<Row>> {
+pub async fn flipped_bits(text: &str) -> Result<Vec<Quantity>> {
     let mut cluster = ClusterSpec::default().start().await?;
     let put = cluster.api()?.put_at(text.as_bytes(), RATIO).await?;
     let document = put.document.context("no document")?;
@@ -24,7 +24,7 @@ pub async fn flipped_bits(text: &str) -> Result<Vec<Row>> {
     let id = id_of(&document);
 
     let files = cluster.objects()?;
-    let mut rows = vec![Row::at_least("flipped-bit-files", files.len() as f64, 1.0)];
+    let mut quantities = vec![Quantity::at_least("flipped-bit-files", files.len() as f64, 1.0)];
     for file in files {
         let whole = fs::read(&file)?;
         for at in [0, whole.len() / 3, whole.len() / 2, whole.len() - 1] {
@@ -42,14 +42,14 @@ pub async fn flipped_bits(text: &str) -> Result<Vec<Row>> {
                     && (status.message().contains("window") || status.message().contains(&id))
             });
             let name = format!("flipped-bit-{}-at-{at}", folder_of(&file, &cluster.data()));
-            rows.push(Row::observed(name, seen, ok, "DataLoss with the window or the document"));
+            quantities.push(Quantity::observed(name, seen, ok, "DataLoss with the window or the document"));
         }
         fs::write(&file, whole)?;
     }
     cluster.restart_gateway().await?;
     let got = cluster.api()?.get(&id).await?;
-    rows.push(Row::holds("flipped-bits-repaired", got.text == text.as_bytes(), "identical"));
-    Ok(rows)
+    quantities.push(Quantity::holds("flipped-bits-repaired", got.text == text.as_bytes(), "identical"));
+    Ok(quantities)
 }
 
 /// Returns the name of the top-level folder in `data` that contains a file. Each kind of object has its own folder.

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use crate::harness::fixtures;
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 
 /// Maximum duration of CI in minutes.
 const CI_MINUTES_MAX: f64 = 25.0;
@@ -17,7 +17,7 @@ const CI_MINUTES_MAX: f64 = 25.0;
 const TESTS: &str = "cargo test --workspace";
 
 /// Runs README's first command and [`TESTS`] in a clean clone; both must succeed.
-pub fn readme() -> Result<Vec<Row>> {
+pub fn readme() -> Result<Vec<Quantity>> {
     let clone = bare_clone()?;
     let readme = std::fs::read_to_string(clone.path().join("README.md"))?;
     let first = readme.split("```").nth(1).and_then(|block| block.lines().nth(1));
@@ -28,13 +28,13 @@ pub fn readme() -> Result<Vec<Row>> {
     let listed = readme.lines().any(|line| line.starts_with(TESTS));
     let passes = listed && run(TESTS, clone.path())?.status.success();
     Ok(vec![
-        Row::observed("bare-clone-first-command", last, ok, "ends with `identical: yes`"),
-        Row::holds("bare-clone-tests", passes, format!("`{TESTS}` is in README and passes")),
+        Quantity::observed("bare-clone-first-command", last, ok, "ends with `identical: yes`"),
+        Quantity::holds("bare-clone-tests", passes, format!("`{TESTS}` is in README and passes")),
     ])
 }
 
 /// Runs CI in a clean clone; it must pass within [`CI_MINUTES_MAX`] minutes.
-pub fn ci() -> Result<Vec<Row>> {
+pub fn ci() -> Result<Vec<Quantity>> {
     let clone = bare_clone()?;
     let started = Instant::now();
     let output = run("bash .ci/run", clone.path())?;
@@ -42,8 +42,8 @@ pub fn ci() -> Result<Vec<Row>> {
     let printed = String::from_utf8_lossy(&output.stdout);
     let last = printed.lines().last().unwrap_or_default();
     Ok(vec![
-        Row::observed("ci-passes", last, output.status.success(), "exit 0"),
-        Row::at_most("ci-minutes", minutes, CI_MINUTES_MAX),
+        Quantity::observed("ci-passes", last, output.status.success(), "exit 0"),
+        Quantity::at_most("ci-minutes", minutes, CI_MINUTES_MAX),
     ])
 }
 

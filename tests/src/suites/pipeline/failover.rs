@@ -11,7 +11,7 @@ use tonic::Code;
 
 use crate::harness::cluster::ClusterSpec;
 use crate::harness::gateway_api::{first_text, id_of, put_messages};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 use crate::harness::wait::until;
 
 const RATIO: u32 = 20;
@@ -22,7 +22,7 @@ const FLIGHT_LIMIT: Duration = Duration::from_secs(120);
 const UNAVAILABLE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Kills a decoder that has a call in flight in the middle of a get; another decoder must complete the text.
-pub async fn failover(text: &str) -> Result<Vec<Row>> {
+pub async fn failover(text: &str) -> Result<Vec<Quantity>> {
     // With the default look-ahead, all windows (parts of the text) would be in flight before the first text arrives.
     let gateway_args = ["--look-ahead", "2"].map(str::to_owned).into();
     let mut cluster = ClusterSpec { decoders: 2, gateway_args, ..ClusterSpec::default() }.start().await?;
@@ -57,14 +57,14 @@ pub async fn failover(text: &str) -> Result<Vec<Row>> {
     });
     lost.await?;
     Ok(vec![
-        Row::holds("failover-killed-in-the-middle", killed_in_the_middle, "the read was under way"),
-        Row::holds("failover-identical", back == text.as_bytes(), "identical"),
+        Quantity::holds("failover-killed-in-the-middle", killed_in_the_middle, "the read was under way"),
+        Quantity::holds("failover-identical", back == text.as_bytes(), "identical"),
     ])
 }
 
 /// Kills the only node of each stage; calls must fail with UNAVAILABLE within [`UNAVAILABLE_LIMIT`], and the message
 /// must name the stage and the address of the node.
-pub async fn no_node(text: &str) -> Result<Vec<Row>> {
+pub async fn no_node(text: &str) -> Result<Vec<Quantity>> {
     let mut cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
     let put = api.put_at(text.as_bytes(), RATIO).await?;
@@ -73,15 +73,15 @@ pub async fn no_node(text: &str) -> Result<Vec<Row>> {
     cluster.compressors[0].kill()?;
     let started = Instant::now();
     let error = api.put_at(format!("{text} again").as_bytes(), RATIO).await.err();
-    let mut rows = unavailable("compressor", cluster.compressors[0].address(), started, error);
+    let mut quantities = unavailable("compressor", cluster.compressors[0].address(), started, error);
     cluster.decoders[0].kill()?;
     let started = Instant::now();
     let error = api.get(&id).await.err();
-    rows.extend(unavailable("decoder", cluster.decoders[0].address(), started, error));
-    Ok(rows)
+    quantities.extend(unavailable("decoder", cluster.decoders[0].address(), started, error));
+    Ok(quantities)
 }
 
-fn unavailable(stage: &str, address: &str, started: Instant, error: Option<tonic::Status>) -> Vec<Row> {
+fn unavailable(stage: &str, address: &str, started: Instant, error: Option<tonic::Status>) -> Vec<Quantity> {
     let seconds = started.elapsed().as_secs_f64();
     let message = error.as_ref().map(|error| format!("{:?}: {}", error.code(), error.message()));
     let ok = error.is_some_and(|error| {
@@ -89,14 +89,14 @@ fn unavailable(stage: &str, address: &str, started: Instant, error: Option<tonic
         error.code() == Code::Unavailable && message.contains(stage) && message.contains(address)
     });
     vec![
-        Row::observed(format!("no-{stage}"), message, ok, format!("UNAVAILABLE with the stage and {address}")),
-        Row::at_most(format!("no-{stage}-seconds"), seconds, UNAVAILABLE_LIMIT.as_secs_f64()),
+        Quantity::observed(format!("no-{stage}"), message, ok, format!("UNAVAILABLE with the stage and {address}")),
+        Quantity::at_most(format!("no-{stage}-seconds"), seconds, UNAVAILABLE_LIMIT.as_secs_f64()),
     ]
 }
 
 /// Cancels a put and a get half-way; the nodes must become idle, and no document of the cancelled put may be visible.
 /// `text` must be longer than the largest shard, the part of a text that a node gets as a unit.
-pub async fn client_disconnects(text: &str) -> Result<Vec<Row>> {
+pub async fn client_disconnects(text: &str) -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
     let messages = put_messages(text.as_bytes(), pb::WriteOptions { ratio: RATIO, ..Default::default() });
@@ -122,9 +122,9 @@ pub async fn client_disconnects(text: &str) -> Result<Vec<Row>> {
     let get_frees = cluster.wait_until_idle().await;
     let decoded = cluster.counters().await?.1.windows_decoded;
     Ok(vec![
-        Row::equal("left-put-documents-visible", visible, 0),
-        Row::holds("left-put-frees-nodes", put_frees.is_ok(), "nodes become idle"),
-        Row::holds("left-get-frees-nodes", get_frees.is_ok(), "nodes become idle"),
-        Row::observed("left-get-windows-decoded", decoded, decoded > 0, "the read had started"),
+        Quantity::equal("left-put-documents-visible", visible, 0),
+        Quantity::holds("left-put-frees-nodes", put_frees.is_ok(), "nodes become idle"),
+        Quantity::holds("left-get-frees-nodes", get_frees.is_ok(), "nodes become idle"),
+        Quantity::observed("left-get-windows-decoded", decoded, decoded > 0, "the read had started"),
     ])
 }

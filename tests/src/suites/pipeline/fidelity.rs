@@ -20,14 +20,14 @@ use tonic::transport::Channel;
 use crate::harness::cluster::{ClusterSpec, files_under};
 use crate::harness::fixtures;
 use crate::harness::gateway_api::id_of;
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 
 /// Number of consecutive bytes of the text that must not appear in the store.
 const RUN_BYTES: usize = 40;
 
 /// Puts a text and computes its fidelity independently of the gateway; both results must be equal, and no stored file
 /// may contain [`RUN_BYTES`] consecutive bytes of the text. Restarts all programs in between.
-pub async fn fidelity(row: &str, text: &str, ratio: u32) -> Result<Vec<Row>> {
+pub async fn fidelity(name: &str, text: &str, ratio: u32) -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec::default().start().await?;
     let put = cluster.api()?.put_at(text.as_bytes(), ratio).await?;
     let document = put.document.context("no document")?;
@@ -46,9 +46,9 @@ pub async fn fidelity(row: &str, text: &str, ratio: u32) -> Result<Vec<Row>> {
     let found = files_with_runs_of(text.as_bytes(), &cluster.data())?;
     let wrong = document.tokens - document.tokens_right;
     Ok(vec![
-        Row::equal(format!("{row}-tokens"), document.tokens, tokens as u64),
-        Row::equal(format!("{row}-tokens-wrong"), wrong, corrections),
-        Row::equal(format!("{row}-files-with-text"), found, Vec::new()),
+        Quantity::equal(format!("{name}-tokens"), document.tokens, tokens as u64),
+        Quantity::equal(format!("{name}-tokens-wrong"), wrong, corrections),
+        Quantity::equal(format!("{name}-files-with-text"), found, Vec::new()),
     ])
 }
 

@@ -4,13 +4,13 @@ use anyhow::{Context, Result};
 
 use crate::harness::cluster::ClusterSpec;
 use crate::harness::gateway_api::id_of;
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 
 const RATIO: u32 = 20;
 
 /// Reads `bytes` bytes from the middle of a document; they must be exact, and nodes may decode at most `windows_max`
 /// windows (parts of the text) for them.
-pub async fn range(text: &str, bytes: u64, windows_max: u32) -> Result<Vec<Row>> {
+pub async fn range(text: &str, bytes: u64, windows_max: u32) -> Result<Vec<Quantity>> {
     let mut cluster = ClusterSpec::default().start().await?;
     let put = cluster.api()?.put_at(text.as_bytes(), RATIO).await?;
     cluster.restart_gateway().await?;
@@ -22,8 +22,8 @@ pub async fn range(text: &str, bytes: u64, windows_max: u32) -> Result<Vec<Row>>
     let decoded = cluster.counters().await?.1.windows_decoded - before;
     let exact = got.text == text.as_bytes()[from as usize..(from + bytes) as usize];
     Ok(vec![
-        Row::holds("range-exact", exact, format!("the {bytes} requested bytes")),
-        Row::observed(
+        Quantity::holds("range-exact", exact, format!("the {bytes} requested bytes")),
+        Quantity::observed(
             "range-windows-decoded",
             decoded,
             (1..=u64::from(windows_max)).contains(&decoded),
@@ -34,7 +34,7 @@ pub async fn range(text: &str, bytes: u64, windows_max: u32) -> Result<Vec<Row>>
 
 /// Puts a text twice, then with a new paragraph in the middle; the second put must compute nothing, and the third may
 /// compress at most `shards_max` shards. A shard is a part of the text whose results are reused as a unit.
-pub async fn reuse(text: &str, shards_max: u32) -> Result<Vec<Row>> {
+pub async fn reuse(text: &str, shards_max: u32) -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
     api.put_at(text.as_bytes(), RATIO).await?;
@@ -53,14 +53,14 @@ pub async fn reuse(text: &str, shards_max: u32) -> Result<Vec<Row>> {
     let third = cluster.counters().await?;
     let back = api.get(&id_of(&document)).await?.text == edited.as_bytes();
     Ok(vec![
-        Row::equal("reuse-windows-compressed-again", compressed, 0),
-        Row::equal("reuse-windows-verified-again", verified, 0),
-        Row::holds(
+        Quantity::equal("reuse-windows-compressed-again", compressed, 0),
+        Quantity::equal("reuse-windows-verified-again", verified, 0),
+        Quantity::holds(
             "reuse-edit-compressed",
             third.0.windows_compressed > second.0.windows_compressed,
             "the edit is compressed",
         ),
-        Row::at_most("reuse-edit-shards-compressed", shards, shards_max),
-        Row::holds("reuse-edit-identical", back, "identical"),
+        Quantity::at_most("reuse-edit-shards-compressed", shards, shards_max),
+        Quantity::holds("reuse-edit-identical", back, "identical"),
     ])
 }

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::harness::fixtures;
 use crate::harness::process::Program;
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 use crate::harness::wait::until;
 
 /// Maximum time until all programs serve.
@@ -19,7 +19,7 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 
 /// Starts README's servers, then runs its other commands in order; each must succeed, and the text must come back.
 /// `text` is the content of the file that the commands put and get.
-pub async fn quick_start(text: &str) -> Result<Vec<Row>> {
+pub async fn quick_start(text: &str) -> Result<Vec<Quantity>> {
     let folder = TempDir::with_prefix("c3-by-hand-")?;
     write_files(folder.path(), text)?;
     let (servers, commands) = readme_commands()?;
@@ -41,7 +41,7 @@ pub async fn quick_start(text: &str) -> Result<Vec<Row>> {
         ensure!(output.status.success(), "`{line}`: {}", String::from_utf8_lossy(&output.stderr));
     }
     let back = fs::read(folder.path().join("back.txt"))?;
-    Ok(vec![Row::holds("by-hand-identical", back == text.as_bytes(), "identical")])
+    Ok(vec![Quantity::holds("by-hand-identical", back == text.as_bytes(), "identical")])
 }
 
 /// Writes the files that README's commands refer to.

@@ -15,7 +15,7 @@ use super::texts::refusal;
 use crate::harness::cluster::ClusterSpec;
 use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::process::{Launch, Program};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 
 const RATIO: u32 = 20;
 /// Number of leading hexadecimal digits that the ids of the two test documents share.
@@ -23,17 +23,17 @@ const SHARED_DIGITS: usize = 4;
 
 /// Puts a text with ratios out of range; `c3` must exit with code 2, and the gateway must answer INVALID_ARGUMENT. Both
 /// messages must contain the range.
-pub async fn ratios(text: &str) -> Result<Vec<Row>> {
+pub async fn ratios(text: &str) -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec::default().start().await?;
     let file = tempfile::NamedTempFile::new()?;
     std::fs::write(file.path(), text)?;
-    let mut rows = Vec::new();
+    let mut quantities = Vec::new();
     for ratio in ["0", "7", "81", "-3", "x"] {
         let c3 = Launch::new(Program::C3).args(["put", "--gateway", &cluster.gateway.url()]);
         let output = c3.arg(format!("--ratio={ratio}")).arg(file.path()).output().await?;
         let printed = String::from_utf8_lossy(&output.stderr);
         let ok = output.status.code() == Some(2) && printed.contains('8') && printed.contains("80");
-        rows.push(Row::observed(
+        quantities.push(Quantity::observed(
             format!("ratio-{ratio}"),
             printed.trim(),
             ok,
@@ -43,16 +43,16 @@ pub async fn ratios(text: &str) -> Result<Vec<Row>> {
     let api = cluster.api()?;
     for ratio in [7, 81] {
         let refused = api.put_at(text.as_bytes(), ratio).await.err();
-        let row = format!("ratio-{ratio}-by-call");
-        rows.push(refusal(&row, refused, Code::InvalidArgument, &["ratio", "8", "80"]));
+        let name = format!("ratio-{ratio}-by-call");
+        quantities.push(refusal(&name, refused, Code::InvalidArgument, &["ratio", "8", "80"]));
     }
-    rows.push(Row::equal("ratio-documents-stored", api.ids().await?.len(), 0));
-    Ok(rows)
+    quantities.push(Quantity::equal("ratio-documents-stored", api.ids().await?.len(), 0));
+    Ok(quantities)
 }
 
 /// Reads documents by unknown ids, malformed ids and ambiguous prefixes, which must be refused, and by a unique prefix,
 /// which must work.
-pub async fn ids() -> Result<Vec<Row>> {
+pub async fn ids() -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
     let texts = texts_with_one_prefix();
@@ -61,19 +61,19 @@ pub async fn ids() -> Result<Vec<Row>> {
     }
     let ids = texts.each_ref().map(|text| DocumentId::of(text.as_bytes()).to_string());
     let unknown = DocumentId::of(b"never stored").to_string();
-    let mut rows = Vec::new();
+    let mut quantities = Vec::new();
     for (name, id, code, says) in [
         ("unknown-id", unknown.as_str(), Code::NotFound, vec![]),
         ("malformed-id", "no-id", Code::InvalidArgument, vec!["no-id"]),
         ("ambiguous-prefix", &ids[0][..SHARED_DIGITS], Code::InvalidArgument, vec![ids[0].as_str(), &ids[1]]),
     ] {
-        rows.push(refusal(&format!("{name}-get"), api.get(id).await.err(), code, &says));
-        rows.push(refusal(&format!("{name}-stat"), api.stat(id).await.err(), code, &says));
+        quantities.push(refusal(&format!("{name}-get"), api.get(id).await.err(), code, &says));
+        quantities.push(refusal(&format!("{name}-stat"), api.stat(id).await.err(), code, &says));
     }
     let unique = ids[0].chars().zip(ids[1].chars()).take_while(|(a, b)| a == b).count() + 1;
     let got = api.get(&ids[0][..unique]).await?;
-    rows.push(Row::holds("unique-prefix", got.text == texts[0].as_bytes(), "identical"));
-    Ok(rows)
+    quantities.push(Quantity::holds("unique-prefix", got.text == texts[0].as_bytes(), "identical"));
+    Ok(quantities)
 }
 
 /// Returns two short texts whose ids share their first [`SHARED_DIGITS`] digits.
@@ -91,7 +91,7 @@ fn texts_with_one_prefix() -> [String; 2] {
 
 /// Sends latents of another model to the gateway and to a decoder; they must be refused, and the error must contain the
 /// fingerprints (hashes) of both models.
-pub async fn other_model(text: &str) -> Result<Vec<Row>> {
+pub async fn other_model(text: &str) -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
     let other = Fingerprint::of(b"another model");
@@ -112,7 +112,7 @@ pub async fn other_model(text: &str) -> Result<Vec<Row>> {
         refusal("other-model-decode", by_decoder, Code::FailedPrecondition, &says),
         refusal("other-model-decompress", by_decompress, Code::FailedPrecondition, &says),
         refusal("other-model-put-latents", by_put, Code::FailedPrecondition, &says),
-        Row::equal("other-model-documents-stored", api.ids().await?.len(), 0),
+        Quantity::equal("other-model-documents-stored", api.ids().await?.len(), 0),
     ])
 }
 

@@ -10,25 +10,25 @@ use tempfile::TempDir;
 use crate::harness::cluster::ClusterSpec;
 use crate::harness::fixtures;
 use crate::harness::process::{Launch, Program};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 
 /// User id without any permissions.
 const NOBODY: &str = "65534";
 
 /// Starts programs on a used port, with broken models, and with a data folder that cannot be written; each must exit
 /// with code 1 and print one line that names the cause.
-pub async fn refusals() -> Result<Vec<Row>> {
-    let mut rows = ports_in_use().await?;
-    rows.extend(broken_models().await?);
-    rows.push(data_not_writable().await?);
-    Ok(rows)
+pub async fn refusals() -> Result<Vec<Quantity>> {
+    let mut quantities = ports_in_use().await?;
+    quantities.extend(broken_models().await?);
+    quantities.push(data_not_writable().await?);
+    Ok(quantities)
 }
 
-async fn ports_in_use() -> Result<Vec<Row>> {
+async fn ports_in_use() -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec::default().start().await?;
     let taken = cluster.gateway.address();
     let data = TempDir::new()?;
-    let mut rows = Vec::new();
+    let mut quantities = Vec::new();
     for program in [Program::CompressorNode, Program::DecoderNode, Program::Gateway] {
         let mut launch = Launch::new(program).args(["--listen", taken]).env("C3_LOG", "error");
         launch = match program {
@@ -36,9 +36,9 @@ async fn ports_in_use() -> Result<Vec<Row>> {
             _ => launch.arg("--model").arg(fixtures::default_model()),
         };
         let output = launch.output().await?;
-        rows.push(one_line(&format!("port-in-use-{}", program.name()), &output, taken));
+        quantities.push(one_line(&format!("port-in-use-{}", program.name()), &output, taken));
     }
-    Ok(rows)
+    Ok(quantities)
 }
 
 /// Adds the node addresses that a gateway requires. Nothing listens on them.
@@ -46,7 +46,7 @@ fn with_nodes(gateway: Launch) -> Launch {
     gateway.args(["--compressor", "http://127.0.0.1:7301", "--decoder", "http://127.0.0.1:7302"])
 }
 
-async fn broken_models() -> Result<Vec<Row>> {
+async fn broken_models() -> Result<Vec<Quantity>> {
     let missing = copy_of_model()?;
     fs::remove_file(missing.path().join("decoder.gguf"))?;
     fs::remove_file(missing.path().join("compressor.gguf"))?;
@@ -58,15 +58,15 @@ async fn broken_models() -> Result<Vec<Row>> {
         *last ^= 1;
         fs::write(path, bytes)?;
     }
-    let mut rows = Vec::new();
+    let mut quantities = Vec::new();
     for (name, folder) in [("model-file-missing", &missing), ("checksum-wrong", &wrong)] {
         for (program, file) in [(Program::CompressorNode, "compressor.gguf"), (Program::DecoderNode, "decoder.gguf")] {
             let launch = Launch::new(program).args(["--listen", "127.0.0.1:0"]).env("C3_LOG", "error");
             let output = launch.arg("--model").arg(folder.path()).output().await?;
-            rows.push(one_line(&format!("{name}-{}", program.name()), &output, file));
+            quantities.push(one_line(&format!("{name}-{}", program.name()), &output, file));
         }
     }
-    Ok(rows)
+    Ok(quantities)
 }
 
 fn copy_of_model() -> Result<TempDir> {
@@ -80,7 +80,7 @@ fn copy_of_model() -> Result<TempDir> {
 
 /// Starts a gateway that may not write its data folder. The gateway does not run as root, because root may write
 /// everywhere.
-async fn data_not_writable() -> Result<Row> {
+async fn data_not_writable() -> Result<Quantity> {
     let parent = TempDir::new()?;
     fs::set_permissions(parent.path(), fs::Permissions::from_mode(0o555))?;
     let data = parent.path().join("data");
@@ -104,11 +104,11 @@ fn as_nobody(command: Command) -> Result<Command> {
 }
 
 /// Requires exit code 1 and a single line on standard error that starts with `error: ` and contains `says`.
-fn one_line(name: &str, output: &Output, says: &str) -> Row {
+fn one_line(name: &str, output: &Output, says: &str) -> Quantity {
     let printed = String::from_utf8_lossy(&output.stderr);
     let lines: Vec<_> = printed.lines().collect();
     let ok = output.status.code() == Some(1)
         && matches!(lines.as_slice(), [line] if line.starts_with("error: ") && line.contains(says));
     let seen = format!("exit {:?}: {}", output.status.code(), printed.trim());
-    Row::observed(name, seen, ok, format!("exit 1 and one line, `error: …{says}…`"))
+    Quantity::observed(name, seen, ok, format!("exit 1 and one line, `error: …{says}…`"))
 }

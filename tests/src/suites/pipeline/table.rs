@@ -1,4 +1,4 @@
-//! Rows of the pipeline suite.
+//! Maps each measurement of the pipeline suite, by name, to the function that runs it.
 
 use std::fs;
 
@@ -9,9 +9,9 @@ use super::{
     trace,
 };
 use crate::harness::fixtures::{self, Corpus, middle};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 
-/// Names of the rows.
+/// Names of the measurements, as given to `accept` in its argument `ROW`.
 pub const ROWS: [&str; 16] = [
     "bare-clone",
     "ratios",
@@ -37,8 +37,8 @@ const CLIENTS: usize = 32;
 /// Bytes of a page and of each client's text.
 const PAGE_BYTES: usize = 3000;
 
-/// Runs the measurements of a row and returns the measured quantities. Fails if [`ROWS`] has no such row.
-pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
+/// Runs the measurement called `row` and returns its quantities. Fails if [`ROWS`] does not contain `row`.
+pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Quantity>> {
     let hero = || corpus.book("little-colonels-hero");
     let dickens = || corpus.book("dickens-and-music");
     match row {
@@ -59,7 +59,7 @@ pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
         "trace" => traced(corpus).await,
         "bad-texts" => bad_texts(corpus).await,
         "bad-calls" => bad_calls(corpus).await,
-        row => bail!("no measurement for row `{row}`"),
+        row => bail!("no measurement is named `{row}`"),
     }
 }
 
@@ -70,15 +70,15 @@ fn page(corpus: Corpus) -> Result<String> {
 
 /// Computes the fidelity of a text at 20x, and of a shorter text at 40x, where more tokens are wrong; it must equal the
 /// fidelity that the gateway reports.
-async fn computed_fidelity(corpus: Corpus) -> Result<Vec<Row>> {
+async fn computed_fidelity(corpus: Corpus) -> Result<Vec<Quantity>> {
     let hero = corpus.whole_book("little-colonels-hero")?;
-    let mut rows = fidelity::fidelity("fidelity-20", &corpus.book("little-colonels-hero")?, 20).await?;
-    rows.extend(fidelity::fidelity("fidelity-40", middle(&hero, 4 * PAGE_BYTES), 40).await?);
-    Ok(rows)
+    let mut quantities = fidelity::fidelity("fidelity-20", &corpus.book("little-colonels-hero")?, 20).await?;
+    quantities.extend(fidelity::fidelity("fidelity-40", middle(&hero, 4 * PAGE_BYTES), 40).await?);
+    Ok(quantities)
 }
 
 /// Roundtrips a text for each of [`CLIENTS`] concurrent clients; all texts must come back identical.
-async fn clients(corpus: Corpus) -> Result<Vec<Row>> {
+async fn clients(corpus: Corpus) -> Result<Vec<Quantity>> {
     let book = corpus.whole_book("critical-and-historical-essays")?;
     let share = book.len() / CLIENTS;
     let from = |client: usize| &book[book.floor_char_boundary(client * share)..];
@@ -88,33 +88,33 @@ async fn clients(corpus: Corpus) -> Result<Vec<Row>> {
 }
 
 /// Puts and gets a page while all programs export spans; the spans must form one trace.
-async fn traced(corpus: Corpus) -> Result<Vec<Row>> {
+async fn traced(corpus: Corpus) -> Result<Vec<Quantity>> {
     let file = tempfile::NamedTempFile::new()?;
     fs::write(file.path(), page(corpus)?)?;
     trace::trace(file.path()).await
 }
 
 /// Puts unusual texts, which must come back identical, and invalid or too long texts, which must be refused.
-async fn bad_texts(corpus: Corpus) -> Result<Vec<Row>> {
+async fn bad_texts(corpus: Corpus) -> Result<Vec<Quantity>> {
     const LINE_BYTES: usize = 200_000;
     let page = page(corpus)?;
-    let mut rows = texts::unusual_texts(if corpus.full { LINE_BYTES } else { LINE_BYTES / 10 }).await?;
-    rows.extend(texts::not_utf8(&page).await?);
-    rows.extend(texts::too_large(&page).await?);
-    Ok(rows)
+    let mut quantities = texts::unusual_texts(if corpus.full { LINE_BYTES } else { LINE_BYTES / 10 }).await?;
+    quantities.extend(texts::not_utf8(&page).await?);
+    quantities.extend(texts::too_large(&page).await?);
+    Ok(quantities)
 }
 
 /// Makes requests that cannot succeed; each must fail with an error that says what is wrong. Covers invalid ratios, ids
 /// and latents, corrupt data, lost nodes, failed starts, and clients that disconnect.
-async fn bad_calls(corpus: Corpus) -> Result<Vec<Row>> {
+async fn bad_calls(corpus: Corpus) -> Result<Vec<Quantity>> {
     let page = page(corpus)?;
     let long = fixtures::middle(&corpus.whole_book("dickens-and-music")?, 10 * PAGE_BYTES).to_owned();
-    let mut rows = Row::from_result("bad-ratios", requests::ratios(&page).await);
-    rows.extend(Row::from_result("bad-ids", requests::ids().await));
-    rows.extend(Row::from_result("other-model", requests::other_model(&page).await));
-    rows.extend(Row::from_result("flipped-bits", bit_flips::flipped_bits(&page).await));
-    rows.extend(Row::from_result("no-node", failover::no_node(&page).await));
-    rows.extend(Row::from_result("refused-starts", startup::refusals().await));
-    rows.extend(Row::from_result("clients-leave", failover::client_disconnects(&long).await));
-    Ok(rows)
+    let mut quantities = Quantity::from_result("bad-ratios", requests::ratios(&page).await);
+    quantities.extend(Quantity::from_result("bad-ids", requests::ids().await));
+    quantities.extend(Quantity::from_result("other-model", requests::other_model(&page).await));
+    quantities.extend(Quantity::from_result("flipped-bits", bit_flips::flipped_bits(&page).await));
+    quantities.extend(Quantity::from_result("no-node", failover::no_node(&page).await));
+    quantities.extend(Quantity::from_result("refused-starts", startup::refusals().await));
+    quantities.extend(Quantity::from_result("clients-leave", failover::client_disconnects(&long).await));
+    Ok(quantities)
 }

@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use crate::harness::cluster::ClusterSpec;
 use crate::harness::otlp::{Receiver, Span};
 use crate::harness::process::{Launch, Program};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 use crate::harness::wait::until;
 
 /// Maximum time until the programs have exported their spans.
@@ -21,7 +21,7 @@ const CLI: &str = "c3-cli";
 
 /// Puts and gets a file with one `c3` process while all programs export their spans to a receiver; the spans must form
 /// one trace, in which each server's spans descend from those of its caller.
-pub async fn trace(file: &Path) -> Result<Vec<Row>> {
+pub async fn trace(file: &Path) -> Result<Vec<Quantity>> {
     let receiver = Receiver::start().await?;
     let env = vec![("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), receiver.url().to_owned())];
     let cluster = ClusterSpec { env: env.clone(), ..ClusterSpec::default() }.start().await?;
@@ -41,16 +41,16 @@ pub async fn trace(file: &Path) -> Result<Vec<Row>> {
     let spans = receiver.spans();
     let trace = Trace::of(&spans);
     let traces = spans.iter().filter(|span| span.service == CLI).map(|span| &span.trace).collect::<BTreeSet<_>>();
-    let mut rows = vec![
-        Row::equal("trace-count", traces.len(), 1),
-        Row::equal("trace-programs", trace.programs(), all),
-        Row::equal("trace-roots", trace.roots(), vec![CLI]),
-        Row::equal("trace-spans-without-their-parent", trace.orphans(), Vec::new()),
+    let mut quantities = vec![
+        Quantity::equal("trace-count", traces.len(), 1),
+        Quantity::equal("trace-programs", trace.programs(), all),
+        Quantity::equal("trace-roots", trace.roots(), vec![CLI]),
+        Quantity::equal("trace-spans-without-their-parent", trace.orphans(), Vec::new()),
     ];
-    rows.extend(CALLERS.map(|(called, by)| {
-        Row::equal(format!("trace-clients-of-{called}"), trace.clients(called), BTreeSet::from([by]))
+    quantities.extend(CALLERS.map(|(called, by)| {
+        Quantity::equal(format!("trace-clients-of-{called}"), trace.clients(called), BTreeSet::from([by]))
     }));
-    Ok(rows)
+    Ok(quantities)
 }
 
 /// Spans of the trace that `c3` started, by span id.

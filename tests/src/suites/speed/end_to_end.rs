@@ -16,7 +16,7 @@ use tempfile::NamedTempFile;
 use super::stages::Stages;
 use crate::harness::cluster::{Cluster, ClusterSpec};
 use crate::harness::process::{Launch, Program};
-use crate::harness::row::{Row, median};
+use crate::harness::quantity::{Quantity, median};
 
 /// Number of rounds, of which the median is reported.
 const ROUNDS: usize = 7;
@@ -32,7 +32,7 @@ const STEP_BLOCKS: usize = 128;
 ///
 /// In each round, the stages compute exactly the windows (parts of the text) of the document that the round puts. They
 /// compute one stage after the other, in batches of the size that nodes form. The result is the median over all rounds.
-pub async fn put_get(text: &str) -> Result<Vec<Row>> {
+pub async fn put_get(text: &str) -> Result<Vec<Quantity>> {
     let stages = Stages::served(Kernels::Auto)?;
     let cluster = ClusterSpec::default().start().await?;
     let limits = cluster.describe_decoder().await?.limits.context("no limits")?;
@@ -52,10 +52,10 @@ pub async fn put_get(text: &str) -> Result<Vec<Row>> {
     let after = cpu(&cluster)?;
     let (models, all) = (after.models - before.models, after.all - before.all);
     Ok(vec![
-        Row::at_least("put-over-stages", median(put), 0.85),
-        Row::at_least("get-over-stages", median(get), 0.85),
-        Row::reported("put-seconds-in-store-over-all", median(in_store)),
-        Row::at_most("gateway-and-transport-cpu-share", 1.0 - models / all, 0.05),
+        Quantity::at_least("put-over-stages", median(put), 0.85),
+        Quantity::at_least("get-over-stages", median(get), 0.85),
+        Quantity::reported("put-seconds-in-store-over-all", median(in_store)),
+        Quantity::at_most("gateway-and-transport-cpu-share", 1.0 - models / all, 0.05),
     ])
 }
 
@@ -154,7 +154,7 @@ fn cpu(cluster: &Cluster) -> Result<CpuTicks> {
 /// load, and no get may fail. Each run measures its own capacity and median; the result is the median over all runs.
 /// Calls are evenly spaced, as in wrk2, vegeta and k6. The result for Poisson arrivals is reported without a bound,
 /// because queueing dominates its p99.
-pub async fn open_loop(text: &str, seconds: u64, runs: usize) -> Result<Vec<Row>> {
+pub async fn open_loop(text: &str, seconds: u64, runs: usize) -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec::default().start().await?;
     let bench = Bench::of(&cluster, text)?;
     let [mut even, mut poisson, mut unloaded, mut capacity] = [(); 4].map(|()| Vec::new());
@@ -173,16 +173,16 @@ pub async fn open_loop(text: &str, seconds: u64, runs: usize) -> Result<Vec<Row>
         }
     }
     Ok(vec![
-        Row::reported("open-loop-unloaded-ms", median(unloaded)),
-        Row::reported("open-loop-capacity-calls", median(capacity)),
-        Row::equal("open-loop-failed", failed, 0.0),
-        Row::at_most("open-loop-first-byte-p99-over-unloaded", median(even), 8.0),
-        Row::reported("open-loop-first-byte-p99-over-unloaded (Poisson)", median(poisson)),
+        Quantity::reported("open-loop-unloaded-ms", median(unloaded)),
+        Quantity::reported("open-loop-capacity-calls", median(capacity)),
+        Quantity::equal("open-loop-failed", failed, 0.0),
+        Quantity::at_most("open-loop-first-byte-p99-over-unloaded", median(even), 8.0),
+        Quantity::reported("open-loop-first-byte-p99-over-unloaded (Poisson)", median(poisson)),
     ])
 }
 
 /// Measures the throughput of puts and gets that run concurrently; each must reach 35 % of its throughput alone.
-pub async fn both(text: &str, seconds: u64) -> Result<Vec<Row>> {
+pub async fn both(text: &str, seconds: u64) -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec::default().start().await?;
     let bench = Bench::of(&cluster, text)?;
     let seconds = seconds.to_string();
@@ -195,8 +195,8 @@ pub async fn both(text: &str, seconds: u64) -> Result<Vec<Row>> {
         Ok(number(&both, &path)? / number(alone, &path)?)
     };
     Ok(vec![
-        Row::at_least("both-put-over-alone", over("put", &puts)?, 0.35),
-        Row::at_least("both-get-over-alone", over("get", &gets)?, 0.35),
+        Quantity::at_least("both-put-over-alone", over("put", &puts)?, 0.35),
+        Quantity::at_least("both-get-over-alone", over("get", &gets)?, 0.35),
     ])
 }
 

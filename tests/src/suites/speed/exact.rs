@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use c3_cascade::{Kernels, Latents, TokenVerdict, TokenWindow};
 
 use super::stages::{Stages, tokens};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 
 /// All results of the stages for a set of windows, with floats as bits.
 #[derive(Debug, PartialEq)]
@@ -48,7 +48,7 @@ impl Outputs {
 }
 
 /// Compares results across batches, thread counts and instruction sets; they must be identical bit by bit.
-pub fn identical(text: &str, windows_max: usize) -> Result<Vec<Row>> {
+pub fn identical(text: &str, windows_max: usize) -> Result<Vec<Quantity>> {
     let stages = Stages::served(Kernels::Auto)?;
     let mut windows = Vec::new();
     for ratio in [10, 20, 40, 80] {
@@ -59,13 +59,14 @@ pub fn identical(text: &str, windows_max: usize) -> Result<Vec<Row>> {
     let short = windows[0].tokens[..45].to_vec();
     windows.push(TokenWindow { tokens: short, ratio: 20, bytes: 0..0 });
     let expected = Outputs::together(&stages, &windows)?;
-    let same =
-        |name: &str, computed: Outputs| Row::holds(format!("identical-{name}"), computed == expected, "bit-identical");
-    let mut rows = vec![same("alone", Outputs::apart(&stages, &windows)?)];
+    let same = |name: &str, computed: Outputs| {
+        Quantity::holds(format!("identical-{name}"), computed == expected, "bit-identical")
+    };
+    let mut quantities = vec![same("alone", Outputs::apart(&stages, &windows)?)];
     for threads in [1, 2, 3] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
         let computed = pool.install(|| Outputs::together(&stages, &windows))?;
-        rows.push(same(&format!("threads-{threads}"), computed));
+        quantities.push(same(&format!("threads-{threads}"), computed));
     }
     let narrow = [Kernels::Avx512, Kernels::AvxVnni, Kernels::Avx2, Kernels::Portable];
     // The portable kernels emulate fused multiply-adds and are slow, so they compute only the shortest windows.
@@ -74,25 +75,27 @@ pub fn identical(text: &str, windows_max: usize) -> Result<Vec<Row>> {
     few.truncate(windows_max.min(2));
     let expected_of_few = Outputs::together(&stages, &few)?;
     for kernels in narrow {
-        let row = format!("identical-{kernels}");
+        let name = format!("identical-{kernels}");
         match Stages::served(kernels) {
             Ok(stages) if kernels == Kernels::Portable => {
                 let computed = Outputs::together(&stages, &few)?;
-                rows.push(Row::holds(row, computed == expected_of_few, "bit-identical"));
+                quantities.push(Quantity::holds(name, computed == expected_of_few, "bit-identical"));
             }
-            Ok(stages) => rows.push(same(&kernels.to_string(), Outputs::together(&stages, &windows)?)),
-            Err(_) => rows.push(Row::observed(row, "not on this CPU", true, "bit-identical where there is one")),
+            Ok(stages) => quantities.push(same(&kernels.to_string(), Outputs::together(&stages, &windows)?)),
+            Err(_) => {
+                quantities.push(Quantity::observed(name, "not on this CPU", true, "bit-identical where there is one"))
+            }
         }
     }
-    Ok(rows)
+    Ok(quantities)
 }
 
 /// Compares the fidelity of int8 arithmetic with that of f32 arithmetic; int8 may lose at most 0.05 % of the tokens.
 /// Fidelity is the fraction of tokens that the decoder predicts correctly, here from latents that are rounded to their
 /// stored codec.
-pub fn fidelity(texts: &[(&str, String)], windows: usize) -> Result<Vec<Row>> {
+pub fn fidelity(texts: &[(&str, String)], windows: usize) -> Result<Vec<Quantity>> {
     let (served, exact) = (Stages::served(Kernels::Auto)?, Stages::f32()?);
-    let mut rows = Vec::new();
+    let mut quantities = Vec::new();
     for ratio in [20, 40] {
         for (name, text) in texts {
             let windows = served.windows(text, ratio, (windows * 20).div_ceil(ratio))?;
@@ -105,10 +108,10 @@ pub fn fidelity(texts: &[(&str, String)], windows: usize) -> Result<Vec<Row>> {
                 Ok(right as f64 / tokens(&windows) as f64)
             };
             let (int8, f32) = (right(&served)?, right(&exact)?);
-            let row = format!("fidelity-{ratio}-{name}");
-            rows.push(Row::reported(format!("{row}-int8-f32"), [int8, f32]));
-            rows.push(Row::at_most(format!("{row}-lost"), f32 - int8, 0.0005));
+            let name = format!("fidelity-{ratio}-{name}");
+            quantities.push(Quantity::reported(format!("{name}-int8-f32"), [int8, f32]));
+            quantities.push(Quantity::at_most(format!("{name}-lost"), f32 - int8, 0.0005));
         }
     }
-    Ok(rows)
+    Ok(quantities)
 }

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::stages::{Stages, tokens};
 use crate::harness::fixtures;
 use crate::harness::process::{Launch, Program};
-use crate::harness::row::{Row, median};
+use crate::harness::quantity::{Quantity, median};
 use crate::harness::wait::until;
 
 /// Number of windows decoded concurrently.
@@ -27,7 +27,7 @@ const STARTS: usize = 7;
 
 /// Measures the peak resident memory of a decoder node that decodes 32 windows (parts of a text) concurrently; it may
 /// be at most 400 MiB.
-pub async fn memory(text: &str) -> Result<Vec<Row>> {
+pub async fn memory(text: &str) -> Result<Vec<Quantity>> {
     let stages = Stages::served(Kernels::Auto)?;
     let windows = stages.windows(text, 20, LIVE)?;
     let info = stages.compressor.info();
@@ -59,15 +59,15 @@ pub async fn memory(text: &str) -> Result<Vec<Row>> {
     let (answered, ()) = tokio::try_join!(decodes, live)?;
     let mib = node.peak_bytes()? as f64 / f64::from(1 << 20);
     Ok(vec![
-        Row::equal("memory-windows-live", answered.into_iter().sum::<usize>(), LIVE),
-        Row::at_most("memory-decoder-peak-mib", mib, 400.0),
+        Quantity::equal("memory-windows-live", answered.into_iter().sum::<usize>(), LIVE),
+        Quantity::at_most("memory-decoder-peak-mib", mib, 400.0),
     ])
 }
 
 /// Measures the time from the start of a node with the embedded model until the node is ready; it may be at most 1.5
 /// seconds.
-pub async fn start() -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
+pub async fn start() -> Result<Vec<Quantity>> {
+    let mut quantities = Vec::new();
     for program in [Program::CompressorNode, Program::DecoderNode] {
         let mut seconds = Vec::new();
         for _ in 0..STARTS {
@@ -77,7 +77,7 @@ pub async fn start() -> Result<Vec<Row>> {
             seconds.push(started.elapsed().as_secs_f64());
             drop(node);
         }
-        rows.push(Row::at_most(format!("start-{}-seconds", program.name()), median(seconds), 1.5));
+        quantities.push(Quantity::at_most(format!("start-{}-seconds", program.name()), median(seconds), 1.5));
     }
-    Ok(rows)
+    Ok(quantities)
 }

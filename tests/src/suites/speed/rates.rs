@@ -7,7 +7,7 @@ use super::llama::Llama;
 use super::rate;
 use super::stages::{Stages, tokens};
 use crate::harness::fixtures;
-use crate::harness::row::{Row, median};
+use crate::harness::quantity::{Quantity, median};
 
 const RATIO: usize = 20;
 /// Number of rounds, of which the median is reported.
@@ -38,7 +38,7 @@ impl Rates {
 
 /// Measures the rates of the stages and of llama.cpp in interleaved rounds; for each stage, the quotient of the two
 /// medians must reach the bound that is listed below.
-pub fn relative_to_llama(text: &str) -> Result<Vec<Row>> {
+pub fn relative_to_llama(text: &str) -> Result<Vec<Quantity>> {
     let stages = Stages::served(Kernels::Auto)?;
     let windows = stages.windows(text, RATIO, WINDOWS)?;
     let latents = stages.stored(&windows)?;
@@ -69,13 +69,13 @@ pub fn relative_to_llama(text: &str) -> Result<Vec<Row>> {
         ("llama-prefill-decoder", &reads_second),
         ("llama-generation", &writes),
     ];
-    let mut rows: Vec<Row> = reported
+    let mut quantities: Vec<Quantity> = reported
         .into_iter()
         .map(|(name, rates)| {
-            Row::observed(format!("rate-{name}"), rates.median(), true, "tokens per second, reported only")
+            Quantity::observed(format!("rate-{name}"), rates.median(), true, "tokens per second, reported only")
         })
         .collect();
-    rows.push(Row::reported("llama-settings", [&first.settings, &second.settings]));
+    quantities.push(Quantity::reported("llama-settings", [&first.settings, &second.settings]));
     for (name, ours, theirs, bound) in [
         ("compress", &compress, &reads_first, 1.2),
         ("verify", &verify, &reads_second, 1.0),
@@ -83,14 +83,14 @@ pub fn relative_to_llama(text: &str) -> Result<Vec<Row>> {
         ("decode-8-documents", &documents, &reads_second, 1.0),
         ("decode-window", &window, &writes, 2.5),
     ] {
-        rows.push(Row::at_least(format!("{name}-over-llama"), ours.median() / theirs.median(), bound));
+        quantities.push(Quantity::at_least(format!("{name}-over-llama"), ours.median() / theirs.median(), bound));
     }
-    Ok(rows)
+    Ok(quantities)
 }
 
 /// Compares a batch of windows (parts of a text) of very different lengths with the same tokens in windows of equal
 /// length; it must reach 90 % of their rate.
-pub fn mixed(text: &str) -> Result<Vec<Row>> {
+pub fn mixed(text: &str) -> Result<Vec<Quantity>> {
     const WINDOWS: usize = 16;
     const RATIO: usize = 80;
     let stages = Stages::served(Kernels::Auto)?;
@@ -131,7 +131,7 @@ pub fn mixed(text: &str) -> Result<Vec<Row>> {
         })?);
     }
     Ok(vec![
-        Row::at_least("mixed-compress-over-equal", median(compress), 0.9),
-        Row::at_least("mixed-verify-over-equal", median(verify), 0.9),
+        Quantity::at_least("mixed-compress-over-equal", median(compress), 0.9),
+        Quantity::at_least("mixed-verify-over-equal", median(verify), 0.9),
     ])
 }

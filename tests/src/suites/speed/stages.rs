@@ -1,9 +1,9 @@
-//! Both stages of the default model, loaded in this process on the CPU.
+//! Both stages of the default model, loaded in this process.
 
 use anyhow::{Result, ensure};
 use c3_cascade::{
-    Compressor, DecodeSession, DecodeWindow, Decoder, Kernels, Latents, Options, Precision, Source, Task, TokenVerdict,
-    TokenWindow, VerifyWindow,
+    Compressor, DecodeSession, DecodeWindow, Decoder, DeviceChoice, Dtype, Kernels, Latents, Options, Source, Task,
+    TokenVerdict, TokenWindow, VerifyWindow,
 };
 use c3_types::LatentCodec;
 
@@ -18,21 +18,21 @@ pub struct Stages {
 }
 
 impl Stages {
-    /// Loads the stages with these kernels and the default precision of nodes. Fails if this CPU cannot run the
+    /// Loads the stages on the CPU with these kernels and the default data type of nodes. Fails if this CPU cannot run the
     /// kernels.
     pub fn served(kernels: Kernels) -> Result<Self> {
-        Self::load(Options { kernels, ..Default::default() })
+        Self::load(Options { kernels, device: DeviceChoice::Cpu, ..Default::default() })
     }
 
-    /// Loads the stages with f32 arithmetic.
+    /// Loads the stages on the CPU with f32 arithmetic.
     pub fn f32() -> Result<Self> {
-        Self::load(Options { precision: Precision::F32, ..Default::default() })
+        Self::load(Options { dtype: Dtype::F32, device: DeviceChoice::Cpu, ..Default::default() })
     }
 
-    fn load(options: Options) -> Result<Self> {
+    /// Loads the stages with these options.
+    pub fn load(options: Options) -> Result<Self> {
         let folder = fixtures::default_model();
         let source = Source::Folder(&folder);
-        let options = Options { device: c3_cascade::DeviceChoice::Cpu, ..options };
         Ok(Self { compressor: Compressor::load(source, &options)?, decoder: Decoder::load(source, &options)? })
     }
 

@@ -7,7 +7,7 @@ use c3_proto::pb;
 use super::genres::GenreText;
 use crate::harness::cluster::{Cluster, ClusterSpec};
 use crate::harness::gateway_api::id_of;
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 
 /// Candidate ratios.
 const RATIOS: [u32; 4] = [10, 20, 40, 80];
@@ -24,9 +24,9 @@ const BOUNDED_SHARDS: u64 = 4;
 /// Puts texts of several genres with `ratio: auto`; each must meet the fidelity bound or report that it does not, with
 /// at most [`LATENTS_MAX`] times the latents of a put at the best single ratio. A second put of a text of several
 /// shards must compress nothing.
-pub async fn auto(texts: &[GenreText]) -> Result<Vec<Row>> {
+pub async fn auto(texts: &[GenreText]) -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec::default().start().await?;
-    let (mut rows, mut compressed, mut tokens) = (Vec::new(), 0, 0);
+    let (mut quantities, mut compressed, mut tokens) = (Vec::new(), 0, 0);
     for (number, (genre, text)) in texts.iter().enumerate() {
         let before = compressed_tokens(&cluster).await?;
         let put = cluster.api()?.put(text.as_bytes(), options()).await?;
@@ -38,52 +38,56 @@ pub async fn auto(texts: &[GenreText]) -> Result<Vec<Row>> {
         let fidelity = fidelity(&document);
         let kept = fidelity >= FIDELITY_MIN;
         let reported = put.bound_met.context("the answer lacks bound_met")?;
-        rows.push(Row::observed(
+        quantities.push(Quantity::observed(
             name("fidelity"),
             fidelity,
             kept || !reported,
             format!(">= {FIDELITY_MIN}, or reported as not met"),
         ));
-        rows.push(Row::equal(name("bound-met"), reported, kept));
+        quantities.push(Quantity::equal(name("bound-met"), reported, kept));
         let same = cluster.api()?.get(&id_of(&document)).await?.text == text.as_bytes();
-        rows.push(Row::holds(name("identical"), same, "identical"));
+        quantities.push(Quantity::holds(name("identical"), same, "identical"));
         let extra = added as f64 / document.tokens as f64 - 1.0;
         (compressed, tokens) = (compressed + added, tokens + document.tokens);
-        rows.push(match document.shards {
-            BOUNDED_SHARDS.. => Row::at_most(name("extra-work"), extra, EXTRA_MAX),
-            _ => Row::reported(name("extra-work"), extra),
+        quantities.push(match document.shards {
+            BOUNDED_SHARDS.. => Quantity::at_most(name("extra-work"), extra, EXTRA_MAX),
+            _ => Quantity::reported(name("extra-work"), extra),
         });
 
         let again = compressed_tokens(&cluster).await?;
         let put = cluster.api()?.put(text.as_bytes(), options()).await?;
         let again = (compressed_tokens(&cluster).await? - again) as f64 / document.tokens as f64;
-        rows.push(match document.shards {
+        quantities.push(match document.shards {
             // A single shard is stored in the manifest, and only at its final ratio. A second put therefore tries the
             // other ratios again.
-            ..=1 => Row::reported(name("again-compressed"), again),
-            _ => Row::at_most(name("again-compressed"), again, 0.0),
+            ..=1 => Quantity::reported(name("again-compressed"), again),
+            _ => Quantity::at_most(name("again-compressed"), again, 0.0),
         });
-        rows.push(Row::equal(name("again-latents"), put.document.map_or(0, |of| of.latents), document.latents));
+        quantities.push(Quantity::equal(
+            name("again-latents"),
+            put.document.map_or(0, |of| of.latents),
+            document.latents,
+        ));
 
         let best = best_single(&cluster, text).await?;
         let over = best.map(|best| document.latents as f64 / best as f64);
         let ok = over.is_none_or(|over| over <= LATENTS_MAX);
-        rows.push(Row::observed(name("latents-over-best-single"), over, ok, format!("<= {LATENTS_MAX}")));
+        quantities.push(Quantity::observed(name("latents-over-best-single"), over, ok, format!("<= {LATENTS_MAX}")));
     }
     let extra = compressed as f64 / tokens as f64 - 1.0;
     let name = format!("auto-extra-work ({} texts, {tokens} tokens)", texts.len());
-    rows.push(Row::reported(name, extra));
-    Ok(rows)
+    quantities.push(Quantity::reported(name, extra));
+    Ok(quantities)
 }
 
 /// Puts a text with three different bounds on its stored bytes; the gateway must choose the lowest ratios with which
 /// the text fits.
-pub async fn stored_bytes(text: &str) -> Result<Vec<Row>> {
+pub async fn stored_bytes(text: &str) -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
     let [low, high] = [20, 80].map(|ratio| api.put_at(text.as_bytes(), ratio));
     let (low, high) = (low.await?.document.unwrap_or_default(), high.await?.document.unwrap_or_default());
-    let mut rows = Vec::new();
+    let mut quantities = Vec::new();
     for (name, most, met) in [
         ("generous", 2 * low.stored_bytes, true),
         ("between", (low.stored_bytes + high.stored_bytes) / 2, true),
@@ -94,16 +98,21 @@ pub async fn stored_bytes(text: &str) -> Result<Vec<Row>> {
         let options = pb::WriteOptions { auto_ratio: Some(auto), bytes, ..Default::default() };
         let put = api.put(text.as_bytes(), options).await?;
         let stored = put.document.context("no document")?;
-        rows.push(Row::equal(format!("auto-bytes-{name}-met"), put.bound_met, Some(met)));
+        quantities.push(Quantity::equal(format!("auto-bytes-{name}-met"), put.bound_met, Some(met)));
         let expected = match name {
             "generous" => stored.latents == low.latents,
             "between" => stored.stored_bytes <= most && stored.latents > high.latents,
             _ => stored.latents == high.latents,
         };
         let latents = (stored.latents, stored.stored_bytes);
-        rows.push(Row::observed(format!("auto-bytes-{name}"), latents, expected, "the lowest ratios that fit"));
+        quantities.push(Quantity::observed(
+            format!("auto-bytes-{name}"),
+            latents,
+            expected,
+            "the lowest ratios that fit",
+        ));
     }
-    Ok(rows)
+    Ok(quantities)
 }
 
 fn options() -> pb::WriteOptions {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::ops::{small_text, sweep};
 use crate::harness::cluster::{Cluster, ClusterSpec};
 use crate::harness::process::{Launch, Program};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 
 /// Minimum throughput of the batch, relative to a put of the same bytes as one document.
 const RATE_SHARE: f64 = 0.3;
@@ -23,7 +23,7 @@ const LIST_SECONDS: f64 = 2.0;
 /// Puts `count` documents of about 200 bytes in `rounds` batches of JSON lines; they must need few files, must be
 /// listed fast, and must be stored at [`RATE_SHARE`] of the rate of the same texts in one document. Before each batch,
 /// puts its texts as one document.
-pub async fn batch(count: usize, rounds: usize) -> Result<Vec<Row>> {
+pub async fn batch(count: usize, rounds: usize) -> Result<Vec<Quantity>> {
     let mut cluster = ClusterSpec::default().start().await?;
     let folder = tempfile::tempdir()?;
     let (mut many, mut one, mut failed, mut files, mut files_of_one) = (0.0, 0.0, 0, 0, 0);
@@ -64,15 +64,15 @@ pub async fn batch(count: usize, rounds: usize) -> Result<Vec<Row>> {
     let swept_files = cluster.objects()?.len().saturating_sub(files_of_one);
     let files_max = count as f64 * FILES_SHARE;
     Ok(vec![
-        Row::reported(format!("batch-seconds ({count} documents)"), many),
-        Row::reported("batch-seconds-as-one-document", one),
-        Row::at_least("batch-rate-over-one-document", one / many, RATE_SHARE),
-        Row::equal("batch-failed", failed, 0),
-        Row::at_most("batch-files", files as f64, files_max),
-        Row::at_most("batch-files-after-a-sweep", swept_files as f64, files_max),
-        Row::equal("batch-listed", listed, count + rounds),
-        Row::at_most("batch-list-seconds", list_seconds, LIST_SECONDS),
-        Row::equal("batch-wrong", wrong, 0),
+        Quantity::reported(format!("batch-seconds ({count} documents)"), many),
+        Quantity::reported("batch-seconds-as-one-document", one),
+        Quantity::at_least("batch-rate-over-one-document", one / many, RATE_SHARE),
+        Quantity::equal("batch-failed", failed, 0),
+        Quantity::at_most("batch-files", files as f64, files_max),
+        Quantity::at_most("batch-files-after-a-sweep", swept_files as f64, files_max),
+        Quantity::equal("batch-listed", listed, count + rounds),
+        Quantity::at_most("batch-list-seconds", list_seconds, LIST_SECONDS),
+        Quantity::equal("batch-wrong", wrong, 0),
     ])
 }
 

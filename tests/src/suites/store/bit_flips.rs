@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use super::ops::{Rng, default_options, fsck, large_text, small_text};
 use crate::harness::cluster::ClusterSpec;
 use crate::harness::gateway_api::{GatewayApi, id_of};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 
 /// Number of small documents whose manifests share one object, a pack.
 const PACKED: usize = 12;
@@ -16,7 +16,7 @@ const READ_BYTES: usize = 2_000;
 
 /// Damages a random file, checks the store and reads a document, `count` times; the check must find every damage, and
 /// no read may return a wrong text. Repairs the file each time.
-pub async fn bit_flips(count: usize, seed: u64) -> Result<Vec<Row>> {
+pub async fn bit_flips(count: usize, seed: u64) -> Result<Vec<Quantity>> {
     let mut cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
     let mut texts = Vec::from_iter((0..PACKED).map(small_text));
@@ -66,10 +66,10 @@ pub async fn bit_flips(count: usize, seed: u64) -> Result<Vec<Row>> {
     cluster.restart_gateway().await?;
     let left = fsck(&cluster.api()?, false).await?.len();
     Ok(vec![
-        Row::observed(format!("flips-files (seed {seed}, {count} flips)"), files.len(), files.len() >= 5, ">= 5"),
-        Row::equal("flips-wrong-text", wrong, Vec::new()),
-        Row::equal("flips-not-found", unfound, Vec::new()),
-        Row::equal("flips-left-after-repair", left, 0),
+        Quantity::observed(format!("flips-files (seed {seed}, {count} flips)"), files.len(), files.len() >= 5, ">= 5"),
+        Quantity::equal("flips-wrong-text", wrong, Vec::new()),
+        Quantity::equal("flips-not-found", unfound, Vec::new()),
+        Quantity::equal("flips-left-after-repair", left, 0),
     ])
 }
 

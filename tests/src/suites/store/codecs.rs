@@ -15,7 +15,7 @@ use super::genres::GenreText;
 use crate::harness::cluster::ClusterSpec;
 use crate::harness::external;
 use crate::harness::gateway_api::{GatewayApi, id_of};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 
 /// Ratios that the default model was trained for.
 const RATIOS: [u32; 4] = [10, 20, 40, 80];
@@ -34,7 +34,7 @@ struct CodecResult {
 /// Measures fidelity and stored bits per byte of text for every codec and ratio; the size must fall in the order of
 /// codecs, and the text must come back identical with every codec. Fidelity is the fraction of tokens that the decoder
 /// predicts correctly, and a ratio is the number of text tokens per latent.
-pub async fn table(texts: &[GenreText]) -> Result<Vec<Row>> {
+pub async fn table(texts: &[GenreText]) -> Result<Vec<Quantity>> {
     let found = |(program, level, package)| {
         let path = external::path_of(program, &format!("apt-get install {package}"))?;
         anyhow::Ok((program, level, path))
@@ -44,7 +44,7 @@ pub async fn table(texts: &[GenreText]) -> Result<Vec<Row>> {
     let others = others.collect::<Result<Vec<_>>>()?;
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
-    let mut rows = Vec::new();
+    let mut quantities = Vec::new();
     for (kind, text) in texts {
         // Puts run concurrently, so that their windows share batches.
         let puts = RATIOS.map(|ratio| LatentCodec::ALL.map(|codec| put(&api, text, ratio, codec)));
@@ -56,7 +56,7 @@ pub async fn table(texts: &[GenreText]) -> Result<Vec<Row>> {
             }
             let sizes = LatentCodec::ALL.map(|codec| kept[codec.name()].bits_per_byte);
             let falls = sizes.is_sorted_by(|larger, smaller| larger > smaller);
-            rows.push(Row::observed(
+            quantities.push(Quantity::observed(
                 format!("codecs-{kind}-{ratio}x"),
                 kept,
                 falls,
@@ -68,16 +68,16 @@ pub async fn table(texts: &[GenreText]) -> Result<Vec<Row>> {
             let document = put(&api, text, READ_RATIO, codec).await?;
             let (id, name) = (id_of(&document), format!("codecs-{kind}-{codec}"));
             let stored = api.stat(&id).await?.codec;
-            rows.push(Row::equal(format!("{name}-recorded"), stored, codec.to_wire()));
+            quantities.push(Quantity::equal(format!("{name}-recorded"), stored, codec.to_wire()));
             let same = api.get(&id).await?.text == text.as_bytes();
-            rows.push(Row::holds(format!("{name}-identical"), same, "identical"));
+            quantities.push(Quantity::holds(format!("{name}-identical"), same, "identical"));
         }
         for (program, level, path) in &others {
             let size = bits_per_byte(compressed_size(path, level, text)?, text.len() as u64);
-            rows.push(Row::reported(format!("codecs-{kind}-{program}{level}"), size));
+            quantities.push(Quantity::reported(format!("codecs-{kind}-{program}{level}"), size));
         }
     }
-    Ok(rows)
+    Ok(quantities)
 }
 
 async fn put(api: &GatewayApi, text: &str, ratio: u32, codec: LatentCodec) -> Result<pb::Document> {

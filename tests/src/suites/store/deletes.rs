@@ -10,11 +10,11 @@ use tonic::Code;
 use super::ops::{self, Rng, default_options, medium_text, small_text, sweep};
 use crate::harness::cluster::ClusterSpec;
 use crate::harness::gateway_api::id_of;
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 
 /// Deletes every second document, then makes `reads` reads of random documents while sweeps run; deleted documents must
 /// give NOT_FOUND, and all others their text.
-pub async fn deletes(documents: usize, reads: usize, seed: u64) -> Result<Vec<Row>> {
+pub async fn deletes(documents: usize, reads: usize, seed: u64) -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
     let texts = Vec::from_iter((0..documents).map(|number| match number % 10 {
@@ -53,10 +53,10 @@ pub async fn deletes(documents: usize, reads: usize, seed: u64) -> Result<Vec<Ro
     done.store(true, Ordering::Relaxed);
     let removed = sweeping.await??;
     Ok(vec![
-        Row::equal(format!("deleted-but-found (seed {seed}, {reads} reads)"), found, 0),
-        Row::equal("kept-but-wrong", wrong, 0),
-        Row::at_least("swept-objects", removed as f64, 1.0),
-        Row::equal("documents-left", api.ids().await?.len(), documents / 2),
-        Row::equal("findings-after", ops::fsck(&api, false).await?.len(), 0),
+        Quantity::equal(format!("deleted-but-found (seed {seed}, {reads} reads)"), found, 0),
+        Quantity::equal("kept-but-wrong", wrong, 0),
+        Quantity::at_least("swept-objects", removed as f64, 1.0),
+        Quantity::equal("documents-left", api.ids().await?.len(), documents / 2),
+        Quantity::equal("findings-after", ops::fsck(&api, false).await?.len(), 0),
     ])
 }

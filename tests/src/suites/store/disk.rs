@@ -16,7 +16,7 @@ use super::ops::{self, default_options, medium_text, small_text, sweep};
 use crate::harness::cluster::{Cluster, ClusterSpec};
 use crate::harness::external;
 use crate::harness::gateway_api::{GatewayApi, id_of};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 
 mod clock;
 mod slow;
@@ -29,17 +29,17 @@ pub const NOBODY: u32 = 65_534;
 pub const NO_CACHE: [&str; 2] = ["--cache-size", "0"];
 
 /// Runs all faults, one after another; the requirements above must hold for each.
-pub async fn disk() -> Result<Vec<Row>> {
-    let mut rows = full().await?;
-    rows.extend(read_only().await?);
-    rows.extend(denied().await?);
-    rows.extend(clock::set_back().await?);
-    rows.extend(slow::slow().await?);
-    Ok(rows)
+pub async fn disk() -> Result<Vec<Quantity>> {
+    let mut quantities = full().await?;
+    quantities.extend(read_only().await?);
+    quantities.extend(denied().await?);
+    quantities.extend(clock::set_back().await?);
+    quantities.extend(slow::slow().await?);
+    Ok(quantities)
 }
 
 /// Tests a disk that is full until a file of another program is deleted; reads and deletes must succeed.
-async fn full() -> Result<Vec<Row>> {
+async fn full() -> Result<Vec<Quantity>> {
     let disk = Disk::new()?;
     let cluster = disk.spec().start().await?;
     let (code, says) = (Code::ResourceExhausted, "free space");
@@ -48,7 +48,7 @@ async fn full() -> Result<Vec<Row>> {
 }
 
 /// Tests a disk that is remounted read-only, as after a hardware fault, and later writable again; reads must succeed.
-async fn read_only() -> Result<Vec<Row>> {
+async fn read_only() -> Result<Vec<Quantity>> {
     let disk = Disk::new()?;
     let cluster = disk.spec().start().await?;
     let deletes = Deletes::Fail;
@@ -58,7 +58,7 @@ async fn read_only() -> Result<Vec<Row>> {
 
 /// Tests the loss of write access and then of all access to the store's folder; without write access, reads must
 /// succeed. The gateway does not run as root, because root may access everything.
-pub async fn denied() -> Result<Vec<Row>> {
+pub async fn denied() -> Result<Vec<Quantity>> {
     let folder = TempDir::with_prefix("c3-denied-")?;
     let data = folder.path().join("data");
     let gateway_wrapper = unprivileged(folder.path())?;
@@ -72,14 +72,14 @@ pub async fn denied() -> Result<Vec<Row>> {
         move || external::run("chmod", &["-R", mode, data])
     };
     let fault = Fault { name: "write-denied", code, says, reads: Reads::GoOn, deletes };
-    let mut rows = fault.run(&cluster, change("a-w"), change("u+w")).await?;
+    let mut quantities = fault.run(&cluster, change("a-w"), change("u+w")).await?;
     let fault = Fault { name: "all-denied", code, says, reads: Reads::Fail, deletes };
     let whole = |mode: &'static str| {
         let data = &data;
         move || external::run("chmod", &[mode, data])
     };
-    rows.extend(fault.run(&cluster, whole("000"), whole("755")).await?);
-    Ok(rows)
+    quantities.extend(fault.run(&cluster, whole("000"), whole("755")).await?);
+    Ok(quantities)
 }
 
 /// Returns a wrapper command that runs a program as [`NOBODY`], and makes this user the owner of `folder`. If this
@@ -127,8 +127,8 @@ impl Fault {
         cluster: &Cluster,
         cause: impl FnOnce() -> Result<()>,
         repair: impl FnOnce() -> Result<()>,
-    ) -> Result<Vec<Row>> {
-        let row = |what: &str| format!("disk-{}-{what}", self.name);
+    ) -> Result<Vec<Quantity>> {
+        let name = |what: &str| format!("disk-{}-{what}", self.name);
         let api = cluster.api()?;
         let text = |number: usize, of: fn(usize) -> String| format!("{}: {}", self.name, of(number));
         let texts = [text(1, small_text), text(2, small_text), text(3, medium_text)];
@@ -145,11 +145,11 @@ impl Fault {
             refused.push(api.put(text.as_bytes(), default_options()).await.err());
         }
         let deleted = ops::delete(&api, &kept[0].0).await;
-        let mut rows = Vec::new();
+        let mut quantities = Vec::new();
         match self.deletes {
             Deletes::Fail => refused.push(deleted.err()),
             Deletes::Succeed => {
-                rows.push(Row::holds(row("delete-during-the-fault"), deleted.is_ok(), "deleted"));
+                quantities.push(Quantity::holds(name("delete-during-the-fault"), deleted.is_ok(), "deleted"));
                 let (gone, _) = kept.swap_remove(0);
                 ids.retain(|id| *id != gone);
             }
@@ -157,8 +157,8 @@ impl Fault {
         let clear = |status: &tonic::Status| status.code() == self.code && status.message().contains(self.says);
         let with_status = refused.iter().flatten().filter(|status| clear(status)).count();
         let message = refused[0].as_ref().map(|status| format!("{:?}: {}", status.code(), status.message()));
-        rows.push(Row::reported(row("message"), message));
-        rows.push(Row::equal(row("refused-with-the-status"), with_status, refused.len()));
+        quantities.push(Quantity::reported(name("message"), message));
+        quantities.push(Quantity::equal(name("refused-with-the-status"), with_status, refused.len()));
         let (mut intact, mut failed_with_status) = (0, 0);
         for (id, text) in &kept {
             match api.get(id).await {
@@ -166,15 +166,15 @@ impl Fault {
                 Err(status) => failed_with_status += usize::from(clear(&status)),
             }
         }
-        rows.push(match self.reads {
-            Reads::GoOn => Row::equal(row("reads-during-the-fault"), intact, kept.len()),
-            Reads::Fail => Row::equal(row("reads-refused-with-the-status"), failed_with_status, kept.len()),
+        quantities.push(match self.reads {
+            Reads::GoOn => Quantity::equal(name("reads-during-the-fault"), intact, kept.len()),
+            Reads::Fail => Quantity::equal(name("reads-refused-with-the-status"), failed_with_status, kept.len()),
         });
         // The sweep may fail, but only with the status of the fault.
         let swept = sweep(&api, 0).await;
         let survives = swept.as_ref().err().is_none_or(clear);
-        rows.push(Row::observed(
-            row("sweep-during-the-fault"),
+        quantities.push(Quantity::observed(
+            name("sweep-during-the-fault"),
             swept.is_ok(),
             survives,
             "success, or the status of the fault",
@@ -183,7 +183,11 @@ impl Fault {
         repair()?;
         let seen = api.ids().await?;
         ids.sort();
-        rows.push(Row::holds(row("no-partial-document"), seen == ids, "the documents that were acknowledged"));
+        quantities.push(Quantity::holds(
+            name("no-partial-document"),
+            seen == ids,
+            "the documents that were acknowledged",
+        ));
         for text in new {
             kept.push((put(&api, &text).await?, text));
         }
@@ -194,9 +198,9 @@ impl Fault {
         for (id, text) in &kept {
             intact += usize::from(api.get(id).await.is_ok_and(|got| got.text == text.as_bytes()));
         }
-        rows.push(Row::equal(row("intact-after"), intact, kept.len()));
-        rows.push(Row::equal(row("findings-after"), ops::fsck(&api, false).await?.len(), 0));
-        Ok(rows)
+        quantities.push(Quantity::equal(name("intact-after"), intact, kept.len()));
+        quantities.push(Quantity::equal(name("findings-after"), ops::fsck(&api, false).await?.len(), 0));
+        Ok(quantities)
     }
 }
 

@@ -10,7 +10,7 @@ use c3_proto::pb;
 use super::ops::reads_back;
 use crate::harness::cluster::{Cluster, ClusterSpec};
 use crate::harness::gateway_api::{GatewayApi, id_of};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 
 /// Ratio (text tokens per latent) of the base document. It differs from the default, to show that an edit inherits it.
 const RATIO: u32 = 40;
@@ -40,7 +40,7 @@ pub enum Reading {
 /// Edits a text and appends `more` to it; at most [`SHARDS_MAX`] shards may be compressed each time, and the new and
 /// the old text must be readable. Each change is made once by a put of the whole text, and once by a put that names the
 /// base document.
-pub async fn edits(text: &str, more: [&str; 2], reading: Reading) -> Result<Vec<Row>> {
+pub async fn edits(text: &str, more: [&str; 2], reading: Reading) -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
     let started = Instant::now();
@@ -55,22 +55,22 @@ pub async fn edits(text: &str, more: [&str; 2], reading: Reading) -> Result<Vec<
         ("appended-by-text", format!("{text}{}", more[0]), None, full()),
         ("appended-by-base", format!("{text}{}", more[1]), Some(more[1]), append),
     ];
-    let mut rows = vec![Row::reported(format!("edited-full-put-seconds ({} bytes)", text.len()), seconds)];
+    let mut quantities = vec![Quantity::reported(format!("edited-full-put-seconds ({} bytes)", text.len()), seconds)];
     for (name, whole, sent, options) in ways {
         let read = match reading {
             Reading::Whole => 0..whole.len(),
             Reading::AroundTheChange => around_the_change(text, &whole),
         };
         let way = WriteVariant { name, whole: &whole, sent: sent.unwrap_or(&whole), options, read };
-        rows.extend(way.measure(&cluster, &api, seconds).await?);
+        quantities.extend(way.measure(&cluster, &api, seconds).await?);
     }
     let read = match reading {
         Reading::Whole => 0..text.len(),
         Reading::AroundTheChange => around_the_change(text, &edit(text, 2)),
     };
     let old = reads_back(&api, &id, text, read).await?;
-    rows.push(Row::holds("edited-base-stays", old, "identical"));
-    Ok(rows)
+    quantities.push(Quantity::holds("edited-base-stays", old, "identical"));
+    Ok(quantities)
 }
 
 struct WriteVariant<'a> {
@@ -84,7 +84,7 @@ struct WriteVariant<'a> {
 }
 
 impl WriteVariant<'_> {
-    async fn measure(self, cluster: &Cluster, api: &GatewayApi, full_seconds: f64) -> Result<Vec<Row>> {
+    async fn measure(self, cluster: &Cluster, api: &GatewayApi, full_seconds: f64) -> Result<Vec<Quantity>> {
         let before = cluster.counters().await?;
         let started = Instant::now();
         let put = api.put(self.sent.as_bytes(), self.options).await?;
@@ -95,24 +95,24 @@ impl WriteVariant<'_> {
         let shards = (document.shards - put.shards_reused) as u32;
         let windows = (after.0.windows_compressed - before.0.windows_compressed) as u32;
         let decoded = (after.1.tokens_decoded - before.1.tokens_decoded) as u32;
-        let mut rows = vec![
-            Row::at_most(name("shards-compressed"), shards, SHARDS_MAX),
-            Row::observed(
+        let mut quantities = vec![
+            Quantity::at_most(name("shards-compressed"), shards, SHARDS_MAX),
+            Quantity::observed(
                 name("windows-compressed"),
                 windows,
                 (1..=WINDOWS_MAX).contains(&windows),
                 format!("1 to {WINDOWS_MAX}"),
             ),
-            Row::at_most(name("tokens-decoded"), decoded, DECODED_TOKENS_MAX),
-            Row::equal(name("written-as-the-base"), (document.ratio, document.codec), (RATIO, CODEC as i32)),
+            Quantity::at_most(name("tokens-decoded"), decoded, DECODED_TOKENS_MAX),
+            Quantity::equal(name("written-as-the-base"), (document.ratio, document.codec), (RATIO, CODEC as i32)),
         ];
         // In a shorter text, a single shard may take more than a tenth of the time.
         if self.whole.len() > 200_000 {
-            rows.push(Row::at_most(name("time-over-full"), seconds / full_seconds, TIME_MAX));
+            quantities.push(Quantity::at_most(name("time-over-full"), seconds / full_seconds, TIME_MAX));
         }
         let same = reads_back(api, &id_of(&document), self.whole, self.read).await?;
-        rows.push(Row::holds(name("identical"), same, "identical"));
-        Ok(rows)
+        quantities.push(Quantity::holds(name("identical"), same, "identical"));
+        Ok(quantities)
     }
 }
 

@@ -10,14 +10,14 @@ use super::ops::{self, Rng, default_options, fsck, small_text, sweep};
 use super::s3::S3;
 use crate::harness::cluster::ClusterSpec;
 use crate::harness::gateway_api::{GatewayApi, id_of};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 
 /// Number of texts. There are few, so that many operations concern the same document.
 const TEXTS: usize = 40;
 
 /// Runs `count` random operations at two gateways and compares each answer with an in-memory model; no answer may
 /// differ, and `fsck` must find no faults. Each operation goes to a random gateway.
-pub async fn gateways(spec: ClusterSpec, count: usize, seed: u64) -> Result<Vec<Row>> {
+pub async fn gateways(spec: ClusterSpec, count: usize, seed: u64) -> Result<Vec<Quantity>> {
     let cluster = spec.start().await?;
     let second = cluster.start_second_gateway().await?;
     let both = [cluster.api()?, GatewayApi::to(&second)?];
@@ -53,19 +53,19 @@ pub async fn gateways(spec: ClusterSpec, count: usize, seed: u64) -> Result<Vec<
     }
     let findings = fsck(&both[0], false).await?.len();
     Ok(vec![
-        Row::equal(format!("gateways-differences (seed {seed}, {count} operations)"), differences, Vec::new()),
-        Row::equal("gateways-findings", findings, 0),
+        Quantity::equal(format!("gateways-differences (seed {seed}, {count} operations)"), differences, Vec::new()),
+        Quantity::equal("gateways-findings", findings, 0),
     ])
 }
 
-/// Runs [`gateways`] over a store in a folder, then over a store in S3; both must meet its bounds.
-pub async fn over_both(count: usize, seed: u64) -> Result<Vec<Row>> {
+/// Runs [`gateways`] over a store in a folder, then over a store in S3. Both runs must meet the bounds of that function.
+pub async fn over_both(count: usize, seed: u64) -> Result<Vec<Quantity>> {
     // Starts the S3 server first, so that a missing program is reported immediately.
     let s3 = S3::start().await?;
-    let mut rows = gateways(ClusterSpec::default(), count, seed).await?;
+    let mut quantities = gateways(ClusterSpec::default(), count, seed).await?;
     let over_s3 = gateways(ClusterSpec::default().over_s3(s3.address()), count, seed).await?;
-    rows.extend(over_s3.into_iter().map(|row| row.renamed(|name| format!("s3-{name}"))));
-    Ok(rows)
+    quantities.extend(over_s3.into_iter().map(|quantity| quantity.renamed(|name| format!("s3-{name}"))));
+    Ok(quantities)
 }
 
 async fn put(api: &GatewayApi, number: usize, which: usize, model: &mut BTreeMap<usize, u32>) -> Result<bool> {

@@ -23,7 +23,7 @@ use crate::harness::external::{self, ExternalServer};
 use crate::harness::fixtures::stretch;
 use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::process::free_address;
-use crate::harness::row::{Row, median};
+use crate::harness::quantity::{Quantity, median};
 
 /// Number of tasks, and thus of concurrent requests.
 const IN_FLIGHT: usize = 16;
@@ -44,7 +44,7 @@ const SETTLE: Duration = Duration::from_secs(4);
 
 /// Reads the latents of one window from the gateway, and the same bytes from Redis; the gateway must reach
 /// [`RATE_SHARE`] of the rate of Redis. Measures each server for `seconds` seconds per round.
-pub async fn hot_latents(text: &str, seconds: usize) -> Result<Vec<Row>> {
+pub async fn hot_latents(text: &str, seconds: usize) -> Result<Vec<Quantity>> {
     let program = external::path_of("redis-server", "apt-get install redis-server")?;
     let folder = TempDir::with_prefix("c3-redis-")?;
     let address = free_address()?;
@@ -83,10 +83,10 @@ pub async fn hot_latents(text: &str, seconds: usize) -> Result<Vec<Row>> {
         shares.push(ours / theirs);
     }
     Ok(vec![
-        Row::reported("hot-latents-bytes", bytes.len()),
-        Row::reported("hot-latents-calls-per-second", median(calls_per_second)),
-        Row::reported("hot-redis-gets-per-second", median(gets_per_second)),
-        Row::at_least("hot-latents-over-redis", median(shares), RATE_SHARE),
+        Quantity::reported("hot-latents-bytes", bytes.len()),
+        Quantity::reported("hot-latents-calls-per-second", median(calls_per_second)),
+        Quantity::reported("hot-redis-gets-per-second", median(gets_per_second)),
+        Quantity::at_least("hot-latents-over-redis", median(shares), RATE_SHARE),
     ])
 }
 

@@ -12,7 +12,7 @@ use tonic::Code;
 use super::ops::{self, Rng, dangling, default_options, fsck, large_text, medium_text, small_text, sweep};
 use crate::harness::cluster::{Cluster, ClusterSpec};
 use crate::harness::gateway_api::{GatewayApi, id_of};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 
 /// Number of puts in flight when the gateway is killed.
 const PUTS: usize = 4;
@@ -56,15 +56,15 @@ impl NameCheck {
 
 /// Kills the gateway `count` times during puts, and `count` times during deletes and sweeps (garbage collections); no
 /// acknowledged document may be lost, and no reference may dangle.
-pub async fn kills(count: usize, seed: u64) -> Result<Vec<Row>> {
+pub async fn kills(count: usize, seed: u64) -> Result<Vec<Quantity>> {
     let mut scenario = Scenario::begin(seed).await?;
-    let mut rows = scenario.puts(count).await?;
-    rows.extend(scenario.sweeps(count).await?);
-    Ok(rows)
+    let mut quantities = scenario.puts(count).await?;
+    quantities.extend(scenario.sweeps(count).await?);
+    Ok(quantities)
 }
 
 /// Kills the gateway `count` times during puts; no acknowledged document may be lost, and no reference may dangle.
-pub async fn during_puts_only(count: usize, seed: u64) -> Result<Vec<Row>> {
+pub async fn during_puts_only(count: usize, seed: u64) -> Result<Vec<Quantity>> {
     Scenario::begin(seed).await?.puts(count).await
 }
 
@@ -81,18 +81,19 @@ impl Scenario {
         Ok(Self { cluster, rng: Rng::new(seed), seed, model: Model::new() })
     }
 
-    async fn puts(&mut self, count: usize) -> Result<Vec<Row>> {
+    async fn puts(&mut self, count: usize) -> Result<Vec<Quantity>> {
         let (mut inside, mut named) = (0, NameCheck::default());
         let Self { cluster, rng, model, seed } = self;
         for round in 0..count {
             inside += usize::from(during_puts(cluster, round, rng, model, &mut named).await?);
         }
-        let mut rows = vec![Row::equal("kills-put-names-broken", std::mem::take(&mut named.broken), Vec::new())];
-        rows.extend(verdict("put", *seed, count, inside, cluster, model).await?);
-        Ok(rows)
+        let mut quantities =
+            vec![Quantity::equal("kills-put-names-broken", std::mem::take(&mut named.broken), Vec::new())];
+        quantities.extend(verdict("put", *seed, count, inside, cluster, model).await?);
+        Ok(quantities)
     }
 
-    async fn sweeps(&mut self, count: usize) -> Result<Vec<Row>> {
+    async fn sweeps(&mut self, count: usize) -> Result<Vec<Quantity>> {
         let (mut inside, Self { cluster, rng, model, seed }) = (0, self);
         for round in 0..count {
             inside += usize::from(during_sweeps(cluster, count + round, rng, model).await?);
@@ -202,7 +203,7 @@ async fn verdict(
     inside: usize,
     cluster: &Cluster,
     model: &Model,
-) -> Result<Vec<Row>> {
+) -> Result<Vec<Quantity>> {
     let api = cluster.api()?;
     let mut lost = 0;
     for (id, text) in model {
@@ -216,10 +217,10 @@ async fn verdict(
     let share = inside as f64 / count as f64;
     let name = format!("kills-{what}-during-a-write (seed {seed}, {count} kills)");
     Ok(vec![
-        Row::observed(name, share, share >= 0.8 || count < COUNT_MIN, format!(">= 0.8 of {COUNT_MIN} or more")),
-        Row::observed(format!("kills-{what}-documents"), model.len(), !model.is_empty(), "at least 1"),
-        Row::equal(format!("kills-{what}-lost"), lost, 0),
-        Row::equal(format!("kills-{what}-dangling"), dangling(&findings), 0),
-        Row::equal(format!("kills-{what}-findings"), findings.len(), 0),
+        Quantity::observed(name, share, share >= 0.8 || count < COUNT_MIN, format!(">= 0.8 of {COUNT_MIN} or more")),
+        Quantity::observed(format!("kills-{what}-documents"), model.len(), !model.is_empty(), "at least 1"),
+        Quantity::equal(format!("kills-{what}-lost"), lost, 0),
+        Quantity::equal(format!("kills-{what}-dangling"), dangling(&findings), 0),
+        Quantity::equal(format!("kills-{what}-findings"), findings.len(), 0),
     ])
 }

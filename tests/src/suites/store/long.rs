@@ -10,7 +10,7 @@ use c3_proto::pb::decoder_client::DecoderClient;
 use super::ops::default_options;
 use crate::harness::cluster::{Cluster, ClusterSpec};
 use crate::harness::gateway_api::{GatewayApi, id_of};
-use crate::harness::row::{Row, median};
+use crate::harness::quantity::{Quantity, median};
 
 /// Maximum resident memory of the gateway in bytes.
 const MEMORY_MAX: u64 = 256 << 20;
@@ -24,7 +24,7 @@ const SHARE_MIN: f64 = 0.25;
 /// Puts and gets `rounds` documents of each size in `sizes`, interleaved with shorter documents of `short` bytes; a
 /// long document may take at most [`TIME_MAX`] times as long per token as a short one, and the gateway's memory must
 /// stay below [`MEMORY_MAX`]. Sizes are in bytes.
-pub async fn long(text: &str, short: usize, sizes: &[usize], rounds: usize) -> Result<Vec<Row>> {
+pub async fn long(text: &str, short: usize, sizes: &[usize], rounds: usize) -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
     // Warms up with a text of enough shards (parts of the text that nodes get as units) to fill the batches. A GPU
@@ -35,7 +35,7 @@ pub async fn long(text: &str, short: usize, sizes: &[usize], rounds: usize) -> R
         let variant = variants.next().context("no variants left")?;
         TokenTimes::of(&api, &unique_variant(text, bytes, variant)).await
     };
-    let mut rows = Vec::new();
+    let mut quantities = Vec::new();
     for &size in sizes {
         let (mut longer, mut shorter) = (Vec::new(), vec![measured(short).await?]);
         for _ in 0..rounds {
@@ -50,21 +50,21 @@ pub async fn long(text: &str, short: usize, sizes: &[usize], rounds: usize) -> R
         let name = |what: &str| format!("long-{what} ({tokens} tokens)");
         let seconds = |of| middle(&longer, of) * tokens as f64;
         let identical = longer.iter().chain(&shorter).all(|timed| timed.identical);
-        rows.extend([
-            Row::reported(name("put-seconds"), seconds(|timed| timed.put)),
-            Row::reported(name("get-seconds"), seconds(|timed| timed.get)),
-            Row::at_most(name("put-time-per-token"), against(|timed| timed.put), TIME_MAX),
-            Row::at_most(name("get-time-per-token"), against(|timed| timed.get), TIME_MAX),
-            Row::holds(name("identical"), identical, "identical"),
-            Row::at_most(name("memory"), cluster.gateway.peak_bytes()? as f64, MEMORY_MAX as f64),
+        quantities.extend([
+            Quantity::reported(name("put-seconds"), seconds(|timed| timed.put)),
+            Quantity::reported(name("get-seconds"), seconds(|timed| timed.get)),
+            Quantity::at_most(name("put-time-per-token"), against(|timed| timed.put), TIME_MAX),
+            Quantity::at_most(name("get-time-per-token"), against(|timed| timed.get), TIME_MAX),
+            Quantity::holds(name("identical"), identical, "identical"),
+            Quantity::at_most(name("memory"), cluster.gateway.peak_bytes()? as f64, MEMORY_MAX as f64),
         ]);
     }
-    Ok(rows)
+    Ok(quantities)
 }
 
 /// Puts and gets one text with two nodes of each stage; each node must process at least [`SHARE_MIN`] of its stage's
 /// tokens.
-pub async fn spread(text: &str) -> Result<Vec<Row>> {
+pub async fn spread(text: &str) -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec { compressors: 2, decoders: 2, ..ClusterSpec::default() }.start().await?;
     let api = cluster.api()?;
     let put = api.put(text.as_bytes(), default_options()).await?;
@@ -72,10 +72,10 @@ pub async fn spread(text: &str) -> Result<Vec<Row>> {
     let same = api.get(&id).await?.text == text.as_bytes();
     let [compressed, verified, decoded] = least_shares(&cluster).await?;
     Ok(vec![
-        Row::holds("long-spread-identical", same, "identical"),
-        Row::at_least("long-spread-compressed", compressed, SHARE_MIN),
-        Row::at_least("long-spread-verified", verified, SHARE_MIN),
-        Row::at_least("long-spread-decoded", decoded, SHARE_MIN),
+        Quantity::holds("long-spread-identical", same, "identical"),
+        Quantity::at_least("long-spread-compressed", compressed, SHARE_MIN),
+        Quantity::at_least("long-spread-verified", verified, SHARE_MIN),
+        Quantity::at_least("long-spread-decoded", decoded, SHARE_MIN),
     ])
 }
 

@@ -7,7 +7,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::ops::{default_options, small_text, sweep};
 use crate::harness::cluster::ClusterSpec;
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 
 /// Number of concurrent puts.
 const AT_ONCE: usize = 128;
@@ -18,7 +18,7 @@ const LIST_SECONDS: f64 = 2.0;
 
 /// Puts `count` documents of about 200 bytes concurrently, lists them and reads some; they must need few files and be
 /// listed within [`LIST_SECONDS`] seconds.
-pub async fn many(count: usize) -> Result<Vec<Row>> {
+pub async fn many(count: usize) -> Result<Vec<Quantity>> {
     let mut cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
     let started = Instant::now();
@@ -45,11 +45,11 @@ pub async fn many(count: usize) -> Result<Vec<Row>> {
     }
     let most = count as f64 * FILES_SHARE;
     Ok(vec![
-        Row::reported(format!("many-put-seconds ({count} documents)"), put_seconds),
-        Row::at_most("many-files", files as f64, most),
-        Row::at_most("many-files-after-a-sweep", swept_files as f64, most),
-        Row::equal("many-listed", listed, count),
-        Row::at_most("many-list-seconds", list_seconds, LIST_SECONDS),
-        Row::equal("many-wrong", wrong, 0),
+        Quantity::reported(format!("many-put-seconds ({count} documents)"), put_seconds),
+        Quantity::at_most("many-files", files as f64, most),
+        Quantity::at_most("many-files-after-a-sweep", swept_files as f64, most),
+        Quantity::equal("many-listed", listed, count),
+        Quantity::at_most("many-list-seconds", list_seconds, LIST_SECONDS),
+        Quantity::equal("many-wrong", wrong, 0),
     ])
 }

@@ -1,6 +1,7 @@
 //! Store suite: durability, integrity, size, and the cost of codecs and ratios.
 //!
-//! Modules that measure the store and not the models use short texts. Rows that use random numbers report their seed.
+//! Modules that measure the store and not the models use short texts. Measurements that use
+//! random numbers report their seed.
 
 pub mod auto;
 pub mod batch;

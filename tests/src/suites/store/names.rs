@@ -11,7 +11,7 @@ use tonic::Code;
 use super::ops::{default_options, fsck, small_text, sweep};
 use crate::harness::cluster::ClusterSpec;
 use crate::harness::gateway_api::{GatewayApi, id_of};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 
 /// The contended name.
 const NAME: &str = "head";
@@ -25,7 +25,7 @@ type Made = Vec<(String, String)>;
 
 /// Runs writers that each try `tries` compare-and-set changes of one name; every version of the name must have exactly
 /// one successor, and every read must succeed. Readers and sweeps (garbage collections) run at the same time.
-pub async fn contended(tries: usize) -> Result<Vec<Row>> {
+pub async fn contended(tries: usize) -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec::default().start().await?;
     let second = cluster.start_second_gateway().await?;
     let both = [cluster.api()?, GatewayApi::to(&second)?];
@@ -73,14 +73,14 @@ pub async fn contended(tries: usize) -> Result<Vec<Row>> {
     let findings = fsck(&both[1], false).await?.len();
     let files = crate::harness::cluster::files_under(&cluster.data().join("names"))?.len();
     Ok(vec![
-        Row::equal("names-first-winners", firsts.len(), 1),
-        Row::observed("names-changes-made", made.len(), !made.is_empty(), "at least 1"),
-        Row::equal("names-second-winners", twice, 0),
-        Row::equal("names-changes-in-one-chain", chain.len() - 1, made.len()),
-        Row::equal("names-last-is-the-chains-end", &token(&both[1]).await?, chain[chain.len() - 1]),
-        Row::equal("names-read-broken", broken, Vec::new()),
-        Row::at_most("names-files", files as f64, 2.0),
-        Row::equal("names-findings", findings, 0),
+        Quantity::equal("names-first-winners", firsts.len(), 1),
+        Quantity::observed("names-changes-made", made.len(), !made.is_empty(), "at least 1"),
+        Quantity::equal("names-second-winners", twice, 0),
+        Quantity::equal("names-changes-in-one-chain", chain.len() - 1, made.len()),
+        Quantity::equal("names-last-is-the-chains-end", &token(&both[1]).await?, chain[chain.len() - 1]),
+        Quantity::equal("names-read-broken", broken, Vec::new()),
+        Quantity::at_most("names-files", files as f64, 2.0),
+        Quantity::equal("names-findings", findings, 0),
     ])
 }
 

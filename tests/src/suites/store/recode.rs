@@ -13,7 +13,7 @@ use tonic::{Code, Status, Streaming};
 use super::ops::{dangling, fsck};
 use crate::harness::cluster::{Cluster, ClusterSpec, files_under};
 use crate::harness::gateway_api::{GatewayApi, id_of};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 use crate::harness::wait::until;
 
 /// Maximum time until a recode has written an object.
@@ -27,7 +27,7 @@ const PART_BYTES: usize = 150;
 
 /// Recodes a document to every codec, to 40 tokens per latent and back to 20; the text must stay identical, and the
 /// original latents must return at the end. Also recodes an unknown document, which must fail.
-pub async fn codecs(text: &str) -> Result<Vec<Row>> {
+pub async fn codecs(text: &str) -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
     let document = api.put_at(text.as_bytes(), 20).await?.document.context("no document")?;
@@ -38,7 +38,7 @@ pub async fn codecs(text: &str) -> Result<Vec<Row>> {
     steps.push(("40x".to_owned(), pb::WriteOptions { ratio: 40, ..Default::default() }));
     steps.push(("20x".to_owned(), pb::WriteOptions { ratio: 20, ..Default::default() }));
 
-    let mut rows = Vec::new();
+    let mut quantities = Vec::new();
     let mut last = document.clone();
     for (to, options) in steps {
         let expected = (
@@ -47,28 +47,28 @@ pub async fn codecs(text: &str) -> Result<Vec<Row>> {
         );
         last = finish(recode(&api, &id, options).await?).await?;
         let stored = api.stat(&id).await?;
-        rows.push(Row::equal(format!("recode-{to}-recorded"), (stored.codec, stored.ratio), expected));
+        quantities.push(Quantity::equal(format!("recode-{to}-recorded"), (stored.codec, stored.ratio), expected));
         let same = api.get(&id).await?.text == text.as_bytes() && stored.verified;
-        rows.push(Row::holds(format!("recode-{to}-identical"), same, "identical, and verified"));
+        quantities.push(Quantity::holds(format!("recode-{to}-identical"), same, "identical, and verified"));
     }
-    rows.push(Row::equal("recode-back-objects", digest(&api, &id).await?, windows));
-    rows.push(Row::equal("recode-created", last.created_unix_ms, document.created_unix_ms));
-    rows.push(Row::equal("recode-documents", api.ids().await?, vec![id]));
+    quantities.push(Quantity::equal("recode-back-objects", digest(&api, &id).await?, windows));
+    quantities.push(Quantity::equal("recode-created", last.created_unix_ms, document.created_unix_ms));
+    quantities.push(Quantity::equal("recode-documents", api.ids().await?, vec![id]));
     let nothing = recode(&api, "abcdef", pb::WriteOptions::default()).await;
     let refused = match nothing {
         Ok(events) => finish(events).await.err(),
         Err(status) => Some(status),
     };
-    rows.push(Row::equal(
+    quantities.push(Quantity::equal(
         "recode-unknown",
         refused.map(|status| format!("{:?}", status.code())),
         Some("NotFound".to_owned()),
     ));
-    Ok(rows)
+    Ok(quantities)
 }
 
 /// Deletes a document during a recode; it must stay deleted.
-pub async fn deleted(text: &str) -> Result<Vec<Row>> {
+pub async fn deleted(text: &str) -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
     let id = id_of(&api.put_at(text.as_bytes(), 20).await?.document.context("no document")?);
@@ -80,15 +80,15 @@ pub async fn deleted(text: &str) -> Result<Vec<Row>> {
     let outcome = recoding.await?.err().map(|status| format!("{:?}", status.code()));
     let stat = api.stat(&id).await.err().map(|status| status.code());
     Ok(vec![
-        Row::equal("recode-deleted-answer", outcome, Some("NotFound".to_owned())),
-        Row::holds("recode-deleted-stays", stat == Some(Code::NotFound), "NotFound"),
+        Quantity::equal("recode-deleted-answer", outcome, Some("NotFound".to_owned())),
+        Quantity::holds("recode-deleted-stays", stat == Some(Code::NotFound), "NotFound"),
     ])
 }
 
 /// Kills the gateway during `count` recodes; each time, the document must have either its old or its new ratio and
 /// codec, and both ends of its text must be intact. At the end, the whole text must be intact and no reference may
 /// dangle.
-pub async fn kills(text: &str, count: usize) -> Result<Vec<Row>> {
+pub async fn kills(text: &str, count: usize) -> Result<Vec<Quantity>> {
     let mut cluster = ClusterSpec::with_gateway_args(&["--shards-in-flight", "1"]).start().await?;
     let id = id_of(&cluster.api()?.put_at(text.as_bytes(), 8).await?.document.context("no document")?);
     let (mut lost, mut between, mut old) = (0, 0, cluster.api()?.stat(&id).await?);
@@ -121,12 +121,12 @@ pub async fn kills(text: &str, count: usize) -> Result<Vec<Row>> {
     let after = last.await?.ratio;
     let share = between as f64 / count as f64;
     Ok(vec![
-        Row::equal("recode-kills-lost", lost, 0),
-        Row::at_least(format!("recode-kills-between-writes ({count} kills)"), share, 0.8),
-        Row::holds("recode-kills-identical", same, "identical"),
-        Row::equal("recode-kills-dangling", dangling(&findings), 0),
-        Row::equal("recode-kills-findings", findings.len(), 0),
-        Row::equal("recode-after-kills", after, 20),
+        Quantity::equal("recode-kills-lost", lost, 0),
+        Quantity::at_least(format!("recode-kills-between-writes ({count} kills)"), share, 0.8),
+        Quantity::holds("recode-kills-identical", same, "identical"),
+        Quantity::equal("recode-kills-dangling", dangling(&findings), 0),
+        Quantity::equal("recode-kills-findings", findings.len(), 0),
+        Quantity::equal("recode-after-kills", after, 20),
     ])
 }
 

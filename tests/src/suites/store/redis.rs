@@ -13,7 +13,7 @@ use crate::harness::external::{self, ExternalServer};
 use crate::harness::fixtures::stretch;
 use crate::harness::gateway_api::id_of;
 use crate::harness::process::{Process, free_address};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 use crate::harness::wait::until;
 
 const READERS: usize = 8;
@@ -24,7 +24,7 @@ const HIT_LIMIT: Duration = Duration::from_secs(20);
 
 /// Reads latents while Redis, the gateway's only cache, is killed and restarted; no read may fail or be wrong, and
 /// Redis must be used again afterwards.
-pub async fn killed_redis(text: &str, documents: usize) -> Result<Vec<Row>> {
+pub async fn killed_redis(text: &str, documents: usize) -> Result<Vec<Quantity>> {
     let program = external::path_of("redis-server", "apt-get install redis-server")?;
     let folder = TempDir::with_prefix("c3-redis-")?;
     let address = free_address()?;
@@ -79,9 +79,13 @@ pub async fn killed_redis(text: &str, documents: usize) -> Result<Vec<Row>> {
     }
     ensure!(right.load(Ordering::Relaxed) > 0, "no read succeeded");
     Ok(vec![
-        Row::reported("redis-reads", right.load(Ordering::Relaxed)),
-        Row::equal("redis-reads-failed", failed.load(Ordering::Relaxed), 0),
-        Row::holds("redis-hits-before-and-after", again && hits_before > 0.0, "hits before and after the restarts"),
+        Quantity::reported("redis-reads", right.load(Ordering::Relaxed)),
+        Quantity::equal("redis-reads-failed", failed.load(Ordering::Relaxed), 0),
+        Quantity::holds(
+            "redis-hits-before-and-after",
+            again && hits_before > 0.0,
+            "hits before and after the restarts",
+        ),
     ])
 }
 

@@ -13,7 +13,7 @@ use super::ops::{default_options, reads_back};
 use crate::harness::cluster::{Cluster, ClusterSpec};
 use crate::harness::gateway_api::{id_of, put_messages};
 use crate::harness::process::{Launch, Program};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 use crate::harness::wait::until;
 
 /// Maximum time until half of a put is done.
@@ -39,9 +39,9 @@ pub async fn resume(
     puts: &[(KilledProcess, &str)],
     gateway_args: &[&str],
     redone_max: Option<f64>,
-) -> Result<Vec<Row>> {
+) -> Result<Vec<Quantity>> {
     let mut cluster = ClusterSpec::with_gateway_args(gateway_args).start().await?;
-    let mut rows = Vec::new();
+    let mut quantities = Vec::new();
     for &(victim, text) in puts {
         let name = match victim {
             KilledProcess::Gateway => "gateway",
@@ -71,25 +71,25 @@ pub async fn resume(
         let name = |what: &str| format!("resumed-{name}-{what}");
         let done = half as f64 / of_one_put as f64;
         let bound = redone_max.unwrap_or(f64::INFINITY);
-        rows.extend([
-            Row::observed(name("done-when-killed"), done, (0.2..0.9).contains(&done), "about half"),
-            Row::observed(
+        quantities.extend([
+            Quantity::observed(name("done-when-killed"), done, (0.2..0.9).contains(&done), "about half"),
+            Quantity::observed(
                 name("redone"),
                 redone,
                 redone <= bound,
                 redone_max.map_or("reported only".into(), |most| format!("<= {most}")),
             ),
-            Row::holds(name("identical"), same, "identical"),
-            Row::equal(name("recorded"), uploads.len(), 1),
-            Row::equal(name("recorded-after"), left, 0),
-            Row::equal(
+            Quantity::holds(name("identical"), same, "identical"),
+            Quantity::equal(name("recorded"), uploads.len(), 1),
+            Quantity::equal(name("recorded-after"), left, 0),
+            Quantity::equal(
                 name("contradicted"),
                 refused.map(|status| format!("{:?}", status.code())),
                 Some("InvalidArgument".into()),
             ),
         ]);
     }
-    Ok(rows)
+    Ok(quantities)
 }
 
 /// Returns the work of the nodes so far: the number of compressed tokens plus the number of verified tokens.

@@ -10,14 +10,14 @@ use crate::harness::cluster::ClusterSpec;
 use crate::harness::fixtures::stretch;
 use crate::harness::gateway_api::id_of;
 use crate::harness::proxy::{FaultRates, Proxy};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 
 /// Seed of the proxy's faults.
 const SEED: u64 = 6;
 
 /// Puts, deletes and reads documents while the network to S3 is faulty; every put must succeed and last, and deleted
 /// documents must stay deleted.
-pub async fn s3_faults(text: &str, documents: usize) -> Result<Vec<Row>> {
+pub async fn s3_faults(text: &str, documents: usize) -> Result<Vec<Quantity>> {
     let s3 = S3::start().await?;
     let delay = Duration::from_secs(3);
     // `delay` exceeds the gateway's `--store-timeout`.
@@ -51,10 +51,10 @@ pub async fn s3_faults(text: &str, documents: usize) -> Result<Vec<Row>> {
         gone += usize::from(api.get(&id).await.is_err_and(|status| status.code() == Code::NotFound));
     }
     Ok(vec![
-        Row::reported("s3-seed", SEED),
-        Row::at_least("s3-faults-injected", proxy.injected() as f64, documents as f64 / 2.0),
-        Row::equal("s3-puts-failed", failed, 0),
-        Row::equal("s3-documents-intact", intact, kept.len()),
-        Row::equal("s3-deleted-gone", gone, acknowledged / 4),
+        Quantity::reported("s3-seed", SEED),
+        Quantity::at_least("s3-faults-injected", proxy.injected() as f64, documents as f64 / 2.0),
+        Quantity::equal("s3-puts-failed", failed, 0),
+        Quantity::equal("s3-documents-intact", intact, kept.len()),
+        Quantity::equal("s3-deleted-gone", gone, acknowledged / 4),
     ])
 }

@@ -13,7 +13,7 @@ use crate::harness::cluster::{Cluster, ClusterSpec};
 use crate::harness::fixtures;
 use crate::harness::gateway_api::id_of;
 use crate::harness::process::{Launch, Program};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 
 const RATIO: u32 = 20;
 /// Key of the metadata that describes the document and its windows.
@@ -23,40 +23,40 @@ const LENGTH_BYTES: usize = 8;
 
 /// Exports a document's latents, imports them and exports them again; both files must be identical, and imports of
 /// modified files must fail.
-pub async fn again(text: &str) -> Result<Vec<Row>> {
+pub async fn again(text: &str) -> Result<Vec<Quantity>> {
     let exported = ExportedDocument::begin(text).await?;
     let ExportedDocument { cluster, folder, id, file } = &exported;
     let api = cluster.api()?;
     ops::delete(&api, id).await?;
-    let mut rows = Vec::new();
+    let mut quantities = Vec::new();
     for (name, says, changed) in changed(&fs::read(file)?)? {
         let path = folder.path().join(name);
         fs::write(&path, changed)?;
         let (code, printed) = exported.c3(&["put-latents".as_ref(), &path]).await?;
         // `c3` itself rejects a file whose content is contradictory. The gateway rejects the other modified files.
         let refused = matches!(code, Some(1 | 2)) && printed.contains(says);
-        rows.push(Row::observed(
+        quantities.push(Quantity::observed(
             format!("safetensors-{name}"),
             printed.trim(),
             refused,
             format!("refused with `{says}`"),
         ));
     }
-    rows.push(Row::equal("safetensors-refused-stored", api.ids().await?.len(), 0));
+    quantities.push(Quantity::equal("safetensors-refused-stored", api.ids().await?.len(), 0));
 
     let (code, printed) = exported.c3(&["put-latents".as_ref(), file]).await?;
     ensure!(code == Some(0), "put-latents: {printed}");
     let same = api.get(id).await?.text == text.as_bytes();
-    rows.push(Row::holds("safetensors-text", same, "identical"));
+    quantities.push(Quantity::holds("safetensors-text", same, "identical"));
     let second = exported.latents("second").await?;
     let same = fs::read(file)? == fs::read(second)?;
-    rows.push(Row::holds("safetensors-out-in-and-out", same, "identical"));
-    rows.push(Row::equal("safetensors-findings", ops::fsck(&api, false).await?.len(), 0));
-    Ok(rows)
+    quantities.push(Quantity::holds("safetensors-out-in-and-out", same, "identical"));
+    quantities.push(Quantity::equal("safetensors-findings", ops::fsck(&api, false).await?.len(), 0));
+    Ok(quantities)
 }
 
 /// Decodes an exported file with the Python example, which uses PyTorch; the text must be identical.
-pub async fn by_torch(text: &str) -> Result<Vec<Row>> {
+pub async fn by_torch(text: &str) -> Result<Vec<Quantity>> {
     let exported = ExportedDocument::begin(text).await?;
     let output = exported.folder.path().join("by-torch");
     let run = Command::new(python()?)
@@ -68,7 +68,7 @@ pub async fn by_torch(text: &str) -> Result<Vec<Row>> {
         .arg(&output)
         .output()?;
     ensure!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-    Ok(vec![Row::holds("safetensors-by-torch", fs::read(output)? == text.as_bytes(), "identical")])
+    Ok(vec![Quantity::holds("safetensors-by-torch", fs::read(output)? == text.as_bytes(), "identical")])
 }
 
 /// A stored document and its exported latents.

@@ -8,14 +8,14 @@ use anyhow::{Context, Result};
 use super::ops::{default_options, large_text, small_text};
 use super::strace::Strace;
 use crate::harness::cluster::{ClusterSpec, files_under};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 
 /// Traces a put of a small text and a put of a large text; each new file and its folder must be synced before the put
 /// is acknowledged.
-pub async fn syscalls() -> Result<Vec<Row>> {
+pub async fn syscalls() -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
-    let mut rows = Vec::new();
+    let mut quantities = Vec::new();
     for (name, text) in [("small", small_text(1)), ("large", large_text(1))] {
         let before = HashSet::<_>::from_iter(files_under(&cluster.data())?);
         let trace = tempfile::NamedTempFile::new()?;
@@ -27,7 +27,7 @@ pub async fn syscalls() -> Result<Vec<Row>> {
         strace.detach()?;
         let trace = fs::read_to_string(trace.path())?;
         let files = Vec::from_iter(files_under(&cluster.data())?.into_iter().filter(|file| !before.contains(file)));
-        rows.push(Row::at_least(format!("synced-{name}-files"), files.len() as f64, 1.0));
+        quantities.push(Quantity::at_least(format!("synced-{name}-files"), files.len() as f64, 1.0));
         let mut unsynced = Vec::new();
         for file in &files {
             let folder = file.parent().context("a file has a parent folder")?;
@@ -38,7 +38,7 @@ pub async fn syscalls() -> Result<Vec<Row>> {
                 unsynced.push(file.display().to_string());
             }
         }
-        rows.push(Row::equal(format!("synced-{name}-not"), unsynced, Vec::new()));
+        quantities.push(Quantity::equal(format!("synced-{name}-not"), unsynced, Vec::new()));
     }
-    Ok(rows)
+    Ok(quantities)
 }

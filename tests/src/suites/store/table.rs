@@ -1,4 +1,4 @@
-//! Rows of the store suite.
+//! Maps each measurement of the store suite, by name, to the function that runs it.
 
 use anyhow::{Result, bail};
 
@@ -8,9 +8,9 @@ use super::{
     redis, resume, s3_faults, safetensors, syscalls,
 };
 use crate::harness::fixtures::{self, Corpus, middle, stretch};
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 
-/// Names of the rows.
+/// Names of the measurements, as given to `accept` in its argument `ROW`.
 pub const ROWS: [&str; 18] = [
     "long",
     "kills",
@@ -34,8 +34,8 @@ pub const ROWS: [&str; 18] = [
 /// Seed of all random choices.
 const SEED: u64 = 6;
 
-/// Runs the measurements of a row and returns the measured quantities. Fails if [`ROWS`] has no such row.
-pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
+/// Runs the measurement called `row` and returns its quantities. Fails if [`ROWS`] does not contain `row`.
+pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Quantity>> {
     let sized = |few, many| if corpus.full { many } else { few };
     let count = |all: usize| sized(all / 10, all);
     let prose = || corpus.whole_book("little-colonels-hero");
@@ -44,9 +44,9 @@ pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
             let books = corpus.books()?;
             let sizes: &[usize] = if corpus.full { &[1_080_000, 3_600_000] } else { &[108_000] };
             // Short measurements have outliers, which the median of three rounds excludes.
-            let mut rows = long::long(&books, sized(18_000, 180_000), sizes, sized(3, 1)).await?;
-            rows.extend(long::spread(middle(&books, 30_000)).await?);
-            Ok(rows)
+            let mut quantities = long::long(&books, sized(18_000, 180_000), sizes, sized(3, 1)).await?;
+            quantities.extend(long::spread(middle(&books, 30_000)).await?);
+            Ok(quantities)
         }
         "kills" => kills::kills(count(200), SEED).await,
         "syscalls" => syscalls::syscalls().await,
@@ -78,24 +78,24 @@ pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Row>> {
         "names" => names::contended(count(1000)).await,
         "recode" => {
             let prose = prose()?;
-            let mut rows = recode::codecs(middle(&prose, sized(3_000, 6_000))).await?;
-            rows.extend(recode::deleted(middle(&prose, sized(9_000, 20_000))).await?);
-            rows.extend(recode::kills(middle(&prose, sized(9_000, 20_000)), count(200)).await?);
-            Ok(rows)
+            let mut quantities = recode::codecs(middle(&prose, sized(3_000, 6_000))).await?;
+            quantities.extend(recode::deleted(middle(&prose, sized(9_000, 20_000))).await?);
+            quantities.extend(recode::kills(middle(&prose, sized(9_000, 20_000)), count(200)).await?);
+            Ok(quantities)
         }
         "codecs" => codecs::table(&genres::all(&prose()?, sized(1_000, 20_000))?).await,
         "auto" => {
-            let mut rows = auto::auto(&genres::all(&prose()?, sized(40_000, 200_000))?).await?;
+            let mut quantities = auto::auto(&genres::all(&prose()?, sized(40_000, 200_000))?).await?;
             // Texts of one to three shards, which are parts of about 10 KB.
-            rows.extend(auto::auto(&genres::several(&prose()?, 18_000, sized(1, 3))?).await?);
-            Ok(rows)
+            quantities.extend(auto::auto(&genres::several(&prose()?, 18_000, sized(1, 3))?).await?);
+            Ok(quantities)
         }
         "safetensors" => {
             let text = fixtures::text("page.txt")?;
-            let mut rows = safetensors::again(&text).await?;
-            rows.extend(safetensors::by_torch(&text).await?);
-            Ok(rows)
+            let mut quantities = safetensors::again(&text).await?;
+            quantities.extend(safetensors::by_torch(&text).await?);
+            Ok(quantities)
         }
-        row => bail!("no measurement for row `{row}`"),
+        row => bail!("no measurement is named `{row}`"),
     }
 }

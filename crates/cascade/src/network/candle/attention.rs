@@ -1,6 +1,6 @@
 //! Attention with candle's operations: one sequence at a time, with a dense mask.
 
-use candle_core::{D, Tensor};
+use candle_core::{D, Device, Tensor};
 
 use super::{Heads, Pattern, Sequence};
 use crate::Error;
@@ -21,10 +21,10 @@ impl LayerCache {
 }
 
 /// Returns the additive attention mask `[new rows, all rows]`: 0 for visible rows, minus infinity for all others.
-pub(super) fn mask(sequence: &Sequence<'_>, hidden: &Tensor) -> Result<Tensor, Error> {
+pub(super) fn mask(sequence: &Sequence<'_>) -> Result<Tensor, Error> {
     let before = sequence.cache.rows();
-    let all = before + sequence.rows;
-    let mut mask = vec![f32::NEG_INFINITY; sequence.rows * all];
+    let all = before + sequence.rows();
+    let mut mask = vec![f32::NEG_INFINITY; sequence.rows() * all];
     for (row, mask) in mask.chunks_exact_mut(all).enumerate() {
         let row = before + row;
         match sequence.pattern {
@@ -36,8 +36,7 @@ pub(super) fn mask(sequence: &Sequence<'_>, hidden: &Tensor) -> Result<Tensor, E
             _ => mask[..=row].fill(0.0),
         }
     }
-    let mask = Tensor::from_vec(mask, (sequence.rows, all), hidden.device())?;
-    Ok(mask.to_dtype(hidden.dtype())?)
+    Ok(Tensor::from_vec(mask, (sequence.rows(), all), &Device::Cpu)?)
 }
 
 /// Computes grouped-query attention of one sequence. `q` and the result are `[new rows, query heads * dim]`, `k` and

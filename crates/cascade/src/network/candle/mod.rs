@@ -1,19 +1,23 @@
-//! The network with candle's operations: dense or dequantised weights on any device.
+//! The network with candle's operations: dense or dequantised weights, in f32 on a CPU. Tests compare the other
+//! backends with it.
 
 mod attention;
 mod rotary;
 
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use candle_nn::{Embedding, Module};
 use candle_transformers::models::with_tracing::Linear;
 
-use super::{Heads, Pattern, Sequence};
+use super::{Argmax, Heads, Input, InputLayer, KvCache, KvCapacity, Layers, Pattern, Sequence};
 use crate::Error;
 use crate::checkpoint::{NetworkConfig, Weights};
 pub(super) use attention::LayerCache;
 use rotary::Rotary;
 
-/// A Qwen2 network whose weights are dense tensors.
+/// Maximum rows whose logits are computed at once: 16 MiB for the default model.
+const LOGIT_ROWS_MAX: usize = 256;
+
+/// A Qwen2 network whose weights are dense f32 tensors.
 pub(super) struct Network {
     embedding: Embedding,
     layers: Vec<Layer>,
@@ -22,6 +26,17 @@ pub(super) struct Network {
     rotary: Rotary,
     heads: Heads,
     config: NetworkConfig,
+    input: TensorInputLayer,
+    /// Ids that the argmax excludes.
+    masked: Vec<u32>,
+}
+
+/// The stage's own input layer.
+enum TensorInputLayer {
+    /// `[latent_token_len, hidden]`
+    Queries(Tensor),
+    /// Weight `[hidden, latent width]` and bias `[hidden]`.
+    Projector { weight: Tensor, bias: Tensor },
 }
 
 struct Layer {
@@ -37,14 +52,14 @@ struct Layer {
 }
 
 impl Network {
-    /// Loads the weights of a stage to `device`, converted to `dtype`.
+    /// Loads the weights of a stage.
     pub(super) fn load(
         weights: &mut Weights,
         config: &NetworkConfig,
-        dtype: DType,
-        device: &Device,
+        input: InputLayer,
+        masked: Vec<u32>,
     ) -> Result<Self, Error> {
-        let mut load = Loader { weights, dtype, device };
+        let mut load = Loader { weights };
         let table = load.tensor("model.embed_tokens.weight")?;
         let lm_head = match load.weights.has("lm_head.weight") {
             true => load.linear("lm_head")?,
@@ -52,6 +67,13 @@ impl Network {
         };
         let layers = (0..config.layers).map(|i| Layer::load(&mut load, &format!("model.layers.{i}")));
         let layers = layers.collect::<Result<_, _>>()?;
+        let input = match input {
+            InputLayer::Queries(rows) => TensorInputLayer::Queries(matrix(rows, config.hidden)?),
+            InputLayer::Projector { weight, bias } => {
+                let width = weight.len() / bias.len();
+                TensorInputLayer::Projector { weight: matrix(weight, width)?, bias: Tensor::new(bias, &Device::Cpu)? }
+            }
+        };
         Ok(Self {
             embedding: Embedding::new(table, config.hidden),
             layers,
@@ -60,41 +82,47 @@ impl Network {
             rotary: Rotary::new(config),
             heads: Heads { query: config.heads, key: config.kv_heads, dim: config.head_dim() },
             config: config.clone(),
+            input,
+            masked,
         })
     }
 
-    /// See [`super::Qwen2::new_cache`].
-    pub(super) fn new_cache(&self) -> Vec<LayerCache> {
-        self.layers.iter().map(|_| LayerCache::default()).collect()
+    /// Returns the input rows of a pass, `[rows, hidden]`.
+    fn input(&self, pass: &[Sequence<'_>]) -> Result<Tensor, Error> {
+        let mut rows = Vec::new();
+        for input in pass.iter().flat_map(|sequence| &sequence.input) {
+            rows.push(match (input, &self.input) {
+                (Input::Tokens(ids), _) => self.embedding.forward(&Tensor::new(ids.as_slice(), &Device::Cpu)?)?,
+                (Input::Latents(latents), _) => self.projected(latents)?,
+                (Input::Queries(count), TensorInputLayer::Queries(queries)) => queries.narrow(0, 0, *count)?,
+                (Input::Queries(_), TensorInputLayer::Projector { .. }) => return Err(super::no_queries()),
+            });
+        }
+        Ok(Tensor::cat(&rows, 0)?)
     }
 
-    /// See [`super::Qwen2::kv_row_bytes`].
-    pub(super) fn kv_row_bytes(&self) -> usize {
-        self.layers.len() * 2 * self.heads.key * self.heads.dim * self.norm.dtype().size_in_bytes()
+    /// Projects latents, `[count][latent width]`, to `[count, hidden]`.
+    fn projected(&self, latents: &[f32]) -> Result<Tensor, Error> {
+        match &self.input {
+            TensorInputLayer::Projector { weight, bias } => {
+                let latents = matrix(latents.to_vec(), weight.dim(1)?)?;
+                Ok(latents.matmul(&weight.t()?)?.broadcast_add(bias)?)
+            }
+            TensorInputLayer::Queries(_) => Err(super::no_projector()),
+        }
     }
 
-    /// See [`super::Qwen2::embed`].
-    pub(super) fn embed(&self, ids: &[u32]) -> Result<Tensor, Error> {
-        Ok(self.embedding.forward(&Tensor::new(ids, self.norm.device())?)?)
-    }
-
-    /// See [`super::Qwen2::forward`].
-    pub(super) fn forward(
-        &self,
-        hidden: Tensor,
-        positions: &[u32],
-        sequences: &mut [Sequence<'_>],
-    ) -> Result<Tensor, Error> {
-        let rotary = self.rotary.table(positions, &hidden)?;
-        let masks = sequences.iter().map(|sequence| attention::mask(sequence, &hidden));
-        let masks: Vec<Tensor> = masks.collect::<Result<_, _>>()?;
-        let mut hidden = hidden;
+    /// Runs the layers and the final norm on `hidden`, `[rows, hidden]`.
+    fn forward(&self, mut hidden: Tensor, pass: &mut [Sequence<'_>]) -> Result<Tensor, Error> {
+        let positions: Vec<u32> = pass.iter().flat_map(|sequence| &sequence.positions).copied().collect();
+        let rotary = self.rotary.table(&positions)?;
+        let masks: Vec<Tensor> = pass.iter().map(attention::mask).collect::<Result<_, _>>()?;
         for (number, layer) in self.layers.iter().enumerate() {
             let normed = self.rms_norm(&hidden, &layer.input_norm)?;
             let q = rotary.apply(&layer.q.forward(&normed)?, self.heads.query)?;
             let k = rotary.apply(&layer.k.forward(&normed)?, self.heads.key)?;
             let v = layer.v.forward(&normed)?;
-            let mixed = self.attend(number, sequences, &masks, [&q, &k, &v])?;
+            let mixed = self.attend(number, pass, &masks, [&q, &k, &v])?;
             hidden = (hidden + layer.o.forward(&mixed)?)?;
             let normed = self.rms_norm(&hidden, &layer.mlp_norm)?;
             let gated = (candle_nn::ops::silu(&layer.gate.forward(&normed)?)? * layer.up.forward(&normed)?)?;
@@ -115,24 +143,74 @@ impl Network {
         let mut mixed = Vec::with_capacity(sequences.len());
         let mut first = 0;
         for (sequence, mask) in sequences.iter_mut().zip(masks) {
-            let rows = |x: &Tensor| x.narrow(0, first, sequence.rows);
+            let new = sequence.rows();
+            let rows = |x: &Tensor| x.narrow(0, first, new);
             let [keys, values] = sequence.cache.candle_mut()[layer].append(&rows(k)?, &rows(v)?)?;
             mixed.push(attention::attend(&rows(q)?, &keys, &values, mask, self.heads)?);
-            first += sequence.rows;
+            first += new;
         }
         Ok(Tensor::cat(&mixed, 0)?)
     }
 
-    /// Returns the logits of hidden states, `[rows, vocabulary]`.
-    pub(super) fn logits(&self, hidden: &Tensor) -> Result<Tensor, Error> {
-        let logits = self.lm_head.forward(hidden)?;
-        debug_assert_eq!(logits.dim(D::Minus1)?, self.config.vocabulary);
-        Ok(logits)
+    /// Returns the logits of `rows`, `[rows][hidden]`, in host memory.
+    fn logits_of(&self, rows: &[f32]) -> Result<Vec<f32>, Error> {
+        let rows = matrix(rows.to_vec(), self.config.hidden)?;
+        Ok(self.lm_head.forward(&rows)?.flatten_all()?.to_vec1()?)
     }
 
     fn rms_norm(&self, hidden: &Tensor, weight: &Tensor) -> Result<Tensor, Error> {
         Ok(candle_nn::ops::rms_norm(hidden, weight, self.config.rms_norm_eps)?)
     }
+}
+
+impl super::Network for Network {
+    fn arithmetic(&self) -> String {
+        format!("candle-0.11/{}/f32", std::env::consts::ARCH)
+    }
+
+    fn kv_row_bytes(&self) -> usize {
+        self.layers.len() * 2 * self.heads.key * self.heads.dim * size_of::<f32>()
+    }
+
+    /// Ignores `capacity`: the tensors grow with every pass.
+    fn cache(&self, _: KvCapacity, prefix: Option<&KvCache>) -> Result<KvCache, Error> {
+        let (layers, rows) = match prefix {
+            Some(prefix) => (prefix.candle().to_vec(), prefix.rows),
+            None => (vec![LayerCache::default(); self.layers.len()], 0),
+        };
+        Ok(KvCache { layers: Layers::Candle(layers), rows })
+    }
+
+    fn hidden(&self, pass: &mut [Sequence<'_>]) -> Result<Vec<f32>, Error> {
+        let hidden = self.forward(self.input(pass)?, pass)?;
+        super::advance(pass);
+        Ok(super::outputs(pass, &hidden.flatten_all()?.to_vec1()?, self.config.hidden))
+    }
+
+    fn argmax(&self, pass: &mut [Sequence<'_>], targets: Option<&[u32]>) -> Result<Vec<Argmax>, Error> {
+        let hidden = self.hidden(pass)?;
+        let mut argmax = Vec::with_capacity(hidden.len() / self.config.hidden);
+        for rows in hidden.chunks(LOGIT_ROWS_MAX * self.config.hidden) {
+            for logits in self.logits_of(rows)?.chunks_exact_mut(self.config.vocabulary) {
+                self.masked.iter().for_each(|&id| logits[id as usize] = f32::NEG_INFINITY);
+                argmax.push(Argmax::of(logits, targets.map(|ids| ids[argmax.len()])));
+            }
+        }
+        Ok(argmax)
+    }
+
+    fn logits(&self, pass: &mut [Sequence<'_>]) -> Result<Vec<f32>, Error> {
+        self.logits_of(&self.hidden(pass)?)
+    }
+
+    fn project(&self, latents: &[f32]) -> Result<Vec<f32>, Error> {
+        Ok(self.projected(latents)?.flatten_all()?.to_vec1()?)
+    }
+}
+
+fn matrix(values: Vec<f32>, width: usize) -> Result<Tensor, Error> {
+    let rows = values.len() / width;
+    Ok(Tensor::from_vec(values, (rows, width), &Device::Cpu)?)
 }
 
 impl Layer {
@@ -151,11 +229,9 @@ impl Layer {
     }
 }
 
-/// Reads tensors of a stage by their published names, and converts them to dense tensors of `dtype` on `device`.
+/// Reads tensors of a stage by their published names, as f32.
 struct Loader<'a> {
     weights: &'a mut Weights,
-    dtype: DType,
-    device: &'a Device,
 }
 
 impl Loader<'_> {
@@ -168,6 +244,6 @@ impl Loader<'_> {
 
     fn tensor(&mut self, name: &str) -> Result<Tensor, Error> {
         let stored = self.weights.get(name)?.dense()?;
-        Ok(stored.to_dtype(self.dtype)?.to_device(self.device)?)
+        Ok(stored.to_dtype(DType::F32)?)
     }
 }

@@ -1,6 +1,6 @@
 //! Rotary position embedding with explicit position ids. The two halves of each head form pairs, as in Qwen2.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use candle_nn::rotary_emb::rope_thd;
 
 use crate::Error;
@@ -23,12 +23,12 @@ impl Rotary {
         Self { frequencies: (0..dim / 2).map(frequency).collect() }
     }
 
-    /// Returns the table for rows with the position ids `positions`. It has the device and the data type of `hidden`.
-    pub(super) fn table(&self, positions: &[u32], hidden: &Tensor) -> Result<RotaryTable, Error> {
+    /// Returns the table for rows with the position ids `positions`.
+    pub(super) fn table(&self, positions: &[u32]) -> Result<RotaryTable, Error> {
         let angle = |&position: &u32| self.frequencies.iter().map(move |f| position as f32 * f);
         let (sin, cos): (Vec<f32>, Vec<f32>) = positions.iter().flat_map(angle).map(f32::sin_cos).unzip();
         let shape = (positions.len(), self.frequencies.len());
-        let tensor = |values| Tensor::from_vec(values, shape, hidden.device())?.to_dtype(hidden.dtype());
+        let tensor = |values| Tensor::from_vec(values, shape, &Device::Cpu);
         Ok(RotaryTable { cos: tensor(cos)?, sin: tensor(sin)? })
     }
 }

@@ -24,6 +24,7 @@ mod kv_cache;
 mod lm_head;
 mod loader;
 mod packed_weight;
+mod pass;
 mod row_ops;
 mod simd;
 
@@ -31,16 +32,17 @@ use std::cell::RefCell;
 
 use rayon::prelude::*;
 
-use super::{Argmax, Heads, Pattern, Sequence};
+use super::{Heads, InputLayer, Pattern, Sequence};
 use crate::Error;
 use crate::checkpoint::{NetworkConfig, Weights};
 
 use activations::Activations;
 use attention::{CAUSAL_TILE_ROWS, QueryTile};
-pub(super) use dense::Dense;
+use dense::Dense;
 pub(super) use kv_cache::LayerKv;
 use loader::Loader;
 use packed_weight::{PackedWeight, QUANT_BLOCK};
+use pass::PackedInputLayer;
 use row_ops::RotaryTable;
 pub(super) use simd::Isa;
 use simd::LANES;
@@ -64,12 +66,6 @@ pub(super) fn supports(weights: &Weights, config: &NetworkConfig) -> bool {
 }
 
 impl Heads {
-    /// Number of query heads per key head.
-    #[inline(always)]
-    fn group(self) -> usize {
-        self.query / self.key
-    }
-
     /// Scale of attention scores, `1 / sqrt(dim)`.
     #[inline(always)]
     fn scale(self) -> f32 {
@@ -93,6 +89,9 @@ pub(super) struct Network {
     rotary_frequencies: Vec<f64>,
     heads: Heads,
     config: NetworkConfig,
+    input: PackedInputLayer,
+    /// Ids that the argmax excludes.
+    masked: Vec<u32>,
 }
 
 struct Layer {
@@ -139,7 +138,13 @@ impl WorkSplit {
 
 impl Network {
     /// Loads the weights of a stage, all of which must be [supported](supports).
-    pub(super) fn load(weights: &mut Weights, config: &NetworkConfig, isa: Isa) -> Result<Self, Error> {
+    pub(super) fn load(
+        weights: &mut Weights,
+        config: &NetworkConfig,
+        isa: Isa,
+        input: InputLayer,
+        masked: Vec<u32>,
+    ) -> Result<Self, Error> {
         let mut load = Loader { weights };
         let lm_head = load.weights.has("lm_head.weight").then(|| load.weight(&["lm_head"])).transpose()?;
         let (dim, theta) = (config.head_dim(), f64::from(config.rope_theta));
@@ -155,29 +160,22 @@ impl Network {
             rotary_frequencies: (0..dim / 2).map(frequency).collect(),
             heads: Heads { query: config.heads, key: config.kv_heads, dim },
             config: config.clone(),
+            input: PackedInputLayer::pack(isa, input),
+            masked,
         })
     }
 
-    /// See [`super::Qwen2::new_cache`].
-    pub(super) fn new_cache(&self) -> Vec<LayerKv> {
-        self.layers.iter().map(|_| LayerKv::default()).collect()
-    }
-
-    /// See [`super::Qwen2::kv_row_bytes`].
-    pub(super) fn kv_row_bytes(&self) -> usize {
-        self.layers.len() * kv_cache::row_bytes(self.heads)
-    }
-
     /// Returns the embeddings of `ids`, `[ids][hidden]`.
-    pub(super) fn embed(&self, ids: &[u32]) -> Vec<f32> {
+    fn embed(&self, ids: &[u32]) -> Vec<f32> {
         let mut rows = vec![0.0; ids.len() * self.config.hidden];
         let work = rows.par_chunks_exact_mut(self.config.hidden).zip(ids).with_min_len(CHUNK_ROWS_MIN);
         work.for_each(|(row, id)| self.embedding.dequantise_row(*id as usize, row));
         rows
     }
 
-    /// See [`super::Qwen2::forward`]. Replaces `hidden` in place.
-    pub(super) fn forward(&self, hidden: &mut [f32], positions: &[u32], sequences: &mut [Sequence<'_>]) {
+    /// Runs the layers and the final norm. `hidden` is `[rows][hidden]`; replaces it in place. `positions` has one
+    /// position id per row.
+    fn forward(&self, hidden: &mut [f32], positions: &[u32], sequences: &mut [Sequence<'_>]) {
         let Self { isa, heads, .. } = *self;
         let (width, qkv_width) = (self.config.hidden, heads.qkv_width());
         let split = WorkSplit::new(positions.len());
@@ -294,17 +292,6 @@ impl Network {
         });
     }
 
-    /// See [`super::Qwen2::argmax`].
-    pub(super) fn argmax(&self, hidden: &[f32], masked: &[u32], targets: Option<&[u32]>) -> Vec<Argmax> {
-        let split = WorkSplit::new(hidden.len() / self.config.hidden);
-        self.lm_head().argmax(self.isa, hidden, masked, targets, split.chunk)
-    }
-
-    /// See [`super::Qwen2::logits`].
-    pub(super) fn logits(&self, hidden: &[f32]) -> Vec<f32> {
-        self.lm_head().logits(self.isa, hidden, 4)
-    }
-
     fn lm_head(&self) -> &PackedWeight {
         self.lm_head.as_ref().unwrap_or(&self.embedding)
     }
@@ -336,10 +323,10 @@ struct AttentionTask {
 /// Divides all new rows into attention tasks, in row order.
 fn attention_tasks(sequences: &[Sequence<'_>]) -> Vec<AttentionTask> {
     let (mut tasks, mut first) = (Vec::new(), 0);
-    for (sequence, Sequence { cache, rows, pattern }) in sequences.iter().enumerate() {
-        let (mut row, end) = (cache.rows(), cache.rows() + rows);
+    for (sequence, new) in sequences.iter().enumerate() {
+        let (mut row, end) = (new.cache.rows(), new.cache.rows() + new.rows());
         while row < end {
-            let (tile, rows) = match pattern {
+            let (tile, rows) = match &new.pattern {
                 Pattern::Blocks(blocks) if row >= blocks.prompt => {
                     let (block, step) = blocks.locate(row);
                     let (group, groups) = (block / LANES, blocks.count().div_ceil(LANES));
@@ -368,14 +355,14 @@ fn append_kv(isa: Isa, layer: usize, sequences: &mut [Sequence<'_>], heads: Head
     let work: Vec<_> = sequences
         .iter_mut()
         .map(|sequence| {
-            let (own, others) = rest.split_at(sequence.rows * width);
+            let (own, others) = rest.split_at(sequence.rows() * width);
             rest = others;
             (sequence, own)
         })
         .collect();
     work.into_par_iter().with_max_len(1).for_each(|(sequence, qkv)| {
         let (before, pattern) = (sequence.cache.rows(), sequence.pattern);
-        let rows = sequence.rows;
+        let rows = sequence.rows();
         let LayerKv { causal, blocks: block_kv } = &mut sequence.cache.cpu_mut()[layer];
         match &pattern {
             Pattern::Blocks(blocks) => {

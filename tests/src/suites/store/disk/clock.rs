@@ -11,7 +11,7 @@ use tonic::Code;
 
 use super::put;
 use crate::harness::cluster::ClusterSpec;
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 use crate::harness::wait::until;
 use crate::suites::store::ops::{self, default_options, medium_text, small_text, sweep};
 
@@ -22,7 +22,7 @@ const DAY_MS: u64 = 24 * 3600 * 1000;
 /// Sets the gateway's clock back by two days and puts, overwrites, deletes and sweeps documents, then sets the clock
 /// forward again; the newest version must win, deleted documents must stay deleted, and no text may be lost. A document
 /// with a time to live must expire even on the wrong clock.
-pub(super) async fn set_back() -> Result<Vec<Row>> {
+pub(super) async fn set_back() -> Result<Vec<Quantity>> {
     let folder = TempDir::with_prefix("c3-clock-")?;
     let clock = folder.path().join("clock");
     // Replaces the file atomically, because libfaketime reads it whenever the gateway asks for the time.
@@ -53,33 +53,38 @@ pub(super) async fn set_back() -> Result<Vec<Row>> {
     set("-2d")?;
     let fresh = put(&api, &small_text(4)).await?;
     let created = api.stat(&fresh).await?.created_unix_ms;
-    let mut rows = vec![Row::holds("disk-clock-is-back", created + DAY_MS < before, "at least a day earlier")];
+    let mut quantities =
+        vec![Quantity::holds("disk-clock-is-back", created + DAY_MS < before, "at least a day earlier")];
     // Puts a newer version with an older timestamp.
     let coarser = pb::WriteOptions { ratio: 40, ..default_options() };
     api.put(texts[0].as_bytes(), coarser).await?;
-    rows.push(Row::equal("disk-clock-newest-version", api.stat(&ids[0]).await?.ratio, 40));
+    quantities.push(Quantity::equal("disk-clock-newest-version", api.stat(&ids[0]).await?.ratio, 40));
     ops::delete(&api, &ids[1]).await?;
     let read = api.get(&ids[1]).await;
-    rows.push(Row::holds("disk-clock-deleted", is_not_found(&read), "NOT_FOUND"));
+    quantities.push(Quantity::holds("disk-clock-deleted", is_not_found(&read), "NOT_FOUND"));
     sweep(&api, 0).await?;
-    rows.push(Row::holds("disk-clock-deleted-after-sweep", is_not_found(&api.get(&ids[1]).await), "NOT_FOUND"));
+    quantities.push(Quantity::holds(
+        "disk-clock-deleted-after-sweep",
+        is_not_found(&api.get(&ids[1]).await),
+        "NOT_FOUND",
+    ));
     let again = put(&api, &texts[1]).await?;
     let got = api.get(&again).await;
     let same = got.is_ok_and(|got| got.text == texts[1].as_bytes());
-    rows.push(Row::holds("disk-clock-put-again", same, "identical"));
+    quantities.push(Quantity::holds("disk-clock-put-again", same, "identical"));
     let brief = pb::WriteOptions { ttl_seconds: 1, ..default_options() };
     let brief = api.put(small_text(5).as_bytes(), brief).await?.document.context("no document")?;
     let expired = until("a document to be past its time", EXPIRY_LIMIT, async || {
         is_not_found(&api.get(&crate::harness::gateway_api::id_of(&brief)).await).then_some(())
     });
-    rows.push(Row::holds("disk-clock-expires", expired.await.is_ok(), "NOT_FOUND after its time"));
+    quantities.push(Quantity::holds("disk-clock-expires", expired.await.is_ok(), "NOT_FOUND after its time"));
 
     // Restarts the gateway. The new process has never seen the later time, so it can number the next version correctly
     // only by reading the stored one.
     cluster.restart_gateway().await?;
     let api = cluster.api()?;
     api.put(texts[0].as_bytes(), default_options()).await?;
-    rows.push(Row::equal("disk-clock-newest-version-restarted", api.stat(&ids[0]).await?.ratio, 20));
+    quantities.push(Quantity::equal("disk-clock-newest-version-restarted", api.stat(&ids[0]).await?.ratio, 20));
 
     set("+0")?;
     sweep(&api, 0).await?;
@@ -88,10 +93,10 @@ pub(super) async fn set_back() -> Result<Vec<Row>> {
     for (id, text) in kept {
         intact += usize::from(api.get(id).await.is_ok_and(|got| got.text == text.as_bytes()));
     }
-    rows.push(Row::equal("disk-clock-intact-after", intact, kept.len()));
-    rows.push(Row::equal("disk-clock-documents-after", api.ids().await?.len(), 4));
-    rows.push(Row::equal("disk-clock-findings-after", ops::fsck(&api, false).await?.len(), 0));
-    Ok(rows)
+    quantities.push(Quantity::equal("disk-clock-intact-after", intact, kept.len()));
+    quantities.push(Quantity::equal("disk-clock-documents-after", api.ids().await?.len(), 4));
+    quantities.push(Quantity::equal("disk-clock-findings-after", ops::fsck(&api, false).await?.len(), 0));
+    Ok(quantities)
 }
 
 fn is_not_found<T>(read: &Result<T, tonic::Status>) -> bool {

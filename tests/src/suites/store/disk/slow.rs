@@ -7,7 +7,7 @@ use futures::future::join_all;
 
 use super::put;
 use crate::harness::cluster::ClusterSpec;
-use crate::harness::row::Row;
+use crate::harness::quantity::Quantity;
 use crate::suites::store::ops::{self, medium_text, small_text, sweep};
 use crate::suites::store::strace::Strace;
 
@@ -19,7 +19,7 @@ const OPERATIONS: &str = "openat,mkdir,mkdirat,fsync,fdatasync,link,linkat,renam
 const PUTS: usize = 5;
 
 /// Puts, reads, deletes and sweeps documents on the slow disk; no operation may fail, and no text may be lost.
-pub(super) async fn slow() -> Result<Vec<Row>> {
+pub(super) async fn slow() -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec::with_gateway_args(&super::NO_CACHE).start().await?;
     let api = cluster.api()?;
     let fast = Instant::now();
@@ -58,11 +58,11 @@ pub(super) async fn slow() -> Result<Vec<Row>> {
     strace.detach()?;
     let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
     Ok(vec![
-        Row::reported("disk-slow-put-p50-ms", ms(took[PUTS / 2])),
-        Row::reported("disk-slow-put-ms-before", ms(fast)),
-        Row::holds("disk-slow-is-slow", took[0] > Duration::from_micros(DELAY_US), "longer than one delay"),
-        Row::equal("disk-slow-failed", failed, 0),
-        Row::equal("disk-slow-intact", intact, kept.len()),
-        Row::equal("disk-slow-findings-after", ops::fsck(&api, false).await?.len(), 0),
+        Quantity::reported("disk-slow-put-p50-ms", ms(took[PUTS / 2])),
+        Quantity::reported("disk-slow-put-ms-before", ms(fast)),
+        Quantity::holds("disk-slow-is-slow", took[0] > Duration::from_micros(DELAY_US), "longer than one delay"),
+        Quantity::equal("disk-slow-failed", failed, 0),
+        Quantity::equal("disk-slow-intact", intact, kept.len()),
+        Quantity::equal("disk-slow-findings-after", ops::fsck(&api, false).await?.len(), 0),
     ])
 }

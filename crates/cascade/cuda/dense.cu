@@ -1,0 +1,434 @@
+// The network with dense weights in f32, f16 or bf16. cuBLAS computes the linear layers. The residual stream is f32.
+
+#include "common.cuh"
+
+namespace {
+
+template <typename T> __device__ __forceinline__ float to_float(T x);
+template <> __device__ __forceinline__ float to_float(float x) { return x; }
+template <> __device__ __forceinline__ float to_float(__half x) { return __half2float(x); }
+template <> __device__ __forceinline__ float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
+
+template <typename T> __device__ __forceinline__ T from_float(float x);
+template <> __device__ __forceinline__ float from_float(float x) { return x; }
+template <> __device__ __forceinline__ __half from_float(float x) { return __float2half_rn(x); }
+template <> __device__ __forceinline__ __nv_bfloat16 from_float(float x) { return __float2bfloat16_rn(x); }
+
+// Sum over the threads of a block of whole warps.
+__device__ __forceinline__ float block_sum(float x) {
+    __shared__ float sums[WARP];
+    x = warp_sum(x);
+    if (threadIdx.x % WARP == 0) sums[threadIdx.x / WARP] = x;
+    __syncthreads();
+    x = threadIdx.x % WARP < blockDim.x / WARP ? sums[threadIdx.x % WARP] : 0.0f;
+    return warp_sum(x);
+}
+
+// Keys and values of one key head in one layer: [2][place][dim].
+template <typename T>
+__device__ __forceinline__ T *head_kv(const Sequence &sequence, int layer, int heads, int head, int dim, bool values) {
+    size_t capacity = sequence.causal_capacity + sequence.slot_capacity;
+    return reinterpret_cast<T *>(sequence.kv) + ((size_t(layer) * heads + head) * 2 + values) * capacity * dim;
+}
+
+template <typename T> __device__ void embed(const Row *rows, const T *table, int width, float *hidden) {
+    uint32_t id = rows[blockIdx.x].input;
+    if (id & VECTOR) return;
+    for (int i = threadIdx.x; i < width; i += blockDim.x)
+        hidden[size_t(blockIdx.x) * width + i] = to_float(table[size_t(id) * width + i]);
+}
+
+// RMSNorm of one row per thread block, or per warp if BY_WARP: faster for many rows. Writes f32 rows if `floats` is not
+// null, otherwise rows of T.
+template <typename T, bool BY_WARP>
+__device__ __forceinline__ void rms_norm_row(const float *hidden, const uint32_t *select, const float *weight,
+                                             int width, float epsilon, int number, T *out, float *floats) {
+    const float *x = hidden + size_t(select ? select[number] : number) * width;
+    int first = BY_WARP ? threadIdx.x % WARP : threadIdx.x, step = BY_WARP ? WARP : blockDim.x;
+    float squares = 0.0f;
+#pragma unroll 4
+    for (int i = first; i < width; i += step) squares += x[i] * x[i];
+    float scale = rsqrtf((BY_WARP ? warp_sum(squares) : block_sum(squares)) / width + epsilon);
+#pragma unroll 4
+    for (int i = first; i < width; i += step) {
+        float y = x[i] * scale * weight[i];
+        if (floats)
+            floats[size_t(number) * width + i] = y;
+        else
+            out[size_t(number) * width + i] = from_float<T>(y);
+    }
+}
+
+template <typename T>
+__device__ void rms_norm(const float *hidden, const uint32_t *select, const float *weight, int width, float epsilon,
+                         int count, T *out, float *floats) {
+    if (gridDim.x == count) {
+        rms_norm_row<T, false>(hidden, select, weight, width, epsilon, blockIdx.x, out, floats);
+    } else {
+        int number = (blockIdx.x * blockDim.x + threadIdx.x) / WARP;
+        if (number < count) rms_norm_row<T, true>(hidden, select, weight, width, epsilon, number, out, floats);
+    }
+}
+
+// Adds the bias to queries, keys and values, rotates queries and keys, and appends keys and values to the KV caches.
+// A warp computes `per_warp` heads of a row. `qkv` is [row][head][dim]; queries are rotated in place. `rotary` is
+// [position][cos, sin][dim / 2].
+template <typename T>
+__device__ void append(const Row *rows, const Sequence *sequences, T *qkv, const float *bias, const float *rotary,
+                       int layer, int heads, int key_heads, int dim, int count, int per_warp) {
+    int all = heads + 2 * key_heads, lane = threadIdx.x % WARP, half = dim / 2;
+    int item = (blockIdx.x * blockDim.x + threadIdx.x) / WARP * per_warp;
+    if (item >= count * all) return;
+    int number = item / all, first = item % all;
+    Row row = rows[number];
+    const Sequence sequence = sequences[row.sequence];
+    for (int i = lane; i < half; i += WARP) {
+        float cosine = rotary[size_t(row.position) * dim + i], sine = rotary[size_t(row.position) * dim + half + i];
+#pragma unroll 3
+        for (int head = first; head < first + per_warp; ++head) {
+            T *x = qkv + (size_t(number) * all + head) * dim, *to = x;
+            bool is_value = head >= heads + key_heads;
+            if (head >= heads) {
+                int key_head = head - heads - (is_value ? key_heads : 0);
+                to = head_kv<T>(sequence, layer, key_heads, key_head, dim, is_value) + size_t(row.place) * dim;
+            }
+            float a = to_float(x[i]), b = to_float(x[i + half]);
+            if (bias) {
+                a += bias[head * dim + i];
+                b += bias[head * dim + i + half];
+            }
+            float c = is_value ? 1.0f : cosine, s = is_value ? 0.0f : sine;
+            to[i] = from_float<T>(a * c - b * s);
+            to[i + half] = from_float<T>(b * c + a * s);
+        }
+    }
+}
+
+// Eight consecutive values of T.
+template <typename T> struct alignas(8 * sizeof(T)) Eight {
+    T values[8];
+};
+
+// out = silu(gate) * up for rows [gate, up] of `width` values each, a multiple of 8.
+template <typename T> __device__ void swiglu(const T *gate_up, int width, size_t count, T *out) {
+    using Values = Eight<T>;
+    for (size_t i = (size_t(blockIdx.x) * blockDim.x + threadIdx.x) * 8; i < count * width;
+         i += size_t(gridDim.x) * blockDim.x * 8) {
+        const T *row = gate_up + i / width * 2 * width + i % width;
+        Values gate = *reinterpret_cast<const Values *>(row), up = *reinterpret_cast<const Values *>(row + width);
+#pragma unroll
+        for (int k = 0; k < 8; ++k) {
+            float x = to_float(gate.values[k]);
+            gate.values[k] = from_float<T>(x / (1.0f + __expf(-x)) * to_float(up.values[k]));
+        }
+        *reinterpret_cast<Values *>(out + i) = gate;
+    }
+}
+
+constexpr int ATTEND_WARPS = 8;
+constexpr int DIMS_PER_LANE_MAX = 8;
+
+// Attention of one row and query head per thread block, for every attention pattern and head width up to 256. Each warp
+// takes every ATTEND_WARPS-th chunk of 32 keys; the block combines their results.
+template <typename T>
+__device__ void attend(const Row *rows, const Sequence *sequences, const uint32_t *select, int layer, int heads,
+                       int key_heads, int dim, const T *qkv, T *out) {
+    __shared__ float query[WARP * DIMS_PER_LANE_MAX];
+    __shared__ float maxima[ATTEND_WARPS], sums[ATTEND_WARPS], mixed[ATTEND_WARPS][WARP * DIMS_PER_LANE_MAX];
+    uint32_t number = select[blockIdx.x];
+    int head = blockIdx.y, key_head = head / (heads / key_heads);
+    int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    Row row = rows[number];
+    const Sequence sequence = sequences[row.sequence];
+    const T *keys = head_kv<T>(sequence, layer, key_heads, key_head, dim, false);
+    const T *values = head_kv<T>(sequence, layer, key_heads, key_head, dim, true);
+    const T *q = qkv + (size_t(number) * (heads + 2 * key_heads) + head) * dim;
+    float scale = rsqrtf(float(dim));
+    for (int i = threadIdx.x; i < dim; i += blockDim.x) query[i] = to_float(q[i]) * scale;
+    __syncthreads();
+    // A slot attends to the prompt, then to its own block from `first` on.
+    bool slot = row.place >= sequence.prompt;
+    int shared_rows = slot ? sequence.prompt : row.place + 1;
+    int first = slot ? row.place - (row.place - sequence.prompt) % sequence.block : 0;
+    int visible = shared_rows + (slot ? row.place - first + 1 : 0);
+    float max_score = -INFINITY, sum = 0.0f, own[DIMS_PER_LANE_MAX] = {};
+    for (int chunk = warp * WARP; chunk < visible; chunk += ATTEND_WARPS * WARP) {
+        int index = chunk + lane, count = min(WARP, visible - chunk);
+        int place = index < shared_rows ? index : first + index - shared_rows;
+        float score = -INFINITY;
+        if (index < visible) {
+            const T *key = keys + size_t(place) * dim;
+            score = 0.0f;
+#pragma unroll 8
+            for (int i = 0; i < dim; ++i) score += query[i] * to_float(key[i]);
+        }
+        float larger = fmaxf(max_score, warp_max(score)), shrink = __expf(max_score - larger);
+        float weight = index < visible ? __expf(score - larger) : 0.0f;
+        max_score = larger;
+        sum = sum * shrink + warp_sum(weight);
+#pragma unroll
+        for (int i = 0; i < DIMS_PER_LANE_MAX; ++i) own[i] *= shrink;
+        for (int key = 0; key < count; ++key) {
+            float w = __shfl_sync(ALL_LANES, weight, key);
+            const T *value = values + size_t(__shfl_sync(ALL_LANES, place, key)) * dim;
+#pragma unroll
+            for (int i = 0; i < DIMS_PER_LANE_MAX; ++i)
+                if (i * WARP + lane < dim) own[i] += w * to_float(value[i * WARP + lane]);
+        }
+    }
+    if (lane == 0) {
+        maxima[warp] = max_score;
+        sums[warp] = sum;
+    }
+#pragma unroll
+    for (int i = 0; i < DIMS_PER_LANE_MAX; ++i) mixed[warp][i * WARP + lane] = own[i];
+    __syncthreads();
+    for (int w = 0; w < ATTEND_WARPS; ++w) max_score = fmaxf(max_score, maxima[w]);
+    for (int i = threadIdx.x; i < dim; i += blockDim.x) {
+        float total = 0.0f, denominator = 0.0f;
+        for (int w = 0; w < ATTEND_WARPS; ++w) {
+            float shrink = __expf(maxima[w] - max_score);
+            total += mixed[w][i] * shrink;
+            denominator += sums[w] * shrink;
+        }
+        out[(size_t(number) * heads + head) * dim + i] = from_float<T>(total / denominator);
+    }
+}
+
+// Argmax of one row of logits per thread block. Bit `id` of `masked` excludes an id.
+__device__ void argmax(const float *logits, int vocabulary, const uint32_t *masked, const uint32_t *targets,
+                       Argmax *out) {
+    __shared__ float firsts[WARP], seconds[WARP];
+    __shared__ uint32_t ids[WARP];
+    const float *row = logits + size_t(blockIdx.x) * vocabulary;
+    float first = -INFINITY, second = -INFINITY;
+    uint32_t id = ALL_LANES;
+    for (int i = threadIdx.x; i < vocabulary; i += blockDim.x)
+        if (!(masked[i / 32] >> i % 32 & 1)) merge_argmax(first, id, second, row[i], i, -INFINITY);
+    auto merge_warp = [&]() {
+        for (int offset = WARP / 2; offset > 0; offset /= 2) {
+            float other_first = __shfl_xor_sync(ALL_LANES, first, offset);
+            uint32_t other_id = __shfl_xor_sync(ALL_LANES, id, offset);
+            merge_argmax(first, id, second, other_first, other_id, __shfl_xor_sync(ALL_LANES, second, offset));
+        }
+    };
+    merge_warp();
+    int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+    if (lane == 0) {
+        firsts[warp] = first;
+        seconds[warp] = second;
+        ids[warp] = id;
+    }
+    __syncthreads();
+    if (warp > 0) return;
+    bool valid = lane < blockDim.x / WARP;
+    first = valid ? firsts[lane] : -INFINITY;
+    second = valid ? seconds[lane] : -INFINITY;
+    id = valid ? ids[lane] : ALL_LANES;
+    merge_warp();
+    if (lane == 0) out[blockIdx.x] = {id, first, second, targets ? row[targets[blockIdx.x]] : -INFINITY};
+}
+
+// Two floats as two values of T in one register.
+__device__ __forceinline__ uint32_t pack(float a, float b, __half) {
+    __half2 both = __floats2half2_rn(a, b);
+    return *reinterpret_cast<uint32_t *>(&both);
+}
+__device__ __forceinline__ uint32_t pack(float a, float b, __nv_bfloat16) {
+    __nv_bfloat162 both = __floats2bfloat162_rn(a, b);
+    return *reinterpret_cast<uint32_t *>(&both);
+}
+
+// Tensor-core product of 16 x 16 and 16 x 8 values, added to `c`.
+__device__ __forceinline__ void multiply(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, __half) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+                 "{%0,%1,%2,%3};\n"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+__device__ __forceinline__ void multiply(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
+                                         __nv_bfloat16) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+                 "{%0,%1,%2,%3};\n"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+__device__ __forceinline__ void load_matrices_transposed(uint32_t (&r)[4], const void *shared) {
+    unsigned from = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];\n"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(from));
+}
+
+constexpr int FLASH_KEYS = 64;
+
+// Flash attention (arXiv 2307.08691) of up to 64 consecutive causal rows and one query head per thread block of four
+// warps. A warp owns 16 rows. Keys and values pass through shared memory in tiles of 64.
+template <typename T, int DIM>
+__device__ void flash(const Row *rows, const Sequence *sequences, const Tile *tiles, int layer, int heads,
+                      int key_heads, const T *qkv, T *out) {
+    constexpr int CHUNKS = DIM / 8; // of 16 bytes in a row
+    T *shared = reinterpret_cast<T *>(dynamic_shared());
+    auto key_tile = [&](int stage) { return shared + stage * 2 * FLASH_KEYS * DIM; };
+    auto value_tile = [&](int stage) { return key_tile(stage) + FLASH_KEYS * DIM; };
+    // The chunks of a row are permuted, so that eight rows of a matrix lie in different banks.
+    auto place_of = [](T *tile, int row, int chunk) { return tile + row * DIM + (chunk ^ (row & 7)) * 8; };
+
+    const Tile tile = tiles[blockIdx.x];
+    const Sequence sequence = sequences[tile.sequence];
+    int head = blockIdx.y, key_head = head / (heads / key_heads);
+    const T *keys = head_kv<T>(sequence, layer, key_heads, key_head, DIM, false);
+    const T *values = head_kv<T>(sequence, layer, key_heads, key_head, DIM, true);
+    int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    int first_place = rows[tile.first].place, last_place = first_place + tile.count - 1;
+    int key_tiles = last_place / FLASH_KEYS + 1;
+    auto copy = [&](int number) {
+        for (int i = threadIdx.x; i < FLASH_KEYS * CHUNKS; i += blockDim.x) {
+            int row = i / CHUNKS, chunk = i % CHUNKS;
+            size_t from = size_t(min(number * FLASH_KEYS + row, last_place)) * DIM + chunk * 8;
+            copy_async_16(place_of(key_tile(number % 2), row, chunk), keys + from);
+            copy_async_16(place_of(value_tile(number % 2), row, chunk), values + from);
+        }
+        copy_async_commit();
+    };
+    copy(0);
+
+    // Rows of this lane, clamped to the tile, and their queries as operands of the matrix instructions.
+    int own[2];
+    uint32_t query[DIM / 16][4];
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        own[half] = warp * 16 + lane / 4 + 8 * half;
+        size_t number = tile.first + min(own[half], int(tile.count) - 1);
+        const T *q = qkv + (number * (heads + 2 * key_heads) + head) * DIM + lane % 4 * 2;
+#pragma unroll
+        for (int k = 0; k < DIM / 16; ++k) {
+            query[k][half] = *reinterpret_cast<const uint32_t *>(q + 16 * k);
+            query[k][half + 2] = *reinterpret_cast<const uint32_t *>(q + 16 * k + 8);
+        }
+    }
+    float scale = rsqrtf(float(DIM)) * 1.44269504f; // for exp2
+    float mixed[DIM / 8][4] = {}, max_score[2] = {-INFINITY, -INFINITY}, sum[2] = {0.0f, 0.0f};
+    for (int number = 0; number < key_tiles; ++number) {
+        copy_async_wait<0>();
+        __syncthreads();
+        if (number + 1 < key_tiles) copy(number + 1);
+        float scores[FLASH_KEYS / 8][4] = {};
+#pragma unroll
+        for (int k = 0; k < DIM / 16; ++k)
+#pragma unroll
+            for (int n = 0; n < FLASH_KEYS / 16; ++n) {
+                uint32_t b[4];
+                int row = 16 * n + lane % 8 + lane / 16 * 8, chunk = 2 * k + lane / 8 % 2;
+                load_matrices(b, place_of(key_tile(number % 2), row, chunk));
+                multiply(scores[2 * n], query[k], b[0], b[1], T());
+                multiply(scores[2 * n + 1], query[k], b[2], b[3], T());
+            }
+        bool diagonal = (number + 1) * FLASH_KEYS > first_place;
+#pragma unroll
+        for (int n = 0; n < FLASH_KEYS / 8; ++n)
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                int key = number * FLASH_KEYS + 8 * n + lane % 4 * 2 + i % 2;
+                bool visible = !diagonal || key <= first_place + own[i / 2];
+                scores[n][i] = visible ? scores[n][i] * scale : -INFINITY;
+            }
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            float larger = max_score[half];
+#pragma unroll
+            for (int n = 0; n < FLASH_KEYS / 8; ++n)
+                larger = fmaxf(larger, fmaxf(scores[n][2 * half], scores[n][2 * half + 1]));
+            larger = fmaxf(larger, __shfl_xor_sync(ALL_LANES, larger, 1));
+            larger = fmaxf(larger, __shfl_xor_sync(ALL_LANES, larger, 2));
+            float shrink = exp2f(max_score[half] - larger);
+            max_score[half] = larger;
+            sum[half] *= shrink;
+#pragma unroll
+            for (int d = 0; d < DIM / 8; ++d) {
+                mixed[d][2 * half] *= shrink;
+                mixed[d][2 * half + 1] *= shrink;
+            }
+#pragma unroll
+            for (int n = 0; n < FLASH_KEYS / 8; ++n)
+#pragma unroll
+                for (int i = 2 * half; i < 2 * half + 2; ++i) {
+                    scores[n][i] = exp2f(scores[n][i] - larger);
+                    sum[half] += scores[n][i];
+                }
+        }
+#pragma unroll
+        for (int k = 0; k < FLASH_KEYS / 16; ++k) {
+            uint32_t weights[4] = {pack(scores[2 * k][0], scores[2 * k][1], T()),
+                                   pack(scores[2 * k][2], scores[2 * k][3], T()),
+                                   pack(scores[2 * k + 1][0], scores[2 * k + 1][1], T()),
+                                   pack(scores[2 * k + 1][2], scores[2 * k + 1][3], T())};
+#pragma unroll
+            for (int d = 0; d < DIM / 16; ++d) {
+                uint32_t b[4];
+                load_matrices_transposed(b, place_of(value_tile(number % 2), 16 * k + lane % 16, 2 * d + lane / 16));
+                multiply(mixed[2 * d], weights, b[0], b[1], T());
+                multiply(mixed[2 * d + 1], weights, b[2], b[3], T());
+            }
+        }
+    }
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        float total = sum[half];
+        total += __shfl_xor_sync(ALL_LANES, total, 1);
+        total += __shfl_xor_sync(ALL_LANES, total, 2);
+        if (own[half] >= int(tile.count)) continue;
+        T *to = out + (size_t(tile.first + own[half]) * heads + head) * DIM + lane % 4 * 2;
+#pragma unroll
+        for (int d = 0; d < DIM / 8; ++d)
+            *reinterpret_cast<uint32_t *>(to + 8 * d) =
+                pack(mixed[d][2 * half] / total, mixed[d][2 * half + 1] / total, T());
+    }
+}
+
+} // namespace
+
+#define DENSE_KERNELS(SUFFIX, T)                                                                                       \
+    extern "C" __global__ void dense_embed_##SUFFIX(const Row *rows, const T *table, int width, float *hidden) {       \
+        embed<T>(rows, table, width, hidden);                                                                          \
+    }                                                                                                                  \
+    extern "C" __global__ void dense_rms_norm_##SUFFIX(const float *hidden, const uint32_t *select,                    \
+                                                       const float *weight, int width, float epsilon, int count,       \
+                                                       T *out, float *floats) {                                        \
+        rms_norm<T>(hidden, select, weight, width, epsilon, count, out, floats);                                       \
+    }                                                                                                                  \
+    extern "C" __global__ void dense_append_##SUFFIX(const Row *rows, const Sequence *sequences, T *qkv,               \
+                                                     const float *bias, const float *rotary, int layer, int heads,     \
+                                                     int key_heads, int dim, int count, int per_warp) {                \
+        append<T>(rows, sequences, qkv, bias, rotary, layer, heads, key_heads, dim, count, per_warp);                  \
+    }                                                                                                                  \
+    extern "C" __global__ void dense_attend_##SUFFIX(const Row *rows, const Sequence *sequences,                       \
+                                                     const uint32_t *select, int layer, int heads, int key_heads,      \
+                                                     int dim, const T *qkv, T *out) {                                  \
+        attend<T>(rows, sequences, select, layer, heads, key_heads, dim, qkv, out);                                    \
+    }                                                                                                                  \
+    extern "C" __global__ void dense_swiglu_##SUFFIX(const T *gate_up, int width, size_t count, T *out) {              \
+        swiglu<T>(gate_up, width, count, out);                                                                         \
+    }
+
+DENSE_KERNELS(f32, float)
+DENSE_KERNELS(f16, __half)
+DENSE_KERNELS(bf16, __nv_bfloat16)
+
+#define FLASH_KERNEL(NAME, T, DIM)                                                                                     \
+    extern "C" __global__ void __launch_bounds__(128)                                                                  \
+        NAME(const Row *rows, const Sequence *sequences, const Tile *tiles, int layer, int heads, int key_heads,       \
+             const T *qkv, T *out) {                                                                                   \
+        flash<T, DIM>(rows, sequences, tiles, layer, heads, key_heads, qkv, out);                                      \
+    }
+
+FLASH_KERNEL(dense_flash_f16_64, __half, 64)
+FLASH_KERNEL(dense_flash_f16_128, __half, 128)
+FLASH_KERNEL(dense_flash_bf16_64, __nv_bfloat16, 64)
+FLASH_KERNEL(dense_flash_bf16_128, __nv_bfloat16, 128)
+
+extern "C" __global__ void dense_argmax(const float *logits, int vocabulary, const uint32_t *masked,
+                                        const uint32_t *targets, Argmax *out) {
+    argmax(logits, vocabulary, masked, targets, out);
+}

@@ -1,0 +1,471 @@
+//! A network with dense weights on a GPU, in f32, f16 or bf16. cuBLAS computes the linear layers.
+//!
+//! The residual stream, norms, softmax and logits are in f32. Attention over many consecutive rows is flash attention
+//! on tensor cores; a kernel for all patterns computes the rest.
+
+mod functions;
+mod weights;
+
+use std::ffi::c_void;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use cudarc::cublas::sys::{cublasComputeType_t, cublasGemmAlgo_t, cublasOperation_t, cudaDataType};
+use cudarc::cublas::{CudaBlas, result};
+use cudarc::driver::{CudaSlice, DevicePtr};
+
+use super::arena::{Arena, Base, Plan, Planned};
+use super::kernels::launch;
+use super::pass::Described;
+use super::{Card, DeviceInputLayer, argmax_of_words, new_cache, padded};
+use crate::Error;
+use crate::checkpoint::{NetworkConfig, Weights};
+use crate::network::{self, Argmax, Heads, InputLayer, KvCache, KvCapacity, Network, Sequence};
+use functions::Functions;
+pub(super) use weights::Precision;
+use weights::{Layer, Linear, Loader};
+
+/// Threads per block of the kernels for whole rows.
+const THREADS: usize = 256;
+/// Rows from which a warp computes a whole row, where a block or several warps do for fewer.
+const MANY_ROWS: usize = 2048;
+/// Threads per block of flash attention.
+const FLASH_THREADS: usize = 128;
+/// Rows of keys per tile of flash attention.
+const FLASH_KEYS: usize = 64;
+/// Maximum bytes of logits that are computed at once.
+const LOGIT_BYTES_MAX: usize = 1 << 29;
+/// Positions of the first rotary table. It grows if a pass has later ones.
+const POSITIONS: usize = 4096;
+
+/// A Qwen2 network with dense weights, on a GPU.
+pub(super) struct DenseNetwork {
+    card: Card,
+    precision: Precision,
+    kernels: Functions,
+    embedding: Linear,
+    /// `None` if tied to `embedding`.
+    lm_head: Option<Linear>,
+    layers: Vec<Layer>,
+    norm: CudaSlice<f32>,
+    input: DeviceInputLayer,
+    /// A bit per vocabulary id, set for ids that the argmax excludes.
+    masked: CudaSlice<u32>,
+    frequencies: Vec<f32>,
+    heads: Heads,
+    config: NetworkConfig,
+    state: Mutex<State>,
+}
+
+/// Memory and handles that passes reuse.
+struct State {
+    arena: Arena,
+    blas: CudaBlas,
+    /// `[position][cosines, sines][dim / 2]`
+    rotary: CudaSlice<f32>,
+    positions: usize,
+}
+
+/// Buffers of a pass.
+struct Buffers {
+    words: Planned,
+    latents: Planned,
+    hidden: Planned,
+    /// Queries, keys and values; then gate and up.
+    wide: Planned,
+    /// Input of a linear layer.
+    rows: Planned,
+    /// Input of the MLP's down projection.
+    gated: Planned,
+    out: Planned,
+    logits: Planned,
+}
+
+/// A pass whose layers have run. The guard keeps its buffers.
+struct Finished<'a> {
+    state: MutexGuard<'a, State>,
+    base: Base,
+    described: Described,
+    buffers: Buffers,
+}
+
+impl DenseNetwork {
+    /// Loads the weights of a stage to `card`, converted to `precision`.
+    pub(super) fn load(
+        weights: &mut Weights,
+        config: &NetworkConfig,
+        card: &Card,
+        input: InputLayer,
+        masked: Vec<u32>,
+        precision: Precision,
+    ) -> Result<Self, Error> {
+        let stream = card.stream();
+        let mut load = Loader { weights, stream, precision };
+        let embedding = load.linear(&["model.embed_tokens"])?;
+        let lm_head = if load.weights.has("lm_head.weight") { Some(load.linear(&["lm_head"])?) } else { None };
+        let layers = (0..config.layers).map(|i| Layer::load(&mut load, &format!("model.layers.{i}")));
+        let layers = layers.collect::<Result<_, _>>()?;
+        let dim = config.head_dim();
+        let frequency = |i: usize| 1.0 / config.rope_theta.powf((2 * i) as f32 / dim as f32);
+        let frequencies: Vec<f32> = (0..dim / 2).map(frequency).collect();
+        let rotary = stream.clone_htod(&rotary_table(&frequencies, POSITIONS))?;
+        let blas = CudaBlas::new(stream.clone())?;
+        Ok(Self {
+            precision,
+            kernels: Functions::select(card, precision, dim),
+            embedding,
+            lm_head,
+            layers,
+            norm: load.f32s("model.norm.weight")?,
+            input: DeviceInputLayer::load(card, input)?,
+            masked: super::mask(card, config.vocabulary, &masked)?,
+            frequencies,
+            heads: Heads { query: config.heads, key: config.kv_heads, dim },
+            config: config.clone(),
+            state: Mutex::new(State { arena: Arena::new(stream.clone()), blas, rotary, positions: POSITIONS }),
+            card: card.clone(),
+        })
+    }
+
+    /// Rows whose logits fit into [`LOGIT_BYTES_MAX`].
+    fn logit_rows(&self) -> usize {
+        (LOGIT_BYTES_MAX / size_of::<f32>() / self.config.vocabulary).max(1)
+    }
+
+    /// Runs the layers of a pass. Plans `out` words for the results, and logits for at most `logits` rows.
+    fn forward(
+        &self,
+        pass: &mut [Sequence<'_>],
+        targets: &[u32],
+        out: impl Fn(usize) -> usize,
+        logits: usize,
+    ) -> Result<Finished<'_>, Error> {
+        let described = Described::new(pass, targets)?;
+        let rows = described.rows.count;
+        let (width, bytes) = (self.config.hidden, self.precision.bytes());
+        let mlp = self.layers.first().map_or(width, |layer| layer.down.inputs);
+        let qkv = (self.heads.query + 2 * self.heads.key) * self.heads.dim;
+        let mut plan = Plan::default();
+        let buffers = Buffers {
+            words: plan.add::<u32>(described.words.len()),
+            latents: plan.add::<f32>(described.latents.len()),
+            hidden: plan.add::<f32>(rows * width),
+            wide: plan.add::<u8>(rows * bytes * qkv.max(2 * mlp)),
+            rows: plan.add::<u8>(rows * bytes * width),
+            gated: plan.add::<u8>(rows * bytes * mlp),
+            out: plan.add::<u32>(out(described.outputs.count)),
+            logits: plan.add::<f32>(logits.min(described.outputs.count) * self.config.vocabulary),
+        };
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if described.positions > state.positions {
+            state.positions = described.positions.next_power_of_two();
+            let table = rotary_table(&self.frequencies, state.positions);
+            state.rotary = self.card.stream().clone_htod(&table)?;
+        }
+        let base = state.arena.reserve(&plan)?;
+        state.arena.upload(buffers.words, &described.words)?;
+        if !described.latents.is_empty() {
+            let latents: Vec<u32> = described.latents.iter().map(|x| x.to_bits()).collect();
+            state.arena.upload(buffers.latents, &latents)?;
+        }
+        let finished = Finished { state, base, described, buffers };
+        self.copy_prefixes(pass)?;
+        self.input(&finished)?;
+        for number in 0..self.layers.len() {
+            self.layer(number, &finished)?;
+        }
+        super::forget_prefixes(pass)?;
+        network::advance(pass);
+        Ok(finished)
+    }
+
+    /// Copies the first rows of new KV caches from the caches that they begin with: one run of rows per layer, key
+    /// head, and keys or values.
+    fn copy_prefixes(&self, pass: &[Sequence<'_>]) -> Result<(), Error> {
+        let row = self.heads.dim * self.precision.bytes();
+        for sequence in pass {
+            let to = sequence.cache.cuda()?;
+            let Some(prefix) = &to.prefix else { continue };
+            let capacity = |capacity: KvCapacity| capacity.causal + capacity.slots;
+            super::copy_runs(
+                self.card.stream(),
+                (&prefix.bytes, capacity(prefix.capacity) * row),
+                (&to.bytes, capacity(to.capacity) * row),
+                prefix.rows * row,
+                self.layers.len() * self.heads.key * 2,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Writes the input rows to `hidden`.
+    fn input(&self, pass: &Finished<'_>) -> Result<(), Error> {
+        let Finished { base, described, buffers, .. } = pass;
+        let stream = self.card.stream();
+        let (words, hidden, width) = (base.at(buffers.words), base.at(buffers.hidden), self.config.hidden);
+        let grid = (described.rows.count as u32, 1, 1);
+        launch!(
+            stream,
+            &self.kernels.embed,
+            grid,
+            128,
+            0,
+            [described.rows.at(words), self.embedding.weight.device_ptr(stream).0, width as i32, hidden,]
+        );
+        self.input.write(&self.card, described, words, base.at(buffers.latents), width, hidden)
+    }
+
+    /// Runs layer `number` on all rows.
+    fn layer(&self, number: usize, pass: &Finished<'_>) -> Result<(), Error> {
+        let Finished { state, base, described, buffers, .. } = pass;
+        let (stream, layer, count) = (self.card.stream(), &self.layers[number], described.rows.count);
+        let Heads { query, key, dim } = self.heads;
+        let words = base.at(buffers.words);
+        let (rows, sequences) = (described.rows.at(words), described.sequences.at(words));
+        let (hidden, wide) = (base.at(buffers.hidden), base.at(buffers.wide));
+        let (narrow, gated) = (base.at(buffers.rows), base.at(buffers.gated));
+        let (heads, key_heads) = (query as i32, key as i32);
+
+        self.rms_norm(hidden, 0, &layer.input_norm, count, narrow, 0)?;
+        self.gemm(state, &layer.qkv, narrow, count, wide, Output::Rows)?;
+        let bias = layer.qkv_bias.as_ref().map_or(0, |bias| bias.device_ptr(stream).0);
+        let all_heads = query + 2 * key;
+        let per_warp = if count >= MANY_ROWS { all_heads } else { 1 };
+        let grid = ((count * all_heads / per_warp).div_ceil(THREADS / 32) as u32, 1, 1);
+        launch!(
+            stream,
+            &self.kernels.append,
+            grid,
+            THREADS,
+            0,
+            [
+                rows,
+                sequences,
+                wide,
+                bias,
+                state.rotary.device_ptr(stream).0,
+                number as i32,
+                heads,
+                key_heads,
+                dim as i32,
+                count as i32,
+                per_warp as i32,
+            ]
+        );
+        let (mut selected, mut tiles) = (vec![described.few_causal, described.slots], described.causal_tiles);
+        if self.kernels.flash.is_none() {
+            (selected, tiles) = (vec![described.causal, described.slots], Default::default());
+        }
+        if let (Some(flash), true) = (&self.kernels.flash, tiles.count > 0) {
+            let shared = 2 * 2 * FLASH_KEYS * dim * self.precision.bytes();
+            launch!(
+                stream,
+                flash,
+                (tiles.count as u32, query as u32, 1),
+                FLASH_THREADS,
+                shared,
+                [rows, sequences, tiles.at(words), number as i32, heads, key_heads, wide, narrow,]
+            );
+        }
+        for select in selected {
+            if select.count > 0 {
+                launch!(
+                    stream,
+                    &self.kernels.attend,
+                    (select.count as u32, query as u32, 1),
+                    THREADS,
+                    0,
+                    [rows, sequences, select.at(words), number as i32, heads, key_heads, dim as i32, wide, narrow,]
+                );
+            }
+        }
+        self.gemm(state, &layer.o, narrow, count, hidden, Output::Added)?;
+        self.rms_norm(hidden, 0, &layer.mlp_norm, count, narrow, 0)?;
+        self.gemm(state, &layer.gate_up, narrow, count, wide, Output::Rows)?;
+        let mlp = layer.down.inputs;
+        let blocks = (count * mlp).div_ceil(8 * THREADS).min(16 * self.card.multiprocessors());
+        launch!(stream, &self.kernels.swiglu, (blocks as u32, 1, 1), THREADS, 0, [wide, mlp as i32, count, gated,]);
+        self.gemm(state, &layer.down, gated, count, hidden, Output::Added)
+    }
+
+    /// Normalises `count` rows of `hidden`: those listed at address `select`, or the first if it is 0. Writes to the
+    /// address `out`, or as f32 to `floats` if it is not 0.
+    fn rms_norm(
+        &self,
+        hidden: u64,
+        select: u64,
+        weight: &CudaSlice<f32>,
+        count: usize,
+        out: u64,
+        floats: u64,
+    ) -> Result<(), Error> {
+        let stream = self.card.stream();
+        let blocks = if count >= MANY_ROWS { count.div_ceil(THREADS / 32) } else { count };
+        launch!(
+            stream,
+            &self.kernels.rms_norm,
+            (blocks as u32, 1, 1),
+            THREADS,
+            0,
+            [
+                hidden,
+                select,
+                weight.device_ptr(stream).0,
+                self.config.hidden as i32,
+                self.config.rms_norm_eps,
+                count as i32,
+                out,
+                floats,
+            ]
+        );
+        Ok(())
+    }
+
+    /// Computes `x W^T` for `rows` rows at address `x`.
+    fn gemm(&self, state: &State, linear: &Linear, x: u64, rows: usize, out: u64, output: Output) -> Result<(), Error> {
+        let (alpha, beta) = (1.0f32, if output == Output::Added { 1.0f32 } else { 0.0 });
+        let out_type = if output == Output::Rows { self.precision.cuda() } else { cudaDataType::CUDA_R_32F };
+        let (inputs, outputs) = (linear.inputs as i32, linear.outputs as i32);
+        let weight = linear.weight.device_ptr(self.card.stream()).0;
+        // cuBLAS has column-major matrices: it computes the transposed product W x^T.
+        // SAFETY: the buffers have the sizes that the dimensions say, and live until the stream has run the product:
+        // the arena is reused in stream order only. `alpha` and `beta` are read during the call.
+        #[allow(unsafe_code)]
+        unsafe {
+            result::gemm_ex(
+                *state.blas.handle(),
+                cublasOperation_t::CUBLAS_OP_T,
+                cublasOperation_t::CUBLAS_OP_N,
+                outputs,
+                rows as i32,
+                inputs,
+                (&raw const alpha).cast(),
+                weight as *const c_void,
+                self.precision.cuda(),
+                inputs,
+                x as *const c_void,
+                self.precision.cuda(),
+                inputs,
+                (&raw const beta).cast(),
+                out as *mut c_void,
+                out_type,
+                outputs,
+                cublasComputeType_t::CUBLAS_COMPUTE_32F,
+                cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT_TENSOR_OP,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Computes the logits of `count` output rows, from output `first` on, to the buffer of logits.
+    fn output_logits(&self, pass: &Finished<'_>, first: usize, count: usize) -> Result<(), Error> {
+        let Finished { state, base, described, buffers, .. } = pass;
+        let select = described.outputs.at(base.at(buffers.words)) + (first * size_of::<u32>()) as u64;
+        let rows = base.at(buffers.rows);
+        self.rms_norm(base.at(buffers.hidden), select, &self.norm, count, rows, 0)?;
+        let head = self.lm_head.as_ref().unwrap_or(&self.embedding);
+        self.gemm(state, head, rows, count, base.at(buffers.logits), Output::Floats)
+    }
+}
+
+/// Form of a GEMM's result.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Output {
+    /// Rows of the network's data type.
+    Rows,
+    /// f32 rows.
+    Floats,
+    /// Added to f32 rows.
+    Added,
+}
+
+impl Network for DenseNetwork {
+    fn arithmetic(&self) -> String {
+        // Bits may differ between compute capabilities, for which cuBLAS selects different kernels.
+        format!("c3-dense-1/{}/{}", self.card.architecture(), self.precision.name())
+    }
+
+    fn kv_row_bytes(&self) -> usize {
+        self.layers.len() * self.heads.key * 2 * self.heads.dim * self.precision.bytes()
+    }
+
+    fn cache(&self, capacity: KvCapacity, prefix: Option<&KvCache>) -> Result<KvCache, Error> {
+        let capacity = padded(capacity);
+        new_cache(&self.card, (capacity.causal + capacity.slots) * self.kv_row_bytes(), capacity, prefix)
+    }
+
+    fn hidden(&self, pass: &mut [Sequence<'_>]) -> Result<Vec<f32>, Error> {
+        let width = self.config.hidden;
+        let pass = self.forward(pass, &[], |outputs| outputs * width, 0)?;
+        let Finished { state, base, described, buffers } = &pass;
+        let outputs = described.outputs;
+        if outputs.count == 0 {
+            return Ok(Vec::new());
+        }
+        let select = outputs.at(base.at(buffers.words));
+        self.rms_norm(base.at(buffers.hidden), select, &self.norm, outputs.count, 0, base.at(buffers.out))?;
+        state.arena.download(buffers.out, outputs.count * width)
+    }
+
+    fn argmax(&self, pass: &mut [Sequence<'_>], targets: Option<&[u32]>) -> Result<Vec<Argmax>, Error> {
+        let chunk = self.logit_rows();
+        let pass = self.forward(pass, targets.unwrap_or_default(), |outputs| 4 * outputs, chunk)?;
+        let Finished { state, base, described, buffers } = &pass;
+        let (stream, count) = (self.card.stream(), described.outputs.count);
+        for first in (0..count).step_by(chunk) {
+            let rows = chunk.min(count - first);
+            self.output_logits(&pass, first, rows)?;
+            let targets = match targets {
+                Some(_) => described.targets.at(base.at(buffers.words)) + (first * size_of::<u32>()) as u64,
+                None => 0,
+            };
+            launch!(
+                stream,
+                &self.card.kernels().dense_argmax,
+                (rows as u32, 1, 1),
+                THREADS,
+                0,
+                [
+                    base.at(buffers.logits),
+                    self.config.vocabulary as i32,
+                    self.masked.device_ptr(stream).0,
+                    targets,
+                    base.at(buffers.out) + (first * 16) as u64,
+                ]
+            );
+        }
+        Ok(argmax_of_words(&state.arena.download(buffers.out, 4 * count)?))
+    }
+
+    fn logits(&self, pass: &mut [Sequence<'_>]) -> Result<Vec<f32>, Error> {
+        let chunk = self.logit_rows();
+        let pass = self.forward(pass, &[], |_| 0, chunk)?;
+        let count = pass.described.outputs.count;
+        let mut logits = Vec::with_capacity(count * self.config.vocabulary);
+        for first in (0..count).step_by(chunk) {
+            let rows = chunk.min(count - first);
+            self.output_logits(&pass, first, rows)?;
+            logits.extend(pass.state.arena.download::<f32>(pass.buffers.logits, rows * self.config.vocabulary)?);
+        }
+        Ok(logits)
+    }
+
+    fn check_device(&self) -> Result<(), Error> {
+        self.card.check()
+    }
+
+    fn project(&self, latents: &[f32]) -> Result<Vec<f32>, Error> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.input.project(&self.card, &mut state.arena, latents, self.config.hidden)
+    }
+}
+
+/// Returns the rotary table for the positions below `positions`.
+fn rotary_table(frequencies: &[f32], positions: usize) -> Vec<f32> {
+    let mut table = Vec::with_capacity(positions * 2 * frequencies.len());
+    for position in 0..positions {
+        let angles = || frequencies.iter().map(move |frequency| position as f32 * frequency);
+        table.extend(angles().map(f32::cos));
+        table.extend(angles().map(f32::sin));
+    }
+    table
+}

@@ -1,0 +1,28 @@
+//! GPU suite: speed of the stages on an NVIDIA GPU relative to PyTorch on the same card, and agreement with the CPU.
+//!
+//! The binary `accept` must be built with the feature `cuda`. Without a GPU, every quantity is skipped.
+
+pub mod mini;
+pub mod portability;
+pub mod table;
+
+use std::path::Path;
+
+use anyhow::Result;
+use c3_cascade::{DeviceChoice, Options};
+
+use crate::suites::speed::stages::Stages;
+
+/// Device file of the first GPU.
+pub const CARD: &str = "/dev/nvidia0";
+
+/// Ratio, in text tokens per latent, of measurements with a single ratio.
+const RATIO: usize = 20;
+
+/// Loads the stages on the first GPU. Returns `None` if this machine has no GPU.
+fn stages() -> Result<Option<Stages>> {
+    if !Path::new(CARD).exists() {
+        return Ok(None);
+    }
+    Stages::load(Options { device: DeviceChoice::Cuda(0), ..Default::default() }).map(Some)
+}
