@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use crate::checkpoint::{Checkpoint, Source, Stage};
 use crate::layout::Layout;
 use crate::network::{self, Input, InputLayer, KvCapacity, Network, Pattern, Sequence};
@@ -122,12 +124,14 @@ impl Compressor {
         }
         let hidden = self.network.hidden(&mut pass)?;
         let mut rest = hidden.as_slice();
-        let mut own = |window: &&TokenWindow| {
+        let mut of_windows = Vec::with_capacity(windows.len());
+        for window in windows {
             let (own, others) = rest.split_at(latents(window) * self.hidden);
+            of_windows.push(own);
             rest = others;
-            own.to_vec()
-        };
-        Ok(windows.iter().map(&mut own).collect())
+        }
+        // Copied in parallel: a large batch of a GPU has megabytes of latents.
+        Ok(of_windows.into_par_iter().map(<[f32]>::to_vec).collect())
     }
 
     fn check(&self, window: &TokenWindow) -> Result<(), Error> {

@@ -60,10 +60,11 @@ impl FromWire<pb::DescribeResponse> for Description {
         if !(min..=max).contains(&default) {
             return Err(Invalid::new("shape.ratio_default", format!("must be {min} to {max}, is {default}")));
         }
+        let cascade = Cascade::from_wire(required("cascade", wire.cascade)?)?;
         let limits = required("limits", wire.limits)?;
         Ok(Self {
             stage,
-            cascade: Cascade::from_wire(required("cascade", wire.cascade)?)?,
+            cascade,
             arithmetic: wire.arithmetic,
             ratios: RatioRange { min, max, default },
             codec: required("shape.codec", Option::from_wire(shape.codec)?)?,

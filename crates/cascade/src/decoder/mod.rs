@@ -4,6 +4,8 @@ mod session;
 
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use crate::chat::{self, Generation};
 use crate::checkpoint::{Checkpoint, Source, Stage};
 use crate::layout::Layout;
@@ -125,21 +127,18 @@ impl Decoder {
         if windows.is_empty() {
             return Ok(Vec::new());
         }
-        let mut layouts = Vec::with_capacity(windows.len());
+        // On a GPU, thousands of rows per window are prepared in about the time that the GPU computes them.
+        let prepared = windows.par_iter().map(|window| PreparedWindow::new(self, window));
+        let prepared: Vec<PreparedWindow> = prepared.collect::<Result<_, _>>()?;
         let mut caches = Vec::with_capacity(windows.len());
-        for window in windows {
-            self.text(window.tokens)?;
-            self.check_shape(window.latents)?;
-            let layout = self.window_layout(window.latents, window.tokens.len(), window.ratio)?;
+        for PreparedWindow { layout, .. } in &prepared {
             caches.push(self.network.cache(KvCapacity::blocks(layout.blocks), Some(&self.prefix_cache))?);
-            layouts.push(layout);
         }
-        let mut pass = Vec::with_capacity(windows.len());
+        let (mut pass, mut layouts) = (Vec::with_capacity(windows.len()), Vec::with_capacity(windows.len()));
         let mut targets = Vec::new();
-        for ((window, layout), cache) in windows.iter().zip(&layouts).zip(&mut caches) {
-            let slots = || (0..layout.blocks.steps()).flat_map(|step| layout.blocks.slots(step));
-            let ids = slots().map(|slot| layout.input_token(slot, window.tokens)).collect();
-            targets.extend(slots().map(|slot| window.tokens[slot]));
+        for ((window, prepared), cache) in windows.iter().zip(prepared).zip(&mut caches) {
+            let PreparedWindow { layout, ids, positions, targets: own_targets } = prepared;
+            targets.extend(own_targets);
             pass.push(Sequence {
                 cache,
                 input: vec![
@@ -147,21 +146,22 @@ impl Decoder {
                     Input::Tokens(layout.suffix_rows(&self.reconstruct_prompt.suffix)),
                     Input::Tokens(ids),
                 ],
-                positions: [layout.prompt_positions(&self.layout), slots().map(|s| layout.slot_position(s)).collect()]
-                    .concat(),
+                positions,
                 pattern: Pattern::blocks(layout.blocks),
                 outputs: window.tokens.len(),
             });
+            layouts.push(layout);
         }
         let argmax = self.network.argmax(&mut pass, Some(&targets))?;
         let mut rest = argmax.as_slice();
-        let mut verdicts = Vec::with_capacity(windows.len());
-        for (window, layout) in windows.iter().zip(&layouts) {
+        let mut of_windows = Vec::with_capacity(windows.len());
+        for window in windows {
             let (own, others) = rest.split_at(window.tokens.len());
-            verdicts.push(verdicts_of(own, window.tokens, layout));
+            of_windows.push(own);
             rest = others;
         }
-        Ok(verdicts)
+        let work = of_windows.into_par_iter().zip(windows).zip(&layouts);
+        Ok(work.map(|((argmax, window), layout)| verdicts_of(argmax, window.tokens, layout)).collect())
     }
 
     /// Bytes per row of the KV cache, summed over all layers.
@@ -234,6 +234,35 @@ impl Decoder {
         }
         let given = values.len();
         Err(Error::input(format!("{given} values for {count} latents of width {width}: expected {count} x {expected}")))
+    }
+}
+
+/// A window to verify, with its rows after the latents. The rows of slots are in the order of [`WindowLayout::blocks`].
+struct PreparedWindow {
+    layout: WindowLayout,
+    /// Input token of each slot.
+    ids: Vec<u32>,
+    /// Position ids of all rows of the pass.
+    positions: Vec<u32>,
+    /// True token of each slot.
+    targets: Vec<u32>,
+}
+
+impl PreparedWindow {
+    /// Checks and prepares a window. Fails with [`Error::InvalidInput`], see [`Decoder::verify`].
+    fn new(decoder: &Decoder, window: &VerifyWindow<'_>) -> Result<Self, Error> {
+        decoder.text(window.tokens)?;
+        decoder.check_shape(window.latents)?;
+        let layout = decoder.window_layout(window.latents, window.tokens.len(), window.ratio)?;
+        let slots = || (0..layout.blocks.steps()).flat_map(|step| layout.blocks.slots(step));
+        let mut positions = layout.prompt_positions(&decoder.layout);
+        positions.extend(slots().map(|slot| layout.slot_position(slot)));
+        Ok(Self {
+            ids: slots().map(|slot| layout.input_token(slot, window.tokens)).collect(),
+            positions,
+            targets: slots().map(|slot| window.tokens[slot]).collect(),
+            layout,
+        })
     }
 }
 

@@ -1,5 +1,7 @@
 //! Decode sessions: each has the state of one window that is being decoded. [`step`] advances a batch of sessions.
 
+use rayon::prelude::*;
+
 use super::{Decoder, Latents};
 use crate::Error;
 use crate::chat::Generation;
@@ -205,16 +207,18 @@ pub(super) fn step(decoder: &Decoder, sessions: &mut [&mut DecodeSession]) -> Re
         }
     }
     if !reconstructions.is_empty() {
-        let mut pass: Vec<_> = reconstructions.iter_mut().map(|session| session.next_rows(decoder)).collect();
+        let mut pass: Vec<_> = reconstructions.par_iter_mut().map(|session| session.next_rows(decoder)).collect();
         let argmax = decoder.network.argmax(&mut pass, None)?;
         let mut rest = argmax.as_slice();
+        let mut windows = Vec::with_capacity(reconstructions.len());
         for session in reconstructions {
             if let Progress::Reconstruct(window) = &mut session.progress {
                 let (own, others) = rest.split_at(window.layout.blocks.active(window.step));
-                window.push(decoder, own)?;
+                windows.push((window, own));
                 rest = others;
             }
         }
+        windows.into_par_iter().try_for_each(|(window, own)| window.push(decoder, own))?;
     }
     Ok(())
 }

@@ -82,7 +82,7 @@ pub(super) struct Described {
 /// Arrays of a pass, before they are joined.
 #[derive(Default)]
 struct Arrays {
-    rows: Vec<u32>,
+    rows: Vec<[u32; ROW_WORDS]>,
     sequences: Vec<u32>,
     forks: Vec<u32>,
     tiles: Vec<u32>,
@@ -103,9 +103,9 @@ impl Described {
         let all_slots: usize = pass.iter().map(slot_rows).sum();
         let tile_rows = (all_slots / TILES_MIN).clamp(TILE_ROWS_MIN, TILE_ROWS_MAX);
         let mut arrays = Arrays::default();
-        arrays.rows.reserve(ROW_WORDS * pass.iter().map(Sequence::rows).sum::<usize>());
+        arrays.rows.reserve(pass.iter().map(Sequence::rows).sum());
         for (number, sequence) in pass.iter().enumerate() {
-            let first = arrays.rows.len() / ROW_WORDS;
+            let first = arrays.rows.len();
             arrays.add_sequence(sequence)?;
             let inputs = described.add_inputs(sequence, first as u32, &mut arrays);
             let slots = slot_rows(sequence);
@@ -162,7 +162,7 @@ impl Described {
     /// Joins the arrays to one upload.
     fn join(&mut self, arrays: Arrays, targets: &[u32]) {
         self.sequences = self.append(&arrays.sequences, SEQUENCE_WORDS);
-        self.rows = self.append(&arrays.rows, ROW_WORDS);
+        self.rows = self.append(arrays.rows.as_flattened(), ROW_WORDS);
         self.forks = self.append(&arrays.forks, FORK_WORDS);
         self.tiles = self.append(&arrays.tiles, TILE_WORDS);
         self.causal = self.append(&arrays.causal, 1);
@@ -207,7 +207,7 @@ impl Arrays {
 
     /// Adds rows, each with its place in sequence `sequence`, its position id and its input.
     fn add_rows(&mut self, sequence: u32, rows: impl Iterator<Item = (usize, (u32, u32))>) {
-        self.rows.extend(rows.flat_map(|(place, (position, input))| [sequence, place as u32, position, input]));
+        self.rows.extend(rows.map(|(place, (position, input))| [sequence, place as u32, position, input]));
     }
 
     /// Lists `count` rows of a sequence, from `first` on, that attend to all earlier rows.
