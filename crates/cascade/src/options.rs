@@ -178,7 +178,7 @@ named!(
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct Options {
-    /// Device to compute on: auto, cpu or cuda:N. auto is cuda:0 if it can be opened, otherwise cpu.
+    /// Device to compute on: auto, cpu or cuda:N. auto is cuda:0 if the machine has a GPU, otherwise cpu.
     #[cfg_attr(feature = "clap", arg(long, env = "C3_DEVICE", value_name = "DEVICE", default_value_t))]
     pub device: DeviceChoice,
     /// Data type: auto, int8, f32, f16 or bf16.

@@ -19,9 +19,9 @@ struct LaneArgmax {
 }
 
 impl PackedWeight {
-    /// Returns the argmax of each row's logits. A task computes at most `task_rows` rows. See [`Qwen2::argmax`].
+    /// Returns the argmax of each row's logits. A task computes at most `task_rows` rows. See [`Network::argmax`].
     ///
-    /// [`Qwen2::argmax`]: crate::network::Qwen2::argmax
+    /// [`Network::argmax`]: crate::network::Network::argmax
     pub(super) fn argmax(
         &self,
         isa: Isa,
