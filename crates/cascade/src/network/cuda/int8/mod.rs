@@ -5,6 +5,7 @@
 
 mod launch_size;
 mod layer;
+mod outputs;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -14,10 +15,10 @@ use super::arena::{Arena, Base, Plan, Planned};
 use super::kernels::launch;
 use super::pass::Described;
 use super::weight::{self, Int8Weight, Order, QUANT_BLOCK, TILE, vector};
-use super::{Card, DeviceInputLayer, argmax_of_words, new_cache, padded};
+use super::{Card, DeviceInputLayer};
 use crate::Error;
 use crate::checkpoint::{NetworkConfig, Weights};
-use crate::network::{self, Argmax, Heads, InputLayer, KvCache, KvCapacity, Network, Sequence, cpu};
+use crate::network::{self, Heads, InputLayer, Sequence};
 use launch_size::{causal_bytes, gemm_grid, shared_bytes, tile_bytes, warps};
 use layer::Layer;
 
@@ -396,92 +397,6 @@ impl Int8Network {
         let to = RowsArgument::new(base.at(buffers.rows), outputs.count, self.config.hidden);
         self.rms_norm(base.at(buffers.hidden), select, &self.norm, to, 0)?;
         Ok(to)
-    }
-}
-
-impl Network for Int8Network {
-    fn arithmetic(&self) -> String {
-        cpu::ARITHMETIC.to_owned()
-    }
-
-    fn kv_row_bytes(&self) -> usize {
-        self.layers.len() * self.heads.key * CAUSAL_BYTES.max(SLOT_BYTES)
-    }
-
-    fn cache(&self, capacity: KvCapacity, prefix: Option<&KvCache>) -> Result<KvCache, Error> {
-        let capacity = padded(capacity);
-        let head_bytes = capacity.causal * CAUSAL_BYTES + capacity.slots * SLOT_BYTES;
-        new_cache(&self.card, head_bytes * self.heads.key * self.layers.len(), capacity, prefix)
-    }
-
-    fn hidden(&self, pass: &mut [Sequence<'_>]) -> Result<Vec<f32>, Error> {
-        let width = self.config.hidden;
-        let pass = self.forward(pass, &[], |outputs| [outputs * width, 0])?;
-        let Finished { state, base, described, buffers, out, .. } = &pass;
-        let outputs = described.outputs;
-        if outputs.count == 0 {
-            return Ok(Vec::new());
-        }
-        let select = outputs.at(base.at(buffers.words));
-        let none = RowsArgument::new(0, outputs.count, width);
-        self.rms_norm(base.at(buffers.hidden), select, &self.norm, none, base.at(*out))?;
-        state.arena.download(*out, outputs.count * width)
-    }
-
-    fn argmax(&self, pass: &mut [Sequence<'_>], targets: Option<&[u32]>) -> Result<Vec<Argmax>, Error> {
-        let head = self.lm_head();
-        let parts = head.outputs / TILE;
-        let plan = |outputs: usize| [4 * outputs, (4 * parts + 1) * outputs];
-        let pass = self.forward(pass, targets.unwrap_or_default(), plan)?;
-        let Finished { state, base, described, buffers, out, scratch } = &pass;
-        let (stream, kernels) = (self.card.stream(), self.card.kernels());
-        let count = described.outputs.count;
-        let rows = self.quantised_outputs(&pass)?;
-        let partial = base.at(*scratch);
-        let (target_ids, target_logits) = match targets {
-            Some(_) => (described.targets.at(base.at(buffers.words)), partial + (16 * parts * count) as u64),
-            None => (0, 0),
-        };
-        let (function, tile, threads) = match count <= SMALL_ROWS_MAX {
-            true => (&kernels.int8_gemm_argmax_small, 32, 64),
-            false => (&kernels.int8_gemm_argmax_large, LARGE_ROWS, 2 * LARGE_ROWS),
-        };
-        let grid = gemm_grid(&self.card, head, count, tile);
-        launch!(
-            stream,
-            function,
-            grid,
-            threads,
-            shared_bytes(tile),
-            [rows, head.argument(), self.masked.device_ptr(stream).0, target_ids, partial, target_logits,]
-        );
-        launch!(
-            stream,
-            &kernels.reduce_argmax,
-            warps(count, THREADS / 32),
-            THREADS,
-            0,
-            [partial, target_logits, parts as i32, count as i32, base.at(*out),]
-        );
-        let words = state.arena.download(*out, 4 * count)?;
-        Ok(argmax_of_words(&words))
-    }
-
-    fn logits(&self, pass: &mut [Sequence<'_>]) -> Result<Vec<f32>, Error> {
-        let vocabulary = self.config.vocabulary;
-        let pass = self.forward(pass, &[], |outputs| [outputs * vocabulary, 0])?;
-        let rows = self.quantised_outputs(&pass)?;
-        self.gemm(self.lm_head(), rows, pass.base.at(pass.out), false)?;
-        pass.state.arena.download(pass.out, pass.described.outputs.count * vocabulary)
-    }
-
-    fn check_device(&self) -> Result<(), Error> {
-        self.card.check()
-    }
-
-    fn project(&self, latents: &[f32]) -> Result<Vec<f32>, Error> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        self.input.project(&self.card, &mut state.arena, latents, self.config.hidden)
     }
 }
 
