@@ -65,12 +65,14 @@ __device__ __forceinline__ unsigned char *dynamic_shared() {
 }
 
 __device__ __forceinline__ float warp_max(float x) {
-    for (int offset = WARP / 2; offset > 0; offset /= 2) x = fmaxf(x, __shfl_xor_sync(ALL_LANES, x, offset));
+    for (int offset = WARP / 2; offset > 0; offset /= 2)
+        x = fmaxf(x, __shfl_xor_sync(ALL_LANES, x, offset));
     return x;
 }
 
 __device__ __forceinline__ float warp_sum(float x) {
-    for (int offset = WARP / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(ALL_LANES, x, offset);
+    for (int offset = WARP / 2; offset > 0; offset /= 2)
+        x += __shfl_xor_sync(ALL_LANES, x, offset);
     return x;
 }
 

@@ -18,7 +18,8 @@ template <> __device__ __forceinline__ __nv_bfloat16 from_float(float x) { retur
 __device__ __forceinline__ float block_sum(float x) {
     __shared__ float sums[WARP];
     x = warp_sum(x);
-    if (threadIdx.x % WARP == 0) sums[threadIdx.x / WARP] = x;
+    if (threadIdx.x % WARP == 0)
+        sums[threadIdx.x / WARP] = x;
     __syncthreads();
     x = threadIdx.x % WARP < blockDim.x / WARP ? sums[threadIdx.x % WARP] : 0.0f;
     return warp_sum(x);
@@ -33,7 +34,8 @@ __device__ __forceinline__ T *head_kv(const Sequence &sequence, int layer, int h
 
 template <typename T> __device__ void embed(const Row *rows, const T *table, int width, float *hidden) {
     uint32_t id = rows[blockIdx.x].input;
-    if (id & VECTOR) return;
+    if (id & VECTOR)
+        return;
     for (int i = threadIdx.x; i < width; i += blockDim.x)
         hidden[size_t(blockIdx.x) * width + i] = to_float(table[size_t(id) * width + i]);
 }
@@ -47,7 +49,8 @@ __device__ __forceinline__ void rms_norm_row(const float *hidden, const uint32_t
     int first = BY_WARP ? threadIdx.x % WARP : threadIdx.x, step = BY_WARP ? WARP : blockDim.x;
     float squares = 0.0f;
 #pragma unroll 4
-    for (int i = first; i < width; i += step) squares += x[i] * x[i];
+    for (int i = first; i < width; i += step)
+        squares += x[i] * x[i];
     float scale = rsqrtf((BY_WARP ? warp_sum(squares) : block_sum(squares)) / width + epsilon);
 #pragma unroll 4
     for (int i = first; i < width; i += step) {
@@ -66,7 +69,8 @@ __device__ void rms_norm(const float *hidden, const uint32_t *select, const floa
         rms_norm_row<T, false>(hidden, select, weight, width, epsilon, blockIdx.x, out, floats);
     } else {
         int number = (blockIdx.x * blockDim.x + threadIdx.x) / WARP;
-        if (number < count) rms_norm_row<T, true>(hidden, select, weight, width, epsilon, number, out, floats);
+        if (number < count)
+            rms_norm_row<T, true>(hidden, select, weight, width, epsilon, number, out, floats);
     }
 }
 
@@ -78,7 +82,8 @@ __device__ void append(const Row *rows, const Sequence *sequences, T *qkv, const
                        int layer, int heads, int key_heads, int dim, int count, int per_warp) {
     int all = heads + 2 * key_heads, lane = threadIdx.x % WARP, half = dim / 2;
     int item = (blockIdx.x * blockDim.x + threadIdx.x) / WARP * per_warp;
-    if (item >= count * all) return;
+    if (item >= count * all)
+        return;
     int number = item / all, first = item % all;
     Row row = rows[number];
     const Sequence sequence = sequences[row.sequence];
@@ -144,7 +149,8 @@ __device__ void attend(const Row *rows, const Sequence *sequences, const uint32_
     const T *values = head_kv<T>(sequence, layer, key_heads, key_head, dim, true);
     const T *q = qkv + (size_t(number) * (heads + 2 * key_heads) + head) * dim;
     float scale = rsqrtf(float(dim));
-    for (int i = threadIdx.x; i < dim; i += blockDim.x) query[i] = to_float(q[i]) * scale;
+    for (int i = threadIdx.x; i < dim; i += blockDim.x)
+        query[i] = to_float(q[i]) * scale;
     __syncthreads();
     // A slot attends to the prompt, then to its own block from `first` on.
     bool slot = row.place >= sequence.prompt;
@@ -160,20 +166,23 @@ __device__ void attend(const Row *rows, const Sequence *sequences, const uint32_
             const T *key = keys + size_t(place) * dim;
             score = 0.0f;
 #pragma unroll 8
-            for (int i = 0; i < dim; ++i) score += query[i] * to_float(key[i]);
+            for (int i = 0; i < dim; ++i)
+                score += query[i] * to_float(key[i]);
         }
         float larger = fmaxf(max_score, warp_max(score)), shrink = __expf(max_score - larger);
         float weight = index < visible ? __expf(score - larger) : 0.0f;
         max_score = larger;
         sum = sum * shrink + warp_sum(weight);
 #pragma unroll
-        for (int i = 0; i < DIMS_PER_LANE_MAX; ++i) own[i] *= shrink;
+        for (int i = 0; i < DIMS_PER_LANE_MAX; ++i)
+            own[i] *= shrink;
         for (int key = 0; key < count; ++key) {
             float w = __shfl_sync(ALL_LANES, weight, key);
             const T *value = values + size_t(__shfl_sync(ALL_LANES, place, key)) * dim;
 #pragma unroll
             for (int i = 0; i < DIMS_PER_LANE_MAX; ++i)
-                if (i * WARP + lane < dim) own[i] += w * to_float(value[i * WARP + lane]);
+                if (i * WARP + lane < dim)
+                    own[i] += w * to_float(value[i * WARP + lane]);
         }
     }
     if (lane == 0) {
@@ -181,9 +190,11 @@ __device__ void attend(const Row *rows, const Sequence *sequences, const uint32_
         sums[warp] = sum;
     }
 #pragma unroll
-    for (int i = 0; i < DIMS_PER_LANE_MAX; ++i) mixed[warp][i * WARP + lane] = own[i];
+    for (int i = 0; i < DIMS_PER_LANE_MAX; ++i)
+        mixed[warp][i * WARP + lane] = own[i];
     __syncthreads();
-    for (int w = 0; w < ATTEND_WARPS; ++w) max_score = fmaxf(max_score, maxima[w]);
+    for (int w = 0; w < ATTEND_WARPS; ++w)
+        max_score = fmaxf(max_score, maxima[w]);
     for (int i = threadIdx.x; i < dim; i += blockDim.x) {
         float total = 0.0f, denominator = 0.0f;
         for (int w = 0; w < ATTEND_WARPS; ++w) {
@@ -204,7 +215,8 @@ __device__ void argmax(const float *logits, int vocabulary, const uint32_t *mask
     float first = -INFINITY, second = -INFINITY;
     uint32_t id = ALL_LANES;
     for (int i = threadIdx.x; i < vocabulary; i += blockDim.x)
-        if (!(masked[i / 32] >> i % 32 & 1)) merge_argmax(first, id, second, row[i], i, -INFINITY);
+        if (!(masked[i / 32] >> i % 32 & 1))
+            merge_argmax(first, id, second, row[i], i, -INFINITY);
     auto merge_warp = [&]() {
         for (int offset = WARP / 2; offset > 0; offset /= 2) {
             float other_first = __shfl_xor_sync(ALL_LANES, first, offset);
@@ -220,13 +232,15 @@ __device__ void argmax(const float *logits, int vocabulary, const uint32_t *mask
         ids[warp] = id;
     }
     __syncthreads();
-    if (warp > 0) return;
+    if (warp > 0)
+        return;
     bool valid = lane < blockDim.x / WARP;
     first = valid ? firsts[lane] : -INFINITY;
     second = valid ? seconds[lane] : -INFINITY;
     id = valid ? ids[lane] : ALL_LANES;
     merge_warp();
-    if (lane == 0) out[blockIdx.x] = {id, first, second, targets ? row[targets[blockIdx.x]] : -INFINITY};
+    if (lane == 0)
+        out[blockIdx.x] = {id, first, second, targets ? row[targets[blockIdx.x]] : -INFINITY};
 }
 
 // Two floats as two values of T in one register.
@@ -313,7 +327,8 @@ __device__ void flash(const Row *rows, const Sequence *sequences, const Tile *ti
     for (int number = 0; number < key_tiles; ++number) {
         copy_async_wait<0>();
         __syncthreads();
-        if (number + 1 < key_tiles) copy(number + 1);
+        if (number + 1 < key_tiles)
+            copy(number + 1);
         float scores[FLASH_KEYS / 8][4] = {};
 #pragma unroll
         for (int k = 0; k < DIM / 16; ++k)
@@ -378,7 +393,8 @@ __device__ void flash(const Row *rows, const Sequence *sequences, const Tile *ti
         float total = sum[half];
         total += __shfl_xor_sync(ALL_LANES, total, 1);
         total += __shfl_xor_sync(ALL_LANES, total, 2);
-        if (own[half] >= int(tile.count)) continue;
+        if (own[half] >= int(tile.count))
+            continue;
         T *to = out + (size_t(tile.first + own[half]) * heads + head) * DIM + lane % 4 * 2;
 #pragma unroll
         for (int d = 0; d < DIM / 8; ++d)

@@ -65,7 +65,8 @@ __device__ __forceinline__ int8_t quantise(float x, float steps) {
 
 // Sum over 16 lanes as a balanced tree. The result is in lane 0 of each half-warp.
 __device__ __forceinline__ float sum_16_lanes(float x) {
-    for (int half = 8; half > 0; half /= 2) x = __fadd_rn(x, __shfl_down_sync(ALL_LANES, x, half, 16));
+    for (int half = 8; half > 0; half /= 2)
+        x = __fadd_rn(x, __shfl_down_sync(ALL_LANES, x, half, 16));
     return x;
 }
 
@@ -82,8 +83,8 @@ __device__ __forceinline__ void write_quantised(float a, float b, int8_t *to_a, 
 }
 
 // The operands of a GEMM are stored as the tiles that its stages copy to shared memory: each tile is contiguous. A step
-// is 64 columns. Within a tile, a row's four chunks of 16 bytes are permuted, so that eight rows lie in different banks:
-// the 64-byte swizzle of Hopper's matrix instructions.
+// is 64 columns. Within a tile, a row's four chunks of 16 bytes are permuted, so that eight rows lie in different
+// banks: the 64-byte swizzle of Hopper's matrix instructions.
 constexpr int GEMM_COLUMNS = 64;
 constexpr int GEMM_TILES = GEMM_COLUMNS / 8;
 constexpr int GEMM_DEPTH = 64;
@@ -96,9 +97,9 @@ struct RowTile {
     float scales[2][TILE_ROWS];
 };
 
-// Values and scales of one step of 64 outputs. The scales are ordered by the lane that uses them: output `8 * n + 2 * t + i`
-// belongs to the lanes `l` with `l % 4 == t`, as their number `2 * n + i`. Four more floats than needed spread the lanes
-// over all banks.
+// Values and scales of one step of 64 outputs. The scales are ordered by the lane that uses them: output `8 * n + 2 * t
+// + i` belongs to the lanes `l` with `l % 4 == t`, as their number `2 * n + i`. Four more floats than needed spread the
+// lanes over all banks.
 struct WeightTile {
     int8_t values[GEMM_COLUMNS][GEMM_DEPTH];
     float scales[2][4][GEMM_COLUMNS / 4 + 4];

@@ -50,9 +50,11 @@ struct Key {
 
     __device__ __forceinline__ Key(const int8_t *from, const float *from_scales) {
 #pragma unroll
-        for (int i = 0; i < 2 * DIM_BLOCKS; ++i) words[i] = reinterpret_cast<const int4 *>(from)[i];
+        for (int i = 0; i < 2 * DIM_BLOCKS; ++i)
+            words[i] = reinterpret_cast<const int4 *>(from)[i];
 #pragma unroll
-        for (int block = 0; block < DIM_BLOCKS; ++block) scales[block] = from_scales[block];
+        for (int block = 0; block < DIM_BLOCKS; ++block)
+            scales[block] = from_scales[block];
     }
 };
 
@@ -68,7 +70,8 @@ struct Query {
             int4 low = words[2 * block], high = words[2 * block + 1];
             int all[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
 #pragma unroll
-            for (int i = 0; i < 8; ++i) values[block][i] = all[i];
+            for (int i = 0; i < 8; ++i)
+                values[block][i] = all[i];
             scales[block] = from_scales[block];
         }
     }
@@ -110,7 +113,8 @@ extern "C" __global__ void int8_append(const Row *rows, const Sequence *sequence
                                        const float *__restrict__ rotary, int layer, int heads, int key_heads, int count,
                                        int8_t *__restrict__ queries, float *__restrict__ query_scales) {
     int number = (blockIdx.x * blockDim.x + threadIdx.x) / WARP, lane = threadIdx.x % WARP;
-    if (number >= count) return;
+    if (number >= count)
+        return;
     Row row = rows[number];
     const Sequence sequence = sequences[row.sequence];
     float cosine = rotary[size_t(row.position) * DIM + lane], sine = rotary[size_t(row.position) * DIM + 32 + lane];
@@ -157,15 +161,14 @@ extern "C" __global__ void int8_append(const Row *rows, const Sequence *sequence
         float max_abs = warp_max_positive(fmaxf(fabsf(a), fabsf(b))), steps = quant_steps(max_abs);
         kv.causal_values[size_t(lane) * sequence.causal_capacity + place] = quantise(a, steps);
         kv.causal_values[size_t(32 + lane) * sequence.causal_capacity + place] = quantise(b, steps);
-        if (lane == 0) kv.value_scales[place] = quant_scale(max_abs);
+        if (lane == 0)
+            kv.value_scales[place] = quant_scale(max_abs);
     }
 }
 
 // Floats of shared memory that a warp of attention needs for `rows` causal rows: scores, int8 weights, their scales.
 // `rows` is a multiple of 32. A multiple of four floats keeps the weights of every warp aligned.
-__device__ __forceinline__ int causal_floats(int rows) {
-    return rows + rows / 4 + (rows / QUANT_BLOCK + 3) / 4 * 4;
-}
+__device__ __forceinline__ int causal_floats(int rows) { return rows + rows / 4 + (rows / QUANT_BLOCK + 3) / 4 * 4; }
 
 // Attention of rows that attend to all earlier rows. One warp per row and query head. Shared memory:
 // `causal_floats(visible_max)` per warp.
@@ -175,7 +178,8 @@ extern "C" __global__ void int8_attend_causal(const Row *rows, const Sequence *s
     unsigned char *shared = dynamic_shared();
     int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     int item = blockIdx.x * (blockDim.x / WARP) + warp;
-    if (item >= count * heads) return;
+    if (item >= count * heads)
+        return;
     float *scores = reinterpret_cast<float *>(shared) + size_t(warp) * causal_floats(visible_max);
     int8_t *weights = reinterpret_cast<int8_t *>(scores + visible_max);
     float *weight_scales = reinterpret_cast<float *>(weights + visible_max);
@@ -190,8 +194,7 @@ extern "C" __global__ void int8_attend_causal(const Row *rows, const Sequence *s
     int visible = row.place + 1, blocks = (visible + QUANT_BLOCK - 1) / QUANT_BLOCK;
     float max_score = -INFINITY;
     for (int key = lane; key < visible; key += WARP) {
-        float score =
-            query.score(Key(kv.causal_keys + size_t(key) * DIM, kv.causal_scales + size_t(key) * DIM_BLOCKS));
+        float score = query.score(Key(kv.causal_keys + size_t(key) * DIM, kv.causal_scales + size_t(key) * DIM_BLOCKS));
         scores[key] = score;
         max_score = fmaxf(max_score, score);
     }
@@ -202,7 +205,8 @@ extern "C" __global__ void int8_attend_causal(const Row *rows, const Sequence *s
         bool valid = key < visible;
         float e = valid ? exp_negative(__fadd_rn(scores[key], -max_score)) : 0.0f;
         float scale = causal_weights(e, valid ? kv.value_scales[key] : 0.0f, sum, &weights[key]);
-        if (lane == 0) weight_scales[block] = scale;
+        if (lane == 0)
+            weight_scales[block] = scale;
     }
     sum = __shfl_sync(ALL_LANES, sum_16_lanes(sum), 0);
     __syncwarp();
@@ -260,8 +264,10 @@ __device__ __forceinline__ void attend_slots(const Row *rows, const Sequence *se
         copy_async_16(values + i / columns * value_pitch + i % columns * 16,
                       kv.causal_values + size_t(i / columns) * sequence.causal_capacity + i % columns * 16);
     copy_async_commit();
-    for (int i = threadIdx.x; i < prompt * DIM_BLOCKS; i += blockDim.x) key_scales[i] = kv.causal_scales[i];
-    for (int i = threadIdx.x; i < prompt; i += blockDim.x) value_scales[i] = kv.value_scales[i];
+    for (int i = threadIdx.x; i < prompt * DIM_BLOCKS; i += blockDim.x)
+        key_scales[i] = kv.causal_scales[i];
+    for (int i = threadIdx.x; i < prompt; i += blockDim.x)
+        value_scales[i] = kv.value_scales[i];
     copy_async_wait<0>();
     __syncthreads();
 
@@ -296,7 +302,8 @@ __device__ __forceinline__ void attend_slots(const Row *rows, const Sequence *se
             }
         }
 #pragma unroll
-        for (int g = 0; g < GROUP; ++g) max_score[g] = warp_max(max_score[g]);
+        for (int g = 0; g < GROUP; ++g)
+            max_score[g] = warp_max(max_score[g]);
         for (int block = 0; block < blocks; ++block) {
             int key = block * QUANT_BLOCK + lane;
             bool valid = key < prompt;
@@ -305,7 +312,8 @@ __device__ __forceinline__ void attend_slots(const Row *rows, const Sequence *se
             for (int g = 0; g < GROUP; ++g) {
                 float e = valid ? exp_negative(__fadd_rn(scores[g][key], -max_score[g])) : 0.0f;
                 float scale = causal_weights(e, value_scale, sum[g], &weights[g][key]);
-                if (lane == 0) weight_scales[g][block] = scale;
+                if (lane == 0)
+                    weight_scales[g][block] = scale;
             }
         }
         for (int key = lane; key < own; key += WARP)
@@ -314,7 +322,8 @@ __device__ __forceinline__ void attend_slots(const Row *rows, const Sequence *se
                 slot_scores[g][key] = exp_negative(fminf(__fadd_rn(slot_scores[g][key], -max_score[g]), 0.0f));
         float mixed[GROUP][2] = {}, own_mixed[GROUP][2] = {};
 #pragma unroll
-        for (int g = 0; g < GROUP; ++g) sum[g] = __shfl_sync(ALL_LANES, sum_16_lanes(sum[g]), 0);
+        for (int g = 0; g < GROUP; ++g)
+            sum[g] = __shfl_sync(ALL_LANES, sum_16_lanes(sum[g]), 0);
         __syncwarp();
         const __half *slot_values = kv.slot_values + size_t(first) * DIM + lane;
 #pragma unroll 4
@@ -379,6 +388,8 @@ extern "C" __global__ void int8_copy_causal(const Fork *forks, int key_heads) {
     for (int i = threadIdx.x; i < DIM * count; i += blockDim.x)
         to.causal_values[size_t(i / count) * fork.to.causal_capacity + i % count] =
             from.causal_values[size_t(i / count) * fork.from.causal_capacity + i % count];
-    for (int i = threadIdx.x; i < count * DIM_BLOCKS; i += blockDim.x) to.causal_scales[i] = from.causal_scales[i];
-    for (int i = threadIdx.x; i < count; i += blockDim.x) to.value_scales[i] = from.value_scales[i];
+    for (int i = threadIdx.x; i < count * DIM_BLOCKS; i += blockDim.x)
+        to.causal_scales[i] = from.causal_scales[i];
+    for (int i = threadIdx.x; i < count; i += blockDim.x)
+        to.value_scales[i] = from.value_scales[i];
 }

@@ -69,11 +69,12 @@ __device__ __forceinline__ void arrive(uint64_t *barrier) {
 
 // Waits until the phase of the barrier with this parity is complete.
 __device__ __forceinline__ void wait_barrier(uint64_t *barrier, int parity) {
-    asm volatile("{\n.reg .pred done;\nWAIT:\n"
-                 "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@done bra DONE;\nbra WAIT;\nDONE:\n}\n" ::"r"(
-                     shared_address(barrier)),
-                 "r"(parity)
-                 : "memory");
+    asm volatile(
+        "{\n.reg .pred done;\nWAIT:\n"
+        "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@done bra DONE;\nbra WAIT;\nDONE:\n}\n" ::"r"(
+            shared_address(barrier)),
+        "r"(parity)
+        : "memory");
 }
 
 // Copies `bytes` contiguous bytes, and counts them at the barrier when they have arrived.
@@ -97,10 +98,10 @@ __device__ __forceinline__ void start_product(int (&c)[32], uint64_t rows, uint6
                  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
                  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, %32, %33, p;\n}\n"
                  : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3]), "=r"(c[4]), "=r"(c[5]), "=r"(c[6]), "=r"(c[7]),
-                   "=r"(c[8]), "=r"(c[9]), "=r"(c[10]), "=r"(c[11]), "=r"(c[12]), "=r"(c[13]), "=r"(c[14]),
-                   "=r"(c[15]), "=r"(c[16]), "=r"(c[17]), "=r"(c[18]), "=r"(c[19]), "=r"(c[20]), "=r"(c[21]),
-                   "=r"(c[22]), "=r"(c[23]), "=r"(c[24]), "=r"(c[25]), "=r"(c[26]), "=r"(c[27]), "=r"(c[28]),
-                   "=r"(c[29]), "=r"(c[30]), "=r"(c[31])
+                   "=r"(c[8]), "=r"(c[9]), "=r"(c[10]), "=r"(c[11]), "=r"(c[12]), "=r"(c[13]), "=r"(c[14]), "=r"(c[15]),
+                   "=r"(c[16]), "=r"(c[17]), "=r"(c[18]), "=r"(c[19]), "=r"(c[20]), "=r"(c[21]), "=r"(c[22]),
+                   "=r"(c[23]), "=r"(c[24]), "=r"(c[25]), "=r"(c[26]), "=r"(c[27]), "=r"(c[28]), "=r"(c[29]),
+                   "=r"(c[30]), "=r"(c[31])
                  : "l"(rows), "l"(weights));
     asm volatile("wgmma.commit_group.sync.aligned;\n" ::: "memory");
 }
@@ -109,7 +110,8 @@ __device__ __forceinline__ void start_product(int (&c)[32], uint64_t rows, uint6
 template <int N> __device__ __forceinline__ void wait_product(int (&c)[32]) {
     asm volatile("wgmma.wait_group.sync.aligned %0;\n" ::"n"(N) : "memory");
 #pragma unroll
-    for (int i = 0; i < 32; ++i) asm volatile("" : "+r"(c[i])::"memory");
+    for (int i = 0; i < 32; ++i)
+        asm volatile("" : "+r"(c[i])::"memory");
 }
 
 // Adds the scaled sums of half a stage to the totals of a tile of 16 rows per warp.
@@ -152,7 +154,8 @@ __device__ __forceinline__ void add_stage(float (&totals)[M_TILES][GEMM_TILES][4
 #pragma unroll
         for (int pair = 0; pair < GEMM_TILES / 2; ++pair) {
             uint32_t b[4];
-            load_matrices(b, chunk(stage.weights.values, 16 * pair + lane % 8 + lane / 16 * 8, 2 * half + lane / 8 % 2));
+            load_matrices(b,
+                          chunk(stage.weights.values, 16 * pair + lane % 8 + lane / 16 * 8, 2 * half + lane / 8 % 2));
             float4 weights = *reinterpret_cast<float4 *>(stage.weights.scales[half][lane % 4] + 4 * pair);
 #pragma unroll
             for (int m = 0; m < M_TILES; ++m) {
@@ -183,9 +186,9 @@ template <int ROWS> __device__ __forceinline__ int output_tiles(const Rows &x, c
     return (x.count + ROWS - 1) / ROWS * (w.outputs / GEMM_COLUMNS);
 }
 
-// Computes x W^T + b in tiles of ROWS rows and 64 outputs, and passes each tile to `write(tile, totals)`. A thread block
-// computes every gridDim.x-th tile. A warp computes 16 * M_TILES rows of a tile: element `i` of `totals[m][n]` is row
-// `16 * m + lane / 4 + 8 * (i / 2)`, output `8 * n + 2 * (lane % 4) + i % 2`.
+// Computes x W^T + b in tiles of ROWS rows and 64 outputs, and passes each tile to `write(tile, totals)`. A thread
+// block computes every gridDim.x-th tile. A warp computes 16 * M_TILES rows of a tile: element `i` of `totals[m][n]` is
+// row `16 * m + lane / 4 + 8 * (i / 2)`, output `8 * n + 2 * (lane % 4) + i % 2`.
 template <int ROWS, int M_TILES, typename Write>
 __device__ __forceinline__ void gemm_tiles(const Rows &x, const Weight &w, Write write) {
     constexpr int THREADS = ROWS / (16 * M_TILES) * WARP;
@@ -196,7 +199,7 @@ __device__ __forceinline__ void gemm_tiles(const Rows &x, const Weight &w, Write
     int steps = x.steps, tiles = output_tiles<ROWS>(x, w);
     auto rows_of = [&](int row) { return x.tiles + size_t(row / TILE_ROWS) * steps; };
     auto weights_of = [&](int output) { return w.tiles + size_t(output / GEMM_COLUMNS) * steps; };
-    auto add_bias = [&](const OutputTile &tile, float(&totals)[M_TILES][GEMM_TILES][4]) {
+    auto add_bias = [&](const OutputTile &tile, float (&totals)[M_TILES][GEMM_TILES][4]) {
 #pragma unroll
         for (int n = 0; n < GEMM_TILES; ++n) {
             int output = tile.output + 8 * n + threadIdx.x % 4 * 2;
@@ -204,7 +207,8 @@ __device__ __forceinline__ void gemm_tiles(const Rows &x, const Weight &w, Write
 #pragma unroll
             for (int m = 0; m < M_TILES; ++m)
 #pragma unroll
-                for (int i = 0; i < 4; ++i) totals[m][n][i] = __fadd_rn(totals[m][n][i], bias[i % 2]);
+                for (int i = 0; i < 4; ++i)
+                    totals[m][n][i] = __fadd_rn(totals[m][n][i], bias[i % 2]);
         }
     };
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -218,18 +222,20 @@ __device__ __forceinline__ void gemm_tiles(const Rows &x, const Weight &w, Write
             asm volatile("fence.mbarrier_init.release.cluster;\n" ::: "memory");
         }
         __syncthreads();
-        // The warps take turns to copy a stage ahead, also those of the next tile. A stage is free once every warp has read
-        // what it had before.
+        // The warps take turns to copy a stage ahead, also those of the next tile. A stage is free once every warp has
+        // read what it had before.
         constexpr int WARPS = THREADS / WARP;
         int copied = 0, copied_step = 0, copied_tile = blockIdx.x;
         auto copy = [&](int warp) {
-            if (copied_tile >= tiles) return;
+            if (copied_tile >= tiles)
+                return;
             if (threadIdx.x == warp * WARP) {
                 int number = copied % GEMM_STAGES;
                 Stage<ROWS> &stage = stages[number];
                 OutputTile tile = output_tile<ROWS>(w, copied_tile);
                 const RowTile &rows = rows_of(tile.row)[copied_step];
-                if (copied >= GEMM_STAGES) wait_barrier(&empty[number], (copied / GEMM_STAGES - 1) % 2);
+                if (copied >= GEMM_STAGES)
+                    wait_barrier(&empty[number], (copied / GEMM_STAGES - 1) % 2);
                 expect_bytes(&full[number], ROWS * (GEMM_DEPTH + 8) + sizeof(WeightTile));
                 if (ROWS == TILE_ROWS) {
                     copy_bulk(stage.rows, &rows, sizeof(RowTile), &full[number]);
@@ -247,7 +253,8 @@ __device__ __forceinline__ void gemm_tiles(const Rows &x, const Weight &w, Write
                 copied_tile += gridDim.x;
             }
         };
-        for (int i = 0; i < GEMM_STAGES - 2; ++i) copy(0);
+        for (int i = 0; i < GEMM_STAGES - 2; ++i)
+            copy(0);
         uint64_t row_matrix = matrix_descriptor(stages[0].rows[threadIdx.x / 128 * 64]);
         uint64_t weight_matrix = matrix_descriptor(stages[0].weights.values[0]);
         int done = 0;
@@ -260,7 +267,8 @@ __device__ __forceinline__ void gemm_tiles(const Rows &x, const Weight &w, Write
                 wait_barrier(&full[number], done / GEMM_STAGES % 2);
                 Stage<ROWS> &stage = stages[number];
                 if constexpr (ROWS == TILE_ROWS && M_TILES == 1) {
-                    // Addresses in descriptors are in units of 16 bytes. The second half of a row begins 32 bytes later.
+                    // Addresses in descriptors are in units of 16 bytes. The second half of a row begins 32 bytes
+                    // later.
                     uint64_t offset = number * (sizeof(Stage<ROWS>) / 16);
                     int sums[2][32];
                     asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory");
@@ -274,7 +282,8 @@ __device__ __forceinline__ void gemm_tiles(const Rows &x, const Weight &w, Write
                     add_stage(totals, stage);
                 }
                 __syncwarp();
-                if (threadIdx.x % WARP == 0) arrive(&empty[number]);
+                if (threadIdx.x % WARP == 0)
+                    arrive(&empty[number]);
             }
             OutputTile tile = output_tile<ROWS>(w, index);
             add_bias(tile, totals);
@@ -296,13 +305,15 @@ __device__ __forceinline__ void gemm_tiles(const Rows &x, const Weight &w, Write
         };
         float totals[M_TILES][GEMM_TILES][4] = {};
         for (int step = 0; step < GEMM_STAGES - 1; ++step) {
-            if (step < steps) copy(step);
+            if (step < steps)
+                copy(step);
             copy_async_commit();
         }
         for (int step = 0; step < steps; ++step) {
             copy_async_wait<GEMM_STAGES - 2>();
             __syncthreads();
-            if (step + GEMM_STAGES - 1 < steps) copy(step + GEMM_STAGES - 1);
+            if (step + GEMM_STAGES - 1 < steps)
+                copy(step + GEMM_STAGES - 1);
             copy_async_commit();
             add_stage(totals, stages[step % GEMM_STAGES]);
         }
@@ -320,22 +331,25 @@ template <int M_TILES> __device__ __forceinline__ int row_of(const OutputTile &t
 
 // out = x W^T + b, or out += x W^T + b if ADD.
 template <int ROWS, int M_TILES, bool ADD> __device__ __forceinline__ void gemm(Rows x, Weight w, float *out) {
-    gemm_tiles<ROWS, M_TILES>(x, w, [&](const OutputTile &tile, float(&totals)[M_TILES][GEMM_TILES][4]) {
+    gemm_tiles<ROWS, M_TILES>(x, w, [&](const OutputTile &tile, float (&totals)[M_TILES][GEMM_TILES][4]) {
 #pragma unroll
         for (int m = 0; m < M_TILES; ++m)
 #pragma unroll
             for (int i = 0; i < 4; i += 2) {
                 int row = row_of<M_TILES>(tile, m, i);
-                if (row >= x.count) continue;
+                if (row >= x.count)
+                    continue;
                 float *to_row = out + size_t(row) * w.outputs + tile.output + threadIdx.x % 4 * 2;
                 float2 old[GEMM_TILES];
 #pragma unroll
                 for (int n = 0; n < GEMM_TILES; ++n)
-                    if (ADD) old[n] = *reinterpret_cast<float2 *>(to_row + 8 * n);
+                    if (ADD)
+                        old[n] = *reinterpret_cast<float2 *>(to_row + 8 * n);
 #pragma unroll
                 for (int n = 0; n < GEMM_TILES; ++n) {
                     float2 value = make_float2(totals[m][n][i], totals[m][n][i + 1]);
-                    if (ADD) value = make_float2(__fadd_rn(old[n].x, value.x), __fadd_rn(old[n].y, value.y));
+                    if (ADD)
+                        value = make_float2(__fadd_rn(old[n].x, value.x), __fadd_rn(old[n].y, value.y));
                     *reinterpret_cast<float2 *>(to_row + 8 * n) = value;
                 }
             }
@@ -344,7 +358,7 @@ template <int ROWS, int M_TILES, bool ADD> __device__ __forceinline__ void gemm(
 
 // Quantised silu(gate) * up. The weight interleaves 8 outputs of gate and 8 of up, so a tile has 32 outputs of each.
 template <int ROWS, int M_TILES> __device__ __forceinline__ void gemm_swiglu(Rows x, Weight w, Rows out) {
-    gemm_tiles<ROWS, M_TILES>(x, w, [&](const OutputTile &tile, float(&totals)[M_TILES][GEMM_TILES][4]) {
+    gemm_tiles<ROWS, M_TILES>(x, w, [&](const OutputTile &tile, float (&totals)[M_TILES][GEMM_TILES][4]) {
 #pragma unroll
         for (int m = 0; m < M_TILES; ++m)
 #pragma unroll
@@ -352,7 +366,8 @@ template <int ROWS, int M_TILES> __device__ __forceinline__ void gemm_swiglu(Row
                 float values[GEMM_TILES], max_abs = 0.0f;
 #pragma unroll
                 for (int i = 0; i < GEMM_TILES; ++i) {
-                    float gate = totals[m][i / 2 * 2][2 * half + i % 2], up = totals[m][i / 2 * 2 + 1][2 * half + i % 2];
+                    float gate = totals[m][i / 2 * 2][2 * half + i % 2],
+                          up = totals[m][i / 2 * 2 + 1][2 * half + i % 2];
                     float e = exp_negative(-fabsf(gate));
                     float sigmoid = divide(gate >= 0.0f ? 1.0f : e, __fadd_rn(1.0f, e));
                     values[i] = __fmul_rn(__fmul_rn(gate, sigmoid), up);
@@ -361,7 +376,8 @@ template <int ROWS, int M_TILES> __device__ __forceinline__ void gemm_swiglu(Row
                 max_abs = fmaxf(max_abs, __shfl_xor_sync(ALL_LANES, max_abs, 1));
                 max_abs = fmaxf(max_abs, __shfl_xor_sync(ALL_LANES, max_abs, 2));
                 int row = row_of<M_TILES>(tile, m, 2 * half);
-                if (row >= x.count) continue;
+                if (row >= x.count)
+                    continue;
                 float steps = quant_steps(max_abs);
 #pragma unroll
                 for (int i = 0; i < GEMM_TILES; i += 2) {
@@ -369,7 +385,8 @@ template <int ROWS, int M_TILES> __device__ __forceinline__ void gemm_swiglu(Row
                     *reinterpret_cast<char2 *>(to) =
                         make_char2(quantise(values[i], steps), quantise(values[i + 1], steps));
                 }
-                if (threadIdx.x % 4 == 0) *scale_at(out, row, tile.number) = quant_scale(max_abs);
+                if (threadIdx.x % 4 == 0)
+                    *scale_at(out, row, tile.number) = quant_scale(max_abs);
             }
     });
 }
@@ -379,7 +396,7 @@ template <int ROWS, int M_TILES>
 __device__ __forceinline__ void gemm_argmax(Rows x, Weight w, const uint32_t *masked, const uint32_t *targets,
                                             Argmax *partial, float *target_logits) {
     int parts = w.outputs / GEMM_COLUMNS;
-    gemm_tiles<ROWS, M_TILES>(x, w, [&](const OutputTile &tile, float(&totals)[M_TILES][GEMM_TILES][4]) {
+    gemm_tiles<ROWS, M_TILES>(x, w, [&](const OutputTile &tile, float (&totals)[M_TILES][GEMM_TILES][4]) {
         uint32_t mask[2] = {masked[2 * tile.number], masked[2 * tile.number + 1]};
 #pragma unroll
         for (int m = 0; m < M_TILES; ++m)
@@ -394,8 +411,10 @@ __device__ __forceinline__ void gemm_argmax(Rows x, Weight w, const uint32_t *ma
                     // Ids ascend, so that equal logits keep the smallest.
                     int column = i / 2 * 8 + threadIdx.x % 4 * 2 + i % 2;
                     float logit = totals[m][i / 2][2 * half + i % 2];
-                    if (mask[column / 32] >> column % 32 & 1) logit = -INFINITY;
-                    if (column == target) target_logits[row] = logit;
+                    if (mask[column / 32] >> column % 32 & 1)
+                        logit = -INFINITY;
+                    if (column == target)
+                        target_logits[row] = logit;
                     bool better = logit > first;
                     second = fmaxf(second, better ? first : logit);
                     id = better ? tile.output + column : id;
@@ -416,19 +435,19 @@ __device__ __forceinline__ void gemm_argmax(Rows x, Weight w, const uint32_t *ma
 } // namespace
 
 #define GEMM_KERNELS(SUFFIX, ROWS, M_TILES)                                                                            \
-    extern "C" __global__ void __launch_bounds__(ROWS / (16 * M_TILES) * WARP, ROWS == 128 ? 2 : 6)                                         \
+    extern "C" __global__ void __launch_bounds__(ROWS / (16 * M_TILES) * WARP, ROWS == 128 ? 2 : 6)                    \
         int8_gemm_##SUFFIX(Rows x, Weight w, float *out) {                                                             \
         gemm<ROWS, M_TILES, false>(x, w, out);                                                                         \
     }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(ROWS / (16 * M_TILES) * WARP, ROWS == 128 ? 2 : 6)                                         \
+    extern "C" __global__ void __launch_bounds__(ROWS / (16 * M_TILES) * WARP, ROWS == 128 ? 2 : 6)                    \
         int8_gemm_add_##SUFFIX(Rows x, Weight w, float *out) {                                                         \
         gemm<ROWS, M_TILES, true>(x, w, out);                                                                          \
     }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(ROWS / (16 * M_TILES) * WARP, ROWS == 128 ? 2 : 6)                                         \
+    extern "C" __global__ void __launch_bounds__(ROWS / (16 * M_TILES) * WARP, ROWS == 128 ? 2 : 6)                    \
         int8_gemm_swiglu_##SUFFIX(Rows x, Weight w, Rows out) {                                                        \
         gemm_swiglu<ROWS, M_TILES>(x, w, out);                                                                         \
     }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(ROWS / (16 * M_TILES) * WARP, ROWS == 128 ? 2 : 6)                                         \
+    extern "C" __global__ void __launch_bounds__(ROWS / (16 * M_TILES) * WARP, ROWS == 128 ? 2 : 6)                    \
         int8_gemm_argmax_##SUFFIX(Rows x, Weight w, const uint32_t *masked, const uint32_t *targets, Argmax *partial,  \
                                   float *target_logits) {                                                              \
         gemm_argmax<ROWS, M_TILES>(x, w, masked, targets, partial, target_logits);                                     \

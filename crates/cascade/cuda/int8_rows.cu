@@ -5,24 +5,26 @@
 // Writes the input rows that are tokens to `hidden`, [row][width].
 extern "C" __global__ void int8_embed(const Row *rows, Weight table, float *hidden) {
     uint32_t id = rows[blockIdx.x].input;
-    if (id & VECTOR) return;
+    if (id & VECTOR)
+        return;
     for (int i = threadIdx.x; i < table.inputs; i += blockDim.x) {
         int output = id % GEMM_COLUMNS, column = i % GEMM_DEPTH;
         const WeightTile &tile = table.tiles[size_t(id / GEMM_COLUMNS) * (table.inputs / GEMM_DEPTH) + i / GEMM_DEPTH];
         float scale = tile.scales[column / QUANT_BLOCK][output % 8 / 2][output / 8 * 2 + output % 2];
-        hidden[size_t(blockIdx.x) * table.inputs + i] = __fmul_rn(
-            __int2float_rn(tile.values[output][permuted(output, column / 16) + column % 16]), scale);
+        hidden[size_t(blockIdx.x) * table.inputs + i] =
+            __fmul_rn(__int2float_rn(tile.values[output][permuted(output, column / 16) + column % 16]), scale);
     }
 }
 
-// RMSNorm of one row per warp. `select` lists the rows to normalise, or is null for all of them. Writes quantised rows, or
-// f32 rows if `floats` is not null. BLOCKS is the number of blocks of 32 columns, if it is known at compile time.
+// RMSNorm of one row per warp. `select` lists the rows to normalise, or is null for all of them. Writes quantised rows,
+// or f32 rows if `floats` is not null. BLOCKS is the number of blocks of 32 columns, if it is known at compile time.
 template <int BLOCKS>
 __device__ __forceinline__ void rms_norm(const float *__restrict__ hidden, const uint32_t *select,
                                          const float *__restrict__ weight, int width, float epsilon, const Rows &out,
                                          float *floats) {
     int number = (blockIdx.x * blockDim.x + threadIdx.x) / WARP, lane = threadIdx.x % WARP;
-    if (number >= out.count) return;
+    if (number >= out.count)
+        return;
     int blocks = BLOCKS ? BLOCKS : width / QUANT_BLOCK;
     const float *x = hidden + size_t(select ? select[number] : number) * width + lane;
     float values[BLOCKS ? BLOCKS : 1], weights[BLOCKS ? BLOCKS : 1];
@@ -62,12 +64,14 @@ __device__ __forceinline__ void rms_norm(const float *__restrict__ hidden, const
             max_abs = lane == block - first ? of_block : max_abs;
         }
         float steps = quant_steps(max_abs);
-        if (first + lane < blocks) *scale_at(out, number, first + lane) = quant_scale(max_abs);
+        if (first + lane < blocks)
+            *scale_at(out, number, first + lane) = quant_scale(max_abs);
 #pragma unroll
         for (int block = first; block < (BLOCKS ? BLOCKS : min(blocks, first + WARP)); ++block)
             *value_at(out, number, block * QUANT_BLOCK + lane) =
                 quantise(normed(block), __shfl_sync(ALL_LANES, steps, block - first));
-        if (BLOCKS) break;
+        if (BLOCKS)
+            break;
     }
 }
 

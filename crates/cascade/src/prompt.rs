@@ -82,8 +82,8 @@ impl WindowLayout {
         positions.split_off(self.prompt.prefix)
     }
 
-    /// Returns the tokens of `suffix` that are prompt rows: all of them, except the last in the published layout, which is
-    /// slot 0.
+    /// Returns the tokens of `suffix` that are prompt rows: all of them, except the last in the published layout, which
+    /// is slot 0.
     pub(crate) fn suffix_rows(&self, suffix: &[u32]) -> Vec<u32> {
         suffix[..self.blocks.prompt - self.prompt.prefix - self.prompt.latents].to_vec()
     }

@@ -1,8 +1,8 @@
 //! The Qwen2 network, for both stages and both checkpoint layouts.
 //!
 //! A [`Network`] runs on one device. It takes the new rows of several sequences, packed without padding, and returns
-//! what the caller needs of their last rows: hidden states, logits, or the argmax. No tensor crosses this trait, so each
-//! backend keeps its data on its device, in its own layout. Norms and linear layers compute every row
+//! what the caller needs of their last rows: hidden states, logits, or the argmax. No tensor crosses this trait, so
+//! each backend keeps its data on its device, in its own layout. Norms and linear layers compute every row
 //! independently. Only attention needs to know which sequence a row belongs to. The network follows Qwen2 as in
 //! transformers 4.49, which the published code uses.
 //!

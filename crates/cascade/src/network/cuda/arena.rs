@@ -82,13 +82,13 @@ impl Arena {
         Ok(values)
     }
 
-    /// Copies `values` to the buffer at `planned`.
-    pub(super) fn upload(&mut self, planned: Planned, values: &[u32]) -> Result<(), Error> {
-        let Some(bytes) = &mut self.bytes else { return Ok(()) };
+    /// Copies `values`, words or floats, to the buffer at `planned`.
+    pub(super) fn upload<T: DeviceRepr>(&mut self, planned: Planned, values: &[T]) -> Result<(), Error> {
+        let Some(bytes) = self.bytes.as_mut().filter(|_| !values.is_empty()) else { return Ok(()) };
         let mut to = bytes.slice_mut(planned.0..planned.0 + size_of_val(values));
-        // SAFETY: the range has as many values of four bytes, aligned to `ALIGNMENT`.
+        // SAFETY: the range has as many values of `T`, aligned to `ALIGNMENT`.
         #[allow(unsafe_code)]
-        let to = unsafe { to.transmute_mut::<u32>(values.len()) };
+        let to = unsafe { to.transmute_mut::<T>(values.len()) };
         if let Some(mut to) = to {
             self.stream.memcpy_htod(values, &mut to)?;
         }

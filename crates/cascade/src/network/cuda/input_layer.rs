@@ -109,7 +109,7 @@ impl DeviceInputLayer {
         let to = plan.add::<f32>(count * width);
         let base = arena.reserve(&plan)?;
         arena.upload(words, &described.words)?;
-        arena.upload(from, &latents.iter().map(|x| x.to_bits()).collect::<Vec<_>>())?;
+        arena.upload(from, latents)?;
         self.write(card, &described, base.at(words), base.at(from), width, base.at(to))?;
         arena.download(to, count * width)
     }

@@ -15,6 +15,7 @@ mod input_layer;
 mod int8;
 mod kernels;
 mod pass;
+mod rotary;
 mod weight;
 
 use std::sync::Arc;

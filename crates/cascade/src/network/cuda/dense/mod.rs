@@ -17,6 +17,7 @@ use cudarc::driver::{CudaSlice, DevicePtr};
 use super::arena::{Arena, Base, Plan, Planned};
 use super::kernels::launch;
 use super::pass::Described;
+use super::rotary::RotaryTable;
 use super::{Card, DeviceInputLayer};
 use crate::Error;
 use crate::checkpoint::{NetworkConfig, Weights};
@@ -35,8 +36,6 @@ const FLASH_THREADS: usize = 128;
 const FLASH_KEYS: usize = 64;
 /// Maximum bytes of logits that are computed at once.
 const LOGIT_BYTES_MAX: usize = 1 << 29;
-/// Positions of the first rotary table. It grows if a pass has later ones.
-const POSITIONS: usize = 4096;
 
 /// A Qwen2 network with dense weights, on a GPU.
 pub(super) struct DenseNetwork {
@@ -51,7 +50,6 @@ pub(super) struct DenseNetwork {
     input: DeviceInputLayer,
     /// A bit per vocabulary id, set for ids that the argmax excludes.
     masked: CudaSlice<u32>,
-    frequencies: Vec<f32>,
     heads: Heads,
     config: NetworkConfig,
     state: Mutex<State>,
@@ -61,9 +59,7 @@ pub(super) struct DenseNetwork {
 struct State {
     arena: Arena,
     blas: CudaBlas,
-    /// `[position][cosines, sines][dim / 2]`
-    rotary: CudaSlice<f32>,
-    positions: usize,
+    rotary: RotaryTable,
 }
 
 /// Buffers of a pass.
@@ -108,7 +104,10 @@ impl DenseNetwork {
         let dim = config.head_dim();
         let frequency = |i: usize| 1.0 / config.rope_theta.powf((2 * i) as f32 / dim as f32);
         let frequencies: Vec<f32> = (0..dim / 2).map(frequency).collect();
-        let rotary = stream.clone_htod(&rotary_table(&frequencies, POSITIONS))?;
+        let rotary = RotaryTable::new(stream, move |position| {
+            let angles = || frequencies.iter().map(|frequency| position as f32 * frequency);
+            angles().map(f32::cos).chain(angles().map(f32::sin)).collect()
+        })?;
         let blas = CudaBlas::new(stream.clone())?;
         Ok(Self {
             precision,
@@ -119,10 +118,9 @@ impl DenseNetwork {
             norm: load.f32s("model.norm.weight")?,
             input: DeviceInputLayer::load(card, input)?,
             masked: super::mask(card, config.vocabulary, &masked)?,
-            frequencies,
             heads: Heads { query: config.heads, key: config.kv_heads, dim },
             config: config.clone(),
-            state: Mutex::new(State { arena: Arena::new(stream.clone()), blas, rotary, positions: POSITIONS }),
+            state: Mutex::new(State { arena: Arena::new(stream.clone()), blas, rotary }),
             card: card.clone(),
         })
     }
@@ -157,17 +155,10 @@ impl DenseNetwork {
             logits: plan.add::<f32>(logits.min(described.outputs.count) * self.config.vocabulary),
         };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if described.positions > state.positions {
-            state.positions = described.positions.next_power_of_two();
-            let table = rotary_table(&self.frequencies, state.positions);
-            state.rotary = self.card.stream().clone_htod(&table)?;
-        }
+        state.rotary.cover(described.positions)?;
         let base = state.arena.reserve(&plan)?;
         state.arena.upload(buffers.words, &described.words)?;
-        if !described.latents.is_empty() {
-            let latents: Vec<u32> = described.latents.iter().map(|x| x.to_bits()).collect();
-            state.arena.upload(buffers.latents, &latents)?;
-        }
+        state.arena.upload(buffers.latents, &described.latents)?;
         let finished = Finished { state, base, described, buffers };
         self.copy_prefixes(pass)?;
         self.input(&finished)?;
@@ -243,7 +234,7 @@ impl DenseNetwork {
                 sequences,
                 wide,
                 bias,
-                state.rotary.device_ptr(stream).0,
+                state.rotary.address(),
                 number as i32,
                 heads,
                 key_heads,
@@ -377,15 +368,4 @@ enum Output {
     Floats,
     /// Added to f32 rows.
     Added,
-}
-
-/// Returns the rotary table for the positions below `positions`.
-fn rotary_table(frequencies: &[f32], positions: usize) -> Vec<f32> {
-    let mut table = Vec::with_capacity(positions * 2 * frequencies.len());
-    for position in 0..positions {
-        let angles = || frequencies.iter().map(move |frequency| position as f32 * frequency);
-        table.extend(angles().map(f32::cos));
-        table.extend(angles().map(f32::sin));
-    }
-    table
 }

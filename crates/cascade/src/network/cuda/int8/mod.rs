@@ -14,6 +14,7 @@ use cudarc::driver::{CudaSlice, DevicePtr, DeviceRepr};
 use super::arena::{Arena, Base, Plan, Planned};
 use super::kernels::launch;
 use super::pass::Described;
+use super::rotary::RotaryTable;
 use super::weight::{self, Int8Weight, Order, QUANT_BLOCK, TILE, vector};
 use super::{Card, DeviceInputLayer};
 use crate::Error;
@@ -39,8 +40,6 @@ const ROW_THREADS: usize = 64;
 const SLOT_THREADS: usize = 256;
 /// Warps per block of causal attention, whose shared memory is per warp.
 const CAUSAL_WARPS: usize = 4;
-/// Positions of the first rotary table. It grows if a pass has later ones.
-const POSITIONS: usize = 4096;
 
 /// Returns true if the kernels support the head width and every matrix of a stage.
 pub(super) fn supports(weights: &Weights, config: &NetworkConfig) -> bool {
@@ -58,7 +57,6 @@ pub(super) struct Int8Network {
     input: DeviceInputLayer,
     /// A bit per vocabulary id, set for ids that the argmax excludes.
     masked: CudaSlice<u32>,
-    rotary_frequencies: Vec<f64>,
     heads: Heads,
     config: NetworkConfig,
     state: Mutex<State>,
@@ -67,9 +65,7 @@ pub(super) struct Int8Network {
 /// Memory that passes reuse.
 struct State {
     arena: Arena,
-    /// `[position][cosines, sines][HEAD_DIM / 2]`
-    rotary: CudaSlice<f32>,
-    positions: usize,
+    rotary: RotaryTable,
 }
 
 /// Buffers of a pass.
@@ -138,7 +134,11 @@ impl Int8Network {
         let (dim, theta) = (config.head_dim(), f64::from(config.rope_theta));
         let frequency = |i: usize| libm::pow(theta, -((2 * i) as f64) / dim as f64);
         let rotary_frequencies: Vec<f64> = (0..dim / 2).map(frequency).collect();
-        let rotary = stream.clone_htod(&rotary_table(&rotary_frequencies, POSITIONS))?;
+        // The cosines and sines have the bits of the CPU kernels, because the `libm` crate computes both.
+        let rotary = RotaryTable::new(stream, move |position| {
+            let angles = || rotary_frequencies.iter().map(|frequency| position as f64 * frequency);
+            angles().map(libm::cos).chain(angles().map(libm::sin)).map(|x| x as f32).collect()
+        })?;
         Ok(Self {
             embedding,
             lm_head,
@@ -146,10 +146,9 @@ impl Int8Network {
             norm: stream.clone_htod(&vector(weights, "model.norm.weight")?)?,
             input: DeviceInputLayer::load(card, input)?,
             masked: super::mask(card, config.vocabulary, &masked)?,
-            rotary_frequencies,
             heads: Heads { query: config.heads, key: config.kv_heads, dim },
             config: config.clone(),
-            state: Mutex::new(State { arena: Arena::new(stream.clone()), rotary, positions: POSITIONS }),
+            state: Mutex::new(State { arena: Arena::new(stream.clone()), rotary }),
             card: card.clone(),
         })
     }
@@ -178,17 +177,10 @@ impl Int8Network {
         };
         let [out, scratch] = result_words(described.outputs.count).map(|words| plan.add::<u32>(words));
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if described.positions > state.positions {
-            state.positions = described.positions.next_power_of_two();
-            let table = rotary_table(&self.rotary_frequencies, state.positions);
-            state.rotary = self.card.stream().clone_htod(&table)?;
-        }
+        state.rotary.cover(described.positions)?;
         let base = state.arena.reserve(&plan)?;
         state.arena.upload(buffers.words, &described.words)?;
-        let latents: Vec<u32> = described.latents.iter().map(|x| x.to_bits()).collect();
-        if !latents.is_empty() {
-            state.arena.upload(buffers.latents, &latents)?;
-        }
+        state.arena.upload(buffers.latents, &described.latents)?;
         let finished = Finished { state, base, described, buffers, out, scratch };
         self.copy_prefixes(&finished)?;
         self.input(&finished)?;
@@ -245,7 +237,7 @@ impl Int8Network {
         let quantised = RowsArgument::new(base.at(buffers.rows), rows.count, self.config.hidden);
         let (heads, key_heads) = (self.heads.query as i32, self.heads.key as i32);
         let sequences = described.sequences.at(words);
-        let rotary = state.rotary.device_ptr(stream).0;
+        let rotary = state.rotary.address();
 
         self.rms_norm(hidden, 0, &layer.input_norm, quantised, 0)?;
         self.gemm(&layer.qkv, quantised, qkv, false)?;
@@ -398,16 +390,4 @@ impl Int8Network {
         self.rms_norm(base.at(buffers.hidden), select, &self.norm, to, 0)?;
         Ok(to)
     }
-}
-
-/// Returns the rotary table for the positions below `positions`. The cosines and sines have the bits of the CPU
-/// kernels, because the `libm` crate computes both.
-fn rotary_table(frequencies: &[f64], positions: usize) -> Vec<f32> {
-    let mut table = Vec::with_capacity(positions * 2 * frequencies.len());
-    for position in 0..positions {
-        let angles = || frequencies.iter().map(move |frequency| position as f64 * frequency);
-        table.extend(angles().map(|angle| libm::cos(angle) as f32));
-        table.extend(angles().map(|angle| libm::sin(angle) as f32));
-    }
-    table
 }
