@@ -58,6 +58,15 @@ struct Argmax {
     float target;
 };
 
+// Every kernel calls this before it reads what earlier kernels wrote, or writes what they read. Lets the next kernel
+// start, which then waits here itself, and waits until all earlier kernels have finished. On cards before Hopper,
+// kernels start one after the other anyway.
+__device__ __forceinline__ void await_earlier_kernels() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;\ngriddepcontrol.wait;\n" ::: "memory");
+#endif
+}
+
 // The shared memory of a thread block whose size the launch sets.
 __device__ __forceinline__ unsigned char *dynamic_shared() {
     extern __shared__ __align__(16) unsigned char shared_bytes[];
@@ -83,13 +92,13 @@ __device__ __forceinline__ float warp_max_positive(float x) {
 
 __device__ __forceinline__ void copy_async_16(void *shared, const void *global) {
     unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(to), "l"(global));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(to), "l"(global) : "memory");
 }
 
-__device__ __forceinline__ void copy_async_commit() { asm volatile("cp.async.commit_group;\n"); }
+__device__ __forceinline__ void copy_async_commit() { asm volatile("cp.async.commit_group;\n" ::: "memory"); }
 
 template <int N> __device__ __forceinline__ void copy_async_wait() {
-    asm volatile("cp.async.wait_group %0;\n" ::"n"(N));
+    asm volatile("cp.async.wait_group %0;\n" ::"n"(N) : "memory");
 }
 
 __device__ __forceinline__ void load_matrices(uint32_t (&r)[4], const void *shared) {

@@ -1,29 +1,8 @@
 // The network with dense weights in f32, f16 or bf16. cuBLAS computes the linear layers. The residual stream is f32.
 
-#include "common.cuh"
+#include "dense.cuh"
 
 namespace {
-
-template <typename T> __device__ __forceinline__ float to_float(T x);
-template <> __device__ __forceinline__ float to_float(float x) { return x; }
-template <> __device__ __forceinline__ float to_float(__half x) { return __half2float(x); }
-template <> __device__ __forceinline__ float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
-
-template <typename T> __device__ __forceinline__ T from_float(float x);
-template <> __device__ __forceinline__ float from_float(float x) { return x; }
-template <> __device__ __forceinline__ __half from_float(float x) { return __float2half_rn(x); }
-template <> __device__ __forceinline__ __nv_bfloat16 from_float(float x) { return __float2bfloat16_rn(x); }
-
-// Sum over the threads of a block of whole warps.
-__device__ __forceinline__ float block_sum(float x) {
-    __shared__ float sums[WARP];
-    x = warp_sum(x);
-    if (threadIdx.x % WARP == 0)
-        sums[threadIdx.x / WARP] = x;
-    __syncthreads();
-    x = threadIdx.x % WARP < blockDim.x / WARP ? sums[threadIdx.x % WARP] : 0.0f;
-    return warp_sum(x);
-}
 
 // Keys and values of one key head in one layer: [2][place][dim].
 template <typename T>
@@ -40,25 +19,35 @@ template <typename T> __device__ void embed(const Row *rows, const T *table, int
         hidden[size_t(blockIdx.x) * width + i] = to_float(table[size_t(id) * width + i]);
 }
 
-// RMSNorm of one row per thread block, or per warp if BY_WARP: faster for many rows. Writes f32 rows if `floats` is not
-// null, otherwise rows of T.
+// Four consecutive values of T.
+template <typename T> struct alignas(4 * sizeof(T)) Four {
+    T values[4];
+};
+
+// RMSNorm of one row per thread block, or per warp if BY_WARP: faster for many rows. `width` is a multiple of 8. Writes
+// f32 rows if `floats` is not null, otherwise rows of T.
 template <typename T, bool BY_WARP>
 __device__ __forceinline__ void rms_norm_row(const float *hidden, const uint32_t *select, const float *weight,
                                              int width, float epsilon, int number, T *out, float *floats) {
     const float *x = hidden + size_t(select ? select[number] : number) * width;
-    int first = BY_WARP ? threadIdx.x % WARP : threadIdx.x, step = BY_WARP ? WARP : blockDim.x;
+    int first = 4 * (BY_WARP ? threadIdx.x % WARP : threadIdx.x), step = 4 * (BY_WARP ? WARP : blockDim.x);
     float squares = 0.0f;
 #pragma unroll 4
-    for (int i = first; i < width; i += step)
-        squares += x[i] * x[i];
+    for (int i = first; i < width; i += step) {
+        float4 v = *reinterpret_cast<const float4 *>(x + i);
+        squares += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
+    }
     float scale = rsqrtf((BY_WARP ? warp_sum(squares) : block_sum(squares)) / width + epsilon);
 #pragma unroll 4
     for (int i = first; i < width; i += step) {
-        float y = x[i] * scale * weight[i];
-        if (floats)
-            floats[size_t(number) * width + i] = y;
-        else
-            out[size_t(number) * width + i] = from_float<T>(y);
+        float4 v = *reinterpret_cast<const float4 *>(x + i), w = *reinterpret_cast<const float4 *>(weight + i);
+        v = {v.x * scale * w.x, v.y * scale * w.y, v.z * scale * w.z, v.w * scale * w.w};
+        if (floats) {
+            *reinterpret_cast<float4 *>(floats + size_t(number) * width + i) = v;
+        } else {
+            Four<T> four = {{from_float<T>(v.x), from_float<T>(v.y), from_float<T>(v.z), from_float<T>(v.w)}};
+            *reinterpret_cast<Four<T> *>(out + size_t(number) * width + i) = four;
+        }
     }
 }
 
@@ -109,112 +98,129 @@ __device__ void append(const Row *rows, const Sequence *sequences, T *qkv, const
     }
 }
 
-// Eight consecutive values of T.
-template <typename T> struct alignas(8 * sizeof(T)) Eight {
-    T values[8];
-};
-
 // out = silu(gate) * up for rows [gate, up] of `width` values each, a multiple of 8.
 template <typename T> __device__ void swiglu(const T *gate_up, int width, size_t count, T *out) {
-    using Values = Eight<T>;
-    for (size_t i = (size_t(blockIdx.x) * blockDim.x + threadIdx.x) * 8; i < count * width;
-         i += size_t(gridDim.x) * blockDim.x * 8) {
+    constexpr int VALUES = Chunk<T>::COUNT;
+    for (size_t i = (size_t(blockIdx.x) * blockDim.x + threadIdx.x) * VALUES; i < count * width;
+         i += size_t(gridDim.x) * blockDim.x * VALUES) {
         const T *row = gate_up + i / width * 2 * width + i % width;
-        Values gate = *reinterpret_cast<const Values *>(row), up = *reinterpret_cast<const Values *>(row + width);
+        Chunk<T> gate = *reinterpret_cast<const Chunk<T> *>(row), up = *reinterpret_cast<const Chunk<T> *>(row + width);
 #pragma unroll
-        for (int k = 0; k < 8; ++k) {
-            float x = to_float(gate.values[k]);
-            gate.values[k] = from_float<T>(x / (1.0f + __expf(-x)) * to_float(up.values[k]));
-        }
-        *reinterpret_cast<Values *>(out + i) = gate;
+        for (int k = 0; k < VALUES; ++k)
+            gate.values[k] = from_float<T>(silu(to_float(gate.values[k])) * to_float(up.values[k]));
+        *reinterpret_cast<Chunk<T> *>(out + i) = gate;
     }
 }
 
-constexpr int ATTEND_WARPS = 8;
-constexpr int DIMS_PER_LANE_MAX = 8;
+constexpr int ATTEND_THREADS = 384;
+// Keys that a group of lanes loads at once.
+constexpr int ATTEND_KEYS = 4;
 
-// Attention of one row and query head per thread block, for every attention pattern and head width up to 256. Each warp
-// takes every ATTEND_WARPS-th chunk of 32 keys; the block combines their results.
+// Attention of one row and query head per thread block, for every attention pattern. A head is at most 32 chunks wide.
+// A group of lanes, with one chunk of the head each, takes ATTEND_KEYS keys at a time; the block combines the groups'
+// results.
 template <typename T>
 __device__ void attend(const Row *rows, const Sequence *sequences, const uint32_t *select, int layer, int heads,
                        int key_heads, int dim, const T *qkv, T *out) {
-    __shared__ float query[WARP * DIMS_PER_LANE_MAX];
-    __shared__ float maxima[ATTEND_WARPS], sums[ATTEND_WARPS], mixed[ATTEND_WARPS][WARP * DIMS_PER_LANE_MAX];
+    constexpr int VALUES = Chunk<T>::COUNT;
+    // Of each group: maximum score, sum of weights, weighted sum of values.
+    __shared__ float maxima[ATTEND_THREADS], sums[ATTEND_THREADS], mixed[ATTEND_THREADS * VALUES];
     uint32_t number = select[blockIdx.x];
     int head = blockIdx.y, key_head = head / (heads / key_heads);
-    int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
     Row row = rows[number];
     const Sequence sequence = sequences[row.sequence];
-    const T *keys = head_kv<T>(sequence, layer, key_heads, key_head, dim, false);
-    const T *values = head_kv<T>(sequence, layer, key_heads, key_head, dim, true);
-    const T *q = qkv + (size_t(number) * (heads + 2 * key_heads) + head) * dim;
-    float scale = rsqrtf(float(dim));
-    for (int i = threadIdx.x; i < dim; i += blockDim.x)
-        query[i] = to_float(q[i]) * scale;
-    __syncthreads();
+    // Lanes per group: a power of two.
+    int lanes = 1 << (32 - __clz((dim - 1) / VALUES));
+    int groups = ATTEND_THREADS / lanes, group = threadIdx.x / lanes, column = threadIdx.x % lanes * VALUES;
+    bool active = column < dim;
+    const T *keys = head_kv<T>(sequence, layer, key_heads, key_head, dim, false) + column;
+    const T *values = head_kv<T>(sequence, layer, key_heads, key_head, dim, true) + column;
+    float query[VALUES] = {}, own[VALUES] = {};
+    if (active) {
+        const T *from = qkv + (size_t(number) * (heads + 2 * key_heads) + head) * dim + column;
+        Chunk<T> chunk = *reinterpret_cast<const Chunk<T> *>(from);
+        float scale = rsqrtf(float(dim));
+#pragma unroll
+        for (int i = 0; i < VALUES; ++i)
+            query[i] = to_float(chunk.values[i]) * scale;
+    }
     // A slot attends to the prompt, then to its own block from `first` on.
     bool slot = row.place >= sequence.prompt;
     int shared_rows = slot ? sequence.prompt : row.place + 1;
     int first = slot ? row.place - (row.place - sequence.prompt) % sequence.block : 0;
     int visible = shared_rows + (slot ? row.place - first + 1 : 0);
-    float max_score = -INFINITY, sum = 0.0f, own[DIMS_PER_LANE_MAX] = {};
-    for (int chunk = warp * WARP; chunk < visible; chunk += ATTEND_WARPS * WARP) {
-        int index = chunk + lane, count = min(WARP, visible - chunk);
-        int place = index < shared_rows ? index : first + index - shared_rows;
-        float score = -INFINITY;
-        if (index < visible) {
-            const T *key = keys + size_t(place) * dim;
-            score = 0.0f;
-#pragma unroll 8
-            for (int i = 0; i < dim; ++i)
-                score += query[i] * to_float(key[i]);
+    float max_score = -INFINITY, sum = 0.0f;
+    for (int start = group * ATTEND_KEYS; start < visible; start += groups * ATTEND_KEYS) {
+        Chunk<T> key[ATTEND_KEYS], value[ATTEND_KEYS];
+        float scores[ATTEND_KEYS], larger = max_score;
+#pragma unroll
+        for (int k = 0; k < ATTEND_KEYS; ++k) {
+            // Keys from `visible` on repeat the last key. They get no weight.
+            int index = min(start + k, visible - 1);
+            size_t place = index < shared_rows ? index : first + index - shared_rows;
+            key[k] = active ? *reinterpret_cast<const Chunk<T> *>(keys + place * dim) : Chunk<T>{};
+            value[k] = active ? *reinterpret_cast<const Chunk<T> *>(values + place * dim) : Chunk<T>{};
         }
-        float larger = fmaxf(max_score, warp_max(score)), shrink = __expf(max_score - larger);
-        float weight = index < visible ? __expf(score - larger) : 0.0f;
+#pragma unroll
+        for (int k = 0; k < ATTEND_KEYS; ++k) {
+            scores[k] = 0.0f;
+#pragma unroll
+            for (int i = 0; i < VALUES; ++i)
+                scores[k] += query[i] * to_float(key[k].values[i]);
+            unsigned mask = lanes == WARP ? ALL_LANES : ((1u << lanes) - 1) << (threadIdx.x % WARP / lanes * lanes);
+            for (int offset = lanes / 2; offset > 0; offset /= 2)
+                scores[k] += __shfl_xor_sync(mask, scores[k], offset);
+            if (start + k >= visible)
+                scores[k] = -INFINITY;
+            larger = fmaxf(larger, scores[k]);
+        }
+        float shrink = __expf(max_score - larger);
         max_score = larger;
-        sum = sum * shrink + warp_sum(weight);
+        sum *= shrink;
 #pragma unroll
-        for (int i = 0; i < DIMS_PER_LANE_MAX; ++i)
+        for (int i = 0; i < VALUES; ++i)
             own[i] *= shrink;
-        for (int key = 0; key < count; ++key) {
-            float w = __shfl_sync(ALL_LANES, weight, key);
-            const T *value = values + size_t(__shfl_sync(ALL_LANES, place, key)) * dim;
 #pragma unroll
-            for (int i = 0; i < DIMS_PER_LANE_MAX; ++i)
-                if (i * WARP + lane < dim)
-                    own[i] += w * to_float(value[i * WARP + lane]);
+        for (int k = 0; k < ATTEND_KEYS; ++k) {
+            float weight = __expf(scores[k] - larger);
+            sum += weight;
+#pragma unroll
+            for (int i = 0; i < VALUES; ++i)
+                own[i] += weight * to_float(value[k].values[i]);
         }
     }
-    if (lane == 0) {
-        maxima[warp] = max_score;
-        sums[warp] = sum;
+    if (column == 0) {
+        maxima[group] = max_score;
+        sums[group] = sum;
     }
 #pragma unroll
-    for (int i = 0; i < DIMS_PER_LANE_MAX; ++i)
-        mixed[warp][i * WARP + lane] = own[i];
+    for (int i = 0; i < VALUES; ++i)
+        mixed[threadIdx.x * VALUES + i] = own[i];
     __syncthreads();
-    for (int w = 0; w < ATTEND_WARPS; ++w)
-        max_score = fmaxf(max_score, maxima[w]);
+    for (int g = 0; g < groups; ++g)
+        max_score = fmaxf(max_score, maxima[g]);
     for (int i = threadIdx.x; i < dim; i += blockDim.x) {
         float total = 0.0f, denominator = 0.0f;
-        for (int w = 0; w < ATTEND_WARPS; ++w) {
-            float shrink = __expf(maxima[w] - max_score);
-            total += mixed[w][i] * shrink;
-            denominator += sums[w] * shrink;
+        for (int g = 0; g < groups; ++g) {
+            float shrink = __expf(maxima[g] - max_score);
+            total += mixed[g * lanes * VALUES + i] * shrink;
+            denominator += sums[g] * shrink;
         }
         out[(size_t(number) * heads + head) * dim + i] = from_float<T>(total / denominator);
     }
 }
 
-// Argmax of one row of logits per thread block. Bit `id` of `masked` excludes an id.
+// Argmax of part `blockIdx.y` of a row of logits per thread block, to `partial`, [row][gridDim.y]. Bit `id` of `masked`
+// excludes an id. Copies the logits of `targets`, if not null, to `target_logits`.
 __device__ void argmax(const float *logits, int vocabulary, const uint32_t *masked, const uint32_t *targets,
-                       Argmax *out) {
+                       Argmax *partial, float *target_logits) {
     __shared__ float firsts[WARP], seconds[WARP];
     __shared__ uint32_t ids[WARP];
     const float *row = logits + size_t(blockIdx.x) * vocabulary;
     float first = -INFINITY, second = -INFINITY;
     uint32_t id = ALL_LANES;
-    for (int i = threadIdx.x; i < vocabulary; i += blockDim.x)
+#pragma unroll 4
+    for (int i = blockIdx.y * blockDim.x + threadIdx.x; i < vocabulary; i += gridDim.y * blockDim.x)
         if (!(masked[i / 32] >> i % 32 & 1))
             merge_argmax(first, id, second, row[i], i, -INFINITY);
     auto merge_warp = [&]() {
@@ -239,8 +245,11 @@ __device__ void argmax(const float *logits, int vocabulary, const uint32_t *mask
     second = valid ? seconds[lane] : -INFINITY;
     id = valid ? ids[lane] : ALL_LANES;
     merge_warp();
-    if (lane == 0)
-        out[blockIdx.x] = {id, first, second, targets ? row[targets[blockIdx.x]] : -INFINITY};
+    if (lane > 0)
+        return;
+    partial[size_t(blockIdx.x) * gridDim.y + blockIdx.y] = {id, first, second, -INFINITY};
+    if (targets && blockIdx.y == 0)
+        target_logits[blockIdx.x] = row[targets[blockIdx.x]];
 }
 
 // Two floats as two values of T in one register.
@@ -407,24 +416,29 @@ __device__ void flash(const Row *rows, const Sequence *sequences, const Tile *ti
 
 #define DENSE_KERNELS(SUFFIX, T)                                                                                       \
     extern "C" __global__ void dense_embed_##SUFFIX(const Row *rows, const T *table, int width, float *hidden) {       \
+        await_earlier_kernels();                                                                                       \
         embed<T>(rows, table, width, hidden);                                                                          \
     }                                                                                                                  \
     extern "C" __global__ void dense_rms_norm_##SUFFIX(const float *hidden, const uint32_t *select,                    \
                                                        const float *weight, int width, float epsilon, int count,       \
                                                        T *out, float *floats) {                                        \
+        await_earlier_kernels();                                                                                       \
         rms_norm<T>(hidden, select, weight, width, epsilon, count, out, floats);                                       \
     }                                                                                                                  \
     extern "C" __global__ void dense_append_##SUFFIX(const Row *rows, const Sequence *sequences, T *qkv,               \
                                                      const float *bias, const float *rotary, int layer, int heads,     \
                                                      int key_heads, int dim, int count, int per_warp) {                \
+        await_earlier_kernels();                                                                                       \
         append<T>(rows, sequences, qkv, bias, rotary, layer, heads, key_heads, dim, count, per_warp);                  \
     }                                                                                                                  \
-    extern "C" __global__ void dense_attend_##SUFFIX(const Row *rows, const Sequence *sequences,                       \
-                                                     const uint32_t *select, int layer, int heads, int key_heads,      \
-                                                     int dim, const T *qkv, T *out) {                                  \
+    extern "C" __global__ void __launch_bounds__(ATTEND_THREADS, 2)                                                    \
+        dense_attend_##SUFFIX(const Row *rows, const Sequence *sequences, const uint32_t *select, int layer,           \
+                              int heads, int key_heads, int dim, const T *qkv, T *out) {                               \
+        await_earlier_kernels();                                                                                       \
         attend<T>(rows, sequences, select, layer, heads, key_heads, dim, qkv, out);                                    \
     }                                                                                                                  \
     extern "C" __global__ void dense_swiglu_##SUFFIX(const T *gate_up, int width, size_t count, T *out) {              \
+        await_earlier_kernels();                                                                                       \
         swiglu<T>(gate_up, width, count, out);                                                                         \
     }
 
@@ -436,6 +450,7 @@ DENSE_KERNELS(bf16, __nv_bfloat16)
     extern "C" __global__ void __launch_bounds__(128)                                                                  \
         NAME(const Row *rows, const Sequence *sequences, const Tile *tiles, int layer, int heads, int key_heads,       \
              const T *qkv, T *out) {                                                                                   \
+        await_earlier_kernels();                                                                                       \
         flash<T, DIM>(rows, sequences, tiles, layer, heads, key_heads, qkv, out);                                      \
     }
 
@@ -445,6 +460,7 @@ FLASH_KERNEL(dense_flash_bf16_64, __nv_bfloat16, 64)
 FLASH_KERNEL(dense_flash_bf16_128, __nv_bfloat16, 128)
 
 extern "C" __global__ void dense_argmax(const float *logits, int vocabulary, const uint32_t *masked,
-                                        const uint32_t *targets, Argmax *out) {
-    argmax(logits, vocabulary, masked, targets, out);
+                                        const uint32_t *targets, Argmax *partial, float *target_logits) {
+    await_earlier_kernels();
+    argmax(logits, vocabulary, masked, targets, partial, target_logits);
 }

@@ -112,6 +112,7 @@ __device__ __forceinline__ void write_head(float a, float b, const Rows &out, in
 extern "C" __global__ void int8_append(const Row *rows, const Sequence *sequences, const float *__restrict__ qkv,
                                        const float *__restrict__ rotary, int layer, int heads, int key_heads, int count,
                                        int8_t *__restrict__ queries, float *__restrict__ query_scales) {
+    await_earlier_kernels();
     int number = (blockIdx.x * blockDim.x + threadIdx.x) / WARP, lane = threadIdx.x % WARP;
     if (number >= count)
         return;
@@ -175,6 +176,7 @@ __device__ __forceinline__ int causal_floats(int rows) { return rows + rows / 4 
 extern "C" __global__ void int8_attend_causal(const Row *rows, const Sequence *sequences, const uint32_t *select,
                                               int count, int layer, int heads, int key_heads, int visible_max,
                                               const int8_t *queries, const float *query_scales, Rows out) {
+    await_earlier_kernels();
     unsigned char *shared = dynamic_shared();
     int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     int item = blockIdx.x * (blockDim.x / WARP) + warp;
@@ -371,6 +373,7 @@ __device__ __forceinline__ void attend_slots(const Row *rows, const Sequence *se
     extern "C" __global__ void __launch_bounds__(256)                                                                  \
         NAME(const Row *rows, const Sequence *sequences, const Tile *tiles, int layer, int heads, int key_heads,       \
              int prompt_max, int block_max, const int8_t *queries, const float *query_scales, Rows out) {              \
+        await_earlier_kernels();                                                                                       \
         attend_slots<GROUP>(rows, sequences, tiles, layer, heads, key_heads, prompt_max, block_max, queries,           \
                             query_scales, out);                                                                        \
     }
@@ -380,6 +383,7 @@ ATTEND_SLOTS(int8_attend_slots_3, 3)
 
 // Copies the first causal rows of KV caches. The grid is [layer and key head][fork].
 extern "C" __global__ void int8_copy_causal(const Fork *forks, int key_heads) {
+    await_earlier_kernels();
     const Fork fork = forks[blockIdx.y];
     int layer = blockIdx.x / key_heads, head = blockIdx.x % key_heads, count = fork.rows;
     HeadKv from = head_kv(fork.from, layer, key_heads, head), to = head_kv(fork.to, layer, key_heads, head);

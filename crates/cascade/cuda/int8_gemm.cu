@@ -437,19 +437,23 @@ __device__ __forceinline__ void gemm_argmax(Rows x, Weight w, const uint32_t *ma
 #define GEMM_KERNELS(SUFFIX, ROWS, M_TILES)                                                                            \
     extern "C" __global__ void __launch_bounds__(ROWS / (16 * M_TILES) * WARP, ROWS == 128 ? 2 : 6)                    \
         int8_gemm_##SUFFIX(Rows x, Weight w, float *out) {                                                             \
+        await_earlier_kernels();                                                                                       \
         gemm<ROWS, M_TILES, false>(x, w, out);                                                                         \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(ROWS / (16 * M_TILES) * WARP, ROWS == 128 ? 2 : 6)                    \
         int8_gemm_add_##SUFFIX(Rows x, Weight w, float *out) {                                                         \
+        await_earlier_kernels();                                                                                       \
         gemm<ROWS, M_TILES, true>(x, w, out);                                                                          \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(ROWS / (16 * M_TILES) * WARP, ROWS == 128 ? 2 : 6)                    \
         int8_gemm_swiglu_##SUFFIX(Rows x, Weight w, Rows out) {                                                        \
+        await_earlier_kernels();                                                                                       \
         gemm_swiglu<ROWS, M_TILES>(x, w, out);                                                                         \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(ROWS / (16 * M_TILES) * WARP, ROWS == 128 ? 2 : 6)                    \
         int8_gemm_argmax_##SUFFIX(Rows x, Weight w, const uint32_t *masked, const uint32_t *targets, Argmax *partial,  \
                                   float *target_logits) {                                                              \
+        await_earlier_kernels();                                                                                       \
         gemm_argmax<ROWS, M_TILES>(x, w, masked, targets, partial, target_logits);                                     \
     }
 

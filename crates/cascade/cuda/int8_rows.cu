@@ -4,6 +4,7 @@
 
 // Writes the input rows that are tokens to `hidden`, [row][width].
 extern "C" __global__ void int8_embed(const Row *rows, Weight table, float *hidden) {
+    await_earlier_kernels();
     uint32_t id = rows[blockIdx.x].input;
     if (id & VECTOR)
         return;
@@ -77,6 +78,7 @@ __device__ __forceinline__ void rms_norm(const float *__restrict__ hidden, const
 
 extern "C" __global__ void int8_rms_norm(const float *hidden, const uint32_t *select, const float *weight, int width,
                                          float epsilon, Rows out, float *floats) {
+    await_earlier_kernels();
     // The width of the default model keeps a row in registers.
     if (width == 576)
         rms_norm<576 / QUANT_BLOCK>(hidden, select, weight, width, epsilon, out, floats);

@@ -5,6 +5,7 @@
 // Merges the partial results of each row, [row][parts]. One warp per row.
 extern "C" __global__ void reduce_argmax(const Argmax *partial, const float *target_logits, int parts, int count,
                                          Argmax *out) {
+    await_earlier_kernels();
     int row = (blockIdx.x * blockDim.x + threadIdx.x) / WARP, lane = threadIdx.x % WARP;
     if (row >= count)
         return;
@@ -30,6 +31,7 @@ constexpr int VECTORS = 8;
 
 extern "C" __global__ void project(const float *x, const uint32_t *to, int count, int inputs, int outputs,
                                    const float *weight, const float *bias, float *hidden) {
+    await_earlier_kernels();
     extern __shared__ float vectors[];
     int first = blockIdx.x * VECTORS, output = blockIdx.y * blockDim.x + threadIdx.x;
     int own = min(VECTORS, count - first);
@@ -55,6 +57,7 @@ extern "C" __global__ void project(const float *x, const uint32_t *to, int count
 // Copies row `from` of `vectors` (a query embedding, say) to row `to` of `hidden`.
 extern "C" __global__ void copy_vectors(const float *vectors, const uint32_t *from, const uint32_t *to, int width,
                                         float *hidden) {
+    await_earlier_kernels();
     for (int i = threadIdx.x; i < width; i += blockDim.x)
         hidden[size_t(to[blockIdx.x]) * width + i] = vectors[size_t(from[blockIdx.x]) * width + i];
 }

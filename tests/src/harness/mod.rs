@@ -13,5 +13,6 @@ pub mod process;
 pub mod proxy;
 pub mod ptrace;
 pub mod quantity;
+pub mod random_checkpoint;
 pub mod raw_http2;
 pub mod wait;

@@ -11,7 +11,7 @@ use c3_cascade::{DecodeWindow, Decoder, Dtype, Latents, Options, Task};
 use safetensors::SafeTensors;
 
 pub use default_layout::default_layout;
-pub use published::published_layout;
+pub use published::{published_layout, published_prompts};
 
 /// Arithmetic that the network computes with: the order and the precision of its operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +76,7 @@ fn max_difference(a: &[f32], b: &[f32]) -> f64 {
 }
 
 /// Returns the Euclidean norm of `a - b` divided by that of `b`. Panics if the lengths differ.
-fn relative_error(a: &[f32], b: &[f32]) -> f64 {
+pub fn relative_error(a: &[f32], b: &[f32]) -> f64 {
     assert_eq!(a.len(), b.len(), "tensors of different lengths");
     let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
     norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied())

@@ -6,11 +6,13 @@ use anyhow::Result;
 use c3_cascade::{Compressor, Decoder, Latents, Options, Source, Task};
 use serde::Deserialize;
 
-use super::{Arithmetic, Vectors, decode, max_difference};
+use super::{Arithmetic, Vectors, decode, max_difference, relative_error};
 use crate::harness::quantity::Quantity;
 
-/// Maximum absolute difference of latents, projections and logits.
+/// Maximum absolute difference of latents, projections and logits in f32.
 const TOLERANCE: f64 = 1e-4;
+/// Maximum relative error of latents and logits in bf16, in the Euclidean norm.
+const SERVED_TOLERANCE: f64 = 0.05;
 
 #[derive(Deserialize)]
 struct Index {
@@ -76,6 +78,38 @@ pub fn published_layout(model: &Path, vectors: &Path, options: Options) -> Resul
         quantities.extend(special_input(case, &compressor, &decoder)?);
     }
     Ok(quantities)
+}
+
+/// Compares latents and the logits after each prompt with the vectors in the folder `vectors`, computed with the data
+/// type of `options`. The argmax must be that of the vectors if its lead is larger than the error of logits may be.
+pub fn published_prompts(model: &Path, vectors: &Path, options: Options) -> Result<Vec<Quantity>> {
+    let compressor = Compressor::load(Source::Folder(model), &options)?;
+    let decoder = Decoder::load(Source::Folder(model), &options)?;
+    let index: Index = serde_json::from_slice(&std::fs::read(vectors.join("vectors.json"))?)?;
+    let vectors = Vectors::read(&vectors.join("vectors.safetensors"))?;
+    let mut quantities = Vec::new();
+    for case in &index.cases {
+        let name = |what: &str| format!("golden-published-{:?}-{}-{what}", options.dtype, case.name).to_lowercase();
+        let vector = |what: &str| vectors.floats(&format!("case{}.{what}", case.case));
+        let latents = latents(&compressor, &case.context)?;
+        let error = relative_error(&latents.values, vector("latents")?);
+        quantities.push(Quantity::at_most(name("latents"), error, SERVED_TOLERANCE));
+        let (logits, expected) = (decoder.prompt_logits(&case.prompt, &latents)?, vector("prompt_logits")?);
+        quantities.push(Quantity::at_most(name("logits"), relative_error(&logits, expected), SERVED_TOLERANCE));
+        let (best, lead) = best_with_lead(expected);
+        let largest = expected.iter().fold(0.0f32, |largest, logit| largest.max(logit.abs()));
+        let same = best_with_lead(&logits).0 == best;
+        let clear = f64::from(lead) > SERVED_TOLERANCE * f64::from(largest);
+        quantities.push(Quantity::observed(name("argmax"), (same, lead), same || !clear, "the same, or a small lead"));
+    }
+    Ok(quantities)
+}
+
+/// Returns the position of the largest logit, and its lead over the second largest.
+fn best_with_lead(logits: &[f32]) -> (usize, f32) {
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
+    (order[0], logits[order[0]] - logits[order[1]])
 }
 
 fn latents(compressor: &Compressor, context: &str) -> Result<Latents> {

@@ -2,8 +2,11 @@
 //!
 //! The binary `accept` must be built with the feature `cuda`. Without a GPU, every quantity is skipped.
 
+pub mod golden;
+pub mod kernels;
 pub mod mini;
 pub mod portability;
+pub mod published;
 pub mod table;
 
 use std::path::Path;
@@ -19,10 +22,12 @@ pub const CARD: &str = "/dev/nvidia0";
 /// Ratio, in text tokens per latent, of measurements with a single ratio.
 const RATIO: usize = 20;
 
-/// Loads the stages on the first GPU. Returns `None` if this machine has no GPU.
+/// Returns the options that load a stage on the first GPU. Returns `None` if this machine has no GPU.
+fn options() -> Option<Options> {
+    Path::new(CARD).exists().then(|| Options { device: DeviceChoice::Cuda(0), ..Default::default() })
+}
+
+/// Loads the stages of the default model on the first GPU. Returns `None` if this machine has no GPU.
 fn stages() -> Result<Option<Stages>> {
-    if !Path::new(CARD).exists() {
-        return Ok(None);
-    }
-    Stages::load(Options { device: DeviceChoice::Cuda(0), ..Default::default() }).map(Some)
+    options().map(Stages::load).transpose()
 }

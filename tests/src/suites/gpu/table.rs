@@ -2,12 +2,12 @@
 
 use anyhow::{Result, bail};
 
-use super::{mini, portability};
+use super::{golden, kernels, mini, portability, published};
 use crate::harness::fixtures::Corpus;
 use crate::harness::quantity::Quantity;
 
 /// Names of the measurements.
-pub const ROWS: [&str; 3] = ["mini", "one-window", "portability"];
+pub const ROWS: [&str; 7] = ["golden", "kernels", "mini", "one-window", "portability", "published", "sanitizer"];
 
 /// Runs the measurement `row` and returns its quantities. Fails if there is no such measurement.
 pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Quantity>> {
@@ -15,6 +15,10 @@ pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Quantity>> {
         "mini" => mini::relative_to_pytorch(corpus),
         "one-window" => mini::one_window(corpus),
         "portability" => portability::portability(corpus),
+        "golden" => golden::golden(corpus),
+        "kernels" => kernels::agreement(corpus),
+        "published" => published::speed(corpus),
+        "sanitizer" => kernels::sanitizer(),
         _ => bail!("no measurement is named `{row}`"),
     }
 }

@@ -1,4 +1,4 @@
-//! Both stages of the default model, loaded in this process.
+//! Both stages of a checkpoint, loaded in this process.
 
 use anyhow::{Result, ensure};
 use c3_cascade::{
@@ -31,9 +31,12 @@ impl Stages {
 
     /// Loads the stages with these options.
     pub fn load(options: Options) -> Result<Self> {
-        let folder = fixtures::default_model();
-        let source = Source::Folder(&folder);
-        Ok(Self { compressor: Compressor::load(source, &options)?, decoder: Decoder::load(source, &options)? })
+        Self::of(Source::Folder(&fixtures::default_model()), &options)
+    }
+
+    /// Loads the stages of any checkpoint.
+    pub fn of(source: Source<'_>, options: &Options) -> Result<Self> {
+        Ok(Self { compressor: Compressor::load(source, options)?, decoder: Decoder::load(source, options)? })
     }
 
     /// Returns the first `count` windows of a text, or all if there are fewer. Fails if there are none.

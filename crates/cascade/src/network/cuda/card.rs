@@ -22,6 +22,7 @@ struct Opened {
     memory: u64,
     architecture: String,
     multiprocessors: usize,
+    overlaps_kernels: bool,
 }
 
 impl Card {
@@ -61,7 +62,17 @@ impl Card {
                 context.attribute(sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as usize;
             let kernels = Kernels::load(&context)?;
             let architecture = format!("sm_{major}{minor}");
-            Ok(Self(Arc::new(Opened { number, stream, kernels, description, memory, architecture, multiprocessors })))
+            let overlaps_kernels = major >= 9;
+            Ok(Self(Arc::new(Opened {
+                number,
+                stream,
+                kernels,
+                description,
+                memory,
+                architecture,
+                multiprocessors,
+                overlaps_kernels,
+            })))
         };
         if let Ok((major, minor)) = CudaContext::new(number).and_then(|context| context.compute_capability())
             && (major, minor) < CAPABILITY_MIN
@@ -102,6 +113,11 @@ impl Card {
 
     pub(super) fn kernels(&self) -> &Kernels {
         &self.0.kernels
+    }
+
+    /// Returns true if a kernel may start while earlier kernels of the stream still run (Hopper and later).
+    pub(super) fn overlaps_kernels(&self) -> bool {
+        self.0.overlaps_kernels
     }
 
     pub(super) fn multiprocessors(&self) -> usize {

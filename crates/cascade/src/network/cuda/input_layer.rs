@@ -5,7 +5,7 @@ use cudarc::driver::{CudaSlice, DevicePtr};
 use super::Card;
 use super::arena::{Arena, Plan};
 use super::kernels::launch;
-use super::pass::Described;
+use super::pass::{Described, Shape};
 use crate::Error;
 use crate::network::{self, InputLayer};
 
@@ -41,20 +41,20 @@ impl DeviceInputLayer {
     pub(super) fn write(
         &self,
         card: &Card,
-        described: &Described,
+        shape: &Shape,
         words: u64,
         latents: u64,
         width: usize,
         hidden: u64,
     ) -> Result<(), Error> {
         let (stream, kernels) = (card.stream(), card.kernels());
-        let (latent_rows, query_rows) = (described.latent_rows, described.query_rows);
+        let (latent_rows, query_rows) = (shape.latent_rows, shape.query_rows);
         match self {
             Self::Projector { .. } if query_rows.count > 0 => return Err(network::no_queries()),
             Self::Projector { weight, bias, inputs } if latent_rows.count > 0 => {
                 let grid = (latent_rows.count.div_ceil(VECTORS) as u32, width.div_ceil(THREADS) as u32, 1);
                 launch!(
-                    stream,
+                    card,
                     &kernels.project,
                     grid,
                     THREADS,
@@ -74,18 +74,12 @@ impl DeviceInputLayer {
             Self::Queries(_) if latent_rows.count > 0 => return Err(network::no_projector()),
             Self::Queries(queries) if query_rows.count > 0 => {
                 launch!(
-                    stream,
+                    card,
                     &kernels.copy_vectors,
                     (query_rows.count as u32, 1, 1),
                     128,
                     0,
-                    [
-                        queries.device_ptr(stream).0,
-                        described.queries.at(words),
-                        query_rows.at(words),
-                        width as i32,
-                        hidden,
-                    ]
+                    [queries.device_ptr(stream).0, shape.queries.at(words), query_rows.at(words), width as i32, hidden,]
                 );
             }
             _ => {}
@@ -110,7 +104,7 @@ impl DeviceInputLayer {
         let base = arena.reserve(&plan)?;
         arena.upload(words, &described.words)?;
         arena.upload(from, latents)?;
-        self.write(card, &described, base.at(words), base.at(from), width, base.at(to))?;
+        self.write(card, &described.shape, base.at(words), base.at(from), width, base.at(to))?;
         arena.download(to, count * width)
     }
 }

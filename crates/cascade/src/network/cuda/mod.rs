@@ -11,6 +11,7 @@
 mod arena;
 mod card;
 mod dense;
+mod graphs;
 mod input_layer;
 mod int8;
 mod kernels;

@@ -26,7 +26,7 @@ const CAUSAL_TILE_MIN: usize = 16;
 const TILES_MIN: usize = 256;
 
 /// A part of the uploaded words.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Part {
     offset: usize,
     pub(super) count: usize,
@@ -39,13 +39,22 @@ impl Part {
     }
 }
 
-/// A described pass. The counts of parts are in rows, sequences or tiles, not in words.
+/// A described pass.
 #[derive(Default)]
 pub(super) struct Described {
     /// Words to upload.
     pub(super) words: Vec<u32>,
     /// Latents of all sequences, `[row][latent width]`, to upload.
     pub(super) latents: Vec<f32>,
+    pub(super) shape: Shape,
+    /// Position ids are below this number.
+    pub(super) positions: usize,
+}
+
+/// All that the launches of a pass depend on, except the addresses of its buffers. The counts of parts are in rows,
+/// sequences or tiles, not in words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Shape {
     pub(super) rows: Part,
     pub(super) sequences: Part,
     /// KV caches that begin with the rows of another.
@@ -75,8 +84,6 @@ pub(super) struct Described {
     pub(super) prompt_max: usize,
     /// Maximum slots of a block.
     pub(super) block_max: usize,
-    /// Position ids are below this number.
-    pub(super) positions: usize,
 }
 
 /// Arrays of a pass, before they are joined.
@@ -115,22 +122,23 @@ impl Described {
             arrays.add_rows(number as u32, (before..).take(causal).zip(rows.clone()));
             arrays.add_causal(number as u32, first as u32, causal);
             if causal > 0 {
-                described.visible_max = described.visible_max.max(before + causal);
+                described.shape.visible_max = described.shape.visible_max.max(before + causal);
             }
             if let Pattern::Blocks(blocks) = &sequence.pattern {
                 let places = slot_places(blocks, before + causal).take(slots);
                 arrays.add_rows(number as u32, places.zip(rows.skip(causal)));
                 arrays.add_slots(number as u32, (first + causal) as u32, slots, tile_rows);
-                described.prompt_max = described.prompt_max.max(blocks.prompt);
-                described.block_max = described.block_max.max(blocks.block);
+                described.shape.prompt_max = described.shape.prompt_max.max(blocks.prompt);
+                described.shape.block_max = described.shape.block_max.max(blocks.block);
             }
             let end = (first + sequence.rows()) as u32;
             arrays.outputs.extend(end - sequence.outputs as u32..end);
             let last = sequence.positions.iter().copied().max().unwrap_or_default();
             described.positions = described.positions.max(last as usize + 1);
         }
-        described.visible_max = described.visible_max.next_multiple_of(CAUSAL_STEP);
-        described.prompt_max = described.prompt_max.next_multiple_of(CAUSAL_STEP);
+        let Shape { visible_max, prompt_max, .. } = &mut described.shape;
+        *visible_max = visible_max.next_multiple_of(CAUSAL_STEP);
+        *prompt_max = prompt_max.next_multiple_of(CAUSAL_STEP);
         described.join(arrays, targets);
         Ok(described)
     }
@@ -161,25 +169,25 @@ impl Described {
 
     /// Joins the arrays to one upload.
     fn join(&mut self, arrays: Arrays, targets: &[u32]) {
-        self.sequences = self.append(&arrays.sequences, SEQUENCE_WORDS);
-        self.rows = self.append(arrays.rows.as_flattened(), ROW_WORDS);
-        self.forks = self.append(&arrays.forks, FORK_WORDS);
-        self.tiles = self.append(&arrays.tiles, TILE_WORDS);
-        self.causal = self.append(&arrays.causal, 1);
-        self.few_causal = self.append(&arrays.few_causal, 1);
-        self.causal_tiles = self.append(&arrays.causal_tiles, TILE_WORDS);
-        self.slots = self.append(&arrays.slots, 1);
-        self.outputs = self.append(&arrays.outputs, 1);
-        self.latent_rows = self.append(&arrays.latent_rows, 1);
-        self.query_rows = self.append(&arrays.query_rows, 1);
-        self.queries = self.append(&arrays.queries, 1);
-        self.targets = self.append(targets, 1);
+        self.shape.sequences = self.append(&arrays.sequences, SEQUENCE_WORDS);
+        self.shape.rows = self.append(arrays.rows.as_flattened(), ROW_WORDS);
+        self.shape.forks = self.append(&arrays.forks, FORK_WORDS);
+        self.shape.tiles = self.append(&arrays.tiles, TILE_WORDS);
+        self.shape.causal = self.append(&arrays.causal, 1);
+        self.shape.few_causal = self.append(&arrays.few_causal, 1);
+        self.shape.causal_tiles = self.append(&arrays.causal_tiles, TILE_WORDS);
+        self.shape.slots = self.append(&arrays.slots, 1);
+        self.shape.outputs = self.append(&arrays.outputs, 1);
+        self.shape.latent_rows = self.append(&arrays.latent_rows, 1);
+        self.shape.query_rows = self.append(&arrays.query_rows, 1);
+        self.shape.queries = self.append(&arrays.queries, 1);
+        self.shape.targets = self.append(targets, 1);
     }
 
     /// Describes only the rows of `count` latents, to project them without a pass.
     pub(super) fn latents_only(count: usize) -> Self {
         let mut described = Self::default();
-        described.latent_rows = described.append(&Vec::from_iter(0..count as u32), 1);
+        described.shape.latent_rows = described.append(&Vec::from_iter(0..count as u32), 1);
         described
     }
 

@@ -12,6 +12,10 @@ pub(super) struct Functions {
     pub(super) append: CudaFunction,
     pub(super) attend: CudaFunction,
     pub(super) swiglu: CudaFunction,
+    /// For one row, and for up to [`super::GEMV_ROWS_MAX`].
+    pub(super) gemv: [CudaFunction; 2],
+    /// The same with SwiGLU.
+    pub(super) gemv_swiglu: [CudaFunction; 2],
     /// `None` if flash attention does not support the data type or the head width.
     pub(super) flash: Option<CudaFunction>,
 }
@@ -37,6 +41,14 @@ impl Functions {
             append: of(&all.dense_append_f32, &all.dense_append_f16, &all.dense_append_bf16),
             attend: of(&all.dense_attend_f32, &all.dense_attend_f16, &all.dense_attend_bf16),
             swiglu: of(&all.dense_swiglu_f32, &all.dense_swiglu_f16, &all.dense_swiglu_bf16),
+            gemv: [
+                of(&all.dense_gemv_1_f32, &all.dense_gemv_1_f16, &all.dense_gemv_1_bf16),
+                of(&all.dense_gemv_4_f32, &all.dense_gemv_4_f16, &all.dense_gemv_4_bf16),
+            ],
+            gemv_swiglu: [
+                of(&all.dense_gemv_swiglu_1_f32, &all.dense_gemv_swiglu_1_f16, &all.dense_gemv_swiglu_1_bf16),
+                of(&all.dense_gemv_swiglu_4_f32, &all.dense_gemv_swiglu_4_f16, &all.dense_gemv_swiglu_4_bf16),
+            ],
             flash,
         }
     }

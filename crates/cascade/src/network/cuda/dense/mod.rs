@@ -10,13 +10,16 @@ mod weights;
 use std::ffi::c_void;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use cudarc::cublas::sys::{cublasComputeType_t, cublasGemmAlgo_t, cublasOperation_t, cudaDataType};
+use cudarc::cublas::sys::{
+    cublasComputeType_t, cublasGemmAlgo_t, cublasOperation_t, cublasSetWorkspace_v2, cudaDataType,
+};
 use cudarc::cublas::{CudaBlas, result};
 use cudarc::driver::{CudaSlice, DevicePtr};
 
 use super::arena::{Arena, Base, Plan, Planned};
+use super::graphs::{Graphs, Key};
 use super::kernels::launch;
-use super::pass::Described;
+use super::pass::{Described, Shape};
 use super::rotary::RotaryTable;
 use super::{Card, DeviceInputLayer};
 use crate::Error;
@@ -30,10 +33,24 @@ use weights::{Layer, Linear, Loader};
 const THREADS: usize = 256;
 /// Rows from which a warp computes a whole row, where a block or several warps do for fewer.
 const MANY_ROWS: usize = 2048;
+/// Threads per block of the kernel `attend`.
+const ATTEND_THREADS: usize = 384;
+/// Maximum bytes of a head in the kernel `attend` of `cuda/dense.cu`: 16 per lane of a warp.
+const HEAD_BYTES_MAX: usize = 16 * 32;
 /// Threads per block of flash attention.
 const FLASH_THREADS: usize = 128;
 /// Rows of keys per tile of flash attention.
 const FLASH_KEYS: usize = 64;
+/// Maximum rows of a linear layer that our own kernel computes. It reads the weights once, faster than cuBLAS.
+const GEMV_ROWS_MAX: usize = 4;
+/// Shared memory of its thread blocks for weights that are being copied: `RING` chunks of 16 bytes per thread.
+const GEMV_RING_BYTES: usize = 8 * THREADS * 16;
+/// Maximum bytes of its input in shared memory, with a row of floats if it normalises the input.
+const GEMV_INPUT_BYTES_MAX: usize = 66 << 10;
+/// Its thread blocks per multiprocessor.
+const GEMV_BLOCKS: usize = 4;
+/// Bytes that cuBLAS may use, as NVIDIA recommends for Hopper. With memory of its own it allocates none in graphs.
+const WORKSPACE_BYTES: usize = 32 << 20;
 /// Maximum bytes of logits that are computed at once.
 const LOGIT_BYTES_MAX: usize = 1 << 29;
 
@@ -59,7 +76,10 @@ pub(super) struct DenseNetwork {
 struct State {
     arena: Arena,
     blas: CudaBlas,
+    /// Memory of `blas`.
+    _workspace: CudaSlice<u8>,
     rotary: RotaryTable,
+    graphs: Graphs,
 }
 
 /// Buffers of a pass.
@@ -77,11 +97,44 @@ struct Buffers {
     logits: Planned,
 }
 
+/// Form of the result of a linear layer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Output {
+    /// Rows of the network's data type.
+    Rows,
+    /// f32 rows.
+    Floats,
+    /// Added to f32 rows.
+    Added,
+    /// SwiGLU of the first and the second half, in rows of the network's data type. Only [`DenseNetwork::gemv`] has
+    /// it.
+    Swiglu,
+}
+
+/// Input of a linear layer, by address.
+#[derive(Clone, Copy)]
+enum LinearInput<'a> {
+    /// Rows of the network's data type.
+    Rows(u64),
+    /// RMSNorm of f32 rows.
+    Normalised { hidden: u64, weight: &'a CudaSlice<f32> },
+}
+
+impl LinearInput<'_> {
+    /// Bytes per value that [`DenseNetwork::gemv`] needs to normalise a row.
+    fn scratch_bytes(self) -> usize {
+        match self {
+            Self::Rows(_) => 0,
+            Self::Normalised { .. } => size_of::<f32>(),
+        }
+    }
+}
+
 /// A pass whose layers have run. The guard keeps its buffers.
 struct Finished<'a> {
     state: MutexGuard<'a, State>,
     base: Base,
-    described: Described,
+    shape: Shape,
     buffers: Buffers,
 }
 
@@ -100,7 +153,8 @@ impl DenseNetwork {
         let embedding = load.linear(&["model.embed_tokens"])?;
         let lm_head = if load.weights.has("lm_head.weight") { Some(load.linear(&["lm_head"])?) } else { None };
         let layers = (0..config.layers).map(|i| Layer::load(&mut load, &format!("model.layers.{i}")));
-        let layers = layers.collect::<Result<_, _>>()?;
+        let layers: Vec<Layer> = layers.collect::<Result<_, _>>()?;
+        check_widths(config, precision, layers.first().map_or(0, |layer| layer.down.inputs))?;
         let dim = config.head_dim();
         let frequency = |i: usize| 1.0 / config.rope_theta.powf((2 * i) as f32 / dim as f32);
         let frequencies: Vec<f32> = (0..dim / 2).map(frequency).collect();
@@ -108,7 +162,8 @@ impl DenseNetwork {
             let angles = || frequencies.iter().map(|frequency| position as f32 * frequency);
             angles().map(f32::cos).chain(angles().map(f32::sin)).collect()
         })?;
-        let blas = CudaBlas::new(stream.clone())?;
+        let (blas, workspace) = blas(card)?;
+        let arena = Arena::new(stream.clone());
         Ok(Self {
             precision,
             kernels: Functions::select(card, precision, dim),
@@ -120,7 +175,7 @@ impl DenseNetwork {
             masked: super::mask(card, config.vocabulary, &masked)?,
             heads: Heads { query: config.heads, key: config.kv_heads, dim },
             config: config.clone(),
-            state: Mutex::new(State { arena: Arena::new(stream.clone()), blas, rotary }),
+            state: Mutex::new(State { arena, blas, _workspace: workspace, rotary, graphs: Graphs::default() }),
             card: card.clone(),
         })
     }
@@ -139,7 +194,8 @@ impl DenseNetwork {
         logits: usize,
     ) -> Result<Finished<'_>, Error> {
         let described = Described::new(pass, targets)?;
-        let rows = described.rows.count;
+        let shape = described.shape;
+        let rows = shape.rows.count;
         let (width, bytes) = (self.config.hidden, self.precision.bytes());
         let mlp = self.layers.first().map_or(width, |layer| layer.down.inputs);
         let qkv = (self.heads.query + 2 * self.heads.key) * self.heads.dim;
@@ -151,23 +207,32 @@ impl DenseNetwork {
             wide: plan.add::<u8>(rows * bytes * qkv.max(2 * mlp)),
             rows: plan.add::<u8>(rows * bytes * width),
             gated: plan.add::<u8>(rows * bytes * mlp),
-            out: plan.add::<u32>(out(described.outputs.count)),
-            logits: plan.add::<f32>(logits.min(described.outputs.count) * self.config.vocabulary),
+            out: plan.add::<u32>(out(shape.outputs.count)),
+            logits: plan.add::<f32>(logits.min(shape.outputs.count) * self.config.vocabulary),
         };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.rotary.cover(described.positions)?;
         let base = state.arena.reserve(&plan)?;
         state.arena.upload(buffers.words, &described.words)?;
         state.arena.upload(buffers.latents, &described.latents)?;
-        let finished = Finished { state, base, described, buffers };
+        let mut graphs = std::mem::take(&mut state.graphs);
+        let rotary = state.rotary.address();
+        // No launch depends on the number of rows that a row attends to.
+        let key = Key { shape: Shape { visible_max: 0, ..shape }, arena: base.at(buffers.words), rotary };
+        let mut finished = Finished { state, base, shape, buffers };
         self.copy_prefixes(pass)?;
-        self.input(&finished)?;
-        for number in 0..self.layers.len() {
-            self.layer(number, &finished)?;
-        }
+        let launched = graphs.run(self.card.stream(), key, || self.layers(&finished));
+        finished.state.graphs = graphs;
+        launched?;
         super::forget_prefixes(pass)?;
         network::advance(pass);
         Ok(finished)
+    }
+
+    /// Launches the kernels of all layers.
+    fn layers(&self, pass: &Finished<'_>) -> Result<(), Error> {
+        self.input(pass)?;
+        (0..self.layers.len()).try_for_each(|number| self.layer(number, pass))
     }
 
     /// Copies the first rows of new KV caches from the caches that they begin with: one run of rows per layer, key
@@ -191,40 +256,40 @@ impl DenseNetwork {
 
     /// Writes the input rows to `hidden`.
     fn input(&self, pass: &Finished<'_>) -> Result<(), Error> {
-        let Finished { base, described, buffers, .. } = pass;
+        let Finished { base, shape, buffers, .. } = pass;
         let stream = self.card.stream();
         let (words, hidden, width) = (base.at(buffers.words), base.at(buffers.hidden), self.config.hidden);
-        let grid = (described.rows.count as u32, 1, 1);
+        let grid = (shape.rows.count as u32, 1, 1);
         launch!(
-            stream,
+            self.card,
             &self.kernels.embed,
             grid,
             128,
             0,
-            [described.rows.at(words), self.embedding.weight.device_ptr(stream).0, width as i32, hidden,]
+            [shape.rows.at(words), self.embedding.weight.device_ptr(stream).0, width as i32, hidden,]
         );
-        self.input.write(&self.card, described, words, base.at(buffers.latents), width, hidden)
+        self.input.write(&self.card, shape, words, base.at(buffers.latents), width, hidden)
     }
 
     /// Runs layer `number` on all rows.
     fn layer(&self, number: usize, pass: &Finished<'_>) -> Result<(), Error> {
-        let Finished { state, base, described, buffers, .. } = pass;
-        let (stream, layer, count) = (self.card.stream(), &self.layers[number], described.rows.count);
+        let Finished { state, base, shape, buffers, .. } = pass;
+        let (stream, layer, count) = (self.card.stream(), &self.layers[number], shape.rows.count);
         let Heads { query, key, dim } = self.heads;
         let words = base.at(buffers.words);
-        let (rows, sequences) = (described.rows.at(words), described.sequences.at(words));
+        let (rows, sequences) = (shape.rows.at(words), shape.sequences.at(words));
         let (hidden, wide) = (base.at(buffers.hidden), base.at(buffers.wide));
         let (narrow, gated) = (base.at(buffers.rows), base.at(buffers.gated));
         let (heads, key_heads) = (query as i32, key as i32);
 
-        self.rms_norm(hidden, 0, &layer.input_norm, count, narrow, 0)?;
-        self.gemm(state, &layer.qkv, narrow, count, wide, Output::Rows)?;
+        let input = LinearInput::Normalised { hidden, weight: &layer.input_norm };
+        self.linear(pass, &layer.qkv, input, count, wide, Output::Rows)?;
         let bias = layer.qkv_bias.as_ref().map_or(0, |bias| bias.device_ptr(stream).0);
         let all_heads = query + 2 * key;
         let per_warp = if count >= MANY_ROWS { all_heads } else { 1 };
         let grid = ((count * all_heads / per_warp).div_ceil(THREADS / 32) as u32, 1, 1);
         launch!(
-            stream,
+            self.card,
             &self.kernels.append,
             grid,
             THREADS,
@@ -243,14 +308,14 @@ impl DenseNetwork {
                 per_warp as i32,
             ]
         );
-        let (mut selected, mut tiles) = (vec![described.few_causal, described.slots], described.causal_tiles);
+        let (mut selected, mut tiles) = (vec![shape.few_causal, shape.slots], shape.causal_tiles);
         if self.kernels.flash.is_none() {
-            (selected, tiles) = (vec![described.causal, described.slots], Default::default());
+            (selected, tiles) = (vec![shape.causal, shape.slots], Default::default());
         }
         if let (Some(flash), true) = (&self.kernels.flash, tiles.count > 0) {
             let shared = 2 * 2 * FLASH_KEYS * dim * self.precision.bytes();
             launch!(
-                stream,
+                self.card,
                 flash,
                 (tiles.count as u32, query as u32, 1),
                 FLASH_THREADS,
@@ -261,22 +326,33 @@ impl DenseNetwork {
         for select in selected {
             if select.count > 0 {
                 launch!(
-                    stream,
+                    self.card,
                     &self.kernels.attend,
                     (select.count as u32, query as u32, 1),
-                    THREADS,
+                    ATTEND_THREADS,
                     0,
                     [rows, sequences, select.at(words), number as i32, heads, key_heads, dim as i32, wide, narrow,]
                 );
             }
         }
-        self.gemm(state, &layer.o, narrow, count, hidden, Output::Added)?;
-        self.rms_norm(hidden, 0, &layer.mlp_norm, count, narrow, 0)?;
-        self.gemm(state, &layer.gate_up, narrow, count, wide, Output::Rows)?;
-        let mlp = layer.down.inputs;
-        let blocks = (count * mlp).div_ceil(8 * THREADS).min(16 * self.card.multiprocessors());
-        launch!(stream, &self.kernels.swiglu, (blocks as u32, 1, 1), THREADS, 0, [wide, mlp as i32, count, gated,]);
-        self.gemm(state, &layer.down, gated, count, hidden, Output::Added)
+        self.linear(pass, &layer.o, LinearInput::Rows(narrow), count, hidden, Output::Added)?;
+        let input = LinearInput::Normalised { hidden, weight: &layer.mlp_norm };
+        if self.is_gemv(&layer.gate_up, input, count) {
+            self.gemv(&layer.gate_up, input, count, gated, Output::Swiglu)?;
+        } else {
+            self.linear(pass, &layer.gate_up, input, count, wide, Output::Rows)?;
+            let mlp = layer.down.inputs;
+            let blocks = (count * mlp).div_ceil(8 * THREADS).min(16 * self.card.multiprocessors());
+            launch!(
+                self.card,
+                &self.kernels.swiglu,
+                (blocks as u32, 1, 1),
+                THREADS,
+                0,
+                [wide, mlp as i32, count, gated]
+            );
+        }
+        self.linear(pass, &layer.down, LinearInput::Rows(gated), count, hidden, Output::Added)
     }
 
     /// Normalises `count` rows of `hidden`: those listed at address `select`, or the first if it is 0. Writes to the
@@ -293,7 +369,7 @@ impl DenseNetwork {
         let stream = self.card.stream();
         let blocks = if count >= MANY_ROWS { count.div_ceil(THREADS / 32) } else { count };
         launch!(
-            stream,
+            self.card,
             &self.kernels.rms_norm,
             (blocks as u32, 1, 1),
             THREADS,
@@ -312,7 +388,81 @@ impl DenseNetwork {
         Ok(())
     }
 
-    /// Computes `x W^T` for `rows` rows at address `x`.
+    /// Computes a linear layer for `count` rows to the address `out`, without its bias. Normalised rows go through the
+    /// pass's buffer of rows.
+    fn linear(
+        &self,
+        pass: &Finished<'_>,
+        linear: &Linear,
+        input: LinearInput<'_>,
+        count: usize,
+        out: u64,
+        output: Output,
+    ) -> Result<(), Error> {
+        if self.is_gemv(linear, input, count) {
+            return self.gemv(linear, input, count, out, output);
+        }
+        let rows = match input {
+            LinearInput::Rows(rows) => rows,
+            LinearInput::Normalised { hidden, weight } => {
+                let rows = pass.base.at(pass.buffers.rows);
+                self.rms_norm(hidden, 0, weight, count, rows, 0)?;
+                rows
+            }
+        };
+        self.gemm(&pass.state, linear, rows, count, out, output)
+    }
+
+    /// Returns true if [`Self::gemv`] can compute a layer for `count` rows.
+    fn is_gemv(&self, linear: &Linear, input: LinearInput<'_>, count: usize) -> bool {
+        let bytes = linear.inputs * (count * self.precision.bytes() + input.scratch_bytes());
+        count <= GEMV_ROWS_MAX && bytes <= GEMV_INPUT_BYTES_MAX
+    }
+
+    /// Computes a linear layer for a few rows with our own kernel.
+    fn gemv(
+        &self,
+        linear: &Linear,
+        input: LinearInput<'_>,
+        count: usize,
+        out: u64,
+        output: Output,
+    ) -> Result<(), Error> {
+        let stream = self.card.stream();
+        let swiglu = output == Output::Swiglu;
+        let [one, few] = if swiglu { &self.kernels.gemv_swiglu } else { &self.kernels.gemv };
+        let (rows, hidden, norm) = match input {
+            LinearInput::Rows(rows) => (rows, 0, 0),
+            LinearInput::Normalised { hidden, weight } => (0, hidden, weight.device_ptr(stream).0),
+        };
+        let (out, floats) = if matches!(output, Output::Rows | Output::Swiglu) { (out, 0) } else { (0, out) };
+        let input_bytes = linear.inputs * (count * self.precision.bytes() + input.scratch_bytes());
+        let items = if swiglu { linear.outputs / 2 } else { linear.outputs };
+        let blocks = items.div_ceil(THREADS / 32).min(GEMV_BLOCKS * self.card.multiprocessors());
+        launch!(
+            self.card,
+            if count == 1 { one } else { few },
+            (blocks as u32, 1, 1),
+            THREADS,
+            GEMV_RING_BYTES + input_bytes,
+            [
+                linear.weight.device_ptr(stream).0,
+                linear.outputs as i32,
+                linear.inputs as i32,
+                count as i32,
+                rows,
+                hidden,
+                norm,
+                self.config.rms_norm_eps,
+                out,
+                floats,
+                i32::from(output == Output::Added),
+            ]
+        );
+        Ok(())
+    }
+
+    /// Computes `x W^T` for `rows` rows at address `x` with cuBLAS.
     fn gemm(&self, state: &State, linear: &Linear, x: u64, rows: usize, out: u64, output: Output) -> Result<(), Error> {
         let (alpha, beta) = (1.0f32, if output == Output::Added { 1.0f32 } else { 0.0 });
         let out_type = if output == Output::Rows { self.precision.cuda() } else { cudaDataType::CUDA_R_32F };
@@ -350,22 +500,42 @@ impl DenseNetwork {
 
     /// Computes the logits of `count` output rows, from output `first` on, to the buffer of logits.
     fn output_logits(&self, pass: &Finished<'_>, first: usize, count: usize) -> Result<(), Error> {
-        let Finished { state, base, described, buffers, .. } = pass;
-        let select = described.outputs.at(base.at(buffers.words)) + (first * size_of::<u32>()) as u64;
+        let Finished { base, shape, buffers, .. } = pass;
+        let select = shape.outputs.at(base.at(buffers.words)) + (first * size_of::<u32>()) as u64;
         let rows = base.at(buffers.rows);
         self.rms_norm(base.at(buffers.hidden), select, &self.norm, count, rows, 0)?;
         let head = self.lm_head.as_ref().unwrap_or(&self.embedding);
-        self.gemm(state, head, rows, count, base.at(buffers.logits), Output::Floats)
+        self.linear(pass, head, LinearInput::Rows(rows), count, base.at(buffers.logits), Output::Floats)
     }
 }
 
-/// Form of a GEMM's result.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Output {
-    /// Rows of the network's data type.
-    Rows,
-    /// f32 rows.
-    Floats,
-    /// Added to f32 rows.
-    Added,
+/// Fails if the kernels do not support the widths of a network.
+fn check_widths(config: &NetworkConfig, precision: Precision, intermediate: usize) -> Result<(), Error> {
+    let dim = config.head_dim();
+    let widths = [("head", dim), ("hidden", config.hidden), ("intermediate", intermediate)];
+    match widths.into_iter().find(|(_, width)| !width.is_multiple_of(8)) {
+        Some((name, width)) => Err(Error::Device(format!(
+            "a GPU needs a {name} size that is a multiple of 8, but this checkpoint has {width}: use --device cpu"
+        ))),
+        None if dim * precision.bytes() > HEAD_BYTES_MAX => Err(Error::Device(format!(
+            "in {}, a GPU supports head sizes up to {}, but this checkpoint has {dim}: use another --dtype",
+            precision.name(),
+            HEAD_BYTES_MAX / precision.bytes()
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Creates a cuBLAS handle with memory of its own.
+fn blas(card: &Card) -> Result<(CudaBlas, CudaSlice<u8>), Error> {
+    let blas = CudaBlas::new(card.stream().clone())?;
+    // SAFETY: nobody reads the memory before cuBLAS writes it. It lives as long as the handle.
+    #[allow(unsafe_code)]
+    let workspace = unsafe {
+        let workspace = card.stream().alloc::<u8>(WORKSPACE_BYTES)?;
+        let address = workspace.device_ptr(card.stream()).0 as *mut c_void;
+        cublasSetWorkspace_v2(*blas.handle(), address, WORKSPACE_BYTES).result()?;
+        workspace
+    };
+    Ok((blas, workspace))
 }

@@ -10,6 +10,11 @@ use crate::network::cuda::kernels::launch;
 use crate::network::cuda::{argmax_of_words, new_cache, padded};
 use crate::network::{Argmax, KvCache, KvCapacity, Network, Sequence};
 
+/// Thread blocks that share the argmax of a row, such that many blocks run if there are few rows.
+fn argmax_parts(rows: usize) -> usize {
+    (512 / rows.max(1)).clamp(1, 64)
+}
+
 impl Network for DenseNetwork {
     fn arithmetic(&self) -> String {
         // Bits may differ between compute capabilities, for which cuBLAS selects different kernels.
@@ -28,8 +33,8 @@ impl Network for DenseNetwork {
     fn hidden(&self, pass: &mut [Sequence<'_>]) -> Result<Vec<f32>, Error> {
         let width = self.config.hidden;
         let pass = self.forward(pass, &[], |outputs| outputs * width, 0)?;
-        let Finished { state, base, described, buffers } = &pass;
-        let outputs = described.outputs;
+        let Finished { state, base, shape, buffers } = &pass;
+        let outputs = shape.outputs;
         if outputs.count == 0 {
             return Ok(Vec::new());
         }
@@ -40,20 +45,28 @@ impl Network for DenseNetwork {
 
     fn argmax(&self, pass: &mut [Sequence<'_>], targets: Option<&[u32]>) -> Result<Vec<Argmax>, Error> {
         let chunk = self.logit_rows();
-        let pass = self.forward(pass, targets.unwrap_or_default(), |outputs| 4 * outputs, chunk)?;
-        let Finished { state, base, described, buffers } = &pass;
-        let (stream, count) = (self.card.stream(), described.outputs.count);
+        // The results of all rows; then the partial results and the targets' logits of a chunk of rows.
+        let words = |outputs: usize| 4 * outputs + (4 * argmax_parts(outputs.min(chunk)) + 1) * outputs.min(chunk);
+        let pass = self.forward(pass, targets.unwrap_or_default(), words, chunk)?;
+        let Finished { state, base, shape, buffers } = &pass;
+        let (stream, kernels, count) = (self.card.stream(), self.card.kernels(), shape.outputs.count);
+        let out = base.at(buffers.out);
         for first in (0..count).step_by(chunk) {
             let rows = chunk.min(count - first);
             self.output_logits(&pass, first, rows)?;
-            let targets = match targets {
-                Some(_) => described.targets.at(base.at(buffers.words)) + (first * size_of::<u32>()) as u64,
-                None => 0,
+            let parts = argmax_parts(rows);
+            let partial = out + (16 * count) as u64;
+            let (targets, target_logits) = match targets {
+                Some(_) => (
+                    shape.targets.at(base.at(buffers.words)) + (first * size_of::<u32>()) as u64,
+                    partial + (16 * parts * rows) as u64,
+                ),
+                None => (0, 0),
             };
             launch!(
-                stream,
-                &self.card.kernels().dense_argmax,
-                (rows as u32, 1, 1),
+                self.card,
+                &kernels.dense_argmax,
+                (rows as u32, parts as u32, 1),
                 THREADS,
                 0,
                 [
@@ -61,8 +74,17 @@ impl Network for DenseNetwork {
                     self.config.vocabulary as i32,
                     self.masked.device_ptr(stream).0,
                     targets,
-                    base.at(buffers.out) + (first * 16) as u64,
+                    partial,
+                    target_logits,
                 ]
+            );
+            launch!(
+                self.card,
+                &kernels.reduce_argmax,
+                (rows.div_ceil(THREADS / 32) as u32, 1, 1),
+                THREADS,
+                0,
+                [partial, target_logits, parts as i32, rows as i32, out + (16 * first) as u64]
             );
         }
         Ok(argmax_of_words(&state.arena.download(buffers.out, 4 * count)?))
@@ -71,7 +93,7 @@ impl Network for DenseNetwork {
     fn logits(&self, pass: &mut [Sequence<'_>]) -> Result<Vec<f32>, Error> {
         let chunk = self.logit_rows();
         let pass = self.forward(pass, &[], |_| 0, chunk)?;
-        let count = pass.described.outputs.count;
+        let count = pass.shape.outputs.count;
         let mut logits = Vec::with_capacity(count * self.config.vocabulary);
         for first in (0..count).step_by(chunk) {
             let rows = chunk.min(count - first);

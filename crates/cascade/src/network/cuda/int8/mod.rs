@@ -12,8 +12,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use cudarc::driver::{CudaSlice, DevicePtr, DeviceRepr};
 
 use super::arena::{Arena, Base, Plan, Planned};
+use super::graphs::{Graphs, Key};
 use super::kernels::launch;
-use super::pass::Described;
+use super::pass::{Described, Shape};
 use super::rotary::RotaryTable;
 use super::weight::{self, Int8Weight, Order, QUANT_BLOCK, TILE, vector};
 use super::{Card, DeviceInputLayer};
@@ -66,6 +67,7 @@ pub(super) struct Int8Network {
 struct State {
     arena: Arena,
     rotary: RotaryTable,
+    graphs: Graphs,
 }
 
 /// Buffers of a pass.
@@ -106,7 +108,7 @@ impl RowsArgument {
 struct Finished<'a> {
     state: MutexGuard<'a, State>,
     base: Base,
-    described: Described,
+    shape: Shape,
     buffers: Buffers,
     /// Results for the outputs.
     out: Planned,
@@ -148,7 +150,7 @@ impl Int8Network {
             masked: super::mask(card, config.vocabulary, &masked)?,
             heads: Heads { query: config.heads, key: config.kv_heads, dim },
             config: config.clone(),
-            state: Mutex::new(State { arena: Arena::new(stream.clone()), rotary }),
+            state: Mutex::new(State { arena: Arena::new(stream.clone()), rotary, graphs: Graphs::default() }),
             card: card.clone(),
         })
     }
@@ -161,7 +163,8 @@ impl Int8Network {
         result_words: impl Fn(usize) -> [usize; 2],
     ) -> Result<Finished<'_>, Error> {
         let described = Described::new(pass, targets)?;
-        let rows = described.rows.count;
+        let shape = described.shape;
+        let rows = shape.rows.count;
         let width = self.config.hidden;
         let mlp = self.layers.first().map_or(width, |layer| layer.down.inputs);
         let mut plan = Plan::default();
@@ -175,35 +178,42 @@ impl Int8Network {
             rows: plan.add::<u8>(tile_bytes(rows, width)),
             gated: plan.add::<u8>(tile_bytes(rows, mlp)),
         };
-        let [out, scratch] = result_words(described.outputs.count).map(|words| plan.add::<u32>(words));
+        let [out, scratch] = result_words(shape.outputs.count).map(|words| plan.add::<u32>(words));
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.rotary.cover(described.positions)?;
         let base = state.arena.reserve(&plan)?;
         state.arena.upload(buffers.words, &described.words)?;
         state.arena.upload(buffers.latents, &described.latents)?;
-        let finished = Finished { state, base, described, buffers, out, scratch };
-        self.copy_prefixes(&finished)?;
-        self.input(&finished)?;
-        for number in 0..self.layers.len() {
-            self.layer(number, &finished)?;
-        }
+        let mut graphs = std::mem::take(&mut state.graphs);
+        let key = Key { shape, arena: base.at(buffers.words), rotary: state.rotary.address() };
+        let mut finished = Finished { state, base, shape, buffers, out, scratch };
+        let launched = graphs.run(self.card.stream(), key, || self.layers(&finished));
+        finished.state.graphs = graphs;
+        launched?;
         super::forget_prefixes(pass)?;
         network::advance(pass);
         Ok(finished)
     }
 
+    /// Launches the kernels of all layers.
+    fn layers(&self, pass: &Finished<'_>) -> Result<(), Error> {
+        self.copy_prefixes(pass)?;
+        self.input(pass)?;
+        (0..self.layers.len()).try_for_each(|number| self.layer(number, pass))
+    }
+
     /// Copies the first rows of new KV caches from the caches that they begin with.
     fn copy_prefixes(&self, pass: &Finished<'_>) -> Result<(), Error> {
-        let Finished { base, described, buffers, .. } = pass;
-        if described.forks.count > 0 {
-            let grid = ((self.layers.len() * self.heads.key) as u32, described.forks.count as u32, 1);
+        let Finished { base, shape, buffers, .. } = pass;
+        if shape.forks.count > 0 {
+            let grid = ((self.layers.len() * self.heads.key) as u32, shape.forks.count as u32, 1);
             launch!(
-                self.card.stream(),
+                self.card,
                 &self.card.kernels().int8_copy_causal,
                 grid,
                 THREADS,
                 0,
-                [described.forks.at(base.at(buffers.words)), self.heads.key as i32,]
+                [shape.forks.at(base.at(buffers.words)), self.heads.key as i32,]
             );
         }
         Ok(())
@@ -211,38 +221,38 @@ impl Int8Network {
 
     /// Writes the input rows to `hidden`.
     fn input(&self, pass: &Finished<'_>) -> Result<(), Error> {
-        let Finished { base, described, buffers, .. } = pass;
-        let (stream, kernels) = (self.card.stream(), self.card.kernels());
+        let Finished { base, shape, buffers, .. } = pass;
+        let kernels = self.card.kernels();
         let (words, hidden) = (base.at(buffers.words), base.at(buffers.hidden));
-        let rows = described.rows;
+        let rows = shape.rows;
         launch!(
-            stream,
+            self.card,
             &kernels.int8_embed,
             (rows.count as u32, 1, 1),
             128,
             0,
             [rows.at(words), self.embedding.argument(), hidden,]
         );
-        self.input.write(&self.card, described, words, base.at(buffers.latents), self.config.hidden, hidden)
+        self.input.write(&self.card, shape, words, base.at(buffers.latents), self.config.hidden, hidden)
     }
 
     /// Runs layer `number` on all rows.
     fn layer(&self, number: usize, pass: &Finished<'_>) -> Result<(), Error> {
-        let Finished { state, base, described, buffers, .. } = pass;
-        let (stream, kernels, layer) = (self.card.stream(), self.card.kernels(), &self.layers[number]);
+        let Finished { state, base, shape, buffers, .. } = pass;
+        let (kernels, layer) = (self.card.kernels(), &self.layers[number]);
         let words = base.at(buffers.words);
-        let rows = described.rows;
+        let rows = shape.rows;
         let (hidden, qkv) = (base.at(buffers.hidden), base.at(buffers.qkv));
         let (queries, query_scales) = (base.at(buffers.queries), base.at(buffers.query_scales));
         let quantised = RowsArgument::new(base.at(buffers.rows), rows.count, self.config.hidden);
         let (heads, key_heads) = (self.heads.query as i32, self.heads.key as i32);
-        let sequences = described.sequences.at(words);
+        let sequences = shape.sequences.at(words);
         let rotary = state.rotary.address();
 
         self.rms_norm(hidden, 0, &layer.input_norm, quantised, 0)?;
         self.gemm(&layer.qkv, quantised, qkv, false)?;
         launch!(
-            stream,
+            self.card,
             &kernels.int8_append,
             warps(rows.count, ROW_THREADS / 32),
             ROW_THREADS,
@@ -260,12 +270,12 @@ impl Int8Network {
                 query_scales,
             ]
         );
-        if described.causal.count > 0 {
-            let visible = described.visible_max;
+        if shape.causal.count > 0 {
+            let visible = shape.visible_max;
             let shared = CAUSAL_WARPS * causal_bytes(visible);
-            let grid = warps(described.causal.count * self.heads.query, CAUSAL_WARPS);
+            let grid = warps(shape.causal.count * self.heads.query, CAUSAL_WARPS);
             launch!(
-                stream,
+                self.card,
                 &kernels.int8_attend_causal,
                 grid,
                 CAUSAL_WARPS * 32,
@@ -273,8 +283,8 @@ impl Int8Network {
                 [
                     rows.at(words),
                     sequences,
-                    described.causal.at(words),
-                    described.causal.count as i32,
+                    shape.causal.at(words),
+                    shape.causal.count as i32,
                     number as i32,
                     heads,
                     key_heads,
@@ -285,8 +295,8 @@ impl Int8Network {
                 ]
             );
         }
-        if described.tiles.count > 0 {
-            let (prompt, block) = (described.prompt_max, described.block_max);
+        if shape.tiles.count > 0 {
+            let (prompt, block) = (shape.prompt_max, shape.block_max);
             // A warp computes three query heads that share a key head, the number in the default model.
             let (function, group, heads_at_once) = match self.heads.group() {
                 3 => (&kernels.int8_attend_slots_3, 3, self.heads.key),
@@ -297,9 +307,9 @@ impl Int8Network {
                 + HEAD_DIM * (prompt + 16)
                 + prompt * 12
                 + SLOT_THREADS / 32 * group * per_head;
-            let grid = (described.tiles.count as u32, heads_at_once as u32, 1);
+            let grid = (shape.tiles.count as u32, heads_at_once as u32, 1);
             launch!(
-                stream,
+                self.card,
                 function,
                 grid,
                 SLOT_THREADS,
@@ -307,7 +317,7 @@ impl Int8Network {
                 [
                     rows.at(words),
                     sequences,
-                    described.tiles.at(words),
+                    shape.tiles.at(words),
                     number as i32,
                     heads,
                     key_heads,
@@ -327,7 +337,7 @@ impl Int8Network {
         };
         let grid = gemm_grid(&self.card, &layer.gate_up, rows.count, tile);
         let gated = RowsArgument::new(base.at(buffers.gated), rows.count, layer.down.inputs);
-        launch!(stream, function, grid, threads, shared, [quantised, layer.gate_up.argument(), gated]);
+        launch!(self.card, function, grid, threads, shared, [quantised, layer.gate_up.argument(), gated]);
         self.gemm(&layer.down, gated, hidden, true)
     }
 
@@ -344,7 +354,7 @@ impl Int8Network {
         let stream = self.card.stream();
         let grid = warps(to.count as usize, ROW_THREADS / 32);
         launch!(
-            stream,
+            self.card,
             &self.card.kernels().int8_rms_norm,
             grid,
             ROW_THREADS,
@@ -373,7 +383,7 @@ impl Int8Network {
             (false, true) => (&kernels.int8_gemm_add_large, LARGE_ROWS, 2 * LARGE_ROWS),
         };
         let grid = gemm_grid(&self.card, weight, rows, tile);
-        launch!(self.card.stream(), function, grid, threads, shared_bytes(tile), [x, weight.argument(), out]);
+        launch!(self.card, function, grid, threads, shared_bytes(tile), [x, weight.argument(), out]);
         Ok(())
     }
 
@@ -383,8 +393,8 @@ impl Int8Network {
 
     /// Normalises and quantises the output rows. Returns them as the input of the LM head.
     fn quantised_outputs(&self, pass: &Finished<'_>) -> Result<RowsArgument, Error> {
-        let Finished { base, described, buffers, .. } = pass;
-        let outputs = described.outputs;
+        let Finished { base, shape, buffers, .. } = pass;
+        let outputs = shape.outputs;
         let select = outputs.at(base.at(buffers.words));
         let to = RowsArgument::new(base.at(buffers.rows), outputs.count, self.config.hidden);
         self.rms_norm(base.at(buffers.hidden), select, &self.norm, to, 0)?;

@@ -30,8 +30,8 @@ impl Network for Int8Network {
     fn hidden(&self, pass: &mut [Sequence<'_>]) -> Result<Vec<f32>, Error> {
         let width = self.config.hidden;
         let pass = self.forward(pass, &[], |outputs| [outputs * width, 0])?;
-        let Finished { state, base, described, buffers, out, .. } = &pass;
-        let outputs = described.outputs;
+        let Finished { state, base, shape, buffers, out, .. } = &pass;
+        let outputs = shape.outputs;
         if outputs.count == 0 {
             return Ok(Vec::new());
         }
@@ -46,13 +46,13 @@ impl Network for Int8Network {
         let parts = head.outputs / TILE;
         let plan = |outputs: usize| [4 * outputs, (4 * parts + 1) * outputs];
         let pass = self.forward(pass, targets.unwrap_or_default(), plan)?;
-        let Finished { state, base, described, buffers, out, scratch } = &pass;
+        let Finished { state, base, shape, buffers, out, scratch } = &pass;
         let (stream, kernels) = (self.card.stream(), self.card.kernels());
-        let count = described.outputs.count;
+        let count = shape.outputs.count;
         let rows = self.quantised_outputs(&pass)?;
         let partial = base.at(*scratch);
         let (target_ids, target_logits) = match targets {
-            Some(_) => (described.targets.at(base.at(buffers.words)), partial + (16 * parts * count) as u64),
+            Some(_) => (shape.targets.at(base.at(buffers.words)), partial + (16 * parts * count) as u64),
             None => (0, 0),
         };
         let (function, tile, threads) = match count <= SMALL_ROWS_MAX {
@@ -61,7 +61,7 @@ impl Network for Int8Network {
         };
         let grid = gemm_grid(&self.card, head, count, tile);
         launch!(
-            stream,
+            self.card,
             function,
             grid,
             threads,
@@ -69,7 +69,7 @@ impl Network for Int8Network {
             [rows, head.argument(), self.masked.device_ptr(stream).0, target_ids, partial, target_logits,]
         );
         launch!(
-            stream,
+            self.card,
             &kernels.reduce_argmax,
             warps(count, THREADS / 32),
             THREADS,
@@ -85,7 +85,7 @@ impl Network for Int8Network {
         let pass = self.forward(pass, &[], |outputs| [outputs * vocabulary, 0])?;
         let rows = self.quantised_outputs(&pass)?;
         self.gemm(self.lm_head(), rows, pass.base.at(pass.out), false)?;
-        pass.state.arena.download(pass.out, pass.described.outputs.count * vocabulary)
+        pass.state.arena.download(pass.out, pass.shape.outputs.count * vocabulary)
     }
 
     fn check_device(&self) -> Result<(), Error> {

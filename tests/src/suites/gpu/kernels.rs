@@ -1,0 +1,145 @@
+//! Comparison of all kernels with a CPU, over windows of many sizes and batches of many numbers.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use c3_cascade::{DeviceChoice, Dtype, Kernels, Latents, Options, Source, TokenVerdict, TokenWindow};
+
+use super::{RATIO, options};
+use crate::harness::fixtures::Corpus;
+use crate::harness::golden::relative_error;
+use crate::harness::quantity::Quantity;
+use crate::harness::random_checkpoint::{self, Shape};
+use crate::suites::speed::stages::Stages;
+
+/// Tokens of the windows: around the limits of blocks, tiles and warps.
+const WINDOW_TOKENS: [usize; 12] = [1, 2, 15, 16, 19, 20, 21, 33, 65, 128, 300, 640];
+/// Windows per batch. One and four rows per step have kernels of their own.
+const BATCHES: [usize; 3] = [1, 4, 12];
+/// Latents per window of the random checkpoints.
+const LATENTS: usize = 32;
+/// Random checkpoints with the head widths 16, 64 and 128. They differ in what their kernels support.
+const SHAPES: [Shape; 3] = [
+    Shape { hidden: 64, layers: 2, heads: 4, key_heads: 2, intermediate: 160, vocabulary: 16384 },
+    Shape { hidden: 192, layers: 2, heads: 3, key_heads: 1, intermediate: 512, vocabulary: 16384 },
+    Shape { hidden: 256, layers: 2, heads: 2, key_heads: 1, intermediate: 704, vocabulary: 16384 },
+];
+/// Data types with the maximum error of latents and logit margins, relative to f32 on a CPU in the Euclidean norm.
+const DTYPES: [(Dtype, &str, f64); 3] =
+    [(Dtype::F32, "f32", 1e-4), (Dtype::F16, "f16", 0.01), (Dtype::Bf16, "bf16", 0.05)];
+/// A token that the GPU decodes may have a lower logit on the CPU than another, by at most this many times the tolerance,
+/// relative to the root mean square of margins.
+const DEVIATIONS: f64 = 6.0;
+/// Tools of compute-sanitizer, with the line that reports no finding.
+const TOOLS: [(&str, &str); 2] =
+    [("memcheck", "ERROR SUMMARY: 0 errors"), ("racecheck", "RACECHECK SUMMARY: 0 hazards")];
+
+/// Compares the kernels with a CPU. The int8 decoder must agree bit for bit, all other results within tolerances.
+pub fn agreement(corpus: Corpus) -> Result<Vec<Quantity>> {
+    let Some(on_gpu) = options() else {
+        return Ok(vec![Quantity::skipped("kernels", "NVIDIA GPU", "as on a CPU")]);
+    };
+    let mut quantities = int8(corpus, on_gpu)?;
+    for shape in SHAPES {
+        let folder = random_checkpoint::write(corpus, shape, shape, LATENTS)?;
+        let on_cpu = Options { device: DeviceChoice::Cpu, dtype: Dtype::F32, ..Default::default() };
+        let cpu = Stages::of(Source::Folder(folder.path()), &on_cpu)?;
+        for (dtype, name, tolerance) in DTYPES {
+            let gpu = Stages::of(Source::Folder(folder.path()), &Options { dtype, ..on_gpu })?;
+            let name = format!("kernels-{name}-{}", shape.hidden / shape.heads);
+            quantities.extend(dense(corpus, &cpu, &gpu, &name, tolerance)?);
+        }
+    }
+    Ok(quantities)
+}
+
+/// Runs [`agreement`] under compute-sanitizer, which must find nothing.
+pub fn sanitizer() -> Result<Vec<Quantity>> {
+    let installed = Command::new("compute-sanitizer").arg("--version").output().is_ok();
+    if options().is_none() || !installed {
+        return Ok(vec![Quantity::skipped("sanitizer", "NVIDIA GPU or compute-sanitizer", "no findings")]);
+    }
+    let program = std::env::current_exe()?;
+    let mut quantities = Vec::new();
+    for (tool, clean) in TOOLS {
+        let mut command = Command::new("compute-sanitizer");
+        command.args(["--tool", tool, "--print-limit", "20"]).arg(&program).args(["speed-gpu", "kernels"]);
+        let output = command.output().context("compute-sanitizer cannot be started")?;
+        let printed = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        let findings: Vec<&str> = printed.lines().filter(|line| line.starts_with("=========")).take(40).collect();
+        let found = output.status.success() && printed.contains(clean);
+        quantities.push(Quantity::observed(format!("sanitizer-{tool}"), findings, found, clean));
+    }
+    Ok(quantities)
+}
+
+/// Cuts windows of [`WINDOW_TOKENS`] from a text.
+fn windows(stages: &Stages, corpus: Corpus, ratio: usize) -> Result<Vec<TokenWindow>> {
+    let text = corpus.whole_book("dickens-and-music")?;
+    let long = stages.windows(&text, ratio, WINDOW_TOKENS.len())?;
+    let cut = |(window, tokens): (TokenWindow, usize)| {
+        let tokens = window.tokens[..tokens.min(window.tokens.len())].to_vec();
+        TokenWindow { tokens, ..window }
+    };
+    ensure!(long.len() == WINDOW_TOKENS.len(), "the text has only {} windows", long.len());
+    Ok(long.into_iter().zip(WINDOW_TOKENS).map(cut).collect())
+}
+
+/// Compares the default model: its compressor within a tolerance, its decoder bit for bit.
+fn int8(corpus: Corpus, on_gpu: Options) -> Result<Vec<Quantity>> {
+    let (cpu, gpu) = (Stages::served(Kernels::Auto)?, Stages::load(on_gpu)?);
+    let (mut error, mut verdicts, mut texts) = (0.0f64, 0, 0);
+    for ratio in [10, 20, 80] {
+        let windows = windows(&cpu, corpus, ratio)?;
+        for batch in BATCHES {
+            for windows in windows.chunks(batch) {
+                let latents = cpu.stored(windows)?;
+                error = error.max(relative_error(&values(&gpu.compress(windows)?), &values(&cpu.compress(windows)?)));
+                let (ours, reference) = (gpu.verify(windows, &latents)?, cpu.verify(windows, &latents)?);
+                verdicts += ours.iter().flatten().zip(reference.iter().flatten()).filter(|(a, b)| a != b).count();
+                let (ours, reference) = (gpu.decode(windows, &latents, 1)?, cpu.decode(windows, &latents, 0)?);
+                texts += ours.iter().zip(&reference).filter(|(a, b)| a != b).count();
+            }
+        }
+    }
+    Ok(vec![
+        Quantity::at_most("kernels-default-compress-error", error, 0.03),
+        Quantity::equal("kernels-int8-verdicts", verdicts, 0),
+        Quantity::equal("kernels-int8-texts", texts, 0),
+    ])
+}
+
+/// Compares a random checkpoint. Tokens that the GPU decodes must be the best on the CPU too, or nearly so.
+fn dense(corpus: Corpus, cpu: &Stages, gpu: &Stages, name: &str, tolerance: f64) -> Result<Vec<Quantity>> {
+    let windows = windows(cpu, corpus, RATIO)?;
+    let latents = cpu.compress(&windows)?;
+    let reference = margins(&cpu.verify(&windows, &latents)?);
+    let scale = (reference.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / reference.len() as f64).sqrt();
+    let (mut of_latents, mut of_margins, mut lead) = (0.0f64, 0.0f64, 0.0f64);
+    for batch in BATCHES {
+        let (mut ours, mut own_margins) = (Vec::new(), Vec::new());
+        for (windows, latents) in windows.chunks(batch).zip(latents.chunks(batch)) {
+            ours.extend(gpu.compress(windows)?);
+            own_margins.extend(margins(&gpu.verify(windows, latents)?));
+            let decoded = gpu.decode(windows, latents, 1)?.into_iter().zip(windows);
+            let decoded: Vec<_> = decoded.map(|(tokens, window)| TokenWindow { tokens, ..window.clone() }).collect();
+            let by_cpu = margins(&cpu.verify(&decoded, latents)?);
+            lead = by_cpu.into_iter().map(|margin| f64::from(-margin) / scale).fold(lead, f64::max);
+        }
+        of_latents = of_latents.max(relative_error(&values(&ours), &values(&latents)));
+        of_margins = of_margins.max(relative_error(&own_margins, &reference));
+    }
+    Ok(vec![
+        Quantity::at_most(format!("{name}-compress-error"), of_latents, tolerance),
+        Quantity::at_most(format!("{name}-margins-error"), of_margins, tolerance),
+        Quantity::at_most(format!("{name}-decode-lead"), lead, DEVIATIONS * tolerance),
+    ])
+}
+
+fn values(latents: &[Latents]) -> Vec<f32> {
+    latents.iter().flat_map(|latents| latents.values.iter().copied()).collect()
+}
+
+fn margins(verdicts: &[Vec<TokenVerdict>]) -> Vec<f32> {
+    verdicts.iter().flatten().map(|verdict| verdict.margin).collect()
+}
