@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use c3_cascade::DeviceChoice;
 use c3_proto::pb::compressor_client::CompressorClient;
 use c3_proto::pb::decoder_client::DecoderClient;
 use c3_proto::pb::{DescribeRequest, DescribeResponse, NodeCounters, NodeState};
@@ -30,6 +31,9 @@ pub struct ClusterSpec {
     pub decoders: usize,
     /// Additional command-line arguments of every node.
     pub node_args: Vec<String>,
+    /// Devices of the nodes of each stage, given as `--device`: node `i` gets the device with index `i` modulo their
+    /// number. If empty, nodes choose their devices.
+    pub devices: Vec<DeviceChoice>,
     /// Additional command-line arguments of the gateway.
     pub gateway_args: Vec<String>,
     /// Puts a proxy in front of every node.
@@ -49,6 +53,7 @@ impl Default for ClusterSpec {
             compressors: 1,
             decoders: 1,
             node_args: Vec::new(),
+            devices: Vec::new(),
             gateway_args: Vec::new(),
             proxied: false,
             gateway_wrapper: Vec::new(),
@@ -75,16 +80,20 @@ impl ClusterSpec {
     }
 
     async fn nodes(&self, program: Program, count: usize, folder: &Path) -> Result<Vec<Process>> {
-        let launch = self.node(program);
         let mut nodes = Vec::new();
-        for _ in 0..count {
-            nodes.push(launch.serve(folder).await?);
+        for number in 0..count {
+            nodes.push(self.node(program, number).serve(folder).await?);
         }
         Ok(nodes)
     }
 
-    fn node(&self, program: Program) -> Launch {
-        self.launch(program).arg("--model").arg(&self.model).args(&self.node_args)
+    /// Returns the command line of the node with this number in its stage.
+    fn node(&self, program: Program, number: usize) -> Launch {
+        let launch = self.launch(program).arg("--model").arg(&self.model).args(&self.node_args);
+        match number.checked_rem(self.devices.len()) {
+            Some(device) => launch.arg("--device").arg(self.devices[device].to_string()),
+            None => launch,
+        }
     }
 
     /// Starts all programs and waits until the gateway sees every node ready. Logs and store go to a temporary folder.
@@ -230,8 +239,11 @@ impl Cluster {
 
     /// Starts node `number`, which has ended, again at its old address. Waits until it is ready.
     pub async fn restart_node(&mut self, number: usize) -> Result<()> {
-        let program = if number < self.compressors.len() { Program::CompressorNode } else { Program::DecoderNode };
-        let (launch, folder) = (self.spec.node(program), self.folder.path().to_owned());
+        let (program, in_stage) = match number.checked_sub(self.compressors.len()) {
+            None => (Program::CompressorNode, number),
+            Some(decoder) => (Program::DecoderNode, decoder),
+        };
+        let (launch, folder) = (self.spec.node(program, in_stage), self.folder.path().to_owned());
         let address = self.node(number).address().to_owned();
         let node = self.node(number);
         *node = launch.arg("--listen").arg(&address).spawn(&folder, address).await?;

@@ -106,6 +106,27 @@ pub fn stretch(text: &str, number: usize, bytes: usize) -> &str {
     &text[from..text.floor_char_boundary(from + bytes)]
 }
 
+/// Repeats `text` until the result has about `bytes` bytes. Each line begins with the number of its repetition, so that
+/// the gateway finds no equal shards (parts of a text) whose results it would reuse.
+pub fn repeated(text: &str, bytes: usize) -> String {
+    let lines = (0..).flat_map(|number| text.split_inclusive('\n').map(move |line| (number, line)));
+    let mut repeated = String::with_capacity(bytes);
+    for (number, line) in lines {
+        if repeated.len() >= bytes {
+            break;
+        }
+        // Blank lines stay blank, because they end paragraphs.
+        repeated += &if line == "\n" { line.to_owned() } else { format!("{number} {line}") };
+    }
+    repeated
+}
+
+/// Cuts a text into `count` parts of about equal length.
+pub fn parts(text: &str, count: usize) -> Vec<&str> {
+    let cut = |number: usize| text.floor_char_boundary(number * text.len() / count);
+    (0..count).map(|number| &text[cut(number)..cut(number + 1)]).collect()
+}
+
 /// Returns a line of `bytes` hexadecimal digits that does not repeat itself.
 pub fn line_without_space(bytes: usize) -> String {
     let hashes = (0u64..).map(|i| blake3::hash(&i.to_le_bytes()).to_hex().to_string());
@@ -122,6 +143,12 @@ mod tests {
     fn the_middle_begins_at_a_paragraph() {
         assert_eq!(middle("aaaa\n\nbbbb\n\ncccc", 8), "bbbb\n\ncc");
         assert_eq!(middle("ünü", 100), "ünü");
+    }
+
+    #[test]
+    fn repetitions_differ_in_every_line() {
+        assert_eq!(repeated("a\n\nb\n", 14), "0 a\n\n0 b\n1 a\n\n");
+        assert_eq!(parts("aünb", 2), ["aü", "nb"]);
     }
 
     #[test]

@@ -210,6 +210,19 @@ impl Process {
         Ok(answer)
     }
 
+    /// Returns the sum of a metric's samples whose label list contains `labels`, such as `method="Decode"`. Returns 0 if
+    /// there are none.
+    pub async fn metric(&self, name: &str, labels: &str) -> Result<f64> {
+        let page = self.metrics().await?;
+        let samples = page.lines().filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']) && rest.contains(labels))
+        });
+        samples.map(|line| line.rsplit(' ').next().unwrap_or_default()).try_fold(0.0, |sum, value| {
+            let value: f64 = value.parse()?;
+            Ok(sum + value)
+        })
+    }
+
     /// Returns the whole HTTP response of a path, from its status line on.
     pub async fn http_get(&self, path: &str) -> Result<String> {
         let mut connection = TcpStream::connect(&self.address).await?;
@@ -245,12 +258,21 @@ impl Process {
         Ok(())
     }
 
+    /// Waits until the process exits and returns its status. Fails after [`EXIT_LIMIT`].
+    pub async fn exit(&mut self) -> Result<ExitStatus> {
+        let what = format!("{} to exit", self.program.name());
+        until(&what, EXIT_LIMIT, async || self.child.try_wait().ok().flatten()).await
+    }
+
+    /// Returns whether the process has exited.
+    pub fn has_exited(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
     /// Sends SIGTERM and waits until the process exits. Fails unless the exit code is 0, or after [`EXIT_LIMIT`].
     pub async fn terminate(&mut self) -> Result<()> {
         self.signal("TERM")?;
-        let name = self.program.name();
-        let what = format!("{name} to drain");
-        let status: ExitStatus = until(&what, EXIT_LIMIT, async || self.child.try_wait().ok().flatten()).await?;
+        let (status, name) = (self.exit().await?, self.program.name());
         ensure!(status.success(), "{name} ended with {status}:\n{}", self.log_tail());
         Ok(())
     }

@@ -7,6 +7,8 @@ pub mod kernels;
 pub mod mini;
 pub mod portability;
 pub mod published;
+pub mod servers;
+pub mod stored;
 pub mod table;
 
 use std::path::Path;

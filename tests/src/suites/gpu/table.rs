@@ -1,13 +1,29 @@
 //! Maps each measurement of the GPU suite, by name, to the function that runs it.
 
-use anyhow::{Result, bail};
+use std::path::Path;
 
-use super::{golden, kernels, mini, portability, published};
-use crate::harness::fixtures::Corpus;
+use anyhow::{Result, bail};
+use c3_cascade::DeviceChoice::Cuda;
+
+use super::{CARD, golden, kernels, mini, portability, published, servers, stored};
+use crate::harness::fixtures::{Corpus, parts, repeated};
 use crate::harness::quantity::Quantity;
 
 /// Names of the measurements.
-pub const ROWS: [&str; 7] = ["golden", "kernels", "mini", "one-window", "portability", "published", "sanitizer"];
+pub const ROWS: [&str; 10] = [
+    "golden", "kernels", "mini", "one-window", "portability", "published", "servers", "two-cards", "stored", "sanitizer",
+];
+
+/// Device file of the second GPU.
+const SECOND_CARD: &str = "/dev/nvidia1";
+/// Bytes of the text of `servers`, and of each of the texts of `two-cards`.
+const SERVERS_BYTES: usize = 10_000_000;
+const TWO_CARDS_BYTES: usize = 4_000_000;
+/// Number of texts that `two-cards` puts and gets concurrently.
+const TWO_CARDS_TEXTS: usize = 8;
+/// Windows of `stored` for each ratio and direction, with `--full` and without. A window is a part of a text that is
+/// decoded as a unit.
+const STORED_WINDOWS: [usize; 2] = [1000, 100];
 
 /// Runs the measurement `row` and returns its quantities. Fails if there is no such measurement.
 pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Quantity>> {
@@ -19,6 +35,21 @@ pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Quantity>> {
         "kernels" => kernels::agreement(corpus),
         "published" => published::speed(corpus),
         "sanitizer" => kernels::sanitizer(),
+        "servers" | "stored" if !Path::new(CARD).exists() => {
+            Ok(vec![Quantity::skipped(row, "NVIDIA GPU", "see docs/benchmarks/speed-gpu.md")])
+        }
+        "two-cards" if !Path::new(SECOND_CARD).exists() => {
+            Ok(vec![Quantity::skipped(row, "second NVIDIA GPU", "see docs/benchmarks/speed-gpu.md")])
+        }
+        "servers" => servers::one_device(Cuda(0), &repeated(&corpus.books()?, SERVERS_BYTES)).await,
+        "two-cards" => {
+            let all = repeated(&corpus.books()?, TWO_CARDS_TEXTS * TWO_CARDS_BYTES);
+            servers::two_devices([Cuda(0), Cuda(1)], &parts(&all, TWO_CARDS_TEXTS)).await
+        }
+        "stored" => {
+            let windows = STORED_WINDOWS[usize::from(!corpus.full)];
+            stored::across_devices(Cuda(0), &corpus.books()?, windows).await
+        }
         _ => bail!("no measurement is named `{row}`"),
     }
 }
