@@ -64,12 +64,22 @@ impl<J: Job, M: Send + Sync + 'static> NodeServer<J, M> {
             let address = args.advertise_as.clone().unwrap_or_default();
             announcements.spawn(announce(node.clone(), gateway, address));
         }
-        // Also cancelled when the model's thread ends, because the node cannot serve calls without the thread.
-        let stop = shutdown.child_token();
-        let thread = ModelThread::start(role.thread, args.threads, stop.clone(), {
+        let (stop, ended) = (shutdown.child_token(), CancellationToken::new());
+        let thread = ModelThread::start(role.thread, args.threads, ended.clone(), {
             let readiness = readiness.clone();
             move || work(&node, &|| readiness.set_ready())
         })?;
+        let end = {
+            let (stop, queue) = (stop.clone(), queue.clone());
+            tokio::spawn(async move {
+                ended.cancelled().await;
+                // Without the thread, the node cannot serve calls. Those that wait for it end now, so that gateways
+                // retry them on other nodes and the drain does not wait for them.
+                queue.close();
+                stop.cancel();
+            })
+        };
+        let _end = AbortOnDropHandle::new(end);
         let server = Server {
             role: role.name,
             service_name: role.service,
@@ -105,5 +115,65 @@ async fn watch<J: Job, M>(node: &Node<J, M>, readiness: &Readiness) {
             readiness.set_recovered();
         }
         stalled = stalls;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as StdError;
+
+    use c3_server::metrics::Metrics;
+    use c3_server::principal::Principal;
+    use c3_server::units::TimeSpan;
+    use c3_types::Stage;
+    use tokio::sync::oneshot;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::NodeArgs;
+
+    struct TestJob(oneshot::Sender<()>);
+
+    impl Job for TestJob {
+        fn tokens(&self) -> usize {
+            1
+        }
+
+        fn operation(&self) -> &'static str {
+            "decode"
+        }
+
+        fn principal(&self) -> Principal {
+            Principal::default()
+        }
+
+        fn is_cancelled(&self) -> bool {
+            self.0.is_closed()
+        }
+    }
+
+    #[tokio::test]
+    async fn queued_jobs_do_not_wait_for_the_drain_once_the_model_has_failed() -> Result<(), Box<dyn StdError>> {
+        let mut args = NodeArgs::default();
+        args.server.shutdown_delay = TimeSpan::from_secs(600);
+        let node = Node::<TestJob, ()>::new(Stage::Decoder, args, Metrics::new("test"));
+        let role = Role {
+            name: "test",
+            thread: "test",
+            service: c3_proto::pb::decoder_server::SERVICE_NAME,
+            probe_paths: &[],
+        };
+        let server = NodeServer { role, node: node.clone(), routes: Routes::default() };
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let running = tokio::spawn(server.run(listener, CancellationToken::new(), |node, ready| {
+            ready();
+            node.queue().wait();
+            Err(Error::NoModel)
+        }));
+        let (reply, answer) = oneshot::channel();
+        node.queue().push(vec![TestJob(reply)])?;
+        assert!(timeout(Duration::from_secs(10), answer).await?.is_err());
+        running.abort();
+        Ok(())
     }
 }
