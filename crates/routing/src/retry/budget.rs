@@ -11,8 +11,10 @@ use tokio::time::Instant;
 const RETRIES_PER_CALL: f64 = 0.2;
 /// Retries added each second, regardless of the number of calls.
 const RETRIES_PER_SECOND: f64 = 10.0;
-/// Maximum balance, in retries: enough to retry all calls that are in flight on a node when it dies.
-const BALANCE_MAX: f64 = 200.0;
+/// Maximum balance, in retries: enough to retry all calls that are in flight on a node when it dies. A node with a GPU
+/// has two batches in flight, which are about 400 windows (parts of a text, each decoded by a call), and up to twice as
+/// many if several principals (callers) have calls on it.
+const BALANCE_MAX: f64 = 1000.0;
 
 /// Token bucket of retries.
 #[derive(Debug)]
