@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use c3_cascade::{Options, StageInfo};
-use c3_node::NodeArgs;
+use c3_node::{Error, NodeArgs};
 use c3_server::program::ListenAddress;
 use c3_server::units::Size;
 
@@ -60,6 +60,19 @@ impl Config {
         DecodeLimits { kv_bytes: self.kv_cache_bytes(decoder), step_rows, shared_rows }
     }
 
+    /// Fails if `--kv-cache-size` is larger than a GPU's `memory` (`None` for a CPU). Without this check, the node
+    /// would take on more windows than fit, and they would all fail for want of memory.
+    pub(crate) fn check_kv_cache(&self, device: &str, memory: Option<u64>) -> Result<(), Error> {
+        match (self.kv_cache_size, memory) {
+            (Some(size), Some(memory)) if size.0 > memory => {
+                let memory = Size::mib(memory >> 20);
+                let problem = format!("--kv-cache-size {size} exceeds the memory of {device} ({memory}): lower it");
+                Err(Error::Model(problem.into()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Returns the maximum bytes of a decoder's KV cache.
     pub(crate) fn kv_cache_bytes(&self, decoder: &StageInfo) -> u64 {
         // On a CPU, 256 MiB have room for 40 windows of the default model at ratio 20 (text tokens per latent), or for
@@ -77,4 +90,19 @@ pub(crate) struct DecodeLimits {
     pub(crate) step_rows: usize,
     /// Maximum rows of a step while several principals have windows in the batch.
     pub(crate) shared_rows: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kv_cache_larger_than_the_gpu_is_refused() {
+        let config = Config { kv_cache_size: Some(Size::mib(2048)), ..Config::default() };
+        let refused = config.check_kv_cache("cuda:0", Some(1 << 30)).unwrap_err().to_string();
+        assert!(refused.contains("--kv-cache-size 2GiB") && refused.contains("1GiB"), "{refused}");
+        assert!(config.check_kv_cache("cuda:0", Some(4 << 30)).is_ok());
+        assert!(config.check_kv_cache("cpu", None).is_ok());
+        assert!(Config::default().check_kv_cache("cuda:0", Some(0)).is_ok());
+    }
 }

@@ -100,6 +100,7 @@ fn load(node: &Node, config: &Config) -> Result<(Arc<Decoder>, ModelInfo), Error
     let started = Instant::now();
     let source = node.args().model.as_deref().map(Source::Folder).or(embedded()).ok_or(Error::NoModel)?;
     let decoder = Decoder::load(source, &config.options).map_err(Error::model)?;
+    config.check_kv_cache(&decoder.info().device, decoder.info().accelerator_memory)?;
     let info = model_info(decoder.info())?;
     warm_up(&decoder).map_err(Error::model)?;
     let (cascade, device, arithmetic) = (&info.cascade.name, &info.device, &info.arithmetic);
