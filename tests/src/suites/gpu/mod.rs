@@ -2,8 +2,11 @@
 //!
 //! The binary `accept` must be built with the feature `cuda`. Without a GPU, every quantity is skipped.
 
+pub mod callers;
+pub mod faults;
 pub mod golden;
 pub mod kernels;
+pub mod memory;
 pub mod mini;
 pub mod portability;
 pub mod published;

@@ -5,13 +5,23 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use c3_cascade::DeviceChoice::Cuda;
 
-use super::{CARD, golden, kernels, mini, portability, published, servers, stored};
+use super::{CARD, faults, golden, kernels, memory, mini, portability, published, servers, stored};
 use crate::harness::fixtures::{Corpus, parts, repeated};
 use crate::harness::quantity::Quantity;
 
 /// Names of the measurements.
-pub const ROWS: [&str; 10] = [
-    "golden", "kernels", "mini", "one-window", "portability", "published", "servers", "two-cards", "stored", "sanitizer",
+pub const ROWS: [&str; 11] = [
+    "golden",
+    "kernels",
+    "mini",
+    "one-window",
+    "portability",
+    "published",
+    "servers",
+    "two-cards",
+    "stored",
+    "faults",
+    "sanitizer",
 ];
 
 /// Device file of the second GPU.
@@ -24,6 +34,8 @@ const TWO_CARDS_TEXTS: usize = 8;
 /// Windows of `stored` for each ratio and direction, with `--full` and without. A window is a part of a text that is
 /// decoded as a unit.
 const STORED_WINDOWS: [usize; 2] = [1000, 100];
+/// Bytes of each text of `faults`: a second of work for a GPU together with those of the other callers.
+const FAULTS_BYTES: usize = 400_000;
 
 /// Runs the measurement `row` and returns its quantities. Fails if there is no such measurement.
 pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Quantity>> {
@@ -35,7 +47,7 @@ pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Quantity>> {
         "kernels" => kernels::agreement(corpus),
         "published" => published::speed(corpus),
         "sanitizer" => kernels::sanitizer(),
-        "servers" | "stored" if !Path::new(CARD).exists() => {
+        "servers" | "stored" | "faults" if !Path::new(CARD).exists() => {
             Ok(vec![Quantity::skipped(row, "NVIDIA GPU", "see docs/benchmarks/speed-gpu.md")])
         }
         "two-cards" if !Path::new(SECOND_CARD).exists() => {
@@ -49,6 +61,13 @@ pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Quantity>> {
         "stored" => {
             let windows = STORED_WINDOWS[usize::from(!corpus.full)];
             stored::across_devices(Cuda(0), &corpus.books()?, windows).await
+        }
+        "faults" => {
+            let books = corpus.books()?;
+            let mut quantities = faults::callers_gone(Cuda(0), &books, FAULTS_BYTES).await?;
+            quantities.extend(faults::kernel_error(Cuda(0), &books, FAULTS_BYTES).await?);
+            quantities.extend(memory::out_of_memory(0, &books, FAULTS_BYTES).await?);
+            Ok(quantities)
         }
         _ => bail!("no measurement is named `{row}`"),
     }
