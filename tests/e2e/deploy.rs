@@ -1,5 +1,6 @@
 //! Tests of the deployment files without a container engine.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use c3_client::Client;
@@ -8,9 +9,12 @@ use c3_tests::harness::fixtures;
 use c3_tests::harness::process::{Launch, Program};
 use c3_tests::suites::pipeline::roundtrip;
 
+const CPU: &str = "compose.yaml";
+const GPU: &str = "compose.gpu.yaml";
+
 #[tokio::test]
 async fn the_compose_file_starts_and_serves() {
-    let compose = Compose::read().unwrap();
+    let compose = Compose::read(CPU).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let programs = compose.start(folder.path()).await.unwrap();
     assert_eq!(programs.len(), 5);
@@ -26,18 +30,38 @@ async fn the_compose_file_starts_and_serves() {
 
 #[test]
 fn only_the_gateway_port_is_published_and_only_on_loopback() {
-    for (name, service) in Compose::read().unwrap().services {
+    for (name, service) in [CPU, GPU].into_iter().flat_map(|file| Compose::read(file).unwrap().services) {
         assert_eq!(service.ports.is_empty(), name != "gateway", "{name}");
         assert!(service.ports.iter().all(|port| port.starts_with("127.0.0.1:")), "{name}");
     }
 }
 
 #[test]
-fn the_image_contains_every_program_and_does_not_run_as_root() {
-    let containerfile = fs::read_to_string(fixtures::root().join("deploy/Containerfile")).unwrap();
-    for program in [Program::CompressorNode, Program::DecoderNode, Program::Gateway, Program::C3] {
-        assert!(containerfile.contains(&format!("--bin {}", program.name())), "{program:?}");
-        assert!(containerfile.contains(&format!("/src/target/release/{}", program.name())), "{program:?}");
+fn each_gpu_has_a_node_of_each_stage_that_the_gateway_knows() {
+    let services = Compose::read(GPU).unwrap().services;
+    let mut nodes = BTreeSet::new();
+    for (name, service) in services.iter().filter(|(name, _)| *name != "gateway") {
+        let [device] = &service.deploy["resources"]["reservations"]["devices"].as_sequence().unwrap()[..] else {
+            panic!("{name} reserves several devices");
+        };
+        let gpu = device["device_ids"][0].as_str().unwrap();
+        nodes.insert((service.command[0].clone(), gpu.to_owned()));
+        assert_eq!(service.environment["C3_DEVICE"], "cuda:0", "{name}");
+        let stage = if service.command[0] == "decoder-node" { "C3_DECODERS" } else { "C3_COMPRESSORS" };
+        assert!(services["gateway"].environment[stage].contains(&format!("//{name}:")), "{name}");
     }
-    assert!(containerfile.contains("\nUSER c3\n"));
+    let expected = ["0", "1"].map(|gpu| ["compressor-node", "decoder-node"].map(|node| (node.into(), gpu.into())));
+    assert_eq!(nodes, BTreeSet::from_iter(expected.into_iter().flatten()));
+}
+
+#[test]
+fn the_images_contain_every_program_and_do_not_run_as_root() {
+    for file in ["Containerfile", "Containerfile.gpu"] {
+        let containerfile = fs::read_to_string(fixtures::root().join("deploy").join(file)).unwrap();
+        for program in [Program::CompressorNode, Program::DecoderNode, Program::Gateway, Program::C3] {
+            assert!(containerfile.contains(&format!("--bin {}", program.name())), "{program:?}");
+            assert!(containerfile.contains(&format!("/src/target/release/{}", program.name())), "{program:?}");
+        }
+        assert!(containerfile.contains("\nUSER c3\n"), "{file}");
+    }
 }

@@ -40,6 +40,9 @@ pub struct Service {
     pub depends_on: Vec<String>,
     /// Health check, if there is one.
     pub healthcheck: Option<Healthcheck>,
+    /// Reserved hardware, as the file has it.
+    #[serde(default)]
+    pub deploy: serde_yaml_ng::Value,
 }
 
 /// Health check of a service.
@@ -50,9 +53,9 @@ pub struct Healthcheck {
 }
 
 impl Compose {
-    /// Reads `deploy/compose.yaml`.
-    pub fn read() -> Result<Self> {
-        let path = fixtures::root().join("deploy/compose.yaml");
+    /// Reads a file in `deploy`.
+    pub fn read(file: &str) -> Result<Self> {
+        let path = fixtures::root().join("deploy").join(file);
         let mut page: serde_yaml_ng::Value = serde_yaml_ng::from_str(&fs::read_to_string(path)?)?;
         page.apply_merge()?;
         Ok(serde_yaml_ng::from_value(page)?)
