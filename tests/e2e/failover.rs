@@ -1,8 +1,16 @@
-//! Lost nodes, clients that disconnect, and restarts.
+//! Lost nodes, nodes with another arithmetic, clients that disconnect, and restarts.
+
+use std::time::Duration;
 
 use c3_client::{Client, DocumentName, Expected, WriteOptions};
+use c3_proto::pb::decoder_client::DecoderClient;
+use c3_proto::pb::{DescribeRequest, NodeState};
 use c3_tests::harness::cluster::ClusterSpec;
+use c3_tests::harness::fixtures;
+use c3_tests::harness::gateway_api::{GatewayApi, id_of};
+use c3_tests::harness::process::{Launch, Program};
 use c3_tests::harness::quantity::assert_all;
+use c3_tests::harness::wait::until;
 use c3_tests::suites::pipeline::failover;
 use futures::TryStreamExt;
 
@@ -26,9 +34,37 @@ async fn documents_survive_a_restart() {
     let cluster = ClusterSpec::default().start().await.unwrap();
     let text = crate::page();
     let put = cluster.api().unwrap().put_at(text.as_bytes(), 20).await.unwrap();
-    let id = c3_tests::harness::gateway_api::id_of(&put.document.unwrap());
+    let id = id_of(&put.document.unwrap());
     let cluster = cluster.restart().await.unwrap();
     assert_eq!(cluster.api().unwrap().get(&id).await.unwrap().text, text.as_bytes());
+}
+
+#[tokio::test]
+async fn reads_prefer_decoders_with_the_arithmetic_of_the_corrections() {
+    let cluster = ClusterSpec::default().start().await.unwrap();
+    let text = crate::page();
+    let put = cluster.api().unwrap().put_at(text.as_bytes(), 20).await.unwrap();
+    let id = id_of(&put.document.unwrap());
+
+    let folder = tempfile::tempdir().unwrap();
+    let other = Launch::new(Program::DecoderNode).arg("--model").arg(fixtures::default_model());
+    let other = other.args(["--dtype", "f32"]).serve(folder.path()).await.unwrap();
+    let gateway = Launch::new(Program::Gateway).arg("--data").arg(cluster.data());
+    let gateway = gateway.args(["--decoder", &cluster.decoders[0].url(), "--decoder", &other.url()]);
+    let gateway = gateway.serve(folder.path()).await.unwrap();
+    let api = GatewayApi::to(&gateway).unwrap();
+    let ready = async || {
+        let nodes = api.nodes().await.unwrap();
+        (nodes.len() == 2 && nodes.iter().all(|node| node.state == NodeState::Ready as i32)).then_some(())
+    };
+    until("both decoders to be ready", Duration::from_secs(60), ready).await.unwrap();
+    let decoded = async || {
+        let described = DecoderClient::new(other.channel().unwrap()).describe(DescribeRequest {}).await.unwrap();
+        described.into_inner().counters.unwrap().windows_decoded
+    };
+    let before = decoded().await;
+    assert_eq!(api.get(&id).await.unwrap().text, text.as_bytes());
+    assert_eq!(decoded().await, before);
 }
 
 #[tokio::test]

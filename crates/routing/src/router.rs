@@ -157,6 +157,11 @@ impl Router {
         found.ok_or_else(|| self.call_error(&selector, &Attempts::default()))
     }
 
+    /// Returns whether a ready node matches the selector and is not excluded by it.
+    pub fn has_ready(&self, selector: &NodeSelector<'_>) -> bool {
+        self.registry.stage(selector.stage).any(|node| selector.matches(&node) && !selector.excludes(&node))
+    }
+
     /// Returns whether waiting for a node is pointless, because the stage has nodes, and all of them are ready and
     /// serve another model.
     pub(crate) fn all_serve_another_model(&self, selector: &NodeSelector<'_>) -> bool {

@@ -11,13 +11,13 @@
 
 enum { CUDA_ERROR_LAUNCH_FAILED = 719 };
 
-typedef int Launch(void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
-                   unsigned block_y, unsigned block_z, unsigned shared_bytes, void *stream, void **arguments,
-                   void **extra);
+typedef int Launch(const void *config, void *function, void **arguments, void **extra);
+typedef int LaunchGraph(void *graph, void *stream);
 typedef int Synchronize(void *stream);
 typedef void *Lookup(void *library, const char *name);
 
 static Launch *driver_launch;
+static LaunchGraph *driver_launch_graph;
 static Synchronize *driver_synchronize;
 
 // A failed context stays failed.
@@ -30,12 +30,12 @@ static int has_failed(void) {
     return failed;
 }
 
-static int launch(void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
-                  unsigned block_z, unsigned shared_bytes, void *stream, void **arguments, void **extra) {
-    if (has_failed())
-        return CUDA_ERROR_LAUNCH_FAILED;
-    return driver_launch(function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream, arguments,
-                         extra);
+static int launch(const void *config, void *function, void **arguments, void **extra) {
+    return has_failed() ? CUDA_ERROR_LAUNCH_FAILED : driver_launch(config, function, arguments, extra);
+}
+
+static int launch_graph(void *graph, void *stream) {
+    return has_failed() ? CUDA_ERROR_LAUNCH_FAILED : driver_launch_graph(graph, stream);
 }
 
 static int synchronize(void *stream) {
@@ -51,9 +51,13 @@ void *dlsym(void *library, const char *name) {
     if (!lookup)
         abort();
     void *found = lookup(library, name);
-    if (found && strcmp(name, "cuLaunchKernel") == 0) {
+    if (found && strcmp(name, "cuLaunchKernelEx") == 0) {
         driver_launch = (Launch *)found;
         return (void *)launch;
+    }
+    if (found && strcmp(name, "cuGraphLaunch") == 0) {
+        driver_launch_graph = (LaunchGraph *)found;
+        return (void *)launch_graph;
     }
     if (found && strcmp(name, "cuStreamSynchronize") == 0) {
         driver_synchronize = (Synchronize *)found;

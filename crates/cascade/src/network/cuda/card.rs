@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cudarc::cublas::sys::cublasStatus_t;
 use cudarc::driver::{CudaContext, CudaStream, DriverError, sys};
 
 use super::kernels::Kernels;
@@ -79,7 +80,12 @@ impl Card {
         {
             return Err(refuse(format!("compute capability {major}.{minor} is too old, 8.0 or later is needed")));
         }
-        open().map_err(|error| refuse(format!("the GPU cannot be opened ({error})")))
+        open().map_err(|error| match error.0 {
+            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::Device(format!(
+                "cuda:{number} has no memory left: end other programs on the GPU, or use another GPU"
+            )),
+            _ => refuse(format!("the GPU cannot be opened ({error})")),
+        })
     }
 
     /// Index of the GPU.
@@ -158,6 +164,9 @@ impl From<DriverError> for Error {
 
 impl From<cudarc::cublas::result::CublasError> for Error {
     fn from(error: cudarc::cublas::result::CublasError) -> Self {
-        Self::Gpu(error.to_string())
+        match error.0 {
+            cublasStatus_t::CUBLAS_STATUS_ALLOC_FAILED => Self::OutOfDeviceMemory,
+            _ => Self::Gpu(error.to_string()),
+        }
     }
 }
