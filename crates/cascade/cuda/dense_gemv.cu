@@ -38,20 +38,26 @@ __device__ __forceinline__ void normalise(T *x, float *scratch, int inputs, int 
     }
 }
 
-// Computes `x W^T` for `count` rows, at most ROWS. `weight` is [outputs][inputs]; `inputs` is a multiple of 8. A warp
-// computes one output at a time. Each lane copies the next chunks of the weights to its own places in shared memory
-// while it uses earlier ones. Writes rows of T to `out`, or f32 rows to `floats`, to which it adds if `add` is set. If
-// PAIRED is set, outputs `i` and `i + outputs / 2` are gate and up of an MLP, and the result is that of SwiGLU,
-// [count][outputs / 2].
+// Waits for the other warp of a team of two.
+__device__ __forceinline__ void await_team() {
+    asm volatile("bar.sync %0, 64;\n" ::"r"(1 + threadIdx.x / (2 * WARP)) : "memory");
+}
+
+// Computes `x W^T` for `count` rows, at most ROWS. `weight` is [outputs][inputs]; `inputs` is a multiple of 8. A team
+// of `team` lanes, one or two warps, computes one output at a time. Each lane copies the next chunks of the weights to
+// its own places in shared memory while it uses earlier ones. Writes rows of T to `out`, or f32 rows to `floats`, to
+// which it adds if `add` is set. If PAIRED is set, outputs `i` and `i + outputs / 2` are gate and up of an MLP, and the
+// result is that of SwiGLU, [count][outputs / 2].
 template <typename T, int ROWS, bool PAIRED>
 __device__ void gemv(const T *weight, int outputs, int inputs, int count, const T *rows, const float *hidden,
-                     const float *norm, float epsilon, T *out, float *floats, bool add) {
+                     const float *norm, float epsilon, T *out, float *floats, bool add, int team) {
+    __shared__ float halves[THREADS / WARP][ROWS * (PAIRED ? 2 : 1)];
     constexpr int VALUES = Chunk<T>::COUNT, PARTS = PAIRED ? 2 : 1, STAGES = RING / PARTS;
     Chunk<T> *ring = reinterpret_cast<Chunk<T> *>(dynamic_shared()) + threadIdx.x;
     T *x = reinterpret_cast<T *>(dynamic_shared() + RING * THREADS * sizeof(Chunk<T>));
     auto place = [&](int stage, int part) { return ring + (stage * PARTS + part) * THREADS; };
-    int items = outputs / PARTS, stride = gridDim.x * (THREADS / WARP);
-    int item = blockIdx.x + gridDim.x * (threadIdx.x / WARP), first_column = threadIdx.x % WARP * VALUES;
+    int items = outputs / PARTS, stride = gridDim.x * (THREADS / team), step = team * VALUES;
+    int item = blockIdx.x + gridDim.x * (threadIdx.x / team), first_column = threadIdx.x % team * VALUES;
 
     int copy_item = item, copy_column = first_column, copy_stage = 0;
     auto copy_next = [&]() {
@@ -61,7 +67,7 @@ __device__ void gemv(const T *weight, int outputs, int inputs, int count, const 
                 for (int part = 0; part < PARTS; ++part)
                     copy_async_16(place(copy_stage, part),
                                   weight + size_t(copy_item + part * items) * inputs + copy_column);
-            copy_column += WARP * VALUES;
+            copy_column += step;
             // All lanes take the same number of steps per item.
             if (copy_column - first_column >= inputs) {
                 copy_column = first_column;
@@ -85,7 +91,7 @@ __device__ void gemv(const T *weight, int outputs, int inputs, int count, const 
     __syncthreads();
     for (int stage = 0; item < items; item += stride) {
         float sums[PARTS][ROWS] = {};
-        for (int start = 0; start < inputs; start += WARP * VALUES) {
+        for (int start = 0; start < inputs; start += step) {
             copy_async_wait<STAGES - 2>();
             int column = start + first_column;
             if (column < inputs) {
@@ -109,11 +115,29 @@ __device__ void gemv(const T *weight, int outputs, int inputs, int count, const 
             copy_next();
         }
 #pragma unroll
+        for (int row = 0; row < ROWS; ++row)
+#pragma unroll
+            for (int part = 0; part < PARTS; ++part)
+                sums[part][row] = warp_sum(sums[part][row]);
+        if (team > WARP) {
+            int warp = threadIdx.x / WARP;
+            if (warp % 2 == 1 && threadIdx.x % WARP == 0)
+#pragma unroll
+                for (int i = 0; i < ROWS * PARTS; ++i)
+                    halves[warp][i] = sums[i % PARTS][i / PARTS];
+            await_team();
+            if (warp % 2 == 0)
+#pragma unroll
+                for (int i = 0; i < ROWS * PARTS; ++i)
+                    sums[i % PARTS][i / PARTS] += halves[warp + 1][i];
+            await_team();
+        }
+#pragma unroll
         for (int row = 0; row < ROWS; ++row) {
-            float sum = warp_sum(sums[0][row]);
+            float sum = sums[0][row];
             if (PAIRED)
-                sum = silu(to_float(from_float<T>(sum))) * to_float(from_float<T>(warp_sum(sums[PARTS - 1][row])));
-            if (threadIdx.x % WARP > 0 || row >= count)
+                sum = silu(to_float(from_float<T>(sum))) * to_float(from_float<T>(sums[PARTS - 1][row]));
+            if (threadIdx.x % team > 0 || row >= count)
                 continue;
             size_t to = size_t(row) * items + item;
             if (floats)
@@ -129,8 +153,8 @@ __device__ void gemv(const T *weight, int outputs, int inputs, int count, const 
 #define GEMV_KERNEL(NAME, T, ROWS, PAIRED)                                                                             \
     extern "C" __global__ void __launch_bounds__(THREADS, 4)                                                           \
         NAME(const T *weight, int outputs, int inputs, int count, const T *rows, const float *hidden,                  \
-             const float *norm, float epsilon, T *out, float *floats, int add) {                                       \
-        gemv<T, ROWS, PAIRED>(weight, outputs, inputs, count, rows, hidden, norm, epsilon, out, floats, add);          \
+             const float *norm, float epsilon, T *out, float *floats, int add, int team) {                             \
+        gemv<T, ROWS, PAIRED>(weight, outputs, inputs, count, rows, hidden, norm, epsilon, out, floats, add, team);    \
     }
 
 #define GEMV_KERNELS(SUFFIX, T)                                                                                        \

@@ -2,11 +2,10 @@
 //!
 //! It follows `chat()` in C3-master/C3/model/C3.py at commit ff52c7e, and the generation loop of transformers 4.49.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::Error;
-use crate::network::Argmax;
+use crate::network;
 use crate::tokenizer::Tokenizer;
 
 /// Length in tokens of the n-grams that may not occur twice in the prompt followed by the answer.
@@ -67,10 +66,12 @@ impl Generation {
     /// Appends the next token: the argmax of `logits` (one per vocabulary id) under the n-gram ban. Sets the logits of
     /// banned ids to minus infinity.
     pub fn push_greedy(&mut self, logits: &mut [f32]) {
-        for banned in self.banned() {
-            logits[banned as usize] = f32::NEG_INFINITY;
-        }
-        let id = Argmax::of(logits, None).id;
+        let id = network::greedy(logits, &self.banned());
+        self.push(id);
+    }
+
+    /// Appends the next token.
+    pub(crate) fn push(&mut self, id: u32) {
         self.ids.push(id);
         self.plain.extend(self.tokenizer.text(id).unwrap_or_default());
         let length = self.tokens().len();
@@ -98,8 +99,8 @@ impl Generation {
     }
 
     /// Returns the ids that, as the next token, would repeat an n-gram of [`NO_REPEAT_NGRAM`] tokens.
-    fn banned(&self) -> HashSet<u32> {
-        let Some(start) = (self.ids.len() + 1).checked_sub(NO_REPEAT_NGRAM) else { return HashSet::new() };
+    pub(crate) fn banned(&self) -> Vec<u32> {
+        let Some(start) = (self.ids.len() + 1).checked_sub(NO_REPEAT_NGRAM) else { return Vec::new() };
         let last = &self.ids[start..];
         let ngrams = self.ids.windows(NO_REPEAT_NGRAM);
         ngrams.filter(|ngram| ngram[..NO_REPEAT_NGRAM - 1] == *last).map(|ngram| ngram[NO_REPEAT_NGRAM - 1]).collect()

@@ -165,6 +165,14 @@ impl DecodeSession {
         Sequence { cache: &mut self.cache, input, positions, pattern, outputs }
     }
 
+    /// Returns the ids that may not be the next token of an answer.
+    fn banned(&self) -> Vec<u32> {
+        match &self.progress {
+            Progress::Generate { generation, .. } => generation.banned(),
+            Progress::Reconstruct(_) => Vec::new(),
+        }
+    }
+
     fn is_generation(&self) -> bool {
         matches!(self.progress, Progress::Generate { .. })
     }
@@ -197,12 +205,12 @@ pub(super) fn step(decoder: &Decoder, sessions: &mut [&mut DecodeSession]) -> Re
     let active = sessions.iter_mut().map(|session| &mut **session).filter(|session| !session.done());
     let (mut generations, mut reconstructions): (Vec<_>, Vec<_>) = active.partition(|session| session.is_generation());
     if !generations.is_empty() {
+        let banned = generations.iter().map(|session| session.banned()).collect::<Vec<_>>();
         let mut pass: Vec<_> = generations.iter_mut().map(|session| session.next_rows(decoder)).collect();
-        let mut logits = decoder.network.logits(&mut pass)?;
-        let vocabulary = logits.len() / generations.len();
-        for (session, logits) in generations.into_iter().zip(logits.chunks_exact_mut(vocabulary)) {
+        let ids = decoder.network.greedy(&mut pass, &banned)?;
+        for (session, id) in generations.into_iter().zip(ids) {
             if let Progress::Generate { generation, .. } = &mut session.progress {
-                generation.push_greedy(logits);
+                generation.push(id);
             }
         }
     }

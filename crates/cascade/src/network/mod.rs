@@ -44,6 +44,15 @@ pub(crate) trait Network: Send + Sync {
     /// Runs a pass and returns the logits of the output rows, `[rows][vocabulary]`. No id is masked.
     fn logits(&self, pass: &mut [Sequence<'_>]) -> Result<Vec<f32>, Error>;
 
+    /// Runs a pass and returns the id with the largest logit of each output row, the smallest such id on a tie. `banned`
+    /// has the ids that each row excludes. No other id is masked.
+    fn greedy(&self, pass: &mut [Sequence<'_>], banned: &[Vec<u32>]) -> Result<Vec<u32>, Error> {
+        let mut logits = self.logits(pass)?;
+        let vocabulary = logits.len() / banned.len().max(1);
+        let rows = logits.chunks_exact_mut(vocabulary.max(1)).zip(banned);
+        Ok(rows.map(|(logits, banned)| greedy(logits, banned)).collect())
+    }
+
     /// Fails with [`Error::Gpu`] if the device has failed and cannot be used any more.
     fn check_device(&self) -> Result<(), Error> {
         Ok(())
@@ -219,6 +228,14 @@ fn outputs(pass: &[Sequence<'_>], rows: &[f32], width: usize) -> Vec<f32> {
         outputs.extend_from_slice(&rows[(end - sequence.outputs) * width..end * width]);
     }
     outputs
+}
+
+/// Returns the id with the largest of `logits`, one per vocabulary id. Sets the logits of `banned` ids to minus infinity.
+pub(crate) fn greedy(logits: &mut [f32], banned: &[u32]) -> u32 {
+    for &id in banned {
+        logits[id as usize] = f32::NEG_INFINITY;
+    }
+    Argmax::of(logits, None).id
 }
 
 /// Error of a pass with latents through a network that has no projector.

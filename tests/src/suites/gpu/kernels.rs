@@ -16,6 +16,8 @@ use crate::suites::speed::stages::Stages;
 const WINDOW_TOKENS: [usize; 12] = [1, 2, 15, 16, 19, 20, 21, 33, 65, 128, 300, 640];
 /// Windows per batch. One and four rows per step have kernels of their own.
 const BATCHES: [usize; 3] = [1, 4, 12];
+/// Ratios of the default model, in text tokens per latent.
+const RATIOS: [usize; 3] = [20, 10, 80];
 /// Latents per window of the random checkpoints.
 const LATENTS: usize = 32;
 /// Random checkpoints with the head widths 16, 64 and 128. They differ in what their kernels support.
@@ -34,12 +36,26 @@ const DEVIATIONS: f64 = 6.0;
 const TOOLS: [(&str, &str); 2] =
     [("memcheck", "ERROR SUMMARY: 0 errors"), ("racecheck", "RACECHECK SUMMARY: 0 hazards")];
 
+/// What is compared.
+#[derive(Clone, Copy, Debug)]
+pub struct Extent {
+    /// Number of [`WINDOW_TOKENS`], [`BATCHES`] and [`RATIOS`], from the first on.
+    windows: usize,
+    batches: usize,
+    ratios: usize,
+}
+
+/// All windows, batches and ratios.
+pub const WHOLE: Extent = Extent { windows: WINDOW_TOKENS.len(), batches: BATCHES.len(), ratios: RATIOS.len() };
+/// Enough to run each kernel, for tools that slow the program down.
+pub const SMALL: Extent = Extent { windows: 9, batches: 2, ratios: 1 };
+
 /// Compares the kernels with a CPU. The int8 decoder must agree bit for bit, all other results within tolerances.
-pub fn agreement(corpus: Corpus) -> Result<Vec<Quantity>> {
+pub fn agreement(corpus: Corpus, extent: Extent) -> Result<Vec<Quantity>> {
     let Some(on_gpu) = options() else {
         return Ok(vec![Quantity::skipped("kernels", "NVIDIA GPU", "as on a CPU")]);
     };
-    let mut quantities = int8(corpus, on_gpu)?;
+    let mut quantities = int8(corpus, extent, on_gpu)?;
     for shape in SHAPES {
         let folder = random_checkpoint::write(corpus, shape, shape, LATENTS)?;
         let on_cpu = Options { device: DeviceChoice::Cpu, dtype: Dtype::F32, ..Default::default() };
@@ -47,13 +63,14 @@ pub fn agreement(corpus: Corpus) -> Result<Vec<Quantity>> {
         for (dtype, name, tolerance) in DTYPES {
             let gpu = Stages::of(Source::Folder(folder.path()), &Options { dtype, ..on_gpu })?;
             let name = format!("kernels-{name}-{}", shape.hidden / shape.heads);
-            quantities.extend(dense(corpus, &cpu, &gpu, &name, tolerance)?);
+            let windows = windows(&cpu, corpus, RATIO, extent)?;
+            quantities.extend(dense(&windows, extent, [&cpu, &gpu], &name, tolerance)?);
         }
     }
     Ok(quantities)
 }
 
-/// Runs [`agreement`] under compute-sanitizer, which must find nothing.
+/// Runs [`agreement`] to the extent [`SMALL`] under compute-sanitizer, which must find nothing.
 pub fn sanitizer() -> Result<Vec<Quantity>> {
     let installed = Command::new("compute-sanitizer").arg("--version").output().is_ok();
     if options().is_none() || !installed {
@@ -63,7 +80,7 @@ pub fn sanitizer() -> Result<Vec<Quantity>> {
     let mut quantities = Vec::new();
     for (tool, clean) in TOOLS {
         let mut command = Command::new("compute-sanitizer");
-        command.args(["--tool", tool, "--print-limit", "20"]).arg(&program).args(["speed-gpu", "kernels"]);
+        command.args(["--tool", tool, "--print-limit", "20"]).arg(&program).args(["speed-gpu", "kernels-small"]);
         let output = command.output().context("compute-sanitizer cannot be started")?;
         let printed = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
         let findings: Vec<&str> = printed.lines().filter(|line| line.starts_with("=========")).take(40).collect();
@@ -73,25 +90,25 @@ pub fn sanitizer() -> Result<Vec<Quantity>> {
     Ok(quantities)
 }
 
-/// Cuts windows of [`WINDOW_TOKENS`] from a text.
-fn windows(stages: &Stages, corpus: Corpus, ratio: usize) -> Result<Vec<TokenWindow>> {
+/// Cuts windows of the first [`WINDOW_TOKENS`] from a text.
+fn windows(stages: &Stages, corpus: Corpus, ratio: usize, extent: Extent) -> Result<Vec<TokenWindow>> {
     let text = corpus.whole_book("dickens-and-music")?;
-    let long = stages.windows(&text, ratio, WINDOW_TOKENS.len())?;
+    let long = stages.windows(&text, ratio, extent.windows)?;
     let cut = |(window, tokens): (TokenWindow, usize)| {
         let tokens = window.tokens[..tokens.min(window.tokens.len())].to_vec();
         TokenWindow { tokens, ..window }
     };
-    ensure!(long.len() == WINDOW_TOKENS.len(), "the text has only {} windows", long.len());
+    ensure!(long.len() == extent.windows, "the text has only {} windows", long.len());
     Ok(long.into_iter().zip(WINDOW_TOKENS).map(cut).collect())
 }
 
 /// Compares the default model: its compressor within a tolerance, its decoder bit for bit.
-fn int8(corpus: Corpus, on_gpu: Options) -> Result<Vec<Quantity>> {
+fn int8(corpus: Corpus, extent: Extent, on_gpu: Options) -> Result<Vec<Quantity>> {
     let (cpu, gpu) = (Stages::served(Kernels::Auto)?, Stages::load(on_gpu)?);
     let (mut error, mut verdicts, mut texts) = (0.0f64, 0, 0);
-    for ratio in [10, 20, 80] {
-        let windows = windows(&cpu, corpus, ratio)?;
-        for batch in BATCHES {
+    for &ratio in &RATIOS[..extent.ratios] {
+        let windows = windows(&cpu, corpus, ratio, extent)?;
+        for &batch in &BATCHES[..extent.batches] {
             for windows in windows.chunks(batch) {
                 let latents = cpu.stored(windows)?;
                 error = error.max(relative_error(&values(&gpu.compress(windows)?), &values(&cpu.compress(windows)?)));
@@ -110,13 +127,18 @@ fn int8(corpus: Corpus, on_gpu: Options) -> Result<Vec<Quantity>> {
 }
 
 /// Compares a random checkpoint. Tokens that the GPU decodes must be the best on the CPU too, or nearly so.
-fn dense(corpus: Corpus, cpu: &Stages, gpu: &Stages, name: &str, tolerance: f64) -> Result<Vec<Quantity>> {
-    let windows = windows(cpu, corpus, RATIO)?;
-    let latents = cpu.compress(&windows)?;
-    let reference = margins(&cpu.verify(&windows, &latents)?);
+fn dense(
+    windows: &[TokenWindow],
+    extent: Extent,
+    [cpu, gpu]: [&Stages; 2],
+    name: &str,
+    tolerance: f64,
+) -> Result<Vec<Quantity>> {
+    let latents = cpu.compress(windows)?;
+    let reference = margins(&cpu.verify(windows, &latents)?);
     let scale = (reference.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / reference.len() as f64).sqrt();
     let (mut of_latents, mut of_margins, mut lead) = (0.0f64, 0.0f64, 0.0f64);
-    for batch in BATCHES {
+    for &batch in &BATCHES[..extent.batches] {
         let (mut ours, mut own_margins) = (Vec::new(), Vec::new());
         for (windows, latents) in windows.chunks(batch).zip(latents.chunks(batch)) {
             ours.extend(gpu.compress(windows)?);

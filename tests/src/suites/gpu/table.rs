@@ -10,9 +10,10 @@ use crate::harness::fixtures::{Corpus, parts, repeated};
 use crate::harness::quantity::Quantity;
 
 /// Names of the measurements.
-pub const ROWS: [&str; 11] = [
+pub const ROWS: [&str; 12] = [
     "golden",
     "kernels",
+    "kernels-small",
     "mini",
     "one-window",
     "portability",
@@ -44,7 +45,8 @@ pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Quantity>> {
         "one-window" => mini::one_window(corpus),
         "portability" => portability::portability(corpus),
         "golden" => golden::golden(corpus),
-        "kernels" => kernels::agreement(corpus),
+        "kernels" => kernels::agreement(corpus, kernels::WHOLE),
+        "kernels-small" => kernels::agreement(corpus, kernels::SMALL),
         "published" => published::speed(corpus),
         "sanitizer" => kernels::sanitizer(),
         "servers" | "stored" | "faults" if !Path::new(CARD).exists() => {

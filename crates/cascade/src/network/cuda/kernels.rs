@@ -38,10 +38,13 @@ kernels! {
     dense: [
         dense_embed_f32, dense_embed_f16, dense_embed_bf16,
         dense_rms_norm_f32, dense_rms_norm_f16, dense_rms_norm_bf16,
+        dense_swiglu_f32, dense_swiglu_f16, dense_swiglu_bf16,
+        dense_argmax, dense_ban,
+    ],
+    dense_attention: [
         dense_append_f32, dense_append_f16, dense_append_bf16,
         dense_attend_f32, dense_attend_f16, dense_attend_bf16,
-        dense_swiglu_f32, dense_swiglu_f16, dense_swiglu_bf16,
-        dense_flash_f16_64, dense_flash_f16_128, dense_flash_bf16_64, dense_flash_bf16_128, dense_argmax,
+        dense_flash_f16_64, dense_flash_f16_128, dense_flash_bf16_64, dense_flash_bf16_128,
     ],
     dense_gemv: [
         dense_gemv_1_f32, dense_gemv_1_f16, dense_gemv_1_bf16,
@@ -66,6 +69,8 @@ fn load_module(context: &Arc<CudaContext>, binary: &[u8]) -> Result<Arc<CudaModu
 fn load_function(module: &Arc<CudaModule>, name: &str) -> Result<CudaFunction, DriverError> {
     let function = module.load_function(name)?;
     function.set_attribute(CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, SHARED_BYTES_MAX)?;
+    // Kernels with different divisions of a multiprocessor's memory cannot overlap.
+    function.set_attribute(CUfunction_attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, 100)?;
     Ok(function)
 }
 

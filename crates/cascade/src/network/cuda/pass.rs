@@ -76,7 +76,7 @@ pub(super) struct Shape {
     /// Rows whose input is a query, and the number of each query.
     pub(super) query_rows: Part,
     pub(super) queries: Part,
-    /// Target ids of the outputs; empty if there are none.
+    /// Words for the results: target ids of the outputs, or rows with ids that they exclude. Empty if there are none.
     pub(super) targets: Part,
     /// Maximum rows that a causal row attends to, rounded up to whole blocks of 32.
     pub(super) visible_max: usize,
@@ -104,7 +104,7 @@ struct Arrays {
 }
 
 impl Described {
-    /// Describes `pass`. `targets` is empty or has one id per output row.
+    /// Describes `pass`. `targets` are words for the results, see [`Shape::targets`].
     pub(super) fn new(pass: &[Sequence<'_>], targets: &[u32]) -> Result<Self, Error> {
         let mut described = Self::default();
         let all_slots: usize = pass.iter().map(slot_rows).sum();
