@@ -13,7 +13,7 @@ use crate::harness::random_checkpoint::{self, Shape};
 use crate::suites::speed::stages::Stages;
 
 /// Tokens of the windows: around the limits of blocks, tiles and warps.
-const WINDOW_TOKENS: [usize; 12] = [1, 2, 15, 16, 19, 20, 21, 33, 65, 128, 300, 640];
+const WINDOW_TOKENS: [usize; 12] = [65, 2, 1, 15, 16, 19, 20, 21, 33, 128, 300, 640];
 /// Windows per batch. One and four rows per step have kernels of their own.
 const BATCHES: [usize; 3] = [1, 4, 12];
 /// Ratios of the default model, in text tokens per latent.
@@ -43,12 +43,15 @@ pub struct Extent {
     windows: usize,
     batches: usize,
     ratios: usize,
+    /// True to compare each of [`SHAPES`] in each of [`DTYPES`]; false to compare each in one of them.
+    all_dtypes: bool,
 }
 
-/// All windows, batches and ratios.
-pub const WHOLE: Extent = Extent { windows: WINDOW_TOKENS.len(), batches: BATCHES.len(), ratios: RATIOS.len() };
-/// Enough to run each kernel, for tools that slow the program down.
-pub const SMALL: Extent = Extent { windows: 9, batches: 2, ratios: 1 };
+/// All windows, batches, ratios and data types.
+pub const WHOLE: Extent =
+    Extent { windows: WINDOW_TOKENS.len(), batches: BATCHES.len(), ratios: RATIOS.len(), all_dtypes: true };
+/// Enough to run each kernel or another instance of the same template, for tools that slow a program down a lot.
+pub const SMALL: Extent = Extent { windows: 2, batches: 1, ratios: 1, all_dtypes: false };
 
 /// Compares the kernels with a CPU. The int8 decoder must agree bit for bit, all other results within tolerances.
 pub fn agreement(corpus: Corpus, extent: Extent) -> Result<Vec<Quantity>> {
@@ -56,11 +59,12 @@ pub fn agreement(corpus: Corpus, extent: Extent) -> Result<Vec<Quantity>> {
         return Ok(vec![Quantity::skipped("kernels", "NVIDIA GPU", "as on a CPU")]);
     };
     let mut quantities = int8(corpus, extent, on_gpu)?;
-    for shape in SHAPES {
+    for (number, shape) in SHAPES.into_iter().enumerate() {
         let folder = random_checkpoint::write(corpus, shape, shape, LATENTS)?;
         let on_cpu = Options { device: DeviceChoice::Cpu, dtype: Dtype::F32, ..Default::default() };
         let cpu = Stages::of(Source::Folder(folder.path()), &on_cpu)?;
-        for (dtype, name, tolerance) in DTYPES {
+        let dtypes = if extent.all_dtypes { &DTYPES[..] } else { &DTYPES[number..=number] };
+        for &(dtype, name, tolerance) in dtypes {
             let gpu = Stages::of(Source::Folder(folder.path()), &Options { dtype, ..on_gpu })?;
             let name = format!("kernels-{name}-{}", shape.hidden / shape.heads);
             let windows = windows(&cpu, corpus, RATIO, extent)?;
