@@ -33,7 +33,7 @@ const THREADS: usize = 256;
 const MANY_ROWS: usize = 2048;
 /// Threads per block of the kernel `attend`.
 const ATTEND_THREADS: usize = 384;
-/// Maximum bytes of a head in the kernel `attend` of `cuda/dense.cu`: 16 per lane of a warp.
+/// Maximum bytes of a head in the kernel `attend` of `cuda/dense_attention.cu`: 16 per lane of a warp.
 const HEAD_BYTES_MAX: usize = 16 * 32;
 /// Threads per block of flash attention.
 const FLASH_THREADS: usize = 128;
