@@ -94,7 +94,7 @@ impl From<c3_client::Error> for CliError {
         match error {
             c3_client::Error::Url { .. } => Self::Usage(message),
             c3_client::Error::Read(_) => Self::Content(message),
-            c3_client::Error::Call { code: Code::InvalidArgument, .. } => {
+            c3_client::Error::Call { code: Code::InvalidArgument | Code::OutOfRange, .. } => {
                 let field = message.split([':', '.']).next().unwrap_or_default();
                 if CONTENT_FIELDS.contains(&field) { Self::Content(message) } else { Self::Usage(message) }
             }

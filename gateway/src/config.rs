@@ -100,6 +100,14 @@ pub struct Config {
     /// Minimum age of unreferenced objects that garbage collection removes; if too short, writes may fail
     #[arg(long, env = "C3_GC_GRACE", value_name = "DURATION", default_value_t = Self::default().gc_grace)]
     pub gc_grace: TimeSpan,
+    /// Host name under which HTTP clients reach this gateway; repeatable. IP addresses and localhost are always accepted.
+    /// Checked on loopback addresses, and on all addresses if it is given
+    #[arg(long, env = "C3_ALLOWED_HOSTS", value_name = "HOST", value_delimiter = ',')]
+    pub allowed_hosts: Vec<String>,
+    /// Origin of web pages that may call this gateway over HTTP, such as https://app.example; repeatable; * allows all
+    /// [default: none]
+    #[arg(long, env = "C3_CORS_ORIGINS", value_name = "ORIGIN", value_delimiter = ',')]
+    pub cors_origins: Vec<String>,
     /// Settings that every server has.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -139,6 +147,8 @@ impl Default for Config {
             attempts_max: 8,
             gc_interval: TimeSpan::from_secs(3600),
             gc_grace: TimeSpan::from_secs(3600),
+            allowed_hosts: Vec::new(),
+            cors_origins: Vec::new(),
             server: ServerArgs::default(),
         }
     }

@@ -4,7 +4,7 @@ use std::mem::{Discriminant, discriminant};
 
 use c3_routing::Error as RoutingError;
 use c3_server::throttle::Throttle;
-use c3_server::{ErrorKind, ServiceError};
+use c3_server::{ErrorKind, Problem, ServiceError};
 use c3_store::{Error as StoreError, OpenError, Unavailable};
 use c3_types::{DocumentId, DocumentName, Invalid};
 use tonic::Status;
@@ -50,6 +50,36 @@ pub(crate) enum Error {
     /// The caller's stream ended with an error.
     #[error("the request stream ended with an error ({})", .0.message())]
     Inbound(Status),
+    /// The body of an HTTP request ended with an error, usually because the caller is gone.
+    #[error("the request's body ended early ({0}): send it again")]
+    Body(String),
+    /// The text exceeds the maximum size of a document.
+    #[error("bytes: must be at most {max}, but the document has at least {bytes}: split the document")]
+    TooLarge {
+        /// Minimum size of the text, in bytes.
+        bytes: u64,
+        /// Maximum size, in bytes.
+        max: u64,
+    },
+    /// The range does not lie within the document.
+    #[error("range: {range} exceeds the document, which has {size} {unit}")]
+    OutOfRange {
+        /// The requested range.
+        range: String,
+        /// Size of the document.
+        size: u64,
+        /// Unit of the range and the size: `bytes` or `lines`.
+        unit: &'static str,
+    },
+    /// Several ids begin with the prefix that the caller gave.
+    #[error("id: `{prefix}` is a prefix of several ids, add digits: {}{}", candidates.join(", "), more(.complete))]
+    AmbiguousPrefix {
+        prefix: String,
+        /// Ids that begin with the prefix.
+        candidates: Vec<String>,
+        /// False if there are more of them.
+        complete: bool,
+    },
     /// No stored document has this id, or an id with this prefix.
     #[error("no document {0} is stored here")]
     NotFound(String),
@@ -121,10 +151,13 @@ impl Error {
 impl ServiceError for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Invalid(_) => ErrorKind::InvalidArgument,
+            Self::Invalid(_) | Self::AmbiguousPrefix { .. } => ErrorKind::InvalidArgument,
+            Self::Body(_) => ErrorKind::Cancelled,
+            Self::TooLarge { .. } => ErrorKind::TooLarge,
+            Self::OutOfRange { .. } => ErrorKind::OutOfRange,
             Self::Inbound(status) => ErrorKind::from_status(status),
             Self::NotFound(_) | Self::NameNotFound(_) | Self::NamedDocumentDeleted { .. } => ErrorKind::NotFound,
-            Self::VersionMismatch { .. } => ErrorKind::Conflict,
+            Self::VersionMismatch { .. } => ErrorKind::PreconditionFailed,
             Self::NotNamed { source, .. } => source.kind(),
             Self::Changed(_) | Self::Retry(_) => ErrorKind::Unavailable,
             Self::Routing(error) => error.kind(),
@@ -147,6 +180,22 @@ impl ServiceError for Error {
             _ => false,
         }
     }
+
+    fn describe(&self, problem: Problem) -> Problem {
+        match self {
+            Self::Invalid(invalid) => invalid.describe(problem),
+            Self::AmbiguousPrefix { candidates, .. } => problem.with("candidates", candidates.as_slice()),
+            Self::TooLarge { max, .. } => problem.with("bytes_max", *max),
+            Self::OutOfRange { size, unit, .. } => problem.with(unit, *size),
+            Self::VersionMismatch { token, .. } => problem.with("token", token.as_deref()),
+            Self::NotNamed { id, source } => source.describe(problem).with("id", id.to_string()),
+            _ => problem,
+        }
+    }
+}
+
+fn more(complete: &bool) -> &'static str {
+    if *complete { "" } else { ", and more" }
 }
 
 fn current_token(token: Option<&str>) -> String {

@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use c3_routing::Router;
 use c3_server::principal::PrincipalSource;
-use c3_server::{Readiness, Server, StageHealth, serve};
+use c3_server::{Readiness, Server, StageHealth, WebAccess, serve};
 use c3_store::Store;
 use c3_store::cache::{ManifestCache, ShardCache};
 use c3_types::Stage;
@@ -88,13 +88,14 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         role: ROLE,
         service_name: api::grpc::SERVICE_NAME,
         other_services: if config.accept_nodes { &[api::grpc::REGISTRY_NAME] } else { &[] },
-        routes: api::grpc::routes(gateway),
+        routes: api::grpc::routes(Arc::clone(&gateway)).merge(api::http::routes(gateway)),
         probe_paths: &[],
         readiness,
         stages: Some(stages),
         principal_source: PrincipalSource::Connection,
         // A put or get of a long text may take arbitrarily long. Each call on a node has its own timeout.
         call_timeout: None,
+        web_access: WebAccess::new(&config.allowed_hosts, &config.cors_origins),
         args: config.server,
     };
     serve(server, listener, shutdown).await.map_err(|error| StartError::Serve(error.to_string()))

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use c3_routing::Router;
+use c3_routing::{RequestClass, Router};
 use c3_store::Store;
 use c3_store::cache::{ManifestCache, ShardCache};
 use c3_store::manifest::ShardEntry;
@@ -75,9 +75,16 @@ pub(crate) struct WrittenShard {
 pub(crate) struct DecodedWindow {
     pub(crate) text: Bytes,
     pub(crate) tokens: u64,
+    /// Positions of the tokens that were forced by corrections.
+    pub(crate) corrected: Arc<[u32]>,
 }
 
 impl Gateway {
+    /// Refuses a request if too many text tokens wait for nodes. Writes are refused earlier than reads.
+    pub(crate) fn admit(&self, class: RequestClass) -> Result<(), Error> {
+        Ok(self.router.admit(class)?)
+    }
+
     /// Returns the maximum number of shards of one text in flight. This number is just high enough to keep the ready
     /// nodes busy, because an interrupted put has to repeat all shards that were in flight.
     pub(crate) fn shards_in_flight(&self) -> usize {

@@ -12,6 +12,8 @@ pub(crate) fn manifest(windows: &[Vec<u32>], verified: bool) -> Manifest {
         hash: ShardHash::of(format!("{window_bytes:?}").as_bytes()),
         ratio: 20,
         window_bytes: window_bytes.clone(),
+        window_newlines: Vec::new(),
+        exact_windows: None,
         tokens: 40,
         latents: 2,
         right: 39,

@@ -23,6 +23,6 @@ async fn ranges_are_bytes_of_the_document() {
         assert_eq!(got.text, &text.as_bytes()[range.start as usize..range.end as usize], "{range:?}");
     }
     let past = api.get_range(&id, 5..bytes + 1).await.unwrap_err();
-    assert_eq!(past.code(), Code::InvalidArgument, "{past}");
+    assert_eq!(past.code(), Code::OutOfRange, "{past}");
     assert!(past.message().contains(&bytes.to_string()), "{past}");
 }

@@ -47,6 +47,7 @@ impl LsArgs {
             after: self.after,
             labels: Labels::new(self.labels.iter().cloned().map(Into::into))?,
             names: by_name.then(name_filter),
+            created: c3_types::CreatedRange::default(),
             page_size: 0,
         })
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use c3_server::principal::PrincipalSource;
-use c3_server::{Readiness, Server, serve};
+use c3_server::{Readiness, Server, WebAccess, serve};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -89,6 +89,7 @@ impl<J: Job, M: Send + Sync + 'static> NodeServer<J, M> {
             readiness,
             stages: None,
             principal_source: PrincipalSource::Header,
+            web_access: WebAccess::default(),
             call_timeout: Some(args.call_timeout.0),
             args: args.server,
         };

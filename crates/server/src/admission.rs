@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use http::Request;
 
 use crate::Readiness;
-use crate::error::Rejection;
 use crate::principal::{InFlightCounts, Principal};
+use crate::rejection::Rejection;
 
 /// A connection gets another permit only while it holds fewer than this multiple of the free permits (a dynamic
 /// threshold after Choudhury and Hahne). One connection alone can therefore hold three quarters of all permits, and two

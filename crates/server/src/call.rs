@@ -15,11 +15,12 @@ use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::admission::Permit;
-use crate::deadline::Deadline;
-use crate::error::{ErrorKind, Rejection, code_name};
+use crate::deadline::{self, Deadline};
+use crate::error::{ErrorKind, code_name};
 use crate::metrics::Metrics;
 use crate::principal::{Principal, PrincipalSource};
 use crate::propagation;
+use crate::rejection::Rejection;
 
 /// Method label of calls that match no route. Callers choose the path, and each new path would add a time series.
 const UNKNOWN_METHOD: &str = "_OTHER";
@@ -107,16 +108,24 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// Begins a call. Also returns the reason to reject it if its deadline is malformed.
     pub(crate) fn begin(
         metrics: &Arc<Metrics>,
         request: &Request,
         source: PrincipalSource,
         timeout: Option<Duration>,
-    ) -> Self {
+    ) -> (Self, Result<(), Rejection>) {
         let protocol = Protocol::of(request.headers());
         let method = method(request, protocol);
         metrics.call_began();
-        Self {
+        let (requested, checked) = match protocol {
+            Protocol::Grpc => (deadline::grpc_timeout(request.headers()), Ok(())),
+            Protocol::Http => match deadline::request_timeout(request.headers()) {
+                Ok(requested) => (requested, Ok(())),
+                Err(rejection) => (None, Err(rejection)),
+            },
+        };
+        let call = Self {
             metrics: Arc::clone(metrics),
             span: span(&method, protocol, request.headers()),
             method,
@@ -124,11 +133,12 @@ impl Call {
             http_status: StatusCode::OK,
             outcome: None,
             started: Instant::now(),
-            deadline: Deadline::from_headers(request.headers(), timeout),
+            deadline: Deadline::earlier(requested, timeout),
             principal: Principal::from_request(request, source),
             permit: None,
             revoked: None,
-        }
+        };
+        (call, checked)
     }
 
     /// Holds the permit until the call ends.

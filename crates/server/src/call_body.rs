@@ -9,7 +9,8 @@ use axum::body::{Body, Bytes, HttpBody};
 use http_body::{Frame, SizeHint};
 
 use crate::call::{Call, Protocol};
-use crate::error::{ErrorKind, Rejection, ServiceError};
+use crate::error::{ErrorKind, ServiceError};
+use crate::rejection::Rejection;
 
 /// A body that ends its call when it is dropped: after its last frame, or when the caller cancels.
 pub(crate) struct CallBody {

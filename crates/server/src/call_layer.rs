@@ -17,9 +17,11 @@ use tower::{Layer, Service};
 use crate::admission::Admission;
 use crate::call::{Call, Protocol};
 use crate::call_body::CallBody;
-use crate::error::{Rejection, ServiceError};
+use crate::error::ServiceError;
 use crate::metrics::Metrics;
 use crate::principal::PrincipalSource;
+use crate::rejection::Rejection;
+use crate::web_access::WebAccess;
 
 /// Layer that wraps every call.
 #[derive(Clone, Debug)]
@@ -27,6 +29,7 @@ pub(crate) struct CallLayer {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) admission: Admission,
     pub(crate) principal_source: PrincipalSource,
+    pub(crate) web_access: Arc<WebAccess>,
     /// Maximum duration of a call; `None` for no limit.
     pub(crate) timeout: Option<Duration>,
 }
@@ -59,12 +62,12 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let CallLayer { metrics, admission, principal_source, timeout } = &self.layer;
-        let mut call = Call::begin(metrics, &request, *principal_source, *timeout);
-        let admitted = match call.protocol() {
+        let CallLayer { metrics, admission, principal_source, web_access, timeout } = &self.layer;
+        let (mut call, checked) = Call::begin(metrics, &request, *principal_source, *timeout);
+        let admitted = checked.and_then(|()| web_access.check(&request)).and_then(|()| match call.protocol() {
             Protocol::Http if is_grpc_route(&request) => Err(Rejection::NotGrpc),
             _ => admission.admit(&request),
-        };
+        });
         match admitted {
             Ok(Some(permit)) => call.hold(permit),
             Ok(None) => {}
@@ -99,7 +102,7 @@ fn is_grpc_route(request: &Request) -> bool {
 fn reject(call: &Call, rejection: Rejection) -> Response {
     match call.protocol() {
         Protocol::Grpc => rejection.status().into_http(),
-        Protocol::Http => rejection.kind().http_response(rejection.to_string()).map(Body::from),
+        Protocol::Http => rejection.problem().into_response().map(Body::from),
     }
 }
 
@@ -153,6 +156,7 @@ mod tests {
             metrics: Arc::new(Metrics::new(role)),
             admission: Admission::new(readiness, 1, &[]),
             principal_source: PrincipalSource::Connection,
+            web_access: Arc::default(),
             timeout,
         }
     }
@@ -248,6 +252,27 @@ mod tests {
             .layer(tower::service_fn(|_: Request| ready(Ok(Response::new(Body::new(Stream::Endless))))));
         let mut body = call(&mut http, http_request()).await.into_body();
         assert!(frame(&mut body).await.unwrap().unwrap_err().to_string().contains("1000 ms"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_http_caller_sets_a_deadline_and_a_malformed_one_is_refused() {
+        let mut service = layer("http-timeout", None)
+            .layer(tower::service_fn(|_: Request| std::future::pending::<Result<Response, Infallible>>()));
+        let mut request = |value: &'static str| {
+            let mut request = http_request();
+            request.headers_mut().insert("request-timeout", HeaderValue::from_static(value));
+            service.call(request)
+        };
+        let begun = tokio::time::Instant::now();
+        for (value, millis) in [("2", 2000), ("250ms", 250), ("0.5", 500)] {
+            let begun = tokio::time::Instant::now();
+            assert_eq!(request(value).await.unwrap().status(), StatusCode::GATEWAY_TIMEOUT);
+            assert_eq!(begun.elapsed().as_millis(), millis, "{value}");
+        }
+        for malformed in ["soon", "-1", "", "NaN", "inf"] {
+            assert_eq!(request(malformed).await.unwrap().status(), StatusCode::BAD_REQUEST, "{malformed}");
+        }
+        assert_eq!(begun.elapsed().as_millis(), 2750);
     }
 
     #[tokio::test(start_paused = true)]

@@ -13,7 +13,8 @@ use tokio::task::futures::TaskLocalFuture;
 use tokio::task_local;
 use tokio::time::{Instant, Sleep};
 
-use crate::error::Rejection;
+use crate::rejection::Rejection;
+use crate::units::TimeSpan;
 
 task_local! {
     /// Deadline of the call that the current task works for, if it has one.
@@ -42,9 +43,9 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
-    /// Returns the earlier of the caller's `grpc-timeout` and the server's own limit, or `None` without either.
-    pub(crate) fn from_headers(headers: &HeaderMap, limit: Option<Duration>) -> Option<Self> {
-        let timeout = grpc_timeout(headers).into_iter().chain(limit).min()?;
+    /// Returns the earlier of the caller's timeout and the server's own limit, or `None` without either.
+    pub(crate) fn earlier(requested: Option<Duration>, limit: Option<Duration>) -> Option<Self> {
+        let timeout = requested.into_iter().chain(limit).min()?;
         Some(Self { timeout, sleep: Box::pin(tokio::time::sleep(timeout)) })
     }
 
@@ -57,6 +58,16 @@ impl Deadline {
     pub(crate) fn scope<T>(deadline: Option<&Self>, work: impl FnOnce() -> T) -> T {
         CURRENT.sync_scope(deadline.map(|deadline| deadline.sleep.deadline()), work)
     }
+}
+
+/// Parses `Request-Timeout`, the timeout of an HTTP request: seconds, such as `2` or `0.5`, or a number with a unit, such
+/// as `250ms`. Fails if the header is malformed, since the caller would otherwise wait longer than it asked for.
+pub(crate) fn request_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Rejection> {
+    let Some(value) = headers.get("request-timeout") else { return Ok(None) };
+    let typed = value.to_str().unwrap_or_default().trim();
+    let fraction = || Duration::try_from_secs_f64(typed.parse().ok()?).ok();
+    let timeout = typed.parse::<TimeSpan>().ok().map(|span| span.0).or_else(fraction);
+    timeout.filter(|timeout| *timeout <= TimeSpan::MAX.0).map(Some).ok_or(Rejection::MalformedTimeout)
 }
 
 /// Parses `grpc-timeout`: at most 8 digits and a unit. A malformed header is ignored.

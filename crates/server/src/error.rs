@@ -4,12 +4,13 @@
 
 use std::error::Error;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::time::Duration;
 
 use c3_types::Invalid;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::StatusCode;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
+
+use crate::problem::{Problem, ProblemKind};
 
 /// Metadata key of a RESOURCE_EXHAUSTED status: milliseconds after which the caller may retry.
 pub const RETRY_AFTER_MS: &str = "retry-after-ms";
@@ -21,7 +22,10 @@ pub const RETRY_PUSHBACK_MS: &str = "grpc-retry-pushback-ms";
 const MESSAGE_BYTES_MAX: usize = 2048;
 
 /// Retry delay in milliseconds when the server is at capacity, or when a received status names no delay.
-const RETRY_AFTER_DEFAULT_MS: u64 = 1000;
+pub(crate) const RETRY_AFTER_DEFAULT_MS: u64 = 1000;
+
+/// Seconds after which a caller may retry while the server is loading, draining, or without nodes.
+const UNAVAILABLE_RETRY_AFTER_SECONDS: u64 = 1;
 
 /// Category of an error. It decides the status code, which tells a caller how to react.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +42,14 @@ pub enum ErrorKind {
     PermissionDenied,
     /// The document, name or upload does not exist.
     NotFound,
-    /// A concurrent writer won, or a precondition of the request does not hold.
+    /// A concurrent writer won.
     Conflict,
+    /// A precondition of the request does not hold.
+    PreconditionFailed,
+    /// The format of the request's body is not supported. Only HTTP requests can have this fault.
+    UnsupportedMediaType,
+    /// The path does not support the request's method. Only HTTP requests can have this fault.
+    MethodNotAllowed,
     /// A queue or another bounded resource is full.
     Overloaded {
         /// Milliseconds after which a retry is likely to succeed.
@@ -63,12 +73,13 @@ impl ErrorKind {
     /// Returns the gRPC status code of this kind.
     pub fn grpc_code(self) -> Code {
         match self {
-            Self::InvalidArgument | Self::TooLarge => Code::InvalidArgument,
+            Self::InvalidArgument | Self::TooLarge | Self::UnsupportedMediaType => Code::InvalidArgument,
+            Self::MethodNotAllowed => Code::Unimplemented,
             Self::OutOfRange => Code::OutOfRange,
             Self::Unauthenticated => Code::Unauthenticated,
             Self::PermissionDenied => Code::PermissionDenied,
             Self::NotFound => Code::NotFound,
-            Self::Conflict => Code::Aborted,
+            Self::Conflict | Self::PreconditionFailed => Code::Aborted,
             Self::Overloaded { .. } => Code::ResourceExhausted,
             Self::WrongModel => Code::FailedPrecondition,
             Self::Unavailable => Code::Unavailable,
@@ -89,6 +100,9 @@ impl ErrorKind {
             Self::PermissionDenied => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Conflict | Self::WrongModel => StatusCode::CONFLICT,
+            Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
@@ -125,7 +139,10 @@ impl ErrorKind {
             StatusCode::UNAUTHORIZED => Self::Unauthenticated,
             StatusCode::FORBIDDEN => Self::PermissionDenied,
             StatusCode::NOT_FOUND => Self::NotFound,
-            StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => Self::Conflict,
+            StatusCode::CONFLICT => Self::Conflict,
+            StatusCode::PRECONDITION_FAILED => Self::PreconditionFailed,
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::UnsupportedMediaType,
+            StatusCode::METHOD_NOT_ALLOWED => Self::MethodNotAllowed,
             StatusCode::TOO_MANY_REQUESTS => Self::Overloaded { retry_after_ms: RETRY_AFTER_DEFAULT_MS },
             StatusCode::SERVICE_UNAVAILABLE => Self::Unavailable,
             StatusCode::GATEWAY_TIMEOUT => Self::DeadlineExceeded,
@@ -155,18 +172,16 @@ impl ErrorKind {
         status
     }
 
-    /// Returns an HTTP response of this kind with the message as plain text, and `Retry-After` if the kind has one.
-    /// An [`ErrorKind::Internal`] message is logged and replaced by an id.
-    pub fn http_response(self, message: impl Into<String>) -> Response<String> {
-        let mut response = Response::new(self.public_message(message.into()));
-        *response.status_mut() = self.http_status();
-        let plain_text = HeaderValue::from_static("text/plain; charset=utf-8");
-        response.headers_mut().insert(header::CONTENT_TYPE, plain_text);
-        if let Self::Overloaded { retry_after_ms } = self {
+    /// Returns the problem details of this kind. An [`ErrorKind::Internal`] message is logged and replaced by an id.
+    pub fn problem(self, message: impl Into<String>) -> Problem {
+        let retry_after = match self {
             // `Retry-After` takes whole seconds only.
-            response.headers_mut().insert(header::RETRY_AFTER, retry_after_ms.div_ceil(1000).into());
-        }
-        response
+            Self::Overloaded { retry_after_ms } => Some(retry_after_ms.div_ceil(1000)),
+            Self::Unavailable => Some(UNAVAILABLE_RETRY_AFTER_SECONDS),
+            _ => None,
+        };
+        let kind = ProblemKind { name: self.as_str(), title: self.title(), status: self.http_status() };
+        Problem::new(kind, retry_after, self.public_message(message.into()))
     }
 
     /// Returns the name in metrics and logs.
@@ -179,6 +194,9 @@ impl ErrorKind {
             Self::PermissionDenied => "permission_denied",
             Self::NotFound => "not_found",
             Self::Conflict => "conflict",
+            Self::PreconditionFailed => "precondition_failed",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::MethodNotAllowed => "method_not_allowed",
             Self::Overloaded { .. } => "overloaded",
             Self::WrongModel => "wrong_model",
             Self::Unavailable => "unavailable",
@@ -186,6 +204,29 @@ impl ErrorKind {
             Self::Cancelled => "cancelled",
             Self::DataLoss => "data_loss",
             Self::Internal => "internal",
+        }
+    }
+
+    /// Returns the title of problem details.
+    fn title(self) -> &'static str {
+        match self {
+            Self::InvalidArgument => "Invalid request",
+            Self::OutOfRange => "Range outside the document",
+            Self::TooLarge => "Request too large",
+            Self::Unauthenticated => "Not authenticated",
+            Self::PermissionDenied => "Not allowed",
+            Self::NotFound => "Not found",
+            Self::Conflict => "Changed by another request",
+            Self::PreconditionFailed => "Precondition does not hold",
+            Self::UnsupportedMediaType => "Unsupported media type",
+            Self::MethodNotAllowed => "Method not allowed",
+            Self::Overloaded { .. } => "Overloaded",
+            Self::WrongModel => "Not supported by this model",
+            Self::Unavailable => "Unavailable at the moment",
+            Self::DeadlineExceeded => "Timeout exceeded",
+            Self::Cancelled => "Cancelled by the caller",
+            Self::DataLoss => "Stored data are damaged",
+            Self::Internal => "Internal error",
         }
     }
 
@@ -218,41 +259,26 @@ pub trait ServiceError: Error {
         }
         status
     }
+
+    /// Adds members to the problem details that an HTTP caller sees, so that programs need not parse the message.
+    fn describe(&self, problem: Problem) -> Problem {
+        problem
+    }
+
+    /// Returns the problem details that an HTTP caller sees.
+    fn problem(&self) -> Problem {
+        let problem = self.describe(self.kind().problem(self.to_string()));
+        if self.is_final() { problem.without_retry() } else { problem }
+    }
 }
 
 impl ServiceError for Invalid {
     fn kind(&self) -> ErrorKind {
         ErrorKind::InvalidArgument
     }
-}
 
-/// Reason why the server itself refuses a call or ends it early, regardless of the call's protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Rejection {
-    #[error("the server is loading: try again later")]
-    Loading,
-    #[error("the server's device hangs: try another server")]
-    Stalled,
-    #[error("the server is stopping: try another server")]
-    Stopping,
-    #[error("the server serves as many calls as it can: try again later")]
-    AtCapacity,
-    #[error("this connection uses its full share of the server's concurrent calls: try again later")]
-    ShareExceeded,
-    #[error("this path serves gRPC only: send application/grpc")]
-    NotGrpc,
-    #[error("the call exceeded its timeout of {} ms", .timeout.as_millis())]
-    DeadlineExceeded { timeout: Duration },
-}
-
-impl ServiceError for Rejection {
-    fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Loading | Self::Stalled | Self::Stopping => ErrorKind::Unavailable,
-            Self::AtCapacity | Self::ShareExceeded => ErrorKind::Overloaded { retry_after_ms: RETRY_AFTER_DEFAULT_MS },
-            Self::NotGrpc => ErrorKind::InvalidArgument,
-            Self::DeadlineExceeded { .. } => ErrorKind::DeadlineExceeded,
-        }
+    fn describe(&self, problem: Problem) -> Problem {
+        problem.with("field", self.field)
     }
 }
 
@@ -304,7 +330,7 @@ fn retry_after_ms(status: &Status) -> u64 {
 mod tests {
     use super::*;
 
-    const ALL: [ErrorKind; 14] = [
+    const ALL: [ErrorKind; 17] = [
         ErrorKind::InvalidArgument,
         ErrorKind::OutOfRange,
         ErrorKind::TooLarge,
@@ -312,6 +338,9 @@ mod tests {
         ErrorKind::PermissionDenied,
         ErrorKind::NotFound,
         ErrorKind::Conflict,
+        ErrorKind::PreconditionFailed,
+        ErrorKind::UnsupportedMediaType,
+        ErrorKind::MethodNotAllowed,
         ErrorKind::Overloaded { retry_after_ms: 250 },
         ErrorKind::WrongModel,
         ErrorKind::Unavailable,
@@ -324,8 +353,14 @@ mod tests {
     #[test]
     fn every_kind_survives_grpc() {
         for kind in ALL {
-            // gRPC has no code for a request that is too large.
-            let expected = if kind == ErrorKind::TooLarge { ErrorKind::InvalidArgument } else { kind };
+            // gRPC has fewer codes than HTTP.
+            let expected = match kind {
+                ErrorKind::TooLarge | ErrorKind::UnsupportedMediaType | ErrorKind::MethodNotAllowed => {
+                    ErrorKind::InvalidArgument
+                }
+                ErrorKind::PreconditionFailed => ErrorKind::Conflict,
+                kind => kind,
+            };
             assert_eq!(ErrorKind::from_status(&kind.status("reason")), expected);
         }
     }
@@ -349,10 +384,9 @@ mod tests {
         let status = kind.status("queue is full");
         assert_eq!(status.code(), Code::ResourceExhausted);
         assert_eq!(status.metadata().get(RETRY_AFTER_MS).unwrap(), "1250");
-        let response = kind.http_response("queue is full");
+        let response = kind.problem("queue is full").into_response();
         assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
-        assert_eq!(response.headers()[header::RETRY_AFTER], "2");
-        assert_eq!(response.body(), "queue is full");
+        assert_eq!(response.headers()[http::header::RETRY_AFTER], "2");
     }
 
     #[test]
@@ -361,16 +395,17 @@ mod tests {
         let status = ErrorKind::InvalidArgument.status(message.clone());
         let headers = status.into_http::<()>().into_parts().0.headers;
         assert!(headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>() < 8 << 10);
-        let shortened = ErrorKind::InvalidArgument.http_response(message).into_body();
+        let problem = ErrorKind::InvalidArgument.problem(message);
+        let shortened = problem.detail();
         assert!(shortened.starts_with("`ää") && shortened.ends_with("ä` is not served: choose another"));
-        assert_eq!(ErrorKind::NotFound.http_response("short").body(), "short");
+        assert_eq!(ErrorKind::NotFound.problem("short").detail(), "short");
     }
 
     #[test]
     fn internal_errors_are_opaque_and_have_ids_of_their_own() {
         let [one, other] = [(); 2].map(|()| ErrorKind::Internal.status("password"));
         assert!(!one.message().contains("password"));
-        assert!(!ErrorKind::Internal.http_response("password").body().contains("password"));
+        assert!(!ErrorKind::Internal.problem("password").detail().contains("password"));
         assert_ne!(one.message(), other.message());
     }
 

@@ -4,7 +4,8 @@
 //! - [`arguments`], [`units`]: parser of command lines, and flag values with a unit.
 //! - [`server`]: serves a role's routes with the call layer, health, reflection, `/metrics` and the graceful drain.
 //! - [`health`]: the gRPC health service, `/livez` and `/readyz`.
-//! - [`error`]: error kinds and their maps to gRPC and HTTP status codes.
+//! - [`error`], [`problem`]: error kinds and their maps to gRPC and HTTP status codes; problem details over HTTP.
+//! - [`web_access`]: hosts and origins from which calls are accepted.
 //! - [`readiness`]: lifecycle of a server, which health and admission follow.
 //! - [`principal`], [`deadline`]: the caller that a call is made for, and the time by which the call must end.
 //! - [`telemetry`], [`propagation`], [`metrics`]: logs, traces and metrics.
@@ -26,18 +27,23 @@ pub mod health;
 pub mod metrics;
 pub mod principal;
 pub mod printable;
+pub mod problem;
 pub mod program;
 pub mod propagation;
 pub mod readiness;
+mod rejection;
 pub mod server;
 mod signal;
 mod stall;
 pub mod telemetry;
 pub mod throttle;
 pub mod units;
+pub mod web_access;
 
 pub use error::{ErrorKind, ServiceError};
 pub use health::StageHealth;
+pub use problem::Problem;
 pub use readiness::Readiness;
 pub use server::{Server, ServerArgs, serve};
 pub use signal::{Signals, shutdown_signal};
+pub use web_access::WebAccess;

@@ -138,7 +138,7 @@ mod tests {
         };
         assert_eq!(sent(), None);
         let limit = Some(Duration::from_secs(3));
-        let deadline = Deadline::from_headers(&HeaderMap::new(), limit);
+        let deadline = Deadline::earlier(None, limit);
         let (own, shared) = Deadline::scope(deadline.as_ref(), || {
             (tokio::spawn(deadline::inherit(async move { sent() })), tokio::spawn(async move { sent() }))
         });

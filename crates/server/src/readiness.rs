@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::error::Rejection;
+use crate::rejection::Rejection;
 
 /// Phase of a server's lifecycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

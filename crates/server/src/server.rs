@@ -8,6 +8,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use c3_proto::pb;
@@ -26,6 +27,7 @@ use crate::health::{self, Health, StageHealth};
 use crate::metrics::{self, Metrics};
 use crate::principal::PrincipalSource;
 use crate::units::TimeSpan;
+use crate::web_access::{self, WebAccess};
 
 /// Maximum time, after the drain timeout, in which calls that are cut off can report the error to their callers.
 const CUT_OFF_TIMEOUT: Duration = Duration::from_secs(1);
@@ -92,6 +94,8 @@ pub struct Server {
     pub stages: Option<StageHealth>,
     /// Source of the principals of calls.
     pub principal_source: PrincipalSource,
+    /// Hosts and origins from which calls are accepted.
+    pub web_access: WebAccess,
     /// Maximum duration of a call; `None` for no limit.
     pub call_timeout: Option<Duration>,
     /// Settings that every server has.
@@ -152,17 +156,19 @@ pub async fn serve(server: Server, listener: TcpListener, shutdown: Cancellation
 /// Wraps the role's routes in the call layer. Health, reflection and metrics stay outside this layer, so that they
 /// always answer. A path without a route is refused in the request's protocol.
 fn routes(server: Server, health: &Health) -> Result<Routes, Error> {
-    let probed = server.readiness.clone();
+    let (probed, web_access) = (server.readiness.clone(), Arc::new(server.web_access));
     let calls = CallLayer {
         metrics: Arc::new(Metrics::new(server.role)),
         admission: Admission::new(server.readiness, server.args.calls_max as usize, server.probe_paths),
         principal_source: server.principal_source,
+        web_access: Arc::clone(&web_access),
         timeout: server.call_timeout,
     };
     let services = [&[server.service_name], server.other_services].concat();
     let (v1, v1alpha) = (reflection(&services).build_v1()?, reflection(&services).build_v1alpha()?);
     let health = tonic_health::server::HealthService::from_health_reporter(health.reporter.clone());
     let probes = health::routes(probed, server.stages).route("/metrics", get(render_metrics));
+    let probes = probes.layer(from_fn_with_state(web_access, web_access::refuse_others));
     Ok(Routes::from(server.routes.fallback(no_route).layer(calls).merge(probes))
         .add_service(tonic_health::pb::health_server::HealthServer::new(health))
         .add_service(v1)
@@ -175,7 +181,10 @@ fn routes(server: Server, health: &Health) -> Result<Routes, Error> {
 async fn no_route(request: Request) -> Response {
     match Protocol::of(request.headers()) {
         Protocol::Grpc => Status::unimplemented("").into_http(),
-        Protocol::Http => ErrorKind::NotFound.http_response("nothing is served at this path").map(Body::from),
+        Protocol::Http => {
+            let problem = ErrorKind::NotFound.problem("nothing is served at this path: see /docs on a gateway");
+            problem.into_response().map(Body::from)
+        }
     }
 }
 

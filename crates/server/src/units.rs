@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-/// Longest accepted duration: a hundred years. Adding it to the current time cannot overflow.
-const TIME_SPAN_MAX: Duration = Duration::from_secs(100 * 31_557_600);
-
 /// Duration as the value of a flag: numbers with units, such as `500ms` or `1h 30m`. A number alone means seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TimeSpan(pub Duration);
 
 impl TimeSpan {
+    /// Longest accepted duration: a hundred years. Adding it to the current time cannot overflow.
+    pub(crate) const MAX: Self = Self::from_secs(100 * 31_557_600);
+
     /// Returns a span of `millis` milliseconds.
     pub const fn from_millis(millis: u64) -> Self {
         Self(Duration::from_millis(millis))
@@ -39,7 +39,7 @@ impl FromStr for TimeSpan {
             Ok(seconds) => Some(Duration::from_secs(seconds)),
             Err(_) => humantime::parse_duration(typed).ok(),
         };
-        let span = parsed.filter(|span| *span <= TIME_SPAN_MAX).map(Self);
+        let span = parsed.filter(|span| *span <= Self::MAX.0).map(Self);
         span.ok_or("give a duration of at most 100 years, such as 500ms, 30s or 1h; a number alone means seconds")
     }
 }

@@ -6,9 +6,9 @@ use crate::{Cascade, DocumentId, Labels, LatentCodec};
 
 /// A stored document.
 ///
-/// Serializes to a flat record. `cascade` is the cascade's name. The fields `verified`, `fidelity` and `corrections`
-/// take the place of `verification`. In an unverified document, `fidelity` and `corrections` are null. Expiry, labels
-/// and names are omitted if there are none.
+/// Serializes to a flat record. `cascade` is the cascade's name. The fields `verified`, `fidelity`, `corrections`
+/// and `exact_windows` take the place of `verification`. In an unverified document, all but the first are null. Expiry,
+/// labels and names are omitted if there are none.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document {
     /// BLAKE3 hash of the text.
@@ -51,6 +51,9 @@ pub struct Verification {
     pub tokens_right: u64,
     /// Number of corrections: tokens that are forced because the decoder would not reliably predict them.
     pub corrections: u64,
+    /// Number of windows that the decoder restores exactly without corrections; `None` for documents of versions that did
+    /// not count them.
+    pub exact_windows: Option<u64>,
     /// Minimum logit margin of a correct prediction. A token that was predicted with a smaller margin got a correction.
     pub margin: f32,
     /// Name of the arithmetic (exact order and precision of computation) of the decoder that verified the document.
@@ -69,7 +72,7 @@ impl Document {
 impl Serialize for Document {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let optional = [self.expires_unix_ms.is_some(), !self.labels.is_empty(), !self.names.is_empty()];
-        let fields = 14 + optional.iter().filter(|&&given| given).count();
+        let fields = 15 + optional.iter().filter(|&&given| given).count();
         let mut record = serializer.serialize_struct("Document", fields)?;
         record.serialize_field("id", &self.id)?;
         record.serialize_field("bytes", &self.bytes)?;
@@ -80,6 +83,8 @@ impl Serialize for Document {
         record.serialize_field("fidelity", &self.fidelity())?;
         let verification = self.verification.as_ref();
         record.serialize_field("corrections", &verification.map(|verification| verification.corrections))?;
+        let exact_windows = verification.and_then(|verification| verification.exact_windows);
+        record.serialize_field("exact_windows", &exact_windows)?;
         record.serialize_field("verified", &verification.is_some())?;
         record.serialize_field("cascade", &self.cascade.name)?;
         record.serialize_field("shards", &self.shards)?;
@@ -126,7 +131,8 @@ mod tests {
     }
 
     fn verification(tokens_right: u64) -> Option<Verification> {
-        Some(Verification { tokens_right, corrections: 2, margin: 2.0, arithmetic: "f32".to_owned() })
+        let arithmetic = "f32".to_owned();
+        Some(Verification { tokens_right, corrections: 2, exact_windows: Some(0), margin: 2.0, arithmetic })
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod id;
 mod invalid;
 mod labels;
 mod latents;
+pub mod latents_file;
 pub mod limits;
 mod list;
 mod maintenance;
@@ -33,12 +34,13 @@ pub use invalid::Invalid;
 pub use labels::{Label, Labels, PATH_LABEL};
 pub use latents::{LatentGroup, LatentGroupParts, Provenance};
 pub use list::{
-    DamagedDocument, DamagedName, DocumentLabels, DocumentPage, ListQuery, NameFilter, NamePage, NamedDocument, Totals,
+    CreatedRange, DamagedDocument, DamagedName, DocumentLabels, DocumentPage, ListQuery, NameFilter, NamePage,
+    NamedDocument, Totals,
 };
 pub use maintenance::{AffectedWindows, Finding, FsckEvent, FsckMode, FsckSummary, SweepSummary};
 pub use name::{DocumentName, DocumentRef, Expected, Namespace, PutName};
 pub use options::{AutoBound, AutoRatio, Base, DecompressOptions, Prompt, RatioRange, WriteOptions};
 pub use put::{Progress, PutEvent, StageTimes, Stored, Upload};
-pub use range::ByteRange;
+pub use range::{ByteRange, LineRange};
 pub use upload::UploadName;
 pub use window::{Window, WindowCorrections, WindowLatents};

@@ -15,8 +15,27 @@ pub struct ListQuery {
     pub labels: Labels,
     /// Only documents that have a name that matches this filter.
     pub names: Option<NameFilter>,
+    /// Only documents that were created within this time.
+    pub created: CreatedRange,
     /// Maximum number of documents in a page; 0: the gateway's maximum.
     pub page_size: u32,
+}
+
+/// Range of creation times, as Unix time in milliseconds. The default contains all times.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CreatedRange {
+    /// Earliest time; `None`: no limit.
+    pub from_unix_ms: Option<u64>,
+    /// Time before which the documents were created; `None`: no limit.
+    pub before_unix_ms: Option<u64>,
+}
+
+impl CreatedRange {
+    /// Returns whether the range contains a time.
+    pub fn contains(&self, unix_ms: u64) -> bool {
+        self.from_unix_ms.is_none_or(|from| from <= unix_ms)
+            && self.before_unix_ms.is_none_or(|before| unix_ms < before)
+    }
 }
 
 /// Names of one namespace that begin with a prefix.

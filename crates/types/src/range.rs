@@ -1,4 +1,4 @@
-//! Byte ranges of documents.
+//! Ranges of bytes and of lines of documents.
 
 use std::fmt;
 use std::str::FromStr;
@@ -68,9 +68,66 @@ impl FromStr for ByteRange {
     }
 }
 
+/// Lines of a document. The first line has number 1. A line ends after its line feed, or at the end of the document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LineRange {
+    first: u64,
+    last: Option<u64>,
+}
+
+impl LineRange {
+    /// Returns the number of the first line.
+    pub fn first(self) -> u64 {
+        self.first
+    }
+
+    /// Returns the number of the last line; `None` if the range extends to the end of the document.
+    pub fn last(self) -> Option<u64> {
+        self.last
+    }
+}
+
+impl fmt::Display for LineRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-", self.first)?;
+        self.last.map_or(Ok(()), |last| write!(f, "{last}"))
+    }
+}
+
+impl FromStr for LineRange {
+    type Err = Invalid;
+
+    /// Parses `A-B`, `A-` or `A`. Both ends are inclusive.
+    fn from_str(typed: &str) -> Result<Self, Invalid> {
+        let wrong = || Invalid::new("lines", "must be A-B, A- or A, with A from 1 and B not before A");
+        let number = |digits: &str| match digits.bytes().all(|digit| digit.is_ascii_digit()) {
+            true => digits.parse::<u64>().map_err(|_| wrong()),
+            false => Err(wrong()),
+        };
+        let (first, last) = match typed.split_once('-') {
+            None => (number(typed)?, Some(number(typed)?)),
+            Some((first, "")) => (number(first)?, None),
+            Some((first, last)) => (number(first)?, Some(number(last)?)),
+        };
+        let fits = first >= 1 && last.is_none_or(|last| first <= last);
+        if fits { Ok(Self { first, last }) } else { Err(wrong()) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn line_ranges_begin_at_line_1() {
+        let range = |typed: &str| typed.parse::<LineRange>().map(|range| (range.first(), range.last()));
+        assert_eq!(range("3-7"), Ok((3, Some(7))));
+        assert_eq!(range("3-3"), range("3"));
+        assert_eq!(range("2-"), Ok((2, None)));
+        for wrong in ["", "-", "-3", "0-3", "0", "7-3", "+1-2", "a", "1-b", "1-2-3", "99999999999999999999"] {
+            assert_eq!(range(wrong).unwrap_err().field, "lines", "{wrong}");
+        }
+    }
 
     #[test]
     fn ranges_survive_parsing_and_printing() {

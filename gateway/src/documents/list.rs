@@ -18,6 +18,8 @@ use crate::state::Gateway;
 
 /// Maximum and default number of entries in a page.
 const PAGE_SIZE_MAX: usize = 1000;
+/// Maximum number of steps in which a page is filled. It bounds the manifests that one request reads.
+const LIST_STEPS_MAX: usize = 8;
 /// Maximum number of objects that a request reads concurrently.
 pub(crate) const READS_IN_FLIGHT: usize = 16;
 
@@ -39,9 +41,30 @@ pub(crate) fn page_size(requested: u32) -> usize {
 
 impl Gateway {
     /// Returns a page of documents in order of id. Damaged documents are in a separate list. Omits expired documents.
+    ///
+    /// A page has fewer documents than requested if, of the documents that it examined, few were created in the
+    /// requested time.
     pub(crate) async fn list(&self, query: ListQuery) -> Result<DocumentPage, Error> {
         let count = page_size(query.page_size);
-        let mut matches = self.matches(&query, count + 1).await?;
+        let mut query = query;
+        let mut page = DocumentPage::default();
+        // Only manifests have the time of creation, so each step reads those of all other matches.
+        for _ in 0..LIST_STEPS_MAX {
+            let more = self.list_step(&query, count - page.documents.len() - page.damaged.len()).await?;
+            page.documents.extend(more.documents);
+            page.damaged.extend(more.damaged);
+            page.next = more.next;
+            if page.next.is_none() || page.documents.len() + page.damaged.len() >= count {
+                break;
+            }
+            query.after = page.next;
+        }
+        Ok(page)
+    }
+
+    /// Returns the page of the next `count` matches, without those that were not created in the requested time.
+    async fn list_step(&self, query: &ListQuery, count: usize) -> Result<DocumentPage, Error> {
+        let mut matches = self.matches(query, count + 1).await?;
         let has_more = matches.len() > count;
         matches.truncate(count);
         let next = matches.last().map(|last| last.id).filter(|_| has_more);
@@ -54,6 +77,7 @@ impl Gateway {
         let mut page = DocumentPage { next, ..DocumentPage::default() };
         while let Some((id, read)) = documents.next().await {
             match read {
+                Ok(document) if !query.created.contains(document.created_unix_ms) => {}
                 Ok(document) => page.documents.push(document),
                 // The document expired, or was deleted after it was listed.
                 Err(StoreError::Missing { .. }) => {}

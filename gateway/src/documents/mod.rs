@@ -10,7 +10,7 @@ use std::sync::Arc;
 use c3_store::cache::{ResolvedManifest, ShardLocation};
 use c3_store::manifest::Manifest;
 use c3_store::{Error as StoreError, Shard};
-use c3_types::{Document, DocumentId, DocumentRef, IdPrefix, Invalid, Labels};
+use c3_types::{Document, DocumentId, DocumentRef, IdPrefix, Labels};
 
 use crate::error::Error;
 use crate::state::Gateway;
@@ -96,10 +96,9 @@ impl Gateway {
             (None, _) => Err(Error::NotFound(prefix.as_str().to_owned())),
             (Some(&id), 1) => Ok(id),
             (Some(_), count) => {
-                let listed = Vec::from_iter(ids.keys().take(CANDIDATES_MAX).map(ToString::to_string)).join(", ");
-                let more = if count > CANDIDATES_MAX { ", and more" } else { "" };
-                let problem = format!("`{}` is a prefix of several ids, add digits: {listed}{more}", prefix.as_str());
-                Err(Invalid::new("id", problem).into())
+                let candidates = ids.keys().take(CANDIDATES_MAX).map(ToString::to_string).collect();
+                let (prefix, complete) = (prefix.as_str().to_owned(), count <= CANDIDATES_MAX);
+                Err(Error::AmbiguousPrefix { prefix, candidates, complete })
             }
         }
     }

@@ -18,8 +18,16 @@ use crate::state::Gateway;
 #[derive(Clone, Debug)]
 pub(crate) struct LabelsChange {
     pub(crate) set: Labels,
-    pub(crate) remove: Vec<String>,
+    pub(crate) remove: Removal,
     pub(crate) expected: Expected,
+}
+
+/// Labels that a change removes. Labels that it sets stay.
+#[derive(Clone, Debug)]
+pub(crate) enum Removal {
+    /// Labels with these keys.
+    Keys(Vec<String>),
+    All,
 }
 
 impl Gateway {
@@ -119,7 +127,11 @@ impl Gateway {
     pub(crate) async fn set_labels(&self, reference: &str, change: &LabelsChange) -> Result<DocumentLabels, Error> {
         let LabelsChange { set, remove, expected } = change;
         let found = self.find(reference).await?;
-        self.label(&found.value, expected, |labels| labels.with_changes(set, remove)).await
+        let change = |labels: &Labels| match remove {
+            Removal::Keys(keys) => labels.with_changes(set, keys),
+            Removal::All => Ok(set.clone()),
+        };
+        self.label(&found.value, expected, change).await
     }
 
     /// Sets the labels, then the name, that a put requested for its document, which is stored already. If this fails,

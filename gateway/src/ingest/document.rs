@@ -13,7 +13,7 @@ use c3_store::manifest::{Manifest, ShardEntry};
 use c3_store::{Error as StoreError, StoredObject};
 use c3_types::{Base, Progress, PutEvent, Stored, WriteOptions};
 use futures::future::Either;
-use futures::{Stream, StreamExt, pin_mut};
+use futures::{Stream, StreamExt, TryStreamExt, pin_mut};
 
 use super::append::{Append, reread_text};
 use super::auto::{RatioPolicy, write_parts};
@@ -61,6 +61,8 @@ where
 {
     try_stream! {
         let mut options = options;
+        // Refused before anything is awaited, so that the caller does not send a text that is too large.
+        TextLimits::new(gateway.config.document_size_max.0, options.bytes)?;
         let session = match &options.upload {
             Some(name) => gateway.store.upload(name).await?,
             None => None,
@@ -96,6 +98,29 @@ where
         pin_mut!(events);
         while let Some(event) = events.next().await {
             yield event?;
+        }
+    }
+}
+
+/// Appends a text to the stored document `reference`, which is an id, a unique prefix of an id, or a name. The options
+/// must not have a base. The last event is [`PutEvent::Stored`], with the new document; the stored one stays.
+pub(crate) fn append<S>(
+    gateway: SharedGateway,
+    reference: String,
+    options: WriteOptions,
+    pieces: S,
+) -> impl Stream<Item = Result<PutEvent, Error>> + Send
+where
+    S: Stream<Item = Result<Bytes, Error>> + Send,
+{
+    try_stream! {
+        let base = Some(Base::Appended(gateway.find(&reference).await?.value.id.into()));
+        let options = WriteOptions { base, ..options };
+        options.check()?;
+        let events = put_document(gateway, options, pieces);
+        pin_mut!(events);
+        while let Some(event) = events.try_next().await? {
+            yield event;
         }
     }
 }

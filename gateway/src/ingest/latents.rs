@@ -39,8 +39,7 @@ where
 {
     let max = gateway.config.document_size_max.0;
     if document.bytes > max {
-        let problem = format!("must be at most {max}, but is {}: split the document", document.bytes);
-        return Err(Invalid::new("document.bytes", problem).into());
+        return Err(Error::TooLarge { bytes: document.bytes, max });
     }
     gateway.router.wait_until_ready(&[Stage::Decoder]).await?;
     let served = gateway.router.cascade_of_latents(None, document.cascade.compressor).await?;
@@ -161,7 +160,7 @@ impl LatentsImport {
             Some(existing) => existing,
             None => store.put_corrections(&prefix, corrections).await?,
         };
-        let entry = ShardEntry::in_objects(hash, &latents, Some(&corrections));
+        let entry = ShardEntry::in_objects(hash, &latents, Some(&corrections)).with_newlines(&text);
         Ok((ShardEntry { import_digest, ..entry }, text))
     }
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use async_stream::try_stream;
 use c3_store::manifest::Manifest;
 use c3_store::object::version::now_unix_ms;
-use c3_types::{ByteRange, PutEvent, StageTimes, Stored, WriteOptions};
+use c3_types::{ByteRange, Invalid, PutEvent, StageTimes, Stored, WriteOptions};
 use futures::{Stream, StreamExt, pin_mut};
 
 use super::document::{DocumentWrite, replace, write_text};
@@ -35,10 +35,14 @@ pub(crate) fn recode(
 ) -> impl Stream<Item = Result<PutEvent, Error>> + Send {
     try_stream! {
         options.check_without_upload()?;
+        if options.name.is_some() || !options.labels.is_empty() {
+            Err(Invalid::new("options.name", "recoding does not change names or labels: omit them"))?;
+        }
         let found = gateway.find(&id).await?;
         let old = &found.value;
         // If the options limit the stored bytes, the planner needs the size of the text.
         let options = WriteOptions { bytes: Some(old.bytes()), ..options };
+        options.check()?;
         let limits = TextLimits::new(gateway.config.document_size_max.0, options.bytes)?;
         let plan = WritePlan::with_defaults_of(old, &options, &gateway).await?;
         if options.auto_ratio.is_none() && is_up_to_date(old, &plan) {

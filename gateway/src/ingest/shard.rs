@@ -187,7 +187,7 @@ impl ShardWrite {
 
     fn written(&self, entry: ShardEntry, reused: bool, times: StageTimes) -> WrittenShard {
         self.gateway.metrics.shard(reused);
-        WrittenShard { entry, reused, times }
+        WrittenShard { entry: entry.with_newlines(&self.text), reused, times }
     }
 }
 

@@ -39,19 +39,15 @@ pub(crate) struct TextPrefix {
 
 impl TextLimits {
     /// Fails if the declared size exceeds the maximum.
-    pub(crate) fn new(bytes_max: u64, bytes_declared: Option<u64>) -> Result<Self, Invalid> {
+    pub(crate) fn new(bytes_max: u64, bytes_declared: Option<u64>) -> Result<Self, Error> {
         let limits = Self { bytes_max, bytes_declared };
         limits.check(bytes_declared.unwrap_or(0))?;
         Ok(limits)
     }
 
-    fn check(&self, bytes: u64) -> Result<(), Invalid> {
+    fn check(&self, bytes: u64) -> Result<(), Error> {
         let max = self.bytes_max;
-        if bytes > max {
-            let problem = format!("must be at most {max}, but the document has at least {bytes}: split the document");
-            return Err(Invalid::new("bytes", problem));
-        }
-        Ok(())
+        if bytes <= max { Ok(()) } else { Err(Error::TooLarge { bytes, max }) }
     }
 
     fn check_end(&self, bytes: u64) -> Result<(), Invalid> {
@@ -217,7 +213,8 @@ mod tests {
         assert_eq!(all, [TextPart::OnlyShard("four and six".into()), TextPart::End(hash(b"four and six"))]);
         for wrong in [limits(11, None), limits(12, Some(13)), limits(100, Some(11)), limits(100, Some(13))] {
             let error = parts(&text, wrong).await.unwrap_err();
-            assert!(matches!(error, Error::Invalid(Invalid { field: "bytes", .. })), "{error}");
+            let expected = matches!(error, Error::Invalid(Invalid { field: "bytes", .. }) | Error::TooLarge { .. });
+            assert!(expected, "{error}");
         }
     }
 }

@@ -30,21 +30,76 @@ use crate::state::{DecodedWindow, Gateway, SharedGateway};
 pub(crate) enum GetEvent {
     /// The first event: the document, and the byte range of the text that follows.
     Header { document: Box<Document>, range: Range<u64> },
-    /// The next bytes.
-    Text(Bytes),
+    /// The next piece of the text.
+    Text(TextPiece),
+}
+
+/// The text of a window, cut to the requested range.
+#[derive(Debug)]
+pub(crate) struct TextPiece {
+    pub(crate) text: Bytes,
+    /// Index of the window in the document.
+    pub(crate) window: u64,
+    /// Offset of the piece's first byte in the document.
+    pub(crate) start: u64,
+    /// Positions of the window's tokens that were forced by corrections.
+    pub(crate) corrected: Arc<[u32]>,
 }
 
 /// Position of a window in a document.
 #[derive(Clone, Debug, PartialEq)]
-struct WindowPosition {
+pub(super) struct WindowPosition {
     /// Index of the window in the document.
     index: u64,
     /// Index of the window's shard in the document.
-    shard: usize,
+    pub(super) shard: usize,
     /// Index of the window in its shard.
-    in_shard: usize,
+    pub(super) in_shard: usize,
     /// Byte range in the document.
-    bytes: Range<u64>,
+    pub(super) bytes: Range<u64>,
+}
+
+/// A document that is about to be read.
+#[derive(Clone)]
+pub(crate) struct OpenDocument {
+    gateway: SharedGateway,
+    found: Arc<ResolvedManifest>,
+    opened: Instant,
+}
+
+impl OpenDocument {
+    /// Finds a document. `reference` is an id, a unique prefix of an id, or a name.
+    pub(crate) async fn open(gateway: SharedGateway, reference: &str) -> Result<Self, Error> {
+        let opened = Instant::now();
+        let found = gateway.find(reference).await?;
+        Ok(Self { gateway, found, opened })
+    }
+
+    /// Returns the version of the document that was found.
+    pub(crate) fn manifest(&self) -> &Manifest {
+        &self.found.value
+    }
+
+    /// Returns the document without its labels.
+    pub(crate) fn document(&self) -> Document {
+        self.found.value.document(self.found.bytes)
+    }
+
+    /// Returns the range in this document. Fails with [`Error::OutOfRange`] if it exceeds the document.
+    pub(crate) fn range(&self, range: ByteRange) -> Result<Range<u64>, Error> {
+        let size = self.found.value.bytes();
+        range.within(size).map_err(|_| Error::OutOfRange { range: range.to_string(), size, unit: "bytes" })
+    }
+
+    /// Streams the text of a range, which must lie within the document.
+    pub(crate) fn text(&self, range: Range<u64>) -> impl Stream<Item = Result<TextPiece, Error>> + Send + use<> {
+        let (gateway, mut opened) = (Arc::clone(&self.gateway), Some(self.opened));
+        stream_text(Arc::clone(&gateway), Arc::clone(&self.found), range).inspect_ok(move |_| {
+            if let Some(opened) = opened.take() {
+                gateway.metrics.first_byte(opened.elapsed());
+            }
+        })
+    }
 }
 
 /// Streams the text of a document, or a range of it.
@@ -54,15 +109,13 @@ pub(crate) fn get_text(
     range: ByteRange,
 ) -> impl Stream<Item = Result<GetEvent, Error>> + Send {
     try_stream! {
-        let mut started = Some(Instant::now());
-        let found = gateway.find(&id).await?;
-        let events = stream_text(Arc::clone(&gateway), found, range);
-        pin_mut!(events);
-        while let Some(event) = events.try_next().await? {
-            if matches!(event, GetEvent::Text(_)) && let Some(started) = started.take() {
-                gateway.metrics.first_byte(started.elapsed());
-            }
-            yield event;
+        let open = OpenDocument::open(gateway, &id).await?;
+        let range = open.range(range)?;
+        yield GetEvent::Header { document: Box::new(open.document()), range: range.clone() };
+        let pieces = open.text(range);
+        pin_mut!(pieces);
+        while let Some(piece) = pieces.try_next().await? {
+            yield GetEvent::Text(piece);
         }
     }
 }
@@ -75,34 +128,31 @@ pub(crate) fn document_text(
 ) -> impl Stream<Item = Result<Bytes, Error>> + Send {
     try_stream! {
         let found = gateway.manifest(id).await?;
-        let events = stream_text(gateway, found, range);
-        pin_mut!(events);
-        while let Some(event) = events.try_next().await? {
-            if let GetEvent::Text(text) = event {
-                yield text;
-            }
+        let range = range.within(found.value.bytes())?;
+        let pieces = stream_text(gateway, found, range);
+        pin_mut!(pieces);
+        while let Some(piece) = pieces.try_next().await? {
+            yield piece.text;
         }
     }
 }
 
+/// Streams the text of a range of a version of a document. The range must lie within the document.
 fn stream_text(
     gateway: SharedGateway,
     found: Arc<ResolvedManifest>,
-    range: ByteRange,
-) -> impl Stream<Item = Result<GetEvent, Error>> + Send {
+    range: Range<u64>,
+) -> impl Stream<Item = Result<TextPiece, Error>> + Send {
     try_stream! {
         let (id, bytes) = (found.value.id, found.value.bytes());
-        let mut rest = range.within(bytes)?;
+        let mut rest = range;
         let mut document_hasher = (rest == (0..bytes)).then(blake3::Hasher::new);
-        let document = Box::new(found.value.document(found.bytes));
-        yield GetEvent::Header { document, range: rest.clone() };
-
         let mut found = found;
         while !rest.is_empty() {
             let windows = decoded_windows(Arc::clone(&gateway), Arc::clone(&found), &rest);
             pin_mut!(windows);
             while let Some(window) = windows.next().await {
-                let (position, DecodedWindow { text, tokens }) = match window {
+                let (position, DecodedWindow { text, tokens, corrected }) = match window {
                     // The objects of this version are gone. The version that replaced it has the same text.
                     Err(Error::Changed(_)) => {
                         found = gateway.manifest(id).await?;
@@ -114,6 +164,7 @@ fn stream_text(
                     window => window?,
                 };
                 let text = text.slice(cut(&position.bytes, &rest));
+                let start = rest.start;
                 rest.start += text.len() as u64;
                 if let Some(hasher) = &mut document_hasher {
                     hasher.update(&text);
@@ -123,7 +174,7 @@ fn stream_text(
                     }
                 }
                 gateway.metrics.text(Direction::Out, text.len() as u64, tokens);
-                yield GetEvent::Text(text);
+                yield TextPiece { text, window: position.index, start, corrected };
             }
         }
     }
@@ -145,7 +196,7 @@ fn decoded_windows(
 }
 
 /// Returns the windows of a document in order.
-fn positions(manifest: &Manifest) -> impl Iterator<Item = WindowPosition> {
+pub(super) fn positions(manifest: &Manifest) -> impl Iterator<Item = WindowPosition> {
     let windows = manifest.shards.iter().enumerate().flat_map(|(shard, entry)| {
         entry.window_bytes.iter().enumerate().map(move |(in_shard, &bytes)| (shard, in_shard, bytes))
     });
@@ -204,7 +255,9 @@ async fn decode(gateway: &Gateway, found: &ResolvedManifest, position: WindowPos
         hash: window.hash,
     };
     let text = window::decode(&gateway.router, encoded, &label).await?;
-    Ok(DecodedWindow { text, tokens: window.group.tokens().into() })
+    let corrections = window.corrections.iter().flat_map(|corrections| corrections.as_slice());
+    let corrected = corrections.map(|correction| correction.position).collect();
+    Ok(DecodedWindow { text, tokens: window.group.tokens().into(), corrected })
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ impl FromWire<pb::Document> for Document {
             verification: wire.verified.then_some(Verification {
                 tokens_right: wire.tokens_right,
                 corrections: wire.corrections,
+                exact_windows: wire.exact_windows,
                 margin: wire.margin,
                 arithmetic: wire.arithmetic,
             }),
@@ -63,6 +64,7 @@ impl ToWire for Document {
             labels: self.labels.to_wire(),
             names: self.names.clone(),
             hex_id: self.id.to_string(),
+            exact_windows: verification.and_then(|verification| verification.exact_windows),
         }
     }
 }
@@ -220,6 +222,7 @@ mod tests {
             verification: Some(Verification {
                 tokens_right: 39,
                 corrections: 2,
+                exact_windows: Some(0),
                 margin: 2.0,
                 arithmetic: "f32".to_owned(),
             }),

@@ -1,8 +1,8 @@
 //! Lists, names, labels and totals.
 
 use c3_types::{
-    DamagedDocument, DamagedName, Document, DocumentId, DocumentLabels, DocumentName, DocumentPage, Invalid, Labels,
-    ListQuery, NameFilter, NamePage, NamedDocument, Namespace, Totals,
+    CreatedRange, DamagedDocument, DamagedName, Document, DocumentId, DocumentLabels, DocumentName, DocumentPage,
+    Invalid, Labels, ListQuery, NameFilter, NamePage, NamedDocument, Namespace, Totals,
 };
 
 use super::{FromWire, ToWire};
@@ -18,6 +18,10 @@ impl FromWire<pb::ListRequest> for ListQuery {
             after: page_token(&wire.page_token)?,
             labels: Labels::new(wire.labels)?,
             names: names.transpose()?,
+            created: CreatedRange {
+                from_unix_ms: wire.created_from_unix_ms,
+                before_unix_ms: wire.created_before_unix_ms,
+            },
             page_size: wire.page_size,
         };
         query.checked()
@@ -32,6 +36,8 @@ impl ToWire for ListQuery {
             prefix: self.prefix.clone(),
             page_size: self.page_size,
             page_token: self.after.map_or_else(String::new, |id| id.to_string()),
+            created_from_unix_ms: self.created.from_unix_ms,
+            created_before_unix_ms: self.created.before_unix_ms,
             labels: self.labels.to_wire(),
             names: self
                 .names
@@ -211,6 +217,7 @@ mod tests {
             after: Some(DocumentId::of(b"text")),
             labels: Labels::new([("lang".to_owned(), "de".to_owned())]).unwrap(),
             names: Some(NameFilter { namespace: "team".parse().unwrap(), prefix: "book".to_owned() }),
+            created: CreatedRange { from_unix_ms: Some(3), before_unix_ms: None },
             page_size: 7,
         };
         assert_eq!(ListQuery::from_wire(query.to_wire()), Ok(query));

@@ -11,7 +11,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use c3_tests::harness::fixtures::Corpus;
 use c3_tests::harness::quantity::Quantity;
-use c3_tests::suites::{architecture, chaos, found, gpu, pipeline, speed, store};
+use c3_tests::suites::{architecture, chaos, found, gpu, http, pipeline, speed, store};
 use clap::{Parser, ValueEnum};
 
 /// The same allocator as in the programs.
@@ -44,6 +44,8 @@ enum Topic {
     Chaos,
     /// Faults that users, operators and developers found must not come back.
     Found,
+    /// HTTP API and Python client.
+    Http,
     /// Crate sizes, crate dependencies and import cycles.
     Architecture,
 }
@@ -57,6 +59,7 @@ impl Topic {
             Self::Store => store::table::ROWS.to_vec(),
             Self::Chaos => chaos::table::ROWS.to_vec(),
             Self::Found => found::table::rows(),
+            Self::Http => http::table::ROWS.to_vec(),
             Self::Architecture => architecture::ROWS.to_vec(),
         }
     }
@@ -69,6 +72,7 @@ impl Topic {
             Self::Store => store::table::measure(row, corpus).await,
             Self::Chaos => chaos::table::measure(row, corpus).await,
             Self::Found => found::table::measure(row).await,
+            Self::Http => http::table::measure(row, corpus).await,
             Self::Architecture => architecture::measure(row),
         }
     }

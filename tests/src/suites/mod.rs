@@ -9,6 +9,7 @@ pub mod architecture;
 pub mod chaos;
 pub mod found;
 pub mod gpu;
+pub mod http;
 pub mod pipeline;
 pub mod speed;
 pub mod store;

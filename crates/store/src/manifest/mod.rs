@@ -59,6 +59,11 @@ pub struct ShardEntry {
     /// Text bytes of each window, in text order. A window is the part of a shard that is decoded as a unit. No window
     /// is empty.
     pub window_bytes: Vec<u32>,
+    /// Number of line feeds in each window; empty if unknown, as in manifests of versions that did not count them.
+    pub window_newlines: Vec<u32>,
+    /// Number of windows that the decoder restores exactly without corrections; `None` if unknown, as in manifests of
+    /// versions that did not count them, or if the windows were not verified.
+    pub exact_windows: Option<u64>,
     /// Number of text tokens.
     pub tokens: u64,
     /// Number of latents.
@@ -155,7 +160,10 @@ impl Manifest {
     /// Returns the approximate memory use in bytes.
     pub(crate) fn weight(&self) -> usize {
         let shard_weight = |shard: &ShardEntry| {
-            size_of::<ShardEntry>() + size_of_val(&shard.window_bytes[..]) + shard.placement.inline_bytes()
+            size_of::<ShardEntry>()
+                + size_of_val(&shard.window_bytes[..])
+                + size_of_val(&shard.window_newlines[..])
+                + shard.placement.inline_bytes()
         };
         size_of::<Self>() + self.shards.iter().map(shard_weight).sum::<usize>()
     }
@@ -205,6 +213,7 @@ impl Manifest {
             self.verification.as_ref().map(|Verification { margin, arithmetic }| c3_types::Verification {
                 tokens_right: sum(|shard| shard.right),
                 corrections: sum(|shard| shard.corrections),
+                exact_windows: self.shards.iter().map(ShardEntry::known_exact_windows).sum(),
                 margin: *margin,
                 arithmetic: arithmetic.clone(),
             });
@@ -260,12 +269,15 @@ impl ShardEntry {
         placement: Placement,
     ) -> Self {
         let window_bytes = latents.windows.iter().map(|window| window.bytes.end - window.bytes.start);
+        let exact_windows = corrections.map(ShardCorrections::exact_windows);
         let (right, corrections) = corrections.map_or((0, 0), ShardCorrections::counts);
         let (tokens, latent_count) = latents.counts();
         Self {
             hash,
             ratio: latents.windows.first().map_or(0, |window| window.group.ratio()),
             window_bytes: window_bytes.collect(),
+            window_newlines: Vec::new(),
+            exact_windows,
             tokens,
             latents: latent_count,
             right,
@@ -274,6 +286,24 @@ impl ShardEntry {
             import_digest: None,
             placement,
         }
+    }
+
+    /// Counts the line feeds of each window. `text` is the text of the shard.
+    pub fn with_newlines(mut self, text: &[u8]) -> Self {
+        let mut rest = text;
+        let newlines = self.window_bytes.iter().map(|&bytes| {
+            let (window, after) = rest.split_at(rest.len().min(bytes as usize));
+            rest = after;
+            window.iter().filter(|&&byte| byte == b'\n').count() as u32
+        });
+        self.window_newlines = newlines.collect();
+        self
+    }
+
+    /// Returns the number of windows that need no corrections; `None` if it is unknown.
+    fn known_exact_windows(&self) -> Option<u64> {
+        // If all tokens are right, all windows are exact.
+        self.exact_windows.or_else(|| (self.right == self.tokens).then_some(self.window_bytes.len() as u64))
     }
 
     /// Returns the total size in bytes of latents and corrections, inline or in objects.
@@ -300,6 +330,8 @@ pub(crate) mod tests {
             hash: ShardHash::of(format!("{window_bytes:?}").as_bytes()),
             ratio: 20,
             window_bytes: window_bytes.clone(),
+            window_newlines: vec![1; window_bytes.len()],
+            exact_windows: verified.then_some(1),
             tokens: 40,
             latents: 2,
             right: 39,
@@ -343,6 +375,9 @@ pub(crate) mod tests {
             manifest.subtrees = subtrees;
             manifest.ratio = if mixed { 0 } else { 20 };
             for (shard, number) in manifest.shards.iter_mut().zip(1..) {
+                if mixed {
+                    (shard.window_newlines, shard.exact_windows) = (Vec::new(), None);
+                }
                 shard.import_digest = import_digest;
                 shard.ratio = if mixed { 10 * number } else { 20 };
                 if let Some((latents, corrections)) = inline.clone() {
@@ -366,5 +401,22 @@ pub(crate) mod tests {
         assert_eq!((document.shards, document.windows, document.stored_bytes), (2, 3, 900));
         let verification = document.verification.unwrap();
         assert_eq!((verification.tokens_right, verification.corrections), (78, 2));
+        assert_eq!(verification.exact_windows, Some(2));
+    }
+
+    #[test]
+    fn exact_windows_are_unknown_in_old_manifests_with_wrong_tokens() {
+        let mut manifest = manifest(&[vec![10, 20], vec![30]], true);
+        let exact = |manifest: &Manifest| manifest.document(0).verification.unwrap().exact_windows;
+        manifest.shards[0].exact_windows = None;
+        assert_eq!(exact(&manifest), None);
+        manifest.shards[0].right = manifest.shards[0].tokens;
+        assert_eq!(exact(&manifest), Some(3));
+    }
+
+    #[test]
+    fn line_feeds_are_counted_by_window() {
+        let shard = manifest(&[vec![4, 2, 3]], true).shards.remove(0).with_newlines(b"a\n\nbc\nd\ne");
+        assert_eq!(shard.window_newlines, [2, 1, 1]);
     }
 }

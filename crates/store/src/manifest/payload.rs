@@ -68,6 +68,12 @@ struct ShardPayload {
     corrections_generation: u64,
     #[prost(message, optional, tag = "11")]
     inline: Option<InlinePayload>,
+    /// Line feeds of each window. Empty in manifests of versions that did not count them.
+    #[prost(uint32, repeated, tag = "12")]
+    window_newlines: Vec<u32>,
+    /// Absent in manifests of versions that did not count them.
+    #[prost(uint64, optional, tag = "13")]
+    exact_windows: Option<u64>,
     /// Ratio of the shard; 0 if it equals that of the document.
     #[prost(uint32, tag = "16")]
     ratio: u32,
@@ -151,16 +157,24 @@ impl ShardEntry {
             latents_generation,
             corrections_generation,
             inline,
+            window_newlines: self.window_newlines.clone(),
+            exact_windows: self.exact_windows,
             ratio: if self.ratio == ratio { 0 } else { self.ratio },
         }
     }
 
     fn from_payload(payload: ShardPayload, ratio: u32) -> Result<Self, Invalid> {
         let wrong = |_| Invalid::new("import_digest", "must have 32 bytes");
+        let (windows, counted) = (payload.window_bytes.len(), payload.window_newlines.len());
+        if counted != 0 && counted != windows {
+            return Err(Invalid::new("window_newlines", "must have one number for each window"));
+        }
         Ok(Self {
             hash: ShardHash::try_from(payload.hash.as_ref())?,
             ratio: if payload.ratio == 0 { ratio } else { payload.ratio },
             window_bytes: payload.window_bytes,
+            window_newlines: payload.window_newlines,
+            exact_windows: payload.exact_windows,
             tokens: payload.tokens,
             latents: payload.latents,
             right: payload.right,

@@ -143,6 +143,11 @@ impl ShardCorrections {
         Ok(Self { latents: digest, windows })
     }
 
+    /// Returns the number of windows all of whose tokens are predicted correctly without corrections.
+    pub(crate) fn exact_windows(&self) -> u64 {
+        self.windows.iter().filter(|window| window.right == window.tokens).count() as u64
+    }
+
     /// Returns the number of tokens predicted correctly without corrections, and the number of corrections.
     pub(crate) fn counts(&self) -> (u64, u64) {
         self.windows.iter().fold((0, 0), |(right, corrections), window| {

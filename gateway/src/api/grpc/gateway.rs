@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::inbound::{Part, split};
 use crate::documents::maintenance::fsck;
-use crate::documents::names::LabelsChange;
+use crate::documents::names::{LabelsChange, Removal};
 use crate::error::Error;
 use crate::ingest::compress::compress;
 use crate::ingest::document::put_document;
@@ -45,9 +45,8 @@ impl GatewayService {
         SharedGateway::clone(&self.gateway)
     }
 
-    /// Refuses the call if too many text tokens wait for nodes. Writes are refused earlier than reads.
     fn admit(&self, class: RequestClass) -> Result<(), Status> {
-        self.gateway.router.admit(class).map_err(|error| error.status())
+        self.gateway.admit(class).map_err(status)
     }
 }
 
@@ -170,7 +169,7 @@ impl pb::gateway_server::Gateway for GatewayService {
     ) -> Result<Response<pb::SetLabelsResponse>, Status> {
         let pb::SetLabelsRequest { id, set, remove, expected } = request.into_inner();
         let set = Labels::new(set).map_err(invalid)?;
-        let change = LabelsChange { set, remove, expected: Expected::from_token(expected) };
+        let change = LabelsChange { set, remove: Removal::Keys(remove), expected: Expected::from_token(expected) };
         let labels = self.gateway.set_labels(&id, &change).await.map_err(status)?;
         Ok(Response::new(labels.to_wire()))
     }
@@ -185,10 +184,6 @@ impl pb::gateway_server::Gateway for GatewayService {
         let mut options = options.unwrap_or_default();
         // Placeholder: options with a bound on stored bytes must have a text size. `recode` later sets the real size.
         options.bytes = Some(0);
-        if options.name.is_some() || !options.labels.is_empty() {
-            let problem = "recoding does not change names or labels: omit them";
-            return Err(invalid(Invalid::new("options.name", problem)));
-        }
         let options = WriteOptions::from_wire(options).map_err(invalid)?;
         respond(recode(self.gateway(), id, options), |event| event.to_wire())
     }
@@ -270,7 +265,7 @@ fn get_event(event: GetEvent) -> pb::GetTextResponse {
         GetEvent::Header { document, range } => {
             Part::Header(pb::TextHeader { document: Some(document.to_wire()), start: range.start, end: range.end })
         }
-        GetEvent::Text(text) => Part::Text(text),
+        GetEvent::Text(piece) => Part::Text(piece.text),
     };
     pb::GetTextResponse { part: Some(part) }
 }

@@ -237,6 +237,8 @@ mod tests {
             hash: ShardHash::of(b""),
             ratio,
             window_bytes: vec![10_000],
+            window_newlines: Vec::new(),
+            exact_windows: None,
             tokens: TOKENS,
             latents: TOKENS / u64::from(ratio),
             right: TOKENS - wrong,

@@ -19,7 +19,7 @@ use crate::harness::quantity::Quantity;
 
 const RATIO: u32 = 20;
 /// Number of leading hexadecimal digits that the ids of the two test documents share.
-const SHARED_DIGITS: usize = 4;
+pub(crate) const SHARED_DIGITS: usize = 4;
 
 /// Puts a text with ratios out of range; `c3` must exit with code 2, and the gateway must answer INVALID_ARGUMENT. Both
 /// messages must contain the range.
@@ -77,7 +77,7 @@ pub async fn ids() -> Result<Vec<Quantity>> {
 }
 
 /// Returns two short texts whose ids share their first [`SHARED_DIGITS`] digits.
-fn texts_with_one_prefix() -> [String; 2] {
+pub(crate) fn texts_with_one_prefix() -> [String; 2] {
     let mut seen = HashMap::new();
     for number in 0u32.. {
         let text = format!("text {number}");

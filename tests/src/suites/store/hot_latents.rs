@@ -91,7 +91,7 @@ pub async fn hot_latents(text: &str, seconds: usize) -> Result<Vec<Quantity>> {
 }
 
 /// Stores a part of `text` that fills exactly one window. Returns the document's id and the window.
-async fn full_window(api: &GatewayApi, text: &str) -> Result<(String, pb::WindowLatents)> {
+pub(crate) async fn full_window(api: &GatewayApi, text: &str) -> Result<(String, pb::WindowLatents)> {
     let options = pb::WriteOptions { ratio: 20, codec: LatentCodec::Q4_0.to_wire(), ..Default::default() };
     let mut bytes = 2_400;
     for number in 0..20 {

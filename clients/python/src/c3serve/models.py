@@ -1,0 +1,168 @@
+"""Values that the client returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+@dataclass(frozen=True)
+class Document:
+    """A stored document.
+
+    Attributes:
+        id: BLAKE3 hash of the text, 64 hexadecimal digits.
+        bytes: Size of the text.
+        tokens: Number of text tokens.
+        latents: Number of latents.
+        ratio: Text tokens per latent; 0 if parts of the document have different ratios.
+        codec: Encoding of the latents.
+        fidelity: Fraction of tokens that need no correction to be right; None if not verified.
+        corrections: Number of corrections; None if not verified.
+        exact_windows: Windows that need no correction; None if unknown.
+        windows: Number of windows, the parts that are decoded separately.
+        verified: Whether every token was checked, so that reads are exact.
+        stored_bytes: Bytes in the store.
+        cascade: Name of the model.
+        created: Time of the first put.
+        expires: Time from which the document is not found, or None.
+        labels: Labels of the document.
+        names: Names that matched the filter of a list.
+    """
+
+    id: str
+    bytes: int
+    tokens: int
+    latents: int
+    ratio: int
+    codec: str
+    fidelity: float | None
+    corrections: int | None
+    exact_windows: int | None
+    windows: int
+    verified: bool
+    stored_bytes: int
+    cascade: str
+    created: datetime
+    expires: datetime | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Document:
+        """Creates a document from a body of the gateway. Ignores unknown members."""
+        names = cls.__dataclass_fields__
+        known = {key: value for key, value in body.items() if key in names}
+        known["created"] = _time(known["created"])
+        if known.get("expires"):
+            known["expires"] = _time(known["expires"])
+        known["names"] = tuple(known.get("names", ()))
+        return cls(**known)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Result of a put, append or recode.
+
+    Attributes:
+        document: The document.
+        already_stored: Whether a document with this text existed before.
+        shards_reused: Number of parts that were stored before.
+        seconds: Seconds that the models and the store took, by stage.
+        bound_met: With ratio "auto", whether the document meets the bound; else None.
+    """
+
+    document: Document
+    already_stored: bool
+    shards_reused: int
+    seconds: Mapping[str, float]
+    bound_met: bool | None = None
+
+    @property
+    def id(self) -> str:
+        """Returns the id of the document."""
+        return self.document.id
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Stored:
+        """Creates a result from a body of the gateway."""
+        return cls(
+            document=Document.from_json(body),
+            already_stored=body["already_stored"],
+            shards_reused=body["shards_reused"],
+            seconds=body["seconds"],
+            bound_met=body.get("bound_met"),
+        )
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Progress of a put.
+
+    Attributes:
+        bytes_done: Bytes that are durable but not visible yet.
+        bytes_reused: Bytes that were stored before.
+        seconds_left: Estimate, or None if unknown.
+        upload: Name under which the upload can be resumed, or None.
+    """
+
+    bytes_done: int
+    tokens_done: int
+    bytes_reused: int
+    seconds_left: float | None
+    upload: str | None
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Progress:
+        """Creates the progress from an event of the gateway."""
+        return cls(**{key: body[key] for key in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class Name:
+    """A name and its document.
+
+    Attributes:
+        namespace: Namespace of the name.
+        name: The name without its namespace.
+        id: Id of the document.
+        token: Version token, for conditional changes.
+        changed: Time of the last change.
+    """
+
+    namespace: str
+    name: str
+    id: str
+    token: str
+    changed: datetime
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Name:
+        """Creates a name from a body of the gateway."""
+        return cls(body["namespace"], body["name"], body["id"], body["token"], _time(body["changed"]))
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels of a document.
+
+    Attributes:
+        id: Id of the document.
+        labels: The labels.
+        token: Version token, for conditional changes; None if there are no labels.
+    """
+
+    id: str
+    labels: Mapping[str, str]
+    token: str | None
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Labels:
+        """Creates labels from a body of the gateway."""
+        return cls(body["id"], body["labels"], body["token"])

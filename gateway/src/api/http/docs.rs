@@ -1,0 +1,55 @@
+//! The OpenAPI description of the HTTP API, and a page that shows it without assets from elsewhere.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::response::{Html, IntoResponse};
+use utoipa::OpenApi;
+use utoipa::openapi::OpenApi as Description;
+
+use super::{events, model, names};
+
+/// The page runs only its own script and calls only this gateway.
+const CONTENT_SECURITY_POLICY: (HeaderName, HeaderValue) = (
+    header::CONTENT_SECURITY_POLICY,
+    HeaderValue::from_static(
+        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'",
+    ),
+);
+
+/// Description of the API, without the paths that the router adds.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "C3 Serve",
+        description = "Stores texts as latents of a language model, and returns them byte for byte. Errors are problem \
+            details (RFC 9457). Every request may have the headers Request-Timeout (seconds, or a duration such as 250ms) \
+            and traceparent (W3C Trace Context)."
+    ),
+    paths(names::get, names::put, names::delete),
+    components(schemas(model::ProgressBody, events::TextEvent, events::EndEvent)),
+    tags(
+        (name = "documents", description = "Store, list, describe and delete documents"),
+        (name = "text", description = "Read texts"),
+        (name = "names", description = "Names and labels, changed by compare-and-set"),
+        (name = "latents", description = "Latents as safetensors files"),
+        (name = "system", description = "Nodes and totals. Outside this description: /livez, /readyz and /metrics"),
+    )
+)]
+pub(super) struct Api;
+
+/// Returns the description as JSON.
+pub(super) fn complete(api: Description) -> String {
+    api.to_json().expect("a description consists of strings, numbers, lists and maps")
+}
+
+/// Returns the OpenAPI description.
+pub(super) async fn openapi(State(api): State<Arc<str>>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], api.to_string())
+}
+
+/// Returns a page that shows the OpenAPI description.
+pub(super) async fn page() -> impl IntoResponse {
+    ([CONTENT_SECURITY_POLICY], Html(include_str!("docs.html")))
+}

@@ -1,0 +1,150 @@
+//! The Python client, its adapters, and schemathesis.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use super::conformance::put;
+use crate::harness::cluster::ClusterSpec;
+use crate::harness::fixtures;
+use crate::harness::process::{Launch, Program};
+use crate::harness::python;
+use crate::harness::quantity::Quantity;
+
+/// Script of the measurement `python-kills`.
+const KILLS: &str = include_str!("kills.py");
+/// Operations in the OpenAPI description, among which the cases of schemathesis are divided.
+const OPERATIONS: usize = 26;
+
+/// Sends generated requests that follow the served OpenAPI description, and some that do not. Every response must be one
+/// that the description has, and none may be a server error.
+pub async fn schemathesis(cases: usize) -> Result<Vec<Quantity>> {
+    let python = python::with_client()?;
+    let cluster = ClusterSpec::default().start().await?;
+    put(&cluster, &fixtures::text("page.txt")?).await?;
+    let folder = TempDir::with_prefix("c3-schemathesis-")?;
+    let config = fixtures::root().join("tests/src/suites/http/schemathesis.toml");
+    let report = folder.path().join("report.xml");
+    let each = cases.div_ceil(OPERATIONS).to_string();
+    let mut command = Command::new(python.with_file_name("schemathesis"));
+    command
+        .arg("--config-file")
+        .arg(&config)
+        .args(["run", &format!("{}/openapi.json", cluster.gateway.url()), "--checks", "all", "--mode", "all"])
+        .args(["--phases", "examples,coverage,fuzzing", "--max-examples", &each, "--seed", "7", "--workers", "2"])
+        .args(["--continue-on-failure", "--report", "junit", "--report-junit-path"])
+        .arg(&report)
+        .current_dir(folder.path());
+    let output = output_of(command).await?;
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let generated = number_before(&printed, "generated").unwrap_or(0);
+    let summary = Vec::from_iter(printed.lines().skip_while(|line| !line.contains("FAILURES")).map(str::to_owned));
+    let errors = cluster.gateway.log().lines().filter(|line| line.contains("ERROR")).count();
+    Ok(vec![
+        Quantity::at_least("schemathesis-cases", generated as f64, cases as f64),
+        Quantity::observed("schemathesis-failures", summary, output.status.success(), "none"),
+        Quantity::equal("schemathesis-logged-errors", errors, 0),
+    ])
+}
+
+/// Returns the number before `word` in the summary of schemathesis, such as `2,013 generated`.
+fn number_before(printed: &str, word: &str) -> Option<usize> {
+    let line = printed.lines().find(|line| line.contains(word) && line.contains("Test cases"))?;
+    let digits: String = line.split(word).next()?.chars().filter(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
+/// Runs the tests of the Python client: those of the adapters are the libraries' own, or run against their in-memory
+/// implementation too.
+pub async fn adapters() -> Result<Vec<Quantity>> {
+    let python = python::with_client()?;
+    let cluster = ClusterSpec::default().start().await?;
+    let mut quantities = Vec::new();
+    for file in [
+        "test_client",
+        "test_readme",
+        "test_langchain",
+        "test_langgraph",
+        "test_anthropic_memory",
+        "test_openai_session",
+    ] {
+        let mut command = Command::new(&python);
+        command
+            .args(["-m", "pytest", "--quiet", "-p", "no:cacheprovider", &format!("tests/{file}.py")])
+            .current_dir(python::client())
+            .env("C3_GATEWAY", cluster.gateway.url());
+        let output = output_of(command).await?;
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        let last = printed.lines().last().unwrap_or_default().to_owned();
+        let shown = if output.status.success() { last } else { printed };
+        quantities.push(Quantity::observed(format!("adapters-{file}"), shown, output.status.success(), "passes"));
+    }
+    Ok(quantities)
+}
+
+/// Kills a decoder node, then one of two gateways, while a Python client puts and gets; no call may fail.
+pub async fn kills(calls: usize) -> Result<Vec<Quantity>> {
+    let python = python::with_client()?;
+    let mut cluster = ClusterSpec { decoders: 2, ..ClusterSpec::default() }.start().await?;
+    let mut second = cluster.start_second_gateway().await?;
+    let urls = format!("{},{}", second.url(), cluster.gateway.url());
+    let mut client = Command::new(&python);
+    client.args(["-c", KILLS, &urls, &calls.to_string()]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let client = tokio::spawn(output_of(client));
+    sleep(Duration::from_secs(2)).await;
+    cluster.node(1).kill()?;
+    sleep(Duration::from_secs(3)).await;
+    second.kill()?;
+    let output = client.await??;
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+    let counts: serde_json::Value = serde_json::from_str(printed.trim())?;
+    Ok(vec![
+        Quantity::at_least("python-kills-calls", counts["calls"].as_f64().context("no count")?, calls as f64),
+        Quantity::holds(
+            "python-kills-during-calls",
+            counts["seconds"].as_f64() > Some(5.0),
+            "calls last until the kills",
+        ),
+        Quantity::equal("python-kills-failed", counts["failed"].clone(), serde_json::json!([])),
+        Quantity::equal("python-kills-wrong", counts["wrong"].clone(), serde_json::json!(0)),
+    ])
+}
+
+/// Installs the client in a fresh environment, starts `c3 serve` and runs the Python example of README.
+pub async fn newcomer() -> Result<Vec<Quantity>> {
+    let folder = TempDir::with_prefix("c3-newcomer-")?;
+    let environment = folder.path().join("venv");
+    python::create(&environment)?;
+    let python = environment.join("bin/python");
+    python::pip(&python, &[&python::client().display().to_string()])?;
+    let server = Launch::new(Program::C3).arg("serve").arg("--data").arg(folder.path().join("data"));
+    let server = server.serve(folder.path()).await?;
+    let readme = fs::read_to_string(fixtures::root().join("README.md"))?;
+    let code = readme.split("```python\n").nth(1).and_then(|block| block.split("```").next()).context("no example")?;
+    let lines = code.lines().filter(|line| !line.trim().is_empty()).count();
+    let code = code.replace("http://127.0.0.1:7300", &server.url());
+    let output = run(&python, &code).await?;
+    Ok(vec![
+        Quantity::at_most("newcomer-lines", lines as f64, 6.0),
+        Quantity::holds("newcomer-text", output.contains("Nothing in the world is as soft as water."), "comes back"),
+    ])
+}
+
+/// Waits for a command without blocking the runtime.
+async fn output_of(mut command: Command) -> Result<Output> {
+    Ok(tokio::task::spawn_blocking(move || command.output()).await??)
+}
+
+async fn run(python: &Path, code: &str) -> Result<String> {
+    let mut command = Command::new(python);
+    command.args(["-c", code]);
+    let output = output_of(command).await?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
