@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from anthropic.lib.tools import BetaAbstractMemoryTool, BetaLocalFilesystemMemoryTool, ToolError
+from anthropic.lib.tools import BetaAbstractMemoryTool, ToolError
+from anthropic.tools.memory import BetaLocalFilesystemMemoryTool
 
 from c3serve import Client
 from c3serve.adapters.anthropic_memory import C3MemoryTool

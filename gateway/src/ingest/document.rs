@@ -117,8 +117,8 @@ where
         let base = Some(Base::Appended(gateway.find(&reference).await?.value.id.into()));
         let options = WriteOptions { base, ..options };
         options.check()?;
-        let events = put_document(gateway, options, pieces);
-        pin_mut!(events);
+        // Boxed, so that this stream is not larger than that of a put.
+        let mut events = Box::pin(put_document(gateway, options, pieces));
         while let Some(event) = events.try_next().await? {
             yield event;
         }

@@ -5,7 +5,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use c3_routing::RequestClass;
 use c3_types::{CreatedRange, Invalid, Label, Labels, ListQuery, NameFilter, Namespace, PutEvent, Stored};
-use futures::{Stream, StreamExt, pin_mut};
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -27,7 +28,7 @@ use crate::state::SharedGateway;
 /// each option, then the part `text`; or JSON with options and text. Storing the same text again gives the same
 /// document. With `Accept: text/event-stream`, the response has events: `progress`, then `result` or `problem`.
 #[utoipa::path(
-    post, put, path = "/v1/documents", tag = "documents", params(PutQuery),
+    put, operation_id = "put_document", path = "/v1/documents", tag = "documents", params(PutQuery),
     request_body(content(
         (String = "text/plain", example = "Nothing in the world is as soft as water."),
         (String = "application/octet-stream"),
@@ -43,10 +44,28 @@ pub(super) async fn put(State(gateway): State<SharedGateway>, headers: HeaderMap
     gateway.admit(RequestClass::Write)?;
     let TextBody { options, mut text } = body;
     if events::are_wanted(&headers) {
-        return Ok(events::of_write(put_document(gateway, options, text)));
+        return Ok(events::of_write(put_document(gateway, options, text).boxed()));
     }
-    let stored = stored(put_document(gateway, options, &mut text)).await;
+    let stored = stored(put_document(gateway, options, &mut text).boxed()).await;
     respond(stored, &mut text).await
+}
+
+/// Stores a text, as PUT does.
+#[utoipa::path(
+    post, operation_id = "post_document", path = "/v1/documents", tag = "documents", params(PutQuery),
+    request_body(content(
+        (String = "text/plain", example = "Nothing in the world is as soft as water."),
+        (String = "application/octet-stream"),
+        (PutBody = "application/json"),
+    ), description = "The text"),
+    responses(
+        (status = 200, description = "The document, which was stored before", body = StoredBody),
+        (status = 201, description = "The new document", body = StoredBody, headers(("location" = String))),
+        (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn post(gateway: State<SharedGateway>, headers: HeaderMap, body: TextBody) -> Reply {
+    put(gateway, headers, body).await
 }
 
 /// Appends to a document.
@@ -54,7 +73,7 @@ pub(super) async fn put(State(gateway): State<SharedGateway>, headers: HeaderMap
 /// The body has the same forms as that of a put. The result is a new document; the stored one stays. Usually only the end
 /// of the stored document is decoded.
 #[utoipa::path(
-    post, path = "/v1/documents/{ref}/append", tag = "documents", params(RefPath, PutQuery),
+    post, operation_id = "append", path = "/v1/documents/{ref}/append", tag = "documents", params(RefPath, PutQuery),
     request_body(content(
         (String = "text/plain", example = " And yet nothing surpasses it."),
         (String = "application/octet-stream"),
@@ -78,9 +97,9 @@ pub(super) async fn append_text(
         return Err(Invalid::new("base", "base and append_to cannot be combined with the path: omit them").into());
     }
     if events::are_wanted(&headers) {
-        return Ok(events::of_write(append(gateway, reference, options, text)));
+        return Ok(events::of_write(append(gateway, reference, options, text).boxed()));
     }
-    let stored = stored(append(gateway, reference, options, &mut text)).await;
+    let stored = stored(append(gateway, reference, options, &mut text).boxed()).await;
     respond(stored, &mut text).await
 }
 
@@ -89,7 +108,7 @@ pub(super) async fn append_text(
 /// The body has the new options; those that are unset keep their values. The document stays readable meanwhile. Names,
 /// labels and uploads are not changed.
 #[utoipa::path(
-    post, path = "/v1/documents/{ref}/recode", tag = "documents", params(RefPath),
+    post, operation_id = "recode", path = "/v1/documents/{ref}/recode", tag = "documents", params(RefPath),
     request_body(content = super::options::RecodeBody),
     responses(
         (status = 200, description = "The document", body = StoredBody),
@@ -103,16 +122,16 @@ pub(super) async fn recode_document(
     Json(body): Json<super::options::RecodeBody>,
 ) -> Reply {
     gateway.admit(RequestClass::Write)?;
-    let events = recode(gateway, reference, body.into_options()?);
+    let events = recode(gateway, reference, body.into_options()?).boxed();
     if events::are_wanted(&headers) {
         return Ok(events::of_write(events));
     }
     Ok(Json(StoredBody::from(&stored(events).await?)).into_response())
 }
 
-/// Waits for the result of a write.
-async fn stored(events: impl Stream<Item = Result<PutEvent, Error>>) -> Result<Stored, Error> {
-    pin_mut!(events);
+/// Waits for the result of a write. The stream is boxed, because it is large: an unoptimised program copies it for each
+/// function that it passes through, and would exceed the stack.
+async fn stored(mut events: BoxStream<'_, Result<PutEvent, Error>>) -> Result<Stored, Error> {
     while let Some(event) = events.next().await {
         if let PutEvent::Stored(stored) = event? {
             return Ok(*stored);
@@ -153,7 +172,7 @@ pub(super) struct RefPath {
 
 /// Describes a document.
 #[utoipa::path(
-    get, path = "/v1/documents/{ref}", tag = "documents", params(RefPath),
+    get, operation_id = "get_document", path = "/v1/documents/{ref}", tag = "documents", params(RefPath),
     responses(
         (status = 200, description = "The document with its labels", body = DocumentBody),
         (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
@@ -166,7 +185,7 @@ pub(super) async fn get(State(gateway): State<SharedGateway>, Path(reference): P
 
 /// Deletes a document with its names and labels.
 #[utoipa::path(
-    delete, path = "/v1/documents/{ref}", tag = "documents", params(RefPath),
+    delete, operation_id = "delete_document", path = "/v1/documents/{ref}", tag = "documents", params(RefPath),
     responses(
         (status = 200, description = "The id of the deleted document", body = IdBody),
         (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
@@ -253,7 +272,7 @@ fn time(field: &'static str, typed: Option<&str>) -> Result<Option<u64>, Invalid
 ///
 /// A page may have fewer documents than `limit`, even none, although another page follows.
 #[utoipa::path(
-    get, path = "/v1/documents", tag = "documents", params(ListParameters),
+    get, operation_id = "list_documents", path = "/v1/documents", tag = "documents", params(ListParameters),
     responses(
         (status = 200, description = "A page of documents", body = DocumentsBody),
         (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),

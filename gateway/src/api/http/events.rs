@@ -8,7 +8,8 @@ use axum::http::{HeaderMap, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use c3_types::PutEvent;
-use futures::{Stream, StreamExt, pin_mut};
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -31,9 +32,8 @@ pub(super) fn are_wanted(headers: &HeaderMap) -> bool {
 const EVENT_STREAM: &str = "text/event-stream";
 
 /// Returns the events of a write: `progress`, then `result` or `problem`.
-pub(super) fn of_write(events: impl Stream<Item = Result<PutEvent, Error>> + Send + 'static) -> Response {
+pub(super) fn of_write(mut events: BoxStream<'static, Result<PutEvent, Error>>) -> Response {
     respond(stream! {
-        pin_mut!(events);
         while let Some(event) = events.next().await {
             yield match event {
                 Ok(PutEvent::Progress(progress)) => json("progress", &ProgressBody::from(&progress)),
@@ -64,13 +64,9 @@ pub(super) struct EndEvent {
 }
 
 /// Returns the events of a read: `document`, then `text`, then `result` or `problem`.
-pub(super) fn of_text(
-    document: DocumentBody,
-    pieces: impl Stream<Item = Result<TextPiece, Error>> + Send + 'static,
-) -> Response {
+pub(super) fn of_text(document: DocumentBody, mut pieces: BoxStream<'static, Result<TextPiece, Error>>) -> Response {
     respond(stream! {
         yield json("document", &document);
-        pin_mut!(pieces);
         let (mut bytes, mut incomplete) = (0, Vec::new());
         while let Some(piece) = pieces.next().await {
             let TextPiece { text, window, start, corrected } = match piece {

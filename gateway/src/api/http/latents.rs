@@ -7,7 +7,7 @@ use axum::response::IntoResponse;
 use c3_routing::RequestClass;
 use c3_types::latents_file::{self, TensorFormat};
 use c3_types::{DecompressOptions, Invalid, Prompt};
-use futures::{StreamExt, TryStreamExt, pin_mut, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
@@ -52,7 +52,7 @@ enum DataType {
 ///
 /// Tensor `window.N` has the latents of window N: of the type of the codec for `f32` and `bf16`, else as bytes.
 #[utoipa::path(
-    get, path = "/v1/documents/{ref}/latents", tag = "latents", params(RefPath, LatentsParameters),
+    get, operation_id = "get_latents", path = "/v1/documents/{ref}/latents", tag = "latents", params(RefPath, LatentsParameters),
     responses(
         (status = 200, description = "The latents", body = String, content_type = "application/octet-stream"),
         (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
@@ -82,7 +82,7 @@ pub(super) async fn get(
 /// The body is a safetensors file as `GET /v1/documents/{ref}/latents` returns it. It becomes a document only if every
 /// window decodes to its hash.
 #[utoipa::path(
-    post, path = "/v1/latents", tag = "latents",
+    post, operation_id = "put_latents", path = "/v1/latents", tag = "latents",
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses(
         (status = 201, description = "The document", body = DocumentBody, headers(("location" = String))),
@@ -93,7 +93,7 @@ pub(super) async fn post(State(gateway): State<SharedGateway>, file: LatentsBody
     gateway.admit(RequestClass::Write)?;
     let missing = || Invalid::new("document", "is missing: give a file of a stored document");
     let document = file.document.ok_or_else(missing)?;
-    let document = put_latents(gateway, document, file.windows).await?;
+    let document = Box::pin(put_latents(gateway, document, file.windows)).await?;
     let location = [(header::LOCATION, format!("/v1/documents/{}", document.id))];
     Ok((StatusCode::CREATED, location, Json(DocumentBody::from(&document))).into_response())
 }
@@ -103,7 +103,7 @@ pub(super) async fn post(State(gateway): State<SharedGateway>, file: LatentsBody
 /// The text has at most 4 MiB. The response is a safetensors file. The options `auto`, `upload`, `base`, `append_to`,
 /// `name` and `labels` do not apply.
 #[utoipa::path(
-    post, path = "/v1/compress", tag = "latents", params(PutQuery),
+    post, operation_id = "compress", path = "/v1/compress", tag = "latents", params(PutQuery),
     request_body(content(
         (String = "text/plain", example = "Nothing in the world is as soft as water."),
         (String = "application/octet-stream"),
@@ -123,8 +123,7 @@ pub(super) async fn compress_text(State(gateway): State<SharedGateway>, body: Te
     };
     limit(options.bytes.unwrap_or(0))?;
     let mut collected = Vec::new();
-    let windows = compress(gateway, options, text);
-    pin_mut!(windows);
+    let mut windows = compress(gateway, options, text).boxed();
     while let Some(window) = windows.try_next().await? {
         limit(window.bytes.end)?;
         collected.push(window);
@@ -151,7 +150,7 @@ pub(super) struct DecompressParameters {
 ///
 /// The body is a safetensors file as `/v1/compress` returns it.
 #[utoipa::path(
-    post, path = "/v1/decompress", tag = "latents", params(DecompressParameters),
+    post, operation_id = "decompress", path = "/v1/decompress", tag = "latents", params(DecompressParameters),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses(
         (status = 200, description = "The text", body = String, content_type = "text/plain"),

@@ -44,7 +44,7 @@ const COMPRESSED_BYTES_MIN: u16 = 1024;
 pub(crate) fn routes(gateway: SharedGateway) -> axum::Router {
     let cors = cors(&gateway.config);
     let (router, api) = OpenApiRouter::with_openapi(docs::Api::openapi())
-        .routes(routes!(documents::put, documents::list))
+        .routes(routes!(documents::put, documents::post, documents::list))
         .routes(routes!(documents::get, documents::delete))
         .routes(routes!(documents::append_text))
         .routes(routes!(documents::recode_document))

@@ -37,7 +37,7 @@ impl NamePath {
 
 /// Returns a name and its document.
 #[utoipa::path(
-    get, path = "/v1/names/{namespace}/{name}", tag = "names",
+    get, operation_id = "get_name", path = "/v1/names/{namespace}/{name}", tag = "names",
     params(NamePath, ("if-none-match" = Option<String>, Header, description = "Version tokens that the caller has")),
     responses(
         (status = 200, description = "The name", body = NameBody, headers(("etag" = String))),
@@ -54,7 +54,7 @@ pub(super) async fn get(State(gateway): State<SharedGateway>, Path(path): Path<N
 ///
 /// With `If-Match: "TOKEN"`, only if the name has this version; with `If-None-Match: *`, only if it does not exist.
 #[utoipa::path(
-    put, path = "/v1/names/{namespace}/{name}", tag = "names",
+    put, operation_id = "put_name", path = "/v1/names/{namespace}/{name}", tag = "names",
     params(
         NamePath,
         ("if-match" = Option<String>, Header, description = "Version token that the name must have"),
@@ -82,7 +82,7 @@ pub(super) async fn put(
 
 /// Removes a name. The document stays.
 #[utoipa::path(
-    delete, path = "/v1/names/{namespace}/{name}", tag = "names",
+    delete, operation_id = "delete_name", path = "/v1/names/{namespace}/{name}", tag = "names",
     params(NamePath, ("if-match" = Option<String>, Header, description = "Version token that the name must have")),
     responses(
         (status = 200, description = "The id of the document that the name pointed at", body = IdBody),
@@ -125,7 +125,7 @@ pub(super) struct NamesParameters {
 ///
 /// Names are sorted within a page. The pages are in no particular order.
 #[utoipa::path(
-    get, path = "/v1/names", tag = "names", params(NamesParameters),
+    get, operation_id = "list_names", path = "/v1/names", tag = "names", params(NamesParameters),
     responses(
         (status = 200, description = "A page of names", body = NamesBody),
         (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),

@@ -7,7 +7,8 @@ use axum::response::IntoResponse;
 use c3_routing::RequestClass;
 use c3_server::ServiceError;
 use c3_types::LineRange;
-use futures::{Stream, StreamExt, TryStreamExt, stream};
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt, TryStreamExt};
 use headers::ETag;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -44,7 +45,7 @@ pub(super) struct TextParameters {
 /// document's id, which is the hash of the text. With `Accept: text/event-stream`, the response has events: `document`,
 /// then `text` with the positions of corrected tokens, then `result` or `problem`.
 #[utoipa::path(
-    get, path = "/v1/documents/{ref}/text", tag = "text",
+    get, operation_id = "get_text", path = "/v1/documents/{ref}/text", tag = "text",
     params(
         RefPath, TextParameters,
         ("range" = Option<String>, Header, description = "Byte ranges", example = "bytes=0-99"),
@@ -84,14 +85,14 @@ pub(super) async fn get(
     if events::are_wanted(&headers) && !is_head(&method) {
         let document = DocumentBody::from(&document);
         return Ok(match lines {
-            Some(lines) => events::of_text(document, get_lines(&open, lines)),
-            None => events::of_text(document, open.text(0..size)),
+            Some(lines) => events::of_text(document, get_lines(&open, lines).boxed()),
+            None => events::of_text(document, open.text(0..size).boxed()),
         });
     }
     let location = (header::CONTENT_LOCATION, value(format!("/v1/documents/{}/text", document.id)));
     let common = [(header::CONTENT_TYPE, TEXT), (header::X_CONTENT_TYPE_OPTIONS, NO_SNIFFING)];
     if let Some(lines) = lines {
-        let body = if is_head(&method) { Body::empty() } else { streamed(get_lines(&open, lines)).await? };
+        let body = if is_head(&method) { Body::empty() } else { streamed(get_lines(&open, lines).boxed()).await? };
         return Ok((validators(&tag), common, body).into_response());
     }
     let common = (validators(&tag), [(header::ACCEPT_RANGES, BYTES), location], common);
@@ -102,7 +103,7 @@ pub(super) async fn get(
     match selection {
         Selection::Whole => {
             let length = [(header::CONTENT_LENGTH, value(size))];
-            let body = if is_head(&method) { Body::empty() } else { streamed(open.text(0..size)).await? };
+            let body = if is_head(&method) { Body::empty() } else { streamed(open.text(0..size).boxed()).await? };
             Ok((common, length, body).into_response())
         }
         Selection::Unsatisfiable => {
@@ -116,7 +117,7 @@ pub(super) async fn get(
                 (header::CONTENT_RANGE, value(content_range(&range, size))),
                 (header::CONTENT_LENGTH, value(range.end - range.start)),
             ];
-            let body = streamed(open.text(range)).await?;
+            let body = streamed(open.text(range).boxed()).await?;
             Ok((StatusCode::PARTIAL_CONTENT, common, part, body).into_response())
         }
         Selection::Ranges(ranges) => {
@@ -139,8 +140,8 @@ fn value(text: impl ToString) -> HeaderValue {
 }
 
 /// Returns a body of these pieces. Waits for the first piece, so that the response gets the status of an early failure.
-async fn streamed(pieces: impl Stream<Item = Result<TextPiece, Error>> + Send + 'static) -> Result<Body, Failure> {
-    let mut pieces = pieces.map_ok(|piece| piece.text).boxed();
+async fn streamed(pieces: BoxStream<'static, Result<TextPiece, Error>>) -> Result<Body, Failure> {
+    let mut pieces = pieces.map_ok(|piece| piece.text);
     let first = match pieces.next().await {
         Some(first) => Some(Ok(first?)),
         None => None,
@@ -160,7 +161,7 @@ pub(super) fn body(pieces: impl Stream<Item = Result<Bytes, Error>> + Send + 'st
 fn several(open: OpenDocument, multipart: MultipartRanges) -> Body {
     let end = Bytes::from(multipart.end());
     let parts = stream::iter(multipart.parts()).flat_map(move |(head, range)| {
-        let text = open.text(range).map_ok(|piece| piece.text);
+        let text = open.text(range).boxed().map_ok(|piece| piece.text);
         stream::iter([Ok(Bytes::from(head))]).chain(text)
     });
     body(parts.chain(stream::iter([Ok(end)])))

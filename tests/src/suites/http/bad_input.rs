@@ -7,8 +7,6 @@ use anyhow::{Context, Result};
 use c3_client::DocumentId;
 use c3_proto::pb;
 use serde_json::json;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Status};
 
@@ -287,14 +285,12 @@ pub async fn error_pairs(text: &str) -> Result<Vec<Quantity>> {
     let origin = http.send("GET", &text_path, &[("origin", "https://evil.example")], b"").await?;
     pair("permission_denied", grpc, origin, (Code::PermissionDenied, 403));
 
-    let (hold, messages) = mpsc::channel(1);
-    let mut late = Request::new(ReceiverStream::new(messages));
-    late.set_timeout(Duration::from_millis(50));
-    let grpc = match api.stub().put_document(late).await {
-        Ok(stream) => stream.into_inner().message().await.err(),
-        Err(status) => Some(status),
-    };
-    drop::<mpsc::Sender<pb::PutDocumentRequest>>(hold);
+    // A gRPC client would report its own timeout, so the call is sent by hand.
+    let mut grpc = RawHttp1::connect(cluster.gateway.address()).await?;
+    let headers = [("content-type", "application/grpc"), ("grpc-timeout", "50m"), ("content-length", "9")];
+    grpc.begin("POST", "/c3.v1.Gateway/PutDocument", &headers, b"").await?;
+    let code = grpc.response("POST").await?.header("grpc-status").parse::<i32>()?;
+    let grpc = Some(Status::new(Code::from_i32(code), ""));
     let mut late = RawHttp1::connect(cluster.gateway.address()).await?;
     late.begin("PUT", DOCUMENTS, &[("request-timeout", "50ms"), ("content-length", "9")], b"").await?;
     pair("deadline_exceeded", grpc, late.response("PUT").await?, (Code::DeadlineExceeded, 504));
