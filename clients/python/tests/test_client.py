@@ -78,6 +78,11 @@ def test_names_and_labels_change_only_if_their_version_is_expected(c3: Client, t
         c3.remove_name(f"{namespace}/name", token=name.token)
     assert c3.remove_name(f"{namespace}/name") == second
 
+    third = c3.put(text + "third", name=f"{namespace}/new", name_token="").id
+    with pytest.raises(c3serve.PreconditionFailed):
+        c3.put(text + "third", name=f"{namespace}/new", name_token="")
+    assert c3.get(f"@{namespace}/new") == c3.get(third)
+
     labels = c3.set_labels(first, {"a": "1", "b": "2"}, token="")
     assert c3.update_labels(first, {"a": None, "c": "3"}, token=labels.token).labels == {"b": "2", "c": "3"}
     with pytest.raises(c3serve.PreconditionFailed):

@@ -85,11 +85,18 @@ pub struct WindowRecord {
 }
 
 /// The metadata entry.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Entry {
-    #[serde(skip_serializing_if = "Option::is_none")]
     document: Option<DocumentEntry>,
     windows: Vec<WindowRecord>,
+}
+
+/// The metadata entry of a file to write.
+#[derive(Serialize)]
+struct EntryRef<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    document: Option<&'a DocumentEntry>,
+    windows: &'a [WindowRecord],
 }
 
 /// Properties of a document that cannot be computed from its windows.
@@ -299,7 +306,7 @@ impl Header {
     /// Returns the beginning of the file: the length of the header, and the header.
     pub fn to_bytes(&self) -> Bytes {
         let key = if self.format == TensorFormat::F32 { KEY_F32 } else { KEY_STORED };
-        let entry = Entry { document: self.document.clone(), windows: self.records.clone() };
+        let entry = EntryRef { document: self.document.as_ref(), windows: &self.records };
         let metadata = HashMap::from([(key, to_json(&entry))]);
         let mut header = format!("{{\"__metadata__\":{}", to_json(&metadata));
         for (number, (record, range)) in self.records.iter().zip(&self.data).enumerate() {
@@ -323,7 +330,10 @@ impl Header {
 pub fn write(format: TensorFormat, document: Option<&Document>, windows: &[Window]) -> Result<Vec<u8>, Invalid> {
     let header = Header::new(format, document, windows.iter().map(WindowRecord::of).collect())?;
     let tensors = windows.iter().enumerate().filter_map(|(number, window)| header.tensor(number, window));
-    Ok(std::iter::once(header.to_bytes()).chain(tensors).flatten().collect())
+    let start = header.to_bytes();
+    let mut file = Vec::with_capacity(start.len() + header.data_bytes());
+    std::iter::once(start).chain(tensors).for_each(|part| file.extend_from_slice(&part));
+    Ok(file)
 }
 
 /// Reads a file.

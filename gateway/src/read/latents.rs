@@ -98,7 +98,8 @@ pub(crate) async fn latents_file(
         stream::iter([Ok(start)]).chain(tensors(gateway, document.clone(), header)).boxed()
     } else {
         let tensors = buffered.iter().enumerate().filter_map(|(number, window)| header.tensor(number, window));
-        let file = std::iter::once(start).chain(tensors).flatten().collect::<Vec<u8>>();
+        let mut file = Vec::with_capacity(size as usize);
+        std::iter::once(start).chain(tensors).for_each(|part| file.extend_from_slice(&part));
         stream::iter([Ok(file.into())]).boxed()
     };
     Ok(LatentsFile { document, size, content })

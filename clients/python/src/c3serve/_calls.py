@@ -145,6 +145,8 @@ def write_params(options: Mapping[str, Any]) -> dict[str, Any]:
     params = {key: value for key, value in options.items() if value is not None and key != "labels"}
     if "verify" in params:
         params["verify"] = "true" if params["verify"] else "false"
+    if params.get("name_token") == "":
+        params["name_token"] = "none"
     labels = options.get("labels")
     if labels:
         params["label"] = [f"{key}={value}" for key, value in labels.items()]
@@ -203,7 +205,7 @@ def list_names(params: Mapping[str, Any]) -> Call[Page[Name]]:
 
 
 def _given(params: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in params.items() if value is not None}
+    return {key: value for key, value in params.items() if value is not None and value != ""}
 
 
 def list_params(

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{Html, IntoResponse};
 use utoipa::OpenApi;
-use utoipa::openapi::OpenApi as Description;
+use utoipa::openapi::{OpenApi as Description, RefOr, Required};
 
 use super::{events, model, names};
 
@@ -40,7 +40,17 @@ const CONTENT_SECURITY_POLICY: (HeaderName, HeaderValue) = (
 pub(super) struct Api;
 
 /// Returns the description as JSON.
-pub(super) fn complete(api: Description) -> String {
+pub(super) fn complete(mut api: Description) -> String {
+    // A body may be missing where it is a text: the text is then empty.
+    let items = api.paths.paths.values_mut();
+    let operations = items.flat_map(|item| [&mut item.put, &mut item.post]).flatten();
+    for body in operations.filter_map(|operation| operation.request_body.as_mut()) {
+        if let RefOr::T(body) = body
+            && body.content.contains_key("text/plain")
+        {
+            body.required = Some(Required::False);
+        }
+    }
     api.to_json().expect("a description consists of strings, numbers, lists and maps")
 }
 

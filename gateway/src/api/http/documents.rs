@@ -24,14 +24,13 @@ use crate::state::SharedGateway;
 
 /// Stores a text.
 ///
-/// The body is the text itself (UTF-8), with the options in the query string; or `multipart/form-data` with one part for
+/// The body is the text itself (UTF-8, as `text/plain` or `application/octet-stream`), with the options in the query string; or `multipart/form-data` with one part for
 /// each option, then the part `text`; or JSON with options and text. Storing the same text again gives the same
 /// document. With `Accept: text/event-stream`, the response has events: `progress`, then `result` or `problem`.
 #[utoipa::path(
     put, operation_id = "put_document", path = "/v1/documents", tag = "documents", params(PutQuery),
     request_body(content(
         (String = "text/plain", example = "Nothing in the world is as soft as water."),
-        (String = "application/octet-stream"),
         (PutBody = "application/json"),
     ), description = "The text"),
     responses(
@@ -55,7 +54,6 @@ pub(super) async fn put(State(gateway): State<SharedGateway>, headers: HeaderMap
     post, operation_id = "post_document", path = "/v1/documents", tag = "documents", params(PutQuery),
     request_body(content(
         (String = "text/plain", example = "Nothing in the world is as soft as water."),
-        (String = "application/octet-stream"),
         (PutBody = "application/json"),
     ), description = "The text"),
     responses(
@@ -76,7 +74,6 @@ pub(super) async fn post(gateway: State<SharedGateway>, headers: HeaderMap, body
     post, operation_id = "append", path = "/v1/documents/{ref}/append", tag = "documents", params(RefPath, PutQuery),
     request_body(content(
         (String = "text/plain", example = " And yet nothing surpasses it."),
-        (String = "application/octet-stream"),
         (PutBody = "application/json"),
     ), description = "The text to append"),
     responses(
@@ -205,13 +202,13 @@ pub(super) struct ListParameters {
     #[param(nullable = false, minimum = 1, maximum = 1000)]
     limit: Option<u32>,
     /// `next_cursor` of the page before. The filters must be the same.
-    #[param(nullable = false)]
+    #[param(nullable = false, min_length = 1)]
     cursor: Option<String>,
     /// First hexadecimal digits of the id.
-    #[param(nullable = false, pattern = "^[0-9a-fA-F]{0,64}$")]
+    #[param(nullable = false, pattern = "^[0-9a-fA-F]{1,64}$")]
     id_prefix: Option<String>,
     /// Beginning of a name that the document must have.
-    #[param(nullable = false)]
+    #[param(nullable = false, min_length = 1)]
     name_prefix: Option<String>,
     /// Namespace of the name; default: `default`. Without `name_prefix`, any name of the namespace.
     #[param(nullable = false, min_length = 1, max_length = 72)]

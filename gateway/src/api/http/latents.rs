@@ -106,7 +106,6 @@ pub(super) async fn post(State(gateway): State<SharedGateway>, file: LatentsBody
     post, operation_id = "compress", path = "/v1/compress", tag = "latents", params(PutQuery),
     request_body(content(
         (String = "text/plain", example = "Nothing in the world is as soft as water."),
-        (String = "application/octet-stream"),
         (PutBody = "application/json"),
     ), description = "The text"),
     responses(
@@ -136,10 +135,10 @@ pub(super) async fn compress_text(State(gateway): State<SharedGateway>, body: Te
 #[into_params(parameter_in = Query)]
 pub(super) struct DecompressParameters {
     /// Name of the model; default: one whose compressor made the latents.
-    #[param(nullable = false)]
+    #[param(nullable = false, min_length = 1)]
     cascade: Option<String>,
     /// Prompt to answer about each window, if the model supports prompts; default: restore the text.
-    #[param(nullable = false)]
+    #[param(nullable = false, min_length = 1)]
     prompt: Option<String>,
     /// Maximum tokens of an answer.
     #[param(nullable = false, minimum = 1, maximum = 16384)]

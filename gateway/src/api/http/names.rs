@@ -111,13 +111,13 @@ pub(super) struct NamesParameters {
     #[param(nullable = false, min_length = 1, max_length = 72)]
     namespace: Option<String>,
     /// Beginning of the names.
-    #[param(nullable = false)]
+    #[param(nullable = false, min_length = 1)]
     prefix: Option<String>,
     /// Maximum names of a page.
     #[param(nullable = false, minimum = 1, maximum = 1000)]
     limit: Option<u32>,
     /// `next_cursor` of the page before. The filters must be the same.
-    #[param(nullable = false)]
+    #[param(nullable = false, min_length = 1)]
     cursor: Option<String>,
 }
 

@@ -10,56 +10,59 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
+/// Value of `name_token` for a name that must not exist.
+const NO_TOKEN: &str = "none";
+
 /// Defines the two forms of the options. Their fields differ only in `labels`, which a query string has as repeated
 /// `label=KEY=VALUE`. Neither form can contain the other, because serde then accepts unknown fields.
 macro_rules! put_options {
-    ($(#[$doc:meta])* $name:ident, $derive:ident, $attribute:ident, { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {
+    ($(#[$doc:meta])* $name:ident, $derive:ident, $attribute:ident, $nullable:tt, { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {
         $(#[$doc])*
         #[derive(Clone, Debug, Default, Deserialize, $derive)]
         #[serde(deny_unknown_fields)]
         pub(super) struct $name {
             $($(#[$field_doc])* pub(super) $field: $type,)*
             /// Name of the model; default: the only one that is served.
-            #[$attribute(nullable = false)]
+            #[$attribute(nullable = $nullable, min_length = 1)]
             cascade: Option<String>,
             /// Text tokens per latent, or `auto`, which chooses a ratio for each part; default: the model's.
-            #[$attribute(nullable = false, inline)]
+            #[$attribute(nullable = $nullable, inline)]
             ratio: Option<Ratio>,
             /// With ratio `auto`: minimum fidelity. Exactly one of the two bounds must be set.
-            #[$attribute(nullable = false, exclusive_minimum = 0.0, maximum = 1.0)]
+            #[$attribute(nullable = $nullable, exclusive_minimum = 0.0, maximum = 1.0)]
             fidelity_min: Option<f64>,
             /// With ratio `auto`: maximum stored bytes. Needs the size of the text.
-            #[$attribute(nullable = false)]
+            #[$attribute(nullable = $nullable)]
             stored_bytes_max: Option<u64>,
             /// Encoding of the latents; default: the gateway's setting.
-            #[$attribute(nullable = false, inline)]
+            #[$attribute(nullable = $nullable, inline)]
             codec: Option<Codec>,
             /// Whether to verify every token, so that reads are exact; default: true.
-            #[$attribute(nullable = false)]
+            #[$attribute(nullable = $nullable)]
             verify: Option<bool>,
             /// Minimum lead, in logits, of a right prediction that needs no correction.
-            #[$attribute(nullable = false, minimum = 0.0)]
+            #[$attribute(nullable = $nullable, minimum = 0.0)]
             margin: Option<f32>,
             /// Size of the text in bytes. Another size is refused. Default: that of Content-Length.
-            #[$attribute(nullable = false)]
+            #[$attribute(nullable = $nullable)]
             bytes: Option<u64>,
             /// Name to set once the document is stored: NAME or NAMESPACE/NAME.
-            #[$attribute(nullable = false, min_length = 1, max_length = 145)]
+            #[$attribute(nullable = $nullable, min_length = 1, max_length = 145)]
             name: Option<String>,
-            /// Version token that the name must have; empty: the name must not exist; default: no precondition.
-            #[$attribute(nullable = false)]
+            /// Version token that the name must have; `none`: the name must not exist; default: no precondition.
+            #[$attribute(nullable = $nullable, min_length = 1)]
             name_token: Option<String>,
             /// Seconds after which the document expires; default: never.
-            #[$attribute(nullable = false, minimum = 1)]
+            #[$attribute(nullable = $nullable, minimum = 1)]
             ttl_seconds: Option<u64>,
             /// Name under which an interrupted upload is resumed by sending the same text again.
-            #[$attribute(nullable = false, pattern = "^[a-z0-9_-]{4,64}$")]
+            #[$attribute(nullable = $nullable, pattern = "^[a-z0-9_-]{4,64}$")]
             upload: Option<String>,
             /// Id, or unique prefix of the id, of a document of which the text is an edited version.
-            #[$attribute(nullable = false, pattern = "^[0-9a-f]{4,64}$")]
+            #[$attribute(nullable = $nullable, pattern = "^[0-9a-f]{4,64}$")]
             base: Option<String>,
             /// Id, or unique prefix of the id, of a document whose text precedes this one in the new document.
-            #[$attribute(nullable = false, pattern = "^[0-9a-f]{4,64}$")]
+            #[$attribute(nullable = $nullable, pattern = "^[0-9a-f]{4,64}$")]
             append_to: Option<String>,
         }
 
@@ -85,7 +88,11 @@ macro_rules! put_options {
                     return Err(Invalid::new("bytes", problem));
                 }
                 let name = self.name.map(|name| name.parse::<DocumentName>()?.checked_as_new()).transpose()?;
-                let expected = Expected::from_token(self.name_token);
+                let expected = match self.name_token.as_deref() {
+                    None => Expected::Any,
+                    Some(NO_TOKEN) => Expected::Absent,
+                    Some(token) => Expected::Token(token.to_owned()),
+                };
                 if name.is_none() && expected != Expected::Any {
                     return Err(Invalid::new("name_token", "needs a name"));
                 }
@@ -115,7 +122,7 @@ macro_rules! put_options {
 
 put_options! {
     /// Options of a write as query parameters.
-    PutQuery, IntoParams, param, {
+    PutQuery, IntoParams, param, false, {
         /// Label to set, as KEY=VALUE; repeatable.
         #[param(schema_with = label_parameter)]
         #[serde(default)]
@@ -125,7 +132,7 @@ put_options! {
 
 put_options! {
     /// A text with the options of the write.
-    PutBody, ToSchema, schema, {
+    PutBody, ToSchema, schema, true, {
         /// The text.
         #[schema(nullable = false, required, example = "Nothing in the world is as soft as water.")]
         text: Option<String>,
@@ -159,8 +166,8 @@ impl PutBody {
 }
 
 pub(super) fn label_parameter() -> RefOr<Schema> {
-    let label = ObjectBuilder::new().schema_type(SchemaType::Type(Type::String)).pattern(Some("^[^=]{1,72}=.{0,256}$"));
-    ArrayBuilder::new().items(label).max_items(Some(32)).into()
+    let label = ObjectBuilder::new().schema_type(SchemaType::Type(Type::String));
+    ArrayBuilder::new().items(label).into()
 }
 
 /// A fixed ratio, or automatic ratios.
@@ -236,28 +243,25 @@ impl ToSchema for Codec {}
 #[serde(deny_unknown_fields)]
 pub(super) struct RecodeBody {
     /// Name of the model.
-    #[schema(nullable = false)]
     cascade: Option<String>,
     /// Text tokens per latent, or `auto`, which chooses a ratio for each part.
-    #[schema(nullable = false, inline)]
+    #[schema(inline)]
     ratio: Option<Ratio>,
     /// With ratio `auto`: minimum fidelity. Exactly one of the two bounds must be set.
-    #[schema(nullable = false, exclusive_minimum = 0.0, maximum = 1.0)]
+    #[schema(exclusive_minimum = 0.0, maximum = 1.0)]
     fidelity_min: Option<f64>,
     /// With ratio `auto`: maximum stored bytes.
-    #[schema(nullable = false)]
     stored_bytes_max: Option<u64>,
     /// Encoding of the latents.
-    #[schema(nullable = false, inline)]
+    #[schema(inline)]
     codec: Option<Codec>,
     /// Whether to verify every token; default: true.
-    #[schema(nullable = false)]
     verify: Option<bool>,
     /// Minimum lead, in logits, of a right prediction that needs no correction.
-    #[schema(nullable = false, minimum = 0.0)]
+    #[schema(minimum = 0.0)]
     margin: Option<f32>,
     /// Seconds from now after which the document expires.
-    #[schema(nullable = false, minimum = 1)]
+    #[schema(minimum = 1)]
     ttl_seconds: Option<u64>,
 }
 
@@ -320,6 +324,10 @@ mod tests {
         assert_eq!(options.name.unwrap().name.to_string(), "@team/book");
         assert!(options.skip_verification && options.labels.iter().eq([("a", "b")]));
         assert_eq!(options.base.unwrap().id().as_str(), "abcd");
+        for (token, expected) in [("none", Expected::Absent), ("ab", Expected::Token("ab".to_owned()))] {
+            let options = json(&format!(r#"{{"name": "x", "name_token": "{token}"}}"#)).unwrap();
+            assert_eq!(options.name.unwrap().expected, expected);
+        }
         let auto = json(r#"{"ratio": "auto", "fidelity_min": 0.99}"#).unwrap().auto_ratio.unwrap();
         assert_eq!(auto.bound, AutoBound::FidelityMin(0.99));
     }

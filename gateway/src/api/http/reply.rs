@@ -109,13 +109,18 @@ pub(super) fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure>
         .map_err(|error| Failure::new(ErrorKind::InvalidArgument, format!("the JSON body is invalid: {error}")))
 }
 
-/// Parameters of the query string. Refuses unknown and malformed ones.
+/// Parameters of the query string. Refuses unknown, malformed and empty ones. An empty one would count as missing.
 pub(super) struct Query<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let pairs = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
+        if let Some((name, _)) = pairs.into_iter().find(|(_, value)| value.is_empty()) {
+            let detail = format!("the query parameter `{name:.80}` is empty: omit it");
+            return Err(Failure::new(ErrorKind::InvalidArgument, detail));
+        }
         let query = axum_extra::extract::Query::<T>::from_request_parts(parts, state).await;
         let query = query.map_err(|rejection| {
             let problem = std::error::Error::source(&rejection).map_or_else(|| rejection.to_string(), innermost);

@@ -130,6 +130,7 @@ fn wrongs(prefixed: &[String; 2], id: &str, cursor: &str) -> Vec<Wrong> {
             &["ration", "expected one of"],
         ),
         invalid("unknown-parameter", "/v1/documents?ration=20", &[], b"x", &["ration"]),
+        invalid("empty-parameter", "/v1/documents?name=", &[], b"x", &["`name` is empty"]),
         invalid("options-twice", "/v1/documents?ratio=20", &[JSON], b"{\"text\": \"x\"}", &["query string"]),
         invalid("ratio", "/v1/documents?ratio=9999", &[], b"x", &["ratio", "80"]),
         invalid("name", "/v1/documents?name=a%20b", &[], b"x", &["name"]),
