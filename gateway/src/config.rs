@@ -100,8 +100,8 @@ pub struct Config {
     /// Minimum age of unreferenced objects that garbage collection removes; if too short, writes may fail
     #[arg(long, env = "C3_GC_GRACE", value_name = "DURATION", default_value_t = Self::default().gc_grace)]
     pub gc_grace: TimeSpan,
-    /// Host name under which HTTP clients reach this gateway; repeatable. IP addresses and localhost are always accepted.
-    /// Checked on loopback addresses, and on all addresses if it is given
+    /// Host name under which HTTP clients reach this gateway; repeatable. IP addresses and localhost are always
+    /// accepted. Checked on loopback addresses, and on all addresses if it is given
     #[arg(long, env = "C3_ALLOWED_HOSTS", value_name = "HOST", value_delimiter = ',')]
     pub allowed_hosts: Vec<String>,
     /// Origin of web pages that may call this gateway over HTTP, such as https://app.example; repeatable; * allows all

@@ -60,8 +60,8 @@ impl Deadline {
     }
 }
 
-/// Parses `Request-Timeout`, the timeout of an HTTP request: seconds, such as `2` or `0.5`, or a number with a unit, such
-/// as `250ms`. Fails if the header is malformed, since the caller would otherwise wait longer than it asked for.
+/// Parses `Request-Timeout`, the timeout of an HTTP request: seconds, such as `2` or `0.5`, or a number with a unit,
+/// such as `250ms`. Fails if the header is malformed, since the caller would otherwise wait longer than it asked for.
 pub(crate) fn request_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Rejection> {
     let Some(value) = headers.get("request-timeout") else { return Ok(None) };
     let typed = value.to_str().unwrap_or_default().trim();

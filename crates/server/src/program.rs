@@ -24,8 +24,8 @@ const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// thread. For a document of a million tokens, a gateway used 214 MB with 16 threads and 122 MB with 2, and took
 /// equally long.
 const IO_THREADS_MAX: usize = 8;
-/// Maximum threads for blocking work, which is mostly the store's files. Each thread that has written a shard keeps about
-/// half a megabyte.
+/// Maximum threads for blocking work, which is mostly the store's files. Each thread that has written a shard keeps
+/// about half a megabyte.
 const BLOCKING_THREADS_MAX: usize = 32;
 
 /// Address to listen on: `HOST:PORT`, where the host is an IP address or a name.

@@ -51,8 +51,8 @@ pub struct Verification {
     pub tokens_right: u64,
     /// Number of corrections: tokens that are forced because the decoder would not reliably predict them.
     pub corrections: u64,
-    /// Number of windows that the decoder restores exactly without corrections; `None` for documents of versions that did
-    /// not count them.
+    /// Number of windows that the decoder restores exactly without corrections; `None` for documents of versions that
+    /// did not count them.
     pub exact_windows: Option<u64>,
     /// Minimum logit margin of a correct prediction. A token that was predicted with a smaller margin got a correction.
     pub margin: f32,

@@ -1,7 +1,8 @@
 //! Read pipelines: store, latents, text.
 //!
-//! [`document`] streams a document's text, [`lines`] some of its lines, and [`latents`] its latents. [`mod@decompress`] decodes latents that the
-//! caller sends. [`window`] decodes all text and verifies it. Only answers to prompts are not verified.
+//! [`document`] streams a document's text, [`lines`] some of its lines, and [`latents`] its latents. [`mod@decompress`]
+//! decodes latents that the caller sends. [`window`] decodes all text and verifies it. Only answers to prompts are not
+//! verified.
 
 pub(crate) mod decompress;
 pub(crate) mod document;

@@ -24,8 +24,8 @@ const CONTENT_SECURITY_POLICY: (HeaderName, HeaderValue) = (
     info(
         title = "C3 Serve",
         description = "Stores texts as latents of a language model, and returns them byte for byte. Errors are problem \
-            details (RFC 9457). Every request may have the headers Request-Timeout (seconds, or a duration such as 250ms) \
-            and traceparent (W3C Trace Context)."
+            details (RFC 9457). Every request may have the headers Request-Timeout (seconds, or a duration such as \
+            250ms) and traceparent (W3C Trace Context)."
     ),
     paths(names::get, names::put, names::delete),
     components(schemas(model::ProgressBody, events::TextEvent, events::EndEvent)),

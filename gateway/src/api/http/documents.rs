@@ -24,9 +24,10 @@ use crate::state::SharedGateway;
 
 /// Stores a text.
 ///
-/// The body is the text itself (UTF-8, as `text/plain` or `application/octet-stream`), with the options in the query string; or `multipart/form-data` with one part for
-/// each option, then the part `text`; or JSON with options and text. Storing the same text again gives the same
-/// document. With `Accept: text/event-stream`, the response has events: `progress`, then `result` or `problem`.
+/// The body is the text itself (UTF-8, as `text/plain` or `application/octet-stream`), with the options in the query
+/// string; or `multipart/form-data` with one part for each option, then the part `text`; or JSON with options and text.
+/// Storing the same text again gives the same document. With `Accept: text/event-stream`, the response has events:
+/// `progress`, then `result` or `problem`.
 #[utoipa::path(
     put, operation_id = "put_document", path = "/v1/documents", tag = "documents", params(PutQuery),
     request_body(content(
@@ -68,8 +69,8 @@ pub(super) async fn post(gateway: State<SharedGateway>, headers: HeaderMap, body
 
 /// Appends to a document.
 ///
-/// The body has the same forms as that of a put. The result is a new document; the stored one stays. Usually only the end
-/// of the stored document is decoded.
+/// The body has the same forms as that of a put. The result is a new document; the stored one stays. Usually only the
+/// end of the stored document is decoded.
 #[utoipa::path(
     post, operation_id = "append", path = "/v1/documents/{ref}/append", tag = "documents", params(RefPath, PutQuery),
     request_body(content(

@@ -28,8 +28,8 @@ use crate::state::SharedGateway;
 const SAFETENSORS: (HeaderName, HeaderValue) =
     (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
 
-/// Maximum bytes of a text whose latents are returned. The header of the file describes all latents, so they are held in
-/// memory, where they take more bytes than the text.
+/// Maximum bytes of a text whose latents are returned. The header of the file describes all latents, so they are held
+/// in memory, where they take more bytes than the text.
 const COMPRESS_BYTES_MAX: u64 = 4 << 20;
 
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -52,7 +52,8 @@ enum DataType {
 ///
 /// Tensor `window.N` has the latents of window N: of the type of the codec for `f32` and `bf16`, else as bytes.
 #[utoipa::path(
-    get, operation_id = "get_latents", path = "/v1/documents/{ref}/latents", tag = "latents", params(RefPath, LatentsParameters),
+    get, operation_id = "get_latents", path = "/v1/documents/{ref}/latents", tag = "latents",
+    params(RefPath, LatentsParameters),
     responses(
         (status = 200, description = "The latents", body = String, content_type = "application/octet-stream"),
         (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),

@@ -16,7 +16,9 @@ const NO_TOKEN: &str = "none";
 /// Defines the two forms of the options. Their fields differ only in `labels`, which a query string has as repeated
 /// `label=KEY=VALUE`. Neither form can contain the other, because serde then accepts unknown fields.
 macro_rules! put_options {
-    ($(#[$doc:meta])* $name:ident, $derive:ident, $attribute:ident, $nullable:tt, { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {
+    ($(#[$doc:meta])* $name:ident, $derive:ident, $attribute:ident, $nullable:tt, {
+        $($(#[$field_doc:meta])* $field:ident: $type:ty,)*
+    }) => {
         $(#[$doc])*
         #[derive(Clone, Debug, Default, Deserialize, $derive)]
         #[serde(deny_unknown_fields)]
@@ -75,7 +77,9 @@ macro_rules! put_options {
                     value => Ok(value),
                 };
                 let (ratio, auto_ratio) = match (self.ratio, self.fidelity_min, self.stored_bytes_max) {
-                    (Some(Ratio::Auto), fidelity, stored) => (None, Some(AutoRatio::new(Vec::new(), fidelity, stored)?)),
+                    (Some(Ratio::Auto), fidelity, stored) => {
+                        (None, Some(AutoRatio::new(Vec::new(), fidelity, stored)?))
+                    }
                     (Some(Ratio::Fixed(0)), ..) => return Err(Invalid::new("ratio", "must be at least 1, or auto")),
                     (Some(Ratio::Fixed(ratio)), None, None) => (Some(ratio), None),
                     (None, None, None) => (None, None),

@@ -1,8 +1,8 @@
 //! The text of a write, in the three forms that a body may have: raw, `multipart/form-data` or JSON.
 //!
-//! A text is never held as a whole: it is passed on as it arrives. The options come before it, in the query string (raw)
-//! or as the first parts or members of the body. Only a JSON body of at most [`JSON_BYTES_MAX`] bytes may have its
-//! members in any order.
+//! A text is never held as a whole: it is passed on as it arrives. The options come before it, in the query string
+//! (raw) or as the first parts or members of the body. Only a JSON body of at most [`JSON_BYTES_MAX`] bytes may have
+//! its members in any order.
 
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Request};

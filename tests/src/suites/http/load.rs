@@ -154,8 +154,8 @@ fn cpu_seconds(process: &Process) -> Result<f64> {
     Ok((time(11)? + time(12)?) / TICKS)
 }
 
-/// Reads latents at 1 KB a second, beside readers at full speed; the others must not slow down, and the gateway's memory
-/// must not grow.
+/// Reads latents at 1 KB a second, beside readers at full speed; the others must not slow down, and the gateway's
+/// memory must not grow.
 pub async fn slow_reader(text: &str) -> Result<Vec<Quantity>> {
     const WATCHED: Duration = Duration::from_secs(8);
     let cluster = ClusterSpec::default().start().await?;

@@ -21,8 +21,8 @@ const KILLS: &str = include_str!("kills.py");
 /// Operations in the OpenAPI description, among which the cases of schemathesis are divided.
 const OPERATIONS: usize = 26;
 
-/// Sends generated requests that follow the served OpenAPI description, and some that do not. Every response must be one
-/// that the description has, and none may be a server error.
+/// Sends generated requests that follow the served OpenAPI description, and some that do not. Every response must be
+/// one that the description has, and none may be a server error.
 pub async fn schemathesis(cases: usize) -> Result<Vec<Quantity>> {
     let python = python::with_client()?;
     let cluster = ClusterSpec::default().start().await?;

@@ -23,8 +23,8 @@ const BROWSERS: [&str; 3] = ["chromium", "google-chrome", "chromium-browser"];
 const BROWSER_LIMIT: Duration = Duration::from_secs(60);
 const EVIL: &str = "https://evil.example";
 
-/// Sends requests as a browser does for a page of another origin, and for one after DNS rebinding; they must be refused,
-/// unless the gateway is configured for the page.
+/// Sends requests as a browser does for a page of another origin, and for one after DNS rebinding; they must be
+/// refused, unless the gateway is configured for the page.
 pub async fn pages(text: &str) -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec::default().start().await?;
     let id = put(&cluster, text).await?;
@@ -170,7 +170,8 @@ async fn serve_page(listener: TcpListener, page: String, results: mpsc::Sender<S
                     let _ = results.send(body.to_owned()).await;
                 }
                 let answer = format!(
-                    "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{page}",
+                    "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\ncontent-length: {}\r\n\r\n\
+                     {page}",
                     page.len()
                 );
                 stream.write_all(answer.as_bytes()).await?;
