@@ -41,13 +41,15 @@ pub(super) struct Api;
 
 /// Returns the description as JSON.
 pub(super) fn complete(mut api: Description) -> String {
-    // A body may be missing where it is a text: the text is then empty.
+    // Where a body is a text, it may be missing: the text is then empty. Any bytes in UTF-8 are a text, so it has no
+    // schema.
     let items = api.paths.paths.values_mut();
     let operations = items.flat_map(|item| [&mut item.put, &mut item.post]).flatten();
     for body in operations.filter_map(|operation| operation.request_body.as_mut()) {
         if let RefOr::T(body) = body
-            && body.content.contains_key("text/plain")
+            && let Some(RefOr::T(text)) = body.content.get_mut("text/plain")
         {
+            text.schema = None;
             body.required = Some(Required::False);
         }
     }

@@ -46,7 +46,9 @@ pub async fn schemathesis(cases: usize) -> Result<Vec<Quantity>> {
     let output = output_of(command).await?;
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let generated = generated(&printed).unwrap_or(0);
-    let summary = Vec::from_iter(printed.lines().skip_while(|line| !line.contains("FAILURES")).map(str::to_owned));
+    // After a success, the end of the output has the summary.
+    let from = ["= FAILURES =", "= ERRORS =", "= SUMMARY ="].into_iter().filter_map(|head| printed.find(head)).min();
+    let summary = Vec::from_iter(printed[from.unwrap_or(0)..].lines().map(str::to_owned));
     let errors = cluster.gateway.log().lines().filter(|line| line.contains("ERROR")).count();
     Ok(vec![
         Quantity::at_least("schemathesis-cases", generated as f64, cases as f64),
