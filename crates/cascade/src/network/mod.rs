@@ -44,8 +44,8 @@ pub(crate) trait Network: Send + Sync {
     /// Runs a pass and returns the logits of the output rows, `[rows][vocabulary]`. No id is masked.
     fn logits(&self, pass: &mut [Sequence<'_>]) -> Result<Vec<f32>, Error>;
 
-    /// Runs a pass and returns the id with the largest logit of each output row, the smallest such id on a tie. `banned`
-    /// has the ids that each row excludes. No other id is masked.
+    /// Runs a pass and returns the id with the largest logit of each output row, the smallest such id on a tie.
+    /// `banned` has the ids that each row excludes. No other id is masked.
     fn greedy(&self, pass: &mut [Sequence<'_>], banned: &[Vec<u32>]) -> Result<Vec<u32>, Error> {
         let mut logits = self.logits(pass)?;
         let vocabulary = logits.len() / banned.len().max(1);
@@ -230,7 +230,7 @@ fn outputs(pass: &[Sequence<'_>], rows: &[f32], width: usize) -> Vec<f32> {
     outputs
 }
 
-/// Returns the id with the largest of `logits`, one per vocabulary id. Sets the logits of `banned` ids to minus infinity.
+/// Returns the id with the largest of `logits`, one per vocabulary id. Sets those of `banned` ids to minus infinity.
 pub(crate) fn greedy(logits: &mut [f32], banned: &[u32]) -> u32 {
     for &id in banned {
         logits[id as usize] = f32::NEG_INFINITY;

@@ -41,8 +41,7 @@ pub(super) struct Api;
 
 /// Returns the description as JSON.
 pub(super) fn complete(mut api: Description) -> String {
-    // Where a body is a text, it may be missing: the text is then empty. Any bytes in UTF-8 are a text, so it has no
-    // schema.
+    // A body that is a text may be missing: the text is then empty. Any bytes in UTF-8 are a text, so it has no schema.
     let items = api.paths.paths.values_mut();
     let operations = items.flat_map(|item| [&mut item.put, &mut item.post]).flatten();
     for body in operations.filter_map(|operation| operation.request_body.as_mut()) {

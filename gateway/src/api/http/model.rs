@@ -365,7 +365,7 @@ pub(super) struct NodeBody {
     /// Reason for a state other than `ready`; null if the node is ready.
     problem: Option<String>,
     calls_in_flight: u32,
-    /// What the node says about itself; null if it has not described itself yet.
+    /// Self-description of the node; null if it has not described itself yet.
     description: Option<NodeDescriptionBody>,
 }
 
@@ -432,7 +432,7 @@ pub(super) struct ProblemBody {
     title: String,
     #[schema(example = 404)]
     status: u16,
-    /// What is wrong, and what to do.
+    /// Explanation of the problem, with what to do.
     #[schema(example = "no document abcd is stored here")]
     detail: String,
     /// Seconds after which a retry may succeed, as in the header Retry-After.

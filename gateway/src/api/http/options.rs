@@ -39,7 +39,7 @@ macro_rules! put_options {
             /// Encoding of the latents; default: the gateway's setting.
             #[$attribute(nullable = $nullable, inline)]
             codec: Option<Codec>,
-            /// Whether to verify every token, so that reads are exact; default: true.
+            /// Verify every token, so that reads are exact; default: true.
             #[$attribute(nullable = $nullable)]
             verify: Option<bool>,
             /// Minimum lead, in logits, of a right prediction that needs no correction.
@@ -259,7 +259,7 @@ pub(super) struct RecodeBody {
     /// Encoding of the latents.
     #[schema(inline)]
     codec: Option<Codec>,
-    /// Whether to verify every token; default: true.
+    /// Verify every token; default: true.
     verify: Option<bool>,
     /// Minimum lead, in logits, of a right prediction that needs no correction.
     #[schema(minimum = 0.0)]

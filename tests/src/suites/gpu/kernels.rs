@@ -29,14 +29,14 @@ const SHAPES: [Shape; 3] = [
 /// Data types with the maximum error of latents and logit margins, relative to f32 on a CPU in the Euclidean norm.
 const DTYPES: [(Dtype, &str, f64); 3] =
     [(Dtype::F32, "f32", 1e-4), (Dtype::F16, "f16", 0.01), (Dtype::Bf16, "bf16", 0.05)];
-/// A token that the GPU decodes may have a lower logit on the CPU than another, by at most this many times the tolerance,
-/// relative to the root mean square of margins.
+/// A token that the GPU decodes may have a lower logit on the CPU than another, by at most this many times the
+/// tolerance, relative to the root mean square of margins.
 const DEVIATIONS: f64 = 6.0;
 /// Tools of compute-sanitizer, with the line that reports no finding.
 const TOOLS: [(&str, &str); 2] =
     [("memcheck", "ERROR SUMMARY: 0 errors"), ("racecheck", "RACECHECK SUMMARY: 0 hazards")];
 
-/// What is compared.
+/// Extent of a comparison.
 #[derive(Clone, Copy, Debug)]
 pub struct Extent {
     /// Number of [`WINDOW_TOKENS`], [`BATCHES`] and [`RATIOS`], from the first on.
