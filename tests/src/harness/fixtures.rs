@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn repetitions_differ_in_every_line() {
         assert_eq!(repeated("a\n\nb\n", 14), "0 a\n\n0 b\n1 a\n\n");
-        assert_eq!(parts("aünb", 2), ["aü", "nb"]);
+        assert_eq!(parts("aünb", 2), ["a", "ünb"]);
     }
 
     #[test]
