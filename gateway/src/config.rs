@@ -104,8 +104,8 @@ pub struct Config {
     /// accepted. Checked on loopback addresses, and on all addresses if it is given
     #[arg(long, env = "C3_ALLOWED_HOSTS", value_name = "HOST", value_delimiter = ',')]
     pub allowed_hosts: Vec<String>,
-    /// Origin of web pages that may call this gateway over HTTP, such as `https://app.example`; repeatable; `*` allows all
-    /// [default: none]
+    /// Origin of web pages that may call this gateway over HTTP, such as `https://app.example`; repeatable; `*` allows
+    /// all [default: none]
     #[arg(long, env = "C3_CORS_ORIGINS", value_name = "ORIGIN", value_delimiter = ',')]
     pub cors_origins: Vec<String>,
     /// Settings that every server has.
