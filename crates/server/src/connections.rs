@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -146,13 +146,15 @@ impl Connections {
             let in_flight = activity.begin();
             request.extensions_mut().insert(peer.clone());
             let response = self.routes.clone().call(request);
-            async move {
+            // Boxed, because HTTP/1 keeps the space of a call's future while the connection is idle.
+            Box::pin(async move {
                 let mut response = response.await?;
                 let permit = response.extensions_mut().remove();
                 Ok::<_, Infallible>(response.map(|inner| ResponseBody { inner, permit, _in_flight: in_flight }))
-            }
+            })
         });
-        let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), service));
+        // Boxed, because two allocations of these sizes waste less memory than one.
+        let mut connection = Box::pin(self.http.serve_connection(TokioIo::new(stream), service));
         // HTTP/1 has no streams: the connection itself drives its response, so it has its own guard.
         let mut guard = StallGuard::new(self.stall_timeout);
         tokio::select! {
