@@ -21,11 +21,11 @@ pub(crate) struct EncodedWindow<'a> {
 
 /// Returns the text of a window.
 ///
-/// A decoder with the arithmetic of the corrections decodes the window. If none is ready, any other decoder of the model
-/// does: its text is right as long as its logits differ by less than the margin of the corrections. If the text has the
-/// wrong hash, one other node decodes the window. If `arithmetic` is set, the other node must have it. Fails with
-/// [`Error::DataLoss`] if the second text is wrong too, or if there is no second node. But if no node with the arithmetic
-/// of the corrections was tried, fails with a retryable error. `label` names the window in errors.
+/// A decoder with the arithmetic of the corrections decodes the window. If none is ready, any other decoder of the
+/// model does: its text is right as long as its logits differ by less than the margin of the corrections. If the text
+/// has the wrong hash, one other node decodes the window. If `arithmetic` is set, the other node must have it. Fails
+/// with [`Error::DataLoss`] if the second text is wrong too, or if there is no second node. But if no node with the
+/// arithmetic of the corrections was tried, fails with a retryable error. `label` names the window in errors.
 pub(crate) async fn decode(router: &Router, window: EncodedWindow<'_>, label: &str) -> Result<Bytes, Error> {
     let any = NodeSelector { stage: Stage::Decoder, fingerprint: window.decoder, arithmetic: None, exclude: &[] };
     let covered = NodeSelector { arithmetic: window.arithmetic, ..any };

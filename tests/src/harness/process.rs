@@ -210,8 +210,8 @@ impl Process {
         Ok(answer)
     }
 
-    /// Returns the sum of a metric's samples whose label list contains `labels`, such as `method="Decode"`. Returns 0 if
-    /// there are none.
+    /// Returns the sum of a metric's samples whose label list contains `labels`, such as `method="Decode"`. Returns 0
+    /// if there are none.
     pub async fn metric(&self, name: &str, labels: &str) -> Result<f64> {
         let page = self.metrics().await?;
         let samples = page.lines().filter(|line| {

@@ -20,7 +20,7 @@ macro_rules! put_options {
         $($(#[$field_doc:meta])* $field:ident: $type:ty,)*
     }) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, Default, Deserialize, $derive)]
+        #[derive(Clone, Debug, Default, PartialEq, Deserialize, $derive)]
         #[serde(deny_unknown_fields)]
         pub(super) struct $name {
             $($(#[$field_doc])* pub(super) $field: $type,)*
@@ -157,7 +157,7 @@ impl PutQuery {
 
     /// Returns whether no option is set. The options of a JSON body are in the body, not in the query string.
     pub(super) fn is_empty(&self) -> bool {
-        format!("{self:?}") == format!("{:?}", Self::default())
+        *self == Self::default()
     }
 }
 
