@@ -11,7 +11,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use c3_tests::harness::fixtures::Corpus;
 use c3_tests::harness::quantity::Quantity;
-use c3_tests::suites::{architecture, chaos, found, gpu, http, pipeline, speed, store};
+use c3_tests::suites::{architecture, chaos, found, gpu, http, pipeline, security, speed, store};
 use clap::{Parser, ValueEnum};
 
 /// The same allocator as in the programs.
@@ -46,6 +46,8 @@ enum Topic {
     Found,
     /// HTTP API and Python client.
     Http,
+    /// Identity, tenants, quotas, encryption and hostile input.
+    Security,
     /// Crate sizes, crate dependencies and import cycles.
     Architecture,
 }
@@ -60,6 +62,7 @@ impl Topic {
             Self::Chaos => chaos::table::ROWS.to_vec(),
             Self::Found => found::table::rows(),
             Self::Http => http::table::ROWS.to_vec(),
+            Self::Security => security::table::rows(),
             Self::Architecture => architecture::ROWS.to_vec(),
         }
     }
@@ -73,6 +76,7 @@ impl Topic {
             Self::Chaos => chaos::table::measure(row, corpus).await,
             Self::Found => found::table::measure(row).await,
             Self::Http => http::table::measure(row, corpus).await,
+            Self::Security => security::table::measure(row, corpus).await,
             Self::Architecture => architecture::measure(row),
         }
     }

@@ -11,5 +11,6 @@ pub mod found;
 pub mod gpu;
 pub mod http;
 pub mod pipeline;
+pub mod security;
 pub mod speed;
 pub mod store;
