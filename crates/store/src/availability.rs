@@ -24,6 +24,12 @@ pub enum Unavailable {
     /// Requests time out, or the backend keeps failing.
     #[error("the store does not answer: try again")]
     NoResponse,
+    /// A key of the store is missing, or cannot be unwrapped at the moment.
+    #[error("the store cannot be decrypted: see the gateway's log")]
+    NoKey,
+    /// The keys of the store were destroyed.
+    #[error("the keys of this store were destroyed, so nothing in it can be read")]
+    Shredded,
     /// The folder or bucket that was opened is gone, as after an unmount.
     #[error("the store has vanished: mount or restore it, or restart the gateway to begin an empty store")]
     Vanished,

@@ -77,7 +77,7 @@ impl Store {
             Location::Pack { pack, range } => (self.objects.read_range(pack, range.clone()).await?, pack),
         };
         let bytes = object.len() as u64;
-        let payload = unseal(&key, object);
+        let payload = unseal(&key, self.objects.decrypt(holder, object).await?);
         let payload = payload.map_err(|problem| Error::damaged(holder, problem))?;
         let value = Manifest::decode(payload).map_err(|invalid| Error::invalid(holder, &invalid))?;
         Ok(StoredObject { value, bytes })
@@ -299,7 +299,7 @@ impl Store {
     /// meanwhile are found.
     pub(crate) async fn inventory(&self) -> Result<Inventory, Error> {
         let folder = Path::from(DOCUMENTS);
-        let objects: Vec<_> = self.objects.list(&folder, &folder).try_collect().await?;
+        let objects: Vec<_> = self.objects.list(&folder).try_collect().await?;
         self.packs.refresh().await?;
         let deleted = self.newest_versions(DELETED, IdRange::all()).await?;
         let mut copies = Vec::from_iter(objects.into_iter().filter_map(|object| {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use c3_types::Invalid;
 
 use crate::availability::{FOLDER, Unavailable};
+use crate::encryption::KeyError;
 
 /// Error of an operation of the store. Cheap to clone, so that each of several callers that wait for the same read can
 /// return the error.
@@ -71,6 +72,17 @@ impl Error {
         Self::Unavailable { reason, source: Arc::new(source) }
     }
 
+    /// Returns the innermost error's message, on one line.
+    pub(crate) fn root_cause(&self) -> String {
+        let outermost: &(dyn std::error::Error + 'static) = match self {
+            Self::Unavailable { source, .. } | Self::Io(source) => source.as_ref(),
+            error => error,
+        };
+        let last = std::iter::successors(Some(outermost), |error| error.source()).last();
+        let message = last.map_or_else(String::new, ToString::to_string);
+        message.lines().collect::<Vec<_>>().join(" ")
+    }
+
     /// Returns whether the disk or a quota is full.
     pub(crate) fn is_full(&self) -> bool {
         matches!(self, Self::Unavailable { reason: Unavailable::Full, .. })
@@ -94,6 +106,19 @@ impl From<object_store::Error> for Error {
     }
 }
 
+impl From<KeyError> for Error {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Backend(error) => match Unavailable::classify(&error) {
+                Some(reason) => Self::Unavailable { reason, source: error },
+                None => Self::Io(error),
+            },
+            KeyError::Destroyed => Self::unavailable(Unavailable::Shredded, error.to_string()),
+            error => Self::unavailable(Unavailable::NoKey, error.to_string()),
+        }
+    }
+}
+
 /// Error of opening the store or the Redis cache. Its message is a single line.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -105,6 +130,17 @@ pub enum OpenError {
         /// Error of the operating system or of the object store.
         reason: String,
     },
+    /// The store's keys cannot be loaded.
+    #[error("store {folder}: {reason}")]
+    Encrypted {
+        /// The folder, or the URL of the object store.
+        folder: String,
+        /// The fault of the keys.
+        reason: String,
+    },
+    /// The master key cannot be used.
+    #[error("{0}")]
+    MasterKey(String),
     /// The Redis URL is not valid.
     #[error("--redis: {0}")]
     Redis(String),

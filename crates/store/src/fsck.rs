@@ -8,9 +8,10 @@ use c3_types::{AffectedWindows, Finding, FsckEvent, FsckMode, FsckSummary};
 use futures::{Stream, TryStreamExt};
 use object_store::path::Path;
 
+use crate::encryption::ring::Ring;
 use crate::manifest::{Inventory, LocatedVersion, Location, Manifest, ManifestCopy, Placement, ShardEntry};
 use crate::object::Space;
-use crate::object::envelope::{PAYLOAD_AT, unseal};
+use crate::object::envelope::unseal;
 use crate::object::key::{self, CORRECTIONS, DELETED, LATENTS, ObjectKey, PACKS, PENDING_DELETES, ShardKeys, UPLOADS};
 use crate::pack::format::{self, Entry, Record};
 use crate::register::maintenance::REGISTERS;
@@ -73,7 +74,7 @@ pub fn check(store: &Store, mode: FsckMode) -> impl Stream<Item = Result<FsckEve
 impl Check<'_> {
     async fn list(&self, folder: &str) -> Result<Vec<ObjectKey>, Error> {
         let folder = Path::from(folder);
-        let objects = self.store.objects.list(&folder, &folder);
+        let objects = self.store.objects.list(&folder);
         objects.map_ok(|object| ObjectKey::from_path(object.location)).try_collect().await
     }
 
@@ -84,13 +85,15 @@ impl Check<'_> {
             pack => pack?,
         };
         self.summary.objects += 1;
-        let (entries, problem) = read_index(key, &pack);
+        let ring = self.store.objects.ring_for(format::first_record(&pack)).await?;
+        let (entries, problem) = read_index(&ring, key, &pack);
         let (mut damaged, mut records) = (Vec::new(), Vec::new());
         for entry in &entries {
             let object = pack.slice(entry.range.start as usize..entry.range.end as usize);
             let record_key = key::manifest(entry.id, entry.version);
-            match unseal(&record_key, object.clone()) {
-                Ok(_) => records.push(Record { id: entry.id, version: entry.version, object }),
+            let envelope = ring.open(object).and_then(|object| unseal(&record_key, object.clone()).map(|_| object));
+            match envelope {
+                Ok(object) => records.push(Record { id: entry.id, version: entry.version, object }),
                 Err(_) => damaged.push(entry),
             }
         }
@@ -98,7 +101,7 @@ impl Check<'_> {
             return Ok(Vec::new());
         }
         let expendable = self.all_expendable(key, &damaged).await?;
-        let repaired = self.mode == FsckMode::Repair && expendable && is_complete(&pack, &entries);
+        let repaired = self.mode == FsckMode::Repair && expendable && format::is_complete(&pack, &entries);
         if repaired {
             if !records.is_empty() {
                 self.store.packs.put(records, Space::Free).await?;
@@ -279,10 +282,10 @@ impl Check<'_> {
 }
 
 /// Reads the index of a pack. If the index is damaged, finds the records without it. Also returns the fault, if any.
-fn read_index(key: &ObjectKey, pack: &Bytes) -> (Vec<Entry>, Option<String>) {
+fn read_index(ring: &Ring, key: &ObjectKey, pack: &Bytes) -> (Vec<Entry>, Option<String>) {
     let size = pack.len() as u64;
     let index = format::index_and_trailer(size, pack).and_then(|bytes| {
-        let entries = format::index(key, size, &pack.slice((size - bytes) as usize..))?;
+        let entries = format::index(ring, key, size, &pack.slice((size - bytes) as usize..))?;
         Ok((entries, size - bytes))
     });
     let length_matches = |entry: &Entry| {
@@ -294,16 +297,8 @@ fn read_index(key: &ObjectKey, pack: &Bytes) -> (Vec<Entry>, Option<String>) {
             let sound = format::covers(&entries, index_start) && entries.iter().all(length_matches);
             (entries, (!sound).then(|| "its records do not match its index".to_owned()))
         }
-        Err(problem) => (format::salvage(pack), Some(problem)),
+        Err(problem) => (format::salvage(ring, pack), Some(problem)),
     }
-}
-
-/// Returns whether `entries` contain every record of the pack. If so, the index of these entries and the trailer
-/// exactly fill the space after the last record.
-fn is_complete(pack: &Bytes, entries: &[Entry]) -> bool {
-    let records_end = entries.iter().map(|entry| entry.range.end).max().unwrap_or(0) as usize;
-    let index = PAYLOAD_AT + entries.len() * format::ENTRY_BYTES + format::TRAILER_BYTES;
-    pack.len().saturating_sub(records_end) == index
 }
 
 /// Checks that the windows of a shard are as long as its manifest states.

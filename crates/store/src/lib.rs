@@ -8,6 +8,7 @@
 //! version. Only fsck overwrites an object: it restores a damaged tombstone.
 //!
 //! - [`Stores`]: the stores of all tenants, which share a backend and nothing else.
+//! - `encryption`: master, data and name keys of encrypted stores.
 //! - [`object`]: keys, the checksummed envelope, backends, idempotent writes.
 //! - [`shard`], [`manifest`]: payloads of objects. `documents`: finds, writes and deletes documents.
 //!   [`document_list`]: lists them.
@@ -20,6 +21,7 @@ mod availability;
 pub mod cache;
 pub mod document_list;
 mod documents;
+mod encryption;
 mod error;
 pub mod fsck;
 mod gc;
@@ -40,6 +42,7 @@ use std::sync::Arc;
 use c3_types::{Corrections, LatentGroup, WindowCorrections, WindowHash};
 
 pub use self::availability::Unavailable;
+pub use self::encryption::master::MasterKeySource;
 pub use self::error::{Error, OpenError};
 use self::gc::pending_deletes::PendingDeletes;
 pub use self::metrics::Metrics;
@@ -108,6 +111,12 @@ impl Store {
     /// store's, has changed since the last listing and is not zero.
     pub async fn size(&self) -> Result<Size, Error> {
         Ok(self.objects.survey().await?.objects)
+    }
+
+    /// Returns whether the keys of this store were destroyed, so that nothing in it can be read. An open store notices
+    /// this after 15 seconds at most.
+    pub fn is_shredded(&self) -> bool {
+        self.objects.keys().is_destroyed()
     }
 
     /// Counts a put as in progress until the guard is dropped. The manifests of small documents from concurrent puts

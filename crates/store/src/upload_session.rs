@@ -123,7 +123,7 @@ impl Store {
     /// Returns the keys of the records of all sessions, oldest first.
     async fn upload_keys(&self) -> Result<Vec<ObjectKey>, Error> {
         let folder = Path::from(UPLOADS);
-        let objects = self.objects.list(&folder, &folder);
+        let objects = self.objects.list(&folder);
         let mut keys: Vec<ObjectKey> =
             objects.map_ok(|object| ObjectKey::from_path(object.location)).try_collect().await?;
         keys.sort_by_key(|key| key.split_version().1);

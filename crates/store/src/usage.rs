@@ -55,7 +55,7 @@ impl Store {
             uploads.add(&session.manifest);
         }
         let root = Path::default();
-        let objects = self.objects.list(&root, &root);
+        let objects = self.objects.list(&root);
         pin_mut!(objects);
         while let Some(object) = objects.try_next().await? {
             let key = ObjectKey::from_path(object.location);

@@ -171,7 +171,7 @@ impl ShardWrite {
         let version = corrections.as_ref().map_or(Version::NONE, |corrections| corrections.version);
         let keys = self.prefixes.at(latents.version, version);
         let shard = Shard::new(latents.value, corrections.map(|corrections| corrections.value.windows));
-        self.gateway.cache.put(keys, shard).await;
+        self.gateway.cache.put(keys, shard, &self.gateway.store).await;
         Ok(self.written(entry, false, times))
     }
 

@@ -36,6 +36,9 @@ impl ManifestCache {
 
     /// Returns a document's manifest from the cache, or from the store as [`Store::manifest`] does.
     pub async fn get(&self, id: DocumentId, store: &Store) -> Result<Arc<ResolvedManifest>, Error> {
+        if store.is_shredded() {
+            self.0.invalidate_all();
+        }
         if let Some(CachedManifest { manifest, paths, validator }) = self.0.get(&id).await
             && store.validator(&paths) == Some(validator)
             && !manifest.value.is_expired(now_unix_ms())

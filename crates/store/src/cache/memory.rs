@@ -40,6 +40,11 @@ impl Memory {
         self.shards.insert(keys, shard).await;
     }
 
+    /// Evicts all shards.
+    pub(crate) fn clear(&self) {
+        self.shards.invalidate_all();
+    }
+
     /// Evicts shards until the cache is within its limit.
     #[cfg(test)]
     pub(crate) async fn run_pending_tasks(&self) {

@@ -1,7 +1,7 @@
 //! Cache tiers in front of the store for shards, which are parts of documents: memory, then a shared Redis if
 //! configured.
 //!
-//! The tiers contain copies of latents and corrections, but no text. A shard is read only through a manifest, which is
+//! The tiers contain copies of latents and corrections, but no text. Those in Redis are encrypted if the store is. A shard is read only through a manifest, which is
 //! read from the store or validated against it ([`ManifestCache`]). A deleted document is therefore unreadable
 //! immediately, even if copies of its shards are still cached.
 
@@ -39,6 +39,9 @@ impl ShardCache {
 
     /// Returns a shard from memory, Redis or the store, and caches it. Concurrent reads of a shard share one fetch.
     pub async fn get(&self, keys: &ShardKeys, store: &Store) -> Result<Arc<Shard>, Error> {
+        if store.is_shredded() {
+            self.memory.clear();
+        }
         let start = Instant::now();
         if let Some(shard) = self.memory.get(keys).await {
             self.metrics.lookup(Tier::Memory, Lookup::Hit, start);
@@ -49,9 +52,9 @@ impl ShardCache {
     }
 
     /// Caches a shard that was just stored, in all tiers.
-    pub async fn put(&self, keys: ShardKeys, shard: Shard) {
+    pub async fn put(&self, keys: ShardKeys, shard: Shard, store: &Store) {
         if let Some(redis) = &self.redis {
-            redis.put(&keys, &shard);
+            redis.put(&keys, &shard, store);
         }
         self.memory.put(keys, Arc::new(shard)).await;
     }
@@ -59,7 +62,7 @@ impl ShardCache {
     async fn fetch(&self, keys: &ShardKeys, store: &Store) -> Result<Arc<Shard>, Error> {
         if let Some(redis) = &self.redis {
             let start = Instant::now();
-            let reply = redis.get(keys).await;
+            let reply = redis.get(keys, store).await;
             let outcome = match &reply {
                 Reply::Hit(_) => Lookup::Hit,
                 Reply::Miss => Lookup::Miss,
@@ -80,7 +83,7 @@ impl ShardCache {
         self.metrics.lookup(Tier::Store, outcome, start);
         let shard = shard?;
         if let Some(redis) = &self.redis {
-            redis.put(keys, &shard);
+            redis.put(keys, &shard, store);
         }
         Ok(Arc::new(shard))
     }

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 
 use super::value;
 use crate::object::key::ShardKeys;
-use crate::{OpenError, Shard};
+use crate::{OpenError, Shard, Store};
 
 /// Timeout of a read. A read from a local store takes about as long.
 const READ_TIMEOUT: Duration = Duration::from_millis(50);
@@ -49,8 +49,8 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Creates the client of the tenant `default`, which connects on first use. Fails if `url` is invalid. Entries expire after `ttl`, rounded down
-    /// to whole seconds.
+    /// Creates the client of the tenant `default`, which connects on first use. Fails if `url` is invalid. Entries
+    /// expire after `ttl`, rounded down to whole seconds.
     pub fn new(url: &str, ttl: Duration) -> Result<Self, OpenError> {
         let wrong = |error: RedisError| OpenError::Redis(error.to_string());
         let client = Client::open(url).map_err(wrong)?;
@@ -74,16 +74,16 @@ impl Redis {
     }
 
     /// Reads a shard and checks its checksum.
-    pub(crate) async fn get(&self, keys: &ShardKeys) -> Reply {
-        if self.cooldown.is_active() {
+    pub(crate) async fn get(&self, keys: &ShardKeys, store: &Store) -> Reply {
+        let Some(ring) = store.objects.keys().fresh().filter(|_| !self.cooldown.is_active()) else {
             return Reply::Failed;
-        }
-        let key = value::key(&self.tenant, keys);
+        };
+        let key = value::key(&ring, &self.tenant, keys);
         let mut connection = self.connection.clone();
         let (get, start) = (Cmd::get(key.as_ref()), Instant::now());
         let result = timeout(READ_TIMEOUT, get.query_async::<Option<Bytes>>(&mut connection)).await;
         match self.cooldown.record(start, result) {
-            Some(Some(value)) => value::unseal(&key, &value).map_or(Reply::Miss, Reply::Hit),
+            Some(Some(value)) => value::unseal(&ring, &key, value).map_or(Reply::Miss, Reply::Hit),
             Some(None) => Reply::Miss,
             None => Reply::Failed,
         }
@@ -91,12 +91,10 @@ impl Redis {
 
     /// Queues the write of a shard. Drops the write if the queue is full, or while the server is skipped after a
     /// failure.
-    pub(crate) fn put(&self, keys: &ShardKeys, shard: &Shard) {
-        if self.cooldown.is_active() {
-            return;
-        }
-        let key = value::key(&self.tenant, keys);
-        let value = value::seal(&key, shard);
+    pub(crate) fn put(&self, keys: &ShardKeys, shard: &Shard, store: &Store) {
+        let Some(ring) = store.objects.keys().fresh().filter(|_| !self.cooldown.is_active()) else { return };
+        let key = value::key(&ring, &self.tenant, keys);
+        let value = value::seal(&ring, &key, shard);
         // Fails if the queue is full. Without the write, other gateways read this shard from the store.
         let _ = self.writes.try_send((key, value));
     }
@@ -172,6 +170,7 @@ mod tests {
 
     use super::super::value::tests::{keys, whole};
     use super::*;
+    use crate::tests::store;
 
     const TTL: Duration = Duration::from_secs(60);
 
@@ -187,13 +186,14 @@ mod tests {
         let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addresses = [mute.local_addr().unwrap(), gone.local_addr().unwrap()];
         drop(gone);
+        let (_folder, store) = store().await;
         for address in addresses {
             let redis = Redis::new(&format!("redis://{address}"), TTL).unwrap();
             let start = Instant::now();
             for number in 0..50 {
-                let answer = redis.get(&keys(number, true)).await;
+                let answer = redis.get(&keys(number, true), &store).await;
                 assert!(matches!(answer, Reply::Failed), "{answer:?}");
-                redis.put(&keys(number, true), &whole(&[40], true));
+                redis.put(&keys(number, true), &whole(&[40], true), &store);
             }
             assert!(start.elapsed() < COOLDOWN, "{:?}", start.elapsed());
         }
@@ -221,7 +221,8 @@ mod tests {
     #[tokio::test]
     async fn an_invalid_value_is_a_miss() {
         let redis = Redis::new(&server(b"$4\r\nevil\r\n").await, TTL).unwrap();
-        let answer = redis.get(&keys(1, true)).await;
+        let (_folder, store) = store().await;
+        let answer = redis.get(&keys(1, true), &store).await;
         assert!(matches!(answer, Reply::Miss), "{answer:?}");
     }
 }

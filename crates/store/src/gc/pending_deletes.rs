@@ -76,7 +76,7 @@ impl PendingDeletes {
     pub(crate) async fn load(&self) -> Result<Arc<Snapshot>, Error> {
         let taken = Instant::now();
         let folder = Path::from(key::PENDING_DELETES);
-        let objects: Vec<_> = self.objects.list(&folder, &folder).try_collect().await?;
+        let objects: Vec<_> = self.objects.list(&folder).try_collect().await?;
         let known = Arc::clone(&self.lock().1);
         let mut snapshot = Snapshot::default();
         for object in objects {

@@ -97,7 +97,7 @@ impl Store {
         let mut unreferenced = Vec::new();
         for folder in [CORRECTIONS, LATENTS] {
             let folder = Path::from(folder);
-            let objects = self.objects.list(&folder, &folder);
+            let objects = self.objects.list(&folder);
             pin_mut!(objects);
             while let Some(object) = objects.try_next().await? {
                 let old = is_older_than(&object, grace);
@@ -146,7 +146,7 @@ impl Store {
         summary: &mut SweepSummary,
     ) -> Result<(), Error> {
         let folder = Path::from(DELETED);
-        let tombstones: Vec<_> = self.objects.list(&folder, &folder).try_collect().await?;
+        let tombstones: Vec<_> = self.objects.list(&folder).try_collect().await?;
         // The inventory is listed after the tombstones. A concurrent compaction or repair may still copy a version
         // after a tombstone deleted it, but only within the grace period. So the inventory contains every such copy.
         let inventory = self.inventory().await?;

@@ -15,15 +15,14 @@ use object_store::limit::LimitStore;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, ObjectStoreScheme, RetryConfig};
+use object_store::{ClientOptions, ObjectStore, ObjectStoreScheme, RetryConfig};
 
 use crate::OpenError;
 use crate::availability::Unavailable;
-use crate::object::envelope::seal;
+use crate::encryption::master::MasterKeySource;
 use crate::object::folder::Folder;
 use crate::object::idempotent_write::IdempotentStore;
-use crate::object::version::Version;
-use crate::object::{identity, key};
+use crate::object::identity;
 
 /// Maximum timeout of opening a connection to a cloud. If the request timeout is shorter, it applies instead.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -53,6 +52,9 @@ pub struct BackendSettings {
     pub retry_timeout: Duration,
     /// Maximum concurrent requests to a cloud.
     pub requests_max: usize,
+    /// Master keys. The first one is that of the store; the others are former ones, which still wrap keys of it. Without
+    /// any, the store is not encrypted.
+    pub master_keys: Vec<MasterKeySource>,
 }
 
 impl From<&str> for BackendSettings {
@@ -63,6 +65,7 @@ impl From<&str> for BackendSettings {
             timeout: Duration::from_secs(10),
             retry_timeout: Duration::from_secs(30),
             requests_max: 64,
+            master_keys: Vec::new(),
         }
     }
 }
@@ -78,8 +81,8 @@ impl Backend {
     /// Opens a local folder, which is created if missing, or the object store at a URL. Gives the store an identity if
     /// it has none.
     ///
-    /// Fails if the store is not writable. A full store is accepted with a warning, because its documents can still be
-    /// read and, with the help of the reserve, deleted.
+    /// A full store is accepted with a warning, because its documents can still be read and, with the help of the
+    /// reserve, deleted.
     pub(crate) async fn open(settings: &BackendSettings) -> Result<Self, OpenError> {
         let failed = |reason: String| OpenError::Data { folder: settings.data.clone(), reason };
         let opened = match settings.data.contains("://") {
@@ -95,20 +98,7 @@ impl Backend {
             _ => Err(failed(root_cause(&error))),
         };
         let id = identity::load_or_create(&store).await.map(Some).or_else(unless_full)?;
-        check_writable(&store).await.map(|()| None).or_else(unless_full)?;
         Ok(Self { store, folder: root.map(|root| Folder::open(root, id)) })
-    }
-}
-
-/// Writes an empty pending-delete list and deletes it again. If the gateway is killed in between, a later sweep of
-/// garbage collection deletes the list.
-async fn check_writable(store: &dyn ObjectStore) -> object_store::Result<()> {
-    let key = key::pending_deletes(Version::after(Version::NONE));
-    store.put(key.path(), seal(&key, b"").into()).await?;
-    match store.delete(key.path()).await {
-        // A sweep of another gateway has already deleted the list.
-        Err(object_store::Error::NotFound { .. }) => Ok(()),
-        deleted => deleted,
     }
 }
 
@@ -198,6 +188,7 @@ fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encryption::ring::tests::plain;
 
     fn nearby(data: &str) -> BackendSettings {
         let cloud = [
@@ -242,7 +233,7 @@ mod tests {
         for data in [folder.to_str().unwrap(), &url] {
             let opened = Backend::open(&data.into()).await.unwrap().folder.unwrap();
             assert_eq!(opened.root(), folder.canonicalize().unwrap());
-            assert_eq!(opened.walk(&Path::ROOT, &Path::ROOT).count(), 0);
+            assert_eq!(opened.walk(&Path::ROOT, &std::sync::Arc::new(plain())).count(), 0);
         }
     }
 }

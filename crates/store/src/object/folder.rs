@@ -13,6 +13,7 @@ use bytes::Bytes;
 use object_store::path::Path;
 
 use crate::Error;
+use crate::encryption::ring::Ring;
 use crate::object::Survey;
 use crate::object::identity::Identity;
 use crate::object::reserve::Reserve;
@@ -79,16 +80,16 @@ impl Folder {
         }
     }
 
-    /// Starts a walk through a folder of the store. Skips objects up to and including the path `after`.
-    pub(crate) fn walk(&self, folder: &Path, after: &Path) -> Walk {
-        Walk::new(&self.root, folder, after)
+    /// Starts a walk through the folder at a path of the store.
+    pub(crate) fn walk(&self, folder: &Path, ring: &Arc<Ring>) -> Walk {
+        Walk::new(&self.root, folder, Arc::clone(ring))
     }
 
     /// Removes temporary files that are older than both `grace` and [`WRITE_MAX`]. Returns their number and total
     /// bytes.
-    pub(crate) fn remove_stale(&self, grace: Duration) -> io::Result<(u64, u64)> {
+    pub(crate) fn remove_stale(&self, grace: Duration, ring: &Arc<Ring>) -> io::Result<(u64, u64)> {
         let (mut files, mut bytes) = (0, 0);
-        for entry in self.walk(&Path::ROOT, &Path::ROOT) {
+        for entry in self.walk(&Path::ROOT, ring) {
             let Entry::Temporary(entry) = entry? else { continue };
             let Some(metadata) = if_exists(fs::metadata(entry.path()))? else { continue };
             if is_older_than(&metadata, grace.max(WRITE_MAX))? {
@@ -100,11 +101,11 @@ impl Folder {
     }
 
     /// Measures the objects, and counts the foreign entries at the root and in the store's folders.
-    pub(crate) fn survey(&self) -> io::Result<Survey> {
+    pub(crate) fn survey(&self, ring: &Arc<Ring>) -> io::Result<Survey> {
         let mut survey = Survey::default();
-        for entry in self.walk(&Path::ROOT, &Path::ROOT) {
+        for entry in self.walk(&Path::ROOT, ring) {
             match entry? {
-                Entry::Object(object) => survey.objects.add(object.size),
+                Entry::Object(_, object) => survey.objects.add(object.size),
                 Entry::Temporary(_) => {}
                 Entry::Foreign => survey.foreign += 1,
             }
@@ -133,8 +134,13 @@ mod tests {
     use c3_types::DocumentId;
 
     use super::*;
+    use crate::encryption::ring;
     use crate::object::key;
     use crate::object::version::Version;
+
+    fn plain() -> Arc<Ring> {
+        Arc::new(ring::tests::plain())
+    }
 
     fn write(path: PathBuf, age: Duration) -> PathBuf {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -160,8 +166,8 @@ mod tests {
             write(at("mine/track#1"), hour),
             write(at("probe"), hour),
         ];
-        assert_eq!(folder.remove_stale(hour * 2).unwrap(), (0, 0));
-        assert_eq!(folder.remove_stale(Duration::ZERO).unwrap(), (2, 0));
+        assert_eq!(folder.remove_stale(hour * 2, &plain()).unwrap(), (0, 0));
+        assert_eq!(folder.remove_stale(Duration::ZERO, &plain()).unwrap(), (2, 0));
         assert!(left.iter().all(|path| !path.exists()) && stay.iter().all(|path| path.exists()));
     }
 
@@ -176,7 +182,7 @@ mod tests {
         let folder = Folder::open(root.path().to_owned(), None);
         let key = key::manifest(DocumentId::of(b"text"), Version::after(Version::NONE));
         let file = write(root.path().join(key.to_string()), Duration::ZERO);
-        assert_eq!(folder.survey().unwrap().foreign, 0);
+        assert_eq!(folder.survey(&plain()).unwrap().foreign, 0);
         let inside = file.parent().unwrap();
         symlink("..", inside.join("loop")).unwrap();
         symlink("self", inside.join("self")).unwrap();
@@ -186,12 +192,12 @@ mod tests {
         write(inside.join(format!("._{}", file.file_name().unwrap().display())), Duration::ZERO);
         write(root.path().join("lost+found/a/b"), Duration::ZERO);
         fs::create_dir_all(root.path().join("latents/lost+found/c")).unwrap();
-        assert_eq!(folder.survey().unwrap().foreign, 8);
+        assert_eq!(folder.survey(&plain()).unwrap().foreign, 8);
 
         let documents = Path::from(key::DOCUMENTS);
-        let entries = folder.walk(&documents, &documents).map(Result::unwrap);
+        let entries = folder.walk(&documents, &plain()).map(Result::unwrap);
         let objects = entries.filter_map(|entry| match entry {
-            Entry::Object(object) => Some(object.location),
+            Entry::Object(_, object) => Some(object.location),
             _ => None,
         });
         assert_eq!(Vec::from_iter(objects), [key.path().clone()]);

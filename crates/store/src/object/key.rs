@@ -50,6 +50,10 @@ pub const LABELS: &str = "labels";
 /// small.
 pub(crate) const FAN_OUT_DIGITS: usize = 2;
 
+/// Top-level folders of all objects.
+pub(crate) const FOLDERS: [&str; 9] =
+    [DOCUMENTS, LATENTS, CORRECTIONS, PACKS, DELETED, PENDING_DELETES, UPLOADS, NAMES, LABELS];
+
 /// Byte that identifies the kind of an object in its envelope, for each top-level folder.
 const TAGS: [(&str, u8); 9] = [
     (DOCUMENTS, 1),

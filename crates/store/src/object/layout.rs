@@ -113,14 +113,14 @@ fn is_upload(path: &Path) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use c3_types::{DocumentId, Fingerprint, LatentCodec, ShardHash};
 
     use super::*;
     use crate::object::key::{CorrectionSettings, LatentSettings, ShardKeyPrefixes};
 
     /// Returns a key of each kind.
-    fn keys() -> Vec<ObjectKey> {
+    pub(in crate::object) fn keys() -> Vec<ObjectKey> {
         let (id, version) = (DocumentId::of(b"text"), Version::after(Version::NONE));
         let latents = LatentSettings { compressor: Fingerprint::of(b"c"), ratio: 20, codec: LatentCodec::Q4_0 };
         let (decoder, arithmetic) = (Fingerprint::of(b"d"), "cpu/int8 #1".to_owned());

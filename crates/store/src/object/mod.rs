@@ -3,6 +3,8 @@
 //!
 //! - `layout`: tells the store's keys from the entries of other programs. `walk`: lists the store's files in a local
 //!   folder.
+//! - `realm`: plain and encrypted objects. `sealed_path`: paths of encrypted objects. All code above this module knows
+//!   only keys.
 //! - `identity`: notices that a local folder was unmounted or replaced. `reserve`: space for deletes on a full disk.
 
 pub(crate) mod backend;
@@ -13,7 +15,9 @@ mod identity;
 pub mod key;
 pub(crate) mod layout;
 mod listing;
+mod realm;
 mod reserve;
+mod sealed_path;
 pub mod version;
 mod walk;
 
@@ -24,25 +28,27 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream::{self, BoxStream};
-use futures::{Stream, StreamExt, TryStreamExt, future, pin_mut};
+use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
-use crate::availability::Unavailable;
+use crate::encryption::data_key::number_of;
+use crate::encryption::master::MasterKeys;
+use crate::encryption::ring::{KeyRing, Ring};
 use crate::object::backend::{Backend, BackendSettings};
 use crate::object::envelope::{seal, unseal};
 use crate::object::folder::Folder;
-use crate::object::key::{KeyPrefix, ObjectKey};
-use crate::object::layout::{PathKind, kind_of};
-use crate::object::walk::Entry;
+use crate::object::key::{FOLDERS, ObjectKey};
+use crate::object::layout::PathKind;
+pub(crate) use crate::object::realm::Realm;
+use crate::object::version::Version;
 use crate::{Error, OpenError};
 
 /// Maximum concurrent backend requests of one operation.
 pub(crate) const CONCURRENT_REQUESTS: usize = 16;
-/// Number of objects that are listed from a local folder at once.
-const LISTED_AT_ONCE: usize = 1024;
+/// Maximum age of the list of a tenant's keys when an operation begins.
+const RING_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// Space that a write may use in a local folder. A part of the disk, the *reserve*, is set aside for deletes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,8 +98,8 @@ pub(crate) struct Survey {
 
 impl Survey {
     /// Adds an entry that was listed in a cloud.
-    fn with(mut self, object: &ObjectMeta) -> Self {
-        match kind_of(&object.location) {
+    fn with(mut self, object: &ObjectMeta, ring: &Ring) -> Self {
+        match ring.locate(&object.location).0 {
             PathKind::Object => self.objects.add(object.size),
             PathKind::Foreign => self.foreign += 1,
             PathKind::Folder | PathKind::Meta => {}
@@ -102,31 +108,94 @@ impl Survey {
     }
 }
 
-/// A store of checksummed objects.
+/// A store of checksummed objects, which are encrypted if there is a master key.
 pub(crate) struct Objects {
     store: Arc<dyn ObjectStore>,
     /// The local folder; `None` for a cloud. Clouds list objects in key order; a local folder lists them in no
     /// particular order.
     folder: Option<Arc<Folder>>,
+    keys: KeyRing,
     /// Number of foreign entries at the last survey. A warning is logged only if it has changed.
     foreign_warned: AtomicU64,
 }
 
 impl Objects {
-    /// Opens the backend. Fails if it is not writable, unless the only reason is that it is full.
+    /// Opens the backend. Fails if it is not writable, unless the only reason is that it is full. Fails if the store is
+    /// encrypted and its keys cannot be loaded.
     pub(crate) async fn open(settings: &BackendSettings) -> Result<Self, OpenError> {
         let Backend { store, folder } = Backend::open(settings).await?;
-        Ok(Self { store, folder: folder.map(Arc::new), foreign_warned: AtomicU64::new(0) })
+        let refused = |reason: String| OpenError::Encrypted { folder: settings.data.clone(), reason };
+        let masters = MasterKeys::open(&settings.master_keys, &settings.cloud.0, settings.timeout);
+        let masters = masters.map_err(|error| OpenError::MasterKey(error.to_string()))?;
+        let objects = Self::new(store, folder, Path::ROOT, masters);
+        objects.keys.load(RING_AGE_MAX).await.map_err(|error| refused(error.to_string()))?;
+        objects.check_writable().await.map_err(|reason| OpenError::Data { folder: settings.data.clone(), reason })?;
+        Ok(objects)
     }
 
-    /// Returns the objects below a path. They share the backend, and the identity of a local folder, with these.
+    /// Returns the objects of the store at `place` below the root of all stores. `store` and `folder` begin there.
+    fn new(store: Arc<dyn ObjectStore>, folder: Option<Folder>, place: Path, masters: MasterKeys) -> Self {
+        let keys = KeyRing::new(Arc::clone(&store), &place, masters, &FOLDERS);
+        Self { store, folder: folder.map(Arc::new), keys, foreign_warned: AtomicU64::new(0) }
+    }
+
+    /// Returns objects in memory, without encryption.
+    #[cfg(test)]
+    pub(crate) fn in_memory(store: Arc<object_store::memory::InMemory>, masters: MasterKeys) -> Self {
+        Self::new(store, None, Path::ROOT, masters)
+    }
+
+    /// Writes an empty pending-delete list and deletes it again. If the gateway is killed in between, a later sweep of
+    /// garbage collection deletes the list. Accepts a full store with a warning.
+    async fn check_writable(&self) -> Result<(), String> {
+        let key = key::pending_deletes(Version::after(Version::NONE));
+        let checked = match self.put(&key, b"", Space::Reserve).await {
+            Ok(_) => self.delete(&key).await,
+            Err(error) => Err(error),
+        };
+        match checked {
+            Err(error) if error.is_full() => {
+                tracing::warn!(%error, "the store is full");
+                Ok(())
+            }
+            Err(error) => Err(error.root_cause()),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Returns the objects below a path. They share the backend, the identity of a local folder and the master keys
+    /// with these, but have keys of their own.
     pub(crate) fn below(&self, path: Path) -> Self {
-        let folder = self.folder.as_ref().map(|folder| Arc::new(folder.below(&path)));
+        let folder = self.folder.as_ref().map(|folder| folder.below(&path));
         let store: Arc<dyn ObjectStore> = match path.is_root() {
             true => Arc::clone(&self.store),
-            false => Arc::new(PrefixStore::new(Arc::clone(&self.store), path)),
+            false => Arc::new(PrefixStore::new(Arc::clone(&self.store), path.clone())),
         };
-        Self { store, folder, foreign_warned: AtomicU64::new(0) }
+        Self::new(store, folder, path, self.keys.masters().clone())
+    }
+
+    /// Returns the key ring.
+    pub(crate) fn keys(&self) -> &KeyRing {
+        &self.keys
+    }
+
+    /// Returns the keys of the store. Loads them if they were not loaded lately.
+    pub(crate) async fn ring(&self) -> Result<Arc<Ring>, Error> {
+        if let Some(ring) = self.keys.fresh() {
+            return Ok(ring);
+        }
+        // If the store has vanished, no keys are created in its place.
+        self.in_folder(Folder::check).await?;
+        Ok(self.keys.load(RING_AGE_MAX).await?)
+    }
+
+    /// Returns keys that include the one with which these bytes of an object are encrypted, if they are.
+    pub(crate) async fn ring_for(&self, object: &[u8]) -> Result<Arc<Ring>, Error> {
+        let ring = self.ring().await?;
+        match (&ring.sealed, number_of(object)) {
+            (Some(sealed), Some(number)) if !sealed.has(number) => Ok(self.keys.load_key(number).await?),
+            _ => Ok(ring),
+        }
     }
 
     /// Returns the names of the folders in a folder that contain objects or, in a local folder, anything at all.
@@ -146,37 +215,43 @@ impl Objects {
     pub(crate) async fn get(&self, key: &ObjectKey) -> Result<(Bytes, u64), Error> {
         let object = self.read(key).await?;
         let bytes = object.len() as u64;
-        let payload = unseal(key, object).map_err(|problem| Error::damaged(key, problem))?;
+        let envelope = self.decrypt(key, object).await?;
+        let payload = unseal(key, envelope).map_err(|problem| Error::damaged(key, problem))?;
         Ok((payload, bytes))
     }
 
-    /// Reads an object with its envelope, without checking it.
+    /// Reads an object as it is stored, without checking it.
     pub(crate) async fn read(&self, key: &ObjectKey) -> Result<Bytes, Error> {
-        let read = async { self.store.get(key.path()).await?.bytes().await };
-        match read.await {
-            Ok(object) => Ok(object),
-            Err(error) => Err(self.failed(key, error).await),
-        }
+        self.find(key, |store, path| async move { store.get(&path).await?.bytes().await }).await
     }
 
-    /// Reads a byte range of an object, without checking it. Returns [`Error::Damaged`] if the object is shorter.
+    /// Decrypts an object, or a part of a pack, to its envelope. `holder` is the object that contains it.
+    pub(crate) async fn decrypt(&self, holder: &ObjectKey, object: Bytes) -> Result<Bytes, Error> {
+        let ring = self.ring_for(&object).await?;
+        ring.open(object).map_err(|problem| Error::damaged(holder, problem))
+    }
+
+    /// Reads a byte range of an object as it is stored, without checking it. Returns [`Error::Damaged`] if the object
+    /// is shorter.
     pub(crate) async fn read_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, Error> {
         let Range { start, end } = range;
-        match self.store.get_range(key.path(), start..end).await {
+        let read = self.find(key, |store, path| async move {
+            match store.get_range(&path, start..end).await {
+                Err(error @ object_store::Error::NotFound { .. }) => Err(error),
+                read => Ok(read),
+            }
+        });
+        match read.await? {
             Ok(bytes) if bytes.len() as u64 == end - start => Ok(bytes),
-            Err(error @ object_store::Error::NotFound { .. }) => Err(self.failed(key, error).await),
             // Backends return different errors for a range past the end, so the size of the object decides.
             Err(error) if self.size(key).await? >= end => Err(error.into()),
             _ => Err(Error::damaged(key, "it is cut short")),
         }
     }
 
-    /// Returns the size of an object in bytes, including the envelope.
+    /// Returns the size of an object in bytes, as it is stored.
     pub(crate) async fn size(&self, key: &ObjectKey) -> Result<u64, Error> {
-        match self.store.head(key.path()).await {
-            Ok(metadata) => Ok(metadata.size),
-            Err(error) => Err(self.failed(key, error).await),
-        }
+        self.find(key, |store, path| async move { Ok(store.head(&path).await?.size) }).await
     }
 
     /// Returns whether an object exists.
@@ -188,13 +263,43 @@ impl Objects {
         }
     }
 
-    /// Seals a payload and creates the object, unless the key exists. A created object is durable on return.
+    /// Runs a request on an object, wherever it is. An object counts as missing only if the store itself is still
+    /// there.
+    async fn find<T, F: Future<Output = object_store::Result<T>>>(
+        &self,
+        key: &ObjectKey,
+        request: impl Fn(Arc<dyn ObjectStore>, Path) -> F,
+    ) -> Result<T, Error> {
+        let ring = self.ring().await?;
+        let mut realms = Vec::from_iter(ring.realms().rev());
+        if ring.is_mixed() {
+            // The object may move to the sealed realm after it was looked for there.
+            realms.push(Realm::Sealed);
+        }
+        let mut missing = Error::Missing { object: key.to_string() };
+        for realm in realms {
+            let found = request(Arc::clone(&self.store), ring.path(realm, key.path())).await;
+            match found.map_err(|error| Error::from_backend(key, error)) {
+                Err(error @ Error::Missing { .. }) => missing = error,
+                found => return found,
+            }
+        }
+        Err(self.in_folder(Folder::check).await.err().unwrap_or(missing))
+    }
+
+    /// Creates an object with this payload, unless the key exists. A created object is durable on return.
     pub(crate) async fn put(&self, key: &ObjectKey, payload: &[u8], space: Space) -> Result<PutOutcome, Error> {
         self.write(key, seal(key, payload), space).await
     }
 
-    /// Creates an object that is already sealed, unless the key exists. A created object is durable on return.
-    pub(crate) async fn write(&self, key: &ObjectKey, object: Bytes, space: Space) -> Result<PutOutcome, Error> {
+    /// Creates an object with this envelope, unless the key exists. A created object is durable on return.
+    pub(crate) async fn write(&self, key: &ObjectKey, envelope: Bytes, space: Space) -> Result<PutOutcome, Error> {
+        let object = self.ring().await?.seal(envelope);
+        self.write_stored(key, object, space).await
+    }
+
+    /// Creates an object from the bytes to store, unless the key exists. A created object is durable on return.
+    pub(crate) async fn write_stored(&self, key: &ObjectKey, object: Bytes, space: Space) -> Result<PutOutcome, Error> {
         self.in_folder(move |folder| {
             folder.check()?;
             match space {
@@ -203,23 +308,38 @@ impl Objects {
             }
         })
         .await?;
-        let mut created = self.create(key, object.clone()).await;
+        let ring = self.ring().await?;
+        // No object is created in the plain realm of an encrypted store, so this cannot change until the write.
+        if ring.is_mixed() && self.is_in(&ring, Realm::Plain, key).await? {
+            return Ok(PutOutcome::AlreadyExists);
+        }
+        let path = ring.path(ring.target(), key.path());
+        let mut created = self.create(&path, object.clone()).await;
         while space == Space::Reserve
             && created.as_ref().is_err_and(Error::is_full)
             && self.in_folder(Folder::release_reserve).await?
         {
-            created = self.create(key, object.clone()).await;
+            created = self.create(&path, object.clone()).await;
         }
         // The folder may have vanished before the write, which then created another one in its place.
         self.in_folder(Folder::check).await?;
         created
     }
 
-    async fn create(&self, key: &ObjectKey, object: Bytes) -> Result<PutOutcome, Error> {
+    async fn create(&self, path: &Path, object: Bytes) -> Result<PutOutcome, Error> {
         let bytes = object.len() as u64;
-        match self.store.put_opts(key.path(), object.into(), PutOptions::from(PutMode::Create)).await {
+        match self.store.put_opts(path, object.into(), PutOptions::from(PutMode::Create)).await {
             Ok(_) => Ok(PutOutcome::Created { bytes }),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(PutOutcome::AlreadyExists),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Returns whether an object is in a realm.
+    async fn is_in(&self, ring: &Ring, realm: Realm, key: &ObjectKey) -> Result<bool, Error> {
+        match self.store.head(&ring.path(realm, key.path())).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
@@ -227,19 +347,34 @@ impl Objects {
     /// Overwrites a damaged object. `payload` must be the one with which the object was created.
     pub(crate) async fn restore(&self, key: &ObjectKey, payload: &[u8]) -> Result<(), Error> {
         self.in_folder(Folder::check).await?;
-        self.store.put(key.path(), seal(key, payload).into()).await?;
+        let ring = self.ring().await?;
+        let object = ring.seal(seal(key, payload));
+        self.store.put(&ring.path(ring.target(), key.path()), object.into()).await?;
+        if ring.is_mixed() {
+            self.delete_in(&ring, Realm::Plain, key).await?;
+        }
         Ok(())
     }
 
     /// Deletes an object durably. Succeeds if the object does not exist.
     pub(crate) async fn delete(&self, key: &ObjectKey) -> Result<(), Error> {
-        match self.store.delete(key.path()).await {
+        let ring = self.ring().await?;
+        // From the plain realm first: an object that moves meanwhile is then in the sealed realm.
+        for realm in ring.realms() {
+            self.delete_in(&ring, realm, key).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_in(&self, ring: &Ring, realm: Realm, key: &ObjectKey) -> Result<(), Error> {
+        let path = ring.path(realm, key.path());
+        match self.store.delete(&path).await {
             Ok(()) => {}
             Err(object_store::Error::NotFound { .. }) => return self.in_folder(Folder::check).await,
             Err(error) => return Err(error.into()),
         }
         match &self.folder {
-            Some(folder) => sync_parent(folder.root().join(key.path().as_ref())).await,
+            Some(folder) => sync_parent(folder.root().join(path.as_ref())).await,
             None => Ok(()),
         }
     }
@@ -251,9 +386,10 @@ impl Objects {
 
     /// Removes old temporary files, which killed gateways leave in a local folder. Returns their number and bytes.
     pub(crate) async fn remove_stale(&self, grace: Duration) -> Result<(u64, u64), Error> {
+        let ring = self.ring().await?;
         self.in_folder(move |folder| {
             folder.check()?;
-            folder.remove_stale(grace).map_err(Error::from_io)
+            folder.remove_stale(grace, &ring).map_err(Error::from_io)
         })
         .await
     }
@@ -261,16 +397,17 @@ impl Objects {
     /// Measures all objects, and counts the foreign entries. Logs a warning if their number has changed since the last
     /// call and is not zero. Lists the whole store.
     pub(crate) async fn survey(&self) -> Result<Survey, Error> {
+        let ring = self.ring().await?;
         let survey = match &self.folder {
             Some(_) => {
-                let survey = |folder: &Folder| {
-                    let survey = folder.survey().map_err(Error::from_io)?;
+                let survey = move |folder: &Folder| {
+                    let survey = folder.survey(&ring).map_err(Error::from_io)?;
                     folder.check().map(|()| survey)
                 };
                 self.in_folder(survey).await?
             }
             None => {
-                let add = async |survey: Survey, object: ObjectMeta| Ok(survey.with(&object));
+                let add = async |survey: Survey, object: ObjectMeta| Ok(survey.with(&object, &ring));
                 self.store.list(None).map_err(Error::from).try_fold(Survey::default(), add).await?
             }
         };
@@ -279,63 +416,6 @@ impl Objects {
             tracing::warn!(count, "skipped entries that are not the store's: give the store a folder of its own");
         }
         Ok(survey)
-    }
-
-    /// Returns the keys of all existing versions with this prefix, lowest version first.
-    pub(crate) async fn versions(&self, prefix: &KeyPrefix) -> Result<Vec<ObjectKey>, Error> {
-        let found = self.local_versions(prefix).await;
-        if !found.is_empty() {
-            self.in_folder(Folder::check).await?;
-            return Ok(found);
-        }
-        let (whole, is_sorted) = (prefix.path().as_ref(), self.folder.is_none());
-        let path = |part: &str| Path::parse(part).map_err(object_store::Error::from);
-        let folder = path(whole.rsplit_once('/').map_or("", |(folder, _)| folder))?;
-        // A listing excludes the offset itself, so the offset is the prefix without its last character. If that leaves
-        // a lone dot, which is no valid path, the whole folder is listed.
-        let offset = path(&whole[..whole.len() - 1]).unwrap_or_else(|_| folder.clone());
-        let objects = self.list(&folder, &offset);
-        pin_mut!(objects);
-        let mut keys = Vec::new();
-        while let Some(object) = objects.try_next().await? {
-            let location = object.location.as_ref();
-            let key = ObjectKey::from_path(object.location.clone());
-            match location.starts_with(whole) {
-                true if key.split_version().0 == *prefix => keys.push(key),
-                true => {}
-                false if is_sorted && location > whole => break,
-                false => {}
-            }
-        }
-        keys.sort_by_key(|key| key.split_version().1);
-        Ok(keys)
-    }
-
-    /// Lists the objects in a folder and its subfolders whose keys follow `offset`, in no guaranteed order. Skips
-    /// foreign entries.
-    pub(crate) fn list(&self, folder: &Path, offset: &Path) -> BoxStream<'static, Result<ObjectMeta, Error>> {
-        match &self.folder {
-            Some(local) => list_folder(Arc::clone(local), folder, offset).boxed(),
-            None => {
-                let all = self.store.list_with_offset(Some(folder), offset).map_err(|error| match error {
-                    // An empty folder of a bucket is no error, so the bucket itself does not exist.
-                    object_store::Error::NotFound { .. } => {
-                        Error::unavailable(Unavailable::Vanished, error.to_string())
-                    }
-                    error => error.into(),
-                });
-                all.try_filter(|object| future::ready(kind_of(&object.location) == PathKind::Object)).boxed()
-            }
-        }
-    }
-
-    /// Returns the error of a request for one object. An object counts as missing only if the store itself is still
-    /// there.
-    async fn failed(&self, key: &ObjectKey, error: object_store::Error) -> Error {
-        match Error::from_backend(key, error) {
-            missing @ Error::Missing { .. } => self.in_folder(Folder::check).await.err().unwrap_or(missing),
-            error => error,
-        }
     }
 
     /// Runs blocking work on the local folder. Returns the default value for a cloud.
@@ -348,38 +428,6 @@ impl Objects {
             None => Ok(T::default()),
         }
     }
-}
-
-/// Lists the objects in a local folder, many at a time.
-fn list_folder(
-    local: Arc<Folder>,
-    folder: &Path,
-    offset: &Path,
-) -> impl Stream<Item = Result<ObjectMeta, Error>> + Send + use<> {
-    let walk = local.walk(folder, offset);
-    let chunks = stream::try_unfold(Some(walk), move |walk| {
-        let local = Arc::clone(&local);
-        async move {
-            let Some(mut walk) = walk else { return Ok(None) };
-            let next = move || {
-                let objects = walk.by_ref().filter_map(|entry| match entry {
-                    Ok(Entry::Object(object)) => Some(Ok(object)),
-                    Ok(Entry::Temporary(_) | Entry::Foreign) => None,
-                    Err(error) => Some(Err(Error::from_io(error))),
-                });
-                let objects = objects.take(LISTED_AT_ONCE).collect::<Result<Vec<_>, Error>>()?;
-                let is_last = objects.len() < LISTED_AT_ONCE;
-                if is_last {
-                    // If the store has vanished, its objects are not missing: the listing fails instead.
-                    local.check()?;
-                }
-                Ok::<_, Error>((objects, (!is_last).then_some(walk)))
-            };
-            let (objects, rest) = blocking(next).await?;
-            Ok::<_, Error>(Some((stream::iter(objects.into_iter().map(Ok)), rest)))
-        }
-    });
-    chunks.try_flatten()
 }
 
 /// Flushes the folder of a deleted file to disk. `object_store` flushes folders only after writes.
@@ -450,13 +498,13 @@ mod tests {
     #[tokio::test]
     async fn foreign_keys_of_a_bucket_are_skipped_and_counted() {
         let store = Arc::new(object_store::memory::InMemory::new());
-        let objects = Objects { store: store.clone(), folder: None, foreign_warned: AtomicU64::new(0) };
+        let objects = Objects::in_memory(store.clone(), MasterKeys::default());
         let key = key::manifest(DocumentId::of(b"a"), Version::NONE);
         objects.put(&key, b"", Space::Free).await.unwrap();
         for foreign in ["mine", "documents/mine", "latents/ab/mine", "meta/identity"] {
             store.put(&Path::from(foreign), Bytes::new().into()).await.unwrap();
         }
-        let listed: Vec<_> = objects.list(&Path::ROOT, &Path::ROOT).try_collect().await.unwrap();
+        let listed: Vec<_> = objects.list(&Path::ROOT).try_collect().await.unwrap();
         assert_eq!(listed.into_iter().map(|object| object.location).collect::<Vec<_>>(), [key.path().clone()]);
         assert_eq!(objects.survey().await.unwrap().foreign, 3);
     }

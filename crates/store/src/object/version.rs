@@ -19,6 +19,8 @@ pub struct Version(u64);
 impl Version {
     /// Version of an object whose key contains no version, as in format 1. It is lower than all other versions.
     pub const NONE: Self = Self(0);
+    /// The highest version. It is never issued.
+    pub(crate) const LAST: Self = Self(u64::MAX);
 
     /// Issues a version that is higher than `previous` and than all that this process has issued, even if the clock was
     /// set back.

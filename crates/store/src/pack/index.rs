@@ -100,7 +100,7 @@ impl PackIndex {
 
     async fn refresh_now(&self) -> Result<(), Error> {
         let folder = Path::from(key::PACKS);
-        let objects: Vec<_> = self.objects.list(&folder, &folder).try_collect().await?;
+        let objects: Vec<_> = self.objects.list(&folder).try_collect().await?;
         let listed = objects.into_iter().filter_map(|object| Some((key::parse_version(&object.location)?, object)));
         let listed = BTreeMap::from_iter(listed);
         let new = {
@@ -133,7 +133,8 @@ impl PackIndex {
             Err(Error::Damaged { object, problem }) => {
                 tracing::warn!("{object} is damaged ({problem}): salvaging its records");
                 let pack = self.objects.read(&key).await?;
-                Ok(Pack { key, entries: format::salvage(&pack), damage: Some(problem) })
+                let ring = self.objects.ring_for(format::first_record(&pack)).await?;
+                Ok(Pack { key, entries: format::salvage(&ring, &pack), damage: Some(problem) })
             }
             Err(error) => Err(error),
         }
@@ -147,14 +148,16 @@ impl PackIndex {
             true => tail.slice(tail.len() - length as usize..),
             false => self.objects.read_range(key, bytes - length..bytes).await?,
         };
-        format::index(key, bytes, &index).map_err(damaged)
+        let ring = self.objects.ring_for(&index).await?;
+        format::index(&ring, key, bytes, &index).map_err(damaged)
     }
 
     /// Writes a pack durably and returns its size in bytes. Does not add the pack to this index; the next refresh does.
     pub(crate) async fn put(&self, records: Vec<Record>, space: Space) -> Result<u64, Error> {
         loop {
             let key = key::pack(Version::after(Version::NONE));
-            match self.objects.write(&key, format::encode(&key, records.clone()), space).await? {
+            let pack = format::encode(&*self.objects.ring().await?, &key, records.clone());
+            match self.objects.write_stored(&key, pack, space).await? {
                 PutOutcome::Created { bytes } => return Ok(bytes),
                 PutOutcome::AlreadyExists => {}
             }

@@ -123,7 +123,7 @@ impl Store {
 
     /// Lists all registers in a folder. Maps the key prefix of each to its generations, oldest first.
     pub(crate) async fn registers(&self, folder: &Path) -> Result<BTreeMap<String, Vec<ObjectMeta>>, Error> {
-        let objects = self.objects.list(folder, folder);
+        let objects = self.objects.list(folder);
         pin_mut!(objects);
         let mut registers = BTreeMap::<String, Vec<ObjectMeta>>::new();
         while let Some(object) = objects.try_next().await? {
