@@ -14,7 +14,7 @@
 //!   [`document_list`]: lists them.
 //! - `pack`: many small manifests in one object. [`register`]: names and labels, changed by compare-and-set.
 //! - [`upload_session`]: progress records of puts (writes of a document), from which an interrupted put is resumed.
-//! - `usage`: space by purpose. `gc`: mark and sweep. [`fsck`]: reads all objects, and reports and repairs damage.
+//! - `reencryption`: encrypts a store in place, and rotates or destroys its keys. `usage`: space by purpose. `gc`: mark and sweep. [`fsck`]: reads all objects, and reports and repairs damage.
 //! - [`cache`]: memory and Redis tiers for shards, and a memory cache of manifests.
 
 mod availability;
@@ -30,6 +30,7 @@ mod metrics;
 pub mod object;
 mod pack;
 mod payload;
+mod reencryption;
 pub mod register;
 pub mod shard;
 mod stores;
@@ -52,6 +53,7 @@ pub use self::object::backend::{BackendSettings, CloudSettings};
 use self::pack::group_commit::GroupCommit;
 pub use self::pack::group_commit::PutInProgress;
 use self::pack::index::PackIndex;
+pub use self::reencryption::{EncryptMode, EncryptProgress, KeyStatus, Rotation};
 use self::shard::ShardLatents;
 pub use self::stores::Stores;
 pub use self::usage::{References, Usage};

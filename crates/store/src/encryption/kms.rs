@@ -55,6 +55,8 @@ impl AwsKms {
             region.ok_or_else(|| KeyError::MasterKey("set AWS_REGION, or give the ARN of the key".to_owned()))?;
         let endpoint = variable(&ENDPOINT).unwrap_or_else(|| format!("https://kms.{region}.amazonaws.com"));
         let failed = |error: &dyn fmt::Display| KeyError::MasterKey(format!("AWS KMS: {error}"));
+        // Another part of the program may have installed a provider of TLS already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         // The S3 client finds the credentials. The bucket is never accessed.
         let known = variables
             .iter()
@@ -67,16 +69,15 @@ impl AwsKms {
     }
 
     async fn call(&self, action: &str, body: &Value) -> Result<Value, KeyError> {
-        let mut pause = PAUSE;
-        for attempt in 1.. {
+        let (mut attempt, mut pause) = (1, PAUSE);
+        loop {
             match self.attempt(action, body).await {
                 Err(Attempt::Transient(_)) if attempt < ATTEMPTS_MAX => tokio::time::sleep(pause).await,
                 Err(Attempt::Transient(problem) | Attempt::Refused(problem)) => return Err(KeyError::Kms(problem)),
                 Ok(answer) => return Ok(answer),
             }
-            pause *= 2;
+            (attempt, pause) = (attempt + 1, 2 * pause);
         }
-        unreachable!("the last attempt returns")
     }
 
     async fn attempt(&self, action: &str, body: &Value) -> Result<Value, Attempt> {
@@ -157,7 +158,6 @@ mod tests {
     use super::*;
 
     fn client(key: &str, variables: &[(&str, &str)]) -> Result<AwsKms, String> {
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let variables = variables.iter().map(|(name, value)| (name.to_string(), value.to_string()));
         AwsKms::new(key, &Vec::from_iter(variables), Duration::from_secs(1)).map_err(|error| error.to_string())
     }

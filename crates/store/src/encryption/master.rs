@@ -31,20 +31,23 @@ pub enum MasterKeySource {
     Secret(Secret),
     /// Id, ARN or alias of a key in AWS KMS.
     AwsKms(String),
+    /// A source that cannot be used, with the reason. The reason does not repeat the source, which may be a secret that
+    /// was given by mistake.
+    Invalid(String),
 }
 
 impl MasterKeySource {
     /// Parses `file:PATH`, `env:VARIABLE` or `aws-kms:KEY`. `variable` returns the value of an environment variable.
-    pub fn parse(typed: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
+    pub fn parse(typed: &str, variable: impl Fn(&str) -> Option<String>) -> Self {
         match typed.split_once(':') {
-            Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.into())),
-            Some(("env", name)) if !name.is_empty() => {
-                let value = variable(name).map(Zeroizing::new).ok_or_else(|| format!("{name} is not set"))?;
-                let secret = Secret::parse(value.as_bytes()).ok_or_else(|| format!("{name}: {CONTENT}"))?;
-                Ok(Self::Secret(secret))
-            }
-            Some(("aws-kms", key)) if !key.is_empty() => Ok(Self::AwsKms(key.to_owned())),
-            _ => Err(FORMS.to_owned()),
+            Some(("file", path)) if !path.is_empty() => Self::File(path.into()),
+            Some(("env", name)) if !name.is_empty() => match variable(name).map(Zeroizing::new) {
+                None => Self::Invalid(format!("{name} is not set")),
+                Some(value) => Secret::parse(value.as_bytes())
+                    .map_or_else(|| Self::Invalid(format!("{name}: {CONTENT}")), Self::Secret),
+            },
+            Some(("aws-kms", key)) if !key.is_empty() => Self::AwsKms(key.to_owned()),
+            _ => Self::Invalid(FORMS.to_owned()),
         }
     }
 }
@@ -81,6 +84,7 @@ impl MasterKeys {
                     Box::new(LocalKey::new(&secret.map_err(KeyError::MasterKey)?))
                 }
                 MasterKeySource::Secret(secret) => Box::new(LocalKey::new(secret)),
+                MasterKeySource::Invalid(problem) => return Err(KeyError::MasterKey(problem.clone())),
                 MasterKeySource::AwsKms(key) => Box::new(AwsKms::new(key, variables, timeout)?),
             })
         };
@@ -185,18 +189,18 @@ fn check_mode(_: &Path) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    fn parse(typed: &str) -> Result<MasterKeySource, String> {
+    fn parse(typed: &str) -> MasterKeySource {
         MasterKeySource::parse(typed, |name| (name == "KEY").then(|| "07".repeat(32)))
     }
 
     #[test]
     fn a_source_is_parsed_and_its_secret_not_printed() {
-        assert!(matches!(parse("file:/run/key"), Ok(MasterKeySource::File(path)) if path == Path::new("/run/key")));
-        assert!(matches!(parse("aws-kms:alias/c3"), Ok(MasterKeySource::AwsKms(key)) if key == "alias/c3"));
-        let printed = format!("{:?}", parse("env:KEY").unwrap());
+        assert!(matches!(parse("file:/run/key"), MasterKeySource::File(path) if path == Path::new("/run/key")));
+        assert!(matches!(parse("aws-kms:alias/c3"), MasterKeySource::AwsKms(key) if key == "alias/c3"));
+        let printed = format!("{:?}", parse("env:KEY"));
         assert!(!printed.contains("07"), "{printed}");
         for wrong in ["", "file:", "env:", "env:NO_SUCH", "aws-kms:", "vault:x", &"07".repeat(32)] {
-            let problem = parse(wrong).unwrap_err();
+            let MasterKeySource::Invalid(problem) = parse(wrong) else { panic!("{wrong}") };
             assert!(!problem.is_empty() && !problem.contains("0707"), "{problem}");
         }
     }

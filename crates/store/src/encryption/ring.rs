@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -201,6 +201,11 @@ impl KeyRing {
     pub(crate) async fn mark(&self, name: &str) -> Result<(), KeyError> {
         self.0.store.put(&path(name), Bytes::new().into()).await?;
         Ok(())
+    }
+
+    /// Returns the time when a key was written.
+    pub(crate) async fn written(&self, name: &str) -> Result<SystemTime, KeyError> {
+        Ok(self.0.store.head(&path(name)).await?.last_modified.into())
     }
 
     /// Deletes a key, or a mark.

@@ -3,14 +3,15 @@
 //!
 //! The functions block. Callers run them on tokio's thread pool for blocking work.
 
-use std::fs::{self, Metadata};
-use std::io::{self, ErrorKind};
+use std::fs::{self, File, Metadata};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use object_store::path::Path;
+use walkdir::WalkDir;
 
 use crate::Error;
 use crate::encryption::ring::Ring;
@@ -85,6 +86,39 @@ impl Folder {
         Walk::new(&self.root, folder, Arc::clone(ring))
     }
 
+    /// Replaces the content of the file at a path durably. Does nothing if the file does not exist: a concurrent delete
+    /// is not undone.
+    pub(crate) fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let file = self.root.join(path.as_ref());
+        // Has the name of a temporary file of `object_store`, so that garbage collection removes it after a crash.
+        let mut temporary = file.clone().into_os_string();
+        temporary.push(format!("#{}", fastrand::u64(..)));
+        let temporary = PathBuf::from(temporary);
+        let written = File::create_new(&temporary).and_then(|mut new| {
+            new.write_all(content)?;
+            new.sync_all()
+        });
+        let exchanged = written.and_then(|()| exchange(&temporary, &file));
+        fs::remove_file(&temporary)?;
+        match exchanged {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => File::open(file.parent().unwrap_or(&self.root))?.sync_all(),
+        }
+    }
+
+    /// Removes the empty subfolders of a folder, and the folder itself if it is empty then.
+    pub(crate) fn remove_empty(&self, folder: &Path) -> io::Result<()> {
+        let entries = WalkDir::new(self.root.join(folder.as_ref())).contents_first(true);
+        for entry in entries.into_iter().filter_map(Result::ok).filter(|entry| entry.file_type().is_dir()) {
+            match fs::remove_dir(entry.path()) {
+                Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
+                removed => drop(if_exists(removed)?),
+            }
+        }
+        Ok(())
+    }
+
     /// Removes temporary files that are older than both `grace` and [`WRITE_MAX`]. Returns their number and total
     /// bytes.
     pub(crate) fn remove_stale(&self, grace: Duration, ring: &Arc<Ring>) -> io::Result<(u64, u64)> {
@@ -112,6 +146,19 @@ impl Folder {
         }
         Ok(survey)
     }
+}
+
+/// Exchanges two files atomically. Fails if one of them does not exist.
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+fn exchange(one: &FsPath, other: &FsPath) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).map_err(io::Error::from)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+fn exchange(_: &FsPath, _: &FsPath) -> io::Result<()> {
+    Err(io::Error::new(ErrorKind::Unsupported, "this system cannot replace a file without undoing a concurrent delete"))
 }
 
 /// Returns whether a file was last modified at least `age` ago. Returns false if that time is in the future.
@@ -144,7 +191,7 @@ mod tests {
 
     fn write(path: PathBuf, age: Duration) -> PathBuf {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let file = fs::File::create(&path).unwrap();
+        let file = File::create(&path).unwrap();
         file.set_modified(SystemTime::now() - age).unwrap();
         path
     }

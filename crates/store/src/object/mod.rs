@@ -31,7 +31,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
 
 use crate::encryption::data_key::number_of;
 use crate::encryption::master::MasterKeys;
@@ -174,6 +174,11 @@ impl Objects {
         Self::new(store, folder, path, self.keys.masters().clone())
     }
 
+    /// Returns the backend, whose paths are not keys.
+    pub(crate) fn backend(&self) -> &dyn ObjectStore {
+        self.store.as_ref()
+    }
+
     /// Returns the key ring.
     pub(crate) fn keys(&self) -> &KeyRing {
         &self.keys
@@ -187,6 +192,11 @@ impl Objects {
         // If the store has vanished, no keys are created in its place.
         self.in_folder(Folder::check).await?;
         Ok(self.keys.load(RING_AGE_MAX).await?)
+    }
+
+    /// Returns the keys of the store as if it might have plain objects.
+    pub(crate) async fn ring_with_plain(&self) -> Result<Arc<Ring>, Error> {
+        Ok(Arc::new(self.ring().await?.with_plain()))
     }
 
     /// Returns keys that include the one with which these bytes of an object are encrypted, if they are.
@@ -356,6 +366,19 @@ impl Objects {
         Ok(())
     }
 
+    /// Replaces the stored bytes of an object, whose content stays the same. Changes nothing if the object was deleted,
+    /// or replaced by another program. `version` is that of the bytes to replace.
+    pub(crate) async fn replace(&self, path: &Path, object: Bytes, version: UpdateVersion) -> Result<(), Error> {
+        if self.folder.is_some() {
+            let path = path.clone();
+            return self.in_folder(move |folder| folder.replace(&path, &object).map_err(Error::from_io)).await;
+        }
+        match self.store.put_opts(path, object.into(), PutMode::Update(version).into()).await {
+            Ok(_) | Err(object_store::Error::NotFound { .. } | object_store::Error::Precondition { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Deletes an object durably. Succeeds if the object does not exist.
     pub(crate) async fn delete(&self, key: &ObjectKey) -> Result<(), Error> {
         let ring = self.ring().await?;
@@ -366,7 +389,8 @@ impl Objects {
         Ok(())
     }
 
-    async fn delete_in(&self, ring: &Ring, realm: Realm, key: &ObjectKey) -> Result<(), Error> {
+    /// Deletes the copy of an object in a realm durably. Succeeds if it does not exist.
+    pub(crate) async fn delete_in(&self, ring: &Ring, realm: Realm, key: &ObjectKey) -> Result<(), Error> {
         let path = ring.path(realm, key.path());
         match self.store.delete(&path).await {
             Ok(()) => {}
@@ -377,6 +401,11 @@ impl Objects {
             Some(folder) => sync_parent(folder.root().join(path.as_ref())).await,
             None => Ok(()),
         }
+    }
+
+    /// Removes the empty folders in a folder at a path of a local folder: their names may be those of plain objects.
+    pub(crate) async fn remove_empty(&self, path: &'static str) -> Result<(), Error> {
+        self.in_folder(move |folder| folder.remove_empty(&Path::from(path)).map_err(Error::from_io)).await
     }
 
     /// Fills the reserve of a local folder again if there is enough space.

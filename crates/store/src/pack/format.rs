@@ -142,6 +142,19 @@ pub(crate) fn first_record(pack: &[u8]) -> &[u8] {
     pack.get(LENGTH_BYTES..).unwrap_or_default()
 }
 
+/// Decrypts all records of a pack; `None` if a part of the pack is damaged.
+pub(crate) fn records(ring: &Ring, key: &ObjectKey, pack: &Bytes) -> Option<Vec<Record>> {
+    let size = pack.len() as u64;
+    let index_start = size - index_and_trailer(size, pack).ok()?;
+    let entries = index(ring, key, size, &pack.slice(index_start as usize..)).ok()?;
+    let records = entries.iter().map(|entry| {
+        let object = ring.open(pack.slice(entry.range.start as usize..entry.range.end as usize)).ok()?;
+        unseal(&key::manifest(entry.id, entry.version), object.clone()).ok()?;
+        Some(Record { id: entry.id, version: entry.version, object })
+    });
+    records.collect::<Option<Vec<_>>>().filter(|_| covers(&entries, index_start))
+}
+
 /// Returns whether `entries` contain every record of the pack. If so, the index of these entries and the trailer
 /// exactly fill the space after the last record.
 pub(crate) fn is_complete(pack: &[u8], entries: &[Entry]) -> bool {
