@@ -7,6 +7,7 @@
 //! The store contains no text. Objects are created and deleted, never changed: a change is a new object under a new
 //! version. Only fsck overwrites an object: it restores a damaged tombstone.
 //!
+//! - [`Stores`]: the stores of all tenants, which share a backend and nothing else.
 //! - [`object`]: keys, the checksummed envelope, backends, idempotent writes.
 //! - [`shard`], [`manifest`]: payloads of objects. `documents`: finds, writes and deletes documents.
 //!   [`document_list`]: lists them.
@@ -29,6 +30,7 @@ mod pack;
 mod payload;
 pub mod register;
 pub mod shard;
+mod stores;
 pub mod upload_session;
 mod usage;
 
@@ -48,6 +50,7 @@ use self::pack::group_commit::GroupCommit;
 pub use self::pack::group_commit::PutInProgress;
 use self::pack::index::PackIndex;
 use self::shard::ShardLatents;
+pub use self::stores::Stores;
 pub use self::usage::{References, Usage};
 
 /// The durable store. Several gateways may use the same backend concurrently.
@@ -91,10 +94,14 @@ impl Store {
     /// Opens a local folder, which is created if missing, or the object store at a URL. Fails if the store is not
     /// writable, but accepts a full store.
     pub async fn open(backend: impl Into<BackendSettings>) -> Result<Self, OpenError> {
-        let objects = Arc::new(Objects::open(&backend.into()).await?);
+        Ok(Self::new(Objects::open(&backend.into()).await?))
+    }
+
+    fn new(objects: Objects) -> Self {
+        let objects = Arc::new(objects);
         let packs = Arc::new(PackIndex::new(Arc::clone(&objects)));
         let group_commit = GroupCommit::start(Arc::clone(&objects), Arc::clone(&packs));
-        Ok(Self { pending_deletes: PendingDeletes::new(Arc::clone(&objects)), objects, packs, group_commit })
+        Self { pending_deletes: PendingDeletes::new(Arc::clone(&objects)), objects, packs, group_commit }
     }
 
     /// Measures all objects. Lists the whole store. Logs a warning if the number of foreign entries, which are not the

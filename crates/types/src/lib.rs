@@ -22,6 +22,7 @@ mod name;
 mod options;
 mod put;
 mod range;
+mod tenant;
 mod upload;
 mod window;
 
@@ -42,5 +43,6 @@ pub use name::{DocumentName, DocumentRef, Expected, Namespace, PutName};
 pub use options::{AutoBound, AutoRatio, Base, DecompressOptions, Prompt, RatioRange, WriteOptions};
 pub use put::{Progress, PutEvent, StageTimes, Stored, Upload};
 pub use range::{ByteRange, LineRange};
+pub use tenant::TenantId;
 pub use upload::UploadName;
 pub use window::{Window, WindowCorrections, WindowLatents};

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use c3_types::TenantId;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, Cmd, Pipeline, RedisError};
 use tokio::sync::mpsc;
@@ -39,15 +40,16 @@ pub(crate) enum Reply {
     Failed,
 }
 
-/// A cache of shards that gateways share.
+/// A tenant's cache of shards that gateways share.
 pub struct Redis {
+    tenant: TenantId,
     connection: ConnectionManager,
     cooldown: Arc<Cooldown>,
     writes: mpsc::Sender<(Bytes, Bytes)>,
 }
 
 impl Redis {
-    /// Creates a client that connects on first use. Fails if `url` is invalid. Entries expire after `ttl`, rounded down
+    /// Creates the client of the tenant `default`, which connects on first use. Fails if `url` is invalid. Entries expire after `ttl`, rounded down
     /// to whole seconds.
     pub fn new(url: &str, ttl: Duration) -> Result<Self, OpenError> {
         let wrong = |error: RedisError| OpenError::Redis(error.to_string());
@@ -62,7 +64,13 @@ impl Redis {
         let writer = Writer { connection: connection.clone(), cooldown: Arc::clone(&cooldown), ttl };
         // The task ends when the sender is dropped.
         tokio::spawn(writer.run(queued));
-        Ok(Self { connection, cooldown, writes })
+        Ok(Self { tenant: TenantId::default(), connection, cooldown, writes })
+    }
+
+    /// Returns the cache of another tenant, which shares the connection and nothing else.
+    pub fn of_tenant(&self, tenant: TenantId) -> Self {
+        let (connection, cooldown) = (self.connection.clone(), Arc::clone(&self.cooldown));
+        Self { tenant, connection, cooldown, writes: self.writes.clone() }
     }
 
     /// Reads a shard and checks its checksum.
@@ -70,7 +78,7 @@ impl Redis {
         if self.cooldown.is_active() {
             return Reply::Failed;
         }
-        let key = value::key(keys);
+        let key = value::key(&self.tenant, keys);
         let mut connection = self.connection.clone();
         let (get, start) = (Cmd::get(key.as_ref()), Instant::now());
         let result = timeout(READ_TIMEOUT, get.query_async::<Option<Bytes>>(&mut connection)).await;
@@ -87,7 +95,7 @@ impl Redis {
         if self.cooldown.is_active() {
             return;
         }
-        let key = value::key(keys);
+        let key = value::key(&self.tenant, keys);
         let value = value::seal(&key, shard);
         // Fails if the queue is full. Without the write, other gateways read this shard from the store.
         let _ = self.writes.try_send((key, value));

@@ -8,7 +8,7 @@
 //! Values are checked like all external input.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use c3_types::Window;
+use c3_types::{TenantId, Window};
 use prost::Message;
 
 use crate::object::key::ShardKeys;
@@ -25,9 +25,13 @@ struct Payload {
     windows: Vec<WindowPayload>,
 }
 
-/// Returns the key of a shard in Redis.
-pub(crate) fn key(keys: &ShardKeys) -> Bytes {
+/// Returns the key of a tenant's shard in Redis.
+pub(crate) fn key(tenant: &TenantId, keys: &ShardKeys) -> Bytes {
     let mut hasher = blake3::Hasher::new();
+    // Keys of the tenant `default` equal those that were written before there were tenants.
+    if !tenant.is_default() {
+        hasher.update(tenant.as_str().as_bytes()).update(&[0]);
+    }
     hasher.update(keys.latents.to_string().as_bytes()).update(&[0]);
     if let Some(corrections) = &keys.corrections {
         hasher.update(corrections.to_string().as_bytes());
@@ -108,7 +112,7 @@ pub(crate) mod tests {
     proptest! {
         #[test]
         fn a_shard_survives_a_round_trip(tokens in prop::collection::vec(1u32..2000, 0..6), verified: bool) {
-            let (key, shard) = (key(&keys(1, verified)), whole(&tokens, verified));
+            let (key, shard) = (key(&TenantId::default(), &keys(1, verified)), whole(&tokens, verified));
             let back = unseal(&key, &seal(&key, &shard));
             prop_assert_eq!(format!("{back:?}"), format!("{:?}", Some(shard)));
         }
@@ -121,7 +125,7 @@ pub(crate) mod tests {
 
     #[test]
     fn damaged_and_foreign_values_are_refused() {
-        let key_of = |number, verified| key(&keys(number, verified));
+        let key_of = |number, verified| key(&TenantId::default(), &keys(number, verified));
         let (here, value) = (key_of(1, true), seal(&key_of(1, true), &whole(&[40], true)));
         assert!(unseal(&here, &value).is_some());
         for other in [key_of(2, true), key_of(1, false)] {

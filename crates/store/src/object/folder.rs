@@ -6,6 +6,7 @@
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
 use std::path::{Path as FsPath, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -25,18 +26,25 @@ const WRITE_MAX: Duration = Duration::from_secs(600);
 /// Local folder of an open store.
 pub(crate) struct Folder {
     root: PathBuf,
-    /// `None` if the disk was full when the store was opened, so that no identity could be written.
-    identity: Option<Identity>,
-    reserve: Reserve,
+    /// `None` if the disk was full when the store was opened, so that no identity could be written. Tenants share the
+    /// identity of the store that contains them.
+    identity: Option<Arc<Identity>>,
+    reserve: Arc<Reserve>,
 }
 
 impl Folder {
     /// Opens the folder of a store. Fills the reserve if there is enough space.
     pub(crate) fn open(root: PathBuf, identity: Option<Bytes>) -> Self {
-        let identity = identity.map(|id| Identity::new(&root, id));
-        let folder = Self { identity, reserve: Reserve::new(&root), root };
+        let identity = identity.map(|id| Arc::new(Identity::new(&root, id)));
+        let folder = Self { identity, reserve: Arc::new(Reserve::new(&root)), root };
         folder.try_fill_reserve();
         folder
+    }
+
+    /// Returns the folder at a path below this one, with the identity and the reserve of this one. It need not exist.
+    pub(crate) fn below(&self, path: &Path) -> Self {
+        let (identity, reserve) = (self.identity.clone(), Arc::clone(&self.reserve));
+        Self { root: self.root.join(path.as_ref()), identity, reserve }
     }
 
     /// Returns the path of the folder.
@@ -46,7 +54,7 @@ impl Folder {
 
     /// Fails unless the folder still contains the store that was opened.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        self.identity.as_ref().map_or(Ok(()), Identity::check)
+        self.identity.as_ref().map_or(Ok(()), |identity| identity.check())
     }
 
     /// Fails if the disk is too full for a write that may not use the reserve.

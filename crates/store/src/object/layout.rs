@@ -12,6 +12,8 @@ use crate::object::version::Version;
 
 /// Folder of the store's files that are not objects: the store's identity, and the reserve of a local folder.
 pub(crate) const META: &str = "meta";
+/// Folder of the stores of all tenants but `default`, whose store is the root itself.
+pub(crate) const TENANTS: &str = "tenants";
 
 /// Meaning of a path below the root of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +22,7 @@ pub(crate) enum PathKind {
     Folder,
     /// An object.
     Object,
-    /// [`META`], or an entry in it.
+    /// [`META`] or [`TENANTS`], or an entry in it. Such entries are no objects of this store.
     Meta,
     /// A path that does not belong to the store.
     Foreign,
@@ -40,7 +42,7 @@ pub(crate) fn kind_of(path: &Path) -> PathKind {
         NAMES => (&[is_any, is_fan_out], is_name),
         PACKS | PENDING_DELETES => (&[], is_version),
         UPLOADS => (&[], is_upload),
-        META => return PathKind::Meta,
+        META | TENANTS => return PathKind::Meta,
         "" => return PathKind::Folder,
         _ => return PathKind::Foreign,
     };
@@ -155,6 +157,9 @@ mod tests {
             {
                 assert_eq!(kind_of(&Path::parse(&foreign).unwrap()), PathKind::Foreign, "{foreign}");
             }
+        }
+        for apart in ["meta/identity", "tenants", "tenants/acme/packs/1", "tenants/acme/mine"] {
+            assert_eq!(kind_of(&Path::from(apart)), PathKind::Meta, "{apart}");
         }
         let id = DocumentId::of(b"text").to_string();
         let elsewhere = if id.starts_with("00") { "01" } else { "00" };

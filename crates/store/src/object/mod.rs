@@ -11,7 +11,7 @@ mod folder;
 mod idempotent_write;
 mod identity;
 pub mod key;
-mod layout;
+pub(crate) mod layout;
 mod listing;
 mod reserve;
 pub mod version;
@@ -27,6 +27,7 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt, future, pin_mut};
 use object_store::path::Path;
+use object_store::prefix::PrefixStore;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
 use crate::availability::Unavailable;
@@ -116,6 +117,24 @@ impl Objects {
     pub(crate) async fn open(settings: &BackendSettings) -> Result<Self, OpenError> {
         let Backend { store, folder } = Backend::open(settings).await?;
         Ok(Self { store, folder: folder.map(Arc::new), foreign_warned: AtomicU64::new(0) })
+    }
+
+    /// Returns the objects below a path. They share the backend, and the identity of a local folder, with these.
+    pub(crate) fn below(&self, path: Path) -> Self {
+        let folder = self.folder.as_ref().map(|folder| Arc::new(folder.below(&path)));
+        let store: Arc<dyn ObjectStore> = match path.is_root() {
+            true => Arc::clone(&self.store),
+            false => Arc::new(PrefixStore::new(Arc::clone(&self.store), path)),
+        };
+        Self { store, folder, foreign_warned: AtomicU64::new(0) }
+    }
+
+    /// Returns the names of the folders in a folder that contain objects or, in a local folder, anything at all.
+    pub(crate) async fn subfolder_names(&self, folder: &str) -> Result<Vec<String>, Error> {
+        let listed = self.store.list_with_delimiter(Some(&Path::from(folder))).await?;
+        self.in_folder(Folder::check).await?;
+        let names = listed.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned));
+        Ok(names.collect())
     }
 
     /// Returns the root of the local folder; `None` for a cloud.
