@@ -12,6 +12,7 @@ use clap::builder::BoolishValueParser;
 use etcetera::app_strategy::choose_native_strategy;
 use etcetera::{AppStrategy, AppStrategyArgs};
 
+use crate::access::AccessArgs;
 use crate::error::StartError;
 
 const DEFAULT_COMPRESSOR: &str = "http://127.0.0.1:7301";
@@ -108,6 +109,9 @@ pub struct Config {
     /// all [default: none]
     #[arg(long, env = "C3_CORS_ORIGINS", value_name = "ORIGIN", value_delimiter = ',')]
     pub cors_origins: Vec<String>,
+    /// Settings of access control.
+    #[command(flatten)]
+    pub access: AccessArgs,
     /// Settings that every server has.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -149,6 +153,7 @@ impl Default for Config {
             gc_grace: TimeSpan::from_secs(3600),
             allowed_hosts: Vec::new(),
             cors_origins: Vec::new(),
+            access: AccessArgs::default(),
             server: ServerArgs::default(),
         }
     }

@@ -7,6 +7,7 @@ mod decompress;
 mod fsck;
 mod gc;
 mod get;
+mod key;
 mod label;
 mod latents;
 mod ls;
@@ -19,6 +20,7 @@ mod rm;
 mod roundtrip;
 pub(crate) mod serve;
 mod stat;
+mod tenant;
 mod uploads;
 
 use clap::Subcommand;
@@ -96,6 +98,16 @@ pub(crate) enum ClientCommand {
     /// List the nodes of a gateway and the state of each
     #[command(after_help = NODES_HELP)]
     Nodes(nodes::NodesArgs),
+    /// Create, list and revoke the API keys of gateways
+    ///
+    /// The keys are in the access file of the gateways, which read it again within a second. No gateway is called.
+    #[command(subcommand, after_help = KEY_EXAMPLES)]
+    Key(key::KeyCommand),
+    /// Create and list tenants, and set their quotas
+    ///
+    /// The tenants are in the access file of the gateways, which read it again within a second. No gateway is called.
+    #[command(subcommand, after_help = TENANT_EXAMPLES)]
+    Tenant(tenant::TenantCommand),
     /// Store texts, read them back and compare every byte
     ///
     /// Without --gateway, servers run inside this process and nothing is kept. With --gateway, documents stay stored.
@@ -148,6 +160,17 @@ const NODES_HELP: &str = "\
 Exit codes with --check: 0 if each stage (compressor, decoder) has a ready node, 1 if a stage has no ready node or
 if no gateway answers.";
 
+const KEY_EXAMPLES: &str = "\
+Examples:
+  c3 key create --access access.json --tenant acme --scope read --scope write > key
+  c3 key create --access access.json --scope admin --expires 30d
+  c3 key revoke --access access.json 0123456789";
+
+const TENANT_EXAMPLES: &str = "\
+Examples:
+  c3 tenant create --access access.json acme --requests-per-minute 600 --stored-size-max 10GiB
+  c3 tenant set --access access.json acme --requests-per-minute none --cache-weight 3";
+
 const BENCH_EXAMPLES: &str = "\
 Examples:
   c3 bench book.txt --op get --clients 16
@@ -188,6 +211,8 @@ impl ClientCommand {
             Self::Latents(_) => "c3 latents",
             Self::PutLatents(_) => "c3 put-latents",
             Self::Nodes(_) => "c3 nodes",
+            Self::Key(_) => "c3 key",
+            Self::Tenant(_) => "c3 tenant",
             Self::Roundtrip(_) => "c3 roundtrip",
             Self::Bench(_) => "c3 bench",
             Self::Compress(_) => "c3 compress",
@@ -212,6 +237,8 @@ impl ClientCommand {
             Self::Latents(args) => latents::run(args).await,
             Self::PutLatents(args) => put_latents::run(args).await,
             Self::Nodes(args) => nodes::run(args).await,
+            Self::Key(command) => key::run(command),
+            Self::Tenant(command) => tenant::run(command),
             Self::Roundtrip(args) => roundtrip::run(*args).await,
             Self::Bench(args) => bench::run(*args).await,
             Self::Compress(args) => compress::run(args).await,

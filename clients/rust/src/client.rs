@@ -16,6 +16,7 @@ use futures::stream::{self, BoxStream, Stream, StreamExt};
 use tokio::io::AsyncRead;
 use tonic::{Request, Response, Status};
 
+use crate::credentials::ApiKey;
 use crate::error::Error;
 use crate::retry::{Gateway, Gateways, Timeouts};
 use crate::streams::{DocumentLatents, Put, ResponseStream, Text};
@@ -45,7 +46,13 @@ impl Client {
 
     /// Connects like [`Client::connect`], but with the given time limits.
     pub async fn connect_with(url: &str, timeouts: Timeouts) -> Result<Self, Error> {
-        Ok(Self { gateways: Arc::new(Gateways::connect(url, timeouts).await?) })
+        Self::connect_as(url, timeouts, None).await
+    }
+
+    /// Connects like [`Client::connect_with`], and sends an API key with each call. Fails if the key would be sent
+    /// unencrypted to another machine.
+    pub async fn connect_as(url: &str, timeouts: Timeouts, api_key: Option<ApiKey>) -> Result<Self, Error> {
+        Ok(Self { gateways: Arc::new(Gateways::connect(url, timeouts, api_key).await?) })
     }
 
     /// Returns the gateway that calls currently go to.
