@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use c3_client::{ApiKey, Client, Stage, Timeouts};
+use c3_client::{ApiKey, Client, ClientOptions, Stage};
 use c3_proto::FromWire;
 use c3_types::Description;
 use clap::builder::BoolishValueParser;
@@ -62,7 +62,8 @@ impl RemoteArgs {
     }
 
     pub(crate) async fn connect(&self) -> Result<Client, CliError> {
-        Ok(Client::connect_as(self.url(), Timeouts::default(), self.api_key()?).await?)
+        let options = ClientOptions { api_key: self.api_key()?, ..ClientOptions::default() };
+        Ok(Client::connect_with(self.url(), &options).await?)
     }
 
     /// Connects for calls that need nodes of these stages. While one of them has no ready node, a notice says so, see

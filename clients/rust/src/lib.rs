@@ -4,7 +4,7 @@
 //! client reads a text only as fast as the gateway accepts it, and receives only as fast as the caller polls. Dropping
 //! the future or stream of a call cancels the call on the gateway and on its nodes.
 //!
-//! [`Client::connect_as`] sends an API key with each call, to a gateway with access control.
+//! [`Client::connect_with`] takes an API key for gateways with access control.
 //!
 //! Every call carries the current tracing span as W3C trace context. These calls retry: `put_text`, `put_with_retries`,
 //! and those that read documents, latents, names, labels, lists, totals, uploads or nodes. A retry goes to the next
@@ -45,5 +45,5 @@ pub use client::{Client, UnreadyStages};
 pub use credentials::ApiKey;
 pub use error::{Error, RetryRequest};
 pub use names::{Listed, ListedName};
-pub use retry::Timeouts;
+pub use retry::{ClientOptions, Timeouts};
 pub use streams::{DocumentLatents, Put, Text};

@@ -48,6 +48,16 @@ impl Default for Timeouts {
     }
 }
 
+/// Settings of a client.
+#[derive(Clone, Debug, Default)]
+pub struct ClientOptions {
+    /// Time limits.
+    pub timeouts: Timeouts,
+    /// API key or token that is sent with each call. Connecting fails if it would be sent unencrypted to another
+    /// machine.
+    pub api_key: Option<ApiKey>,
+}
+
 /// Gateways over one store. Any gateway can serve any call.
 #[derive(Debug)]
 pub(crate) struct Gateways {
@@ -59,13 +69,12 @@ pub(crate) struct Gateways {
 
 impl Gateways {
     /// Connects to the gateways at `urls`, separated by commas. Fails if no gateway answers or a URL is invalid.
-    /// The API key is sent only to addresses to which it may be sent.
-    pub(crate) async fn connect(urls: &str, timeouts: Timeouts, api_key: Option<ApiKey>) -> Result<Self, Error> {
+    pub(crate) async fn connect(urls: &str, options: &ClientOptions) -> Result<Self, Error> {
         let (mut all, mut first_error) = (Vec::new(), None);
         let mut first_connected = None;
         for (number, url) in urls.split(',').enumerate() {
-            let endpoint = endpoint(url, timeouts)?;
-            api_key.as_ref().map_or(Ok(()), |key| key.check(endpoint.uri()))?;
+            let endpoint = endpoint(url, options.timeouts)?;
+            options.api_key.as_ref().map_or(Ok(()), |key| key.check(url))?;
             let channel = match endpoint.connect().await {
                 Ok(channel) => {
                     first_connected = first_connected.or(Some(number));
@@ -77,13 +86,13 @@ impl Gateways {
                     endpoint.connect_lazy()
                 }
             };
-            let gateway = GatewayClient::with_interceptor(channel, CallMetadata::new(api_key.clone()))
+            let gateway = GatewayClient::with_interceptor(channel, CallMetadata::new(options.api_key.clone()))
                 .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(limits::MESSAGE_BYTES_MAX);
             all.push(gateway);
         }
         match (first_connected, first_error) {
-            (Some(first), _) => Ok(Self { all, current: AtomicUsize::new(first), timeouts }),
+            (Some(first), _) => Ok(Self { all, current: AtomicUsize::new(first), timeouts: options.timeouts }),
             (None, Some(error)) => Err(error),
             (None, None) => Err(Error::Url { url: urls.to_owned() }),
         }

@@ -10,7 +10,7 @@ use c3_server::access::{Scope, Scopes};
 use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use ring::rand::SystemRandom;
-use ring::signature::Ed25519KeyPair;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -115,10 +115,11 @@ impl Issuer {
 
     /// Signs later tokens with a new key. The last two keys stay published.
     pub fn rotate(&self) -> Result<()> {
-        let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| anyhow!("no key"))?;
+        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new());
+        let document = document.map_err(|_| anyhow!("no key"))?;
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         let id = format!("{:032x}", fastrand::u128(..));
-        keys.insert(0, (id, EncodingKey::from_ed_der(document.as_ref())));
+        keys.insert(0, (id, EncodingKey::from_ec_der(document.as_ref())));
         keys.truncate(2);
         Ok(())
     }
@@ -127,7 +128,7 @@ impl Issuer {
     pub fn token(&self, audience: &str, tenant: &str, scopes: &str) -> Result<String> {
         let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         let (id, key) = &keys[0];
-        let mut header = Header::new(Algorithm::EdDSA);
+        let mut header = Header::new(Algorithm::ES256);
         header.kid = Some(id.clone());
         let expires = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs() + TOKEN_SECONDS;
         let claims = json!({
@@ -139,7 +140,7 @@ impl Issuer {
 
 fn published(keys: &[(String, EncodingKey)]) -> String {
     let keys = keys.iter().filter_map(|(id, key)| {
-        let mut jwk = Jwk::from_encoding_key(key, Algorithm::EdDSA).ok()?;
+        let mut jwk = Jwk::from_encoding_key(key, Algorithm::ES256).ok()?;
         jwk.common.key_id = Some(id.clone());
         Some(jwk)
     });

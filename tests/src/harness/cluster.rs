@@ -175,6 +175,14 @@ impl Cluster {
         GatewayApi::with_key(&self.gateway, self.spec.api_key.as_deref())
     }
 
+    /// Returns the sum of a metric of the gateway, as [`Process::metric`] does. Uses [`ClusterSpec::api_key`].
+    pub async fn gateway_metric(&self, name: &str, labels: &str) -> Result<f64> {
+        match &self.spec.api_key {
+            Some(key) => self.gateway.metric_with_key(key, name, labels).await,
+            None => self.gateway.metric(name, labels).await,
+        }
+    }
+
     /// Returns the default folder of the gateway's store, which the gateway uses unless [`ClusterSpec::data`] is set.
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")

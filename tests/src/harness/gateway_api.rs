@@ -59,7 +59,12 @@ impl GatewayApi {
 
     /// Creates a client that connects on first use and sends an API key or token, if any, with each call.
     pub fn with_key(gateway: &Process, key: Option<&str>) -> anyhow::Result<Self> {
-        let client = GatewayClient::with_interceptor(gateway.channel()?, Bearer::new(key)?);
+        Self::over(gateway.channel()?, key)
+    }
+
+    /// Creates a client that sends an API key or token, if any, with each call over a connection.
+    pub fn over(channel: Channel, key: Option<&str>) -> anyhow::Result<Self> {
+        let client = GatewayClient::with_interceptor(channel, Bearer::new(key)?);
         Ok(Self(client.max_decoding_message_size(limits::MESSAGE_BYTES_MAX)))
     }
 

@@ -3,6 +3,8 @@ use std::sync::Mutex;
 use c3_server::access::Scopes;
 use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -125,7 +127,7 @@ impl Issuer {
                 } else {
                     fetches.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
                     let jwk = |(id, key): &(String, EncodingKey)| {
-                        let mut jwk = Jwk::from_encoding_key(key, Algorithm::EdDSA).unwrap();
+                        let mut jwk = Jwk::from_encoding_key(key, Algorithm::ES256).unwrap();
                         jwk.common.key_id = Some(id.clone());
                         jwk
                     };
@@ -142,14 +144,14 @@ impl Issuer {
 
     /// Publishes a new key in place of the old ones.
     fn rotate(&self, id: &str) {
-        let document = ring::signature::Ed25519KeyPair::generate_pkcs8(&ring::rand::SystemRandom::new()).unwrap();
-        *self.keys.lock().unwrap() = vec![(id.to_owned(), EncodingKey::from_ed_der(document.as_ref()))];
+        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).unwrap();
+        *self.keys.lock().unwrap() = vec![(id.to_owned(), EncodingKey::from_ec_der(document.as_ref()))];
     }
 
     fn token(&self, change: impl FnOnce(&mut Header, &mut Value)) -> HeaderMap {
         let keys = self.keys.lock().unwrap();
         let (id, key) = &keys[0];
-        let mut header = Header::new(Algorithm::EdDSA);
+        let mut header = Header::new(Algorithm::ES256);
         header.kid = Some(id.clone());
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
         let mut claims = json!({
