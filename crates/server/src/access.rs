@@ -106,15 +106,6 @@ pub enum Requirement {
     Scope(Scope),
 }
 
-impl Requirement {
-    fn is_met_by(self, identity: &Identity) -> bool {
-        match self {
-            Self::Open | Self::Key => true,
-            Self::Scope(scope) => identity.scopes.contains(scope),
-        }
-    }
-}
-
 /// Identity that credentials prove.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -224,30 +215,24 @@ impl fmt::Debug for Access {
 }
 
 impl Access {
-    /// Authenticates a call and checks the scope. `None`: the method is open.
-    pub(crate) fn authorize(
+    /// Fails unless an identity meets a requirement. `None`, that of a method without an entry, is met by nobody.
+    pub(crate) fn check_scope(
         &self,
-        headers: &HeaderMap,
+        identity: &Identity,
         requirement: Option<Requirement>,
-    ) -> Result<Option<Identity>, (Denied, Option<Identity>)> {
-        if requirement == Some(Requirement::Open) {
-            return Ok(None);
-        }
-        let identity = self.control.authenticate(headers).map_err(|denied| (denied, None))?;
-        if requirement.is_some_and(|required| required.is_met_by(&identity)) {
-            return Ok(Some(identity));
-        }
-        let scope = match requirement {
-            Some(Requirement::Scope(scope)) => Some(scope),
-            _ => None,
-        };
-        let message = match scope {
-            Some(scope) => format!("this call needs the scope {scope}: use a key that has it"),
-            None => "this call is open to no key".to_owned(),
+        headers: &HeaderMap,
+    ) -> Result<(), Denied> {
+        let (scope, message) = match requirement {
+            Some(Requirement::Open | Requirement::Key) => return Ok(()),
+            Some(Requirement::Scope(scope)) if identity.scopes.contains(scope) => return Ok(()),
+            Some(Requirement::Scope(scope)) => {
+                (Some(scope), format!("this call needs the scope {scope}: use a key that has it"))
+            }
+            None => (None, "this call is open to no key: see /docs for the calls that are".to_owned()),
         };
         let challenge = self.control.challenge(headers, Some("insufficient_scope"), scope);
         let headers = vec![(header::WWW_AUTHENTICATE, challenge)];
-        Err((Denied { kind: ErrorKind::PermissionDenied, message, headers }, Some(identity)))
+        Err(Denied { kind: ErrorKind::PermissionDenied, message, headers })
     }
 }
 
@@ -261,9 +246,11 @@ pub(crate) async fn require(
     if let Some(prepared) = access.control.prepare(request.headers()) {
         prepared.await;
     }
-    match access.authorize(request.headers(), Some(requirement)) {
-        Ok(_) => next.run(request).await,
-        Err((denied, _)) => denied.response(Protocol::of(request.headers())),
+    let checked = access.control.authenticate(request.headers());
+    let checked = checked.and_then(|identity| access.check_scope(&identity, Some(requirement), request.headers()));
+    match checked {
+        Ok(()) => next.run(request).await,
+        Err(denied) => denied.response(Protocol::of(request.headers())),
     }
 }
 

@@ -180,10 +180,6 @@ impl Call {
         self.caller = Some(caller);
     }
 
-    pub(crate) fn caller(&self) -> Option<&Arc<Caller>> {
-        self.caller.as_ref()
-    }
-
     /// Holds a share of the tenant's quotas until the call ends.
     pub(crate) fn set_lease(&mut self, lease: Lease) {
         self.lease = Some(lease);

@@ -145,42 +145,41 @@ impl CallLayer {
         Ok(self.admission.admit(request)?)
     }
 
-    /// Puts the caller into the request. Without access control, it is [`Identity::anonymous`].
+    /// Puts the caller into the request, unless its method is open. Without access control, the caller is
+    /// [`Identity::anonymous`].
     fn authorize(&self, call: &mut Call, request: &mut Request) -> Result<(), Denied> {
-        let identity = match &self.access {
-            None => Some(Identity::anonymous()),
+        let caller = match &self.access {
+            None => Some(Arc::new(Caller::new(Identity::anonymous()))),
             // The browser sends no credentials with the request that asks whether a page may call.
             Some(_) if request.method() == Method::OPTIONS => None,
-            Some(access) => {
-                let is_served = request.extensions().get::<MatchedPath>().is_some();
-                let requirement = match is_served {
-                    true => (access.requirement)(&call.required_method(request)),
-                    // Answers with "not found", but only to callers with credentials.
-                    false => Some(Requirement::Key),
-                };
-                call.audit_to(access, requirement, request);
-                match access.authorize(request.headers(), requirement) {
-                    Ok(None) => None,
-                    Ok(Some(identity)) => {
-                        call.set_caller(Arc::new(Caller::new(identity.clone())));
-                        call.set_lease(access.control.begin(&identity)?);
-                        Some(identity)
-                    }
-                    Err((denied, identity)) => {
-                        if let Some(identity) = identity {
-                            call.set_caller(Arc::new(Caller::new(identity)));
-                        }
-                        return Err(denied);
-                    }
-                }
-            }
+            Some(access) => authenticate(access, call, request)?,
         };
-        if let Some(identity) = identity {
-            let caller = call.caller().cloned().unwrap_or_else(|| Arc::new(Caller::new(identity)));
+        if let Some(caller) = caller {
             request.extensions_mut().insert(caller);
         }
         Ok(())
     }
+}
+
+/// Checks credentials, scope and quotas. Returns `None` if the method is open.
+fn authenticate(access: &Access, call: &mut Call, request: &Request) -> Result<Option<Arc<Caller>>, Denied> {
+    let is_served = request.extensions().get::<MatchedPath>().is_some();
+    let requirement = match is_served {
+        true => (access.requirement)(&call.required_method(request)),
+        // Answers with "not found", but only to callers with credentials.
+        false => Some(Requirement::Key),
+    };
+    if requirement == Some(Requirement::Open) {
+        return Ok(None);
+    }
+    let identity = access.control.authenticate(request.headers())?;
+    let caller = Arc::new(Caller::new(identity));
+    // From here on, the call counts as one of the caller, also if it is refused.
+    call.audit_to(access, requirement, request);
+    call.set_caller(Arc::clone(&caller));
+    access.check_scope(&caller.identity, requirement, request.headers())?;
+    call.set_lease(access.control.begin(&caller.identity)?);
+    Ok(Some(caller))
 }
 
 /// Returns whether the request matched the route of a gRPC service. Such a route would answer an HTTP request with
