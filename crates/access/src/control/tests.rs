@@ -180,6 +180,9 @@ async fn check(control: &Control, headers: &HeaderMap) -> Result<Identity, Denie
     control.authenticate(headers)
 }
 
+/// Changes a valid token. The number is the current time in seconds since 1970.
+type Change = fn(&mut Header, &mut Value, u64);
+
 #[tokio::test]
 async fn tokens_are_checked_in_every_respect() {
     let issuer = Issuer::start().await;
@@ -191,7 +194,7 @@ async fn tokens_are_checked_in_every_respect() {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     // Within the tolerated clock skew.
     check(&control, &issuer.token(|_, claims| claims["exp"] = (now - 30).into())).await.unwrap();
-    let wrong: [(&str, fn(&mut Header, &mut Value, u64)); 11] = [
+    let wrong: [(&str, Change); 11] = [
         ("expired", |_, claims, now| claims["exp"] = (now - 90).into()),
         ("not valid yet", |_, claims, now| claims["nbf"] = (now + 90).into()),
         ("other audience", |_, claims, _| claims["aud"] = "other".into()),
