@@ -13,7 +13,7 @@ use crate::commands::{Command, serve};
 use crate::error::CliError;
 
 /// Clap's ids of the flags that all commands except `serve` accept.
-const CLIENT_FLAGS: [&str; 2] = ["gateway", "json"];
+const CLIENT_FLAGS: [&str; 4] = ["gateway", "api_key_file", "api_key_over_http", "json"];
 /// Clap's id of `--log`, the telemetry flag whose default depends on the command.
 const LOG_FLAG: &str = "log";
 
@@ -106,7 +106,7 @@ fn refuse_client_flags_of_serve(matches: &ArgMatches) -> Result<(), clap::Error>
     let Some(serve) = matches.subcommand_matches("serve") else { return Ok(()) };
     let is_given = |flag: &&str| serve.value_source(flag) == Some(ValueSource::CommandLine);
     CLIENT_FLAGS.into_iter().find(is_given).map_or(Ok(()), |flag| {
-        let message = format!("`c3 serve` starts a gateway and calls none: remove --{flag}");
+        let message = format!("`c3 serve` starts a gateway and calls none: remove --{}", flag.replace('_', "-"));
         Err(command().error(ErrorKind::ArgumentConflict, message))
     })
 }

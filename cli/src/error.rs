@@ -92,7 +92,7 @@ impl From<c3_client::Error> for CliError {
     fn from(error: c3_client::Error) -> Self {
         let message = error.to_string();
         match error {
-            c3_client::Error::Url { .. } => Self::Usage(message),
+            c3_client::Error::Url { .. } | c3_client::Error::ApiKey(_) => Self::Usage(message),
             c3_client::Error::Read(_) => Self::Content(message),
             c3_client::Error::Call { code: Code::InvalidArgument | Code::OutOfRange, .. } => {
                 let field = message.split([':', '.']).next().unwrap_or_default();

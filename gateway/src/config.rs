@@ -6,12 +6,13 @@ use c3_routing::RoutingConfig;
 use c3_server::ServerArgs;
 use c3_server::units::{Size, TimeSpan};
 use c3_store::cache::Redis;
-use c3_store::{BackendSettings, CloudSettings, OpenError};
+use c3_store::{BackendSettings, CloudSettings, MasterKeySource, OpenError};
 use c3_types::LatentCodec;
 use clap::builder::BoolishValueParser;
 use etcetera::app_strategy::choose_native_strategy;
 use etcetera::{AppStrategy, AppStrategyArgs};
 
+use crate::access::AccessArgs;
 use crate::error::StartError;
 
 const DEFAULT_COMPRESSOR: &str = "http://127.0.0.1:7301";
@@ -48,6 +49,11 @@ pub struct Config {
     #[arg(long, env = "C3_STORE_REQUESTS_MAX", value_name = "REQUESTS",
         default_value_t = Self::default().store_requests_max)]
     pub store_requests_max: usize,
+    /// Master key that encrypts the store: file:PATH, env:VARIABLE or aws-kms:KEY; repeatable. The first one is used
+    /// for new keys, the others open keys that they have wrapped [default: none, the store is not encrypted]
+    #[arg(long = "master-key", env = "C3_MASTER_KEY", value_name = "SOURCE", value_delimiter = ',',
+        value_parser = master_key, hide_env_values = true)]
+    pub master_keys: Vec<MasterKeySource>,
     /// Environment variables that configure object stores, including credentials. See [`Config::with_cloud`].
     #[arg(skip)]
     pub cloud: CloudSettings,
@@ -108,6 +114,9 @@ pub struct Config {
     /// all [default: none]
     #[arg(long, env = "C3_CORS_ORIGINS", value_name = "ORIGIN", value_delimiter = ',')]
     pub cors_origins: Vec<String>,
+    /// Settings of access control.
+    #[command(flatten)]
+    pub access: AccessArgs,
     /// Settings that every server has.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -124,6 +133,7 @@ impl Default for Config {
             // Not longer than clients wait for a response by default.
             store_retry_timeout: TimeSpan::from_secs(30),
             store_requests_max: 64,
+            master_keys: Vec::new(),
             cloud: CloudSettings::default(),
             document_size_max: Size::mib(256),
             // In all measurements, other kernels or batch shapes changed a margin by at most 1.6 logits.
@@ -149,9 +159,16 @@ impl Default for Config {
             gc_grace: TimeSpan::from_secs(3600),
             allowed_hosts: Vec::new(),
             cors_origins: Vec::new(),
+            access: AccessArgs::default(),
             server: ServerArgs::default(),
         }
     }
+}
+
+/// Parses the value of `--master-key`. An unusable value is refused when the store is opened, with a message that does
+/// not repeat it: it may be the key itself.
+pub fn master_key(typed: &str) -> Result<MasterKeySource, String> {
+    Ok(MasterKeySource::parse(typed, |name| std::env::var(name).ok()))
 }
 
 /// Returns this platform's folder for application data, or `./c3-data` if no home folder is known.
@@ -203,6 +220,7 @@ impl Config {
             timeout: self.store_timeout.0,
             retry_timeout: self.store_retry_timeout.0,
             requests_max: self.store_requests_max,
+            master_keys: self.master_keys.clone(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::mem::{Discriminant, discriminant};
 
+use c3_access::quota::QuotaExceeded;
 use c3_routing::Error as RoutingError;
 use c3_server::throttle::Throttle;
 use c3_server::{ErrorKind, Problem, ServiceError};
@@ -32,6 +33,9 @@ pub enum StartError {
     /// The store or the shared cache cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The access file or the settings for tokens are wrong.
+    #[error(transparent)]
+    Access(#[from] c3_access::StartError),
     /// The nodes cannot be watched.
     #[error(transparent)]
     Routing(#[from] c3_routing::StartError),
@@ -126,6 +130,9 @@ pub(crate) enum Error {
     /// The store is unavailable at the moment.
     #[error(transparent)]
     Store(Unavailable),
+    /// A quota of the tenant is used up.
+    #[error(transparent)]
+    Quota(#[from] QuotaExceeded),
     /// An error of the gateway itself.
     #[error("{0}")]
     Internal(String),
@@ -168,6 +175,7 @@ impl ServiceError for Error {
                 ErrorKind::Overloaded { retry_after_ms: NO_DESCRIPTOR_RETRY_AFTER_MS }
             }
             Self::Store(_) => ErrorKind::Unavailable,
+            Self::Quota(exceeded) => exceeded.kind(),
             Self::Internal(_) => ErrorKind::Internal,
         }
     }

@@ -12,6 +12,7 @@
 //! All durable state is in the store. Neither the store nor the caches contain text. The gateway does not depend on the
 //! neural network that the nodes run: it treats latents as bytes with a shape.
 
+mod access;
 mod api;
 mod config;
 mod documents;
@@ -23,6 +24,7 @@ mod read;
 mod single_flight;
 mod spawn;
 mod state;
+mod tenants;
 #[cfg(test)]
 mod test_data;
 
@@ -31,20 +33,18 @@ use std::sync::Arc;
 use c3_routing::Router;
 use c3_server::principal::PrincipalSource;
 use c3_server::{Readiness, Server, StageHealth, WebAccess, serve};
-use c3_store::Store;
-use c3_store::cache::{ManifestCache, ShardCache};
+use c3_store::Stores;
 use c3_types::Stage;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-pub use config::Config;
+pub use access::AccessArgs;
+pub use config::{Config, master_key};
 pub use error::StartError;
 
 use crate::metrics::Metrics;
-use crate::name_lists::name_lists;
-use crate::single_flight::SingleFlight;
-use crate::state::Gateway;
+use crate::tenants::{SharedParts, Tenants};
 
 /// Name of the gateway in logs, metrics and traces.
 pub const ROLE: &str = "gateway";
@@ -54,41 +54,34 @@ pub const ROLE: &str = "gateway";
 const HEALTH_SERVICES: [(&str, &[Stage]); 2] =
     [("c3.v1.Gateway/write", &Stage::ALL), ("c3.v1.Gateway/read", &[Stage::Decoder])];
 
-/// The cache of manifests gets the configured cache memory divided by this number; the cache of shards gets the rest.
-const MANIFEST_CACHE_DIVISOR: u64 = 8;
-
 /// Serves until `shutdown` is cancelled. Then waits for the calls in flight, at most for the drain timeout.
 pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> Result<(), StartError> {
     config.check()?;
-    let store = Store::open(config.backend()).await?;
+    let stores = Stores::open(config.backend()).await?;
+    let (control, access) = config.access.start()?.unzip();
     // Discovery and health checks of nodes continue during the drain, because calls in flight still need nodes.
     let stop_watching = CancellationToken::new();
     let _stop_watching = stop_watching.clone().drop_guard();
-    let store_metrics = c3_store::Metrics::new(&c3_server::metrics::meter(), ROLE);
-    let manifest_bytes = config.cache_size.0 / MANIFEST_CACHE_DIVISOR;
-    let gateway = Arc::new(Gateway {
-        cache: ShardCache::new(config.cache_size.0 - manifest_bytes, config.redis()?, store_metrics.clone()),
-        manifests: ManifestCache::new(manifest_bytes),
-        name_lists: name_lists(),
+    let tenants = Arc::new(Tenants::new(SharedParts {
         router: Router::start(config.routing(), ROLE, &stop_watching)?,
-        shard_writes: SingleFlight::new(),
-        window_reads: SingleFlight::new(),
-        store,
-        metrics: Metrics::new(store_metrics),
+        redis: config.redis()?,
+        metrics: Metrics::new(c3_store::Metrics::new(&c3_server::metrics::meter(), ROLE)),
         config: config.clone(),
-        gc_lock: tokio::sync::Mutex::default(),
-    });
-    // The task is aborted when the server stops. This is safe: garbage collection may be interrupted at any point.
-    let maintenance = Arc::clone(&gateway).maintain(config.gc_interval.0);
+        control,
+        stores,
+    }));
+    // The tasks are aborted when the server stops. This is safe: garbage collection may be interrupted at any point.
+    let maintenance = Arc::clone(&tenants).maintain(config.gc_interval.0);
     let _maintenance = AbortOnDropHandle::new(tokio::spawn(maintenance));
+    let _measurements = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&tenants).measure_quotas()));
     let readiness = Readiness::default();
     readiness.set_ready();
-    let stages = StageHealth { unready: gateway.router.unready_stages(), services: &HEALTH_SERVICES };
+    let stages = StageHealth { unready: tenants.router.unready_stages(), services: &HEALTH_SERVICES };
     let server = Server {
         role: ROLE,
         service_name: api::grpc::SERVICE_NAME,
         other_services: if config.accept_nodes { &[api::grpc::REGISTRY_NAME] } else { &[] },
-        routes: api::grpc::routes(Arc::clone(&gateway)).merge(api::http::routes(gateway)),
+        routes: api::grpc::routes(Arc::clone(&tenants)).merge(api::http::routes(tenants)),
         probe_paths: &[],
         readiness,
         stages: Some(stages),
@@ -96,6 +89,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         // A put or get of a long text may take arbitrarily long. Each call on a node has its own timeout.
         call_timeout: None,
         web_access: WebAccess::new(&config.allowed_hosts, &config.cors_origins),
+        access,
         args: config.server,
     };
     serve(server, listener, shutdown).await.map_err(|error| StartError::Serve(error.to_string()))

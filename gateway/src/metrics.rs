@@ -15,6 +15,8 @@ pub(crate) struct Metrics {
     pub(crate) server: ServerMetrics,
     /// Instruments of the store.
     pub(crate) store: c3_store::Metrics,
+    /// Labels of every sample: the role and, with access control, the tenant.
+    labels: Vec<KeyValue>,
     shards: Counter<u64>,
     bytes: Counter<u64>,
     tokens: Counter<u64>,
@@ -35,6 +37,7 @@ impl Metrics {
         Self {
             server: ServerMetrics::new(ROLE),
             store,
+            labels: vec![KeyValue::new("role", ROLE)],
             shards: counter("c3_shards", "Shards written, by outcome (reused, compressed)"),
             bytes: counter("c3_text_bytes", "Bytes of text, by direction (in, out)"),
             tokens: counter("c3_text_tokens", "Text tokens, by direction (in, out)"),
@@ -45,15 +48,21 @@ impl Metrics {
         }
     }
 
+    /// Returns the same instruments with one more label on each sample.
+    pub(crate) fn with_label(&self, label: KeyValue) -> Self {
+        let store = self.store.with_label(label.clone());
+        Self { store, labels: [self.labels.as_slice(), &[label]].concat(), ..self.clone() }
+    }
+
     /// Counts a written shard.
     pub(crate) fn shard(&self, reused: bool) {
         let outcome = if reused { "reused" } else { "compressed" };
-        self.shards.add(1, &[role(), KeyValue::new("outcome", outcome)]);
+        self.shards.add(1, &self.labels([KeyValue::new("outcome", outcome)]));
     }
 
     /// Records how long a read took to its first bytes of text.
     pub(crate) fn first_byte(&self, duration: Duration) {
-        self.first_byte.record(duration.as_secs_f64(), &[role()]);
+        self.first_byte.record(duration.as_secs_f64(), &self.labels);
     }
 
     /// Counts text that was stored, compressed or read, in bytes and tokens.
@@ -62,12 +71,12 @@ impl Metrics {
             Direction::In => "in",
             Direction::Out => "out",
         };
-        let labels = [role(), KeyValue::new("direction", direction)];
+        let labels = self.labels([KeyValue::new("direction", direction)]);
         self.bytes.add(bytes, &labels);
         self.tokens.add(tokens, &labels);
     }
-}
 
-fn role() -> KeyValue {
-    KeyValue::new("role", ROLE)
+    fn labels<const N: usize>(&self, own: [KeyValue; N]) -> Vec<KeyValue> {
+        [self.labels.as_slice(), &own].concat()
+    }
 }

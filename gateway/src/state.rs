@@ -1,9 +1,10 @@
-//! The state that requests share. A *shard* is a part of a text that is compressed as a unit; a *window* is a part of a
+//! The state of a tenant, which its requests share. A *shard* is a part of a text that is compressed as a unit; a *window* is a part of a
 //! shard that is decoded as a unit.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use c3_access::TenantQuotas;
 use c3_routing::{RequestClass, Router};
 use c3_store::Store;
 use c3_store::cache::{ManifestCache, ShardCache};
@@ -14,7 +15,7 @@ use c3_types::{DocumentId, Stage, StageTimes};
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::metrics::Metrics;
+use crate::metrics::{Direction, Metrics};
 use crate::name_lists::NameLists;
 use crate::single_flight::SingleFlight;
 
@@ -30,14 +31,18 @@ const WINDOW_TOKENS: u64 = 640;
 /// Minimum windows that are decoded ahead of a caller.
 const LOOK_AHEAD_MIN: usize = 32;
 
-/// The gateway's state. All durable state is in the store.
+/// The gateway's state for one tenant. All durable state is in the store. Tenants share only `config` and `router`.
 pub(crate) struct Gateway {
-    pub(crate) config: Config,
+    pub(crate) config: Arc<Config>,
+    /// Memory of all caches of the tenant, in bytes.
+    pub(crate) cache_bytes: u64,
+    /// `None` without access control.
+    pub(crate) quotas: Option<Arc<TenantQuotas>>,
     pub(crate) store: Store,
     pub(crate) cache: ShardCache,
     pub(crate) manifests: ManifestCache,
     pub(crate) name_lists: NameLists,
-    pub(crate) router: Router,
+    pub(crate) router: Arc<Router>,
     /// Shards being written. Concurrent writes of equal shards share one computation.
     pub(crate) shard_writes: SingleFlight<(ShardKeyPrefixes, Placing), Result<WrittenShard, Error>>,
     /// Windows being decoded, by document, version of the manifest, and index of the window in the document.
@@ -47,7 +52,7 @@ pub(crate) struct Gateway {
     pub(crate) gc_lock: tokio::sync::Mutex<()>,
 }
 
-/// Handle on the gateway's state, which all requests share.
+/// Handle on a tenant's state, which all its requests share.
 pub(crate) type SharedGateway = Arc<Gateway>;
 
 /// Requested location of a shard.
@@ -80,9 +85,31 @@ pub(crate) struct DecodedWindow {
 }
 
 impl Gateway {
-    /// Refuses a request if too many text tokens wait for nodes. Writes are refused earlier than reads.
+    /// Refuses a request if too many text tokens wait for nodes, or the tenant's tokens per minute are used up. Writes
+    /// are refused earlier than reads.
     pub(crate) fn admit(&self, class: RequestClass) -> Result<(), Error> {
+        self.quotas.as_ref().map_or(Ok(()), |quotas| quotas.check_tokens())?;
         Ok(self.router.admit(class)?)
+    }
+
+    /// Refuses a write if the tenant's store is full.
+    pub(crate) fn check_stored(&self) -> Result<(), Error> {
+        Ok(self.quotas.as_ref().map_or(Ok(()), |quotas| quotas.check_stored())?)
+    }
+
+    /// Counts a document's objects that were written, until the store is measured again.
+    pub(crate) fn count_stored(&self, bytes: u64) {
+        if let Some(quotas) = &self.quotas {
+            quotas.wrote(bytes);
+        }
+    }
+
+    /// Counts text that was stored, compressed or read, and charges its tokens to the tenant.
+    pub(crate) fn count_text(&self, direction: Direction, bytes: u64, tokens: u64) {
+        self.metrics.text(direction, bytes, tokens);
+        if let Some(quotas) = &self.quotas {
+            quotas.charge_tokens(tokens);
+        }
     }
 
     /// Returns the maximum number of shards of one text in flight. This number is just high enough to keep the ready

@@ -18,6 +18,7 @@ mod names;
 mod nodes;
 mod range;
 mod roundtrip;
+mod security;
 mod speed;
 mod store;
 mod store_format;

@@ -1,8 +1,11 @@
 //! Arguments for the gateway that a command calls and for the format of its result.
 
-use c3_client::{Client, Stage};
+use std::path::PathBuf;
+
+use c3_client::{ApiKey, Client, ClientOptions, Stage};
 use c3_proto::FromWire;
 use c3_types::Description;
+use clap::builder::BoolishValueParser;
 
 use super::{ModelArgs, WriteArgs};
 use crate::error::CliError;
@@ -11,6 +14,9 @@ use crate::output::Format;
 
 /// Default URL of the gateway, at which `c3 serve` listens by default.
 const DEFAULT_GATEWAY: &str = "http://127.0.0.1:7300";
+
+/// Environment variable with the API key. It is no default of an argument, so that no help or error shows it.
+const KEY_VARIABLE: &str = "C3_API_KEY";
 
 /// Help heading of the arguments below. Without it, clap would list them under the heading of earlier arguments.
 const HEADING: &str = "Gateway and output";
@@ -25,24 +31,46 @@ pub(crate) struct RemoteArgs {
     /// Several gateways must share one store. If one is unreachable, the next one is used.
     #[arg(long, value_name = "URL", env = "C3_GATEWAY")]
     pub(crate) gateway: Option<String>,
+    /// File with the API key for the gateway [default: the key in the environment variable C3_API_KEY, if any]
+    #[arg(long, value_name = "FILE", env = "C3_API_KEY_FILE")]
+    pub(crate) api_key_file: Option<PathBuf>,
+    /// Send the API key even if the connection to another machine is not encrypted
+    #[arg(long, env = "C3_API_KEY_OVER_HTTP", value_parser = BoolishValueParser::new())]
+    pub(crate) api_key_over_http: bool,
     #[command(flatten)]
     pub(crate) format: Format,
 }
 
 impl RemoteArgs {
+    /// Returns the API key, from the file or else from the environment.
+    fn api_key(&self) -> Result<Option<ApiKey>, CliError> {
+        let key = match &self.api_key_file {
+            Some(path) => Some(std::fs::read_to_string(path).map_err(|error| CliError::at(path, &error))?),
+            None => std::env::var(KEY_VARIABLE).ok().filter(|key| !key.is_empty()),
+        };
+        let key = key.as_deref().map(ApiKey::new).transpose()?;
+        Ok(if self.api_key_over_http { key.map(ApiKey::allow_plain_http) } else { key })
+    }
+
+    /// Returns the same arguments for the gateway at `url`, such as that of a cluster that the command started.
+    pub(crate) fn at(&self, url: &str) -> Self {
+        Self { gateway: Some(url.to_owned()), ..self.clone() }
+    }
+
     fn url(&self) -> &str {
         self.gateway.as_deref().unwrap_or(DEFAULT_GATEWAY)
     }
 
     pub(crate) async fn connect(&self) -> Result<Client, CliError> {
-        Ok(Client::connect(self.url()).await?)
+        let options = ClientOptions { api_key: self.api_key()?, ..ClientOptions::default() };
+        Ok(Client::connect_with(self.url(), &options).await?)
     }
 
     /// Connects for calls that need nodes of these stages. While one of them has no ready node, a notice says so, see
     /// [`notice::watch`].
     pub(crate) async fn connect_to_nodes(&self, stages: &'static [Stage]) -> Result<Client, CliError> {
         let client = self.connect().await?;
-        notice::watch(self.url(), stages);
+        notice::watch(self.clone(), stages);
         Ok(client)
     }
 

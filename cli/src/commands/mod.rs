@@ -7,6 +7,7 @@ mod decompress;
 mod fsck;
 mod gc;
 mod get;
+mod key;
 mod label;
 mod latents;
 mod ls;
@@ -18,7 +19,10 @@ mod recode;
 mod rm;
 mod roundtrip;
 pub(crate) mod serve;
+mod shred;
 mod stat;
+mod store;
+mod tenant;
 mod uploads;
 
 use clap::Subcommand;
@@ -96,6 +100,19 @@ pub(crate) enum ClientCommand {
     /// List the nodes of a gateway and the state of each
     #[command(after_help = NODES_HELP)]
     Nodes(nodes::NodesArgs),
+    /// Create, list and revoke the API keys of gateways
+    ///
+    /// The keys are in the access file of the gateways, which read it again within a second. No gateway is called.
+    #[command(subcommand, after_help = KEY_EXAMPLES)]
+    Key(key::KeyCommand),
+    /// Create and list tenants, and set their quotas
+    ///
+    /// The tenants are in the access file of the gateways, which read it again within a second. No gateway is called.
+    #[command(subcommand, after_help = TENANT_EXAMPLES)]
+    Tenant(tenant::TenantCommand),
+    /// Encrypt a store, and show and rotate its keys
+    #[command(subcommand, after_help = STORE_EXAMPLES)]
+    Store(store::StoreCommand),
     /// Store texts, read them back and compare every byte
     ///
     /// Without --gateway, servers run inside this process and nothing is kept. With --gateway, documents stay stored.
@@ -136,6 +153,12 @@ Examples:
   c3 get @draft --range 1000..1500
   c3 get --all --output backup/";
 
+const STORE_EXAMPLES: &str = "\
+Examples:
+  c3 store keys --data /data --master-key file:/run/secrets/c3-master-key
+  c3 store encrypt --data /data --master-key file:/run/secrets/c3-master-key
+  c3 store rotate --data /data --master-key file:NEW --master-key file:OLD";
+
 const FSCK_HELP: &str = "\
 Examples:
   c3 fsck
@@ -147,6 +170,17 @@ Exit codes, as in fsck(8): 0 no faults, 1 all faults repaired, 4 faults left, 8 
 const NODES_HELP: &str = "\
 Exit codes with --check: 0 if each stage (compressor, decoder) has a ready node, 1 if a stage has no ready node or
 if no gateway answers.";
+
+const KEY_EXAMPLES: &str = "\
+Examples:
+  c3 key create --access access.json --tenant acme --scope read --scope write > key
+  c3 key create --access access.json --scope admin --expires 30d
+  c3 key revoke --access access.json 0123456789";
+
+const TENANT_EXAMPLES: &str = "\
+Examples:
+  c3 tenant create --access access.json acme --requests-per-minute 600 --stored-size-max 10GiB
+  c3 tenant set --access access.json acme --requests-per-minute none --cache-weight 3";
 
 const BENCH_EXAMPLES: &str = "\
 Examples:
@@ -188,6 +222,9 @@ impl ClientCommand {
             Self::Latents(_) => "c3 latents",
             Self::PutLatents(_) => "c3 put-latents",
             Self::Nodes(_) => "c3 nodes",
+            Self::Key(_) => "c3 key",
+            Self::Tenant(_) => "c3 tenant",
+            Self::Store(_) => "c3 store",
             Self::Roundtrip(_) => "c3 roundtrip",
             Self::Bench(_) => "c3 bench",
             Self::Compress(_) => "c3 compress",
@@ -212,6 +249,9 @@ impl ClientCommand {
             Self::Latents(args) => latents::run(args).await,
             Self::PutLatents(args) => put_latents::run(args).await,
             Self::Nodes(args) => nodes::run(args).await,
+            Self::Key(command) => key::run(command),
+            Self::Tenant(command) => tenant::run(command).await,
+            Self::Store(command) => store::run(command).await,
             Self::Roundtrip(args) => roundtrip::run(*args).await,
             Self::Bench(args) => bench::run(*args).await,
             Self::Compress(args) => compress::run(args).await,

@@ -54,8 +54,7 @@ pub(crate) async fn run(args: RoundtripArgs) -> Result<(), CliError> {
 
 /// Processes the files one after another. Without `--json`, prints each report as soon as it is complete.
 async fn roundtrip_all(args: &RoundtripArgs, gateway: &str) -> Result<Vec<Report>, CliError> {
-    let client = Client::connect(gateway).await?;
-    notice::watch(gateway, &Stage::ALL);
+    let client = args.target.remote.at(gateway).connect_to_nodes(&Stage::ALL).await?;
     check_ratios(&client, &args.write).await?;
     let mut reports = Vec::new();
     for file in &args.files {

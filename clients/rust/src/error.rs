@@ -27,6 +27,9 @@ pub enum Error {
         /// Innermost error of the connection attempt.
         reason: String,
     },
+    /// The API key is malformed, or must not be sent to the gateway. The message does not contain the key.
+    #[error("{0}")]
+    ApiKey(String),
     /// The caller's text could not be read. If the call had begun, it was cancelled. No document was stored.
     #[error("the text cannot be read: {0}")]
     Read(std::io::Error),

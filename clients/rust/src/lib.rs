@@ -4,6 +4,8 @@
 //! client reads a text only as fast as the gateway accepts it, and receives only as fast as the caller polls. Dropping
 //! the future or stream of a call cancels the call on the gateway and on its nodes.
 //!
+//! [`Client::connect_with`] takes an API key for gateways with access control.
+//!
 //! Every call carries the current tracing span as W3C trace context. These calls retry: `put_text`, `put_with_retries`,
 //! and those that read documents, latents, names, labels, lists, totals, uploads or nodes. A retry goes to the next
 //! gateway if one is unreachable, or starts after the delay that an overloaded gateway requests.
@@ -23,6 +25,7 @@
 //! ```
 
 mod client;
+mod credentials;
 mod error;
 mod names;
 mod retry;
@@ -39,7 +42,8 @@ pub use c3_types::{
     Verification, Window, WriteOptions,
 };
 pub use client::{Client, UnreadyStages};
+pub use credentials::ApiKey;
 pub use error::{Error, RetryRequest};
 pub use names::{Listed, ListedName};
-pub use retry::Timeouts;
+pub use retry::{ClientOptions, Timeouts};
 pub use streams::{DocumentLatents, Put, Text};

@@ -6,12 +6,12 @@ use std::time::Duration;
 use c3_proto::pb::gateway_client::GatewayClient;
 use c3_types::limits;
 use tokio::time::{Instant, sleep};
+use tonic::Code;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
 
+use crate::credentials::{ApiKey, CallMetadata};
 use crate::error::{Error, RetryRequest};
-use crate::trace;
 
 /// First and maximum backoff. The backoff doubles with each retry. The delay before a retry is a random 50 to 100 % of
 /// the backoff.
@@ -21,9 +21,8 @@ const BACKOFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2
 /// since the call itself may crash the gateways.
 const BREAKS_MAX: u32 = 10;
 
-pub(crate) type Injector = fn(Request<()>) -> Result<Request<()>, Status>;
-/// gRPC stub of a gateway. Adds the trace context to each call.
-pub(crate) type Gateway = GatewayClient<InterceptedService<Channel, Injector>>;
+/// gRPC stub of a gateway. Adds the trace context and the API key to each call.
+pub(crate) type Gateway = GatewayClient<InterceptedService<Channel, CallMetadata>>;
 
 /// Time limits of a client.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +48,16 @@ impl Default for Timeouts {
     }
 }
 
+/// Settings of a client.
+#[derive(Clone, Debug, Default)]
+pub struct ClientOptions {
+    /// Time limits.
+    pub timeouts: Timeouts,
+    /// API key or token that is sent with each call. Connecting fails if it would be sent unencrypted to another
+    /// machine.
+    pub api_key: Option<ApiKey>,
+}
+
 /// Gateways over one store. Any gateway can serve any call.
 #[derive(Debug)]
 pub(crate) struct Gateways {
@@ -60,11 +69,12 @@ pub(crate) struct Gateways {
 
 impl Gateways {
     /// Connects to the gateways at `urls`, separated by commas. Fails if no gateway answers or a URL is invalid.
-    pub(crate) async fn connect(urls: &str, timeouts: Timeouts) -> Result<Self, Error> {
+    pub(crate) async fn connect(urls: &str, options: &ClientOptions) -> Result<Self, Error> {
         let (mut all, mut first_error) = (Vec::new(), None);
         let mut first_connected = None;
         for (number, url) in urls.split(',').enumerate() {
-            let endpoint = endpoint(url, timeouts)?;
+            let endpoint = endpoint(url, options.timeouts)?;
+            options.api_key.as_ref().map_or(Ok(()), |key| key.check(url))?;
             let channel = match endpoint.connect().await {
                 Ok(channel) => {
                     first_connected = first_connected.or(Some(number));
@@ -76,13 +86,13 @@ impl Gateways {
                     endpoint.connect_lazy()
                 }
             };
-            let gateway = GatewayClient::with_interceptor(channel, trace::inject as Injector)
+            let gateway = GatewayClient::with_interceptor(channel, CallMetadata::new(options.api_key.clone()))
                 .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(limits::MESSAGE_BYTES_MAX);
             all.push(gateway);
         }
         match (first_connected, first_error) {
-            (Some(first), _) => Ok(Self { all, current: AtomicUsize::new(first), timeouts }),
+            (Some(first), _) => Ok(Self { all, current: AtomicUsize::new(first), timeouts: options.timeouts }),
             (None, Some(error)) => Err(error),
             (None, None) => Err(Error::Url { url: urls.to_owned() }),
         }
@@ -204,7 +214,7 @@ mod tests {
 
     fn gateways(count: usize, timeouts: Timeouts) -> Gateways {
         let endpoint = Endpoint::from_static("http://127.0.0.1:9").connect_lazy();
-        let gateway = GatewayClient::with_interceptor(endpoint, trace::inject as Injector);
+        let gateway = GatewayClient::with_interceptor(endpoint, CallMetadata::default());
         Gateways { all: vec![gateway; count], current: AtomicUsize::new(0), timeouts }
     }
 

@@ -90,6 +90,7 @@ impl<J: Job, M: Send + Sync + 'static> NodeServer<J, M> {
             stages: None,
             principal_source: PrincipalSource::Header,
             web_access: WebAccess::default(),
+            access: None,
             call_timeout: Some(args.call_timeout.0),
             args: args.server,
         };

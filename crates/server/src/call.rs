@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use opentelemetry::{KeyValue, trace};
 use tonic::{Code, Status};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
+use crate::access::{Access, Caller, Lease, Requirement, Scope};
 use crate::admission::Permit;
+use crate::audit::{self, AuditLog};
 use crate::deadline::{self, Deadline};
 use crate::error::{ErrorKind, code_name};
 use crate::metrics::Metrics;
@@ -105,6 +107,11 @@ pub(crate) struct Call {
     principal: Principal,
     permit: Option<Arc<Permit>>,
     revoked: Option<Pin<Box<dyn Future<Output = Rejection> + Send>>>,
+    /// `None` without access control, for an open method, and for a caller without valid credentials.
+    caller: Option<Arc<Caller>>,
+    lease: Option<Lease>,
+    /// Log to which the call is written when it ends, and the path of an HTTP request.
+    audit: Option<(Arc<AuditLog>, String)>,
 }
 
 impl Call {
@@ -137,6 +144,9 @@ impl Call {
             principal: Principal::from_request(request, source),
             permit: None,
             revoked: None,
+            caller: None,
+            lease: None,
+            audit: None,
         };
         (call, checked)
     }
@@ -145,6 +155,39 @@ impl Call {
     pub(crate) fn hold(&mut self, permit: Arc<Permit>) {
         self.revoked = Some(Box::pin(permit.revoked()));
         self.permit = Some(permit);
+    }
+
+    /// Returns the method whose requirement applies. HEAD is served as GET.
+    pub(crate) fn required_method(&self, request: &Request) -> Cow<'_, str> {
+        match self.method.strip_prefix("HEAD ") {
+            Some(route) if request.method() == Method::HEAD => format!("GET {route}").into(),
+            _ => self.method.as_str().into(),
+        }
+    }
+
+    /// Records the call in the audit log when it ends, if its method deletes or maintains.
+    pub(crate) fn audit_to(&mut self, access: &Access, requirement: Option<Requirement>, request: &Request) {
+        let is_audited = matches!(requirement, Some(Requirement::Scope(Scope::Delete | Scope::Admin)));
+        let log = access.audit.clone().filter(|_| is_audited);
+        self.audit = log.map(|log| (log, request.uri().path().to_owned()));
+    }
+
+    /// Sets the caller. The principal becomes the tenant, so nodes divide their time fairly among tenants.
+    pub(crate) fn set_caller(&mut self, caller: Arc<Caller>) {
+        self.principal = Principal::of_tenant(&caller.identity.tenant);
+        self.span.set_attribute("c3.tenant", caller.identity.tenant.to_string());
+        self.span.set_attribute("c3.key", caller.identity.name.clone());
+        self.caller = Some(caller);
+    }
+
+    /// Holds a share of the tenant's quotas until the call ends.
+    pub(crate) fn set_lease(&mut self, lease: Lease) {
+        self.lease = Some(lease);
+    }
+
+    /// Returns the headers that tell what is left of the quotas.
+    pub(crate) fn lease_headers(&mut self) -> Vec<(HeaderName, HeaderValue)> {
+        self.lease.as_mut().map(|lease| std::mem::take(&mut lease.headers)).unwrap_or_default()
     }
 
     pub(crate) fn permit(&self) -> Option<&Arc<Permit>> {
@@ -208,6 +251,9 @@ impl Call {
     fn end(&mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
         self.revoked = None;
+        if let Some(lease) = &mut self.lease {
+            lease.guard = Box::new(());
+        }
         self.permit.take().inspect(|permit| permit.release());
     }
 }
@@ -234,6 +280,17 @@ impl Drop for Call {
         }
         let seconds = duration.as_secs_f64();
         self.span.in_scope(|| tracing::debug!(outcome = %outcome.code(), seconds, "call ended"));
+        if let (Some((log, path)), Some(caller)) = (&self.audit, &self.caller) {
+            let path = (self.protocol == Protocol::Http).then_some(path.as_str());
+            log.record(&audit::Entry {
+                time: audit::now(),
+                tenant: caller.identity.tenant.as_str(),
+                key: &caller.identity.name,
+                method: &self.method,
+                subject: caller.subject().or(path),
+                outcome: &outcome.code(),
+            });
+        }
         let is_unknown = outcome == Outcome::Grpc(Code::Unimplemented);
         let method = if is_unknown { UNKNOWN_METHOD.to_owned() } else { std::mem::take(&mut self.method) };
         let mut attributes = vec![
@@ -242,6 +299,9 @@ impl Drop for Call {
             KeyValue::new("rpc.response.status_code", outcome.code()),
         ];
         attributes.extend(error);
+        if let Some(caller) = &self.caller {
+            self.metrics.tenant_call(&caller.identity.tenant, outcome.code());
+        }
         self.metrics.call_ended(attributes, duration);
     }
 }

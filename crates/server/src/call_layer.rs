@@ -1,4 +1,4 @@
-//! The layer around every call, gRPC or HTTP: trace span, admission, deadline and metrics.
+//! The layer around every call, gRPC or HTTP: trace span, access control, admission, deadline and metrics.
 //!
 //! It is one layer rather than four, because each layer boxes a future and a body for every call.
 
@@ -11,10 +11,12 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
+use axum::http::Method;
 use axum::response::Response;
 use tower::{Layer, Service};
 
-use crate::admission::Admission;
+use crate::access::{Access, Caller, Denied, Identity, Requirement};
+use crate::admission::{Admission, Permit};
 use crate::call::{Call, Protocol};
 use crate::call_body::CallBody;
 use crate::error::ServiceError;
@@ -30,6 +32,8 @@ pub(crate) struct CallLayer {
     pub(crate) admission: Admission,
     pub(crate) principal_source: PrincipalSource,
     pub(crate) web_access: Arc<WebAccess>,
+    /// `None`: every caller is the tenant `default`.
+    pub(crate) access: Option<Access>,
     /// Maximum duration of a call; `None` for no limit.
     pub(crate) timeout: Option<Duration>,
 }
@@ -51,28 +55,65 @@ pub(crate) struct CallService<S> {
 
 impl<S> Service<Request> for CallService<S>
 where
-    S: Service<Request, Response = Response, Error = Infallible, Future: Send + 'static>,
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send + 'static> + Clone + Send + 'static,
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+    type Future = ResponseFuture;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let CallLayer { metrics, admission, principal_source, web_access, timeout } = &self.layer;
+        let prepared = self.layer.access.as_ref().and_then(|access| access.control.prepare(request.headers()));
+        let Some(prepared) = prepared else { return self.begin(request) };
+        // This service is the one that is ready; the clone is not.
+        let inner = self.inner.clone();
+        let mut service = Self { layer: self.layer.clone(), inner: std::mem::replace(&mut self.inner, inner) };
+        Box::pin(async move {
+            prepared.await;
+            service.begin(request).await
+        })
+    }
+}
+
+type ResponseFuture = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+/// Reason why a call does not reach its handler.
+enum Refusal {
+    Rejected(Rejection),
+    Denied(Box<Denied>),
+}
+
+impl From<Rejection> for Refusal {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(Box::new(denied))
+    }
+}
+
+impl<S> CallService<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send + 'static>,
+{
+    fn begin(&mut self, mut request: Request) -> ResponseFuture {
+        let CallLayer { metrics, principal_source, timeout, .. } = &self.layer;
         let (mut call, checked) = Call::begin(metrics, &request, *principal_source, *timeout);
-        let admitted = checked.and_then(|()| web_access.check(&request)).and_then(|()| match call.protocol() {
-            Protocol::Http if is_grpc_route(&request) => Err(Rejection::NotGrpc),
-            _ => admission.admit(&request),
-        });
+        let admitted = checked.map_err(Refusal::from).and_then(|()| self.layer.admit(&mut call, &mut request));
         match admitted {
             Ok(Some(permit)) => call.hold(permit),
             Ok(None) => {}
-            Err(rejection) => {
-                let response = reject(&call, rejection);
+            Err(refusal) => {
+                let response = match refusal {
+                    Refusal::Rejected(rejection) => reject(&call, rejection),
+                    Refusal::Denied(denied) => denied.response(call.protocol()),
+                };
                 return Box::pin(ready(Ok(respond(call, response))));
             }
         }
@@ -90,6 +131,55 @@ where
             Ok(respond(call, response))
         })
     }
+}
+
+impl CallLayer {
+    /// Checks host, credentials, quotas and capacity, in this order, so that callers without credentials take no
+    /// capacity.
+    fn admit(&self, call: &mut Call, request: &mut Request) -> Result<Option<Arc<Permit>>, Refusal> {
+        self.web_access.check(request)?;
+        self.authorize(call, request)?;
+        if call.protocol() == Protocol::Http && is_grpc_route(request) {
+            return Err(Rejection::NotGrpc.into());
+        }
+        Ok(self.admission.admit(request)?)
+    }
+
+    /// Puts the caller into the request, unless its method is open. Without access control, the caller is
+    /// [`Identity::anonymous`].
+    fn authorize(&self, call: &mut Call, request: &mut Request) -> Result<(), Denied> {
+        let caller = match &self.access {
+            None => Some(Arc::new(Caller::new(Identity::anonymous()))),
+            // The browser sends no credentials with the request that asks whether a page may call.
+            Some(_) if request.method() == Method::OPTIONS => None,
+            Some(access) => authenticate(access, call, request)?,
+        };
+        if let Some(caller) = caller {
+            request.extensions_mut().insert(caller);
+        }
+        Ok(())
+    }
+}
+
+/// Checks credentials, scope and quotas. Returns `None` if the method is open.
+fn authenticate(access: &Access, call: &mut Call, request: &Request) -> Result<Option<Arc<Caller>>, Denied> {
+    let is_served = request.extensions().get::<MatchedPath>().is_some();
+    let requirement = match is_served {
+        true => (access.requirement)(&call.required_method(request)),
+        // Answers with "not found", but only to callers with credentials.
+        false => Some(Requirement::Key),
+    };
+    if requirement == Some(Requirement::Open) {
+        return Ok(None);
+    }
+    let identity = access.control.authenticate(request.headers())?;
+    let caller = Arc::new(Caller::new(identity));
+    // From here on, the call counts as one of the caller, also if it is refused.
+    call.audit_to(access, requirement, request);
+    call.set_caller(Arc::clone(&caller));
+    access.check_scope(&caller.identity, requirement, request.headers())?;
+    call.set_lease(access.control.begin(&caller.identity)?);
+    Ok(Some(caller))
 }
 
 /// Returns whether the request matched the route of a gRPC service. Such a route would answer an HTTP request with
@@ -113,6 +203,7 @@ fn respond(mut call: Call, mut response: Response) -> Response {
         response.extensions_mut().insert(Arc::clone(permit));
     }
     call.respond(response.status(), response.headers());
+    response.headers_mut().extend(call.lease_headers());
     response.map(|body| Body::new(CallBody::new(body, call)))
 }
 
@@ -157,6 +248,7 @@ mod tests {
             admission: Admission::new(readiness, 1, &[]),
             principal_source: PrincipalSource::Connection,
             web_access: Arc::default(),
+            access: None,
             timeout,
         }
     }

@@ -5,6 +5,7 @@
 //! - [`server`]: serves a role's routes with the call layer, health, reflection, `/metrics` and the graceful drain.
 //! - [`health`]: the gRPC health service, `/livez` and `/readyz`.
 //! - [`error`], [`problem`]: error kinds and their maps to gRPC and HTTP status codes; problem details over HTTP.
+//! - [`access`], [`audit`]: callers, scopes and quotas; log of administrative and destructive calls.
 //! - [`web_access`]: hosts and origins from which calls are accepted.
 //! - [`readiness`]: lifecycle of a server, which health and admission follow.
 //! - [`principal`], [`deadline`]: the caller that a call is made for, and the time by which the call must end.
@@ -14,8 +15,10 @@
 // `eprintln!` panics if standard error cannot be written.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
+pub mod access;
 mod admission;
 pub mod arguments;
+pub mod audit;
 mod call;
 mod call_body;
 mod call_layer;
@@ -40,6 +43,7 @@ pub mod throttle;
 pub mod units;
 pub mod web_access;
 
+pub use access::Access;
 pub use error::{ErrorKind, ServiceError};
 pub use health::StageHealth;
 pub use problem::Problem;

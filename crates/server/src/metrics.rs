@@ -5,11 +5,13 @@
 //! appends `_total` to counters and replaces dots by underscores. Samples have a `role` label, because the three roles
 //! of `c3 serve` share one registry. `GET /metrics` on any server's port renders the registry.
 
-use std::sync::LazyLock;
+use std::collections::HashSet;
+use std::sync::{LazyLock, PoisonError, RwLock};
 use std::time::Duration;
 
-use opentelemetry::KeyValue;
+use c3_types::TenantId;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, MeterProvider, UpDownCounter};
+use opentelemetry::{KeyValue, StringValue};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Registry, TextEncoder};
 
@@ -19,6 +21,11 @@ const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 const TOKENS: [f64; 10] = [64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16_384.0, 65_536.0];
 /// Histogram bounds for windows in a batch.
 const WINDOWS: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
+
+/// Maximum tenants with time series of their own.
+const TENANTS_MAX: usize = 100;
+/// Label of all other tenants.
+const OTHER_TENANTS: &str = "other";
 
 struct Exporter {
     registry: Registry,
@@ -56,6 +63,18 @@ pub fn durations(name: &'static str, help: &'static str) -> Histogram<f64> {
     meter().f64_histogram(name).with_description(help).with_boundaries(SECONDS.to_vec()).build()
 }
 
+/// Returns the label of a tenant. Only the first [`TENANTS_MAX`] tenants of the process have labels of their own; all
+/// others share the label `other`, so that tenants cannot add any number of time series.
+pub fn tenant_label(tenant: &TenantId) -> KeyValue {
+    static KNOWN: LazyLock<RwLock<HashSet<TenantId>>> = LazyLock::new(RwLock::default);
+    // The lock is never poisoned: no code panics while it holds it.
+    let is_known = KNOWN.read().unwrap_or_else(PoisonError::into_inner).contains(tenant) || {
+        let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
+        known.len() < TENANTS_MAX && known.insert(tenant.clone()) || known.contains(tenant)
+    };
+    KeyValue::new("tenant", if is_known { tenant.to_string() } else { OTHER_TENANTS.to_owned() })
+}
+
 /// Renders all metrics of the process in Prometheus' text format.
 pub fn render() -> Result<String, prometheus::Error> {
     TextEncoder::new().encode_to_string(&EXPORTER.registry.gather())
@@ -67,6 +86,7 @@ pub struct Metrics {
     role: KeyValue,
     call_duration: Histogram<f64>,
     calls_in_flight: UpDownCounter<i64>,
+    tenant_calls: Counter<u64>,
     tokens: Counter<u64>,
     batch_tokens: Histogram<u64>,
     batch_windows: Histogram<u64>,
@@ -94,6 +114,7 @@ impl Metrics {
                 .i64_up_down_counter("c3_calls_in_flight")
                 .with_description("Calls that arrived and have not ended")
                 .build(),
+            tenant_calls: counter("c3_tenant_calls", "Calls with valid credentials, by tenant and status code"),
             tokens: counter("c3_tokens", "Text tokens computed, by operation"),
             batch_tokens: sizes("c3_batch_tokens", "Text tokens of a batch, by operation", &TOKENS),
             batch_windows: sizes("c3_batch_windows", "Windows of a batch, by operation", &WINDOWS),
@@ -138,6 +159,12 @@ impl Metrics {
     /// Counts a call as in flight. Must be followed by [`Metrics::call_ended`].
     pub(crate) fn call_began(&self) {
         self.calls_in_flight.add(1, std::slice::from_ref(&self.role));
+    }
+
+    /// Counts a call of a tenant.
+    pub(crate) fn tenant_call(&self, tenant: &TenantId, code: impl Into<StringValue>) {
+        let code = KeyValue::new("rpc.response.status_code", code.into());
+        self.tenant_calls.add(1, &[self.role.clone(), tenant_label(tenant), code]);
     }
 
     /// Records a call that ended, with its attributes.

@@ -3,9 +3,10 @@
 //! header.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, RandomState};
 use std::sync::LazyLock;
 
+use c3_types::TenantId;
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use tokio::task::futures::TaskLocalFuture;
 use tokio::task_local;
@@ -19,8 +20,9 @@ task_local! {
     static CURRENT: Principal;
 }
 
-/// A caller: a connection to a gateway, or to a node if there is no gateway. The number is a keyed hash of the peer's
-/// address, so numbers of different gateways practically never collide.
+/// A caller: a tenant or, without access control, a connection to a gateway, or to a node if there is no gateway. The
+/// number of a connection is a keyed hash of the peer's address, so numbers of different gateways practically never
+/// collide.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Principal(pub u64);
 
@@ -80,6 +82,11 @@ impl Principal {
         let named = || request.headers().get(HEADER)?.to_str().ok()?.parse().ok().map(Self);
         let named = (source == PrincipalSource::Header).then(named).flatten();
         named.unwrap_or_else(|| Self::connection(request))
+    }
+
+    /// Returns the principal of a tenant. It is the same in all gateways of one version.
+    pub(crate) fn of_tenant(tenant: &TenantId) -> Self {
+        Self(BuildHasherDefault::<DefaultHasher>::default().hash_one(tenant))
     }
 
     /// Returns the principal that identifies a call's connection.

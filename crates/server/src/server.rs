@@ -14,10 +14,12 @@ use axum::routing::get;
 use c3_proto::pb;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 use tonic::service::Routes;
 
 use crate::Readiness;
+use crate::access::{self, Access, Requirement, Scope};
 use crate::admission::Admission;
 use crate::call::Protocol;
 use crate::call_layer::CallLayer;
@@ -26,6 +28,7 @@ use crate::error::ErrorKind;
 use crate::health::{self, Health, StageHealth};
 use crate::metrics::{self, Metrics};
 use crate::principal::PrincipalSource;
+use crate::program::{self, BindError, ListenAddress};
 use crate::units::TimeSpan;
 use crate::web_access::{self, WebAccess};
 
@@ -57,6 +60,9 @@ pub struct ServerArgs {
     /// Threads that serve calls; each keeps a few megabytes [default: one per core, at most 8]
     #[arg(long, env = "C3_IO_THREADS", value_name = "THREADS")]
     pub io_threads: Option<NonZeroUsize>,
+    /// Additional address that serves only /metrics, without credentials
+    #[arg(long, env = "C3_METRICS_LISTEN", value_name = "ADDRESS")]
+    pub metrics_listen: Option<ListenAddress>,
 }
 
 impl Default for ServerArgs {
@@ -71,6 +77,7 @@ impl Default for ServerArgs {
             // Long enough that a client with occasional calls need not connect anew for each of them.
             connection_idle: TimeSpan::from_secs(300),
             io_threads: None,
+            metrics_listen: None,
         }
     }
 }
@@ -96,6 +103,8 @@ pub struct Server {
     pub principal_source: PrincipalSource,
     /// Hosts and origins from which calls are accepted.
     pub web_access: WebAccess,
+    /// Access control; `None` serves every caller.
+    pub access: Option<Access>,
     /// Maximum duration of a call; `None` for no limit.
     pub call_timeout: Option<Duration>,
     /// Settings that every server has.
@@ -108,6 +117,9 @@ pub enum Error {
     /// The listener has no address.
     #[error("cannot read the listener's address: {0}")]
     Listener(#[from] std::io::Error),
+    /// The address for metrics cannot be listened on.
+    #[error("metrics: {0}")]
+    Metrics(#[from] BindError),
     /// The reflection service rejected our descriptors.
     #[error("cannot offer reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -118,12 +130,13 @@ pub enum Error {
 pub async fn serve(server: Server, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
     let (role, readiness, args) = (server.role, server.readiness.clone(), server.args.clone());
     let address = listener.local_addr()?;
-    if !address.ip().is_loopback() {
+    if !address.ip().is_loopback() && server.access.is_none() {
         tracing::warn!(role, %address, "listening beyond this machine without TLS or authentication");
     }
     let mut health = Health::new(server.service_name, server.stages.clone()).await;
     let routes = routes(server, &health)?;
     let closing = CancellationToken::new();
+    let _metrics = serve_metrics(&args, closing.clone()).await?;
     let connections = Connections::new(routes, &args, closing.clone());
     let serving = Arc::clone(&connections).serve(listener);
     tokio::pin!(serving);
@@ -153,8 +166,18 @@ pub async fn serve(server: Server, listener: TcpListener, shutdown: Cancellation
     Ok(())
 }
 
+/// Serves `/metrics` on an address of its own, if one is configured, until the returned handle is dropped.
+async fn serve_metrics(args: &ServerArgs, closing: CancellationToken) -> Result<Option<AbortOnDropHandle<()>>, Error> {
+    let Some(address) = &args.metrics_listen else { return Ok(None) };
+    let listener = program::bind(address).await?;
+    tracing::info!(%address, "serving metrics");
+    let routes = Routes::from(Router::new().route("/metrics", get(render_metrics))).prepare();
+    let serving = Connections::new(routes, args, closing).serve(listener);
+    Ok(Some(AbortOnDropHandle::new(tokio::spawn(serving))))
+}
+
 /// Wraps the role's routes in the call layer. Health, reflection and metrics stay outside this layer, so that they
-/// always answer. A path without a route is refused in the request's protocol.
+/// always answer. With access control, reflection needs credentials, and metrics need the scope `admin`. A path without a route is refused in the request's protocol.
 fn routes(server: Server, health: &Health) -> Result<Routes, Error> {
     let (probed, web_access) = (server.readiness.clone(), Arc::new(server.web_access));
     let calls = CallLayer {
@@ -162,17 +185,21 @@ fn routes(server: Server, health: &Health) -> Result<Routes, Error> {
         admission: Admission::new(server.readiness, server.args.calls_max as usize, server.probe_paths),
         principal_source: server.principal_source,
         web_access: Arc::clone(&web_access),
+        access: server.access.clone(),
         timeout: server.call_timeout,
     };
     let services = [&[server.service_name], server.other_services].concat();
     let (v1, v1alpha) = (reflection(&services).build_v1()?, reflection(&services).build_v1alpha()?);
     let health = tonic_health::server::HealthService::from_health_reporter(health.reporter.clone());
-    let probes = health::routes(probed, server.stages).route("/metrics", get(render_metrics));
+    let requires = |requirement| from_fn_with_state((server.access.clone(), requirement), access::require);
+    let metrics = Router::new().route("/metrics", get(render_metrics));
+    let metrics = metrics.layer(requires(Requirement::Scope(Scope::Admin)));
+    let reflection = Routes::new(v1).add_service(v1alpha).into_axum_router().reset_fallback();
+    let reflection = reflection.layer(requires(Requirement::Key));
+    let probes = health::routes(probed, server.stages).merge(metrics);
     let probes = probes.layer(from_fn_with_state(web_access, web_access::refuse_others));
-    Ok(Routes::from(server.routes.fallback(no_route).layer(calls).merge(probes))
+    Ok(Routes::from(server.routes.fallback(no_route).layer(calls).merge(probes).merge(reflection))
         .add_service(tonic_health::pb::health_server::HealthServer::new(health))
-        .add_service(v1)
-        .add_service(v1alpha)
         .prepare())
 }
 

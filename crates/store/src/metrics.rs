@@ -15,7 +15,7 @@ const LOOKUP_SECONDS: [f64; 12] =
 /// Instruments of the store.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    role: &'static str,
+    labels: Vec<KeyValue>,
     lookup_seconds: Histogram<f64>,
     objects: Gauge<u64>,
     bytes: Gauge<u64>,
@@ -57,7 +57,7 @@ impl Metrics {
         let gc_seconds =
             meter.f64_counter("c3_gc_duration_seconds").with_description("Time spent in garbage collection");
         Self {
-            role,
+            labels: vec![KeyValue::new("role", role)],
             lookup_seconds: lookup_seconds.build(),
             objects: gauge("c3_store_objects", "Objects in the store when it was last measured"),
             bytes: gauge("c3_store_bytes", "Bytes of all objects in the store when it was last measured"),
@@ -69,6 +69,11 @@ impl Metrics {
             ),
             gc_removed_bytes: counter("c3_gc_removed_bytes", "Bytes freed by garbage collection"),
         }
+    }
+
+    /// Returns the same instruments with one more label on each sample, such as the tenant.
+    pub fn with_label(&self, label: KeyValue) -> Self {
+        Self { labels: [self.labels.as_slice(), &[label]].concat(), ..self.clone() }
     }
 
     /// Records a lookup in a tier that began at `start` and ends now.
@@ -83,21 +88,21 @@ impl Metrics {
             Lookup::Miss => "miss",
             Lookup::Failed => "failed",
         };
-        let labels = [self.role(), KeyValue::new("tier", tier), KeyValue::new("outcome", outcome)];
+        let labels = self.labels([KeyValue::new("tier", tier), KeyValue::new("outcome", outcome)]);
         self.lookup_seconds.record(start.elapsed().as_secs_f64(), &labels);
     }
 
     /// Records the number of all objects and their size in bytes.
     pub fn size(&self, size: Size) {
-        self.objects.record(size.objects, &[self.role()]);
-        self.bytes.record(size.bytes, &[self.role()]);
+        self.objects.record(size.objects, &self.labels);
+        self.bytes.record(size.bytes, &self.labels);
     }
 
     /// Records a run of garbage collection that took `elapsed`. `summary` is `None` if the run failed.
     pub fn sweep(&self, elapsed: Duration, summary: Option<&SweepSummary>) {
         let outcome = if summary.is_some() { "ok" } else { "failed" };
-        self.gc_runs.add(1, &[self.role(), KeyValue::new("outcome", outcome)]);
-        self.gc_seconds.add(elapsed.as_secs_f64(), &[self.role()]);
+        self.gc_runs.add(1, &self.labels([KeyValue::new("outcome", outcome)]));
+        self.gc_seconds.add(elapsed.as_secs_f64(), &self.labels);
         let Some(summary) = summary else { return };
         let counts = [
             ("scheduled", summary.pending_deletes),
@@ -106,12 +111,12 @@ impl Metrics {
             ("packed", summary.packed),
         ];
         for (action, count) in counts {
-            self.gc_objects.add(count, &[self.role(), KeyValue::new("action", action)]);
+            self.gc_objects.add(count, &self.labels([KeyValue::new("action", action)]));
         }
-        self.gc_removed_bytes.add(summary.removed_bytes, &[self.role()]);
+        self.gc_removed_bytes.add(summary.removed_bytes, &self.labels);
     }
 
-    fn role(&self) -> KeyValue {
-        KeyValue::new("role", self.role)
+    fn labels<const N: usize>(&self, own: [KeyValue; N]) -> Vec<KeyValue> {
+        [self.labels.as_slice(), &own].concat()
     }
 }

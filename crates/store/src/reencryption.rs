@@ -139,6 +139,11 @@ impl Store {
         Ok(KeyStatus { data_keys, master_keys, plain: self.plain_size().await? })
     }
 
+    /// Returns whether the keys were destroyed. Reads the store.
+    pub async fn is_destroyed(&self) -> Result<bool, Error> {
+        Ok(self.objects.keys().listed().await?.contains(DESTROYED))
+    }
+
     /// Wraps all keys with the first master key, and adds a data key. Gateways use the new key after 15 seconds at most.
     /// They find the master key that they were started with unchanged only until then, so all gateways must have both
     /// master keys before.
@@ -232,9 +237,8 @@ impl Store {
                 return Ok(Moved::Skipped);
             }
             let ring = self.objects.ring_for(&object).await?;
-            let opened = ring.with_plain().open(object).and_then(|envelope| {
-                unseal(&key, envelope.clone()).map(|_| envelope)
-            });
+            let opened =
+                ring.with_plain().open(object).and_then(|envelope| unseal(&key, envelope.clone()).map(|_| envelope));
             match (opened, realm) {
                 (Err(_), _) => false,
                 (Ok(envelope), Realm::Plain) => self.move_object(&key, &path, envelope).await?,

@@ -1,13 +1,11 @@
 //! Garbage collection, the consistency check, and the list of uploads.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_stream::try_stream;
 use c3_store::upload_session::UploadSession;
 use c3_types::{FsckEvent, FsckMode, SweepSummary, Upload};
 use futures::{Stream, TryStreamExt, pin_mut};
-use tokio::time::MissedTickBehavior;
 
 use crate::error::Error;
 use crate::ingest::upload::saved_options;
@@ -34,28 +32,18 @@ impl Gateway {
         Ok(summary)
     }
 
-    /// Records the size of the store in the metrics, and warns of foreign entries in it. A failure is logged.
-    async fn measure_store(&self) {
+    /// Records the size of the store in the metrics and for the tenant's quota, and warns of foreign entries in it. A
+    /// failure is logged.
+    pub(crate) async fn measure_store(&self) {
+        let written = self.quotas.as_ref().map(|quotas| quotas.begin_measurement());
         match self.store.size().await {
-            Ok(size) => self.metrics.store.size(size),
-            Err(error) => tracing::warn!(%error, "cannot measure the store"),
-        }
-    }
-
-    /// Measures the store. Then repeats forever: waits for one interval, and runs garbage collection. If the interval
-    /// is zero, only measures the store. Failures are logged.
-    pub(crate) async fn maintain(self: Arc<Self>, interval: Duration) {
-        self.measure_store().await;
-        if interval.is_zero() {
-            return;
-        }
-        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + interval, interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            if let Err(error) = self.collect_garbage(None).await {
-                tracing::error!(%error, "garbage collection failed, the next run continues");
+            Ok(size) => {
+                self.metrics.store.size(size);
+                if let (Some(quotas), Some(written)) = (&self.quotas, written) {
+                    quotas.measured(size.bytes, written);
+                }
             }
+            Err(error) => tracing::warn!(%error, "cannot measure the store"),
         }
     }
 

@@ -53,7 +53,7 @@ where
             }
             start = end;
         }
-        gateway.metrics.text(Direction::In, start, tokens);
+        gateway.count_text(Direction::In, start, tokens);
     }
 }
 

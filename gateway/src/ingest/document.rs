@@ -61,6 +61,7 @@ where
 {
     try_stream! {
         let mut options = options;
+        gateway.check_stored()?;
         // Refused before anything is awaited, so that the caller does not send a text that is too large.
         TextLimits::new(gateway.config.document_size_max.0, options.bytes)?;
         let session = match &options.upload {
@@ -213,9 +214,10 @@ async fn commit(
     };
     progress.times.store += start.elapsed();
     let WriteProgress { bytes, tokens, reused, times, .. } = *progress;
-    gateway.metrics.text(Direction::In, bytes, tokens);
+    gateway.count_text(Direction::In, bytes, tokens);
     tracing::info!(%id, bytes, tokens, reused, "stored a document");
     let document = stored.value.document(stored.bytes);
+    gateway.count_stored(document.stored_bytes);
     // A document that exists already keeps the time of its first put.
     let already_stored = document.created_unix_ms != now;
     Ok((Stored { document, shards_reused: reused, times, bound_met: None, already_stored }, stored.value))

@@ -37,6 +37,7 @@ pub(crate) async fn put_latents<S>(gateway: SharedGateway, document: Document, w
 where
     S: Stream<Item = Result<Window, Error>> + Send,
 {
+    gateway.check_stored()?;
     let max = gateway.config.document_size_max.0;
     if document.bytes > max {
         return Err(Error::TooLarge { bytes: document.bytes, max });
@@ -185,7 +186,8 @@ impl LatentsImport {
     async fn commit(&self, shards: Vec<ShardEntry>) -> Result<Document, Error> {
         let stored = self.gateway.store.put_manifest(self.manifest(shards)).await?;
         let document = stored.value.document(stored.bytes);
-        self.gateway.metrics.text(Direction::In, document.bytes, document.tokens);
+        self.gateway.count_stored(document.stored_bytes);
+        self.gateway.count_text(Direction::In, document.bytes, document.tokens);
         tracing::info!(id = %document.id, bytes = document.bytes, "stored a document from latents");
         Ok(document)
     }

@@ -35,6 +35,7 @@ pub(crate) fn recode(
 ) -> impl Stream<Item = Result<PutEvent, Error>> + Send {
     try_stream! {
         options.check_without_upload()?;
+        gateway.check_stored()?;
         if options.name.is_some() || !options.labels.is_empty() {
             Err(Invalid::new("options.name", "recoding does not change names or labels: omit them"))?;
         }

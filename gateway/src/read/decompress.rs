@@ -10,6 +10,7 @@ use futures::{Stream, StreamExt, pin_mut};
 
 use super::window::{self, EncodedWindow};
 use crate::error::Error;
+use crate::metrics::Direction;
 use crate::spawn::spawn;
 use crate::state::{Gateway, SharedGateway};
 
@@ -52,7 +53,9 @@ async fn decode(gateway: &Gateway, options: &DecompressOptions, number: usize, w
                 bytes: window.bytes.end - window.bytes.start,
                 hash: window.hash,
             };
-            window::decode(&gateway.router, encoded, &format!("window {number}")).await
+            let text = window::decode(&gateway.router, encoded, &format!("window {number}")).await?;
+            gateway.count_text(Direction::Out, text.len() as u64, u64::from(window.group.tokens()));
+            Ok(text)
         }
     }
 }
@@ -68,5 +71,7 @@ async fn answer(gateway: &Gateway, served: &Description, prompt: &Prompt, window
         prompt: &prompt.text,
         tokens_max: prompt.tokens_max,
     };
-    Ok(gateway.router.generate(job).await?.value)
+    let answer = gateway.router.generate(job).await?.value;
+    gateway.count_text(Direction::Out, answer.len() as u64, u64::from(prompt.tokens_max));
+    Ok(answer)
 }

@@ -173,7 +173,7 @@ fn stream_text(
                         Err(Error::DataLoss(format!("document {id}: {problem}")))?;
                     }
                 }
-                gateway.metrics.text(Direction::Out, text.len() as u64, tokens);
+                gateway.count_text(Direction::Out, text.len() as u64, tokens);
                 yield TextPiece { text, window: position.index, start, corrected };
             }
         }

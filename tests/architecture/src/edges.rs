@@ -24,7 +24,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("c3-client", &["c3-types", "c3-proto"]),
     ("c3-compressor-node", &["c3-node", "c3-server", "c3-proto", "c3-types", "c3-cascade", "c3-model"]),
     ("c3-decoder-node", &["c3-node", "c3-server", "c3-proto", "c3-types", "c3-cascade", "c3-model"]),
-    ("c3-gateway", &["c3-store", "c3-routing", "c3-server", "c3-proto", "c3-types"]),
+    ("c3-access", &["c3-types", "c3-server"]),
+    ("c3-gateway", &["c3-access", "c3-store", "c3-routing", "c3-server", "c3-proto", "c3-types"]),
 ];
 
 /// External crates that a crate must not have as normal dependencies.

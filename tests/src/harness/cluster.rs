@@ -44,6 +44,8 @@ pub struct ClusterSpec {
     pub data: Option<String>,
     /// Additional environment variables of all programs.
     pub env: Vec<(String, String)>,
+    /// API key that [`Cluster::api`] sends, if the gateway has access control.
+    pub api_key: Option<String>,
 }
 
 impl Default for ClusterSpec {
@@ -59,6 +61,7 @@ impl Default for ClusterSpec {
             gateway_wrapper: Vec::new(),
             data: None,
             env: Vec::new(),
+            api_key: None,
         }
     }
 }
@@ -169,7 +172,15 @@ pub struct Cluster {
 impl Cluster {
     /// Returns a client of the gateway that connects on first use.
     pub fn api(&self) -> Result<GatewayApi> {
-        GatewayApi::to(&self.gateway)
+        GatewayApi::with_key(&self.gateway, self.spec.api_key.as_deref())
+    }
+
+    /// Returns the sum of a metric of the gateway, as [`Process::metric`] does. Uses [`ClusterSpec::api_key`].
+    pub async fn gateway_metric(&self, name: &str, labels: &str) -> Result<f64> {
+        match &self.spec.api_key {
+            Some(key) => self.gateway.metric_with_key(key, name, labels).await,
+            None => self.gateway.metric(name, labels).await,
+        }
     }
 
     /// Returns the default folder of the gateway's store, which the gateway uses unless [`ClusterSpec::data`] is set.
@@ -291,7 +302,7 @@ impl Cluster {
     }
 
     async fn wait_until_nodes_ready(&self, gateway: &Process) -> Result<()> {
-        let api = GatewayApi::to(gateway)?;
+        let api = GatewayApi::with_key(gateway, self.spec.api_key.as_deref())?;
         let expected = self.compressors.len() + self.decoders.len();
         let seen = until("the gateway to see its nodes", SETTLE_LIMIT, async || {
             let nodes = api.nodes().await.ok()?;

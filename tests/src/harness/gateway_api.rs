@@ -7,14 +7,40 @@ use c3_proto::pb::gateway_client::GatewayClient;
 use c3_proto::pb::{self, put_document_request, put_document_response};
 use c3_types::{DocumentId, limits};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 
 use crate::harness::process::Process;
 
 /// Connection to one gateway. Clones share the connection.
 #[derive(Clone, Debug)]
-pub struct GatewayApi(GatewayClient<Channel>);
+pub struct GatewayApi(GatewayStub);
+
+/// The client that tonic generated. Sends the API key, if any, with each call.
+pub type GatewayStub = GatewayClient<InterceptedService<Channel, Bearer>>;
+
+/// Adds an API key or token to each call.
+#[derive(Clone, Debug, Default)]
+pub struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Bearer {
+    /// Creates the interceptor of a key; `None` adds nothing.
+    pub fn new(key: Option<&str>) -> anyhow::Result<Self> {
+        Ok(Self(key.map(|key| format!("Bearer {key}").parse()).transpose()?))
+    }
+}
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
 
 /// Response of a read.
 #[derive(Clone, Debug)]
@@ -28,12 +54,22 @@ pub struct Got {
 impl GatewayApi {
     /// Creates a client that connects to the gateway on first use.
     pub fn to(gateway: &Process) -> anyhow::Result<Self> {
-        let client = GatewayClient::new(gateway.channel()?);
+        Self::with_key(gateway, None)
+    }
+
+    /// Creates a client that connects on first use and sends an API key or token, if any, with each call.
+    pub fn with_key(gateway: &Process, key: Option<&str>) -> anyhow::Result<Self> {
+        Self::over(gateway.channel()?, key)
+    }
+
+    /// Creates a client that sends an API key or token, if any, with each call over a connection.
+    pub fn over(channel: Channel, key: Option<&str>) -> anyhow::Result<Self> {
+        let client = GatewayClient::with_interceptor(channel, Bearer::new(key)?);
         Ok(Self(client.max_decoding_message_size(limits::MESSAGE_BYTES_MAX)))
     }
 
     /// Returns the client that tonic generated, for calls that have no method here.
-    pub fn stub(&self) -> GatewayClient<Channel> {
+    pub fn stub(&self) -> GatewayStub {
         self.0.clone()
     }
 

@@ -1,5 +1,6 @@
 //! Test infrastructure: programs, clusters, faulty networks, clients, fixtures and measured quantities.
 
+pub mod access;
 pub mod cluster;
 pub mod compose;
 pub mod external;

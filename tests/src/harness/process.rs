@@ -213,7 +213,17 @@ impl Process {
     /// Returns the sum of a metric's samples whose label list contains `labels`, such as `method="Decode"`. Returns 0
     /// if there are none.
     pub async fn metric(&self, name: &str, labels: &str) -> Result<f64> {
-        let page = self.metrics().await?;
+        Self::sum(&self.metrics().await?, name, labels)
+    }
+
+    /// Returns the sum of a metric as [`Process::metric`] does, from a server with access control.
+    pub async fn metric_with_key(&self, key: &str, name: &str, labels: &str) -> Result<f64> {
+        let answer = self.http_get_with("/metrics", &format!("authorization: Bearer {key}\r\n")).await?;
+        ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        Self::sum(&answer, name, labels)
+    }
+
+    fn sum(page: &str, name: &str, labels: &str) -> Result<f64> {
         let samples = page.lines().filter(|line| {
             line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']) && rest.contains(labels))
         });
@@ -225,8 +235,13 @@ impl Process {
 
     /// Returns the whole HTTP response of a path, from its status line on.
     pub async fn http_get(&self, path: &str) -> Result<String> {
+        self.http_get_with(path, "").await
+    }
+
+    /// Sends header lines, each with its line break, with a GET request. Returns the whole response.
+    async fn http_get_with(&self, path: &str, headers: &str) -> Result<String> {
         let mut connection = TcpStream::connect(&self.address).await?;
-        let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.address);
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n{headers}\r\n", self.address);
         connection.write_all(request.as_bytes()).await?;
         let mut answer = String::new();
         connection.read_to_string(&mut answer).await?;

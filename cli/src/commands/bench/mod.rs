@@ -87,8 +87,7 @@ pub(crate) async fn run(args: BenchArgs) -> Result<(), CliError> {
 }
 
 async fn measure(args: &BenchArgs, gateway: &str, texts: Texts) -> Result<BenchReport, CliError> {
-    let client = Client::connect(gateway).await?;
-    notice::watch(gateway, &Stage::ALL);
+    let client = args.target.remote.at(gateway).connect_to_nodes(&Stage::ALL).await?;
     let open = args.rate.map(|rate| OpenLoop { rate, arrivals: args.arrivals });
     let load = Load { clients: args.clients, open, seconds: args.duration };
     let mut workers = Vec::new();

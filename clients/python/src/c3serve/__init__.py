@@ -19,6 +19,7 @@ from .errors import (
     PermissionDenied,
     PreconditionFailed,
     TooLarge,
+    Unauthenticated,
     Unavailable,
     WrongModel,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "RetryPolicy",
     "Stored",
     "TooLarge",
+    "Unauthenticated",
     "Unavailable",
     "Window",
     "WrongModel",

@@ -48,6 +48,11 @@ class Gateways:
             raise ValueError("give the URL of a gateway, such as http://127.0.0.1:7300")
         self._current = 0
 
+    @property
+    def urls(self) -> Sequence[str]:
+        """Returns the URLs of all gateways."""
+        return self._urls
+
     def current(self) -> str:
         """Returns the URL of the gateway for the next attempt."""
         return self._urls[self._current % len(self._urls)]

@@ -13,6 +13,7 @@ import httpx
 
 from . import _calls, errors
 from ._calls import AsyncText, Call
+from ._credentials import Credentials
 from ._retry import TRANSPORT_ERRORS, Attempts, Gateways, RetryPolicy
 from .latents import Latents
 from .models import Document, Labels, Name, Progress, Stored
@@ -37,6 +38,8 @@ class AsyncClient:
         self,
         gateway: str | Sequence[str] = "http://127.0.0.1:7300",
         *,
+        api_key: str | None = None,
+        api_key_over_http: bool = False,
         timeout: float | None = None,
         retry: RetryPolicy | None = None,
         http: httpx.AsyncClient | None = None,
@@ -45,12 +48,15 @@ class AsyncClient:
 
         Args:
             gateway: URL of a gateway, several URLs separated by commas, or a sequence of URLs.
+            api_key: API key or token for the gateway. None: the environment variable C3_API_KEY, if it is set.
+            api_key_over_http: Whether the key may be sent unencrypted to another machine.
             timeout: Maximum seconds of a call, including its retries. Gateways and nodes stop working on a call that
                 exceeds it. None: no limit.
             retry: Limits of retries.
             http: HTTP client with other settings, such as a proxy. It is not closed with this client.
         """
         self._gateways = Gateways(gateway)
+        self._credentials = Credentials(api_key, self._gateways.urls, api_key_over_http)
         self._timeout = timeout
         self._retry = retry or RetryPolicy()
         self._owned = http is None
@@ -359,7 +365,8 @@ class AsyncClient:
 
     def _headers(self, attempts: Attempts) -> dict[str, str]:
         remaining = attempts.remaining()
-        return {} if remaining is None else {"request-timeout": f"{remaining:.3f}"}
+        timeout = {} if remaining is None else {"request-timeout": f"{remaining:.3f}"}
+        return {**timeout, **self._credentials.headers()}
 
     async def _all(
         self, page_of: Callable[[Mapping[str, Any]], Call[Any]], params: Mapping[str, Any]

@@ -53,8 +53,12 @@ class TooLarge(ApiError):
     """The text exceeds a limit."""
 
 
+class Unauthenticated(ApiError):
+    """The API key or token is missing, wrong, expired or revoked."""
+
+
 class PermissionDenied(ApiError):
-    """The gateway does not serve this host name or origin."""
+    """The API key lacks a scope, or the gateway does not serve this host name or origin."""
 
 
 class NotFound(ApiError):
@@ -108,6 +112,7 @@ _CLASSES: dict[str, type[ApiError]] = {
     "method_not_allowed": InvalidRequest,
     "out_of_range": OutOfRange,
     "too_large": TooLarge,
+    "unauthenticated": Unauthenticated,
     "permission_denied": PermissionDenied,
     "not_found": NotFound,
     "conflict": Conflict,

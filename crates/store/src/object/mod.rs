@@ -127,22 +127,21 @@ impl Objects {
         let refused = |reason: String| OpenError::Encrypted { folder: settings.data.clone(), reason };
         let masters = MasterKeys::open(&settings.master_keys, &settings.cloud.0, settings.timeout);
         let masters = masters.map_err(|error| OpenError::MasterKey(error.to_string()))?;
-        let objects = Self::new(store, folder, Path::ROOT, masters);
+        let objects = Self::new(store, folder, masters);
         objects.keys.load(RING_AGE_MAX).await.map_err(|error| refused(error.to_string()))?;
         objects.check_writable().await.map_err(|reason| OpenError::Data { folder: settings.data.clone(), reason })?;
         Ok(objects)
     }
 
-    /// Returns the objects of the store at `place` below the root of all stores. `store` and `folder` begin there.
-    fn new(store: Arc<dyn ObjectStore>, folder: Option<Folder>, place: Path, masters: MasterKeys) -> Self {
-        let keys = KeyRing::new(Arc::clone(&store), &place, masters, &FOLDERS);
+    fn new(store: Arc<dyn ObjectStore>, folder: Option<Folder>, masters: MasterKeys) -> Self {
+        let keys = KeyRing::new(Arc::clone(&store), &Path::ROOT, masters, &FOLDERS);
         Self { store, folder: folder.map(Arc::new), keys, foreign_warned: AtomicU64::new(0) }
     }
 
-    /// Returns objects in memory, without encryption.
+    /// Returns objects in memory.
     #[cfg(test)]
     pub(crate) fn in_memory(store: Arc<object_store::memory::InMemory>, masters: MasterKeys) -> Self {
-        Self::new(store, None, Path::ROOT, masters)
+        Self::new(store, None, masters)
     }
 
     /// Writes an empty pending-delete list and deletes it again. If the gateway is killed in between, a later sweep of
@@ -171,7 +170,11 @@ impl Objects {
             true => Arc::clone(&self.store),
             false => Arc::new(PrefixStore::new(Arc::clone(&self.store), path.clone())),
         };
-        Self::new(store, folder, path, self.keys.masters().clone())
+        let keys = match path.is_root() {
+            true => self.keys.clone(),
+            false => KeyRing::new(Arc::clone(&store), &path, self.keys.masters().clone(), &FOLDERS),
+        };
+        Self { store, folder: folder.map(Arc::new), keys, foreign_warned: AtomicU64::new(0) }
     }
 
     /// Returns the backend, whose paths are not keys.

@@ -1,5 +1,6 @@
 //! The `c3.v1.Gateway` service.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use c3_proto::pb::{
 use c3_proto::{FromWire, ToWire};
 use c3_routing::RequestClass;
 use c3_server::ServiceError;
+use c3_server::access::Caller;
 use c3_types::{
     ByteRange, DecompressOptions, Document, DocumentName, Expected, FsckMode, Invalid, Labels, ListQuery, Namespace,
     Window, WriteOptions,
@@ -30,23 +32,28 @@ use crate::read::decompress::decompress;
 use crate::read::document::{GetEvent, get_text};
 use crate::read::latents::{LatentsEvent, get_latents};
 use crate::state::SharedGateway;
+use crate::tenants::SharedTenants;
 
 /// Implements the service with calls of the domain functions.
 pub(super) struct GatewayService {
-    gateway: SharedGateway,
+    tenants: SharedTenants,
 }
 
 impl GatewayService {
-    pub(super) fn new(gateway: SharedGateway) -> Self {
-        Self { gateway }
+    pub(super) fn new(tenants: SharedTenants) -> Self {
+        Self { tenants }
     }
 
-    fn gateway(&self) -> SharedGateway {
-        SharedGateway::clone(&self.gateway)
+    /// Returns the state of the tenant that makes the call.
+    fn gateway<T>(&self, request: &Request<T>) -> Result<SharedGateway, Status> {
+        self.tenants.of_caller(request.extensions()).map_err(status)
     }
+}
 
-    fn admit(&self, class: RequestClass) -> Result<(), Status> {
-        self.gateway.admit(class).map_err(status)
+/// Names the object of a call for the audit log.
+fn about<T>(request: &Request<T>, subject: impl Into<String>) {
+    if let Some(caller) = request.extensions().get::<Arc<Caller>>() {
+        caller.about(subject);
     }
 }
 
@@ -67,38 +74,42 @@ impl pb::gateway_server::Gateway for GatewayService {
         &self,
         request: Request<Streaming<pb::PutDocumentRequest>>,
     ) -> Result<Response<Self::PutDocumentStream>, Status> {
+        let gateway = self.gateway(&request)?;
         use put_document_request::Part as Wire;
-        self.admit(RequestClass::Write)?;
+        gateway.admit(RequestClass::Write).map_err(status)?;
         let (options, text) = split(request.into_inner(), |message| match message.part {
             Some(Wire::Options(options)) => Ok(Part::Head(WriteOptions::from_wire(options)?)),
             Some(Wire::Text(text)) => Ok(Part::Body(text)),
             None => Ok(Part::Body(Bytes::new())),
         })
         .await?;
-        let events = put_document(self.gateway(), options.unwrap_or_default(), text);
+        let events = put_document(gateway, options.unwrap_or_default(), text);
         respond(events, |event| event.to_wire())
     }
 
     async fn get_text(&self, request: Request<pb::GetTextRequest>) -> Result<Response<Self::GetTextStream>, Status> {
+        let gateway = self.gateway(&request)?;
         let pb::GetTextRequest { id, start, end } = request.into_inner();
-        self.admit(RequestClass::Read)?;
+        gateway.admit(RequestClass::Read).map_err(status)?;
         let range = ByteRange::new(start, end).map_err(invalid)?;
-        respond(get_text(self.gateway(), id, range), get_event)
+        respond(get_text(gateway, id, range), get_event)
     }
 
     async fn get_latents(
         &self,
         request: Request<pb::GetLatentsRequest>,
     ) -> Result<Response<Self::GetLatentsStream>, Status> {
-        respond(get_latents(self.gateway(), request.into_inner().id), latents_event)
+        let gateway = self.gateway(&request)?;
+        respond(get_latents(gateway, request.into_inner().id), latents_event)
     }
 
     async fn put_latents(
         &self,
         request: Request<Streaming<pb::PutLatentsRequest>>,
     ) -> Result<Response<pb::PutLatentsResponse>, Status> {
+        let gateway = self.gateway(&request)?;
         use put_latents_request::Part as Wire;
-        self.admit(RequestClass::Write)?;
+        gateway.admit(RequestClass::Write).map_err(status)?;
         let (document, windows) = split(request.into_inner(), |message| match message.part {
             Some(Wire::Document(document)) => Ok(Part::Head(Document::from_wire(document)?)),
             Some(Wire::Window(window)) => Ok(Part::Body(Window::from_wire(window)?)),
@@ -106,39 +117,45 @@ impl pb::gateway_server::Gateway for GatewayService {
         })
         .await?;
         let document = document.ok_or_else(|| invalid(Invalid::new("document", "must be the first message")))?;
-        let document = put_latents(self.gateway(), document, windows).await.map_err(status)?;
+        let document = put_latents(gateway, document, windows).await.map_err(status)?;
         Ok(Response::new(pb::PutLatentsResponse { document: Some(document.to_wire()) }))
     }
 
     async fn stat(&self, request: Request<pb::StatRequest>) -> Result<Response<pb::StatResponse>, Status> {
-        let (document, labels_token) = self.gateway.stat(&request.into_inner().id).await.map_err(status)?;
+        let gateway = self.gateway(&request)?;
+        let (document, labels_token) = gateway.stat(&request.into_inner().id).await.map_err(status)?;
         let labels_token = labels_token.unwrap_or_default();
         Ok(Response::new(pb::StatResponse { document: Some(document.to_wire()), labels_token }))
     }
 
     async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
+        let gateway = self.gateway(&request)?;
         let query = ListQuery::from_wire(request.into_inner()).map_err(invalid)?;
-        let page = self.gateway.list(query).await.map_err(status)?;
+        let page = gateway.list(query).await.map_err(status)?;
         Ok(Response::new(page.to_wire()))
     }
 
     async fn delete(&self, request: Request<pb::DeleteRequest>) -> Result<Response<pb::DeleteResponse>, Status> {
-        let id = self.gateway.delete(&request.into_inner().id).await.map_err(status)?;
+        let gateway = self.gateway(&request)?;
+        about(&request, &request.get_ref().id);
+        let id = gateway.delete(&request.into_inner().id).await.map_err(status)?;
         Ok(Response::new(pb::DeleteResponse { id: id.to_wire(), hex_id: id.to_string() }))
     }
 
     async fn set_name(&self, request: Request<pb::SetNameRequest>) -> Result<Response<pb::SetNameResponse>, Status> {
+        let gateway = self.gateway(&request)?;
         let pb::SetNameRequest { namespace, name, id, expected } = request.into_inner();
         let name = DocumentName::from_wire((namespace, name)).and_then(DocumentName::checked_as_new);
         let name = name.map_err(invalid)?;
-        let named = self.gateway.set_name(&name, &id, &Expected::from_token(expected)).await;
+        let named = gateway.set_name(&name, &id, &Expected::from_token(expected)).await;
         Ok(Response::new(pb::SetNameResponse { named: Some(named.map_err(status)?.to_wire()) }))
     }
 
     async fn get_name(&self, request: Request<pb::GetNameRequest>) -> Result<Response<pb::GetNameResponse>, Status> {
+        let gateway = self.gateway(&request)?;
         let pb::GetNameRequest { namespace, name } = request.into_inner();
         let name = DocumentName::from_wire((namespace, name)).map_err(invalid)?;
-        let named = self.gateway.get_name(&name).await.map_err(status)?;
+        let named = gateway.get_name(&name).await.map_err(status)?;
         Ok(Response::new(pb::GetNameResponse { named: Some(named.to_wire()) }))
     }
 
@@ -146,9 +163,14 @@ impl pb::gateway_server::Gateway for GatewayService {
         &self,
         request: Request<pb::RemoveNameRequest>,
     ) -> Result<Response<pb::RemoveNameResponse>, Status> {
+        let gateway = self.gateway(&request)?;
+        let caller = request.extensions().get::<Arc<Caller>>().cloned();
         let pb::RemoveNameRequest { namespace, name, expected } = request.into_inner();
         let name = DocumentName::from_wire((namespace, name)).map_err(invalid)?;
-        let id = self.gateway.remove_name(&name, &Expected::from_token(expected)).await.map_err(status)?;
+        if let Some(caller) = caller {
+            caller.about(name.to_string());
+        }
+        let id = gateway.remove_name(&name, &Expected::from_token(expected)).await.map_err(status)?;
         Ok(Response::new(pb::RemoveNameResponse { id: id.to_wire(), hex_id: id.to_string() }))
     }
 
@@ -156,10 +178,11 @@ impl pb::gateway_server::Gateway for GatewayService {
         &self,
         request: Request<pb::ListNamesRequest>,
     ) -> Result<Response<pb::ListNamesResponse>, Status> {
+        let gateway = self.gateway(&request)?;
         let pb::ListNamesRequest { namespace, prefix, page_size, page_token } = request.into_inner();
         let namespace = Namespace::from_wire(namespace).map_err(invalid)?;
         let after = Some(page_token.as_str()).filter(|token| !token.is_empty());
-        let page = self.gateway.list_names(&namespace, &prefix, after, page_size).await.map_err(status)?;
+        let page = gateway.list_names(&namespace, &prefix, after, page_size).await.map_err(status)?;
         Ok(Response::new(page.to_wire()))
     }
 
@@ -167,57 +190,64 @@ impl pb::gateway_server::Gateway for GatewayService {
         &self,
         request: Request<pb::SetLabelsRequest>,
     ) -> Result<Response<pb::SetLabelsResponse>, Status> {
+        let gateway = self.gateway(&request)?;
         let pb::SetLabelsRequest { id, set, remove, expected } = request.into_inner();
         let set = Labels::new(set).map_err(invalid)?;
         let change = LabelsChange { set, remove: Removal::Keys(remove), expected: Expected::from_token(expected) };
-        let labels = self.gateway.set_labels(&id, &change).await.map_err(status)?;
+        let labels = gateway.set_labels(&id, &change).await.map_err(status)?;
         Ok(Response::new(labels.to_wire()))
     }
 
-    async fn totals(&self, _: Request<pb::TotalsRequest>) -> Result<Response<pb::TotalsResponse>, Status> {
-        self.gateway.totals().await.map(|totals| Response::new(totals.to_wire())).map_err(status)
+    async fn totals(&self, request: Request<pb::TotalsRequest>) -> Result<Response<pb::TotalsResponse>, Status> {
+        let gateway = self.gateway(&request)?;
+        gateway.totals().await.map(|totals| Response::new(totals.to_wire())).map_err(status)
     }
 
     async fn recode(&self, request: Request<pb::RecodeRequest>) -> Result<Response<Self::RecodeStream>, Status> {
+        let gateway = self.gateway(&request)?;
         let pb::RecodeRequest { id, options } = request.into_inner();
-        self.admit(RequestClass::Write)?;
+        gateway.admit(RequestClass::Write).map_err(status)?;
         let mut options = options.unwrap_or_default();
         // Placeholder: options with a bound on stored bytes must have a text size. `recode` later sets the real size.
         options.bytes = Some(0);
         let options = WriteOptions::from_wire(options).map_err(invalid)?;
-        respond(recode(self.gateway(), id, options), |event| event.to_wire())
+        respond(recode(gateway, id, options), |event| event.to_wire())
     }
 
-    async fn uploads(&self, _: Request<pb::UploadsRequest>) -> Result<Response<pb::UploadsResponse>, Status> {
-        let uploads = self.gateway.uploads().await.map_err(status)?;
+    async fn uploads(&self, request: Request<pb::UploadsRequest>) -> Result<Response<pb::UploadsResponse>, Status> {
+        let gateway = self.gateway(&request)?;
+        let uploads = gateway.uploads().await.map_err(status)?;
         let uploads = uploads.iter().map(ToWire::to_wire).collect();
         Ok(Response::new(pb::UploadsResponse { uploads }))
     }
 
     async fn sweep(&self, request: Request<pb::SweepRequest>) -> Result<Response<pb::SweepResponse>, Status> {
+        let gateway = self.gateway(&request)?;
         let grace = request.into_inner().grace_seconds.map(Duration::from_secs);
-        let summary = self.gateway.collect_garbage(grace).await.map_err(status)?;
+        let summary = gateway.collect_garbage(grace).await.map_err(status)?;
         Ok(Response::new(summary.to_wire()))
     }
 
     async fn check(&self, request: Request<pb::CheckRequest>) -> Result<Response<Self::CheckStream>, Status> {
+        let gateway = self.gateway(&request)?;
         let mode = FsckMode::from_wire(request.into_inner()).map_err(invalid)?;
-        respond(fsck(self.gateway(), mode), |event| event.to_wire())
+        respond(fsck(gateway, mode), |event| event.to_wire())
     }
 
     async fn compress(
         &self,
         request: Request<Streaming<pb::CompressTextRequest>>,
     ) -> Result<Response<Self::CompressStream>, Status> {
+        let gateway = self.gateway(&request)?;
         use compress_text_request::Part as Wire;
-        self.admit(RequestClass::Write)?;
+        gateway.admit(RequestClass::Write).map_err(status)?;
         let (options, text) = split(request.into_inner(), |message| match message.part {
             Some(Wire::Options(options)) => Ok(Part::Head(WriteOptions::from_wire(options)?)),
             Some(Wire::Text(text)) => Ok(Part::Body(text)),
             None => Ok(Part::Body(Bytes::new())),
         })
         .await?;
-        let windows = compress(self.gateway(), options.unwrap_or_default(), text);
+        let windows = compress(gateway, options.unwrap_or_default(), text);
         respond(windows, |window| pb::CompressTextResponse { window: Some(window.to_wire()) })
     }
 
@@ -225,21 +255,23 @@ impl pb::gateway_server::Gateway for GatewayService {
         &self,
         request: Request<Streaming<pb::DecompressRequest>>,
     ) -> Result<Response<Self::DecompressStream>, Status> {
+        let gateway = self.gateway(&request)?;
         use decompress_request::Part as Wire;
-        self.admit(RequestClass::Read)?;
+        gateway.admit(RequestClass::Read).map_err(status)?;
         let (options, windows) = split(request.into_inner(), |message| match message.part {
             Some(Wire::Options(options)) => Ok(Part::Head(DecompressOptions::from_wire(options)?)),
             Some(Wire::Window(window)) => Ok(Part::Body(Window::from_wire(window)?)),
             None => Err(Invalid::new("part", "must be options or a window")),
         })
         .await?;
-        let texts = decompress(self.gateway(), options.unwrap_or_default(), windows);
+        let texts = decompress(gateway, options.unwrap_or_default(), windows);
         respond(texts, |text| pb::DecompressResponse { text })
     }
 
-    async fn nodes(&self, _: Request<pb::NodesRequest>) -> Result<Response<pb::NodesResponse>, Status> {
-        let nodes = self.gateway.router.nodes().iter().map(|node| node.to_wire()).collect();
-        let node_wait_ms = self.gateway.router.node_wait().as_millis() as u64;
+    async fn nodes(&self, request: Request<pb::NodesRequest>) -> Result<Response<pb::NodesResponse>, Status> {
+        let gateway = self.gateway(&request)?;
+        let nodes = gateway.router.nodes().iter().map(|node| node.to_wire()).collect();
+        let node_wait_ms = gateway.router.node_wait().as_millis() as u64;
         Ok(Response::new(pb::NodesResponse { nodes, node_wait_ms }))
     }
 }

@@ -16,16 +16,16 @@ pub(crate) use c3_proto::pb::registry_server::SERVICE_NAME as REGISTRY_NAME;
 
 use self::gateway::GatewayService;
 use self::registry::RegistryService;
-use crate::state::SharedGateway;
+use crate::tenants::SharedTenants;
 
 /// Returns the routes of the gateway service and, if nodes may announce themselves, of the registry service.
-pub(crate) fn routes(gateway: SharedGateway) -> axum::Router {
-    let service = GatewayServer::new(GatewayService::new(Arc::clone(&gateway)))
+pub(crate) fn routes(tenants: SharedTenants) -> axum::Router {
+    let service = GatewayServer::new(GatewayService::new(Arc::clone(&tenants)))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let mut routes = Routes::new(service);
-    if gateway.config.accept_nodes {
-        routes = routes.add_service(RegistryServer::new(RegistryService::new(gateway)));
+    if tenants.config.accept_nodes {
+        routes = routes.add_service(RegistryServer::new(RegistryService::new(tenants)));
     }
     routes.into_axum_router()
 }

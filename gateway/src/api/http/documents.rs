@@ -1,6 +1,5 @@
 //! Documents: put, append, recode, list, describe and delete.
 
-use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use c3_routing::RequestClass;
@@ -15,12 +14,11 @@ use super::events;
 use super::model::{DocumentBody, DocumentsBody, IdBody, ProblemBody, StoredBody};
 use super::options::{PutBody, PutQuery};
 use super::pieces::drain;
-use super::reply::{Failure, Json, Path, Query, Reply};
+use super::reply::{Failure, Json, Path, Query, Reply, Tenant};
 use super::text_body::TextBody;
 use crate::error::Error;
 use crate::ingest::document::{append, put_document};
 use crate::ingest::recode::recode;
-use crate::state::SharedGateway;
 
 /// Stores a text.
 ///
@@ -40,7 +38,7 @@ use crate::state::SharedGateway;
         (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn put(State(gateway): State<SharedGateway>, headers: HeaderMap, body: TextBody) -> Reply {
+pub(super) async fn put(Tenant(gateway): Tenant, headers: HeaderMap, body: TextBody) -> Reply {
     gateway.admit(RequestClass::Write)?;
     let TextBody { options, mut text } = body;
     if events::are_wanted(&headers) {
@@ -63,7 +61,7 @@ pub(super) async fn put(State(gateway): State<SharedGateway>, headers: HeaderMap
         (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn post(gateway: State<SharedGateway>, headers: HeaderMap, body: TextBody) -> Reply {
+pub(super) async fn post(gateway: Tenant, headers: HeaderMap, body: TextBody) -> Reply {
     put(gateway, headers, body).await
 }
 
@@ -84,7 +82,7 @@ pub(super) async fn post(gateway: State<SharedGateway>, headers: HeaderMap, body
     )
 )]
 pub(super) async fn append_text(
-    State(gateway): State<SharedGateway>,
+    Tenant(gateway): Tenant,
     Path(reference): Path<String>,
     headers: HeaderMap,
     body: TextBody,
@@ -114,7 +112,7 @@ pub(super) async fn append_text(
     )
 )]
 pub(super) async fn recode_document(
-    State(gateway): State<SharedGateway>,
+    Tenant(gateway): Tenant,
     Path(reference): Path<String>,
     headers: HeaderMap,
     Json(body): Json<super::options::RecodeBody>,
@@ -176,7 +174,7 @@ pub(super) struct RefPath {
         (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn get(State(gateway): State<SharedGateway>, Path(reference): Path<String>) -> Reply {
+pub(super) async fn get(Tenant(gateway): Tenant, Path(reference): Path<String>) -> Reply {
     let (document, _) = gateway.stat(&reference).await?;
     Ok(Json(DocumentBody::from(&document)).into_response())
 }
@@ -189,7 +187,7 @@ pub(super) async fn get(State(gateway): State<SharedGateway>, Path(reference): P
         (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn delete(State(gateway): State<SharedGateway>, Path(reference): Path<String>) -> Reply {
+pub(super) async fn delete(Tenant(gateway): Tenant, Path(reference): Path<String>) -> Reply {
     let id = gateway.delete(&reference).await?.to_string();
     Ok(Json(IdBody { id }).into_response())
 }
@@ -276,7 +274,7 @@ fn time(field: &'static str, typed: Option<&str>) -> Result<Option<u64>, Invalid
         (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn list(State(gateway): State<SharedGateway>, Query(parameters): Query<ListParameters>) -> Reply {
+pub(super) async fn list(Tenant(gateway): Tenant, Query(parameters): Query<ListParameters>) -> Reply {
     let query = parameters.query()?;
     let listing = Cursor::of_listing("documents", &(&query.prefix, &query.labels, &query.names, &query.created));
     let after = parameters.cursor.as_deref().map(|cursor| listing.position(cursor)).transpose()?;

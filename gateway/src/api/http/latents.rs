@@ -1,7 +1,6 @@
 //! Latents: export and import of documents, and compression and decompression without storing.
 
 use axum::body::Bytes;
-use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
 use c3_routing::RequestClass;
@@ -15,7 +14,7 @@ use super::documents::RefPath;
 use super::latents_body::LatentsBody;
 use super::model::{DocumentBody, ProblemBody};
 use super::options::{PutBody, PutQuery};
-use super::reply::{Json, Path, Query, Reply};
+use super::reply::{Json, Path, Query, Reply, Tenant};
 use super::text::body;
 use super::text_body::TextBody;
 use crate::error::Error;
@@ -23,7 +22,6 @@ use crate::ingest::compress::compress;
 use crate::ingest::latents::put_latents;
 use crate::read::decompress::decompress;
 use crate::read::latents::latents_file;
-use crate::state::SharedGateway;
 
 const SAFETENSORS: (HeaderName, HeaderValue) =
     (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
@@ -60,7 +58,7 @@ enum DataType {
     )
 )]
 pub(super) async fn get(
-    State(gateway): State<SharedGateway>,
+    Tenant(gateway): Tenant,
     Path(reference): Path<String>,
     Query(parameters): Query<LatentsParameters>,
 ) -> Reply {
@@ -90,7 +88,7 @@ pub(super) async fn get(
         (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn post(State(gateway): State<SharedGateway>, file: LatentsBody) -> Reply {
+pub(super) async fn post(Tenant(gateway): Tenant, file: LatentsBody) -> Reply {
     gateway.admit(RequestClass::Write)?;
     let missing = || Invalid::new("document", "is missing: give a file of a stored document");
     let document = file.document.ok_or_else(missing)?;
@@ -114,7 +112,7 @@ pub(super) async fn post(State(gateway): State<SharedGateway>, file: LatentsBody
         (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn compress_text(State(gateway): State<SharedGateway>, body: TextBody) -> Reply {
+pub(super) async fn compress_text(Tenant(gateway): Tenant, body: TextBody) -> Reply {
     gateway.admit(RequestClass::Write)?;
     let TextBody { options, text } = body;
     let limit = |bytes| match bytes > COMPRESS_BYTES_MAX {
@@ -158,7 +156,7 @@ pub(super) struct DecompressParameters {
     )
 )]
 pub(super) async fn decompress_latents(
-    State(gateway): State<SharedGateway>,
+    Tenant(gateway): Tenant,
     Query(parameters): Query<DecompressParameters>,
     file: LatentsBody,
 ) -> Reply {

@@ -12,7 +12,7 @@ use futures::{Stream, StreamExt};
 use super::pieces::{Pieces, pieces};
 use super::reply::{Failure, content_type, refuse_encoded};
 use crate::error::Error;
-use crate::state::SharedGateway;
+use crate::tenants::SharedTenants;
 
 /// Maximum bytes of a header.
 const HEADER_BYTES_MAX: usize = 64 << 20;
@@ -26,11 +26,11 @@ pub(super) struct LatentsBody {
     pub(super) windows: BoxStream<'static, Result<Window, Error>>,
 }
 
-impl FromRequest<SharedGateway> for LatentsBody {
+impl FromRequest<SharedTenants> for LatentsBody {
     type Rejection = Failure;
 
     /// Reads the header of the file.
-    async fn from_request(request: Request, _: &SharedGateway) -> Result<Self, Failure> {
+    async fn from_request(request: Request, _: &SharedTenants) -> Result<Self, Failure> {
         refuse_encoded(request.headers())?;
         let given = content_type(request.headers());
         match given.as_ref().map(|given| given.essence_str()) {

@@ -23,8 +23,9 @@ mod text_body;
 use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
-use axum::http::{Extensions, HeaderMap, Method, StatusCode, Version, header};
+use axum::http::{Extensions, HeaderMap, HeaderName, Method, StatusCode, Version, header};
 use axum::routing::get;
+use c3_access::control::METADATA_PATH;
 use c3_server::ErrorKind;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{Predicate, SizeAbove};
@@ -35,15 +36,39 @@ use utoipa_axum::routes;
 
 use self::reply::Failure;
 use crate::config::Config;
-use crate::state::SharedGateway;
+use crate::tenants::SharedTenants;
 
 /// Minimum bytes of a response that is compressed.
 const COMPRESSED_BYTES_MIN: u16 = 1024;
 
 /// Returns the routes of the HTTP API.
-pub(crate) fn routes(gateway: SharedGateway) -> axum::Router {
-    let cors = cors(&gateway.config);
-    let (router, api) = OpenApiRouter::with_openapi(docs::Api::openapi())
+pub(crate) fn routes(tenants: SharedTenants) -> axum::Router {
+    let cors = cors(&tenants.config);
+    let (router, api) = described_routes().split_for_parts();
+    // A name may contain `/`, for which OpenAPI has no path template.
+    let named = get(names::get).put(names::put).delete(names::delete);
+    let api = Arc::from(docs::complete(api));
+    let documents =
+        axum::Router::new().route("/openapi.json", get(docs::openapi).with_state(api)).route("/docs", get(docs::page));
+    let router = router
+        .route("/v1/names/{namespace}/{*name}", named)
+        .route(METADATA_PATH, get(system::resource_metadata))
+        .with_state(tenants)
+        .merge(documents);
+    let router = router
+        .method_not_allowed_fallback(method_not_allowed)
+        // Each kind of body has its own limit.
+        .layer(DefaultBodyLimit::disable())
+        .layer(CompressionLayer::new().compress_when(SizeAbove::new(COMPRESSED_BYTES_MIN).and(is_compressible)));
+    match cors {
+        Some(cors) => router.layer(cors),
+        None => router,
+    }
+}
+
+/// Returns the routes that the OpenAPI description has.
+fn described_routes() -> OpenApiRouter<SharedTenants> {
+    OpenApiRouter::with_openapi(docs::Api::openapi())
         .routes(routes!(documents::put, documents::post, documents::list))
         .routes(routes!(documents::get, documents::delete))
         .routes(routes!(documents::append_text))
@@ -58,22 +83,12 @@ pub(crate) fn routes(gateway: SharedGateway) -> axum::Router {
         .routes(routes!(system::uploads))
         .routes(routes!(system::nodes))
         .routes(routes!(system::totals))
-        .split_for_parts();
-    // A name may contain `/`, for which OpenAPI has no path template.
-    let named = get(names::get).put(names::put).delete(names::delete);
-    let api = Arc::from(docs::complete(api));
-    let documents =
-        axum::Router::new().route("/openapi.json", get(docs::openapi).with_state(api)).route("/docs", get(docs::page));
-    let router = router.route("/v1/names/{namespace}/{*name}", named).with_state(gateway).merge(documents);
-    let router = router
-        .method_not_allowed_fallback(method_not_allowed)
-        // Each kind of body has its own limit.
-        .layer(DefaultBodyLimit::disable())
-        .layer(CompressionLayer::new().compress_when(SizeAbove::new(COMPRESSED_BYTES_MIN).and(is_compressible)));
-    match cors {
-        Some(cors) => router.layer(cors),
-        None => router,
-    }
+}
+
+/// Returns the OpenAPI description, without the parts that [`docs::complete`] adds.
+#[cfg(test)]
+fn description() -> utoipa::openapi::OpenApi {
+    described_routes().into_openapi()
 }
 
 async fn method_not_allowed() -> Failure {
@@ -103,6 +118,9 @@ fn cors(config: &Config) -> Option<CorsLayer> {
         header::CONTENT_RANGE,
         header::ACCEPT_RANGES,
         header::RETRY_AFTER,
+        header::WWW_AUTHENTICATE,
+        HeaderName::from_static("ratelimit"),
+        HeaderName::from_static("ratelimit-policy"),
     ];
     let methods = [Method::GET, Method::HEAD, Method::PUT, Method::POST, Method::PATCH, Method::DELETE];
     (!origins.is_empty()).then(|| {

@@ -1,6 +1,5 @@
 //! Names and labels of documents. Their version tokens are entity tags, with which callers make changes conditional.
 
-use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use c3_types::{DocumentLabels, DocumentName, Expected, Labels, NamedDocument, Namespace};
@@ -12,10 +11,10 @@ use super::cursor::Cursor;
 use super::documents::{RefPath, page_size};
 use super::model::{IdBody, LabelsBody, NameBody, NamesBody, ProblemBody};
 use super::options::{PatchLabelsBody, ReplaceLabelsBody, SetNameBody};
-use super::reply::{Failure, Json, Path, Query, Reply};
+use super::reply::{Failure, Json, Path, Query, Reply, Tenant};
 use crate::documents::names::{LabelsChange, Removal};
 use crate::error::Error;
-use crate::state::{Gateway, SharedGateway};
+use crate::state::Gateway;
 
 /// The name in the path.
 #[derive(Deserialize, IntoParams)]
@@ -45,7 +44,7 @@ impl NamePath {
         (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn get(State(gateway): State<SharedGateway>, Path(path): Path<NamePath>, headers: HeaderMap) -> Reply {
+pub(super) async fn get(Tenant(gateway): Tenant, Path(path): Path<NamePath>, headers: HeaderMap) -> Reply {
     let named = gateway.get_name(&path.name()?).await?;
     conditional(&headers, &named.token, NameBody::from(&named))
 }
@@ -69,7 +68,7 @@ pub(super) async fn get(State(gateway): State<SharedGateway>, Path(path): Path<N
     )
 )]
 pub(super) async fn put(
-    State(gateway): State<SharedGateway>,
+    Tenant(gateway): Tenant,
     Path(path): Path<NamePath>,
     headers: HeaderMap,
     Json(body): Json<SetNameBody>,
@@ -91,11 +90,7 @@ pub(super) async fn put(
         (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn delete(
-    State(gateway): State<SharedGateway>,
-    Path(path): Path<NamePath>,
-    headers: HeaderMap,
-) -> Reply {
+pub(super) async fn delete(Tenant(gateway): Tenant, Path(path): Path<NamePath>, headers: HeaderMap) -> Reply {
     let name = path.name()?;
     let expected = expected_name(&gateway, &name, &headers).await?;
     let id = gateway.remove_name(&name, &expected).await?.to_string();
@@ -131,7 +126,7 @@ pub(super) struct NamesParameters {
         (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn list(State(gateway): State<SharedGateway>, Query(parameters): Query<NamesParameters>) -> Reply {
+pub(super) async fn list(Tenant(gateway): Tenant, Query(parameters): Query<NamesParameters>) -> Reply {
     let NamesParameters { namespace, prefix, limit, cursor } = parameters;
     let namespace = namespace.as_deref().map(str::parse::<Namespace>).transpose()?.unwrap_or_default();
     let prefix = prefix.unwrap_or_default();
@@ -152,11 +147,7 @@ pub(super) async fn list(State(gateway): State<SharedGateway>, Query(parameters)
         (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn get_labels(
-    State(gateway): State<SharedGateway>,
-    Path(reference): Path<String>,
-    headers: HeaderMap,
-) -> Reply {
+pub(super) async fn get_labels(Tenant(gateway): Tenant, Path(reference): Path<String>, headers: HeaderMap) -> Reply {
     let (document, token) = gateway.stat(&reference).await?;
     let token = token.unwrap_or_default();
     let labels = DocumentLabels { id: document.id, labels: document.labels, token };
@@ -180,7 +171,7 @@ pub(super) async fn get_labels(
     )
 )]
 pub(super) async fn replace_labels(
-    State(gateway): State<SharedGateway>,
+    Tenant(gateway): Tenant,
     Path(reference): Path<String>,
     headers: HeaderMap,
     Json(body): Json<ReplaceLabelsBody>,
@@ -203,7 +194,7 @@ pub(super) async fn replace_labels(
     )
 )]
 pub(super) async fn patch_labels(
-    State(gateway): State<SharedGateway>,
+    Tenant(gateway): Tenant,
     Path(reference): Path<String>,
     headers: HeaderMap,
     Json(body): Json<PatchLabelsBody>,
@@ -225,11 +216,7 @@ pub(super) async fn patch_labels(
         (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn delete_labels(
-    State(gateway): State<SharedGateway>,
-    Path(reference): Path<String>,
-    headers: HeaderMap,
-) -> Reply {
+pub(super) async fn delete_labels(Tenant(gateway): Tenant, Path(reference): Path<String>, headers: HeaderMap) -> Reply {
     change_labels(&gateway, &reference, &headers, Labels::default(), Removal::All).await
 }
 

@@ -12,6 +12,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;
+use crate::state::SharedGateway;
+use crate::tenants::SharedTenants;
 
 /// Maximum bytes of a JSON body without a text.
 const JSON_BYTES_MAX: usize = 1 << 20;
@@ -107,6 +109,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 pub(super) fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice(body)
         .map_err(|error| Failure::new(ErrorKind::InvalidArgument, format!("the JSON body is invalid: {error}")))
+}
+
+/// State of the tenant that makes the call.
+pub(super) struct Tenant(pub(super) SharedGateway);
+
+impl FromRequestParts<SharedTenants> for Tenant {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, tenants: &SharedTenants) -> Result<Self, Failure> {
+        Ok(Self(tenants.of_caller(&parts.extensions)?))
+    }
 }
 
 /// Parameters of the query string. Refuses unknown, malformed and empty ones. An empty one would count as missing.

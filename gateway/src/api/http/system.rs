@@ -1,11 +1,13 @@
 //! Nodes, totals and uploads.
 
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::response::IntoResponse;
+use c3_server::ErrorKind;
 
 use super::model::{NodeBody, NodesBody, ProblemBody, TotalsBody, UploadBody, UploadsBody};
-use super::reply::{Json, Reply};
-use crate::state::SharedGateway;
+use super::reply::{Failure, Json, Reply, Tenant};
+use crate::tenants::SharedTenants;
 
 /// Lists the nodes that the gateway knows.
 #[utoipa::path(
@@ -15,7 +17,7 @@ use crate::state::SharedGateway;
         (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn nodes(State(gateway): State<SharedGateway>) -> Reply {
+pub(super) async fn nodes(Tenant(gateway): Tenant) -> Reply {
     let nodes = gateway.router.nodes().iter().map(|node| NodeBody::from(&**node)).collect();
     let node_wait_ms = gateway.router.node_wait().as_millis() as u64;
     Ok(Json(NodesBody { nodes, node_wait_ms }).into_response())
@@ -29,7 +31,7 @@ pub(super) async fn nodes(State(gateway): State<SharedGateway>) -> Reply {
         (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn totals(State(gateway): State<SharedGateway>) -> Reply {
+pub(super) async fn totals(Tenant(gateway): Tenant) -> Reply {
     Ok(Json(TotalsBody::from(gateway.totals().await?)).into_response())
 }
 
@@ -43,7 +45,15 @@ pub(super) async fn totals(State(gateway): State<SharedGateway>) -> Reply {
         (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn uploads(State(gateway): State<SharedGateway>) -> Reply {
+pub(super) async fn uploads(Tenant(gateway): Tenant) -> Reply {
     let uploads = gateway.uploads().await?.iter().map(UploadBody::from).collect();
     Ok(Json(UploadsBody { uploads }).into_response())
+}
+
+/// Returns the metadata of RFC 9728, which tell clients where to get tokens. It is outside the description, because its
+/// path is fixed by that standard.
+pub(super) async fn resource_metadata(State(tenants): State<SharedTenants>, headers: HeaderMap) -> Reply {
+    let metadata = tenants.control.as_ref().and_then(|control| control.resource_metadata(&headers));
+    let missing = || Failure::new(ErrorKind::NotFound, "no issuer of tokens is configured: use an API key, if any");
+    Ok(axum::Json(metadata.ok_or_else(missing)?).into_response())
 }

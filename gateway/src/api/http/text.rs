@@ -1,7 +1,6 @@
 //! The text of a document: whole, byte ranges, lines, or events.
 
 use axum::body::{Body, Bytes};
-use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::IntoResponse;
 use c3_routing::RequestClass;
@@ -18,11 +17,10 @@ use super::documents::RefPath;
 use super::events;
 use super::model::{DocumentBody, ProblemBody};
 use super::ranges::{MultipartRanges, Selection, content_range};
-use super::reply::{Failure, Path, Query, Reply};
+use super::reply::{Failure, Path, Query, Reply, Tenant};
 use crate::error::Error;
 use crate::read::document::{OpenDocument, TextPiece};
 use crate::read::lines::get_lines;
-use crate::state::SharedGateway;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const BYTES: HeaderValue = HeaderValue::from_static("bytes");
@@ -67,7 +65,7 @@ pub(super) struct TextParameters {
     )
 )]
 pub(super) async fn get(
-    State(gateway): State<SharedGateway>,
+    Tenant(gateway): Tenant,
     Path(reference): Path<String>,
     Query(parameters): Query<TextParameters>,
     method: Method,

@@ -17,7 +17,7 @@ use super::options::{PutBody, PutQuery};
 use super::pieces::{Pieces, pieces};
 use super::reply::{Failure, Query, content_length, content_type, refuse_encoded};
 use crate::error::Error;
-use crate::state::SharedGateway;
+use crate::tenants::SharedTenants;
 
 /// Maximum bytes of a part with an option in a multipart body.
 const OPTION_BYTES_MAX: u64 = 1 << 10;
@@ -34,17 +34,17 @@ pub(super) struct TextBody {
     pub(super) text: Pieces,
 }
 
-impl FromRequest<SharedGateway> for TextBody {
+impl FromRequest<SharedTenants> for TextBody {
     type Rejection = Failure;
 
     /// Reads the options. Refuses other content types and, before it reads the body, a declared length that exceeds the
     /// maximum size of a document.
-    async fn from_request(request: Request, gateway: &SharedGateway) -> Result<Self, Failure> {
+    async fn from_request(request: Request, tenants: &SharedTenants) -> Result<Self, Failure> {
         let (mut parts, body) = request.into_parts();
         refuse_encoded(&parts.headers)?;
-        let Query(query) = Query::<PutQuery>::from_request_parts(&mut parts, gateway).await?;
+        let Query(query) = Query::<PutQuery>::from_request_parts(&mut parts, tenants).await?;
         let length = content_length(&parts.headers);
-        let limit = |bytes| check_size(bytes, gateway.config.document_size_max.0);
+        let limit = |bytes| check_size(bytes, tenants.config.document_size_max.0);
         let essence = content_type(&parts.headers).map(|given| given.essence_str().to_owned());
         match essence.as_deref() {
             None if parts.headers.contains_key(axum::http::header::CONTENT_TYPE) => Err(unsupported()),

@@ -1,4 +1,9 @@
-//! Measurements of access.
+//! Measurements of keys, scopes, tenants and quotas.
+
+mod quota;
+mod rotation;
+mod routes;
+mod tenants;
 
 use anyhow::{Result, bail};
 
@@ -6,9 +11,15 @@ use crate::harness::fixtures::Corpus;
 use crate::harness::quantity::Quantity;
 
 /// Names of the measurements.
-pub const ROWS: &[&str] = &[];
+pub const ROWS: &[&str] = &["routes", "tenants", "key-rotation", "quota"];
 
 /// Runs the measurement called `row` and returns its quantities.
-pub async fn measure(row: &str, _corpus: Corpus) -> Result<Vec<Quantity>> {
-    bail!("no measurement is named `{row}`")
+pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Quantity>> {
+    match row {
+        "routes" => routes::routes().await,
+        "tenants" => tenants::tenants(corpus).await,
+        "key-rotation" => rotation::key_rotation(corpus).await,
+        "quota" => quota::quota(corpus).await,
+        row => bail!("no measurement is named `{row}`"),
+    }
 }
