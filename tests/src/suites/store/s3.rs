@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
@@ -19,7 +20,7 @@ const INSTALL: &str = "cargo install s3s-fs --version 0.14.1 --features binary -
 #[derive(Debug)]
 pub struct S3 {
     server: ExternalServer,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl S3 {
@@ -33,7 +34,12 @@ impl S3 {
         let args = ["--host", "127.0.0.1", "--port", port, "--access-key", KEY, "--secret-key", SECRET];
         let args = args.map(Into::into).into_iter().chain([folder.path().as_os_str().to_owned()]);
         let server = ExternalServer::start(&program, args, address.clone()).await?;
-        Ok(Self { server, _folder: folder })
+        Ok(Self { server, folder })
+    }
+
+    /// Returns the folder that contains everything that is in the server.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Returns the server's address as `HOST:PORT`.
