@@ -83,10 +83,7 @@ pub(super) async fn tenants(corpus: Corpus) -> Result<Vec<Quantity>> {
             let apis = [GatewayApi::with_key(gateways[0], Some(&key))?, GatewayApi::with_key(gateways[1], Some(&key))?];
             // The second tenant's key may not be known yet: the gateways read the file each second.
             for api in &apis {
-                crate::harness::wait::until("the key", std::time::Duration::from_secs(10), async || {
-                    api.ids().await.ok()
-                })
-                .await?;
+                until("the key", KEY_LIMIT, async || api.ids().await.ok()).await?;
             }
             let mut run = Run { apis, rng, texts, model: Model::default(), violations: Violations::default() };
             for _ in 0..operations / TENANTS.len() {
