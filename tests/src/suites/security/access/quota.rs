@@ -128,16 +128,18 @@ impl Flood {
                 }
                 let (api, id, counts) = (api.clone(), ids[number % ids.len()].clone(), Arc::clone(&counted));
                 tokio::spawn(async move {
-                    let count = |kind: usize| counts[kind].fetch_add(1, Ordering::Relaxed);
+                    let count = |kind: usize| {
+                        counts[kind].fetch_add(1, Ordering::Relaxed);
+                    };
                     match api.windows(&id).await {
-                        Ok(_) => drop(count(0)),
+                        Ok(_) => count(0),
                         Err(status) if status.code() == Code::ResourceExhausted => {
                             count(1);
                             if !status.metadata().contains_key("retry-after-ms") {
                                 count(2);
                             }
                         }
-                        Err(_) => drop(count(2)),
+                        Err(_) => count(2),
                     }
                 });
             }

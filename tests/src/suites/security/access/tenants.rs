@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use c3_client::DocumentId;
@@ -15,10 +16,11 @@ use tonic::{Code, Status};
 use crate::harness::access::Access;
 use crate::harness::cluster::ClusterSpec;
 use crate::harness::external::{self, ExternalServer};
-use crate::harness::fixtures::Corpus;
+use crate::harness::fixtures::{Corpus, stretch};
 use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::process::free_address;
 use crate::harness::quantity::Quantity;
+use crate::harness::wait::until;
 use crate::suites::store::ops;
 
 const TENANTS: [&str; 3] = ["default", "acme", "other"];
@@ -28,6 +30,9 @@ const TEXTS: usize = 24;
 const OPERATIONS: usize = 12_000;
 /// Memory of all caches, in bytes: small, so that reads also reach Redis and the store.
 const CACHE_BYTES: &str = "65536";
+
+/// Maximum time until a gateway accepts a new key.
+const KEY_LIMIT: Duration = Duration::from_secs(10);
 
 /// Documents of a tenant, as its operations left them.
 #[derive(Default)]
@@ -66,7 +71,7 @@ pub(super) async fn tenants(corpus: Corpus) -> Result<Vec<Quantity>> {
     // Some texts exceed the size of an inline document, so that their latents are objects of their own.
     let text = |number: usize| {
         let bytes = if number.is_multiple_of(4) { 9_000 } else { 60 };
-        Arc::from(crate::harness::fixtures::stretch(&books, number, bytes))
+        Arc::from(stretch(&books, number, bytes))
     };
     let texts: Arc<[Arc<str>]> = (0..TEXTS).map(text).collect();
     let runs = TENANTS.iter().enumerate().map(|(number, tenant)| {
@@ -78,10 +83,7 @@ pub(super) async fn tenants(corpus: Corpus) -> Result<Vec<Quantity>> {
             let apis = [GatewayApi::with_key(gateways[0], Some(&key))?, GatewayApi::with_key(gateways[1], Some(&key))?];
             // The second tenant's key may not be known yet: the gateways read the file each second.
             for api in &apis {
-                crate::harness::wait::until("the key", std::time::Duration::from_secs(10), async || {
-                    api.ids().await.ok()
-                })
-                .await?;
+                until("the key", KEY_LIMIT, async || api.ids().await.ok()).await?;
             }
             let mut run = Run { apis, rng, texts, model: Model::default(), violations: Violations::default() };
             for _ in 0..operations / TENANTS.len() {
