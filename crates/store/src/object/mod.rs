@@ -33,6 +33,7 @@ use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
 
+use crate::encryption::KeyError;
 use crate::encryption::data_key::number_of;
 use crate::encryption::master::MasterKeys;
 use crate::encryption::ring::{KeyRing, Ring};
@@ -121,14 +122,21 @@ pub(crate) struct Objects {
 
 impl Objects {
     /// Opens the backend. Fails if it is not writable, unless the only reason is that it is full. Fails if the store is
-    /// encrypted and its keys cannot be loaded.
+    /// encrypted and its keys cannot be loaded, unless they were destroyed.
     pub(crate) async fn open(settings: &BackendSettings) -> Result<Self, OpenError> {
         let Backend { store, folder } = Backend::open(settings).await?;
         let refused = |reason: String| OpenError::Encrypted { folder: settings.data.clone(), reason };
         let masters = MasterKeys::open(&settings.master_keys, &settings.cloud.0, settings.timeout);
         let masters = masters.map_err(|error| OpenError::MasterKey(error.to_string()))?;
         let objects = Self::new(store, folder, masters);
-        objects.keys.load(RING_AGE_MAX).await.map_err(|error| refused(error.to_string()))?;
+        match objects.keys.load(RING_AGE_MAX).await {
+            // The stores of other tenants have keys of their own.
+            Err(error @ KeyError::Destroyed) => {
+                tracing::warn!(%error, "the store of the tenant default cannot be used");
+                return Ok(objects);
+            }
+            loaded => loaded.map_err(|error| refused(error.to_string()))?,
+        };
         objects.check_writable().await.map_err(|reason| OpenError::Data { folder: settings.data.clone(), reason })?;
         Ok(objects)
     }

@@ -25,11 +25,8 @@ pub(super) async fn in_place() -> Result<Vec<Quantity>> {
     let data = folder.path().join("data");
     copy(&fixtures::root().join("crates/store/fixtures/store-v2"), &data)?;
     let key = master_key(folder.path(), 7)?;
-    let spec = |args| ClusterSpec {
-        gateway_args: args,
-        data: Some(data.display().to_string()),
-        ..ClusterSpec::default()
-    };
+    let spec =
+        |args| ClusterSpec { gateway_args: args, data: Some(data.display().to_string()), ..ClusterSpec::default() };
     let cluster = spec(Vec::new()).start().await?;
     let content = Content::put(&cluster.api()?, 5000).await?;
     let listed = cluster.api()?.ids().await?;

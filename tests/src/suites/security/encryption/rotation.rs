@@ -34,7 +34,8 @@ pub(super) async fn rotation(corpus: Corpus) -> Result<Vec<Quantity>> {
     let other = both.start_second_gateway().await?;
     let apis = [both.api()?, GatewayApi::to(&other)?];
 
-    let (stop, calls, failed) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
+    let (stop, calls, failed) =
+        (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
     let workers = Vec::from_iter((0..WORKERS).map(|worker| {
         let (stop, calls, failed) = (Arc::clone(&stop), Arc::clone(&calls), Arc::clone(&failed));
         let (apis, content) = (apis.clone(), content.clone());
