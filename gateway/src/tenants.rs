@@ -134,8 +134,8 @@ impl Tenants {
         }
     }
 
-    /// Measures the stores of open tenants with a quota of stored bytes, and closes tenants whose keys were destroyed, at
-    /// regular intervals, forever.
+    /// Measures the stores of open tenants with a quota of stored bytes, and closes tenants whose keys were destroyed,
+    /// at regular intervals, forever.
     pub(crate) async fn measure_quotas(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(MEASURE_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

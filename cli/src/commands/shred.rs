@@ -28,7 +28,8 @@ pub(crate) struct ShredArgs {
     format: Format,
 }
 
-/// Destroys a tenant's keys first, so that nothing of it can be read even if the deletion of its objects is interrupted.
+/// Destroys a tenant's keys first, so that nothing of it can be read even if the deletion of its objects is
+/// interrupted.
 pub(crate) async fn run(args: ShredArgs) -> Result<(), CliError> {
     let ShredArgs { tenant, confirm, data, master_keys, format } = args;
     if confirm != tenant {

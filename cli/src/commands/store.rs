@@ -22,8 +22,8 @@ pub(crate) enum StoreCommand {
     Encrypt(EncryptArgs),
     /// Add a data key for new objects, and wrap all keys with the first --master-key
     ///
-    /// To replace the master key, give the new one and then the old one to all gateways and to this command. Restart the
-    /// gateways with only the new one afterwards.
+    /// To replace the master key, give the new one and then the old one to all gateways and to this command. Restart
+    /// the gateways with only the new one afterwards.
     Rotate(StoreArgs),
 }
 

@@ -14,7 +14,8 @@
 //!   [`document_list`]: lists them.
 //! - `pack`: many small manifests in one object. [`register`]: names and labels, changed by compare-and-set.
 //! - [`upload_session`]: progress records of puts (writes of a document), from which an interrupted put is resumed.
-//! - `reencryption`: encrypts a store in place, and rotates or destroys its keys. `usage`: space by purpose. `gc`: mark and sweep. [`fsck`]: reads all objects, and reports and repairs damage.
+//! - `reencryption`: encrypts a store in place, and rotates or destroys its keys. `usage`: space by purpose. `gc`: mark
+//!   and sweep. [`fsck`]: reads all objects, and reports and repairs damage.
 //! - [`cache`]: memory and Redis tiers for shards, and a memory cache of manifests.
 
 mod availability;

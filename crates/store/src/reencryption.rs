@@ -144,9 +144,9 @@ impl Store {
         Ok(self.objects.keys().listed().await?.contains(DESTROYED))
     }
 
-    /// Wraps all keys with the first master key, and adds a data key. Gateways use the new key after 15 seconds at most.
-    /// They find the master key that they were started with unchanged only until then, so all gateways must have both
-    /// master keys before.
+    /// Wraps all keys with the first master key, and adds a data key. Gateways use the new key after 15 seconds at
+    /// most. All gateways must have both master keys before: with the former one alone, they cannot open the new data
+    /// key.
     pub async fn rotate_keys(&self) -> Result<Rotation, Error> {
         self.objects.ring().await?;
         let keys = self.objects.keys();

@@ -1,9 +1,9 @@
 //! Cache tiers in front of the store for shards, which are parts of documents: memory, then a shared Redis if
 //! configured.
 //!
-//! The tiers contain copies of latents and corrections, but no text. Those in Redis are encrypted if the store is. A shard is read only through a manifest, which is
-//! read from the store or validated against it ([`ManifestCache`]). A deleted document is therefore unreadable
-//! immediately, even if copies of its shards are still cached.
+//! The tiers contain copies of latents and corrections, but no text. Those in Redis are encrypted if the store is. A
+//! shard is read only through a manifest, which is read from the store or validated against it ([`ManifestCache`]). A
+//! deleted document is therefore unreadable immediately, even if copies of its shards are still cached.
 
 mod manifests;
 mod memory;

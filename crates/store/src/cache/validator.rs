@@ -4,9 +4,9 @@
 //! For a local folder, it consists of the modification times of two subfolders, `documents/<ab>` for manifests and
 //! `deleted/<ab>` for tombstones, and of the number of changes of the pack index. `<ab>` is the first two digits of the
 //! document's id. In an encrypted store, the corresponding encrypted subfolders are used, and both while it is being
-//! encrypted in place. The times change whenever any gateway creates or removes a file in these subfolders. Packs that other
-//! gateways write need no check: no new version of an existing document is put into a pack, and moving a version does
-//! not change the document. Clouds have no such times, so their manifests are not cached.
+//! encrypted in place. The times change whenever any gateway creates or removes a file in these subfolders. Packs that
+//! other gateways write need no check: no new version of an existing document is put into a pack, and moving a version
+//! does not change the document. Clouds have no such times, so their manifests are not cached.
 
 use std::path::{Path as FsPath, PathBuf};
 use std::time::{Duration, SystemTime};

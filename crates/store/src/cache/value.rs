@@ -5,8 +5,8 @@
 //! | 32 | BLAKE3 of the key and the payload |
 //! | rest | payload in protobuf: the windows of the shard; their byte ranges count from the start of the shard |
 //!
-//! If the store is encrypted, the hash in the key is keyed by the tenant's name key, and the value is encrypted with the
-//! tenant's data key. Values are checked like all external input.
+//! If the store is encrypted, the hash in the key is keyed by the tenant's name key, and the value is encrypted with
+//! the tenant's data key. Values are checked like all external input.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use c3_types::{TenantId, Window};

@@ -52,8 +52,8 @@ pub struct BackendSettings {
     pub retry_timeout: Duration,
     /// Maximum concurrent requests to a cloud.
     pub requests_max: usize,
-    /// Master keys. The first one is that of the store; the others are former ones, which still wrap keys of it. Without
-    /// any, the store is not encrypted.
+    /// Master keys. The first one is that of the store; the others are former ones, which still wrap keys of it.
+    /// Without any, the store is not encrypted.
     pub master_keys: Vec<MasterKeySource>,
 }
 

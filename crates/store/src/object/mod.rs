@@ -18,20 +18,20 @@ mod listing;
 mod realm;
 mod reserve;
 mod sealed_path;
+mod upkeep;
 pub mod version;
 mod walk;
 
 use std::ops::Range;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
 use crate::encryption::KeyError;
 use crate::encryption::data_key::number_of;
@@ -365,31 +365,6 @@ impl Objects {
         }
     }
 
-    /// Overwrites a damaged object. `payload` must be the one with which the object was created.
-    pub(crate) async fn restore(&self, key: &ObjectKey, payload: &[u8]) -> Result<(), Error> {
-        self.in_folder(Folder::check).await?;
-        let ring = self.ring().await?;
-        let object = ring.seal(seal(key, payload));
-        self.store.put(&ring.path(ring.target(), key.path()), object.into()).await?;
-        if ring.is_mixed() {
-            self.delete_in(&ring, Realm::Plain, key).await?;
-        }
-        Ok(())
-    }
-
-    /// Replaces the stored bytes of an object, whose content stays the same. Changes nothing if the object was deleted,
-    /// or replaced by another program. `version` is that of the bytes to replace.
-    pub(crate) async fn replace(&self, path: &Path, object: Bytes, version: UpdateVersion) -> Result<(), Error> {
-        if self.folder.is_some() {
-            let path = path.clone();
-            return self.in_folder(move |folder| folder.replace(&path, &object).map_err(Error::from_io)).await;
-        }
-        match self.store.put_opts(path, object.into(), PutMode::Update(version).into()).await {
-            Ok(_) | Err(object_store::Error::NotFound { .. } | object_store::Error::Precondition { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     /// Deletes an object durably. Succeeds if the object does not exist.
     pub(crate) async fn delete(&self, key: &ObjectKey) -> Result<(), Error> {
         let ring = self.ring().await?;
@@ -412,50 +387,6 @@ impl Objects {
             Some(folder) => sync_parent(folder.root().join(path.as_ref())).await,
             None => Ok(()),
         }
-    }
-
-    /// Removes the empty folders in a folder at a path of a local folder: their names may be those of plain objects.
-    pub(crate) async fn remove_empty(&self, path: &'static str) -> Result<(), Error> {
-        self.in_folder(move |folder| folder.remove_empty(&Path::from(path)).map_err(Error::from_io)).await
-    }
-
-    /// Fills the reserve of a local folder again if there is enough space.
-    pub(crate) async fn refill_reserve(&self) -> Result<(), Error> {
-        self.in_folder(|folder| folder.check().map(|()| folder.try_fill_reserve())).await
-    }
-
-    /// Removes old temporary files, which killed gateways leave in a local folder. Returns their number and bytes.
-    pub(crate) async fn remove_stale(&self, grace: Duration) -> Result<(u64, u64), Error> {
-        let ring = self.ring().await?;
-        self.in_folder(move |folder| {
-            folder.check()?;
-            folder.remove_stale(grace, &ring).map_err(Error::from_io)
-        })
-        .await
-    }
-
-    /// Measures all objects, and counts the foreign entries. Logs a warning if their number has changed since the last
-    /// call and is not zero. Lists the whole store.
-    pub(crate) async fn survey(&self) -> Result<Survey, Error> {
-        let ring = self.ring().await?;
-        let survey = match &self.folder {
-            Some(_) => {
-                let survey = move |folder: &Folder| {
-                    let survey = folder.survey(&ring).map_err(Error::from_io)?;
-                    folder.check().map(|()| survey)
-                };
-                self.in_folder(survey).await?
-            }
-            None => {
-                let add = async |survey: Survey, object: ObjectMeta| Ok(survey.with(&object, &ring));
-                self.store.list(None).map_err(Error::from).try_fold(Survey::default(), add).await?
-            }
-        };
-        let count = survey.foreign;
-        if self.foreign_warned.swap(count, Ordering::Relaxed) != count && count > 0 {
-            tracing::warn!(count, "skipped entries that are not the store's: give the store a folder of its own");
-        }
-        Ok(survey)
     }
 
     /// Runs blocking work on the local folder. Returns the default value for a cloud.
@@ -499,53 +430,4 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + S
 }
 
 #[cfg(test)]
-mod tests {
-    use c3_types::DocumentId;
-
-    use super::*;
-    use crate::object::key;
-    use crate::object::version::Version;
-
-    #[tokio::test]
-    async fn objects_are_created_once_and_deleted() {
-        let folder = tempfile::tempdir().unwrap();
-        let objects = Objects::open(&folder.path().to_str().unwrap().into()).await.unwrap();
-        let id = DocumentId::of(b"a");
-        let key = key::manifest(id, Version::NONE);
-        assert!(matches!(objects.get(&key).await, Err(Error::Missing { .. })));
-        objects.delete(&key).await.unwrap();
-
-        let first = objects.put(&key, b"first", Space::Free).await.unwrap();
-        assert_eq!(first, PutOutcome::Created { bytes: 42 + 5 });
-        assert_eq!(objects.put(&key, b"second", Space::Free).await.unwrap(), PutOutcome::AlreadyExists);
-        assert_eq!(objects.get(&key).await.unwrap().0, "first");
-        assert_eq!(objects.read_range(&key, 42..44).await.unwrap(), "fi");
-        for past in [40..48, 50..60] {
-            let read = objects.read_range(&key, past).await;
-            assert!(matches!(read, Err(Error::Damaged { .. })), "{read:?}");
-        }
-
-        let newer = key::manifest(id, Version::after(Version::NONE));
-        objects.put(&newer, b"newer", Space::Free).await.unwrap();
-        let other = key::manifest(DocumentId::of(b"b"), Version::NONE);
-        objects.put(&other, b"other", Space::Free).await.unwrap();
-        let all = objects.versions(&key::document_prefix(key::DOCUMENTS, id)).await.unwrap();
-        assert_eq!(all, [key.clone(), newer]);
-        objects.delete(&key).await.unwrap();
-        assert!(matches!(objects.get(&key).await, Err(Error::Missing { .. })));
-    }
-
-    #[tokio::test]
-    async fn foreign_keys_of_a_bucket_are_skipped_and_counted() {
-        let store = Arc::new(object_store::memory::InMemory::new());
-        let objects = Objects::in_memory(store.clone(), MasterKeys::default());
-        let key = key::manifest(DocumentId::of(b"a"), Version::NONE);
-        objects.put(&key, b"", Space::Free).await.unwrap();
-        for foreign in ["mine", "documents/mine", "latents/ab/mine", "meta/identity"] {
-            store.put(&Path::from(foreign), Bytes::new().into()).await.unwrap();
-        }
-        let listed: Vec<_> = objects.list(&Path::ROOT).try_collect().await.unwrap();
-        assert_eq!(listed.into_iter().map(|object| object.location).collect::<Vec<_>>(), [key.path().clone()]);
-        assert_eq!(objects.survey().await.unwrap().foreign, 3);
-    }
-}
+mod tests;

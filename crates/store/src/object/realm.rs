@@ -45,8 +45,8 @@ impl Ring {
         }
     }
 
-    /// Returns the meaning of a path below the root of the store. For an object and a folder, also returns the realm and
-    /// the key, or the folder of keys.
+    /// Returns the meaning of a path below the root of the store. For an object and a folder, also returns the realm
+    /// and the key, or the folder of keys.
     pub(crate) fn locate(&self, path: &Path) -> (PathKind, Realm, Option<Path>) {
         if path.parts().next().is_some_and(|part| part.as_ref() == SEALED) {
             if path.as_ref() == SEALED && self.sealed.is_some() {

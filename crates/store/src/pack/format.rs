@@ -7,8 +7,8 @@
 //! | … | the index, sealed under the pack's key: 52 bytes for each record, sorted by id: id, version, offset, length |
 //! | 8 | length of the sealed index, little-endian |
 //!
-//! *Sealed* means wrapped in a checksummed envelope and then, in an encrypted store, encrypted. Records do not depend on
-//! their pack. If the index is damaged, the records are found one after another by their lengths.
+//! *Sealed* means wrapped in a checksummed envelope and then, in an encrypted store, encrypted. Records do not depend
+//! on their pack. If the index is damaged, the records are found one after another by their lengths.
 
 use std::ops::Range;
 

@@ -73,7 +73,8 @@ async fn create_key(address: &str) -> Result<String> {
     let scope = "Credential=key/20260101/us-east-1/kms/aws4_request, SignedHeaders=host, Signature=0";
     let request = format!(
         "POST / HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/x-amz-json-1.1\r\nContent-Length: 2\r\n\
-         X-Amz-Target: TrentService.CreateKey\r\nAuthorization: AWS4-HMAC-SHA256 {scope}\r\nConnection: close\r\n\r\n{{}}"
+         X-Amz-Target: TrentService.CreateKey\r\nAuthorization: AWS4-HMAC-SHA256 {scope}\r\n\
+         Connection: close\r\n\r\n{{}}"
     );
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
