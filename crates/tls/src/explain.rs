@@ -1,0 +1,102 @@
+//! Messages about failed handshakes: each is one line that names the cause and the remedy.
+
+use std::error::Error;
+use std::io;
+
+use rustls::{AlertDescription, CertificateError, Error as TlsError, InvalidMessage};
+
+/// Beginning of every message about a server that refused this client's certificate.
+const REFUSED: &str = "the server refused this client: ";
+
+/// Explains to a client why its connection to the server `name` failed. Returns `None` if TLS is not the reason.
+pub fn explain_to_client(error: &io::Error, name: &str) -> Option<String> {
+    Some(match tls_error(error)? {
+        TlsError::AlertReceived(alert) => explain_alert(*alert),
+        TlsError::InvalidCertificate(problem) => explain_server_certificate(problem, name),
+        TlsError::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            "the server speaks plain text on this port: use http://, or give the server a certificate with --tls-cert"
+                .to_owned()
+        }
+        TlsError::PeerIncompatible(problem) => {
+            format!("the server supports no version of TLS that is allowed here ({problem:?}): see --tls-min")
+        }
+        error => format!("TLS failed: {error}"),
+    })
+}
+
+/// Returns whether the message, or the error that contains it, says that a server refused this client's certificate.
+/// A repeated call would fail too.
+pub fn is_refusal(message: &str) -> bool {
+    message.contains(REFUSED)
+}
+
+/// Explains to a server why a client's handshake failed.
+pub fn explain_to_server(error: &io::Error) -> String {
+    let Some(tls) = tls_error(error) else { return format!("the connection broke during the handshake: {error}") };
+    match tls {
+        TlsError::NoCertificatesPresented => "the client has no certificate".to_owned(),
+        TlsError::InvalidCertificate(problem) => match problem {
+            CertificateError::UnknownIssuer => "no CA of --tls-ca signed the client's certificate".to_owned(),
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "the client's certificate has expired".to_owned()
+            }
+            problem => format!("the client's certificate is invalid ({problem})"),
+        },
+        TlsError::AlertReceived(alert) => format!("the client refused this server's certificate ({alert:?})"),
+        TlsError::PeerIncompatible(problem) => {
+            format!("the client supports no version or cipher of TLS that is allowed here ({problem:?})")
+        }
+        error => error.to_string(),
+    }
+}
+
+fn tls_error(error: &io::Error) -> Option<&TlsError> {
+    let mut error: &(dyn Error + 'static) = error.get_ref()?;
+    loop {
+        if let Some(tls) = error.downcast_ref() {
+            return Some(tls);
+        }
+        // The error in an `io::Error` is not its source, but the error itself.
+        error = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => inner,
+            None => error.source()?,
+        };
+    }
+}
+
+fn explain_alert(alert: AlertDescription) -> String {
+    let refusal = match alert {
+        AlertDescription::CertificateRequired => "it requires a certificate: give --tls-cert and --tls-key",
+        AlertDescription::UnknownCA => "the CA of the certificate in --tls-cert is not one of its CAs",
+        AlertDescription::CertificateExpired => "the certificate in --tls-cert has expired: issue a new one",
+        AlertDescription::BadCertificate
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateRevoked
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::AccessDenied
+        | AlertDescription::DecryptError => "it rejects the certificate in --tls-cert",
+        AlertDescription::ProtocolVersion => "no version of TLS suits both sides: see --tls-min",
+        alert => return format!("the server ended the TLS connection ({alert:?})"),
+    };
+    format!("{REFUSED}{refusal}")
+}
+
+fn explain_server_certificate(problem: &CertificateError, name: &str) -> String {
+    match problem {
+        CertificateError::UnknownIssuer => {
+            format!("no trusted CA signed the certificate of `{name}`: give the CA of the server with --tls-ca")
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            format!("the certificate of `{name}` has expired: issue a new one")
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            format!("the certificate of `{name}` is not valid yet: check the clocks")
+        }
+        CertificateError::NotValidForName => format!("the certificate of the server is not for `{name}`"),
+        CertificateError::NotValidForNameContext { presented, .. } => {
+            let presented = if presented.is_empty() { "no name".to_owned() } else { presented.join(", ") };
+            format!("the certificate of the server is for {presented}, not for `{name}`: use one of its names")
+        }
+        problem => format!("the certificate of `{name}` is invalid: {problem}"),
+    }
+}
