@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use c3_routing::Router;
 use c3_server::principal::PrincipalSource;
-use c3_server::{Readiness, Server, StageHealth, WebAccess, serve};
+use c3_server::{ClientAuth, Readiness, Server, StageHealth, WebAccess, serve};
 use c3_store::Store;
 use c3_store::cache::{ManifestCache, ShardCache};
 use c3_types::Stage;
@@ -60,6 +60,8 @@ const MANIFEST_CACHE_DIVISOR: u64 = 8;
 /// Serves until `shutdown` is cancelled. Then waits for the calls in flight, at most for the drain timeout.
 pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> Result<(), StartError> {
     config.check()?;
+    let credentials =
+        config.server.tls.load(ClientAuth::Optional).map_err(|error| StartError::Tls(error.to_string()))?;
     let store = Store::open(config.backend()).await?;
     // Discovery and health checks of nodes continue during the drain, because calls in flight still need nodes.
     let stop_watching = CancellationToken::new();
@@ -70,7 +72,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         cache: ShardCache::new(config.cache_size.0 - manifest_bytes, config.redis()?, store_metrics.clone()),
         manifests: ManifestCache::new(manifest_bytes),
         name_lists: name_lists(),
-        router: Router::start(config.routing(), ROLE, &stop_watching)?,
+        router: Router::start(config.routing(credentials.clone()), ROLE, &stop_watching)?,
         shard_writes: SingleFlight::new(),
         window_reads: SingleFlight::new(),
         store,
@@ -95,6 +97,10 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         principal_source: PrincipalSource::Connection,
         // A put or get of a long text may take arbitrarily long. Each call on a node has its own timeout.
         call_timeout: None,
+        authenticates: credentials.requires_clients(),
+        credentials,
+        // Any client with a valid certificate may call. The identity of each is in the request's extensions.
+        peers: None,
         web_access: WebAccess::new(&config.allowed_hosts, &config.cors_origins),
         args: config.server,
     };

@@ -17,7 +17,9 @@ use tokio::io::AsyncRead;
 use tonic::{Request, Response, Status};
 
 use crate::error::Error;
-use crate::retry::{Gateway, Gateways, Timeouts};
+#[cfg(doc)]
+use crate::retry::Timeouts;
+use crate::retry::{ClientOptions, Gateway, Gateways};
 use crate::streams::{DocumentLatents, Put, ResponseStream, Text};
 use crate::upload::{self, ReadFailure};
 
@@ -37,15 +39,16 @@ pub struct UnreadyStages {
 }
 
 impl Client {
-    /// Connects to the gateway at `url`, for example `http://127.0.0.1:7300`. `url` may list several gateways over one
-    /// store, separated by commas: calls go to the first that answers, and a retry may switch to the next.
+    /// Connects to the gateway at `url`, for example `http://127.0.0.1:7300` or `https://gateway.example`. `url` may list
+    /// several gateways over one store, separated by commas: calls go to the first that answers, and a retry may switch
+    /// to the next. An `https://` gateway is verified with the system's CAs.
     pub async fn connect(url: &str) -> Result<Self, Error> {
-        Self::connect_with(url, Timeouts::default()).await
+        Self::connect_with(url, &ClientOptions::default()).await
     }
 
-    /// Connects like [`Client::connect`], but with the given time limits.
-    pub async fn connect_with(url: &str, timeouts: Timeouts) -> Result<Self, Error> {
-        Ok(Self { gateways: Arc::new(Gateways::connect(url, timeouts).await?) })
+    /// Connects like [`Client::connect`], but with the given time limits, CAs and client certificate.
+    pub async fn connect_with(url: &str, options: &ClientOptions) -> Result<Self, Error> {
+        Ok(Self { gateways: Arc::new(Gateways::connect(url, options).await?) })
     }
 
     /// Returns the gateway that calls currently go to.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use c3_tls::{explain_status, is_refusal};
 use c3_types::Invalid;
 use tonic::{Code, Status};
 
@@ -14,7 +15,7 @@ const RETRY_PUSHBACK_MS: &str = "grpc-retry-pushback-ms";
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The string is not a valid URL of a gateway.
-    #[error("`{url}` is not the URL of a gateway; write it as http://HOST:PORT")]
+    #[error("`{url}` is not the URL of a gateway; write it as http://HOST:PORT or https://HOST:PORT")]
     Url {
         /// The URL as given.
         url: String,
@@ -95,13 +96,18 @@ impl Error {
 impl From<Status> for Error {
     fn from(status: Status) -> Self {
         let retry = RetryRequest::of(&status);
-        let message = match status.message() {
-            "" => format!("the call failed: {}", status.code()),
+        let message = match explain_status(&status) {
+            message if message.is_empty() => format!("the call failed: {}", status.code()),
             message => message.replace('\n', " "),
         };
         // A status that has a source comes from tonic, not from the gateway: the connection closed during the call.
-        let broken = status.code() == Code::Internal && std::error::Error::source(&status).is_some();
-        let code = if broken { Code::Unavailable } else { status.code() };
+        let is_local = std::error::Error::source(&status).is_some();
+        let code = match status.code() {
+            // The gateway refuses this client's certificate, so a retry would be refused too.
+            _ if is_local && is_refusal(&message) => Code::Unauthenticated,
+            Code::Internal if is_local => Code::Unavailable,
+            code => code,
+        };
         Self::Call { code, message, retry }
     }
 }

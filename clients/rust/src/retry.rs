@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use c3_proto::pb::gateway_client::GatewayClient;
+use c3_tls::{Credentials, Target};
 use c3_types::limits;
 use tokio::time::{Instant, sleep};
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
 use crate::error::{Error, RetryRequest};
@@ -49,6 +50,16 @@ impl Default for Timeouts {
     }
 }
 
+/// Settings of a client.
+#[derive(Clone, Debug, Default)]
+pub struct ClientOptions {
+    /// Time limits.
+    pub timeouts: Timeouts,
+    /// CAs that gateways are verified with, and the certificate of this client. The default has neither: gateways are
+    /// verified with the system's CAs.
+    pub credentials: Credentials,
+}
+
 /// Gateways over one store. Any gateway can serve any call.
 #[derive(Debug)]
 pub(crate) struct Gateways {
@@ -60,12 +71,12 @@ pub(crate) struct Gateways {
 
 impl Gateways {
     /// Connects to the gateways at `urls`, separated by commas. Fails if no gateway answers or a URL is invalid.
-    pub(crate) async fn connect(urls: &str, timeouts: Timeouts) -> Result<Self, Error> {
+    pub(crate) async fn connect(urls: &str, options: &ClientOptions) -> Result<Self, Error> {
         let (mut all, mut first_error) = (Vec::new(), None);
         let mut first_connected = None;
         for (number, url) in urls.split(',').enumerate() {
-            let endpoint = endpoint(url, timeouts)?;
-            let channel = match endpoint.connect().await {
+            let target = target(url, options)?;
+            let channel = match target.connect().await {
                 Ok(channel) => {
                     first_connected = first_connected.or(Some(number));
                     channel
@@ -73,7 +84,7 @@ impl Gateways {
                 Err(error) => {
                     first_error = first_error.or(Some(Error::connect(url, &error)));
                     // The gateway may become reachable later.
-                    endpoint.connect_lazy()
+                    target.connect_lazy()
                 }
             };
             let gateway = GatewayClient::with_interceptor(channel, trace::inject as Injector)
@@ -82,7 +93,7 @@ impl Gateways {
             all.push(gateway);
         }
         match (first_connected, first_error) {
-            (Some(first), _) => Ok(Self { all, current: AtomicUsize::new(first), timeouts }),
+            (Some(first), _) => Ok(Self { all, current: AtomicUsize::new(first), timeouts: options.timeouts }),
             (None, Some(error)) => Err(error),
             (None, None) => Err(Error::Url { url: urls.to_owned() }),
         }
@@ -118,16 +129,12 @@ impl Gateways {
     }
 }
 
-fn endpoint(url: &str, timeouts: Timeouts) -> Result<Endpoint, Error> {
-    let invalid = || Error::Url { url: url.to_owned() };
-    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| invalid())?;
-    if endpoint.uri().scheme_str() != Some("http") || endpoint.uri().host().is_none() {
-        return Err(invalid());
-    }
-    Ok(endpoint
-        .connect_timeout(timeouts.connect)
-        .http2_keep_alive_interval(timeouts.keep_alive)
-        .keep_alive_timeout(timeouts.keep_alive))
+fn target(url: &str, options: &ClientOptions) -> Result<Target, Error> {
+    let target = Target::new(url, &options.credentials).map_err(|_| Error::Url { url: url.to_owned() })?;
+    let Timeouts { connect, keep_alive, .. } = options.timeouts;
+    Ok(target.with(|endpoint| {
+        endpoint.connect_timeout(connect).http2_keep_alive_interval(keep_alive).keep_alive_timeout(keep_alive)
+    }))
 }
 
 /// Retry state of one call. The time limit [`Timeouts::retry`] runs from the start of the call. It starts again when an
@@ -196,6 +203,8 @@ impl Retries {
 
 #[cfg(test)]
 mod tests {
+    use tonic::transport::Endpoint;
+
     use super::*;
 
     fn error(code: Code, retry: RetryRequest) -> Error {

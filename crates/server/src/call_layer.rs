@@ -12,6 +12,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
 use axum::response::Response;
+use c3_tls::PeerIdentity;
 use tower::{Layer, Service};
 
 use crate::admission::Admission;
@@ -21,7 +22,11 @@ use crate::error::ServiceError;
 use crate::metrics::Metrics;
 use crate::principal::PrincipalSource;
 use crate::rejection::Rejection;
+use crate::throttle::Throttle;
 use crate::web_access::WebAccess;
+
+/// Limit on the log lines of calls by foreign peers.
+static FOREIGN_PEERS: Throttle<()> = Throttle::new();
 
 /// Layer that wraps every call.
 #[derive(Clone, Debug)]
@@ -30,6 +35,8 @@ pub(crate) struct CallLayer {
     pub(crate) admission: Admission,
     pub(crate) principal_source: PrincipalSource,
     pub(crate) web_access: Arc<WebAccess>,
+    /// Names in the certificates of the peers that may call; `None` accepts all peers.
+    pub(crate) peers: Option<Arc<[String]>>,
     /// Maximum duration of a call; `None` for no limit.
     pub(crate) timeout: Option<Duration>,
 }
@@ -62,9 +69,11 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let CallLayer { metrics, admission, principal_source, web_access, timeout } = &self.layer;
+        let CallLayer { metrics, admission, principal_source, web_access, peers, timeout } = &self.layer;
         let (mut call, checked) = Call::begin(metrics, &request, *principal_source, *timeout);
-        let admitted = checked.and_then(|()| web_access.check(&request)).and_then(|()| match call.protocol() {
+        let checked = checked.and_then(|()| web_access.check(&request));
+        let checked = checked.and_then(|()| check_peer(&request, peers.as_deref()));
+        let admitted = checked.and_then(|()| match call.protocol() {
             Protocol::Http if is_grpc_route(&request) => Err(Rejection::NotGrpc),
             _ => admission.admit(&request),
         });
@@ -90,6 +99,21 @@ where
             Ok(respond(call, response))
         })
     }
+}
+
+/// Fails if only certain peers may call, and the certificate of the request's peer has none of their names.
+fn check_peer(request: &Request, accepted: Option<&[String]>) -> Result<(), Rejection> {
+    let Some(accepted) = accepted else { return Ok(()) };
+    let peer = request.extensions().get::<PeerIdentity>().ok_or(Rejection::NoPeerCertificate)?;
+    if peer.has_any(accepted) {
+        return Ok(());
+    }
+    let names = if peer.names().is_empty() { "no name".to_owned() } else { peer.names().join(", ") };
+    let accepted = accepted.join(", ");
+    if let Some(suppressed) = FOREIGN_PEERS.permit(()) {
+        tracing::warn!(names, accepted, suppressed, "refused a call: the caller's certificate has another name");
+    }
+    Err(Rejection::ForeignPeer { names, accepted })
 }
 
 /// Returns whether the request matched the route of a gRPC service. Such a route would answer an HTTP request with
@@ -157,6 +181,7 @@ mod tests {
             admission: Admission::new(readiness, 1, &[]),
             principal_source: PrincipalSource::Connection,
             web_access: Arc::default(),
+            peers: None,
             timeout,
         }
     }

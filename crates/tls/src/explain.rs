@@ -4,12 +4,13 @@ use std::error::Error;
 use std::io;
 
 use rustls::{AlertDescription, CertificateError, Error as TlsError, InvalidMessage};
+use tonic::Status;
 
 /// Beginning of every message about a server that refused this client's certificate.
 const REFUSED: &str = "the server refused this client: ";
 
 /// Explains to a client why its connection to the server `name` failed. Returns `None` if TLS is not the reason.
-pub fn explain_to_client(error: &io::Error, name: &str) -> Option<String> {
+pub(crate) fn explain_to_client(error: &io::Error, name: &str) -> Option<String> {
     Some(match tls_error(error)? {
         TlsError::AlertReceived(alert) => explain_alert(*alert),
         TlsError::InvalidCertificate(problem) => explain_server_certificate(problem, name),
@@ -24,15 +25,25 @@ pub fn explain_to_client(error: &io::Error, name: &str) -> Option<String> {
     })
 }
 
+/// Returns the message of a status that a call ended with. If the connection failed, this is the innermost cause.
+pub fn explain_status(status: &Status) -> String {
+    // Only a status made by the transport has a source.
+    let Some(mut cause) = status.source() else { return status.message().to_owned() };
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
 /// Returns whether the message, or the error that contains it, says that a server refused this client's certificate.
 /// A repeated call would fail too.
 pub fn is_refusal(message: &str) -> bool {
     message.contains(REFUSED)
 }
 
-/// Explains to a server why a client's handshake failed.
+/// Explains to a server why a client's handshake failed. Details that the client may choose are in parentheses.
 pub fn explain_to_server(error: &io::Error) -> String {
-    let Some(tls) = tls_error(error) else { return format!("the connection broke during the handshake: {error}") };
+    let Some(tls) = tls_error(error) else { return format!("the connection broke during the handshake ({error})") };
     match tls {
         TlsError::NoCertificatesPresented => "the client has no certificate".to_owned(),
         TlsError::InvalidCertificate(problem) => match problem {
@@ -46,7 +57,7 @@ pub fn explain_to_server(error: &io::Error) -> String {
         TlsError::PeerIncompatible(problem) => {
             format!("the client supports no version or cipher of TLS that is allowed here ({problem:?})")
         }
-        error => error.to_string(),
+        error => format!("the client does not speak TLS correctly ({error})"),
     }
 }
 
