@@ -21,6 +21,7 @@ mod roundtrip;
 mod speed;
 mod store;
 mod store_format;
+mod tls;
 mod trace;
 
 /// Returns about 3 KB of prose.

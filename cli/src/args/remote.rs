@@ -1,7 +1,8 @@
 //! Arguments for the gateway that a command calls and for the format of its result.
 
-use c3_client::{Client, Stage};
+use c3_client::{Client, ClientOptions, Stage};
 use c3_proto::FromWire;
+use c3_server::tls::TlsArgs;
 use c3_types::Description;
 
 use super::{ModelArgs, WriteArgs};
@@ -26,23 +27,36 @@ pub(crate) struct RemoteArgs {
     #[arg(long, value_name = "URL", env = "C3_GATEWAY")]
     pub(crate) gateway: Option<String>,
     #[command(flatten)]
+    pub(crate) tls: TlsArgs,
+    #[command(flatten)]
     pub(crate) format: Format,
 }
 
 impl RemoteArgs {
+    /// Returns these arguments for the gateway at `url`, which speaks plain text.
+    pub(crate) fn at(&self, url: String) -> Self {
+        Self { gateway: Some(url), tls: TlsArgs::default(), format: self.format.clone() }
+    }
+
     fn url(&self) -> &str {
         self.gateway.as_deref().unwrap_or(DEFAULT_GATEWAY)
     }
 
+    fn options(&self) -> Result<ClientOptions, CliError> {
+        let credentials = self.tls.load().map_err(|error| CliError::Usage(error.to_string()))?;
+        Ok(ClientOptions { credentials, ..ClientOptions::default() })
+    }
+
     pub(crate) async fn connect(&self) -> Result<Client, CliError> {
-        Ok(Client::connect(self.url()).await?)
+        Ok(Client::connect_with(self.url(), &self.options()?).await?)
     }
 
     /// Connects for calls that need nodes of these stages. While one of them has no ready node, a notice says so, see
     /// [`notice::watch`].
     pub(crate) async fn connect_to_nodes(&self, stages: &'static [Stage]) -> Result<Client, CliError> {
-        let client = self.connect().await?;
-        notice::watch(self.url(), stages);
+        let options = self.options()?;
+        let client = Client::connect_with(self.url(), &options).await?;
+        notice::watch(self.url(), options, stages);
         Ok(client)
     }
 

@@ -212,7 +212,6 @@ fn client_span(node: &Node, method: &'static str) -> Span {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
 
     #[tokio::test]

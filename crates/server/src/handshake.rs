@@ -185,3 +185,109 @@ async fn linger(mut stream: TcpStream) {
     };
     let _ = timeout(time, discard).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::net::SocketAddr;
+    use std::path::Path;
+
+    use c3_proto::pb::gateway_client::GatewayClient;
+    use c3_proto::pb::{NodesRequest, StatRequest};
+    use c3_tls::{ClientAuth, Target, TlsFiles, explain_status};
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    use tempfile::TempDir;
+    use tokio::net::TcpListener;
+    use tokio_util::sync::CancellationToken;
+    use tonic::service::Routes;
+    use tonic::{Code, Status};
+
+    use super::*;
+    use crate::connections::Connections;
+    use crate::server::ServerArgs;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    /// Makes a CA in the folder, and a certificate for `127.0.0.1` that it signs.
+    fn issue(folder: &Path) -> TlsFiles {
+        let (ca_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let mut ca = CertificateParams::default();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
+        let leaf = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        let leaf = leaf.signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
+        let write = |name: &str, pem: String| {
+            fs::write(folder.join(name), pem).unwrap();
+            Some(folder.join(name))
+        };
+        TlsFiles {
+            cert: write("cert.pem", leaf.pem()),
+            key: write("key.pem", key.serialize_pem()),
+            ca: write("ca.pem", ca_pem),
+            ..TlsFiles::default()
+        }
+    }
+
+    /// Starts a server without routes that requires client certificates.
+    async fn start(files: TlsFiles) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let handshakes = Handshakes::new(Credentials::load(files, ClientAuth::Required).unwrap(), "handshake-test");
+        assert!(handshakes.is_some());
+        let args = ServerArgs::default();
+        let connections = Connections::new(Routes::default(), handshakes, &args, CancellationToken::new());
+        tokio::spawn(connections.serve(listener));
+        address
+    }
+
+    async fn call(url: &str, files: TlsFiles) -> Status {
+        let credentials = Credentials::load(files, ClientAuth::None).unwrap();
+        let channel = Target::new(url, &credentials).unwrap().connect_lazy();
+        let mut client = GatewayClient::new(channel);
+        // A refusal of the client's certificate may reach the client after its first call.
+        let first = client.stat(StatRequest::default()).await.unwrap_err();
+        if first.code() == Code::Unimplemented { first } else { client.nodes(NodesRequest {}).await.unwrap_err() }
+    }
+
+    #[tokio::test]
+    async fn both_sides_are_verified() {
+        let (folder, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let (files, foreign) = (issue(folder.path()), issue(other.path()));
+        let address = start(files.clone()).await;
+        let url = format!("https://{address}");
+        assert_eq!(call(&url, files.clone()).await.code(), Code::Unimplemented, "the call reaches the server");
+        let cases = [
+            (TlsFiles { cert: None, key: None, ..files.clone() }, "requires a certificate"),
+            (TlsFiles { ca: files.ca.clone(), ..foreign.clone() }, "not one of its CAs"),
+            (TlsFiles { ca: foreign.ca.clone(), ..files.clone() }, "no trusted CA signed"),
+        ];
+        for (files, reason) in cases {
+            let status = call(&url, files).await;
+            assert!(explain_status(&status).contains(reason), "{reason}: {status:?}");
+        }
+        let elsewhere = call(&format!("https://localhost:{}", address.port()), files.clone()).await;
+        assert!(explain_status(&elsewhere).contains("for 127.0.0.1, not for `localhost`"), "{elsewhere:?}");
+        let plain = call(&format!("http://{address}"), files).await;
+        assert!(explain_status(&plain).contains("this port speaks TLS: use https://"), "{plain:?}");
+    }
+
+    #[tokio::test]
+    async fn a_request_in_plain_text_is_answered() {
+        let folder = TempDir::new().unwrap();
+        let mut peer = TcpStream::connect(start(issue(folder.path())).await).await.unwrap();
+        peer.write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        timeout(LIMIT, peer.read_to_string(&mut answer)).await.unwrap().unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 400 ") && head.contains(&format!("content-length: {}", body.len())));
+        assert!(body.contains("https://"), "{body}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_a_handshake_is_cut_off() {
+        let folder = TempDir::new().unwrap();
+        let mut peer = TcpStream::connect(start(issue(folder.path())).await).await.unwrap();
+        peer.write_all(&[TLS_HANDSHAKE, 3, 1]).await.unwrap();
+        assert_eq!(timeout(TIMEOUT + LIMIT, peer.read(&mut [0])).await.unwrap().unwrap(), 0);
+    }
+}

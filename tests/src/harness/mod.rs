@@ -1,5 +1,6 @@
 //! Test infrastructure: programs, clusters, faulty networks, clients, fixtures and measured quantities.
 
+pub mod certificates;
 pub mod cluster;
 pub mod compose;
 pub mod external;

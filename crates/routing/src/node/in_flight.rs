@@ -131,7 +131,6 @@ impl Drop for InFlightGuard {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
     use crate::balance::Load;
 
