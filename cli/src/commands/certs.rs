@@ -18,6 +18,10 @@ use crate::output::print;
 /// Files of the CA in the folder that `c3 certs init` makes.
 const CA_CERT: &str = "ca.pem";
 const CA_KEY: &str = "ca.key";
+/// Permissions of keys: only the owner may read them.
+const KEY_MODE: u32 = 0o600;
+/// Permissions of certificates, which are public.
+const CERT_MODE: u32 = 0o644;
 /// Time before the current time at which certificates become valid, for clocks that are behind.
 const BACKDATED: Duration = Duration::from_secs(3600);
 /// Validity of the CA.
@@ -146,8 +150,8 @@ fn init(args: &InitArgs) -> Result<(), CliError> {
     let certificate = params.self_signed(&key).map_err(failed)?;
     fs::create_dir_all(&args.dir).map_err(|error| CliError::at(&args.dir, &error))?;
     // The key comes first: if the folder has a CA already, nothing is written.
-    write_new(&args.dir.join(CA_KEY), &key.serialize_pem())?;
-    write_new(&args.dir.join(CA_CERT), &certificate.pem())?;
+    write_new(&args.dir.join(CA_KEY), &key.serialize_pem(), KEY_MODE)?;
+    write_new(&args.dir.join(CA_CERT), &certificate.pem(), CERT_MODE)?;
     let ca = Issuer::new(params, key);
     let mut lines = Vec::new();
     for role in Role::ALL {
@@ -173,16 +177,17 @@ fn read_ca(dir: &Path) -> Result<Issuer<'static, KeyPair>, CliError> {
 fn issue(dir: &Path, file: &str, role: Role, subject: &SubjectArgs, ca: &Issuer<'_, KeyPair>) -> Result<(), CliError> {
     let key = KeyPair::generate().map_err(failed)?;
     let certificate = role.params(subject)?.signed_by(&key, ca).map_err(failed)?;
-    write_new(&dir.join(format!("{file}.key")), &key.serialize_pem())?;
-    write_new(&dir.join(format!("{file}.pem")), &certificate.pem())
+    write_new(&dir.join(format!("{file}.key")), &key.serialize_pem(), KEY_MODE)?;
+    write_new(&dir.join(format!("{file}.pem")), &certificate.pem(), CERT_MODE)
 }
 
-/// Writes a file that only its owner may read. Fails if the file exists.
-fn write_new(path: &Path, pem: &str) -> Result<(), CliError> {
+/// Writes a file with these permissions. Fails if the file exists.
+#[cfg_attr(not(unix), expect(unused_variables, reason = "other systems have no modes"))]
+fn write_new(path: &Path, pem: &str, mode: u32) -> Result<(), CliError> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
     let written = options.open(path).and_then(|mut file| file.write_all(pem.as_bytes()));
     written.map_err(|error: io::Error| match error.kind() {
         ErrorKind::AlreadyExists => CliError::Failed(format!(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use c3_tls::{explain_status, is_refusal};
+use c3_tls::{explain_status, is_refusal, tls_problem};
 use c3_types::Invalid;
 use tonic::{Code, Status};
 
@@ -26,6 +26,14 @@ pub enum Error {
         /// The URL as given.
         url: String,
         /// Innermost error of the connection attempt.
+        reason: String,
+    },
+    /// A gateway is reached, but the certificate of one side is not valid for the other, or TLS fails otherwise.
+    #[error("cannot connect to {url}: {reason}")]
+    Tls {
+        /// The URL as given.
+        url: String,
+        /// Description of the problem and its remedy.
         reason: String,
     },
     /// The caller's text could not be read. If the call had begun, it was cancelled. No document was stored.
@@ -84,6 +92,9 @@ impl Error {
 
     /// Converts the error of a connection attempt to `url`.
     pub(crate) fn connect(url: &str, error: &tonic::transport::Error) -> Self {
+        if let Some(reason) = tls_problem(error) {
+            return Self::Tls { url: url.to_owned(), reason: reason.to_owned() };
+        }
         // The outermost message is always "transport error"; the innermost gives the reason.
         let mut reason: &dyn std::error::Error = error;
         while let Some(source) = reason.source() {

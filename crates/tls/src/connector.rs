@@ -1,6 +1,5 @@
 //! Connector of gRPC channels: TCP, then the TLS handshake with the credentials of the moment.
 
-use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -34,16 +33,15 @@ struct Server {
 }
 
 /// Reason why a connection failed, in one line. It has no source, because the line says everything.
-#[derive(Debug)]
-pub(crate) struct ConnectError(String);
-
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    /// The server cannot be reached.
+    #[error("{0}")]
+    Tcp(String),
+    /// The handshake failed, or the server refused this client's certificate after it.
+    #[error("{0}")]
+    Tls(String),
 }
-
-impl std::error::Error for ConnectError {}
 
 impl Connector {
     /// Returns a connector to a server whose certificate must be valid for `name`, a DNS name or an IP address without
@@ -63,18 +61,18 @@ impl Service<Uri> for Connector {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ConnectError>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
-        self.tcp.poll_ready(cx).map_err(|error| ConnectError(error.to_string()))
+        self.tcp.poll_ready(cx).map_err(|error| ConnectError::Tcp(error.to_string()))
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let (connected, server) = (self.tcp.call(uri), Arc::clone(&self.server));
         Box::pin(async move {
-            let tcp = connected.await.map_err(|error| ConnectError(innermost(&error)))?.into_inner();
-            let config = server.credentials.client_config().map_err(|error| ConnectError(error.to_string()))?;
+            let tcp = connected.await.map_err(|error| ConnectError::Tcp(innermost(&error)))?.into_inner();
+            let config = server.credentials.client_config().map_err(|error| ConnectError::Tls(error.to_string()))?;
             let handshake = TlsConnector::from(config).connect(server.name.clone(), tcp);
             let stream = handshake.await.map_err(|error| {
                 let explained = explain_to_client(&error, &server.label);
-                ConnectError(explained.unwrap_or_else(|| format!("the TLS handshake failed: {error}")))
+                ConnectError::Tls(explained.unwrap_or_else(|| format!("the TLS handshake failed: {error}")))
             })?;
             Ok(TokioIo::new(Stream { stream, server }))
         })
@@ -100,7 +98,7 @@ impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
         Poll::Ready(read.map_err(|error| match explain_to_client(&error, &self.server.label) {
-            Some(explained) => io::Error::new(error.kind(), ConnectError(explained)),
+            Some(explained) => io::Error::new(error.kind(), ConnectError::Tls(explained)),
             None => error,
         }))
     }

@@ -6,6 +6,8 @@ use std::io;
 use rustls::{AlertDescription, CertificateError, Error as TlsError, InvalidMessage};
 use tonic::Status;
 
+use crate::connector::ConnectError;
+
 /// Beginning of every message about a server that refused this client's certificate.
 const REFUSED: &str = "the server refused this client: ";
 
@@ -33,6 +35,17 @@ pub fn explain_status(status: &Status) -> String {
         cause = source;
     }
     cause.to_string()
+}
+
+/// Returns the reason of a failed connection if TLS is the reason, for example a certificate that is not valid.
+pub fn tls_problem<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a str> {
+    let mut cause = error;
+    loop {
+        match cause.downcast_ref() {
+            Some(ConnectError::Tls(problem)) => return Some(problem),
+            _ => cause = cause.source()?,
+        }
+    }
 }
 
 /// Returns whether the message, or the error that contains it, says that a server refused this client's certificate.
@@ -105,9 +118,27 @@ fn explain_server_certificate(problem: &CertificateError, name: &str) -> String 
         }
         CertificateError::NotValidForName => format!("the certificate of the server is not for `{name}`"),
         CertificateError::NotValidForNameContext { presented, .. } => {
+            let presented = Vec::from_iter(presented.iter().map(|name| undecorated(name)));
             let presented = if presented.is_empty() { "no name".to_owned() } else { presented.join(", ") };
             format!("the certificate of the server is for {presented}, not for `{name}`: use one of its names")
         }
         problem => format!("the certificate of `{name}` is invalid: {problem}"),
+    }
+}
+
+/// Returns the name in rustls' notation of a certificate's name, such as `DnsName("localhost")`.
+fn undecorated(name: &str) -> &str {
+    name.split_once('(').map_or(name, |(_, name)| name.trim_end_matches(')').trim_matches('"'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lose_their_decoration() {
+        for (name, plain) in [("DnsName(\"a.b\")", "a.b"), ("IpAddress(::1)", "::1"), ("a.b", "a.b")] {
+            assert_eq!(undecorated(name), plain);
+        }
     }
 }

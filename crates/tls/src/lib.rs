@@ -16,7 +16,7 @@ mod peer;
 mod target;
 
 pub use credentials::Credentials;
-pub use explain::{explain_status, explain_to_server, is_refusal};
+pub use explain::{explain_status, explain_to_server, is_refusal, tls_problem};
 pub use files::{ClientAuth, Error, TlsFiles, TlsVersion};
 pub use peer::PeerIdentity;
 pub use target::Target;
