@@ -134,7 +134,7 @@ pub(crate) fn run(command: CertsCommand) -> Result<(), CliError> {
             let ca = read_ca(&args.dir)?;
             let file = args.subject.names.first().map_or(args.role.file(), String::as_str);
             issue(&args.dir, file, args.role, &args.subject, &ca)?;
-            print(format_args!("{}\n", flags(&args.dir, file, args.role)))
+            print(flags(&args.dir, file, args.role))
         }
     }
 }
@@ -160,7 +160,7 @@ fn init(args: &InitArgs) -> Result<(), CliError> {
     }
     let key = args.dir.join(CA_KEY);
     lines.push(format!("Keep {} secret: whoever has it can pose as any program.", key.display()));
-    print(format_args!("{}\n", lines.join("\n")))
+    print(lines.join("\n"))
 }
 
 fn read_ca(dir: &Path) -> Result<Issuer<'static, KeyPair>, CliError> {

@@ -146,10 +146,10 @@ impl Handshakes {
         };
         match accepted {
             Ok(stream) => Ok(stream),
-            Err((error, _)) if error.get_ref().is_none() => Err(broken(error)),
             Err((error, stream)) => {
+                let Some(reason) = explain_to_server(&error) else { return Err(broken(error)) };
                 linger(stream).await;
-                Err((Failure::Refused, explain_to_server(&error)))
+                Err((Failure::Refused, reason))
             }
         }
     }

@@ -54,10 +54,10 @@ pub fn is_refusal(message: &str) -> bool {
     message.contains(REFUSED)
 }
 
-/// Explains to a server why a client's handshake failed. Details that the client may choose are in parentheses.
-pub fn explain_to_server(error: &io::Error) -> String {
-    let Some(tls) = tls_error(error) else { return format!("the connection broke during the handshake ({error})") };
-    match tls {
+/// Explains to a server why a client's handshake failed. Details that the client may choose are in parentheses. Returns
+/// `None` if TLS is not the reason.
+pub fn explain_to_server(error: &io::Error) -> Option<String> {
+    Some(match tls_error(error)? {
         TlsError::NoCertificatesPresented => "the client has no certificate".to_owned(),
         TlsError::InvalidCertificate(problem) => match problem {
             CertificateError::UnknownIssuer => "no CA of --tls-ca signed the client's certificate".to_owned(),
@@ -71,7 +71,7 @@ pub fn explain_to_server(error: &io::Error) -> String {
             format!("the client supports no version or cipher of TLS that is allowed here ({problem:?})")
         }
         error => format!("the client does not speak TLS correctly ({error})"),
-    }
+    })
 }
 
 fn tls_error(error: &io::Error) -> Option<&TlsError> {

@@ -19,7 +19,7 @@ pub(super) async fn scan() -> Result<Vec<Quantity>> {
     let certificates = Certificates::init().await?;
     let folder = TempDir::with_prefix("c3-scan-")?;
     let mut quantities = Vec::new();
-    for (minimum, versions) in [("1.3", vec!["TLS 1.3"]), ("1.2", vec!["TLS 1.2", "TLS 1.3"])] {
+    for (minimum, versions) in [("1.3", "TLS 1.3"), ("1.2", "TLS 1.2, TLS 1.3")] {
         let gateway = Launch::new(Program::Gateway).args(certificates.flags_without_ca("gateway"));
         let gateway = gateway.args(["--tls-min", minimum]).arg("--data").arg(folder.path().join("data"));
         let gateway = gateway.over_tls(certificates.credentials("client")?).serve(folder.path()).await?;
@@ -27,17 +27,16 @@ pub(super) async fn scan() -> Result<Vec<Quantity>> {
         ensure!(output.status.success(), "sslscan: {}", String::from_utf8_lossy(&output.stderr));
         let report = String::from_utf8(output.stdout)?;
         let name = |what: &str| format!("tls-scan-{minimum}-{what}");
-        quantities.push(Quantity::equal(name("versions"), enabled_versions(&report), versions));
+        quantities.push(Quantity::equal(name("versions"), enabled_versions(&report).join(", "), versions.to_owned()));
         let ciphers = Vec::from_iter(elements(&report, "cipher").map(|cipher| attribute(cipher, "cipher")));
         ensure!(!ciphers.is_empty(), "sslscan found no cipher:\n{report}");
         let weak = elements(&report, "cipher").filter(|cipher| !is_strong(cipher)).map(str::to_owned);
         quantities.push(Quantity::reported(name("ciphers"), ciphers));
         quantities.push(Quantity::equal(name("weak-ciphers"), Vec::from_iter(weak), Vec::new()));
-        let flaws = [("heartbleed", "vulnerable"), ("compression", "supported"), ("renegotiation", "secure")];
+        let flaws = [("heartbleed", "vulnerable"), ("compression", "supported"), ("renegotiation", "supported")];
         let mut found = Vec::new();
-        for (element, property) in flaws {
-            let bad = if element == "renegotiation" { "supported" } else { property };
-            found.extend(elements(&report, element).filter(|flaw| attribute(flaw, bad) == "1").map(str::to_owned));
+        for (element, flaw) in flaws {
+            found.extend(elements(&report, element).filter(|found| attribute(found, flaw) == "1").map(str::to_owned));
         }
         quantities.push(Quantity::equal(name("flaws"), found, Vec::new()));
         let expired = report.contains("<expired>true</expired>");
