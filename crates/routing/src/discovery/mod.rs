@@ -1,5 +1,6 @@
 //! Discovery: adds nodes from the configuration, from DNS and from their own announcements to the [`Registry`].
 
+mod dns;
 pub(crate) mod registry;
 
 use std::collections::BTreeSet;
@@ -17,8 +18,9 @@ use crate::error::{Error, StartError};
 use crate::health;
 use crate::node::Health;
 
+use dns::DnsName;
+use registry::Origin;
 pub(crate) use registry::Registry;
-use registry::{DnsName, Origin};
 
 /// Interval at which DNS names are resolved.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(5);

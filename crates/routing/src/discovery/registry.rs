@@ -1,7 +1,6 @@
 //! Registry of all known nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Display;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -18,8 +17,8 @@ use crate::error::StartError;
 use crate::health::HealthThread;
 use crate::node::{Health, Node, NodeAddress};
 
-/// Schemes of an address that is a DNS name, without and with TLS. Each IP address of the name is one node.
-const DNS_SCHEMES: [(&str, bool); 2] = [("dns://", false), ("dnss://", true)];
+use super::dns::DnsName;
+
 /// Maximum interval between two checks for stages without a ready node. Each change of a node triggers a check too.
 const STAGES_INTERVAL: Duration = Duration::from_secs(60);
 /// Maximum length of the name of an arithmetic, in bytes. An arithmetic is the exact order and precision in which a
@@ -36,35 +35,6 @@ pub(crate) struct Registry {
     pub(crate) refusal_lines: Throttle<Stage>,
     health_thread: OnceLock<HealthThread>,
     unready_stages: watch::Sender<Vec<Stage>>,
-}
-
-/// DNS name whose IP addresses are nodes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct DnsName {
-    pub(crate) stage: Stage,
-    /// `HOST:PORT`.
-    pub(crate) name: String,
-    /// Whether the nodes speak TLS. Their certificates must then be valid for the name's host.
-    pub(crate) is_tls: bool,
-}
-
-impl DnsName {
-    /// Returns the name in an address with one of [`DNS_SCHEMES`], else `None`.
-    fn parse(stage: Stage, address: &str) -> Option<Self> {
-        DNS_SCHEMES.iter().find_map(|(scheme, is_tls)| {
-            let name = address.strip_prefix(scheme)?.to_owned();
-            Some(Self { stage, name, is_tls: *is_tls })
-        })
-    }
-
-    /// Returns the URL of the node at `address`, which is `HOST:PORT`.
-    pub(crate) fn url(&self, address: impl Display) -> String {
-        format!("{}://{address}", if self.is_tls { "https" } else { "http" })
-    }
-
-    fn host(&self) -> &str {
-        self.name.rsplit_once(':').map_or(&self.name, |(host, _)| host)
-    }
 }
 
 /// A node with its health checks, which end when the member is removed.
