@@ -144,7 +144,7 @@ pub(super) async fn refusals() -> Result<Vec<Quantity>> {
                 flags: ours.clone(),
                 client: "the server speaks plain text on this port: use http://",
                 // The server sees a malformed HTTP request.
-                server: "",
+                server: None,
             },
         ),
     ];
