@@ -35,7 +35,7 @@ pub(crate) struct RemoteArgs {
 impl RemoteArgs {
     /// Returns these arguments for the gateway at `url`, which speaks plain text.
     pub(crate) fn at(&self, url: String) -> Self {
-        Self { gateway: Some(url), tls: TlsArgs::default(), format: self.format.clone() }
+        Self { gateway: Some(url), tls: TlsArgs::default(), format: self.format }
     }
 
     fn url(&self) -> &str {
