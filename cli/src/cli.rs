@@ -12,7 +12,7 @@ use crate::args::{RemoteArgs, WriteArgs};
 use crate::commands::{Command, serve};
 use crate::error::CliError;
 
-/// Clap's ids of the flags that all commands except `serve` accept.
+/// Clap's ids of the flags that all commands except `serve` accept, besides those for TLS.
 const CLIENT_FLAGS: [&str; 4] = ["gateway", "api_key_file", "api_key_over_http", "json"];
 /// Clap's id of `--log`, the telemetry flag whose default depends on the command.
 const LOG_FLAG: &str = "log";
@@ -87,9 +87,10 @@ fn command() -> clap::Command {
     let command = with_client_flags(Cli::command()).mut_args(|arg| arg.global(true));
     let command = command.mut_subcommand("serve", |serve| {
         // `serve` refuses the client flags. Since they are global, its help would list them. It therefore gets hidden
-        // arguments with the same ids, which take their place in the help.
-        let serve = with_client_flags(serve::with_help(serve));
-        CLIENT_FLAGS.into_iter().fold(serve, |serve, flag| serve.mut_arg(flag, |arg| arg.hide(true)))
+        // arguments with the same ids, which take their place in the help. The flags for TLS are flags of the gateway.
+        let client = RemoteArgs::augment_args(clap::Command::new("client"));
+        let hidden = client.get_arguments().filter(|arg| CLIENT_FLAGS.contains(&arg.get_id().as_str()));
+        serve::with_help(serve).args(hidden.map(|arg| arg.clone().hide(true)))
     });
     ignore_empty_variables(command)
 }

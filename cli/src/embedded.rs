@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use c3_client::Client;
 use c3_server::program;
+use c3_server::tls::ServerTlsArgs;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{ModelArgs, TargetArgs};
+use crate::args::{ModelArgs, RemoteArgs, TargetArgs};
 use crate::error::CliError;
 use crate::temporary::Registration;
 
@@ -60,7 +61,8 @@ impl ServerGroup {
 }
 
 impl EmbeddedCluster {
-    /// Starts a gateway on `listener`, and one node for each stage for which `gateway` lists no nodes. Returns before
+    /// Starts a gateway on `listener`, and one node for each stage for which `gateway` lists no nodes. The nodes are
+    /// reached over the loopback interface in plain text, whatever the TLS settings of the gateway. Returns before
     /// the nodes have loaded their models. A call that needs a node waits for it, but fails after the gateway's
     /// `node_wait`.
     pub(crate) async fn start(
@@ -71,12 +73,16 @@ impl EmbeddedCluster {
         let (mut gateways, mut nodes) = (ServerGroup::default(), ServerGroup::default());
         if gateway.compressors.is_empty() {
             let (listener, url) = listen().await?;
-            nodes.spawn(c3_compressor_node::run(model.node_config()?, listener, nodes.shutdown.clone()));
+            let mut node: c3_compressor_node::Config = model.node_config()?;
+            node.node.server.tls = ServerTlsArgs::default();
+            nodes.spawn(c3_compressor_node::run(node, listener, nodes.shutdown.clone()));
             gateway.compressors.push(url);
         }
         if gateway.decoders.is_empty() {
             let (listener, url) = listen().await?;
-            nodes.spawn(c3_decoder_node::run(model.node_config()?, listener, nodes.shutdown.clone()));
+            let mut node: c3_decoder_node::Config = model.node_config()?;
+            node.node.server.tls = ServerTlsArgs::default();
+            nodes.spawn(c3_decoder_node::run(node, listener, nodes.shutdown.clone()));
             gateway.decoders.push(url);
         }
         gateways.spawn(c3_gateway::run(gateway, listener, gateways.shutdown.clone()));
@@ -103,15 +109,15 @@ impl EmbeddedCluster {
     }
 }
 
-/// Calls `work` with the URL of the gateway that `target` names. If it names none, first starts an embedded cluster
+/// Calls `work` with the arguments for the gateway that `target` names. If it names none, first starts an embedded cluster
 /// with a temporary store and waits, without a time limit, until the cluster is ready. In that case, also returns the
 /// time that the start took.
 pub(crate) async fn with_gateway<T>(
     target: &TargetArgs,
-    work: impl AsyncFnOnce(&str) -> Result<T, CliError>,
+    work: impl AsyncFnOnce(&RemoteArgs) -> Result<T, CliError>,
 ) -> Result<(T, Option<Duration>), CliError> {
-    if let Some(gateway) = &target.remote.gateway {
-        return Ok((work(gateway).await?, None));
+    if target.remote.gateway.is_some() {
+        return Ok((work(&target.remote).await?, None));
     }
     let started = Instant::now();
     let data = TempDir::with_prefix("c3-").map_err(|error| CliError::at(&std::env::temp_dir(), &error))?;
@@ -121,7 +127,7 @@ pub(crate) async fn with_gateway<T>(
     let mut cluster = EmbeddedCluster::start(listener, gateway, &target.model).await?;
     cluster.run_until(wait_until_ready(&url)).await?;
     let startup = started.elapsed();
-    let result = cluster.run_until(work(&url)).await?;
+    let result = cluster.run_until(work(&target.remote.at(url))).await?;
     cluster.stop().await?;
     Ok((result, Some(startup)))
 }

@@ -54,6 +54,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
     let result = match cli.command {
         // `serve` handles the shutdown itself. It gets no span here, since each of its requests has its own trace.
         Command::Serve(args) => commands::serve::run(*args, shutdown_signal()).await,
+        Command::Certs(command) => commands::certs::run(command),
         Command::Client(command) => run_client(command).await,
     };
     telemetry.shutdown().await;

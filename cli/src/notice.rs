@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use c3_client::{Stage, UnreadyStages};
+use c3_client::{Client, ClientOptions, Stage, UnreadyStages};
 use tokio::time::sleep;
 
 use crate::args::RemoteArgs;
@@ -14,7 +14,8 @@ const POLL: Duration = Duration::from_secs(1);
 
 /// Polls the states of the nodes in the background until the program ends. Prints a notice when a stage in `needed`,
 /// compressor or decoder, has no ready node, and again whenever the set of these stages changes.
-pub(crate) fn watch(remote: RemoteArgs, needed: &'static [Stage]) {
+pub(crate) fn watch(gateway: &str, options: ClientOptions, needed: &'static [Stage]) {
+    let gateway = gateway.to_owned();
     tokio::spawn(async move {
         let (mut connected, mut printed) = (None, Vec::new());
         loop {
@@ -23,7 +24,7 @@ pub(crate) fn watch(remote: RemoteArgs, needed: &'static [Stage]) {
             // own connection. If the gateway does not answer, the command itself reports this.
             let client = match connected.take() {
                 Some(client) => client,
-                None => match remote.connect().await {
+                None => match Client::connect_with(&gateway, &options).await {
                     Ok(client) => client,
                     Err(_) => continue,
                 },

@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 
 use c3_routing::RoutingConfig;
-use c3_server::ServerArgs;
 use c3_server::units::{Size, TimeSpan};
+use c3_server::{Credentials, ServerArgs};
 use c3_store::cache::Redis;
 use c3_store::{BackendSettings, CloudSettings, MasterKeySource, OpenError};
 use c3_types::LatentCodec;
@@ -24,15 +24,16 @@ const CLOUD_PREFIXES: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
 /// Configuration of the gateway.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Config {
-    /// Address of a compressor node, or dns://HOST:PORT for a node at each IP address of HOST; repeatable
-    /// [default: http://127.0.0.1:7301; none with --accept-nodes]
+    /// Address of a compressor node, http:// or https://, or dns://HOST:PORT (dnss:// with TLS) for a node at each IP
+    /// address of HOST; repeatable [default: http://127.0.0.1:7301; none with --accept-nodes]
     #[arg(long = "compressor", env = "C3_COMPRESSORS", value_name = "URL", value_delimiter = ',')]
     pub compressors: Vec<String>,
-    /// Address of a decoder node, or dns://HOST:PORT for a node at each IP address of HOST; repeatable
-    /// [default: http://127.0.0.1:7302; none with --accept-nodes]
+    /// Address of a decoder node, http:// or https://, or dns://HOST:PORT (dnss:// with TLS) for a node at each IP
+    /// address of HOST; repeatable [default: http://127.0.0.1:7302; none with --accept-nodes]
     #[arg(long = "decoder", env = "C3_DECODERS", value_name = "URL", value_delimiter = ',')]
     pub decoders: Vec<String>,
-    /// Accept nodes that announce themselves. Anyone who can reach this gateway can then add a node and receive texts
+    /// Accept nodes that announce themselves. With --tls-ca, a node needs a certificate for the address that it
+    /// announces. Without, anyone who can reach this gateway can add a node and receive texts
     #[arg(long, env = "C3_ACCEPT_NODES", value_parser = BoolishValueParser::new())]
     pub accept_nodes: bool,
     /// Folder of the document store, or URL of an object store: s3://, gs:// or az://
@@ -69,7 +70,7 @@ pub struct Config {
     /// Maximum memory for cached shards and manifests
     #[arg(long, env = "C3_CACHE_SIZE", value_name = "SIZE", default_value_t = Self::default().cache_size)]
     pub cache_size: Size,
-    /// Redis or Valkey cache that gateways share: redis://HOST:PORT [default: none]
+    /// Redis or Valkey cache that gateways share: redis://HOST:PORT, or rediss:// with TLS [default: none]
     #[arg(long, env = "C3_REDIS", value_name = "URL", hide_env_values = true)]
     pub redis: Option<String>,
     /// Time to live of a shard in Redis
@@ -229,8 +230,8 @@ impl Config {
         self.redis.as_deref().map(|url| Redis::new(url, self.redis_ttl.0)).transpose()
     }
 
-    /// Returns the settings of calls on nodes.
-    pub(crate) fn routing(&self) -> RoutingConfig {
+    /// Returns the settings of calls on nodes, which are made with these credentials.
+    pub(crate) fn routing(&self, credentials: Credentials) -> RoutingConfig {
         // If nodes may announce themselves, there are no default addresses.
         let given_or = |given: &[String], default: &str| {
             if given.is_empty() && !self.accept_nodes { vec![default.to_owned()] } else { given.to_vec() }
@@ -238,6 +239,7 @@ impl Config {
         RoutingConfig {
             compressors: given_or(&self.compressors, DEFAULT_COMPRESSOR),
             decoders: given_or(&self.decoders, DEFAULT_DECODER),
+            credentials,
             node_calls_max: self.node_calls_max,
             node_wait: self.node_wait.0,
             call_timeout: self.node_timeout.0,

@@ -39,6 +39,9 @@ pub enum StartError {
     /// The nodes cannot be watched.
     #[error(transparent)]
     Routing(#[from] c3_routing::StartError),
+    /// Certificates, keys or CAs cannot be used.
+    #[error("{0}")]
+    Tls(String),
     /// The server failed.
     #[error("{0}")]
     Serve(String),

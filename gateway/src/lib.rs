@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 use c3_routing::Router;
 use c3_server::principal::PrincipalSource;
-use c3_server::{Readiness, Server, StageHealth, WebAccess, serve};
+use c3_server::{ClientAuth, Readiness, Server, StageHealth, WebAccess, serve};
 use c3_store::Stores;
 use c3_types::Stage;
 use tokio::net::TcpListener;
@@ -57,13 +57,15 @@ const HEALTH_SERVICES: [(&str, &[Stage]); 2] =
 /// Serves until `shutdown` is cancelled. Then waits for the calls in flight, at most for the drain timeout.
 pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> Result<(), StartError> {
     config.check()?;
+    let credentials =
+        config.server.tls.load(ClientAuth::Optional).map_err(|error| StartError::Tls(error.to_string()))?;
     let stores = Stores::open(config.backend()).await?;
     let (control, access) = config.access.start()?.unzip();
     // Discovery and health checks of nodes continue during the drain, because calls in flight still need nodes.
     let stop_watching = CancellationToken::new();
     let _stop_watching = stop_watching.clone().drop_guard();
     let tenants = Arc::new(Tenants::new(SharedParts {
-        router: Router::start(config.routing(), ROLE, &stop_watching)?,
+        router: Router::start(config.routing(credentials.clone()), ROLE, &stop_watching)?,
         redis: config.redis()?,
         metrics: Metrics::new(c3_store::Metrics::new(&c3_server::metrics::meter(), ROLE)),
         config: config.clone(),
@@ -88,6 +90,10 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         principal_source: PrincipalSource::Connection,
         // A put or get of a long text may take arbitrarily long. Each call on a node has its own timeout.
         call_timeout: None,
+        authenticates: access.is_some() || credentials.requires_clients(),
+        credentials,
+        // Any client with a valid certificate may call. The identity of each is in the request's extensions.
+        peers: None,
         web_access: WebAccess::new(&config.allowed_hosts, &config.cors_origins),
         access,
         args: config.server,

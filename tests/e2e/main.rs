@@ -22,6 +22,7 @@ mod security;
 mod speed;
 mod store;
 mod store_format;
+mod tls;
 mod trace;
 
 /// Returns about 3 KB of prose.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use c3_client::{ApiKey, Client, ClientOptions, Stage};
 use c3_proto::FromWire;
+use c3_server::tls::TlsArgs;
 use c3_types::Description;
 use clap::builder::BoolishValueParser;
 
@@ -38,6 +39,8 @@ pub(crate) struct RemoteArgs {
     #[arg(long, env = "C3_API_KEY_OVER_HTTP", value_parser = BoolishValueParser::new())]
     pub(crate) api_key_over_http: bool,
     #[command(flatten)]
+    pub(crate) tls: TlsArgs,
+    #[command(flatten)]
     pub(crate) format: Format,
 }
 
@@ -52,25 +55,31 @@ impl RemoteArgs {
         Ok(if self.api_key_over_http { key.map(ApiKey::allow_plain_http) } else { key })
     }
 
-    /// Returns the same arguments for the gateway at `url`, such as that of a cluster that the command started.
-    pub(crate) fn at(&self, url: &str) -> Self {
-        Self { gateway: Some(url.to_owned()), ..self.clone() }
+    /// Returns these arguments for the gateway at `url`, which speaks plain text, such as that of a cluster that the
+    /// command started.
+    pub(crate) fn at(&self, url: String) -> Self {
+        Self { gateway: Some(url), tls: TlsArgs::default(), ..self.clone() }
     }
 
     fn url(&self) -> &str {
         self.gateway.as_deref().unwrap_or(DEFAULT_GATEWAY)
     }
 
+    fn options(&self) -> Result<ClientOptions, CliError> {
+        let credentials = self.tls.load().map_err(|error| CliError::Usage(error.to_string()))?;
+        Ok(ClientOptions { credentials, api_key: self.api_key()?, ..ClientOptions::default() })
+    }
+
     pub(crate) async fn connect(&self) -> Result<Client, CliError> {
-        let options = ClientOptions { api_key: self.api_key()?, ..ClientOptions::default() };
-        Ok(Client::connect_with(self.url(), &options).await?)
+        Ok(Client::connect_with(self.url(), &self.options()?).await?)
     }
 
     /// Connects for calls that need nodes of these stages. While one of them has no ready node, a notice says so, see
     /// [`notice::watch`].
     pub(crate) async fn connect_to_nodes(&self, stages: &'static [Stage]) -> Result<Client, CliError> {
-        let client = self.connect().await?;
-        notice::watch(self.clone(), stages);
+        let options = self.options()?;
+        let client = Client::connect_with(self.url(), &options).await?;
+        notice::watch(self.url(), options, stages);
         Ok(client)
     }
 

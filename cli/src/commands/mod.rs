@@ -2,6 +2,7 @@
 
 mod append;
 mod bench;
+pub(crate) mod certs;
 mod compress;
 mod decompress;
 mod fsck;
@@ -37,6 +38,9 @@ pub(crate) enum Command {
     /// With --compressor or --decoder, the gateway uses the given nodes, and no node of that stage is started.
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Box<serve::ServeArgs>),
+    /// Make certificates for TLS between gateways, nodes and clients
+    #[command(subcommand, after_help = CERTS_EXAMPLES)]
+    Certs(certs::CertsCommand),
     #[command(flatten)]
     Client(ClientCommand),
 }
@@ -136,6 +140,11 @@ Examples:
   c3 serve
   c3 serve --listen 0.0.0.0:7300 --data s3://BUCKET/PREFIX
   c3 serve --compressor http://HOST:7301 --decoder http://HOST:7302";
+
+const CERTS_EXAMPLES: &str = "\
+Examples:
+  c3 certs init certs --name gateway.example
+  c3 certs issue --dir certs --role node --name decoder-2 --ip 10.0.0.7";
 
 const PUT_EXAMPLES: &str = "\
 Examples:

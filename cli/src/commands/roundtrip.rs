@@ -8,11 +8,10 @@ use c3_client::{ByteRange, Client, Error, Stage};
 use futures::{Stream, TryStreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::args::{TargetArgs, WriteArgs, check_ratios};
+use crate::args::{RemoteArgs, TargetArgs, WriteArgs, check_ratios};
 use crate::embedded::with_gateway;
 use crate::error::{CliError, FAILED};
 use crate::input::{Reopen, TextInput};
-use crate::notice;
 use crate::output::{Progress, Report, print};
 use crate::upload;
 
@@ -35,7 +34,7 @@ pub(crate) async fn run(args: RoundtripArgs) -> Result<(), CliError> {
     for file in &args.files {
         open_twice(file).await?;
     }
-    let work = async |gateway: &str| roundtrip_all(&args, gateway).await;
+    let work = async |gateway: &RemoteArgs| roundtrip_all(&args, gateway).await;
     let (mut reports, startup) = with_gateway(&args.target, work).await?;
     if let Some(first) = reports.first_mut() {
         first.seconds.start = startup.map(|startup| startup.as_secs_f64());
@@ -53,8 +52,8 @@ pub(crate) async fn run(args: RoundtripArgs) -> Result<(), CliError> {
 }
 
 /// Processes the files one after another. Without `--json`, prints each report as soon as it is complete.
-async fn roundtrip_all(args: &RoundtripArgs, gateway: &str) -> Result<Vec<Report>, CliError> {
-    let client = args.target.remote.at(gateway).connect_to_nodes(&Stage::ALL).await?;
+async fn roundtrip_all(args: &RoundtripArgs, gateway: &RemoteArgs) -> Result<Vec<Report>, CliError> {
+    let client = gateway.connect_to_nodes(&Stage::ALL).await?;
     check_ratios(&client, &args.write).await?;
     let mut reports = Vec::new();
     for file in &args.files {

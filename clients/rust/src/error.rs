@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use c3_tls::{explain_status, is_refusal, tls_problem};
 use c3_types::Invalid;
 use tonic::{Code, Status};
 
@@ -14,7 +15,7 @@ const RETRY_PUSHBACK_MS: &str = "grpc-retry-pushback-ms";
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The string is not a valid URL of a gateway.
-    #[error("`{url}` is not the URL of a gateway; write it as http://HOST:PORT")]
+    #[error("`{url}` is not the URL of a gateway; write it as http://HOST:PORT or https://HOST:PORT")]
     Url {
         /// The URL as given.
         url: String,
@@ -30,6 +31,14 @@ pub enum Error {
     /// The API key is malformed, or must not be sent to the gateway. The message does not contain the key.
     #[error("{0}")]
     ApiKey(String),
+    /// A gateway is reached, but the certificate of one side is not valid for the other, or TLS fails otherwise.
+    #[error("cannot connect to {url}: {reason}")]
+    Tls {
+        /// The URL as given.
+        url: String,
+        /// Description of the problem and its remedy.
+        reason: String,
+    },
     /// The caller's text could not be read. If the call had begun, it was cancelled. No document was stored.
     #[error("the text cannot be read: {0}")]
     Read(std::io::Error),
@@ -86,6 +95,9 @@ impl Error {
 
     /// Converts the error of a connection attempt to `url`.
     pub(crate) fn connect(url: &str, error: &tonic::transport::Error) -> Self {
+        if let Some(reason) = tls_problem(error) {
+            return Self::Tls { url: url.to_owned(), reason: reason.to_owned() };
+        }
         // The outermost message is always "transport error"; the innermost gives the reason.
         let mut reason: &dyn std::error::Error = error;
         while let Some(source) = reason.source() {
@@ -98,13 +110,18 @@ impl Error {
 impl From<Status> for Error {
     fn from(status: Status) -> Self {
         let retry = RetryRequest::of(&status);
-        let message = match status.message() {
-            "" => format!("the call failed: {}", status.code()),
+        let message = match explain_status(&status) {
+            message if message.is_empty() => format!("the call failed: {}", status.code()),
             message => message.replace('\n', " "),
         };
         // A status that has a source comes from tonic, not from the gateway: the connection closed during the call.
-        let broken = status.code() == Code::Internal && std::error::Error::source(&status).is_some();
-        let code = if broken { Code::Unavailable } else { status.code() };
+        let is_local = std::error::Error::source(&status).is_some();
+        let code = match status.code() {
+            // The gateway refuses this client's certificate, so a retry would be refused too.
+            _ if is_local && is_refusal(&message) => Code::Unauthenticated,
+            Code::Internal if is_local => Code::Unavailable,
+            code => code,
+        };
         Self::Call { code, message, retry }
     }
 }

@@ -10,6 +10,9 @@
 //! and those that read documents, latents, names, labels, lists, totals, uploads or nodes. A retry goes to the next
 //! gateway if one is unreachable, or starts after the delay that an overloaded gateway requests.
 //!
+//! [`Client::connect_with`] takes the CAs and the client certificate for gateways that speak TLS. Their files are read
+//! again when they change.
+//!
 //! ```no_run
 //! # async fn example() -> Result<(), c3_client::Error> {
 //! use c3_client::{ByteRange, Client, WriteOptions};
@@ -34,6 +37,7 @@ mod trace;
 mod upload;
 
 pub use c3_proto::pb;
+pub use c3_tls::{ClientAuth, Credentials, TlsFiles, TlsVersion};
 pub use c3_types::{
     AffectedWindows, AutoBound, AutoRatio, Base, ByteRange, Corrections, DamagedDocument, DamagedName,
     DecompressOptions, Document, DocumentId, DocumentLabels, DocumentName, Expected, Finding, FsckEvent, FsckMode,

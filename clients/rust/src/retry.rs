@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use c3_proto::pb::gateway_client::GatewayClient;
+use c3_tls::{Credentials, Target};
 use c3_types::limits;
 use tokio::time::{Instant, sleep};
 use tonic::Code;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use crate::credentials::{ApiKey, CallMetadata};
 use crate::error::{Error, RetryRequest};
@@ -56,6 +57,9 @@ pub struct ClientOptions {
     /// API key or token that is sent with each call. Connecting fails if it would be sent unencrypted to another
     /// machine.
     pub api_key: Option<ApiKey>,
+    /// CAs that gateways are verified with, and the certificate of this client. The default has neither: gateways are
+    /// verified with the system's CAs.
+    pub credentials: Credentials,
 }
 
 /// Gateways over one store. Any gateway can serve any call.
@@ -73,9 +77,9 @@ impl Gateways {
         let (mut all, mut first_error) = (Vec::new(), None);
         let mut first_connected = None;
         for (number, url) in urls.split(',').enumerate() {
-            let endpoint = endpoint(url, options.timeouts)?;
+            let target = target(url, options)?;
             options.api_key.as_ref().map_or(Ok(()), |key| key.check(url))?;
-            let channel = match endpoint.connect().await {
+            let channel = match target.connect().await {
                 Ok(channel) => {
                     first_connected = first_connected.or(Some(number));
                     channel
@@ -83,7 +87,7 @@ impl Gateways {
                 Err(error) => {
                     first_error = first_error.or(Some(Error::connect(url, &error)));
                     // The gateway may become reachable later.
-                    endpoint.connect_lazy()
+                    target.connect_lazy()
                 }
             };
             let gateway = GatewayClient::with_interceptor(channel, CallMetadata::new(options.api_key.clone()))
@@ -128,16 +132,12 @@ impl Gateways {
     }
 }
 
-fn endpoint(url: &str, timeouts: Timeouts) -> Result<Endpoint, Error> {
-    let invalid = || Error::Url { url: url.to_owned() };
-    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| invalid())?;
-    if endpoint.uri().scheme_str() != Some("http") || endpoint.uri().host().is_none() {
-        return Err(invalid());
-    }
-    Ok(endpoint
-        .connect_timeout(timeouts.connect)
-        .http2_keep_alive_interval(timeouts.keep_alive)
-        .keep_alive_timeout(timeouts.keep_alive))
+fn target(url: &str, options: &ClientOptions) -> Result<Target, Error> {
+    let target = Target::new(url, &options.credentials).map_err(|_| Error::Url { url: url.to_owned() })?;
+    let Timeouts { connect, keep_alive, .. } = options.timeouts;
+    Ok(target.with(|endpoint| {
+        endpoint.connect_timeout(connect).http2_keep_alive_interval(keep_alive).keep_alive_timeout(keep_alive)
+    }))
 }
 
 /// Retry state of one call. The time limit [`Timeouts::retry`] runs from the start of the call. It starts again when an
@@ -206,6 +206,8 @@ impl Retries {
 
 #[cfg(test)]
 mod tests {
+    use tonic::transport::Endpoint;
+
     use super::*;
 
     fn error(code: Code, retry: RetryRequest) -> Error {

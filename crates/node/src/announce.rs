@@ -6,8 +6,8 @@ use c3_proto::ToWire;
 use c3_proto::pb;
 use c3_proto::pb::registry_client::RegistryClient;
 use c3_server::propagation::Unsampled;
+use c3_tls::{Credentials, Target, explain_status};
 use tonic::Code;
-use tonic::transport::Endpoint;
 
 use crate::Node;
 use crate::queue::Job;
@@ -20,7 +20,7 @@ const RETRY_DELAY: Duration = Duration::from_secs(2);
 const RENEWALS_PER_LEASE: u32 = 3;
 
 /// Announces the node to one gateway repeatedly, until the future is dropped.
-pub(crate) async fn announce<J: Job, M>(node: Node<J, M>, gateway: String, address: String) {
+pub(crate) async fn announce<J: Job, M>(node: Node<J, M>, credentials: Credentials, gateway: String, address: String) {
     // Result of the last attempt that was logged; `None` before the first attempt.
     let mut logged: Option<Result<(), String>> = None;
     loop {
@@ -28,7 +28,7 @@ pub(crate) async fn announce<J: Job, M>(node: Node<J, M>, gateway: String, addre
         while node.loaded().is_err() {
             tokio::time::sleep(RETRY_DELAY).await;
         }
-        let lease = announce_once(&node, &gateway, &address).await;
+        let lease = announce_once(&node, &credentials, &gateway, &address).await;
         let delay = lease.as_ref().map_or(RETRY_DELAY, |lease| *lease / RENEWALS_PER_LEASE);
         let result = Some(lease.map(drop));
         // Only a changed result is logged, not every attempt.
@@ -44,19 +44,24 @@ pub(crate) async fn announce<J: Job, M>(node: Node<J, M>, gateway: String, addre
 }
 
 /// Announces the node once. Returns the duration of the lease that the gateway grants, or the reason of the failure.
-async fn announce_once<J: Job, M>(node: &Node<J, M>, gateway: &str, address: &str) -> Result<Duration, String> {
+async fn announce_once<J: Job, M>(
+    node: &Node<J, M>,
+    credentials: &Credentials,
+    gateway: &str,
+    address: &str,
+) -> Result<Duration, String> {
     let loaded = node.loaded().map_err(|error| error.to_string())?;
-    let endpoint = Endpoint::from_shared(gateway.to_owned()).map_err(|error| error.to_string())?;
+    let target = Target::new(gateway, credentials)?;
     let request = pb::AnnounceRequest {
         address: address.to_owned(),
         stage: node.stage().to_wire(),
         fingerprint: loaded.info.cascade.fingerprint(node.stage()).to_wire(),
     };
-    let channel = endpoint.connect_timeout(TIMEOUT).timeout(TIMEOUT).connect_lazy();
+    let channel = target.with(|endpoint| endpoint.connect_timeout(TIMEOUT).timeout(TIMEOUT)).connect_lazy();
     let mut registry = RegistryClient::with_interceptor(channel, Unsampled);
     let response = registry.announce(request).await.map_err(|status| match status.code() {
         Code::Unimplemented => "the gateway accepts no announcements: start it with --accept-nodes".to_owned(),
-        _ => status.message().to_owned(),
+        _ => explain_status(&status),
     })?;
     Ok(Duration::from_millis(response.into_inner().lease_ms))
 }

@@ -8,6 +8,9 @@ use c3_server::ServerArgs;
 use c3_server::units::TimeSpan;
 use c3_types::limits;
 
+/// Name that `c3 certs` writes into the certificates of gateways.
+const GATEWAY_IDENTITY: &str = "c3-gateway";
+
 /// Settings that the compressor node and the decoder node share.
 #[derive(clap::Args, Clone, Debug)]
 pub struct NodeArgs {
@@ -31,10 +34,13 @@ pub struct NodeArgs {
     /// on a CPU, 30s on a GPU]
     #[arg(long, env = "C3_STALL_TIMEOUT", value_name = "DURATION")]
     pub stall_timeout: Option<TimeSpan>,
-    /// Gateway to announce this node to, http://HOST:PORT; repeat the flag for more gateways
+    /// Name in the certificates of the callers that this node accepts; repeatable. Used if --tls-ca is given
+    #[arg(long, env = "C3_TLS_PEER", value_name = "NAME", value_delimiter = ',', default_value = GATEWAY_IDENTITY)]
+    pub tls_peer: Vec<String>,
+    /// Gateway to announce this node to, http://HOST:PORT or https://HOST:PORT; repeat the flag for more gateways
     #[arg(long, env = "C3_ANNOUNCE_TO", value_name = "URL", value_delimiter = ',', requires = "advertise_as")]
     pub announce_to: Vec<String>,
-    /// Address at which gateways reach this node, http://HOST:PORT
+    /// Address at which gateways reach this node, http://HOST:PORT or https://HOST:PORT
     #[arg(long, env = "C3_ADVERTISE_AS", value_name = "URL")]
     pub advertise_as: Option<String>,
     /// Settings that every server has
@@ -52,6 +58,7 @@ impl Default for NodeArgs {
             batch_tokens_max: None,
             call_timeout: TimeSpan::from_secs(600),
             stall_timeout: None,
+            tls_peer: vec![GATEWAY_IDENTITY.to_owned()],
             announce_to: Vec::new(),
             advertise_as: None,
             server: ServerArgs::default(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use c3_server::principal::PrincipalSource;
-use c3_server::{Readiness, Server, WebAccess, serve};
+use c3_server::{ClientAuth, Readiness, Server, WebAccess, serve, server};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -54,6 +54,9 @@ impl<J: Job, M: Send + Sync + 'static> NodeServer<J, M> {
     ) -> Result<(), Error> {
         let Self { role, node, routes } = self;
         let (readiness, args, queue) = (Readiness::default(), node.args().clone(), node.queue().clone());
+        let credentials = args.server.tls.load(ClientAuth::Required).map_err(server::Error::from)?;
+        // Calls on a node are text. Callers prove by their certificates that they are gateways.
+        let has_mtls = credentials.has_certificate() && credentials.has_ca();
         let watchdog = {
             let (readiness, node) = (readiness.clone(), node.clone());
             tokio::spawn(async move { watch(&node, &readiness).await })
@@ -62,7 +65,7 @@ impl<J: Job, M: Send + Sync + 'static> NodeServer<J, M> {
         let mut announcements = tokio::task::JoinSet::new();
         for gateway in args.announce_to.clone() {
             let address = args.advertise_as.clone().unwrap_or_default();
-            announcements.spawn(announce(node.clone(), gateway, address));
+            announcements.spawn(announce(node.clone(), credentials.clone(), gateway, address));
         }
         let (stop, ended) = (shutdown.child_token(), CancellationToken::new());
         let thread = ModelThread::start(role.thread, args.threads, ended.clone(), {
@@ -91,6 +94,9 @@ impl<J: Job, M: Send + Sync + 'static> NodeServer<J, M> {
             principal_source: PrincipalSource::Header,
             web_access: WebAccess::default(),
             access: None,
+            credentials,
+            peers: has_mtls.then_some(args.tls_peer),
+            authenticates: has_mtls,
             call_timeout: Some(args.call_timeout.0),
             args: args.server,
         };

@@ -212,13 +212,11 @@ fn client_span(node: &Node, method: &'static str) -> Span {
 
 #[cfg(test)]
 mod tests {
-    use c3_types::Stage;
-
     use super::*;
 
     #[tokio::test]
     async fn an_ejected_node_is_preferred_to_one_that_failed_the_call() {
-        let node = |port| Arc::new(Node::new(Stage::Decoder, &format!("127.0.0.1:{port}"), Arc::default()).unwrap());
+        let node = |port| Arc::new(Node::test_decoder(&format!("127.0.0.1:{port}")));
         let all = [node(1), node(2), node(3)];
         all[2].eject("it takes far longer than its peers");
         let mut failed = Vec::new();

@@ -10,7 +10,7 @@ use c3_types::{Fingerprint, Invalid, Stage};
 #[non_exhaustive]
 pub enum StartError {
     /// The address of a node is malformed.
-    #[error("{flag}: `{address}` is not http://HOST:PORT ({problem})")]
+    #[error("{flag}: `{address}` is not http://HOST:PORT or https://HOST:PORT ({problem})")]
     Address {
         /// Flag for addresses of this stage.
         flag: &'static str,
@@ -84,6 +84,9 @@ pub enum Error {
     /// A node's announcement is refused.
     #[error("{0}")]
     AnnouncementRefused(String),
+    /// A node announces an address that its certificate does not cover, or has no certificate.
+    #[error("{0}")]
+    AnnouncementForbidden(String),
     /// A node violates the protocol in a way that a retry cannot fix.
     #[error("{0}")]
     Internal(String),
@@ -100,6 +103,7 @@ impl ServiceError for Error {
             }
             Self::DeadlineExceeded { .. } => ErrorKind::DeadlineExceeded,
             Self::WrongModel { .. } | Self::AnnouncementRefused(_) => ErrorKind::WrongModel,
+            Self::AnnouncementForbidden(_) => ErrorKind::PermissionDenied,
             Self::Internal(_) => ErrorKind::Internal,
         }
     }

@@ -11,6 +11,7 @@ use c3_proto::pb::compressor_client::CompressorClient;
 use c3_proto::pb::decoder_client::DecoderClient;
 use c3_proto::{FromWire, pb};
 use c3_server::propagation::Unsampled;
+use c3_tls::explain_status;
 use c3_types::{Description, Stage};
 use tokio::runtime;
 use tokio::time::{sleep, timeout};
@@ -118,13 +119,6 @@ pub(crate) fn from_status(status: &Status) -> Health {
     match status.code() {
         Code::Unavailable if answered => Health::NotServing(status.message().to_owned()),
         Code::Unimplemented => Health::Refused("it does not serve this stage: list it under another flag".to_owned()),
-        _ => Health::Unreachable(root_cause(status)),
+        _ => Health::Unreachable(explain_status(status)),
     }
-}
-
-/// Returns the message of a status's innermost cause, or of the status itself if it has no cause.
-pub(crate) fn root_cause(status: &Status) -> String {
-    let outermost = std::error::Error::source(status);
-    let causes = std::iter::successors(outermost, |error| error.source());
-    causes.last().map_or_else(|| status.message().to_owned(), ToString::to_string)
 }

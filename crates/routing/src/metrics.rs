@@ -147,11 +147,13 @@ fn observer(
 
 #[cfg(test)]
 mod tests {
+    use c3_tls::Credentials;
+
     use super::*;
 
     #[tokio::test]
     async fn the_series_of_a_node_show_its_state_and_end_when_it_leaves() {
-        let registry = Arc::new(Registry::new(&[], &["127.0.0.1:1".to_owned()]).unwrap());
+        let registry = Arc::new(Registry::new(&[], &["127.0.0.1:1".to_owned()], Credentials::default()).unwrap());
         let metrics = Metrics::new("routing-test", &registry, &Arc::default());
         let node = registry.nodes().remove(0);
         let (duration, error) = (Duration::from_millis(3), Some(ErrorKind::Unavailable));

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use c3_tls::{Credentials, PeerIdentity};
 use c3_types::{Description, Fingerprint, Invalid, Stage};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -22,10 +23,13 @@ const LISTED_MAX: usize = 5;
 /// Addresses of nodes and limits of the calls on them.
 #[derive(Clone, Debug)]
 pub struct RoutingConfig {
-    /// Addresses of compressors: `http://HOST:PORT`, or `dns://HOST:PORT` for one node per resolved address.
+    /// Addresses of compressors: `http://HOST:PORT` or `https://HOST:PORT`; `dns://HOST:PORT`, or `dnss://HOST:PORT`
+    /// with TLS, for one node per resolved address.
     pub compressors: Vec<String>,
     /// Addresses of decoders, in the same forms.
     pub decoders: Vec<String>,
+    /// Certificate of this gateway and CAs of the nodes.
+    pub credentials: Credentials,
     /// Maximum calls in flight on one node. The limit is twice as high for a principal (caller) that has no calls on
     /// the node. Further calls wait.
     pub node_calls_max: Option<usize>,
@@ -53,7 +57,7 @@ pub struct Router {
 impl Router {
     /// Starts discovery and health checks, which end when `shutdown` is cancelled. `role` labels the metrics.
     pub fn start(config: RoutingConfig, role: &'static str, shutdown: &CancellationToken) -> Result<Self, StartError> {
-        let registry = Arc::new(Registry::new(&config.compressors, &config.decoders)?);
+        let registry = Arc::new(Registry::new(&config.compressors, &config.decoders, config.credentials.clone())?);
         discovery::start(&registry, shutdown)?;
         let shedder = LoadShedder::new(config.waiting_tokens_max);
         let metrics = Metrics::new(role, &registry, shedder.tokens());
@@ -91,9 +95,10 @@ impl Router {
         self.shedder.admit(class)
     }
 
-    /// Adds a node that announced itself, or renews its lease. Returns the duration of the lease.
-    pub async fn announce(&self, announcement: Announcement) -> Result<Duration, Error> {
-        announcement.accept(&self.registry).await
+    /// Adds a node that announced itself, or renews its lease. Returns the duration of the lease. `peer` is the identity
+    /// of the caller. If the CAs of nodes are configured, it must cover the announced address.
+    pub async fn announce(&self, announcement: Announcement, peer: Option<&PeerIdentity>) -> Result<Duration, Error> {
+        announcement.accept(peer, &self.registry).await
     }
 
     /// Returns the description of the cascade `name` or, for `None`, of the only known cascade. Waits up to `node_wait`
@@ -238,6 +243,7 @@ mod tests {
         let config = RoutingConfig {
             compressors: Vec::new(),
             decoders: Vec::new(),
+            credentials: Credentials::default(),
             node_calls_max: Some(1),
             node_wait: Duration::from_millis(10),
             call_timeout: Duration::from_secs(1),
@@ -245,7 +251,8 @@ mod tests {
             waiting_tokens_max: 1,
         };
         // Discovery is not started, so nothing changes.
-        let registry = Arc::new(Registry::new(&config.compressors, &config.decoders).unwrap());
+        let registry =
+            Arc::new(Registry::new(&config.compressors, &config.decoders, config.credentials.clone()).unwrap());
         let shedder = LoadShedder::new(config.waiting_tokens_max);
         let metrics = Metrics::new("router-test", &registry, shedder.tokens());
         Router { registry, budget: RetryBudget::full(), shedder, metrics, config }

@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(permits.acquire(greedy), Err(Rejection::ShareExceeded));
         permits.acquire(other).unwrap();
         permits.release(greedy);
-        assert_eq!([greedy, other].map(|one| permits.acquire(one)), [Err(Rejection::ShareExceeded); 2]);
+        assert_eq!([greedy, other].map(|one| permits.acquire(one)), [const { Err(Rejection::ShareExceeded) }; 2]);
         permits.acquire(newcomer).unwrap();
         let held = [[greedy; 4].as_slice(), &[other; 3], &[newcomer]].concat();
         held.into_iter().for_each(|connection| permits.release(connection));

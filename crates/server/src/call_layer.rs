@@ -13,6 +13,7 @@ use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
 use axum::http::Method;
 use axum::response::Response;
+use c3_tls::PeerIdentity;
 use tower::{Layer, Service};
 
 use crate::access::{Access, Caller, Denied, Identity, Requirement};
@@ -23,7 +24,11 @@ use crate::error::ServiceError;
 use crate::metrics::Metrics;
 use crate::principal::PrincipalSource;
 use crate::rejection::Rejection;
+use crate::throttle::Throttle;
 use crate::web_access::WebAccess;
+
+/// Limit on the log lines of calls by foreign peers.
+static FOREIGN_PEERS: Throttle<()> = Throttle::new();
 
 /// Layer that wraps every call.
 #[derive(Clone, Debug)]
@@ -34,6 +39,8 @@ pub(crate) struct CallLayer {
     pub(crate) web_access: Arc<WebAccess>,
     /// `None`: every caller is the tenant `default`.
     pub(crate) access: Option<Access>,
+    /// Names in the certificates of the peers that may call; `None` accepts all peers.
+    pub(crate) peers: Option<Arc<[String]>>,
     /// Maximum duration of a call; `None` for no limit.
     pub(crate) timeout: Option<Duration>,
 }
@@ -134,10 +141,11 @@ where
 }
 
 impl CallLayer {
-    /// Checks host, credentials, quotas and capacity, in this order, so that callers without credentials take no
+    /// Checks host, peer, credentials, quotas and capacity, in this order, so that callers without credentials take no
     /// capacity.
     fn admit(&self, call: &mut Call, request: &mut Request) -> Result<Option<Arc<Permit>>, Refusal> {
         self.web_access.check(request)?;
+        check_peer(request, self.peers.as_deref())?;
         self.authorize(call, request)?;
         if call.protocol() == Protocol::Http && is_grpc_route(request) {
             return Err(Rejection::NotGrpc.into());
@@ -180,6 +188,21 @@ fn authenticate(access: &Access, call: &mut Call, request: &Request) -> Result<O
     access.check_scope(&caller.identity, requirement, request.headers())?;
     call.set_lease(access.control.begin(&caller.identity)?);
     Ok(Some(caller))
+}
+
+/// Fails if only certain peers may call, and the certificate of the request's peer has none of their names.
+fn check_peer(request: &Request, accepted: Option<&[String]>) -> Result<(), Rejection> {
+    let Some(accepted) = accepted else { return Ok(()) };
+    let peer = request.extensions().get::<PeerIdentity>().ok_or(Rejection::NoPeerCertificate)?;
+    if peer.has_any(accepted) {
+        return Ok(());
+    }
+    let names = if peer.names().is_empty() { "no name".to_owned() } else { peer.names().join(", ") };
+    let accepted = accepted.join(", ");
+    if let Some(suppressed) = FOREIGN_PEERS.permit(()) {
+        tracing::warn!(names, accepted, suppressed, "refused a call: the caller's certificate has another name");
+    }
+    Err(Rejection::ForeignPeer { names, accepted })
 }
 
 /// Returns whether the request matched the route of a gRPC service. Such a route would answer an HTTP request with
@@ -249,6 +272,7 @@ mod tests {
             principal_source: PrincipalSource::Connection,
             web_access: Arc::default(),
             access: None,
+            peers: None,
             timeout,
         }
     }

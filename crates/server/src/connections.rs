@@ -20,6 +20,7 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
@@ -28,6 +29,7 @@ use tower::Service;
 
 use crate::admission::Permit;
 use crate::descriptors;
+use crate::handshake::Handshakes;
 use crate::server::ServerArgs;
 use crate::stall::{self, StallGuard, StreamExecutor};
 
@@ -54,6 +56,8 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// Accepts and serves the connections of a server.
 pub(crate) struct Connections {
     routes: Routes,
+    /// Handshakes of TLS connections; `None` if connections are in plain text.
+    handshakes: Option<Handshakes>,
     http: Builder<StreamExecutor>,
     stall_timeout: Duration,
     idle_max: Duration,
@@ -69,10 +73,16 @@ pub(crate) struct Connections {
 
 impl Connections {
     /// Returns the connections of a server with these routes. No further ones are accepted once `closing` is cancelled.
-    pub(crate) fn new(routes: Routes, args: &ServerArgs, closing: CancellationToken) -> Arc<Self> {
+    pub(crate) fn new(
+        routes: Routes,
+        handshakes: Option<Handshakes>,
+        args: &ServerArgs,
+        closing: CancellationToken,
+    ) -> Arc<Self> {
         let stall_timeout = args.response_stall.0;
         Arc::new(Self {
             routes,
+            handshakes,
             http: http(args, stall_timeout),
             stall_timeout,
             idle_max: args.connection_idle.0,
@@ -142,9 +152,24 @@ impl Connections {
         // Fails only if the peer has gone already.
         let _ = stream.set_nodelay(true);
         let (peer, activity) = (stream.connect_info(), Arc::new(Activity::default()));
+        let (stream, identity) = match &self.handshakes {
+            None => (Either::Left(stream), None),
+            Some(handshakes) => {
+                let accepted = tokio::select! {
+                    accepted = handshakes.accept(stream) => accepted,
+                    () = self.needed_for_others(&activity) => None,
+                    () = self.closing.cancelled() => None,
+                };
+                let Some((stream, identity)) = accepted else { return };
+                (Either::Right(stream), identity)
+            }
+        };
         let service = service_fn(|mut request: Request<Incoming>| {
             let in_flight = activity.begin();
             request.extensions_mut().insert(peer.clone());
+            if let Some(identity) = &identity {
+                request.extensions_mut().insert(identity.clone());
+            }
             let response = self.routes.clone().call(request);
             // Boxed, because HTTP/1 keeps the space of a call's future while the connection is idle.
             Box::pin(async move {
@@ -305,7 +330,7 @@ mod tests {
     async fn start(args: &ServerArgs, closing: &CancellationToken) -> (SocketAddr, JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let connections = Connections::new(Routes::default(), args, closing.clone());
+        let connections = Connections::new(Routes::default(), None, args, closing.clone());
         (address, tokio::spawn(connections.serve(listener)))
     }
 

@@ -9,6 +9,7 @@
 //! - [`web_access`]: hosts and origins from which calls are accepted.
 //! - [`readiness`]: lifecycle of a server, which health and admission follow.
 //! - [`principal`], [`deadline`]: the caller that a call is made for, and the time by which the call must end.
+//! - [`tls`]: TLS settings of a program.
 //! - [`telemetry`], [`propagation`], [`metrics`]: logs, traces and metrics.
 //! - [`throttle`], [`printable`]: limit on repeated log lines, and display of text that is safe to print.
 
@@ -26,6 +27,7 @@ mod connections;
 pub mod deadline;
 mod descriptors;
 pub mod error;
+mod handshake;
 pub mod health;
 pub mod metrics;
 pub mod principal;
@@ -40,10 +42,12 @@ mod signal;
 mod stall;
 pub mod telemetry;
 pub mod throttle;
+pub mod tls;
 pub mod units;
 pub mod web_access;
 
 pub use access::Access;
+pub use c3_tls::{ClientAuth, Credentials, PeerIdentity};
 pub use error::{ErrorKind, ServiceError};
 pub use health::StageHealth;
 pub use problem::Problem;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::error::{ErrorKind, RETRY_AFTER_DEFAULT_MS, ServiceError};
 
 /// Reason why the server itself refuses a call or ends it early, regardless of the call's protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Rejection {
     #[error("the server is loading: try again later")]
     Loading,
@@ -25,6 +25,10 @@ pub(crate) enum Rejection {
     ForeignHost,
     #[error("pages of this origin may not call the server: start it with --cors-origins to allow them")]
     ForeignOrigin,
+    #[error("a client certificate is required: call with --tls-cert and --tls-key")]
+    NoPeerCertificate,
+    #[error("the caller's certificate is for {names}, but only {accepted} may call: see --tls-peer")]
+    ForeignPeer { names: String, accepted: String },
     #[error("the call exceeded its timeout of {} ms", .timeout.as_millis())]
     DeadlineExceeded { timeout: Duration },
 }
@@ -35,7 +39,8 @@ impl ServiceError for Rejection {
             Self::Loading | Self::Stalled | Self::Stopping => ErrorKind::Unavailable,
             Self::AtCapacity | Self::ShareExceeded => ErrorKind::Overloaded { retry_after_ms: RETRY_AFTER_DEFAULT_MS },
             Self::NotGrpc | Self::MalformedTimeout => ErrorKind::InvalidArgument,
-            Self::ForeignHost | Self::ForeignOrigin => ErrorKind::PermissionDenied,
+            Self::ForeignHost | Self::ForeignOrigin | Self::ForeignPeer { .. } => ErrorKind::PermissionDenied,
+            Self::NoPeerCertificate => ErrorKind::Unauthenticated,
             Self::DeadlineExceeded { .. } => ErrorKind::DeadlineExceeded,
         }
     }

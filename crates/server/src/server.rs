@@ -1,5 +1,6 @@
 //! Serves the routes of a role, with call layer, health, reflection, metrics and graceful drain.
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,8 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use c3_proto::pb;
+use c3_tls::Credentials;
+use clap::builder::BoolishValueParser;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -25,10 +28,12 @@ use crate::call::Protocol;
 use crate::call_layer::CallLayer;
 use crate::connections::Connections;
 use crate::error::ErrorKind;
+use crate::handshake::Handshakes;
 use crate::health::{self, Health, StageHealth};
 use crate::metrics::{self, Metrics};
 use crate::principal::PrincipalSource;
 use crate::program::{self, BindError, ListenAddress};
+use crate::tls::{self, ServerTlsArgs};
 use crate::units::TimeSpan;
 use crate::web_access::{self, WebAccess};
 
@@ -63,6 +68,13 @@ pub struct ServerArgs {
     /// Additional address that serves only /metrics, without credentials
     #[arg(long, env = "C3_METRICS_LISTEN", value_name = "ADDRESS")]
     pub metrics_listen: Option<ListenAddress>,
+    /// Listen beyond this machine although callers are not authenticated. Whoever reaches the port may then read and
+    /// delete everything
+    #[arg(long, env = "C3_INSECURE", value_parser = BoolishValueParser::new())]
+    pub insecure: bool,
+    /// TLS settings
+    #[command(flatten)]
+    pub tls: ServerTlsArgs,
 }
 
 impl Default for ServerArgs {
@@ -78,6 +90,8 @@ impl Default for ServerArgs {
             connection_idle: TimeSpan::from_secs(300),
             io_threads: None,
             metrics_listen: None,
+            insecure: false,
+            tls: ServerTlsArgs::default(),
         }
     }
 }
@@ -105,6 +119,13 @@ pub struct Server {
     pub web_access: WebAccess,
     /// Access control; `None` serves every caller.
     pub access: Option<Access>,
+    /// Certificate and CAs of the server. Without a certificate, the server speaks plain text.
+    pub credentials: Credentials,
+    /// Names in the certificates of the peers that may call; `None` accepts all peers.
+    pub peers: Option<Vec<String>>,
+    /// Whether every call proves the identity of its caller. If not, the server listens only on loopback addresses,
+    /// unless [`ServerArgs::insecure`] is set.
+    pub authenticates: bool,
     /// Maximum duration of a call; `None` for no limit.
     pub call_timeout: Option<Duration>,
     /// Settings that every server has.
@@ -120,6 +141,16 @@ pub enum Error {
     /// The address for metrics cannot be listened on.
     #[error("metrics: {0}")]
     Metrics(#[from] BindError),
+    /// Certificates, keys or CAs cannot be used.
+    #[error(transparent)]
+    Tls(#[from] c3_tls::Error),
+    /// The server would be open to everyone.
+    #[error(
+        "refusing to listen on {0}, because callers are not authenticated: give --tls-cert, --tls-key and --tls-ca \
+        (`c3 certs init` makes them) or, on a gateway, --access (`c3 key create` makes it); or listen on a loopback \
+        address such as 127.0.0.1, or accept the risk with --insecure"
+    )]
+    Exposed(SocketAddr),
     /// The reflection service rejected our descriptors.
     #[error("cannot offer reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -130,17 +161,23 @@ pub enum Error {
 pub async fn serve(server: Server, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
     let (role, readiness, args) = (server.role, server.readiness.clone(), server.args.clone());
     let address = listener.local_addr()?;
-    if !address.ip().is_loopback() && server.access.is_none() {
-        tracing::warn!(role, %address, "listening beyond this machine without TLS or authentication");
+    if !address.ip().is_loopback() && !server.authenticates {
+        if !args.insecure {
+            return Err(Error::Exposed(address));
+        }
+        tracing::warn!(role, %address, "INSECURE: whoever reaches this address may read and delete everything");
     }
     let mut health = Health::new(server.service_name, server.stages.clone()).await;
+    let (handshakes, credentials) = (Handshakes::new(server.credentials.clone(), role), server.credentials.clone());
+    let _following = AbortOnDropHandle::new(tokio::spawn(tls::follow(credentials, role)));
+    let is_tls = handshakes.is_some();
     let routes = routes(server, &health)?;
     let closing = CancellationToken::new();
     let _metrics = serve_metrics(&args, closing.clone()).await?;
-    let connections = Connections::new(routes, &args, closing.clone());
+    let connections = Connections::new(routes, handshakes, &args, closing.clone());
     let serving = Arc::clone(&connections).serve(listener);
     tokio::pin!(serving);
-    tracing::info!(role, %address, "listening");
+    tracing::info!(role, %address, tls = is_tls, "listening");
     tokio::select! {
         () = &mut serving => return Ok(()),
         () = health.follow(&readiness) => {}
@@ -186,6 +223,7 @@ fn routes(server: Server, health: &Health) -> Result<Routes, Error> {
         principal_source: server.principal_source,
         web_access: Arc::clone(&web_access),
         access: server.access.clone(),
+        peers: server.peers.map(Into::into),
         timeout: server.call_timeout,
     };
     let services = [&[server.service_name], server.other_services].concat();

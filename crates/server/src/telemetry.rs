@@ -1,11 +1,13 @@
 //! Logs on stderr, as text or JSON, and traces over OTLP if an endpoint is set.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use anstream::{AutoStream, ColorChoice};
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider;
-use opentelemetry_otlp::{ExporterBuildError, WithExportConfig};
+use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
+use opentelemetry_otlp::{ExporterBuildError, WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
 use opentelemetry_sdk::trace::SdkTracerProvider;
@@ -82,8 +84,8 @@ pub struct Telemetry {
 impl Telemetry {
     /// Starts logs, and traces if an endpoint is set. Must be called inside a tokio runtime, once per process.
     pub fn start(role: &'static str, config: &TelemetryConfig) -> Result<Self, Error> {
-        let filter =
-            EnvFilter::try_new(&config.log).map_err(|source| Error::Filter { filter: config.log.clone(), source })?;
+        let filter = EnvFilter::try_new(filter(&config.log))
+            .map_err(|source| Error::Filter { filter: config.log.clone(), source })?;
         let traces = match &config.otlp_endpoint {
             Some(endpoint) => Some(tracer_provider(endpoint, resource(role, config.service_name.as_deref()))?),
             None => None,
@@ -129,12 +131,18 @@ fn resource(role: &str, service_name: Option<&str>) -> Resource {
         .build()
 }
 
+/// Adds to a log filter that rustls logs nothing, unless the filter names rustls. It warns of every odd handshake,
+/// so that a peer could fill the log.
+fn filter(given: &str) -> Cow<'_, str> {
+    if given.contains("rustls") { given.into() } else { format!("{given},rustls=off").into() }
+}
+
 fn tracer_provider(endpoint: &str, resource: Resource) -> Result<SdkTracerProvider, Error> {
-    let exporter = opentelemetry_otlp::SpanExporter::builder()
-        .with_tonic()
-        .with_endpoint(endpoint)
-        .build()
-        .map_err(|source| Error::Otlp { endpoint: endpoint.to_owned(), source })?;
+    let mut exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(endpoint);
+    if endpoint.starts_with("https://") {
+        exporter = exporter.with_tls_config(ClientTlsConfig::new().with_native_roots());
+    }
+    let exporter = exporter.build().map_err(|source| Error::Otlp { endpoint: endpoint.to_owned(), source })?;
     Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }
 
@@ -172,5 +180,11 @@ mod tests {
         let names = [&default, &empty, &given].map(|resource| of("service.name", resource));
         assert_eq!(names, ["c3-gateway", "c3-gateway", "books"]);
         assert_ne!(of("service.instance.id", &default), of("service.instance.id", &given));
+    }
+
+    #[test]
+    fn warnings_of_rustls_need_a_filter_that_names_it() {
+        assert_eq!(filter("info"), "info,rustls=off");
+        assert_eq!(filter("info,rustls=debug"), "info,rustls=debug");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -11,6 +12,7 @@ use c3_proto::pb::decoder_client::DecoderClient;
 use c3_proto::pb::{DescribeRequest, DescribeResponse, NodeCounters, NodeState};
 use tempfile::TempDir;
 
+use crate::harness::certificates::Certificates;
 use crate::harness::fixtures;
 use crate::harness::gateway_api::GatewayApi;
 use crate::harness::process::{Launch, Process, Program};
@@ -46,6 +48,8 @@ pub struct ClusterSpec {
     pub env: Vec<(String, String)>,
     /// API key that [`Cluster::api`] sends, if the gateway has access control.
     pub api_key: Option<String>,
+    /// Certificates of all programs. They then authenticate each other by mTLS.
+    pub certificates: Option<Arc<Certificates>>,
 }
 
 impl Default for ClusterSpec {
@@ -62,6 +66,7 @@ impl Default for ClusterSpec {
             data: None,
             env: Vec::new(),
             api_key: None,
+            certificates: None,
         }
     }
 }
@@ -82,21 +87,30 @@ impl ClusterSpec {
         self.env.iter().fold(launch, |launch, (name, value)| launch.env(name, value))
     }
 
+    /// Adds the flags of the role's certificate, if there are certificates. The harness connects as `caller`.
+    fn with_certificate(&self, launch: Launch, role: &str, caller: &str) -> Result<Launch> {
+        Ok(match &self.certificates {
+            Some(certificates) => launch.args(certificates.flags(role)).over_tls(certificates.credentials(caller)?),
+            None => launch,
+        })
+    }
+
     async fn nodes(&self, program: Program, count: usize, folder: &Path) -> Result<Vec<Process>> {
         let mut nodes = Vec::new();
         for number in 0..count {
-            nodes.push(self.node(program, number).serve(folder).await?);
+            nodes.push(self.node(program, number)?.serve(folder).await?);
         }
         Ok(nodes)
     }
 
     /// Returns the command line of the node with this number in its stage.
-    fn node(&self, program: Program, number: usize) -> Launch {
+    fn node(&self, program: Program, number: usize) -> Result<Launch> {
         let launch = self.launch(program).arg("--model").arg(&self.model).args(&self.node_args);
-        match number.checked_rem(self.devices.len()) {
+        let launch = self.with_certificate(launch, "node", "gateway")?;
+        Ok(match number.checked_rem(self.devices.len()) {
             Some(device) => launch.arg("--device").arg(self.devices[device].to_string()),
             None => launch,
-        }
+        })
     }
 
     /// Starts all programs and waits until the gateway sees every node ready. Logs and store go to a temporary folder.
@@ -115,13 +129,13 @@ impl ClusterSpec {
             }
         }
         let addresses = Addresses::of(&compressors, &decoders, &proxies);
-        let gateway = self.gateway(&addresses, folder.path()).serve(folder.path()).await?;
+        let gateway = self.gateway(&addresses, folder.path())?.serve(folder.path()).await?;
         let cluster = Cluster { gateway, compressors, decoders, proxies, addresses, spec: self, folder };
         cluster.wait_until_ready().await?;
         Ok(cluster)
     }
 
-    fn gateway(&self, nodes: &Addresses, folder: &Path) -> Launch {
+    fn gateway(&self, nodes: &Addresses, folder: &Path) -> Result<Launch> {
         let data = self.data.clone().map_or_else(|| folder.join("data").into_os_string(), Into::into);
         let mut launch = self.launch(Program::Gateway).under(&self.gateway_wrapper).arg("--data").arg(data);
         for address in &nodes.compressors {
@@ -130,7 +144,7 @@ impl ClusterSpec {
         for address in &nodes.decoders {
             launch = launch.arg("--decoder").arg(address);
         }
-        launch.args(&self.gateway_args)
+        self.with_certificate(launch.args(&self.gateway_args), "gateway", "client")
     }
 }
 
@@ -208,13 +222,13 @@ impl Cluster {
     /// Kills the gateway and starts another one on a new port, over the same data and nodes.
     pub async fn restart_gateway(&mut self) -> Result<()> {
         self.gateway.kill()?;
-        self.gateway = self.spec.gateway(&self.addresses, self.folder.path()).serve(self.folder.path()).await?;
+        self.gateway = self.spec.gateway(&self.addresses, self.folder.path())?.serve(self.folder.path()).await?;
         self.wait_until_ready().await
     }
 
     /// Starts a second gateway over the same data and nodes, and waits until it sees the nodes ready.
     pub async fn start_second_gateway(&self) -> Result<Process> {
-        let gateway = self.spec.gateway(&self.addresses, self.folder.path());
+        let gateway = self.spec.gateway(&self.addresses, self.folder.path())?;
         let gateway = gateway.serve(self.folder.path()).await?;
         self.wait_until_nodes_ready(&gateway).await?;
         Ok(gateway)
@@ -222,7 +236,7 @@ impl Cluster {
 
     /// Starts a gateway over the same data and nodes at the free `address`, and waits until it is healthy.
     pub async fn start_gateway_at(&self, address: &str) -> Result<Process> {
-        let launch = self.spec.gateway(&self.addresses, self.folder.path()).arg("--listen").arg(address);
+        let launch = self.spec.gateway(&self.addresses, self.folder.path())?.arg("--listen").arg(address);
         let mut gateway = launch.spawn(self.folder.path(), address.to_owned()).await?;
         gateway.ready().await?;
         Ok(gateway)
@@ -254,7 +268,7 @@ impl Cluster {
             None => (Program::CompressorNode, number),
             Some(decoder) => (Program::DecoderNode, decoder),
         };
-        let (launch, folder) = (self.spec.node(program, in_stage), self.folder.path().to_owned());
+        let (launch, folder) = (self.spec.node(program, in_stage)?, self.folder.path().to_owned());
         let address = self.node(number).address().to_owned();
         let node = self.node(number);
         *node = launch.arg("--listen").arg(&address).spawn(&folder, address).await?;

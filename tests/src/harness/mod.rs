@@ -1,6 +1,7 @@
 //! Test infrastructure: programs, clusters, faulty networks, clients, fixtures and measured quantities.
 
 pub mod access;
+pub mod certificates;
 pub mod cluster;
 pub mod compose;
 pub mod external;

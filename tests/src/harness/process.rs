@@ -5,12 +5,17 @@ use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use anyhow::{Context, Error, Result, bail, ensure};
+use c3_tls::{Credentials, Target};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tonic::transport::{Channel, Endpoint};
+use tokio_rustls::TlsConnector;
+use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -73,12 +78,14 @@ pub struct Launch {
     under: Vec<OsString>,
     args: Vec<OsString>,
     env: Vec<(String, String)>,
+    /// Credentials with which the harness connects to the server; `None` for plain text.
+    credentials: Option<Credentials>,
 }
 
 impl Launch {
     /// Creates a command line without arguments.
     pub fn new(program: Program) -> Self {
-        Self { program, under: Vec::new(), args: Vec::new(), env: Vec::new() }
+        Self { program, under: Vec::new(), args: Vec::new(), env: Vec::new(), credentials: None }
     }
 
     /// Sets a wrapper command, such as `setpriv` or `env`, that must exec the program. An empty one means no wrapper.
@@ -102,6 +109,12 @@ impl Launch {
     /// Adds an environment variable.
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets the credentials with which the harness connects to the server, which must speak TLS.
+    pub fn over_tls(mut self, credentials: Credentials) -> Self {
+        self.credentials = Some(credentials);
         self
     }
 
@@ -150,8 +163,17 @@ impl Launch {
         let mut command = self.command()?;
         let child = command.stdout(out.try_clone()?).stderr(out).spawn();
         let child = child.with_context(|| format!("{} does not start", self.program.name()))?;
-        Ok(Process { program: self.program, child, address, log, _permit: permit })
+        let credentials = self.credentials.clone();
+        Ok(Process { program: self.program, child, address, log, credentials, _permit: permit })
     }
+}
+
+/// Sends an HTTP request and returns the response, up to the end of the connection.
+async fn answer(connection: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &str) -> Result<String> {
+    connection.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await?;
+    Ok(answer)
 }
 
 /// Returns a loopback address, as `HOST:PORT`, whose port is free now. Another process may bind the port later.
@@ -166,6 +188,8 @@ pub struct Process {
     child: Child,
     address: String,
     log: PathBuf,
+    /// Credentials with which the harness connects; `None` for plain text.
+    credentials: Option<Credentials>,
     _permit: Permit,
 }
 
@@ -190,7 +214,12 @@ impl Process {
 
     /// Returns a gRPC channel to the server that connects on first use.
     pub fn channel(&self) -> Result<Channel> {
-        Ok(Endpoint::from_shared(self.url())?.connect_lazy())
+        self.channel_as(&self.credentials.clone().unwrap_or_default())
+    }
+
+    /// Returns a gRPC channel with other credentials, which connects on first use.
+    pub fn channel_as(&self, credentials: &Credentials) -> Result<Channel> {
+        Ok(Target::new(&self.url(), credentials).map_err(Error::msg)?.connect_lazy())
     }
 
     /// Returns the server's address as `HOST:PORT`.
@@ -198,9 +227,9 @@ impl Process {
         &self.address
     }
 
-    /// Returns the server's `http://` URL.
+    /// Returns the server's `http://` or `https://` URL.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", if self.credentials.is_some() { "https" } else { "http" }, self.address)
     }
 
     /// Returns the HTTP response of `/metrics`, including its headers. Fails unless the status is 200.
@@ -240,12 +269,14 @@ impl Process {
 
     /// Sends header lines, each with its line break, with a GET request. Returns the whole response.
     async fn http_get_with(&self, path: &str, headers: &str) -> Result<String> {
-        let mut connection = TcpStream::connect(&self.address).await?;
         let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n{headers}\r\n", self.address);
-        connection.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        connection.read_to_string(&mut answer).await?;
-        Ok(answer)
+        let mut connection = TcpStream::connect(&self.address).await?;
+        let Some(credentials) = &self.credentials else { return answer(&mut connection, &request).await };
+        let mut config = ClientConfig::clone(&*credentials.client_config()?);
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let host = self.address.rsplit_once(':').map_or(self.address.as_str(), |(host, _)| host);
+        let name = ServerName::try_from(host.to_owned())?;
+        answer(&mut TlsConnector::from(Arc::new(config)).connect(name, connection).await?, &request).await
     }
 
     /// Returns the process id.

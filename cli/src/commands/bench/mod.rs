@@ -11,15 +11,14 @@ mod worker;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use c3_client::{Client, Stage};
+use c3_client::Stage;
 use c3_server::units::Size;
 use futures::future::try_join_all;
 use serde::Serialize;
 
-use crate::args::{TargetArgs, WriteArgs, positive, seconds};
+use crate::args::{RemoteArgs, TargetArgs, WriteArgs, positive, seconds};
 use crate::embedded::with_gateway;
 use crate::error::CliError;
-use crate::notice;
 
 use load::{Arrivals, Load, OpenLoop};
 use texts::Texts;
@@ -81,13 +80,13 @@ struct BenchReport {
 /// Runs the load and prints the report.
 pub(crate) async fn run(args: BenchArgs) -> Result<(), CliError> {
     let texts = Texts::open(&args.file, args.size.0 as usize)?;
-    let work = async |gateway: &str| measure(&args, gateway, texts).await;
+    let work = async |gateway: &RemoteArgs| measure(&args, gateway, texts).await;
     let (report, _) = with_gateway(&args.target, work).await?;
     args.target.remote.format.print(report.text(), &report)
 }
 
-async fn measure(args: &BenchArgs, gateway: &str, texts: Texts) -> Result<BenchReport, CliError> {
-    let client = args.target.remote.at(gateway).connect_to_nodes(&Stage::ALL).await?;
+async fn measure(args: &BenchArgs, gateway: &RemoteArgs, texts: Texts) -> Result<BenchReport, CliError> {
+    let client = gateway.connect_to_nodes(&Stage::ALL).await?;
     let open = args.rate.map(|rate| OpenLoop { rate, arrivals: args.arrivals });
     let load = Load { clients: args.clients, open, seconds: args.duration };
     let mut workers = Vec::new();

@@ -6,12 +6,13 @@ import asyncio
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 import httpx
 
-from . import _calls, errors
+from . import _calls, _tls, errors
 from ._calls import AsyncText, Call
 from ._credentials import Credentials
 from ._retry import TRANSPORT_ERRORS, Attempts, Gateways, RetryPolicy
@@ -42,6 +43,8 @@ class AsyncClient:
         api_key_over_http: bool = False,
         timeout: float | None = None,
         retry: RetryPolicy | None = None,
+        ca: str | Path | None = None,
+        cert: str | Path | tuple[str | Path, str | Path] | None = None,
         http: httpx.AsyncClient | None = None,
     ) -> None:
         """Creates a client, which connects on first use.
@@ -53,14 +56,19 @@ class AsyncClient:
             timeout: Maximum seconds of a call, including its retries. Gateways and nodes stop working on a call that
                 exceeds it. None: no limit.
             retry: Limits of retries.
-            http: HTTP client with other settings, such as a proxy. It is not closed with this client.
+            ca: File of the CAs, in PEM, that verify https:// gateways. None: the variable C3_TLS_CA, or the system's
+                CAs.
+            cert: Files of the client's certificate and key in PEM, or one file with both. None: the variables
+                C3_TLS_CERT and C3_TLS_KEY, or no certificate.
+            http: HTTP client with other settings, such as a proxy. It is not closed with this client. `ca` and `cert`
+                have no effect on it.
         """
         self._gateways = Gateways(gateway)
         self._credentials = Credentials(api_key, self._gateways.urls, api_key_over_http)
         self._timeout = timeout
         self._retry = retry or RetryPolicy()
         self._owned = http is None
-        self._http = http or httpx.AsyncClient(timeout=_HTTP_TIMEOUT)
+        self._http = http or httpx.AsyncClient(timeout=_HTTP_TIMEOUT, verify=_tls.context(ca, cert))
 
     async def __aenter__(self) -> AsyncClient:
         """Returns the client."""

@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 import httpx
 
-from . import _calls, errors
+from . import _calls, _tls, errors
 from ._calls import Call, Text
 from ._credentials import Credentials
 from ._retry import TRANSPORT_ERRORS, Attempts, Gateways, RetryPolicy
@@ -43,6 +44,8 @@ class Client:
         api_key_over_http: bool = False,
         timeout: float | None = None,
         retry: RetryPolicy | None = None,
+        ca: str | Path | None = None,
+        cert: str | Path | tuple[str | Path, str | Path] | None = None,
         http: httpx.Client | None = None,
     ) -> None:
         """Creates a client, which connects on first use.
@@ -54,14 +57,19 @@ class Client:
             timeout: Maximum seconds of a call, including its retries. Gateways and nodes stop working on a call that
                 exceeds it. None: no limit.
             retry: Limits of retries.
-            http: HTTP client with other settings, such as a proxy. It is not closed with this client.
+            ca: File of the CAs, in PEM, that verify https:// gateways. None: the variable C3_TLS_CA, or the system's
+                CAs.
+            cert: Files of the client's certificate and key in PEM, or one file with both. None: the variables
+                C3_TLS_CERT and C3_TLS_KEY, or no certificate.
+            http: HTTP client with other settings, such as a proxy. It is not closed with this client. `ca` and `cert`
+                have no effect on it.
         """
         self._gateways = Gateways(gateway)
         self._credentials = Credentials(api_key, self._gateways.urls, api_key_over_http)
         self._timeout = timeout
         self._retry = retry or RetryPolicy()
         self._owned = http is None
-        self._http = http or httpx.Client(timeout=_HTTP_TIMEOUT)
+        self._http = http or httpx.Client(timeout=_HTTP_TIMEOUT, verify=_tls.context(ca, cert))
 
     def __enter__(self) -> Client:
         """Returns the client."""

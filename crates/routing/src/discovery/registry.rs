@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use c3_server::throttle::Throttle;
+use c3_tls::Credentials;
 use c3_types::limits::SHARD_BYTES_MAX;
 use c3_types::{Cascade, Description, Stage};
 use tokio::sync::{Notify, watch};
@@ -14,10 +15,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::StartError;
 use crate::health::HealthThread;
-use crate::node::{Health, Node};
+use crate::node::{Health, Node, NodeAddress};
 
-/// Scheme of an address that is a DNS name. Each address that the name resolves to is one node.
-const DNS_SCHEME: &str = "dns://";
+use super::dns::DnsName;
+
 /// Maximum interval between two checks for stages without a ready node. Each change of a node triggers a check too.
 const STAGES_INTERVAL: Duration = Duration::from_secs(60);
 /// Maximum length of the name of an arithmetic, in bytes. An arithmetic is the exact order and precision in which a
@@ -27,7 +28,8 @@ const ARITHMETIC_BYTES_MAX: usize = 100;
 /// All known nodes.
 pub(crate) struct Registry {
     members: RwLock<Vec<Member>>,
-    dns_names: Vec<(Stage, String)>,
+    dns_names: Vec<DnsName>,
+    credentials: Credentials,
     changed: Arc<Notify>,
     /// Limit on the log lines of refused announcements, by stage.
     pub(crate) refusal_lines: Throttle<Stage>,
@@ -47,23 +49,28 @@ struct Member {
 pub(crate) enum Origin {
     /// The configuration. The node is never removed.
     Static,
-    /// This DNS name. The node is removed when the name no longer resolves to its address.
+    /// This DNS name and port. The node is removed when the name no longer resolves to its address.
     Dns(String),
     /// The node's announcement. The node is removed after this time, unless it renews the lease.
     Lease(Instant),
 }
 
 impl Registry {
-    /// Returns a registry of these addresses. A `dns://` address adds its nodes once discovery has started.
-    pub(crate) fn new(compressors: &[String], decoders: &[String]) -> Result<Self, StartError> {
+    /// Returns a registry of these addresses, for connections with these credentials. A `dns://` address adds its nodes once discovery has started.
+    pub(crate) fn new(
+        compressors: &[String],
+        decoders: &[String],
+        credentials: Credentials,
+    ) -> Result<Self, StartError> {
         let (changed, mut members, mut dns_names) = (Arc::<Notify>::default(), Vec::new(), Vec::new());
         for (stage, addresses) in [(Stage::Compressor, compressors), (Stage::Decoder, decoders)] {
             for address in addresses {
-                let name = address.strip_prefix(DNS_SCHEME);
+                let dns = DnsName::parse(stage, address);
+                let url = dns.as_ref().map_or_else(|| address.clone(), |dns| dns.url(&dns.name));
                 // For a DNS name, this node only serves to check that HOST:PORT is well-formed.
-                let node = Node::new(stage, name.unwrap_or(address), Arc::clone(&changed))?;
-                match name {
-                    Some(name) => dns_names.push((stage, name.to_owned())),
+                let node = Node::new(stage, &url.as_str().into(), &credentials, Arc::clone(&changed))?;
+                match dns {
+                    Some(dns) => dns_names.push(dns),
                     None => {
                         members.push(Member { node: Arc::new(node), origin: Origin::Static, _checks: None });
                     }
@@ -73,6 +80,7 @@ impl Registry {
         Ok(Self {
             members: RwLock::new(members),
             dns_names,
+            credentials,
             changed,
             refusal_lines: Throttle::new(),
             health_thread: OnceLock::new(),
@@ -81,13 +89,18 @@ impl Registry {
     }
 
     /// Returns the DNS names to resolve.
-    pub(crate) fn dns_names(&self) -> &[(Stage, String)] {
+    pub(crate) fn dns_names(&self) -> &[DnsName] {
         &self.dns_names
     }
 
+    /// Returns whether the CAs of nodes are configured. Nodes that announce themselves must then have a certificate.
+    pub(crate) fn has_ca(&self) -> bool {
+        self.credentials.has_ca()
+    }
+
     /// Returns a new node without adding it to the registry.
-    pub(crate) fn new_node(&self, stage: Stage, address: &str) -> Result<Node, StartError> {
-        Node::new(stage, address, Arc::clone(&self.changed))
+    pub(crate) fn new_node(&self, stage: Stage, address: &NodeAddress<'_>) -> Result<Node, StartError> {
+        Node::new(stage, address, &self.credentials, Arc::clone(&self.changed))
     }
 
     /// Starts the health checks of all members, present and future. They end when `shutdown` is cancelled.
@@ -177,8 +190,9 @@ impl Registry {
 
     /// Removes the nodes of a DNS name that are not at `addresses`, and adds the nodes that are missing. Calls in
     /// flight on removed nodes continue.
-    pub(crate) fn set_resolved(self: &Arc<Self>, stage: Stage, name: &str, addresses: &BTreeSet<String>) {
-        let origin = Origin::Dns(name.to_owned());
+    pub(crate) fn set_resolved(self: &Arc<Self>, dns: &DnsName, addresses: &BTreeSet<String>) {
+        let (stage, name) = (dns.stage, &dns.name);
+        let origin = Origin::Dns(name.clone());
         self.change(|members| {
             let stays = |member: &Member| {
                 member.origin != origin || member.node.stage != stage || addresses.contains(&member.node.address)
@@ -190,7 +204,8 @@ impl Registry {
         });
         for address in addresses {
             // Cannot fail: an address from DNS is well-formed.
-            if let Ok(node) = self.new_node(stage, address) {
+            let address = NodeAddress { url: address, name: Some(dns.host()) };
+            if let Ok(node) = self.new_node(stage, &address) {
                 self.add(Arc::new(node), origin.clone());
             }
         }
@@ -302,7 +317,7 @@ mod tests {
 
     fn registry() -> Registry {
         let address = |port: u16| format!("127.0.0.1:{port}");
-        Registry::new(&[address(1)], &[address(2), address(3)]).unwrap()
+        Registry::new(&[address(1)], &[address(2), address(3)], Credentials::default()).unwrap()
     }
 
     fn accept(registry: &Registry, index: usize, description: Description) {

@@ -131,13 +131,11 @@ impl Drop for InFlightGuard {
 
 #[cfg(test)]
 mod tests {
-    use c3_types::Stage;
-
     use super::*;
     use crate::balance::Load;
 
     fn node() -> Arc<Node> {
-        Arc::new(Node::new(Stage::Decoder, "127.0.0.1:7302", Arc::default()).unwrap())
+        Arc::new(Node::test_decoder("127.0.0.1:7302"))
     }
 
     async fn call(node: &Arc<Node>, peers: &[Arc<Node>], seconds: u64, end: impl FnOnce(InFlightGuard)) {

@@ -9,11 +9,12 @@ use c3_proto::{ToWire, pb};
 use c3_server::principal::InFlightCounts;
 use c3_server::propagation::Propagate;
 use c3_server::throttle::Throttle;
+use c3_tls::{Credentials, Target};
 use c3_types::{Cascade, Description, Fingerprint, Stage, limits};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tonic::codegen::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use crate::balance::Load;
 use crate::breaker::{Breaker, BreakerState};
@@ -44,7 +45,7 @@ pub struct Node {
     pub(crate) stage: Stage,
     /// Address from the configuration, from DNS or from the node's announcement.
     pub address: String,
-    endpoint: Endpoint,
+    target: Target,
     /// Connection for calls. Health checks use a separate connection.
     channel: Channel,
     state: Mutex<NodeRecord>,
@@ -54,6 +55,21 @@ pub struct Node {
     pub(crate) failure_lines: Throttle<&'static str>,
     /// Notified when the health changes or a call ends. All nodes of a registry share this `Notify`.
     changed: Arc<Notify>,
+}
+
+/// Address of a node.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NodeAddress<'a> {
+    /// `http://HOST:PORT`, `https://HOST:PORT` or, for plain text, `HOST:PORT`.
+    pub(crate) url: &'a str,
+    /// Name that the certificate of an `https://` node must have; `None` for the host of the URL.
+    pub(crate) name: Option<&'a str>,
+}
+
+impl<'a> From<&'a str> for NodeAddress<'a> {
+    fn from(url: &'a str) -> Self {
+        Self { url, name: None }
+    }
 }
 
 /// Health of a node. The strings are reasons, which appear in error messages.
@@ -122,8 +138,14 @@ impl NodeSelector<'_> {
 }
 
 impl Node {
-    /// Returns a node at `http://HOST:PORT` or `HOST:PORT`. It connects on first use. Errors: [`StartError::Address`].
-    pub(crate) fn new(stage: Stage, address: &str, changed: Arc<Notify>) -> Result<Self, StartError> {
+    /// Returns a node at this address. It connects on first use. Errors: [`StartError::Address`].
+    pub(crate) fn new(
+        stage: Stage,
+        address: &NodeAddress<'_>,
+        credentials: &Credentials,
+        changed: Arc<Notify>,
+    ) -> Result<Self, StartError> {
+        let NodeAddress { url: address, name } = *address;
         let url = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
         let malformed = |problem: String| StartError::Address {
             flag: match stage {
@@ -133,18 +155,24 @@ impl Node {
             address: address.to_owned(),
             problem,
         };
-        let endpoint = Endpoint::from_shared(url).map_err(|error| malformed(error.to_string()))?;
-        if endpoint.uri().scheme_str() != Some("http") || endpoint.uri().port().is_none() {
-            return Err(malformed("TLS is not supported yet, and a port is required".to_owned()));
+        let target = match name {
+            Some(name) => Target::named(&url, name, credentials),
+            None => Target::new(&url, credentials),
+        };
+        let target = target.map_err(malformed)?;
+        if target.uri().port().is_none() {
+            return Err(malformed("a port is required".to_owned()));
         }
-        let endpoint = endpoint
-            .user_agent(concat!("c3-gateway/", env!("CARGO_PKG_VERSION")))
-            .map_err(|error| malformed(error.to_string()))?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .keep_alive_while_idle(true)
-            .tcp_nodelay(true);
+        let target = target.with(|endpoint| {
+            endpoint
+                .user_agent(concat!("c3-gateway/", env!("CARGO_PKG_VERSION")))
+                .expect("the name of a crate is a valid header")
+                .connect_timeout(CONNECT_TIMEOUT)
+                .http2_keep_alive_interval(KEEP_ALIVE)
+                .keep_alive_timeout(KEEP_ALIVE)
+                .keep_alive_while_idle(true)
+                .tcp_nodelay(true)
+        });
         let state = NodeRecord {
             health: Health::Unreachable("it has not been checked yet".to_owned()),
             unavailable_calls: 0,
@@ -159,8 +187,8 @@ impl Node {
         Ok(Self {
             stage,
             address: address.to_owned(),
-            channel: endpoint.connect_lazy(),
-            endpoint,
+            channel: target.connect_lazy(),
+            target,
             state: Mutex::new(state),
             lost: watch::Sender::new(false),
             failure_lines: Throttle::default(),
@@ -168,9 +196,15 @@ impl Node {
         })
     }
 
+    /// Returns a decoder at this address.
+    #[cfg(test)]
+    pub(crate) fn test_decoder(address: &str) -> Self {
+        Self::new(Stage::Decoder, &address.into(), &Credentials::default(), Arc::default()).unwrap()
+    }
+
     /// Returns a new connection for health checks. It connects on first use.
     pub(crate) fn health_channel(&self) -> Channel {
-        self.endpoint.connect_lazy()
+        self.target.connect_lazy()
     }
 
     /// Returns a client of the node's `Compressor` service.
@@ -251,7 +285,7 @@ impl Node {
 
     /// Returns the host and port of the address.
     pub(crate) fn host_and_port(&self) -> (&str, u16) {
-        let uri = self.endpoint.uri();
+        let uri = self.target.uri();
         (uri.host().unwrap_or_default(), uri.port_u16().unwrap_or_default())
     }
 
@@ -386,15 +420,15 @@ mod tests {
     use crate::breaker::CallOutcome;
 
     fn node(address: &str) -> Result<Node, StartError> {
-        Node::new(Stage::Decoder, address, Arc::default())
+        Node::new(Stage::Decoder, &address.into(), &Credentials::default(), Arc::default())
     }
 
     #[tokio::test]
     async fn addresses_are_checked() {
-        for right in ["127.0.0.1:7302", "http://decoder-0.decoders:7302", "http://[::1]:7302"] {
+        for right in ["127.0.0.1:7302", "https://decoder-0.decoders:7302", "http://[::1]:7302"] {
             assert!(node(right).is_ok(), "{right}");
         }
-        for wrong in ["", "decoder", "http://decoder", "https://decoder:7302", "http://a b:1"] {
+        for wrong in ["", "decoder", "http://decoder", "https://decoder", "ftp://decoder:7302", "http://a b:1"] {
             let error = node(wrong).unwrap_err().to_string();
             assert!(error.starts_with("--decoder: ") && !error.contains('\n'), "{error}");
         }

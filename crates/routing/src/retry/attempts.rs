@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use c3_server::ErrorKind;
+use c3_tls::explain_status;
 use c3_types::Stage;
 use tonic::Status;
 
@@ -95,7 +96,7 @@ impl Attempts {
     /// [`Error::Rejected`] if the request itself is wrong, so that no node would accept it.
     pub(crate) fn record(&mut self, stage: Stage, node: Arc<Node>, attempt: AttemptError) -> Result<bool, Error> {
         let error = match &attempt {
-            AttemptError::Status(status) => health::root_cause(status),
+            AttemptError::Status(status) => explain_status(status),
             AttemptError::WrongAnswer(problem) | AttemptError::Disputed(problem) => problem.clone(),
             AttemptError::Timeout => "no answer in time".to_owned(),
             AttemptError::NodeLost => "it stopped answering".to_owned(),
@@ -158,7 +159,7 @@ mod tests {
             let mut attempts = Attempts::default();
             for port in 1.. {
                 let address = format!("127.0.0.1:{port}");
-                let node = Arc::new(Node::new(Stage::Decoder, &address, Arc::default()).unwrap());
+                let node = Arc::new(Node::test_decoder(&address));
                 attempts.record(Stage::Decoder, node, error()).unwrap();
                 if attempts.are_exhausted(attempts_max) {
                     return port;

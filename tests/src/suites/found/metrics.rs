@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use c3_proto::pb::NodeState;
 
+use crate::harness::certificates::Certificates;
 use crate::harness::cluster::{Cluster, ClusterSpec};
 use crate::harness::fixtures;
 use crate::harness::gateway_api::{GatewayApi, id_of};
@@ -43,7 +45,9 @@ type Metrics = BTreeMap<String, (String, BTreeSet<String>)>;
 /// Compares the documented table of metrics with the metrics that each program serves; both must list the same. Before
 /// that, makes the programs do everything that the metrics count.
 pub async fn table() -> Result<Vec<Quantity>> {
-    let mut cluster = ClusterSpec { decoders: 2, ..ClusterSpec::default() }.start().await?;
+    // With certificates, since there are metrics of TLS.
+    let certificates = Some(Arc::new(Certificates::init().await?));
+    let mut cluster = ClusterSpec { decoders: 2, certificates, ..ClusterSpec::default() }.start().await?;
     let api = cluster.api()?;
     let stored = api.put(fixtures::text("chapter.txt")?.as_bytes(), ops::default_options()).await?;
     let id = id_of(&stored.document.context("no document")?);

@@ -1,4 +1,10 @@
-//! Measurements of tls.
+//! Measurements of TLS between clients, gateways and nodes.
+
+mod cost;
+mod identity;
+mod refusals;
+mod reload;
+mod scan;
 
 use anyhow::{Result, bail};
 
@@ -6,9 +12,19 @@ use crate::harness::fixtures::Corpus;
 use crate::harness::quantity::Quantity;
 
 /// Names of the measurements.
-pub const ROWS: &[&str] = &[];
+pub const ROWS: &[&str] =
+    &["tls-refusals", "tls-identity", "tls-announcement", "tls-roundtrip", "tls-reload", "tls-scan", "tls-cost"];
 
 /// Runs the measurement called `row` and returns its quantities.
-pub async fn measure(row: &str, _corpus: Corpus) -> Result<Vec<Quantity>> {
-    bail!("no measurement is named `{row}`")
+pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Quantity>> {
+    match row {
+        "tls-refusals" => refusals::refusals().await,
+        "tls-identity" => identity::identity().await,
+        "tls-announcement" => identity::announcement().await,
+        "tls-roundtrip" => identity::roundtrip(&corpus.book("little-colonels-hero")?).await,
+        "tls-reload" => reload::reload(&corpus.whole_book("little-colonels-hero")?).await,
+        "tls-scan" => scan::scan().await,
+        "tls-cost" => cost::cost(&corpus.whole_book("little-colonels-hero")?, corpus.full).await,
+        row => bail!("no measurement is named `{row}`"),
+    }
 }

@@ -1,0 +1,90 @@
+//! Cost of mTLS on cached latents.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use c3_proto::pb::{self, get_latents_response};
+use futures::future::try_join_all;
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use crate::harness::certificates::Certificates;
+use crate::harness::cluster::ClusterSpec;
+use crate::harness::gateway_api::GatewayApi;
+use crate::harness::process::{Launch, Program};
+use crate::harness::quantity::{Quantity, median};
+use crate::suites::store::hot_latents::full_window;
+
+/// Calls in flight.
+const IN_FLIGHT: usize = 16;
+/// Connections that the calls share.
+const CONNECTIONS: usize = 4;
+/// Rounds; each measures both gateways.
+const ROUNDS: usize = 7;
+/// Duration of a round for each gateway.
+const ROUND: Duration = Duration::from_secs(1);
+/// Wait after the last write. The gateway serves documents from its cache only once their folder has been unchanged for
+/// about this long.
+const SETTLE: Duration = Duration::from_secs(4);
+/// Minimum throughput with mTLS, as a fraction of that in plain text.
+const SHARE_MIN: f64 = 0.8;
+
+/// Reads the cached latents of one window from two gateways over the same store, one in plain text and one with mTLS,
+/// alternately.
+pub(super) async fn cost(text: &str, full: bool) -> Result<Vec<Quantity>> {
+    let certificates = Certificates::init().await?;
+    let cluster = ClusterSpec::default().start().await?;
+    let folder = TempDir::with_prefix("c3-tls-cost-")?;
+    let secure = Launch::new(Program::Gateway).arg("--data").arg(cluster.data());
+    let secure = secure.args(["--compressor", cluster.address(0), "--decoder", cluster.address(1)]);
+    let secure = secure.args(certificates.flags("gateway")).args(["--tls-client", "required"]);
+    let secure = secure.over_tls(certificates.credentials("client")?).serve(folder.path()).await?;
+    let (id, window) = full_window(&cluster.api()?, text).await?;
+    let bytes = window.group.as_ref().map_or(0, |group| group.data.len());
+    sleep(SETTLE).await;
+    let pool = |server| (0..CONNECTIONS).map(|_| GatewayApi::to(server)).collect::<Result<Vec<_>>>();
+    let (plain, secure) = (pool(&cluster.gateway)?, pool(&secure)?);
+    let (mut plain_rates, mut secure_rates, mut shares) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..if full { 3 * ROUNDS } else { ROUNDS } {
+        // The order alternates, so that a drift of the machine's speed favours neither.
+        let (first, second) = if round % 2 == 0 { (&plain, &secure) } else { (&secure, &plain) };
+        let rates = [rate(first, &id, bytes).await?, rate(second, &id, bytes).await?];
+        let [in_plain, with_tls] = if round % 2 == 0 { rates } else { [rates[1], rates[0]] };
+        plain_rates.push(in_plain);
+        secure_rates.push(with_tls);
+        shares.push(with_tls / in_plain);
+    }
+    Ok(vec![
+        Quantity::reported("tls-cost-bytes", bytes),
+        Quantity::reported("tls-cost-plain-per-second", median(plain_rates)),
+        Quantity::reported("tls-cost-mtls-per-second", median(secure_rates)),
+        Quantity::at_least("tls-cost-share", median(shares), SHARE_MIN),
+    ])
+}
+
+/// Returns the calls per second.
+async fn rate(pool: &[GatewayApi], id: &str, bytes: usize) -> Result<f64> {
+    let begun = Instant::now();
+    let tasks = (0..IN_FLIGHT).map(|task| tokio::spawn(ask(pool[task % pool.len()].clone(), id.to_owned(), bytes)));
+    let mut calls = 0;
+    for asked in try_join_all(tasks).await? {
+        calls += asked?;
+    }
+    Ok(f64::from(calls) / begun.elapsed().as_secs_f64())
+}
+
+async fn ask(api: GatewayApi, id: String, bytes: usize) -> Result<u32> {
+    let (mut client, begun, mut asked) = (api.stub(), Instant::now(), 0);
+    while begun.elapsed() < ROUND {
+        let mut parts = client.get_latents(pb::GetLatentsRequest { id: id.clone() }).await?.into_inner();
+        let mut read = 0;
+        while let Some(message) = parts.message().await? {
+            if let Some(get_latents_response::Part::Window(window)) = message.part {
+                read += window.group.map_or(0, |group| group.data.len());
+            }
+        }
+        ensure!(read == bytes, "{read} bytes came instead of {bytes}");
+        asked += 1;
+    }
+    Ok(asked)
+}
