@@ -21,6 +21,8 @@ pub mod document_list;
 mod documents;
 mod error;
 pub mod fsck;
+#[cfg(test)]
+mod fuzz;
 mod gc;
 pub mod manifest;
 mod metrics;

@@ -17,7 +17,7 @@ use crate::{Shard, ShardWindow};
 
 /// Prefix of every key. It contains the version of the format.
 const PREFIX: &[u8] = b"c3:shard:1:";
-const CHECKSUM_BYTES: usize = 32;
+pub(crate) const CHECKSUM_BYTES: usize = 32;
 
 #[derive(Clone, PartialEq, Message)]
 struct Payload {
@@ -69,7 +69,7 @@ pub(crate) fn unseal(key: &[u8], value: &Bytes) -> Option<Shard> {
     Some(Shard { windows: windows.collect::<Option<_>>()? })
 }
 
-fn checksum(key: &[u8], payload: &[u8]) -> blake3::Hash {
+pub(crate) fn checksum(key: &[u8], payload: &[u8]) -> blake3::Hash {
     blake3::Hasher::new().update(key).update(payload).finalize()
 }
 
