@@ -23,6 +23,8 @@ mod connections;
 pub mod deadline;
 mod descriptors;
 pub mod error;
+#[cfg(test)]
+mod fuzz;
 pub mod health;
 pub mod metrics;
 pub mod principal;
