@@ -64,7 +64,9 @@ impl ValueGenerator for Mutations {
             return Some((0..rng.usize(..256)).map(|_| rng.u8(..)).collect());
         }
         let mut input = self.seed(&mut rng).to_vec();
-        for _ in 0..1 + rng.usize(..3) * rng.usize(..3) {
+        // Mostly few changes, so that most of a seed stays valid.
+        let changes = if rng.u8(..8) == 0 { rng.usize(5..40) } else { rng.usize(1..5) };
+        for _ in 0..changes {
             mutate(&mut input, self.seed(&mut rng), &mut rng);
         }
         input.truncate(INPUT_BYTES_MAX);

@@ -21,6 +21,7 @@ use crate::error::ServiceError;
 use crate::metrics::Metrics;
 use crate::principal::PrincipalSource;
 use crate::rejection::Rejection;
+use crate::slow_request;
 use crate::web_access::WebAccess;
 
 /// Layer that wraps every call.
@@ -32,6 +33,8 @@ pub(crate) struct CallLayer {
     pub(crate) web_access: Arc<WebAccess>,
     /// Maximum duration of a call; `None` for no limit.
     pub(crate) timeout: Option<Duration>,
+    /// Time after which a call is ended whose caller sends its request too slowly; `None` for no limit.
+    pub(crate) request_stall: Option<Duration>,
 }
 
 impl<S> Layer<S> for CallLayer {
@@ -62,7 +65,7 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let CallLayer { metrics, admission, principal_source, web_access, timeout } = &self.layer;
+        let CallLayer { metrics, admission, principal_source, web_access, timeout, request_stall } = &self.layer;
         let (mut call, checked) = Call::begin(metrics, &request, *principal_source, *timeout);
         let admitted = checked.and_then(|()| web_access.check(&request)).and_then(|()| match call.protocol() {
             Protocol::Http if is_grpc_route(&request) => Err(Rejection::NotGrpc),
@@ -76,6 +79,13 @@ where
                 return Box::pin(ready(Ok(respond(call, response))));
             }
         }
+        let request = match (call.permit(), request_stall) {
+            (Some(permit), Some(end)) => {
+                let permit = Arc::clone(permit);
+                request.map(|body| Body::new(slow_request::RequestBody::new(body, permit, *end)))
+            }
+            _ => request,
+        };
         let response = self.inner.call(request);
         Box::pin(async move {
             let mut response = pin!(response);
@@ -158,6 +168,7 @@ mod tests {
             principal_source: PrincipalSource::Connection,
             web_access: Arc::default(),
             timeout,
+            request_stall: None,
         }
     }
 

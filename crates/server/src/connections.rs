@@ -4,7 +4,7 @@
 //! and waits at shutdown for peers that acknowledge nothing.
 
 use std::convert::Infallible;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,8 +18,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
@@ -27,6 +27,7 @@ use tonic::transport::server::Connected;
 use tower::Service;
 
 use crate::admission::Permit;
+use crate::cancellations::CancellationBudget;
 use crate::descriptors;
 use crate::server::ServerArgs;
 use crate::stall::{self, StallGuard, StreamExecutor};
@@ -48,6 +49,13 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const SHORTAGE_IDLE: Duration = Duration::from_secs(1);
 /// Pause before the next attempt to accept a connection after a shortage.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Time in which a connection must begin its first call. Peers that connect and send nothing would otherwise hold
+/// connections as long as idle callers may.
+const FIRST_CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Maximum size of the head of a request over HTTP/1, and of the buffer in which it arrives.
+const HTTP1_HEAD_BYTES_MAX: usize = 64 << 10;
+/// Maximum size of the headers of a request over HTTP/2. h2 derives from it how many CONTINUATION frames it accepts.
+const HTTP2_HEAD_BYTES_MAX: u32 = 16 << 10;
 /// Minimum interval between two warnings about a shortage.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -57,6 +65,8 @@ pub(crate) struct Connections {
     http: Builder<StreamExecutor>,
     stall_timeout: Duration,
     idle_max: Duration,
+    /// Cancelled calls that a connection may have at once.
+    cancellations_max: u32,
     /// Slots: one permit for each connection that may still be accepted.
     slots: Arc<Semaphore>,
     /// Sends a message whenever a connection cannot be accepted because no slot or file descriptor is free.
@@ -76,6 +86,7 @@ impl Connections {
             http: http(args, stall_timeout),
             stall_timeout,
             idle_max: args.connection_idle.0,
+            cancellations_max: args.calls_max.max(RESETS_MIN),
             // Half of the descriptors are for connections, the others for files, nodes and the other servers of the
             // process.
             slots: Arc::new(Semaphore::new((descriptors::raise_limit() / 2).max(1))),
@@ -142,15 +153,19 @@ impl Connections {
         // Fails only if the peer has gone already.
         let _ = stream.set_nodelay(true);
         let (peer, activity) = (stream.connect_info(), Arc::new(Activity::default()));
+        let budget = Arc::new(CancellationBudget::new(self.cancellations_max));
         let service = service_fn(|mut request: Request<Incoming>| {
-            let in_flight = activity.begin();
+            let mut in_flight = activity.begin(&budget);
             request.extensions_mut().insert(peer.clone());
             let response = self.routes.clone().call(request);
             // Boxed, because HTTP/1 keeps the space of a call's future while the connection is idle.
             Box::pin(async move {
                 let mut response = response.await?;
                 let permit = response.extensions_mut().remove();
-                Ok::<_, Infallible>(response.map(|inner| ResponseBody { inner, permit, _in_flight: in_flight }))
+                if response.body().is_end_stream() {
+                    in_flight.budget = None;
+                }
+                Ok::<_, Infallible>(response.map(|inner| ResponseBody { inner, permit, in_flight }))
             })
         });
         // Boxed, because two allocations of these sizes waste less memory than one.
@@ -160,6 +175,11 @@ impl Connections {
         tokio::select! {
             // An error means that the peer broke the protocol or the connection, so it is ignored.
             _ = poll_fn(|cx| guard.poll(connection.as_mut(), cx)) => return,
+            () = budget.exceeded() => {
+                tracing::debug!(?peer, "closed a connection that cancels calls all the time");
+                return;
+            }
+            () = activity.without_first_call(self.idle_max.min(FIRST_CALL_TIMEOUT)) => {}
             () = activity.idle_for(self.idle_max) => {}
             () = self.needed_for_others(&activity) => {}
             () = self.closing.cancelled() => {}
@@ -187,7 +207,7 @@ fn http(args: &ServerArgs, stall_timeout: Duration) -> Builder<StreamExecutor> {
     let resets = args.calls_max.max(RESETS_MIN) as usize;
     let mut http = Builder::new(StreamExecutor { stall_timeout });
     // Prometheus scrapes over HTTP/1.1. The timer bounds the time in which a request's head must arrive.
-    http.http1().timer(TokioTimer::new());
+    http.http1().timer(TokioTimer::new()).max_buf_size(HTTP1_HEAD_BYTES_MAX);
     http.http2()
         .timer(TokioTimer::new())
         // Without keepalive, a caller whose machine died would keep its permits for ever.
@@ -195,6 +215,7 @@ fn http(args: &ServerArgs, stall_timeout: Duration) -> Builder<StreamExecutor> {
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         // More streams than permits would only be refused.
         .max_concurrent_streams(args.calls_max)
+        .max_header_list_size(HTTP2_HEAD_BYTES_MAX)
         // A caller may cancel all its calls at once. By default, h2 closes the connection after more than 20 of them.
         .max_pending_accept_reset_streams(resets)
         // This limit counts resets over the life of a connection. It also counts streams above the maximum of
@@ -205,18 +226,26 @@ fn http(args: &ServerArgs, stall_timeout: Duration) -> Builder<StreamExecutor> {
 }
 
 /// Number of calls in flight on a connection, and the time of the last change of this number.
-struct Activity(Mutex<(usize, Instant)>);
+struct Activity(Mutex<(usize, Instant)>, Notify);
 
 impl Default for Activity {
     fn default() -> Self {
-        Self(Mutex::new((0, Instant::now())))
+        Self(Mutex::new((0, Instant::now())), Notify::new())
     }
 }
 
 impl Activity {
-    fn begin(self: &Arc<Self>) -> InFlight {
+    fn begin(self: &Arc<Self>, budget: &Arc<CancellationBudget>) -> InFlight {
         self.update(|calls| calls + 1);
-        InFlight(Arc::clone(self))
+        self.1.notify_one();
+        InFlight { activity: Arc::clone(self), budget: Some(Arc::clone(budget)) }
+    }
+
+    /// Waits until `limit` has passed without any call. Waits for ever once a call has begun.
+    async fn without_first_call(&self, limit: Duration) {
+        if timeout(limit, self.1.notified()).await.is_ok() {
+            pending::<()>().await;
+        }
     }
 
     fn update(&self, change: impl FnOnce(usize) -> usize) {
@@ -242,12 +271,19 @@ impl Activity {
     }
 }
 
-/// Guard that counts a call as in flight.
-struct InFlight(Arc<Activity>);
+/// Guard that counts a call as in flight, and as cancelled if it is dropped before its response has ended.
+struct InFlight {
+    activity: Arc<Activity>,
+    /// `None` once the response has ended.
+    budget: Option<Arc<CancellationBudget>>,
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.update(|calls| calls - 1);
+        self.activity.update(|calls| calls - 1);
+        if let Some(budget) = &self.budget {
+            budget.cancelled();
+        }
     }
 }
 
@@ -257,7 +293,7 @@ struct ResponseBody<B> {
     inner: B,
     /// The call's permit, if it needs one.
     permit: Option<Arc<Permit>>,
-    _in_flight: InFlight,
+    in_flight: InFlight,
 }
 
 impl<B: Body + Unpin> Body for ResponseBody<B> {
@@ -269,6 +305,10 @@ impl<B: Body + Unpin> Body for ResponseBody<B> {
         match &polled {
             Poll::Ready(Some(_)) => stall::body_gave_frame(self.permit.clone()),
             Poll::Ready(None) | Poll::Pending => stall::body_is_idle(),
+        }
+        // hyper does not poll a body again that says that it has ended.
+        if matches!(polled, Poll::Ready(None | Some(Err(_)))) || self.inner.is_end_stream() {
+            self.in_flight.budget = None;
         }
         polled
     }
@@ -294,7 +334,6 @@ mod tests {
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::task::JoinHandle;
-    use tokio::time::timeout;
 
     use super::*;
 
