@@ -80,23 +80,26 @@ fn skip(reader: &mut (impl Read + Seek), kind: u32, size: u64) -> io::Result<()>
         TYPE_ARRAY => (u32::from_le_bytes(number(reader)?), length(reader)?),
         kind => (kind, 1),
     };
-    let advance = |reader: &mut _, bytes: u64| {
-        let at = Seek::stream_position(reader)?;
-        let end = at.checked_add(bytes).filter(|&end| end <= size);
-        let end = end.ok_or_else(|| invalid("a value extends past the end"))?;
-        // Relative, so that buffered data is kept.
-        reader.seek_relative((end - at) as i64)
-    };
     match kind {
         TYPE_STRING => {
             for _ in 0..count {
                 let bytes = length(reader)?;
-                advance(reader, bytes)?;
+                advance(reader, bytes, size)?;
             }
             Ok(())
         }
         TYPE_ARRAY => Err(invalid("an array contains arrays")),
-        kind => advance(reader, bytes_of(kind)?.checked_mul(count).ok_or_else(|| invalid("an array is too long"))?),
+        kind => advance(reader, bytes_of(kind)?.saturating_mul(count), size),
+    }
+}
+
+/// Skips bytes. Fails if they extend past the file.
+fn advance(reader: &mut (impl Read + Seek), bytes: u64, size: u64) -> io::Result<()> {
+    let left = size.saturating_sub(reader.stream_position()?);
+    match i64::try_from(bytes) {
+        // Relative, so that buffered data is kept.
+        Ok(skipped) if bytes <= left => reader.seek_relative(skipped),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "a value extends past the end")),
     }
 }
 
