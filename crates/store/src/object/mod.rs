@@ -43,6 +43,9 @@ pub(crate) const CONCURRENT_REQUESTS: usize = 16;
 /// Number of objects that are listed from a local folder at once.
 const LISTED_AT_ONCE: usize = 1024;
 
+/// Maximum size of an object. The manifest of a text of 20 GB has about as many bytes.
+const OBJECT_BYTES_MAX: u64 = 1 << 30;
+
 /// Space that a write may use in a local folder. A part of the disk, the *reserve*, is set aside for deletes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Space {
@@ -133,9 +136,17 @@ impl Objects {
 
     /// Reads an object with its envelope, without checking it.
     pub(crate) async fn read(&self, key: &ObjectKey) -> Result<Bytes, Error> {
-        let read = async { self.store.get(key.path()).await?.bytes().await };
+        let read = async {
+            let found = self.store.get(key.path()).await?;
+            // The size is known before anything is allocated for the content.
+            if found.meta.size > OBJECT_BYTES_MAX {
+                return Ok(None);
+            }
+            found.bytes().await.map(Some)
+        };
         match read.await {
-            Ok(object) => Ok(object),
+            Ok(Some(object)) => Ok(object),
+            Ok(None) => Err(Error::damaged(key, format!("it has more than {OBJECT_BYTES_MAX} bytes"))),
             Err(error) => Err(self.failed(key, error).await),
         }
     }
@@ -426,6 +437,18 @@ mod tests {
         assert_eq!(all, [key.clone(), newer]);
         objects.delete(&key).await.unwrap();
         assert!(matches!(objects.get(&key).await, Err(Error::Missing { .. })));
+    }
+
+    #[tokio::test]
+    async fn an_absurdly_large_object_is_refused_before_it_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let objects = Objects::open(&folder.path().to_str().unwrap().into()).await.unwrap();
+        let key = key::manifest(DocumentId::of(b"a"), Version::NONE);
+        objects.put(&key, b"first", Space::Free).await.unwrap();
+        let path = folder.path().join(key.to_string());
+        // A sparse file, which takes no space.
+        std::fs::File::options().write(true).open(path).unwrap().set_len(OBJECT_BYTES_MAX + 1).unwrap();
+        assert!(objects.get(&key).await.unwrap_err().to_string().contains("more than"));
     }
 
     #[tokio::test]
