@@ -1,11 +1,8 @@
 //! Runs all fuzz targets.
 
-use std::process::Stdio;
-use std::time::Duration;
+use std::process::Command;
 
-use anyhow::{Context, Result};
-use tokio::process::Command;
-use tokio::time::timeout;
+use anyhow::Result;
 
 use crate::harness::fixtures::{self, Corpus};
 use crate::harness::quantity::Quantity;
@@ -16,21 +13,21 @@ const CRATES: [&str; 6] = ["c3-types", "c3-proto", "c3-store", "c3-server", "c3-
 const EXECUTIONS: f64 = 1e7;
 /// Minimum number of targets, so that a target cannot silently disappear.
 const TARGETS_MIN: f64 = 20.0;
-/// Maximum time in which the targets are built and run. A target that hangs exceeds it.
-const LIMIT: Duration = Duration::from_secs(3600);
+/// Maximum time in which the targets are built and run, as an argument of `timeout`. A target that hangs exceeds it.
+const LIMIT: &str = "1h";
 
 /// Runs each fuzz target for some seconds; none may panic, hang or exceed its memory bound.
 pub async fn fuzz(corpus: Corpus) -> Result<Vec<Quantity>> {
     let (seconds, executions) = if corpus.full { (60, EXECUTIONS) } else { (6, EXECUTIONS / 10.0) };
-    let mut cargo = Command::new("cargo");
-    cargo.args(["test", "--locked", "--lib", "--no-fail-fast"]);
+    let mut cargo = Command::new("timeout");
+    cargo.args([LIMIT, "cargo", "test", "--locked", "--lib", "--no-fail-fast"]);
     for name in CRATES {
         cargo.args(["--package", name]);
     }
-    cargo.args(["fuzz::", "--", "--nocapture"]).current_dir(fixtures::root()).kill_on_drop(true);
+    cargo.args(["fuzz::", "--", "--nocapture"]).current_dir(fixtures::root());
     cargo.env("BOLERO_RANDOM_ITERATIONS", u32::MAX.to_string());
     cargo.env("BOLERO_RANDOM_TEST_TIME_MS", (seconds * 1000).to_string());
-    let ran = timeout(LIMIT, cargo.stdin(Stdio::null()).output()).await.context("a fuzz target hangs")??;
+    let ran = tokio::task::spawn_blocking(move || cargo.output()).await??;
     let printed = String::from_utf8_lossy(&ran.stdout);
     // Lines of parallel tests may share a line.
     let of_targets: Vec<_> = printed.split("fuzz target ").skip(1).filter_map(executions_of).collect();
