@@ -27,7 +27,7 @@ use tonic::transport::server::Connected;
 use tower::Service;
 
 use crate::admission::Permit;
-use crate::cancellations::CancellationBudget;
+use crate::cancellations::{self, CancellationBudget, Offenders};
 use crate::descriptors;
 use crate::server::ServerArgs;
 use crate::stall::{self, StallGuard, StreamExecutor};
@@ -63,6 +63,10 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 pub(crate) struct Connections {
     routes: Routes,
     http: Builder<StreamExecutor>,
+    /// HTTP settings of connections on probation.
+    strict_http: Builder<StreamExecutor>,
+    /// Addresses that flooded the server.
+    offenders: Offenders,
     stall_timeout: Duration,
     idle_max: Duration,
     /// Cancelled calls that a connection may have at once.
@@ -84,6 +88,8 @@ impl Connections {
         Arc::new(Self {
             routes,
             http: http(args, stall_timeout),
+            strict_http: strict_http(args, stall_timeout),
+            offenders: Offenders::default(),
             stall_timeout,
             idle_max: args.connection_idle.0,
             cancellations_max: args.calls_max.max(RESETS_MIN),
@@ -153,7 +159,12 @@ impl Connections {
         // Fails only if the peer has gone already.
         let _ = stream.set_nodelay(true);
         let (peer, activity) = (stream.connect_info(), Arc::new(Activity::default()));
-        let budget = Arc::new(CancellationBudget::new(self.cancellations_max));
+        let address = peer.remote_addr().map(|address| address.ip());
+        let (http, budget) = match address.is_some_and(|address| self.offenders.contains(address)) {
+            true => (&self.strict_http, CancellationBudget::on_probation()),
+            false => (&self.http, CancellationBudget::new(self.cancellations_max)),
+        };
+        let budget = Arc::new(budget);
         let service = service_fn(|mut request: Request<Incoming>| {
             let mut in_flight = activity.begin(&budget);
             request.extensions_mut().insert(peer.clone());
@@ -163,20 +174,26 @@ impl Connections {
                 let mut response = response.await?;
                 let permit = response.extensions_mut().remove();
                 if response.body().is_end_stream() {
-                    in_flight.budget = None;
+                    in_flight.complete();
                 }
                 Ok::<_, Infallible>(response.map(|inner| ResponseBody { inner, permit, in_flight }))
             })
         });
         // Boxed, because two allocations of these sizes waste less memory than one.
-        let mut connection = Box::pin(self.http.serve_connection(TokioIo::new(stream), service));
+        let mut connection = Box::pin(http.serve_connection(TokioIo::new(stream), service));
         // HTTP/1 has no streams: the connection itself drives its response, so it has its own guard.
         let mut guard = StallGuard::new(self.stall_timeout);
         tokio::select! {
-            // An error means that the peer broke the protocol or the connection, so it is ignored.
-            _ = poll_fn(|cx| guard.poll(connection.as_mut(), cx)) => return,
+            // An error means that the peer broke the protocol or the connection.
+            ended = poll_fn(|cx| guard.poll(connection.as_mut(), cx)) => {
+                if let (Some(Err(error)), Some(address)) = (ended, address) && cancellations::is_flood(&*error) {
+                    self.offenders.add(address);
+                }
+                return;
+            }
             () = budget.exceeded() => {
                 tracing::debug!(?peer, "closed a connection that cancels calls all the time");
+                address.inspect(|address| self.offenders.add(*address));
                 return;
             }
             () = activity.without_first_call(self.idle_max.min(FIRST_CALL_TIMEOUT)) => {}
@@ -222,6 +239,14 @@ fn http(args: &ServerArgs, stall_timeout: Duration) -> Builder<StreamExecutor> {
         // concurrent streams, which a caller may open before it knows the maximum. The limit is therefore a multiple of
         // the maximum.
         .max_local_error_reset_streams(resets * FAULTS_FACTOR);
+    http
+}
+
+/// Returns the HTTP settings of connections on probation.
+fn strict_http(args: &ServerArgs, stall_timeout: Duration) -> Builder<StreamExecutor> {
+    let mut http = http(args, stall_timeout);
+    let resets = cancellations::PROBATION_BURST as usize;
+    http.http2().max_pending_accept_reset_streams(resets).max_local_error_reset_streams(resets * FAULTS_FACTOR);
     http
 }
 
@@ -278,6 +303,13 @@ struct InFlight {
     budget: Option<Arc<CancellationBudget>>,
 }
 
+impl InFlight {
+    /// Records that the response has ended.
+    fn complete(&mut self) {
+        self.budget.take().inspect(|budget| budget.completed());
+    }
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.activity.update(|calls| calls - 1);
@@ -308,7 +340,7 @@ impl<B: Body + Unpin> Body for ResponseBody<B> {
         }
         // hyper does not poll a body again that says that it has ended.
         if matches!(polled, Poll::Ready(None | Some(Err(_)))) || self.inner.is_end_stream() {
-            self.in_flight.budget = None;
+            self.in_flight.complete();
         }
         polled
     }

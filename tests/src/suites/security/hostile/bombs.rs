@@ -33,7 +33,7 @@ const RESOURCE_EXHAUSTED: &str = "8";
 const UNIMPLEMENTED: &str = "12";
 
 /// Sends bombs; each must be refused with the right code, and the gateway's memory must stay flat.
-pub async fn bombs() -> Result<Vec<Quantity>> {
+pub(super) async fn bombs() -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec::with_gateway_args(&["--document-size-max", &DOCUMENT_BYTES_MAX.to_string()]);
     let cluster = cluster.start().await?;
     let address = cluster.gateway.address();
@@ -67,7 +67,7 @@ pub async fn bombs() -> Result<Vec<Quantity>> {
     refused("nested-json", http(address, "POST", "/v1/documents", &json, &nested).await?, &["400"]);
     let labels = format!("{{\"labels\": {{{}", "\"a\": \"b\",".repeat(100_000));
     refused("endless-json", http(address, "POST", "/v1/documents", &json, labels.as_bytes()).await?, &["400"]);
-    let part = "--b\r\ncontent-disposition: form-data; name=label\r\n\r\na=b\r\n".repeat(20_000);
+    let part = "--b\r\ncontent-disposition: form-data; name=label\r\n\r\na=b\r\n".repeat(10_000);
     let multipart = [("content-type", "multipart/form-data; boundary=b")];
     refused("multipart", http(address, "POST", "/v1/documents", &multipart, part.as_bytes()).await?, &["400"]);
     for (name, file) in tensors() {

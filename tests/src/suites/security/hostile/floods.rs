@@ -19,6 +19,7 @@ use crate::harness::fixtures::Corpus;
 use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::quantity::Quantity;
 use crate::harness::raw_http2::RawHttp2;
+use crate::harness::wait::until;
 
 const STAT: &str = "/c3.v1.Gateway/Stat";
 /// Maximum ratio of the p99 during an attack to that without it.
@@ -27,8 +28,8 @@ const P99_RATIO_MAX: f64 = 2.0;
 const P99_FLOOR: Duration = Duration::from_millis(2);
 /// Maximum growth of the gateway's peak memory during all attacks.
 const GROWTH_MAX_MIB: f64 = 256.0;
-/// Time for an attack to build up before calls are measured.
-const BUILD_UP: Duration = Duration::from_secs(5);
+/// Time for an attack to take effect before calls are measured.
+const BUILD_UP: Duration = Duration::from_secs(3);
 /// Connections that send nothing or half a request.
 const HALF_OPEN: usize = 10_000;
 /// Uploads of 1 byte a second: more than the gateway may have concurrent calls.
@@ -37,7 +38,7 @@ const SLOW_UPLOADS: usize = 1_500;
 const STREAMS: usize = 5_000;
 
 /// Attacks a gateway in several ways, one after another, while another client makes cheap calls.
-pub async fn floods(corpus: Corpus) -> Result<Vec<Quantity>> {
+pub(super) async fn floods(corpus: Corpus) -> Result<Vec<Quantity>> {
     let calls = if corpus.full { 5_000 } else { 1_000 };
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
@@ -79,6 +80,15 @@ impl Attack {
             Self::Streams => "streams",
             Self::HalfOpen => "half-open",
             Self::SlowUploads => "slow-uploads",
+        }
+    }
+
+    /// Number of events after which the attack has its full strength.
+    fn events_min(self) -> u64 {
+        match self {
+            Self::RapidReset | Self::Continuation | Self::Streams => 1,
+            Self::HalfOpen => HALF_OPEN as u64,
+            Self::SlowUploads => SLOW_UPLOADS as u64,
         }
     }
 
@@ -132,6 +142,8 @@ impl Victim {
 async fn attacked(cluster: &Cluster, victim: &Victim, attack: Attack) -> Result<Vec<Quantity>> {
     let (without, _) = victim.p99().await?;
     let attacker = Attacker::start(attack, cluster.gateway.address());
+    let built_up = async || (attacker.events.load(Ordering::Relaxed) >= attack.events_min()).then_some(());
+    until("the attack to build up", Duration::from_secs(60), built_up).await?;
     sleep(BUILD_UP).await;
     let (with, failures) = victim.p99().await?;
     let events = attacker.stop();

@@ -17,7 +17,7 @@ const TARGETS_MIN: f64 = 20.0;
 const LIMIT: &str = "1h";
 
 /// Runs each fuzz target for some seconds; none may panic, hang or exceed its memory bound.
-pub async fn fuzz(corpus: Corpus) -> Result<Vec<Quantity>> {
+pub(super) async fn fuzz(corpus: Corpus) -> Result<Vec<Quantity>> {
     let (seconds, executions) = if corpus.full { (60, EXECUTIONS) } else { (6, EXECUTIONS / 10.0) };
     let mut cargo = Command::new("timeout");
     cargo.args([LIMIT, "cargo", "test", "--locked", "--lib", "--no-fail-fast"]);
