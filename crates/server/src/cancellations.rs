@@ -109,7 +109,7 @@ fn network(address: IpAddr) -> IpAddr {
 
 /// Returns whether a connection ended because h2 found a flood of frames, such as resets or CONTINUATION.
 pub(crate) fn is_flood(error: &(dyn Error + 'static)) -> bool {
-    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    let mut causes = std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source());
     causes.any(|cause| {
         let error = cause.downcast_ref::<h2::Error>();
         error.is_some_and(|error| error.is_library() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
