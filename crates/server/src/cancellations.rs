@@ -99,7 +99,7 @@ impl Offenders {
     }
 }
 
-/// Returns the address by which a peer is known: for IPv6, that of its /64 network, of which one host has all addresses.
+/// Returns the address by which a peer is known: for IPv6 that of its /64 network, of which one host has all addresses.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
