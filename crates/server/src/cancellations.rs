@@ -2,7 +2,7 @@
 //! makes the server work without ever exceeding the maximum of concurrent calls.
 //!
 //! Each connection has a budget of cancellations, and is closed when it exceeds it. New connections of the same address
-//! are then on probation for a while: their budget is small, because an attacker connects again at once. Others behind
+//! are then on probation for a while: their limits are small, because an attacker connects again at once. Others behind
 //! that address, which hardly cancel, do not notice.
 
 use std::collections::HashMap;
@@ -18,6 +18,8 @@ use tokio::time::Instant;
 const PROBATION: Duration = Duration::from_secs(60);
 /// Cancellations at once of a connection on probation.
 pub(crate) const PROBATION_BURST: u32 = 8;
+/// Maximum concurrent calls of a connection on probation.
+pub(crate) const PROBATION_STREAMS: u32 = 100;
 /// Maximum number of addresses on probation. An attacker with more addresses has other means.
 const OFFENDERS_MAX: usize = 4096;
 

@@ -246,7 +246,10 @@ fn http(args: &ServerArgs, stall_timeout: Duration) -> Builder<StreamExecutor> {
 fn strict_http(args: &ServerArgs, stall_timeout: Duration) -> Builder<StreamExecutor> {
     let mut http = http(args, stall_timeout);
     let resets = cancellations::PROBATION_BURST as usize;
-    http.http2().max_pending_accept_reset_streams(resets).max_local_error_reset_streams(resets * FAULTS_FACTOR);
+    http.http2()
+        .max_concurrent_streams(args.calls_max.min(cancellations::PROBATION_STREAMS))
+        .max_pending_accept_reset_streams(resets)
+        .max_local_error_reset_streams(resets * FAULTS_FACTOR);
     http
 }
 
