@@ -54,6 +54,23 @@ doc:
 deny:
     cargo deny --all-features check licenses bans sources
 
+# Check dependencies against the RustSec advisories. Needs cargo-audit, and the network or a clone of the database
+advisories *database:
+    .ci/advisories {{ database }}
+
+# Write the bill of materials of each program as CycloneDX. Needs cargo-cyclonedx
+sbom:
+    .ci/sbom
+
+# Build a program twice in different folders and compare the hashes
+reproduce program="gateway":
+    .ci/reproduce {{ program }}
+
+# Without TARGET, all targets run. DURATION is the time for each. Needs a C++ compiler.
+# Run fuzz targets under libFuzzer: just fuzz [TARGET] [--time DURATION]
+fuzz *arguments:
+    .ci/fuzz {{ arguments }}
+
 # Find unused dependencies
 unused:
     cargo shear

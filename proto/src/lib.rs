@@ -5,6 +5,8 @@
 //! codes of errors.
 
 mod convert;
+#[cfg(test)]
+mod fuzz;
 
 pub use convert::{FromWire, ToWire};
 

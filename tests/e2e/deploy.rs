@@ -37,6 +37,16 @@ fn only_the_gateway_port_is_published_and_only_on_loopback() {
 }
 
 #[test]
+fn containers_have_no_root_no_capabilities_and_a_read_only_root_filesystem() {
+    for (name, service) in [CPU, GPU].into_iter().flat_map(|file| Compose::read(file).unwrap().services) {
+        assert_eq!(service.user, "10001:10001", "{name}");
+        assert_eq!(service.cap_drop, ["ALL"], "{name}");
+        assert_eq!(service.security_opt, ["no-new-privileges:true"], "{name}");
+        assert!(service.read_only, "{name}");
+    }
+}
+
+#[test]
 fn each_gpu_has_a_node_of_each_stage_that_the_gateway_knows() {
     let services = Compose::read(GPU).unwrap().services;
     let mut nodes = BTreeSet::new();
@@ -62,6 +72,6 @@ fn the_images_contain_every_program_and_do_not_run_as_root() {
             assert!(containerfile.contains(&format!("--bin {}", program.name())), "{program:?}");
             assert!(containerfile.contains(&format!("/src/target/release/{}", program.name())), "{program:?}");
         }
-        assert!(containerfile.contains("\nUSER c3\n"), "{file}");
+        assert!(containerfile.contains("\nUSER 10001:10001\n"), "{file}");
     }
 }

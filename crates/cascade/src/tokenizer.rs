@@ -35,6 +35,8 @@ impl Tokenizer {
         let wrong = |what: &str| {
             Error::checkpoint(format!("tokenizer.json {what}: use the file that came with the checkpoint"))
         };
+        // `tokenizers` panics if a part of the file is no JSON.
+        serde_json::from_slice::<serde_json::Value>(json).map_err(|error| wrong(&format!("is no JSON ({error})")))?;
         let prompt = HfTokenizer::from_bytes(json).map_err(|error| wrong(&format!("cannot be read ({error})")))?;
         let mut document = prompt.clone();
         document.set_encode_special_tokens(true);

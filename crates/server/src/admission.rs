@@ -54,6 +54,8 @@ struct Permits {
 struct Acquired {
     total: usize,
     by_connection: InFlightCounts,
+    /// Calls without a permit whose callers send their requests slowly. At most as many as there are permits.
+    slow: usize,
 }
 
 impl Permits {
@@ -75,6 +77,13 @@ impl Permits {
         let mut acquired = self.lock();
         acquired.total -= 1;
         acquired.by_connection.remove(connection);
+    }
+
+    fn acquire_slow(&self) -> bool {
+        let mut acquired = self.lock();
+        let is_free = acquired.slow < self.max;
+        acquired.slow += usize::from(is_free);
+        is_free
     }
 
     fn lock(&self) -> MutexGuard<'_, Acquired> {
@@ -100,6 +109,14 @@ impl Permit {
         }
     }
 
+    /// Releases the permit of a call whose caller sends its request slowly, and returns a slot among the slow calls.
+    /// Returns `None` if there are as many slow calls as permits: the call must then end.
+    pub(crate) fn release_slow(&self) -> Option<SlowSlot> {
+        let slot = self.permits.acquire_slow().then(|| SlowSlot { permits: Arc::clone(&self.permits) });
+        self.release();
+        slot
+    }
+
     /// Waits until the server stalls or the drain timeout passes: the call must then end early. Returns the reason.
     pub(crate) fn revoked(&self) -> impl Future<Output = Rejection> + Send + use<> {
         self.readiness.clone().revoked()
@@ -109,6 +126,18 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.release();
+    }
+}
+
+/// Slot of a slow call, released on drop.
+#[derive(Debug)]
+pub(crate) struct SlowSlot {
+    permits: Arc<Permits>,
+}
+
+impl Drop for SlowSlot {
+    fn drop(&mut self) {
+        self.permits.lock().slow -= 1;
     }
 }
 

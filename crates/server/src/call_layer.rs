@@ -24,6 +24,7 @@ use crate::error::ServiceError;
 use crate::metrics::Metrics;
 use crate::principal::PrincipalSource;
 use crate::rejection::Rejection;
+use crate::slow_request;
 use crate::throttle::Throttle;
 use crate::web_access::WebAccess;
 
@@ -43,6 +44,8 @@ pub(crate) struct CallLayer {
     pub(crate) peers: Option<Arc<[String]>>,
     /// Maximum duration of a call; `None` for no limit.
     pub(crate) timeout: Option<Duration>,
+    /// Time after which a call is ended whose caller sends its request too slowly; `None` for no limit.
+    pub(crate) request_stall: Option<Duration>,
 }
 
 impl<S> Layer<S> for CallLayer {
@@ -110,7 +113,7 @@ where
     S: Service<Request, Response = Response, Error = Infallible, Future: Send + 'static>,
 {
     fn begin(&mut self, mut request: Request) -> ResponseFuture {
-        let CallLayer { metrics, principal_source, timeout, .. } = &self.layer;
+        let CallLayer { metrics, principal_source, timeout, request_stall, .. } = &self.layer;
         let (mut call, checked) = Call::begin(metrics, &request, *principal_source, *timeout);
         let admitted = checked.map_err(Refusal::from).and_then(|()| self.layer.admit(&mut call, &mut request));
         match admitted {
@@ -124,6 +127,13 @@ where
                 return Box::pin(ready(Ok(respond(call, response))));
             }
         }
+        let request = match (call.permit(), request_stall) {
+            (Some(permit), Some(end)) => {
+                let permit = Arc::clone(permit);
+                request.map(|body| Body::new(slow_request::RequestBody::new(body, permit, *end)))
+            }
+            _ => request,
+        };
         let response = self.inner.call(request);
         Box::pin(async move {
             let mut response = pin!(response);
@@ -274,6 +284,7 @@ mod tests {
             access: None,
             peers: None,
             timeout,
+            request_stall: None,
         }
     }
 

@@ -4,7 +4,7 @@
 //! and waits at shutdown for peers that acknowledge nothing.
 
 use std::convert::Infallible;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,8 +18,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,6 +28,7 @@ use tonic::transport::server::Connected;
 use tower::Service;
 
 use crate::admission::Permit;
+use crate::cancellations::{self, CancellationBudget, Offenders};
 use crate::descriptors;
 use crate::handshake::Handshakes;
 use crate::server::ServerArgs;
@@ -50,6 +51,13 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const SHORTAGE_IDLE: Duration = Duration::from_secs(1);
 /// Pause before the next attempt to accept a connection after a shortage.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Time in which a connection must begin its first call. Peers that connect and send nothing would otherwise hold
+/// connections as long as idle callers may.
+const FIRST_CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Maximum size of the head of a request over HTTP/1, and of the buffer in which it arrives.
+const HTTP1_HEAD_BYTES_MAX: usize = 64 << 10;
+/// Maximum size of the headers of a request over HTTP/2. h2 derives from it how many CONTINUATION frames it accepts.
+const HTTP2_HEAD_BYTES_MAX: u32 = 16 << 10;
 /// Minimum interval between two warnings about a shortage.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -59,8 +67,14 @@ pub(crate) struct Connections {
     /// Handshakes of TLS connections; `None` if connections are in plain text.
     handshakes: Option<Handshakes>,
     http: Builder<StreamExecutor>,
+    /// HTTP settings of connections on probation.
+    strict_http: Builder<StreamExecutor>,
+    /// Addresses that flooded the server.
+    offenders: Offenders,
     stall_timeout: Duration,
     idle_max: Duration,
+    /// Cancelled calls that a connection may have at once.
+    cancellations_max: u32,
     /// Slots: one permit for each connection that may still be accepted.
     slots: Arc<Semaphore>,
     /// Sends a message whenever a connection cannot be accepted because no slot or file descriptor is free.
@@ -84,8 +98,11 @@ impl Connections {
             routes,
             handshakes,
             http: http(args, stall_timeout),
+            strict_http: strict_http(args, stall_timeout),
+            offenders: Offenders::default(),
             stall_timeout,
             idle_max: args.connection_idle.0,
+            cancellations_max: args.calls_max.max(RESETS_MIN),
             // Half of the descriptors are for connections, the others for files, nodes and the other servers of the
             // process.
             slots: Arc::new(Semaphore::new((descriptors::raise_limit() / 2).max(1))),
@@ -164,8 +181,14 @@ impl Connections {
                 (Either::Right(stream), identity)
             }
         };
+        let address = peer.remote_addr().map(|address| address.ip());
+        let (http, budget) = match address.is_some_and(|address| self.offenders.contains(address)) {
+            true => (&self.strict_http, CancellationBudget::on_probation()),
+            false => (&self.http, CancellationBudget::new(self.cancellations_max)),
+        };
+        let budget = Arc::new(budget);
         let service = service_fn(|mut request: Request<Incoming>| {
-            let in_flight = activity.begin();
+            let mut in_flight = activity.begin(&budget);
             request.extensions_mut().insert(peer.clone());
             if let Some(identity) = &identity {
                 request.extensions_mut().insert(identity.clone());
@@ -175,16 +198,30 @@ impl Connections {
             Box::pin(async move {
                 let mut response = response.await?;
                 let permit = response.extensions_mut().remove();
-                Ok::<_, Infallible>(response.map(|inner| ResponseBody { inner, permit, _in_flight: in_flight }))
+                if response.body().is_end_stream() {
+                    in_flight.complete();
+                }
+                Ok::<_, Infallible>(response.map(|inner| ResponseBody { inner, permit, in_flight }))
             })
         });
         // Boxed, because two allocations of these sizes waste less memory than one.
-        let mut connection = Box::pin(self.http.serve_connection(TokioIo::new(stream), service));
+        let mut connection = Box::pin(http.serve_connection(TokioIo::new(stream), service));
         // HTTP/1 has no streams: the connection itself drives its response, so it has its own guard.
         let mut guard = StallGuard::new(self.stall_timeout);
         tokio::select! {
-            // An error means that the peer broke the protocol or the connection, so it is ignored.
-            _ = poll_fn(|cx| guard.poll(connection.as_mut(), cx)) => return,
+            // An error means that the peer broke the protocol or the connection.
+            ended = poll_fn(|cx| guard.poll(connection.as_mut(), cx)) => {
+                if let (Some(Err(error)), Some(address)) = (ended, address) && cancellations::is_flood(&*error) {
+                    self.offenders.add(address);
+                }
+                return;
+            }
+            () = budget.exceeded() => {
+                tracing::debug!(?peer, "closed a connection that cancels calls all the time");
+                address.inspect(|address| self.offenders.add(*address));
+                return;
+            }
+            () = activity.without_first_call(self.idle_max.min(FIRST_CALL_TIMEOUT)) => {}
             () = activity.idle_for(self.idle_max) => {}
             () = self.needed_for_others(&activity) => {}
             () = self.closing.cancelled() => {}
@@ -212,7 +249,7 @@ fn http(args: &ServerArgs, stall_timeout: Duration) -> Builder<StreamExecutor> {
     let resets = args.calls_max.max(RESETS_MIN) as usize;
     let mut http = Builder::new(StreamExecutor { stall_timeout });
     // Prometheus scrapes over HTTP/1.1. The timer bounds the time in which a request's head must arrive.
-    http.http1().timer(TokioTimer::new());
+    http.http1().timer(TokioTimer::new()).max_buf_size(HTTP1_HEAD_BYTES_MAX);
     http.http2()
         .timer(TokioTimer::new())
         // Without keepalive, a caller whose machine died would keep its permits for ever.
@@ -220,6 +257,7 @@ fn http(args: &ServerArgs, stall_timeout: Duration) -> Builder<StreamExecutor> {
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         // More streams than permits would only be refused.
         .max_concurrent_streams(args.calls_max)
+        .max_header_list_size(HTTP2_HEAD_BYTES_MAX)
         // A caller may cancel all its calls at once. By default, h2 closes the connection after more than 20 of them.
         .max_pending_accept_reset_streams(resets)
         // This limit counts resets over the life of a connection. It also counts streams above the maximum of
@@ -229,19 +267,38 @@ fn http(args: &ServerArgs, stall_timeout: Duration) -> Builder<StreamExecutor> {
     http
 }
 
+/// Returns the HTTP settings of connections on probation.
+fn strict_http(args: &ServerArgs, stall_timeout: Duration) -> Builder<StreamExecutor> {
+    let mut http = http(args, stall_timeout);
+    let resets = cancellations::PROBATION_BURST as usize;
+    http.http2()
+        .max_concurrent_streams(args.calls_max.min(cancellations::PROBATION_STREAMS))
+        .max_pending_accept_reset_streams(resets)
+        .max_local_error_reset_streams(resets * FAULTS_FACTOR);
+    http
+}
+
 /// Number of calls in flight on a connection, and the time of the last change of this number.
-struct Activity(Mutex<(usize, Instant)>);
+struct Activity(Mutex<(usize, Instant)>, Notify);
 
 impl Default for Activity {
     fn default() -> Self {
-        Self(Mutex::new((0, Instant::now())))
+        Self(Mutex::new((0, Instant::now())), Notify::new())
     }
 }
 
 impl Activity {
-    fn begin(self: &Arc<Self>) -> InFlight {
+    fn begin(self: &Arc<Self>, budget: &Arc<CancellationBudget>) -> InFlight {
         self.update(|calls| calls + 1);
-        InFlight(Arc::clone(self))
+        self.1.notify_one();
+        InFlight { activity: Arc::clone(self), budget: Some(Arc::clone(budget)) }
+    }
+
+    /// Waits until `limit` has passed without any call. Waits for ever once a call has begun.
+    async fn without_first_call(&self, limit: Duration) {
+        if timeout(limit, self.1.notified()).await.is_ok() {
+            pending::<()>().await;
+        }
     }
 
     fn update(&self, change: impl FnOnce(usize) -> usize) {
@@ -267,12 +324,26 @@ impl Activity {
     }
 }
 
-/// Guard that counts a call as in flight.
-struct InFlight(Arc<Activity>);
+/// Guard that counts a call as in flight, and as cancelled if it is dropped before its response has ended.
+struct InFlight {
+    activity: Arc<Activity>,
+    /// `None` once the response has ended.
+    budget: Option<Arc<CancellationBudget>>,
+}
+
+impl InFlight {
+    /// Records that the response has ended.
+    fn complete(&mut self) {
+        self.budget.take().inspect(|budget| budget.completed());
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.update(|calls| calls - 1);
+        self.activity.update(|calls| calls - 1);
+        if let Some(budget) = &self.budget {
+            budget.cancelled();
+        }
     }
 }
 
@@ -282,7 +353,7 @@ struct ResponseBody<B> {
     inner: B,
     /// The call's permit, if it needs one.
     permit: Option<Arc<Permit>>,
-    _in_flight: InFlight,
+    in_flight: InFlight,
 }
 
 impl<B: Body + Unpin> Body for ResponseBody<B> {
@@ -294,6 +365,10 @@ impl<B: Body + Unpin> Body for ResponseBody<B> {
         match &polled {
             Poll::Ready(Some(_)) => stall::body_gave_frame(self.permit.clone()),
             Poll::Ready(None) | Poll::Pending => stall::body_is_idle(),
+        }
+        // hyper does not poll a body again that says that it has ended.
+        if matches!(polled, Poll::Ready(None | Some(Err(_)))) || self.inner.is_end_stream() {
+            self.in_flight.complete();
         }
         polled
     }
@@ -319,7 +394,6 @@ mod tests {
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::task::JoinHandle;
-    use tokio::time::timeout;
 
     use super::*;
 
@@ -328,9 +402,14 @@ mod tests {
 
     /// Starts a server without routes. Returns its address and the task that serves.
     async fn start(args: &ServerArgs, closing: &CancellationToken) -> (SocketAddr, JoinHandle<()>) {
+        serve(Routes::default(), args, closing).await
+    }
+
+    /// Starts a server with these routes. Returns its address and the task that serves.
+    async fn serve(routes: Routes, args: &ServerArgs, closing: &CancellationToken) -> (SocketAddr, JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let connections = Connections::new(Routes::default(), None, args, closing.clone());
+        let connections = Connections::new(routes, None, args, closing.clone());
         (address, tokio::spawn(connections.serve(listener)))
     }
 
@@ -351,5 +430,45 @@ mod tests {
         assert_eq!(peer.read(&mut [0]).await.unwrap(), 1);
         closing.cancel();
         timeout(LIMIT, serving).await.unwrap().unwrap();
+    }
+
+    /// Opens and cancels calls on a new connection until the server closes it. Returns the number of calls, in hundreds.
+    async fn rapid_reset(address: SocketAddr) -> usize {
+        let frame = |kind: u8, flags: u8, id: u32, payload: &[u8]| {
+            [&[0, 0, payload.len() as u8, kind, flags], &id.to_be_bytes()[..], payload].concat()
+        };
+        let mut peer = TcpStream::connect(address).await.unwrap();
+        let mut out = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame(4, 0, 0, &[])[..]].concat();
+        let mut ids = (1..).step_by(2);
+        for hundreds in 0..1000 {
+            for id in ids.by_ref().take(100) {
+                // GET / of the host `a`, which ends at once, and its cancellation.
+                out.extend(frame(1, 5, id, &[0x82, 0x86, 0x84, 0x41, 1, b'a']));
+                out.extend(frame(3, 0, id, &[0, 0, 0, 8]));
+            }
+            if peer.write_all(&std::mem::take(&mut out)).await.is_err() {
+                return hundreds;
+            }
+            // Reads what the server answers; 0 bytes mean that it has closed the connection.
+            loop {
+                match timeout(Duration::from_millis(20), peer.read(&mut [0; 4096])).await {
+                    Ok(Ok(1..)) => {}
+                    Ok(_) => return hundreds,
+                    Err(_) => break,
+                }
+            }
+        }
+        panic!("the server accepts a flood of cancelled calls");
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_cancelled_calls_closes_the_connection_and_puts_its_address_on_probation() {
+        // Calls that ended at once would count as completed.
+        let routes = Routes::from(axum::Router::new().fallback(pending::<()>));
+        let (address, _) = serve(routes, &ServerArgs::default(), &CancellationToken::new()).await;
+        let first = rapid_reset(address).await;
+        assert!((1..=20).contains(&first), "{first}");
+        // One write has more cancellations than a connection on probation may make.
+        assert_eq!(rapid_reset(address).await, 0);
     }
 }

@@ -58,6 +58,11 @@ pub struct ServerArgs {
     #[arg(long, env = "C3_RESPONSE_STALL", value_name = "DURATION", value_parser = TimeSpan::positive,
         default_value_t = Self::default().response_stall)]
     pub response_stall: TimeSpan,
+    /// If a caller of a gateway sends a request more slowly than 64 bytes a second, its call soon no longer counts as
+    /// concurrent. After this time, the call is ended
+    #[arg(long, env = "C3_REQUEST_STALL", value_name = "DURATION", value_parser = TimeSpan::positive,
+        default_value_t = Self::default().request_stall)]
+    pub request_stall: TimeSpan,
     /// Time without a call after which a connection is closed
     #[arg(long, env = "C3_CONNECTION_IDLE", value_name = "DURATION", value_parser = TimeSpan::positive,
         default_value_t = Self::default().connection_idle)]
@@ -86,6 +91,8 @@ impl Default for ServerArgs {
             calls_max: 1024,
             // Longer than the pause after a lost packet, or that of a busy reader.
             response_stall: TimeSpan::from_secs(30),
+            // As long as a stalled response may take. Long enough for a person who types a text.
+            request_stall: TimeSpan::from_secs(300),
             // Long enough that a client with occasional calls need not connect anew for each of them.
             connection_idle: TimeSpan::from_secs(300),
             io_threads: None,
@@ -225,6 +232,9 @@ fn routes(server: Server, health: &Health) -> Result<Routes, Error> {
         access: server.access.clone(),
         peers: server.peers.map(Into::into),
         timeout: server.call_timeout,
+        // A node waits for its gateway, which is not slow but has nothing to send.
+        request_stall: matches!(server.principal_source, PrincipalSource::Connection)
+            .then_some(server.args.request_stall.0),
     };
     let services = [&[server.service_name], server.other_services].concat();
     let (v1, v1alpha) = (reflection(&services).build_v1()?, reflection(&services).build_v1alpha()?);

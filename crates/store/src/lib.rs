@@ -25,6 +25,8 @@ mod documents;
 mod encryption;
 mod error;
 pub mod fsck;
+#[cfg(test)]
+mod fuzz;
 mod gc;
 pub mod manifest;
 mod metrics;

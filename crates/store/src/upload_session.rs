@@ -47,12 +47,12 @@ struct UploadPayload {
 }
 
 impl UploadSession {
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let (name, options) = (self.name.to_string(), self.options.clone());
         UploadPayload { name, options, manifest: self.manifest.encode() }.encode_to_vec()
     }
 
-    fn decode(key: &ObjectKey, payload: Bytes) -> Result<Self, Error> {
+    pub(crate) fn decode(key: &ObjectKey, payload: Bytes) -> Result<Self, Error> {
         let payload = UploadPayload::decode(payload);
         let payload = payload.map_err(|error| Error::damaged(key, error.to_string()))?;
         let read = || {

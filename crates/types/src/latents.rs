@@ -8,8 +8,8 @@ use crate::{Fingerprint, Invalid, LatentCodec, limits};
 /// The compressor's last hidden states at its query positions: a tensor `latents` × `width`, in encoded form. It stands
 /// for one window, which is a run of text tokens.
 ///
-/// The sizes and the checksum are valid, and the floats are finite. The fingerprint of the compressor is not checked
-/// here but by decoder nodes.
+/// The sizes and the checksum are valid, and the floats are finite and within ±10^6. The fingerprint of the compressor
+/// is not checked here but by decoder nodes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LatentGroup(LatentGroupParts);
 
@@ -42,7 +42,8 @@ pub struct Provenance {
 }
 
 impl LatentGroup {
-    /// Checks that the sizes fit [`limits`] and `codec`, that the checksum is right, and that all floats are finite.
+    /// Checks that the sizes fit [`limits`] and `codec`, that the checksum is right, and that all floats are finite and
+    /// not absurdly large.
     pub fn new(parts: LatentGroupParts) -> Result<Self, Invalid> {
         let bounded = |field, value, most| match value {
             0 => Err(Invalid::new(field, "must not be 0")),
@@ -62,8 +63,10 @@ impl LatentGroup {
         if blake3::hash(data).as_bytes() != checksum.as_ref() {
             return Err(Invalid::new("group.checksum", "the data does not have this BLAKE3 hash"));
         }
-        if !codec.decode(data).iter().all(|x| x.is_finite()) {
-            return Err(Invalid::new("group.data", "a latent is not finite"));
+        // A comparison with NaN is false.
+        if !codec.decode(data).iter().all(|x| x.abs() <= limits::LATENT_MAGNITUDE_MAX) {
+            let problem = format!("a value is not finite or not within ±{}", limits::LATENT_MAGNITUDE_MAX);
+            return Err(Invalid::new("group.data", problem));
         }
         Ok(Self(parts))
     }
@@ -132,13 +135,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn infinite_scales_are_refused() {
+    fn infinite_and_absurd_values_are_refused() {
         let provenance = Provenance { compressor: Fingerprint::of(b"model"), tokens: 40, ratio: 20 };
-        let group = LatentGroup::encode(&[1.0; 128], 64, LatentCodec::Q4_0, provenance).unwrap();
-        let mut data = group.data().to_vec();
-        data[..2].copy_from_slice(&half::f16::INFINITY.to_le_bytes());
-        let checksum = Bytes::copy_from_slice(blake3::hash(&data).as_bytes());
-        let parts = LatentGroupParts { data: data.into(), checksum, ..group.parts().clone() };
-        assert_eq!(LatentGroup::new(parts).unwrap_err().field, "group.data");
+        for (codec, start) in [
+            (LatentCodec::Q4_0, &half::f16::INFINITY.to_le_bytes()[..]),
+            (LatentCodec::Q8_0, &half::f16::NAN.to_le_bytes()),
+            (LatentCodec::Q8_0, &half::f16::MAX.to_le_bytes()),
+            (LatentCodec::Bf16, &half::bf16::MAX.to_le_bytes()),
+            (LatentCodec::F32, &(-1.1e6f32).to_le_bytes()),
+        ] {
+            let group = LatentGroup::encode(&[1.0; 128], 64, codec, provenance).unwrap();
+            let mut data = group.data().to_vec();
+            data[..start.len()].copy_from_slice(start);
+            let checksum = Bytes::copy_from_slice(blake3::hash(&data).as_bytes());
+            let parts = LatentGroupParts { data: data.into(), checksum, ..group.parts().clone() };
+            assert_eq!(LatentGroup::new(parts).unwrap_err().field, "group.data", "{codec} {start:?}");
+        }
+        assert!(LatentGroup::encode(&[limits::LATENT_MAGNITUDE_MAX; 64], 64, LatentCodec::F32, provenance).is_ok());
     }
 }

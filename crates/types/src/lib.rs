@@ -10,6 +10,8 @@ mod cascade;
 mod codec;
 mod correction;
 mod document;
+#[cfg(test)]
+mod fuzz;
 mod id;
 mod invalid;
 mod labels;

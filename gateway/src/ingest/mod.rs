@@ -11,6 +11,8 @@ mod auto;
 mod chunker;
 pub(crate) mod compress;
 pub(crate) mod document;
+#[cfg(test)]
+mod fuzz;
 mod hash;
 pub(crate) mod latents;
 mod plan;

@@ -43,6 +43,18 @@ pub struct Service {
     /// Reserved hardware, as the file has it.
     #[serde(default)]
     pub deploy: serde_yaml_ng::Value,
+    /// User and group of the container, as `UID:GID`.
+    #[serde(default)]
+    pub user: String,
+    /// True if the root filesystem is read-only.
+    #[serde(default)]
+    pub read_only: bool,
+    /// Capabilities that the container does not get.
+    #[serde(default)]
+    pub cap_drop: Vec<String>,
+    /// Security options.
+    #[serde(default)]
+    pub security_opt: Vec<String>,
 }
 
 /// Health check of a service.

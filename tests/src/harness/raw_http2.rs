@@ -15,6 +15,7 @@ const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
+const CONTINUATION: u8 = 9;
 /// Length of a frame's head.
 const HEAD_BYTES: usize = 9;
 /// Length of the head of a gRPC message. The head is a compression flag and the length of the message.
@@ -68,6 +69,28 @@ impl RawHttp2 {
 
     /// Adds a call with one message to the frames to send. Returns the id of its stream.
     pub fn begin(&mut self, path: &str, message: &impl Message) -> u32 {
+        let id = self.begin_headers(END_HEADERS, path);
+        self.out.extend(frame(DATA, END_STREAM, id, &grpc_frame(&message.encode_to_vec())));
+        id
+    }
+
+    /// Adds a call without an end, whose body is never sent, to the frames to send.
+    pub fn begin_open(&mut self, path: &str) {
+        self.begin_headers(END_HEADERS, path);
+    }
+
+    /// Adds the beginning of headers that do not end to the frames to send. [`Self::continue_headers`] continues them.
+    pub fn begin_endless_headers(&mut self, path: &str) {
+        self.begin_headers(0, path);
+    }
+
+    /// Adds a part of endless headers to the frames to send.
+    pub fn continue_headers(&mut self) {
+        let block: Vec<u8> = (0..50).flat_map(|_| literal("x-endless", &"x".repeat(100))).collect();
+        self.out.extend(frame(CONTINUATION, 0, self.next_id - 2, &block));
+    }
+
+    fn begin_headers(&mut self, flags: u8, path: &str) -> u32 {
         let id = self.next_id;
         self.next_id += 2;
         let headers = [
@@ -79,10 +102,7 @@ impl RawHttp2 {
             ("te", "trailers"),
         ];
         let block = headers.into_iter().flat_map(|(name, value)| literal(name, value)).collect::<Vec<_>>();
-        let message = message.encode_to_vec();
-        let data = [&[0], (message.len() as u32).to_be_bytes().as_slice(), &message].concat();
-        self.out.extend(frame(HEADERS, END_HEADERS, id, &block));
-        self.out.extend(frame(DATA, END_STREAM, id, &data));
+        self.out.extend(frame(HEADERS, flags, id, &block));
         id
     }
 
@@ -131,6 +151,11 @@ impl RawHttp2 {
         ensure!(response.ended && !response.refused, "{path} fails");
         response.messages()
     }
+}
+
+/// Frames a gRPC message: no compression, its length, the message.
+pub fn grpc_frame(message: &[u8]) -> Vec<u8> {
+    [&[0], (message.len() as u32).to_be_bytes().as_slice(), message].concat()
 }
 
 fn frame(kind: u8, flags: u8, id: u32, payload: &[u8]) -> Vec<u8> {

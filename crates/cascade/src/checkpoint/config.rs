@@ -13,6 +13,16 @@ use crate::layout::{Layout, PositionLayout};
 /// Number of vector lanes in the CPU kernels. Head widths must be a multiple of it.
 const HEAD_DIM_STEP: usize = 16;
 
+/// Limits of the dimensions, several times those of the largest published networks.
+const HIDDEN_MAX: usize = 1 << 16;
+const LAYERS_MAX: usize = 1 << 10;
+const HEADS_MAX: usize = 1 << 10;
+const VOCABULARY_MAX: usize = 1 << 22;
+/// Maximum latents of a window, as in the protocol.
+const LATENTS_MAX: usize = 1 << 10;
+/// Maximum text tokens per latent: the tokens of the longest window.
+const RATIO_MAX: usize = 16 << 10;
+
 /// Dimensions of a Qwen2 network.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct NetworkConfig {
@@ -31,9 +41,18 @@ impl NetworkConfig {
         self.hidden / self.heads
     }
 
+    /// Refuses dimensions that the kernels do not support, and those of no real network: they would overflow sums, or
+    /// reserve memory for tensors that the files do not have.
     fn validated(self) -> Result<Self, Error> {
-        let sizes = [self.hidden, self.layers, self.heads, self.kv_heads, self.vocabulary];
-        if sizes.contains(&0)
+        let sizes = [
+            (self.hidden, HIDDEN_MAX),
+            (self.layers, LAYERS_MAX),
+            (self.heads, HEADS_MAX),
+            (self.kv_heads, HEADS_MAX),
+            (self.vocabulary, VOCABULARY_MAX),
+        ];
+        if !sizes.iter().all(|(size, max)| (1..=*max).contains(size))
+            || ![self.rope_theta, self.rms_norm_eps].iter().all(|number| number.is_finite() && *number > 0.0)
             || !self.hidden.is_multiple_of(HEAD_DIM_STEP * self.heads)
             || !self.heads.is_multiple_of(self.kv_heads)
         {
@@ -88,9 +107,12 @@ impl Settings {
         };
         let trained = metadata.sizes("c3.ratios")?;
         let (min, max) = (metadata.size("c3.min_ratio")?, metadata.size("c3.max_ratio")?);
+        if min == 0 || max < min || max > RATIO_MAX {
+            return Err(Error::checkpoint(format!("ratios {min} to {max} are not within 1 to {RATIO_MAX}")));
+        }
         Ok(Self {
             network: network.validated()?,
-            layout: Layout { positions, latent_token_len: metadata.size("c3.latent_token_len")? },
+            layout: layout(positions, metadata.size("c3.latent_token_len")?)?,
             ratios: Ratios { min, max, default: RATIO_DEFAULT.clamp(min, max), trained },
             end_ids: Vec::new(),
         })
@@ -116,11 +138,19 @@ impl Settings {
         };
         Ok(Self {
             network: network.validated()?,
-            layout: Layout { positions: PositionLayout::Published, latent_token_len: main.latent_token_len },
+            layout: layout(PositionLayout::Published, main.latent_token_len)?,
             // The paper trains and evaluates ratios up to 40.
             ratios: Ratios { min: 1, max: 40, default: RATIO_DEFAULT, trained: vec![20, 40] },
             end_ids: vec![main.eos_token_id],
         })
+    }
+}
+
+/// Checks the number of latents of a window.
+fn layout(positions: PositionLayout, latent_token_len: usize) -> Result<Layout, Error> {
+    match latent_token_len {
+        1..=LATENTS_MAX => Ok(Layout { positions, latent_token_len }),
+        _ => Err(Error::checkpoint(format!("{latent_token_len} latents per window are not within 1 to {LATENTS_MAX}"))),
     }
 }
 

@@ -5,6 +5,7 @@
 //! derived from the files of both stages.
 
 use std::collections::BTreeMap;
+use std::path::{Component, Path};
 
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
@@ -54,7 +55,7 @@ impl StageFiles {
 impl Manifest {
     /// Derives the manifest of the checkpoint in `folder`. `name` defaults to the name of the folder. Fails with
     /// [`Error::Checkpoint`] if files of either stage are missing or cannot be read.
-    pub fn derive(folder: &std::path::Path, name: Option<String>) -> Result<Self, Error> {
+    pub fn derive(folder: &Path, name: Option<String>) -> Result<Self, Error> {
         let files = Files::open(super::Source::Folder(folder))?;
         let derived = Self::from_files(&files)?;
         Ok(Self { name: name.unwrap_or(derived.name), ..derived })
@@ -131,6 +132,12 @@ fn stage_files(files: &Files, stage: Stage) -> Result<Vec<String>, Error> {
 
 /// Returns the BLAKE3 hash of a file. For `FILE#TENSOR`, searches all files of the main model for the tensor.
 fn hash(files: &Files, name: &str) -> Result<blake3::Hash, Error> {
+    // A name that leads out of the checkpoint's folder could be that of a device, which has no end.
+    if !Path::new(name).components().all(|part| matches!(part, Component::Normal(_))) {
+        return Err(Error::checkpoint(format!(
+            "{FILE} names the file {name}, which is outside the checkpoint's folder"
+        )));
+    }
     match name.split_once(TENSOR_MARK) {
         None => files.hash(name),
         Some((_, tensor)) => Ok(hash_tensor(&weights::main_tensor(files, tensor)?)?),

@@ -2,7 +2,11 @@
 
 mod config;
 mod files;
+#[cfg(test)]
+mod fuzz;
+mod gguf;
 mod manifest;
+mod shapes;
 mod weights;
 
 use std::path::Path;
@@ -74,6 +78,7 @@ impl Checkpoint {
         } else {
             (Settings::from_published(&files, stage)?, Weights::Dense(weights::open_dense(&files, stage)?))
         };
+        shapes::check(&weights, &settings.network)?;
         let tokenizer = Tokenizer::read(&files.read("tokenizer.json")?, settings.network.vocabulary)?;
         Ok(Self {
             manifest,

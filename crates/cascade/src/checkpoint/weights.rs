@@ -7,8 +7,8 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{Device, Tensor};
 
-use super::Stage;
 use super::files::{Files, ReadSeek};
+use super::{Stage, gguf};
 use crate::Error;
 
 /// Name of the query embedding among the published main model's tensors.
@@ -45,6 +45,14 @@ impl Weights {
         }
     }
 
+    /// Returns the shape of a tensor, or `None` if the tensor does not exist.
+    pub(crate) fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        match self {
+            Self::Gguf(gguf) => gguf.content.tensor_infos.get(&gguf_name(name)).map(|info| info.shape.dims().to_vec()),
+            Self::Dense(tensors) => tensors.get(name).ok().map(|view| view.shape().to_vec()),
+        }
+    }
+
     pub(crate) fn has(&self, name: &str) -> bool {
         match self {
             Self::Gguf(gguf) => gguf.content.tensor_infos.contains_key(&gguf_name(name)),
@@ -69,11 +77,7 @@ impl Weights {
 impl Weights {
     /// Returns the shape of a matrix, `[outputs, inputs]`. Fails with [`Error::Checkpoint`] if there is no such matrix.
     pub(crate) fn matrix_shape(&self, name: &str) -> Result<[usize; 2], Error> {
-        let shape = match self {
-            Self::Gguf(gguf) => gguf.content.tensor_infos.get(&gguf_name(name)).map(|info| info.shape.dims().to_vec()),
-            Self::Dense(tensors) => tensors.get(name).ok().map(|view| view.shape().to_vec()),
-        };
-        let shape = shape.and_then(|shape| <[usize; 2]>::try_from(shape).ok());
+        let shape = self.shape(name).and_then(|shape| <[usize; 2]>::try_from(shape).ok());
         shape.ok_or_else(|| Error::checkpoint(format!("the checkpoint has no matrix {name}")))
     }
 
@@ -105,8 +109,8 @@ impl Gguf {
     pub(super) fn open(files: &Files, stage: Stage) -> Result<Self, Error> {
         let name = gguf_file(stage);
         let mut reader = files.reader(&name)?;
-        let content = Content::read(&mut reader);
-        let content = content.map_err(|error| Error::checkpoint(format!("{name} is not a GGUF file: {error}")))?;
+        let content = gguf::read(&mut reader);
+        let content = content.map_err(|problem| Error::checkpoint(format!("{name} is not a GGUF file: {problem}")))?;
         Ok(Self { content, reader })
     }
 

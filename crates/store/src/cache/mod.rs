@@ -10,7 +10,7 @@ mod memory;
 mod redis;
 mod resolved_manifest;
 mod validator;
-mod value;
+pub(crate) mod value;
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -21,7 +21,7 @@ use crate::{Shard, ShardWindow};
 const PREFIX: &[u8] = b"c3:shard:1:";
 /// Prefix of every key of an encrypted store.
 const SEALED_PREFIX: &[u8] = b"c3:sealed:1:";
-const CHECKSUM_BYTES: usize = 32;
+pub(crate) const CHECKSUM_BYTES: usize = 32;
 
 #[derive(Clone, PartialEq, Message)]
 struct Payload {
@@ -86,7 +86,7 @@ pub(crate) fn unseal(ring: &Ring, key: &[u8], value: Bytes) -> Option<Shard> {
     Some(Shard { windows: windows.collect::<Option<_>>()? })
 }
 
-fn checksum(key: &[u8], payload: &[u8]) -> blake3::Hash {
+pub(crate) fn checksum(key: &[u8], payload: &[u8]) -> blake3::Hash {
     blake3::Hasher::new().update(key).update(payload).finalize()
 }
 

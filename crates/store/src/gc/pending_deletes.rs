@@ -5,10 +5,11 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::ObjectMeta;
 use object_store::path::Path;
-use prost::Message;
+use prost::{DecodeError, Message};
 
 use crate::Error;
 use crate::object::key::{self, ObjectKey};
@@ -103,17 +104,13 @@ impl PendingDeletes {
     async fn read(&self, version: Version) -> Result<HashSet<String>, Error> {
         let key = key::pending_deletes(version);
         let (payload, _) = self.objects.get(&key).await?;
-        let payload = PendingDeletesPayload::decode(payload);
-        let payload = payload.map_err(|error| Error::damaged(&key, error.to_string()))?;
-        Ok(payload.keys.into_iter().collect())
+        decode(payload).map_err(|error| Error::damaged(&key, error.to_string()))
     }
 
     /// Writes a list of at most [`KEYS_MAX`] keys.
     pub(crate) async fn put(&self, keys: &[ObjectKey]) -> Result<(), Error> {
-        let keys = keys.iter().map(ToString::to_string).collect();
         let key = key::pending_deletes(Version::after(Version::NONE));
-        let payload = PendingDeletesPayload { keys }.encode_to_vec();
-        self.objects.put(&key, &payload, Space::Reserve).await?;
+        self.objects.put(&key, &encode(keys), Space::Reserve).await?;
         // Makes `recent` take a new snapshot, so that puts of this gateway do not choose the listed objects.
         self.lock().0 = None;
         Ok(())
@@ -123,6 +120,16 @@ impl PendingDeletes {
         // The lock is never poisoned: no code panics while it holds it.
         self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Encodes the payload of a list.
+pub(crate) fn encode(keys: &[ObjectKey]) -> Vec<u8> {
+    PendingDeletesPayload { keys: keys.iter().map(ToString::to_string).collect() }.encode_to_vec()
+}
+
+/// Decodes the payload of a list.
+pub(crate) fn decode(payload: Bytes) -> Result<HashSet<String>, DecodeError> {
+    Ok(PendingDeletesPayload::decode(payload)?.keys.into_iter().collect())
 }
 
 #[cfg(test)]

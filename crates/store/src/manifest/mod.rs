@@ -395,6 +395,13 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn counts_whose_sum_would_overflow_are_refused() {
+        let mut manifest = manifest(&[vec![10], vec![20]], true);
+        manifest.shards[0].tokens = 1 << 40;
+        assert_eq!(Manifest::decode(manifest.encode()).unwrap_err().field, "shard");
+    }
+
+    #[test]
     fn a_document_sums_its_shards() {
         let document = manifest(&[vec![10, 20], vec![30]], true).document(100);
         assert_eq!((document.bytes, document.tokens, document.latents), (60, 80, 4));

@@ -8,6 +8,9 @@ use super::{Manifest, Placement, ShardEntry, Verification};
 use crate::object::version::Version;
 use crate::payload::{CascadePayload, codec, codec_number};
 
+/// Maximum of the counts of a shard. A shard has at most 16 KB of text, so all of them are far smaller.
+const COUNT_MAX: u64 = u32::MAX as u64;
+
 #[derive(Clone, PartialEq, Message)]
 struct ManifestPayload {
     #[prost(bytes = "bytes", tag = "1")]
@@ -168,6 +171,11 @@ impl ShardEntry {
         let (windows, counted) = (payload.window_bytes.len(), payload.window_newlines.len());
         if counted != 0 && counted != windows {
             return Err(Invalid::new("window_newlines", "must have one number for each window"));
+        }
+        // Sums over all shards then cannot overflow.
+        let counts = [payload.tokens, payload.latents, payload.right, payload.corrections, payload.stored_bytes];
+        if counts.iter().chain(&payload.exact_windows).any(|&count| count > COUNT_MAX) {
+            return Err(Invalid::new("shard", format!("has a count over {COUNT_MAX}")));
         }
         Ok(Self {
             hash: ShardHash::try_from(payload.hash.as_ref())?,

@@ -51,6 +51,9 @@ pub(crate) const CONCURRENT_REQUESTS: usize = 16;
 /// Maximum age of the list of a tenant's keys when an operation begins.
 const RING_AGE_MAX: Duration = Duration::from_secs(60);
 
+/// Maximum size of an object. The manifest of a text of 20 GB has about as many bytes.
+const OBJECT_BYTES_MAX: u64 = 1 << 30;
+
 /// Space that a write may use in a local folder. A part of the disk, the *reserve*, is set aside for deletes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Space {
@@ -243,7 +246,15 @@ impl Objects {
 
     /// Reads an object as it is stored, without checking it.
     pub(crate) async fn read(&self, key: &ObjectKey) -> Result<Bytes, Error> {
-        self.find(key, |store, path| async move { store.get(&path).await?.bytes().await }).await
+        let read = self.find(key, |store, path| async move {
+            let found = store.get(&path).await?;
+            // The size is known before anything is allocated for the content.
+            if found.meta.size > OBJECT_BYTES_MAX {
+                return Ok(None);
+            }
+            found.bytes().await.map(Some)
+        });
+        read.await?.ok_or_else(|| Error::damaged(key, format!("it has more than {OBJECT_BYTES_MAX} bytes")))
     }
 
     /// Decrypts an object, or a part of a pack, to its envelope. `holder` is the object that contains it.

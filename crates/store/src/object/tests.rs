@@ -34,6 +34,18 @@ async fn objects_are_created_once_and_deleted() {
 }
 
 #[tokio::test]
+async fn an_absurdly_large_object_is_refused_before_it_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let objects = Objects::open(&folder.path().to_str().unwrap().into()).await.unwrap();
+    let key = key::manifest(DocumentId::of(b"a"), Version::NONE);
+    objects.put(&key, b"first", Space::Free).await.unwrap();
+    let path = folder.path().join(key.to_string());
+    // A sparse file, which takes no space.
+    std::fs::File::options().write(true).open(path).unwrap().set_len(OBJECT_BYTES_MAX + 1).unwrap();
+    assert!(objects.get(&key).await.unwrap_err().to_string().contains("more than"));
+}
+
+#[tokio::test]
 async fn foreign_keys_of_a_bucket_are_skipped_and_counted() {
     let store = Arc::new(object_store::memory::InMemory::new());
     let objects = Objects::in_memory(store.clone(), MasterKeys::default());

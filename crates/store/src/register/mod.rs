@@ -80,7 +80,7 @@ struct ValuePayload {
 
 impl Register {
     /// Builds the generation that follows `from`, or the first one if `from` is `None`.
-    fn after(from: Option<&Self>, value: Option<RegisterValue>) -> Self {
+    pub(crate) fn after(from: Option<&Self>, value: Option<RegisterValue>) -> Self {
         let Some(from) = from else {
             let (generation, write_id) = (Version::from_bits(FIRST), Version::after(Version::NONE));
             return Self { generation, write_id, predecessors: Vec::new(), value };
@@ -105,7 +105,7 @@ impl Register {
         self.write_id.unix_ms()
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let value = self.value.as_ref().map(|RegisterValue { document, version, labels }| ValuePayload {
             document: document.to_bytes(),
             version: version.to_bits(),
@@ -115,7 +115,7 @@ impl Register {
         RegisterPayload { write_id, predecessors, value }.encode_to_vec()
     }
 
-    fn decode(generation: Version, payload: Bytes) -> Result<Self, Invalid> {
+    pub(crate) fn decode(generation: Version, payload: Bytes) -> Result<Self, Invalid> {
         let payload = RegisterPayload::decode(payload);
         let RegisterPayload { write_id, predecessors, value } =
             payload.map_err(|error| Invalid::new("payload", error.to_string()))?;

@@ -159,6 +159,9 @@ impl ShardCorrections {
 fn decode_format_1((window, tokens): (&CorrectionsWindow, u32)) -> Result<WindowCorrections, Invalid> {
     let corrections = window.corrections.clone().unwrap_or_default();
     let corrections = corrections.decode_for(tokens)?;
+    if window.right > tokens {
+        return Err(Invalid::new("corrections", format!("count {} right tokens of {tokens}", window.right)));
+    }
     Ok(WindowCorrections { tokens, right: window.right, corrections })
 }
 

@@ -5,7 +5,7 @@
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use c3_server::ErrorKind;
 use c3_types::Expected;
-use headers::{ETag, HeaderMapExt, IfMatch, IfNoneMatch, IfRange};
+use headers::{ETag, Header, HeaderMapExt, IfMatch, IfNoneMatch, IfRange};
 
 use super::reply::Failure;
 
@@ -28,7 +28,7 @@ pub(super) fn check_read(headers: &HeaderMap, current: &ETag) -> Result<Conditio
     if headers.contains_key(header::IF_MATCH) && !matches_if_match(headers, current) {
         return Err(failed("the representation has changed", Some(current)));
     }
-    match headers.typed_get::<IfNoneMatch>() {
+    match conditions::<IfNoneMatch>(headers).ok().flatten() {
         Some(condition) if !condition.precondition_passes(current) => Ok(Condition::NotModified),
         _ => Ok(Condition::Met),
     }
@@ -36,7 +36,7 @@ pub(super) fn check_read(headers: &HeaderMap, current: &ETag) -> Result<Conditio
 
 /// Returns whether `Range` applies: there is no `If-Range`, or it names the current representation.
 pub(super) fn range_applies(headers: &HeaderMap, current: &ETag) -> bool {
-    match headers.typed_try_get::<IfRange>() {
+    match conditions::<IfRange>(headers) {
         Ok(None) => true,
         Ok(Some(condition)) => !condition.is_modified(Some(current), None),
         Err(_) => false,
@@ -59,8 +59,8 @@ impl Precondition {
             let detail = format!("the header {name} is malformed: give entity tags in quotes, or *");
             Failure::new(ErrorKind::InvalidArgument, detail)
         };
-        let if_match = headers.typed_try_get::<IfMatch>().map_err(|_| malformed("If-Match"))?;
-        let if_none_match = headers.typed_try_get::<IfNoneMatch>().map_err(|_| malformed("If-None-Match"))?;
+        let if_match = conditions::<IfMatch>(headers).map_err(|_| malformed("If-Match"))?;
+        let if_none_match = conditions::<IfNoneMatch>(headers).map_err(|_| malformed("If-None-Match"))?;
         Ok(match (if_match, if_none_match) {
             (None, None) => Self::Expected(Expected::Any),
             (None, Some(condition)) if condition == IfNoneMatch::any() => Self::Expected(Expected::Absent),
@@ -96,8 +96,25 @@ fn only_token(headers: &HeaderMap) -> Option<String> {
     (!token.is_empty() && token.bytes().all(|byte| byte.is_ascii_alphanumeric())).then(|| token.to_owned())
 }
 
+/// Reads a header with entity tags; `None` if it is missing. Fails if it is malformed.
+///
+/// The crate `headers` accepts white space within entity tags, and panics on it in debug builds.
+fn conditions<H: Header>(headers: &HeaderMap) -> Result<Option<H>, headers::Error> {
+    for value in headers.get_all(H::name()) {
+        let mut is_quoted = false;
+        for byte in value.as_bytes() {
+            is_quoted ^= *byte == b'"';
+            if is_quoted && matches!(byte, 0..=b' ') {
+                return Err(headers::Error::invalid());
+            }
+        }
+    }
+    headers.typed_try_get()
+}
+
 fn matches_if_match(headers: &HeaderMap, current: &ETag) -> bool {
-    headers.typed_get::<IfMatch>().is_some_and(|condition| condition.precondition_passes(current))
+    let condition = conditions::<IfMatch>(headers).ok().flatten();
+    condition.is_some_and(|condition| condition.precondition_passes(current))
 }
 
 fn failed(detail: &str, current: Option<&ETag>) -> Failure {

@@ -225,7 +225,7 @@ pub(super) struct ListParameters {
 }
 
 impl ListParameters {
-    fn query(&self) -> Result<ListQuery, Failure> {
+    pub(super) fn query(&self) -> Result<ListQuery, Failure> {
         let labels = self.label.iter().map(|label| Ok(label.parse::<Label>()?.into()));
         let labels = Labels::new(labels.collect::<Result<Vec<_>, Invalid>>()?)?;
         let namespace = self.namespace.as_deref().map(str::parse::<Namespace>).transpose()?;

@@ -45,7 +45,7 @@ pub(super) async fn read(mut body: Pieces) -> Result<JsonText, Failure> {
 }
 
 /// Parses the members of an object before `text`. Returns them, and the position after the opening quote of the text.
-fn members_before_text(start: &[u8]) -> Result<(Map<String, Value>, usize), String> {
+pub(super) fn members_before_text(start: &[u8]) -> Result<(Map<String, Value>, usize), String> {
     let (mut members, mut at) = (Map::new(), expect(start, 0, b'{')?);
     loop {
         let (key, after) = value(start, at)?;
@@ -84,7 +84,10 @@ fn expect(start: &[u8], at: usize, expected: u8) -> Result<usize, String> {
 }
 
 /// Decodes a JSON string whose opening quote was read, and checks that the object ends after it.
-fn string(mut buffer: BytesMut, mut body: Pieces) -> impl futures::Stream<Item = Result<Bytes, Error>> + Send {
+pub(super) fn string(
+    mut buffer: BytesMut,
+    mut body: Pieces,
+) -> impl futures::Stream<Item = Result<Bytes, Error>> + Send {
     try_stream! {
         let invalid = |problem: &str| Error::from(Invalid::new(TEXT, problem));
         let mut is_at_end = false;

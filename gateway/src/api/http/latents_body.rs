@@ -38,7 +38,14 @@ impl FromRequest<SharedTenants> for LatentsBody {
             None if !request.headers().contains_key(axum::http::header::CONTENT_TYPE) => {}
             _ => return Err(Failure::media_type("a safetensors file, as application/octet-stream")),
         }
-        let mut body = Reader { buffer: BytesMut::new(), pieces: pieces(request.into_body()) };
+        Self::read(pieces(request.into_body())).await
+    }
+}
+
+impl LatentsBody {
+    /// Reads the header of a file.
+    pub(super) async fn read(pieces: Pieces) -> Result<Self, Failure> {
+        let mut body = Reader { buffer: BytesMut::new(), pieces };
         let length = latents_file::header_bytes(&body.take(latents_file::LENGTH_BYTES).await?).map_err(invalid)?;
         if length > HEADER_BYTES_MAX {
             return Err(Error::TooLarge { bytes: length as u64, max: HEADER_BYTES_MAX as u64 }.into());

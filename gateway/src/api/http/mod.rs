@@ -7,6 +7,8 @@ mod cursor;
 mod docs;
 mod documents;
 mod events;
+#[cfg(test)]
+mod fuzz;
 mod json_text;
 mod latents;
 mod latents_body;

@@ -105,7 +105,7 @@ fn refuse_query(query: &PutQuery) -> Result<(), Failure> {
     }
 }
 
-async fn from_json(body: Pieces) -> Result<TextBody, Failure> {
+pub(super) async fn from_json(body: Pieces) -> Result<TextBody, Failure> {
     match json_text::read(body).await? {
         JsonText::Whole(body) => {
             let mut body: PutBody = super::reply::parse_json(&body)?;
@@ -120,7 +120,7 @@ async fn from_json(body: Pieces) -> Result<TextBody, Failure> {
     }
 }
 
-async fn from_multipart(headers: &HeaderMap, body: Body) -> Result<TextBody, Failure> {
+pub(super) async fn from_multipart(headers: &HeaderMap, body: Body) -> Result<TextBody, Failure> {
     let invalid = |problem: String| Failure::new(ErrorKind::InvalidArgument, format!("the multipart body {problem}"));
     let given = headers.get(axum::http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let boundary = multer::parse_boundary(given.unwrap_or_default()).map_err(|error| invalid(error.to_string()))?;

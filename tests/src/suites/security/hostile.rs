@@ -1,4 +1,8 @@
-//! Measurements of hostile.
+//! Measurements of hostile input: floods, bombs and fuzz targets.
+
+mod bombs;
+mod floods;
+mod fuzz;
 
 use anyhow::{Result, bail};
 
@@ -6,9 +10,14 @@ use crate::harness::fixtures::Corpus;
 use crate::harness::quantity::Quantity;
 
 /// Names of the measurements.
-pub const ROWS: &[&str] = &[];
+pub const ROWS: &[&str] = &["floods", "bombs", "fuzz"];
 
 /// Runs the measurement called `row` and returns its quantities.
-pub async fn measure(row: &str, _corpus: Corpus) -> Result<Vec<Quantity>> {
-    bail!("no measurement is named `{row}`")
+pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Quantity>> {
+    match row {
+        "floods" => floods::floods(corpus).await,
+        "bombs" => bombs::bombs().await,
+        "fuzz" => fuzz::fuzz(corpus).await,
+        _ => bail!("no measurement is named `{row}`"),
+    }
 }
