@@ -30,7 +30,8 @@ const CLIENTS_RELOAD: Duration = Duration::from_secs(2);
 const RELOADED: &str = "read the changed TLS files";
 
 /// Moves all programs from one CA to another while clients connect and call: first both CAs are trusted, then the
-/// certificates are replaced, then the old CA is removed. No call may fail. A broken key on the way must change nothing.
+/// certificates are replaced, then the old CA is removed. No call may fail. A broken key on the way must change
+/// nothing.
 pub(super) async fn reload(text: &str) -> Result<Vec<Quantity>> {
     let (certificates, next) = (Arc::new(Certificates::init().await?), Certificates::init().await?);
     let spec = ClusterSpec {
