@@ -109,9 +109,9 @@ impl EmbeddedCluster {
     }
 }
 
-/// Calls `work` with the arguments for the gateway that `target` names. If it names none, first starts an embedded cluster
-/// with a temporary store and waits, without a time limit, until the cluster is ready. In that case, also returns the
-/// time that the start took.
+/// Calls `work` with the arguments for the gateway that `target` names. If it names none, first starts an embedded
+/// cluster with a temporary store and waits, without a time limit, until the cluster is ready. In that case, also
+/// returns the time that the start took.
 pub(crate) async fn with_gateway<T>(
     target: &TargetArgs,
     work: impl AsyncFnOnce(&RemoteArgs) -> Result<T, CliError>,

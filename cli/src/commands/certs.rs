@@ -140,13 +140,15 @@ pub(crate) fn run(command: CertsCommand) -> Result<(), CliError> {
 }
 
 fn init(args: &InitArgs) -> Result<(), CliError> {
+    let key = KeyPair::generate().map_err(failed)?;
     let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "C3 Serve development CA");
+    // CAs need distinct names: a certificate names its CA, and other CAs are not tried.
+    let number = blake3::hash(key.public_key_raw()).to_hex();
+    params.distinguished_name.push(DnType::CommonName, format!("C3 Serve development CA {}", &number[..8]));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let now = SystemTime::now();
     (params.not_before, params.not_after) = ((now - BACKDATED).into(), (now + CA_VALIDITY).into());
-    let key = KeyPair::generate().map_err(failed)?;
     let certificate = params.self_signed(&key).map_err(failed)?;
     fs::create_dir_all(&args.dir).map_err(|error| CliError::at(&args.dir, &error))?;
     // The key comes first: if the folder has a CA already, nothing is written.

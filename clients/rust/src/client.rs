@@ -39,9 +39,9 @@ pub struct UnreadyStages {
 }
 
 impl Client {
-    /// Connects to the gateway at `url`, for example `http://127.0.0.1:7300` or `https://gateway.example`. `url` may list
-    /// several gateways over one store, separated by commas: calls go to the first that answers, and a retry may switch
-    /// to the next. An `https://` gateway is verified with the system's CAs.
+    /// Connects to the gateway at `url`, for example `http://127.0.0.1:7300` or `https://gateway.example`. `url` may
+    /// list several gateways over one store, separated by commas: calls go to the first that answers, and a retry may
+    /// switch to the next. An `https://` gateway is verified with the system's CAs.
     pub async fn connect(url: &str) -> Result<Self, Error> {
         Self::connect_with(url, &ClientOptions::default()).await
     }

@@ -95,8 +95,8 @@ impl Router {
         self.shedder.admit(class)
     }
 
-    /// Adds a node that announced itself, or renews its lease. Returns the duration of the lease. `peer` is the identity
-    /// of the caller. If the CAs of nodes are configured, it must cover the announced address.
+    /// Adds a node that announced itself, or renews its lease. Returns the duration of the lease. `peer` is the
+    /// identity of the caller. If the CAs of nodes are configured, it must cover the announced address.
     pub async fn announce(&self, announcement: Announcement, peer: Option<&PeerIdentity>) -> Result<Duration, Error> {
         announcement.accept(peer, &self.registry).await
     }

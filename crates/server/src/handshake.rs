@@ -195,7 +195,7 @@ mod tests {
     use c3_proto::pb::gateway_client::GatewayClient;
     use c3_proto::pb::{NodesRequest, StatRequest};
     use c3_tls::{ClientAuth, Target, TlsFiles, explain_status};
-    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
     use tempfile::TempDir;
     use tokio::net::TcpListener;
     use tokio_util::sync::CancellationToken;
@@ -212,6 +212,8 @@ mod tests {
     fn issue(folder: &Path) -> TlsFiles {
         let (ca_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
         let mut ca = CertificateParams::default();
+        // Distinct names, because a certificate names its CA.
+        ca.distinguished_name.push(DnType::CommonName, folder.display().to_string());
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
         let leaf = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();

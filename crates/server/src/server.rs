@@ -154,8 +154,8 @@ pub enum Error {
     /// The server would be open to everyone.
     #[error(
         "refusing to listen on {0}, because callers are not authenticated: give --tls-cert, --tls-key and --tls-ca \
-        (`c3 certs init` makes them) or, on a gateway, --access (`c3 key create` makes it); or listen on a loopback \
-        address such as 127.0.0.1, or accept the risk with --insecure"
+        (`c3 certs init` makes them), and on a gateway --access (`c3 key create` makes it) or --tls-client required; or \
+        listen on a loopback address such as 127.0.0.1, or accept the risk with --insecure"
     )]
     Exposed(SocketAddr),
     /// The reflection service rejected our descriptors.

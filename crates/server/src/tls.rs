@@ -73,7 +73,7 @@ pub(crate) async fn follow(credentials: Credentials, role: &'static str) {
     let label = [KeyValue::new("role", role)];
     let help = "Time until the end of the server's certificate; negative after it";
     let gauge = meter().f64_gauge("c3_tls_certificate_remaining_seconds").with_description(help).build();
-    let (mut ticks, mut warned) = (interval(CHECK_INTERVAL), None::<SystemTime>);
+    let (mut ticks, mut warned) = (interval(CHECK_INTERVAL), None::<(SystemTime, bool)>);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
@@ -81,11 +81,14 @@ pub(crate) async fn follow(credentials: Credentials, role: &'static str) {
         let (Some(end), now) = (credentials.not_after(), SystemTime::now()) else { continue };
         let remaining = seconds_until(end, now);
         gauge.record(remaining, &label);
-        let is_due = warned.is_none_or(|at| now.duration_since(at).is_ok_and(|since| since >= DAY));
+        let has_expired = remaining <= 0.0;
+        let is_due = warned.is_none_or(|(at, had_expired)| {
+            has_expired != had_expired || now.duration_since(at).is_ok_and(|since| since >= DAY)
+        });
         if remaining < EXPIRY_WARNING.as_secs_f64() && is_due {
-            warned = Some(now);
+            warned = Some((now, has_expired));
             let days = (remaining / DAY.as_secs_f64()).floor();
-            if remaining <= 0.0 {
+            if has_expired {
                 tracing::error!(role, "the certificate has expired: peers refuse it; issue a new one");
             } else {
                 tracing::warn!(role, days, "the certificate expires soon: issue a new one");

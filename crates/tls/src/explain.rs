@@ -60,7 +60,10 @@ pub fn explain_to_server(error: &io::Error) -> Option<String> {
     Some(match tls_error(error)? {
         TlsError::NoCertificatesPresented => "the client has no certificate".to_owned(),
         TlsError::InvalidCertificate(problem) => match problem {
-            CertificateError::UnknownIssuer => "no CA of --tls-ca signed the client's certificate".to_owned(),
+            // The signature is bad if another CA of the same name signed the certificate.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                "no CA of --tls-ca signed the client's certificate".to_owned()
+            }
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
                 "the client's certificate has expired".to_owned()
             }
@@ -107,7 +110,7 @@ fn explain_alert(alert: AlertDescription) -> String {
 
 fn explain_server_certificate(problem: &CertificateError, name: &str) -> String {
     match problem {
-        CertificateError::UnknownIssuer => {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             format!("no trusted CA signed the certificate of `{name}`: give the CA of the server with --tls-ca")
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {

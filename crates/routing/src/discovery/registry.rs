@@ -56,7 +56,8 @@ pub(crate) enum Origin {
 }
 
 impl Registry {
-    /// Returns a registry of these addresses, for connections with these credentials. A `dns://` address adds its nodes once discovery has started.
+    /// Returns a registry of these addresses, for connections with these credentials. A `dns://` address adds
+    /// its nodes once discovery has started.
     pub(crate) fn new(
         compressors: &[String],
         decoders: &[String],

@@ -145,7 +145,7 @@ async fn ask_http(address: String, id: String, bytes: usize) -> Result<u64> {
 }
 
 /// Returns the user and system time of a process.
-fn cpu_seconds(process: &Process) -> Result<f64> {
+pub(crate) fn cpu_seconds(process: &Process) -> Result<f64> {
     /// Clock ticks of `/proc` in a second.
     const TICKS: f64 = 100.0;
     let stat = fs::read_to_string(format!("/proc/{}/stat", process.id()))?;

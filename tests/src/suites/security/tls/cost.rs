@@ -11,8 +11,9 @@ use tokio::time::sleep;
 use crate::harness::certificates::Certificates;
 use crate::harness::cluster::ClusterSpec;
 use crate::harness::gateway_api::GatewayApi;
-use crate::harness::process::{Launch, Program};
+use crate::harness::process::{Launch, Process, Program};
 use crate::harness::quantity::{Quantity, median};
+use crate::suites::http::load::cpu_seconds;
 use crate::suites::store::hot_latents::full_window;
 
 /// Calls in flight.
@@ -42,35 +43,45 @@ pub(super) async fn cost(text: &str, full: bool) -> Result<Vec<Quantity>> {
     let (id, window) = full_window(&cluster.api()?, text).await?;
     let bytes = window.group.as_ref().map_or(0, |group| group.data.len());
     sleep(SETTLE).await;
-    let pool = |server| (0..CONNECTIONS).map(|_| GatewayApi::to(server)).collect::<Result<Vec<_>>>();
-    let (plain, secure) = (pool(&cluster.gateway)?, pool(&secure)?);
-    let (mut plain_rates, mut secure_rates, mut shares) = (Vec::new(), Vec::new(), Vec::new());
+    let (plain, secure) = (&cluster.gateway, &secure);
+    let (mut plain_rates, mut secure_rates, mut shares, mut cpu) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..if full { 3 * ROUNDS } else { ROUNDS } {
         // The order alternates, so that a drift of the machine's speed favours neither.
-        let (first, second) = if round % 2 == 0 { (&plain, &secure) } else { (&secure, &plain) };
-        let rates = [rate(first, &id, bytes).await?, rate(second, &id, bytes).await?];
-        let [in_plain, with_tls] = if round % 2 == 0 { rates } else { [rates[1], rates[0]] };
-        plain_rates.push(in_plain);
-        secure_rates.push(with_tls);
-        shares.push(with_tls / in_plain);
+        let (first, second) = if round % 2 == 0 { (plain, secure) } else { (secure, plain) };
+        let measured = [measure(first, &id, bytes).await?, measure(second, &id, bytes).await?];
+        let [in_plain, with_tls] = if round % 2 == 0 { measured } else { [measured[1], measured[0]] };
+        plain_rates.push(in_plain.per_second);
+        secure_rates.push(with_tls.per_second);
+        shares.push(with_tls.per_second / in_plain.per_second);
+        cpu.push(with_tls.cpu_seconds / in_plain.cpu_seconds);
     }
     Ok(vec![
         Quantity::reported("tls-cost-bytes", bytes),
         Quantity::reported("tls-cost-plain-per-second", median(plain_rates)),
         Quantity::reported("tls-cost-mtls-per-second", median(secure_rates)),
+        Quantity::reported("tls-cost-cpu-over-plain", median(cpu)),
         Quantity::at_least("tls-cost-share", median(shares), SHARE_MIN),
     ])
 }
 
-/// Returns the calls per second.
-async fn rate(pool: &[GatewayApi], id: &str, bytes: usize) -> Result<f64> {
-    let begun = Instant::now();
+#[derive(Clone, Copy)]
+struct Measured {
+    per_second: f64,
+    /// CPU time of the gateway for one call.
+    cpu_seconds: f64,
+}
+
+async fn measure(gateway: &Process, id: &str, bytes: usize) -> Result<Measured> {
+    let pool = (0..CONNECTIONS).map(|_| GatewayApi::to(gateway)).collect::<Result<Vec<_>>>()?;
+    let (begun, before) = (Instant::now(), cpu_seconds(gateway)?);
     let tasks = (0..IN_FLIGHT).map(|task| tokio::spawn(ask(pool[task % pool.len()].clone(), id.to_owned(), bytes)));
     let mut calls = 0;
     for asked in try_join_all(tasks).await? {
         calls += asked?;
     }
-    Ok(f64::from(calls) / begun.elapsed().as_secs_f64())
+    let calls = f64::from(calls);
+    let per_second = calls / begun.elapsed().as_secs_f64();
+    Ok(Measured { per_second, cpu_seconds: (cpu_seconds(gateway)? - before) / calls })
 }
 
 async fn ask(api: GatewayApi, id: String, bytes: usize) -> Result<u32> {

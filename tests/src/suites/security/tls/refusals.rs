@@ -22,8 +22,8 @@ use crate::harness::wait::until;
 
 /// Maximum time until a refusal is logged or answered.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Begin and end of a ClientHello of TLS 1.1. 32 random bytes are between them. It has no session, two cipher suites and
-/// no compression.
+/// Begin and end of a ClientHello of TLS 1.1. 32 random bytes are between them. It has no session, two cipher suites
+/// and no compression.
 const HELLO_1_1: [&[u8]; 2] = [&[0x16, 3, 1, 0, 47, 1, 0, 0, 43, 3, 2], &[0, 0, 4, 0xc0, 0x13, 0xc0, 0x14, 1, 0]];
 /// Alert descriptions `handshake_failure` and `protocol_version`.
 const REFUSALS: [u8; 2] = [40, 70];

@@ -18,15 +18,20 @@ use crate::harness::wait::until;
 
 /// Clients that call at the same time.
 const CLIENTS: usize = 4;
-/// Calls of a client on one connection.
+/// Calls of a client on one connection, besides one read.
 const CALLS_PER_CONNECTION: usize = 3;
+/// Bytes of the text. It is short, because clients shall connect often.
+const TEXT_BYTES: usize = 200;
 /// Maximum time until all programs use new files.
 const LIMIT: Duration = Duration::from_secs(20);
+/// Time in which all clients use new files.
+const CLIENTS_RELOAD: Duration = Duration::from_secs(2);
 /// Line that a program logs when it uses new files.
 const RELOADED: &str = "read the changed TLS files";
 
 /// Moves all programs from one CA to another while clients connect and call: first both CAs are trusted, then the
-/// certificates are replaced, then the old CA is removed. No call may fail. A broken key on the way must change nothing.
+/// certificates are replaced, then the old CA is removed. No call may fail. A broken key on the way must change
+/// nothing.
 pub(super) async fn reload(text: &str) -> Result<Vec<Quantity>> {
     let (certificates, next) = (Arc::new(Certificates::init().await?), Certificates::init().await?);
     let spec = ClusterSpec {
@@ -35,7 +40,7 @@ pub(super) async fn reload(text: &str) -> Result<Vec<Quantity>> {
         ..ClusterSpec::default()
     };
     let cluster = spec.start().await?;
-    let text = &text[..text.floor_char_boundary(3_000)];
+    let text = &text[..text.floor_char_boundary(TEXT_BYTES)];
     let put = cluster.api()?.put_at(text.as_bytes(), 20).await?.document.context("no document")?;
     let load = Arc::new(Load {
         url: cluster.gateway.url(),
@@ -66,6 +71,8 @@ pub(super) async fn reload(text: &str) -> Result<Vec<Quantity>> {
         }
     }
     reloaded(&cluster, 2).await?;
+    // The clients look at their files once a second, like the programs.
+    tokio::time::sleep(CLIENTS_RELOAD).await;
     certificates.replace("ca.pem", &new)?;
     reloaded(&cluster, 3).await?;
     // The nodes' connections date from before, so new ones prove that both sides use the new files.
@@ -112,11 +119,12 @@ impl Load {
     async fn connect_and_call(&self) -> Result<(), Error> {
         let client = Client::connect_with(&self.url, &self.options).await?;
         self.connections.fetch_add(1, Ordering::Relaxed);
+        let pieces: Vec<_> = client.get(&self.id, ByteRange::default()).await?.try_collect().await?;
+        assert_eq!(pieces.concat(), self.text.as_bytes(), "another text came");
         for _ in 0..CALLS_PER_CONNECTION {
-            let pieces: Vec<_> = client.get(&self.id, ByteRange::default()).await?.try_collect().await?;
-            assert_eq!(pieces.concat(), self.text.as_bytes(), "another text came");
-            self.calls.fetch_add(1, Ordering::Relaxed);
+            client.stat(&self.id).await?;
         }
+        self.calls.fetch_add(1 + CALLS_PER_CONNECTION as u64, Ordering::Relaxed);
         Ok(())
     }
 }
