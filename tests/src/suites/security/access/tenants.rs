@@ -68,9 +68,9 @@ pub(super) async fn tenants(corpus: Corpus) -> Result<Vec<Quantity>> {
     let cluster = spec.start().await?;
     let second = cluster.start_second_gateway().await?;
     let books = corpus.whole_book("dickens-and-music")?;
-    // Some texts exceed the size of an inline document, so that their latents are objects of their own.
+    // Some texts have several shards, so that their latents are objects of their own.
     let text = |number: usize| {
-        let bytes = if number.is_multiple_of(4) { 9_000 } else { 60 };
+        let bytes = if number.is_multiple_of(8) { 20_000 } else { 60 };
         Arc::from(stretch(&books, number, bytes))
     };
     let texts: Arc<[Arc<str>]> = (0..TEXTS).map(text).collect();
