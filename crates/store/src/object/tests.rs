@@ -1,4 +1,5 @@
 use c3_types::DocumentId;
+use futures::TryStreamExt;
 
 use super::*;
 use crate::object::key;

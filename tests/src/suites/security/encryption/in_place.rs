@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -35,8 +36,13 @@ pub(super) async fn in_place() -> Result<Vec<Quantity>> {
     let (mut rng, mut interrupted) = (Rng::new(SEED), 0);
     for _ in 0..KILLS {
         let mut command = c3(&["store", "encrypt"], &data, &[&key]).command()?;
-        let mut child = command.spawn()?;
-        sleep(Duration::from_micros(15_000 + rng.below(60_000) as u64)).await;
+        let mut child = command.stdout(Stdio::null()).spawn()?;
+        // Waits for the first move, as long as there is one, and then for a random time.
+        let before = moved(&data)?;
+        while moved(&data)? == before && child.try_wait()?.is_none() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        sleep(Duration::from_micros(rng.below(5_000) as u64)).await;
         interrupted += usize::from(child.try_wait()?.is_none());
         child.kill()?;
         child.wait()?;
@@ -65,6 +71,12 @@ pub(super) async fn in_place() -> Result<Vec<Quantity>> {
         Quantity::observed("in-place-report", printed.trim(), printed.contains("0 left"), "0 left"),
         Quantity::observed("in-place-keys", keys.trim(), keys.contains("not encrypted: 0 objects"), "0 plain objects"),
     ])
+}
+
+/// Counts the encrypted objects.
+fn moved(data: &Path) -> Result<usize> {
+    let sealed = data.join("sealed");
+    if sealed.exists() { Ok(files_under(&sealed)?.len()) } else { Ok(0) }
 }
 
 /// Copies a folder.

@@ -27,14 +27,13 @@ pub(super) async fn shred() -> Result<Vec<Quantity>> {
     let redis = start_redis(&folder).await?;
     let key = master_key(folder.path(), 7)?;
     let access = Access::with_tenants(&["gone", "kept"])?;
-    let admin = access.key("default", &[Scope::Read, Scope::Admin])?;
+    let admin = access.key("default", &Scope::ALL)?;
     let mut gateway_args = with_keys(&[&key]);
     gateway_args.extend(["--redis".to_owned(), format!("redis://{}", redis.address), "--access".to_owned()]);
     gateway_args.push(access.path().display().to_string());
     let spec = ClusterSpec { gateway_args, api_key: Some(admin), ..ClusterSpec::default() };
+    let keys = [access.key("gone", &Scope::ALL)?, access.key("kept", &Scope::ALL)?];
     let mut cluster = spec.start().await?;
-    let scopes = [Scope::Read, Scope::Write, Scope::Admin];
-    let keys = [access.key("gone", &scopes)?, access.key("kept", &scopes)?];
     let [gone, kept] = keys.each_ref().map(|key| GatewayApi::with_key(&cluster.gateway, Some(key)));
     let (gone, kept) = (gone?, kept?);
     let (lost, stays) = (Content::put(&gone, 2000).await?, Content::put(&kept, 2000).await?);
