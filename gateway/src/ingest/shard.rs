@@ -12,7 +12,6 @@ use bytes::Bytes;
 use c3_routing::{CompressJob, CompressedWindow, TokenIds, VerifyJob};
 use c3_store::manifest::{Placement, ShardEntry};
 use c3_store::object::key::ShardKeyPrefixes;
-use c3_store::object::version::Version;
 use c3_store::shard::{self, Encoded, ShardCorrections, ShardLatents, StoredCorrections, StoredLatents};
 use c3_store::{Error as StoreError, Shard};
 use c3_types::{DocumentId, ShardHash, StageTimes, WindowCorrections};
@@ -155,7 +154,7 @@ impl ShardWrite {
         self.write_corrections(latents, token_ids, times).await
     }
 
-    /// Verifies stored latents, if planned, stores their corrections and caches the shard.
+    /// Verifies stored latents, if planned, and stores their corrections.
     async fn write_corrections(
         &self,
         latents: StoredLatents,
@@ -168,10 +167,6 @@ impl ShardWrite {
         let corrections = self.put_corrections(corrections).await?;
         times.store += start.elapsed();
         let entry = ShardEntry::in_objects(self.hash, &latents, corrections.as_ref());
-        let version = corrections.as_ref().map_or(Version::NONE, |corrections| corrections.version);
-        let keys = self.prefixes.at(latents.version, version);
-        let shard = Shard::new(latents.value, corrections.map(|corrections| corrections.value.windows));
-        self.gateway.cache.put(keys, shard, &self.gateway.store).await;
         Ok(self.written(entry, false, times))
     }
 

@@ -37,7 +37,8 @@ impl ShardCache {
         Self { memory: Memory::new(memory_bytes), redis, metrics }
     }
 
-    /// Returns a shard from memory, Redis or the store, and caches it. Concurrent reads of a shard share one fetch.
+    /// Returns a shard from memory, Redis or the store, and caches it. Concurrent reads of a shard share one fetch. Only
+    /// reads fill the cache: otherwise a large put would evict what readers use.
     pub async fn get(&self, keys: &ShardKeys, store: &Store) -> Result<Arc<Shard>, Error> {
         if store.is_shredded() {
             self.memory.clear();
@@ -49,14 +50,6 @@ impl ShardCache {
         }
         self.metrics.lookup(Tier::Memory, Lookup::Miss, start);
         self.memory.get_or_fetch(keys, self.fetch(keys, store)).await
-    }
-
-    /// Caches a shard that was just stored, in all tiers.
-    pub async fn put(&self, keys: ShardKeys, shard: Shard, store: &Store) {
-        if let Some(redis) = &self.redis {
-            redis.put(&keys, &shard, store);
-        }
-        self.memory.put(keys, Arc::new(shard)).await;
     }
 
     async fn fetch(&self, keys: &ShardKeys, store: &Store) -> Result<Arc<Shard>, Error> {
