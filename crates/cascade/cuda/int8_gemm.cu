@@ -217,13 +217,13 @@ __device__ __forceinline__ void gemm_tiles(const Rows &x, const Weight &w, Write
         if (threadIdx.x == 0) {
             for (int i = 0; i < GEMM_STAGES; ++i) {
                 init_barrier(&full[i], 1);
-                init_barrier(&empty[i], ROWS / (16 * M_TILES));
+                init_barrier(&empty[i], THREADS);
             }
             asm volatile("fence.mbarrier_init.release.cluster;\n" ::: "memory");
         }
         __syncthreads();
-        // The warps take turns to copy a stage ahead, also those of the next tile. A stage is free once every warp has
-        // read what it had before.
+        // The warps take turns to copy a stage ahead, also those of the next tile. A stage is free once every thread
+        // has read what it had before.
         constexpr int WARPS = THREADS / WARP;
         int copied = 0, copied_step = 0, copied_tile = blockIdx.x;
         auto copy = [&](int warp) {
@@ -281,9 +281,8 @@ __device__ __forceinline__ void gemm_tiles(const Rows &x, const Weight &w, Write
                 } else {
                     add_stage(totals, stage);
                 }
-                __syncwarp();
-                if (threadIdx.x % WARP == 0)
-                    arrive(&empty[number]);
+                // Every thread arrives, not one per warp, so that racecheck sees the order of reads and later copies.
+                arrive(&empty[number]);
             }
             OutputTile tile = output_tile<ROWS>(w, index);
             add_bias(tile, totals);

@@ -24,9 +24,9 @@ const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// thread. For a document of a million tokens, a gateway used 214 MB with 16 threads and 122 MB with 2, and took
 /// equally long.
 const IO_THREADS_MAX: usize = 8;
-/// Maximum threads for blocking work, which is mostly the store's files. Each thread that has written a shard keeps
-/// about half a megabyte.
-const BLOCKING_THREADS_MAX: usize = 32;
+/// Maximum threads for blocking work, which is mostly the store's files. Enough to keep a disk busy; each thread that
+/// has read or written shards keeps up to a few megabytes.
+const BLOCKING_THREADS_MAX: usize = 8;
 
 /// Address to listen on: `HOST:PORT`, where the host is an IP address or a name.
 #[derive(Clone, Debug)]

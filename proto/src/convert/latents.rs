@@ -36,13 +36,14 @@ impl ToWire for LatentCodec {
 }
 
 impl FromWire<pb::LatentGroup> for LatentGroup {
+    /// Copies the data, so that a cached group does not keep the whole message in memory.
     fn from_wire(wire: pb::LatentGroup) -> Result<Self, Invalid> {
         Self::new(LatentGroupParts {
             latents: wire.latents,
             width: wire.width,
             codec: required("group.codec", Option::from_wire(wire.codec)?)?,
-            data: wire.data,
-            checksum: wire.checksum,
+            data: Bytes::copy_from_slice(&wire.data),
+            checksum: Bytes::copy_from_slice(&wire.checksum),
             provenance: Provenance {
                 compressor: Fingerprint::try_from(wire.compressor_fingerprint.as_ref())?,
                 tokens: wire.tokens,

@@ -32,9 +32,11 @@ const DTYPES: [(Dtype, &str, f64); 3] =
 /// A token that the GPU decodes may have a lower logit on the CPU than another, by at most this many times the
 /// tolerance, relative to the root mean square of margins.
 const DEVIATIONS: f64 = 6.0;
-/// Tools of compute-sanitizer, with the line that reports no finding.
-const TOOLS: [(&str, &str); 2] =
-    [("memcheck", "ERROR SUMMARY: 0 errors"), ("racecheck", "RACECHECK SUMMARY: 0 hazards")];
+/// Tools of compute-sanitizer that look for faults in all kernels, with the line that reports none.
+const TOOLS: [(&str, &str); 2] = [("memcheck", "ERROR SUMMARY: 0 errors"), ("synccheck", "ERROR SUMMARY: 0 errors")];
+/// Beginning of the names of cuBLAS' kernels for Hopper. racecheck finds races in them too, and crashes if it is told to
+/// exclude them.
+const CUBLAS_KERNELS: &str = "nvjet";
 
 /// Extent of a comparison.
 #[derive(Clone, Copy, Debug)]
@@ -74,24 +76,43 @@ pub fn agreement(corpus: Corpus, extent: Extent) -> Result<Vec<Quantity>> {
     Ok(quantities)
 }
 
-/// Runs [`agreement`] to the extent [`SMALL`] under compute-sanitizer, which must find nothing.
+/// Runs [`agreement`] to the extent [`SMALL`] under compute-sanitizer, which must find nothing in our kernels.
 pub fn sanitizer() -> Result<Vec<Quantity>> {
     let installed = Command::new("compute-sanitizer").arg("--version").output().is_ok();
     if options().is_none() || !installed {
         return Ok(vec![Quantity::skipped("sanitizer", "NVIDIA GPU or compute-sanitizer", "no findings")]);
     }
-    let program = std::env::current_exe()?;
     let mut quantities = Vec::new();
     for (tool, clean) in TOOLS {
-        let mut command = Command::new("compute-sanitizer");
-        command.args(["--tool", tool, "--print-limit", "20"]).arg(&program).args(["speed-gpu", "kernels-small"]);
-        let output = command.output().context("compute-sanitizer cannot be started")?;
-        let printed = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        let (succeeded, printed) = sanitize(tool)?;
         let findings: Vec<&str> = printed.lines().filter(|line| line.starts_with("=========")).take(40).collect();
-        let found = output.status.success() && printed.contains(clean);
+        let found = succeeded && printed.contains(clean);
         quantities.push(Quantity::observed(format!("sanitizer-{tool}"), findings, found, clean));
     }
+    let (_, printed) = sanitize("racecheck")?;
+    ensure!(printed.contains("RACECHECK SUMMARY") && !printed.contains("Internal Sanitizer Error"), "{printed}");
+    let (ours, cublas) = races(&printed);
+    quantities.push(Quantity::observed("sanitizer-racecheck", &ours, ours.is_empty(), "no race in our kernels"));
+    quantities.push(Quantity::reported("sanitizer-racecheck-cublas", cublas as f64));
     Ok(quantities)
+}
+
+/// Runs `kernels-small` under a tool of compute-sanitizer. Returns whether it succeeded, and all that it printed.
+fn sanitize(tool: &str) -> Result<(bool, String)> {
+    let mut command = Command::new("compute-sanitizer");
+    command.args(["--tool", tool, "--print-limit", "1000"]).arg(std::env::current_exe()?);
+    let output =
+        command.args(["speed-gpu", "kernels-small"]).output().context("compute-sanitizer cannot be started")?;
+    let printed = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    Ok((output.status.success(), printed.into_owned()))
+}
+
+/// Returns the lines of racecheck that report a race in our kernels, and the number of those about cuBLAS.
+fn races(printed: &str) -> (Vec<&str>, usize) {
+    let reported = printed.lines().filter(|line| line.contains("Race reported"));
+    let is_cublas = |line: &&str| line.contains(&format!(" at {CUBLAS_KERNELS}"));
+    let (cublas, ours): (Vec<_>, Vec<_>) = reported.partition(is_cublas);
+    (ours, cublas.len())
 }
 
 /// Cuts windows of the first [`WINDOW_TOKENS`] from a text.
@@ -168,4 +189,22 @@ fn values(latents: &[Latents]) -> Vec<f32> {
 
 fn margins(verdicts: &[Vec<TokenVerdict>]) -> Vec<f32> {
     verdicts.iter().flatten().map(|verdict| verdict.margin).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn races_in_our_kernels_are_told_from_those_in_cublas() {
+        let printed = "========= COMPUTE-SANITIZER\n\
+            ========= Error: Race reported between Write access at int8_gemm_small+0x1ed0\n\
+            =========     and Read access at int8_gemm_small+0x2250 [1920 hazards]\n\
+            ========= Error: Race reported between Read access at nvjet_sm90_hss_64x8_64x16_2x4_h_badd_TNT+0xb00\n\
+            =========     and Write access at nvjet_sm90_hss_64x8_64x16_2x4_h_badd_TNT+0x2840 [480 hazards]\n\
+            ========= RACECHECK SUMMARY: 2 hazards displayed (2 errors, 0 warnings)\n";
+        let (ours, cublas) = races(printed);
+        assert_eq!((ours.len(), cublas), (1, 1));
+        assert!(ours[0].contains("int8_gemm_small"), "{ours:?}");
+    }
 }
