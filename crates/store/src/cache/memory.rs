@@ -35,11 +35,6 @@ impl Memory {
         entry.map(moka::Entry::into_value).map_err(|shared: Arc<Error>| Error::clone(&shared))
     }
 
-    /// Inserts or replaces a shard.
-    pub(crate) async fn put(&self, keys: ShardKeys, shard: Arc<Shard>) {
-        self.shards.insert(keys, shard).await;
-    }
-
     /// Evicts all shards.
     pub(crate) fn clear(&self) {
         self.shards.invalidate_all();

@@ -18,6 +18,8 @@ use crate::suites::store::hot_latents::full_window;
 /// Size of the text with whose memory that of the long text is compared.
 const SHORT_BYTES: usize = 1 << 20;
 const CHUNK_BYTES: usize = 16 << 10;
+/// Bytes of a part with a number, less than a shard.
+const PART_BYTES: usize = 2000;
 /// Requests in flight, each on a connection of its own. HTTP/1.1 has no other choice, so gRPC gets as many connections.
 const IN_FLIGHT: usize = 16;
 const ROUNDS: usize = 5;
@@ -47,20 +49,13 @@ async fn peak(text: &str, bytes: usize) -> Result<(u64, u64)> {
     let mut connection = RawHttp1::connect(cluster.gateway.address()).await?;
     let headers = [("transfer-encoding", "chunked")];
     connection.begin("PUT", "/v1/documents?verify=false", &headers, b"").await?;
-    // Each repetition begins differently, so that no part of it is stored already.
-    let mut sent = 0;
-    for number in 0.. {
-        let heading = format!("\n\nRepetition {number}\n\n");
-        let rotated = &text.as_bytes()[number * 997 % text.len()..];
-        let ascii = rotated.iter().filter(|byte| byte.is_ascii()).copied();
-        let piece: Vec<u8> = heading.bytes().chain(ascii).take(bytes - sent).collect();
-        for chunk in piece.chunks(CHUNK_BYTES) {
-            connection.write_chunk(chunk).await?;
-        }
-        sent += piece.len();
-        if sent == bytes {
-            break;
-        }
+    // Each part has a number, so that no shard occurs twice.
+    let ascii: Vec<u8> = text.bytes().filter(u8::is_ascii).collect();
+    let parts = ascii.chunks(PART_BYTES).cycle().zip(0..);
+    let numbered = parts.flat_map(|(part, number)| format!("[{number}] ").into_bytes().into_iter().chain(part.to_vec()));
+    let long: Vec<u8> = numbered.take(bytes).collect();
+    for chunk in long.chunks(CHUNK_BYTES) {
+        connection.write_chunk(chunk).await?;
     }
     connection.write_chunk(b"").await?;
     let response = connection.response("PUT").await?;
