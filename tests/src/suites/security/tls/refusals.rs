@@ -166,8 +166,9 @@ pub(super) async fn refusals() -> Result<Vec<Quantity>> {
     let logged = wait_for_line(&gateway, "the client supports no version or cipher of TLS").await.is_ok();
     quantities.push(Quantity::holds("tls-1.1-logged", logged, "logged"));
     quantities.push(version_1_2(&certificates, &gateway, false).await?);
-    let lenient = launch("gateway").over_tls(certificates.credentials("client")?);
-    let lenient = lenient.args(["--tls-min", "1.2", "--tls-client", "optional"]);
+    let lenient = Launch::new(Program::Gateway).args(certificates.flags("gateway")).args(["--tls-min", "1.2"]);
+    let lenient = lenient.arg("--data").arg(folder.path().join("data"));
+    let lenient = lenient.over_tls(certificates.credentials("client")?);
     let lenient = lenient.serve(folder.path()).await?;
     quantities.push(version_1_2(&certificates, &lenient, true).await?);
     Ok(quantities)
