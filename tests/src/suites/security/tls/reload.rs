@@ -55,6 +55,9 @@ pub(super) async fn reload(text: &str) -> Result<Vec<Quantity>> {
     let new = ca_of(&next)?;
     certificates.replace("ca.pem", &format!("{old}{new}"))?;
     reloaded(&cluster, 1).await?;
+    // The clients look at their files once a second, like the programs. They must know the new CA before any program
+    // uses its certificates.
+    tokio::time::sleep(CLIENTS_RELOAD).await;
     for role in ["gateway", "node", "client"] {
         // A torn write: the key is broken for a while.
         certificates.replace(&format!("{role}.key"), "-----BEGIN PRIVATE KEY-----\n")?;
@@ -71,7 +74,6 @@ pub(super) async fn reload(text: &str) -> Result<Vec<Quantity>> {
         }
     }
     reloaded(&cluster, 2).await?;
-    // The clients look at their files once a second, like the programs.
     tokio::time::sleep(CLIENTS_RELOAD).await;
     certificates.replace("ca.pem", &new)?;
     reloaded(&cluster, 3).await?;
