@@ -12,7 +12,6 @@ use crate::args::{TargetArgs, WriteArgs, check_ratios};
 use crate::embedded::with_gateway;
 use crate::error::{CliError, FAILED};
 use crate::input::{Reopen, TextInput};
-use crate::notice;
 use crate::output::{Progress, Report, print};
 use crate::upload;
 

@@ -11,7 +11,7 @@ mod worker;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use c3_client::{Client, Stage};
+use c3_client::Stage;
 use c3_server::units::Size;
 use futures::future::try_join_all;
 use serde::Serialize;
@@ -19,7 +19,6 @@ use serde::Serialize;
 use crate::args::{TargetArgs, WriteArgs, positive, seconds};
 use crate::embedded::with_gateway;
 use crate::error::CliError;
-use crate::notice;
 
 use load::{Arrivals, Load, OpenLoop};
 use texts::Texts;

@@ -23,10 +23,13 @@ const QUOTA: u64 = 300;
 const EXCESS: u64 = 10;
 /// Calls per second of the steady tenant.
 const STEADY_RATE: u64 = 50;
-const STEADY_DOCUMENTS: usize = 8;
+const STEADY_DOCUMENTS: usize = 3;
 /// Documents of the greedy tenant: more than its cache holds.
-const GREEDY_DOCUMENTS: usize = 40;
-const DOCUMENT_BYTES: usize = 9_000;
+const GREEDY_DOCUMENTS: usize = 6;
+/// Size of a document: more than one shard, so that its latents are not in the manifest.
+const DOCUMENT_BYTES: usize = 20_000;
+/// Weight of the steady tenant's cache, which is large enough for its documents. The greedy tenant has weight 1.
+const STEADY_WEIGHT: u32 = 30;
 /// Maximum factor by which the steady tenant's 99th percentile may rise.
 const FACTOR_MAX: f64 = 1.5;
 
@@ -35,6 +38,7 @@ pub(super) async fn quota(corpus: Corpus) -> Result<Vec<Quantity>> {
     let spell = Duration::from_secs(if corpus.full { 120 } else { 30 });
     let access = Access::with_tenants(&["steady", "greedy"])?;
     let (steady, greedy) = (access.key("steady", &Scope::ALL)?, access.key("greedy", &Scope::ALL)?);
+    access.set_tenant("steady", TenantRecord { cache_weight: STEADY_WEIGHT, ..TenantRecord::default() })?;
     let path = access.path().display().to_string();
     let args = ["--access", &path, "--cache-size", "1MiB"];
     let spec = ClusterSpec { api_key: Some(steady.clone()), ..ClusterSpec::with_gateway_args(&args) };
@@ -45,17 +49,18 @@ pub(super) async fn quota(corpus: Corpus) -> Result<Vec<Quantity>> {
     access.set_tenant("greedy", TenantRecord { requests_per_minute: Some(QUOTA), ..TenantRecord::default() })?;
     // Warms the cache.
     measure(&cluster, &steady, &ids, Duration::from_secs(2)).await?;
-    let misses_before = misses(&cluster).await?;
+    let (hits_before, misses_before) = (lookups(&cluster, "hit").await?, lookups(&cluster, "miss").await?);
     let alone = measure(&cluster, &steady, &ids, spell).await?;
     let flood = Flood::start(&cluster, &greedy, others)?;
     let beside = measure(&cluster, &steady, &ids, spell).await?;
     let (served, refused, without_time) = flood.end().await?;
-    let misses_after = misses(&cluster).await?;
+    let (hits_after, misses_after) = (lookups(&cluster, "hit").await?, lookups(&cluster, "miss").await?);
     let permitted = QUOTA as f64 * (1.0 + spell.as_secs_f64() / 60.0);
     Ok(vec![
         Quantity::reported("quota-steady-p99-ms-alone", alone * 1e3),
         Quantity::reported("quota-steady-p99-ms-beside", beside * 1e3),
         Quantity::at_most("quota-steady-p99-factor", beside / alone, FACTOR_MAX),
+        Quantity::at_least("quota-steady-cache-hits", hits_after - hits_before, 1.0),
         Quantity::equal("quota-steady-cache-misses", misses_after - misses_before, 0.0),
         Quantity::at_most("quota-greedy-served", served as f64, permitted * 1.1),
         Quantity::at_least("quota-greedy-refused", refused as f64, 1.0),
@@ -100,9 +105,9 @@ fn ticks(per_second: u64) -> tokio::time::Interval {
     ticks
 }
 
-/// Returns the steady tenant's lookups that its memory cache did not answer.
-async fn misses(cluster: &Cluster) -> Result<f64> {
-    let labels = [r#"outcome="miss""#, r#"tenant="steady""#, r#"tier="memory""#].join(",");
+/// Returns the steady tenant's lookups in its memory cache with this outcome.
+async fn lookups(cluster: &Cluster, outcome: &str) -> Result<f64> {
+    let labels = format!(r#"outcome="{outcome}",role="gateway",tenant="steady",tier="memory""#);
     cluster.gateway_metric("c3_cache_lookup_duration_seconds_count", &labels).await
 }
 

@@ -18,6 +18,8 @@ use crate::suites::store::ops;
 
 const AUDIENCE: &str = "https://c3.example";
 const CALLERS: usize = 4;
+/// Calls with new credentials before the next rotation.
+const CALLS_BETWEEN: u64 = 40;
 /// Maximum time until a gateway accepts a new key or refuses a revoked one.
 const RELOAD_LIMIT: Duration = Duration::from_secs(10);
 
@@ -61,10 +63,11 @@ impl Load {
         load
     }
 
-    /// Lets later calls use other credentials. Waits until the calls with the old ones have ended.
+    /// Lets later calls use other credentials. Waits until the calls with the old ones have ended, and some with the new
+    /// ones too.
     async fn switch(&self, credentials: String) -> Result<()> {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = credentials;
-        let after = self.calls.load(Ordering::Relaxed) + 2 * CALLERS as u64;
+        let after = self.calls.load(Ordering::Relaxed) + CALLS_BETWEEN;
         until("calls with the new key", RELOAD_LIMIT, async || {
             (self.calls.load(Ordering::Relaxed) >= after).then_some(())
         })
