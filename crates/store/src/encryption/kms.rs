@@ -14,9 +14,8 @@ use object_store::client::HttpRequest;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::encryption::KeyError;
-use crate::encryption::master::MasterKey;
 use crate::encryption::secret::Secret;
+use crate::encryption::{KeyError, MasterKey};
 
 /// Variables that name the endpoint, such as that of a VPC; the first one that is set applies.
 const ENDPOINT: [&str; 2] = ["AWS_ENDPOINT_URL_KMS", "AWS_ENDPOINT_URL"];

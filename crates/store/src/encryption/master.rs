@@ -12,9 +12,9 @@ use aes_gcm_siv::{Aes256GcmSiv, KeyInit};
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
-use crate::encryption::KeyError;
 use crate::encryption::kms::AwsKms;
 use crate::encryption::secret::{Secret, fill_random};
+use crate::encryption::{KeyError, MasterKey};
 
 const FORMS: &str = "give file:PATH, env:VARIABLE or aws-kms:KEY";
 const CONTENT: &str = "it must contain 32 bytes, as 64 hexadecimal digits or in base64";
@@ -50,19 +50,6 @@ impl MasterKeySource {
             _ => Self::Invalid(FORMS.to_owned()),
         }
     }
-}
-
-/// A key that wraps other keys.
-#[async_trait]
-pub(crate) trait MasterKey: Send + Sync {
-    /// Returns an id that names the key in stored objects and messages. It reveals nothing of the key.
-    fn id(&self) -> &str;
-
-    /// Encrypts a key. `context` is authenticated with it.
-    async fn wrap(&self, context: &str, secret: &Secret) -> Result<Vec<u8>, KeyError>;
-
-    /// Decrypts a key that was wrapped with the same `context`.
-    async fn unwrap(&self, context: &str, wrapped: &[u8]) -> Result<Secret, KeyError>;
 }
 
 /// The given master keys. The first one wraps new keys; each of them unwraps the keys that it has wrapped.

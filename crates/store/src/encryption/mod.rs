@@ -16,6 +16,23 @@ pub(crate) mod ring;
 pub(crate) mod secret;
 pub(crate) mod wrapped;
 
+use async_trait::async_trait;
+
+use self::secret::Secret;
+
+/// A key that wraps other keys.
+#[async_trait]
+pub(crate) trait MasterKey: Send + Sync {
+    /// Returns an id that names the key in stored objects and messages. It reveals nothing of the key.
+    fn id(&self) -> &str;
+
+    /// Encrypts a key. `context` is authenticated with it.
+    async fn wrap(&self, context: &str, secret: &Secret) -> Result<Vec<u8>, KeyError>;
+
+    /// Decrypts a key that was wrapped with the same `context`.
+    async fn unwrap(&self, context: &str, wrapped: &[u8]) -> Result<Secret, KeyError>;
+}
+
 /// Error of loading or using keys. Its message is a single line and contains no secret.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum KeyError {
