@@ -167,10 +167,7 @@ fn wire_requests() {
         names: Some(pb::NamesFilter { namespace: "team".to_owned(), prefix: "a".to_owned() }),
         ..Default::default()
     };
-    let task = pb::decode_request::Task::Reconstruct(pb::Reconstruct {
-        corrections: Some(corrections()),
-        ..Default::default()
-    });
+    let task = pb::decode_request::Task::Reconstruct(pb::Reconstruct { corrections: Some(corrections()) });
     let decode = pb::DecodeRequest { group: Some(group().to_wire()), task: Some(task), ..Default::default() };
     let announcement = pb::AnnounceRequest {
         address: "http://node:7302".to_owned(),
