@@ -66,7 +66,7 @@ sbom:
 reproduce program="gateway":
     .ci/reproduce {{ program }}
 
-# Without TARGET, all targets run. DURATION is the time for each. Needs cargo-bolero and a C++ compiler.
+# Without TARGET, all targets run. DURATION is the time for each. Needs a C++ compiler.
 # Run fuzz targets under libFuzzer: just fuzz [TARGET] [--time DURATION]
 fuzz *arguments:
     .ci/fuzz {{ arguments }}

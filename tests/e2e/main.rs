@@ -11,6 +11,7 @@ mod codecs;
 mod deploy;
 mod failover;
 mod golden;
+mod hostile;
 mod http;
 mod limits;
 mod metrics;

@@ -2,7 +2,7 @@
 //! makes the server work without ever exceeding the maximum of concurrent calls.
 //!
 //! Each connection has a budget of cancellations, and is closed when it exceeds it. New connections of the same address
-//! are then on probation for a while: their budget is small, because an attacker connects again at once. Others behind
+//! are then on probation for a while: their limits are small, because an attacker connects again at once. Others behind
 //! that address, which hardly cancel, do not notice.
 
 use std::collections::HashMap;
@@ -18,6 +18,8 @@ use tokio::time::Instant;
 const PROBATION: Duration = Duration::from_secs(60);
 /// Cancellations at once of a connection on probation.
 pub(crate) const PROBATION_BURST: u32 = 8;
+/// Maximum concurrent calls of a connection on probation.
+pub(crate) const PROBATION_STREAMS: u32 = 100;
 /// Maximum number of addresses on probation. An attacker with more addresses has other means.
 const OFFENDERS_MAX: usize = 4096;
 
@@ -99,7 +101,7 @@ impl Offenders {
     }
 }
 
-/// Returns the address by which a peer is known: for IPv6, that of its /64 network, of which one host has all addresses.
+/// Returns the address by which a peer is known: for IPv6 that of its /64 network, of which one host has all addresses.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
@@ -109,7 +111,7 @@ fn network(address: IpAddr) -> IpAddr {
 
 /// Returns whether a connection ended because h2 found a flood of frames, such as resets or CONTINUATION.
 pub(crate) fn is_flood(error: &(dyn Error + 'static)) -> bool {
-    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    let mut causes = std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source());
     causes.any(|cause| {
         let error = cause.downcast_ref::<h2::Error>();
         error.is_some_and(|error| error.is_library() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))

@@ -246,7 +246,10 @@ fn http(args: &ServerArgs, stall_timeout: Duration) -> Builder<StreamExecutor> {
 fn strict_http(args: &ServerArgs, stall_timeout: Duration) -> Builder<StreamExecutor> {
     let mut http = http(args, stall_timeout);
     let resets = cancellations::PROBATION_BURST as usize;
-    http.http2().max_pending_accept_reset_streams(resets).max_local_error_reset_streams(resets * FAULTS_FACTOR);
+    http.http2()
+        .max_concurrent_streams(args.calls_max.min(cancellations::PROBATION_STREAMS))
+        .max_pending_accept_reset_streams(resets)
+        .max_local_error_reset_streams(resets * FAULTS_FACTOR);
     http
 }
 
@@ -374,9 +377,14 @@ mod tests {
 
     /// Starts a server without routes. Returns its address and the task that serves.
     async fn start(args: &ServerArgs, closing: &CancellationToken) -> (SocketAddr, JoinHandle<()>) {
+        serve(Routes::default(), args, closing).await
+    }
+
+    /// Starts a server with these routes. Returns its address and the task that serves.
+    async fn serve(routes: Routes, args: &ServerArgs, closing: &CancellationToken) -> (SocketAddr, JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let connections = Connections::new(Routes::default(), args, closing.clone());
+        let connections = Connections::new(routes, args, closing.clone());
         (address, tokio::spawn(connections.serve(listener)))
     }
 
@@ -397,5 +405,45 @@ mod tests {
         assert_eq!(peer.read(&mut [0]).await.unwrap(), 1);
         closing.cancel();
         timeout(LIMIT, serving).await.unwrap().unwrap();
+    }
+
+    /// Opens and cancels calls on a new connection until the server closes it. Returns the number of calls, in hundreds.
+    async fn rapid_reset(address: SocketAddr) -> usize {
+        let frame = |kind: u8, flags: u8, id: u32, payload: &[u8]| {
+            [&[0, 0, payload.len() as u8, kind, flags], &id.to_be_bytes()[..], payload].concat()
+        };
+        let mut peer = TcpStream::connect(address).await.unwrap();
+        let mut out = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame(4, 0, 0, &[])[..]].concat();
+        let mut ids = (1..).step_by(2);
+        for hundreds in 0..1000 {
+            for id in ids.by_ref().take(100) {
+                // GET / of the host `a`, which ends at once, and its cancellation.
+                out.extend(frame(1, 5, id, &[0x82, 0x86, 0x84, 0x41, 1, b'a']));
+                out.extend(frame(3, 0, id, &[0, 0, 0, 8]));
+            }
+            if peer.write_all(&std::mem::take(&mut out)).await.is_err() {
+                return hundreds;
+            }
+            // Reads what the server answers; 0 bytes mean that it has closed the connection.
+            loop {
+                match timeout(Duration::from_millis(20), peer.read(&mut [0; 4096])).await {
+                    Ok(Ok(1..)) => {}
+                    Ok(_) => return hundreds,
+                    Err(_) => break,
+                }
+            }
+        }
+        panic!("the server accepts a flood of cancelled calls");
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_cancelled_calls_closes_the_connection_and_puts_its_address_on_probation() {
+        // Calls that ended at once would count as completed.
+        let routes = Routes::from(axum::Router::new().fallback(pending::<()>));
+        let (address, _) = serve(routes, &ServerArgs::default(), &CancellationToken::new()).await;
+        let first = rapid_reset(address).await;
+        assert!((1..=20).contains(&first), "{first}");
+        // One write has more cancellations than a connection on probation may make.
+        assert_eq!(rapid_reset(address).await, 0);
     }
 }

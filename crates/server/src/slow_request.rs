@@ -4,7 +4,6 @@
 //! caller may be a person who types, or a program that computes. There are at most as many slow calls as permits, and
 //! each ends after a limit.
 
-use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -71,8 +70,8 @@ impl RequestBody {
     /// Waits for the next piece. Becomes ready when the call must end.
     fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<TooSlow> {
         loop {
-            let (sleep, _) = match &mut self.wait {
-                Wait::Running(sleep, since) => (sleep, since),
+            let sleep = match &mut self.wait {
+                Wait::Running(sleep, _) => sleep,
                 Wait::Paused(waited) => {
                     let (since, left) = (Instant::now() - *waited, WINDOW.saturating_sub(*waited));
                     self.wait = Wait::Running(Box::pin(sleep(left)), since);
@@ -84,7 +83,7 @@ impl RequestBody {
             }
             // A window has ended with too few bytes.
             (self.bytes, self.wait) = (0, Wait::Paused(Duration::ZERO));
-            match mem::take(&mut self.slow) {
+            match self.slow.take() {
                 Some((_, since)) if since.elapsed() >= self.slow_max => return Poll::Ready(TooSlow),
                 Some(slow) => self.slow = Some(slow),
                 None => match self.permit.release_slow() {

@@ -8,8 +8,8 @@ use crate::{Fingerprint, Invalid, LatentCodec, limits};
 /// The compressor's last hidden states at its query positions: a tensor `latents` × `width`, in encoded form. It stands
 /// for one window, which is a run of text tokens.
 ///
-/// The sizes and the checksum are valid, and the floats are finite and within ±10^6. The fingerprint of the compressor is not checked
-/// here but by decoder nodes.
+/// The sizes and the checksum are valid, and the floats are finite and within ±10^6. The fingerprint of the compressor
+/// is not checked here but by decoder nodes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LatentGroup(LatentGroupParts);
 

@@ -95,11 +95,12 @@ impl ObjectKey {
 
     /// Splits the key into its prefix and version. A key without a version has [`Version::NONE`].
     pub(crate) fn split_version(&self) -> (KeyPrefix, Version) {
-        let whole = self.0.as_ref();
-        match whole.rsplit_once('.').and_then(|(prefix, version)| Some((prefix, version.parse().ok()?))) {
-            Some((prefix, version)) => (KeyPrefix(valid_path(prefix)), version),
-            None => (KeyPrefix(self.0.clone()), Version::NONE),
-        }
+        // A foreign entry such as `..0000000000000001` has no prefix that is a path.
+        let split = self.0.as_ref().rsplit_once('.').and_then(|(prefix, version)| {
+            let prefix = Path::parse(prefix).ok().filter(|prefix| !prefix.as_ref().is_empty())?;
+            Some((KeyPrefix(prefix), version.parse().ok()?))
+        });
+        split.unwrap_or_else(|| (KeyPrefix(self.0.clone()), Version::NONE))
     }
 
     /// Returns the memory use of the path in bytes.
@@ -298,9 +299,9 @@ pub(crate) fn parse_version(path: &Path) -> Option<Version> {
     path.filename()?.parse().ok()
 }
 
-/// Parses a path that was made from a valid path by appending or removing a version.
+/// Parses a path that was made from a valid path by appending a version.
 fn valid_path(path: &str) -> Path {
-    Path::parse(path).expect("a path stays valid with or without a version")
+    Path::parse(path).expect("a path stays valid with a version")
 }
 
 fn fan_out(hex: &str) -> &str {
