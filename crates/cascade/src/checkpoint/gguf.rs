@@ -42,7 +42,7 @@ fn tensor_bytes(info: &TensorInfo) -> Option<u64> {
 /// Walks the metadata. Fails if the alignment is not a positive number, or if a value extends past the file.
 fn check_metadata(reader: &mut (impl Read + Seek), size: u64) -> io::Result<()> {
     let invalid = |problem: &str| io::Error::new(io::ErrorKind::InvalidData, problem);
-    if &number::<4>(reader)? != b"GGUF" {
+    if number::<4>(reader)? != *b"GGUF" {
         return Err(invalid("it does not begin with GGUF"));
     }
     let version = u32::from_le_bytes(number(reader)?);
