@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use c3_client::Client;
+use c3_client::DocumentId;
 use c3_tests::harness::compose::Compose;
 use c3_tests::harness::fixtures;
 use c3_tests::harness::process::{Launch, Program};
-use c3_tests::suites::pipeline::roundtrip;
 
 const CPU: &str = "compose.yaml";
 const GPU: &str = "compose.gpu.yaml";
@@ -18,13 +17,33 @@ async fn the_compose_file_starts_and_serves() {
     let folder = tempfile::tempdir().unwrap();
     let programs = compose.start(folder.path()).await.unwrap();
     assert_eq!(programs.len(), 5);
-    let client = Client::connect(&programs["gateway"].url()).await.unwrap();
-    assert_eq!(client.nodes().await.unwrap().len(), 4);
-    let check = &compose.services["gateway"].healthcheck.as_ref().unwrap().test;
-    let args = check.iter().skip(2).map(|arg| arg.replace("http://127.0.0.1:7300", &programs["gateway"].url()));
-    let checked = Launch::new(Program::C3).args(args).output().await.unwrap();
-    assert!(check.contains(&"--check".to_owned()) && checked.status.success(), "{check:?}: {checked:?}");
-    assert!(roundtrip::trip(&client, &crate::page(), 20).await.unwrap().identical);
+    let (gateway, url) = (&compose.services["gateway"], programs["gateway"].url());
+    let c3 = |key: &str, args: Vec<String>| {
+        let mut environment = gateway.environment_in(folder.path());
+        environment.insert("C3_API_KEY_FILE".to_owned(), folder.path().join("gateway").join(key).display().to_string());
+        environment.into_iter().fold(Launch::new(Program::C3).args(args), |c3, (name, value)| c3.env(name, value))
+    };
+    let check = &gateway.healthcheck.as_ref().unwrap().test;
+    assert!(check.contains(&"--check".to_owned()), "{check:?}");
+    let args: Vec<_> = check.iter().skip(2).map(|arg| arg.replace("https://127.0.0.1:7300", &url)).collect();
+    let key = gateway.environment["C3_API_KEY_FILE"].rsplit('/').next().unwrap();
+    let checked = c3(key, args.clone()).output().await.unwrap();
+    assert!(checked.status.success(), "{checked:?}");
+    // Without a key, nothing is told.
+    let refused = c3("missing.key", args).output().await.unwrap();
+    assert!(!refused.status.success());
+    let (text, file) = (crate::page(), folder.path().join("page.txt"));
+    fs::write(&file, &text).unwrap();
+    let args =
+        |words: &[&str]| words.iter().map(ToString::to_string).chain(["--gateway".to_owned(), url.clone()]).collect();
+    let id = DocumentId::of(text.as_bytes()).to_string();
+    let put = c3("caller.key", args(&["put", &file.display().to_string()])).output().await.unwrap();
+    assert!(put.status.success(), "{put:?}");
+    let got = c3("caller.key", args(&["get", &id])).output().await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&got.stdout), text);
+    // The key of the health check belongs to another tenant.
+    let foreign = c3(key, args(&["get", &id])).output().await.unwrap();
+    assert!(!foreign.status.success() && foreign.stdout.is_empty(), "{foreign:?}");
     assert!(fs::exists(folder.path().join("documents")).unwrap());
 }
 
@@ -33,6 +52,7 @@ fn only_the_gateway_port_is_published_and_only_on_loopback() {
     for (name, service) in [CPU, GPU].into_iter().flat_map(|file| Compose::read(file).unwrap().services) {
         assert_eq!(service.ports.is_empty(), name != "gateway", "{name}");
         assert!(service.ports.iter().all(|port| port.starts_with("127.0.0.1:")), "{name}");
+        assert_eq!(service.volumes.iter().any(|volume| volume.starts_with("ca:")), name == "setup", "{name}");
     }
 }
 
@@ -50,7 +70,7 @@ fn containers_have_no_root_no_capabilities_and_a_read_only_root_filesystem() {
 fn each_gpu_has_a_node_of_each_stage_that_the_gateway_knows() {
     let services = Compose::read(GPU).unwrap().services;
     let mut nodes = BTreeSet::new();
-    for (name, service) in services.iter().filter(|(name, _)| *name != "gateway") {
+    for (name, service) in services.iter().filter(|(name, _)| !matches!(name.as_str(), "gateway" | "setup")) {
         let [device] = &service.deploy["resources"]["reservations"]["devices"].as_sequence().unwrap()[..] else {
             panic!("{name} reserves several devices");
         };

@@ -1,12 +1,15 @@
 //! Runs the compose file without a container engine: starts its commands as local processes with their environment.
 //!
-//! Replaces service addresses by loopback addresses, and volumes by folders.
+//! Replaces service addresses by loopback addresses, and volumes by folders. A service that does not listen runs first,
+//! to its end.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use c3_tls::{ClientAuth, Credentials, TlsFiles};
 use serde::Deserialize;
 
 use crate::harness::fixtures;
@@ -28,16 +31,17 @@ pub struct Service {
     /// Name of the program, then its arguments.
     pub command: Vec<String>,
     /// Environment variables.
+    #[serde(default)]
     pub environment: BTreeMap<String, String>,
-    /// Volumes, as `NAME:FOLDER`.
+    /// Volumes, as `NAME:FOLDER` or `NAME:FOLDER:ro`.
     #[serde(default)]
     pub volumes: Vec<String>,
     /// Published ports, with host address and host port.
     #[serde(default)]
     pub ports: Vec<String>,
-    /// Names of the services that must start before this one.
+    /// Services that must start or end before this one, with the condition.
     #[serde(default)]
-    pub depends_on: Vec<String>,
+    pub depends_on: BTreeMap<String, serde_yaml_ng::Value>,
     /// Health check, if there is one.
     pub healthcheck: Option<Healthcheck>,
     /// Reserved hardware, as the file has it.
@@ -76,16 +80,21 @@ impl Compose {
     /// Starts all services one after another, those with fewer dependencies first. Logs and volumes go to `folder`.
     pub async fn start(&self, folder: &Path) -> Result<BTreeMap<String, Process>> {
         let mut addresses = Vec::new();
-        for (name, service) in &self.services {
-            let listen = service.environment.get(LISTEN).with_context(|| format!("{name} has no {LISTEN}"))?;
-            let port = listen.rsplit(':').next().unwrap_or_default();
+        let (servers, setups): (Vec<_>, Vec<_>) =
+            self.services.iter().partition(|(_, service)| service.environment.contains_key(LISTEN));
+        for (name, setup) in setups {
+            setup.run(folder).with_context(|| name.clone())?;
+        }
+        for (name, service) in &servers {
+            let port = service.environment[LISTEN].rsplit(':').next().unwrap_or_default();
             addresses.push((format!("//{name}:{port}"), free_address()?));
         }
-        let mut order: Vec<_> = self.services.iter().zip(&addresses).collect();
+        let mut order: Vec<_> = servers.into_iter().zip(&addresses).collect();
         order.sort_by_key(|((_, service), _)| service.depends_on.len());
         let mut started = BTreeMap::new();
         for ((name, service), (_, address)) in order {
-            let mut process = service.launch(&addresses, address, folder)?.spawn(folder, address.clone()).await?;
+            let launch = service.launch(&addresses, address, folder)?.over_tls(service.credentials(folder)?);
+            let mut process = launch.spawn(folder, address.clone()).await?;
             process.ready().await.with_context(|| name.clone())?;
             started.insert(name.clone(), process);
         }
@@ -94,23 +103,56 @@ impl Compose {
 }
 
 impl Service {
+    /// Returns the environment with the folders of volumes in `folder`.
+    pub fn environment_in(&self, folder: &Path) -> BTreeMap<String, String> {
+        self.environment.iter().map(|(name, value)| (name.clone(), self.local(value, folder))).collect()
+    }
+
+    /// Replaces the folders at which volumes are mounted by local folders.
+    fn local(&self, text: &str, folder: &Path) -> String {
+        let mounts = self.volumes.iter().filter_map(|volume| {
+            let mut parts = volume.split(':');
+            Some((parts.next()?, parts.next()?))
+        });
+        mounts.fold(text.to_owned(), |text, (volume, mounted)| {
+            text.replace(mounted, &folder.join(volume).display().to_string())
+        })
+    }
+
+    /// Runs the command to its end, with our programs in its path.
+    fn run(&self, folder: &Path) -> Result<()> {
+        for (volume, _) in self.volumes.iter().filter_map(|volume| volume.split_once(':')) {
+            fs::create_dir_all(folder.join(volume))?;
+        }
+        let programs = Program::C3.path()?.parent().context("a program without a folder")?.display().to_string();
+        let args = self.command.iter().map(|arg| self.local(arg, folder)).collect::<Vec<_>>();
+        let (program, args) = args.split_first().context("a service without a command")?;
+        let path = format!("{programs}:{}", std::env::var("PATH").unwrap_or_default());
+        let ran = Command::new(program).args(args).envs(self.environment_in(folder)).env("PATH", path).output()?;
+        ensure!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        Ok(())
+    }
+
+    /// Returns the credentials of the service, with which the harness connects to it.
+    fn credentials(&self, folder: &Path) -> Result<Credentials> {
+        let environment = self.environment_in(folder);
+        let file = |name: &str| environment.get(name).map(Into::into);
+        let (cert, key, ca) = (file("C3_TLS_CERT"), file("C3_TLS_KEY"), file("C3_TLS_CA"));
+        ensure!(cert.is_some() && ca.is_some(), "a service without TLS");
+        Ok(Credentials::load(TlsFiles { cert, key, ca, ..TlsFiles::default() }, ClientAuth::None)?)
+    }
+
     fn launch(&self, addresses: &[(String, String)], address: &str, folder: &Path) -> Result<Launch> {
         let (program, args) = self.command.split_first().context("a service without a command")?;
         let program = Program::named(program).with_context(|| format!("no program is called {program}"))?;
         let mut launch = Launch::new(program).args(args);
-        for (name, value) in &self.environment {
-            let mut value = value.clone();
+        for (name, mut value) in self.environment_in(folder) {
             if name == LISTEN {
                 ensure!(value.starts_with("0.0.0.0:"), "{LISTEN}={value} is not reached from other containers");
                 value = address.to_owned();
             }
             for (service, address) in addresses {
                 value = value.replace(service, &format!("//{address}"));
-            }
-            for (volume, mounted) in self.volumes.iter().filter_map(|volume| volume.split_once(':')) {
-                if value == mounted {
-                    value = folder.join(volume).display().to_string();
-                }
             }
             launch = launch.env(name, value);
         }
