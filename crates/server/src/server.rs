@@ -216,12 +216,13 @@ async fn serve_metrics(args: &ServerArgs, closing: CancellationToken) -> Result<
     let listener = program::bind(address).await?;
     tracing::info!(%address, "serving metrics");
     let routes = Routes::from(Router::new().route("/metrics", get(render_metrics))).prepare();
-    let serving = Connections::new(routes, args, closing).serve(listener);
+    let serving = Connections::new(routes, None, args, closing).serve(listener);
     Ok(Some(AbortOnDropHandle::new(tokio::spawn(serving))))
 }
 
 /// Wraps the role's routes in the call layer. Health, reflection and metrics stay outside this layer, so that they
-/// always answer. With access control, reflection needs credentials, and metrics need the scope `admin`. A path without a route is refused in the request's protocol.
+/// always answer. With access control, reflection needs credentials, and metrics need the scope `admin`. A path without
+/// a route is refused in the request's protocol.
 fn routes(server: Server, health: &Health) -> Result<Routes, Error> {
     let (probed, web_access) = (server.readiness.clone(), Arc::new(server.web_access));
     let calls = CallLayer {

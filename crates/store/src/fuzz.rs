@@ -1,11 +1,15 @@
 //! Fuzz targets: stored objects and values of Redis. Payloads are decoded without their envelope too, since a checksum
 //! would refuse nearly all inputs.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use c3_fuzz::MemoryBound;
-use c3_types::DocumentId;
+use c3_types::{DocumentId, TenantId};
 
 use crate::cache::value;
+use crate::encryption::ring::Ring;
+use crate::encryption::ring::tests::{plain, sealed as encrypted};
 use crate::gc::pending_deletes;
 use crate::manifest::{self, Manifest};
 use crate::object::envelope::{self, PAYLOAD_AT};
@@ -60,14 +64,16 @@ fn stored_manifest() {
 fn stored_pack() {
     let key = key::pack(Version::NONE);
     let records = (0..3).map(|number| Record::new(&Manifest { id: DocumentId::of(&[number]), ..manifest() }));
-    let seeds = vec![format::encode(&key, records.collect()).to_vec()];
+    let seeds = vec![format::encode(&plain(), &key, records.collect()).to_vec()];
     c3_fuzz::check!("stored_pack", MemoryBound { factor: 128, ..MemoryBound::default() }, seeds, |pack| {
         let (pack, size) = (Bytes::copy_from_slice(pack), pack.len() as u64);
         let intact = |entries: &[format::Entry]| entries.iter().all(|entry| entry.range.end <= size);
-        assert!(intact(&format::salvage(&pack)));
+        let ring = plain();
+        assert!(intact(&format::salvage(&ring, &pack)));
         if let Ok(bytes) = format::index_and_trailer(size, &pack) {
             let start = size - bytes;
-            if let Ok(entries) = format::index(&key::pack(Version::NONE), size, &pack.slice(start as usize..)) {
+            let index = pack.slice(start as usize..);
+            if let Ok(entries) = format::index(&ring, &key::pack(Version::NONE), size, &index) {
                 assert!(intact(&entries));
                 format::covers(&entries, start);
             }
@@ -122,18 +128,21 @@ fn stored_records() {
 
 #[test]
 fn redis_value() {
-    let key = value::key(&value::tests::keys(1, true));
+    let ring = plain();
+    let key = value::key(&ring, &TenantId::default(), &value::tests::keys(1, true));
     // The checksum would refuse nearly all mutations, so the target adds the right one.
-    let sealed =
-        |tokens: &[u32]| value::seal(&key, &value::tests::whole(tokens, true))[value::CHECKSUM_BYTES..].to_vec();
+    let sealed = |tokens: &[u32]| {
+        let value = value::seal(&ring, &key, &value::tests::whole(tokens, true));
+        value[value::CHECKSUM_BYTES..].to_vec()
+    };
     let seeds = vec![sealed(&[40]), sealed(&[40, 7])];
     c3_fuzz::check!("redis_value", MemoryBound { factor: 256, ..MemoryBound::default() }, seeds, |payload| {
-        let checksum = value::checksum(b"key", payload);
+        let (ring, checksum) = (plain(), value::checksum(b"key", payload));
         let sealed = Bytes::from([checksum.as_bytes(), payload].concat());
-        if let Some(shard) = value::unseal(b"key", &sealed) {
+        if let Some(shard) = value::unseal(&ring, b"key", sealed.clone()) {
             shard.weight();
         }
-        assert!(value::unseal(b"other key", &sealed).is_none());
+        assert!(value::unseal(&ring, b"other key", sealed).is_none());
     });
 }
 
@@ -144,5 +153,17 @@ fn object_key() {
         let path = object_store::path::Path::from(String::from_utf8_lossy(path).as_ref());
         let _ = key::parse_version(&path);
         let _ = (key::parse_document(&path), key::parse_name(&path));
+    });
+}
+
+#[test]
+fn encrypted_object() {
+    static RING: LazyLock<Ring> = LazyLock::new(encrypted);
+    let seeds = vec![RING.seal(envelope::seal(&manifest_key(), b"payload")).to_vec()];
+    c3_fuzz::check!("encrypted_object", MemoryBound::default(), seeds, |object| {
+        // A mutation of an encrypted object opens only if it no longer begins like one.
+        if let Ok(opened) = RING.open(Bytes::copy_from_slice(object)) {
+            assert!(opened == object || envelope::unseal(&manifest_key(), opened).unwrap() == "payload");
+        }
     });
 }

@@ -1,5 +1,6 @@
 //! Codecs, latent groups, corrections and windows.
 
+use bytes::Bytes;
 use c3_types::{
     ByteRange, Corrections, Fingerprint, Invalid, LatentCodec, LatentGroup, LatentGroupParts, Provenance, Window,
     WindowHash,

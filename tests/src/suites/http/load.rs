@@ -52,7 +52,8 @@ async fn peak(text: &str, bytes: usize) -> Result<(u64, u64)> {
     // Each part has a number, so that no shard occurs twice.
     let ascii: Vec<u8> = text.bytes().filter(u8::is_ascii).collect();
     let parts = ascii.chunks(PART_BYTES).cycle().zip(0..);
-    let numbered = parts.flat_map(|(part, number)| format!("[{number}] ").into_bytes().into_iter().chain(part.to_vec()));
+    let numbered =
+        parts.flat_map(|(part, number)| format!("[{number}] ").into_bytes().into_iter().chain(part.to_vec()));
     let long: Vec<u8> = numbered.take(bytes).collect();
     for chunk in long.chunks(CHUNK_BYTES) {
         connection.write_chunk(chunk).await?;
