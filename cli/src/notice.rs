@@ -5,7 +5,6 @@ use std::time::Duration;
 use c3_client::{Client, ClientOptions, Stage, UnreadyStages};
 use tokio::time::sleep;
 
-use crate::args::RemoteArgs;
 use crate::output::print_error;
 
 /// Interval between two polls of the nodes' states. A command that waits for a node prints the notice within two
