@@ -3,6 +3,7 @@
 //! Documents are tokenized without normalisation, and special tokens in documents are treated as text. The concatenated
 //! bytes of the tokens are therefore the bytes of the document. A token may contain only part of a UTF-8 character.
 
+use serde_json::Value;
 use tokenizers::Tokenizer as HfTokenizer;
 
 use crate::Error;
@@ -35,8 +36,11 @@ impl Tokenizer {
         let wrong = |what: &str| {
             Error::checkpoint(format!("tokenizer.json {what}: use the file that came with the checkpoint"))
         };
-        // `tokenizers` panics if a part of the file is no JSON.
-        serde_json::from_slice::<serde_json::Value>(json).map_err(|error| wrong(&format!("is no JSON ({error})")))?;
+        // `tokenizers` panics if a part of the file is no JSON, or if merges do not fit the vocabulary.
+        let content: Value = serde_json::from_slice(json).map_err(|error| wrong(&format!("is no JSON ({error})")))?;
+        if !has_fitting_merges(&content["model"]) {
+            return Err(wrong("has merges of tokens that its vocabulary lacks, or a subword prefix"));
+        }
         let prompt = HfTokenizer::from_bytes(json).map_err(|error| wrong(&format!("cannot be read ({error})")))?;
         let mut document = prompt.clone();
         document.set_encode_special_tokens(true);
@@ -128,6 +132,21 @@ fn token_bytes(token: &str) -> Option<Box<[u8]>> {
         code => (0..0x100).filter(|&byte| !printable(byte)).nth(code as usize - 0x100).map(|byte| byte as u8),
     };
     token.chars().map(byte).collect()
+}
+
+/// Returns whether the vocabulary of a BPE model has both parts of each merge and their concatenation, and tokens have no
+/// prefix. A merge is a pair of tokens, or both in one string with a space between them.
+fn has_fitting_merges(model: &Value) -> bool {
+    let prefix = &model["continuing_subword_prefix"];
+    let is_token = |token: &str| model["vocab"].get(token).is_some();
+    let fits = |merge: &Value| {
+        let parts = match merge {
+            Value::String(both) => both.split_once(' '),
+            pair => pair[0].as_str().zip(pair[1].as_str()),
+        };
+        parts.is_some_and(|(a, b)| is_token(a) && is_token(b) && is_token(&[a, b].concat()))
+    };
+    (prefix.is_null() || prefix == "") && model["merges"].as_array().is_none_or(|merges| merges.iter().all(fits))
 }
 
 #[cfg(test)]
