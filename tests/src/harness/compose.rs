@@ -73,6 +73,8 @@ impl Compose {
     pub fn read(file: &str) -> Result<Self> {
         let path = fixtures::root().join("deploy").join(file);
         let mut page: serde_yaml_ng::Value = serde_yaml_ng::from_str(&fs::read_to_string(path)?)?;
+        // A merged mapping may itself merge another one.
+        page.apply_merge()?;
         page.apply_merge()?;
         Ok(serde_yaml_ng::from_value(page)?)
     }

@@ -73,9 +73,14 @@ fn value(start: &[u8], at: usize) -> Result<(Value, usize), String> {
     }
 }
 
+/// Returns whether a byte is white space in JSON (RFC 8259), which has fewer such bytes than ASCII.
+fn is_white_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+}
+
 /// Skips white space and `expected`. Returns the position after it.
 fn expect(start: &[u8], at: usize, expected: u8) -> Result<usize, String> {
-    let found = start[at..].iter().position(|byte| !byte.is_ascii_whitespace()).map(|skipped| at + skipped);
+    let found = start[at..].iter().position(|&byte| !is_white_space(byte)).map(|skipped| at + skipped);
     match found {
         Some(found) if start[found] == expected => Ok(found + 1),
         Some(found) => Err(format!("must have `{}` at byte {found}", char::from(expected))),
@@ -122,7 +127,7 @@ pub(super) fn string(
             for byte in buffer.split() {
                 match byte {
                     b'}' if !has_brace => has_brace = true,
-                    byte if byte.is_ascii_whitespace() => {}
+                    byte if is_white_space(byte) => {}
                     b',' => Err(invalid("must be the last member of a long JSON body"))?,
                     _ => Err(invalid("must be followed by the end of the JSON body"))?,
                 }
