@@ -25,6 +25,7 @@ pub(super) async fn fuzz(corpus: Corpus) -> Result<Vec<Quantity>> {
         cargo.args(["--package", name]);
     }
     cargo.args(["fuzz::", "--", "--nocapture"]).current_dir(fixtures::root());
+    cargo.env("BOLERO_RANDOM_SEED", fastrand::u64(..).to_string());
     cargo.env("BOLERO_RANDOM_ITERATIONS", u32::MAX.to_string());
     cargo.env("BOLERO_RANDOM_TEST_TIME_MS", (seconds * 1000).to_string());
     let ran = tokio::task::spawn_blocking(move || cargo.output()).await??;
