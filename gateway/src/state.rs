@@ -1,5 +1,5 @@
-//! The state of a tenant, which its requests share. A *shard* is a part of a text that is compressed as a unit; a *window* is a part of a
-//! shard that is decoded as a unit.
+//! The state of a tenant, which its requests share. A *shard* is a part of a text that is compressed as a unit; a
+//! *window* is a part of a shard that is decoded as a unit.
 
 use std::sync::Arc;
 

@@ -40,7 +40,7 @@ pub(crate) struct CreateArgs {
     /// Tenant whose documents the key gives access to
     #[arg(long, default_value_t)]
     tenant: TenantId,
-    /// What the key may do: read, write, delete or admin; repeatable. No scope includes another one
+    /// Scope of the key: read, write, delete or admin; repeatable. No scope includes another one
     #[arg(long = "scope", value_name = "SCOPE", required = true, value_delimiter = ',')]
     scopes: Vec<Scope>,
     /// Time after which the key becomes invalid, such as 30d [default: never]

@@ -233,7 +233,8 @@ impl AccessControl for Control {
     }
 }
 
-/// Returns the URL that identifies the gateway to the issuer: the audience if it is a URL, else the host of the request.
+/// Returns the URL that identifies the gateway to the issuer: the audience if it is a URL, else the host of the
+/// request.
 fn resource(settings: &JwtSettings, headers: &HeaderMap) -> String {
     if Url::parse(&settings.audience).is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
         return settings.audience.clone();

@@ -1,5 +1,5 @@
-//! API keys: `c3_<id>_<secret>`. The id names the key in logs and lists. The secret has 256 random bits, so a plain hash
-//! of it is enough at rest: it cannot be guessed.
+//! API keys: `c3_<id>_<secret>`. The id names the key in logs and lists. The secret has 256 random bits, so a plain
+//! hash of it is enough at rest: it cannot be guessed.
 
 use std::fmt;
 

@@ -13,7 +13,7 @@ use crate::file::TenantRecord;
 
 /// Quotas, in the form of the IETF draft "RateLimit header fields for HTTP".
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-/// What is left of the quotas.
+/// Remaining amounts of the quotas.
 const LEFT: HeaderName = HeaderName::from_static("ratelimit");
 /// Retry delay when a call is refused because too many are in flight.
 const STREAM_RETRY: Duration = Duration::from_secs(1);

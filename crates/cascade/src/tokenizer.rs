@@ -134,8 +134,8 @@ fn token_bytes(token: &str) -> Option<Box<[u8]>> {
     token.chars().map(byte).collect()
 }
 
-/// Returns whether the vocabulary of a BPE model has both parts of each merge and their concatenation, and tokens have no
-/// prefix. A merge is a pair of tokens, or both in one string with a space between them.
+/// Returns whether the vocabulary of a BPE model has both parts of each merge and their concatenation, and tokens have
+/// no prefix. A merge is a pair of tokens, or both in one string with a space between them.
 fn has_fitting_merges(model: &Value) -> bool {
     let prefix = &model["continuing_subword_prefix"];
     let is_token = |token: &str| model["vocab"].get(token).is_some();

@@ -432,7 +432,8 @@ mod tests {
         timeout(LIMIT, serving).await.unwrap().unwrap();
     }
 
-    /// Opens and cancels calls on a new connection until the server closes it. Returns the number of calls, in hundreds.
+    /// Opens and cancels calls on a new connection until the server closes it. Returns the number of calls, in
+    /// hundreds.
     async fn rapid_reset(address: SocketAddr) -> usize {
         let frame = |kind: u8, flags: u8, id: u32, payload: &[u8]| {
             [&[0, 0, payload.len() as u8, kind, flags], &id.to_be_bytes()[..], payload].concat()

@@ -91,7 +91,7 @@ impl Default for ServerArgs {
             calls_max: 1024,
             // Longer than the pause after a lost packet, or that of a busy reader.
             response_stall: TimeSpan::from_secs(30),
-            // As long as a stalled response may take. Long enough for a person who types a text.
+            // Equal to the limit of a stalled response; it suffices for a person who types a text.
             request_stall: TimeSpan::from_secs(300),
             // Long enough that a client with occasional calls need not connect anew for each of them.
             connection_idle: TimeSpan::from_secs(300),
@@ -130,7 +130,7 @@ pub struct Server {
     pub credentials: Credentials,
     /// Names in the certificates of the peers that may call; `None` accepts all peers.
     pub peers: Option<Vec<String>>,
-    /// Whether every call proves the identity of its caller. If not, the server listens only on loopback addresses,
+    /// True if every call proves the identity of its caller. Otherwise the server listens only on loopback addresses,
     /// unless [`ServerArgs::insecure`] is set.
     pub authenticates: bool,
     /// Maximum duration of a call; `None` for no limit.

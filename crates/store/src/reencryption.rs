@@ -52,7 +52,7 @@ pub struct EncryptProgress {
     pub damaged: Vec<String>,
     /// Former data keys that were deleted, since no object needs them any more.
     pub retired: Vec<u32>,
-    /// Whether all objects were visited.
+    /// True if all objects were visited.
     pub is_done: bool,
 }
 

@@ -1,9 +1,9 @@
 //! Acceptance suites.
 //!
 //! A *suite* is a list of named measurements of the real programs about one topic, such as `store`. In the arguments of
-//! `accept`, a measurement is called a *row*: `accept store kills` runs the measurement `kills` of the suite `store`. Each
-//! measurement yields one or more [quantities](crate::harness::quantity::Quantity). A quantity is a measured value with
-//! a name and, usually, a bound that the value must meet.
+//! `accept`, a measurement is called a *row*: `accept store kills` runs the measurement `kills` of the suite `store`.
+//! Each measurement yields one or more [quantities](crate::harness::quantity::Quantity). A quantity is a measured value
+//! with a name and, usually, a bound that the value must meet.
 
 pub mod architecture;
 pub mod chaos;

@@ -13,7 +13,7 @@ pub(crate) struct DnsName {
     pub(crate) stage: Stage,
     /// `HOST:PORT`.
     pub(crate) name: String,
-    /// Whether the nodes speak TLS. Their certificates must then be valid for the name's host.
+    /// True if the nodes speak TLS. Their certificates must then be valid for the name's host.
     pub(crate) is_tls: bool,
 }
 

@@ -37,8 +37,8 @@ impl ShardCache {
         Self { memory: Memory::new(memory_bytes), redis, metrics }
     }
 
-    /// Returns a shard from memory, Redis or the store, and caches it. Concurrent reads of a shard share one fetch. Only
-    /// reads fill the cache: otherwise a large put would evict what readers use.
+    /// Returns a shard from memory, Redis or the store, and caches it. Concurrent reads of a shard share one fetch.
+    /// Only reads fill the cache: otherwise a large put would evict what readers use.
     pub async fn get(&self, keys: &ShardKeys, store: &Store) -> Result<Arc<Shard>, Error> {
         if store.is_shredded() {
             self.memory.clear();

@@ -51,7 +51,7 @@ pub(crate) const SEALED: &str = "sealed";
 pub(crate) struct Ring {
     /// `None` if the store is not encrypted.
     pub(crate) sealed: Option<Sealed>,
-    /// Whether the store may contain plain objects.
+    /// True if the store may contain plain objects.
     pub(crate) has_plain: bool,
 }
 

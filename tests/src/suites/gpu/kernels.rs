@@ -34,8 +34,8 @@ const DTYPES: [(Dtype, &str, f64); 3] =
 const DEVIATIONS: f64 = 6.0;
 /// Tools of compute-sanitizer that look for faults in all kernels, with the line that reports none.
 const TOOLS: [(&str, &str); 2] = [("memcheck", "ERROR SUMMARY: 0 errors"), ("synccheck", "ERROR SUMMARY: 0 errors")];
-/// Beginning of the names of cuBLAS' kernels for Hopper. racecheck finds races in them too, and crashes if it is told to
-/// exclude them.
+/// Beginning of the names of cuBLAS' kernels for Hopper. racecheck finds races in them too, and crashes if it is told
+/// to exclude them.
 const CUBLAS_KERNELS: &str = "nvjet";
 
 /// Extent of a comparison.

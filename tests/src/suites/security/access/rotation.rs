@@ -63,8 +63,8 @@ impl Load {
         load
     }
 
-    /// Lets later calls use other credentials. Waits until the calls with the old ones have ended, and some with the new
-    /// ones too.
+    /// Lets later calls use other credentials. Waits until the calls with the old ones have ended, and some with the
+    /// new ones too.
     async fn switch(&self, credentials: String) -> Result<()> {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = credentials;
         let after = self.calls.load(Ordering::Relaxed) + CALLS_BETWEEN;
