@@ -4,10 +4,10 @@
 //! and waits at shutdown for peers that acknowledge nothing.
 
 use std::convert::Infallible;
-use std::future::{pending, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, sleep};
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,6 +27,7 @@ use tonic::service::Routes;
 use tonic::transport::server::Connected;
 use tower::Service;
 
+use crate::activity::{Activity, InFlight};
 use crate::admission::Permit;
 use crate::cancellations::{self, CancellationBudget, Offenders};
 use crate::descriptors;
@@ -278,75 +279,6 @@ fn strict_http(args: &ServerArgs, stall_timeout: Duration) -> Builder<StreamExec
     http
 }
 
-/// Number of calls in flight on a connection, and the time of the last change of this number.
-struct Activity(Mutex<(usize, Instant)>, Notify);
-
-impl Default for Activity {
-    fn default() -> Self {
-        Self(Mutex::new((0, Instant::now())), Notify::new())
-    }
-}
-
-impl Activity {
-    fn begin(self: &Arc<Self>, budget: &Arc<CancellationBudget>) -> InFlight {
-        self.update(|calls| calls + 1);
-        self.1.notify_one();
-        InFlight { activity: Arc::clone(self), budget: Some(Arc::clone(budget)) }
-    }
-
-    /// Waits until `limit` has passed without any call. Waits for ever once a call has begun.
-    async fn without_first_call(&self, limit: Duration) {
-        if timeout(limit, self.1.notified()).await.is_ok() {
-            pending::<()>().await;
-        }
-    }
-
-    fn update(&self, change: impl FnOnce(usize) -> usize) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *state = (change(state.0), Instant::now());
-    }
-
-    /// Returns the time since the last call ended, or since the connection began if it had no call; zero during a call.
-    fn idle(&self) -> Duration {
-        let (calls, since) = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if calls == 0 { since.elapsed() } else { Duration::ZERO }
-    }
-
-    /// Waits until the connection has had no call in flight for `limit`.
-    async fn idle_for(&self, limit: Duration) {
-        loop {
-            let idle = self.idle();
-            if idle >= limit {
-                return;
-            }
-            sleep_until(Instant::now() + (limit - idle)).await;
-        }
-    }
-}
-
-/// Guard that counts a call as in flight, and as cancelled if it is dropped before its response has ended.
-struct InFlight {
-    activity: Arc<Activity>,
-    /// `None` once the response has ended.
-    budget: Option<Arc<CancellationBudget>>,
-}
-
-impl InFlight {
-    /// Records that the response has ended.
-    fn complete(&mut self) {
-        self.budget.take().inspect(|budget| budget.completed());
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.activity.update(|calls| calls - 1);
-        if let Some(budget) = &self.budget {
-            budget.cancelled();
-        }
-    }
-}
-
 /// Body of a response. It reports its events to the stall guard. Its call counts as in flight until the body is
 /// dropped.
 struct ResponseBody<B> {
@@ -390,10 +322,12 @@ impl<B> Drop for ResponseBody<B> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
     use std::net::SocketAddr;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::task::JoinHandle;
+    use tokio::time::timeout;
 
     use super::*;
 

@@ -17,6 +17,7 @@
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
 pub mod access;
+mod activity;
 mod admission;
 pub mod arguments;
 pub mod audit;

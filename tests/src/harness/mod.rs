@@ -20,3 +20,4 @@ pub mod random_checkpoint;
 pub mod raw_http1;
 pub mod raw_http2;
 pub mod wait;
+pub mod window_load;

@@ -323,6 +323,16 @@ impl Process {
         Ok(())
     }
 
+    /// Returns the user and system time of the process so far, in seconds.
+    pub fn cpu_seconds(&self) -> Result<f64> {
+        /// Clock ticks of `/proc` in a second.
+        const TICKS: f64 = 100.0;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id()))?;
+        let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let time = |field: usize| fields.get(field).and_then(|ticks| ticks.parse::<f64>().ok()).context("no time");
+        Ok((time(11)? + time(12)?) / TICKS)
+    }
+
     /// Returns the current resident memory in bytes.
     pub fn resident_bytes(&self) -> Result<u64> {
         self.memory("VmRSS:")

@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
 use tonic_reflection::pb::v1::{server_reflection_request, server_reflection_response};
 
-use crate::harness::cluster::{Cluster, ClusterSpec};
+use crate::harness::cluster::ClusterSpec;
 use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::process::{Launch, Program, free_address};
 use crate::harness::quantity::Quantity;
@@ -174,7 +174,7 @@ async fn few_descriptors() -> Result<Vec<Quantity>> {
         Ok(()) | Err(Code::ResourceExhausted) => {}
         Err(code) => wrong_codes.push(format!("{code:?}")),
     };
-    let before = cpu_seconds(&cluster)?;
+    let before = cluster.gateway.cpu_seconds()?;
     while begun.elapsed() < WATCHED {
         let text = format!("{:?}: {text}", begun.elapsed());
         call(open.put_at(text.as_bytes(), 20).await.map(drop));
@@ -187,7 +187,7 @@ async fn few_descriptors() -> Result<Vec<Quantity>> {
         (got.text == text.as_bytes()).then(|| begun.elapsed())
     });
     let served = new_client.await?.as_secs_f64();
-    let cpu = (cpu_seconds(&cluster)? - before) / begun.elapsed().as_secs_f64();
+    let cpu = (cluster.gateway.cpu_seconds()? - before) / begun.elapsed().as_secs_f64();
     let warnings = cluster.gateway.log().matches("cannot accept connections").count();
     drop(idle);
 
@@ -202,14 +202,6 @@ async fn few_descriptors() -> Result<Vec<Quantity>> {
         Quantity::equal("few-descriptors-warnings", warnings, 1),
         Quantity::equal("few-descriptors-soft-limit", soft_limit.to_owned(), hard_limit.to_owned()),
     ])
-}
-
-/// Returns the processor time that the gateway has used.
-fn cpu_seconds(cluster: &Cluster) -> Result<f64> {
-    const TICKS_PER_SECOND: f64 = 100.0;
-    let stat = fs::read_to_string(format!("/proc/{}/stat", cluster.gateway.id()))?;
-    let fields = stat.rsplit_once(')').context("no name")?.1.split_whitespace().skip(11).take(2);
-    Ok(fields.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_SECOND)
 }
 
 /// Stops a gateway while one peer acknowledges nothing and another has sent half a request; it must end within 5

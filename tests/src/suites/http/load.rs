@@ -1,18 +1,15 @@
 //! Memory, throughput and many connections over HTTP.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use c3_proto::pb::{self, get_latents_response};
 use futures::future::try_join_all;
 use tokio::time::sleep;
 
 use crate::harness::cluster::{Cluster, ClusterSpec};
-use crate::harness::gateway_api::GatewayApi;
-use crate::harness::process::Process;
 use crate::harness::quantity::{Quantity, median};
 use crate::harness::raw_http1::RawHttp1;
+use crate::harness::window_load::{measured, read_latents};
 use crate::suites::store::hot_latents::full_window;
 
 /// Size of the text with whose memory that of the long text is compared.
@@ -76,7 +73,8 @@ pub async fn cached_latents(text: &str) -> Result<Vec<Quantity>> {
     let (mut grpc_rates, mut http_rates, mut rates, mut cpu) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let grpc = measured(&cluster.gateway, async || {
-            let tasks = (0..IN_FLIGHT).map(|task| tokio::spawn(ask_grpc(pool[task].clone(), id.clone(), bytes)));
+            let tasks =
+                (0..IN_FLIGHT).map(|task| tokio::spawn(read_latents(pool[task].clone(), id.clone(), bytes, ROUND)));
             try_join_all(tasks).await?.into_iter().sum()
         });
         let grpc = grpc.await?;
@@ -100,35 +98,6 @@ pub async fn cached_latents(text: &str) -> Result<Vec<Quantity>> {
     ])
 }
 
-struct Measured {
-    per_second: f64,
-    /// CPU time of the gateway for one request.
-    cpu_seconds: f64,
-}
-
-async fn measured(gateway: &Process, work: impl AsyncFnOnce() -> Result<u64>) -> Result<Measured> {
-    let (begun, before) = (Instant::now(), cpu_seconds(gateway)?);
-    let requests = work().await? as f64;
-    let cpu_seconds = (cpu_seconds(gateway)? - before) / requests;
-    Ok(Measured { per_second: requests / begun.elapsed().as_secs_f64(), cpu_seconds })
-}
-
-async fn ask_grpc(api: GatewayApi, id: String, bytes: usize) -> Result<u64> {
-    let (mut client, begun, mut asked) = (api.stub(), Instant::now(), 0);
-    while begun.elapsed() < ROUND {
-        let mut parts = client.get_latents(pb::GetLatentsRequest { id: id.clone() }).await?.into_inner();
-        let mut read = 0;
-        while let Some(message) = parts.message().await? {
-            if let Some(get_latents_response::Part::Window(window)) = message.part {
-                read += window.group.map_or(0, |group| group.data.len());
-            }
-        }
-        ensure!(read == bytes, "{read} bytes came");
-        asked += 1;
-    }
-    Ok(asked)
-}
-
 async fn ask_http(address: String, id: String, bytes: usize) -> Result<u64> {
     let (mut connection, begun, mut asked) = (RawHttp1::connect(&address).await?, Instant::now(), 0);
     let path = format!("/v1/documents/{id}/latents");
@@ -138,16 +107,6 @@ async fn ask_http(address: String, id: String, bytes: usize) -> Result<u64> {
         asked += 1;
     }
     Ok(asked)
-}
-
-/// Returns the user and system time of a process.
-pub(crate) fn cpu_seconds(process: &Process) -> Result<f64> {
-    /// Clock ticks of `/proc` in a second.
-    const TICKS: f64 = 100.0;
-    let stat = fs::read_to_string(format!("/proc/{}/stat", process.id()))?;
-    let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let time = |field: usize| fields.get(field).and_then(|ticks| ticks.parse::<f64>().ok()).context("no time");
-    Ok((time(11)? + time(12)?) / TICKS)
 }
 
 /// Reads latents at 1 KB a second, beside readers at full speed; the others must not slow down, and the gateway's

@@ -1,9 +1,8 @@
 //! Cost of mTLS on cached latents.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use c3_proto::pb::{self, get_latents_response};
+use anyhow::Result;
 use futures::future::try_join_all;
 use tempfile::TempDir;
 use tokio::time::sleep;
@@ -13,7 +12,7 @@ use crate::harness::cluster::ClusterSpec;
 use crate::harness::gateway_api::GatewayApi;
 use crate::harness::process::{Launch, Process, Program};
 use crate::harness::quantity::{Quantity, median};
-use crate::suites::http::load::cpu_seconds;
+use crate::harness::window_load::{Measured, measured, read_latents};
 use crate::suites::store::hot_latents::full_window;
 
 /// Calls in flight.
@@ -64,38 +63,11 @@ pub(super) async fn cost(text: &str, full: bool) -> Result<Vec<Quantity>> {
     ])
 }
 
-#[derive(Clone, Copy)]
-struct Measured {
-    per_second: f64,
-    /// CPU time of the gateway for one call.
-    cpu_seconds: f64,
-}
-
 async fn measure(gateway: &Process, id: &str, bytes: usize) -> Result<Measured> {
     let pool = (0..CONNECTIONS).map(|_| GatewayApi::to(gateway)).collect::<Result<Vec<_>>>()?;
-    let (begun, before) = (Instant::now(), cpu_seconds(gateway)?);
-    let tasks = (0..IN_FLIGHT).map(|task| tokio::spawn(ask(pool[task % pool.len()].clone(), id.to_owned(), bytes)));
-    let mut calls = 0;
-    for asked in try_join_all(tasks).await? {
-        calls += asked?;
-    }
-    let calls = f64::from(calls);
-    let per_second = calls / begun.elapsed().as_secs_f64();
-    Ok(Measured { per_second, cpu_seconds: (cpu_seconds(gateway)? - before) / calls })
-}
-
-async fn ask(api: GatewayApi, id: String, bytes: usize) -> Result<u32> {
-    let (mut client, begun, mut asked) = (api.stub(), Instant::now(), 0);
-    while begun.elapsed() < ROUND {
-        let mut parts = client.get_latents(pb::GetLatentsRequest { id: id.clone() }).await?.into_inner();
-        let mut read = 0;
-        while let Some(message) = parts.message().await? {
-            if let Some(get_latents_response::Part::Window(window)) = message.part {
-                read += window.group.map_or(0, |group| group.data.len());
-            }
-        }
-        ensure!(read == bytes, "{read} bytes came instead of {bytes}");
-        asked += 1;
-    }
-    Ok(asked)
+    measured(gateway, async || {
+        let read = |task: usize| read_latents(pool[task % pool.len()].clone(), id.to_owned(), bytes, ROUND);
+        try_join_all((0..IN_FLIGHT).map(|task| tokio::spawn(read(task)))).await?.into_iter().sum()
+    })
+    .await
 }
