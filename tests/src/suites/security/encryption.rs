@@ -35,7 +35,7 @@ pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Quantity>> {
 }
 
 /// Writes a master key made of equal bytes. Returns the path of the file.
-fn master_key(folder: &Path, byte: u8) -> Result<PathBuf> {
+pub(super) fn master_key(folder: &Path, byte: u8) -> Result<PathBuf> {
     let path = folder.join(format!("master-{byte}.key"));
     fs::write(&path, format!("{byte:02x}").repeat(32))?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
@@ -43,7 +43,7 @@ fn master_key(folder: &Path, byte: u8) -> Result<PathBuf> {
 }
 
 /// Returns the arguments that give these master keys.
-fn with_keys(keys: &[&Path]) -> Vec<String> {
+pub(super) fn with_keys(keys: &[&Path]) -> Vec<String> {
     keys.iter().flat_map(|key| ["--master-key".to_owned(), format!("file:{}", key.display())]).collect()
 }
 
