@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use c3_cascade::{Compressor, Options, Source, StageInfo, TokenWindow};
-use c3_node::batch::{self, BatchBudget, Operation};
+use c3_node::batch::{self, BatchBudget};
 use c3_node::queue::Job;
-use c3_node::{CallError, Error, ModelInfo, saturating_u32};
+use c3_node::{CallError, Error, ModelInfo, Operation, saturating_u32};
 use c3_server::principal::Principal;
 use c3_types::{Cascade, Fingerprint, Invalid, RatioRange};
 use tokio::sync::oneshot;
@@ -36,8 +36,8 @@ impl Job for CompressJob {
         self.window.tokens.len()
     }
 
-    fn operation(&self) -> &'static str {
-        "compress"
+    fn operation(&self) -> Operation {
+        Operation::Compress
     }
 
     fn principal(&self) -> Principal {
@@ -55,8 +55,6 @@ pub(crate) fn run(node: &Node, options: &Options, ready: &dyn Fn()) -> Result<()
     let tokens_max = node.args().batch_tokens_max(&info.device);
     node.set_loaded(compressor.clone(), info);
     ready();
-    let counter = &node.counters().compressed;
-    let operation = Operation { name: "compress", counter, metrics: node.metrics() };
     while node.queue().wait() {
         let mut budget = BatchBudget::new(tokens_max, 0);
         let batch = node.queue().take(|job| if budget.take(job.tokens()) { Ok(job) } else { Err(job) });
@@ -64,10 +62,17 @@ pub(crate) fn run(node: &Node, options: &Options, ready: &dyn Fn()) -> Result<()
             let windows: Vec<&TokenWindow> = jobs.iter().map(|job| &job.window).collect();
             compressor.compress(&windows).map_err(call_error)
         };
-        batch::compute(batch, &operation, &compress, &|CompressJob { window, reply, .. }, latents| {
-            // `send` fails only if the call was cancelled. Then no one needs the result.
-            let _ = reply.send(latents.map(|latents| Compressed { window, latents }));
-        });
+        batch::compute(
+            batch,
+            node,
+            Operation::Compress,
+            tokens_max,
+            &compress,
+            &|CompressJob { window, reply, .. }, latents| {
+                // `send` fails only if the call was cancelled. Then no one needs the result.
+                let _ = reply.send(latents.map(|latents| Compressed { window, latents }));
+            },
+        );
         // A failed device refuses all further work. The node ends, and whatever supervises it starts it again.
         compressor.check_device().map_err(Error::model)?;
     }

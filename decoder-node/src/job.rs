@@ -1,7 +1,7 @@
 //! Jobs for the model, and their results.
 
 use c3_cascade::{DecodeWindow, Latents, Task, TokenVerdict, VerifyWindow, chat};
-use c3_node::{CallError, queue};
+use c3_node::{CallError, Operation, queue};
 use c3_server::principal::Principal;
 use tokio::sync::oneshot;
 
@@ -61,9 +61,9 @@ impl queue::Job for Job {
         }
     }
 
-    fn operation(&self) -> &'static str {
+    fn operation(&self) -> Operation {
         match self {
-            Self::Decode(_) => "decode",
+            Self::Decode(_) => Operation::Decode,
             Self::Verify(job) => job.operation(),
         }
     }
@@ -88,8 +88,8 @@ impl queue::Job for VerifyJob {
         self.window.tokens.len()
     }
 
-    fn operation(&self) -> &'static str {
-        "verify"
+    fn operation(&self) -> Operation {
+        Operation::Verify
     }
 
     fn principal(&self) -> Principal {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use c3_cascade::{DecodeWindow, Decoder, Latents, Source, StageInfo, Task, VerifyWindow};
-use c3_node::batch::{self, BatchBudget, Operation};
-use c3_node::{Error, ModelInfo, saturating_u32};
+use c3_node::batch::{self, BatchBudget};
+use c3_node::load::KvCacheUse;
+use c3_node::{Error, ModelInfo, Operation, saturating_u32};
 use c3_types::{Cascade, Fingerprint, Invalid, RatioRange};
 
 use crate::Config;
@@ -23,6 +24,7 @@ pub(crate) fn run(node: &Node, config: &Config, ready: &dyn Fn()) -> Result<(), 
     let (decoder, info) = load(node, config)?;
     let (tokens_max, limits) = (config.node.batch_tokens_max(&info.device), config.decode_limits(decoder.info()));
     let mut slicer = TimeSlicer::new(config.decode_share);
+    node.device_load().set_kv_cache(KvCacheUse { used: 0, max: limits.kv_bytes });
     node.set_loaded(decoder.clone(), info);
     ready();
     let (mut running, queue) = (RunningBatch::default(), node.queue());
@@ -34,7 +36,7 @@ pub(crate) fn run(node: &Node, config: &Config, ready: &dyn Fn()) -> Result<(), 
         let started = Instant::now();
         match slice {
             Slice::Verify => verify(node, &decoder, tokens_max),
-            Slice::Decode => step(&mut running, node, &decoder, limits.shared_rows),
+            Slice::Decode => step(&mut running, node, &decoder, limits),
         }
         slicer.record(slice, started.elapsed().as_secs_f64());
         // A failed device refuses all further work. The node ends, and whatever supervises it starts it again.
@@ -74,26 +76,35 @@ fn verify(node: &Node, decoder: &Decoder, tokens_max: usize) {
         Job::Verify(job) if budget.take(job.window.tokens.len()) => Ok(job),
         other => Err(other),
     });
-    let operation = Operation { name: "verify", counter: &node.counters().verified, metrics: node.metrics() };
     let verify = |jobs: &[&VerifyJob]| {
         let windows: Vec<VerifyWindow<'_>> = jobs.iter().map(|job| job.window.borrow()).collect();
         decoder.verify(&windows).map_err(call_error)
     };
     if !batch.is_empty() {
-        batch::compute(batch, &operation, &verify, &|VerifyJob { window, reply, .. }, verdicts| {
-            // `send` fails only if the call was cancelled. Then no one needs the result.
-            let _ = reply.send(verdicts.map(|verdicts| Verified { tokens: window.tokens, verdicts }));
-        });
+        batch::compute(
+            batch,
+            node,
+            Operation::Verify,
+            tokens_max,
+            &verify,
+            &|VerifyJob { window, reply, .. }, verdicts| {
+                // `send` fails only if the call was cancelled. Then no one needs the result.
+                let _ = reply.send(verdicts.map(|verdicts| Verified { tokens: window.tokens, verdicts }));
+            },
+        );
     }
 }
 
 /// Runs one decode step and answers the calls of the windows that it completes.
-fn step(running: &mut RunningBatch, node: &Node, decoder: &Decoder, shared_rows: usize) {
-    let started = Instant::now();
-    if let Some(step) = running.step(decoder, shared_rows) {
-        node.metrics().batch("decode", step.windows, step.tokens, started.elapsed());
+fn step(running: &mut RunningBatch, node: &Node, decoder: &Decoder, limits: DecodeLimits) {
+    let (computing, fill) = (node.device_load().computing(), running.step_rows() as f64 / limits.step_rows as f64);
+    if let Some(step) = running.step(decoder, limits.shared_rows) {
+        let duration = computing.finish(Operation::Decode, step.tokens, fill);
+        node.metrics().batch(Operation::Decode.as_str(), step.windows, step.tokens, duration);
     }
     running.finish(&node.counters().decoded);
+    let used = (running.kv_rows() * decoder.kv_row_bytes()) as u64;
+    node.device_load().set_kv_cache(KvCacheUse { used, max: limits.kv_bytes });
 }
 
 fn load(node: &Node, config: &Config) -> Result<(Arc<Decoder>, ModelInfo), Error> {

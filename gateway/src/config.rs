@@ -86,11 +86,10 @@ pub struct Config {
     /// node, at least 32]
     #[arg(long, env = "C3_NODE_CALLS_MAX", value_name = "CALLS")]
     pub node_calls_max: Option<usize>,
-    /// Maximum text tokens waiting for nodes. At this number, new reads are refused (RESOURCE_EXHAUSTED). New
-    /// writes are refused at half of it
-    #[arg(long, env = "C3_WAITING_TOKENS_MAX", value_name = "TOKENS",
-        default_value_t = Self::default().waiting_tokens_max)]
-    pub waiting_tokens_max: u64,
+    /// Expected wait for a node above which new reads are refused (RESOURCE_EXHAUSTED). New writes are refused above
+    /// half of it
+    #[arg(long, env = "C3_BACKLOG_MAX", value_name = "DURATION", default_value_t = Self::default().backlog_max)]
+    pub backlog_max: TimeSpan,
     /// Maximum wait for a suitable node to become ready. Clients do not retry a call that waited so long
     #[arg(long, env = "C3_NODE_WAIT", value_name = "DURATION", default_value_t = Self::default().node_wait)]
     pub node_wait: TimeSpan,
@@ -148,7 +147,7 @@ impl Default for Config {
             look_ahead: None,
             node_calls_max: None,
             // About a hundred concurrent puts of long texts, which take GPUs minutes.
-            waiting_tokens_max: 32 << 20,
+            backlog_max: TimeSpan::from_secs(300),
             // Longer than a node takes to restart.
             node_wait: TimeSpan::from_secs(10),
             // Longer than a node on a small CPU takes to process a full queue.
@@ -189,7 +188,6 @@ impl Config {
             ("--node-calls-max", self.node_calls_max.map_or(1, |calls| calls as u64), 1),
             ("--attempts-max", self.attempts_max as u64, 1),
             ("--store-requests-max", self.store_requests_max as u64, 1),
-            ("--waiting-tokens-max", self.waiting_tokens_max, 2),
         ];
         if let Some((flag, _, minimum)) = minimums.into_iter().find(|(_, value, minimum)| value < minimum) {
             return Err(StartError::Setting { flag, problem: format!("must be at least {minimum}") });
@@ -244,7 +242,7 @@ impl Config {
             node_wait: self.node_wait.0,
             call_timeout: self.node_timeout.0,
             attempts_max: self.attempts_max,
-            waiting_tokens_max: self.waiting_tokens_max,
+            backlog_max: self.backlog_max.0,
         }
     }
 }

@@ -60,6 +60,9 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     let credentials =
         config.server.tls.load(ClientAuth::Optional).map_err(|error| StartError::Tls(error.to_string()))?;
     let stores = Stores::open(config.backend()).await?;
+    if let Some(folder) = stores.folder() {
+        c3_store::observe_file_system(&c3_server::metrics::meter(), ROLE, folder);
+    }
     let (control, access) = config.access.start()?.unzip();
     // Discovery and health checks of nodes continue during the drain, because calls in flight still need nodes.
     let stop_watching = CancellationToken::new();

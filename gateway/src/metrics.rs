@@ -20,6 +20,8 @@ pub(crate) struct Metrics {
     shards: Counter<u64>,
     bytes: Counter<u64>,
     tokens: Counter<u64>,
+    corrections: Counter<u64>,
+    verified_tokens: Counter<u64>,
     first_byte: Histogram<f64>,
 }
 
@@ -41,6 +43,8 @@ impl Metrics {
             shards: counter("c3_shards", "Shards written, by outcome (reused, compressed)"),
             bytes: counter("c3_text_bytes", "Bytes of text, by direction (in, out)"),
             tokens: counter("c3_text_tokens", "Text tokens, by direction (in, out)"),
+            corrections: counter("c3_corrections", "Corrections that verified windows needed"),
+            verified_tokens: counter("c3_verified_tokens", "Text tokens of verified windows, by cascade"),
             first_byte: metrics::durations(
                 "c3_first_byte_duration_seconds",
                 "Time from the start of a read to its first bytes of text",
@@ -58,6 +62,13 @@ impl Metrics {
     pub(crate) fn shard(&self, reused: bool) {
         let outcome = if reused { "reused" } else { "compressed" };
         self.shards.add(1, &self.labels([KeyValue::new("outcome", outcome)]));
+    }
+
+    /// Counts the text tokens of windows that were verified, and the corrections that they needed.
+    pub(crate) fn verified(&self, cascade: &str, tokens: u64, corrections: u64) {
+        let labels = self.labels([KeyValue::new("cascade", cascade.to_owned())]);
+        self.verified_tokens.add(tokens, &labels);
+        self.corrections.add(corrections, &labels);
     }
 
     /// Records how long a read took to its first bytes of text.

@@ -38,6 +38,8 @@ struct DescriptionRecord {
     ratios: Vec<u32>,
     queued_tokens: u64,
     running_tokens: u64,
+    backlog_seconds: f64,
+    busy_share: f64,
 }
 
 /// Arguments of `nodes`.
@@ -112,6 +114,8 @@ impl DescriptionRecord {
             ratios: shape.ratios,
             queued_tokens: load.queued_tokens,
             running_tokens: load.running_tokens,
+            backlog_seconds: load.backlog_seconds,
+            busy_share: load.busy_share,
         }
     }
 }

@@ -1,38 +1,28 @@
 //! Batches of jobs that the model computes together.
 
-use std::time::Instant;
-
-use c3_server::metrics::Metrics;
-
 use crate::queue::{Dequeued, Job};
-use crate::{CallError, Counter};
-
-/// Operation of a batch, with the instruments that count it.
-#[derive(Clone, Copy, Debug)]
-pub struct Operation<'a> {
-    /// Name of the operation in metrics.
-    pub name: &'static str,
-    /// Counter of work that succeeded.
-    pub counter: &'a Counter,
-    /// The node's metrics.
-    pub metrics: &'a Metrics,
-}
+use crate::{CallError, Node, Operation};
 
 /// Computes a batch with `model`, which returns one result per job. Passes each job and its result to `answer`.
+/// `tokens_max` is the maximum size of a batch in text tokens.
 ///
 /// If `model` fails for several jobs, computes each job alone, so that one bad job does not fail the others.
-pub fn compute<J: Job, T>(
+pub fn compute<J: Job, N: Job, M, T>(
     batch: Vec<Dequeued<J>>,
-    operation: &Operation<'_>,
+    node: &Node<N, M>,
+    operation: Operation,
+    tokens_max: usize,
     model: &impl Fn(&[&J]) -> Result<Vec<T>, CallError>,
     answer: &impl Fn(J, Result<T, CallError>),
 ) {
     let jobs: Vec<&J> = batch.iter().map(|dequeued| &dequeued.job).collect();
-    let (started, tokens) = (Instant::now(), jobs.iter().map(|job| job.tokens()).sum());
+    let tokens = jobs.iter().map(|job| job.tokens()).sum::<usize>();
+    let computing = node.device_load().computing();
     match model(&jobs) {
         Ok(results) => {
-            operation.counter.add(batch.len(), tokens);
-            operation.metrics.batch(operation.name, batch.len(), tokens, started.elapsed());
+            let duration = computing.finish(operation, tokens, tokens as f64 / tokens_max as f64);
+            node.counters().of(operation).add(batch.len(), tokens);
+            node.metrics().batch(operation.as_str(), batch.len(), tokens, duration);
             for (Dequeued { job, running }, result) in batch.into_iter().zip(results) {
                 // Dropped before the answer, so that an answered job no longer counts as load.
                 drop(running);
@@ -40,7 +30,10 @@ pub fn compute<J: Job, T>(
             }
         }
         Err(_) if batch.len() > 1 => {
-            batch.into_iter().for_each(|dequeued| compute(vec![dequeued], operation, model, answer));
+            drop(computing);
+            for dequeued in batch {
+                compute(vec![dequeued], node, operation, tokens_max, model, answer);
+            }
         }
         Err(error) => batch.into_iter().for_each(|Dequeued { job, running }| {
             drop(running);

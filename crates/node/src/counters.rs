@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use c3_proto::pb;
 
+use crate::Operation;
+
 /// Windows and text tokens that a node has computed since it started.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -35,6 +37,15 @@ impl Counter {
 }
 
 impl Counters {
+    /// Returns the counter of an operation.
+    pub fn of(&self, operation: Operation) -> &Counter {
+        match operation {
+            Operation::Compress => &self.compressed,
+            Operation::Verify => &self.verified,
+            Operation::Decode => &self.decoded,
+        }
+    }
+
     /// Converts the counters to the protocol's message.
     pub fn to_wire(&self) -> pb::NodeCounters {
         let (windows_compressed, tokens_compressed) = self.compressed.read();

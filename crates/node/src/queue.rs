@@ -9,11 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use c3_proto::pb;
 use c3_server::metrics::Metrics;
 use c3_server::principal::Principal;
 
-use crate::CallError;
+use crate::{CallError, Operation};
 
 /// Minimum and maximum of the delay after which a refused caller should retry.
 const RETRY_AFTER: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(10)];
@@ -23,8 +22,8 @@ pub trait Job: Send + 'static {
     /// Returns the number of text tokens, which is the job's size in the queue.
     fn tokens(&self) -> usize;
 
-    /// Returns the operation in metrics: `compress`, `verify` or `decode`.
-    fn operation(&self) -> &'static str;
+    /// Returns the operation that the job needs.
+    fn operation(&self) -> Operation;
 
     /// Returns the principal that the job is done for.
     fn principal(&self) -> Principal;
@@ -48,9 +47,23 @@ struct Shared<J> {
     waiting: Mutex<Waiting<J>>,
     /// Notified when jobs are pushed and when the queue closes.
     wakeup: Condvar,
-    running_tokens: Arc<AtomicU64>,
+    running_tokens: Arc<OperationTokens>,
     tokens_max: usize,
     metrics: Metrics,
+}
+
+/// Text tokens of each operation.
+type OperationTokens = [AtomicU64; Operation::ALL.len()];
+
+/// Jobs that wait and run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueLoad {
+    /// Text tokens of each operation that wait for the model.
+    pub queued_tokens: [u64; Operation::ALL.len()],
+    /// Text tokens of each operation that the model computes.
+    pub running_tokens: [u64; Operation::ALL.len()],
+    /// Age of the oldest job that waits; zero if none waits.
+    pub oldest: Duration,
 }
 
 #[derive(Debug)]
@@ -81,13 +94,14 @@ pub struct Dequeued<J> {
 /// Guard that counts a job's text tokens as running until the guard is dropped.
 #[derive(Debug)]
 pub struct RunningGuard {
+    operation: Operation,
     tokens: u64,
-    running_tokens: Arc<AtomicU64>,
+    running_tokens: Arc<OperationTokens>,
 }
 
 impl Drop for RunningGuard {
     fn drop(&mut self) {
-        self.running_tokens.fetch_sub(self.tokens, Ordering::Relaxed);
+        self.running_tokens[self.operation as usize].fetch_sub(self.tokens, Ordering::Relaxed);
     }
 }
 
@@ -158,8 +172,8 @@ impl<J: Job> Queue<J> {
             match pick(job) {
                 Ok(job) => {
                     waiting.tokens -= tokens;
-                    self.0.metrics.queue_wait(operation, since.elapsed());
-                    taken.push(Dequeued { job, running: self.running(tokens as u64) });
+                    self.0.metrics.queue_wait(operation.as_str(), since.elapsed());
+                    taken.push(Dequeued { job, running: self.running(operation, tokens as u64) });
                 }
                 Err(job) => jobs[index] = Some(Queued { job, since }),
             }
@@ -193,17 +207,23 @@ impl<J: Job> Queue<J> {
         waiting.last_take.or_else(oldest).map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// Returns the numbers of queued and running text tokens.
-    pub fn load(&self) -> pb::NodeLoad {
-        pb::NodeLoad {
-            queued_tokens: self.lock().tokens as u64,
-            running_tokens: self.0.running_tokens.load(Ordering::Relaxed),
+    /// Returns the jobs that wait and run.
+    pub fn load(&self) -> QueueLoad {
+        let mut load = QueueLoad::default();
+        for (running, tokens) in load.running_tokens.iter_mut().zip(self.0.running_tokens.iter()) {
+            *running = tokens.load(Ordering::Relaxed);
         }
+        let waiting = self.lock();
+        for Queued { job, .. } in &waiting.jobs {
+            load.queued_tokens[job.operation() as usize] += job.tokens() as u64;
+        }
+        load.oldest = waiting.jobs.front().map_or(Duration::ZERO, |oldest| oldest.since.elapsed());
+        load
     }
 
-    fn running(&self, tokens: u64) -> RunningGuard {
-        self.0.running_tokens.fetch_add(tokens, Ordering::Relaxed);
-        RunningGuard { tokens, running_tokens: self.0.running_tokens.clone() }
+    fn running(&self, operation: Operation, tokens: u64) -> RunningGuard {
+        self.0.running_tokens[operation as usize].fetch_add(tokens, Ordering::Relaxed);
+        RunningGuard { operation, tokens, running_tokens: self.0.running_tokens.clone() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting<J>> {
@@ -266,8 +286,8 @@ mod tests {
             self.tokens
         }
 
-        fn operation(&self) -> &'static str {
-            "compress"
+        fn operation(&self) -> Operation {
+            Operation::Compress
         }
 
         fn principal(&self) -> Principal {
@@ -308,7 +328,7 @@ mod tests {
         let CallError::QueueFull { queued_tokens: 6, tokens_max: 10, retry_after_ms: 100..=10_000 } = refused else {
             panic!("{refused:?}")
         };
-        assert_eq!(queue.load().queued_tokens, 6);
+        assert_eq!(queue.load().queued_tokens, [6, 0, 0]);
     }
 
     #[test]
@@ -328,7 +348,7 @@ mod tests {
         queue.push(vec![cancelled]).unwrap();
         drop(answer);
         queue.push(vec![next]).unwrap();
-        assert_eq!(queue.load().queued_tokens, 10);
+        assert_eq!(queue.load().queued_tokens, [10, 0, 0]);
         assert_eq!(take_all(&queue), [10]);
     }
 
@@ -347,9 +367,9 @@ mod tests {
         let (job, _answer) = job(7);
         queue.push(vec![job]).unwrap();
         let taken = queue.take(Ok);
-        assert_eq!(queue.load(), pb::NodeLoad { queued_tokens: 0, running_tokens: 7 });
+        assert_eq!(queue.load(), QueueLoad { running_tokens: [7, 0, 0], ..QueueLoad::default() });
         drop(taken);
-        assert_eq!(queue.load(), pb::NodeLoad::default());
+        assert_eq!(queue.load(), QueueLoad::default());
     }
 
     #[test]

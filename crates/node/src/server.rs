@@ -138,7 +138,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::NodeArgs;
+    use crate::{NodeArgs, Operation};
 
     struct TestJob(oneshot::Sender<()>);
 
@@ -147,8 +147,8 @@ mod tests {
             1
         }
 
-        fn operation(&self) -> &'static str {
-            "decode"
+        fn operation(&self) -> Operation {
+            Operation::Decode
         }
 
         fn principal(&self) -> Principal {

@@ -8,6 +8,7 @@ use tonic::Code;
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
+use crate::backlog::Demand;
 use crate::balance;
 use crate::breaker::CallOutcome;
 use crate::error::Error;
@@ -49,7 +50,8 @@ impl Router {
     {
         self.budget.deposit();
         let (begun, mut attempts) = (Instant::now(), Attempts::default());
-        let mut waiting = Some((begun, self.shedder.hold(tokens)));
+        let demand = Demand { stage: selector.stage, fingerprint: selector.fingerprint, method };
+        let mut waiting = Some((begun, self.waiting.hold(demand, tokens)));
         let mut retry_after = None;
         loop {
             let guard = match self.select(&selector, tokens, &attempts).await {
@@ -60,7 +62,7 @@ impl Router {
                     return Err(Error::NodesFull { stage: selector.stage, retry_after_ms });
                 }
                 _ => {
-                    waiting.get_or_insert_with(|| (Instant::now(), self.shedder.hold(tokens)));
+                    waiting.get_or_insert_with(|| (Instant::now(), self.waiting.hold(demand, tokens)));
                     attempts.wait_for_full_node().await;
                     continue;
                 }

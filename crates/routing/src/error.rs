@@ -55,11 +55,15 @@ pub enum Error {
         /// Milliseconds after which a retry makes sense.
         retry_after_ms: u64,
     },
-    /// Too many text tokens wait for nodes, so the gateway refuses new requests.
-    #[error("{tokens} text tokens wait for nodes already: try again in {retry_after_ms} ms, or add nodes")]
+    /// A new request would wait too long for a node, so the gateway refuses it.
+    #[error(
+        "new work would wait {wait_seconds} s for a {stage}: try again in {retry_after_ms} ms, or add {stage} nodes"
+    )]
     Shed {
-        /// Text tokens that wait for a node.
-        tokens: u64,
+        /// The stage that is overloaded.
+        stage: Stage,
+        /// Expected wait.
+        wait_seconds: u64,
         /// Milliseconds after which a retry makes sense.
         retry_after_ms: u64,
     },

@@ -3,15 +3,15 @@
 //!
 //! [`Router`] is the entry point. `discovery` keeps the list of nodes and `health` checks each node. `stage_client`
 //! makes calls through `dispatch`: `balance` picks a node, `breaker` and `outlier` exclude bad nodes, and `retry`
-//! limits the attempts. `load_shed` refuses new requests while too many text tokens wait for nodes.
+//! limits the attempts. `backlog` estimates how long new work would wait, and refuses requests that would wait too long.
 
+mod backlog;
 mod balance;
 mod breaker;
 mod discovery;
 mod dispatch;
 mod error;
 mod health;
-mod load_shed;
 mod metrics;
 mod node;
 mod outlier;
@@ -19,9 +19,9 @@ mod retry;
 mod router;
 mod stage_client;
 
+pub use backlog::RequestClass;
 pub use discovery::Announcement;
 pub use error::{Error, StartError};
-pub use load_shed::RequestClass;
 pub use node::{Node, NodeSelector};
 pub use router::{Router, RoutingConfig};
 pub use stage_client::{

@@ -1,6 +1,5 @@
 //! Metrics of the nodes and of the calls that a gateway makes on them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::{AsyncInstrument, Counter, Histogram};
 use tonic::Code;
 
+use crate::backlog::{StageLoad, WaitingTokens};
 use crate::breaker::BreakerState;
 use crate::discovery::Registry;
 use crate::node::Node;
@@ -38,14 +38,15 @@ pub(crate) struct EndedCall<'a> {
 
 impl Metrics {
     /// Registers the instruments. Each sample is labelled with `role`.
-    pub(crate) fn new(role: &'static str, registry: &Arc<Registry>, waiting_tokens: &Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(role: &'static str, registry: &Arc<Registry>, waiting: &WaitingTokens) -> Self {
         observe_nodes(role, registry);
-        let (meter, waiting_tokens) = (metrics::meter(), Arc::clone(waiting_tokens));
+        observe_stages(role, registry, waiting);
+        let (meter, waiting) = (metrics::meter(), waiting.clone());
         meter
             .u64_observable_gauge("c3_waiting_tokens")
             .with_description("Text tokens of stage calls that wait for a node")
             .with_callback(move |gauge| {
-                gauge.observe(waiting_tokens.load(Ordering::Relaxed), &[KeyValue::new("role", role)]);
+                gauge.observe(waiting.total(), &[KeyValue::new("role", role)]);
             })
             .build();
         let help = "Attempts of stage calls after a failed one, by stage and error kind of the failed attempt";
@@ -127,6 +128,39 @@ fn observe_nodes(role: &'static str, registry: &Arc<Registry>) {
         .build();
 }
 
+/// Registers the gauges of each stage of each cascade. Their values are computed at each scrape.
+fn observe_stages(role: &'static str, registry: &Arc<Registry>, waiting: &WaitingTokens) {
+    let gauge = |name, help, read: fn(&StageLoad) -> Vec<(f64, Option<KeyValue>)>| {
+        let (registry, waiting) = (Arc::downgrade(registry), waiting.clone());
+        let gauge = metrics::meter().f64_observable_gauge(name).with_description(help);
+        gauge
+            .with_callback(move |instrument| {
+                let nodes = registry.upgrade().map(|registry| registry.nodes()).unwrap_or_default();
+                for load in StageLoad::of_all(&nodes, &waiting) {
+                    let labels = [
+                        KeyValue::new("role", role),
+                        KeyValue::new("stage", load.stage.to_string()),
+                        KeyValue::new("cascade", load.cascade.clone()),
+                    ];
+                    for (value, label) in read(&load) {
+                        instrument.observe(value, &Vec::from_iter(labels.iter().cloned().chain(label)));
+                    }
+                }
+            })
+            .build();
+    };
+    let help = "Seconds that one node would need for the work that waits, by place (nodes, gateway)";
+    gauge("c3_stage_backlog_seconds", help, |load| {
+        let at = |queue| Some(KeyValue::new("queue", queue));
+        vec![(load.node_seconds, at("nodes")), (load.gateway_seconds, at("gateway"))]
+    });
+    let help = "Sum of the shares of time in which the ready nodes compute";
+    gauge("c3_stage_busy_nodes", help, |load| vec![(load.busy_nodes, None)]);
+    gauge("c3_stage_ready_nodes", "Ready nodes", |load| vec![(load.ready_nodes as f64, None)]);
+    let help = "Age of the oldest job that waits at a node";
+    gauge("c3_stage_oldest_job_age_seconds", help, |load| vec![(load.oldest_job_seconds, None)]);
+}
+
 fn observer(
     role: &'static str,
     registry: Weak<Registry>,
@@ -154,7 +188,7 @@ mod tests {
     #[tokio::test]
     async fn the_series_of_a_node_show_its_state_and_end_when_it_leaves() {
         let registry = Arc::new(Registry::new(&[], &["127.0.0.1:1".to_owned()], Credentials::default()).unwrap());
-        let metrics = Metrics::new("routing-test", &registry, &Arc::default());
+        let metrics = Metrics::new("routing-test", &registry, &WaitingTokens::default());
         let node = registry.nodes().remove(0);
         let (duration, error) = (Duration::from_millis(3), Some(ErrorKind::Unavailable));
         metrics.node_call(EndedCall { node: &node, method: "Decode", duration, code: None, error });

@@ -10,9 +10,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::backlog::{self, RequestClass, StageLoad, WaitingTokens};
 use crate::discovery::{self, Announcement, Registry};
 use crate::error::{Error, StartError};
-use crate::load_shed::{LoadShedder, RequestClass};
 use crate::metrics::Metrics;
 use crate::node::{Health, Node, NodeSelector};
 use crate::retry::{Attempts, RetryBudget};
@@ -40,9 +40,8 @@ pub struct RoutingConfig {
     pub call_timeout: Duration,
     /// Maximum failed attempts of a call. Refusals by full nodes do not count.
     pub attempts_max: usize,
-    /// Number of text tokens waiting for nodes at which new reads are refused. New writes are refused at half this
-    /// number.
-    pub waiting_tokens_max: u64,
+    /// Expected wait for a node above which new reads are refused. New writes are refused above half of it.
+    pub backlog_max: Duration,
 }
 
 /// Routes stage calls to nodes.
@@ -50,7 +49,7 @@ pub struct Router {
     pub(crate) registry: Arc<Registry>,
     pub(crate) config: RoutingConfig,
     pub(crate) budget: RetryBudget,
-    pub(crate) shedder: LoadShedder,
+    pub(crate) waiting: WaitingTokens,
     pub(crate) metrics: Metrics,
 }
 
@@ -59,9 +58,9 @@ impl Router {
     pub fn start(config: RoutingConfig, role: &'static str, shutdown: &CancellationToken) -> Result<Self, StartError> {
         let registry = Arc::new(Registry::new(&config.compressors, &config.decoders, config.credentials.clone())?);
         discovery::start(&registry, shutdown)?;
-        let shedder = LoadShedder::new(config.waiting_tokens_max);
-        let metrics = Metrics::new(role, &registry, shedder.tokens());
-        Ok(Self { registry, budget: RetryBudget::full(), shedder, metrics, config })
+        let waiting = WaitingTokens::default();
+        let metrics = Metrics::new(role, &registry, &waiting);
+        Ok(Self { registry, budget: RetryBudget::full(), waiting, metrics, config })
     }
 
     /// Returns all nodes.
@@ -92,7 +91,7 @@ impl Router {
 
     /// Returns [`Error::Shed`] if a new request of this class must be refused.
     pub fn admit(&self, class: RequestClass) -> Result<(), Error> {
-        self.shedder.admit(class)
+        backlog::admit(class, &StageLoad::of_all(&self.nodes(), &self.waiting), self.config.backlog_max)
     }
 
     /// Adds a node that announced itself, or renews its lease. Returns the duration of the lease. `peer` is the
@@ -248,14 +247,14 @@ mod tests {
             node_wait: Duration::from_millis(10),
             call_timeout: Duration::from_secs(1),
             attempts_max: 1,
-            waiting_tokens_max: 1,
+            backlog_max: Duration::from_secs(1),
         };
         // Discovery is not started, so nothing changes.
         let registry =
             Arc::new(Registry::new(&config.compressors, &config.decoders, config.credentials.clone()).unwrap());
-        let shedder = LoadShedder::new(config.waiting_tokens_max);
-        let metrics = Metrics::new("router-test", &registry, shedder.tokens());
-        Router { registry, budget: RetryBudget::full(), shedder, metrics, config }
+        let waiting = WaitingTokens::default();
+        let metrics = Metrics::new("router-test", &registry, &waiting);
+        Router { registry, budget: RetryBudget::full(), waiting, metrics, config }
     }
 
     #[tokio::test(start_paused = true)]

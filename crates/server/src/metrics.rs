@@ -131,6 +131,11 @@ impl Metrics {
         }
     }
 
+    /// Returns the label of the role.
+    pub fn role(&self) -> KeyValue {
+        self.role.clone()
+    }
+
     /// Records a batch of an operation (compress, verify, decode). A decode step is a batch too. It writes one token in
     /// each block, which is the run of text tokens that one latent stands for.
     pub fn batch(&self, operation: &'static str, windows: usize, tokens: usize, duration: Duration) {

@@ -49,7 +49,7 @@ pub use self::availability::Unavailable;
 pub use self::encryption::master::MasterKeySource;
 pub use self::error::{Error, OpenError};
 use self::gc::pending_deletes::PendingDeletes;
-pub use self::metrics::Metrics;
+pub use self::metrics::{Metrics, observe_file_system};
 use self::object::Objects;
 pub use self::object::Size;
 pub use self::object::backend::{BackendSettings, CloudSettings};

@@ -1,10 +1,12 @@
 //! Metrics of the cache tiers, of the store's size and of garbage collection.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use c3_types::SweepSummary;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter};
+use rustix::fs::{StatVfs, statvfs};
 
 use crate::object::Size;
 
@@ -23,6 +25,28 @@ pub struct Metrics {
     gc_seconds: Counter<f64>,
     gc_objects: Counter<u64>,
     gc_removed_bytes: Counter<u64>,
+}
+
+/// Registers the gauges of the file system that holds a store in a local folder. It is measured at each scrape.
+pub fn observe_file_system(meter: &Meter, role: &'static str, folder: &Path) {
+    let gauge = |name, description, bytes: fn(&StatVfs) -> u64| {
+        let folder = folder.to_owned();
+        let gauge = meter.u64_observable_gauge(name).with_description(description);
+        gauge
+            .with_callback(move |instrument| {
+                // Without a measurement, the series has a gap.
+                if let Ok(measured) = statvfs(&folder) {
+                    instrument.observe(bytes(&measured), &[KeyValue::new("role", role)]);
+                }
+            })
+            .build();
+    };
+    gauge("c3_store_free_bytes", "Free bytes of the file system that holds the store", |file_system| {
+        file_system.f_bavail * file_system.f_frsize
+    });
+    gauge("c3_store_capacity_bytes", "Size of the file system that holds the store", |file_system| {
+        file_system.f_blocks * file_system.f_frsize
+    });
 }
 
 /// A tier in which shards are looked up.

@@ -4,8 +4,10 @@
 //! The tenant `default` owns the root, with all objects that were stored before there were tenants. Every other tenant
 //! owns `tenants/NAME/`.
 
+use std::path::Path;
+
 use c3_types::TenantId;
-use object_store::path::Path;
+use object_store::path::Path as ObjectPath;
 
 use crate::object::Objects;
 use crate::object::backend::BackendSettings;
@@ -24,12 +26,17 @@ impl Stores {
         Ok(Self { root: Objects::open(&backend.into()).await? })
     }
 
+    /// Returns the local folder; `None` for an object store.
+    pub fn folder(&self) -> Option<&Path> {
+        self.root.folder()
+    }
+
     /// Returns the store of a tenant. Reads and writes nothing. Each call returns a new handle with its own caches, so
     /// keep it while it is in use.
     pub fn tenant(&self, tenant: &TenantId) -> Store {
         Store::new(match tenant.is_default() {
-            true => self.root.below(Path::ROOT),
-            false => self.root.below(Path::from_iter([TENANTS, tenant.as_str()])),
+            true => self.root.below(ObjectPath::ROOT),
+            false => self.root.below(ObjectPath::from_iter([TENANTS, tenant.as_str()])),
         })
     }
 

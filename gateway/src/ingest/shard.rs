@@ -232,7 +232,8 @@ async fn verify(
     };
     let response = gateway.router.verify(job).await?;
     times.verify += response.latency;
-    let corrections = response.value.iter().map(|window| window.corrections.as_slice().len());
-    gateway.metrics.server.corrections(corrections.sum());
+    let corrections = response.value.iter().map(|window| window.corrections.as_slice().len() as u64).sum();
+    let tokens = response.value.iter().map(|window| u64::from(window.tokens)).sum();
+    gateway.metrics.verified(&plan.cascade.name, tokens, corrections);
     Ok(Some(response.value))
 }

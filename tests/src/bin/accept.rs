@@ -11,7 +11,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use c3_tests::harness::fixtures::Corpus;
 use c3_tests::harness::quantity::Quantity;
-use c3_tests::suites::{architecture, chaos, found, gpu, http, pipeline, security, speed, store};
+use c3_tests::suites::{architecture, chaos, found, gpu, http, operations, pipeline, security, speed, store};
 use clap::{Parser, ValueEnum};
 
 /// The same allocator as in the programs.
@@ -48,6 +48,8 @@ enum Topic {
     Http,
     /// Identity, tenants, quotas, encryption and hostile input.
     Security,
+    /// Helm chart, alerts, dashboards, scaling and backups.
+    Operations,
     /// Crate sizes, crate dependencies and import cycles.
     Architecture,
 }
@@ -63,6 +65,7 @@ impl Topic {
             Self::Found => found::table::rows(),
             Self::Http => http::table::ROWS.to_vec(),
             Self::Security => security::table::rows(),
+            Self::Operations => operations::table::ROWS.to_vec(),
             Self::Architecture => architecture::ROWS.to_vec(),
         }
     }
@@ -77,6 +80,7 @@ impl Topic {
             Self::Found => found::table::measure(row).await,
             Self::Http => http::table::measure(row, corpus).await,
             Self::Security => security::table::measure(row, corpus).await,
+            Self::Operations => operations::table::measure(row, corpus).await,
             Self::Architecture => architecture::measure(row),
         }
     }

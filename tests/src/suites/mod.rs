@@ -10,6 +10,7 @@ pub mod chaos;
 pub mod found;
 pub mod gpu;
 pub mod http;
+pub mod operations;
 pub mod pipeline;
 pub mod security;
 pub mod speed;

@@ -382,6 +382,10 @@ pub(super) struct NodeDescriptionBody {
     takes_prompt: bool,
     queued_tokens: u64,
     running_tokens: u64,
+    /// Estimated time to compute the queued and running tokens.
+    backlog_seconds: f64,
+    /// Share of the last seconds in which the device computed, 0 to 1.
+    busy_share: f64,
 }
 
 impl From<&Node> for NodeBody {
@@ -408,6 +412,8 @@ impl From<&Node> for NodeBody {
                 takes_prompt: shape.takes_prompt,
                 queued_tokens: load.queued_tokens,
                 running_tokens: load.running_tokens,
+                backlog_seconds: load.backlog_seconds,
+                busy_share: load.busy_share,
             }
         };
         Self {

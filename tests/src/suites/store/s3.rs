@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
@@ -40,6 +40,11 @@ impl S3 {
     /// Returns the folder that contains everything that is in the server.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Returns the folder of the bucket.
+    pub fn bucket(&self) -> PathBuf {
+        self.folder.path().join(BUCKET)
     }
 
     /// Returns the server's address as `HOST:PORT`.

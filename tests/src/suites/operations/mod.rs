@@ -1,0 +1,5 @@
+//! Suite of what an operator relies on: the Helm chart, alerts, dashboards, scaling and backups.
+
+mod backup;
+mod scripts;
+pub mod table;
