@@ -71,6 +71,10 @@ reproduce program="gateway":
 fuzz *arguments:
     .ci/fuzz {{ arguments }}
 
+# Check and test alerts, dashboards and runbooks. Installs promtool from Debian if it is missing
+observability:
+    .ci/observability
+
 # Find unused dependencies
 unused:
     cargo shear

@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use c3_client::DocumentId;
-use c3_tests::harness::compose::Compose;
+use c3_tests::harness::compose::{Compose, Service};
 use c3_tests::harness::fixtures;
 use c3_tests::harness::process::{Launch, Program};
 
-const CPU: &str = "compose.yaml";
-const GPU: &str = "compose.gpu.yaml";
+const CPU: &[&str] = &["compose.yaml"];
+const GPU: &[&str] = &["compose.yaml", "compose.gpu.yaml"];
+/// Services whose ports are published.
+const PUBLISHED: [&str; 3] = ["gateway", "grafana", "jaeger"];
 
 #[tokio::test]
 async fn the_compose_file_starts_and_serves() {
@@ -48,9 +50,9 @@ async fn the_compose_file_starts_and_serves() {
 }
 
 #[test]
-fn only_the_gateway_port_is_published_and_only_on_loopback() {
+fn ports_are_published_only_on_loopback() {
     for (name, service) in [CPU, GPU].into_iter().flat_map(|file| Compose::read(file).unwrap().services) {
-        assert_eq!(service.ports.is_empty(), name != "gateway", "{name}");
+        assert_eq!(service.ports.is_empty(), !PUBLISHED.contains(&name.as_str()), "{name}");
         assert!(service.ports.iter().all(|port| port.starts_with("127.0.0.1:")), "{name}");
         assert_eq!(service.volumes.iter().any(|volume| volume.starts_with("ca:")), name == "setup", "{name}");
     }
@@ -59,7 +61,11 @@ fn only_the_gateway_port_is_published_and_only_on_loopback() {
 #[test]
 fn containers_have_no_root_no_capabilities_and_a_read_only_root_filesystem() {
     for (name, service) in [CPU, GPU].into_iter().flat_map(|file| Compose::read(file).unwrap().services) {
-        assert_eq!(service.user, "10001:10001", "{name}");
+        assert!(
+            service.user.split(':').next().is_some_and(|user| user.parse::<u32>().is_ok_and(|id| id > 0)),
+            "{name}"
+        );
+        assert!(!service.is_ours() || service.user == "10001:10001", "{name}");
         assert_eq!(service.cap_drop, ["ALL"], "{name}");
         assert_eq!(service.security_opt, ["no-new-privileges:true"], "{name}");
         assert!(service.read_only, "{name}");
@@ -70,7 +76,7 @@ fn containers_have_no_root_no_capabilities_and_a_read_only_root_filesystem() {
 fn each_gpu_has_a_node_of_each_stage_that_the_gateway_knows() {
     let services = Compose::read(GPU).unwrap().services;
     let mut nodes = BTreeSet::new();
-    for (name, service) in services.iter().filter(|(name, _)| !matches!(name.as_str(), "gateway" | "setup")) {
+    for (name, service) in services.iter().filter(|(_, service)| is_node(service)) {
         let [device] = &service.deploy["resources"]["reservations"]["devices"].as_sequence().unwrap()[..] else {
             panic!("{name} reserves several devices");
         };
@@ -82,6 +88,19 @@ fn each_gpu_has_a_node_of_each_stage_that_the_gateway_knows() {
     }
     let expected = ["0", "1"].map(|gpu| ["compressor-node", "decoder-node"].map(|node| (node.into(), gpu.into())));
     assert_eq!(nodes, BTreeSet::from_iter(expected.into_iter().flatten()));
+}
+
+fn is_node(service: &Service) -> bool {
+    service.command.first().is_some_and(|program| program.ends_with("-node"))
+}
+
+#[test]
+fn images_of_others_are_pinned_to_a_version() {
+    let services = Compose::read(CPU).unwrap().services;
+    for (name, service) in services.iter().filter(|(_, service)| !service.is_ours()) {
+        let tag = service.image.rsplit_once(':').map_or("", |(_, tag)| tag);
+        assert!(tag.trim_start_matches('v').split('.').count() == 3, "{name}: {}", service.image);
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Runs the compose file without a container engine: starts its commands as local processes with their environment.
 //!
 //! Replaces service addresses by loopback addresses, and volumes by folders. A service that does not listen runs first,
-//! to its end.
+//! to its end. Leaves out services with images of others, such as the cache.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,12 +11,17 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use c3_tls::{ClientAuth, Credentials, TlsFiles};
 use serde::Deserialize;
+use serde_yaml_ng::Value;
 
 use crate::harness::fixtures;
 use crate::harness::process::{Launch, Process, Program, free_address};
 
 /// Variable that sets a program's listen address.
 const LISTEN: &str = "C3_LISTEN";
+/// Variable that sets the address that serves only metrics.
+const METRICS_LISTEN: &str = "C3_METRICS_LISTEN";
+/// Beginning of the names of our images.
+const OUR_IMAGES: &str = "c3-serve";
 
 /// The parts of a compose file that the tests use.
 #[derive(Debug, Deserialize)]
@@ -28,7 +33,11 @@ pub struct Compose {
 /// A service of a compose file.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Service {
-    /// Name of the program, then its arguments.
+    /// Image of the container.
+    #[serde(default)]
+    pub image: String,
+    /// Name of the program, then its arguments. Images of others have a default.
+    #[serde(default)]
     pub command: Vec<String>,
     /// Environment variables.
     #[serde(default)]
@@ -41,12 +50,12 @@ pub struct Service {
     pub ports: Vec<String>,
     /// Services that must start or end before this one, with the condition.
     #[serde(default)]
-    pub depends_on: BTreeMap<String, serde_yaml_ng::Value>,
+    pub depends_on: BTreeMap<String, Value>,
     /// Health check, if there is one.
     pub healthcheck: Option<Healthcheck>,
     /// Reserved hardware, as the file has it.
     #[serde(default)]
-    pub deploy: serde_yaml_ng::Value,
+    pub deploy: Value,
     /// User and group of the container, as `UID:GID`.
     #[serde(default)]
     pub user: String,
@@ -69,21 +78,29 @@ pub struct Healthcheck {
 }
 
 impl Compose {
-    /// Reads a file in `deploy`.
-    pub fn read(file: &str) -> Result<Self> {
-        let path = fixtures::root().join("deploy").join(file);
-        let mut page: serde_yaml_ng::Value = serde_yaml_ng::from_str(&fs::read_to_string(path)?)?;
-        // A merged mapping may itself merge another one.
-        page.apply_merge()?;
-        page.apply_merge()?;
-        Ok(serde_yaml_ng::from_value(page)?)
+    /// Reads files in `deploy`. Each file overrides those before it.
+    pub fn read(files: &[&str]) -> Result<Self> {
+        let mut merged = Value::Null;
+        for file in files {
+            let path = fixtures::root().join("deploy").join(file);
+            let mut page: Value = serde_yaml_ng::from_str(&fs::read_to_string(path)?)?;
+            // A merged mapping may itself merge another one, and so may that one.
+            for _ in 0..3 {
+                page.apply_merge()?;
+            }
+            merge(&mut merged, page);
+        }
+        Ok(serde_yaml_ng::from_value(merged)?)
     }
 
     /// Starts all services one after another, those with fewer dependencies first. Logs and volumes go to `folder`.
     pub async fn start(&self, folder: &Path) -> Result<BTreeMap<String, Process>> {
         let mut addresses = Vec::new();
-        let (servers, setups): (Vec<_>, Vec<_>) =
-            self.services.iter().partition(|(_, service)| service.environment.contains_key(LISTEN));
+        let (servers, setups): (Vec<_>, Vec<_>) = self
+            .services
+            .iter()
+            .filter(|(_, service)| service.is_ours())
+            .partition(|(_, service)| service.environment.contains_key(LISTEN));
         for (name, setup) in setups {
             setup.run(folder).with_context(|| name.clone())?;
         }
@@ -104,10 +121,34 @@ impl Compose {
     }
 }
 
+/// Merges `over` into `base` as a container engine merges compose files. Lists replace lists, which suffices here.
+fn merge(base: &mut Value, over: Value) {
+    match (base, over) {
+        (Value::Mapping(base), Value::Mapping(over)) => {
+            for (key, value) in over {
+                match base.get_mut(&key) {
+                    Some(old) => merge(old, value),
+                    None => {
+                        base.insert(key, value);
+                    }
+                }
+            }
+        }
+        (base, over) => *base = over,
+    }
+}
+
 impl Service {
-    /// Returns the environment with the folders of volumes in `folder`.
+    /// Returns whether the image is one of ours.
+    pub fn is_ours(&self) -> bool {
+        self.image.starts_with(OUR_IMAGES)
+    }
+
+    /// Returns the environment with the folders of volumes in `folder`. Leaves out values with variables of the
+    /// caller's environment, whose default is empty.
     pub fn environment_in(&self, folder: &Path) -> BTreeMap<String, String> {
-        self.environment.iter().map(|(name, value)| (name.clone(), self.local(value, folder))).collect()
+        let constant = self.environment.iter().filter(|(_, value)| !value.starts_with("${"));
+        constant.map(|(name, value)| (name.clone(), self.local(value, folder))).collect()
     }
 
     /// Replaces the folders at which volumes are mounted by local folders.
@@ -152,6 +193,9 @@ impl Service {
             if name == LISTEN {
                 ensure!(value.starts_with("0.0.0.0:"), "{LISTEN}={value} is not reached from other containers");
                 value = address.to_owned();
+            }
+            if name == METRICS_LISTEN {
+                value = free_address()?;
             }
             for (service, address) in addresses {
                 value = value.replace(service, &format!("//{address}"));
