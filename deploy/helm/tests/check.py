@@ -95,8 +95,10 @@ def check_pod(spec, variables):
     if env.get("C3_DATA", "").startswith("/") and not env["C3_DATA"].startswith(mounts):
         yield "the store is not on a volume"
     sleep = server.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
-    drain = sum(int(env[name].removesuffix("s")) for name in ("C3_SHUTDOWN_DELAY", "C3_DRAIN_TIMEOUT"))
-    if spec["terminationGracePeriodSeconds"] < sleep + drain + CUT_OFF_SECONDS:
+    drain = [env.get(name) for name in ("C3_SHUTDOWN_DELAY", "C3_DRAIN_TIMEOUT")]
+    if None in drain:
+        yield "the program's drain is not set"
+    elif spec["terminationGracePeriodSeconds"] < sleep + sum(int(d.removesuffix("s")) for d in drain) + CUT_OFF_SECONDS:
         yield "the grace period is shorter than the drain"
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         scheme = "HTTPS" if "C3_TLS_CERT" in env else "HTTP"
@@ -200,7 +202,8 @@ def check_resources(text, variables):
         problems = list(validate(resource))
         if len(name) > 63:
             problems.append("the name has more than 63 characters")
-        if kind == "Deployment":
+        # The other checks expect the fields that the schema requires.
+        if kind == "Deployment" and not problems:
             problems += check_pod(resource["spec"]["template"]["spec"], variables)
             if ("PodDisruptionBudget", name) not in resources:
                 problems.append("it has no PodDisruptionBudget")

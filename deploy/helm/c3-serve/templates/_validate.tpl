@@ -62,7 +62,7 @@
 {{- fail "the URL of Redis is given twice: empty redis.url or redis.existingSecret" -}}
 {{- end -}}
 {{- if and (include "c3-serve.emptyStages" .) (eq $values.gateway.readinessPath "/readyz") -}}
-{{- fail (print "a stage may scale to zero, but no call reaches a gateway whose /readyz fails without nodes: "
+{{- fail (print "all nodes of a stage may end, and /readyz of gateways then fails, so that they answer nobody: "
   "empty gateway.readinessPath") -}}
 {{- end -}}
 {{- end }}
@@ -175,16 +175,23 @@
 {{- fail (printf "%s: nothing scales it up from 0 replicas: set autoscaling.engine to keda, or minReplicas to 1"
   $path) -}}
 {{- end -}}
+{{- $wakes := or (gt $min 0) (gt (len $pool.autoscaling.triggers) 0) -}}
 {{- range (include "c3-serve.pools" .root | fromJson).pools -}}
 {{- if and (eq .stage $pool.stage) (eq .cascade $pool.cascade) (ne .name $pool.name) -}}
 {{- if .autoscaling.enabled -}}
 {{- fail (printf "pools %s and %s of %ss would both scale for cascade %s: set autoscaling.enabled to false in one"
   $pool.name .name .stage .cascade) -}}
 {{- end -}}
+{{- $wakes = true -}}
 {{- if eq $auto.engine "hpa" -}}
 {{- fail (printf "%s: the engine hpa cannot subtract the work of pool %s: set autoscaling.engine to keda"
   $path .name) -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+{{- /* The metrics of a cascade come from its ready nodes. */ -}}
+{{- if not $wakes -}}
+{{- fail (printf "%s: no metric scales it up from 0 replicas: %s" $path
+  "set autoscaling.minReplicas to 1, add a trigger to autoscaling.triggers, or add a fixed pool") -}}
 {{- end -}}
 {{- end }}
