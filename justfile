@@ -62,6 +62,10 @@ advisories *database:
 sbom:
     .ci/sbom
 
+# Check the Helm chart and its examples. Installs helm and a validator from PyPI into target/ci-tools, if they are missing
+helm:
+    .ci/helm
+
 # Build a program twice in different folders and compare the hashes
 reproduce program="gateway":
     .ci/reproduce {{ program }}

@@ -105,12 +105,15 @@ fn images_of_others_are_pinned_to_a_version() {
 
 #[test]
 fn the_images_contain_every_program_and_do_not_run_as_root() {
-    for file in ["Containerfile", "Containerfile.gpu"] {
-        let containerfile = fs::read_to_string(fixtures::root().join("deploy").join(file)).unwrap();
-        for program in [Program::CompressorNode, Program::DecoderNode, Program::Gateway, Program::C3] {
-            assert!(containerfile.contains(&format!("--bin {}", program.name())), "{program:?}");
-            assert!(containerfile.contains(&format!("/src/target/release/{}", program.name())), "{program:?}");
-        }
-        assert!(containerfile.contains("\nUSER 10001:10001\n"), "{file}");
+    let containerfile = fs::read_to_string(fixtures::root().join("deploy/Containerfile")).unwrap();
+    for program in [Program::CompressorNode, Program::DecoderNode, Program::Gateway, Program::C3] {
+        assert!(containerfile.contains(&format!("--bin {}", program.name())), "{program:?}");
+        assert!(containerfile.contains(&format!("/src/target/release/{}", program.name())), "{program:?}");
+        assert!(containerfile.contains(&format!(" AS {}\n", program.name())), "{program:?}");
+    }
+    // Each image is built on one of these stages, or sets its user itself.
+    for base in ["small", "cuda", "all"] {
+        let stage = containerfile.split("\nFROM ").find(|stage| stage.contains(&format!(" AS {base}\n"))).unwrap();
+        assert!(stage.contains("\nUSER 10001:10001\n"), "{base}");
     }
 }
