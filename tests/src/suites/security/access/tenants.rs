@@ -27,7 +27,7 @@ const TENANTS: [&str; 3] = ["default", "acme", "other"];
 /// Texts that all tenants store, so that anything that they shared would show.
 const TEXTS: usize = 24;
 /// Sizes of the texts, in bytes. A long one has several shards, so that its latents are objects of their own.
-const SHORT_BYTES: usize = 60;
+const SHORT_BYTES: usize = 24;
 const LONG_BYTES: usize = 20_000;
 /// Operations of all tenants together.
 const OPERATIONS: usize = 12_000;
