@@ -16,6 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("c3-cascade", &["c3-fuzz"]),
     ("c3-model", &[]),
     ("c3-fuzz", &[]),
+    ("c3-sim", &[]),
     ("c3-architecture", &[]),
     ("c3-proto", &["c3-fuzz", "c3-types"]),
     ("c3-store", &["c3-fuzz", "c3-types"]),
