@@ -5,6 +5,7 @@
   Kubernetes and a recent one; custom resources by the folder `schemas`. Unknown fields are errors.
 - The resources fit together: selectors, ports, volumes, certificates, grace periods and autoscalers.
 - Pods meet the Pod Security Standard `restricted`, and more.
+- The simulation in deploy/sim runs the default rule.
 - Each variable C3_* is in docs/reference/configuration.md.
 - Each case in contradictions.yaml is refused with its message.
 """
@@ -24,6 +25,8 @@ TESTS = pathlib.Path(__file__).resolve().parent
 CHART = TESTS.parent / "c3-serve"
 EXAMPLES = TESTS.parent / "examples"
 CONFIGURATION = TESTS.parents[2] / "docs/reference/configuration.md"
+# The rule that the simulation runs.
+SIMULATED = TESTS.parents[1] / "sim/scaled-object.yaml"
 # The oldest version that Chart.yaml allows, and a recent one.
 KUBERNETES = ["1.31.0", "1.35.0"]
 CUSTOM = {"keda.sh/v1alpha1", "cert-manager.io/v1", "monitoring.coreos.com/v1"}
@@ -134,6 +137,18 @@ def check_autoscaler(scaler, deployments):
         yield f"the metrics are {sorted(found)}"
     if behavior["scaleDown"]["stabilizationWindowSeconds"] <= behavior["scaleUp"]["stabilizationWindowSeconds"]:
         yield "scaling down is as fast as scaling up"
+
+
+def check_simulation():
+    """Yields differences between the rule that deploy/sim simulates and the default values."""
+    values = yaml.safe_load((CHART / "values.yaml").read_text())["autoscaling"]
+    for scaler in yaml.safe_load_all(SIMULATED.read_text()):
+        spec, name = scaler["spec"], scaler["metadata"]["name"]
+        if spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"] != values["behavior"]:
+            yield f"{name}: the behaviour differs from the values"
+        thresholds = [float(trigger["metadata"]["threshold"]) for trigger in spec["triggers"]]
+        if thresholds != [values["backlogSeconds"], values["busyShare"]]:
+            yield f"{name}: the thresholds {thresholds} differ from the values"
 
 
 def check_services(resources, deployments):
@@ -252,6 +267,7 @@ def main():
             report(f"helm lint, {name}", [output + errors] if code else [])
             code, output, errors = template(*values)
             report(f"resources, {name}", [errors] if code else check_resources(output, variables))
+        report("deploy/sim has the default rule", check_simulation())
         for case in yaml.safe_load((TESTS / "contradictions.yaml").read_text()):
             report(f"refused: {case['message']}", check_case(case, folder))
     if failures:
