@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use c3_server::metrics::{self, Metrics as ServerMetrics};
+use c3_server::metrics;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram};
 
@@ -11,8 +11,6 @@ use crate::ROLE;
 /// The gateway's instruments.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
-    /// Instruments that every server has.
-    pub(crate) server: ServerMetrics,
     /// Instruments of the store.
     pub(crate) store: c3_store::Metrics,
     /// Labels of every sample: the role and, with access control, the tenant.
@@ -37,7 +35,6 @@ impl Metrics {
         let meter = metrics::meter();
         let counter = |name, help| meter.u64_counter(name).with_description(help).build();
         Self {
-            server: ServerMetrics::new(ROLE),
             store,
             labels: vec![KeyValue::new("role", ROLE)],
             shards: counter("c3_shards", "Shards written, by outcome (reused, compressed)"),

@@ -40,8 +40,8 @@ fn gauge<J: Job, M: Send + Sync + 'static>(
     help: &'static str,
     read: fn(&Shared<J, M>) -> Option<f64>,
 ) {
-    let (role, node) = (metrics.role(), node.clone());
-    let gauge = metrics::meter().f64_observable_gauge(name).with_description(help);
+    let (role, node, meter) = (metrics.role(), node.clone(), metrics::meter());
+    let gauge = meter.f64_observable_gauge(name).with_description(help);
     gauge
         .with_callback(move |instrument| {
             if let Some(value) = node.upgrade().and_then(|node| read(&node)) {

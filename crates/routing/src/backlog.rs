@@ -12,7 +12,7 @@ use c3_proto::pb;
 use c3_types::{Fingerprint, Stage};
 
 use crate::error::Error;
-use crate::node::Node;
+use crate::node::{Node, NodeInfo};
 
 /// Minimum and maximum of the delay after which the caller of a refused request should retry.
 const RETRY_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
@@ -96,31 +96,30 @@ impl Drop for WaitingGuard {
 impl StageLoad {
     /// Returns the load of each stage of each cascade that has a ready node.
     pub(crate) fn of_all(nodes: &[Arc<Node>], waiting: &WaitingTokens) -> Vec<Self> {
-        let mut groups = BTreeMap::<(String, &str), Vec<(Stage, Fingerprint, pb::NodeLoad)>>::new();
+        let mut groups = BTreeMap::<_, Vec<_>>::new();
         for node in nodes {
             let Some(info) = node.ready_info() else { continue };
-            let (name, load) = (info.cascade().name.clone(), info.wire.load.unwrap_or_default());
-            let service = node.service();
-            let member = (node.stage, info.cascade().fingerprint(node.stage), load);
-            groups.entry((name, service)).or_default().push(member);
+            let key = (info.cascade().name.clone(), node.service());
+            groups.entry(key).or_default().push((node.stage, info));
         }
         let waiting = waiting.lock();
-        let load = |((cascade, _), members): ((String, &str), Vec<(Stage, Fingerprint, pb::NodeLoad)>)| {
-            let (stage, fingerprint, _) = members[0];
-            let loads = Vec::from_iter(members.into_iter().map(|(.., load)| load));
-            let demands =
-                waiting.iter().filter(|(demand, _)| demand.stage == stage && demand.fingerprint == fingerprint);
-            Self {
-                stage,
-                cascade,
-                ready_nodes: loads.len(),
-                busy_nodes: loads.iter().map(|load| positive(load.busy_share).min(1.0)).sum(),
-                node_seconds: loads.iter().map(|load| positive(load.backlog_seconds)).sum(),
-                gateway_seconds: demands.map(|(demand, tokens)| seconds(demand.method, *tokens, &loads)).sum(),
-                oldest_job_seconds: loads.iter().map(|load| positive(load.oldest_job_seconds)).fold(0.0, f64::max),
-            }
-        };
-        groups.into_iter().map(load).collect()
+        groups.into_iter().map(|((cascade, _), members)| Self::of_members(cascade, &members, &waiting)).collect()
+    }
+
+    /// Returns the load of nodes with the same stage and cascade. There must be at least one.
+    fn of_members(cascade: String, members: &[(Stage, NodeInfo)], waiting: &HashMap<Demand, u64>) -> Self {
+        let (stage, fingerprint) = (members[0].0, members[0].1.cascade().fingerprint(members[0].0));
+        let loads = Vec::from_iter(members.iter().map(|(_, info)| info.wire.load.unwrap_or_default()));
+        let demands = waiting.iter().filter(|(demand, _)| demand.stage == stage && demand.fingerprint == fingerprint);
+        Self {
+            stage,
+            cascade,
+            ready_nodes: loads.len(),
+            busy_nodes: loads.iter().map(|load| positive(load.busy_share).min(1.0)).sum(),
+            node_seconds: loads.iter().map(|load| positive(load.backlog_seconds)).sum(),
+            gateway_seconds: demands.map(|(demand, tokens)| seconds(demand.method, *tokens, &loads)).sum(),
+            oldest_job_seconds: loads.iter().map(|load| positive(load.oldest_job_seconds)).fold(0.0, f64::max),
+        }
     }
 
     /// Returns the expected wait of a new call of this stage.

@@ -128,11 +128,14 @@ fn observe_nodes(role: &'static str, registry: &Arc<Registry>) {
         .build();
 }
 
+/// A sample of a stage: the value, and the label in addition to role, stage and cascade.
+type StageSample = (f64, Option<KeyValue>);
+
 /// Registers the gauges of each stage of each cascade. Their values are computed at each scrape.
 fn observe_stages(role: &'static str, registry: &Arc<Registry>, waiting: &WaitingTokens) {
-    let gauge = |name, help, read: fn(&StageLoad) -> Vec<(f64, Option<KeyValue>)>| {
-        let (registry, waiting) = (Arc::downgrade(registry), waiting.clone());
-        let gauge = metrics::meter().f64_observable_gauge(name).with_description(help);
+    let gauge = |name, help, read: fn(&StageLoad) -> Vec<StageSample>| {
+        let (registry, waiting, meter) = (Arc::downgrade(registry), waiting.clone(), metrics::meter());
+        let gauge = meter.f64_observable_gauge(name).with_description(help);
         gauge
             .with_callback(move |instrument| {
                 let nodes = registry.upgrade().map(|registry| registry.nodes()).unwrap_or_default();

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use tokio::net::TcpStream;
 
 use crate::harness::fixtures;
+use crate::harness::process::free_address;
 use crate::harness::wait::until;
 
 /// Maximum time until a server accepts connections.
@@ -39,6 +40,16 @@ impl ExternalServer {
         let taken = until(&what, START_LIMIT, async || TcpStream::connect(&tool.address).await.ok().map(drop));
         taken.await?;
         Ok(tool)
+    }
+
+    /// Starts a Redis server without persistence at `address`, or at a free address. `folder` is its working folder.
+    pub async fn redis(folder: &Path, address: Option<&str>) -> Result<Self> {
+        let program = path_of("redis-server", "apt-get install redis-server")?;
+        let address = address.map_or_else(free_address, |address| Ok(address.to_owned()))?;
+        let port = address.rsplit(':').next().context("no port")?.to_owned();
+        let dir = folder.display().to_string();
+        let args = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--dir", &dir];
+        Self::start(&program, args, address.clone()).await
     }
 
     /// Kills the process with SIGKILL and reaps it.

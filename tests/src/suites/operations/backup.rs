@@ -30,13 +30,7 @@ pub(super) async fn backup(text: &str, documents: usize) -> Result<Vec<Quantity>
 
 /// Stores documents, copies the store in `data` while more documents are stored, replaces the store by its copy, and
 /// compares the documents that were stored before the copy began.
-async fn restore(
-    spec: ClusterSpec,
-    data: PathBuf,
-    text: &str,
-    documents: usize,
-    what: &str,
-) -> Result<Vec<Quantity>> {
+async fn restore(spec: ClusterSpec, data: PathBuf, text: &str, documents: usize, what: &str) -> Result<Vec<Quantity>> {
     let cluster = spec.start().await?;
     let api = cluster.api()?;
     let texts = Vec::from_iter((0..2 * documents).map(|number| piece(text, number)));
@@ -85,7 +79,7 @@ async fn put(api: &GatewayApi, text: &str) -> Result<String> {
 
 /// Returns text number `number`: a piece of `text` behind its number. Every tenth text is longer than a shard.
 fn piece(text: &str, number: usize) -> String {
-    let length = if number % 10 == 0 { 20_000 } else { 600 };
+    let length = if number.is_multiple_of(10) { 20_000 } else { 600 };
     let start = text.floor_char_boundary(number * 997 % text.len().saturating_sub(length).max(1));
     let end = text.floor_char_boundary((start + length).min(text.len()));
     format!("Document {number}. {}", &text[start..end])

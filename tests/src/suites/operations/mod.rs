@@ -1,5 +1,6 @@
 //! Suite of what an operator relies on: the Helm chart, alerts, dashboards, scaling and backups.
 
 mod backup;
+mod queries;
 mod scripts;
 pub mod table;

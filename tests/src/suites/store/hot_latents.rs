@@ -19,10 +19,9 @@ use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
 
 use crate::harness::cluster::ClusterSpec;
-use crate::harness::external::{self, ExternalServer};
+use crate::harness::external::ExternalServer;
 use crate::harness::fixtures::stretch;
 use crate::harness::gateway_api::{GatewayApi, id_of};
-use crate::harness::process::free_address;
 use crate::harness::quantity::{Quantity, median};
 
 /// Number of tasks, and thus of concurrent requests.
@@ -45,13 +44,8 @@ const SETTLE: Duration = Duration::from_secs(4);
 /// Reads the latents of one window from the gateway, and the same bytes from Redis; the gateway must reach
 /// [`RATE_SHARE`] of the rate of Redis. Measures each server for `seconds` seconds per round.
 pub async fn hot_latents(text: &str, seconds: usize) -> Result<Vec<Quantity>> {
-    let program = external::path_of("redis-server", "apt-get install redis-server")?;
     let folder = TempDir::with_prefix("c3-redis-")?;
-    let address = free_address()?;
-    let port = address.rsplit(':').next().context("no port")?;
-    let dir = folder.path().display().to_string();
-    let args = ["--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", &dir];
-    let redis_server = ExternalServer::start(&program, args, address.clone()).await?;
+    let redis_server = ExternalServer::redis(folder.path(), None).await?;
     let cluster = ClusterSpec::default().start().await?;
     let api = cluster.api()?;
     let (id, window) = full_window(&api, text).await?;

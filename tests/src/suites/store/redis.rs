@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::time::sleep;
 
 use crate::harness::cluster::ClusterSpec;
-use crate::harness::external::{self, ExternalServer};
+use crate::harness::external::ExternalServer;
 use crate::harness::fixtures::stretch;
 use crate::harness::gateway_api::id_of;
 use crate::harness::process::{Process, free_address};
@@ -25,15 +25,9 @@ const HIT_LIMIT: Duration = Duration::from_secs(20);
 /// Reads latents while Redis, the gateway's only cache, is killed and restarted; no read may fail or be wrong, and
 /// Redis must be used again afterwards.
 pub async fn killed_redis(text: &str, documents: usize) -> Result<Vec<Quantity>> {
-    let program = external::path_of("redis-server", "apt-get install redis-server")?;
     let folder = TempDir::with_prefix("c3-redis-")?;
     let address = free_address()?;
-    let port = address.rsplit(':').next().context("no port")?.to_owned();
-    let start = async || {
-        let dir = folder.path().display().to_string();
-        let args = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--dir", &dir];
-        ExternalServer::start(&program, args, address.clone()).await
-    };
+    let start = async || ExternalServer::redis(folder.path(), Some(&address)).await;
     let mut redis = start().await?;
     let url = format!("redis://{address}");
     let cluster = ClusterSpec::with_gateway_args(&["--redis", &url, "--cache-size", "0"]).start().await?;

@@ -15,10 +15,9 @@ use tonic::{Code, Status};
 
 use crate::harness::access::Access;
 use crate::harness::cluster::ClusterSpec;
-use crate::harness::external::{self, ExternalServer};
+use crate::harness::external::ExternalServer;
 use crate::harness::fixtures::{Corpus, stretch};
 use crate::harness::gateway_api::{GatewayApi, id_of};
-use crate::harness::process::free_address;
 use crate::harness::quantity::Quantity;
 use crate::harness::wait::until;
 use crate::suites::store::ops;
@@ -62,7 +61,8 @@ pub(super) async fn tenants(corpus: Corpus) -> Result<Vec<Quantity>> {
     let operations = if corpus.full { 10 * OPERATIONS } else { OPERATIONS };
     let seed = fastrand::u64(..);
     let access = Access::with_tenants(&TENANTS)?;
-    let (redis, _folder) = redis().await?;
+    let folder = TempDir::with_prefix("c3-redis-")?;
+    let redis = ExternalServer::redis(folder.path(), None).await?;
     let path = access.path().display().to_string();
     let url = format!("redis://{}", redis.address);
     let args = ["--access", &path, "--redis", &url, "--cache-size", CACHE_BYTES, "--gc-interval", "5s"];
@@ -105,15 +105,6 @@ pub(super) async fn tenants(corpus: Corpus) -> Result<Vec<Quantity>> {
         Quantity::equal("tenants-contradictions", collect(|found| &found.wrong), Vec::new()),
         Quantity::at_least("tenants-redis-lookups", hits, 1.0),
     ])
-}
-
-async fn redis() -> Result<(ExternalServer, TempDir)> {
-    let program = external::path_of("redis-server", "apt-get install redis-server")?;
-    let (folder, address) = (TempDir::with_prefix("c3-redis-")?, free_address()?);
-    let port = address.rsplit(':').next().context("no port")?.to_owned();
-    let dir = folder.path().display().to_string();
-    let args = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--dir", &dir];
-    Ok((ExternalServer::start(&program, args, address.clone()).await?, folder))
 }
 
 /// The operations of one tenant.

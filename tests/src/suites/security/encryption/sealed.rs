@@ -1,14 +1,13 @@
 //! An encrypted store in a folder and in S3, and its Redis.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use redis::AsyncCommands;
 use tempfile::TempDir;
 
 use super::content::Content;
 use super::{master_key, with_keys};
 use crate::harness::cluster::{Cluster, ClusterSpec};
-use crate::harness::external::{self, ExternalServer};
-use crate::harness::process::free_address;
+use crate::harness::external::ExternalServer;
 use crate::harness::quantity::Quantity;
 use crate::suites::store::ops::fsck;
 use crate::suites::store::s3::S3;
@@ -17,7 +16,7 @@ use crate::suites::store::s3::S3;
 /// restart.
 pub(super) async fn sealed() -> Result<Vec<Quantity>> {
     let folder = TempDir::with_prefix("c3-sealed-")?;
-    let redis = start_redis(&folder).await?;
+    let redis = ExternalServer::redis(folder.path(), None).await?;
     let url = format!("redis://{}", redis.address);
     let key = master_key(folder.path(), 7)?;
     let gateway_args = Vec::from_iter(with_keys(&[&key]).into_iter().chain(["--redis".to_owned(), url.clone()]));
@@ -68,16 +67,6 @@ async fn fingerprints(cluster: &Cluster) -> Result<Vec<String>> {
     let cascades = described.iter().filter_map(|described| described.cascade.as_ref());
     let of_models = cascades.flat_map(|cascade| [&cascade.compressor_fingerprint, &cascade.decoder_fingerprint]);
     Ok(of_models.filter(|fingerprint| !fingerprint.is_empty()).map(|fingerprint| hex(fingerprint)).collect())
-}
-
-/// Starts a Redis server that writes nothing to disk.
-pub(super) async fn start_redis(folder: &TempDir) -> Result<ExternalServer> {
-    let program = external::path_of("redis-server", "apt-get install redis-server")?;
-    let address = free_address()?;
-    let port = address.rsplit(':').next().context("no port")?.to_owned();
-    let dir = folder.path().display().to_string();
-    let args = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--dir", &dir];
-    ExternalServer::start(&program, args, address.clone()).await
 }
 
 /// Returns all keys and values. Keys are converted to text, with a replacement for other bytes.

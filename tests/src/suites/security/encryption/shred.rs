@@ -9,10 +9,10 @@ use tempfile::TempDir;
 use tonic::Code;
 
 use super::content::Content;
-use super::sealed::start_redis;
 use super::{c3, master_key, succeed, with_keys};
 use crate::harness::access::Access;
 use crate::harness::cluster::{ClusterSpec, files_under};
+use crate::harness::external::ExternalServer;
 use crate::harness::gateway_api::GatewayApi;
 use crate::harness::quantity::Quantity;
 use crate::harness::wait::until;
@@ -24,7 +24,7 @@ const FORGET_LIMIT: Duration = Duration::from_secs(20);
 /// restored from a copy, and with everything that Redis still has.
 pub(super) async fn shred() -> Result<Vec<Quantity>> {
     let folder = TempDir::with_prefix("c3-shred-")?;
-    let redis = start_redis(&folder).await?;
+    let redis = ExternalServer::redis(folder.path(), None).await?;
     let key = master_key(folder.path(), 7)?;
     let access = Access::with_tenants(&["gone", "kept"])?;
     let admin = access.key("default", &Scope::ALL)?;
