@@ -32,7 +32,7 @@ asan:
     RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/asan cargo +nightly test --target "$(rustc --print host-tuple)" --package c3-cascade --lib network
 
 # Run everything that CI checks
-ci: test fmt lint lint-cuda doc deny unused
+ci: test fmt lint lint-cuda doc deny unused helm observability
 
 # Check formatting
 fmt:
