@@ -16,14 +16,19 @@ use crate::rejection::Rejection;
 pub(crate) struct CallBody {
     inner: Body,
     call: Call,
+    /// Bytes left of the length that the response's header states; `None` if it states none. hyper does not poll a body
+    /// of HTTP/1.1 any more once it has sent these bytes, so their end must be the end of the body.
+    left: Option<u64>,
 }
 
 impl CallBody {
-    pub(crate) fn new(inner: Body, mut call: Call) -> Self {
-        if inner.is_end_stream() {
-            call.end_of_body();
+    /// Wraps the body of a response. `length` is the length in bytes that the response's header states.
+    pub(crate) fn new(inner: Body, length: Option<u64>, call: Call) -> Self {
+        let mut body = Self { inner, call, left: length };
+        if body.is_end_stream() {
+            body.call.end_of_body();
         }
-        Self { inner, call }
+        body
     }
 
     /// Ends the stream early. In gRPC, the stream ends with trailers. In HTTP, it ends with an error, which resets it.
@@ -54,7 +59,10 @@ impl HttpBody for CallBody {
                 if let Some(trailers) = frame.trailers_ref() {
                     this.call.trailers(trailers);
                 }
-                if this.inner.is_end_stream() {
+                if let (Some(left), Some(data)) = (&mut this.left, frame.data_ref()) {
+                    *left = left.saturating_sub(data.len() as u64);
+                }
+                if this.is_end_stream() {
                     this.call.end_of_body();
                 }
             }
@@ -64,7 +72,7 @@ impl HttpBody for CallBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.left == Some(0) || self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
-use axum::http::Method;
+use axum::http::{Method, header};
 use axum::response::Response;
 use c3_tls::PeerIdentity;
 use tower::{Layer, Service};
@@ -237,13 +237,16 @@ fn respond(mut call: Call, mut response: Response) -> Response {
     }
     call.respond(response.status(), response.headers());
     response.headers_mut().extend(call.lease_headers());
-    response.map(|body| Body::new(CallBody::new(body, call)))
+    let length = response.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+    response.map(|body| Body::new(CallBody::new(body, length, call)))
 }
 
 #[cfg(test)]
 mod tests {
     use axum::body::{Bytes, HttpBody};
-    use axum::http::{HeaderValue, StatusCode, header};
+    use axum::http::{HeaderValue, StatusCode};
+    use futures::StreamExt;
     use http_body::Frame;
     use tonic::{Code, Status};
 
@@ -363,6 +366,26 @@ mod tests {
         ] {
             let expected = format!("{count}{{{labels},rpc_system_name=\"http\"}} 1\n");
             assert!(metrics.contains(&expected), "{expected} in\n{metrics}");
+        }
+    }
+
+    /// A response that streams the four bytes of `text` and never ends, but states this length.
+    fn streamed(length: u64) -> Response {
+        let text = futures::stream::iter([Ok::<_, Infallible>("text")]).chain(futures::stream::pending());
+        Response::builder().header(header::CONTENT_LENGTH, length).body(Body::from_stream(text)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_body_ends_with_the_last_byte_of_the_stated_length() {
+        for (role, length, status) in [("whole-length", 4, "200"), ("part-of-length", 5, "499")] {
+            let mut service = layer(role, None).layer(tower::service_fn(move |_: Request| ready(Ok(streamed(length)))));
+            let mut body = call(&mut service, http_request()).await.into_body();
+            assert_eq!(frame(&mut body).await.unwrap().unwrap().into_data().unwrap(), "text");
+            assert_eq!(body.is_end_stream(), length == 4);
+            drop(body);
+            let labels = format!(r#"role="{role}",rpc_method="_OTHER",rpc_response_status_code="{status}""#);
+            let metrics = render().unwrap();
+            assert!(metrics.contains(&labels), "{labels} in\n{metrics}");
         }
     }
 

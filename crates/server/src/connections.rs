@@ -173,13 +173,15 @@ impl Connections {
         let (stream, identity) = match &self.handshakes {
             None => (Either::Left(stream), None),
             Some(handshakes) => {
+                // Boxed, because it would enlarge the future of each connection by its tens of kilobytes.
+                let handshake = Box::pin(handshakes.accept(stream));
                 let accepted = tokio::select! {
-                    accepted = handshakes.accept(stream) => accepted,
+                    accepted = handshake => accepted,
                     () = self.needed_for_others(&activity) => None,
                     () = self.closing.cancelled() => None,
                 };
                 let Some((stream, identity)) = accepted else { return };
-                (Either::Right(stream), identity)
+                (Either::Right(Box::new(stream)), identity)
             }
         };
         let address = peer.remote_addr().map(|address| address.ip());

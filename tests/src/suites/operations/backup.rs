@@ -77,9 +77,9 @@ async fn put(api: &GatewayApi, text: &str) -> Result<String> {
     Ok(id_of(&result.document.context("the put has no document")?))
 }
 
-/// Returns text number `number`: a piece of `text` behind its number. Every tenth text is longer than a shard.
+/// Returns text number `number`: a piece of `text` behind its number. Every tenth text has objects of its own.
 fn piece(text: &str, number: usize) -> String {
-    let length = if number.is_multiple_of(10) { 20_000 } else { 600 };
+    let length = if number.is_multiple_of(10) { 12_000 } else { 300 };
     let start = text.floor_char_boundary(number * 997 % text.len().saturating_sub(length).max(1));
     let end = text.floor_char_boundary((start + length).min(text.len()));
     format!("Document {number}. {}", &text[start..end])

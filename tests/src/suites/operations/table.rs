@@ -16,7 +16,7 @@ pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Quantity>> {
         "alerts" => scripts::alerts(),
         "queries" => queries::queries(&text("page.txt")?).await,
         "simulation" => scripts::simulation(20),
-        "backup" => backup::backup(&text("chapter.txt")?, if corpus.full { 200 } else { 40 }).await,
+        "backup" => backup::backup(&text("chapter.txt")?, if corpus.full { 100 } else { 20 }).await,
         row => bail!("no measurement is named `{row}`"),
     }
 }
