@@ -57,13 +57,13 @@ pub enum Error {
     },
     /// A new request would wait too long for a node, so the gateway refuses it.
     #[error(
-        "new work would wait {wait_seconds} s for a {stage}: try again in {retry_after_ms} ms, or add {stage} nodes"
+        "new work would wait {wait_seconds:.1} s for a {stage}: try again in {retry_after_ms} ms, or add {stage} nodes"
     )]
     Shed {
         /// The stage that is overloaded.
         stage: Stage,
         /// Expected wait.
-        wait_seconds: u64,
+        wait_seconds: f64,
         /// Milliseconds after which a retry makes sense.
         retry_after_ms: u64,
     },
