@@ -3,7 +3,8 @@
 //!
 //! [`Router`] is the entry point. `discovery` keeps the list of nodes and `health` checks each node. `stage_client`
 //! makes calls through `dispatch`: `balance` picks a node, `breaker` and `outlier` exclude bad nodes, and `retry`
-//! limits the attempts. `backlog` estimates how long new work would wait, and refuses requests that would wait too long.
+//! limits the attempts. `backlog` estimates how long new work would wait, and refuses requests that would wait too
+//! long.
 
 mod backlog;
 mod balance;
