@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use c3_cascade::{DecodeWindow, Decoder, Latents, Source, StageInfo, Task, VerifyWindow};
 use c3_node::batch::{self, BatchBudget};
-use c3_node::load::KvCacheUse;
 use c3_node::{Error, ModelInfo, Operation, saturating_u32};
 use c3_types::{Cascade, Fingerprint, Invalid, RatioRange};
 
@@ -24,7 +23,7 @@ pub(crate) fn run(node: &Node, config: &Config, ready: &dyn Fn()) -> Result<(), 
     let (decoder, info) = load(node, config)?;
     let (tokens_max, limits) = (config.node.batch_tokens_max(&info.device), config.decode_limits(decoder.info()));
     let mut slicer = TimeSlicer::new(config.decode_share);
-    node.device_load().set_kv_cache(KvCacheUse { used: 0, max: limits.kv_bytes });
+    node.device_load().set_kv_cache_max(limits.kv_bytes);
     node.set_loaded(decoder.clone(), info);
     ready();
     let (mut running, queue) = (RunningBatch::default(), node.queue());
@@ -66,7 +65,7 @@ fn admit(running: &mut RunningBatch, node: &Node, decoder: &Decoder, limits: Dec
         }
         other => Err(other),
     });
-    admitted.into_iter().for_each(|dequeued| running.admit(dequeued, decoder));
+    admitted.into_iter().for_each(|dequeued| running.admit(dequeued, decoder, node.device_load()));
 }
 
 /// Verifies one batch of waiting windows. Further batches would delay the windows that are being decoded.
@@ -103,8 +102,6 @@ fn step(running: &mut RunningBatch, node: &Node, decoder: &Decoder, limits: Deco
         node.metrics().batch(Operation::Decode.as_str(), step.windows, step.tokens, duration);
     }
     running.finish(&node.counters().decoded);
-    let used = (running.kv_rows() * decoder.kv_row_bytes()) as u64;
-    node.device_load().set_kv_cache(KvCacheUse { used, max: limits.kv_bytes });
 }
 
 fn load(node: &Node, config: &Config) -> Result<(Arc<Decoder>, ModelInfo), Error> {

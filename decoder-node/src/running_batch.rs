@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 
 use c3_cascade::{DecodeSession, Decoder};
+use c3_node::load::{DeviceLoad, KvCacheGuard};
 use c3_node::queue::{Dequeued, RunningGuard};
 use c3_node::{CallError, Counter};
 use c3_server::principal::Principal;
@@ -30,6 +31,7 @@ struct Window {
     prefill_rows: usize,
     reply: oneshot::Sender<Result<Decoded, CallError>>,
     running: RunningGuard,
+    kv_cache: KvCacheGuard,
 }
 
 /// Size of a decode step that succeeded.
@@ -61,12 +63,13 @@ impl RunningBatch {
     }
 
     /// Adds a window. If decoding it cannot start, answers its call with the error.
-    pub(crate) fn admit(&mut self, dequeued: Dequeued<DecodeJob>, decoder: &Decoder) {
+    pub(crate) fn admit(&mut self, dequeued: Dequeued<DecodeJob>, decoder: &Decoder, load: &DeviceLoad) {
         let Dequeued { job: DecodeJob { window, principal, reply }, running } = dequeued;
         let (step_rows, prefill_rows) = (decoder.step_rows(&window.task), window.latents.count);
         match decoder.start(window) {
             Ok(session) => {
-                let window = Window { session, principal, step_rows, prefill_rows, reply, running };
+                let kv_cache = load.use_kv_cache((session.kv_rows() * decoder.kv_row_bytes()) as u64);
+                let window = Window { session, principal, step_rows, prefill_rows, reply, running, kv_cache };
                 self.windows.push(window);
             }
             // Here and below, `send` fails only if the call was cancelled. Then no one needs the result.
@@ -107,10 +110,10 @@ impl RunningBatch {
     /// receives it, the node's counters include the window, and the node's load no longer includes it.
     pub(crate) fn finish(&mut self, counter: &Counter) {
         for window in self.windows.extract_if(.., |window| window.session.done()) {
-            let Window { mut session, reply, running, .. } = window;
+            let Window { mut session, reply, running, kv_cache, .. } = window;
             let (text, tokens) = (session.take_text(), session.tokens());
             counter.add(1, tokens);
-            drop((session, running));
+            drop((session, running, kv_cache));
             drop(reply.send(Ok(Decoded { text, tokens })));
         }
     }

@@ -67,6 +67,13 @@ pub struct ComputingGuard {
     started: Instant,
 }
 
+/// Guard that counts bytes of the KV cache as used until the guard is dropped.
+#[derive(Debug)]
+pub struct KvCacheGuard {
+    load: DeviceLoad,
+    bytes: u64,
+}
+
 impl DeviceLoad {
     /// Counts the device as computing until the returned guard is dropped. Only one guard exists at a time, because
     /// only the model's thread uses the device.
@@ -76,9 +83,15 @@ impl DeviceLoad {
         ComputingGuard { load: self.clone(), started }
     }
 
-    /// Records the memory of the KV cache.
-    pub fn set_kv_cache(&self, kv: KvCacheUse) {
-        self.lock().kv = kv;
+    /// Sets the maximum number of bytes of the KV cache.
+    pub fn set_kv_cache_max(&self, bytes: u64) {
+        self.lock().kv.max = bytes;
+    }
+
+    /// Counts `bytes` of the KV cache as used until the returned guard is dropped.
+    pub fn use_kv_cache(&self, bytes: u64) -> KvCacheGuard {
+        self.lock().kv.used += bytes;
+        KvCacheGuard { load: self.clone(), bytes }
     }
 
     /// Returns the memory of the KV cache.
@@ -128,6 +141,12 @@ impl Drop for ComputingGuard {
     }
 }
 
+impl Drop for KvCacheGuard {
+    fn drop(&mut self) {
+        self.load.lock().kv.used -= self.bytes;
+    }
+}
+
 impl Record {
     /// Adds the time since the last update to the busy share, and sets whether the device computes from now on.
     fn advance(&mut self, now: Instant, is_computing: bool) {
@@ -170,6 +189,18 @@ mod tests {
         assert!((record.busy - 0.6).abs() < 0.02, "{}", record.busy);
         record.advance(now + 5 * BUSY_MEMORY, false);
         assert!(record.busy < 0.01, "{}", record.busy);
+    }
+
+    #[test]
+    fn the_kv_cache_is_used_until_the_guards_are_dropped() {
+        let load = DeviceLoad::default();
+        load.set_kv_cache_max(100);
+        let (first, second) = (load.use_kv_cache(30), load.use_kv_cache(20));
+        assert_eq!(load.kv_cache(), KvCacheUse { used: 50, max: 100 });
+        drop(first);
+        assert_eq!(load.kv_cache().used, 20);
+        drop(second);
+        assert_eq!(load.kv_cache(), KvCacheUse { used: 0, max: 100 });
     }
 
     #[test]
