@@ -8,7 +8,8 @@ use c3_server::program::{self, ListenAddress};
 use c3_server::telemetry::TelemetryConfig;
 use clap::Parser;
 
-/// mimalloc is faster than the default allocator at the dozens of allocations that each call makes.
+/// mimalloc is faster than the default allocator at the dozens of allocations that each call makes. It is built without
+/// transparent huge pages (feature `no_thp`): with them, idle connections take up to three times the memory.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
