@@ -12,6 +12,7 @@ pub mod golden;
 mod limit;
 pub mod otlp;
 pub mod process;
+pub mod prometheus;
 pub mod proxy;
 pub mod ptrace;
 pub mod python;

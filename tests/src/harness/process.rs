@@ -74,6 +74,8 @@ impl Program {
 #[derive(Clone, Debug)]
 pub struct Launch {
     program: Program,
+    /// Folder of the binary; `None` for that of [`Program::path`].
+    binaries: Option<PathBuf>,
     /// Wrapper command, which must exec the program. Empty for none.
     under: Vec<OsString>,
     args: Vec<OsString>,
@@ -85,7 +87,13 @@ pub struct Launch {
 impl Launch {
     /// Creates a command line without arguments.
     pub fn new(program: Program) -> Self {
-        Self { program, under: Vec::new(), args: Vec::new(), env: Vec::new(), credentials: None }
+        Self { program, binaries: None, under: Vec::new(), args: Vec::new(), env: Vec::new(), credentials: None }
+    }
+
+    /// Sets the folder of the binary, such as that of another version.
+    pub fn from_folder(mut self, binaries: Option<&Path>) -> Self {
+        self.binaries = binaries.map(Path::to_owned);
+        self
     }
 
     /// Sets a wrapper command, such as `setpriv` or `env`, that must exec the program. An empty one means no wrapper.
@@ -120,7 +128,10 @@ impl Launch {
 
     /// Returns the command, with standard input from `/dev/null`.
     pub fn command(&self) -> Result<Command> {
-        let path = self.program.path()?;
+        let path = match &self.binaries {
+            Some(folder) => folder.join(self.program.name()),
+            None => self.program.path()?,
+        };
         let mut command = match self.under.split_first() {
             None => Command::new(path),
             Some((program, args)) => {

@@ -2,5 +2,8 @@
 
 mod backup;
 mod queries;
+mod scaling;
 mod scripts;
 pub mod table;
+mod telemetry;
+mod upgrade;

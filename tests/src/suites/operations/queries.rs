@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,10 +14,10 @@ use tokio::time::sleep;
 use crate::harness::access::Access;
 use crate::harness::certificates::Certificates;
 use crate::harness::cluster::{Cluster, ClusterSpec};
-use crate::harness::external::{self, ExternalServer};
+use crate::harness::external::ExternalServer;
 use crate::harness::fixtures;
 use crate::harness::gateway_api::id_of;
-use crate::harness::process::free_address;
+use crate::harness::prometheus::Prometheus;
 use crate::harness::quantity::Quantity;
 use crate::harness::wait::until;
 
@@ -53,7 +52,7 @@ pub(super) async fn queries(text: &str) -> Result<Vec<Quantity>> {
     let prometheus = start_prometheus(&folder, &cluster, &certificates, &key).await?;
     load(&mut cluster, text).await?;
 
-    let rules = until("the rules", RULES_LIMIT, async || evaluated_rules(&prometheus).ok()).await?;
+    let rules = until("the rules", RULES_LIMIT, async || evaluated_rules(&prometheus).await.ok()).await?;
     let unhealthy = rules.iter().filter(|rule| rule["health"] != "ok").map(|rule| rule["lastError"].clone());
     let unhealthy = Vec::from_iter(unhealthy);
     let (mut names, mut empty, mut panels) = (BTreeSet::new(), Vec::new(), 0);
@@ -61,13 +60,13 @@ pub(super) async fn queries(text: &str) -> Result<Vec<Quantity>> {
     for (panel, query) in dashboard_queries()? {
         panels += 1;
         names.extend(metric_names(&query));
-        let result = ask(&prometheus, "query", &query).with_context(|| panel.clone())?;
+        let result = prometheus.ask("query", &query).await.with_context(|| panel.clone())?;
         let is_empty = result["result"].as_array().is_none_or(Vec::is_empty);
         if is_empty && !MAY_BE_EMPTY.iter().any(|part| query.contains(part)) {
             empty.push(panel);
         }
     }
-    let exposed = ask(&prometheus, "label/__name__/values", "")?;
+    let exposed = prometheus.ask("label/__name__/values", "").await?;
     let exposed = BTreeSet::from_iter(exposed.as_array().into_iter().flatten().filter_map(Value::as_str));
     let recorded = BTreeSet::from_iter(rules.iter().filter_map(|rule| rule["name"].as_str()));
     let is_known = |name: &str| exposed.contains(name) || recorded.contains(name) || AFTER_FAULTS.contains(&name);
@@ -81,14 +80,13 @@ pub(super) async fn queries(text: &str) -> Result<Vec<Quantity>> {
     ])
 }
 
-/// Starts Prometheus with the checked-in rules. It scrapes all programs each second.
+/// Starts Prometheus with the checked-in rules. It scrapes all programs. `folder` receives the key.
 async fn start_prometheus(
     folder: &TempDir,
     cluster: &Cluster,
     certificates: &Certificates,
     key: &str,
-) -> Result<ExternalServer> {
-    let program = external::path_of("prometheus", "apt-get install prometheus")?;
+) -> Result<Prometheus> {
     let key_file = folder.path().join("key");
     fs::write(&key_file, key)?;
     let tls = json!({
@@ -105,25 +103,12 @@ async fn start_prometheus(
             "static_configs": [{ "targets": targets }],
         })
     };
-    let config = json!({
-        "global": { "scrape_interval": "1s", "evaluation_interval": "1s" },
-        "rule_files": [fixtures::root().join("deploy/alerts/c3-serve.yaml")],
-        "scrape_configs": [
-            job("gateway", vec![cluster.gateway.address()]),
-            job("compressor", cluster.compressors.iter().map(|node| node.address()).collect()),
-            job("decoder", cluster.decoders.iter().map(|node| node.address()).collect()),
-        ],
-    });
-    let file = folder.path().join("prometheus.yml");
-    // JSON is YAML.
-    fs::write(&file, config.to_string())?;
-    let address = free_address()?;
-    let args = [
-        format!("--config.file={}", file.display()),
-        format!("--storage.tsdb.path={}", folder.path().join("tsdb").display()),
-        format!("--web.listen-address={address}"),
+    let jobs = vec![
+        job("gateway", vec![cluster.gateway.address()]),
+        job("compressor", cluster.compressors.iter().map(|node| node.address()).collect()),
+        job("decoder", cluster.decoders.iter().map(|node| node.address()).collect()),
     ];
-    ExternalServer::start(&program, args, address.clone()).await
+    Prometheus::start(jobs, &[fixtures::root().join("deploy/alerts/c3-serve.yaml")]).await
 }
 
 /// Stores, reads and deletes documents, asks for one that does not exist, and loses a decoder.
@@ -153,8 +138,8 @@ async fn load(cluster: &mut Cluster, text: &str) -> Result<()> {
 }
 
 /// Returns all rules, once each has been evaluated.
-fn evaluated_rules(prometheus: &ExternalServer) -> Result<Vec<Value>> {
-    let groups = ask(prometheus, "rules", "")?;
+async fn evaluated_rules(prometheus: &Prometheus) -> Result<Vec<Value>> {
+    let groups = prometheus.ask("rules", "").await?;
     let groups = groups["groups"].as_array().cloned().unwrap_or_default();
     let rules = Vec::from_iter(groups.iter().flat_map(|group| group["rules"].as_array().cloned().unwrap_or_default()));
     ensure!(!rules.is_empty() && rules.iter().all(|rule| rule["health"] != "unknown"));
@@ -194,17 +179,6 @@ fn metric_names(query: &str) -> Vec<String> {
     let is_label = |name: &str| ["rpc_method", "rpc_response_status_code", "rpc_system_name"].contains(&name);
     let names = parts.filter(|part| prefixes.iter().any(|prefix| part.starts_with(prefix)) && !is_label(part));
     names.map(str::to_owned).collect()
-}
-
-/// Returns the field `data` of an answer of Prometheus' API.
-fn ask(prometheus: &ExternalServer, path: &str, query: &str) -> Result<Value> {
-    let url = format!("http://{}/api/v1/{path}", prometheus.address);
-    let mut command = Command::new("curl");
-    command.args(["--silent", "--get", &url, "--data-urlencode", &format!("query={query}")]);
-    let output = command.output().context("curl is missing: apt-get install curl")?;
-    let mut answer: Value = serde_json::from_slice(&output.stdout)?;
-    ensure!(answer["status"] == "success", "{}: {query}", answer["error"]);
-    Ok(answer["data"].take())
 }
 
 #[cfg(test)]
