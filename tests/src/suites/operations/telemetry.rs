@@ -67,4 +67,3 @@ async fn sequence(api: &GatewayApi, text: &str, number: usize) -> Result<()> {
     }
     Ok(())
 }
-
