@@ -4,17 +4,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use anyhow::{Context, Error, Result, ensure};
-use c3_proto::pb;
+use anyhow::{Result, ensure};
+use c3_client::{ByteRange, Client, WriteOptions};
+use futures::TryStreamExt;
 use futures::future::try_join_all;
 use tempfile::TempDir;
-use tonic::{Code, Status};
 
 use crate::harness::fixtures;
-use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::process::{Launch, Process, Program, free_address};
 use crate::harness::quantity::Quantity;
+use crate::harness::wait::until;
 
 /// Programs of each role. Two, so that calls go on while one is replaced.
 const EACH: usize = 2;
@@ -24,6 +25,8 @@ const ORDER: [Program; 3] = [Program::DecoderNode, Program::CompressorNode, Prog
 const CALLERS: usize = 3;
 /// Documents that the load writes at least while each version serves alone.
 const DOCUMENTS_MIN: usize = 20;
+/// Maximum time until these are written.
+const WRITE_LIMIT: Duration = Duration::from_secs(120);
 
 /// Replaces the programs of the previous commit, or of the commit in the environment variable `C3_PREVIOUS`, by these,
 /// one after another, and back.
@@ -41,9 +44,15 @@ pub(super) async fn upgrade(text: &str) -> Result<Vec<Quantity>> {
     for number in 0..programs.len() {
         running.push(fleet.start(number, Some(&previous)).await?);
     }
-    let gateways = running[2 * EACH..].iter().map(GatewayApi::to).collect::<Result<Vec<_>>>()?;
-    let load = Arc::new(Load { gateways, text: text.to_owned(), ..Load::default() });
-    let callers = (0..CALLERS).map(|_| tokio::spawn(Arc::clone(&load).run()));
+    let mut urls = Vec::from_iter(running[2 * EACH..].iter().map(Process::url));
+    let mut clients = Vec::new();
+    for _ in 0..CALLERS {
+        clients.push(Client::connect(&urls.join(",")).await?);
+        // Callers begin with different gateways.
+        urls.rotate_left(1);
+    }
+    let load = Arc::new(Load { clients, text: text.to_owned(), ..Load::default() });
+    let callers = load.clients.iter().map(|client| tokio::spawn(Arc::clone(&load).run(client.clone())));
     let callers = Vec::from_iter(callers);
     let mut written = vec![load.written_after(DOCUMENTS_MIN).await?];
     for version in [None, Some(previous.as_path())] {
@@ -63,7 +72,6 @@ pub(super) async fn upgrade(text: &str) -> Result<Vec<Quantity>> {
     Ok(vec![
         Quantity::reported("upgrade-previous", commit),
         Quantity::reported("upgrade-documents", written),
-        Quantity::reported("upgrade-repeated-connections", load.repeated.load(Ordering::Relaxed)),
         Quantity::equal("upgrade-failed-calls", load.failures(), Vec::new()),
         Quantity::equal("upgrade-unreadable", [unreadable_by_previous, load.unreadable().await], [0, 0]),
     ])
@@ -133,14 +141,13 @@ impl Fleet<'_> {
     }
 }
 
-/// Callers that write and read documents. Like a load balancer, they go to the other gateway if one does not answer.
+/// Callers that write and read documents with the client library. It goes to another gateway if one does not answer.
 #[derive(Default)]
 struct Load {
-    gateways: Vec<GatewayApi>,
+    /// Client of each caller.
+    clients: Vec<Client>,
     text: String,
     begun: AtomicUsize,
-    /// Number of calls that went to the other gateway.
-    repeated: AtomicUsize,
     /// Ids of the documents, with their texts.
     written: Mutex<Vec<(String, String)>>,
     failures: Mutex<Vec<String>>,
@@ -148,52 +155,30 @@ struct Load {
 }
 
 impl Load {
-    async fn run(self: Arc<Self>) {
+    async fn run(self: Arc<Self>, client: Client) {
         while !self.ended.load(Ordering::Relaxed) {
-            if let Err(error) = self.write_and_read().await {
+            if let Err(error) = self.write_and_read(&client).await {
                 self.failures.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{error:#}"));
             }
         }
     }
 
-    async fn write_and_read(&self) -> Result<()> {
+    async fn write_and_read(&self, client: &Client) -> Result<()> {
         let number = self.begun.fetch_add(1, Ordering::Relaxed);
         let text = format!("{number} {}", self.text);
-        let put = self.call(number, |api| put(api, text.clone())).await?;
-        let id = id_of(&put.document.context("no document")?);
+        let stored = client.put_text(text.clone(), &WriteOptions::default()).await?;
         let earlier = self.with_written(|written| {
-            written.push((id, text));
+            written.push((stored.document.id.to_string(), text));
             written[number * 7919 % written.len()].clone()
         });
-        ensure!(self.reads(&earlier).await?, "the text of {} is wrong", earlier.0);
+        ensure!(reads(client, &earlier).await?, "the text of {} is wrong", earlier.0);
         Ok(())
-    }
-
-    /// Reads a document. Returns whether its text is right.
-    async fn reads(&self, (id, text): &(String, String)) -> Result<bool> {
-        let number = self.begun.fetch_add(1, Ordering::Relaxed);
-        Ok(self.call(number, |api| get(api, id.clone())).await? == text.as_bytes())
-    }
-
-    /// Makes a call at one of the gateways, and at the other one if the first is unavailable.
-    async fn call<T, C>(&self, number: usize, call: impl Fn(GatewayApi) -> C) -> Result<T>
-    where
-        C: Future<Output = Result<T, Status>>,
-    {
-        let gateway = |number: usize| self.gateways[number % self.gateways.len()].clone();
-        match call(gateway(number)).await {
-            Err(status) if status.code() == Code::Unavailable => {
-                self.repeated.fetch_add(1, Ordering::Relaxed);
-                call(gateway(number + 1)).await.map_err(Error::from)
-            }
-            result => result.map_err(Error::from),
-        }
     }
 
     /// Waits until this number of further documents is written. Returns the number of all documents.
     async fn written_after(&self, further: usize) -> Result<usize> {
         let goal = self.with_written(|written| written.len()) + further;
-        crate::harness::wait::until("documents to be written", std::time::Duration::from_secs(120), async || {
+        until("documents to be written", WRITE_LIMIT, async || {
             let written = self.with_written(|written| written.len());
             (written >= goal).then_some(written)
         })
@@ -204,7 +189,7 @@ impl Load {
     async fn unreadable(&self) -> usize {
         let mut unreadable = 0;
         for document in self.with_written(|written| written.clone()) {
-            unreadable += usize::from(!self.reads(&document).await.unwrap_or(false));
+            unreadable += usize::from(!reads(&self.clients[0], &document).await.unwrap_or(false));
         }
         unreadable
     }
@@ -218,10 +203,8 @@ impl Load {
     }
 }
 
-async fn put(api: GatewayApi, text: String) -> Result<pb::PutResult, Status> {
-    api.put_at(text.as_bytes(), 20).await
-}
-
-async fn get(api: GatewayApi, id: String) -> Result<Vec<u8>, Status> {
-    Ok(api.get(&id).await?.text)
+/// Reads a document. Returns whether its text is right.
+async fn reads(client: &Client, (id, text): &(String, String)) -> Result<bool> {
+    let pieces: Vec<_> = client.get(id, ByteRange::default()).await?.try_collect().await?;
+    Ok(pieces.concat() == text.as_bytes())
 }

@@ -3,18 +3,16 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Error, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail};
 use futures::future::try_join_all;
 use tokio::time::sleep;
 
+use super::TICK;
 use super::pool::Pool;
-use super::{FACTOR, TICK};
 use crate::harness::gateway_api::{GatewayApi, id_of};
 
-/// Share of one node's time that the load takes before it grows: compressors, decoders, and the part of the decoders'
-/// time that writes may take.
-const BUSY: [f64; 2] = [0.4, 0.4];
-const VERIFY_BUSY_MAX: f64 = 0.25;
+/// Share of the time of the only compressor and the only decoder that the load takes before it grows.
+const BUSY: f64 = 0.5;
 /// Size of a text in bytes: some 140 tokens.
 const TEXT_BYTES: usize = 500;
 /// Calls in flight, and their rounds, that measure the speed of the nodes.
@@ -60,9 +58,9 @@ struct State {
 }
 
 impl Load {
-    /// Measures the speed of one node of each stage, and chooses rates that keep each of them busy for the shares
-    /// [`BUSY`] of the time.
-    pub(super) async fn calibrated(api: GatewayApi, texts: &Texts, pools: &[Pool]) -> Result<Self> {
+    /// Measures the speed of one node of each stage, and chooses rates that keep the decoder, and at most the compressor,
+    /// busy for the share [`BUSY`] of the time. Writes take at most the share `verify_busy` of the decoder's time.
+    pub(super) async fn calibrated(api: GatewayApi, texts: &Texts, pools: &[Pool], verify_busy: f64) -> Result<Self> {
         let [calls, rounds] = CALIBRATION;
         let (mut documents, mut tokens) = (Vec::new(), 0);
         for round in 0..rounds {
@@ -84,12 +82,8 @@ impl Load {
         let rates =
             [compressor.compress_tokens_per_second, decoder.verify_tokens_per_second, decoder.decode_tokens_per_second];
         let [compress, verify, decode] = rates.map(|rate| tokens / rate);
-        let writes = (BUSY[0] / compress).min(VERIFY_BUSY_MAX / verify);
-        let reads = (BUSY[1] - writes * verify) / decode;
-        eprintln!(
-            "seconds for {tokens:.0} tokens: {compress:.2} {verify:.2} {decode:.2}; per second: {writes:.2} writes, {reads:.2} reads"
-        );
-        ensure!(writes * compress * FACTOR > 1.0, "decoders are too slow beside compressors: change CPU_PERCENT");
+        let writes = (BUSY / compress).min(verify_busy / verify);
+        let reads = (BUSY - writes * verify) / decode;
         Ok(Self { api, documents, rates: [writes, reads], state: Mutex::default() })
     }
 

@@ -53,6 +53,15 @@ pub(super) enum Growth {
 }
 
 impl Growth {
+    /// Returns the share of the decoder's time that writes take before the load grows. It is such that a load of
+    /// [`FACTOR`] times as many reads, or writes, needs a second decoder.
+    fn verify_busy(self) -> f64 {
+        match self {
+            Self::Both | Self::Writes => 0.3,
+            Self::Reads => 0.1,
+        }
+    }
+
     /// Returns the stages that are then short of nodes.
     fn short(self) -> Vec<&'static str> {
         match self {
@@ -80,7 +89,7 @@ pub(super) async fn drill(row: &str, text: &str, growth: Growth) -> Result<Vec<Q
     until("both nodes to be known", ANNOUNCE_LIMIT, async || (api.nodes().await.ok()?.len() == 2).then_some(()))
         .await?;
     let texts = Arc::new(Texts(text.to_owned()));
-    let load = Arc::new(Load::calibrated(api, &texts, &pools).await?);
+    let load = Arc::new(Load::calibrated(api, &texts, &pools, growth.verify_busy()).await?);
 
     let begun = Instant::now();
     let _load = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&load).run(texts)));

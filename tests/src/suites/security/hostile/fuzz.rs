@@ -7,8 +7,6 @@ use anyhow::Result;
 use crate::harness::fixtures::{self, Corpus};
 use crate::harness::quantity::Quantity;
 
-/// Crates with fuzz targets.
-const CRATES: [&str; 6] = ["c3-types", "c3-proto", "c3-store", "c3-server", "c3-gateway", "c3-cascade"];
 /// Executions of all targets together with `--full`; a tenth of them without.
 const EXECUTIONS: f64 = 1e7;
 /// Minimum number of targets, so that a target cannot silently disappear.
@@ -20,10 +18,8 @@ const LIMIT: &str = "1h";
 pub(super) async fn fuzz(corpus: Corpus) -> Result<Vec<Quantity>> {
     let (seconds, executions) = if corpus.full { (60, EXECUTIONS) } else { (6, EXECUTIONS / 10.0) };
     let mut cargo = Command::new("timeout");
-    cargo.args([LIMIT, "cargo", "test", "--locked", "--lib", "--no-fail-fast"]);
-    for name in CRATES {
-        cargo.args(["--package", name]);
-    }
+    // With packages instead of the workspace, cargo would build their dependencies again, with other features.
+    cargo.args([LIMIT, "cargo", "test", "--workspace", "--locked", "--lib", "--no-fail-fast"]);
     cargo.args(["fuzz::", "--", "--nocapture"]).current_dir(fixtures::root());
     cargo.env("BOLERO_RANDOM_SEED", fastrand::u64(..).to_string());
     cargo.env("BOLERO_RANDOM_ITERATIONS", u32::MAX.to_string());
