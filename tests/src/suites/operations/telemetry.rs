@@ -11,10 +11,10 @@ use crate::harness::otlp::Receiver;
 use crate::harness::quantity::{Quantity, median};
 
 /// Rounds, in each of which both clusters work for the same number of calls.
-const ROUNDS: usize = 9;
-/// Calls in flight, and calls in sequence, of a round. A call is a put of a text and a get of it.
+const ROUNDS: usize = 7;
+/// Callers of a round, and calls of each, one after another. A call is a put of a text and a get of it.
 const IN_FLIGHT: usize = 4;
-const SEQUENCE: usize = 3;
+const SEQUENCE: usize = 1;
 /// Minimum throughput with telemetry over that without.
 const SHARE_MIN: f64 = 0.97;
 
