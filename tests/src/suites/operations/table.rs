@@ -31,7 +31,7 @@ pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Quantity>> {
         "scaling" => scaling::drill(row, &corpus.books()?, Growth::Both).await,
         "scaling-writes" => scaling::drill(row, &corpus.books()?, Growth::Writes).await,
         "scaling-reads" => scaling::drill(row, &corpus.books()?, Growth::Reads).await,
-        "upgrade" => upgrade::upgrade(&text("page.txt")?).await,
+        "upgrade" => upgrade::upgrade(&text("chapter.txt")?).await,
         "telemetry" => telemetry::cost(&text("page.txt")?).await,
         "backup" => backup::backup(&text("chapter.txt")?, if corpus.full { 100 } else { 20 }).await,
         row => bail!("no measurement is named `{row}`"),

@@ -9,12 +9,15 @@ use crate::harness::cluster::{Cluster, ClusterSpec};
 use crate::harness::gateway_api::{GatewayApi, id_of};
 use crate::harness::otlp::Receiver;
 use crate::harness::quantity::{Quantity, median};
+use crate::harness::wait::until;
 
 /// Rounds, in each of which both clusters work for the same number of calls.
 const ROUNDS: usize = 7;
 /// Callers of a round, and calls of each, one after another. A call is a put of a text and a get of it.
 const IN_FLIGHT: usize = 4;
 const SEQUENCE: usize = 1;
+/// Maximum time until the last spans are exported.
+const EXPORT_LIMIT: Duration = Duration::from_secs(20);
 /// Minimum throughput with telemetry over that without.
 const SHARE_MIN: f64 = 0.97;
 
@@ -39,10 +42,12 @@ pub(super) async fn cost(text: &str) -> Result<Vec<Quantity>> {
         }
         shares.push(measured[1] / measured[0]);
     }
-    tokio::time::sleep(Duration::from_secs(6)).await;
-    let spans = receiver.spans().len();
-    // A put and a get make spans in the gateway, and for each window in the nodes.
     let calls = (ROUNDS + 1) * IN_FLIGHT * SEQUENCE;
+    // A put and a get make spans in the gateway, and for each window in the nodes. If they do not come in time, their
+    // number is out of bounds.
+    let exported = async || (receiver.spans().len() >= 4 * calls).then_some(());
+    let _ = until("the spans to be exported", EXPORT_LIMIT, exported).await;
+    let spans = receiver.spans().len();
     let [without, with] = rates.map(median);
     Ok(vec![
         Quantity::reported("telemetry-calls-per-second", [without, with]),

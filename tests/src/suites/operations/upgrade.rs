@@ -2,31 +2,32 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use c3_client::{ByteRange, Client, WriteOptions};
-use futures::TryStreamExt;
-use futures::future::try_join_all;
+use c3_client::Client;
 use tempfile::TempDir;
 
 use crate::harness::fixtures;
+use crate::harness::gateway_api::GatewayApi;
 use crate::harness::process::{Launch, Process, Program, free_address};
 use crate::harness::quantity::Quantity;
 use crate::harness::wait::until;
+use crate::suites::chaos::load::{Load, LoadClient, LoadReport, Workload};
 
 /// Programs of each role. Two, so that calls go on while one is replaced.
 const EACH: usize = 2;
 /// Roles in the order in which `docs/guides/operate.md` upgrades them.
 const ORDER: [Program; 3] = [Program::DecoderNode, Program::CompressorNode, Program::Gateway];
-/// Callers at once. Each writes a document and reads one.
-const CALLERS: usize = 3;
-/// Documents that the load writes at least while each version serves alone.
-const DOCUMENTS_MIN: usize = 20;
-/// Maximum time until these are written.
-const WRITE_LIMIT: Duration = Duration::from_secs(120);
+/// Callers of each of the two loads. A load begins with one of the gateways.
+const CALLERS: usize = 2;
+/// Documents that the loads read, and the size of each.
+const DOCUMENTS: usize = 10;
+const DOCUMENT_BYTES: usize = 2000;
+/// Calls that each load makes at least while each version serves alone.
+const CALLS_MIN: usize = 20;
+/// Maximum time in which these end.
+const CALLS_LIMIT: Duration = Duration::from_secs(120);
 
 /// Replaces the programs of the previous commit, or of the commit in the environment variable `C3_PREVIOUS`, by these,
 /// one after another, and back.
@@ -45,36 +46,57 @@ pub(super) async fn upgrade(text: &str) -> Result<Vec<Quantity>> {
         running.push(fleet.start(number, Some(&previous)).await?);
     }
     let mut urls = Vec::from_iter(running[2 * EACH..].iter().map(Process::url));
-    let mut clients = Vec::new();
-    for _ in 0..CALLERS {
-        clients.push(Client::connect(&urls.join(",")).await?);
-        // Callers begin with different gateways.
+    let workload = Workload::prepare(&GatewayApi::to(&running[2 * EACH])?, text, DOCUMENTS, DOCUMENT_BYTES).await?;
+    let mut loads = Vec::new();
+    for _ in 0..EACH {
+        let client = LoadClient::Public(Client::connect(&urls.join(",")).await?);
+        loads.push(workload.start(&client, CALLERS));
+        // The callers of the next load begin with the other gateway.
         urls.rotate_left(1);
     }
-    let load = Arc::new(Load { clients, text: text.to_owned(), ..Load::default() });
-    let callers = load.clients.iter().map(|client| tokio::spawn(Arc::clone(&load).run(client.clone())));
-    let callers = Vec::from_iter(callers);
-    let mut written = vec![load.written_after(DOCUMENTS_MIN).await?];
+    wait_for_calls(&loads).await?;
     for version in [None, Some(previous.as_path())] {
         for (number, process) in running.iter_mut().enumerate() {
             process.terminate().await?;
             *process = fleet.start(number, version).await?;
         }
-        written.push(load.written_after(DOCUMENTS_MIN).await?);
+        wait_for_calls(&loads).await?;
     }
-    load.ended.store(true, Ordering::Relaxed);
-    try_join_all(callers).await?;
-    let unreadable_by_previous = load.unreadable().await;
+    let mut reports = Vec::new();
+    for load in loads {
+        reports.push(load.end().await?);
+    }
+    let mut lost = unreadable(&reports, &running[2 * EACH]).await?;
     for (number, process) in running.iter_mut().enumerate() {
         process.terminate().await?;
         *process = fleet.start(number, None).await?;
     }
+    lost.extend(unreadable(&reports, &running[2 * EACH]).await?);
+    let failed = Vec::from_iter(reports.iter().flat_map(|report| report.failed.clone()));
     Ok(vec![
         Quantity::reported("upgrade-previous", commit),
-        Quantity::reported("upgrade-documents", written),
-        Quantity::equal("upgrade-failed-calls", load.failures(), Vec::new()),
-        Quantity::equal("upgrade-unreadable", [unreadable_by_previous, load.unreadable().await], [0, 0]),
+        Quantity::reported("upgrade-calls", reports.iter().map(|report| report.succeeded).sum::<usize>()),
+        Quantity::reported("upgrade-documents", reports.iter().map(|report| report.acknowledged.len()).sum::<usize>()),
+        Quantity::equal("upgrade-failed-calls", failed, Vec::new()),
+        Quantity::equal("upgrade-wrong-texts", reports.iter().map(|report| report.wrong).sum::<usize>(), 0),
+        Quantity::equal("upgrade-unreadable", lost, Vec::new()),
     ])
+}
+
+/// Waits until each load has made [`CALLS_MIN`] further calls.
+async fn wait_for_calls(loads: &[Load]) -> Result<()> {
+    let goals = Vec::from_iter(loads.iter().map(|load| load.ended() + CALLS_MIN));
+    let reached = || loads.iter().zip(&goals).all(|(load, goal)| load.ended() >= *goal);
+    until("calls to end", CALLS_LIMIT, async || reached().then_some(())).await
+}
+
+/// Reads all documents that the loads stored. Returns one line for each that cannot be read or is wrong.
+async fn unreadable(reports: &[LoadReport], gateway: &Process) -> Result<Vec<String>> {
+    let (api, mut lost) = (GatewayApi::to(gateway)?, Vec::new());
+    for report in reports {
+        lost.extend(report.lost(&api).await);
+    }
+    Ok(lost)
 }
 
 /// Builds the programs of the previous commit unless they are built already. Returns their folder and the commit.
@@ -139,72 +161,4 @@ impl Fleet<'_> {
         process.ready().await?;
         Ok(process)
     }
-}
-
-/// Callers that write and read documents with the client library. It goes to another gateway if one does not answer.
-#[derive(Default)]
-struct Load {
-    /// Client of each caller.
-    clients: Vec<Client>,
-    text: String,
-    begun: AtomicUsize,
-    /// Ids of the documents, with their texts.
-    written: Mutex<Vec<(String, String)>>,
-    failures: Mutex<Vec<String>>,
-    ended: AtomicBool,
-}
-
-impl Load {
-    async fn run(self: Arc<Self>, client: Client) {
-        while !self.ended.load(Ordering::Relaxed) {
-            if let Err(error) = self.write_and_read(&client).await {
-                self.failures.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{error:#}"));
-            }
-        }
-    }
-
-    async fn write_and_read(&self, client: &Client) -> Result<()> {
-        let number = self.begun.fetch_add(1, Ordering::Relaxed);
-        let text = format!("{number} {}", self.text);
-        let stored = client.put_text(text.clone(), &WriteOptions::default()).await?;
-        let earlier = self.with_written(|written| {
-            written.push((stored.document.id.to_string(), text));
-            written[number * 7919 % written.len()].clone()
-        });
-        ensure!(reads(client, &earlier).await?, "the text of {} is wrong", earlier.0);
-        Ok(())
-    }
-
-    /// Waits until this number of further documents is written. Returns the number of all documents.
-    async fn written_after(&self, further: usize) -> Result<usize> {
-        let goal = self.with_written(|written| written.len()) + further;
-        until("documents to be written", WRITE_LIMIT, async || {
-            let written = self.with_written(|written| written.len());
-            (written >= goal).then_some(written)
-        })
-        .await
-    }
-
-    /// Returns the number of documents that cannot be read or are wrong.
-    async fn unreadable(&self) -> usize {
-        let mut unreadable = 0;
-        for document in self.with_written(|written| written.clone()) {
-            unreadable += usize::from(!reads(&self.clients[0], &document).await.unwrap_or(false));
-        }
-        unreadable
-    }
-
-    fn failures(&self) -> Vec<String> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn with_written<T>(&self, f: impl FnOnce(&mut Vec<(String, String)>) -> T) -> T {
-        f(&mut self.written.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// Reads a document. Returns whether its text is right.
-async fn reads(client: &Client, (id, text): &(String, String)) -> Result<bool> {
-    let pieces: Vec<_> = client.get(id, ByteRange::default()).await?.try_collect().await?;
-    Ok(pieces.concat() == text.as_bytes())
 }

@@ -58,8 +58,9 @@ struct State {
 }
 
 impl Load {
-    /// Measures the speed of one node of each stage, and chooses rates that keep the decoder, and at most the compressor,
-    /// busy for the share [`BUSY`] of the time. Writes take at most the share `verify_busy` of the decoder's time.
+    /// Measures the speed of one node of each stage. Chooses rates that keep the decoder busy for the share [`BUSY`] of
+    /// the time, and the compressor for at most that share. Writes take at most the share `verify_busy` of the
+    /// decoder's time.
     pub(super) async fn calibrated(api: GatewayApi, texts: &Texts, pools: &[Pool], verify_busy: f64) -> Result<Self> {
         let [calls, rounds] = CALIBRATION;
         let (mut documents, mut tokens) = (Vec::new(), 0);
