@@ -129,6 +129,8 @@ def target(query, legend, index):
     return {
         "datasource": DATASOURCE,
         "editorMode": "code",
+        # Points that lead to the traces of single calls.
+        "exemplar": "histogram_quantile(" in query,
         "expr": expression,
         "legendFormat": legend,
         "range": True,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use c3_server::metrics;
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Counter, Histogram};
+use opentelemetry::metrics::Counter;
 
 use crate::ROLE;
 
@@ -20,7 +20,7 @@ pub(crate) struct Metrics {
     tokens: Counter<u64>,
     corrections: Counter<u64>,
     verified_tokens: Counter<u64>,
-    first_byte: Histogram<f64>,
+    first_byte: metrics::Durations,
 }
 
 /// Direction of a text through the gateway.
@@ -42,7 +42,7 @@ impl Metrics {
             tokens: counter("c3_text_tokens", "Text tokens, by direction (in, out)"),
             corrections: counter("c3_corrections", "Corrections that verified windows needed"),
             verified_tokens: counter("c3_verified_tokens", "Text tokens of verified windows, by cascade"),
-            first_byte: metrics::durations(
+            first_byte: metrics::Durations::new(
                 "c3_first_byte_duration_seconds",
                 "Time from the start of a read to its first bytes of text",
             ),

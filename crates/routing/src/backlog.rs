@@ -33,13 +33,23 @@ pub(crate) struct Demand {
     pub(crate) fingerprint: Fingerprint,
     /// Method of the stage's gRPC service.
     pub(crate) method: &'static str,
+    pub(crate) phase: Phase,
 }
 
-/// Text tokens of the stage calls that wait for a node in this gateway; clones share the counts.
+/// Phase of a stage call before a node takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Phase {
+    /// The call waits for a node.
+    Waiting,
+    /// The call follows once a node of the other stage has answered.
+    Upcoming,
+}
+
+/// Text tokens of the stage calls of this gateway that no node has taken yet; clones share the counts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WaitingTokens(Arc<Mutex<HashMap<Demand, u64>>>);
 
-/// Guard that counts tokens as waiting until the guard is dropped.
+/// Guard that counts the tokens of a demand until the guard is dropped.
 pub(crate) struct WaitingGuard {
     waiting: WaitingTokens,
     demand: Demand,
@@ -59,20 +69,23 @@ pub(crate) struct StageLoad {
     pub(crate) node_seconds: f64,
     /// Seconds that one node would need for the work that waits in this gateway.
     pub(crate) gateway_seconds: f64,
+    /// Seconds that one node would need to verify the shards that this gateway's compressors have not answered yet.
+    pub(crate) upcoming_seconds: f64,
     /// Age in seconds of the oldest job that waits at a node.
     pub(crate) oldest_job_seconds: f64,
 }
 
 impl WaitingTokens {
-    /// Counts `tokens` as waiting until the returned guard is dropped.
+    /// Counts `tokens` until the returned guard is dropped.
     pub(crate) fn hold(&self, demand: Demand, tokens: u64) -> WaitingGuard {
         *self.lock().entry(demand).or_default() += tokens;
         WaitingGuard { waiting: self.clone(), demand, tokens }
     }
 
-    /// Returns the number of waiting tokens.
+    /// Returns the number of tokens of the calls that wait for a node.
     pub(crate) fn total(&self) -> u64 {
-        self.lock().values().sum()
+        let counts = self.lock();
+        counts.iter().filter(|(demand, _)| demand.phase == Phase::Waiting).map(|(_, tokens)| tokens).sum()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Demand, u64>> {
@@ -110,19 +123,25 @@ impl StageLoad {
     fn of_members(cascade: String, members: &[(Stage, NodeInfo)], waiting: &HashMap<Demand, u64>) -> Self {
         let (stage, fingerprint) = (members[0].0, members[0].1.cascade().fingerprint(members[0].0));
         let loads = Vec::from_iter(members.iter().map(|(_, info)| info.wire.load.unwrap_or_default()));
-        let demands = waiting.iter().filter(|(demand, _)| demand.stage == stage && demand.fingerprint == fingerprint);
+        let seconds_in = |phase| {
+            let of_this =
+                |demand: &Demand| demand.stage == stage && demand.fingerprint == fingerprint && demand.phase == phase;
+            let demands = waiting.iter().filter(|(demand, _)| of_this(demand));
+            demands.map(|(demand, tokens)| seconds(demand.method, *tokens, &loads)).sum()
+        };
         Self {
             stage,
             cascade,
             ready_nodes: loads.len(),
             busy_nodes: loads.iter().map(|load| positive(load.busy_share).min(1.0)).sum(),
             node_seconds: loads.iter().map(|load| positive(load.backlog_seconds)).sum(),
-            gateway_seconds: demands.map(|(demand, tokens)| seconds(demand.method, *tokens, &loads)).sum(),
+            gateway_seconds: seconds_in(Phase::Waiting),
+            upcoming_seconds: seconds_in(Phase::Upcoming),
             oldest_job_seconds: loads.iter().map(|load| positive(load.oldest_job_seconds)).fold(0.0, f64::max),
         }
     }
 
-    /// Returns the expected wait of a new call of this stage.
+    /// Returns the expected wait of a new call of this stage. Upcoming calls do not count, because they wait elsewhere.
     fn wait(&self) -> Duration {
         let seconds = (self.node_seconds + self.gateway_seconds) / self.ready_nodes.max(1) as f64;
         Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
@@ -176,6 +195,7 @@ mod tests {
             busy_nodes: 1.0,
             node_seconds: seconds,
             gateway_seconds: 0.0,
+            upcoming_seconds: 0.0,
             oldest_job_seconds: 0.0,
         }
     }
@@ -211,10 +231,15 @@ mod tests {
 
     #[test]
     fn waiting_tokens_count_with_the_rates_of_the_nodes() {
-        let demand = |method| Demand { stage: Stage::Decoder, fingerprint: Fingerprint::of(b"decoder"), method };
+        let fingerprint = Fingerprint::of(b"decoder");
+        let demand = |method, phase| Demand { stage: Stage::Decoder, fingerprint, method, phase };
         let waiting = WaitingTokens::default();
-        let held = [waiting.hold(demand("Decode"), 100), waiting.hold(demand("Verify"), 50)];
-        assert_eq!(waiting.total(), 150);
+        let held = [
+            waiting.hold(demand("Decode", Phase::Waiting), 100),
+            waiting.hold(demand("Verify", Phase::Waiting), 50),
+            waiting.hold(demand("Verify", Phase::Upcoming), 25),
+        ];
+        assert_eq!((waiting.total(), waiting.lock().len()), (150, 3));
         drop(held);
         assert_eq!((waiting.total(), waiting.lock().len()), (0, 0));
         let rates = |decode| pb::NodeLoad { decode_tokens_per_second: decode, ..Default::default() };

@@ -8,7 +8,7 @@ use tonic::Code;
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
-use crate::backlog::Demand;
+use crate::backlog::{Demand, Phase};
 use crate::balance;
 use crate::breaker::CallOutcome;
 use crate::error::Error;
@@ -50,7 +50,8 @@ impl Router {
     {
         self.budget.deposit();
         let (begun, mut attempts) = (Instant::now(), Attempts::default());
-        let demand = Demand { stage: selector.stage, fingerprint: selector.fingerprint, method };
+        let (stage, fingerprint, phase) = (selector.stage, selector.fingerprint, Phase::Waiting);
+        let demand = Demand { stage, fingerprint, method, phase };
         let mut waiting = Some((begun, self.waiting.hold(demand, tokens)));
         let mut retry_after = None;
         loop {

@@ -25,6 +25,4 @@ pub use discovery::Announcement;
 pub use error::{Error, StartError};
 pub use node::{Node, NodeSelector};
 pub use router::{Router, RoutingConfig};
-pub use stage_client::{
-    CompressJob, CompressedWindow, GenerateJob, ReconstructJob, StageResponse, TokenIds, VerifyJob,
-};
+pub use stage_client::{CompressJob, CompressedWindow, GenerateJob, ReconstructJob, StageResponse, VerifyJob};

@@ -7,7 +7,7 @@ use c3_server::error::code_name;
 use c3_server::{ErrorKind, metrics};
 use c3_types::Stage;
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{AsyncInstrument, Counter, Histogram};
+use opentelemetry::metrics::{AsyncInstrument, Counter};
 use tonic::Code;
 
 use crate::backlog::{StageLoad, WaitingTokens};
@@ -20,7 +20,7 @@ use crate::node::Node;
 pub(crate) struct Metrics {
     role: &'static str,
     server: metrics::Metrics,
-    call_duration: Histogram<f64>,
+    call_duration: metrics::Durations,
     retries: Counter<u64>,
 }
 
@@ -53,7 +53,7 @@ impl Metrics {
         Self {
             role,
             server: metrics::Metrics::new(role),
-            call_duration: metrics::durations(
+            call_duration: metrics::Durations::new(
                 "rpc_client_call_duration_seconds",
                 "Duration of attempts of stage calls",
             ),
@@ -152,10 +152,14 @@ fn observe_stages(role: &'static str, registry: &Arc<Registry>, waiting: &Waitin
             })
             .build();
     };
-    let help = "Seconds that one node would need for the work that waits, by place (nodes, gateway)";
+    let help = "Seconds that one node would need for the work that waits, by place (nodes, gateway, upcoming)";
     gauge("c3_stage_backlog_seconds", help, |load| {
         let at = |queue| Some(KeyValue::new("queue", queue));
-        vec![(load.node_seconds, at("nodes")), (load.gateway_seconds, at("gateway"))]
+        vec![
+            (load.node_seconds, at("nodes")),
+            (load.gateway_seconds, at("gateway")),
+            (load.upcoming_seconds, at("upcoming")),
+        ]
     });
     let help = "Sum of the shares of time in which the ready nodes compute";
     gauge("c3_stage_busy_nodes", help, |load| vec![(load.busy_nodes, None)]);

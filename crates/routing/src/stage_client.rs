@@ -15,6 +15,7 @@ use c3_types::{
 use futures::stream;
 use tonic::Streaming;
 
+use crate::backlog::{Demand, Phase};
 use crate::error::Error;
 use crate::node::{Node, NodeSelector};
 use crate::retry::AttemptError;
@@ -36,17 +37,10 @@ pub struct CompressJob<'a> {
     pub ratio: u32,
     /// Encoding of the latents.
     pub codec: LatentCodec,
-    /// Selects whether the answer includes the token ids.
-    pub token_ids: TokenIds,
-}
-
-/// Selects whether a compressor's answer includes the text's token ids, which verification needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenIds {
-    /// The token ids are returned.
-    Included,
-    /// The token ids are left out.
-    Omitted,
+    /// Fingerprint of the decoder that will verify the windows, if any. The answer then includes the text's token ids,
+    /// which verification needs, and the decoders' backlog counts the shard while the compressor works on it. Decoders
+    /// can thus be added before the work reaches them.
+    pub verified_by: Option<Fingerprint>,
 }
 
 /// A compressed window.
@@ -54,7 +48,7 @@ pub enum TokenIds {
 pub struct CompressedWindow {
     /// Latents of the window.
     pub latents: WindowLatents,
-    /// Token ids of the text; empty for [`TokenIds::Omitted`].
+    /// Token ids of the text; empty if the windows will not be verified.
     pub token_ids: Vec<u32>,
 }
 
@@ -114,6 +108,13 @@ impl Router {
         let stage = Stage::Compressor;
         let selector = NodeSelector { stage, fingerprint: job.compressor, arithmetic: None, exclude: &[] };
         let tokens = job.text.len() as u64 / BYTES_PER_TOKEN;
+        let verification = job.verified_by.map(|fingerprint| Demand {
+            stage: Stage::Decoder,
+            fingerprint,
+            method: "Verify",
+            phase: Phase::Upcoming,
+        });
+        let _upcoming = verification.map(|demand| self.waiting.hold(demand, tokens));
         self.call(selector, "Compress", tokens, |node| compress_on(node, &job)).await
     }
 
@@ -172,7 +173,7 @@ async fn compress_on(node: Arc<Node>, job: &CompressJob<'_>) -> Result<Vec<Compr
         text: job.text.clone(),
         ratio: job.ratio,
         codec: job.codec.to_wire(),
-        with_token_ids: job.token_ids == TokenIds::Included,
+        with_token_ids: job.verified_by.is_some(),
     };
     let answer = node.compressor().compress(stream::iter([request])).await?;
     let mut answers: Streaming<pb::CompressResponse> = answer.into_inner();
@@ -204,7 +205,7 @@ impl CompressJob<'_> {
             ));
         }
         let given = answer.token_ids.len();
-        if self.token_ids == TokenIds::Included && given != group.tokens() as usize {
+        if self.verified_by.is_some() && given != group.tokens() as usize {
             return Err(AttemptError::WrongAnswer(format!("it sent {given} token ids for {} tokens", group.tokens())));
         }
         // The casts are exact, because a shard is far smaller than 4 GiB.

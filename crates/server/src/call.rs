@@ -302,7 +302,7 @@ impl Drop for Call {
         if let Some(caller) = &self.caller {
             self.metrics.tenant_call(&caller.identity.tenant, outcome.code());
         }
-        self.metrics.call_ended(attributes, duration);
+        self.span.in_scope(|| self.metrics.call_ended(attributes, duration));
     }
 }
 

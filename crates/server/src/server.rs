@@ -8,7 +8,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::HeaderMap;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -281,9 +282,15 @@ fn reflection(services: &[&'static str]) -> tonic_reflection::server::Builder<'s
     services.iter().chain(&own).fold(builder, |builder, &name| builder.with_service_name(name))
 }
 
-async fn render_metrics() -> Response {
-    match metrics::render() {
-        Ok(text) => ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
-        Err(error) => (http::StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+/// Answers with the metrics of the process in the format that the scraper accepts: OpenMetrics, or else Prometheus'.
+async fn render_metrics(headers: HeaderMap) -> Response {
+    let accepted = headers.get(ACCEPT).and_then(|accepted| accepted.to_str().ok()).unwrap_or_default();
+    let (format, page) = match accepted.contains(metrics::OPENMETRICS_MEDIA_TYPE) {
+        true => (metrics::OPENMETRICS, metrics::render_openmetrics().map_err(|error| error.to_string())),
+        false => (prometheus::TEXT_FORMAT, metrics::render().map_err(|error| error.to_string())),
+    };
+    match page {
+        Ok(page) => ([(CONTENT_TYPE, format)], page).into_response(),
+        Err(error) => (http::StatusCode::INTERNAL_SERVER_ERROR, error).into_response(),
     }
 }

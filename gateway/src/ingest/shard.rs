@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use c3_routing::{CompressJob, CompressedWindow, TokenIds, VerifyJob};
+use c3_routing::{CompressJob, CompressedWindow, VerifyJob};
 use c3_store::manifest::{Placement, ShardEntry};
 use c3_store::object::key::ShardKeyPrefixes;
 use c3_store::shard::{self, Encoded, ShardCorrections, ShardLatents, StoredCorrections, StoredLatents};
@@ -198,7 +198,7 @@ async fn compress(
         text,
         ratio: plan.ratio,
         codec: plan.codec,
-        token_ids: if plan.verification.is_some() { TokenIds::Included } else { TokenIds::Omitted },
+        verified_by: plan.verification.as_ref().map(|_| plan.cascade.decoder),
     };
     let response = gateway.router.compress(job).await?;
     times.compress += response.latency;

@@ -1,5 +1,6 @@
 //! A Prometheus server that scrapes programs under test.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -36,6 +37,7 @@ impl Prometheus {
             format!("--config.file={}", file.display()),
             format!("--storage.tsdb.path={}", folder.path().join("tsdb").display()),
             format!("--web.listen-address={address}"),
+            "--enable-feature=exemplar-storage".to_owned(),
         ];
         let server = ExternalServer::start(&program, args, address.clone()).await?;
         Ok(Self { server, _folder: folder })
@@ -43,13 +45,29 @@ impl Prometheus {
 
     /// Returns the field `data` of the answer of the HTTP API at `/api/v1/PATH`. `query` may be empty.
     pub async fn ask(&self, path: &str, query: &str) -> Result<Value> {
+        self.ask_with(path, &[("query", query)]).await
+    }
+
+    /// Returns the trace ids of all exemplars that the query selects.
+    pub async fn exemplars(&self, query: &str) -> Result<BTreeSet<String>> {
+        let arguments = [("query", query), ("start", "0"), ("end", "4102444800")];
+        let series = self.ask_with("query_exemplars", &arguments).await?;
+        let exemplars = series.as_array().into_iter().flatten().filter_map(|series| series["exemplars"].as_array());
+        let trace = |exemplar: &Value| exemplar["labels"]["trace_id"].as_str().map(str::to_owned);
+        Ok(exemplars.flatten().filter_map(trace).collect())
+    }
+
+    async fn ask_with(&self, path: &str, arguments: &[(&str, &str)]) -> Result<Value> {
         let url = format!("http://{}/api/v1/{path}", self.server.address);
         let mut command = Command::new("curl");
-        command.args(["--silent", "--get", &url, "--data-urlencode", &format!("query={query}")]);
+        command.args(["--silent", "--get", &url]);
+        for (name, value) in arguments {
+            command.args(["--data-urlencode", &format!("{name}={value}")]);
+        }
         let output = tokio::task::spawn_blocking(move || command.output()).await?;
         let output = output.context("curl is missing: apt-get install curl")?;
         let mut answer: Value = serde_json::from_slice(&output.stdout)?;
-        ensure!(answer["status"] == "success", "{}: {query}", answer["error"]);
+        ensure!(answer["status"] == "success", "{}: {arguments:?}", answer["error"]);
         Ok(answer["data"].take())
     }
 

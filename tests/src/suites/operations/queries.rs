@@ -17,6 +17,7 @@ use crate::harness::cluster::{Cluster, ClusterSpec};
 use crate::harness::external::ExternalServer;
 use crate::harness::fixtures;
 use crate::harness::gateway_api::id_of;
+use crate::harness::otlp::Receiver;
 use crate::harness::prometheus::Prometheus;
 use crate::harness::quantity::Quantity;
 use crate::harness::wait::until;
@@ -25,6 +26,8 @@ use crate::harness::wait::until;
 const LOAD: Duration = Duration::from_secs(40);
 /// Maximum time until Prometheus has evaluated all rules.
 const RULES_LIMIT: Duration = Duration::from_secs(30);
+/// Maximum time until the last spans are exported.
+const EXPORT_LIMIT: Duration = Duration::from_secs(20);
 /// Parts of queries that select faults, or days before today. Such a query may return nothing.
 const MAY_BE_EMPTY: [&str; 6] = [
     "rpc_response_status_code=",
@@ -47,7 +50,9 @@ pub(super) async fn queries(text: &str) -> Result<Vec<Quantity>> {
     let key = access.key("default", &Scope::ALL)?;
     let (redis, access_file) = (format!("redis://{}", redis.address), access.path().display().to_string());
     let args = ["--redis", &redis, "--access", &access_file, "--gc-interval", "5s"];
-    let spec = ClusterSpec { decoders: 2, api_key: Some(key.clone()), ..ClusterSpec::with_gateway_args(&args) };
+    let receiver = Receiver::start().await?;
+    let env = vec![("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), receiver.url().to_owned())];
+    let spec = ClusterSpec { decoders: 2, env, api_key: Some(key.clone()), ..ClusterSpec::with_gateway_args(&args) };
     let mut cluster = ClusterSpec { certificates: Some(Arc::clone(&certificates)), ..spec }.start().await?;
     let prometheus = start_prometheus(&folder, &cluster, &certificates, &key).await?;
     load(&mut cluster, text).await?;
@@ -71,13 +76,24 @@ pub(super) async fn queries(text: &str) -> Result<Vec<Quantity>> {
     let recorded = BTreeSet::from_iter(rules.iter().filter_map(|rule| rule["name"].as_str()));
     let is_known = |name: &str| exposed.contains(name) || recorded.contains(name) || AFTER_FAULTS.contains(&name);
     let unknown = Vec::from_iter(names.iter().filter(|name| !is_known(name)));
+    let exemplars = prometheus.exemplars(r#"rpc_server_call_duration_seconds_bucket{role="gateway"}"#).await?;
+    let exported = async || exemplars.is_subset(&traces(&receiver)).then_some(());
+    let _ = until("the traces of the exemplars", EXPORT_LIMIT, exported).await;
+    let without_trace = exemplars.difference(&traces(&receiver)).count();
     Ok(vec![
         Quantity::observed("queries-rules", rules.len(), rules.len() > 20, "> 20"),
         Quantity::equal("queries-unhealthy-rules", unhealthy, Vec::new()),
         Quantity::observed("queries-of-panels", panels, panels > 40, "> 40"),
         Quantity::equal("queries-without-data", empty, Vec::new()),
         Quantity::equal("queries-of-unknown-metrics", unknown, Vec::new()),
+        Quantity::observed("queries-exemplars", exemplars.len(), exemplars.len() > 2, "> 2"),
+        Quantity::equal("queries-exemplars-without-trace", without_trace, 0),
     ])
+}
+
+/// Returns the ids of the exported traces.
+fn traces(receiver: &Receiver) -> BTreeSet<String> {
+    receiver.spans().iter().map(|span| hex::encode(&span.trace)).collect()
 }
 
 /// Starts Prometheus with the checked-in rules. It scrapes all programs. `folder` receives the key.

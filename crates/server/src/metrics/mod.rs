@@ -3,7 +3,11 @@
 //! Metrics of calls have the names and attributes of OpenTelemetry's semantic conventions for RPC. Metrics of the
 //! process are Prometheus' `process_*` metrics. All other metrics are called `c3_<subject>_<unit>`. The exporter
 //! appends `_total` to counters and replaces dots by underscores. Samples have a `role` label, because the three roles
-//! of `c3 serve` share one registry. `GET /metrics` on any server's port renders the registry.
+//! of `c3 serve` share one registry. `GET /metrics` on any server's port renders the registry, in OpenMetrics' format
+//! with exemplars or in Prometheus' text format.
+
+mod exemplars;
+mod openmetrics;
 
 use std::collections::HashSet;
 use std::sync::{LazyLock, PoisonError, RwLock};
@@ -14,6 +18,9 @@ use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, MeterProvider, Up
 use opentelemetry::{KeyValue, StringValue};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Registry, TextEncoder};
+
+pub use self::exemplars::Durations;
+pub(crate) use self::openmetrics::{CONTENT_TYPE as OPENMETRICS, MEDIA_TYPE as OPENMETRICS_MEDIA_TYPE};
 
 /// Histogram bounds for durations in seconds: from a cache hit to a whole book.
 const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0];
@@ -58,11 +65,6 @@ pub fn meter() -> Meter {
     EXPORTER.provider.meter("c3")
 }
 
-/// Returns a histogram of durations in seconds.
-pub fn durations(name: &'static str, help: &'static str) -> Histogram<f64> {
-    meter().f64_histogram(name).with_description(help).with_boundaries(SECONDS.to_vec()).build()
-}
-
 /// Returns the label of a tenant. Only the first [`TENANTS_MAX`] tenants of the process have labels of their own; all
 /// others share the label `other`, so that tenants cannot add any number of time series.
 pub fn tenant_label(tenant: &TenantId) -> KeyValue {
@@ -75,24 +77,29 @@ pub fn tenant_label(tenant: &TenantId) -> KeyValue {
     KeyValue::new("tenant", if is_known { tenant.to_string() } else { OTHER_TENANTS.to_owned() })
 }
 
-/// Renders all metrics of the process in Prometheus' text format.
+/// Renders all metrics of the process in Prometheus' text format, which has no exemplars.
 pub fn render() -> Result<String, prometheus::Error> {
     TextEncoder::new().encode_to_string(&EXPORTER.registry.gather())
+}
+
+/// Renders all metrics of the process in OpenMetrics' text format, with exemplars.
+pub(crate) fn render_openmetrics() -> Result<String, std::fmt::Error> {
+    openmetrics::encode(&EXPORTER.registry.gather())
 }
 
 /// The instruments that roles share, labelled with one role.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     role: KeyValue,
-    call_duration: Histogram<f64>,
+    call_duration: Durations,
     calls_in_flight: UpDownCounter<i64>,
     tenant_calls: Counter<u64>,
     tokens: Counter<u64>,
     batch_tokens: Histogram<u64>,
     batch_windows: Histogram<u64>,
-    batch_duration: Histogram<f64>,
+    batch_duration: Durations,
     queue_tokens: Gauge<u64>,
-    queue_wait: Histogram<f64>,
+    queue_wait: Durations,
     corrections: Counter<u64>,
 }
 
@@ -106,7 +113,7 @@ impl Metrics {
         };
         Self {
             role: KeyValue::new("role", role),
-            call_duration: durations(
+            call_duration: Durations::new(
                 "rpc_server_call_duration_seconds",
                 "Time from a call's arrival to the last byte of its response",
             ),
@@ -118,12 +125,12 @@ impl Metrics {
             tokens: counter("c3_tokens", "Text tokens computed, by operation"),
             batch_tokens: sizes("c3_batch_tokens", "Text tokens of a batch, by operation", &TOKENS),
             batch_windows: sizes("c3_batch_windows", "Windows of a batch, by operation", &WINDOWS),
-            batch_duration: durations("c3_batch_duration_seconds", "Time to compute a batch, by operation"),
+            batch_duration: Durations::new("c3_batch_duration_seconds", "Time to compute a batch, by operation"),
             queue_tokens: meter
                 .u64_gauge("c3_queue_tokens")
                 .with_description("Text tokens that wait for the model")
                 .build(),
-            queue_wait: durations(
+            queue_wait: Durations::new(
                 "c3_queue_wait_duration_seconds",
                 "Wait of a job for the model, or of a stage call for a node, by operation",
             ),
