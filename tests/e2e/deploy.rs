@@ -108,7 +108,7 @@ fn the_images_contain_every_program_and_do_not_run_as_root() {
     let containerfile = fs::read_to_string(fixtures::root().join("deploy/Containerfile")).unwrap();
     for program in [Program::CompressorNode, Program::DecoderNode, Program::Gateway, Program::C3] {
         assert!(containerfile.contains(&format!("--bin {}", program.name())), "{program:?}");
-        assert!(containerfile.contains(&format!("/src/target/release/{}", program.name())), "{program:?}");
+        assert!(containerfile.contains(&format!("/out/{}", program.name())), "{program:?}");
         assert!(containerfile.contains(&format!(" AS {}\n", program.name())), "{program:?}");
     }
     // Each image is built on one of these stages, or sets its user itself.

@@ -8,6 +8,7 @@ mod cache;
 mod chaos;
 mod cli;
 mod codecs;
+mod console;
 mod deploy;
 mod failover;
 mod golden;

@@ -10,13 +10,14 @@ use std::time::{Duration, SystemTime};
 use c3_server::ErrorKind;
 use c3_server::access::{AccessControl, Denied, Identity, Lease, Scope};
 use c3_types::TenantId;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 use url::Url;
 
 use crate::file::{AccessFile, FileError, KeyRecord, TenantRecord};
 use crate::jwt::{JwtSettings, TokenError, Verifier};
 use crate::key::{self, SecretHash};
 use crate::quota::TenantQuotas;
+use crate::session;
 
 /// Interval at which the access file is compared with the one that was read.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -25,6 +26,10 @@ pub const METADATA_PATH: &str = "/.well-known/oauth-protected-resource";
 /// Message for all callers without valid credentials. It does not say what is wrong with them.
 const UNAUTHENTICATED: &str = "no valid API key or token: send the header `authorization: Bearer KEY` with a key that \
                                is neither mistyped, expired nor revoked";
+
+/// Message for a request that has a session, but not its token.
+const NO_CSRF_TOKEN: &str = "the request has a session, but not its token: send the header x-csrf-token with the token \
+                             from GET /console/session";
 
 /// Sources of credentials. At least one must be set.
 #[derive(Clone, Debug, Default)]
@@ -182,7 +187,7 @@ impl Control {
 impl AccessControl for Control {
     fn prepare(&self, headers: &HeaderMap) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
         let jwt = self.jwt.as_ref()?;
-        let is_needed = bearer(headers).is_some_and(|token| !key::is_key(token) && jwt.needs_keys(token));
+        let is_needed = credentials(headers).is_some_and(|token| !key::is_key(token) && jwt.needs_keys(token));
         if !is_needed {
             return None;
         }
@@ -190,8 +195,16 @@ impl AccessControl for Control {
         Some(Box::pin(async move { jwt.fetch_for_call().await }))
     }
 
-    fn authenticate(&self, headers: &HeaderMap) -> Result<Identity, Denied> {
-        let credentials = bearer(headers);
+    fn authenticate(&self, method: &Method, headers: &HeaderMap) -> Result<Identity, Denied> {
+        let credentials = credentials(headers);
+        if !method.is_safe()
+            && let Some(session) = session::credentials(headers)
+            && !headers.contains_key(header::AUTHORIZATION)
+            && !session::has_csrf_token(headers, session)
+        {
+            let message = NO_CSRF_TOKEN.to_owned();
+            return Err(Denied { kind: ErrorKind::PermissionDenied, message, headers: Vec::new() });
+        }
         let problem = match (credentials, &self.jwt) {
             (Some(token), Some(jwt)) if !key::is_key(token) => match self.check_token(jwt, token) {
                 Ok(identity) => return Ok(identity),
@@ -242,6 +255,11 @@ fn resource(settings: &JwtSettings, headers: &HeaderMap) -> String {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
     let is_local = host.starts_with("localhost") || host.starts_with("127.") || host.starts_with("[::1]");
     format!("{}://{host}", if is_local { "http" } else { "https" })
+}
+
+/// Returns the credentials of a request: those in its header `authorization`, or else those of its session.
+fn credentials(headers: &HeaderMap) -> Option<&str> {
+    if headers.contains_key(header::AUTHORIZATION) { bearer(headers) } else { session::credentials(headers) }
 }
 
 /// Returns the credentials of the only header `authorization`; `None` if it is missing, repeated or of another scheme.

@@ -14,6 +14,7 @@ pub mod file;
 pub mod jwt;
 pub mod key;
 pub mod quota;
+pub mod session;
 
 pub use control::{Control, Settings, StartError};
 pub use file::{AccessFile, FileError, KeyRecord, TenantRecord};

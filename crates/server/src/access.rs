@@ -14,7 +14,7 @@ use axum::extract::{Request as AxumRequest, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use c3_types::{Invalid, TenantId};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use crate::audit::AuditLog;
 use crate::call::Protocol;
@@ -186,8 +186,8 @@ pub trait AccessControl: fmt::Debug + Send + Sync {
     /// first.
     fn prepare(&self, headers: &HeaderMap) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>>;
 
-    /// Returns the identity that the headers prove. Takes the same time for unknown and for wrong API keys.
-    fn authenticate(&self, headers: &HeaderMap) -> Result<Identity, Denied>;
+    /// Returns the identity that the headers of a request prove. Takes the same time for unknown and for wrong API keys.
+    fn authenticate(&self, method: &Method, headers: &HeaderMap) -> Result<Identity, Denied>;
 
     /// Counts a call against the quotas of the caller's tenant.
     fn begin(&self, identity: &Identity) -> Result<Lease, Denied>;
@@ -246,7 +246,7 @@ pub(crate) async fn require(
     if let Some(prepared) = access.control.prepare(request.headers()) {
         prepared.await;
     }
-    let checked = access.control.authenticate(request.headers());
+    let checked = access.control.authenticate(request.method(), request.headers());
     let checked = checked.and_then(|identity| access.check_scope(&identity, Some(requirement), request.headers()));
     match checked {
         Ok(()) => next.run(request).await,

@@ -190,7 +190,7 @@ fn authenticate(access: &Access, call: &mut Call, request: &Request) -> Result<O
     if requirement == Some(Requirement::Open) {
         return Ok(None);
     }
-    let identity = access.control.authenticate(request.headers())?;
+    let identity = access.control.authenticate(request.method(), request.headers())?;
     let caller = Arc::new(Caller::new(identity));
     // From here on, the call counts as one of the caller, also if it is refused.
     call.audit_to(access, requirement, request);

@@ -11,7 +11,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use c3_tests::harness::fixtures::Corpus;
 use c3_tests::harness::quantity::Quantity;
-use c3_tests::suites::{architecture, chaos, found, gpu, http, operations, pipeline, security, speed, store};
+use c3_tests::suites::{architecture, chaos, console, found, gpu, http, operations, pipeline, security, speed, store};
 use clap::{Parser, ValueEnum};
 
 /// The same allocator as in the programs.
@@ -50,6 +50,8 @@ enum Topic {
     Security,
     /// Helm chart, alerts, dashboards, scaling and backups.
     Operations,
+    /// The console in a browser, and its checked-in build.
+    Console,
     /// Crate sizes, crate dependencies and import cycles.
     Architecture,
 }
@@ -66,6 +68,7 @@ impl Topic {
             Self::Http => http::table::ROWS.to_vec(),
             Self::Security => security::table::rows(),
             Self::Operations => operations::table::ROWS.to_vec(),
+            Self::Console => console::table::ROWS.to_vec(),
             Self::Architecture => architecture::ROWS.to_vec(),
         }
     }
@@ -81,6 +84,7 @@ impl Topic {
             Self::Http => http::table::measure(row, corpus).await,
             Self::Security => security::table::measure(row, corpus).await,
             Self::Operations => operations::table::measure(row, corpus).await,
+            Self::Console => console::table::measure(row).await,
             Self::Architecture => architecture::measure(row),
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tokio::net::TcpStream;
 
+use crate::harness::certificates::Certificates;
 use crate::harness::fixtures;
 use crate::harness::process::free_address;
 use crate::harness::wait::until;
@@ -44,12 +45,26 @@ impl ExternalServer {
 
     /// Starts a Redis server without persistence at `address`, or at a free address. `folder` is its working folder.
     pub async fn redis(folder: &Path, address: Option<&str>) -> Result<Self> {
-        let program = path_of("redis-server", "apt-get install redis-server")?;
         let address = address.map_or_else(free_address, |address| Ok(address.to_owned()))?;
         let port = address.rsplit(':').next().context("no port")?.to_owned();
+        Self::redis_with(folder, &["--port", &port], address.clone()).await
+    }
+
+    /// Starts a Redis server without persistence at a free address that speaks only TLS, with the certificate of nodes.
+    pub async fn redis_over_tls(folder: &Path, certificates: &Certificates) -> Result<Self> {
+        let address = free_address()?;
+        let port = address.rsplit(':').next().context("no port")?.to_owned();
+        let [cert, key] = ["node.pem", "node.key"].map(|file| certificates.path(file).display().to_string());
+        let args = ["--port", "0", "--tls-port", &port, "--tls-auth-clients", "no"];
+        let files = ["--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-ca-cert-file", &certificates.ca()];
+        Self::redis_with(folder, &[&args[..], &files].concat(), address.clone()).await
+    }
+
+    async fn redis_with(folder: &Path, args: &[&str], address: String) -> Result<Self> {
+        let program = path_of("redis-server", "apt-get install redis-server")?;
         let dir = folder.display().to_string();
-        let args = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--dir", &dir];
-        Self::start(&program, args, address.clone()).await
+        let args = [args, &["--bind", "127.0.0.1", "--save", "", "--dir", &dir]].concat();
+        Self::start(&program, args, address).await
     }
 
     /// Kills the process with SIGKILL and reaps it.

@@ -1,5 +1,6 @@
 //! OTLP receiver. Keeps the spans that the programs under test export.
 
+use std::fs;
 use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
@@ -10,8 +11,10 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::Server;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
+
+use crate::harness::certificates::Certificates;
 
 /// A received span.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,11 +44,22 @@ pub struct Receiver {
 impl Receiver {
     /// Starts a receiver on a free loopback port.
     pub async fn start() -> Result<Self> {
+        Self::start_with("http", Server::builder()).await
+    }
+
+    /// Starts a receiver on a free loopback port that speaks only TLS, with the certificate of nodes.
+    pub async fn start_over_tls(certificates: &Certificates) -> Result<Self> {
+        let [cert, key] = ["node.pem", "node.key"].map(|file| fs::read(certificates.path(file)));
+        let config = ServerTlsConfig::new().identity(Identity::from_pem(cert?, key?));
+        Self::start_with("https", Server::builder().tls_config(config)?).await
+    }
+
+    async fn start_with(scheme: &str, mut server: Server) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let url = format!("http://{}", listener.local_addr()?);
+        let url = format!("{scheme}://{}", listener.local_addr()?);
         let spans = Arc::<Mutex<Vec<Span>>>::default();
         let service = TraceServiceServer::new(Collector(spans.clone()));
-        let serving = Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener));
+        let serving = server.add_service(service).serve_with_incoming(TcpListenerStream::new(listener));
         let server = tokio::spawn(async move {
             if let Err(error) = serving.await {
                 eprintln!("the OTLP receiver ended: {error}");

@@ -7,6 +7,7 @@
 
 pub mod architecture;
 pub mod chaos;
+pub mod console;
 pub mod found;
 pub mod gpu;
 pub mod http;

@@ -46,7 +46,7 @@ async fn only_valid_keys_are_accepted_and_all_refusals_are_equal() {
     let revoked = add_key(&path, |key| key.revoked = Some(whole_seconds()));
     let control = Control::start(Settings { file: Some(path), jwt: None }).unwrap();
     for key in [&good, &later] {
-        let identity = control.authenticate(&with(&format!("bearer {key}"))).unwrap();
+        let identity = control.authenticate(&Method::POST, &with(&format!("bearer {key}"))).unwrap();
         assert_eq!((identity.tenant, identity.scopes), (tenant("acme"), Scopes::from_iter([Scope::Read])));
         assert!(key.starts_with(&format!("c3_{}_", identity.name)));
     }
@@ -54,18 +54,44 @@ async fn only_valid_keys_are_accepted_and_all_refusals_are_equal() {
     let wrong = if wrong == good { format!("{}1", &good[..good.len() - 1]) } else { wrong };
     let unknown = ApiKey::random().unwrap().expose().to_owned();
     let refused = [expired, revoked, wrong, unknown, "c3_".to_owned(), "x".to_owned()];
-    let refused = Vec::from_iter(refused.map(|key| control.authenticate(&with(&format!("Bearer {key}"))).unwrap_err()));
+    let refused = Vec::from_iter(
+        refused.map(|key| control.authenticate(&Method::POST, &with(&format!("Bearer {key}"))).unwrap_err()),
+    );
     for denied in &refused {
         assert_eq!((denied.kind, &denied.message), (ErrorKind::Unauthenticated, &refused[0].message));
         assert_eq!(denied.headers[0].1, "Bearer realm=\"c3\", error=\"invalid_token\"");
     }
     for malformed in [HeaderMap::new(), with("Basic YTpi"), with("Bearer "), with(&good)] {
-        let denied = control.authenticate(&malformed).unwrap_err();
+        let denied = control.authenticate(&Method::POST, &malformed).unwrap_err();
         assert_eq!((denied.kind, &denied.message), (ErrorKind::Unauthenticated, &refused[0].message));
     }
     let mut twice = with(&format!("Bearer {good}"));
     twice.append(header::AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {good}")).unwrap());
-    assert!(control.authenticate(&twice).is_err());
+    assert!(control.authenticate(&Method::POST, &twice).is_err());
+}
+
+#[tokio::test]
+async fn a_session_proves_the_identity_of_its_key_and_needs_its_token_for_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access.json");
+    let (key, revoked) = (add_key(&path, |_| {}), add_key(&path, |key| key.revoked = Some(whole_seconds())));
+    let control = Control::start(Settings { file: Some(path), jwt: None }).unwrap();
+    let session = |key: &str| {
+        HeaderMap::from_iter([(header::COOKIE, HeaderValue::from_str(&format!("c3_session={key}")).unwrap())])
+    };
+    let kind = |method, headers: &HeaderMap| control.authenticate(&method, headers).map_err(|denied| denied.kind);
+    assert_eq!(kind(Method::GET, &session(&key)).unwrap().tenant, tenant("acme"));
+    assert_eq!(kind(Method::GET, &session(&revoked)), Err(ErrorKind::Unauthenticated));
+    for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+        assert_eq!(kind(method.clone(), &session(&key)), Err(ErrorKind::PermissionDenied));
+        let mut headers = session(&key);
+        headers.insert(session::CSRF_HEADER, session::csrf_token(&key).parse().unwrap());
+        assert!(kind(method.clone(), &headers).is_ok());
+        // A key in the header needs no token, and counts instead of the session.
+        let mut both = session(&revoked);
+        both.extend(with(&format!("Bearer {key}")));
+        assert!(kind(method, &both).is_ok());
+    }
 }
 
 #[tokio::test]
@@ -74,7 +100,7 @@ async fn a_change_of_the_file_is_followed_unless_it_is_invalid() {
     let path = folder.path().join("access.json");
     let first = add_key(&path, |_| {});
     let control = Control::start(Settings { file: Some(path.clone()), jwt: None }).unwrap();
-    let is_valid = |key: &str| control.authenticate(&with(&format!("Bearer {key}"))).is_ok();
+    let is_valid = |key: &str| control.authenticate(&Method::POST, &with(&format!("Bearer {key}"))).is_ok();
     let second = add_key(&path, |_| {});
     while !is_valid(&second) {
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -177,7 +203,7 @@ async fn check(control: &Control, headers: &HeaderMap) -> Result<Identity, Denie
     if let Some(prepared) = control.prepare(headers) {
         prepared.await;
     }
-    control.authenticate(headers)
+    control.authenticate(&Method::POST, headers)
 }
 
 /// Changes a valid token. The number is the current time in seconds since 1970.

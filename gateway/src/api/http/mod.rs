@@ -3,6 +3,7 @@
 //! Errors are problem details (RFC 9457). Long responses are streamed, and long bodies are read as they arrive.
 
 mod conditional;
+mod console;
 mod cursor;
 mod docs;
 mod documents;
@@ -52,11 +53,13 @@ pub(crate) fn routes(tenants: SharedTenants) -> axum::Router {
     let api = Arc::from(docs::complete(api));
     let documents =
         axum::Router::new().route("/openapi.json", get(docs::openapi).with_state(api)).route("/docs", get(docs::page));
+    let console = console::routes(Arc::clone(&tenants));
     let router = router
         .route("/v1/names/{namespace}/{*name}", named)
         .route(METADATA_PATH, get(system::resource_metadata))
         .with_state(tenants)
-        .merge(documents);
+        .merge(documents)
+        .merge(console);
     let router = router
         .method_not_allowed_fallback(method_not_allowed)
         // Each kind of body has its own limit.
@@ -97,12 +100,12 @@ async fn method_not_allowed() -> Failure {
     Failure::new(ErrorKind::MethodNotAllowed, "this path does not support the method: see the header allow, and /docs")
 }
 
-/// Returns whether a response may be compressed: it is JSON and has no strong entity tag, which would stand for another
-/// sequence of bytes.
+/// Returns whether a response may be compressed: it is JSON or a file of a web page, and has no strong entity tag, which
+/// would stand for another sequence of bytes.
 fn is_compressible(_: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let is_json = content_type.starts_with("application/json") || content_type.starts_with("application/problem+json");
-    is_json && !headers.contains_key(header::ETAG)
+    let compressible = ["application/json", "application/problem+json", "text/html", "text/css", "text/javascript"];
+    compressible.iter().any(|kind| content_type.starts_with(kind)) && !headers.contains_key(header::ETAG)
 }
 
 /// Returns the headers for pages of other origins, if the configuration allows any.

@@ -1,6 +1,5 @@
 //! Requests of web pages: what a page of another origin may do, and ranges and conditions through a browser's fetch.
 
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -13,12 +12,11 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::conformance::{CASES, put};
+use crate::harness::browser::browser;
 use crate::harness::cluster::ClusterSpec;
 use crate::harness::quantity::Quantity;
 use crate::harness::raw_http1::{RawHttp1, Response};
 
-/// Names of the browser's program.
-const BROWSERS: [&str; 3] = ["chromium", "google-chrome", "chromium-browser"];
 /// Maximum time of the browser.
 const BROWSER_LIMIT: Duration = Duration::from_secs(60);
 const EVIL: &str = "https://evil.example";
@@ -179,10 +177,4 @@ async fn serve_page(listener: TcpListener, page: String, results: mpsc::Sender<S
             }
         });
     }
-}
-
-fn browser() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let folders = Vec::from_iter(std::env::split_paths(&path));
-    BROWSERS.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name))).find(|path| path.is_file())
 }

@@ -1,4 +1,5 @@
-//! Checks that are programs of their own: the chart, the alerts with the dashboards, and the simulation of scaling.
+//! Checks that are programs of their own: the chart, the alerts with the dashboards, the containers, and the simulation
+//! of scaling.
 
 use std::process::Command;
 
@@ -18,6 +19,11 @@ pub(super) fn chart() -> Result<Vec<Quantity>> {
 /// Checks and tests the alerts, and compares the dashboards with their source.
 pub(super) fn alerts() -> Result<Vec<Quantity>> {
     Ok(vec![passes("alerts", &mut Command::new(fixtures::root().join(".ci/observability")))?])
+}
+
+/// Builds the images of all roles, runs the compose file with them, and stores and reads a text.
+pub(super) fn containers() -> Result<Vec<Quantity>> {
+    Ok(vec![passes("containers", &mut Command::new(fixtures::root().join(".ci/containers")))?])
 }
 
 /// Simulates the scaling of both stages for a number of days.

@@ -8,7 +8,7 @@ use crate::harness::fixtures::{Corpus, text};
 use crate::harness::quantity::Quantity;
 
 /// Names of the measurements, as given to `accept` in its argument `ROW`.
-pub const ROWS: [&str; 10] = [
+pub const ROWS: [&str; 11] = [
     "chart",
     "alerts",
     "queries",
@@ -19,6 +19,7 @@ pub const ROWS: [&str; 10] = [
     "upgrade",
     "backup",
     "telemetry",
+    "containers",
 ];
 
 /// Runs the measurement called `row` and returns its quantities. Fails if [`ROWS`] does not contain `row`.
@@ -26,6 +27,7 @@ pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Quantity>> {
     match row {
         "chart" => scripts::chart(),
         "alerts" => scripts::alerts(),
+        "containers" => scripts::containers(),
         "queries" => queries::queries(&text("page.txt")?).await,
         "simulation" => scripts::simulation(20),
         "scaling" => scaling::drill(row, &corpus.books()?, Growth::Both).await,

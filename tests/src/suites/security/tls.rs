@@ -5,15 +5,24 @@ mod identity;
 mod refusals;
 mod reload;
 mod scan;
+mod services;
 
 use anyhow::{Result, bail};
 
-use crate::harness::fixtures::Corpus;
+use crate::harness::fixtures::{Corpus, text};
 use crate::harness::quantity::Quantity;
 
 /// Names of the measurements.
-pub const ROWS: &[&str] =
-    &["tls-refusals", "tls-identity", "tls-announcement", "tls-roundtrip", "tls-reload", "tls-scan", "tls-cost"];
+pub const ROWS: &[&str] = &[
+    "tls-refusals",
+    "tls-identity",
+    "tls-announcement",
+    "tls-roundtrip",
+    "tls-reload",
+    "tls-scan",
+    "tls-services",
+    "tls-cost",
+];
 
 /// Runs the measurement called `row` and returns its quantities.
 pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Quantity>> {
@@ -24,6 +33,7 @@ pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Quantity>> {
         "tls-roundtrip" => identity::roundtrip(&corpus.book("little-colonels-hero")?).await,
         "tls-reload" => reload::reload(&corpus.whole_book("little-colonels-hero")?).await,
         "tls-scan" => scan::scan().await,
+        "tls-services" => services::services(&text("page.txt")?).await,
         "tls-cost" => cost::cost(&corpus.whole_book("little-colonels-hero")?, corpus.full).await,
         row => bail!("no measurement is named `{row}`"),
     }

@@ -84,7 +84,7 @@ pub async fn killed_redis(text: &str, documents: usize) -> Result<Vec<Quantity>>
 }
 
 /// Returns the number of Redis hits from the gateway's metrics.
-async fn redis_hits(gateway: &Process) -> Result<f64> {
+pub(crate) async fn redis_hits(gateway: &Process) -> Result<f64> {
     let page = gateway.metrics().await?;
     let line = page.lines().find(|line| {
         line.starts_with("c3_cache_lookup_duration_seconds_count")

@@ -1,0 +1,5 @@
+//! Suite of the console: its pages in a real browser, and its checked-in build.
+
+mod build;
+mod pages;
+pub mod table;

@@ -1,0 +1,18 @@
+//! Maps each measurement of the console suite, by name, to the function that runs it.
+
+use anyhow::Result;
+
+use super::{build, pages};
+use crate::harness::quantity::Quantity;
+
+/// Names of the measurements, as given to `accept` in its argument `ROW`. All but `build` are scenarios of
+/// `clients/console/test/run.mjs`.
+pub const ROWS: [&str; 7] = ["build", "flow", "axe", "bytes", "documents", "hostile", "restart"];
+
+/// Runs the measurement called `row` and returns its quantities.
+pub async fn measure(row: &str) -> Result<Vec<Quantity>> {
+    match row {
+        "build" => build::build(),
+        scenario => pages::scenario(scenario).await,
+    }
+}
