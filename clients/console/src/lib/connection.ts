@@ -7,7 +7,7 @@ export type ConnectionState =
   | { kind: "ready" }
   /** The gateway answers, but has no ready node of a stage. */
   | { kind: "not_ready"; missing: string[] }
-  /** The gateway answers that it is about to stop or just started. */
+  /** No answer arrives: the gateway is stopped, or starts, or the network between is broken. */
   | { kind: "lost"; since: number }
   /** The browser has no network. */
   | { kind: "offline" };

@@ -46,7 +46,9 @@ export function percent(value: number | null, digits = 0): string {
 export function fidelity(value: number | null): string {
   if (value === null) return "not verified";
   if (value === 1) return "100 %";
-  return `${(Math.floor(value * 1e5) / 1e3).toFixed(value < 0.99 ? 1 : 2)} %`;
+  const digits = value < 0.99 ? 1 : 2;
+  const scale = 10 ** digits;
+  return `${(Math.floor(value * 100 * scale) / scale).toFixed(digits)} %`;
 }
 
 export function ratio(value: number): string {
