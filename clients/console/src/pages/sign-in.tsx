@@ -35,7 +35,7 @@ export function SignIn() {
         />
         <p id="key-problem" class="field-problem" role="alert">{problem}</p>
         <button type="submit" class="primary" disabled={isBusy}>{isBusy ? "Signing in…" : "Sign in"}</button>
-        <p class="hint">An operator creates keys with <code>c3 key add</code>. The browser keeps the session in a cookie that scripts cannot read.</p>
+        <p class="hint">An operator creates keys with <code>c3 key create</code>. The browser keeps the session in a cookie that scripts cannot read.</p>
       </form>
     </main>
   );
