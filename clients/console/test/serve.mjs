@@ -9,7 +9,7 @@ import { readFileSync } from "node:fs";
 import { createServer, request as forward } from "node:http";
 import { extname, join, normalize } from "node:path";
 import { parseArgs } from "node:util";
-import { gzipSync } from "node:zlib";
+import { createGzip, gzipSync } from "node:zlib";
 
 const DIST = join(import.meta.dirname, "../dist");
 const POLICY =
@@ -98,6 +98,11 @@ function pass(request, response, gateway, key) {
   delete headers.cookie;
   if (key) headers.authorization = `Bearer ${key}`;
   const upstream = forward(new URL(request.url, gateway), { method: request.method, headers }, (answer) => {
+    if (request.url === "/metrics" && !answer.headers["content-encoding"] && /\bgzip\b/.test(headers["accept-encoding"] ?? "")) {
+      const { "content-length": _, ...rest } = answer.headers;
+      response.writeHead(answer.statusCode, { ...rest, "content-encoding": "gzip" });
+      return void answer.pipe(createGzip()).pipe(response);
+    }
     response.writeHead(answer.statusCode, answer.headers);
     answer.pipe(response);
     answer.on("error", () => response.destroy());

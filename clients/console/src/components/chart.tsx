@@ -1,5 +1,6 @@
 //! Line charts over time. uPlot is loaded with the first chart.
 
+import type { ComponentChildren } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import type uPlot from "uplot";
 
@@ -22,11 +23,15 @@ interface ChartProps {
   format: (value: number) => string;
   /** Smallest value of the top of the vertical axis. */
   top?: number;
+  /** Beside the title. */
+  children?: ComponentChildren;
 }
 
 const HEIGHT = 150;
+/** Least time that the horizontal axis covers. */
+const SECONDS_MIN = 120;
 
-export function Chart({ title, times, series, format, top = 1 }: ChartProps) {
+export function Chart({ title, times, series, format, top = 1, children }: ChartProps) {
   const element = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const [library, setLibrary] = useState<typeof uPlot | null>(null);
@@ -50,10 +55,14 @@ export function Chart({ title, times, series, format, top = 1 }: ChartProps) {
       height: HEIGHT,
       legend: { show: false },
       cursor: { show: false },
-      scales: { y: { range: (_, __, max) => [0, Math.max(top, (max ?? 0) * 1.1)] } },
+      padding: [8, 8, 0, 0],
+      scales: {
+        x: { range: (_, min, max) => [Math.min(min, max - SECONDS_MIN), max] },
+        y: { range: (_, __, max) => [0, Math.max(top, (max ?? 0) * 1.1)] },
+      },
       axes: [
         { ...axis, grid: { show: false }, size: 22, values: (_, ticks) => ticks.map(clock) },
-        { ...axis, grid, size: 52, splits: (_, __, ___, max) => [0, max / 3, (2 * max) / 3], values: (_, ticks) => ticks.map((tick) => format(tick)) },
+        { ...axis, grid, size: 54, space: 32, values: (_, ticks) => ticks.map((tick) => format(tick)) },
       ],
       series: [
         {},
@@ -88,16 +97,17 @@ export function Chart({ title, times, series, format, top = 1 }: ChartProps) {
     <figure class="chart" aria-labelledby={heading}>
       <figcaption>
         <h3 id={heading}>{title}</h3>
-        <ul class="legend">
-          {series.map((one) => (
-            <li key={one.label}>
-              <span class={`key ${one.color.slice(2)} ${one.dashed ? "dashed" : ""}`} aria-hidden="true" />
-              {one.label} <b>{last(one)}</b>
-            </li>
-          ))}
-        </ul>
+        {children}
       </figcaption>
       <div class="plot" ref={element} aria-hidden="true" />
+      <ul class="legend">
+        {series.map((one) => (
+          <li key={one.label}>
+            <span class={`key ${one.color.slice(2)} ${one.dashed ? "dashed" : ""}`} aria-hidden="true" />
+            {one.label} <b>{last(one)}</b>
+          </li>
+        ))}
+      </ul>
     </figure>
   );
 }

@@ -129,7 +129,7 @@ function Table({ documents, isLoading, isFiltered, order, setOrder }: TableProps
             return (
               <span role="columnheader" key={key} class={key} aria-sort={direction}>
                 <button type="button" onClick={() => setOrder({ key, isDescending: isChosen ? !order.isDescending : key !== "name" })}>
-                  {label}<span aria-hidden="true">{isChosen ? (order.isDescending ? " ↓" : " ↑") : ""}</span>
+                  {isChosen && <span aria-hidden="true">{order.isDescending ? "↓" : "↑"}</span>}{label}
                 </button>
               </span>
             );

@@ -145,9 +145,8 @@ function Live({ samples }: { samples: Samples }) {
           />
         </div>
         <div class="panel">
-          <Segments label="Calls whose latency is shown" value={latency} options={LATENCIES} onChange={setLatency} />
           <Chart
-            title="Latency, last minute"
+            title="Latency"
             times={times}
             series={[
               series("p50", "--good", `p50:${latency}`),
@@ -156,7 +155,9 @@ function Live({ samples }: { samples: Samples }) {
             ]}
             format={format.seconds}
             top={0.01}
-          />
+          >
+            <Segments label="Calls whose latency is shown" value={latency} options={LATENCIES} onChange={setLatency} />
+          </Chart>
         </div>
       </section>
       <section class="triple">
