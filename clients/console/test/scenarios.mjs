@@ -170,7 +170,7 @@ async function walk(test, page, text, shot, name) {
   await page.locator(".window .proved").waitFor({ timeout: LONG_MS });
   await shot("6-document");
   await page.getByRole("button", { name: "Decode all and compare" }).click();
-  await page.getByText(/^Proved in/).waitFor({ timeout: LONG_MS });
+  await page.locator(".proof .proved").waitFor({ timeout: LONG_MS });
 
   const [textFile] = await Promise.all([page.waitForEvent("download"), page.getByRole("link", { name: "Text" }).click()]);
   await textFile.saveAs(test.file("download.txt"));

@@ -111,6 +111,7 @@ export interface CallOptions {
   headers?: Record<string, string>;
   body?: BodyInit;
   signal?: AbortSignal;
+  cache?: RequestCache;
 }
 
 /** Sends a request. Throws `Problem`, `Unreachable`, or an `AbortError` if the signal ended the call. */

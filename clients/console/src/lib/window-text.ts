@@ -17,10 +17,10 @@ export interface WindowText {
 
 let tokenizer: Promise<Tokenizer> | null = null;
 
-/** Decodes a window. */
+/** Decodes a window. The browser keeps no copy, so that each call is a proof. */
 export async function readWindowText(id: string, window: Window, signal?: AbortSignal): Promise<WindowText> {
   const range = { range: `bytes=${window.start}-${window.end - 1}` };
-  const response = await call(documentPath(id, "/text"), { headers: range, signal });
+  const response = await call(documentPath(id, "/text"), { headers: range, signal, cache: "no-store" });
   const bytes = new Uint8Array(await response.arrayBuffer());
   const { hash } = await hasher();
   const text = new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);

@@ -171,7 +171,7 @@ function Proof({ document }: { document: Document }) {
     const begin = performance.now();
     try {
       const state = (await hasher()).begin();
-      const response = await call(documentPath(document.id, "/text"), { signal: abort.signal });
+      const response = await call(documentPath(document.id, "/text"), { signal: abort.signal, cache: "no-store" });
       const reader = response.body!.getReader();
       let bytes = 0;
       for (let part = await reader.read(); !part.done; part = await reader.read()) {
