@@ -57,7 +57,7 @@ export function Chart({ title, times, series, format, top = 1, children }: Chart
       cursor: { show: false },
       padding: [8, 8, 0, 0],
       scales: {
-        x: { range: (_, min, max) => [Math.min(min, max - SECONDS_MIN), max] },
+        x: { range: (_, min, max = Date.now() / 1000) => [Math.min(min ?? max, max - SECONDS_MIN), max] },
         y: { range: (_, __, max) => [0, Math.max(top, (max ?? 0) * 1.1)] },
       },
       axes: [

@@ -11,11 +11,11 @@ interface VirtualListProps {
 }
 
 /** Rows that are rendered above and below the visible ones. */
-const OVERSCAN = 8;
+const OVERSCAN = 4;
 
 export function VirtualList({ count, height, row }: VirtualListProps) {
   const element = useRef<HTMLDivElement>(null);
-  const [range, setRange] = useState({ first: 0, last: 30 });
+  const [range, setRange] = useState({ first: 0, last: 20 });
 
   const update = () => {
     const top = -(element.current?.getBoundingClientRect().top ?? 0);

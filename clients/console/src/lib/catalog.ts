@@ -14,7 +14,7 @@ export interface Catalog {
   damaged: DocumentPage["damaged"];
 }
 
-/** Reads all documents, up to `DOCUMENTS_MAX`, newest first. `onProgress` gets the number that has arrived. */
+/** Reads all documents, up to `DOCUMENTS_MAX`. `onProgress` gets the number that has arrived. */
 export async function readCatalog(signal: AbortSignal, onProgress: (count: number) => void): Promise<Catalog> {
   const names = readNames(signal);
   const catalog = await readPages("", signal, onProgress);
@@ -36,7 +36,7 @@ async function readPages(query: string, signal: AbortSignal, onProgress: (count:
     cursor = page.next_cursor;
     onProgress(documents.length);
   } while (cursor !== null && documents.length < DOCUMENTS_MAX);
-  return { documents: sort(documents, "created", true), damaged, isComplete: cursor === null };
+  return { documents, damaged, isComplete: cursor === null };
 }
 
 /** Reads the names of the namespace `default`. */

@@ -1,5 +1,6 @@
 //! Documents: search and a list that stays smooth with many.
 
+import { Component } from "preact";
 import { useEffect, useMemo, useState } from "preact/hooks";
 
 import { announce, Empty, ErrorNote, useLoad } from "../components/basic";
@@ -41,11 +42,10 @@ export function Documents() {
     return signal.aborted ? null : searchGateway(text, signal);
   }, [isLarge, text]);
 
-  const documents = useMemo(() => {
-    if (!catalog.value) return null;
-    const found = isLarge && text.trim() !== "" ? remote.value : search(catalog.value.documents, text);
-    return found && sort(found, order.key, order.isDescending);
-  }, [catalog.value, remote.value, text, order]);
+  const isRemote = isLarge && text.trim() !== "";
+  const source = isRemote ? remote.value : (catalog.value?.documents ?? null);
+  const sorted = useMemo(() => source && sort(source, order.key, order.isDescending), [source, order]);
+  const documents = useMemo(() => (sorted && !isRemote ? search(sorted, text) : sorted), [sorted, isRemote, text]);
 
   const change = (value: string) => {
     setText(value);
@@ -153,7 +153,23 @@ function Table({ documents, isLoading, isFiltered, order, setOrder }: TableProps
   );
 }
 
-function Row({ document, index }: { document: Document; index: number }) {
+interface RowProps {
+  document: Document;
+  index: number;
+}
+
+/** A row renders once: while the list scrolls, only new rows cost time. */
+class Row extends Component<RowProps> {
+  override shouldComponentUpdate(next: RowProps) {
+    return next.document !== this.props.document || next.index !== this.props.index;
+  }
+
+  override render({ document, index }: RowProps) {
+    return renderRow(document, index);
+  }
+}
+
+function renderRow(document: Document, index: number) {
   const labels = Object.entries(document.labels ?? {});
   const name = document.names?.[0];
   return (
