@@ -1,6 +1,8 @@
 //! Pictures of a trial: shards, latents, the text that was read back, and costs.
 
 import * as format from "../lib/format";
+import { sampler, type StageName } from "../lib/sampler";
+import { useStore } from "../lib/store";
 import type { ReadWindow, Trial } from "../lib/trial";
 import { Stat } from "./basic";
 import { Icon } from "./icons";
@@ -41,18 +43,27 @@ function shardSizes(trial: Trial): number[] {
   return sizes;
 }
 
+/** What a stage does at the moment. */
+function StageLive({ name, doing }: { name: StageName; doing: string }) {
+  const stage = useStore(sampler).stages?.[name];
+  const tokens = (stage?.queuedTokens ?? 0) + (stage?.runningTokens ?? 0);
+  return (
+    <p class={`stage-live ${name}`}>
+      <meter min={0} max={1} value={stage?.busy ?? 0} aria-label={`Busy share of the ${name} stage`} />
+      <span class="number">
+        {tokens > 0 ? `${doing} ${format.plural(tokens, "token")}` : "waits for work"}, {format.percent(stage?.busy ?? 0)} busy
+      </span>
+    </p>
+  );
+}
+
 /** Windows that are drawn one by one. */
 const DRAWN_MAX = 24;
 
 /** A row for each window: its tokens, and one square for each latent. */
 export function LatentPicture({ trial }: { trial: Trial }) {
-  if (trial.windows.length === 0) {
-    return (
-      <div class="latent-rows" aria-hidden="true">
-        {[0, 1].map((row) => <div class="latent-row" key={row}><span class="skeleton" /></div>)}
-      </div>
-    );
-  }
+  if (trial.phase === "writing") return <StageLive name="compressor" doing="compresses" />;
+  if (trial.windows.length === 0) return <p class="muted">{trial.phase === "failed" ? "Nothing was stored" : "Waits"}</p>;
   const tokens = trial.stored?.tokens ?? 0;
   const latents = trial.stored?.latents ?? 0;
   return (
@@ -80,8 +91,11 @@ export function ReadBack({ trial }: { trial: Trial }) {
         {trial.phase === "reading" && trial.isProved === null && <><span class="spinner" aria-hidden="true" /> {format.count(trial.read.length)} of {format.plural(trial.windows.length, "window")} restored</>}
         {trial.isProved === true && <span class="proved"><Icon name="check" /> Restored exactly: the hash is that of your text</span>}
         {trial.isProved === false && <span class="bad-text"><Icon name="alert" /> The restored text has another hash</span>}
-        {(trial.phase === "waiting" || trial.phase === "writing") && <span class="muted">Begins when the text is stored</span>}
+        {trial.phase === "waiting" && <span class="muted">Waits</span>}
+        {trial.phase === "failed" && <span class="muted">Stopped</span>}
+        {trial.phase === "writing" && <span class="muted">Now the decoder is tested on each window. The text is read back afterwards.</span>}
       </p>
+      {trial.phase === "writing" && <StageLive name="decoder" doing="verifies" />}
       {trial.stored && trial.isProved !== null && <Alone read={trial.read} corrections={corrections} tokens={trial.stored.tokens} fidelity={trial.stored.fidelity} />}
       <div class="read-back">
         {trial.read.map((read) => <ReadText key={read.window.index} read={read} isOnly={trial.windows.length === 1} />)}

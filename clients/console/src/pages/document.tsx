@@ -78,7 +78,7 @@ function Content({ document, names, reload }: { document: Document; names: strin
           <Stat label="Text" value={format.bytes(document.bytes)} hint={format.plural(document.tokens, "token")} />
           <Stat label="Latents" value={format.count(document.latents)} hint={`${format.ratio(document.ratio)}, ${document.codec}`} />
           <Stat label="Fidelity" value={format.fidelity(document.fidelity)} hint="right without corrections" tone={document.verified ? undefined : "warn"} />
-          <Stat label="Corrections" value={document.corrections === null ? "–" : format.count(document.corrections)} hint={document.exact_windows === null ? undefined : `${format.count(document.exact_windows)} of ${format.plural(document.windows, "window")} need none`} />
+          <Stat label="Corrections" value={document.corrections === null ? "–" : format.count(document.corrections)} hint={document.exact_windows === null ? undefined : `${format.count(document.exact_windows)} of ${format.plural(document.windows, "window")} exact without`} />
           <Stat label="Stored" value={format.bytes(document.stored_bytes)} hint={`${(document.stored_bytes / Math.max(1, document.bytes)).toFixed(1)} × the text`} />
           <Stat label="Created" value={format.date(document.created)} hint={document.expires ? `expires ${format.date(document.expires)}` : document.cascade} />
         </dl>
