@@ -11,7 +11,7 @@ const LONG_MS = 180_000;
 /** Sentence that a text was restored and its hash is right. */
 const RESTORED = ".read-state .proved";
 
-export const SCENARIOS = { bytes, axe, flow, documents, hostile, restart };
+export const SCENARIOS = { bytes, axe, flow, documents, hostile, access, restart };
 
 /** Stores a text through the API. Returns the document. */
 async function put(test, text, query = "") {
@@ -334,6 +334,61 @@ async function hostile(test) {
   await page.getByText("gnp.exe").first().waitFor();
   await inert("name and labels in the list (responses changed, as the API refuses such names)");
   await test.shot(page, "hostile-names");
+  await page.context().close();
+}
+
+/** Sign-in and scopes. The session is mocked, so that every set of scopes can be shown on any gateway. */
+async function access(test) {
+  const stored = await put(test, prose(2, 11), "ratio=40&name=access");
+  const signedOut = { required: true, signed_in: false, tenant: null, key: null, scopes: [], csrf: null };
+  const signedIn = (scopes) => ({ required: true, signed_in: true, tenant: "acme", key: "ops", scopes, csrf: "token-1" });
+  const page = await test.open(null);
+  let scopes = ["read"];
+  let session = signedOut;
+  let tokens = [];
+  await page.route("**/console/session", async (route) => {
+    const request = route.request();
+    if (request.method() === "POST" && request.postDataJSON().key !== "right") {
+      return route.fulfill({ status: 401, contentType: "application/problem+json", json: { type: "urn:c3serve:problem:unauthenticated", status: 401, detail: "unknown key" } });
+    }
+    if (request.method() === "POST") session = signedIn(scopes);
+    if (request.method() === "DELETE") session = signedOut;
+    await route.fulfill({ json: session });
+  });
+  await page.route("**/v1/**", (route) => {
+    const request = route.request();
+    if (request.method() === "GET") return route.continue();
+    tokens.push(request.headers()["x-csrf-token"]);
+    return route.fulfill({ status: 403, contentType: "application/problem+json", json: { type: "urn:c3serve:problem:permission_denied", status: 403, detail: "not allowed here" } });
+  });
+  const signIn = async (key) => {
+    await page.getByLabel("API key").fill(key);
+    await page.keyboard.press("Enter");
+  };
+  await page.goto(`${test.url}/console/documents/${stored.id}`);
+  await signIn("wrong");
+  await page.getByText("This key is not valid").waitFor();
+  await test.shot(page, "access-1-wrong-key");
+  await signIn("right");
+  await page.getByRole("link", { name: "Latents" }).waitFor();
+  assert.equal(await page.getByRole("button", { name: /Rename|Name|Labels|Delete/ }).count(), 0, "a reader changes nothing");
+  assert.equal(await page.getByRole("link", { name: "Try it" }).count(), 0, "a reader stores nothing");
+  await page.getByRole("link", { name: "Overview" }).click();
+  await page.getByText("needs a key with the scope admin").waitFor();
+  await test.shot(page, "access-2-reader");
+  await page.goto(`${test.url}/console/try`);
+  await page.getByText("Your key does not allow this").waitFor();
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await page.getByLabel("API key").waitFor();
+  scopes = ["read", "write", "delete"];
+  await signIn("right");
+  await page.goto(`${test.url}/console/documents/${stored.id}`);
+  await page.getByRole("button", { name: "Delete" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
+  await page.getByText("Not allowed here.").waitFor();
+  assert.deepEqual(tokens, ["token-1"], "changes carry the token");
+  assert.deepEqual(page.problems, []);
+  test.row("sign-in, scopes and CSRF token (session mocked)", "passed", "passes", true);
   await page.context().close();
 }
 
