@@ -96,6 +96,16 @@ interface StatProps {
   tone?: "good" | "warn" | "bad" | undefined;
 }
 
+/** Bar that is filled to a share from 0 to 1. The element `meter` cannot be styled alike in all browsers. */
+export function Meter({ share, label }: { share: number; label: string }) {
+  const percent = Math.round(share * 100);
+  return (
+    <div class="meter" role="meter" aria-label={label} aria-valuemin={0} aria-valuemax={100} aria-valuenow={percent} aria-valuetext={`${percent} %`}>
+      <span style={{ width: `${percent}%` }} />
+    </div>
+  );
+}
+
 /** Choice of one of a few values. */
 export function Segments<T extends string>({ label, value, options, onChange }: SegmentsProps<T>) {
   const name = useId();

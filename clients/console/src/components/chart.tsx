@@ -61,7 +61,7 @@ export function Chart({ title, times, series, format, top = 1, children }: Chart
         y: { range: (_, __, max) => [0, Math.max(top, (max ?? 0) * 1.1)] },
       },
       axes: [
-        { ...axis, grid: { show: false }, size: 22, values: (_, ticks) => ticks.map(clock) },
+        { ...axis, grid: { show: false }, size: 22, space: 90, values: (_, ticks) => ticks.map(clock) },
         { ...axis, grid, size: 54, space: 32, values: (_, ticks) => ticks.map((tick) => format(tick)) },
       ],
       series: [

@@ -4,7 +4,7 @@ import * as format from "../lib/format";
 import { sampler, type StageName } from "../lib/sampler";
 import { useStore } from "../lib/store";
 import type { ReadWindow, Trial } from "../lib/trial";
-import { Stat } from "./basic";
+import { Meter, Stat } from "./basic";
 import { Icon } from "./icons";
 import { MarkedText } from "./window-view";
 
@@ -48,12 +48,12 @@ function StageLive({ name, doing }: { name: StageName; doing: string }) {
   const stage = useStore(sampler).stages?.[name];
   const tokens = (stage?.queuedTokens ?? 0) + (stage?.runningTokens ?? 0);
   return (
-    <p class={`stage-live ${name}`}>
-      <meter min={0} max={1} value={stage?.busy ?? 0} aria-label={`Busy share of the ${name} stage`} />
+    <div class={`stage-live ${name}`}>
+      <Meter share={stage?.busy ?? 0} label={`Busy share of the ${name} stage`} />
       <span class="number">
         {tokens > 0 ? `${doing} ${format.plural(tokens, "token")}` : "waits for work"}, {format.percent(stage?.busy ?? 0)} busy
       </span>
-    </p>
+    </div>
   );
 }
 

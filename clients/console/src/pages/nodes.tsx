@@ -1,6 +1,6 @@
 //! Nodes of both stages: state, model, device and load.
 
-import { Copy, Empty, Stat, Waiting } from "../components/basic";
+import { Copy, Empty, Meter, Stat, Waiting } from "../components/basic";
 import { Inert } from "../components/text";
 import type { Node } from "../lib/api";
 import * as format from "../lib/format";
@@ -64,7 +64,7 @@ function NodeCard({ node, speed }: { node: Node; speed: number | null }) {
           <dl class="stats">
             <div class="stat">
               <dt>Busy</dt>
-              <dd class="with-meter">{busy} % <meter min={0} max={100} value={busy} aria-label={`Busy share of ${node.address}`} /></dd>
+              <dd class="with-meter">{busy} % <Meter share={load.busy_share} label={`Busy share of ${node.address}`} /></dd>
             </div>
             <Stat label="Calls" value={format.count(node.calls_in_flight)} />
             <Stat label="Queue" value={`${format.short(load.queued_tokens)} tok`} />

@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 
-import { Empty, ErrorNote, Segments, Stat, useLoad, Waiting } from "../components/basic";
+import { Empty, ErrorNote, Meter, Segments, Stat, useLoad, Waiting } from "../components/basic";
 import { Chart, type Series } from "../components/chart";
 import { Icon } from "../components/icons";
 import { json, type Totals } from "../lib/api";
@@ -84,7 +84,7 @@ function StageCard({ name, stage }: { name: StageName; stage: Stage | null }) {
       </header>
       <div class="busy">
         <p><b>{busy}</b> % busy</p>
-        <meter min={0} max={100} value={busy} aria-label={`Busy share of the ${name} stage`}>{busy} %</meter>
+        <Meter share={stage?.busy ?? 0} label={`Busy share of the ${name} stage`} />
       </div>
       <dl class="stats">
         <Stat label="Ready nodes" value={stage ? `${stage.ready} of ${stage.nodes}` : "–"} tone={stage && stage.ready < stage.nodes ? "warn" : undefined} />
@@ -218,8 +218,8 @@ function Caches({ samples }: { samples: Samples }) {
           return (
             <li key={name}>
               <span>{label}</span>
-              <meter min={0} max={1} value={share ?? 0} aria-label={`Hit rate of ${label}`}>{format.percent(share)}</meter>
-              <span class="number">{lookups === 0 ? "no lookups" : `${format.percent(share)} of ${format.short(lookups)}`}</span>
+              <Meter share={share ?? 0} label={`Hit rate of ${label}`} />
+              <span class="number">{lookups === 0 ? "no lookups" : `${format.percent(share)} of ${format.count(lookups)}`}</span>
             </li>
           );
         })}
