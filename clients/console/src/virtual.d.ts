@@ -1,0 +1,4 @@
+declare module "virtual:vocabulary" {
+  const tokens: string[];
+  export default tokens;
+}
