@@ -1,11 +1,12 @@
 //! Errors of the command line. Each is printed as one line on standard error and has an exit code.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use c3_server::printable::Printable;
 use tonic::Code;
+
+use crate::{kept, output};
 
 /// Exit code if the work failed.
 pub(crate) const FAILED: u8 = 1;
@@ -41,8 +42,8 @@ pub(crate) enum CliError {
     /// code.
     #[error("exit code {0}")]
     Reported(u8),
-    /// A signal ended the command. The exit code is 128 plus the signal's number.
-    #[error("interrupted")]
+    /// A signal ended the command. The exit code is 128 plus the signal's number. The message says what was kept.
+    #[error("interrupted{}{}", if kept::note().is_empty() { "" } else { ": " }, kept::note())]
     Interrupted(u8),
     /// The program that reads standard output, for example `head`, closed it. Not a failure.
     #[error("standard output was closed")]
@@ -50,9 +51,17 @@ pub(crate) enum CliError {
 }
 
 impl CliError {
-    /// Returns the error for an I/O error on the file at `path`.
+    /// Returns the error for an I/O error on the file at `path`. The message says what to do.
     pub(crate) fn at(path: &Path, error: &io::Error) -> Self {
-        Self::Failed(format!("{}: {error}", path.display()))
+        let remedy = match error.kind() {
+            io::ErrorKind::NotFound => ": check the path",
+            io::ErrorKind::PermissionDenied => ": change its permissions, or use another path",
+            io::ErrorKind::IsADirectory => ": give a file",
+            io::ErrorKind::NotADirectory => ": give a folder",
+            io::ErrorKind::StorageFull => ": free space, then try again",
+            _ => "",
+        };
+        Self::Failed(format!("{}: {error}{remedy}", path.display()))
     }
 
     /// Turns [`Self::Content`] into [`Self::Failed`] with the name of the file in the message. Returns any other error
@@ -82,8 +91,7 @@ impl CliError {
             Self::Reported(code) => return ExitCode::from(*code),
             Self::OutputClosed => return ExitCode::SUCCESS,
         };
-        // Ignores errors: if standard error cannot be written, the exit code still reports the failure.
-        let _ = writeln!(io::stderr(), "error: {}", Printable(self));
+        output::error(self);
         ExitCode::from(code)
     }
 }

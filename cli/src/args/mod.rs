@@ -2,6 +2,7 @@
 
 mod model;
 mod remote;
+mod verbosity;
 mod write;
 
 use c3_client::Expected;
@@ -9,7 +10,8 @@ use c3_server::units::TimeSpan;
 use c3_types::{DocumentRef, Invalid};
 
 pub(crate) use model::ModelArgs;
-pub(crate) use remote::{RemoteArgs, TargetArgs, check_ratios};
+pub(crate) use remote::{KEY_VARIABLE, RemoteArgs, TargetArgs, check_ratios};
+pub(crate) use verbosity::{LogRole, Verbosity};
 pub(crate) use write::WriteArgs;
 
 /// Precondition of a change to a name or to labels.

@@ -30,8 +30,10 @@ const CA_VALIDITY: Duration = Duration::from_secs(10 * 365 * 86_400);
 #[derive(Debug, Subcommand)]
 pub(crate) enum CertsCommand {
     /// Make a CA, and certificates for gateways, nodes and a client
+    #[command(after_help = "Example:\n  c3 certs init certs --name gateway.example")]
     Init(InitArgs),
-    /// Issue another certificate with the CA that `c3 certs init` made
+    /// Issue another certificate with the CA of `c3 certs init`
+    #[command(after_help = "Example:\n  c3 certs issue --dir certs --role node --name decoder-2 --ip 10.0.0.7")]
     Issue(IssueArgs),
 }
 

@@ -3,10 +3,12 @@
 use std::time::Instant;
 
 use c3_client::{Client, ListQuery, Stage, WriteOptions};
+use clap_complete::ArgValueCompleter;
 use futures::TryStreamExt;
 
 use super::ls::readable;
 use crate::args::{RemoteArgs, WriteArgs, check_ratios, document_ref};
+use crate::complete;
 use crate::error::CliError;
 use crate::output::{Progress, Report, print};
 
@@ -14,7 +16,7 @@ use crate::output::{Progress, Report, print};
 #[derive(Debug, clap::Args)]
 pub(crate) struct RecodeArgs {
     /// Documents: ids, unique prefixes of ids, or @NAMEs
-    #[arg(value_parser = document_ref, required_unless_present = "all", value_name = "ID")]
+    #[arg(value_parser = document_ref, add = ArgValueCompleter::new(complete::documents), required_unless_present = "all", value_name = "ID")]
     ids: Vec<String>,
     /// All stored documents
     #[arg(long, conflicts_with = "ids")]

@@ -5,7 +5,9 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use c3_server::printable::Printable;
-use indicatif::{HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressState, ProgressStyle};
+use indicatif::{
+    HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle,
+};
 
 /// Interval at which the bar is redrawn even if nothing changes, so that it does not look frozen.
 const TICK: Duration = Duration::from_millis(120);
@@ -91,6 +93,11 @@ impl Drop for Progress {
 /// Hides all bars while `write` runs, so that `write` can print.
 pub(super) fn suspend_bars<T>(write: impl FnOnce() -> T) -> T {
     BARS.suspend(write)
+}
+
+/// Hides all bars for good.
+pub(super) fn hide_bars() {
+    BARS.set_draw_target(ProgressDrawTarget::hidden());
 }
 
 /// Returns a style that shows the label, `activity`, the bytes and the times.

@@ -23,7 +23,10 @@ const BACKOFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2
 const BREAKS_MAX: u32 = 10;
 
 /// gRPC stub of a gateway. Adds the trace context and the API key to each call.
-pub(crate) type Gateway = GatewayClient<InterceptedService<Channel, CallMetadata>>;
+pub(crate) type Gateway = GatewayClient<Connection>;
+
+/// Connection to a gateway, which adds the trace context and the API key to each request.
+pub(crate) type Connection = InterceptedService<Channel, CallMetadata>;
 
 /// Time limits of a client.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +69,8 @@ pub struct ClientOptions {
 #[derive(Debug)]
 pub(crate) struct Gateways {
     all: Vec<Gateway>,
+    /// The connections of these gateways.
+    connections: Vec<Connection>,
     /// Index, modulo the number of gateways, of the gateway that calls go to.
     current: AtomicUsize,
     pub(crate) timeouts: Timeouts,
@@ -74,7 +79,7 @@ pub(crate) struct Gateways {
 impl Gateways {
     /// Connects to the gateways at `urls`, separated by commas. Fails if no gateway answers or a URL is invalid.
     pub(crate) async fn connect(urls: &str, options: &ClientOptions) -> Result<Self, Error> {
-        let (mut all, mut first_error) = (Vec::new(), None);
+        let (mut all, mut connections, mut first_error) = (Vec::new(), Vec::new(), None);
         let mut first_connected = None;
         for (number, url) in urls.split(',').enumerate() {
             let target = target(url, options)?;
@@ -90,13 +95,17 @@ impl Gateways {
                     target.connect_lazy()
                 }
             };
-            let gateway = GatewayClient::with_interceptor(channel, CallMetadata::new(options.api_key.clone()))
+            let connection = Connection::new(channel, CallMetadata::new(options.api_key.clone()));
+            let gateway = GatewayClient::new(connection.clone())
                 .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(limits::MESSAGE_BYTES_MAX);
             all.push(gateway);
+            connections.push(connection);
         }
         match (first_connected, first_error) {
-            (Some(first), _) => Ok(Self { all, current: AtomicUsize::new(first), timeouts: options.timeouts }),
+            (Some(first), _) => {
+                Ok(Self { all, connections, current: AtomicUsize::new(first), timeouts: options.timeouts })
+            }
             (None, Some(error)) => Err(error),
             (None, None) => Err(Error::Url { url: urls.to_owned() }),
         }
@@ -104,7 +113,16 @@ impl Gateways {
 
     /// Returns the gateway that calls currently go to.
     pub(crate) fn current(&self) -> Gateway {
-        self.all[self.current.load(Ordering::Relaxed) % self.all.len()].clone()
+        self.all[self.index()].clone()
+    }
+
+    /// Returns the connection to that gateway.
+    pub(crate) fn connection(&self) -> Connection {
+        self.connections[self.index()].clone()
+    }
+
+    fn index(&self) -> usize {
+        self.current.load(Ordering::Relaxed) % self.all.len()
     }
 
     /// Returns the retry state of a call whose first attempt starts now.

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use c3_client::{ByteRange, Stage};
+use clap_complete::ArgValueCompleter;
 use futures::TryStreamExt;
 
 use crate::args::{RemoteArgs, document_ref, positive};
+use crate::complete;
 use crate::error::CliError;
 use crate::output::{Output, Report, Seconds};
 
@@ -20,7 +22,7 @@ const JOBS: usize = 16;
 #[derive(Debug, clap::Args)]
 pub(crate) struct GetArgs {
     /// Documents: ids, unique prefixes of ids, or @NAMEs; several need --output DIR
-    #[arg(value_parser = document_ref, value_name = "ID", required_unless_present_any = ["all", "prefix"])]
+    #[arg(value_parser = document_ref, add = ArgValueCompleter::new(complete::documents), value_name = "ID", required_unless_present_any = ["all", "prefix"])]
     ids: Vec<String>,
     /// All stored documents
     #[arg(long, conflicts_with_all = ["ids", "prefix"])]

@@ -10,7 +10,7 @@ use super::{NamingArgs, PutArgs, path_warning};
 use crate::error::CliError;
 use crate::input::TextInput;
 use crate::input::discover::{self, Depth, FoundText, Input, Search, is_single_file};
-use crate::output::{Batch, Progress, Report, print_error};
+use crate::output::{Batch, Progress, Report, warn};
 use crate::upload;
 
 /// Stores the texts. A usage error ends the batch, since every further text would cause the same error. Other failures
@@ -95,7 +95,7 @@ impl Put<'_> {
         .await?;
         self.progress.add(stored.document.bytes.saturating_sub(counted));
         if is_file && let Some(warning) = path_warning(&origin.to_string(), &options.labels, &stored.document.labels) {
-            print_error(warning);
+            warn(warning);
         }
         let name = options.name.map(|put| put.name);
         Ok(Report { name, ..Report::of_stored(&stored, started.elapsed()) })
