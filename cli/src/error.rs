@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use tonic::Code;
 
 use crate::{kept, output};
@@ -18,6 +19,9 @@ pub(crate) const FSCK_REPAIRED: u8 = 1;
 pub(crate) const FSCK_FAULTS_LEFT: u8 = 4;
 /// Exit code if `fsck` could not finish, as in fsck(8).
 const FSCK_INCOMPLETE: u8 = 8;
+
+/// Name of the program in hints.
+const PROGRAM: &str = "c3";
 
 /// Request fields that `c3` fills with the content of a file. The message of an INVALID_ARGUMENT status begins with the
 /// name of the wrong field. If it is none of these, an argument of the command line is wrong.
@@ -56,6 +60,7 @@ impl CliError {
         let remedy = match error.kind() {
             io::ErrorKind::NotFound => ": check the path",
             io::ErrorKind::PermissionDenied => ": change its permissions, or use another path",
+            io::ErrorKind::AlreadyExists => ": use another path, or remove the file",
             io::ErrorKind::IsADirectory => ": give a file",
             io::ErrorKind::NotADirectory => ": give a folder",
             io::ErrorKind::StorageFull => ": free space, then try again",
@@ -68,6 +73,9 @@ impl CliError {
     /// unchanged.
     pub(crate) fn in_file(self, name: &str) -> Self {
         match self {
+            Self::Content(message) if message.contains("not UTF-8") => {
+                Self::Failed(format!("{name}: {message}: convert the text to UTF-8, for example with iconv"))
+            }
             Self::Content(message) => Self::Failed(format!("{name}: {message}")),
             error => error,
         }
@@ -106,6 +114,10 @@ impl From<c3_client::Error> for CliError {
                 let field = message.split([':', '.']).next().unwrap_or_default();
                 if CONTENT_FIELDS.contains(&field) { Self::Content(message) } else { Self::Usage(message) }
             }
+            c3_client::Error::Call { code: Code::NotFound, .. } => {
+                let list = if message.contains("name") { "c3 name ls" } else { "c3 ls" };
+                Self::Failed(format!("{message}; `{list}` shows what there is"))
+            }
             _ => Self::Failed(message),
         }
     }
@@ -118,7 +130,7 @@ impl From<c3_types::Invalid> for CliError {
 }
 
 impl From<clap::Error> for CliError {
-    /// Joins the paragraphs of clap's message into one line, without the usage and the hint at `--help`.
+    /// Joins the paragraphs of clap's message into one line. Replaces the usage by a hint at the command's help.
     fn from(error: clap::Error) -> Self {
         let text = error.to_string();
         let paragraphs = text.split("\n\n").map(|paragraph| {
@@ -126,7 +138,13 @@ impl From<clap::Error> for CliError {
             lines.join(" ").trim().trim_start_matches("error: ").to_owned()
         });
         let is_message = |line: &String| !line.starts_with("Usage:") && !line.starts_with("For more");
-        Self::Usage(paragraphs.take_while(is_message).collect::<Vec<_>>().join("; "))
+        let mut message = paragraphs.take_while(is_message).collect::<Vec<_>>().join("; ");
+        let usage = text.lines().find_map(|line| line.strip_prefix("Usage: "));
+        if let Some(usage) = usage.or((error.kind() == ErrorKind::InvalidSubcommand).then_some(PROGRAM)) {
+            let words = usage.split_whitespace().take_while(|word| !word.starts_with(['[', '<', '-']));
+            message += &format!("; see `{} --help`", words.collect::<Vec<_>>().join(" "));
+        }
+        Self::Usage(message)
     }
 }
 
@@ -149,7 +167,8 @@ mod tests {
             let named = call(Code::InvalidArgument, failed).in_file("a.txt");
             assert!(matches!(&named, CliError::Failed(message) if *message == format!("a.txt: {failed}")), "{named:?}");
         }
-        assert!(matches!(call(Code::NotFound, "no document begins with abcd"), CliError::Failed(_)));
+        let missing = call(Code::NotFound, "no document begins with abcd");
+        assert!(matches!(&missing, CliError::Failed(message) if message.contains("`c3 ls`")), "{missing:?}");
         let url = c3_client::Error::Url { url: "x".to_owned() };
         assert!(matches!(CliError::from(url), CliError::Usage(_)));
     }

@@ -48,6 +48,14 @@ pub(crate) fn seconds(typed: &str) -> Result<u64, String> {
     if span.subsec_nanos() == 0 { Ok(span.as_secs()) } else { Err("give whole seconds".to_owned()) }
 }
 
+/// Parses the time until a document expires, in whole seconds of 1 or more.
+pub(crate) fn lifetime(typed: &str) -> Result<u64, String> {
+    match seconds(typed)? {
+        0 => Err("give at least 1s".to_owned()),
+        seconds => Ok(seconds),
+    }
+}
+
 /// Parses an id, a prefix of an id, or `@NAME`, and returns its canonical form. The gateway resolves it to a document.
 pub(crate) fn document_ref(typed: &str) -> Result<String, Invalid> {
     typed.parse::<DocumentRef>().map(|document| document.to_string())

@@ -140,7 +140,9 @@ fn list(args: &ListArgs) -> Result<(), CliError> {
 fn revoke(args: &RevokeArgs) -> Result<(), CliError> {
     let edited = AccessFile::edit(&args.file.path, |content| {
         let key = content.keys.iter_mut().find(|key| key.id.as_str() == args.id);
-        let Some(key) = key else { return Err(FileError::Edit(format!("there is no key {}", args.id))) };
+        let Some(key) = key else {
+            return Err(FileError::Edit(format!("there is no key {}: `c3 key list` shows the keys", args.id)));
+        };
         key.revoked.get_or_insert_with(whole_seconds);
         Ok(key.clone())
     });
@@ -156,6 +158,7 @@ fn time(time: SystemTime) -> String {
 pub(super) fn failed(error: FileError) -> CliError {
     match error {
         FileError::Edit(message) => Invalid::new("access", message).into(),
-        error => CliError::Failed(error.to_string()),
+        FileError::Io { path, source } => CliError::at(&path, &source),
+        error => CliError::Failed(format!("{error}: correct the file, or give another one with --access")),
     }
 }

@@ -5,7 +5,7 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use indicatif::HumanCount;
 use serde_json::json;
 
-use crate::args::RemoteArgs;
+use crate::args::{RemoteArgs, positive};
 use crate::error::CliError;
 use crate::output::format::{percent, ratio, short_id, time_since};
 use crate::output::{Align, Cell, Column, Table, style, warn_damaged};
@@ -39,7 +39,7 @@ pub(crate) struct LsArgs {
     #[arg(long, value_name = "ID")]
     after: Option<DocumentId>,
     /// Maximum number of documents [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     limit: Option<usize>,
     #[command(flatten)]
     remote: RemoteArgs,

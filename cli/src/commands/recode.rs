@@ -7,9 +7,10 @@ use clap_complete::ArgValueCompleter;
 use futures::TryStreamExt;
 
 use super::ls::readable;
-use crate::args::{RemoteArgs, WriteArgs, check_ratios, document_ref};
+use crate::args::{RemoteArgs, WriteArgs, check_ratios, document_ref, lifetime};
 use crate::complete;
 use crate::error::CliError;
+use crate::kept;
 use crate::output::{Progress, Report, print};
 
 /// Arguments of `recode`.
@@ -21,8 +22,8 @@ pub(crate) struct RecodeArgs {
     /// All stored documents
     #[arg(long, conflicts_with = "ids")]
     all: bool,
-    /// Seconds from now until the documents expire [default: as before]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Time until the documents expire [default: as before]
+    #[arg(long, value_name = "DURATION", value_parser = lifetime)]
     ttl: Option<u64>,
     #[command(flatten)]
     pub(super) write: WriteArgs,
@@ -45,8 +46,11 @@ pub(crate) async fn run(args: RecodeArgs) -> Result<(), CliError> {
     };
     let options = WriteOptions { ttl_seconds: args.ttl, ..args.write.options(None) };
     let mut reports = Vec::with_capacity(ids.len());
-    for id in ids {
-        let report = recode(&client, &id, &options).await?;
+    let total = ids.len();
+    for (number, id) in ids.into_iter().enumerate() {
+        kept::set(format!("{number} of {total} documents recoded; the others are as before"));
+        let label = if total == 1 { "recode".to_owned() } else { format!("recode {}/{total}", number + 1) };
+        let report = recode(&client, &id, &options, &label).await?;
         if !args.remote.format.json {
             print(format_args!("{report}\n"))?;
         }
@@ -56,10 +60,10 @@ pub(crate) async fn run(args: RecodeArgs) -> Result<(), CliError> {
     args.remote.format.print(text, &Report::sum(reports))
 }
 
-async fn recode(client: &Client, id: &str, options: &WriteOptions) -> Result<Report, CliError> {
+async fn recode(client: &Client, id: &str, options: &WriteOptions, label: &str) -> Result<Report, CliError> {
     let started = Instant::now();
     let bytes = client.stat(id).await?.bytes;
-    let progress = Progress::start("recode", Some(bytes));
+    let progress = Progress::start(label, Some(bytes));
     let put = client.recode(id, options).await?;
     let stored = put.finish_with(|done| progress.update(&done)).await?;
     Ok(Report::of_stored(&stored, started.elapsed()))

@@ -86,7 +86,9 @@ pub(super) async fn open(data: &str, master_keys: &[MasterKeySource]) -> Result<
 
 /// Returns the error of work on a store.
 pub(super) fn failed(error: impl ToString) -> CliError {
-    CliError::Failed(error.to_string())
+    let message = error.to_string();
+    let remedy = if message.contains("No such file") { ": check the path" } else { "" };
+    CliError::Failed(message + remedy)
 }
 
 /// Describes a number of objects and their size.

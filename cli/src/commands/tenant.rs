@@ -114,7 +114,7 @@ pub(crate) async fn run(command: TenantCommand) -> Result<(), CliError> {
             false => Ok(TenantRecord::default()),
         }),
         TenantCommand::Set(args) => edit(&args, "set", |content, tenant| {
-            let missing = || FileError::Edit(format!("there is no tenant {tenant}: use `c3 tenant create`"));
+            let missing = || FileError::Edit(format!("there is no tenant {tenant}: create it with `c3 tenant create`"));
             content.tenant(tenant).ok_or_else(missing)
         }),
         TenantCommand::Shred(args) => shred::run(args).await,

@@ -65,10 +65,23 @@ impl Progress {
         self.set(self.bar.position() + bytes);
     }
 
+    /// Adds `bytes` to the number of bytes done. Clears the bar once all are done.
+    pub(crate) fn add_and_clear(&self, bytes: u64) {
+        self.add(bytes);
+        if self.bar.length().is_some_and(|total| self.bar.position() >= total) {
+            self.bar.finish_and_clear();
+        }
+    }
+
     /// Shows the progress of an upload, with the gateway's estimate of the time left.
     pub(crate) fn update(&self, progress: &c3_client::Progress) {
         self.bar.set_position(progress.bytes_done);
         self.show_time_left(progress.time_left);
+    }
+
+    /// Replaces the text behind the times.
+    pub(crate) fn say(&self, text: &str) {
+        self.bar.set_message(format!(", {}", Printable(text)));
     }
 
     /// Prints a line above the bar. Prints nothing if standard error is not a terminal.
@@ -102,9 +115,9 @@ pub(super) fn hide_bars() {
 
 /// Returns a style that shows the label, `activity`, the bytes and the times.
 fn style(activity: &str) -> ProgressStyle {
-    let template = format!("{{prefix:9}} {activity} {{amount}}{{elapsed}}{{msg}}");
+    let template = format!("{{prefix:9}} {activity} {{amount}}{{rate}}{{elapsed}}{{msg}}");
     let style = ProgressStyle::with_template(&template).expect("the template is well formed");
-    style.progress_chars("=> ").with_key("amount", |state: &ProgressState, out: &mut dyn Write| {
+    let style = style.progress_chars("=> ").with_key("amount", |state: &ProgressState, out: &mut dyn Write| {
         // While nothing is done, shows only the total. The progress of a small text jumps from nothing to the end, so a
         // user would only ever see `0 B` done.
         let _ = match (state.pos(), state.len()) {
@@ -112,6 +125,12 @@ fn style(activity: &str) -> ProgressStyle {
             (0, Some(bytes)) | (bytes, None) => write!(out, "{}, ", HumanBytes(bytes)),
             (bytes, Some(total)) => write!(out, "{}/{}, ", HumanBytes(bytes), HumanBytes(total)),
         };
+    });
+    style.with_key("rate", |state: &ProgressState, out: &mut dyn Write| {
+        let seconds = state.elapsed().as_secs_f64();
+        if state.pos() > 0 && seconds > 0.0 {
+            let _ = write!(out, "{}/s, ", HumanBytes((state.pos() as f64 / seconds) as u64));
+        }
     })
 }
 

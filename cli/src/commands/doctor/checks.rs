@@ -75,9 +75,10 @@ impl Gateway {
     pub(super) async fn connect(remote: &RemoteArgs) -> Result<(Self, Check), Check> {
         const NAME: &str = "gateway";
         let started = Instant::now();
-        let client = remote.connect().await.map_err(|error| {
-            Check::failed(NAME, error, "start a gateway with `c3 serve`, or name another one with --gateway")
-        })?;
+        let client = remote
+            .connect()
+            .await
+            .map_err(|error| Check::failed(NAME, error, "check --gateway, C3_GATEWAY and the profile"))?;
         let elapsed = started.elapsed().as_secs_f64();
         let check = Check::ok(NAME, format!("{} answers in {:.0} ms", remote.url(), 1e3 * elapsed));
         Ok((Self::read(&client).await, check))

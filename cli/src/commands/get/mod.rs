@@ -12,6 +12,7 @@ use futures::TryStreamExt;
 use crate::args::{RemoteArgs, document_ref, positive};
 use crate::complete;
 use crate::error::CliError;
+use crate::kept;
 use crate::output::{Output, Report, Seconds};
 
 /// Default number of documents read in parallel. Windows (parts of a text) of several documents share batches on the
@@ -49,6 +50,9 @@ pub(crate) async fn run(args: GetArgs) -> Result<(), CliError> {
         [id] if !is_directory(args.output.as_deref()) => id,
         _ => return many::run(args).await,
     };
+    if let Some(file) = &args.output {
+        kept::set(format!("{} is as before, unless it is a pipe or a device", file.display()));
+    }
     let mut output = Output::open(args.output.as_deref()).await?;
     let client = args.remote.connect_to_nodes(&[Stage::Decoder]).await?;
     let started = Instant::now();

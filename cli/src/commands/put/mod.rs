@@ -9,7 +9,7 @@ use c3_client::{
 };
 use clap_complete::{ArgValueCandidates, ArgValueCompleter};
 
-use crate::args::{PreconditionArgs, RemoteArgs, WriteArgs, document_ref, positive, seconds};
+use crate::args::{PreconditionArgs, RemoteArgs, WriteArgs, document_ref, lifetime, positive};
 use crate::complete;
 use crate::error::CliError;
 use crate::input::TextInput;
@@ -53,13 +53,6 @@ pub(crate) struct PutArgs {
     pub(crate) write: WriteArgs,
     #[command(flatten)]
     remote: RemoteArgs,
-}
-
-fn lifetime(typed: &str) -> Result<u64, String> {
-    match seconds(typed)? {
-        0 => Err("give at least 1s".to_owned()),
-        seconds => Ok(seconds),
-    }
 }
 
 /// Arguments for many texts.

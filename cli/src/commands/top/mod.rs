@@ -46,7 +46,7 @@ pub(crate) async fn run(args: TopArgs) -> Result<(), CliError> {
     if args.once || args.remote.format.json || !io::stdout().is_terminal() {
         tokio::time::sleep(INTERVAL).await;
         let frame = Frame::between(&last, &Reading::take(&client).await?);
-        let text = text(&View { url, frames: &VecDeque::from([frame.clone()]), problem: None });
+        let text = text(&View { url, frames: &VecDeque::from([frame.clone()]), problem: None, is_live: false });
         return args.remote.format.print(text, &frame);
     }
     let mut terminal = Terminal::start()?;
@@ -56,7 +56,7 @@ pub(crate) async fn run(args: TopArgs) -> Result<(), CliError> {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut problem = None;
     loop {
-        let view = View { url, frames: &frames, problem: problem.as_deref() };
+        let view = View { url, frames: &frames, problem: problem.as_deref(), is_live: true };
         terminal.0.draw(|frame| frame.render_widget(view, frame.area())).map_err(|error| CliError::stdout(&error))?;
         tokio::select! {
             event = events.recv() => match event {

@@ -23,6 +23,8 @@ pub(super) struct View<'a> {
     pub(super) frames: &'a VecDeque<Frame>,
     /// Reason why the last reading failed.
     pub(super) problem: Option<&'a str>,
+    /// True if the user can end the view with a key.
+    pub(super) is_live: bool,
 }
 
 impl View<'_> {
@@ -53,7 +55,11 @@ impl View<'_> {
             lines[1] = Line::from(Printable(problem).to_string()).red();
         }
         let title = format!(" c3 top  {} ", Printable(self.url));
-        Paragraph::new(lines).block(Block::bordered().title(title).title_bottom(" q quits "))
+        Paragraph::new(lines).block(Block::bordered().title(title).title_bottom(if self.is_live {
+            " q quits "
+        } else {
+            ""
+        }))
     }
 
     /// Renders the panel of a stage: busy share, and the backlog with its history.
@@ -167,7 +173,7 @@ mod tests {
     #[test]
     fn a_frame_shows_both_stages_and_each_node() {
         let frames = VecDeque::from([sample::tests::frame()]);
-        let text = text(&View { url: "http://g:1", frames: &frames, problem: None });
+        let text = text(&View { url: "http://g:1", frames: &frames, problem: None, is_live: false });
         for shown in [
             "http://g:1",
             "10 calls/s",
@@ -193,7 +199,8 @@ mod tests {
         let frames = VecDeque::from([sample::tests::frame()]);
         for (width, height) in [(1, 1), (20, 5), (40, 12)] {
             let area = Rect::new(0, 0, width, height);
-            View { url: "u", frames: &frames, problem: Some("gone") }.render(area, &mut Buffer::empty(area));
+            View { url: "u", frames: &frames, problem: Some("gone"), is_live: true }
+                .render(area, &mut Buffer::empty(area));
         }
     }
 }
