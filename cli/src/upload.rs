@@ -14,8 +14,9 @@ use crate::output::Progress;
 /// Label of the progress bar for the bytes that were sent. The gateway takes them as fast as it stores them.
 const SEND: &str = "send";
 
-/// Stores a text, shows the progress, and notes what is kept, unless the command has noted it. Returns the result and the elapsed time. An upload has a name if `options` set
-/// one, or if the gateway chose one because the text is long. If such an upload fails, the error says how to resume it.
+/// Stores a text and shows the progress. Returns the result and the elapsed time. Notes what an interruption keeps,
+/// unless the command has set a note. An upload has a name if `options` set one, or if the gateway chose one because the
+/// text is long. If such an upload fails, the error says how to resume it.
 pub(crate) async fn store(
     client: &Client,
     input: TextInput,

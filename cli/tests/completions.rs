@@ -1,4 +1,7 @@
-//! Completion scripts load in each shell and complete ids, names and commands. A shell that is not installed is skipped.
+//! Completion scripts load in each shell and complete ids, names and commands. A shell that is not installed is
+//! skipped.
+
+#![expect(clippy::unwrap_used, reason = "tests may panic")]
 
 mod support;
 

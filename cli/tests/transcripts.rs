@@ -3,6 +3,8 @@
 //! `TRYCMD=overwrite cargo test -p c3-cli --test transcripts` rewrites the files in `transcripts` after a change; check
 //! the difference before you commit it. `[..]` stands for any text in a line, and `...` for any lines.
 
+#![expect(clippy::unwrap_used, reason = "tests may panic")]
+
 mod support;
 
 use std::collections::BTreeSet;

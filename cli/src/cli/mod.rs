@@ -132,8 +132,8 @@ fn command() -> clap::Command {
     groups::with_groups(plain_command())
 }
 
-/// Returns the parser for completions and man pages. The flags for the gateway (`--gateway`), the output format (`--json`) and telemetry may stand
-/// before or after the command.
+/// Returns the parser for completions and man pages. The flags for the gateway (`--gateway`), the output format
+/// (`--json`) and telemetry may stand before or after the command.
 pub(crate) fn plain_command() -> clap::Command {
     let command = with_client_flags(Cli::command()).mut_args(|arg| arg.global(true));
     // Flags of the gateway that few callers need are described by the commands that call one, and not by `c3 --help`.

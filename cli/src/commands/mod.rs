@@ -36,6 +36,7 @@ use crate::args::{RemoteArgs, TargetArgs, WriteArgs};
 use crate::error::CliError;
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "a process has one value")]
 pub(crate) enum Command {
     /// Run a gateway and both nodes in one process
     ///

@@ -17,7 +17,8 @@ use crate::output::{Progress, Report, print};
 #[derive(Debug, clap::Args)]
 pub(crate) struct RecodeArgs {
     /// Documents: ids, unique prefixes of ids, or @NAMEs
-    #[arg(value_parser = document_ref, add = ArgValueCompleter::new(complete::documents), required_unless_present = "all", value_name = "ID")]
+    #[arg(value_parser = document_ref, required_unless_present = "all", value_name = "ID",
+        add = ArgValueCompleter::new(complete::documents))]
     ids: Vec<String>,
     /// All stored documents
     #[arg(long, conflicts_with = "ids")]
@@ -48,7 +49,7 @@ pub(crate) async fn run(args: RecodeArgs) -> Result<(), CliError> {
     let mut reports = Vec::with_capacity(ids.len());
     let total = ids.len();
     for (number, id) in ids.into_iter().enumerate() {
-        kept::set(format!("{number} of {total} documents recoded; the others are as before"));
+        kept::set(format!("recoded {number} of {total} documents; the others are as before"));
         let label = if total == 1 { "recode".to_owned() } else { format!("recode {}/{total}", number + 1) };
         let report = recode(&client, &id, &options, &label).await?;
         if !args.remote.format.json {

@@ -68,8 +68,6 @@ pub struct ClientOptions {
 /// Gateways over one store. Any gateway can serve any call.
 #[derive(Debug)]
 pub(crate) struct Gateways {
-    all: Vec<Gateway>,
-    /// The connections of these gateways.
     connections: Vec<Connection>,
     /// Index, modulo the number of gateways, of the gateway that calls go to.
     current: AtomicUsize,
@@ -79,7 +77,7 @@ pub(crate) struct Gateways {
 impl Gateways {
     /// Connects to the gateways at `urls`, separated by commas. Fails if no gateway answers or a URL is invalid.
     pub(crate) async fn connect(urls: &str, options: &ClientOptions) -> Result<Self, Error> {
-        let (mut all, mut connections, mut first_error) = (Vec::new(), Vec::new(), None);
+        let (mut connections, mut first_error) = (Vec::new(), None);
         let mut first_connected = None;
         for (number, url) in urls.split(',').enumerate() {
             let target = target(url, options)?;
@@ -95,17 +93,10 @@ impl Gateways {
                     target.connect_lazy()
                 }
             };
-            let connection = Connection::new(channel, CallMetadata::new(options.api_key.clone()));
-            let gateway = GatewayClient::new(connection.clone())
-                .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
-                .max_encoding_message_size(limits::MESSAGE_BYTES_MAX);
-            all.push(gateway);
-            connections.push(connection);
+            connections.push(Connection::new(channel, CallMetadata::new(options.api_key.clone())));
         }
         match (first_connected, first_error) {
-            (Some(first), _) => {
-                Ok(Self { all, connections, current: AtomicUsize::new(first), timeouts: options.timeouts })
-            }
+            (Some(first), _) => Ok(Self { connections, current: AtomicUsize::new(first), timeouts: options.timeouts }),
             (None, Some(error)) => Err(error),
             (None, None) => Err(Error::Url { url: urls.to_owned() }),
         }
@@ -113,16 +104,14 @@ impl Gateways {
 
     /// Returns the gateway that calls currently go to.
     pub(crate) fn current(&self) -> Gateway {
-        self.all[self.index()].clone()
+        GatewayClient::new(self.connection())
+            .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(limits::MESSAGE_BYTES_MAX)
     }
 
     /// Returns the connection to that gateway.
     pub(crate) fn connection(&self) -> Connection {
-        self.connections[self.index()].clone()
-    }
-
-    fn index(&self) -> usize {
-        self.current.load(Ordering::Relaxed) % self.all.len()
+        self.connections[self.current.load(Ordering::Relaxed) % self.connections.len()].clone()
     }
 
     /// Returns the retry state of a call whose first attempt starts now.
@@ -190,7 +179,7 @@ impl Retries {
             (self.failures, self.breaks) = (0, self.breaks + 1);
             self.deadline = now + self.timeouts.retry;
         }
-        let has_gateway = !is_final || gateways.all.len() > 1;
+        let has_gateway = !is_final || gateways.connections.len() > 1;
         let allowed = |&delay: &Duration| has_gateway && now + delay <= self.deadline && self.breaks <= BREAKS_MAX;
         let Some(delay) = self.delay(&error).filter(allowed) else { return Err(error) };
         // An overloaded gateway names the delay after which it accepts calls. Any other error may persist on this
@@ -234,8 +223,8 @@ mod tests {
 
     fn gateways(count: usize, timeouts: Timeouts) -> Gateways {
         let endpoint = Endpoint::from_static("http://127.0.0.1:9").connect_lazy();
-        let gateway = GatewayClient::with_interceptor(endpoint, CallMetadata::default());
-        Gateways { all: vec![gateway; count], current: AtomicUsize::new(0), timeouts }
+        let connection = Connection::new(endpoint, CallMetadata::default());
+        Gateways { connections: vec![connection; count], current: AtomicUsize::new(0), timeouts }
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! The checks of `c3 doctor`.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use c3_cascade::{Compressor, Decoder, Options, Source};
@@ -51,7 +51,7 @@ pub(super) async fn model(args: &ModelArgs) -> Check {
     }
 }
 
-fn load(folder: &PathBuf, options: &Options) -> Result<String, CliError> {
+fn load(folder: &Path, options: &Options) -> Result<String, CliError> {
     let failed = |error: c3_cascade::Error| CliError::Failed(error.to_string());
     let compressor = Compressor::load(Source::Folder(folder), options).map_err(failed)?;
     Decoder::load(Source::Folder(folder), options).map_err(failed)?;

@@ -50,7 +50,7 @@ pub(super) async fn run(args: GetArgs) -> Result<(), CliError> {
             Ok(report) => {
                 batch.succeeded(&report)?;
                 let documents = count(batch.documents(), "document");
-                kept::set(format!("{documents} written; repeat the command to write the rest"));
+                kept::set(format!("wrote {documents} so far; repeat the command to write the rest"));
             }
             Err(error) => batch.document_failed(&id.to_string(), &error)?,
         }

@@ -23,7 +23,8 @@ const JOBS: usize = 16;
 #[derive(Debug, clap::Args)]
 pub(crate) struct GetArgs {
     /// Documents: ids, unique prefixes of ids, or @NAMEs; several need --output DIR
-    #[arg(value_parser = document_ref, add = ArgValueCompleter::new(complete::documents), value_name = "ID", required_unless_present_any = ["all", "prefix"])]
+    #[arg(value_parser = document_ref, value_name = "ID", required_unless_present_any = ["all", "prefix"],
+        add = ArgValueCompleter::new(complete::documents))]
     ids: Vec<String>,
     /// All stored documents
     #[arg(long, conflicts_with_all = ["ids", "prefix"])]

@@ -44,7 +44,7 @@ pub(super) async fn run(args: PutArgs) -> Result<(), CliError> {
                 let file = Some(origin.file.display().to_string());
                 batch.succeeded(&Report { file, line: origin.line, ..report })?;
                 let documents = count(batch.documents(), "document");
-                kept::set(format!("{documents} of the batch stored; repeat the command to store the rest"));
+                kept::set(format!("stored {documents} so far; repeat the command to store the rest"));
             }
             Err(error @ CliError::Usage(_)) => return Err(error),
             Err(error) => batch.input_failed(&origin, &error)?,

@@ -12,7 +12,7 @@ use ratatui::crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers, read};
 use ratatui::layout::Rect;
 use ratatui::widgets::Widget;
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use self::sample::{Frame, Reading};
 use self::view::View;
@@ -52,7 +52,7 @@ pub(crate) async fn run(args: TopArgs) -> Result<(), CliError> {
     let mut terminal = Terminal::start()?;
     let mut frames = VecDeque::from([Frame::between(&last, &last)]);
     let mut events = keyboard();
-    let mut ticks = interval(INTERVAL);
+    let mut ticks = interval_at(Instant::now() + INTERVAL, INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut problem = None;
     loop {
