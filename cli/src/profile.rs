@@ -21,6 +21,9 @@ const DEFAULT: &str = "default";
 const NOT_KEYS: [&str; 2] = ["profile", "json"];
 /// Key that the environment variable with the API key overrides.
 const KEY_FILE: &str = "api_key_file";
+/// Prefix of the keys for the API key.
+const KEY_PREFIX: &str = "api_key";
+const GATEWAY: &str = "gateway";
 
 /// Values for flags, by the ids of their arguments.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -77,6 +80,16 @@ impl Profile {
         });
         let values = typed.collect::<Result<_, String>>()?;
         Ok(Self { name, values })
+    }
+
+    /// Drops the API key if the flag or the variable names another gateway than the profile does: the key is a secret
+    /// between the user and that gateway.
+    pub(crate) fn for_gateway(mut self, given: Option<&str>) -> Self {
+        let own = self.values.get(GATEWAY).map(String::as_str);
+        if given.is_some() && own.is_some() && given != own {
+            self.values.retain(|key, _| !key.starts_with(KEY_PREFIX));
+        }
+        self
     }
 
     /// Returns the command with the values as defaults of the global flags. The environment variable with the API key
@@ -177,6 +190,19 @@ mod tests {
         ];
         assert_eq!(prod, expected.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
         assert_eq!(find("", None), Ok(BTreeMap::new()));
+    }
+
+    #[test]
+    fn an_api_key_goes_only_to_the_gateway_of_its_profile() {
+        let keys = |given| {
+            let values = [("gateway", "https://a"), ("api_key_file", "/key"), ("tls_ca", "/ca")];
+            let values = values.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+            let profile = Profile { name: "a".to_owned(), values }.for_gateway(given);
+            Vec::from_iter(profile.values.into_keys()).join(" ")
+        };
+        assert_eq!(keys(None), "api_key_file gateway tls_ca");
+        assert_eq!(keys(Some("https://a")), "api_key_file gateway tls_ca");
+        assert_eq!(keys(Some("https://b")), "gateway tls_ca");
     }
 
     #[test]

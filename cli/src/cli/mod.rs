@@ -59,7 +59,7 @@ pub(crate) fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Option<C
     match parsed {
         Ok((cli, matches)) => {
             let cli = match cli.command {
-                Command::Client(_) => with_profile(cli, &Profile::load(profile_of(&matches))?, &line)?,
+                Command::Client(_) => with_profile(cli, &profile_of(&matches)?, &line)?,
                 _ => cli,
             };
             cli.command.write_args().map_or(Ok(()), WriteArgs::check)?;
@@ -106,12 +106,14 @@ fn with_profile(cli: Cli, profile: &Profile, line: &[OsString]) -> Result<Cli, C
 /// being completed.
 pub(crate) fn remote_of_partial(line: &[OsString]) -> Option<RemoteArgs> {
     let matches = |command: clap::Command| command.ignore_errors(true).try_get_matches_from(line).ok();
-    let profile = Profile::load(profile_of(&matches(command())?)).ok()?;
+    let profile = profile_of(&matches(command())?).ok()?;
     RemoteArgs::from_arg_matches(innermost(&matches(profile.apply(command()))?)).ok()
 }
 
-fn profile_of(matches: &ArgMatches) -> Option<&str> {
-    innermost(matches).try_get_one::<String>("profile").ok().flatten().map(String::as_str)
+/// Loads the profile for a line that was parsed without one.
+fn profile_of(matches: &ArgMatches) -> Result<Profile, CliError> {
+    let value = |flag| innermost(matches).try_get_one::<String>(flag).ok().flatten().map(String::as_str);
+    Ok(Profile::load(value("profile"))?.for_gateway(value("gateway")))
 }
 
 /// Returns the matches of the innermost command, to which clap copies those of global flags.
