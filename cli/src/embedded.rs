@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::{ModelArgs, RemoteArgs, TargetArgs};
 use crate::error::CliError;
+use crate::output::Progress;
 use crate::temporary::Registration;
 
 /// Address to listen on: any free port, reachable from this machine only.
@@ -125,7 +126,9 @@ pub(crate) async fn with_gateway<T>(
     let (listener, url) = listen().await?;
     let gateway = c3_gateway::Config { data: data.path().display().to_string(), ..Default::default() };
     let mut cluster = EmbeddedCluster::start(listener, gateway, &target.model).await?;
+    let progress = Progress::start("start", None);
     cluster.run_until(wait_until_ready(&url)).await?;
+    drop(progress);
     let startup = started.elapsed();
     let result = cluster.run_until(work(&target.remote.at(url))).await?;
     cluster.stop().await?;

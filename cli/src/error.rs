@@ -1,11 +1,13 @@
 //! Errors of the command line. Each is printed as one line on standard error and has an exit code.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use c3_server::printable::Printable;
+use clap::error::ErrorKind;
 use tonic::Code;
+
+use crate::{kept, output};
 
 /// Exit code if the work failed.
 pub(crate) const FAILED: u8 = 1;
@@ -17,6 +19,9 @@ pub(crate) const FSCK_REPAIRED: u8 = 1;
 pub(crate) const FSCK_FAULTS_LEFT: u8 = 4;
 /// Exit code if `fsck` could not finish, as in fsck(8).
 const FSCK_INCOMPLETE: u8 = 8;
+
+/// Name of the program in hints.
+const PROGRAM: &str = "c3";
 
 /// Request fields that `c3` fills with the content of a file. The message of an INVALID_ARGUMENT status begins with the
 /// name of the wrong field. If it is none of these, an argument of the command line is wrong.
@@ -41,8 +46,8 @@ pub(crate) enum CliError {
     /// code.
     #[error("exit code {0}")]
     Reported(u8),
-    /// A signal ended the command. The exit code is 128 plus the signal's number.
-    #[error("interrupted")]
+    /// A signal ended the command. The exit code is 128 plus the signal's number. The message says what was kept.
+    #[error("interrupted{}{}", if kept::note().is_empty() { "" } else { ": " }, kept::note())]
     Interrupted(u8),
     /// The program that reads standard output, for example `head`, closed it. Not a failure.
     #[error("standard output was closed")]
@@ -50,15 +55,27 @@ pub(crate) enum CliError {
 }
 
 impl CliError {
-    /// Returns the error for an I/O error on the file at `path`.
+    /// Returns the error for an I/O error on the file at `path`. The message says what to do.
     pub(crate) fn at(path: &Path, error: &io::Error) -> Self {
-        Self::Failed(format!("{}: {error}", path.display()))
+        let remedy = match error.kind() {
+            io::ErrorKind::NotFound => ": check the path",
+            io::ErrorKind::PermissionDenied => ": change its permissions, or use another path",
+            io::ErrorKind::AlreadyExists => ": use another path, or remove the file",
+            io::ErrorKind::IsADirectory => ": give a file",
+            io::ErrorKind::NotADirectory => ": give a folder",
+            io::ErrorKind::StorageFull => ": free space, then try again",
+            _ => "",
+        };
+        Self::Failed(format!("{}: {error}{remedy}", path.display()))
     }
 
     /// Turns [`Self::Content`] into [`Self::Failed`] with the name of the file in the message. Returns any other error
     /// unchanged.
     pub(crate) fn in_file(self, name: &str) -> Self {
         match self {
+            Self::Content(message) if message.contains("not UTF-8") => {
+                Self::Failed(format!("{name}: {message}: convert the text to UTF-8, for example with iconv"))
+            }
             Self::Content(message) => Self::Failed(format!("{name}: {message}")),
             error => error,
         }
@@ -82,8 +99,7 @@ impl CliError {
             Self::Reported(code) => return ExitCode::from(*code),
             Self::OutputClosed => return ExitCode::SUCCESS,
         };
-        // Ignores errors: if standard error cannot be written, the exit code still reports the failure.
-        let _ = writeln!(io::stderr(), "error: {}", Printable(self));
+        output::error(self);
         ExitCode::from(code)
     }
 }
@@ -98,6 +114,10 @@ impl From<c3_client::Error> for CliError {
                 let field = message.split([':', '.']).next().unwrap_or_default();
                 if CONTENT_FIELDS.contains(&field) { Self::Content(message) } else { Self::Usage(message) }
             }
+            c3_client::Error::Call { code: Code::NotFound, .. } => {
+                let list = if message.contains("name") { "c3 name ls" } else { "c3 ls" };
+                Self::Failed(format!("{message}; `{list}` shows what there is"))
+            }
             _ => Self::Failed(message),
         }
     }
@@ -110,7 +130,7 @@ impl From<c3_types::Invalid> for CliError {
 }
 
 impl From<clap::Error> for CliError {
-    /// Joins the paragraphs of clap's message into one line, without the usage and the hint at `--help`.
+    /// Joins the paragraphs of clap's message into one line. Replaces the usage by a hint at the command's help.
     fn from(error: clap::Error) -> Self {
         let text = error.to_string();
         let paragraphs = text.split("\n\n").map(|paragraph| {
@@ -118,7 +138,13 @@ impl From<clap::Error> for CliError {
             lines.join(" ").trim().trim_start_matches("error: ").to_owned()
         });
         let is_message = |line: &String| !line.starts_with("Usage:") && !line.starts_with("For more");
-        Self::Usage(paragraphs.take_while(is_message).collect::<Vec<_>>().join("; "))
+        let mut message = paragraphs.take_while(is_message).collect::<Vec<_>>().join("; ");
+        let usage = text.lines().find_map(|line| line.strip_prefix("Usage: "));
+        if let Some(usage) = usage.or((error.kind() == ErrorKind::InvalidSubcommand).then_some(PROGRAM)) {
+            let words = usage.split_whitespace().take_while(|word| !word.starts_with(['[', '<', '-']));
+            message += &format!("; see `{} --help`", words.collect::<Vec<_>>().join(" "));
+        }
+        Self::Usage(message)
     }
 }
 
@@ -141,7 +167,8 @@ mod tests {
             let named = call(Code::InvalidArgument, failed).in_file("a.txt");
             assert!(matches!(&named, CliError::Failed(message) if *message == format!("a.txt: {failed}")), "{named:?}");
         }
-        assert!(matches!(call(Code::NotFound, "no document begins with abcd"), CliError::Failed(_)));
+        let missing = call(Code::NotFound, "no document begins with abcd");
+        assert!(matches!(&missing, CliError::Failed(message) if message.contains("`c3 ls`")), "{missing:?}");
         let url = c3_client::Error::Url { url: "x".to_owned() };
         assert!(matches!(CliError::from(url), CliError::Usage(_)));
     }

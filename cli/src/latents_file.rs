@@ -37,7 +37,10 @@ pub(crate) async fn open(path: &Path) -> Result<Latents, CliError> {
     let mut file = Vec::new();
     let mut input = TextInput::open(path).await?;
     input.reader.read_to_end(&mut file).await.map_err(|error| CliError::at(path, &error))?;
-    latents_file::read(&file.into()).map_err(|error| CliError::Failed(format!("{}: {error}", input.name)))
+    latents_file::read(&file.into()).map_err(|error| {
+        let remedy = "give a file that `c3 latents` or `c3 compress` wrote";
+        CliError::Failed(format!("{}: {error}; {remedy}", input.name))
+    })
 }
 
 /// Returns a report on the windows of a file. `fidelity` is `None`, since it cannot be computed from the corrections:

@@ -6,12 +6,16 @@
 mod args;
 mod cli;
 mod commands;
+mod complete;
 mod embedded;
 mod error;
 mod input;
+mod kept;
 mod latents_file;
+mod metrics;
 mod notice;
 mod output;
+mod profile;
 mod temporary;
 mod upload;
 
@@ -20,22 +24,28 @@ use std::time::Duration;
 
 use c3_server::telemetry::Telemetry;
 use c3_server::{Signals, program, shutdown_signal};
+use clap_complete::CompleteEnv;
 use tokio::sync::oneshot;
 use tracing::Instrument;
 
 use crate::cli::Cli;
-use crate::commands::{ClientCommand, Command};
+use crate::commands::{ClientCommand, Command, completions};
 use crate::error::CliError;
 
 /// Maximum time from a signal to the exit, even if a thread is blocked.
 const INTERRUPTION_LIMIT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
+    // Answers a completion and exits, if a shell asks for one.
+    CompleteEnv::with_factory(cli::plain_command).var(completions::VARIABLE).complete();
     let cli = match cli::parse(std::env::args_os()) {
         Ok(Some(cli)) => cli,
         Ok(None) => return ExitCode::SUCCESS,
         Err(error) => return error.report(),
     };
+    if cli.verbosity.quiet {
+        output::be_quiet();
+    }
     let runtime = match program::runtime(None) {
         Ok(runtime) => runtime,
         Err(error) => return CliError::Failed(error.to_string()).report(),
@@ -55,6 +65,8 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         // `serve` handles the shutdown itself. It gets no span here, since each of its requests has its own trace.
         Command::Serve(args) => commands::serve::run(*args, shutdown_signal()).await,
         Command::Certs(command) => commands::certs::run(command),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => commands::man::run(&args),
         Command::Client(command) => run_client(command).await,
     };
     telemetry.shutdown().await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use c3_client::{Client, ClientOptions, Stage, UnreadyStages};
 use tokio::time::sleep;
 
-use crate::output::print_error;
+use crate::output::notice;
 
 /// Interval between two polls of the nodes' states. A command that waits for a node prints the notice within two
 /// intervals.
@@ -33,7 +33,7 @@ pub(crate) fn watch(gateway: &str, options: ClientOptions, needed: &'static [Sta
             let Ok(UnreadyStages { mut stages, node_wait }) = unready else { continue };
             stages.retain(|stage| needed.contains(stage));
             if !stages.is_empty() && stages != printed {
-                print_error(format_args!("{}; waiting up to {} s", self::unready(&stages), node_wait.as_secs_f64()));
+                notice(format_args!("{}; waiting up to {} s", self::unready(&stages), node_wait.as_secs_f64()));
             }
             printed = stages;
         }

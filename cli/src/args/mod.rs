@@ -2,6 +2,7 @@
 
 mod model;
 mod remote;
+mod verbosity;
 mod write;
 
 use c3_client::Expected;
@@ -9,7 +10,8 @@ use c3_server::units::TimeSpan;
 use c3_types::{DocumentRef, Invalid};
 
 pub(crate) use model::ModelArgs;
-pub(crate) use remote::{RemoteArgs, TargetArgs, check_ratios};
+pub(crate) use remote::{KEY_VARIABLE, RemoteArgs, TargetArgs, check_ratios};
+pub(crate) use verbosity::{LogRole, Verbosity};
 pub(crate) use write::WriteArgs;
 
 /// Precondition of a change to a name or to labels.
@@ -44,6 +46,14 @@ pub(crate) fn positive(typed: &str) -> Result<usize, String> {
 pub(crate) fn seconds(typed: &str) -> Result<u64, String> {
     let TimeSpan(span) = typed.parse()?;
     if span.subsec_nanos() == 0 { Ok(span.as_secs()) } else { Err("give whole seconds".to_owned()) }
+}
+
+/// Parses the time until a document expires, in whole seconds of 1 or more.
+pub(crate) fn lifetime(typed: &str) -> Result<u64, String> {
+    match seconds(typed)? {
+        0 => Err("give at least 1s".to_owned()),
+        seconds => Ok(seconds),
+    }
 }
 
 /// Parses an id, a prefix of an id, or `@NAME`, and returns its canonical form. The gateway resolves it to a document.

@@ -7,8 +7,10 @@ use c3_proto::FromWire;
 use c3_server::tls::TlsArgs;
 use c3_types::Description;
 use clap::builder::BoolishValueParser;
+use clap_complete::ArgValueCandidates;
 
 use super::{ModelArgs, WriteArgs};
+use crate::complete;
 use crate::error::CliError;
 use crate::notice;
 use crate::output::Format;
@@ -17,7 +19,7 @@ use crate::output::Format;
 const DEFAULT_GATEWAY: &str = "http://127.0.0.1:7300";
 
 /// Environment variable with the API key. It is no default of an argument, so that no help or error shows it.
-const KEY_VARIABLE: &str = "C3_API_KEY";
+pub(crate) const KEY_VARIABLE: &str = "C3_API_KEY";
 
 /// Help heading of the arguments below. Without it, clap would list them under the heading of earlier arguments.
 const HEADING: &str = "Gateway and output";
@@ -32,6 +34,9 @@ pub(crate) struct RemoteArgs {
     /// Several gateways must share one store. If one is unreachable, the next one is used.
     #[arg(long, value_name = "URL", env = "C3_GATEWAY")]
     pub(crate) gateway: Option<String>,
+    /// Profile of the configuration file, which sets the other flags of this group [default: the profile `default`]
+    #[arg(long, value_name = "NAME", env = "C3_PROFILE", add = ArgValueCandidates::new(complete::profiles))]
+    profile: Option<String>,
     /// File with the API key for the gateway [default: the key in the environment variable C3_API_KEY, if any]
     #[arg(long, value_name = "FILE", env = "C3_API_KEY_FILE")]
     pub(crate) api_key_file: Option<PathBuf>,
@@ -61,11 +66,11 @@ impl RemoteArgs {
         Self { gateway: Some(url), tls: TlsArgs::default(), ..self.clone() }
     }
 
-    fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         self.gateway.as_deref().unwrap_or(DEFAULT_GATEWAY)
     }
 
-    fn options(&self) -> Result<ClientOptions, CliError> {
+    pub(crate) fn options(&self) -> Result<ClientOptions, CliError> {
         let credentials = self.tls.load().map_err(|error| CliError::Usage(error.to_string()))?;
         Ok(ClientOptions { credentials, api_key: self.api_key()?, ..ClientOptions::default() })
     }

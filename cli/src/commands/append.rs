@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use c3_client::{Base, Labels, Stage, UploadName, WriteOptions};
+use clap_complete::{ArgValueCandidates, ArgValueCompleter};
 
 use crate::args::{RemoteArgs, WriteArgs, check_ratios, document_ref};
+use crate::complete;
 use crate::error::CliError;
 use crate::input::TextInput;
 use crate::output::{Progress, Report};
@@ -14,7 +16,7 @@ use crate::upload;
 #[derive(Debug, clap::Args)]
 pub(crate) struct AppendArgs {
     /// Document: its id, a unique prefix of it, or @NAME
-    #[arg(value_parser = document_ref)]
+    #[arg(value_parser = document_ref, add = ArgValueCompleter::new(complete::documents))]
     id: String,
     /// UTF-8 text to append; `-` is standard input
     file: PathBuf,
@@ -24,7 +26,7 @@ pub(crate) struct AppendArgs {
     /// Name under which the upload can be resumed [default: chosen by the gateway for long texts]
     ///
     /// If the upload is interrupted, repeat the command with the same name, text and options to resume it.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(complete::uploads))]
     upload: Option<UploadName>,
     #[command(flatten)]
     pub(super) write: WriteArgs,

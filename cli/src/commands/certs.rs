@@ -11,9 +11,11 @@ use clap::{Subcommand, ValueEnum};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
+use serde::Serialize;
+use serde_json::json;
 
 use crate::error::CliError;
-use crate::output::print;
+use crate::output::Format;
 
 /// Files of the CA in the folder that `c3 certs init` makes.
 const CA_CERT: &str = "ca.pem";
@@ -30,8 +32,10 @@ const CA_VALIDITY: Duration = Duration::from_secs(10 * 365 * 86_400);
 #[derive(Debug, Subcommand)]
 pub(crate) enum CertsCommand {
     /// Make a CA, and certificates for gateways, nodes and a client
+    #[command(after_help = "Example:\n  c3 certs init certs --name gateway.example")]
     Init(InitArgs),
-    /// Issue another certificate with the CA that `c3 certs init` made
+    /// Issue another certificate with the CA of `c3 certs init`
+    #[command(after_help = "Example:\n  c3 certs issue --dir certs --role node --name decoder-2 --ip 10.0.0.7")]
     Issue(IssueArgs),
 }
 
@@ -71,6 +75,8 @@ struct SubjectArgs {
     /// Validity of the certificates, from now
     #[arg(long, value_name = "DURATION", value_parser = TimeSpan::positive, default_value = "365days")]
     valid_for: TimeSpan,
+    #[command(flatten)]
+    format: Format,
 }
 
 /// Role that a certificate proves.
@@ -101,6 +107,15 @@ impl Role {
         self.identity().trim_start_matches("c3-")
     }
 
+    /// Returns the programs that use a certificate of this role.
+    fn program(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway, c3 serve",
+            Self::Node => "compressor-node, decoder-node",
+            Self::Client => "c3",
+        }
+    }
+
     /// Returns the settings of a certificate of this role.
     fn params(self, subject: &SubjectArgs) -> Result<CertificateParams, CliError> {
         let mut names = vec![self.identity().to_owned()];
@@ -126,6 +141,25 @@ impl Role {
     }
 }
 
+/// Files of a certificate. The JSON fields have the names of the flags that take them.
+#[derive(Serialize)]
+struct Issued {
+    role: &'static str,
+    tls_cert: PathBuf,
+    tls_key: PathBuf,
+    tls_ca: PathBuf,
+    #[serde(skip)]
+    program: &'static str,
+}
+
+impl Issued {
+    /// Returns the line that says which flags use the certificate.
+    fn flags(&self) -> String {
+        let [cert, key, ca] = [&self.tls_cert, &self.tls_key, &self.tls_ca].map(|path| path.display());
+        format!("{}:\n  --tls-cert {cert} --tls-key {key} --tls-ca {ca}", self.program)
+    }
+}
+
 /// Makes the CA or a certificate, and prints the flags that use it.
 pub(crate) fn run(command: CertsCommand) -> Result<(), CliError> {
     match command {
@@ -133,8 +167,8 @@ pub(crate) fn run(command: CertsCommand) -> Result<(), CliError> {
         CertsCommand::Issue(args) => {
             let ca = read_ca(&args.dir)?;
             let file = args.subject.names.first().map_or(args.role.file(), String::as_str);
-            issue(&args.dir, file, args.role, &args.subject, &ca)?;
-            print(flags(&args.dir, file, args.role))
+            let issued = issue(&args.dir, file, args.role, &args.subject, &ca)?;
+            args.subject.format.print(issued.flags(), &issued)
         }
     }
 }
@@ -155,14 +189,14 @@ fn init(args: &InitArgs) -> Result<(), CliError> {
     write_new(&args.dir.join(CA_KEY), &key.serialize_pem(), KEY_MODE)?;
     write_new(&args.dir.join(CA_CERT), &certificate.pem(), CERT_MODE)?;
     let ca = Issuer::new(params, key);
-    let mut lines = Vec::new();
+    let mut issued = Vec::new();
     for role in Role::ALL {
-        issue(&args.dir, role.file(), role, &args.subject, &ca)?;
-        lines.push(flags(&args.dir, role.file(), role));
+        issued.push(issue(&args.dir, role.file(), role, &args.subject, &ca)?);
     }
+    let mut lines = Vec::from_iter(issued.iter().map(Issued::flags));
     let key = args.dir.join(CA_KEY);
     lines.push(format!("Keep {} secret: whoever has it can pose as any program.", key.display()));
-    print(lines.join("\n"))
+    args.subject.format.print(lines.join("\n"), &json!({ "ca_key": key, "certificates": issued }))
 }
 
 fn read_ca(dir: &Path) -> Result<Issuer<'static, KeyPair>, CliError> {
@@ -176,11 +210,26 @@ fn read_ca(dir: &Path) -> Result<Issuer<'static, KeyPair>, CliError> {
 }
 
 /// Issues a certificate and writes it and its key.
-fn issue(dir: &Path, file: &str, role: Role, subject: &SubjectArgs, ca: &Issuer<'_, KeyPair>) -> Result<(), CliError> {
+fn issue(
+    dir: &Path,
+    file: &str,
+    role: Role,
+    subject: &SubjectArgs,
+    ca: &Issuer<'_, KeyPair>,
+) -> Result<Issued, CliError> {
     let key = KeyPair::generate().map_err(failed)?;
     let certificate = role.params(subject)?.signed_by(&key, ca).map_err(failed)?;
-    write_new(&dir.join(format!("{file}.key")), &key.serialize_pem(), KEY_MODE)?;
-    write_new(&dir.join(format!("{file}.pem")), &certificate.pem(), CERT_MODE)
+    let path = |name: String| dir.join(name);
+    let issued = Issued {
+        role: role.identity().trim_start_matches("c3-"),
+        tls_cert: path(format!("{file}.pem")),
+        tls_key: path(format!("{file}.key")),
+        tls_ca: path(CA_CERT.to_owned()),
+        program: role.program(),
+    };
+    write_new(&issued.tls_key, &key.serialize_pem(), KEY_MODE)?;
+    write_new(&issued.tls_cert, &certificate.pem(), CERT_MODE)?;
+    Ok(issued)
 }
 
 /// Writes a file with these permissions. Fails if the file exists.
@@ -200,18 +249,6 @@ fn write_new(path: &Path, pem: &str, mode: u32) -> Result<(), CliError> {
     })
 }
 
-/// Returns the line that says which flags use the certificate.
-fn flags(dir: &Path, file: &str, role: Role) -> String {
-    let program = match role {
-        Role::Gateway => "gateway, c3 serve",
-        Role::Node => "compressor-node, decoder-node",
-        Role::Client => "c3",
-    };
-    let path = |name: String| dir.join(name).display().to_string();
-    let [cert, key, ca] = [format!("{file}.pem"), format!("{file}.key"), CA_CERT.to_owned()].map(path);
-    format!("{program}:\n  --tls-cert {cert} --tls-key {key} --tls-ca {ca}")
-}
-
 fn failed(error: rcgen::Error) -> CliError {
     CliError::Failed(format!("the certificate cannot be made: {error}"))
 }
@@ -225,7 +262,12 @@ mod tests {
 
     fn subject(names: &[&str]) -> SubjectArgs {
         let names = names.iter().map(ToString::to_string).collect();
-        SubjectArgs { names, ips: vec![Ipv4Addr::new(10, 0, 0, 7).into()], valid_for: TimeSpan::from_secs(3600) }
+        SubjectArgs {
+            names,
+            ips: vec![Ipv4Addr::new(10, 0, 0, 7).into()],
+            valid_for: TimeSpan::from_secs(3600),
+            format: Format { json: false },
+        }
     }
 
     #[test]

@@ -10,6 +10,8 @@ use serde_json::json;
 
 use crate::args::RemoteArgs;
 use crate::error::{CliError, FSCK_FAULTS_LEFT, FSCK_REPAIRED};
+use crate::kept;
+use crate::output::Progress;
 use crate::output::format::{count, short_id};
 
 /// Arguments of `fsck`.
@@ -69,6 +71,7 @@ async fn check_and_repair(args: &FsckArgs) -> Result<Check, CliError> {
     let damaged: HashSet<DocumentId> = damaged.filter_map(|finding| Some(finding.affected?.document)).collect();
     let mut is_restored = false;
     for file in &args.original {
+        let _progress = Progress::start("restore", None);
         is_restored |= restore(&client, file, &damaged).await?;
     }
     if is_restored {
@@ -86,11 +89,19 @@ async fn check_and_repair(args: &FsckArgs) -> Result<Check, CliError> {
 }
 
 async fn check(client: &Client, mode: FsckMode) -> Result<Check, CliError> {
+    kept::set(match mode {
+        FsckMode::Report => "nothing was changed",
+        FsckMode::Repair => "repairs that are done stay done; run the command again to repair the rest",
+    });
+    let progress = Progress::start("fsck", None);
     let mut events = client.fsck(mode).await?;
     let mut findings = Vec::new();
     while let Some(event) = events.try_next().await? {
         match event {
-            FsckEvent::Finding(finding) => findings.push(finding),
+            FsckEvent::Finding(finding) => {
+                findings.push(finding);
+                progress.say(&count(findings.len() as u64, "fault"));
+            }
             FsckEvent::Done(summary) => return Ok(Check { findings, summary }),
         }
     }

@@ -4,8 +4,9 @@ use c3_client::SweepSummary;
 
 use crate::args::{RemoteArgs, seconds};
 use crate::error::CliError;
+use crate::kept;
 use crate::output::format::count;
-use crate::output::print_error;
+use crate::output::warn;
 
 /// Arguments of `gc`.
 #[derive(Debug, clap::Args)]
@@ -21,13 +22,12 @@ pub(crate) struct GcArgs {
 
 /// Deletes unreferenced objects.
 pub(crate) async fn run(args: GcArgs) -> Result<(), CliError> {
+    kept::set("objects that were deleted stay deleted; run `c3 gc` again to delete the rest");
     let swept = args.remote.connect().await?.sweep(args.grace).await?;
     let SweepSummary { pending_deletes, removed, removed_bytes, expired, packed, unreadable } = swept;
     if unreadable > 0 {
         let manifests = count(unreadable, "manifest");
-        print_error(format_args!(
-            "warning: {manifests} unreadable, so objects that may still be needed were kept; run `c3 fsck`"
-        ));
+        warn(format_args!("{manifests} unreadable, so objects that may still be needed were kept; run `c3 fsck`"));
     }
     let text = format!(
         "deleted {} ({}); {pending_deletes} more pending deletion; {} expired; {} repacked",

@@ -12,15 +12,21 @@ use clap::Subcommand;
 use serde_json::json;
 
 use crate::error::CliError;
-use crate::output::{Format, print, print_error};
+use crate::output::{Align, Cell, Column, Format, Table, notice, style};
+
+const COLUMNS: &[Column] =
+    &[("id", Align::Left), ("tenant", Align::Left), ("scopes", Align::Left), ("state", Align::Left)];
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyCommand {
     /// Create a key and print it; it cannot be shown again
+    #[command(after_help = "Example:\n  c3 key create --access access.json --scope read --expires 30d")]
     Create(CreateArgs),
-    /// List keys; secrets are not stored, so they are not shown
+    /// List keys, without their secrets
+    #[command(after_help = "Example:\n  c3 key list --access access.json")]
     List(ListArgs),
     /// Revoke a key
+    #[command(after_help = "Example:\n  c3 key revoke --access access.json 0123456789")]
     Revoke(RevokeArgs),
 }
 
@@ -92,7 +98,7 @@ fn create(args: CreateArgs) -> Result<(), CliError> {
     })
     .map_err(failed)?;
     if !file.format.json {
-        print_error(format_args!("key {} of tenant {}; the key is shown only now:", record.id, record.tenant));
+        notice(format_args!("key {} of tenant {}; the key is shown only now:", record.id, record.tenant));
     }
     file.format.print(key.expose(), &json!({ "id": record.id, "tenant": record.tenant, "key": key.expose() }))
 }
@@ -116,6 +122,7 @@ fn list(args: &ListArgs) -> Result<(), CliError> {
         });
         return args.file.format.print("", &json!({ "keys": Vec::from_iter(keys) }));
     }
+    let mut table = Table::new(COLUMNS);
     for key in keys {
         let state = match (key.revoked, key.expires) {
             (Some(revoked), _) => format!("revoked {}", time(revoked)),
@@ -123,15 +130,19 @@ fn list(args: &ListArgs) -> Result<(), CliError> {
             (None, Some(expires)) => format!("expired {}", time(expires)),
             (None, None) => "valid".to_owned(),
         };
-        print(format_args!("{}  {}  {}  {state}", key.id, key.tenant, scopes(key).join(",")))?;
+        let color = if key.is_valid_at(SystemTime::now()) { style::GOOD } else { style::BAD };
+        let cells = [key.id.to_string(), key.tenant.to_string(), scopes(key).join(",")].map(Cell::from);
+        table.row(cells.into_iter().chain([Cell::new(state).style(color)]))?;
     }
-    Ok(())
+    table.finish()
 }
 
 fn revoke(args: &RevokeArgs) -> Result<(), CliError> {
     let edited = AccessFile::edit(&args.file.path, |content| {
         let key = content.keys.iter_mut().find(|key| key.id.as_str() == args.id);
-        let Some(key) = key else { return Err(FileError::Edit(format!("there is no key {}", args.id))) };
+        let Some(key) = key else {
+            return Err(FileError::Edit(format!("there is no key {}: `c3 key list` shows the keys", args.id)));
+        };
         key.revoked.get_or_insert_with(whole_seconds);
         Ok(key.clone())
     });
@@ -147,6 +158,7 @@ fn time(time: SystemTime) -> String {
 pub(super) fn failed(error: FileError) -> CliError {
     match error {
         FileError::Edit(message) => Invalid::new("access", message).into(),
-        error => CliError::Failed(error.to_string()),
+        FileError::Io { path, source } => CliError::at(&path, &source),
+        error => CliError::Failed(format!("{error}: correct the file, or give another one with --access")),
     }
 }

@@ -1,16 +1,18 @@
 //! `c3 label`: sets, removes and shows labels of a document.
 
 use c3_client::{DocumentLabels, Label, Labels};
+use clap_complete::ArgValueCompleter;
 use serde_json::json;
 
 use crate::args::{PreconditionArgs, RemoteArgs, document_ref};
+use crate::complete;
 use crate::error::CliError;
 
 /// Arguments of `label`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct LabelArgs {
     /// Document: its id, a unique prefix of it, or @NAME
-    #[arg(value_parser = document_ref)]
+    #[arg(value_parser = document_ref, add = ArgValueCompleter::new(complete::documents))]
     id: String,
     /// Labels to set; other labels stay. Without labels to set or remove, the current labels are shown
     #[arg(value_name = "KEY=VALUE")]

@@ -4,20 +4,31 @@
 use std::path::PathBuf;
 
 use c3_client::{Client, Window};
+use clap_complete::ArgValueCompleter;
 use futures::TryStreamExt;
 use serde_json::json;
 
 use crate::args::{RemoteArgs, document_ref};
+use crate::complete;
 use crate::error::CliError;
 use crate::latents_file::{self, WindowRecord};
 use crate::output::format::count;
-use crate::output::{Format, Output, describe, print};
+use crate::output::{Align, Cell, Column, Format, Output, Table, describe, print};
+
+const COLUMNS: &[Column] = &[
+    ("window", Align::Right),
+    ("shard", Align::Right),
+    ("bytes", Align::Left),
+    ("tokens", Align::Right),
+    ("latents", Align::Right),
+    ("corrections", Align::Right),
+];
 
 /// Arguments of `latents`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct LatentsArgs {
     /// Document: its id, a unique prefix of it, or @NAME
-    #[arg(value_parser = document_ref)]
+    #[arg(value_parser = document_ref, add = ArgValueCompleter::new(complete::documents))]
     id: String,
     /// Safetensors file to write; `-` is standard output
     #[arg(short, long, value_name = "FILE")]
@@ -49,17 +60,20 @@ pub(crate) async fn run(args: LatentsArgs) -> Result<(), CliError> {
 async fn list(client: &Client, id: &str) -> Result<(), CliError> {
     let mut latents = client.latents(id).await?;
     print(describe(latents.document()))?;
-    print("\nwindow  shard  bytes                     tokens  latents  corrections")?;
+    print("")?;
+    let mut table = Table::new(COLUMNS);
     let mut number = 0;
     while let Some(window) = latents.try_next().await? {
         let Window { shard, bytes, group, corrections, .. } = window;
         let bytes = format!("{}..{}", bytes.start, bytes.end);
         let (tokens, latents) = (group.tokens(), group.latents());
         let corrections = corrections.map_or("-".to_owned(), |known| known.as_slice().len().to_string());
-        print(format_args!("{number:6}  {shard:5}  {bytes:24}  {tokens:6}  {latents:7}  {corrections:>11}"))?;
+        let cells =
+            [number.to_string(), shard.to_string(), bytes, tokens.to_string(), latents.to_string(), corrections];
+        table.row(cells.map(Cell::from))?;
         number += 1;
     }
-    Ok(())
+    table.finish()
 }
 
 async fn export(client: &Client, id: &str, output: Output, format: Format) -> Result<(), CliError> {

@@ -5,10 +5,20 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use indicatif::HumanCount;
 use serde_json::json;
 
-use crate::args::RemoteArgs;
+use crate::args::{RemoteArgs, positive};
 use crate::error::CliError;
 use crate::output::format::{percent, ratio, short_id, time_since};
-use crate::output::{print, warn_damaged};
+use crate::output::{Align, Cell, Column, Table, style, warn_damaged};
+
+const COLUMNS: &[Column] = &[
+    ("id", Align::Left),
+    ("bytes", Align::Right),
+    ("tokens", Align::Right),
+    ("ratio", Align::Right),
+    ("fidelity", Align::Right),
+    ("stored", Align::Left),
+    ("names and labels", Align::Left),
+];
 
 /// Arguments of `ls`.
 #[derive(Debug, clap::Args)]
@@ -29,7 +39,7 @@ pub(crate) struct LsArgs {
     #[arg(long, value_name = "ID")]
     after: Option<DocumentId>,
     /// Maximum number of documents [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     limit: Option<usize>,
     #[command(flatten)]
     remote: RemoteArgs,
@@ -62,23 +72,23 @@ pub(crate) async fn run(args: LsArgs) -> Result<(), CliError> {
         let documents: Vec<Document> = documents.try_collect().await?;
         return args.remote.format.print("", &json!({ "documents": documents }));
     }
-    row(["id", "bytes", "tokens", "ratio", "fidelity", "stored"])?;
+    let mut table = Table::new(COLUMNS);
     while let Some(document) = documents.try_next().await? {
         let [bytes, tokens] = [document.bytes, document.tokens].map(|count| HumanCount(count).to_string());
         let fidelity = document.fidelity().map_or_else(|| "-".to_owned(), percent);
-        let mut stored = time_since(document.created_unix_ms);
         let labels = document.labels.iter().map(|(key, value)| format!("{key}={value}"));
-        for note in document.names.iter().cloned().chain(labels) {
-            stored += &format!("  {note}");
-        }
-        let (id, ratio) = (document.id.to_string(), ratio(document.ratio));
-        row([short_id(&id), &bytes, &tokens, &ratio, &fidelity, &stored])?;
+        let id = document.id.to_string();
+        table.row([
+            Cell::new(short_id(&id)).plain(&id),
+            Cell::new(bytes).plain(document.bytes),
+            Cell::new(tokens).plain(document.tokens),
+            ratio(document.ratio).into(),
+            fidelity.into(),
+            Cell::new(time_since(document.created_unix_ms)).style(style::DIM),
+            Vec::from_iter(document.names.iter().cloned().chain(labels)).join(" ").into(),
+        ])?;
     }
-    Ok(())
-}
-
-fn row([id, bytes, tokens, ratio, fidelity, stored]: [&str; 6]) -> Result<(), CliError> {
-    print(format_args!("{id:12}  {bytes:>13}  {tokens:>12}  {ratio:>5}  {fidelity:>9}  {stored}"))
+    table.finish()
 }
 
 /// Streams the documents that match `query`. Prints a warning for each document that cannot be read, and skips it.

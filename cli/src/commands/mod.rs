@@ -3,8 +3,10 @@
 mod append;
 mod bench;
 pub(crate) mod certs;
+pub(crate) mod completions;
 mod compress;
 mod decompress;
+mod doctor;
 mod fsck;
 mod gc;
 mod get;
@@ -12,6 +14,7 @@ mod key;
 mod label;
 mod latents;
 mod ls;
+pub(crate) mod man;
 mod name;
 mod nodes;
 mod put;
@@ -24,14 +27,16 @@ mod shred;
 mod stat;
 mod store;
 mod tenant;
+mod top;
 mod uploads;
 
 use clap::Subcommand;
 
-use crate::args::{RemoteArgs, WriteArgs};
+use crate::args::{RemoteArgs, TargetArgs, WriteArgs};
 use crate::error::CliError;
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "a process has one value")]
 pub(crate) enum Command {
     /// Run a gateway and both nodes in one process
     ///
@@ -41,6 +46,14 @@ pub(crate) enum Command {
     /// Make certificates for TLS between gateways, nodes and clients
     #[command(subcommand, after_help = CERTS_EXAMPLES)]
     Certs(certs::CertsCommand),
+    /// Print a shell script that completes commands, ids and names
+    ///
+    /// Ids and names come from the gateway that the completed line, the environment or the profile names.
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(completions::CompletionsArgs),
+    /// Write man pages to a folder
+    #[command(after_help = "Example:\n  c3 man ~/.local/share/man/man1 && man c3-put")]
+    Man(man::ManArgs),
     #[command(flatten)]
     Client(ClientCommand),
 }
@@ -48,21 +61,22 @@ pub(crate) enum Command {
 /// A command that makes calls to a gateway.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClientCommand {
-    /// Store one text or many
+    /// Store texts
     ///
     /// Many texts are stored in parallel. If one fails, the others are still stored, and the exit code is 1.
     #[command(after_help = PUT_EXAMPLES)]
     Put(Box<put::PutArgs>),
-    /// Store a new document: a stored document's text followed by more text
+    /// Append text to a document, as a new document
     ///
     /// Only the new text and the end of the stored text are compressed.
     #[command(after_help = "Example:\n  c3 append ID more.txt --replace")]
     Append(Box<append::AppendArgs>),
-    /// List interrupted uploads that can be resumed
+    /// List interrupted uploads
     ///
     /// Repeat the interrupted command with --upload NAME to resume an upload.
+    #[command(after_help = "Examples:\n  c3 uploads\n  c3 put book.txt --upload NAME")]
     Uploads(RemoteArgs),
-    /// Read a document, or a range of it, or many documents into a directory
+    /// Print a document or a byte range, or write documents to files
     ///
     /// With --output DIR, each document is written to the path in its label `path`, which is the path of the file that
     /// it was put from. A document without this label is written to a file named by its id. No existing file is
@@ -71,40 +85,44 @@ pub(crate) enum ClientCommand {
     #[command(after_help = GET_EXAMPLES)]
     Get(get::GetArgs),
     /// Describe a document, or the whole store
+    #[command(after_help = "Examples:\n  c3 stat @draft\n  c3 stat --json")]
     Stat(stat::StatArgs),
     /// List documents
     #[command(after_help = "Example:\n  c3 ls --label lang=en --limit 20")]
     Ls(ls::LsArgs),
     /// Delete a document
+    #[command(after_help = "Example:\n  c3 rm @draft")]
     Rm(rm::RmArgs),
-    /// Set, show, remove and list names of documents
+    /// Set, show, remove and list names
     #[command(subcommand, after_help = "Example:\n  c3 name set draft ID && c3 get @draft")]
     Name(name::NameCommand),
-    /// Set, remove and show labels of a document
+    /// Set, remove and show labels
     #[command(after_help = "Example:\n  c3 label ID lang=en --remove draft")]
     Label(label::LabelArgs),
-    /// Compress stored documents again with another ratio, codec or model
+    /// Compress documents again with another ratio, codec or model
     ///
     /// Options that are not given keep the document's values. The old version stays readable until the new one is
     /// verified and stored.
     #[command(after_help = "Example:\n  c3 recode --all --codec q8_0")]
     Recode(recode::RecodeArgs),
-    /// Delete objects in the store that no document refers to (garbage collection)
+    /// Delete unreferenced objects (garbage collection)
+    #[command(after_help = "Examples:\n  c3 gc\n  c3 gc --grace 1h")]
     Gc(gc::GcArgs),
     /// Check every object in the store, and repair damage
     #[command(after_help = FSCK_HELP)]
     Fsck(fsck::FsckArgs),
-    /// List the latents of a document, or export them to a safetensors file
+    /// List the latents of a document, or export them to a file
     #[command(after_help = "Example:\n  c3 latents ID --output latents.safetensors")]
     Latents(latents::LatentsArgs),
-    /// Store a document from a safetensors file that `c3 latents` wrote
+    /// Store a document from exported latents
     ///
     /// The gateway decodes the latents, and stores them only if the model, the shapes and every hash match.
+    #[command(after_help = "Example:\n  c3 put-latents latents.safetensors")]
     PutLatents(put_latents::PutLatentsArgs),
-    /// List the nodes of a gateway and the state of each
+    /// List nodes and their states
     #[command(after_help = NODES_HELP)]
     Nodes(nodes::NodesArgs),
-    /// Create, list and revoke the API keys of gateways
+    /// Create, list and revoke API keys
     ///
     /// The keys are in the access file of the gateways, which read it again within a second. No gateway is called.
     #[command(subcommand, after_help = KEY_EXAMPLES)]
@@ -127,12 +145,23 @@ pub(crate) enum ClientCommand {
     /// Without --gateway, servers run inside this process and nothing is kept. With --gateway, documents stay stored.
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(Box<bench::BenchArgs>),
-    /// Compress a text to a safetensors file without storing it
+    /// Compress a text to a file without storing it
     #[command(after_help = "Example:\n  c3 compress book.txt --output book.safetensors")]
     Compress(compress::CompressArgs),
-    /// Decompress a safetensors file that `c3 compress` or `c3 latents` wrote
+    /// Decompress a file of `c3 compress` or `c3 latents`
     #[command(after_help = "Example:\n  c3 decompress book.safetensors --output book.txt")]
     Decompress(decompress::DecompressArgs),
+    /// Check gateway, nodes, model, clock, disk and versions
+    ///
+    /// Prints what to do about each problem. With --model, loads both stages of that model, which may take a while.
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor(Box<TargetArgs>),
+    /// Watch the load of both stages
+    ///
+    /// Shows rates, busy shares, backlogs, queues, cache hits and nodes, and refreshes them each second until you press
+    /// q. Cache hits and the rates of calls need an API key with the scope admin.
+    #[command(after_help = "Examples:\n  c3 top\n  c3 top --once\n  c3 top --json")]
+    Top(top::TopArgs),
 }
 
 const SERVE_EXAMPLES: &str = "\
@@ -173,12 +202,29 @@ Examples:
   c3 fsck
   c3 fsck --repair --original book.txt
 
-Exit codes, as in fsck(8): 0 no faults, 1 all faults repaired, 4 faults left, 8 the check could not finish,
-2 the arguments are wrong.";
+Exit codes, as in fsck(8): 0 no faults, 1 all faults repaired, 4 faults left, 8 the check could
+not finish, 2 the arguments are wrong.";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  echo 'source <(c3 completions bash)' >> ~/.bashrc
+  echo 'source <(c3 completions zsh)' >> ~/.zshrc        (after compinit)
+  echo 'c3 completions fish | source' >> ~/.config/fish/config.fish";
+
+const DOCTOR_HELP: &str = "\
+Examples:
+  c3 doctor
+  c3 doctor --gateway https://gateway.example --json
+
+Exit codes: 0 no check failed, 1 a check failed. A warning is no failure.";
 
 const NODES_HELP: &str = "\
-Exit codes with --check: 0 if each stage (compressor, decoder) has a ready node, 1 if a stage has no ready node or
-if no gateway answers.";
+Examples:
+  c3 nodes
+  c3 nodes --check
+
+Exit codes with --check: 0 if each stage (compressor, decoder) has a ready node, 1 if a stage has no
+ready node or if no gateway answers.";
 
 const KEY_EXAMPLES: &str = "\
 Examples:
@@ -238,6 +284,8 @@ impl ClientCommand {
             Self::Bench(_) => "c3 bench",
             Self::Compress(_) => "c3 compress",
             Self::Decompress(_) => "c3 decompress",
+            Self::Doctor(_) => "c3 doctor",
+            Self::Top(_) => "c3 top",
         }
     }
 
@@ -265,6 +313,8 @@ impl ClientCommand {
             Self::Bench(args) => bench::run(*args).await,
             Self::Compress(args) => compress::run(args).await,
             Self::Decompress(args) => decompress::run(args).await,
+            Self::Doctor(args) => doctor::run(*args).await,
+            Self::Top(args) => top::run(args).await,
         }
     }
 }

@@ -3,23 +3,31 @@
 use c3_client::{DocumentName, Expected, ListedName, NamedDocument, Namespace};
 use c3_types::Invalid;
 use clap::Subcommand;
+use clap_complete::ArgValueCompleter;
 use futures::TryStreamExt;
 use serde_json::json;
 
 use crate::args::{PreconditionArgs, RemoteArgs, document_ref};
+use crate::complete;
 use crate::error::CliError;
-use crate::output::format::time_since;
-use crate::output::{Format, print, warn_damaged};
+use crate::output::format::{short_id, time_since};
+use crate::output::{Align, Cell, Column, Format, Table, style, warn_damaged};
+
+const COLUMNS: &[Column] = &[("name", Align::Left), ("id", Align::Left), ("changed", Align::Left)];
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum NameCommand {
     /// Point a name at a document
+    #[command(after_help = "Examples:\n  c3 name set draft ID\n  c3 name set team/draft ID --if-absent")]
     Set(SetArgs),
-    /// Show the document that a name points to, and the name's version token
+    /// Show the document of a name, and the name's version token
+    #[command(after_help = "Example:\n  c3 name get draft")]
     Get(GetArgs),
     /// Remove a name; its document stays
+    #[command(after_help = "Example:\n  c3 name rm draft")]
     Rm(RmArgs),
     /// List the names of a namespace
+    #[command(after_help = "Example:\n  c3 name ls --namespace team")]
     Ls(LsArgs),
 }
 
@@ -27,10 +35,10 @@ pub(crate) enum NameCommand {
 #[derive(Debug, clap::Args)]
 pub(crate) struct SetArgs {
     /// Name: NAME or NAMESPACE/NAME
-    #[arg(value_parser = new_name)]
+    #[arg(value_parser = new_name, add = ArgValueCompleter::new(complete::names))]
     name: DocumentName,
     /// Document: its id, a unique prefix of it, or @NAME
-    #[arg(value_parser = document_ref)]
+    #[arg(value_parser = document_ref, add = ArgValueCompleter::new(complete::documents))]
     id: String,
     #[command(flatten)]
     precondition: PreconditionArgs,
@@ -42,6 +50,7 @@ pub(crate) struct SetArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct GetArgs {
     /// Name: NAME or NAMESPACE/NAME
+    #[arg(add = ArgValueCompleter::new(complete::names))]
     name: DocumentName,
     #[command(flatten)]
     remote: RemoteArgs,
@@ -51,6 +60,7 @@ pub(crate) struct GetArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct RmArgs {
     /// Name: NAME or NAMESPACE/NAME
+    #[arg(add = ArgValueCompleter::new(complete::names))]
     name: DocumentName,
     /// Remove only if the name's current version token is TOKEN
     #[arg(long, value_name = "TOKEN")]
@@ -109,11 +119,13 @@ async fn ls(args: LsArgs) -> Result<(), CliError> {
     if args.remote.format.json {
         return args.remote.format.print("", &json!({ "names": records }));
     }
+    let mut table = Table::new(COLUMNS);
     for named in records {
-        let age = time_since(named.changed_unix_ms);
-        print(format_args!("{}  {}  {age}", named.id, named.name))?;
+        let id = named.id.to_string();
+        let age = Cell::new(time_since(named.changed_unix_ms)).style(style::DIM);
+        table.row([Cell::new(&named.name), Cell::new(short_id(&id)).plain(&id), age])?;
     }
-    Ok(())
+    table.finish()
 }
 
 fn new_name(typed: &str) -> Result<DocumentName, Invalid> {

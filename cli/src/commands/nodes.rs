@@ -8,7 +8,20 @@ use serde_json::json;
 use crate::args::RemoteArgs;
 use crate::error::CliError;
 use crate::notice;
-use crate::output::{Format, print};
+use crate::output::{Align, Cell, Column, Format, Table, style};
+
+const COLUMNS: &[Column] = &[
+    ("stage", Align::Left),
+    ("state", Align::Left),
+    ("address", Align::Left),
+    ("busy", Align::Right),
+    ("backlog", Align::Right),
+    ("model", Align::Left),
+    ("problem", Align::Left),
+];
+
+/// State of a node that serves calls.
+const READY: &str = "ready";
 
 /// JSON record of a node.
 #[derive(Serialize)]
@@ -65,17 +78,21 @@ fn list(nodes: Vec<pb::Node>, format: Format) -> Result<(), CliError> {
     if format.json {
         return format.print("", &json!({ "nodes": nodes }));
     }
+    let mut table = Table::new(COLUMNS);
     for NodeRecord { address, stage, state, problem, description, .. } in nodes {
-        let model = match description {
-            Some(node) if node.accelerator.is_empty() => {
-                format!("{} on {} ({})", node.cascade, node.device, node.arithmetic)
-            }
-            Some(node) => format!("{} on {}, {} ({})", node.cascade, node.device, node.accelerator, node.arithmetic),
-            None => String::new(),
-        };
-        print(format!("{stage:10}  {state:11}  {address}  {model}{problem}").trim_end())?;
+        let is_ready = state == READY;
+        let (busy, backlog, model) = description.as_ref().map_or_else(Default::default, DescriptionRecord::cells);
+        table.row([
+            stage.into(),
+            Cell::new(state).style(if is_ready { style::GOOD } else { style::BAD }),
+            address.into(),
+            busy.into(),
+            backlog.into(),
+            model.into(),
+            problem.into(),
+        ])?;
     }
-    Ok(())
+    table.finish()
 }
 
 impl From<pb::Node> for NodeRecord {
@@ -93,6 +110,14 @@ impl From<pb::Node> for NodeRecord {
 }
 
 impl DescriptionRecord {
+    /// Returns the busy share, the backlog and the model as text.
+    fn cells(&self) -> (String, String, String) {
+        let Self { cascade, device, accelerator, arithmetic, .. } = self;
+        let accelerator = if accelerator.is_empty() { String::new() } else { format!(", {accelerator}") };
+        let model = format!("{cascade} on {device}{accelerator} ({arithmetic})");
+        (format!("{:.0} %", 100.0 * self.busy_share), format!("{:.1} s", self.backlog_seconds), model)
+    }
+
     fn new(description: pb::DescribeResponse, stage: pb::Stage) -> Self {
         let cascade = description.cascade.unwrap_or_default();
         let fingerprint = match stage {

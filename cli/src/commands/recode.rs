@@ -3,24 +3,28 @@
 use std::time::Instant;
 
 use c3_client::{Client, ListQuery, Stage, WriteOptions};
+use clap_complete::ArgValueCompleter;
 use futures::TryStreamExt;
 
 use super::ls::readable;
-use crate::args::{RemoteArgs, WriteArgs, check_ratios, document_ref};
+use crate::args::{RemoteArgs, WriteArgs, check_ratios, document_ref, lifetime};
+use crate::complete;
 use crate::error::CliError;
+use crate::kept;
 use crate::output::{Progress, Report, print};
 
 /// Arguments of `recode`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RecodeArgs {
     /// Documents: ids, unique prefixes of ids, or @NAMEs
-    #[arg(value_parser = document_ref, required_unless_present = "all", value_name = "ID")]
+    #[arg(value_parser = document_ref, required_unless_present = "all", value_name = "ID",
+        add = ArgValueCompleter::new(complete::documents))]
     ids: Vec<String>,
     /// All stored documents
     #[arg(long, conflicts_with = "ids")]
     all: bool,
-    /// Seconds from now until the documents expire [default: as before]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Time until the documents expire [default: as before]
+    #[arg(long, value_name = "DURATION", value_parser = lifetime)]
     ttl: Option<u64>,
     #[command(flatten)]
     pub(super) write: WriteArgs,
@@ -43,8 +47,11 @@ pub(crate) async fn run(args: RecodeArgs) -> Result<(), CliError> {
     };
     let options = WriteOptions { ttl_seconds: args.ttl, ..args.write.options(None) };
     let mut reports = Vec::with_capacity(ids.len());
-    for id in ids {
-        let report = recode(&client, &id, &options).await?;
+    let total = ids.len();
+    for (number, id) in ids.into_iter().enumerate() {
+        kept::set(format!("recoded {number} of {total} documents; the others are as before"));
+        let label = if total == 1 { "recode".to_owned() } else { format!("recode {}/{total}", number + 1) };
+        let report = recode(&client, &id, &options, &label).await?;
         if !args.remote.format.json {
             print(format_args!("{report}\n"))?;
         }
@@ -54,10 +61,10 @@ pub(crate) async fn run(args: RecodeArgs) -> Result<(), CliError> {
     args.remote.format.print(text, &Report::sum(reports))
 }
 
-async fn recode(client: &Client, id: &str, options: &WriteOptions) -> Result<Report, CliError> {
+async fn recode(client: &Client, id: &str, options: &WriteOptions, label: &str) -> Result<Report, CliError> {
     let started = Instant::now();
     let bytes = client.stat(id).await?.bytes;
-    let progress = Progress::start("recode", Some(bytes));
+    let progress = Progress::start(label, Some(bytes));
     let put = client.recode(id, options).await?;
     let stored = put.finish_with(|done| progress.update(&done)).await?;
     Ok(Report::of_stored(&stored, started.elapsed()))

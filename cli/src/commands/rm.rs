@@ -1,15 +1,17 @@
 //! `c3 rm`: deletes a document.
 
+use clap_complete::ArgValueCompleter;
 use serde_json::json;
 
 use crate::args::{RemoteArgs, document_ref};
+use crate::complete;
 use crate::error::CliError;
 
 /// Arguments of `rm`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RmArgs {
     /// Document: its id, a unique prefix of it, or @NAME
-    #[arg(value_parser = document_ref)]
+    #[arg(value_parser = document_ref, add = ArgValueCompleter::new(complete::documents))]
     id: String,
     #[command(flatten)]
     remote: RemoteArgs,

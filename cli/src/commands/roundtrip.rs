@@ -12,6 +12,7 @@ use crate::args::{RemoteArgs, TargetArgs, WriteArgs, check_ratios};
 use crate::embedded::with_gateway;
 use crate::error::{CliError, FAILED};
 use crate::input::{Reopen, TextInput};
+use crate::kept;
 use crate::output::{Progress, Report, print};
 use crate::upload;
 
@@ -34,6 +35,10 @@ pub(crate) async fn run(args: RoundtripArgs) -> Result<(), CliError> {
     for file in &args.files {
         open_twice(file).await?;
     }
+    kept::set(match args.target.remote.gateway {
+        Some(_) => "documents stored so far stay stored",
+        None => "nothing was kept",
+    });
     let work = async |gateway: &RemoteArgs| roundtrip_all(&args, gateway).await;
     let (mut reports, startup) = with_gateway(&args.target, work).await?;
     if let Some(first) = reports.first_mut() {

@@ -1,9 +1,11 @@
 //! `c3 stat`: describes a document, or the whole store.
 
 use c3_client::Totals;
+use clap_complete::ArgValueCompleter;
 use indicatif::{HumanBytes, HumanCount};
 
 use crate::args::{RemoteArgs, document_ref};
+use crate::complete;
 use crate::error::CliError;
 use crate::output::describe;
 use crate::output::format::count;
@@ -12,7 +14,7 @@ use crate::output::format::count;
 #[derive(Debug, clap::Args)]
 pub(crate) struct StatArgs {
     /// Document: its id, a unique prefix of it, or @NAME [default: totals of all documents]
-    #[arg(value_parser = document_ref)]
+    #[arg(value_parser = document_ref, add = ArgValueCompleter::new(complete::documents))]
     id: Option<String>,
     #[command(flatten)]
     remote: RemoteArgs,

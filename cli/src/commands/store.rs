@@ -9,21 +9,26 @@ use serde_json::json;
 
 use crate::error::{CliError, FAILED};
 use crate::output::format::count;
-use crate::output::{Format, print_error};
+use crate::output::{Format, notice, warn};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum StoreCommand {
-    /// Show the keys of each tenant, and the objects that are not encrypted
+    /// Show the keys of each tenant, and what is not encrypted
+    #[command(after_help = "Example:\n  c3 store keys --data /data --master-key file:/run/secrets/c3-master-key")]
     Keys(StoreArgs),
     /// Encrypt the objects that are not encrypted yet
     ///
     /// Gateways may run meanwhile if all of them have the master key. An interrupted run loses nothing: run the command
     /// again to continue. Only one run at a time may work on a store.
+    #[command(after_help = "Example:\n  c3 store encrypt --data /data --master-key file:/run/secrets/c3-master-key")]
     Encrypt(EncryptArgs),
-    /// Add a data key for new objects, and wrap all keys with the first --master-key
+    /// Add a data key, and wrap all keys with the first --master-key
+    ///
+    /// New objects are encrypted with the new data key.
     ///
     /// To replace the master key, give the new one and then the old one to all gateways and to this command. Restart
     /// the gateways with only the new one afterwards.
+    #[command(after_help = "Example:\n  c3 store rotate --data /data --master-key file:NEW --master-key file:OLD")]
     Rotate(StoreArgs),
 }
 
@@ -81,7 +86,9 @@ pub(super) async fn open(data: &str, master_keys: &[MasterKeySource]) -> Result<
 
 /// Returns the error of work on a store.
 pub(super) fn failed(error: impl ToString) -> CliError {
-    CliError::Failed(error.to_string())
+    let message = error.to_string();
+    let remedy = if message.contains("No such file") { ": check the path" } else { "" };
+    CliError::Failed(message + remedy)
 }
 
 /// Describes a number of objects and their size.
@@ -138,12 +145,12 @@ async fn encrypt(args: &EncryptArgs) -> Result<(), CliError> {
         let mut last = EncryptProgress::default();
         while let Some(progress) = steps.try_next().await.map_err(failed)? {
             if !progress.is_done && !args.store.format.json {
-                print_error(format_args!("{tenant}: encrypted {} so far", describe(progress.encrypted)));
+                notice(format_args!("{tenant}: encrypted {} so far", describe(progress.encrypted)));
             }
             last = progress;
         }
         for object in &last.damaged {
-            print_error(format_args!("warning: {object} is damaged and was left: run `c3 fsck`"));
+            warn(format_args!("{object} is damaged and was left: run `c3 fsck`"));
         }
         is_complete &= last.damaged.is_empty();
         let retired = match last.retired.len() {

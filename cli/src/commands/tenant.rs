@@ -12,19 +12,34 @@ use serde_json::json;
 use super::key::{AccessFileArgs, failed};
 use super::shred::{self, ShredArgs};
 use crate::error::CliError;
-use crate::output::print;
+use crate::output::{Align, Cell, Column, Table};
+
+const COLUMNS: &[Column] = &[
+    ("tenant", Align::Left),
+    ("requests/min", Align::Right),
+    ("tokens/min", Align::Right),
+    ("stored", Align::Right),
+    ("streams", Align::Right),
+    ("cache weight", Align::Right),
+];
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TenantCommand {
     /// Create a tenant
+    #[command(after_help = "Example:\n  c3 tenant create --access access.json acme --stored-size-max 10GiB")]
     Create(TenantArgs),
-    /// Change the quotas of a tenant; those that are not given stay
+    /// Change quotas of a tenant
+    ///
+    /// Quotas that are not given stay.
+    #[command(after_help = "Example:\n  c3 tenant set --access access.json acme --requests-per-minute none")]
     Set(TenantArgs),
     /// List tenants with their quotas
+    #[command(after_help = "Example:\n  c3 tenant list --access access.json")]
     List(AccessFileArgs),
-    /// Destroy a tenant's encryption keys and delete its documents; nobody can restore them
+    /// Destroy a tenant's encryption keys and delete its documents
     ///
-    /// Running gateways forget the keys after 15 seconds at most. The name cannot be used again.
+    /// Nobody can restore them. Running gateways forget the keys after 15 seconds at most. The name cannot be used
+    /// again.
     #[command(
         after_help = "Example:\n  c3 tenant shred acme --confirm acme --master-key file:/run/secrets/c3-master-key"
     )]
@@ -99,7 +114,7 @@ pub(crate) async fn run(command: TenantCommand) -> Result<(), CliError> {
             false => Ok(TenantRecord::default()),
         }),
         TenantCommand::Set(args) => edit(&args, "set", |content, tenant| {
-            let missing = || FileError::Edit(format!("there is no tenant {tenant}: use `c3 tenant create`"));
+            let missing = || FileError::Edit(format!("there is no tenant {tenant}: create it with `c3 tenant create`"));
             content.tenant(tenant).ok_or_else(missing)
         }),
         TenantCommand::Shred(args) => shred::run(args).await,
@@ -130,18 +145,17 @@ fn list(args: &AccessFileArgs) -> Result<(), CliError> {
         let tenants = tenants.iter().map(|(tenant, record)| json!({ "tenant": tenant, "quotas": record }));
         return args.format.print("", &json!({ "tenants": Vec::from_iter(tenants) }));
     }
+    let mut table = Table::new(COLUMNS);
     for (tenant, record) in tenants {
-        let mut line = format!("{tenant}  cache weight {}", record.cache_weight);
         let quotas = [
-            ("requests per minute", record.requests_per_minute.map(|quota| quota.to_string())),
-            ("tokens per minute", record.tokens_per_minute.map(|quota| quota.to_string())),
-            ("stored", record.stored_bytes_max.map(|bytes| Size(bytes).to_string())),
-            ("concurrent calls", record.streams_max.map(|quota| quota.to_string())),
+            record.requests_per_minute.map(|quota| quota.to_string()),
+            record.tokens_per_minute.map(|quota| quota.to_string()),
+            record.stored_bytes_max.map(|bytes| Size(bytes).to_string()),
+            record.streams_max.map(|quota| quota.to_string()),
+            Some(record.cache_weight.to_string()),
         ];
-        for (name, quota) in quotas {
-            line += &quota.map_or_else(String::new, |quota| format!(", {name} at most {quota}"));
-        }
-        print(line)?;
+        let quotas = quotas.map(|quota| Cell::new(quota.unwrap_or_else(|| "none".to_owned())));
+        table.row([Cell::new(tenant)].into_iter().chain(quotas))?;
     }
-    Ok(())
+    table.finish()
 }

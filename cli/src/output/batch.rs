@@ -75,6 +75,11 @@ impl Batch {
         });
     }
 
+    /// Returns the number of documents that succeeded so far.
+    pub(crate) fn documents(&self) -> u64 {
+        self.totals.documents
+    }
+
     /// Prints the report on a document that was stored or read, and adds it to the totals.
     pub(crate) fn succeeded(&mut self, report: &Report) -> Result<(), CliError> {
         self.totals.documents += 1;

@@ -5,9 +5,12 @@ mod file;
 pub(crate) mod format;
 mod progress;
 mod report;
+pub(crate) mod style;
+mod table;
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use c3_server::printable::Printable;
 use serde::Serialize;
@@ -18,6 +21,16 @@ pub(crate) use batch::Batch;
 pub(crate) use file::Output;
 pub(crate) use progress::Progress;
 pub(crate) use report::{Report, Seconds, describe};
+pub(crate) use table::{Align, Cell, Column, Table};
+
+/// True if the caller gave `--quiet`.
+static IS_QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Hides progress bars and notices from now on.
+pub(crate) fn be_quiet() {
+    IS_QUIET.store(true, Ordering::Relaxed);
+    progress::hide_bars();
+}
 
 /// Format of a command's result.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -63,19 +76,50 @@ impl Format {
 /// JSON.
 pub(crate) fn print(lines: impl Display) -> Result<(), CliError> {
     let lines = lines.to_string();
-    let lines = lines.split('\n').map(|line| Printable(line).to_string()).collect::<Vec<_>>().join("\n");
-    progress::suspend_bars(|| writeln!(io::stdout(), "{lines}")).map_err(|error| CliError::stdout(&error))
+    write_line(lines.split('\n').map(|line| Printable(line).to_string()).collect::<Vec<_>>().join("\n"))
+}
+
+/// Prints a script to standard output as it is. It must not contain text from outside.
+pub(crate) fn print_script(script: &str) -> Result<(), CliError> {
+    write_line(script.to_owned())
+}
+
+/// Writes a line to standard output. Its styles are removed unless standard output shows colours. The caller must have
+/// escaped control characters.
+fn write_line(line: String) -> Result<(), CliError> {
+    progress::suspend_bars(|| writeln!(anstream::stdout(), "{line}")).map_err(|error| CliError::stdout(&error))
 }
 
 /// Prints a line to standard error, with control characters escaped. Ignores errors, since there is no place left to
 /// report them.
 pub(crate) fn print_error(line: impl Display) {
-    let _ = progress::suspend_bars(|| writeln!(io::stderr(), "{}", Printable(line)));
+    write_error_line(&Printable(line).to_string());
+}
+
+/// Prints a notice to standard error, unless the caller asked for quiet.
+pub(crate) fn notice(line: impl Display) {
+    if !IS_QUIET.load(Ordering::Relaxed) {
+        print_error(line);
+    }
+}
+
+/// Prints a warning to standard error.
+pub(crate) fn warn(message: impl Display) {
+    write_error_line(&format!("{} {}", style::paint(style::WARNING, "warning:"), Printable(message)));
 }
 
 /// Prints a warning to standard error about a stored object that cannot be read.
 pub(crate) fn warn_damaged(object: impl Display, problem: &str) {
-    print_error(format_args!("warning: {object}: {problem}; run `c3 fsck`"));
+    warn(format_args!("{object}: {problem}; run `c3 fsck`"));
+}
+
+/// Prints an error to standard error.
+pub(crate) fn error(message: impl Display) {
+    write_error_line(&format!("{} {}", style::paint(style::BAD, "error:"), Printable(message)));
+}
+
+fn write_error_line(line: &str) {
+    let _ = progress::suspend_bars(|| writeln!(anstream::stderr(), "{line}"));
 }
 
 /// Serializes a value to one line of JSON.

@@ -5,7 +5,9 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use c3_server::printable::Printable;
-use indicatif::{HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressState, ProgressStyle};
+use indicatif::{
+    HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle,
+};
 
 /// Interval at which the bar is redrawn even if nothing changes, so that it does not look frozen.
 const TICK: Duration = Duration::from_millis(120);
@@ -63,10 +65,23 @@ impl Progress {
         self.set(self.bar.position() + bytes);
     }
 
+    /// Adds `bytes` to the number of bytes done. Clears the bar once all are done.
+    pub(crate) fn add_and_clear(&self, bytes: u64) {
+        self.add(bytes);
+        if self.bar.length().is_some_and(|total| self.bar.position() >= total) {
+            self.bar.finish_and_clear();
+        }
+    }
+
     /// Shows the progress of an upload, with the gateway's estimate of the time left.
     pub(crate) fn update(&self, progress: &c3_client::Progress) {
         self.bar.set_position(progress.bytes_done);
         self.show_time_left(progress.time_left);
+    }
+
+    /// Replaces the text behind the times.
+    pub(crate) fn say(&self, text: &str) {
+        self.bar.set_message(format!(", {}", Printable(text)));
     }
 
     /// Prints a line above the bar. Prints nothing if standard error is not a terminal.
@@ -93,11 +108,16 @@ pub(super) fn suspend_bars<T>(write: impl FnOnce() -> T) -> T {
     BARS.suspend(write)
 }
 
+/// Hides all bars for good.
+pub(super) fn hide_bars() {
+    BARS.set_draw_target(ProgressDrawTarget::hidden());
+}
+
 /// Returns a style that shows the label, `activity`, the bytes and the times.
 fn style(activity: &str) -> ProgressStyle {
-    let template = format!("{{prefix:9}} {activity} {{amount}}{{elapsed}}{{msg}}");
+    let template = format!("{{prefix:9}} {activity} {{amount}}{{rate}}{{elapsed}}{{msg}}");
     let style = ProgressStyle::with_template(&template).expect("the template is well formed");
-    style.progress_chars("=> ").with_key("amount", |state: &ProgressState, out: &mut dyn Write| {
+    let style = style.progress_chars("=> ").with_key("amount", |state: &ProgressState, out: &mut dyn Write| {
         // While nothing is done, shows only the total. The progress of a small text jumps from nothing to the end, so a
         // user would only ever see `0 B` done.
         let _ = match (state.pos(), state.len()) {
@@ -105,6 +125,12 @@ fn style(activity: &str) -> ProgressStyle {
             (0, Some(bytes)) | (bytes, None) => write!(out, "{}, ", HumanBytes(bytes)),
             (bytes, Some(total)) => write!(out, "{}/{}, ", HumanBytes(bytes), HumanBytes(total)),
         };
+    });
+    style.with_key("rate", |state: &ProgressState, out: &mut dyn Write| {
+        let seconds = state.elapsed().as_secs_f64();
+        if state.pos() > 0 && seconds > 0.0 {
+            let _ = write!(out, "{}/s, ", HumanBytes((state.pos() as f64 / seconds) as u64));
+        }
     })
 }
 

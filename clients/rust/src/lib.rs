@@ -30,6 +30,7 @@
 mod client;
 mod credentials;
 mod error;
+mod metrics;
 mod names;
 mod retry;
 mod streams;
@@ -48,6 +49,7 @@ pub use c3_types::{
 pub use client::{Client, UnreadyStages};
 pub use credentials::ApiKey;
 pub use error::{Error, RetryRequest};
+pub use metrics::MetricsPage;
 pub use names::{Listed, ListedName};
 pub use retry::{ClientOptions, Timeouts};
 pub use streams::{DocumentLatents, Put, Text};

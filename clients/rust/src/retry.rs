@@ -23,7 +23,10 @@ const BACKOFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2
 const BREAKS_MAX: u32 = 10;
 
 /// gRPC stub of a gateway. Adds the trace context and the API key to each call.
-pub(crate) type Gateway = GatewayClient<InterceptedService<Channel, CallMetadata>>;
+pub(crate) type Gateway = GatewayClient<Connection>;
+
+/// Connection to a gateway, which adds the trace context and the API key to each request.
+pub(crate) type Connection = InterceptedService<Channel, CallMetadata>;
 
 /// Time limits of a client.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +68,7 @@ pub struct ClientOptions {
 /// Gateways over one store. Any gateway can serve any call.
 #[derive(Debug)]
 pub(crate) struct Gateways {
-    all: Vec<Gateway>,
+    connections: Vec<Connection>,
     /// Index, modulo the number of gateways, of the gateway that calls go to.
     current: AtomicUsize,
     pub(crate) timeouts: Timeouts,
@@ -74,7 +77,7 @@ pub(crate) struct Gateways {
 impl Gateways {
     /// Connects to the gateways at `urls`, separated by commas. Fails if no gateway answers or a URL is invalid.
     pub(crate) async fn connect(urls: &str, options: &ClientOptions) -> Result<Self, Error> {
-        let (mut all, mut first_error) = (Vec::new(), None);
+        let (mut connections, mut first_error) = (Vec::new(), None);
         let mut first_connected = None;
         for (number, url) in urls.split(',').enumerate() {
             let target = target(url, options)?;
@@ -90,13 +93,10 @@ impl Gateways {
                     target.connect_lazy()
                 }
             };
-            let gateway = GatewayClient::with_interceptor(channel, CallMetadata::new(options.api_key.clone()))
-                .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
-                .max_encoding_message_size(limits::MESSAGE_BYTES_MAX);
-            all.push(gateway);
+            connections.push(Connection::new(channel, CallMetadata::new(options.api_key.clone())));
         }
         match (first_connected, first_error) {
-            (Some(first), _) => Ok(Self { all, current: AtomicUsize::new(first), timeouts: options.timeouts }),
+            (Some(first), _) => Ok(Self { connections, current: AtomicUsize::new(first), timeouts: options.timeouts }),
             (None, Some(error)) => Err(error),
             (None, None) => Err(Error::Url { url: urls.to_owned() }),
         }
@@ -104,7 +104,14 @@ impl Gateways {
 
     /// Returns the gateway that calls currently go to.
     pub(crate) fn current(&self) -> Gateway {
-        self.all[self.current.load(Ordering::Relaxed) % self.all.len()].clone()
+        GatewayClient::new(self.connection())
+            .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(limits::MESSAGE_BYTES_MAX)
+    }
+
+    /// Returns the connection to that gateway.
+    pub(crate) fn connection(&self) -> Connection {
+        self.connections[self.current.load(Ordering::Relaxed) % self.connections.len()].clone()
     }
 
     /// Returns the retry state of a call whose first attempt starts now.
@@ -172,7 +179,7 @@ impl Retries {
             (self.failures, self.breaks) = (0, self.breaks + 1);
             self.deadline = now + self.timeouts.retry;
         }
-        let has_gateway = !is_final || gateways.all.len() > 1;
+        let has_gateway = !is_final || gateways.connections.len() > 1;
         let allowed = |&delay: &Duration| has_gateway && now + delay <= self.deadline && self.breaks <= BREAKS_MAX;
         let Some(delay) = self.delay(&error).filter(allowed) else { return Err(error) };
         // An overloaded gateway names the delay after which it accepts calls. Any other error may persist on this
@@ -216,8 +223,8 @@ mod tests {
 
     fn gateways(count: usize, timeouts: Timeouts) -> Gateways {
         let endpoint = Endpoint::from_static("http://127.0.0.1:9").connect_lazy();
-        let gateway = GatewayClient::with_interceptor(endpoint, CallMetadata::default());
-        Gateways { all: vec![gateway; count], current: AtomicUsize::new(0), timeouts }
+        let connection = Connection::new(endpoint, CallMetadata::default());
+        Gateways { connections: vec![connection; count], current: AtomicUsize::new(0), timeouts }
     }
 
     #[tokio::test]

@@ -19,6 +19,7 @@ use serde::Serialize;
 use crate::args::{RemoteArgs, TargetArgs, WriteArgs, positive, seconds};
 use crate::embedded::with_gateway;
 use crate::error::CliError;
+use crate::kept;
 
 use load::{Arrivals, Load, OpenLoop};
 use texts::Texts;
@@ -80,6 +81,10 @@ struct BenchReport {
 /// Runs the load and prints the report.
 pub(crate) async fn run(args: BenchArgs) -> Result<(), CliError> {
     let texts = Texts::open(&args.file, args.size.0 as usize)?;
+    kept::set(match args.target.remote.gateway {
+        Some(_) => "documents stored so far stay stored",
+        None => "nothing was kept",
+    });
     let work = async |gateway: &RemoteArgs| measure(&args, gateway, texts).await;
     let (report, _) = with_gateway(&args.target, work).await?;
     args.target.remote.format.print(report.text(), &report)

@@ -18,7 +18,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::GetArgs;
 use crate::commands::ls::readable;
 use crate::error::CliError;
-use crate::output::format::short_id;
+use crate::kept;
+use crate::output::format::{count, short_id};
 use crate::output::{Batch, Output, Progress, Report, Seconds};
 
 /// Reads the documents in parallel. A document that fails does not stop the others.
@@ -42,10 +43,15 @@ pub(super) async fn run(args: GetArgs) -> Result<(), CliError> {
             (document.id, report)
         }
     };
+    kept::set("no document was written");
     let mut gets = std::pin::pin!(stream::iter(files_of(documents)).map(get).buffer_unordered(args.jobs));
     while let Some((id, report)) = gets.next().await {
         match report {
-            Ok(report) => batch.succeeded(&report)?,
+            Ok(report) => {
+                batch.succeeded(&report)?;
+                let documents = count(batch.documents(), "document");
+                kept::set(format!("wrote {documents} so far; repeat the command to write the rest"));
+            }
             Err(error) => batch.document_failed(&id.to_string(), &error)?,
         }
     }

@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use c3_client::{ByteRange, Stage};
+use clap_complete::ArgValueCompleter;
 use futures::TryStreamExt;
 
 use crate::args::{RemoteArgs, document_ref, positive};
+use crate::complete;
 use crate::error::CliError;
+use crate::kept;
 use crate::output::{Output, Report, Seconds};
 
 /// Default number of documents read in parallel. Windows (parts of a text) of several documents share batches on the
@@ -20,7 +23,8 @@ const JOBS: usize = 16;
 #[derive(Debug, clap::Args)]
 pub(crate) struct GetArgs {
     /// Documents: ids, unique prefixes of ids, or @NAMEs; several need --output DIR
-    #[arg(value_parser = document_ref, value_name = "ID", required_unless_present_any = ["all", "prefix"])]
+    #[arg(value_parser = document_ref, value_name = "ID", required_unless_present_any = ["all", "prefix"],
+        add = ArgValueCompleter::new(complete::documents))]
     ids: Vec<String>,
     /// All stored documents
     #[arg(long, conflicts_with_all = ["ids", "prefix"])]
@@ -47,6 +51,9 @@ pub(crate) async fn run(args: GetArgs) -> Result<(), CliError> {
         [id] if !is_directory(args.output.as_deref()) => id,
         _ => return many::run(args).await,
     };
+    if let Some(file) = &args.output {
+        kept::set(format!("{} is as before, unless it is a pipe or a device", file.display()));
+    }
     let mut output = Output::open(args.output.as_deref()).await?;
     let client = args.remote.connect_to_nodes(&[Stage::Decoder]).await?;
     let started = Instant::now();

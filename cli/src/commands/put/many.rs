@@ -10,7 +10,9 @@ use super::{NamingArgs, PutArgs, path_warning};
 use crate::error::CliError;
 use crate::input::TextInput;
 use crate::input::discover::{self, Depth, FoundText, Input, Search, is_single_file};
-use crate::output::{Batch, Progress, Report, print_error};
+use crate::kept;
+use crate::output::format::count;
+use crate::output::{Batch, Progress, Report, warn};
 use crate::upload;
 
 /// Stores the texts. A usage error ends the batch, since every further text would cause the same error. Other failures
@@ -34,12 +36,15 @@ pub(super) async fn run(args: PutArgs) -> Result<(), CliError> {
         let put = Put { client: &client, naming: &args.naming, options: options.clone(), progress: &progress };
         async move { (input.origin.clone(), put.run(input).await) }
     };
+    kept::set("no document was stored; repeat the command");
     let mut puts = std::pin::pin!(inputs.map(put).buffer_unordered(args.many.jobs));
     while let Some((origin, report)) = puts.next().await {
         match report {
             Ok(report) => {
                 let file = Some(origin.file.display().to_string());
                 batch.succeeded(&Report { file, line: origin.line, ..report })?;
+                let documents = count(batch.documents(), "document");
+                kept::set(format!("stored {documents} so far; repeat the command to store the rest"));
             }
             Err(error @ CliError::Usage(_)) => return Err(error),
             Err(error) => batch.input_failed(&origin, &error)?,
@@ -87,7 +92,7 @@ impl Put<'_> {
         let options = WriteOptions { bytes: input.bytes, name, labels, ..self.options };
         // A retry reports its progress from 0 again. Only bytes beyond the progress of earlier attempts are added.
         let (mut counted, is_file) = (0, input.is_file);
-        let stored = upload::send(self.client, input, &options, |done| {
+        let stored = upload::send(self.client, input, &options, None, |done| {
             let more = done.bytes_done.saturating_sub(counted);
             counted += more;
             self.progress.add(more);
@@ -95,7 +100,7 @@ impl Put<'_> {
         .await?;
         self.progress.add(stored.document.bytes.saturating_sub(counted));
         if is_file && let Some(warning) = path_warning(&origin.to_string(), &options.labels, &stored.document.labels) {
-            print_error(warning);
+            warn(warning);
         }
         let name = options.name.map(|put| put.name);
         Ok(Report { name, ..Report::of_stored(&stored, started.elapsed()) })

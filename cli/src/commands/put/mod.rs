@@ -7,12 +7,14 @@ use std::path::PathBuf;
 use c3_client::{
     Base, Client, DocumentName, Expected, Label, Labels, Namespace, PATH_LABEL, PutName, UploadName, WriteOptions,
 };
+use clap_complete::{ArgValueCandidates, ArgValueCompleter};
 
-use crate::args::{PreconditionArgs, RemoteArgs, WriteArgs, document_ref, positive, seconds};
+use crate::args::{PreconditionArgs, RemoteArgs, WriteArgs, document_ref, lifetime, positive};
+use crate::complete;
 use crate::error::CliError;
 use crate::input::TextInput;
 use crate::input::discover::{is_single_file, kept_path_of};
-use crate::output::{Progress, Report, print_error};
+use crate::output::{Progress, Report, warn};
 use crate::upload;
 
 /// Field that `--jsonl` reads from each line.
@@ -36,12 +38,12 @@ pub(crate) struct PutArgs {
     /// Name under which the upload can be resumed [default: chosen by the gateway for long texts]
     ///
     /// If the upload is interrupted, repeat the command with the same name, text and options to resume it.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(complete::uploads))]
     upload: Option<UploadName>,
     /// Stored document (ID or @NAME) that the text is an edited version of
     ///
     /// Only the parts that were edited are compressed. Options that are not given have the values of that document.
-    #[arg(long, value_name = "ID", value_parser = document_ref)]
+    #[arg(long, value_name = "ID", value_parser = document_ref, add = ArgValueCompleter::new(complete::documents))]
     base: Option<String>,
     #[command(flatten)]
     many: ManyArgs,
@@ -51,13 +53,6 @@ pub(crate) struct PutArgs {
     pub(crate) write: WriteArgs,
     #[command(flatten)]
     remote: RemoteArgs,
-}
-
-fn lifetime(typed: &str) -> Result<u64, String> {
-    match seconds(typed)? {
-        0 => Err("give at least 1s".to_owned()),
-        seconds => Ok(seconds),
-    }
 }
 
 /// Arguments for many texts.
@@ -163,7 +158,7 @@ fn path_warning(file: &str, put: &Labels, document: &Labels) -> Option<String> {
         None => true,
     };
     let limits = "a label may have 256 bytes of UTF-8 without control characters, and a document 32 labels";
-    is_lost.then(|| format!("warning: {file}: the path was not stored as a label: {limits}"))
+    is_lost.then(|| format!("{file}: the path was not stored as a label: {limits}"))
 }
 
 impl PutArgs {
@@ -195,7 +190,7 @@ pub(crate) async fn run(args: PutArgs) -> Result<(), CliError> {
     let (stored, elapsed) = upload::store(&client, input, &options, progress).await?;
     let warning = file_name.and_then(|name| path_warning(&name, &options.labels, &stored.document.labels));
     if let Some(warning) = warning {
-        print_error(warning);
+        warn(warning);
     }
     let name = options.name.map(|put| put.name);
     let report = Report { name, ..Report::of_stored(&stored, elapsed) };

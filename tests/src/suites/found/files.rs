@@ -81,7 +81,7 @@ async fn output_files() -> Result<Vec<Quantity>> {
     quantities.push(read_only_folder(&fixture).await?);
     let missing = fixture.path("missing/file");
     let refused = fixture.get_to(&missing).await?;
-    let says = format!("error: {}: No such file or directory (os error 2)\n", missing.display());
+    let says = format!("error: {}: No such file or directory (os error 2): check the path\n", missing.display());
     quantities.push(Quantity::equal("output-in-a-missing-folder", refused, says));
     Ok(quantities)
 }

@@ -32,7 +32,7 @@ pub async fn quick_start(text: &str) -> Result<Vec<Quantity>> {
     let ready = until("the three programs to serve", READY_LIMIT, async || {
         let output = shell(nodes, folder.path()).ok()?.output().ok()?;
         let printed = String::from_utf8_lossy(&output.stdout);
-        (output.status.success() && printed.matches("  ready").count() == servers.len() - 1).then_some(())
+        (output.status.success() && printed.matches("\tready\t").count() == servers.len() - 1).then_some(())
     });
     ready.await?;
     let id = DocumentId::of(text.as_bytes()).to_string();

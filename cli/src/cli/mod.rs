@@ -1,5 +1,7 @@
 //! Parser of the command line, with the global flags and the defaults that depend on the command.
 
+mod groups;
+
 use std::ffi::OsString;
 
 use c3_server::arguments::ignore_empty_variables;
@@ -8,14 +10,20 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser};
 
-use crate::args::{RemoteArgs, WriteArgs};
+use crate::args::{LogRole, RemoteArgs, Verbosity, WriteArgs};
 use crate::commands::{Command, serve};
 use crate::error::CliError;
+use crate::profile::Profile;
 
 /// Clap's ids of the flags that all commands except `serve` accept, besides those for TLS.
-const CLIENT_FLAGS: [&str; 4] = ["gateway", "api_key_file", "api_key_over_http", "json"];
+const CLIENT_FLAGS: [&str; 5] = ["gateway", "profile", "api_key_file", "api_key_over_http", "json"];
 /// Clap's id of `--log`, the telemetry flag whose default depends on the command.
 const LOG_FLAG: &str = "log";
+/// Flags that `-h` omits and `--help` describes, besides those for TLS.
+const RARE_FLAGS: [&str; 5] = ["api_key_file", "api_key_over_http", "log_format", "otlp_endpoint", "service_name"];
+
+/// Help heading of the telemetry flags.
+const TELEMETRY: &str = "Logs and traces";
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -26,33 +34,34 @@ Examples:
 
 Every command that takes an ID also takes a unique prefix of the ID, or @NAME.
 
-Exit codes: 0 success, 1 the work failed, 2 the arguments are wrong, 128 plus the number of the signal that ended
-it. `c3 fsck` has codes of its own.";
+`c3 COMMAND --help` describes a command and all its flags. Most flags have an environment variable,
+and those for the gateway may stand in ~/.config/c3/config.toml.
 
-/// Stores long texts as a few latent tokens and reads them back byte for byte
+Exit codes: 0 success, 1 the work failed, 2 the arguments are wrong, 128 plus the number of the
+signal that ended the command. `c3 fsck` has codes of its own.";
+
+/// Store long texts as a few latent tokens, and read them back byte for byte
 #[derive(Debug, Parser)]
 #[command(name = "c3", version, after_help = AFTER_HELP)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
-    #[command(flatten, next_help_heading = "Logs and traces")]
+    #[command(flatten)]
+    pub(crate) verbosity: Verbosity,
+    #[command(flatten, next_help_heading = TELEMETRY)]
     pub(crate) telemetry: TelemetryConfig,
 }
 
 /// Parses the command line. Returns `None` after printing help or the version, if the caller asked for either.
 pub(crate) fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Option<Cli>, CliError> {
-    let parsed = command().try_get_matches_from(line).and_then(|matches| {
-        refuse_client_flags_of_serve(&matches)?;
-        let mut cli = Cli::from_arg_matches(&matches)?;
-        // Commands other than `serve` print only results, unless the caller sets the log filter.
-        let is_default = matches.value_source(LOG_FLAG) == Some(ValueSource::DefaultValue);
-        if is_default && !matches!(cli.command, Command::Serve(_)) {
-            cli.telemetry.log = "off".to_owned();
-        }
-        Ok(cli)
-    });
+    let line = Vec::from_iter(line);
+    let parsed = command().try_get_matches_from(&line).and_then(|matches| Ok((cli_of(&matches)?, matches)));
     match parsed {
-        Ok(cli) => {
+        Ok((cli, matches)) => {
+            let cli = match cli.command {
+                Command::Client(_) => with_profile(cli, &profile_of(&matches)?, &line)?,
+                _ => cli,
+            };
             cli.command.write_args().map_or(Ok(()), WriteArgs::check)?;
             Ok(Some(cli))
         }
@@ -73,6 +82,45 @@ pub(crate) fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Option<C
     }
 }
 
+fn cli_of(matches: &ArgMatches) -> Result<Cli, clap::Error> {
+    refuse_client_flags_of_serve(matches)?;
+    let mut cli = Cli::from_arg_matches(matches)?;
+    if matches.value_source(LOG_FLAG) == Some(ValueSource::DefaultValue) {
+        let is_server = matches!(cli.command, Command::Serve(_));
+        let role = if is_server { LogRole::Server } else { LogRole::Client };
+        cli.telemetry.log = cli.verbosity.log_filter(role).to_owned();
+    }
+    Ok(cli)
+}
+
+/// Parses the line once more, with the values of the profile as defaults.
+fn with_profile(cli: Cli, profile: &Profile, line: &[OsString]) -> Result<Cli, CliError> {
+    if profile.is_empty() {
+        return Ok(cli);
+    }
+    let parsed = profile.apply(command()).try_get_matches_from(line).and_then(|matches| cli_of(&matches));
+    parsed.map_err(|error| profile.blame(&CliError::from(error).to_string()))
+}
+
+/// Returns the arguments for the gateway from a line that may lack arguments or contain wrong ones, such as one that is
+/// being completed.
+pub(crate) fn remote_of_partial(line: &[OsString]) -> Option<RemoteArgs> {
+    let matches = |command: clap::Command| command.ignore_errors(true).try_get_matches_from(line).ok();
+    let profile = profile_of(&matches(command())?).ok()?;
+    RemoteArgs::from_arg_matches(innermost(&matches(profile.apply(command()))?)).ok()
+}
+
+/// Loads the profile for a line that was parsed without one.
+fn profile_of(matches: &ArgMatches) -> Result<Profile, CliError> {
+    let value = |flag| innermost(matches).try_get_one::<String>(flag).ok().flatten().map(String::as_str);
+    Ok(Profile::load(value("profile"))?.for_gateway(value("gateway")))
+}
+
+/// Returns the matches of the innermost command, to which clap copies those of global flags.
+fn innermost(matches: &ArgMatches) -> &ArgMatches {
+    matches.subcommand().map_or(matches, |(_, inner)| innermost(inner))
+}
+
 /// Returns the part of the command line that lacks a command, such as `c3 name`, from the usage in clap's help.
 fn incomplete(error: &clap::Error) -> String {
     let help = error.to_string();
@@ -81,10 +129,18 @@ fn incomplete(error: &clap::Error) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Returns the parser. The flags for the gateway (`--gateway`), the output format (`--json`) and telemetry may stand
-/// before or after the command.
+/// Returns the parser, whose help lists the commands in groups.
 fn command() -> clap::Command {
+    groups::with_groups(plain_command())
+}
+
+/// Returns the parser for completions and man pages. The flags for the gateway (`--gateway`), the output format
+/// (`--json`) and telemetry may stand before or after the command.
+pub(crate) fn plain_command() -> clap::Command {
     let command = with_client_flags(Cli::command()).mut_args(|arg| arg.global(true));
+    // Flags of the gateway that few callers need are described by the commands that call one, and not by `c3 --help`.
+    let command = command.mut_args(|arg| if is_rare(&arg) && !is_telemetry(&arg) { arg.hide(true) } else { arg });
+    let command = without_rare_flags(command);
     let command = command.mut_subcommand("serve", |serve| {
         // `serve` refuses the client flags. Since they are global, its help would list them. It therefore gets hidden
         // arguments with the same ids, which take their place in the help. The flags for TLS are flags of the gateway.
@@ -93,6 +149,24 @@ fn command() -> clap::Command {
         serve::with_help(serve).args(hidden.map(|arg| arg.clone().hide(true)))
     });
     ignore_empty_variables(command)
+}
+
+/// Omits the rare flags from `-h` of each command. All flags of `serve` remain.
+fn without_rare_flags(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|arg| {
+        let is_rare = is_rare(&arg);
+        arg.hide_short_help(is_rare)
+    });
+    command.mut_subcommands(|command| if command.get_name() == "serve" { command } else { without_rare_flags(command) })
+}
+
+fn is_rare(arg: &clap::Arg) -> bool {
+    let id = arg.get_id().as_str();
+    id.starts_with("tls_") || RARE_FLAGS.contains(&id)
+}
+
+fn is_telemetry(arg: &clap::Arg) -> bool {
+    arg.get_help_heading() == Some(TELEMETRY)
 }
 
 /// Adds `--gateway` and `--json`. Then restores the description of `command`, which clap has replaced with the doc
@@ -140,7 +214,7 @@ mod tests {
     fn the_help_describes_the_programs() {
         let about = |command: &clap::Command| command.get_about().unwrap().to_string();
         let c3 = command();
-        assert!(about(&c3).starts_with("Stores long texts"), "{}", about(&c3));
+        assert!(about(&c3).starts_with("Store long texts"), "{}", about(&c3));
         let serve = c3.find_subcommand("serve").unwrap();
         assert!(about(serve).starts_with("Run a gateway"), "{}", about(serve));
     }
