@@ -1,7 +1,8 @@
 // Serves the built console as a gateway does, and forwards all other requests to a gateway.
 //
-//   node test/serve.mjs [--port 7380] [--gateway http://127.0.0.1:7300] [--key KEY] [--scopes read,write]
+//   node test/serve.mjs [--port 7380] [--gateway http://127.0.0.1:7300] [--key KEY] [--scopes read,write] [--drafts]
 //
+// With --drafts, it answers requests for drafts, for gateways that do not serve them.
 // With --key, the console asks for a key. Requests with the session's cookie are forwarded with this key.
 
 import { randomBytes } from "node:crypto";
@@ -10,6 +11,8 @@ import { createServer, request as forward } from "node:http";
 import { extname, join, normalize } from "node:path";
 import { parseArgs } from "node:util";
 import { createGzip, gzipSync } from "node:zlib";
+
+import { draft } from "./drafts.mjs";
 
 const DIST = join(import.meta.dirname, "../dist");
 const POLICY =
@@ -25,7 +28,7 @@ const TYPES = {
 const ALL_SCOPES = ["read", "write", "delete", "admin"];
 
 /** Starts the server. Returns its address and a function that stops it. */
-export async function serve({ port = 0, gateway, key = null, scopes = ALL_SCOPES }) {
+export async function serve({ port = 0, gateway, key = null, scopes = ALL_SCOPES, hasDrafts = false }) {
   const sessions = new Map();
   const server = createServer((request, response) => {
     const url = new URL(request.url, "http://localhost");
@@ -35,6 +38,13 @@ export async function serve({ port = 0, gateway, key = null, scopes = ALL_SCOPES
     const changes = !["GET", "HEAD"].includes(request.method);
     if (session && changes && request.headers["x-csrf-token"] !== session.csrf) {
       return problem(response, 403, "permission_denied", "the header x-csrf-token is missing or wrong: reload the page");
+    }
+    const [, id, window] = /^\/v1\/documents\/([^/]+)\/drafts\/(\d+)$/.exec(url.pathname) ?? [];
+    if (id && hasDrafts) {
+      return draft(gateway, id, Number(window)).then(
+        (bytes) => response.writeHead(200, { "content-type": TYPES[".txt"], "cache-control": "no-store" }).end(bytes),
+        (error) => problem(response, 503, "unavailable", error.message),
+      );
     }
     pass(request, response, gateway, session ? key : null);
   });
@@ -130,9 +140,10 @@ if (process.argv[1] === import.meta.filename) {
       gateway: { type: "string", default: process.env.C3_GATEWAY ?? "http://127.0.0.1:7300" },
       key: { type: "string" },
       scopes: { type: "string", default: ALL_SCOPES.join() },
+      drafts: { type: "boolean", default: false },
     },
   });
-  const { port, gateway, key, scopes } = values;
-  const { url } = await serve({ port: Number(port), gateway, key, scopes: scopes.split(",") });
+  const { port, gateway, key, scopes, drafts } = values;
+  const { url } = await serve({ port: Number(port), gateway, key, scopes: scopes.split(","), hasDrafts: drafts });
   console.log(`${url}/console/ in front of ${gateway}`);
 }

@@ -96,7 +96,7 @@ export function ReadBack({ trial }: { trial: Trial }) {
         {trial.phase === "writing" && <span class="muted">Now the decoder is tested on each window. The text is read back afterwards.</span>}
       </p>
       {trial.phase === "writing" && <StageLive name="decoder" doing="verifies" />}
-      {trial.stored && trial.isProved !== null && <Alone read={trial.read} corrections={corrections} tokens={trial.stored.tokens} fidelity={trial.stored.fidelity} />}
+      {trial.stored && trial.isProved !== null && <Reasons corrections={corrections} tokens={trial.stored.tokens} fidelity={trial.stored.fidelity} />}
       <div class="read-back">
         {trial.read.map((read) => <ReadText key={read.window.index} read={read} isOnly={trial.windows.length === 1} />)}
       </div>
@@ -104,23 +104,23 @@ export function ReadBack({ trial }: { trial: Trial }) {
   );
 }
 
-interface AloneProps {
-  read: ReadWindow[];
+interface ReasonsProps {
   corrections: number;
   tokens: number;
   fidelity: number | null;
 }
 
-/** One sentence: what the decoder would have done without corrections. */
-function Alone({ corrections, tokens, fidelity }: AloneProps) {
+/** One sentence: why there are as many corrections. */
+function Reasons({ corrections, tokens, fidelity }: ReasonsProps) {
   if (fidelity === null) return null;
   const wrong = Math.round((1 - fidelity) * tokens);
   const thin = Math.max(0, corrections - wrong);
   return (
-    <p class="alone-line">
-      Alone, the decoder gets <b>{wrong === 0 ? "no token" : `${format.count(wrong)} of ${format.plural(tokens, "token")}`}</b> wrong
-      {thin > 0 && <>, and <b>{format.count(thin)}</b> right by too small a margin</>}. So it stores{" "}
-      <b>{corrections === 0 ? "no corrections" : format.plural(corrections, "correction")}</b>.
+    <p class="reasons">
+      Given the right tokens before, the decoder gets{" "}
+      <b>{wrong === 0 ? "no token" : `${format.count(wrong)} of ${format.plural(tokens, "token")}`}</b> wrong
+      {thin > 0 && <>, and <b>{format.count(thin)}</b> right by too small a margin</>}. So{" "}
+      <b>{corrections === 0 ? "no corrections" : format.plural(corrections, "correction")}</b> {corrections === 1 ? "is" : "are"} stored.
     </p>
   );
 }

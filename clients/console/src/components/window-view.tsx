@@ -34,6 +34,12 @@ export function WindowView({ id, window }: { id: string; window: Window }) {
 
 type View = "corrected" | "changes" | "draft";
 
+const LEGENDS = {
+  changes: <><del>written by the decoder alone</del> <ins>after corrections</ins></>,
+  draft: "What the decoder writes without corrections",
+  corrected: <>The exact text, with <mark class="corrected">corrected tokens</mark></>,
+};
+
 /** Shows a text with corrections, and what the decoder wrote alone if the draft is known. */
 export function MarkedText({ window, text, draft }: { window: Window; text: Omit<WindowText, "isProved">; draft: string | null }) {
   const [view, setView] = useState<View>("changes");
@@ -42,16 +48,19 @@ export function MarkedText({ window, text, draft }: { window: Window; text: Omit
   return (
     <>
       {draft !== null && (
-        <Segments<View>
-          label="Text"
-          value={shown}
-          onChange={setView}
-          options={[
-            { name: "changes", label: "Changes" },
-            { name: "draft", label: "Decoder alone" },
-            { name: "corrected", label: "Corrected" },
-          ]}
-        />
+        <div class="views">
+          <Segments<View>
+            label="Text"
+            value={shown}
+            onChange={setView}
+            options={[
+              { name: "changes", label: "Changes" },
+              { name: "draft", label: "Decoder alone" },
+              { name: "corrected", label: "Corrected" },
+            ]}
+          />
+          <p class="hint">{LEGENDS[shown]}</p>
+        </div>
       )}
       <div class="text" tabIndex={0} role="group" aria-label={`Text of window ${window.index + 1}`}>
         {shown === "corrected" && <Prose text={text.text} marks={text.marks} />}

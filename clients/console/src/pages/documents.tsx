@@ -87,7 +87,7 @@ export function Documents() {
         </div>
       ) : null}
       {error !== null ? <ErrorNote error={error} retry={catalog.reload} /> : null}
-      <Table documents={documents} isLoading={error === null} order={order} setOrder={setOrder} isFiltered={text !== ""} />
+      <Table documents={documents} isLoading={error === null} order={order} setOrder={setOrder} filter={text} />
     </>
   );
 }
@@ -95,12 +95,12 @@ export function Documents() {
 interface TableProps {
   documents: Document[] | null;
   isLoading: boolean;
-  isFiltered: boolean;
+  filter: string;
   order: { key: SortKey; isDescending: boolean };
   setOrder: (order: TableProps["order"]) => void;
 }
 
-function Table({ documents, isLoading, isFiltered, order, setOrder }: TableProps) {
+function Table({ documents, isLoading, filter, order, setOrder }: TableProps) {
   const [height, setHeight] = useState(isPhone.matches ? PHONE_ROW_PX : ROW_PX);
   useEffect(() => {
     const change = () => setHeight(isPhone.matches ? PHONE_ROW_PX : ROW_PX);
@@ -109,7 +109,7 @@ function Table({ documents, isLoading, isFiltered, order, setOrder }: TableProps
   }, []);
   if (documents === null && !isLoading) return null;
   if (documents?.length === 0) {
-    return isFiltered ? (
+    return filter !== "" ? (
       <Empty title="No document matches">
         <p>Names and labels match if they contain the text, ids if they begin with it.</p>
       </Empty>
@@ -144,6 +144,7 @@ function Table({ documents, isLoading, isFiltered, order, setOrder }: TableProps
         </div>
       ) : (
         <VirtualList
+          key={`${order.key} ${order.isDescending} ${filter}`}
           count={documents.length}
           height={height}
           row={(index) => <Row key={documents[index]!.id} document={documents[index]!} index={index} />}

@@ -233,7 +233,10 @@ function Steps({ trials }: { trials: Trial[] }) {
           tested on every token. Where it would be wrong, or right only by a small margin, the right token was stored: a{" "}
           <b>correction</b>, <mark class="corrected">marked like this</mark>. So the result is exact, and its hash proves it.
         </p>
-        <p>A higher ratio makes the decoder's work harder: fewer latents, more corrections.</p>
+        <p>
+          Alone, one wrong token misleads the decoder about the next ones, so one correction often repairs several words. A
+          higher ratio makes its work harder: fewer latents, more corrections.
+        </p>
       </Step>
       <Step number={4} title="What it costs" picture={trials.length > 0 && (trials.length > 1 ? <Comparison trials={trials} /> : <Costs trial={trials[0]!} />)}>
         <p>
