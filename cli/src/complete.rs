@@ -2,6 +2,7 @@
 //! since a completion has no place to print them.
 
 use std::ffi::{OsStr, OsString};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use c3_client::{Client, DocumentId, ListQuery, Listed, ListedName, Namespace};
@@ -9,7 +10,7 @@ use clap_complete::CompletionCandidate;
 use futures::{StreamExt, TryStreamExt};
 use indicatif::HumanBytes;
 
-use crate::cli;
+use crate::args::RemoteArgs;
 use crate::error::CliError;
 use crate::output::format::{short_id, time_since};
 use crate::profile;
@@ -18,8 +19,15 @@ use crate::profile;
 const LIMIT: Duration = Duration::from_secs(2);
 /// Maximum number of documents or names that are offered.
 const CANDIDATES_MAX: usize = 200;
+/// Finds the arguments for the gateway in a line that may be incomplete.
+static REMOTE_OF: OnceLock<fn(&[OsString]) -> Option<RemoteArgs>> = OnceLock::new();
 /// First character of a name where an id is expected.
 const SIGIL: char = '@';
+
+/// Sets how completions find the arguments for the gateway in the line that is being completed.
+pub(crate) fn ask_gateway_of(remote_of: fn(&[OsString]) -> Option<RemoteArgs>) {
+    let _ = REMOTE_OF.set(remote_of);
+}
 
 /// Completes an id, or a name after `@`.
 pub(crate) fn documents(typed: &OsStr) -> Vec<CompletionCandidate> {
@@ -97,7 +105,7 @@ async fn names_from(client: &Client, typed: &str) -> Result<Vec<CompletionCandid
 /// Asks the gateway that the line names, for at most [`LIMIT`].
 fn ask(call: impl AsyncFnOnce(Client) -> Result<Vec<CompletionCandidate>, CliError>) -> Vec<CompletionCandidate> {
     let answer = async {
-        let remote = cli::remote_of_partial(&line()).ok_or(CliError::OutputClosed)?;
+        let remote = REMOTE_OF.get().and_then(|remote_of| remote_of(&line())).ok_or(CliError::OutputClosed)?;
         call(remote.connect().await?).await
     };
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return Vec::new() };

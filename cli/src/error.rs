@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use tonic::Code;
 
-use crate::{kept, output};
+use crate::kept;
 
 /// Exit code if the work failed.
 pub(crate) const FAILED: u8 = 1;
@@ -89,18 +89,20 @@ impl CliError {
         }
     }
 
-    /// Returns the exit code. First prints the error to standard error, unless it is `Reported` or `OutputClosed`.
-    pub(crate) fn report(&self) -> ExitCode {
-        let code = match self {
-            Self::Usage(_) => USAGE,
-            Self::Failed(_) | Self::Content(_) => FAILED,
-            Self::FsckIncomplete(_) => FSCK_INCOMPLETE,
-            Self::Interrupted(code) => *code,
-            Self::Reported(code) => return ExitCode::from(*code),
-            Self::OutputClosed => return ExitCode::SUCCESS,
-        };
-        output::error(self);
-        ExitCode::from(code)
+    /// Returns the exit code.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Usage(_) => ExitCode::from(USAGE),
+            Self::Failed(_) | Self::Content(_) => ExitCode::from(FAILED),
+            Self::FsckIncomplete(_) => ExitCode::from(FSCK_INCOMPLETE),
+            Self::Interrupted(code) | Self::Reported(code) => ExitCode::from(*code),
+            Self::OutputClosed => ExitCode::SUCCESS,
+        }
+    }
+
+    /// Returns whether the error must be printed. The others are described by the output already, or are no failures.
+    pub(crate) fn is_printed(&self) -> bool {
+        !matches!(self, Self::Reported(_) | Self::OutputClosed)
     }
 }
 

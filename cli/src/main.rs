@@ -37,25 +37,34 @@ const INTERRUPTION_LIMIT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     // Answers a completion and exits, if a shell asks for one.
+    complete::ask_gateway_of(cli::remote_of_partial);
     CompleteEnv::with_factory(cli::plain_command).var(completions::VARIABLE).complete();
     let cli = match cli::parse(std::env::args_os()) {
         Ok(Some(cli)) => cli,
         Ok(None) => return ExitCode::SUCCESS,
-        Err(error) => return error.report(),
+        Err(error) => return report(&error),
     };
     if cli.verbosity.quiet {
         output::be_quiet();
     }
     let runtime = match program::runtime(None) {
         Ok(runtime) => runtime,
-        Err(error) => return CliError::Failed(error.to_string()).report(),
+        Err(error) => return report(&CliError::Failed(error.to_string())),
     };
     // Reports the error while the runtime still exists: writing the message may block, and only the signal task of the
     // runtime can then end the program.
-    let code = runtime.block_on(run(cli)).map_or_else(|error| error.report(), |()| ExitCode::SUCCESS);
+    let code = runtime.block_on(run(cli)).map_or_else(|error| report(&error), |()| ExitCode::SUCCESS);
     // Does not wait for the runtime's threads to end, since a thread that waits for standard input cannot be woken.
     runtime.shutdown_background();
     code
+}
+
+/// Prints the error, if it must be printed, and returns the exit code.
+fn report(error: &CliError) -> ExitCode {
+    if error.is_printed() {
+        output::error(error);
+    }
+    error.exit_code()
 }
 
 /// Runs the command. On a signal, `serve` drains and any other command fails immediately.
@@ -66,7 +75,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Serve(args) => commands::serve::run(*args, shutdown_signal()).await,
         Command::Certs(command) => commands::certs::run(command),
         Command::Completions(args) => completions::run(&args),
-        Command::Man(args) => commands::man::run(&args),
+        Command::Man(args) => commands::man::run(&args, cli::plain_command()),
         Command::Client(command) => run_client(command).await,
     };
     telemetry.shutdown().await;

@@ -7,10 +7,8 @@ use c3_proto::FromWire;
 use c3_server::tls::TlsArgs;
 use c3_types::Description;
 use clap::builder::BoolishValueParser;
-use clap_complete::ArgValueCandidates;
 
 use super::{ModelArgs, WriteArgs};
-use crate::complete;
 use crate::error::CliError;
 use crate::notice;
 use crate::output::Format;
@@ -35,7 +33,7 @@ pub(crate) struct RemoteArgs {
     #[arg(long, value_name = "URL", env = "C3_GATEWAY")]
     pub(crate) gateway: Option<String>,
     /// Profile of the configuration file, which sets the other flags of this group [default: the profile `default`]
-    #[arg(long, value_name = "NAME", env = "C3_PROFILE", add = ArgValueCandidates::new(complete::profiles))]
+    #[arg(long, value_name = "NAME", env = "C3_PROFILE")]
     profile: Option<String>,
     /// File with the API key for the gateway [default: the key in the environment variable C3_API_KEY, if any]
     #[arg(long, value_name = "FILE", env = "C3_API_KEY_FILE")]

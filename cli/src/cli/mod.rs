@@ -9,9 +9,11 @@ use c3_server::telemetry::TelemetryConfig;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser};
+use clap_complete::ArgValueCandidates;
 
 use crate::args::{LogRole, RemoteArgs, Verbosity, WriteArgs};
 use crate::commands::{Command, serve};
+use crate::complete;
 use crate::error::CliError;
 use crate::profile::Profile;
 
@@ -138,6 +140,7 @@ fn command() -> clap::Command {
 /// (`--json`) and telemetry may stand before or after the command.
 pub(crate) fn plain_command() -> clap::Command {
     let command = with_client_flags(Cli::command()).mut_args(|arg| arg.global(true));
+    let command = command.mut_arg("profile", |arg| arg.add(ArgValueCandidates::new(complete::profiles)));
     // Flags of the gateway that few callers need are described by the commands that call one, and not by `c3 --help`.
     let command = command.mut_args(|arg| if is_rare(&arg) && !is_telemetry(&arg) { arg.hide(true) } else { arg });
     let command = without_rare_flags(command);

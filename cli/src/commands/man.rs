@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::cli;
 use crate::error::CliError;
 use crate::output::Format;
 use crate::output::format::count;
@@ -20,11 +19,11 @@ pub(crate) struct ManArgs {
     format: Format,
 }
 
-/// Writes a page for `c3` and for each command.
-pub(crate) fn run(args: &ManArgs) -> Result<(), CliError> {
+/// Writes a page for `c3`, whose parser is `c3`, and for each command.
+pub(crate) fn run(args: &ManArgs, c3: clap::Command) -> Result<(), CliError> {
     let failed = |error: std::io::Error| CliError::at(&args.dir, &error);
     fs::create_dir_all(&args.dir).map_err(failed)?;
-    clap_mangen::generate_to(cli::plain_command(), &args.dir).map_err(failed)?;
+    clap_mangen::generate_to(c3, &args.dir).map_err(failed)?;
     let pages = fs::read_dir(&args.dir).map_err(failed)?.flatten();
     let is_page = |name: &str| name.starts_with("c3") && name.ends_with(".1");
     let mut pages = Vec::from_iter(pages.filter_map(|page| page.file_name().into_string().ok()));
