@@ -20,8 +20,8 @@ use crate::harness::quantity::Quantity;
 /// Maximum time of a scenario.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// Runs a scenario against a gateway with two decoder nodes. The screenshots go to `target/console`. Does what the
-/// script asks for: it restarts the gateway, or kills a node.
+/// Runs a scenario against a gateway with a node of each stage. The screenshots go to `target/console`. Does what the
+/// script asks for: restarts the gateway, and kills and starts the decoder node.
 pub(super) async fn scenario(name: &str) -> Result<Vec<Quantity>> {
     if browser().is_none() {
         return Ok(vec![Quantity::skipped(name, "browser (apt-get install chromium)", "as the script says")]);
@@ -29,7 +29,7 @@ pub(super) async fn scenario(name: &str) -> Result<Vec<Quantity>> {
     if !folder().join("node_modules").is_dir() {
         external::run("npm", &["--prefix", &folder().display().to_string(), "ci", "--silent", "--no-audit"])?;
     }
-    let mut cluster = ClusterSpec { decoders: 2, ..ClusterSpec::default() }.start().await?;
+    let mut cluster = ClusterSpec::default().start().await?;
     let mut command = Command::new("node");
     command.arg("test/run.mjs").args(["--url", &cluster.gateway.url(), "--scenario", name]);
     command.arg("--out").arg(fixtures::root().join("target/console")).current_dir(folder());
@@ -85,7 +85,8 @@ async fn act(event: &str, cluster: &mut Cluster) -> Result<()> {
             cluster.gateway = cluster.start_gateway_at(&address).await?;
             Ok(())
         }
-        "kill node" => cluster.decoders[1].kill(),
+        "kill node" => cluster.decoders[0].kill(),
+        "start node" => cluster.restart_node(cluster.compressors.len()).await,
         other => bail!("the script asks for `{other}`"),
     }
 }
