@@ -19,13 +19,16 @@ use crate::profile;
 const LIMIT: Duration = Duration::from_secs(2);
 /// Maximum number of documents or names that are offered.
 const CANDIDATES_MAX: usize = 200;
-/// Finds the arguments for the gateway in a line that may be incomplete.
-static REMOTE_OF: OnceLock<fn(&[OsString]) -> Option<RemoteArgs>> = OnceLock::new();
 /// First character of a name where an id is expected.
 const SIGIL: char = '@';
 
+/// Returns the arguments for the gateway from a line that may be incomplete.
+type RemoteOf = fn(&[OsString]) -> Option<RemoteArgs>;
+
+static REMOTE_OF: OnceLock<RemoteOf> = OnceLock::new();
+
 /// Sets how completions find the arguments for the gateway in the line that is being completed.
-pub(crate) fn ask_gateway_of(remote_of: fn(&[OsString]) -> Option<RemoteArgs>) {
+pub(crate) fn ask_gateway_of(remote_of: RemoteOf) {
     let _ = REMOTE_OF.set(remote_of);
 }
 

@@ -15,8 +15,8 @@ use crate::output::Progress;
 const SEND: &str = "send";
 
 /// Stores a text and shows the progress. Returns the result and the elapsed time. Notes what an interruption keeps,
-/// unless the command has set a note. An upload has a name if `options` set one, or if the gateway chose one because the
-/// text is long. If such an upload fails, the error says how to resume it.
+/// unless the command has set a note. An upload has a name if `options` set one, or if the gateway chose one because
+/// the text is long. If such an upload fails, the error says how to resume it.
 pub(crate) async fn store(
     client: &Client,
     input: TextInput,

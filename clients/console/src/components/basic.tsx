@@ -46,7 +46,8 @@ export function lazy<P extends object>(load: () => Promise<FunctionComponent<P>>
     useEffect(() => void (loaded || run()), []);
     const Component = loaded;
     if (Component) return <Component {...props} />;
-    return error ? <ErrorNote error="this part of the console did not load" retry={run} /> : <Waiting label="Loading" />;
+    if (error) return <ErrorNote error="this part of the console did not load" retry={run} />;
+    return <Waiting label="Loading" />;
   };
 }
 

@@ -30,14 +30,10 @@ pub(super) fn encode(families: &[MetricFamily]) -> Result<String, fmt::Error> {
         for metric in family.get_metric() {
             match family.get_field_type() {
                 MetricType::COUNTER => {
-                    sample(&mut page, name, "_total", metric, None, metric.get_counter().get_value())?;
-                    page.push('\n');
+                    sample(&mut page, name, "_total", metric, None, metric.get_counter().get_value())?
                 }
                 MetricType::HISTOGRAM => histogram(&mut page, name, metric)?,
-                _ => {
-                    sample(&mut page, name, "", metric, None, metric.get_gauge().get_value())?;
-                    page.push('\n');
-                }
+                _ => sample(&mut page, name, "", metric, None, metric.get_gauge().get_value())?,
             }
         }
     }
@@ -52,30 +48,35 @@ fn histogram(page: &mut String, name: &str, metric: &Metric) -> fmt::Result {
     let bounded = histogram.get_bucket().iter().map(|bucket| (bucket.upper_bound(), bucket.cumulative_count()));
     let bounded = bounded.filter(|(bound, _)| bound.is_finite());
     for (number, (bound, count)) in bounded.chain([(f64::INFINITY, count)]).enumerate() {
-        sample(page, name, "_bucket", metric, Some(bound), count as f64)?;
-        let of_bucket = exemplars.and_then(|exemplars| exemplars.get(number).copied().flatten());
-        if let Some(Exemplar { trace, seconds, time }) = of_bucket {
-            write!(page, " # {{trace_id=\"{trace}\"}} {seconds} {time:.3}")?;
-        }
-        page.push('\n');
+        let exemplar = exemplars.and_then(|exemplars| exemplars.get(number).copied().flatten());
+        sample(page, name, "_bucket", metric, Some((bound, exemplar)), count as f64)?;
     }
     sample(page, name, "_sum", metric, None, histogram.get_sample_sum())?;
-    page.push('\n');
-    sample(page, name, "_count", metric, None, count as f64)?;
-    page.push('\n');
-    Ok(())
+    sample(page, name, "_count", metric, None, count as f64)
 }
 
-/// Writes a sample without the end of its line. `bound` is the upper bound of a histogram's bucket.
-fn sample(page: &mut String, name: &str, ending: &str, metric: &Metric, bound: Option<f64>, value: f64) -> fmt::Result {
+/// Writes a sample. `bucket` is the upper bound of a histogram's bucket, and its exemplar.
+fn sample(
+    page: &mut String,
+    name: &str,
+    ending: &str,
+    metric: &Metric,
+    bucket: Option<(f64, Option<Exemplar>)>,
+    value: f64,
+) -> fmt::Result {
     let label = |label: &LabelPair| format!("{}=\"{}\"", label.name(), escaped(label.value()));
     let mut labels = Vec::from_iter(metric.get_label().iter().map(label));
-    labels.extend(bound.map(|bound| format!("le=\"{}\"", number(bound, true))));
+    labels.extend(bucket.map(|(bound, _)| format!("le=\"{}\"", number(bound, true))));
     write!(page, "{name}{ending}")?;
     if !labels.is_empty() {
         write!(page, "{{{}}}", labels.join(","))?;
     }
-    write!(page, " {}", number(value, false))
+    write!(page, " {}", number(value, false))?;
+    if let Some((_, Some(Exemplar { trace, seconds, time }))) = bucket {
+        write!(page, " # {{trace_id=\"{trace}\"}} {seconds} {time:.3}")?;
+    }
+    page.push('\n');
+    Ok(())
 }
 
 /// Formats a number. Bounds of buckets always have a decimal point.

@@ -9,7 +9,7 @@ use axum::routing::get;
 use c3_access::Control;
 use c3_access::session::{self, set_cookie};
 use c3_server::ErrorKind;
-use c3_server::access::{AccessControl, Identity, Scopes};
+use c3_server::access::{AccessControl, Identity, Scope, Scopes};
 use rust_embed::RustEmbed;
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +35,7 @@ pub(super) struct Credentials {
     key: String,
 }
 
-/// What a page may do.
+/// Session as a page sees it: who is signed in, and with which scopes.
 #[derive(Debug, Serialize)]
 struct Session {
     /// True if the gateway has access control. Without it, every caller may do everything.
@@ -86,18 +86,12 @@ fn serve(path: &str) -> Option<Response> {
 
 /// Returns the session of the request.
 async fn current(State(tenants): State<SharedTenants>, headers: HeaderMap) -> Response {
-    let session = match &tenants.control {
-        None => Session::open(),
-        Some(control) => match session::credentials(&headers) {
-            // Authenticates as a read, for which no token is needed: this is the call that returns it.
-            Some(credentials) => match authenticate(control, headers.get(header::HOST), credentials).await {
-                Ok(identity) => Session::of(&identity, credentials),
-                Err(_) => Session::signed_out(),
-            },
-            None => Session::signed_out(),
-        },
+    let Some(control) = &tenants.control else { return Session::open().response(None) };
+    let session = match session::credentials(&headers) {
+        Some(key) => identity(control, key).await.map(|identity| Session::of(&identity, key)),
+        None => None,
     };
-    session.response(None)
+    session.unwrap_or_else(Session::signed_out).response(None)
 }
 
 /// Begins a session. The cookie holds the credentials of the body.
@@ -109,7 +103,7 @@ async fn begin(
     let Some(control) = &tenants.control else { return Ok(Session::open().response(None)) };
     let key = key.trim();
     let refused = || Failure::new(ErrorKind::Unauthenticated, "no valid API key or token: check the key and try again");
-    let identity = authenticate(control, headers.get(header::HOST), key).await.map_err(|()| refused())?;
+    let identity = identity(control, key).await.ok_or_else(refused)?;
     let cookie = set_cookie(Some(key), is_secure(&tenants, &headers)).ok_or_else(refused)?;
     Ok(Session::of(&identity, key).response(Some(cookie)))
 }
@@ -120,15 +114,14 @@ async fn end(State(tenants): State<SharedTenants>, headers: HeaderMap) -> Respon
     session.response(set_cookie(None, is_secure(&tenants, &headers)))
 }
 
-/// Returns the identity that credentials prove. `host` is the host name of the request.
-async fn authenticate(control: &Control, host: Option<&HeaderValue>, credentials: &str) -> Result<Identity, ()> {
-    let bearer = HeaderValue::from_str(&format!("Bearer {credentials}")).map_err(|_| ())?;
-    let host = host.map(|host| (header::HOST, host.clone()));
-    let headers = HeaderMap::from_iter([(header::AUTHORIZATION, bearer)].into_iter().chain(host));
+/// Returns the identity that a key or token proves; `None` if it is not valid.
+async fn identity(control: &Control, key: &str) -> Option<Identity> {
+    let bearer = HeaderValue::from_str(&format!("Bearer {key}")).ok()?;
+    let headers = HeaderMap::from_iter([(header::AUTHORIZATION, bearer)]);
     if let Some(prepared) = control.prepare(&headers) {
         prepared.await;
     }
-    control.authenticate(&Method::GET, &headers).map_err(|_| ())
+    control.authenticate(&Method::GET, &headers).ok()
 }
 
 /// Returns whether the browser reaches the gateway over TLS, directly or through a proxy.
@@ -168,5 +161,5 @@ impl Session {
 }
 
 fn names(scopes: Scopes) -> Vec<&'static str> {
-    scopes.iter().map(c3_server::access::Scope::as_str).collect()
+    scopes.iter().map(Scope::as_str).collect()
 }
