@@ -9,7 +9,7 @@ use tokio_util::io::InspectReader;
 use crate::error::CliError;
 use crate::input::{TextInput, TextReader};
 use crate::kept;
-use crate::output::Progress;
+use crate::output::{Progress, StageBars};
 
 /// Label of the progress bar for the bytes that were sent. The gateway takes them as fast as it stores them.
 const SEND: &str = "send";
@@ -21,7 +21,7 @@ pub(crate) async fn store(
     client: &Client,
     input: TextInput,
     options: &WriteOptions,
-    progress: Progress,
+    progress: StageBars,
 ) -> Result<(Stored, Duration), CliError> {
     let started = Instant::now();
     let mut name = options.upload.clone();

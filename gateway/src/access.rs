@@ -47,6 +47,7 @@ const REQUIREMENTS: &[(&str, Requirement)] = &[
     ("POST /v1/documents/{ref}/append", WRITE),
     ("POST /v1/documents/{ref}/recode", WRITE),
     ("GET /v1/documents/{ref}/text", READ),
+    ("GET /v1/documents/{ref}/drafts/{window}", READ),
     ("GET /v1/documents/{ref}/latents", READ),
     ("GET /v1/documents/{ref}/labels", READ),
     ("PUT /v1/documents/{ref}/labels", WRITE),

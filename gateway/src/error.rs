@@ -75,7 +75,7 @@ pub(crate) enum Error {
         range: String,
         /// Size of the document.
         size: u64,
-        /// Unit of the range and the size: `bytes` or `lines`.
+        /// Unit of the range and the size: `bytes`, `lines` or `windows`.
         unit: &'static str,
     },
     /// Several ids begin with the prefix that the caller gave.

@@ -9,7 +9,7 @@ use crate::args::{RemoteArgs, WriteArgs, check_ratios, document_ref};
 use crate::complete;
 use crate::error::CliError;
 use crate::input::TextInput;
-use crate::output::{Progress, Report};
+use crate::output::{Report, StageBars};
 use crate::upload;
 
 /// Arguments of `append`.
@@ -48,7 +48,7 @@ pub(crate) async fn run(args: AppendArgs) -> Result<(), CliError> {
         labels: if args.replace { old.labels.clone() } else { Labels::default() },
         ..args.write.options(input.bytes)
     };
-    let progress = Progress::start("append", input.bytes.map(|bytes| old.bytes + bytes));
+    let progress = StageBars::start(&options, input.bytes.map(|bytes| old.bytes + bytes));
     let (stored, elapsed) = upload::store(&client, input, &options, progress).await?;
     // The old document is deleted last, so that an interruption never loses its text.
     if args.replace && stored.document.id != old.id {

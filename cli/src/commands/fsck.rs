@@ -102,6 +102,7 @@ async fn check(client: &Client, mode: FsckMode) -> Result<Check, CliError> {
                 findings.push(finding);
                 progress.say(&count(findings.len() as u64, "fault"));
             }
+            FsckEvent::Progress { documents, documents_total } => progress.set_documents(documents, documents_total),
             FsckEvent::Done(summary) => return Ok(Check { findings, summary }),
         }
     }

@@ -11,7 +11,7 @@ use crate::args::{RemoteArgs, WriteArgs, check_ratios, document_ref, lifetime};
 use crate::complete;
 use crate::error::CliError;
 use crate::kept;
-use crate::output::{Progress, Report, print};
+use crate::output::{Progress, Report, StageBars, print};
 
 /// Arguments of `recode`.
 #[derive(Debug, clap::Args)]
@@ -50,8 +50,8 @@ pub(crate) async fn run(args: RecodeArgs) -> Result<(), CliError> {
     let total = ids.len();
     for (number, id) in ids.into_iter().enumerate() {
         kept::set(format!("recoded {number} of {total} documents; the others are as before"));
-        let label = if total == 1 { "recode".to_owned() } else { format!("recode {}/{total}", number + 1) };
-        let report = recode(&client, &id, &options, &label).await?;
+        let _bar = (total > 1).then(|| Progress::start(&format!("recode {}/{total}", number + 1), None));
+        let report = recode(&client, &id, &options).await?;
         if !args.remote.format.json {
             print(format_args!("{report}\n"))?;
         }
@@ -61,10 +61,10 @@ pub(crate) async fn run(args: RecodeArgs) -> Result<(), CliError> {
     args.remote.format.print(text, &Report::sum(reports))
 }
 
-async fn recode(client: &Client, id: &str, options: &WriteOptions, label: &str) -> Result<Report, CliError> {
+async fn recode(client: &Client, id: &str, options: &WriteOptions) -> Result<Report, CliError> {
     let started = Instant::now();
     let bytes = client.stat(id).await?.bytes;
-    let progress = Progress::start(label, Some(bytes));
+    let progress = StageBars::start(options, Some(bytes));
     let put = client.recode(id, options).await?;
     let stored = put.finish_with(|done| progress.update(&done)).await?;
     Ok(Report::of_stored(&stored, started.elapsed()))

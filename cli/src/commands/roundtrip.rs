@@ -13,7 +13,7 @@ use crate::embedded::with_gateway;
 use crate::error::{CliError, FAILED};
 use crate::input::{Reopen, TextInput};
 use crate::kept;
-use crate::output::{Progress, Report, print};
+use crate::output::{Progress, Report, StageBars, print};
 use crate::upload;
 
 /// Arguments of `roundtrip`.
@@ -74,7 +74,7 @@ async fn roundtrip_all(args: &RoundtripArgs, gateway: &RemoteArgs) -> Result<Vec
 async fn roundtrip(client: &Client, file: &Path, write: &WriteArgs) -> Result<Report, CliError> {
     let (input, original) = open_twice(file).await?;
     let options = write.options(input.bytes);
-    let progress = Progress::start("put", input.bytes);
+    let progress = StageBars::start(&options, input.bytes);
     let (stored, elapsed) = upload::store(client, input, &options, progress).await?;
     let mut report = Report::of_stored(&stored, elapsed);
     let started = Instant::now();

@@ -19,7 +19,7 @@ use crate::error::CliError;
 
 pub(crate) use batch::Batch;
 pub(crate) use file::Output;
-pub(crate) use progress::Progress;
+pub(crate) use progress::{Progress, StageBars};
 pub(crate) use report::{Report, Seconds, describe};
 pub(crate) use table::{Align, Cell, Column, Table};
 

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
+use c3_client::WriteOptions;
 use c3_server::printable::Printable;
 use indicatif::{
     HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle,
@@ -67,16 +68,15 @@ impl Progress {
 
     /// Adds `bytes` to the number of bytes done. Clears the bar once all are done.
     pub(crate) fn add_and_clear(&self, bytes: u64) {
-        self.add(bytes);
-        if self.bar.length().is_some_and(|total| self.bar.position() >= total) {
-            self.bar.finish_and_clear();
-        }
+        self.set_and_clear(self.bar.position() + bytes);
     }
 
-    /// Shows the progress of an upload, with the gateway's estimate of the time left.
-    pub(crate) fn update(&self, progress: &c3_client::Progress) {
-        self.bar.set_position(progress.bytes_done);
-        self.show_time_left(progress.time_left);
+    /// Sets the number of bytes done. Clears the bar once all are done.
+    fn set_and_clear(&self, bytes: u64) {
+        self.set(bytes);
+        if self.bar.length().is_some_and(|total| bytes >= total) {
+            self.bar.finish_and_clear();
+        }
     }
 
     /// Replaces the text behind the times.
@@ -87,6 +87,13 @@ impl Progress {
     /// Prints a line above the bar. Prints nothing if standard error is not a terminal.
     pub(crate) fn println(&self, line: &str) {
         self.bar.println(Printable(line).to_string());
+    }
+
+    /// Shows a number of documents in place of bytes.
+    pub(crate) fn set_documents(&self, done: u64, total: u64) {
+        self.bar.set_style(progress_style("{prefix:9} {spinner} [{bar:40}] {pos}/{len} documents, {elapsed}{msg}"));
+        self.bar.set_length(total);
+        self.bar.set_position(done);
     }
 
     fn show_time_left(&self, left: Option<Duration>) {
@@ -103,6 +110,33 @@ impl Drop for Progress {
     }
 }
 
+/// Bars of a write, one for each stage. They are cleared when dropped.
+pub(crate) struct StageBars {
+    compress: Progress,
+    /// The last stage: verification, or storage if verification is skipped.
+    last: Progress,
+}
+
+impl StageBars {
+    /// Starts the bars of a write with these options. `bytes` is the size of the document, or `None` if it is unknown.
+    pub(crate) fn start(options: &WriteOptions, bytes: Option<u64>) -> Self {
+        let last = if options.skip_verification { "store" } else { "verify" };
+        Self { compress: Progress::start("compress", bytes), last: Progress::start(last, bytes) }
+    }
+
+    /// Shows the progress of a write, with the gateway's estimate of the time left.
+    pub(crate) fn update(&self, progress: &c3_client::Progress) {
+        self.compress.set_and_clear(progress.bytes_compressed);
+        self.last.bar.set_position(progress.bytes_done);
+        self.last.show_time_left(progress.time_left);
+    }
+
+    /// Prints a line above the bars. Prints nothing if standard error is not a terminal.
+    pub(crate) fn println(&self, line: &str) {
+        self.last.println(line);
+    }
+}
+
 /// Hides all bars while `write` runs, so that `write` can print.
 pub(super) fn suspend_bars<T>(write: impl FnOnce() -> T) -> T {
     BARS.suspend(write)
@@ -115,9 +149,8 @@ pub(super) fn hide_bars() {
 
 /// Returns a style that shows the label, `activity`, the bytes and the times.
 fn style(activity: &str) -> ProgressStyle {
-    let template = format!("{{prefix:9}} {activity} {{amount}}{{rate}}{{elapsed}}{{msg}}");
-    let style = ProgressStyle::with_template(&template).expect("the template is well formed");
-    let style = style.progress_chars("=> ").with_key("amount", |state: &ProgressState, out: &mut dyn Write| {
+    let style = progress_style(&format!("{{prefix:9}} {activity} {{amount}}{{rate}}{{elapsed}}{{msg}}"));
+    let style = style.with_key("amount", |state: &ProgressState, out: &mut dyn Write| {
         // While nothing is done, shows only the total. The progress of a small text jumps from nothing to the end, so a
         // user would only ever see `0 B` done.
         let _ = match (state.pos(), state.len()) {
@@ -132,6 +165,10 @@ fn style(activity: &str) -> ProgressStyle {
             let _ = write!(out, "{}/s, ", HumanBytes((state.pos() as f64 / seconds) as u64));
         }
     })
+}
+
+fn progress_style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the template is well formed").progress_chars("=> ")
 }
 
 /// Decides when estimates of the time left are stable enough to be shown.

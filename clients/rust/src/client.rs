@@ -178,9 +178,10 @@ impl Client {
         Ok(SweepSummary::from_wire(self.gateway().sweep(request).await?.into_inner())?)
     }
 
-    /// Reads every object of the store. Streams the faults that it finds, then a summary.
+    /// Reads every object of the store. Streams the faults that it finds and its progress, then a summary.
     pub async fn fsck(&self, mode: FsckMode) -> Result<BoxStream<'static, Result<FsckEvent, Error>>, Error> {
-        let responses = self.gateway().check(mode.to_wire()).await?.into_inner();
+        let request = pb::CheckRequest { with_progress: true, ..mode.to_wire() };
+        let responses = self.gateway().check(request).await?.into_inner();
         Ok(responses.map(|response| Ok(FsckEvent::from_wire(response?)?)).boxed())
     }
 

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 use tonic::service::Routes;
+use tower_http::compression::CompressionLayer;
 
 use crate::Readiness;
 use crate::access::{self, Access, Requirement, Scope};
@@ -243,7 +244,8 @@ fn routes(server: Server, health: &Health) -> Result<Routes, Error> {
     let health = tonic_health::server::HealthService::from_health_reporter(health.reporter.clone());
     let requires = |requirement| from_fn_with_state((server.access.clone(), requirement), access::require);
     let metrics = Router::new().route("/metrics", get(render_metrics));
-    let metrics = metrics.layer(requires(Requirement::Scope(Scope::Admin)));
+    // The console reads the metrics every few seconds, perhaps over a slow network.
+    let metrics = metrics.layer(CompressionLayer::new()).layer(requires(Requirement::Scope(Scope::Admin)));
     let reflection = Routes::new(v1).add_service(v1alpha).into_axum_router().reset_fallback();
     let reflection = reflection.layer(requires(Requirement::Key));
     let probes = health::routes(probed, server.stages).merge(metrics);

@@ -1,6 +1,7 @@
 //! Fsck: reads every object and reports faults. Repair mode switches to intact copies and deletes damaged objects.
 
 use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 use async_stream::try_stream;
 use bytes::Bytes;
@@ -17,6 +18,9 @@ use crate::pack::format::{self, Entry, Record};
 use crate::register::maintenance::REGISTERS;
 use crate::{Error, Shard, Store};
 
+/// Minimum time between two reports of progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+
 /// State of a run of fsck.
 struct Check<'a> {
     store: &'a Store,
@@ -28,7 +32,8 @@ struct Check<'a> {
     shards: HashMap<ShardKeys, Option<Error>>,
 }
 
-/// Checks every object of the store, and repairs faults if `mode` is repair. Yields each fault, then a summary.
+/// Checks every object of the store, and repairs faults if `mode` is repair. Yields each fault and the progress,
+/// then a summary.
 pub fn check(store: &Store, mode: FsckMode) -> impl Stream<Item = Result<FsckEvent, Error>> + Send {
     try_stream! {
         let mut check = Check {
@@ -45,8 +50,16 @@ pub fn check(store: &Store, mode: FsckMode) -> impl Stream<Item = Result<FsckEve
         }
         let inventory = store.inventory().await?;
         let newest = inventory.newest();
+        let current = |copy| inventory.is_current(copy, &newest);
+        let documents_total = inventory.copies.iter().filter(|copy| current(copy)).count() as u64;
+        let mut reported = Instant::now();
+        yield FsckEvent::Progress { documents: 0, documents_total };
         for copy in &inventory.copies {
-            let current = inventory.is_current(copy, &newest);
+            if reported.elapsed() >= PROGRESS_INTERVAL {
+                reported = Instant::now();
+                yield FsckEvent::Progress { documents: check.summary.documents, documents_total };
+            }
+            let current = current(copy);
             for finding in check.document(copy, &inventory, current).await? {
                 yield FsckEvent::Finding(finding);
             }

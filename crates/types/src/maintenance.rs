@@ -35,6 +35,13 @@ pub enum FsckMode {
 /// Event of a consistency check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FsckEvent {
+    /// Progress, in documents, which contain nearly all data.
+    Progress {
+        /// Documents that were checked.
+        documents: u64,
+        /// Documents in all.
+        documents_total: u64,
+    },
     /// A fault of an object.
     Finding(Finding),
     /// All objects were read. This is the last event.

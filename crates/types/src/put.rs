@@ -25,6 +25,8 @@ pub struct Progress {
     pub tokens_done: u64,
     /// Number of bytes in `bytes_done` that were already in the store.
     pub bytes_reused: u64,
+    /// Number of bytes whose latents are known: those of `bytes_done`, and some that are not verified yet.
+    pub bytes_compressed: u64,
     /// Estimated time left; `None` if the size of the text is unknown, or if no shard (part of the text) was computed
     /// yet.
     pub time_left: Option<Duration>,

@@ -157,7 +157,15 @@ mod tests {
         let step = |&ratio: &u32| {
             let cascade = Cascade { name: "c3-mini".to_owned(), compressor, decoder };
             let codec = LatentCodec::Q4_0;
-            Arc::new(WritePlan { cascade, ratio, codec, verification: None, ratios: Arc::default(), ttl: None })
+            Arc::new(WritePlan {
+                cascade,
+                ratio,
+                codec,
+                verification: None,
+                ratios: Arc::default(),
+                ttl: None,
+                compressed: Arc::default(),
+            })
         };
         RatioPolicy { steps: ratios.iter().map(step).collect(), bound, bytes }
     }

@@ -5,6 +5,7 @@
 //! is written last: it makes the document visible, and the document is durable from then on.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_stream::try_stream;
@@ -162,7 +163,8 @@ where
                     if reported.elapsed() >= PROGRESS_INTERVAL {
                         reported = Instant::now();
                         let upload = upload.as_ref().and_then(Upload::name).cloned();
-                        yield PutEvent::Progress(Progress { upload, ..progress.report(options.bytes) });
+                        let compressed = plan.compressed.load(Ordering::Relaxed);
+                        yield PutEvent::Progress(Progress { upload, ..progress.report(options.bytes, compressed) });
                     }
                 }
                 WrittenPart::End(hash) => {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use c3_store::manifest::{Manifest, ShardEntry, Verification};
@@ -13,7 +14,7 @@ use crate::error::Error;
 use crate::state::Gateway;
 
 /// Settings of a write.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) struct WritePlan {
     pub(crate) cascade: Cascade,
     /// Text tokens per latent.
@@ -25,6 +26,8 @@ pub(crate) struct WritePlan {
     pub(crate) ratios: Arc<HashMap<ShardHash, u32>>,
     /// Lifetime of the document. `None` means that it never expires.
     pub(crate) ttl: Option<Duration>,
+    /// Bytes that this write has compressed, for its progress. Copies of the plan share the counter.
+    pub(crate) compressed: Arc<AtomicU64>,
 }
 
 impl WritePlan {
@@ -52,6 +55,7 @@ impl WritePlan {
             verification,
             ratios: Arc::default(),
             ttl: options.ttl_seconds.map(Duration::from_secs),
+            compressed: Arc::default(),
         })
     }
 

@@ -47,10 +47,13 @@ impl WriteProgress {
         self.shards.push(shard.entry);
     }
 
-    /// Returns the progress. `bytes_total` is the size of the text. If it is unknown (`None`), no time left is
-    /// estimated.
-    pub(super) fn report(&self, bytes_total: Option<u64>) -> Progress {
+    /// Returns the progress. `bytes_total` is the size of the text; if it is unknown (`None`), no time left is
+    /// estimated. `compressed` is the number of bytes that this write has compressed, some perhaps at several ratios.
+    pub(super) fn report(&self, bytes_total: Option<u64>, compressed: u64) -> Progress {
+        // Shards that another write computed are not in `compressed`.
+        let bytes_compressed = (self.bytes_reused + compressed).min(bytes_total.unwrap_or(u64::MAX)).max(self.bytes);
         Progress {
+            bytes_compressed,
             bytes_done: self.bytes,
             tokens_done: self.tokens,
             bytes_reused: self.bytes_reused,
@@ -84,5 +87,7 @@ mod tests {
         assert_eq!((progress.bytes, progress.bytes_reused, progress.reused), (250, 200, 2));
         assert_eq!(left(&progress, Some(350)), Some(Duration::from_secs(20)));
         assert_eq!((left(&progress, None), left(&progress, Some(100))), (None, None));
+        let compressed = [0, 60, 5000].map(|compressed| progress.report(Some(350), compressed).bytes_compressed);
+        assert_eq!(compressed, [250, 260, 350]);
     }
 }

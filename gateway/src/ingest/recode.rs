@@ -94,6 +94,7 @@ mod tests {
             verification: old.verification.clone(),
             ratios: Arc::default(),
             ttl: None,
+            compressed: Arc::default(),
         }
     }
 

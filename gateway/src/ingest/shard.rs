@@ -6,6 +6,7 @@
 //! shared.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -79,6 +80,7 @@ impl ShardWrite {
             return Ok(self.written(entry, true, times));
         }
         let (latents, token_ids) = compress(&self.gateway, &self.plan, &self.text, &mut times).await?;
+        self.plan.compressed.fetch_add(self.text.len() as u64, Ordering::Relaxed);
         match (stored, self.placing) {
             // The stored latents lack corrections. These must be computed for the stored latents, not for the new ones.
             (Some(stored), _) => self.write_corrections(stored, token_ids, times).await,

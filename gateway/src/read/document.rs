@@ -16,6 +16,7 @@ use async_stream::try_stream;
 use bytes::Bytes;
 use c3_store::cache::ResolvedManifest;
 use c3_store::manifest::Manifest;
+use c3_store::{Shard, ShardWindow};
 use c3_types::{ByteRange, Document, DocumentId};
 use futures::{Stream, StreamExt, TryStreamExt, pin_mut, stream};
 
@@ -234,30 +235,58 @@ async fn decode_once(
 }
 
 async fn decode(gateway: &Gateway, found: &ResolvedManifest, position: WindowPosition) -> Result<DecodedWindow, Error> {
+    let loaded = LoadedWindow::load(gateway, found, position).await?;
     let manifest = &found.value;
-    let Range { start, end } = position.bytes;
-    let in_document = format!("window {} (bytes {start}..{end})", position.index);
-    let shard = match gateway.shard(found, position.shard).await {
-        Ok(shard) => shard,
-        Err(error) => return Err(gateway.shard_error(manifest, &in_document, &error).await),
-    };
-    let label = format!("document {}, {in_document}", manifest.id);
-    let window = shard.windows.get(position.in_shard);
-    let window = window.filter(|window| u64::from(window.bytes.end - window.bytes.start) == end - start);
-    let window =
-        window.ok_or_else(|| Error::DataLoss(format!("{label}: the windows of its shard differ from the manifest")))?;
+    let window = loaded.window();
     let encoded = EncodedWindow {
         decoder: manifest.cascade.decoder,
         group: &window.group,
         corrections: window.corrections.as_ref(),
         arithmetic: manifest.verification.as_ref().map(|verification| verification.arithmetic.as_str()),
-        bytes: end - start,
+        bytes: loaded.bytes,
         hash: window.hash,
     };
-    let text = window::decode(&gateway.router, encoded, &label).await?;
+    let text = window::decode(&gateway.router, encoded, &loaded.label).await?;
     let corrections = window.corrections.iter().flat_map(|corrections| corrections.as_slice());
     let corrected = corrections.map(|correction| correction.position).collect();
     Ok(DecodedWindow { text, tokens: window.group.tokens().into(), corrected })
+}
+
+/// A window of a document, with its shard, which was read from a cache or from the store.
+pub(super) struct LoadedWindow {
+    shard: Arc<Shard>,
+    in_shard: usize,
+    bytes: u64,
+    /// Name of the window in errors.
+    label: String,
+}
+
+impl LoadedWindow {
+    /// Loads the shard of a window. Fails with [`Error::DataLoss`] if the shard does not have the window.
+    pub(super) async fn load(
+        gateway: &Gateway,
+        found: &ResolvedManifest,
+        position: WindowPosition,
+    ) -> Result<Self, Error> {
+        let manifest = &found.value;
+        let Range { start, end } = position.bytes;
+        let in_document = format!("window {} (bytes {start}..{end})", position.index);
+        let shard = match gateway.shard(found, position.shard).await {
+            Ok(shard) => shard,
+            Err(error) => return Err(gateway.shard_error(manifest, &in_document, &error).await),
+        };
+        let label = format!("document {}, {in_document}", manifest.id);
+        let bytes = end - start;
+        let window = shard.windows.get(position.in_shard);
+        if window.is_none_or(|window| u64::from(window.bytes.end - window.bytes.start) != bytes) {
+            return Err(Error::DataLoss(format!("{label}: the windows of its shard differ from the manifest")));
+        }
+        Ok(Self { shard, in_shard: position.in_shard, bytes, label })
+    }
+
+    pub(super) fn window(&self) -> &ShardWindow {
+        &self.shard.windows[self.in_shard]
+    }
 }
 
 #[cfg(test)]

@@ -75,6 +75,8 @@ impl FromWire<pb::PutProgress> for Progress {
             bytes_done: wire.bytes_done,
             tokens_done: wire.tokens_done,
             bytes_reused: wire.bytes_reused,
+            // Gateways of earlier versions do not report it.
+            bytes_compressed: wire.bytes_compressed.max(wire.bytes_done),
             time_left: wire.seconds_left.map(|seconds| duration("progress.seconds_left", seconds)).transpose()?,
             upload: Option::from_wire(wire.upload)?,
         })
@@ -89,6 +91,7 @@ impl ToWire for Progress {
             bytes_done: self.bytes_done,
             tokens_done: self.tokens_done,
             bytes_reused: self.bytes_reused,
+            bytes_compressed: self.bytes_compressed,
             seconds_left: self.time_left.as_ref().map(Duration::as_secs_f64),
             upload: self.upload.as_ref().map_or_else(String::new, ToString::to_string),
         }
@@ -251,6 +254,7 @@ mod tests {
             bytes_done: 3,
             tokens_done: 2,
             bytes_reused: 1,
+            bytes_compressed: 5,
             time_left: Some(Duration::from_millis(1500)),
             upload: Some("night-run_1".parse().unwrap()),
         };

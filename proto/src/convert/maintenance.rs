@@ -32,7 +32,7 @@ impl ToWire for FsckMode {
     type Wire = pb::CheckRequest;
 
     fn to_wire(&self) -> pb::CheckRequest {
-        pb::CheckRequest { repair: *self == Self::Repair }
+        pb::CheckRequest { repair: *self == Self::Repair, with_progress: false }
     }
 }
 
@@ -69,6 +69,9 @@ impl FromWire<pb::CheckResponse> for FsckEvent {
         use pb::check_response::Part;
         match required("part", wire.part)? {
             Part::Finding(finding) => Finding::from_wire(finding).map(Self::Finding),
+            Part::Progress(pb::CheckProgress { documents, documents_total }) => {
+                Ok(Self::Progress { documents, documents_total })
+            }
             Part::Summary(pb::CheckSummary { objects, documents, foreign }) => {
                 Ok(Self::Done(FsckSummary { objects, documents, foreign }))
             }
@@ -83,6 +86,9 @@ impl ToWire for FsckEvent {
         use pb::check_response::Part;
         let part = match self {
             Self::Finding(finding) => Part::Finding(finding.to_wire()),
+            &Self::Progress { documents, documents_total } => {
+                Part::Progress(pb::CheckProgress { documents, documents_total })
+            }
             &Self::Done(FsckSummary { objects, documents, foreign }) => {
                 Part::Summary(pb::CheckSummary { objects, documents, foreign })
             }
@@ -103,7 +109,10 @@ mod tests {
             let event = FsckEvent::Finding(Finding { object, problem, affected, repaired: true });
             assert_eq!(FsckEvent::from_wire(event.to_wire()), Ok(event));
         }
+        let progress = FsckEvent::Progress { documents: 1, documents_total: 2 };
         let done = FsckEvent::Done(FsckSummary { objects: 4, documents: 2, foreign: 1 });
-        assert_eq!(FsckEvent::from_wire(done.to_wire()), Ok(done));
+        for event in [progress, done] {
+            assert_eq!(FsckEvent::from_wire(event.to_wire()), Ok(event));
+        }
     }
 }

@@ -14,7 +14,7 @@ use crate::complete;
 use crate::error::CliError;
 use crate::input::TextInput;
 use crate::input::discover::{is_single_file, kept_path_of};
-use crate::output::{Progress, Report, warn};
+use crate::output::{Report, StageBars, warn};
 use crate::upload;
 
 /// Field that `--jsonl` reads from each line.
@@ -186,7 +186,7 @@ pub(crate) async fn run(args: PutArgs) -> Result<(), CliError> {
     let options = args.write.options(input.bytes);
     let upload = args.upload.clone();
     let options = WriteOptions { upload, base, ttl_seconds: args.ttl, name, labels, ..options };
-    let progress = Progress::start("put", input.bytes);
+    let progress = StageBars::start(&options, input.bytes);
     let (stored, elapsed) = upload::store(&client, input, &options, progress).await?;
     let warning = file_name.and_then(|name| path_warning(&name, &options.labels, &stored.document.labels));
     if let Some(warning) = warning {

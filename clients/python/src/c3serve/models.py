@@ -108,6 +108,7 @@ class Progress:
     Attributes:
         bytes_done: Bytes that are durable but not visible yet.
         bytes_reused: Bytes that were stored before.
+        bytes_compressed: Bytes whose latents are known: those of bytes_done, and some that are not verified yet.
         seconds_left: Estimate, or None if unknown.
         upload: Name under which the upload can be resumed, or None.
     """
@@ -115,6 +116,7 @@ class Progress:
     bytes_done: int
     tokens_done: int
     bytes_reused: int
+    bytes_compressed: int
     seconds_left: float | None
     upload: str | None
 

@@ -13,11 +13,11 @@ use c3_routing::RequestClass;
 use c3_server::ServiceError;
 use c3_server::access::Caller;
 use c3_types::{
-    ByteRange, DecompressOptions, Document, DocumentName, Expected, FsckMode, Invalid, Labels, ListQuery, Namespace,
-    Window, WriteOptions,
+    ByteRange, DecompressOptions, Document, DocumentName, Expected, FsckEvent, FsckMode, Invalid, Labels, ListQuery,
+    Namespace, Window, WriteOptions,
 };
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt, future};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::inbound::{Part, split};
@@ -230,8 +230,12 @@ impl pb::gateway_server::Gateway for GatewayService {
 
     async fn check(&self, request: Request<pb::CheckRequest>) -> Result<Response<Self::CheckStream>, Status> {
         let gateway = self.gateway(&request)?;
-        let mode = FsckMode::from_wire(request.into_inner()).map_err(invalid)?;
-        respond(fsck(gateway, mode), |event| event.to_wire())
+        let request = request.into_inner();
+        let with_progress = request.with_progress;
+        let mode = FsckMode::from_wire(request).map_err(invalid)?;
+        let is_wanted = move |event: &FsckEvent| with_progress || !matches!(event, FsckEvent::Progress { .. });
+        let events = fsck(gateway, mode).try_filter(move |event| future::ready(is_wanted(event)));
+        respond(events, |event| event.to_wire())
     }
 
     async fn compress(

@@ -79,6 +79,7 @@ fn described_routes() -> OpenApiRouter<SharedTenants> {
         .routes(routes!(documents::append_text))
         .routes(routes!(documents::recode_document))
         .routes(routes!(text::get))
+        .routes(routes!(text::get_draft))
         .routes(routes!(names::get_labels, names::replace_labels, names::patch_labels, names::delete_labels))
         .routes(routes!(latents::get))
         .routes(routes!(latents::post))

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
-use c3_proto::{ToWire, pb};
+use c3_proto::{FromWire, ToWire, pb};
 use c3_routing::Node;
 use c3_types::{
-    DamagedDocument, DamagedName, Document, DocumentLabels, DocumentPage, Labels, NamePage, NamedDocument, Progress,
-    Stored, Totals, Upload, WriteOptions,
+    Cascade, DamagedDocument, DamagedName, Document, DocumentLabels, DocumentPage, Labels, NamePage, NamedDocument,
+    Progress, Stored, Totals, Upload, WriteOptions,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -141,6 +141,8 @@ pub(super) struct ProgressBody {
     tokens_done: u64,
     /// Bytes that were stored before.
     bytes_reused: u64,
+    /// Bytes whose latents are known: those of `bytes_done`, and some that are not verified yet.
+    bytes_compressed: u64,
     /// Estimated seconds left; null if unknown.
     seconds_left: Option<f64>,
     /// Name under which the upload can be resumed; null if it cannot be resumed yet.
@@ -153,6 +155,7 @@ impl From<&Progress> for ProgressBody {
             bytes_done: progress.bytes_done,
             tokens_done: progress.tokens_done,
             bytes_reused: progress.bytes_reused,
+            bytes_compressed: progress.bytes_compressed,
             seconds_left: progress.time_left.map(|left| left.as_secs_f64()),
             upload: progress.upload.as_ref().map(ToString::to_string),
         }
@@ -372,9 +375,13 @@ pub(super) struct NodeBody {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(super) struct NodeDescriptionBody {
     cascade: String,
+    /// Fingerprint of the node's model: BLAKE3 hash of its configuration, tokenizer and weights.
+    fingerprint: Option<String>,
     arithmetic: String,
     #[schema(example = "cpu")]
     device: String,
+    /// Name, memory and compute capability of a GPU; null on a CPU.
+    accelerator: Option<String>,
     version: String,
     ratio_min: u32,
     ratio_max: u32,
@@ -386,11 +393,17 @@ pub(super) struct NodeDescriptionBody {
     backlog_seconds: f64,
     /// Share of the last seconds in which the device computed, 0 to 1.
     busy_share: f64,
+    /// Text tokens that the device compresses in a second; null before the first batch.
+    compress_tokens_per_second: Option<f64>,
+    /// Text tokens that the device verifies in a second; null before the first batch.
+    verify_tokens_per_second: Option<f64>,
+    /// Text tokens that the device decodes in a second; null before the first batch.
+    decode_tokens_per_second: Option<f64>,
 }
 
 impl From<&Node> for NodeBody {
     fn from(node: &Node) -> Self {
-        let stage = node.stage().to_string();
+        let stage = node.stage();
         let wire = node.to_wire();
         let state = match wire.state() {
             pb::NodeState::Ready => "ready",
@@ -401,10 +414,14 @@ impl From<&Node> for NodeBody {
         let describe = |description: pb::DescribeResponse| {
             let shape = description.shape.unwrap_or_default();
             let load = description.load.unwrap_or_default();
+            let cascade = description.cascade.and_then(|cascade| Cascade::from_wire(cascade).ok());
+            let rate = |tokens_per_second: f64| Some(tokens_per_second).filter(|&rate| rate > 0.0);
             NodeDescriptionBody {
-                cascade: description.cascade.map(|cascade| cascade.name).unwrap_or_default(),
+                fingerprint: cascade.as_ref().map(|cascade| cascade.fingerprint(stage).to_string()),
+                cascade: cascade.map(|cascade| cascade.name).unwrap_or_default(),
                 arithmetic: description.arithmetic,
                 device: description.device,
+                accelerator: Some(description.accelerator).filter(|name| !name.is_empty()),
                 version: description.version,
                 ratio_min: shape.ratio_min,
                 ratio_max: shape.ratio_max,
@@ -414,11 +431,14 @@ impl From<&Node> for NodeBody {
                 running_tokens: load.running_tokens,
                 backlog_seconds: load.backlog_seconds,
                 busy_share: load.busy_share,
+                compress_tokens_per_second: rate(load.compress_tokens_per_second),
+                verify_tokens_per_second: rate(load.verify_tokens_per_second),
+                decode_tokens_per_second: rate(load.decode_tokens_per_second),
             }
         };
         Self {
             address: wire.address,
-            stage,
+            stage: stage.to_string(),
             state,
             problem: Some(wire.problem).filter(|problem| !problem.is_empty()),
             calls_in_flight: wire.calls_in_flight,

@@ -1,4 +1,4 @@
-//! The text of a document: whole, byte ranges, lines, or events.
+//! The text of a document: whole, byte ranges, lines, or events; and drafts of its windows.
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -20,12 +20,15 @@ use super::ranges::{MultipartRanges, Selection, content_range};
 use super::reply::{Failure, Path, Query, Reply, Tenant};
 use crate::error::Error;
 use crate::read::document::{OpenDocument, TextPiece};
+use crate::read::draft::draft;
 use crate::read::lines::get_lines;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const BYTES: HeaderValue = HeaderValue::from_static("bytes");
 /// A name may point to another document at any time, and a document may be deleted.
 const REVALIDATE: HeaderValue = HeaderValue::from_static("no-cache");
+/// Decoders of different arithmetic may write different drafts.
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const NO_SNIFFING: HeaderValue = HeaderValue::from_static("nosniff");
 
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -127,6 +130,46 @@ pub(super) async fn get(
             Ok((StatusCode::PARTIAL_CONTENT, common, part, several(open, multipart)).into_response())
         }
     }
+}
+
+/// Path of a draft.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(super) struct DraftPath {
+    /// The document, as elsewhere.
+    #[param(
+        rename = "ref",
+        min_length = 1,
+        example = "75107657738c7ef7a4f3a217addcdf03ce2074467c02f70b6451b743e4406629"
+    )]
+    #[serde(rename = "ref")]
+    reference: String,
+    /// Index of the window in the document, from 0.
+    window: u64,
+}
+
+/// Returns the draft of a window.
+///
+/// A draft is the text that the decoder writes without corrections. It shows what the model restores by itself. It is
+/// not verified; parts of characters are replaced by U+FFFD.
+#[utoipa::path(
+    get, operation_id = "get_draft", path = "/v1/documents/{ref}/drafts/{window}", tag = "text", params(DraftPath),
+    responses(
+        (status = 200, description = "The draft", body = String, content_type = "text/plain"),
+        (status = 416, description = "The document has fewer windows; `windows` is their number", body = ProblemBody,
+            content_type = "application/problem+json"),
+        (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn get_draft(Tenant(gateway): Tenant, Path(path): Path<DraftPath>) -> Reply {
+    gateway.admit(RequestClass::Read)?;
+    let draft = draft(&gateway, &path.reference, path.window).await?;
+    let headers = [
+        (header::CONTENT_TYPE, TEXT),
+        (header::CACHE_CONTROL, NO_STORE),
+        (header::X_CONTENT_TYPE_OPTIONS, NO_SNIFFING),
+    ];
+    Ok((headers, String::from_utf8_lossy(&draft).into_owned()).into_response())
 }
 
 fn validators(tag: &ETag) -> [(HeaderName, HeaderValue); 2] {
