@@ -48,13 +48,13 @@ pub async fn delete(api: &GatewayApi, id: &str) -> Result<(), Status> {
 
 /// Checks the store like `c3 fsck` and returns the findings. Fails if the stream ends without a summary.
 pub async fn fsck(api: &GatewayApi, repair: bool) -> Result<Vec<pb::Finding>> {
-    let mut parts = api.stub().check(pb::CheckRequest { repair }).await?.into_inner();
+    let mut parts = api.stub().check(pb::CheckRequest { repair, with_progress: false }).await?.into_inner();
     let (mut findings, mut summary) = (Vec::new(), None);
     while let Some(message) = parts.message().await? {
         match message.part {
             Some(check_response::Part::Finding(finding)) => findings.push(finding),
             Some(check_response::Part::Summary(counts)) => summary = Some(counts),
-            None => {}
+            Some(check_response::Part::Progress(_)) | None => {}
         }
     }
     ensure!(summary.is_some(), "the fsck stream ended without a summary");
