@@ -32,6 +32,7 @@ pub(crate) fn manifest(windows: &[Vec<u32>], verified: bool) -> Manifest {
         verification: verified.then(|| Verification { margin: 2.0, arithmetic: "f32".to_owned() }),
         created_unix_ms: 1,
         expires_unix_ms: None,
+        is_searchable: true,
         shards: shards.collect(),
         subtrees: Vec::new(),
     }

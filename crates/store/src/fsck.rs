@@ -13,7 +13,7 @@ use crate::encryption::ring::Ring;
 use crate::manifest::{Inventory, LocatedVersion, Location, Manifest, ManifestCopy, Placement, ShardEntry};
 use crate::object::Space;
 use crate::object::envelope::unseal;
-use crate::object::key::{self, CORRECTIONS, DELETED, LATENTS, ObjectKey, PACKS, PENDING_DELETES, ShardKeys, UPLOADS};
+use crate::object::key::{self, CORRECTIONS, DELETED, LATENTS, ObjectKey, PACKS, PENDING_DELETES, SEARCH, ShardKeys, UPLOADS};
 use crate::pack::format::{self, Entry, Record};
 use crate::register::maintenance::REGISTERS;
 use crate::{Error, Shard, Store};
@@ -64,7 +64,7 @@ pub fn check(store: &Store, mode: FsckMode) -> impl Stream<Item = Result<FsckEve
                 yield FsckEvent::Finding(finding);
             }
         }
-        for folder in [LATENTS, CORRECTIONS, DELETED, PENDING_DELETES, UPLOADS] {
+        for folder in [LATENTS, CORRECTIONS, DELETED, PENDING_DELETES, UPLOADS, SEARCH] {
             for key in check.list(folder).await? {
                 if let Some(finding) = check.other(folder, &key).await? {
                     yield FsckEvent::Finding(finding);

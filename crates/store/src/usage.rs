@@ -8,7 +8,7 @@ use object_store::path::Path;
 use crate::manifest::Manifest;
 use crate::object::Size;
 use crate::object::key::{
-    CORRECTIONS, DELETED, DOCUMENTS, LABELS, LATENTS, NAMES, ObjectKey, PACKS, PENDING_DELETES, UPLOADS,
+    CORRECTIONS, DELETED, DOCUMENTS, LABELS, LATENTS, NAMES, ObjectKey, PACKS, PENDING_DELETES, SEARCH, UPLOADS,
 };
 use crate::{Error, Store};
 
@@ -64,7 +64,7 @@ impl Store {
                 LATENTS | CORRECTIONS if uploads.contains(&key) => Some(&mut usage.of_uploads),
                 UPLOADS => Some(&mut usage.of_uploads),
                 LATENTS | CORRECTIONS | DELETED | PENDING_DELETES => Some(&mut usage.unused),
-                DOCUMENTS | PACKS | NAMES | LABELS => None,
+                DOCUMENTS | PACKS | NAMES | LABELS | SEARCH => None,
                 // Not an object of the store.
                 _ => continue,
             };

@@ -58,6 +58,8 @@ pub struct WriteOptions {
     pub name: Option<PutName>,
     /// Labels to set once the document is durable. Its other labels are kept.
     pub labels: Labels,
+    /// Leaves the document out of search: no sketches of its windows are computed, and it is never found.
+    pub skip_search: bool,
 }
 
 /// Stored document that a text is based on. If the cascade, ratio, codec or margin of the write is unset, the stored

@@ -164,6 +164,8 @@ mod tests {
                 verification: None,
                 ratios: Arc::default(),
                 ttl: None,
+                is_searchable: true,
+                term_key: None,
                 compressed: Arc::default(),
             })
         };

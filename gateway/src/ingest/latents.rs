@@ -201,6 +201,7 @@ impl LatentsImport {
             codec: self.declared.codec,
             verification: Some(Verification { margin: 0.0, arithmetic: self.arithmetic.clone() }),
             created_unix_ms: now_unix_ms(),
+            is_searchable: true,
             expires_unix_ms: None,
             shards,
             // Only an append that keeps shards uses subtrees. Imported shards are never kept: they must not become part

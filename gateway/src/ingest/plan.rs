@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use c3_search::TermKey;
 use c3_store::manifest::{Manifest, ShardEntry, Verification};
 use c3_store::object::key::{CorrectionSettings, LatentSettings, ShardKeyPrefixes};
 use c3_store::object::version::{Version, now_unix_ms};
@@ -26,6 +27,10 @@ pub(crate) struct WritePlan {
     pub(crate) ratios: Arc<HashMap<ShardHash, u32>>,
     /// Lifetime of the document. `None` means that it never expires.
     pub(crate) ttl: Option<Duration>,
+    /// Whether search finds the document.
+    pub(crate) is_searchable: bool,
+    /// Key of the sketches for search; `None` if no sketches are computed.
+    pub(crate) term_key: Option<TermKey>,
     /// Bytes that this write has compressed, for its progress. Copies of the plan share the counter.
     pub(crate) compressed: Arc<AtomicU64>,
 }
@@ -55,6 +60,11 @@ impl WritePlan {
             verification,
             ratios: Arc::default(),
             ttl: options.ttl_seconds.map(Duration::from_secs),
+            is_searchable: !options.skip_search,
+            term_key: match options.skip_search {
+                true => None,
+                false => gateway.search.term_key(&gateway.store).await?,
+            },
             compressed: Arc::default(),
         })
     }
@@ -85,6 +95,7 @@ impl WritePlan {
             verification: self.verification.clone(),
             created_unix_ms,
             expires_unix_ms: self.expires_unix_ms(created_unix_ms),
+            is_searchable: self.is_searchable,
             shards,
             subtrees: Vec::new(),
         }
@@ -95,6 +106,11 @@ impl WritePlan {
     pub(crate) fn expires_unix_ms(&self, created_unix_ms: u64) -> Option<u64> {
         let ttl_ms = self.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
         ttl_ms.map(|ttl_ms| created_unix_ms.saturating_add(ttl_ms))
+    }
+
+    /// Returns the search sketches of the windows of a shard; empty if there are none. `text` is the text of the shard.
+    pub(crate) fn sketches(&self, text: &str, latents: &ShardLatents) -> Vec<Bytes> {
+        self.term_key.as_ref().map_or_else(Vec::new, |key| sketches(text, latents, key))
     }
 
     /// Returns whether a document was written with the same cascade, codec and verification. Ignores ratios.
@@ -133,6 +149,7 @@ fn with_defaults(options: WriteOptions, document: &Manifest) -> WriteOptions {
         ratio: options.ratio.or(ratio),
         codec: options.codec.or(Some(document.codec)),
         margin: options.margin.or(margin),
+        skip_search: options.skip_search || !document.is_searchable,
         ..options
     }
 }

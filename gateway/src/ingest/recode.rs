@@ -94,6 +94,8 @@ mod tests {
             verification: old.verification.clone(),
             ratios: Arc::default(),
             ttl: None,
+            is_searchable: true,
+            term_key: None,
             compressed: Arc::default(),
         }
     }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use c3_routing::{CompressJob, CompressedWindow, VerifyJob};
 use c3_store::manifest::{Placement, ShardEntry};
 use c3_store::object::key::ShardKeyPrefixes;
-use c3_store::shard::{self, Encoded, ShardCorrections, ShardLatents, StoredCorrections, StoredLatents};
+use c3_store::shard::{self, Digest, Encoded, ShardCorrections, ShardLatents, StoredCorrections, StoredLatents};
 use c3_store::{Error as StoreError, Shard};
 use c3_types::{DocumentId, ShardHash, StageTimes, WindowCorrections};
 
@@ -130,7 +130,7 @@ impl ShardWrite {
         }
         let windows = verify(&self.gateway, &self.plan, &latents.value, token_ids, &mut times).await?;
         let digest = shard::digest(&latents.payload);
-        let corrections = windows.map(|windows| ShardCorrections { latents: digest, windows }.into_encoded());
+        let corrections = self.encode_corrections(&latents.value, digest, windows)?;
         let corrections_bytes = corrections.as_ref().map_or(0, |corrections| corrections.payload.len());
         if latents.payload.len() + corrections_bytes <= INLINE_BYTES_MAX {
             let entry = ShardEntry::inline(self.hash, &latents, corrections.as_ref());
@@ -165,11 +165,26 @@ impl ShardWrite {
     ) -> Result<WrittenShard, Error> {
         let windows = verify(&self.gateway, &self.plan, &latents.value, token_ids, &mut times).await?;
         let start = Instant::now();
-        let corrections = windows.map(|windows| ShardCorrections { latents: latents.digest, windows }.into_encoded());
+        let corrections = self.encode_corrections(&latents.value, latents.digest, windows)?;
         let corrections = self.put_corrections(corrections).await?;
         times.store += start.elapsed();
         let entry = ShardEntry::in_objects(self.hash, &latents, corrections.as_ref());
         Ok(self.written(entry, false, times))
+    }
+
+    /// Encodes the corrections of latents with this digest, and the sketches of their windows; `None` if there are no
+    /// corrections.
+    fn encode_corrections(
+        &self,
+        latents: &ShardLatents,
+        digest: Digest,
+        windows: Option<Vec<WindowCorrections>>,
+    ) -> Result<Option<Encoded<ShardCorrections>>, Error> {
+        let Some(windows) = windows else { return Ok(None) };
+        let text = std::str::from_utf8(&self.text);
+        let text = text.map_err(|_| Error::Internal("a shard is not UTF-8".to_owned()))?;
+        let sketches = self.plan.sketches(text, latents);
+        Ok(Some(ShardCorrections { latents: digest, windows, sketches }.into_encoded()))
     }
 
     async fn put_corrections(

@@ -118,6 +118,7 @@ fn resolved_options(options: &WriteOptions, plan: &WritePlan) -> WriteOptions {
         base: options.base.clone(),
         name: None,
         labels: Labels::default(),
+        skip_search: options.skip_search,
     }
 }
 
@@ -141,11 +142,15 @@ pub(super) fn resume(options: WriteOptions, saved: &WriteOptions) -> Result<Writ
     if options.skip_verification && !saved.skip_verification {
         return Err(conflict("choice about verification"));
     }
+    if options.skip_search && !saved.skip_search {
+        return Err(conflict("choice about search"));
+    }
     Ok(WriteOptions {
         cascade: reconcile(options.cascade, &saved.cascade).ok_or_else(|| conflict("cascade"))?,
         ratio: reconcile(options.ratio, &saved.ratio).ok_or_else(|| conflict("ratio"))?,
         codec: reconcile(options.codec, &saved.codec).ok_or_else(|| conflict("codec"))?,
         skip_verification: saved.skip_verification,
+        skip_search: saved.skip_search,
         margin: reconcile(options.margin, &saved.margin).ok_or_else(|| conflict("margin"))?,
         auto_ratio: reconcile(options.auto_ratio, &saved.auto_ratio).ok_or_else(|| conflict("choice of ratios"))?,
         ttl_seconds: reconcile(options.ttl_seconds, &saved.ttl_seconds).ok_or_else(|| conflict("time to live"))?,

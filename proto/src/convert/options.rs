@@ -39,6 +39,7 @@ impl FromWire<pb::WriteOptions> for WriteOptions {
             base: Base::from_ids(&wire.base, &wire.append_to)?,
             name: wire.name.map(PutName::from_wire).transpose()?,
             labels: Labels::new(wire.labels)?,
+            skip_search: wire.skip_search,
         };
         options.check()?;
         Ok(options)
@@ -68,6 +69,7 @@ impl ToWire for WriteOptions {
             append_to: append_to.to_owned(),
             name: self.name.as_ref().map(PutName::to_wire),
             labels: self.labels.to_wire(),
+            skip_search: self.skip_search,
         }
     }
 }

@@ -33,6 +33,8 @@ pub struct Manifest {
     pub created_unix_ms: u64,
     /// Time when the document expires, in milliseconds since 1970; `None` if it never does.
     pub expires_unix_ms: Option<u64>,
+    /// Whether search finds the document.
+    pub is_searchable: bool,
     /// Shards in text order.
     pub shards: Vec<ShardEntry>,
     /// BLAKE3 chaining values of the complete subtrees in the text's hash tree. An append continues the hash from them.
@@ -353,6 +355,7 @@ pub(crate) mod tests {
             verification: verified.then(|| Verification { margin: 2.0, arithmetic: "f32".to_owned() }),
             created_unix_ms: 1,
             expires_unix_ms: None,
+            is_searchable: true,
             shards: shards.collect(),
             subtrees: Vec::new(),
         }

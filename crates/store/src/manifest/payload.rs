@@ -37,6 +37,9 @@ struct ManifestPayload {
     /// a power of two. Together the subtrees cover all chunks but the last.
     #[prost(bytes = "bytes", tag = "10")]
     subtrees: Bytes,
+    /// True if search does not find the document.
+    #[prost(bool, tag = "11")]
+    is_unsearchable: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -108,6 +111,7 @@ impl Manifest {
             version: self.version.to_bits(),
             expires_unix_ms: self.expires_unix_ms,
             subtrees: self.subtrees.concat().into(),
+            is_unsearchable: !self.is_searchable,
         };
         payload.encode_to_vec().into()
     }
@@ -133,6 +137,7 @@ impl Manifest {
             version: Version::from_bits(payload.version),
             created_unix_ms: payload.created_unix_ms,
             expires_unix_ms: payload.expires_unix_ms,
+            is_searchable: !payload.is_unsearchable,
             shards: shards.collect::<Result<_, _>>()?,
             subtrees: subtrees.to_vec(),
         })

@@ -10,6 +10,7 @@
 //! names/<namespace>/<ab>/<name>.<generation>   the document that a name refers to
 //! labels/<ab>/<document>.<generation>     labels of a document
 //! gc/<version>                            a pending-delete list
+//! search/key                              secret with which the terms of search are hashed
 //! ```
 //! `<ab>` is the first two digits of the document id or shard hash that follows it. In the key of a name, it is the
 //! first two digits of the name's BLAKE3 hash.
@@ -43,6 +44,8 @@ pub(crate) const UPLOADS: &str = "uploads";
 pub(crate) const PENDING_DELETES: &str = "gc";
 /// Folder of names.
 pub(crate) const NAMES: &str = "names";
+/// Folder of the secret of search.
+pub(crate) const SEARCH: &str = "search";
 /// Folder of labels.
 pub const LABELS: &str = "labels";
 
@@ -51,11 +54,11 @@ pub const LABELS: &str = "labels";
 pub(crate) const FAN_OUT_DIGITS: usize = 2;
 
 /// Top-level folders of all objects.
-pub(crate) const FOLDERS: [&str; 9] =
-    [DOCUMENTS, LATENTS, CORRECTIONS, PACKS, DELETED, PENDING_DELETES, UPLOADS, NAMES, LABELS];
+pub(crate) const FOLDERS: [&str; 10] =
+    [DOCUMENTS, LATENTS, CORRECTIONS, PACKS, DELETED, PENDING_DELETES, UPLOADS, NAMES, LABELS, SEARCH];
 
 /// Byte that identifies the kind of an object in its envelope, for each top-level folder.
-const TAGS: [(&str, u8); 9] = [
+const TAGS: [(&str, u8); 10] = [
     (DOCUMENTS, 1),
     (LATENTS, 2),
     (CORRECTIONS, 3),
@@ -65,6 +68,7 @@ const TAGS: [(&str, u8); 9] = [
     (UPLOADS, 7),
     (NAMES, 8),
     (LABELS, 9),
+    (SEARCH, 10),
 ];
 
 /// Key of an object: its path below the root of the store.
@@ -246,6 +250,11 @@ pub(crate) fn pack(version: Version) -> ObjectKey {
 /// Returns the key prefix of an upload session's records.
 pub(crate) fn upload_prefix(name: &UploadName) -> KeyPrefix {
     KeyPrefix([UPLOADS, name.as_str()].into_iter().collect())
+}
+
+/// Returns the key of the secret with which the terms of search are hashed.
+pub(crate) fn search_secret() -> ObjectKey {
+    ObjectKey([SEARCH, "key"].into_iter().collect())
 }
 
 /// Returns the key of a pending-delete list.

@@ -6,7 +6,7 @@ use c3_types::UploadName;
 use object_store::path::Path;
 
 use crate::object::key::{
-    self, CORRECTIONS, DELETED, DOCUMENTS, LABELS, LATENTS, NAMES, ObjectKey, PACKS, PENDING_DELETES, UPLOADS,
+    self, CORRECTIONS, DELETED, DOCUMENTS, LABELS, LATENTS, NAMES, ObjectKey, PACKS, PENDING_DELETES, SEARCH, UPLOADS,
 };
 use crate::object::version::Version;
 
@@ -42,6 +42,7 @@ pub(crate) fn kind_of(path: &Path) -> PathKind {
         NAMES => (&[is_any, is_fan_out], is_name),
         PACKS | PENDING_DELETES => (&[], is_version),
         UPLOADS => (&[], is_upload),
+        SEARCH => (&[], |path| *path == *key::search_secret().path()),
         META | TENANTS => return PathKind::Meta,
         "" => return PathKind::Folder,
         _ => return PathKind::Foreign,
@@ -131,6 +132,7 @@ pub(super) mod tests {
             key::tombstone(id, version),
             key::pack(version),
             key::pending_deletes(version),
+            key::search_secret(),
             key::upload_prefix(&"upload".parse().unwrap()).at(version),
             key::name_prefix(&"@team a/100 % #1".parse().unwrap()).at(Version::from_bits(1)),
             key::document_prefix(LABELS, id).at(Version::from_bits(1)),

@@ -2,7 +2,8 @@
 //! decoder restores the exact text.
 //!
 //! Both are protobuf. Neither contains the text: latents have only a hash of each window's text, and corrections only
-//! the tokens that the decoder predicts wrongly or with too small a margin.
+//! the tokens that the decoder predicts wrongly or with too small a margin. The sketches for search stand with the
+//! corrections, since both are computed from the text, after the latents: so both appear and vanish together.
 
 mod corrections_codec;
 mod objects;
@@ -28,6 +29,8 @@ pub struct ShardCorrections {
     pub latents: Digest,
     /// Corrections of each window of the latents, in the same order.
     pub windows: Vec<WindowCorrections>,
+    /// Search sketch of each window, in the same order, as `c3-search` encodes it. Empty if the shard has none.
+    pub sketches: Vec<Bytes>,
 }
 
 /// A value with its encoding. The value is encoded only once, for its digest, its size and its object.
@@ -64,6 +67,16 @@ struct CorrectionsPayload {
     /// All windows, encoded by [`corrections_codec`].
     #[prost(bytes = "bytes", optional, tag = "3")]
     coded: Option<Bytes>,
+    /// A search sketch for each window, or none.
+    #[prost(bytes = "bytes", repeated, tag = "4")]
+    sketches: Vec<Bytes>,
+}
+
+/// The part of [`CorrectionsPayload`] that search reads.
+#[derive(Clone, PartialEq, Message)]
+struct SketchesPayload {
+    #[prost(bytes = "bytes", repeated, tag = "4")]
+    sketches: Vec<Bytes>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -120,7 +133,8 @@ impl ShardCorrections {
 
     fn encode(&self) -> Bytes {
         let (latents, coded) = (Bytes::copy_from_slice(&self.latents), corrections_codec::encode(&self.windows));
-        CorrectionsPayload { latents, windows: Vec::new(), coded: Some(coded) }.encode_to_vec().into()
+        let sketches = self.sketches.clone();
+        CorrectionsPayload { latents, windows: Vec::new(), coded: Some(coded), sketches }.encode_to_vec().into()
     }
 
     /// Decodes the payload of a corrections object. Fails unless the corrections were made for `latents`. `digest` is
@@ -140,7 +154,13 @@ impl ShardCorrections {
             None if payload.windows.len() != latents.windows.len() => return Err(mismatch()),
             None => payload.windows.iter().zip(tokens).map(decode_format_1).collect::<Result<_, _>>()?,
         };
-        Ok(Self { latents: digest, windows })
+        let sketches = checked_sketches(payload.sketches, windows.len())?;
+        Ok(Self { latents: digest, windows, sketches })
+    }
+
+    /// Decodes only the sketches of a corrections payload with this number of windows. Empty if it has none.
+    pub(crate) fn decode_sketches(payload: Bytes, windows: usize) -> Result<Vec<Bytes>, Invalid> {
+        checked_sketches(SketchesPayload::decode(payload).map_err(not_protobuf)?.sketches, windows)
     }
 
     /// Returns the number of windows all of whose tokens are predicted correctly without corrections.
@@ -153,6 +173,14 @@ impl ShardCorrections {
         self.windows.iter().fold((0, 0), |(right, corrections), window| {
             (right + u64::from(window.right), corrections + window.corrections.as_slice().len() as u64)
         })
+    }
+}
+
+fn checked_sketches(sketches: Vec<Bytes>, windows: usize) -> Result<Vec<Bytes>, Invalid> {
+    match sketches.len() {
+        0 => Ok(sketches),
+        count if count == windows => Ok(sketches),
+        count => Err(Invalid::new("sketches", format!("are {count} for {windows} windows"))),
     }
 }
 
@@ -197,7 +225,8 @@ pub(crate) mod tests {
             let corrections = Corrections::new(vec![first], tokens).unwrap();
             WindowCorrections { tokens, right: tokens - 1, corrections }
         });
-        ShardCorrections { latents: digest(&latents.encode()), windows: windows.collect() }
+        let sketches = latents.windows.iter().map(|window| Bytes::from(vec![1, window.bytes.start as u8])).collect();
+        ShardCorrections { latents: digest(&latents.encode()), windows: windows.collect(), sketches }
     }
 
     proptest! {
@@ -210,6 +239,8 @@ pub(crate) mod tests {
             let corrections = corrections(&latents);
             let read = ShardCorrections::decode(corrections.encode(), &latents, digest).unwrap();
             prop_assert_eq!(&read, &corrections);
+            let sketches = ShardCorrections::decode_sketches(corrections.encode(), tokens.len()).unwrap();
+            prop_assert_eq!(sketches, corrections.sketches.clone());
             let all: u32 = tokens.iter().sum();
             prop_assert_eq!(latents.counts().0, u64::from(all));
             prop_assert_eq!(corrections.counts(), (u64::from(all) - tokens.len() as u64, tokens.len() as u64));
@@ -218,7 +249,8 @@ pub(crate) mod tests {
         #[test]
         fn arbitrary_bytes_are_decoded_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
             let _ = ShardLatents::decode(bytes.clone().into());
-            let _ = ShardCorrections::decode(bytes.into(), &shard(&[5]), [0; 32]);
+            let _ = ShardCorrections::decode(bytes.clone().into(), &shard(&[5]), [0; 32]);
+            let _ = ShardCorrections::decode_sketches(bytes.into(), 1);
         }
     }
 
@@ -234,6 +266,7 @@ pub(crate) mod tests {
             latents: Bytes::copy_from_slice(&corrections.latents),
             windows: windows.collect(),
             coded: None,
+            sketches: corrections.sketches.clone(),
         };
         let read = |payload: &CorrectionsPayload| {
             ShardCorrections::decode(payload.encode_to_vec().into(), &latents, corrections.latents)

@@ -42,6 +42,9 @@ macro_rules! put_options {
             /// Verify every token, so that reads are exact; default: true.
             #[$attribute(nullable = $nullable)]
             verify: Option<bool>,
+            /// Let search find the document; default: true.
+            #[$attribute(nullable = $nullable)]
+            search: Option<bool>,
             /// Minimum lead, in logits, of a right prediction that needs no correction.
             #[$attribute(nullable = $nullable, minimum = 0.0)]
             margin: Option<f32>,
@@ -117,6 +120,7 @@ macro_rules! put_options {
                     base: Base::from_ids(&given(&self.base)?, &given(&self.append_to)?)?,
                     name: name.map(|name| PutName { name, expected }),
                     labels,
+                    skip_search: self.search == Some(false),
                 };
                 Ok(options)
             }

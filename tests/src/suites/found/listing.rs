@@ -126,6 +126,7 @@ fn manifest(number: usize) -> Manifest {
         verification: None,
         created_unix_ms: 1,
         expires_unix_ms: None,
+        is_searchable: true,
         shards: Vec::new(),
         subtrees: Vec::new(),
     }
