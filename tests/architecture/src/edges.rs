@@ -19,6 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("c3-sim", &[]),
     ("c3-architecture", &[]),
     ("c3-proto", &["c3-fuzz", "c3-types"]),
+    ("c3-search", &["c3-fuzz", "c3-types"]),
     ("c3-store", &["c3-fuzz", "c3-types"]),
     ("c3-tls", &[]),
     ("c3-server", &["c3-fuzz", "c3-types", "c3-proto", "c3-tls"]),
@@ -32,8 +33,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// External crates that a crate must not have as normal dependencies.
-const FORBIDDEN: &[(&str, &[&str])] =
-    &[("c3-types", &["tokio", "tonic", "prost"]), ("c3-cascade", &["tokio", "tonic", "prost"])];
+const FORBIDDEN: &[(&str, &[&str])] = &[
+    ("c3-types", &["tokio", "tonic", "prost"]),
+    ("c3-cascade", &["tokio", "tonic", "prost"]),
+    ("c3-search", &["tokio", "tonic", "prost"]),
+];
 
 /// Description of a workspace crate from `cargo metadata`.
 #[derive(Debug, Deserialize)]

@@ -1,0 +1,249 @@
+//! Immutable postings of many windows.
+
+use std::sync::Arc;
+
+use super::document::{IndexedDocument, WindowEntry};
+use super::tail::TailDocument;
+use crate::key::TermId;
+use crate::sketch::Entry;
+
+/// Windows with postings: a segment, or one document of the tail.
+pub(super) trait Block {
+    /// Returns the windows. Those of one document are neighbours.
+    fn entries(&self) -> &[WindowEntry];
+
+    /// Returns a document by its index in the block.
+    fn document(&self, index: u32) -> &Arc<IndexedDocument>;
+
+    /// Returns the index of the first window of a document.
+    fn first_window(&self, index: u32) -> u32;
+
+    /// Returns the number of windows that seem to contain a term.
+    fn count(&self, id: TermId) -> usize;
+
+    /// Calls `f` with each window that seems to contain a term, and the level of its count.
+    fn for_each(&self, id: TermId, f: &mut dyn FnMut(u32, u8));
+}
+
+/// Postings of many windows, sorted by key.
+///
+/// The list of a key is a number of bytes in `postings`: for each window LEB128 of four times the distance to the window
+/// before, plus the level.
+#[derive(Debug, Default)]
+pub(super) struct Segment {
+    documents: Vec<(Arc<IndexedDocument>, u32)>,
+    windows: Vec<WindowEntry>,
+    keys: Vec<u32>,
+    /// End of the list of each key in `postings`.
+    ends: Vec<u32>,
+    /// Number of windows in the list of each key.
+    counts: Vec<u32>,
+    postings: Vec<u8>,
+    /// Resolutions of the windows, as a set of bits.
+    resolutions: u32,
+}
+
+/// Index of a window that is not copied.
+const DROPPED: u32 = u32::MAX;
+
+impl Segment {
+    /// Returns the segment of the documents of a tail. Adds the number of windows that were left out to `dropped`.
+    pub(super) fn of_tail(tail: &[Arc<TailDocument>], dropped: &mut u64) -> Self {
+        let mut writer = Writer::default();
+        let mut postings: Vec<(Entry, u32)> = Vec::new();
+        for document in tail {
+            let first = writer.segment.windows.len() as u32;
+            if !writer.document(&**document, 0, document.entries(), dropped) {
+                continue;
+            }
+            for (sketch, window) in document.sketches().iter().zip(first..) {
+                writer.segment.resolutions |= 1 << sketch.resolution();
+                postings.extend(sketch.terms().iter().map(|&entry| (entry, window)));
+            }
+        }
+        postings.sort_unstable_by_key(|&(entry, window)| (entry.key(), window));
+        for list in postings.chunk_by(|(a, _), (b, _)| a.key() == b.key()) {
+            writer.list(list[0].0.key(), list.iter().map(|&(entry, window)| (window, entry.level())));
+        }
+        writer.finish()
+    }
+
+    /// Returns one segment with the documents of `sources` that have no tombstone. Adds the number of windows that were
+    /// left out to `dropped`.
+    pub(super) fn merge(sources: &[Arc<Self>], dropped: &mut u64) -> Self {
+        let mut writer = Writer::default();
+        let mut maps = Vec::new();
+        for source in sources {
+            let mut map = vec![DROPPED; source.windows.len()];
+            for (index, (document, first)) in (0..).zip(&source.documents) {
+                let range = *first as usize..(first + document.windows()) as usize;
+                let target = writer.segment.windows.len() as u32;
+                if writer.document(&**source, index, &source.windows[range.clone()], dropped) {
+                    map[range].iter_mut().zip(target..).for_each(|(window, target)| *window = target);
+                }
+            }
+            writer.segment.resolutions |= source.resolutions;
+            maps.push(map);
+        }
+        let mut keys: Vec<u32> = sources.iter().flat_map(|source| &source.keys).copied().collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let mut cursors = vec![0; sources.len()];
+        for key in keys {
+            let mut lists = Vec::with_capacity(sources.len());
+            for ((source, map), cursor) in sources.iter().zip(&maps).zip(&mut cursors) {
+                if source.keys.get(*cursor) == Some(&key) {
+                    lists.push((Postings::new(source.list(*cursor)), map));
+                    *cursor += 1;
+                }
+            }
+            let moved = lists.into_iter().flat_map(|(list, map)| {
+                list.map(|(window, level)| (map[window as usize], level)).filter(|(window, _)| *window != DROPPED)
+            });
+            writer.list(key, moved);
+        }
+        writer.finish()
+    }
+
+    pub(super) fn windows(&self) -> usize {
+        self.windows.len()
+    }
+
+    /// Returns the number of windows whose document has a tombstone.
+    pub(super) fn dead_windows(&self) -> usize {
+        let dead = self.documents.iter().filter(|(document, _)| document.is_removed());
+        dead.map(|(document, _)| document.windows() as usize).sum()
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.documents.capacity() * size_of::<(Arc<IndexedDocument>, u32)>()
+            + self.windows.capacity() * size_of::<WindowEntry>()
+            + (self.keys.capacity() + self.ends.capacity() + self.counts.capacity()) * size_of::<u32>()
+            + self.postings.capacity()
+    }
+
+    fn list(&self, index: usize) -> &[u8] {
+        let start = if index == 0 { 0 } else { self.ends[index - 1] };
+        &self.postings[start as usize..self.ends[index] as usize]
+    }
+
+    /// Returns the indexes of the lists of a term.
+    fn lists(&self, id: TermId) -> impl Iterator<Item = usize> {
+        let resolutions = match id {
+            TermId::Common(_) => 1,
+            TermId::Hashed(_) => self.resolutions,
+        };
+        let bits = (0..u32::BITS as u8).filter(move |bits| resolutions >> bits & 1 == 1);
+        bits.filter_map(move |bits| self.keys.binary_search(&id.key(bits)).ok())
+    }
+}
+
+impl Block for Segment {
+    fn entries(&self) -> &[WindowEntry] {
+        &self.windows
+    }
+
+    fn document(&self, index: u32) -> &Arc<IndexedDocument> {
+        &self.documents[index as usize].0
+    }
+
+    fn first_window(&self, index: u32) -> u32 {
+        self.documents[index as usize].1
+    }
+
+    fn count(&self, id: TermId) -> usize {
+        self.lists(id).map(|list| self.counts[list] as usize).sum()
+    }
+
+    fn for_each(&self, id: TermId, f: &mut dyn FnMut(u32, u8)) {
+        for list in self.lists(id) {
+            Postings::new(self.list(list)).for_each(|(window, level)| f(window, level));
+        }
+    }
+}
+
+/// Windows and levels of one list.
+struct Postings<'a> {
+    bytes: std::slice::Iter<'a, u8>,
+    next: u32,
+}
+
+impl<'a> Postings<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes: bytes.iter(), next: 0 }
+    }
+}
+
+impl Iterator for Postings<'_> {
+    type Item = (u32, u8);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut byte = *self.bytes.next()?;
+        let mut value = u64::from(byte & 0x7f);
+        let mut shift = 7;
+        while byte >= 0x80 {
+            byte = *self.bytes.next()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            shift += 7;
+        }
+        let window = self.next + (value >> 2) as u32;
+        self.next = window + 1;
+        Some((window, (value & 3) as u8))
+    }
+}
+
+/// Builds a segment.
+#[derive(Default)]
+struct Writer {
+    segment: Segment,
+}
+
+impl Writer {
+    /// Appends the windows of a document. Leaves out a document with a tombstone: then returns false and adds its
+    /// windows to `dropped`.
+    fn document(&mut self, source: &dyn Block, index: u32, windows: &[WindowEntry], dropped: &mut u64) -> bool {
+        let document = source.document(index);
+        if document.is_removed() {
+            *dropped += u64::from(document.windows());
+            return false;
+        }
+        let target = self.segment.documents.len() as u32;
+        self.segment.documents.push((Arc::clone(document), self.segment.windows.len() as u32));
+        let moved = windows.iter().map(|window| window.moved_to(target));
+        self.segment.windows.extend(moved);
+        true
+    }
+
+    /// Appends the list of a key, which is greater than those before. Windows are in ascending order.
+    fn list(&mut self, key: u32, postings: impl Iterator<Item = (u32, u8)>) {
+        let mut next = 0;
+        let mut count = 0;
+        for (window, level) in postings {
+            let mut value = u64::from(window - next) << 2 | u64::from(level);
+            while value >= 0x80 {
+                self.segment.postings.push(value as u8 | 0x80);
+                value >>= 7;
+            }
+            self.segment.postings.push(value as u8);
+            next = window + 1;
+            count += 1;
+        }
+        if count > 0 {
+            self.segment.keys.push(key);
+            self.segment.counts.push(count);
+            self.segment.ends.push(self.segment.postings.len() as u32);
+        }
+    }
+
+    fn finish(self) -> Segment {
+        let mut segment = self.segment;
+        segment.documents.shrink_to_fit();
+        segment.windows.shrink_to_fit();
+        segment.keys.shrink_to_fit();
+        segment.counts.shrink_to_fit();
+        segment.ends.shrink_to_fit();
+        segment.postings.shrink_to_fit();
+        segment
+    }
+}
