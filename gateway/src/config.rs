@@ -70,6 +70,9 @@ pub struct Config {
     /// Maximum memory for cached shards and manifests
     #[arg(long, env = "C3_CACHE_SIZE", value_name = "SIZE", default_value_t = Self::default().cache_size)]
     pub cache_size: Size,
+    /// Maximum memory of the search index; 0 turns search off, and documents are stored without sketches of their words
+    #[arg(long, env = "C3_SEARCH_MEMORY", value_name = "SIZE", default_value_t = Self::default().search_memory)]
+    pub search_memory: Size,
     /// Redis or Valkey cache that gateways share: redis://HOST:PORT, or rediss:// with TLS [default: none]
     #[arg(long, env = "C3_REDIS", value_name = "URL", hide_env_values = true)]
     pub redis: Option<String>,
@@ -141,6 +144,8 @@ impl Default for Config {
             codec: None,
             // Holds the latents of about half a gigabyte of text, at 20 text tokens per latent and 4 bits per value.
             cache_size: Size::mib(64),
+            // Holds the sketches of about 200 million tokens.
+            search_memory: Size::mib(256),
             redis: None,
             redis_ttl: TimeSpan::from_secs(86_400),
             shards_in_flight: None,

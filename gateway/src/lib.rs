@@ -3,7 +3,8 @@
 //! ```text
 //!            ┌─ ingest: text ▸ chunker ▸ shards ▸ nodes (compress, verify) ▸ store ▸ manifest
 //! api/grpc ──┼─ read:   manifest ▸ windows in range ▸ cache, store ▸ nodes (decode) ▸ hash ▸ text
-//! (converts) └─ documents: find, list, delete, names, labels, totals, garbage collection
+//! (converts) ├─ documents: find, list, delete, names, labels, totals, garbage collection
+//!            └─ search: sketches of windows ▸ index ▸ windows
 //! ```
 //!
 //! A *shard* is a part of a text that is compressed as a unit. A *window* is the part of a shard for which one group of
@@ -15,12 +16,14 @@
 mod access;
 mod api;
 mod config;
+mod cursor;
 mod documents;
 mod error;
 mod ingest;
 mod metrics;
 mod name_lists;
 mod read;
+mod search;
 mod single_flight;
 mod spawn;
 mod state;

@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::metrics::{Direction, Metrics};
 use crate::name_lists::NameLists;
+use crate::search::TenantSearch;
 use crate::single_flight::SingleFlight;
 
 /// Minimum shards of one text in flight per ready node, however small its batches are. A node computes one or two of
@@ -42,6 +43,7 @@ pub(crate) struct Gateway {
     pub(crate) cache: ShardCache,
     pub(crate) manifests: ManifestCache,
     pub(crate) name_lists: NameLists,
+    pub(crate) search: TenantSearch,
     pub(crate) router: Arc<Router>,
     /// Shards being written. Concurrent writes of equal shards share one computation.
     pub(crate) shard_writes: SingleFlight<(ShardKeyPrefixes, Placing), Result<WrittenShard, Error>>,

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::name_lists::name_lists;
+use crate::search::{TenantSearch, follow};
 use crate::single_flight::SingleFlight;
 use crate::state::{Gateway, SharedGateway};
 
@@ -86,7 +87,11 @@ impl Tenants {
     }
 
     fn cache_bytes(&self, tenant: &TenantId) -> u64 {
-        let all = self.config.cache_size.0;
+        self.share(tenant, self.config.cache_size.0)
+    }
+
+    /// Returns the tenant's share of the memory for all tenants, in bytes.
+    fn share(&self, tenant: &TenantId, all: u64) -> u64 {
         self.control.as_ref().map_or(all, |control| control.cache_share(tenant, all))
     }
 
@@ -97,7 +102,9 @@ impl Tenants {
         };
         let manifest_bytes = cache_bytes / MANIFEST_CACHE_DIVISOR;
         let redis = self.redis.as_ref().map(|redis| redis.of_tenant(tenant.clone()));
-        Arc::new(Gateway {
+        let search_bytes = self.share(tenant, self.config.search_memory.0);
+        let (search, changes) = TenantSearch::new(usize::try_from(search_bytes).unwrap_or(usize::MAX));
+        let gateway = Arc::new(Gateway {
             config: Arc::clone(&self.config),
             cache_bytes,
             quotas: self.control.as_ref().map(|control| control.quotas(tenant)),
@@ -105,12 +112,17 @@ impl Tenants {
             cache: ShardCache::new(cache_bytes - manifest_bytes, redis, metrics.store.clone()),
             manifests: ManifestCache::new(manifest_bytes),
             name_lists: name_lists(),
+            search,
             router: Arc::clone(&self.router),
             shard_writes: SingleFlight::new(),
             window_reads: SingleFlight::new(),
             metrics,
             gc_lock: tokio::sync::Mutex::default(),
-        })
+        });
+        if gateway.search.is_on() {
+            tokio::spawn(follow(Arc::downgrade(&gateway), changes));
+        }
+        gateway
     }
 
     /// Measures the stores. Then repeats forever: waits for one interval, and runs garbage collection for each tenant

@@ -16,6 +16,7 @@
 //! - [`upload_session`]: progress records of puts (writes of a document), from which an interrupted put is resumed.
 //! - `reencryption`: encrypts a store in place, and rotates or destroys its keys. `usage`: space by purpose. `gc`: mark
 //!   and sweep. [`fsck`]: reads all objects, and reports and repairs damage.
+//! - [`search`]: the secret and the sketches of search.
 //! - [`cache`]: memory and Redis tiers for shards, and a memory cache of manifests.
 
 mod availability;
@@ -35,6 +36,7 @@ mod pack;
 mod payload;
 mod reencryption;
 pub mod register;
+pub mod search;
 pub mod shard;
 mod stores;
 pub mod upload_session;
@@ -47,6 +49,7 @@ use c3_types::{Corrections, LatentGroup, WindowCorrections, WindowHash};
 
 pub use self::availability::Unavailable;
 pub use self::encryption::master::MasterKeySource;
+pub use self::encryption::secret::Secret;
 pub use self::error::{Error, OpenError};
 use self::gc::pending_deletes::PendingDeletes;
 pub use self::metrics::{Metrics, observe_file_system};

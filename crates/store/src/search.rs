@@ -6,14 +6,13 @@ use std::ops::Range;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 
+use crate::encryption::secret::Secret;
 use crate::manifest::{Manifest, Placement, ShardEntry};
 use crate::object::key::{self, ObjectKey};
 use crate::object::{PutOutcome, Space};
-use crate::shard::ShardCorrections;
+use crate::shard::{self, ShardCorrections, ShardLatents};
 use crate::{Error, Store};
 
-/// Bytes of the secret.
-const SECRET_BYTES: usize = 32;
 /// Objects of a document that are read concurrently.
 const READS_IN_FLIGHT: usize = 16;
 
@@ -39,21 +38,20 @@ pub struct DocumentSketches {
 impl Store {
     /// Returns the secret with which this tenant's terms are hashed. Creates it if the store has none. It is stored as
     /// an object, so it is encrypted like all others. Fails with [`Error::Damaged`] if it cannot be read.
-    pub async fn search_secret(&self) -> Result<[u8; SECRET_BYTES], Error> {
+    pub async fn search_secret(&self) -> Result<Secret, Error> {
         let key = key::search_secret();
         loop {
             match self.objects.get(&key).await {
                 Ok((payload, _)) => {
-                    let secret = <[u8; SECRET_BYTES]>::try_from(&payload[..]);
-                    return secret.map_err(|_| Error::damaged(&key, "it does not have 32 bytes"));
+                    let secret = Secret::from_bytes(&payload);
+                    return secret.ok_or_else(|| Error::damaged(&key, "it does not have 32 bytes"));
                 }
                 Err(Error::Missing { .. }) => {}
                 Err(error) => return Err(error),
             }
-            let mut secret = zeroize::Zeroizing::new([0; SECRET_BYTES]);
-            getrandom::fill(&mut *secret).map_err(|error| Error::from_io(error.into()))?;
-            match self.objects.put(&key, &*secret, Space::Free).await? {
-                PutOutcome::Created { .. } => return Ok(*secret),
+            let secret = Secret::random();
+            match self.objects.put(&key, secret.expose(), Space::Free).await? {
+                PutOutcome::Created { .. } => return Ok(secret),
                 // Another gateway has created one at the same time.
                 PutOutcome::AlreadyExists => {}
             }
@@ -79,6 +77,53 @@ impl Store {
             }
         }
         Ok(sketches)
+    }
+
+    /// Returns the latents of a shard.
+    pub async fn shard_latents(&self, manifest: &Manifest, entry: &ShardEntry) -> Result<ShardLatents, Error> {
+        match (&entry.placement, manifest.keys(entry)) {
+            (_, Some(keys)) => Ok(self.shard_objects(&keys).await?.0.value),
+            (Placement::Inline { latents, .. }, _) => {
+                let key = key::manifest(manifest.id, manifest.version);
+                ShardLatents::decode(latents.clone()).map_err(|invalid| Error::invalid(&key, &invalid))
+            }
+            (Placement::Objects { .. }, None) => unreachable!("a shard in objects has keys"),
+        }
+    }
+
+    /// Returns an entry for the same shard with sketches, which are stored with its corrections. Leaves the other
+    /// objects of the shard as they are. Fails with [`Error::Missing`] if the shard has no corrections.
+    pub async fn with_sketches(
+        &self,
+        manifest: &Manifest,
+        entry: &ShardEntry,
+        sketches: Vec<Bytes>,
+    ) -> Result<ShardEntry, Error> {
+        let key = key::manifest(manifest.id, manifest.version);
+        let unverified = || Error::Missing { object: format!("{key}: corrections") };
+        let placement = match &entry.placement {
+            Placement::Inline { latents, corrections } => {
+                let corrections = corrections.clone().ok_or_else(unverified)?;
+                let decoded = ShardLatents::decode(latents.clone());
+                let decoded = decoded
+                    .and_then(|decoded| ShardCorrections::decode(corrections, &decoded, shard::digest(latents)))
+                    .map_err(|invalid| Error::invalid(&key, &invalid))?;
+                let payload = ShardCorrections { sketches, ..decoded }.into_encoded().payload;
+                Placement::Inline { latents: latents.clone(), corrections: Some(payload) }
+            }
+            Placement::Objects { .. } => {
+                let keys = manifest.keys(entry).ok_or_else(unverified)?;
+                let read = self.shard_objects(&keys).await?;
+                let (latents, corrections) = (read.0, read.1.ok_or_else(unverified)?);
+                let value = ShardCorrections { sketches, ..corrections.value };
+                let prefix = manifest.key_prefixes(entry).corrections.ok_or_else(unverified)?;
+                let stored = self.put_corrections(&prefix, value.into_encoded()).await?;
+                let stored_bytes = latents.bytes + stored.bytes;
+                let placement = Placement::Objects { latents: latents.version, corrections: stored.version };
+                return Ok(ShardEntry { placement, stored_bytes, ..entry.clone() });
+            }
+        };
+        Ok(ShardEntry { placement, ..entry.clone() })
     }
 
     /// Returns the sketches of a shard's windows; empty if it has none, or if they are damaged.
@@ -117,8 +162,9 @@ mod tests {
         let (folder, store) = store().await;
         let other = open(folder.path()).await;
         let (one, two) = tokio::join!(store.search_secret(), other.search_secret());
-        let one = one.unwrap();
-        assert_eq!((two.unwrap(), open(folder.path()).await.search_secret().await.unwrap()), (one, one));
+        let three = open(folder.path()).await.search_secret().await;
+        let [one, two, three] = [one, two, three].map(|secret| *secret.unwrap().expose());
+        assert_eq!((two, three), (one, one));
         assert_ne!(one, [0; 32]);
     }
 

@@ -1,6 +1,6 @@
 //! Lists documents in order of id, optionally filtered by labels and names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -223,6 +223,19 @@ impl Gateway {
             names.sort_unstable();
         }
         Ok(named)
+    }
+
+    /// Returns the ids of all documents that match a query.
+    pub(crate) async fn all_ids(&self, query: ListQuery) -> Result<HashSet<DocumentId>, Error> {
+        let (mut ids, mut query) = (HashSet::new(), query);
+        loop {
+            let page = self.list(query.clone()).await?;
+            ids.extend(page.documents.iter().map(|document| document.id));
+            match page.next {
+                Some(next) => query.after = Some(next),
+                None => return Ok(ids),
+            }
+        }
     }
 
     /// Returns the listed manifest of a document, or the current one if the listed one is gone or has expired.

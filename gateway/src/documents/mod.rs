@@ -80,7 +80,10 @@ impl Gateway {
             DocumentRef::Name(name) => self.resolve_name(&name).await?,
         };
         match self.store.delete(id).await {
-            Ok(()) => Ok(id),
+            Ok(()) => {
+                self.search.remove(id).await;
+                Ok(id)
+            }
             Err(StoreError::Missing { .. }) => Err(Error::NotFound(id.to_string())),
             Err(error) => Err(error.into()),
         }

@@ -220,6 +220,7 @@ async fn commit(
     tracing::info!(%id, bytes, tokens, reused, "stored a document");
     let document = stored.value.document(stored.bytes);
     gateway.count_stored(document.stored_bytes);
+    gateway.search.written(id);
     // A document that exists already keeps the time of its first put.
     let already_stored = document.created_unix_ms != now;
     Ok((Stored { document, shards_reused: reused, times, bound_met: None, already_stored }, stored.value))

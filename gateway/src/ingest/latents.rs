@@ -13,6 +13,7 @@ use std::sync::Arc;
 use async_stream::try_stream;
 use bytes::Bytes;
 use c3_routing::{Error as RoutingError, NodeSelector, ReconstructJob};
+use c3_search::TermKey;
 use c3_store::manifest::{Manifest, ShardEntry, Verification};
 use c3_store::object::version::{Version, now_unix_ms};
 use c3_store::shard::{self, Encoded, ShardCorrections, ShardLatents};
@@ -25,6 +26,7 @@ use futures::{Stream, StreamExt, TryStreamExt, pin_mut, stream};
 use super::text::Utf8Check;
 use crate::error::Error;
 use crate::metrics::Direction;
+use crate::search::sketches;
 use crate::spawn::spawn;
 use crate::state::SharedGateway;
 
@@ -45,7 +47,9 @@ where
     gateway.router.wait_until_ready(&[Stage::Decoder]).await?;
     let served = gateway.router.cascade_of_latents(None, document.cascade.compressor).await?;
     let arithmetic = gateway.router.arithmetic(served.cascade.decoder).await?;
-    let import = Arc::new(LatentsImport { gateway, cascade: served.cascade.clone(), arithmetic, declared: document });
+    let term_key = gateway.search.term_key(&gateway.store).await?;
+    let cascade = served.cascade.clone();
+    let import = Arc::new(LatentsImport { gateway, cascade, arithmetic, declared: document, term_key });
 
     let shards = shards(&import.declared, windows)
         .map(|shard| spawn(Arc::clone(&import).write(shard)))
@@ -135,6 +139,8 @@ struct LatentsImport {
     /// Arithmetic of the decoders that check the latents.
     arithmetic: String,
     declared: Document,
+    /// Key of the sketches for search; `None` if search is off.
+    term_key: Option<TermKey>,
 }
 
 impl LatentsImport {
@@ -145,7 +151,7 @@ impl LatentsImport {
         let texts = stream::iter(decoding).buffered(WINDOWS_IN_FLIGHT);
         let text = Bytes::from(texts.try_collect::<Vec<_>>().await?.concat());
 
-        let (latents, corrections) = encode(windows);
+        let (latents, corrections) = self.encode(windows, &text);
         let import_digest = Some(shard::digest(&[&latents.payload[..], &corrections.payload].concat()));
         let hash = ShardHash::of(&text);
         let inline = ShardEntry::inline(hash, &latents, Some(&corrections));
@@ -183,11 +189,37 @@ impl LatentsImport {
         Ok(text)
     }
 
+    /// Encodes the windows of a shard with this text as its two objects. A window without corrections gets an empty list.
+    fn encode(&self, windows: Vec<Window>, text: &[u8]) -> (Encoded<ShardLatents>, Encoded<ShardCorrections>) {
+        let start = windows.first().map_or(0, |first| first.bytes.start);
+        // The size of a shard fits 32 bits.
+        let in_shard = |bytes: &Range<u64>| (bytes.start - start) as u32..(bytes.end - start) as u32;
+        let (mut latents, mut corrections) = (Vec::new(), Vec::new());
+        for window in windows {
+            let of_window = window.corrections.unwrap_or_default();
+            let tokens = window.group.tokens();
+            let right = tokens - of_window.as_slice().len() as u32;
+            corrections.push(WindowCorrections { tokens, right, corrections: of_window });
+            let bytes = in_shard(&window.bytes);
+            latents.push(WindowLatents { bytes, group: window.group, hash: window.hash });
+        }
+        let latents = ShardLatents { windows: latents }.into_encoded();
+        // The windows of other programs may divide a character. Search does not find such shards.
+        let sketches = match (&self.term_key, std::str::from_utf8(text)) {
+            (Some(key), Ok(text)) => sketches(text, &latents.value, key),
+            _ => Vec::new(),
+        };
+        let digest = shard::digest(&latents.payload);
+        let corrections = ShardCorrections { latents: digest, windows: corrections, sketches }.into_encoded();
+        (latents, corrections)
+    }
+
     async fn commit(&self, shards: Vec<ShardEntry>) -> Result<Document, Error> {
         let stored = self.gateway.store.put_manifest(self.manifest(shards)).await?;
         let document = stored.value.document(stored.bytes);
         self.gateway.count_stored(document.stored_bytes);
         self.gateway.count_text(Direction::In, document.bytes, document.tokens);
+        self.gateway.search.written(document.id);
         tracing::info!(id = %document.id, bytes = document.bytes, "stored a document from latents");
         Ok(document)
     }
@@ -209,26 +241,6 @@ impl LatentsImport {
             subtrees: Vec::new(),
         }
     }
-}
-
-/// Encodes the windows of a shard as its two objects. A window without corrections gets an empty list.
-fn encode(windows: Vec<Window>) -> (Encoded<ShardLatents>, Encoded<ShardCorrections>) {
-    let start = windows.first().map_or(0, |first| first.bytes.start);
-    // The size of a shard fits 32 bits.
-    let in_shard = |bytes: &Range<u64>| (bytes.start - start) as u32..(bytes.end - start) as u32;
-    let (mut latents, mut corrections) = (Vec::new(), Vec::new());
-    for window in windows {
-        let of_window = window.corrections.unwrap_or_default();
-        let tokens = window.group.tokens();
-        let right = tokens - of_window.as_slice().len() as u32;
-        corrections.push(WindowCorrections { tokens, right, corrections: of_window });
-        let bytes = in_shard(&window.bytes);
-        latents.push(WindowLatents { bytes, group: window.group, hash: window.hash });
-    }
-    let latents = ShardLatents { windows: latents }.into_encoded();
-    let corrections =
-        ShardCorrections { latents: shard::digest(&latents.payload), windows: corrections }.into_encoded();
-    (latents, corrections)
 }
 
 #[cfg(test)]

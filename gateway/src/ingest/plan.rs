@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use bytes::Bytes;
 use c3_search::TermKey;
 use c3_store::manifest::{Manifest, ShardEntry, Verification};
 use c3_store::object::key::{CorrectionSettings, LatentSettings, ShardKeyPrefixes};
 use c3_store::object::version::{Version, now_unix_ms};
+use c3_store::shard::ShardLatents;
 use c3_types::{Cascade, DocumentId, LatentCodec, ShardHash, Stage, WriteOptions};
 
 use crate::error::Error;
+use crate::search::sketches;
 use crate::state::Gateway;
 
 /// Settings of a write.

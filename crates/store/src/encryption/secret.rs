@@ -35,7 +35,7 @@ impl Secret {
     }
 
     /// Returns the bytes.
-    pub(crate) fn expose(&self) -> &[u8; SECRET_BYTES] {
+    pub fn expose(&self) -> &[u8; SECRET_BYTES] {
         &self.0
     }
 

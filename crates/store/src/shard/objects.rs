@@ -35,12 +35,21 @@ pub struct StoredCorrections {
 impl Store {
     /// Reads the objects of a shard, and checks that its corrections belong to its latents.
     pub async fn shard(&self, keys: &ShardKeys) -> Result<Shard, Error> {
+        let (latents, corrections) = self.shard_objects(keys).await?;
+        Ok(Shard::new(latents.value, corrections.map(|corrections| corrections.value.windows)))
+    }
+
+    /// Reads the latents and the corrections of a shard, as [`Self::shard`] does.
+    pub(crate) async fn shard_objects(
+        &self,
+        keys: &ShardKeys,
+    ) -> Result<(StoredLatents, Option<StoredCorrections>), Error> {
         let latents = self.latents(&keys.latents).await?;
         let corrections = match &keys.corrections {
-            Some(key) => Some(self.corrections(key, &latents).await?.value.windows),
+            Some(key) => Some(self.corrections(key, &latents).await?),
             None => None,
         };
-        Ok(Shard::new(latents.value, corrections))
+        Ok((latents, corrections))
     }
 
     async fn latents(&self, key: &ObjectKey) -> Result<StoredLatents, Error> {

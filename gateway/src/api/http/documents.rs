@@ -9,13 +9,13 @@ use futures::stream::BoxStream;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::cursor::Cursor;
 use super::events;
 use super::model::{DocumentBody, DocumentsBody, IdBody, ProblemBody, StoredBody};
 use super::options::{PutBody, PutQuery};
 use super::pieces::drain;
 use super::reply::{Failure, Json, Path, Query, Reply, Tenant};
 use super::text_body::TextBody;
+use crate::cursor::Cursor;
 use crate::error::Error;
 use crate::ingest::document::{append, put_document};
 use crate::ingest::recode::recode;

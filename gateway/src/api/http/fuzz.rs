@@ -13,7 +13,6 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Map, Value};
 
 use super::conditional::{Precondition, check_read, etag, range_applies};
-use super::cursor::Cursor;
 use super::documents::ListParameters;
 use super::events;
 use super::json_text::{members_before_text, string};
@@ -180,3 +179,4 @@ fn latents_body() {
         let _ = block_on(windows.try_for_each(|_| async { Ok(()) }));
     });
 }
+NOCRATE

@@ -4,7 +4,6 @@
 
 mod conditional;
 mod console;
-mod cursor;
 mod docs;
 mod documents;
 mod events;

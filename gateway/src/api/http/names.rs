@@ -7,11 +7,11 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::conditional::{Condition, Precondition, check_read, etag, etag_value};
-use super::cursor::Cursor;
 use super::documents::{RefPath, page_size};
 use super::model::{IdBody, LabelsBody, NameBody, NamesBody, ProblemBody};
 use super::options::{PatchLabelsBody, ReplaceLabelsBody, SetNameBody};
 use super::reply::{Failure, Json, Path, Query, Reply, Tenant};
+use crate::cursor::Cursor;
 use crate::documents::names::{LabelsChange, Removal};
 use crate::error::Error;
 use crate::state::Gateway;

@@ -13,25 +13,25 @@ const SEPARATOR: char = '.';
 const HASH_DIGITS: usize = 16;
 
 /// A list with certain filters, which makes and reads cursors.
-pub(super) struct Cursor {
+pub(crate) struct Cursor {
     listing: String,
 }
 
 impl Cursor {
     /// Returns the cursors of the list called `name` with these filters.
-    pub(super) fn of_listing(name: &str, filters: &impl Debug) -> Self {
+    pub(crate) fn of_listing(name: &str, filters: &impl Debug) -> Self {
         let hash = blake3::hash(format!("{name} {filters:?}").as_bytes());
         Self { listing: hash.to_hex()[..HASH_DIGITS].to_owned() }
     }
 
     /// Returns the cursor of a position.
-    pub(super) fn cursor(&self, position: &str) -> String {
+    pub(crate) fn cursor(&self, position: &str) -> String {
         let position: String = position.bytes().map(|byte| format!("{byte:02x}")).collect();
         format!("{}{SEPARATOR}{position}", self.listing)
     }
 
     /// Returns the position of a cursor. Fails if the cursor is malformed or belongs to another list.
-    pub(super) fn position(&self, cursor: &str) -> Result<String, Invalid> {
+    pub(crate) fn position(&self, cursor: &str) -> Result<String, Invalid> {
         let (listing, digits) = cursor.split_once(SEPARATOR).ok_or_else(|| self.malformed())?;
         let pairs = digits.as_bytes().chunks(2).map(|pair| {
             let pair = std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2 && !pair.starts_with('+'))?;
@@ -46,7 +46,7 @@ impl Cursor {
     }
 
     /// Returns the error of a malformed cursor.
-    pub(super) fn malformed(&self) -> Invalid {
+    pub(crate) fn malformed(&self) -> Invalid {
         Invalid::new("cursor", "must be the next_cursor of a page")
     }
 }

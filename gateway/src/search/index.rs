@@ -1,0 +1,200 @@
+//! The search index of a tenant, and its changes.
+//!
+//! Writes and deletions of this gateway change the index at once; [`super::follow`] finds those of others. Both may be
+//! about the same document at the same time, so each change has a number: a document that was deleted after its sketches
+//! began to be read is not added.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use c3_search::{Index, IndexError, IndexedWindow, Sketch, TermKey};
+use c3_store::manifest::Manifest;
+use c3_store::object::version::Version;
+use c3_store::search::DocumentSketches;
+use c3_store::Store;
+use c3_types::DocumentId;
+use tokio::sync::{Mutex, OnceCell, mpsc};
+
+use crate::error::Error;
+
+/// Maximum documents of this gateway that wait to be added. If more are written at once, the next reading of the store
+/// finds them.
+const WAITING_MAX: usize = 1024;
+
+/// Documents that were written by this gateway and wait to be added to the index.
+pub(crate) type Changes = mpsc::Receiver<DocumentId>;
+
+/// Search over the documents of one tenant.
+pub(crate) struct TenantSearch {
+    /// Maximum memory of the index in bytes; 0: search is off.
+    memory_max: usize,
+    /// Opened on first use, since it needs the secret in the store.
+    open: OnceCell<OpenSearch>,
+    state: Mutex<State>,
+    written: mpsc::Sender<DocumentId>,
+    /// True once the index has all documents that were in the store when this gateway started.
+    is_complete: AtomicBool,
+    /// True if a document was left out because the memory is used up.
+    is_full: AtomicBool,
+}
+
+struct OpenSearch {
+    key: TermKey,
+    index: Arc<Index>,
+}
+
+/// Documents in the index, and those that were removed lately.
+#[derive(Default)]
+struct State {
+    /// Number of the latest change.
+    change: u64,
+    documents: HashMap<DocumentId, IndexedVersion>,
+    /// Number of the change that removed a document, for those that are newer than the oldest reading in progress.
+    removed: HashMap<DocumentId, u64>,
+}
+
+/// Version of a document in the index. It may have no windows, if it has no sketches.
+struct IndexedVersion {
+    version: Version,
+    /// Number of the change that added it.
+    change: u64,
+}
+
+/// Number of the latest change when a reading of the store began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Reading(u64);
+
+impl TenantSearch {
+    /// Returns an empty index that takes at most `memory_max` bytes, and the queue of documents to add to it.
+    pub(crate) fn new(memory_max: usize) -> (Self, Changes) {
+        let (written, changes) = mpsc::channel(WAITING_MAX);
+        let (open, state, is_complete, is_full) = Default::default();
+        (Self { memory_max, open, state, written, is_complete, is_full }, changes)
+    }
+
+    /// Returns whether search is turned on.
+    pub(crate) fn is_on(&self) -> bool {
+        self.memory_max > 0
+    }
+
+    /// Returns the key with which the tenant's terms are hashed; `None` if search is off.
+    pub(crate) async fn term_key(&self, store: &Store) -> Result<Option<TermKey>, Error> {
+        match self.is_on() {
+            true => Ok(Some(self.open(store).await?.key.clone())),
+            false => Ok(None),
+        }
+    }
+
+    /// Returns the index.
+    pub(super) async fn index(&self, store: &Store) -> Result<Arc<Index>, Error> {
+        Ok(Arc::clone(&self.open(store).await?.index))
+    }
+
+    async fn open(&self, store: &Store) -> Result<&OpenSearch, Error> {
+        let open = async {
+            let key = TermKey::derive(&store.search_secret().await?);
+            Ok::<_, Error>(OpenSearch { index: Arc::new(Index::new(key.clone(), self.memory_max)), key })
+        };
+        self.open.get_or_try_init(|| open).await
+    }
+
+    /// Returns whether a search may miss documents.
+    pub(super) fn is_partial(&self) -> bool {
+        !self.is_complete.load(Ordering::Acquire) || self.is_full.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_complete(&self) {
+        self.is_complete.store(true, Ordering::Release);
+    }
+
+    /// Notes that this gateway has written a document. It is found soon afterwards.
+    pub(crate) fn written(&self, id: DocumentId) {
+        // If the queue is full, the next reading of the store finds the document.
+        let _ = self.written.try_send(id);
+    }
+
+    /// Begins a reading of the store, whose results are older than all later changes.
+    pub(super) async fn begin(&self) -> Reading {
+        Reading(self.state.lock().await.change)
+    }
+
+    /// Returns whether this version of a document, or a later one, is in the index.
+    pub(super) async fn has(&self, id: &DocumentId, version: Version) -> bool {
+        self.state.lock().await.documents.get(id).is_some_and(|indexed| indexed.version >= version)
+    }
+
+    /// Adds a version of a document with these sketches, or replaces an earlier one, unless the document was removed
+    /// since `reading`. Damaged sketches are left out.
+    pub(super) async fn add(
+        &self,
+        store: &Store,
+        manifest: &Manifest,
+        sketches: DocumentSketches,
+        reading: Reading,
+    ) -> Result<(), Error> {
+        let (id, index) = (manifest.id, self.index(store).await?);
+        let windows = sketches.windows.into_iter().filter_map(|window| {
+            let decoded = Sketch::decode(&window.sketch);
+            let decoded = decoded.inspect_err(|error| tracing::warn!(%id, %error, "search leaves a window out"));
+            Some(IndexedWindow { bytes: window.bytes, sketch: decoded.ok()? })
+        });
+        let windows = Vec::from_iter(windows);
+        // Held until the index is changed, so that a removal that follows finds the document.
+        let mut state = self.state.lock().await;
+        let is_removed = state.removed.get(&id).is_some_and(|&change| change > reading.0);
+        if is_removed || state.documents.get(&id).is_some_and(|indexed| indexed.version > manifest.version) {
+            return Ok(());
+        }
+        // Merging parts of the index may take long.
+        let added = tokio::task::spawn_blocking(move || match windows.is_empty() {
+            true => {
+                index.remove(&id);
+                Ok(())
+            }
+            false => index.insert(id, windows),
+        });
+        match added.await.map_err(|_| Error::panicked())? {
+            Ok(()) => {}
+            Err(error @ IndexError::Full { .. }) => {
+                if !self.is_full.swap(true, Ordering::AcqRel) {
+                    tracing::warn!(%error, "search leaves documents out: raise --search-memory");
+                }
+            }
+            Err(error @ IndexError::TooManyWindows(_)) => tracing::warn!(%id, %error, "search leaves a document out"),
+        }
+        state.change += 1;
+        let indexed = IndexedVersion { version: manifest.version, change: state.change };
+        state.documents.insert(id, indexed);
+        Ok(())
+    }
+
+    /// Removes a document that was deleted. No search that ends later returns it.
+    pub(crate) async fn remove(&self, id: DocumentId) {
+        let mut state = self.state.lock().await;
+        state.change += 1;
+        let change = state.change;
+        state.removed.insert(id, change);
+        state.documents.remove(&id);
+        self.drop_from_index(id).await;
+    }
+
+    /// Ends a reading that found no other documents than those that `is_stored` accepts: removes all others, except
+    /// those that were added since.
+    pub(super) async fn end(&self, reading: Reading, is_stored: impl Fn(&DocumentId) -> bool) {
+        let mut state = self.state.lock().await;
+        let gone = state.documents.iter().filter(|(id, indexed)| indexed.change <= reading.0 && !is_stored(id));
+        for id in Vec::from_iter(gone.map(|(&id, _)| id)) {
+            state.documents.remove(&id);
+            self.drop_from_index(id).await;
+        }
+        state.removed.retain(|_, change| *change > reading.0);
+    }
+
+    async fn drop_from_index(&self, id: DocumentId) {
+        let Some(open) = self.open.get() else { return };
+        let index = Arc::clone(&open.index);
+        // Merging parts of the index may take long. A panic there is a bug that is logged by the panic hook.
+        let _ = tokio::task::spawn_blocking(move || index.remove(&id)).await;
+    }
+}
