@@ -17,6 +17,11 @@ export function short(value: number): string {
   return size === 0 ? "0" : value.toFixed(size >= 1 ? 1 : 2);
 }
 
+/** Formats tokens a second. */
+export function rate(value: number | null): string {
+  return value === null ? "–" : `${short(value)} tok/s`;
+}
+
 export function bytes(value: number): string {
   if (value < 1024) return `${count(value)} B`;
   const units = ["KiB", "MiB", "GiB", "TiB"];
