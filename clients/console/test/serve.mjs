@@ -59,10 +59,13 @@ function answerFile(request, response, path) {
   response.writeHead(200, { ...headers, "content-length": content.length }).end(content);
 }
 
-/** Forwards a request as it is. `Host` stays that of this server, so that `Origin` is the same origin. */
+/**
+ * Forwards a request as it is. `Host` stays that of this server, so that `Origin` is the same origin. Each request has
+ * its own connection: the gateway may close an idle one in the moment in which it is used again.
+ */
 function pass(request, response, gateway) {
   const { method, headers } = request;
-  const upstream = forward(new URL(request.url, gateway), { method, headers }, (answer) => {
+  const upstream = forward(new URL(request.url, gateway), { method, headers, agent: false }, (answer) => {
     response.writeHead(answer.statusCode, answer.headers);
     answer.pipe(response);
     answer.on("error", () => response.destroy());
