@@ -31,7 +31,7 @@ function useChange(onDone: () => void) {
     }
     setBusy(false);
   };
-  return { problem, isBusy, run };
+  return { problem, isBusy, run, clear: () => setProblem(null) };
 }
 
 interface NamesDialogProps extends DialogProps {
@@ -48,6 +48,7 @@ export function NamesDialog({ id, namespace, onClose }: NamesDialogProps) {
   const input = useRef<HTMLInputElement>(null);
   const change = useChange(() => edit(null));
   const edit = (old: string | null) => {
+    change.clear();
     setRenamed(old);
     setName(old ?? "");
     input.current?.focus();
