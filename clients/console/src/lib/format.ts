@@ -17,9 +17,10 @@ export function short(value: number): string {
   return size === 0 ? "0" : value.toFixed(size >= 1 ? 1 : 2);
 }
 
-/** Formats tokens a second. */
+/** Formats tokens a second with two or three digits. */
 export function rate(value: number | null): string {
-  return value === null ? "–" : `${short(value)} tok/s`;
+  if (value === null) return "–";
+  return value >= 1000 && value < 10_000 ? `${(value / 1000).toFixed(1)}k tok/s` : `${short(value)} tok/s`;
 }
 
 export function bytes(value: number): string {
