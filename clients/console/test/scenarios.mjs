@@ -212,7 +212,7 @@ async function walk(test, page, text, shot, name) {
 
   await page.getByRole("link", { name: "Nodes" }).click();
   for (const rate of ["Compress", "Verify", "Decode"]) {
-    await page.locator(".stat", { hasText: rate }).locator("dd", { hasText: /\d tok\/s$/ }).first().waitFor();
+    await page.locator(".stat", { hasText: rate }).locator("dd", { hasText: /^\d.* tok\/s$/ }).first().waitFor();
   }
   await page.getByRole("navigation").getByRole("link", { name: "Documents" }).click();
   await page.getByLabel("Search documents").fill(name);

@@ -64,7 +64,7 @@ export interface Node {
 export interface NodeDescription {
   cascade: string;
   /** Fingerprint of the model that the node runs: the compressor's or the decoder's. */
-  fingerprint: string;
+  fingerprint: string | null;
   arithmetic: string;
   device: string;
   accelerator: string | null;

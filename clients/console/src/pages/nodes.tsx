@@ -85,10 +85,12 @@ function NodeCard({ node }: { node: Node }) {
             <Fact name="Arithmetic" value={load.arithmetic} />
             <Fact name="Ratios" value={`${load.ratio_min} to ${load.ratio_max}, default ${load.ratio_default}`} />
             <Fact name="Version" value={load.version} />
-            <div>
-              <dt>Fingerprint</dt>
-              <dd><code>{load.fingerprint.slice(0, 16)}…</code> <Copy text={load.fingerprint} label="Copy the fingerprint" /></dd>
-            </div>
+            {load.fingerprint && (
+              <div>
+                <dt>Fingerprint</dt>
+                <dd><code>{load.fingerprint.slice(0, 16)}…</code> <Copy text={load.fingerprint} label="Copy the fingerprint" /></dd>
+              </div>
+            )}
           </dl>
         </>
       )}
