@@ -66,6 +66,19 @@ sbom:
 helm:
     .ci/helm
 
+# Take the pictures of README.md and the guides from a real run. Needs Node.js, Chromium, curl and `script` of util-linux
+screenshots out="docs/images":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cargo build --release --package c3-cli --locked
+    npm --prefix clients/console ci --silent --no-audit
+    data=$(mktemp -d)
+    port=$(node -e 'const server = require("net").createServer().listen(0, () => { console.log(server.address().port); server.close(); })')
+    C3_LOG=warn target/release/c3 serve --listen "127.0.0.1:$port" --data "$data" &
+    trap 'kill %1; wait %1 || true; rm -r "$data"' EXIT
+    curl -sS -o /dev/null --fail --retry 60 --retry-all-errors --retry-delay 1 "http://127.0.0.1:$port/readyz"
+    node clients/console/test/screenshots.mjs --url "http://127.0.0.1:$port" --c3 target/release/c3 --out {{ out }}
+
 # Build the images of all roles with Podman, and run the compose file with them. Needs root and packages that it names
 containers:
     .ci/containers

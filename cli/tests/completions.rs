@@ -11,9 +11,11 @@ use std::process::Command;
 
 use support::{Gateway, isolate};
 
-/// Completes the line in its argument and prints the candidates.
+/// Completes the line in its argument and prints the candidates. Readline must not split words at `@`: it would replace
+/// only the part behind it.
 const BASH: &str = r#"
 source <(c3 completions bash)
+[[ $COMP_WORDBREAKS != *@* ]] || exit 1
 read -ra COMP_WORDS <<< "$1"
 COMP_CWORD=$((${#COMP_WORDS[@]} - 1)) COMP_TYPE=9
 _clap_complete_c3 c3 "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"

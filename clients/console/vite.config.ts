@@ -15,10 +15,10 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     chunkSizeWarningLimit: 300,
   },
-  plugins: [vocabulary(), licenses(), session()],
+  plugins: [vocabulary(), licenses()],
   server: {
     proxy: Object.fromEntries(
-      ["/v1", "/metrics", "/livez", "/readyz", "/docs", "/openapi.json"].map((path) => [path, { target: GATEWAY }]),
+      ["/v1", "/console/session", "/metrics", "/livez", "/readyz", "/docs", "/openapi.json"].map((path) => [path, { target: GATEWAY }]),
     ),
   },
 });
@@ -61,20 +61,6 @@ function licenses(): Plugin {
       });
       const text = `The console contains code of these packages.\n\n${notices.sort().join(`\n${"-".repeat(80)}\n\n`)}`;
       this.emitFile({ type: "asset", fileName: "licenses.txt", source: text });
-    },
-  };
-}
-
-/** Answers `/console/session` in development, as a gateway without access control does. */
-function session(): Plugin {
-  const answer = { required: false, signed_in: true, tenant: null, key: null, scopes: ["read", "write", "delete", "admin"], csrf: null };
-  return {
-    name: "session",
-    configureServer(server) {
-      server.middlewares.use("/console/session", (_, response) => {
-        response.setHeader("content-type", "application/json");
-        response.end(JSON.stringify(answer));
-      });
     },
   };
 }

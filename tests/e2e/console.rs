@@ -1,4 +1,4 @@
-//! The console: its pages and sessions. The suite `console` opens it in a browser.
+//! The console: its pages, sessions and drafts. The suite `console` opens it in a browser.
 
 use c3_server::access::Scope;
 use c3_tests::harness::access::Access;
@@ -68,4 +68,29 @@ async fn a_session_stands_for_its_key_and_changes_need_its_token() {
 
     let ended = connection.send("DELETE", "/console/session", &[sent], b"").await.unwrap();
     assert!(ended.header("set-cookie").contains("Max-Age=0"));
+}
+
+#[tokio::test]
+async fn a_draft_is_what_the_decoder_writes_alone() {
+    let cluster = ClusterSpec::default().start().await.unwrap();
+    let mut connection = RawHttp1::connect(cluster.gateway.address()).await.unwrap();
+    // A text of one window.
+    let text = &crate::page()[..700];
+    let mut differing = 0;
+    for ratio in [10, 80] {
+        let path = format!("/v1/documents?ratio={ratio}");
+        let stored = connection.send("PUT", &path, &[], text.as_bytes()).await.unwrap().json();
+        assert_eq!(stored["windows"], 1);
+        let id = stored["id"].as_str().unwrap();
+        let draft = connection.get(&format!("/v1/documents/{id}/drafts/0")).await.unwrap();
+        let is_exact = draft.body == text.as_bytes();
+        assert_eq!((draft.status, is_exact), (200, stored["fidelity"] == 1.0), "{ratio}: {stored}");
+        differing += usize::from(!is_exact);
+        let beyond = connection.get(&format!("/v1/documents/{id}/drafts/1")).await.unwrap();
+        assert_eq!((beyond.status, &beyond.json()["windows"]), (416, &json!(1)));
+        // Otherwise the second put would find the document.
+        connection.send("DELETE", &format!("/v1/documents/{id}"), &[], b"").await.unwrap();
+    }
+    assert!(differing > 0, "every draft equals the text, so drafts may be corrected");
+    assert_eq!(connection.get("/v1/documents/00000000/drafts/0").await.unwrap().status, 404);
 }

@@ -176,6 +176,6 @@ function ConnectionBanner() {
 }
 
 connection.start();
-void session.refresh();
+void session.begin();
 connection.onRecovery(() => void session.refresh());
 render(<App />, document.getElementById("app")!);

@@ -1,6 +1,10 @@
 // Acceptance of the console in a real browser. Prints one JSON object a line for each measurement.
 //
-//   node test/run.mjs --url http://127.0.0.1:PORT --out FOLDER [--scenario NAME]... [--key KEY] [--chromium PATH]
+//   node test/run.mjs --url http://127.0.0.1:PORT --out FOLDER [--scenario NAME]... [--chromium PATH]
+//       [--key KEY] [--read-key KEY]
+//
+// Where the gateway has keys, KEY needs all scopes. The scenario `access` also needs a key with the scope `read` only;
+// without these keys, it runs only if it is named, and fails.
 //
 // The scenario `restart` prints `{"event": ...}` lines and waits for the page to show the effect. The caller reacts:
 //   restart gateway   stops the gateway and starts it again on the same port
@@ -21,6 +25,7 @@ const { values } = parseArgs({
     out: { type: "string", default: "out" },
     scenario: { type: "string", multiple: true },
     key: { type: "string" },
+    "read-key": { type: "string" },
     chromium: { type: "string", default: process.env.CHROMIUM ?? "/usr/bin/chromium" },
   },
 });
@@ -47,6 +52,7 @@ let isOk = true;
 const test = {
   url: values.url,
   key: values.key ?? null,
+  readKey: values["read-key"] ?? null,
   /** Prints a measurement. */
   row(row, value, bound, ok) {
     isOk &&= ok;
@@ -54,8 +60,8 @@ const test = {
   },
   event: (event) => console.log(JSON.stringify({ event })),
   file: (name) => join(values.out, name),
-  /** Opens a page of the console, signed in if a key was given. Problems of the page become failures. */
-  async open(path, { size = "desktop", scheme = "light", ...options } = {}) {
+  /** Opens a page of the console, by default signed in if a key was given. Problems of the page become failures. */
+  async open(path, { size = "desktop", scheme = "light", isSignedIn = true, ...options } = {}) {
     const context = await browser.newContext({ ...SIZES[size], colorScheme: scheme, acceptDownloads: true, ...options });
     const page = await context.newPage();
     page.setDefaultTimeout(30_000);
@@ -68,7 +74,7 @@ const test = {
       const url = request.url();
       if (!url.startsWith(values.url) && !/^(data|blob):/.test(url)) page.problems.push(`request to another host: ${url}`);
     });
-    if (values.key) {
+    if (values.key && isSignedIn) {
       await page.goto(`${values.url}/console/`);
       await page.getByLabel("API key").fill(values.key);
       await page.getByRole("button", { name: "Sign in" }).click();
@@ -82,7 +88,8 @@ const test = {
   },
 };
 
-const names = values.scenario ?? Object.keys(SCENARIOS).filter((name) => name !== "restart");
+const isRunByDefault = (name) => name !== "restart" && (name !== "access" || (test.key && test.readKey));
+const names = values.scenario ?? Object.keys(SCENARIOS).filter(isRunByDefault);
 for (const name of names) {
   const scenario = SCENARIOS[name];
   if (!scenario) throw new Error(`there is no scenario ${name}; choose from ${Object.keys(SCENARIOS).join(", ")}`);

@@ -13,12 +13,18 @@ const RESTORED = ".read-state .proved";
 
 export const SCENARIOS = { bytes, axe, flow, documents, hostile, access, restart };
 
+/** Calls the API as a program does. Fails if the gateway refuses the call. */
+async function request(test, path, options = {}) {
+  const headers = { ...options.headers, ...(test.key ? { authorization: `Bearer ${test.key}` } : {}) };
+  const response = await fetch(test.url + path, { ...options, headers });
+  assert.ok(response.ok, `${path}: ${response.status} ${await response.clone().text()}`);
+  return response;
+}
+
 /** Stores a text through the API. Returns the document. */
 async function put(test, text, query = "") {
-  const headers = { "content-type": "text/plain", ...(test.key ? { authorization: `Bearer ${test.key}` } : {}) };
-  const response = await fetch(`${test.url}/v1/documents?${query}`, { method: "PUT", headers, body: text });
-  assert.ok(response.ok, `put: ${response.status} ${await response.clone().text()}`);
-  return response.json();
+  const headers = { "content-type": "text/plain" };
+  return (await request(test, `/v1/documents?${query}`, { method: "PUT", headers, body: text })).json();
 }
 
 async function bytes(test) {
@@ -67,7 +73,7 @@ async function axe(test) {
     ["nodes", "/nodes", (page) => page.locator(".node").first().waitFor()],
     ["documents", "/documents", (page) => page.locator(".row:not(.head) a").first().waitFor()],
     ["document", `/documents/${document.id}?window=1`, (page) => page.locator(".window .proved").waitFor()],
-    ["document, rename", `/documents/${document.id}`, (page) => page.getByRole("button", { name: /^(Re)?[Nn]ame$/ }).click()],
+    ["document, names", `/documents/${document.id}`, (page) => openNames(page, "axe")],
     ["document, labels", `/documents/${document.id}`, (page) => page.getByRole("button", { name: "Labels" }).click()],
     ["document, delete", `/documents/${document.id}`, (page) => page.getByRole("button", { name: "Delete" }).click()],
     ["document, missing", "/documents/0000000000000000", (page) => page.getByText("There is no such document").waitFor()],
@@ -102,6 +108,12 @@ async function check(test, page, name) {
   const grave = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
   const found = grave.map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map(({ target }) => target).join(" ")}`);
   test.row(`axe: ${name}`, found.length === 0 ? 0 : found.join("; "), "0 serious or critical", found.length === 0);
+}
+
+/** Opens the dialog of names, and waits for a name of the document. */
+async function openNames(page, name) {
+  await page.getByRole("button", { name: "Names" }).click();
+  await page.getByRole("button", { name: `Remove the name ${name}`, exact: true }).waitFor();
 }
 
 /** Runs a trial on the page Try it until it is done. */
@@ -140,6 +152,10 @@ async function walk(test, page, text, shot, name) {
   await shot("1-overview");
   await page.getByRole("link", { name: "Nodes" }).click();
   await page.locator(".node .badge.good").first().waitFor();
+  for (const node of await page.locator(".node").all()) {
+    const fingerprint = await node.locator(".facts div", { hasText: "Fingerprint" }).locator("code").textContent();
+    assert.match(fingerprint, /^[0-9a-f]{16}…$/, "nodes have fingerprints");
+  }
   await shot("2-nodes");
 
   await page.getByRole("link", { name: "Try it" }).click();
@@ -152,10 +168,10 @@ async function walk(test, page, text, shot, name) {
   await page.getByRole("button", { name: "Store and restore" }).waitFor({ timeout: LONG_MS });
   assert.equal(await page.locator(RESTORED).count(), 2, "both ratios restore the text");
   assert.equal(await page.locator(".comparison thead th").count(), 3, "two ratios are compared");
-  if ((await page.locator(".read-back .segments").count()) > 0) {
-    assert.ok((await page.locator(".read-back del, .read-back ins").count()) > 0, "what the decoder wrote alone is shown");
-    for (const choice of await page.locator(".read-back").getByLabel("Corrected").all()) await choice.check();
-  }
+  assert.ok((await page.locator(".read-back del, .read-back ins").count()) > 0, "changes to what the decoder wrote alone are shown");
+  for (const choice of await page.locator(".read-back").getByLabel("Decoder alone").all()) await choice.check();
+  assert.notEqual((await page.locator(".read-back .prose").allTextContents()).join(""), text + text, "what the decoder wrote alone differs");
+  for (const choice of await page.locator(".read-back").getByLabel("Corrected").all()) await choice.check();
   assert.ok((await page.locator(".read-back mark.corrected").count()) > 0, "corrected tokens are marked");
   for (const restored of await page.locator(".pair-view > div:has(.read-back)").all()) {
     const shown = await restored.locator(".read-back .prose").allTextContents();
@@ -183,14 +199,8 @@ async function walk(test, page, text, shot, name) {
   await latents.saveAs(test.file("download.safetensors"));
   assert.ok(statSync(test.file("download.safetensors")).size > 1000, "latents are downloaded");
 
-  await page.getByRole("button", { name: "Name", exact: true }).click();
-  await page.getByRole("dialog").getByLabel("Name").fill(`${name}-draft`);
-  await page.getByRole("button", { name: "Save" }).click();
-  await page.getByRole("heading", { name: `${name}-draft` }).waitFor();
-  await page.getByRole("button", { name: "Rename" }).click();
-  await page.getByRole("dialog").getByLabel("Name").fill(name);
-  await shot("7-rename");
-  await page.getByRole("button", { name: "Save" }).click();
+  await page.getByRole("button", { name: "Names" }).click();
+  await manageNames(test, page, name, shot);
   await page.getByRole("heading", { name, exact: true }).waitFor();
   await page.getByRole("button", { name: "Labels" }).click();
   await page.getByRole("dialog").getByLabel("Key").fill("kind");
@@ -200,10 +210,15 @@ async function walk(test, page, text, shot, name) {
   await page.getByRole("button", { name: "Done" }).click();
   await page.locator(".labels .label", { hasText: "kind=walk" }).waitFor();
 
+  await page.getByRole("link", { name: "Nodes" }).click();
+  for (const rate of ["Compress", "Verify", "Decode"]) {
+    await page.locator(".stat", { hasText: rate }).locator("dd", { hasText: /^\d.* tok\/s$/ }).first().waitFor();
+  }
   await page.getByRole("navigation").getByRole("link", { name: "Documents" }).click();
   await page.getByLabel("Search documents").fill(name);
   await page.getByRole("link", { name }).waitFor();
   await shot("8-search");
+  await walkNamespaces(page, name, shot);
   await page.getByRole("link", { name }).click();
   await page.getByRole("button", { name: "Delete" }).click();
   await shot("9-delete");
@@ -216,6 +231,73 @@ async function walk(test, page, text, shot, name) {
   await page.getByText(/No document matches|No documents yet/).waitFor();
   const widths = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
   assert.ok(widths[0] <= widths[1], "nothing is wider than the page");
+}
+
+/** Adds, renames and removes names in the open dialog. At the end, the document has the name `name` only. */
+async function manageNames(test, page, name, shot) {
+  const dialog = page.getByRole("dialog");
+  const submit = async (value, button) => {
+    await dialog.getByRole("textbox").fill(value);
+    await dialog.getByRole("button", { name: button, exact: true }).click();
+  };
+  const has = (name) => dialog.getByRole("button", { name: `Remove the name ${name}`, exact: true }).waitFor();
+  await submit(`${name}-draft`, "Add");
+  await has(`${name}-draft`);
+  await submit(`${name}-second`, "Add");
+  await has(`${name}-second`);
+
+  const taken = `${name}-taken`;
+  const other = await put(test, `Another document for ${name}.`, `name=${taken}`);
+  await submit(taken, "Add");
+  await dialog.getByText("Another document has this name").waitFor();
+  const { id } = await (await request(test, `/v1/names/default/${taken}`)).json();
+  assert.equal(id, other.id, "a name of another document is not taken over");
+  await submit(`${name}-second`, "Add");
+  await dialog.getByText("The document already has this name").waitFor();
+
+  await dialog.getByRole("button", { name: `Rename ${name}-draft`, exact: true }).click();
+  await dialog.getByRole("textbox").fill(name);
+  await shot("7-names");
+  await submit(name, "Rename");
+  await has(name);
+  await dialog.getByRole("button", { name: `Remove the name ${name}-second`, exact: true }).click();
+  await dialog.getByRole("button", { name: `Remove the name ${name}-second`, exact: true }).waitFor({ state: "detached" });
+  assert.equal(await dialog.getByRole("listitem").count(), 1, "one name is left");
+  await dialog.getByRole("button", { name: "Done" }).click();
+  await request(test, `/v1/documents/${other.id}`, { method: "DELETE" });
+}
+
+/** Names a document in another namespace, finds it there, and returns to the default namespace. */
+async function walkNamespaces(page, name, shot) {
+  const field = page.getByLabel("Namespace");
+  await field.fill("walk");
+  await field.press("Enter");
+  await page.getByText("No document matches").waitFor();
+  await page.getByLabel("Search documents").fill("kind=walk");
+  await page.locator(".row:not(.head) a").first().click();
+  assert.match(page.url(), /namespace=walk/, "the namespace is in the address");
+  await page.getByRole("button", { name: "Names" }).click();
+  await page.getByRole("dialog").getByRole("textbox").fill(`team/${name}`);
+  await page.getByRole("dialog").getByText(`@walk/team/${name}`).waitFor();
+  await page.getByRole("button", { name: "Add" }).click();
+  await page.getByRole("button", { name: `Remove the name team/${name}` }).waitFor();
+  await page.getByRole("button", { name: "Done" }).click();
+  await page.getByRole("heading", { name: `team/${name}` }).waitFor();
+  await page.goto(page.url().replace(/documents.*/, "documents"));
+  await page.getByLabel("Only named").check();
+  assert.equal(await field.inputValue(), "walk", "the tab remembers the namespace");
+  await page.getByRole("link", { name: `team/${name}` }).waitFor();
+  await shot("8-namespace");
+  const twin = await page.context().newPage();
+  await twin.goto(page.url());
+  await twin.getByRole("link", { name: `team/${name}` }).waitFor();
+  await twin.close();
+  await page.getByLabel("Only named").uncheck();
+  await field.fill("");
+  await field.press("Enter");
+  await page.getByLabel("Search documents").fill(name);
+  await page.getByRole("link", { name, exact: true }).waitFor();
+  assert.doesNotMatch(page.url(), /namespace/, "the default namespace is not in the address");
 }
 
 /** Longest task since the page was opened, in milliseconds. */
@@ -249,7 +331,7 @@ async function documents(test) {
     const page = await test.open(null);
     await observeTasks(page);
     await page.route(/\/v1\/documents\?limit=/, (route) => route.fulfill({ json: listPage(COUNT, route.request().url()) }));
-    await page.route(/\/v1\/names\?limit=/, (route) => route.fulfill({ json: namesPage(COUNT, route.request().url()) }));
+    await page.route(/\/v1\/names\?/, (route) => route.fulfill({ json: namesPage(COUNT, route.request().url()) }));
     await page.goto(`${test.url}/console/documents`);
     await page.getByText("10,000 documents").waitFor();
     for (let step = 1; step <= 60; step += 1) {
@@ -331,7 +413,7 @@ async function hostile(test) {
     for (const document of body.documents) document.labels = { [name]: name };
     await route.fulfill({ json: body });
   });
-  await page.route(/\/v1\/names\?limit=/, (route) =>
+  await page.route(/\/v1\/names\?/, (route) =>
     route.fulfill({ json: { names: [{ namespace: "default", name, id: line.id, token: "0" }], damaged: [], next_cursor: null } }),
   );
   await page.goto(`${test.url}/console/documents`);
@@ -341,58 +423,79 @@ async function hostile(test) {
   await page.context().close();
 }
 
-/** Sign-in and scopes. The session is mocked, so that every set of scopes can be shown on any gateway. */
+/** Sign-in, session, CSRF token and scopes. Needs a gateway with keys: one with all scopes, one with `read` only. */
 async function access(test) {
+  assert.ok(test.key && test.readKey, "the scenario access needs --key and --read-key");
   const stored = await put(test, prose(2, 11), "ratio=40&name=access");
-  const signedOut = { required: true, signed_in: false, tenant: null, key: null, scopes: [], csrf: null };
-  const signedIn = (scopes) => ({ required: true, signed_in: true, tenant: "acme", key: "ops", scopes, csrf: "token-1" });
-  const page = await test.open(null);
-  let scopes = ["read"];
-  let session = signedOut;
-  let tokens = [];
-  await page.route("**/console/session", async (route) => {
-    const request = route.request();
-    if (request.method() === "POST" && request.postDataJSON().key !== "right") {
-      return route.fulfill({ status: 401, contentType: "application/problem+json", json: { type: "urn:c3serve:problem:unauthenticated", status: 401, detail: "unknown key" } });
-    }
-    if (request.method() === "POST") session = signedIn(scopes);
-    if (request.method() === "DELETE") session = signedOut;
-    await route.fulfill({ json: session });
-  });
-  await page.route("**/v1/**", (route) => {
-    const request = route.request();
-    if (request.method() === "GET") return route.continue();
-    tokens.push(request.headers()["x-csrf-token"]);
-    return route.fulfill({ status: 403, contentType: "application/problem+json", json: { type: "urn:c3serve:problem:permission_denied", status: 403, detail: "not allowed here" } });
-  });
+  const page = await test.open(`/documents/${stored.id}`, { isSignedIn: false });
   const signIn = async (key) => {
     await page.getByLabel("API key").fill(key);
     await page.keyboard.press("Enter");
+    await page.getByRole("button", { name: "Sign out" }).waitFor();
   };
-  await page.goto(`${test.url}/console/documents/${stored.id}`);
-  await signIn("wrong");
-  await page.getByText("This key is not valid").waitFor();
+  const signOut = async () => {
+    await page.getByRole("button", { name: "Sign out" }).click();
+    await page.getByLabel("API key").waitFor();
+  };
+  const cookie = async () => (await page.context().cookies()).find(({ name }) => name === "c3_session");
+  /** Calls the API from the page, with its cookie. Returns the status. */
+  const send = (method, path, csrf) =>
+    page.evaluate(
+      async ({ method, path, csrf }) => {
+        const headers = { "content-type": "application/json", ...(csrf ? { "x-csrf-token": csrf } : {}) };
+        const body = method === "PUT" ? JSON.stringify({ id: "@access" }) : null;
+        return (await fetch(path, { method, headers, body })).status;
+      },
+      { method, path, csrf },
+    );
+  const csrf = () => page.evaluate(async () => (await (await fetch("/console/session")).json()).csrf);
+  const passes = (row) => test.row(`access: ${row}`, "passed", "passes", true);
+
+  await page.getByLabel("API key").fill("c3_0000_wrong");
+  await page.keyboard.press("Enter");
+  await page.getByText("This key is not valid: it is unknown, expired or revoked.").waitFor();
   await test.shot(page, "access-1-wrong-key");
-  await signIn("right");
+  assert.equal(await cookie(), undefined, "a wrong key begins no session");
+  assert.equal(await send("GET", `/v1/documents/${stored.id}`), 401);
+  passes("a wrong key is refused with a clear error");
+
+  await signIn(test.key);
+  const { httpOnly, sameSite } = await cookie();
+  assert.deepEqual([httpOnly, sameSite], [true, "Strict"]);
+  assert.equal(await page.evaluate(() => document.cookie), "", "scripts cannot read the cookie");
+  await page.reload();
+  await page.getByRole("button", { name: "Delete" }).waitFor();
+  passes("the right key begins a session, in a cookie that is HttpOnly and SameSite=Strict");
+
+  const name = "/v1/names/default/access-forced";
+  assert.equal(await send("PUT", name), 403, "without the token");
+  assert.equal(await send("PUT", name, "0".repeat(64)), 403, "with a wrong token");
+  assert.equal(await send("PUT", name, await csrf()), 200, "with the token");
+  assert.equal(await send("DELETE", name), 403, "without the token");
+  await openNames(page, "access-forced");
+  await page.getByRole("button", { name: "Remove the name access-forced" }).click();
+  await page.getByRole("button", { name: "Remove the name access-forced" }).waitFor({ state: "detached" });
+  await page.getByRole("button", { name: "Done" }).click();
+  passes("a write without the CSRF token is refused, and the page sends the token");
+
+  await signOut();
+  assert.equal(await cookie(), undefined, "the cookie is gone");
+  assert.equal(await send("GET", `/v1/documents/${stored.id}`), 401);
+  passes("sign-out ends the session");
+
+  await signIn(test.readKey);
   await page.getByRole("link", { name: "Latents" }).waitFor();
-  assert.equal(await page.getByRole("button", { name: /Rename|Name|Labels|Delete/ }).count(), 0, "a reader changes nothing");
+  assert.equal(await page.getByRole("button", { name: /Names|Labels|Delete/ }).count(), 0, "a reader changes nothing");
   assert.equal(await page.getByRole("link", { name: "Try it" }).count(), 0, "a reader stores nothing");
+  await page.goto(`${test.url}/console/try`);
+  await page.getByText("Your key does not allow this").waitFor();
   await page.getByRole("link", { name: "Overview" }).click();
   await page.getByText("needs a key with the scope admin").waitFor();
   await test.shot(page, "access-2-reader");
-  await page.goto(`${test.url}/console/try`);
-  await page.getByText("Your key does not allow this").waitFor();
-  await page.getByRole("button", { name: "Sign out" }).click();
-  await page.getByLabel("API key").waitFor();
-  scopes = ["read", "write", "delete"];
-  await signIn("right");
-  await page.goto(`${test.url}/console/documents/${stored.id}`);
-  await page.getByRole("button", { name: "Delete" }).click();
-  await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
-  await page.getByText("Not allowed here.").waitFor();
-  assert.deepEqual(tokens, ["token-1"], "changes carry the token");
+  assert.equal(await send("PUT", name, await csrf()), 403);
+  assert.equal(await send("DELETE", `/v1/documents/${stored.id}`, await csrf()), 403);
   assert.deepEqual(page.problems, []);
-  test.row("sign-in, scopes and CSRF token (session mocked)", "passed", "passes", true);
+  passes("with the scope read, no control for writes is shown, and writes are refused");
   await page.context().close();
 }
 

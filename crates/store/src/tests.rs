@@ -83,6 +83,15 @@ pub(crate) async fn findings(store: &Store, mode: FsckMode) -> Vec<Finding> {
     findings
 }
 
+#[tokio::test]
+async fn a_check_reports_its_progress_in_documents() {
+    let (_folder, store) = store().await;
+    put_together(&store, 3).await;
+    let events: Vec<_> = check(&store, FsckMode::Report).try_collect().await.unwrap();
+    assert_eq!(events.first(), Some(&FsckEvent::Progress { documents: 0, documents_total: 3 }));
+    assert!(matches!(events.last(), Some(FsckEvent::Done(summary)) if summary.documents == 3));
+}
+
 fn missing<T>(read: &Result<T, Error>) -> bool {
     matches!(read, Err(Error::Missing { .. }))
 }

@@ -31,6 +31,20 @@ const HEIGHT = 150;
 /** Least time that the horizontal axis covers. */
 const SECONDS_MIN = 120;
 
+let loading: Promise<typeof uPlot> | null = null;
+
+/** Loads uPlot once. Only the first import waits for the style sheet, so all charts share it. */
+function loadLibrary(): Promise<typeof uPlot> {
+  loading ??= import("./uplot").then(
+    (module) => module.default,
+    (error) => {
+      loading = null;
+      throw error;
+    },
+  );
+  return loading;
+}
+
 export function Chart({ title, times, series, format, top = 1, children }: ChartProps) {
   const element = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
@@ -40,7 +54,7 @@ export function Chart({ title, times, series, format, top = 1, children }: Chart
   const heading = useId();
 
   useEffect(() => {
-    void import("./uplot").then((module) => setLibrary(() => module.default));
+    void loadLibrary().then((library) => setLibrary(() => library));
   }, []);
 
   const shape = series.map(({ label, color }) => label + color).join();
@@ -57,7 +71,7 @@ export function Chart({ title, times, series, format, top = 1, children }: Chart
       cursor: { show: false },
       padding: [8, 8, 0, 0],
       scales: {
-        x: { range: (_, min, max = Date.now() / 1000) => [Math.min(min ?? max, max - SECONDS_MIN), max] },
+        x: { range: (_, min, max) => timeRange(min, max) },
         y: { range: (_, __, max) => [0, Math.max(top, (max ?? 0) * 1.1)] },
       },
       axes: [
@@ -110,6 +124,12 @@ export function Chart({ title, times, series, format, top = 1, children }: Chart
       </ul>
     </figure>
   );
+}
+
+/** Returns the range of the horizontal axis. Without data, both arguments are null. */
+function timeRange(min: number | null, max: number | null): [number, number] {
+  const end = max ?? Date.now() / 1000;
+  return [Math.min(min ?? end, end - SECONDS_MIN), end];
 }
 
 function clock(time: number): string {

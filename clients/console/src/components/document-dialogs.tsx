@@ -1,15 +1,15 @@
-//! Dialogs that change a document: its name, its labels, and its deletion.
+//! Dialogs that change a document: its names, its labels, and its deletion.
 
-import { useState } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 
-import { call, describe, documentPath, json, namePath, Problem, send } from "../lib/api";
+import { call, describe, documentPath, json, send } from "../lib/api";
 import * as format from "../lib/format";
+import { addName, namesOf, removeName, renameDocument } from "../lib/names";
+import { DEFAULT_NAMESPACE, nameReference } from "../lib/namespace";
 import { session } from "../lib/session";
 import { announce, Dialog, ErrorNote, useLoad, Waiting } from "./basic";
 import { Icon } from "./icons";
 import { Inert } from "./text";
-
-const NAMESPACE = "default";
 
 interface DialogProps {
   id: string;
@@ -31,36 +31,83 @@ function useChange(onDone: () => void) {
     }
     setBusy(false);
   };
-  return { problem, isBusy, run };
+  return { problem, isBusy, run, clear: () => setProblem(null) };
 }
 
-/** Gives a document a name, in place of its first one. */
-export function NameDialog({ id, names, onClose }: DialogProps & { names: string[] }) {
-  const [name, setName] = useState(names[0] ?? "");
-  const change = useChange(() => (announce("Name changed"), onClose(true)));
-  const save = async () => {
-    const old = names[0];
-    if (name === old) return;
-    // A name of another document is never taken over.
-    await send("PUT", namePath(NAMESPACE, name), { id }, { "if-none-match": "*" }).catch((error) => {
-      if (error instanceof Problem && error.status === 412) throw new Error("another document has this name; choose another one");
-      throw error;
-    });
-    if (old !== undefined && session.may("delete")) await call(namePath(NAMESPACE, old), { method: "DELETE" });
+interface NamesDialogProps extends DialogProps {
+  namespace: string;
+}
+
+/** Lists the names of a document in a namespace; adds, renames and removes them. */
+export function NamesDialog({ id, namespace, onClose }: NamesDialogProps) {
+  const names = useLoad((signal) => namesOf(id, namespace, signal), [id, namespace]);
+  const [isChanged, setChanged] = useState(false);
+  const [name, setName] = useState("");
+  /** Name that is being renamed. */
+  const [renamed, setRenamed] = useState<string | null>(null);
+  const input = useRef<HTMLInputElement>(null);
+  const change = useChange(() => edit(null));
+  const edit = (old: string | null) => {
+    change.clear();
+    setRenamed(old);
+    setName(old ?? "");
+    input.current?.focus();
   };
+  const run = (make: () => Promise<void>, done: string) =>
+    change.run(async () => {
+      try {
+        await make();
+        announce(done);
+      } finally {
+        // A rename that failed may have added the new name.
+        setChanged(true);
+        names.reload();
+      }
+    });
   const submit = (event: Event) => {
     event.preventDefault();
-    if (name.trim() === "") return;
-    void change.run(save);
+    const wanted = name.trim();
+    if (wanted === "") return;
+    if (renamed === null) void run(() => addName(id, namespace, wanted), "Name added");
+    else if (renamed === wanted) edit(null);
+    else void run(() => renameDocument(id, namespace, renamed, wanted), "Name changed");
   };
+  const mayRemove = session.may("delete");
   return (
-    <Dialog title={names.length > 0 ? "Rename the document" : "Name the document"} onClose={() => onClose(false)}>
+    <Dialog title="Names" onClose={() => onClose(isChanged)}>
+      {namespace !== DEFAULT_NAMESPACE && <p class="muted">In the namespace <Inert text={namespace} /></p>}
+      {names.error !== null ? <ErrorNote error={names.error} retry={names.reload} /> : null}
+      {!names.value && names.error === null ? <Waiting label="Reading the names" lines={2} /> : null}
+      {names.value?.length === 0 ? <p class="muted">The document has no name.</p> : null}
+      <ul class="label-list">
+        {names.value?.map((name) => (
+          <li key={name} class={name === renamed ? "chosen" : ""}>
+            <Inert text={name} />
+            {mayRemove && (
+              <span class="row-actions">
+                <button type="button" class="icon-button" aria-label={`Rename ${name}`} disabled={change.isBusy} onClick={() => edit(name)}>
+                  <Icon name="edit" />
+                </button>
+                <button type="button" class="icon-button" aria-label={`Remove the name ${name}`} disabled={change.isBusy} onClick={() => run(() => removeName(id, namespace, name), "Name removed")}>
+                  <Icon name="close" />
+                </button>
+              </span>
+            )}
+          </li>
+        ))}
+      </ul>
+      {!mayRemove && <p class="hint">Renaming and removing a name needs a key with the scope <code>delete</code>.</p>}
       <form onSubmit={submit}>
-        <label for="name">Name</label>
-        <input id="name" value={name} spellcheck={false} autocomplete="off" autoFocus aria-describedby="name-help name-problem" onInput={(event) => setName(event.currentTarget.value)} />
-        <p id="name-help" class="hint">Letters, digits, <code>.</code> <code>_</code> <code>-</code> and <code>/</code>. Programs find the document as <code>@{name || "NAME"}</code>.</p>
+        <label for="name">{renamed === null ? "Name" : <>New name for <Inert text={renamed} /></>}</label>
+        <input ref={input} id="name" value={name} spellcheck={false} autocomplete="off" autoFocus aria-describedby="name-help name-problem" onInput={(event) => setName(event.currentTarget.value)} />
+        <p id="name-help" class="hint">Letters, digits, <code>.</code> <code>_</code> <code>-</code> and <code>/</code>. Programs find the document as <code><Inert text={nameReference(namespace, name.trim() || "NAME")} /></code>.</p>
         <p id="name-problem" class="field-problem" role="alert">{change.problem}</p>
-        <Buttons isBusy={change.isBusy} action="Save" onCancel={() => onClose(false)} />
+        <Buttons
+          isBusy={change.isBusy}
+          action={renamed === null ? "Add" : "Rename"}
+          cancel={renamed === null ? "Done" : "Keep the name"}
+          onCancel={() => (renamed === null ? onClose(isChanged) : edit(null))}
+        />
       </form>
     </Dialog>
   );

@@ -14,7 +14,7 @@ import { Prose } from "./text";
 
 export function WindowView({ id, window }: { id: string; window: Window }) {
   const text = useLoad((signal) => readWindowText(id, window, signal), [id, window]);
-  const draft = useLoad((signal) => readDraft(id, window.index, signal).catch(() => null), [id, window]);
+  const draft = useLoad((signal) => readDraft(id, window.index, signal), [id, window]);
   const value = text.value;
   return (
     <article class="window" aria-label={`Window ${window.index + 1}`}>
@@ -28,6 +28,7 @@ export function WindowView({ id, window }: { id: string; window: Window }) {
       {text.error !== null ? <ErrorNote error={text.error} retry={text.reload} /> : null}
       {!value && text.error === null ? <Waiting label="Decoding the window" lines={8} /> : null}
       {value ? <MarkedText window={window} text={value} draft={draft.value} /> : null}
+      {draft.error !== null ? <ErrorNote error={draft.error} retry={draft.reload} /> : null}
     </article>
   );
 }

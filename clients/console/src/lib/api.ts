@@ -63,8 +63,11 @@ export interface Node {
 
 export interface NodeDescription {
   cascade: string;
+  /** Fingerprint of the model that the node runs: the compressor's or the decoder's. */
+  fingerprint: string | null;
   arithmetic: string;
   device: string;
+  accelerator: string | null;
   version: string;
   ratio_min: number;
   ratio_max: number;
@@ -73,9 +76,10 @@ export interface NodeDescription {
   running_tokens: number;
   backlog_seconds: number;
   busy_share: number;
-  /** Fields of later gateways. */
-  fingerprint?: string;
-  tokens_per_second?: number;
+  /** Text tokens a second while the device computes. Null before the first batch, and for the other stage. */
+  compress_tokens_per_second: number | null;
+  verify_tokens_per_second: number | null;
+  decode_tokens_per_second: number | null;
 }
 
 export interface Totals {

@@ -1,6 +1,7 @@
-//! The list of documents, with names, and the search in it.
+//! The list of documents, and the search in it.
 
-import { json, type Document, type DocumentPage, type Name } from "./api";
+import { json, type Document, type DocumentPage } from "./api";
+import type { NamesById } from "./names";
 
 /** Documents per request, the maximum of the API. */
 const PAGE = 1000;
@@ -15,13 +16,13 @@ export interface Catalog {
 }
 
 /** Reads all documents, up to `DOCUMENTS_MAX`. `onProgress` gets the number that has arrived. */
-export async function readCatalog(signal: AbortSignal, onProgress: (count: number) => void): Promise<Catalog> {
-  const names = readNames(signal);
-  const catalog = await readPages("", signal, onProgress);
-  const byId = new Map<string, string[]>();
-  for (const { id, name } of await names) byId.set(id, [...(byId.get(id) ?? []), name]);
-  for (const document of catalog.documents) document.names = byId.get(document.id) ?? [];
-  return catalog;
+export function readCatalog(signal: AbortSignal, onProgress: (count: number) => void): Promise<Catalog> {
+  return readPages("", signal, onProgress);
+}
+
+/** Returns the documents with their names. */
+export function withNames(documents: Document[], names: NamesById): Document[] {
+  return documents.map((document) => ({ ...document, names: names.get(document.id) ?? [] }));
 }
 
 async function readPages(query: string, signal: AbortSignal, onProgress: (count: number) => void): Promise<Catalog> {
@@ -39,30 +40,20 @@ async function readPages(query: string, signal: AbortSignal, onProgress: (count:
   return { documents, damaged, isComplete: cursor === null };
 }
 
-/** Reads the names of the namespace `default`. */
-async function readNames(signal: AbortSignal): Promise<Name[]> {
-  const names: Name[] = [];
-  let cursor: string | null = null;
-  do {
-    const next: string = cursor === null ? "" : `&cursor=${encodeURIComponent(cursor)}`;
-    const page: { names: Name[]; next_cursor: string | null } = await json(`/v1/names?limit=${PAGE}${next}`, { signal });
-    names.push(...page.names);
-    cursor = page.next_cursor;
-  } while (cursor !== null && names.length < DOCUMENTS_MAX);
-  return names;
-}
-
-/** Returns the names of a document in the namespace `default`. */
-export async function namesOf(id: string, signal?: AbortSignal): Promise<string[]> {
-  const page: DocumentPage = await json(`/v1/documents?namespace=default&id_prefix=${id}`, { signal });
-  return page.documents.find((document) => document.id === id)?.names ?? [];
+export interface Filter {
+  /** Text in names or labels, or beginning of an id. */
+  text: string;
+  namespace: string;
+  /** Only documents with a name in the namespace. */
+  isNamed: boolean;
 }
 
 /** Searches the documents that are held: names and labels contain the text, or the id begins with it. */
-export function search(documents: Document[], text: string): Document[] {
+export function search(documents: Document[], { text, isNamed }: Filter): Document[] {
   const wanted = text.trim().toLowerCase();
-  if (wanted === "") return documents;
-  return documents.filter(
+  const candidates = isNamed ? documents.filter(({ names }) => names && names.length > 0) : documents;
+  if (wanted === "") return candidates;
+  return candidates.filter(
     ({ id, names, labels }) =>
       id.startsWith(wanted) ||
       names?.some((name) => name.toLowerCase().includes(wanted)) ||
@@ -71,12 +62,15 @@ export function search(documents: Document[], text: string): Document[] {
 }
 
 /** Asks the gateway for documents whose id or name begins with the text, or that have the label `KEY=VALUE`. */
-export async function searchGateway(text: string, signal: AbortSignal): Promise<Document[]> {
+export async function searchGateway({ text, namespace, isNamed }: Filter, signal: AbortSignal): Promise<Document[]> {
   const wanted = text.trim();
+  const named = `&namespace=${encodeURIComponent(namespace)}`;
+  const restricted = isNamed ? named : "";
   const queries = [];
-  if (wanted.includes("=")) queries.push(`&label=${encodeURIComponent(wanted)}`);
-  if (/^[0-9a-f]{1,64}$/.test(wanted)) queries.push(`&id_prefix=${wanted}`);
-  if (/^[\w.\-/]+$/.test(wanted)) queries.push(`&name_prefix=${encodeURIComponent(wanted)}`);
+  if (wanted === "") queries.push(restricted);
+  else queries.push(`${named}&name_prefix=${encodeURIComponent(wanted)}`);
+  if (/^[^=]+=/.test(wanted)) queries.push(`${restricted}&label=${encodeURIComponent(wanted)}`);
+  if (/^[0-9a-f]{1,64}$/i.test(wanted)) queries.push(`${restricted}&id_prefix=${wanted}`);
   const found = await Promise.all(queries.map((query) => readPages(query, signal, () => {})));
   const byId = new Map(found.flatMap(({ documents }) => documents).map((document) => [document.id, document]));
   return [...byId.values()];

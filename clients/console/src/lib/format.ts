@@ -17,6 +17,12 @@ export function short(value: number): string {
   return size === 0 ? "0" : value.toFixed(size >= 1 ? 1 : 2);
 }
 
+/** Formats tokens a second with two or three digits. */
+export function rate(value: number | null): string {
+  if (value === null) return "–";
+  return value >= 1000 && value < 10_000 ? `${(value / 1000).toFixed(1)}k tok/s` : `${short(value)} tok/s`;
+}
+
 export function bytes(value: number): string {
   if (value < 1024) return `${count(value)} B`;
   const units = ["KiB", "MiB", "GiB", "TiB"];

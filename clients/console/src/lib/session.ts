@@ -18,7 +18,14 @@ export type SessionState = { state: "loading" } | Known;
 
 const PATH = "/console/session";
 
+const RETRY_INTERVAL_MS = 1000;
+
 class Session extends Store<SessionState> {
+  /** Asks the gateway for the session until it answers. */
+  async begin(): Promise<void> {
+    while (!(await this.refresh())) await new Promise((resolve) => setTimeout(resolve, RETRY_INTERVAL_MS));
+  }
+
   /** Asks the gateway for the session. Keeps the known one if the gateway does not answer. */
   async refresh(): Promise<boolean> {
     const response = await fetch(PATH, { cache: "no-store" }).catch(() => null);

@@ -27,6 +27,12 @@ export class Store<T> {
 /** Returns the value of a store and renders the component again when it changes. */
 export function useStore<T>(store: Store<T>): T {
   const [, render] = useState({});
-  useEffect(() => store.subscribe(() => render({})), [store]);
-  return store.value;
+  const value = store.value;
+  useEffect(() => {
+    const update = () => render({});
+    // The value may have changed after the component was rendered and before this effect.
+    if (store.value !== value) update();
+    return store.subscribe(update);
+  }, [store]);
+  return value;
 }

@@ -16,6 +16,7 @@ export interface ReadWindow {
   text: string;
   marks: Mark[];
   located: number;
+  /** Null until it is read, and if it cannot be read. */
   draft: string | null;
 }
 
@@ -125,6 +126,7 @@ async function read(id: string, windows: Window[], signal: AbortSignal, change: 
   }
   change({ isProved: hash.end() === id, secondsRead: (performance.now() - begin) / 1000 });
   for (const [index, one] of read.entries()) {
+    // The trial is complete without drafts. After a failure, the others would most likely fail too.
     const draft = await readDraft(id, one.window.index, signal).catch(() => null);
     signal.throwIfAborted();
     if (draft === null) return;

@@ -3,16 +3,17 @@
 import { useEffect, useState } from "preact/hooks";
 
 import { announce, Copy, Empty, ErrorNote, Stat, useLoad, Waiting } from "../components/basic";
-import { DeleteDialog, LabelsDialog, NameDialog } from "../components/document-dialogs";
+import { DeleteDialog, LabelsDialog, NamesDialog } from "../components/document-dialogs";
 import { HeatMap } from "../components/heat-map";
 import { Icon } from "../components/icons";
 import { Inert } from "../components/text";
 import { WindowView } from "../components/window-view";
 import { call, describe, documentPath, isAborted, json, Problem, type Document } from "../lib/api";
-import { namesOf } from "../lib/catalog";
 import * as format from "../lib/format";
 import { hasher } from "../lib/hash";
 import { readWindows, type Window } from "../lib/latents";
+import { namesOf } from "../lib/names";
+import { nameReference, useNamespace } from "../lib/namespace";
 import { address, navigate, replaceQuery, route } from "../lib/router";
 import { session } from "../lib/session";
 import { useStore } from "../lib/store";
@@ -20,7 +21,8 @@ import { useStore } from "../lib/store";
 export function DocumentPage({ reference }: { reference: string }) {
   const document = useLoad((signal) => json<Document>(documentPath(reference), { signal }), [reference]);
   const id = document.value?.id ?? null;
-  const names = useLoad(async (signal) => (id ? namesOf(id, signal) : []), [id]);
+  const namespace = useNamespace();
+  const names = useLoad(async (signal) => (id ? namesOf(id, namespace, signal) : []), [id, namespace]);
   if (document.error instanceof Problem && document.error.status === 404) {
     return (
       <Empty title="There is no such document">
@@ -36,6 +38,7 @@ export function DocumentPage({ reference }: { reference: string }) {
       {document.value ? (
         <Content
           document={document.value}
+          namespace={namespace}
           names={names.value ?? []}
           reload={() => (document.reload(), names.reload())}
         />
@@ -44,9 +47,17 @@ export function DocumentPage({ reference }: { reference: string }) {
   );
 }
 
-type OpenDialog = "name" | "labels" | "delete" | null;
+type OpenDialog = "names" | "labels" | "delete" | null;
 
-function Content({ document, names, reload }: { document: Document; names: string[]; reload: () => void }) {
+interface ContentProps {
+  document: Document;
+  namespace: string;
+  /** Names in the namespace. */
+  names: string[];
+  reload: () => void;
+}
+
+function Content({ document, namespace, names, reload }: ContentProps) {
   const [dialog, setDialog] = useState<OpenDialog>(null);
   const close = (isChanged: boolean) => {
     setDialog(null);
@@ -61,14 +72,14 @@ function Content({ document, names, reload }: { document: Document; names: strin
           <h1><Inert text={title} /></h1>
           <p class="id"><code>{document.id}</code> <Copy text={document.id} label="Copy the id" /></p>
           <p class="labels">
-            {names.slice(1).map((name) => <span class="label" key={name}>@<Inert text={name} /></span>)}
+            {names.slice(1).map((name) => <span class="label" key={name}><Inert text={nameReference(namespace, name)} /></span>)}
             {Object.entries(document.labels ?? {}).map(([key, value]) => <span class="label" key={key}><Inert text={`${key}=${value}`} /></span>)}
           </p>
         </div>
         <div class="actions">
           <a class="button" href={documentPath(document.id, "/text")} download={`${file}.txt`}><Icon name="download" /> Text</a>
           <a class="button" href={documentPath(document.id, "/latents")} download={`${file}.safetensors`}><Icon name="download" /> Latents</a>
-          {session.may("write") && <button type="button" onClick={() => setDialog("name")}><Icon name="edit" /> {names.length > 0 ? "Rename" : "Name"}</button>}
+          {session.may("write") && <button type="button" onClick={() => setDialog("names")}><Icon name="edit" /> Names</button>}
           {session.may("write") && <button type="button" onClick={() => setDialog("labels")}>Labels</button>}
           {session.may("delete") && <button type="button" class="danger" onClick={() => setDialog("delete")}><Icon name="trash" /> Delete</button>}
         </div>
@@ -85,7 +96,7 @@ function Content({ document, names, reload }: { document: Document; names: strin
       </section>
       <Windows document={document} />
       <Proof document={document} />
-      {dialog === "name" && <NameDialog id={document.id} names={names} onClose={close} />}
+      {dialog === "names" && <NamesDialog id={document.id} namespace={namespace} onClose={close} />}
       {dialog === "labels" && <LabelsDialog id={document.id} onClose={close} />}
       {dialog === "delete" && (
         <DeleteDialog

@@ -8,8 +8,10 @@ import { Icon } from "../components/icons";
 import { Inert } from "../components/text";
 import { VirtualList } from "../components/virtual-list";
 import type { Document } from "../lib/api";
-import { DOCUMENTS_MAX, readCatalog, search, searchGateway, sort, type SortKey } from "../lib/catalog";
+import { DOCUMENTS_MAX, readCatalog, search, searchGateway, sort, withNames, type Filter, type SortKey } from "../lib/catalog";
 import * as format from "../lib/format";
+import { readNames } from "../lib/names";
+import { DEFAULT_NAMESPACE, documentAddress, namespace, useNamespace } from "../lib/namespace";
 import { address, replaceQuery, route } from "../lib/router";
 import { session } from "../lib/session";
 
@@ -32,24 +34,33 @@ const TYPING_MS = 250;
 
 export function Documents() {
   const [text, setText] = useState(route.value.query.get("q") ?? "");
+  const [isNamed, setNamed] = useState(route.value.query.has("named"));
+  const chosen = useNamespace();
   const [order, setOrder] = useState<{ key: SortKey; isDescending: boolean }>({ key: "created", isDescending: true });
   const [arrived, setArrived] = useState(0);
   const catalog = useLoad((signal) => readCatalog(signal, setArrived), []);
+  const names = useLoad((signal) => readNames(chosen, signal), [chosen]);
+  const filter = useMemo<Filter>(() => ({ text, namespace: chosen, isNamed }), [text, chosen, isNamed]);
   const isLarge = catalog.value !== null && !catalog.value.isComplete;
+  const isRemote = isLarge && (text.trim() !== "" || isNamed);
   const remote = useLoad(async (signal) => {
-    if (!isLarge || text.trim() === "") return null;
+    if (!isRemote) return null;
     await new Promise((resolve) => setTimeout(resolve, TYPING_MS));
-    return signal.aborted ? null : searchGateway(text, signal);
-  }, [isLarge, text]);
+    return signal.aborted ? null : searchGateway(filter, signal);
+  }, [isRemote, filter]);
 
-  const isRemote = isLarge && text.trim() !== "";
   const source = isRemote ? remote.value : (catalog.value?.documents ?? null);
-  const sorted = useMemo(() => source && sort(source, order.key, order.isDescending), [source, order]);
-  const documents = useMemo(() => (sorted && !isRemote ? search(sorted, text) : sorted), [sorted, isRemote, text]);
+  const named = useMemo(() => source && names.value && withNames(source, names.value), [source, names.value]);
+  const sorted = useMemo(() => named && sort(named, order.key, order.isDescending), [named, order]);
+  const documents = useMemo(() => (sorted && !isRemote ? search(sorted, filter) : sorted), [sorted, isRemote, filter]);
 
   const change = (value: string) => {
     setText(value);
     replaceQuery("q", value === "" ? null : value);
+  };
+  const changeNamed = (value: boolean) => {
+    setNamed(value);
+    replaceQuery("named", value ? "1" : null);
   };
   useEffect(() => {
     if (documents === null || text === "") return;
@@ -57,24 +68,30 @@ export function Documents() {
     return () => clearTimeout(timer);
   }, [documents, text]);
 
-  const error = catalog.error ?? remote.error;
+  const failed = [catalog, names, remote].find(({ error }) => error !== null);
   return (
     <>
       <div class="page-head">
         <h1>Documents</h1>
         {session.may("write") && <a class="button primary" href={address("/try")}><Icon name="plus" /> Store a text</a>}
       </div>
-      <div class="search">
-        <Icon name="search" />
-        <label class="sr-only" for="search">Search documents</label>
-        <input
-          id="search"
-          type="search"
-          value={text}
-          placeholder="Name, label (lang=en) or beginning of an id"
-          spellcheck={false}
-          onInput={(event) => change(event.currentTarget.value)}
-        />
+      <div class="filters">
+        <div class="search">
+          <Icon name="search" />
+          <label class="sr-only" for="search">Search documents</label>
+          <input
+            id="search"
+            type="search"
+            value={text}
+            placeholder="Name, label (lang=en) or beginning of an id"
+            spellcheck={false}
+            onInput={(event) => change(event.currentTarget.value)}
+          />
+        </div>
+        <NamespaceField chosen={chosen} />
+        <label class="check">
+          <input type="checkbox" checked={isNamed} onChange={(event) => changeNamed(event.currentTarget.checked)} /> Only named
+        </label>
         <span class="muted number" aria-hidden="true">
           {documents ? format.plural(documents.length, "document") : arrived > 0 ? `${format.count(arrived)} read` : ""}
         </span>
@@ -86,16 +103,42 @@ export function Documents() {
           <p>{format.plural(catalog.value.damaged.length, "document")} cannot be read. Run <code>c3 fsck</code> to see why.</p>
         </div>
       ) : null}
-      {error !== null ? <ErrorNote error={error} retry={catalog.reload} /> : null}
-      <Table documents={documents} isLoading={error === null} order={order} setOrder={setOrder} filter={text} />
+      {failed ? <ErrorNote error={failed.error} retry={failed.reload} /> : null}
+      <Table documents={documents} isLoading={!failed} order={order} setOrder={setOrder} filter={filter} />
     </>
+  );
+}
+
+/** Chooses the namespace whose names are shown. It is read when the field is left or Enter is pressed. */
+function NamespaceField({ chosen }: { chosen: string }) {
+  const [typed, setTyped] = useState(chosen);
+  useEffect(() => setTyped(chosen), [chosen]);
+  const choose = () => {
+    namespace.choose(typed);
+    setTyped(namespace.value);
+  };
+  return (
+    <form class="namespace" onSubmit={(event) => (event.preventDefault(), choose())}>
+      <label for="namespace">Namespace</label>
+      <input
+        id="namespace"
+        value={typed}
+        placeholder={DEFAULT_NAMESPACE}
+        title="The list shows the names that documents have in this namespace"
+        spellcheck={false}
+        autocomplete="off"
+        autocapitalize="off"
+        onInput={(event) => setTyped(event.currentTarget.value)}
+        onChange={choose}
+      />
+    </form>
   );
 }
 
 interface TableProps {
   documents: Document[] | null;
   isLoading: boolean;
-  filter: string;
+  filter: Filter;
   order: { key: SortKey; isDescending: boolean };
   setOrder: (order: TableProps["order"]) => void;
 }
@@ -109,9 +152,16 @@ function Table({ documents, isLoading, filter, order, setOrder }: TableProps) {
   }, []);
   if (documents === null && !isLoading) return null;
   if (documents?.length === 0) {
-    return filter !== "" ? (
-      <Empty title="No document matches">
-        <p>Names and labels match if they contain the text, ids if they begin with it.</p>
+    if (filter.text !== "") {
+      return (
+        <Empty title="No document matches">
+          <p>Names and labels match if they contain the text, ids if they begin with it.</p>
+        </Empty>
+      );
+    }
+    return filter.isNamed ? (
+      <Empty title="No document has a name here">
+        <p>The namespace <b><Inert text={filter.namespace} /></b> has no names. Open a document to give it one.</p>
       </Empty>
     ) : (
       <Empty title="No documents yet">
@@ -144,10 +194,10 @@ function Table({ documents, isLoading, filter, order, setOrder }: TableProps) {
         </div>
       ) : (
         <VirtualList
-          key={`${order.key} ${order.isDescending} ${filter}`}
+          key={`${order.key} ${order.isDescending} ${filter.text} ${filter.isNamed} ${filter.namespace}`}
           count={documents.length}
           height={height}
-          row={(index) => <Row key={documents[index]!.id} document={documents[index]!} index={index} />}
+          row={(index) => <Row key={documents[index]!.id} document={documents[index]!} namespace={filter.namespace} index={index} />}
         />
       )}
     </div>
@@ -156,6 +206,7 @@ function Table({ documents, isLoading, filter, order, setOrder }: TableProps) {
 
 interface RowProps {
   document: Document;
+  namespace: string;
   index: number;
 }
 
@@ -165,18 +216,18 @@ class Row extends Component<RowProps> {
     return next.document !== this.props.document || next.index !== this.props.index;
   }
 
-  override render({ document, index }: RowProps) {
-    return renderRow(document, index);
+  override render(props: RowProps) {
+    return renderRow(props);
   }
 }
 
-function renderRow(document: Document, index: number) {
+function renderRow({ document, namespace, index }: RowProps) {
   const labels = Object.entries(document.labels ?? {});
   const name = document.names?.[0];
   return (
     <div role="row" class="row" aria-rowindex={index + 2}>
       <span role="cell" class="name">
-        <a href={address(`/documents/${document.id}`)}>
+        <a href={documentAddress(document.id, namespace)}>
           {name ? <Inert text={name} /> : <code>{document.id.slice(0, 12)}</code>}
         </a>
         {name && <code class="muted">{document.id.slice(0, 8)}</code>}

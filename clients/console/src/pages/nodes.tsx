@@ -2,12 +2,21 @@
 
 import { Copy, Empty, Meter, Stat, Waiting } from "../components/basic";
 import { Inert } from "../components/text";
-import type { Node } from "../lib/api";
+import type { Node, NodeDescription } from "../lib/api";
 import * as format from "../lib/format";
 import { sampler, STAGES, type StageName } from "../lib/sampler";
 import { useStore } from "../lib/store";
 
 const TITLES: Record<StageName, string> = { compressor: "Compressor nodes", decoder: "Decoder nodes" };
+
+/** Rates of the operations of each stage. */
+const RATES: Record<StageName, { label: string; rate: (node: NodeDescription) => number | null }[]> = {
+  compressor: [{ label: "Compress", rate: (node) => node.compress_tokens_per_second }],
+  decoder: [
+    { label: "Verify", rate: (node) => node.verify_tokens_per_second },
+    { label: "Decode", rate: (node) => node.decode_tokens_per_second },
+  ],
+};
 
 const STATES: Record<string, { label: string; tone: string; help: string }> = {
   ready: { label: "ready", tone: "good", help: "" },
@@ -17,7 +26,7 @@ const STATES: Record<string, { label: string; tone: string; help: string }> = {
 };
 
 export function Nodes() {
-  const { nodes, stages } = useStore(sampler);
+  const { nodes } = useStore(sampler);
   return (
     <>
       <div class="page-head">
@@ -35,9 +44,7 @@ export function Nodes() {
                 <p>Start one with <code>{stage}-node</code> and give its address to the gateway with <code>--{stage}</code>.</p>
               </Empty>
             ) : null}
-            {own.map((node) => (
-              <NodeCard key={node.address} node={node} speed={own.length === 1 ? stages?.[stage].tokensPerSecond ?? null : null} />
-            ))}
+            {own.map((node) => <NodeCard key={node.address} node={node} />)}
           </section>
         );
       })}
@@ -45,11 +52,10 @@ export function Nodes() {
   );
 }
 
-function NodeCard({ node, speed }: { node: Node; speed: number | null }) {
+function NodeCard({ node }: { node: Node }) {
   const state = STATES[node.state] ?? { label: node.state, tone: "idle", help: "" };
   const load = node.description;
   const busy = Math.round((load?.busy_share ?? 0) * 100);
-  const tokens = load?.tokens_per_second ?? speed;
   return (
     <article class={`panel node ${node.stage}`}>
       <header>
@@ -70,11 +76,12 @@ function NodeCard({ node, speed }: { node: Node; speed: number | null }) {
             <Stat label="Queue" value={`${format.short(load.queued_tokens)} tok`} />
             <Stat label="Running" value={`${format.short(load.running_tokens)} tok`} />
             <Stat label="Backlog" value={format.seconds(load.backlog_seconds)} />
-            <Stat label="Speed" value={tokens == null ? "–" : `${format.short(tokens)} tok/s`} />
+            {RATES[node.stage].map(({ label, rate }) => <Stat key={label} label={label} value={format.rate(rate(load))} />)}
           </dl>
           <dl class="facts">
             <Fact name="Model" value={load.cascade} />
             <Fact name="Device" value={load.device} />
+            {load.accelerator && <Fact name="Accelerator" value={load.accelerator} />}
             <Fact name="Arithmetic" value={load.arithmetic} />
             <Fact name="Ratios" value={`${load.ratio_min} to ${load.ratio_max}, default ${load.ratio_default}`} />
             <Fact name="Version" value={load.version} />

@@ -90,7 +90,7 @@ function StageCard({ name, stage }: { name: StageName; stage: Stage | null }) {
         <Stat label="Ready nodes" value={stage ? `${stage.ready} of ${stage.nodes}` : "–"} tone={stage && stage.ready < stage.nodes ? "warn" : undefined} />
         <Stat label="Queue" value={stage ? `${format.short(stage.queuedTokens)} tok` : "–"} />
         <Stat label="Backlog" value={stage ? format.seconds(stage.backlogSeconds) : "–"} tone={stage && condition(stage) === "short" ? "bad" : undefined} />
-        <Stat label="Speed" value={stage?.tokensPerSecond == null ? "–" : `${format.short(stage.tokensPerSecond)} tok/s`} />
+        <Stat label="Speed" value={format.rate(stage?.tokensPerSecond ?? null)} />
       </dl>
     </article>
   );

@@ -6,22 +6,27 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use c3_server::access::Scope;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::build::folder;
+use crate::harness::access::Access;
 use crate::harness::browser::browser;
 use crate::harness::cluster::{Cluster, ClusterSpec};
 use crate::harness::external;
 use crate::harness::fixtures;
 use crate::harness::quantity::Quantity;
 
+/// Tenant of the keys.
+const TENANT: &str = "acme";
 /// Maximum time of a scenario.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// Runs a scenario against a gateway with a node of each stage. The screenshots go to `target/console`. Does what the
-/// script asks for: restarts the gateway, and kills and starts the decoder node.
+/// Runs a scenario against a gateway with a node of each stage; in the scenario `access`, the gateway has keys. The
+/// screenshots go to `target/console`. Does what the script asks for: restarts the gateway, and kills and starts the
+/// decoder node.
 pub(super) async fn scenario(name: &str) -> Result<Vec<Quantity>> {
     if browser().is_none() {
         return Ok(vec![Quantity::skipped(name, "browser (apt-get install chromium)", "as the script says")]);
@@ -29,9 +34,20 @@ pub(super) async fn scenario(name: &str) -> Result<Vec<Quantity>> {
     if !folder().join("node_modules").is_dir() {
         external::run("npm", &["--prefix", &folder().display().to_string(), "ci", "--silent", "--no-audit"])?;
     }
-    let mut cluster = ClusterSpec::default().start().await?;
     let mut command = Command::new("node");
-    command.arg("test/run.mjs").args(["--url", &cluster.gateway.url(), "--scenario", name]);
+    command.arg("test/run.mjs").args(["--scenario", name]);
+    let access = Access::with_tenants(&[TENANT])?;
+    let spec = match name {
+        "access" => {
+            let all = access.key(TENANT, &[Scope::Read, Scope::Write, Scope::Delete, Scope::Admin])?;
+            command.args(["--key", &all, "--read-key", &access.key(TENANT, &[Scope::Read])?]);
+            let args = ["--access", &access.path().display().to_string()];
+            ClusterSpec { api_key: Some(all), ..ClusterSpec::with_gateway_args(&args) }
+        }
+        _ => ClusterSpec::default(),
+    };
+    let mut cluster = spec.start().await?;
+    command.args(["--url", &cluster.gateway.url()]);
     command.arg("--out").arg(fixtures::root().join("target/console")).current_dir(folder());
     let mut script = Script(command.stdout(Stdio::piped()).spawn().context("node is missing: install Node.js")?);
     let mut lines = script.lines()?;
