@@ -8,7 +8,8 @@ use c3_fuzz::MemoryBound;
 use c3_types::{
     Cascade, Corrections, DecompressOptions, Description, Document, DocumentId, DocumentLabels, DocumentName,
     DocumentPage, Fingerprint, FsckEvent, FsckMode, LatentCodec, LatentGroup, ListQuery, NamePage, NamedDocument,
-    Namespace, Provenance, PutEvent, PutName, Stage, SweepSummary, Totals, Upload, Window, WindowHash, WriteOptions,
+    Namespace, Provenance, PutEvent, PutName, SearchPage, SearchQuery, Stage, SweepSummary, Totals, Upload, Window,
+    WindowHash, WriteOptions,
 };
 use prost::Message;
 
@@ -43,6 +44,7 @@ const REQUESTS: &[Decode] = &[
     both_ways::<pb::LatentGroup, LatentGroup>,
     both_ways::<pb::CheckRequest, FsckMode>,
     both_ways::<pb::PutName, PutName>,
+    both_ways::<pb::SearchRequest, SearchQuery>,
     |bytes| {
         let Ok(pb::SetNameRequest { namespace, name, .. }) = pb::SetNameRequest::decode(bytes) else { return };
         let _ = DocumentName::from_wire((namespace, name)).and_then(DocumentName::checked_as_new);
@@ -73,6 +75,7 @@ const REQUESTS: &[Decode] = &[
 const RESPONSES: &[Decode] = &[
     both_ways::<pb::PutDocumentResponse, PutEvent>,
     both_ways::<pb::ListResponse, DocumentPage>,
+    both_ways::<pb::SearchResponse, SearchPage>,
     both_ways::<pb::ListNamesResponse, NamePage>,
     one_way::<pb::NamedDocument, NamedDocument>,
     one_way::<pb::SetLabelsResponse, DocumentLabels>,

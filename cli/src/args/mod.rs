@@ -1,5 +1,6 @@
 //! Groups of arguments that several commands share, and parsers of argument values.
 
+mod filter;
 mod model;
 mod remote;
 mod verbosity;
@@ -9,6 +10,7 @@ use c3_client::Expected;
 use c3_server::units::TimeSpan;
 use c3_types::{DocumentRef, Invalid};
 
+pub(crate) use filter::FilterArgs;
 pub(crate) use model::ModelArgs;
 pub(crate) use remote::{KEY_VARIABLE, RemoteArgs, TargetArgs, check_ratios};
 pub(crate) use verbosity::{LogRole, Verbosity};

@@ -1,11 +1,11 @@
 //! `c3 ls`: lists documents.
 
-use c3_client::{Client, Document, DocumentId, Label, Labels, ListQuery, Listed, NameFilter, Namespace};
+use c3_client::{Client, Document, DocumentId, ListQuery, Listed};
 use futures::{Stream, StreamExt, TryStreamExt};
 use indicatif::HumanCount;
 use serde_json::json;
 
-use crate::args::{RemoteArgs, positive};
+use crate::args::{FilterArgs, RemoteArgs, positive};
 use crate::error::CliError;
 use crate::output::format::{percent, ratio, short_id, time_since};
 use crate::output::{Align, Cell, Column, Table, style, warn_damaged};
@@ -26,15 +26,8 @@ pub(crate) struct LsArgs {
     /// Only documents whose id begins with these digits
     #[arg(default_value = "", hide_default_value = true)]
     prefix: String,
-    /// Only documents with this label; may be repeated
-    #[arg(long = "label", value_name = "KEY=VALUE")]
-    labels: Vec<Label>,
-    /// Only documents with a name that begins with this prefix, in --namespace
-    #[arg(long, value_name = "PREFIX")]
-    name_prefix: Option<String>,
-    /// Only documents with a name in this namespace [default: any document; with --name-prefix: namespace `default`]
-    #[arg(long)]
-    namespace: Option<Namespace>,
+    #[command(flatten)]
+    filter: FilterArgs,
     /// Only documents whose id sorts after this full id, to continue a list that --limit ended
     #[arg(long, value_name = "ID")]
     after: Option<DocumentId>,
@@ -47,19 +40,7 @@ pub(crate) struct LsArgs {
 
 impl LsArgs {
     fn query(&self) -> Result<ListQuery, CliError> {
-        let by_name = self.name_prefix.is_some() || self.namespace.is_some();
-        let name_filter = || NameFilter {
-            namespace: self.namespace.clone().unwrap_or_default(),
-            prefix: self.name_prefix.clone().unwrap_or_default(),
-        };
-        Ok(ListQuery {
-            prefix: self.prefix.clone(),
-            after: self.after,
-            labels: Labels::new(self.labels.iter().cloned().map(Into::into))?,
-            names: by_name.then(name_filter),
-            created: c3_types::CreatedRange::default(),
-            page_size: 0,
-        })
+        Ok(ListQuery { prefix: self.prefix.clone(), after: self.after, ..self.filter.query()? })
     }
 }
 

@@ -20,8 +20,10 @@ mod nodes;
 mod put;
 mod put_latents;
 mod recode;
+mod reindex;
 mod rm;
 mod roundtrip;
+mod search;
 pub(crate) mod serve;
 mod shred;
 mod stat;
@@ -90,6 +92,12 @@ pub(crate) enum ClientCommand {
     /// List documents
     #[command(after_help = "Example:\n  c3 ls --label lang=en --limit 20")]
     Ls(ls::LsArgs),
+    /// Search documents by words and phrases
+    ///
+    /// Prints the windows that match best. A window is a part of a document of about two kilobytes. Words match in all
+    /// forms with the same stem; meaning beyond words is not searched.
+    #[command(after_help = SEARCH_EXAMPLES)]
+    Search(search::SearchArgs),
     /// Delete a document
     #[command(after_help = "Example:\n  c3 rm @draft")]
     Rm(rm::RmArgs),
@@ -105,6 +113,11 @@ pub(crate) enum ClientCommand {
     /// verified and stored.
     #[command(after_help = "Example:\n  c3 recode --all --codec q8_0")]
     Recode(recode::RecodeArgs),
+    /// Let search find documents that were stored without it
+    ///
+    /// Decodes each document and adds sketches of its words. Latents and corrections stay as they are.
+    #[command(after_help = "Example:\n  c3 reindex --all")]
+    Reindex(reindex::ReindexArgs),
     /// Delete unreferenced objects (garbage collection)
     #[command(after_help = "Examples:\n  c3 gc\n  c3 gc --grace 1h")]
     Gc(gc::GcArgs),
@@ -185,6 +198,11 @@ Examples:
   c3 put --field body dump.jsonl
   c3 put edited.txt --base ID";
 
+const SEARCH_EXAMPLES: &str = "\
+Examples:
+  c3 search lighthouse keeper
+  c3 search '\"old lamp\" harbour' --label lang=en
+  c3 search --exact 'fn main() {' --in @code --snippet 400";
 const GET_EXAMPLES: &str = "\
 Examples:
   c3 get ID
@@ -268,6 +286,8 @@ impl ClientCommand {
             Self::Get(_) => "c3 get",
             Self::Stat(_) => "c3 stat",
             Self::Ls(_) => "c3 ls",
+            Self::Search(_) => "c3 search",
+            Self::Reindex(_) => "c3 reindex",
             Self::Rm(_) => "c3 rm",
             Self::Name(_) => "c3 name",
             Self::Label(_) => "c3 label",
@@ -297,6 +317,8 @@ impl ClientCommand {
             Self::Get(args) => get::run(args).await,
             Self::Stat(args) => stat::run(args).await,
             Self::Ls(args) => ls::run(args).await,
+            Self::Search(args) => search::run(args).await,
+            Self::Reindex(args) => reindex::run(args).await,
             Self::Rm(args) => rm::run(args).await,
             Self::Name(command) => name::run(command).await,
             Self::Label(args) => label::run(args).await,

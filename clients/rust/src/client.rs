@@ -9,8 +9,8 @@ use bytes::Bytes;
 use c3_proto::pb::{self, compress_text_request, decompress_request, put_document_request, put_latents_request};
 use c3_proto::{FromWire, ToWire};
 use c3_types::{
-    ByteRange, DecompressOptions, Document, DocumentId, Expected, FsckEvent, FsckMode, Progress, Stage, Stored,
-    SweepSummary, Upload, Window, WriteOptions,
+    ByteRange, DecompressOptions, Document, DocumentId, Expected, FsckEvent, FsckMode, Progress, SearchPage,
+    SearchQuery, Stage, Stored, SweepSummary, Upload, Window, WriteOptions,
 };
 use futures::stream::{self, BoxStream, Stream, StreamExt};
 use tokio::io::AsyncRead;
@@ -160,6 +160,19 @@ impl Client {
     pub(crate) async fn stat_response(&self, id: &str) -> Result<pb::StatResponse, Error> {
         let request = pb::StatRequest { id: id.to_owned() };
         self.read(request, |mut gateway, request| async move { gateway.stat(request).await }).await
+    }
+
+    /// Returns a page of the windows that match a query, the best first.
+    pub async fn search(&self, query: &SearchQuery) -> Result<SearchPage, Error> {
+        let search = |mut gateway: Gateway, request| async move { gateway.search(request).await };
+        Ok(SearchPage::from_wire(self.read(query.to_wire(), search).await?)?)
+    }
+
+    /// Lets search find a document that was stored without search: decodes it, and adds sketches of its words. `id` may
+    /// be a unique prefix or a name. Returns the number of windows that search did not find before.
+    pub async fn reindex(&self, id: &str) -> Result<u64, Error> {
+        let request = pb::ReindexRequest { id: id.to_owned() };
+        Ok(self.gateway().reindex(request).await?.into_inner().windows)
     }
 
     /// Returns the interrupted uploads, sorted by name. A put of the same text with

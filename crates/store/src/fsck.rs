@@ -13,7 +13,9 @@ use crate::encryption::ring::Ring;
 use crate::manifest::{Inventory, LocatedVersion, Location, Manifest, ManifestCopy, Placement, ShardEntry};
 use crate::object::Space;
 use crate::object::envelope::unseal;
-use crate::object::key::{self, CORRECTIONS, DELETED, LATENTS, ObjectKey, PACKS, PENDING_DELETES, SEARCH, ShardKeys, UPLOADS};
+use crate::object::key::{
+    self, CORRECTIONS, DELETED, LATENTS, ObjectKey, PACKS, PENDING_DELETES, SEARCH, ShardKeys, UPLOADS,
+};
 use crate::pack::format::{self, Entry, Record};
 use crate::register::maintenance::REGISTERS;
 use crate::{Error, Shard, Store};

@@ -61,8 +61,8 @@ impl Store {
     /// Reads the sketches of a document, but none of its latents. Damaged ones count as missing. Fails with
     /// [`Error::Missing`] if an object was removed meanwhile.
     pub async fn sketches(&self, manifest: &Manifest) -> Result<DocumentSketches, Error> {
-        let shards = stream::iter(&manifest.shards).map(|entry| self.shard_sketches(manifest, entry));
-        let shards: Vec<Vec<Bytes>> = shards.buffered(READS_IN_FLIGHT).try_collect().await?;
+        let reads = Vec::from_iter(manifest.shards.iter().map(|entry| self.shard_sketches(manifest, entry)));
+        let shards: Vec<Vec<Bytes>> = stream::iter(reads).buffered(READS_IN_FLIGHT).try_collect().await?;
         let (mut sketches, mut end) = (DocumentSketches::default(), 0);
         for (entry, of_shard) in manifest.shards.iter().zip(shards) {
             if of_shard.is_empty() {

@@ -227,7 +227,7 @@ async fn commit(
 }
 
 /// Replaces `old` by `new`. Fails if `old` was changed or deleted meanwhile, or if the ids differ.
-pub(super) async fn replace(
+pub(crate) async fn replace(
     gateway: &SharedGateway,
     old: &Manifest,
     new: Manifest,

@@ -49,15 +49,15 @@ pub(crate) struct TextPiece {
 
 /// Position of a window in a document.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct WindowPosition {
+pub(crate) struct WindowPosition {
     /// Index of the window in the document.
-    index: u64,
+    pub(crate) index: u64,
     /// Index of the window's shard in the document.
     pub(super) shard: usize,
     /// Index of the window in its shard.
     pub(super) in_shard: usize,
     /// Byte range in the document.
-    pub(super) bytes: Range<u64>,
+    pub(crate) bytes: Range<u64>,
 }
 
 /// A document that is about to be read.
@@ -197,7 +197,7 @@ fn decoded_windows(
 }
 
 /// Returns the windows of a document in order.
-pub(super) fn positions(manifest: &Manifest) -> impl Iterator<Item = WindowPosition> {
+pub(crate) fn positions(manifest: &Manifest) -> impl Iterator<Item = WindowPosition> {
     let windows = manifest.shards.iter().enumerate().flat_map(|(shard, entry)| {
         entry.window_bytes.iter().enumerate().map(move |(in_shard, &bytes)| (shard, in_shard, bytes))
     });

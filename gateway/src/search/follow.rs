@@ -68,8 +68,8 @@ impl Gateway {
             after = page.keys().next_back().copied();
             let is_last = page.len() < PAGE_SIZE;
             stored.extend(page.keys().copied());
-            let added = stream::iter(page).map(|(id, located)| self.add_listed(id, located, reading));
-            added.buffer_unordered(READS_IN_FLIGHT).try_collect::<()>().await?;
+            let adds = Vec::from_iter(page.into_iter().map(|(id, located)| self.add_listed(id, located, reading)));
+            stream::iter(adds).buffer_unordered(READS_IN_FLIGHT).try_collect::<()>().await?;
             if is_last {
                 break;
             }

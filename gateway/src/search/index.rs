@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use c3_search::{Index, IndexError, IndexedWindow, Sketch, TermKey};
+use c3_store::Store;
 use c3_store::manifest::Manifest;
 use c3_store::object::version::Version;
 use c3_store::search::DocumentSketches;
-use c3_store::Store;
 use c3_types::DocumentId;
 use tokio::sync::{Mutex, OnceCell, mpsc};
 
@@ -93,7 +93,7 @@ impl TenantSearch {
 
     async fn open(&self, store: &Store) -> Result<&OpenSearch, Error> {
         let open = async {
-            let key = TermKey::derive(&store.search_secret().await?);
+            let key = TermKey::derive(store.search_secret().await?.expose());
             Ok::<_, Error>(OpenSearch { index: Arc::new(Index::new(key.clone(), self.memory_max)), key })
         };
         self.open.get_or_try_init(|| open).await

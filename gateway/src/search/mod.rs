@@ -15,7 +15,7 @@ use c3_search::{Sketch, TermKey, WindowText};
 use c3_store::shard::ShardLatents;
 
 pub(crate) use self::follow::follow;
-pub(crate) use self::index::{Changes, TenantSearch};
+pub(crate) use self::index::TenantSearch;
 
 /// Maximum bytes of the sketch of a window of [`WINDOW_TOKENS`] tokens: 3.5 % of its latents at 20 tokens per latent.
 /// Windows with fewer tokens get less in proportion.

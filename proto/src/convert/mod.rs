@@ -6,6 +6,7 @@ mod list;
 mod maintenance;
 mod node;
 mod options;
+mod search;
 
 use bytes::Bytes;
 use c3_types::{DocumentId, Fingerprint, Invalid, ShardHash, WindowHash};

@@ -14,7 +14,7 @@ use c3_server::ServiceError;
 use c3_server::access::Caller;
 use c3_types::{
     ByteRange, DecompressOptions, Document, DocumentName, Expected, FsckEvent, FsckMode, Invalid, Labels, ListQuery,
-    Namespace, Window, WriteOptions,
+    Namespace, SearchQuery, Window, WriteOptions,
 };
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt, future};
@@ -31,6 +31,8 @@ use crate::ingest::recode::recode;
 use crate::read::decompress::decompress;
 use crate::read::document::{GetEvent, get_text};
 use crate::read::latents::{LatentsEvent, get_latents};
+use crate::search::find::find;
+use crate::search::reindex::{Reindexed, reindex};
 use crate::state::SharedGateway;
 use crate::tenants::SharedTenants;
 
@@ -140,6 +142,20 @@ impl pb::gateway_server::Gateway for GatewayService {
         about(&request, &request.get_ref().id);
         let id = gateway.delete(&request.into_inner().id).await.map_err(status)?;
         Ok(Response::new(pb::DeleteResponse { id: id.to_wire(), hex_id: id.to_string() }))
+    }
+
+    async fn search(&self, request: Request<pb::SearchRequest>) -> Result<Response<pb::SearchResponse>, Status> {
+        let gateway = self.gateway(&request)?;
+        gateway.admit(RequestClass::Read).map_err(status)?;
+        let query = SearchQuery::from_wire(request.into_inner()).map_err(invalid)?;
+        Ok(Response::new(find(gateway, query).await.map_err(status)?.to_wire()))
+    }
+
+    async fn reindex(&self, request: Request<pb::ReindexRequest>) -> Result<Response<pb::ReindexResponse>, Status> {
+        let gateway = self.gateway(&request)?;
+        about(&request, &request.get_ref().id);
+        let Reindexed { id, windows } = reindex(gateway, request.into_inner().id).await.map_err(status)?;
+        Ok(Response::new(pb::ReindexResponse { id: id.to_wire(), hex_id: id.to_string(), windows }))
     }
 
     async fn set_name(&self, request: Request<pb::SetNameRequest>) -> Result<Response<pb::SetNameResponse>, Status> {

@@ -38,6 +38,7 @@ const CONTENT_SECURITY_POLICY: (HeaderName, HeaderValue) = (
     tags(
         (name = "documents", description = "Store, list, describe and delete documents"),
         (name = "text", description = "Read texts"),
+        (name = "search", description = "Find windows by their words"),
         (name = "names", description = "Names and labels, changed by compare-and-set"),
         (name = "latents", description = "Latents as safetensors files"),
         (name = "system", description = "Nodes and totals. Outside this description: /livez, /readyz and /metrics"),

@@ -254,7 +254,7 @@ pub(super) fn page_size(limit: Option<u32>) -> Result<u32, Invalid> {
     }
 }
 
-fn time(field: &'static str, typed: Option<&str>) -> Result<Option<u64>, Invalid> {
+pub(super) fn time(field: &'static str, typed: Option<&str>) -> Result<Option<u64>, Invalid> {
     let parse = |typed: &str| {
         let wrong = || Invalid::new(field, "must be a time such as 2026-03-01T12:00:00Z");
         let time = humantime::parse_rfc3339(&typed.to_ascii_uppercase()).map_err(|_| wrong())?;

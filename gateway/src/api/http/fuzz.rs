@@ -23,6 +23,7 @@ use super::pieces::Pieces;
 use super::ranges::{MultipartRanges, Selection};
 use super::reply::{content_length, content_type, parse_json};
 use super::text_body::{TextBody, from_json, from_multipart};
+use crate::cursor::Cursor;
 
 fn seeds(seeds: &[&str]) -> Vec<Vec<u8>> {
     seeds.iter().map(|seed| seed.as_bytes().to_vec()).collect()
@@ -179,4 +180,3 @@ fn latents_body() {
         let _ = block_on(windows.try_for_each(|_| async { Ok(()) }));
     });
 }
-NOCRATE

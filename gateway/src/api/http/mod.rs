@@ -18,6 +18,7 @@ mod options;
 mod pieces;
 mod ranges;
 mod reply;
+mod search;
 mod system;
 mod text;
 mod text_body;
@@ -84,6 +85,8 @@ fn described_routes() -> OpenApiRouter<SharedTenants> {
         .routes(routes!(latents::post))
         .routes(routes!(latents::compress_text))
         .routes(routes!(latents::decompress_latents))
+        .routes(routes!(search::search))
+        .routes(routes!(search::reindex_document))
         .routes(routes!(names::list))
         .routes(routes!(system::uploads))
         .routes(routes!(system::nodes))

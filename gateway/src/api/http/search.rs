@@ -1,0 +1,207 @@
+//! Search, and reindexing.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use axum::response::IntoResponse;
+use c3_routing::RequestClass;
+use c3_types::{
+    CreatedRange, Invalid, Labels, ListQuery, NameFilter, Namespace, SearchHit, SearchMode, SearchPage, SearchQuery,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::documents::{RefPath, time};
+use super::model::ProblemBody;
+use super::reply::{Json, Path, Reply, Tenant};
+use crate::search::find::find;
+use crate::search::reindex::{Reindexed, reindex};
+
+/// A search.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SearchBody {
+    /// Words, with `"quoted phrases"`; at most 4 KiB.
+    #[schema(min_length = 1, example = "soft as water")]
+    query: String,
+    /// If true, windows must contain exactly the text of the query, which may begin and end within words.
+    #[serde(default)]
+    exact: bool,
+    /// Only these documents: ids, unique prefixes of ids, or @NAMEs; at most 1000. Empty: all.
+    #[serde(default)]
+    documents: Vec<String>,
+    /// Only documents with all of these labels.
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    /// Only documents with a name that begins so.
+    #[schema(min_length = 1)]
+    name_prefix: Option<String>,
+    /// Namespace of the name; default: `default`. Without `name_prefix`, any name of the namespace.
+    #[schema(min_length = 1, max_length = 72)]
+    namespace: Option<String>,
+    /// First hexadecimal digits of the id.
+    #[schema(pattern = "^[0-9a-fA-F]{1,64}$")]
+    id_prefix: Option<String>,
+    /// Only documents created at this time or later.
+    #[schema(format = DateTime)]
+    created_from: Option<String>,
+    /// Only documents created before this time.
+    #[schema(format = DateTime)]
+    created_before: Option<String>,
+    /// Maximum hits of the page; default: 10.
+    #[schema(minimum = 1, maximum = 100)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before. The search must be the same.
+    #[schema(min_length = 1)]
+    cursor: Option<String>,
+    /// Maximum bytes of each snippet; default: 0, no snippets.
+    #[serde(default)]
+    #[schema(maximum = 16384)]
+    snippet_bytes: u32,
+}
+
+/// A page of hits.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct SearchPageBody {
+    /// Windows that match, the best first.
+    hits: Vec<SearchHitBody>,
+    /// Cursor of the next page; null: there are no more hits.
+    next_cursor: Option<String>,
+    /// True if some documents could not be found: the gateway has not read all of them yet, or its index is full.
+    partial: bool,
+}
+
+/// A window that matches. A window is a part of a document that is decoded as a unit.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+struct SearchHitBody {
+    /// Id of the document.
+    #[schema(example = "75107657738c7ef7a4f3a217addcdf03ce2074467c02f70b6451b743e4406629")]
+    document: String,
+    /// Index of the window in the document, from 0.
+    #[schema(example = 2)]
+    window: u64,
+    /// Range of the window's text in the document.
+    bytes: SpanBody,
+    /// BM25 score.
+    #[schema(example = 7.25)]
+    score: f32,
+    /// Words of the query that the window contains. A few may be wrong, since the store has only hashes of words.
+    terms: Vec<String>,
+    /// Occurrences of phrases, or of the exact text. One may end in the next window.
+    matches: Vec<SpanBody>,
+    /// Part of the text that shows the match; null if none was requested.
+    snippet: Option<SnippetBody>,
+}
+
+/// Range of bytes from the start of a document; the end is exclusive.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+struct SpanBody {
+    start: u64,
+    end: u64,
+}
+
+#[derive(Clone, Debug, Serialize, ToSchema)]
+struct SnippetBody {
+    /// Offset of the text in the document, in bytes.
+    start: u64,
+    text: String,
+}
+
+/// Result of a reindexing.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct ReindexedBody {
+    id: String,
+    /// Number of windows that search did not find before.
+    windows: u64,
+}
+
+impl SearchBody {
+    fn into_query(self) -> Result<SearchQuery, Invalid> {
+        let namespace = self.namespace.as_deref().map(str::parse::<Namespace>).transpose()?;
+        let names = match (namespace, self.name_prefix) {
+            (None, None) => None,
+            (namespace, prefix) => {
+                Some(NameFilter { namespace: namespace.unwrap_or_default(), prefix: prefix.unwrap_or_default() })
+            }
+        };
+        let created = CreatedRange {
+            from_unix_ms: time("created_from", self.created_from.as_deref())?,
+            before_unix_ms: time("created_before", self.created_before.as_deref())?,
+        };
+        let prefix = self.id_prefix.unwrap_or_default();
+        let filter = ListQuery { prefix, after: None, labels: Labels::new(self.labels)?, names, created, page_size: 0 };
+        if self.limit == Some(0) {
+            return Err(Invalid::new("limit", "must be from 1 to 100"));
+        }
+        Ok(SearchQuery {
+            text: self.query,
+            mode: if self.exact { SearchMode::Exact } else { SearchMode::Words },
+            documents: self.documents,
+            filter: filter.checked()?,
+            limit: self.limit.unwrap_or_default(),
+            cursor: self.cursor,
+            snippet_bytes: self.snippet_bytes,
+        })
+    }
+}
+
+impl From<Range<u64>> for SpanBody {
+    fn from(range: Range<u64>) -> Self {
+        Self { start: range.start, end: range.end }
+    }
+}
+
+impl From<SearchHit> for SearchHitBody {
+    fn from(hit: SearchHit) -> Self {
+        Self {
+            document: hit.document.to_string(),
+            window: hit.window,
+            bytes: hit.bytes.into(),
+            score: hit.score,
+            terms: hit.terms,
+            matches: hit.matches.into_iter().map(SpanBody::from).collect(),
+            snippet: hit.snippet.map(|snippet| SnippetBody { start: snippet.bytes.start, text: snippet.text }),
+        }
+    }
+}
+
+impl From<SearchPage> for SearchPageBody {
+    fn from(page: SearchPage) -> Self {
+        let hits = page.hits.into_iter().map(SearchHitBody::from).collect();
+        Self { hits, next_cursor: page.next_cursor, partial: page.partial }
+    }
+}
+
+/// Searches for windows by their words.
+///
+/// Ranks windows of all documents by BM25. Words match in all forms with the same stem. Quoted phrases must occur; they
+/// and snippets are read from the decoded text. A document is found soon after it was stored, by other gateways within
+/// half a minute.
+#[utoipa::path(
+    post, operation_id = "search", path = "/v1/search", tag = "search", request_body(content = SearchBody),
+    responses(
+        (status = 200, description = "A page of hits", body = SearchPageBody),
+        (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn search(Tenant(gateway): Tenant, Json(body): Json<SearchBody>) -> Reply {
+    gateway.admit(RequestClass::Read)?;
+    let page = find(gateway, body.into_query()?).await?;
+    Ok(Json(SearchPageBody::from(page)).into_response())
+}
+
+/// Lets search find a document.
+///
+/// For a document that was stored by an earlier version, or with search turned off. Decodes it, and adds sketches of its
+/// words. Latents and corrections stay as they are.
+#[utoipa::path(
+    post, operation_id = "reindex", path = "/v1/documents/{ref}/reindex", tag = "search", params(RefPath),
+    responses(
+        (status = 200, description = "The number of windows that search did not find before", body = ReindexedBody),
+        (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn reindex_document(Tenant(gateway): Tenant, Path(reference): Path<String>) -> Reply {
+    let Reindexed { id, windows } = reindex(gateway, reference).await?;
+    Ok(Json(ReindexedBody { id: id.to_string(), windows }).into_response())
+}
