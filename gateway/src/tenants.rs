@@ -19,7 +19,8 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::name_lists::name_lists;
-use crate::search::{TenantSearch, follow};
+use crate::search::follow::follow;
+use crate::search::index::TenantSearch;
 use crate::single_flight::SingleFlight;
 use crate::state::{Gateway, SharedGateway};
 

@@ -50,7 +50,9 @@ pub(crate) async fn run(args: ReindexArgs) -> Result<(), CliError> {
                 windows += added;
             }
             // Stored without verification, or deleted meanwhile.
-            Err(Error::Call { code: Code::FailedPrecondition | Code::NotFound, message, .. }) if args.all => warn(message),
+            Err(Error::Call { code: Code::FailedPrecondition | Code::NotFound, message, .. }) if args.all => {
+                warn(message)
+            }
             Err(error) => return Err(error.into()),
         }
     }

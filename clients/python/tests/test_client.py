@@ -4,6 +4,7 @@ import io
 import json
 import socketserver
 import threading
+import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -267,3 +268,23 @@ def test_a_consumed_iterator_is_not_sent_again(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(c3serve.Overloaded):
         Client(http=http).put(iter(["a", "b"]))
     assert len(seen) == 1 and seen[0].content == b"ab"
+
+
+def test_search_finds_words_and_phrases(c3: Client, text: str) -> None:
+    marker = f"zyx{abs(hash(text)) % 10**9}"
+    stored = c3.put(f"The keeper of the {marker} lighthouse counted eleven ships.\n{text}")
+    hidden = c3.put(f"Nobody finds the {marker} harbour.\n{text}", search=False)
+    deadline = time.monotonic() + 30
+    while not (page := c3.search(marker, snippet_bytes=80)).hits and time.monotonic() < deadline:
+        pass
+    assert [hit.document for hit in page.hits] == [stored.id] and page.next_cursor is None
+    hit = page.hits[0]
+    assert hit.snippet is not None and marker in hit.snippet and hit.terms == (marker,)
+    (phrase,) = c3.search(f'"{marker} lighthouse counted"').hits
+    start, end = phrase.matches[0]
+    assert c3.range(stored.id, start, end).decode() == f"{marker} lighthouse counted"
+    assert not c3.search(f'"{marker} harbour"').hits
+    assert not c3.search(marker, documents=[hidden.id]).hits
+    assert c3.reindex(hidden.id) >= 1 and c3.reindex(hidden.id) == 0
+    with pytest.raises(c3serve.InvalidRequest, match="no whole word"):
+        c3.search("...")

@@ -11,7 +11,7 @@ use c3_store::manifest::{Manifest, ShardEntry};
 use c3_types::{ByteRange, DocumentId};
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::sketches;
+use super::sketches::sketches;
 use crate::error::Error;
 use crate::ingest::document::replace;
 use crate::read::document::document_text;

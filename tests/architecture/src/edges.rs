@@ -29,7 +29,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("c3-compressor-node", &["c3-node", "c3-server", "c3-proto", "c3-types", "c3-cascade", "c3-model"]),
     ("c3-decoder-node", &["c3-node", "c3-server", "c3-proto", "c3-types", "c3-cascade", "c3-model"]),
     ("c3-access", &["c3-types", "c3-server"]),
-    ("c3-gateway", &["c3-fuzz", "c3-access", "c3-store", "c3-routing", "c3-server", "c3-proto", "c3-types"]),
+    (
+        "c3-gateway",
+        &["c3-fuzz", "c3-access", "c3-search", "c3-store", "c3-routing", "c3-server", "c3-proto", "c3-types"],
+    ),
 ];
 
 /// External crates that a crate must not have as normal dependencies.

@@ -24,7 +24,7 @@ from .errors import (
     WrongModel,
 )
 from .latents import Latents, Window
-from .models import Document, Labels, Name, Progress, Stored
+from .models import Document, Labels, Name, Progress, SearchHit, SearchPage, Stored
 
 __all__ = [
     "ApiError",
@@ -49,6 +49,8 @@ __all__ = [
     "PreconditionFailed",
     "Progress",
     "RetryPolicy",
+    "SearchHit",
+    "SearchPage",
     "Stored",
     "TooLarge",
     "Unauthenticated",

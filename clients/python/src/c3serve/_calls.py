@@ -13,7 +13,7 @@ import httpx
 
 from . import errors
 from .latents import Latents
-from .models import Document, Labels, Name, Stored
+from .models import Document, Labels, Name, SearchPage, Stored
 
 T = TypeVar("T")
 
@@ -143,8 +143,9 @@ _TEXT = {"content-type": "text/plain; charset=utf-8"}
 def write_params(options: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the query parameters of a write. Leaves out options that are None."""
     params = {key: value for key, value in options.items() if value is not None and key != "labels"}
-    if "verify" in params:
-        params["verify"] = "true" if params["verify"] else "false"
+    for option in ("verify", "search"):
+        if option in params:
+            params[option] = "true" if params[option] else "false"
     if params.get("name_token") == "":
         params["name_token"] = "none"
     labels = options.get("labels")
@@ -176,6 +177,17 @@ def stat(ref: str) -> Call[Document]:
 def delete(ref: str) -> Call[str]:
     """Returns the call that deletes a document."""
     return Call("DELETE", path_of(ref), lambda response: str(response.json()["id"]), repeatable=False)
+
+
+def search(members: Mapping[str, Any]) -> Call[SearchPage]:
+    """Returns the call of a search. Leaves out members that are None."""
+    given = {key: value for key, value in members.items() if value is not None and key != "label"}
+    return Call("POST", "/v1/search", _json(SearchPage.from_json), headers=_JSON, body=_body(given))
+
+
+def reindex(ref: str) -> Call[int]:
+    """Returns the call that lets search find a document."""
+    return Call("POST", path_of(ref, "/reindex"), lambda response: int(response.json()["windows"]))
 
 
 @dataclass(frozen=True)

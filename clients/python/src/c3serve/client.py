@@ -18,7 +18,7 @@ from ._calls import Call, Text
 from ._credentials import Credentials
 from ._retry import TRANSPORT_ERRORS, Attempts, Gateways, RetryPolicy
 from .latents import Latents
-from .models import Document, Labels, Name, Progress, Stored
+from .models import Document, Labels, Name, Progress, SearchPage, Stored
 
 T = TypeVar("T")
 
@@ -100,6 +100,7 @@ class Client:
         stored_bytes_max: int | None = None,
         codec: str | None = None,
         verify: bool | None = None,
+        search: bool | None = None,
         margin: float | None = None,
         ttl_seconds: int | None = None,
         upload: str | None = None,
@@ -121,6 +122,7 @@ class Client:
             stored_bytes_max: With ratio "auto": maximum stored bytes.
             codec: "f32", "bf16", "q8_0" or "q4_0".
             verify: False skips the verification; reads may then fail.
+            search: False leaves the document out of search.
             margin: Minimum lead, in logits, of a token without a correction.
             ttl_seconds: Seconds after which the document expires.
             upload: Name under which an interrupted put is resumed by the same call.
@@ -141,6 +143,7 @@ class Client:
             "stored_bytes_max": stored_bytes_max,
             "codec": codec,
             "verify": verify,
+            "search": search,
             "margin": margin,
             "ttl_seconds": ttl_seconds,
             "upload": upload,
@@ -289,6 +292,47 @@ class Client:
         times = (created_from, created_before)
         params = _calls.list_params(name_prefix, namespace, labels, times, page_size)
         return self._all(_calls.list_documents, params)
+
+    def search(
+        self,
+        query: str,
+        *,
+        exact: bool = False,
+        documents: Sequence[str] = (),
+        labels: Mapping[str, str] | None = None,
+        name_prefix: str | None = None,
+        namespace: str | None = None,
+        created_from: Any = None,
+        created_before: Any = None,
+        limit: int = 10,
+        cursor: str | None = None,
+        snippet_bytes: int = 0,
+    ) -> SearchPage:
+        """Searches for windows by their words. A window is a part of a document of about two kilobytes.
+
+        Args:
+            query: Words, with "quoted phrases" that must occur.
+            exact: Whether windows must contain exactly the text of the query.
+            documents: Only these documents: ids, unique prefixes of ids, or @NAMEs. Empty: all.
+            labels: Labels that the documents must have.
+            name_prefix: Beginning of a name that the documents must have.
+            namespace: Namespace of that name.
+            created_from: Earliest time of creation, a datetime with a time zone.
+            created_before: Time before which the documents were created.
+            limit: Maximum number of hits, up to 100.
+            cursor: `next_cursor` of the page before.
+            snippet_bytes: Maximum bytes of each snippet; 0: no snippets, so nothing is decoded.
+
+        Returns:
+            A page of hits, the best first.
+        """
+        filters = _calls.list_params(name_prefix, namespace, None, (created_from, created_before), limit)
+        body = {**filters, "query": query, "exact": exact, "documents": list(documents), "labels": dict(labels or {})}
+        return self._call(_calls.search({**body, "cursor": cursor, "snippet_bytes": snippet_bytes}))
+
+    def reindex(self, ref: str) -> int:
+        """Lets search find a document that was stored without search. Returns the windows that it did not find before."""
+        return self._call(_calls.reindex(ref))
 
     def delete(self, ref: str) -> str:
         """Deletes a document with its names and labels. Returns its id."""

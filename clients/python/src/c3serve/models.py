@@ -127,6 +127,69 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class SearchHit:
+    """A window that matches a search. A window is a part of a document that is decoded as a unit.
+
+    Attributes:
+        document: Id of the document.
+        window: Index of the window in the document, from 0.
+        start: First byte of the window's text in the document.
+        end: End of the window's text, exclusive.
+        score: BM25 score.
+        terms: Words of the query that the window contains; a few may be wrong.
+        matches: Ranges of phrases in the document, in bytes. One may end in the next window.
+        snippet: Part of the text that shows the match, or None.
+        snippet_start: First byte of the snippet in the document, or None.
+    """
+
+    document: str
+    window: int
+    start: int
+    end: int
+    score: float
+    terms: tuple[str, ...]
+    matches: tuple[tuple[int, int], ...]
+    snippet: str | None = None
+    snippet_start: int | None = None
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> SearchHit:
+        """Creates a hit from a body of the gateway."""
+        snippet = body.get("snippet") or {}
+        return cls(
+            document=body["document"],
+            window=body["window"],
+            start=body["bytes"]["start"],
+            end=body["bytes"]["end"],
+            score=body["score"],
+            terms=tuple(body["terms"]),
+            matches=tuple((match["start"], match["end"]) for match in body["matches"]),
+            snippet=snippet.get("text"),
+            snippet_start=snippet.get("start"),
+        )
+
+
+@dataclass(frozen=True)
+class SearchPage:
+    """A page of hits, the best first.
+
+    Attributes:
+        hits: The hits.
+        next_cursor: Cursor of the next page, or None.
+        partial: Whether some documents could not be found, because the gateway has not read all of them yet.
+    """
+
+    hits: tuple[SearchHit, ...]
+    next_cursor: str | None
+    partial: bool
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> SearchPage:
+        """Creates a page from a body of the gateway."""
+        return cls(tuple(map(SearchHit.from_json, body["hits"])), body["next_cursor"], body["partial"])
+
+
+@dataclass(frozen=True)
 class Name:
     """A name and its document.
 
