@@ -15,7 +15,7 @@ use crate::key::{Resolution, Resolutions, Space, TermId, TermKey};
 const WORD_BITS: usize = 11;
 
 /// The same for characters of scripts without spaces, which are few.
-const CHARACTER_BITS: usize = 5;
+const CHARACTER_BITS: usize = 7;
 
 /// The same for bigrams. Of most absent bigrams, a character is absent too, so short hashes suffice.
 const PAIR_BITS: usize = 7;
