@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use c3_types::DocumentId;
 
-use crate::analyzer::analyze;
+use crate::analyzer::{TermKind, analyze};
 use crate::{Index, IndexError, IndexedWindow, Query, QueryError, Search, Sketch, TermKey, WindowText};
 
 /// Text whose windows are searched.
@@ -172,9 +172,10 @@ impl TextRanking {
     fn rank(&self, query: &Query, window: (usize, usize)) -> Option<usize> {
         let mut scores = vec![0.0; self.windows.len()];
         for term in query.terms() {
-            let Some(postings) = self.postings.get(term) else { continue };
+            let Some(postings) = self.postings.get(&term.text) else { continue };
+            let factor = if term.kind == TermKind::Bigram { 0.5 } else { 1.0 };
             let with_term = postings.len() as f64;
-            let weight = (1.0 + (self.windows.len() as f64 - with_term + 0.5) / (with_term + 0.5)).ln();
+            let weight = factor * f64::ln(1.0 + (self.windows.len() as f64 - with_term + 0.5) / (with_term + 0.5));
             for (&window, count) in postings {
                 let relative = self.windows[window].1 / self.mean_length;
                 scores[window] += weight * count * 2.2 / (count + 1.2 * (0.25 + 0.75 * relative));

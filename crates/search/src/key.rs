@@ -1,30 +1,59 @@
 //! Key with which a tenant's terms are hashed, and the ids of terms.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 use zeroize::ZeroizeOnDrop;
 
+use crate::analyzer::{QueryTerm, TermKind};
+
 /// Key of 256 bits with which the terms of one tenant are hashed. Sketches of tenants with different keys have nothing
 /// in common, and without the key a term cannot be looked up in a sketch.
-#[derive(Clone, PartialEq, Eq, ZeroizeOnDrop)]
-pub struct TermKey([u8; 32]);
+#[derive(Clone, ZeroizeOnDrop)]
+pub struct TermKey {
+    key: [u8; 32],
+    /// Number of each common word and character in its space. The order of numbers depends on the key.
+    #[zeroize(skip)]
+    common: Arc<HashMap<&'static str, u32>>,
+}
 
 impl TermKey {
     /// Derives the key from a secret of the tenant that serves other purposes too.
     pub fn derive(secret: &[u8; 32]) -> Self {
-        Self(blake3::derive_key("C3 Serve 2026-12 key of search terms", secret))
+        let key = blake3::derive_key("C3 Serve 2026-12 key of search terms", secret);
+        let mut common = HashMap::new();
+        let characters = COMMON_CHARACTERS.char_indices().map(|(at, c)| &COMMON_CHARACTERS[at..at + c.len_utf8()]);
+        for mut terms in [COMMON_WORDS.to_vec(), characters.collect()] {
+            terms.sort_by_cached_key(|term| *blake3::keyed_hash(&key, term.as_bytes()).as_bytes());
+            common.extend(terms.into_iter().zip(0..));
+        }
+        Self { key, common: Arc::new(common) }
     }
 
     /// Returns the id of a term in its normal form.
-    pub(crate) fn id(&self, term: &str) -> TermId {
-        match COMMON.binary_search(&term) {
-            Ok(index) => TermId::Common(index as u8),
-            Err(_) => {
-                let hash = blake3::keyed_hash(&self.0, term.as_bytes());
-                let [a, b, c, d, ..] = *hash.as_bytes();
-                TermId::Hashed(u32::from_be_bytes([a, b, c, d]))
-            }
+    pub(crate) fn id(&self, term: &str, kind: TermKind) -> TermId {
+        let (common, hashed) = match kind {
+            TermKind::Word | TermKind::Part | TermKind::Compound => (Some(Space::CommonWord), Space::Word),
+            TermKind::Character => (Some(Space::CommonCharacter), Space::Character),
+            TermKind::Bigram => (None, Space::Pair),
+        };
+        if let Some((space, number)) = common.zip(self.common.get(term)) {
+            return TermId { space, hash: *number };
         }
+        let [a, b, c, d, ..] = *blake3::keyed_hash(&self.key, term.as_bytes()).as_bytes();
+        TermId { space: hashed, hash: u32::from_be_bytes([a, b, c, d]) }
+    }
+
+    /// Returns the ids by which windows with a term are found.
+    pub(crate) fn probe(&self, term: &QueryTerm) -> Probe {
+        let id = self.id(&term.text, term.kind);
+        if term.kind != TermKind::Bigram {
+            return Probe::One(id);
+        }
+        let (first, second) = term.text.split_at(term.split);
+        let characters = [first, second].map(|character| self.id(character, TermKind::Character));
+        Probe::Pair { pair: id, characters }
     }
 }
 
@@ -34,34 +63,160 @@ impl fmt::Debug for TermKey {
     }
 }
 
-/// Identity of a term.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum TermId {
-    /// Index in [`COMMON`].
-    Common(u8),
-    /// First 32 bits of the keyed hash. A sketch keeps the first of these.
-    Hashed(u32),
+/// Ids by which windows with a term are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Probe {
+    /// Id of a word or character.
+    One(TermId),
+    /// Id of a bigram and of its characters. A window must contain all three, which excludes most false positives of
+    /// the short hashes of bigrams.
+    Pair {
+        /// The bigram.
+        pair: TermId,
+        /// Its characters.
+        characters: [TermId; 2],
+    },
 }
 
-impl TermId {
-    /// Returns the key of the term's postings of sketches with a resolution of `bits`. Keys of different resolutions and
-    /// of common terms differ: the key of a hash is its first `bits` bits behind a one.
-    pub(crate) fn key(self, bits: u8) -> u32 {
-        match self {
-            Self::Common(index) => index.into(),
-            Self::Hashed(hash) => 1 << bits | hash >> (32 - bits),
-        }
+/// Set to which the ids of a kind of terms belong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Space {
+    /// The words of [`COMMON_WORDS`].
+    CommonWord,
+    /// The characters of [`COMMON_CHARACTERS`].
+    CommonCharacter,
+    /// Hashes of other words, parts and compounds.
+    Word,
+    /// Hashes of other characters.
+    Character,
+    /// Hashes of bigrams.
+    Pair,
+}
+
+impl Space {
+    /// All spaces, in the order of their keys.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::CommonWord, Self::CommonCharacter, Self::Word, Self::Character, Self::Pair];
+
+    /// Returns whether terms are numbered, not hashed.
+    pub(crate) fn is_common(self) -> bool {
+        matches!(self, Self::CommonWord | Self::CommonCharacter)
     }
 }
 
-/// The commonest words of English, as the analyser returns them, sorted. About fifty of them are in each window, so a
-/// sketch has one bit for each instead of a hash: this saves 45 bytes a window.
-pub(crate) const COMMON: [&str; 64] = [
+/// Resolution of the hashes in one space: they are mapped to 2ⁿ or 1.5 · 2ⁿ values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Resolution(u8);
+
+impl Resolution {
+    /// 256 values.
+    pub(crate) const MIN: Self = Self(14);
+    /// 2²⁰ values.
+    pub(crate) const MAX: Self = Self(38);
+
+    /// Returns the resolution with this number, if it is valid.
+    pub(crate) fn new(number: u8) -> Option<Self> {
+        (Self::MIN.0..=Self::MAX.0).contains(&number).then_some(Self(number))
+    }
+
+    /// Returns the lowest resolution with at least this number of values, within the limits.
+    pub(crate) fn at_least(values: usize) -> Self {
+        let numbers = Self::MIN.0..Self::MAX.0;
+        Self(numbers.into_iter().find(|&number| Self(number).values() as usize >= values).unwrap_or(Self::MAX.0))
+    }
+
+    /// Returns the resolution that is lower by `steps`, within the limits.
+    pub(crate) fn lowered(self, steps: u8) -> Self {
+        Self(self.0.saturating_sub(steps)).max(Self::MIN)
+    }
+
+    pub(crate) fn number(self) -> u8 {
+        self.0
+    }
+
+    /// Returns the number of values.
+    pub(crate) fn values(self) -> u32 {
+        (2 + u32::from(self.0 & 1)) << (self.0 >> 1)
+    }
+}
+
+/// Resolutions of one sketch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Resolutions {
+    pub(crate) words: Resolution,
+    pub(crate) characters: Resolution,
+    pub(crate) pairs: Resolution,
+}
+
+impl Resolutions {
+    /// The lowest resolutions.
+    pub(crate) const MIN: Self = Self { words: Resolution::MIN, characters: Resolution::MIN, pairs: Resolution::MIN };
+
+    /// Returns the first key of a space and its number of values.
+    pub(crate) fn keys(self, space: Space) -> (u32, u32) {
+        let (number, values) = match space {
+            Space::CommonWord => (0, COMMON_WORDS.len() as u32),
+            Space::CommonCharacter => (0, 256),
+            Space::Word => (self.words.0, self.words.values()),
+            Space::Character => (self.characters.0, self.characters.values()),
+            Space::Pair => (self.pairs.0, self.pairs.values()),
+        };
+        ((space as u32) << 27 | u32::from(number) << 21, values)
+    }
+}
+
+/// Identity of a term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TermId {
+    space: Space,
+    /// Number of a common term, or the first 32 bits of the keyed hash.
+    hash: u32,
+}
+
+impl TermId {
+    pub(crate) fn new(space: Space, hash: u32) -> Self {
+        Self { space, hash }
+    }
+
+    pub(crate) fn space(self) -> Space {
+        self.space
+    }
+
+    pub(crate) fn hash(self) -> u32 {
+        self.hash
+    }
+
+    /// Returns the key of the term's postings, of 30 bits. It differs between spaces and resolutions, and in one of them
+    /// it grows with the hash.
+    pub(crate) fn key(self, resolutions: Resolutions) -> u32 {
+        let (first, values) = resolutions.keys(self.space);
+        if self.space.is_common() {
+            return first + self.hash;
+        }
+        first + (u64::from(self.hash) * u64::from(values) >> 32) as u32
+    }
+}
+
+/// The commonest words of English, as the analyser returns them. About fifty of them are in each window, so they have
+/// numbers of 6 bits instead of hashes: this saves 45 bytes a window.
+const COMMON_WORDS: [&str; 64] = [
     "a", "all", "an", "and", "ani", "are", "as", "at", "be", "been", "but", "by", "can", "could", "do", "for", "from",
     "had", "has", "have", "he", "her", "him", "his", "i", "if", "in", "into", "is", "it", "may", "me", "more", "my",
     "no", "not", "of", "on", "one", "or", "other", "out", "she", "so", "some", "than", "that", "the", "their", "them",
     "then", "there", "they", "this", "to", "up", "was", "we", "were", "which", "who", "will", "with", "you",
 ];
+
+/// The 256 commonest characters of Chinese. About half of the distinct characters of a window are among them, so they
+/// have numbers of 8 bits: this saves 65 bytes a window.
+const COMMON_CHARACTERS: &str = "\
+    的一是不了在人有我他这中大来上国个到说们为子和你地出道也时年得就\
+    那要下以生会自着去之过家学对可她里后小么心多天而能好都然没日于起\
+    还发成事只作当想看文无开手十用主行方又如前所本见经头面公同三已老\
+    从动两长知民样现分将外但身些与高意进把法此实回二理美点月明其种声\
+    全工己话儿者向情部正名定女问力机给等几很业最间新什打便位因重被走\
+    电四第门相次东政海口使教西再平真听世气信北少关并内加化由却代军产\
+    入先山五太水万市眼体别处总才场师书比住员九笑性通目华报立马命张活\
+    难神数件安表原车白应路期叫死常提感金何更反合放做系计或司利受光王";
 
 #[cfg(test)]
 mod tests {
@@ -69,26 +224,37 @@ mod tests {
     use crate::analyzer::analyze;
 
     #[test]
-    fn common_words_are_sorted_stems() {
-        assert!(COMMON.is_sorted());
-        for word in COMMON.iter().filter(|word| **word != "ani") {
-            analyze(word, |term| assert_eq!(term.text, *word));
+    fn common_terms_are_normal_forms() {
+        for word in COMMON_WORDS.iter().filter(|word| **word != "ani") {
+            analyze(word, |term| assert_eq!((term.text, term.kind), (*word, TermKind::Word)));
         }
+        assert_eq!(TermKey::derive(&[1; 32]).common.len(), 64 + 256);
     }
 
     #[test]
     fn ids_depend_on_the_key() {
         let (a, b) = (TermKey::derive(&[1; 32]), TermKey::derive(&[2; 32]));
-        assert_eq!(a.id("ship"), a.id("ship"));
-        assert_ne!(a.id("ship"), b.id("ship"));
-        assert_eq!(a.id("the"), b.id("the"));
+        assert_eq!(a.id("ship", TermKind::Word), TermKey::derive(&[1; 32]).id("ship", TermKind::Word));
+        assert_ne!(a.id("ship", TermKind::Word), b.id("ship", TermKind::Word));
+        assert!(COMMON_WORDS.iter().any(|word| a.id(word, TermKind::Word) != b.id(word, TermKind::Word)));
     }
 
     #[test]
-    fn keys_of_resolutions_differ() {
-        let id = TermId::Hashed(0x1234_5678);
-        assert_eq!(id.key(8), 0x112);
-        assert_eq!(id.key(16), 0x1_1234);
-        assert_eq!(TermId::Common(63).key(20), 63);
+    fn keys_of_spaces_and_resolutions_differ() {
+        let resolution = |values| Resolution::at_least(values);
+        assert_eq!(resolution(300).values(), 384);
+        assert_eq!((resolution(1), resolution(1 << 30)), (Resolution::MIN, Resolution::MAX));
+        let id = |space| TermId { space, hash: u32::MAX };
+        let mut keys = Vec::new();
+        for values in [256, 384, 1 << 20] {
+            let resolution = resolution(values);
+            let all = Resolutions { words: resolution, characters: resolution, pairs: resolution };
+            keys.extend([Space::Word, Space::Character, Space::Pair].map(|space| id(space).key(all)));
+            assert_eq!(id(Space::Word).key(all), all.keys(Space::Word).0 + values as u32 - 1);
+        }
+        assert!(keys.iter().all(|key| *key < 1 << 30));
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), 9);
     }
 }

@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use crate::analyzer::{Script, TermKind, analyze, runs};
+use crate::analyzer::{QueryTerm, Script, TermKind, analyze, runs};
 
 /// Phrase that is looked for in decoded text. Sketches only select the windows that may contain it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Phrase {
     text: String,
-    terms: Vec<String>,
+    terms: Vec<QueryTerm>,
     kind: PhraseKind,
 }
 
@@ -29,10 +29,8 @@ impl Phrase {
         let text = text.trim();
         let mut terms = Vec::new();
         analyze(text, |term| {
-            // In the text, a single character at the edge of a phrase may be part of a bigram.
-            let touches_edge = term.bytes.start == 0 || term.bytes.end == text.len();
-            if term.kind.counts() && !(term.kind == TermKind::Single && touches_edge) {
-                terms.push(term.text.to_owned());
+            if term.kind.counts() || term.kind == TermKind::Bigram {
+                terms.push(QueryTerm::from(&term));
             }
         });
         Self { text: Folded::new(text).text, terms, kind: PhraseKind::Words }
@@ -46,15 +44,20 @@ impl Phrase {
         analyze(text, |term| {
             let before = text[..term.bytes.start].chars().next_back();
             let after = text[term.bytes.end..].chars().next();
-            if term.kind == TermKind::Bigram || term.kind.counts() && is_border(before) && is_border(after) {
-                terms.push(term.text.to_owned());
+            let is_whole = match term.kind {
+                TermKind::Word => is_border(before) && is_border(after),
+                TermKind::Character | TermKind::Bigram => true,
+                TermKind::Part | TermKind::Compound => false,
+            };
+            if is_whole {
+                terms.push(QueryTerm::from(&term));
             }
         });
         Self { text: text.to_owned(), terms, kind: PhraseKind::Exact }
     }
 
     /// Returns the whole terms of the phrase, in order. A phrase without one cannot be searched for.
-    pub fn terms(&self) -> &[String] {
+    pub fn terms(&self) -> &[QueryTerm] {
         &self.terms
     }
 
@@ -167,12 +170,12 @@ mod tests {
 
     #[test]
     fn terms_select_windows() {
-        assert_eq!(Phrase::words("the Old man's TermKey").terms(), ["the", "old", "man", "termkey"]);
-        assert_eq!(Phrase::words("说，三月，水").terms(), ["三月"]);
-        assert!(Phrase::words("水").terms().is_empty());
-        assert_eq!(Phrase::exact("ked into the roo").terms(), ["into", "the"]);
-        assert_eq!(Phrase::exact("字符串").terms(), ["字符", "符串"]);
-        assert!(Phrase::exact("HashMap::new").terms().is_empty());
+        let terms = |phrase: Phrase| phrase.terms().iter().map(|term| term.text.clone()).collect::<Vec<_>>();
+        assert_eq!(terms(Phrase::words("the Old man's TermKey")), ["the", "old", "man", "termkey"]);
+        assert_eq!(terms(Phrase::words("说，三月")), ["说", "三", "三月", "月"]);
+        assert_eq!(terms(Phrase::exact("ked into the roo")), ["into", "the"]);
+        assert_eq!(terms(Phrase::exact("x字符")), ["字", "字符", "符"]);
+        assert!(terms(Phrase::exact("HashMap::new")).is_empty());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use thiserror::Error;
 
-use crate::analyzer::{TermKind, analyze};
+use crate::analyzer::{QueryTerm, analyze};
 use crate::phrase::Phrase;
 
 /// Longest query in bytes.
@@ -25,14 +25,11 @@ pub enum QueryError {
         max: usize,
     },
     /// The query has no term under which a text can be found.
-    #[error(
-        "the query contains no whole word: give at least one word or number, or two characters of Chinese, Japanese, \
-         Korean or Thai"
-    )]
+    #[error("the query contains no word: give at least one word, number or character of a language")]
     NoTerm,
     /// A phrase has no term that selects windows.
     #[error(
-        "a phrase contains no whole word: give at least one word with a space on both sides, or two characters of \
+        "a phrase contains no whole word: give at least one word with a space or bracket on both sides, or a character of \
          Chinese, Japanese, Korean or Thai"
     )]
     NoTermInPhrase,
@@ -44,7 +41,7 @@ pub enum QueryError {
 /// rarer words, and a query of nothing but common words finds the windows in which they are densest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
-    terms: Vec<String>,
+    terms: Vec<QueryTerm>,
     typed: Vec<String>,
     phrases: Vec<Phrase>,
 }
@@ -54,8 +51,7 @@ impl Query {
     ///
     /// # Errors
     ///
-    /// Fails if `text` is empty, longer than 4 KiB or contains no whole term: only punctuation, or one character of a
-    /// script that is indexed in pairs.
+    /// Fails if `text` is empty, longer than 4 KiB or contains no term, only punctuation.
     pub fn parse(text: &str) -> Result<Self, QueryError> {
         let mut query = Self::new(text)?;
         let parts: Vec<&str> = text.split(['"', '“', '”']).collect();
@@ -83,7 +79,7 @@ impl Query {
     }
 
     /// Returns the distinct terms in their normal form.
-    pub fn terms(&self) -> &[String] {
+    pub fn terms(&self) -> &[QueryTerm] {
         &self.terms
     }
 
@@ -120,18 +116,16 @@ impl Query {
             return Err(QueryError::Empty);
         }
         let mut query = Self { terms: Vec::new(), typed: Vec::new(), phrases: Vec::new() };
-        let mut has_whole = false;
         analyze(text, |term| {
-            has_whole |= term.kind != TermKind::Single;
-            if !query.terms.iter().any(|known| known == term.text) {
-                query.terms.push(term.text.to_owned());
+            if !query.terms.iter().any(|known| known.text == term.text) {
+                query.terms.push(QueryTerm::from(&term));
                 query.typed.push(text[term.bytes].to_owned());
             }
         });
-        if has_whole { Ok(query) } else { Err(QueryError::NoTerm) }
+        if query.terms.is_empty() { Err(QueryError::NoTerm) } else { Ok(query) }
     }
 
-    fn retain(&mut self, is_wanted: impl Fn(&str) -> bool) {
+    fn retain(&mut self, is_wanted: impl Fn(&QueryTerm) -> bool) {
         let mut wanted = self.terms.iter().map(|term| is_wanted(term)).collect::<Vec<_>>().into_iter();
         self.typed.retain({
             let mut wanted = wanted.clone();
@@ -150,11 +144,15 @@ impl Query {
 mod tests {
     use super::*;
 
+    fn texts(terms: &[QueryTerm]) -> Vec<&str> {
+        terms.iter().map(|term| term.text.as_str()).collect()
+    }
+
     #[test]
     fn words_and_phrases_become_terms() {
         let query = Query::parse("Ships \"the Old lamp\" ships “呐喊” don't").unwrap();
-        assert_eq!(query.terms(), ["ship", "the", "old", "lamp", "呐喊", "don't"]);
-        assert_eq!(query.typed_terms(), ["Ships", "the", "Old", "lamp", "呐喊", "don't"]);
+        assert_eq!(texts(query.terms()), ["ship", "the", "old", "lamp", "呐", "呐喊", "喊", "don't"]);
+        assert_eq!(query.typed_terms(), ["Ships", "the", "Old", "lamp", "呐", "呐喊", "喊", "don't"]);
         assert_eq!(query.phrases(), [Phrase::words("the old lamp"), Phrase::words("呐喊")]);
         assert!(Query::parse("5\" disk").unwrap().phrases().is_empty());
         assert!(Query::parse("ship \"\" lamp").unwrap().phrases().is_empty());
@@ -165,7 +163,6 @@ mod tests {
         assert_eq!(Query::parse(""), Err(QueryError::Empty));
         assert_eq!(Query::parse(" \n\u{3000}"), Err(QueryError::Empty));
         assert_eq!(Query::parse("?! — … 🙂"), Err(QueryError::NoTerm));
-        assert_eq!(Query::parse("水"), Err(QueryError::NoTerm));
         assert_eq!(Query::parse("ship \"?\""), Err(QueryError::NoTermInPhrase));
         assert_eq!(Query::exact("ncode_win"), Err(QueryError::NoTermInPhrase));
         assert_eq!(Query::exact("half word"), Err(QueryError::NoTermInPhrase));
@@ -175,16 +172,14 @@ mod tests {
 
     #[test]
     fn common_words_alone_are_a_query() {
-        assert_eq!(Query::parse("to be or not to be").unwrap().terms(), ["to", "be", "or", "not"]);
+        assert_eq!(texts(Query::parse("to be or not to be").unwrap().terms()), ["to", "be", "or", "not"]);
     }
 
     #[test]
     fn exact_queries_rank_by_whole_words() {
         let query = Query::exact("ked into the roo").unwrap();
-        assert_eq!(
-            (query.terms(), query.typed_terms()),
-            (&["into".into(), "the".into()][..], &["into".into(), "the".into()][..])
-        );
+        assert_eq!(texts(query.terms()), ["into", "the"]);
+        assert_eq!(query.typed_terms(), ["into", "the"]);
         assert_eq!(query.find_phrases("walked into the room"), Some(vec![3..19]));
         assert_eq!(query.find_phrases("into the room"), None);
     }

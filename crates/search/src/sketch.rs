@@ -8,17 +8,20 @@ use std::ops::Range;
 use thiserror::Error;
 
 use crate::analyzer::analyze;
-use crate::key::{COMMON, TermId, TermKey};
+use crate::key::{Resolution, Resolutions, Space, TermId, TermKey};
 
-/// Coarsest resolution of hashes in bits.
-const BITS_MIN: u8 = 8;
+/// Most values of a hash for each word of the window, as a power of two: a word that is not in the window seems to be
+/// there with a probability of 2⁻¹¹. More would lengthen sketches and find hardly better.
+const WORD_BITS: usize = 11;
 
-/// Finest resolution of hashes in bits.
-const BITS_MAX: u8 = 20;
+/// The same for characters of scripts without spaces, which are few.
+const CHARACTER_BITS: usize = 7;
 
-/// A window with `n` terms gets hashes of at most log₂ `n` + this many bits: a term that is not in the window seems to
-/// be with a probability of 2⁻¹⁰ to 2⁻¹¹. More would lengthen sketches and find hardly better.
-const SPARSITY_BITS: u8 = 11;
+/// The same for bigrams. Of most absent bigrams, a character is absent too, so short hashes suffice.
+const PAIR_BITS: usize = 7;
+
+/// Values of a hash for each bigram below which the other hashes are shortened first, as a power of two.
+const PAIR_BITS_MIN: usize = 1;
 
 /// Why bytes are not a sketch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -30,8 +33,8 @@ pub struct SketchError(&'static str);
 pub struct WindowText {
     /// Byte range in the text.
     pub bytes: Range<usize>,
-    /// Most bytes that the encoded sketch should have. Hashes get shorter until it fits, which costs precision. Only
-    /// about 100 bytes always suffice.
+    /// Most bytes that the encoded sketch should have. Hashes get shorter until it fits, which costs precision. A text
+    /// of any length fits in 400 bytes.
     pub limit: usize,
 }
 
@@ -39,20 +42,20 @@ pub struct WindowText {
 ///
 /// # Contents
 ///
-/// Terms are hashed with the tenant's [`TermKey`] to between 8 and 20 bits. The number of bits is the *resolution*: as
-/// many as fit in the limit, so a window of Chinese, which has twice as many terms as one of English, has shorter
-/// hashes. Counts are in four levels: 1, 2, 3 or 4, and more. A term belongs to the window in which it begins, even if
-/// it ends in the next one.
+/// Terms are hashed with the tenant's [`TermKey`] to between 8 and 20 bits. The number of values is the *resolution*: as
+/// high as fits in the limit. Words, characters and bigrams have resolutions of their own. Those of bigrams are the
+/// lowest, because a bigram counts only if its characters are there too. Counts of words and characters are in four
+/// levels: 1, 2, 3 or 4, and more. A term belongs to the window in which it begins, even if it ends in the next one.
 ///
 /// # Leaks
 ///
 /// Whoever has a sketch *and* the key can test whether a term of their choice probably occurs in the window, and so can
 /// guess a good part of its vocabulary, but not the order of words. Without the key, a sketch still tells the number of
-/// terms, which of 64 common English words occur, and how similar two windows of the same tenant are. So sketches are
-/// sealed like the shard to which they belong.
+/// terms, the rough language, and how similar two windows of the same tenant are. So sketches are sealed like the shard
+/// to which they belong, and are deleted with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sketch {
-    bits: u8,
+    resolutions: Resolutions,
     is_open: bool,
     length: u32,
     /// Sorted by key, without duplicates.
@@ -100,10 +103,8 @@ impl Sketch {
         analyze(text, |term| {
             let window = windows.partition_point(|window| window.bytes.end <= term.bytes.start);
             let counts = &mut counts[window];
-            match key.id(term.text) {
-                TermId::Common(index) => counts.common[usize::from(index)] += 1,
-                TermId::Hashed(hash) => counts.hashes.push(hash),
-            }
+            let id = key.id(term.text, term.kind);
+            counts.ids[id.space() as usize].push(id.hash());
             counts.length += u32::from(term.kind.counts());
             counts.is_open |= term.bytes.end > windows[window].bytes.end || term.bytes.end == text.len();
         });
@@ -124,14 +125,13 @@ impl Sketch {
         codec::decode(bytes)
     }
 
-    /// Returns the number of words and bigrams in the window, with repetitions.
+    /// Returns the number of words and characters in the window, with repetitions.
     pub fn length(&self) -> u32 {
         self.length
     }
 
-    /// Returns the number of bits of each hash.
-    pub fn resolution(&self) -> u8 {
-        self.bits
+    pub(crate) fn resolutions(&self) -> Resolutions {
+        self.resolutions
     }
 
     /// Returns whether the last term of the window may continue in the next one.
@@ -145,49 +145,69 @@ impl Sketch {
 
     /// Returns the level of a term's count if the window seems to contain the term.
     pub(crate) fn level(&self, id: TermId) -> Option<u8> {
-        let key = id.key(self.bits);
+        let key = id.key(self.resolutions);
         let index = self.terms.partition_point(|entry| entry.key() < key);
         self.terms.get(index).filter(|entry| entry.key() == key).map(|entry| entry.level())
     }
 }
 
 /// Terms of a window while its text is analysed.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Counts {
-    common: [u32; COMMON.len()],
-    hashes: Vec<u32>,
+    /// Hashes and numbers of the terms of each space, with repetitions.
+    ids: [Vec<u32>; Space::ALL.len()],
     length: u32,
     is_open: bool,
 }
 
-impl Default for Counts {
-    fn default() -> Self {
-        Self { common: [0; COMMON.len()], hashes: Vec::new(), length: 0, is_open: false }
-    }
-}
-
 impl Counts {
-    /// Returns the sketch with the finest useful resolution that fits in `limit` bytes, else the coarsest.
+    /// Returns the sketch with the finest useful resolutions that fit in `limit` bytes, else the coarsest.
     fn fit(mut self, limit: usize) -> Sketch {
-        self.hashes.sort_unstable();
-        let distinct = self.hashes.chunk_by(|a, b| a == b).count();
-        let finest = (distinct.max(1).ilog2() as u8 + SPARSITY_BITS).clamp(BITS_MIN, BITS_MAX);
-        for bits in (BITS_MIN..=finest).rev() {
-            let sketch = self.sketch(bits);
-            if bits == BITS_MIN || codec::encoded_len(&sketch) <= limit {
-                return sketch;
+        self.ids.iter_mut().for_each(|ids| ids.sort_unstable());
+        // The length falls with the number of steps.
+        let (mut fits, mut too_long) = (2 * Resolution::MAX.number(), None);
+        while too_long.map_or(0, |steps: u8| steps + 1) < fits {
+            let first = too_long.map_or(0, |steps| steps + 1);
+            let steps = first + (fits - first) / 2;
+            if codec::encoded_len(&self.sketch(self.resolutions(steps))) <= limit {
+                fits = steps;
+            } else {
+                too_long = Some(steps);
             }
         }
-        unreachable!("the coarsest resolution is returned")
+        self.sketch(self.resolutions(fits))
     }
 
-    fn sketch(&self, bits: u8) -> Sketch {
-        let common = self.common.iter().zip(0..).filter(|(count, _)| **count > 0);
-        let common = common.map(|(count, index)| Entry::new(TermId::Common(index).key(bits), level(*count as usize)));
-        let key = |hash: &u32| TermId::Hashed(*hash).key(bits);
-        let groups = self.hashes.chunk_by(|a, b| key(a) == key(b));
-        let hashed = groups.map(|group| Entry::new(key(&group[0]), level(group.len())));
-        Sketch { bits, is_open: self.is_open, length: self.length, terms: common.chain(hashed).collect() }
+    /// Returns the finest useful resolutions, lowered by `steps`: first only those of bigrams, then all.
+    fn resolutions(&self, steps: u8) -> Resolutions {
+        let [_, _, words, characters, pairs] =
+            [0, 1, 2, 3, 4].map(|space: usize| self.ids[space].chunk_by(|a, b| a == b).count());
+        let (finest, coarse) = (Resolution::at_least(pairs << PAIR_BITS), Resolution::at_least(pairs << PAIR_BITS_MIN));
+        let pair_steps = steps.min(finest.number() - coarse.number());
+        Resolutions {
+            words: Resolution::at_least(words << WORD_BITS).lowered(steps - pair_steps),
+            characters: Resolution::at_least(characters << CHARACTER_BITS).lowered(steps - pair_steps),
+            pairs: finest.lowered(steps),
+        }
+    }
+
+    fn sketch(&self, resolutions: Resolutions) -> Sketch {
+        let mut terms = Vec::new();
+        for (space, ids) in Space::ALL.into_iter().zip(&self.ids) {
+            let key = |hash: &u32| TermId::new(space, *hash).key(resolutions);
+            let level = |count| if space == Space::Pair { 0 } else { level(count) };
+            let groups = ids.chunk_by(|a, b| key(a) == key(b));
+            terms.extend(groups.map(|group| Entry::new(key(&group[0]), level(group.len()))));
+        }
+        // The resolution of an empty section is not stored.
+        let stored =
+            |space: Space, resolution| if self.ids[space as usize].is_empty() { Resolution::MIN } else { resolution };
+        let resolutions = Resolutions {
+            words: stored(Space::Word, resolutions.words),
+            characters: stored(Space::Character, resolutions.characters),
+            pairs: stored(Space::Pair, resolutions.pairs),
+        };
+        Sketch { resolutions, is_open: self.is_open, length: self.length, terms }
     }
 }
 
@@ -206,16 +226,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::analyzer::TermKind;
 
     fn key() -> TermKey {
         TermKey::derive(&[3; 32])
+    }
+
+    fn level_of(sketch: &Sketch, term: &str, kind: TermKind) -> Option<u8> {
+        sketch.level(key().id(term, kind))
     }
 
     #[test]
     fn counts_are_levels() {
         let text = "one ship two ships three ships; the lamp, the lamp, the the the";
         let sketch = Sketch::of_text(text, 350, &key());
-        let level = |term| sketch.level(key().id(term));
+        let level = |term| level_of(&sketch, term, TermKind::Word);
         assert_eq!((level("ship"), level("lamp"), level("two"), level("the")), (Some(2), Some(1), Some(0), Some(3)));
         assert_eq!((level("boat"), level("of")), (None, None));
         assert_eq!(sketch.length(), 13);
@@ -226,21 +251,22 @@ mod tests {
         let text = "red lighthouse 呐喊自序";
         let windows = [0..9, 9..18, 18..text.len()].map(|bytes| WindowText { bytes, limit: 350 });
         let sketches = Sketch::of_windows(text, &windows, &key());
-        let contains = |window: usize, term| sketches[window].level(key().id(term)).is_some();
-        assert!(contains(0, "red") && contains(0, "lighthous") && !contains(1, "lighthous"));
-        assert!(contains(1, "呐喊") && !contains(1, "喊自") && contains(2, "喊自"));
+        let contains = |window: usize, term, kind| level_of(&sketches[window], term, kind).is_some();
+        assert!(contains(0, "red", TermKind::Word) && contains(0, "lighthous", TermKind::Word));
+        assert!(!contains(1, "lighthous", TermKind::Word) && contains(1, "呐", TermKind::Character));
+        assert!(contains(1, "呐喊", TermKind::Bigram) && contains(2, "喊自", TermKind::Bigram));
         assert!(sketches[0].is_open() && sketches[1].is_open());
     }
 
     #[test]
     fn resolution_falls_until_the_sketch_fits() {
-        let text: String = (0..2000).map(|number| format!("w{number} ")).collect();
-        for limit in [4000, 1000, 350, 200] {
+        let words: String = (0..2000).map(|number| format!("w{number} ")).collect();
+        let characters: String = ('\u{4e00}'..'\u{5000}').collect();
+        for (limit, text) in [4000, 1000, 400].into_iter().zip([words.clone() + &characters, words, characters]) {
             let sketch = Sketch::of_text(&text, limit, &key());
             assert!(sketch.encode().len() <= limit, "{} bytes", sketch.encode().len());
-            assert!((0..2000).all(|number| sketch.level(key().id(&format!("w{number}"))).is_some()));
+            analyze(&text, |term| assert!(level_of(&sketch, term.text, term.kind).is_some()));
         }
-        assert!(Sketch::of_text(&text, 0, &key()).encode().len() <= 100);
     }
 
     proptest! {

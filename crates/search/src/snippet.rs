@@ -24,7 +24,7 @@ pub fn snippet(text: &str, query: &Query, max_bytes: usize) -> Range<usize> {
 
 /// Returns the matches: which term, and where, in order.
 fn matches(text: &str, query: &Query) -> Vec<(usize, Range<usize>)> {
-    let terms: HashMap<&str, usize> = query.terms().iter().map(String::as_str).zip(0..).collect();
+    let terms: HashMap<&str, usize> = query.terms().iter().map(|term| term.text.as_str()).zip(0..).collect();
     let mut matches = Vec::new();
     analyze(text, |term| {
         if let Some(&index) = terms.get(term.text) {

@@ -1,7 +1,7 @@
 //! Search over a snapshot of the index.
 
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -10,7 +10,8 @@ use c3_types::DocumentId;
 use super::document::IndexedDocument;
 use super::segment::{Block, Segment};
 use super::tail::TailDocument;
-use crate::key::{TermId, TermKey};
+use crate::analyzer::TermKind;
+use crate::key::{Probe, TermId, TermKey};
 use crate::query::Query;
 
 /// Saturation of counts in BM25.
@@ -18,6 +19,10 @@ const K1: f32 = 1.2;
 
 /// Influence of a window's length in BM25.
 const B: f32 = 0.75;
+
+/// Weight of a bigram beside that of its characters, which are terms too. Measured with the questions of
+/// `tests/fixtures/search`.
+const PAIR_WEIGHT: f32 = 0.5;
 
 /// Count that each level stands for.
 const LEVEL_COUNTS: [f32; 4] = [1.0, 2.0, 3.4, 6.5];
@@ -106,59 +111,92 @@ pub(super) struct Snapshot {
 
 impl Snapshot {
     pub(super) fn search(&self, key: &TermKey, search: &Search<'_>) -> Vec<Hit> {
-        let terms: Vec<TermId> = search.query.terms().iter().map(|term| key.id(term)).collect();
+        let terms = search.query.terms();
+        let probes: Vec<Probe> = terms.iter().map(|term| key.probe(term)).collect();
         let phrases = Phrases::new(search.query, key);
         let segments = self.segments.iter().map(|segment| &**segment as &dyn Block);
         let blocks: Vec<&dyn Block> =
             segments.chain(self.tail.iter().map(|document| &**document as &dyn Block)).collect();
-        let weights: Vec<f32> = terms.iter().map(|term| self.weight(&blocks, *term)).collect();
+        let matches: Vec<Vec<Matches>> =
+            blocks.iter().map(|block| probes.iter().map(|probe| matches(*block, *probe)).collect()).collect();
+        let weight = |index: usize| {
+            let weight = self.weight(matches.iter().map(|block| block[index].len()).sum());
+            if terms[index].kind == TermKind::Bigram { PAIR_WEIGHT * weight } else { weight }
+        };
+        let weights: Vec<f32> = (0..terms.len()).map(weight).collect();
         let mean_length = self.length as f32 / self.windows.max(1) as f32;
         let mut best = BinaryHeap::new();
-        for (index, block) in blocks.iter().enumerate() {
-            let scores = scores(*block, &terms, &weights, mean_length);
+        for (index, (block, matches)) in blocks.iter().zip(&matches).enumerate() {
+            let scores = scores(*block, matches, &weights, mean_length);
             let candidates = phrases.candidates(*block);
             collect(*block, index, (&scores, candidates.as_deref()), search, &mut best);
         }
         let found = best.into_sorted_vec();
         let mut hits: Vec<_> = found.iter().map(|found| found.hit(blocks[found.block])).collect();
-        for (block_index, block) in blocks.iter().enumerate() {
-            let places: Vec<_> = (0..found.len()).filter(|&place| found[place].block == block_index).collect();
-            if places.is_empty() {
-                continue;
-            }
-            for (index, term) in terms.iter().enumerate() {
-                let mut contains = |window: u32, _| {
-                    let matches = places.iter().filter(|&&place| found[place].entry == window);
-                    matches.for_each(|&place| hits[place].terms.push(index));
-                };
-                block.for_each(*term, &mut contains);
-            }
-        }
+        add_terms(&found, &matches, &mut hits);
         // Documents may have been removed meanwhile.
         let mut is_live = found.iter().map(|found| !found.document(blocks[found.block]).is_removed());
         hits.retain(|_| is_live.next() == Some(true));
         hits
     }
 
-    /// Returns the inverse document frequency of a term, which is positive.
-    fn weight(&self, blocks: &[&dyn Block], term: TermId) -> f32 {
-        let with_term = blocks.iter().map(|block| block.count(term)).sum::<usize>() as f32;
+    /// Returns the inverse document frequency of a term that is in `count` windows, which is positive.
+    fn weight(&self, count: usize) -> f32 {
+        let with_term = count as f32;
         let without = (self.windows as f32 - with_term).max(0.0);
         (1.0 + (without + 0.5) / (with_term + 0.5)).ln()
     }
 }
 
+/// Windows of a block with a term, and the levels of its counts.
+type Matches = Vec<(u32, u8)>;
+
+fn matches(block: &dyn Block, probe: Probe) -> Matches {
+    let mut matches = Vec::new();
+    match probe {
+        Probe::One(id) => block.for_each(id, &mut |window, level| matches.push((window, level))),
+        Probe::Pair { pair, characters } => {
+            let mut found = vec![0u8; block.entries().len()];
+            for (bit, id) in characters.into_iter().enumerate() {
+                block.for_each(id, &mut |window, _| found[window as usize] |= 1 << bit);
+            }
+            block.for_each(pair, &mut |window, level| {
+                if found[window as usize] == 3 {
+                    matches.push((window, level));
+                }
+            });
+        }
+    }
+    matches
+}
+
+/// Adds to each hit the indexes of its terms.
+fn add_terms(found: &[Found], matches: &[Vec<Matches>], hits: &mut [Hit]) {
+    let places: HashMap<(usize, u32), usize> =
+        found.iter().enumerate().map(|(place, found)| ((found.block, found.entry), place)).collect();
+    let blocks: HashSet<usize> = found.iter().map(|found| found.block).collect();
+    for block in blocks {
+        for (index, matches) in matches[block].iter().enumerate() {
+            for (window, _) in matches {
+                if let Some(&place) = places.get(&(block, *window)) {
+                    hits[place].terms.push(index);
+                }
+            }
+        }
+    }
+}
+
 /// Returns the score of each window of a block.
-fn scores(block: &dyn Block, terms: &[TermId], weights: &[f32], mean_length: f32) -> Vec<f32> {
+fn scores(block: &dyn Block, matches: &[Matches], weights: &[f32], mean_length: f32) -> Vec<f32> {
     let windows = block.entries();
     let mut scores = vec![0.0; windows.len()];
-    for (term, weight) in terms.iter().zip(weights) {
-        block.for_each(*term, &mut |window, level| {
+    for (matches, weight) in matches.iter().zip(weights) {
+        for &(window, level) in matches {
             let window = window as usize;
             let count = LEVEL_COUNTS[usize::from(level)];
             let relative = windows[window].length as f32 / mean_length.max(1.0);
             scores[window] += weight * count * (K1 + 1.0) / (count + K1 * (1.0 - B + B * relative));
-        });
+        }
     }
     scores
 }
@@ -259,7 +297,7 @@ impl Phrases {
         let mut phrases = Vec::new();
         for phrase in query.phrases() {
             let mut indexes = Vec::new();
-            for id in phrase.terms().iter().map(|term| key.id(term)) {
+            for id in phrase.terms().iter().map(|term| key.id(&term.text, term.kind)) {
                 let known = terms.iter().position(|term| *term == id);
                 if known.is_none() && terms.len() < PHRASE_TERMS_MAX {
                     terms.push(id);

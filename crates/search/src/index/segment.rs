@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::document::{IndexedDocument, WindowEntry};
 use super::tail::TailDocument;
-use crate::key::TermId;
+use crate::key::{Resolution, Resolutions, Space, TermId};
 use crate::sketch::Entry;
 
 /// Windows with postings: a segment, or one document of the tail.
@@ -17,9 +17,6 @@ pub(super) trait Block {
 
     /// Returns the index of the first window of a document.
     fn first_window(&self, index: u32) -> u32;
-
-    /// Returns the number of windows that seem to contain a term.
-    fn count(&self, id: TermId) -> usize;
 
     /// Calls `f` with each window that seems to contain a term, and the level of its count.
     fn for_each(&self, id: TermId, f: &mut dyn FnMut(u32, u8));
@@ -36,11 +33,9 @@ pub(super) struct Segment {
     keys: Vec<u32>,
     /// End of the list of each key in `postings`.
     ends: Vec<u32>,
-    /// Number of windows in the list of each key.
-    counts: Vec<u32>,
     postings: Vec<u8>,
-    /// Resolutions of the windows, as a set of bits.
-    resolutions: u32,
+    /// Resolutions of the windows' words, characters and bigrams, as sets of bits.
+    resolutions: [u64; 3],
 }
 
 /// Index of a window that is not copied.
@@ -57,7 +52,10 @@ impl Segment {
                 continue;
             }
             for (sketch, window) in document.sketches().iter().zip(first..) {
-                writer.segment.resolutions |= 1 << sketch.resolution();
+                let Resolutions { words, characters, pairs } = sketch.resolutions();
+                for (set, resolution) in writer.segment.resolutions.iter_mut().zip([words, characters, pairs]) {
+                    *set |= 1 << resolution.number();
+                }
                 postings.extend(sketch.terms().iter().map(|&entry| (entry, window)));
             }
         }
@@ -82,7 +80,9 @@ impl Segment {
                     map[range].iter_mut().zip(target..).for_each(|(window, target)| *window = target);
                 }
             }
-            writer.segment.resolutions |= source.resolutions;
+            for (set, other) in writer.segment.resolutions.iter_mut().zip(source.resolutions) {
+                *set |= other;
+            }
             maps.push(map);
         }
         let mut keys: Vec<u32> = sources.iter().flat_map(|source| &source.keys).copied().collect();
@@ -119,7 +119,7 @@ impl Segment {
         size_of::<Self>()
             + self.documents.capacity() * size_of::<(Arc<IndexedDocument>, u32)>()
             + self.windows.capacity() * size_of::<WindowEntry>()
-            + (self.keys.capacity() + self.ends.capacity() + self.counts.capacity()) * size_of::<u32>()
+            + (self.keys.capacity() + self.ends.capacity()) * size_of::<u32>()
             + self.postings.capacity()
     }
 
@@ -130,12 +130,19 @@ impl Segment {
 
     /// Returns the indexes of the lists of a term.
     fn lists(&self, id: TermId) -> impl Iterator<Item = usize> {
-        let resolutions = match id {
-            TermId::Common(_) => 1,
-            TermId::Hashed(_) => self.resolutions,
+        let [words, characters, pairs] = self.resolutions;
+        let resolutions = match id.space() {
+            // One pass: the key of a common term is the same in all resolutions.
+            Space::CommonWord | Space::CommonCharacter => 1 << Resolution::MIN.number(),
+            Space::Word => words,
+            Space::Character => characters,
+            Space::Pair => pairs,
         };
-        let bits = (0..u32::BITS as u8).filter(move |bits| resolutions >> bits & 1 == 1);
-        bits.filter_map(move |bits| self.keys.binary_search(&id.key(bits)).ok())
+        let all = (0..u64::BITS as u8).filter(move |number| resolutions >> number & 1 == 1).filter_map(Resolution::new);
+        let keys = all.map(move |resolution| {
+            id.key(Resolutions { words: resolution, characters: resolution, pairs: resolution })
+        });
+        keys.filter_map(|key| self.keys.binary_search(&key).ok())
     }
 }
 
@@ -150,10 +157,6 @@ impl Block for Segment {
 
     fn first_window(&self, index: u32) -> u32 {
         self.documents[index as usize].1
-    }
-
-    fn count(&self, id: TermId) -> usize {
-        self.lists(id).map(|list| self.counts[list] as usize).sum()
     }
 
     fn for_each(&self, id: TermId, f: &mut dyn FnMut(u32, u8)) {
@@ -218,7 +221,7 @@ impl Writer {
     /// Appends the list of a key, which is greater than those before. Windows are in ascending order.
     fn list(&mut self, key: u32, postings: impl Iterator<Item = (u32, u8)>) {
         let mut next = 0;
-        let mut count = 0;
+        let start = self.segment.postings.len();
         for (window, level) in postings {
             let mut value = u64::from(window - next) << 2 | u64::from(level);
             while value >= 0x80 {
@@ -227,11 +230,9 @@ impl Writer {
             }
             self.segment.postings.push(value as u8);
             next = window + 1;
-            count += 1;
         }
-        if count > 0 {
+        if self.segment.postings.len() > start {
             self.segment.keys.push(key);
-            self.segment.counts.push(count);
             self.segment.ends.push(self.segment.postings.len() as u32);
         }
     }
@@ -241,7 +242,6 @@ impl Writer {
         segment.documents.shrink_to_fit();
         segment.windows.shrink_to_fit();
         segment.keys.shrink_to_fit();
-        segment.counts.shrink_to_fit();
         segment.ends.shrink_to_fit();
         segment.postings.shrink_to_fit();
         segment

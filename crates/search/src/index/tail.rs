@@ -54,10 +54,6 @@ impl Block for TailDocument {
         0
     }
 
-    fn count(&self, id: TermId) -> usize {
-        self.sketches.iter().filter(|sketch| sketch.level(id).is_some()).count()
-    }
-
     fn for_each(&self, id: TermId, f: &mut dyn FnMut(u32, u8)) {
         for (sketch, window) in self.sketches.iter().zip(0..) {
             if let Some(level) = sketch.level(id) {

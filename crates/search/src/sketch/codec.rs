@@ -3,90 +3,105 @@
 //! | field | form |
 //! |---|---|
 //! | version | byte 1 |
-//! | header | 4 bits: resolution − 8; bit 4: the window is open; bit 5: it has common words; the rest 0 |
+//! | header | bits 0 to 4: which sections follow, in the order of [`Space::ALL`]; bit 5: the window is open; the rest 0 |
 //! | length in terms | LEB128, at most 32 bits |
-//! | numbers of hashes of the levels 0 to 3 | LEB128 each |
-//! | common words, if there are any | 64 bits of presence, then 2 bits of level for each |
-//! | hashes of level 0, then 1, 2, 3 | sorted; gaps as Rice codes |
+//! | for each section | number of its resolution (1 byte, not for common terms), then the numbers of its terms of the levels 0 to 3 (LEB128; for bigrams only level 0) |
+//! | for each section and level | terms, sorted; gaps as Rice codes |
 //!
-//! The hashes of a level are about equally distributed, for which Rice codes are within 0.1 bits of the optimum. One
-//! list for each level costs less than a code for the level of each hash: of a bigram, which is rare in a window, the
-//! level costs 0.7 bits instead of 1.2. The parameter of the codes follows from the number of hashes.
+//! The terms of a section are about equally distributed, for which Rice codes are within 0.1 bits of the optimum. One
+//! list for each level costs less than a code for the level of each term, because higher levels are rare. The parameter
+//! of the codes follows from the number of terms.
 
 use super::bits::{BitReader, BitWriter, rice_bits};
-use super::{BITS_MAX, BITS_MIN, Entry, Sketch, SketchError};
-use crate::key::COMMON;
+use super::{Entry, Sketch, SketchError};
+use crate::key::{Resolution, Resolutions, Space};
 
 const VERSION: u8 = 1;
-const OPEN: u8 = 1 << 4;
-const HAS_COMMON: u8 = 1 << 5;
-const LEVELS: u8 = 4;
+const OPEN: u8 = 1 << 5;
 
 pub(super) fn encode(sketch: &Sketch) -> Vec<u8> {
-    let (common, hashed) = parts(sketch);
-    let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
-    let header = sketch.bits - BITS_MIN | flag(sketch.is_open, OPEN) | flag(!common.is_empty(), HAS_COMMON);
-    let mut bytes = vec![VERSION, header];
-    write_number(&mut bytes, sketch.length);
-    let counts = counts(hashed);
-    for count in counts {
-        write_number(&mut bytes, count);
-    }
+    let mut bytes = head(sketch);
     let mut writer = BitWriter::default();
-    if !common.is_empty() {
-        let present = common.iter().fold(0u64, |present, entry| present | 1 << entry.key());
-        writer.bits((present >> 32) as u32, 32);
-        writer.bits(present as u32, 32);
-        for entry in common {
-            writer.bits(entry.level().into(), 2);
-        }
-    }
-    gaps(hashed, sketch.bits, &counts, |gap, k| writer.rice(gap, k));
+    for_each_gap(sketch, |gap, k| writer.rice(gap, k));
     bytes.extend(writer.finish());
     bytes
 }
 
 /// Returns the length of the encoded form.
 pub(super) fn encoded_len(sketch: &Sketch) -> usize {
-    let (common, hashed) = parts(sketch);
-    let counts = counts(hashed);
-    let mut numbers = Vec::new();
-    write_number(&mut numbers, sketch.length);
-    for count in counts {
-        write_number(&mut numbers, count);
-    }
-    let mut bits = if common.is_empty() { 0 } else { COMMON.len() + 2 * common.len() };
-    gaps(hashed, sketch.bits, &counts, |gap, k| bits += rice_bits(gap, k));
-    2 + numbers.len() + bits.div_ceil(8)
+    let mut bits = 0;
+    for_each_gap(sketch, |gap, k| bits += rice_bits(gap, k));
+    head(sketch).len() + bits.div_ceil(8)
 }
 
-/// Calls `write` for the gaps before the hashes, level by level, with the parameter of the Rice code.
-fn gaps(hashed: &[Entry], bits: u8, counts: &[u32], mut write: impl FnMut(u32, u32)) {
-    for (level, &count) in (0..LEVELS).zip(counts) {
-        let mut next = 1 << bits;
-        for entry in hashed.iter().filter(|entry| entry.level() == level) {
-            write(entry.key() - next, parameter(bits, count));
-            next = entry.key() + 1;
+fn head(sketch: &Sketch) -> Vec<u8> {
+    let mut sections = 0;
+    let mut numbers = Vec::new();
+    for (space, section) in Space::ALL.into_iter().zip(sections_of(sketch)) {
+        if section.is_empty() {
+            continue;
+        }
+        sections |= 1 << space as u8;
+        if let Some(resolution) = resolution(sketch.resolutions, space) {
+            numbers.push(resolution.number());
+        }
+        for level in 0..levels(space) {
+            write_number(&mut numbers, count(section, level));
+        }
+    }
+    let mut bytes = vec![VERSION, sections | if sketch.is_open { OPEN } else { 0 }];
+    write_number(&mut bytes, sketch.length);
+    bytes.extend(numbers);
+    bytes
+}
+
+/// Calls `write` for the gaps before the terms, level by level, with the parameter of the Rice code.
+fn for_each_gap(sketch: &Sketch, mut write: impl FnMut(u32, u32)) {
+    for (space, section) in Space::ALL.into_iter().zip(sections_of(sketch)) {
+        let (first, values) = sketch.resolutions.keys(space);
+        for level in 0..levels(space) {
+            let k = parameter(values, count(section, level));
+            let mut next = first;
+            for entry in section.iter().filter(|entry| entry.level() == level) {
+                write(entry.key() - next, k);
+                next = entry.key() + 1;
+            }
         }
     }
 }
 
-/// Returns the common words and the hashes.
-fn parts(sketch: &Sketch) -> (&[Entry], &[Entry]) {
-    sketch.terms.split_at(sketch.terms.partition_point(|entry| entry.key() < COMMON.len() as u32))
+/// Returns the terms of each space.
+fn sections_of(sketch: &Sketch) -> [&[Entry]; 5] {
+    let start = |space| {
+        let (first, _) = sketch.resolutions.keys(space);
+        sketch.terms.partition_point(|entry| entry.key() < first)
+    };
+    let ends = [start(Space::CommonCharacter), start(Space::Word), start(Space::Character), start(Space::Pair)];
+    let [a, b, c, d] = ends;
+    [&sketch.terms[..a], &sketch.terms[a..b], &sketch.terms[b..c], &sketch.terms[c..d], &sketch.terms[d..]]
 }
 
-fn counts(hashed: &[Entry]) -> [u32; LEVELS as usize] {
-    let mut counts = [0; LEVELS as usize];
-    for entry in hashed {
-        counts[usize::from(entry.level())] += 1;
+/// Returns the number of levels of counts. Of bigrams, only the presence is kept.
+fn levels(space: Space) -> u8 {
+    if space == Space::Pair { 1 } else { 4 }
+}
+
+fn resolution(resolutions: Resolutions, space: Space) -> Option<Resolution> {
+    match space {
+        Space::CommonWord | Space::CommonCharacter => None,
+        Space::Word => Some(resolutions.words),
+        Space::Character => Some(resolutions.characters),
+        Space::Pair => Some(resolutions.pairs),
     }
-    counts
 }
 
-/// Returns the parameter for `count` hashes: the logarithm of the mean gap times ln 2.
-fn parameter(bits: u8, count: u32) -> u32 {
-    (((1u64 << bits) * 177 / 256) / u64::from(count.max(1))).max(1).ilog2()
+fn count(section: &[Entry], level: u8) -> u32 {
+    section.iter().filter(|entry| entry.level() == level).count() as u32
+}
+
+/// Returns the parameter for `count` terms among `values`: the logarithm of the mean gap times ln 2.
+fn parameter(values: u32, count: u32) -> u32 {
+    ((u64::from(values) * 177 / 256) / u64::from(count.max(1))).max(1).ilog2()
 }
 
 fn write_number(bytes: &mut Vec<u8>, mut number: u32) {
@@ -102,31 +117,52 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Sketch, SketchError> {
     if *version != VERSION {
         return Err(SketchError("unknown version"));
     }
-    let bits = BITS_MIN + (header & 0xf);
-    if bits > BITS_MAX || header & !(0xf | OPEN | HAS_COMMON) != 0 {
+    if header & !(0x1f | OPEN) != 0 {
         return Err(SketchError("unknown header"));
     }
     let mut rest = rest;
     let length = read_number(&mut rest)?;
-    let mut counts = [0; LEVELS as usize];
-    for count in &mut counts {
-        *count = read_number(&mut rest)?;
+    let mut resolutions = Resolutions::MIN;
+    let mut counts = [[0; 4]; 5];
+    for (space, counts) in Space::ALL.into_iter().zip(&mut counts) {
+        if header >> space as u8 & 1 == 0 {
+            continue;
+        }
+        match space {
+            Space::CommonWord | Space::CommonCharacter => {}
+            Space::Word => resolutions.words = read_resolution(&mut rest)?,
+            Space::Character => resolutions.characters = read_resolution(&mut rest)?,
+            Space::Pair => resolutions.pairs = read_resolution(&mut rest)?,
+        }
+        for level in 0..levels(space) {
+            counts[usize::from(level)] = read_number(&mut rest)?;
+        }
+        if *counts == [0; 4] {
+            return Err(SketchError("a section is empty"));
+        }
     }
-    let mut reader = BitReader::new(rest);
-    let mut terms = read_common(&mut reader, header & HAS_COMMON != 0)?;
-    // Each hash takes at least one bit.
-    let total = counts.iter().map(|&count| count as usize).sum::<usize>();
+    let terms = read_terms(rest, resolutions, &counts)?;
+    Ok(Sketch { resolutions, is_open: header & OPEN != 0, length, terms })
+}
+
+fn read_terms(bytes: &[u8], resolutions: Resolutions, counts: &[[u32; 4]; 5]) -> Result<Vec<Entry>, SketchError> {
+    let mut reader = BitReader::new(bytes);
+    // Each term takes at least one bit.
+    let total = counts.iter().flatten().map(|&count| count as usize).sum::<usize>();
     if total > reader.remaining() {
-        return Err(SketchError("it ends within its hashes"));
+        return Err(SketchError("it ends within its terms"));
     }
-    terms.reserve_exact(total);
-    for (level, count) in (0..LEVELS).zip(counts) {
-        let (mut next, end, k) = (1u32 << bits, 2u32 << bits, parameter(bits, count));
-        for _ in 0..count {
-            let max = end.checked_sub(next + 1).ok_or(SketchError("it has too many hashes"))?;
-            let key = next + reader.rice(k, max).ok_or(SketchError("a hash is wrong"))?;
-            terms.push(Entry::new(key, level));
-            next = key + 1;
+    let mut terms = Vec::with_capacity(total);
+    for (space, counts) in Space::ALL.into_iter().zip(counts) {
+        let (first, values) = resolutions.keys(space);
+        for (level, &count) in (0..).zip(counts) {
+            let (mut next, k) = (first, parameter(values, count));
+            for _ in 0..count {
+                let max = (first + values).checked_sub(next + 1).ok_or(SketchError("it has too many terms"))?;
+                let key = next + reader.rice(k, max).ok_or(SketchError("a term is wrong"))?;
+                terms.push(Entry::new(key, level));
+                next = key + 1;
+            }
         }
     }
     if !reader.is_finished() {
@@ -134,22 +170,15 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Sketch, SketchError> {
     }
     terms.sort_unstable();
     if terms.windows(2).any(|pair| pair[0].key() == pair[1].key()) {
-        return Err(SketchError("a hash has two levels"));
+        return Err(SketchError("a term has two levels"));
     }
-    Ok(Sketch { bits, is_open: header & OPEN != 0, length, terms })
+    Ok(terms)
 }
 
-fn read_common(reader: &mut BitReader<'_>, is_present: bool) -> Result<Vec<Entry>, SketchError> {
-    if !is_present {
-        return Ok(Vec::new());
-    }
-    let error = SketchError("it ends within its common words");
-    let high = reader.bits(32).ok_or(error)?;
-    let low = reader.bits(32).ok_or(error)?;
-    let present = u64::from(high) << 32 | u64::from(low);
-    let indexes = (0..u64::BITS).filter(|index| present >> index & 1 == 1);
-    let terms: Option<Vec<_>> = indexes.map(|index| Some(Entry::new(index, reader.bits(2)? as u8))).collect();
-    terms.filter(|terms| !terms.is_empty()).ok_or(error)
+fn read_resolution(bytes: &mut &[u8]) -> Result<Resolution, SketchError> {
+    let (&number, rest) = bytes.split_first().ok_or(SketchError("it ends within its header"))?;
+    *bytes = rest;
+    Resolution::new(number).ok_or(SketchError("unknown resolution"))
 }
 
 fn read_number(bytes: &mut &[u8]) -> Result<u32, SketchError> {
