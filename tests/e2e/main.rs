@@ -20,6 +20,7 @@ mod names;
 mod nodes;
 mod range;
 mod roundtrip;
+mod search;
 mod security;
 mod speed;
 mod store;

@@ -154,7 +154,6 @@ fn unreadable(key: &ObjectKey, problem: &str) -> Vec<Bytes> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::tests::{large, open, small, store};
 
     #[tokio::test]
