@@ -4,22 +4,22 @@
 //!
 //! # Structure
 //!
-//! A log-structured merge of postings. A new document stands in the *tail*, whose sketches every search scans. When the
-//! tail has [`TAIL_WINDOWS`] windows, they become a [`Segment`]: immutable, delta-coded postings. Segments of similar
-//! size are merged, so there are O(log n) of them. Removing a document sets its *tombstone*; when a quarter of the windows
-//! of a segment have one, the segment is rewritten. All this happens within `insert` and `remove`, beside searches, which
-//! work on a snapshot.
+//! A log-structured merge of postings. A new document stands in the *tail*, whose sketches every search scans. When
+//! the tail has [`TAIL_WINDOWS`] windows, they become a [`Segment`]: immutable, delta-coded postings. Segments of
+//! similar size are merged, so there are O(log n) of them. Removing a document sets its *tombstone*. When a quarter of
+//! the windows of a segment have one, the segment is rewritten. All this happens within `insert` and `remove`, beside
+//! searches, which work on a snapshot.
 //!
 //! A search reads the postings of its terms in all resolutions of hashes, adds up BM25 scores for all windows, and
 //! selects the best.
 //!
 //! # Why not tantivy
 //!
-//! Measured with tantivy 0.27, terms in RAM, on 2 cores: one million tokens took 11.5 MiB with the smallest writer, ten
-//! million took 54 MiB, where 4 and 40 MiB are allowed; this index takes less than 1.5 MiB per million. Each tenant needs
-//! a writer of its own, with 3 MiB and six threads even for one window. A removed document remains visible until the next
-//! commit and reload. Counts of two bits and several resolutions of one hash have no counterpart. It adds 127 crates and
-//! three minutes of compile time.
+//! Measured with tantivy 0.27, in RAM, on 2 cores: one million tokens took 11.5 MiB with the smallest writer, ten
+//! million took 54 MiB, where 4 and 40 MiB are allowed. This index takes 1.2 MiB per million. Each tenant needs a
+//! writer of its own, with 3 MiB and six threads even for one window. A removed document remains visible until the next
+//! commit and reload. Counts of two bits and several resolutions of one hash have no counterpart. It adds 127 crates
+//! and three minutes of compile time.
 
 mod document;
 mod search;
@@ -215,8 +215,8 @@ impl Index {
     /// Returns the best hits, sorted by descending score, then by document and window. Takes O(windows that contain a
     /// term).
     ///
-    /// Ranks by BM25 with k₁ 1.2 and b 0.75. The lengths and the number of windows are exact. The number of windows with
-    /// a term includes false positives of the sketches and, until their segment is rewritten, removed documents.
+    /// Ranks by BM25 with k₁ 1.2 and b 0.75. The lengths and the number of windows are exact. The number of windows
+    /// with a term includes false positives of the sketches and, until their segment is rewritten, removed documents.
     pub fn search(&self, search: &Search<'_>) -> Vec<Hit> {
         let (segments, tail, windows, length) = {
             let state = self.read();
@@ -277,8 +277,8 @@ impl Index {
     }
 }
 
-/// Merges segments until their sizes fall geometrically from one to the next. So there are few, and each window is merged
-/// O(log n) times.
+/// Merges segments until their sizes fall geometrically from one to the next. So there are few, and each window is
+/// merged O(log n) times.
 fn merge_similar(segments: &mut Vec<Arc<Segment>>, dropped: &mut u64) {
     segments.sort_by_key(|segment| Reverse(segment.windows()));
     while let [.., larger, smaller] = &segments[..]

@@ -186,14 +186,14 @@ impl TermId {
         self.hash
     }
 
-    /// Returns the key of the term's postings, of 30 bits. It differs between spaces and resolutions, and in one of them
+    /// Returns the key of the term's postings, of 30 bits. It differs between spaces and resolutions. In one of them,
     /// it grows with the hash.
     pub(crate) fn key(self, resolutions: Resolutions) -> u32 {
         let (first, values) = resolutions.keys(self.space);
         if self.space.is_common() {
             return first + self.hash;
         }
-        first + (u64::from(self.hash) * u64::from(values) >> 32) as u32
+        first + ((u64::from(self.hash) * u64::from(values)) >> 32) as u32
     }
 }
 

@@ -1,5 +1,7 @@
 //! Recall of search over sketches, compared with BM25 over the text, and the size of sketches.
 
+#![expect(clippy::unwrap_used, reason = "tests may panic")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -24,8 +24,8 @@ pub(super) trait Block {
 
 /// Postings of many windows, sorted by key.
 ///
-/// The list of a key is a number of bytes in `postings`: for each window LEB128 of four times the distance to the window
-/// before, plus the level.
+/// The list of a key is a number of bytes in `postings`: for each window LEB128 of four times the distance to the
+/// window before, plus the level.
 #[derive(Debug, Default)]
 pub(super) struct Segment {
     documents: Vec<(Arc<IndexedDocument>, u32)>,
