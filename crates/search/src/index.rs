@@ -21,6 +21,7 @@
 //! commit and reload. Counts of two bits and several resolutions of one hash have no counterpart. It adds 127 crates
 //! and three minutes of compile time.
 
+mod block;
 mod document;
 mod search;
 mod segment;

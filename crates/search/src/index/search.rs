@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use c3_types::DocumentId;
 
+use super::block::Block;
 use super::document::IndexedDocument;
-use super::segment::{Block, Segment};
+use super::segment::Segment;
 use super::tail::TailDocument;
 use crate::analyzer::TermKind;
 use crate::key::{Probe, TermId, TermKey};
