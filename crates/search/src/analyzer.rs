@@ -37,8 +37,8 @@ const SPLIT_BYTES_MAX: usize = 40;
 const JOINERS: &[u8] = b"_-./\\:@+#&~=";
 
 /// Common function words of Chinese, and characters of many words. Half of all bigrams contain one. Without these, the
-/// others have longer hashes, which finds more: 73.5 % of the questions in `tests/fixtures/search` as the best hit
-/// instead of 71 %.
+/// others have longer hashes, which finds more: 73.2 % of the Chinese questions in `tests/fixtures/search` as the best
+/// hit instead of 70.8 %, although BM25 over the text finds 74.7 % instead of 77.1 %.
 const FUNCTION_CHARACTERS: [char; 36] = [
     '的', '了', '着', '是', '在', '不', '也', '就', '都', '而', '之', '与', '和', '么', '吗', '呢', '吧', '我', '你',
     '他', '她', '它', '们', '这', '那', '一', '个', '有', '说', '上', '来', '去', '到', '要', '人', '大',
