@@ -9,7 +9,7 @@
 //! | `café`, `Ｎ５` | `cafe`, `n5`: NFKD, without the diacritics of Latin letters |
 //! | `don't`, `1,234.5` | `don't`, `1234.5`: one word each |
 //! | `TermKey` | `termkey`, and the parts `term` and `key` |
-//! | `snake_case`, `a/b.rs`, `v1.2.3`, `--dry-run` | each word, and the compound, for example `snake_case` or `dry-run` |
+//! | `snake_case`, `a/b.rs`, `v1.2.3`, `--dry-run` | each word, and the compound: `snake_case`, `dry-run` |
 //! | `呐喊自` | each character, and the bigrams `呐喊`, `喊自`. So too kana, Hangul, Thai, Lao, Burmese and Khmer |
 //! | `他的` | `他`, `的`: no bigrams with common function characters, which hardly distinguish texts |
 //!
