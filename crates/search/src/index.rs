@@ -4,28 +4,30 @@
 //!
 //! # Structure
 //!
-//! A log-structured merge of postings. A new document stands in the *tail*, whose sketches every search scans. When the
-//! tail has [`TAIL_WINDOWS`] windows, they become a [`Segment`]: immutable, delta-coded postings. Segments of similar
-//! size are merged, so there are O(log n) of them. Removing a document sets its *tombstone*; when a quarter of the windows
-//! of a segment have one, the segment is rewritten. All this happens within `insert` and `remove`, beside searches, which
-//! work on a snapshot.
+//! A log-structured merge of postings. A new document stands in the *tail*, whose sketches every search scans. When
+//! the tail has [`TAIL_WINDOWS`] windows, they become a [`Segment`]: immutable, delta-coded postings. Segments of
+//! similar size are merged, so there are O(log n) of them. Removing a document sets its *tombstone*. When a quarter of
+//! the windows of a segment have one, the segment is rewritten. All this happens within `insert` and `remove`, beside
+//! searches, which work on a snapshot.
 //!
 //! A search reads the postings of its terms in all resolutions of hashes, adds up BM25 scores for all windows, and
 //! selects the best.
 //!
 //! # Why not tantivy
 //!
-//! Measured with tantivy 0.27, terms in RAM, on 2 cores: one million tokens took 11.5 MiB with the smallest writer, ten
-//! million took 54 MiB, where 4 and 40 MiB are allowed; this index takes less than 1.5 MiB per million. Each tenant needs
-//! a writer of its own, with 3 MiB and six threads even for one window. A removed document remains visible until the next
-//! commit and reload. Counts of two bits and several resolutions of one hash have no counterpart. It adds 127 crates and
-//! three minutes of compile time.
+//! Measured with tantivy 0.27, in RAM, on 2 cores: one million tokens took 11.5 MiB with the smallest writer, ten
+//! million took 54 MiB, where 4 and 40 MiB are allowed. This index takes 0.7 to 1.3 MiB per million. Each tenant needs
+//! a writer of its own, with 3 MiB and six threads even for one window. A removed document remains visible until the
+//! next commit and reload. Counts of two bits and several resolutions of one hash have no counterpart. It adds 127
+//! crates and three minutes of compile time.
 
+mod block;
 mod document;
 mod search;
 mod segment;
 mod tail;
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,6 +48,9 @@ const TAIL_WINDOWS: usize = 512;
 
 /// Length of the tail at which inserting waits for a merge in progress, in units of [`TAIL_WINDOWS`].
 const TAIL_FACTOR_MAX: usize = 4;
+
+/// Tombstones among the windows of a segment, in percent, above which it is rewritten.
+const DEAD_PERCENT_MAX: usize = 25;
 
 /// Memory of a document besides its windows: its entry in the map, whose load is at least 7/16, and its allocation.
 const DOCUMENT_BYTES: usize = 2 * (size_of::<DocumentId>() + size_of::<usize>()) + size_of::<IndexedDocument>() + 32;
@@ -101,6 +106,17 @@ struct State {
     length: u64,
 }
 
+/// How thoroughly segments are maintained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Maintenance {
+    /// If needed and no other thread does it.
+    IfIdle,
+    /// If needed, after another thread has done it.
+    Await,
+    /// Frees the memory of all tombstones.
+    Compact,
+}
+
 impl State {
     fn memory_bytes(&self) -> usize {
         let segments = self.segments.iter().map(|segment| segment.memory_bytes()).sum::<usize>();
@@ -137,24 +153,35 @@ impl Index {
             return Err(IndexError::TooManyWindows(windows.len()));
         }
         let added = Arc::new(TailDocument::new(document, windows));
-        let tail_windows = {
-            let mut state = self.write();
-            if state.memory_bytes() + added.memory_bytes() + DOCUMENT_BYTES > self.limit {
-                return Err(IndexError::Full { limit: self.limit });
+        let tail_windows = match self.add(document, &added) {
+            Err(_) if self.dead_windows.load(Ordering::Relaxed) > 0 => {
+                self.maintain(Maintenance::Compact);
+                self.add(document, &added)?
             }
-            let dead = state.remove(&document).unwrap_or(0);
-            self.dead_windows.fetch_add(dead, Ordering::Relaxed);
-            state.windows += u64::from(added.document().windows());
-            state.length += added.document().length();
-            state.tail_windows += added.document().windows() as usize;
-            state.documents.insert(document, Arc::clone(added.document()));
-            state.tail.push(added);
-            state.tail_windows
+            result => result?,
         };
         if tail_windows >= TAIL_WINDOWS {
-            self.maintain(tail_windows >= TAIL_FACTOR_MAX * TAIL_WINDOWS);
+            let is_long = tail_windows >= TAIL_FACTOR_MAX * TAIL_WINDOWS;
+            self.maintain(if is_long { Maintenance::Await } else { Maintenance::IfIdle });
         }
         Ok(())
+    }
+
+    /// Adds a document to the tail. Returns the number of windows of the tail.
+    fn add(&self, id: DocumentId, added: &Arc<TailDocument>) -> Result<usize, IndexError> {
+        let document = added.document();
+        let mut state = self.write();
+        if state.memory_bytes() + added.memory_bytes() + DOCUMENT_BYTES > self.limit {
+            return Err(IndexError::Full { limit: self.limit });
+        }
+        let dead = state.remove(&id).unwrap_or(0);
+        self.dead_windows.fetch_add(dead, Ordering::Relaxed);
+        state.windows += u64::from(document.windows());
+        state.length += document.length();
+        state.tail_windows += document.windows() as usize;
+        state.documents.insert(id, Arc::clone(document));
+        state.tail.push(Arc::clone(added));
+        Ok(state.tail_windows)
     }
 
     /// Removes a document. No search that ends after this returns it. Returns whether it was there.
@@ -165,8 +192,8 @@ impl Index {
         };
         let Some(windows) = removed else { return false };
         let dead = self.dead_windows.fetch_add(windows, Ordering::Relaxed) + windows;
-        if dead > TAIL_WINDOWS as u64 && dead > live / 4 {
-            self.maintain(false);
+        if dead > TAIL_WINDOWS as u64 && 100 * dead > DEAD_PERCENT_MAX as u64 * live {
+            self.maintain(Maintenance::IfIdle);
         }
         true
     }
@@ -189,8 +216,8 @@ impl Index {
     /// Returns the best hits, sorted by descending score, then by document and window. Takes O(windows that contain a
     /// term).
     ///
-    /// Ranks by BM25 with k₁ 1.2 and b 0.75. The lengths and the number of windows are exact. The number of windows with
-    /// a term includes false positives of the sketches and, until their segment is rewritten, removed documents.
+    /// Ranks by BM25 with k₁ 1.2 and b 0.75. The lengths and the number of windows are exact. The number of windows
+    /// with a term includes false positives of the sketches and, until their segment is rewritten, removed documents.
     pub fn search(&self, search: &Search<'_>) -> Vec<Hit> {
         let (segments, tail, windows, length) = {
             let state = self.read();
@@ -199,38 +226,29 @@ impl Index {
         search::Snapshot { segments, tail, windows, length }.search(&self.key, search)
     }
 
-    /// Turns the tail into a segment if it is long, rewrites segments with many tombstones, and merges segments. If
-    /// another thread does it, returns at once unless `wait` is set.
-    fn maintain(&self, wait: bool) {
-        let Some(_guard) = self.lock_maintenance(wait) else { return };
+    /// Turns the tail into a segment if it is long, rewrites segments with many tombstones, and merges segments.
+    fn maintain(&self, maintenance: Maintenance) {
+        let Some(_guard) = self.lock_maintenance(maintenance) else { return };
+        let (tail_min, dead_max) = match maintenance {
+            Maintenance::Compact => (1, 0),
+            Maintenance::IfIdle | Maintenance::Await => (TAIL_WINDOWS, DEAD_PERCENT_MAX),
+        };
         let (mut segments, tail) = {
             let state = self.read();
-            let tail = if state.tail_windows >= TAIL_WINDOWS { state.tail.clone() } else { Vec::new() };
+            let tail = if state.tail_windows >= tail_min { state.tail.clone() } else { Vec::new() };
             (state.segments.clone(), tail)
         };
-        let before = segments.len();
         let mut dropped = 0;
         if !tail.is_empty() {
             segments.push(Arc::new(Segment::of_tail(&tail, &mut dropped)));
         }
         for segment in &mut segments {
-            if segment.dead_windows() > segment.windows() / 4 {
+            if 100 * segment.dead_windows() > dead_max * segment.windows() {
                 *segment = Arc::new(Segment::merge(&[Arc::clone(segment)], &mut dropped));
             }
         }
         segments.retain(|segment| segment.windows() > 0);
-        // Sizes fall geometrically from one segment to the next, so there are few segments, and each window is
-        // merged O(log n) times.
-        segments.sort_by_key(|segment| std::cmp::Reverse(segment.windows()));
-        while let [.., larger, smaller] = &segments[..]
-            && 2 * smaller.windows() > larger.windows()
-        {
-            let first = segments.len() - 2;
-            let merged = Segment::merge(&segments.split_off(first), &mut dropped);
-            segments.push(Arc::new(merged));
-            segments.sort_by_key(|segment| std::cmp::Reverse(segment.windows()));
-        }
-        debug_assert!(before == 0 || !segments.is_empty() || dropped > 0);
+        merge_similar(&mut segments, &mut dropped);
         let mut state = self.write();
         state.segments = segments;
         state.tail.drain(..tail.len());
@@ -238,8 +256,8 @@ impl Index {
         self.dead_windows.fetch_sub(dropped, Ordering::Relaxed);
     }
 
-    fn lock_maintenance(&self, wait: bool) -> Option<MutexGuard<'_, ()>> {
-        if wait {
+    fn lock_maintenance(&self, maintenance: Maintenance) -> Option<MutexGuard<'_, ()>> {
+        if maintenance != Maintenance::IfIdle {
             return Some(self.maintenance.lock().unwrap_or_else(PoisonError::into_inner));
         }
         match self.maintenance.try_lock() {
@@ -257,5 +275,18 @@ impl Index {
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Merges segments until their sizes fall geometrically from one to the next. So there are few, and each window is
+/// merged O(log n) times.
+fn merge_similar(segments: &mut Vec<Arc<Segment>>, dropped: &mut u64) {
+    segments.sort_by_key(|segment| Reverse(segment.windows()));
+    while let [.., larger, smaller] = &segments[..]
+        && 2 * smaller.windows() > larger.windows()
+    {
+        let merged = Segment::merge(&segments.split_off(segments.len() - 2), dropped);
+        segments.push(Arc::new(merged));
+        segments.sort_by_key(|segment| Reverse(segment.windows()));
     }
 }

@@ -1,8 +1,8 @@
 //! Search over documents that are stored as latents.
 //!
-//! The store holds no text, so an index cannot be computed from what is stored: it needs the text, which the gateway has
-//! only while it writes a document. So the gateway computes a [`Sketch`] of each window then, stores it with the shard,
-//! and builds an [`Index`] from sketches whenever it starts. The index is derived data and never the truth.
+//! The store holds no text, so an index cannot be computed from what is stored: it needs the text, which the gateway
+//! has only while it writes a document. So the gateway computes a [`Sketch`] of each window then, stores it with the
+//! shard, and builds an [`Index`] from sketches whenever it starts. The index is derived data and never the truth.
 //!
 //! ```
 //! use c3_search::{Index, IndexedWindow, Query, Search, Sketch, TermKey, WindowText};

@@ -29,8 +29,8 @@ pub enum QueryError {
     NoTerm,
     /// A phrase has no term that selects windows.
     #[error(
-        "a phrase contains no whole word: give at least one word with a space or bracket on both sides, or a character of \
-         Chinese, Japanese, Korean or Thai"
+        "a phrase contains no whole word: give a word between spaces or brackets, or a character of Chinese, Japanese, \
+         Korean or Thai"
     )]
     NoTermInPhrase,
 }
@@ -126,7 +126,7 @@ impl Query {
     }
 
     fn retain(&mut self, is_wanted: impl Fn(&QueryTerm) -> bool) {
-        let mut wanted = self.terms.iter().map(|term| is_wanted(term)).collect::<Vec<_>>().into_iter();
+        let mut wanted = self.terms.iter().map(is_wanted).collect::<Vec<_>>().into_iter();
         self.typed.retain({
             let mut wanted = wanted.clone();
             move |_| wanted.next() == Some(true)
@@ -180,7 +180,8 @@ mod tests {
         let query = Query::exact("ked into the roo").unwrap();
         assert_eq!(texts(query.terms()), ["into", "the"]);
         assert_eq!(query.typed_terms(), ["into", "the"]);
-        assert_eq!(query.find_phrases("walked into the room"), Some(vec![3..19]));
+        let text = "walked into the room, linked into the room";
+        assert_eq!(query.find_phrases(text), Some(vec![3..19, 25..41]));
         assert_eq!(query.find_phrases("into the room"), None);
     }
 

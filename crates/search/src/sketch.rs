@@ -42,8 +42,8 @@ pub struct WindowText {
 ///
 /// # Contents
 ///
-/// Terms are hashed with the tenant's [`TermKey`] to between 8 and 20 bits. The number of values is the *resolution*: as
-/// high as fits in the limit. Words, characters and bigrams have resolutions of their own. Those of bigrams are the
+/// Terms are hashed with the tenant's [`TermKey`] to between 8 and 20 bits. The number of values is the *resolution*:
+/// as high as fits in the limit. Words, characters and bigrams have resolutions of their own. Those of bigrams are the
 /// lowest, because a bigram counts only if its characters are there too. Counts of words and characters are in four
 /// levels: 1, 2, 3 or 4, and more. A term belongs to the window in which it begins, even if it ends in the next one.
 ///

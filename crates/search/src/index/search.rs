@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use c3_types::DocumentId;
 
+use super::block::Block;
 use super::document::IndexedDocument;
-use super::segment::{Block, Segment};
+use super::segment::Segment;
 use super::tail::TailDocument;
 use crate::analyzer::TermKind;
 use crate::key::{Probe, TermId, TermKey};
@@ -341,9 +342,9 @@ impl Phrases {
 /// Returns whether a phrase may begin in the window with the terms `mask`. `next` are the terms of the next window, if
 /// there is one.
 ///
-/// A term is in the window in which it begins. So a phrase across a border is divided into terms of the first window and
-/// terms of the second one. At the border of a shard, whose text was analysed alone, a term may be cut in two: then it
-/// is in neither window.
+/// A term is in the window in which it begins. So a phrase across a border is divided into terms of the first window
+/// and terms of the second one. At the border of a shard, whose text was analysed alone, a term may be cut in two: then
+/// it is in neither window.
 fn occurs(phrase: &[usize], mask: u64, next: Option<u64>, is_open: bool) -> Candidate {
     let contains = |mask: u64, term: &usize| mask >> term & 1 == 1;
     let first = phrase.iter().take_while(|term| contains(mask, term)).count();

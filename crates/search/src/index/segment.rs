@@ -2,30 +2,16 @@
 
 use std::sync::Arc;
 
+use super::block::Block;
 use super::document::{IndexedDocument, WindowEntry};
 use super::tail::TailDocument;
 use crate::key::{Resolution, Resolutions, Space, TermId};
 use crate::sketch::Entry;
 
-/// Windows with postings: a segment, or one document of the tail.
-pub(super) trait Block {
-    /// Returns the windows. Those of one document are neighbours.
-    fn entries(&self) -> &[WindowEntry];
-
-    /// Returns a document by its index in the block.
-    fn document(&self, index: u32) -> &Arc<IndexedDocument>;
-
-    /// Returns the index of the first window of a document.
-    fn first_window(&self, index: u32) -> u32;
-
-    /// Calls `f` with each window that seems to contain a term, and the level of its count.
-    fn for_each(&self, id: TermId, f: &mut dyn FnMut(u32, u8));
-}
-
 /// Postings of many windows, sorted by key.
 ///
-/// The list of a key is a number of bytes in `postings`: for each window LEB128 of four times the distance to the window
-/// before, plus the level.
+/// The list of a key is a number of bytes in `postings`: for each window LEB128 of four times the distance to the
+/// window before, plus the level.
 #[derive(Debug, Default)]
 pub(super) struct Segment {
     documents: Vec<(Arc<IndexedDocument>, u32)>,

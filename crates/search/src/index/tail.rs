@@ -5,8 +5,8 @@ use std::sync::Arc;
 use c3_types::DocumentId;
 
 use super::IndexedWindow;
+use super::block::Block;
 use super::document::{IndexedDocument, WindowEntry};
-use super::segment::Block;
 use crate::key::TermId;
 use crate::sketch::Sketch;
 

@@ -102,9 +102,8 @@ impl<'a> BitReader<'a> {
     }
 
     /// Returns whether less than a byte of zeros is left.
-    pub(super) fn is_finished(mut self) -> bool {
-        let rest = self.remaining();
-        rest < 8 && self.bits(rest as u32) == Some(0)
+    pub(super) fn is_finished(&self) -> bool {
+        self.remaining() < 8 && self.peek() == 0
     }
 
     fn skip(&mut self, count: u32) -> bool {

@@ -3,14 +3,14 @@
 //! | field | form |
 //! |---|---|
 //! | version | byte 1 |
-//! | header | bits 0 to 4: which sections follow, in the order of [`Space::ALL`]; bit 5: the window is open; the rest 0 |
+//! | header | bits 0 to 4: sections that follow, in the order of [`Space::ALL`]; bit 5: the window is open |
 //! | length in terms | LEB128, at most 32 bits |
-//! | for each section | number of its resolution (1 byte, not for common terms), then the numbers of its terms of the levels 0 to 3 (LEB128; for bigrams only level 0) |
+//! | for each section | resolution (1 byte, not for common terms), then the number of terms of each level (LEB128) |
 //! | for each section and level | terms, sorted; gaps as Rice codes |
 //!
-//! The terms of a section are about equally distributed, for which Rice codes are within 0.1 bits of the optimum. One
-//! list for each level costs less than a code for the level of each term, because higher levels are rare. The parameter
-//! of the codes follows from the number of terms.
+//! Counts have the levels 0 to 3, those of bigrams only level 0. The terms of a section are about equally distributed,
+//! for which Rice codes are within 0.1 bits of the optimum. One list for each level costs less than a code for the
+//! level of each term, because higher levels are rare. The parameter of the codes follows from the number of terms.
 
 use super::bits::{BitReader, BitWriter, rice_bits};
 use super::{Entry, Sketch, SketchError};
