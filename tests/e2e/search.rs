@@ -117,7 +117,7 @@ async fn bad_searches_are_refused_with_what_to_do() {
     };
     refused(query(" "), "empty").await;
     refused(query(&"word ".repeat(200_000)), "at most").await;
-    refused(query("... !? —"), "no whole word").await;
+    refused(query("... !? —"), "no word").await;
     refused(pb::SearchRequest { exact: true, ..query("wor") }, "no whole word").await;
     refused(pb::SearchRequest { limit: 101, ..query("word") }, "at most 100").await;
     refused(pb::SearchRequest { cursor: "x".to_owned(), ..query("word") }, "next_cursor").await;
