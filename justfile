@@ -14,7 +14,7 @@ test:
     cargo test --workspace --locked
 
 # ROW is the name of one measurement of the suite. Without ROW, all measurements run.
-# Run an acceptance suite: just accept pipeline|speed-cpu|speed-gpu|store|chaos|found|http|security|operations|console|architecture [ROW] [--full]
+# Run an acceptance suite: just accept pipeline|speed-cpu|speed-gpu|store|chaos|found|http|security|operations|console|search|architecture [ROW] [--full]
 accept *arguments:
     cargo build --release --workspace --bins --locked
     target/release/accept {{ arguments }}

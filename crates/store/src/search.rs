@@ -79,6 +79,19 @@ impl Store {
         Ok(sketches)
     }
 
+    /// Returns the latents and the corrections of a shard that has objects of its own. Fails with [`Error::Missing`] for
+    /// an inline or an unverified shard.
+    pub async fn shard_parts(
+        &self,
+        manifest: &Manifest,
+        entry: &ShardEntry,
+    ) -> Result<(ShardLatents, ShardCorrections), Error> {
+        let missing = || Error::Missing { object: key::manifest(manifest.id, manifest.version).to_string() };
+        let keys = manifest.keys(entry).ok_or_else(missing)?;
+        let (latents, corrections) = self.shard_objects(&keys).await?;
+        Ok((latents.value, corrections.ok_or_else(missing)?.value))
+    }
+
     /// Returns the latents of a shard.
     pub async fn shard_latents(&self, manifest: &Manifest, entry: &ShardEntry) -> Result<ShardLatents, Error> {
         match (&entry.placement, manifest.keys(entry)) {

@@ -11,7 +11,9 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use c3_tests::harness::fixtures::Corpus;
 use c3_tests::harness::quantity::Quantity;
-use c3_tests::suites::{architecture, chaos, console, found, gpu, http, operations, pipeline, security, speed, store};
+use c3_tests::suites::{
+    architecture, chaos, console, found, gpu, http, operations, pipeline, search, security, speed, store,
+};
 use clap::{Parser, ValueEnum};
 
 /// The same allocator as in the programs.
@@ -52,6 +54,8 @@ enum Topic {
     Operations,
     /// The console in a browser, and its checked-in build.
     Console,
+    /// Search: recall, size, speed, changes and kills.
+    Search,
     /// Crate sizes, crate dependencies and import cycles.
     Architecture,
 }
@@ -69,6 +73,7 @@ impl Topic {
             Self::Security => security::table::rows(),
             Self::Operations => operations::table::ROWS.to_vec(),
             Self::Console => console::table::ROWS.to_vec(),
+            Self::Search => search::table::ROWS.to_vec(),
             Self::Architecture => architecture::ROWS.to_vec(),
         }
     }
@@ -85,6 +90,7 @@ impl Topic {
             Self::Security => security::table::measure(row, corpus).await,
             Self::Operations => operations::table::measure(row, corpus).await,
             Self::Console => console::table::measure(row).await,
+            Self::Search => search::table::measure(row, corpus).await,
             Self::Architecture => architecture::measure(row),
         }
     }

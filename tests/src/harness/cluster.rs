@@ -234,6 +234,14 @@ impl Cluster {
         Ok(gateway)
     }
 
+    /// Starts a gateway over the same data and nodes with more arguments, and waits until it sees the nodes ready.
+    pub async fn with_gateway_args(&self, args: &[&str]) -> Result<Process> {
+        let gateway = self.spec.gateway(&self.addresses, self.folder.path())?.args(args.iter().copied());
+        let gateway = gateway.serve(self.folder.path()).await?;
+        self.wait_until_nodes_ready(&gateway).await?;
+        Ok(gateway)
+    }
+
     /// Starts a gateway over the same data and nodes at the free `address`, and waits until it is healthy.
     pub async fn start_gateway_at(&self, address: &str) -> Result<Process> {
         let launch = self.spec.gateway(&self.addresses, self.folder.path())?.arg("--listen").arg(address);

@@ -13,6 +13,7 @@ pub mod gpu;
 pub mod http;
 pub mod operations;
 pub mod pipeline;
+pub mod search;
 pub mod security;
 pub mod speed;
 pub mod store;
