@@ -132,6 +132,8 @@ function timeRange(min: number | null, max: number | null): [number, number] {
   return [Math.min(min ?? end, end - SECONDS_MIN), end];
 }
 
+/** Returns a time of day. An axis without data has times near 1970, which are not shown. */
 function clock(time: number): string {
+  if (time < SECONDS_MIN * 1000) return "";
   return new Date(time * 1000).toTimeString().slice(0, 8);
 }
