@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::metrics::{Direction, Metrics};
 use crate::name_lists::NameLists;
-use crate::search::index::TenantSearch;
+use crate::search_index::TenantSearch;
 use crate::single_flight::SingleFlight;
 
 /// Minimum shards of one text in flight per ready node, however small its batches are. A node computes one or two of

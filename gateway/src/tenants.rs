@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::name_lists::name_lists;
 use crate::search::follow::follow;
-use crate::search::index::TenantSearch;
+use crate::search_index::TenantSearch;
 use crate::single_flight::SingleFlight;
 use crate::state::{Gateway, SharedGateway};
 

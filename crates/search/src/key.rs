@@ -13,33 +13,34 @@ use crate::analyzer::{QueryTerm, TermKind};
 #[derive(Clone, ZeroizeOnDrop)]
 pub struct TermKey {
     key: [u8; 32],
-    /// Number of each common word and character in its space. The order of numbers depends on the key.
+    /// Numbers of the common words and of the common characters. The order of numbers depends on the key.
     #[zeroize(skip)]
-    common: Arc<HashMap<&'static str, u32>>,
+    common: Arc<[HashMap<&'static str, u32>; 2]>,
 }
 
 impl TermKey {
     /// Derives the key from a secret of the tenant that serves other purposes too.
     pub fn derive(secret: &[u8; 32]) -> Self {
         let key = blake3::derive_key("C3 Serve 2026-12 key of search terms", secret);
-        let mut common = HashMap::new();
         let characters = COMMON_CHARACTERS.char_indices().map(|(at, c)| &COMMON_CHARACTERS[at..at + c.len_utf8()]);
-        for mut terms in [COMMON_WORDS.to_vec(), characters.collect()] {
+        let common = [COMMON_WORDS.to_vec(), characters.collect()].map(|mut terms: Vec<&str>| {
             terms.sort_by_cached_key(|term| *blake3::keyed_hash(&key, term.as_bytes()).as_bytes());
-            common.extend(terms.into_iter().zip(0..));
-        }
+            terms.into_iter().zip(0..).collect()
+        });
         Self { key, common: Arc::new(common) }
     }
 
     /// Returns the id of a term in its normal form.
     pub(crate) fn id(&self, term: &str, kind: TermKind) -> TermId {
-        let (common, hashed) = match kind {
-            TermKind::Word | TermKind::Part | TermKind::Compound => (Some(Space::CommonWord), Space::Word),
-            TermKind::Character => (Some(Space::CommonCharacter), Space::Character),
-            TermKind::Bigram => (None, Space::Pair),
+        let [words, characters] = &*self.common;
+        // A word may have the form of a character: U+3038 is a word, and its form is 十.
+        let (common, number, hashed) = match kind {
+            TermKind::Word | TermKind::Part | TermKind::Compound => (Space::CommonWord, words.get(term), Space::Word),
+            TermKind::Character => (Space::CommonCharacter, characters.get(term), Space::Character),
+            TermKind::Bigram => (Space::Pair, None, Space::Pair),
         };
-        if let Some((space, number)) = common.zip(self.common.get(term)) {
-            return TermId { space, hash: *number };
+        if let Some(number) = number {
+            return TermId { space: common, hash: *number };
         }
         let [a, b, c, d, ..] = *blake3::keyed_hash(&self.key, term.as_bytes()).as_bytes();
         TermId { space: hashed, hash: u32::from_be_bytes([a, b, c, d]) }

@@ -269,6 +269,12 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_word_may_have_the_form_of_a_common_character() {
+        let sketch = Sketch::of_text("\u{3038}字", 350, &key());
+        assert_eq!(Sketch::decode(&sketch.encode()), Ok(sketch));
+    }
+
     proptest! {
         #[test]
         fn a_sketch_survives_its_encoding(text in "([a-z]{1,4} |字|\\PC){0,300}", limit in 0..500usize) {

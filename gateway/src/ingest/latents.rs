@@ -26,7 +26,7 @@ use futures::{Stream, StreamExt, TryStreamExt, pin_mut, stream};
 use super::text::Utf8Check;
 use crate::error::Error;
 use crate::metrics::Direction;
-use crate::search::sketches::sketches;
+use crate::sketches::sketches;
 use crate::spawn::spawn;
 use crate::state::SharedGateway;
 

@@ -14,7 +14,7 @@ use c3_store::shard::ShardLatents;
 use c3_types::{Cascade, DocumentId, LatentCodec, ShardHash, Stage, WriteOptions};
 
 use crate::error::Error;
-use crate::search::sketches::sketches;
+use crate::sketches::sketches;
 use crate::state::Gateway;
 
 /// Settings of a write.

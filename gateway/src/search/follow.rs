@@ -12,8 +12,8 @@ use c3_types::DocumentId;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::sleep;
 
-use super::index::{Changes, Reading};
 use crate::error::Error;
+use crate::search_index::{Changes, Reading};
 use crate::state::Gateway;
 
 /// Minimum time between two readings of the store.

@@ -11,10 +11,10 @@ use c3_store::manifest::{Manifest, ShardEntry};
 use c3_types::{ByteRange, DocumentId};
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::sketches::sketches;
 use crate::error::Error;
 use crate::ingest::document::replace;
 use crate::read::document::document_text;
+use crate::sketches::sketches;
 use crate::spawn::spawn;
 use crate::state::SharedGateway;
 

@@ -1,6 +1,6 @@
 //! The search index of a tenant, and its changes.
 //!
-//! Writes and deletions of this gateway change the index at once; [`super::follow`] finds those of others. Both may be
+//! Writes and deletions of this gateway change the index at once; `search/follow.rs` finds those of others. Both may be
 //! about the same document at the same time, so each change has a number: a document that was deleted after its sketches
 //! began to be read is not added.
 
@@ -63,7 +63,7 @@ struct IndexedVersion {
 
 /// Number of the latest change when a reading of the store began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Reading(u64);
+pub(crate) struct Reading(u64);
 
 impl TenantSearch {
     /// Returns an empty index that takes at most `memory_max` bytes, and the queue of documents to add to it.
@@ -87,7 +87,7 @@ impl TenantSearch {
     }
 
     /// Returns the index.
-    pub(super) async fn index(&self, store: &Store) -> Result<Arc<Index>, Error> {
+    pub(crate) async fn index(&self, store: &Store) -> Result<Arc<Index>, Error> {
         Ok(Arc::clone(&self.open(store).await?.index))
     }
 
@@ -100,11 +100,11 @@ impl TenantSearch {
     }
 
     /// Returns whether a search may miss documents.
-    pub(super) fn is_partial(&self) -> bool {
+    pub(crate) fn is_partial(&self) -> bool {
         !self.is_complete.load(Ordering::Acquire) || self.is_full.load(Ordering::Acquire)
     }
 
-    pub(super) fn set_complete(&self) {
+    pub(crate) fn set_complete(&self) {
         self.is_complete.store(true, Ordering::Release);
     }
 
@@ -115,18 +115,18 @@ impl TenantSearch {
     }
 
     /// Begins a reading of the store, whose results are older than all later changes.
-    pub(super) async fn begin(&self) -> Reading {
+    pub(crate) async fn begin(&self) -> Reading {
         Reading(self.state.lock().await.change)
     }
 
     /// Returns whether this version of a document, or a later one, is in the index.
-    pub(super) async fn has(&self, id: &DocumentId, version: Version) -> bool {
+    pub(crate) async fn has(&self, id: &DocumentId, version: Version) -> bool {
         self.state.lock().await.documents.get(id).is_some_and(|indexed| indexed.version >= version)
     }
 
     /// Adds a version of a document with these sketches, or replaces an earlier one, unless the document was removed
     /// since `reading`. Damaged sketches are left out.
-    pub(super) async fn add(
+    pub(crate) async fn add(
         &self,
         store: &Store,
         manifest: &Manifest,
@@ -181,7 +181,7 @@ impl TenantSearch {
 
     /// Ends a reading that found no other documents than those that `is_stored` accepts: removes all others, except
     /// those that were added since.
-    pub(super) async fn end(&self, reading: Reading, is_stored: impl Fn(&DocumentId) -> bool) {
+    pub(crate) async fn end(&self, reading: Reading, is_stored: impl Fn(&DocumentId) -> bool) {
         let mut state = self.state.lock().await;
         let gone = state.documents.iter().filter(|(id, indexed)| indexed.change <= reading.0 && !is_stored(id));
         for id in Vec::from_iter(gone.map(|(&id, _)| id)) {
