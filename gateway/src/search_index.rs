@@ -12,11 +12,12 @@ use c3_search::{Index, IndexError, IndexedWindow, Sketch, TermKey};
 use c3_store::Store;
 use c3_store::manifest::Manifest;
 use c3_store::object::version::Version;
-use c3_store::search::DocumentSketches;
+use c3_store::search::{DocumentSketches, SearchSecret};
 use c3_types::DocumentId;
 use tokio::sync::{Mutex, OnceCell, mpsc};
 
 use crate::error::Error;
+use crate::sketches::SketchKey;
 
 /// Maximum documents of this gateway that wait to be added. If more are written at once, the next reading of the store
 /// finds them.
@@ -40,7 +41,7 @@ pub(crate) struct TenantSearch {
 }
 
 struct OpenSearch {
-    key: TermKey,
+    key: SketchKey,
     index: Arc<Index>,
 }
 
@@ -78,11 +79,26 @@ impl TenantSearch {
         self.memory_max > 0
     }
 
-    /// Returns the key with which the tenant's terms are hashed; `None` if search is off.
-    pub(crate) async fn term_key(&self, store: &Store) -> Result<Option<TermKey>, Error> {
+    /// Returns the key with which the tenant's terms are hashed; `None` if search is off. Fails if the secret is damaged.
+    pub(crate) async fn key(&self, store: &Store) -> Result<Option<SketchKey>, Error> {
         match self.is_on() {
             true => Ok(Some(self.open(store).await?.key.clone())),
             false => Ok(None),
+        }
+    }
+
+    /// Returns the key as [`Self::key`] does, but `None` if the secret is damaged: documents are then stored without
+    /// sketches.
+    pub(crate) async fn key_or_none(&self, store: &Store) -> Result<Option<SketchKey>, Error> {
+        match self.key(store).await {
+            Err(Error::DataLoss(problem)) => {
+                tracing::warn!(
+                    problem,
+                    "a document is stored without sketches: run `c3 fsck --repair`, then `c3 reindex`"
+                );
+                Ok(None)
+            }
+            key => key,
         }
     }
 
@@ -93,8 +109,10 @@ impl TenantSearch {
 
     async fn open(&self, store: &Store) -> Result<&OpenSearch, Error> {
         let open = async {
-            let key = TermKey::derive(store.search_secret().await?.expose());
-            Ok::<_, Error>(OpenSearch { index: Arc::new(Index::new(key.clone(), self.memory_max)), key })
+            let SearchSecret { secret, id } = store.search_secret().await?;
+            let key = TermKey::derive(secret.expose());
+            let index = Arc::new(Index::new(key.clone(), self.memory_max));
+            Ok::<_, Error>(OpenSearch { index, key: SketchKey { key, secret: id } })
         };
         self.open.get_or_try_init(|| open).await
     }

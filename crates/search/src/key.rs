@@ -235,7 +235,7 @@ mod tests {
         for word in COMMON_WORDS.iter().filter(|word| **word != "ani") {
             analyze(word, |term| assert_eq!((term.text, term.kind), (*word, TermKind::Word)));
         }
-        assert_eq!(TermKey::derive(&[1; 32]).common.len(), 64 + 512);
+        assert_eq!(TermKey::derive(&[1; 32]).common.each_ref().map(HashMap::len), [64, 512]);
     }
 
     #[test]

@@ -10,11 +10,20 @@ use crate::encryption::secret::Secret;
 use crate::manifest::{Manifest, Placement, ShardEntry};
 use crate::object::key::{self, ObjectKey};
 use crate::object::{PutOutcome, Space};
-use crate::shard::{self, ShardCorrections, ShardLatents};
+use crate::shard::{self, ShardCorrections, ShardLatents, Sketches};
 use crate::{Error, Store};
 
 /// Objects of a document that are read concurrently.
 const READS_IN_FLIGHT: usize = 16;
+
+/// Secret with which a tenant's terms are hashed.
+#[derive(Clone, Debug)]
+pub struct SearchSecret {
+    /// The secret.
+    pub secret: Secret,
+    /// Id of the secret, which stands beside sketches.
+    pub id: u32,
+}
 
 /// Sketch of a window of a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,46 +40,55 @@ pub struct DocumentSketches {
     /// Windows that have a sketch, in text order.
     pub windows: Vec<WindowSketch>,
     /// Number of windows without a sketch: they were stored by an earlier version, without verification, or with search
-    /// turned off; or their sketches are damaged.
+    /// turned off; or their sketches are damaged, or were made with another secret.
     pub missing: u64,
+}
+
+impl SearchSecret {
+    fn new(secret: Secret) -> Self {
+        let [a, b, c, d, ..] = *secret.derive("c3 store, id of the secret of search, version 1").expose();
+        // 0 stands beside sketches of no secret.
+        Self { secret, id: u32::from_le_bytes([a, b, c, d]).max(1) }
+    }
 }
 
 impl Store {
     /// Returns the secret with which this tenant's terms are hashed. Creates it if the store has none. It is stored as
     /// an object, so it is encrypted like all others. Fails with [`Error::Damaged`] if it cannot be read.
-    pub async fn search_secret(&self) -> Result<Secret, Error> {
+    pub async fn search_secret(&self) -> Result<SearchSecret, Error> {
         let key = key::search_secret();
         loop {
             match self.objects.get(&key).await {
                 Ok((payload, _)) => {
                     let secret = Secret::from_bytes(&payload);
-                    return secret.ok_or_else(|| Error::damaged(&key, "it does not have 32 bytes"));
+                    let secret = secret.ok_or_else(|| Error::damaged(&key, "it does not have 32 bytes"))?;
+                    return Ok(SearchSecret::new(secret));
                 }
                 Err(Error::Missing { .. }) => {}
                 Err(error) => return Err(error),
             }
             let secret = Secret::random();
             match self.objects.put(&key, secret.expose(), Space::Free).await? {
-                PutOutcome::Created { .. } => return Ok(secret),
+                PutOutcome::Created { .. } => return Ok(SearchSecret::new(secret)),
                 // Another gateway has created one at the same time.
                 PutOutcome::AlreadyExists => {}
             }
         }
     }
 
-    /// Reads the sketches of a document, but none of its latents. Damaged ones count as missing. Fails with
-    /// [`Error::Missing`] if an object was removed meanwhile.
-    pub async fn sketches(&self, manifest: &Manifest) -> Result<DocumentSketches, Error> {
+    /// Reads the sketches of a document that were made with the secret of this id, but none of its latents. Damaged ones
+    /// count as missing. Fails with [`Error::Missing`] if an object was removed meanwhile.
+    pub async fn sketches(&self, manifest: &Manifest, secret: u32) -> Result<DocumentSketches, Error> {
         let reads = Vec::from_iter(manifest.shards.iter().map(|entry| self.shard_sketches(manifest, entry)));
-        let shards: Vec<Vec<Bytes>> = stream::iter(reads).buffered(READS_IN_FLIGHT).try_collect().await?;
+        let shards: Vec<Sketches> = stream::iter(reads).buffered(READS_IN_FLIGHT).try_collect().await?;
         let (mut sketches, mut end) = (DocumentSketches::default(), 0);
         for (entry, of_shard) in manifest.shards.iter().zip(shards) {
-            if of_shard.is_empty() {
+            if of_shard.windows.is_empty() || of_shard.secret != secret {
                 sketches.missing += entry.window_bytes.len() as u64;
                 end += entry.bytes();
                 continue;
             }
-            for (&bytes, sketch) in entry.window_bytes.iter().zip(of_shard) {
+            for (&bytes, sketch) in entry.window_bytes.iter().zip(of_shard.windows) {
                 let start = end;
                 end += u64::from(bytes);
                 sketches.windows.push(WindowSketch { bytes: start..end, sketch });
@@ -110,7 +128,7 @@ impl Store {
         &self,
         manifest: &Manifest,
         entry: &ShardEntry,
-        sketches: Vec<Bytes>,
+        sketches: Sketches,
     ) -> Result<ShardEntry, Error> {
         let key = key::manifest(manifest.id, manifest.version);
         let unverified = || Error::Missing { object: format!("{key}: corrections") };
@@ -139,20 +157,20 @@ impl Store {
         Ok(ShardEntry { placement, ..entry.clone() })
     }
 
-    /// Returns the sketches of a shard's windows; empty if it has none, or if they are damaged.
-    async fn shard_sketches(&self, manifest: &Manifest, entry: &ShardEntry) -> Result<Vec<Bytes>, Error> {
+    /// Returns the sketches of a shard; none if it has none, or if they are damaged.
+    async fn shard_sketches(&self, manifest: &Manifest, entry: &ShardEntry) -> Result<Sketches, Error> {
         let (key, payload) = match &entry.placement {
             Placement::Inline { corrections: Some(payload), .. } => {
                 (key::manifest(manifest.id, manifest.version), payload.clone())
             }
-            Placement::Inline { corrections: None, .. } => return Ok(Vec::new()),
+            Placement::Inline { corrections: None, .. } => return Ok(Sketches::default()),
             Placement::Objects { .. } => match manifest.keys(entry).and_then(|keys| keys.corrections) {
                 Some(key) => match self.objects.get(&key).await {
                     Ok((payload, _)) => (key, payload),
                     Err(error @ Error::Damaged { .. }) => return Ok(unreadable(&key, &error.to_string())),
                     Err(error) => return Err(error),
                 },
-                None => return Ok(Vec::new()),
+                None => return Ok(Sketches::default()),
             },
         };
         Ok(ShardCorrections::decode_sketches(payload, entry.window_bytes.len())
@@ -160,13 +178,14 @@ impl Store {
     }
 }
 
-fn unreadable(key: &ObjectKey, problem: &str) -> Vec<Bytes> {
+fn unreadable(key: &ObjectKey, problem: &str) -> Sketches {
     tracing::warn!(%key, problem, "a part of a document is left out of search: run `c3 fsck`");
-    Vec::new()
+    Sketches::default()
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::shard::tests::SECRET;
     use crate::tests::{large, open, small, store};
 
     #[tokio::test]
@@ -175,7 +194,7 @@ mod tests {
         let other = open(folder.path()).await;
         let (one, two) = tokio::join!(store.search_secret(), other.search_secret());
         let three = open(folder.path()).await.search_secret().await;
-        let [one, two, three] = [one, two, three].map(|secret| *secret.unwrap().expose());
+        let [one, two, three] = [one, two, three].map(|secret| *secret.unwrap().secret.expose());
         assert_eq!((two, three), (one, one));
         assert_ne!(one, [0; 32]);
     }
@@ -184,11 +203,13 @@ mod tests {
     async fn sketches_have_the_ranges_of_their_windows() {
         let (_folder, store) = store().await;
         for manifest in [small("inline"), large(&store, "objects").await.0] {
-            let sketches = store.sketches(&manifest).await.unwrap();
+            let sketches = store.sketches(&manifest, SECRET).await.unwrap();
             let ranges = Vec::from_iter(sketches.windows.iter().map(|window| window.bytes.clone()));
             assert_eq!((ranges, sketches.missing), (vec![0..120, 120..141], 0));
             let starts = Vec::from_iter(sketches.windows.iter().map(|window| window.sketch[1]));
             assert_eq!(starts, [0, 120]);
+            let of_another = store.sketches(&manifest, SECRET + 1).await.unwrap();
+            assert_eq!((of_another.windows.len(), of_another.missing), (0, 2));
         }
     }
 }

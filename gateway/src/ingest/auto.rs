@@ -165,7 +165,7 @@ mod tests {
                 ratios: Arc::default(),
                 ttl: None,
                 is_searchable: true,
-                term_key: None,
+                sketch_key: None,
                 compressed: Arc::default(),
             })
         };

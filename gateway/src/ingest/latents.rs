@@ -13,10 +13,9 @@ use std::sync::Arc;
 use async_stream::try_stream;
 use bytes::Bytes;
 use c3_routing::{Error as RoutingError, NodeSelector, ReconstructJob};
-use c3_search::TermKey;
 use c3_store::manifest::{Manifest, ShardEntry, Verification};
 use c3_store::object::version::{Version, now_unix_ms};
-use c3_store::shard::{self, Encoded, ShardCorrections, ShardLatents};
+use c3_store::shard::{self, Encoded, ShardCorrections, ShardLatents, Sketches};
 use c3_types::limits::SHARD_BYTES_MAX;
 use c3_types::{
     Cascade, Document, DocumentId, Invalid, ShardHash, Stage, Window, WindowCorrections, WindowHash, WindowLatents,
@@ -26,7 +25,7 @@ use futures::{Stream, StreamExt, TryStreamExt, pin_mut, stream};
 use super::text::Utf8Check;
 use crate::error::Error;
 use crate::metrics::Direction;
-use crate::sketches::sketches;
+use crate::sketches::{SketchKey, sketches};
 use crate::spawn::spawn;
 use crate::state::SharedGateway;
 
@@ -47,9 +46,9 @@ where
     gateway.router.wait_until_ready(&[Stage::Decoder]).await?;
     let served = gateway.router.cascade_of_latents(None, document.cascade.compressor).await?;
     let arithmetic = gateway.router.arithmetic(served.cascade.decoder).await?;
-    let term_key = gateway.search.term_key(&gateway.store).await?;
+    let sketch_key = gateway.search.key_or_none(&gateway.store).await?;
     let cascade = served.cascade.clone();
-    let import = Arc::new(LatentsImport { gateway, cascade, arithmetic, declared: document, term_key });
+    let import = Arc::new(LatentsImport { gateway, cascade, arithmetic, declared: document, sketch_key });
 
     let shards = shards(&import.declared, windows)
         .map(|shard| spawn(Arc::clone(&import).write(shard)))
@@ -140,7 +139,7 @@ struct LatentsImport {
     arithmetic: String,
     declared: Document,
     /// Key of the sketches for search; `None` if search is off.
-    term_key: Option<TermKey>,
+    sketch_key: Option<SketchKey>,
 }
 
 impl LatentsImport {
@@ -205,9 +204,9 @@ impl LatentsImport {
         }
         let latents = ShardLatents { windows: latents }.into_encoded();
         // The windows of other programs may divide a character. Search does not find such shards.
-        let sketches = match (&self.term_key, std::str::from_utf8(text)) {
+        let sketches = match (&self.sketch_key, std::str::from_utf8(text)) {
             (Some(key), Ok(text)) => sketches(text, &latents.value, key),
-            _ => Vec::new(),
+            _ => Sketches::default(),
         };
         let digest = shard::digest(&latents.payload);
         let corrections = ShardCorrections { latents: digest, windows: corrections, sketches }.into_encoded();

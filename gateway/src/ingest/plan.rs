@@ -5,16 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use bytes::Bytes;
-use c3_search::TermKey;
 use c3_store::manifest::{Manifest, ShardEntry, Verification};
 use c3_store::object::key::{CorrectionSettings, LatentSettings, ShardKeyPrefixes};
 use c3_store::object::version::{Version, now_unix_ms};
-use c3_store::shard::ShardLatents;
+use c3_store::shard::{ShardLatents, Sketches};
 use c3_types::{Cascade, DocumentId, LatentCodec, ShardHash, Stage, WriteOptions};
 
 use crate::error::Error;
-use crate::sketches::sketches;
+use crate::sketches::{SketchKey, sketches};
 use crate::state::Gateway;
 
 /// Settings of a write.
@@ -33,7 +31,7 @@ pub(crate) struct WritePlan {
     /// Whether search finds the document.
     pub(crate) is_searchable: bool,
     /// Key of the sketches for search; `None` if no sketches are computed.
-    pub(crate) term_key: Option<TermKey>,
+    pub(crate) sketch_key: Option<SketchKey>,
     /// Bytes that this write has compressed, for its progress. Copies of the plan share the counter.
     pub(crate) compressed: Arc<AtomicU64>,
 }
@@ -64,9 +62,9 @@ impl WritePlan {
             ratios: Arc::default(),
             ttl: options.ttl_seconds.map(Duration::from_secs),
             is_searchable: !options.skip_search,
-            term_key: match options.skip_search {
+            sketch_key: match options.skip_search {
                 true => None,
-                false => gateway.search.term_key(&gateway.store).await?,
+                false => gateway.search.key_or_none(&gateway.store).await?,
             },
             compressed: Arc::default(),
         })
@@ -111,9 +109,9 @@ impl WritePlan {
         ttl_ms.map(|ttl_ms| created_unix_ms.saturating_add(ttl_ms))
     }
 
-    /// Returns the search sketches of the windows of a shard; empty if there are none. `text` is the text of the shard.
-    pub(crate) fn sketches(&self, text: &str, latents: &ShardLatents) -> Vec<Bytes> {
-        self.term_key.as_ref().map_or_else(Vec::new, |key| sketches(text, latents, key))
+    /// Returns the search sketches of a shard; none if search is off. `text` is the text of the shard.
+    pub(crate) fn sketches(&self, text: &str, latents: &ShardLatents) -> Sketches {
+        self.sketch_key.as_ref().map_or_else(Sketches::default, |key| sketches(text, latents, key))
     }
 
     /// Returns whether a document was written with the same cascade, codec and verification. Ignores ratios.

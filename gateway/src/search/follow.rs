@@ -22,7 +22,7 @@ const PAUSE_MIN: Duration = Duration::from_secs(10);
 /// the time.
 const PAUSE_FACTOR: u32 = 5;
 /// Time after which a reading that failed is repeated.
-const RETRY_PAUSE: Duration = Duration::from_secs(2);
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
 /// Documents that are listed at once.
 const PAGE_SIZE: usize = 10_000;
 /// Documents whose sketches are read concurrently.
@@ -102,9 +102,9 @@ impl Gateway {
     }
 
     async fn add(&self, manifest: &Manifest, reading: Reading) -> Result<(), Error> {
-        let sketches = match manifest.is_searchable {
-            true => self.store.sketches(manifest).await,
-            false => Ok(DocumentSketches::default()),
+        let sketches = match self.search.key(&self.store).await? {
+            Some(key) if manifest.is_searchable => self.store.sketches(manifest, key.secret).await,
+            _ => Ok(DocumentSketches::default()),
         };
         match sketches {
             Ok(sketches) => self.search.add(&self.store, manifest, sketches, reading).await,

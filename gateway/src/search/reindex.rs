@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use c3_routing::RequestClass;
-use c3_search::TermKey;
 use c3_store::Error as StoreError;
 use c3_store::manifest::{Manifest, ShardEntry};
 use c3_types::{ByteRange, DocumentId};
@@ -14,7 +13,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use crate::error::Error;
 use crate::ingest::document::replace;
 use crate::read::document::document_text;
-use crate::sketches::sketches;
+use crate::sketches::{SketchKey, sketches};
 use crate::spawn::spawn;
 use crate::state::SharedGateway;
 
@@ -33,7 +32,7 @@ pub(crate) struct Reindexed {
 /// name. Fails if the document was stored without verification.
 pub(crate) async fn reindex(gateway: SharedGateway, reference: String) -> Result<Reindexed, Error> {
     gateway.admit(RequestClass::Write)?;
-    let Some(key) = gateway.search.term_key(&gateway.store).await? else {
+    let Some(key) = gateway.search.key(&gateway.store).await? else {
         return Err(Error::Unsupported("search is turned off on this gateway: set --search-memory".to_owned()));
     };
     let found = gateway.find(&reference).await?;
@@ -65,7 +64,7 @@ pub(crate) async fn reindex(gateway: SharedGateway, reference: String) -> Result
 struct ShardReindex {
     gateway: SharedGateway,
     old: Manifest,
-    key: TermKey,
+    key: SketchKey,
     /// Offset of the shard in the document.
     start: u64,
 }
@@ -75,7 +74,7 @@ impl ShardReindex {
     async fn run(&self, entry: ShardEntry) -> Result<(ShardEntry, u64), Error> {
         let store = &self.gateway.store;
         let alone = Manifest { shards: vec![entry.clone()], ..self.old.clone() };
-        if store.sketches(&alone).await.map_err(|error| self.error(&error))?.missing == 0 {
+        if store.sketches(&alone, self.key.secret).await.map_err(|error| self.error(&error))?.missing == 0 {
             return Ok((entry, 0));
         }
         let range = ByteRange::new(Some(self.start), Some(self.start + entry.bytes()))?;
@@ -85,7 +84,7 @@ impl ShardReindex {
         // An imported shard may divide a character. Search cannot find its windows.
         let Ok(text) = std::str::from_utf8(&text) else { return Ok((entry, 0)) };
         let sketches = sketches(text, &latents, &self.key);
-        let added = sketches.len() as u64;
+        let added = sketches.windows.len() as u64;
         let entry = store.with_sketches(&self.old, &entry, sketches).await.map_err(|error| self.error(&error))?;
         Ok((entry, added))
     }

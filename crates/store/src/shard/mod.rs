@@ -29,8 +29,17 @@ pub struct ShardCorrections {
     pub latents: Digest,
     /// Corrections of each window of the latents, in the same order.
     pub windows: Vec<WindowCorrections>,
-    /// Search sketch of each window, in the same order, as `c3-search` encodes it. Empty if the shard has none.
-    pub sketches: Vec<Bytes>,
+    /// Search sketches of the windows.
+    pub sketches: Sketches,
+}
+
+/// Search sketches of a shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sketches {
+    /// Id of the secret with which terms were hashed. Sketches of another secret are useless.
+    pub secret: u32,
+    /// Sketch of each window, in the order of the windows, as `c3-search` encodes it. Empty if the shard has none.
+    pub windows: Vec<Bytes>,
 }
 
 /// A value with its encoding. The value is encoded only once, for its digest, its size and its object.
@@ -70,6 +79,8 @@ struct CorrectionsPayload {
     /// A search sketch for each window, or none.
     #[prost(bytes = "bytes", repeated, tag = "4")]
     sketches: Vec<Bytes>,
+    #[prost(fixed32, tag = "5")]
+    sketch_secret: u32,
 }
 
 /// The part of [`CorrectionsPayload`] that search reads.
@@ -77,6 +88,8 @@ struct CorrectionsPayload {
 struct SketchesPayload {
     #[prost(bytes = "bytes", repeated, tag = "4")]
     sketches: Vec<Bytes>,
+    #[prost(fixed32, tag = "5")]
+    sketch_secret: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -125,6 +138,17 @@ impl ShardLatents {
     }
 }
 
+impl Sketches {
+    /// Checks that there is a sketch for each of this number of windows, or none.
+    fn checked(self, windows: usize) -> Result<Self, Invalid> {
+        match self.windows.len() {
+            0 => Ok(Self::default()),
+            count if count == windows => Ok(self),
+            count => Err(Invalid::new("sketches", format!("are {count} for {windows} windows"))),
+        }
+    }
+}
+
 impl ShardCorrections {
     /// Encodes the corrections as the payload of an object. Returns the corrections and the payload.
     pub fn into_encoded(self) -> Encoded<Self> {
@@ -133,8 +157,9 @@ impl ShardCorrections {
 
     fn encode(&self) -> Bytes {
         let (latents, coded) = (Bytes::copy_from_slice(&self.latents), corrections_codec::encode(&self.windows));
-        let sketches = self.sketches.clone();
-        CorrectionsPayload { latents, windows: Vec::new(), coded: Some(coded), sketches }.encode_to_vec().into()
+        let Sketches { secret: sketch_secret, windows: sketches } = self.sketches.clone();
+        let payload = CorrectionsPayload { latents, windows: Vec::new(), coded: Some(coded), sketches, sketch_secret };
+        payload.encode_to_vec().into()
     }
 
     /// Decodes the payload of a corrections object. Fails unless the corrections were made for `latents`. `digest` is
@@ -154,13 +179,14 @@ impl ShardCorrections {
             None if payload.windows.len() != latents.windows.len() => return Err(mismatch()),
             None => payload.windows.iter().zip(tokens).map(decode_format_1).collect::<Result<_, _>>()?,
         };
-        let sketches = checked_sketches(payload.sketches, windows.len())?;
+        let sketches = Sketches { secret: payload.sketch_secret, windows: payload.sketches }.checked(windows.len())?;
         Ok(Self { latents: digest, windows, sketches })
     }
 
     /// Decodes only the sketches of a corrections payload with this number of windows. Empty if it has none.
-    pub(crate) fn decode_sketches(payload: Bytes, windows: usize) -> Result<Vec<Bytes>, Invalid> {
-        checked_sketches(SketchesPayload::decode(payload).map_err(not_protobuf)?.sketches, windows)
+    pub(crate) fn decode_sketches(payload: Bytes, windows: usize) -> Result<Sketches, Invalid> {
+        let SketchesPayload { sketches, sketch_secret } = SketchesPayload::decode(payload).map_err(not_protobuf)?;
+        Sketches { secret: sketch_secret, windows: sketches }.checked(windows)
     }
 
     /// Returns the number of windows all of whose tokens are predicted correctly without corrections.
@@ -173,14 +199,6 @@ impl ShardCorrections {
         self.windows.iter().fold((0, 0), |(right, corrections), window| {
             (right + u64::from(window.right), corrections + window.corrections.as_slice().len() as u64)
         })
-    }
-}
-
-fn checked_sketches(sketches: Vec<Bytes>, windows: usize) -> Result<Vec<Bytes>, Invalid> {
-    match sketches.len() {
-        0 => Ok(sketches),
-        count if count == windows => Ok(sketches),
-        count => Err(Invalid::new("sketches", format!("are {count} for {windows} windows"))),
     }
 }
 
@@ -204,6 +222,9 @@ pub(crate) mod tests {
 
     use super::*;
 
+    /// Id of the secret of search in [`corrections`].
+    pub(crate) const SECRET: u32 = 7;
+
     /// Returns a shard of windows with these token counts.
     pub(crate) fn shard(tokens: &[u32]) -> ShardLatents {
         let mut end = 0;
@@ -226,6 +247,11 @@ pub(crate) mod tests {
             WindowCorrections { tokens, right: tokens - 1, corrections }
         });
         let sketches = latents.windows.iter().map(|window| Bytes::from(vec![1, window.bytes.start as u8])).collect();
+        // Without windows, the secret would not be stored.
+        let sketches = match latents.windows.is_empty() {
+            true => Sketches::default(),
+            false => Sketches { secret: SECRET, windows: sketches },
+        };
         ShardCorrections { latents: digest(&latents.encode()), windows: windows.collect(), sketches }
     }
 
@@ -266,7 +292,8 @@ pub(crate) mod tests {
             latents: Bytes::copy_from_slice(&corrections.latents),
             windows: windows.collect(),
             coded: None,
-            sketches: corrections.sketches.clone(),
+            sketches: corrections.sketches.windows.clone(),
+            sketch_secret: corrections.sketches.secret,
         };
         let read = |payload: &CorrectionsPayload| {
             ShardCorrections::decode(payload.encode_to_vec().into(), &latents, corrections.latents)

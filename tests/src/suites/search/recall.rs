@@ -89,10 +89,11 @@ async fn found_by_gateway(api: &GatewayApi, set: &QuestionSet, ids: &[String]) -
 /// Compares the bytes of sketches and of latents in the store.
 async fn size(cluster: &Cluster, set: &QuestionSet, ids: &[String]) -> Result<Quantity> {
     let (store, api) = (Store::open(cluster.data().display().to_string().as_str()).await?, cluster.api()?);
+    let secret = store.search_secret().await?.id;
     let (mut sketches, mut latents) = (0, 0);
     for id in ids {
         let manifest = store.manifest(id.parse::<DocumentId>()?).await?.value;
-        let of_document = store.sketches(&manifest).await?;
+        let of_document = store.sketches(&manifest, secret).await?;
         ensure!(of_document.missing == 0, "{} windows have no sketch", of_document.missing);
         sketches += of_document.windows.iter().map(|window| window.sketch.len()).sum::<usize>();
         for window in api.windows(id).await? {

@@ -8,7 +8,7 @@ use c3_search::{Sketch, TermKey, WindowText};
 use c3_store::Store;
 use c3_store::manifest::{Manifest, ShardEntry};
 use c3_store::object::version::Version;
-use c3_store::shard::{ShardCorrections, ShardLatents};
+use c3_store::shard::{ShardCorrections, ShardLatents, Sketches};
 use c3_types::{DocumentId, ShardHash};
 use futures::{StreamExt, TryStreamExt, stream};
 
@@ -82,7 +82,8 @@ pub(super) async fn scale(books: &str) -> Result<Vec<Quantity>> {
 /// Writes documents with the latents and corrections of a stored one, and with sketches of other texts.
 async fn fill(data: &str, id: DocumentId, books: &str) -> Result<()> {
     let store = &Store::open(data).await?;
-    let key = &TermKey::derive(store.search_secret().await?.expose());
+    let secret = store.search_secret().await?;
+    let key = &(TermKey::derive(secret.secret.expose()), secret.id);
     let real = &store.manifest(id).await?.value;
     let mut parts = Vec::new();
     for entry in &real.shards {
@@ -110,7 +111,7 @@ struct Made<'a> {
 
 async fn write_shard(
     store: &Store,
-    key: &TermKey,
+    (key, secret): &(TermKey, u32),
     real: &Manifest,
     entry: &ShardEntry,
     (latents, corrections): (&ShardLatents, &ShardCorrections),
@@ -124,7 +125,7 @@ async fn write_shard(
         let whole = WindowText { bytes: 0..text.len(), limit: 350 };
         Sketch::of_windows(text, &[whole], key).iter().map(|sketch| sketch.encode().into()).collect::<Vec<_>>()
     };
-    let sketches = texts.iter().flat_map(sketch).collect();
+    let sketches = Sketches { secret: *secret, windows: texts.iter().flat_map(sketch).collect() };
     let hash = ShardHash::of(texts.concat().as_bytes());
     let prefixes = real.key_prefixes(&ShardEntry { hash, ..entry.clone() });
     let latents = store.put_latents(&prefixes.latents, latents.clone().into_encoded()).await?;
