@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use c3_server::metrics;
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::Counter;
+use opentelemetry::metrics::{Counter, Gauge};
 
 use crate::ROLE;
 
@@ -21,6 +21,8 @@ pub(crate) struct Metrics {
     corrections: Counter<u64>,
     verified_tokens: Counter<u64>,
     first_byte: metrics::Durations,
+    search_windows: Gauge<u64>,
+    search_bytes: Gauge<u64>,
 }
 
 /// Direction of a text through the gateway.
@@ -34,6 +36,7 @@ impl Metrics {
     pub(crate) fn new(store: c3_store::Metrics) -> Self {
         let meter = metrics::meter();
         let counter = |name, help| meter.u64_counter(name).with_description(help).build();
+        let gauge = |name, help| meter.u64_gauge(name).with_description(help).build();
         Self {
             store,
             labels: vec![KeyValue::new("role", ROLE)],
@@ -46,6 +49,8 @@ impl Metrics {
                 "c3_first_byte_duration_seconds",
                 "Time from the start of a read to its first bytes of text",
             ),
+            search_windows: gauge("c3_search_windows", "Windows in the search index"),
+            search_bytes: gauge("c3_search_index_bytes", "Memory of the search index in bytes"),
         }
     }
 
@@ -71,6 +76,12 @@ impl Metrics {
     /// Records how long a read took to its first bytes of text.
     pub(crate) fn first_byte(&self, duration: Duration) {
         self.first_byte.record(duration.as_secs_f64(), &self.labels);
+    }
+
+    /// Records the size of the search index.
+    pub(crate) fn search_index(&self, windows: u64, bytes: usize) {
+        self.search_windows.record(windows, &self.labels);
+        self.search_bytes.record(bytes as u64, &self.labels);
     }
 
     /// Counts text that was stored, compressed or read, in bytes and tokens.

@@ -18,19 +18,38 @@ pub(crate) struct SketchKey {
     pub(crate) secret: u32,
 }
 
-/// Returns the sketches of the windows of a shard. `text` is the text of the shard. None if the windows do not begin and
-/// end at characters, as in some imported documents.
+/// Returns the sketches of the windows of a shard. `text` is the text of the shard. A window may end within a character,
+/// since a token may: the character then belongs to the window in which it begins. None if the windows do not cover the
+/// text.
 pub(crate) fn sketches(text: &str, latents: &ShardLatents, key: &SketchKey) -> Sketches {
     let windows = latents.windows.iter().map(|window| {
         let tokens = window.group.tokens() as usize;
         let limit = (tokens * SKETCH_BYTES_MAX / WINDOW_TOKENS).max(SKETCH_BYTES_MIN);
-        WindowText { bytes: window.bytes.start as usize..window.bytes.end as usize, limit }
+        let [start, end] = [window.bytes.start, window.bytes.end].map(|at| text.ceil_char_boundary(at as usize));
+        WindowText { bytes: start..end, limit }
     });
     let windows = Vec::from_iter(windows);
-    let is_cut = |window: &WindowText| text.get(window.bytes.clone()).is_none();
-    if windows.iter().any(is_cut) || windows.last().is_none_or(|last| last.bytes.end != text.len()) {
+    if latents.windows.last().is_none_or(|last| last.bytes.end as usize != text.len()) {
         return Sketches::default();
     }
     let windows = Sketch::of_windows(text, &windows, &key.key);
     Sketches { secret: key.secret, windows: windows.iter().map(|sketch| sketch.encode().into()).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_data::windows;
+
+    #[test]
+    fn a_character_belongs_to_the_window_in_which_it_begins() {
+        // The windows have 60 bytes each, so the first one ends within a character.
+        let latents = ShardLatents { windows: windows(&[20, 20]) };
+        let text = format!("a{}b", "灯".repeat(39)) + "c";
+        let key = SketchKey { key: TermKey::derive(&[1; 32]), secret: 9 };
+        let made = sketches(&text, &latents, &key);
+        assert_eq!((made.secret, made.windows.len()), (9, 2));
+        assert!(made.windows.iter().all(|sketch| Sketch::decode(sketch).is_ok_and(|sketch| sketch.length() > 0)));
+        assert_eq!(sketches("too short", &latents, &key), Sketches::default());
+    }
 }

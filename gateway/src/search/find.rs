@@ -27,6 +27,9 @@ const DOCUMENTS_MAX: usize = 1000;
 /// hits, and a cursor.
 const DECODED_MAX: usize = 512;
 
+/// Maximum bytes of a character in UTF-8.
+const CHARACTER_BYTES_MAX: u64 = 4;
+
 /// A checked search.
 struct Plan {
     query: Query,
@@ -174,16 +177,15 @@ async fn hit_of(gateway: SharedGateway, plan: &Plan, hit: Hit) -> Result<Option<
     }
     let end = hit.next.as_ref().map_or(hit.bytes.end, |next| next.end);
     let range = hit.bytes.start..end;
-    let text = match spawn(async move { text_of(&open, range).await }).await {
+    let (start, text) = match spawn(async move { text_of(&open, range).await }).await {
         Ok(text) => text,
         Err(Error::NotFound(_)) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let in_document = |range: Range<usize>| hit.bytes.start + range.start as u64..hit.bytes.start + range.end as u64;
+    let in_document = |range: Range<usize>| start + range.start as u64..start + range.end as u64;
     let Some(mut phrases) = plan.query.find_phrases(&text) else { return Ok(None) };
     // Phrases that begin in the next window are hits of that window.
-    let window_bytes = (hit.bytes.end - hit.bytes.start) as usize;
-    phrases.retain(|range| range.start < window_bytes);
+    phrases.retain(|range| start + (range.start as u64) < hit.bytes.end);
     if phrases.is_empty() && !plan.query.phrases().is_empty() {
         return Ok(None);
     }
@@ -195,12 +197,30 @@ async fn hit_of(gateway: SharedGateway, plan: &Plan, hit: Hit) -> Result<Option<
     Ok(Some(found))
 }
 
-/// Returns the text of a range, from one character to another.
-async fn text_of(open: &OpenDocument, range: Range<u64>) -> Result<String, Error> {
+/// Returns the characters that begin in a range of a document, and the offset of the first one. A window may begin and
+/// end within a character.
+async fn text_of(open: &OpenDocument, range: Range<u64>) -> Result<(u64, String), Error> {
+    let mut text = read(open, range.clone()).await?;
+    let last = text.iter().rposition(|byte| !is_continuation(*byte)).unwrap_or_default();
+    if std::str::from_utf8(&text[last..]).is_err() {
+        let end = open.manifest().bytes().min(range.end + CHARACTER_BYTES_MAX - 1);
+        let next = read(open, range.end..end).await?;
+        text.extend(next.into_iter().take_while(|byte| is_continuation(*byte)));
+    }
+    let before = text.iter().take_while(|byte| is_continuation(**byte)).count();
+    let text = String::from_utf8(text.split_off(before));
+    let text = text.map_err(|_| Error::DataLoss("a window of the search index is not UTF-8".to_owned()))?;
+    Ok((range.start + before as u64, text))
+}
+
+async fn read(open: &OpenDocument, range: Range<u64>) -> Result<Vec<u8>, Error> {
     let pieces = open.text(range).map_ok(|piece| piece.text);
-    let pieces: Vec<_> = pieces.try_collect().await?;
-    String::from_utf8(pieces.concat())
-        .map_err(|_| Error::DataLoss("the sketch of a window divides a character: run `c3 reindex`".to_owned()))
+    Ok(pieces.try_collect::<Vec<_>>().await?.concat())
+}
+
+/// Returns whether a byte is part of a character, but not its first byte.
+fn is_continuation(byte: u8) -> bool {
+    byte & 0xc0 == 0x80
 }
 
 /// A position as text.

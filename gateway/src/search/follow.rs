@@ -40,6 +40,7 @@ pub(crate) async fn follow(gateway: Weak<Gateway>, mut changes: Changes) {
                 RETRY_PAUSE
             }
         };
+        open.measure_index().await;
         drop(open);
         let paused = sleep(pause);
         tokio::pin!(paused);
@@ -51,6 +52,7 @@ pub(crate) async fn follow(gateway: Weak<Gateway>, mut changes: Changes) {
                     if let Err(error) = open.add_written(id).await {
                         tracing::warn!(%id, %error, "a document cannot be added to the search index yet");
                     }
+                    open.measure_index().await;
                 }
             }
         }
@@ -77,6 +79,13 @@ impl Gateway {
         self.search.end(reading, |id| stored.contains(id)).await;
         self.search.set_complete();
         Ok(())
+    }
+
+    /// Records the size of the index.
+    async fn measure_index(&self) {
+        if let Ok(index) = self.search.index(&self.store).await {
+            self.metrics.search_index(index.windows(), index.memory_bytes());
+        }
     }
 
     async fn add_listed(&self, id: DocumentId, located: LocatedVersion, reading: Reading) -> Result<(), Error> {

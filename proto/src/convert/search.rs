@@ -119,7 +119,7 @@ mod tests {
             bytes: 100..200,
             score: 1.5,
             terms: vec!["lamp".to_owned()],
-            matches: vec![120..128],
+            matches: vec![120..128, 140..148],
             snippet,
         };
         let page = SearchPage { hits: vec![hit], next_cursor: None, partial: true };
