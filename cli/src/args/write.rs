@@ -45,9 +45,6 @@ pub(crate) struct WriteArgs {
     /// Skip verification; reading the document may then fail
     #[arg(long)]
     no_verify: bool,
-    /// Leave the document out of search: no sketch of its words is stored
-    #[arg(long)]
-    no_search: bool,
 }
 
 /// Value of `--ratio`.
@@ -114,7 +111,6 @@ impl WriteArgs {
             ratio,
             codec: self.codec,
             skip_verification: self.no_verify,
-            skip_search: self.no_search,
             bytes,
             auto_ratio,
             ..WriteOptions::default()

@@ -62,7 +62,7 @@ pub(crate) async fn run(args: SearchArgs) -> Result<(), CliError> {
         return args.remote.format.print("", &page);
     }
     if page.hits.is_empty() {
-        return print("nothing found\n");
+        return print("nothing found");
     }
     let mut table = Table::new(COLUMNS);
     for hit in &page.hits {

@@ -24,7 +24,8 @@ pub(super) async fn run(args: PutArgs) -> Result<(), CliError> {
     }
     let client = args.remote.connect_to_write(&args.write).await?;
     let base = args.resolve_base(&client).await?;
-    let options = WriteOptions { base, ttl_seconds: args.ttl, ..args.write.options(None) };
+    let skip_search = args.no_search;
+    let options = WriteOptions { base, ttl_seconds: args.ttl, skip_search, ..args.write.options(None) };
     let mut batch = Batch::start("put", args.remote.format);
     let depth = if args.many.recursive { Depth::Recursive } else { Depth::Shallow };
     let search = Search { arguments: args.files, depth, field: args.many.field() };

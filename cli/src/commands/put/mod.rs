@@ -45,6 +45,9 @@ pub(crate) struct PutArgs {
     /// Only the parts that were edited are compressed. Options that are not given have the values of that document.
     #[arg(long, value_name = "ID", value_parser = document_ref, add = ArgValueCompleter::new(complete::documents))]
     base: Option<String>,
+    /// Leave the documents out of search: no sketches of their words are stored
+    #[arg(long)]
+    no_search: bool,
     #[command(flatten)]
     many: ManyArgs,
     #[command(flatten)]
@@ -185,7 +188,8 @@ pub(crate) async fn run(args: PutArgs) -> Result<(), CliError> {
     let base = args.resolve_base(&client).await?;
     let options = args.write.options(input.bytes);
     let upload = args.upload.clone();
-    let options = WriteOptions { upload, base, ttl_seconds: args.ttl, name, labels, ..options };
+    let skip_search = args.no_search;
+    let options = WriteOptions { upload, base, ttl_seconds: args.ttl, name, labels, skip_search, ..options };
     let progress = StageBars::start(&options, input.bytes);
     let (stored, elapsed) = upload::store(&client, input, &options, progress).await?;
     let warning = file_name.and_then(|name| path_warning(&name, &options.labels, &stored.document.labels));
