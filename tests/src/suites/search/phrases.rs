@@ -25,6 +25,12 @@ pub(super) struct StoredText {
     borders: Vec<usize>,
 }
 
+impl StoredText {
+    fn crosses_border(&self, range: &Range<usize>) -> bool {
+        self.borders.iter().any(|border| range.start < *border && *border < range.end)
+    }
+}
+
 /// Stores prose, Chinese and code, and searches for phrases of them.
 pub(super) async fn phrases() -> Result<Vec<Quantity>> {
     let cluster = ClusterSpec::default().start().await?;
@@ -36,7 +42,7 @@ pub(super) async fn phrases() -> Result<Vec<Quantity>> {
         let stored = &texts[number % texts.len()];
         let at_border = number % 3 == 0;
         let range = phrase(stored, &mut rng, at_border);
-        across += usize::from(stored.borders.iter().any(|border| range.start < *border && *border < range.end));
+        across += usize::from(stored.crosses_border(&range));
         if !finds(&api, stored, &range).await? {
             missed.push(stored.text[range].to_owned());
         }
@@ -87,14 +93,16 @@ pub(super) fn phrase(stored: &StoredText, rng: &mut Rng, at_border: bool) -> Ran
     let text = &stored.text;
     loop {
         let near = match at_border {
-            true => stored.borders[rng.below(stored.borders.len())].saturating_sub(rng.below(30)),
+            true => stored.borders[rng.below(stored.borders.len())].saturating_sub(rng.below(40)),
             false => rng.below(text.len()),
         };
         let start = text.floor_char_boundary(near.min(text.len() - 1));
         let is_chinese = text[start..].chars().next().is_some_and(is_chinese);
         let range =
             if is_chinese { characters(text, start, 4 + rng.below(7)) } else { words(text, start, 3 + rng.below(4)) };
-        if let Some(range) = range {
+        if let Some(range) = range
+            && (!at_border || stored.crosses_border(&range))
+        {
             return range;
         }
     }
