@@ -7,7 +7,8 @@
 // without these keys, it runs only if it is named, and fails.
 //
 // The scenario `restart` prints `{"event": ...}` lines and waits for the page to show the effect. The caller reacts:
-//   restart gateway   stops the gateway and starts it again on the same port
+//   kill gateway      kills the gateway
+//   start gateway     starts it again on the same port
 //   kill node         kills the only decoder node
 //   start node        starts it again
 // All other scenarios need a running gateway only. The exit status is 1 if a measurement is out of its bound.

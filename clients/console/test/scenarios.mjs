@@ -527,9 +527,10 @@ async function restart(test) {
   await page.getByLabel("Text", { exact: true }).fill(prose(60, Date.now()));
   await page.getByRole("button", { name: "Store and restore" }).click();
   await page.locator(".shards.working").waitFor();
-  test.event("restart gateway");
+  test.event("kill gateway");
   await page.getByText(/The gateway does not answer\. It may/).waitFor({ timeout: 60_000 });
   await test.shot(page, "restart-2-gateway-gone");
+  test.event("start gateway");
   await ready(page, 120_000);
   await page.locator(".note.bad").waitFor();
   await page.getByRole("button", { name: "Store and restore" }).click();
