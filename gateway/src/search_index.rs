@@ -5,8 +5,9 @@
 //! began to be read is not added.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use c3_search::{Index, IndexError, IndexedWindow, Sketch, TermKey};
 use c3_store::Store;
@@ -14,7 +15,7 @@ use c3_store::manifest::Manifest;
 use c3_store::object::version::Version;
 use c3_store::search::{DocumentSketches, SearchSecret};
 use c3_types::DocumentId;
-use tokio::sync::{Mutex, OnceCell, mpsc};
+use tokio::sync::{Mutex, Notify, OnceCell, mpsc};
 
 use crate::error::Error;
 use crate::sketches::SketchKey;
@@ -23,8 +24,30 @@ use crate::sketches::SketchKey;
 /// finds them.
 const WAITING_MAX: usize = 1024;
 
-/// Documents that were written by this gateway and wait to be added to the index.
-pub(crate) type Changes = mpsc::Receiver<DocumentId>;
+/// What the index must learn from the store.
+pub(crate) struct Changes {
+    written: mpsc::Receiver<DocumentId>,
+    wanted: Arc<Notify>,
+}
+
+/// Reason to read the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// This gateway has written the document.
+    Written(DocumentId),
+    /// Somebody searches after an idle time.
+    Wanted,
+}
+
+impl Changes {
+    /// Waits for the next change. Returns `None` once the tenant's state is dropped.
+    pub(crate) async fn next(&mut self) -> Option<Change> {
+        tokio::select! {
+            written = self.written.recv() => written.map(Change::Written),
+            () = self.wanted.notified() => Some(Change::Wanted),
+        }
+    }
+}
 
 /// Search over the documents of one tenant.
 pub(crate) struct TenantSearch {
@@ -38,6 +61,12 @@ pub(crate) struct TenantSearch {
     is_complete: AtomicBool,
     /// True if a document was left out because the memory is used up.
     is_full: AtomicBool,
+    /// Time of the last search, or of the opening.
+    searched: std::sync::Mutex<Instant>,
+    /// True while the store is read rarely, because nobody searches.
+    is_idle: AtomicBool,
+    /// Wakes the reading of the store after an idle time.
+    wanted: Arc<Notify>,
 }
 
 struct OpenSearch {
@@ -67,11 +96,14 @@ struct IndexedVersion {
 pub(crate) struct Reading(u64);
 
 impl TenantSearch {
-    /// Returns an empty index that takes at most `memory_max` bytes, and the queue of documents to add to it.
+    /// Returns an empty index that takes at most `memory_max` bytes, and the changes that it must learn.
     pub(crate) fn new(memory_max: usize) -> (Self, Changes) {
-        let (written, changes) = mpsc::channel(WAITING_MAX);
-        let (open, state, is_complete, is_full) = Default::default();
-        (Self { memory_max, open, state, written, is_complete, is_full }, changes)
+        let (written, receiver) = mpsc::channel(WAITING_MAX);
+        let wanted = Arc::new(Notify::new());
+        let changes = Changes { written: receiver, wanted: Arc::clone(&wanted) };
+        let (open, state, is_complete, is_full, is_idle) = Default::default();
+        let searched = Instant::now().into();
+        (Self { memory_max, open, state, written, is_complete, is_full, searched, is_idle, wanted }, changes)
     }
 
     /// Returns whether search is turned on.
@@ -117,9 +149,22 @@ impl TenantSearch {
         self.open.get_or_try_init(|| open).await
     }
 
-    /// Returns whether a search may miss documents.
-    pub(crate) fn is_partial(&self) -> bool {
-        !self.is_complete.load(Ordering::Acquire) || self.is_full.load(Ordering::Acquire)
+    /// Notes a search. Returns whether it may miss documents: the store was not read yet, or not for long because nobody
+    /// searched, or the memory is used up.
+    pub(crate) fn begin_search(&self) -> bool {
+        *self.searched.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        let is_idle = self.is_idle.load(Ordering::Acquire);
+        if is_idle {
+            self.wanted.notify_one();
+        }
+        is_idle || !self.is_complete.load(Ordering::Acquire) || self.is_full.load(Ordering::Acquire)
+    }
+
+    /// Sets whether nobody has searched for this time. Returns it.
+    pub(crate) fn set_idle_after(&self, time: Duration) -> bool {
+        let is_idle = self.searched.lock().unwrap_or_else(PoisonError::into_inner).elapsed() >= time;
+        self.is_idle.store(is_idle, Ordering::Release);
+        is_idle
     }
 
     pub(crate) fn set_complete(&self) {
@@ -214,5 +259,57 @@ impl TenantSearch {
         let index = Arc::clone(&open.index);
         // Merging parts of the index may take long. A panic there is a bug that is logged by the panic hook.
         let _ = tokio::task::spawn_blocking(move || index.remove(&id)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use c3_store::search::WindowSketch;
+
+    use super::*;
+    use crate::test_data::manifest;
+
+    #[tokio::test]
+    async fn a_search_after_an_idle_time_is_partial_and_wakes_the_reading() {
+        let (search, mut changes) = TenantSearch::new(1 << 20);
+        assert!(search.begin_search());
+        search.set_complete();
+        assert!(!search.set_idle_after(Duration::from_secs(60)) && !search.begin_search());
+        assert!(search.set_idle_after(Duration::ZERO) && search.begin_search());
+        assert_eq!(changes.next().await, Some(Change::Wanted));
+        let id = DocumentId::of(b"text");
+        search.written(id);
+        assert_eq!(changes.next().await, Some(Change::Written(id)));
+        drop(search);
+        assert_eq!(changes.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_document_that_was_deleted_during_a_reading_is_not_added() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path().to_str().unwrap()).await.unwrap();
+        let (search, _changes) = TenantSearch::new(1 << 20);
+        let key = search.key(&store).await.unwrap().unwrap().key;
+        let index = search.index(&store).await.unwrap();
+        let manifest = manifest(&[vec![10]], true);
+        let sketch = Sketch::of_text("lighthouse", 350, &key).encode();
+        let window = WindowSketch { bytes: 0..10, sketch: sketch.into() };
+        let sketches = DocumentSketches { windows: vec![window], missing: 0 };
+        let add = async |reading| search.add(&store, &manifest, sketches.clone(), reading).await.unwrap();
+
+        let reading = search.begin().await;
+        add(reading).await;
+        assert!(index.contains(&manifest.id));
+        search.remove(manifest.id).await;
+        add(reading).await;
+        assert!(!index.contains(&manifest.id));
+
+        // It was stored again.
+        add(search.begin().await).await;
+        assert!(index.contains(&manifest.id));
+        search.end(reading, |_| false).await;
+        assert!(index.contains(&manifest.id), "an old reading says nothing of later changes");
+        search.end(search.begin().await, |_| false).await;
+        assert!(!index.contains(&manifest.id));
     }
 }

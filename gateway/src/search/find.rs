@@ -46,8 +46,7 @@ pub(crate) async fn find(gateway: SharedGateway, search: SearchQuery) -> Result<
         return Err(Error::Unsupported("search is turned off on this gateway: set --search-memory".to_owned()));
     }
     let cursor = cursor(&search);
-    // The index may become complete during the search, which would not see the last documents.
-    let partial = gateway.search.is_partial();
+    let partial = gateway.search.begin_search();
     let mut plan = plan(&gateway, search, &cursor).await?;
     let (mut hits, mut decoded) = (Vec::new(), 0);
     let has_phrases = !plan.query.phrases().is_empty();

@@ -13,7 +13,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::sleep;
 
 use crate::error::Error;
-use crate::search_index::{Changes, Reading};
+use crate::search_index::{Change, Changes, Reading};
 use crate::state::Gateway;
 
 /// Minimum time between two readings of the store.
@@ -21,6 +21,9 @@ const PAUSE_MIN: Duration = Duration::from_secs(10);
 /// Minimum time between two readings, in units of the duration of the last one, so that a large store is not read all
 /// the time.
 const PAUSE_FACTOR: u32 = 5;
+/// Time without a search after which the store is read rarely: tenants who do not search should not cost requests.
+const IDLE_AFTER: Duration = Duration::from_secs(600);
+const IDLE_PAUSE: Duration = Duration::from_secs(600);
 /// Time after which a reading that failed is repeated.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 /// Documents that are listed at once.
@@ -33,7 +36,10 @@ pub(crate) async fn follow(gateway: Weak<Gateway>, mut changes: Changes) {
     loop {
         let Some(open) = gateway.upgrade() else { return };
         let started = Instant::now();
-        let pause = match open.read_store().await {
+        let read = open.read_store().await;
+        let is_idle = open.search.set_idle_after(IDLE_AFTER);
+        let pause = match read {
+            Ok(()) if is_idle => IDLE_PAUSE,
             Ok(()) => PAUSE_MIN.max(started.elapsed() * PAUSE_FACTOR),
             Err(error) => {
                 tracing::warn!(%error, "the search index cannot be brought up to date, trying again");
@@ -45,16 +51,20 @@ pub(crate) async fn follow(gateway: Weak<Gateway>, mut changes: Changes) {
         let paused = sleep(pause);
         tokio::pin!(paused);
         loop {
-            tokio::select! {
+            let change = tokio::select! {
                 () = &mut paused => break,
-                written = changes.recv() => {
-                    let (Some(id), Some(open)) = (written, gateway.upgrade()) else { return };
-                    if let Err(error) = open.add_written(id).await {
-                        tracing::warn!(%id, %error, "a document cannot be added to the search index yet");
-                    }
-                    open.measure_index().await;
-                }
+                change = changes.next() => change,
+            };
+            let id = match change {
+                Some(Change::Written(id)) => id,
+                Some(Change::Wanted) => break,
+                None => return,
+            };
+            let Some(open) = gateway.upgrade() else { return };
+            if let Err(error) = open.add_written(id).await {
+                tracing::warn!(%id, %error, "a document cannot be added to the search index yet");
             }
+            open.measure_index().await;
         }
     }
 }
