@@ -8,7 +8,6 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use c3_proto::{ToWire, pb};
 use c3_types::LatentCodec;
-use futures::future::try_join_all;
 use serde::Serialize;
 
 use super::genres::GenreText;
@@ -46,13 +45,11 @@ pub async fn table(texts: &[GenreText]) -> Result<Vec<Quantity>> {
     let api = cluster.api()?;
     let mut quantities = Vec::new();
     for (kind, text) in texts {
-        // Puts run concurrently, so that their windows share batches.
-        let puts = RATIOS.map(|ratio| LatentCodec::ALL.map(|codec| put(&api, text, ratio, codec)));
-        let documents = try_join_all(puts.map(try_join_all)).await?;
-        for (ratio, documents) in RATIOS.into_iter().zip(documents) {
+        for ratio in RATIOS {
             let mut kept = BTreeMap::new();
-            for (codec, document) in LatentCodec::ALL.into_iter().zip(&documents) {
-                kept.insert(codec.name(), of(document, codec)?);
+            // One after another: of concurrent puts of one text, all return the version that won.
+            for codec in LatentCodec::ALL {
+                kept.insert(codec.name(), of(&put(&api, text, ratio, codec).await?, codec)?);
             }
             let sizes = LatentCodec::ALL.map(|codec| kept[codec.name()].bits_per_byte);
             let falls = sizes.is_sorted_by(|larger, smaller| larger > smaller);
