@@ -24,7 +24,7 @@ use crate::sketches::SketchKey;
 /// finds them.
 const WAITING_MAX: usize = 1024;
 
-/// What the index must learn from the store.
+/// Queue of the changes that the index must read from the store.
 pub(crate) struct Changes {
     written: mpsc::Receiver<DocumentId>,
     wanted: Arc<Notify>,
@@ -96,7 +96,7 @@ struct IndexedVersion {
 pub(crate) struct Reading(u64);
 
 impl TenantSearch {
-    /// Returns an empty index that takes at most `memory_max` bytes, and the changes that it must learn.
+    /// Returns an empty index that takes at most `memory_max` bytes, and the queue of the changes that it must read.
     pub(crate) fn new(memory_max: usize) -> (Self, Changes) {
         let (written, receiver) = mpsc::channel(WAITING_MAX);
         let wanted = Arc::new(Notify::new());

@@ -23,7 +23,8 @@ pub(crate) struct SearchArgs {
     #[arg(short, long)]
     exact: bool,
     /// Only this document; may be repeated
-    #[arg(long = "in", value_name = "ID", value_parser = document_ref, add = ArgValueCompleter::new(complete::documents))]
+    #[arg(long = "in", value_name = "ID", value_parser = document_ref,
+        add = ArgValueCompleter::new(complete::documents))]
     documents: Vec<String>,
     #[command(flatten)]
     filter: FilterArgs,

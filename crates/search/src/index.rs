@@ -55,7 +55,7 @@ const DEAD_PERCENT_MAX: usize = 25;
 /// Memory of a document besides its windows: its entry in the map, whose load is at least 7/16, and its allocation.
 const DOCUMENT_BYTES: usize = 2 * (size_of::<DocumentId>() + size_of::<usize>()) + size_of::<IndexedDocument>() + 32;
 
-/// Why a document was not added.
+/// Error of adding a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum IndexError {
     /// The memory of the index is used up.
@@ -106,7 +106,7 @@ struct State {
     length: u64,
 }
 
-/// How thoroughly segments are maintained.
+/// Condition and extent of the maintenance of segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Maintenance {
     /// If needed and no other thread does it.

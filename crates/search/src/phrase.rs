@@ -12,7 +12,7 @@ pub struct Phrase {
     kind: PhraseKind,
 }
 
-/// How a phrase is compared with a text.
+/// Rule by which a phrase is compared with a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PhraseKind {
     /// Case and the kind of white space do not matter. Begins and ends between words.

@@ -10,7 +10,7 @@ use crate::phrase::Phrase;
 /// Longest query in bytes.
 const BYTES_MAX: usize = 4 << 10;
 
-/// Why a text is not a query.
+/// Error of parsing a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum QueryError {
     /// The query is empty or white space.

@@ -23,7 +23,7 @@ const PAIR_BITS: usize = 7;
 /// Values of a hash for each bigram below which the other hashes are shortened first, as a power of two.
 const PAIR_BITS_MIN: usize = 1;
 
-/// Why bytes are not a sketch.
+/// Error of decoding a sketch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("not a sketch of a window: {0}")]
 pub struct SketchError(&'static str);

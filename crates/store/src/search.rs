@@ -1,5 +1,5 @@
-//! What search needs of the store: the secret with which terms are hashed, and the sketches of documents. The store does
-//! not read sketches: `c3-search` does.
+//! Storage for search: the secret with which terms are hashed, and the sketches of documents. The store does not
+//! interpret sketches: `c3-search` does.
 
 use std::ops::Range;
 
@@ -110,43 +110,30 @@ impl Store {
         Ok((latents.value, corrections.ok_or_else(missing)?.value))
     }
 
-    /// Returns the latents of a shard.
-    pub async fn shard_latents(&self, manifest: &Manifest, entry: &ShardEntry) -> Result<ShardLatents, Error> {
-        match (&entry.placement, manifest.keys(entry)) {
-            (_, Some(keys)) => Ok(self.shard_objects(&keys).await?.0.value),
-            (Placement::Inline { latents, .. }, _) => {
-                let key = key::manifest(manifest.id, manifest.version);
-                ShardLatents::decode(latents.clone()).map_err(|invalid| Error::invalid(&key, &invalid))
-            }
-            (Placement::Objects { .. }, None) => unreachable!("a shard in objects has keys"),
-        }
-    }
-
-    /// Returns an entry for the same shard with sketches, which are stored with its corrections. Leaves the other
-    /// objects of the shard as they are. Fails with [`Error::Missing`] if the shard has no corrections.
+    /// Returns an entry for the same shard with the sketches that `make` computes for its latents. They are stored with
+    /// its corrections; the latents stay as they are. Fails with [`Error::Missing`] if the shard has no corrections.
     pub async fn with_sketches(
         &self,
         manifest: &Manifest,
         entry: &ShardEntry,
-        sketches: Sketches,
+        make: impl FnOnce(&ShardLatents) -> Sketches,
     ) -> Result<ShardEntry, Error> {
         let key = key::manifest(manifest.id, manifest.version);
         let unverified = || Error::Missing { object: format!("{key}: corrections") };
         let placement = match &entry.placement {
             Placement::Inline { latents, corrections } => {
                 let corrections = corrections.clone().ok_or_else(unverified)?;
-                let decoded = ShardLatents::decode(latents.clone());
-                let decoded = decoded
-                    .and_then(|decoded| ShardCorrections::decode(corrections, &decoded, shard::digest(latents)))
-                    .map_err(|invalid| Error::invalid(&key, &invalid))?;
-                let payload = ShardCorrections { sketches, ..decoded }.into_encoded().payload;
+                let invalid = |invalid| Error::invalid(&key, &invalid);
+                let decoded = ShardLatents::decode(latents.clone()).map_err(invalid)?;
+                let value = ShardCorrections::decode(corrections, &decoded, shard::digest(latents)).map_err(invalid)?;
+                let payload = ShardCorrections { sketches: make(&decoded), ..value }.into_encoded().payload;
                 Placement::Inline { latents: latents.clone(), corrections: Some(payload) }
             }
             Placement::Objects { .. } => {
                 let keys = manifest.keys(entry).ok_or_else(unverified)?;
-                let read = self.shard_objects(&keys).await?;
-                let (latents, corrections) = (read.0, read.1.ok_or_else(unverified)?);
-                let value = ShardCorrections { sketches, ..corrections.value };
+                let (latents, corrections) = self.shard_objects(&keys).await?;
+                let corrections = corrections.ok_or_else(unverified)?;
+                let value = ShardCorrections { sketches: make(&latents.value), ..corrections.value };
                 let prefix = manifest.key_prefixes(entry).corrections.ok_or_else(unverified)?;
                 let stored = self.put_corrections(&prefix, value.into_encoded()).await?;
                 let stored_bytes = latents.bytes + stored.bytes;

@@ -28,7 +28,7 @@ pub(crate) struct WritePlan {
     pub(crate) ratios: Arc<HashMap<ShardHash, u32>>,
     /// Lifetime of the document. `None` means that it never expires.
     pub(crate) ttl: Option<Duration>,
-    /// Whether search finds the document.
+    /// True if search finds the document.
     pub(crate) is_searchable: bool,
     /// Key of the sketches for search; `None` if no sketches are computed.
     pub(crate) sketch_key: Option<SketchKey>,

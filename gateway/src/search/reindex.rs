@@ -7,6 +7,7 @@ use bytes::Bytes;
 use c3_routing::RequestClass;
 use c3_store::Error as StoreError;
 use c3_store::manifest::{Manifest, ShardEntry};
+use c3_store::shard::ShardLatents;
 use c3_types::{ByteRange, DocumentId};
 use futures::{StreamExt, TryStreamExt, stream};
 
@@ -80,12 +81,15 @@ impl ShardReindex {
         let range = ByteRange::new(Some(self.start), Some(self.start + entry.bytes()))?;
         let pieces = document_text(Arc::clone(&self.gateway), self.old.id, range);
         let text = pieces.try_collect::<Vec<Bytes>>().await?.concat();
-        let latents = store.shard_latents(&self.old, &entry).await.map_err(|error| self.error(&error))?;
         // An imported shard may divide a character. Search cannot find its windows.
         let Ok(text) = std::str::from_utf8(&text) else { return Ok((entry, 0)) };
-        let sketches = sketches(text, &latents, &self.key);
-        let added = sketches.windows.len() as u64;
-        let entry = store.with_sketches(&self.old, &entry, sketches).await.map_err(|error| self.error(&error))?;
+        let mut added = 0;
+        let make = |latents: &ShardLatents| {
+            let made = sketches(text, latents, &self.key);
+            added = made.windows.len() as u64;
+            made
+        };
+        let entry = store.with_sketches(&self.old, &entry, make).await.map_err(|error| self.error(&error))?;
         Ok((entry, added))
     }
 

@@ -328,7 +328,7 @@ class AsyncClient:
         return await self._call(_calls.search({**body, "cursor": cursor, "snippet_bytes": snippet_bytes}))
 
     async def reindex(self, ref: str) -> int:
-        """Lets search find a document that was stored without search. Returns the windows that it did not find before."""
+        """Lets search find a document that was stored without it. Returns the number of windows that are new to it."""
         return await self._call(_calls.reindex(ref))
 
     async def delete(self, ref: str) -> str:

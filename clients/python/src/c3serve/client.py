@@ -331,7 +331,7 @@ class Client:
         return self._call(_calls.search({**body, "cursor": cursor, "snippet_bytes": snippet_bytes}))
 
     def reindex(self, ref: str) -> int:
-        """Lets search find a document that was stored without search. Returns the windows that it did not find before."""
+        """Lets search find a document that was stored without it. Returns the number of windows that are new to it."""
         return self._call(_calls.reindex(ref))
 
     def delete(self, ref: str) -> str:

@@ -54,7 +54,7 @@ pub(super) struct WindowEntry {
     pub(super) length: u32,
     /// Index of the document in its segment.
     pub(super) document: u32,
-    /// Whether its last term may continue in the next window.
+    /// True if its last term may continue in the next window.
     pub(super) is_open: bool,
 }
 

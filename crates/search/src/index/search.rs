@@ -273,7 +273,7 @@ impl PartialOrd for Found {
     }
 }
 
-/// Whether a window may contain the phrases of a query.
+/// Result of the test of a window for the phrases of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Candidate {
     /// A phrase is certainly not there.

@@ -33,7 +33,7 @@ pub struct Manifest {
     pub created_unix_ms: u64,
     /// Time when the document expires, in milliseconds since 1970; `None` if it never does.
     pub expires_unix_ms: Option<u64>,
-    /// Whether search finds the document.
+    /// True if search finds the document.
     pub is_searchable: bool,
     /// Shards in text order.
     pub shards: Vec<ShardEntry>,

@@ -228,21 +228,45 @@ impl ListParameters {
     pub(super) fn query(&self) -> Result<ListQuery, Failure> {
         let labels = self.label.iter().map(|label| Ok(label.parse::<Label>()?.into()));
         let labels = Labels::new(labels.collect::<Result<Vec<_>, Invalid>>()?)?;
-        let namespace = self.namespace.as_deref().map(str::parse::<Namespace>).transpose()?;
-        let names = match (namespace, &self.name_prefix) {
+        let filter = Filter {
+            id_prefix: self.id_prefix.as_deref(),
+            name_prefix: self.name_prefix.as_deref(),
+            namespace: self.namespace.as_deref(),
+            labels,
+            created_from: self.created_from.as_deref(),
+            created_before: self.created_before.as_deref(),
+        };
+        Ok(ListQuery { page_size: page_size(self.limit)?, ..filter.query()? })
+    }
+}
+
+/// Filter of documents, as lists and searches have it.
+pub(super) struct Filter<'a> {
+    pub(super) id_prefix: Option<&'a str>,
+    pub(super) name_prefix: Option<&'a str>,
+    pub(super) namespace: Option<&'a str>,
+    pub(super) labels: Labels,
+    pub(super) created_from: Option<&'a str>,
+    pub(super) created_before: Option<&'a str>,
+}
+
+impl Filter<'_> {
+    /// Returns the query that lists the documents.
+    pub(super) fn query(self) -> Result<ListQuery, Invalid> {
+        let namespace = self.namespace.map(str::parse::<Namespace>).transpose()?;
+        let names = match (namespace, self.name_prefix) {
             (None, None) => None,
             (namespace, prefix) => Some(NameFilter {
                 namespace: namespace.unwrap_or_default(),
-                prefix: prefix.clone().unwrap_or_default(),
+                prefix: prefix.unwrap_or_default().to_owned(),
             }),
         };
         let created = CreatedRange {
-            from_unix_ms: time("created_from", self.created_from.as_deref())?,
-            before_unix_ms: time("created_before", self.created_before.as_deref())?,
+            from_unix_ms: time("created_from", self.created_from)?,
+            before_unix_ms: time("created_before", self.created_before)?,
         };
-        let prefix = self.id_prefix.clone().unwrap_or_default();
-        let page_size = page_size(self.limit)?;
-        Ok(ListQuery { prefix, after: None, labels, names, created, page_size }.checked()?)
+        let prefix = self.id_prefix.unwrap_or_default().to_owned();
+        ListQuery { prefix, after: None, labels: self.labels, names, created, page_size: 0 }.checked()
     }
 }
 
@@ -254,7 +278,7 @@ pub(super) fn page_size(limit: Option<u32>) -> Result<u32, Invalid> {
     }
 }
 
-pub(super) fn time(field: &'static str, typed: Option<&str>) -> Result<Option<u64>, Invalid> {
+fn time(field: &'static str, typed: Option<&str>) -> Result<Option<u64>, Invalid> {
     let parse = |typed: &str| {
         let wrong = || Invalid::new(field, "must be a time such as 2026-03-01T12:00:00Z");
         let time = humantime::parse_rfc3339(&typed.to_ascii_uppercase()).map_err(|_| wrong())?;

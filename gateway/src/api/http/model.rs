@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
-use c3_proto::{FromWire, ToWire, pb};
-use c3_routing::Node;
 use c3_types::{
-    Cascade, DamagedDocument, DamagedName, Document, DocumentLabels, DocumentPage, Labels, NamePage, NamedDocument,
-    Progress, Stored, Totals, Upload, WriteOptions,
+    DamagedDocument, DamagedName, Document, DocumentLabels, DocumentPage, Labels, NamePage, NamedDocument, Progress,
+    Stored, Totals, Upload, WriteOptions,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -344,105 +342,6 @@ impl From<Totals> for TotalsBody {
             upload_bytes: totals.upload_bytes,
             unused_objects: totals.unused_objects,
             unused_bytes: totals.unused_bytes,
-        }
-    }
-}
-
-/// Nodes that the gateway knows.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub(super) struct NodesBody {
-    pub(super) nodes: Vec<NodeBody>,
-    /// Maximum milliseconds for which a call waits for a ready node.
-    pub(super) node_wait_ms: u64,
-}
-
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub(super) struct NodeBody {
-    #[schema(example = "http://127.0.0.1:7301")]
-    address: String,
-    #[schema(example = "compressor")]
-    stage: String,
-    /// `ready`, `unreachable`, `not_serving` or `refused`.
-    #[schema(example = "ready")]
-    state: &'static str,
-    /// Reason for a state other than `ready`; null if the node is ready.
-    problem: Option<String>,
-    calls_in_flight: u32,
-    /// Self-description of the node; null if it has not described itself yet.
-    description: Option<NodeDescriptionBody>,
-}
-
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub(super) struct NodeDescriptionBody {
-    cascade: String,
-    /// Fingerprint of the node's model: BLAKE3 hash of its configuration, tokenizer and weights.
-    fingerprint: Option<String>,
-    arithmetic: String,
-    #[schema(example = "cpu")]
-    device: String,
-    /// Name, memory and compute capability of a GPU; null on a CPU.
-    accelerator: Option<String>,
-    version: String,
-    ratio_min: u32,
-    ratio_max: u32,
-    ratio_default: u32,
-    takes_prompt: bool,
-    queued_tokens: u64,
-    running_tokens: u64,
-    /// Estimated time to compute the queued and running tokens.
-    backlog_seconds: f64,
-    /// Share of the last seconds in which the device computed, 0 to 1.
-    busy_share: f64,
-    /// Text tokens that the device compresses in a second; null before the first batch.
-    compress_tokens_per_second: Option<f64>,
-    /// Text tokens that the device verifies in a second; null before the first batch.
-    verify_tokens_per_second: Option<f64>,
-    /// Text tokens that the device decodes in a second; null before the first batch.
-    decode_tokens_per_second: Option<f64>,
-}
-
-impl From<&Node> for NodeBody {
-    fn from(node: &Node) -> Self {
-        let stage = node.stage();
-        let wire = node.to_wire();
-        let state = match wire.state() {
-            pb::NodeState::Ready => "ready",
-            pb::NodeState::NotServing => "not_serving",
-            pb::NodeState::Refused => "refused",
-            pb::NodeState::Unreachable | pb::NodeState::Unspecified => "unreachable",
-        };
-        let describe = |description: pb::DescribeResponse| {
-            let shape = description.shape.unwrap_or_default();
-            let load = description.load.unwrap_or_default();
-            let cascade = description.cascade.and_then(|cascade| Cascade::from_wire(cascade).ok());
-            let rate = |tokens_per_second: f64| Some(tokens_per_second).filter(|&rate| rate > 0.0);
-            NodeDescriptionBody {
-                fingerprint: cascade.as_ref().map(|cascade| cascade.fingerprint(stage).to_string()),
-                cascade: cascade.map(|cascade| cascade.name).unwrap_or_default(),
-                arithmetic: description.arithmetic,
-                device: description.device,
-                accelerator: Some(description.accelerator).filter(|name| !name.is_empty()),
-                version: description.version,
-                ratio_min: shape.ratio_min,
-                ratio_max: shape.ratio_max,
-                ratio_default: shape.ratio_default,
-                takes_prompt: shape.takes_prompt,
-                queued_tokens: load.queued_tokens,
-                running_tokens: load.running_tokens,
-                backlog_seconds: load.backlog_seconds,
-                busy_share: load.busy_share,
-                compress_tokens_per_second: rate(load.compress_tokens_per_second),
-                verify_tokens_per_second: rate(load.verify_tokens_per_second),
-                decode_tokens_per_second: rate(load.decode_tokens_per_second),
-            }
-        };
-        Self {
-            address: wire.address,
-            stage: stage.to_string(),
-            state,
-            problem: Some(wire.problem).filter(|problem| !problem.is_empty()),
-            calls_in_flight: wire.calls_in_flight,
-            description: wire.description.map(describe),
         }
     }
 }

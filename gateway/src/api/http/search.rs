@@ -5,13 +5,11 @@ use std::ops::Range;
 
 use axum::response::IntoResponse;
 use c3_routing::RequestClass;
-use c3_types::{
-    CreatedRange, Invalid, Labels, ListQuery, NameFilter, Namespace, SearchHit, SearchMode, SearchPage, SearchQuery,
-};
+use c3_types::{Invalid, Labels, SearchHit, SearchMode, SearchPage, SearchQuery};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::documents::{RefPath, time};
+use super::documents::{Filter, RefPath};
 use super::model::ProblemBody;
 use super::reply::{Json, Path, Reply, Tenant};
 use crate::search::find::find;
@@ -117,19 +115,15 @@ pub(super) struct ReindexedBody {
 
 impl SearchBody {
     fn into_query(self) -> Result<SearchQuery, Invalid> {
-        let namespace = self.namespace.as_deref().map(str::parse::<Namespace>).transpose()?;
-        let names = match (namespace, self.name_prefix) {
-            (None, None) => None,
-            (namespace, prefix) => {
-                Some(NameFilter { namespace: namespace.unwrap_or_default(), prefix: prefix.unwrap_or_default() })
-            }
+        let filter = Filter {
+            id_prefix: self.id_prefix.as_deref(),
+            name_prefix: self.name_prefix.as_deref(),
+            namespace: self.namespace.as_deref(),
+            labels: Labels::new(self.labels)?,
+            created_from: self.created_from.as_deref(),
+            created_before: self.created_before.as_deref(),
         };
-        let created = CreatedRange {
-            from_unix_ms: time("created_from", self.created_from.as_deref())?,
-            before_unix_ms: time("created_before", self.created_before.as_deref())?,
-        };
-        let prefix = self.id_prefix.unwrap_or_default();
-        let filter = ListQuery { prefix, after: None, labels: Labels::new(self.labels)?, names, created, page_size: 0 };
+        let filter = filter.query()?;
         if self.limit == Some(0) {
             return Err(Invalid::new("limit", "must be from 1 to 100"));
         }
@@ -137,7 +131,7 @@ impl SearchBody {
             text: self.query,
             mode: if self.exact { SearchMode::Exact } else { SearchMode::Words },
             documents: self.documents,
-            filter: filter.checked()?,
+            filter,
             limit: self.limit.unwrap_or_default(),
             cursor: self.cursor,
             snippet_bytes: self.snippet_bytes,

@@ -31,7 +31,10 @@ pub(super) async fn kills(count: usize) -> Result<Vec<Quantity>> {
         let pause = sleep(Duration::from_millis(rng.below(KILLED_WITHIN_MS) as u64));
         if number % 2 == 0 {
             tokio::select! {
-                stored = put => ids.extend(stored.ok().and_then(|stored| stored.document).map(|document| document.hex_id)),
+                stored = put => {
+                    let document = stored.ok().and_then(|stored| stored.document);
+                    ids.extend(document.map(|document| document.hex_id));
+                }
                 () = pause => {}
             }
         } else {
