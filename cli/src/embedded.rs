@@ -90,6 +90,15 @@ impl EmbeddedCluster {
         Ok(Self { gateway: gateways, nodes })
     }
 
+    /// Starts a cluster like [`Self::start`] whose gateway listens on a free port of this machine. Also returns its URL.
+    pub(crate) async fn start_local(
+        gateway: c3_gateway::Config,
+        model: &ModelArgs,
+    ) -> Result<(Self, String), CliError> {
+        let (listener, url) = listen().await?;
+        Ok((Self::start(listener, gateway, model).await?, url))
+    }
+
     /// Runs `work` and returns its result. Drops `work` and fails if a server ends first.
     pub(crate) async fn run_until<T>(
         &mut self,
@@ -123,9 +132,8 @@ pub(crate) async fn with_gateway<T>(
     let started = Instant::now();
     let data = TempDir::with_prefix("c3-").map_err(|error| CliError::at(&std::env::temp_dir(), &error))?;
     let _registration = Registration::of(data.path());
-    let (listener, url) = listen().await?;
     let gateway = c3_gateway::Config { data: data.path().display().to_string(), ..Default::default() };
-    let mut cluster = EmbeddedCluster::start(listener, gateway, &target.model).await?;
+    let (mut cluster, url) = EmbeddedCluster::start_local(gateway, &target.model).await?;
     let progress = Progress::start("start", None);
     cluster.run_until(wait_until_ready(&url)).await?;
     drop(progress);

@@ -67,6 +67,9 @@ const REQUIREMENTS: &[(&str, Requirement)] = &[
     ("GET /v1/uploads", READ),
     ("GET /v1/nodes", Requirement::Key),
     ("GET /v1/totals", READ),
+    // Its tools are calls of `c3.v1.Gateway` with the caller's key, each of which needs its own scope.
+    ("POST /mcp", Requirement::Key),
+    ("DELETE /mcp", Requirement::Key),
     // The same for every caller.
     ("GET /docs", Requirement::Open),
     ("GET /openapi.json", Requirement::Open),

@@ -37,7 +37,7 @@ use std::sync::Arc;
 
 use c3_routing::Router;
 use c3_server::principal::PrincipalSource;
-use c3_server::{ClientAuth, Readiness, Server, StageHealth, WebAccess, serve};
+use c3_server::{ClientAuth, Readiness, Server, StageHealth, WebAccess, in_process, serve};
 use c3_store::Stores;
 use c3_types::Stage;
 use tokio::net::TcpListener;
@@ -87,15 +87,18 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     let readiness = Readiness::default();
     readiness.set_ready();
     let stages = StageHealth { unready: tenants.router.unready_stages(), services: &HEALTH_SERVICES };
+    let (to_itself, in_process) = in_process();
+    let mcp = c3_mcp::http(&to_itself, shutdown.clone());
     let server = Server {
         role: ROLE,
         service_name: api::grpc::SERVICE_NAME,
         other_services: if config.accept_nodes { &[api::grpc::REGISTRY_NAME] } else { &[] },
-        routes: api::grpc::routes(Arc::clone(&tenants)).merge(api::http::routes(tenants)),
+        routes: api::grpc::routes(Arc::clone(&tenants)).merge(api::http::routes(tenants, mcp)),
         probe_paths: &[],
         readiness,
         stages: Some(stages),
         principal_source: PrincipalSource::Connection,
+        in_process: Some(in_process),
         // A put or get of a long text may take arbitrarily long. Each call on a node has its own timeout.
         call_timeout: None,
         authenticates: access.is_some() || credentials.requires_clients(),

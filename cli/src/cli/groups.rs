@@ -28,7 +28,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("Names and labels", &["name", "label"]),
     ("Maintenance", &["doctor", "fsck", "gc", "reindex", "store", "key", "tenant"]),
     ("Nodes", &["nodes", "top", "bench"]),
-    ("Serving", &["serve", "roundtrip", "certs"]),
+    ("Serving", &["serve", "mcp", "roundtrip", "certs"]),
     ("Shell", &["completions", "man", "help"]),
 ];
 

@@ -15,6 +15,7 @@ mod label;
 mod latents;
 mod ls;
 pub(crate) mod man;
+mod mcp;
 mod name;
 mod nodes;
 mod put;
@@ -164,6 +165,12 @@ pub(crate) enum ClientCommand {
     /// Decompress a file of `c3 compress` or `c3 latents`
     #[command(after_help = "Example:\n  c3 decompress book.safetensors --output book.txt")]
     Decompress(decompress::DecompressArgs),
+    /// Serve an agent over the Model Context Protocol
+    ///
+    /// Speaks MCP on standard input and output. The agent can store texts, recall them exactly and find them. Without
+    /// --gateway, servers run inside this process on the store of `c3 serve`.
+    #[command(after_help = MCP_EXAMPLES)]
+    Mcp(Box<mcp::McpArgs>),
     /// Check gateway, nodes, model, clock, disk and versions
     ///
     /// Prints what to do about each problem. With --model, loads both stages of that model, which may take a while.
@@ -236,6 +243,12 @@ Examples:
 
 Exit codes: 0 no check failed, 1 a check failed. A warning is no failure.";
 
+const MCP_EXAMPLES: &str = "\
+Examples:
+  c3 mcp --files .
+  c3 mcp --gateway https://gateway.example
+  claude mcp add c3 -- c3 mcp --files .";
+
 const NODES_HELP: &str = "\
 Examples:
   c3 nodes
@@ -304,6 +317,7 @@ impl ClientCommand {
             Self::Bench(_) => "c3 bench",
             Self::Compress(_) => "c3 compress",
             Self::Decompress(_) => "c3 decompress",
+            Self::Mcp(_) => "c3 mcp",
             Self::Doctor(_) => "c3 doctor",
             Self::Top(_) => "c3 top",
         }
@@ -335,6 +349,7 @@ impl ClientCommand {
             Self::Bench(args) => bench::run(*args).await,
             Self::Compress(args) => compress::run(args).await,
             Self::Decompress(args) => decompress::run(args).await,
+            Self::Mcp(args) => mcp::run(*args).await,
             Self::Doctor(args) => doctor::run(*args).await,
             Self::Top(args) => top::run(args).await,
         }

@@ -14,6 +14,7 @@ use c3_types::{
 };
 use futures::stream::{self, BoxStream, Stream, StreamExt};
 use tokio::io::AsyncRead;
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use crate::error::Error;
@@ -49,6 +50,18 @@ impl Client {
     /// Connects like [`Client::connect`], but with the given time limits, API key, CAs and client certificate.
     pub async fn connect_with(url: &str, options: &ClientOptions) -> Result<Self, Error> {
         Ok(Self { gateways: Arc::new(Gateways::connect(url, options).await?) })
+    }
+
+    /// Connects like [`Client::connect_with`], but only when the first call is made, and again for each later call while
+    /// no gateway answers.
+    pub fn connect_lazy(url: &str, options: &ClientOptions) -> Result<Self, Error> {
+        Ok(Self { gateways: Arc::new(Gateways::connect_lazy(url, options)?) })
+    }
+
+    /// Returns a client that makes its calls over `channel`, such as a connection within the process of a gateway.
+    /// [`ClientOptions::credentials`] are ignored.
+    pub fn over(channel: Channel, options: &ClientOptions) -> Self {
+        Self { gateways: Arc::new(Gateways::over(channel, options)) }
     }
 
     /// Returns the gateway that calls currently go to.

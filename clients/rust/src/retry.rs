@@ -102,6 +102,23 @@ impl Gateways {
         }
     }
 
+    /// Returns the gateways at `urls`, separated by commas, without connecting. Fails if a URL is invalid.
+    pub(crate) fn connect_lazy(urls: &str, options: &ClientOptions) -> Result<Self, Error> {
+        let connections = urls.split(',').map(|url| {
+            let target = target(url, options)?;
+            options.api_key.as_ref().map_or(Ok(()), |key| key.check(url))?;
+            Ok(Connection::new(target.connect_lazy(), CallMetadata::new(options.api_key.clone())))
+        });
+        let connections = connections.collect::<Result<_, Error>>()?;
+        Ok(Self { connections, current: AtomicUsize::new(0), timeouts: options.timeouts })
+    }
+
+    /// Returns the gateway at the other end of `channel`.
+    pub(crate) fn over(channel: Channel, options: &ClientOptions) -> Self {
+        let connection = Connection::new(channel, CallMetadata::new(options.api_key.clone()));
+        Self { connections: vec![connection], current: AtomicUsize::new(0), timeouts: options.timeouts }
+    }
+
     /// Returns the gateway that calls currently go to.
     pub(crate) fn current(&self) -> Gateway {
         GatewayClient::new(self.connection())

@@ -92,6 +92,7 @@ impl<J: Job, M: Send + Sync + 'static> NodeServer<J, M> {
             readiness,
             stages: None,
             principal_source: PrincipalSource::Header,
+            in_process: None,
             web_access: WebAccess::default(),
             access: None,
             credentials,

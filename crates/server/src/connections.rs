@@ -11,12 +11,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use c3_tls::PeerIdentity;
 use http::Request;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep};
@@ -24,7 +26,7 @@ use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
-use tonic::transport::server::Connected;
+use tonic::transport::server::{Connected, TcpConnectInfo};
 use tower::Service;
 
 use crate::activity::{Activity, InFlight};
@@ -32,6 +34,7 @@ use crate::admission::Permit;
 use crate::cancellations::{self, CancellationBudget, Offenders};
 use crate::descriptors;
 use crate::handshake::Handshakes;
+use crate::in_process::InProcessListener;
 use crate::server::ServerArgs;
 use crate::stall::{self, StallGuard, StreamExecutor};
 
@@ -120,12 +123,15 @@ impl Connections {
 
     /// Serves connections until `closing` is cancelled and all of them have closed. If this future is dropped,
     /// connections that are still open are cut off.
-    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener) {
+    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener, in_process: Option<InProcessListener>) {
         let cut_off = CancellationToken::new();
         let _cut_off = cut_off.clone().drop_guard();
-        // The listener is dropped when accepting ends. Callers are then refused immediately instead of waiting for an
+        // The listeners are dropped when accepting ends. Callers are then refused immediately instead of waiting for an
         // answer.
-        self.closing.run_until_cancelled(self.accept_all(listener, &cut_off)).await;
+        let accepting = async {
+            tokio::join!(self.accept_all(listener, &cut_off), self.accept_in_process(in_process, &cut_off));
+        };
+        self.closing.run_until_cancelled(accepting).await;
         self.open.close();
         self.open.wait().await;
     }
@@ -148,6 +154,16 @@ impl Connections {
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
+        }
+    }
+
+    /// Accepts connections from this process. They need no slot, because they take no file descriptor.
+    async fn accept_in_process(self: &Arc<Self>, listener: Option<InProcessListener>, cut_off: &CancellationToken) {
+        let Some(mut listener) = listener else { return };
+        while let Some(stream) = listener.accept().await {
+            let connections = Arc::clone(self);
+            let connection = async move { connections.run_http(stream, None, None, &Arc::default()).await };
+            self.open.spawn(cut_off.clone().run_until_cancelled_owned(connection));
         }
     }
 
@@ -184,7 +200,18 @@ impl Connections {
                 (Either::Right(Box::new(stream)), identity)
             }
         };
-        let address = peer.remote_addr().map(|address| address.ip());
+        self.run_http(stream, Some(peer), identity, &activity).await;
+    }
+
+    /// Serves a connection. `peer` is `None` if it comes from this process.
+    async fn run_http(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        peer: Option<TcpConnectInfo>,
+        identity: Option<PeerIdentity>,
+        activity: &Arc<Activity>,
+    ) {
+        let address = peer.as_ref().and_then(TcpConnectInfo::remote_addr).map(|address| address.ip());
         let (http, budget) = match address.is_some_and(|address| self.offenders.contains(address)) {
             true => (&self.strict_http, CancellationBudget::on_probation()),
             false => (&self.http, CancellationBudget::new(self.cancellations_max)),
@@ -192,7 +219,9 @@ impl Connections {
         let budget = Arc::new(budget);
         let service = service_fn(|mut request: Request<Incoming>| {
             let mut in_flight = activity.begin(&budget);
-            request.extensions_mut().insert(peer.clone());
+            if let Some(peer) = &peer {
+                request.extensions_mut().insert(peer.clone());
+            }
             if let Some(identity) = &identity {
                 request.extensions_mut().insert(identity.clone());
             }
@@ -226,7 +255,7 @@ impl Connections {
             }
             () = activity.without_first_call(self.idle_max.min(FIRST_CALL_TIMEOUT)) => {}
             () = activity.idle_for(self.idle_max) => {}
-            () = self.needed_for_others(&activity) => {}
+            () = self.needed_for_others(activity) => {}
             () = self.closing.cancelled() => {}
         }
         connection.as_mut().graceful_shutdown();

@@ -32,6 +32,7 @@ use crate::connections::Connections;
 use crate::error::ErrorKind;
 use crate::handshake::Handshakes;
 use crate::health::{self, Health, StageHealth};
+use crate::in_process::InProcessListener;
 use crate::metrics::{self, Metrics};
 use crate::principal::PrincipalSource;
 use crate::program::{self, BindError, ListenAddress};
@@ -137,6 +138,8 @@ pub struct Server {
     pub authenticates: bool,
     /// Maximum duration of a call; `None` for no limit.
     pub call_timeout: Option<Duration>,
+    /// Connections from this process; `None` if it makes none.
+    pub in_process: Option<InProcessListener>,
     /// Settings that every server has.
     pub args: ServerArgs,
 }
@@ -167,7 +170,7 @@ pub enum Error {
 
 /// Serves until `shutdown` is cancelled. Then announces the shutdown, serves for the shutdown delay, refuses new calls,
 /// and waits for calls in flight up to the drain timeout.
-pub async fn serve(server: Server, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
+pub async fn serve(mut server: Server, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
     let (role, readiness, args) = (server.role, server.readiness.clone(), server.args.clone());
     let address = listener.local_addr()?;
     if !address.ip().is_loopback() && !server.authenticates {
@@ -180,11 +183,12 @@ pub async fn serve(server: Server, listener: TcpListener, shutdown: Cancellation
     let (handshakes, credentials) = (Handshakes::new(server.credentials.clone(), role), server.credentials.clone());
     let _following = AbortOnDropHandle::new(tokio::spawn(tls::follow(credentials, role)));
     let is_tls = handshakes.is_some();
+    let in_process = server.in_process.take();
     let routes = routes(server, &health)?;
     let closing = CancellationToken::new();
     let _metrics = serve_metrics(&args, closing.clone()).await?;
     let connections = Connections::new(routes, handshakes, &args, closing.clone());
-    let serving = Arc::clone(&connections).serve(listener);
+    let serving = Arc::clone(&connections).serve(listener, in_process);
     tokio::pin!(serving);
     tracing::info!(role, %address, tls = is_tls, "listening");
     tokio::select! {
@@ -218,7 +222,7 @@ async fn serve_metrics(args: &ServerArgs, closing: CancellationToken) -> Result<
     let listener = program::bind(address).await?;
     tracing::info!(%address, "serving metrics");
     let routes = Routes::from(Router::new().route("/metrics", get(render_metrics))).prepare();
-    let serving = Connections::new(routes, None, args, closing).serve(listener);
+    let serving = Connections::new(routes, None, args, closing).serve(listener, None);
     Ok(Some(AbortOnDropHandle::new(tokio::spawn(serving))))
 }
 

@@ -26,12 +26,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("c3-routing", &["c3-types", "c3-proto", "c3-server", "c3-tls"]),
     ("c3-node", &["c3-types", "c3-proto", "c3-server", "c3-tls"]),
     ("c3-client", &["c3-types", "c3-proto", "c3-tls"]),
+    ("c3-mcp", &["c3-types", "c3-client"]),
     ("c3-compressor-node", &["c3-node", "c3-server", "c3-proto", "c3-types", "c3-cascade", "c3-model"]),
     ("c3-decoder-node", &["c3-node", "c3-server", "c3-proto", "c3-types", "c3-cascade", "c3-model"]),
     ("c3-access", &["c3-types", "c3-server"]),
     (
         "c3-gateway",
-        &["c3-fuzz", "c3-access", "c3-search", "c3-store", "c3-routing", "c3-server", "c3-proto", "c3-types"],
+        &["c3-fuzz", "c3-access", "c3-mcp", "c3-search", "c3-store", "c3-routing", "c3-server", "c3-proto", "c3-types"],
     ),
 ];
 

@@ -27,8 +27,9 @@ use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Extensions, HeaderMap, HeaderName, Method, StatusCode, Version, header};
-use axum::routing::get;
+use axum::routing::{get, post_service};
 use c3_access::control::METADATA_PATH;
+use c3_mcp::HttpService;
 use c3_server::ErrorKind;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{Predicate, SizeAbove};
@@ -44,8 +45,11 @@ use crate::tenants::SharedTenants;
 /// Minimum bytes of a response that is compressed.
 const COMPRESSED_BYTES_MIN: u16 = 1024;
 
-/// Returns the routes of the HTTP API.
-pub(crate) fn routes(tenants: SharedTenants) -> axum::Router {
+/// Path of the MCP server.
+const MCP_PATH: &str = "/mcp";
+
+/// Returns the routes of the HTTP API and of the MCP server.
+pub(crate) fn routes(tenants: SharedTenants, mcp: HttpService) -> axum::Router {
     let cors = cors(&tenants.config);
     let (router, api) = described_routes().split_for_parts();
     // A name may contain `/`, for which OpenAPI has no path template.
@@ -59,6 +63,8 @@ pub(crate) fn routes(tenants: SharedTenants) -> axum::Router {
         .route(METADATA_PATH, get(system::resource_metadata))
         .with_state(tenants)
         .merge(documents)
+        // The server sends nothing on its own, so it has no stream to offer for GET.
+        .route(MCP_PATH, post_service(mcp.clone()).delete_service(mcp))
         .merge(console);
     let router = router
         .method_not_allowed_fallback(method_not_allowed)
@@ -127,6 +133,7 @@ fn cors(config: &Config) -> Option<CorsLayer> {
         header::ACCEPT_RANGES,
         header::RETRY_AFTER,
         header::WWW_AUTHENTICATE,
+        HeaderName::from_static("mcp-session-id"),
         HeaderName::from_static("ratelimit"),
         HeaderName::from_static("ratelimit-policy"),
     ];
