@@ -15,6 +15,7 @@ mod golden;
 mod hostile;
 mod http;
 mod limits;
+mod mcp;
 mod metrics;
 mod names;
 mod nodes;

@@ -1,6 +1,7 @@
 //! Test infrastructure: programs, clusters, faulty networks, clients, fixtures and measured quantities.
 
 pub mod access;
+pub mod agent;
 pub mod browser;
 pub mod certificates;
 pub mod cluster;
