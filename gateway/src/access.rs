@@ -18,6 +18,7 @@ const ADMIN: Requirement = Requirement::Scope(Scope::Admin);
 const REQUIREMENTS: &[(&str, Requirement)] = &[
     ("c3.v1.Gateway/PutDocument", WRITE),
     ("c3.v1.Gateway/GetText", READ),
+    ("c3.v1.Gateway/LocateLines", READ),
     ("c3.v1.Gateway/GetLatents", READ),
     ("c3.v1.Gateway/PutLatents", WRITE),
     ("c3.v1.Gateway/Stat", READ),

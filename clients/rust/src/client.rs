@@ -2,6 +2,7 @@
 
 use std::future::ready;
 use std::io::Cursor;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use c3_proto::pb::{self, compress_text_request, decompress_request, put_document_request, put_latents_request};
 use c3_proto::{FromWire, ToWire};
 use c3_types::{
-    ByteRange, DecompressOptions, Document, DocumentId, Expected, FsckEvent, FsckMode, Progress, SearchPage,
+    ByteRange, DecompressOptions, Document, DocumentId, Expected, FsckEvent, FsckMode, LineRange, Progress, SearchPage,
     SearchQuery, Stage, Stored, SweepSummary, Upload, Window, WriteOptions,
 };
 use futures::stream::{self, BoxStream, Stream, StreamExt};
@@ -135,6 +136,15 @@ impl Client {
     pub async fn get(&self, id: &str, range: ByteRange) -> Result<Text, Error> {
         let request = pb::GetTextRequest { id: id.to_owned(), start: Some(range.start()), end: range.end() };
         Text::open(Arc::clone(&self.gateways), request).await
+    }
+
+    /// Returns bytes of a document that contain some of its lines, and the number of line feeds before them. The bytes are
+    /// those of whole windows (parts of the text), so that nothing is decoded. `id` may be a unique prefix or a name.
+    pub async fn locate_lines(&self, id: &str, lines: LineRange) -> Result<(Range<u64>, u64), Error> {
+        let request = pb::LocateLinesRequest { id: id.to_owned(), first: lines.first(), last: lines.last() };
+        let locate = |mut gateway: Gateway, request| async move { gateway.locate_lines(request).await };
+        let pb::LocateLinesResponse { start, end, lines_before } = self.read(request, locate).await?;
+        Ok((start..end, lines_before))
     }
 
     /// Streams a document's windows (parts of its text), each with its latents. `id` may be a unique prefix or a name.

@@ -42,9 +42,9 @@ pub use c3_tls::{ClientAuth, Credentials, TlsFiles, TlsVersion};
 pub use c3_types::{
     AffectedWindows, AutoBound, AutoRatio, Base, ByteRange, Corrections, DamagedDocument, DamagedName,
     DecompressOptions, Document, DocumentId, DocumentLabels, DocumentName, Expected, Finding, FsckEvent, FsckMode,
-    FsckSummary, IdPrefix, Label, Labels, LatentCodec, LatentGroup, ListQuery, NameFilter, NamedDocument, Namespace,
-    PATH_LABEL, Progress, Prompt, PutEvent, PutName, SearchHit, SearchMode, SearchPage, SearchQuery, Snippet, Stage,
-    Stored, SweepSummary, Totals, Upload, UploadName, Verification, Window, WriteOptions,
+    FsckSummary, IdPrefix, Label, Labels, LatentCodec, LatentGroup, LineRange, ListQuery, NameFilter, NamedDocument,
+    Namespace, PATH_LABEL, Progress, Prompt, PutEvent, PutName, SearchHit, SearchMode, SearchPage, SearchQuery,
+    Snippet, Stage, Stored, SweepSummary, Totals, Upload, UploadName, Verification, Window, WriteOptions,
 };
 pub use client::{Client, UnreadyStages};
 pub use credentials::ApiKey;

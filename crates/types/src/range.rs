@@ -76,6 +76,14 @@ pub struct LineRange {
 }
 
 impl LineRange {
+    /// Returns the range; without `last`, it extends to the end of the document. Errors: `first` is 0 or after `last`.
+    pub fn new(first: u64, last: Option<u64>) -> Result<Self, Invalid> {
+        match first >= 1 && last.is_none_or(|last| first <= last) {
+            true => Ok(Self { first, last }),
+            false => Err(Invalid::new("lines", "are counted from 1, and the last must not be before the first")),
+        }
+    }
+
     /// Returns the number of the first line.
     pub fn first(self) -> u64 {
         self.first
@@ -109,8 +117,7 @@ impl FromStr for LineRange {
             Some((first, "")) => (number(first)?, None),
             Some((first, last)) => (number(first)?, Some(number(last)?)),
         };
-        let fits = first >= 1 && last.is_none_or(|last| first <= last);
-        if fits { Ok(Self { first, last }) } else { Err(wrong()) }
+        Self::new(first, last).map_err(|_| wrong())
     }
 }
 

@@ -15,10 +15,10 @@ use crate::error::Error;
 
 /// Part of a document that contains all requested lines.
 #[derive(Clone, Debug, PartialEq)]
-struct Extent {
-    bytes: Range<u64>,
+pub(crate) struct Extent {
+    pub(crate) bytes: Range<u64>,
     /// Number of line feeds before the part.
-    newlines_before: u64,
+    pub(crate) newlines_before: u64,
 }
 
 /// Streams lines of a document. Fails with [`Error::OutOfRange`] if the document has fewer lines than the number of the
@@ -47,7 +47,7 @@ pub(crate) fn get_lines(
 }
 
 /// Returns the part of the document that has to be decoded.
-fn extent(manifest: &Manifest, lines: LineRange) -> Extent {
+pub(crate) fn extent(manifest: &Manifest, lines: LineRange) -> Extent {
     let whole = Extent { bytes: 0..manifest.bytes(), newlines_before: 0 };
     if manifest.shards.iter().any(|shard| shard.window_newlines.len() != shard.window_bytes.len()) {
         return whole;

@@ -1,6 +1,6 @@
 //! `recall`: returns the exact text of a document, or a part of it.
 
-use c3_client::{ByteRange, Document, ListQuery, SearchMode, SearchQuery};
+use c3_client::{ByteRange, Document, LineRange, ListQuery, SearchMode, SearchQuery};
 use futures::TryStreamExt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -75,8 +75,8 @@ pub(super) async fn recall(call: &Call<'_>, args: Args) -> Result<Output, Error>
     let range = ByteRange::new(args.start, args.end)?.within(document.bytes)?;
     let (part, first_line, match_start) = match &args.matching {
         _ if has_lines => {
-            let first = args.first_line.unwrap_or(1);
-            (lines(call, &document, first, args.last_line, bytes_max).await?, Some(first), None)
+            let lines = LineRange::new(args.first_line.unwrap_or(1), args.last_line)?;
+            (read_lines(call, &document, lines, bytes_max).await?, Some(lines.first()), None)
         }
         None => {
             let end = range.end.min(range.start.saturating_add(bytes_max));
@@ -117,34 +117,30 @@ pub(super) async fn recall(call: &Call<'_>, args: Args) -> Result<Output, Error>
     Ok(Output::new(&recalled)?.with_text(recalled.text).with_note(note))
 }
 
-/// Reads lines, the first of which is line 1. All text before them is decoded, because the store does not count lines.
-async fn lines(
-    call: &Call<'_>,
-    document: &Document,
-    first: u64,
-    last: Option<u64>,
-    bytes_max: u64,
-) -> Result<Part, Error> {
-    if first == 0 || last.is_some_and(|last| last < first) {
-        return Err(Error::argument("lines count from 1, and last_line must not be before first_line"));
-    }
-    let mut pieces = call.client.get(&document.id.to_string(), ByteRange::default()).await?;
-    let (mut line, mut offset, mut start, mut bytes) = (1, 0, None, Vec::new());
+/// Reads lines. Only the windows that contain them are decoded.
+async fn read_lines(call: &Call<'_>, document: &Document, lines: LineRange, bytes_max: u64) -> Result<Part, Error> {
+    let id = document.id.to_string();
+    let (range, lines_before) = call.client.locate_lines(&id, lines).await?;
+    let mut pieces = call.client.get(&id, ByteRange::new(Some(range.start), Some(range.end))?).await?;
+    let (mut line, mut offset, mut start, mut bytes) = (lines_before + 1, range.start, None, Vec::new());
+    let mut is_at_line_start = true;
     'text: while let Some(piece) = pieces.try_next().await? {
         for part in piece.split_inclusive(|byte| *byte == b'\n') {
-            if line >= first {
+            if line >= lines.first() {
                 start.get_or_insert(offset);
                 bytes.extend_from_slice(part);
             }
             offset += part.len() as u64;
-            line += u64::from(part.ends_with(b"\n"));
-            if last.is_some_and(|last| line > last) || bytes.len() as u64 > bytes_max {
+            is_at_line_start = part.ends_with(b"\n");
+            line += u64::from(is_at_line_start);
+            if lines.last().is_some_and(|last| line > last) || bytes.len() as u64 > bytes_max {
                 break 'text;
             }
         }
     }
     let Some(start) = start else {
-        let count = if document.bytes == 0 { 0 } else { line };
+        // A text that ends with a line feed has no line after it.
+        let count = line - u64::from(is_at_line_start);
         return Err(Error::argument(format!("the document has {count} lines: ask for lines in 1..={count}")));
     };
     // Only a cut can end within a character.

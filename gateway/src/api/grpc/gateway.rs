@@ -13,8 +13,8 @@ use c3_routing::RequestClass;
 use c3_server::ServiceError;
 use c3_server::access::Caller;
 use c3_types::{
-    ByteRange, DecompressOptions, Document, DocumentName, Expected, FsckEvent, FsckMode, Invalid, Labels, ListQuery,
-    Namespace, SearchQuery, Window, WriteOptions,
+    ByteRange, DecompressOptions, Document, DocumentName, Expected, FsckEvent, FsckMode, Invalid, Labels, LineRange,
+    ListQuery, Namespace, SearchQuery, Window, WriteOptions,
 };
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt, future};
@@ -31,6 +31,7 @@ use crate::ingest::recode::recode;
 use crate::read::decompress::decompress;
 use crate::read::document::{GetEvent, get_text};
 use crate::read::latents::{LatentsEvent, get_latents};
+use crate::read::lines::{Extent, extent};
 use crate::search::find::find;
 use crate::search::reindex::{Reindexed, reindex};
 use crate::state::SharedGateway;
@@ -95,6 +96,17 @@ impl pb::gateway_server::Gateway for GatewayService {
         gateway.admit(RequestClass::Read).map_err(status)?;
         let range = ByteRange::new(start, end).map_err(invalid)?;
         respond(get_text(gateway, id, range), get_event)
+    }
+
+    async fn locate_lines(
+        &self,
+        request: Request<pb::LocateLinesRequest>,
+    ) -> Result<Response<pb::LocateLinesResponse>, Status> {
+        let gateway = self.gateway(&request)?;
+        let pb::LocateLinesRequest { id, first, last } = request.into_inner();
+        let lines = LineRange::new(first, last).map_err(invalid)?;
+        let Extent { bytes, newlines_before } = extent(&gateway.find(&id).await.map_err(status)?.value, lines);
+        Ok(Response::new(pb::LocateLinesResponse { start: bytes.start, end: bytes.end, lines_before: newlines_before }))
     }
 
     async fn get_latents(
