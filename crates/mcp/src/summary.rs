@@ -35,10 +35,16 @@ impl Head {
         let words = start.split_whitespace().collect::<Vec<_>>().join(" ");
         let first: String = words.chars().take(WORDS_CHARS).collect();
         let more = if words.len() > first.len() { "…" } else { "" };
-        let Document { bytes, tokens, latents, .. } = document;
-        let (kind, lines) = (kind(&start), self.lines());
-        format!("{kind}, {lines} lines, {bytes} bytes, {tokens} tokens as {latents} latents, begins: {first}{more}")
+        let (kind, lines, bytes) = (kind(&start), count(self.lines(), "line"), count(document.bytes, "byte"));
+        let (tokens, latents) = (count(document.tokens, "token"), count(document.latents, "latent"));
+        format!("{kind}, {lines}, {bytes}, {tokens} as {latents}, begins: {first}{more}")
     }
+}
+
+/// Returns a number with its unit, such as `1 line` or `2 lines`.
+fn count(number: u64, unit: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {unit}{plural}")
 }
 
 /// Returns the kind of a text that begins so.

@@ -12,7 +12,7 @@ use anyhow::{Result, bail};
 use c3_tests::harness::fixtures::Corpus;
 use c3_tests::harness::quantity::Quantity;
 use c3_tests::suites::{
-    architecture, chaos, console, found, gpu, http, operations, pipeline, search, security, speed, store,
+    agents, architecture, chaos, console, found, gpu, http, operations, pipeline, search, security, speed, store,
 };
 use clap::{Parser, ValueEnum};
 
@@ -56,6 +56,8 @@ enum Topic {
     Console,
     /// Search: recall, size, speed, changes and kills.
     Search,
+    /// MCP server, archive of sessions, and examples for agents.
+    Agents,
     /// Crate sizes, crate dependencies and import cycles.
     Architecture,
 }
@@ -74,6 +76,7 @@ impl Topic {
             Self::Operations => operations::table::ROWS.to_vec(),
             Self::Console => console::table::ROWS.to_vec(),
             Self::Search => search::table::ROWS.to_vec(),
+            Self::Agents => agents::table::ROWS.to_vec(),
             Self::Architecture => architecture::ROWS.to_vec(),
         }
     }
@@ -91,6 +94,7 @@ impl Topic {
             Self::Operations => operations::table::measure(row, corpus).await,
             Self::Console => console::table::measure(row).await,
             Self::Search => search::table::measure(row, corpus).await,
+            Self::Agents => agents::table::measure(row).await,
             Self::Architecture => architecture::measure(row),
         }
     }

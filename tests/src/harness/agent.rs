@@ -39,7 +39,9 @@ impl StdioAgent {
         let mut process = launch.command()?.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let (input, output) = (process.stdin.take(), process.stdout.take().context("no standard output")?);
         let (lines, received) = mpsc::unbounded_channel();
-        thread::spawn(move || BufReader::new(output).lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
+        thread::spawn(move || {
+            BufReader::new(output).lines().map_while(Result::ok).try_for_each(|line| lines.send(line))
+        });
         Ok(Self { process, input, output: received, last_id: 0, notifications: Vec::new() })
     }
 

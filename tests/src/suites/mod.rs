@@ -5,6 +5,7 @@
 //! Each measurement yields one or more [quantities](crate::harness::quantity::Quantity). A quantity is a measured value
 //! with a name and, usually, a bound that the value must meet.
 
+pub mod agents;
 pub mod architecture;
 pub mod chaos;
 pub mod console;

@@ -26,7 +26,9 @@ pub(super) async fn access() -> Result<Vec<Quantity>> {
     let (_, stored) = http_request(address, Some(&key), "tools/call", tool("store", arguments)).await?;
     let id = stored["result"]["structuredContent"]["id"].as_str().with_context(|| stored.to_string())?.to_owned();
     let (mut requests, mut admitted, mut revealed) = (0, Vec::new(), Vec::new());
-    for ((method, params), (_, absent)) in requests_about(&id, "secret").into_iter().zip(requests_about(ABSENT, "absent")) {
+    for ((method, params), (_, absent)) in
+        requests_about(&id, "secret").into_iter().zip(requests_about(ABSENT, "absent"))
+    {
         requests += 1;
         for wrong in [None, Some("c3_0123456789_wrong"), Some("nonsense")] {
             let (status, _) = http_request(address, wrong, method, params.clone()).await?;

@@ -39,25 +39,38 @@ pub(super) async fn bad_input() -> Result<Vec<Quantity>> {
         };
         let is_error = answer.get("error").is_some() || answer["isError"] == true;
         let name = format!("bad-input-{name}");
-        quantities.push(Quantity::observed(name, &said, is_error && said.contains(expected), format!("says {expected}")));
+        quantities.push(Quantity::observed(
+            name,
+            &said,
+            is_error && said.contains(expected),
+            format!("says {expected}"),
+        ));
     };
 
-    for (name, path) in [("symlink-outside", "link.txt"), ("path-outside", "../outside.txt"), ("path-system", "/etc/hosts")] {
+    for (name, path) in
+        [("symlink-outside", "link.txt"), ("path-outside", "../outside.txt"), ("path-system", "/etc/hosts")]
+    {
         says(name, &agent.call("store", json!({ "path": path })).await?, "outside the folders");
     }
     says("no-file", &agent.call("store", json!({ "path": "none.txt" })).await?, "No such file");
     says("wrong-type", &agent.call("recall", json!({ "handle": handle, "start": "first" })).await?, "argument `start`");
     says("unknown-handle", &agent.call("recall", json!({ "handle": "0000" })).await?, "no document begins with `0000`");
-    says("out-of-range", &agent.call("recall", json!({ "handle": handle, "end": 1_000_000 })).await?, "exceeds the document");
+    says(
+        "out-of-range",
+        &agent.call("recall", json!({ "handle": handle, "end": 1_000_000 })).await?,
+        "exceeds the document",
+    );
 
-    let mut message = br#"{"jsonrpc":"2.0","id":7777,"method":"tools/call","params":{"name":"store","arguments":{"text":""#.to_vec();
+    let mut message =
+        br#"{"jsonrpc":"2.0","id":7777,"method":"tools/call","params":{"name":"store","arguments":{"text":""#.to_vec();
     message.resize(message.len() + HUGE, b'x');
     message.extend_from_slice(b"\"}}}\n");
     agent.write(message).await?;
     says("huge-message", &agent.answer(7777).await?, "store a file with `path`");
 
     let long = text("chapter.txt")?.repeat(COPIES) + "end";
-    let arguments = json!({ "name": "store", "arguments": { "text": long, "name": "cancelled", "labels": { "a": "b" } } });
+    let arguments =
+        json!({ "name": "store", "arguments": { "text": long, "name": "cancelled", "labels": { "a": "b" } } });
     let id = agent.begin("tools/call", arguments).await?;
     tokio::time::sleep(CANCELLED_AFTER).await;
     let cancel = json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": id } });
@@ -74,7 +87,11 @@ pub(super) async fn bad_input() -> Result<Vec<Quantity>> {
     cluster.wait_until_ready().await?;
     let recalled = agent.call("recall", json!({ "handle": handle })).await?;
     quantities.push(Quantity::holds("bad-input-cancelled-work-ends", idle.is_ok(), "nodes become idle"));
-    quantities.push(Quantity::equal("bad-input-cancelled-documents", found["structuredContent"]["hits"].clone(), json!([])));
+    quantities.push(Quantity::equal(
+        "bad-input-cancelled-documents",
+        found["structuredContent"]["hits"].clone(),
+        json!([]),
+    ));
     quantities.push(Quantity::holds("bad-input-after-restart", text_of(&recalled) == page, "the text is recalled"));
     Ok(quantities)
 }
