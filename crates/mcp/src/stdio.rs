@@ -14,6 +14,8 @@ use crate::server::McpServer;
 
 /// Maximum bytes of a message.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// Refused messages that wait for their answers.
+const REFUSALS_MAX: usize = 16;
 /// Bytes of messages between standard input and the protocol.
 const BUFFER_BYTES: usize = 64 << 10;
 
@@ -28,7 +30,7 @@ async fn serve(
     output: impl AsyncWrite + Send + Unpin + 'static,
 ) -> io::Result<()> {
     let (lines, read) = tokio::io::duplex(BUFFER_BYTES);
-    let (refused, refusals) = mpsc::unbounded_channel();
+    let (refused, refusals) = mpsc::channel(REFUSALS_MAX);
     let transport = Stdio { inner: AsyncRwTransport::new_server(read, output), refusals };
     tokio::spawn(forward(input, lines, refused));
     let running = server.serve(transport).await.map_err(io::Error::other)?;
@@ -41,7 +43,7 @@ async fn serve(
 async fn forward(
     mut input: impl AsyncBufRead + Unpin,
     mut lines: DuplexStream,
-    refused: mpsc::UnboundedSender<RequestId>,
+    refused: mpsc::Sender<RequestId>,
 ) -> io::Result<()> {
     let (mut line, mut id, mut is_long) = (Vec::new(), IdScanner::default(), false);
     loop {
@@ -63,7 +65,7 @@ async fn forward(
             match (is_long, std::mem::take(&mut id).id()) {
                 (false, _) => lines.write_all(&line).await?,
                 // Ends with the transport.
-                (true, Some(id)) => drop(refused.send(id)),
+                (true, Some(id)) => drop(refused.send(id).await),
                 (true, None) => tracing::warn!("ignored a message of over {MESSAGE_BYTES_MAX} bytes without an id"),
             }
             line.clear();
@@ -75,7 +77,7 @@ async fn forward(
 /// Transport that also answers requests that are too long.
 struct Stdio<W: AsyncWrite> {
     inner: AsyncRwTransport<RoleServer, DuplexStream, W>,
-    refusals: mpsc::UnboundedReceiver<RequestId>,
+    refusals: mpsc::Receiver<RequestId>,
 }
 
 impl<W: AsyncWrite + Send + Unpin + 'static> Transport<RoleServer> for Stdio<W> {
@@ -186,7 +188,7 @@ mod tests {
         let long = format!(r#"{{"id":7,"text":"{}"}}"#, "x".repeat(MESSAGE_BYTES_MAX));
         let input = format!("{{\"id\":1}}\n{long}\n{{\"id\":2}}\n");
         let (lines, mut read) = tokio::io::duplex(BUFFER_BYTES);
-        let (refused, mut refusals) = mpsc::unbounded_channel();
+        let (refused, mut refusals) = mpsc::channel(REFUSALS_MAX);
         forward(BufReader::new(io::Cursor::new(input)), lines, refused).await.unwrap();
         let mut passed = String::new();
         tokio::io::AsyncReadExt::read_to_string(&mut read, &mut passed).await.unwrap();

@@ -74,7 +74,7 @@ struct Hit {
     #[serde(skip_serializing_if = "Option::is_none")]
     snippet: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    score: Option<f32>,
+    score: Option<f64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     names: Vec<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -130,7 +130,13 @@ async fn search(call: &Call<'_>, query: &SearchQuery) -> Result<Output, Error> {
         let found = hit.matches.first().cloned();
         let bytes = found.map_or(hit.bytes.clone(), |found| hit.bytes.start..hit.bytes.end.max(found.end));
         let snippet = hit.snippet.map(|snippet| snippet.text);
-        Some(Hit { start: bytes.start, end: bytes.end, snippet, score: Some(hit.score), ..Hit::of(document) })
+        Some(Hit {
+            start: bytes.start,
+            end: bytes.end,
+            snippet,
+            score: Some((f64::from(hit.score) * 100.0).round() / 100.0),
+            ..Hit::of(document)
+        })
     }));
     let hits: Vec<Option<Hit>> = stream::iter(hits).buffered(STATS_IN_FLIGHT).collect().await;
     let hits = Vec::from_iter(hits.into_iter().flatten());

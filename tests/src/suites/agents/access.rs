@@ -15,7 +15,7 @@ const ABSENT: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbcc
 
 /// Makes every request of MCP. Without a valid key, all are refused. With the key of another tenant, each has the same
 /// answer as for a document that does not exist.
-pub(super) async fn access() -> Result<Vec<Quantity>> {
+pub(in crate::suites) async fn access() -> Result<Vec<Quantity>> {
     let access = Access::with_tenants(&["acme", "other"])?;
     let (key, stranger) = (access.key("acme", &Scope::ALL)?, access.key("other", &Scope::ALL)?);
     let path = access.path().display().to_string();

@@ -1,6 +1,6 @@
 //! Suite of what agents use: the MCP server with real clients, the archive of sessions, and the examples.
 
-mod access;
+pub(super) mod access;
 mod bad_input;
 mod start;
 pub mod table;
