@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from messages_api import MessagesApi
 
 from c3serve import Client
 from c3serve.archive import SessionArchive
@@ -159,3 +160,44 @@ def test_the_plugin_registers_its_hooks_and_its_server() -> None:
     assert set(hooks) == {"Stop", "PreCompact", "SessionEnd", "SessionStart"}
     assert json.loads((PLUGIN / ".mcp.json").read_text())["mcpServers"]["c3"]["args"][0] == "mcp"
     assert json.loads((PLUGIN / ".claude-plugin/plugin.json").read_text())["name"] == "c3-archive"
+
+
+@pytest.mark.skipif("C3_CLAUDE" not in os.environ, reason="C3_CLAUDE does not name the program of Claude Code")
+def test_claude_code_itself_runs_the_hooks(gateway: str, c3: Client, tmp_path: Path) -> None:
+    api = MessagesApi()
+    home, work = tmp_path / "home", tmp_path / "work"
+    for folder in (home, work):
+        folder.mkdir()
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "HOME": str(home),
+        "ANTHROPIC_BASE_URL": api.url,
+        "ANTHROPIC_API_KEY": "none",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "C3_GATEWAY": gateway,
+        "C3_ARCHIVE_FOLDER": str(tmp_path / "state"),
+    }
+
+    def claude(prompt: str, *more: str) -> str:
+        command = [os.environ["C3_CLAUDE"], "--plugin-dir", str(PLUGIN), "-p", prompt, "--output-format", "json"]
+        command += ["--allowedTools", "Bash", *more]
+        done = subprocess.run(
+            command, cwd=work, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return str(json.loads(done.stdout)["session_id"])
+
+    try:
+        id = claude('Bash: echo "rows: 4242"')
+        status = tmp_path / "state" / id / "status.json"
+        wait(lambda: status.exists() and json.loads(status.read_text()).get("done"), 300)
+        archive = SessionArchive(c3, id, tmp_path / "state")
+        [transcript] = home.glob(f".claude/projects/*/{id}.jsonl")
+        archived = b"".join(archive.turn(entry.turn) for entry in archive.entries)
+        assert transcript.read_bytes().startswith(archived)
+        assert 'echo "rows: 4242"' in archive.entries[0].commands
+        assert claude("/compact", "--resume", id) == id
+        assert claude("Hello", "--resume", id) == id
+        assert archive.entries[0].handle in json.dumps(api.requests[-1]["messages"])
+    finally:
+        api.close()

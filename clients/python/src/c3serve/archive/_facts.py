@@ -18,11 +18,12 @@ from ._encoding import Reference
 _WORDS = 100
 _FACTS_MAX = 400
 _COMMAND_KEYS = ("command", "cmd")
-# Members of a message with the results of tools; their lines of code are no commands of the agent.
+# Members of messages without facts: ids, and data in base64.
+_NO_FACTS = ("id", "tool_use_id", "signature", "data")
 _FENCE = re.compile(r"^```(?:sh|bash|shell|console)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _PROMPT = re.compile(r"^\$ (.+)$", re.MULTILINE)
 _PATH = re.compile(
-    r"(?<![\w/.:@%$&?=-])(?:~/|\.{1,2}/|/)?(?:[A-Za-z0-9_.@+-]+/)+[\w.@+-]*\w|(?<![\w/.:@%-])[/~][A-Za-z0-9_.@+-]{2,}"
+    r"(?<![\w/.:@%$&?=<-])(?:(?:~/|\.{1,2}/|/)(?:[A-Za-z0-9_.@+-]+/)*|(?:[A-Za-z0-9_.@+-]+/)+)[\w.@+-]*\w"
 )
 _AFTER_ENDING = re.compile(r"(\.[A-Za-z0-9]{1,8})[^\x00-\x7f].*")
 _ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,7}$")
@@ -51,14 +52,11 @@ def of_turn(turn: bytes) -> Facts:
     tools: Counter[str] = Counter()
     commands: list[str] = []
     texts: list[str] = []
-    prompt = ""
     for line in turn.decode(errors="replace").split("\n"):
         message = _message(line)
         if message is None:
             texts.append(line)
             continue
-        if is_prompt(line):
-            prompt = prompt or " ".join(_texts(message))
         for value in _walk(message):
             if isinstance(value, str):
                 texts.append(value)
@@ -72,11 +70,24 @@ def of_turn(turn: bytes) -> Facts:
     commands += _PROMPT.findall(text)
     return Facts(
         kind=", ".join(f"{name} {count}" for name, count in tools.most_common(4)) or "text",
-        words=" ".join((prompt or text).split())[:_WORDS],
+        words=first_words(turn),
         commands=_distinct(commands),
         paths=_distinct(path for path in map(_path, _PATH.findall(text)) if path),
         numbers=_distinct(number for number in _NUMBER.findall(text) if _tells(number)),
     )
+
+
+def first_words(turn: bytes) -> str:
+    """Returns the first words of the prompt, else of the first message or line with words."""
+    other = ""
+    for line in turn.split(b"\n"):
+        text = line.decode(errors="replace")
+        message = _message(text)
+        words = " ".join(text.split() if message is None else " ".join(_texts(message)).split())[:_WORDS]
+        if words and is_prompt(line):
+            return words
+        other = other or words
+    return other
 
 
 def is_prompt(line: str | bytes) -> bool:
@@ -136,8 +147,8 @@ def _message(line: str) -> Any:
     except ValueError:
         return None
     if isinstance(entry, dict) and "type" in entry and "sessionId" in entry:
-        # The other members are Claude Code's own, or repeat the message.
-        return entry.get("message", {})
+        # A line of Claude Code. The other types and members are its own, or repeat the message.
+        return entry.get("message", {}) if entry["type"] in ("user", "assistant") else {}
     return entry
 
 
@@ -152,8 +163,9 @@ def _walk(value: Any, into_strings: bool = False) -> Iterator[Any]:
                 pass
     elif isinstance(value, dict):
         yield value
-        for member in value.values():
-            yield from _walk(member, into_strings)
+        for key, member in value.items():
+            if into_strings or key not in _NO_FACTS:
+                yield from _walk(member, into_strings)
     elif isinstance(value, list):
         for member in value:
             yield from _walk(member, into_strings)
@@ -169,7 +181,10 @@ def _texts(message: Any) -> list[str]:
 
 def _path(path: str) -> str | None:
     path = _AFTER_ENDING.sub(r"\1", path).rstrip(".")
-    is_path = path.startswith(("/", "~", "./", "../")) or path.count("/") > 1 or bool(_ENDING.search(path))
+    has_ending = bool(_ENDING.search(path))
+    # Words with slashes between them, such as and/or, are no paths.
+    is_rooted = path.startswith(("/", "~", ".")) and path.count("/") > 1
+    is_path = has_ending or is_rooted or (path.count("/") > 1 and path.islower())
     return path if is_path and any(map(str.isalpha, path)) else None
 
 

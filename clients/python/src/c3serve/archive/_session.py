@@ -250,7 +250,7 @@ class SessionArchive:
         number = len(self._journal.entries) + 1
         parts = _split(data, start)
         found = [
-            Missing(number + at, first, last, _facts.of_turn(raw).words, reason)
+            Missing(number + at, first, last, _facts.first_words(raw), reason)
             for at, (first, last, raw) in enumerate(parts)
         ]
         done = parts[-1][1] if parts else start
