@@ -1,4 +1,4 @@
-"""A scripted Messages API for Claude Code, without network: `Bash: COMMAND` in a prompt becomes a call of the tool."""
+"""A scripted Messages API for Claude Code, without network: a prompt `Call: TOOL JSON` becomes a call of the tool."""
 
 import itertools
 import json
@@ -58,11 +58,12 @@ def _answer(body: dict[str, Any], number: int) -> dict[str, Any]:
     last = [message for message in body["messages"] if message["role"] == "user"][-1]["content"]
     blocks = [{"type": "text", "text": last}] if isinstance(last, str) else last
     lines = [line for block in blocks if block["type"] == "text" for line in block["text"].splitlines()]
-    commands = [line.removeprefix("Bash: ") for line in lines if line.startswith("Bash: ")]
+    calls = [line.removeprefix("Call: ").split(" ", 1) for line in lines if line.startswith("Call: ")]
     is_result = any(block["type"] == "tool_result" for block in blocks)
     block: dict[str, Any] = {"type": "text", "text": f"Answer {number}: 4,242 rows."}
-    if commands and not is_result:
-        block = {"type": "tool_use", "id": f"toolu_{number}", "name": "Bash", "input": {"command": commands[-1]}}
+    if calls and not is_result:
+        tool, input = calls[-1]
+        block = {"type": "tool_use", "id": f"toolu_{number}", "name": tool, "input": json.loads(input)}
     return {
         "id": f"msg_{number}",
         "type": "message",

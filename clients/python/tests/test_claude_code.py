@@ -17,6 +17,7 @@ from c3serve.archive import SessionArchive
 
 PLUGIN = Path(__file__).parents[2] / "claude-code"
 DELAY_MAX = 0.3
+RECALL = "mcp__plugin_c3-archive_c3__recall"
 
 
 class Session:
@@ -163,41 +164,63 @@ def test_the_plugin_registers_its_hooks_and_its_server() -> None:
 
 
 @pytest.mark.skipif("C3_CLAUDE" not in os.environ, reason="C3_CLAUDE does not name the program of Claude Code")
-def test_claude_code_itself_runs_the_hooks(gateway: str, c3: Client, tmp_path: Path) -> None:
+def test_claude_code_itself_archives_and_recalls(gateway: str, c3: Client, tmp_path: Path) -> None:
     api = MessagesApi()
-    home, work = tmp_path / "home", tmp_path / "work"
+    home, work, state = tmp_path / "home", tmp_path / "work", tmp_path / "state"
     for folder in (home, work):
         folder.mkdir()
+    programs = [str(Path(path).parent) for path in (os.environ.get("C3_BIN"), sys.executable) if path]
     environment = {
-        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "PATH": ":".join([*programs, "/usr/bin", "/bin"]),
         "HOME": str(home),
         "ANTHROPIC_BASE_URL": api.url,
         "ANTHROPIC_API_KEY": "none",
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "ENABLE_TOOL_SEARCH": "false",
         "C3_GATEWAY": gateway,
-        "C3_ARCHIVE_FOLDER": str(tmp_path / "state"),
+        "C3_ARCHIVE_FOLDER": str(state),
     }
 
     def claude(prompt: str, *more: str) -> str:
         command = [os.environ["C3_CLAUDE"], "--plugin-dir", str(PLUGIN), "-p", prompt, "--output-format", "json"]
-        command += ["--allowedTools", "Bash", *more]
+        command += ["--allowedTools", f"Bash,{RECALL}", *more]
         done = subprocess.run(
             command, cwd=work, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return str(json.loads(done.stdout)["session_id"])
 
-    try:
-        id = claude('Bash: echo "rows: 4242"')
-        status = tmp_path / "state" / id / "status.json"
-        wait(lambda: status.exists() and json.loads(status.read_text()).get("done"), 300)
-        archive = SessionArchive(c3, id, tmp_path / "state")
+    def archived(id: str) -> SessionArchive:
+        def is_done() -> bool:
+            status, wanted = (state / id / name for name in ("status.json", "wanted.json"))
+            return status.exists() and json.loads(status.read_text()).get("done") == json.loads(wanted.read_text())
+
+        wait(is_done, 300)
+        archive = SessionArchive(c3, id, state)
         [transcript] = home.glob(f".claude/projects/*/{id}.jsonl")
-        archived = b"".join(archive.turn(entry.turn) for entry in archive.entries)
-        assert transcript.read_bytes().startswith(archived)
-        assert 'echo "rows: 4242"' in archive.entries[0].commands
+        assert transcript.read_bytes().startswith(b"".join(archive.turn(entry.turn) for entry in archive.entries))
+        return archive
+
+    try:
+        marker = uuid.uuid4().hex
+        shell = f'for n in 1 2 3 4; do echo "row $n of {marker} has 4242 columns"; done'
+        id = claude("Call: Bash " + json.dumps({"command": shell}))
+        first = archived(id).entries[0]
+        assert shell in first.commands
         assert claude("/compact", "--resume", id) == id
         assert claude("Hello", "--resume", id) == id
-        assert archive.entries[0].handle in json.dumps(api.requests[-1]["messages"])
+        assert first.handle in json.dumps(api.requests[-1]["messages"])
+        if not _has_mcp():
+            return
+        claude(f"Call: {RECALL} " + json.dumps({"handle": first.handle, "match": f"row 1 of {marker}"}), "--resume", id)
+        assert f"row 4 of {marker}" in json.dumps(api.requests[-1]["messages"][-2:])
+        archived(id)
+        hits = c3.search(f'"row 3 of {marker}"', labels={"session": id}, limit=50).hits
+        assert {hit.document for hit in hits} == {first.id}
     finally:
         api.close()
+
+
+def _has_mcp() -> bool:
+    program = os.environ.get("C3_BIN")
+    return bool(program) and subprocess.run([program, "mcp", "--help"], capture_output=True).returncode == 0
