@@ -8,8 +8,8 @@ use c3_fuzz::MemoryBound;
 use c3_types::{
     Cascade, Corrections, DecompressOptions, Description, Document, DocumentId, DocumentLabels, DocumentName,
     DocumentPage, Fingerprint, FsckEvent, FsckMode, LatentCodec, LatentGroup, ListQuery, NamePage, NamedDocument,
-    Namespace, Provenance, PutEvent, PutName, SearchPage, SearchQuery, Stage, SweepSummary, Totals, Upload, Window,
-    WindowHash, WriteOptions,
+    Namespace, Provenance, PutEvent, PutName, ReindexJob, SearchPage, SearchQuery, Stage, SweepSummary, Totals, Upload,
+    Window, WindowHash, WriteOptions,
 };
 use prost::Message;
 
@@ -76,6 +76,7 @@ const RESPONSES: &[Decode] = &[
     both_ways::<pb::PutDocumentResponse, PutEvent>,
     both_ways::<pb::ListResponse, DocumentPage>,
     both_ways::<pb::SearchResponse, SearchPage>,
+    both_ways::<pb::ReindexJob, ReindexJob>,
     both_ways::<pb::ListNamesResponse, NamePage>,
     one_way::<pb::NamedDocument, NamedDocument>,
     one_way::<pb::SetLabelsResponse, DocumentLabels>,

@@ -46,7 +46,7 @@ pub use name::{DocumentName, DocumentRef, Expected, Namespace, PutName};
 pub use options::{AutoBound, AutoRatio, Base, DecompressOptions, Prompt, RatioRange, WriteOptions};
 pub use put::{Progress, PutEvent, StageTimes, Stored, Upload};
 pub use range::{ByteRange, LineRange};
-pub use search::{SearchHit, SearchMode, SearchPage, SearchQuery, Snippet};
+pub use search::{ReindexJob, ReindexState, SearchHit, SearchMode, SearchPage, SearchQuery, Snippet};
 pub use tenant::TenantId;
 pub use upload::UploadName;
 pub use window::{Window, WindowCorrections, WindowLatents};

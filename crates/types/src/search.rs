@@ -1,4 +1,4 @@
-//! Search over documents: queries and their results.
+//! Search over documents: queries and their results, and reindex jobs.
 
 use std::ops::Range;
 
@@ -74,4 +74,63 @@ pub struct Snippet {
     pub bytes: Range<u64>,
     /// The text.
     pub text: String,
+}
+
+/// Reindex job of a tenant: adds sketches to all documents that lack them, in the background. Counts are those of the
+/// running job, or of the last one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ReindexJob {
+    /// State of the job.
+    pub state: ReindexState,
+    /// Documents that were stored when the job started; 0 while they are listed.
+    pub documents: u64,
+    /// Documents that got sketches.
+    pub reindexed: u64,
+    /// Documents that search found already, and those that were stored without verification, deleted or replaced.
+    pub skipped: u64,
+    /// Documents that could not be reindexed. Another job tries them again.
+    pub failed: u64,
+    /// Windows that got a sketch.
+    pub windows: u64,
+    /// Problem of the last document that failed, or was skipped although search does not find it.
+    pub last_problem: Option<String>,
+}
+
+/// State of a reindex job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReindexState {
+    /// No job was started since the gateway started.
+    #[default]
+    Idle,
+    /// The job examines or decodes documents.
+    Running,
+    /// The job waits: decoders have other work, none is ready, the quota is used up, or the store is unavailable.
+    Waiting,
+    /// The job has examined every document.
+    Ended,
+}
+
+impl ReindexJob {
+    /// Returns whether the job has not ended.
+    pub fn is_active(&self) -> bool {
+        matches!(self.state, ReindexState::Running | ReindexState::Waiting)
+    }
+
+    /// Returns the number of documents that the job is done with.
+    pub fn done(&self) -> u64 {
+        self.reindexed + self.skipped + self.failed
+    }
+}
+
+impl ReindexState {
+    /// Returns the name of the state.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Ended => "ended",
+        }
+    }
 }

@@ -1,6 +1,8 @@
-//! Searches and their results.
+//! Searches and their results, and reindex jobs.
 
-use c3_types::{DocumentId, Invalid, ListQuery, SearchHit, SearchMode, SearchPage, SearchQuery, Snippet};
+use c3_types::{
+    DocumentId, Invalid, ListQuery, ReindexJob, ReindexState, SearchHit, SearchMode, SearchPage, SearchQuery, Snippet,
+};
 
 use super::{FromWire, ToWire};
 use crate::pb;
@@ -96,6 +98,43 @@ impl ToWire for SearchHit {
     }
 }
 
+impl FromWire<pb::ReindexJob> for ReindexJob {
+    fn from_wire(wire: pb::ReindexJob) -> Result<Self, Invalid> {
+        let state = match wire.state() {
+            pb::ReindexState::Unspecified => return Err(Invalid::new("state", "must be set")),
+            pb::ReindexState::Idle => ReindexState::Idle,
+            pb::ReindexState::Running => ReindexState::Running,
+            pb::ReindexState::Waiting => ReindexState::Waiting,
+            pb::ReindexState::Ended => ReindexState::Ended,
+        };
+        let pb::ReindexJob { documents, reindexed, skipped, failed, windows, last_problem, .. } = wire;
+        let last_problem = Some(last_problem).filter(|problem| !problem.is_empty());
+        Ok(Self { state, documents, reindexed, skipped, failed, windows, last_problem })
+    }
+}
+
+impl ToWire for ReindexJob {
+    type Wire = pb::ReindexJob;
+
+    fn to_wire(&self) -> pb::ReindexJob {
+        let state = match self.state {
+            ReindexState::Idle => pb::ReindexState::Idle,
+            ReindexState::Running => pb::ReindexState::Running,
+            ReindexState::Waiting => pb::ReindexState::Waiting,
+            ReindexState::Ended => pb::ReindexState::Ended,
+        };
+        pb::ReindexJob {
+            state: state.into(),
+            documents: self.documents,
+            reindexed: self.reindexed,
+            skipped: self.skipped,
+            failed: self.failed,
+            windows: self.windows,
+            last_problem: self.last_problem.clone().unwrap_or_default(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,5 +163,17 @@ mod tests {
         };
         let page = SearchPage { hits: vec![hit], next_cursor: None, partial: true };
         assert_eq!(SearchPage::from_wire(page.to_wire()), Ok(page));
+    }
+
+    #[test]
+    fn a_reindex_job_survives_the_wire() {
+        let states = [ReindexState::Idle, ReindexState::Running, ReindexState::Waiting, ReindexState::Ended];
+        for (state, last_problem) in
+            states.into_iter().zip([None, Some("it is damaged".to_owned())].into_iter().cycle())
+        {
+            let job = ReindexJob { state, documents: 9, reindexed: 1, skipped: 2, failed: 3, windows: 4, last_problem };
+            assert_eq!(ReindexJob::from_wire(job.to_wire()), Ok(job));
+        }
+        assert!(ReindexJob::from_wire(pb::ReindexJob::default()).is_err());
     }
 }
