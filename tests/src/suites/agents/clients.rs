@@ -26,7 +26,9 @@ struct Servers {
 
 impl Servers {
     async fn start() -> Result<Self> {
-        Ok(Self { cluster: ClusterSpec::default().start().await?, files: TempDir::with_prefix("c3-files-")? })
+        let files = TempDir::with_prefix("c3-files-")?;
+        std::fs::write(files.path().join("file.txt"), fixtures::text("page.txt")?)?;
+        Ok(Self { cluster: ClusterSpec::default().start().await?, files })
     }
 
     fn http(&self) -> String {
@@ -53,7 +55,7 @@ pub(super) async fn python_sdk() -> Result<Vec<Quantity>> {
             python::pip(&program, &["--requirement", &requirements.display().to_string()])?;
         }
         let mut command = Command::new(program);
-        command.arg("python_client.py").args(["--files", &servers.files.path().display().to_string()]);
+        command.arg("python_client.py").arg("--files").arg(servers.files.path());
         quantities.extend(checks(with_both_transports(command, &servers)?, &folder()).await?);
     }
     Ok(quantities)
@@ -62,7 +64,9 @@ pub(super) async fn python_sdk() -> Result<Vec<Quantity>> {
 /// Both versions of the official TypeScript SDK.
 pub(super) async fn typescript_sdk() -> Result<Vec<Quantity>> {
     let servers = Servers::start().await?;
-    checks(with_both_transports(node("typescript_client.mjs")?, &servers)?, &folder()).await
+    let mut command = node("typescript_client.mjs")?;
+    command.arg("--files").arg(servers.files.path());
+    checks(with_both_transports(command, &servers)?, &folder()).await
 }
 
 /// The command line of MCP inspector.
