@@ -1,7 +1,8 @@
 """Hook of Claude Code: asks a background worker to archive the new turns, and prints the table after a compaction.
 
-Reads the event from standard input. Imports only what starts fast, because the turn waits for it. Never fails a turn:
-each error goes to the log, is told at the next start of the session, and the exit code is 0.
+Reads the event from standard input. Imports only what starts fast, because the start of a session waits for it; after a
+turn, archive.sh runs it in the background. Never fails: each error goes to the log and is told at the next start of the
+session, and the exit code is 0.
 """
 
 import fcntl

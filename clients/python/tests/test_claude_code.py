@@ -16,6 +16,7 @@ from c3serve import Client
 from c3serve.archive import SessionArchive
 
 PLUGIN = Path(__file__).parents[2] / "claude-code"
+HOOKS = json.loads((PLUGIN / "hooks/hooks.json").read_text())["hooks"]
 DELAY_MAX = 0.3
 RECALL = "mcp__plugin_c3-archive_c3__recall"
 
@@ -32,6 +33,7 @@ class Session:
             "C3_ARCHIVE_FOLDER": str(self.state),
             "C3_GATEWAY": gateway,
             "C3_PYTHON": sys.executable,
+            "CLAUDE_PLUGIN_ROOT": str(PLUGIN),
         }
         self.delays: list[float] = []
 
@@ -45,15 +47,22 @@ class Session:
     def hook(self, event: str, **members: str) -> str:
         """Runs the hook of an event. Returns what it prints."""
         body = {"session_id": self.id, "transcript_path": str(self.transcript), "cwd": "/", "hook_event_name": event}
-        return self.run(json.dumps({**body, **members}))
+        return self.run(event, json.dumps({**body, **members}))
 
-    def run(self, text: str) -> str:
-        command = [sys.executable, "-I", "-S", str(PLUGIN / "hooks/archive.py")]
+    def run(self, event: str, text: str) -> str:
+        [matcher] = HOOKS[event]
+        [hook] = matcher["hooks"]
+        command = ["sh", "-c", hook["command"]]
         begun = time.monotonic()
         done = subprocess.run(command, input=text, capture_output=True, text=True, env=self.environment, check=True)
         self.delays.append(time.monotonic() - begun)
         assert done.stderr == ""
         return done.stdout
+
+    def is_asked(self) -> bool:
+        """Returns whether the last hook has recorded the size of the transcript."""
+        path = self.state / self.id / "wanted.json"
+        return path.exists() and json.loads(path.read_text())["upto"] == self.transcript.stat().st_size
 
     def status(self) -> dict[str, object]:
         path = self.state / self.id / "status.json"
@@ -80,6 +89,7 @@ def test_a_turn_is_archived_in_the_background_and_told_after_a_compaction(sessio
     assert archive.turn(1) == session.transcript.read_bytes()
     session.write("And columns?", "17 of them")
     assert session.hook("PreCompact", trigger="auto") == ""
+    wait(session.is_asked)
     printed = json.loads(session.hook("SessionStart", source="compact"))["hookSpecificOutput"]
     assert printed["hookEventName"] == "SessionStart"
     assert archive.entries[0].handle in printed["additionalContext"]
@@ -114,6 +124,7 @@ def test_a_backlog_is_taken_up_by_the_hook_of_another_session(session: Session, 
     session.write("Count the rows", "12,345 rows")
     session.environment["C3_PYTHON"] = "/bin/false"
     session.hook("SessionEnd", reason="exit")
+    wait(session.is_asked)
     other = Session(tmp_path, session.environment["C3_GATEWAY"])
     other.write("Hello", "Hello")
     other.hook("Stop")
@@ -125,6 +136,7 @@ def test_a_python_without_the_package_is_told(session: Session) -> None:
     session.write("Count the rows", "12,345 rows")
     session.environment["C3_PYTHON"] = "/bin/false"
     session.hook("Stop")
+    wait(session.is_asked)
     log = session.state / session.id / "worker.log"
     log.write_text("/usr/bin/python3: No module named c3serve\n")
     wanted = session.state / session.id / "wanted.json"
@@ -136,7 +148,7 @@ def test_a_python_without_the_package_is_told(session: Session) -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"session_id": 7, "transcript_path": null}', "\x00"])
 def test_a_broken_event_never_fails_the_turn(session: Session, text: str) -> None:
-    assert session.run(text) == ""
+    assert session.run("Stop", text) == "" and session.run("SessionStart", text) == ""
     session.write("Hello", "Hello")
     printed = json.loads(session.hook("SessionStart", source="startup"))
     assert "a hook failed" in printed["systemMessage"]
@@ -145,7 +157,7 @@ def test_a_broken_event_never_fails_the_turn(session: Session, text: str) -> Non
 def test_an_archive_that_is_turned_off_does_nothing(session: Session) -> None:
     session.environment["C3_ARCHIVE"] = "off"
     session.write("Hello", "Hello")
-    assert session.hook("Stop") == ""
+    assert session.hook("Stop") == "" and session.hook("SessionStart", source="resume") == ""
     assert not session.state.exists()
 
 
@@ -153,12 +165,12 @@ def test_the_names_of_a_session_stay_within_the_folder(session: Session) -> None
     session.id = "../../outside"
     session.transcript.write_text("")
     session.hook("Stop")
+    wait(session.state.exists)
     assert [path.name[:2] for path in session.state.iterdir()] == ["h-"]
 
 
 def test_the_plugin_registers_its_hooks_and_its_server() -> None:
-    hooks = json.loads((PLUGIN / "hooks/hooks.json").read_text())["hooks"]
-    assert set(hooks) == {"Stop", "PreCompact", "SessionEnd", "SessionStart"}
+    assert set(HOOKS) == {"Stop", "PreCompact", "SessionEnd", "SessionStart"}
     assert json.loads((PLUGIN / ".mcp.json").read_text())["mcpServers"]["c3"]["args"][0] == "mcp"
     assert json.loads((PLUGIN / ".claude-plugin/plugin.json").read_text())["name"] == "c3-archive"
 

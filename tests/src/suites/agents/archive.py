@@ -31,7 +31,8 @@ from c3serve.archive import ArchiveError, SessionArchive
 
 ROOT = Path(__file__).parents[4]
 FIXTURE = ROOT / "tests/fixtures/agents"
-HOOK = ROOT / "clients/claude-code/hooks/archive.py"
+PLUGIN = ROOT / "clients/claude-code"
+HOOKS = json.loads((PLUGIN / "hooks/hooks.json").read_bytes())["hooks"]
 SESSION = "7d1c2a40-5b0e-4c52-9f3e-0c6a1f7b2d11"
 SEED = 11
 KILLS = 20
@@ -100,12 +101,15 @@ class Replay:
         self.transcript = folder / "transcript.jsonl"
         self.transcript.write_bytes(b"")
         self.state = folder / "state"
+        # Seconds of the hooks for which a turn waits, and of those at the start of a session.
         self.delays: list[float] = []
+        self.start_delays: list[float] = []
         self.environment = {
             **os.environ,
             "C3_GATEWAY": gateway,
             "C3_ARCHIVE_FOLDER": str(self.state),
             "C3_PYTHON": sys.executable,
+            "CLAUDE_PLUGIN_ROOT": str(PLUGIN),
         }
 
     def write(self, data: bytes) -> None:
@@ -114,10 +118,10 @@ class Replay:
 
     def hook(self, event: str, **members: str) -> str:
         body = {"session_id": SESSION, "transcript_path": str(self.transcript), "hook_event_name": event, **members}
-        command = [sys.executable, "-I", "-S", str(HOOK)]
+        command = ["sh", "-c", HOOKS[event][0]["hooks"][0]["command"]]
         begun = time.monotonic()
         done = subprocess.run(command, input=json.dumps(body), capture_output=True, text=True, env=self.environment)
-        self.delays.append(time.monotonic() - begun)
+        (self.start_delays if event == "SessionStart" else self.delays).append(time.monotonic() - begun)
         if done.returncode or done.stderr:
             sys.exit(f"the hook fails: {done.stderr}")
         return done.stdout
@@ -256,6 +260,7 @@ def session(folder: Path, programs: Path) -> dict[str, Any]:
         values |= _recall_facts(tools)
         values |= _recalled_again(replay, tools, archive, client)
         values["hook_delay_ms_max"] = round(1000 * max(replay.delays), 1)
+        values["start_hook_delay_ms_max"] = round(1000 * max(replay.start_delays), 1)
         values["hook_delay_ms_median"] = round(1000 * sorted(replay.delays)[len(replay.delays) // 2], 1)
         values["hooks"] = len(replay.delays)
         return values
