@@ -74,6 +74,8 @@ const REQUIREMENTS: &[(&str, Requirement)] = &[
     ("GET /v1/totals", READ),
     // Its tools are calls of `c3.v1.Gateway` with the caller's key, each of which needs its own scope.
     ("POST /mcp", Requirement::Key),
+    // Refused as a method that is not served, which tells clients that there is no stream.
+    ("GET /mcp", Requirement::Key),
     ("DELETE /mcp", Requirement::Key),
     // The same for every caller.
     ("GET /docs", Requirement::Open),

@@ -1,6 +1,5 @@
 //! Logs on stderr, as text or JSON, and traces over OTLP if an endpoint is set.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use anstream::{AutoStream, ColorChoice};
@@ -131,10 +130,14 @@ fn resource(role: &str, service_name: Option<&str>) -> Resource {
         .build()
 }
 
-/// Adds to a log filter that rustls logs nothing, unless the filter names rustls. It warns of every odd handshake,
-/// so that a peer could fill the log.
-fn filter(given: &str) -> Cow<'_, str> {
-    if given.contains("rustls") { given.into() } else { format!("{given},rustls=off").into() }
+/// Libraries of whose events a peer could fill the log, and their default levels. rustls warns of every odd handshake;
+/// rmcp reports every session, and warns of odd requests.
+const NOISY: [(&str, &str); 2] = [("rustls", "off"), ("rmcp", "error")];
+
+/// Adds to a log filter the levels of [`NOISY`] libraries, except those that the filter names.
+fn filter(given: &str) -> String {
+    let quiet = NOISY.iter().filter(|(library, _)| !given.contains(library));
+    quiet.fold(given.to_owned(), |filter, (library, level)| format!("{filter},{library}={level}"))
 }
 
 fn tracer_provider(endpoint: &str, resource: Resource) -> Result<SdkTracerProvider, Error> {
@@ -183,8 +186,8 @@ mod tests {
     }
 
     #[test]
-    fn warnings_of_rustls_need_a_filter_that_names_it() {
-        assert_eq!(filter("info"), "info,rustls=off");
-        assert_eq!(filter("info,rustls=debug"), "info,rustls=debug");
+    fn noisy_libraries_need_a_filter_that_names_them() {
+        assert_eq!(filter("info"), "info,rustls=off,rmcp=error");
+        assert_eq!(filter("info,rustls=debug"), "info,rustls=debug,rmcp=error");
     }
 }

@@ -60,6 +60,8 @@ pub(super) struct Found {
     next_cursor: Option<String>,
     /// True: some documents could not be looked at yet; repeat in a moment
     partial: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
 }
 
 /// A document, or a range of its bytes.
@@ -141,8 +143,7 @@ async fn search(call: &Call<'_>, query: &SearchQuery) -> Result<Output, Error> {
     let hits: Vec<Option<Hit>> = stream::iter(hits).buffered(STATS_IN_FLIGHT).collect().await;
     let hits = Vec::from_iter(hits.into_iter().flatten());
     let note = hits.is_empty().then(|| "Nothing found: try fewer or other words.".to_owned());
-    let found = Found { hits, next_cursor: page.next_cursor, partial: page.partial };
-    Ok(Output::new(&found)?.with_note(note))
+    Output::new(&Found { hits, next_cursor: page.next_cursor, partial: page.partial, note })
 }
 
 /// Lists the newest documents that match a filter.
@@ -161,7 +162,7 @@ async fn newest(call: &Call<'_>, filter: &ListQuery, limit: usize) -> Result<Out
     let hits = Vec::from_iter(documents.into_iter().map(Hit::of));
     let note = (total > limit)
         .then(|| format!("{limit} of {total} documents: narrow with labels, name or created_from, or raise limit."));
-    Ok(Output::new(&Found { hits, next_cursor: None, partial: read > LISTED_MAX })?.with_note(note))
+    Output::new(&Found { hits, next_cursor: None, partial: read > LISTED_MAX, note })
 }
 
 impl Hit {

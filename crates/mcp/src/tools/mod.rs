@@ -22,9 +22,9 @@ use crate::error::Error;
 /// Result of a tool.
 pub(crate) struct Output {
     structured: Value,
-    /// Text for models that do not read structured results; `None`: the structured result as JSON.
+    /// Text for clients that do not show structured results; `None`: the structured result as JSON.
     text: Option<String>,
-    /// What the model can do next.
+    /// What to do next, for the same clients.
     note: Option<String>,
 }
 
