@@ -110,7 +110,17 @@ impl TenantQuotas {
 
     /// Fails if the tokens of this minute are used up. Call it before work whose tokens are charged later.
     pub fn check_tokens(&self) -> Result<(), QuotaExceeded> {
-        let wait = self.lock().tokens.as_mut().map_or(Duration::ZERO, |tokens| tokens.wait_for(1, Instant::now()));
+        self.check_tokens_left(|_| 1)
+    }
+
+    /// Fails if more than half of the tokens of this minute are used up: background work leaves the rest to callers.
+    pub fn check_spare_tokens(&self) -> Result<(), QuotaExceeded> {
+        self.check_tokens_left(|quota| quota.div_ceil(2))
+    }
+
+    fn check_tokens_left(&self, amount: impl Fn(u64) -> u64) -> Result<(), QuotaExceeded> {
+        let wait = |tokens: &mut Bucket| tokens.wait_for(amount(tokens.quota()), Instant::now());
+        let wait = self.lock().tokens.as_mut().map_or(Duration::ZERO, wait);
         let message = || "the tenant's text tokens per minute are used up: try again later".to_owned();
         if wait.is_zero() { Ok(()) } else { Err(QuotaExceeded { message: message(), retry_after: wait }) }
     }
@@ -230,8 +240,12 @@ mod tests {
     #[test]
     fn tokens_are_charged_after_the_work() {
         let limited = quotas(TenantRecord { tokens_per_minute: Some(100), ..TenantRecord::default() });
+        limited.charge_tokens(40);
+        limited.check_spare_tokens().unwrap();
+        limited.charge_tokens(20);
+        assert!(limited.check_spare_tokens().is_err());
         limited.check_tokens().unwrap();
-        limited.charge_tokens(250);
+        limited.charge_tokens(190);
         let retry_after = limited.check_tokens().unwrap_err().retry_after;
         assert!((Duration::from_secs(89)..=Duration::from_secs(91)).contains(&retry_after), "{retry_after:?}");
     }

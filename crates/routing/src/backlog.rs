@@ -17,13 +17,18 @@ use crate::node::{Node, NodeInfo};
 /// Minimum and maximum of the delay after which the caller of a refused request should retry.
 const RETRY_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 
-/// Class of a request. Writes are refused before reads.
+/// Maximum expected wait for a decoder at which background work is admitted. A node finishes a batch in about this time.
+const BACKGROUND_WAIT_MAX: Duration = Duration::from_millis(100);
+
+/// Class of a request. Background work is refused first, then writes, then reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestClass {
     /// Reads a text.
     Read,
     /// Stores a text, or writes a stored document again with other options.
     Write,
+    /// Decodes texts that no caller waits for.
+    Background,
 }
 
 /// A method of a stage, with the fingerprint of the model that it needs.
@@ -56,6 +61,13 @@ pub(crate) struct WaitingGuard {
     tokens: u64,
 }
 
+/// A ready node of a stage, with the estimated text tokens that are queued or running at it now.
+struct Member {
+    stage: Stage,
+    info: NodeInfo,
+    tokens: u64,
+}
+
 /// Load of the nodes of one stage of a cascade, and of this gateway's calls that wait for them.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct StageLoad {
@@ -67,6 +79,9 @@ pub(crate) struct StageLoad {
     pub(crate) busy_nodes: f64,
     /// Seconds that one node would need for the work that is queued or running at all nodes.
     pub(crate) node_seconds: f64,
+    /// Seconds that one node would need for the tokens that are at all nodes now: as last reported, without the
+    /// calls of this gateway that ended since, and with those that began.
+    pub(crate) current_seconds: f64,
     /// Seconds that one node would need for the work that waits in this gateway.
     pub(crate) gateway_seconds: f64,
     /// Seconds that one node would need to verify the shards that this gateway's compressors have not answered yet.
@@ -113,28 +128,34 @@ impl StageLoad {
         for node in nodes {
             let Some(info) = node.ready_info() else { continue };
             let key = (info.cascade().name.clone(), node.service());
-            groups.entry(key).or_default().push((node.stage, info));
+            groups.entry(key).or_default().push(Member { stage: node.stage, info, tokens: node.load().tokens() });
         }
         let waiting = waiting.lock();
         groups.into_iter().map(|((cascade, _), members)| Self::of_members(cascade, &members, &waiting)).collect()
     }
 
     /// Returns the load of nodes with the same stage and cascade. There must be at least one.
-    fn of_members(cascade: String, members: &[(Stage, NodeInfo)], waiting: &HashMap<Demand, u64>) -> Self {
-        let (stage, fingerprint) = (members[0].0, members[0].1.cascade().fingerprint(members[0].0));
-        let loads = Vec::from_iter(members.iter().map(|(_, info)| info.wire.load.unwrap_or_default()));
+    fn of_members(cascade: String, members: &[Member], waiting: &HashMap<Demand, u64>) -> Self {
+        let stage = members[0].stage;
+        let fingerprint = members[0].info.cascade().fingerprint(stage);
+        let loads = Vec::from_iter(members.iter().map(|member| member.info.wire.load.unwrap_or_default()));
         let seconds_in = |phase| {
             let of_this =
                 |demand: &Demand| demand.stage == stage && demand.fingerprint == fingerprint && demand.phase == phase;
             let demands = waiting.iter().filter(|(demand, _)| of_this(demand));
             demands.map(|(demand, tokens)| seconds(demand.method, *tokens, &loads)).sum()
         };
+        let tokens = members.iter().map(|member| member.tokens).sum();
+        // Before a node has decoded, only its rate of verification is known.
+        let current_seconds = ["Decode", "Verify"].map(|method| seconds(method, tokens, &loads));
+        let current_seconds = current_seconds.into_iter().find(|seconds| *seconds > 0.0).unwrap_or_default();
         Self {
             stage,
             cascade,
             ready_nodes: loads.len(),
             busy_nodes: loads.iter().map(|load| positive(load.busy_share).min(1.0)).sum(),
             node_seconds: loads.iter().map(|load| positive(load.backlog_seconds)).sum(),
+            current_seconds,
             gateway_seconds: seconds_in(Phase::Waiting),
             upcoming_seconds: seconds_in(Phase::Upcoming),
             oldest_job_seconds: loads.iter().map(|load| positive(load.oldest_job_seconds)).fold(0.0, f64::max),
@@ -143,22 +164,38 @@ impl StageLoad {
 
     /// Returns the expected wait of a new call of this stage. Upcoming calls do not count, because they wait elsewhere.
     fn wait(&self) -> Duration {
-        let seconds = (self.node_seconds + self.gateway_seconds) / self.ready_nodes.max(1) as f64;
-        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+        self.shared_by_nodes(self.node_seconds + self.gateway_seconds)
+    }
+
+    /// Returns the expected wait of background work. Unlike [`Self::wait`], it does not count what the same work did
+    /// since the last reports, which would make the work yield to itself.
+    fn background_wait(&self) -> Duration {
+        self.shared_by_nodes(self.current_seconds + self.gateway_seconds)
+    }
+
+    fn shared_by_nodes(&self, seconds: f64) -> Duration {
+        Duration::try_from_secs_f64(seconds / self.ready_nodes.max(1) as f64).unwrap_or(Duration::MAX)
     }
 }
 
 /// Returns [`Error::Shed`] if a new request of this class must be refused, because it would wait longer than `wait_max`,
 /// or half of it for writes. Writes are refused first, because a writer can usually retry later, whereas a reader waits
 /// for the text. If several cascades are served, the one with the shortest wait decides.
+///
+/// Background work is refused unless the decoders have almost nothing to do. The cascade with the longest wait decides.
 pub(crate) fn admit(class: RequestClass, loads: &[StageLoad], wait_max: Duration) -> Result<(), Error> {
     let (stages, most): (&[Stage], _) = match class {
         RequestClass::Read => (&[Stage::Decoder], wait_max),
         RequestClass::Write => (&Stage::ALL, wait_max / 2),
+        RequestClass::Background => (&[Stage::Decoder], BACKGROUND_WAIT_MAX.min(wait_max / 2)),
     };
     for &stage in stages {
-        let waits = loads.iter().filter(|load| load.stage == stage).map(StageLoad::wait);
-        let Some(wait) = waits.min().filter(|wait| *wait > most) else { continue };
+        let loads = loads.iter().filter(|load| load.stage == stage);
+        let wait = match class {
+            RequestClass::Read | RequestClass::Write => loads.map(StageLoad::wait).min(),
+            RequestClass::Background => loads.map(StageLoad::background_wait).max(),
+        };
+        let Some(wait) = wait.filter(|wait| *wait > most) else { continue };
         let [min, max] = RETRY_AFTER;
         let retry_after_ms = (wait - most).clamp(min, max).as_millis() as u64;
         return Err(Error::Shed { stage, wait_seconds: wait.as_secs_f64(), retry_after_ms });
@@ -194,6 +231,7 @@ mod tests {
             ready_nodes,
             busy_nodes: 1.0,
             node_seconds: seconds,
+            current_seconds: seconds,
             gateway_seconds: 0.0,
             upcoming_seconds: 0.0,
             oldest_job_seconds: 0.0,
@@ -219,6 +257,23 @@ mod tests {
     fn the_cascade_with_the_shortest_wait_decides() {
         let both = [load(Stage::Decoder, "a", 50.0, 1), load(Stage::Decoder, "b", 1.0, 1)];
         assert_eq!(admitted(&both), [true, true]);
+    }
+
+    #[test]
+    fn background_work_needs_idle_decoders_in_every_cascade() {
+        let is_admitted = |loads: &[StageLoad], wait_max| admit(RequestClass::Background, loads, wait_max).is_ok();
+        let wait_max = Duration::from_secs(10);
+        let decoders = |seconds, nodes| [load(Stage::Decoder, "a", seconds, nodes)];
+        assert!(is_admitted(&decoders(0.1, 1), wait_max) && !is_admitted(&decoders(0.11, 1), wait_max));
+        assert!(is_admitted(&decoders(0.2, 2), wait_max) && !is_admitted(&decoders(0.21, 2), wait_max));
+        assert!(!is_admitted(&decoders(0.1, 1), Duration::from_millis(150)), "writes would be refused");
+        assert!(is_admitted(&[load(Stage::Compressor, "a", 50.0, 1)], wait_max), "it needs no compressor");
+        let one_is_busy = [load(Stage::Decoder, "a", 0.0, 1), load(Stage::Decoder, "b", 1.0, 1)];
+        assert!(!is_admitted(&one_is_busy, wait_max));
+        let waiting = StageLoad { gateway_seconds: 1.0, ..load(Stage::Decoder, "a", 0.0, 1) };
+        assert!(!is_admitted(&[waiting], wait_max), "calls wait for a node");
+        let own_work_has_ended = StageLoad { current_seconds: 0.0, ..load(Stage::Decoder, "a", 1.0, 1) };
+        assert!(is_admitted(&[own_work_has_ended], wait_max));
     }
 
     #[test]

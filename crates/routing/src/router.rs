@@ -89,8 +89,12 @@ impl Router {
         }
     }
 
-    /// Returns [`Error::Shed`] if a new request of this class must be refused.
+    /// Returns [`Error::Shed`] if a new request of this class must be refused. Background work, which does not wait for a
+    /// node, is also refused with [`Error::NoNode`] if no decoder is ready.
     pub fn admit(&self, class: RequestClass) -> Result<(), Error> {
+        if class == RequestClass::Background && !self.registry.is_ready(Stage::Decoder) {
+            return Err(self.no_node(Stage::Decoder, None, &Attempts::default()));
+        }
         backlog::admit(class, &StageLoad::of_all(&self.nodes(), &self.waiting), self.config.backlog_max)
     }
 
@@ -269,6 +273,8 @@ mod tests {
             assert_eq!(pushback.unwrap(), "-1", "clients must not repeat the wait");
         }
         let selector = NodeSelector { stage: Stage::Decoder, fingerprint: decoder, arithmetic: None, exclude: &[] };
+        let admitted = [RequestClass::Read, RequestClass::Background].map(|class| router.admit(class).is_ok());
+        assert_eq!(admitted, [true, false]);
         let called = router.call(selector, "Decode", 1, async |_| Ok(())).await;
         assert!(matches!(called, Err(Error::NoNode { .. })));
     }
