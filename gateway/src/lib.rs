@@ -72,6 +72,9 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     // Discovery and health checks of nodes continue during the drain, because calls in flight still need nodes.
     let stop_watching = CancellationToken::new();
     let _stop_watching = stop_watching.clone().drop_guard();
+    // Reindex jobs end when the shutdown begins, so that the decoders serve only the calls in flight.
+    let stop_jobs = shutdown.child_token();
+    let _stop_jobs = stop_jobs.clone().drop_guard();
     let tenants = Arc::new(Tenants::new(SharedParts {
         router: Router::start(config.routing(credentials.clone()), ROLE, &stop_watching)?,
         redis: config.redis()?,
@@ -79,6 +82,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         config: config.clone(),
         control,
         stores,
+        stop_jobs,
     }));
     // The tasks are aborted when the server stops. This is safe: garbage collection may be interrupted at any point.
     let maintenance = Arc::clone(&tenants).maintain(config.gc_interval.0);

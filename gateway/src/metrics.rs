@@ -23,6 +23,7 @@ pub(crate) struct Metrics {
     first_byte: metrics::Durations,
     search_windows: Gauge<u64>,
     search_bytes: Gauge<u64>,
+    reindex_documents: Gauge<u64>,
 }
 
 /// Direction of a text through the gateway.
@@ -51,6 +52,7 @@ impl Metrics {
             ),
             search_windows: gauge("c3_search_windows", "Windows in the search index"),
             search_bytes: gauge("c3_search_index_bytes", "Memory of the search index in bytes"),
+            reindex_documents: gauge("c3_reindex_documents", "Documents that the reindex job has not examined yet"),
         }
     }
 
@@ -82,6 +84,11 @@ impl Metrics {
     pub(crate) fn search_index(&self, windows: u64, bytes: usize) {
         self.search_windows.record(windows, &self.labels);
         self.search_bytes.record(bytes as u64, &self.labels);
+    }
+
+    /// Records the number of documents that the reindex job has not examined yet.
+    pub(crate) fn reindex_documents(&self, left: u64) {
+        self.reindex_documents.record(left, &self.labels);
     }
 
     /// Counts text that was stored, compressed or read, in bytes and tokens.

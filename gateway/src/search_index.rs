@@ -89,6 +89,8 @@ struct IndexedVersion {
     version: Version,
     /// Number of the change that added it.
     change: u64,
+    /// True if every window of the version has a sketch, in the index or left out because the memory is used up.
+    has_all_sketches: bool,
 }
 
 /// Number of the latest change when a reading of the store began.
@@ -187,6 +189,13 @@ impl TenantSearch {
         self.state.lock().await.documents.get(id).is_some_and(|indexed| indexed.version >= version)
     }
 
+    /// Returns whether this version of a document, or a later one, is known to have a sketch of every window. False if it
+    /// was not read yet.
+    pub(crate) async fn has_all_sketches(&self, id: &DocumentId, version: Version) -> bool {
+        let state = self.state.lock().await;
+        state.documents.get(id).is_some_and(|indexed| indexed.version >= version && indexed.has_all_sketches)
+    }
+
     /// Adds a version of a document with these sketches, or replaces an earlier one, unless the document was removed
     /// since `reading`. Damaged sketches are left out.
     pub(crate) async fn add(
@@ -197,6 +206,7 @@ impl TenantSearch {
         reading: Reading,
     ) -> Result<(), Error> {
         let (id, index) = (manifest.id, self.index(store).await?);
+        let has_all_sketches = manifest.is_searchable && sketches.missing == 0;
         let windows = sketches.windows.into_iter().filter_map(|window| {
             let decoded = Sketch::decode(&window.sketch);
             let decoded = decoded.inspect_err(|error| tracing::warn!(%id, %error, "search leaves a window out"));
@@ -227,7 +237,7 @@ impl TenantSearch {
             Err(error @ IndexError::TooManyWindows(_)) => tracing::warn!(%id, %error, "search leaves a document out"),
         }
         state.change += 1;
-        let indexed = IndexedVersion { version: manifest.version, change: state.change };
+        let indexed = IndexedVersion { version: manifest.version, change: state.change, has_all_sketches };
         state.documents.insert(id, indexed);
         Ok(())
     }
@@ -285,6 +295,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_document_without_a_sketch_of_every_window_does_not_have_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path().to_str().unwrap()).await.unwrap();
+        let (search, _changes) = TenantSearch::new(1 << 20);
+        let stored = manifest(&[vec![10]], true);
+        for (is_searchable, missing, expected) in [(true, 1, false), (false, 0, false), (true, 0, true)] {
+            let manifest = Manifest { is_searchable, ..stored.clone() };
+            let sketches = DocumentSketches { windows: Vec::new(), missing };
+            search.add(&store, &manifest, sketches, search.begin().await).await.unwrap();
+            assert!(search.has(&manifest.id, manifest.version).await);
+            assert_eq!(search.has_all_sketches(&manifest.id, manifest.version).await, expected);
+        }
+    }
+
+    #[tokio::test]
     async fn a_document_that_was_deleted_during_a_reading_is_not_added() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path().to_str().unwrap()).await.unwrap();
@@ -300,7 +325,9 @@ mod tests {
         let reading = search.begin().await;
         add(reading).await;
         assert!(index.contains(&manifest.id));
+        assert!(search.has_all_sketches(&manifest.id, manifest.version).await);
         search.remove(manifest.id).await;
+        assert!(!search.has_all_sketches(&manifest.id, manifest.version).await);
         add(reading).await;
         assert!(!index.contains(&manifest.id));
 

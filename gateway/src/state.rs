@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::metrics::{Direction, Metrics};
 use crate::name_lists::NameLists;
+use crate::search::reindex_job::ReindexSlot;
 use crate::search_index::TenantSearch;
 use crate::single_flight::SingleFlight;
 
@@ -44,6 +45,7 @@ pub(crate) struct Gateway {
     pub(crate) manifests: ManifestCache,
     pub(crate) name_lists: NameLists,
     pub(crate) search: TenantSearch,
+    pub(crate) reindex: Arc<ReindexSlot>,
     pub(crate) router: Arc<Router>,
     /// Shards being written. Concurrent writes of equal shards share one computation.
     pub(crate) shard_writes: SingleFlight<(ShardKeyPrefixes, Placing), Result<WrittenShard, Error>>,
@@ -88,9 +90,13 @@ pub(crate) struct DecodedWindow {
 
 impl Gateway {
     /// Refuses a request if too many text tokens wait for nodes, or the tenant's tokens per minute are used up. Writes
-    /// are refused earlier than reads.
+    /// are refused earlier than reads, and background work earlier than writes.
     pub(crate) fn admit(&self, class: RequestClass) -> Result<(), Error> {
-        self.quotas.as_ref().map_or(Ok(()), |quotas| quotas.check_tokens())?;
+        let check = |quotas: &Arc<TenantQuotas>| match class {
+            RequestClass::Read | RequestClass::Write => quotas.check_tokens(),
+            RequestClass::Background => quotas.check_spare_tokens(),
+        };
+        self.quotas.as_ref().map_or(Ok(()), check)?;
         Ok(self.router.admit(class)?)
     }
 

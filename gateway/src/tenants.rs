@@ -1,7 +1,8 @@
 //! The tenants' states, which are opened on first use. Tenants share the configuration, the nodes and the connections
 //! to the store and Redis. They share no object, cache, list or computation.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use c3_access::Control;
@@ -14,12 +15,14 @@ use c3_types::TenantId;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::name_lists::name_lists;
 use crate::search::follow::follow;
+use crate::search::reindex_job::ReindexSlot;
 use crate::search_index::TenantSearch;
 use crate::single_flight::SingleFlight;
 use crate::state::{Gateway, SharedGateway};
@@ -44,6 +47,9 @@ pub(crate) struct Tenants {
     redis: Option<Redis>,
     metrics: Metrics,
     open: Cache<TenantId, SharedGateway>,
+    /// Reindex jobs of the tenants. They stay when the state of a tenant is closed.
+    reindex: Mutex<HashMap<TenantId, Arc<ReindexSlot>>>,
+    stop_jobs: CancellationToken,
 }
 
 /// Handle on the states of all tenants, which all requests share.
@@ -57,15 +63,18 @@ pub(crate) struct SharedParts {
     pub(crate) stores: Stores,
     pub(crate) redis: Option<Redis>,
     pub(crate) metrics: Metrics,
+    /// Ends the reindex jobs when it is cancelled.
+    pub(crate) stop_jobs: CancellationToken,
 }
 
 impl Tenants {
     pub(crate) fn new(parts: SharedParts) -> Self {
-        let SharedParts { config, router, control, stores, redis, metrics } = parts;
+        let SharedParts { config, router, control, stores, redis, metrics, stop_jobs } = parts;
         let open = Cache::builder().max_capacity(OPEN_MAX).eviction_policy(EvictionPolicy::lru());
         // The only tenant of a gateway without access control stays open.
         let open = if control.is_some() { open.time_to_idle(IDLE_MAX) } else { open };
-        Self { config: Arc::new(config), router: Arc::new(router), control, stores, redis, metrics, open: open.build() }
+        let (config, router, open, reindex) = (Arc::new(config), Arc::new(router), open.build(), Mutex::default());
+        Self { config, router, control, stores, redis, metrics, open, reindex, stop_jobs }
     }
 
     /// Returns the state of the tenant that makes a call. The call layer has put the caller into the request.
@@ -114,6 +123,7 @@ impl Tenants {
             manifests: ManifestCache::new(manifest_bytes),
             name_lists: name_lists(),
             search,
+            reindex: self.reindex_slot(tenant),
             router: Arc::clone(&self.router),
             shard_writes: SingleFlight::new(),
             window_reads: SingleFlight::new(),
@@ -124,6 +134,13 @@ impl Tenants {
             tokio::spawn(follow(Arc::downgrade(&gateway), changes));
         }
         gateway
+    }
+
+    fn reindex_slot(&self, tenant: &TenantId) -> Arc<ReindexSlot> {
+        // No code that holds this lock panics.
+        let mut slots = self.reindex.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = slots.entry(tenant.clone()).or_insert_with(|| Arc::new(ReindexSlot::new(self.stop_jobs.clone())));
+        Arc::clone(slot)
     }
 
     /// Measures the stores. Then repeats forever: waits for one interval, and runs garbage collection for each tenant

@@ -18,7 +18,7 @@ use crate::sketches::{SketchKey, sketches};
 use crate::spawn::spawn;
 use crate::state::SharedGateway;
 
-/// Shards of a document that are decoded concurrently. Few, because nobody waits for the result.
+/// Shards of a document that are decoded concurrently. Few, so that readers and writers are not slowed much.
 const SHARDS_IN_FLIGHT: usize = 2;
 
 /// Result of a reindexing.
@@ -34,22 +34,23 @@ pub(crate) struct Reindexed {
 pub(crate) async fn reindex(gateway: SharedGateway, reference: String) -> Result<Reindexed, Error> {
     gateway.admit(RequestClass::Write)?;
     let Some(key) = gateway.search.key(&gateway.store).await? else {
-        return Err(Error::Unsupported("search is turned off on this gateway: set --search-memory".to_owned()));
+        return Err(search_is_off());
     };
     let found = gateway.find(&reference).await?;
     let old = &found.value;
     if old.verification.is_none() {
-        let problem = format!("document {} was stored without verification: run `c3 recode` first", old.id);
-        return Err(Error::Unsupported(problem));
+        return Err(unverified(old.id));
     }
+    let document = Manifest { shards: Vec::new(), ..old.clone() };
     let starts = old.shards.iter().scan(0, |end, entry| {
         let start = *end;
         *end += entry.bytes();
         Some((start, entry.clone()))
     });
     let shards = stream::iter(Vec::from_iter(starts)).map(|(start, entry)| {
-        let shard = ShardReindex { gateway: Arc::clone(&gateway), old: old.clone(), key: key.clone(), start };
-        spawn(async move { shard.run(entry).await })
+        let (gateway, document, key) = (Arc::clone(&gateway), document.clone(), key.clone());
+        let shard = ShardReindex { gateway, document, key, start, entry };
+        spawn(async move { if shard.is_done().await? { Ok((shard.entry, 0)) } else { shard.run().await } })
     });
     let shards: Vec<(ShardEntry, u64)> = shards.buffered(SHARDS_IN_FLIGHT).try_collect().await?;
     let windows = shards.iter().map(|(_, added)| added).sum();
@@ -61,42 +62,58 @@ pub(crate) async fn reindex(gateway: SharedGateway, reference: String) -> Result
     Ok(Reindexed { id: old.id, windows })
 }
 
+/// Returns the error for a document without verification, which search cannot find.
+pub(super) fn unverified(id: DocumentId) -> Error {
+    Error::Unsupported(format!("document {id} was stored without verification: run `c3 recode` first"))
+}
+
+/// Returns the error for a gateway without search.
+pub(super) fn search_is_off() -> Error {
+    Error::Unsupported("search is turned off on this gateway: set --search-memory".to_owned())
+}
+
 /// Reindexing of a shard.
-struct ShardReindex {
-    gateway: SharedGateway,
-    old: Manifest,
-    key: SketchKey,
+pub(super) struct ShardReindex {
+    pub(super) gateway: SharedGateway,
+    /// Manifest of the document. Its shards are not used.
+    pub(super) document: Manifest,
+    pub(super) key: SketchKey,
     /// Offset of the shard in the document.
-    start: u64,
+    pub(super) start: u64,
+    pub(super) entry: ShardEntry,
 }
 
 impl ShardReindex {
-    /// Returns the entry of the shard with sketches, and the number of windows that got one.
-    async fn run(&self, entry: ShardEntry) -> Result<(ShardEntry, u64), Error> {
-        let store = &self.gateway.store;
-        let alone = Manifest { shards: vec![entry.clone()], ..self.old.clone() };
-        if store.sketches(&alone, self.key.secret).await.map_err(|error| self.error(&error))?.missing == 0 {
-            return Ok((entry, 0));
+    /// Returns whether all windows of the shard have sketches. Reads the shard's corrections, but decodes nothing.
+    pub(super) async fn is_done(&self) -> Result<bool, Error> {
+        let alone = Manifest { shards: vec![self.entry.clone()], ..self.document.clone() };
+        match self.gateway.store.sketches(&alone, self.key.secret).await {
+            Ok(sketches) => Ok(sketches.missing == 0),
+            Err(error) => Err(self.error(&error).await),
         }
-        let range = ByteRange::new(Some(self.start), Some(self.start + entry.bytes()))?;
-        let pieces = document_text(Arc::clone(&self.gateway), self.old.id, range);
+    }
+
+    /// Decodes the shard and stores sketches of its windows. Returns the entry of the shard with them, and the number of
+    /// windows that have one.
+    pub(super) async fn run(&self) -> Result<(ShardEntry, u64), Error> {
+        let range = ByteRange::new(Some(self.start), Some(self.start + self.entry.bytes()))?;
+        let pieces = document_text(Arc::clone(&self.gateway), self.document.id, range);
         let text = pieces.try_collect::<Vec<Bytes>>().await?.concat();
         // An imported shard may divide a character. Search cannot find its windows.
-        let Ok(text) = std::str::from_utf8(&text) else { return Ok((entry, 0)) };
+        let Ok(text) = std::str::from_utf8(&text) else { return Ok((self.entry.clone(), 0)) };
         let mut added = 0;
         let make = |latents: &ShardLatents| {
             let made = sketches(text, latents, &self.key);
             added = made.windows.len() as u64;
             made
         };
-        let entry = store.with_sketches(&self.old, &entry, make).await.map_err(|error| self.error(&error))?;
-        Ok((entry, added))
+        match self.gateway.store.with_sketches(&self.document, &self.entry, make).await {
+            Ok(entry) => Ok((entry, added)),
+            Err(error) => Err(self.error(&error).await),
+        }
     }
 
-    fn error(&self, error: &StoreError) -> Error {
-        match error {
-            StoreError::Missing { .. } => Error::Changed(self.old.id),
-            error => Error::of_document(self.old.id, "a shard", error),
-        }
+    async fn error(&self, error: &StoreError) -> Error {
+        self.gateway.shard_error(&self.document, "a shard", error).await
     }
 }

@@ -33,6 +33,7 @@ use crate::read::document::{GetEvent, get_text};
 use crate::read::latents::{LatentsEvent, get_latents};
 use crate::search::find::find;
 use crate::search::reindex::{Reindexed, reindex};
+use crate::search::reindex_job;
 use crate::state::SharedGateway;
 use crate::tenants::SharedTenants;
 
@@ -156,6 +157,23 @@ impl pb::gateway_server::Gateway for GatewayService {
         about(&request, &request.get_ref().id);
         let Reindexed { id, windows } = reindex(gateway, request.into_inner().id).await.map_err(status)?;
         Ok(Response::new(pb::ReindexResponse { id: id.to_wire(), hex_id: id.to_string(), windows }))
+    }
+
+    async fn start_reindex(
+        &self,
+        request: Request<pb::StartReindexRequest>,
+    ) -> Result<Response<pb::StartReindexResponse>, Status> {
+        let gateway = self.gateway(&request)?;
+        let job = reindex_job::start(&gateway).map_err(status)?;
+        Ok(Response::new(pb::StartReindexResponse { job: Some(job.to_wire()) }))
+    }
+
+    async fn get_reindex(
+        &self,
+        request: Request<pb::GetReindexRequest>,
+    ) -> Result<Response<pb::GetReindexResponse>, Status> {
+        let gateway = self.gateway(&request)?;
+        Ok(Response::new(pb::GetReindexResponse { job: Some(gateway.reindex.job().to_wire()) }))
     }
 
     async fn set_name(&self, request: Request<pb::SetNameRequest>) -> Result<Response<pb::SetNameResponse>, Status> {

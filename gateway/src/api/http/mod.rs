@@ -87,6 +87,7 @@ fn described_routes() -> OpenApiRouter<SharedTenants> {
         .routes(routes!(latents::decompress_latents))
         .routes(routes!(search::search))
         .routes(routes!(search::reindex_document))
+        .routes(routes!(search::start_reindex, search::get_reindex))
         .routes(routes!(names::list))
         .routes(routes!(system::uploads))
         .routes(routes!(system::nodes))

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use c3_routing::RequestClass;
-use c3_types::{Invalid, Labels, SearchHit, SearchMode, SearchPage, SearchQuery};
+use c3_types::{Invalid, Labels, ReindexJob, SearchHit, SearchMode, SearchPage, SearchQuery};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -14,6 +15,7 @@ use super::model::ProblemBody;
 use super::reply::{Json, Path, Reply, Tenant};
 use crate::search::find::find;
 use crate::search::reindex::{Reindexed, reindex};
+use crate::search::reindex_job;
 
 /// A search.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -113,6 +115,34 @@ pub(super) struct ReindexedBody {
     windows: u64,
 }
 
+/// The running reindex job, or the last one.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct ReindexJobBody {
+    /// `idle`: no job was started since the gateway started. `running`. `waiting`: decoders have other work, none is
+    /// ready, the quota is used up, or the store is unavailable. `ended`.
+    #[schema(example = "running")]
+    state: &'static str,
+    /// Documents that were stored when the job started; 0 while they are listed.
+    documents: u64,
+    /// Documents that search did not find before.
+    reindexed: u64,
+    /// Documents that search found already, and those that were stored without verification, deleted or replaced.
+    skipped: u64,
+    /// Documents that could not be reindexed. Another job tries them again.
+    failed: u64,
+    /// Number of windows that search did not find before.
+    windows: u64,
+    /// Problem of the last document that failed, or was skipped although search does not find it; null: there is none.
+    last_problem: Option<String>,
+}
+
+impl From<ReindexJob> for ReindexJobBody {
+    fn from(job: ReindexJob) -> Self {
+        let ReindexJob { state, documents, reindexed, skipped, failed, windows, last_problem } = job;
+        Self { state: state.as_str(), documents, reindexed, skipped, failed, windows, last_problem }
+    }
+}
+
 impl SearchBody {
     fn into_query(self) -> Result<SearchQuery, Invalid> {
         let filter = Filter {
@@ -198,4 +228,33 @@ pub(super) async fn search(Tenant(gateway): Tenant, Json(body): Json<SearchBody>
 pub(super) async fn reindex_document(Tenant(gateway): Tenant, Path(reference): Path<String>) -> Reply {
     let Reindexed { id, windows } = reindex(gateway, reference).await?;
     Ok(Json(ReindexedBody { id: id.to_string(), windows }).into_response())
+}
+
+/// Lets search find all documents.
+///
+/// Starts a job that reindexes them in the background, whenever the decoders have nothing else to do. If it runs already,
+/// changes nothing. The job continues until it ends or the gateway stops; a later job skips the documents that are done.
+/// It belongs to the gateway that was called.
+#[utoipa::path(
+    post, operation_id = "start_reindex", path = "/v1/reindex", tag = "search",
+    responses(
+        (status = 202, description = "The state of the job", body = ReindexJobBody),
+        (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn start_reindex(Tenant(gateway): Tenant) -> Reply {
+    let job = reindex_job::start(&gateway)?;
+    Ok((StatusCode::ACCEPTED, Json(ReindexJobBody::from(job))).into_response())
+}
+
+/// Returns the state of the running or last reindex job of this gateway.
+#[utoipa::path(
+    get, operation_id = "get_reindex", path = "/v1/reindex", tag = "search",
+    responses(
+        (status = 200, description = "The state of the job", body = ReindexJobBody),
+        (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn get_reindex(Tenant(gateway): Tenant) -> Reply {
+    Ok(Json(ReindexJobBody::from(gateway.reindex.job())).into_response())
 }
