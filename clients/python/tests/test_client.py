@@ -171,6 +171,7 @@ async def test_the_asynchronous_client_does_the_same(gateway: str, text: str, na
         async with c3.stream(f"@{namespace}/x") as parts:
             assert b"".join([part async for part in parts]) == text.encode()
         assert [one.id async for one in c3.list(namespace=namespace)] == [stored.id]
+        assert (await c3.start_reindex()).active and (await c3.reindex_job()).state != "idle"
         assert [one.name async for one in c3.names(namespace=namespace)] == ["x"]
         texts = [f"{text}{number}" for number in range(6)]
         many = await c3.put_many(texts)
@@ -286,5 +287,11 @@ def test_search_finds_words_and_phrases(c3: Client, text: str) -> None:
     assert not c3.search(f'"{marker} harbour"').hits
     assert not c3.search(marker, documents=[hidden.id]).hits
     assert c3.reindex(hidden.id) >= 1 and c3.reindex(hidden.id) == 0
+    unfound = c3.put(f"Nobody finds the {marker} pier either.\n{text}", search=False)
+    job, deadline = c3.start_reindex(), time.monotonic() + 120
+    while job.active and time.monotonic() < deadline:
+        job = c3.reindex_job()
+    assert job.state == "ended" and job.documents >= 3 and job.reindexed >= 1 and job.failed == 0
+    assert c3.reindex(unfound.id) == 0
     with pytest.raises(c3serve.InvalidRequest, match="no word"):
         c3.search("...")

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use c3_proto::pb::{self, compress_text_request, decompress_request, put_document_request, put_latents_request};
 use c3_proto::{FromWire, ToWire};
 use c3_types::{
-    ByteRange, DecompressOptions, Document, DocumentId, Expected, FsckEvent, FsckMode, Progress, SearchPage,
-    SearchQuery, Stage, Stored, SweepSummary, Upload, Window, WriteOptions,
+    ByteRange, DecompressOptions, Document, DocumentId, Expected, FsckEvent, FsckMode, Progress, ReindexJob,
+    SearchPage, SearchQuery, Stage, Stored, SweepSummary, Upload, Window, WriteOptions,
 };
 use futures::stream::{self, BoxStream, Stream, StreamExt};
 use tokio::io::AsyncRead;
@@ -173,6 +173,21 @@ impl Client {
     pub async fn reindex(&self, id: &str) -> Result<u64, Error> {
         let request = pb::ReindexRequest { id: id.to_owned() };
         Ok(self.gateway().reindex(request).await?.into_inner().windows)
+    }
+
+    /// Starts to reindex all documents in the background, when the decoders have nothing else to do, or joins the job
+    /// that runs. Returns its state at once. The job belongs to the gateway that answers.
+    pub async fn start_reindex(&self) -> Result<ReindexJob, Error> {
+        let request = self.unary(pb::StartReindexRequest {});
+        let response = self.gateway().start_reindex(request).await?.into_inner();
+        Ok(ReindexJob::from_wire(response.job.ok_or_else(|| Error::missing("job"))?)?)
+    }
+
+    /// Returns the state of the gateway's running or last reindex job.
+    pub async fn reindex_job(&self) -> Result<ReindexJob, Error> {
+        let job = |mut gateway: Gateway, request| async move { gateway.get_reindex(request).await };
+        let response = self.read(pb::GetReindexRequest {}, job).await?;
+        Ok(ReindexJob::from_wire(response.job.ok_or_else(|| Error::missing("job"))?)?)
     }
 
     /// Returns the interrupted uploads, sorted by name. A put of the same text with

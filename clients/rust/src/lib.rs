@@ -7,7 +7,7 @@
 //! [`Client::connect_with`] takes an API key for gateways with access control.
 //!
 //! Every call carries the current tracing span as W3C trace context. These calls retry: `put_text`, `put_with_retries`,
-//! and those that read documents, latents, names, labels, lists, totals, uploads or nodes. A retry goes to the next
+//! and those that read documents, latents, names, labels, lists, totals, uploads, reindex jobs or nodes. A retry goes to the next
 //! gateway if one is unreachable, or starts after the delay that an overloaded gateway requests.
 //!
 //! [`Client::connect_with`] takes the CAs and the client certificate for gateways that speak TLS. Their files are read
@@ -40,11 +40,11 @@ mod upload;
 pub use c3_proto::pb;
 pub use c3_tls::{ClientAuth, Credentials, TlsFiles, TlsVersion};
 pub use c3_types::{
-    AffectedWindows, AutoBound, AutoRatio, Base, ByteRange, Corrections, DamagedDocument, DamagedName,
+    AffectedWindows, AutoBound, AutoRatio, Base, ByteRange, Corrections, CreatedRange, DamagedDocument, DamagedName,
     DecompressOptions, Document, DocumentId, DocumentLabels, DocumentName, Expected, Finding, FsckEvent, FsckMode,
     FsckSummary, IdPrefix, Label, Labels, LatentCodec, LatentGroup, ListQuery, NameFilter, NamedDocument, Namespace,
-    PATH_LABEL, Progress, Prompt, PutEvent, PutName, SearchHit, SearchMode, SearchPage, SearchQuery, Snippet, Stage,
-    Stored, SweepSummary, Totals, Upload, UploadName, Verification, Window, WriteOptions,
+    PATH_LABEL, Progress, Prompt, PutEvent, PutName, ReindexJob, ReindexState, SearchHit, SearchMode, SearchPage,
+    SearchQuery, Snippet, Stage, Stored, SweepSummary, Totals, Upload, UploadName, Verification, Window, WriteOptions,
 };
 pub use client::{Client, UnreadyStages};
 pub use credentials::ApiKey;

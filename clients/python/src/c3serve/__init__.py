@@ -24,7 +24,7 @@ from .errors import (
     WrongModel,
 )
 from .latents import Latents, Window
-from .models import Document, Labels, Name, Progress, SearchHit, SearchPage, Stored
+from .models import Document, Labels, Name, Progress, ReindexJob, SearchHit, SearchPage, Stored
 
 __all__ = [
     "ApiError",
@@ -48,6 +48,7 @@ __all__ = [
     "PermissionDenied",
     "PreconditionFailed",
     "Progress",
+    "ReindexJob",
     "RetryPolicy",
     "SearchHit",
     "SearchPage",

@@ -13,7 +13,7 @@ import httpx
 
 from . import errors
 from .latents import Latents
-from .models import Document, Labels, Name, SearchPage, Stored
+from .models import Document, Labels, Name, ReindexJob, SearchPage, Stored
 
 T = TypeVar("T")
 
@@ -188,6 +188,16 @@ def search(members: Mapping[str, Any]) -> Call[SearchPage]:
 def reindex(ref: str) -> Call[int]:
     """Returns the call that lets search find a document."""
     return Call("POST", path_of(ref, "/reindex"), lambda response: int(response.json()["windows"]))
+
+
+def start_reindex() -> Call[ReindexJob]:
+    """Returns the call that starts the reindex job, or joins it."""
+    return Call("POST", "/v1/reindex", _json(ReindexJob.from_json))
+
+
+def reindex_job() -> Call[ReindexJob]:
+    """Returns the call that reads the state of the reindex job."""
+    return Call("GET", "/v1/reindex", _json(ReindexJob.from_json))
 
 
 @dataclass(frozen=True)

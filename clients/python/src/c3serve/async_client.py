@@ -17,7 +17,7 @@ from ._calls import AsyncText, Call
 from ._credentials import Credentials
 from ._retry import TRANSPORT_ERRORS, Attempts, Gateways, RetryPolicy
 from .latents import Latents
-from .models import Document, Labels, Name, Progress, SearchPage, Stored
+from .models import Document, Labels, Name, Progress, ReindexJob, SearchPage, Stored
 
 T = TypeVar("T")
 
@@ -330,6 +330,17 @@ class AsyncClient:
     async def reindex(self, ref: str) -> int:
         """Lets search find a document that was stored without it. Returns the number of windows that are new to it."""
         return await self._call(_calls.reindex(ref))
+
+    async def start_reindex(self) -> ReindexJob:
+        """Starts to reindex all documents in the background, or joins the job that runs, and returns at once.
+
+        The gateway decodes whenever its decoders have nothing else to do. The job belongs to the gateway that answers.
+        """
+        return await self._call(_calls.start_reindex())
+
+    async def reindex_job(self) -> ReindexJob:
+        """Returns the state of the running or last reindex job of the gateway that answers."""
+        return await self._call(_calls.reindex_job())
 
     async def delete(self, ref: str) -> str:
         """Deletes a document with its names and labels. Returns its id."""

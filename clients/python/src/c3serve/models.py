@@ -190,6 +190,42 @@ class SearchPage:
 
 
 @dataclass(frozen=True)
+class ReindexJob:
+    """Running or last reindex job of a gateway, which lets search find all documents.
+
+    Attributes:
+        state: "idle" (none was started since the gateway started), "running", "waiting" (decoders have other work, none
+            is ready, the quota is used up, or the store is unavailable) or "ended".
+        documents: Documents that were stored when the job started; 0 while they are listed.
+        reindexed: Documents that search did not find before.
+        skipped: Documents that search found already, and those that were stored without verification, deleted or
+            replaced.
+        failed: Documents that could not be reindexed. Another job tries them again.
+        windows: Windows that search did not find before.
+        last_problem: Problem of the last document that failed, or was skipped although search does not find it; or
+            None.
+    """
+
+    state: str
+    documents: int
+    reindexed: int
+    skipped: int
+    failed: int
+    windows: int
+    last_problem: str | None
+
+    @property
+    def active(self) -> bool:
+        """Returns whether the job has not ended."""
+        return self.state in ("running", "waiting")
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> ReindexJob:
+        """Creates the state from a body of the gateway. Ignores unknown members."""
+        return cls(**{key: body[key] for key in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
 class Name:
     """A name and its document.
 
