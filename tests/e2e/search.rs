@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use c3_proto::pb;
@@ -9,12 +11,16 @@ use c3_server::access::Scope;
 use c3_tests::harness::access::Access;
 use c3_tests::harness::cluster::ClusterSpec;
 use c3_tests::harness::gateway_api::GatewayApi;
+use c3_tests::harness::raw_http1::RawHttp1;
 use c3_tests::harness::wait::until;
+use tokio::task::JoinSet;
 use tonic::Code;
 
 /// Maximum time until the gateway that stored a document finds it, and until another one does.
 const OWN_LIMIT: Duration = Duration::from_secs(10);
 const OTHERS_LIMIT: Duration = Duration::from_secs(40);
+/// Maximum time until a reindex job reaches a state.
+const JOB_LIMIT: Duration = Duration::from_secs(120);
 
 fn query(text: &str) -> pb::SearchRequest {
     pb::SearchRequest { query: text.to_owned(), snippet_bytes: 120, ..Default::default() }
@@ -109,6 +115,117 @@ async fn reindex(api: &GatewayApi, id: &str) -> u64 {
     api.stub().reindex(pb::ReindexRequest { id: id.to_owned() }).await.unwrap().into_inner().windows
 }
 
+async fn start_reindex(api: &GatewayApi) -> pb::ReindexJob {
+    api.stub().start_reindex(pb::StartReindexRequest {}).await.unwrap().into_inner().job.unwrap()
+}
+
+async fn reindex_job(api: &GatewayApi) -> pb::ReindexJob {
+    api.stub().get_reindex(pb::GetReindexRequest {}).await.unwrap().into_inner().job.unwrap()
+}
+
+/// Waits until the reindex job has this state.
+async fn reaches(api: &GatewayApi, state: pb::ReindexState) -> pb::ReindexJob {
+    until(&format!("the job to be {state:?}"), JOB_LIMIT, async || {
+        Some(reindex_job(api).await).filter(|job| job.state() == state)
+    })
+    .await
+    .unwrap()
+}
+
+fn unsearchable() -> pb::WriteOptions {
+    pb::WriteOptions { skip_search: true, ..Default::default() }
+}
+
+#[tokio::test]
+async fn all_documents_are_reindexed_although_the_caller_is_gone() {
+    let mut cluster = ClusterSpec::default().start().await.unwrap();
+    let api = cluster.api().unwrap();
+    assert_eq!(reindex_job(&api).await.state(), pb::ReindexState::Idle);
+    let short_id = put(&api, "A harbour that nobody finds.", unsearchable()).await;
+    let long_id = put(&api, &format!("{}\nThe harbour froze.", crate::chapter()), unsearchable()).await;
+    put(&api, "It is found already.", pb::WriteOptions::default()).await;
+    let unverified = pb::WriteOptions { skip_verification: true, ..Default::default() };
+    put(&api, "It was not verified.", unverified).await;
+
+    // The caller is gone before the job does anything.
+    let caller = cluster.api().unwrap();
+    assert!([pb::ReindexState::Running, pb::ReindexState::Waiting].contains(&start_reindex(&caller).await.state()));
+    drop(caller);
+    let job = reaches(&api, pb::ReindexState::Ended).await;
+    assert_eq!((job.documents, job.reindexed, job.skipped, job.failed), (4, 2, 2, 0), "{job:?}");
+    let windows = api.stat(&short_id).await.unwrap().windows + api.stat(&long_id).await.unwrap().windows;
+    assert_eq!(job.windows, windows);
+    assert!(job.last_problem.contains("without verification"), "{job:?}");
+    finds(&api, "harbour", &[&short_id, &long_id], OWN_LIMIT).await;
+
+    let mut http = RawHttp1::connect(cluster.gateway.address()).await.unwrap();
+    let started = http.send("POST", "/v1/reindex", &[], b"").await.unwrap();
+    assert_eq!(started.status, 202, "{}", started.text());
+    let job = reaches(&api, pb::ReindexState::Ended).await;
+    assert_eq!((job.documents, job.reindexed, job.skipped, job.windows), (4, 0, 4, 0), "{job:?}");
+    let state = http.get("/v1/reindex").await.unwrap();
+    assert_eq!((state.status, &state.json()["skipped"]), (200, &4.into()), "{}", state.text());
+
+    cluster.restart_gateway().await.unwrap();
+    assert_eq!(reindex_job(&cluster.api().unwrap()).await.state(), pb::ReindexState::Idle);
+}
+
+#[tokio::test]
+async fn reindexing_waits_while_others_need_the_decoder() {
+    const READERS: usize = 4;
+    let cluster = ClusterSpec::default().start().await.unwrap();
+    let api = cluster.api().unwrap();
+    let hidden_id = put(&api, "A xebec that nobody finds.", unsearchable()).await;
+    let (reads, mut readers) = (Arc::new(AtomicU64::new(0)), JoinSet::new());
+    for number in 0..READERS {
+        let id = put(&api, &format!("{number}\n{}", crate::essay()), pb::WriteOptions::default()).await;
+        let (api, reads) = (api.clone(), Arc::clone(&reads));
+        readers.spawn(async move {
+            loop {
+                api.get(&id).await.unwrap();
+                reads.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    // The gateway knows the rate of the decoder once every document was read.
+    let all_read = async |more: usize| {
+        let wanted = reads.load(Ordering::Relaxed) + more as u64;
+        until("reads", JOB_LIMIT, async || (reads.load(Ordering::Relaxed) >= wanted).then_some(())).await.unwrap();
+    };
+    all_read(2 * READERS).await;
+    start_reindex(&api).await;
+    reaches(&api, pb::ReindexState::Waiting).await;
+    all_read(2 * READERS).await;
+    let job = reindex_job(&api).await;
+    assert_eq!((job.state(), job.reindexed), (pb::ReindexState::Waiting, 0), "{job:?}");
+    readers.shutdown().await;
+    let job = reaches(&api, pb::ReindexState::Ended).await;
+    assert_eq!((job.reindexed, job.skipped), (1, READERS as u64), "{job:?}");
+    finds(&api, "xebec", &[&hidden_id], OWN_LIMIT).await;
+}
+
+#[tokio::test]
+async fn reindexing_waits_for_a_decoder() {
+    const DECODER: usize = 1;
+    let mut cluster = ClusterSpec::default().start().await.unwrap();
+    let api = cluster.api().unwrap();
+    put(&api, "A harbour that nobody finds.", unsearchable()).await;
+    cluster.node(DECODER).kill().unwrap();
+    until("the decoder to be unready", JOB_LIMIT, async || {
+        let nodes = api.nodes().await.unwrap();
+        nodes.iter().any(|node| node.state() != pb::NodeState::Ready).then_some(())
+    })
+    .await
+    .unwrap();
+    start_reindex(&api).await;
+    reaches(&api, pb::ReindexState::Waiting).await;
+    // A second start joins the job.
+    assert_eq!(start_reindex(&api).await.state(), pb::ReindexState::Waiting);
+    cluster.restart_node(DECODER).await.unwrap();
+    let job = reaches(&api, pb::ReindexState::Ended).await;
+    assert_eq!((job.documents, job.reindexed, job.failed), (1, 1, 0), "{job:?}");
+}
+
 #[tokio::test]
 async fn bad_searches_are_refused_with_what_to_do() {
     let cluster = ClusterSpec::default().start().await.unwrap();
@@ -132,6 +249,8 @@ async fn bad_searches_are_refused_with_what_to_do() {
     let status = off.api().unwrap().stub().search(query("word")).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
     assert!(status.message().contains("--search-memory"), "{status}");
+    let status = off.api().unwrap().stub().start_reindex(pb::StartReindexRequest {}).await.unwrap_err();
+    assert!(status.code() == Code::FailedPrecondition && status.message().contains("--search-memory"), "{status}");
 }
 
 #[tokio::test]
@@ -163,4 +282,9 @@ async fn tenants_find_only_their_own_documents() {
     finds(&beta, "counted", &[], OWN_LIMIT).await;
     let named = pb::SearchRequest { documents: vec![id], ..query("counted") };
     assert_eq!(beta.stub().search(named).await.unwrap_err().code(), Code::NotFound);
+    put(&beta, "A harbour.", unsearchable()).await;
+    start_reindex(&beta).await;
+    let job = reaches(&beta, pb::ReindexState::Ended).await;
+    assert_eq!((job.documents, job.reindexed), (1, 1), "{job:?}");
+    assert_eq!(reindex_job(&acme).await.state(), pb::ReindexState::Idle);
 }

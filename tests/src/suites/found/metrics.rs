@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use c3_proto::pb::NodeState;
+use c3_proto::pb::{self, NodeState};
 
 use crate::harness::certificates::Certificates;
 use crate::harness::cluster::{Cluster, ClusterSpec};
@@ -52,6 +52,7 @@ pub async fn table() -> Result<Vec<Quantity>> {
     let stored = api.put(fixtures::text("chapter.txt")?.as_bytes(), ops::default_options()).await?;
     let id = id_of(&stored.document.context("no document")?);
     ops::sweep(&api, 3600).await?;
+    api.stub().start_reindex(pb::StartReindexRequest {}).await?;
     // Calls that fail are counted too: on the gateway the document does not exist, and on the nodes the method does not
     // exist.
     for process in [&cluster.gateway, &cluster.compressors[0], &cluster.decoders[0]] {

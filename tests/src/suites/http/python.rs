@@ -19,7 +19,7 @@ use crate::harness::raw_http1::RawHttp1;
 /// Script of the measurement `python-kills`.
 const KILLS: &str = include_str!("kills.py");
 /// Operations in the OpenAPI description, among which the cases of schemathesis are divided.
-const OPERATIONS: usize = 26;
+const OPERATIONS: usize = 28;
 
 /// Sends generated requests that follow the served OpenAPI description, and some that do not. Every response must be
 /// one that the description has, and none may be a server error.
