@@ -175,10 +175,10 @@ async fn reindexing_waits_while_others_need_the_decoder() {
     const READERS: usize = 4;
     let cluster = ClusterSpec::default().start().await.unwrap();
     let api = cluster.api().unwrap();
-    let hidden_id = put(&api, "A harbour that nobody finds.", unsearchable()).await;
+    let hidden_id = put(&api, "A xebec that nobody finds.", unsearchable()).await;
     let (reads, mut readers) = (Arc::new(AtomicU64::new(0)), JoinSet::new());
     for number in 0..READERS {
-        let id = put(&api, &format!("{number}\n{}", crate::chapter()), pb::WriteOptions::default()).await;
+        let id = put(&api, &format!("{number}\n{}", crate::essay()), pb::WriteOptions::default()).await;
         let (api, reads) = (api.clone(), Arc::clone(&reads));
         readers.spawn(async move {
             loop {
@@ -201,7 +201,7 @@ async fn reindexing_waits_while_others_need_the_decoder() {
     readers.shutdown().await;
     let job = reaches(&api, pb::ReindexState::Ended).await;
     assert_eq!((job.reindexed, job.skipped), (1, READERS as u64), "{job:?}");
-    finds(&api, "nobody", &[&hidden_id], OWN_LIMIT).await;
+    finds(&api, "xebec", &[&hidden_id], OWN_LIMIT).await;
 }
 
 #[tokio::test]
