@@ -5,7 +5,7 @@
 //! began to be read is not added.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -57,6 +57,8 @@ pub(crate) struct TenantSearch {
     open: OnceCell<OpenSearch>,
     state: Mutex<State>,
     written: mpsc::Sender<DocumentId>,
+    /// Documents that this gateway has written, and that were not added yet.
+    waiting: AtomicUsize,
     /// True once the index has all documents that were in the store when this gateway started.
     is_complete: AtomicBool,
     /// True if a document was left out because the memory is used up.
@@ -103,9 +105,9 @@ impl TenantSearch {
         let (written, receiver) = mpsc::channel(WAITING_MAX);
         let wanted = Arc::new(Notify::new());
         let changes = Changes { written: receiver, wanted: Arc::clone(&wanted) };
-        let (open, state, is_complete, is_full, is_idle) = Default::default();
+        let (open, state, waiting, is_complete, is_full, is_idle) = Default::default();
         let searched = Instant::now().into();
-        (Self { memory_max, open, state, written, is_complete, is_full, searched, is_idle, wanted }, changes)
+        (Self { memory_max, open, state, written, waiting, is_complete, is_full, searched, is_idle, wanted }, changes)
     }
 
     /// Returns whether search is turned on.
@@ -152,14 +154,15 @@ impl TenantSearch {
     }
 
     /// Notes a search. Returns whether it may miss documents: the store was not read yet, or not for long because nobody
-    /// searched, or the memory is used up.
+    /// searched, or the memory is used up, or this gateway has just written one.
     pub(crate) fn begin_search(&self) -> bool {
         *self.searched.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         let is_idle = self.is_idle.load(Ordering::Acquire);
         if is_idle {
             self.wanted.notify_one();
         }
-        is_idle || !self.is_complete.load(Ordering::Acquire) || self.is_full.load(Ordering::Acquire)
+        let has_all = self.is_complete.load(Ordering::Acquire) && self.waiting.load(Ordering::Acquire) == 0;
+        is_idle || !has_all || self.is_full.load(Ordering::Acquire)
     }
 
     /// Sets whether nobody has searched for this time. Returns it.
@@ -175,8 +178,16 @@ impl TenantSearch {
 
     /// Notes that this gateway has written a document. It is found soon afterwards.
     pub(crate) fn written(&self, id: DocumentId) {
+        self.waiting.fetch_add(1, Ordering::AcqRel);
         // If the queue is full, the next reading of the store finds the document.
-        let _ = self.written.try_send(id);
+        if self.written.try_send(id).is_err() {
+            self.processed();
+        }
+    }
+
+    /// Notes that a document which was written is in the index, or that adding it failed.
+    pub(crate) fn processed(&self) {
+        self.waiting.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Begins a reading of the store, whose results are older than all later changes.

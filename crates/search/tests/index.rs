@@ -240,3 +240,23 @@ fn no_removed_document_is_returned_while_others_come_and_go() {
     });
     assert_eq!(index.windows(), 1);
 }
+
+#[test]
+fn pages_go_on_at_their_place_while_documents_are_added() {
+    let index = Index::new(key(), usize::MAX);
+    let windows: Vec<String> =
+        (1..=20).map(|count| format!("{} harbour {}", "lamp ".repeat(5), "sea ".repeat(count))).collect();
+    insert(&index, id(0), &Vec::from_iter(windows.iter().map(String::as_str)));
+    let (query, wanted) = (Query::parse("lamp").unwrap(), id(0));
+    let (mut seen, mut after) = (Vec::new(), None);
+    for number in 1.. {
+        let filter = |document: &DocumentId| *document == wanted;
+        let page = index.search(&Search { query: &query, filter: &filter, limit: 1, after });
+        let Some(hit) = page.first() else { break };
+        seen.push(hit.window);
+        after = Some(hit.position());
+        // Each changes the weight of the word, and so all scores.
+        insert(&index, id(number), &["a lamp", "an empty harbour", "a lamp again"]);
+    }
+    assert_eq!(seen, (0..20).collect::<Vec<_>>());
+}

@@ -64,6 +64,7 @@ pub(crate) async fn follow(gateway: Weak<Gateway>, mut changes: Changes) {
             if let Err(error) = open.add_written(id).await {
                 tracing::warn!(%id, %error, "a document cannot be added to the search index yet");
             }
+            open.search.processed();
             open.measure_index().await;
         }
     }

@@ -39,8 +39,8 @@ pub struct Search<'a> {
     pub filter: &'a dyn Fn(&DocumentId) -> bool,
     /// Maximum number of hits.
     pub limit: usize,
-    /// Position of the last hit of the page before. If documents were added or removed since then, scores differ a
-    /// little, so that a hit may be repeated or left out.
+    /// Position of the last hit of the page before. If documents were added or removed since then, all scores differ: the
+    /// page begins after the place that this hit has now. Hits that change places may be repeated or left out.
     pub after: Option<Position>,
 }
 
@@ -126,11 +126,15 @@ impl Snapshot {
         };
         let weights: Vec<f32> = (0..terms.len()).map(weight).collect();
         let mean_length = self.length as f32 / self.windows.max(1) as f32;
+        let each_with_matches = blocks.iter().zip(&matches);
+        let scores: Vec<Vec<f32>> =
+            each_with_matches.map(|(block, matches)| scores(*block, matches, &weights, mean_length)).collect();
+        let after = search.after.map(|after| current(after, &blocks, &scores));
+        let search = &Search { after, ..*search };
         let mut best = BinaryHeap::new();
-        for (index, (block, matches)) in blocks.iter().zip(&matches).enumerate() {
-            let scores = scores(*block, matches, &weights, mean_length);
+        for (index, (block, scores)) in blocks.iter().zip(&scores).enumerate() {
             let candidates = phrases.candidates(*block);
-            collect(*block, index, (&scores, candidates.as_deref()), search, &mut best);
+            collect(*block, index, (scores, candidates.as_deref()), search, &mut best);
         }
         let found = best.into_sorted_vec();
         let mut hits: Vec<_> = found.iter().map(|found| found.hit(blocks[found.block])).collect();
@@ -200,6 +204,20 @@ fn scores(block: &dyn Block, matches: &[Matches], weights: &[f32], mean_length: 
         }
     }
     scores
+}
+
+/// Returns the position that a hit of an earlier search has now; the earlier one if its window is gone.
+fn current(hit: Position, blocks: &[&dyn Block], scores: &[Vec<f32>]) -> Position {
+    for (block, scores) in blocks.iter().zip(scores) {
+        for (entry, (&score, window)) in scores.iter().zip(block.entries()).enumerate() {
+            let number = entry as u32 - block.first_window(window.document);
+            let document = block.document(window.document);
+            if number == hit.window && *document.id() == hit.document && !document.is_removed() {
+                return Position { score, ..hit };
+            }
+        }
+    }
+    hit
 }
 
 /// Adds the windows of a block that belong to the best ones.
