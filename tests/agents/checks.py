@@ -12,7 +12,7 @@ from typing import Any, Protocol
 TOOLS = {"store", "recall", "find", "forget", "stats"}
 TEMPLATES = {"c3://documents/{id}{?start,end}", "c3://names/{namespace}/{+name}{?start,end}"}
 # Bytes of the text whose store call reports progress and is cancelled. Both models take a few seconds for it.
-LONG_BYTES = 24_000
+LONG_BYTES = 10_000
 
 
 @dataclass
@@ -101,7 +101,18 @@ def long_text() -> str:
 
 async def run(connection: Connection, checks: Checks, file: tuple[str, str] | None) -> None:
     """Runs all checks. `file` is the path and the text of a file that the server may read, if it may read files."""
-    steps = [tools, store, lines, bytes_and_budget, match, find, resources, wrong_arguments, progress_and_cancel, forget]
+    steps = [
+        tools,
+        store,
+        lines,
+        bytes_and_budget,
+        match,
+        find,
+        resources,
+        wrong_arguments,
+        progress_and_cancel,
+        forget,
+    ]
     document = Document(f"check-{uuid.uuid4().hex[:8]}/plan", text_of(60), file)
     for step in steps:
         try:
@@ -224,11 +235,15 @@ async def find(connection: Connection, checks: Checks, document: Document) -> No
     exact = await connection.call("find", {"query": f"Line 17 of {unique}", "exact": True})
     checks.that("found exactly", any(hit["id"] == document.id for hit in exact["hits"]), exact.structured)
     in_document = {"query": "lamp", "documents": [document.handle]}
-    checks.equal("found within", {hit["id"] for hit in (await connection.call("find", in_document))["hits"]}, {document.id})
+    checks.equal(
+        "found within", {hit["id"] for hit in (await connection.call("find", in_document))["hits"]}, {document.id}
+    )
     namespace, name = document.name.split("/")
     listed = await connection.call("find", {"namespace": namespace, "name": name[:3], "labels": {"check": "mcp"}})
     checks.equal("listed", [hit["id"] for hit in listed["hits"]], [document.id])
-    checks.equal("other label", (await connection.call("find", {"namespace": namespace, "labels": {"check": "x"}}))["hits"], [])
+    checks.equal(
+        "other label", (await connection.call("find", {"namespace": namespace, "labels": {"check": "x"}}))["hits"], []
+    )
     future = {"namespace": namespace, "created_from": "2999-01-01T00:00:00Z"}
     checks.equal("created later", (await connection.call("find", future))["hits"], [])
     windows, cursor = [], None
@@ -256,7 +271,12 @@ async def resources(connection: Connection, checks: Checks, document: Document) 
         (f"{named}?end=4", "Line"),
     ):
         checks.equal(f"read {read}", await connection.read(read), expected)
-    for unknown in (f"c3://documents/{'0' * 64}", "c3://names/default/no-such-name", "c3://other/1", "file:///etc/hostname"):
+    for unknown in (
+        f"c3://documents/{'0' * 64}",
+        "c3://names/default/no-such-name",
+        "c3://other/1",
+        "file:///etc/hostname",
+    ):
         try:
             checks.that(f"read {unknown}", False, await connection.read(unknown))
         except AssertionError:
@@ -309,7 +329,7 @@ async def progress_and_cancel(connection: Connection, checks: Checks, document: 
     # The connection still works.
     checks.that("after a cancel", (await connection.call("stats", {}))["documents"] > 0)
     # Longer than the call would have taken.
-    await asyncio.sleep(2 * seconds + 1)
+    await asyncio.sleep(1.5 * seconds + 1)
     checks.equal("cancelled", (await connection.call("find", {"namespace": namespace}))["hits"], [])
     await connection.call("forget", {"handle": stored["handle"]})
 

@@ -20,7 +20,7 @@ import { StreamableHTTPClientTransport as OldHttp } from "@modelcontextprotocol/
 const OLD_ERA = "2025-11-25";
 const NEW_ERA = "2026-07-28";
 // Bytes of the text whose store call reports progress and is cancelled.
-const LONG_BYTES = 24_000;
+const LONG_BYTES = 10_000;
 // Milliseconds of a call.
 const TIMEOUT = 120_000;
 
@@ -249,7 +249,7 @@ async function progressAndCancel(connection, checks) {
   checks.equal("cancel", ended, "cancelled");
   checks.that("after a cancel", (await connection.done("stats", {})).documents > 0);
   // Longer than the call would have taken.
-  await sleep(2 * took + 1000);
+  await sleep(1.5 * took + 1000);
   checks.equal("nothing stored", (await connection.done("find", { namespace })).hits, []);
   await connection.done("forget", { handle: stored.handle });
 }
