@@ -42,8 +42,8 @@ class Connection(Protocol):
     async def call(self, tool: str, arguments: dict[str, Any], progress: list[float] | None = None) -> Result:
         """Calls a tool. Values of progress reports are appended to `progress`."""
 
-    async def cancelled_call(self, tool: str, arguments: dict[str, Any]) -> None:
-        """Calls a tool and cancels the call when the first report of its progress arrives."""
+    async def cancelled_call(self, tool: str, arguments: dict[str, Any], after: float) -> None:
+        """Calls a tool and cancels the call after some seconds; raises an exception if it has ended before."""
 
     async def resources(self) -> list[str]:
         """Lists the URIs of all resources."""
@@ -325,7 +325,8 @@ async def progress_and_cancel(connection: Connection, checks: Checks, document: 
     rises = reports == sorted(set(reports)) and all(report <= len(text.encode()) for report in reports)
     checks.that("progress rises", rises, reports)
     namespace = f"cancel-{uuid.uuid4().hex[:8]}"
-    await connection.cancelled_call("store", {"text": long_text(), "name": f"{namespace}/plan"})
+    arguments = {"text": long_text(), "name": f"{namespace}/plan"}
+    await connection.cancelled_call("store", arguments, after=seconds / 4)
     # The connection still works.
     checks.that("after a cancel", (await connection.call("stats", {}))["documents"] > 0)
     # Longer than the call would have taken.
