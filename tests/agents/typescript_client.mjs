@@ -241,7 +241,7 @@ async function progressAndCancel(connection, checks) {
   checks.that("progress", reports.length > 0, "no report");
   checks.that("progress rises", reports.every((report, at) => at === 0 || report > reports[at - 1]), reports);
   const namespace = `cancel-${randomUUID().slice(0, 8)}`;
-  const settings = { signal: AbortSignal.timeout(took / 4) };
+  const settings = { signal: AbortSignal.timeout(Math.round(took / 4)) };
   const ended = await connection
     .call("store", { text: longText(), name: `${namespace}/plan` }, settings)
     .then(() => "ended before it was cancelled", () => "cancelled");
