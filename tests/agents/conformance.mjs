@@ -41,8 +41,17 @@ const NEEDS = [
   [/^resources-/, "resources of the suite"],
   [/^logging-set-level$/, "logging, which the protocol has deprecated"],
 ];
-// Checks of applicable scenarios that need a tool of the suite: `test_missing_capability`, which needs sampling.
-const NOT_TESTABLE = ["sep-2575-server-rejects-undeclared-capability", "sep-2575-missing-capability-http-400"];
+// Checks of applicable scenarios that need what only servers of the suite have.
+const NOT_TESTABLE = [
+  // A tool that needs sampling, `test_missing_capability`.
+  "sep-2575-server-rejects-undeclared-capability",
+  "sep-2575-missing-capability-http-400",
+  // The tools `test_streaming_elicitation` and `test_logging_tool`.
+  "sep-2575-http-server-no-independent-requests-on-stream",
+  "sep-2575-server-no-log-without-loglevel",
+  // Prompts.
+  "sep-2549-prompts-list-caching-hints",
+];
 
 const { values: options } = parseArgs({ options: { http: { type: "string" }, out: { type: "string" } } });
 if (!options.http) throw new Error("--http is missing");

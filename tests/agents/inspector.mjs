@@ -82,7 +82,7 @@ function check(transport, era) {
   for (const [wrong, args] of [
     ["recall", {}],
     ["recall", { handle: "000000000000" }],
-    ["recall", { handle, start: "x" }],
+    ["recall", { handle, max_tokens: 0 }],
     ["store", {}],
     ["forget", { handle: "@no-such-name" }],
   ]) {

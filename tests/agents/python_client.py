@@ -93,13 +93,9 @@ class NewConnection(SdkConnection):
         # Documents come and go between the checks; the server allows no caching of this list.
         return await self.session.list_resources(cursor=cursor)
 
-    async def cancelled_call(self, tool: str, arguments: dict[str, Any]) -> None:
-        with anyio.CancelScope() as scope:
-
-            async def cancel(*_: Any) -> None:
-                scope.cancel()
-
-            await self.session.call_tool(tool, arguments, progress_callback=cancel)
+    async def cancelled_call(self, tool: str, arguments: dict[str, Any], after: float) -> None:
+        with anyio.move_on_after(after) as scope:
+            await self.session.call_tool(tool, arguments)
         if not scope.cancelled_caught:
             raise AssertionError("the call ended before it was cancelled")
 
@@ -107,26 +103,16 @@ class NewConnection(SdkConnection):
 class OldConnection(SdkConnection):
     """Session of version 1. A cancel is a notification with the id of the call's request."""
 
-    async def cancelled_call(self, tool: str, arguments: dict[str, Any]) -> None:
+    async def cancelled_call(self, tool: str, arguments: dict[str, Any], after: float) -> None:
         from mcp.types import CancelledNotification, CancelledNotificationParams, ClientNotification
 
         request = self.session._request_id
-        started = anyio.Event()
-
-        async def begun(*_: Any) -> None:
-            started.set()
-
-        async with anyio.create_task_group() as tasks:
-
-            async def call() -> None:
-                await self.session.call_tool(tool, arguments, progress_callback=begun)
-
-            tasks.start_soon(call)
-            await started.wait()
-            params = CancelledNotificationParams(requestId=request, reason="no longer needed")
-            await self.session.send_notification(ClientNotification(CancelledNotification(params=params)))
-            # Nobody waits for the answer, which a cancelled request does not have to have.
-            tasks.cancel_scope.cancel()
+        with anyio.move_on_after(after) as scope:
+            await self.session.call_tool(tool, arguments)
+        if not scope.cancelled_caught:
+            raise AssertionError("the call ended before it was cancelled")
+        params = CancelledNotificationParams(requestId=request, reason="no longer needed")
+        await self.session.send_notification(ClientNotification(CancelledNotification(params=params)))
 
 
 @asynccontextmanager

@@ -16,6 +16,8 @@ use crate::harness::quantity::Quantity;
 
 /// Package with which the script calls the tools.
 const MCP: &str = "mcp==2.3.0";
+/// Packages with the schema of `server.json`, and its validator.
+const SCHEMAS: [&str; 2] = ["skillsaw", "jsonschema"];
 /// Maximum time by which a hook may delay a turn, in milliseconds.
 const DELAY_MS_MAX: f64 = 300.0;
 /// Maximum bytes compressed per byte of the transcript.
@@ -66,7 +68,8 @@ pub(super) async fn kills() -> Result<Vec<Quantity>> {
 pub(super) async fn examples() -> Result<Vec<Quantity>> {
     let program = python::with_client()?;
     let requirements = fixtures::root().join("clients/examples/requirements-agents.txt");
-    python::pip(&program, &["--requirement", &requirements.display().to_string()])?;
+    python::pip(&program, &[&["--requirement", &requirements.display().to_string()], &SCHEMAS[..]].concat())?;
+    clients::install(&fixtures::root().join("clients/examples"))?;
     let claude = clients::claude_code()?;
     let cluster = ClusterSpec::default().start().await?;
     let mut quantities = Vec::new();

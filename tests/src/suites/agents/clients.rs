@@ -117,7 +117,7 @@ fn node(script: &str) -> Result<Command> {
 }
 
 /// Installs the packages of a folder on first use.
-fn install(folder: &Path) -> Result<()> {
+pub(super) fn install(folder: &Path) -> Result<()> {
     match folder.join("node_modules").is_dir() {
         true => Ok(()),
         false => {
