@@ -1,7 +1,7 @@
 //! The reindex job of a tenant: adds sketches to all documents that lack them, in the background.
 //!
-//! The job decodes one shard (part of a document) at a time, and only while the decoders have almost nothing else to do.
-//! It belongs to the gateway, not to the call that started it, and runs until it has examined every document or the
+//! The job decodes one shard (part of a document) at a time, and only while the decoders have almost nothing else to
+//! do. It belongs to the gateway, not to the call that started it, and runs until it has examined every document or the
 //! gateway shuts down. Its state is in memory only. A new job skips what has sketches already, so it continues there.
 
 use std::sync::Arc;
@@ -25,8 +25,8 @@ use crate::state::SharedGateway;
 /// Interval at which a job that must wait tries again, and pause after a document that failed: if the store is
 /// unavailable, not all documents should fail at once.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// Time after which the sketches of a long document are saved before the document is done. Less is lost when the gateway
-/// stops, and garbage collection does not find them unreferenced.
+/// Time after which the sketches of a long document are saved before the document is done. Less is lost when the
+/// gateway stops, and garbage collection does not find them unreferenced.
 const SAVE_INTERVAL: Duration = Duration::from_secs(60);
 /// Documents that are listed at once.
 const PAGE_SIZE: usize = 10_000;
