@@ -23,6 +23,7 @@ mod ingest;
 mod metrics;
 mod name_lists;
 mod read;
+mod reindex_slot;
 mod search;
 mod search_index;
 mod single_flight;

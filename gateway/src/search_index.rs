@@ -200,8 +200,8 @@ impl TenantSearch {
         self.state.lock().await.documents.get(id).is_some_and(|indexed| indexed.version >= version)
     }
 
-    /// Returns whether this version of a document, or a later one, is known to have a sketch of every window. False if it
-    /// was not read yet.
+    /// Returns whether this version of a document, or a later one, is known to have a sketch of every window. False if
+    /// it was not read yet.
     pub(crate) async fn has_all_sketches(&self, id: &DocumentId, version: Version) -> bool {
         let state = self.state.lock().await;
         state.documents.get(id).is_some_and(|indexed| indexed.version >= version && indexed.has_all_sketches)

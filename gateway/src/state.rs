@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::metrics::{Direction, Metrics};
 use crate::name_lists::NameLists;
-use crate::search::reindex_job::ReindexSlot;
+use crate::reindex_slot::ReindexSlot;
 use crate::search_index::TenantSearch;
 use crate::single_flight::SingleFlight;
 

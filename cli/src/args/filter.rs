@@ -44,8 +44,8 @@ impl FilterArgs {
     }
 }
 
-/// Parses a time in RFC 3339, or a day, which stands for its start in UTC. Returns Unix time in milliseconds; 0 before
-/// 1970, when nothing was created.
+/// Parses a time in RFC 3339, or a day, which stands for its start in UTC. Returns Unix time in milliseconds. Refuses
+/// times before 1970.
 fn unix_ms(typed: &str) -> Result<u64, String> {
     let typed = typed.to_ascii_uppercase();
     let parsed = humantime::parse_rfc3339(&typed).or_else(|_| humantime::parse_rfc3339(&format!("{typed}T00:00:00Z")));
@@ -63,8 +63,8 @@ mod tests {
         assert_eq!(unix_ms("2026-03-01T12:00:00.250Z"), Ok(1_772_366_400_250));
         assert_eq!(unix_ms("2026-03-01t12:00:00z"), Ok(1_772_366_400_000));
         assert_eq!(unix_ms("2026-03-01"), Ok(1_772_323_200_000));
-        assert_eq!(unix_ms("1969-12-31"), Ok(0));
-        for wrong in ["", "yesterday", "2026-03", "2026-13-01", "1772323200"] {
+        assert_eq!(unix_ms("1970-01-01"), Ok(0));
+        for wrong in ["", "yesterday", "1969-12-31", "2026-03", "2026-13-01", "1772323200"] {
             assert!(unix_ms(wrong).is_err_and(|problem| problem.contains("2026-03-01T12:00:00Z")), "{wrong}");
         }
     }

@@ -29,7 +29,7 @@ pub(crate) struct ReindexArgs {
     #[arg(long, conflicts_with_all = ["ids", "status"])]
     all: bool,
     /// With --all: do not wait for the end
-    #[arg(long, requires = "all")]
+    #[arg(long, requires = "all", conflicts_with_all = ["ids", "status"])]
     detach: bool,
     /// Show the state of `reindex --all` in this gateway
     #[arg(long, conflicts_with = "ids")]

@@ -7,8 +7,8 @@
 //! [`Client::connect_with`] takes an API key for gateways with access control.
 //!
 //! Every call carries the current tracing span as W3C trace context. These calls retry: `put_text`, `put_with_retries`,
-//! and those that read documents, latents, names, labels, lists, totals, uploads, reindex jobs or nodes. A retry goes to the next
-//! gateway if one is unreachable, or starts after the delay that an overloaded gateway requests.
+//! and those that read documents, latents, names, labels, lists, totals, uploads, reindex jobs or nodes. A retry goes
+//! to the next gateway if one is unreachable, or starts after the delay that an overloaded gateway requests.
 //!
 //! [`Client::connect_with`] takes the CAs and the client certificate for gateways that speak TLS. Their files are read
 //! again when they change.

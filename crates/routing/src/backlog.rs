@@ -17,7 +17,8 @@ use crate::node::{Node, NodeInfo};
 /// Minimum and maximum of the delay after which the caller of a refused request should retry.
 const RETRY_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 
-/// Maximum expected wait for a decoder at which background work is admitted. A node finishes a batch in about this time.
+/// Maximum expected wait for a decoder at which background work is admitted. A node finishes a batch in about this
+/// time.
 const BACKGROUND_WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// Class of a request. Background work is refused first, then writes, then reads.

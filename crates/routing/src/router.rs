@@ -89,8 +89,8 @@ impl Router {
         }
     }
 
-    /// Returns [`Error::Shed`] if a new request of this class must be refused. Background work, which does not wait for a
-    /// node, is also refused with [`Error::NoNode`] if no decoder is ready.
+    /// Returns [`Error::Shed`] if a new request of this class must be refused. Background work, which does not wait for
+    /// a node, is also refused with [`Error::NoNode`] if no decoder is ready.
     pub fn admit(&self, class: RequestClass) -> Result<(), Error> {
         if class == RequestClass::Background && !self.registry.is_ready(Stage::Decoder) {
             return Err(self.no_node(Stage::Decoder, None, &Attempts::default()));

@@ -93,8 +93,8 @@ impl ShardReindex {
         }
     }
 
-    /// Decodes the shard and stores sketches of its windows. Returns the entry of the shard with them, and the number of
-    /// windows that have one.
+    /// Decodes the shard and stores sketches of its windows. Returns the entry of the shard with them, and the number
+    /// of windows that have one.
     pub(super) async fn run(&self) -> Result<(ShardEntry, u64), Error> {
         let range = ByteRange::new(Some(self.start), Some(self.start + self.entry.bytes()))?;
         let pieces = document_text(Arc::clone(&self.gateway), self.document.id, range);

@@ -1,10 +1,10 @@
 //! The reindex job of a tenant: adds sketches to all documents that lack them, in the background.
 //!
-//! The job decodes one shard (part of a document) at a time, and only while the decoders have almost nothing else to do.
-//! It belongs to the gateway, not to the call that started it, and runs until it has examined every document or the
+//! The job decodes one shard (part of a document) at a time, and only while the decoders have almost nothing else to
+//! do. It belongs to the gateway, not to the call that started it, and runs until it has examined every document or the
 //! gateway shuts down. Its state is in memory only. A new job skips what has sketches already, so it continues there.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use c3_routing::RequestClass;
@@ -14,7 +14,6 @@ use c3_store::manifest::{Manifest, ShardEntry};
 use c3_store::object::version::Version;
 use c3_types::{DocumentId, ReindexJob, ReindexState};
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::reindex::{ShardReindex, search_is_off, unverified};
@@ -26,50 +25,19 @@ use crate::state::SharedGateway;
 /// Interval at which a job that must wait tries again, and pause after a document that failed: if the store is
 /// unavailable, not all documents should fail at once.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// Time after which the sketches of a long document are saved before the document is done. Less is lost when the gateway
-/// stops, and garbage collection does not find them unreferenced.
+/// Time after which the sketches of a long document are saved before the document is done. Less is lost when the
+/// gateway stops, and garbage collection does not find them unreferenced.
 const SAVE_INTERVAL: Duration = Duration::from_secs(60);
 /// Documents that are listed at once.
 const PAGE_SIZE: usize = 10_000;
-
-/// State of a tenant's reindex job, which outlives the tenant's state in [`crate::tenants::Tenants`].
-pub(crate) struct ReindexSlot {
-    job: Mutex<ReindexJob>,
-    /// Cancelled when the gateway shuts down.
-    stop: CancellationToken,
-}
-
-impl ReindexSlot {
-    /// Returns the slot of a tenant that has started no job. A job ends when `stop` is cancelled.
-    pub(crate) fn new(stop: CancellationToken) -> Self {
-        Self { job: Mutex::default(), stop }
-    }
-
-    /// Returns the state of the running or last job.
-    pub(crate) fn job(&self) -> ReindexJob {
-        self.lock().clone()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, ReindexJob> {
-        // No code that holds this lock panics.
-        self.job.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// Starts the tenant's reindex job, unless it runs already. Returns its state. Fails if search is turned off.
 pub(crate) fn start(gateway: &SharedGateway) -> Result<ReindexJob, Error> {
     if !gateway.search.is_on() {
         return Err(search_is_off());
     }
-    let started = {
-        let mut job = gateway.reindex.lock();
-        if job.is_active() {
-            return Ok(job.clone());
-        }
-        *job = ReindexJob { state: ReindexState::Running, ..ReindexJob::default() };
-        job.clone()
-    };
-    let (job, stop) = (Job { gateway: Arc::clone(gateway) }, gateway.reindex.stop.clone());
+    let Some(started) = gateway.reindex.try_begin() else { return Ok(gateway.reindex.job()) };
+    let (job, stop) = (Job { gateway: Arc::clone(gateway) }, gateway.reindex.stop().clone());
     tokio::spawn(async move { stop.run_until_cancelled(job.run()).await });
     Ok(started)
 }
@@ -186,11 +154,8 @@ impl Job {
     }
 
     fn update(&self, change: impl FnOnce(&mut ReindexJob)) {
-        let left = {
-            let mut job = self.gateway.reindex.lock();
-            change(&mut job);
-            if job.is_active() { job.documents.saturating_sub(job.done()) } else { 0 }
-        };
+        let job = self.gateway.reindex.update(change);
+        let left = if job.is_active() { job.documents.saturating_sub(job.done()) } else { 0 };
         self.gateway.metrics.reindex_documents(left);
     }
 }

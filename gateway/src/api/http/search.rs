@@ -232,9 +232,9 @@ pub(super) async fn reindex_document(Tenant(gateway): Tenant, Path(reference): P
 
 /// Lets search find all documents.
 ///
-/// Starts a job that reindexes them in the background, whenever the decoders have nothing else to do. If it runs already,
-/// changes nothing. The job continues until it ends or the gateway stops; a later job skips the documents that are done.
-/// It belongs to the gateway that was called.
+/// Starts a job that reindexes them in the background, whenever the decoders have nothing else to do. If it runs
+/// already, changes nothing. The job continues until it ends or the gateway stops; a later job skips the documents that
+/// are done. It belongs to the gateway that was called.
 #[utoipa::path(
     post, operation_id = "start_reindex", path = "/v1/reindex", tag = "search",
     responses(
