@@ -375,7 +375,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let connections = Connections::new(routes, None, args, closing.clone());
-        (address, tokio::spawn(connections.serve(listener)))
+        (address, tokio::spawn(connections.serve(listener, None)))
     }
 
     #[tokio::test]

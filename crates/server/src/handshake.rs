@@ -238,7 +238,7 @@ mod tests {
         assert!(handshakes.is_some());
         let args = ServerArgs::default();
         let connections = Connections::new(Routes::default(), handshakes, &args, CancellationToken::new());
-        tokio::spawn(connections.serve(listener));
+        tokio::spawn(connections.serve(listener, None));
         address
     }
 

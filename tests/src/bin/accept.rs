@@ -94,7 +94,7 @@ impl Topic {
             Self::Operations => operations::table::measure(row, corpus).await,
             Self::Console => console::table::measure(row).await,
             Self::Search => search::table::measure(row, corpus).await,
-            Self::Agents => agents::table::measure(row).await,
+            Self::Agents => agents::table::measure(row, corpus).await,
             Self::Architecture => architecture::measure(row),
         }
     }

@@ -1,4 +1,4 @@
-"""Session archive against real programs: `archive.py session|kills --programs DIR`. Prints measured values as JSON.
+"""Session archive against real programs: `archive.py session|kills --programs DIR [--each N]`. Prints measured values as JSON.
 
 `session` replays the fixture through the hooks of clients/claude-code, turn by turn, beside `c3 serve`. It recalls
 every fact of the fixture with one `find` and one `recall`, reads every turn back, then archives texts that were
@@ -225,7 +225,7 @@ class Tools:
         return {"handle": handle, "id": document.id, "start": first, "end": end, "size": document.bytes, "text": text}
 
 
-def session(folder: Path, programs: Path) -> dict[str, Any]:
+def session(folder: Path, programs: Path, each: int) -> dict[str, Any]:
     """Measures recall, delays, size and references."""
     started = Programs(folder, programs)
     address = free_address()
@@ -257,7 +257,7 @@ def session(folder: Path, programs: Path) -> dict[str, Any]:
         values["documents"] = len(list(client.list(labels={"session": SESSION})))
         tools = Tools(programs, url)
         values["tools"] = "mcp" if tools.is_mcp else "http"
-        values |= _recall_facts(tools)
+        values |= _recall_facts(tools, each)
         values |= _recalled_again(replay, tools, archive, client)
         values["hook_delay_ms_max"] = round(1000 * max(replay.delays), 1)
         values["start_hook_delay_ms_max"] = round(1000 * max(replay.start_delays), 1)
@@ -274,8 +274,8 @@ def _text_bytes(url: str) -> float:
     return sum(float(line.split()[-1]) for line in lines if line.startswith('c3_text_bytes_total{direction="in"'))
 
 
-def _recall_facts(tools: Tools) -> dict[str, Any]:
-    facts = json.loads((FIXTURE / "facts.json").read_bytes())
+def _recall_facts(tools: Tools, each: int) -> dict[str, Any]:
+    facts = json.loads((FIXTURE / "facts.json").read_bytes())[::each]
     right = {"command": 0, "path": 0, "number": 0}
     wrong: list[dict[str, Any]] = []
     calls_max = 0
@@ -500,10 +500,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("measurement", choices=["session", "kills"])
     parser.add_argument("--programs", type=Path, required=True, help="folder of c3, gateway and the nodes")
+    parser.add_argument("--each", type=int, default=1, help="recall only each Nth fact")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="c3-archive-") as folder:
-        measure = session if arguments.measurement == "session" else kills
-        print(json.dumps(measure(Path(folder), arguments.programs.resolve()), ensure_ascii=False))
+        programs = arguments.programs.resolve()
+        match arguments.measurement:
+            case "session":
+                values = session(Path(folder), programs, arguments.each)
+            case _:
+                values = kills(Path(folder), programs)
+        print(json.dumps(values, ensure_ascii=False))
 
 
 if __name__ == "__main__":

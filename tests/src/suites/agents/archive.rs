@@ -25,9 +25,9 @@ const RATIO_MAX: f64 = 1.1;
 /// Maximum calls of tools to recall one fact.
 const CALLS_MAX: f64 = 2.0;
 
-/// Replays a transcript turn by turn, recalls what it holds, and archives what was recalled.
-pub(super) async fn archive() -> Result<Vec<Quantity>> {
-    let values = measure("session").await?;
+/// Replays a transcript turn by turn, recalls each `each`th fact that it holds, and archives what was recalled.
+pub(super) async fn archive(each: usize) -> Result<Vec<Quantity>> {
+    let values = measure("session", &["--each", &each.to_string()]).await?;
     let number = |key: &str| values[key].as_f64().with_context(|| format!("no {key} in {values}"));
     let same = |name: &str, key: &str, expected: Value| Quantity::equal(name, values[key].clone(), expected);
     Ok(vec![
@@ -48,7 +48,7 @@ pub(super) async fn archive() -> Result<Vec<Quantity>> {
 
 /// Replays the transcript while gateway, nodes and worker are killed.
 pub(super) async fn kills() -> Result<Vec<Quantity>> {
-    let values = measure("kills").await?;
+    let values = measure("kills", &[]).await?;
     let number = |key: &str| values[key].as_f64().with_context(|| format!("no {key} in {values}"));
     let same = |name: &str, key: &str, expected: Value| Quantity::equal(name, values[key].clone(), expected);
     Ok(vec![
@@ -92,13 +92,18 @@ pub(super) async fn examples() -> Result<Vec<Quantity>> {
 }
 
 /// Runs a measurement of the script and returns its values.
-async fn measure(name: &str) -> Result<Value> {
+async fn measure(name: &str, args: &[&str]) -> Result<Value> {
     let program = python::with_client()?;
     python::pip(&program, &[MCP])?;
     let c3 = Program::C3.path()?;
     let programs = c3.parent().map(Path::to_owned).context("the program has no folder")?;
     let mut command = Command::new(program);
-    command.arg(fixtures::root().join("tests/src/suites/agents/archive.py")).arg(name).arg("--programs").arg(programs);
+    command
+        .arg(fixtures::root().join("tests/src/suites/agents/archive.py"))
+        .arg(name)
+        .arg("--programs")
+        .arg(programs)
+        .args(args);
     command.stdin(Stdio::null()).stderr(Stdio::inherit());
     let output = spawn_blocking(move || command.output()).await??;
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 
 use super::{access, archive, bad_input, clients, start};
+use crate::harness::fixtures::Corpus;
 use crate::harness::quantity::Quantity;
 
 /// Names of the measurements, as given to `accept` in its argument `ROW`.
@@ -22,7 +23,7 @@ pub const ROWS: [&str; 12] = [
 ];
 
 /// Runs the measurement called `row` and returns its quantities. Fails if [`ROWS`] does not contain `row`.
-pub async fn measure(row: &str) -> Result<Vec<Quantity>> {
+pub async fn measure(row: &str, corpus: Corpus) -> Result<Vec<Quantity>> {
     match row {
         "start" => start::start().await,
         "tools" => start::tools().await,
@@ -33,7 +34,7 @@ pub async fn measure(row: &str) -> Result<Vec<Quantity>> {
         "inspector" => clients::inspector().await,
         "conformance" => clients::conformance().await,
         "setup" => clients::setup().await,
-        "archive" => archive::archive().await,
+        "archive" => archive::archive(if corpus.full { 1 } else { 10 }).await,
         "archive-kills" => archive::kills().await,
         "examples" => archive::examples().await,
         row => bail!("no measurement is named `{row}`"),
