@@ -18,8 +18,9 @@ pub(crate) struct McpArgs {
     /// Folder whose files the agent may store; may be repeated [default: none]
     #[arg(long = "files", value_name = "DIR")]
     files: Vec<PathBuf>,
-    /// Folder of the store of the servers in this process [default: that of `c3 serve`]
-    #[arg(long, value_name = "FOLDER", env = "C3_DATA", conflicts_with = "gateway")]
+    /// Run servers in this process on the store in this folder, also if a gateway is configured [default: the store of
+    /// `c3 serve`, unless a gateway is configured]
+    #[arg(long, value_name = "FOLDER")]
     data: Option<OsString>,
     #[command(flatten)]
     target: TargetArgs,
@@ -32,7 +33,7 @@ pub(crate) async fn run(args: McpArgs) -> Result<(), CliError> {
         serve_stdio(McpServer::new(client, files)).await.map_err(|error| CliError::Failed(error.to_string()))
     };
     let remote = &args.target.remote;
-    if remote.gateway.is_some() {
+    if args.data.is_none() && remote.gateway.is_some() {
         return serve(Client::connect_lazy(remote.url(), &remote.options()?)?).await;
     }
     let (mut cluster, url) = EmbeddedCluster::start_local(gateway_config(args.data)?, &args.target.model).await?;

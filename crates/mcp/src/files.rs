@@ -22,7 +22,7 @@ struct Folder {
 #[derive(Debug, thiserror::Error)]
 pub enum FilesError {
     /// An allowed folder cannot be opened.
-    #[error("the folder {} cannot be opened: {error}", .path.display())]
+    #[error("the folder {} cannot be opened: {error}; give a folder whose files the agent may store", .path.display())]
     Folder {
         /// The folder.
         path: PathBuf,

@@ -3,7 +3,7 @@
 use std::io;
 
 use rmcp::model::{ErrorData, RequestId};
-use rmcp::service::{RxJsonRpcMessage, TxJsonRpcMessage};
+use rmcp::service::{RxJsonRpcMessage, ServerInitializeError, TxJsonRpcMessage};
 use rmcp::transport::Transport;
 use rmcp::transport::async_rw::AsyncRwTransport;
 use rmcp::{RoleServer, ServiceExt};
@@ -33,7 +33,12 @@ async fn serve(
     let (refused, refusals) = mpsc::channel(REFUSALS_MAX);
     let transport = Stdio { inner: AsyncRwTransport::new_server(read, output), refusals };
     tokio::spawn(forward(input, lines, refused));
-    let running = server.serve(transport).await.map_err(io::Error::other)?;
+    let running = match server.serve(transport).await {
+        Ok(running) => running,
+        // The client closed the input before its first message, as some do to probe a command.
+        Err(ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
+        Err(error) => return Err(io::Error::other(error)),
+    };
     running.waiting().await.map_err(io::Error::other)?;
     Ok(())
 }
