@@ -1,7 +1,5 @@
 //! The MCP server, over standard input and output and over HTTP.
 
-#![expect(clippy::unwrap_used, reason = "tests may panic")]
-
 use c3_server::access::Scope;
 use c3_tests::harness::access::Access;
 use c3_tests::harness::agent::{StdioAgent, http_request, text_of};

@@ -150,8 +150,8 @@ fn last_message(response: &Response) -> Result<Value> {
         return Ok(response.json());
     }
     let events = String::from_utf8(response.body.clone())?;
-    let data = events.lines().filter_map(|line| line.strip_prefix("data:").map(str::trim));
-    match data.filter(|data| !data.is_empty()).next_back() {
+    let mut data = events.lines().filter_map(|line| line.strip_prefix("data:").map(str::trim));
+    match data.rfind(|data| !data.is_empty()) {
         Some(last) => Ok(serde_json::from_str(last)?),
         None => bail!("the response has no event: {events}"),
     }
