@@ -90,7 +90,7 @@ impl EmbeddedCluster {
         Ok(Self { gateway: gateways, nodes })
     }
 
-    /// Starts a cluster like [`Self::start`] whose gateway listens on a free port of this machine. Also returns its URL.
+    /// Starts a cluster like [`Self::start`] whose gateway listens on a free loopback port. Also returns its URL.
     pub(crate) async fn start_local(
         gateway: c3_gateway::Config,
         model: &ModelArgs,

@@ -4,9 +4,9 @@
 //   node conformance.mjs --http URL/mcp [--out DIR]
 //
 // The suite was written for servers that have its own tools, prompts and resources, such as `test_simple_text`. The
-// scenarios in APPLICABLE need none of them. All others still run, and the schema of every message that the server sends
-// in them is checked. The suite speaks HTTP only, and without a key. Prints a line of JSON for each era. Exits with 1 if a
-// check failed.
+// scenarios in APPLICABLE need none of them. All others still run, and the schema of every message that the server
+// sends in them is checked. The suite speaks HTTP only, and without a key. Prints a line of JSON for each era. Exits
+// with 1 if a check failed.
 
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";

@@ -3,8 +3,8 @@
 //
 //   node inspector.mjs --stdio 'c3 mcp --gateway URL' --http URL/mcp [--key KEY]
 //
-// Each call is a process of its own, so cancels are not checked. Prints a line of JSON for each transport and era. Exits
-// with 1 if a check failed.
+// Each call is a process of its own, so cancels are not checked. Prints a line of JSON for each transport and era.
+// Exits with 1 if a check failed.
 
 import { spawnSync } from "node:child_process";
 import { randomUUID } from "node:crypto";

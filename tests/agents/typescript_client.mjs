@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-// Checks the MCP server with the TypeScript SDK: version 2 in both eras of the protocol, and version 1 in the older one.
+// Checks the MCP server with the TypeScript SDK: version 2 in both eras of the protocol, and version 1 in the older
+// one.
 //
 //   node typescript_client.mjs --stdio 'c3 mcp --gateway URL --files DIR' --files DIR --http URL/mcp [--key KEY]
 //

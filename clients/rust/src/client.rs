@@ -53,8 +53,8 @@ impl Client {
         Ok(Self { gateways: Arc::new(Gateways::connect(url, options).await?) })
     }
 
-    /// Connects like [`Client::connect_with`], but only when the first call is made, and again for each later call while
-    /// no gateway answers.
+    /// Connects like [`Client::connect_with`], but only when the first call is made, and again for each later call
+    /// while no gateway answers.
     pub fn connect_lazy(url: &str, options: &ClientOptions) -> Result<Self, Error> {
         Ok(Self { gateways: Arc::new(Gateways::connect_lazy(url, options)?) })
     }
@@ -138,8 +138,9 @@ impl Client {
         Text::open(Arc::clone(&self.gateways), request).await
     }
 
-    /// Returns bytes of a document that contain some of its lines, and the number of line feeds before them. The bytes are
-    /// those of whole windows (parts of the text), so that nothing is decoded. `id` may be a unique prefix or a name.
+    /// Returns bytes of a document that contain some of its lines, and the number of line feeds before them. The bytes
+    /// are those of whole windows (parts of the text), so that nothing is decoded. `id` may be a unique prefix or a
+    /// name.
     pub async fn locate_lines(&self, id: &str, lines: LineRange) -> Result<(Range<u64>, u64), Error> {
         let request = pb::LocateLinesRequest { id: id.to_owned(), first: lines.first(), last: lines.last() };
         let locate = |mut gateway: Gateway, request| async move { gateway.locate_lines(request).await };

@@ -81,7 +81,6 @@ impl Gateways {
         let mut first_connected = None;
         for (number, url) in urls.split(',').enumerate() {
             let target = target(url, options)?;
-            options.api_key.as_ref().map_or(Ok(()), |key| key.check(url))?;
             let channel = match target.connect().await {
                 Ok(channel) => {
                     first_connected = first_connected.or(Some(number));
@@ -106,7 +105,6 @@ impl Gateways {
     pub(crate) fn connect_lazy(urls: &str, options: &ClientOptions) -> Result<Self, Error> {
         let connections = urls.split(',').map(|url| {
             let target = target(url, options)?;
-            options.api_key.as_ref().map_or(Ok(()), |key| key.check(url))?;
             Ok(Connection::new(target.connect_lazy(), CallMetadata::new(options.api_key.clone())))
         });
         let connections = connections.collect::<Result<_, Error>>()?;
@@ -156,8 +154,10 @@ impl Gateways {
     }
 }
 
+/// Returns the server at `url`. Fails if the URL is invalid, or the API key must not be sent to it.
 fn target(url: &str, options: &ClientOptions) -> Result<Target, Error> {
     let target = Target::new(url, &options.credentials).map_err(|_| Error::Url { url: url.to_owned() })?;
+    options.api_key.as_ref().map_or(Ok(()), |key| key.check(url))?;
     let Timeouts { connect, keep_alive, .. } = options.timeouts;
     Ok(target.with(|endpoint| {
         endpoint.connect_timeout(connect).http2_keep_alive_interval(keep_alive).keep_alive_timeout(keep_alive)

@@ -124,20 +124,7 @@ impl<'a> Call<'a> {
 
 /// Returns the handle of a document.
 pub(crate) fn handle(document: &Document) -> String {
-    handle_of(&document.id.to_string())
-}
-
-/// Returns the handle of the document with a full id.
-pub(crate) fn handle_of(id: &str) -> String {
-    id.chars().take(HANDLE_DIGITS).collect()
-}
-
-/// Parses a name with or without `@`, in `namespace` unless that is `None`.
-pub(crate) fn document_name(namespace: Option<&str>, name: &str) -> Result<DocumentName, Error> {
-    Ok(match namespace {
-        Some(namespace) => DocumentName::from_parts(namespace.to_owned(), name.trim_start_matches('@').to_owned())?,
-        None => name.parse()?,
-    })
+    document.id.to_string().chars().take(HANDLE_DIGITS).collect()
 }
 
 /// Parses a namespace; `None` stands for the default.

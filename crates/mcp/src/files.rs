@@ -1,4 +1,4 @@
-//! Files that a tool may read: those in folders that the user allowed, and nothing that a symbolic link outside leads to.
+//! Files that a tool may read: those in folders that the user allowed. Symbolic links out of them are not followed.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -15,9 +15,9 @@ const REQUEST_BYTES_MAX: usize = 16 << 20;
 /// HTTP service of the server.
 pub type HttpService = StreamableHttpService<McpServer, LocalSessionManager>;
 
-/// Returns the server as an HTTP service for one path, without access control: the gateway checks hosts, origins and keys
-/// before. Calls are made over `channel` with the key of each request. Sessions, which only clients of protocol versions
-/// before 2026-07-28 have, end with `stopped`. They hold no state of the agent, so they are not bound to a key.
+/// Returns the server as an HTTP service for one path, without access control: the gateway checks hosts, origins and
+/// keys before. Calls are made over `channel` with the key of each request. Sessions, which only clients of protocol
+/// versions before 2026-07-28 have, end with `stopped`. They hold no state of the agent, so they are not bound to a key.
 pub fn http(channel: &Channel, stopped: CancellationToken) -> HttpService {
     let server = McpServer::of_channel(channel.clone());
     let config = StreamableHttpServerConfig::default()

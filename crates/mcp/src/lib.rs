@@ -6,9 +6,9 @@
 //! stdio ──┘                └─ resources  c3://documents/…, c3://names/…
 //! ```
 //!
-//! The server makes calls like any other client of the gateway, with the key of the agent. So access control, quotas and
-//! the audit log of the gateway apply, and the same code serves a gateway's own port and `c3 mcp`. Protocol versions
-//! 2025-03-26 to 2026-07-28 are spoken by the crate `rmcp`.
+//! The server makes calls like any other client of the gateway, with the key of the agent. So access control, quotas
+//! and the audit log of the gateway apply, and the same code serves a gateway's own port and `c3 mcp`. The crate `rmcp`
+//! speaks the protocol, in versions up to 2026-07-28.
 
 mod call;
 mod error;

@@ -20,8 +20,9 @@ use crate::files::Files;
 use crate::{resources, tools};
 
 /// Told to the model once.
-const INSTRUCTIONS: &str = "Memory for long texts. `store` what you will not need for a while (logs, files, tool results, \
-    old conversation) and keep the handle; `recall` returns it exactly, whole or in part; `find` searches what is stored.";
+const INSTRUCTIONS: &str = "Memory for long texts. `store` what you will not need for a while (logs, files, tool \
+    results, old conversation) and keep the handle; `recall` returns it exactly, whole or in part; `find` searches what \
+    is stored.";
 /// Time for which clients may cache what changes only with the version of the server, in milliseconds.
 const HOUR_MS: u64 = 3_600_000;
 /// Code of the error of a cancelled request. Clients do not wait for it.

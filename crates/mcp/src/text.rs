@@ -59,8 +59,12 @@ pub(crate) async fn read(call: &Call<'_>, document: &Document, range: Range<u64>
     // The end of a text is the end of a character; the end of another range may not be.
     let end = if range.end == document.bytes { bytes.len() } else { complete(&bytes) };
     let text = bytes.get(start..end).unwrap_or_default();
-    let text = String::from_utf8(text.to_vec()).map_err(|_| Error::argument("this part of the text is not UTF-8"))?;
-    Ok(Part { start: fetched + start as u64, text, is_cut: false })
+    Ok(Part { start: fetched + start as u64, text: utf8(text.to_vec())?, is_cut: false })
+}
+
+/// Returns the text with these bytes. Fails if they are not UTF-8.
+pub(crate) fn utf8(bytes: Vec<u8>) -> Result<String, Error> {
+    String::from_utf8(bytes).map_err(|_| Error::argument("this part of the text is not UTF-8"))
 }
 
 async fn fetch(call: &Call<'_>, document: &Document, range: Range<u64>) -> Result<Vec<u8>, Error> {
@@ -88,7 +92,7 @@ fn floor(bytes: &[u8], index: usize) -> usize {
 }
 
 /// Returns the length of `bytes` without an incomplete character at the end.
-fn complete(bytes: &[u8]) -> usize {
+pub(crate) fn complete(bytes: &[u8]) -> usize {
     let last = floor(bytes, bytes.len().saturating_sub(1));
     match std::str::from_utf8(&bytes[last..]) {
         Ok(_) => bytes.len(),

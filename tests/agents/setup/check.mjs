@@ -1,11 +1,11 @@
 #!/usr/bin/env node
-// Checks the set-up in docs/guides/mcp.md with the real Claude Code and Codex, and a scripted model. The configurations of
-// Cursor and VS Code, which no package registry has, are checked with the official TypeScript SDK.
+// Checks the set-up in docs/guides/mcp.md with the real Claude Code and Codex, and a scripted model. The configurations
+// of Cursor and VS Code, which no package registry has, are checked with the official TypeScript SDK.
 //
 //   node setup/check.mjs --c3 PROGRAM --http URL/mcp [--guide FILE]
 //
-// Claude Code and Codex run the commands of the guide. Then their agent stores a text through the server and recalls a line
-// of it. Prints a line of JSON for each client and transport. Exits with 1 if a check failed.
+// Claude Code and Codex run the commands of the guide. Then their agent stores a text through the server and recalls a
+// line of it. Prints a line of JSON for each client and transport. Exits with 1 if a check failed.
 
 import { execFile } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";

@@ -1,4 +1,5 @@
-// Scripted model behind the APIs that Claude Code and Codex call. It stores a text, recalls the third line, and quotes it.
+// Scripted model behind the APIs that Claude Code and Codex call. It stores a text, recalls the third line, and quotes
+// it.
 
 import { createServer } from "node:http";
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::sync::mpsc::{self, Receiver};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -18,6 +18,8 @@ use crate::harness::raw_http1::{RawHttp1, Response};
 pub const STATELESS: &str = "2026-07-28";
 /// Newest version of MCP with a handshake.
 pub const WITH_SESSIONS: &str = "2025-11-25";
+/// Lines of the program that wait to be read.
+const LINES_MAX: usize = 1024;
 /// Maximum time of an answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
@@ -26,10 +28,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 pub struct StdioAgent {
     process: Child,
     input: Option<ChildStdin>,
-    output: UnboundedReceiver<String>,
+    output: Receiver<String>,
     last_id: u64,
-    /// Notifications that arrived while an answer was awaited.
-    pub notifications: Vec<Value>,
 }
 
 impl StdioAgent {
@@ -38,11 +38,11 @@ impl StdioAgent {
         let launch = Launch::new(Program::C3).arg("mcp").args(args);
         let mut process = launch.command()?.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let (input, output) = (process.stdin.take(), process.stdout.take().context("no standard output")?);
-        let (lines, received) = mpsc::unbounded_channel();
+        let (lines, received) = mpsc::channel(LINES_MAX);
         thread::spawn(move || {
-            BufReader::new(output).lines().map_while(Result::ok).try_for_each(|line| lines.send(line))
+            BufReader::new(output).lines().map_while(Result::ok).try_for_each(|line| lines.blocking_send(line))
         });
-        Ok(Self { process, input, output: received, last_id: 0, notifications: Vec::new() })
+        Ok(Self { process, input, output: received, last_id: 0 })
     }
 
     /// Starts `c3 mcp` and makes the handshake of [`WITH_SESSIONS`].
@@ -77,15 +77,22 @@ impl StdioAgent {
         Ok(id)
     }
 
-    /// Waits for the answer to a request. Keeps notifications.
+    /// Waits for the answer to a request. Skips all other messages.
     pub async fn answer(&mut self, id: u64) -> Result<Value> {
+        self.message(|message| message["id"] == id).await
+    }
+
+    /// Waits for a notification of this kind. Skips all other messages.
+    pub async fn notification(&mut self, method: &str) -> Result<Value> {
+        self.message(|message| message["method"] == method).await
+    }
+
+    async fn message(&mut self, is_wanted: impl Fn(&Value) -> bool) -> Result<Value> {
         loop {
             let line = timeout(ANSWER_LIMIT, self.output.recv()).await.context("no answer in time")?;
             let message: Value = serde_json::from_str(&line.context("c3 mcp ended")?)?;
-            match message.get("id") {
-                Some(answered) if *answered == id => return Ok(message),
-                Some(_) => {}
-                None => self.notifications.push(message),
+            if is_wanted(&message) {
+                return Ok(message);
             }
         }
     }
@@ -120,8 +127,8 @@ impl Drop for StdioAgent {
     }
 }
 
-/// Sends a request without a session to `/mcp` of the gateway at `address`, with an API key if there is one. Returns the
-/// status, and the answer with `result` or `error`.
+/// Sends a request without a session to `/mcp` of the gateway at `address`, with an API key if there is one. Returns
+/// the status, and the answer with `result` or `error`.
 pub async fn http_request(address: &str, key: Option<&str>, method: &str, params: Value) -> Result<(u16, Value)> {
     let (mut params, name) = (params.clone(), params["name"].as_str().or(params["uri"].as_str()).map(str::to_owned));
     params["_meta"] = json!({

@@ -2,11 +2,12 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tokio::net::TcpStream;
+use tokio::task::spawn_blocking;
 
 use crate::harness::certificates::Certificates;
 use crate::harness::fixtures;
@@ -89,6 +90,19 @@ pub fn run(program: &str, args: &[&str]) -> Result<()> {
     let printed = String::from_utf8_lossy(&ended.stderr);
     ensure!(ended.status.success(), "`{program} {}` failed: {}", args.join(" "), printed.trim());
     Ok(())
+}
+
+/// Runs a command until it ends, and returns its output.
+pub async fn output(mut command: Command) -> Result<Output> {
+    Ok(spawn_blocking(move || command.output()).await??)
+}
+
+/// Installs the npm packages of a folder on first use.
+pub fn install_packages(folder: &Path) -> Result<()> {
+    match folder.join("node_modules").is_dir() {
+        true => Ok(()),
+        false => run("npm", &["--prefix", &folder.display().to_string(), "ci", "--silent", "--no-audit"]),
+    }
 }
 
 /// Finds a program in `target/tools/bin` or on `PATH`. `install` is the installation command for the error message.

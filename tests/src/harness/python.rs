@@ -1,12 +1,15 @@
 //! Virtual environments of Python in `target`, with packages from PyPI.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::harness::external;
 use crate::harness::fixtures;
+use crate::harness::quantity::Quantity;
 
 /// Packages that the tests of the Python client need, in addition to its own `test` extra.
 const TEST_PACKAGES: [&str; 3] = ["pytest-asyncio==1.3.0", "schemathesis==4.32.5", "pytest>=8"];
@@ -42,6 +45,23 @@ pub fn pip(python: &Path, args: &[&str]) -> Result<()> {
     let output = command.output().context("pip does not start")?;
     ensure!(output.status.success(), "pip install failed: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
+}
+
+/// Runs a file of tests of the client, without `.py`, with more environment variables. Returns a quantity with the name of
+/// the file: the tests pass.
+pub async fn run_tests(
+    python: &Path,
+    file: &str,
+    environment: impl IntoIterator<Item = (&'static str, impl AsRef<OsStr>)>,
+) -> Result<Quantity> {
+    let mut command = Command::new(python);
+    command.args(["-m", "pytest", "--quiet", "-p", "no:cacheprovider", &format!("tests/{file}.py")]);
+    command.current_dir(client()).envs(environment).stdin(Stdio::null());
+    let output = external::output(command).await?;
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let last = printed.lines().last().unwrap_or_default().to_owned();
+    let shown = if output.status.success() { last } else { printed };
+    Ok(Quantity::observed(file, shown, output.status.success(), "passes"))
 }
 
 /// Returns the folder of the client.

@@ -24,7 +24,7 @@ pub(crate) struct Output {
     structured: Value,
     /// Text for clients that do not show structured results; `None`: the structured result as JSON.
     text: Option<String>,
-    /// What to do next, for the same clients.
+    /// Advice on the next call, for the same clients.
     note: Option<String>,
 }
 
@@ -118,7 +118,7 @@ fn schema<T: JsonSchema>(settings: SchemaSettings) -> Arc<JsonObject> {
     Arc::new(object)
 }
 
-/// Removes number formats and defaults, and turns `["string", "null"]` into `"string"`: an optional argument is left out.
+/// Removes number formats and defaults, and turns `["string", "null"]` into `"string"`: an absent argument is left out.
 fn simplify(schema: &mut Value) {
     match schema {
         Value::Array(schemas) => schemas.iter_mut().for_each(simplify),

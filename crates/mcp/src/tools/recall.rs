@@ -144,22 +144,15 @@ async fn read_lines(call: &Call<'_>, document: &Document, lines: LineRange, byte
         return Err(Error::argument(format!("the document has {count} lines: ask for lines in 1..={count}")));
     };
     // Only a cut can end within a character.
-    let text = match String::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(error) => {
-            let valid = error.utf8_error().valid_up_to();
-            let mut bytes = error.into_bytes();
-            bytes.truncate(valid);
-            String::from_utf8(bytes).unwrap_or_default()
-        }
-    };
+    bytes.truncate(text::complete(&bytes));
+    let text = text::utf8(bytes)?;
     let mut part = Part { start, text, is_cut: false };
     part.cut(bytes_max);
     Ok(part)
 }
 
-/// Returns the offset of the first occurrence of `wanted` at or after `start`. The search index finds it without decoding
-/// the whole document, but does not know documents that were stored without search or a moment ago.
+/// Returns the offset of the first occurrence of `wanted` at or after `start`. The search index finds it without
+/// decoding the whole document, but does not know documents that were stored without search or a moment ago.
 async fn find(call: &Call<'_>, document: &Document, wanted: &str, start: u64) -> Result<u64, Error> {
     if wanted.is_empty() {
         return Err(Error::argument("argument `match`: must not be empty"));

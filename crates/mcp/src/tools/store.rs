@@ -5,14 +5,14 @@ use std::io::Cursor;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use c3_client::{Error as ClientError, Expected, Labels, PutName, WriteOptions};
+use c3_client::{DocumentName, Error as ClientError, Expected, Labels, PutName, WriteOptions};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncRead;
 use tokio_util::io::InspectReader;
 
 use super::Output;
-use crate::call::{Call, document_name, handle};
+use crate::call::{Call, handle};
 use crate::error::Error;
 use crate::summary::Head;
 
@@ -83,7 +83,7 @@ pub(super) async fn store(call: &Call<'_>, args: Args) -> Result<Output, Error> 
 }
 
 fn options(name: Option<&str>, labels: BTreeMap<String, String>, ratio: Option<u32>) -> Result<WriteOptions, Error> {
-    let name = name.map(|name| Ok::<_, Error>(document_name(None, name)?.checked_as_new()?)).transpose()?;
+    let name = name.map(|name| name.parse::<DocumentName>()?.checked_as_new()).transpose()?;
     let name = name.map(|name| PutName { name, expected: Expected::Any });
     Ok(WriteOptions { name, ratio, labels: Labels::new(labels)?, ..WriteOptions::default() })
 }

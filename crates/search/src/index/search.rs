@@ -39,8 +39,8 @@ pub struct Search<'a> {
     pub filter: &'a dyn Fn(&DocumentId) -> bool,
     /// Maximum number of hits.
     pub limit: usize,
-    /// Position of the last hit of the page before. If documents were added or removed since then, all scores differ: the
-    /// page begins after the place that this hit has now. Hits that change places may be repeated or left out.
+    /// Position of the last hit of the page before. If documents were added or removed since then, all scores differ:
+    /// the page begins after the place that this hit has now. Hits that change places may be repeated or left out.
     pub after: Option<Position>,
 }
 

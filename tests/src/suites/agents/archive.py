@@ -1,4 +1,4 @@
-"""Session archive against real programs: `archive.py session|kills --programs DIR [--each N]`. Prints measured values as JSON.
+"""Session archive against real programs: `archive.py session|kills --programs DIR [--each N]`. Prints values as JSON.
 
 `session` replays the fixture through the hooks of clients/claude-code, turn by turn, beside `c3 serve`. It recalls
 every fact of the fixture with one `find` and one `recall`, reads every turn back, then archives texts that were
@@ -384,7 +384,7 @@ def kills(folder: Path, programs: Path) -> dict[str, Any]:
         finished = threading.Event()
 
         def kill_at_random() -> None:
-            while len(killed) < KILLS and not finished.wait(chance.uniform(0.5, 6.0)):
+            while _servers(killed) < KILLS and not finished.wait(chance.uniform(0.5, 6.0)):
                 name = chance.choice(["gateway", "gateway", "compressor", "decoder", "worker"])
                 if name == "worker":
                     if not _kill_worker(replay):
@@ -413,7 +413,7 @@ def kills(folder: Path, programs: Path) -> dict[str, Any]:
                     wrong += archive.turn(entry.turn) != replay.source[entry.start : entry.end]
                 except (C3Error, ArchiveError):
                     unread += 1  # The gateway or a node is down; the reads below must succeed.
-        while killer.is_alive() and len(killed) < KILLS:
+        while killer.is_alive() and _servers(killed) < KILLS:
             replay.hook("Stop")
             replay.wait_done(1.0)
             time.sleep(0.5)
@@ -442,7 +442,7 @@ def kills(folder: Path, programs: Path) -> dict[str, Any]:
         lost += _wrong_turns(archive, later, replay)
         documents = {document.id for document in client.list(labels={"session": SESSION})}
         return {
-            "kills": len(killed),
+            "kills_of_servers": _servers(killed),
             "kills_by_program": {name: killed.count(name) for name in sorted(set(killed))},
             "turns": len(replay.turns) + 1,
             "archived_before_catching_up": len(archived_then),
@@ -459,6 +459,10 @@ def kills(folder: Path, programs: Path) -> dict[str, Any]:
     finally:
         finished.set()
         started.stop()
+
+
+def _servers(killed: list[str]) -> int:
+    return sum(name != "worker" for name in killed)
 
 
 def _kill_worker(replay: Replay) -> bool:

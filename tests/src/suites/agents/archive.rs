@@ -1,14 +1,15 @@
 //! The archive of sessions and the examples. `archive.py` replays the transcript; this module runs it.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use tokio::task::spawn_blocking;
 
 use super::clients;
 use crate::harness::cluster::ClusterSpec;
+use crate::harness::external;
 use crate::harness::fixtures;
 use crate::harness::process::Program;
 use crate::harness::python;
@@ -52,7 +53,7 @@ pub(super) async fn kills() -> Result<Vec<Quantity>> {
     let number = |key: &str| values[key].as_f64().with_context(|| format!("no {key} in {values}"));
     let same = |name: &str, key: &str, expected: Value| Quantity::equal(name, values[key].clone(), expected);
     Ok(vec![
-        Quantity::at_least("archive-kills", number("kills")?, 20.0),
+        Quantity::at_least("archive-kills", number("kills_of_servers")?, 20.0),
         Quantity::reported("archive-kills-by-program", &values["kills_by_program"]),
         Quantity::reported("archive-kills-turns-archived", &values["turns_archived"]),
         same("archive-kills-turns-wrong", "turns_lost_or_wrong", json!(0)),
@@ -69,24 +70,18 @@ pub(super) async fn examples() -> Result<Vec<Quantity>> {
     let program = python::with_client()?;
     let requirements = fixtures::root().join("clients/examples/requirements-agents.txt");
     python::pip(&program, &[&["--requirement", &requirements.display().to_string()], &SCHEMAS[..]].concat())?;
-    clients::install(&fixtures::root().join("clients/examples"))?;
+    external::install_packages(&fixtures::root().join("clients/examples"))?;
     let claude = clients::claude_code()?;
     let cluster = ClusterSpec::default().start().await?;
     let mut quantities = Vec::new();
     for file in ["test_archive", "test_claude_code", "test_examples", "test_server_json"] {
-        let mut command = Command::new(&program);
-        command
-            .args(["-m", "pytest", "--quiet", "-p", "no:cacheprovider", &format!("tests/{file}.py")])
-            .current_dir(python::client())
-            .env("C3_GATEWAY", cluster.gateway.url())
-            .env("C3_BIN", Program::C3.path()?)
-            .env("C3_CLAUDE", &claude)
-            .stdin(Stdio::null());
-        let output = spawn_blocking(move || command.output()).await??;
-        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-        let last = printed.lines().last().unwrap_or_default().to_owned();
-        let shown = if output.status.success() { last } else { printed };
-        quantities.push(Quantity::observed(format!("examples-{file}"), shown, output.status.success(), "passes"));
+        let environment = [
+            ("C3_GATEWAY", OsString::from(cluster.gateway.url())),
+            ("C3_BIN", Program::C3.path()?.into()),
+            ("C3_CLAUDE", claude.clone().into()),
+        ];
+        quantities
+            .push(python::run_tests(&program, file, environment).await?.renamed(|file| format!("examples-{file}")));
     }
     Ok(quantities)
 }
@@ -105,7 +100,7 @@ async fn measure(name: &str, args: &[&str]) -> Result<Value> {
         .arg(programs)
         .args(args);
     command.stdin(Stdio::null()).stderr(Stdio::inherit());
-    let output = spawn_blocking(move || command.output()).await??;
+    let output = external::output(command).await?;
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(output.status.success(), "archive.py {name} failed: {printed}");
     serde_json::from_str(printed.trim()).with_context(|| printed.clone())

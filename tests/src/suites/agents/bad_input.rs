@@ -1,7 +1,6 @@
-//! Mistakes of agents and faults around them: each gets an error that says what to do, and nothing half-stored is visible.
+//! Mistakes of agents and faults around them. Each gets an error that says what to do; nothing half-stored is visible.
 
 use std::os::unix::fs::symlink;
-use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -14,10 +13,8 @@ use crate::harness::quantity::Quantity;
 
 /// Size of a text that no message may have.
 const HUGE: usize = 300_000_000;
-/// Copies of the chapter in the text whose storing is cancelled: some seconds of work.
+/// Copies of the chapter in the text whose storing is cancelled once it reports progress: some seconds of work.
 const COPIES: usize = 20;
-/// Time after which it is cancelled.
-const CANCELLED_AFTER: Duration = Duration::from_millis(700);
 
 pub(super) async fn bad_input() -> Result<Vec<Quantity>> {
     let mut cluster = ClusterSpec::default().start().await?;
@@ -69,10 +66,10 @@ pub(super) async fn bad_input() -> Result<Vec<Quantity>> {
     says("huge-message", &agent.answer(7777).await?, "store a file with `path`");
 
     let long = text("chapter.txt")?.repeat(COPIES) + "end";
-    let arguments =
-        json!({ "name": "store", "arguments": { "text": long, "name": "cancelled", "labels": { "a": "b" } } });
-    let id = agent.begin("tools/call", arguments).await?;
-    tokio::time::sleep(CANCELLED_AFTER).await;
+    let arguments = json!({ "text": long, "name": "cancelled", "labels": { "a": "b" } });
+    let call = json!({ "name": "store", "arguments": arguments, "_meta": { "progressToken": "p" } });
+    let id = agent.begin("tools/call", call).await?;
+    agent.notification("notifications/progress").await?;
     let cancel = json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": id } });
     agent.send(&cancel).await?;
     // An idle cluster shows that the nodes have dropped the work.

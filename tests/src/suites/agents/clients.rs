@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::task::spawn_blocking;
 
 use crate::harness::cluster::{Cluster, ClusterSpec};
 use crate::harness::external;
@@ -95,7 +94,7 @@ pub(super) async fn setup() -> Result<Vec<Quantity>> {
 /// Returns the program of Claude Code. Installs it on first use, with Codex.
 pub(super) fn claude_code() -> Result<PathBuf> {
     let setup = folder().join("setup");
-    install(&setup)?;
+    external::install_packages(&setup)?;
     Ok(setup.join("node_modules/.bin/claude"))
 }
 
@@ -110,27 +109,16 @@ fn with_both_transports(mut command: Command, servers: &Servers) -> Result<Comma
 
 /// Returns the command that runs a script with the version of Node.js that its packages need.
 fn node(script: &str) -> Result<Command> {
-    install(&folder())?;
+    external::install_packages(&folder())?;
     let mut command = Command::new(folder().join("node_modules/.bin/node"));
     command.arg(script);
     Ok(command)
 }
 
-/// Installs the packages of a folder on first use.
-pub(super) fn install(folder: &Path) -> Result<()> {
-    match folder.join("node_modules").is_dir() {
-        true => Ok(()),
-        false => {
-            external::run("npm", &["--prefix", &folder.display().to_string(), "ci", "--silent", "--no-audit"])?;
-            Ok(())
-        }
-    }
-}
-
 /// Runs a script that prints a line of JSON for each client and transport, and returns a quantity for each.
 async fn checks(mut command: Command, folder: &Path) -> Result<Vec<Quantity>> {
     command.current_dir(folder).stdin(Stdio::null()).stderr(Stdio::inherit());
-    let output = spawn_blocking(move || command.output()).await?.context("the script does not start")?;
+    let output = external::output(command).await?;
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let lines: Vec<Value> = printed.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     ensure!(!lines.is_empty(), "the script printed no result: {printed}");

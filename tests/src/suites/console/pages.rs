@@ -31,9 +31,7 @@ pub(super) async fn scenario(name: &str) -> Result<Vec<Quantity>> {
     if browser().is_none() {
         return Ok(vec![Quantity::skipped(name, "browser (apt-get install chromium)", "as the script says")]);
     }
-    if !folder().join("node_modules").is_dir() {
-        external::run("npm", &["--prefix", &folder().display().to_string(), "ci", "--silent", "--no-audit"])?;
-    }
+    external::install_packages(&folder())?;
     let mut command = Command::new("node");
     command.arg("test/run.mjs").args(["--scenario", name]);
     let access = Access::with_tenants(&[TENANT])?;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use tokio::time::sleep;
 
 use crate::harness::cluster::ClusterSpec;
+use crate::harness::external;
 use crate::harness::fixtures;
 use crate::harness::process::{Launch, Program};
 use crate::harness::python;
@@ -43,7 +44,7 @@ pub async fn schemathesis(cases: usize) -> Result<Vec<Quantity>> {
         .args(["--continue-on-failure", "--report", "junit", "--report-junit-path"])
         .arg(&report)
         .current_dir(folder.path());
-    let output = output_of(command).await?;
+    let output = external::output(command).await?;
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let generated = generated(&printed).unwrap_or(0);
     // After a success, the end of the output has the summary.
@@ -76,16 +77,9 @@ pub async fn adapters() -> Result<Vec<Quantity>> {
         "test_anthropic_memory",
         "test_openai_session",
     ] {
-        let mut command = Command::new(&python);
-        command
-            .args(["-m", "pytest", "--quiet", "-p", "no:cacheprovider", &format!("tests/{file}.py")])
-            .current_dir(python::client())
-            .env("C3_GATEWAY", cluster.gateway.url());
-        let output = output_of(command).await?;
-        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-        let last = printed.lines().last().unwrap_or_default().to_owned();
-        let shown = if output.status.success() { last } else { printed };
-        quantities.push(Quantity::observed(format!("adapters-{file}"), shown, output.status.success(), "passes"));
+        let environment = [("C3_GATEWAY", cluster.gateway.url())];
+        quantities
+            .push(python::run_tests(&python, file, environment).await?.renamed(|file| format!("adapters-{file}")));
     }
     Ok(quantities)
 }
@@ -98,7 +92,7 @@ pub async fn kills(calls: usize) -> Result<Vec<Quantity>> {
     let urls = format!("{},{}", second.url(), cluster.gateway.url());
     let mut client = Command::new(&python);
     client.args(["-c", KILLS, &urls, &calls.to_string()]).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let client = tokio::spawn(output_of(client));
+    let client = tokio::spawn(external::output(client));
     sleep(Duration::from_secs(2)).await;
     cluster.node(1).kill()?;
     sleep(Duration::from_secs(3)).await;
@@ -140,14 +134,10 @@ pub async fn newcomer() -> Result<Vec<Quantity>> {
 }
 
 /// Waits for a command without blocking the runtime.
-async fn output_of(mut command: Command) -> Result<Output> {
-    Ok(tokio::task::spawn_blocking(move || command.output()).await??)
-}
-
 async fn run(python: &Path, code: &str) -> Result<String> {
     let mut command = Command::new(python);
     command.args(["-c", code]);
-    let output = output_of(command).await?;
+    let output = external::output(command).await?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -88,7 +88,7 @@ class Worker:
             if not wanted or read_json(archive.folder / STATUS).get("done") == wanted:
                 return "done"
             transcript, upto = str(wanted["transcript"]), int(wanted["upto"])
-            # What was wrong stays said until a turn is stored.
+            # Keeps the last error in the status until a turn is stored.
             self._report(archive, wanted, read_json(archive.folder / STATUS).get("error"))
             try:
                 archive.archive_new(transcript, upto=upto, on_turn=partial(self._report_turn, archive, wanted))
